@@ -1,0 +1,55 @@
+# Two targets do all the set-up that they need: `make demo` and `make test`.
+# They want Python >= 3.11 with pip, and make; no root, no Docker, no PostgreSQL.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+PYTEST_ARGS ?=
+
+.PHONY: help demo test check lint types imports format coverage constraints clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# `--without-pip` and `pip --python`: Debian's Python has venv but no ensurepip.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("cdc-sync needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.13 ...") if sys.version_info < (3, 11) else None'
+	@echo "Setting up $(VENV) (once) ..."
+	@$(PYTHON) -m venv --clear --without-pip $(VENV)
+	@$(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check install --quiet \
+		--constraint constraints.txt --editable '.[demo,dev]'
+	@touch $@
+
+demo: $(READY) ## Run the main job here: embedded PostgreSQL, real triggers, real HTTP
+	@$(BIN)/cdc-sync demo
+
+test: $(READY) ## Run the whole test-suite against a real PostgreSQL that it starts itself
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: lint types imports coverage ## Everything that is checked beside the tests
+
+lint: $(READY) ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY) ## mypy, strict
+	$(BIN)/mypy
+
+imports: $(READY) ## The import contract: layers, and a pure core
+	$(BIN)/lint-imports
+
+coverage: $(READY) ## Branch coverage of the pure core must be 100 %
+	$(BIN)/coverage run -m pytest -q tests/unit
+	$(BIN)/coverage report
+
+format: $(READY) ## Let ruff format the code and repair what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+constraints: $(READY) ## Rewrite constraints.txt from what is installed (names and versions only)
+	@$(PYTHON) -m pip --python $(BIN)/python freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==[^ ]+$$' > constraints.new
+	@mv constraints.new constraints.txt
+
+clean: ## Remove what the targets made
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -1,0 +1,1 @@
+"""Looking at the daemon: health, readiness, metrics, status, a page."""

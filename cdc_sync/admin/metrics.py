@@ -1,0 +1,129 @@
+"""The metrics: a reader of the observations, and gauges read from the store when somebody scrapes."""
+
+from typing import assert_never
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from cdc_sync import __version__
+from cdc_sync.core.conditions import Conditions
+from cdc_sync.core.observations import (
+    BaselineDone,
+    BaselineProgress,
+    CallEnded,
+    ChangesRead,
+    DaemonStarted,
+    DaemonStopped,
+    DaemonStopping,
+    Decided,
+    EndpointChanged,
+    Observation,
+    RowSkipped,
+    StoreFailed,
+    StoreRecovered,
+    SweepDone,
+    TriggersFound,
+    TriggersMissing,
+    WatchConnected,
+    WatchLost,
+)
+from cdc_sync.store.protocol import Store
+
+_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Metrics:
+    """The process's metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        r = self._registry
+        build = Gauge("cdc_sync_build_info", "1, with the version as a label", ["version"], registry=r)
+        build.labels(__version__).set(1)
+        self._connected = Gauge(
+            "cdc_sync_watch_connected", "Whether the watch's database is connected", ["watch"], registry=r
+        )
+        self._keys = Counter("cdc_sync_captured_keys", "Keys that capture brought", ["watch", "origin"], registry=r)
+        self._decisions = Counter(
+            "cdc_sync_decisions",
+            "Observations that were news, by what became of them",
+            ["watch", "outcome"],
+            registry=r,
+        )
+        self._calls = Counter("cdc_sync_calls", "Calls to HelloWork by outcome", ["watch", "outcome"], registry=r)
+        self._seconds = Histogram(
+            "cdc_sync_call_seconds", "How long calls took", ["watch"], buckets=_LATENCY, registry=r
+        )
+        self._waited = Histogram(
+            "cdc_sync_queue_seconds", "From queueing to the call", ["watch"], buckets=_LATENCY, registry=r
+        )
+        self._repairs = Counter(
+            "cdc_sync_sweep_repairs", "What sweeps found that capture had missed", ["watch", "cause"], registry=r
+        )
+        self._sweep_seconds = Gauge("cdc_sync_sweep_seconds", "How long the last sweep took", ["watch"], registry=r)
+        self._endpoint = Gauge(
+            "cdc_sync_endpoint_healthy", "Whether the endpoint takes calls", ["endpoint"], registry=r
+        )
+        self._store_ok = Gauge("cdc_sync_store_ok", "Whether the store can be written", registry=r)
+        self._store_ok.set(1)
+        self._known = Gauge("cdc_sync_known_applications", "Applications in the snapshot", ["watch"], registry=r)
+        self._entries = Gauge("cdc_sync_outbox_entries", "Outbox entries by state", ["watch", "state"], registry=r)
+        self._oldest = Gauge(
+            "cdc_sync_oldest_pending_seconds", "Age of the oldest pending entry, 0 if none", ["watch"], registry=r
+        )
+        self._skipped = Gauge("cdc_sync_skipped_rows", "Rows that cannot be reported", ["watch"], registry=r)
+        self._conditions = Gauge("cdc_sync_conditions", "How many things are wrong now", registry=r)
+
+    def read(self, observation: Observation) -> None:  # noqa: C901 - one case per kind of observation
+        """Take one observation into account."""
+        match observation:
+            case WatchConnected(watch):
+                self._connected.labels(watch).set(1)
+            case WatchLost(watch):
+                self._connected.labels(watch).set(0)
+            case ChangesRead(watch, origin, keys):
+                self._keys.labels(watch, origin).inc(keys)
+            case Decided(watch, _, _, outcome):
+                self._decisions.labels(watch, outcome).inc()
+            case CallEnded():
+                self._calls.labels(observation.watch, observation.outcome).inc()
+                self._seconds.labels(observation.watch).observe(observation.seconds)
+                self._waited.labels(observation.watch).observe(observation.waited)
+            case SweepDone(watch, _, seconds, repaired):
+                self._sweep_seconds.labels(watch).set(seconds)
+                for cause, number in repaired.items():
+                    self._repairs.labels(watch, cause).inc(number)
+            case EndpointChanged(endpoint, mode):
+                self._endpoint.labels(endpoint).set(mode == "healthy")
+            case StoreFailed():
+                self._store_ok.set(0)
+            case StoreRecovered():
+                self._store_ok.set(1)
+            case (
+                DaemonStarted()
+                | DaemonStopping()
+                | DaemonStopped()
+                | TriggersMissing()
+                | TriggersFound()
+                | BaselineProgress()
+                | BaselineDone()
+                | RowSkipped()
+            ):
+                return
+            case _:
+                assert_never(observation)
+
+    async def render(self, store: Store, conditions: Conditions, now: int) -> bytes:
+        """The metrics in Prometheus's text format.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        for watch, counts in (await store.counts()).items():
+            self._known.labels(watch).set(counts.known)
+            for state, number in (("pending", counts.pending), ("held", counts.held), ("dead", counts.dead)):
+                self._entries.labels(watch, state).set(number)
+            oldest = counts.oldest_queued_at
+            self._oldest.labels(watch).set(0 if oldest is None else max(now - oldest, 0) / 1000)
+            self._skipped.labels(watch).set(counts.skipped)
+        self._conditions.set(len(conditions))
+        return generate_latest(self._registry)

@@ -1,0 +1,94 @@
+"""The status report: the same for `cdc-sync status`, `GET /api/status` and the page."""
+
+import json
+from typing import Any
+
+from cdc_sync.config import Config
+from cdc_sync.core.instants import iso
+from cdc_sync.store.protocol import Store, WatchCounts
+
+_BASELINE = "baseline"
+_RECENT = 20
+
+
+async def status_report(config: Config, store: Store, now: int) -> dict[str, Any]:
+    """Watches, lag, what waits, what is wrong, the last errors; `now` is in milliseconds since the epoch.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    counts, repairs, fuses = await store.counts(), await store.repairs(), await store.fuses()
+    watches = []
+    for name, watch in config.watches.items():
+        of_watch = counts.get(name, WatchCounts())
+        fuse = fuses.get(name)
+        positions = await store.positions(name)
+        oldest = of_watch.oldest_queued_at
+        watches.append(
+            {
+                "watch": name,
+                "table": str(watch.table),
+                "mode": watch.capture.mode,
+                "baseline": _baseline(positions.get(_BASELINE)),
+                "known": of_watch.known,
+                "pending": of_watch.pending,
+                "oldest_pending_seconds": None if oldest is None else max(now - oldest, 0) / 1000,
+                "held": of_watch.held,
+                "fuse": "blown" if fuse is not None and fuse.blown_at is not None else "whole",
+                "fuse_reason": None if fuse is None else fuse.reason,
+                "dead_letters": of_watch.dead,
+                "skipped": of_watch.skipped,
+                "suspected_deletions": of_watch.suspected,
+                "sweep_repairs": repairs.get(name, {}),
+            }
+        )
+    endpoints = [
+        {
+            "endpoint": endpoint,
+            "mode": health.mode,
+            "failures": health.failures,
+            "until": iso(health.until) if health.mode != "healthy" else None,
+            "reason": health.reason,
+        }
+        for endpoint, (health, _) in (await store.endpoints()).items()
+    ]
+    conditions = [
+        {"name": condition.name, "message": condition.message, "since": iso(condition.since)}
+        for condition in await store.conditions()
+    ]
+    failures = [
+        {
+            "watch": event.watch,
+            "application_id": event.application_id,
+            "at": iso(event.at),
+            "event": event.event,
+            "reason": event.detail.get("reason"),
+        }
+        for event in await store.recent(500)
+        if event.event in ("answered", "dead-lettered")
+    ][:_RECENT]
+    skipped = [
+        {
+            "watch": name,
+            "application_id": skip.application_id,
+            "key": list(skip.key),
+            "reason": skip.reason,
+        }
+        for name in config.watches
+        for skip in await store.skipped(name, _RECENT)
+    ]
+    return {
+        "at": iso(now),
+        "watches": watches,
+        "endpoints": endpoints,
+        "conditions": conditions,
+        "last_failures": failures,
+        "skipped_rows": skipped,
+    }
+
+
+def _baseline(text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {"state": "not begun", "rows": 0}
+    position = json.loads(text)
+    return {"state": "done" if position["done"] else "running", "rows": position["known"]}

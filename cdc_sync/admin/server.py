@@ -1,0 +1,127 @@
+"""The admin server: `/healthz`, `/readyz`, `/metrics`, `/api/status` and a page that shows the same."""
+
+import hmac
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from cdc_sync.admin.metrics import Metrics
+from cdc_sync.admin.page import render
+from cdc_sync.admin.report import status_report
+from cdc_sync.config import Config
+from cdc_sync.core.conditions import Conditions
+from cdc_sync.store.protocol import Store, StoreError
+
+_OPEN = {"/healthz", "/readyz"}
+_SAFE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+class AdminError(Exception):
+    """The admin address cannot be listened on."""
+
+
+class AdminServer:
+    """Serves while it is entered; does nothing if `admin.listen` is null.
+
+    Args:
+        config: the configuration.
+        store: what is reported.
+        metrics: what is counted.
+        conditions: what is wrong now.
+        clock: milliseconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        metrics: Metrics,
+        conditions: Callable[[], Conditions],
+        clock: Callable[[], int],
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._metrics = metrics
+        self._conditions = conditions
+        self._clock = clock
+        self._runner: web.AppRunner | None = None
+
+    async def __aenter__(self) -> Self:
+        listen = self._config.admin.listen
+        if listen is None:
+            return self
+        host, port = listen.host, listen.port
+        app = web.Application(middlewares=[self._guard])
+        app.router.add_get("/healthz", self._health)
+        app.router.add_get("/readyz", self._ready)
+        app.router.add_get("/metrics", self._metrics_page)
+        app.router.add_get("/api/status", self._status)
+        app.router.add_get("/", self._page)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise AdminError(
+                f"admin.listen {listen} cannot be listened on: {error.strerror}. Is another cdc-sync or another "
+                f"program on that port? Choose another one, or null for none."
+            ) from error
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    @web.middleware
+    async def _guard(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Ask for the token, if one is configured, for everything but health."""
+        token = self._config.admin.token
+        if token is not None and request.path not in _OPEN:
+            given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+            if not hmac.compare_digest(given.encode(), token.get_secret_value().encode()):
+                raise web.HTTPUnauthorized(
+                    text="admin.token is needed, as `Authorization: Bearer …`\n",
+                    headers={"WWW-Authenticate": "Bearer", **_SAFE_HEADERS},
+                )
+        try:
+            response = await handler(request)
+        except StoreError as error:
+            response = web.Response(status=503, text=f"{error}\n")
+        response.headers.update(_SAFE_HEADERS)
+        return response
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        """503 with the reasons, as long as something is wrong that keeps changes from arriving."""
+        reasons = [f"{name}: {message}" for name, message in self._conditions().items()]
+        for watch, fuse in (await self._store.fuses()).items():
+            if fuse.blown_at is not None:
+                reasons.append(f"fuse {watch}: blown, {fuse.reason}; `cdc-sync fuse show` tells more")
+        if reasons:
+            return web.Response(status=503, text="".join(f"{reason}\n" for reason in reasons))
+        return web.Response(text="ready\n")
+
+    async def _metrics_page(self, _: web.Request) -> web.Response:
+        body = await self._metrics.render(self._store, self._conditions(), self._clock())
+        return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    async def _status(self, _: web.Request) -> web.Response:
+        return web.json_response(await status_report(self._config, self._store, self._clock()))
+
+    async def _page(self, _: web.Request) -> web.Response:
+        report = await status_report(self._config, self._store, self._clock())
+        return web.Response(text=render(report), content_type="text/html")

@@ -1,0 +1,40 @@
+"""`cdc-sync config`: check a file, and help to write one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cdc_sync.cli.context import invocation, print_json
+from cdc_sync.config import example as example_text
+from cdc_sync.config import json_schema, load, warnings
+
+app = typer.Typer(no_args_is_help=True, help="Check a configuration, or help to write one.")
+
+
+@app.command()
+def validate(
+    context: typer.Context,
+    path: Annotated[
+        Path | None, typer.Argument(help="The file. Else as for every command.", show_default=False)
+    ] = None,
+) -> None:
+    """Check the file, and show every mistake at once."""
+    called = invocation(context)
+    file = path or called.config_path
+    config = load(file, called.environ)
+    for warning in warnings(config):
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(f"{file} is valid: {len(config.watches)} watch(es), {', '.join(config.watches)}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema, for editors."""
+    print_json(json_schema())
+
+
+@app.command()
+def example() -> None:
+    """Print the annotated example."""
+    typer.echo(example_text(), nl=False)

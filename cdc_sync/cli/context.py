@@ -1,0 +1,103 @@
+"""What every command has: the configuration, the store, and ways to print."""
+
+import json
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from cdc_sync.config import Config, ConfigurationError, Problem, load
+from cdc_sync.store.protocol import Store, StoreError
+from cdc_sync.store.sqlite import SqliteStore
+
+DEFAULT_PATH = Path("/etc/cdc-sync/config.yaml")
+
+console = Console(highlight=False)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+WatchOption = Annotated[str | None, typer.Option("--watch", metavar="NAME", help="Only this watch.")]
+IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="APPLICATION_ID…", show_default=False)]
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """The command line's common part."""
+
+    path: Path | None
+    environ: Mapping[str, str]
+
+    @property
+    def config_path(self) -> Path:
+        """`--config`, else `$CDC_SYNC_CONFIG`, else the default."""
+        given = self.environ.get("CDC_SYNC_CONFIG")
+        return self.path or (Path(given) if given else DEFAULT_PATH)
+
+    def config(self) -> Config:
+        """Load the configuration.
+
+        Raises:
+            ConfigurationError: it cannot be read, or is not valid.
+        """
+        return load(self.config_path, self.environ)
+
+
+def invocation(context: typer.Context) -> Invocation:
+    """The invocation of this command."""
+    found = context.obj
+    assert isinstance(found, Invocation)  # noqa: S101 - the callback sets it; this tells the type checker
+    return found
+
+
+def check_watch(config: Config, watch: str | None) -> None:
+    """Refuse a watch that the configuration does not have.
+
+    Raises:
+        typer.BadParameter: there is no such watch.
+    """
+    if watch is not None and watch not in config.watches:
+        raise typer.BadParameter(f"no watch is called {watch!r}; there is {', '.join(config.watches)}")
+
+
+@asynccontextmanager
+async def opened(config: Config, *, read_only: bool) -> AsyncIterator[Store]:
+    """The store, beside a daemon that may be running.
+
+    Raises:
+        StoreError: it cannot be used, or does not exist yet.
+    """
+    path = config.state.path
+    if config.state.backend != "sqlite":
+        raise StoreError("state.backend postgres is not available in this version: use sqlite.")
+    if not path.exists():
+        raise StoreError(f"The store {path} does not exist yet: the daemon makes it at its first start.")
+    store = SqliteStore(path, read_only=read_only)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+__all__ = [
+    "DEFAULT_PATH",
+    "ConfigurationError",
+    "IdsArgument",
+    "Invocation",
+    "JsonOption",
+    "Problem",
+    "WatchOption",
+    "check_watch",
+    "console",
+    "invocation",
+    "opened",
+    "print_json",
+]

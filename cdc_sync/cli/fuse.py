@@ -1,0 +1,107 @@
+"""`cdc-sync fuse`: a mass change was held; look at it, then release or discard it."""
+
+import asyncio
+from typing import Annotated, Any, cast
+
+import typer
+from rich.table import Table
+
+from cdc_sync.cli.context import JsonOption, WatchOption, check_watch, console, invocation, opened, print_json
+from cdc_sync.config import Config
+from cdc_sync.core.fuse import Fuse
+from cdc_sync.core.instants import iso
+from cdc_sync.core.outbox import Entry
+from cdc_sync.delivery.sender import wall_clock
+from cdc_sync.store.protocol import Only
+
+app = typer.Typer(no_args_is_help=True, help="Look at held mass changes, release or discard them.")
+
+OnlyOption = Annotated[
+    str | None, typer.Option("--only", metavar="changes|deletions", help="Only entries of this sort.")
+]
+
+_MOST = 100_000
+
+
+@app.command()
+def show(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
+    """Show the held entries, and what blew the fuse."""
+    config = invocation(context).config()
+    check_watch(config, watch)
+    fuses, held = asyncio.run(_held(config, watch))
+    if as_json:
+        print_json([_as_json(entry) for entry in held])
+        return
+    for name, fuse in fuses.items():
+        if fuse.blown_at is not None and watch in (None, name):
+            console.print(f"{name}: blown at {iso(fuse.blown_at)}: {fuse.reason}")
+    if not held:
+        console.print("Nothing is held.")
+        return
+    deletions = sum(entry.content.deleted for entry in held)
+    console.print(f"{len(held)} held: {len(held) - deletions} changes, {deletions} deletions")
+    table = Table("watch", "application", "would be told", "because", "since")
+    for entry in held[:50]:
+        told = f"{entry.content.status}, job {entry.content.job_id}"
+        table.add_row(entry.watch, entry.application_id, told, ", ".join(sorted(entry.kinds)), iso(entry.queued_at))
+    console.print(table)
+    if len(held) > len(table.rows):
+        console.print(f"… and {len(held) - len(table.rows)} more (--json shows all)")
+    console.print("Send them: cdc-sync fuse release. Take them as told without a call: cdc-sync fuse discard.")
+
+
+@app.command()
+def release(
+    context: typer.Context,
+    watch: WatchOption = None,
+    only: OnlyOption = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, the oldest first.")] = None,
+) -> None:
+    """Let held entries be sent."""
+    config = invocation(context).config()
+    check_watch(config, watch)
+    number = asyncio.run(_release(config, watch, _only(only), limit))
+    typer.echo(f"{number} released")
+
+
+@app.command()
+def discard(context: typer.Context, watch: WatchOption = None, only: OnlyOption = None) -> None:
+    """Take the held entries as told, without a call."""
+    config = invocation(context).config()
+    check_watch(config, watch)
+    number = asyncio.run(_discard(config, watch, _only(only)))
+    typer.echo(f"{number} discarded")
+
+
+def _only(text: str | None) -> Only | None:
+    if text not in (None, "changes", "deletions"):
+        raise typer.BadParameter("say changes or deletions", param_hint="--only")
+    return cast("Only | None", text)
+
+
+async def _held(config: Config, watch: str | None) -> tuple[dict[str, Fuse], list[Entry]]:
+    async with opened(config, read_only=True) as store:
+        return await store.fuses(), await store.entries("held", watch, _MOST)
+
+
+async def _release(config: Config, watch: str | None, only: Only | None, limit: int | None) -> int:
+    async with opened(config, read_only=False) as store:
+        return await store.release_held(watch, wall_clock(), only, limit)
+
+
+async def _discard(config: Config, watch: str | None, only: Only | None) -> int:
+    async with opened(config, read_only=False) as store:
+        return len(await store.discard("held", watch, None, now=wall_clock(), only=only))
+
+
+def _as_json(entry: Entry) -> dict[str, Any]:
+    return {
+        "watch": entry.watch,
+        "application_id": entry.application_id,
+        "status": entry.content.status,
+        "job_id": entry.content.job_id,
+        "deleted": entry.content.deleted,
+        "kinds": sorted(entry.kinds),
+        "queued_at": iso(entry.queued_at),
+        "reason": entry.reason,
+    }

@@ -1,0 +1,110 @@
+"""`cdc-sync plan`: what would be sent now, and why."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
+
+import typer
+from rich.table import Table
+
+from cdc_sync.cli.context import JsonOption, WatchOption, check_watch, console, invocation, print_json
+from cdc_sync.config import Config
+from cdc_sync.core.content import Content
+from cdc_sync.core.instants import iso
+from cdc_sync.core.outbox import Entry
+from cdc_sync.daemon.running import make_parts, opened_store
+from cdc_sync.daemon.watching import connect
+from cdc_sync.delivery.sender import wall_clock
+from cdc_sync.pipeline.baseline import POSITION, BaselinePosition
+from cdc_sync.pipeline.plan import Planned
+from cdc_sync.pipeline.plan import plan as make_plan
+from cdc_sync.store.protocol import Store
+
+_MOST_ENTRIES = 1_000_000
+
+
+def plan(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
+    """Show what would be sent now, and why. Changes nothing; works beside the daemon."""
+    config = invocation(context).config()
+    check_watch(config, watch)
+    found, notes = asyncio.run(_plan(config, watch))
+    if as_json:
+        print_json(found)
+        return
+    for note in notes:
+        console.print(note, markup=False)
+    sends = [item for item in found if item["action"] != "adopt"]
+    if not sends:
+        console.print("Nothing would be sent.")
+        return
+    table = Table("watch", "application", "action", "because", "HelloWork knows", "would be told")
+    for item in sends:
+        because = ", ".join(item["kinds"]) or (item["reason"] or "")
+        row = (item["watch"], item["application_id"] or "", item["action"], because)
+        table.add_row(*row, _words(item["told"]), _words(item["observed"]))
+    console.print(table)
+
+
+async def _plan(config: Config, only: str | None) -> tuple[list[dict[str, Any]], list[str]]:
+    found: list[dict[str, Any]] = []
+    notes: list[str] = []
+    async with AsyncExitStack() as stack:
+        # A copy, as for a dry run: what is shown is one moment, and the daemon is not disturbed.
+        store = await stack.enter_async_context(opened_store(config, dry_run=True))
+        for name in [only] if only else config.watches:
+            found += [_entry(entry) for entry in await store.entries("pending", name, _MOST_ENTRIES)]
+            found += [_entry(entry) for entry in await store.entries("held", name, _MOST_ENTRIES)]
+            found += await _differences(config, name, store, notes)
+    return found, notes
+
+
+async def _differences(config: Config, name: str, store: Store, notes: list[str]) -> list[dict[str, Any]]:
+    parts = make_parts(config, name, store, lambda _: None, queued=lambda: None, dry_run=True)
+    position = BaselinePosition.from_text((await store.positions(name)).get(POSITION))
+    first = position is None or not position.done
+    unseen = parts.rules.baseline if first else parts.rules.first_status
+    async with connect(parts) as connected:
+        plans = make_plan(connected.intake.reader, store, parts.rules, unseen, wall_clock())
+        found = [_planned(name, planned) async for planned in plans]
+    if first and unseen == "adopt":
+        adopted = sum(item["action"] == "adopt" for item in found)
+        notes.append(f"{name}: the baseline is not done; it would adopt {adopted} applications without a call.")
+    return found
+
+
+def _planned(watch: str, planned: Planned) -> dict[str, Any]:
+    return {
+        "watch": watch,
+        "application_id": planned.application_id,
+        "action": planned.action,
+        "kinds": list(planned.kinds),
+        "told": _facts(planned.told),
+        "observed": _facts(planned.observed),
+        "reason": planned.reason,
+        "due_at": None,
+    }
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    return {
+        "watch": entry.watch,
+        "application_id": entry.application_id,
+        "action": {"pending": "send", "held": "held"}.get(entry.state, entry.state),
+        "kinds": sorted(entry.kinds),
+        "told": None,
+        "observed": _facts(entry.content),
+        "reason": entry.reason,
+        "due_at": iso(entry.due_at),
+    }
+
+
+def _facts(content: Content | None) -> dict[str, Any] | None:
+    if content is None:
+        return None
+    return {"status": content.status, "job_id": content.job_id, "deleted": content.deleted}
+
+
+def _words(facts: dict[str, Any] | None) -> str:
+    if facts is None:
+        return ""
+    return f"{facts['status']}, job {facts['job_id']}{', deleted' if facts['deleted'] else ''}"

@@ -1,0 +1,62 @@
+"""The baseline's progress bar, where there is a terminal; elsewhere the log has lines."""
+
+import sys
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from cdc_sync.core.observations import BaselineDone, BaselineProgress, Observation
+
+
+class BaselineBar:
+    """A reader of observations that draws one bar per watch while its baseline runs."""
+
+    def __init__(self) -> None:
+        self.shown = sys.stderr.isatty()
+        self._tasks: dict[str, TaskID] = {}
+        self._progress: Progress | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def read(self, observation: Observation) -> None:
+        """Move the bar."""
+        if not self.shown:
+            return
+        match observation:
+            case BaselineProgress(watch, rows, estimate):
+                progress = self._start()
+                # The planner's estimate may be too small: a bar never runs over its end.
+                total = max(estimate, rows) or None
+                if watch not in self._tasks:
+                    self._tasks[watch] = progress.add_task(f"baseline {watch}", total=total)
+                progress.update(self._tasks[watch], completed=rows, total=total)
+            case BaselineDone(watch):
+                if watch in self._tasks and self._progress is not None:
+                    self._progress.remove_task(self._tasks.pop(watch))
+                    if not self._tasks:
+                        self._stop()
+            case _:
+                return
+
+    def _start(self) -> Progress:
+        if self._progress is None:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed:,.0f} of about {task.total:,.0f} rows"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._progress.start()
+        return self._progress
+
+    def _stop(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None

@@ -1,0 +1,37 @@
+"""`cdc-sync resend`: say once more what HelloWork was told last."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from cdc_sync.cli.context import WatchOption, check_watch, invocation, opened
+from cdc_sync.config import Config
+from cdc_sync.delivery.sender import wall_clock
+
+
+def resend(
+    context: typer.Context,
+    ids: Annotated[list[str], typer.Argument(metavar="APPLICATION_ID…", show_default=False)],
+    watch: WatchOption = None,
+) -> None:
+    """Tell HelloWork these applications' present state once more. Works with the daemon up or down."""
+    config = invocation(context).config()
+    check_watch(config, watch)
+    found = asyncio.run(_resend(config, watch, ids))
+    for name, application_id in found:
+        typer.echo(f"to be sent: {name} {application_id}")
+    missing = sorted(set(ids) - {application_id for _, application_id in found})
+    for application_id in missing:
+        typer.echo(
+            f"{application_id} cannot be resent: it is unknown, held or a dead letter; "
+            f"`cdc-sync explain {application_id}` tells which",
+            err=True,
+        )
+    if missing:
+        raise typer.Exit(1)
+
+
+async def _resend(config: Config, watch: str | None, ids: list[str]) -> list[tuple[str, str]]:
+    async with opened(config, read_only=False) as store:
+        return await store.resend(watch, ids, wall_clock())

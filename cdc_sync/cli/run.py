@@ -1,0 +1,55 @@
+"""`cdc-sync run`: the daemon."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Annotated
+
+import typer
+
+from cdc_sync.cli.context import console, invocation
+from cdc_sync.cli.progress import BaselineBar
+from cdc_sync.config import Config, warnings
+from cdc_sync.core.observations import Observation
+from cdc_sync.daemon import RunOptions, logs, run_once
+from cdc_sync.daemon import run as run_daemon
+
+
+def run(
+    context: typer.Context,
+    once: Annotated[bool, typer.Option("--once", help="Catch up, deliver what is due, exit.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the calls, send none, change no state. Works beside the daemon.")
+    ] = False,
+) -> None:
+    """Watch the database and tell HelloWork (the daemon)."""
+    called = invocation(context)
+    config = called.config()
+    logs.configure(config.log, called.environ)
+    for warning in warnings(config):
+        typer.echo(f"warning: {warning}", err=True)
+    with ExitStack() as stack:
+        bar = stack.enter_context(BaselineBar())
+        reader = logs.LogReader(progress_elsewhere=bar.shown)
+
+        def observe(observation: Observation) -> None:
+            bar.read(observation)
+            reader.read(observation)
+
+        if once:
+            raise typer.Exit(_once(config, observe, dry_run=dry_run))
+        asyncio.run(run_daemon(config, RunOptions(dry_run=dry_run), observe, _show))
+
+
+def _once(config: Config, observe: Callable[[Observation], None], *, dry_run: bool) -> int:
+    result = asyncio.run(run_once(config, observe, _show, dry_run=dry_run))
+    verb = "would be sent" if dry_run else "sent"
+    typer.echo(
+        f"{result.calls['acknowledged']} {verb}, {result.calls['retry']} to try again, "
+        f"{result.calls['dead']} given up; {result.pending} pending, {result.held} held, {result.dead} dead letters"
+    )
+    return 1 if result.failed else 0
+
+
+def _show(text: str) -> None:
+    console.print(text, markup=False, soft_wrap=True)

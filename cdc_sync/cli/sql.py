@@ -1,0 +1,101 @@
+"""`cdc-sync sql`: the DBA's scripts, printed; or run with `--apply`."""
+
+import asyncio
+from typing import Annotated
+
+import psycopg
+import typer
+from psycopg.conninfo import conninfo_to_dict
+
+from cdc_sync.cli.context import invocation
+from cdc_sync.config import Config
+from cdc_sync.source import scripts
+from cdc_sync.source.connection import connected, conninfo
+from cdc_sync.source.errors import SourceError, translate
+
+app = typer.Typer(no_args_is_help=True, help="Print the scripts for the DBA, or run them with --apply.")
+
+ApplyOption = Annotated[bool, typer.Option("--apply", help="Run the script instead of printing it.")]
+DsnOption = Annotated[
+    str | None, typer.Option("--dsn", help="The installer's connection, for --apply. Else database.dsn.", metavar="DSN")
+]
+VersionOption = Annotated[
+    int | None,
+    typer.Option("--server-version", metavar="N", help="PostgreSQL's major version, 10 to 18; nothing is connected."),
+]
+
+_OLDEST, _NEWEST = 10, 18
+
+
+@app.command()
+def install(
+    context: typer.Context, apply: ApplyOption = False, dsn: DsnOption = None, server_version: VersionOption = None
+) -> None:
+    """What capture.mode notify needs: a log of changed keys, and triggers."""
+    _check_version(server_version)
+    config = invocation(context).config()
+    _put_out(config, scripts.install(config), dsn, apply=apply)
+
+
+@app.command()
+def uninstall(
+    context: typer.Context, apply: ApplyOption = False, dsn: DsnOption = None, server_version: VersionOption = None
+) -> None:
+    """Remove everything that was ever installed."""
+    _check_version(server_version)
+    _put_out(invocation(context).config(), scripts.uninstall(), dsn, apply=apply)
+
+
+@app.command()
+def grants(
+    context: typer.Context,
+    role: Annotated[str | None, typer.Option("--role", help="The daemon's role. Else the DSN's user.")] = None,
+    apply: ApplyOption = False,
+    dsn: DsnOption = None,
+    server_version: VersionOption = None,
+) -> None:
+    """The least privileges of the role that the daemon runs as."""
+    _check_version(server_version)
+    config = invocation(context).config()
+    user = role or _user_of(config)
+    if user is None:
+        raise typer.BadParameter("database.dsn names no user: say which role the daemon runs as", param_hint="--role")
+    _put_out(config, scripts.grants(config, user), dsn, apply=apply)
+
+
+def _check_version(version: int | None) -> None:
+    if version is not None and not _OLDEST <= version <= _NEWEST:
+        raise typer.BadParameter(
+            f"the scripts are for PostgreSQL {_OLDEST} to {_NEWEST}", param_hint="--server-version"
+        )
+
+
+def _user_of(config: Config) -> str | None:
+    user = conninfo_to_dict(conninfo(config.database.dsn.get_secret_value())).get("user")
+    return None if user is None else str(user)
+
+
+def _put_out(config: Config, script: str, dsn: str | None, *, apply: bool) -> None:
+    if not apply:
+        typer.echo(script, nl=False)
+        return
+    for notice in asyncio.run(_apply(dsn or config.database.dsn.get_secret_value(), script)):
+        typer.echo(notice, err=True)
+    typer.echo("done")
+
+
+async def _apply(dsn: str, script: str) -> list[str]:
+    notices: list[str] = []
+    async with connected(dsn) as connection:
+        connection.add_notice_handler(lambda said: notices.append(f"{said.severity}: {said.message_primary}"))
+        try:
+            await connection.execute(script.encode())
+        except psycopg.errors.LockNotAvailable as error:
+            raise SourceError(
+                "unreachable",
+                "A table's lock was not to be had within 3 seconds, so nothing was changed. Something holds it: a long "
+                "transaction, a backup, a migration. Run the command again in a quieter moment.",
+            ) from error
+        except psycopg.Error as error:
+            raise translate(error, "running the script; nothing was changed") from error
+    return [notice for notice in notices if "does not exist, skipping" not in notice and "already exists" not in notice]

@@ -1,0 +1,84 @@
+"""`cdc-sync status`: is all well, and what waits."""
+
+import asyncio
+from typing import Any
+
+import typer
+from rich.table import Table
+
+from cdc_sync.admin.report import status_report
+from cdc_sync.cli.context import JsonOption, console, invocation, opened, print_json
+from cdc_sync.config import Config
+from cdc_sync.delivery.sender import wall_clock
+from cdc_sync.store.lock import holder_of
+
+
+def status(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Show watches, lag, what is pending, held or given up, and the last errors. Works with the daemon up or down."""
+    config = invocation(context).config()
+    report = asyncio.run(_report(config))
+    if as_json:
+        print_json(report)
+        return
+    process = report["daemon"]["process"]
+    console.print(f"daemon: running (process {process})" if process else "daemon: [red]not running[/red]")
+    table = Table("watch", "mode", "baseline", "known", "pending", "oldest", "held", "dead letters", "skipped")
+    for watch in report["watches"]:
+        oldest = watch["oldest_pending_seconds"]
+        table.add_row(
+            watch["watch"],
+            watch["mode"],
+            watch["baseline"]["state"],
+            str(watch["known"]),
+            str(watch["pending"]),
+            "" if oldest is None else f"{oldest:.0f} s",
+            str(watch["held"]),
+            str(watch["dead_letters"]),
+            str(watch["skipped"]),
+        )
+    console.print(table)
+    for watch in report["watches"]:
+        if watch["sweep_repairs"]:
+            causes = ", ".join(f"{cause}: {number}" for cause, number in watch["sweep_repairs"].items())
+            console.print(f"sweeps of {watch['watch']} found what capture had missed: {causes}", markup=False)
+        if watch["fuse"] == "blown":
+            console.print(
+                f"fuse of {watch['watch']} is blown: {watch['fuse_reason']}; see cdc-sync fuse show", style="red"
+            )
+    _list("wrong now", [f"{item['name']}: {item['message']}" for item in report["conditions"]])
+    _list("endpoints", [_endpoint(item) for item in report["endpoints"] if item["mode"] != "healthy"])
+    _list(
+        "last failures",
+        [
+            f"{item['at']} {item['watch']} {item['application_id']}: {item['reason']}"
+            for item in report["last_failures"]
+        ],
+    )
+    _list(
+        "rows that cannot be reported",
+        [
+            f"{item['watch']} {item['application_id'] or '/'.join(item['key'])}: {item['reason']}"
+            for item in report["skipped_rows"]
+        ],
+    )
+
+
+async def _report(config: Config) -> dict[str, Any]:
+    async with opened(config, read_only=True) as store:
+        report = await status_report(config, store, wall_clock())
+    process = holder_of(config.state.path)
+    if process is None:
+        # What a daemon noted before it ended is not wrong *now*.
+        report["conditions"] = [{"name": "daemon", "message": "it is not running", "since": report["at"]}]
+    return {"daemon": {"running": process is not None, "process": process}, **report}
+
+
+def _endpoint(item: dict[str, Any]) -> str:
+    return f"{item['endpoint']}: {item['mode']} until {item['until']}: {item['reason']}"
+
+
+def _list(title: str, lines: list[str]) -> None:
+    if lines:
+        console.print(f"{title}:")
+        for line in lines:
+            console.print(f"  {line}", markup=False, soft_wrap=True)

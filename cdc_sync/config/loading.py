@@ -1,0 +1,133 @@
+"""From a file to a configuration, or to everything that is wrong with it at once."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path as FilePath
+
+from pydantic import ValidationError
+
+from cdc_sync.config import wording
+from cdc_sync.config.disclosure import disclose
+from cdc_sync.config.document import LARGEST, Entries, Items, Node, NotYamlError, Path, Place, Scalar, Trouble, read
+from cdc_sync.config.models import Config
+from cdc_sync.config.problems import ConfigurationError, Problem
+from cdc_sync.config.substitution import substitute
+
+_WHERE_TO_BEGIN = "`cdc-sync config example` prints an annotated configuration to begin with"
+
+
+def load(path: FilePath, environ: Mapping[str, str]) -> Config:
+    """Read the configuration from a file.
+
+    Args:
+        path: the file; a relative `${file:PATH}` in it is relative to its folder.
+        environ: where `${NAME}` is looked up.
+
+    Raises:
+        ConfigurationError: it cannot be read, or something in it is wrong.
+    """
+    name = str(path)
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise _unusable(name, "expected a file of at most 1 MiB: this is no configuration")
+        text = content.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise _unusable(name, "there is no such file", f"name another with --config; {_WHERE_TO_BEGIN}") from None
+    except IsADirectoryError:
+        raise _unusable(name, "expected a file, and it is a folder", "name the file in it with --config") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise _unusable(name, "expected UTF-8 text", "save the file as UTF-8", line) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is no path"
+        raise _unusable(
+            name, f"cannot be read: {reason}", "it must be readable by the user that cdc-sync runs as"
+        ) from None
+    return parse(text, name=name, environ=environ, folder=path.parent)
+
+
+def parse(text: str, *, name: str, environ: Mapping[str, str], folder: FilePath | None = None) -> Config:
+    """Read the configuration from text.
+
+    Args:
+        text: YAML.
+        name: what messages call it.
+        environ: where `${NAME}` is looked up.
+        folder: what a relative `${file:PATH}` is relative to; the current folder if it is not given.
+
+    Raises:
+        ConfigurationError: something in it is wrong.
+    """
+    outcome = _outcome(text, environ, folder or FilePath())
+    # Raised out here, so that no exception with the file's values in it hangs on to this one.
+    if isinstance(outcome, Config):
+        return outcome
+    raise ConfigurationError(name, outcome)
+
+
+def _outcome(text: str, environ: Mapping[str, str], folder: FilePath) -> Config | list[Problem]:
+    try:
+        root, found = read(text)
+    except NotYamlError as error:
+        return _disclosed([error.trouble], None)
+    if root is None or (isinstance(root, Scalar) and root.value is None):
+        return _disclosed([Trouble((), "there is nothing in it", _WHERE_TO_BEGIN)], None)
+    values = _Values(environ, folder)
+    data = values.of(root, ())
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        # What could not be put in is not judged as well: it would be called wrong twice.
+        found += [
+            trouble
+            for trouble in wording.troubles(error, lambda path: _at(data, path))
+            if not any(trouble.path[: len(path)] == path for path in values.missing)
+        ]
+    else:
+        if not found and not values.troubles:
+            return config
+    return _disclosed([*found, *values.troubles], root)
+
+
+class _Values:
+    """Turns the tree into plain values, references replaced."""
+
+    def __init__(self, environ: Mapping[str, str], folder: FilePath) -> None:
+        self.troubles: list[Trouble] = []
+        self.missing: set[Path] = set()
+        self._environ = environ
+        self._folder = folder
+
+    def of(self, node: Node, path: Path) -> object:
+        match node:
+            case Entries():
+                return {key: self.of(entry.node, (*path, key)) for key, entry in node.entries.items()}
+            case Items():
+                return [self.of(item, (*path, position)) for position, item in enumerate(node.items)]
+            case Scalar():
+                value = node.value
+                return self._replaced(value, path) if isinstance(value, str) else value
+
+    def _replaced(self, text: str, path: Path) -> str:
+        replaced, mistakes = substitute(text, self._environ, self._folder)
+        if mistakes:
+            self.missing.add(path)
+            self.troubles += [Trouble(path, mistake.message, mistake.suggestion) for mistake in mistakes]
+        return replaced
+
+
+def _at(data: object, path: Path) -> object:
+    for key in path:
+        if (isinstance(data, dict) and key in data) or (isinstance(data, list) and isinstance(key, int) and key < len(data)):
+            data = data[key]
+    return data
+
+
+def _disclosed(troubles: Iterable[Trouble], root: Node | None) -> list[Problem]:
+    return list(dict.fromkeys(disclose(trouble, root) for trouble in troubles))
+
+
+def _unusable(name: str, message: str, suggestion: str | None = None, line: int | None = None) -> ConfigurationError:
+    place = None if line is None else Place(line, 1)
+    return ConfigurationError(name, _disclosed([Trouble((), message, suggestion, place=place)], None))

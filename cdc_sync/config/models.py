@@ -1,0 +1,176 @@
+"""The whole configuration, and its smaller sections."""
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, WithJsonSchema, field_validator
+
+from cdc_sync.config.addresses import HostPort, Listen
+from cdc_sync.config.dsn import shown
+from cdc_sync.config.hellowork import HelloWork
+from cdc_sync.config.mistakes import Mistake
+from cdc_sync.config.quantities import PositiveDuration
+from cdc_sync.config.section import Section
+from cdc_sync.config.watch import Watch
+
+_SHORTEST_TOKEN = 16
+_WATCH_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+def _watch_name(name: str) -> str:
+    if _WATCH_NAME.fullmatch(name) is None:
+        raise Mistake(
+            "a watch's name has lower case letters, digits and _, begins with a letter, and has at most 40 of them"
+        )
+    return name
+
+
+def _path(value: Any) -> Path:
+    if isinstance(value, str) and value.strip():
+        return Path(value)
+    if isinstance(value, Path):
+        return value
+    raise Mistake("expected a file's path")
+
+
+def _token(token: SecretStr) -> SecretStr:
+    text = token.get_secret_value()
+    if len(text) < _SHORTEST_TOKEN:
+        raise Mistake(f"expected at least {_SHORTEST_TOKEN} characters", "`openssl rand -hex 16` prints a good one")
+    if not (text.isascii() and text.isprintable()) or " " in text:
+        raise Mistake("expected letters, digits and signs without blanks and accents: it travels in a header")
+    return token
+
+
+# PostgreSQL's names have 63 bytes, and the watch's name becomes part of several (bell_…, record_…).
+WatchName = Annotated[
+    str, BeforeValidator(_watch_name), WithJsonSchema({"type": "string", "pattern": "^[a-z][a-z0-9_]{0,39}$"})
+]
+"""The name of a watch."""
+
+FilePath = Annotated[Path, BeforeValidator(_path), WithJsonSchema({"type": "string", "minLength": 1})]
+"""A file's path."""
+
+
+class Database(Section):
+    """The ATS's database."""
+
+    dsn: SecretStr = Field(
+        default=SecretStr(""),
+        title="anything libpq takes; PG* variables and ~/.pgpass work",
+        description="Where the ATS's database is: a libpq connection string, as a URI or as key=value pairs. What it "
+        "leaves out comes from the PG* environment variables and ~/.pgpass, so a password need not stand here. Empty by "
+        "default: those say it all. Must not lead through a pooler in transaction mode, which cannot LISTEN.",
+        examples=["postgresql://cdc_sync@/ats"],
+    )
+
+    def shown(self) -> str:
+        """The DSN for people: without its password and whatever else may be secret."""
+        return shown(self.dsn.get_secret_value())
+
+
+class State(Section):
+    """Where the daemon keeps what it must remember."""
+
+    backend: Literal["sqlite", "postgres"] = Field(
+        default="sqlite",
+        title="or postgres",
+        description="Where the daemon keeps what HelloWork was told, what is to be sent, and how far it has read: "
+        "`sqlite`, one file on this host, which needs nothing else; `postgres`, for several daemons on several hosts. "
+        "Neither holds personal data.",
+    )
+    path: FilePath = Field(
+        default=Path("/var/lib/cdc-sync/state.db"),
+        title="sqlite",
+        description="The file of backend sqlite; its folder must be writable, as two more files stand beside it. The "
+        "default is in the folder that the systemd unit sets up.",
+    )
+    dsn: SecretStr | None = Field(
+        default=None,
+        title="postgres; database.dsn if null",
+        description="The database of backend postgres: a libpq connection string. Null, the default: database.dsn, in a "
+        "schema of its own.",
+    )
+    history: PositiveDuration = Field(
+        default=timedelta(days=30),
+        title="how long `explain` remembers",
+        description="How long what was seen, sent and answered is kept for `cdc-sync explain`. 30d by default. What "
+        "HelloWork was told last is kept for ever: it is what changes are measured against.",
+    )
+
+
+class Admin(Section):
+    """Health, metrics and the page."""
+
+    listen: Listen | None = Field(
+        default=HostPort("127.0.0.1", 8765),
+        title="null: none; another than loopback needs a token",
+        description="Where health, metrics and the page are served: host:port, IPv6 in brackets. Null: nowhere. This "
+        "machine only by default; any other address needs a token.",
+    )
+    token: Annotated[SecretStr, AfterValidator(_token)] | None = Field(
+        default=None,
+        validate_default=True,
+        title="asked for as `Authorization: Bearer TOKEN`",
+        description="The secret, of 16 characters or more, that requests must bring. Null, the default: none is asked "
+        "for, which is accepted on a loopback address only.",
+    )
+
+    @field_validator("token")
+    @classmethod
+    def _others_need_a_token(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        listen = info.data.get("listen")
+        if token is None and listen is not None and not listen.is_loopback:
+            raise Mistake(
+                "listen on another than a loopback address needs a token", "set token, or listen on 127.0.0.1"
+            )
+        return token
+
+
+class Log(Section):
+    """What is logged, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info",
+        description="The least important level that is logged: debug, info, warning or error. At info, the default, "
+        "every call and every change of the daemon's own state has a line.",
+    )
+    format: Literal["auto", "text", "journal", "json"] = Field(
+        default="auto",
+        description="How lines are written: `text` for people, `journal` with the fields of systemd's journal, `json` an "
+        "object per line. `auto`, the default: text on a terminal, journal under systemd, else json.",
+    )
+
+
+class Config(Section):
+    """The configuration of cdc-sync."""
+
+    database: Database = Field(default_factory=Database, title="The ATS's database.", description="The ATS's database.")
+    hellowork: HelloWork = Field(
+        default_factory=HelloWork,
+        title="HelloWork's status API.",
+        description="How HelloWork's status API is called.",
+    )
+    state: State = Field(
+        default_factory=State,
+        title="What the daemon must remember.",
+        description="Where the daemon keeps what it must remember.",
+    )
+    watches: Annotated[Mapping[WatchName, Watch], Field(min_length=1)] = Field(
+        title="What is watched: a name for each table whose rows are applications.",
+        description="What is watched, by name: at least one. A name has lower case letters, digits and `_`, begins with "
+        "a letter and has at most 40 of them; it appears in commands, metrics and names in the database. Required.",
+    )
+    admin: Admin = Field(
+        default_factory=Admin,
+        title="Health, metrics and the page.",
+        description="Health, metrics and the page.",
+    )
+    log: Log = Field(
+        default_factory=Log,
+        title="auto: text on a terminal, journal fields under systemd, else JSON",
+        description="What is logged, and how.",
+    )

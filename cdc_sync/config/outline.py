@@ -1,0 +1,101 @@
+"""The shape of the configuration, as the models have it: which keys stand where, and what may be shown of a value."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import PlainValidator, SecretStr
+
+from cdc_sync.config.document import Path
+from cdc_sync.config.models import Config
+from cdc_sync.config.section import Section
+
+ANY_NAME = "*"
+"""In a path of `sections`: a key that people choose, such as a watch's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """What the models allow at one path: the sections, and whatever else, that may stand there."""
+
+    kinds: tuple[Any, ...]
+
+    @property
+    def sections(self) -> list[type[Section]]:
+        """The sections that may stand here."""
+        return [kind for kind in self.kinds if isinstance(kind, type) and issubclass(kind, Section)]
+
+    @property
+    def names_are_free(self) -> bool:
+        """Whether people choose the keys below."""
+        return any(get_origin(kind) is Mapping for kind in self.kinds)
+
+    @property
+    def scalars(self) -> list[Any]:
+        """The kinds other than sections, mappings and lists."""
+        return [kind for kind in self.kinds if kind not in self.sections and get_origin(kind) not in {Mapping, tuple}]
+
+    @property
+    def may_be_shown(self) -> bool:
+        """Whether a scalar found here is surely no secret: one is expected, or a list of them, and none is secret."""
+        expected = self.scalars or [kind for kind in self.kinds if get_origin(kind) is tuple]
+        return bool(expected) and not {SecretStr, *map(_item, expected)} <= {SecretStr, *expected}
+
+    def below(self, key: str | int) -> "Spot":
+        """What may stand at a key, or at a position in a list."""
+        kinds: list[Any] = []
+        for kind in self.kinds:
+            if get_origin(kind) is Mapping:
+                kinds += _kinds(get_args(kind)[1])
+            elif get_origin(kind) is tuple:
+                kinds += _kinds(get_args(kind)[0])
+        for section in self.sections:
+            if key in (fields := fields_of(section)):
+                kinds += fields[str(key)]
+        return Spot(tuple(kinds))
+
+
+def at(path: Path) -> Spot:
+    """What may stand at a path."""
+    spot = Spot((Config,))
+    for key in path:
+        spot = spot.below(key)
+    return spot
+
+
+def fields_of(section: type[Section]) -> dict[str, list[Any]]:
+    """A section's keys, as they stand in a file, with the kinds of their values."""
+    return {
+        field.alias or name: _kinds(
+            Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        )
+        for name, field in section.model_fields.items()
+    }
+
+
+def sections(spot: Spot | None = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], type[Section]]]:
+    """Every section that stands at a fixed place or under a name of people's choice, with its path, in order.
+
+    A section that is only the long form of a scalar (`{sql: …}` for a column's name) is none of them.
+    """
+    spot = spot or Spot((Config,))
+    for section in spot.sections if not spot.scalars else ():
+        yield path, section
+        for key in fields_of(section):
+            yield from sections(spot.below(key), (*path, key))
+    if spot.names_are_free:
+        yield from sections(Spot(spot.below(ANY_NAME).kinds), (*path, ANY_NAME))
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    """Take an annotation apart: what stands in the *file*, which for a `PlainValidator` is its input type."""
+    if get_origin(annotation) is Annotated:
+        inner, *metadata = get_args(annotation)
+        for mark in metadata:
+            if isinstance(mark, PlainValidator) and mark.json_schema_input_type is not Any:
+                inner = mark.json_schema_input_type
+        return _kinds(inner)
+    if get_origin(annotation) in {Union, UnionType}:
+        return [kind for part in get_args(annotation) for kind in _kinds(part)]
+    return [annotation]

@@ -1,0 +1,57 @@
+"""What is wrong with a configuration, for people and for programs."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_LONGEST = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, or suspicious.
+
+    Attributes:
+        path: where, as `watches.applications.capture.mode`; empty for the file as a whole.
+        line: the line in the file, from 1; None if there is none.
+        column: the column in that line, from 1; None if there is none.
+        found: what the file has there, as it is written (`${NAME}`, not its value), `(hidden)` if it may be a secret,
+            or for a list or a section that it is one; None if the key alone tells enough.
+        message: what was expected.
+        suggestion: how to repair it, if there is more to say than that.
+    """
+
+    path: str
+    line: int | None
+    column: int | None
+    found: str | None
+    message: str
+    suggestion: str | None = None
+
+    def __str__(self) -> str:
+        where = f"{self.path}: " if self.path else ""
+        found = f" (found: {printable(self.found)})" if self.found is not None else ""
+        suggestion = f"; {self.suggestion}" if self.suggestion else ""
+        return f"{where}{self.message}{found}{suggestion}"
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; `problems` has everything that is wrong, in the order of the file."""
+
+    def __init__(self, name: str, problems: Iterable[Problem]) -> None:
+        self.name = name
+        self.problems = tuple(sorted(problems, key=lambda problem: (problem.line or 0, problem.column or 0)))
+        super().__init__(name, self.problems)
+
+    def __str__(self) -> str:
+        """Every problem on a line of its own, in the form that editors and terminals make links of."""
+        return "\n".join(
+            f"{self.name}:{problem.line}: {problem}" if problem.line else f"{self.name}: {problem}"
+            for problem in self.problems
+        )
+
+
+def printable(text: str) -> str:
+    """Text from a file, safe for a terminal: one line, of bounded length, without control characters."""
+    shortened = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in shortened)

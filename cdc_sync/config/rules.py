@@ -1,0 +1,66 @@
+"""From the configuration to the core's values: the same without YAML's syntax, in milliseconds."""
+
+from urllib.parse import urlsplit
+
+from cdc_sync.config.models import Config
+from cdc_sync.config.watch import Watch
+from cdc_sync.core.fuse import FusePolicy
+from cdc_sync.core.instants import milliseconds
+from cdc_sync.core.retry import RetryPolicy, longest_wait
+from cdc_sync.core.rules import ExtraField, WatchRules
+from cdc_sync.core.status import StatusRules
+from cdc_sync.core.status_url import AllowedHosts
+
+_DEFAULT = "default"
+"""The key of `settle` that stands for every status not named there."""
+
+_SLACK = 60_000
+"""Milliseconds that clocks may differ without a due time looking like a mistake."""
+
+
+def allowed_hosts(config: Config) -> AllowedHosts:
+    """Where calls may go: base_url's host, and those that are named beside it."""
+    parts = urlsplit(config.hellowork.base_url)
+    host = parts.hostname or ""
+    bracketed = f"[{host}]" if ":" in host else host
+    return AllowedHosts(frozenset({bracketed, *config.hellowork.allowed_hosts}))
+
+
+def watch_rules(config: Config, name: str) -> WatchRules:
+    """A watch's rules."""
+    watch = config.watches[name]
+    return WatchRules(
+        watch=name,
+        status=StatusRules(dict(watch.status.map), watch.status.unmapped, watch.status.deleted),
+        baseline=watch.baseline,
+        first_status=watch.first_status,
+        settle={status: milliseconds(wait) for status, wait in watch.settle.items() if status != _DEFAULT},
+        default_settle=_default_settle(watch),
+        deletion_grace=milliseconds(watch.deletion_grace),
+        extra=tuple(ExtraField(field, frozenset(extra.only_for)) for field, extra in watch.extra.items()),
+        base_url=config.hellowork.base_url,
+        allowed=allowed_hosts(config),
+        fuse=FusePolicy(watch.fuse.max_changes, watch.fuse.max_deletions, milliseconds(watch.fuse.window)),
+    )
+
+
+def retry_policy(config: Config) -> RetryPolicy:
+    """When deliveries are tried again."""
+    retry = config.hellowork.retry
+    return RetryPolicy(
+        first=milliseconds(retry.first),
+        max=milliseconds(retry.max),
+        give_up_after=milliseconds(retry.for_),
+        not_found_for=milliseconds(config.hellowork.not_found_retry),
+    )
+
+
+def sender_horizon(config: Config) -> int:
+    """The longest that an entry can have to wait: a due time further ahead is a clock's mistake (milliseconds)."""
+    settles = [milliseconds(wait) for watch in config.watches.values() for wait in watch.settle.values()]
+    return max([longest_wait(retry_policy(config)), *settles]) + _SLACK
+
+
+def _default_settle(watch: Watch) -> int:
+    wait = watch.settle.get(_DEFAULT)
+    return 0 if wait is None else milliseconds(wait)

@@ -1,0 +1,88 @@
+"""`${NAME}` and `${file:PATH}` inside values.
+
+Only values are replaced, not keys; what is put in is not looked at again, so a secret may contain `${`. `$${` stands for
+`${` itself.
+"""
+
+import re
+from errno import EFBIG, EINVAL
+from collections.abc import Mapping
+from pathlib import Path
+
+from cdc_sync.config.document import LARGEST, UNUSABLE
+from cdc_sync.config.mistakes import Mistake
+from cdc_sync.config.problems import printable
+
+_REFERENCE = re.compile(r"\$\$\{|\$\{(?P<body>[^{}]*)\}|\$\{")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def substitute(text: str, environ: Mapping[str, str], folder: Path) -> tuple[str, list[Mistake]]:
+    """Replace every reference in a value; with the mistakes, one for each reference that stands for nothing.
+
+    Args:
+        text: the value as it is written.
+        environ: the environment.
+        folder: what a relative PATH is relative to.
+    """
+    mistakes: list[Mistake] = []
+
+    def replacement(match: re.Match[str]) -> str:
+        if match[0] == "$${":
+            return "${"
+        try:
+            return _resolve(match["body"], environ, folder)
+        except Mistake as mistake:
+            mistakes.append(mistake)
+            return ""
+
+    return _REFERENCE.sub(replacement, text), mistakes
+
+
+def is_reference_alone(text: str) -> bool:
+    """Whether a value is made of one reference and nothing else, so that it can be shown though it is a secret."""
+    match = _REFERENCE.fullmatch(text)
+    body = match["body"] if match else None
+    return body is not None and (_NAME.fullmatch(body) is not None or body.startswith("file:"))
+
+
+def _resolve(body: str | None, environ: Mapping[str, str], folder: Path) -> str:
+    if body is not None and body.startswith("file:"):
+        return _content(body.removeprefix("file:"), folder)
+    if body is None or _NAME.fullmatch(body) is None:
+        raise Mistake("expected ${NAME} or ${file:PATH}, complete and without a default", "for a literal ${ write $${")
+    if body not in environ:
+        raise Mistake(
+            f"the environment variable {printable(body)} is not set",
+            "set it for the daemon (systemd: Environment= or EnvironmentFile=)",
+        )
+    if UNUSABLE.search(environ[body]):
+        raise Mistake(f"the environment variable {printable(body)} is not UTF-8 text")
+    return environ[body]
+
+
+def _content(path: str, folder: Path) -> str:
+    shown = printable(path)
+    try:
+        text = _read(folder / path).decode()
+    except UnicodeDecodeError:
+        raise Mistake(f"{shown} is not UTF-8 text") from None
+    except OSError as error:
+        raise Mistake(
+            f"cannot read {shown}: {error.strerror}", "it must be readable by the user that cdc-sync runs as"
+        ) from None
+    if "\0" in text:
+        raise Mistake(f"{shown} is not text: it has NUL characters")
+    # One newline, which editors and `echo` put there; a second one is content.
+    return text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
+
+
+def _read(file: Path) -> bytes:
+    # A pipe without a writer would keep the daemon from ever starting.
+    if file.exists() and not file.is_file():
+        raise OSError(EINVAL, "it is not a plain file")
+    with file.open("rb") as stream:
+        content = stream.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise OSError(EFBIG, "it is larger than 1 MiB")
+    return content

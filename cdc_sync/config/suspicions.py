@@ -1,0 +1,58 @@
+"""What is allowed in a configuration, and hardly ever meant."""
+
+from collections.abc import Iterator
+
+from cdc_sync.config.disclosure import path_text
+from cdc_sync.config.document import Path
+from cdc_sync.config.models import Config
+from cdc_sync.config.problems import Problem
+from cdc_sync.config.watch import Watch
+from cdc_sync.core.hellowork_statuses import MEANINGS, OWN_SIDE, meant
+
+
+def warnings(config: Config) -> list[Problem]:
+    """What is suspicious in a valid configuration; the problems have no line, as the file is not at hand any more."""
+    found: list[Problem] = []
+    if config.state.backend == "sqlite" and config.state.dsn is not None:
+        found.append(
+            _suspicion(
+                ("state", "dsn"), None, "is not used by backend sqlite", "set state.backend: postgres, or remove it"
+            )
+        )
+    for name, watch in config.watches.items():
+        found += _labels(("watches", name), watch)
+        found += _never_sent(("watches", name), watch)
+    return found
+
+
+def _labels(path: Path, watch: Watch) -> Iterator[Problem]:
+    sent: dict[Path, str] = {(*path, "status", "map", label): status for label, status in watch.status.map.items()}
+    sent[*path, "status", "deleted"] = watch.status.deleted
+    for place, status in sent.items():
+        code = meant(status)
+        if status in OWN_SIDE:
+            message = f"is HelloWork's own code for its side of the exchange ({MEANINGS[status]})"
+            yield _suspicion(place, status, message, "send the ATS's own label, or a code for what a recruiter did")
+        elif code is not None:
+            yield _suspicion(place, status, "is nearly a code of HelloWork's", f'HelloWork spells it "{code}"')
+
+
+def _never_sent(path: Path, watch: Watch) -> Iterator[Problem]:
+    if watch.status.unmapped == "send":
+        return
+    sent = {*watch.status.map.values(), watch.status.deleted}
+    named: dict[Path, str] = {(*path, "settle", status): status for status in watch.settle if status != "default"}
+    for field, extra in watch.extra.items():
+        named |= {(*path, "extra", field, "only_for", i): status for i, status in enumerate(extra.only_for)}
+    for place, status in named.items():
+        if status not in sent:
+            yield _suspicion(
+                place,
+                status,
+                "is never sent: status.map has no label for it, and status.unmapped is not send",
+                "name the status as it is sent, not the ATS's label",
+            )
+
+
+def _suspicion(path: Path, found: str | None, message: str, suggestion: str) -> Problem:
+    return Problem(path_text(path), None, None, found, message, suggestion)

@@ -1,0 +1,346 @@
+"""The section `watches`: which rows are applications, how their changes are noticed, and what is told of them."""
+
+import zoneinfo
+from collections.abc import Mapping
+from datetime import timedelta
+from difflib import get_close_matches
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
+
+from cdc_sync.config.columns import Column, Extra
+from cdc_sync.config.mistakes import Mistake
+from cdc_sync.config.quantities import Duration, PositiveDuration, Size, at_least, format_size
+from cdc_sync.config.section import ColumnName, Section, Sql, TableName, Text, WholeNumber
+
+OUR_FIELDS = frozenset({"status", "eventDate", "created", "jobId", "source", "applicationId"})
+"""Fields of the payload that have a meaning already (HelloWork's page "Envoi changements de statut")."""
+
+_SHORTEST_PAUSE = timedelta(milliseconds=10)
+_BACKLOG = 256 * 10**6
+
+
+def _time_zone(name: str) -> str:
+    try:
+        zoneinfo.ZoneInfo(name)
+    # A zone is a file: besides an unknown name, a folder (Europe) or a name that cannot be a path are possible.
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        close = get_close_matches(name, zoneinfo.available_timezones(), n=1)
+        raise Mistake(
+            "expected a time zone of the IANA database, such as UTC or Europe/Paris",
+            f'did you mean "{close[0]}"?' if close else None,
+        ) from None
+    return name
+
+
+def _extra_name(name: str) -> str:
+    if not name.strip():
+        raise Mistake("a field's name must not be empty")
+    if name in OUR_FIELDS:
+        raise Mistake("is a field that cdc-sync sends itself", "map it in columns, or choose another name")
+    return name
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise Mistake("names a column twice")
+    return names
+
+
+TimeZone = Annotated[str, AfterValidator(_time_zone), WithJsonSchema({"type": "string", "minLength": 1})]
+"""The name of a time zone that this machine knows."""
+
+ExtraName = Annotated[str, BeforeValidator(_extra_name)]
+"""The name of a further field of the payload."""
+
+
+class Columns(Section):
+    """Where each thing that HelloWork is told comes from."""
+
+    application_id: Column | None = Field(
+        default=None,
+        validate_default=True,
+        title="HelloWork's id; this or status_url is required",
+        description="HelloWork's id of the application (`applicationId` of the application as it was received). This or "
+        "`status_url` is required. A row where it is NULL is not HelloWork's and is left alone. Null by default.",
+        examples=["hellowork_id"],
+    )
+    status_url: Column | None = Field(
+        default=None,
+        validate_default=True,
+        title="where to call, if the ATS keeps it",
+        description="The application's status URL (`statusApiUrl` of the application as it was received). Where it is "
+        "there, calls go to it, if its host is allowed; the application's id is taken from it if `application_id` is not "
+        "mapped. Null, the default: the URL is built from the id.",
+        examples=["status_api_url"],
+    )
+    status: Column = Field(
+        title="required",
+        description="The application's status in the ATS: the label that `status.map` translates. Required. A status "
+        "that lives in another table, or in several booleans, takes an SQL expression.",
+        examples=["status"],
+    )
+    job_id: Column = Field(
+        title="required; the job's id in the ATS",
+        description="The job's id in the ATS. Required: from it HelloWork learns that an application moved to another job.",
+        examples=["job_id"],
+    )
+    created: Column = Field(
+        title="required; when the application was created in the ATS",
+        description="When the application was created in the ATS: a date or a timestamp, with or without time zone (see "
+        "`timezone`). Required: every call has it.",
+        examples=["created_at"],
+    )
+    event_date: Column | None = Field(
+        default=None,
+        title="when it changed; else the change's own time",
+        description="When the event that caused the call happened: a date or a timestamp. Null, the default: the time at "
+        "which the change was recorded (notify) or seen (poll).",
+        examples=["updated_at"],
+    )
+    source: Column | None = Field(
+        default=None,
+        title="text or json/jsonb",
+        description="Where the application came from: text, or a JSON object. Null, the default: not sent.",
+        examples=["source"],
+    )
+    deleted: Column | None = Field(
+        default=None,
+        title="soft deletion: boolean or timestamp",
+        description="Whether the row is deleted although it is still there: a boolean, or a timestamp that is NULL as "
+        "long as the row lives. Null, the default: only a row that is gone is deleted.",
+        examples=["deleted_at"],
+    )
+
+    @field_validator("status_url")
+    @classmethod
+    def _an_application_has_an_id(cls, status_url: Column | None, info: ValidationInfo) -> Column | None:
+        if status_url is None and "application_id" in info.data and info.data["application_id"] is None:
+            raise Mistake("expected application_id or status_url: one of them is required", about_section=True)
+        return status_url
+
+
+class Related(Section):
+    """Another table whose changes matter to the watched one."""
+
+    table: TableName = Field(
+        description="The other table: `table` or `schema.table`; parts in double quotes keep their case."
+    )
+    key: tuple[ColumnName, ...] = Field(
+        description="Its columns that hold the watched table's key, in the same order. Empty if there are none (a table "
+        "of stages, say): any change of it then has the whole watch swept.",
+    )
+
+    _names_are_distinct = field_validator("key")(_distinct)
+
+
+class Capture(Section):
+    """How changes are noticed."""
+
+    mode: Literal["notify", "poll"] = Field(
+        default="notify",
+        title="or poll",
+        description="`notify`: triggers, which a DBA installs, record the keys of changed rows; nothing is missed and "
+        "latency is milliseconds. `poll`: for read-only access; rows are found by a timestamp that the ATS maintains. "
+        "The default is notify, since it depends on nothing that the ATS does right.",
+    )
+    wakeup: Literal["notify", "none"] = Field(
+        default="notify",
+        title="or none",
+        description="In notify mode, how the daemon learns that something was recorded: `notify`, by PostgreSQL's NOTIFY; "
+        "`none`, by looking every poll_interval, with triggers that never NOTIFY. The default gives milliseconds of "
+        "latency; `none` is for an ATS whose commits must not take NOTIFY's lock.",
+    )
+    watermark: ColumnName | None = Field(
+        default=None,
+        validate_default=True,
+        title="poll",
+        description="In poll mode, the column by which changed rows are found: a timestamp or date that the ATS sets at "
+        "every change. Required then, and best indexed. Null by default, as notify mode needs none.",
+        examples=["updated_at"],
+    )
+    poll_interval: Annotated[Duration, at_least(_SHORTEST_PAUSE)] = Field(
+        default=timedelta(seconds=2),
+        title="poll, or wakeup: none",
+        description="The pause between two polls, or with `wakeup: none` between two drains; 10ms or more. 2s by "
+        "default: quick for people, and next to nothing for a database with an index on the watermark.",
+    )
+    lookback: Duration = Field(
+        default=timedelta(minutes=5),
+        title="poll: how late a timestamp may be committed, by clocks and transactions",
+        description="In poll mode, how far behind the newest finished transaction rows are read again: a row's timestamp "
+        "is earlier than its commit by as much as its transaction lasted before its first write, and as application "
+        "servers' clocks are behind. Reading again costs only a comparison. 5m by default.",
+    )
+    drain_interval: Annotated[Duration, at_least(_SHORTEST_PAUSE)] = Field(
+        default=timedelta(seconds=30),
+        title="notify: look anyway, should a notification be lost",
+        description="In notify mode, how often the change log is read even if no notification came; 10ms or more. 30s by "
+        "default: a notification is lost at most with a connection.",
+    )
+    sweep: PositiveDuration = Field(
+        default=timedelta(minutes=15),
+        title="compare every row; finds what nothing else can",
+        description="How often every row is compared with what HelloWork was told. It finds what nothing else can: "
+        "deletions in poll mode, rows changed without their timestamp, triggers that were off. 15m by default; on a big "
+        "table sweeps space themselves out, so as not to take more than a tenth of the time.",
+    )
+    max_backlog: Size = Field(
+        default=_BACKLOG,
+        title="notify: the change log's limit; beyond it a sweep repairs",
+        description="In notify mode, the size of the change log (bytes, 64KiB or more) beyond which the triggers stop "
+        "recording, for when the daemon is away for long; the next sweep finds what was not recorded. 256MB by default: "
+        "millions of changes, and no danger to a disk.",
+        json_schema_extra={"default": format_size(_BACKLOG)},
+    )
+
+    @field_validator("watermark")
+    @classmethod
+    def _poll_needs_a_watermark(cls, watermark: str | None, info: ValidationInfo) -> str | None:
+        if watermark is None and info.data.get("mode") == "poll":
+            raise Mistake("capture.mode poll needs a watermark", "name a timestamp that the ATS sets at every change")
+        return watermark
+
+
+class Status(Section):
+    """From the ATS's labels to what is sent."""
+
+    map: Mapping[str, Text] = Field(
+        default_factory=dict,
+        title="ATS label: what to send",
+        description="From the ATS's label to the status to send. Labels are compared as text, to the letter. Where two "
+        "labels have the same status, moving between them is no change. Empty by default: HelloWork takes any label and "
+        "maps it on its own side.",
+    )
+    unmapped: Literal["send", "ignore", "reject"] = Field(
+        default="send",
+        title="or ignore, or reject (dead letter)",
+        description="What becomes of a label that is not in `map`: `send` it as it is, `ignore` it (no call), or `reject` "
+        "it (a dead letter, for a person to look at). The default is send, as HelloWork sets no list of labels.",
+    )
+    deleted: Text = Field(
+        default="deleted",
+        title="what to send for an application that is gone",
+        description="The status of an application that was deleted: HelloWork knows no call of its own for that, a "
+        "deletion is a status like any other. Any label; `deleted` by default.",
+    )
+
+
+class Fuse(Section):
+    """How many changes at once are believed."""
+
+    max_changes: Annotated[WholeNumber, Field(ge=1)] = Field(
+        default=1000,
+        description="How many new calls of a watch within `window` are believed, 1 or more; those beyond are held until "
+        "a person releases or discards them. 1000 by default: no team of recruiters does that in ten minutes.",
+    )
+    max_deletions: Annotated[WholeNumber, Field(ge=1)] = Field(
+        default=100,
+        description="As max_changes, for deletions alone. 100 by default: fewer, since they cannot be taken back.",
+    )
+    window: PositiveDuration = Field(
+        default=timedelta(minutes=10), description="The time over which the two are counted. 10m by default."
+    )
+
+
+class Watch(Section):
+    """A table whose rows are applications."""
+
+    table: TableName = Field(
+        title="""quoted parts allowed: '"ATS"."Candidatures"'""",
+        description="The table, or view in poll mode, whose rows are applications: `table` or `schema.table`. As in SQL, "
+        "a name is folded to lower case unless it stands in double quotes; YAML then wants single quotes around the "
+        "whole. Without a schema, the connection's search_path decides. Required.",
+        examples=["public.applications"],
+    )
+    key: Annotated[tuple[ColumnName, ...], Field(min_length=1)] = Field(
+        title="the primary key's columns",
+        description="The columns that identify a row, at least one: the primary key or another unique one. Required.",
+        examples=[["id"]],
+    )
+    columns: Columns = Field(
+        title="a column's name, or {sql: EXPRESSION over the row as t, depends_on: [column, ...]}",
+        description="Where each thing that HelloWork is told comes from: the name of a column, or `{sql: EXPRESSION, "
+        "depends_on: [columns]}` with the row as `t`. Nothing else is read, and no personal data is needed. Required.",
+    )
+    where: Sql | None = Field(
+        default=None,
+        title="SQL condition over t: which rows are reported",
+        description="An SQL condition over the row, whose alias is `t`: rows for which it is not true are out of scope, "
+        "and a row that leaves the scope causes no call. Null, the default: every row.",
+    )
+    timezone: TimeZone = Field(
+        default="UTC",
+        title="of timestamps without time zone",
+        description="The time zone of timestamps without time zone, by its IANA name, such as Europe/Paris. UTC by "
+        "default, as most servers keep their clocks.",
+    )
+    related: tuple[Related, ...] = Field(
+        default=(),
+        title="[{table: public.rejections, key: [application_id]}]",
+        description="Other tables whose changes matter, because a column mapping's SQL reads them: a table of "
+        "rejections, of stages. In notify mode they get triggers too. None by default.",
+    )
+    capture: Capture = Field(
+        default_factory=Capture, title="how changes are noticed", description="How changes are noticed."
+    )
+    status: Status = Field(
+        default_factory=Status,
+        title="from the ATS's labels to what is sent",
+        description="From the ATS's labels to what is sent.",
+    )
+    baseline: Literal["adopt", "send"] = Field(
+        default="adopt",
+        title="the rows of the first start: adopt (no call) or send",
+        description="What the rows get that exist when the watch first starts: `adopt`, they are taken as known to "
+        "HelloWork, without a call; `send`, each is reported. The default is adopt: what happened before is told "
+        "already, or is too late.",
+    )
+    first_status: Literal["send", "adopt"] = Field(
+        default="send",
+        title="applications that appear later: send or adopt",
+        description="What an application gets that appears later, with the status it then has: `send`, the default, "
+        "reports it; `adopt` takes it as known and reports its next change.",
+    )
+    settle: Mapping[Text, Duration] = Field(
+        default={"default": timedelta(0)},
+        title="wait before sending, per status as sent: {rejected: 5m}",
+        description="How long a status must stand before it is sent, so that a mis-click undone within it is never sent. "
+        "Per status, as it is sent; `default` is for all others, and 0 (at once) if it is not given.",
+    )
+    deletion_grace: Duration = Field(
+        default=timedelta(seconds=5),
+        title="a row gone for less was moved, not deleted",
+        description="How long a row must be gone before it counts as deleted: an ATS may move an application by deleting "
+        "its row and inserting another. 5s by default: longer than such a move takes.",
+    )
+    extra: Mapping[ExtraName, Extra] = Field(
+        default_factory=dict,
+        title="communicationDelay: {column: delay_days, only_for: [rejected_and_contacted_by_recruiter]}",
+        description="Further fields of the payload: a field's name, and a column's name, `{column: NAME, only_for: "
+        "[statuses]}` or `{sql: EXPRESSION, depends_on: [columns], only_for: [statuses]}`. A field whose value is NULL is "
+        "left out. None by default.",
+    )
+    fuse: Fuse = Field(
+        default_factory=Fuse,
+        title="more at once is held for a person",
+        description="How many changes at once are believed. More (an UPDATE without WHERE, a restored backup, an edited "
+        "map) blow the fuse: what is beyond is held until a person releases or discards it.",
+    )
+
+    _names_are_distinct = field_validator("key")(_distinct)
+
+    @field_validator("related")
+    @classmethod
+    def _keys_lead_to_the_watched_one(cls, related: tuple[Related, ...], info: ValidationInfo) -> tuple[Related, ...]:
+        key = info.data.get("key")
+        if key is not None and any(other.key and len(other.key) != len(key) for other in related):
+            raise Mistake(
+                f"each key needs {len(key)} column{'s' if len(key) > 1 else ''}, as the watch's key has, or none at all"
+            )
+        return related
+
+    @field_validator("settle")
+    @classmethod
+    def _others_settle_at_once(cls, settle: Mapping[str, timedelta]) -> Mapping[str, timedelta]:
+        return {"default": timedelta(0), **settle}

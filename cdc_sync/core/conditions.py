@@ -1,0 +1,64 @@
+"""What is wrong now, folded from the observations: the one source of readiness and of `status`."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from cdc_sync.core.observations import (
+    BaselineDone,
+    BaselineProgress,
+    EndpointChanged,
+    Observation,
+    StoreFailed,
+    StoreRecovered,
+    TriggersFound,
+    TriggersMissing,
+    WatchConnected,
+    WatchLost,
+)
+
+Conditions = Mapping[str, str]
+"""Name of a condition → what is wrong, in words, with the remedy."""
+
+NONE: Conditions = MappingProxyType({})
+
+
+def starting(watches: tuple[str, ...]) -> Conditions:
+    """The conditions of a daemon that has just started."""
+    return {f"watch {watch}": "not connected yet" for watch in watches}
+
+
+def fold(conditions: Conditions, observation: Observation) -> Conditions:
+    """The conditions after an observation; the same object if it changes none."""
+    name, message = _about(observation)
+    if name is None or conditions.get(name) == message:
+        return conditions
+    others = {key: value for key, value in conditions.items() if key != name}
+    return others if message is None else {**others, name: message}
+
+
+def _about(observation: Observation) -> tuple[str | None, str | None]:
+    """Which condition an observation tells of, and what is wrong; no message: nothing is any more."""
+    found: tuple[str | None, str | None] = (None, None)
+    match observation:
+        case WatchConnected(watch):
+            found = (f"watch {watch}", None)
+        case WatchLost(watch, message):
+            found = (f"watch {watch}", message)
+        case TriggersMissing(watch, message):
+            found = (f"triggers {watch}", message)
+        case TriggersFound(watch):
+            found = (f"triggers {watch}", None)
+        case BaselineProgress(watch, rows, estimate):
+            of = f" of about {estimate}" if estimate else ""
+            found = (f"baseline {watch}", f"the baseline is running: {rows}{of} rows")
+        case BaselineDone(watch):
+            found = (f"baseline {watch}", None)
+        case EndpointChanged(endpoint, mode, reason):
+            found = (f"endpoint {endpoint}", None if mode == "healthy" else f"{mode}: {reason}")
+        case StoreFailed(message):
+            found = ("store", message)
+        case StoreRecovered():
+            found = ("store", None)
+        case _:
+            pass
+    return found

@@ -1,0 +1,66 @@
+"""What HelloWork knows, or should know, of one application."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+
+from cdc_sync.core.json_object import only_fields
+
+Kind = Literal["first", "status", "job", "deleted"]
+"""Why a call is made; several may apply at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What one call tells HelloWork.
+
+    Attributes:
+        status: the label as it is sent, already mapped.
+        job_id: the job's id in the ATS.
+        deleted: whether the application is gone from the ATS.
+        created: when the application was created in the ATS, in milliseconds since the epoch.
+        event_date: when the event behind this content happened, in milliseconds since the epoch.
+        source: JSON text of a string or an object, or None to leave the field out.
+        extra: JSON text of an object with the further fields of the payload, or None.
+        url: where the call goes.
+    """
+
+    status: str
+    job_id: str
+    deleted: bool
+    created: int
+    event_date: int
+    source: str | None
+    extra: str | None
+    url: str
+
+    def same_as(self, other: Self) -> bool:
+        """Whether telling one after the other would tell HelloWork nothing new.
+
+        Only status, job and existence count; the other fields ride along.
+        """
+        return self.status == other.status and self.job_id == other.job_id and self.deleted == other.deleted
+
+    def as_deleted(self, status: str, at: int, extra_fields: Collection[str]) -> Self:
+        """The same application gone: its last known job and creation date, since its row cannot be read any more.
+
+        Of the extra fields only those go with it that `extra_fields` names.
+        """
+        extra = None if self.extra is None else only_fields(self.extra, extra_fields)
+        return replace(self, status=status, deleted=True, event_date=at, extra=extra)
+
+
+def kinds_between(told: Content | None, observed: Content) -> frozenset[Kind]:
+    """In which respects `observed` is news to somebody who was told `told` (None: nothing yet)."""
+    kinds: set[Kind] = set()
+    if told is None:
+        kinds.add("first")
+    else:
+        # Existence has no field of its own in a call: an application that is back is told by its status alone.
+        if told.status != observed.status or (told.deleted and not observed.deleted):
+            kinds.add("status")
+        if told.job_id != observed.job_id:
+            kinds.add("job")
+    if observed.deleted and not (told and told.deleted):
+        kinds.add("deleted")
+    return frozenset(kinds)

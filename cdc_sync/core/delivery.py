@@ -1,0 +1,81 @@
+"""What becomes of an outbox entry after an attempt: the row-by-row meaning of the design's table of replies."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from cdc_sync.core.outbox import Entry
+from cdc_sync.core.reply import (
+    Acknowledged,
+    CredentialsRefused,
+    Meaning,
+    NotFound,
+    Rejected,
+    Throttled,
+    Unavailable,
+)
+from cdc_sync.core.retry import RetryPolicy, backoff
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The snapshot takes its content, the entry is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Try again at `due_at`; `not_found_since` is when HelloWork began to answer 404."""
+
+    due_at: int
+    not_found_since: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """A dead letter, for a person to look at, or for the application's next change to replace."""
+
+    reason: str
+
+
+Fate = Done | Again | GiveUp
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """An attempt's end: the entry as claimed, its fate, the reply as the history keeps it, and when (milliseconds)."""
+
+    entry: Entry
+    fate: Fate
+    reply: Mapping[str, Any]
+    at: int
+
+
+def fate(entry: Entry, meaning: Meaning, reason: str, policy: RetryPolicy, *, now: int, chance: float) -> Fate:
+    """Decide an entry's fate.
+
+    Args:
+        entry: the entry as it was claimed, this attempt counted.
+        meaning: what the reply means.
+        reason: the reply in words.
+        policy: the retry policy.
+        now: milliseconds since the epoch.
+        chance: a random number, 0 ≤ chance < 1.
+    """
+    expired = entry.first_attempt_at is not None and now - entry.first_attempt_at >= policy.give_up_after
+    again = now + backoff(policy, max(entry.attempts, 1), chance)
+    match meaning:
+        case Acknowledged():
+            return Done()
+        case Rejected():
+            return GiveUp(reason)
+        case CredentialsRefused() | Throttled():
+            # Not this entry's fault: the endpoint waits as a whole, and nothing is given up meanwhile.
+            return Again(now)
+        case NotFound():
+            since = now if entry.not_found_since is None else entry.not_found_since
+            if now - since >= policy.not_found_for:
+                return GiveUp(f"HelloWork still does not know the application: {reason}")
+            return Again(again, since)
+        case Unavailable():
+            return GiveUp(f"given up after {entry.attempts} attempts: {reason}") if expired else Again(again)
+    assert_never(meaning)

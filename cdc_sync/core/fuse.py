@@ -1,0 +1,53 @@
+"""The fuse: a mass change is held for a person, not sent.
+
+It counts the entries that a watch queues, and the deletions among them, in windows that start with the first entry
+after the last window's end. From the first entry beyond the limit on, everything new is held, until a person releases
+or discards it: a blown fuse does not mend itself with time.
+"""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class FusePolicy:
+    """How many new entries, and how many deletions among them, are believed within `window` milliseconds."""
+
+    max_changes: int
+    max_deletions: int
+    window: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fuse:
+    """The state of one watch's fuse.
+
+    Attributes:
+        window_start: when the window began, in milliseconds since the epoch.
+        changes: entries queued in this window.
+        deletions: deletions queued in this window.
+        blown_at: when it blew; None while it is whole.
+        reason: what blew it, for people.
+    """
+
+    window_start: int = 0
+    changes: int = 0
+    deletions: int = 0
+    blown_at: int | None = None
+    reason: str | None = None
+
+
+def count(fuse: Fuse, policy: FusePolicy, now: int, *, deletion: bool) -> Fuse:
+    """Count one new entry; if the fuse is blown afterwards, the entry is to be held.
+
+    A clock that was set back starts a new window rather than keep the old one open for hours.
+    """
+    if fuse.blown_at is not None:
+        return fuse
+    if not 0 <= now - fuse.window_start < policy.window:
+        fuse = Fuse(window_start=now)
+    fuse = replace(fuse, changes=fuse.changes + 1, deletions=fuse.deletions + deletion)
+    if fuse.deletions > policy.max_deletions:
+        return replace(fuse, blown_at=now, reason=f"more than {policy.max_deletions} deletions at once")
+    if fuse.changes > policy.max_changes:
+        return replace(fuse, blown_at=now, reason=f"more than {policy.max_changes} changes at once")
+    return fuse

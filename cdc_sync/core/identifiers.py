@@ -1,0 +1,118 @@
+"""PostgreSQL's identifiers, as people write them: `applications`, `ats.applications`, `"ATS"."Candidatures"`.
+
+The rules are PostgreSQL's (documentation, "Lexical Structure", "Identifiers and Key Words"): an unquoted name begins
+with a letter or `_`, goes on with letters, digits, `_` and `$`, and is folded to lower case; inside double quotes
+anything may stand, and `""` is one double quote. One rule is stricter, since what PostgreSQL does there is never what
+was meant: a name of more than 63 bytes is an error where PostgreSQL would cut it off. Key words need no quotes, for
+every name is quoted again before it becomes part of a statement.
+"""
+
+import re
+from dataclasses import dataclass
+
+LONGEST = 63
+"""Bytes of a name that PostgreSQL keeps (NAMEDATALEN - 1 of every common build)."""
+
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+_BARE = re.compile(r"[a-z_][a-z0-9_]*")
+_LETTER = re.compile(r"[A-Za-z_\x80-\U0010ffff]")
+_LATER = re.compile(r"[A-Za-z0-9_$\x80-\U0010ffff]")
+_PARTS_OF_A_TABLE = 2
+
+
+class IdentifierError(ValueError):
+    """Text that is no identifier; the message says what is wrong with it, without quoting it as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class QualifiedName:
+    """A table's name as the catalog has it; without a schema the connection's `search_path` decides."""
+
+    schema: str | None
+    name: str
+
+    def __str__(self) -> str:
+        """As SQL has it, with quotes where they are needed; `parse_qualified` reads it back."""
+        return written(self.name) if self.schema is None else f"{written(self.schema)}.{written(self.name)}"
+
+
+def parse_qualified(text: str) -> QualifiedName:
+    """Read a table's name: `table` or `schema.table`, each part quoted or not.
+
+    Raises:
+        IdentifierError: it is not one.
+    """
+    parts = _parts(text)
+    if len(parts) > _PARTS_OF_A_TABLE:
+        raise IdentifierError(
+            f"it has {len(parts)} parts, but only a schema and a table may be named (the connection says which "
+            "database); a dot that belongs to a name needs double quotes around that name"
+        )
+    return QualifiedName(None, parts[0]) if len(parts) == 1 else QualifiedName(*parts)
+
+
+def parse_column(text: str) -> str:
+    """Read a column's name, quoted or not.
+
+    Raises:
+        IdentifierError: it is not one.
+    """
+    parts = _parts(text)
+    if len(parts) > 1:
+        raise IdentifierError(
+            f"it has {len(parts)} parts, but a column is named alone, without its table; a dot that belongs to the name "
+            "needs double quotes around it"
+        )
+    return parts[0]
+
+
+def written(name: str) -> str:
+    """A name as SQL has it: quoted if it would not come back unchanged without quotes."""
+    return name if _BARE.fullmatch(name) else '"' + name.replace('"', '""') + '"'
+
+
+def _parts(text: str) -> list[str]:
+    parts: list[str] = []
+    at = 0
+    while True:
+        quoted = _QUOTED.match(text, at)
+        if quoted is not None:
+            parts.append(_checked(quoted[1].replace('""', '"')))
+            at = quoted.end()
+        elif text.startswith('"', at):
+            raise IdentifierError("a double quote is not closed")
+        else:
+            end = text.find(".", at)
+            end = len(text) if end < 0 else end
+            parts.append(_unquoted(text[at:end]))
+            at = end
+        if at == len(text):
+            return parts
+        if text[at] != ".":
+            raise IdentifierError(
+                f"{text[at]!r} follows a closing double quote, where only a dot may; a double quote inside a name is "
+                "written twice"
+            )
+        at += 1
+
+
+def _unquoted(name: str) -> str:
+    for position, character in enumerate(name):
+        if not (_LATER if position else _LETTER).fullmatch(character):
+            where = "stand in" if position else "begin"
+            raise IdentifierError(
+                f"{character!r} cannot {where} an unquoted name; put double quotes around the name if it is really so"
+            )
+    # ASCII letters alone: in a UTF-8 database PostgreSQL folds no others.
+    return _checked("".join(letter.lower() if letter.isascii() else letter for letter in name))
+
+
+def _checked(name: str) -> str:
+    if not name:
+        raise IdentifierError("a name is empty")
+    if "\0" in name:
+        raise IdentifierError("a name cannot have a NUL character")
+    length = len(name.encode("utf-8", errors="surrogatepass"))
+    if length > LONGEST:
+        raise IdentifierError(f"a name of {length} bytes is longer than the {LONGEST} that PostgreSQL keeps")
+    return name

@@ -1,0 +1,53 @@
+"""Instants as whole milliseconds since the epoch, and HelloWork's way of writing them."""
+
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+# HelloWork's dates have a year of four digits (hellowork-api: `2023-01-10T09:00:00.000Z`).
+_FIRST = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MILLISECOND
+_LAST = (datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC) - _EPOCH) // _MILLISECOND
+
+
+class NotAnInstant(ValueError):  # noqa: N818 - says what the value is, as the row's reason does
+    """A date that exists in PostgreSQL but cannot be written in HelloWork's format."""
+
+
+def iso(instant: int) -> str:
+    """Write an instant as HelloWork documents it: UTC, milliseconds, `Z`."""
+    return (_EPOCH + timedelta(milliseconds=instant)).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def milliseconds(length: timedelta) -> int:
+    """A length of time in whole milliseconds, rounded down."""
+    return length // _MILLISECOND
+
+
+def from_microseconds(text: str) -> int:
+    """Read what the mapping's SQL gives for a date: microseconds since the epoch, or PostgreSQL's name for infinity.
+
+    Rounded down, so that an instant is never told later than it was.
+
+    Raises:
+        NotAnInstant: for `infinity`, `-infinity` and years outside 1 to 9999.
+    """
+    try:
+        instant = int(text) // 1000
+    except ValueError:
+        raise NotAnInstant(f"{text} is not a date that can be written as YYYY-MM-DDTHH:MM:SS.mmmZ") from None
+    return _within_range(instant)
+
+
+def from_datetime(moment: datetime) -> int:
+    """An aware datetime in milliseconds since the epoch, rounded down.
+
+    Raises:
+        NotAnInstant: when the conversion to UTC leaves the years 1 to 9999.
+    """
+    return _within_range((moment - _EPOCH) // _MILLISECOND)
+
+
+def _within_range(instant: int) -> int:
+    if not _FIRST <= instant <= _LAST:
+        raise NotAnInstant("its year is outside 1 to 9999, which YYYY-MM-DDTHH:MM:SS.mmmZ cannot write")
+    return instant

@@ -1,0 +1,188 @@
+"""Everything that the daemon says about itself: one closed set of values. Logs and metrics are two readers of it.
+
+A component says what happened; what of it is worth a line, and which number it moves, is the readers' business. Lengths
+of time are in seconds here, as clocks and histograms have them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from cdc_sync.core.endpoint import Mode
+from cdc_sync.core.hints import Origin
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStarted:
+    """The process is up; `watches` names what it works on."""
+
+    version: str
+    watches: tuple[str, ...]
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStopping:
+    """A signal asked for the end; calls under way are finished first."""
+
+    signal: str
+    under_way: int
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStopped:
+    """Everything is put away."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchConnected:
+    """The watch's database is reached, its lock is held."""
+
+    watch: str
+    mode: str
+    server_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatchLost:
+    """The watch's database cannot be used. Said when the reason changes, not at each try."""
+
+    watch: str
+    message: str
+    misconfigured: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TriggersMissing:
+    """Notify mode without its triggers: only sweeps find changes. `message` has the remedy."""
+
+    watch: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class TriggersFound:
+    """The triggers are there, enabled and current."""
+
+    watch: str
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineProgress:
+    """So many applications are known; `estimate` is the planner's guess at the table's rows (0: no idea)."""
+
+    watch: str
+    rows: int
+    estimate: int
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineDone:
+    """The first look is over: `known` applications, `queued` calls (0 unless the baseline is to be sent)."""
+
+    watch: str
+    known: int
+    queued: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesRead:
+    """Capture brought `keys` keys in one batch."""
+
+    watch: str
+    origin: Origin
+    keys: int
+
+
+Outcome = Literal["queued", "cancelled", "adopted", "held", "dead"]
+"""What became of an observation that was news."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """An observation was news."""
+
+    watch: str
+    application_id: str
+    origin: Origin
+    outcome: Outcome
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowSkipped:
+    """A row cannot be reported."""
+
+    watch: str
+    key: str
+    application_id: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SweepDone:
+    """The whole table was compared. `repaired` counts by cause what nothing else had found."""
+
+    watch: str
+    rows: int
+    seconds: float
+    repaired: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """A call to HelloWork is over."""
+
+    watch: str
+    application_id: str
+    outcome: Literal["acknowledged", "retry", "dead"]
+    reply: str
+    attempt: int
+    seconds: float
+    waited: float
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointChanged:
+    """An endpoint opened, paused, throttled or recovered."""
+
+    endpoint: str
+    mode: Mode
+    reason: str | None
+    wait: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFailed:
+    """The store cannot be written; nothing is sent or consumed meanwhile."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRecovered:
+    """The store can be written again."""
+
+
+Observation = (
+    DaemonStarted
+    | DaemonStopping
+    | DaemonStopped
+    | WatchConnected
+    | WatchLost
+    | TriggersMissing
+    | TriggersFound
+    | BaselineProgress
+    | BaselineDone
+    | ChangesRead
+    | Decided
+    | RowSkipped
+    | SweepDone
+    | CallEnded
+    | EndpointChanged
+    | StoreFailed
+    | StoreRecovered
+)
+
+Observe = Callable[[Observation], None]

@@ -1,0 +1,106 @@
+"""What the store holds of an application: the records that the pipeline and the sender work on."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cdc_sync.core.content import Content, Kind
+from cdc_sync.core.diff import Waiting
+from cdc_sync.core.rows import Key
+
+EntryState = Literal["pending", "held", "dead"]
+"""`pending`: to be sent when due. `held`: the fuse keeps it for a person. `dead`: given up, kept for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An application's one outbox entry. Times are in milliseconds since the epoch.
+
+    Attributes:
+        watch: the watch's name.
+        application_id: whose entry it is.
+        content: what is to be told.
+        kinds: why.
+        state: see `EntryState`.
+        revision: grows with each replacement, so that an answer is never taken for another content's.
+        queued_at: when this content was queued.
+        due_at: when it may be sent: settle time or backoff.
+        attempted: a call with this or an earlier content may have been heard without our knowing.
+        attempts: calls made with this content.
+        first_attempt_at: the first of them.
+        not_found_since: the first 404 in a row.
+        reason: why it is held or dead, or how the last attempt failed.
+    """
+
+    watch: str
+    application_id: str
+    content: Content
+    kinds: frozenset[Kind]
+    state: EntryState
+    revision: int
+    queued_at: int
+    due_at: int
+    attempted: bool
+    attempts: int
+    first_attempt_at: int | None
+    not_found_since: int | None
+    reason: str | None
+
+    @property
+    def waiting(self) -> Waiting:
+        """What a decision needs to know of it."""
+        return Waiting(self.content, self.attempted)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Everything the store knows of one application when an observation arrives.
+
+    Attributes:
+        number: the record's own number, dense enough to be a place in a bitmap.
+        key: the row that spoke for it last.
+        in_scope: whether that row was in scope.
+        told: the snapshot: what HelloWork acknowledged last or what was adopted; None if nothing was told yet.
+        waiting: its outbox entry, if there is one.
+    """
+
+    number: int
+    key: Key
+    in_scope: bool
+    told: Content | None
+    waiting: Waiting | None
+
+    @property
+    def latest(self) -> Content | None:
+        """What HelloWork will know once everything is sent."""
+        return self.told if self.waiting is None else self.waiting.content
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """An observation on its way into the store. `refused` tells why it must become a dead letter at once."""
+
+    application_id: str
+    key: Key
+    content: Content
+    refused: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """An application whose row seems gone; believed after `due_at`, if a fresh read agrees.
+
+    `at` is when it seems to have gone, in milliseconds since the epoch by the database's clock.
+    """
+
+    application_id: str
+    at: int
+    due_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A row that cannot be reported, and why; `reason` None: it can be again."""
+
+    key: Key
+    application_id: str | None
+    reason: str | None

@@ -1,0 +1,47 @@
+"""When a delivery is tried again, and when it is given up."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Lengths of time in milliseconds.
+
+    Attributes:
+        first: the longest wait after the first failure; it doubles with each further one.
+        max: the longest wait of all.
+        give_up_after: how long after its first attempt a delivery becomes a dead letter.
+        not_found_for: how long HelloWork may answer 404 before a delivery becomes a dead letter.
+    """
+
+    first: int
+    max: int
+    give_up_after: int
+    not_found_for: int
+
+
+def ceiling(policy: RetryPolicy, failures: int) -> int:
+    """The longest wait after that many failures in a row (1 and more), in milliseconds."""
+    # The exponent is bounded: after a week of failures 2**n would be a number of thousands of digits.
+    return min(policy.max, policy.first << min(failures - 1, 62))
+
+
+def backoff(policy: RetryPolicy, failures: int, chance: float) -> int:
+    """Full jitter: anything from nothing to the ceiling, so that what failed together does not return together.
+
+    Args:
+        policy: the policy.
+        failures: failures in a row, 1 and more.
+        chance: a random number, 0 ≤ chance < 1.
+    """
+    return int(ceiling(policy, failures) * chance)
+
+
+def probe_after(policy: RetryPolicy, failures: int, chance: float) -> int:
+    """Equal jitter: at least half the ceiling. For an endpoint's single probe, which must not come at once."""
+    return int(ceiling(policy, failures) * (0.5 + chance / 2))
+
+
+def longest_wait(policy: RetryPolicy) -> int:
+    """No delivery's backoff reaches further into the future; if one does, a clock was wrong."""
+    return policy.max

@@ -1,0 +1,187 @@
+"""A row of the ATS's table, as the mapping's SQL gives it, and what it says about an application."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cdc_sync.core import status_url
+from cdc_sync.core.content import Content
+from cdc_sync.core.instants import NotAnInstant, from_microseconds
+from cdc_sync.core.rules import WatchRules
+from cdc_sync.core.status import Mapped, map_status
+
+Key = tuple[str, ...]
+"""A row's key: the text of each key column, in the configured order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row. Dates are microseconds since the epoch as text (or `infinity`); `source` and extras are JSON text."""
+
+    key: Key
+    in_scope: bool
+    application_id: str | None
+    status_url: str | None
+    status: str | None
+    job_id: str | None
+    created: str | None
+    event_date: str | None
+    source: str | None
+    deleted: bool
+    extra: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reportable:
+    """The row says this of this application; `refused` tells why it must not be sent, None if it may."""
+
+    application_id: str
+    key: Key
+    content: Content
+    refused: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreportable:
+    """The row lacks something that every call needs."""
+
+    application_id: str | None
+    key: Key
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfScope:
+    """Not for HelloWork now: the row does not match `where`, or its label is unmapped and ignored."""
+
+    application_id: str
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """The row is about no application of HelloWork's: it has no id (NULL), or an unusable one and is out of scope."""
+
+    key: Key
+
+
+Reading = Reportable | Unreportable | OutOfScope | Foreign
+
+
+def interpret(row: Row, rules: WatchRules, changed_at: int) -> Reading:
+    """Say what a row means for HelloWork.
+
+    Args:
+        row: the row.
+        rules: the watch's rules.
+        changed_at: the event's date if the row has none, in milliseconds since the epoch.
+    """
+    identified = _identify(row)
+    if not isinstance(identified, str):
+        # `where` is how people leave out the rows whose id is not HelloWork's; those are nobody's mistake.
+        return identified if row.in_scope else Foreign(row.key)
+    if not row.in_scope:
+        return OutOfScope(identified, row.key)
+    mapped = _map(row, rules)
+    if mapped is None:
+        return OutOfScope(identified, row.key)
+    try:
+        content = _content(row, rules, mapped.status, status_url.build(rules.base_url, identified), changed_at)
+    except _LackingError as lacking:
+        return Unreportable(identified, row.key, str(lacking))
+    refusal = rules.allowed.refusal(content.url)
+    refused = mapped.refused or (refusal and f"the URL {content.url!r} may not be called: {refusal}")
+    return Reportable(identified, row.key, content, refused)
+
+
+def current(rows: Iterable[Row]) -> Row | None:
+    """Of the rows that carry one application's id, the one that speaks for it; None if there is none.
+
+    A move often leaves the old row behind, soft-deleted, or both rows live for a moment. A live row speaks before a
+    deleted one, one in scope before one out of it, the later created before the earlier; what is still equal is decided
+    by the order in which the rows are given (the database's own key order, last wins), so that the choice never
+    flickers between two equal rows.
+    """
+    best: Row | None = None
+    for row in rows:
+        if best is None or _precedence(row) >= _precedence(best):
+            best = row
+    return best
+
+
+def _precedence(row: Row) -> tuple[bool, bool, int]:
+    try:
+        created = from_microseconds(row.created or "")
+    except NotAnInstant:
+        created = -(2**63)
+    return (not row.deleted, row.in_scope, created)
+
+
+class _LackingError(Exception):
+    """What a row lacks, in words."""
+
+
+def _content(row: Row, rules: WatchRules, status: str, built_url: str, changed_at: int) -> Content:
+    if not status.strip():
+        raise _LackingError("it has no status")
+    if row.job_id is None or not row.job_id.strip():
+        raise _LackingError("it has no job id")
+    if row.created is None:
+        raise _LackingError("it has no creation date")
+    try:
+        created = from_microseconds(row.created)
+    except NotAnInstant as error:
+        raise _LackingError(f"its creation date cannot be sent: {error}") from None
+    return Content(
+        status=status,
+        job_id=row.job_id,
+        deleted=row.deleted,
+        created=created,
+        event_date=_event_date(row, changed_at),
+        source=_source(row.source),
+        extra=_extra(row, rules, status),
+        url=row.status_url or built_url,
+    )
+
+
+def _identify(row: Row) -> str | Foreign | Unreportable:
+    if row.application_id is None and row.status_url is None:
+        return Foreign(row.key)
+    application_id = row.application_id
+    if application_id is None:
+        application_id = status_url.id_in(row.status_url or "")
+        if application_id is None:
+            return Unreportable(
+                None, row.key, "its status URL has no application id: expected …/v1/applications/{id}/status"
+            )
+    refusal = status_url.id_refusal(application_id)
+    return application_id if refusal is None else Unreportable(application_id, row.key, refusal)
+
+
+def _map(row: Row, rules: WatchRules) -> Mapped | None:
+    if row.deleted:
+        return Mapped(rules.status.deleted)
+    return map_status(rules.status, row.status) if row.status and row.status.strip() else Mapped("")
+
+
+def _event_date(row: Row, changed_at: int) -> int:
+    try:
+        return from_microseconds(row.event_date or "")
+    except NotAnInstant:
+        return changed_at
+
+
+def _source(text: str | None) -> str | None:
+    """HelloWork takes a string or an object; any other JSON value is sent as a string that holds its text."""
+    if text is None or text.strip() == "null":
+        return None
+    return text if text.lstrip()[:1] in ('"', "{") else json.dumps(text)
+
+
+def _extra(row: Row, rules: WatchRules, status: str) -> str | None:
+    fields = [
+        f"{json.dumps(field.name)}: {value}"
+        for field, value in zip(rules.extra, row.extra, strict=True)
+        if value is not None and value.strip() != "null" and (not field.only_for or status in field.only_for)
+    ]
+    return f"{{{', '.join(fields)}}}" if fields else None

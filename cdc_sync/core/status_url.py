@@ -1,0 +1,102 @@
+"""The URL of a call: built from an application's id, or taken from a row and then not trusted.
+
+A URL is matched against one strict pattern rather than given to a parser: two parsers that disagree about a backslash,
+a tab or a second `@` are how a request ends at a host that a check never saw.
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+_URL = re.compile(
+    r"(?P<scheme>https?)://"
+    r"(?P<host>[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])"
+    r"(?::(?P<port>[0-9]{1,5}))?"
+    r"(?P<path>(?:/[A-Za-z0-9\-._~!$&'()*+,;=:@%]*)*)"
+    r"(?P<query>\?[A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*)?",
+    # ASCII: otherwise a long s or a Kelvin sign would pass for an s or a k.
+    re.IGNORECASE | re.ASCII,
+)
+_STATUS_PATH = re.compile(r"/v1/applications/(?P<id>[^/]+)/status/?$")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # no id has one, and PostgreSQL cannot keep a NUL that a URL brought as %00
+_DOTS = re.compile(r"(?i)(?:\.|%2e){1,2}")
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedHosts:
+    """Where calls may go: `host` (any port) or `host:port`, lower case."""
+
+    names: frozenset[str]
+
+    def refusal(self, url: str) -> str | None:
+        """Why a call to this URL must not be made; None if it may."""
+        match = _URL.fullmatch(url)
+        if match is None:
+            return "it is not a plain https URL (no user name, no fragment, no blank or odd character)"
+        host = match["host"].lower()
+        port = int(match["port"] or _PORTS[match["scheme"].lower()])
+        if not 0 < port < 65536:  # noqa: PLR2004 - the last TCP port
+            return f"{port} is not a TCP port"
+        if match["scheme"].lower() == "http" and not is_loopback(host):
+            return "it is http: only https may be used, except to a loopback address"
+        if any(_DOTS.fullmatch(part) for part in match["path"].split("/")):
+            return "its path has a segment of dots"
+        if host not in self.names and f"{host}:{port}" not in self.names:
+            return f"its host {host} is neither base_url's nor in hellowork.allowed_hosts"
+        return None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, as written in a URL, is this machine: `localhost`, 127.0.0.0/8 or `[::1]`."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def endpoint_of(url: str) -> str:
+    """Scheme, host and port: what is up or down, throttled or paused as a whole.
+
+    Raises:
+        ValueError: if the URL is not one that `AllowedHosts` could let pass.
+    """
+    match = _URL.fullmatch(url)
+    if match is None:
+        raise ValueError("not a URL that can be called")
+    scheme = match["scheme"].lower()
+    return f"{scheme}://{match['host'].lower()}:{int(match['port'] or _PORTS[scheme])}"
+
+
+def build(base_url: str, application_id: str) -> str:
+    """The documented URL of an application: `{base_url}/v1/applications/{applicationId}/status`.
+
+    Everything outside RFC 3986's unreserved characters is percent-encoded, so an id cannot leave its place in the path.
+    `.` and `..` cannot be encoded (a server reads `%2E` as a dot): `id_refusal` turns them away before.
+    """
+    return f"{base_url}/v1/applications/{quote(application_id, safe='')}/status"
+
+
+def id_in(url: str) -> str | None:
+    """The application's id inside its status URL; None if the URL has not the documented form."""
+    match = _URL.fullmatch(url)
+    found = match and _STATUS_PATH.search(match["path"])
+    try:
+        # Strictly: to replace what is not UTF-8 would make two applications one.
+        return unquote(found["id"], errors="strict") if found else None
+    except UnicodeDecodeError:
+        return None
+
+
+def id_refusal(application_id: str) -> str | None:
+    """Why an id cannot be an application's; None if it can."""
+    if not application_id.strip():
+        return "the application's id is empty"
+    if application_id in {".", ".."}:
+        return f"the application's id {application_id!r} cannot stand in a URL's path"
+    if _CONTROL.search(application_id):
+        return f"the application's id {application_id!r} has a control character"
+    return None

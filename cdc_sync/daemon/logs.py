@@ -1,0 +1,180 @@
+"""The log: one reader of the observations, one line for each thing that a person needs to know.
+
+A state that lasts is told when it changes. Levels: error, somebody must do something; warning, something is lost for
+now and mends itself, or a person should look when there is time; info, the milestones; debug, every change and call.
+"""
+
+import logging
+import sys
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, assert_never
+
+import structlog
+
+from cdc_sync.config import Log
+from cdc_sync.core.observations import (
+    BaselineDone,
+    BaselineProgress,
+    CallEnded,
+    ChangesRead,
+    DaemonStarted,
+    DaemonStopped,
+    DaemonStopping,
+    Decided,
+    EndpointChanged,
+    Observation,
+    RowSkipped,
+    StoreFailed,
+    StoreRecovered,
+    SweepDone,
+    TriggersFound,
+    TriggersMissing,
+    WatchConnected,
+    WatchLost,
+)
+
+# syslog's priorities, as sd-daemon(3) wants them at the beginning of a line
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}
+
+
+def configure(log: Log, environ: Mapping[str, str]) -> None:
+    """Set the process's logging up; `auto` is text on a terminal, journal lines under systemd, else JSON."""
+    kind = log.format
+    if kind == "auto":
+        kind = "text" if sys.stderr.isatty() else "journal" if "JOURNAL_STREAM" in environ else "json"
+    processors: list[structlog.typing.Processor] = [_without_nothing, structlog.processors.add_log_level]
+    if kind != "journal":
+        processors.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
+    match kind:
+        case "text":
+            processors.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and "NO_COLOR" not in environ))
+        case "journal":
+            processors += [_priority, structlog.processors.LogfmtRenderer(key_order=["event"])]
+            processors.append(_with_priority)
+        case _:
+            processors.append(structlog.processors.JSONRenderer(ensure_ascii=False))
+    level = getattr(logging, log.level.upper())
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    # Libraries' own loggers: their warnings matter, their chatter does not. The pool's are told by our observations.
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr, force=True)
+    for name in ("psycopg.pool", "apscheduler"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _without_nothing(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return {name: value for name, value in event.items() if value is not None}
+
+
+def _priority(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    event["_priority"] = _PRIORITIES.get(event.pop("level"), 6)
+    return event
+
+
+def _with_priority(_: object, __: str, line: Any) -> str:
+    """Move the priority to the front, where systemd takes it off again."""
+    text = str(line)
+    head, _sep, priority = text.rpartition(" _priority=")
+    return f"<{priority}>{head}"
+
+
+class LogReader:
+    """Writes lines for observations.
+
+    With `progress_elsewhere`, somebody shows a baseline's progress as a bar.
+    """
+
+    def __init__(self, *, progress_elsewhere: bool = False) -> None:
+        self._log = structlog.get_logger()
+        self._progress_elsewhere = progress_elsewhere
+        self._told: dict[str, int] = {}
+
+    def read(self, observation: Observation) -> None:  # noqa: C901, PLR0912 - one case per kind
+        """Write the line of one observation."""
+        log = self._log
+        match observation:
+            case DaemonStarted(version, watches, dry_run):
+                log.info("started", version=version, watches=",".join(watches), dry_run=dry_run or None)
+            case DaemonStopping(signal, under_way):
+                log.info("stopping", signal=signal, calls_under_way=under_way)
+            case DaemonStopped():
+                log.info("stopped")
+            case WatchConnected(watch, mode, version):
+                log.info("connected", watch=watch, mode=mode, postgresql=version // 10000)
+            case WatchLost(watch, message, misconfigured):
+                (log.error if misconfigured else log.warning)(message, watch=watch)
+            case TriggersMissing(watch, message):
+                log.error(message, watch=watch)
+            case TriggersFound(watch):
+                log.debug("triggers are in place", watch=watch)
+            case BaselineProgress(watch, rows, estimate):
+                self._progress(watch, rows, estimate)
+            case BaselineDone(watch, known, queued, seconds):
+                calls = "0 calls" if not queued else f"{queued} calls queued"
+                message = f"{known} applications known, {calls}"
+                log.info(message, watch=watch, seconds=round(seconds, 1))
+            case ChangesRead(watch, origin, keys):
+                log.debug("read", watch=watch, by=origin, keys=keys)
+            case Decided(watch, application_id, origin, outcome, reason):
+                say = {"held": log.warning, "dead": log.error}.get(outcome, log.debug)
+                say(outcome, watch=watch, application_id=application_id, by=origin, reason=reason)
+            case RowSkipped(watch, key, application_id, reason):
+                message = f"a row cannot be reported: {reason}"
+                log.warning(message, watch=watch, key=key, application_id=application_id)
+            case SweepDone(watch, rows, seconds, repaired):
+                say = log.warning if repaired else log.debug
+                say("swept", watch=watch, rows=rows, seconds=round(seconds, 2), repaired=dict(repaired))
+            case CallEnded():
+                self._call(observation)
+            case EndpointChanged(endpoint, mode, reason, wait):
+                if mode == "healthy":
+                    log.info("the endpoint takes calls again", endpoint=endpoint)
+                else:
+                    say = log.error if mode == "paused" else log.warning
+                    say(_ENDPOINT[mode], endpoint=endpoint, reason=reason, next_try_in=_short(wait))
+            case StoreFailed(message):
+                log.error(message)
+            case StoreRecovered():
+                log.info("the store can be written again")
+            case _:
+                assert_never(observation)
+
+    def _progress(self, watch: str, rows: int, estimate: int) -> None:
+        """A line at about every tenth, and not more often than every 20,000 rows."""
+        if self._progress_elsewhere:
+            return
+        step = max(estimate // 10, 20_000)
+        if rows // step > self._told.get(watch, 0):
+            self._told[watch] = rows // step
+            self._log.info("baseline", watch=watch, rows=rows, about=estimate or None)
+
+    def _call(self, call: CallEnded) -> None:
+        facts: dict[str, Any] = {
+            "watch": call.watch,
+            "application_id": call.application_id,
+            "attempt": call.attempt,
+            "ms": round(call.seconds * 1000),
+        }
+        match call.outcome:
+            case "acknowledged":
+                self._log.info("sent", **facts)
+            case "retry":
+                self._log.info("not sent yet", reply=call.reply, **facts)
+            case "dead":
+                self._log.error("given up, now a dead letter", reply=call.reply, **facts)
+
+
+_ENDPOINT = {
+    "throttled": "the endpoint asks to wait",
+    "open": "the endpoint does not work; trying one call at a time",
+    "paused": "the endpoint refuses our credentials; everything is kept. Check hellowork.headers",
+}
+
+
+def _short(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

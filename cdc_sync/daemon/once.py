@@ -1,0 +1,91 @@
+"""`run --once`: catch up, deliver what is due, exit. For a cron job, a test, a first careful try."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from cdc_sync.config import Config
+from cdc_sync.core.observations import CallEnded, Observation, Observe, WatchConnected
+from cdc_sync.daemon.running import make_parts, make_sender, opened_caller, opened_store
+from cdc_sync.daemon.watching import Connected, FastPath, SweepsAlone, WatchParts, adopt, connect, make_poll
+from cdc_sync.delivery.sender import wall_clock
+from cdc_sync.pipeline import deletions
+from cdc_sync.pipeline.drain import Drain
+from cdc_sync.pipeline.sweep import sweep
+
+LONGEST_GRACE = 30_000
+"""A deletion whose grace ends within so many milliseconds is waited for; a longer one is the next run's business."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnceResult:
+    """What one run did: calls by outcome (acknowledged, retry, dead), and what waits for the next."""
+
+    calls: Counter[str]
+    pending: int
+    held: int
+    dead: int
+
+    @property
+    def failed(self) -> bool:
+        """Whether something that was due could not be delivered."""
+        return bool(self.calls["retry"] or self.calls["dead"])
+
+
+async def run_once(config: Config, observe: Observe, show: Callable[[str], None], *, dry_run: bool) -> OnceResult:
+    """Catch up with every watch, deliver what is due now, and return.
+
+    Raises:
+        SourceError: a database cannot be used; nothing is waited for.
+        StoreError: the store cannot be used.
+    """
+    calls: Counter[str] = Counter()
+
+    def count(observation: Observation) -> None:
+        if isinstance(observation, CallEnded):
+            calls[observation.outcome] += 1
+        observe(observation)
+
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(opened_store(config, dry_run=dry_run))
+        caller = await stack.enter_async_context(opened_caller(config, show, dry_run=dry_run))
+        for name in config.watches:
+            await _catch_up(make_parts(config, name, store, count, queued=lambda: None, dry_run=dry_run))
+        await make_sender(config, store, caller, count).run_once()
+        counts = (await store.counts()).values()
+        return OnceResult(
+            calls,
+            pending=sum(watch.pending for watch in counts),
+            held=sum(watch.held for watch in counts),
+            dead=sum(watch.dead for watch in counts),
+        )
+
+
+async def _catch_up(parts: WatchParts) -> None:
+    async with connect(parts) as connected:
+        parts.observe(WatchConnected(parts.name, parts.watch.capture.mode, connected.server.version))
+        position = await adopt(connected, lambda: None)
+        fast: FastPath
+        if parts.watch.capture.mode == "poll":
+            fast = await make_poll(connected, position, lambda: None)
+        elif connected.has_log:
+            fast = Drain(connected.intake, connected.log, lambda: None)
+        else:
+            fast = SweepsAlone()
+        await fast.catch_up()
+        await sweep(connected.intake, fast.catch_up, lambda: None)
+        await _confirm(connected)
+
+
+async def _confirm(connected: Connected) -> None:
+    """Answer the suspicions whose grace ends soon."""
+    intake = connected.intake
+    until = wall_clock() + LONGEST_GRACE
+    while True:
+        await deletions.confirm_due(intake)
+        due_at = await intake.store.next_suspicion(intake.rules.watch)
+        if due_at is None or due_at > until:
+            return
+        await asyncio.sleep(max(due_at - wall_clock(), 1) / 1000)

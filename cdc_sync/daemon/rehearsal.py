@@ -1,0 +1,21 @@
+"""The other end in a dry run: shows each call, makes none, and answers as if it had been heard."""
+
+from collections.abc import Callable
+
+from cdc_sync.core import payload
+from cdc_sync.core.outbox import Entry
+from cdc_sync.core.reply import Reply
+
+
+class Rehearsal:
+    """A `Caller` that calls nobody; `show` gets each call as text."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self._show = show
+
+    async def call(self, entry: Entry) -> tuple[Reply, str]:
+        """See `delivery.client.Caller`."""
+        kinds = ", ".join(sorted(entry.kinds)) or "resend"
+        body = payload.body(entry.content).decode()
+        self._show(f"would POST {entry.content.url}\n           {body}\n           because: {kinds}")
+        return Reply(status=200), ""

@@ -1,0 +1,368 @@
+"""One watch's life: connect, adopt, then capture, sweep and confirm until the connection is lost; then again."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from psycopg_pool import AsyncConnectionPool
+
+from cdc_sync.config import Watch
+from cdc_sync.core.failures import StoreError
+from cdc_sync.core.observations import (
+    Observe,
+    StoreFailed,
+    StoreRecovered,
+    TriggersFound,
+    TriggersMissing,
+    WatchConnected,
+    WatchLost,
+)
+from cdc_sync.core.rules import WatchRules
+from cdc_sync.pipeline import baseline, deletions
+from cdc_sync.pipeline.drain import Drain
+from cdc_sync.pipeline.intake import Intake
+from cdc_sync.pipeline.poll import POSITION as WATERMARK
+from cdc_sync.pipeline.poll import Poll
+from cdc_sync.pipeline.sweep import sweep
+from cdc_sync.source import triggers
+from cdc_sync.source.bell import LEASE, Bell
+from cdc_sync.source.changelog import ChangeLog
+from cdc_sync.source.connection import Connection, connected, pooled
+from cdc_sync.source.errors import SourceError
+from cdc_sync.source.facts import ServerFacts, server_facts, table_facts
+from cdc_sync.source.mapping import Mapping
+from cdc_sync.source.polling import WatermarkReader
+from cdc_sync.source.reading import Reader
+from cdc_sync.source.session import hold, listen, session
+from cdc_sync.store.protocol import AnotherDatabaseError, Store
+
+_FIRST_WAIT = 0.5
+_LONGEST_WAIT = 15.0
+_MISCONFIGURED_WAIT = 30.0
+"""Seconds between tries when only a person can mend it: soon enough after the repair, and no noise."""
+
+_PROVE_EVERY = 15.0
+"""Seconds between proofs that the lasting connection is alive."""
+
+_FENCE_PACE = 0.1
+"""Seconds between drains while transactions may be open that saw the bell disarmed."""
+
+_LEASE_MARGIN = 10
+"""Seconds by which a renewal must be earlier than the lease's end to count as one."""
+
+_SWEEP_SHARE = 10
+"""A sweep never takes more than one part in this many of the time."""
+
+
+class _TriggersChangedError(Exception):
+    """The triggers were installed, removed or replaced: begin again with what is there now."""
+
+
+class FastPath(Protocol):
+    """What captures changes between sweeps."""
+
+    async def catch_up(self) -> None:
+        """Record every change that was committed before this call."""
+
+
+class SweepsAlone:
+    """The fast path of a watch in notify mode without triggers: there is none."""
+
+    async def catch_up(self) -> None:
+        """Nothing to catch up with."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchParts:
+    """What a watch works with, apart from its database."""
+
+    name: str
+    watch: Watch
+    rules: WatchRules
+    dsn: str
+    store: Store
+    observe: Observe
+    clock: Callable[[], int]
+    queued: Callable[[], None]
+    dry_run: bool = False
+
+
+@dataclass(slots=True)
+class Connected:
+    """A watch that is connected and fitted to its table."""
+
+    parts: WatchParts
+    connection: Connection
+    pool: AsyncConnectionPool[Connection]
+    server: ServerFacts
+    mapping: Mapping
+    intake: Intake
+    trigger_problems: list[str]
+
+    @property
+    def log(self) -> ChangeLog:
+        """The watch's change log."""
+        return ChangeLog(self.pool, self.parts.name, consume=not self.parts.dry_run)
+
+    @property
+    def has_log(self) -> bool:
+        """Whether there is a change log to read: also with triggers that are disabled or outdated."""
+        return not any("not installed" in problem for problem in self.trigger_problems)
+
+    def watermark_reader(self) -> WatermarkReader:
+        """The reader of capture.mode poll."""
+        capture = self.parts.watch.capture
+        if capture.watermark is None:
+            raise AssertionError("the configuration requires a watermark in poll mode")
+        return WatermarkReader(
+            self.pool, self.mapping, capture.watermark, capture.lookback, in_recovery=self.server.in_recovery
+        )
+
+
+@asynccontextmanager
+async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
+    """Connect a watch to its database and check that its configuration fits.
+
+    Raises:
+        SourceError: the database cannot be used as configured.
+        AnotherDatabaseError: it is not the database that the store belongs to.
+    """
+    # A dry run takes no lock: it works beside the daemon that does.
+    lasting = connected(parts.dsn) if parts.dry_run else session(parts.dsn, parts.name)
+    async with lasting as connection, pooled(parts.dsn) as pool:
+        server = await server_facts(connection)
+        await parts.store.bind(server.identity)
+        facts = await table_facts(connection, parts.watch.table)
+        mapping = await Mapping.prepare(connection, parts.watch, facts)
+        intake = Intake(
+            parts.rules,
+            Reader(pool, mapping),
+            parts.store,
+            observe=parts.observe,
+            clock=parts.clock,
+            queued=parts.queued,
+        )
+        await intake.load()
+        problems: list[str] = []
+        if parts.watch.capture.mode == "notify":
+            problems = await triggers.problems(connection, parts.name, parts.watch)
+        yield Connected(parts, connection, pool, server, mapping, intake, problems)
+
+
+async def adopt(connected: Connected, progressed: Callable[[], None]) -> baseline.BaselinePosition:
+    """Run the baseline, or the rest of it, if it is not done; returns its position."""
+    parts = connected.parts
+    positions = await parts.store.positions(parts.name)
+    position = baseline.BaselinePosition.from_text(positions.get(baseline.POSITION))
+    if position is None:
+        look = None
+        if parts.watch.capture.mode == "poll":
+            look = await connected.watermark_reader().look()
+        position = baseline.BaselinePosition(look=look)
+    if not position.done:
+        position = await baseline.adopt_everything(connected.intake, position, progressed)
+    return position
+
+
+async def make_poll(connected: Connected, position: baseline.BaselinePosition, swept: Callable[[], None]) -> Poll:
+    """The poll, from where it was, or from where the baseline began."""
+    parts, reader = connected.parts, connected.watermark_reader()
+    watermark = (await parts.store.positions(parts.name)).get(WATERMARK)
+    if watermark is None:
+        # Without a look the baseline was made in notify mode: from there on sweeps have watched.
+        look = position.look or await reader.look()
+        watermark = await reader.watermark_at(look.instant)
+        await connected.intake.place({WATERMARK: watermark})
+    return Poll(connected.intake, reader, watermark, position.look, swept)
+
+
+class WatchWorker:
+    """Keeps one watch going.
+
+    Args:
+        parts: what it works with.
+        progressed: called by each loop as it gets round, with the loop's name.
+    """
+
+    def __init__(self, parts: WatchParts, progressed: Callable[[str], None]) -> None:
+        self._parts = parts
+        self._sweep_wanted = asyncio.Event()
+        self._progressed = progressed
+        self._lost: str | None = None
+        self._store_failed = False
+        self._fresh = True
+
+    def want_sweep(self) -> None:
+        """Sweep as soon as the spacing of sweeps allows."""
+        self._sweep_wanted.set()
+
+    async def run(self) -> None:
+        """Work for ever; a database or a store that cannot be used is waited for.
+
+        Raises:
+            AnotherDatabaseError: nothing may be sent from this database.
+        """
+        failures = 0
+        while True:
+            failure: Exception | None = None
+            try:
+                await self._work()
+            except* (SourceError, StoreError, _TriggersChangedError) as group:
+                failure = most_telling(group)
+            if isinstance(failure, AnotherDatabaseError):
+                raise failure
+            if isinstance(failure, _TriggersChangedError):
+                continue
+            failures = 1 if self._was_connected else failures + 1
+            await asyncio.sleep(self._wait_after(failure, failures))
+
+    def _wait_after(self, failure: Exception | None, failures: int) -> float:
+        """Say what is wrong if it is news, and tell how long to wait."""
+        if isinstance(failure, SourceError):
+            if str(failure) != self._lost:
+                self._lost = str(failure)
+                misconfigured = failure.kind == "misconfigured"
+                self._parts.observe(WatchLost(self._parts.name, str(failure), misconfigured))
+            if failure.kind == "misconfigured":
+                return _MISCONFIGURED_WAIT
+        elif not self._store_failed:
+            self._store_failed = True
+            self._parts.observe(StoreFailed(str(failure)))
+        ceiling = min(_FIRST_WAIT * 2.0 ** min(failures - 1, 10), _LONGEST_WAIT)
+        return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter
+
+    async def _work(self) -> None:
+        self._was_connected = False
+        name, watch = self._parts.name, self._parts.watch
+        async with connect(self._parts) as connected:
+            self._was_connected = True
+            self._lost = None
+            self._parts.observe(WatchConnected(name, watch.capture.mode, connected.server.version))
+            if self._store_failed:
+                self._store_failed = False
+                self._parts.observe(StoreRecovered())
+            self._tell_triggers(connected.trigger_problems)
+            position = await adopt(connected, lambda: self._progressed(f"baseline {name}"))
+            async with asyncio.TaskGroup() as tasks:
+                fast = await self._start_capture(connected, position, tasks)
+                tasks.create_task(self._sweeps(connected, fast), name=f"{name}: sweeps")
+                progressed = lambda: self._progressed(f"deletions {name}")  # noqa: E731 - a bound argument
+                tasks.create_task(deletions.run(connected.intake, progressed), name=f"{name}: deletions")
+
+    async def _start_capture(
+        self, connected: Connected, position: baseline.BaselinePosition, tasks: asyncio.TaskGroup
+    ) -> FastPath:
+        name, capture = self._parts.name, self._parts.watch.capture
+        progressed = lambda: self._progressed(f"capture {name}")  # noqa: E731 - a bound argument
+        if capture.mode == "poll":
+            poll = await make_poll(connected, position, self.want_sweep)
+            tasks.create_task(hold(connected.connection, _PROVE_EVERY), name=f"{name}: lock")
+            tasks.create_task(poll.run(capture.poll_interval.total_seconds(), progressed), name=f"{name}: poll")
+            return poll
+        tasks.create_task(self._watch_triggers(connected), name=f"{name}: triggers")
+        if not connected.has_log:
+            tasks.create_task(hold(connected.connection, _PROVE_EVERY), name=f"{name}: lock")
+            return SweepsAlone()
+        drain = Drain(connected.intake, connected.log, self.want_sweep)
+        if capture.wakeup == "notify":
+            tasks.create_task(listen(connected.connection, drain.ring, _PROVE_EVERY), name=f"{name}: listen")
+            if not self._parts.dry_run:
+                tasks.create_task(keep_armed(Bell(connected.pool, name), drain.ring), name=f"{name}: bell")
+            every = capture.drain_interval.total_seconds()
+        else:
+            tasks.create_task(hold(connected.connection, _PROVE_EVERY), name=f"{name}: lock")
+            every = capture.poll_interval.total_seconds()
+        tasks.create_task(drain.run(every, progressed), name=f"{name}: drain")
+        return drain
+
+    async def _sweeps(self, connected: Connected, fast: FastPath) -> None:
+        """A sweep at the start, at each interval and when one is wanted, with pauses that keep it in its share."""
+        name, interval = self._parts.name, self._parts.watch.capture.sweep.total_seconds()
+        loop = asyncio.get_running_loop()
+        while True:
+            self._sweep_wanted.clear()
+            started = loop.time()
+            await sweep(connected.intake, fast.catch_up, lambda: self._progressed(f"sweep {name}"))
+            took = loop.time() - started
+            await asyncio.sleep(took * (_SWEEP_SHARE - 1))
+            try:
+                async with asyncio.timeout(max(interval - took * _SWEEP_SHARE, 0)):
+                    await self._sweep_wanted.wait()
+            except TimeoutError:
+                continue
+
+    async def _watch_triggers(self, connected: Connected) -> None:
+        """Notice that triggers were installed, removed or replaced."""
+        every = self._parts.watch.capture.drain_interval.total_seconds()
+        while True:
+            await asyncio.sleep(every)
+            async with connected.pool.connection() as connection:
+                problems = await triggers.problems(connection, self._parts.name, self._parts.watch)
+            if problems != connected.trigger_problems:
+                raise _TriggersChangedError
+
+    def _tell_triggers(self, problems: list[str]) -> None:
+        if self._parts.watch.capture.mode != "notify":
+            return
+        if not problems:
+            self._parts.observe(TriggersFound(self._parts.name))
+            return
+        interval = self._parts.watch.capture.sweep
+        message = (
+            f"capture.mode is notify, but {'; '.join(problems)}. Changes are found by sweeps alone, every {interval}. "
+            f"Let the DBA run what `cdc-sync sql install` prints, or use capture.mode poll."
+        )
+        self._parts.observe(TriggersMissing(self._parts.name, message))
+
+
+async def keep_armed(bell: Bell, ring: Callable[[], None]) -> None:
+    """Keep the bell armed while this runs; the proof is in `source.bell`."""
+    clock = asyncio.get_running_loop().time
+    renewed = -float(LEASE)
+    fence: int | None = None
+    try:
+        while True:
+            started = clock()
+            if started - renewed >= LEASE / 3:
+                taken = await bell.arm()
+                if started - renewed >= LEASE - _LEASE_MARGIN:
+                    # It was not armed, or may not have been for a moment: then only the fence makes it safe to sleep.
+                    fence = taken
+                renewed = started
+            if fence is None:
+                await asyncio.sleep(LEASE / 3)
+                continue
+            if await bell.is_quiet(fence):
+                fence = None
+            ring()
+            await asyncio.sleep(_FENCE_PACE)
+    except asyncio.CancelledError:
+        # The end, or a lost connection; in the latter case disarming fails, and the lease runs out by itself.
+        await _quietly(bell.disarm())
+        raise
+
+
+async def _quietly(last_wish: Awaitable[None]) -> None:
+    try:
+        async with asyncio.timeout(2):
+            await last_wish
+    except (SourceError, TimeoutError):
+        return
+
+
+def most_telling(group: BaseExceptionGroup[Exception]) -> Exception:
+    """The exception that tells most: another database before all, a store before a source, else the first."""
+    flat: list[Exception] = []
+
+    def collect(error: BaseException) -> None:
+        if isinstance(error, BaseExceptionGroup):
+            for inner in error.exceptions:
+                collect(inner)
+        elif isinstance(error, Exception):
+            flat.append(error)
+
+    collect(group)
+    return min(flat, key=lambda error: (not isinstance(error, AnotherDatabaseError), not isinstance(error, StoreError)))

@@ -1,0 +1,129 @@
+"""One call to HelloWork's status API, as its page "Envoi changements de statut" documents it.
+
+What could surprise is switched off: redirects (body and headers must not travel on), proxies and credentials from the
+environment, cookies, decompression (a small reply could unpack to gigabytes), replies beyond 64 KiB.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Protocol, Self
+
+import aiohttp
+from yarl import URL
+
+from cdc_sync import __version__
+from cdc_sync.core import payload
+from cdc_sync.core.outbox import Entry
+from cdc_sync.core.reply import Reply
+
+READ_LIMIT = 64 * 1024
+"""Bytes of a reply that are read (design, "What a reply means")."""
+
+EXCERPT = 2_000
+"""Characters of a reply that are kept for people."""
+
+
+class Caller(Protocol):
+    """Makes a call and tells what came back; never raises for what the other side does."""
+
+    async def call(self, entry: Entry) -> tuple[Reply, str]:
+        """Send an entry's content. Returns the reply, and an excerpt of its body."""
+
+
+class Client:
+    """HelloWork's API over HTTP; an async context manager.
+
+    Args:
+        headers: sent with each call (credentials).
+        timeout: for the whole call, in seconds.
+        connections: how many at once.
+    """
+
+    def __init__(self, headers: Mapping[str, str], timeout: float, connections: int) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=connections, ttl_dns_cache=60),
+            timeout=aiohttp.ClientTimeout(total=timeout),
+            headers={
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+                "User-Agent": f"cdc-sync/{__version__}",
+                **headers,
+            },
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def call(self, entry: Entry) -> tuple[Reply, str]:
+        """See `Caller`."""
+        headers = {
+            "Content-Type": "application/json",
+            "Idempotency-Key": payload.idempotency_key(entry.application_id, entry.content),
+        }
+        # encoded=True: the URL was checked as it stands, so it must be called as it stands.
+        url = URL(entry.content.url, encoded=True)
+        try:
+            async with self._session.post(
+                url, data=payload.body(entry.content), headers=headers, allow_redirects=False
+            ) as response:
+                text = await _excerpt(response)
+                reply = Reply(
+                    status=response.status,
+                    content_type=response.headers.get("Content-Type", ""),
+                    retry_after=response.headers.get("Retry-After"),
+                )
+                return reply, text
+        except TimeoutError:
+            return Reply(failure="no answer within hellowork.timeout"), ""
+        except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
+            return Reply(failure=_in_words(error)), ""
+
+
+async def _excerpt(response: aiohttp.ClientResponse) -> str:
+    read = bytearray()
+    while len(read) < READ_LIMIT:
+        chunk = await response.content.read(READ_LIMIT - len(read))
+        if not chunk:
+            break
+        read += chunk
+    else:
+        # More may be on its way. The connection is given up rather than read to an end that may never come.
+        response.close()
+    return read.decode("utf-8", "replace")[:EXCERPT]
+
+
+def _in_words(error: Exception) -> str:
+    """A failure without an HTTP status: what happened, and nothing of the request (its headers hold secrets)."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            words = f"TLS: the certificate is not trusted ({error.certificate_error})"
+        case aiohttp.ClientConnectorDNSError():
+            words = f"DNS: the host name {error.host} cannot be resolved"
+        case aiohttp.ClientConnectorSSLError():
+            words = f"TLS: {_ssl_reason(error)}"
+        case aiohttp.ClientConnectorError():
+            words = f"no connection to {error.host}:{error.port} ({error.os_error.strerror or error.os_error})"
+        case aiohttp.ServerDisconnectedError() | ConnectionResetError() | aiohttp.ClientOSError():
+            words = "the connection was lost before the answer"
+        case aiohttp.ClientPayloadError() | asyncio.IncompleteReadError():
+            words = "the connection was lost in the middle of the answer"
+        case aiohttp.ClientResponseError():
+            words = "the answer is not HTTP"
+        case _:
+            words = f"the call failed ({type(error).__name__})"
+    return words
+
+
+def _ssl_reason(error: aiohttp.ClientConnectorSSLError) -> str:
+    cause = error.os_error
+    return (cause.reason or str(cause)) if isinstance(cause, ssl.SSLError) else str(cause)

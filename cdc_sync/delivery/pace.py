@@ -1,0 +1,26 @@
+"""A rate limit: calls to one endpoint are spaced evenly, with no burst after a silence."""
+
+
+class Pace:
+    """Spaces calls. Times are seconds of a monotonic clock; a rate of None means no limit."""
+
+    __slots__ = ("_next",)
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def allowance(self, now: float, rate: float | None, most: int) -> int:
+        """How many calls may be made now."""
+        if rate is None:
+            return most
+        return 1 if now >= self._next else 0
+
+    def take(self, now: float, rate: float | None) -> None:
+        """A call is made."""
+        if rate is not None:
+            # From the planned time, not from now: otherwise each wake-up's lateness would lower the rate.
+            self._next = max(self._next, now - 1 / rate) + 1 / rate
+
+    def wait(self, now: float, rate: float | None) -> float:
+        """Seconds until the next call may be made."""
+        return 0.0 if rate is None else max(self._next - now, 0.0)

@@ -1,0 +1,29 @@
+"""HelloWork's status API for staging, tests and the demo: strict, with a memory, and failing on request.
+
+The control API beside it (same port, no authentication):
+
+| request | does |
+|---|---|
+| `GET /_emulator/calls?after=N&wait=SECONDS&count=K` | the calls above N; `wait` for K of them |
+| `DELETE /_emulator/calls` | forgets the calls; their numbers go on |
+| `GET`, `DELETE /_emulator/state` | the latest acknowledged body of each application |
+| `GET`, `POST`, `DELETE /_emulator/faults` | the scripted faults; POST adds one or a list (see `faults`) |
+| `GET`, `PUT /_emulator/applications` | the application ids that are known, or null for any |
+"""
+
+from cdc_sync.emulator.calls import Call
+from cdc_sync.emulator.errors import EmulatorError, FaultError, JournalError, ListenError, OptionsError
+from cdc_sync.emulator.options import EmulatorOptions
+from cdc_sync.emulator.server import Emulator, serve
+
+__all__ = [
+    "Call",
+    "Emulator",
+    "EmulatorError",
+    "EmulatorOptions",
+    "FaultError",
+    "JournalError",
+    "ListenError",
+    "OptionsError",
+    "serve",
+]

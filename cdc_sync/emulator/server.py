@@ -1,0 +1,217 @@
+"""The emulator as a whole: an HTTP server with HelloWork's status API and the control API on one port."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+from aiohttp.http import HttpProcessingError
+
+from cdc_sync.emulator.calls import Call, CallLog
+from cdc_sync.emulator.concealment import Concealment
+from cdc_sync.emulator.control import PREFIX, Control
+from cdc_sync.emulator.errors import JournalError, ListenError
+from cdc_sync.emulator.fault_parsing import parse_faults
+from cdc_sync.emulator.faults import Fault
+from cdc_sync.emulator.intake import Intake
+from cdc_sync.emulator.journal import Journal
+from cdc_sync.emulator.options import EmulatorOptions
+from cdc_sync.emulator.registry import Registry
+from cdc_sync.emulator.script import FaultScript
+from cdc_sync.emulator.wire import respond
+
+_STOP_GRACE_SECONDS = 0.1
+
+
+def _is_bug(record: logging.LogRecord) -> bool:
+    # What is no HTTP is answered 400, and that is all: a traceback of it would read like a fault of the emulator.
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_logger = logging.getLogger(__name__)
+_logger.addFilter(_is_bug)
+
+
+class Emulator:
+    """HelloWork's status API, served while the context is entered. Once left, it cannot be entered again.
+
+    Args:
+        options: What it knows and demands; by default every application, and no header.
+        on_call: Told of each call that is over, from within the event loop: it must be quick.
+
+    Raises:
+        ListenError: On entry: the address cannot be listened on.
+        JournalError: On entry: the journal cannot be opened. On exit: it could not be written meanwhile.
+    """
+
+    def __init__(
+        self, options: EmulatorOptions | None = None, *, on_call: Callable[[Call], None] | None = None
+    ) -> None:
+        self._options = options = options or EmulatorOptions()
+        self._on_call = on_call
+        self._log = CallLog(options.keep)
+        self._registry = Registry(options.ats_name, options.known, options.required_headers)
+        self._script = FaultScript()
+        self._control = Control(self._log, self._registry, self._script)
+        concealment = Concealment(options.required_headers)
+        self._intake = Intake(
+            self._log, self._registry, self._script, concealment, latency=options.latency, on_end=self._end
+        )
+        self._journal: Journal | None = None
+        self._journal_error: JournalError | None = None
+        self._failed = asyncio.Event()
+        self._url = ""
+
+    @property
+    def url(self) -> str:
+        """The base URL, without a slash at the end; empty before the first entry."""
+        return self._url
+
+    @property
+    def calls(self) -> list[Call]:
+        """The calls that are kept, in the order of their arrival, those in progress included."""
+        return self._log.after(0)
+
+    @property
+    def state(self) -> Mapping[str, dict[str, object]]:
+        """The body of the latest acknowledged call of each application."""
+        return dict(self._registry.state)
+
+    @property
+    def pending_faults(self) -> list[dict[str, object]]:
+        """The faults that still wait for calls, as the JSON that would ask for them."""
+        return self._script.pending()
+
+    def inject(self, *faults: Fault | Mapping[str, object]) -> None:
+        """Script faults, behind those that wait already: made ones, or the same as JSON.
+
+        Raises:
+            FaultError: One of them does not exist or has wrong fields; none is scripted.
+        """
+        self._script.add(parse_faults(faults))
+
+    def know(self, application_ids: frozenset[str] | None) -> None:
+        """Change which applications exist; None: every one does."""
+        self._registry.known = application_ids
+
+    def clear(self) -> None:
+        """Forget calls, state and faults, as if newly started; only the calls' numbers go on."""
+        self._log.forget()
+        self._registry.state.clear()
+        self._script.clear()
+
+    async def wait_for_calls(self, count: int, timeout: float) -> list[Call]:  # noqa: ASYNC109 - tells what did arrive
+        """Wait until so many calls have arrived since the start or the last `clear`.
+
+        Returns:
+            The calls that are kept; they may be more than were waited for.
+
+        Raises:
+            TimeoutError: They did not arrive within so many seconds; the message tells which ones did.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                await self._log.wait(count)
+        except TimeoutError:
+            arrived = [f"{call.application_id} {call.status or call.fault}" for call in self.calls]
+            raise TimeoutError(f"{len(arrived)} of {count} calls within {timeout} s: {', '.join(arrived)}") from None
+        return self.calls
+
+    async def wait_for_failure(self) -> None:
+        """Wait until the emulator cannot do its work any more; leaving the context then raises why."""
+        await self._failed.wait()
+
+    async def __aenter__(self) -> Self:
+        options = self._options
+        if options.journal is not None:
+            self._journal = Journal(options.journal, self._fail)
+        # The low-level server: an application's router and middlewares would cost as much as the rest together.
+        # Bodies are not decompressed, so that a compressed one is what it is to HelloWork: no JSON.
+        self._server = web.Server(
+            self._answer, handler_cancellation=True, access_log=None, logger=_logger, auto_decompress=False
+        )
+        try:
+            self._listener = await asyncio.get_running_loop().create_server(self._server, options.host, options.port)
+        except OSError as error:
+            self._close_journal()
+            raise ListenError(
+                f"cannot listen on {options.host} port {options.port}: {error.strerror or error}; "
+                "choose an address of this machine and a free port (0 takes any)"
+            ) from None
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        self._url = f"http://{host}:{self._listener.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._listener.close()
+        connections = [each.transport for each in self._server.connections if each.transport is not None]
+        self._server.pre_shutdown()
+        await self._server.shutdown(_STOP_GRACE_SECONDS)
+        for connection in connections:
+            # A client that reads nothing would keep a closing connection open for ever.
+            connection.abort()
+        # The transports tell their protocols of the end in the next turn of the loop, and free their sockets then.
+        await asyncio.sleep(0)
+        self._close_journal()
+        if self._journal_error is not None and error is None:
+            raise self._journal_error
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.raw_path.startswith(PREFIX):
+            return respond(await self._control.answer(request))
+        return await self._intake.answer(request)
+
+    def _end(self, call: Call) -> None:
+        if self._journal is not None:
+            self._journal.add(call)
+        if self._on_call is not None:
+            self._on_call(call)
+
+    def _fail(self, error: JournalError) -> None:
+        self._journal_error = error
+        self._failed.set()
+
+    def _close_journal(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
+
+
+async def serve(
+    options: EmulatorOptions,
+    *,
+    on_start: Callable[[str], None] | None = None,
+    on_call: Callable[[Call], None] | None = None,
+) -> None:
+    """Serve until cancelled, or until SIGTERM or SIGINT comes. Must run in the main thread; prints nothing.
+
+    Args:
+        options: What the emulator knows and demands.
+        on_start: Told the base URL once calls are accepted.
+        on_call: Told of each call that is over.
+
+    Raises:
+        ListenError: The address cannot be listened on.
+        JournalError: The journal cannot be opened or written.
+    """
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        async with Emulator(options, on_call=on_call) as emulator:
+            if on_start is not None:
+                on_start(emulator.url)
+            ends = [asyncio.ensure_future(end) for end in (stop.wait(), emulator.wait_for_failure())]
+            try:
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for end in ends:
+                    end.cancel()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

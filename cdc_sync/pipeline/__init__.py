@@ -1,0 +1,20 @@
+"""Keys → rows → diff → outbox: how a change in the ATS's database becomes an entry to be sent.
+
+Every capture method is only a source of keys. The rows behind them are read anew and go through one place (`intake`),
+so capture methods may overlap, repeat and race as they like.
+
+**Order.** Of two readings of one row the later one must win. Reading and recording therefore happen under one lock per
+watch: what is recorded later was read later. Sweeps compare outside the lock, since what they find are only keys again.
+
+**What a crash costs**, step by step, for a change that the ATS has committed:
+
+1. before its hint is taken: nothing; the change log's row waits, the watermark has not passed.
+2. hint taken, row read, nothing recorded: the change log's transaction rolls back with the connection, the watermark
+   has not moved. The hint comes again.
+3. recorded, log not yet committed: the hint comes again; the diff finds nothing new, since the outbox holds it.
+4. recorded and committed: the outbox is durable; the sender finds the entry at the next start.
+5. call under way: the entry is marked as attempted; it is sent again, same body, same idempotency key.
+6. acknowledged, not yet written down: as 5. HelloWork hears the same thing twice, which changes nothing.
+
+A suspected deletion is durable like an entry, and survives in the same way until a fresh read has answered it.
+"""

@@ -1,0 +1,80 @@
+"""The first look at a table: its rows are adopted silently (or queued, if `baseline: send` says so).
+
+It walks the table in key order. Each page is recorded together with the place that it reaches, so a daemon that dies
+goes on where it was. What changes behind its back is in the change log, or at or behind the poll's first watermark.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+
+from cdc_sync.core.diff import Queue
+from cdc_sync.core.fence import SnapshotReading
+from cdc_sync.core.observations import BaselineDone, BaselineProgress
+from cdc_sync.core.rows import Key
+from cdc_sync.pipeline.intake import Intake
+
+PAGE = 2_000
+POSITION = "baseline"
+
+
+@dataclass(frozen=True, slots=True)
+class BaselinePosition:
+    """How far the baseline is.
+
+    Attributes:
+        done: whether it is over.
+        after: the last key adopted.
+        known: rows walked so far.
+        queued: calls queued so far.
+        look: the server's transactions when it began, for a poll's first watermark.
+    """
+
+    done: bool = False
+    after: Key | None = None
+    known: int = 0
+    queued: int = 0
+    look: SnapshotReading | None = None
+
+    def to_text(self) -> str:
+        """As the store keeps it."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_text(cls, text: str | None) -> "BaselinePosition | None":
+        """The inverse of `to_text`; None if no baseline was begun."""
+        if text is None:
+            return None
+        fields = json.loads(text)
+        after, look = fields.pop("after"), fields.pop("look")
+        return cls(
+            after=None if after is None else tuple(after),
+            look=None if look is None else SnapshotReading(**look),
+            **fields,
+        )
+
+
+async def adopt_everything(
+    intake: Intake, position: BaselinePosition, progressed: Callable[[], None]
+) -> BaselinePosition:
+    """Walk the rest of the table and return the final position.
+
+    Raises:
+        SourceError: a page cannot be read; call again with the position that the store has.
+        StoreError: a page cannot be recorded.
+    """
+    watch, started = intake.rules.watch, time.monotonic()
+    estimate = intake.reader.estimate
+    while not position.done:
+        page = await intake.reader.page(position.after, PAGE)
+        reached = replace(position, done=page.last is None, after=page.last, known=position.known + len(page.rows))
+        news = await intake.adopt(page, {POSITION: reached.to_text()})
+        queued = sum(isinstance(recorded.decision, Queue) for recorded in news)
+        position = replace(reached, queued=position.queued + queued)
+        intake.observe(BaselineProgress(watch, position.known, estimate))
+        progressed()
+    counts = (await intake.store.counts()).get(watch)
+    known = counts.known if counts else 0
+    intake.observe(BaselineDone(watch, known, position.queued, time.monotonic() - started))
+    return position

@@ -1,0 +1,45 @@
+"""Answering suspected deletions when their grace is over."""
+
+import asyncio
+from collections.abc import Callable
+
+from cdc_sync.pipeline.intake import Intake
+
+BATCH = 500
+
+_LOOK_EVERY = 1.0
+"""Seconds between looks, at most: the clock may be set, and a suspicion be due earlier than it seemed."""
+
+
+async def confirm_due(intake: Intake) -> int:
+    """Answer what is due now; returns how many suspicions that were.
+
+    Raises:
+        SourceError: the rows cannot be read: an error is never a deletion.
+        StoreError: the answers cannot be recorded.
+    """
+    answered = 0
+    while True:
+        due = await intake.store.due_suspicions(intake.rules.watch, intake.clock(), BATCH)
+        if due:
+            await intake.confirm(due)
+            answered += len(due)
+        if len(due) < BATCH:
+            return answered
+
+
+async def run(intake: Intake, progressed: Callable[[], None]) -> None:
+    """Answer suspicions for ever."""
+    while True:
+        intake.suspected.clear()
+        await confirm_due(intake)
+        progressed()
+        due_at = await intake.store.next_suspicion(intake.rules.watch)
+        try:
+            if due_at is None:
+                await asyncio.wait_for(intake.suspected.wait(), 60)
+            else:
+                wait = min(max((due_at - intake.clock()) / 1000, 0.01), _LOOK_EVERY)
+                await asyncio.sleep(wait)
+        except TimeoutError:
+            continue

@@ -1,0 +1,62 @@
+"""Capture by notify: consume the change log when the bell rings, and now and then in case a bell was lost."""
+
+import asyncio
+from collections.abc import Callable
+
+from cdc_sync.core.hints import latest
+from cdc_sync.pipeline.intake import Intake
+from cdc_sync.source.changelog import ChangeLog
+
+BATCH = 1_000
+
+
+class Drain:
+    """Empties one watch's change log into the intake.
+
+    Args:
+        intake: where the keys go.
+        log: the change log.
+        sweep: called when the log asks for a sweep (TRUNCATE, a changed lookup table). The request is consumed before
+            the sweep has run; a crash in between loses nothing, since a sweep runs at every start.
+    """
+
+    def __init__(self, intake: Intake, log: ChangeLog, sweep: Callable[[], None]) -> None:
+        self._intake = intake
+        self._log = log
+        self._sweep = sweep
+        # A drain that the sweep asks for and one that the bell asks for would wait for each other's row locks.
+        self._lock = asyncio.Lock()
+        self.rung = asyncio.Event()
+
+    def ring(self) -> None:
+        """There may be something in the log."""
+        self.rung.set()
+
+    async def catch_up(self) -> None:
+        """Empty the log: every change that was committed before this call is recorded when it returns.
+
+        Raises:
+            SourceError: the log or the rows cannot be read.
+            StoreError: the outcome cannot be recorded; the log keeps it.
+        """
+        async with self._lock:
+            full = True
+            while full:
+                async with self._log.batch(BATCH) as changes:
+                    if changes.hints:
+                        await self._intake.keys(latest(changes.hints), "notify")
+                if changes.everything:
+                    self._sweep()
+                full = changes.full and self._log.consumes
+
+    async def run(self, every: float, progressed: Callable[[], None]) -> None:
+        """Drain for ever: at each ring, and after `every` seconds without one."""
+        while True:
+            self.rung.clear()
+            await self.catch_up()
+            progressed()
+            try:
+                async with asyncio.timeout(every):
+                    await self.rung.wait()
+            except TimeoutError:
+                continue

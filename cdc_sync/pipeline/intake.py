@@ -1,0 +1,338 @@
+"""From keys, or rows just read, to one recorded batch. The only place that writes observations.
+
+A row that seems gone, softly deleted, or replaced by another row with the same application id is never believed at
+first sight: all rows that carry the id are read, and the one that speaks for it decides (`core.rows.current`).
+Deletions also wait for their grace: a move done as DELETE and INSERT in two transactions looks like one for a moment.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cdc_sync.core.content import Content
+from cdc_sync.core.diff import Adopt, Cancel, Nothing, Queue, Unseen, decide
+from cdc_sync.core.hints import Origin
+from cdc_sync.core.observations import ChangesRead, Decided, Observe, Outcome, RowSkipped
+from cdc_sync.core.outbox import Known, Sighting, Skip, Suspicion
+from cdc_sync.core.rows import Foreign, Key, OutOfScope, Reading, Reportable, Row, Unreportable, current, interpret
+from cdc_sync.core.rules import WatchRules
+from cdc_sync.source.reading import Read, Reader
+from cdc_sync.store.protocol import Batch, Recorded, Store
+
+_REMEMBERED_SKIPS = 100_000
+
+
+@dataclass(slots=True)
+class _Found:
+    """What a batch of readings amounts to, while it is put together."""
+
+    sightings: dict[str, Sighting] = field(default_factory=dict)
+    suspicions: dict[str, int] = field(default_factory=dict)
+    skips: list[Skip] = field(default_factory=list)
+    out_of_scope: list[str] = field(default_factory=list)
+    unclear: dict[str, int] = field(default_factory=dict)
+
+    def is_empty(self) -> bool:
+        return not (self.sightings or self.suspicions or self.skips or self.out_of_scope)
+
+
+class Intake:
+    """One watch's way into the store.
+
+    Args:
+        rules: the watch's rules.
+        reader: reads its table.
+        store: where it goes.
+        observe: told of what was news.
+        clock: our clock, milliseconds since the epoch.
+        queued: called when something may be due for sending.
+    """
+
+    def __init__(
+        self,
+        rules: WatchRules,
+        reader: Reader,
+        store: Store,
+        *,
+        observe: Observe,
+        clock: Callable[[], int],
+        queued: Callable[[], None],
+    ) -> None:
+        self.rules = rules
+        self.reader = reader
+        self.store = store
+        self.observe = observe
+        self.clock = clock
+        self.suspected = asyncio.Event()
+        # Rows that cannot be reported, as recorded: said once, not at each reading.
+        self.skipped: dict[Key, str] = {}
+        self._queued = queued
+        self._lock = asyncio.Lock()
+
+    async def load(self) -> None:
+        """Take up what an earlier run recorded."""
+        skips = await self.store.skipped(self.rules.watch, _REMEMBERED_SKIPS)
+        self.skipped = {skip.key: skip.reason or "" for skip in skips}
+
+    async def keys(self, times: Mapping[Key, int], origin: Origin) -> list[Recorded]:
+        """Read the rows of these keys and record what they say; `times` tells when each may have changed.
+
+        Raises:
+            SourceError: the rows cannot be read. Nothing is recorded then.
+            StoreError: the outcome cannot be recorded.
+        """
+        async with self._lock:
+            read = await self.reader.by_key(times)
+            dated = [(row, times.get(row.key, read.at)) for row in read.rows]
+            found = {row.key for row in read.rows}
+            gone = {key: at for key, at in times.items() if key not in found}
+            return await self._take(dated, gone, origin, self.rules.first_status)
+
+    async def rows(self, read: Callable[[], Awaitable[Read]], origin: Origin) -> Read:
+        """Read rows, which did not change later than they are read, and record what they say."""
+        async with self._lock:
+            found = await read()
+            await self._take([(row, found.at) for row in found.rows], {}, origin, self.rules.first_status)
+            return found
+
+    async def adopt(self, rows: Read, positions: Mapping[str, str]) -> list[Recorded]:
+        """Record a page of the baseline together with the position that it reaches."""
+        async with self._lock:
+            return await self._take(
+                [(row, rows.at) for row in rows.rows], {}, "baseline", self.rules.baseline, positions
+            )
+
+    async def unskip(self, keys: Iterable[Key]) -> None:
+        """Rows that could not be reported and that a sweep did not meet any more."""
+        async with self._lock:
+            await self._record(_Found(skips=[Skip(key, None, None) for key in keys]), "sweep", self.rules.first_status)
+
+    async def suspect(self, application_ids: Iterable[str], at: int, origin: Origin) -> int:
+        """Applications whose row a sweep did not meet: a fresh read after the grace will tell.
+
+        Returns how many of them were not suspected yet, nor known to be gone by now.
+        """
+        async with self._lock:
+            known = await self.store.known(self.rules.watch, list(application_ids))
+            already = await self.store.suspected(self.rules.watch, list(known))
+            alive = [id_ for id_, before in known.items() if self._is_alive(before) and id_ not in already]
+            await self._record(_Found(suspicions=dict.fromkeys(alive, at)), origin, self.rules.first_status)
+            return len(alive)
+
+    async def place(self, positions: Mapping[str, str]) -> None:
+        """Save capture positions alone."""
+        async with self._lock:
+            await self._record(_Found(), "poll", self.rules.first_status, positions=positions)
+
+    async def confirm(self, suspicions: Sequence[Suspicion]) -> list[Recorded]:
+        """Answer suspicions with a fresh read of all rows that carry the applications' ids."""
+        async with self._lock:
+            known = await self.store.known(self.rules.watch, [suspicion.application_id for suspicion in suspicions])
+            current_rows = await self._current(known)
+            nameless = await self._nameless({known[id_].key for id_ in known.keys() - current_rows.keys()})
+            found = _Found()
+            for suspicion in suspicions:
+                before = known.get(suspicion.application_id)
+                row = current_rows.get(suspicion.application_id)
+                if row is not None:
+                    self._sort(interpret(row, self.rules, suspicion.at), before, found, suspicion.at, believe=True)
+                elif before is not None and before.in_scope and before.latest is not None:
+                    if before.key in nameless:
+                        # The row is there and has lost its id. That is no deletion, and nothing can be said of it.
+                        found.out_of_scope.append(suspicion.application_id)
+                        continue
+                    content = content_of_gone(before.latest, self.rules, suspicion.at)
+                    refused = self.rules.allowed.refusal(content.url)
+                    sighting = Sighting(suspicion.application_id, before.key, content, refused)
+                    found.sightings[suspicion.application_id] = sighting
+            answered = [suspicion.application_id for suspicion in suspicions]
+            return await self._record(found, "deletion", self.rules.first_status, answered=answered)
+
+    async def _take(
+        self,
+        dated: list[tuple[Row, int]],
+        gone: Mapping[Key, int],
+        origin: Origin,
+        unseen: Unseen,
+        positions: Mapping[str, str] | None = None,
+    ) -> list[Recorded]:
+        self.observe(ChangesRead(self.rules.watch, origin, len(dated) + len(gone)))
+        readings = [(interpret(row, self.rules, at), at) for row, at in dated]
+        known = await self._known(readings, gone)
+        found = _Found()
+        self._disowned(readings, gone, known, found)
+        seen: set[str] = set()
+        for reading, at in readings:
+            before = None
+            if not isinstance(reading, Foreign) and reading.application_id is not None:
+                before = known.get(reading.application_id)
+                if reading.application_id in seen or (before is not None and before.key != reading.key):
+                    # Two rows with one id, or another row than before: only all of them together tell.
+                    found.unclear[reading.application_id] = at
+                    continue
+                seen.add(reading.application_id)
+            self._sort(reading, before, found, at, believe=origin == "baseline")
+        await self._resolve(known, found, believe=origin == "baseline")
+        return await self._record(found, origin, unseen, positions=positions)
+
+    async def _known(self, readings: list[tuple[Reading, int]], gone: Mapping[Key, int]) -> dict[str, Known]:
+        """What is known of the applications that spoke through these rows last, or speak through them now."""
+        known = await self.store.owners(self.rules.watch, [*(reading.key for reading, _ in readings), *gone])
+        others = {
+            reading.application_id
+            for reading, _ in readings
+            if not isinstance(reading, Foreign) and reading.application_id is not None
+        } - known.keys()
+        return {**known, **await self.store.known(self.rules.watch, sorted(others))} if others else known
+
+    def _disowned(
+        self, readings: list[tuple[Reading, int]], gone: Mapping[Key, int], known: Mapping[str, Known], found: _Found
+    ) -> None:
+        """Applications whose row is gone, or now carries another id."""
+        speaks = {reading.key: (getattr(reading, "application_id", None), at) for reading, at in readings}
+        for application_id, before in known.items():
+            says, at = speaks.get(before.key, (None, gone.get(before.key)))
+            if at is not None and says != application_id and self._is_alive(before):
+                found.suspicions[application_id] = at
+        for key in gone:
+            self._not_skipped(key, found)
+
+    def _is_alive(self, known: Known) -> bool:
+        return known.in_scope and known.latest is not None and not known.latest.deleted
+
+    async def _current(self, application_ids: Iterable[str]) -> dict[str, Row]:
+        """For each application that has rows, the one that speaks for it now."""
+        wanted = set(application_ids)
+        if not wanted:
+            return {}
+        by_id: dict[str, list[Row]] = {}
+        for row in (await self.reader.by_application(wanted)).rows:
+            reading = interpret(row, self.rules, 0)
+            if not isinstance(reading, Foreign) and reading.application_id in wanted:
+                by_id.setdefault(reading.application_id, []).append(row)
+        return {application_id: best for application_id, rows in by_id.items() if (best := current(rows)) is not None}
+
+    async def _nameless(self, keys: set[Key]) -> set[Key]:
+        """Of these keys, those whose row exists but carries no usable id."""
+        if not keys:
+            return set()
+        readings = [interpret(row, self.rules, 0) for row in (await self.reader.by_key(keys)).rows]
+        return {reading.key for reading in readings if isinstance(reading, Foreign | Unreportable)}
+
+    async def _resolve(self, known: Mapping[str, Known], found: _Found, *, believe: bool) -> None:
+        rows = await self._current(found.unclear)
+        for application_id, at in found.unclear.items():
+            row = rows.get(application_id)
+            # What single rows of it said counts no more.
+            found.sightings.pop(application_id, None)
+            found.suspicions.pop(application_id, None)
+            if row is None:
+                # Gone between two reads.
+                found.suspicions[application_id] = at
+            else:
+                self._sort(interpret(row, self.rules, at), known.get(application_id), found, at, believe=believe)
+
+    def _sort(self, reading: Reading, before: Known | None, found: _Found, at: int, *, believe: bool) -> None:
+        """Put one reading where it belongs. With `believe`, a soft deletion needs no grace any more."""
+        match reading:
+            case Foreign(key):
+                self._not_skipped(key, found)
+            case Unreportable(application_id, key, reason):
+                if self.skipped.get(key) != reason:
+                    found.skips.append(Skip(key, application_id, reason))
+            case OutOfScope(application_id, key):
+                self._not_skipped(key, found)
+                if before is not None and before.in_scope:
+                    found.out_of_scope.append(application_id)
+            case Reportable(application_id, key, content, refused):
+                self._not_skipped(key, found)
+                if is_news(reading, before, self.rules.first_status):
+                    if content.deleted and not believe and not self._told_gone(before):
+                        found.suspicions[application_id] = at
+                    else:
+                        found.sightings[application_id] = Sighting(application_id, key, content, refused)
+
+    def _not_skipped(self, key: Key, found: _Found) -> None:
+        if key in self.skipped:
+            found.skips.append(Skip(key, None, None))
+
+    def _told_gone(self, before: Known | None) -> bool:
+        return before is not None and before.latest is not None and before.latest.deleted
+
+    async def _record(
+        self,
+        found: _Found,
+        origin: Origin,
+        unseen: Unseen,
+        *,
+        answered: Sequence[str] = (),
+        positions: Mapping[str, str] | None = None,
+    ) -> list[Recorded]:
+        if found.is_empty() and not answered and not positions:
+            return []
+        now = self.clock()
+        batch = Batch(
+            origin=origin,
+            now=now,
+            unseen=unseen,
+            sightings=list(found.sightings.values()),
+            suspicions=[
+                Suspicion(application_id, at, now + self.rules.deletion_grace)
+                for application_id, at in found.suspicions.items()
+            ],
+            answered=answered,
+            skips=found.skips,
+            out_of_scope=found.out_of_scope,
+            positions=positions or {},
+        )
+        news = await self.store.record(self.rules, batch)
+        self._tell(found, news, origin)
+        return news
+
+    def _tell(self, found: _Found, news: list[Recorded], origin: Origin) -> None:
+        if any(recorded.state == "pending" for recorded in news):
+            self._queued()
+        if found.suspicions:
+            self.suspected.set()
+        for skip in found.skips:
+            if skip.reason is None:
+                self.skipped.pop(skip.key, None)
+            else:
+                self.skipped[skip.key] = skip.reason
+                key = "/".join(skip.key)
+                self.observe(RowSkipped(self.rules.watch, key, skip.application_id, skip.reason))
+        for recorded in news:
+            if origin == "baseline" and isinstance(recorded.decision, Adopt):
+                continue  # told as a number, not one by one
+            self.observe(
+                Decided(self.rules.watch, recorded.application_id, origin, _outcome(recorded), recorded.reason)
+            )
+
+
+def content_of_gone(latest: Content, rules: WatchRules, at: int) -> Content:
+    """What HelloWork is to be told of an application whose row is gone since `at`."""
+    status = rules.status.deleted
+    return latest.as_deleted(status, at, rules.extra_fields_of(status))
+
+
+def is_news(reading: Reportable, before: Known | None, unseen: Unseen) -> bool:
+    """Whether recording this reading would change anything.
+
+    Decided from a state that may be a moment old, so only to spare the store a useless transaction: a reading that
+    equals what was told or waits stays no news whatever the sender does meanwhile. The store decides again.
+    """
+    if before is None or before.key != reading.key or not before.in_scope:
+        return True
+    return not isinstance(decide(reading.content, before.told, before.waiting, unseen), Nothing)
+
+
+def _outcome(recorded: Recorded) -> Outcome:
+    match recorded.decision:
+        case Adopt():
+            return "adopted"
+        case Cancel():
+            return "cancelled"
+        case Queue():
+            return {"pending": "queued", "held": "held", "dead": "dead"}[recorded.state or "pending"]  # type: ignore[return-value] # the three states
+        case _:
+            raise AssertionError("the store returns only news")

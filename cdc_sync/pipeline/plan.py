@@ -1,0 +1,113 @@
+"""What would be sent now, and why: a sweep that only looks."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Literal
+
+from cdc_sync.core.content import Content
+from cdc_sync.core.diff import Adopt, Cancel, Queue, Unseen, decide
+from cdc_sync.core.outbox import Known
+from cdc_sync.core.rows import Key, Reportable, Row, Unreportable, current, interpret
+from cdc_sync.core.rules import WatchRules
+from cdc_sync.pipeline.intake import content_of_gone
+from cdc_sync.pipeline.marks import Marks
+from cdc_sync.source.reading import Page, Reader
+from cdc_sync.store.protocol import Store
+
+PAGE = 2_000
+_WINDOW = 20_000
+
+Action = Literal["send", "adopt", "cancel", "skip", "confirm-deletion", "dead-letter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What the daemon would do with one application if it looked now."""
+
+    application_id: str | None
+    action: Action
+    kinds: tuple[str, ...]
+    told: Content | None
+    observed: Content | None
+    reason: str | None
+
+
+async def plan(reader: Reader, store: Store, rules: WatchRules, unseen: Unseen, clock: int) -> AsyncIterator[Planned]:
+    """Walk the table and the snapshot, and yield every difference; nothing is changed.
+
+    Args:
+        reader: the watch's table.
+        store: what is known.
+        rules: the watch's rules.
+        unseen: what an application of which nothing is known would get: the baseline's answer before the baseline is
+            done, afterwards that for new applications.
+        clock: milliseconds since the epoch, the date of events whose rows give none.
+    """
+    last = await store.highest_number()
+    marks = Marks(last)
+    after: Key | None = None
+    while True:
+        page = await reader.page(after, PAGE)
+        for planned in await _judge_page(page, reader, store, rules, unseen=unseen, marks=marks):
+            yield planned
+        if page.last is None:
+            break
+        after = page.last
+    for first in range(1, last + 1, _WINDOW):
+        unmet = await store.unseen(rules.watch, marks.bitmap(), first, min(first + _WINDOW - 1, last))
+        for application_id, before in (await store.known(rules.watch, unmet)).items():
+            latest = before.latest
+            observed = None if latest is None else content_of_gone(latest, rules, clock)
+            yield Planned(application_id, "confirm-deletion", ("deleted",), before.told, observed, "its row is gone")
+
+
+async def _judge_page(
+    page: Page, reader: Reader, store: Store, rules: WatchRules, *, unseen: Unseen, marks: Marks
+) -> list[Planned]:
+    found: list[Planned] = []
+    by_id: dict[str, list[Row]] = {}
+    for row in page.rows:
+        reading = interpret(row, rules, page.at)
+        if isinstance(reading, Unreportable):
+            found.append(Planned(reading.application_id, "skip", (), None, None, reading.reason))
+        application_id = getattr(reading, "application_id", None)
+        if application_id is not None:
+            by_id.setdefault(application_id, []).append(row)
+    known = await store.known(rules.watch, list(by_id))
+    marks.add(known.values())
+    moved = [id_ for id_, rows in by_id.items() if len(rows) > 1 or (id_ in known and rows[0].key != known[id_].key)]
+    if moved:
+        by_id |= await _all_rows(reader, rules, moved)
+    for application_id, rows in by_id.items():
+        best = current(rows)
+        said = None if best is None else interpret(best, rules, page.at)
+        if isinstance(said, Reportable):
+            planned = _judge(said, known.get(application_id), unseen)
+            if planned is not None:
+                found.append(planned)
+    return found
+
+
+async def _all_rows(reader: Reader, rules: WatchRules, ids: list[str]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in (await reader.by_application(ids)).rows:
+        application_id = getattr(interpret(row, rules, 0), "application_id", None)
+        if application_id in ids:
+            found.setdefault(application_id, []).append(row)
+    return found
+
+
+def _judge(reading: Reportable, before: Known | None, unseen: Unseen) -> Planned | None:
+    told = None if before is None else before.told
+    waiting = None if before is None else before.waiting
+    application_id, content = reading.application_id, reading.content
+    match decide(content, told, waiting, unseen):
+        case Adopt():
+            return Planned(application_id, "adopt", (), told, content, None)
+        case Cancel():
+            return Planned(application_id, "cancel", (), told, content, "undone before it was sent")
+        case Queue(kinds):
+            action: Action = "dead-letter" if reading.refused else "send"
+            return Planned(application_id, action, tuple(sorted(kinds)), told, content, reading.refused)
+        case _:
+            return None

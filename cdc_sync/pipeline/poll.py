@@ -1,0 +1,96 @@
+"""Capture by poll: read what is at or behind the watermark, then move the watermark up to where the fence allows.
+
+The watermark follows the database's clock and its transactions (`core.fence`), never the rows: a row dated in the
+future does not carry it away, and many rows with one date are all read each time. Reading a row again costs a diff.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from cdc_sync.core.fence import Fence, SnapshotReading, look
+from cdc_sync.pipeline.intake import Intake
+from cdc_sync.source.polling import Place, PollPage, WatermarkReader
+from cdc_sync.source.reading import Read
+
+PAGE = 2_000
+POSITION = "watermark"
+
+_LOOK_EVERY = 15.0
+"""Seconds between looks, and so between moves of the watermark: each look takes one of the server's transaction ids."""
+
+
+class Poll:
+    """Polls one watch.
+
+    Args:
+        intake: where the rows go.
+        reader: reads by watermark.
+        watermark: where to begin.
+        began: the look at which the baseline began, if this process has not yet seen the fence pass it.
+        swept: called once, when the fence passes that look: transactions that were open then may have committed rows
+            with times from before the first watermark, and a sweep finds them.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        reader: WatermarkReader,
+        watermark: str,
+        began: SnapshotReading | None,
+        sweep: Callable[[], None],
+    ) -> None:
+        self._intake = intake
+        self._reader = reader
+        self.watermark = watermark
+        self._began = began
+        self._sweep = sweep
+        self._fence = Fence()
+        self._clock = time.monotonic
+        self._next_look = 0.0
+        self._lock = asyncio.Lock()
+
+    async def catch_up(self) -> None:
+        """One poll.
+
+        Raises:
+            SourceError: the table cannot be read; the watermark stays.
+            StoreError: the outcome cannot be recorded; the watermark stays.
+        """
+        async with self._lock:
+            # The look comes before the rows: whatever had ended by then is visible to the pages.
+            reading = await self._reader.look() if self._clock() >= self._next_look else None
+            place: str | Place | None = self.watermark
+            while place is not None:
+                place = await self._page(place)
+            if reading is not None:
+                await self._advance(reading)
+
+    async def _page(self, place: str | Place) -> Place | None:
+        reached: PollPage | None = None
+
+        async def read() -> Read:
+            nonlocal reached
+            reached = await self._reader.page(place, PAGE)
+            return Read(reached.rows, reached.at)
+
+        await self._intake.rows(read, "poll")
+        return None if reached is None else reached.next
+
+    async def _advance(self, reading: SnapshotReading) -> None:
+        self._next_look = self._clock() + _LOOK_EVERY
+        self._fence = look(self._fence, reading)
+        if self._fence.instant is None:
+            return
+        if self._began is not None and reading.xmin >= self._began.xmax:
+            self._began = None
+            self._sweep()
+        self.watermark = await self._reader.watermark_at(self._fence.instant)
+        await self._intake.place({POSITION: self.watermark})
+
+    async def run(self, every: float, progressed: Callable[[], None]) -> None:
+        """Poll for ever, `every` seconds after the end of the last poll."""
+        while True:
+            await self.catch_up()
+            progressed()
+            await asyncio.sleep(every)

@@ -1,0 +1,86 @@
+"""The change log that the triggers write: consumed with DELETE … RETURNING, never read by a watermark.
+
+A batch is taken in a transaction that stays open while the pipeline stores what follows from it, and commits only
+then. If anything in between fails, the transaction rolls back and the same changes come again. A transaction that
+commits late simply appears in a later batch.
+
+Only SELECT and DELETE are needed; `FOR UPDATE SKIP LOCKED` would need UPDATE. Nobody else deletes: one daemon works a
+watch at a time. Rows are found by their place (ctid) within one statement, so the log needs no index, and the triggers
+pay for none.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from cdc_sync.core.hints import Hint
+from cdc_sync.source.connection import Connection
+from cdc_sync.source.errors import SourceError, translate
+
+_TAKE = """
+DELETE FROM cdc_sync.changes
+ WHERE ctid = ANY (ARRAY (SELECT ctid FROM cdc_sync.changes WHERE watch = %(watch)s LIMIT %(limit)s))
+RETURNING operation::text, row_key, (extract(epoch FROM changed_at) * 1000)::bigint
+"""
+
+_LOOK = """
+SELECT operation::text, row_key, (extract(epoch FROM changed_at) * 1000)::bigint
+  FROM cdc_sync.changes
+ WHERE watch = %(watch)s
+ LIMIT %(limit)s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """A batch: hints, whether it asks for a sweep (TRUNCATE, a changed lookup table), and whether it was a full one."""
+
+    hints: list[Hint]
+    everything: bool
+    full: bool
+
+
+class ChangeLog:
+    """One watch's part of the change log.
+
+    With `consume` false (dry run) the log is only looked at.
+    """
+
+    def __init__(self, pool: AsyncConnectionPool[Connection], watch: str, *, consume: bool = True) -> None:
+        self._pool = pool
+        self._watch = watch
+        self.consumes = consume
+
+    @asynccontextmanager
+    async def batch(self, limit: int) -> AsyncIterator[Changes]:
+        """Take up to `limit` changes; they are gone from the log when the block ends without an exception.
+
+        Raises:
+            SourceError: the log cannot be read, or the end could not be committed (the changes then come again).
+        """
+        doing = "reading the change log cdc_sync.changes"
+        query = sql.SQL(_TAKE if self.consumes else _LOOK)
+        try:
+            async with self._pool.connection() as connection, connection.transaction():
+                rows = await (await connection.execute(query, {"watch": self._watch, "limit": limit})).fetchall()
+                yield Changes(
+                    hints=[Hint(tuple(key), at) for _, key, at in rows if key],
+                    everything=any(not key for _, key, _ in rows),
+                    full=len(rows) == limit,
+                )
+        except PoolTimeout as error:
+            raise SourceError("unreachable", f"The database cannot be reached ({doing}): no connection.") from error
+        except psycopg.errors.UndefinedTable as error:
+            raise SourceError("misconfigured", MISSING) from error
+        except psycopg.Error as error:
+            raise translate(error, doing) from error
+
+
+MISSING = (
+    "The change log cdc_sync.changes does not exist: the triggers are not installed in this database. Let the DBA run "
+    "what `cdc-sync sql install` and `cdc-sync sql grants` print, or use capture.mode poll."
+)

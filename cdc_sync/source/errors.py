@@ -1,0 +1,105 @@
+"""What can be wrong with the ATS's database, said once, with the remedy."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import psycopg
+from psycopg import errors
+
+Kind = Literal["unreachable", "misconfigured"]
+"""`unreachable` mends itself (keep trying); `misconfigured` needs a person (keep trying, slowly)."""
+
+
+@dataclass(frozen=True)
+class SourceError(Exception):
+    """The database cannot be used as configured. `kind` tells who can mend it."""
+
+    kind: Kind
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+_LOGIN = (
+    "The database refuses the login: {said}. Check database.dsn, and where it takes its password from: the DSN, "
+    "PGPASSWORD, or ~/.pgpass, which must have mode 0600."
+)
+
+# The first match tells. Every text is a sentence about {said} while {doing}, and then the remedy.
+_MISCONFIGURED: tuple[tuple[tuple[type[psycopg.Error], ...], str], ...] = (
+    ((errors.InvalidPassword, errors.InvalidAuthorizationSpecification), _LOGIN),
+    ((errors.InvalidCatalogName,), "{said}. Correct the database's name in database.dsn."),
+    (
+        (errors.InsufficientPrivilege,),
+        (
+            "The database's role may not do what is needed ({doing}): {said}. Let the DBA run what `cdc-sync sql "
+            "grants` prints."
+        ),
+    ),
+    (
+        (errors.UndefinedTable, errors.InvalidSchemaName),
+        (
+            "Something is missing in the database ({doing}): {said}. Correct the watch's table, or let the DBA "
+            "run what `cdc-sync sql install` prints."
+        ),
+    ),
+    (
+        (errors.UndefinedColumn, errors.UndefinedFunction, errors.SyntaxError, errors.DatatypeMismatch),
+        (
+            "The watch's configuration does not fit the table ({doing}): {said}. Correct columns, where or key; "
+            "if a column was renamed in the ATS, rename it here too."
+        ),
+    ),
+    (
+        (errors.ReadOnlySqlTransaction,),
+        (
+            "The server takes no writes ({doing}): it is a standby, and capture.mode notify consumes a change "
+            "log. Point database.dsn at the primary (target_session_attrs=read-write), or use capture.mode poll."
+        ),
+    ),
+    (
+        (psycopg.DataError,),
+        (
+            "A value does not convert ({doing}): {said}. If an expression of columns or where casts, let it give "
+            "NULL for what it cannot convert."
+        ),
+    ),
+)
+
+
+def translate(error: psycopg.Error, doing: str) -> SourceError:
+    """Put a driver's error into words.
+
+    Args:
+        error: what the driver raised.
+        doing: what was being done, as in "reading public.applications".
+    """
+    said = _first_line(error)
+    for kinds, text in _MISCONFIGURED:
+        if isinstance(error, kinds):
+            return SourceError("misconfigured", text.format(said=said, doing=doing))
+    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+        # Connecting fails without an SQLSTATE of its own: libpq gives text only.
+        if _login_refused(said):
+            return SourceError("misconfigured", _LOGIN.format(said=said))
+        if "does not exist" in said:
+            return SourceError("misconfigured", f"{said}. Correct database.dsn.")
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | errors.InternalError):
+        return SourceError("unreachable", f"The database cannot be reached ({doing}): {said}.")
+    return SourceError("misconfigured", f"The database reports an error ({doing}): {said}.")
+
+
+def _login_refused(said: str) -> bool:
+    return any(
+        mark in said
+        for mark in ("password authentication failed", "no password supplied", "no pg_hba.conf entry", 'role "')
+    )
+
+
+def _first_line(error: psycopg.Error) -> str:
+    """The server's primary message. Details are left out: they can quote a row's values."""
+    text = error.diag.message_primary or str(error)
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    fatal = [line for line in lines if "FATAL:" in line]
+    return (fatal or lines or [type(error).__name__])[0].rstrip(".")

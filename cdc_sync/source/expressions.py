@@ -1,0 +1,41 @@
+"""Composing SQL from identifiers and from the configuration's own expressions.
+
+Two kinds of text meet in a statement: names, which are always quoted, and expressions that the configuration gives as
+SQL (`columns.*.sql`, `where`), which are the operator's own code and are put in as they are, in brackets. Nothing from
+a row ever becomes part of a statement.
+"""
+
+from urllib.parse import quote
+
+from psycopg import sql
+
+from cdc_sync.config import Column, PlainColumn
+from cdc_sync.core.identifiers import QualifiedName
+
+
+def fragment(text: str) -> sql.SQL:
+    """SQL of ours or of the configuration as part of a statement that takes parameters: `%` stands for itself."""
+    return sql.SQL(text.replace("%", "%%"))
+
+
+def table(name: QualifiedName) -> sql.Composable:
+    """A table's name, quoted."""
+    return sql.Identifier(name.name) if name.schema is None else sql.Identifier(name.schema, name.name)
+
+
+def column(name: str) -> sql.Composed:
+    """A column of the watch's table, which every statement calls `t`."""
+    return sql.SQL("t.{}").format(sql.Identifier(name))
+
+
+def expression(mapped: Column) -> sql.Composed:
+    """A mapped column, or expression, over `t`."""
+    if isinstance(mapped, PlainColumn):
+        return column(mapped.name)
+    # The line break ends a comment that the expression may end with.
+    return sql.SQL("({}\n)").format(fragment(mapped.sql))
+
+
+def spellings_in_url(application_id: str) -> set[str]:
+    """How an id may be written inside a status URL: as it is, and percent-encoded in either common way."""
+    return {application_id, quote(application_id, safe=""), quote(application_id, safe="!$&'()*+,;=:@")}

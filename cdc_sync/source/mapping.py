@@ -1,0 +1,177 @@
+"""From the watch's configuration to the one SELECT list that every reading uses, and from its rows to the core's.
+
+Everything is fetched as text, in a form that depends on no session setting (DateStyle, TimeZone, extra_float_digits):
+dates as microseconds since the epoch, `source` and extra fields as JSON. A naive timestamp is read in the watch's
+time zone by PostgreSQL's own rules: in the hour that the end of summer time repeats it means the second, standard-time
+one, and an instant in the hour that is skipped in spring is moved forward by that hour.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from cdc_sync.config import Column, PlainColumn, Watch
+from cdc_sync.core.rows import Key, Row
+from cdc_sync.source import expressions
+from cdc_sync.source.connection import Connection
+from cdc_sync.source.errors import SourceError, translate
+from cdc_sync.source.facts import TableFacts
+
+# Types by their fixed OIDs (PostgreSQL, src/include/catalog/pg_type.dat).
+_BOOL = 16
+_DATE = 1082
+_TIMESTAMP = 1114
+_TIMESTAMPTZ = 1184
+_DATES = {_DATE: "date", _TIMESTAMP: "timestamp", _TIMESTAMPTZ: "timestamptz"}
+_NULL_TEXT = 25
+"""The type of a bare NULL: an expression may be constantly unknown."""
+
+_FIELDS = ("application_id", "status_url", "status", "job_id", "created", "event_date", "source", "deleted")
+
+
+class Mapping:
+    """A watch's SELECT list, fitted to the types that its expressions really have."""
+
+    def __init__(self, watch: Watch, facts: TableFacts, types: dict[str, int]) -> None:
+        self.watch = watch
+        self.facts = facts
+        self.table = sql.SQL("{} AS t").format(sql.Identifier(facts.schema, facts.name))
+        self.key_columns = [expressions.column(name) for name in watch.key]
+        self.key_types = [sql.SQL(facts.columns[name]) for name in watch.key]
+        self.select = self._select(types)
+
+    @classmethod
+    async def prepare(cls, connection: Connection, watch: Watch, facts: TableFacts) -> "Mapping":
+        """Fit a watch to its table.
+
+        Raises:
+            SourceError: a column is missing, an expression does not parse, or a type is not what its use needs.
+        """
+        for name in watch.key:
+            if name not in facts.columns:
+                raise SourceError(
+                    "misconfigured",
+                    f"The key column {name} does not exist in {facts.schema}.{facts.name}, which has "
+                    f"{', '.join(facts.columns)}. Correct the watch's key.",
+                )
+        mapped = _mapped(watch)
+        query = sql.SQL("SELECT {} FROM {} WHERE {} LIMIT 0").format(
+            sql.SQL(", ").join(map(expressions.expression, mapped.values())),
+            sql.SQL("{} AS t").format(sql.Identifier(facts.schema, facts.name)),
+            sql.SQL("({}\n)").format(expressions.fragment(watch.where)) if watch.where else sql.SQL("true"),
+        )
+        try:
+            cursor = await connection.execute(query, ())
+        except psycopg.Error as error:
+            raise translate(error, f"preparing to read {facts.schema}.{facts.name}") from error
+        description = cursor.description or []
+        types = {name: column.type_code for name, column in zip(mapped, description, strict=True)}
+        _check(watch, types)
+        return cls(watch, facts, types)
+
+    def _select(self, types: dict[str, int]) -> sql.Composed:
+        columns = self.watch.columns
+        scope = (
+            sql.SQL("(({}\n) IS TRUE)::int").format(expressions.fragment(self.watch.where))
+            if self.watch.where
+            else sql.SQL("1")
+        )
+        items: list[sql.Composable] = [sql.SQL("{}::text").format(key) for key in self.key_columns]
+        items.append(scope)
+        items += [
+            _text(columns.application_id),
+            _text(columns.status_url),
+            _text(columns.status),
+            _text(columns.job_id),
+        ]
+        items += [self._instant(columns.created, types["created"])]
+        items += [self._instant(columns.event_date, types["event_date"]) if columns.event_date else _NULL]
+        items.append(_json(columns.source))
+        items.append(_deleted(columns.deleted, types.get("deleted")))
+        items += [_json(extra.column) for extra in self.watch.extra.values()]
+        return sql.SQL(", ").join(items)
+
+    def _instant(self, mapped: Column, oid: int) -> sql.Composed:
+        value: sql.Composable = expressions.expression(mapped)
+        if oid == _NULL_TEXT:
+            return sql.SQL("NULL::text")  # type: ignore[return-value] # one constant piece of SQL
+        if oid != _TIMESTAMPTZ:
+            value = sql.SQL("({}::timestamp AT TIME ZONE {})").format(value, sql.Literal(self.watch.timezone))
+        return sql.SQL(
+            "CASE WHEN isfinite({0}) THEN round(extract(epoch FROM {0}) * 1000000)::bigint::text ELSE {0}::text END"
+        ).format(value)
+
+    def row(self, columns: Sequence[Any]) -> Row:
+        """Turn a fetched row into the core's."""
+        split = len(self.key_columns)
+        in_scope, application_id, url, status, job, created, event_date, source, deleted = columns[split : split + 9]
+        return Row(
+            key=tuple(columns[:split]),
+            in_scope=in_scope == 1,
+            application_id=application_id,
+            status_url=url,
+            status=status,
+            job_id=job,
+            created=created,
+            event_date=event_date,
+            source=source,
+            deleted=deleted == 1,
+            extra=tuple(columns[split + 9 : split + 9 + len(self.watch.extra)]),
+        )
+
+    def key(self, columns: Sequence[Any]) -> Key:
+        """The key of a fetched row."""
+        return tuple(columns[: len(self.key_columns)])
+
+
+_NULL = sql.SQL("NULL::text")
+
+
+def _mapped(watch: Watch) -> dict[str, Column]:
+    fields = {name: getattr(watch.columns, name) for name in _FIELDS}
+    fields |= {f"extra.{name}": extra.column for name, extra in watch.extra.items()}
+    return {name: mapped for name, mapped in fields.items() if mapped is not None}
+
+
+def _text(mapped: Column | None) -> sql.Composable:
+    return _NULL if mapped is None else sql.SQL("{}::text").format(expressions.expression(mapped))
+
+
+def _json(mapped: Column | None) -> sql.Composable:
+    return _NULL if mapped is None else sql.SQL("to_json({})::text").format(expressions.expression(mapped))
+
+
+def _deleted(mapped: Column | None, oid: int | None) -> sql.Composable:
+    if mapped is None:
+        return sql.SQL("0")
+    test = sql.SQL("({} IS TRUE)::int") if oid == _BOOL else sql.SQL("({} IS NOT NULL)::int")
+    return test.format(expressions.expression(mapped))
+
+
+def _check(watch: Watch, types: dict[str, int]) -> None:
+    """Each use's type, all mistakes at once."""
+    wrong = [
+        f"columns.{name} must be a date or a timestamp, not {_type_name(types[name])}; for another representation use "
+        f'{{sql: "to_timestamp(…)", depends_on: [{_named(watch, name)}]}}'
+        for name in ("created", "event_date")
+        if name in types and types[name] not in _DATES and not (name == "event_date" and types[name] == _NULL_TEXT)
+    ]
+    if "deleted" in types and types["deleted"] != _BOOL and types["deleted"] not in _DATES:
+        wrong.append(
+            f"columns.deleted must be a boolean, a date or a timestamp, not {_type_name(types['deleted'])}; for "
+            f'another one use {{sql: "{_named(watch, "deleted")} = …", depends_on: [{_named(watch, "deleted")}]}}'
+        )
+    if wrong:
+        raise SourceError("misconfigured", "The watch's configuration does not fit the table: " + "; ".join(wrong))
+
+
+def _named(watch: Watch, field: str) -> str:
+    mapped = getattr(watch.columns, field)
+    return mapped.name if isinstance(mapped, PlainColumn) else "…"
+
+
+def _type_name(oid: int) -> str:
+    known = psycopg.adapters.types.get(oid)
+    return known.name if known else f"a type of the database's own (oid {oid})"

@@ -1,0 +1,155 @@
+"""Reading by watermark: pages over (watermark column, key), and the watermark's arithmetic in the column's own type.
+
+The database computes and compares every watermark, so neither its precision nor its time zone is ever translated. A
+watermark is kept as the text that `to_json` gives: ISO 8601 in full precision, whatever DateStyle is.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from psycopg import sql
+from psycopg_pool import AsyncConnectionPool
+
+from cdc_sync.core.fence import SnapshotReading
+from cdc_sync.core.rows import Key, Row
+from cdc_sync.source import expressions
+from cdc_sync.source.connection import Connection
+from cdc_sync.source.errors import SourceError
+from cdc_sync.source.mapping import Mapping
+from cdc_sync.source.reading import fetch
+
+_LARGEST_BACKWARD_JUMP = timedelta(hours=3)
+"""No time zone sets its clocks back by more when summer time ends."""
+
+# A snapshot's own xmax is of no use: it is one above the last transaction that *ended*, and one that is still writing
+# may have a higher id (src/backend/storage/ipc/procarray.c, GetSnapshotData). So we take an id ourselves: it is above
+# every id that was handed out before. The instant is that of the statement's arrival, so it precedes the id.
+_LOOK = """
+SELECT (extract(epoch FROM statement_timestamp()) * 1000000)::bigint,
+       txid_snapshot_xmin(txid_current_snapshot()), txid_current() + 1
+"""
+
+# A standby hands out no ids. The last checkpoint that it has replayed tells what the primary's next id was, and a time
+# from just before (src/backend/access/transam/xlog.c, CreateCheckPoint: first the time, then the id).
+_LOOK_ON_STANDBY = """
+SELECT extract(epoch FROM checkpoint_time)::bigint * 1000000,
+       txid_snapshot_xmin(txid_current_snapshot()),
+       (split_part(next_xid, ':', 1)::bigint << 32) + split_part(next_xid, ':', 2)::bigint
+  FROM pg_control_checkpoint()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the next page of a poll begins: behind this watermark and key."""
+
+    watermark: str
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class PollPage:
+    """Rows, the database's clock (milliseconds since the epoch), and where the next page begins; None: nowhere."""
+
+    rows: list[Row]
+    at: int
+    next: Place | None
+
+
+class WatermarkReader:
+    """Polls one watch's table.
+
+    Every method raises `SourceError` when the database cannot answer.
+    """
+
+    def __init__(
+        self,
+        pool: AsyncConnectionPool[Connection],
+        mapping: Mapping,
+        watermark: str,
+        lookback: timedelta,
+        *,
+        in_recovery: bool,
+    ) -> None:
+        self._pool = pool
+        self._mapping = mapping
+        self._lookback = lookback
+        self._in_recovery = in_recovery
+        self._type = _watermark_type(mapping, watermark)
+        mark = expressions.column(watermark)
+        order = sql.SQL(", ").join([mark, *mapping.key_columns])
+        given = [sql.SQL("%s::{}").format(type_) for type_ in (sql.SQL(self._type), *mapping.key_types)]
+        select = sql.SQL("SELECT {}, to_json({}) #>> '{{}}', {} FROM {}").format(
+            mapping.select, mark, _CLOCK, mapping.table
+        )
+        self._first = sql.SQL("{} WHERE {} >= %s::{} ORDER BY {} LIMIT %s").format(
+            select, mark, sql.SQL(self._type), order
+        )
+        self._next = sql.SQL("{} WHERE ({}) > ({}) ORDER BY {} LIMIT %s").format(
+            select, order, sql.SQL(", ").join(given), order
+        )
+
+    async def look(self) -> SnapshotReading:
+        """One look at the server's transactions. On a primary it takes a transaction id: not to be done too often."""
+        query = sql.SQL(_LOOK_ON_STANDBY if self._in_recovery else _LOOK)
+        ((instant, xmin, xmax),) = await fetch(self._pool, query, (), "looking at the server's transactions")
+        return SnapshotReading(instant, xmin, xmax)
+
+    async def watermark_at(self, fence: int) -> str:
+        """The watermark that a fence (microseconds since the epoch) allows: `lookback` before it.
+
+        In a time zone that sets its clocks back within the next hours, local times will repeat. The watermark then
+        stays behind the first of them already now, since a poll may be the last one for hours.
+        """
+        instant: sql.SQL | sql.Composed = sql.SQL(
+            "(timestamptz 'epoch' + %(fence)s * interval '1 microsecond' - %(lookback)s::interval)"
+        )
+        if self._type != "timestamptz":
+            zone = sql.Literal(self._mapping.watch.timezone)
+            instant = sql.SQL(
+                "least({0} AT TIME ZONE {1}, ({0} + %(jump)s::interval) AT TIME ZONE {1} - %(jump)s::interval)"
+            ).format(instant, zone)
+        query = sql.SQL("SELECT to_json({}::{}) #>> '{{}}'").format(instant, sql.SQL(self._type))
+        parameters = {"fence": fence, "lookback": self._lookback, "jump": _LARGEST_BACKWARD_JUMP}
+        ((watermark,),) = await fetch(self._pool, query, parameters, "computing the watermark")
+        return str(watermark)
+
+    async def page(self, start: str | Place, size: int) -> PollPage:
+        """The next `size` rows: at or behind a watermark, or behind a place."""
+        if isinstance(start, Place):
+            query, parameters = self._next, [start.watermark, *start.key, size]
+        else:
+            query, parameters = self._first, [start, size]
+        fetched = await fetch(self._pool, query, parameters, f"polling {self._mapping.watch.table}")
+        if not fetched:
+            return PollPage([], 0, None)
+        rows = [self._mapping.row(columns) for columns in fetched]
+        more = len(fetched) == size
+        return PollPage(rows, fetched[0][-1], Place(fetched[-1][-2], rows[-1].key) if more else None)
+
+
+def _watermark_type(mapping: Mapping, watermark: str) -> str:
+    """The watermark's type as a cast; only instants have an order that the fence can be compared with."""
+    columns = mapping.facts.columns
+    found = columns.get(watermark)
+    where = f"{mapping.facts.schema}.{mapping.facts.name}"
+    if found is None:
+        raise SourceError(
+            "misconfigured",
+            f"The watermark column {watermark} does not exist in {where}, which has {', '.join(columns)}. "
+            f"Correct capture.watermark.",
+        )
+    if found.startswith("timestamp") and found.endswith("with time zone"):
+        return "timestamptz"
+    if found.startswith("timestamp"):
+        return "timestamp"
+    if found == "date":
+        return "date"
+    raise SourceError(
+        "misconfigured",
+        f"The watermark column {watermark} of {where} is of type {found}; it must be a timestamp or a date that the "
+        f"ATS sets whenever it changes a row. Choose another column, or capture.mode notify.",
+    )
+
+
+_CLOCK = sql.SQL("(extract(epoch FROM statement_timestamp()) * 1000)::bigint")

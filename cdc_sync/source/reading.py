@@ -1,0 +1,139 @@
+"""Reading rows: by key, by application, and in pages. Each call is one statement, hence one short transaction."""
+
+from collections import abc
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from cdc_sync.config import PlainColumn
+from cdc_sync.core.rows import Key, Row
+from cdc_sync.source import expressions
+from cdc_sync.source.connection import Connection
+from cdc_sync.source.errors import SourceError, translate
+from cdc_sync.source.mapping import Mapping
+
+# The part of a status URL's path that holds the id, as `core.status_url.id_in` reads it.
+_ID_IN_URL = "substring({}::text from '/v1/applications/([^/]+)/status/?(?:\\?.*)?$')"
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Rows, and the database's clock when they were read (milliseconds since the epoch)."""
+
+    rows: list[Row]
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Read):
+    """A page of a walk in key order; `last` is where the next one begins, None when this was the last."""
+
+    last: Key | None
+
+
+class Reader:
+    """Reads one watch's table through its mapping.
+
+    Every method raises `SourceError` when the database cannot answer: a read that fails is never an empty answer.
+    """
+
+    def __init__(self, pool: AsyncConnectionPool[Connection], mapping: Mapping) -> None:
+        self._pool = pool
+        self._mapping = mapping
+        select = sql.SQL("SELECT {}, {} FROM {}").format(mapping.select, _CLOCK, mapping.table)
+        order = sql.SQL(", ").join(mapping.key_columns)
+        not_null = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(key) for key in mapping.key_columns)
+        after = sql.SQL("({}) > ({})").format(
+            order, sql.SQL(", ").join(sql.SQL("%s::{}").format(type_) for type_ in mapping.key_types)
+        )
+        self._by_key = sql.SQL("{} WHERE {}").format(select, self._key_is_given())
+        self._by_application = sql.SQL("{} WHERE {} ORDER BY {}").format(select, self._application_is_given(), order)
+        self._first_page = sql.SQL("{} WHERE {} ORDER BY {} LIMIT %s").format(select, not_null, order)
+        self._next_page = sql.SQL("{} WHERE {} ORDER BY {} LIMIT %s").format(select, after, order)
+
+    @property
+    def estimate(self) -> int:
+        """About how many rows the table has (the planner's figure at connection time; 0 if unknown)."""
+        return self._mapping.facts.estimate
+
+    async def by_key(self, keys: Collection[Key]) -> Read:
+        """The rows of these keys that exist now."""
+        return await self._read(self._by_key, self._columns_of(keys))
+
+    async def by_application(self, application_ids: Collection[str]) -> Read:
+        """All rows that carry one of these applications' ids now, in key order."""
+        if self._mapping.watch.columns.application_id is not None:
+            return await self._read(self._by_application, [list(application_ids)])
+        spellings = {spelling for id_ in application_ids for spelling in expressions.spellings_in_url(id_)}
+        return await self._read(self._by_application, [sorted(spellings)])
+
+    async def page(self, after: Key | None, size: int) -> Page:
+        """The next `size` rows in key order. A row whose key is NULL cannot be walked to and is left out."""
+        if after is None:
+            read = await self._read(self._first_page, [size])
+        else:
+            read = await self._read(self._next_page, [*after, size])
+        return Page(read.rows, read.at, read.rows[-1].key if len(read.rows) == size else None)
+
+    async def _read(self, query: sql.Composed, parameters: Sequence[Any]) -> Read:
+        fetched = await fetch(self._pool, query, parameters, f"reading {self._mapping.watch.table}")
+        # An empty result has no clock of its own; nobody dates anything by it.
+        return Read([self._mapping.row(columns) for columns in fetched], fetched[0][-1] if fetched else 0)
+
+    def _key_is_given(self) -> sql.Composable:
+        keys, types = self._mapping.key_columns, self._mapping.key_types
+        if len(keys) == 1:
+            return sql.SQL("{} = ANY (%s::{}[])").format(keys[0], types[0])
+        names = [sql.Identifier(f"k{number}") for number in range(len(keys))]
+        return sql.SQL("({}) IN (SELECT {} FROM unnest({}) AS given ({}))").format(
+            sql.SQL(", ").join(keys),
+            sql.SQL(", ").join(sql.SQL("{}::{}").format(name, type_) for name, type_ in zip(names, types, strict=True)),
+            sql.SQL(", ").join(sql.SQL("%s::text[]") for _ in keys),
+            sql.SQL(", ").join(names),
+        )
+
+    def _columns_of(self, keys: Collection[Key]) -> list[list[str]]:
+        return [list(values) for values in zip(*keys, strict=True)]
+
+    def _application_is_given(self) -> sql.Composable:
+        columns = self._mapping.watch.columns
+        if isinstance(columns.application_id, PlainColumn):
+            # Compared in the column's own type, so that its index serves.
+            name = columns.application_id.name
+            type_ = expressions.fragment(self._mapping.facts.columns[name])
+            return sql.SQL("{} = ANY (%s::{}[])").format(expressions.column(name), type_)
+        if columns.application_id is not None:
+            return sql.SQL("{}::text = ANY (%s::text[])").format(expressions.expression(columns.application_id))
+        if columns.status_url is None:
+            raise AssertionError("the configuration requires application_id or status_url")
+        return sql.SQL("{} = ANY (%s::text[])").format(
+            expressions.fragment(_ID_IN_URL).format(expressions.expression(columns.status_url))
+        )
+
+
+# statement_timestamp(): when the statement arrived, so before its snapshot. A row cannot have changed later than told.
+_CLOCK = sql.SQL("(extract(epoch FROM statement_timestamp()) * 1000)::bigint")
+
+
+async def fetch(
+    pool: AsyncConnectionPool[Connection],
+    query: sql.SQL | sql.Composed,
+    parameters: Sequence[Any] | abc.Mapping[str, Any],
+    doing: str,
+) -> list[tuple[Any, ...]]:
+    """Run one statement on a connection of the pool.
+
+    Raises:
+        SourceError: it failed.
+    """
+    try:
+        async with pool.connection() as connection:
+            return await (await connection.execute(query, parameters)).fetchall()
+    except PoolTimeout as error:
+        raise SourceError("unreachable", f"The database cannot be reached ({doing}): no free connection.") from error
+    except psycopg.Error as error:
+        raise translate(error, doing) from error

@@ -1,0 +1,256 @@
+"""What a store promises, whatever it is made of.
+
+Each method is one transaction, durable when it returns. The decision about an observation is taken *inside* the store's
+transaction (`record`), from the state as it is then: between reading an entry and cancelling it, the sender may have
+sent it, and what was sent must never be silently cancelled.
+
+What a crash costs, step by step:
+
+- before `record` returns: nothing is known of the observation; its hint is still in the change log or before the
+  watermark, and comes again;
+- after `record`, before the change log's commit or the position's next use: the hint comes again and finds nothing new;
+- before `claim` returns: the entry is due as before;
+- after `claim`, before `finish` returns: the entry is marked as attempted, and is sent again with the same body and the
+  same idempotency key. This is the one place where HelloWork can hear the same thing twice.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from cdc_sync.core.content import Content
+from cdc_sync.core.delivery import Finished
+from cdc_sync.core.diff import Decision, Unseen
+from cdc_sync.core.endpoint import Health
+from cdc_sync.core.failures import StoreError
+from cdc_sync.core.fuse import Fuse
+from cdc_sync.core.hints import Origin
+from cdc_sync.core.outbox import Entry, EntryState, Known, Sighting, Skip, Suspicion
+from cdc_sync.core.rows import Key
+from cdc_sync.core.rules import WatchRules
+
+__all__ = [
+    "AnotherDatabaseError",
+    "Batch",
+    "Condition",
+    "Event",
+    "Finished",
+    "Only",
+    "Record",
+    "Recorded",
+    "Store",
+    "StoreError",
+    "StoreLockedError",
+    "WatchCounts",
+]
+
+
+class AnotherDatabaseError(StoreError):
+    """The store belongs to another database than the one that the daemon is connected to."""
+
+
+class StoreLockedError(StoreError):
+    """Another daemon works on this store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """All that one step of capture found out, recorded together with the position that it reached.
+
+    Attributes:
+        origin: which part of capture it comes from.
+        now: our clock, milliseconds since the epoch.
+        unseen: what an application gets of which nothing is known.
+        sightings: observations, at most one per application.
+        suspicions: applications whose row seems gone.
+        answered: suspicions that a fresh read has answered; forgotten.
+        skips: rows that cannot be reported, or can be again.
+        out_of_scope: applications whose row is out of scope.
+        positions: capture positions to save with it.
+    """
+
+    origin: Origin
+    now: int
+    unseen: Unseen
+    sightings: Sequence[Sighting] = ()
+    suspicions: Sequence[Suspicion] = ()
+    answered: Sequence[str] = ()
+    skips: Sequence[Skip] = ()
+    out_of_scope: Sequence[str] = ()
+    positions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of one sighting that was news: the decision, and the state of its entry if it was queued."""
+
+    application_id: str
+    decision: Decision
+    state: EntryState | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A line of an application's story."""
+
+    at: int
+    watch: str
+    application_id: str
+    event: str
+    detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Something that is wrong now, since when, and how it is repaired."""
+
+    name: str
+    message: str
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatchCounts:
+    """A watch in numbers; `oldest_queued_at` is since when the oldest pending entry waits."""
+
+    known: int = 0
+    pending: int = 0
+    held: int = 0
+    dead: int = 0
+    skipped: int = 0
+    suspected: int = 0
+    oldest_queued_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Everything the store holds of one application of one watch, for people."""
+
+    watch: str
+    application_id: str
+    key: Key
+    in_scope: bool
+    told: Content | None
+    told_at: int | None
+    entry: Entry | None
+    suspicion: Suspicion | None
+    skipped: str | None
+
+
+Only = Literal["changes", "deletions"]
+
+
+class Store(Protocol):
+    """See the module's text. Times are in milliseconds since the epoch; every method may raise `StoreError`."""
+
+    async def close(self) -> None:
+        """Finish what was begun and let go of the store."""
+
+    async def bind(self, identity: str) -> None:
+        """Remember, the first time, which database the store belongs to; afterwards insist on it.
+
+        Raises:
+            AnotherDatabaseError: the store belongs to another one.
+        """
+
+    async def positions(self, watch: str) -> dict[str, str]:
+        """The watch's capture positions by name."""
+
+    async def known(self, watch: str, application_ids: Sequence[str]) -> dict[str, Known]:
+        """What is known of each of these applications; the unknown are left out."""
+
+    async def owners(self, watch: str, keys: Iterable[Key]) -> dict[str, Known]:
+        """The applications for which one of these rows spoke last."""
+
+    async def unseen(self, watch: str, bitmap: bytes, first: int, last: int) -> list[str]:
+        """The applications, of those numbered `first` to `last`, whose bit in a sweep's bitmap is not set.
+
+        Left out are those of which HelloWork knows, or will be told, that they are gone, and those out of scope.
+        """
+
+    async def highest_number(self) -> int:
+        """The highest record number in use; 0 if there is none."""
+
+    async def record(self, rules: WatchRules, batch: Batch) -> list[Recorded]:
+        """Decide about a batch and write all of it; returns only what was news."""
+
+    async def due_suspicions(self, watch: str, now: int, limit: int) -> list[Suspicion]:
+        """Suspicions whose grace is over, oldest first."""
+
+    async def suspected(self, watch: str, application_ids: Sequence[str]) -> set[str]:
+        """Which of these applications are suspected to be gone."""
+
+    async def next_suspicion(self, watch: str) -> int | None:
+        """When the next suspicion's grace is over."""
+
+    async def claim(self, now: int, horizon: int, wanted: Mapping[str, int]) -> list[Entry]:
+        """Take due entries for sending and mark them as attempted, before anything is sent.
+
+        Args:
+            now: the time.
+            horizon: a due time further than this many milliseconds ahead is a clock's mistake, and counts as due.
+            wanted: how many at most, for each endpoint.
+        """
+
+    async def finish(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
+        """Write the ends of attempts and the endpoints' new states."""
+
+    async def release_claims(self) -> None:
+        """Forget claims of a daemon that died; what it sent stays marked as attempted."""
+
+    async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
+        """Every endpoint's health, and when its next entry is due."""
+
+    async def fuses(self) -> dict[str, Fuse]:
+        """The state of every watch's fuse that ever counted anything."""
+
+    async def release_held(self, watch: str | None, now: int, only: Only | None, limit: int | None) -> int:
+        """Let held entries be sent; the fuse is whole again once none is held. Returns how many."""
+
+    async def discard(
+        self, state: EntryState, watch: str | None, ids: Sequence[str] | None, *, now: int, only: Only | None = None
+    ) -> list[tuple[str, str]]:
+        """Take held or dead entries as told without a call. `ids` None: all. Returns (watch, application id).
+
+        Left out are those of which a call with an earlier content is still under way: its answer comes first.
+        """
+
+    async def retry_dead(self, watch: str | None, ids: Sequence[str] | None, now: int) -> list[tuple[str, str]]:
+        """Make dead letters pending again. `ids` None: all. Returns (watch, application id)."""
+
+    async def resend(self, watch: str | None, ids: Sequence[str], now: int) -> list[tuple[str, str]]:
+        """Queue what HelloWork was told last once more. Returns (watch, application id) of those that it found."""
+
+    async def entries(self, state: EntryState, watch: str | None, limit: int) -> list[Entry]:
+        """Outbox entries in a state, oldest first."""
+
+    async def counts(self) -> dict[str, WatchCounts]:
+        """Every watch in numbers."""
+
+    async def skipped(self, watch: str, limit: int) -> list[Skip]:
+        """Rows that cannot be reported, and why."""
+
+    async def records(self, application_id: str, watch: str | None) -> list[Record]:
+        """What is held of an application, in each watch."""
+
+    async def story(self, application_id: str, watch: str | None, limit: int) -> list[Event]:
+        """What happened to an application, oldest first; the newest `limit` events."""
+
+    async def recent(self, limit: int) -> list[Event]:
+        """The newest events of all applications, newest first."""
+
+    async def set_condition(self, name: str, message: str | None, now: int) -> None:
+        """Note what is wrong, or with None that it no longer is."""
+
+    async def conditions(self) -> list[Condition]:
+        """What is wrong now."""
+
+    async def add_repairs(self, watch: str, causes: Mapping[str, int]) -> None:
+        """Count what a sweep repaired."""
+
+    async def repairs(self) -> dict[str, dict[str, int]]:
+        """What sweeps have repaired, by watch and cause."""
+
+    async def prune(self, before: int, limit: int) -> int:
+        """Forget up to `limit` events of the history older than `before`. Returns how many."""

@@ -1,0 +1,90 @@
+"""Between the core's values and the columns that hold them."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from cdc_sync.core.content import Content
+from cdc_sync.core.diff import Waiting
+from cdc_sync.core.outbox import Entry, Known
+from cdc_sync.core.rows import Key
+
+Columns = Sequence[Any]
+
+_CONTENT = 8
+"""How many columns a content has."""
+
+
+def content_columns(content: Content) -> tuple[Any, ...]:
+    """The eight columns from status to url."""
+    return (
+        content.status,
+        content.job_id,
+        int(content.deleted),
+        content.created,
+        content.event_date,
+        content.source,
+        content.extra,
+        content.url,
+    )
+
+
+def content_from(columns: Columns) -> Content | None:
+    """The content in eight columns; None if nothing was told."""
+    if columns[0] is None:
+        return None
+    status, job_id, deleted, created, event_date, source, extra, url = columns
+    return Content(status, job_id, bool(deleted), created, event_date, source, extra, url)
+
+
+def known_from(columns: Columns) -> tuple[str, Known]:
+    """An application id and what is known of it, from the query `known`."""
+    number, application_id, row_key, in_scope = columns[:4]
+    told = content_from(columns[4 : 4 + _CONTENT])
+    waiting = content_from(columns[4 + _CONTENT : 4 + 2 * _CONTENT])
+    return application_id, Known(
+        number=number,
+        key=key_from(row_key),
+        in_scope=bool(in_scope),
+        told=told,
+        waiting=None if waiting is None else Waiting(waiting, bool(columns[-1])),
+    )
+
+
+def entry_from(columns: Columns) -> Entry:
+    """An outbox entry, from the queries that select one."""
+    watch, application_id = columns[:2]
+    content = content_from(columns[2 : 2 + _CONTENT])
+    if content is None:
+        raise AssertionError("the schema forbids an entry without content")
+    kinds, state, revision, queued_at, due_at, attempted, attempts, first, not_found, reason = columns[2 + _CONTENT :]
+    return Entry(
+        watch=watch,
+        application_id=application_id,
+        content=content,
+        kinds=frozenset(kinds.split()),
+        state=state,
+        revision=revision,
+        queued_at=queued_at,
+        due_at=due_at,
+        attempted=bool(attempted),
+        attempts=attempts,
+        first_attempt_at=first,
+        not_found_since=not_found,
+        reason=reason,
+    )
+
+
+def key_text(key: Key) -> str:
+    """A row's key as one column."""
+    return json.dumps(key, ensure_ascii=False, separators=(",", ":"))
+
+
+def key_from(text: str) -> Key:
+    """The inverse of `key_text`."""
+    return tuple(json.loads(text))
+
+
+def json_list(values: Iterable[str]) -> str:
+    """A list for `json_each`: SQLite's way of passing any number of values in one parameter."""
+    return json.dumps(list(values))

@@ -1,0 +1,132 @@
+"""Opening the file: pragmas, migrations, and what is said when it cannot be opened."""
+
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+from cdc_sync.store import queries
+from cdc_sync.store.protocol import StoreError
+
+_BUSY_TIMEOUT_MS = 10_000
+"""How long to wait for another process's transaction: operator commands write beside the daemon."""
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Open the store, and bring its schema up to date unless it is only read.
+
+    Raises:
+        StoreError: the file is no store, was written by a newer version, or cannot be opened.
+    """
+    try:
+        if read_only:
+            connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        else:
+            # Ids and statuses are nobody else's business, and the WAL's files take the mode of the main file.
+            path.touch(mode=0o600, exist_ok=True)
+            connection = sqlite3.connect(path, isolation_level=None)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(
+            f"The store {path} cannot be opened: {error}. Does the folder of state.path exist, and may this user "
+            f"{'read' if read_only else 'write'} there?"
+        ) from error
+    try:
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+        if not read_only:
+            _use_wal(connection)
+            connection.execute("PRAGMA synchronous = FULL")
+        _migrate(connection, path, read_only=read_only)
+    except sqlite3.Error as error:
+        connection.close()
+        raise StoreError(translate(path, error)) from error
+    except StoreError:
+        connection.close()
+        raise
+    return connection
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to WAL, which a new file needs to be alone for.
+
+    SQLite does not wait for that by itself, whatever the busy timeout: two first openings at once would meet here.
+    """
+    give_up_at = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
+                raise
+            time.sleep(0.005)
+        else:
+            return
+
+
+def copy_store(source: Path, target: Path) -> None:
+    """Write a consistent copy of a store, while its daemon goes on writing: for a dry run, or a backup.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    target.touch(mode=0o600, exist_ok=True)
+    with closing(connect(source, read_only=True)) as original, closing(sqlite3.connect(target)) as copy:
+        try:
+            original.backup(copy)
+        except sqlite3.Error as error:
+            raise StoreError(translate(source, error)) from error
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
+    """Apply what is missing, each migration in one transaction with its number."""
+    scripts = queries.migrations("sqlite")
+    # Before the version: a migration that commits in between must not make our own file look foreign.
+    tables: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    version = _version(connection)
+    if tables and version == 0:
+        raise StoreError(
+            f"The store {path} is an SQLite file of something else: it has tables, and none is cdc-sync's. Choose "
+            f"another state.path."
+        )
+    if version > len(scripts):
+        raise StoreError(
+            f"The store {path} was written by a newer cdc-sync (schema {version}; this one knows {len(scripts)}). "
+            f"Run that version, or restore the store's backup from before the upgrade."
+        )
+    if read_only:
+        if version < len(scripts):
+            raise StoreError(f"The store {path} has not been set up by this version yet: start the daemon once.")
+        return
+    for number, script in enumerate(scripts[version:], start=version + 1):
+        try:
+            connection.executescript(
+                f"BEGIN IMMEDIATE;\n{queries.text(script)}\nPRAGMA user_version = {number};\nCOMMIT;"
+            )
+        except sqlite3.Error:
+            connection.rollback()
+            if _version(connection) < number:
+                raise
+            # Another process, which opened it at the same moment, was faster.
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+_REMEDIES = (
+    ("disk is full", "Free space on its disk; nothing is sent until it can be written."),
+    (
+        "readonly",
+        "Let the daemon's user write the file and its folder, and see that the disk is not mounted read-only.",
+    ),
+    ("malformed", "Its disk or a copy of it is damaged: restore a backup, or move it away for a new baseline."),
+    ("not a database", "state.path names a file that is something else: choose another path."),
+    ("locked", "Another process keeps it locked: a backup or an SQLite shell with an open transaction?"),
+    ("disk I/O", "Its disk fails: see the kernel's log (dmesg); nothing is sent until it can be written."),
+    ("unable to open", "Is the folder of state.path there, and may this user write in it?"),
+)
+
+
+def translate(path: Path, error: sqlite3.Error) -> str:
+    """An SQLite error as a sentence with a remedy."""
+    remedy = next((remedy for mark, remedy in _REMEDIES if mark in str(error)), "")
+    return f"The store {path} cannot be used: {error}. {remedy}".rstrip()

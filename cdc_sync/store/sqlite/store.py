@@ -1,0 +1,221 @@
+"""The SQLite store: each method of the protocol is one job in the store's thread."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from cdc_sync.core.endpoint import Health
+from cdc_sync.core.fuse import Fuse
+from cdc_sync.core.outbox import Entry, EntryState, Known, Skip, Suspicion
+from cdc_sync.core.rows import Key
+from cdc_sync.core.rules import WatchRules
+from cdc_sync.store.protocol import (
+    AnotherDatabaseError,
+    Batch,
+    Condition,
+    Event,
+    Finished,
+    Only,
+    Record,
+    Recorded,
+    StoreError,
+    WatchCounts,
+)
+from cdc_sync.store.sqlite import delivering, operating, recording, reporting
+from cdc_sync.store.sqlite.columns import json_list, key_text, known_from
+from cdc_sync.store.sqlite.operating import Selection
+from cdc_sync.store.sqlite.schema import connect, translate
+from cdc_sync.store.sqlite.thread import SqliteThread
+
+T = TypeVar("T")
+
+
+class SqliteStore:
+    """A `Store` in the file at `path`, which is made if it is missing.
+
+    It may be opened several times (operator commands work beside the daemon); that only one daemon sends is
+    `lock.StoreLock`'s business.
+
+    Raises:
+        StoreError: the file cannot be used; the message says why.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self._path = path
+        self._thread = SqliteThread(
+            lambda: connect(path, read_only=read_only), "BEGIN" if read_only else "BEGIN IMMEDIATE"
+        )
+
+    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return await self._thread.run(work)
+        except sqlite3.Error as error:
+            raise StoreError(translate(self._path, error)) from error
+
+    async def close(self) -> None:
+        """See `Store`."""
+        await self._thread.close()
+
+    async def bind(self, identity: str) -> None:
+        """See `Store`."""
+
+        def work(connection: sqlite3.Connection) -> str:
+            row = connection.execute(operating.SQL["identity"]).fetchone()
+            if row is None:
+                connection.execute(operating.SQL["set_identity"], (identity,))
+                return identity
+            return str(row[0])
+
+        bound = await self._run(work)
+        if bound != identity:
+            raise AnotherDatabaseError(
+                f"The store {self._path} belongs to the database {bound}, but the daemon is connected to {identity}: a "
+                f"restored copy, a renamed clone or another cluster. Nothing is sent, since HelloWork would be told "
+                f"another database's states. Correct database.dsn; or, if this database is meant, give it a state.path "
+                f"of its own."
+            )
+
+    async def positions(self, watch: str) -> dict[str, str]:
+        """See `Store`."""
+        return await self._run(lambda c: dict(c.execute(recording.SQL["positions"], (watch,)).fetchall()))
+
+    async def known(self, watch: str, application_ids: Sequence[str]) -> dict[str, Known]:
+        """See `Store`."""
+        return await self._run(lambda c: recording.known(c, watch, list(application_ids)))
+
+    async def owners(self, watch: str, keys: Iterable[Key]) -> dict[str, Known]:
+        """See `Store`."""
+        parameters = {"watch": watch, "keys": json_list(map(key_text, keys))}
+        return await self._run(lambda c: dict(map(known_from, c.execute(recording.SQL["owners"], parameters))))
+
+    async def unseen(self, watch: str, bitmap: bytes, first: int, last: int) -> list[str]:
+        """See `Store`."""
+
+        def marked(number: int) -> bool:
+            return bool(bitmap[number >> 3] & (1 << (number & 7)))
+
+        def work(connection: sqlite3.Connection) -> list[str]:
+            connection.create_function("marked", 1, marked)
+            rows = connection.execute(recording.SQL["unseen"], {"watch": watch, "first": first, "last": last})
+            return [application_id for _, application_id in rows]
+
+        return await self._run(work)
+
+    async def highest_number(self) -> int:
+        """See `Store`."""
+        return await self._run(lambda c: int(c.execute(reporting.SQL["highest_number"]).fetchone()[0]))
+
+    async def record(self, rules: WatchRules, batch: Batch) -> list[Recorded]:
+        """See `Store`."""
+        return await self._run(lambda c: recording.record(c, rules, batch))
+
+    async def due_suspicions(self, watch: str, now: int, limit: int) -> list[Suspicion]:
+        """See `Store`."""
+        parameters = {"watch": watch, "now": now, "limit": limit}
+        return await self._run(
+            lambda c: [Suspicion(*row) for row in c.execute(recording.SQL["due_suspicions"], parameters)]
+        )
+
+    async def suspected(self, watch: str, application_ids: Sequence[str]) -> set[str]:
+        """See `Store`."""
+        parameters = {"watch": watch, "ids": json_list(application_ids)}
+        return await self._run(lambda c: {id_ for (id_,) in c.execute(recording.SQL["suspected"], parameters)})
+
+    async def next_suspicion(self, watch: str) -> int | None:
+        """See `Store`."""
+        return await self._run(lambda c: c.execute(recording.SQL["next_suspicion"], (watch,)).fetchone()[0])
+
+    async def claim(self, now: int, horizon: int, wanted: Mapping[str, int]) -> list[Entry]:
+        """See `Store`."""
+        return await self._run(lambda c: delivering.claim(c, now, horizon, wanted))
+
+    async def finish(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
+        """See `Store`."""
+        await self._run(lambda c: delivering.finish(c, finished, health))
+
+    async def release_claims(self) -> None:
+        """See `Store`."""
+        await self._run(lambda c: c.execute(delivering.SQL["release_claims"]).rowcount)
+
+    async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
+        """See `Store`."""
+
+        def work(connection: sqlite3.Connection) -> dict[str, tuple[Health, int | None]]:
+            rows = connection.execute(delivering.SQL["endpoints"])
+            return {endpoint: (Health(**json.loads(health)), due_at) for endpoint, health, due_at in rows}
+
+        return await self._run(work)
+
+    async def fuses(self) -> dict[str, Fuse]:
+        """See `Store`."""
+        return await self._run(
+            lambda c: {watch: Fuse(**json.loads(state)) for watch, state in c.execute(operating.SQL["fuses"])}
+        )
+
+    async def release_held(self, watch: str | None, now: int, only: Only | None, limit: int | None) -> int:
+        """See `Store`."""
+        return await self._run(lambda c: operating.release_held(c, Selection("held", watch, None, only, limit), now))
+
+    async def discard(
+        self, state: EntryState, watch: str | None, ids: Sequence[str] | None, *, now: int, only: Only | None = None
+    ) -> list[tuple[str, str]]:
+        """See `Store`."""
+        return await self._run(lambda c: operating.discard(c, Selection(state, watch, ids, only), now))
+
+    async def retry_dead(self, watch: str | None, ids: Sequence[str] | None, now: int) -> list[tuple[str, str]]:
+        """See `Store`."""
+        return await self._run(lambda c: operating.retry_dead(c, Selection("dead", watch, ids), now))
+
+    async def resend(self, watch: str | None, ids: Sequence[str], now: int) -> list[tuple[str, str]]:
+        """See `Store`."""
+        return await self._run(lambda c: operating.resend(c, watch, ids, now))
+
+    async def entries(self, state: EntryState, watch: str | None, limit: int) -> list[Entry]:
+        """See `Store`."""
+        return await self._run(lambda c: reporting.entries(c, state, watch, limit))
+
+    async def counts(self) -> dict[str, WatchCounts]:
+        """See `Store`."""
+        return await self._run(reporting.counts)
+
+    async def skipped(self, watch: str, limit: int) -> list[Skip]:
+        """See `Store`."""
+        return await self._run(lambda c: reporting.skipped(c, watch, limit))
+
+    async def records(self, application_id: str, watch: str | None) -> list[Record]:
+        """See `Store`."""
+        return await self._run(lambda c: reporting.records(c, application_id, watch))
+
+    async def story(self, application_id: str, watch: str | None, limit: int) -> list[Event]:
+        """See `Store`."""
+        return await self._run(lambda c: reporting.story(c, application_id, watch, limit))
+
+    async def recent(self, limit: int) -> list[Event]:
+        """See `Store`."""
+        return await self._run(lambda c: reporting.recent(c, limit))
+
+    async def set_condition(self, name: str, message: str | None, now: int) -> None:
+        """See `Store`."""
+        if message is None:
+            await self._run(lambda c: c.execute(operating.SQL["clear_condition"], (name,)).rowcount)
+        else:
+            await self._run(lambda c: c.execute(operating.SQL["set_condition"], (name, message, now)).rowcount)
+
+    async def conditions(self) -> list[Condition]:
+        """See `Store`."""
+        return await self._run(reporting.conditions)
+
+    async def add_repairs(self, watch: str, causes: Mapping[str, int]) -> None:
+        """See `Store`."""
+        rows = [(watch, cause, number) for cause, number in causes.items()]
+        await self._run(lambda c: c.executemany(operating.SQL["add_repairs"], rows).rowcount)
+
+    async def repairs(self) -> dict[str, dict[str, int]]:
+        """See `Store`."""
+        return await self._run(reporting.repairs)
+
+    async def prune(self, before: int, limit: int) -> int:
+        """See `Store`."""
+        return await self._run(lambda c: operating.prune(c, before, limit))

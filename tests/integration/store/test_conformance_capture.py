@@ -1,0 +1,254 @@
+"""What capture keeps in the store: rows and keys, scope, suspicions, skips, positions, and a sweep's question."""
+
+import pytest
+from support.builders import NOW, SECOND, WATCH, a_baseline, a_batch, a_sighting, moved, some_rules
+from support.store_backends import OpenStore
+from support.store_steps import acknowledge, adopt, claim_one, events_of, known_one, observe, waiting_entry
+
+from cdc_sync.core.outbox import Skip, Suspicion
+from cdc_sync.store.protocol import Store
+
+
+class TestKeys:
+    async def test_a_row_leads_to_the_application_for_which_it_spoke(self, store: Store) -> None:
+        await adopt(store, "a1", "a2")
+
+        owners = await store.owners(WATCH, [("a1",), ("nobody's",)])
+
+        assert owners == {"a1": await known_one(store, "a1")}
+
+    async def test_a_move_to_another_row_is_followed_even_if_it_is_no_news(self, store: Store) -> None:
+        await adopt(store, "a1")
+
+        assert await observe(store, moved(a_sighting(), "row 2")) == []
+
+        assert (await known_one(store)).key == ("row 2",)
+        assert await store.owners(WATCH, [("a1",)]) == {}
+        assert list(await store.owners(WATCH, [("row 2",)])) == ["a1"]
+
+    async def test_one_row_may_have_spoken_for_two_applications(self, store: Store) -> None:
+        await observe(store, moved(a_sighting("a1"), "row"), moved(a_sighting("a2"), "row"))
+
+        assert set(await store.owners(WATCH, [("row",)])) == {"a1", "a2"}
+
+    @pytest.mark.parametrize("key", [("1", "2"), ("a,b", 'c"d'), ("é🎉", ""), ("[", "]", "\\"), ("1",)])
+    async def test_a_key_may_have_several_columns_and_any_text(self, store: Store, key: tuple[str, ...]) -> None:
+        await adopt(store, "other")
+        await observe(store, moved(a_sighting(), *key))
+
+        assert (await known_one(store)).key == key
+        assert list(await store.owners(WATCH, [key])) == ["a1"]
+
+    async def test_a_watch_does_not_see_another_watchs_rows(self, store: Store) -> None:
+        await adopt(store, "a1")
+
+        assert await store.owners("spontaneous", [("a1",)]) == {}
+
+
+class TestScope:
+    async def test_an_application_leaves_the_scope_without_a_call(self, store: Store) -> None:
+        await adopt(store, "a1", "a2")
+
+        assert await store.record(some_rules(), a_batch(out_of_scope=["a1", "never seen"])) == []
+
+        assert not (await known_one(store, "a1")).in_scope
+        assert (await known_one(store, "a2")).in_scope
+        assert await store.known(WATCH, ["never seen"]) == {}
+
+    async def test_an_observation_brings_it_back(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await store.record(some_rules(), a_batch(out_of_scope=["a1"]))
+
+        assert await observe(store, a_sighting()) == []
+
+        assert (await known_one(store)).in_scope
+
+    async def test_what_waits_is_sent_all_the_same(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await observe(store, a_sighting(status="hired"))
+
+        await store.record(some_rules(), a_batch(out_of_scope=["a1"]))
+
+        assert (await claim_one(store)).content.status == "hired"
+
+
+class TestSuspicions:
+    async def test_a_suspicion_is_due_after_its_grace(self, store: Store) -> None:
+        suspicion = Suspicion("a1", at=NOW, due_at=NOW + 5 * SECOND)
+
+        await store.record(some_rules(), a_batch(suspicions=[suspicion]))
+
+        assert await store.next_suspicion(WATCH) == NOW + 5 * SECOND
+        assert await store.due_suspicions(WATCH, NOW + 5 * SECOND - 1, 10) == []
+        assert await store.due_suspicions(WATCH, NOW + 5 * SECOND, 10) == [suspicion]
+        assert await events_of(store) == ["suspected"]
+
+    async def test_the_first_suspicion_counts(self, store: Store) -> None:
+        first = Suspicion("a1", at=NOW, due_at=NOW + 5)
+        await store.record(some_rules(), a_batch(suspicions=[first]))
+
+        await store.record(some_rules(), a_batch(suspicions=[Suspicion("a1", at=NOW + 4, due_at=NOW + 9)]))
+
+        assert await store.due_suspicions(WATCH, NOW + 100, 10) == [first]
+        assert await events_of(store) == ["suspected"]
+
+    async def test_the_oldest_come_first_and_no_more_than_asked_for(self, store: Store) -> None:
+        suspicions = [Suspicion(f"a{number}", at=NOW, due_at=NOW - number) for number in range(5)]
+        await store.record(some_rules(), a_batch(suspicions=suspicions))
+
+        due = await store.due_suspicions(WATCH, NOW, 2)
+
+        assert [suspicion.application_id for suspicion in due] == ["a4", "a3"]
+
+    async def test_an_answer_ends_it(self, store: Store) -> None:
+        await store.record(some_rules(), a_batch(suspicions=[Suspicion("a1", NOW, NOW), Suspicion("a2", NOW, NOW)]))
+
+        await store.record(some_rules(), a_batch(answered=["a1", "never suspected"]))
+
+        assert [one.application_id for one in await store.due_suspicions(WATCH, NOW, 10)] == ["a2"]
+
+    async def test_one_step_may_answer_and_suspect_anew(self, store: Store) -> None:
+        await store.record(some_rules(), a_batch(suspicions=[Suspicion("a1", NOW, NOW)]))
+        renewed = Suspicion("a1", NOW + 1, NOW + 10)
+
+        await store.record(some_rules(), a_batch(answered=["a1"], suspicions=[renewed]))
+
+        assert await store.due_suspicions(WATCH, NOW + 10, 10) == [renewed]
+
+    async def test_a_watch_has_its_own(self, store: Store) -> None:
+        await store.record(some_rules("spontaneous"), a_batch(suspicions=[Suspicion("a1", NOW, NOW)]))
+
+        await store.record(some_rules(), a_batch(answered=["a1"]))
+
+        assert await store.due_suspicions(WATCH, NOW, 10) == []
+        assert await store.next_suspicion(WATCH) is None
+        assert len(await store.due_suspicions("spontaneous", NOW, 10)) == 1
+
+
+class TestSkips:
+    async def test_a_row_that_cannot_be_reported_is_kept_with_its_reason(self, store: Store) -> None:
+        skips = [Skip(("2",), None, "the application's id is empty"), Skip(("1", "x"), "a1", "it has no status")]
+
+        await store.record(some_rules(), a_batch(skips=skips))
+
+        assert await store.skipped(WATCH, 10) == sorted(skips, key=lambda skip: skip.key)
+        assert len(await store.skipped(WATCH, 1)) == 1
+
+    async def test_its_newest_reason_counts(self, store: Store) -> None:
+        await store.record(some_rules(), a_batch(skips=[Skip(("1",), None, "the application's id is empty")]))
+        newest = Skip(("1",), "a1", "it has no job id")
+
+        await store.record(some_rules(), a_batch(skips=[newest]))
+
+        assert await store.skipped(WATCH, 10) == [newest]
+
+    async def test_a_row_that_can_be_reported_again_is_forgotten(self, store: Store) -> None:
+        kept = Skip(("2",), "a2", "it has no status")
+        await store.record(some_rules(), a_batch(skips=[Skip(("1",), "a1", "it has no status"), kept]))
+
+        await store.record(some_rules(), a_batch(skips=[Skip(("1",), "a1", None), Skip(("3",), "a3", None)]))
+
+        assert await store.skipped(WATCH, 10) == [kept]
+
+    async def test_a_watch_has_its_own(self, store: Store) -> None:
+        await store.record(some_rules("spontaneous"), a_batch(skips=[Skip(("1",), "a1", "it has no status")]))
+
+        await store.record(some_rules(), a_batch(skips=[Skip(("1",), "a1", None)]))
+
+        assert await store.skipped(WATCH, 10) == []
+        assert len(await store.skipped("spontaneous", 10)) == 1
+
+
+class TestPositions:
+    async def test_there_are_none_at_first(self, store: Store) -> None:
+        assert await store.positions(WATCH) == {}
+
+    async def test_a_batch_brings_them_along(self, store: Store, open_store: OpenStore) -> None:
+        await store.record(some_rules(), a_batch(positions={"watermark": "2023-01-10 09:00:00.123456", "fence": "1"}))
+        await store.record(some_rules(), a_batch(positions={"fence": "2"}))
+        await store.close()
+
+        assert await (await open_store()).positions(WATCH) == {
+            "watermark": "2023-01-10 09:00:00.123456",
+            "fence": "2",
+        }
+
+    async def test_a_watch_has_its_own(self, store: Store) -> None:
+        await store.record(some_rules("spontaneous"), a_batch(positions={"fence": "1"}))
+
+        assert await store.positions(WATCH) == {}
+
+
+class TestUnseen:
+    """A sweep marks what it meets in a bitmap; what is not marked may be gone."""
+
+    @staticmethod
+    async def of(store: Store, *met: str, watch: str = WATCH) -> list[str]:
+        highest = await store.highest_number()
+        bitmap = bytearray(highest // 8 + 1)
+        for known in (await store.known(watch, met)).values():
+            bitmap[known.number >> 3] |= 1 << (known.number & 7)
+        return sorted(await store.unseen(watch, bytes(bitmap), 0, highest))
+
+    async def test_an_empty_store_has_no_numbers(self, store: Store) -> None:
+        assert await store.highest_number() == 0
+        assert await self.of(store) == []
+
+    async def test_what_was_not_met_is_told(self, store: Store) -> None:
+        ids = [f"a{number:02}" for number in range(40)]
+        await adopt(store, *ids)
+
+        assert await self.of(store, *ids) == []
+        assert await self.of(store, *ids[:17], *ids[18:]) == [ids[17]]
+        assert await self.of(store) == ids
+
+    async def test_the_question_may_be_asked_in_pieces(self, store: Store) -> None:
+        await adopt(store, *(f"a{number}" for number in range(20)))
+        known = await store.known(WATCH, [f"a{number}" for number in range(20)])
+        highest = await store.highest_number()
+
+        asked: list[str] = []
+        for first in range(0, highest + 1, 7):
+            piece = await store.unseen(WATCH, bytes(highest // 8 + 1), first, first + 6)
+            assert all(first <= known[one].number <= first + 6 for one in piece)
+            asked += piece
+
+        assert sorted(asked) == sorted(known)
+
+    async def test_what_is_out_of_scope_is_not_missed(self, store: Store) -> None:
+        await adopt(store, "a1", "a2")
+        await store.record(some_rules(), a_batch(out_of_scope=["a1"]))
+
+        assert await self.of(store) == ["a2"]
+
+    async def test_what_hellowork_knows_to_be_gone_is_not_missed(self, store: Store) -> None:
+        await store.record(some_rules(), a_baseline(a_sighting("a1", deleted=True), a_sighting("a2")))
+
+        assert await self.of(store) == ["a2"]
+
+    async def test_what_hellowork_will_be_told_to_be_gone_is_not_missed(self, store: Store) -> None:
+        await adopt(store, "a1", "a2")
+        await observe(store, a_sighting("a1", deleted=True))
+
+        assert await self.of(store) == ["a2"]
+
+    async def test_what_is_back_is_missed_again(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await observe(store, a_sighting(deleted=True))
+        await acknowledge(store, await claim_one(store))
+        await observe(store, a_sighting())
+        assert not (await waiting_entry(store)).content.deleted
+
+        assert await self.of(store) == ["a1"]
+
+    async def test_what_was_never_told_is_missed_too(self, store: Store) -> None:
+        await observe(store, a_sighting())
+
+        assert await self.of(store) == ["a1"]
+
+    async def test_a_watch_misses_its_own_only(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await adopt(store, "b1", watch="spontaneous")
+
+        assert await self.of(store) == ["a1"]
+        assert await self.of(store, watch="spontaneous") == ["b1"]

@@ -1,0 +1,248 @@
+"""Taking due entries for sending: marked as attempted, durably, before anything is sent."""
+
+import asyncio
+from collections.abc import Iterable
+from itertools import chain
+
+import pytest
+from support.builders import ENDPOINT, MINUTE, NOW, SECOND, a_content, a_sighting, some_rules
+from support.store_backends import OpenStore
+from support.store_steps import (
+    HORIZON,
+    adopt,
+    bury,
+    claim,
+    claim_one,
+    events_of,
+    lose_answer,
+    observe,
+    story_of,
+    waiting_entry,
+)
+
+from cdc_sync.core.endpoint import Health
+from cdc_sync.core.outbox import Entry
+from cdc_sync.core.payload import body, idempotency_key
+from cdc_sync.store.protocol import Store
+
+STAGING = "https://staging.hellowork.com"
+
+
+async def settle(store: Store, **due_in: int) -> None:
+    """Queue applications which become due so many milliseconds from now."""
+    await adopt(store, *due_in)
+    for one, wait in due_in.items():
+        await observe(store, a_sighting(one, "hired"), rules=some_rules(default_settle=wait))
+
+
+def ids(entries: Iterable[Entry]) -> list[str]:
+    return [entry.application_id for entry in entries]
+
+
+async def test_a_due_entry_is_claimed_as_it_will_be_sent(store: Store) -> None:
+    await adopt(store, "a1")
+    await observe(store, a_sighting(status="hired"))
+
+    entry = await claim_one(store, NOW + SECOND)
+
+    assert entry.content == a_content("hired")
+    assert (entry.attempted, entry.attempts, entry.first_attempt_at) == (True, 1, NOW + SECOND)
+    assert entry == await waiting_entry(store)
+
+
+async def test_the_attempt_is_known_to_whoever_opens_the_store_next(store: Store, open_store: OpenStore) -> None:
+    await adopt(store, "a1")
+    await observe(store, a_sighting(status="hired"))
+    claimed = await claim_one(store)
+    await store.close()
+
+    assert await waiting_entry(await open_store()) == claimed
+    assert claimed.attempted
+
+
+async def test_the_history_tells_the_attempt(store: Store) -> None:
+    await adopt(store, "a1")
+    await observe(store, a_sighting(status="hired"))
+
+    await claim(store, NOW + SECOND)
+
+    attempted = (await story_of(store))[-1]
+    assert (attempted.event, attempted.at, attempted.detail["attempt"]) == ("attempted", NOW + SECOND, 1)
+    assert attempted.detail["to"] == {"status": "hired", "job_id": "J1", "deleted": False}
+
+
+async def test_nothing_is_claimed_before_it_is_due(store: Store) -> None:
+    await settle(store, a1=0, a2=1, a3=MINUTE)
+
+    assert ids(await claim(store, NOW)) == ["a1"]
+    assert ids(await claim(store, NOW + 1)) == ["a2"]
+    assert ids(await claim(store, NOW + MINUTE - 1)) == []
+
+
+async def test_nothing_is_claimed_twice(store: Store) -> None:
+    await settle(store, a1=0, a2=0)
+
+    assert len(await claim(store)) == 2
+    assert await claim(store, NOW + MINUTE) == []
+
+
+async def test_claims_at_once_share_what_is_due(store: Store) -> None:
+    names = [f"a{number}" for number in range(60)]
+    await adopt(store, *names)
+    await observe(store, *(a_sighting(one, "hired") for one in names))
+
+    claims = await asyncio.gather(*(claim(store, limit=7) for _ in range(10)))
+
+    assert sorted(ids(chain.from_iterable(claims))) == sorted(names)
+    assert all(len(claimed) <= 7 for claimed in claims)
+
+
+async def test_the_longest_due_come_first_and_no_more_than_wanted(store: Store) -> None:
+    await settle(store, a1=3, a2=1, a3=2)
+
+    assert ids(await claim(store, NOW + 10, limit=2)) == ["a2", "a3"]
+    assert ids(await claim(store, NOW + 10, limit=0)) == []
+    assert ids(await claim(store, NOW + 10, limit=2)) == ["a1"]
+
+
+async def test_each_endpoint_gets_what_it_wants(store: Store) -> None:
+    await observe(store, *(a_sighting(one) for one in ("a1", "a2", "a3")))
+    await observe(store, *(a_sighting(one, base_url=STAGING) for one in ("s1", "s2", "s3")))
+
+    assert ids(await store.claim(NOW, HORIZON, {"https://elsewhere.example:443": 10})) == []
+    claimed = await store.claim(NOW, HORIZON, {ENDPOINT: 1, f"{STAGING}:443": 2})
+    assert ids(claimed) == ["a1", "s1", "s2"]
+    assert ids(await store.claim(NOW, HORIZON, {ENDPOINT: 10})) == ["a2", "a3"]
+
+
+async def test_an_entry_follows_its_newest_url_to_another_endpoint(store: Store) -> None:
+    await observe(store, a_sighting(status="seen"))
+
+    await observe(store, a_sighting(status="hired", base_url=STAGING))
+
+    assert await claim(store) == []
+    assert ids(await claim(store, endpoint=f"{STAGING}:443")) == ["a1"]
+
+
+@pytest.mark.parametrize("state", ["held", "dead"])
+async def test_only_pending_entries_are_claimed(store: Store, state: str) -> None:
+    await adopt(store, "a1")
+    if state == "held":
+        await observe(store, a_sighting(status="hired"), rules=some_rules(max_changes=0))
+    else:
+        await bury(store, a_sighting(status="hired"))
+    assert (await waiting_entry(store)).state == state
+
+    assert await claim(store, NOW + MINUTE) == []
+
+
+async def test_a_due_time_beyond_the_horizon_is_a_clocks_mistake(store: Store) -> None:
+    await settle(store, a1=MINUTE, a2=MINUTE + 1)
+
+    claimed = await store.claim(NOW, MINUTE, {ENDPOINT: 10})
+
+    assert ids(claimed) == ["a2"]
+
+
+async def test_after_the_clock_was_set_back_nothing_waits_for_the_time_to_come_again(store: Store) -> None:
+    await settle(store, a1=0)
+    an_hour_ago = NOW - 60 * MINUTE
+
+    assert ids(await store.claim(an_hour_ago, 15 * MINUTE, {ENDPOINT: 10})) == ["a1"]
+
+
+async def test_what_is_due_goes_before_a_clocks_mistakes(store: Store) -> None:
+    await settle(store, a1=10 * MINUTE, a2=0)
+
+    assert ids(await store.claim(NOW, MINUTE, {ENDPOINT: 1})) == ["a2"]
+    assert ids(await store.claim(NOW, MINUTE, {ENDPOINT: 1})) == ["a1"]
+
+
+async def test_a_retry_is_the_same_request_to_the_byte(store: Store) -> None:
+    await adopt(store, "a1")
+    await observe(store, a_sighting(status="hired", event_date=NOW))
+    first = await claim_one(store, NOW)
+    await lose_answer(store, first, again_at=NOW + SECOND)
+    await observe(store, a_sighting(status="hired", event_date=NOW + MINUTE))
+
+    second = await claim_one(store, NOW + SECOND)
+
+    assert body(second.content) == body(first.content)
+    assert idempotency_key("a1", second.content) == idempotency_key("a1", first.content)
+    assert (second.revision, second.attempts, second.first_attempt_at) == (first.revision, 2, NOW)
+
+
+class TestAfterACrash:
+    async def test_a_claim_stands_until_it_is_released(self, store: Store, open_store: OpenStore) -> None:
+        await settle(store, a1=0)
+        await claim(store)
+        await store.close()
+        store = await open_store()
+
+        assert await claim(store, NOW + MINUTE) == []
+        await store.release_claims()
+        again = await claim_one(store, NOW + MINUTE)
+
+        assert (again.attempted, again.attempts, again.first_attempt_at) == (True, 2, NOW)
+
+    async def test_what_may_have_been_heard_is_not_cancelled(self, store: Store, open_store: OpenStore) -> None:
+        await settle(store, a1=0)
+        await claim(store)
+        await store.close()
+        store = await open_store()
+        await store.release_claims()
+
+        await observe(store, a_sighting())
+
+        entry = await claim_one(store)
+        assert entry.content == a_content()
+        assert await events_of(store) == ["queued", "attempted", "queued", "attempted"]
+
+    async def test_to_release_nothing_is_nothing(self, store: Store) -> None:
+        await settle(store, a1=0)
+
+        await store.release_claims()
+
+        entry = await waiting_entry(store)
+        assert (entry.attempted, entry.attempts) == (False, 0)
+
+
+class TestEndpoints:
+    async def test_an_endpoint_is_known_from_its_first_entry_on(self, store: Store) -> None:
+        assert await store.endpoints() == {}
+        await adopt(store, "a1")
+        assert await store.endpoints() == {}, "nothing was to be sent there"
+
+        await observe(store, a_sighting(status="hired"))
+
+        assert await store.endpoints() == {ENDPOINT: (Health(), NOW)}
+
+    async def test_it_tells_when_its_next_entry_is_due(self, store: Store) -> None:
+        await settle(store, a1=2 * MINUTE, a2=MINUTE)
+        assert await store.endpoints() == {ENDPOINT: (Health(), NOW + MINUTE)}
+
+        await claim(store, NOW + MINUTE)
+        assert await store.endpoints() == {ENDPOINT: (Health(), NOW + 2 * MINUTE)}
+
+        await claim(store, NOW + 2 * MINUTE)
+        assert await store.endpoints() == {ENDPOINT: (Health(), None)}
+
+    async def test_its_health_is_kept(self, store: Store, open_store: OpenStore) -> None:
+        await settle(store, a1=0)
+        paused = Health("paused", failures=3, until=NOW + MINUTE, reason="HTTP 401")
+
+        await store.finish([], {ENDPOINT: paused, "https://b.example:443": Health("throttled", 1, NOW)})
+        await store.close()
+
+        assert await (await open_store()).endpoints() == {
+            ENDPOINT: (paused, NOW),
+            "https://b.example:443": (Health("throttled", 1, NOW), None),
+        }
+
+    async def test_its_health_outlives_further_entries(self, store: Store) -> None:
+        paused = Health("paused", failures=3, until=NOW + MINUTE, reason="HTTP 401")
+        await store.finish([], {ENDPOINT: paused})
+
+        await settle(store, a1=0)
+
+        assert await store.endpoints() == {ENDPOINT: (paused, NOW)}

@@ -1,0 +1,260 @@
+"""The end of an attempt: each fate, whether or not something newer took the entry's place meanwhile."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from support.builders import ENDPOINT, MINUTE, NOW, SECOND, a_content, a_sighting, some_rules
+from support.store_steps import (
+    acknowledge,
+    adopt,
+    claim,
+    claim_one,
+    entry_of,
+    events_of,
+    known_one,
+    lose_answer,
+    observe,
+    reject,
+    story_of,
+    told_status,
+    waiting_entry,
+)
+
+from cdc_sync.core.delivery import Again, Done, Fate, GiveUp
+from cdc_sync.core.diff import Cancel
+from cdc_sync.core.endpoint import Health
+from cdc_sync.core.outbox import Entry
+from cdc_sync.store.protocol import Finished, Recorded, Store
+
+REPLY: Mapping[str, Any] = {"http": 503, "reason": "HTTP 503"}
+
+
+async def under_way(store: Store, status: str = "seen") -> Entry:
+    """An application known as `applied`, with a call under way that tells `status`."""
+    await adopt(store, "a1")
+    await observe(store, a_sighting(status=status))
+    return await claim_one(store)
+
+
+async def end(store: Store, entry: Entry, fate: Fate, at: int = NOW) -> None:
+    await store.finish([Finished(entry, fate, REPLY, at)], {})
+
+
+class TestNothingNewer:
+    async def test_acknowledged_becomes_what_hellowork_knows(self, store: Store) -> None:
+        entry = await under_way(store)
+
+        await end(store, entry, Done(), NOW + SECOND)
+
+        (record,) = await store.records("a1", None)
+        assert (record.told, record.told_at, record.entry) == (a_content("seen"), NOW + SECOND, None)
+        assert await claim(store, NOW + MINUTE) == []
+        assert await observe(store, a_sighting(status="seen")) == []
+
+    async def test_acknowledged_for_the_first_time(self, store: Store) -> None:
+        await observe(store, a_sighting())
+
+        await acknowledge(store, await claim_one(store))
+
+        assert await told_status(store) == "applied"
+
+    async def test_again_waits_for_its_time(self, store: Store) -> None:
+        entry = await under_way(store)
+
+        await end(store, entry, Again(NOW + MINUTE))
+
+        waiting = await waiting_entry(store)
+        assert (waiting.state, waiting.due_at, waiting.reason) == ("pending", NOW + MINUTE, "HTTP 503")
+        assert (waiting.attempted, waiting.attempts, waiting.revision) == (True, 1, entry.revision)
+        assert await claim(store, NOW + MINUTE - 1) == []
+        assert (await claim_one(store, NOW + MINUTE)).attempts == 2
+        assert await told_status(store) == "applied"
+
+    async def test_again_remembers_since_when_hellowork_does_not_know_it(self, store: Store) -> None:
+        entry = await under_way(store)
+
+        await end(store, entry, Again(NOW, not_found_since=NOW - 1))
+        entry = await claim_one(store)
+        assert entry.not_found_since == NOW - 1
+
+        await end(store, entry, Again(NOW))
+        assert (await claim_one(store)).not_found_since is None
+
+    async def test_given_up_is_a_dead_letter(self, store: Store) -> None:
+        entry = await under_way(store)
+
+        await end(store, entry, GiveUp("HTTP 400: no such job"))
+
+        waiting = await waiting_entry(store)
+        assert (waiting.state, waiting.reason) == ("dead", "HTTP 400: no such job")
+        assert (waiting.attempted, waiting.content) == (True, a_content("seen"))
+        assert await claim(store, NOW + MINUTE) == []
+        assert await told_status(store) == "applied"
+
+
+@pytest.mark.parametrize("fate", [Again(NOW + MINUTE, NOW), GiveUp("HTTP 400")], ids=["to be tried again", "given up"])
+class TestUnheardAndReplaced:
+    """Whatever became of the older content, the newer one is sent when it is due by itself."""
+
+    async def test_the_newer_waits_untouched(self, store: Store, fate: Fate) -> None:
+        entry = await under_way(store)
+        await observe(store, a_sighting(status="hired"), rules=some_rules(default_settle=SECOND))
+        newer = await waiting_entry(store)
+
+        await end(store, entry, fate)
+
+        assert await waiting_entry(store) == newer
+        assert (await claim_one(store, NOW + SECOND)).content == a_content("hired")
+
+    async def test_what_may_have_been_heard_is_not_cancelled(self, store: Store, fate: Fate) -> None:
+        entry = await under_way(store)
+        await observe(store, a_sighting(status="hired"))
+        await end(store, entry, fate)
+
+        await observe(store, a_sighting(status="applied"))
+
+        assert (await claim_one(store)).content == a_content("applied")
+
+    async def test_the_same_content_in_a_newer_entry_has_its_own_fate(self, store: Store, fate: Fate) -> None:
+        entry = await under_way(store, "seen")
+        await observe(store, a_sighting(status="applied"))
+        await observe(store, a_sighting(status="seen"))
+
+        await end(store, entry, fate)
+
+        waiting = await waiting_entry(store)
+        assert (waiting.state, waiting.due_at, waiting.content) == ("pending", NOW, a_content("seen"))
+
+
+class TestAcknowledgedAndReplaced:
+    async def test_the_newer_is_sent_next(self, store: Store) -> None:
+        entry = await under_way(store)
+        await observe(store, a_sighting(status="hired"))
+
+        await acknowledge(store, entry)
+
+        assert await told_status(store) == "seen"
+        assert (await claim_one(store)).content == a_content("hired")
+
+    async def test_the_newer_was_never_attempted(self, store: Store) -> None:
+        entry = await under_way(store)
+        await observe(store, a_sighting(status="hired"))
+
+        await acknowledge(store, entry)
+
+        waiting = await waiting_entry(store)
+        assert (waiting.attempted, waiting.attempts, waiting.first_attempt_at) == (False, 0, None)
+        assert await observe(store, a_sighting(status="seen")) == [Recorded("a1", Cancel())]
+        assert await claim(store) == []
+
+    async def test_an_earlier_attempt_whose_answer_was_lost_is_settled_by_it_too(self, store: Store) -> None:
+        await lose_answer(store, await under_way(store, "seen"))
+        await observe(store, a_sighting(status="hired"))
+        entry = await claim_one(store)
+        await observe(store, a_sighting(status="pool"))
+
+        await acknowledge(store, entry)
+
+        assert not (await waiting_entry(store)).attempted
+        assert await told_status(store) == "hired"
+
+    async def test_the_newer_that_says_the_same_is_said(self, store: Store) -> None:
+        entry = await under_way(store, "seen")
+        await observe(store, a_sighting(status="applied"))
+        await observe(store, a_sighting(status="seen", event_date=NOW + MINUTE))
+
+        await acknowledge(store, entry)
+
+        assert await entry_of(store) is None
+        assert (await known_one(store)).told == entry.content
+        assert await claim(store) == []
+
+    @pytest.mark.parametrize(
+        "newer",
+        [a_sighting(status="seen", job_id="J2"), a_sighting(status="seen", deleted=True)],
+        ids=["job", "deletion"],
+    )
+    async def test_the_same_status_is_not_yet_the_same(self, store: Store, newer: Any) -> None:
+        entry = await under_way(store, "seen")
+        await observe(store, newer)
+
+        await acknowledge(store, entry)
+
+        assert (await claim_one(store)).content == newer.content
+
+    async def test_the_newer_stays_held(self, store: Store) -> None:
+        entry = await under_way(store)
+        await observe(store, a_sighting(deleted=True), rules=some_rules(max_deletions=0))
+
+        await acknowledge(store, entry)
+
+        waiting = await waiting_entry(store)
+        assert (waiting.state, waiting.attempted) == ("held", False)
+        assert await told_status(store) == "seen"
+
+    async def test_the_newer_stays_a_dead_letter(self, store: Store) -> None:
+        entry = await under_way(store)
+        await observe(store, a_sighting(status="42", refused="unmapped"))
+
+        await acknowledge(store, entry)
+
+        assert (await waiting_entry(store)).state == "dead"
+        assert await told_status(store) == "seen"
+
+
+class TestTheStory:
+    @pytest.mark.parametrize(
+        ("fate", "event", "detail"),
+        [
+            (Done(), "acknowledged", {}),
+            (Again(NOW + MINUTE), "answered", {"again_at": NOW + MINUTE}),
+            (GiveUp("HTTP 400: no"), "dead-lettered", {"reason": "HTTP 400: no"}),
+        ],
+        ids=["acknowledged", "again", "given up"],
+    )
+    async def test_each_end_is_told_with_the_reply(
+        self, store: Store, fate: Fate, event: str, detail: Mapping[str, Any]
+    ) -> None:
+        await end(store, await under_way(store), fate, NOW + SECOND)
+
+        last = (await story_of(store))[-1]
+        assert (last.event, last.at) == (event, NOW + SECOND)
+        assert last.detail == {**REPLY, "to": {"status": "seen", "job_id": "J1", "deleted": False}, **detail}
+
+    async def test_an_answer_to_what_was_replaced_says_so(self, store: Store) -> None:
+        entry = await under_way(store)
+        await observe(store, a_sighting(status="hired"))
+
+        await end(store, entry, GiveUp("HTTP 400"))
+
+        assert (await story_of(store))[-1].detail["replaced"] is True
+        assert (await events_of(store))[-1] == "answered"
+
+
+async def test_several_ends_and_a_health_are_one_step(store: Store) -> None:
+    await adopt(store, "a1", "a2", "a3")
+    await observe(store, *(a_sighting(one, "seen") for one in ("a1", "a2", "a3")))
+    first, second, third = await claim(store)
+
+    fates: list[Fate] = [Done(), Again(NOW + MINUTE), GiveUp("HTTP 400")]
+    ends = [Finished(entry, fate, REPLY, NOW) for entry, fate in zip((first, second, third), fates, strict=True)]
+    await store.finish(ends, {ENDPOINT: Health("healthy", 2, reason="HTTP 503")})
+
+    assert await entry_of(store, "a1") is None
+    assert (await waiting_entry(store, "a2")).due_at == NOW + MINUTE
+    assert (await waiting_entry(store, "a3")).state == "dead"
+    assert await store.endpoints() == {ENDPOINT: (Health("healthy", 2, reason="HTTP 503"), NOW + MINUTE)}
+
+
+async def test_an_end_concerns_its_watch_only(store: Store) -> None:
+    spontaneous = some_rules("spontaneous")
+    await observe(store, a_sighting(status="seen"))
+    await observe(store, a_sighting(status="hired"), rules=spontaneous)
+    entries = {entry.watch: entry for entry in await claim(store)}
+
+    await acknowledge(store, entries["spontaneous"])
+    await reject(store, entries["applications"])
+
+    assert await told_status(store, watch="spontaneous") == "hired"
+    assert await told_status(store, watch="applications") is None

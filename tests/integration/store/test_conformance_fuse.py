@@ -1,0 +1,213 @@
+"""A mass change is held for a person."""
+
+import pytest
+from support.builders import MINUTE, NOW, WATCH, a_baseline, a_content, a_sighting, some_rules
+from support.store_backends import OpenStore
+from support.store_steps import (
+    adopt,
+    bury,
+    claim,
+    claim_one,
+    entry_of,
+    events_of,
+    lose_answer,
+    observe,
+    told_status,
+    waiting_entry,
+)
+
+from cdc_sync.core.diff import Cancel, Queue
+from cdc_sync.core.fuse import Fuse
+from cdc_sync.core.outbox import Sighting
+from cdc_sync.core.rules import WatchRules
+from cdc_sync.store.protocol import Recorded, Store
+
+TWO_CHANGES = some_rules(max_changes=2)
+ONE_DELETION = some_rules(max_deletions=1)
+
+
+def gone(application_id: str, status: str = "deleted") -> Sighting:
+    return a_sighting(application_id, status, deleted=True)
+
+
+async def states(store: Store, *ids: str) -> list[str]:
+    return [(await waiting_entry(store, one)).state for one in ids]
+
+
+async def blow(store: Store, rules: WatchRules = TWO_CHANGES) -> None:
+    """Three applications change, and the third is one too many."""
+    await adopt(store, "a1", "a2", "a3")
+    await observe(store, *(a_sighting(one, "hired") for one in ("a1", "a2", "a3")), rules=rules)
+
+
+async def test_as_many_changes_as_allowed_are_sent(store: Store) -> None:
+    await adopt(store, "a1", "a2")
+
+    await observe(store, a_sighting("a1", "hired"), a_sighting("a2", "hired"), rules=TWO_CHANGES)
+
+    assert await states(store, "a1", "a2") == ["pending", "pending"]
+    assert await store.fuses() == {WATCH: Fuse(window_start=NOW, changes=2)}
+
+
+async def test_what_goes_beyond_is_held_and_says_why(store: Store) -> None:
+    await adopt(store, "a1", "a2", "a3")
+
+    news = await observe(store, *(a_sighting(one, "hired") for one in ("a1", "a2", "a3")), rules=TWO_CHANGES)
+
+    queue = Queue(frozenset({"status"}))
+    assert news == [
+        Recorded("a1", queue, "pending"),
+        Recorded("a2", queue, "pending"),
+        Recorded("a3", queue, "held", "more than 2 changes at once"),
+    ]
+    assert (await waiting_entry(store, "a3")).reason == "more than 2 changes at once"
+    assert [entry.application_id for entry in await claim(store)] == ["a1", "a2"]
+    assert await events_of(store, "a3") == ["held"]
+    fuse = (await store.fuses())[WATCH]
+    assert (fuse.blown_at, fuse.reason) == (NOW, "more than 2 changes at once")
+
+
+async def test_deletions_have_a_limit_of_their_own(store: Store) -> None:
+    await adopt(store, "a1", "a2", "a3")
+
+    await observe(store, gone("a1"), a_sighting("a3", "hired"), gone("a2"), rules=ONE_DELETION)
+
+    assert await states(store, "a1", "a3", "a2") == ["pending", "pending", "held"]
+    assert (await waiting_entry(store, "a2")).reason == "more than 1 deletions at once"
+
+
+async def test_changes_are_counted_over_batches_and_restarts(store: Store, open_store: OpenStore) -> None:
+    await adopt(store, "a1", "a2", "a3")
+    await observe(store, a_sighting("a1", "hired"), rules=TWO_CHANGES, at=NOW)
+    await observe(store, a_sighting("a2", "hired"), rules=TWO_CHANGES, at=NOW + MINUTE)
+    await store.close()
+
+    later = await open_store()
+    await observe(later, a_sighting("a3", "hired"), rules=TWO_CHANGES, at=NOW + 2 * MINUTE)
+
+    assert await states(later, "a1", "a2", "a3") == ["pending", "pending", "held"]
+
+
+async def test_a_new_window_counts_anew(store: Store) -> None:
+    await adopt(store, "a1", "a2", "a3")
+    await observe(store, a_sighting("a1", "hired"), a_sighting("a2", "hired"), rules=TWO_CHANGES, at=NOW)
+
+    await observe(store, a_sighting("a3", "hired"), rules=TWO_CHANGES, at=NOW + 10 * MINUTE)
+
+    assert await states(store, "a3") == ["pending"]
+
+
+async def test_a_blown_fuse_does_not_mend_itself_with_time(store: Store) -> None:
+    await blow(store)
+    await adopt(store, "a4")
+
+    await observe(store, a_sighting("a4", "hired"), rules=TWO_CHANGES, at=NOW + 100 * MINUTE)
+
+    assert await states(store, "a4") == ["held"]
+
+
+async def test_held_entries_follow_later_changes_and_stay_held(store: Store) -> None:
+    await blow(store)
+
+    news = await observe(store, a_sighting("a3", "rejected"), rules=TWO_CHANGES, at=NOW + 100 * MINUTE)
+
+    assert news == [Recorded("a3", Queue(frozenset({"status"})), "held", "more than 2 changes at once")]
+    entry = await waiting_entry(store, "a3")
+    assert (entry.content, entry.state) == (a_content("rejected", application_id="a3"), "held")
+
+
+async def test_a_held_change_that_is_undone_is_cancelled(store: Store) -> None:
+    await blow(store)
+
+    assert await observe(store, a_sighting("a3"), rules=TWO_CHANGES) == [Recorded("a3", Cancel())]
+
+    assert await entry_of(store, "a3") is None
+
+
+async def test_a_held_entry_whose_content_was_tried_before_is_not_cancelled(store: Store) -> None:
+    await adopt(store, "a1", "a2")
+    await observe(store, a_sighting("a1", "hired"), rules=ONE_DELETION)
+    await lose_answer(store, await claim_one(store))
+    await observe(store, gone("a2"), gone("a1"), rules=ONE_DELETION)
+    assert await states(store, "a1") == ["held"]
+
+    await observe(store, a_sighting("a1"), rules=ONE_DELETION)
+
+    entry = await waiting_entry(store, "a1")
+    assert (entry.state, entry.content.status, entry.attempted) == ("held", "applied", True)
+
+
+async def test_replacing_what_waits_is_not_counted_again(store: Store) -> None:
+    await adopt(store, "a1")
+
+    for status in ("seen", "interview", "hired", "pool"):
+        await observe(store, a_sighting("a1", status), rules=TWO_CHANGES)
+
+    assert await states(store, "a1") == ["pending"]
+    assert (await store.fuses())[WATCH].changes == 1
+
+
+async def test_a_pending_change_that_becomes_a_deletion_counts_as_one(store: Store) -> None:
+    await adopt(store, "a1", "a2")
+    await observe(store, a_sighting("a1", "seen"), a_sighting("a2", "seen"), rules=ONE_DELETION)
+
+    await observe(store, gone("a1"), gone("a2"), rules=ONE_DELETION)
+
+    assert await states(store, "a1", "a2") == ["pending", "held"]
+
+
+async def test_a_pending_deletion_that_changes_is_not_counted_again(store: Store) -> None:
+    await adopt(store, "a1")
+    await observe(store, gone("a1"), rules=ONE_DELETION)
+
+    await observe(store, gone("a1", "removed"), rules=ONE_DELETION)
+
+    assert await states(store, "a1") == ["pending"]
+    assert (await store.fuses())[WATCH].deletions == 1
+
+
+async def test_a_dead_letter_that_changes_is_counted(store: Store) -> None:
+    await adopt(store, "a1", "a2", "a3")
+    await bury(store, a_sighting("a1", "hired"))
+    await observe(store, a_sighting("a2", "hired"), rules=TWO_CHANGES)
+    assert (await store.fuses())[WATCH].changes == 2
+
+    await observe(store, a_sighting("a1", "seen"), rules=TWO_CHANGES)
+
+    assert await states(store, "a1") == ["held"]
+
+
+@pytest.mark.parametrize(
+    "sighting",
+    [a_sighting("a1"), a_sighting("a1", "42", refused="unmapped")],
+    ids=["what is no news", "what is not to be sent"],
+)
+async def test_only_what_would_be_sent_counts(store: Store, sighting: Sighting) -> None:
+    await adopt(store, "a1")
+
+    await observe(store, sighting, rules=TWO_CHANGES)
+
+    assert await store.fuses() == {}
+
+
+async def test_a_baseline_does_not_count(store: Store) -> None:
+    await store.record(TWO_CHANGES, a_baseline(*(a_sighting(f"a{number}") for number in range(10))))
+
+    assert await store.fuses() == {}
+
+
+async def test_applications_sent_as_the_first_count(store: Store) -> None:
+    await observe(store, *(a_sighting(one) for one in ("a1", "a2", "a3")), rules=TWO_CHANGES)
+
+    assert await states(store, "a1", "a2", "a3") == ["pending", "pending", "held"]
+    assert await told_status(store, "a3") is None
+
+
+async def test_another_watch_goes_on(store: Store) -> None:
+    await blow(store)
+    await adopt(store, "b1", watch="spontaneous")
+
+    await observe(store, a_sighting("b1", "hired"), rules=some_rules("spontaneous", max_changes=2))
+
+    assert (await waiting_entry(store, "b1", "spontaneous")).state == "pending"
+    assert (await store.fuses())["spontaneous"].blown_at is None

@@ -1,0 +1,324 @@
+"""What a person asks for: release, discard, retry, resend."""
+
+import pytest
+from support.builders import ENDPOINT, MINUTE, NOW, SECOND, WATCH, a_baseline, a_content, a_sighting, some_rules
+from support.store_steps import (
+    acknowledge,
+    adopt,
+    bury,
+    claim,
+    claim_one,
+    entry_of,
+    events_of,
+    lose_answer,
+    observe,
+    told_status,
+    waiting_entry,
+)
+
+from cdc_sync.core.diff import Queue
+from cdc_sync.core.fuse import Fuse
+from cdc_sync.core.outbox import EntryState
+from cdc_sync.store.protocol import Only, Recorded, Store
+
+LATER = NOW + MINUTE
+
+
+async def hold(store: Store, *ids: str, watch: str = WATCH) -> None:
+    """Let a fuse hold a change of each application, and a deletion if its id begins with `d`."""
+    await adopt(store, *ids, watch=watch)
+    sightings = [a_sighting(one, "hired", deleted=one.startswith("d")) for one in ids]
+    await observe(store, *sightings, rules=some_rules(watch, max_changes=0))
+
+
+async def left(store: Store, state: EntryState = "held", watch: str | None = None) -> list[str]:
+    return [entry.application_id for entry in await store.entries(state, watch, 100)]
+
+
+async def is_blown(store: Store, watch: str = WATCH) -> bool:
+    return (await store.fuses())[watch].blown_at is not None
+
+
+class TestRelease:
+    async def test_held_entries_are_sent_and_the_fuse_is_whole(self, store: Store) -> None:
+        await hold(store, "a1", "a2")
+
+        assert await store.release_held(None, LATER, None, None) == 2
+
+        claimed = await claim(store, LATER)
+        assert [entry.application_id for entry in claimed] == ["a1", "a2"]
+        assert [entry.reason for entry in claimed] == [None, None]
+        assert await store.fuses() == {WATCH: Fuse()}
+        assert await events_of(store) == ["held", "released", "attempted"]
+
+    async def test_they_are_due_at_once(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await observe(store, a_sighting(status="hired"), rules=some_rules(max_changes=0, default_settle=MINUTE))
+
+        await store.release_held(None, NOW + SECOND, None, None)
+
+        assert (await claim_one(store, NOW + SECOND)).application_id == "a1"
+
+    async def test_the_oldest_go_first_and_the_fuse_stays_blown_meanwhile(self, store: Store) -> None:
+        await hold(store, "a1", "a2", "a3")
+
+        assert await store.release_held(None, LATER, None, 2) == 2
+        assert await left(store) == ["a3"]
+        assert await is_blown(store)
+
+        assert await store.release_held(None, LATER, None, 2) == 1
+        assert not await is_blown(store)
+
+    @pytest.mark.parametrize(("only", "kept"), [("changes", ["d1"]), ("deletions", ["a1", "a2"])])
+    async def test_changes_or_deletions_only(self, store: Store, only: Only, kept: list[str]) -> None:
+        await hold(store, "a1", "a2", "d1")
+
+        await store.release_held(None, LATER, only, None)
+
+        assert await left(store) == kept
+        assert await is_blown(store)
+
+    async def test_one_watch_only(self, store: Store) -> None:
+        await hold(store, "a1")
+        await hold(store, "b1", watch="spontaneous")
+
+        assert await store.release_held(WATCH, LATER, None, None) == 1
+
+        assert await left(store) == ["b1"]
+        assert not await is_blown(store)
+        assert await is_blown(store, "spontaneous")
+
+    async def test_a_fuse_that_holds_nothing_any_more_can_be_mended(self, store: Store) -> None:
+        await hold(store, "a1")
+        await observe(store, a_sighting())
+        assert await left(store) == []
+        assert await is_blown(store)
+
+        assert await store.release_held(None, LATER, None, None) == 0
+
+        assert not await is_blown(store)
+
+    async def test_what_was_tried_before_it_was_held_stays_attempted(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await observe(store, a_sighting(status="seen"))
+        await lose_answer(store, await claim_one(store))
+        await observe(store, a_sighting(deleted=True), rules=some_rules(max_deletions=0))
+
+        await store.release_held(None, LATER, None, None)
+        await observe(store, a_sighting())
+
+        assert (await claim_one(store, LATER)).content == a_content()
+
+    async def test_pending_and_dead_entries_are_not_touched(self, store: Store) -> None:
+        await bury(store, a_sighting("a1"))
+        await observe(store, a_sighting("a2"), rules=some_rules(default_settle=MINUTE))
+
+        assert await store.release_held(None, NOW, None, None) == 0
+
+        assert await left(store, "dead") == ["a1"]
+        assert (await waiting_entry(store, "a2")).due_at == NOW + MINUTE
+
+
+class TestDiscard:
+    async def test_held_entries_are_taken_as_told(self, store: Store) -> None:
+        await hold(store, "a1", "d1")
+
+        assert await store.discard("held", None, None, now=LATER) == [(WATCH, "a1"), (WATCH, "d1")]
+
+        assert await claim(store, LATER) == []
+        (record,) = await store.records("d1", None)
+        assert (record.told, record.told_at) == (
+            a_content("hired", application_id="d1", deleted=True),
+            LATER,
+        )
+        assert not await is_blown(store)
+        assert await events_of(store) == ["held", "discarded"]
+
+    async def test_dead_letters_are_taken_as_told(self, store: Store) -> None:
+        await bury(store, a_sighting("a1"), a_sighting("a2"))
+
+        assert await store.discard("dead", None, ["a1", "never seen"], now=LATER) == [(WATCH, "a1")]
+
+        assert await told_status(store, "a1") == "applied"
+        assert await left(store, "dead") == ["a2"]
+
+    async def test_the_next_change_is_a_change_from_there(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await bury(store, a_sighting(status="hired"))
+        await store.discard("dead", None, None, now=LATER)
+
+        assert await observe(store, a_sighting(status="hired")) == []
+        assert await observe(store, a_sighting()) == [Recorded("a1", Queue(frozenset({"status"})), "pending")]
+
+    @pytest.mark.parametrize(("only", "kept"), [("changes", ["d1"]), ("deletions", ["a1"])])
+    async def test_changes_or_deletions_only(self, store: Store, only: Only, kept: list[str]) -> None:
+        await hold(store, "a1", "d1")
+
+        await store.discard("held", None, None, now=LATER, only=only)
+
+        assert await left(store) == kept
+        assert await is_blown(store)
+
+    async def test_one_watch_only(self, store: Store) -> None:
+        await hold(store, "a1")
+        await hold(store, "a1", watch="spontaneous")
+
+        assert await store.discard("held", "spontaneous", None, now=LATER) == [("spontaneous", "a1")]
+
+        assert await left(store) == ["a1"]
+        assert await is_blown(store)
+        assert not await is_blown(store, "spontaneous")
+
+    @pytest.mark.parametrize(("state", "discarded"), [("held", "a1"), ("dead", "a2")])
+    async def test_one_state_only(self, store: Store, state: EntryState, discarded: str) -> None:
+        await bury(store, a_sighting("a2"))
+        await hold(store, "a1")
+
+        assert await store.discard(state, None, ["a1", "a2"], now=LATER) == [(WATCH, discarded)]
+
+    async def test_a_call_that_is_under_way_is_awaited(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await observe(store, a_sighting(status="seen"))
+        under_way = await claim_one(store)
+        await observe(store, a_sighting(status="42", refused="unmapped"))
+
+        assert await store.discard("dead", None, None, now=LATER) == []
+        await observe(store, a_sighting(status="hired"))
+        assert await claim(store, LATER) == [], "one call at a time per application"
+        await acknowledge(store, under_way)
+
+        assert (await claim_one(store, LATER)).content == a_content("hired")
+
+    async def test_once_it_is_answered_it_can_be_discarded(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await observe(store, a_sighting(status="seen"))
+        under_way = await claim_one(store)
+        await observe(store, a_sighting(status="42", refused="unmapped"))
+        await acknowledge(store, under_way)
+
+        assert await store.discard("dead", None, None, now=LATER) == [(WATCH, "a1")]
+
+        assert await told_status(store) == "42"
+
+
+class TestRetry:
+    async def test_a_dead_letter_is_sent_again(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await bury(store, a_sighting(status="hired"))
+
+        assert await store.retry_dead(None, None, LATER) == [(WATCH, "a1")]
+
+        entry = await claim_one(store, LATER)
+        assert entry.content == a_content("hired")
+        assert (entry.attempts, entry.first_attempt_at, entry.reason) == (1, LATER, None)
+        assert (await events_of(store))[-2:] == ["retried", "attempted"]
+
+    async def test_it_stays_attempted(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await bury(store, a_sighting(status="hired"))
+
+        await store.retry_dead(None, None, LATER)
+        await observe(store, a_sighting())
+
+        assert (await claim_one(store, LATER)).content == a_content()
+
+    async def test_what_was_refused_goes_to_its_own_endpoint(self, store: Store) -> None:
+        await observe(store, a_sighting(refused="unmapped"))
+        assert await store.endpoints() == {}
+
+        await store.retry_dead(None, ["a1"], LATER)
+
+        assert list(await store.endpoints()) == [ENDPOINT]
+        assert not (await waiting_entry(store)).attempted
+        assert (await claim_one(store, LATER)).application_id == "a1"
+
+    async def test_what_has_no_url_to_call_stays_a_dead_letter(self, store: Store) -> None:
+        await observe(store, a_sighting(base_url="gopher://example", refused="its URL may not be called"))
+
+        assert await store.retry_dead(None, None, LATER) == []
+
+        assert (await waiting_entry(store)).state == "dead"
+        assert await events_of(store) == ["dead-lettered"]
+
+    async def test_named_ones_of_one_watch_only(self, store: Store) -> None:
+        await bury(store, a_sighting("a1"), a_sighting("a2"))
+
+        assert await store.retry_dead("spontaneous", None, LATER) == []
+        assert await store.retry_dead(WATCH, ["a2", "never seen"], LATER) == [(WATCH, "a2")]
+
+        assert await left(store, "dead") == ["a1"]
+
+    async def test_held_entries_are_not_touched(self, store: Store) -> None:
+        await hold(store, "a1")
+
+        assert await store.retry_dead(None, None, LATER) == []
+
+        assert await left(store) == ["a1"]
+
+
+class TestResend:
+    async def test_what_was_told_last_is_queued_once_more(self, store: Store) -> None:
+        await adopt(store, "a1", "a2")
+
+        assert await store.resend(None, ["a1", "never seen"], LATER) == [(WATCH, "a1")]
+
+        entry = await claim_one(store, LATER)
+        assert (entry.content, entry.kinds) == (a_content(), frozenset())
+        assert await entry_of(store, "a2") is None
+        await acknowledge(store, entry)
+        assert await events_of(store) == ["resend", "attempted", "acknowledged"]
+
+    async def test_the_state_that_it_tells_is_no_news(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await store.resend(None, ["a1"], LATER)
+
+        assert await observe(store, a_sighting()) == []
+
+        assert (await claim_one(store, LATER)).content == a_content()
+
+    async def test_a_newer_state_takes_its_place(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await store.resend(None, ["a1"], LATER)
+
+        await observe(store, a_sighting(status="hired"), at=LATER)
+
+        assert (await claim_one(store, LATER)).content == a_content("hired")
+
+    async def test_what_waits_already_goes_out_now(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await observe(store, a_sighting(status="hired"), rules=some_rules(default_settle=MINUTE))
+
+        assert await store.resend(None, ["a1"], NOW + SECOND) == [(WATCH, "a1")]
+
+        assert (await claim_one(store, NOW + SECOND)).content == a_content("hired")
+
+    async def test_a_call_that_is_under_way_is_not_made_twice(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await observe(store, a_sighting(status="hired"))
+        under_way = await claim_one(store)
+
+        await store.resend(None, ["a1"], LATER)
+
+        assert await claim(store, LATER) == []
+        await acknowledge(store, under_way)
+        assert await entry_of(store) is None
+
+    async def test_held_and_dead_entries_have_commands_of_their_own(self, store: Store) -> None:
+        await bury(store, a_sighting("a2"))
+        await hold(store, "a1")
+
+        assert await store.resend(None, ["a1", "a2"], LATER) == []
+
+        assert (await left(store, "held"), await left(store, "dead")) == (["a1"], ["a2"])
+
+    async def test_what_has_no_url_to_call_is_left_out(self, store: Store) -> None:
+        await store.record(some_rules(), a_baseline(a_sighting(base_url="gopher://example", refused="no URL")))
+
+        assert await store.resend(None, ["a1"], LATER) == []
+
+    async def test_one_watch_only(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await adopt(store, "a1", watch="spontaneous")
+
+        assert await store.resend("spontaneous", ["a1"], LATER) == [("spontaneous", "a1")]
+        assert await store.resend(None, ["a1"], LATER) == [(WATCH, "a1"), ("spontaneous", "a1")]

@@ -1,0 +1,349 @@
+"""What an observation becomes, by what HelloWork knows and what waits."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from support.builders import MINUTE, NOW, SECOND, a_baseline, a_batch, a_content, a_sighting, some_rules
+from support.store_steps import (
+    acknowledge,
+    adopt,
+    bury,
+    claim,
+    claim_one,
+    entry_of,
+    events_of,
+    known_one,
+    lose_answer,
+    observe,
+    story_of,
+    told_status,
+    waiting_entry,
+)
+
+from cdc_sync.core.content import Kind
+from cdc_sync.core.diff import Adopt, Cancel, Queue
+from cdc_sync.core.outbox import Entry, Sighting
+from cdc_sync.store.protocol import Recorded, Store, StoreError
+
+
+async def test_a_baseline_is_adopted_without_a_call(store: Store) -> None:
+    news = await store.record(some_rules(), a_baseline(a_sighting("a1"), a_sighting("a2", "hired", "J2")))
+
+    assert news == [Recorded("a1", Adopt()), Recorded("a2", Adopt())]
+    assert await claim(store) == []
+    known = await known_one(store, "a2")
+    assert (known.told, known.waiting) == (a_content("hired", "J2", application_id="a2"), None)
+
+
+async def test_every_field_of_a_content_is_kept(store: Store) -> None:
+    content = replace(
+        a_content("reçu 🎉 '\"", "2022-001-développeur", deleted=True),
+        created=-62_135_596_800_000,  # the first and the last instant that HelloWork's dates can write
+        event_date=253_402_300_799_999,
+        source='{"sourceId": "CVCatcherWebsite", "n": 1.10}',
+        extra='{"communicationDelay": 3}',
+    )
+
+    await observe(store, replace(a_sighting(), content=content))
+    assert (await waiting_entry(store)).content == content
+
+    await acknowledge(store, await claim_one(store))
+    assert (await known_one(store)).told == content
+
+
+@pytest.mark.parametrize(
+    ("sighting", "kinds"),
+    [(a_sighting(), frozenset({"first"})), (a_sighting(deleted=True), frozenset({"first", "deleted"}))],
+    ids=["live", "deleted"],
+)
+async def test_an_application_never_seen_is_queued(store: Store, sighting: Sighting, kinds: frozenset[Kind]) -> None:
+    assert await observe(store, sighting) == [Recorded("a1", Queue(kinds), "pending")]
+
+    assert (await waiting_entry(store)).kinds == kinds
+    assert (await known_one(store)).told is None
+
+
+async def test_an_application_that_appears_later_is_adopted_if_so_configured(store: Store) -> None:
+    assert await store.record(some_rules(), a_batch(a_sighting(), unseen="adopt")) == [Recorded("a1", Adopt())]
+
+    assert await entry_of(store) is None
+    assert await told_status(store) == "applied"
+
+
+async def test_what_waits_for_its_first_call_is_not_adopted_by_a_later_baseline(store: Store) -> None:
+    await observe(store, a_sighting())
+
+    assert await store.record(some_rules(), a_baseline(a_sighting())) == []
+
+    assert (await waiting_entry(store)).state == "pending"
+
+
+@pytest.mark.parametrize(
+    ("changed", "kinds"),
+    [
+        (a_sighting(status="hired"), frozenset({"status"})),
+        (a_sighting(job_id="J2"), frozenset({"job"})),
+        (a_sighting(deleted=True), frozenset({"deleted"})),
+        (a_sighting(status="hired", job_id="J2", deleted=True), frozenset({"status", "job", "deleted"})),
+    ],
+    ids=["status", "job", "deletion", "all at once"],
+)
+async def test_a_change_is_queued(store: Store, changed: Sighting, kinds: frozenset[Kind]) -> None:
+    await adopt(store, "a1")
+
+    assert await observe(store, changed, at=NOW + 1) == [Recorded("a1", Queue(kinds), "pending")]
+
+    entry = await waiting_entry(store)
+    assert (entry.content, entry.kinds, entry.state) == (changed.content, kinds, "pending")
+    assert (entry.queued_at, entry.due_at) == (NOW + 1, NOW + 1)
+    assert (entry.attempted, entry.attempts, entry.first_attempt_at, entry.not_found_since) == (False, 0, None, None)
+    assert await told_status(store) == "applied"
+
+
+async def test_the_same_state_again_is_no_news(store: Store) -> None:
+    await adopt(store, "a1")
+    rewritten = a_sighting(event_date=NOW + MINUTE)
+
+    assert await observe(store, rewritten) == []
+
+    assert await entry_of(store) is None
+    assert await events_of(store) == []
+
+
+async def test_the_same_state_again_leaves_what_waits_as_it_is(store: Store) -> None:
+    await adopt(store, "a1")
+    await observe(store, a_sighting(status="hired"))
+    before = await waiting_entry(store)
+
+    assert await observe(store, a_sighting(status="hired", event_date=NOW + MINUTE), at=NOW + MINUTE) == []
+
+    assert await waiting_entry(store) == before
+
+
+async def test_the_newest_state_takes_the_place_of_what_waits(store: Store) -> None:
+    await adopt(store, "a1")
+    await observe(store, a_sighting(status="seen"))
+    first = await waiting_entry(store)
+
+    news = await observe(store, a_sighting(status="hired", job_id="J2"), at=NOW + SECOND)
+
+    assert news == [Recorded("a1", Queue(frozenset({"status", "job"})), "pending")]
+    second = await waiting_entry(store)
+    assert second.content == a_content("hired", "J2")
+    assert second.revision > first.revision
+    assert second.queued_at == NOW + SECOND
+    assert [event.detail["replaced"] for event in await story_of(store)] == [False, True]
+
+
+async def test_a_new_content_starts_its_retries_afresh_but_stays_attempted(store: Store) -> None:
+    await adopt(store, "a1")
+    await observe(store, a_sighting(status="seen"))
+    await lose_answer(store, await claim_one(store), again_at=NOW + 10 * MINUTE)
+
+    await observe(store, a_sighting(status="hired"), at=NOW + SECOND)
+
+    entry = await waiting_entry(store)
+    assert (entry.attempts, entry.first_attempt_at, entry.reason) == (0, None, None)
+    assert entry.due_at == NOW + SECOND
+    assert entry.attempted
+
+
+async def test_a_change_undone_before_it_was_attempted_is_cancelled(store: Store) -> None:
+    await adopt(store, "a1")
+    await observe(store, a_sighting(status="hired"))
+
+    assert await observe(store, a_sighting()) == [Recorded("a1", Cancel())]
+
+    assert await entry_of(store) is None
+    assert await claim(store) == []
+    assert await events_of(store) == ["queued", "cancelled"]
+
+
+async def test_a_change_undone_after_an_attempt_is_said(store: Store) -> None:
+    await adopt(store, "a1")
+    await observe(store, a_sighting(status="hired"))
+    await lose_answer(store, await claim_one(store))
+
+    assert await observe(store, a_sighting()) == [Recorded("a1", Queue(frozenset({"status"})), "pending")]
+
+    assert (await claim_one(store)).content == a_content()
+
+
+async def test_a_change_undone_while_its_call_is_under_way_is_said_afterwards(store: Store) -> None:
+    await adopt(store, "a1")
+    await observe(store, a_sighting(status="hired"))
+    under_way = await claim_one(store)
+
+    await observe(store, a_sighting())
+
+    assert await claim(store) == [], "one call at a time per application"
+    await acknowledge(store, under_way)
+    assert (await claim_one(store)).content == a_content()
+
+
+async def test_a_first_call_that_was_never_answered_is_never_cancelled(store: Store) -> None:
+    await observe(store, a_sighting())
+
+    assert await observe(store, a_sighting(status="hired")) == [
+        Recorded("a1", Queue(frozenset({"first"})), "pending"),
+    ]
+
+
+async def test_what_must_not_be_sent_becomes_a_dead_letter_at_once(store: Store) -> None:
+    await adopt(store, "a1")
+
+    refused = a_sighting(status="42", refused="the label '42' is not in status.map")
+    news = await observe(store, refused)
+
+    assert news == [Recorded("a1", Queue(frozenset({"status"})), "dead", "the label '42' is not in status.map")]
+    entry = await waiting_entry(store)
+    assert (entry.state, entry.reason, entry.attempted) == ("dead", "the label '42' is not in status.map", False)
+    assert await claim(store) == []
+    assert await observe(store, refused) == []
+    assert await events_of(store) == ["dead-lettered"]
+
+
+async def test_what_must_not_be_sent_may_even_have_a_url_that_is_none(store: Store) -> None:
+    odd = replace(a_content("hired"), url="javascript:alert(1)")
+
+    await observe(store, replace(a_sighting(), content=odd, refused="its URL may not be called"))
+
+    assert (await waiting_entry(store)).content.url == "javascript:alert(1)"
+    assert await store.endpoints() == {}
+
+
+async def test_what_must_not_be_sent_takes_the_place_of_what_waits(store: Store) -> None:
+    await adopt(store, "a1")
+    await observe(store, a_sighting(status="hired"))
+
+    await observe(store, a_sighting(status="42", refused="unmapped"))
+
+    assert await claim(store) == []
+    assert (await waiting_entry(store)).state == "dead"
+
+
+async def test_a_dead_letter_that_was_never_attempted_is_cancelled_when_undone(store: Store) -> None:
+    await adopt(store, "a1")
+    await observe(store, a_sighting(status="42", refused="unmapped"))
+
+    assert await observe(store, a_sighting()) == [Recorded("a1", Cancel())]
+
+
+async def test_a_dead_letter_waits_until_the_application_changes_again(store: Store) -> None:
+    await adopt(store, "a1")
+    await bury(store, a_sighting(status="hired"))
+
+    assert await observe(store, a_sighting(status="hired")) == []
+    assert await observe(store, a_sighting(status="seen")) == [
+        Recorded("a1", Queue(frozenset({"status"})), "pending"),
+    ]
+
+    entry = await claim_one(store)
+    assert entry.content == a_content("seen")
+    assert (entry.attempts, entry.reason) == (1, None)
+
+
+async def test_a_dead_letter_that_was_attempted_is_said_when_undone(store: Store) -> None:
+    await adopt(store, "a1")
+    await bury(store, a_sighting(status="hired"))
+
+    await observe(store, a_sighting())
+
+    assert (await claim_one(store)).content == a_content()
+
+
+async def test_a_status_must_stand_for_its_settle_time(store: Store) -> None:
+    rules = some_rules(settle={"rejected": 5 * MINUTE}, default_settle=SECOND)
+    await adopt(store, "a1", "a2")
+
+    await observe(store, a_sighting("a1", "rejected"), a_sighting("a2", "seen"), rules=rules)
+
+    assert (await waiting_entry(store, "a1")).due_at == NOW + 5 * MINUTE
+    assert (await waiting_entry(store, "a2")).due_at == NOW + SECOND
+    assert await claim(store, NOW + SECOND - 1) == []
+    assert [entry.application_id for entry in await claim(store, NOW + SECOND)] == ["a2"]
+    assert [entry.application_id for entry in await claim(store, NOW + 5 * MINUTE)] == ["a1"]
+
+
+async def test_each_new_status_settles_anew_and_a_repeated_one_does_not(store: Store) -> None:
+    rules = some_rules(default_settle=MINUTE)
+    await adopt(store, "a1")
+
+    await observe(store, a_sighting(status="seen"), rules=rules, at=NOW)
+    await observe(store, a_sighting(status="hired"), rules=rules, at=NOW + 30 * SECOND)
+    await observe(store, a_sighting(status="hired"), rules=rules, at=NOW + 40 * SECOND)
+
+    assert (await waiting_entry(store)).due_at == NOW + 90 * SECOND
+
+
+async def test_watches_do_not_know_each_other(store: Store) -> None:
+    await adopt(store, "a1", watch="applications")
+    await adopt(store, "a1", watch="spontaneous")
+
+    await observe(store, a_sighting(status="hired"), rules=some_rules("spontaneous"))
+
+    assert await entry_of(store, "a1", "applications") is None
+    assert (await waiting_entry(store, "a1", "spontaneous")).content.status == "hired"
+    assert await store.known("applications", ["a1", "a2"]) != await store.known("spontaneous", ["a1", "a2"])
+
+
+@pytest.mark.parametrize("application_id", ["1", "é 🎉", 'a"b', "a'b", "a\\b", "%", "[1]", "{}", "x" * 5000, " 1"])
+async def test_any_id_names_its_application_and_no_other(store: Store, application_id: str) -> None:
+    await adopt(store, application_id, "other")
+
+    await observe(store, a_sighting(application_id, "hired"))
+
+    assert (await claim_one(store)).application_id == application_id
+    assert list(await store.known("applications", [application_id])) == [application_id]
+
+
+async def test_a_large_baseline_is_one_step(store: Store) -> None:
+    ids = [f"a{number}" for number in range(5000)]
+
+    await adopt(store, *ids)
+
+    known = await store.known("applications", ids)
+    assert len(known) == 5000
+    assert len({one.number for one in known.values()}) == 5000
+
+
+async def test_a_batch_that_cannot_be_recorded_leaves_nothing_behind(store: Store) -> None:
+    twice = a_baseline(a_sighting("a1"), a_sighting("a2"), a_sighting("a2", "hired"))
+
+    with pytest.raises(StoreError):
+        await store.record(some_rules(), replace(twice, positions={"baseline": "a2"}))
+
+    assert await store.known("applications", ["a1", "a2"]) == {}
+    assert await store.positions("applications") == {}
+
+
+async def test_observations_and_claims_at_once_do_not_disturb_each_other(store: Store) -> None:
+    ids = [f"a{number}" for number in range(50)]
+    await adopt(store, *ids)
+
+    claims: list[asyncio.Task[list[Entry]]] = []
+    async with asyncio.TaskGroup() as group:
+        for one in ids:
+            group.create_task(observe(store, a_sighting(one, "hired")))
+            claims.append(group.create_task(claim(store)))
+
+    claimed = [entry.application_id for task in claims for entry in task.result()]
+    assert sorted(claimed) == sorted(ids)
+
+
+async def test_the_history_tells_who_saw_what(store: Store) -> None:
+    await adopt(store, "a1")
+
+    await store.record(some_rules(), a_batch(a_sighting(job_id="J2"), origin="sweep", now=NOW + 1))
+
+    (event,) = await story_of(store)
+    assert (event.at, event.watch, event.application_id, event.event) == (NOW + 1, "applications", "a1", "queued")
+    assert event.detail == {
+        "by": "sweep",
+        "from": {"status": "applied", "job_id": "J1", "deleted": False},
+        "to": {"status": "applied", "job_id": "J2", "deleted": False},
+        "kinds": ["job"],
+        "replaced": False,
+        "due_at": NOW + 1,
+    }

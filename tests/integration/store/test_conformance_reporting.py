@@ -1,0 +1,244 @@
+"""Reading the store for people, and what keeps it in order."""
+
+import pytest
+from support.builders import MINUTE, NOW, SECOND, WATCH, a_batch, a_content, a_sighting, moved, some_rules
+from support.store_backends import Backend, OpenStore
+from support.store_steps import acknowledge, adopt, bury, claim, claim_one, observe, story_of, waiting_entry
+
+from cdc_sync.core.outbox import Skip, Suspicion
+from cdc_sync.store.protocol import AnotherDatabaseError, Condition, Record, Store, StoreError, WatchCounts
+
+
+class TestIdentity:
+    async def test_a_store_belongs_to_the_first_database_that_it_meets(
+        self, store: Store, open_store: OpenStore
+    ) -> None:
+        await store.bind("7312/ats")
+        await store.bind("7312/ats")
+        await store.close()
+
+        await (await open_store()).bind("7312/ats")
+
+    async def test_it_refuses_another_and_says_what_to_do(self, store: Store) -> None:
+        await store.bind("7312/ats")
+
+        with pytest.raises(AnotherDatabaseError) as refusal:
+            await store.bind("9999/ats")
+
+        message = str(refusal.value)
+        assert "7312/ats" in message
+        assert "9999/ats" in message
+        assert "database.dsn" in message, "the remedy"
+        await store.bind("7312/ats")
+
+
+async def test_a_store_written_by_a_newer_version_is_refused(
+    store: Store, backend: Backend, open_store: OpenStore
+) -> None:
+    await store.close()
+    await backend.mark_as_newer()
+
+    with pytest.raises(StoreError, match=r"newer cdc-sync.*Run that version, or restore"):
+        await open_store()
+
+
+async def test_closing_twice_is_closing_once(store: Store) -> None:
+    await store.close()
+    await store.close()
+
+
+async def test_a_closed_store_says_so(store: Store) -> None:
+    await store.close()
+
+    with pytest.raises(StoreError, match="closed"):
+        await store.counts()
+
+
+class TestEntries:
+    async def test_each_state_has_its_list_oldest_first(self, store: Store) -> None:
+        await bury(store, a_sighting("x1"), a_sighting("x2"))
+        await observe(store, a_sighting("a2"), at=NOW + 2)
+        await observe(store, a_sighting("a1"), at=NOW + 1)
+        await observe(store, a_sighting("h1"), rules=some_rules(max_changes=0))
+
+        assert [e.application_id for e in await store.entries("pending", None, 10)] == ["a1", "a2"]
+        assert [e.application_id for e in await store.entries("dead", None, 10)] == ["x1", "x2"]
+        assert [e.application_id for e in await store.entries("held", None, 10)] == ["h1"]
+        assert [e.application_id for e in await store.entries("pending", None, 1)] == ["a1"]
+
+    async def test_they_are_whole(self, store: Store) -> None:
+        await observe(store, a_sighting())
+
+        assert await store.entries("pending", WATCH, 10) == [await waiting_entry(store)]
+        assert await store.entries("pending", "spontaneous", 10) == []
+
+    async def test_what_is_under_way_is_pending_too(self, store: Store) -> None:
+        await observe(store, a_sighting())
+        entry = await claim_one(store)
+
+        assert await store.entries("pending", None, 10) == [entry]
+
+
+class TestCounts:
+    async def test_an_empty_store_counts_nothing(self, store: Store) -> None:
+        assert await store.counts() == {}
+
+    async def test_each_watch_is_counted(self, store: Store) -> None:
+        await adopt(store, "a1", "a2", "a3", "a4", "a5")
+        await bury(store, a_sighting("a1", "seen"))
+        await observe(store, a_sighting("a2", "seen"), at=NOW + 5)
+        await observe(store, a_sighting("a3", "seen"), at=NOW + 3)
+        await observe(store, a_sighting("a4", "seen"), rules=some_rules(max_changes=0))
+        await store.record(
+            some_rules(),
+            a_batch(suspicions=[Suspicion("a5", NOW, NOW)], skips=[Skip(("9",), None, "it has no status")]),
+        )
+        await store.record(some_rules("spontaneous"), a_batch(skips=[Skip(("9",), None, "it has no status")]))
+
+        assert await store.counts() == {
+            WATCH: WatchCounts(known=5, pending=2, held=1, dead=1, skipped=1, suspected=1, oldest_queued_at=NOW + 3),
+            "spontaneous": WatchCounts(skipped=1),
+        }
+
+    async def test_only_pending_entries_make_the_oldest(self, store: Store) -> None:
+        await bury(store, a_sighting())
+
+        assert (await store.counts())[WATCH] == WatchCounts(known=1, dead=1)
+
+
+class TestRecords:
+    async def test_an_application_never_seen_has_none(self, store: Store) -> None:
+        assert await store.records("a1", None) == []
+
+    async def test_one_has_everything(self, store: Store) -> None:
+        await adopt(store, "a1")
+        suspicion = Suspicion("a1", NOW, NOW + SECOND)
+        await observe(store, moved(a_sighting(status="hired"), "row 2"))
+        await store.record(
+            some_rules(),
+            a_batch(
+                suspicions=[suspicion],
+                skips=[Skip(("row 3",), "a1", "it has no job id")],
+                out_of_scope=["a1"],
+            ),
+        )
+
+        entry = await waiting_entry(store)
+        assert await store.records("a1", None) == [
+            Record(WATCH, "a1", ("row 2",), False, a_content(), NOW, entry, suspicion, "it has no job id")  # noqa: FBT003 - a record's fields in order
+        ]
+
+    async def test_each_watch_has_its_own(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await adopt(store, "a1", watch="spontaneous")
+
+        assert [record.watch for record in await store.records("a1", None)] == [WATCH, "spontaneous"]
+        assert [record.watch for record in await store.records("a1", "spontaneous")] == ["spontaneous"]
+
+    async def test_a_row_that_could_never_be_reported_is_explained(self, store: Store) -> None:
+        await store.record(some_rules(), a_batch(skips=[Skip(("7",), "a1", "it has no status")]))
+
+        (record,) = await store.records("a1", None)
+
+        assert (record.watch, record.key, record.skipped) == (WATCH, ("7",), "it has no status")
+        assert (record.told, record.told_at, record.entry, record.suspicion) == (None, None, None, None)
+        assert await store.records("a1", "spontaneous") == []
+
+
+class TestHistory:
+    async def test_a_story_is_told_in_order(self, store: Store) -> None:
+        await adopt(store, "a1", "a2")
+        await observe(store, a_sighting("a1", "seen"), a_sighting("a2", "seen"), at=NOW)
+        for entry in await claim(store, NOW + 1):
+            await acknowledge(store, entry, at=NOW + 2)
+
+        story = await store.story("a1", None, 10)
+
+        assert [(event.at, event.event) for event in story] == [
+            (NOW, "queued"),
+            (NOW + 1, "attempted"),
+            (NOW + 2, "acknowledged"),
+        ]
+        assert {event.application_id for event in story} == {"a1"}
+
+    async def test_the_order_is_the_stores_even_if_the_clock_was_set_back(self, store: Store) -> None:
+        await observe(store, a_sighting(status="seen"), at=NOW)
+        await observe(store, a_sighting(status="hired"), at=NOW - MINUTE)
+
+        assert [event.at for event in await story_of(store)] == [NOW, NOW - MINUTE]
+
+    async def test_a_limited_story_is_its_end(self, store: Store) -> None:
+        await observe(store, a_sighting())
+        await acknowledge(store, await claim_one(store))
+
+        assert [event.event for event in await store.story("a1", None, 2)] == ["attempted", "acknowledged"]
+
+    async def test_a_watch_has_its_own(self, store: Store) -> None:
+        await observe(store, a_sighting())
+        await observe(store, a_sighting(), rules=some_rules("spontaneous"))
+
+        assert [event.watch for event in await store.story("a1", "spontaneous", 10)] == ["spontaneous"]
+        assert [event.watch for event in await store.story("a1", None, 10)] == [WATCH, "spontaneous"]
+
+    async def test_recent_events_of_all_come_newest_first(self, store: Store) -> None:
+        await observe(store, a_sighting("a1"))
+        await observe(store, a_sighting("a2"))
+        await claim(store, limit=1)
+
+        recent = await store.recent(2)
+
+        assert [(event.application_id, event.event) for event in recent] == [("a1", "attempted"), ("a2", "queued")]
+
+    async def test_what_is_older_is_forgotten_in_steps(self, store: Store) -> None:
+        for number in range(5):
+            await observe(store, a_sighting(f"a{number}"), at=NOW + number)
+
+        assert await store.prune(NOW + 4, 3) == 3
+        assert await store.prune(NOW + 4, 3) == 1
+        assert await store.prune(NOW + 4, 3) == 0
+
+        assert [event.at for event in await store.recent(10)] == [NOW + 4]
+
+    async def test_to_forget_the_history_forgets_nothing_else(self, store: Store) -> None:
+        await observe(store, a_sighting())
+
+        await store.prune(NOW + 1, 10)
+        await observe(store, a_sighting(status="hired"), at=NOW + 2)
+
+        assert [event.at for event in await store.recent(10)] == [NOW + 2]
+        assert (await waiting_entry(store)).content.status == "hired"
+
+
+class TestConditions:
+    async def test_what_is_wrong_is_kept_until_it_no_longer_is(self, store: Store, open_store: OpenStore) -> None:
+        await store.set_condition("triggers", "They are missing: cdc-sync sql install", NOW + 1)
+        await store.set_condition("database", "It is down", NOW)
+        await store.close()
+        store = await open_store()
+
+        assert await store.conditions() == [
+            Condition("database", "It is down", NOW),
+            Condition("triggers", "They are missing: cdc-sync sql install", NOW + 1),
+        ]
+        await store.set_condition("database", None, NOW + 2)
+        await store.set_condition("never set", None, NOW + 2)
+        assert [condition.name for condition in await store.conditions()] == ["triggers"]
+
+    async def test_a_new_message_does_not_make_it_younger(self, store: Store) -> None:
+        await store.set_condition("database", "It is down", NOW)
+
+        await store.set_condition("database", "It refuses the password", NOW + MINUTE)
+
+        assert await store.conditions() == [Condition("database", "It refuses the password", NOW)]
+
+
+class TestRepairs:
+    async def test_what_sweeps_repair_is_added_up_by_cause(self, store: Store) -> None:
+        assert await store.repairs() == {}
+
+        await store.add_repairs(WATCH, {"changed": 2, "gone": 1})
+        await store.add_repairs(WATCH, {"changed": 3})
+        await store.add_repairs("spontaneous", {"gone": 4})
+        await store.add_repairs(WATCH, {})
+
+        assert await store.repairs() == {WATCH: {"changed": 5, "gone": 1}, "spontaneous": {"gone": 4}}

@@ -1,0 +1,305 @@
+"""What is special about the embedded store: its file, its durability, and what is said when the file is no good."""
+
+import asyncio
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.builders import NOW, WATCH, a_sighting
+from support.store_process import store_process
+from support.store_steps import adopt, claim_one, observe, told_status, waiting_entry
+
+from cdc_sync.store import queries
+from cdc_sync.store.protocol import StoreError
+from cdc_sync.store.sqlite import SqliteStore, copy_store
+from cdc_sync.store.sqlite.schema import connect
+
+PAGE = 4096
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(path)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def generous_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+async def inside(store: SqliteStore, statement: str) -> Any:
+    """Ask the store's own connection: some settings belong to a connection, and nobody else can see them."""
+    row = await store._thread.run(lambda connection: connection.execute(statement).fetchone())
+    return row and row[0]
+
+
+def mode(file: Path) -> int:
+    return stat.S_IMODE(file.stat().st_mode)
+
+
+class TestTheFile:
+    async def test_all_its_files_are_their_owners_alone(
+        self, generous_umask: None, store: SqliteStore, path: Path
+    ) -> None:
+        await adopt(store, "a1")
+
+        files = {file.name: mode(file) for file in path.parent.iterdir()}
+
+        assert files == {"state.db": 0o600, "state.db-wal": 0o600, "state.db-shm": 0o600}
+
+    async def test_commits_survive_a_power_cut(self, store: SqliteStore) -> None:
+        assert await inside(store, "PRAGMA journal_mode") == "wal"
+        assert await inside(store, "PRAGMA synchronous") == 2, "FULL: the log is synchronised at each commit"
+
+    async def test_its_schema_is_at_the_newest_version(self, store: SqliteStore) -> None:
+        assert await inside(store, "PRAGMA user_version") == len(queries.migrations("sqlite"))
+
+    async def test_it_is_one_file_once_it_is_closed(self, store: SqliteStore, path: Path) -> None:
+        await adopt(store, "a1")
+
+        await store.close()
+
+        assert list(path.parent.iterdir()) == [path]
+
+    def test_first_openings_at_once_do_not_disturb_each_other(self, tmp_path: Path) -> None:
+        failures: list[Exception] = []
+
+        def open_it(path: Path, together: threading.Barrier) -> None:
+            together.wait()
+            try:
+                connect(path).close()
+            except StoreError as error:
+                failures.append(error)
+
+        for number in range(20):
+            path, together = tmp_path / f"{number}.db", threading.Barrier(4)
+            threads = [threading.Thread(target=open_it, args=(path, together)) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+        assert failures == []
+
+
+class TestBesideAnother:
+    async def test_a_reader_sees_what_the_writer_has_committed(self, store: SqliteStore, path: Path) -> None:
+        reader = SqliteStore(path, read_only=True)
+        await adopt(store, "a1")
+        assert await told_status(reader, "a1") == "applied"
+        await adopt(store, "a2")
+        assert await told_status(reader, "a2") == "applied"
+        await reader.close()
+
+    async def test_a_reader_does_not_wait_for_a_writer(self, store: SqliteStore, path: Path) -> None:
+        await adopt(store, "a1")
+        with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            reader = SqliteStore(path, read_only=True)
+
+            assert await told_status(reader, "a1") == "applied"
+
+            await reader.close()
+            writer.execute("ROLLBACK")
+
+    async def test_a_reader_cannot_write(self, store: SqliteStore, path: Path) -> None:
+        reader = SqliteStore(path, read_only=True)
+
+        with pytest.raises(StoreError, match=r"state\.db cannot be used: attempt to write a readonly database\. Let "):
+            await reader.set_condition("database", "It is down", NOW)
+
+        assert await store.conditions() == []
+        await reader.close()
+
+    async def test_a_writer_waits_for_another(self, store: SqliteStore, path: Path) -> None:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            waiting = asyncio.create_task(adopt(store, "a1"))
+            done, _ = await asyncio.wait({waiting}, timeout=0.05)
+            assert not done
+            other.execute("ROLLBACK")
+
+        await waiting
+        assert await told_status(store, "a1") == "applied"
+
+    async def test_an_operators_command_beside_the_daemon_is_seen_by_it(self, store: SqliteStore, path: Path) -> None:
+        await adopt(store, "a1")
+        operator = SqliteStore(path)
+        await operator.resend(None, ["a1"], NOW)
+        await operator.close()
+
+        assert (await claim_one(store)).application_id == "a1"
+
+    async def test_a_copy_is_whole_private_and_apart(
+        self, generous_umask: None, store: SqliteStore, path: Path, tmp_path: Path
+    ) -> None:
+        await observe(store, a_sighting())
+        copied = tmp_path / "copy.db"
+
+        copy_store(path, copied)
+        await adopt(store, "a2")
+
+        copy = SqliteStore(copied)
+        assert await waiting_entry(copy) == await waiting_entry(store)
+        assert await copy.known(WATCH, ["a2"]) == {}
+        assert mode(copied) == 0o600
+        await copy.close()
+
+
+class TestDurability:
+    async def test_what_was_said_to_be_recorded_survives_kill_9(self, path: Path) -> None:
+        with store_process("record", path) as process:
+            assert process.stdout is not None
+            said = [process.stdout.readline() for _ in range(300)]
+            process.kill()
+            said += process.stdout.readlines()
+        promised = [line.strip() for line in said if line.endswith("\n")]
+        assert len(promised) >= 300
+
+        store = SqliteStore(path)
+        known = await store.known(WATCH, promised)
+        await store.close()
+
+        assert known.keys() == set(promised)
+
+    async def test_a_disk_that_takes_no_more_fails_the_step_and_nothing_else(self, path: Path) -> None:
+        with store_process("starve", path, 400_000) as process:
+            assert process.stdout is not None
+            *promised, error, after = process.stdout.read().splitlines()
+        assert promised
+        assert error.startswith(f"The store {path} cannot be used: disk I/O error. Its disk fails")
+        assert after == "after", "it goes on once there is space"
+
+        store = SqliteStore(path)
+        known = await store.known(WATCH, [*promised, after, str(len(promised))])
+        await store.close()
+
+        assert known.keys() == {*promised, after}
+
+    async def test_a_full_disk_is_named(self, store: SqliteStore) -> None:
+        await inside(store, "PRAGMA max_page_count = 1")  # SQLite's own limit gives the same error as the disk's
+
+        with pytest.raises(StoreError, match=r"database or disk is full\. Free space on its disk"):
+            await adopt(store, *(f"a{number}" for number in range(2000)))
+
+        await inside(store, "PRAGMA max_page_count = 1000000")
+        await adopt(store, "a1")
+        assert (await store.counts())[WATCH].known == 1
+
+    async def test_a_file_kept_locked_is_named(self, store: SqliteStore, path: Path) -> None:
+        await inside(store, "PRAGMA busy_timeout = 0")  # or the test would take as long as the patience does
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+
+            with pytest.raises(StoreError, match=r"database is locked\. Another process keeps it locked"):
+                await adopt(store, "a1")
+
+
+def a_text(path: Path) -> None:
+    path.write_text("state.path was meant to be another file\n" * 100)
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def a_foreign_database(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE outbox (something TEXT)")
+
+
+class TestNoGood:
+    @pytest.mark.parametrize(
+        ("make", "remedy"),
+        [
+            (a_text, "file is not a database. state.path names a file that is something else: choose another path."),
+            (a_folder, "Does the folder of state.path exist, and may this user"),
+            (a_foreign_database, "is an SQLite file of something else: it has tables, and none is cdc-sync's. Choose"),
+        ],
+    )
+    @pytest.mark.parametrize("read_only", [False, True], ids=["to write", "to read"])
+    async def test_a_path_that_is_no_store_is_refused(
+        self, path: Path, make: Callable[[Path], None], remedy: str, *, read_only: bool
+    ) -> None:
+        make(path)
+
+        with pytest.raises(StoreError) as refusal:
+            SqliteStore(path, read_only=read_only)
+
+        assert str(path) in str(refusal.value)
+        assert remedy in str(refusal.value)
+
+    async def test_damage_is_named_when_it_is_met(self, path: Path) -> None:
+        connect(path).close()
+        with path.open("r+b") as file:
+            file.seek(100)  # behind the header, which tells what file it is
+            file.write(b"\xff" * (PAGE - 100))
+        remedy = r"malformed.*restore a backup, or move it away"
+
+        for read_only in (False, True):
+            with pytest.raises(StoreError, match=remedy):
+                SqliteStore(path, read_only=read_only)
+
+    async def test_damage_further_on_is_named_when_it_is_met(self, path: Path) -> None:
+        store = SqliteStore(path)
+        await adopt(store, *(f"a{number}" for number in range(500)))
+        await store.close()
+        with path.open("r+b") as file:
+            file.seek(PAGE)
+            file.write(os.urandom(path.stat().st_size - PAGE))
+
+        store = SqliteStore(path)
+        with pytest.raises(StoreError, match=r"malformed.*restore a backup, or move it away"):
+            await store.known(WATCH, ["a1"])
+        await store.close()
+
+    async def test_a_missing_folder_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(StoreError, match=r"No such file.*Does the folder of state\.path exist"):
+            SqliteStore(tmp_path / "missing" / "state.db")
+
+    async def test_what_only_reads_makes_no_file(self, path: Path) -> None:
+        with pytest.raises(StoreError, match=r"unable to open.*Does the folder of state\.path exist"):
+            SqliteStore(path, read_only=True)
+
+        assert not path.exists()
+
+    async def test_what_only_reads_does_not_set_it_up(self, path: Path) -> None:
+        path.touch()
+
+        with pytest.raises(StoreError, match="not been set up by this version yet: start the daemon once"):
+            SqliteStore(path, read_only=True)
+
+        assert path.read_bytes() == b""
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+    async def test_a_folder_that_may_not_be_written_is_named(self, tmp_path: Path) -> None:
+        tmp_path.chmod(0o500)
+
+        with pytest.raises(StoreError, match=r"Permission denied.*may this user write there"):
+            SqliteStore(tmp_path / "state.db")
+
+    async def test_a_strange_name_is_a_name(self, tmp_path: Path) -> None:
+        path = tmp_path / "état? #1 %20.db"
+        store = SqliteStore(path)
+        await adopt(store, "a1")
+        reader = SqliteStore(path, read_only=True)
+
+        assert await told_status(reader, "a1") == "applied"
+
+        await reader.close()
+        await store.close()

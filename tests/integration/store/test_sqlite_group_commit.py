@@ -1,0 +1,194 @@
+"""Jobs share commits, and nothing else: neither their failures nor their undoing."""
+
+import asyncio
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cdc_sync.store.sqlite.schema import connect
+from cdc_sync.store.sqlite.thread import SqliteThread
+
+Work = Callable[[sqlite3.Connection], Any]
+
+DEFERRED = """
+    CREATE TABLE parent (id INTEGER PRIMARY KEY);
+    CREATE TABLE child (parent INTEGER REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
+    PRAGMA foreign_keys = ON;
+"""
+
+
+class Statements(Counter[str]):
+    """Counts the statements that SQLite itself reports."""
+
+    def connect(self, path: Path) -> sqlite3.Connection:
+        connection = connect(path)
+        connection.executescript(DEFERRED)
+        connection.set_trace_callback(lambda statement: self.update([statement]))
+        return connection
+
+
+@pytest.fixture
+def statements() -> Statements:
+    return Statements()
+
+
+@pytest.fixture
+async def thread(tmp_path: Path, statements: Statements) -> AsyncIterator[SqliteThread]:
+    thread = SqliteThread(lambda: statements.connect(tmp_path / "state.db"), "BEGIN IMMEDIATE")
+    yield thread
+    await thread.close()
+
+
+def add(number: int) -> Work:
+    return lambda connection: connection.execute("INSERT INTO parent VALUES (?)", (number,)).rowcount
+
+
+def numbers(connection: sqlite3.Connection) -> list[int]:
+    return [number for (number,) in connection.execute("SELECT id FROM parent ORDER BY id")]
+
+
+async def together(thread: SqliteThread, *work: Work) -> list[Any]:
+    """Hand in several jobs while the thread is busy with another, so that they form one group."""
+    begun, gate = threading.Event(), threading.Event()
+
+    def keep_busy(_: sqlite3.Connection) -> None:
+        begun.set()
+        gate.wait()
+
+    busy = asyncio.create_task(thread.run(keep_busy))
+    await asyncio.to_thread(begun.wait)
+    jobs = asyncio.gather(*map(thread.run, work), return_exceptions=True)
+    await asyncio.sleep(0)  # each task begins, which is to hand its job in
+    gate.set()
+    await busy
+    return await jobs
+
+
+async def test_jobs_that_wait_together_share_one_commit(thread: SqliteThread, statements: Statements) -> None:
+    await together(thread, *map(add, range(100)))
+
+    assert statements["COMMIT"] == 2, "one for the job that they waited for, one for them all"
+    assert await thread.run(numbers) == list(range(100))
+
+
+async def test_a_group_does_not_grow_without_end(thread: SqliteThread, statements: Statements) -> None:
+    await together(thread, *map(add, range(300)))
+
+    assert statements["COMMIT"] == 3
+    assert await thread.run(numbers) == list(range(300))
+
+
+async def test_a_job_sees_the_work_of_those_before_it(thread: SqliteThread) -> None:
+    assert await together(thread, add(1), numbers, add(2), numbers) == [1, [1], 1, [1, 2]]
+
+
+async def test_a_job_that_fails_is_undone_alone(thread: SqliteThread, statements: Statements) -> None:
+    def fail(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO parent VALUES (1000)")
+        raise LookupError("a mistake of its own")
+
+    first, failed, second, last = await together(thread, add(1), fail, add(1), add(2))
+
+    assert (first, last) == (1, 1)
+    assert isinstance(failed, LookupError)
+    assert isinstance(second, sqlite3.IntegrityError)
+    assert statements["COMMIT"] == 2
+    assert await thread.run(numbers) == [1, 2]
+
+
+async def test_if_the_commit_fails_everybody_hears_of_it(thread: SqliteThread) -> None:
+    def orphan(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO child VALUES (4711)")  # found out at the commit only
+
+    results = await together(thread, add(1), orphan, add(2))
+
+    assert [str(error) for error in results] == ["FOREIGN KEY constraint failed"] * 3
+    assert await thread.run(numbers) == []
+    assert await thread.run(add(3)) == 1
+    assert await thread.run(numbers) == [3]
+
+
+async def test_if_sqlite_undoes_the_group_by_itself_everybody_hears_why(thread: SqliteThread) -> None:
+    def undo_all(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT OR ROLLBACK INTO parent VALUES (1)")
+
+    results = await together(thread, add(1), undo_all, add(2))
+
+    assert [str(error) for error in results] == ["UNIQUE constraint failed: parent.id"] * 3
+    assert await thread.run(numbers) == []
+    assert await thread.run(add(3)) == 1
+
+
+async def test_work_that_nobody_waits_for_any_more_is_done_all_the_same(thread: SqliteThread) -> None:
+    gate = threading.Event()
+    busy = asyncio.create_task(thread.run(lambda _: gate.wait()))
+    given_up = asyncio.create_task(thread.run(add(1)))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    gate.set()
+    await busy
+
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    assert await thread.run(numbers) == [1]
+
+
+async def test_closing_finishes_what_was_handed_in(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    thread = SqliteThread(lambda: Statements().connect(path), "BEGIN IMMEDIATE")
+    jobs = [asyncio.create_task(thread.run(add(number))) for number in range(20)]
+    await asyncio.sleep(0)
+
+    await thread.close()
+    await asyncio.gather(*jobs)
+
+    connection = connect(path)
+    assert numbers(connection) == list(range(20))
+    connection.close()
+
+
+async def test_a_job_after_the_end_fails_instead_of_waiting_for_ever(thread: SqliteThread) -> None:
+    await thread.close()
+
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        await thread.run(numbers)
+
+
+def test_an_event_loop_that_ends_meanwhile_does_not_stop_the_thread(tmp_path: Path) -> None:
+    begun, gate = threading.Event(), threading.Event()
+    abandoned: list[asyncio.Task[Any]] = []
+
+    def add_slowly(connection: sqlite3.Connection) -> None:
+        begun.set()
+        gate.wait()
+        add(1)(connection)
+
+    async def begin() -> SqliteThread:
+        thread = SqliteThread(lambda: Statements().connect(tmp_path / "state.db"), "BEGIN IMMEDIATE")
+        abandoned.append(asyncio.create_task(thread.run(add_slowly)))
+        await asyncio.to_thread(begun.wait)
+        return thread
+
+    async def go_on(thread: SqliteThread) -> list[int]:
+        found = await thread.run(numbers)
+        await thread.close()
+        return found
+
+    thread = asyncio.run(begin())
+    gate.set()
+
+    assert asyncio.run(go_on(thread)) == [1]
+    assert abandoned[0].cancelled()
+
+
+async def test_what_connecting_raises_is_raised_where_it_was_asked_for() -> None:
+    def refuse() -> sqlite3.Connection:
+        raise PermissionError("not for you")
+
+    with pytest.raises(PermissionError, match="not for you"):
+        SqliteThread(refuse, "BEGIN")

@@ -1,0 +1,83 @@
+"""One daemon per store: real processes, since a lock is between processes."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from support.store_process import store_process
+
+from cdc_sync.store.lock import StoreLock, holder_of
+from cdc_sync.store.protocol import StoreError, StoreLockedError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+def test_a_second_daemon_is_refused_and_told_which_is_the_first(path: Path) -> None:
+    with store_process("lock", path) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "locked\n"
+
+        with pytest.raises(StoreLockedError, match=rf"process {first.pid}\) .*{path}.*stop that one, or give this one"):
+            StoreLock(path)
+
+        assert holder_of(path) == first.pid
+
+
+def test_kill_9_frees_the_lock(path: Path) -> None:
+    with store_process("lock", path) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "locked\n"
+        first.kill()
+        first.wait()
+
+        assert holder_of(path) is None
+        with StoreLock(path):
+            assert holder_of(path) == os.getpid()
+
+
+def test_it_can_be_taken_again_after_its_release(path: Path) -> None:
+    for _ in range(2):
+        with StoreLock(path):
+            assert holder_of(path) == os.getpid()
+        assert holder_of(path) is None
+
+
+def test_nobody_holds_a_store_that_was_never_there(path: Path) -> None:
+    assert holder_of(path) is None
+    assert list(path.parent.iterdir()) == []
+
+
+def test_two_stores_in_one_folder_have_a_lock_each(path: Path) -> None:
+    with StoreLock(path), StoreLock(path.with_name("other.db")):
+        pass
+
+
+def test_somebody_who_only_looks_never_keeps_a_daemon_from_starting(path: Path) -> None:
+    with StoreLock(path):
+        pass
+    with store_process("glance", path) as onlooker:
+        assert onlooker.stdout is not None
+        assert onlooker.stdout.readline() == "glancing\n"
+
+        for _ in range(3000):
+            StoreLock(path).release()
+
+
+def test_the_lock_file_is_its_owners_alone(path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with StoreLock(path):
+            (file,) = path.parent.iterdir()
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_missing_folder_is_named(path: Path) -> None:
+    with pytest.raises(StoreError, match=r"state\.db\.lock cannot be opened: No such file.*folder of state\.path"):
+        StoreLock(path.parent / "missing" / "state.db")

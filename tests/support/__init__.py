@@ -1,0 +1,1 @@
+"""What tests build on: builders of values, steps, and real parts to run against."""

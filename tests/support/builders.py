@@ -1,0 +1,131 @@
+"""The core's values for tests: a test names what it is about, and the rest is filled in.
+
+The dates are those of HelloWork's documented examples.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from cdc_sync.core.content import Content
+from cdc_sync.core.diff import Unseen
+from cdc_sync.core.fuse import FusePolicy
+from cdc_sync.core.hints import Origin
+from cdc_sync.core.outbox import Sighting, Skip, Suspicion
+from cdc_sync.core.retry import RetryPolicy
+from cdc_sync.core.rows import Key
+from cdc_sync.core.rules import WatchRules
+from cdc_sync.core.status import StatusRules
+from cdc_sync.core.status_url import AllowedHosts, build
+from cdc_sync.store.protocol import Batch
+
+SECOND = 1000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+
+CREATED = 1_672_563_600_000
+"""2023-01-01T09:00:00.000Z"""
+NOW = 1_673_341_200_000
+"""2023-01-10T09:00:00.000Z"""
+
+WATCH = "applications"
+HOST = "ats-partner.hellowork.com"
+BASE_URL = f"https://{HOST}"
+ENDPOINT = f"{BASE_URL}:443"
+
+
+def a_content(
+    status: str = "applied",
+    job_id: str = "J1",
+    *,
+    application_id: str = "a1",
+    deleted: bool = False,
+    created: int = CREATED,
+    event_date: int = NOW,
+    source: str | None = None,
+    extra: str | None = None,
+    base_url: str = BASE_URL,
+) -> Content:
+    """What a call would tell of one application."""
+    return Content(
+        status=status,
+        job_id=job_id,
+        deleted=deleted,
+        created=created,
+        event_date=event_date,
+        source=source,
+        extra=extra,
+        url=build(base_url, application_id),
+    )
+
+
+def a_sighting(
+    application_id: str = "a1",
+    status: str = "applied",
+    job_id: str = "J1",
+    *,
+    deleted: bool = False,
+    event_date: int = NOW,
+    base_url: str = BASE_URL,
+    key: Key | None = None,
+    refused: str | None = None,
+) -> Sighting:
+    """An observation of one application, in the row whose key is its own id unless another is given."""
+    content = a_content(
+        status, job_id, application_id=application_id, deleted=deleted, event_date=event_date, base_url=base_url
+    )
+    return Sighting(application_id, key or (application_id,), content, refused)
+
+
+def moved(sighting: Sighting, *key: str) -> Sighting:
+    """The same observation made in another row."""
+    return replace(sighting, key=key)
+
+
+def some_rules(
+    watch: str = WATCH,
+    *,
+    settle: Mapping[str, int] | None = None,
+    default_settle: int = 0,
+    max_changes: int = 1000,
+    max_deletions: int = 100,
+    window: int = 10 * MINUTE,
+) -> WatchRules:
+    """A watch's rules: the configuration's defaults."""
+    return WatchRules(
+        watch=watch,
+        status=StatusRules(map={}, unmapped="send", deleted="deleted"),
+        baseline="adopt",
+        first_status="send",
+        settle=settle or {},
+        default_settle=default_settle,
+        deletion_grace=5 * SECOND,
+        extra=(),
+        base_url=BASE_URL,
+        allowed=AllowedHosts(frozenset({HOST})),
+        fuse=FusePolicy(max_changes, max_deletions, window),
+    )
+
+
+def a_retry_policy() -> RetryPolicy:
+    """When deliveries are tried again: the configuration's defaults."""
+    return RetryPolicy(first=SECOND, max=15 * MINUTE, give_up_after=7 * 24 * HOUR, not_found_for=15 * MINUTE)
+
+
+def a_batch(
+    *sightings: Sighting,
+    now: int = NOW,
+    origin: Origin = "notify",
+    unseen: Unseen = "send",
+    suspicions: Sequence[Suspicion] = (),
+    answered: Sequence[str] = (),
+    skips: Sequence[Skip] = (),
+    out_of_scope: Sequence[str] = (),
+    positions: Mapping[str, str] | None = None,
+) -> Batch:
+    """One step of capture."""
+    return Batch(origin, now, unseen, sightings, suspicions, answered, skips, out_of_scope, positions or {})
+
+
+def a_baseline(*sightings: Sighting, now: int = NOW) -> Batch:
+    """The first start's silent adoption."""
+    return a_batch(*sightings, now=now, origin="baseline", unseen="adopt")

@@ -1,0 +1,27 @@
+"""A program that runs an embedded server, for tests that end it in every way.
+
+It tells on its output where the server is, and again when Ctrl-C hits it; it goes on at each line or at the end of its
+input. On the standard library alone: a test runs it with a bare interpreter too.
+"""
+
+import json
+import sys
+
+from cdc_sync.demo.postgres import server
+from support.binaries import server_binaries
+
+
+def main() -> None:
+    """Run the server until told to leave."""
+    with server(server_binaries()) as running:
+        print(json.dumps({"dsn": running.dsn, "pid": running.pid, "folder": str(running.folder)}), flush=True)
+        try:
+            sys.stdin.readline()
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+            sys.stdin.readline()
+            raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""A process of its own that works on a store, for tests that watch it, starve it or kill it.
+
+`python -m support.store_process WORK PATH [NUMBER]`, where the work is one of:
+
+record: adopt applications 0, 1, 2, … for ever, several at once; each id is printed when its record has returned.
+starve: the same, but files may not grow beyond NUMBER bytes; prints the error, and one more id after the limit is gone.
+lock: take the store's lock, say so and wait to be ended.
+glance: ask who holds the lock, for ever.
+"""
+
+import asyncio
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+from cdc_sync.store.lock import StoreLock, holder_of
+from cdc_sync.store.protocol import Store, StoreError
+from cdc_sync.store.sqlite import SqliteStore
+from support.builders import a_baseline, a_sighting, some_rules
+
+_TESTS = Path(__file__).parent.parent
+_AT_ONCE = 8
+
+
+@contextmanager
+def store_process(work: str, path: Path, *number: int) -> Iterator[subprocess.Popen[str]]:
+    """Run one with its output in a pipe, and leave nothing of it behind."""
+    command = [sys.executable, "-m", __name__, work, str(path), *map(str, number)]
+    environment = {**os.environ, "PYTHONPATH": str(_TESTS)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+async def _record_for_ever(store: Store, numbers: Iterator[int]) -> None:
+    for number in numbers:
+        await _record_one(store, str(number))
+
+
+async def _record_one(store: Store, application_id: str) -> None:
+    await store.record(some_rules(), a_baseline(a_sighting(application_id)))
+    print(application_id, flush=True)
+
+
+async def _record(path: Path) -> None:
+    store = SqliteStore(path)
+    numbers = count()
+    await asyncio.gather(*(_record_for_ever(store, numbers) for _ in range(_AT_ONCE)))
+
+
+async def _starve(path: Path, limit: int) -> None:
+    store = SqliteStore(path)
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        await _record_for_ever(store, count())
+    except StoreError as error:
+        print(error, flush=True)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    await _record_one(store, "after")
+    await store.close()
+
+
+def _lock(path: Path) -> None:
+    with StoreLock(path):
+        print("locked", flush=True)
+        signal.pause()
+
+
+def _glance(path: Path) -> None:
+    print("glancing", flush=True)
+    while True:
+        holder_of(path)
+
+
+def main(work: str, path: Path, *numbers: str) -> None:
+    """See the module's text."""
+    match work:
+        case "record":
+            asyncio.run(_record(path))
+        case "starve":
+            asyncio.run(_starve(path, *map(int, numbers)))
+        case "lock":
+            _lock(path)
+        case "glance":
+            _glance(path)
+        case _:
+            sys.exit(f"unknown work: {work}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])

@@ -1,0 +1,89 @@
+"""Steps that tests of a store take again and again, through its protocol alone."""
+
+from cdc_sync.core.delivery import Again, Done, GiveUp
+from cdc_sync.core.outbox import Entry, Known, Sighting
+from cdc_sync.core.rules import WatchRules
+from cdc_sync.store.protocol import Event, Finished, Recorded, Store
+from support.builders import ENDPOINT, HOUR, NOW, WATCH, a_baseline, a_batch, a_sighting, some_rules
+
+HORIZON = 24 * HOUR
+"""No due time of these tests is further ahead than that, unless it is about a clock's mistake."""
+
+
+async def adopt(store: Store, *ids: str, watch: str = WATCH, at: int = NOW) -> None:
+    """Let HelloWork be taken to know these applications as `applied` for job J1."""
+    await store.record(some_rules(watch), a_baseline(*map(a_sighting, ids), now=at))
+
+
+async def observe(store: Store, *sightings: Sighting, rules: WatchRules | None = None, at: int = NOW) -> list[Recorded]:
+    """Record observations that capture made."""
+    return await store.record(rules or some_rules(), a_batch(*sightings, now=at))
+
+
+async def claim(store: Store, at: int = NOW, *, limit: int = 100, endpoint: str = ENDPOINT) -> list[Entry]:
+    """Claim what is due for one endpoint."""
+    return await store.claim(at, HORIZON, {endpoint: limit})
+
+
+async def claim_one(store: Store, at: int = NOW) -> Entry:
+    """Claim the one entry that is due."""
+    (entry,) = await claim(store, at)
+    return entry
+
+
+async def acknowledge(store: Store, *entries: Entry, at: int = NOW) -> None:
+    """HelloWork answered 200."""
+    await store.finish([Finished(entry, Done(), {"http": 200}, at) for entry in entries], {})
+
+
+async def lose_answer(store: Store, entry: Entry, *, at: int = NOW, again_at: int | None = None) -> None:
+    """Nobody knows whether HelloWork heard it; to be tried again."""
+    fate = Again(at if again_at is None else again_at)
+    await store.finish([Finished(entry, fate, {"reason": "timed out"}, at)], {})
+
+
+async def reject(store: Store, entry: Entry, *, at: int = NOW, reason: str = "HTTP 400") -> None:
+    """HelloWork refused it for good."""
+    await store.finish([Finished(entry, GiveUp(reason), {"http": 400}, at)], {})
+
+
+async def bury(store: Store, *sightings: Sighting) -> None:
+    """Record observations and let HelloWork refuse the calls."""
+    await observe(store, *sightings)
+    for entry in await claim(store):
+        await reject(store, entry)
+
+
+async def entry_of(store: Store, application_id: str = "a1", watch: str = WATCH) -> Entry | None:
+    """An application's outbox entry, in whatever state."""
+    for record in await store.records(application_id, watch):
+        return record.entry
+    return None
+
+
+async def waiting_entry(store: Store, application_id: str = "a1", watch: str = WATCH) -> Entry:
+    """An application's outbox entry, which must exist."""
+    entry = await entry_of(store, application_id, watch)
+    assert entry is not None
+    return entry
+
+
+async def known_one(store: Store, application_id: str = "a1", watch: str = WATCH) -> Known:
+    """What is known of one application, which must be known."""
+    return (await store.known(watch, [application_id]))[application_id]
+
+
+async def told_status(store: Store, application_id: str = "a1", watch: str = WATCH) -> str | None:
+    """The status that HelloWork is taken to know; None if it was told nothing."""
+    told = (await known_one(store, application_id, watch)).told
+    return None if told is None else told.status
+
+
+async def events_of(store: Store, application_id: str = "a1") -> list[str]:
+    """The names of what happened to an application, oldest first."""
+    return [event.event for event in await story_of(store, application_id)]
+
+
+async def story_of(store: Store, application_id: str = "a1") -> list[Event]:
+    """What happened to an application, oldest first."""
+    return await store.story(application_id, None, 1000)

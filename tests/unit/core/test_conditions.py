@@ -1,0 +1,89 @@
+"""What is wrong, observation by observation: what starts a condition, what ends it, and what leaves it alone."""
+
+from functools import reduce
+
+import pytest
+
+from cdc_sync.core.conditions import Conditions, fold, starting
+from cdc_sync.core.observations import (
+    BaselineDone,
+    BaselineProgress,
+    ChangesRead,
+    DaemonStopped,
+    EndpointChanged,
+    Observation,
+    StoreFailed,
+    StoreRecovered,
+    TriggersFound,
+    TriggersMissing,
+    WatchConnected,
+    WatchLost,
+)
+
+API = "https://ats-partner.hellowork.com:443"
+CONNECTED = WatchConnected("applications", "notify", 180_000)
+LOST = WatchLost("applications", "no route to host", misconfigured=False)
+MISSING = TriggersMissing("applications", "install them")
+BASELINE_DONE = BaselineDone("applications", known=7, queued=0, seconds=1.5)
+OPEN = EndpointChanged(API, "open", "503", 1.0)
+HEALTHY = EndpointChanged(API, "healthy", None, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("story", "conditions"),
+    [
+        ([], {}),
+        ([LOST], {"watch applications": "no route to host"}),
+        (
+            [LOST, WatchLost("applications", "no such table", misconfigured=True)],
+            {"watch applications": "no such table"},
+        ),
+        ([LOST, CONNECTED], {}),
+        ([LOST, WatchConnected("others", "poll", 100_000)], {"watch applications": "no route to host"}),
+        ([MISSING], {"triggers applications": "install them"}),
+        ([MISSING, CONNECTED], {"triggers applications": "install them"}),
+        ([MISSING, TriggersFound("applications")], {}),
+        (
+            [BaselineProgress("applications", rows=7, estimate=0)],
+            {"baseline applications": "the baseline is running: 7 rows"},
+        ),
+        (
+            [BaselineProgress("applications", 7, 0), BaselineProgress("applications", 9, 20)],
+            {"baseline applications": "the baseline is running: 9 of about 20 rows"},
+        ),
+        ([BaselineProgress("applications", 7, 0), BASELINE_DONE], {}),
+        ([OPEN], {f"endpoint {API}": "open: 503"}),
+        ([OPEN, EndpointChanged(API, "paused", "401", 1.0)], {f"endpoint {API}": "paused: 401"}),
+        ([OPEN, HEALTHY], {}),
+        ([StoreFailed("disk full")], {"store": "disk full"}),
+        ([StoreFailed("disk full"), StoreRecovered()], {}),
+        ([LOST, OPEN, CONNECTED], {f"endpoint {API}": "open: 503"}),
+    ],
+)
+def test_conditions(story: list[Observation], conditions: Conditions) -> None:
+    nothing: Conditions = {}
+
+    assert reduce(fold, story, nothing) == conditions
+
+
+def test_a_daemon_that_starts_is_connected_to_nothing() -> None:
+    assert starting(("a", "b")) == {"watch a": "not connected yet", "watch b": "not connected yet"}
+    assert fold(starting(("applications",)), CONNECTED) == {}
+
+
+@pytest.mark.parametrize(
+    "observation",
+    [
+        CONNECTED,
+        TriggersFound("applications"),
+        BASELINE_DONE,
+        HEALTHY,
+        StoreRecovered(),
+        ChangesRead("applications", "poll", 5),
+        DaemonStopped(),
+    ],
+)
+def test_what_changes_no_condition_gives_the_same_conditions_back(observation: Observation) -> None:
+    conditions = {"watch others": "no route to host"}
+
+    assert fold(conditions, observation) is conditions

@@ -1,0 +1,84 @@
+"""What counts as news, over every pair of small contents."""
+
+from dataclasses import fields, replace
+from itertools import product
+from typing import Any
+
+import pytest
+
+from cdc_sync.core.content import Content, Kind, kinds_between
+
+BASE = Content(
+    status="NEW_STATUS",
+    job_id="2022-001-developer",
+    deleted=False,
+    created=1_672_563_600_000,
+    event_date=1_673_341_200_000,
+    source='"hellowork.com"',
+    extra=None,
+    url="https://ats-partner.hellowork.com/v1/applications/1/status",
+)
+OTHER_VALUES: dict[str, Any] = {
+    "status": "HIRED",
+    "job_id": "2022-002-tester",
+    "deleted": True,
+    "created": 0,
+    "event_date": 0,
+    "source": None,
+    "extra": '{"communicationDelay": 3}',
+    "url": "https://ats-partner.hellowork.com/v1/applications/2/status",
+}
+COMPARED = {"status", "job_id", "deleted"}
+COMPARED_VALUES = [
+    replace(BASE, status=status, job_id=job_id, deleted=deleted)
+    for status, job_id, deleted in product(("NEW_STATUS", "HIRED"), ("j1", "j2"), (False, True))
+]
+
+
+def test_every_field_is_either_compared_or_rides_along() -> None:
+    assert OTHER_VALUES.keys() == {field.name for field in fields(Content)}
+
+
+@pytest.mark.parametrize("field", OTHER_VALUES)
+def test_only_status_job_and_existence_make_a_difference(field: str) -> None:
+    other = replace(BASE, **{field: OTHER_VALUES[field]})
+
+    assert other != BASE
+    assert BASE.same_as(other) is (field not in COMPARED)
+    assert other.same_as(BASE) is (field not in COMPARED)
+
+
+def test_a_deletion_keeps_everything_that_the_row_said_but_status_and_date() -> None:
+    gone = BASE.as_deleted("deleted", 1_700_000_000_000)
+
+    assert gone == replace(BASE, status="deleted", deleted=True, event_date=1_700_000_000_000)
+
+
+@pytest.mark.parametrize(
+    ("told", "observed", "kinds"),
+    [
+        (None, {}, {"first"}),
+        (None, {"deleted": True}, {"first", "deleted"}),
+        ({}, {}, set()),
+        ({}, {"status": "HIRED"}, {"status"}),
+        ({}, {"job_id": "j2"}, {"job"}),
+        ({}, {"status": "HIRED", "job_id": "j2"}, {"status", "job"}),
+        ({}, {"status": "deleted", "deleted": True}, {"status", "deleted"}),
+        ({}, {"status": "deleted", "deleted": True, "job_id": "j2"}, {"status", "job", "deleted"}),
+        ({}, {"deleted": True}, {"deleted"}),
+        ({"deleted": True}, {}, {"status"}),
+        ({"deleted": True}, {"deleted": True}, set()),
+        ({"status": "deleted", "deleted": True}, {}, {"status"}),
+        ({"deleted": True}, {"deleted": True, "job_id": "j2"}, {"job"}),
+    ],
+)
+def test_kinds(told: dict[str, Any] | None, observed: dict[str, Any], kinds: set[Kind]) -> None:
+    before = None if told is None else replace(BASE, **told)
+
+    assert kinds_between(before, replace(BASE, **observed)) == kinds
+
+
+@pytest.mark.parametrize("told", COMPARED_VALUES)
+@pytest.mark.parametrize("observed", COMPARED_VALUES)
+def test_there_is_a_kind_exactly_if_there_is_news(told: Content, observed: Content) -> None:
+    assert bool(kinds_between(told, observed)) is not told.same_as(observed)

@@ -1,0 +1,139 @@
+"""What becomes of an entry: every meaning of a reply against every age of the entry."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdc_sync.core.content import Content
+from cdc_sync.core.delivery import Again, Done, Fate, GiveUp, fate
+from cdc_sync.core.outbox import Entry
+from cdc_sync.core.reply import (
+    Acknowledged,
+    CredentialsRefused,
+    Meaning,
+    NotFound,
+    Rejected,
+    Throttled,
+    Unavailable,
+)
+from cdc_sync.core.retry import RetryPolicy, ceiling
+
+MINUTE = 60_000
+DAY = 24 * 60 * MINUTE
+NOW = 1_700_000_000_000
+POLICY = RetryPolicy(first=1_000, max=15 * MINUTE, give_up_after=7 * DAY, not_found_for=15 * MINUTE)
+# The third attempt's ceiling is 4 s; half of it is waited.
+CHANCE, BACKOFF = 0.5, 2_000
+ENTRY = Entry(
+    watch="applications",
+    application_id="1",
+    content=Content(
+        status="HIRED",
+        job_id="j1",
+        deleted=False,
+        created=0,
+        event_date=0,
+        source=None,
+        extra=None,
+        url="https://ats-partner.hellowork.com/v1/applications/1/status",
+    ),
+    kinds=frozenset({"status"}),
+    state="pending",
+    revision=1,
+    queued_at=NOW - DAY,
+    due_at=NOW,
+    attempted=True,
+    attempts=3,
+    first_attempt_at=NOW - DAY,
+    not_found_since=None,
+    reason=None,
+)
+
+YOUNG = NOW - 7 * DAY + 1
+EXPIRED = NOW - 7 * DAY
+LATELY = NOW - 15 * MINUTE + 1
+LONG_SINCE = NOW - 15 * MINUTE
+GIVEN_UP = GiveUp("given up after 3 attempts: 503")
+UNKNOWN = GiveUp("HelloWork still does not know the application: 404")
+AGAIN = Again(NOW + BACKOFF)
+
+
+@pytest.mark.parametrize(
+    ("meaning", "reason", "first_attempt_at", "not_found_since", "expected"),
+    [
+        (Acknowledged(), "200", YOUNG, None, Done()),
+        (Acknowledged(), "200", EXPIRED, LONG_SINCE, Done()),
+        (Rejected(), "400: no such job", YOUNG, None, GiveUp("400: no such job")),
+        (Rejected(), "400: no such job", EXPIRED, LONG_SINCE, GiveUp("400: no such job")),
+        (CredentialsRefused(), "401", YOUNG, None, Again(NOW)),
+        (CredentialsRefused(), "401", EXPIRED, LONG_SINCE, Again(NOW)),
+        (Throttled(None), "429", YOUNG, None, Again(NOW)),
+        (Throttled(5_000), "429", EXPIRED, LONG_SINCE, Again(NOW)),
+        (NotFound(), "404", YOUNG, None, Again(NOW + BACKOFF, not_found_since=NOW)),
+        (NotFound(), "404", YOUNG, LATELY, Again(NOW + BACKOFF, not_found_since=LATELY)),
+        (NotFound(), "404", YOUNG, LONG_SINCE, UNKNOWN),
+        (NotFound(), "404", EXPIRED, None, Again(NOW + BACKOFF, not_found_since=NOW)),
+        (Unavailable(), "503", None, None, AGAIN),
+        (Unavailable(), "503", YOUNG, None, AGAIN),
+        (Unavailable(), "503", YOUNG, LONG_SINCE, AGAIN),
+        (Unavailable(misconfigured=True), "301", YOUNG, None, AGAIN),
+        (Unavailable(), "503", EXPIRED, None, GIVEN_UP),
+        (Unavailable(misconfigured=True), "503", EXPIRED, None, GIVEN_UP),
+    ],
+)
+def test_fate(
+    meaning: Meaning, reason: str, first_attempt_at: int | None, not_found_since: int | None, expected: Fate
+) -> None:
+    entry = replace(ENTRY, first_attempt_at=first_attempt_at, not_found_since=not_found_since)
+
+    assert fate(entry, meaning, reason, POLICY, now=NOW, chance=CHANCE) == expected
+
+
+def test_an_application_that_was_just_posted_is_not_given_up_at_its_first_404_even_without_patience() -> None:
+    impatient = replace(POLICY, not_found_for=1)
+
+    decided = fate(ENTRY, NotFound(), "404", impatient, now=NOW, chance=CHANCE)
+
+    assert decided == Again(NOW + BACKOFF, not_found_since=NOW)
+
+
+def test_an_entry_that_does_not_count_its_attempts_waits_as_after_the_first() -> None:
+    decided = fate(replace(ENTRY, attempts=0), Unavailable(), "503", POLICY, now=NOW, chance=CHANCE)
+
+    assert decided == Again(NOW + 500)
+
+
+@given(
+    attempts=st.integers(1, 10_000),
+    age=st.integers(0, 7 * DAY - 1),
+    meaning=st.sampled_from([Unavailable(), NotFound()]),
+    chance=st.floats(0, 1, exclude_max=True),
+)
+def test_the_next_attempt_is_never_in_the_past_and_never_beyond_the_ceiling(
+    attempts: int, age: int, meaning: Meaning, chance: float
+) -> None:
+    entry = replace(ENTRY, attempts=attempts, first_attempt_at=NOW - age)
+
+    decided = fate(entry, meaning, "no", POLICY, now=NOW, chance=chance)
+
+    assert isinstance(decided, Again)
+    assert 0 <= decided.due_at - NOW <= ceiling(POLICY, attempts)
+
+
+@given(
+    age=st.integers(-DAY, 1000 * DAY),
+    meaning=st.sampled_from([CredentialsRefused(), Throttled(None), Throttled(0), Throttled(3_600_000)]),
+)
+def test_what_is_not_the_entrys_fault_never_makes_a_dead_letter(age: int, meaning: Meaning) -> None:
+    entry = replace(ENTRY, first_attempt_at=NOW - age, not_found_since=NOW - age)
+
+    assert isinstance(fate(entry, meaning, "wait", POLICY, now=NOW, chance=CHANCE), Again)
+
+
+def test_a_clock_that_was_set_back_gives_nothing_up() -> None:
+    entry = replace(ENTRY, first_attempt_at=NOW + 30 * DAY, not_found_since=NOW + 30 * DAY)
+
+    assert fate(entry, Unavailable(), "503", POLICY, now=NOW, chance=CHANCE) == AGAIN
+    assert isinstance(fate(entry, NotFound(), "404", POLICY, now=NOW, chance=CHANCE), Again)

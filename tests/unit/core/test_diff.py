@@ -1,0 +1,233 @@
+"""The decision, against the design's four rules written a second time, over every case of a small world."""
+
+from dataclasses import dataclass, replace
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdc_sync.core.content import Content
+from cdc_sync.core.diff import Adopt, Cancel, Decision, Nothing, Queue, Unseen, Waiting, decide, is_said
+
+CONTENTS = [
+    Content(status, job_id, deleted, 0, 0, None, None, "https://ats-partner.hellowork.com/v1/applications/1/status")
+    for status, job_id, deleted in product(("s1", "s2"), ("j1", "j2"), (False, True))
+]
+A, B, C = CONTENTS[0], CONTENTS[4], CONTENTS[6]
+TOLD = [None, *CONTENTS]
+WAITING = [None, *(Waiting(content, attempted) for content, attempted in product(CONTENTS, (False, True)))]
+CHOICES: tuple[Unseen, ...] = ("send", "adopt")
+
+
+def what(content: Content) -> tuple[str, str, bool]:
+    return content.status, content.job_id, content.deleted
+
+
+def by_the_rules(observed: Content, told: Content | None, waiting: Waiting | None, unseen: Unseen) -> type[Decision]:
+    """The design's words, in its order."""
+    base = waiting.content if waiting else told
+    if base and what(observed) == what(base):
+        return Nothing
+    if told and waiting and what(observed) == what(told):
+        return Queue if waiting.attempted else Cancel
+    if base is None and unseen == "adopt":
+        return Adopt
+    return Queue
+
+
+def test_every_case_of_a_small_world_is_decided_by_the_rules() -> None:
+    cases = list(product(CONTENTS, TOLD, WAITING, CHOICES))
+
+    wrong = [case for case in cases if type(decide(*case)) is not by_the_rules(*case)]
+
+    assert len(cases) == 8 * 9 * 17 * 2
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("told", "waiting", "observed", "decision"),
+    [
+        (A, None, A, Nothing()),
+        (A, None, B, Queue(frozenset({"status"}))),
+        (A, None, C, Queue(frozenset({"status", "job"}))),
+        (A, Waiting(B, attempted=False), B, Nothing()),
+        (A, Waiting(B, attempted=True), B, Nothing()),
+        (A, Waiting(B, attempted=False), A, Cancel()),
+        (A, Waiting(B, attempted=True), A, Queue(frozenset({"status"}))),
+        (A, Waiting(B, attempted=False), C, Queue(frozenset({"status", "job"}))),
+        (A, Waiting(B, attempted=True), C, Queue(frozenset({"status", "job"}))),
+        (A, Waiting(A, attempted=True), A, Nothing()),
+        (None, Waiting(B, attempted=False), A, Queue(frozenset({"first"}))),
+        (None, Waiting(B, attempted=True), A, Queue(frozenset({"first"}))),
+        (None, Waiting(B, attempted=True), B, Nothing()),
+    ],
+)
+@pytest.mark.parametrize("unseen", CHOICES)
+def test_decisions(
+    told: Content | None, waiting: Waiting | None, observed: Content, decision: Decision, unseen: Unseen
+) -> None:
+    assert decide(observed, told, waiting, unseen) == decision
+
+
+def test_an_application_that_was_never_seen_is_reported_or_adopted_as_configured() -> None:
+    assert decide(A, None, None, "send") == Queue(frozenset({"first"}))
+    assert decide(A, None, None, "adopt") == Adopt()
+
+
+def test_fields_that_ride_along_are_no_news() -> None:
+    touched = replace(A, created=1, event_date=2, source='"other"', extra='{"x": 1}', url="https://elsewhere.example/")
+
+    assert decide(touched, A, None, "send") == Nothing()
+    assert decide(touched, B, Waiting(A, attempted=True), "send") == Nothing()
+    assert decide(touched, A, Waiting(B, attempted=False), "send") == Cancel()
+
+
+def test_a_queued_entry_always_says_why() -> None:
+    decisions = [decide(*case) for case in product(CONTENTS, TOLD, WAITING, CHOICES)]
+
+    assert all(decision.kinds for decision in decisions if isinstance(decision, Queue))
+
+
+def test_an_attempted_entry_is_never_cancelled() -> None:
+    attempted = [waiting for waiting in WAITING if waiting and waiting.attempted]
+
+    assert not any(isinstance(decide(*case), Cancel) for case in product(CONTENTS, TOLD, attempted, CHOICES))
+
+
+@pytest.mark.parametrize(
+    ("waiting", "sent", "said"),
+    [
+        (B, B, True),
+        (replace(B, event_date=5), B, True),
+        (A, B, False),
+        (replace(B, deleted=True), B, False),
+    ],
+)
+@pytest.mark.parametrize("attempted", [False, True])
+def test_an_acknowledgement_also_says_the_same_content_queued_meanwhile(
+    waiting: Content, sent: Content, *, said: bool, attempted: bool
+) -> None:
+    assert is_said(sent, Waiting(waiting, attempted)) is said
+
+
+@dataclass
+class World:
+    """One application between an ATS that changes it and a HelloWork that may or may not hear.
+
+    The store's part is written in the fewest words: what a decision does, what a claim marks, what an answer ends.
+    """
+
+    told: Content | None = None
+    waiting: Waiting | None = None
+    under_way: Content | None = None
+    heard: Content | None = None
+    calls: int = 0
+
+    def observe(self, observed: Content, unseen: Unseen) -> Decision:
+        decision = decide(observed, self.told, self.waiting, unseen)
+        match decision:
+            case Adopt():
+                self.told = self.heard = observed
+            case Cancel():
+                self.waiting = None
+            case Queue():
+                self.waiting = Waiting(observed, attempted=self.waiting is not None and self.waiting.attempted)
+            case Nothing():
+                pass
+        return decision
+
+    def claim(self) -> None:
+        if self.waiting and not self.under_way:
+            self.under_way = self.waiting.content
+            self.waiting = replace(self.waiting, attempted=True)
+
+    def call(self, *, arrives: bool, answer_arrives: bool) -> None:
+        sent, self.under_way = self.under_way, None
+        if not sent:
+            return
+        self.calls += 1
+        if not arrives:
+            return
+        self.heard = sent
+        if answer_arrives:
+            self.told = sent
+            if self.waiting and is_said(sent, self.waiting):
+                self.waiting = None
+            elif self.waiting:
+                self.waiting = replace(self.waiting, attempted=False)
+
+
+Step = tuple[str, Content, bool, bool]
+STEPS: st.SearchStrategy[list[Step]] = st.lists(
+    st.tuples(
+        st.sampled_from(["observe", "claim", "call", "die"]), st.sampled_from([A, B, C]), st.booleans(), st.booleans()
+    ),
+    max_size=30,
+)
+
+
+def live(world: World, steps: list[Step], unseen: Unseen) -> Content:
+    latest = A
+    world.observe(latest, unseen)
+    for action, observed, arrives, answer_arrives in steps:
+        match action:
+            case "observe":
+                latest = observed
+                world.observe(latest, unseen)
+            case "claim":
+                world.claim()
+            case "call":
+                world.call(arrives=arrives, answer_arrives=answer_arrives)
+            case "die":
+                # The daemon dies with a call under way, which HelloWork may have heard.
+                world.call(arrives=arrives, answer_arrives=False)
+    return latest
+
+
+@given(steps=STEPS, unseen=st.sampled_from(CHOICES))
+def test_whatever_is_lost_on_the_way_hellowork_ends_up_knowing_the_latest_state(
+    steps: list[Step], unseen: Unseen
+) -> None:
+    world = World()
+    latest = live(world, steps, unseen)
+
+    for _ in range(2):  # what is still under way, then what still waits
+        world.claim()
+        world.call(arrives=True, answer_arrives=True)
+
+    assert world.waiting is None
+    assert world.told is not None
+    assert what(world.told) == what(latest)
+    assert world.heard is not None
+    assert what(world.heard) == what(latest)
+
+
+@given(steps=STEPS, unseen=st.sampled_from(CHOICES))
+def test_while_nothing_waits_hellowork_knows_what_we_believe_that_it_knows(steps: list[Step], unseen: Unseen) -> None:
+    world = World()
+    for count in range(len(steps) + 1):
+        world = World()
+        live(world, steps[:count], unseen)
+        if world.waiting is None:
+            assert world.heard == world.told
+
+
+@given(steps=STEPS, unseen=st.sampled_from(CHOICES))
+def test_to_see_the_same_again_is_no_news(steps: list[Step], unseen: Unseen) -> None:
+    world = World()
+    latest = live(world, steps, unseen)
+
+    assert world.observe(latest, unseen) == Nothing()
+
+
+@given(detours=st.lists(st.sampled_from([A, B, C]), max_size=10))
+def test_what_is_undone_before_it_is_sent_costs_no_call(detours: list[Content]) -> None:
+    world = World(told=A, heard=A)
+
+    for observed in [*detours, A]:
+        world.observe(observed, "send")
+    world.claim()
+    world.call(arrives=True, answer_arrives=True)
+
+    assert world.calls == 0

@@ -1,0 +1,254 @@
+"""One endpoint's health: every transition, what stragglers may do, and that no clock can silence it for good."""
+
+from dataclasses import dataclass, field, replace
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdc_sync.core.endpoint import (
+    FAILURES_TO_OPEN,
+    LONGEST_OPEN,
+    LONGEST_PAUSE,
+    Admission,
+    Health,
+    Mode,
+    admits,
+    after,
+)
+from cdc_sync.core.reply import (
+    LONGEST_RETRY_AFTER,
+    Acknowledged,
+    CredentialsRefused,
+    Meaning,
+    NotFound,
+    Rejected,
+    Throttled,
+    Unavailable,
+)
+from cdc_sync.core.retry import RetryPolicy
+
+SECOND, HOUR, DAY = 1_000, 3_600_000, 86_400_000
+NOW = 1_700_000_000_000
+POLICY = RetryPolicy(first=SECOND, max=900 * SECOND, give_up_after=7 * DAY, not_found_for=900 * SECOND)
+ANSWERS: tuple[Meaning, ...] = (Acknowledged(), NotFound(), Rejected())
+WAITING_MODES: tuple[Mode, ...] = ("throttled", "open", "paused")
+MEANINGS: tuple[Meaning, ...] = (
+    *ANSWERS,
+    Throttled(None),
+    Throttled(0),
+    Throttled(7 * SECOND),
+    CredentialsRefused(),
+    Unavailable(),
+    Unavailable(misconfigured=True),
+)
+
+
+def then(health: Health, meaning: Meaning, now: int = NOW, chance: float = 0.5) -> Health:
+    """The state after a reply; with this chance, three quarters of the ceiling are waited."""
+    return after(health, meaning, "why", POLICY, now=now, chance=chance)
+
+
+@pytest.mark.parametrize(
+    ("mode", "until", "under_way", "admission"),
+    [
+        ("healthy", 0, 0, "all"),
+        ("healthy", 0, 16, "all"),
+        ("healthy", NOW + 1, 16, "all"),
+        ("throttled", NOW + 1, 0, "none"),
+        ("throttled", NOW + 1, 16, "none"),
+        ("throttled", NOW, 0, "all"),
+        ("throttled", NOW, 16, "all"),
+        ("open", NOW + 1, 0, "none"),
+        ("open", NOW, 0, "probe"),
+        ("open", NOW, 1, "none"),
+        ("paused", NOW + 1, 0, "none"),
+        ("paused", NOW, 0, "probe"),
+        ("paused", NOW, 1, "none"),
+    ],
+)
+def test_what_may_be_sent(mode: Mode, until: int, under_way: int, admission: Admission) -> None:
+    assert admits(Health(mode, 5, until), NOW, under_way) == admission
+
+
+@pytest.mark.parametrize(
+    ("before", "meaning", "expected"),
+    [
+        # An answer, whatever it is, mends everything whose time has come.
+        *((Health(mode, 7, NOW, "ill"), answer, Health()) for mode in WAITING_MODES for answer in ANSWERS),
+        *((Health("healthy", 4, 0, "ill"), answer, Health()) for answer in ANSWERS),
+        # Several failures in a row open the circuit, and each failed probe doubles the wait.
+        (Health(), Unavailable(), Health("healthy", 1, 0, "why")),
+        (Health("healthy", 3), Unavailable(), Health("healthy", 4, 0, "why")),
+        (Health("healthy", 4), Unavailable(), Health("open", 5, NOW + 750, "why")),
+        (Health("healthy", 4), Unavailable(misconfigured=True), Health("open", 5, NOW + 750, "why")),
+        (Health("open", 5, NOW), Unavailable(), Health("open", 6, NOW + 1_500, "why")),
+        (Health("open", 6, NOW), Unavailable(), Health("open", 7, NOW + 3_000, "why")),
+        (Health("open", 500, NOW), Unavailable(), Health("open", 501, NOW + LONGEST_OPEN, "why")),
+        # Refused credentials pause at once, and each refused probe doubles the wait.
+        (Health(), CredentialsRefused(), Health("paused", 1, NOW + 750, "why")),
+        (Health("open", 9, NOW), CredentialsRefused(), Health("paused", 1, NOW + 750, "why")),
+        (Health("throttled", 9, NOW), CredentialsRefused(), Health("paused", 1, NOW + 750, "why")),
+        (Health("paused", 1, NOW), CredentialsRefused(), Health("paused", 2, NOW + 1_500, "why")),
+        (Health("paused", 500, NOW), CredentialsRefused(), Health("paused", 501, NOW + 675_000, "why")),
+        # A probe that finds nobody there says nothing about the credentials.
+        (Health("paused", 3, NOW), Unavailable(), Health("open", 5, NOW + 750, "why")),
+        # Throttled: as told, else by backoff; "at once" is no wait.
+        (Health(), Throttled(7_000), Health("throttled", 1, NOW + 7_000, "why")),
+        (Health(), Throttled(HOUR), Health("throttled", 1, NOW + HOUR, "why")),
+        (Health(), Throttled(None), Health("throttled", 1, NOW + 750, "why")),
+        (Health(), Throttled(0), Health("throttled", 1, NOW + 750, "why")),
+        (Health("healthy", 4), Throttled(None), Health("throttled", 1, NOW + 750, "why")),
+        (Health("throttled", 1, NOW), Throttled(None), Health("throttled", 2, NOW + 1_500, "why")),
+        (Health("throttled", 1, NOW), Throttled(0), Health("throttled", 2, NOW + 1_500, "why")),
+        (Health("throttled", 1, NOW), Throttled(7_000), Health("throttled", 2, NOW + 7_000, "why")),
+        (Health("open", 5, NOW), Throttled(7_000), Health("throttled", 1, NOW + 7_000, "why")),
+        (Health("paused", 5, NOW), Throttled(None), Health("throttled", 1, NOW + 750, "why")),
+        # A throttle whose time is up is health: one failure after it is one failure, not a row of them.
+        (Health("throttled", 9, NOW), Unavailable(), Health("healthy", 1, 0, "why")),
+    ],
+)
+def test_transitions(before: Health, meaning: Meaning, expected: Health) -> None:
+    assert then(before, meaning) == expected
+
+
+@pytest.mark.parametrize("mode", WAITING_MODES)
+@pytest.mark.parametrize(
+    "meaning",
+    [CredentialsRefused(), Unavailable(), Unavailable(misconfigured=True), Throttled(None), Throttled(0), Throttled(1)],
+)
+def test_a_straggler_that_failed_changes_nothing(mode: Mode, meaning: Meaning) -> None:
+    health = Health(mode, 6, NOW + 5_000, "ill")
+
+    assert then(health, meaning) == health
+
+
+@pytest.mark.parametrize("mode", WAITING_MODES)
+def test_a_straggler_that_is_told_a_longer_wait_lengthens_it(mode: Mode) -> None:
+    health = Health(mode, 6, NOW + 5_000, "ill")
+
+    assert then(health, Throttled(9_000)) == replace(health, until=NOW + 9_000)
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_a_straggler_that_was_answered_ends_a_wait_unless_hellowork_asked_for_it(answer: Meaning) -> None:
+    throttled = Health("throttled", 1, NOW + 5_000, "429")
+
+    assert then(Health("open", 6, NOW + 5_000, "ill"), answer) == Health()
+    assert then(Health("paused", 6, NOW + 5_000, "ill"), answer) == Health()
+    assert then(throttled, answer) == throttled
+
+
+def test_a_whole_volley_that_fails_counts_as_one_failed_probe() -> None:
+    volley = [Health("healthy", 4)]
+    for delay in range(16):
+        volley.append(then(volley[-1], Unavailable(), NOW + delay))
+
+    assert volley[-1] == volley[1] == Health("open", 5, NOW + 750, "why")
+
+
+def test_a_whole_volley_that_is_throttled_without_a_time_waits_as_after_one() -> None:
+    volley = [Health()]
+    for delay in range(16):
+        volley.append(then(volley[-1], Throttled(None), NOW + delay))
+
+    assert volley[-1] == volley[1] == Health("throttled", 1, NOW + 750, "why")
+
+
+@pytest.mark.parametrize(("mode", "admission"), [("throttled", "all"), ("open", "probe"), ("paused", "probe")])
+def test_a_wait_that_a_wrong_clock_made_is_not_waited(mode: Mode, admission: Admission) -> None:
+    health = Health(mode, 1, NOW + 5_000, "ill")
+
+    assert admits(health, NOW - HOUR, 0) == "none"
+    assert admits(health, NOW - 10 * 365 * DAY, 0) == admission
+
+
+def test_the_longest_waits_are_those_that_are_documented() -> None:
+    assert (LONGEST_OPEN, LONGEST_PAUSE) == (60_000, HOUR)
+
+
+def test_a_pause_is_probed_every_hour_however_patient_the_retries_are() -> None:
+    patient = replace(POLICY, max=30 * DAY)
+
+    paused = after(Health("paused", 50, NOW), CredentialsRefused(), "401", patient, now=NOW, chance=0.5)
+
+    assert paused.until == NOW + LONGEST_PAUSE
+
+
+def test_every_reply_has_a_meaning_in_every_state() -> None:
+    for mode, failures, until, meaning in product(
+        ("healthy", *WAITING_MODES), (0, 1, 4, 5, 1_000), (NOW - 1, NOW, NOW + 1, NOW + HOUR, NOW + DAY), MEANINGS
+    ):
+        health = then(Health(mode, failures, until, "ill"), meaning)
+        assert health.until <= max(until, NOW + LONGEST_RETRY_AFTER)
+        assert (health.mode == "healthy") is (health.until == 0)
+        assert (health.reason is None) is (health == Health())
+
+
+@dataclass
+class Sender:
+    """Sends whenever the endpoint admits it, as much as it admits."""
+
+    now: int = NOW
+    health: Health = field(default_factory=Health)
+    under_way: int = 0
+
+    def send(self) -> Admission:
+        admission = admits(self.health, self.now, self.under_way)
+        self.under_way += {"all": 4, "probe": 1, "none": 0}[admission]
+        return admission
+
+    def hear(self, meaning: Meaning, chance: float) -> None:
+        if self.under_way:
+            self.under_way -= 1
+            self.health = then(self.health, meaning, self.now, chance)
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(MEANINGS),
+        st.floats(0, 1, exclude_max=True),
+        st.one_of(st.integers(0, 2 * SECOND), st.integers(0, HOUR), st.integers(-2 * DAY, 2 * DAY)),
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS)
+def test_whatever_happened_it_is_tried_again_within_the_longest_wait(
+    steps: list[tuple[Meaning, float, int]],
+) -> None:
+    sender = Sender()
+    for meaning, chance, wait in steps:
+        sender.send()
+        sender.hear(meaning, chance)
+        sender.now += wait
+    sender.under_way = 0
+
+    waits = (0, LONGEST_OPEN, LONGEST_RETRY_AFTER, 2 * LONGEST_RETRY_AFTER)
+
+    assert any(admits(sender.health, sender.now + wait, 0) != "none" for wait in waits)
+
+
+@given(STEPS)
+def test_an_endpoint_that_is_down_or_refuses_us_gets_one_call_at_a_time(
+    steps: list[tuple[Meaning, float, int]],
+) -> None:
+    sender = Sender()
+    for meaning, chance, wait in steps:
+        others = sender.under_way
+        admission = sender.send()
+        if sender.health.mode in ("open", "paused"):
+            assert admission == "none" or (admission, others) == ("probe", 0)
+        sender.hear(meaning, chance)
+        sender.now += wait
+
+
+@given(mode=st.sampled_from(WAITING_MODES), failures=st.integers(1, 1_000))
+def test_a_recovered_endpoint_forgets_its_illness(mode: Mode, failures: int) -> None:
+    recovered = then(Health(mode, failures, NOW, "ill"), Acknowledged())
+
+    for count in range(1, FAILURES_TO_OPEN):
+        recovered = then(recovered, Unavailable())
+        assert (recovered.mode, recovered.failures) == ("healthy", count)

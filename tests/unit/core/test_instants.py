@@ -1,0 +1,125 @@
+"""Instants at the edges: the epoch, the first and the last year, rounding, and what is no instant."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdc_sync.core.instants import NotAnInstant, from_datetime, from_microseconds, iso, milliseconds
+
+FIRST = -62_135_596_800_000
+LAST = 253_402_300_799_999
+INSTANTS = st.integers(FIRST, LAST)
+
+
+@pytest.mark.parametrize(
+    ("instant", "text"),
+    [
+        (1_673_341_200_000, "2023-01-10T09:00:00.000Z"),
+        (1_672_563_600_000, "2023-01-01T09:00:00.000Z"),
+        (0, "1970-01-01T00:00:00.000Z"),
+        (-1, "1969-12-31T23:59:59.999Z"),
+        (1, "1970-01-01T00:00:00.001Z"),
+        (1_704_067_199_999, "2023-12-31T23:59:59.999Z"),
+        (1_704_067_200_000, "2024-01-01T00:00:00.000Z"),
+        (1_709_164_800_000, "2024-02-29T00:00:00.000Z"),
+        (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+        (FIRST, "0001-01-01T00:00:00.000Z"),
+        (LAST, "9999-12-31T23:59:59.999Z"),
+    ],
+)
+def test_hellowork_dates(instant: int, text: str) -> None:
+    assert iso(instant) == text
+
+
+@given(INSTANTS)
+def test_a_written_date_reads_back_as_the_same_instant(instant: int) -> None:
+    text = iso(instant)
+
+    assert len(text) == len("2023-01-10T09:00:00.000Z")
+    assert from_datetime(datetime.fromisoformat(text)) == instant
+
+
+@given(INSTANTS, INSTANTS)
+def test_written_dates_sort_as_the_instants(one: int, other: int) -> None:
+    assert (iso(one) < iso(other)) is (one < other)
+
+
+@pytest.mark.parametrize(
+    ("text", "instant"),
+    [
+        ("0", 0),
+        ("999", 0),
+        ("1000", 1),
+        ("-1", -1),
+        ("-1000", -1),
+        ("-1001", -2),
+        ("1673341200000000", 1_673_341_200_000),
+        ("1673341200000999", 1_673_341_200_000),
+        (str(FIRST * 1000), FIRST),
+        (str(LAST * 1000 + 999), LAST),
+    ],
+)
+def test_microseconds_are_rounded_down_on_both_sides_of_the_epoch(text: str, instant: int) -> None:
+    assert from_microseconds(text) == instant
+
+
+@given(st.integers(FIRST * 1000, LAST * 1000 + 999))
+def test_an_instant_is_never_told_later_than_it_was_nor_a_millisecond_early(microseconds: int) -> None:
+    assert 0 <= microseconds - from_microseconds(str(microseconds)) * 1000 < 1000
+
+
+@pytest.mark.parametrize("text", ["infinity", "-infinity", "", "NaN", "2023-01-10", "1.5", "1e3"])
+def test_what_is_not_a_number_of_microseconds_is_named(text: str) -> None:
+    with pytest.raises(NotAnInstant, match=r"is not a date that can be written as YYYY-MM-DDTHH:MM:SS\.mmmZ") as caught:
+        from_microseconds(text)
+
+    assert str(caught.value).startswith(text)
+
+
+@pytest.mark.parametrize("microseconds", [FIRST * 1000 - 1, LAST * 1000 + 1000, -(2**63), 2**63 - 1])
+def test_years_that_four_digits_cannot_write_are_refused(microseconds: int) -> None:
+    with pytest.raises(NotAnInstant, match="its year is outside 1 to 9999"):
+        from_microseconds(str(microseconds))
+
+
+@pytest.mark.parametrize(
+    ("moment", "instant"),
+    [
+        (datetime(1970, 1, 1, tzinfo=UTC), 0),
+        (datetime(1970, 1, 1, 1, tzinfo=timezone(timedelta(hours=1))), 0),
+        (datetime(1970, 1, 1, microsecond=1_999, tzinfo=UTC), 1),
+        (datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), -1),
+        (datetime(1, 1, 1, tzinfo=UTC), FIRST),
+        (datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), LAST),
+    ],
+)
+def test_aware_datetimes(moment: datetime, instant: int) -> None:
+    assert from_datetime(moment) == instant
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime.max.replace(tzinfo=timezone(timedelta(hours=-12))),
+        datetime.min.replace(tzinfo=timezone(timedelta(hours=14))),
+    ],
+)
+def test_a_datetime_whose_year_is_another_in_utc_is_refused(moment: datetime) -> None:
+    with pytest.raises(NotAnInstant):
+        from_datetime(moment)
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        (timedelta(), 0),
+        (timedelta(days=7), 604_800_000),
+        (timedelta(milliseconds=500), 500),
+        (timedelta(microseconds=1_999), 1),
+        (timedelta(microseconds=-1), -1),
+    ],
+)
+def test_lengths_are_whole_milliseconds_rounded_down(length: timedelta, expected: int) -> None:
+    assert milliseconds(length) == expected

@@ -1,0 +1,47 @@
+"""The records' few derived values."""
+
+import pytest
+
+from cdc_sync.core.content import Content
+from cdc_sync.core.diff import Waiting
+from cdc_sync.core.outbox import Entry, Known
+
+URL = "https://ats-partner.hellowork.com/v1/applications/1/status"
+TOLD = Content("NEW", "j1", deleted=False, created=0, event_date=0, source=None, extra=None, url=URL)
+QUEUED = Content("HIRED", "j1", deleted=False, created=0, event_date=0, source=None, extra=None, url=URL)
+
+
+@pytest.mark.parametrize("attempted", [False, True])
+def test_a_decision_sees_an_entrys_content_and_whether_it_may_have_been_heard(*, attempted: bool) -> None:
+    entry = Entry(
+        watch="applications",
+        application_id="1",
+        content=QUEUED,
+        kinds=frozenset({"status"}),
+        state="held",
+        revision=7,
+        queued_at=1,
+        due_at=2,
+        attempted=attempted,
+        attempts=0,
+        first_attempt_at=None,
+        not_found_since=None,
+        reason="more than 1000 changes at once",
+    )
+
+    assert entry.waiting == Waiting(QUEUED, attempted)
+
+
+@pytest.mark.parametrize(
+    ("told", "waiting", "latest"),
+    [
+        (None, None, None),
+        (TOLD, None, TOLD),
+        (TOLD, Waiting(QUEUED, attempted=False), QUEUED),
+        (None, Waiting(QUEUED, attempted=True), QUEUED),
+    ],
+)
+def test_the_latest_is_what_waits_else_what_was_told(
+    told: Content | None, waiting: Waiting | None, latest: Content | None
+) -> None:
+    assert Known(number=1, key=("1",), in_scope=True, told=told, waiting=waiting).latest == latest

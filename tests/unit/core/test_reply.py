@@ -1,0 +1,171 @@
+"""The design's table "What a reply means", whole: every status code, with and without `Retry-After`."""
+
+import string
+from itertools import product
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from cdc_sync.core.reply import (
+    LONGEST_RETRY_AFTER,
+    Acknowledged,
+    CredentialsRefused,
+    Meaning,
+    NotFound,
+    Rejected,
+    Reply,
+    Throttled,
+    Unavailable,
+    meaning_of,
+)
+
+NOW = 1_445_412_480_000  # Wed, 21 Oct 2015 07:28:00 GMT
+MINUTE_LATER = "Wed, 21 Oct 2015 07:29:00 GMT"
+HTML = "text/html; charset=utf-8"
+
+# One line per row of the table; together they name every status code once.
+TABLE: list[tuple[str, list[int], Meaning]] = [
+    ("acknowledged", [*range(200, 300)], Acknowledged()),
+    ("HelloWork does not know it", [404], NotFound()),
+    ("our credentials", [401, 403, 407], CredentialsRefused()),
+    ("throttled", [429], Throttled(None)),
+    ("unavailable", [408, 425, *range(500, 600)], Unavailable()),
+    ("misconfigured", [*range(300, 400)], Unavailable(misconfigured=True)),
+    (
+        "rejected",
+        [code for code in range(400, 500) if code not in {401, 403, 404, 407, 408, 425, 429}],
+        Rejected(),
+    ),
+    ("no final status at all", [*range(100, 200), 0, 99, 600, 999], Unavailable()),
+]
+ROWS = [(code, meaning) for _, codes, meaning in TABLE for code in codes]
+SETTLED = {*range(200, 300)}
+"""Codes whose meaning is settled before `Retry-After` is looked at."""
+
+
+def test_the_table_names_every_status_code_once() -> None:
+    codes = sorted(code for code, _ in ROWS)
+
+    assert codes == sorted({*codes, *range(100, 600)})
+
+
+@pytest.mark.parametrize(("row", "codes", "meaning"), TABLE, ids=[row for row, _, _ in TABLE])
+@pytest.mark.parametrize("content_type", ["", "application/json", "text/plain"])
+def test_each_row_of_the_table(row: str, codes: list[int], meaning: Meaning, content_type: str) -> None:
+    meanings = {meaning_of(Reply(code, content_type), NOW) for code in codes}
+
+    assert meanings == {meaning}, row
+
+
+@pytest.mark.parametrize(
+    ("content_type", "meaning"),
+    [
+        ("text/html", Unavailable()),
+        ("text/html; charset=utf-8", Unavailable()),
+        ("Text/HTML;charset=UTF-8", Unavailable()),
+        (" text/html ", Unavailable()),
+        ("application/json", Acknowledged()),
+        ("text/plain", Acknowledged()),
+        ("text/html5", Acknowledged()),
+        ("application/json; profile=text/html", Acknowledged()),
+        ("", Acknowledged()),
+        (";", Acknowledged()),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 204, 299])
+def test_a_web_page_is_no_acknowledgement(status: int, content_type: str, meaning: Meaning) -> None:
+    assert meaning_of(Reply(status, content_type), NOW) == meaning
+
+
+def test_a_web_page_changes_no_other_meaning() -> None:
+    others = [(code, meaning) for code, meaning in ROWS if not 200 <= code < 300]
+
+    assert [(code, meaning_of(Reply(code, HTML), NOW)) for code, _ in others] == others
+
+
+def test_no_reply_at_all_is_unavailable() -> None:
+    assert meaning_of(Reply(failure="connection refused"), NOW) == Unavailable()
+
+
+def test_a_retry_after_throttles_whatever_the_status_unless_that_settles_it() -> None:
+    for code, meaning in ROWS:
+        expected = meaning if code in SETTLED else Throttled(7_000)
+        assert meaning_of(Reply(code, retry_after="7"), NOW) == expected, code
+
+
+@pytest.mark.parametrize(
+    ("value", "wait"),
+    [
+        ("0", 0),
+        ("1", 1_000),
+        (" 120 ", 120_000),
+        ("3600", 3_600_000),
+        ("3601", 3_600_000),
+        ("0005", 5_000),
+        ("000000000000005", 5_000),
+        ("000", 0),
+        ("9" * 10, LONGEST_RETRY_AFTER),
+        ("9" * 5_000, LONGEST_RETRY_AFTER),
+        (MINUTE_LATER, 60_000),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("Wed, 21 Oct 2015 07:27:59 GMT", 0),
+        ("Wed, 21 Oct 2015 08:28:01 GMT", LONGEST_RETRY_AFTER),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", LONGEST_RETRY_AFTER),
+        ("Wednesday, 21-Oct-15 07:29:00 GMT", 60_000),
+        ("Wed, 21 Oct 2015 07:29:00 -0000", 60_000),
+        ("Wed, 21 Oct 2015 09:29:00 +0200", 60_000),
+    ],
+)
+def test_a_retry_after_in_seconds_or_as_a_date(value: str, wait: int) -> None:
+    assert meaning_of(Reply(503, retry_after=value), NOW) == Throttled(wait)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "", " ", "soon", "-5", "+5", "1.5", "1e3", "0x10", "1_000", "5s", "٣", "²", "5, 6", ",", "Wed",
+        "2015-10-21T07:29:00Z", "Wed, 21 Oct 2015", "Wed, 32 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 25:28:00 GMT",
+        "Wed, 21 Oct 2015 07:28:00 +9999", "Fri, 31 Dec 9999 23:59:59 -0100",
+        "Wed, 21 Oct 99999999999999999999 07:28:00 GMT",
+    ],
+)  # fmt: skip
+def test_a_retry_after_that_says_nothing_is_as_if_it_were_not_there(value: str) -> None:
+    for code, meaning in ROWS:
+        assert meaning_of(Reply(code, retry_after=value), NOW) == meaning, code
+
+
+DATE_WORDS = st.sampled_from(
+    [*string.punctuation, " ", "\t", "Wed", "Oct", "21", "2015", "07:28:00", "7.28", "GMT", "+0000", "-0000", "+9999",
+     "am", "0", "99", "-", "::", "1e9", "\x00", "é"],
+)  # fmt: skip
+
+
+@given(
+    status=st.integers(0, 999),
+    content_type=st.text(max_size=20),
+    retry_after=st.text(max_size=40)
+    | st.lists(DATE_WORDS, max_size=10).map(" ".join)
+    | st.lists(DATE_WORDS).map("".join),
+)
+@example(status=503, content_type="", retry_after=" ")
+def test_no_reply_can_break_its_reading(status: int, content_type: str, retry_after: str) -> None:
+    meaning = meaning_of(Reply(status, content_type, retry_after), NOW)
+
+    if isinstance(meaning, Throttled):
+        assert meaning.wait is None or 0 <= meaning.wait <= LONGEST_RETRY_AFTER
+
+
+@given(code=st.sampled_from([code for code, _ in ROWS]), now=st.integers(-62_135_596_800_000, 253_402_300_799_999))
+def test_a_wait_is_never_negative_nor_longer_than_an_hour_whatever_our_clock_says(code: int, now: int) -> None:
+    meaning = meaning_of(Reply(code, retry_after=MINUTE_LATER), now)
+
+    assert isinstance(meaning, Throttled) is (code not in SETTLED)
+    if isinstance(meaning, Throttled):
+        assert meaning.wait is not None
+        assert 0 <= meaning.wait <= LONGEST_RETRY_AFTER
+
+
+def test_the_failure_of_a_reply_that_came_does_not_matter() -> None:
+    for (code, meaning), failure in product(ROWS, [None, "the body was cut off"]):
+        assert meaning_of(Reply(code, failure=failure), NOW) == meaning

@@ -1,0 +1,364 @@
+"""What a row says: every way in which it can be complete, odd, foreign or useless."""
+
+from dataclasses import replace
+from itertools import permutations, product
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdc_sync.core.content import Content
+from cdc_sync.core.fuse import FusePolicy
+from cdc_sync.core.rows import Foreign, OutOfScope, Reportable, Row, Unreportable, current, interpret
+from cdc_sync.core.rules import ExtraField, WatchRules
+from cdc_sync.core.status import StatusRules
+from cdc_sync.core.status_url import AllowedHosts
+
+BASE = "https://ats-partner.hellowork.com"
+CHANGED_AT = 1_700_000_000_000
+RULES = WatchRules(
+    watch="applications",
+    status=StatusRules(map={"Embauché": "hired", "Vide": " "}, unmapped="send", deleted="deleted"),
+    baseline="adopt",
+    first_status="send",
+    settle={},
+    default_settle=0,
+    deletion_grace=5_000,
+    extra=(
+        ExtraField("communicationDelay", frozenset({"rejected_and_contacted_by_recruiter"})),
+        ExtraField('client "id"', frozenset()),
+    ),
+    base_url=BASE,
+    allowed=AllowedHosts(frozenset({"ats-partner.hellowork.com"})),
+    fuse=FusePolicy(max_changes=1_000, max_deletions=100, window=600_000),
+)
+ROW = Row(
+    key=("7",),
+    in_scope=True,
+    application_id="42",
+    status_url=None,
+    status="Embauché",
+    job_id="2022-001-developer",
+    created="1672563600000000",
+    event_date="1673341200000000",
+    source='"hellowork.com"',
+    deleted=False,
+    extra=(None, None),
+)
+CONTENT = Content(
+    status="hired",
+    job_id="2022-001-developer",
+    deleted=False,
+    created=1_672_563_600_000,
+    event_date=1_673_341_200_000,
+    source='"hellowork.com"',
+    extra=None,
+    url=f"{BASE}/v1/applications/42/status",
+)
+
+
+def reading(rules: WatchRules = RULES, **changes: Any) -> Any:
+    return interpret(replace(ROW, **changes), rules, CHANGED_AT)
+
+
+def content(rules: WatchRules = RULES, **changes: Any) -> Content:
+    found = reading(rules, **changes)
+    assert isinstance(found, Reportable)
+    return found.content
+
+
+def unmapped(what: Any) -> WatchRules:
+    return replace(RULES, status=replace(RULES.status, unmapped=what))
+
+
+def test_a_complete_row() -> None:
+    assert reading() == Reportable("42", ("7",), CONTENT, refused=None)
+
+
+@pytest.mark.parametrize(
+    ("application_id", "status_url", "found", "url"),
+    [
+        ("42", None, "42", f"{BASE}/v1/applications/42/status"),
+        ("a/b", None, "a/b", f"{BASE}/v1/applications/a%2Fb/status"),
+        # A blank is part of an id: the ATS has it from HelloWork.
+        (" 42", None, " 42", f"{BASE}/v1/applications/%2042/status"),
+        (None, f"{BASE}/v1/applications/a%2Fb/status", "a/b", f"{BASE}/v1/applications/a%2Fb/status"),
+        (None, f"{BASE}/v1/applications/42/status?token=x", "42", f"{BASE}/v1/applications/42/status?token=x"),
+        # The column says who it is, the URL where to call.
+        ("42", f"{BASE}/v1/applications/43/status", "42", f"{BASE}/v1/applications/43/status"),
+        ("42", "", "42", f"{BASE}/v1/applications/42/status"),
+    ],
+)
+def test_who_it_is_and_where_to_call(application_id: str, status_url: str | None, found: str, url: str) -> None:
+    expected = Reportable(found, ("7",), replace(CONTENT, url=url), refused=None)
+
+    assert reading(application_id=application_id, status_url=status_url) == expected
+
+
+@pytest.mark.parametrize("in_scope", [True, False])
+def test_a_row_without_any_id_is_foreign(*, in_scope: bool) -> None:
+    assert reading(application_id=None, in_scope=in_scope) == Foreign(("7",))
+
+
+NO_ID_IN_URL = "its status URL has no application id: expected …/v1/applications/{id}/status"
+EMPTY_ID = "the application's id is empty"
+
+
+@pytest.mark.parametrize(
+    ("application_id", "status_url", "reported", "reason"),
+    [
+        ("", None, "", EMPTY_ID),
+        (" ", None, " ", EMPTY_ID),
+        ("", f"{BASE}/v1/applications/42/status", "", EMPTY_ID),
+        ("..", None, "..", "the application's id '..' cannot stand in a URL's path"),
+        (None, "", None, NO_ID_IN_URL),
+        (None, "42", None, NO_ID_IN_URL),
+        (None, f"{BASE}/v1/applications/%20/status", " ", EMPTY_ID),
+        (None, f"{BASE}/v1/applications/%00/status", "\0", r"the application's id '\x00' has a control character"),
+    ],
+)
+def test_an_unusable_id_is_named_unless_the_row_is_out_of_scope(
+    application_id: str | None, status_url: str | None, reported: str | None, reason: str
+) -> None:
+    row = replace(ROW, application_id=application_id, status_url=status_url)
+
+    assert interpret(row, RULES, CHANGED_AT) == Unreportable(reported, ("7",), reason)
+    assert interpret(replace(row, in_scope=False), RULES, CHANGED_AT) == Foreign(("7",))
+
+
+def test_a_row_out_of_scope_is_no_call_whatever_else_it_lacks() -> None:
+    assert reading(in_scope=False) == OutOfScope("42", ("7",))
+    assert reading(in_scope=False, status=None, job_id=None, created=None, deleted=True) == OutOfScope("42", ("7",))
+
+
+OUTSIDE = "its year is outside 1 to 9999, which YYYY-MM-DDTHH:MM:SS.mmmZ cannot write"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"status": None}, "it has no status"),
+        ({"status": ""}, "it has no status"),
+        ({"status": " \t"}, "it has no status"),
+        ({"status": "Vide"}, "it has no status"),
+        ({"job_id": None}, "it has no job id"),
+        ({"job_id": ""}, "it has no job id"),
+        ({"job_id": "\u00a0"}, "it has no job id"),
+        ({"created": None}, "it has no creation date"),
+        (
+            {"created": "infinity"},
+            "its creation date cannot be sent: infinity is not a date that can be written as YYYY-MM-DDTHH:MM:SS.mmmZ",
+        ),
+        ({"created": "253402300800000000"}, f"its creation date cannot be sent: {OUTSIDE}"),
+        ({"created": "-62135596800000001"}, f"its creation date cannot be sent: {OUTSIDE}"),
+        ({"status": None, "job_id": None, "created": None}, "it has no status"),
+        ({"deleted": True, "job_id": None}, "it has no job id"),
+    ],
+)
+@pytest.mark.parametrize("what", ["send", "ignore", "reject"])
+def test_what_every_call_needs(what: str, changes: dict[str, Any], reason: str) -> None:
+    rules = unmapped(what)
+
+    assert reading(rules, **changes) == Unreportable("42", ("7",), reason)
+
+
+@pytest.mark.parametrize("text", [None, "", "infinity", "-infinity", "253402300800000000", "2023-01-10"])
+def test_without_a_usable_date_the_event_has_the_date_of_the_change(text: str | None) -> None:
+    assert content(event_date=text) == replace(CONTENT, event_date=CHANGED_AT)
+
+
+def test_labels_outside_the_map() -> None:
+    assert content(unmapped("send"), status="Refusé").status == "Refusé"
+    assert reading(unmapped("ignore"), status="Refusé") == OutOfScope("42", ("7",))
+    assert reading(unmapped("reject"), status="Refusé") == Reportable(
+        "42",
+        ("7",),
+        replace(CONTENT, status="Refusé"),
+        refused="the label 'Refusé' is not in status.map, and status.unmapped is reject",
+    )
+
+
+@pytest.mark.parametrize("status", ["Embauché", "Refusé", "", None])
+@pytest.mark.parametrize("what", ["send", "ignore", "reject"])
+def test_a_soft_deleted_row_is_deleted_whatever_its_label(what: str, status: str | None) -> None:
+    expected = Reportable("42", ("7",), replace(CONTENT, status="deleted", deleted=True), refused=None)
+
+    assert reading(unmapped(what), status=status, deleted=True) == expected
+
+
+def test_a_url_that_may_not_be_called_is_refused_with_the_reason() -> None:
+    url = "https://evil.example/v1/applications/42/status"
+
+    assert reading(application_id=None, status_url=url) == Reportable(
+        "42",
+        ("7",),
+        replace(CONTENT, url=url),
+        refused=f"the URL '{url}' may not be called: its host evil.example is neither base_url's nor in"
+        " hellowork.allowed_hosts",
+    )
+
+
+def test_a_label_is_refused_before_a_url() -> None:
+    found = reading(unmapped("reject"), status="Refusé", status_url="https://evil.example/")
+
+    assert found.refused.startswith("the label")
+
+
+@pytest.mark.parametrize(
+    ("source", "sent"),
+    [
+        (None, None),
+        ("null", None),
+        (" null ", None),
+        ('"hellowork.com"', '"hellowork.com"'),
+        ('""', '""'),
+        ('"null"', '"null"'),
+        ('{"a": 1.50}', '{"a": 1.50}'),
+        (' {"a": null}', ' {"a": null}'),
+        ("12", '"12"'),
+        ("1e400", '"1e400"'),
+        ("true", '"true"'),
+        ('["a", "b"]', r'"[\"a\", \"b\"]"'),
+    ],
+)
+def test_a_source_is_a_string_or_an_object(source: str | None, sent: str | None) -> None:
+    assert content(source=source).source == sent
+
+
+@pytest.mark.parametrize(
+    ("status", "values", "sent"),
+    [
+        ("Embauché", (None, None), None),
+        ("Embauché", ("3", None), None),
+        ("Embauché", ("null", " null "), None),
+        ("Embauché", ("3", '"c1"'), r'{"client \"id\"": "c1"}'),
+        ("rejected_and_contacted_by_recruiter", ("3", None), '{"communicationDelay": 3}'),
+        ("rejected_and_contacted_by_recruiter", (None, '"c1"'), r'{"client \"id\"": "c1"}'),
+        (
+            "rejected_and_contacted_by_recruiter",
+            ("3", '{"a": [1]}'),
+            r'{"communicationDelay": 3, "client \"id\"": {"a": [1]}}',
+        ),
+        ("rejected_and_contacted_by_recruiter", ("0", "false"), r'{"communicationDelay": 0, "client \"id\"": false}'),
+    ],
+)
+def test_extra_fields_by_status_as_sent_and_not_if_null(
+    status: str, values: tuple[str | None, ...], sent: str | None
+) -> None:
+    assert content(status=status, extra=values).extra == sent
+
+
+def test_as_many_extra_values_as_extra_fields() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        reading(extra=("3",))
+
+
+ODD_TEXTS = (
+    st.none() | st.sampled_from(["", " ", "null", "..", "infinity", "0", "\0", "é/\u202e"]) | st.text(max_size=8)
+)
+
+
+@given(
+    row=st.builds(
+        Row,
+        key=st.tuples(st.text()),
+        in_scope=st.booleans(),
+        application_id=ODD_TEXTS,
+        status_url=ODD_TEXTS | st.text(max_size=8).map(lambda text: f"{BASE}/v1/applications/{text}/status"),
+        status=ODD_TEXTS,
+        job_id=ODD_TEXTS,
+        created=ODD_TEXTS | st.integers().map(str),
+        event_date=ODD_TEXTS | st.integers().map(str),
+        source=st.none() | st.sampled_from(["null", "[]", '""', "{}", "1"]),
+        deleted=st.booleans(),
+        extra=st.tuples(*[st.none() | st.sampled_from(["null", "1", '"x"'])] * 2),
+    ),
+    what=st.sampled_from(["send", "ignore", "reject"]),
+)
+def test_no_row_can_break_its_reading(row: Row, what: str) -> None:
+    found = interpret(row, unmapped(what), CHANGED_AT)
+
+    assert found.key == row.key
+    match found:
+        case Reportable(application_id, _, said, _):
+            assert row.in_scope
+            assert application_id.strip()
+            assert said.status.strip()
+            assert said.job_id == row.job_id
+            assert said.deleted is row.deleted
+        case Unreportable():
+            assert row.in_scope
+            assert found.reason
+        case OutOfScope():
+            assert not row.in_scope or what == "ignore"
+        case Foreign():
+            assert row.application_id is row.status_url is None or not row.in_scope
+
+
+LIVE = replace(ROW, key=("live",))
+DELETED = replace(ROW, key=("deleted",), deleted=True, created="1700000000000000")
+ELSEWHERE = replace(ROW, key=("elsewhere",), in_scope=False, created="1700000000000000")
+LATER = replace(ROW, key=("later",), created="1672563600001000")
+UNDATED = replace(ROW, key=("undated",), created=None)
+ENDLESS = replace(ROW, key=("endless",), created="infinity")
+GONE_ELSEWHERE = replace(ROW, key=("gone elsewhere",), in_scope=False, deleted=True)
+
+
+def test_no_row_speaks_if_there_is_none() -> None:
+    assert current([]) is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "speaker"),
+    [
+        ([LIVE], LIVE),
+        ([DELETED], DELETED),
+        ([LIVE, DELETED], LIVE),
+        ([LIVE, ELSEWHERE], LIVE),
+        ([LIVE, LATER], LATER),
+        ([LIVE, UNDATED], LIVE),
+        ([LIVE, ENDLESS], LIVE),
+        # Live before in scope: what left the scope is no deletion, though its old row is marked deleted.
+        ([ELSEWHERE, DELETED], ELSEWHERE),
+        ([DELETED, GONE_ELSEWHERE], DELETED),
+        ([LIVE, LATER, DELETED, ELSEWHERE, UNDATED, GONE_ELSEWHERE], LATER),
+    ],
+)
+def test_the_row_that_speaks_is_found_in_whatever_order_they_come(rows: list[Row], speaker: Row) -> None:
+    assert {current(order) for order in permutations(rows)} == {speaker}
+
+
+def test_of_equal_rows_the_last_in_the_databases_order_speaks() -> None:
+    assert current([replace(LIVE, key=("1",)), replace(LIVE, key=("2",))]) == replace(LIVE, key=("2",))
+    assert current([UNDATED, ENDLESS]) == ENDLESS
+
+
+ANY_ROWS = [
+    replace(ROW, in_scope=in_scope, deleted=deleted, created=created)
+    for in_scope, deleted, created in product((True, False), (True, False), ("1000", "2000", None))
+]
+
+
+@given(st.lists(st.sampled_from(ANY_ROWS), min_size=1, max_size=8), st.randoms(use_true_random=False))
+def test_the_choice_does_not_depend_on_the_order_of_unequal_rows(rows: list[Row], random: Any) -> None:
+    """However rows come, as long as equals stay in key order: as from several reads, merged."""
+    keyed = [replace(row, key=(str(number),)) for number, row in enumerate(rows)]
+    chosen = current(keyed)
+    groups = [[row for row in keyed if replace(row, key=()) == replace(kind, key=())] for kind in ANY_ROWS]
+
+    merged = []
+    while any(groups):
+        merged.append(random.choice([group for group in groups if group]).pop(0))
+
+    assert current(merged) == chosen
+
+
+@given(st.lists(st.sampled_from(ANY_ROWS), min_size=1, max_size=8))
+def test_whoever_speaks_speaks_again_when_asked_among_fewer(rows: list[Row]) -> None:
+    keyed = [replace(row, key=(str(number),)) for number, row in enumerate(rows)]
+    chosen = current(keyed)
+
+    for without in keyed:
+        if without != chosen:
+            assert current(row for row in keyed if row != without) == chosen

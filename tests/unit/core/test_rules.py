@@ -1,0 +1,30 @@
+"""The settle time of a status."""
+
+import pytest
+
+from cdc_sync.core.fuse import FusePolicy
+from cdc_sync.core.rules import WatchRules
+from cdc_sync.core.status import StatusRules
+from cdc_sync.core.status_url import AllowedHosts
+
+RULES = WatchRules(
+    watch="applications",
+    status=StatusRules(map={"Refusé": "rejected"}, unmapped="send", deleted="deleted"),
+    baseline="adopt",
+    first_status="send",
+    settle={"rejected": 300_000, "hired": 0},
+    default_settle=2_000,
+    deletion_grace=5_000,
+    extra=(),
+    base_url="https://ats-partner.hellowork.com",
+    allowed=AllowedHosts(frozenset({"ats-partner.hellowork.com"})),
+    fuse=FusePolicy(max_changes=1_000, max_deletions=100, window=600_000),
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "settle"),
+    [("rejected", 300_000), ("hired", 0), ("deleted", 2_000), ("Refusé", 2_000), ("", 2_000)],
+)
+def test_a_status_settles_by_its_name_as_sent_else_by_default(status: str, settle: int) -> None:
+    assert RULES.settle_of(status) == settle

@@ -1,0 +1,37 @@
+"""From label to status: the map first, then what `unmapped` says."""
+
+import pytest
+
+from cdc_sync.core.status import Mapped, StatusRules, Unmapped, map_status
+
+REJECTED = Mapped("Refusé", refused="the label 'Refusé' is not in status.map, and status.unmapped is reject")
+
+
+@pytest.mark.parametrize(
+    ("unmapped", "label", "expected"),
+    [
+        ("send", "Embauché", Mapped("hired")),
+        ("ignore", "Embauché", Mapped("hired")),
+        ("reject", "Embauché", Mapped("hired")),
+        ("send", "Refusé", Mapped("Refusé")),
+        ("ignore", "Refusé", None),
+        ("reject", "Refusé", REJECTED),
+        # A label is the ATS's own free text: letter case and blanks are part of it.
+        ("ignore", "embauché", None),
+        ("ignore", "Embauché ", None),
+        # A status is not a label: what is sent is not mapped again.
+        ("ignore", "hired", None),
+    ],
+)
+def test_labels(unmapped: Unmapped, label: str, expected: Mapped | None) -> None:
+    rules = StatusRules(map={"Embauché": "hired"}, unmapped=unmapped, deleted="deleted")
+
+    assert map_status(rules, label) == expected
+
+
+def test_two_labels_may_become_one_status() -> None:
+    rules = StatusRules(
+        map={"Shortlist": "seen_by_recruiter", "Longlist": "seen_by_recruiter"}, unmapped="send", deleted="x"
+    )
+
+    assert map_status(rules, "Shortlist") == map_status(rules, "Longlist")

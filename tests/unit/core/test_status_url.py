@@ -1,0 +1,294 @@
+"""URLs as rows may have them: what may be called, what is an id, and the many ways to pretend."""
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from yarl import URL
+
+from cdc_sync.core.status_url import AllowedHosts, build, endpoint_of, id_in, id_refusal, is_loopback
+
+BASE = "https://ats-partner.hellowork.com"
+ALLOWED = AllowedHosts(
+    frozenset({"ats-partner.hellowork.com", "staging.example:8443", "localhost", "127.0.0.1", "[::1]", "10.0.0.1"})
+)
+NOT_PLAIN = "it is not a plain https URL"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"{BASE}/v1/applications/1/status",
+        "HTTPS://ATS-Partner.HelloWork.COM/v1/applications/1/status",
+        f"{BASE}:443/v1/applications/1/status",
+        f"{BASE}:8080/any/path",
+        f"{BASE}:1/",
+        f"{BASE}:65535/",
+        f"{BASE}/v1/applications/a%2Fb%20c/status?x=1&y=%20/?:@",
+        f"{BASE}/v1/applications/1/status/",
+        f"{BASE}/a.b/..c/d../...",
+        f"{BASE}?x=1",
+        BASE,
+        "https://staging.example:8443/v1/applications/1/status",
+        "https://staging.example:08443/v1/applications/1/status",
+        "http://localhost:8080/v1/applications/1/status",
+        "http://LOCALHOST/v1/applications/1/status",
+        "http://127.0.0.1:8080/v1/applications/1/status",
+        "http://[::1]:8080/v1/applications/1/status",
+        "https://[::1]/v1/applications/1/status",
+    ],
+)
+def test_urls_that_may_be_called(url: str) -> None:
+    assert ALLOWED.refusal(url) is None
+    assert endpoint_of(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        # Another host, or another port of a host that is allowed with one port only.
+        ("https://evil.example/v1/applications/1/status", "its host evil.example is neither"),
+        ("https://ats-partner.hellowork.com.evil.example/", "its host ats-partner.hellowork.com.evil.example"),
+        ("https://xats-partner.hellowork.com/", "its host xats-partner.hellowork.com"),
+        ("https://hellowork.com/", "its host hellowork.com"),
+        ("https://staging.example/", "its host staging.example"),
+        ("https://staging.example:443/", "its host staging.example"),
+        ("https://xn--ats-prtner-v5a.hellowork.com/", "its host xn--ats-prtner-v5a.hellowork.com"),
+        # Other ways to write an allowed address are other names.
+        ("https://[0:0:0:0:0:0:0:1]/", r"its host \[0:0:0:0:0:0:0:1\]"),
+        ("https://[::ffff:10.0.0.1]/", r"its host \[::ffff:10.0.0.1\]"),
+        ("https://2130706433/", "its host 2130706433"),
+        ("https://0x7f000001/", "its host 0x7f000001"),
+        # Not https.
+        ("http://ats-partner.hellowork.com/v1/applications/1/status", "it is http: only https"),
+        ("HTTP://ats-partner.hellowork.com/", "it is http: only https"),
+        ("http://10.0.0.1/", "it is http: only https"),
+        ("http://127.0.0.1.evil.example/", "it is http: only https"),
+        ("http://localhost.evil.example/", "it is http: only https"),
+        ("http://2130706433/", "it is http: only https"),
+        ("ftp://ats-partner.hellowork.com/", NOT_PLAIN),
+        ("//ats-partner.hellowork.com/", NOT_PLAIN),
+        ("ats-partner.hellowork.com/v1/applications/1/status", NOT_PLAIN),
+        ("javascript:alert(1)", NOT_PLAIN),
+        ("", NOT_PLAIN),
+        ("https://", NOT_PLAIN),
+        ("https:///v1/applications/1/status", NOT_PLAIN),
+        # User names, fragments, and what makes two parsers disagree.
+        ("https://ats-partner.hellowork.com@evil.example/", NOT_PLAIN),
+        ("https://ats-partner.hellowork.com:443@evil.example/", NOT_PLAIN),
+        ("https://user:pw@ats-partner.hellowork.com/", NOT_PLAIN),
+        (f"{BASE}#@evil.example/", NOT_PLAIN),
+        (f"{BASE}/v1/applications/1/status#x", NOT_PLAIN),
+        (f"{BASE}\\@evil.example/", NOT_PLAIN),
+        (r"https:\\ats-partner.hellowork.com\v1", NOT_PLAIN),
+        (f"https://evil.example\\.{BASE}/", NOT_PLAIN),
+        (f"{BASE}%2eevil.example/", NOT_PLAIN),
+        # Blanks and line ends, the trailing one above all, which a pattern's `$` would overlook.
+        (f"{BASE}/v1/applications/1/status\n", NOT_PLAIN),
+        (f"{BASE}\n", NOT_PLAIN),
+        (f"{BASE}/v1/applications/1/status\r\nHost: evil.example", NOT_PLAIN),
+        (f" {BASE}/", NOT_PLAIN),
+        (f"{BASE}/ ", NOT_PLAIN),
+        (f"{BASE}/a b", NOT_PLAIN),
+        (f"{BASE}/a\tb", NOT_PLAIN),
+        (f"{BASE}/a\x00b", NOT_PLAIN),
+        (f"{BASE}/?a\n", NOT_PLAIN),
+        # Letters and digits that only look, or fold, like ASCII.
+        ("http\u017f://ats-partner.hellowork.com/", NOT_PLAIN),
+        ("https://at\u017f-partner.hellowork.com/", NOT_PLAIN),
+        ("https://ats-partner.hellowor\u212a.com/", NOT_PLAIN),
+        ("https://ats-partner\u3002hellowork.com/", NOT_PLAIN),
+        ("https://ats-partner.hellowörk.com/", NOT_PLAIN),
+        ("https://127.0.0.\u0661/", NOT_PLAIN),
+        (f"{BASE}:\u0664\u0664\u0663/", NOT_PLAIN),
+        (f"{BASE}/v1/applications/é/status", NOT_PLAIN),
+        # Ports.
+        (f"{BASE}:0/", "0 is not a TCP port"),
+        (f"{BASE}:00000/", "0 is not a TCP port"),
+        (f"{BASE}:65536/", "65536 is not a TCP port"),
+        (f"{BASE}:99999/", "99999 is not a TCP port"),
+        (f"{BASE}:443443/", NOT_PLAIN),
+        (f"{BASE}:-1/", NOT_PLAIN),
+        (f"{BASE}:/", NOT_PLAIN),
+        (f"{BASE}:443:443/", NOT_PLAIN),
+        # Hosts that are none.
+        ("https://-ats.hellowork.com/", NOT_PLAIN),
+        ("https://ats-partner.hellowork.com./", NOT_PLAIN),
+        ("https://[::1/", NOT_PLAIN),
+        ("https://::1/", NOT_PLAIN),
+        ("https://[::1%25eth0]/", NOT_PLAIN),
+        ("https://[]/", NOT_PLAIN),
+        # Dots that a client or a server would take away, and with them the path that was checked.
+        (f"{BASE}/v1/applications/../status", "its path has a segment of dots"),
+        (f"{BASE}/v1/applications/./status", "its path has a segment of dots"),
+        (f"{BASE}/v1/applications/%2e%2E/status", "its path has a segment of dots"),
+        (f"{BASE}/v1/applications/.%2e/status", "its path has a segment of dots"),
+        (f"{BASE}/v1/applications/%2e/status", "its path has a segment of dots"),
+        (f"{BASE}/..", "its path has a segment of dots"),
+    ],
+)
+def test_urls_that_may_not_be_called(url: str, why: str) -> None:
+    refusal = ALLOWED.refusal(url)
+
+    assert refusal is not None
+    assert refusal.startswith(why.replace("\\", ""))
+
+
+@given(
+    st.builds(
+        "{}://{}{}{}{}".format,
+        st.sampled_from(["https", "http", "HTTPS", "http\u017f", "ftp"]),
+        st.sampled_from(["", "a@", "a:b@", "\\", "[", " "]),
+        st.sampled_from(["ats-partner.hellowork.com", "evil.example", "localhost", "[::1]", "127.0.0.1", "10.0.0.1"]),
+        st.sampled_from(["", ":", ":1", ":443", ":99999", ":٣", ".", "@evil.example", "#", "\\.evil.example"]),
+        st.text(alphabet=string.printable + "é\u0663\u017f", max_size=12),
+    )
+)
+def test_what_may_be_called_goes_where_the_http_client_reads_it_to_go(url: str) -> None:
+    if ALLOWED.refusal(url) is None:
+        read = URL(url)
+        host = f"[{read.host}]" if read.host == "::1" else read.host
+        assert host in ALLOWED.names
+        assert read.user is read.password is None
+        assert read.raw_fragment == ""
+        assert endpoint_of(url) == f"{read.scheme}://{host}:{read.port}"
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("localhost", True), ("LocalHost", True), ("127.0.0.1", True), ("127.255.255.254", True), ("[::1]", True),
+        ("[0:0:0:0:0:0:0:1]", True), ("::1", True),
+        ("128.0.0.1", False), ("126.255.255.255", False), ("[::2]", False), ("[::]", False),
+        ("10.0.0.1", False), ("localhost.example", False), ("xlocalhost", False), ("127.1", False),
+        ("2130706433", False), ("0x7f.0.0.1", False), ("127.0.0.1.example", False),
+        ("127.0.0.1:80", False), ("", False), ("[]", False),
+    ],
+)  # fmt: skip
+def test_loopback(host: str, *, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint"),
+    [
+        (f"{BASE}/v1/applications/1/status", f"{BASE}:443"),
+        (f"{BASE}:443", f"{BASE}:443"),
+        (f"{BASE}:0443", f"{BASE}:443"),
+        ("HTTPS://ATS-Partner.Hellowork.com?x", f"{BASE}:443"),
+        (f"{BASE}:8443/", f"{BASE}:8443"),
+        ("http://localhost/", "http://localhost:80"),
+        ("http://[::1]:8080/x", "http://[::1]:8080"),
+    ],
+)
+def test_calls_to_one_server_share_one_endpoint(url: str, endpoint: str) -> None:
+    assert endpoint_of(url) == endpoint
+
+
+@pytest.mark.parametrize("url", ["", "ftp://a/", "https://a@b/", f"{BASE}\n", "http\u017f://a/"])
+def test_what_cannot_be_called_has_no_endpoint(url: str) -> None:
+    with pytest.raises(ValueError, match="not a URL that can be called"):
+        endpoint_of(url)
+
+
+@pytest.mark.parametrize(
+    ("application_id", "segment"),
+    [
+        ("12345", "12345"),
+        ("5f9c-AB_c.~", "5f9c-AB_c.~"),
+        ("a/b", "a%2Fb"),
+        ("../../admin", "..%2F..%2Fadmin"),
+        ("a?b#c&d=e", "a%3Fb%23c%26d%3De"),
+        ("100%", "100%25"),
+        ("%2F", "%252F"),
+        ("a b+c", "a%20b%2Bc"),
+        ("é", "%C3%A9"),
+        ("\U0001d4b3", "%F0%9D%92%B3"),
+        ("...", "..."),
+    ],
+)
+def test_an_id_is_one_segment_of_the_documented_path(application_id: str, segment: str) -> None:
+    assert build(BASE, application_id) == f"{BASE}/v1/applications/{segment}/status"
+
+
+IDS = st.text(min_size=1).filter(lambda text: id_refusal(text) is None and text.isprintable())
+
+
+@given(IDS)
+def test_every_usable_id_makes_a_url_that_may_be_called_and_has_the_id(application_id: str) -> None:
+    url = build(BASE, application_id)
+
+    assert ALLOWED.refusal(url) is None
+    assert id_in(url) == application_id
+
+
+@given(IDS, IDS)
+def test_two_ids_never_share_a_url(one: str, other: str) -> None:
+    assert (build(BASE, one) == build(BASE, other)) is (one == other)
+
+
+@pytest.mark.parametrize(
+    ("url", "application_id"),
+    [
+        (f"{BASE}/v1/applications/1/status", "1"),
+        (f"{BASE}/v1/applications/1/status/", "1"),
+        (f"{BASE}/v1/applications/1/status?token=x", "1"),
+        (f"{BASE}/proxy/v1/applications/1/status", "1"),
+        (f"{BASE}/v1/applications/1/status/v1/applications/2/status", "2"),
+        (f"{BASE}/v1/applications/a%2Fb/status", "a/b"),
+        (f"{BASE}/v1/applications/%C3%A9/status", "é"),
+        (f"{BASE}/v1/applications/a+b/status", "a+b"),
+        (f"{BASE}/v1/applications/100%/status", "100%"),
+        (f"{BASE}/v1/applications/%2e%2e/status", ".."),
+        (f"{BASE}/v1/applications/%00/status", "\0"),
+        ("https://elsewhere.example/v1/applications/1/status", "1"),
+        # Not UTF-8: to replace the odd bytes would make one application of two.
+        (f"{BASE}/v1/applications/%FF/status", None),
+        (f"{BASE}/v1/applications/a%C3/status", None),
+        (f"{BASE}/v1/applications//status", None),
+        (f"{BASE}/v1/applications/1/2/status", None),
+        (f"{BASE}/v1/applications/1", None),
+        (f"{BASE}/v1/applications/1/status/2", None),
+        (f"{BASE}/v2/applications/1/status", None),
+        (f"{BASE}/v1/applications/1/status\n", None),
+        (f"{BASE}/v1/applications/1\n/status", None),
+        (f"{BASE}/?/v1/applications/1/status", None),
+        (f"{BASE}/#/v1/applications/1/status", None),
+        ("/v1/applications/1/status", None),
+        ("1", None),
+        ("", None),
+    ],
+)
+def test_the_id_inside_a_status_url(url: str, application_id: str | None) -> None:
+    assert id_in(url) == application_id
+
+
+@given(st.text() | st.text(alphabet="%0189aAfF/.").map(lambda text: f"{BASE}/v1/applications/{text}/status"))
+def test_no_url_can_break_its_reading(url: str) -> None:
+    found = id_in(url)
+
+    assert found is None or found
+    assert found is None or found.encode()
+
+
+@pytest.mark.parametrize("application_id", ["1", "a b", ".a", "...", "..a", "é", "a/b", "\u00a0x", "\ufffd"])
+def test_ids_that_can_be_used(application_id: str) -> None:
+    assert id_refusal(application_id) is None
+
+
+@pytest.mark.parametrize(
+    ("application_id", "why"),
+    [
+        ("", "the application's id is empty"),
+        ("  \t", "the application's id is empty"),
+        ("\u00a0\u3000", "the application's id is empty"),
+        (".", "the application's id '.' cannot stand in a URL's path"),
+        ("..", "the application's id '..' cannot stand in a URL's path"),
+        ("\0", r"the application's id '\x00' has a control character"),
+        ("1\n", r"the application's id '1\n' has a control character"),
+        ("1\x7f", r"the application's id '1\x7f' has a control character"),
+    ],
+)
+def test_ids_that_cannot_be_used(application_id: str, why: str) -> None:
+    assert id_refusal(application_id) == why
