@@ -14,12 +14,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from support.binaries import server_binaries
+from support.postgres import SETTINGS, Cluster, create_ats, fresh_database, running_cluster
 
 from cdc_sync.demo.binaries import PostgresMissingError
 from cdc_sync.demo.postgres import PostgresFailedError, Server
 from cdc_sync.demo.postgres import server as embedded_server
-from support.binaries import server_binaries
-from support.postgres import SETTINGS, Cluster, create_ats, fresh_database, running_cluster
 
 _CLUSTER = pytest.StashKey[Cluster]()
 _STACK = pytest.StashKey[ExitStack]()

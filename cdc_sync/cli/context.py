@@ -17,7 +17,8 @@ from cdc_sync.store.sqlite import SqliteStore
 
 DEFAULT_PATH = Path("/etc/cdc-sync/config.yaml")
 
-console = Console(highlight=False)
+# Into a file or a pipe nothing is wrapped or cut: who reads it there searches it.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 WatchOption = Annotated[str | None, typer.Option("--watch", metavar="NAME", help="Only this watch.")]

@@ -1,7 +1,7 @@
 """A column mapping: the name of a column, or an SQL expression over the row.
 
-The values (`PlainColumn`, `SqlColumn`, `ExtraField`) are apart from the sections that read them (`SqlAsWritten`, `ExtraAsWritten`), since
-a name in the file follows SQL's rules for quotes and a name in a value is the catalog's.
+The values (`PlainColumn`, `SqlColumn`, `ExtraField`) are apart from the sections that read them (`SqlAsWritten`,
+`ExtraAsWritten`), since a name in the file follows SQL's rules for quotes and a name in a value is the catalog's.
 """
 
 from dataclasses import dataclass

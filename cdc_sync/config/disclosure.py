@@ -82,7 +82,8 @@ def _name(key: str, spot: Spot, node: Node | None) -> str:
 
 
 def _locate(path: Path, root: Node | None) -> _Position:
-    node, place, reached = root, root.place if root else None, ()
+    node, place = root, root.place if root else None
+    reached: Path = ()
     for key in path:
         if isinstance(node, Entries) and isinstance(key, str) and key in node.entries:
             place, node = node.entries[key].place, node.entries[key].node
@@ -112,6 +113,6 @@ def _scalar(scalar: Scalar, spot: Spot) -> str:
     if scalar.value is None or isinstance(scalar.value, bool) or is_reference_alone(scalar.text):
         return scalar.text or "nothing"
     if not spot.may_be_shown:
-        return HIDDEN
+        return HIDDEN if spot.scalars or not spot.kinds else "text"
     # A URL or a DSN in the wrong place brings its password along.
     return HIDDEN if _CREDENTIALS.search(scalar.text) else scalar.text

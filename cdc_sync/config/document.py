@@ -203,7 +203,9 @@ class _Reader:
             place = self.place
             key = self._node(path, event, depth + 1)
             if not isinstance(key, Scalar):
-                raise self._refusal(path, "a key must be text", "write `key: value`; quote text that begins with [ or {")
+                raise self._refusal(
+                    path, "a key must be text", "write `key: value`; quote text that begins with [ or {"
+                )
             node = self._node((*path, key.text), self._next(), depth + 1)
             if key.text == "<<" and key.plain:
                 merged = self._merged(path, node) | merged

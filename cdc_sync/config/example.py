@@ -8,8 +8,8 @@ from typing import Any
 from cdc_sync.config.schema import COMMENT, json_schema
 
 _HEADER = """\
-# The configuration of cdc-sync: every key, in most cases with its default. The connection, the header, the table and its
-# columns are examples. Required are a watch's table, key and columns; any other key can be left out.
+# The configuration of cdc-sync: every key, in most cases with its default. The connection, the header, the table and
+# its columns are examples. Required are a watch's table, key and columns; any other key can be left out.
 #
 # Durations: 500ms, 30s, 5m, 2h, 7d. Sizes: 256MB, 64KiB. An unknown key is an error.
 # Inside a value ${NAME} is replaced from the environment, ${file:PATH} by the file's content; $${ is a literal ${.

@@ -17,20 +17,20 @@ class Retry(Section):
 
     first: PositiveDuration = Field(
         default=timedelta(seconds=1),
-        description="The longest wait after the first failure; it doubles with each further one, and the actual wait is "
-        "drawn between zero and it. 1s by default: a connection that was reset is mostly back by then.",
+        description="The longest wait after the first failure; it doubles with each further one, and the actual wait "
+        "is drawn between zero and it. 1s by default: a connection that was reset is mostly back by then.",
     )
     max: PositiveDuration = Field(
         default=timedelta(minutes=15),
         validate_default=True,
-        description="The longest wait between two tries of one call. 15m by default: four tries an hour cost nothing, and "
-        "an outage of hours is noticed to be over within that time.",
+        description="The longest wait between two tries of one call. 15m by default: four tries an hour cost nothing, "
+        "and an outage of hours is noticed to be over within that time.",
     )
     for_: PositiveDuration = Field(
         default=timedelta(days=7),
         alias="for",
-        description="How long after its first try a call that keeps failing becomes a dead letter, for a person to look "
-        "at. 7d by default: longer than any outage, weekend included.",
+        description="How long after its first try a call that keeps failing becomes a dead letter, for a person to "
+        "look at. 7d by default: longer than any outage, weekend included.",
     )
 
     @field_validator("max")
@@ -49,8 +49,8 @@ class HelloWork(Section):
         default="https://ats-partner.hellowork.com",
         title="http only for a loopback address",
         description="Where calls go for rows that have no status URL of their own: the call for an application is "
-        "`{base_url}/v1/applications/{applicationId}/status`. The default is HelloWork's production API. Must be https; "
-        "http is accepted for a loopback address, which is where the emulator listens.",
+        "`{base_url}/v1/applications/{applicationId}/status`. The default is HelloWork's production API. Must be "
+        "https; http is accepted for a loopback address, which is where the emulator listens.",
     )
     headers: Mapping[HeaderName, HeaderValue] = Field(
         default_factory=dict,
@@ -65,7 +65,8 @@ class HelloWork(Section):
         default=(),
         title="beside base_url's host, hosts that a row's status URL may name",
         description="The hosts that a row's status URL may name, beside base_url's: `host` (any port) or `host:port`. "
-        "Empty by default: a URL is data of the ATS's database, and nothing may be sent to a host that nobody named here.",
+        "Empty by default: a URL is data of the ATS's database, and nothing may be sent to a host that nobody named "
+        "here.",
     )
     timeout: PositiveDuration = Field(
         default=timedelta(seconds=10),

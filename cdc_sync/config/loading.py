@@ -25,26 +25,11 @@ def load(path: FilePath, environ: Mapping[str, str]) -> Config:
     Raises:
         ConfigurationError: it cannot be read, or something in it is wrong.
     """
-    name = str(path)
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(LARGEST + 1)
-        if len(content) > LARGEST:
-            raise _unusable(name, "expected a file of at most 1 MiB: this is no configuration")
-        text = content.decode("utf-8-sig")
-    except FileNotFoundError:
-        raise _unusable(name, "there is no such file", f"name another with --config; {_WHERE_TO_BEGIN}") from None
-    except IsADirectoryError:
-        raise _unusable(name, "expected a file, and it is a folder", "name the file in it with --config") from None
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise _unusable(name, "expected UTF-8 text", "save the file as UTF-8", line) from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is no path"
-        raise _unusable(
-            name, f"cannot be read: {reason}", "it must be readable by the user that cdc-sync runs as"
-        ) from None
-    return parse(text, name=name, environ=environ, folder=path.parent)
+    text = _text_of(path)
+    # Raised out here, so that no exception with the file's content in it hangs on to this one.
+    if isinstance(text, Trouble):
+        raise ConfigurationError(str(path), _disclosed([text], None))
+    return parse(text, name=str(path), environ=environ, folder=path.parent)
 
 
 def parse(text: str, *, name: str, environ: Mapping[str, str], folder: FilePath | None = None) -> Config:
@@ -60,10 +45,28 @@ def parse(text: str, *, name: str, environ: Mapping[str, str], folder: FilePath 
         ConfigurationError: something in it is wrong.
     """
     outcome = _outcome(text, environ, folder or FilePath())
-    # Raised out here, so that no exception with the file's values in it hangs on to this one.
+    # Raised out here, as above.
     if isinstance(outcome, Config):
         return outcome
     raise ConfigurationError(name, outcome)
+
+
+def _text_of(path: FilePath) -> str | Trouble:
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            return Trouble((), "expected a file of at most 1 MiB: this is no configuration")
+        return content.decode("utf-8-sig")
+    except FileNotFoundError:
+        return Trouble((), "there is no such file", f"name another with --config; {_WHERE_TO_BEGIN}")
+    except IsADirectoryError:
+        return Trouble((), "expected a file, and it is a folder", "name the file in it with --config")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        return Trouble((), "expected UTF-8 text", "save the file as UTF-8", place=Place(line, 1))
+    except OSError as error:
+        return Trouble((), f"cannot be read: {error.strerror}", "it must be readable by the user that cdc-sync runs as")
 
 
 def _outcome(text: str, environ: Mapping[str, str], folder: FilePath) -> Config | list[Problem]:
@@ -119,15 +122,12 @@ class _Values:
 
 def _at(data: object, path: Path) -> object:
     for key in path:
-        if (isinstance(data, dict) and key in data) or (isinstance(data, list) and isinstance(key, int) and key < len(data)):
-            data = data[key]
+        try:
+            data = data[key]  # type: ignore[index] # it is a mapping or a list, or the path ends before
+        except (KeyError, IndexError, TypeError):
+            break
     return data
 
 
 def _disclosed(troubles: Iterable[Trouble], root: Node | None) -> list[Problem]:
     return list(dict.fromkeys(disclose(trouble, root) for trouble in troubles))
-
-
-def _unusable(name: str, message: str, suggestion: str | None = None, line: int | None = None) -> ConfigurationError:
-    place = None if line is None else Place(line, 1)
-    return ConfigurationError(name, _disclosed([Trouble((), message, suggestion, place=place)], None))

@@ -62,8 +62,8 @@ class Database(Section):
         default=SecretStr(""),
         title="anything libpq takes; PG* variables and ~/.pgpass work",
         description="Where the ATS's database is: a libpq connection string, as a URI or as key=value pairs. What it "
-        "leaves out comes from the PG* environment variables and ~/.pgpass, so a password need not stand here. Empty by "
-        "default: those say it all. Must not lead through a pooler in transaction mode, which cannot LISTEN.",
+        "leaves out comes from the PG* environment variables and ~/.pgpass, so a password need not stand here. Empty "
+        "by default: those say it all. Must not lead through a pooler in transaction mode, which cannot LISTEN.",
         examples=["postgresql://cdc_sync@/ats"],
     )
 
@@ -91,8 +91,8 @@ class State(Section):
     dsn: SecretStr | None = Field(
         default=None,
         title="postgres; database.dsn if null",
-        description="The database of backend postgres: a libpq connection string. Null, the default: database.dsn, in a "
-        "schema of its own.",
+        description="The database of backend postgres: a libpq connection string. Null, the default: database.dsn, in "
+        "a schema of its own.",
     )
     history: PositiveDuration = Field(
         default=timedelta(days=30),
@@ -140,8 +140,8 @@ class Log(Section):
     )
     format: Literal["auto", "text", "journal", "json"] = Field(
         default="auto",
-        description="How lines are written: `text` for people, `journal` with the fields of systemd's journal, `json` an "
-        "object per line. `auto`, the default: text on a terminal, journal under systemd, else json.",
+        description="How lines are written: `text` for people, `journal` with the fields of systemd's journal, `json` "
+        "an object per line. `auto`, the default: text on a terminal, journal under systemd, else json.",
     )
 
 
@@ -161,8 +161,9 @@ class Config(Section):
     )
     watches: Annotated[Mapping[WatchName, Watch], Field(min_length=1)] = Field(
         title="What is watched: a name for each table whose rows are applications.",
-        description="What is watched, by name: at least one. A name has lower case letters, digits and `_`, begins with "
-        "a letter and has at most 40 of them; it appears in commands, metrics and names in the database. Required.",
+        description="What is watched, by name: at least one. A name has lower case letters, digits and `_`, begins "
+        "with a letter and has at most 40 of them; it appears in commands, metrics and names in the database. "
+        "Required.",
     )
     admin: Admin = Field(
         default_factory=Admin,

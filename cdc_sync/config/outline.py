@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import NoneType, UnionType
+from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import PlainValidator, SecretStr
@@ -39,8 +39,9 @@ class Spot:
     @property
     def may_be_shown(self) -> bool:
         """Whether a scalar found here is surely no secret: one is expected, or a list of them, and none is secret."""
-        expected = self.scalars or [kind for kind in self.kinds if get_origin(kind) is tuple]
-        return bool(expected) and not {SecretStr, *map(_item, expected)} <= {SecretStr, *expected}
+        if not self.scalars:
+            return any(get_origin(kind) is tuple for kind in self.kinds) and self.below(0).may_be_shown
+        return SecretStr not in self.kinds
 
     def below(self, key: str | int) -> "Spot":
         """What may stand at a key, or at a position in a list."""

@@ -5,7 +5,7 @@ from datetime import timedelta
 from fractions import Fraction
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
 
 from cdc_sync.config.mistakes import Mistake
 
@@ -117,6 +117,17 @@ def at_least(least: timedelta) -> AfterValidator:
     return AfterValidator(check)
 
 
+def at_least_bytes(least: int) -> AfterValidator:
+    """Refuse smaller sizes."""
+
+    def check(size: int) -> int:
+        if size < least:
+            raise Mistake(f"must be at least {format_size(least)}")
+        return size
+
+    return AfterValidator(check)
+
+
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
@@ -131,11 +142,10 @@ PositiveDuration = Annotated[Duration, at_least(timedelta(milliseconds=1))]
 Size = Annotated[
     int,
     BeforeValidator(parse_size),
-    Field(ge=2**16),
     PlainSerializer(format_size, return_type=str, when_used="json"),
-    WithJsonSchema({"type": ["string", "integer"], "pattern": SIZE_PATTERN, "minimum": 2**16}),
+    WithJsonSchema({"type": ["string", "integer"], "pattern": SIZE_PATTERN, "minimum": 0}),
 ]
-"""A size in bytes, 64 KiB or more; written `256MB`, `64KiB` or as a plain number."""
+"""A size in bytes; written `256MB`, `64KiB` or as a plain number."""
 
 
 def _text(value: Any, expected: str) -> str:

@@ -1,12 +1,12 @@
 """`${NAME}` and `${file:PATH}` inside values.
 
-Only values are replaced, not keys; what is put in is not looked at again, so a secret may contain `${`. `$${` stands for
-`${` itself.
+Only values are replaced, not keys; what is put in is not looked at again, so a secret may contain `${`. `$${` stands
+for `${` itself.
 """
 
 import re
-from errno import EFBIG, EINVAL
 from collections.abc import Mapping
+from errno import EFBIG, EINVAL
 from pathlib import Path
 
 from cdc_sync.config.document import LARGEST, UNUSABLE

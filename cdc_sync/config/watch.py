@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, Wit
 
 from cdc_sync.config.columns import Column, Extra
 from cdc_sync.config.mistakes import Mistake
-from cdc_sync.config.quantities import Duration, PositiveDuration, Size, at_least, format_size
+from cdc_sync.config.quantities import Duration, PositiveDuration, Size, at_least, at_least_bytes, format_size
 from cdc_sync.config.section import ColumnName, Section, Sql, TableName, Text, WholeNumber
 
 OUR_FIELDS = frozenset({"status", "eventDate", "created", "jobId", "source", "applicationId"})
@@ -18,6 +18,7 @@ OUR_FIELDS = frozenset({"status", "eventDate", "created", "jobId", "source", "ap
 
 _SHORTEST_PAUSE = timedelta(milliseconds=10)
 _BACKLOG = 256 * 10**6
+_LEAST_BACKLOG = 64 * 2**10
 
 
 def _time_zone(name: str) -> str:
@@ -61,8 +62,8 @@ class Columns(Section):
         default=None,
         validate_default=True,
         title="HelloWork's id; this or status_url is required",
-        description="HelloWork's id of the application (`applicationId` of the application as it was received). This or "
-        "`status_url` is required. A row where it is NULL is not HelloWork's and is left alone. Null by default.",
+        description="HelloWork's id of the application (`applicationId` of the application as it was received). This "
+        "or `status_url` is required. A row where it is NULL is not HelloWork's and is left alone. Null by default.",
         examples=["hellowork_id"],
     )
     status_url: Column | None = Field(
@@ -70,8 +71,8 @@ class Columns(Section):
         validate_default=True,
         title="where to call, if the ATS keeps it",
         description="The application's status URL (`statusApiUrl` of the application as it was received). Where it is "
-        "there, calls go to it, if its host is allowed; the application's id is taken from it if `application_id` is not "
-        "mapped. Null, the default: the URL is built from the id.",
+        "there, calls go to it, if its host is allowed; the application's id is taken from it if `application_id` is "
+        "not mapped. Null, the default: the URL is built from the id.",
         examples=["status_api_url"],
     )
     status: Column = Field(
@@ -82,20 +83,21 @@ class Columns(Section):
     )
     job_id: Column = Field(
         title="required; the job's id in the ATS",
-        description="The job's id in the ATS. Required: from it HelloWork learns that an application moved to another job.",
+        description="The job's id in the ATS. Required: from it HelloWork learns that an application moved to another "
+        "job.",
         examples=["job_id"],
     )
     created: Column = Field(
         title="required; when the application was created in the ATS",
-        description="When the application was created in the ATS: a date or a timestamp, with or without time zone (see "
-        "`timezone`). Required: every call has it.",
+        description="When the application was created in the ATS: a date or a timestamp, with or without time zone "
+        "(see `timezone`). Required: every call has it.",
         examples=["created_at"],
     )
     event_date: Column | None = Field(
         default=None,
         title="when it changed; else the change's own time",
-        description="When the event that caused the call happened: a date or a timestamp. Null, the default: the time at "
-        "which the change was recorded (notify) or seen (poll).",
+        description="When the event that caused the call happened: a date or a timestamp. Null, the default: the time "
+        "at which the change was recorded (notify) or seen (poll).",
         examples=["updated_at"],
     )
     source: Column | None = Field(
@@ -127,8 +129,8 @@ class Related(Section):
         description="The other table: `table` or `schema.table`; parts in double quotes keep their case."
     )
     key: tuple[ColumnName, ...] = Field(
-        description="Its columns that hold the watched table's key, in the same order. Empty if there are none (a table "
-        "of stages, say): any change of it then has the whole watch swept.",
+        description="Its columns that hold the watched table's key, in the same order. Empty if there are none (a "
+        "table of stages, say): any change of it then has the whole watch swept.",
     )
 
     _names_are_distinct = field_validator("key")(_distinct)
@@ -147,16 +149,16 @@ class Capture(Section):
     wakeup: Literal["notify", "none"] = Field(
         default="notify",
         title="or none",
-        description="In notify mode, how the daemon learns that something was recorded: `notify`, by PostgreSQL's NOTIFY; "
-        "`none`, by looking every poll_interval, with triggers that never NOTIFY. The default gives milliseconds of "
-        "latency; `none` is for an ATS whose commits must not take NOTIFY's lock.",
+        description="In notify mode, how the daemon learns that something was recorded: `notify`, by PostgreSQL's "
+        "NOTIFY; `none`, by looking every poll_interval, with triggers that never NOTIFY. The default gives "
+        "milliseconds of latency; `none` is for an ATS whose commits must not take NOTIFY's lock.",
     )
     watermark: ColumnName | None = Field(
         default=None,
         validate_default=True,
         title="poll",
-        description="In poll mode, the column by which changed rows are found: a timestamp or date that the ATS sets at "
-        "every change. Required then, and best indexed. Null by default, as notify mode needs none.",
+        description="In poll mode, the column by which changed rows are found: a timestamp or date that the ATS sets "
+        "at every change. Required then, and best indexed. Null by default, as notify mode needs none.",
         examples=["updated_at"],
     )
     poll_interval: Annotated[Duration, at_least(_SHORTEST_PAUSE)] = Field(
@@ -168,29 +170,29 @@ class Capture(Section):
     lookback: Duration = Field(
         default=timedelta(minutes=5),
         title="poll: how late a timestamp may be committed, by clocks and transactions",
-        description="In poll mode, how far behind the newest finished transaction rows are read again: a row's timestamp "
-        "is earlier than its commit by as much as its transaction lasted before its first write, and as application "
-        "servers' clocks are behind. Reading again costs only a comparison. 5m by default.",
+        description="In poll mode, how far behind the newest finished transaction rows are read again: a row's "
+        "timestamp is earlier than its commit by as much as its transaction lasted before its first write, and as "
+        "application servers' clocks are behind. Reading again costs only a comparison. 5m by default.",
     )
     drain_interval: Annotated[Duration, at_least(_SHORTEST_PAUSE)] = Field(
         default=timedelta(seconds=30),
         title="notify: look anyway, should a notification be lost",
-        description="In notify mode, how often the change log is read even if no notification came; 10ms or more. 30s by "
-        "default: a notification is lost at most with a connection.",
+        description="In notify mode, how often the change log is read even if no notification came; 10ms or more. 30s "
+        "by default: a notification is lost at most with a connection.",
     )
     sweep: PositiveDuration = Field(
         default=timedelta(minutes=15),
         title="compare every row; finds what nothing else can",
         description="How often every row is compared with what HelloWork was told. It finds what nothing else can: "
-        "deletions in poll mode, rows changed without their timestamp, triggers that were off. 15m by default; on a big "
-        "table sweeps space themselves out, so as not to take more than a tenth of the time.",
+        "deletions in poll mode, rows changed without their timestamp, triggers that were off. 15m by default; on a "
+        "big table sweeps space themselves out, so as not to take more than a tenth of the time.",
     )
-    max_backlog: Size = Field(
+    max_backlog: Annotated[Size, at_least_bytes(_LEAST_BACKLOG)] = Field(
         default=_BACKLOG,
         title="notify: the change log's limit; beyond it a sweep repairs",
         description="In notify mode, the size of the change log (bytes, 64KiB or more) beyond which the triggers stop "
-        "recording, for when the daemon is away for long; the next sweep finds what was not recorded. 256MB by default: "
-        "millions of changes, and no danger to a disk.",
+        "recording, for when the daemon is away for long; the next sweep finds what was not recorded. 256MB by "
+        "default: millions of changes, and no danger to a disk.",
         json_schema_extra={"default": format_size(_BACKLOG)},
     )
 
@@ -209,14 +211,15 @@ class Status(Section):
         default_factory=dict,
         title="ATS label: what to send",
         description="From the ATS's label to the status to send. Labels are compared as text, to the letter. Where two "
-        "labels have the same status, moving between them is no change. Empty by default: HelloWork takes any label and "
-        "maps it on its own side.",
+        "labels have the same status, moving between them is no change. Empty by default: HelloWork takes any label "
+        "and maps it on its own side.",
     )
     unmapped: Literal["send", "ignore", "reject"] = Field(
         default="send",
         title="or ignore, or reject (dead letter)",
-        description="What becomes of a label that is not in `map`: `send` it as it is, `ignore` it (no call), or `reject` "
-        "it (a dead letter, for a person to look at). The default is send, as HelloWork sets no list of labels.",
+        description="What becomes of a label that is not in `map`: `send` it as it is, `ignore` it (no call), or "
+        "`reject` it (a dead letter, for a person to look at). The default is send, as HelloWork sets no list of "
+        "labels.",
     )
     deleted: Text = Field(
         default="deleted",
@@ -231,8 +234,8 @@ class Fuse(Section):
 
     max_changes: Annotated[WholeNumber, Field(ge=1)] = Field(
         default=1000,
-        description="How many new calls of a watch within `window` are believed, 1 or more; those beyond are held until "
-        "a person releases or discards them. 1000 by default: no team of recruiters does that in ten minutes.",
+        description="How many new calls of a watch within `window` are believed, 1 or more; those beyond are held "
+        "until a person releases or discards them. 1000 by default: no team of recruiters does that in ten minutes.",
     )
     max_deletions: Annotated[WholeNumber, Field(ge=1)] = Field(
         default=100,
@@ -248,9 +251,9 @@ class Watch(Section):
 
     table: TableName = Field(
         title="""quoted parts allowed: '"ATS"."Candidatures"'""",
-        description="The table, or view in poll mode, whose rows are applications: `table` or `schema.table`. As in SQL, "
-        "a name is folded to lower case unless it stands in double quotes; YAML then wants single quotes around the "
-        "whole. Without a schema, the connection's search_path decides. Required.",
+        description="The table, or view in poll mode, whose rows are applications: `table` or `schema.table`. As in "
+        "SQL, a name is folded to lower case unless it stands in double quotes; YAML then wants single quotes around "
+        "the whole. Without a schema, the connection's search_path decides. Required.",
         examples=["public.applications"],
     )
     key: Annotated[tuple[ColumnName, ...], Field(min_length=1)] = Field(
@@ -266,8 +269,8 @@ class Watch(Section):
     where: Sql | None = Field(
         default=None,
         title="SQL condition over t: which rows are reported",
-        description="An SQL condition over the row, whose alias is `t`: rows for which it is not true are out of scope, "
-        "and a row that leaves the scope causes no call. Null, the default: every row.",
+        description="An SQL condition over the row, whose alias is `t`: rows for which it is not true are out of "
+        "scope, and a row that leaves the scope causes no call. Null, the default: every row.",
     )
     timezone: TimeZone = Field(
         default="UTC",
@@ -305,27 +308,27 @@ class Watch(Section):
     settle: Mapping[Text, Duration] = Field(
         default={"default": timedelta(0)},
         title="wait before sending, per status as sent: {rejected: 5m}",
-        description="How long a status must stand before it is sent, so that a mis-click undone within it is never sent. "
-        "Per status, as it is sent; `default` is for all others, and 0 (at once) if it is not given.",
+        description="How long a status must stand before it is sent, so that a mis-click undone within it is never "
+        "sent. Per status, as it is sent; `default` is for all others, and 0 (at once) if it is not given.",
     )
     deletion_grace: Duration = Field(
         default=timedelta(seconds=5),
         title="a row gone for less was moved, not deleted",
-        description="How long a row must be gone before it counts as deleted: an ATS may move an application by deleting "
-        "its row and inserting another. 5s by default: longer than such a move takes.",
+        description="How long a row must be gone before it counts as deleted: an ATS may move an application by "
+        "deleting its row and inserting another. 5s by default: longer than such a move takes.",
     )
     extra: Mapping[ExtraName, Extra] = Field(
         default_factory=dict,
         title="communicationDelay: {column: delay_days, only_for: [rejected_and_contacted_by_recruiter]}",
         description="Further fields of the payload: a field's name, and a column's name, `{column: NAME, only_for: "
-        "[statuses]}` or `{sql: EXPRESSION, depends_on: [columns], only_for: [statuses]}`. A field whose value is NULL is "
-        "left out. None by default.",
+        "[statuses]}` or `{sql: EXPRESSION, depends_on: [columns], only_for: [statuses]}`. A field whose value is NULL "
+        "is left out. None by default.",
     )
     fuse: Fuse = Field(
         default_factory=Fuse,
         title="more at once is held for a person",
-        description="How many changes at once are believed. More (an UPDATE without WHERE, a restored backup, an edited "
-        "map) blow the fuse: what is beyond is held until a person releases or discards it.",
+        description="How many changes at once are believed. More (an UPDATE without WHERE, a restored backup, an "
+        "edited map) blow the fuse: what is beyond is held until a person releases or discards it.",
     )
 
     _names_are_distinct = field_validator("key")(_distinct)

@@ -18,6 +18,7 @@ _A_LIST = "expected a list, such as [first, second]"
 
 _MESSAGES: Mapping[str, Callable[[dict[str, Any]], str]] = {
     "model_type": lambda _: _A_SECTION,
+    "dict_type": lambda _: _A_SECTION,
     "mapping_type": lambda _: _A_SECTION,
     "tuple_type": lambda _: _A_LIST,
     "string_type": lambda _: "expected text",
@@ -28,7 +29,10 @@ _MESSAGES: Mapping[str, Callable[[dict[str, Any]], str]] = {
     "less_than_equal": lambda context: f"must be at most {context['le']:g}",
     "finite_number": lambda _: "expected a number that is not infinite",
 }
-"""Every type of error that the models can bring about, beside those that `_trouble` treats; a test provokes each."""
+"""Every type of error that the models bring about, beside those that have a case of their own below."""
+
+OTHERWISE = "is not what is expected here"
+"""For a type that a later version of the validator may bring: vague, and better than none."""
 
 
 def troubles(error: ValidationError, value_at: Callable[[Path], object]) -> Iterator[Trouble]:
@@ -49,6 +53,9 @@ def _trouble(details: ErrorDetails, value_at: Callable[[Path], object]) -> Troub
     if about_key:
         path = path[:-1]
     mistake = context.get("error")
+    if isinstance(mistake, Mistake):
+        path = path[:-1] if mistake.about_section else path
+        return Trouble(path, mistake.message, mistake.suggestion, about_key=about_key or mistake.about_section)
     match details["type"]:
         case "missing":
             return Trouble(path, f"required key is missing{_meaning(path)}", about_key=True)
@@ -57,18 +64,21 @@ def _trouble(details: ErrorDetails, value_at: Callable[[Path], object]) -> Troub
         case "literal_error":
             options = re.findall(r"'([^']*)'", context["expected"])
             close = get_close_matches(str(value_at(path)), options, n=1)
-            return Trouble(path, _MESSAGES["literal_error"](context), f'did you mean "{close[0]}"?' if close else None)
-    if isinstance(mistake, Mistake):
-        path = path[:-1] if mistake.about_section else path
-        return Trouble(path, mistake.message, mistake.suggestion, about_key=about_key or mistake.about_section)
-    return Trouble(path, _MESSAGES[details["type"]](context), about_key=about_key)
+            suggestion = f'did you mean "{close[0]}"?' if close else None
+        case "string_type" if isinstance(value_at(path), bool):
+            suggestion = "put it in quotes to make it text"
+        case _:
+            suggestion = None
+    message = _MESSAGES.get(details["type"], lambda _: OTHERWISE)
+    return Trouble(path, message(context), suggestion)
 
 
 def _meaning(path: Path) -> str:
     for section in outline.at(path[:-1]).sections:
         for name, field in section.model_fields.items():
             if (field.alias or name) == path[-1] and field.description:
-                return f" ({field.description.split('. ')[0].split(': ')[0].rstrip('.')})"
+                text = re.split(r"[.:] ", field.description)[0].rstrip(".")
+                return f" ({text[0].lower()}{text[1:]})"
     return ""
 
 

@@ -60,8 +60,8 @@ def parse_column(text: str) -> str:
     parts = _parts(text)
     if len(parts) > 1:
         raise IdentifierError(
-            f"it has {len(parts)} parts, but a column is named alone, without its table; a dot that belongs to the name "
-            "needs double quotes around it"
+            f"it has {len(parts)} parts, but a column is named alone, without its table; a dot that belongs to the "
+            "name needs double quotes around it"
         )
     return parts[0]
 

@@ -127,8 +127,9 @@ class Intake:
     async def confirm(self, suspicions: Sequence[Suspicion]) -> list[Recorded]:
         """Answer suspicions with a fresh read of all rows that carry the applications' ids."""
         async with self._lock:
-            known = await self.store.known(self.rules.watch, [suspicion.application_id for suspicion in suspicions])
-            current_rows = await self._current(known)
+            suspected = [suspicion.application_id for suspicion in suspicions]
+            known = await self.store.known(self.rules.watch, suspected)
+            current_rows = await self._current(suspected)
             nameless = await self._nameless({known[id_].key for id_ in known.keys() - current_rows.keys()})
             found = _Found()
             for suspicion in suspicions:
@@ -145,8 +146,7 @@ class Intake:
                     refused = self.rules.allowed.refusal(content.url)
                     sighting = Sighting(suspicion.application_id, before.key, content, refused)
                     found.sightings[suspicion.application_id] = sighting
-            answered = [suspicion.application_id for suspicion in suspicions]
-            return await self._record(found, "deletion", self.rules.first_status, answered=answered)
+            return await self._record(found, "deletion", self.rules.first_status, answered=suspected)
 
     async def _take(
         self,
@@ -156,7 +156,6 @@ class Intake:
         unseen: Unseen,
         positions: Mapping[str, str] | None = None,
     ) -> list[Recorded]:
-        self.observe(ChangesRead(self.rules.watch, origin, len(dated) + len(gone)))
         readings = [(interpret(row, self.rules, at), at) for row, at in dated]
         known = await self._known(readings, gone)
         found = _Found()
@@ -173,6 +172,8 @@ class Intake:
                 seen.add(reading.application_id)
             self._sort(reading, before, found, at, believe=origin == "baseline")
         await self._resolve(known, found, believe=origin == "baseline")
+        if origin != "poll" or not found.is_empty():  # a poll reads the same rows again and again
+            self.observe(ChangesRead(self.rules.watch, origin, len(dated) + len(gone)))
         return await self._record(found, origin, unseen, positions=positions)
 
     async def _known(self, readings: list[tuple[Reading, int]], gone: Mapping[Key, int]) -> dict[str, Known]:

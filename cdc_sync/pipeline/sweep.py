@@ -110,4 +110,6 @@ class _Sweep:
             if not gone:
                 continue
             await self._catch_up()
-            self._repaired["gone"] += await self._intake.suspect(gone, at, "sweep")
+            suspected = await self._intake.suspect(gone, at, "sweep")
+            if suspected:
+                self._repaired["gone"] += suspected

