@@ -25,7 +25,14 @@ from cdc_sync.config import Config
 from cdc_sync.config.rules import retry_policy, sender_horizon, watch_rules
 from cdc_sync.core.conditions import Conditions, fold, starting
 from cdc_sync.core.instants import milliseconds
-from cdc_sync.core.observations import DaemonStarted, DaemonStopped, DaemonStopping, Observation, Observe
+from cdc_sync.core.observations import (
+    DaemonStarted,
+    DaemonStopped,
+    DaemonStopping,
+    Observation,
+    Observe,
+    WatchConnected,
+)
 from cdc_sync.daemon.rehearsal import Rehearsal
 from cdc_sync.daemon.watching import WatchParts, WatchWorker, most_telling
 from cdc_sync.delivery.client import Caller, Client
@@ -126,6 +133,7 @@ class _Daemon:
         self._conditions: Conditions = starting(tuple(config.watches))
         self._conditions_changed = asyncio.Event()
         self._metrics = Metrics()
+        self._bound = asyncio.Event()
         self._stop = asyncio.Event()
         self._signal = ""
 
@@ -133,6 +141,8 @@ class _Daemon:
         """Hand an observation to the readers, and keep what is wrong now up to date."""
         self._tell(observation)
         self._metrics.read(observation)
+        if isinstance(observation, WatchConnected):
+            self._bound.set()
         conditions = fold(self._conditions, observation)
         if conditions is not self._conditions:
             self._conditions = conditions
@@ -163,7 +173,7 @@ class _Daemon:
     async def _supervise(self, workers: list[WatchWorker], sender: Sender, store: Store) -> None:
         async with asyncio.TaskGroup() as tasks:
             capturing = [tasks.create_task(worker.run()) for worker in workers]
-            sending = tasks.create_task(sender.run())
+            sending = tasks.create_task(self._send(sender))
             noting = tasks.create_task(self._note_conditions(store))
             await self._stop.wait()
             self.observe(DaemonStopping(self._signal, sender.under_way))
@@ -171,9 +181,14 @@ class _Daemon:
                 task.cancel()
             await asyncio.gather(*capturing, return_exceptions=True)
             sender.stop()
-            await asyncio.wait([sending], timeout=GRACE)
+            await asyncio.wait([sending], timeout=GRACE if self._bound.is_set() else 0)
             sending.cancel()
             noting.cancel()
+
+    async def _send(self, sender: Sender) -> None:
+        """Send, once it is known that the database is the one that the store belongs to."""
+        await self._bound.wait()
+        await sender.run()
 
     async def _note_conditions(self, store: Store) -> None:
         """Keep the store's list of what is wrong as it is here, for `status` from another process."""

@@ -24,8 +24,8 @@ from cdc_sync.core.rules import WatchRules
 from cdc_sync.pipeline import baseline, deletions
 from cdc_sync.pipeline.drain import Drain
 from cdc_sync.pipeline.intake import Intake
+from cdc_sync.pipeline.poll import BEGAN, Poll
 from cdc_sync.pipeline.poll import POSITION as WATERMARK
-from cdc_sync.pipeline.poll import Poll
 from cdc_sync.pipeline.sweep import sweep
 from cdc_sync.source import triggers
 from cdc_sync.source.bell import LEASE, Bell
@@ -167,16 +167,17 @@ async def adopt(connected: Connected, progressed: Callable[[], None]) -> baselin
     return position
 
 
-async def make_poll(connected: Connected, position: baseline.BaselinePosition, swept: Callable[[], None]) -> Poll:
+async def make_poll(connected: Connected, position: baseline.BaselinePosition, want_sweep: Callable[[], None]) -> Poll:
     """The poll, from where it was, or from where the baseline began."""
     parts, reader = connected.parts, connected.watermark_reader()
-    watermark = (await parts.store.positions(parts.name)).get(WATERMARK)
+    positions = await parts.store.positions(parts.name)
+    watermark, began = positions.get(WATERMARK), positions.get(BEGAN)
     if watermark is None:
-        # Without a look the baseline was made in notify mode: from there on sweeps have watched.
+        # Without a look the baseline was made in notify mode: what is older than now, the sweep at the start finds.
         look = position.look or await reader.look()
-        watermark = await reader.watermark_at(look.instant)
-        await connected.intake.place({WATERMARK: watermark})
-    return Poll(connected.intake, reader, watermark, position.look, swept)
+        watermark, began = await reader.watermark_at(look.instant), str(look.xmax)
+        await connected.intake.place({WATERMARK: watermark, BEGAN: began})
+    return Poll(connected.intake, reader, watermark, int(began) if began else None, want_sweep)
 
 
 class WatchWorker:

@@ -6,6 +6,13 @@ from rich.text import Text
 
 _HEADING = "bold"
 
+_STATEMENTS = """
+  UPDATE applications SET status = 'hired', updated_at = now() WHERE hellowork_id = 'HW-1012';
+  UPDATE applications SET job_id = 'J-300', updated_at = now() WHERE hellowork_id = 'HW-1013';
+  UPDATE applications SET updated_at = now();
+  DELETE FROM applications WHERE hellowork_id = 'HW-1014';
+"""
+
 
 def invitation(*, psql: Path, dsn: str, config: Path, admin_url: str, emulator_url: str, cdc_sync: str) -> Text:
     """Where everything is, and ready-made things to try.
@@ -28,15 +35,8 @@ def invitation(*, psql: Path, dsn: str, config: Path, admin_url: str, emulator_u
   what HelloWork got    {emulator_url}/_emulator/calls
 """,
         ("\nBe the recruiter:", _HEADING),
-        f"""
-
-  {client} '{dsn}'
-
-  UPDATE applications SET status = 'hired', updated_at = now() WHERE hellowork_id = 'HW-1012';
-  UPDATE applications SET job_id = 'J-300', updated_at = now() WHERE hellowork_id = 'HW-1013';
-  UPDATE applications SET updated_at = now();
-  DELETE FROM applications WHERE hellowork_id = 'HW-1014';
-""",
+        f"\n\n  {client} '{dsn}'\n",
+        _STATEMENTS,
         ("\nBe the sysadmin:", _HEADING),
         f"""
 

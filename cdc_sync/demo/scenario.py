@@ -135,7 +135,7 @@ STEPS: tuple[Step, ...] = (
     Step(
         "HW-1001's interview becomes one on site",
         (_update("status = 'onsite_interview'", 1001),),
-        silent="two labels of the ATS, one status of HelloWork's",
+        silent="both labels are one status of HelloWork's",
     ),
     Step(
         "HW-1002 is hired",
@@ -148,7 +148,7 @@ STEPS: tuple[Step, ...] = (
         expected=(Told("HW-1003", "new", "J-200"),),
     ),
     Step(
-        "HW-1004 moves to another job: DELETE, then INSERT under a new key",
+        "HW-1004 changes jobs: DELETE, then INSERT",
         # Sent as one text, so that nothing comes between: the two are still two transactions.
         (
             Sql(
@@ -158,7 +158,7 @@ STEPS: tuple[Step, ...] = (
             ),
         ),
         expected=(Told("HW-1004", "new", "J-300"),),
-        silent="a deletion: the same application is back in another row",
+        silent="no deletion: it is back in another row",
     ),
     Step(
         "HW-1005 is deleted softly (deleted_at)",
@@ -171,7 +171,7 @@ STEPS: tuple[Step, ...] = (
         expected=(Told("HW-1006", "deleted", "J-100"),),
     ),
     Step(
-        "HW-1007 is rejected by mistake, and back again",
+        "HW-1007 is rejected by mistake, and back",
         # A rejection has time to settle. The daemon must have seen it before it is undone, or there is nothing to show.
         (
             _update("status = 'rejected'", 1007),
@@ -179,17 +179,17 @@ STEPS: tuple[Step, ...] = (
             _update("status = 'new'", 1007),
             UntilWaiting(0),
         ),
-        silent="a mis-click, undone before it was sent",
+        silent="a mis-click, undone in time",
     ),
     Step(
-        "Three candidates withdraw: a script forgets updated_at",
+        "Three withdraw; a script forgets updated_at",
         (Sql("UPDATE applications SET status = 'withdrawn' WHERE hellowork_id IN ('HW-1008', 'HW-1009', 'HW-1011');"),),
         expected=tuple(Told(name, "whithdrawn", "J-100") for name in ("HW-1008", "HW-1009", "HW-1011")),
     ),
     Step(
-        "A nightly job touches updated_at everywhere",
+        "A nightly job touches every updated_at",
         (Sql("UPDATE applications SET updated_at = now();"),),
-        silent="no status and no job has changed",
+        silent="no status and no job changed",
     ),
     Step(
         "Every row is written again as it was",
@@ -197,12 +197,12 @@ STEPS: tuple[Step, ...] = (
         silent="the same values are no change",
     ),
     Step(
-        "Notes are taken on three applications",
+        "Notes are taken on three",
         (_update("notes = 'speaks Breton'", 1012, 1013, 1014),),
-        silent="a column that HelloWork has no part in",
+        silent="not a column of HelloWork's",
     ),
     Step(
-        "Everybody is hired, and the transaction rolled back",
+        "Everybody is hired, and it is rolled back",
         (Sql("BEGIN; UPDATE applications SET status = 'hired', updated_at = now(); ROLLBACK;"),),
         silent="it never happened",
     ),
@@ -217,7 +217,7 @@ STEPS: tuple[Step, ...] = (
         expected=(Told("HW-2001", "new", "J-200"),),
     ),
     Step(
-        "A spontaneous application arrives, and is opened",
+        "One from elsewhere arrives, and is opened",
         (
             Sql(
                 "INSERT INTO applications (job_id, candidate, status, source, created_at, updated_at) "
@@ -225,10 +225,10 @@ STEPS: tuple[Step, ...] = (
             ),
             Sql("UPDATE applications SET status = 'viewed', updated_at = now() WHERE candidate = 'Candidate 42';"),
         ),
-        silent="it has no HelloWork id, so it is not HelloWork's",
+        silent="it is not HelloWork's: it has no id",
     ),
     Step(
-        "kill -9 of the daemon; HW-1015 is opened, and gets an offer; the daemon starts",
+        "kill -9 the daemon, open HW-1015, make it an offer, start the daemon",
         (
             Kill(),
             _update("status = 'viewed'", 1015),
@@ -236,6 +236,6 @@ STEPS: tuple[Step, ...] = (
             Start(),
         ),
         expected=(Told("HW-1015", "offred", "J-100"),),
-        silent="the state between: only the latest one counts",
+        silent="the state in between: the latest counts",
     ),
 )

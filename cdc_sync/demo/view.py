@@ -19,8 +19,8 @@ from cdc_sync.demo.verdict import Difference, Received
 _PAUSE = 0.35
 """Seconds before each step on a terminal: somebody is reading along."""
 
-_LINES_PER_STEP = 2
-_LINES_AROUND = 6
+_LINES_BELOW = 2
+_WAITING = "Waiting to see whether anything more comes"
 _PLAIN_WIDTH = 118
 
 
@@ -39,6 +39,7 @@ class View:
         self._console = to
         self._played: list[Played] = []
         self._playing: Step | None = None
+        self._spinner = Spinner("dots")
         self._live = Live(console=to, get_renderable=self._scene, transient=True) if to.is_terminal else None
 
     @property
@@ -71,10 +72,12 @@ class View:
             self._console.print(_side_by_side([played], header=len(self._played) == 1))
 
     def _scene(self) -> RenderableType:
-        rows = max(self._console.height - _LINES_AROUND, _LINES_PER_STEP) // _LINES_PER_STEP
-        shown: list[RenderableType] = [_side_by_side(self._played[-rows:])]
-        shown.append(Spinner("dots", Text(self._playing.done if self._playing else "…", "dim")))
-        return Group(*shown)
+        """The latest steps that there is room for, and what is going on."""
+        self._spinner.update(text=Text(self._playing.done if self._playing else _WAITING, "dim"))
+        shown, room = self._played, self._console.height - _LINES_BELOW
+        while len(shown) > 1 and len(self._console.render_lines(_side_by_side(shown))) > room:
+            shown = shown[1:]
+        return Group(_side_by_side(shown), self._spinner)
 
 
 def account(played: Iterable[Played]) -> Table:
@@ -84,9 +87,9 @@ def account(played: Iterable[Played]) -> Table:
     sent = sum(len(each.received) for each in steps)
     silent = sum(bool(each.step.silent) for each in steps)
     table.add_column("", no_wrap=True)
-    table.add_column("Done in the ATS", f"{len(steps)} done", ratio=4)
-    table.add_column("Sent to HelloWork", f"{sent} sent", ratio=3)
-    table.add_column("Correctly not sent", f"{silent} correctly not sent", ratio=3)
+    table.add_column("Done in the ATS", f"{len(steps)} done")
+    table.add_column("Sent to HelloWork", f"{sent} sent")
+    table.add_column("Correctly not sent", f"{silent} correctly not sent")
     for each in steps:
         sent_lines = Text("\n".join(str(call) for call in each.received), "" if each.is_good else "red")
         table.add_row(_mark(each), Text(each.step.done), sent_lines, Text(each.step.silent, "dim"))

@@ -15,6 +15,7 @@ from cdc_sync.source.reading import Read
 
 PAGE = 2_000
 POSITION = "watermark"
+BEGAN = "watermark-began"
 
 _LOOK_EVERY = 15.0
 """Seconds between looks, and so between moves of the watermark: each look takes one of the server's transaction ids."""
@@ -27,9 +28,9 @@ class Poll:
         intake: where the rows go.
         reader: reads by watermark.
         watermark: where to begin.
-        began: the look at which the baseline began, if this process has not yet seen the fence pass it.
-        swept: called once, when the fence passes that look: transactions that were open then may have committed rows
-            with times from before the first watermark, and a sweep finds them.
+        began: the transaction id at the first watermark, as long as transactions from before it may be open; else None.
+        sweep: called once, when the last of them has ended: they may have committed rows with times from before the
+            first watermark.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Poll:
         intake: Intake,
         reader: WatermarkReader,
         watermark: str,
-        began: SnapshotReading | None,
+        began: int | None,
         sweep: Callable[[], None],
     ) -> None:
         self._intake = intake
@@ -82,11 +83,14 @@ class Poll:
         self._fence = look(self._fence, reading)
         if self._fence.instant is None:
             return
-        if self._began is not None and reading.xmin >= self._began.xmax:
-            self._began = None
-            self._sweep()
         self.watermark = await self._reader.watermark_at(self._fence.instant)
-        await self._intake.place({POSITION: self.watermark})
+        positions = {POSITION: self.watermark}
+        if self._began is not None and reading.xmin >= self._began:
+            # If we die before that sweep has run, the one at the next start does what it would have done.
+            self._began = None
+            positions[BEGAN] = ""
+            self._sweep()
+        await self._intake.place(positions)
 
     async def run(self, every: float, progressed: Callable[[], None]) -> None:
         """Poll for ever, `every` seconds after the end of the last poll."""
