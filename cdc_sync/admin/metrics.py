@@ -10,6 +10,7 @@ from cdc_sync.core.observations import (
     BaselineDone,
     BaselineProgress,
     CallEnded,
+    CaptureStarted,
     ChangesRead,
     DaemonStarted,
     DaemonStopped,
@@ -100,6 +101,7 @@ class Metrics:
                 self._store_ok.set(1)
             case (
                 DaemonStarted()
+                | CaptureStarted()
                 | DaemonStopping()
                 | DaemonStopped()
                 | TriggersMissing()

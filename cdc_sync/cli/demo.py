@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from cdc_sync.demo.errors import DemoError
 from cdc_sync.demo.running import run_demo
 from cdc_sync.demo.settings import Mode
 from cdc_sync.demo.view import console
@@ -19,6 +20,9 @@ def demo(
     """
     try:
         raise typer.Exit(run_demo(mode, console(), keep=keep))
+    except DemoError as error:
+        typer.echo(f"cdc-sync: {error}", err=True)
+        raise typer.Exit(1) from None
     except KeyboardInterrupt:
         typer.echo("Stopped; nothing is left behind.", err=True)
         raise typer.Exit(130) from None

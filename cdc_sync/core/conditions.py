@@ -6,6 +6,7 @@ from types import MappingProxyType
 from cdc_sync.core.observations import (
     BaselineDone,
     BaselineProgress,
+    CaptureStarted,
     EndpointChanged,
     Observation,
     StoreFailed,
@@ -41,6 +42,8 @@ def _about(observation: Observation) -> tuple[str | None, str | None]:
     found: tuple[str | None, str | None] = (None, None)
     match observation:
         case WatchConnected(watch):
+            found = (f"watch {watch}", "connected, and getting ready")
+        case CaptureStarted(watch):
             found = (f"watch {watch}", None)
         case WatchLost(watch, message):
             found = (f"watch {watch}", message)

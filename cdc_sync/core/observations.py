@@ -44,6 +44,13 @@ class WatchConnected:
 
 
 @dataclass(frozen=True, slots=True)
+class CaptureStarted:
+    """The baseline is done, and changes are captured from now on."""
+
+    watch: str
+
+
+@dataclass(frozen=True, slots=True)
 class WatchLost:
     """The watch's database cannot be used. Said when the reason changes, not at each try."""
 
@@ -170,6 +177,7 @@ Observation = (
     | DaemonStopping
     | DaemonStopped
     | WatchConnected
+    | CaptureStarted
     | WatchLost
     | TriggersMissing
     | TriggersFound

@@ -17,6 +17,7 @@ from cdc_sync.core.observations import (
     BaselineDone,
     BaselineProgress,
     CallEnded,
+    CaptureStarted,
     ChangesRead,
     DaemonStarted,
     DaemonStopped,
@@ -106,6 +107,8 @@ class LogReader:
                 log.info("stopped")
             case WatchConnected(watch, mode, version):
                 log.info("connected", watch=watch, mode=mode, postgresql=version // 10000)
+            case CaptureStarted(watch):
+                log.info("watching", watch=watch)
             case WatchLost(watch, message, misconfigured):
                 (log.error if misconfigured else log.warning)(message, watch=watch)
             case TriggersMissing(watch, message):

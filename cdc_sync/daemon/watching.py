@@ -12,6 +12,7 @@ from psycopg_pool import AsyncConnectionPool
 from cdc_sync.config import Watch
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import (
+    CaptureStarted,
     Observe,
     StoreFailed,
     StoreRecovered,
@@ -249,6 +250,7 @@ class WatchWorker:
             position = await adopt(connected, lambda: self._progressed(f"baseline {name}"))
             async with asyncio.TaskGroup() as tasks:
                 fast = await self._start_capture(connected, position, tasks)
+                self._parts.observe(CaptureStarted(name))
                 tasks.create_task(self._sweeps(connected, fast), name=f"{name}: sweeps")
                 progressed = lambda: self._progressed(f"deletions {name}")  # noqa: E731 - a bound argument
                 tasks.create_task(deletions.run(connected.intake, progressed), name=f"{name}: deletions")

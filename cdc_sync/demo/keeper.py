@@ -12,6 +12,7 @@ Usage: keeper.py TEMPORARY_FOLDER. It answers with the folder; then to each requ
 """
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -61,8 +62,7 @@ def _serve(folder: Path) -> None:
 
 
 def _answer(value: object) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
-    sys.stdout.flush()
+    os.write(sys.stdout.fileno(), json.dumps(value).encode() + b"\n")
 
 
 if __name__ == "__main__":

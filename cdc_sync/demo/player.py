@@ -15,6 +15,9 @@ from cdc_sync.demo.scenario import Kill, Sql, Start, Step, Told, UntilWaiting
 from cdc_sync.demo.verdict import Received, differences
 
 
+_REST = "the daemon to have nothing left to send"
+
+
 @dataclass(frozen=True, slots=True)
 class Played:
     """A step that was played.
@@ -23,16 +26,18 @@ class Played:
         step: which.
         received: the calls that arrived meanwhile.
         since: when its last act began, in seconds since the epoch.
+        completed: whether all that had to follow did follow in time.
     """
 
     step: Step
     received: tuple[Received, ...]
     since: float
+    completed: bool
 
     @property
     def is_good(self) -> bool:
         """Whether exactly the expected calls arrived."""
-        return not differences(self.step.expected, self.received)
+        return self.completed and not differences(self.step.expected, self.received)
 
 
 class Audience(Protocol):
@@ -70,8 +75,10 @@ class Player:
                     await self._do(act)
                 self._expected += step.expected
                 await self._calls(step)
-            finally:
-                self._audience.ended(Played(step, tuple(self._inbox.received[before:]), since))
+            except DemoError:
+                self._audience.ended(Played(step, tuple(self._inbox.received[before:]), since, completed=False))
+                raise
+            self._audience.ended(Played(step, tuple(self._inbox.received[before:]), since, completed=True))
 
     async def quiet(self) -> Mapping[str, int]:
         """Wait until nothing more can come: nothing waits, and the whole table has been compared once more.
@@ -119,9 +126,6 @@ class Player:
         except TimeoutError:
             await self._daemon.check()
             raise DemoError(f"after {step.done!r} a call was missing for {PATIENCE:.0f} seconds") from None
-
-
-_REST = "the daemon to have nothing left to send"
 
 
 def _is_at_rest(report: dict[str, Any]) -> bool:

@@ -38,6 +38,7 @@ def run_demo(mode: Mode, console: Console, *, keep: bool) -> int:
         keep: leave everything running afterwards, until Ctrl-C.
 
     Raises:
+        DemoError: no folder could be made for the daemon.
         PostgresMissingError: there is no PostgreSQL server on this machine.
         PostgresFailedError: it does not start.
         EmulatorError: the emulator does not start.
@@ -115,13 +116,13 @@ class _Stage:
             player = Player(database, self.daemon, self.inbox, view)
             try:
                 await player.play(STEPS)
-                repairs = await player.quiet()
+                said = after_sweeps(await player.quiet())
             except DemoError as error:
-                failure, repairs = str(error), {}
+                failure, said = str(error), ""
         expected = [told for played in view.played for told in played.step.expected]
         found = differences(expected, self.inbox.received)
         self.console.print(account(view.played))
-        self._say(after_sweeps(repairs))
+        self._say(said)
         self.console.print(verdict(found, failure, calls=len(self.inbox.received)))
         if found or failure:
             self.tell_log()

@@ -1,6 +1,7 @@
 """What the audience sees: side by side what the ATS did and what HelloWork received, and at the end the account."""
 
 import asyncio
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
@@ -26,10 +27,9 @@ _PLAIN_WIDTH = 118
 
 def console() -> Console:
     """A console for the demo: as wide as the terminal, or as the final table needs where there is none."""
-    made = Console(highlight=False)
-    if not made.is_terminal:
-        made.width = _PLAIN_WIDTH
-    return made
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Console(highlight=False, force_interactive=False, width=_PLAIN_WIDTH)
 
 
 class View:
@@ -40,7 +40,7 @@ class View:
         self._played: list[Played] = []
         self._playing: Step | None = None
         self._spinner = Spinner("dots")
-        self._live = Live(console=to, get_renderable=self._scene, transient=True) if to.is_terminal else None
+        self._live = Live(console=to, get_renderable=self._scene, transient=True) if to.is_interactive else None
 
     @property
     def played(self) -> list[Played]:
@@ -88,7 +88,7 @@ def account(played: Iterable[Played]) -> Table:
     silent = sum(bool(each.step.silent) for each in steps)
     table.add_column("", no_wrap=True)
     table.add_column("Done in the ATS", f"{len(steps)} done")
-    table.add_column("Sent to HelloWork", f"{sent} sent")
+    table.add_column("Sent to HelloWork", f"{sent} sent", no_wrap=True)
     table.add_column("Correctly not sent", f"{silent} correctly not sent")
     for each in steps:
         sent_lines = Text("\n".join(str(call) for call in each.received), "" if each.is_good else "red")
@@ -97,11 +97,11 @@ def account(played: Iterable[Played]) -> Table:
 
 
 def after_sweeps(repairs: Mapping[str, int]) -> str:
-    """What only the comparison of the whole table had found."""
+    """What capture had missed, by cause."""
     if not repairs:
-        return "Comparing the whole table again and again found nothing that capture had missed."
+        return "Sweeps compared the whole table again and again, and found nothing that capture had missed."
     found = ", ".join(f"{cause} ({number})" for cause, number in sorted(repairs.items()))
-    return f"What no timestamp tells was found by comparing the whole table: {found}."
+    return f"Found by nothing but sweeps, which compare the whole table: {found}."
 
 
 def verdict(differences: Sequence[Difference], failure: str | None, *, calls: int) -> Text:

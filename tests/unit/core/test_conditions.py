@@ -8,6 +8,7 @@ from cdc_sync.core.conditions import Conditions, fold, starting
 from cdc_sync.core.observations import (
     BaselineDone,
     BaselineProgress,
+    CaptureStarted,
     ChangesRead,
     DaemonStopped,
     EndpointChanged,
@@ -22,6 +23,8 @@ from cdc_sync.core.observations import (
 
 API = "https://ats-partner.hellowork.com:443"
 CONNECTED = WatchConnected("applications", "notify", 180_000)
+CAPTURING = CaptureStarted("applications")
+READY_SOON = {"watch applications": "connected, and getting ready"}
 LOST = WatchLost("applications", "no route to host", misconfigured=False)
 MISSING = TriggersMissing("applications", "install them")
 BASELINE_DONE = BaselineDone("applications", known=7, queued=0, seconds=1.5)
@@ -38,10 +41,11 @@ HEALTHY = EndpointChanged(API, "healthy", None, 0.0)
             [LOST, WatchLost("applications", "no such table", misconfigured=True)],
             {"watch applications": "no such table"},
         ),
-        ([LOST, CONNECTED], {}),
-        ([LOST, WatchConnected("others", "poll", 100_000)], {"watch applications": "no route to host"}),
+        ([LOST, CONNECTED], READY_SOON),
+        ([LOST, CONNECTED, CAPTURING], {}),
+        ([LOST, CaptureStarted("others")], {"watch applications": "no route to host"}),
         ([MISSING], {"triggers applications": "install them"}),
-        ([MISSING, CONNECTED], {"triggers applications": "install them"}),
+        ([MISSING, CAPTURING], {"triggers applications": "install them"}),
         ([MISSING, TriggersFound("applications")], {}),
         (
             [BaselineProgress("applications", rows=7, estimate=0)],
@@ -57,7 +61,7 @@ HEALTHY = EndpointChanged(API, "healthy", None, 0.0)
         ([OPEN, HEALTHY], {}),
         ([StoreFailed("disk full")], {"store": "disk full"}),
         ([StoreFailed("disk full"), StoreRecovered()], {}),
-        ([LOST, OPEN, CONNECTED], {f"endpoint {API}": "open: 503"}),
+        ([LOST, OPEN, CAPTURING], {f"endpoint {API}": "open: 503"}),
     ],
 )
 def test_conditions(story: list[Observation], conditions: Conditions) -> None:
@@ -68,13 +72,14 @@ def test_conditions(story: list[Observation], conditions: Conditions) -> None:
 
 def test_a_daemon_that_starts_is_connected_to_nothing() -> None:
     assert starting(("a", "b")) == {"watch a": "not connected yet", "watch b": "not connected yet"}
-    assert fold(starting(("applications",)), CONNECTED) == {}
+    assert fold(starting(("applications",)), CONNECTED) == READY_SOON
+    assert fold(fold(starting(("applications",)), CONNECTED), CAPTURING) == {}
 
 
 @pytest.mark.parametrize(
     "observation",
     [
-        CONNECTED,
+        CAPTURING,
         TriggersFound("applications"),
         BASELINE_DONE,
         HEALTHY,

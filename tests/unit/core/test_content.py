@@ -49,9 +49,18 @@ def test_only_status_job_and_existence_make_a_difference(field: str) -> None:
 
 
 def test_a_deletion_keeps_everything_that_the_row_said_but_status_and_date() -> None:
-    gone = BASE.as_deleted("deleted", 1_700_000_000_000)
+    told = replace(BASE, extra='{"delay": 3, "tenant": "x"}')
 
-    assert gone == replace(BASE, status="deleted", deleted=True, event_date=1_700_000_000_000)
+    gone = told.as_deleted("deleted", 1_700_000_000_000, {"tenant", "delay"})
+
+    assert gone == replace(told, status="deleted", deleted=True, event_date=1_700_000_000_000)
+
+
+@pytest.mark.parametrize(
+    ("extra", "kept"), [(None, None), ('{"delay": 3, "tenant": "x"}', '{"tenant": "x"}'), ('{"delay": 3}', None)]
+)
+def test_a_deletion_leaves_out_the_extra_fields_of_other_statuses(extra: str | None, kept: str | None) -> None:
+    assert replace(BASE, extra=extra).as_deleted("deleted", 0, {"tenant"}).extra == kept
 
 
 @pytest.mark.parametrize(

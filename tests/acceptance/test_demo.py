@@ -1,0 +1,255 @@
+"""The demo, as the installed command: it passes in both modes, can fail, and leaves nothing behind however it ends."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import StringIO
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+from rich.console import Console
+from support.binaries import BIN_FOLDER
+from support.postgres import RUNNING_SERVER
+from support.waiting import wait_until
+
+from cdc_sync.demo import running
+from cdc_sync.demo.binaries import PostgresMissingError, find_binaries
+from cdc_sync.demo.player import Played
+from cdc_sync.demo.running import run_demo
+from cdc_sync.demo.scenario import STEPS, Sql, Step, Told
+from cdc_sync.demo.settings import Mode
+from cdc_sync.demo.verdict import Received, differences
+from cdc_sync.demo.view import View, account, verdict
+
+COMMAND = Path(sys.executable).with_name("cdc-sync")
+USUAL = Path("/tmp")  # noqa: S108 - a socket's path must be short
+
+SEEN = Told("HW-1", "seen_by_recruiter", "J-1")
+HIRED = Told("HW-1", "hired", "J-1")
+OTHER = Told("HW-2", "seen_by_recruiter", "J-1")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _a_server_to_embed() -> None:
+    try:
+        find_binaries()
+    except PostgresMissingError as error:
+        if RUNNING_SERVER in os.environ or BIN_FOLDER in os.environ:
+            pytest.skip(str(error))
+        raise
+
+
+@pytest.fixture
+def temporary(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A temporary folder of the demo's own, that must be empty at the end: short, and open to all as /tmp is."""
+    tmp_path_factory.getbasetemp()  # now, lest pytest's own be made in this one
+    folder = Path(tempfile.mkdtemp(dir=USUAL, prefix="test-"))
+    folder.chmod(0o1777)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    yield folder
+    shutil.rmtree(folder)
+
+
+def inhabitants(folder: Path) -> list[str]:
+    """The command lines of processes that name the folder, or work in it."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            line = " ".join(process.cmdline())
+            if str(folder) in line or process.cwd().startswith(str(folder)):
+                found.append(line)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def assert_nothing_left(folder: Path) -> None:
+    assert list(folder.iterdir()) == []
+    assert inhabitants(folder) == []
+
+
+@contextmanager
+def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The command, its output in a pipe; killed if the test fails before it has ended."""
+    with subprocess.Popen(
+        [COMMAND, "demo", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def read_until(process: subprocess.Popen[str], pattern: str) -> str:
+    """Read the output up to the line that matches; it is returned with what came before."""
+    assert process.stdout is not None
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if re.search(pattern, line):
+            return seen
+    pytest.fail(f"the output ended without {pattern!r}:\n{seen}")
+
+
+@pytest.mark.parametrize("mode", ["notify", "poll"])
+def test_passes(mode: Mode, temporary: Path) -> None:
+    ended = subprocess.run(
+        [COMMAND, "demo", "--mode", mode], capture_output=True, encoding="utf-8", timeout=100, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stderr == ""
+    assert f"capture.mode {mode}): 36 applications known, 0 calls." in ended.stdout
+    table = ended.stdout[ended.stdout.index("Done in the ATS") :]
+    for step in STEPS:
+        for told in step.expected:
+            assert str(told) in table
+    calls = sum(len(step.expected) for step in STEPS)
+    assert re.search(rf"{len(STEPS)} done +{calls} sent +9 correctly not sent", table)
+    assert table.rstrip().endswith(f"PASSED: HelloWork received {calls} calls, exactly the expected ones.")
+    assert_nothing_left(temporary)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)],
+)
+def test_leaves_nothing_when_it_is_ended_in_the_middle(number: signal.Signals, code: int, temporary: Path) -> None:
+    with started() as process:
+        read_until(process, "✓ +HW-1002 is hired")
+        assert any("postgres" in line for line in inhabitants(temporary))
+        assert any("cdc_sync --config" in line for line in inhabitants(temporary))
+        process.send_signal(number)
+        assert process.stdout is not None
+        assert "Traceback" not in process.stdout.read()
+        assert process.wait() == code
+        # Killed, it cannot wait for those who tidy up.
+        wait_until(lambda: not inhabitants(temporary) and not list(temporary.iterdir()), "the end of what was started")
+
+
+def test_leaves_nothing_when_it_is_ended_before_it_has_begun(temporary: Path) -> None:
+    with started() as process:
+        read_until(process, "PostgreSQL runs")
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+        assert_nothing_left(temporary)
+
+
+def test_stays_to_play_with_until_it_is_interrupted(temporary: Path) -> None:
+    with started("--keep") as process:
+        said = read_until(process, "What HelloWork receives from now on")
+        assert re.search(r"the daemon's page +http://127\.0\.0\.1:\d+/", said)
+        assert re.search(r"what HelloWork got +http://127\.0\.0\.1:\d+/_emulator/calls", said)
+        dsn = re.search(r"postgresql://\S+(?=\n)", said)
+        config = re.search(r"--config (\S+) status", said)
+        statement = re.search(r"UPDATE applications SET status = 'hired'.*'HW-1012';", said)
+        assert dsn is not None
+        assert config is not None
+        assert statement is not None
+        with psycopg.connect(dsn.group(), autocommit=True) as connection:
+            connection.execute(statement.group().encode())
+        assert "HW-1012 hired, J-100" in read_until(process, "HW-1012")
+        subprocess.run([COMMAND, "--config", config.group(1), "status"], check=True, stdout=subprocess.DEVNULL)
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 0
+        assert_nothing_left(temporary)
+
+
+def test_fails_when_helloworks_calls_are_others_than_expected(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = Step("HW-1001 is opened", (_set("viewed", 1001),), (Told("HW-1001", "hired", "J-100"),))
+    surplus = Step("HW-1002 is hired", (_set("hired", 1002),), silent="so this test says")
+    monkeypatch.setattr(running, "STEPS", (wrong, surplus))
+    shown = StringIO()
+    assert run_demo("notify", Console(file=shown, width=118), keep=False) == 1
+    account_and_verdict = shown.getvalue()
+    assert "PASSED" not in account_and_verdict
+    assert "HW-1001: expected hired, J-100; received seen_by_recruiter, J-100" in account_and_verdict
+    assert "HW-1002: expected nothing; received hired, J-100" in account_and_verdict
+    assert '"event": "sent"' in account_and_verdict  # the end of the daemon's log
+    assert_nothing_left(temporary)
+
+
+def test_fails_when_the_daemon_does(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "configuration", lambda *_, **__: "watches: {}\n")
+    shown = StringIO()
+    assert run_demo("poll", Console(file=shown, width=118), keep=False) == 1
+    assert re.search(r"FAILED: `cdc-sync sql grants` ended with exit code 78", shown.getvalue())
+    assert_nothing_left(temporary)
+
+
+def _set(status: str, number: int) -> Sql:
+    return Sql(f"UPDATE applications SET status = '{status}' WHERE hellowork_id = 'HW-{number}'")  # noqa: S608 - ours
+
+
+@pytest.mark.parametrize(
+    ("expected", "received"),
+    [
+        ([], []),
+        ([SEEN], [SEEN]),
+        ([SEEN, HIRED, OTHER], [OTHER, SEEN, HIRED]),
+    ],
+)
+def test_the_same_calls_in_each_applications_order_are_no_difference(
+    expected: list[Told], received: list[Told]
+) -> None:
+    assert differences(expected, [Received(told, 0.0) for told in received]) == []
+
+
+@pytest.mark.parametrize(
+    ("expected", "received", "said"),
+    [
+        ([SEEN], [], "HW-1: expected seen_by_recruiter, J-1; received nothing"),
+        ([], [OTHER], "HW-2: expected nothing; received seen_by_recruiter, J-1"),
+        ([SEEN], [SEEN, SEEN], "HW-1: expected seen_by_recruiter, J-1; received seen_by_recruiter, J-1 → seen_by_re"),
+        ([SEEN, HIRED], [HIRED, SEEN], "HW-1: expected seen_by_recruiter, J-1 → hired, J-1; received hired, J-1 → s"),
+        ([SEEN], [HIRED], "HW-1: expected seen_by_recruiter, J-1; received hired, J-1"),
+    ],
+)
+def test_a_missing_a_surplus_a_repeated_a_swapped_and_a_wrong_call_are_differences(
+    expected: list[Told], received: list[Told], said: str
+) -> None:
+    (difference,) = differences(expected, [Received(told, 0.0) for told in received])
+    assert str(difference).startswith(said)
+    assert said in str(verdict([difference], None, calls=len(received)))
+
+
+@pytest.mark.parametrize(
+    "bad", [Received(SEEN, 0.0, answered=503), Received(SEEN, 0.0, violations=("jobId is missing",))]
+)
+def test_a_call_that_was_refused_or_is_faulty_is_a_difference(bad: Received) -> None:
+    assert differences([SEEN], [bad])
+
+
+def test_a_step_that_went_wrong_is_marked() -> None:
+    step = Step("HW-1 is opened", (), (SEEN,))
+    good = Played(step, (Received(SEEN, 2.0),), 1.0, completed=True)
+    assert good.is_good
+    assert not Played(step, (), 1.0, completed=False).is_good
+    assert not Played(step, (Received(HIRED, 2.0),), 1.0, completed=True).is_good
+    assert not Played(Step("nothing", ()), (), 1.0, completed=False).is_good
+    shown = Console(file=StringIO(), width=100)
+    with shown.capture() as text:
+        shown.print(account([good, Played(step, (), 1.0, completed=True)]))
+    assert [line[1] for line in text.get().splitlines() if "HW-1 is opened" in line] == ["✓", "✗"]
+
+
+async def test_a_terminal_sees_the_latest_steps_that_it_has_room_for() -> None:
+    shown = StringIO()
+    terminal = Console(file=shown, force_terminal=True, force_interactive=True, width=100, height=10)
+    with View(terminal) as view:
+        for number in range(20):
+            step = Step(f"step {number} is done", (), silent="it is one of many")
+            await view.begins(step)
+            view.ended(Played(step, (), 1.0, completed=True))
+        shown.truncate(0)
+    last_scene = shown.getvalue().rpartition("The ATS")[2]
+    assert "step 19 is done" in last_scene
+    assert "step 5 is done" not in last_scene
