@@ -10,7 +10,7 @@ from aiohttp import web
 from cdc_sync.admin.metrics import Metrics
 from cdc_sync.admin.page import render
 from cdc_sync.admin.report import status_report
-from cdc_sync.config import Config
+from cdc_sync.config import Config, HostPort
 from cdc_sync.core.conditions import Conditions
 from cdc_sync.store.protocol import Store, StoreError
 
@@ -52,6 +52,7 @@ class AdminServer:
         self._conditions = conditions
         self._clock = clock
         self._runner: web.AppRunner | None = None
+        self.url: str | None = None
 
     async def __aenter__(self) -> Self:
         listen = self._config.admin.listen
@@ -68,6 +69,7 @@ class AdminServer:
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, host, port).start()
+            self.url = f"http://{HostPort(host, self._runner.addresses[0][1])}/"
         except OSError as error:
             await self._runner.cleanup()
             raise AdminError(

@@ -14,11 +14,12 @@ from cdc_sync.core.hints import Origin
 
 @dataclass(frozen=True, slots=True)
 class DaemonStarted:
-    """The process is up; `watches` names what it works on."""
+    """The process is up; `watches` names what it works on, `admin` is where it can be looked at."""
 
     version: str
     watches: tuple[str, ...]
     dry_run: bool
+    admin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,8 +99,8 @@ class LogReader:
         """Write the line of one observation."""
         log = self._log
         match observation:
-            case DaemonStarted(version, watches, dry_run):
-                log.info("started", version=version, watches=",".join(watches), dry_run=dry_run or None)
+            case DaemonStarted(version, watches, dry_run, admin):
+                log.info("started", version=version, watches=",".join(watches), dry_run=dry_run or None, admin=admin)
             case DaemonStopping(signal, under_way):
                 log.info("stopping", signal=signal, calls_under_way=under_way)
             case DaemonStopped():

@@ -150,6 +150,7 @@ class _Daemon:
 
     async def run(self) -> None:
         dry_run = self._options.dry_run
+        self._install_signals()
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(opened_store(self._config, dry_run=dry_run))
             caller = await stack.enter_async_context(opened_caller(self._config, self._show, dry_run=dry_run))
@@ -161,12 +162,11 @@ class _Daemon:
                 )
                 for name in self._config.watches
             ]
+            admin = AdminServer(self._config, store, self._metrics, lambda: self._conditions, wall_clock)
             if not dry_run:
-                admin = AdminServer(self._config, store, self._metrics, lambda: self._conditions, wall_clock)
                 await stack.enter_async_context(admin)
             stack.enter_context(self._schedule(store))
-            self._install_signals()
-            self.observe(DaemonStarted(__version__, tuple(self._config.watches), dry_run))
+            self.observe(DaemonStarted(__version__, tuple(self._config.watches), dry_run, admin.url))
             await self._supervise(workers, sender, store)
         self.observe(DaemonStopped())
 

@@ -14,7 +14,6 @@ from cdc_sync.demo.inbox import Inbox
 from cdc_sync.demo.scenario import Kill, Sql, Start, Step, Told, UntilWaiting
 from cdc_sync.demo.verdict import Received, differences
 
-
 _REST = "the daemon to have nothing left to send"
 
 

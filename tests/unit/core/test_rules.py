@@ -1,9 +1,11 @@
-"""The settle time of a status."""
+"""What goes with a status: its settle time, its extra fields."""
+
+from dataclasses import replace
 
 import pytest
 
 from cdc_sync.core.fuse import FusePolicy
-from cdc_sync.core.rules import WatchRules
+from cdc_sync.core.rules import ExtraField, WatchRules
 from cdc_sync.core.status import StatusRules
 from cdc_sync.core.status_url import AllowedHosts
 
@@ -28,3 +30,10 @@ RULES = WatchRules(
 )
 def test_a_status_settles_by_its_name_as_sent_else_by_default(status: str, settle: int) -> None:
     assert RULES.settle_of(status) == settle
+
+
+@pytest.mark.parametrize(("status", "fields"), [("rejected", {"tenant", "delay"}), ("deleted", {"tenant"})])
+def test_extra_fields_go_with_the_statuses_that_they_are_for(status: str, fields: set[str]) -> None:
+    extra = (ExtraField("tenant", frozenset()), ExtraField("delay", frozenset({"rejected"})))
+
+    assert replace(RULES, extra=extra).extra_fields_of(status) == fields
