@@ -8,6 +8,7 @@ disclosure    what of the file may be shown in them
 """
 
 from cdc_sync.config.addresses import HostPort
+from cdc_sync.config.capture import Capture, Related
 from cdc_sync.config.columns import Column, ExtraField, PlainColumn, SqlColumn
 from cdc_sync.config.example import example
 from cdc_sync.config.hellowork import HelloWork, Retry
@@ -17,7 +18,7 @@ from cdc_sync.config.problems import ConfigurationError, Problem
 from cdc_sync.config.quantities import Duration, Size, format_duration, format_size, parse_duration, parse_size
 from cdc_sync.config.schema import json_schema
 from cdc_sync.config.suspicions import warnings
-from cdc_sync.config.watch import Capture, Columns, Fuse, Related, Status, Watch
+from cdc_sync.config.watch import Columns, Fuse, Status, Watch
 
 __all__ = [
     "Admin",

@@ -71,6 +71,8 @@ def is_like_a_key(name: str) -> bool:
 
 
 def _name(key: str, spot: Spot, node: Node | None) -> str:
+    if _CREDENTIALS.search(key):
+        return HIDDEN
     if spot.names_are_free:
         value_is_secret = not spot.below(key).may_be_shown and not spot.below(key).sections
         # {SECRET} and {X-Api-Key=SECRET} are mappings too: of the whole text to nothing.

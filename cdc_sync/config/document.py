@@ -164,7 +164,7 @@ class _Reader:
 
     def _node(self, path: Path, event: yaml.Event, depth: int) -> Node:
         if depth > _DEEPEST:
-            raise self._refusal(path, "is nested too deep")
+            raise self._refusal((), f"expected at most {_DEEPEST} levels of nesting")
         match event:
             case yaml.AliasEvent() if event.anchor in self._anchors:
                 return self._anchors[event.anchor]
@@ -193,12 +193,13 @@ class _Reader:
         items: list[Node] = []
         while not isinstance(event := self._next(), yaml.SequenceEndEvent):
             items.append(self._node((*path, len(items)), event, depth + 1))
-        return Items(place, tuple(items), *self._extent(path, items))
+        return Items(place, tuple(items), *self._extent(items))
 
     def _entries(self, path: Path, depth: int) -> Entries:
         start = self.place
         entries: dict[str, Entry] = {}
         merged: dict[str, Entry] = {}
+        lines: dict[str, int] = {}
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
             place = self.place
             key = self._node(path, event, depth + 1)
@@ -211,11 +212,12 @@ class _Reader:
                 merged = self._merged(path, node) | merged
                 continue
             if key.text in entries:
-                message = f"stands twice, first on line {entries[key.text].place.line}"
+                message = f"stands twice, first on line {lines[key.text]}"
                 self.troubles.append(Trouble((*path, key.text), message, "remove one", about_key=True, place=place))
+            lines.setdefault(key.text, place.line)
             entries[key.text] = Entry(place, node)
         entries |= {name: entry for name, entry in merged.items() if name not in entries}
-        return Entries(start, entries, *self._extent(path, [entry.node for entry in entries.values()]))
+        return Entries(start, entries, *self._extent([entry.node for entry in entries.values()]))
 
     def _merged(self, path: Path, node: Node) -> dict[str, Entry]:
         merged: dict[str, Entry] = {}
@@ -225,13 +227,13 @@ class _Reader:
             merged = source.entries | merged
         return merged
 
-    def _extent(self, path: Path, children: list[Node]) -> tuple[int, int]:
+    def _extent(self, children: list[Node]) -> tuple[int, int]:
         size = 1 + sum(child.size for child in children)
         height = 1 + max((child.height for child in children), default=0)
         if size > _MOST_NODES:
-            raise self._refusal(path, f"has more than {_MOST_NODES} parts, with its aliases written out")
+            raise self._refusal((), f"expected at most {_MOST_NODES} keys and values, with aliases written out")
         if height > _DEEPEST:
-            raise self._refusal(path, "is nested too deep, with its aliases written out")
+            raise self._refusal((), f"expected at most {_DEEPEST} levels of nesting, with aliases written out")
         return size, height
 
     def _refusal(self, path: Path, message: str, suggestion: str | None = None) -> NotYamlError:

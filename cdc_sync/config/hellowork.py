@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from cdc_sync.config.addresses import AllowedHost, BaseUrl, HeaderName, HeaderValue
 from cdc_sync.config.mistakes import Mistake
 from cdc_sync.config.quantities import Duration, PositiveDuration, format_duration
-from cdc_sync.config.section import Number, Section, WholeNumber
+from cdc_sync.config.section import Bounds, PositiveNumber, Section, WholeNumber
 
 
 class Retry(Section):
@@ -74,13 +74,13 @@ class HelloWork(Section):
         description="How long one call may take in all, from connecting to the reply's last byte; then it counts as "
         "failed and is retried. 10s by default: well beyond any healthy reply.",
     )
-    concurrency: Annotated[WholeNumber, Field(ge=1, le=1000)] = Field(
+    concurrency: Annotated[WholeNumber, Bounds(1, 1000)] = Field(
         default=16,
         title="calls at the same time; never two for one application",
         description="How many calls may be under way at the same time, 1 to 1000; for one application there is never "
         "more than one. 16 by default: at 100 ms a call that is 160 calls a second.",
     )
-    rate_limit: Annotated[Number, Field(gt=0, allow_inf_nan=False)] | None = Field(
+    rate_limit: PositiveNumber | None = Field(
         default=None,
         title="calls per second",
         description="How many calls may be started per second at most; decimals are allowed (0.5 is a call every two "

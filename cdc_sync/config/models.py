@@ -164,6 +164,7 @@ class Config(Section):
         description="What is watched, by name: at least one. A name has lower case letters, digits and `_`, begins "
         "with a letter and has at most 40 of them; it appears in commands, metrics and names in the database. "
         "Required.",
+        json_schema_extra={"additionalProperties": False},
     )
     admin: Admin = Field(
         default_factory=Admin,

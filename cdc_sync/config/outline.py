@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -12,12 +13,12 @@ from cdc_sync.config.models import Config
 from cdc_sync.config.section import Section
 
 ANY_NAME = "*"
-"""In a path of `sections`: a key that people choose, such as a watch's name."""
+"""In a path of `all_sections`: a key that people choose, such as a watch's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """What the models allow at one path: the sections, and whatever else, that may stand there."""
+    """What the models allow at one path: `kinds` are sections, mappings, lists and scalars."""
 
     kinds: tuple[Any, ...]
 
@@ -27,14 +28,15 @@ class Spot:
         return [kind for kind in self.kinds if isinstance(kind, type) and issubclass(kind, Section)]
 
     @property
+    def scalars(self) -> list[Any]:
+        """The kinds other than sections, mappings and lists."""
+        sections = self.sections
+        return [kind for kind in self.kinds if kind not in sections and get_origin(kind) not in {Mapping, tuple}]
+
+    @property
     def names_are_free(self) -> bool:
         """Whether people choose the keys below."""
         return any(get_origin(kind) is Mapping for kind in self.kinds)
-
-    @property
-    def scalars(self) -> list[Any]:
-        """The kinds other than sections, mappings and lists."""
-        return [kind for kind in self.kinds if kind not in self.sections and get_origin(kind) not in {Mapping, tuple}]
 
     @property
     def may_be_shown(self) -> bool:
@@ -52,8 +54,7 @@ class Spot:
             elif get_origin(kind) is tuple:
                 kinds += _kinds(get_args(kind)[0])
         for section in self.sections:
-            if key in (fields := fields_of(section)):
-                kinds += fields[str(key)]
+            kinds += fields_of(section).get(str(key), ())
         return Spot(tuple(kinds))
 
 
@@ -65,7 +66,8 @@ def at(path: Path) -> Spot:
     return spot
 
 
-def fields_of(section: type[Section]) -> dict[str, list[Any]]:
+@cache
+def fields_of(section: type[Section]) -> Mapping[str, list[Any]]:
     """A section's keys, as they stand in a file, with the kinds of their values."""
     return {
         field.alias or name: _kinds(
@@ -75,18 +77,22 @@ def fields_of(section: type[Section]) -> dict[str, list[Any]]:
     }
 
 
-def sections(spot: Spot | None = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], type[Section]]]:
+@cache
+def all_sections() -> tuple[tuple[tuple[str, ...], type[Section]], ...]:
     """Every section that stands at a fixed place or under a name of people's choice, with its path, in order.
 
     A section that is only the long form of a scalar (`{sql: …}` for a column's name) is none of them.
     """
-    spot = spot or Spot((Config,))
+    return tuple(_sections_from(at(()), ()))
+
+
+def _sections_from(spot: Spot, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], type[Section]]]:
     for section in spot.sections if not spot.scalars else ():
         yield path, section
         for key in fields_of(section):
-            yield from sections(spot.below(key), (*path, key))
+            yield from _sections_from(spot.below(key), (*path, key))
     if spot.names_are_free:
-        yield from sections(Spot(spot.below(ANY_NAME).kinds), (*path, ANY_NAME))
+        yield from _sections_from(spot.below(ANY_NAME), (*path, ANY_NAME))
 
 
 def _kinds(annotation: Any) -> list[Any]:

@@ -1,5 +1,7 @@
 """What every section of the configuration is made of."""
 
+import re
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import (
@@ -7,14 +9,20 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     PlainSerializer,
     WithJsonSchema,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from cdc_sync.config.mistakes import Mistake
 from cdc_sync.config.quantities import REFERENCE_PATTERN
 from cdc_sync.core.identifiers import IdentifierError, QualifiedName, parse_column, parse_qualified, written
+
+_NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
 
 
 class Section(BaseModel):
@@ -32,6 +40,34 @@ class Section(BaseModel):
     def _nothing_is_all_defaults(cls, value: Any) -> Any:
         # A section whose keys are all commented out is null in YAML.
         return {} if value is None else value
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What an integer must lie between, both inclusive; for the value and for the JSON Schema alike."""
+
+    least: int
+    most: int | None = None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        bounds = {"minimum": self.least} if self.most is None else {"minimum": self.least, "maximum": self.most}
+        return {**handler(schema), **bounds}
+
+    def _check(self, number: int) -> int:
+        if number < self.least:
+            raise Mistake(f"must be at least {self.least}")
+        if self.most is not None and number > self.most:
+            raise Mistake(f"must be at most {self.most}")
+        return number
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise Mistake("names a column twice")
+    return names
 
 
 def _not_blank(text: str) -> str:
@@ -57,13 +93,11 @@ def _whole_number(value: Any) -> int:
     return int(text)
 
 
-def _number(value: Any) -> float:
-    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except (ValueError, OverflowError):
-            pass
-    raise Mistake("expected a number")
+def _positive_number(value: Any) -> float:
+    text = str(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else ""
+    if not _NUMBER.fullmatch(text) or not float(text):
+        raise Mistake("expected a number above zero, such as 0.5 or 20")
+    return float(text)
 
 
 def _column_name(value: Any) -> str:
@@ -99,12 +133,14 @@ WholeNumber = Annotated[
 ]
 """An integer."""
 
-Number = Annotated[
+PositiveNumber = Annotated[
     float,
-    BeforeValidator(_number),
-    WithJsonSchema({"type": ["number", "string"], "pattern": rf"^(-?[0-9]+(\.[0-9]+)?|{REFERENCE_PATTERN})$"}),
+    BeforeValidator(_positive_number),
+    WithJsonSchema(
+        {"type": ["number", "string"], "exclusiveMinimum": 0, "pattern": f"^({_NUMBER.pattern}|{REFERENCE_PATTERN})$"}
+    ),
 ]
-"""A number, decimals allowed."""
+"""A number above zero, decimals allowed."""
 
 ColumnName = Annotated[
     str,
@@ -113,6 +149,9 @@ ColumnName = Annotated[
     WithJsonSchema({"type": "string", "minLength": 1}),
 ]
 """A column's name as the catalog has it; written as in SQL: folded to lower case unless in double quotes."""
+
+DISTINCT = AfterValidator(_distinct)
+"""Refuses a list that has a column twice."""
 
 TableName = Annotated[
     QualifiedName,

@@ -23,11 +23,6 @@ _MESSAGES: Mapping[str, Callable[[dict[str, Any]], str]] = {
     "tuple_type": lambda _: _A_LIST,
     "string_type": lambda _: "expected text",
     "literal_error": lambda context: f"expected {context['expected'].replace(chr(39), '')}",
-    "too_short": lambda _: "expected at least one entry",
-    "greater_than": lambda context: f"must be above {context['gt']:g}",
-    "greater_than_equal": lambda context: f"must be at least {context['ge']:g}",
-    "less_than_equal": lambda context: f"must be at most {context['le']:g}",
-    "finite_number": lambda _: "expected a number that is not infinite",
 }
 """Every type of error that the models bring about, beside those that have a case of their own below."""
 
@@ -61,6 +56,8 @@ def _trouble(details: ErrorDetails, value_at: Callable[[Path], object]) -> Troub
             return Trouble(path, f"required key is missing{_meaning(path)}", about_key=True)
         case "extra_forbidden":
             return Trouble(path, "unknown key", _likely(path), about_key=True)
+        case "too_short":
+            return Trouble(path, "expected at least one entry", about_key=True)
         case "literal_error":
             options = re.findall(r"'([^']*)'", context["expected"])
             close = get_close_matches(str(value_at(path)), options, n=1)
@@ -69,8 +66,8 @@ def _trouble(details: ErrorDetails, value_at: Callable[[Path], object]) -> Troub
             suggestion = "put it in quotes to make it text"
         case _:
             suggestion = None
-    message = _MESSAGES.get(details["type"], lambda _: OTHERWISE)
-    return Trouble(path, message(context), suggestion)
+    message = _MESSAGES[details["type"]](context) if details["type"] in _MESSAGES else OTHERWISE
+    return Trouble(path, message, suggestion)
 
 
 def _meaning(path: Path) -> str:
@@ -88,7 +85,9 @@ def _likely(path: Path) -> str | None:
     if not is_like_a_key(key):
         return "write `key: value`, with a blank after the colon"
     here = tuple(outline.ANY_NAME if name_is_free else str(name) for name, name_is_free in _freedom(path[:-1]))
-    elsewhere = [place for place, section in outline.sections() if key in outline.fields_of(section) and place != here]
+    elsewhere = [
+        place for place, section in outline.all_sections() if key in outline.fields_of(section) and place != here
+    ]
     if elsewhere:
         nearest = max(elsewhere, key=lambda place: _in_common(place, here))
         shared = _in_common(nearest, here)

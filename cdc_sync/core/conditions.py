@@ -37,7 +37,7 @@ def fold(conditions: Conditions, observation: Observation) -> Conditions:
     return others if message is None else {**others, name: message}
 
 
-def _about(observation: Observation) -> tuple[str | None, str | None]:
+def _about(observation: Observation) -> tuple[str | None, str | None]:  # noqa: C901 - one case per kind
     """Which condition an observation tells of, and what is wrong; no message: nothing is any more."""
     found: tuple[str | None, str | None] = (None, None)
     match observation:

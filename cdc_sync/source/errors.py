@@ -1,6 +1,5 @@
 """What can be wrong with the ATS's database, said once, with the remedy."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 import psycopg
@@ -10,15 +9,19 @@ Kind = Literal["unreachable", "misconfigured"]
 """`unreachable` mends itself (keep trying); `misconfigured` needs a person (keep trying, slowly)."""
 
 
-@dataclass(frozen=True)
 class SourceError(Exception):
-    """The database cannot be used as configured. `kind` tells who can mend it."""
+    """The database cannot be used as configured.
 
-    kind: Kind
-    message: str
+    Attributes:
+        kind: who can mend it.
+        message: what is wrong, and the remedy.
+    """
 
-    def __str__(self) -> str:
-        return self.message
+    # No frozen dataclass: whoever passes an exception on, contextlib for one, writes its traceback into it.
+    def __init__(self, kind: Kind, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
 
 
 _LOGIN = (

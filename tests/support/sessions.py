@@ -1,0 +1,35 @@
+"""The ATS's own sessions."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeAlias
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+Ats: TypeAlias = psycopg.Connection
+OpenSession: TypeAlias = Callable[..., Ats]
+"""Opens one more session of the ATS, in autocommit, on the test's database; takes what a DSN may have (`user=`)."""
+
+
+@contextmanager
+def sessions(dsn: str) -> Iterator[OpenSession]:
+    """Sessions that are closed together."""
+    with ExitStack() as stack:
+
+        def open_session(**parameters: Any) -> Ats:
+            return stack.enter_context(psycopg.connect(make_conninfo(dsn, **parameters), autocommit=True))
+
+        yield open_session
+
+
+def one(connection: Ats, query: str, parameters: Any = None) -> Any:
+    """The one value that a query gives."""
+    row = connection.execute(query.encode(), parameters).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def rows(connection: Ats, query: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+    """All rows that a query gives."""
+    return connection.execute(query.encode(), parameters).fetchall()
