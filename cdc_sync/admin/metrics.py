@@ -74,9 +74,13 @@ class Metrics:
         self._skipped = Gauge("cdc_sync_skipped_rows", "Rows that cannot be reported", ["watch"], registry=r)
         self._conditions = Gauge("cdc_sync_conditions", "How many things are wrong now", registry=r)
 
-    def read(self, observation: Observation) -> None:  # noqa: C901 - one case per kind of observation
+    def read(self, observation: Observation) -> None:  # noqa: C901, PLR0912 - one case per kind
         """Take one observation into account."""
         match observation:
+            case DaemonStarted(_, watches):
+                for name in watches:
+                    # From the first scrape on, so that an alert on 0 rings also when it never connects.
+                    self._connected.labels(name).set(0)
             case WatchConnected(watch):
                 self._connected.labels(watch).set(1)
             case WatchLost(watch):
@@ -93,15 +97,12 @@ class Metrics:
                 self._sweep_seconds.labels(watch).set(seconds)
                 for cause, number in repaired.items():
                     self._repairs.labels(watch, cause).inc(number)
-            case EndpointChanged(endpoint, mode):
-                self._endpoint.labels(endpoint).set(mode == "healthy")
             case StoreFailed():
                 self._store_ok.set(0)
             case StoreRecovered():
                 self._store_ok.set(1)
             case (
-                DaemonStarted()
-                | CaptureStarted()
+                CaptureStarted()
                 | DaemonStopping()
                 | DaemonStopped()
                 | TriggersMissing()
@@ -109,6 +110,7 @@ class Metrics:
                 | BaselineProgress()
                 | BaselineDone()
                 | RowSkipped()
+                | EndpointChanged()
             ):
                 return
             case _:
@@ -127,5 +129,7 @@ class Metrics:
             oldest = counts.oldest_queued_at
             self._oldest.labels(watch).set(0 if oldest is None else max(now - oldest, 0) / 1000)
             self._skipped.labels(watch).set(counts.skipped)
+        for endpoint, (health, _) in (await store.endpoints()).items():
+            self._endpoint.labels(endpoint).set(health.mode == "healthy")
         self._conditions.set(len(conditions))
         return generate_latest(self._registry)

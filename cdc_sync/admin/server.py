@@ -23,6 +23,10 @@ _SAFE_HEADERS = {
 }
 
 
+_LONGEST_FAREWELL = 2.0
+"""Seconds that a request under way may take when the daemon ends: a slow reader must not hold it up."""
+
+
 class AdminError(Exception):
     """The admin address cannot be listened on."""
 
@@ -60,12 +64,13 @@ class AdminServer:
             return self
         host, port = listen.host, listen.port
         app = web.Application(middlewares=[self._guard])
+        app.on_response_prepare.append(_make_safe)
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/readyz", self._ready)
         app.router.add_get("/metrics", self._metrics_page)
         app.router.add_get("/api/status", self._status)
         app.router.add_get("/", self._page)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_LONGEST_FAREWELL)
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, host, port).start()
@@ -92,17 +97,16 @@ class AdminServer:
         token = self._config.admin.token
         if token is not None and request.path not in _OPEN:
             given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-            if not hmac.compare_digest(given.encode(), token.get_secret_value().encode()):
+            # Bytes that are no UTF-8 come as lone surrogates.
+            if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.get_secret_value().encode()):
                 raise web.HTTPUnauthorized(
                     text="admin.token is needed, as `Authorization: Bearer …`\n",
-                    headers={"WWW-Authenticate": "Bearer", **_SAFE_HEADERS},
+                    headers={"WWW-Authenticate": "Bearer"},
                 )
         try:
-            response = await handler(request)
+            return await handler(request)
         except StoreError as error:
-            response = web.Response(status=503, text=f"{error}\n")
-        response.headers.update(_SAFE_HEADERS)
-        return response
+            return web.Response(status=503, text=f"{error}\n")
 
     async def _health(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -127,3 +131,8 @@ class AdminServer:
     async def _page(self, _: web.Request) -> web.Response:
         report = await status_report(self._config, self._store, self._clock())
         return web.Response(text=render(report), content_type="text/html")
+
+
+async def _make_safe(_: web.Request, response: web.StreamResponse) -> None:
+    """Every answer gets these headers, also a 404 that no handler of ours makes."""
+    response.headers.update(_SAFE_HEADERS)

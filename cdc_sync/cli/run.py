@@ -10,9 +10,10 @@ import typer
 from cdc_sync.cli.context import console, invocation
 from cdc_sync.cli.progress import BaselineBar
 from cdc_sync.config import Config, warnings
-from cdc_sync.core.observations import Observation
+from cdc_sync.core.observations import Observation, Observe
 from cdc_sync.daemon import RunOptions, logs, run_once
 from cdc_sync.daemon import run as run_daemon
+from cdc_sync.daemon.systemd import SystemdReader
 
 
 def run(
@@ -30,11 +31,12 @@ def run(
         typer.echo(f"warning: {warning}", err=True)
     with ExitStack() as stack:
         bar = stack.enter_context(BaselineBar())
-        reader = logs.LogReader(progress_elsewhere=bar.shown)
+        log = logs.LogReader(progress_elsewhere=bar.shown)
+        readers: list[Observe] = [bar.read, log.read, SystemdReader(called.environ).read]
 
         def observe(observation: Observation) -> None:
-            bar.read(observation)
-            reader.read(observation)
+            for read in readers:
+                read(observation)
 
         if once:
             raise typer.Exit(_once(config, observe, dry_run=dry_run))

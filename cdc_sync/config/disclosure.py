@@ -112,8 +112,10 @@ def _found(position: _Position) -> str | None:
 
 
 def _scalar(scalar: Scalar, spot: Spot) -> str:
+    if not scalar.text.strip():
+        return "nothing"
     if scalar.value is None or isinstance(scalar.value, bool) or is_reference_alone(scalar.text):
-        return scalar.text or "nothing"
+        return scalar.text
     if not spot.may_be_shown:
         return HIDDEN if spot.scalars or not spot.kinds else "text"
     # A URL or a DSN in the wrong place brings its password along.

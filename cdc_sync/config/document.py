@@ -249,30 +249,54 @@ def _place_of(text: str, position: int) -> Place:
     return Place(before.count("\n") + 1, position - before.rfind("\n"))
 
 
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """What a problem of PyYAML's, known by a part of its text, is in our words.
+
+    `began`: it is told where the part began that is not right, not where the scanner gave up, lines later.
+    """
+
+    sign: str
+    message: str
+    suggestion: str
+    began: bool = False
+
+
 _MEANINGS = (
-    (
+    _Meaning(
         "mapping values are not allowed",
         "a colon stands where no key can be",
         "quote a value that has `: ` in it, or correct the indentation",
     ),
-    ("could not find expected ':'", "a key without its colon", "write `key: value`, with a blank after the colon"),
-    (
+    _Meaning(
+        "could not find expected ':'",
+        "a key without its colon",
+        "write `key: value`, with a blank after the colon",
+        began=True,
+    ),
+    _Meaning(
         "cannot start any token",
         "a value cannot begin with this character",
         "quote the value; indent with blanks, not with tabs",
     ),
-    (
+    _Meaning(
         "expected <block end>",
         "does not line up with the lines above, or follows a closing quote",
         "correct the indentation, or put the whole value in quotes",
     ),
-    (
+    _Meaning(
         "expected ',' or",
         "brackets are not closed, or a comma is missing",
         "inside brackets quote a value that has brackets itself, as `${NAME}` has",
+        began=True,
     ),
-    ("found unexpected end of stream", "a quote is never closed", "close it; a quote inside quotes is written twice"),
-    (
+    _Meaning(
+        "found unexpected end of stream",
+        "a quote is never closed",
+        "close it; inside '…' a quote is written twice",
+        began=True,
+    ),
+    _Meaning(
         "unknown escape",
         "an unknown escape",
         "inside \"…\" a backslash is written twice; inside '…' it stands for itself",
@@ -282,7 +306,8 @@ _MEANINGS = (
 
 def _not_yaml(error: yaml.MarkedYAMLError) -> Trouble:
     place = _place(error.problem_mark or error.context_mark)
-    for sign, message, suggestion in _MEANINGS:
-        if sign in (error.problem or ""):
-            return Trouble((), f"not YAML: {message}", suggestion, place=place)
+    for meaning in _MEANINGS:
+        if meaning.sign in (error.problem or ""):
+            began = _place(error.context_mark) if meaning.began else None
+            return Trouble((), f"not YAML: {meaning.message}", meaning.suggestion, place=began or place)
     return Trouble((), "not YAML", "check the indentation, the quotes and the brackets near here", place=place)

@@ -90,7 +90,8 @@ class HelloWork(Section):
     retry: Retry = Field(
         default_factory=Retry,
         title="waits between tries grow from first to max; then a dead letter",
-        description="When a call that failed is made again, and when it is given up.",
+        description="When a call that failed is made again, and when it is given up. May be left out, as may each of its "
+        "keys.",
     )
     not_found_retry: Duration = Field(
         default=timedelta(minutes=15),

@@ -148,16 +148,21 @@ class Log(Section):
 class Config(Section):
     """The configuration of cdc-sync."""
 
-    database: Database = Field(default_factory=Database, title="The ATS's database.", description="The ATS's database.")
+    database: Database = Field(
+        default_factory=Database,
+        title="The ATS's database.",
+        description="Where the ATS's database is. May be left out: the PG* environment variables then say it all.",
+    )
     hellowork: HelloWork = Field(
         default_factory=HelloWork,
         title="HelloWork's status API.",
-        description="How HelloWork's status API is called.",
+        description="How HelloWork's status API is called. May be left out, though most likely HelloWork wants to see "
+        "credentials in `headers`.",
     )
     state: State = Field(
         default_factory=State,
         title="What the daemon must remember.",
-        description="Where the daemon keeps what it must remember.",
+        description="Where the daemon keeps what it must remember, and for how long. May be left out.",
     )
     watches: Annotated[Mapping[WatchName, Watch], Field(min_length=1)] = Field(
         title="What is watched: a name for each table whose rows are applications.",
@@ -169,10 +174,10 @@ class Config(Section):
     admin: Admin = Field(
         default_factory=Admin,
         title="Health, metrics and the page.",
-        description="Health, metrics and the page.",
+        description="Where health, metrics and the page are served, and to whom. May be left out.",
     )
     log: Log = Field(
         default_factory=Log,
         title="auto: text on a terminal, journal fields under systemd, else JSON",
-        description="What is logged, and how.",
+        description="What is logged, and how it is written. May be left out.",
     )

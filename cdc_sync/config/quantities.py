@@ -24,7 +24,7 @@ _BYTES = {
     "TiB": 2**40,
 }
 # Bounded, because the time to convert digits to a number grows with the square of their count.
-_NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,9})?"
+_NUMBER = r"[0-9]{1,18}(?:\.[0-9]{1,9})?"
 _DURATION = re.compile(rf"({_NUMBER})(ms|s|m|h|d)")
 _SIZE = re.compile(rf"({_NUMBER})({'|'.join(_BYTES)})")
 _BARE_NUMBER = re.compile(_NUMBER)

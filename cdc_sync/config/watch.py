@@ -194,12 +194,14 @@ class Watch(Section):
         "rejections, of stages. In notify mode they get triggers too. None by default.",
     )
     capture: Capture = Field(
-        default_factory=Capture, title="how changes are noticed", description="How changes are noticed."
+        default_factory=Capture,
+        title="how changes are noticed",
+        description="How changes of the table's rows are noticed: by triggers or by polling, and by sweeps in any case. May be left out for triggers.",
     )
     status: Status = Field(
         default_factory=Status,
         title="from the ATS's labels to what is sent",
-        description="From the ATS's labels to what is sent.",
+        description="How the ATS's labels become the statuses that are sent. May be left out: they are sent as they are.",
     )
     baseline: Literal["adopt", "send"] = Field(
         default="adopt",

@@ -5,8 +5,10 @@ now and mends itself, or a person should look when there is time; info, the mile
 """
 
 import logging
+import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, assert_never
 
@@ -38,6 +40,8 @@ from cdc_sync.core.observations import (
 # syslog's priorities, as sd-daemon(3) wants them at the beginning of a line
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
 
 def configure(log: Log, environ: Mapping[str, str]) -> None:
     """Set the process's logging up; `auto` is text on a terminal, journal lines under systemd, else JSON."""
@@ -45,6 +49,8 @@ def configure(log: Log, environ: Mapping[str, str]) -> None:
     if kind == "auto":
         kind = "text" if sys.stderr.isatty() else "journal" if "JOURNAL_STREAM" in environ else "json"
     processors: list[structlog.typing.Processor] = [_without_nothing, structlog.processors.add_log_level]
+    if kind != "json":
+        processors.append(_on_one_line)
     if kind != "journal":
         processors.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
     match kind:
@@ -59,13 +65,38 @@ def configure(log: Log, environ: Mapping[str, str]) -> None:
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=_StandardError,
         cache_logger_on_first_use=False,
     )
     # Libraries' own loggers: their warnings matter, their chatter does not. The pool's are told by our observations.
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr, force=True)
     for name in ("psycopg.pool", "apscheduler"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+class _StandardError:
+    """Writes lines to standard error. One that it does not take is lost: a full disk must not stop the work."""
+
+    def __init__(self, *_: Any) -> None:
+        """A logger's arguments are of no use here."""
+
+    def error(self, line: str) -> None:
+        """Write a line."""
+        with suppress(OSError):
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+
+    debug = info = warning = error
+
+
+def _on_one_line(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Make control characters visible: text from outside must not forge a line, or steer a terminal."""
+    event["event"] = " ".join(event["event"].split())
+    return {name: _visible(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _visible(text: str) -> str:
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _without_nothing(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

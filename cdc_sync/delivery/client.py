@@ -5,12 +5,14 @@ environment, cookies, decompression (a small reply could unpack to gigabytes), r
 """
 
 import asyncio
+import os
 import ssl
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from cdc_sync import __version__
@@ -45,12 +47,14 @@ class Client:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections, ttl_dns_cache=60),
             timeout=aiohttp.ClientTimeout(total=timeout),
-            headers={
-                "Accept": "application/json",
-                "Accept-Encoding": "identity",
-                "User-Agent": f"cdc-sync/{__version__}",
-                **headers,
-            },
+            headers=_merged(
+                {
+                    "Accept": "application/json",
+                    "Accept-Encoding": "identity",
+                    "User-Agent": f"cdc-sync/{__version__}",
+                },
+                headers,
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
@@ -70,23 +74,35 @@ class Client:
             "Content-Type": "application/json",
             "Idempotency-Key": payload.idempotency_key(entry.application_id, entry.content),
         }
+        body = payload.body(entry.content)
         # encoded=True: the URL was checked as it stands, so it must be called as it stands.
         url = URL(entry.content.url, encoded=True)
         try:
-            async with self._session.post(
-                url, data=payload.body(entry.content), headers=headers, allow_redirects=False
-            ) as response:
+            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 text = await _excerpt(response)
                 reply = Reply(
                     status=response.status,
-                    content_type=response.headers.get("Content-Type", ""),
-                    retry_after=response.headers.get("Retry-After"),
+                    content_type=_header(response, "Content-Type") or "",
+                    retry_after=_header(response, "Retry-After"),
                 )
                 return reply, text
         except TimeoutError:
             return Reply(failure="no answer within hellowork.timeout"), ""
-        except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever an answer does to the library, the other calls go on
             return Reply(failure=_in_words(error)), ""
+
+
+def _merged(ours: Mapping[str, str], configured: Mapping[str, str]) -> CIMultiDict[str]:
+    """Our headers and the configured ones, which win, however they spell a name that both have."""
+    merged = CIMultiDict(ours)
+    merged.update(configured)
+    return merged
+
+
+def _header(response: aiohttp.ClientResponse, name: str) -> str | None:
+    """A header as text that can be written down: bytes that are no UTF-8 come as lone surrogates."""
+    value = response.headers.get(name)
+    return None if value is None else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 async def _excerpt(response: aiohttp.ClientResponse) -> str:
@@ -112,7 +128,7 @@ def _in_words(error: Exception) -> str:
         case aiohttp.ClientConnectorSSLError():
             words = f"TLS: {_ssl_reason(error)}"
         case aiohttp.ClientConnectorError():
-            words = f"no connection to {error.host}:{error.port} ({error.os_error.strerror or error.os_error})"
+            words = f"no connection to {error.host}:{error.port} ({_os_reason(error.os_error)})"
         case aiohttp.ServerDisconnectedError() | ConnectionResetError() | aiohttp.ClientOSError():
             words = "the connection was lost before the answer"
         case aiohttp.ClientPayloadError() | asyncio.IncompleteReadError():
@@ -122,6 +138,11 @@ def _in_words(error: Exception) -> str:
         case _:
             words = f"the call failed ({type(error).__name__})"
     return words
+
+
+def _os_reason(error: OSError) -> str:
+    # asyncio's own text repeats the address and leaves the reason out.
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _ssl_reason(error: aiohttp.ClientConnectorSSLError) -> str:

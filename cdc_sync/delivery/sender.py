@@ -11,15 +11,15 @@ be recorded.
 """
 
 import asyncio
+import math
 import random
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, assert_never
 
 from cdc_sync.core.delivery import Again, Done, Fate, Finished, GiveUp, fate
-from cdc_sync.core.endpoint import Health, admits, after
+from cdc_sync.core.endpoint import Health, after
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import CallEnded, EndpointChanged, Observe, StoreFailed, StoreRecovered
 from cdc_sync.core.outbox import Entry
@@ -27,13 +27,15 @@ from cdc_sync.core.reply import Meaning, Reply, meaning_of
 from cdc_sync.core.retry import RetryPolicy
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 from cdc_sync.delivery.client import Caller
-from cdc_sync.delivery.pace import Pace
+from cdc_sync.delivery.endpoints import Endpoints
 
 _LOOK_EVERY = 1.0
 """Seconds between looks at the outbox when nothing wakes the sender: operator commands write to it from outside."""
 
 _STORE_RETRY = 1.0
 """Seconds between tries while the store cannot be written."""
+
+_Step = Literal["claim", "finish"]
 
 
 class Outbox(Protocol):
@@ -68,13 +70,6 @@ class SenderSettings:
     horizon: int
 
 
-@dataclass(slots=True)
-class _Endpoint:
-    health: Health = field(default_factory=Health)
-    pace: Pace = field(default_factory=Pace)
-    due_at: int | None = None
-
-
 def wall_clock() -> int:
     """Milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
@@ -96,20 +91,20 @@ class Sender:
         self._settings = settings
         self._observe = observe
         self._clock = clock
-        self._endpoints: dict[str, _Endpoint] = {}
-        self._under_way: Counter[str] = Counter()
+        self._endpoints = Endpoints(settings.concurrency, settings.rate, settings.horizon)
         self._ends: list[Finished] = []
         self._changed: dict[str, Health] = {}
+        self._failing: set[_Step] = set()
         self._woken = asyncio.Event()
         self._ended = asyncio.Event()
         self._stopping = False
-        self._store_failed = False
+        self._dispatching = True
         self.last_progress = time.monotonic()
 
     @property
     def under_way(self) -> int:
         """How many calls are under way."""
-        return self._under_way.total()
+        return self._endpoints.under_way
 
     def wake(self) -> None:
         """Look at the outbox now."""
@@ -119,106 +114,83 @@ class Sender:
         """Claim nothing more; `run` returns when the calls under way have ended and are written down."""
         self._stopping = True
         self._woken.set()
-        self._ended.set()
 
     async def run(self) -> None:
         """Deliver until stopped."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._record(), name="sender: record")
-            await self._dispatch(tasks)
-            self._ended.set()
+            tasks.create_task(self._record(patient=True), name="sender: record")
+            while not self._stopping:
+                await self._dispatch(tasks)
+            self._no_more_calls()
 
     async def run_once(self) -> None:
-        """Try everything that is due now once, and return when all of it is written down."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._record(), name="sender: record")
-            start = self._clock()
-            await self._refresh()
-            while True:
-                self._woken.clear()
-                entries = await self._claim(start)
-                self._start(tasks, entries)
-                if not entries and not self.under_way:
-                    await self._refresh()
-                    if not any(
-                        self._quota(endpoint, start) and e.due_at is not None and e.due_at <= start
-                        for endpoint, e in self._endpoints.items()
-                    ):
-                        break
-                await self._pause(_LOOK_EVERY if self.under_way else 0.01)
-            self.stop()
+        """Try everything that is due now once, and return when all of it is written down.
+
+        Raises:
+            StoreError: the store failed; what was sent, and could not be written down, is sent again another time.
+        """
+        failure: StoreError | None = None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._record(patient=False), name="sender: record")
+                await self._dispatch_all(tasks, self._clock())
+                self._no_more_calls()
+        except* StoreError as group:
+            failure = _first(group)
+        if failure is not None:
+            raise failure
 
     async def _dispatch(self, tasks: asyncio.TaskGroup) -> None:
-        while not self._stopping:
-            self._woken.clear()
-            self.last_progress = time.monotonic()
-            try:
-                entries = await self._claim(self._clock())
-                if not entries:
-                    await self._refresh()
-                self._store_works()
-            except StoreError as error:
-                self._store_fails(error)
-                await asyncio.sleep(_STORE_RETRY)
-                continue
-            self._start(tasks, entries)
-            if not entries or self.under_way >= self._settings.concurrency:
-                await self._pause(self._until_next())
+        """Start what is due, then wait until there may be more."""
+        self._woken.clear()
+        self.last_progress = time.monotonic()
+        now, wait = self._clock(), _LOOK_EVERY
+        try:
+            # An end that cannot be written: nothing is sent that could not be recorded either. The recorder wakes us.
+            if "finish" not in self._failing:
+                await self._start_due(tasks, now)
+                wait = min(self._endpoints.ready_in(now), self._endpoints.more_in(now), wait)
+            self._works("claim")
+        except StoreError as error:
+            self._fails("claim", error)
+            await asyncio.sleep(_STORE_RETRY)
+        else:
+            await self._pause(wait)
 
-    def _start(self, tasks: asyncio.TaskGroup, entries: list[Entry]) -> None:
+    async def _dispatch_all(self, tasks: asyncio.TaskGroup, now: int) -> None:
+        """Start what is due at `now`, as calls end and the pace allows, until there is nothing more to start."""
+        while True:
+            self._woken.clear()
+            await self._start_due(tasks, now)
+            wait = self._endpoints.ready_in(now)
+            if wait == math.inf and not self.under_way:
+                return
+            await self._pause(min(wait, _LOOK_EVERY))
+
+    def _no_more_calls(self) -> None:
+        """Let the recorder return when it has written the last end."""
+        self._dispatching = False
+        self._ended.set()
+
+    async def _start_due(self, tasks: asyncio.TaskGroup, now: int) -> None:
+        """Claim what may be sent now and start its calls; learn what is due next if that was not plenty."""
+        if not self._endpoints.free:
+            return
+        wanted = self._endpoints.wanted(now)
+        entries = await self._outbox.claim(now, self._settings.horizon, wanted) if wanted else []
         for entry in entries:
             endpoint = endpoint_of(entry.content.url)
-            self._under_way[endpoint] += 1
+            self._endpoints.begin(endpoint)
             tasks.create_task(self._deliver(entry, endpoint), name=f"call {entry.application_id}")
+        if not wanted or len(entries) < sum(wanted.values()):
+            await self._learn()
 
-    async def _claim(self, now: int) -> list[Entry]:
-        wanted: dict[str, int] = {}
-        free = self._settings.concurrency - self.under_way
-        if self._store_failed and self._ends:
-            return []
-        for endpoint in self._endpoints:
-            quota = min(self._quota(endpoint, now), free)
-            if quota:
-                wanted[endpoint] = quota
-                free -= quota
-        if not wanted:
-            return []
-        entries = await self._outbox.claim(now, self._settings.horizon, wanted)
-        for entry in entries:
-            self._endpoints[endpoint_of(entry.content.url)].pace.take(time.monotonic(), self._settings.rate)
-        return entries
-
-    def _quota(self, name: str, now: int) -> int:
-        endpoint = self._endpoints[name]
-        match admits(endpoint.health, now, self._under_way[name]):
-            case "none":
-                return 0
-            case "probe":
-                return 1
-            case "all":
-                return endpoint.pace.allowance(time.monotonic(), self._settings.rate, self._settings.concurrency)
-
-    async def _refresh(self) -> None:
-        """Learn of new endpoints and of due times; of health only at first sight, since afterwards we know better."""
-        for name, (health, due_at) in (await self._outbox.endpoints()).items():
-            if name not in self._endpoints:
-                self._endpoints[name] = _Endpoint(health)
-                self._woken.set()
-            self._endpoints[name].due_at = due_at
-
-    def _until_next(self) -> float:
-        """Seconds until something may be sent."""
-        now, waits = self._clock(), [_LOOK_EVERY]
-        for name, endpoint in self._endpoints.items():
-            if endpoint.due_at is None:
-                continue
-            wait = (
-                max(endpoint.due_at, endpoint.health.until if endpoint.health.mode != "healthy" else 0) - now
-            ) / 1000
-            if wait <= 0 and self._under_way[name] and self.under_way >= self._settings.concurrency:
-                continue  # a call that ends wakes us
-            waits.append(max(wait, endpoint.pace.wait(time.monotonic(), self._settings.rate), 0.001))
-        return min(waits)
+    async def _learn(self) -> None:
+        for name in self._endpoints.learn(await self._outbox.endpoints()):
+            health = self._endpoints[name].health
+            if health.mode != "healthy":
+                # Known from an earlier run: whoever keeps account of what is wrong has not heard of it.
+                self._tell(name, health)
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -230,77 +202,112 @@ class Sender:
     async def _deliver(self, entry: Entry, endpoint: str) -> None:
         started = time.monotonic()
         waited = (self._clock() - entry.queued_at) / 1000
+        try:
+            became, detail, meaning = await self._attempt(entry)
+        finally:
+            self._endpoints.end(endpoint)
+        seconds = time.monotonic() - started
+        now, said = self._clock(), detail["reason"]
+        self._ends.append(Finished(entry, became, {**detail, "seconds": round(seconds, 4)}, now))
+        if meaning is not None:
+            self._judge(endpoint, meaning, said, now)
+        self._ended.set()
+        self._woken.set()
+        self._observe(
+            CallEnded(entry.watch, entry.application_id, _outcome(became), said, entry.attempts, seconds, waited)
+        )
+
+    async def _attempt(self, entry: Entry) -> tuple[Fate, dict[str, Any], Meaning | None]:
+        """Call, if the URL may be called: what becomes of the entry, what the history keeps, what the reply means."""
         refusal = self._settings.allowed.refusal(entry.content.url)
         if refusal is not None:
             reason = f"the URL {entry.content.url!r} may not be called: {refusal}"
-            self._end(entry, endpoint, GiveUp(reason), {"reason": reason}, None)
-            return
-        try:
-            reply, excerpt = await self._caller.call(entry)
-        except asyncio.CancelledError:
-            self._under_way[endpoint] -= 1
-            raise
-        now, seconds = self._clock(), time.monotonic() - started
+            return GiveUp(reason), {"reason": reason}, None
+        reply, excerpt = await self._caller.call(entry)
+        now = self._clock()
         meaning = meaning_of(reply, now)
         said = describe(reply, excerpt)
-        became = fate(entry, meaning, said, self._settings.policy, now=now, chance=random.random())  # noqa: S311 - jitter
-        detail: dict[str, Any] = {"status": reply.status, "reason": said, "seconds": round(seconds, 4)}
+        detail = {"status": reply.status, "reason": said}
         if excerpt:
             detail["body"] = excerpt
-        self._end(entry, endpoint, became, detail, meaning)
-        outcome = {Done: "acknowledged", Again: "retry", GiveUp: "dead"}[type(became)]
-        self._observe(
-            CallEnded(entry.watch, entry.application_id, outcome, said, entry.attempts, seconds, waited)  # type: ignore[arg-type] # the three outcomes
-        )
-
-    def _end(self, entry: Entry, endpoint: str, became: Fate, detail: dict[str, Any], meaning: Meaning | None) -> None:
-        now = self._clock()
-        self._under_way[endpoint] -= 1
-        self._ends.append(Finished(entry, became, detail, now))
-        if meaning is not None:
-            self._judge(endpoint, meaning, detail["reason"], now)
-        self._ended.set()
-        self._woken.set()
+        return fate(entry, meaning, said, self._settings.policy, now=now, chance=_chance()), detail, meaning
 
     def _judge(self, name: str, meaning: Meaning, reason: str, now: int) -> None:
         endpoint = self._endpoints[name]
         before = endpoint.health
-        health = after(before, meaning, reason, self._settings.policy, now=now, chance=random.random())  # noqa: S311 - jitter
+        health = after(before, meaning, reason, self._settings.policy, now=now, chance=_chance())
         if health == before:
             return
         endpoint.health = health
         self._changed[name] = health
         if health.mode != before.mode or (health.mode != "healthy" and health.reason != before.reason):
-            wait = max(health.until - now, 0) / 1000
-            self._observe(EndpointChanged(name, health.mode, health.reason, wait))
+            self._tell(name, health)
 
-    async def _record(self) -> None:
-        """Write ends as they come, in groups; with the last one after `stop`, return."""
-        while not (self._stopping and not self._ends and not self.under_way):
+    def _tell(self, name: str, health: Health) -> None:
+        wait = max(health.until - self._clock(), 0) / 1000
+        self._observe(EndpointChanged(name, health.mode, health.reason, wait))
+
+    async def _record(self, *, patient: bool) -> None:
+        """Write ends as they come, in groups, until no more can come.
+
+        Raises:
+            StoreError: they cannot be written; not if `patient`, which tries until they can.
+        """
+        while self._dispatching or self.under_way or self._ends:
             await self._ended.wait()
             self._ended.clear()
             while self._ends:
-                ends, health = self._ends, self._changed
-                self._ends, self._changed = [], {}
-                try:
-                    await self._outbox.finish(ends, health)
-                    self._store_works()
-                except StoreError as error:
-                    self._ends, self._changed = ends + self._ends, {**health, **self._changed}
-                    self._store_fails(error)
-                    await asyncio.sleep(_STORE_RETRY)
+                await self._write_ends(patient=patient)
             # An entry that is due again at once can be claimed only now.
             self._woken.set()
 
-    def _store_fails(self, error: StoreError) -> None:
-        if not self._store_failed:
-            self._store_failed = True
-            self._observe(StoreFailed(str(error)))
+    async def _write_ends(self, *, patient: bool) -> None:
+        ends, health = self._ends, self._changed
+        self._ends, self._changed = [], {}
+        try:
+            await self._outbox.finish(ends, health)
+        except StoreError as error:
+            self._ends, self._changed = ends + self._ends, health | self._changed
+            if not patient:
+                raise
+            self._fails("finish", error)
+            await asyncio.sleep(_STORE_RETRY)
+        else:
+            self._works("finish")
 
-    def _store_works(self) -> None:
-        if self._store_failed:
-            self._store_failed = False
-            self._observe(StoreRecovered())
+    def _fails(self, step: _Step, error: StoreError) -> None:
+        if not self._failing:
+            self._observe(StoreFailed(str(error)))
+        self._failing.add(step)
+
+    def _works(self, step: _Step) -> None:
+        if step in self._failing:
+            self._failing.remove(step)
+            if not self._failing:
+                self._observe(StoreRecovered())
+
+
+def _outcome(became: Fate) -> Literal["acknowledged", "retry", "dead"]:
+    match became:
+        case Done():
+            return "acknowledged"
+        case Again():
+            return "retry"
+        case GiveUp():
+            return "dead"
+    assert_never(became)
+
+
+def _chance() -> float:
+    return random.random()  # noqa: S311 - jitter
+
+
+def _first(group: BaseExceptionGroup[StoreError]) -> StoreError:
+    """One of the errors in a group, which may be nested."""
+    error: StoreError | BaseExceptionGroup[StoreError] = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def describe(reply: Reply, excerpt: str) -> str:
@@ -308,6 +315,8 @@ def describe(reply: Reply, excerpt: str) -> str:
     if reply.status is None:
         return reply.failure or "no answer"
     words = f"HTTP {reply.status}"
+    if 300 <= reply.status < 400:  # noqa: PLR2004 - HTTP's classes are numbers
+        words += ", a redirect, which is never followed (is hellowork.base_url right?)"
     if reply.retry_after is not None:
         words += f", Retry-After: {reply.retry_after[:60]}"
     line = " ".join(excerpt.split())[:200]

@@ -90,7 +90,12 @@ def columns_in(expression: str) -> Dependencies:
         if match["quoted"]:
             names[match["quoted"].replace('""', '"')] = None
         elif match["plain"]:
-            names[match["plain"].lower()] = None
+            names[_folded(match["plain"])] = None
         elif match["name"] and match["name"].lower() not in _WORDS:
             complete = False
     return Dependencies(tuple(names), complete)
+
+
+def _folded(name: str) -> str:
+    """An unquoted name as the catalog has it: in a UTF-8 database PostgreSQL folds ASCII letters alone."""
+    return "".join(letter.lower() if letter.isascii() else letter for letter in name)

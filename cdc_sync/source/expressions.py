@@ -18,14 +18,24 @@ def fragment(text: str) -> sql.SQL:
     return sql.SQL(text.replace("%", "%%"))
 
 
-def table(name: QualifiedName) -> sql.Composable:
-    """A table's name, quoted."""
-    return sql.Identifier(name.name) if name.schema is None else sql.Identifier(name.schema, name.name)
+def table(qualified: QualifiedName) -> sql.Composable:
+    """A table's name, quoted, for a script: there `%` has no meaning of its own."""
+    return sql.Identifier(*([] if qualified.schema is None else [qualified.schema]), qualified.name)
 
 
-def column(name: str) -> sql.Composed:
+def name(*parts: str) -> sql.Identifier:
+    """A name, quoted, as part of a statement that takes parameters: `%` stands for itself."""
+    return sql.Identifier(*(part.replace("%", "%%") for part in parts))
+
+
+def column(column_name: str) -> sql.Composed:
     """A column of the watch's table, which every statement calls `t`."""
-    return sql.SQL("t.{}").format(sql.Identifier(name))
+    return sql.SQL("t.{}").format(name(column_name))
+
+
+def key_text(value: sql.Composable) -> sql.Composed:
+    """A key column's value as text, the same in every session: by `::text` a date would follow DateStyle."""
+    return sql.SQL("(to_json({}) #>> '{{}}')").format(value)
 
 
 def expression(mapped: Column) -> sql.Composed:

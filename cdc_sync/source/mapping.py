@@ -1,7 +1,7 @@
 """From the watch's configuration to the one SELECT list that every reading uses, and from its rows to the core's.
 
-Everything is fetched as text, in a form that depends on no session setting (DateStyle, TimeZone, extra_float_digits):
-dates as microseconds since the epoch, `source` and extra fields as JSON. A naive timestamp is read in the watch's
+Everything is fetched as text, in a form that does not depend on the session's DateStyle or TimeZone: dates as
+microseconds since the epoch, `source` and extra fields as JSON. A naive timestamp is read in the watch's
 time zone by PostgreSQL's own rules: in the hour that the end of summer time repeats it means the second, standard-time
 one, and an instant in the hour that is skipped in spring is moved forward by that hour.
 """
@@ -37,9 +37,9 @@ class Mapping:
     def __init__(self, watch: Watch, facts: TableFacts, types: dict[str, int]) -> None:
         self.watch = watch
         self.facts = facts
-        self.table = sql.SQL("{} AS t").format(sql.Identifier(facts.schema, facts.name))
+        self.table = sql.SQL("{} AS t").format(expressions.name(facts.schema, facts.name))
         self.key_columns = [expressions.column(name) for name in watch.key]
-        self.key_types = [sql.SQL(facts.columns[name]) for name in watch.key]
+        self.key_types = [expressions.fragment(facts.columns[name]) for name in watch.key]
         self.select = self._select(types)
 
     @classmethod
@@ -59,7 +59,7 @@ class Mapping:
         mapped = _mapped(watch)
         query = sql.SQL("SELECT {} FROM {} WHERE {} LIMIT 0").format(
             sql.SQL(", ").join(map(expressions.expression, mapped.values())),
-            sql.SQL("{} AS t").format(sql.Identifier(facts.schema, facts.name)),
+            sql.SQL("{} AS t").format(expressions.name(facts.schema, facts.name)),
             sql.SQL("({}\n)").format(expressions.fragment(watch.where)) if watch.where else sql.SQL("true"),
         )
         try:
@@ -78,7 +78,7 @@ class Mapping:
             if self.watch.where
             else sql.SQL("1")
         )
-        items: list[sql.Composable] = [sql.SQL("{}::text").format(key) for key in self.key_columns]
+        items: list[sql.Composable] = list(map(expressions.key_text, self.key_columns))
         items.append(scope)
         items += [
             _text(columns.application_id),
@@ -88,20 +88,24 @@ class Mapping:
         ]
         items += [self._instant(columns.created, types["created"])]
         items += [self._instant(columns.event_date, types["event_date"]) if columns.event_date else _NULL]
-        items.append(_json(columns.source))
+        items.append(_json(columns.source, types.get("source")))
         items.append(_deleted(columns.deleted, types.get("deleted")))
-        items += [_json(extra.column) for extra in self.watch.extra.values()]
+        items += [_json(extra.column, types[f"extra.{name}"]) for name, extra in self.watch.extra.items()]
         return sql.SQL(", ").join(items)
 
     def _instant(self, mapped: Column, oid: int) -> sql.Composed:
-        value: sql.Composable = expressions.expression(mapped)
+        value = expressions.expression(mapped)
         if oid == _NULL_TEXT:
             return sql.SQL("NULL::text")  # type: ignore[return-value] # one constant piece of SQL
+        # PostgreSQL's last years cannot be converted: one such row would make the reading of all others fail.
+        instant = sql.SQL("least(greatest({0}, {1} '4000-01-01 BC'), {1} '20000-01-01')").format(
+            value, sql.SQL(_DATES[oid])
+        )
         if oid != _TIMESTAMPTZ:
-            value = sql.SQL("({}::timestamp AT TIME ZONE {})").format(value, sql.Literal(self.watch.timezone))
+            instant = sql.SQL("{}::timestamp AT TIME ZONE {}").format(instant, sql.Literal(self.watch.timezone))
         return sql.SQL(
-            "CASE WHEN isfinite({0}) THEN round(extract(epoch FROM {0}) * 1000000)::bigint::text ELSE {0}::text END"
-        ).format(value)
+            "CASE WHEN isfinite({0}) THEN round(extract(epoch FROM {1}) * 1000000)::bigint::text ELSE {0}::text END"
+        ).format(value, instant)
 
     def row(self, columns: Sequence[Any]) -> Row:
         """Turn a fetched row into the core's."""
@@ -139,8 +143,14 @@ def _text(mapped: Column | None) -> sql.Composable:
     return _NULL if mapped is None else sql.SQL("{}::text").format(expressions.expression(mapped))
 
 
-def _json(mapped: Column | None) -> sql.Composable:
-    return _NULL if mapped is None else sql.SQL("to_json({})::text").format(expressions.expression(mapped))
+def _json(mapped: Column | None, oid: int | None) -> sql.Composable:
+    if mapped is None:
+        return _NULL
+    value = expressions.expression(mapped)
+    if oid == _TIMESTAMPTZ:
+        # As HelloWork writes dates. By itself PostgreSQL would write it in the session's time zone.
+        value = sql.SQL("""to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')""").format(value)
+    return sql.SQL("to_json({})::text").format(value)
 
 
 def _deleted(mapped: Column | None, oid: int | None) -> sql.Composable:

@@ -112,8 +112,9 @@ class _Target:
 def _related(number: int, name: str, watch: Watch, related: Related) -> tuple[str, str]:
     # Without a key a row of this table may concern any application: ask for a sweep.
     nothing = sql.SQL("NULL")
+    # No watch's name has a `$`, so no other function or trigger has this name.
     return _section(
-        _Target("related.sql", name, f"record_{name}_{number}", related.table, watch),
+        _Target("related.sql", name, f"record_{name}${number}", related.table, watch),
         changed=_changed(Dependencies((), complete=False)),
         operation=sql.Literal("U" if related.key else "T"),
         old_key=sql.SQL("ARRAY[{}]").format(_key("OLD", related.key)) if related.key else nothing,
@@ -160,7 +161,9 @@ def _changed(dependencies: Dependencies) -> sql.Composable:
 
 
 def _key(row: str, columns: Iterable[str]) -> sql.Composed:
-    return sql.SQL(", ").join(sql.SQL("{}.{}::text").format(sql.SQL(row), sql.Identifier(name)) for name in columns)
+    return sql.SQL(", ").join(
+        expressions.key_text(sql.SQL("{}.{}").format(sql.SQL(row), sql.Identifier(name))) for name in columns
+    )
 
 
 def _bell(name: str) -> sql.Identifier:

@@ -173,6 +173,15 @@ class TestRestarting:
             with pytest.raises(psycopg.OperationalError):
                 connection.execute("SELECT 1")
 
+    def test_after_kill_9_of_the_postmaster(self, binaries: Binaries, temporary: Path) -> None:
+        with server(binaries) as running:
+            with psycopg.connect(running.dsn) as connection:
+                connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+            os.kill(running.pid, signal.SIGKILL)
+            wait_until(lambda: inhabitants(temporary) == [guardian_of(temporary)], "for its children to end")
+            running.start()
+            assert one(running.dsn, "SELECT answer FROM kept") == 42
+
     def test_to_stop_twice_is_harmless(self, binaries: Binaries) -> None:
         with server(binaries) as running:
             running.stop()
@@ -295,10 +304,11 @@ class TestNothingSurvivesTheParent:
             assert one_of_ours.process.wait() == -signal.SIGINT
             assert nothing_left(temporary)
 
-    def test_terminated(self, temporary: Path) -> None:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+    def test_ended_by_a_signal_to_its_group(self, temporary: Path, number: signal.Signals) -> None:
         with parent() as one_of_ours:
             one_of_ours.line()
-            one_of_ours.process.terminate()
+            os.killpg(one_of_ours.process.pid, number)
             wait_until(lambda: nothing_left(temporary), "for the guardian to tidy up")
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

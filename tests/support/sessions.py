@@ -23,6 +23,11 @@ def sessions(dsn: str) -> Iterator[OpenSession]:
         yield open_session
 
 
+def run(connection: Ats, statement: str, parameters: Any = None, **parts: str) -> None:
+    """Run a statement in which `{name}` stands for a part of SQL, if any are given."""
+    connection.execute((statement.format(**parts) if parts else statement).encode(), parameters)
+
+
 def one(connection: Ats, query: str, parameters: Any = None) -> Any:
     """The one value that a query gives."""
     row = connection.execute(query.encode(), parameters).fetchone()

@@ -1,13 +1,8 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-import psycopg
 import pytest
+from support.roles import NewRole, roles
 from support.sessions import Ats, OpenSession, sessions
-from support.watched import grant, install_triggers
-
-from cdc_sync.config import Config
-
-NewRole = Callable[..., str]
 
 
 @pytest.fixture
@@ -26,3 +21,9 @@ def ats(open_session: OpenSession) -> Ats:
 def other(open_session: OpenSession) -> Ats:
     """Another session of the ATS."""
     return open_session()
+
+
+@pytest.fixture
+def new_role(database: str) -> Iterator[NewRole]:
+    with roles(database) as new_role:
+        yield new_role

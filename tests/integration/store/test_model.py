@@ -10,8 +10,8 @@ P2: no call tells HelloWork what it certainly knows already.
 
 import asyncio
 import tempfile
-from collections.abc import Coroutine, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Coroutine
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,7 +33,7 @@ from cdc_sync.core.reply import (
     Unavailable,
 )
 from cdc_sync.core.retry import RetryPolicy
-from cdc_sync.store.protocol import Finished
+from cdc_sync.store.protocol import Finished, Recorded
 from cdc_sync.store.sqlite import SqliteStore
 
 T = TypeVar("T")
@@ -43,10 +43,12 @@ LATER = "a3"
 APPLICATIONS = (*EXISTING, LATER)
 
 STATUSES = ("A", "B", "settling", "refused")
+JOBS = ("J1", "J2")
 RULES = some_rules(settle={"settling": 5 * SECOND}, max_changes=3, max_deletions=1, window=10 * SECOND)
 RETRY = RetryPolicy(first=SECOND, max=10 * SECOND, give_up_after=60 * SECOND, not_found_for=20 * SECOND)
 HORIZON = 15 * SECOND
 """Longer than any wait above."""
+CHANCES = st.sampled_from([0.0, 0.5, 0.99])
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class State:
     """What is compared of a content."""
 
     status: str
-    job_id: str = "J1"
+    job_id: str = JOBS[0]
     deleted: bool = False
 
     @classmethod
@@ -66,15 +68,21 @@ class State:
 class Application:
     """One application: in the world, in HelloWork, and what may be believed.
 
-    `sure` is what HelloWork certainly knows (or, after a baseline or a discard, is taken to know); `unsure` is what it
-    was sent since then without saying that it heard it. `let_go` is true from a discard until HelloWork's next word.
+    Attributes:
+        now: the world's state.
+        recorded: the states that capture recorded, in order.
+        heard: HelloWork's last word on it.
+        sure: what HelloWork certainly knows; after a baseline or a discard, what it is taken to know.
+        unsure: what it was sent since then without saying that it heard it.
+        asked_for: what a person wants to be said once more.
+        let_go: from a discard until HelloWork's next acknowledgement.
     """
 
     now: State
+    recorded: list[State] = field(default_factory=list)
     heard: State | None = None
     sure: State | None = None
     unsure: set[State] = field(default_factory=set)
-    met: set[State] = field(default_factory=set)
     asked_for: State | None = None
     let_go: bool = False
 
@@ -85,6 +93,10 @@ class Call:
 
     entry: Entry
     heard: bool = False
+
+    @property
+    def state(self) -> State:
+        return State.of(self.entry.content)
 
 
 class Deliveries(RuleBasedStateMachine):
@@ -99,6 +111,8 @@ class Deliveries(RuleBasedStateMachine):
         self.applications: dict[str, Application] = {}
         self.read: dict[str, State] = {}
         self.calls: dict[str, Call] = {}
+        self.waiting: dict[str, Entry] = {}
+        """The outbox before the step, as the store tells it."""
 
     def open(self) -> SqliteStore:
         return SqliteStore(Path(self.folder.name) / "state.db")
@@ -118,33 +132,39 @@ class Deliveries(RuleBasedStateMachine):
         self.applications = {one: Application(State(status)) for one in EXISTING}
         self.run(self.store.record(RULES, a_baseline(*map(self.sighting, EXISTING), now=self.now)))
         for application in self.applications.values():
-            application.met = {application.now}
+            application.recorded.append(application.now)
             application.sure = application.heard = application.now
 
-    @rule(one=st.sampled_from(EXISTING), status=st.sampled_from(STATUSES))
-    def status_changes(self, one: str, status: str) -> None:
-        application = self.applications[one]
-        application.now = State(status, application.now.job_id)
-
-    @rule(one=st.sampled_from(EXISTING), job_id=st.sampled_from(["J1", "J2"]))
-    def job_changes(self, one: str, job_id: str) -> None:
-        application = self.applications[one]
-        application.now = State(application.now.status, job_id, application.now.deleted)
-
-    @rule(one=st.sampled_from(EXISTING))
-    def is_deleted(self, one: str) -> None:
-        application = self.applications[one]
-        application.now = State("deleted", application.now.job_id, deleted=True)
-
-    @rule(one=st.sampled_from(EXISTING))
-    def is_undone(self, one: str) -> None:
-        application = self.applications[one]
-        if application.sure is not None:
-            application.now = application.sure
-
     @rule(status=st.sampled_from(STATUSES))
-    def later_one_appears_or_changes(self, status: str) -> None:
-        self.applications.setdefault(LATER, Application(State(status))).now = State(status)
+    def one_more_appears(self, status: str) -> None:
+        self.applications.setdefault(LATER, Application(State(status)))
+
+    @rule(data=st.data(), is_seen_at_once=st.booleans())
+    def application_changes(self, data: st.DataObject, is_seen_at_once: bool) -> None:  # noqa: FBT001 - drawn
+        # What is under way is drawn more often, and what was there before: that is where mistakes could hide.
+        one = data.draw(st.sampled_from([*self.calls, *self.calls, *self.applications]))
+        self.applications[one].now = data.draw(
+            st.one_of(st.sampled_from(self.before(one)), self.statuses(one), self.jobs(one), self.deletion(one))
+        )
+        if is_seen_at_once:
+            self.record({one: self.applications[one].now})
+
+    def before(self, one: str) -> list[State]:
+        application = self.applications[one]
+        told = [application.sure] if application.sure else []
+        return [*told, *(call.state for call in [self.calls.get(one)] if call), *application.recorded[-2:]] or [
+            application.now
+        ]
+
+    def statuses(self, one: str) -> st.SearchStrategy[State]:
+        return st.builds(State, st.sampled_from(STATUSES), st.just(self.applications[one].now.job_id))
+
+    def jobs(self, one: str) -> st.SearchStrategy[State]:
+        now = self.applications[one].now
+        return st.builds(State, st.just(now.status), st.sampled_from(JOBS), st.just(now.deleted))
+
+    def deletion(self, one: str) -> st.SearchStrategy[State]:
+        return st.just(replace(self.applications[one].now, deleted=True))
 
     @rule(wait=st.sampled_from([1, SECOND, 5 * SECOND, 30 * SECOND]))
     def time_passes(self, wait: int) -> None:
@@ -158,7 +178,7 @@ class Deliveries(RuleBasedStateMachine):
 
     @rule(which=st.sets(st.sampled_from(APPLICATIONS), min_size=1))
     def rows_are_read(self, which: set[str]) -> None:
-        self.read |= {one: self.applications[one].now for one in which & self.applications.keys()}
+        self.read |= {one: self.applications[one].now for one in APPLICATIONS if one in which & self.applications.keys()}
 
     @precondition(lambda self: self.read)
     @rule()
@@ -166,38 +186,33 @@ class Deliveries(RuleBasedStateMachine):
         self.record(self.read)
         self.read = {}
 
-    @rule(which=st.sets(st.sampled_from(APPLICATIONS), min_size=1))
-    def rows_are_read_and_recorded(self, which: set[str]) -> None:
-        self.rows_are_read(which)
-        self.what_was_read_is_recorded()
-
     # Delivery
 
+    @precondition(lambda self: self.in_state("pending"))
     @rule(limit=st.integers(1, 3))
     def due_calls_begin(self, limit: int) -> None:
-        for entry in self.run(self.store.claim(self.now, HORIZON, {ENDPOINT: limit})):
-            self.begin(entry)
+        self.claim(limit)
 
     @precondition(lambda self: self.calls)
     @rule(data=st.data())
     def hellowork_hears(self, data: st.DataObject) -> None:
         self.hear(data.draw(st.sampled_from(sorted(self.calls))))
 
-    @precondition(lambda self: any(call.heard for call in self.calls.values()))
-    @rule(data=st.data(), is_lost=st.booleans(), chance=st.sampled_from([0.0, 0.5, 0.99]))
-    def heard_call_ends(self, data: st.DataObject, is_lost: bool, chance: float) -> None:  # noqa: FBT001 - drawn
-        one = data.draw(st.sampled_from(sorted(one for one, call in self.calls.items() if call.heard)))
-        self.end(one, Unavailable() if is_lost else Acknowledged(), chance)
+    @precondition(lambda self: self.calls)
+    @rule(data=st.data(), chance=CHANCES)
+    def call_ends(self, data: st.DataObject, chance: float) -> None:
+        one = data.draw(st.sampled_from(sorted(self.calls)))
+        meanings: list[Meaning] = [Acknowledged(), Unavailable()]
+        if not self.calls[one].heard:
+            meanings = [Unavailable(), NotFound(), Rejected(), Throttled(None), CredentialsRefused()]
+        self.end(one, data.draw(st.sampled_from(meanings)), chance)
 
-    @precondition(lambda self: not all(call.heard for call in self.calls.values()))
-    @rule(
-        data=st.data(),
-        meaning=st.sampled_from([Unavailable(), NotFound(), Rejected(), Throttled(None), CredentialsRefused()]),
-        chance=st.sampled_from([0.0, 0.5, 0.99]),
-    )
-    def unheard_call_ends(self, data: st.DataObject, meaning: Meaning, chance: float) -> None:
-        one = data.draw(st.sampled_from(sorted(one for one, call in self.calls.items() if not call.heard)))
-        self.end(one, meaning, chance)
+    @precondition(lambda self: self.calls)
+    @rule(data=st.data())
+    def call_is_heard_and_acknowledged(self, data: st.DataObject) -> None:
+        one = data.draw(st.sampled_from(sorted(self.calls)))
+        self.hear(one)
+        self.end(one, Acknowledged())
 
     @rule()
     def process_dies_and_starts_again(self) -> None:
@@ -209,28 +224,32 @@ class Deliveries(RuleBasedStateMachine):
 
     # People
 
-    @rule(one=st.sampled_from(APPLICATIONS))
-    def dead_letter_is_retried(self, one: str) -> None:
+    @precondition(lambda self: self.in_state("dead"))
+    @rule(data=st.data())
+    def dead_letter_is_retried(self, data: st.DataObject) -> None:
+        one = data.draw(st.sampled_from(self.in_state("dead")))
         self.run(self.store.retry_dead(WATCH, [one], self.now))
 
+    @precondition(lambda self: self.in_state("held"))
     @rule(limit=st.sampled_from([None, 1]))
     def held_entries_are_released(self, limit: int | None) -> None:
         self.run(self.store.release_held(None, self.now, None, limit))
 
-    @rule(state=st.sampled_from(["held", "dead"]), one=st.sampled_from(APPLICATIONS))
-    def entry_is_discarded(self, state: EntryState, one: str) -> None:
-        waiting = {entry.application_id: entry for entry in self.entries(state)}
-        for _, discarded in self.run(self.store.discard(state, WATCH, [one], now=self.now)):
-            application = self.applications[discarded]
-            application.sure = State.of(waiting[discarded].content)
+    @precondition(lambda self: self.in_state("held", "dead"))
+    @rule(data=st.data())
+    def entry_is_discarded(self, data: st.DataObject) -> None:
+        one = data.draw(st.sampled_from(self.in_state("held", "dead")))
+        entry = self.waiting[one]
+        if self.run(self.store.discard(entry.state, WATCH, [one], now=self.now)):
+            application = self.applications[one]
+            application.sure = State.of(entry.content)
             application.unsure = set()
             application.let_go = True
 
     @rule(one=st.sampled_from(APPLICATIONS))
     def last_word_is_resent(self, one: str) -> None:
-        waiting = {entry.application_id for entry in self.entries("pending")}
         for _, resent in self.run(self.store.resend(WATCH, [one], self.now)):
-            if resent not in waiting:
+            if resent not in self.waiting:
                 self.applications[resent].asked_for = self.applications[resent].sure
 
     # The promises
@@ -238,86 +257,101 @@ class Deliveries(RuleBasedStateMachine):
     @rule()
     def all_is_quiet(self) -> None:
         """Capture has seen everything, people released what was held, and HelloWork hears and answers everything."""
-        for one in list(self.calls):
-            self.hear(one)
-            self.end(one, Acknowledged())
-        self.record({one: application.now for one, application in self.applications.items()})
+        everything = {one: application.now for one, application in self.applications.items()}
+        self.answer_all()
+        self.record(everything)
         self.run(self.store.release_held(None, self.now, None, None))
-        self.everything_due_is_delivered()
+        self.claim()
+        self.answer_all()
         self.now += HORIZON
-        self.everything_due_is_delivered()
+        self.claim()
+        self.answer_all()
 
-        assert self.entries("pending") == self.entries("held") == []
-        dead = {entry.application_id for entry in self.entries("dead")}
+        self.look()
+        assert self.in_state("pending", "held") == []
         for one, application in self.applications.items():
-            assert one in dead or application.let_go or application.heard == application.now
-        assert not self.record({one: application.now for one, application in self.applications.items()})
+            assert one in self.waiting or application.let_go or application.heard == application.now, "P1"
+        assert not self.record(everything)
 
     @invariant()
     def belief_holds(self) -> None:
+        self.look()
         known = self.run(self.store.known(WATCH, APPLICATIONS))
-        for one, application in self.applications.items():
-            if one not in known:
-                assert not application.met, "what was recorded is there"
-                continue
-            told, waiting = known[one].told, known[one].waiting
-            assert (None if told is None else State.of(told)) == application.sure
-            if waiting is None:
+        assert known.keys() == {one for one, application in self.applications.items() if application.recorded}
+        for one, of_one in known.items():
+            application = self.applications[one]
+            assert of_one.latest is not None
+            assert State.of(of_one.latest) == application.recorded[-1], "what was recorded will be told"
+            assert (None if of_one.told is None else State.of(of_one.told)) == application.sure
+            if of_one.waiting is None:
                 application.asked_for = None
                 assert not application.unsure, "what may have been heard is never dropped"
                 assert application.let_go or application.heard == application.sure
             else:
-                assert waiting.attempted == bool(application.unsure)
+                assert of_one.waiting.attempted == bool(application.unsure)
 
     # What the rules are made of
 
-    def sighting(self, one: str, state: State | None = None) -> Sighting:
-        state = state or self.applications[one].now
-        content = a_content(
-            state.status, state.job_id, application_id=one, deleted=state.deleted, event_date=self.now
-        )
+    def look(self) -> None:
+        states: tuple[EntryState, ...] = ("pending", "held", "dead")
+        self.waiting = {
+            entry.application_id: entry
+            for state in states
+            for entry in self.run(self.store.entries(state, None, len(APPLICATIONS)))
+        }
+
+    def in_state(self, *states: EntryState) -> list[str]:
+        return sorted(one for one, entry in self.waiting.items() if entry.state in states)
+
+    def sighting(self, one: str) -> Sighting:
+        return self.sighting_of(one, self.applications[one].now)
+
+    def sighting_of(self, one: str, state: State) -> Sighting:
+        content = a_content(state.status, state.job_id, application_id=one, deleted=state.deleted, event_date=self.now)
         return Sighting(one, (one,), content, "not to be sent" if state.status == "refused" else None)
 
-    def record(self, states: dict[str, State]) -> bool:
-        """Record observations; whether any was news."""
+    def record(self, states: dict[str, State]) -> list[Recorded]:
         for one, state in states.items():
-            self.applications[one].met.add(state)
-        sightings = [self.sighting(one, state) for one, state in states.items()]
-        return bool(self.run(self.store.record(RULES, a_batch(*sightings, now=self.now))))
+            self.applications[one].recorded.append(state)
+        sightings = [self.sighting_of(one, state) for one, state in states.items()]
+        held = self.in_state("held")
+        news = self.run(self.store.record(RULES, a_batch(*sightings, now=self.now)))
+        self.look()
+        assert not set(held) & set(self.in_state("pending")), "only people release what is held"
+        return news
 
-    def begin(self, entry: Entry) -> None:
-        one, state = entry.application_id, State.of(entry.content)
-        application = self.applications[one]
-        assert one not in self.calls, "one call at a time per application"
-        assert state in application.met, "only what was really there is told"
-        assert application.unsure or state != application.sure or state == application.asked_for, "P2"
-        application.unsure.add(state)
-        self.calls[one] = Call(entry)
-
-    def everything_due_is_delivered(self) -> None:
-        for entry in self.run(self.store.claim(self.now, HORIZON, {ENDPOINT: len(APPLICATIONS)})):
-            self.begin(entry)
-            self.hear(entry.application_id)
-            self.end(entry.application_id, Acknowledged())
+    def claim(self, limit: int = len(APPLICATIONS)) -> None:
+        self.look()
+        for entry in self.run(self.store.claim(self.now, HORIZON, {ENDPOINT: limit})):
+            one, call = entry.application_id, Call(entry)
+            application = self.applications[one]
+            assert one in self.in_state("pending")
+            assert one not in self.calls, "one call at a time per application"
+            assert call.state in application.recorded, "only what was really there is told"
+            certain = application.sure if not application.unsure else None
+            assert call.state != certain or call.state == application.asked_for, "P2"
+            application.unsure.add(call.state)
+            self.calls[one] = call
 
     def hear(self, one: str) -> None:
-        call = self.calls[one]
-        call.heard = True
-        self.applications[one].heard = State.of(call.entry.content)
+        self.calls[one].heard = True
+        self.applications[one].heard = self.calls[one].state
 
     def end(self, one: str, meaning: Meaning, chance: float = 0.0) -> None:
-        entry = self.calls.pop(one).entry
-        outcome = fate(entry, meaning, "a reply", RETRY, now=self.now, chance=chance)
-        self.run(self.store.finish([Finished(entry, outcome, {}, self.now)], {}))
+        call = self.calls.pop(one)
+        outcome = fate(call.entry, meaning, "a reply", RETRY, now=self.now, chance=chance)
+        self.run(self.store.finish([Finished(call.entry, outcome, {}, self.now)], {}))
         if isinstance(meaning, Acknowledged):
             application = self.applications[one]
-            application.sure = State.of(entry.content)
+            application.sure = call.state
             application.unsure = set()
             application.let_go = False
 
-    def entries(self, state: EntryState) -> Iterable[Entry]:
-        return self.run(self.store.entries(state, None, len(APPLICATIONS)))
+    def answer_all(self) -> None:
+        for one in list(self.calls):
+            self.hear(one)
+            self.end(one, Acknowledged())
 
 
 TestDeliveries = Deliveries.TestCase
-TestDeliveries.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestDeliveries.settings = settings(max_examples=150, stateful_step_count=80, deadline=None)

@@ -1,0 +1,129 @@
+"""What each endpoint may be sent now: by its health, its pace, and its share of the calls that may be under way.
+
+The free calls are dealt out one by one, each to the endpoint that has the fewest: one that answers slowly, or not at
+all, cannot take what another could use.
+"""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cdc_sync.core.endpoint import Health, admits
+from cdc_sync.delivery.pace import Pace
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """One endpoint as the sender knows it.
+
+    Attributes:
+        health: its state; the store's is only a copy.
+        due_at: when its next entry is due, as far as is known; None if it has none.
+        under_way: calls that have begun and not ended.
+        last_start: when the last one began, by the monotonic clock.
+        pace: when the next one may begin, by the rate limit.
+    """
+
+    health: Health
+    due_at: int | None = None
+    under_way: int = 0
+    last_start: float = -math.inf
+    pace: Pace = field(default_factory=Pace)
+
+
+class Endpoints:
+    """Every endpoint that entries were ever queued for.
+
+    Args:
+        concurrency: calls under way at once, to all of them.
+        rate: calls per second to one of them; None for no limit.
+        horizon: a due time further than this many milliseconds ahead is a clock's mistake, and counts as due.
+    """
+
+    def __init__(self, concurrency: int, rate: float | None, horizon: int) -> None:
+        self._concurrency = concurrency
+        self._rate = rate
+        self._horizon = horizon
+        self._all: dict[str, Endpoint] = {}
+
+    def __getitem__(self, name: str) -> Endpoint:
+        return self._all[name]
+
+    @property
+    def under_way(self) -> int:
+        """Calls that have begun and not ended."""
+        return sum(endpoint.under_way for endpoint in self._all.values())
+
+    @property
+    def free(self) -> int:
+        """How many more may begin."""
+        return self._concurrency - self.under_way
+
+    def learn(self, found: Mapping[str, tuple[Health, int | None]]) -> list[str]:
+        """Take over what the store knows; of health only at first sight, since afterwards we know better.
+
+        Returns the names of those that are new.
+        """
+        new = [name for name in found if name not in self._all]
+        for name, (health, due_at) in found.items():
+            self._all.setdefault(name, Endpoint(health)).due_at = due_at
+        return new
+
+    def begin(self, name: str) -> None:
+        """A call begins."""
+        now = time.monotonic()
+        endpoint = self._all[name]
+        endpoint.under_way += 1
+        endpoint.last_start = now
+        endpoint.pace.take(now, self._rate)
+
+    def end(self, name: str) -> None:
+        """A call has ended."""
+        self._all[name].under_way -= 1
+
+    def wanted(self, now: int) -> dict[str, int]:
+        """How many entries to claim now for each endpoint that has some due, as far as is known."""
+        moment = time.monotonic()
+        allowed = {
+            name: number
+            for name, most in self._sendable(now).items()
+            if (number := self._all[name].pace.allowance(moment, self._rate, most))
+        }
+        wanted: Counter[str] = Counter()
+        for _ in range(self.free):
+            if not allowed:
+                break
+            name = min(allowed, key=lambda name: (self._all[name].under_way + wanted[name], self._all[name].last_start))
+            wanted[name] += 1
+            if wanted[name] == allowed[name]:
+                del allowed[name]
+        return dict(wanted)
+
+    def ready_in(self, now: int) -> float:
+        """Seconds until a call may begin of what is due now; infinite if time alone does not let one begin."""
+        if not self.free:
+            return math.inf
+        moment = time.monotonic()
+        return min((self._all[name].pace.wait(moment, self._rate) for name in self._sendable(now)), default=math.inf)
+
+    def more_in(self, now: int) -> float:
+        """Seconds until more is due at an endpoint that may be sent it by then; infinite if nothing is known."""
+        moments = (
+            max(endpoint.due_at, 0 if endpoint.health.mode == "healthy" else endpoint.health.until)
+            for endpoint in self._all.values()
+            if endpoint.due_at is not None
+        )
+        return min((moment - now for moment in moments if moment > now), default=math.inf) / 1000
+
+    def _sendable(self, now: int) -> dict[str, int]:
+        """How many calls each endpoint's health allows, of those that have something due."""
+        most = {"all": self._concurrency, "probe": 1, "none": 0}
+        return {
+            name: number
+            for name, endpoint in self._all.items()
+            if endpoint.due_at is not None
+            and not now < endpoint.due_at <= now + self._horizon
+            and (number := most[admits(endpoint.health, now, endpoint.under_way)])
+        }

@@ -1,0 +1,152 @@
+"""What the ATS does, and what HelloWork hears of it: every real change once, and nothing else."""
+
+from support.installation import JOB, Installation
+
+
+def test_the_first_start_is_silent_and_every_real_change_after_it_is_told(installation: Installation) -> None:
+    for name in ("status", "job", "soft", "hard", "both", "moved", "moved-slowly", "still"):
+        installation.add(f"hw-{name}")
+    nameless = installation.add(None)
+    with installation.daemon() as daemon:
+        known = daemon.wait_for_event("applications known")
+        assert known["event"] == "9 applications known, 0 calls"
+        assert not installation.hellowork.calls
+        installation.change("hw-status", status="INTERVIEW")
+        installation.change("hw-job", job_id="job-2")
+        installation.change("hw-both", status="OFFER", job_id="job-3")
+        installation.change("hw-soft", deleted_at="2024-05-01 10:00:00Z")
+        installation.delete("hw-hard")
+        installation.add("hw-new", "APPLIED", "job-9")
+        with installation.ats.transaction():
+            installation.delete("hw-moved")
+            installation.add("hw-moved", job_id="job-5")
+        installation.delete("hw-moved-slowly")
+        installation.add("hw-moved-slowly", job_id="job-6")
+        installation.ats.execute(
+            "UPDATE public.applications SET hellowork_id = 'hw-named', updated_at = now() WHERE id = %s", (nameless,)
+        )
+        daemon.wait_until(lambda: "hw-hard" in installation.hellowork.state, "the hard deletion's call")
+        daemon.wait_until(lambda: "hw-soft" in installation.hellowork.state, "the soft deletion's call")
+        installation.settle(daemon)
+        told = {
+            name: installation.hellowork.told(f"hw-{name}")
+            for name in ("status", "job", "soft", "hard", "both", "moved", "moved-slowly", "still", "new", "named")
+        }
+        assert told == {
+            "status": [("INTERVIEW", JOB)],
+            "job": [("NEW", "job-2")],
+            "both": [("OFFER", "job-3")],
+            "soft": [("deleted", JOB)],
+            "hard": [("deleted", JOB)],
+            "moved": [("NEW", "job-5")],
+            "moved-slowly": [("NEW", "job-6")],
+            "new": [("APPLIED", "job-9")],
+            "named": [("NEW", JOB)],
+            "still": [],
+        }
+        (watch,) = daemon.report()["watches"]
+        assert watch["known"] == 11
+        assert watch["dead_letters"] == watch["held"] == watch["skipped"] == 0
+        if watch["mode"] == "notify":
+            assert watch["sweep_repairs"] == {}
+        assert daemon.stop() == 0
+
+
+def test_what_is_no_change_is_not_told(installation: Installation) -> None:
+    for name in ("touched", "cosmetic", "rewritten", "rolled-back", "misclicked", "undone", "merged", "nameless"):
+        installation.add(f"hw-{name}", "OPEN" if name == "merged" else "NEW")
+    nameless = installation.add(None)
+    installation.configure_watch(
+        settle={"default": "0s", "rejected": "2s"}, status={"map": {"REJECTED": "rejected", "OPEN": "seen", "READ": "seen"}}
+    )
+    installation.install()
+    with installation.daemon() as daemon:
+        installation.change("hw-touched")
+        installation.change("hw-cosmetic", notes="called her", source="elsewhere", created_at="2020-01-01 00:00Z")
+        installation.ats.execute("UPDATE public.applications SET status = status, job_id = job_id")
+        with installation.ats.transaction(force_rollback=True):
+            installation.change("hw-rolled-back", status="HIRED")
+            installation.delete("hw-rewritten")
+            installation.add("hw-never", "HIRED")
+        installation.change("hw-misclicked", status="REJECTED")
+        daemon.wait_for_report(lambda report: report["watches"][0]["pending"] == 1, "the mis-click waiting")
+        installation.change("hw-misclicked", status="NEW")
+        daemon.wait_for_report(lambda report: report["watches"][0]["pending"] == 0, "the mis-click cancelled")
+        with installation.ats.transaction():
+            installation.change("hw-undone", status="HIRED")
+            installation.change("hw-undone", status="NEW")
+        installation.change("hw-merged", status="READ")
+        installation.ats.execute("UPDATE public.applications SET status = 'X', updated_at = now() WHERE id = %s", (nameless,))
+        with installation.ats.transaction():
+            installation.delete("hw-rewritten")
+            installation.add("hw-rewritten")
+        installation.settle(daemon)
+        if daemon.report()["watches"][0]["mode"] == "poll":
+            installation.sweeps(daemon)
+            installation.settle(daemon)
+        assert {call.application_id for call in installation.hellowork.calls} == {"hw-sentinel"}
+        assert daemon.stop() == 0
+    explained = installation.run("explain", "hw-misclicked")
+    assert explained.code == 0
+    assert "cancelled" in explained.stdout
+
+
+def test_a_status_that_stands_is_told_when_it_has_settled(installation: Installation) -> None:
+    installation.add("hw-1")
+    installation.configure_watch(settle={"REJECTED": "1500ms"})
+    with installation.daemon() as daemon:
+        installation.change("hw-1", status="REJECTED")
+        daemon.wait_for_report(lambda report: report["watches"][0]["pending"] == 1, "the change waiting")
+        installation.settle(daemon)
+        assert installation.hellowork.told("hw-1") == [("REJECTED", JOB)]
+        queued, sent = daemon.wait_for_event("queued"), [e for e in daemon.events_named("sent") if e["application_id"] == "hw-1"]
+        assert sent[0]["timestamp"] > queued["timestamp"]
+
+
+def test_the_latest_of_quick_changes_is_the_last_word(installation: Installation) -> None:
+    for number in range(5):
+        installation.add(f"hw-{number}")
+    with installation.daemon() as daemon:
+        for step in range(20):
+            for number in range(5):
+                installation.change(f"hw-{number}", status=f"STEP {step}")
+        installation.settle(daemon)
+        for number in range(5):
+            told = [status for status, _ in installation.hellowork.told(f"hw-{number}")]
+            assert told[-1] == "STEP 19"
+            assert len(set(told)) == len(told)
+            assert told == sorted(told, key=lambda status: int(status.split()[1]))
+
+
+def test_an_application_that_comes_back_is_told_again(installation: Installation) -> None:
+    installation.add("hw-soft")
+    installation.add("hw-hard")
+    with installation.daemon() as daemon:
+        installation.change("hw-soft", deleted_at="2024-05-01 10:00:00Z")
+        installation.delete("hw-hard")
+        daemon.wait_until(lambda: {"hw-soft", "hw-hard"} <= installation.hellowork.state.keys(), "the deletions' calls")
+        installation.change("hw-soft", deleted_at=None)
+        installation.add("hw-hard")
+        installation.settle(daemon)
+        assert installation.hellowork.told("hw-soft") == [("deleted", JOB), ("NEW", JOB)]
+        assert installation.hellowork.told("hw-hard") == [("deleted", JOB), ("NEW", JOB)]
+
+
+def test_a_deletion_undone_within_its_grace_is_not_told(installation: Installation) -> None:
+    installation.add("hw-1")
+    installation.configure_watch(deletion_grace="3s")
+    with installation.daemon() as daemon:
+        installation.change("hw-1", deleted_at="2024-05-01 10:00:00Z")
+        daemon.wait_for_report(lambda report: report["watches"][0]["suspected_deletions"] == 1, "a suspicion")
+        installation.change("hw-1", deleted_at=None)
+        installation.settle(daemon)
+        assert installation.hellowork.calls_for("hw-1") == []
+
+
+def test_all_rows_removed_at_once_are_told(notify: Installation) -> None:
+    for number in range(5):
+        notify.add(f"hw-{number}")
+    with notify.daemon() as daemon:
+        notify.ats.execute("TRUNCATE public.applications")
+        daemon.wait_until(lambda: len(notify.hellowork.state) == 6, "the deletions' calls")
+        assert {body["status"] for body in notify.hellowork.state.values()} == {"deleted"}

@@ -1,0 +1,178 @@
+"""Calls without an answer, or with one that is none: what the client says of them."""
+
+import asyncio
+import socket
+import time
+
+import pytest
+from support.sending import an_entry
+from support.wire import OK, saying, wire_server
+
+from cdc_sync.core.reply import Reply
+from cdc_sync.delivery.client import EXCERPT, Client
+from cdc_sync.emulator import Emulator, EmulatorOptions
+from cdc_sync.emulator.faults import Fault, HalfAnswer, Hang, Html, LostAnswer, Reset, SlowBody, Status
+
+TIMED_OUT = Reply(failure="no answer within hellowork.timeout")
+LOST_BEFORE = Reply(failure="the connection was lost before the answer")
+LOST_AMID = Reply(failure="the connection was lost in the middle of the answer")
+NOT_HTTP = Reply(failure="the answer is not HTTP")
+
+NO_BODY = b"Content-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [(Reset(), LOST_BEFORE), (LostAnswer(), LOST_BEFORE), (Hang(seconds=0.1), LOST_BEFORE), (HalfAnswer(), LOST_AMID)],
+    ids=lambda value: value.kind if isinstance(value, Fault) else "",
+)
+async def test_the_connection_is_lost(client: Client, hellowork: Emulator, fault: Fault, expected: Reply) -> None:
+    hellowork.inject(fault)
+
+    assert await client.call(an_entry(base_url=hellowork.url)) == (expected, "")
+
+
+@pytest.mark.parametrize("fault", [Hang(), SlowBody(seconds=60)], ids=lambda fault: fault.kind)
+async def test_the_answer_takes_too_long(hellowork: Emulator, fault: Fault) -> None:
+    hellowork.inject(fault)
+    async with Client({}, timeout=0.3, connections=1) as client:
+        started = time.monotonic()
+
+        assert await client.call(an_entry(base_url=hellowork.url)) == (TIMED_OUT, "")
+
+    assert time.monotonic() - started < 10
+
+
+async def test_an_endless_trickle_is_no_way_round_the_timeout() -> None:
+    async def trickle(writer: asyncio.StreamWriter) -> None:
+        writer.write(OK + b"\r\n")
+        while True:
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    async with wire_server(trickle) as wire, Client({}, timeout=0.3, connections=1) as client:
+        assert await client.call(an_entry(base_url=wire.url)) == (TIMED_OUT, "")
+
+
+async def test_nobody_takes_the_connection() -> None:
+    # A backlog that is full: the kernel answers no further handshake.
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.socket() as first, socket.socket() as second:
+        for each in (first, second):
+            each.setblocking(False)  # noqa: FBT003 - the standard library's way
+            each.connect_ex(full.getsockname())
+        async with Client({}, timeout=0.3, connections=1) as client:
+            entry = an_entry(base_url=f"http://127.0.0.1:{full.getsockname()[1]}")
+            assert await client.call(entry) == (TIMED_OUT, "")
+
+
+async def test_nobody_listens(client: Client) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+    reply, _ = await client.call(an_entry(base_url=f"http://127.0.0.1:{port}"))
+
+    assert reply == Reply(failure=f"no connection to 127.0.0.1:{port} (Connection refused)")
+
+
+async def test_a_name_that_does_not_exist(client: Client) -> None:
+    reply, _ = await client.call(an_entry(base_url="https://ats-partner.invalid"))
+
+    assert reply == Reply(failure="DNS: the host name ats-partner.invalid cannot be resolved")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH_9.7\r\n",
+        b"\x15\x03\x01\x00\x02\x02\x16",
+        b"\x00\x01\x02 garbage\r\n\r\n",
+        b"<html>hello</html>",
+        b"HTTP/1.1 9999 Odd\r\n" + NO_BODY,
+        OK + b"Content-Length: many\r\n\r\n",
+        OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n12",
+        OK + b"Transfer-Encoding: chunked\r\n\r\nno-number\r\nhello\r\n0\r\n\r\n",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello, and more\r\n0\r\n\r\n",
+        OK + b"X-Long: " + b"x" * 100_000 + b"\r\n" + NO_BODY,
+        OK + b"X: nul\x00\r\n" + NO_BODY,
+    ],
+    ids=lambda answer: repr(answer[:60]),
+)
+async def test_the_answer_is_not_http(client: Client, answer: bytes) -> None:
+    async with wire_server(saying(answer)) as wire:
+        assert await client.call(an_entry(base_url=wire.url)) == (NOT_HTTP, "")
+
+
+async def test_there_is_no_answer_at_all(client: Client) -> None:
+    async with wire_server(saying(b"")) as wire:
+        assert await client.call(an_entry(base_url=wire.url)) == (LOST_BEFORE, "")
+
+
+async def test_a_page_in_the_place_of_the_answer(client: Client, hellowork: Emulator) -> None:
+    hellowork.inject(Html(body="<h1>Sign in</h1>"))
+
+    reply, text = await client.call(an_entry(base_url=hellowork.url))
+
+    assert reply == Reply(200, "text/html; charset=utf-8")
+    assert text == "<h1>Sign in</h1>"
+
+
+async def test_what_a_refusal_says_is_kept_in_bounds(client: Client, hellowork: Emulator) -> None:
+    hellowork.inject(Status(status=400, body="é" * 10_000, headers={"Retry-After": 7}))
+
+    reply, text = await client.call(an_entry(base_url=hellowork.url))
+
+    assert (reply.status, reply.retry_after) == (400, "7")
+    assert text == "é" * EXCERPT
+
+
+async def test_bytes_that_are_no_text_can_be_written_down(client: Client) -> None:
+    headers = b"Content-Type: text/\xff\r\nRetry-After: \xfe soon\r\nContent-Length: 4\r\n\r\n"
+    async with wire_server(saying(b"HTTP/1.1 503 \xff\r\n" + headers + b"\xff\xfe\x00.")) as wire:
+        reply, text = await client.call(an_entry(base_url=wire.url))
+
+    assert reply == Reply(503, "text/\N{REPLACEMENT CHARACTER}", "\N{REPLACEMENT CHARACTER} soon")
+    assert text == "\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}\x00."
+
+
+async def test_after_each_failure_the_next_call_is_made(client: Client, hellowork: Emulator) -> None:
+    hellowork.inject(Reset(), LostAnswer(), HalfAnswer(), Html(), Status(status=500))
+
+    replies = [(await client.call(an_entry(base_url=hellowork.url)))[0] for _ in range(6)]
+
+    assert [reply.status for reply in replies] == [None, None, None, 200, 500, 200]
+
+
+async def test_calls_go_out_side_by_side(client: Client) -> None:
+    async with Emulator(EmulatorOptions(latency=0.3)) as slow:
+        started = time.monotonic()
+        calls = [client.call(an_entry(f"a{number}", base_url=slow.url)) for number in range(4)]
+        replies = await asyncio.gather(*calls)
+
+    assert {reply.status for reply, _ in replies} == {200}
+    assert time.monotonic() - started < 4 * 0.3
+
+
+async def test_over_ipv6() -> None:
+    if not _has_ipv6():
+        pytest.skip("this machine has no IPv6 loopback")
+    async with Emulator(EmulatorOptions(host="::1")) as hellowork, Client({}, timeout=20, connections=1) as client:
+        reply, _ = await client.call(an_entry(base_url=hellowork.url))
+        assert reply.status == 200
+
+    reply, _ = await client_once(hellowork.url)
+    assert reply.failure is not None
+    assert "Connection refused" in reply.failure
+
+
+async def client_once(base_url: str) -> tuple[Reply, str]:
+    async with Client({}, timeout=20, connections=1) as client:
+        return await client.call(an_entry(base_url=base_url))
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,128 @@
+"""What a call must not do: follow, go round about, remember, unpack."""
+
+import asyncio
+import gzip
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from support.sending import an_entry
+from support.wire import OK, saying, wire_server
+
+from cdc_sync.core.reply import Reply
+from cdc_sync.delivery.client import EXCERPT, READ_LIMIT, Client
+from cdc_sync.emulator import Emulator
+from cdc_sync.emulator.faults import HugeBody, Status
+
+MIB = 1024 * 1024
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed(client: Client, hellowork: Emulator, status: int) -> None:
+    async with Emulator() as elsewhere:
+        target = f"{elsewhere.url}/v1/applications/a1/status"
+        hellowork.inject(Status(status=status, headers={"Location": target}))
+
+        reply, _ = await client.call(an_entry(base_url=hellowork.url))
+
+        assert reply.status == status
+        assert elsewhere.calls == []
+        assert len(hellowork.calls) == 1
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+async def test_no_proxy_is_taken_from_the_environment(
+    hellowork: Emulator, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    async with Emulator() as proxy:
+        monkeypatch.setenv(variable, proxy.url)
+        async with Client({}, timeout=20, connections=1) as client:
+            reply, _ = await client.call(an_entry(base_url=hellowork.url))
+
+        assert reply.status == 200
+        assert proxy.calls == []
+
+
+async def test_no_credentials_are_taken_from_netrc(
+    hellowork: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login someone password planted-secret\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    async with Client({}, timeout=20, connections=1) as client:
+        await client.call(an_entry(base_url=hellowork.url))
+
+    (call,) = hellowork.calls
+    assert "Authorization" not in call.headers
+
+
+async def test_no_cookie_is_kept(client: Client, hellowork: Emulator) -> None:
+    hellowork.inject(Status(status=200, headers={"Set-Cookie": "session=1; Path=/"}))
+    for _ in range(2):
+        await client.call(an_entry(base_url=hellowork.url))
+
+    assert [call.headers.get("Cookie") for call in hellowork.calls] == [None, None]
+
+
+async def test_a_compressed_answer_is_not_unpacked(client: Client) -> None:
+    bomb = gzip.compress(bytes(80 * MIB))
+    assert len(bomb) > READ_LIMIT
+    answer = OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb) + bomb
+    async with wire_server(saying(answer)) as wire:
+        tracemalloc.start()
+        try:
+            reply, text = await client.call(an_entry(base_url=wire.url))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+    assert reply == Reply(200, "application/json")
+    assert len(text) <= EXCERPT
+    assert peak < 4 * MIB
+
+
+async def test_of_an_endless_answer_no_more_is_read_than_the_limit(client: Client) -> None:
+    gone = asyncio.Event()
+    sent = 0
+
+    async def pour(writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(OK + b"Transfer-Encoding: chunked\r\n\r\n")
+        chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+        try:
+            while True:
+                writer.write(chunk)
+                await writer.drain()
+                sent += len(chunk)
+        finally:
+            gone.set()
+
+    async with wire_server(pour) as wire:
+        tracemalloc.start()
+        try:
+            reply, text = await client.call(an_entry(base_url=wire.url))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        async with asyncio.timeout(20):
+            # The connection was given up: what the kernel had taken in between is all that was ever sent.
+            await gone.wait()
+
+    assert (reply, text) == (Reply(200, "application/json"), "x" * EXCERPT)
+    assert peak < 4 * MIB
+    assert sent < 64 * MIB
+
+
+async def test_after_an_answer_that_was_too_long_the_next_call_is_made(client: Client, hellowork: Emulator) -> None:
+    hellowork.inject(HugeBody(size=20_000_000))
+
+    replies = [await client.call(an_entry(base_url=hellowork.url)) for _ in range(2)]
+
+    assert [reply.status for reply, _ in replies] == [200, 200]
+
+
+@pytest.mark.parametrize("size", [READ_LIMIT - 1, READ_LIMIT, READ_LIMIT + 1])
+async def test_an_answer_about_as_long_as_the_limit(client: Client, size: int) -> None:
+    async with wire_server(saying(OK + b"Content-Length: %d\r\n\r\n" % size + b"x" * size)) as wire:
+        assert await client.call(an_entry(base_url=wire.url)) == (Reply(200, "application/json"), "x" * EXCERPT)

@@ -1,0 +1,130 @@
+"""The request as it leaves, to the byte."""
+
+from dataclasses import replace
+
+import pytest
+from support.builders import CREATED, NOW
+from support.sending import an_entry
+from support.wire import UPDATED, saying, wire_server
+
+from cdc_sync import __version__
+from cdc_sync.core.content import Content
+from cdc_sync.core.payload import idempotency_key
+from cdc_sync.core.reply import Reply
+from cdc_sync.core.status_url import build
+from cdc_sync.delivery.client import Client
+from cdc_sync.emulator import Emulator
+
+# HelloWork's page "Envoi changements de statut", with the white space that we send.
+TEXT_SOURCE = '"hellowork.com"'
+BODY_WITH_TEXT_SOURCE = (
+    b'{"status": "NEW_STATUS", "eventDate": "2023-01-10T09:00:00.000Z", "created": "2023-01-01T09:00:00.000Z", '
+    b'"jobId": "2022-001-developer", "source": "hellowork.com"}'
+)
+OBJECT_SOURCE = '{"sourceTypeId": "DIRECT_SOURCING", "sourceSubTypeId": "ClientId", "sourceId": "CVCatcherWebsite"}'
+BODY_WITH_OBJECT_SOURCE = (
+    b'{"status": "NEW_STATUS", "eventDate": "2023-01-10T09:00:00.000Z", "created": "2023-01-01T09:00:00.000Z", '
+    b'"jobId": "2022-001-developer", '
+    b'"source": {"sourceTypeId": "DIRECT_SOURCING", "sourceSubTypeId": "ClientId", "sourceId": "CVCatcherWebsite"}}'
+)
+
+
+def documented(base_url: str, source: str) -> Content:
+    return Content(
+        status="NEW_STATUS",
+        job_id="2022-001-developer",
+        deleted=False,
+        created=CREATED,
+        event_date=NOW,
+        source=source,
+        extra=None,
+        url=build(base_url, "a1"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "body"), [(TEXT_SOURCE, BODY_WITH_TEXT_SOURCE), (OBJECT_SOURCE, BODY_WITH_OBJECT_SOURCE)]
+)
+async def test_the_documented_calls(client: Client, source: str, body: bytes) -> None:
+    async with wire_server(saying(UPDATED)) as wire:
+        content = documented(wire.url, source)
+
+        answer = await client.call(replace(an_entry(base_url=wire.url), content=content))
+
+    assert answer == (Reply(200, "application/json"), '{"result": "Status was updated successfully"}')
+    assert wire.request == (
+        "POST /v1/applications/a1/status HTTP/1.1",
+        {
+            "host": f"127.0.0.1:{wire.port}",
+            "accept": "application/json",
+            "accept-encoding": "identity",
+            "user-agent": f"cdc-sync/{__version__}",
+            "content-type": "application/json",
+            "content-length": str(len(body)),
+            "idempotency-key": idempotency_key("a1", content),
+            "x-api-key": "planted-secret",
+        },
+        body,
+    )
+
+
+@pytest.mark.parametrize(
+    ("application_id", "segment"),
+    [
+        ("a/b", "a%2Fb"),
+        ("../../admin", "..%2F..%2Fadmin"),
+        ("100%", "100%25"),
+        ("a%2Fb", "a%252Fb"),
+        (" a b ", "%20a%20b%20"),
+        ("Zoé €😀", "Zo%C3%A9%20%E2%82%AC%F0%9F%98%80"),
+        ("?x=1&y#z;+", "%3Fx%3D1%26y%23z%3B%2B"),
+        ("A-z_0.9~", "A-z_0.9~"),
+        ("...", "..."),
+    ],
+)
+async def test_an_id_cannot_leave_its_place_in_the_path(
+    client: Client, hellowork: Emulator, application_id: str, segment: str
+) -> None:
+    reply, _ = await client.call(an_entry(application_id, base_url=hellowork.url))
+
+    (call,) = hellowork.calls
+    assert call.path == f"/v1/applications/{segment}/status"
+    assert (call.application_id, call.violations, reply.status) == (application_id, (), 200)
+
+
+async def test_a_url_from_a_row_is_called_as_it_stands(client: Client) -> None:
+    async with wire_server(saying(UPDATED)) as wire:
+        entry = an_entry(base_url=wire.url)
+        target = "/ats//v1/applications/a%2fb%7e+%C3%A9/status/?tenant=a%2Fb&x=1+2&empty="
+
+        await client.call(replace(entry, content=replace(entry.content, url=wire.url + target)))
+
+    assert wire.request[0] == f"POST {target} HTTP/1.1"
+
+
+async def test_a_retry_is_the_same_request_to_the_byte(client: Client) -> None:
+    async with wire_server(saying(UPDATED)) as wire:
+        entry = an_entry(base_url=wire.url)
+
+        await client.call(entry)
+        await client.call(replace(entry, attempts=7, revision=9, reason="HTTP 503", due_at=NOW))
+
+    first, second = wire.requests
+    assert first == second
+
+
+async def test_another_content_has_another_key(client: Client, hellowork: Emulator) -> None:
+    for status in ("seen", "hired"):
+        await client.call(an_entry(status=status, base_url=hellowork.url))
+
+    assert len({call.idempotency_key for call in hellowork.calls}) == 2
+
+
+async def test_a_configured_header_takes_the_place_of_ours_however_it_is_spelt() -> None:
+    headers = {"user-agent": "ATS 4.2", "ACCEPT": "*/*", "X-Name": "Zoé"}
+    async with Client(headers, timeout=20, connections=1) as client, wire_server(saying(UPDATED)) as wire:
+        await client.call(an_entry(base_url=wire.url))
+
+    _, sent, _ = wire.request
+    assert (sent["user-agent"], sent["accept"]) == ("ATS 4.2", "*/*")
+    assert sent["x-name"].encode("latin-1").decode() == "Zoé"

@@ -1,0 +1,116 @@
+"""When the triggers ring: only while somebody waits to be woken."""
+
+from collections.abc import Callable
+
+import pytest
+from support.sessions import Ats, OpenSession
+from support.watched import a_config, install_triggers
+
+Rung = Callable[[], int]
+CHANGE = "UPDATE public.applications SET status = status || '.'"
+
+
+@pytest.fixture
+def rung(open_session: OpenSession) -> Rung:
+    """How often the bell has rung since it was asked last."""
+    listener = open_session()
+    listener.execute("LISTEN cdc_sync")
+
+    def count() -> int:
+        # A commit queues its notification before it returns, and a reply comes after the notifications before it.
+        listener.execute("SELECT")
+        return len(list(listener.notifies(timeout=0)))
+
+    return count
+
+
+def prepare(ats: Ats, wakeup: str) -> None:
+    ats.execute("INSERT INTO public.applications (id, status) VALUES (1, 'new'), (2, 'new')")
+    install_triggers(ats, a_config(capture={"wakeup": wakeup}))
+
+
+def arm(ats: Ats, seconds: int) -> None:
+    ats.execute(
+        "SELECT setval('cdc_sync.bell_applications', extract(epoch FROM clock_timestamp())::bigint + %s)", [seconds]
+    )
+
+
+def test_freshly_installed_it_is_silent(ats: Ats, rung: Rung) -> None:
+    prepare(ats, "notify")
+
+    ats.execute(CHANGE)
+
+    assert rung() == 0
+
+
+def test_armed_it_rings_once_for_a_transaction_with_any_number_of_changes(ats: Ats, rung: Rung) -> None:
+    prepare(ats, "notify")
+    arm(ats, 60)
+
+    ats.execute(CHANGE)
+
+    assert rung() == 1
+
+
+def test_what_is_not_recorded_does_not_ring(ats: Ats, rung: Rung) -> None:
+    prepare(ats, "notify")
+    arm(ats, 60)
+
+    ats.execute("UPDATE public.applications SET notes = 'x'")
+    with ats.transaction(force_rollback=True):
+        ats.execute(CHANGE)
+
+    assert rung() == 0
+
+
+def test_disarmed_it_is_silent_again(ats: Ats, rung: Rung) -> None:
+    prepare(ats, "notify")
+    arm(ats, 60)
+    ats.execute("SELECT setval('cdc_sync.bell_applications', 0)")
+
+    ats.execute(CHANGE)
+
+    assert rung() == 0
+
+
+def test_a_lease_that_ran_out_is_as_if_disarmed(ats: Ats, rung: Rung) -> None:
+    prepare(ats, "notify")
+    arm(ats, -1)
+
+    ats.execute(CHANGE)
+
+    assert rung() == 0
+
+
+def test_without_wakeup_it_never_rings(ats: Ats, rung: Rung) -> None:
+    prepare(ats, "none")
+    arm(ats, 60)
+
+    ats.execute(CHANGE)
+
+    assert rung() == 0
+
+
+@pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
+def test_a_transaction_with_an_older_snapshot_sees_the_bell_as_it_is(
+    ats: Ats, other: Ats, rung: Rung, level: str
+) -> None:
+    prepare(ats, "notify")
+    with other.transaction():
+        other.execute(f"SET TRANSACTION ISOLATION LEVEL {level}".encode())
+        other.execute("SELECT count(*) FROM public.applications")
+        arm(ats, 60)
+
+        other.execute(CHANGE)
+
+    assert rung() == 1
+
+
+def test_another_watchs_bell_does_not_wake_this_one(ats: Ats, rung: Rung) -> None:
+    prepare(ats, "notify")
+    ats.execute("CREATE SEQUENCE cdc_sync.bell_other MINVALUE 0 START 0")
+    ats.execute("SELECT setval('cdc_sync.bell_other', 9999999999)")
+
+    ats.execute(CHANGE)
+
+    assert rung() == 0

@@ -1,0 +1,148 @@
+"""What the daemon says of the triggers that it finds."""
+
+from typing import Any
+
+import pytest
+from support import strange
+from support.builders import WATCH
+from support.roles import NewRole, dsn_of
+from support.sessions import Ats, run
+from support.watched import a_config, install_triggers, some_config, uninstall_triggers
+
+from cdc_sync.config import Watch
+from cdc_sync.source import triggers
+from cdc_sync.source.connection import connected
+
+RELATED = [{"table": "public.rejections", "key": ["application"]}]
+NOT_INSTALLED = "the triggers of cdc_sync.record_applications are not installed on public.applications"
+DISABLED = "triggers of cdc_sync.record_applications are disabled"
+OUTDATED = "cdc_sync.record_applications was installed by another version or configuration"
+
+
+async def problems(dsn: str, name: str = WATCH, watch: Watch | None = None, **section: Any) -> list[str]:
+    async with connected(dsn) as connection:
+        return await triggers.problems(connection, name, watch or a_config(**section).watches[WATCH])
+
+
+@pytest.fixture
+def installed(ats: Ats) -> Ats:
+    ats.execute("CREATE TABLE public.rejections (application bigint)")
+    install_triggers(ats, a_config(related=RELATED))
+    return ats
+
+
+async def test_none_when_they_are_what_would_be_installed(database: str, installed: Ats) -> None:
+    assert await problems(database, related=RELATED) == []
+
+
+async def test_none_after_they_were_installed_again(database: str, installed: Ats) -> None:
+    install_triggers(installed, a_config(related=RELATED))
+
+    assert await problems(database, related=RELATED) == []
+
+
+async def test_nothing_is_installed(database: str) -> None:
+    assert await problems(database) == [NOT_INSTALLED]
+
+
+async def test_they_were_removed(database: str, installed: Ats) -> None:
+    uninstall_triggers(installed)
+
+    assert await problems(database) == [NOT_INSTALLED]
+
+
+@pytest.mark.parametrize("trigger", ["row", "update", "truncate"])
+async def test_one_is_missing(database: str, installed: Ats, trigger: str) -> None:
+    run(installed, "DROP TRIGGER cdc_sync_applications_{trigger} ON public.applications", trigger=trigger)
+
+    assert await problems(database, related=RELATED) == [NOT_INSTALLED]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "DISABLE TRIGGER cdc_sync_applications_update",
+        "DISABLE TRIGGER ALL",
+        "ENABLE REPLICA TRIGGER cdc_sync_applications_row",
+    ],
+)
+async def test_some_are_disabled(database: str, installed: Ats, how: str) -> None:
+    run(installed, "ALTER TABLE public.applications {how}", how=how)
+
+    assert await problems(database, related=RELATED) == [DISABLED]
+
+
+async def test_always_enabled_is_enabled(database: str, installed: Ats) -> None:
+    installed.execute("ALTER TABLE public.applications ENABLE ALWAYS TRIGGER cdc_sync_applications_update")
+
+    assert await problems(database, related=RELATED) == []
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"columns": {"status": "notes"}},
+        {"columns": {"job_id": {"sql": "t.job_id"}}, "key": ["hellowork_id"]},
+        {"where": "t.notes IS NULL"},
+        {"capture": {"wakeup": "none"}},
+        {"capture": {"max_backlog": "1MB"}},
+    ],
+)
+async def test_they_are_those_of_another_configuration(database: str, installed: Ats, section: dict[str, Any]) -> None:
+    assert OUTDATED in await problems(database, related=RELATED, **section)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"columns": {"event_date": "notes", "source": "notes"}},
+        {"extra": {"delay": "notes"}},
+        {"status": {"map": {"new": "sent"}}},
+        {"capture": {"sweep": "1h", "drain_interval": "1m"}},
+        {"timezone": "Europe/Paris"},
+    ],
+)
+async def test_what_the_triggers_do_not_depend_on_does_not_outdate_them(
+    database: str, installed: Ats, section: dict[str, Any]
+) -> None:
+    assert await problems(database, related=RELATED, **section) == []
+
+
+async def test_a_related_table_has_none(database: str, installed: Ats) -> None:
+    installed.execute("CREATE TABLE public.stages (id int)")
+
+    assert await problems(database, related=[*RELATED, {"table": "public.stages", "key": []}]) == [
+        "the triggers of cdc_sync.record_applications$2 are not installed on public.stages"
+    ]
+
+
+async def test_the_table_was_replaced_by_another_of_its_name(database: str, installed: Ats) -> None:
+    installed.execute("ALTER TABLE public.applications RENAME TO applications_old")
+    installed.execute("CREATE TABLE public.applications (LIKE public.applications_old INCLUDING ALL)")
+
+    assert await problems(database, related=RELATED) == [NOT_INSTALLED]
+
+
+async def test_a_table_with_strange_names_is_recognised(database: str, ats: Ats) -> None:
+    config = some_config("", {"strange": strange.WATCH_SECTION})
+    strange.create(ats)
+    install_triggers(ats, config)
+
+    assert await problems(database, "strange", config.watches["strange"]) == []
+
+
+async def test_those_of_one_partition_are_disabled(database: str, ats: Ats) -> None:
+    ats.execute("CREATE TABLE parts (id int, status text) PARTITION BY LIST (id)")
+    ats.execute("CREATE TABLE part PARTITION OF parts DEFAULT")
+    columns = {"application_id": "id", "status": "status", "job_id": "status", "created": {"sql": "now()"}}
+    config = some_config("", {"w": {"table": "parts", "key": ["id"], "columns": columns}})
+    install_triggers(ats, config)
+    assert await problems(database, "w", config.watches["w"]) == []
+
+    ats.execute("ALTER TABLE part DISABLE TRIGGER ALL")
+
+    assert await problems(database, "w", config.watches["w"]) == ["triggers of cdc_sync.record_w are disabled"]
+
+
+async def test_any_role_can_look(database: str, installed: Ats, new_role: NewRole) -> None:
+    assert await problems(dsn_of(database, new_role()), related=RELATED) == []

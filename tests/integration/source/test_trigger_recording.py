@@ -1,0 +1,381 @@
+"""What the triggers write into the change log, operation by operation."""
+
+import psycopg
+import pytest
+from support import strange
+from support.sessions import Ats, one, rows, run
+from support.watched import a_config, install_triggers, some_config
+
+MERGE_SINCE = 150000
+PARTITIONED_TRIGGERS_SINCE = 110000
+GENERATED_COLUMNS_SINCE = 120000
+
+
+def recorded(ats: Ats) -> list[tuple[str, list[str] | None]]:
+    """What the log holds, and then no more."""
+    return sorted(rows(ats, "DELETE FROM cdc_sync.changes RETURNING operation::text, row_key"), key=str)
+
+
+@pytest.fixture
+def installed(ats: Ats) -> Ats:
+    """Three applications, 1 to 3, and triggers."""
+    ats.execute(
+        "INSERT INTO public.applications (id, hellowork_id, status, job_id, notes)"
+        " SELECT n, 'a' || n, 'applied', 'J1', 'none' FROM generate_series(1, 3) n"
+    )
+    install_triggers(ats, a_config())
+    return ats
+
+
+class TestStatements:
+    @pytest.mark.parametrize(
+        ("statement", "expected"),
+        [
+            ("INSERT INTO public.applications (id) VALUES (7)", [("I", ["7"])]),
+            ("UPDATE public.applications SET status = 'hired' WHERE id = 1", [("U", ["1"])]),
+            ("UPDATE public.applications SET status = NULL WHERE id = 1", [("U", ["1"])]),
+            ("UPDATE public.applications SET hellowork_id = 'other' WHERE id = 1", [("U", ["1"])]),
+            ("UPDATE public.applications SET deleted_at = now() WHERE id = 1", [("U", ["1"])]),
+            ("UPDATE public.applications SET id = 9 WHERE id = 1", [("K", ["1"]), ("U", ["9"])]),
+            ("DELETE FROM public.applications WHERE id = 1", [("D", ["1"])]),
+            ("TRUNCATE public.applications", [("T", None)]),
+        ],
+    )
+    def test_each_operation_records_its_key(
+        self, installed: Ats, statement: str, expected: list[tuple[str, list[str]]]
+    ) -> None:
+        run(installed, statement)
+
+        assert recorded(installed) == expected
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "UPDATE public.applications SET notes = 'called'",
+            "UPDATE public.applications SET updated_at = now(), created_at = now(), source = 'x'",
+            "UPDATE public.applications SET status = status, job_id = job_id, hellowork_id = hellowork_id",
+            "UPDATE public.applications SET status = 'hired' WHERE false",
+            "DELETE FROM public.applications WHERE false",
+            "INSERT INTO public.applications (id) VALUES (1) ON CONFLICT DO NOTHING",
+        ],
+    )
+    def test_what_changes_nothing_that_is_compared_records_nothing(self, installed: Ats, statement: str) -> None:
+        run(installed, statement)
+
+        assert recorded(installed) == []
+
+    def test_an_upsert_records_what_it_did(self, installed: Ats) -> None:
+        installed.execute(
+            "INSERT INTO public.applications (id, status) VALUES (1, 'applied'), (2, 'hired'), (8, 'new')"
+            " ON CONFLICT (id) DO UPDATE SET status = excluded.status"
+        )
+
+        assert recorded(installed) == [("I", ["8"]), ("U", ["2"])]
+
+    def test_copy_records_every_row(self, installed: Ats) -> None:
+        with installed.cursor().copy("COPY public.applications (id, status) FROM STDIN") as copy:
+            for number in range(11, 14):
+                copy.write_row((number, "imported"))
+
+        assert recorded(installed) == [("I", ["11"]), ("I", ["12"]), ("I", ["13"])]
+
+    def test_bulk_statements_record_every_row(self, installed: Ats) -> None:
+        installed.execute("INSERT INTO public.applications (id, status) SELECT n, 'x' FROM generate_series(10, 1009) n")
+        assert len(recorded(installed)) == 1000
+
+        installed.execute("UPDATE public.applications SET status = CASE WHEN id % 2 = 0 THEN 'y' ELSE status END")
+        changed = recorded(installed)
+        assert {operation for operation, _ in changed} == {"U"}
+        assert {int(key[0]) for _, key in changed if key} == {2, *range(10, 1010, 2)}
+
+    def test_merge_records_each_branch(self, installed: Ats) -> None:
+        if installed.info.server_version < MERGE_SINCE:
+            pytest.skip("MERGE came with PostgreSQL 15")
+        installed.execute(
+            """
+            MERGE INTO public.applications t USING (VALUES (1, 'hired'), (2, 'gone'), (9, 'new')) AS s (id, status)
+               ON s.id = t.id
+             WHEN MATCHED AND s.status = 'gone' THEN DELETE
+             WHEN MATCHED THEN UPDATE SET status = s.status
+             WHEN NOT MATCHED THEN INSERT (id, status) VALUES (s.id, s.status)
+            """
+        )
+
+        assert recorded(installed) == [("D", ["2"]), ("I", ["9"]), ("U", ["1"])]
+
+    def test_two_rows_that_swap_their_keys_record_all_of_them(self, installed: Ats) -> None:
+        installed.execute("ALTER TABLE public.applications DROP CONSTRAINT applications_pkey")
+        installed.execute("UPDATE public.applications SET id = 3 - id WHERE id IN (1, 2)")
+
+        assert recorded(installed) == [("K", ["1"]), ("K", ["2"]), ("U", ["1"]), ("U", ["2"])]
+
+    def test_a_cascade_records_what_it_took_along(self, ats: Ats) -> None:
+        ats.execute("CREATE TABLE jobs (id int PRIMARY KEY)")
+        ats.execute("CREATE TABLE candidacies (id int, job int REFERENCES jobs ON DELETE CASCADE ON UPDATE CASCADE)")
+        columns = {"application_id": "id", "status": "job", "job_id": "job", "created": {"sql": "now()"}}
+        install_triggers(ats, some_config("", {"w": {"table": "candidacies", "key": ["id"], "columns": columns}}))
+        ats.execute("INSERT INTO jobs VALUES (1), (2)")
+        ats.execute("INSERT INTO candidacies VALUES (10, 1), (20, 2)")
+        recorded(ats)
+
+        ats.execute("UPDATE jobs SET id = 3 WHERE id = 1")
+        assert recorded(ats) == [("U", ["10"])]
+        ats.execute("DELETE FROM jobs")
+        assert recorded(ats) == [("D", ["10"]), ("D", ["20"])]
+
+
+class TestTriggersOfTheAts:
+    def test_a_column_that_a_before_trigger_changes_is_noticed(self, installed: Ats) -> None:
+        installed.execute(
+            "CREATE FUNCTION derive() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN NEW.status := upper(NEW.notes); RETURN NEW; END $$"
+        )
+        installed.execute(
+            "CREATE TRIGGER derive BEFORE UPDATE ON public.applications FOR EACH ROW EXECUTE PROCEDURE derive()"
+        )
+
+        installed.execute("UPDATE public.applications SET notes = 'hired' WHERE id = 1")
+
+        assert recorded(installed) == [("U", ["1"])]
+
+    def test_a_before_trigger_that_suppresses_the_change_leaves_nothing(self, installed: Ats) -> None:
+        installed.execute("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$")
+        installed.execute(
+            "CREATE TRIGGER refuse BEFORE UPDATE OR DELETE ON public.applications"
+            " FOR EACH ROW EXECUTE PROCEDURE refuse()"
+        )
+
+        installed.execute("UPDATE public.applications SET status = 'hired'")
+        installed.execute("DELETE FROM public.applications")
+
+        assert recorded(installed) == []
+
+    def test_a_generated_column_is_noticed(self, ats: Ats) -> None:
+        if ats.info.server_version < GENERATED_COLUMNS_SINCE:
+            pytest.skip("generated columns came with PostgreSQL 12")
+        ats.execute("ALTER TABLE public.applications ADD label text GENERATED ALWAYS AS (upper(notes)) STORED")
+        install_triggers(ats, a_config(columns={"status": "label"}))
+        ats.execute("INSERT INTO public.applications (id, notes) VALUES (1, 'new')")
+        recorded(ats)
+
+        ats.execute("UPDATE public.applications SET notes = 'NEW'")
+        assert recorded(ats) == []
+        ats.execute("UPDATE public.applications SET notes = 'hired'")
+        assert recorded(ats) == [("U", ["1"])]
+
+
+class TestTransactions:
+    def test_a_transaction_that_is_rolled_back_leaves_nothing(self, installed: Ats) -> None:
+        with installed.transaction(force_rollback=True):
+            installed.execute("UPDATE public.applications SET status = 'hired'")
+
+        assert recorded(installed) == []
+
+    def test_a_savepoint_that_is_rolled_back_leaves_nothing_of_its_own(self, installed: Ats) -> None:
+        with installed.transaction():
+            installed.execute("UPDATE public.applications SET status = 'hired' WHERE id = 1")
+            with installed.transaction(force_rollback=True):
+                installed.execute("UPDATE public.applications SET status = 'hired' WHERE id = 2")
+
+        assert recorded(installed) == [("U", ["1"])]
+
+    def test_a_statement_that_fails_leaves_nothing(self, installed: Ats) -> None:
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            installed.execute("UPDATE public.applications SET status = (1 / (2 - id))::text")
+
+        assert recorded(installed) == []
+
+    def test_nobody_sees_a_change_before_its_commit(self, installed: Ats, other: Ats) -> None:
+        with other.transaction():
+            other.execute("UPDATE public.applications SET status = 'hired' WHERE id = 1")
+            assert recorded(installed) == []
+
+        assert recorded(installed) == [("U", ["1"])]
+
+    @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+    def test_stricter_transactions_record_too(self, installed: Ats, level: str) -> None:
+        with installed.transaction():
+            run(installed, "SET TRANSACTION ISOLATION LEVEL {level}", level=level)
+            installed.execute("UPDATE public.applications SET status = 'hired' WHERE id = 1")
+
+        assert recorded(installed) == [("U", ["1"])]
+
+    def test_the_time_is_that_of_the_change_not_of_the_transaction(self, installed: Ats) -> None:
+        with installed.transaction():
+            began = one(installed, "SELECT now()")
+            installed.execute("SELECT pg_sleep(0.01)")
+            installed.execute("UPDATE public.applications SET status = 'hired' WHERE id = 1")
+
+        assert one(installed, "SELECT changed_at FROM cdc_sync.changes") > began
+
+
+class TestNames:
+    @pytest.fixture
+    def strange_table(self, ats: Ats) -> Ats:
+        strange.create(ats)
+        install_triggers(ats, some_config("", {"strange": strange.WATCH_SECTION}))
+        strange.insert(ats)
+        return ats
+
+    def test_quoted_names_with_anything_in_them(self, strange_table: Ats) -> None:
+        ats = strange_table
+        assert recorded(ats) == [("I", [strange.KEY, "1"])]
+
+        for column in (strange.STATUS, '"order"', '"User"'):
+            run(ats, "UPDATE {table} SET {column} = 'b'", table=strange.TABLE, column=column)
+            assert recorded(ats) == [("U", [strange.KEY, "1"])]
+        run(ats, "DELETE FROM {table}", table=strange.TABLE)
+        assert recorded(ats) == [("D", [strange.KEY, "1"])]
+
+    def test_half_of_a_key_changes(self, strange_table: Ats) -> None:
+        recorded(strange_table)
+
+        run(strange_table, "UPDATE {table} SET {key} = 2", table=strange.TABLE, key=strange.NUMBER_KEY)
+
+        assert recorded(strange_table) == [("K", [strange.KEY, "1"]), ("U", [strange.KEY, "2"])]
+
+
+class TestTypes:
+    """Values are compared as they are stored: json and point have no equality, and that of numeric is lenient."""
+
+    @pytest.mark.parametrize(
+        ("type_", "before", "same", "after"),
+        [
+            ("json", '{"a": 1}', '{"a": 1}', '{"a": 2}'),
+            ("json", '{"a": 1}', '{"a": 1}', '{"a":  1}'),
+            ("jsonb", '{"a": 1}', '{ "a" : 1 }', '{"a": 2}'),
+            ("point", "(1,2)", "(1,2)", "(1,3)"),
+            ("char(8)", "new", "new  ", "New"),
+            ("text", "hired", "hired", "Hired"),
+            ("numeric", "1.0", "1.0", "1.00"),
+            ("text[]", "{a,b}", "{a,b}", "{b,a}"),
+            ("text", "x" * 5000, "x" * 5000, "x" * 4999 + "y"),
+        ],
+    )
+    def test_a_change_of_any_type_is_seen(self, ats: Ats, type_: str, before: str, same: str, after: str) -> None:
+        run(ats, "ALTER TABLE public.applications ADD odd {type_}", type_=type_)
+        # Not compressed, so that the long text is stored out of line.
+        if type_ == "text":
+            ats.execute("ALTER TABLE public.applications ALTER odd SET STORAGE EXTERNAL")
+        install_triggers(ats, a_config(columns={"status": "odd"}))
+        run(ats, "INSERT INTO public.applications (id, odd) VALUES (1, %s::{type_})", [before], type_=type_)
+        recorded(ats)
+
+        run(ats, "UPDATE public.applications SET odd = %s::{type_}", [same], type_=type_)
+        ats.execute("UPDATE public.applications SET notes = 'touched'")
+        assert recorded(ats) == []
+        run(ats, "UPDATE public.applications SET odd = %s::{type_}", [after], type_=type_)
+        assert recorded(ats) == [("U", ["1"])]
+
+    def test_an_expression_is_compared_by_its_columns(self, ats: Ats) -> None:
+        ats.execute("ALTER TABLE public.applications ADD hired boolean, ADD note int")
+        expression = {"sql": "CASE WHEN t.hired THEN 'hired' ELSE 'open' END -- t.note is not meant"}
+        install_triggers(ats, a_config(columns={"status": expression}))
+        ats.execute("INSERT INTO public.applications (id) VALUES (1)")
+        recorded(ats)
+
+        ats.execute("UPDATE public.applications SET note = 1, status = 'x'")
+        assert recorded(ats) == []
+        ats.execute("UPDATE public.applications SET hired = true")
+        assert recorded(ats) == [("U", ["1"])]
+
+    def test_an_expression_that_may_use_anything_makes_every_column_count(self, ats: Ats) -> None:
+        install_triggers(ats, a_config(columns={"status": {"sql": "(SELECT t.status || notes)"}}))
+        ats.execute("INSERT INTO public.applications (id) VALUES (1)")
+        recorded(ats)
+
+        ats.execute("UPDATE public.applications SET notes = 'x'")
+
+        assert recorded(ats) == [("U", ["1"])]
+
+    def test_a_column_written_in_capitals_is_the_one_that_sql_means(self, ats: Ats) -> None:
+        ats.execute("ALTER TABLE public.applications ADD statut_État text")
+        install_triggers(ats, a_config(columns={"status": {"sql": "upper(t.Statut_État)"}}))
+        ats.execute("INSERT INTO public.applications (id) VALUES (1)")
+        recorded(ats)
+
+        ats.execute("UPDATE public.applications SET statut_État = 'x'")
+
+        assert recorded(ats) == [("U", ["1"])]
+
+    @pytest.mark.parametrize(
+        ("type_", "key", "written"),
+        [
+            ("uuid", "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+            ("bigint", "9007199254740993", "9007199254740993"),
+            ("numeric(12,2)", "7", "7.00"),
+            ("char(5)", "ab", "ab   "),
+            ("boolean", "t", "true"),
+            ("date", "2024-03-09", "2024-03-09"),
+            ("timestamp", "2024-03-09 10:00:00.5", "2024-03-09T10:00:00.5"),
+            ("text", "", ""),
+        ],
+    )
+    def test_a_key_of_any_type_is_written_in_one_way(self, ats: Ats, type_: str, key: str, written: str) -> None:
+        run(ats, "CREATE TABLE odd (k {type_}, s text)", type_=type_)
+        columns = {"application_id": "s", "status": "s", "job_id": "s", "created": {"sql": "now()"}}
+        install_triggers(ats, some_config("", {"odd": {"table": "odd", "key": ["k"], "columns": columns}}))
+
+        for style in ("ISO, DMY", "German", "SQL, MDY", "Postgres, DMY"):
+            run(ats, "SET datestyle = '{style}'", style=style)
+            run(ats, "INSERT INTO odd VALUES (%s::text::{type_})", [key], type_=type_)
+            assert recorded(ats) == [("I", [written])]
+
+
+class TestRelatedTables:
+    @pytest.fixture
+    def related(self, ats: Ats) -> Ats:
+        ats.execute("CREATE TABLE public.rejections (id int, application bigint, reason text)")
+        ats.execute("CREATE TABLE public.stages (id int, label text)")
+        ats.execute("INSERT INTO public.rejections VALUES (1, 10, 'x')")
+        ats.execute("INSERT INTO public.stages VALUES (1, 'new'), (2, 'old')")
+        tables = [{"table": "public.rejections", "key": ["application"]}, {"table": "public.stages", "key": []}]
+        install_triggers(ats, a_config(related=tables))
+        return ats
+
+    @pytest.mark.parametrize(
+        ("statement", "expected"),
+        [
+            ("INSERT INTO public.rejections VALUES (2, 20, 'y')", [("U", ["20"])]),
+            ("INSERT INTO public.rejections VALUES (2, NULL, 'y')", [("U", [None])]),
+            ("UPDATE public.rejections SET reason = 'z'", [("U", ["10"]), ("U", ["10"])]),
+            ("UPDATE public.rejections SET reason = reason", []),
+            ("UPDATE public.rejections SET application = 30", [("U", ["10"]), ("U", ["30"])]),
+            ("DELETE FROM public.rejections", [("U", ["10"])]),
+            ("TRUNCATE public.rejections", [("T", None)]),
+            ("INSERT INTO public.stages VALUES (3, 'hired')", [("T", None)]),
+            ("UPDATE public.stages SET label = 'renamed' WHERE id = 1", [("T", None), ("T", None)]),
+            ("DELETE FROM public.stages WHERE id = 2", [("T", None)]),
+            ("TRUNCATE public.stages", [("T", None)]),
+        ],
+    )
+    def test_its_rows_lead_to_the_application_or_else_to_all(
+        self, related: Ats, statement: str, expected: list[tuple[str, list[str]]]
+    ) -> None:
+        run(related, statement)
+
+        assert recorded(related) == expected
+
+
+class TestPartitions:
+    @pytest.fixture
+    def partitioned(self, ats: Ats) -> Ats:
+        if ats.info.server_version < PARTITIONED_TRIGGERS_SINCE:
+            pytest.skip("row triggers on partitioned tables came with PostgreSQL 11")
+        ats.execute("CREATE TABLE parts (id int, status text, zone int) PARTITION BY LIST (zone)")
+        ats.execute("CREATE TABLE parts_1 PARTITION OF parts FOR VALUES IN (1)")
+        columns = {"application_id": "id", "status": "status", "job_id": "zone", "created": {"sql": "now()"}}
+        install_triggers(ats, some_config("", {"w": {"table": "parts", "key": ["id"], "columns": columns}}))
+        ats.execute("CREATE TABLE parts_2 PARTITION OF parts FOR VALUES IN (2)")
+        ats.execute("INSERT INTO parts VALUES (1, 'new', 1), (2, 'new', 2)")
+        return ats
+
+    def test_rows_of_every_partition_are_recorded(self, partitioned: Ats) -> None:
+        assert recorded(partitioned) == [("I", ["1"]), ("I", ["2"])]
+        partitioned.execute("UPDATE parts_2 SET status = 'hired'")
+        assert recorded(partitioned) == [("U", ["2"])]
+
+    def test_a_row_that_moves_to_another_partition_is_recorded(self, partitioned: Ats) -> None:
+        recorded(partitioned)
+        partitioned.execute("UPDATE parts SET zone = 2 WHERE id = 1")
+        assert {tuple(key) for _, key in recorded(partitioned) if key} == {("1",)}

@@ -1,0 +1,154 @@
+"""The triggers cannot make the ATS's own statement fail, whatever becomes of what they write to."""
+
+import psycopg
+import pytest
+from support.roles import NewRole
+from support.sessions import Ats, OpenSession, one, rows, run
+from support.watched import a_config, install_triggers
+
+RECORDED = "SELECT operation::text, row_key FROM cdc_sync.changes"
+
+
+@pytest.fixture
+def installed(ats: Ats) -> Ats:
+    install_triggers(ats, a_config())
+    return ats
+
+
+@pytest.fixture
+def warnings(ats: Ats) -> list[str]:
+    """What the server warns the ATS's session of."""
+    heard: list[str] = []
+    ats.add_notice_handler(lambda notice: heard.append(f"{notice.severity}: {notice.message_primary}"))
+    return heard
+
+
+class TestFailures:
+    @pytest.mark.parametrize(
+        ("harm", "reason"),
+        [
+            ("DROP TABLE cdc_sync.changes", 'relation "cdc_sync.changes" does not exist'),
+            ("ALTER TABLE cdc_sync.changes RENAME TO log", 'relation "cdc_sync.changes" does not exist'),
+            ("ALTER SCHEMA cdc_sync RENAME TO other", 'relation "cdc_sync.changes" does not exist'),
+            ("DROP SEQUENCE cdc_sync.bell_applications", 'relation "cdc_sync.bell_applications" does not exist'),
+            ("ALTER TABLE cdc_sync.changes ADD CHECK (false)", "violates check constraint"),
+            ("ALTER TABLE cdc_sync.changes ADD extra int NOT NULL", "null value in column"),
+        ],
+    )
+    def test_become_a_warning(self, installed: Ats, warnings: list[str], harm: str, reason: str) -> None:
+        run(installed, harm)
+
+        installed.execute("INSERT INTO public.applications (id, status) VALUES (1, 'new'), (2, 'new')")
+        installed.execute("UPDATE public.applications SET status = 'hired' WHERE id = 1")
+        installed.execute("DELETE FROM public.applications WHERE id = 2")
+        assert rows(installed, "SELECT id, status FROM public.applications") == [(1, "hired")]
+        installed.execute("TRUNCATE public.applications")
+
+        assert len(warnings) == 5
+        for warning in warnings:
+            assert warning.startswith("WARNING: cdc_sync: a change in public.applications was not recorded: ")
+            assert reason in warning
+
+    def test_leave_the_transaction_that_they_happen_in_intact(self, installed: Ats, warnings: list[str]) -> None:
+        installed.execute("DROP TABLE cdc_sync.changes")
+
+        with installed.transaction():
+            installed.execute("INSERT INTO public.applications (id, status) VALUES (1, 'new')")
+            installed.execute("UPDATE public.applications SET status = 'hired'")
+
+        assert rows(installed, "SELECT status FROM public.applications") == [("hired",)]
+        assert len(warnings) == 2
+
+
+class TestBacklog:
+    BACKLOG = 64 * 1024
+    BULK = "INSERT INTO public.applications (status) SELECT 'x' FROM generate_series(1, 5000)"
+
+    def test_beyond_its_limit_nothing_is_recorded(self, ats: Ats, warnings: list[str]) -> None:
+        install_triggers(ats, a_config(capture={"max_backlog": self.BACKLOG}))
+        warnings.clear()
+
+        ats.execute(self.BULK.encode())
+        size, recorded = rows(ats, "SELECT pg_relation_size('cdc_sync.changes'), count(*) FROM cdc_sync.changes")[0]
+        ats.execute("UPDATE public.applications SET status = 'y'")
+
+        assert size == self.BACKLOG
+        assert 0 < recorded < 5000
+        assert one(ats, "SELECT count(*) FROM cdc_sync.changes") == recorded
+        assert one(ats, "SELECT count(*) FROM public.applications WHERE status = 'y'") == 5000
+        assert warnings == []
+
+    def test_recording_begins_again_when_the_log_is_emptied_and_vacuumed(self, ats: Ats) -> None:
+        install_triggers(ats, a_config(capture={"max_backlog": self.BACKLOG}))
+        ats.execute(self.BULK.encode())
+
+        ats.execute("DELETE FROM cdc_sync.changes")
+        ats.execute("VACUUM cdc_sync.changes")
+        ats.execute("INSERT INTO public.applications (id) VALUES (100000)")
+
+        assert rows(ats, RECORDED) == [("I", ["100000"])]
+
+
+class TestRights:
+    @pytest.fixture
+    def clerk(self, installed: Ats, new_role: NewRole, open_session: OpenSession) -> Ats:
+        """A session of a role that may write to the ATS's table, and nothing else."""
+        role = new_role()
+        run(installed, "GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON public.applications TO {role}", role=role)
+        return open_session(user=role, password=role)
+
+    def test_who_may_write_to_the_table_needs_no_others(self, installed: Ats, clerk: Ats) -> None:
+        clerk.execute("INSERT INTO public.applications (id) VALUES (1)")
+        clerk.execute("UPDATE public.applications SET status = 'hired'")
+        clerk.execute("DELETE FROM public.applications")
+        clerk.execute("TRUNCATE public.applications")
+
+        assert rows(installed, RECORDED) == [("I", ["1"]), ("U", ["1"]), ("D", ["1"]), ("T", None)]
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "SELECT * FROM cdc_sync.changes",
+            "INSERT INTO cdc_sync.changes VALUES ('applications', 'D', '{1}', now())",
+            "DELETE FROM cdc_sync.changes",
+            "SELECT setval('cdc_sync.bell_applications', 1)",
+            "CREATE TRIGGER mine AFTER INSERT ON other FOR EACH ROW EXECUTE PROCEDURE cdc_sync.record_applications()",
+        ],
+    )
+    def test_and_gets_none(self, installed: Ats, clerk: Ats, statement: str) -> None:
+        run(installed, "CREATE TABLE other (id int); ALTER TABLE other OWNER TO {clerk}", clerk=clerk.info.user)
+
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            run(clerk, statement)
+
+    def test_functions_of_the_same_name_elsewhere_are_not_called(self, installed: Ats, clerk: Ats) -> None:
+        """The trigger runs with its owner's rights, so nothing that a writer can create may run in it."""
+        installed.execute("CREATE SCHEMA evil; GRANT ALL ON SCHEMA evil TO PUBLIC")
+        installed.execute("CREATE TABLE evil.calls (name text); GRANT ALL ON evil.calls TO PUBLIC")
+        for function in (
+            "pg_relation_size(regclass) RETURNS bigint",
+            "clock_timestamp() RETURNS timestamptz",
+            "to_json(anyelement) RETURNS json",
+            "pg_notify(text, text) RETURNS text",
+        ):
+            body = "BEGIN INSERT INTO evil.calls VALUES ('called'); RETURN NULL; END"
+            run(clerk, "CREATE FUNCTION evil.{f} LANGUAGE plpgsql AS $${body}$$", f=function, body=body)
+        clerk.execute("CREATE FUNCTION evil.always(bigint, int) RETURNS boolean LANGUAGE sql AS 'SELECT true'")
+        clerk.execute("CREATE OPERATOR evil.>= (leftarg = bigint, rightarg = int, procedure = evil.always)")
+        clerk.execute("CREATE TEMP TABLE changes (LIKE evil.calls)")
+        clerk.execute("SET search_path = evil, pg_catalog, public")
+        installed.execute("SELECT setval('cdc_sync.bell_applications', extract(epoch FROM now())::bigint + 60)")
+
+        clerk.execute("INSERT INTO public.applications (id) VALUES (1)")
+        clerk.execute("UPDATE public.applications SET status = 'hired'")
+
+        assert rows(installed, RECORDED) == [("I", ["1"]), ("U", ["1"])]
+        assert rows(installed, "SELECT * FROM evil.calls") == []
+
+    def test_the_daemons_role_cannot_use_the_triggers_functions(self, installed: Ats) -> None:
+        granted = one(
+            installed,
+            "SELECT count(*) FROM pg_proc p WHERE p.pronamespace = 'cdc_sync'::regnamespace"
+            " AND has_function_privilege('public', p.oid, 'EXECUTE')",
+        )
+        assert granted == 0

@@ -1,0 +1,178 @@
+"""`cdc-sync run` as a process: started, looked at from outside, and ended in every way."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from support.waiting import wait_until
+
+PATIENCE = 60.0
+"""Seconds within which whatever is waited for must happen; it takes two or three on a machine that has time."""
+
+COMMAND = (sys.executable, "-m", "cdc_sync")
+
+
+def environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """The present environment without what would lead a connection or a log elsewhere, and some variables more."""
+    foreign = ("PG", "CDC_SYNC_", "JOURNAL_")
+    return {**{name: value for name, value in os.environ.items() if not name.startswith(foreign)}, **extra}
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_listened_on(port: int) -> bool:
+    """Whether somebody listens on a port of 127.0.0.1."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class DaemonProcess:
+    """A running `cdc-sync`.
+
+    Args:
+        arguments: those after the program's name.
+        variables: put into its environment.
+        output: the beginning of the names of the two files that take its output.
+        admin_port: where its admin server listens on loopback.
+        admin_token: what the admin server asks for.
+    """
+
+    def __init__(
+        self, arguments: list[str], variables: Mapping[str, str], output: Path, admin_port: int, admin_token: str
+    ) -> None:
+        self._admin = f"http://127.0.0.1:{admin_port}"
+        self._token = admin_token
+        self._said = output.with_suffix(".stdout")
+        self._logged = output.with_suffix(".stderr")
+        with self._said.open("wb") as said, self._logged.open("wb") as logged:
+            self._process = subprocess.Popen(
+                [*COMMAND, *arguments], stdin=subprocess.DEVNULL, stdout=said, stderr=logged, env=environment(variables)
+            )
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    @property
+    def said(self) -> str:
+        """Its standard output so far."""
+        return self._said.read_text()
+
+    @property
+    def logged(self) -> str:
+        """Its standard error so far: the log."""
+        return self._logged.read_text()
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The log's lines, which must all be JSON objects; a line that is being written is left out."""
+        return [json.loads(line) for line in self.logged.splitlines(keepends=True) if line.endswith("\n")]
+
+    def events_named(self, text: str) -> list[dict[str, Any]]:
+        """The log's lines whose event contains a text."""
+        return [event for event in self.events if text in event["event"]]
+
+    def wait_until(self, condition: Callable[[], object], what: str, within: float = PATIENCE) -> None:
+        """Wait for a condition as long as it runs; fail with the end of its log."""
+
+        def holds() -> object:
+            assert self.is_running, f"it has ended with exit code {self._process.returncode}, and its log:\n{self.tail}"
+            return condition()
+
+        try:
+            wait_until(holds, what, within)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\nThe end of its log:\n{self.tail}") from None
+
+    def wait_for_event(self, text: str, number: int = 1, within: float = PATIENCE) -> dict[str, Any]:
+        """Wait until so many lines of the log contain a text in their event; returns the last of them."""
+        self.wait_until(lambda: len(self.events_named(text)) >= number, f"a line {text!r} in the log", within)
+        return self.events_named(text)[number - 1]
+
+    def wait_until_ready(self, within: float = PATIENCE) -> None:
+        """Wait until `/readyz` says so."""
+        self.wait_until(lambda: self.readiness()[0] == 200, "readiness", within)
+
+    def wait_until_not_ready(self, reason: str) -> str:
+        """Wait until `/readyz` gives a reason that contains a text; returns all reasons."""
+        self.wait_until(
+            lambda: self.readiness()[0] == 503 and reason in self.readiness()[1], f"{reason!r} in the reasons"
+        )
+        return self.readiness()[1]
+
+    def wait_for_report(self, condition: Callable[[dict[str, Any]], object], what: str) -> dict[str, Any]:
+        """Wait until `GET /api/status` satisfies a condition; returns that report."""
+        found: list[dict[str, Any]] = []
+
+        def holds() -> object:
+            found.append(self.report())
+            return condition(found[-1])
+
+        self.wait_until(holds, what)
+        return found[-1]
+
+    def readiness(self) -> tuple[int, str]:
+        """Status and text of `GET /readyz`; status 0 if nobody answers."""
+        return self.get("/readyz")
+
+    def report(self) -> dict[str, Any]:
+        """What `GET /api/status` answers."""
+        status, text = self.get("/api/status")
+        assert status == 200, text
+        report: dict[str, Any] = json.loads(text)
+        return report
+
+    def get(self, path: str, token: str | None = None) -> tuple[int, str]:
+        """Status and text of a request to the admin server, by default with its token."""
+        request = urllib.request.Request(  # noqa: S310 - always http
+            self._admin + path, headers={"Authorization": f"Bearer {token or self._token}"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310 - as above
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return refused.code, refused.read().decode()
+        except OSError as error:
+            return 0, str(error)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it by kill -9; it is gone when this returns."""
+        self._process.kill()
+        self._process.wait(PATIENCE)
+
+    def wait(self, within: float = PATIENCE) -> int:
+        """Wait for its end; returns the exit code."""
+        try:
+            return self._process.wait(within)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it has not ended within {within:.0f} s; the end of its log:\n{self.tail}") from None
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it as an operator does; returns the exit code."""
+        self.send_signal(number)
+        return self.wait()
+
+    @property
+    def tail(self) -> str:
+        """The end of its log."""
+        return "\n".join(self.logged.splitlines()[-30:])

@@ -1,0 +1,293 @@
+"""A whole installation for a test: an ATS's database, a configuration, HelloWork, and the commands run on them.
+
+The daemon's role has the privileges that `cdc-sync sql grants` prints and no others. The secrets are in the environment
+of every command, as an operator keeps them, and must never come out of it again.
+"""
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import yaml
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from cdc_sync.config import load
+from cdc_sync.source import scripts
+from support.daemon_process import COMMAND, PATIENCE, DaemonProcess, environment, free_port, is_listened_on
+from support.hellowork_server import HelloWork
+from support.sessions import Ats
+
+PASSWORD = "planted-password-5f1d"
+API_KEY = "planted-api-key-93ab"
+TOKEN = "planted-admin-token-77c0"
+SECRETS = (PASSWORD, API_KEY, TOKEN)
+
+SENTINEL = "hw-sentinel"
+JOB = "job-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A command that has ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def output(self) -> str:
+        """Everything that it wrote."""
+        return self.stdout + self.stderr
+
+
+class Installation:
+    """See the module's text; made by the fixtures of the acceptance tests.
+
+    Attributes:
+        folder: holds the configuration, the store and what commands wrote.
+        dsn: the ATS's database as superuser, without a password.
+        role: the daemon's role.
+        ats: the ATS's own session, in autocommit.
+        hellowork: where calls go.
+        document: the configuration, as it is written.
+        variables: what commands have in their environment.
+    """
+
+    def __init__(self, folder: Path, dsn: str, role: str, ats: Ats, hellowork: HelloWork, mode: str) -> None:
+        self.folder = folder
+        self.dsn = dsn
+        self.role = role
+        self.ats = ats
+        self.hellowork = hellowork
+        self.admin_port = free_port()
+        self.variables = {
+            "ATS_DSN": make_conninfo(dsn, user=role, password=PASSWORD),
+            "HELLOWORK_API_KEY": API_KEY,
+            "ADMIN_TOKEN": TOKEN,
+        }
+        self.document: dict[str, Any] = {
+            "database": {"dsn": "${ATS_DSN}"},
+            "hellowork": {
+                "base_url": hellowork.url,
+                "headers": {"X-Api-Key": "${HELLOWORK_API_KEY}"},
+                "retry": {"first": "50ms", "max": "400ms"},
+            },
+            "state": {"path": str(folder / "state.db")},
+            "admin": {"listen": f"127.0.0.1:{self.admin_port}", "token": "${ADMIN_TOKEN}"},
+            "log": {"level": "debug", "format": "json"},
+            "watches": {"applications": a_watch(mode)},
+        }
+        self._outputs: list[str] = []
+        self._daemons: list[DaemonProcess] = []
+        self._marks = 0
+        self.configure()
+        self.add(SENTINEL)
+
+    @property
+    def config(self) -> Path:
+        """The configuration's file."""
+        return self.folder / "config.yaml"
+
+    @property
+    def store(self) -> Path:
+        """The store's file."""
+        return self.folder / "state.db"
+
+    def configure(self, **sections: Any) -> None:
+        """Put sections over the present configuration, mapping by mapping, and write the file."""
+        self.document = merged(self.document, sections)
+        self.config.write_text(yaml.safe_dump(self.document, sort_keys=False, allow_unicode=True))
+
+    def configure_watch(self, **sections: Any) -> None:
+        """Put sections over the watch `applications`."""
+        self.configure(watches={"applications": sections})
+
+    def another(self, name: str) -> "Installation":
+        """A second one on the same database and the same HelloWork, with a configuration and a store of its own."""
+        folder = self.folder / name
+        folder.mkdir()
+        other = object.__new__(Installation)
+        other.__dict__ |= self.__dict__ | {"folder": folder, "admin_port": free_port()}
+        other.configure(
+            state={"path": str(folder / "state.db")}, admin={"listen": f"127.0.0.1:{other.admin_port}"}
+        )
+        return other
+
+    def grant(self) -> None:
+        """What `cdc-sync sql grants` prints, run as a DBA runs it."""
+        self._run_script(scripts.grants(self._loaded(), self.role))
+
+    def install(self) -> None:
+        """What `cdc-sync sql install` and `cdc-sync sql grants` print, run as a DBA runs them."""
+        self._run_script(scripts.install(self._loaded()))
+        self.grant()
+
+    def uninstall(self) -> None:
+        """What `cdc-sync sql uninstall` prints, run as a DBA runs it."""
+        self._run_script(scripts.uninstall())
+
+    def run(self, *arguments: str, config: Path | None = None, within: float = PATIENCE, **variables: str) -> Finished:
+        """Run a command to its end."""
+        command = [*COMMAND, "--config", str(config or self.config), *arguments]
+        return self.run_bare(command, within=within, **variables)
+
+    def run_bare(self, command: list[str], *, within: float = PATIENCE, **variables: str) -> Finished:
+        """Run a whole command line to its end."""
+        ended = subprocess.run(
+            command,
+            check=False,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            env=environment({**self.variables, **variables}),
+            timeout=within,
+            cwd=self.folder,
+        )
+        self._outputs.append(ended.stdout + ended.stderr)
+        return Finished(ended.returncode, ended.stdout, ended.stderr)
+
+    @contextmanager
+    def daemon(self, *arguments: str, ready: bool = True) -> Iterator[DaemonProcess]:
+        """`cdc-sync run`, ready unless that is not waited for; killed in the end if it is still there."""
+        output = self.folder / f"run-{len(self._daemons)}"
+        command = ["--config", str(self.config), "run", *arguments]
+        process = DaemonProcess(command, self.variables, output, self.admin_port, TOKEN)
+        self._daemons.append(process)
+        try:
+            if ready:
+                process.wait_until_ready()
+            yield process
+        finally:
+            process.kill()
+
+    def settle(self, daemon: DaemonProcess) -> None:
+        """Return when all that was committed before has been captured and delivered.
+
+        A hard deletion is found by the next sweep only, in poll mode: see `sweeps`.
+        """
+        self._marks += 1
+        mark = f"MARK {self._marks}"
+        self.change(SENTINEL, status=mark)
+        daemon.wait_until(lambda: self.hellowork.told(SENTINEL)[-1:] == [(mark, JOB)], f"the call for {mark}")
+        daemon.wait_for_report(
+            lambda report: all(
+                watch["pending"] == watch["suspected_deletions"] == 0 for watch in report["watches"]
+            ),
+            "nothing pending",
+        )
+
+    def sweeps(self, daemon: DaemonProcess, number: int = 2) -> None:
+        """Return after so many more sweeps; of two, the second began after this call."""
+        daemon.wait_for_event("swept", len(daemon.events_named("swept")) + number)
+
+    def add(self, application_id: str | None, status: str | None = "NEW", job_id: str = JOB, **columns: Any) -> int:
+        """Insert a row; returns its key."""
+        values = {
+            "hellowork_id": application_id,
+            "status": status,
+            "job_id": job_id,
+            "created_at": "2023-01-01 09:00:00Z",
+            "updated_at": sql.SQL("clock_timestamp()"),
+            **columns,
+        }
+        statement = sql.SQL("INSERT INTO public.applications ({}) VALUES ({}) RETURNING id").format(
+            sql.SQL(", ").join(map(sql.Identifier, values)), sql.SQL(", ").join(map(_value, values.values()))
+        )
+        row = self.ats.execute(statement).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def add_many(self, prefix: str, number: int) -> None:
+        """Insert rows `prefix`1, `prefix`2, …"""
+        self.ats.execute(
+            "INSERT INTO public.applications (hellowork_id, status, job_id, created_at, updated_at)"
+            " SELECT %s || i, 'NEW', %s, now(), now() FROM generate_series(1, %s) AS i",
+            (prefix, JOB, number),
+        )
+
+    def change(self, application_id: str, **columns: Any) -> None:
+        """Update an application's row, as the ATS does: `updated_at` too."""
+        values = {"updated_at": sql.SQL("clock_timestamp()"), **columns}
+        assignments = [sql.SQL("{} = {}").format(sql.Identifier(name), _value(value)) for name, value in values.items()]
+        statement = sql.SQL("UPDATE public.applications SET {} WHERE hellowork_id = {}").format(
+            sql.SQL(", ").join(assignments), application_id
+        )
+        assert self.ats.execute(statement).rowcount == 1
+
+    def delete(self, application_id: str) -> None:
+        """Delete an application's row."""
+        deleted = self.ats.execute("DELETE FROM public.applications WHERE hellowork_id = %s", (application_id,))
+        assert deleted.rowcount == 1
+
+    def check_traces(self) -> None:
+        """Nothing of what ran is left, and no secret came out.
+
+        What anybody wrote is in the folder, but for the output of commands.
+        """
+        assert not [process.info["cmdline"] for process in _processes() if str(self.folder) in process.info["cmdline"]]
+        assert not is_listened_on(self.admin_port)
+        for daemon in self._daemons:
+            assert "Traceback" not in daemon.logged
+            assert daemon.events or not daemon.logged  # parses every line
+        everything = "".join(self._outputs).encode()
+        assert b"Traceback" not in everything
+        for file in self.folder.rglob("*"):
+            everything += file.read_bytes() if file.is_file() else b""
+        for secret in SECRETS:
+            assert secret.encode() not in everything
+
+    def _loaded(self) -> Any:
+        return load(self.config, self.variables)
+
+    def _run_script(self, script: str) -> None:
+        with psycopg.connect(self.dsn, autocommit=True) as dba:
+            dba.execute(script.encode())
+
+
+def a_watch(mode: str) -> dict[str, Any]:
+    """The watch of `ats.sql`'s table, in more of a hurry than a real one should be.
+
+    In notify mode sweeps are rare: what is told must have come through the triggers.
+    """
+    notify = {"mode": "notify", "sweep": "1h", "drain_interval": "1s"}
+    poll = {"mode": "poll", "watermark": "updated_at", "poll_interval": "100ms", "sweep": "1s"}
+    return {
+        "table": "public.applications",
+        "key": ["id"],
+        "columns": {
+            "application_id": "hellowork_id",
+            "status": "status",
+            "job_id": "job_id",
+            "created": "created_at",
+            "event_date": "updated_at",
+            "source": "source",
+            "deleted": "deleted_at",
+        },
+        "deletion_grace": "500ms",
+        "capture": notify if mode == "notify" else poll,
+    }
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two nested mappings as one; where both have a mapping they are merged, else the second counts."""
+    both = {
+        name: merged(below[name], value) if isinstance(value, dict) and isinstance(below.get(name), dict) else value
+        for name, value in above.items()
+    }
+    return {**below, **both}
+
+
+def _value(value: Any) -> sql.Composable:
+    return value if isinstance(value, sql.Composable) else sql.Literal(value)
+
+
+def _processes() -> Iterator[psutil.Process]:
+    for process in psutil.process_iter(["cmdline"]):
+        process.info["cmdline"] = " ".join(process.info["cmdline"] or ())
+        yield process

@@ -1,0 +1,180 @@
+"""A sender at work: a real store, the real client, the emulator at the other end."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from cdc_sync.core.delivery import Finished
+from cdc_sync.core.endpoint import Health
+from cdc_sync.core.failures import StoreError
+from cdc_sync.core.observations import Observation
+from cdc_sync.core.outbox import Entry
+from cdc_sync.core.retry import RetryPolicy
+from cdc_sync.core.status_url import AllowedHosts, endpoint_of
+from cdc_sync.delivery.client import Caller, Client
+from cdc_sync.delivery.sender import Sender, SenderSettings, wall_clock
+from cdc_sync.store.protocol import Store
+from cdc_sync.store.sqlite import SqliteStore
+from support.builders import HOUR, WATCH, a_baseline, a_batch, a_content, a_sighting, some_rules
+
+LOOPBACK = AllowedHosts(frozenset({"127.0.0.1", "localhost", "[::1]"}))
+
+QUICK = RetryPolicy(first=20, max=80, give_up_after=HOUR, not_found_for=HOUR)
+"""Waits too short to be waited for."""
+
+SLOW = RetryPolicy(first=HOUR, max=HOUR, give_up_after=7 * 24 * HOUR, not_found_for=HOUR)
+"""Waits that no test lives to see the end of, unless it moves the clock."""
+
+SETTINGS = SenderSettings(concurrency=16, rate=None, policy=QUICK, allowed=LOOPBACK, horizon=24 * HOUR)
+
+RULES = some_rules(max_changes=100_000, max_deletions=100_000)
+
+T = TypeVar("T")
+
+
+def an_entry(application_id: str = "a1", status: str = "seen", *, base_url: str) -> Entry:
+    """An entry as it was claimed for its first attempt."""
+    return Entry(
+        watch=WATCH,
+        application_id=application_id,
+        content=a_content(status, application_id=application_id, base_url=base_url),
+        kinds=frozenset({"status"}),
+        state="pending",
+        revision=1,
+        queued_at=0,
+        due_at=0,
+        attempted=True,
+        attempts=1,
+        first_attempt_at=0,
+        not_found_since=None,
+        reason=None,
+    )
+
+
+@dataclass
+class MovableClock:
+    """The wall clock, and what a test adds to it."""
+
+    ahead: int = 0
+
+    def __call__(self) -> int:
+        return wall_clock() + self.ahead
+
+
+class Watched:
+    """An outbox that counts what is asked of it, and fails, or keeps waiting, as told."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.claims = self.looks = self.finishes = 0
+        self.claimed: list[Entry] = []
+        self.fails: set[str] = set()
+        self.claim_may_return = asyncio.Event()
+        self.claim_may_return.set()
+        self.claim_waits = asyncio.Event()
+
+    @property
+    def asked(self) -> int:
+        """How often it was asked for anything."""
+        return self.claims + self.looks + self.finishes
+
+    async def claim(self, now: int, horizon: int, wanted: Mapping[str, int]) -> list[Entry]:
+        """See `Outbox`."""
+        self.claims += 1
+        self._check("claim")
+        entries = await self._store.claim(now, horizon, wanted)
+        self.claimed += entries
+        self.claim_waits.set()
+        await self.claim_may_return.wait()
+        return entries
+
+    async def finish(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
+        """See `Outbox`."""
+        self.finishes += 1
+        self._check("finish")
+        await self._store.finish(finished, health)
+
+    async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
+        """See `Outbox`."""
+        self.looks += 1
+        self._check("endpoints")
+        return await self._store.endpoints()
+
+    def _check(self, step: str) -> None:
+        if step in self.fails:
+            raise StoreError("the disk is full")
+
+
+@dataclass
+class Delivery:
+    """What a sender works with."""
+
+    path: Path
+    store: SqliteStore
+    caller: Caller
+    clock: MovableClock = field(default_factory=MovableClock)
+    settings: SenderSettings = SETTINGS
+    observed: list[Observation] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.outbox = Watched(self.store)
+
+    def sender(self, **settings: object) -> Sender:
+        """A sender; the settings that are named replace the usual ones."""
+        used = replace(self.settings, **settings)  # type: ignore[arg-type] # passed through
+        return Sender(self.outbox, self.caller, used, self.observed.append, self.clock)
+
+    @asynccontextmanager
+    async def sending(self, **settings: object) -> AsyncIterator[Sender]:
+        """A sender at work, stopped at the end."""
+        sender = self.sender(**settings)
+        work = asyncio.create_task(sender.run())
+        try:
+            yield sender
+        finally:
+            sender.stop()
+            async with asyncio.timeout(20):
+                await work
+
+    async def send_once(self, **settings: object) -> None:
+        """Everything that is due now, once; must come to an end."""
+        async with asyncio.timeout(20):
+            await self.sender(**settings).run_once()
+
+    async def queue(self, base_url: str, *ids: str, status: str = "seen") -> None:
+        """Let applications, known to HelloWork as `applied`, have this status now."""
+        now = self.clock()
+        known = await self.store.known(WATCH, ids)
+        new = [a_sighting(each, base_url=base_url) for each in ids if each not in known]
+        await self.store.record(RULES, a_baseline(*new, now=now))
+        changed = [a_sighting(each, status, base_url=base_url) for each in ids]
+        await self.store.record(RULES, a_batch(*changed, now=now))
+
+    async def is_settled(self) -> bool:
+        """Whether nothing waits to be sent."""
+        return not await self.store.entries("pending", None, 1)
+
+    async def health(self, base_url: str) -> Health:
+        """An endpoint's health as the store has it."""
+        return (await self.store.endpoints())[endpoint_of(base_url)][0]
+
+    def of_type(self, kind: type[T]) -> list[T]:
+        """What was observed of one kind."""
+        return [each for each in self.observed if isinstance(each, kind)]
+
+
+@asynccontextmanager
+async def delivery(
+    path: Path, *, timeout: float = 10.0, headers: Mapping[str, str] | None = None
+) -> AsyncIterator[Delivery]:  # noqa: ASYNC109 - the client's setting
+    """A store at `path`, and a client."""
+    store = SqliteStore(path)
+    try:
+        await store.release_claims()
+        async with Client(headers or {}, timeout, SETTINGS.concurrency) as client:
+            yield Delivery(path, store, client)
+    finally:
+        await store.close()

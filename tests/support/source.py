@@ -1,0 +1,55 @@
+"""A watch's source, opened as the daemon opens it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from psycopg_pool import AsyncConnectionPool
+
+from cdc_sync.config import Config, Watch
+from cdc_sync.core.rows import Row
+from cdc_sync.source.connection import Connection, connected, pooled
+from cdc_sync.source.facts import server_facts, table_facts
+from cdc_sync.source.mapping import Mapping
+from cdc_sync.source.polling import WatermarkReader
+from cdc_sync.source.reading import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A source, connected and fitted to its table."""
+
+    watch: Watch
+    connection: Connection
+    pool: AsyncConnectionPool[Connection]
+    mapping: Mapping
+    reader: Reader
+
+    async def rows(self) -> list[Row]:
+        """All rows, in key order."""
+        return (await self.reader.page(None, 10_000)).rows
+
+    async def row(self) -> Row:
+        """The only row."""
+        (row,) = await self.rows()
+        return row
+
+    async def watermark_reader(self, watermark: str, lookback: timedelta = timedelta(0)) -> WatermarkReader:
+        """The reader of poll mode."""
+        facts = await server_facts(self.connection)
+        return WatermarkReader(self.pool, self.mapping, watermark, lookback, in_recovery=facts.in_recovery)
+
+
+@asynccontextmanager
+async def opened(config: Config) -> AsyncIterator[Source]:
+    """Open the source of a configuration's only watch.
+
+    Raises:
+        SourceError: it cannot be used as configured.
+    """
+    (watch,) = config.watches.values()
+    dsn = config.database.dsn.get_secret_value()
+    async with connected(dsn) as connection, pooled(dsn) as pool:
+        mapping = await Mapping.prepare(connection, watch, await table_facts(connection, watch.table))
+        yield Source(watch, connection, pool, mapping, Reader(pool, mapping))

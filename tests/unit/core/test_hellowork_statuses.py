@@ -1,0 +1,47 @@
+"""HelloWork's own statuses, in HelloWork's own spelling."""
+
+import pytest
+
+from cdc_sync.core.hellowork_statuses import MEANINGS, OWN_SIDE, meant
+
+
+def test_the_codes_are_those_that_hellowork_lists() -> None:
+    assert set(MEANINGS) == {
+        "sending",
+        "sent",
+        "error",
+        "not_found",
+        "seen_by_recruiter",
+        "interview_by_recruiter",
+        "to_finalize",
+        "hired",
+        "pool",
+        "offred",
+        "whithdrawn",
+        "outdated",
+        "rejected_and_contacted_by_recruiter",
+        "rejected",
+        "rejected_candidate",
+        "unknown",
+    }
+    assert set(MEANINGS) > OWN_SIDE
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        ("offered", "offred"),
+        ("withdrawn", "whithdrawn"),
+        ("Hired", "hired"),
+        ("to finalise", "to_finalize"),
+        ("seen-by-recruiter", "seen_by_recruiter"),
+        ("rejected candidate", "rejected_candidate"),
+    ],
+)
+def test_a_misspelt_code_is_recognised(status: str, code: str) -> None:
+    assert meant(status) == code
+
+
+@pytest.mark.parametrize("status", [*MEANINGS, "deleted", "Entretien RH", "Refusé", "send", "", "en cours"])
+def test_a_code_and_a_label_of_ones_own_are_no_misspelling(status: str) -> None:
+    assert meant(status) is None

@@ -1,0 +1,98 @@
+"""Identifiers as PostgreSQL reads them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdc_sync.core.identifiers import LONGEST, IdentifierError, QualifiedName, parse_column, parse_qualified, written
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(
+    lambda name: len(name.encode()) <= LONGEST
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("applications", QualifiedName(None, "applications")),
+        ("public.applications", QualifiedName("public", "applications")),
+        ("ATS.Candidatures", QualifiedName("ats", "candidatures")),
+        ('"ATS"."Candidatures"', QualifiedName("ATS", "Candidatures")),
+        ('ATS."Candidatures"', QualifiedName("ats", "Candidatures")),
+        ('"ATS".Candidatures', QualifiedName("ATS", "candidatures")),
+        ('"a.b"', QualifiedName(None, "a.b")),
+        ('"say ""no"""', QualifiedName(None, 'say "no"')),
+        ("_a$1", QualifiedName(None, "_a$1")),
+        # Folded by ASCII alone, as PostgreSQL does in UTF-8.
+        ("ÉTAPE", QualifiedName(None, "Étape")),
+        ("order", QualifiedName(None, "order")),
+    ],
+)
+def test_a_table_is_named_as_in_sql(text: str, name: QualifiedName) -> None:
+    assert parse_qualified(text) == name
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "a name is empty"),
+        (".a", "a name is empty"),
+        ("a.", "a name is empty"),
+        ('""', "a name is empty"),
+        ('"a', "a double quote is not closed"),
+        (
+            '"a"b',
+            "'b' follows a closing double quote, where only a dot may; a double quote inside a name is written twice",
+        ),
+        ("a b", "' ' cannot stand in an unquoted name; put double quotes around the name if it is really so"),
+        ("lower(status)", "'(' cannot stand in an unquoted name; put double quotes around the name if it is really so"),
+        ("1a", "'1' cannot begin an unquoted name; put double quotes around the name if it is really so"),
+        ("$a", "'$' cannot begin an unquoted name; put double quotes around the name if it is really so"),
+        ('"a\0"', "a name cannot have a NUL character"),
+        ("é" * 32, "a name of 64 bytes is longer than the 63 that PostgreSQL keeps"),
+    ],
+)
+def test_what_is_no_name_is_told_why(text: str, reason: str) -> None:
+    with pytest.raises(IdentifierError) as raised:
+        parse_qualified(text)
+    assert str(raised.value) == reason
+    with pytest.raises(IdentifierError):
+        parse_column(text)
+
+
+def test_a_table_has_two_parts_at_most_and_a_column_one() -> None:
+    with pytest.raises(IdentifierError, match="it has 3 parts, but only a schema and a table may be named"):
+        parse_qualified("ats.public.applications")
+    with pytest.raises(IdentifierError, match="it has 2 parts, but a column is named alone"):
+        parse_column("t.status")
+
+
+def test_a_name_of_63_bytes_is_kept_whole() -> None:
+    assert parse_column("a" * 63) == "a" * 63
+
+
+@given(NAMES)
+def test_a_written_name_comes_back(name: str) -> None:
+    assert parse_column(written(name)) == name
+    quoted = '"' + name.replace('"', '""') + '"'
+    assert parse_column(quoted) == name
+
+
+@given(st.none() | NAMES, NAMES)
+def test_a_written_table_comes_back(schema: str | None, name: str) -> None:
+    table = QualifiedName(schema, name)
+    assert parse_qualified(str(table)) == table
+
+
+@given(st.text())
+def test_any_text_is_a_name_or_an_identifier_error(text: str) -> None:
+    try:
+        name = parse_qualified(text)
+    except IdentifierError:
+        return
+    assert 0 < len(name.name.encode(errors="surrogatepass")) <= LONGEST
+
+
+def test_quotes_are_written_only_where_they_are_needed() -> None:
+    assert str(QualifiedName("public", "applications")) == "public.applications"
+    assert str(QualifiedName("ATS", "a b")) == '"ATS"."a b"'

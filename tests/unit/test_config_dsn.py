@@ -1,0 +1,69 @@
+"""A connection string for people."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg.conninfo import make_conninfo
+
+from cdc_sync.config import Database
+from cdc_sync.config.dsn import shown
+
+
+@pytest.mark.parametrize(
+    ("dsn", "text"),
+    [
+        ("", "(PG* variables)"),
+        ("postgresql://cdc_sync@/ats", "postgresql://cdc_sync@/ats"),
+        ("postgres://u:hunter2@h:5432/db?sslmode=require", "postgres://u@h:5432/db?sslmode=require"),
+        (
+            "postgresql://u@h/db?password=hunter2&sslpassword=hunter2&connect_timeout=5",
+            "postgresql://u@h/db?connect_timeout=5",
+        ),
+        ("postgresql://u@h/db?pass%77ord=hunter2", "postgresql://u@h/db"),
+        ("postgresql://u:hunter2@h1:1,[::1]:2/db", "postgresql://u@h1:1,[::1]:2/db"),
+        ("postgresql:///ats?host=/run/postgresql", "postgresql:///ats?host=/run/postgresql"),
+        ("host=h user=u password=hunter2 dbname=d", "host=h user=u dbname=d"),
+        ("host = h password = 'hun''ter2'", "(hidden)"),
+        (r"host='a b' password='hun\'ter2' dbname=d", "host='a b' dbname=d"),
+        ("user=app@server host=h", "user=app@server host=h"),
+        ("password=hunter2", "(hidden)"),
+    ],
+)
+def test_what_is_harmless_is_shown(dsn: str, text: str) -> None:
+    assert shown(dsn) == text
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://u:hun@ter2@h/db",
+        "postgresql://u:hun/ter2@h/db",
+        "postgresql://u:hun?ter2@h/db",
+        "postgresql://u:hun#ter2@h/db",
+        "postgresql://u:hun ter2@h/db",
+        "postgresql://u:hunter2/db",
+        "password=hun ter2 host=h",
+        "dbname=postgresql://u:hunter2@h/db",
+        "hunter2",
+    ],
+)
+def test_what_is_doubtful_is_hidden_as_a_whole(dsn: str) -> None:
+    assert shown(dsn) == "(hidden)"
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
+def test_no_password_that_libpq_can_have_is_shown(password: str) -> None:
+    dsn = make_conninfo("", host="h", password=password, dbname="d")
+    assert shown(dsn) == ("(hidden)" if "://" in password else "host=h dbname=d")
+
+
+@given(st.text(st.sampled_from("abz:/@?#&=%' ,[].09\\"), min_size=1))
+def test_no_mangled_uri_shows_its_password(junk: str) -> None:
+    assert "hunter2" not in shown(f"postgresql://u:{junk}hunter2{junk}@h/db")
+    assert "hunter2" not in shown(f"host=h password={junk}hunter2")
+
+
+def test_a_database_shows_itself_without_its_password() -> None:
+    database = Database.model_validate({"dsn": "postgresql://u:hunter2@h/db"})
+    assert database.shown() == "postgresql://u@h/db"
+    assert "hunter2" not in repr(database)

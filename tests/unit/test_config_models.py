@@ -1,0 +1,526 @@
+"""What each key takes, what it is by default, and what it refuses."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from support.configurations import WATCH, a_config, a_watch, complaint, problems_of
+
+from cdc_sync.config import (
+    Admin,
+    Capture,
+    Config,
+    Database,
+    ExtraField,
+    Fuse,
+    HelloWork,
+    HostPort,
+    Log,
+    PlainColumn,
+    SqlColumn,
+    State,
+    Status,
+    format_duration,
+)
+from cdc_sync.core.identifiers import QualifiedName
+
+TOKEN = "0123456789abcdef"
+
+
+def test_the_defaults_are_those_of_the_contract() -> None:
+    config = a_config()
+    assert config.database == Database()
+    assert config.hellowork == HelloWork()
+    assert config.state == State()
+    assert config.admin == Admin()
+    assert config.log == Log()
+    assert config.database.dsn.get_secret_value() == ""
+    hellowork = config.hellowork
+    assert (hellowork.base_url, hellowork.headers) == ("https://ats-partner.hellowork.com", {})
+    assert (hellowork.allowed_hosts, hellowork.timeout) == ((), timedelta(seconds=10))
+    assert (hellowork.concurrency, hellowork.rate_limit) == (16, None)
+    assert [format_duration(d) for d in (hellowork.retry.first, hellowork.retry.max, hellowork.retry.for_)] == [
+        "1s",
+        "15m",
+        "7d",
+    ]
+    assert hellowork.not_found_retry == timedelta(minutes=15)
+    state = config.state
+    assert (state.backend, state.path, state.dsn) == ("sqlite", Path("/var/lib/cdc-sync/state.db"), None)
+    assert state.history == timedelta(days=30)
+    assert (config.admin.listen, config.admin.token) == (HostPort("127.0.0.1", 8765), None)
+    assert (config.log.level, config.log.format) == ("info", "auto")
+
+
+def test_the_defaults_of_a_watch_are_those_of_the_contract() -> None:
+    watch = a_watch()
+    assert (watch.where, watch.timezone, watch.related) == (None, "UTC", ())
+    capture = watch.capture
+    assert (capture.mode, capture.wakeup, capture.watermark) == ("notify", "notify", None)
+    durations = (capture.poll_interval, capture.lookback, capture.drain_interval, capture.sweep, watch.deletion_grace)
+    assert [format_duration(duration) for duration in durations] == ["2s", "5m", "30s", "15m", "5s"]
+    assert capture.max_backlog == 256_000_000
+    assert watch.status == Status()
+    assert (watch.status.map, watch.status.unmapped, watch.status.deleted) == ({}, "send", "deleted")
+    assert (watch.baseline, watch.first_status) == ("adopt", "send")
+    assert watch.settle == {"default": timedelta(0)}
+    assert watch.extra == {}
+    assert watch.fuse == Fuse(max_changes=1000, max_deletions=100, window=timedelta(minutes=10))
+    columns = watch.columns
+    assert (columns.application_id, columns.status) == (PlainColumn("hellowork_id"), PlainColumn("status"))
+    assert (columns.status_url, columns.event_date, columns.source, columns.deleted) == (None, None, None, None)
+
+
+def test_a_section_whose_keys_are_all_commented_out_has_its_defaults() -> None:
+    config = a_config({"database": None, "hellowork.retry": None, "admin": None, f"{WATCH}.capture": None})
+    assert config == a_config()
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("status", PlainColumn("status")),
+        ('"Statut"', PlainColumn("Statut")),
+        ({"sql": "t.a || '%'"}, SqlColumn("t.a || '%'")),
+        ({"sql": "lower(t.a)", "depends_on": ["A", '"B"']}, SqlColumn("lower(t.a)", ("a", "B"))),
+        ({"sql": "1", "depends_on": []}, SqlColumn("1", ())),
+    ],
+)
+def test_a_column_is_a_name_or_an_expression(written: Any, read: PlainColumn | SqlColumn) -> None:
+    assert a_watch({"columns.status": written}).columns.status == read
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("delay", ExtraField(PlainColumn("delay"))),
+        ({"column": '"Delai"', "only_for": ["rejected"]}, ExtraField(PlainColumn("Delai"), ("rejected",))),
+        ({"sql": "t.a", "depends_on": ['"A"']}, ExtraField(SqlColumn("t.a", ("A",)))),
+        ({"sql": "t.a", "only_for": ["x", "y"]}, ExtraField(SqlColumn("t.a"), ("x", "y"))),
+    ],
+)
+def test_an_extra_field_has_a_column_or_an_expression_and_its_statuses(written: Any, read: ExtraField) -> None:
+    assert a_watch({"extra": {"communicationDelay": written}}).extra == {"communicationDelay": read}
+
+
+def test_what_can_be_given_is_read() -> None:
+    watch = a_watch(
+        {
+            "table": '"ATS"."Candidatures"',
+            "key": ["Id", '"Site"'],
+            "timezone": "Europe/Paris",
+            "where": "t.origin = 'hellowork'",
+            "related": [{"table": "rejections", "key": ["application_id", "site"]}, {"table": "a.stages", "key": []}],
+            "capture": {"mode": "poll", "watermark": '"MAJ"', "max_backlog": "64KiB", "poll_interval": "10ms"},
+            "status": {"map": {"Embauché": "hired"}, "unmapped": "reject", "deleted": "gone"},
+            "settle": {"rejected": "5m"},
+        }
+    )
+    assert watch.table == QualifiedName("ATS", "Candidatures")
+    assert watch.key == ("id", "Site")
+    assert [(other.table, other.key) for other in watch.related] == [
+        (QualifiedName(None, "rejections"), ("application_id", "site")),
+        (QualifiedName("a", "stages"), ()),
+    ]
+    assert (watch.capture.watermark, watch.capture.max_backlog) == ("MAJ", 65536)
+    assert watch.status.map == {"Embauché": "hired"}
+    assert watch.settle == {"default": timedelta(0), "rejected": timedelta(minutes=5)}
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("https://hw.example/", "https://hw.example"),
+        ("https://hw.example:8443/proxy//", "https://hw.example:8443/proxy"),
+        ("http://localhost:8080", "http://localhost:8080"),
+        ("http://127.1.2.3", "http://127.1.2.3"),
+        ("http://[::1]:80", "http://[::1]:80"),
+    ],
+)
+def test_base_url_loses_its_last_slash(written: str, kept: str) -> None:
+    assert a_config({"hellowork.base_url": written}).hellowork.base_url == kept
+
+
+def test_allowed_hosts_are_lower_case() -> None:
+    hosts = a_config(
+        {"hellowork.allowed_hosts": ["API.Example.com", "b.example:8443", "[::1]:1"]}
+    ).hellowork.allowed_hosts
+    assert hosts == ("api.example.com", "b.example:8443", "[::1]:1")
+
+
+@pytest.mark.parametrize(
+    ("written", "listen", "text"),
+    [
+        ("127.0.0.1:0", HostPort("127.0.0.1", 0), "127.0.0.1:0"),
+        ("LOCALHOST:8765", HostPort("localhost", 8765), "localhost:8765"),
+        ("[::1]:8765", HostPort("::1", 8765), "[::1]:8765"),
+        (None, None, "None"),
+    ],
+)
+def test_listen_is_an_address_or_nowhere(written: str | None, listen: HostPort | None, text: str) -> None:
+    read = a_config({"admin.listen": written}).admin.listen
+    assert read == listen
+    assert str(read) == text
+
+
+def test_another_than_a_loopback_address_is_served_with_a_token() -> None:
+    config = a_config({"admin": {"listen": "0.0.0.0:8765", "token": TOKEN}})
+    assert config.admin.token is not None
+    assert config.admin.token.get_secret_value() == TOKEN
+
+
+HTTPS = "expected an https URL: http is for a loopback address only (localhost, 127.0.0.0/8, [::1])"
+URL = "expected a URL such as https://ats-partner.hellowork.com"
+HOST = "expected a host or host:port, such as ats-partner.hellowork.com"
+LISTEN = "expected host:port, such as 127.0.0.1:8765, or null"
+COLUMN = "expected a column's name or {sql: EXPRESSION, depends_on: [columns]}"
+UNQUOTED = "cannot stand in an unquoted name; put double quotes around the name if it is really so"
+A_LIST = "expected a list, such as [first, second]"
+A_SECTION = "expected a section: `key: value` lines beneath this key"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        ("hellowork.base_url", "http://hw.example", f"{HTTPS} (found: http://hw.example)"),
+        ("hellowork.base_url", "http://localhost.evil", f"{HTTPS} (found: http://localhost.evil)"),
+        ("hellowork.base_url", "hw.example", f"{URL} (found: hw.example)"),
+        ("hellowork.base_url", "https://", f"{URL} (found: https://)"),
+        (
+            "hellowork.base_url",
+            "https://hw.example/a/../b",
+            f"{URL}: a valid host, port and path (found: https://hw.example/a/../b)",
+        ),
+        (
+            "hellowork.base_url",
+            "https://hw.example:99999",
+            f"{URL}: a valid host, port and path (found: https://hw.example:99999)",
+        ),
+        (
+            "hellowork.base_url",
+            "https://u:hunter2@hw.example",
+            (
+                "expected a URL without a user name or a password (found: (hidden)); "
+                "credentials belong in hellowork.headers"
+            ),
+        ),
+        (
+            "hellowork.base_url",
+            "https://hw.example?a=b",
+            "expected a URL without query and fragment: the calls' paths are put behind it (found: https://hw.example?a=b)",
+        ),
+        ("hellowork.allowed_hosts", "a.example", f"{A_LIST} (found: a.example)"),
+        (
+            "hellowork.allowed_hosts",
+            ["*.example.com"],
+            f"{HOST}: every host is named, there are no wildcards (found: *.example.com)",
+        ),
+        (
+            "hellowork.allowed_hosts",
+            ["https://a.b/c"],
+            f"{HOST} (found: https://a.b/c); leave out the scheme (https://) and the path",
+        ),
+        ("hellowork.allowed_hosts", ["a.b:0"], f"{HOST} (found: a.b:0)"),
+        ("hellowork.allowed_hosts", ["a..b"], f"{HOST} (found: a..b)"),
+        ("hellowork.allowed_hosts", ["[1:2]"], f"{HOST} (found: [1:2])"),
+        ("hellowork.timeout", "0s", "must be at least 1ms (found: 0s)"),
+        ("hellowork.timeout", None, "expected a duration such as 500ms, 30s, 5m, 2h or 7d (found: null)"),
+        ("hellowork.concurrency", 0, "must be at least 1 (found: 0)"),
+        ("hellowork.concurrency", 1001, "must be at most 1000 (found: 1001)"),
+        ("hellowork.concurrency", True, "expected a whole number (found: true)"),
+        ("hellowork.concurrency", "1.5", "expected a whole number (found: 1.5)"),
+        ("hellowork.concurrency", "9" * 5000, f"expected a whole number (found: {'9' * 100}…)"),
+        ("hellowork.rate_limit", 0, "expected a number above zero, such as 0.5 or 20 (found: 0)"),
+        ("hellowork.rate_limit", "1e999", "expected a number above zero, such as 0.5 or 20 (found: 1e999)"),
+        ("hellowork.rate_limit", ".nan", "expected a number above zero, such as 0.5 or 20 (found: .nan)"),
+        ("hellowork.rate_limit", True, "expected a number above zero, such as 0.5 or 20 (found: true)"),
+        ("hellowork.headers", ["a"], f"{A_SECTION} (found: a list)"),
+        ("state.backend", "postgresql", 'expected sqlite or postgres (found: postgresql); did you mean "postgres"?'),
+        ("state.path", "", "expected a file's path (found: nothing)"),
+        ("state.history", "0", "must be at least 1ms (found: 0)"),
+        ("admin.listen", "8765", f"{LISTEN} (found: 8765)"),
+        (
+            "admin.listen",
+            ":8765",
+            f"{LISTEN} (found: :8765); to listen on every address write 0.0.0.0 or [::] before the port",
+        ),
+        ("admin.listen", "::1:8765", f"{LISTEN} (found: ::1:8765); an IPv6 address stands in brackets: [::1]:8765"),
+        ("admin.listen", "a:65536", f"{LISTEN} (found: a:65536)"),
+        ("admin.listen", ["a:1"], f"{LISTEN} (found: a list)"),
+        (
+            "admin.token",
+            "short",
+            "expected at least 16 characters (found: (hidden)); `openssl rand -hex 16` prints a good one",
+        ),
+        (
+            "admin.token",
+            "0123456789 abcdef",
+            "expected letters, digits and signs without blanks and accents: it travels in a header (found: (hidden))",
+        ),
+        ("log.level", "warn", 'expected debug, info, warning or error (found: warn); did you mean "warning"?'),
+        ("log.format", "xml", "expected auto, text, journal or json (found: xml)"),
+        ("log", "debug", f"{A_SECTION} (found: text)"),
+        (f"{WATCH}.table", "a.b.c", None),
+        (f"{WATCH}.table", ["a"], "expected a table's name, such as public.applications (found: a list)"),
+        (f"{WATCH}.table", None, "expected a table's name, such as public.applications (found: null)"),
+        (f"{WATCH}.key", "id", f"{A_LIST} (found: id)"),
+        (f"{WATCH}.key", [], "expected at least one entry"),
+        (f"{WATCH}.key", ["id", "ID"], "names a column twice (found: a list)"),
+        (f"{WATCH}.columns.status", "a b", f"{COLUMN}: ' ' {UNQUOTED} (found: a b)"),
+        (f"{WATCH}.columns.status", None, f"{COLUMN} (found: null)"),
+        (f"{WATCH}.columns.status", {"sql": " "}, None),
+        (f"{WATCH}.columns.status", {"depends_on": []}, None),
+        (
+            f"{WATCH}.where",
+            "true;",
+            "must not end with a semicolon: it becomes part of a longer statement (found: true;)",
+        ),
+        (f"{WATCH}.where", " ", "must not be empty (found: nothing)"),
+        (
+            f"{WATCH}.timezone",
+            "Europe/Pari",
+            (
+                "expected a time zone of the IANA database, such as UTC or Europe/Paris (found: Europe/Pari); "
+                'did you mean "Europe/Paris"?'
+            ),
+        ),
+        (f"{WATCH}.timezone", "Europe", None),
+        (f"{WATCH}.timezone", "../etc/passwd", None),
+        (f"{WATCH}.timezone", "a" * 300, None),
+        (
+            f"{WATCH}.related",
+            [{"table": "a", "key": ["x", "y"]}],
+            "each key needs 1 column, as the watch's key has, or none at all (found: a list)",
+        ),
+        (f"{WATCH}.capture.mode", "listen", "expected notify or poll (found: listen)"),
+        (f"{WATCH}.capture.wakeup", None, 'expected notify or none (found: null); did you mean "none"?'),
+        (f"{WATCH}.capture.watermark", {"sql": "x"}, "expected a column's name (found: a section)"),
+        (f"{WATCH}.capture.watermark", "a-b", f"expected a column's name: '-' {UNQUOTED} (found: a-b)"),
+        (f"{WATCH}.capture.poll_interval", "9ms", "must be at least 10ms (found: 9ms)"),
+        (f"{WATCH}.capture.lookback", "-1s", "must not be negative (found: -1s)"),
+        (f"{WATCH}.capture.sweep", "0", "must be at least 1ms (found: 0)"),
+        (f"{WATCH}.capture.max_backlog", "63KiB", "must be at least 64KiB (found: 63KiB)"),
+        (f"{WATCH}.status.map", ["a"], f"{A_SECTION} (found: a list)"),
+        (f"{WATCH}.status.deleted", "", "must not be empty (found: nothing)"),
+        (f"{WATCH}.status.unmapped", "drop", "expected send, ignore or reject (found: drop)"),
+        (f"{WATCH}.baseline", "adapt", 'expected adopt or send (found: adapt); did you mean "adopt"?'),
+        (f"{WATCH}.first_status", False, "expected send or adopt (found: false)"),
+        (f"{WATCH}.settle", "5m", f"{A_SECTION} (found: text)"),
+        (f"{WATCH}.extra", "x", f"{A_SECTION} (found: text)"),
+        (f"{WATCH}.fuse.max_changes", 0, "must be at least 1 (found: 0)"),
+        (f"{WATCH}.fuse.max_deletions", "0", "must be at least 1 (found: 0)"),
+        (f"{WATCH}.fuse.window", "0s", "must be at least 1ms (found: 0s)"),
+    ],
+)
+def test_what_a_key_does_not_take_is_told(path: str, value: Any, told: str | None) -> None:
+    complained = complaint({path: value})
+    if told is None:
+        assert complained.startswith(path)
+    else:
+        assert complained in {f"{path}: {told}", f"{path}[0]: {told}"}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "where", "told"),
+    [
+        ("hellowork.headers", {"Host": "x"}, "hellowork.headers.Host", "cdc-sync sets this header itself; remove it"),
+        (
+            "hellowork.headers",
+            {"idempotency-KEY": "x"},
+            "hellowork.headers.idempotency-KEY",
+            "cdc-sync sets this header itself; remove it",
+        ),
+        (
+            "hellowork.headers",
+            {"X-Api-Key=hunter2": "x"},
+            "hellowork.headers.(hidden)",
+            "expected a header's name: letters, digits and hyphens; write `Name: value`, with a blank",
+        ),
+        ("hellowork.headers", {"hunter2": None}, "hellowork.headers.(hidden)", "expected text (found: null)"),
+        (
+            f"{WATCH}.columns",
+            {"status": "s", "job_id": "j", "created": "c", "application_id": None},
+            f"{WATCH}.columns",
+            "expected application_id or status_url: one of them is required",
+        ),
+        ("hellowork.headers", {"X": ""}, "hellowork.headers.X", "must not be empty (found: nothing)"),
+        (
+            "hellowork.headers",
+            {"X": "a\nb"},
+            "hellowork.headers.X",
+            (
+                "must be one line without control characters (found: (hidden)); "
+                "a line break at the end of a secret is usual"
+            ),
+        ),
+        (
+            "hellowork.headers",
+            {"X": True},
+            "hellowork.headers.X",
+            "expected text (found: true); put it in quotes to make it text",
+        ),
+        (
+            "hellowork.headers",
+            {"X": "a", "x": "b"},
+            "hellowork.headers",
+            "two headers have the same name: HTTP does not tell upper case from lower case (found: a section)",
+        ),
+        ("hellowork.retry", {"first": "1h"}, "hellowork.retry.max", "must not be below first, which is 1h"),
+        (
+            "hellowork.retry",
+            {"first": "2s", "max": "1s"},
+            "hellowork.retry.max",
+            "must not be below first, which is 2s (found: 1s)",
+        ),
+        (
+            "admin",
+            {"listen": "0.0.0.0:80"},
+            "admin.token",
+            "listen on another than a loopback address needs a token; set token, or listen on 127.0.0.1",
+        ),
+        (
+            f"{WATCH}.capture",
+            {"mode": "poll"},
+            f"{WATCH}.capture.watermark",
+            "capture.mode poll needs a watermark; name a timestamp that the ATS sets at every change",
+        ),
+        (
+            f"{WATCH}.status",
+            {"map": {"Oui": True}},
+            f"{WATCH}.status.map.Oui",
+            "expected text (found: true); put it in quotes to make it text",
+        ),
+        (
+            f"{WATCH}.status",
+            {"map": {"En cours": None}},
+            f'{WATCH}.status.map."En cours"',
+            "expected text (found: null)",
+        ),
+        (
+            f"{WATCH}.settle",
+            {"rejected": "soon"},
+            f"{WATCH}.settle.rejected",
+            "expected a duration such as 500ms, 30s, 5m, 2h or 7d (found: soon)",
+        ),
+        (
+            f"{WATCH}.extra",
+            {"jobId": "x"},
+            f"{WATCH}.extra.jobId",
+            "is a field that cdc-sync sends itself; map it in columns, or choose another name",
+        ),
+        (f"{WATCH}.extra", {"": "x"}, f'{WATCH}.extra.""', "a field's name must not be empty"),
+        (f"{WATCH}.extra", {"a": {}}, f"{WATCH}.extra.a", "expected one of column and sql, and not both"),
+        (
+            f"{WATCH}.extra",
+            {"a": {"column": "x", "sql": "y"}},
+            f"{WATCH}.extra.a",
+            "expected one of column and sql, and not both",
+        ),
+        (
+            f"{WATCH}.extra",
+            {"a": {"column": "x", "depends_on": ["y"]}},
+            f"{WATCH}.extra.a.depends_on",
+            "goes with sql only: a column depends on itself (found: a list)",
+        ),
+        (
+            f"{WATCH}.extra",
+            {"a": ["x"]},
+            f"{WATCH}.extra.a",
+            "expected a column's name or {column: NAME, only_for: [statuses]} (found: a list)",
+        ),
+        (
+            f"{WATCH}.related",
+            [{"table": "a"}],
+            f"{WATCH}.related[0].key",
+            "required key is missing (its columns that hold the watched table's key, in the same order)",
+        ),
+        (
+            "watches",
+            {
+                "Bad-Name": {
+                    "table": "a",
+                    "key": ["id"],
+                    "columns": {"application_id": "a", "status": "s", "job_id": "j", "created": "c"},
+                }
+            },
+            "watches.Bad-Name",
+            "a watch's name has lower case letters, digits and _, begins with a letter, and has at most 40 of them",
+        ),
+        ("watches", {}, "watches", "expected at least one entry"),
+        ("watches", None, "watches", f"{A_SECTION} (found: null)"),
+    ],
+)
+def test_rules_of_more_than_one_key_are_told_where_they_are_broken(
+    path: str, value: Any, where: str, told: str | None
+) -> None:
+    complained = complaint({path: value})
+    assert complained.startswith(f"{where}: ")
+    assert told is None or complained == f"{where}: {told}"
+
+
+def test_a_rule_of_two_keys_is_checked_although_a_third_is_wrong() -> None:
+    problems = problems_of(
+        "watches: {a: {table: x, key: [id], columns: {status: 's t', created: c}, capture: {mode: poll, sweep: x}}}\n"
+        "hellowork: {retry: {first: 1h, for: x}}\n"
+        "admin: {listen: '0.0.0.0:80', tokens: x}\n"
+    )
+    assert {problem.path for problem in problems} == {
+        "watches.a.columns.status",
+        "watches.a.columns.job_id",
+        "watches.a.columns",
+        "watches.a.capture.sweep",
+        "watches.a.capture.watermark",
+        "hellowork.retry.max",
+        "hellowork.retry.for",
+        "admin.token",
+        "admin.tokens",
+    }
+
+
+def test_nothing_can_be_changed_afterwards() -> None:
+    config = a_config()
+    with pytest.raises(ValidationError, match="frozen"):
+        config.hellowork.concurrency = 3
+
+
+def test_a_section_can_be_made_in_code() -> None:
+    capture = Capture(mode="poll", watermark="updated_at", poll_interval=timedelta(milliseconds=50), max_backlog=70_000)
+    assert (capture.watermark, capture.max_backlog) == ("updated_at", 70_000)
+    with pytest.raises(ValidationError) as raised:
+        Database.model_validate({"dsn": ["hunter2"]})
+    assert "hunter2" not in str(raised.value)
+
+
+NAMES = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "Zs")), min_size=1, max_size=15)
+DURATIONS = st.integers(1, 10**9).map(lambda count: timedelta(milliseconds=count))
+COLUMNS = st.one_of(
+    NAMES.map(PlainColumn),
+    st.builds(SqlColumn, st.just("t.a"), st.none() | st.lists(NAMES, unique=True, max_size=3).map(tuple)),
+)
+
+
+@given(
+    NAMES,
+    st.lists(NAMES, min_size=1, max_size=3, unique=True),
+    COLUMNS,
+    st.dictionaries(NAMES, DURATIONS, max_size=3),
+    st.lists(NAMES, max_size=2).map(tuple),
+)
+def test_a_dumped_configuration_is_the_same_configuration(
+    table: str, key: list[str], column: PlainColumn | SqlColumn, settle: dict[str, timedelta], only_for: tuple[str, ...]
+) -> None:
+    watch = a_watch().model_copy(
+        update={
+            "table": QualifiedName(table, table),
+            "key": tuple(key),
+            "columns": a_watch().columns.model_copy(update={"status": column}),
+            "settle": {"default": timedelta(0), **settle},
+            "extra": {"communicationDelay": ExtraField(column, only_for)},
+        }
+    )
+    config = a_config({"admin.listen": "[::1]:1"}).model_copy(update={"watches": {"a": watch}})
+    assert Config.model_validate(config.model_dump(mode="json", by_alias=True)) == config

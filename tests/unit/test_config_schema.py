@@ -1,0 +1,122 @@
+"""The JSON Schema and what is made of it: the annotated example."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cdc_sync.config import Config, example, json_schema, parse, warnings
+from cdc_sync.config.document import Entries, read
+from cdc_sync.config.outline import all_sections, fields_of
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "config" / "cdc-sync.example.yaml"
+
+
+def keys_of(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, section in {"Config": schema, **schema["$defs"]}.items():
+        for key, value in section["properties"].items():
+            yield f"{name}.{key}", value
+
+
+def test_every_key_tells_its_meaning_and_what_it_is_by_default() -> None:
+    schema = json_schema()
+    keys = dict(keys_of(schema))
+    assert len(keys) > 50
+    for name, key in keys.items():
+        section, _, own_name = name.partition(".")
+        required = {"Config": schema, **schema["$defs"]}[section].get("required", [])
+        assert len(key["description"]) > 20, name
+        assert own_name in required or "default" in key or "$ref" in key or key["type"] == "object", name
+
+
+def test_an_unknown_key_is_an_error_in_an_editor_too() -> None:
+    schema = json_schema()
+    assert all(section["additionalProperties"] is False for section in (schema, *schema["$defs"].values()))
+
+
+def test_the_schema_has_the_keys_of_the_models() -> None:
+    schema = json_schema()
+    for _, section in all_sections():
+        properties = schema["properties"] if section is Config else schema["$defs"][section.__name__]["properties"]
+        assert list(properties) == list(fields_of(section))
+
+
+def test_defaults_are_written_as_in_a_file() -> None:
+    keys = dict(keys_of(json_schema()))
+    written = {name: keys[name]["default"] for name in ("HelloWork.timeout", "Capture.max_backlog", "Admin.listen")}
+    assert written == {"HelloWork.timeout": "10s", "Capture.max_backlog": "256MB", "Admin.listen": "127.0.0.1:8765"}
+    assert keys["Watch.settle"]["default"] == {"default": "0s"}
+    assert "for" in json_schema()["$defs"]["Retry"]["properties"]
+
+
+def test_a_column_is_a_name_or_an_expression_in_an_editor_too() -> None:
+    status = dict(keys_of(json_schema()))["Columns.status"]
+    assert [kind.get("type") or kind["$ref"] for kind in status["anyOf"]] == ["string", "#/$defs/SqlAsWritten"]
+
+
+def references(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        for value in node.values():
+            yield from references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from references(value)
+
+
+def test_every_reference_leads_somewhere() -> None:
+    schema = json_schema()
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert {reference.removeprefix("#/$defs/") for reference in references(schema)} == set(schema["$defs"])
+
+
+def test_the_annotated_example_is_fresh() -> None:
+    assert EXAMPLE.read_text(encoding="utf-8") == example(), "write it anew: cdc-sync config example > config/…"
+
+
+def test_the_example_is_valid_and_nothing_in_it_is_suspicious() -> None:
+    config = parse(example(), name="example", environ={"HELLOWORK_API_KEY": "a-key"})
+    assert warnings(config) == []
+    assert config.hellowork.headers["X-Api-Key"].get_secret_value() == "a-key"
+    assert config.database.shown() == "postgresql://cdc_sync@/ats"
+
+
+def test_the_example_has_every_key_of_every_section() -> None:
+    document, _ = read(example())
+    assert isinstance(document, Entries)
+    for path, section in all_sections():
+        node: Any = document
+        for key in path:
+            node = next(iter(node.entries.values())).node if key == "*" else node.entries[key].node
+        assert list(node.entries) == list(fields_of(section)), path
+
+
+def test_but_for_its_examples_the_example_is_what_is_so_by_default() -> None:
+    document = yaml.safe_load(example())
+    watch = document["watches"]["applications"]
+    least = {
+        "watches": {
+            "applications": {
+                "table": watch["table"],
+                "key": watch["key"],
+                "columns": watch["columns"],
+                "capture": {"watermark": watch["capture"]["watermark"]},
+            }
+        },
+        "database": document["database"],
+        "hellowork": {"headers": document["hellowork"]["headers"]},
+    }
+    environ = {"HELLOWORK_API_KEY": "a-key"}
+    assert parse(yaml.safe_dump(least), name="least", environ=environ) == parse(
+        example(), name="example", environ=environ
+    )
+
+
+@pytest.mark.parametrize("line", example().splitlines())
+def test_the_example_fits_a_page(line: str) -> None:
+    assert len(line) <= 120
+    assert line == line.rstrip()

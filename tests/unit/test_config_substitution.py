@@ -1,0 +1,147 @@
+"""`${NAME}` and `${file:PATH}`."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.configurations import LEAST, a_config, a_text, complaint, problems_of
+
+from cdc_sync.config import ConfigurationError, load, parse
+from cdc_sync.config.substitution import substitute
+
+ENVIRON = {"A": "one", "B": "two", "EMPTY": "", "NESTED": "${A}", "TIMEOUT": "5s", "HOST": "h"}
+
+
+def replaced(text: str, folder: Path = Path()) -> str:
+    result, mistakes = substitute(text, ENVIRON, folder)
+    assert mistakes == []
+    return result
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("plain", "plain"),
+        ("${A}", "one"),
+        ("x${A}y${B}z${EMPTY}", "xoneytwoz"),
+        ("$${A}", "${A}"),
+        ("$$${A}", "$${A}"),
+        ("$A $ {A} $", "$A $ {A} $"),
+        ("${NESTED}", "${A}"),
+    ],
+)
+def test_references_are_replaced_once(text: str, result: str) -> None:
+    assert replaced(text) == result
+
+
+@pytest.mark.parametrize(
+    ("content", "result"),
+    [(b"s3cret\n", "s3cret"), (b"s3cret\r\n", "s3cret"), (b"s3cret\n\n", "s3cret\n"), (b"s3cret", "s3cret"), (b"", "")],
+)
+def test_a_file_loses_one_newline_at_its_end(tmp_path: Path, content: bytes, result: str) -> None:
+    (tmp_path / "key").write_bytes(content)
+    assert replaced(f"${{file:{tmp_path}/key}}") == result
+    assert replaced("<${file:key}>", tmp_path) == f"<{result}>"
+
+
+def test_a_relative_path_is_relative_to_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("postgresql://h/from_a_file\n")
+    (tmp_path / "config.yaml").write_text(LEAST + "database: {dsn: '${file:key}'}\n")
+    assert load(tmp_path / "config.yaml", {}).database.shown() == "postgresql://h/from_a_file"
+
+
+@pytest.mark.parametrize("text", ["${", "${A", "${}", "${A:-x}", "${1A}", "${A B}", "${a{b}", "${é}"])
+def test_a_malformed_reference_is_an_error(text: str) -> None:
+    _, mistakes = substitute(text, ENVIRON, Path())
+    (mistake,) = mistakes
+    assert mistake.message == "expected ${NAME} or ${file:PATH}, complete and without a default"
+    assert mistake.suggestion == "for a literal ${ write $${"
+
+
+def test_what_stands_for_nothing_is_told_with_its_line_and_as_it_is_written() -> None:
+    (problem,) = problems_of(LEAST + "database:\n  dsn: postgresql://${USER_NAME}@h/d\n", {})
+    assert (problem.path, problem.line, problem.column, problem.found) == ("database.dsn", 7, 8, "(hidden)")
+    assert complaint({"hellowork.timeout": "${NO_SUCH}"}) == (
+        "hellowork.timeout: the environment variable NO_SUCH is not set (found: ${NO_SUCH}); "
+        "set it for the daemon (systemd: Environment= or EnvironmentFile=)"
+    )
+
+
+def test_every_reference_of_a_value_is_judged() -> None:
+    problems = problems_of(a_text({"hellowork.timeout": "${X}${Y}"}))
+    assert [problem.message for problem in problems] == [
+        "the environment variable X is not set",
+        "the environment variable Y is not set",
+    ]
+
+
+def test_files_that_cannot_serve_are_told_why(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "latin1").write_bytes("é".encode("latin-1"))
+    (tmp_path / "zeros").write_bytes(b"a\0b")
+    (tmp_path / "huge").write_text("é" * 600_000)
+    told = {
+        name: substitute(f"${{file:{tmp_path}/{name}}}", {}, Path())[1][0].message.replace(f"{tmp_path}/", "")
+        for name in ("missing", "pipe", "latin1", "zeros", "huge", "", "zeros/below", "a" * 300)
+    }
+    assert told == {
+        "missing": "cannot read missing: No such file or directory",
+        "pipe": "cannot read pipe: it is not a plain file",
+        "latin1": "latin1 is not UTF-8 text",
+        "zeros": "zeros is not text: it has NUL characters",
+        "huge": "cannot read huge: it is larger than 1 MiB",
+        "": "cannot read : it is not a plain file",
+        "zeros/below": "cannot read zeros/below: Not a directory",
+        "a" * 300: told["a" * 300],
+    }
+    assert told["a" * 300].endswith("File name too long")
+
+
+def test_an_environment_that_is_not_utf_8_is_told() -> None:
+    _, mistakes = substitute("${RAW}", {"RAW": os.fsdecode(b"caf\xe9")}, Path())
+    assert [mistake.message for mistake in mistakes] == ["the environment variable RAW is not UTF-8 text"]
+
+
+def test_replaced_text_becomes_what_the_key_wants() -> None:
+    config = a_config(
+        {"hellowork": {"concurrency": "${N}", "rate_limit": "${R}", "timeout": "${T}"}, "admin.listen": "${L}"},
+        {"N": "7", "R": "0.5", "T": "5s", "L": "[::1]:0"},
+    )
+    assert config.hellowork.concurrency == 7
+    assert config.hellowork.rate_limit == 0.5
+    assert config.hellowork.timeout.total_seconds() == 5
+    assert str(config.admin.listen) == "[::1]:0"
+
+
+def test_replaced_text_stays_text() -> None:
+    assert complaint({"watches.applications.where": "${N}"}, {"N": ""}) == (
+        "watches.applications.where: must not be empty (found: ${N})"
+    )
+    config = a_config({"watches.applications.where": "${N}"}, {"N": "null"})
+    assert config.watches["applications"].where == "null"
+
+
+def test_keys_are_not_replaced() -> None:
+    config = a_config({"watches.applications.status": {"map": {"${A}": "x"}}}, ENVIRON)
+    assert config.watches["applications"].status.map == {"${A}": "x"}
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0")))
+def test_a_secret_may_be_any_text(secret: str) -> None:
+    text = LEAST + "database: {dsn: '${S}'}\n"
+    assert parse(text, name="c", environ={"S": secret}).database.dsn.get_secret_value() == secret
+
+
+@given(st.text())
+def test_any_value_is_replaced_or_told_about(text: str) -> None:
+    result, mistakes = substitute(text, ENVIRON, Path("/nonexistent"))
+    assert mistakes or "${" not in text or result != text
+
+
+def test_the_value_behind_a_reference_is_never_shown() -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        a_config({"hellowork.timeout": "${S}", "watches.applications.timezone": "${S}"}, {"S": "hunter2"})
+    assert "hunter2" not in str(raised.value)
+    assert str(raised.value).count("(found: ${S})") == 2

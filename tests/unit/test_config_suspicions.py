@@ -1,0 +1,71 @@
+"""What is allowed, and hardly ever meant."""
+
+from typing import Any
+
+import pytest
+from support.configurations import WATCH, a_config
+
+from cdc_sync.config import warnings
+
+OWN_SIDE = "send the ATS's own label, or a code for what a recruiter did"
+NEVER_SENT = (
+    "is never sent: status.map has no label for it, and status.unmapped is not send (found: {}); "
+    "name the status as it is sent, not the ATS's label"
+)
+
+
+def warned(changes: dict[str, Any]) -> list[str]:
+    return [str(problem) for problem in warnings(a_config(changes))]
+
+
+def test_an_ordinary_configuration_is_not_suspicious() -> None:
+    changes = {
+        f"{WATCH}.status": {"map": {"Embauché": "hired", "Vu": "Vu par le recruteur"}, "unmapped": "ignore"},
+        f"{WATCH}.settle": {"hired": "5m", "deleted": "1m", "default": "1s"},
+        f"{WATCH}.extra": {"delay": {"column": "d", "only_for": ["hired"]}},
+    }
+    assert warned(changes) == []
+    assert warned({}) == []
+
+
+def test_hellowork_s_own_side_is_not_for_an_ats_to_tell() -> None:
+    changes = {f"{WATCH}.status": {"map": {"Envoyé": "sent", "?": "unknown"}, "deleted": "not_found"}}
+    own = "is HelloWork's own code for its side of the exchange"
+    assert warned(changes) == [
+        f'{WATCH}.status.map."Envoyé": {own} (sent to the ATS) (found: sent); {OWN_SIDE}',
+        f'{WATCH}.status.map."?": {own} (the status that the ATS returned is unknown) (found: unknown); {OWN_SIDE}',
+        f"{WATCH}.status.deleted: {own} (the application was not found in the ATS) (found: not_found); {OWN_SIDE}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "code"), [("offered", "offred"), ("withdrawn", "whithdrawn"), ("Rejected", "rejected")]
+)
+def test_a_misspelt_code_is_pointed_out(written: str, code: str) -> None:
+    assert warned({f"{WATCH}.status": {"map": {"x": written}}}) == [
+        f'{WATCH}.status.map.x: is nearly a code of HelloWork\'s (found: {written}); HelloWork spells it "{code}"'
+    ]
+
+
+@pytest.mark.parametrize("unmapped", ["ignore", "reject"])
+def test_what_is_never_sent_need_not_be_waited_for(unmapped: str) -> None:
+    changes = {
+        f"{WATCH}.status": {"map": {"Refusé": "rejected"}, "unmapped": unmapped},
+        f"{WATCH}.settle": {"Refusé": "5m", "rejected": "5m"},
+        f"{WATCH}.extra": {"delay": {"column": "d", "only_for": ["rejected", "refused"]}},
+    }
+    assert warned(changes) == [
+        f'{WATCH}.settle."Refusé": {NEVER_SENT.format("Refusé")}',
+        f"{WATCH}.extra.delay.only_for[1]: {NEVER_SENT.format('refused')}",
+    ]
+
+
+def test_with_unmapped_send_anything_may_be_sent() -> None:
+    assert warned({f"{WATCH}.settle": {"whatever": "5m"}}) == []
+
+
+def test_a_dsn_that_is_not_used_is_pointed_out_without_it() -> None:
+    assert warned({"state.dsn": "host=h password=hunter2"}) == [
+        "state.dsn: is not used by backend sqlite; set state.backend: postgres, or remove it"
+    ]
+    assert warned({"state": {"backend": "postgres", "dsn": "host=h"}}) == []
