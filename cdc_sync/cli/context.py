@@ -17,8 +17,9 @@ from cdc_sync.store.sqlite import SqliteStore
 
 DEFAULT_PATH = Path("/etc/cdc-sync/config.yaml")
 
-# Into a file or a pipe nothing is wrapped or cut: who reads it there searches it.
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+# Into a file or a pipe nothing is wrapped or cut: who reads it there searches it. Ids, labels and replies come from
+# outside, so nothing in a text is taken for markup.
+console = Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 100_000)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 WatchOption = Annotated[str | None, typer.Option("--watch", metavar="NAME", help="Only this watch.")]

@@ -44,13 +44,13 @@ async def _look_up(config: Config, application_id: str, watch: str | None) -> tu
 
 
 def _tell(record: Record, events: list[Event]) -> None:
-    console.print(f"{record.watch}: application {record.application_id}, row {'/'.join(record.key)}", markup=False)
+    console.print(f"{record.watch}: application {record.application_id}, row {'/'.join(record.key)}")
     for event in events:
-        console.print(f"  {iso(event.at)}  {event.event}: {_detail(event)}", markup=False, soft_wrap=True)
+        console.print(f"  {iso(event.at)}  {event.event}: {_detail(event)}", soft_wrap=True)
     told = "nothing yet" if record.told is None else f"{_words(record.told)}, since {iso(record.told_at or 0)}"
-    console.print(f"  HelloWork was told: {told}", markup=False)
+    console.print(f"  HelloWork was told: {told}")
     for line in _next(record):
-        console.print(f"  {line}", markup=False, soft_wrap=True)
+        console.print(f"  {line}", soft_wrap=True)
 
 
 def _next(record: Record) -> list[str]:

@@ -32,7 +32,7 @@ def plan(context: typer.Context, watch: WatchOption = None, as_json: JsonOption 
         print_json(found)
         return
     for note in notes:
-        console.print(note, markup=False)
+        console.print(note)
     sends = [item for item in found if item["action"] != "adopt"]
     if not sends:
         console.print("Nothing would be sent.")

@@ -54,4 +54,4 @@ def _once(config: Config, observe: Callable[[Observation], None], *, dry_run: bo
 
 
 def _show(text: str) -> None:
-    console.print(text, markup=False, soft_wrap=True)
+    console.print(text, soft_wrap=True)

@@ -20,8 +20,10 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(report)
         return
-    process = report["daemon"]["process"]
-    console.print(f"daemon: running (process {process})" if process else "daemon: [red]not running[/red]")
+    if report["daemon"]["running"]:
+        console.print(f"daemon: running (process {report['daemon']['process'] or 'unknown'})")
+    else:
+        console.print("daemon: not running", style="red")
     table = Table("watch", "mode", "baseline", "known", "pending", "oldest", "held", "dead letters", "skipped")
     for watch in report["watches"]:
         oldest = watch["oldest_pending_seconds"]
@@ -40,7 +42,7 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
     for watch in report["watches"]:
         if watch["sweep_repairs"]:
             causes = ", ".join(f"{cause}: {number}" for cause, number in watch["sweep_repairs"].items())
-            console.print(f"sweeps of {watch['watch']} found what capture had missed: {causes}", markup=False)
+            console.print(f"sweeps of {watch['watch']} found what capture had missed: {causes}")
         if watch["fuse"] == "blown":
             console.print(
                 f"fuse of {watch['watch']} is blown: {watch['fuse_reason']}; see cdc-sync fuse show", style="red"
@@ -81,4 +83,4 @@ def _list(title: str, lines: list[str]) -> None:
     if lines:
         console.print(f"{title}:")
         for line in lines:
-            console.print(f"  {line}", markup=False, soft_wrap=True)
+            console.print(f"  {line}", soft_wrap=True)

@@ -73,12 +73,13 @@ def is_like_a_key(name: str) -> bool:
 def _name(key: str, spot: Spot, node: Node | None) -> str:
     if _CREDENTIALS.search(key):
         return HIDDEN
+    # {SECRET}, {token=SECRET} and the end of {token: SEC,RET} are keys as well, without a value.
+    has_value = not (isinstance(node, Scalar) and node.value is None)
     if spot.names_are_free:
         value_is_secret = not spot.below(key).may_be_shown and not spot.below(key).sections
-        # {SECRET} and {X-Api-Key=SECRET} are mappings too: of the whole text to nothing.
-        if value_is_secret and (not is_header_name(key) or (isinstance(node, Scalar) and node.value is None)):
+        if value_is_secret and not (is_header_name(key) and has_value):
             return HIDDEN
-    elif not is_like_a_key(key):
+    elif not is_like_a_key(key) or not (has_value or spot.nearly_knows(key)):
         return HIDDEN
     return key if _SIMPLE.fullmatch(key) else dumps(printable(key), ensure_ascii=False)
 

@@ -90,8 +90,7 @@ class HelloWork(Section):
     retry: Retry = Field(
         default_factory=Retry,
         title="waits between tries grow from first to max; then a dead letter",
-        description="When a call that failed is made again, and when it is given up. May be left out, as may each of its "
-        "keys.",
+        description="When a call that failed is made again, and when it is given up. May be left out.",
     )
     not_found_retry: Duration = Field(
         default=timedelta(minutes=15),

@@ -122,10 +122,10 @@ class _Values:
 
 def _at(data: object, path: Path) -> object:
     for key in path:
-        try:
-            data = data[key]  # type: ignore[index] # it is a mapping or a list, or the path ends before
-        except (KeyError, IndexError, TypeError):
-            break
+        if isinstance(data, dict):
+            data = data.get(key)
+        elif isinstance(data, list) and isinstance(key, int):
+            data = data[key]
     return data
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -44,6 +45,11 @@ class Spot:
         if not self.scalars:
             return any(get_origin(kind) is tuple for kind in self.kinds) and self.below(0).may_be_shown
         return SecretStr not in self.kinds
+
+    def nearly_knows(self, key: str) -> bool:
+        """Whether a key is one of the sections here or elsewhere, or nearly so."""
+        sections = [*self.sections, *(section for _, section in all_sections())]
+        return bool(get_close_matches(key, {name for section in sections for name in fields_of(section)}, n=1))
 
     def below(self, key: str | int) -> "Spot":
         """What may stand at a key, or at a position in a list."""

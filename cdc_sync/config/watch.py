@@ -196,12 +196,13 @@ class Watch(Section):
     capture: Capture = Field(
         default_factory=Capture,
         title="how changes are noticed",
-        description="How changes of the table's rows are noticed: by triggers or by polling, and by sweeps in any case. May be left out for triggers.",
+        description="How changes of the table's rows are noticed: by triggers or by polling, and by sweeps in "
+        "any case. May be left out: by triggers.",
     )
     status: Status = Field(
         default_factory=Status,
         title="from the ATS's labels to what is sent",
-        description="How the ATS's labels become the statuses that are sent. May be left out: they are sent as they are.",
+        description="How the ATS's labels become the statuses that are sent. May be left out: each is sent as it is.",
     )
     baseline: Literal["adopt", "send"] = Field(
         default="adopt",

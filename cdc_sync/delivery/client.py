@@ -147,4 +147,5 @@ def _os_reason(error: OSError) -> str:
 
 def _ssl_reason(error: aiohttp.ClientConnectorSSLError) -> str:
     cause = error.os_error
-    return (cause.reason or str(cause)) if isinstance(cause, ssl.SSLError) else str(cause)
+    # OpenSSL's reasons are constants: WRONG_VERSION_NUMBER.
+    return cause.reason.replace("_", " ").lower() if isinstance(cause, ssl.SSLError) and cause.reason else str(cause)

@@ -1,5 +1,8 @@
 """A rate limit: calls to one endpoint are spaced evenly, with no burst after a silence."""
 
+_LATENESS = 0.05
+"""Seconds by which a call may be late and still count as made in its time: a wake-up, and the claim before the call."""
+
 
 class Pace:
     """Spaces calls. Times are seconds of a monotonic clock; a rate of None means no limit."""
@@ -10,16 +13,18 @@ class Pace:
         self._next = 0.0
 
     def allowance(self, now: float, rate: float | None, most: int) -> int:
-        """How many calls may be made now."""
+        """How many calls may be made now, `most` at most."""
         if rate is None:
             return most
-        return 1 if now >= self._next else 0
+        return min(most, 1) if now >= self._next else 0
 
     def take(self, now: float, rate: float | None) -> None:
         """A call is made."""
         if rate is not None:
-            # From the planned time, not from now: otherwise each wake-up's lateness would lower the rate.
-            self._next = max(self._next, now - 1 / rate) + 1 / rate
+            # From the planned time, not from now: otherwise each wake-up's lateness would lower the rate. After a
+            # silence from now: what was not used is gone.
+            was_planned = now - self._next <= min(_LATENESS, 1 / rate)
+            self._next = (self._next if was_planned else now) + 1 / rate
 
     def wait(self, now: float, rate: float | None) -> float:
         """Seconds until the next call may be made."""

@@ -1,5 +1,6 @@
 """What can be wrong with the ATS's database, said once, with the remedy."""
 
+import re
 from typing import Literal
 
 import psycopg
@@ -23,6 +24,9 @@ class SourceError(Exception):
         self.kind = kind
         self.message = message
 
+
+_QUOTED = re.compile('["«].*["»]', re.DOTALL)
+"""From the first quote to the last, in whatever language: errors about a value quote it, and it is a row's."""
 
 _LOGIN = (
     "The database refuses the login: {said}. Check database.dsn, and where it takes its password from: the DSN, "
@@ -48,7 +52,8 @@ _MISCONFIGURED: tuple[tuple[tuple[type[psycopg.Error], ...], str], ...] = (
         ),
     ),
     (
-        (errors.UndefinedColumn, errors.UndefinedFunction, errors.SyntaxError, errors.DatatypeMismatch),
+        # All that SQLSTATE's class 42 has beside the above: names, syntax, types.
+        (psycopg.ProgrammingError,),
         (
             "The watch's configuration does not fit the table ({doing}): {said}. Correct columns, where or key; "
             "if a column was renamed in the ATS, rename it here too."
@@ -103,6 +108,10 @@ def _login_refused(said: str) -> bool:
 def _first_line(error: psycopg.Error) -> str:
     """The server's primary message. Details are left out: they can quote a row's values."""
     text = error.diag.message_primary or str(error)
+    if isinstance(error, psycopg.DataError):
+        text = _QUOTED.sub("…", text)
+    elif isinstance(error, psycopg.ProgrammingError) and error.diag.message_hint:
+        text = f"{text} ({error.diag.message_hint.rstrip('.')})"
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     fatal = [line for line in lines if "FATAL:" in line]
     return (fatal or lines or [type(error).__name__])[0].rstrip(".")

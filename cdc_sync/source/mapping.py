@@ -25,8 +25,7 @@ _DATE = 1082
 _TIMESTAMP = 1114
 _TIMESTAMPTZ = 1184
 _DATES = {_DATE: "date", _TIMESTAMP: "timestamp", _TIMESTAMPTZ: "timestamptz"}
-_NULL_TEXT = 25
-"""The type of a bare NULL: an expression may be constantly unknown."""
+_TEXT = 25
 
 _FIELDS = ("application_id", "status_url", "status", "job_id", "created", "event_date", "source", "deleted")
 
@@ -95,8 +94,6 @@ class Mapping:
 
     def _instant(self, mapped: Column, oid: int) -> sql.Composed:
         value = expressions.expression(mapped)
-        if oid == _NULL_TEXT:
-            return sql.SQL("NULL::text")  # type: ignore[return-value] # one constant piece of SQL
         # PostgreSQL's last years cannot be converted: one such row would make the reading of all others fail.
         instant = sql.SQL("least(greatest({0}, {1} '4000-01-01 BC'), {1} '20000-01-01')").format(
             value, sql.SQL(_DATES[oid])
@@ -115,7 +112,8 @@ class Mapping:
             key=tuple(columns[:split]),
             in_scope=in_scope == 1,
             application_id=application_id,
-            status_url=url,
+            # Where ids are mapped, a row without one is not HelloWork's, whatever URL it has.
+            status_url=url if application_id is not None or self.watch.columns.application_id is None else None,
             status=status,
             job_id=job,
             created=created,
@@ -150,6 +148,9 @@ def _json(mapped: Column | None, oid: int | None) -> sql.Composable:
     if oid == _TIMESTAMPTZ:
         # As HelloWork writes dates. By itself PostgreSQL would write it in the session's time zone.
         value = sql.SQL("""to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')""").format(value)
+    elif oid == _TEXT:
+        # A bare literal is text in a SELECT list, but of no type yet inside a call.
+        value = sql.SQL("{}::text").format(value)
     return sql.SQL("to_json({})::text").format(value)
 
 
@@ -166,7 +167,7 @@ def _check(watch: Watch, types: dict[str, int]) -> None:
         f"columns.{name} must be a date or a timestamp, not {_type_name(types[name])}; for another representation use "
         f'{{sql: "to_timestamp(…)", depends_on: [{_named(watch, name)}]}}'
         for name in ("created", "event_date")
-        if name in types and types[name] not in _DATES and not (name == "event_date" and types[name] == _NULL_TEXT)
+        if name in types and types[name] not in _DATES
     ]
     if "deleted" in types and types["deleted"] != _BOOL and types["deleted"] not in _DATES:
         wrong.append(

@@ -78,15 +78,16 @@ class WatermarkReader:
         self._type = _watermark_type(mapping, watermark)
         mark = expressions.column(watermark)
         order = sql.SQL(", ").join([mark, *mapping.key_columns])
+        has_key = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(key) for key in mapping.key_columns)
         given = [sql.SQL("%s::{}").format(type_) for type_ in (sql.SQL(self._type), *mapping.key_types)]
         select = sql.SQL("SELECT {}, to_json({}) #>> '{{}}', {} FROM {}").format(
             mapping.select, mark, _CLOCK, mapping.table
         )
-        self._first = sql.SQL("{} WHERE {} >= %s::{} ORDER BY {} LIMIT %s").format(
-            select, mark, sql.SQL(self._type), order
+        self._first = sql.SQL("{} WHERE {} >= %s::{} AND {} ORDER BY {} LIMIT %s").format(
+            select, mark, sql.SQL(self._type), has_key, order
         )
-        self._next = sql.SQL("{} WHERE ({}) > ({}) ORDER BY {} LIMIT %s").format(
-            select, order, sql.SQL(", ").join(given), order
+        self._next = sql.SQL("{} WHERE ({}) > ({}) AND {} ORDER BY {} LIMIT %s").format(
+            select, order, sql.SQL(", ").join(given), has_key, order
         )
 
     async def look(self) -> SnapshotReading:
@@ -98,11 +99,12 @@ class WatermarkReader:
     async def watermark_at(self, fence: int) -> str:
         """The watermark that a fence (microseconds since the epoch) allows: `lookback` before it.
 
-        In a time zone that sets its clocks back within the next hours, local times will repeat. The watermark then
-        stays behind the first of them already now, since a poll may be the last one for hours.
+        It is a whole second: a column, or an application, may have no fractions and so write a time that is a little
+        past. In a time zone that sets its clocks back within the next hours, local times will repeat. The watermark
+        then stays behind the first of them already now, since a poll may be the last one for hours.
         """
         instant: sql.SQL | sql.Composed = sql.SQL(
-            "(timestamptz 'epoch' + %(fence)s * interval '1 microsecond' - %(lookback)s::interval)"
+            "date_trunc('second', timestamptz 'epoch' + %(fence)s * interval '1 microsecond' - %(lookback)s::interval)"
         )
         if self._type != "timestamptz":
             zone = sql.Literal(self._mapping.watch.timezone)

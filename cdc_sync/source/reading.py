@@ -16,8 +16,9 @@ from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import SourceError, translate
 from cdc_sync.source.mapping import Mapping
 
-# The part of a status URL's path that holds the id, as `core.status_url.id_in` reads it.
-_ID_IN_URL = "substring({}::text from '/v1/applications/([^/]+)/status/?(?:\\?.*)?$')"
+# The part of a status URL's path that holds the id, as `core.status_url.id_in` reads it. In lower case, since a
+# percent-encoded byte may have digits of either; who asks tells apart what differs in more than that.
+_ID_IN_URL = "lower(substring({}::text from '/v1/applications/([^/]+)/status/?(?:[?].*)?$'))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Reader:
         self._by_key = sql.SQL("{} WHERE {}").format(select, self._key_is_given())
         self._by_application = sql.SQL("{} WHERE {} ORDER BY {}").format(select, self._application_is_given(), order)
         self._first_page = sql.SQL("{} WHERE {} ORDER BY {} LIMIT %s").format(select, not_null, order)
-        self._next_page = sql.SQL("{} WHERE {} ORDER BY {} LIMIT %s").format(select, after, order)
+        self._next_page = sql.SQL("{} WHERE {} AND {} ORDER BY {} LIMIT %s").format(select, after, not_null, order)
 
     @property
     def estimate(self) -> int:
@@ -65,7 +66,7 @@ class Reader:
         return await self._read(self._by_key, self._columns_of(keys))
 
     async def by_application(self, application_ids: Collection[str]) -> Read:
-        """All rows that carry one of these applications' ids now, in key order."""
+        """All rows that carry one of these applications' ids now, in key order; by URL, maybe of similar ids too."""
         if self._mapping.watch.columns.application_id is not None:
             return await self._read(self._by_application, [list(application_ids)])
         spellings = {spelling for id_ in application_ids for spelling in expressions.spellings_in_url(id_)}
@@ -110,7 +111,7 @@ class Reader:
             return sql.SQL("{}::text = ANY (%s::text[])").format(expressions.expression(columns.application_id))
         if columns.status_url is None:
             raise AssertionError("the configuration requires application_id or status_url")
-        return sql.SQL("{} = ANY (%s::text[])").format(
+        return sql.SQL("{} IN (SELECT lower(unnest(%s::text[])))").format(
             expressions.fragment(_ID_IN_URL).format(expressions.expression(columns.status_url))
         )
 

@@ -119,6 +119,10 @@ class Installation:
         )
         return other
 
+    def reconnect(self) -> None:
+        """Open the ATS's session again, after the server was away."""
+        self.ats = psycopg.connect(self.dsn, autocommit=True)
+
     def grant(self) -> None:
         """What `cdc-sync sql grants` prints, run as a DBA runs it."""
         self._run_script(scripts.grants(self._loaded(), self.role))

@@ -55,8 +55,13 @@ async def wire_server(
 ) -> AsyncIterator[Wire]:
     """Serve one request for each connection; `name` stands for the host in the URL."""
 
+    serving = set[asyncio.Task[None]]()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
+        task = asyncio.current_task()
+        assert task is not None
+        serving.add(task)
+        with suppress(ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, asyncio.CancelledError):
             wire.requests.append(await _request(reader))
             await play(writer)
         writer.close()
@@ -68,6 +73,9 @@ async def wire_server(
         yield wire
     finally:
         server.close()
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving)
 
 
 async def _request(reader: asyncio.StreamReader) -> bytes:

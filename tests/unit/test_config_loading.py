@@ -247,7 +247,7 @@ def mutilated_examples(draw: st.DrawFn) -> str:
     return "\n".join(lines)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.text() | st.lists(st.sampled_from(FRAGMENTS)).map("".join) | mutilated_examples())
 @case("[" * 3000)
 @case("a: " * 300)
@@ -285,7 +285,7 @@ SECRET_PLACES = [
 ]
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     st.sampled_from(SECRET_PLACES),
     AROUND_A_SECRET,
@@ -303,6 +303,7 @@ def test_no_secret_in_the_file_is_ever_shown(place: str, before: str, after: str
     assert SECRET not in seen_of(outcome(f"{rest}{written}\n", {}))
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(
         [*EXAMPLE_LINES, *(f"{line.partition(':')[0]}: '${{S}}'" for line in EXAMPLE_LINES if ":" in line)]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from support.configurations import WATCH, a_config, a_watch, complaint, problems_of
@@ -13,6 +13,7 @@ from support.configurations import WATCH, a_config, a_watch, complaint, problems
 from cdc_sync.config import (
     Admin,
     Capture,
+    Columns,
     Config,
     Database,
     ExtraField,
@@ -24,6 +25,7 @@ from cdc_sync.config import (
     SqlColumn,
     State,
     Status,
+    Watch,
     format_duration,
 )
 from cdc_sync.core.identifiers import QualifiedName
@@ -490,6 +492,13 @@ def test_nothing_can_be_changed_afterwards() -> None:
 def test_a_section_can_be_made_in_code() -> None:
     capture = Capture(mode="poll", watermark="updated_at", poll_interval=timedelta(milliseconds=50), max_backlog=70_000)
     assert (capture.watermark, capture.max_backlog) == ("updated_at", 70_000)
+    status = SqlColumn("t.a", ("A",))
+    columns = Columns(application_id=PlainColumn("A"), status=status, job_id=PlainColumn("B"), created=PlainColumn("C"))
+    watch = Watch(table=QualifiedName(None, "T"), key=("id",), columns=columns, extra={"delay": ExtraField(status)})
+    assert (watch.table, watch.columns.status) == (QualifiedName(None, "T"), status)
+    assert watch.extra == {"delay": ExtraField(status)}
+    assert State(path=Path("s.db")).path == Path("s.db")
+    assert Admin(listen=HostPort("::1", 0)).listen == HostPort("::1", 0)
     with pytest.raises(ValidationError) as raised:
         Database.model_validate({"dsn": ["hunter2"]})
     assert "hunter2" not in str(raised.value)
@@ -503,6 +512,7 @@ COLUMNS = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(
     NAMES,
     st.lists(NAMES, min_size=1, max_size=3, unique=True),

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.configurations import LEAST, a_config, a_text, complaint, problems_of
 
@@ -128,6 +128,7 @@ def test_keys_are_not_replaced() -> None:
     assert config.watches["applications"].status.map == {"${A}": "x"}
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0")))
 def test_a_secret_may_be_any_text(secret: str) -> None:
     text = LEAST + "database: {dsn: '${S}'}\n"

@@ -153,6 +153,22 @@ async def test_calls_go_out_side_by_side(client: Client) -> None:
     assert time.monotonic() - started < 4 * 0.3
 
 
+async def test_no_secret_is_in_what_is_said_of_a_failure(hellowork: Emulator) -> None:
+    hellowork.inject(Reset(), HalfAnswer(), Status(status=400))
+    urls = [hellowork.url] * 3 + [
+        "https://ats-partner.invalid",
+        "http://127.0.0.1:9",
+        hellowork.url.replace("p:", "ps:"),
+    ]
+    said = []
+    for secret in ("planted-secret", "planted-secret\r\nwith a line break", "planted-secret\ud800"):
+        async with Client({"X-Api-Key": secret}, timeout=20, connections=1) as client:
+            said += [await client.call(an_entry(base_url=url)) for url in urls]
+
+    assert "planted" not in repr(said)
+    assert all(reply.failure or text for reply, text in said)
+
+
 async def test_over_ipv6() -> None:
     if not _has_ipv6():
         pytest.skip("this machine has no IPv6 loopback")

@@ -71,16 +71,21 @@ async def test_a_certificate_for_another_name(tls: ssl.SSLContext) -> None:
 
 
 @pytest.mark.parametrize(
-    "greeting", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\nThis is a plain HTTP port", b"SSH-2.0-OpenSSH_9.7\r\n"]
+    ("greeting", "failure"),
+    [
+        (b"", "no connection to 127.0.0.1:{port} ("),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\nThis is a plain HTTP port", "TLS: wrong version number"),
+        (b"SSH-2.0-OpenSSH_9.7\r\n", "TLS: wrong version number"),
+    ],
 )
-async def test_the_other_end_speaks_no_tls(client: Client, greeting: bytes) -> None:
+async def test_the_other_end_speaks_no_tls(client: Client, greeting: bytes, failure: str) -> None:
     async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(greeting)
         writer.close()
 
     async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
-        reply, _ = await client.call(an_entry(base_url=f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
+        port = server.sockets[0].getsockname()[1]
+        reply, _ = await client.call(an_entry(base_url=f"https://127.0.0.1:{port}"))
 
-    assert reply.status is None
     assert reply.failure is not None
-    print(reply)
+    assert reply.failure.startswith(failure.format(port=port))

@@ -1,0 +1,155 @@
+"""Kill -9 at any moment, and ends in order: nothing is lost, and nothing is told that did not happen."""
+
+import random
+import signal
+
+import pytest
+from support.installation import JOB, Installation
+from support.recruiters import Recruiters, at_work
+
+APPLICATIONS = 40
+UNTOUCHED = 20
+ROUNDS = 5
+
+
+@pytest.mark.timeout(240)
+def test_helloworks_last_word_is_the_databases_whenever_the_daemon_is_killed(installation: Installation) -> None:
+    chance = random.Random(20240501)  # noqa: S311 - the same moments in every run
+    installation.add_many("hw-", APPLICATIONS)
+    installation.add_many("still-", UNTOUCHED)
+    with installation.daemon():
+        pass
+    installation.hellowork.will(
+        {
+            "kind": "random",
+            "seed": 7,
+            "rate": 0.3,
+            "kinds": [{"kind": "delay", "seconds": 0.05}, {"kind": "lost_answer"}, {"kind": "status", "status": 503}],
+        }
+    )
+    applications = [f"hw-{number}" for number in range(1, APPLICATIONS + 1)]
+    recruiters = Recruiters(installation.dsn, applications, chance)
+    with at_work(recruiters):
+        for _ in range(ROUNDS):
+            moment = chance.randrange(5, 300)
+            with installation.daemon(ready=False) as daemon:
+                daemon.wait_until(lambda moment=moment: len(daemon.events) >= moment, f"{moment} lines of its log")
+                daemon.kill()
+    installation.hellowork.will_work()
+    with installation.daemon() as daemon:
+        applications += recruiters.new
+        daemon.wait_until(lambda: not differences(installation, applications), "HelloWork to know the latest states")
+        installation.settle(daemon)
+        assert differences(installation, applications) == {}
+        assert not [call for call in installation.hellowork.calls if (call.application_id or "").startswith("still-")]
+        assert "NEVER" not in {status for name in applications for status, _ in installation.hellowork.told(name)}
+        (watch,) = daemon.report()["watches"]
+        assert watch["dead_letters"] == watch["held"] == 0
+        assert daemon.stop() == 0
+
+
+def differences(installation: Installation, applications: list[str]) -> dict[str, tuple[object, object]]:
+    """For each application that HelloWork is wrong about: what it should know, what it knows."""
+    rows = installation.ats.execute("SELECT hellowork_id, status, job_id FROM public.applications").fetchall()
+    database = {name: (status, job) for name, status, job in rows}
+    heard = {name: (body["status"], body["jobId"]) for name, body in installation.hellowork.state.items()}
+    wrong: dict[str, tuple[object, object]] = {}
+    for name in applications:
+        # What the first start adopted is known without a call.
+        knows = heard.get(name, ("NEW", JOB) if name.startswith("hw-") else None)
+        if name in database:
+            if knows != database[name]:
+                wrong[name] = (database[name], knows)
+        elif knows is not None and knows[0] != "deleted":
+            wrong[name] = ("deleted", knows)
+    return wrong
+
+
+@pytest.mark.timeout(240)
+def test_a_baseline_that_is_killed_goes_on_where_it_was(installation: Installation) -> None:
+    number = 30_000
+    installation.add_many("hw-", number)
+    with installation.daemon(ready=False) as daemon:
+        daemon.wait_until_not_ready("baseline")
+        begun = daemon.wait_for_report(lambda report: report["watches"][0]["baseline"]["rows"] >= 4_000, "two pages")
+        assert begun["watches"][0]["baseline"]["state"] == "running"
+        daemon.kill()
+    with installation.daemon() as daemon:
+        assert daemon.wait_for_event("applications known")["event"] == f"{number + 1} applications known, 0 calls"
+        pages = sum(event["keys"] for event in daemon.events_named("read") if event["by"] == "baseline")
+        assert pages <= number + 1 - begun["watches"][0]["baseline"]["rows"]
+        installation.settle(daemon)
+        assert {call.application_id for call in installation.hellowork.calls} == {"hw-sentinel"}
+        assert daemon.stop() == 0
+    with installation.daemon() as daemon:
+        installation.settle(daemon)
+        assert not daemon.events_named("applications known")
+
+
+def test_what_changes_while_the_daemon_is_away_is_told_when_it_is_back(installation: Installation) -> None:
+    for name in ("changed", "deleted", "undone", "moved", "still"):
+        installation.add(f"hw-{name}")
+    with installation.daemon() as daemon:
+        assert daemon.stop() == 0
+    installation.change("hw-changed", status="ONE")
+    installation.change("hw-changed", status="TWO")
+    installation.delete("hw-deleted")
+    installation.change("hw-undone", status="HIRED")
+    installation.change("hw-undone", status="NEW")
+    installation.delete("hw-moved")
+    installation.add("hw-moved", job_id="job-2")
+    installation.add("hw-new", "APPLIED")
+    with installation.daemon() as daemon:
+        daemon.wait_until(lambda: "hw-deleted" in installation.hellowork.state, "the deletion's call")
+        installation.settle(daemon)
+        names = ("changed", "deleted", "undone", "moved", "still", "new")
+        assert {name: installation.hellowork.told(f"hw-{name}") for name in names} == {
+            "changed": [("TWO", JOB)],
+            "deleted": [("deleted", JOB)],
+            "undone": [],
+            "moved": [("NEW", "job-2")],
+            "still": [],
+            "new": [("APPLIED", JOB)],
+        }
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_what_is_in_flight_end(notify: Installation, number: signal.Signals) -> None:
+    notify.add("hw-1")
+    notify.hellowork.will({"kind": "delay", "seconds": 1, "application_id": "hw-1"})
+    with notify.daemon() as daemon:
+        notify.change("hw-1", status="SEEN")
+        daemon.wait_until(lambda: notify.hellowork.calls_for("hw-1"), "the call")
+        assert daemon.stop(number) == 0
+        assert daemon.events_named("stopping")[0]["signal"] == number.name
+        (sent,) = daemon.events_named("sent")
+        assert sent["application_id"] == "hw-1"
+        assert daemon.events[-1]["event"] == "stopped"
+    with notify.daemon() as daemon:
+        notify.settle(daemon)
+    assert len(notify.hellowork.calls_for("hw-1")) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_it_at_once_and_loses_nothing(notify: Installation, number: signal.Signals) -> None:
+    notify.add("hw-1")
+    notify.hellowork.will({"kind": "hang", "seconds": 60, "application_id": "hw-1"})
+    with notify.daemon() as daemon:
+        notify.change("hw-1", status="SEEN")
+        daemon.wait_until(lambda: notify.hellowork.calls_for("hw-1"), "the call")
+        daemon.send_signal(number)
+        daemon.wait_for_event("stopping")
+        daemon.send_signal(number)
+        assert daemon.wait(within=5) == 128 + number
+    with notify.daemon() as daemon:
+        notify.settle(daemon)
+        assert notify.hellowork.told("hw-1") == [("SEEN", JOB)]
+    first, second = notify.hellowork.calls_for("hw-1")
+    assert first.idempotency_key == second.idempotency_key
+
+
+def test_a_signal_ends_a_daemon_that_waits_for_its_database(notify: Installation) -> None:
+    notify.configure(database={"dsn": "host=127.0.0.1 port=1 user=nobody connect_timeout=1"})
+    with notify.daemon(ready=False) as daemon:
+        daemon.wait_until_not_ready("cannot be reached")
+        assert daemon.stop() == 0

@@ -1,0 +1,237 @@
+"""The ATS's database is away, comes back, or is not as configured: it is said once, with the remedy, and mends itself."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from support.daemon_process import DaemonProcess
+from support.installation import JOB, PASSWORD, Installation
+
+from cdc_sync.demo.postgres import Server
+
+
+def test_a_database_that_is_down_at_the_start_is_waited_for(
+    on_own_server: Installation, restartable_server: Server
+) -> None:
+    on_own_server.ats.close()
+    restartable_server.stop()
+    with on_own_server.daemon(ready=False) as daemon:
+        daemon.wait_until_not_ready("cannot be reached")
+        daemon.wait_until(lambda: daemon.get("/healthz")[0] == 200, "health")
+        assert on_own_server.run("run", "--once").code == 1  # the store is the daemon's; and see test_once
+        status = on_own_server.run("status")
+        assert status.code == 0
+        assert "cannot be reached" in status.stdout
+        restartable_server.start()
+        daemon.wait_until_ready()
+        assert len(daemon.events_named("cannot be reached")) == 1
+        assert daemon.events_named("cannot be reached")[0]["level"] == "warning"
+        on_own_server.reconnect()
+        on_own_server.settle(daemon)
+
+
+@pytest.mark.parametrize("stop", ["fast", "immediate"])
+def test_a_server_that_restarts_is_caught_up_with(
+    on_own_server: Installation, restartable_server: Server, stop: str
+) -> None:
+    for number in range(3):
+        on_own_server.add(f"hw-{number}")
+    with on_own_server.daemon() as daemon:
+        on_own_server.change("hw-0", status="BEFORE")
+        on_own_server.ats.close()
+        restartable_server.stop(stop)  # type: ignore[arg-type] # one of the two modes
+        daemon.wait_until_not_ready("cannot be reached")
+        restartable_server.start()
+        on_own_server.reconnect()
+        on_own_server.change("hw-1", status="AFTER")
+        daemon.wait_until_ready()
+        on_own_server.settle(daemon)
+        assert on_own_server.hellowork.told("hw-0") == [("BEFORE", JOB)]
+        assert on_own_server.hellowork.told("hw-1") == [("AFTER", JOB)]
+        assert on_own_server.hellowork.calls_for("hw-2") == []
+        assert daemon.stop() == 0
+
+
+def test_connections_that_are_ended_are_made_anew(installation: Installation) -> None:
+    installation.add("hw-1")
+    with installation.daemon() as daemon:
+        for number in range(3):
+            connected = len(daemon.events_named("connected"))
+            ended = installation.ats.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (installation.role,)
+            ).rowcount
+            assert ended >= 2
+            installation.change("hw-1", status=f"STEP {number}")
+            daemon.wait_for_event("watching", connected + 1)
+            installation.settle(daemon)
+            assert installation.hellowork.told("hw-1")[-1] == (f"STEP {number}", JOB)
+        assert len(installation.hellowork.told("hw-1")) == 3
+
+
+def test_a_lost_lock_is_noticed_before_somebody_else_takes_it_for_long(installation: Installation) -> None:
+    with installation.daemon() as daemon:
+        connected = len(daemon.events_named("connected"))
+        ended = installation.ats.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        ).rowcount
+        assert ended == 1
+        daemon.wait_for_event("connected", connected + 1, within=5)
+
+
+def test_what_is_missing_is_named_with_its_remedy_while_other_watches_go_on(installation: Installation) -> None:
+    watch = installation.document["watches"]["applications"]
+    columns = watch["columns"]
+    installation.ats.execute("CREATE TABLE public.locked AS SELECT * FROM public.applications")
+    installation.configure(
+        watches={
+            "tableless": {**watch, "table": "public.aplications"},
+            "columnless": {**watch, "columns": {**columns, "status": "statut"}},
+            "keyless": {**watch, "key": ["nr"]},
+            "ill_typed": {**watch, "columns": {**columns, "created": "notes"}},
+            "unprivileged": {**watch, "table": "public.locked"},
+        }
+    )
+    with installation.daemon(ready=False) as daemon:
+        daemon.wait_until(lambda: len({e["watch"] for e in daemon.events if e["level"] == "error"}) == 5, "five errors")
+        said = {event["watch"]: event["event"] for event in daemon.events if event["level"] == "error"}
+        assert "public.aplications does not exist" in said["tableless"]
+        assert "public.applications" in said["tableless"]  # a near miss
+        assert "statut" in said["columnless"]
+        assert "Correct" in said["columnless"]
+        assert "nr" in said["keyless"]
+        assert "columns.created must be a date or a timestamp" in said["ill_typed"]
+        assert "sql grants" in said["unprivileged"]
+        reasons = daemon.wait_until_not_ready("statut")
+        for name in said:
+            assert f"watch {name}: " in reasons
+        assert "watch applications" not in reasons
+        installation.settle(daemon)  # the watch that works goes on
+        installation.ats.execute("ALTER TABLE public.applications ADD statut text, ADD nr serial UNIQUE")
+        installation.ats.execute("ALTER TABLE public.applications ADD d timestamptz")
+        # The first three are tried again every 30 seconds.
+        installation.ats.execute("CREATE VIEW public.aplications AS SELECT * FROM public.applications")
+        assert daemon.stop() == 0
+    installation.configure(watches={"applications": watch})
+
+
+def test_a_missing_column_that_is_added_is_noticed(poll: Installation) -> None:
+    poll.configure_watch(columns={"job_id": "poste"})
+    with poll.daemon(ready=False) as daemon:
+        daemon.wait_for_event("poste")
+        poll.ats.execute("ALTER TABLE public.applications ADD poste text DEFAULT 'job-1'")
+        poll.grant()
+        daemon.wait_until_ready()
+        assert len(daemon.events_named("poste")) == 1
+        poll.settle(daemon)
+
+
+@contextmanager
+def passwords_asked_for(server: Server, method: str) -> Iterator[None]:
+    """Let the server ask everybody but its superuser for a password."""
+    rules = server.folder / "data" / "pg_hba.conf"
+    before = rules.read_text()
+    rules.write_text(f"local all postgres trust\nlocal all all {method}\n")
+    _reload(server)
+    try:
+        yield
+    finally:
+        rules.write_text(before)
+        _reload(server)
+
+
+def _reload(server: Server) -> None:
+    with psycopg.connect(server.dsn) as connection:
+        connection.execute("SELECT pg_reload_conf()")
+
+
+def test_a_wrong_password_is_said_with_its_remedy_and_tried_again(
+    on_own_server: Installation, restartable_server: Server
+) -> None:
+    wrong = make_conninfo(on_own_server.dsn, user=on_own_server.role, password="another-planted-password")
+    right = on_own_server.variables["ATS_DSN"]
+    with passwords_asked_for(restartable_server, "scram-sha-256"):
+        on_own_server.variables["ATS_DSN"] = wrong
+        with on_own_server.daemon(ready=False) as daemon:
+            said = daemon.wait_for_event("refuses the login")
+            assert said["level"] == "error"
+            assert "password authentication failed" in said["event"]
+            assert "database.dsn" in said["event"]
+            assert "another-planted-password" not in daemon.logged
+            daemon.wait_until_not_ready("refuses the login")
+            once = on_own_server.run("plan")
+            assert once.code == 1
+            assert "refuses the login" in once.stderr
+            assert "another-planted-password" not in once.output
+            _set_password(on_own_server, "another-planted-password")
+            daemon.wait_until_ready()
+            on_own_server.settle(daemon)
+            assert daemon.stop() == 0
+        on_own_server.variables["ATS_DSN"] = right
+        _set_password(on_own_server, PASSWORD)
+        with on_own_server.daemon() as daemon:
+            on_own_server.settle(daemon)
+
+
+def _set_password(installation: Installation, password: str) -> None:
+    statement = sql.SQL("ALTER ROLE {} PASSWORD {}")
+    installation.ats.execute(statement.format(sql.Identifier(installation.role), sql.Literal(password)))
+
+
+def test_without_triggers_sweeps_alone_find_changes_until_they_are_installed(notify: Installation) -> None:
+    notify.uninstall()
+    notify.add("hw-1")
+    notify.configure_watch(capture={"sweep": "500ms"})
+    with notify.daemon(ready=False) as daemon:
+        missing = daemon.wait_for_event("capture.mode is notify, but")
+        assert missing["level"] == "error"
+        assert "cdc-sync sql install" in missing["event"]
+        daemon.wait_until_not_ready("sql install")
+        notify.change("hw-1", status="SWEPT")
+        daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("SWEPT", JOB)], "what the sweep finds")
+        assert daemon.report()["watches"][0]["sweep_repairs"]["status"] >= 1
+        assert "triggers" in notify.run("status").stdout
+        notify.install()
+        daemon.wait_until_ready()
+        before = daemon.report()["watches"][0]["sweep_repairs"]
+        notify.change("hw-1", status="TOLD")
+        notify.settle(daemon)
+        assert notify.hellowork.told("hw-1")[-1] == ("TOLD", JOB)
+        assert daemon.report()["watches"][0]["sweep_repairs"] == before
+        _still_works_when_they_are_disabled(notify, daemon)
+
+
+def _still_works_when_they_are_disabled(notify: Installation, daemon: DaemonProcess) -> None:
+    notify.ats.execute("ALTER TABLE public.applications DISABLE TRIGGER USER")
+    daemon.wait_until_not_ready("disabled")
+    notify.change("hw-1", status="SWEPT AGAIN")
+    daemon.wait_until(lambda: notify.hellowork.told("hw-1")[-1] == ("SWEPT AGAIN", JOB), "what the sweep finds")
+    notify.ats.execute("ALTER TABLE public.applications ENABLE TRIGGER USER")
+    daemon.wait_until_ready()
+
+
+def test_another_database_than_the_stores_own_is_refused(
+    installation: Installation, tmp_path: Path, restartable_server: Server
+) -> None:
+    with installation.daemon() as daemon:
+        assert daemon.stop() == 0
+    copy = make_conninfo(restartable_server.dsn, user=installation.role)
+    with psycopg.connect(restartable_server.dsn, autocommit=True) as dba:
+        dba.execute(sql.SQL("CREATE ROLE {} SUPERUSER LOGIN").format(sql.Identifier(installation.role)))
+        dba.execute(
+            "INSERT INTO public.applications (hellowork_id, status, job_id, created_at) VALUES ('hw-1', 'X', 'J', now())"
+        )
+    installation.variables["ATS_DSN"] = copy
+    with installation.daemon(ready=False) as daemon:
+        assert daemon.wait() == 1
+        assert "belongs to the database" in daemon.logged
+        assert "state.path" in daemon.logged
+        assert "Traceback" not in daemon.logged
+    once = installation.run("run", "--once")
+    assert once.code == 1
+    assert "belongs to the database" in once.stderr
+    assert not installation.hellowork.calls

@@ -1,0 +1,237 @@
+"""An endpoint that refuses us, asks us to wait, or is down: left alone as a whole, and asked by single calls."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+from support.builders import HOUR, SECOND
+from support.eventually import eventually
+from support.sending import QUICK, SLOW, Delivery, delivery
+
+from cdc_sync.core.conditions import NONE, Conditions, fold
+from cdc_sync.core.endpoint import FAILURES_TO_OPEN, LONGEST_OPEN, LONGEST_PAUSE
+from cdc_sync.core.observations import EndpointChanged, Observation
+from cdc_sync.emulator import Emulator
+from cdc_sync.emulator.faults import Fault, Hang, Reset, Status
+
+IDS = tuple(f"a{number:02}" for number in range(20))
+
+
+def modes(desk: Delivery) -> list[str]:
+    """The endpoint's modes, in order; that each new sender tells again what it finds does not count."""
+    return [mode for mode, _ in groupby(change.mode for change in desk.of_type(EndpointChanged))]
+
+
+def conditions(observed: Iterable[Observation]) -> Conditions:
+    found = NONE
+    for observation in observed:
+        found = fold(found, observation)
+    return found
+
+
+def for_ever(fault: Fault) -> Fault:
+    return fault.model_copy(update={"times": None})
+
+
+REFUSED = Status(status=401)
+THROTTLED = Status(status=429, headers={"Retry-After": "60"})
+
+
+class TestPaused:
+    async def test_everything_is_kept(self, desk: Delivery, hellowork: Emulator) -> None:
+        hellowork.inject(for_ever(REFUSED))
+        await desk.queue(hellowork.url, *IDS)
+
+        await desk.send_once(policy=SLOW, concurrency=4)
+
+        # Those that were under way when the first was refused, and none after.
+        assert 1 <= len(hellowork.calls) <= 4
+        assert len(await desk.store.entries("pending", None, 100)) == len(IDS)
+        assert modes(desk) == ["paused"]
+
+    async def test_one_call_asks_whether_it_is_over(self, desk: Delivery, hellowork: Emulator) -> None:
+        hellowork.inject(for_ever(REFUSED))
+        await desk.queue(hellowork.url, *IDS)
+        await desk.send_once(policy=SLOW, concurrency=4)
+        hellowork.clear()
+        hellowork.inject(for_ever(REFUSED))
+        desk.clock.ahead = LONGEST_PAUSE
+
+        await desk.send_once(policy=SLOW, concurrency=4)
+
+        assert len(hellowork.calls) == 1
+
+    async def test_when_the_call_succeeds_all_the_others_follow(self, desk: Delivery, hellowork: Emulator) -> None:
+        hellowork.inject(REFUSED)
+        await desk.queue(hellowork.url, *IDS)
+        await desk.send_once(policy=SLOW, concurrency=1)
+        desk.clock.ahead = LONGEST_PAUSE
+
+        await desk.send_once(policy=SLOW)
+
+        assert await desk.is_settled()
+        assert len(hellowork.calls) == len(IDS) + 1
+        assert not any(call.duration and call.received < hellowork.calls[1].received for call in hellowork.calls[2:])
+        assert modes(desk) == ["paused", "healthy"]
+
+    async def test_asks_with_one_call_at_a_time_until_the_credentials_are_right(
+        self, desk: Delivery, hellowork: Emulator
+    ) -> None:
+        hellowork.inject(Status(status=403, times=6))
+        await desk.queue(hellowork.url, *IDS)
+
+        async with desk.sending(concurrency=1):
+            await eventually(desk.is_settled, "everything is acknowledged")
+
+        assert [call.status for call in hellowork.calls] == [403] * 6 + [200] * len(IDS)
+        assert modes(desk) == ["paused", "healthy"]
+        assert conditions(desk.observed) == NONE
+
+    async def test_is_known_after_a_restart(self, tmp_path: Path, hellowork: Emulator) -> None:
+        hellowork.inject(REFUSED)
+        async with delivery(tmp_path / "state.db") as desk:
+            await desk.queue(hellowork.url, *IDS)
+            await desk.send_once(policy=SLOW, concurrency=1)
+
+        async with delivery(tmp_path / "state.db") as desk:
+            async with desk.sending(policy=SLOW):
+                await eventually(lambda: desk.outbox.looks >= 2, "the sender has looked twice")
+            assert len(hellowork.calls) == 1
+            # Whoever keeps account of what is wrong hears of it, too.
+            ((name, wrong),) = conditions(desk.observed).items()
+            assert name == f"endpoint {hellowork.url}"
+            assert wrong.startswith("paused: HTTP 401")
+
+
+class TestThrottled:
+    async def test_the_whole_endpoint_waits_as_told(self, desk: Delivery, hellowork: Emulator) -> None:
+        hellowork.inject(THROTTLED)
+        await desk.queue(hellowork.url, *IDS)
+        await desk.send_once(concurrency=1)
+        desk.clock.ahead = 59 * SECOND
+        await desk.send_once()
+        assert len(hellowork.calls) == 1
+        desk.clock.ahead = 61 * SECOND
+
+        await desk.send_once()
+
+        assert await desk.is_settled()
+        assert modes(desk) == ["throttled", "healthy"]
+
+    async def test_it_goes_on_by_itself_when_the_time_is_over(self, desk: Delivery, hellowork: Emulator) -> None:
+        hellowork.inject(Status(status=503, headers={"Retry-After": 1}))
+        await desk.queue(hellowork.url, *IDS)
+
+        async with desk.sending(concurrency=1):
+            await eventually(desk.is_settled, "everything is acknowledged")
+
+        first, second = hellowork.calls[:2]
+        assert second.received - first.received > 0.9
+        assert len(hellowork.calls) == len(IDS) + 1
+
+    async def test_nobody_looks_at_the_outbox_all_the_time_meanwhile(self, desk: Delivery, hellowork: Emulator) -> None:
+        hellowork.inject(THROTTLED)
+        await desk.queue(hellowork.url, *IDS)
+        async with desk.sending(concurrency=1):
+            await eventually(lambda: modes(desk) == ["throttled"], "the endpoint is throttled")
+            before = desk.outbox.looks
+            await eventually(lambda: desk.outbox.looks > before + 1, "the sender has looked again")
+            asked = desk.outbox.asked
+            await eventually(lambda: desk.outbox.looks > before + 2, "the sender has looked once more")
+            assert desk.outbox.asked - asked <= 3
+
+
+class TestOpen:
+    async def test_opens_after_several_failures_in_a_row(self, desk: Delivery, hellowork: Emulator) -> None:
+        hellowork.inject(for_ever(Reset()))
+        await desk.queue(hellowork.url, *IDS)
+
+        await desk.send_once(policy=SLOW, concurrency=1)
+
+        assert len(hellowork.calls) == FAILURES_TO_OPEN
+        assert modes(desk) == ["open"]
+        health = await desk.health(hellowork.url)
+        assert (health.mode, health.failures) == ("open", FAILURES_TO_OPEN)
+        assert health.reason == "the connection was lost before the answer"
+        # Those that got no call of their own are as good as new.
+        untouched = [entry for entry in await desk.store.entries("pending", None, 100) if not entry.attempted]
+        assert len(untouched) == len(IDS) - FAILURES_TO_OPEN
+
+    async def test_does_not_open_when_one_succeeds_in_between(self, desk: Delivery, hellowork: Emulator) -> None:
+        broken = [Status(status=503, application_id=each) for number, each in enumerate(IDS) if number % 5]
+        hellowork.inject(*broken)
+        await desk.queue(hellowork.url, *IDS)
+
+        await desk.send_once(policy=SLOW, concurrency=1)
+
+        assert len(hellowork.calls) == len(IDS)
+        assert modes(desk) == []
+
+    async def test_a_single_call_closes_it_and_the_others_follow(self, desk: Delivery, hellowork: Emulator) -> None:
+        hellowork.inject(Status(status=502, times=FAILURES_TO_OPEN))
+        await desk.queue(hellowork.url, *IDS)
+        await desk.send_once(policy=SLOW, concurrency=1)
+        desk.clock.ahead = 2 * HOUR
+
+        await desk.send_once(policy=SLOW)
+
+        assert await desk.is_settled()
+        assert modes(desk) == ["open", "healthy"]
+        assert len(hellowork.calls) == len(IDS) + FAILURES_TO_OPEN
+
+    async def test_a_single_call_that_fails_keeps_it_open(self, desk: Delivery, hellowork: Emulator) -> None:
+        hellowork.inject(Status(status=502, times=FAILURES_TO_OPEN + 1))
+        await desk.queue(hellowork.url, *IDS)
+        await desk.send_once(policy=SLOW, concurrency=1)
+        desk.clock.ahead = LONGEST_OPEN
+
+        await desk.send_once(policy=SLOW)
+
+        assert len(hellowork.calls) == FAILURES_TO_OPEN + 1
+        assert (await desk.health(hellowork.url)).failures == FAILURES_TO_OPEN + 1
+        assert modes(desk) == ["open"]
+
+    async def test_recovers_by_itself(self, desk: Delivery, hellowork: Emulator) -> None:
+        hellowork.inject(Status(status=503, times=12))
+        await desk.queue(hellowork.url, *IDS)
+
+        async with desk.sending():
+            await eventually(desk.is_settled, "everything is acknowledged")
+
+        assert {call.application_id for call in hellowork.calls if call.status == 200} == set(IDS)
+        assert len(hellowork.calls) == len(IDS) + 12
+        assert modes(desk)[0] == "open"
+        assert modes(desk)[-1] == "healthy"
+
+    async def test_nobody_looks_at_the_outbox_all_the_time_while_the_single_call_takes_long(
+        self, desk: Delivery, hellowork: Emulator
+    ) -> None:
+        at_once = replace(QUICK, first=1, max=1)
+        hellowork.inject(Status(status=502, times=FAILURES_TO_OPEN), Hang(seconds=1.5))
+        await desk.queue(hellowork.url, *IDS)
+        await desk.send_once(policy=at_once, concurrency=1)
+
+        async with desk.sending(policy=at_once, concurrency=8):
+            await hellowork.wait_for_calls(FAILURES_TO_OPEN + 1, timeout=20)
+            asked = desk.outbox.asked
+            await eventually(lambda: hellowork.calls[FAILURES_TO_OPEN].duration, "the end of the single call")
+            assert len(hellowork.calls) == FAILURES_TO_OPEN + 1
+            assert desk.outbox.asked - asked < 10
+            await eventually(desk.is_settled, "everything is acknowledged")
+
+
+@pytest.mark.parametrize("fault", [REFUSED, THROTTLED, Status(status=503)], ids=lambda fault: str(fault.status))
+async def test_an_endpoint_that_waits_keeps_new_entries(desk: Delivery, hellowork: Emulator, fault: Status) -> None:
+    hellowork.inject(fault.model_copy(update={"times": FAILURES_TO_OPEN}))
+    await desk.queue(hellowork.url, *IDS)
+    await desk.send_once(policy=SLOW, concurrency=1)
+    calls = len(hellowork.calls)
+
+    async with desk.sending(policy=SLOW) as sender:
+        await desk.queue(hellowork.url, "new")
+        sender.wake()
+        await eventually(lambda: desk.outbox.looks >= 2, "the sender has looked twice")
+
+    assert len(hellowork.calls) == calls

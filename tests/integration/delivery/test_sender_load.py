@@ -1,0 +1,43 @@
+"""Many entries and a network that fails in every way: nothing is lost, nothing is doubled, order is kept."""
+
+from collections import Counter
+
+from support.eventually import eventually
+from support.sending import Delivery
+
+from cdc_sync.emulator import Emulator
+from cdc_sync.emulator.faults import HalfAnswer, Html, LostAnswer, Random, Reset, Status
+
+IDS = tuple(f"a{number:04}" for number in range(2_000))
+
+
+async def test_two_thousand_calls(desk: Delivery, hellowork: Emulator) -> None:
+    await desk.queue(hellowork.url, *IDS)
+
+    async with desk.sending():
+        await eventually(desk.is_settled, "everything is acknowledged", within=60)
+
+    assert Counter(call.application_id for call in hellowork.calls) == Counter(IDS)
+    assert {each: body["status"] for each, body in hellowork.state.items()} == dict.fromkeys(IDS, "seen")
+
+
+async def test_five_hundred_calls_over_a_bad_network(desk: Delivery, hellowork: Emulator) -> None:
+    ids = IDS[:500]
+    kinds = (Reset(), LostAnswer(), HalfAnswer(), Html(), Status(status=503), Status(status=404), Status(status=429))
+    hellowork.inject(Random(seed=4, rate=0.1, kinds=kinds))
+    await desk.queue(hellowork.url, *ids)
+
+    async with desk.sending() as sender:
+        await hellowork.wait_for_calls(50, timeout=30)
+        # A third of them change once more in the middle of it.
+        await desk.queue(hellowork.url, *ids[::3], status="hired")
+        sender.wake()
+        await eventually(desk.is_settled, "everything is acknowledged", within=60)
+
+    wanted = {each: "hired" if number % 3 == 0 else "seen" for number, each in enumerate(ids)}
+    assert {each: body["status"] for each, body in hellowork.state.items()} == wanted
+    known = await desk.store.known("applications", ids)
+    assert {each: one.told and one.told.status for each, one in known.items()} == wanted
+    assert not any(call.concurrent for call in hellowork.calls)
+    acknowledged = Counter(call.idempotency_key for call in hellowork.calls if call.fault is None)
+    assert set(acknowledged.values()) == {1}

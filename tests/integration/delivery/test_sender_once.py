@@ -1,0 +1,123 @@
+"""`run_once`: what is due now is tried once, and then it ends, whatever HelloWork does."""
+
+import time
+from pathlib import Path
+
+import pytest
+from support.builders import HOUR, a_batch, a_sighting, some_rules
+from support.sending import QUICK, Delivery, delivery
+from support.store_steps import events_of
+
+from cdc_sync.core.endpoint import FAILURES_TO_OPEN
+from cdc_sync.emulator import Emulator
+from cdc_sync.emulator.faults import Fault, Hang, Html, Reset, Status
+
+IDS = tuple(f"a{number:02}" for number in range(20))
+
+
+def called(hellowork: Emulator) -> list[str]:
+    return sorted(call.application_id or "" for call in hellowork.calls)
+
+
+def for_ever(fault: Fault) -> Fault:
+    return fault.model_copy(update={"times": None})
+
+
+async def test_with_nothing_to_do(desk: Delivery) -> None:
+    await desk.send_once()
+
+    assert desk.outbox.asked <= 2
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, 100])
+async def test_everything_is_sent_once(desk: Delivery, hellowork: Emulator, concurrency: int) -> None:
+    await desk.queue(hellowork.url, *IDS)
+
+    await desk.send_once(concurrency=concurrency)
+
+    assert called(hellowork) == list(IDS)
+    assert await desk.is_settled()
+
+
+@pytest.mark.parametrize("fault", [Status(status=404), Status(status=400)], ids=lambda fault: str(fault.status))
+async def test_what_is_answered_is_not_tried_a_second_time(desk: Delivery, hellowork: Emulator, fault: Status) -> None:
+    hellowork.inject(for_ever(fault))
+    await desk.queue(hellowork.url, *IDS)
+
+    await desk.send_once(policy=QUICK)
+
+    assert called(hellowork) == list(IDS)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Status(status=401),
+        Status(status=429),
+        Status(status=429, headers={"Retry-After": "0"}),
+        Status(status=503, headers={"Retry-After": "3600"}),
+        Status(status=500),
+        Status(status=302),
+        Html(),
+        Reset(),
+    ],
+    ids=lambda fault: f"{fault.kind}-{getattr(fault, 'status', '')}",
+)
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_an_endpoint_that_does_not_work_is_not_tried_for_ever(
+    desk: Delivery, hellowork: Emulator, fault: Fault, concurrency: int
+) -> None:
+    hellowork.inject(for_ever(fault))
+    await desk.queue(hellowork.url, *IDS)
+
+    await desk.send_once(policy=QUICK, concurrency=concurrency)
+
+    assert 1 <= len(hellowork.calls) <= FAILURES_TO_OPEN + concurrency - 1
+    assert len(set(called(hellowork))) == len(hellowork.calls)
+    assert len(await desk.store.entries("pending", None, 100)) == len(IDS)
+
+
+async def test_an_endpoint_that_never_answers(tmp_path: Path, hellowork: Emulator) -> None:
+    hellowork.inject(for_ever(Hang()))
+    async with delivery(tmp_path / "state.db", timeout=0.3) as desk:
+        await desk.queue(hellowork.url, *IDS)
+
+        await desk.send_once(concurrency=10)
+
+        assert len(hellowork.calls) == 10
+        assert (await desk.health(hellowork.url)).mode == "open"
+        assert desk.outbox.asked < 50
+
+
+async def test_what_is_not_due_yet_is_left_alone(desk: Delivery, hellowork: Emulator) -> None:
+    rules = some_rules(settle={"seen": HOUR})
+    sighting = a_sighting("a1", "seen", base_url=hellowork.url)
+    await desk.store.record(rules, a_batch(sighting, now=desk.clock()))
+
+    await desk.send_once()
+
+    assert hellowork.calls == []
+    assert await events_of(desk.store) == ["queued"]
+
+
+async def test_of_two_endpoints_one_is_down(desk: Delivery, hellowork: Emulator) -> None:
+    async with Emulator() as gone:
+        pass
+    await desk.queue(gone.url, *(f"gone-{number}" for number in range(20)))
+    await desk.queue(hellowork.url, *IDS)
+
+    await desk.send_once(concurrency=2)
+
+    assert called(hellowork) == list(IDS)
+    assert len(await desk.store.entries("pending", None, 100)) == 20
+
+
+async def test_a_slow_rate_is_waited_for_without_looking_all_the_time(desk: Delivery, hellowork: Emulator) -> None:
+    await desk.queue(hellowork.url, *IDS[:3])
+    started = time.monotonic()
+
+    await desk.send_once(rate=4.0)
+
+    assert time.monotonic() - started > 0.4
+    assert called(hellowork) == list(IDS[:3])
+    assert desk.outbox.asked < 30

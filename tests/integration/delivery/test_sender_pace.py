@@ -1,0 +1,119 @@
+"""The rate limit: calls are spaced evenly, whatever the concurrency."""
+
+import math
+
+import pytest
+from support.eventually import eventually
+from support.sending import Delivery
+
+from cdc_sync.delivery.pace import Pace
+from cdc_sync.emulator import Emulator, EmulatorOptions
+from cdc_sync.emulator.faults import Status
+
+RATE = 25.0
+COUNT = 20
+
+
+@pytest.mark.parametrize("concurrency", [1, 16])
+async def test_no_more_calls_than_allowed_and_not_many_fewer(
+    desk: Delivery, hellowork: Emulator, concurrency: int
+) -> None:
+    await desk.queue(hellowork.url, *(f"a{number}" for number in range(COUNT)))
+
+    async with desk.sending(concurrency=concurrency, rate=RATE):
+        await eventually(desk.is_settled, "everything is acknowledged")
+
+    assert len(hellowork.calls) == COUNT
+    took = hellowork.calls[-1].received - hellowork.calls[0].received
+    even = (COUNT - 1) / RATE
+    assert 0.8 * even < took < 5 * even
+
+
+async def test_slow_answers_do_not_lower_the_rate(desk: Delivery) -> None:
+    async with Emulator(EmulatorOptions(latency=0.4)) as slow:
+        await desk.queue(slow.url, *(f"a{number}" for number in range(COUNT)))
+        async with desk.sending(concurrency=COUNT, rate=RATE):
+            calls = await slow.wait_for_calls(COUNT, timeout=20)
+
+        # One after the other they would take eight seconds.
+        assert calls[-1].received - calls[0].received < COUNT * 0.4 / 2
+
+
+async def test_once_sends_everything_at_that_rate(desk: Delivery, hellowork: Emulator) -> None:
+    await desk.queue(hellowork.url, *(f"a{number}" for number in range(COUNT)))
+
+    await desk.send_once(rate=RATE)
+
+    assert len(hellowork.calls) == COUNT
+    assert hellowork.calls[-1].received - hellowork.calls[0].received > 0.8 * (COUNT - 1) / RATE
+
+
+async def test_each_endpoint_has_its_own(desk: Delivery) -> None:
+    async with Emulator() as one, Emulator() as other:
+        for number in range(5):
+            await desk.queue(one.url, f"one-{number}")
+            await desk.queue(other.url, f"other-{number}")
+        async with desk.sending(rate=5.0):
+            await eventually(desk.is_settled, "everything is acknowledged")
+
+        # One rate for both would take twice as long as each takes.
+        first = min(calls[0].received for calls in (one.calls, other.calls))
+        last = max(calls[-1].received for calls in (one.calls, other.calls))
+        assert last - first < 1.5
+
+
+async def test_nobody_looks_at_the_outbox_all_the_time_meanwhile(desk: Delivery, hellowork: Emulator) -> None:
+    await desk.queue(hellowork.url, *(f"a{number}" for number in range(6)))
+
+    async with desk.sending(rate=5.0):
+        await eventually(desk.is_settled, "everything is acknowledged")
+
+    assert desk.outbox.asked < 6 * 8
+
+
+async def test_a_single_call_that_asks_whether_it_is_up_keeps_to_it_too(desk: Delivery, hellowork: Emulator) -> None:
+    hellowork.inject(Status(status=401, times=3))
+    await desk.queue(hellowork.url, "a1")
+
+    async with desk.sending(rate=4.0):
+        await eventually(desk.is_settled, "everything is acknowledged")
+
+    assert hellowork.calls[-1].received - hellowork.calls[0].received > 0.8 * 3 / 4.0
+
+
+class TestPace:
+    def test_without_a_limit(self) -> None:
+        pace = Pace()
+        pace.take(0.0, None)
+
+        assert pace.allowance(0.0, None, 7) == 7
+        assert pace.wait(0.0, None) == 0.0
+
+    def test_one_call_then_the_next_one_in_its_time(self) -> None:
+        pace = Pace()
+        assert pace.allowance(1000.0, 4.0, 7) == 1
+        pace.take(1000.0, 4.0)
+
+        assert pace.allowance(1000.2, 4.0, 7) == 0
+        assert math.isclose(pace.wait(1000.2, 4.0), 0.05)
+        assert pace.allowance(1000.25, 4.0, 7) == 1
+
+    def test_nothing_is_saved_up(self) -> None:
+        pace = Pace()
+        pace.take(1000.0, 4.0)
+
+        pace.take(2000.0, 4.0)
+
+        assert math.isclose(pace.wait(2000.0, 4.0), 0.25)
+
+    def test_late_calls_do_not_lower_the_rate(self) -> None:
+        pace, now = Pace(), 1000.0
+        for _ in range(100):
+            assert pace.allowance(now, 10.0, 7) == 1
+            pace.take(now, 10.0)
+            now += pace.wait(now, 10.0) + 0.03
+
+        assert now - 1000.0 < 100 / 10.0 + 0.2
+
+    def test_nothing_may_be_sent_at_all(self) -> None:
+        assert Pace().allowance(1000.0, 4.0, 0) == 0

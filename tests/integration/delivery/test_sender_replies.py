@@ -1,0 +1,318 @@
+"""The design's table "What a reply means", row by row: what is in the outbox afterwards, and what is told of it."""
+
+from dataclasses import replace
+
+import pytest
+from support.builders import HOUR, MINUTE, SECOND, WATCH
+from support.sending import SLOW, Delivery
+from support.store_steps import entry_of, story_of, told_status, waiting_entry
+from support.wire import OK, saying, wire_server
+
+from cdc_sync.core.observations import CallEnded, EndpointChanged
+from cdc_sync.core.retry import RetryPolicy
+from cdc_sync.core.status_url import AllowedHosts
+from cdc_sync.delivery.client import EXCERPT
+from cdc_sync.emulator import Emulator
+from cdc_sync.emulator.faults import Fault, HalfAnswer, Html, LostAnswer, Redirect, Reset, Status
+
+KEEPS_AT_IT = replace(SLOW, give_up_after=HOUR, not_found_for=MINUTE)
+
+
+def status(code: int, **headers: str) -> Status:
+    return Status(status=code, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def name_of(fault: object) -> str:
+    return f"{fault.kind}-{getattr(fault, 'status', '')}" if isinstance(fault, Fault) else ""
+
+
+async def attempt(desk: Delivery, hellowork: Emulator, *faults: Fault, policy: RetryPolicy = KEEPS_AT_IT) -> None:
+    """One application's change from `applied` to `seen`, sent once for each fault."""
+    await desk.queue(hellowork.url, "a1")
+    hellowork.inject(*faults)
+    for _ in faults:
+        await desk.send_once(policy=policy)
+        # Past any wait of the entry and its endpoint.
+        desk.clock.ahead += HOUR + MINUTE
+    assert hellowork.pending_faults == []
+
+
+async def events(desk: Delivery) -> list[str]:
+    return [event.event for event in await story_of(desk.store)]
+
+
+async def last_detail(desk: Delivery) -> dict[str, object]:
+    return dict((await story_of(desk.store))[-1].detail)
+
+
+@pytest.mark.parametrize(
+    "fault", [status(200), status(201), status(204), status(299), status(200, Retry_After="60")], ids=name_of
+)
+async def test_acknowledged(desk: Delivery, hellowork: Emulator, fault: Fault) -> None:
+    await attempt(desk, hellowork, fault)
+
+    assert await told_status(desk.store) == "seen"
+    assert await entry_of(desk.store) is None
+    assert await events(desk) == ["queued", "attempted", "acknowledged"]
+    assert (await desk.health(hellowork.url)).mode == "healthy"
+    assert [(end.outcome, end.attempt) for end in desk.of_type(CallEnded)] == [("acknowledged", 1)]
+
+
+class TestNotFound:
+    async def test_is_tried_again_for_a_while(self, desk: Delivery, hellowork: Emulator) -> None:
+        hellowork.know(frozenset())
+        await desk.queue(hellowork.url, "a1")
+        before = desk.clock()
+
+        await desk.send_once(policy=KEEPS_AT_IT)
+
+        entry = await waiting_entry(desk.store)
+        assert (entry.state, entry.attempts) == ("pending", 1)
+        assert entry.not_found_since is not None
+        assert before <= entry.not_found_since <= desk.clock()
+        assert entry.reason is not None
+        assert "Could not find applicationInfo with id a1" in entry.reason
+        assert await told_status(desk.store) == "applied"
+        assert (await desk.health(hellowork.url)).mode == "healthy"
+
+    async def test_then_becomes_a_dead_letter(self, desk: Delivery, hellowork: Emulator) -> None:
+        hellowork.know(frozenset())
+        await desk.queue(hellowork.url, "a1")
+        await desk.send_once(policy=KEEPS_AT_IT)
+        desk.clock.ahead += HOUR
+
+        await desk.send_once(policy=KEEPS_AT_IT)
+
+        entry = await waiting_entry(desk.store)
+        assert entry.state == "dead"
+        assert entry.reason is not None
+        assert entry.reason.startswith("HelloWork still does not know the application: HTTP 404")
+        assert await events(desk) == ["queued", "attempted", "answered", "attempted", "dead-lettered"]
+
+    async def test_is_acknowledged_once_it_is_known(self, desk: Delivery, hellowork: Emulator) -> None:
+        hellowork.know(frozenset())
+        await desk.queue(hellowork.url, "a1")
+        await desk.send_once(policy=KEEPS_AT_IT)
+        hellowork.know(None)
+        desk.clock.ahead += HOUR
+
+        await desk.send_once(policy=KEEPS_AT_IT)
+
+        assert await told_status(desk.store) == "seen"
+
+    async def test_that_is_interrupted_begins_anew(self, desk: Delivery, hellowork: Emulator) -> None:
+        await attempt(
+            desk, hellowork, status(404), status(503), status(404), policy=replace(SLOW, not_found_for=2 * HOUR)
+        )
+
+        assert (await waiting_entry(desk.store)).state == "pending"
+
+
+@pytest.mark.parametrize("code", [401, 403, 407])
+async def test_refused_credentials_pause_the_endpoint_and_cost_nothing(
+    desk: Delivery, hellowork: Emulator, code: int
+) -> None:
+    await attempt(desk, hellowork, *[status(code)] * 4)
+
+    entry = await waiting_entry(desk.store)
+    assert (entry.state, entry.attempts) == ("pending", 4)
+    health = await desk.health(hellowork.url)
+    assert (health.mode, health.failures) == ("paused", 4)
+    assert health.reason is not None
+    assert health.reason.startswith(f"HTTP {code}")
+    changes = [change.mode for change in desk.of_type(EndpointChanged)]
+    assert changes[0] == "paused"
+
+
+@pytest.mark.parametrize(
+    ("fault", "least", "most"),
+    [
+        (status(429, Retry_After="7"), 7 * SECOND, 7 * SECOND),
+        (status(503, Retry_After="7"), 7 * SECOND, 7 * SECOND),
+        (status(400, Retry_After="7"), 7 * SECOND, 7 * SECOND),
+        (status(302, Retry_After="7"), 7 * SECOND, 7 * SECOND),
+        (status(503, Retry_After="Fri, 31 Dec 9999 23:59:59 GMT"), HOUR, HOUR),
+        (status(429, Retry_After="99999999"), HOUR, HOUR),
+        # The endpoint's own backoff: at least half of `retry.first`.
+        (status(429), HOUR // 2, HOUR),
+        (status(429, Retry_After="0"), HOUR // 2, HOUR),
+        (status(429, Retry_After="soon"), HOUR // 2, HOUR),
+    ],
+    ids=name_of,
+)
+async def test_throttled(desk: Delivery, hellowork: Emulator, fault: Fault, least: int, most: int) -> None:
+    await desk.queue(hellowork.url, "a1")
+    hellowork.inject(fault)
+    before = desk.clock()
+
+    await desk.send_once(policy=KEEPS_AT_IT)
+
+    health = await desk.health(hellowork.url)
+    assert health.mode == "throttled"
+    assert before + least <= health.until <= desk.clock() + most
+    assert (await waiting_entry(desk.store)).due_at <= desk.clock()
+    assert [change.mode for change in desk.of_type(EndpointChanged)] == ["throttled"]
+
+
+async def test_throttled_for_longer_than_a_delivery_is_tried(desk: Delivery, hellowork: Emulator) -> None:
+    await attempt(desk, hellowork, *[status(429)] * 4)
+
+    assert (await waiting_entry(desk.store)).state == "pending"
+
+
+UNAVAILABLE = [
+    *map(status, (408, 425, 500, 502, 503, 504, 599, 600, 999)),
+    status(503, Retry_After="soon"),
+    Reset(),
+    LostAnswer(),
+    HalfAnswer(),
+    Html(),
+    status(201, Content_Type="Text/HTML"),
+    *map(status, (300, 304)),
+    Redirect(location="https://example.com/"),
+]
+
+
+class TestUnavailable:
+    @pytest.mark.parametrize("fault", UNAVAILABLE, ids=name_of)
+    async def test_is_tried_again(self, desk: Delivery, hellowork: Emulator, fault: Fault) -> None:
+        await desk.queue(hellowork.url, "a1")
+        hellowork.inject(fault)
+
+        await desk.send_once(policy=KEEPS_AT_IT)
+
+        entry = await waiting_entry(desk.store)
+        assert (entry.state, entry.attempts, entry.attempted) == ("pending", 1, True)
+        health = await desk.health(hellowork.url)
+        assert (health.mode, health.failures) == ("healthy", 1)
+        assert await told_status(desk.store) == "applied"
+        assert await events(desk) == ["queued", "attempted", "answered"]
+        assert [end.outcome for end in desk.of_type(CallEnded)] == ["retry"]
+        assert desk.of_type(EndpointChanged) == []
+
+    async def test_for_too_long_becomes_a_dead_letter(self, desk: Delivery, hellowork: Emulator) -> None:
+        await attempt(desk, hellowork, status(503), status(502))
+
+        entry = await waiting_entry(desk.store)
+        assert entry.state == "dead"
+        assert entry.reason is not None
+        assert entry.reason.startswith("given up after 2 attempts: HTTP 502")
+
+    async def test_when_nobody_listens(self, desk: Delivery) -> None:
+        async with Emulator() as gone:
+            pass
+        await desk.queue(gone.url, "a1")
+
+        await desk.send_once(policy=KEEPS_AT_IT)
+
+        entry = await waiting_entry(desk.store)
+        assert (entry.state, entry.attempts) == ("pending", 1)
+        assert entry.reason is not None
+        assert entry.reason.startswith("no connection to 127.0.0.1:")
+
+    async def test_a_redirect_is_said_to_be_one(self, desk: Delivery, hellowork: Emulator) -> None:
+        await attempt(desk, hellowork, Redirect(location="https://example.com/"))
+
+        entry = await waiting_entry(desk.store)
+        assert entry.reason == "HTTP 302, a redirect, which is never followed (is hellowork.base_url right?)"
+
+
+class TestRejected:
+    @pytest.mark.parametrize("code", [400, 402, 405, 409, 410, 413, 415, 422, 451, 499])
+    async def test_becomes_a_dead_letter_at_once(self, desk: Delivery, hellowork: Emulator, code: int) -> None:
+        await attempt(desk, hellowork, status(code))
+
+        entry = await waiting_entry(desk.store)
+        assert (entry.state, entry.attempts) == ("dead", 1)
+        assert entry.reason is not None
+        assert entry.reason.startswith(f"HTTP {code}: ")
+        assert await events(desk) == ["queued", "attempted", "dead-lettered"]
+        assert await told_status(desk.store) == "applied"
+        assert (await desk.health(hellowork.url)).mode == "healthy"
+        assert [end.outcome for end in desk.of_type(CallEnded)] == ["dead"]
+
+    async def test_keeps_the_reply_in_bounds(self, desk: Delivery, hellowork: Emulator) -> None:
+        await attempt(desk, hellowork, Status(status=422, body="no\nsuch job " * 10_000))
+
+        detail = await last_detail(desk)
+        assert detail["status"] == 422
+        body, reason = detail["body"], detail["reason"]
+        assert isinstance(body, str)
+        assert isinstance(reason, str)
+        assert body == ("no\nsuch job " * 10_000)[:EXCERPT]
+        assert reason.startswith("HTTP 422: no such job no such job")
+        assert len(reason) < 250
+
+    async def test_is_tried_anew_when_it_changes_again(self, desk: Delivery, hellowork: Emulator) -> None:
+        await attempt(desk, hellowork, status(400))
+        await desk.queue(hellowork.url, "a1", status="hired")
+
+        await desk.send_once()
+
+        assert await told_status(desk.store) == "hired"
+
+    async def test_lets_the_others_go_on(self, desk: Delivery, hellowork: Emulator) -> None:
+        hellowork.inject(Status(status=400, application_id="a2"))
+        await desk.queue(hellowork.url, "a1", "a2", "a3")
+
+        await desk.send_once()
+
+        assert [entry.application_id for entry in await desk.store.entries("dead", None, 9)] == ["a2"]
+        assert await desk.is_settled()
+
+
+class TestRefusedHost:
+    async def test_is_not_called_but_becomes_a_dead_letter(self, desk: Delivery, hellowork: Emulator) -> None:
+        await desk.queue(hellowork.url, "a1")
+
+        await desk.send_once(allowed=AllowedHosts(frozenset({"ats-partner.hellowork.com"})))
+
+        assert hellowork.calls == []
+        entry = await waiting_entry(desk.store)
+        assert entry.state == "dead"
+        assert entry.reason is not None
+        assert "may not be called: its host 127.0.0.1 is neither base_url's" in entry.reason
+
+    async def test_is_told_like_any_other_dead_letter(self, desk: Delivery, hellowork: Emulator) -> None:
+        await desk.queue(hellowork.url, "a1")
+
+        await desk.send_once(allowed=AllowedHosts(frozenset()))
+
+        assert [(end.application_id, end.outcome) for end in desk.of_type(CallEnded)] == [("a1", "dead")]
+
+    async def test_says_nothing_of_the_endpoint(self, desk: Delivery, hellowork: Emulator) -> None:
+        await attempt(desk, hellowork, status(503))
+
+        await desk.send_once(allowed=AllowedHosts(frozenset()))
+
+        assert (await desk.health(hellowork.url)).failures == 1
+
+
+async def test_an_answer_that_is_no_text_is_written_down_all_the_same(desk: Delivery) -> None:
+    answer = OK.replace(b"200 OK", b"503 \xff") + b"Retry-After: \xff\r\nContent-Length: 3\r\n\r\n\xff\x00\xfe"
+    async with wire_server(saying(answer)) as wire:
+        await desk.queue(wire.url, "a1")
+
+        await desk.send_once()
+
+    entry = await waiting_entry(desk.store)
+    assert entry.state == "pending"
+    assert entry.reason is not None
+    assert entry.reason.startswith("HTTP 503, Retry-After: \N{REPLACEMENT CHARACTER}")
+
+
+async def test_the_story_tells_what_was_answered(desk: Delivery, hellowork: Emulator) -> None:
+    await attempt(desk, hellowork, Status(status=503, body={"message": "busy"}))
+
+    (event,) = [event for event in await story_of(desk.store) if event.event == "answered"]
+    assert event.watch == WATCH
+    detail = dict(event.detail)
+    seconds, again_at = detail.pop("seconds"), detail.pop("again_at")
+    assert seconds > 0
+    assert again_at > event.at
+    assert detail == {
+        "status": 503,
+        "reason": 'HTTP 503: {"message": "busy"}',
+        "body": '{"message": "busy"}',
+        "to": {"status": "seen", "job_id": "J1", "deleted": False},
+    }

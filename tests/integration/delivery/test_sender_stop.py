@@ -1,0 +1,107 @@
+"""The sender's end: what is under way is finished and written down, and nothing new is begun."""
+
+import asyncio
+
+import pytest
+from support.eventually import eventually
+from support.sending import Delivery
+from support.store_steps import events_of, told_status, waiting_entry
+
+from cdc_sync.emulator import Emulator, EmulatorOptions
+from cdc_sync.emulator.faults import Delay, Status
+
+IDS = tuple(f"a{number:02}" for number in range(20))
+
+
+async def test_what_is_under_way_is_finished_and_written_down(desk: Delivery) -> None:
+    async with Emulator(EmulatorOptions(latency=0.3)) as slow:
+        await desk.queue(slow.url, *IDS)
+        async with desk.sending(concurrency=4) as sender:
+            await slow.wait_for_calls(4, timeout=20)
+            assert sender.under_way == 4
+
+        assert sender.under_way == 0
+        assert len(slow.calls) == 4
+        sent = {call.application_id for call in slow.calls}
+        waiting = await desk.store.entries("pending", None, 100)
+        assert {entry.application_id for entry in waiting} == set(IDS) - sent
+        assert not any(entry.attempted for entry in waiting)
+
+
+async def test_what_fails_at_the_end_is_written_down_too(desk: Delivery, hellowork: Emulator) -> None:
+    hellowork.inject(Status(status=400))
+    await desk.queue(hellowork.url, "a1")
+    async with desk.sending():
+        await hellowork.wait_for_calls(1, timeout=20)
+
+    assert (await waiting_entry(desk.store)).state == "dead"
+
+
+async def test_a_claim_that_is_under_way_is_sent_and_written_down(desk: Delivery, hellowork: Emulator) -> None:
+    await desk.queue(hellowork.url, "a1")
+    desk.outbox.claim_may_return.clear()
+    async with desk.sending() as sender:
+        await desk.outbox.claim_waits.wait()
+        sender.stop()
+        # Whoever would return too early has every chance to.
+        for _ in range(100):
+            await asyncio.sleep(0)
+        desk.outbox.claim_may_return.set()
+
+    assert len(hellowork.calls) == 1
+    assert await told_status(desk.store) == "seen"
+
+
+async def test_with_nothing_to_do_it_ends_at_once(desk: Delivery) -> None:
+    sender = desk.sender()
+    running = asyncio.create_task(sender.run())
+    await eventually(lambda: desk.outbox.looks, "the sender has looked")
+
+    sender.stop()
+
+    async with asyncio.timeout(0.9):
+        await running
+
+
+async def test_stopped_before_it_began_it_sends_nothing(desk: Delivery, hellowork: Emulator) -> None:
+    await desk.queue(hellowork.url, "a1")
+    sender = desk.sender()
+    sender.stop()
+
+    async with asyncio.timeout(20):
+        await sender.run()
+
+    assert hellowork.calls == []
+    assert await events_of(desk.store) == ["queued"]
+
+
+async def test_stopped_twice(desk: Delivery) -> None:
+    async with desk.sending() as sender:
+        sender.stop()
+        sender.stop()
+
+
+@pytest.mark.parametrize("fault", [Delay(seconds=60)])
+async def test_given_up_it_leaves_what_was_under_way_to_the_next(
+    desk: Delivery, hellowork: Emulator, fault: Delay
+) -> None:
+    hellowork.inject(fault.model_copy(update={"application_id": IDS[0]}))
+    await desk.queue(hellowork.url, *IDS)
+    sender = desk.sender()
+    running = asyncio.create_task(sender.run())
+    await eventually(lambda: _has_left(desk, 1), "all but one are acknowledged")
+    sender.stop()
+
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    (left,) = await desk.store.entries("pending", None, 100)
+    assert (left.application_id, left.attempted) == (IDS[0], True)
+    await desk.store.release_claims()
+    await desk.send_once()
+    assert await desk.is_settled()
+
+
+async def _has_left(desk: Delivery, number: int) -> bool:
+    return len(await desk.store.entries("pending", None, 100)) == number

@@ -1,0 +1,137 @@
+"""A store that fails: nothing is sent that could not be recorded, and nothing is lost."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from support.eventually import eventually
+from support.sending import QUICK, Delivery
+
+from cdc_sync.core.failures import StoreError
+from cdc_sync.core.observations import Observation, StoreFailed, StoreRecovered
+from cdc_sync.emulator import Emulator
+from cdc_sync.emulator.faults import Status
+
+IDS = tuple(f"a{number:02}" for number in range(20))
+
+
+def of_the_store(desk: Delivery) -> list[Observation]:
+    return [each for each in desk.observed if isinstance(each, StoreFailed | StoreRecovered)]
+
+
+FAILED, RECOVERED = StoreFailed("the disk is full"), StoreRecovered()
+
+
+class TestEndsCannotBeWritten:
+    async def test_nothing_new_is_claimed(self, desk: Delivery, hellowork: Emulator) -> None:
+        await desk.queue(hellowork.url, *IDS)
+        desk.outbox.fails = {"finish"}
+        async with desk.sending(concurrency=2):
+            await eventually(lambda: desk.outbox.finishes >= 3, "three tries to write an end")
+            calls, claimed = len(hellowork.calls), len(desk.outbox.claimed)
+            # No more than were free when the first end failed.
+            assert calls <= 4
+            await eventually(lambda: desk.outbox.finishes >= 4, "one more")
+            assert (len(hellowork.calls), len(desk.outbox.claimed)) == (calls, claimed)
+            assert of_the_store(desk) == [FAILED]
+            desk.outbox.fails = set()
+            await eventually(desk.is_settled, "everything is acknowledged")
+
+        assert sorted(call.application_id or "" for call in hellowork.calls) == list(IDS)
+        assert of_the_store(desk) == [FAILED, RECOVERED]
+
+    async def test_the_store_is_not_pestered(self, desk: Delivery, hellowork: Emulator) -> None:
+        await desk.queue(hellowork.url, *IDS)
+        desk.outbox.fails = {"finish"}
+        async with desk.sending(concurrency=2) as sender:
+            await eventually(lambda: desk.outbox.finishes >= 1, "a try to write an end")
+            asked, finishes = desk.outbox.asked, desk.outbox.finishes
+            await eventually(lambda: sender.wake() or desk.outbox.finishes >= finishes + 2, "two more")
+            assert desk.outbox.asked - asked <= 6
+            desk.outbox.fails = set()
+
+    async def test_the_ends_are_written_as_they_were(self, desk: Delivery, hellowork: Emulator) -> None:
+        hellowork.inject(Status(status=400, application_id="a00"), Status(status=503, application_id="a01"))
+        await desk.queue(hellowork.url, *IDS[:3])
+        desk.outbox.fails = {"finish"}
+        async with desk.sending(policy=replace(QUICK, first=3_600_000, max=3_600_000)):
+            await eventually(lambda: desk.outbox.finishes >= 2, "two tries to write an end")
+            desk.outbox.fails = set()
+
+        assert [entry.application_id for entry in await desk.store.entries("dead", None, 9)] == ["a00"]
+        assert [entry.application_id for entry in await desk.store.entries("pending", None, 9)] == ["a01"]
+        assert (await desk.health(hellowork.url)).mode == "healthy"
+
+    async def test_the_end_of_the_sender_waits_for_them(self, desk: Delivery, hellowork: Emulator) -> None:
+        await desk.queue(hellowork.url, "a1")
+        desk.outbox.fails = {"finish"}
+        async with desk.sending() as sender:
+            await eventually(lambda: desk.outbox.finishes >= 1, "a try to write an end")
+            sender.stop()
+            await eventually(lambda: desk.outbox.finishes >= 2, "another one")
+            desk.outbox.fails = set()
+
+        assert await desk.is_settled()
+
+    async def test_given_up_nothing_is_lost(self, desk: Delivery, hellowork: Emulator) -> None:
+        await desk.queue(hellowork.url, "a1")
+        desk.outbox.fails = {"finish"}
+        running = asyncio.create_task(desk.sender().run())
+        await eventually(lambda: desk.outbox.finishes >= 1, "a try to write an end")
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        desk.outbox.fails = set()
+        await desk.store.release_claims()
+
+        await desk.send_once()
+
+        assert await desk.is_settled()
+        first, second = hellowork.calls
+        assert first.idempotency_key == second.idempotency_key
+
+
+class TestNothingCanBeClaimed:
+    @pytest.mark.parametrize("step", ["claim", "endpoints"])
+    async def test_it_goes_on_as_soon_as_the_store_works(self, desk: Delivery, hellowork: Emulator, step: str) -> None:
+        await desk.queue(hellowork.url, *IDS)
+        desk.outbox.fails = {step}
+        count: Callable[[], int] = lambda: desk.outbox.claims if step == "claim" else desk.outbox.looks  # noqa: E731
+        async with desk.sending():
+            await eventually(lambda: count() >= 3, "three tries")
+            assert hellowork.calls == []
+            assert of_the_store(desk) == [FAILED]
+            desk.outbox.fails = set()
+            await eventually(desk.is_settled, "everything is acknowledged")
+
+        assert len(hellowork.calls) == len(IDS)
+        assert of_the_store(desk) == [FAILED, RECOVERED]
+
+    async def test_what_is_under_way_is_written_down(self, desk: Delivery, hellowork: Emulator) -> None:
+        hellowork.inject({"kind": "delay", "seconds": 0.5})
+        await desk.queue(hellowork.url, "a1")
+        async with desk.sending() as sender:
+            await hellowork.wait_for_calls(1, timeout=20)
+            desk.outbox.fails = {"claim", "endpoints"}
+            sender.wake()
+            await eventually(lambda: of_the_store(desk), "the store's failure")
+            await eventually(desk.is_settled, "the end is written")
+            desk.outbox.fails = set()
+            await eventually(lambda: RECOVERED in of_the_store(desk), "the store's recovery")
+
+
+class TestOnce:
+    @pytest.mark.parametrize("step", ["claim", "finish", "endpoints"])
+    async def test_it_ends_and_says_why(self, desk: Delivery, hellowork: Emulator, step: str) -> None:
+        await desk.queue(hellowork.url, *IDS)
+        desk.outbox.fails = {step}
+
+        with pytest.raises(StoreError, match="^the disk is full$"):
+            await desk.send_once()
+
+        desk.outbox.fails = set()
+        await desk.store.release_claims()
+        await desk.send_once()
+        assert await desk.is_settled()
+        assert {call.application_id for call in hellowork.calls} == set(IDS)
