@@ -1,11 +1,13 @@
 """The admin server: `/healthz`, `/readyz`, `/metrics`, `/api/status` and a page that shows the same."""
 
 import hmac
+import logging
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from cdc_sync.admin.metrics import Metrics
 from cdc_sync.admin.page import render
@@ -22,9 +24,17 @@ _SAFE_HEADERS = {
     "Cache-Control": "no-store",
 }
 
-
 _LONGEST_FAREWELL = 2.0
 """Seconds that a request under way may take when the daemon ends: a slow reader must not hold it up."""
+
+
+def _is_bug(record: logging.LogRecord) -> bool:
+    # What is no HTTP is answered 400, and that is all: a port scanner must not fill the log with errors.
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_logger = logging.getLogger(__name__)
+_logger.addFilter(_is_bug)
 
 
 class AdminError(Exception):
@@ -70,7 +80,9 @@ class AdminServer:
         app.router.add_get("/metrics", self._metrics_page)
         app.router.add_get("/api/status", self._status)
         app.router.add_get("/", self._page)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_LONGEST_FAREWELL)
+        self._runner = web.AppRunner(
+            app, access_log=None, logger=_logger, handle_signals=False, shutdown_timeout=_LONGEST_FAREWELL
+        )
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, host, port).start()

@@ -28,10 +28,10 @@ def run(
     config = called.config()
     logs.configure(config.log, called.environ)
     for warning in warnings(config):
-        typer.echo(f"warning: {warning}", err=True)
+        logs.warn(str(warning))
     with ExitStack() as stack:
         bar = stack.enter_context(BaselineBar())
-        log = logs.LogReader(progress_elsewhere=bar.shown)
+        log = logs.LogReader(progress_elsewhere=bar.shown, rehearsal=dry_run)
         readers: list[Observe] = [bar.read, log.read, SystemdReader(called.environ).read]
 
         def observe(observation: Observation) -> None:

@@ -69,9 +69,26 @@ def configure(log: Log, environ: Mapping[str, str]) -> None:
         cache_logger_on_first_use=False,
     )
     # Libraries' own loggers: their warnings matter, their chatter does not. The pool's are told by our observations.
-    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[_Libraries()], force=True)
     for name in ("psycopg.pool", "apscheduler"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def warn(message: str) -> None:
+    """Write a line that no observation tells: something suspicious in the configuration."""
+    structlog.get_logger().warning(message)
+
+
+class _Libraries(logging.Handler):
+    """Takes what libraries log into the same lines, so that whoever reads them has one format to understand."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        log = structlog.get_logger()
+        say = log.error if record.levelno >= logging.ERROR else log.warning
+        # Not the exception's text: it may quote what a connection string or a row holds.
+        exception = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
+        say(record.getMessage(), library=record.name, exception=exception)
 
 
 class _StandardError:
@@ -118,13 +135,17 @@ def _with_priority(_: object, __: str, line: Any) -> str:
 class LogReader:
     """Writes lines for observations.
 
-    With `progress_elsewhere`, somebody shows a baseline's progress as a bar.
+    With `progress_elsewhere`, somebody shows a baseline's progress as a bar; in a `rehearsal`, the calls are shown.
     """
 
-    def __init__(self, *, progress_elsewhere: bool = False) -> None:
+    def __init__(self, *, progress_elsewhere: bool = False, rehearsal: bool = False) -> None:
         self._log = structlog.get_logger()
         self._progress_elsewhere = progress_elsewhere
+        self._rehearsal = rehearsal
         self._told: dict[str, int] = {}
+        # Mistakes of a watch's configuration that were told, until it works again. It tries every few seconds, and may
+        # get as far as capturing each time.
+        self._mistakes: dict[str, set[str]] = {}
 
     def read(self, observation: Observation) -> None:  # noqa: C901, PLR0912 - one case per kind
         """Write the line of one observation."""
@@ -136,12 +157,8 @@ class LogReader:
                 log.info("stopping", signal=signal, calls_under_way=under_way)
             case DaemonStopped():
                 log.info("stopped")
-            case WatchConnected(watch, mode, version):
-                log.info("connected", watch=watch, mode=mode, postgresql=version // 10000)
-            case CaptureStarted(watch):
-                log.info("watching", watch=watch)
-            case WatchLost(watch, message, misconfigured):
-                (log.error if misconfigured else log.warning)(message, watch=watch)
+            case WatchConnected() | CaptureStarted() | WatchLost():
+                self._watch(observation)
             case TriggersMissing(watch, message):
                 log.error(message, watch=watch)
             case TriggersFound(watch):
@@ -161,6 +178,8 @@ class LogReader:
                 message = f"a row cannot be reported: {reason}"
                 log.warning(message, watch=watch, key=key, application_id=application_id)
             case SweepDone(watch, rows, seconds, repaired):
+                if self._mistakes.pop(watch, None):
+                    log.info("watching again", watch=watch)
                 say = log.warning if repaired else log.debug
                 say("swept", watch=watch, rows=rows, seconds=round(seconds, 2), repaired=dict(repaired))
             case CallEnded():
@@ -178,6 +197,22 @@ class LogReader:
             case _:
                 assert_never(observation)
 
+    def _watch(self, observation: WatchConnected | CaptureStarted | WatchLost) -> None:
+        """A watch that tries again with a mistake that was told has nothing new to say."""
+        log, watch = self._log, observation.watch
+        milestone = log.debug if watch in self._mistakes else log.info
+        match observation:
+            case WatchConnected(_, mode, version):
+                milestone("connected", watch=watch, mode=mode, postgresql=version // 10000)
+            case CaptureStarted():
+                milestone("watching", watch=watch)
+            case WatchLost(_, message, misconfigured=False):
+                log.warning(message, watch=watch)
+            case WatchLost(_, message):
+                told = self._mistakes.setdefault(watch, set())
+                (log.debug if message in told else log.error)(message, watch=watch)
+                told.add(message)
+
     def _progress(self, watch: str, rows: int, estimate: int) -> None:
         """A line at about every tenth, and not more often than every 20,000 rows."""
         if self._progress_elsewhere:
@@ -188,6 +223,8 @@ class LogReader:
             self._log.info("baseline", watch=watch, rows=rows, about=estimate or None)
 
     def _call(self, call: CallEnded) -> None:
+        if self._rehearsal:
+            return
         facts: dict[str, Any] = {
             "watch": call.watch,
             "application_id": call.application_id,

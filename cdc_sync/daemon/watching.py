@@ -41,9 +41,9 @@ from cdc_sync.source.session import hold, listen, session
 from cdc_sync.store.protocol import AnotherDatabaseError, Store
 
 _FIRST_WAIT = 0.5
-_LONGEST_WAIT = 15.0
-_MISCONFIGURED_WAIT = 30.0
-"""Seconds between tries when only a person can mend it: soon enough after the repair, and no noise."""
+_LONGEST_WAIT = 5.0
+_MISCONFIGURED_WAIT = 10.0
+"""Seconds between tries when only a person can mend it: soon enough after the repair."""
 
 _PROVE_EVERY = 15.0
 """Seconds between proofs that the lasting connection is alive."""
@@ -250,6 +250,8 @@ class WatchWorker:
             position = await adopt(connected, lambda: self._progressed(f"baseline {name}"))
             async with asyncio.TaskGroup() as tasks:
                 fast = await self._start_capture(connected, position, tasks)
+                # Ready means that it works, and that what was committed while nobody looked has been recorded.
+                await fast.catch_up()
                 self._parts.observe(CaptureStarted(name))
                 tasks.create_task(self._sweeps(connected, fast), name=f"{name}: sweeps")
                 progressed = lambda: self._progressed(f"deletions {name}")  # noqa: E731 - a bound argument

@@ -74,14 +74,18 @@ async def listen(connection: Connection, ring: Callable[[], None], prove_every: 
 
 
 async def hold(connection: Connection, prove_every: float) -> None:
-    """Keep the watch's lock where nobody listens: find out within `prove_every` seconds that the connection is lost.
+    """Keep the watch's lock where nobody listens: find out that the connection is lost.
+
+    At once if the server ends it, since another daemon may take the lock then; within `prove_every` seconds if it only
+    falls silent.
 
     Raises:
         SourceError: it is lost, and the lock with it.
     """
     try:
         while True:
-            await asyncio.sleep(prove_every)
+            async for _ in connection.notifies(timeout=prove_every):
+                pass  # nothing was listened to; this waits for the end of the connection
             await asyncio.wait_for(connection.execute("SELECT 1"), _ECHO_WITHIN)
     except TimeoutError as error:
         raise SourceError("unreachable", f"The database does not answer within {_ECHO_WITHIN:.0f} s.") from error

@@ -76,7 +76,10 @@ def _installation(folder: Path, dsn: str, mode: str, hellowork: HelloWork) -> It
         ats.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(PASSWORD)))
         try:
             made = Installation(folder, dsn, role, ats, hellowork, mode)
-            yield made
+            try:
+                yield made
+            finally:
+                made.ats.close()
             made.check_traces()
         finally:
             _drop_role(dsn, role)

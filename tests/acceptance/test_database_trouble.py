@@ -96,6 +96,8 @@ def test_what_is_missing_is_named_with_its_remedy_while_other_watches_go_on(inst
             "unprivileged": {**watch, "table": "public.locked"},
         }
     )
+    role = sql.Identifier(installation.role)
+    installation.ats.execute(sql.SQL("GRANT SELECT (notes) ON public.applications TO {}").format(role))
     with installation.daemon(ready=False) as daemon:
         daemon.wait_until(lambda: len({e["watch"] for e in daemon.events if e["level"] == "error"}) == 5, "five errors")
         said = {event["watch"]: event["event"] for event in daemon.events if event["level"] == "error"}
@@ -111,23 +113,37 @@ def test_what_is_missing_is_named_with_its_remedy_while_other_watches_go_on(inst
             assert f"watch {name}: " in reasons
         assert "watch applications" not in reasons
         installation.settle(daemon)  # the watch that works goes on
-        installation.ats.execute("ALTER TABLE public.applications ADD statut text, ADD nr serial UNIQUE")
-        installation.ats.execute("ALTER TABLE public.applications ADD d timestamptz")
-        # The first three are tried again every 30 seconds.
-        installation.ats.execute("CREATE VIEW public.aplications AS SELECT * FROM public.applications")
         assert daemon.stop() == 0
-    installation.configure(watches={"applications": watch})
 
 
 def test_a_missing_column_that_is_added_is_noticed(poll: Installation) -> None:
     poll.configure_watch(columns={"job_id": "poste"})
     with poll.daemon(ready=False) as daemon:
-        daemon.wait_for_event("poste")
+        daemon.wait_until_not_ready("poste")
         poll.ats.execute("ALTER TABLE public.applications ADD poste text DEFAULT 'job-1'")
         poll.grant()
         daemon.wait_until_ready()
-        assert len(daemon.events_named("poste")) == 1
+        daemon.wait_for_event("watching again")
+        assert [event["level"] for event in daemon.events_named("poste")] == ["error"]
         poll.settle(daemon)
+
+
+def test_a_missing_privilege_is_said_once_and_not_at_each_try(notify: Installation) -> None:
+    role = sql.Identifier(notify.role)
+    # It can connect, listen and read, and has no right to consume.
+    notify.ats.execute(sql.SQL("REVOKE DELETE ON cdc_sync.changes FROM {}").format(role))
+    with notify.daemon(ready=False) as daemon:
+        assert "sql grants" in daemon.wait_until_not_ready("permission denied")
+        daemon.wait_for_event("permission denied", 2)
+        assert daemon.readiness()[0] == 503
+        assert not daemon.events_named("watching")
+        notify.grant()
+        daemon.wait_until_ready()
+        daemon.wait_for_event("watching again")
+        told = [event["event"] for event in daemon.events if event["level"] in ("error", "warning")]
+        assert len(told) == 1
+        assert [event["level"] for event in daemon.events_named("connected")].count("info") == 1
+        notify.settle(daemon)
 
 
 @contextmanager

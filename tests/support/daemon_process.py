@@ -80,8 +80,12 @@ class DaemonProcess:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """The log's lines, which must all be JSON objects; a line that is being written is left out."""
-        return [json.loads(line) for line in self.logged.splitlines(keepends=True) if line.endswith("\n")]
+        """The log's lines, which must all be JSON objects.
+
+        A line that is being written is left out, and so is the last word of a command that fails.
+        """
+        lines = self.logged.splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n") and not line.startswith("cdc-sync: ")]
 
     def events_named(self, text: str) -> list[dict[str, Any]]:
         """The log's lines whose event contains a text."""

@@ -168,13 +168,13 @@ class Delivery:
 
 @asynccontextmanager
 async def delivery(
-    path: Path, *, timeout: float = 10.0, headers: Mapping[str, str] | None = None
-) -> AsyncIterator[Delivery]:  # noqa: ASYNC109 - the client's setting
-    """A store at `path`, and a client."""
+    path: Path, *, patience: float = 10.0, headers: Mapping[str, str] | None = None
+) -> AsyncIterator[Delivery]:
+    """A store at `path`, and a client that waits so many seconds for an answer."""
     store = SqliteStore(path)
     try:
         await store.release_claims()
-        async with Client(headers or {}, timeout, SETTINGS.concurrency) as client:
+        async with Client(headers or {}, patience, SETTINGS.concurrency) as client:
             yield Delivery(path, store, client)
     finally:
         await store.close()

@@ -118,7 +118,7 @@ async def test_a_page_in_the_place_of_the_answer(client: Client, hellowork: Emul
 
 
 async def test_what_a_refusal_says_is_kept_in_bounds(client: Client, hellowork: Emulator) -> None:
-    hellowork.inject(Status(status=400, body="é" * 10_000, headers={"Retry-After": 7}))
+    hellowork.inject(Status(status=400, body="é" * 10_000, headers={"Retry-After": "7"}))
 
     reply, text = await client.call(an_entry(base_url=hellowork.url))
 

@@ -79,12 +79,13 @@ async def test_an_endpoint_that_does_not_work_is_not_tried_for_ever(
 
 async def test_an_endpoint_that_never_answers(tmp_path: Path, hellowork: Emulator) -> None:
     hellowork.inject(for_ever(Hang()))
-    async with delivery(tmp_path / "state.db", timeout=0.3) as desk:
+    async with delivery(tmp_path / "state.db", patience=0.3) as desk:
         await desk.queue(hellowork.url, *IDS)
 
         await desk.send_once(concurrency=10)
 
-        assert len(hellowork.calls) == 10
+        # Those that began at once, and those that took the places of the first to fail.
+        assert 10 <= len(hellowork.calls) < 10 + FAILURES_TO_OPEN
         assert (await desk.health(hellowork.url)).mode == "open"
         assert desk.outbox.asked < 50
 

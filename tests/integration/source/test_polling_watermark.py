@@ -51,18 +51,18 @@ class TestWatermark:
             assert await reader.watermark_at(fence) == expected
 
     @pytest.mark.parametrize(
-        ("timezone", "year", "month", "day"),
+        ("timezone", "noon_before"),
         [
-            ("Europe/Paris", 2023, 10, 28),
-            ("America/New_York", 2023, 11, 4),
-            ("Australia/Lord_Howe", 2023, 4, 1),  # sets its clocks back by half an hour
-            ("Antarctica/Troll", 2023, 10, 28),  # by two hours
+            ("Europe/Paris", "2023-10-28T12:00Z"),
+            ("America/New_York", "2023-11-04T12:00Z"),
+            ("Australia/Lord_Howe", "2023-04-01T12:00Z"),  # sets its clocks back by half an hour
+            ("Antarctica/Troll", "2023-10-28T12:00Z"),  # by two hours
         ],
     )
     async def test_is_never_ahead_of_a_local_time_that_is_still_to_come(
-        self, database: str, ats: Ats, timezone: str, year: int, month: int, day: int
+        self, database: str, ats: Ats, timezone: str, noon_before: str
     ) -> None:
-        quarters = [datetime(year, month, day, 12, tzinfo=UTC) + timedelta(minutes=15 * n) for n in range(96)]
+        quarters = [datetime.fromisoformat(noon_before) + timedelta(minutes=15 * n) for n in range(96)]
         local = [moment.astimezone(ZoneInfo(timezone)).replace(tzinfo=None) for moment in quarters]
         assert any(later < earlier for earlier, later in pairwise(local)), "the clocks are set back"
         async with opened(a_config(database, timezone=timezone)) as source:
@@ -150,18 +150,10 @@ class TestPages:
     @pytest.mark.parametrize("type_", ["timestamptz", "timestamp", "date"])
     @pytest.mark.parametrize("datestyle", ["ISO, MDY", "SQL, DMY", "German"])
     async def test_every_date_can_be_passed(self, database: str, ats: Ats, type_: str, datestyle: str) -> None:
-        moments = [
-            "4713-01-01 BC",
-            "0044-03-15 BC",
-            "0001-01-01",
-            "2024-01-02",
-            "10000-01-01",
-            "50000-12-31",
-            "infinity",
-        ]
+        moments = ["-infinity", "4713-01-01 BC", "0044-03-15 BC", "0001-01-01", "2024-01-02", "10000-01-01", "infinity"]
         run(ats, "ALTER TABLE public.applications ALTER updated_at TYPE {type_} USING NULL", type_=type_)
         run(ats, "ALTER DATABASE {name} SET datestyle = '{style}'", name=ats.info.dbname, style=datestyle)
-        for number, moment in enumerate(["-infinity", *moments], start=1):
+        for number, moment in enumerate(moments, start=1):
             insert = "INSERT INTO public.applications (id, updated_at) VALUES (%s, %s::text::{type_})"
             run(ats, insert, [number, moment], type_=type_)
         async with opened(a_config(database)) as source:
@@ -169,7 +161,7 @@ class TestPages:
 
             met = await self.all_keys(reader, "-infinity", 1)
 
-        assert met == [(str(n),) for n in range(1, 9)]
+        assert met == [(str(n),) for n in range(1, 8)]
 
     async def test_times_are_told_apart_to_the_microsecond(self, database: str, ats: Ats) -> None:
         ats.execute(

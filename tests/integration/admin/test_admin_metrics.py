@@ -1,0 +1,150 @@
+"""The metrics, as a scraper reads them."""
+
+from typing import get_args
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from support.builders import ENDPOINT, HOUR, NOW, SECOND, a_baseline, a_batch, a_sighting, some_rules
+from support.looking import Admin
+from support.observing import EXAMPLES
+from support.store_steps import claim_one, reject
+
+from cdc_sync import __version__
+from cdc_sync.admin.metrics import Metrics
+from cdc_sync.core.endpoint import Health
+from cdc_sync.core.observations import (
+    CallEnded,
+    ChangesRead,
+    DaemonStarted,
+    Decided,
+    Observation,
+    StoreFailed,
+    StoreRecovered,
+    SweepDone,
+    WatchConnected,
+    WatchLost,
+)
+from cdc_sync.core.outbox import Skip
+
+
+async def scrape(admin: Admin) -> dict[str, float]:
+    """Every sample, by its name and labels as they are written."""
+    answer = await admin.get("/metrics")
+    assert answer.status == 200
+    assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    # The official parser must understand it.
+    assert list(text_string_to_metric_families(answer.text))
+    lines = [line.rsplit(" ", 1) for line in answer.text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in lines}
+
+
+def states_of(samples: dict[str, float]) -> dict[str, float]:
+    """How many outbox entries there are in each state."""
+    states = ("pending", "held", "dead")
+    return {state: samples[f'cdc_sync_outbox_entries{{state="{state}",watch="applications"}}'] for state in states}
+
+
+async def read(admin: Admin, *observations: Observation) -> dict[str, float]:
+    for observation in observations:
+        admin.metrics.read(observation)
+    return await scrape(admin)
+
+
+async def test_every_name_has_the_prefix(admin: Admin) -> None:
+    samples = await read(admin, *EXAMPLES)
+
+    assert all(name.startswith("cdc_sync_") for name in samples)
+    assert samples[f'cdc_sync_build_info{{version="{__version__}"}}'] == 1
+
+
+def test_every_kind_of_observation_is_read() -> None:
+    assert {type(example) for example in EXAMPLES} == set(get_args(Observation))
+    metrics = Metrics()
+    for example in EXAMPLES:
+        metrics.read(example)
+
+
+async def test_what_waits(admin: Admin) -> None:
+    rules = some_rules()
+    await admin.store.record(rules, a_baseline(a_sighting("a1"), a_sighting("a2")))
+    await admin.store.record(rules, a_batch(a_sighting("a1", "seen"), now=NOW - HOUR))
+    await reject(admin.store, await claim_one(admin.store))
+    await admin.store.record(rules, a_batch(a_sighting("a2", "seen"), now=NOW - 90 * SECOND))
+    await admin.store.record(some_rules(max_changes=0), a_batch(a_sighting("a3"), skips=[Skip(("9",), None, "no id")]))
+    admin.conditions = {"one": "wrong", "another": "wrong"}
+
+    samples = await scrape(admin)
+
+    assert samples['cdc_sync_known_applications{watch="applications"}'] == 3
+    assert states_of(samples) == {"pending": 1, "held": 1, "dead": 1}
+    assert samples['cdc_sync_oldest_pending_seconds{watch="applications"}'] == 90
+    assert samples['cdc_sync_skipped_rows{watch="applications"}'] == 1
+    assert samples["cdc_sync_conditions"] == 2
+
+
+async def test_what_waits_no_longer(admin: Admin) -> None:
+    await admin.store.record(some_rules(), a_batch(a_sighting("a1", "seen")))
+    assert (await scrape(admin))['cdc_sync_outbox_entries{state="pending",watch="applications"}'] == 1
+    await reject(admin.store, await claim_one(admin.store))
+    await admin.store.discard("dead", None, None, now=NOW)
+
+    samples = await scrape(admin)
+
+    assert states_of(samples) == {"pending": 0, "held": 0, "dead": 0}
+    assert samples['cdc_sync_oldest_pending_seconds{watch="applications"}'] == 0
+
+
+@pytest.mark.parametrize(("mode", "healthy"), [("healthy", 1), ("throttled", 0), ("open", 0), ("paused", 0)])
+async def test_an_endpoint_is_shown_as_the_store_has_it_also_after_a_restart(
+    admin: Admin, mode: str, healthy: int
+) -> None:
+    await admin.store.finish([], {ENDPOINT: Health(mode, 1, NOW + HOUR, "HTTP 401")})  # type: ignore[arg-type] # a mode
+
+    assert (await scrape(admin))[f'cdc_sync_endpoint_healthy{{endpoint="{ENDPOINT}"}}'] == healthy
+
+
+async def test_calls(admin: Admin) -> None:
+    acknowledged = CallEnded("w", "a1", "acknowledged", "HTTP 200", 1, 0.03, 0.2)
+    retried = CallEnded("w", "a2", "retry", "HTTP 503", 1, 3.0, 70.0)
+
+    samples = await read(admin, acknowledged, acknowledged, retried)
+
+    assert samples['cdc_sync_calls_total{outcome="acknowledged",watch="w"}'] == 2
+    assert samples['cdc_sync_calls_total{outcome="retry",watch="w"}'] == 1
+    assert samples['cdc_sync_call_seconds_count{watch="w"}'] == 3
+    assert samples['cdc_sync_call_seconds_bucket{le="0.05",watch="w"}'] == 2
+    assert samples['cdc_sync_queue_seconds_bucket{le="60.0",watch="w"}'] == 2
+
+
+async def test_capture(admin: Admin) -> None:
+    samples = await read(
+        admin,
+        ChangesRead("w", "notify", 5),
+        ChangesRead("w", "notify", 2),
+        Decided("w", "a1", "notify", "queued"),
+        SweepDone("w", 1000, 1.5, {"missed": 2}),
+        SweepDone("w", 1000, 0.5, {"missed": 1, "deleted": 1}),
+    )
+
+    assert samples['cdc_sync_captured_keys_total{origin="notify",watch="w"}'] == 7
+    assert samples['cdc_sync_decisions_total{outcome="queued",watch="w"}'] == 1
+    assert samples['cdc_sync_sweep_repairs_total{cause="missed",watch="w"}'] == 3
+    assert samples['cdc_sync_sweep_repairs_total{cause="deleted",watch="w"}'] == 1
+    assert samples['cdc_sync_sweep_seconds{watch="w"}'] == 0.5
+
+
+async def test_connections(admin: Admin) -> None:
+    samples = await read(admin, DaemonStarted("1.0", ("w", "v"), dry_run=False))
+    assert (samples['cdc_sync_watch_connected{watch="w"}'], samples['cdc_sync_watch_connected{watch="v"}']) == (0, 0)
+
+    samples = await read(admin, WatchConnected("w", "poll", 180_000))
+    assert (samples['cdc_sync_watch_connected{watch="w"}'], samples['cdc_sync_watch_connected{watch="v"}']) == (1, 0)
+
+    samples = await read(admin, WatchLost("w", "no route to host", misconfigured=False))
+    assert samples['cdc_sync_watch_connected{watch="w"}'] == 0
+
+
+async def test_the_store(admin: Admin) -> None:
+    assert (await scrape(admin))["cdc_sync_store_ok"] == 1
+    assert (await read(admin, StoreFailed("the disk is full")))["cdc_sync_store_ok"] == 0
+    assert (await read(admin, StoreRecovered()))["cdc_sync_store_ok"] == 1

@@ -1,0 +1,192 @@
+"""The lasting connection: it listens, it holds the watch's lock, and it knows when it is lost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from support.eventually import eventually
+from support.proxy import proxy_to
+from support.sessions import Ats, one
+
+from cdc_sync.source import session as module
+from cdc_sync.source.connection import Connection, connected
+from cdc_sync.source.errors import SourceError
+from cdc_sync.source.session import hold, listen, session
+
+QUIET = 60.0
+"""Seconds between proofs that no test lives to see."""
+
+
+class Bell:
+    """Counts how often it is rung."""
+
+    def __init__(self) -> None:
+        self.rung = 0
+
+    def ring(self) -> None:
+        self.rung += 1
+
+    async def has_rung(self, times: int) -> None:
+        """Wait for it."""
+        await eventually(lambda: self.rung >= times, f"{times} rings", within=5)
+
+
+@asynccontextmanager
+async def listening(dsn: str, prove_every: float = QUIET) -> AsyncIterator[tuple[Bell, asyncio.Task[None], Connection]]:
+    """A listener that has begun: its first ring has been heard."""
+    bell = Bell()
+    async with session(dsn, "applications") as connection:
+        task = asyncio.create_task(listen(connection, bell.ring, prove_every))
+        try:
+            await eventually(lambda: bell.rung or task.done(), "the first ring")
+            yield bell, task, connection
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def lost(task: asyncio.Task[None], within: float) -> SourceError:
+    """How the task ended, which it must do in time."""
+    done, _ = await asyncio.wait([task], timeout=within)
+    assert done, f"it has not noticed within {within} s"
+    error = task.exception()
+    assert isinstance(error, SourceError)
+    return error
+
+
+class TestListen:
+    async def test_rings_at_once_and_then_at_each_notification(self, database: str, ats: Ats) -> None:
+        async with listening(database) as (bell, _, _):
+            for expected in (2, 3):
+                ats.execute("NOTIFY cdc_sync")
+                await bell.has_rung(expected)
+            assert bell.rung == 3
+
+    async def test_hears_what_is_committed_from_the_first_ring_on(self, database: str, ats: Ats) -> None:
+        rung: list[str] = []
+
+        def ring() -> None:
+            if not rung:
+                ats.execute("NOTIFY cdc_sync")
+            rung.append("once more")
+
+        async with connected(database) as connection:
+            task = asyncio.create_task(listen(connection, ring, QUIET))
+            await eventually(lambda: len(rung) == 2, "the notification")
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def test_proves_itself_without_ringing(self, database: str, ats: Ats) -> None:
+        async with listening(database, prove_every=0.01) as (bell, task, connection):
+            pid = connection.info.backend_pid
+            proofs = "SELECT query LIKE 'SELECT pg_notify%%' FROM pg_stat_activity WHERE pid = %s"
+            await eventually(lambda: one(ats, proofs, [pid]), "a proof")
+            await asyncio.sleep(0.1)  # several more
+
+            assert (bell.rung, task.done()) == (1, False)
+
+    async def test_loses_no_ring_to_its_proofs(self, database: str, ats: Ats) -> None:
+        async with listening(database, prove_every=0.0) as (bell, _, _):
+            for _ in range(100):
+                rung = bell.rung
+                ats.execute("NOTIFY cdc_sync")
+                await bell.has_rung(rung + 1)
+
+    async def test_loses_no_ring_that_comes_with_the_echo(self, database: str, ats: Ats) -> None:
+        async with proxy_to(database) as proxy, listening(proxy.dsn, prove_every=0.05) as (bell, _, connection):
+            proved = "SELECT state = 'idle' AND query LIKE 'SELECT pg_notify%%' FROM pg_stat_activity WHERE pid = %s"
+            await eventually(lambda: one(ats, proved, [connection.info.backend_pid]), "a proof")
+            proxy.fall_silent()
+            for _ in range(3):
+                ats.execute("NOTIFY cdc_sync")
+            proxy.flow()
+
+            await eventually(lambda: bell.rung > 1, "a ring")
+
+    async def test_never_sits_in_a_transaction(self, database: str, ats: Ats) -> None:
+        async with listening(database, prove_every=0.01) as (_, _, connection):
+            states = "SELECT state FROM pg_stat_activity WHERE pid = %s"
+            for _ in range(50):
+                assert one(ats, states, [connection.info.backend_pid]) in {"idle", "active"}
+                await asyncio.sleep(0)
+
+
+class TestLoss:
+    @pytest.mark.parametrize("prove_every", [0.01, QUIET])
+    async def test_a_backend_that_is_terminated_is_noticed(self, database: str, ats: Ats, prove_every: float) -> None:
+        async with listening(database, prove_every) as (_, task, connection):
+            ats.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
+
+            assert (await lost(task, within=5)).kind == "unreachable"
+
+    async def test_a_connection_that_falls_silent_is_noticed(
+        self, database: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "_ECHO_WITHIN", 0.3)
+        async with (
+            proxy_to(database) as proxy,
+            listening(proxy.dsn, prove_every=0.1) as (_, listener, _),
+            session(proxy.dsn, "others") as connection,
+        ):
+            holder = asyncio.create_task(hold(connection, prove_every=0.1))
+            proxy.fall_silent()
+
+            # Before that the driver tries to cancel its statement, for ten seconds.
+            errors = await asyncio.gather(lost(listener, within=20), lost(holder, within=20))
+
+        assert [error.kind for error in errors] == ["unreachable", "unreachable"]
+        assert "deaf" in str(errors[0])
+        assert "does not answer within" in str(errors[1])
+
+    async def test_a_connection_that_loses_notifications_is_noticed(
+        self, database: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "_ECHO_WITHIN", 0.3)
+        async with proxy_to(database) as proxy, listening(proxy.dsn, prove_every=0.1) as (_, task, _):
+            proxy.lose_notifications()
+
+            error = await lost(task, within=5)
+
+        assert error.kind == "unreachable"
+        assert "Behind a transaction pooler LISTEN does not work" in str(error)
+        assert "capture.wakeup none" in str(error)
+
+    async def test_whoever_only_holds_the_lock_notices_too(self, database: str, ats: Ats) -> None:
+        async with session(database, "applications") as connection:
+            task = asyncio.create_task(hold(connection, prove_every=0.05))
+            await asyncio.sleep(0.12)
+            assert not task.done()
+            ats.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
+
+            assert (await lost(task, within=5)).kind == "unreachable"
+
+
+class TestLock:
+    async def test_a_second_worker_of_the_watch_is_refused(self, database: str) -> None:
+        async with session(database, "applications"):
+            with pytest.raises(SourceError, match="Another cdc-sync works the watch applications") as raised:
+                async with session(database, "applications"):
+                    pass
+
+        assert raised.value.kind == "unreachable"
+
+    async def test_another_watch_or_database_is_free(self, database: str, server: str) -> None:
+        async with session(database, "applications"), session(database, "others"), session(server, "applications"):
+            pass
+
+    async def test_it_is_free_again_afterwards(self, database: str, ats: Ats) -> None:
+        async with session(database, "applications") as connection:
+            pid = connection.info.backend_pid
+        gone = "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = %s"
+        await eventually(lambda: one(ats, gone, [pid]), "the backend has ended")
+
+        async with session(database, "applications"):
+            pass
+
+    async def test_a_lost_connection_gives_it_up(self, database: str, ats: Ats) -> None:
+        async with session(database, "applications") as connection:
+            ats.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.info.backend_pid])
+
+            async with session(database, "applications"):
+                pass

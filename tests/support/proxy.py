@@ -1,0 +1,117 @@
+"""A network that misbehaves: it falls silent while connections stay open, or loses notifications as a pooler does.
+
+Clients come by a unix socket, so there is no encryption to be negotiated, and all that the server says is messages.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+_PORT = 5432
+
+
+class Proxy:
+    """Forwards what passes, as long as it is told to.
+
+    Attributes:
+        dsn: the server's DSN by way of the proxy.
+    """
+
+    def __init__(self, target: dict[str, str | int | None], dsn: str) -> None:
+        self.dsn = dsn
+        self._target = target
+        self._flows = asyncio.Event()
+        self._flows.set()
+        self._deaf = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def lose_notifications(self) -> None:
+        """Let everything pass but notifications: behind a transaction pooler they go to another's connection."""
+        self._deaf = True
+
+    def fall_silent(self) -> None:
+        """Hold back whatever comes; nobody is told, and nobody is hung up on."""
+        self._flows.clear()
+
+    def flow(self) -> None:
+        """Let it pass, what was held back first."""
+        self._flows.set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Connect one client."""
+        there = await self._connect()
+        both = [self._forward(reader, there[1]), self._forward(_Messages(there[0], self.is_deaf), writer)]
+        self._tasks |= {asyncio.create_task(direction) for direction in both}
+
+    def is_deaf(self) -> bool:
+        """Whether notifications are lost."""
+        return self._deaf
+
+    async def end(self) -> None:
+        """Hang up on everybody."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        host, port = str(self._target.get("host") or "127.0.0.1"), self._target.get("port") or _PORT
+        if host.startswith("/"):
+            return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+        return await asyncio.open_connection(host, int(port))
+
+    async def _forward(self, source: "asyncio.StreamReader | _Messages", target: asyncio.StreamWriter) -> None:
+        try:
+            while content := await source.read(65536):
+                await self._flows.wait()
+                target.write(content)
+                await target.drain()
+        except ConnectionError:
+            pass
+        finally:
+            target.close()
+            with suppress(ConnectionError):
+                await target.wait_closed()
+
+
+class _Messages:
+    """What the server says, message by message: a byte that tells the kind, four of length, the rest."""
+
+    def __init__(self, source: asyncio.StreamReader, is_deaf: Callable[[], bool]) -> None:
+        self._source = source
+        self._is_deaf = is_deaf
+
+    async def read(self, _: int) -> bytes:
+        """The next message that is not lost; nothing at the end."""
+        while True:
+            try:
+                head = await self._source.readexactly(5)
+                rest = await self._source.readexactly(int.from_bytes(head[1:], "big") - 4)
+            except asyncio.IncompleteReadError:
+                return b""
+            if not (head[:1] == b"A" and self._is_deaf()):
+                return head + rest
+
+
+@asynccontextmanager
+async def proxy_to(dsn: str) -> AsyncIterator[Proxy]:
+    """Stand between clients and the server."""
+    # Not pytest's folder: a socket's path must be short.
+    with tempfile.TemporaryDirectory(prefix="cdc") as folder:
+        async with _proxy(dsn, Path(folder)) as proxy:
+            yield proxy
+
+
+@asynccontextmanager
+async def _proxy(dsn: str, folder: Path) -> AsyncIterator[Proxy]:
+    proxy = Proxy(conninfo_to_dict(dsn), make_conninfo(dsn, host=str(folder), port=_PORT, hostaddr=None))
+    server = await asyncio.start_unix_server(proxy.serve, folder / f".s.PGSQL.{_PORT}")
+    try:
+        yield proxy
+    finally:
+        server.close()
+        await proxy.end()
+        await server.wait_closed()

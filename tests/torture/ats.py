@@ -1,0 +1,85 @@
+"""The ATS's database: made, asked for the truth, and for everything that ever was true in it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from support.postgres import create_ats
+
+from torture.population import FIRST, STATUSES, at_first
+
+_LEDGER = (Path(__file__).parent / "ledger.sql").read_text()
+
+# The design's rule, in SQL: a live row speaks before a deleted one, the later created before the earlier, and of those
+# that are still equal the last one in key order.
+_TRUTH = """
+SELECT DISTINCT ON (hellowork_id) hellowork_id, status, job_id, deleted_at IS NOT NULL
+  FROM public.applications
+ ORDER BY hellowork_id, deleted_at IS NULL DESC, created_at DESC, id DESC
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a row says of its application."""
+
+    status: str
+    job_id: str
+    gone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A row's state as it was committed; `at` is a moment just before, in seconds since the epoch."""
+
+    state: State
+    at: float
+
+
+def prepare(dsn: str) -> None:
+    """Make the schema, the ledger and the applications that exist at first."""
+    create_ats(dsn)
+    with psycopg.connect(dsn) as connection:
+        connection.execute(_LEDGER.encode())
+        connection.execute(
+            "INSERT INTO public.applications (hellowork_id, status, job_id, created_at, updated_at)"
+            " SELECT name, %s, %s, now() - interval '1 day', now() - interval '1 hour' FROM unnest(%s::text[]) AS name",
+            (*FIRST, list(at_first())),
+        )
+
+
+def wrap_up(dsn: str) -> None:
+    """Give every row a status again, so that all of them can be reported."""
+    with psycopg.connect(dsn) as connection:
+        connection.execute(
+            "UPDATE public.applications SET status = %s, updated_at = clock_timestamp() WHERE status IS NULL",
+            (STATUSES[0],),
+        )
+
+
+def truth(dsn: str) -> dict[str, State]:
+    """What is true now of every application that has a row."""
+    with psycopg.connect(dsn) as connection:
+        return {name: State(*columns) for name, *columns in connection.execute(_TRUTH).fetchall()}
+
+
+def ledger(dsn: str) -> dict[str, list[Committed]]:
+    """What was committed of each application's rows, in order of time."""
+    committed: dict[str, list[Committed]] = {}
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute(
+            "SELECT application, status, job_id, gone, extract(epoch FROM at)::float8 FROM public.ledger ORDER BY at"
+        )
+        for name, status, job_id, gone, at in rows:
+            committed.setdefault(name, []).append(Committed(State(status or "", job_id, gone), at))
+    return committed
+
+
+def unread(dsn: str) -> int:
+    """How many changes wait in the change log; 0 where there is none."""
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute("SELECT to_regclass('cdc_sync.changes') IS NOT NULL").fetchone()
+        if row is None or not row[0]:
+            return 0
+        (number,) = connection.execute("SELECT count(*) FROM cdc_sync.changes").fetchone() or (0,)
+        return int(number)

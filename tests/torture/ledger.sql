@@ -1,0 +1,30 @@
+-- What was committed, kept by the database itself, in the transaction that commits it: nobody else knows for sure whether
+-- a transaction whose connection was lost was committed. The triggers are deferred, so that they see each row as it is
+-- committed, not as it was on the way.
+CREATE TABLE public.ledger (
+    application text NOT NULL,
+    status      text,
+    job_id      text,
+    gone        boolean NOT NULL, -- deleted, softly or really
+    at          timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+CREATE FUNCTION public.keep_ledger() RETURNS trigger LANGUAGE plpgsql AS
+$$
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        INSERT INTO public.ledger VALUES (OLD.hellowork_id, OLD.status, OLD.job_id, true);
+    ELSE
+        INSERT INTO public.ledger
+        SELECT hellowork_id, status, job_id, deleted_at IS NOT NULL FROM public.applications WHERE id = NEW.id;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE CONSTRAINT TRIGGER keep_ledger AFTER INSERT OR DELETE ON public.applications
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.keep_ledger();
+CREATE CONSTRAINT TRIGGER keep_ledger_of_updates AFTER UPDATE ON public.applications
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+    WHEN ((OLD.status, OLD.job_id, OLD.deleted_at) IS DISTINCT FROM (NEW.status, NEW.job_id, NEW.deleted_at))
+    EXECUTE FUNCTION public.keep_ledger();

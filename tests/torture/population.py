@@ -1,0 +1,31 @@
+"""Which applications there are, and what may happen to them."""
+
+from collections.abc import Iterable
+
+WATCHED = tuple(f"hw-{number}" for number in range(150))
+"""Anything may happen to these."""
+
+STILL = tuple(f"still-{number}" for number in range(40))
+"""Nothing ever happens to these."""
+
+COSMETIC = tuple(f"cosmetic-{number}" for number in range(40))
+"""Their rows are rewritten, and nothing that counts changes."""
+
+ABORTED = tuple(f"aborted-{number}" for number in range(20))
+"""They change only in transactions, or parts of them, that are rolled back."""
+
+UNCHANGED = frozenset((*STILL, *COSMETIC, *ABORTED))
+"""HelloWork must hear of none of these."""
+
+STATUSES = ("NEW", "SEEN", "INTERVIEW", "OFFER", "HIRED", "REJECTED")
+JOBS = ("job-1", "job-2", "job-3", "job-4")
+NEVER = "NEVER"
+"""A status that only transactions have which are rolled back."""
+
+FIRST = (STATUSES[0], JOBS[0])
+"""Status and job of every row that exists before the daemon's first start."""
+
+
+def at_first() -> Iterable[str]:
+    """The applications that exist before the daemon's first start."""
+    return (*WATCHED, *STILL, *COSMETIC, *ABORTED)

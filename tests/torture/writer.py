@@ -1,0 +1,262 @@
+"""One of the ATS's sessions: random transactions of every kind, until told to stop."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import psycopg
+from psycopg import AsyncConnection, sql
+from psycopg.errors import DeadlockDetected, LockNotAvailable, SerializationFailure
+
+from torture.population import ABORTED, COSMETIC, JOBS, NEVER, STATUSES, WATCHED
+
+_SESSION = "-c lock_timeout=300ms"
+"""A long transaction of one writer must not stop the others."""
+
+_LONGEST_PAUSE = 0.03
+_RECONNECT_AFTER = 0.05
+
+# How ATSs write `updated_at`: at the statement, at the transaction's start, in whole seconds, by a clock that is slow,
+# and rarely by one that is fast.
+_NOW = ("clock_timestamp()", "now()", "date_trunc('second', clock_timestamp())", "clock_timestamp() - interval '1.5 s'")
+_TOMORROW = "clock_timestamp() + interval '1 day'"
+_RARELY = 0.01
+
+_INSERT = """
+INSERT INTO public.applications (hellowork_id, status, job_id, created_at, updated_at)
+VALUES (%s, %s, %s, clock_timestamp(), clock_timestamp())
+"""
+_IS_CONTENDED = (LockNotAvailable, SerializationFailure, DeadlockDetected)
+
+
+class Writer:
+    """A session at work.
+
+    Args:
+        number: which of the writers it is; the first one has long transactions only.
+        dsn: the ATS's database.
+        chance: what it does is drawn from it.
+
+    Attributes:
+        done: its transactions by kind, and those that were lost: `contended`, `cut off`.
+    """
+
+    def __init__(self, number: int, dsn: str, chance: random.Random) -> None:
+        self.done: Counter[str] = Counter()
+        self._number = number
+        self._dsn = dsn
+        self._chance = chance
+        self._new = 0
+        self._names = list(WATCHED)
+        self._works: Mapping[Callable[[AsyncConnection], Awaitable[None]], int] = {
+            self._change: 30,
+            self._touch: 6,
+            self._delete_softly: 5,
+            self._undelete: 6,
+            self._delete: 3,
+            self._insert_again: 8,
+            self._move: 4,
+            self._move_in_two_steps: 4,
+            self._move_and_leave_the_old_row: 2,
+            self._apply: 3,
+            self._roll_back: 4,
+            self._roll_back_a_part: 4,
+            self._undo: 4,
+            self._change_the_key: 2,
+            self._blank: 1,
+            self._fill: 2,
+            self._change_many: 1,
+            self._delete_many: 1,
+            self._rewrite_everything: 1,
+        }
+
+    async def work(self, over: asyncio.Event) -> None:
+        """Work until `over`; a server that is away is waited for."""
+        while not over.is_set():
+            try:
+                async with await AsyncConnection.connect(self._dsn, autocommit=True, options=_SESSION) as ats:
+                    while not over.is_set():
+                        await self._something(ats)
+                        await asyncio.sleep(self._chance.uniform(0, _LONGEST_PAUSE))
+            except psycopg.OperationalError:
+                self.done["cut off"] += 1
+                await asyncio.sleep(_RECONNECT_AFTER)
+
+    async def _something(self, ats: AsyncConnection) -> None:
+        if self._number == 0:
+            work: Callable[[AsyncConnection], Awaitable[None]] = self._take_long
+        else:
+            (work,) = self._chance.choices(list(self._works), list(self._works.values()))
+        await ats.set_isolation_level(
+            self._chance.choices(
+                (psycopg.IsolationLevel.READ_COMMITTED, psycopg.IsolationLevel.REPEATABLE_READ), (9, 1)
+            )[0]
+        )
+        try:
+            await work(ats)
+        except _IS_CONTENDED:
+            self.done["contended"] += 1
+        else:
+            self.done[work.__name__.removeprefix("_")] += 1
+
+    async def _change(self, ats: AsyncConnection) -> None:
+        async with ats.transaction():
+            for _ in range(self._chance.choice((1, 1, 1, 2, 5))):
+                await self._set(ats, [self._one()], *self._news())
+
+    async def _touch(self, ats: AsyncConnection) -> None:
+        names = [self._chance.choice((self._one(), *self._chance.sample(COSMETIC, 2)))]
+        assignment = self._chance.choice(
+            ("notes = md5(random()::text)", "status = status", "job_id = job_id", "source = md5(random()::text)")
+        )
+        if self._chance.random() < 0.5:  # noqa: PLR2004 - half of them
+            await self._set(ats, names, assignment)
+        else:  # and without a new `updated_at`
+            await self._execute(ats, f"UPDATE public.applications SET {assignment} WHERE hellowork_id = ANY(%s)", names)
+
+    async def _delete_softly(self, ats: AsyncConnection) -> None:
+        await self._set(ats, [self._one()], "deleted_at = clock_timestamp()")
+
+    async def _undelete(self, ats: AsyncConnection) -> None:
+        row = await (
+            await ats.execute(
+                "SELECT hellowork_id FROM public.applications WHERE deleted_at IS NOT NULL ORDER BY random() LIMIT 1"
+            )
+        ).fetchone()
+        if row is not None:
+            await self._set(ats, [row[0]], "deleted_at = NULL", *self._news()[: self._chance.randrange(2)])
+
+    async def _delete(self, ats: AsyncConnection) -> None:
+        await self._remove(ats, [self._one()])
+
+    async def _insert_again(self, ats: AsyncConnection) -> None:
+        """Insert again what is gone."""
+        name = self._one()
+        rows = await ats.execute("SELECT 1 FROM public.applications WHERE hellowork_id = %s", (name,))
+        if await rows.fetchone() is None:
+            await self._insert(ats, name)
+
+    async def _move(self, ats: AsyncConnection) -> None:
+        """A move to another job as some ATSs do it: another row."""
+        name = self._one()
+        async with ats.transaction():
+            await self._remove(ats, [name])
+            await self._insert(ats, name)
+
+    async def _move_in_two_steps(self, ats: AsyncConnection) -> None:
+        """The same in two transactions; for a moment there is no row, or there are two."""
+        name = self._one()
+        pause = self._chance.choice((0, 0.01, 0.05, 0.3, 0.6))  # around the grace of deletions, too
+        if self._chance.random() < 0.7:  # noqa: PLR2004 - most of them
+            await self._remove(ats, [name])
+            await asyncio.sleep(pause)
+            await self._insert(ats, name)
+        else:
+            rows = await ats.execute("SELECT id FROM public.applications WHERE hellowork_id = %s", (name,))
+            old = [number for (number,) in await rows.fetchall()]
+            await self._insert(ats, name)
+            await asyncio.sleep(pause)
+            await ats.execute("DELETE FROM public.applications WHERE id = ANY(%s)", (old,))
+
+    async def _move_and_leave_the_old_row(self, ats: AsyncConnection) -> None:
+        name = self._one()
+        async with ats.transaction():
+            await self._set(ats, [name], "deleted_at = coalesce(deleted_at, clock_timestamp())")
+            await self._insert(ats, name)
+
+    async def _apply(self, ats: AsyncConnection) -> None:
+        """A new application; every other one is gone at once."""
+        self._new += 1
+        name = f"new-{self._number}-{self._new}"
+        await self._insert(ats, name)
+        if self._chance.random() < 0.3:  # noqa: PLR2004 - a third of them
+            await asyncio.sleep(self._chance.choice((0, 0, 0.02, 0.5)))
+            await self._remove(ats, [name])
+        self._names.append(name)
+
+    async def _roll_back(self, ats: AsyncConnection) -> None:
+        name = self._one()
+        async with ats.transaction(force_rollback=True):
+            await self._set(ats, [name, self._chance.choice(ABORTED)], f"status = '{NEVER}'")
+            if self._chance.random() < 0.3:  # noqa: PLR2004 - a third of them
+                await self._remove(ats, [self._chance.choice(ABORTED)])
+                await self._insert(ats, f"never-{self._number}-{self._chance.random()}")
+
+    async def _roll_back_a_part(self, ats: AsyncConnection) -> None:
+        async with ats.transaction():
+            await self._set(ats, [self._one()], *self._news())
+            async with ats.transaction(force_rollback=True):
+                await self._set(ats, [self._one(), self._chance.choice(ABORTED)], f"status = '{NEVER}'")
+
+    async def _undo(self, ats: AsyncConnection) -> None:
+        """A mis-click."""
+        name = self._one()
+        await self._set(ats, [name], "source = status", f"status = '{self._chance.choice(STATUSES)}'")
+        await asyncio.sleep(self._chance.choice((0, 0.01, 0.2)))
+        await self._set(ats, [name], "status = coalesce(source, status)")
+
+    async def _change_the_key(self, ats: AsyncConnection) -> None:
+        await self._set(ats, [self._one()], "id = nextval(pg_get_serial_sequence('public.applications', 'id'))")
+
+    async def _blank(self, ats: AsyncConnection) -> None:
+        """A row that cannot be reported."""
+        await self._set(ats, [self._one()], "status = NULL")
+
+    async def _fill(self, ats: AsyncConnection) -> None:
+        await ats.execute(
+            "UPDATE public.applications SET status = %s, updated_at = clock_timestamp()"
+            " WHERE id IN (SELECT id FROM public.applications WHERE status IS NULL LIMIT 1)",
+            (self._chance.choice(STATUSES),),
+        )
+
+    async def _change_many(self, ats: AsyncConnection) -> None:
+        await self._set(ats, self._chance.sample(self._names, 40), *self._news())
+
+    async def _delete_many(self, ats: AsyncConnection) -> None:
+        await self._remove(ats, self._chance.sample(self._names, 5))
+
+    async def _rewrite_everything(self, ats: AsyncConnection) -> None:
+        """A migration script at work: every row is new, none has changed."""
+        await self._set(ats, [*COSMETIC, *self._names], "notes = md5(random()::text)")
+
+    async def _take_long(self, ats: AsyncConnection) -> None:
+        """A transaction of seconds: before its first write, and between that and its end."""
+        chance = self._chance
+        async with ats.transaction(force_rollback=chance.random() < 0.1):  # noqa: PLR2004 - some of them
+            await ats.execute("SELECT 1")
+            await asyncio.sleep(chance.choice((0, 0.5, 2)))
+            await self._set(ats, chance.sample(self._names, 3), "updated_at = now()", *self._news())
+            await asyncio.sleep(chance.choice((0.1, 1, 3)))
+            if chance.random() < 0.5:  # noqa: PLR2004 - half of them
+                await self._move_within(ats, self._one())
+
+    async def _move_within(self, ats: AsyncConnection, name: str) -> None:
+        await self._remove(ats, [name])
+        await self._insert(ats, name)
+
+    def _one(self) -> str:
+        return self._chance.choice(self._names)
+
+    def _news(self) -> list[str]:
+        """Assignments of a status, of a job, or of both."""
+        status = f"status = '{self._chance.choice(STATUSES)}'"
+        job = f"job_id = '{self._chance.choice(JOBS)}'"
+        return self._chance.choices(([status], [job], [status, job]), (5, 2, 2))[0]
+
+    async def _set(self, ats: AsyncConnection, names: Sequence[str], *assignments: str) -> None:
+        given = list(assignments)
+        if not any(assignment.startswith("updated_at") for assignment in given):
+            now = _TOMORROW if self._chance.random() < _RARELY else self._chance.choice(_NOW)
+            given.append(f"updated_at = {now}")
+        query = f"UPDATE public.applications SET {', '.join(given)} WHERE hellowork_id = ANY(%s)"  # noqa: S608 - no input
+        await self._execute(ats, query, names)
+
+    async def _remove(self, ats: AsyncConnection, names: Sequence[str]) -> None:
+        await self._execute(ats, "DELETE FROM public.applications WHERE hellowork_id = ANY(%s)", names)
+
+    async def _execute(self, ats: AsyncConnection, query: str, names: Sequence[str]) -> None:
+        await ats.execute(query.encode(), (list(names),))
+
+    async def _insert(self, ats: AsyncConnection, name: str) -> None:
+        await ats.execute(_INSERT, (name, self._chance.choice(STATUSES), self._chance.choice(JOBS)))

@@ -1,0 +1,369 @@
+"""The log: one line for each thing that a person needs to know, in three formats."""
+
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, get_args
+
+import pytest
+import structlog
+from support.builders import ENDPOINT, WATCH
+from support.observing import EXAMPLES
+
+from cdc_sync.config import Log
+from cdc_sync.core.observations import (
+    BaselineDone,
+    BaselineProgress,
+    CallEnded,
+    CaptureStarted,
+    DaemonStarted,
+    Decided,
+    EndpointChanged,
+    Observation,
+    RowSkipped,
+    StoreFailed,
+    StoreRecovered,
+    SweepDone,
+    WatchConnected,
+    WatchLost,
+)
+from cdc_sync.daemon.logs import LogReader, configure, warn
+
+Format = Literal["text", "journal", "json"]
+FORMATS: tuple[Format, ...] = ("text", "journal", "json")
+HOSTILE = "a\n<3>event=forged\r\x1b[2Jb\x00 _priority=3 \u2028c"
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    """Set-up of logging is the process's: give the others theirs back."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name in ("psycopg.pool", "apscheduler"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def written(capsys: pytest.CaptureFixture[str]) -> "Written":
+    return Written(capsys)
+
+
+class Written:
+    """What observations become."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def lines(
+        self, kind: str, *observations: Observation, level: str = "debug", environ: Mapping[str, str] | None = None
+    ) -> list[str]:
+        """The lines of observations in a format."""
+        configure(Log.model_validate({"format": kind, "level": level}), environ or {})
+        reader = LogReader()
+        for observation in observations:
+            reader.read(observation)
+        captured = self._capsys.readouterr()
+        assert captured.out == ""
+        # Not splitlines: to whoever reads a log, no other character ends a line.
+        return captured.err.removesuffix("\n").split("\n") if captured.err else []
+
+    def records(self, *observations: Observation, level: str = "debug") -> list[dict[str, Any]]:
+        """The JSON lines of observations, without the time."""
+        records = [json.loads(line) for line in self.lines("json", *observations, level=level)]
+        for record in records:
+            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", record.pop("timestamp"))
+        return records
+
+    def record(self, observation: Observation) -> dict[str, Any]:
+        """The JSON line of an observation that has exactly one."""
+        (record,) = self.records(observation)
+        return record
+
+
+def test_there_is_an_example_of_every_kind() -> None:
+    assert {type(example) for example in EXAMPLES} == set(get_args(Observation))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("example", EXAMPLES, ids=str)
+def test_every_kind_has_one_line_without_empty_fields(written: Written, kind: Format, example: Observation) -> None:
+    (line,) = written.lines(kind, example)
+
+    assert "None" not in line
+    assert "null" not in line
+
+
+@pytest.mark.parametrize(
+    ("observation", "level"),
+    [
+        (DaemonStarted("1.0", (WATCH,), dry_run=False), "info"),
+        (WatchConnected(WATCH, "notify", 180_001), "info"),
+        (WatchLost(WATCH, "no route to host", misconfigured=False), "warning"),
+        (WatchLost(WATCH, "no such table", misconfigured=True), "error"),
+        (Decided(WATCH, "a1", "notify", "queued"), "debug"),
+        (Decided(WATCH, "a1", "notify", "held", "too many"), "warning"),
+        (Decided(WATCH, "a1", "notify", "dead", "unmapped"), "error"),
+        (RowSkipped(WATCH, "7", None, "it has no id"), "warning"),
+        (SweepDone(WATCH, 9, 0.1, {}), "debug"),
+        (SweepDone(WATCH, 9, 0.1, {"missed": 1}), "warning"),
+        (CallEnded(WATCH, "a1", "acknowledged", "HTTP 200", 1, 0.1, 0.1), "info"),
+        (CallEnded(WATCH, "a1", "retry", "HTTP 503", 1, 0.1, 0.1), "info"),
+        (CallEnded(WATCH, "a1", "dead", "HTTP 400", 1, 0.1, 0.1), "error"),
+        (EndpointChanged(ENDPOINT, "healthy", None, 0.0), "info"),
+        (EndpointChanged(ENDPOINT, "throttled", "HTTP 429", 1.0), "warning"),
+        (EndpointChanged(ENDPOINT, "open", "HTTP 503", 1.0), "warning"),
+        (EndpointChanged(ENDPOINT, "paused", "HTTP 401", 1.0), "error"),
+        (StoreFailed("the disk is full"), "error"),
+        (StoreRecovered(), "info"),
+    ],
+    ids=str,
+)
+def test_how_much_it_matters(written: Written, observation: Observation, level: str) -> None:
+    assert written.record(observation)["level"] == level
+
+
+@pytest.mark.parametrize(
+    ("level", "shown"),
+    [
+        ("debug", {"debug", "info", "warning", "error"}),
+        ("info", {"info", "warning", "error"}),
+        ("warning", {"warning", "error"}),
+        ("error", {"error"}),
+    ],
+)
+def test_less_than_the_configured_level_is_not_shown(written: Written, level: str, shown: set[str]) -> None:
+    assert {record["level"] for record in written.records(*EXAMPLES, level=level)} == shown
+
+
+class TestJson:
+    def test_a_call(self, written: Written) -> None:
+        assert written.record(CallEnded(WATCH, "a1", "retry", "HTTP 503: busy", 2, 0.0312, 0.2)) == {
+            "event": "not sent yet",
+            "level": "info",
+            "watch": WATCH,
+            "application_id": "a1",
+            "attempt": 2,
+            "ms": 31,
+            "reply": "HTTP 503: busy",
+        }
+
+    def test_the_start(self, written: Written) -> None:
+        assert written.record(DaemonStarted("1.0", ("a", "b"), dry_run=True, admin="http://127.0.0.1:1/")) == {
+            "event": "started",
+            "level": "info",
+            "version": "1.0",
+            "watches": "a,b",
+            "dry_run": True,
+            "admin": "http://127.0.0.1:1/",
+        }
+
+    def test_the_end_of_a_baseline(self, written: Written) -> None:
+        assert written.record(BaselineDone(WATCH, 50_000, 0, 1.26))["event"] == "50000 applications known, 0 calls"
+        assert written.record(BaselineDone(WATCH, 9, 9, 0))["event"] == "9 applications known, 9 calls queued"
+
+    def test_what_comes_from_outside_is_kept_as_it_is(self, written: Written) -> None:
+        assert written.record(RowSkipped(WATCH, HOSTILE, "Zoé", "why"))["key"] == HOSTILE
+
+
+class TestJournal:
+    @pytest.mark.parametrize(
+        ("observation", "line"),
+        [
+            (StoreFailed("the disk is full"), '<3>event="the disk is full"'),
+            (WatchLost(WATCH, "no route", misconfigured=False), f'<4>event="no route" watch={WATCH}'),
+            (StoreRecovered(), '<6>event="the store can be written again"'),
+            (
+                Decided(WATCH, "Zoé 1", "notify", "queued"),
+                f'<7>event=queued watch={WATCH} application_id="Zoé 1" by=notify',
+            ),
+        ],
+        ids=str,
+    )
+    def test_lines(self, written: Written, observation: Observation, line: str) -> None:
+        assert written.lines("journal", observation) == [line]
+
+
+@pytest.mark.parametrize("kind", ["text", "journal"])
+@pytest.mark.parametrize(
+    "observation",
+    [
+        RowSkipped(WATCH, HOSTILE, HOSTILE, HOSTILE),
+        WatchLost(WATCH, HOSTILE, misconfigured=False),
+        CallEnded(WATCH, HOSTILE, "dead", HOSTILE, 1, 0.1, 0.1),
+        StoreFailed(HOSTILE),
+    ],
+    ids=lambda observation: type(observation).__name__,
+)
+def test_text_from_outside_cannot_forge_a_line_or_steer_a_terminal(
+    written: Written, kind: str, observation: Observation
+) -> None:
+    configure_and_read = written.lines(kind, observation)
+
+    (line,) = configure_and_read
+    assert line.isprintable()
+    if kind == "journal":
+        priority = "4" if isinstance(observation, RowSkipped | WatchLost) else "3"
+        assert line.startswith(f"<{priority}>event=")
+
+
+class TestFormatByItself:
+    def test_under_systemd(self, written: Written) -> None:
+        (line,) = written.lines("auto", StoreRecovered(), environ={"JOURNAL_STREAM": "8:1"})
+
+        assert line.startswith("<6>event=")
+
+    def test_into_a_file_or_a_pipe(self, written: Written) -> None:
+        (line,) = written.lines("auto", StoreRecovered())
+
+        assert json.loads(line)["event"] == "the store can be written again"
+
+    @pytest.mark.parametrize(("environ", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+    def test_on_a_terminal(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        environ: Mapping[str, str],
+        coloured: bool,  # noqa: FBT001 - a parameter
+    ) -> None:
+        master, slave = os.openpty()
+        with open(master, "rb", buffering=0) as screen, open(slave, "w", encoding="utf-8") as terminal:  # noqa: PTH123 - descriptors
+            monkeypatch.setattr(sys, "stderr", terminal)
+            configure(Log(), {"JOURNAL_STREAM": "8:1", **environ})
+            LogReader().read(StoreRecovered())
+            line = screen.read(10_000).decode()
+
+        assert "the store can be written again" in line
+        assert ("\x1b[" in line) is coloured
+
+
+class TestBaseline:
+    def progress(self, estimate: int, step: int = 1_000) -> list[Observation]:
+        return [BaselineProgress(WATCH, rows, estimate) for rows in range(0, 500_001, step)]
+
+    @pytest.mark.parametrize(("estimate", "told"), [(500_000, 10), (0, 25), (50_000, 25), (5_000_000, 1)])
+    def test_is_told_now_and_then(self, written: Written, estimate: int, told: int) -> None:
+        records = written.records(*self.progress(estimate))
+
+        assert len(records) == told
+        assert {record["event"] for record in records} == {"baseline"}
+        assert {record.get("about") for record in records} == {estimate or None}
+
+    def test_that_is_shown_as_a_bar_has_no_lines(self, capsys: pytest.CaptureFixture[str]) -> None:
+        configure(Log(format="json"), {})
+        reader = LogReader(progress_elsewhere=True)
+        for observation in self.progress(500_000):
+            reader.read(observation)
+
+        assert capsys.readouterr().err == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")  # noqa: PTH110 - a device
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_log_that_cannot_be_written_does_not_stop_the_work(monkeypatch: pytest.MonkeyPatch, kind: Format) -> None:
+    # The first lines fill its buffer; the rest, and what is left in it at the end, finds no room.
+    full = open("/dev/full", "w", encoding="utf-8", buffering=1)  # noqa: PTH123, SIM115 - closed below, and fails
+    monkeypatch.setattr(sys, "stderr", full)
+    configure(Log(format=kind), {})
+    reader = LogReader()
+
+    for _ in range(1000):
+        reader.read(StoreRecovered())
+
+    with pytest.raises(OSError, match="No space left"):
+        full.close()
+
+
+class TestWatch:
+    """A watch that tries again and again."""
+
+    CONNECTED = WatchConnected(WATCH, "notify", 180_001)
+    CAPTURING = CaptureStarted(WATCH)
+    LOST = WatchLost(WATCH, "no route to host", misconfigured=False)
+    MISTAKE = WatchLost(WATCH, "no such table", misconfigured=True)
+    SWEPT = SweepDone(WATCH, 9, 0.1, {})
+
+    def events(self, written: Written, *observations: Observation) -> list[str]:
+        return [record["event"] for record in written.records(*observations, level="info")]
+
+    def test_that_is_lost_and_regained(self, written: Written) -> None:
+        story = (self.CONNECTED, self.CAPTURING, self.LOST, self.CONNECTED, self.CAPTURING)
+
+        assert self.events(written, *story) == ["connected", "watching", "no route to host", "connected", "watching"]
+
+    def test_tells_a_mistake_once_and_that_it_is_mended(self, written: Written) -> None:
+        trying = (self.CONNECTED, self.CAPTURING, self.MISTAKE)
+
+        told = self.events(written, *trying, *trying, *trying, self.CONNECTED, self.CAPTURING, self.SWEPT)
+
+        assert told == ["connected", "watching", "no such table", "watching again"]
+
+    def test_tells_another_mistake(self, written: Written) -> None:
+        another = WatchLost(WATCH, "no such column", misconfigured=True)
+
+        assert self.events(written, self.MISTAKE, another, self.MISTAKE, another) == ["no such table", "no such column"]
+
+    def test_tells_a_mistake_that_is_made_once_more(self, written: Written) -> None:
+        told = self.events(written, self.MISTAKE, self.SWEPT, self.MISTAKE)
+
+        assert told == ["no such table", "watching again", "no such table"]
+
+    def test_does_not_speak_for_the_others(self, written: Written) -> None:
+        other = WatchLost("others", "no such table", misconfigured=True)
+
+        records = written.records(self.MISTAKE, other, self.CONNECTED, WatchConnected("third", "poll", 100_000))
+
+        assert [record["watch"] for record in records] == [WATCH, "others", "third"]
+
+
+def test_in_a_rehearsal_calls_have_no_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(Log(format="json"), {})
+
+    LogReader(rehearsal=True).read(CallEnded(WATCH, "a1", "acknowledged", "HTTP 200", 1, 0.1, 0.1))
+
+    assert capsys.readouterr().err == ""
+
+
+def test_a_warning_that_no_observation_tells(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(Log(format="journal"), {})
+
+    warn("the map has a status of HelloWork's own side")
+
+    assert capsys.readouterr().err == '<4>event="the map has a status of HelloWork\'s own side"\n'
+
+
+class TestLibraries:
+    def test_their_warnings_are_shown_and_their_chatter_is_not(
+        self, written: Written, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        written.lines("json")
+        logging.getLogger("some.library").warning("look here")
+        logging.getLogger("some.library").info("chatter")
+
+        record = json.loads(capsys.readouterr().err)
+        assert (record["event"], record["library"], record["level"]) == ("look here", "some.library", "warning")
+
+    def test_of_an_exception_only_its_kind_is_told(self, written: Written, capsys: pytest.CaptureFixture[str]) -> None:
+        written.lines("json")
+        try:
+            int("planted-secret")
+        except ValueError:
+            logging.getLogger("some.library").exception("it failed")
+
+        said = capsys.readouterr().err
+        assert json.loads(said)["exception"] == "ValueError"
+        assert "planted-secret" not in said
+
+    @pytest.mark.parametrize("name", ["psycopg.pool", "apscheduler.scheduler"])
+    def test_what_our_own_observations_tell_is_not_told_twice(
+        self, written: Written, capsys: pytest.CaptureFixture[str], name: str
+    ) -> None:
+        written.lines("json")
+        logging.getLogger(name).error("connection lost")
+
+        assert capsys.readouterr().err == ""
