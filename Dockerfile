@@ -1,8 +1,13 @@
-# syntax=docker/dockerfile:1
 # A small image: the wheel is built in one stage and installed into a clean one. Runs as an ordinary user; the only
 # folder that it writes to is /var/lib/cdc-sync, so the root file system can be read-only.
 #
-#   docker run --read-only --mount type=volume,dst=/var/lib/cdc-sync -v ./config.yaml:/etc/cdc-sync/config.yaml:ro cdc-sync
+#   docker run --name cdc-sync --restart unless-stopped --stop-timeout 40 \
+#       --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \
+#       --mount type=volume,src=cdc-sync,dst=/var/lib/cdc-sync \
+#       --mount type=bind,src=/etc/cdc-sync,dst=/etc/cdc-sync,readonly cdc-sync
+#
+# The volume has a name because it must outlive the container: without it a new container takes the present rows for
+# known, and what happened in between is never told.
 
 FROM python:3.13-slim AS build
 WORKDIR /source
@@ -13,11 +18,13 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 FROM python:3.13-slim
 COPY constraints.txt /tmp/constraints.txt
 COPY --from=build /wheels /wheels
-RUN pip install --no-cache-dir --no-compile --constraint /tmp/constraints.txt /wheels/*.whl \
+# Compiled here, because it cannot be later: a read-only file system keeps no bytecode.
+RUN pip install --no-cache-dir --compile --constraint /tmp/constraints.txt /wheels/*.whl \
     && rm -rf /wheels /tmp/constraints.txt \
-    && useradd --system --no-create-home --home-dir /var/lib/cdc-sync cdc-sync \
+    && useradd --uid 10001 --no-create-home --home-dir /var/lib/cdc-sync --shell /usr/sbin/nologin cdc-sync \
     && install -d -o cdc-sync -g cdc-sync -m 0700 /var/lib/cdc-sync
-USER cdc-sync
+# By number, so that an orchestrator can see that it is not root.
+USER 10001:10001
 VOLUME /var/lib/cdc-sync
 # SIGTERM reaches the daemon itself: it is process 1, and handles it.
 ENTRYPOINT ["cdc-sync"]

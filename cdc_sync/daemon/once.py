@@ -7,13 +7,15 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from cdc_sync.config import Config
-from cdc_sync.core.observations import CallEnded, Observation, Observe, WatchConnected
+from cdc_sync.core.observations import CallEnded, Decided, Observation, Observe, WatchConnected, WatchLost
 from cdc_sync.daemon.running import make_parts, make_sender, opened_caller, opened_store
 from cdc_sync.daemon.watching import Connected, FastPath, SweepsAlone, WatchParts, adopt, connect, make_poll
 from cdc_sync.delivery.sender import wall_clock
 from cdc_sync.pipeline import deletions
 from cdc_sync.pipeline.drain import Drain
 from cdc_sync.pipeline.sweep import sweep
+from cdc_sync.source.errors import SourceError
+from cdc_sync.store.protocol import Store
 
 LONGEST_GRACE = 30_000
 """A deletion whose grace ends within so many milliseconds is waited for; a longer one is the next run's business."""
@@ -21,46 +23,79 @@ LONGEST_GRACE = 30_000
 
 @dataclass(frozen=True, slots=True)
 class OnceResult:
-    """What one run did: calls by outcome (acknowledged, retry, dead), and what waits for the next."""
+    """What one run did, and what waits for the next.
+
+    Attributes:
+        calls: how many, by outcome (acknowledged, retry, dead); dead letters that were never called count as dead.
+        lost: how many watches could not be caught up with.
+        refused: whether something is due that its endpoint takes no calls for now.
+        pending: entries that wait.
+        held: entries that the fuse holds.
+        dead: dead letters.
+    """
 
     calls: Counter[str]
+    lost: int
+    refused: bool
     pending: int
     held: int
     dead: int
 
     @property
     def failed(self) -> bool:
-        """Whether something that was due could not be delivered."""
-        return bool(self.calls["retry"] or self.calls["dead"])
+        """Whether a watch could not be caught up with, or something that was due could not be delivered."""
+        return bool(self.lost or self.refused or self.calls["retry"] or self.calls["dead"])
 
 
 async def run_once(config: Config, observe: Observe, show: Callable[[str], None], *, dry_run: bool) -> OnceResult:
-    """Catch up with every watch, deliver what is due now, and return.
+    """Catch up with every watch, deliver what is due now, and return. A watch that cannot work keeps no other one back.
 
     Raises:
-        SourceError: a database cannot be used; nothing is waited for.
+        SourceError: no watch's database can be used; nothing is waited for.
         StoreError: the store cannot be used.
     """
     calls: Counter[str] = Counter()
 
     def count(observation: Observation) -> None:
-        if isinstance(observation, CallEnded):
-            calls[observation.outcome] += 1
+        match observation:
+            case CallEnded(outcome=outcome):
+                calls[outcome] += 1
+            case Decided(outcome="dead"):
+                calls["dead"] += 1
+            case _:
+                pass
         observe(observation)
 
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(opened_store(config, dry_run=dry_run))
         caller = await stack.enter_async_context(opened_caller(config, show, dry_run=dry_run))
+        lost: list[SourceError] = []
         for name in config.watches:
-            await _catch_up(make_parts(config, name, store, count, queued=lambda: None, dry_run=dry_run))
+            try:
+                await _catch_up(make_parts(config, name, store, count, queued=lambda: None, dry_run=dry_run))
+            except SourceError as error:
+                lost.append(error)
+                if len(lost) == len(config.watches):
+                    raise
+                count(WatchLost(name, str(error), error.kind == "misconfigured"))
         await make_sender(config, store, caller, count).run_once()
         counts = (await store.counts()).values()
         return OnceResult(
             calls,
+            lost=len(lost),
+            refused=await _is_refused(store),
             pending=sum(watch.pending for watch in counts),
             held=sum(watch.held for watch in counts),
             dead=sum(watch.dead for watch in counts),
         )
+
+
+async def _is_refused(store: Store) -> bool:
+    now = wall_clock()
+    return any(
+        health.mode != "healthy" and due_at is not None and due_at <= now
+        for health, due_at in (await store.endpoints()).values()
+    )
 
 
 async def _catch_up(parts: WatchParts) -> None:

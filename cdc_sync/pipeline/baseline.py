@@ -27,7 +27,7 @@ class BaselinePosition:
         done: whether it is over.
         after: the last key adopted.
         known: rows walked so far.
-        queued: calls queued so far.
+        queued: calls queued so far; after a failure those of the page before it may be missing.
         look: the server's transactions when it began, for a poll's first watermark.
     """
 

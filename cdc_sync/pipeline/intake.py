@@ -130,7 +130,8 @@ class Intake:
             suspected = [suspicion.application_id for suspicion in suspicions]
             known = await self.store.known(self.rules.watch, suspected)
             current_rows = await self._current(suspected)
-            nameless = await self._nameless({known[id_].key for id_ in known.keys() - current_rows.keys()})
+            gone = {known[id_].key for id_ in known.keys() - current_rows.keys()}
+            still_there = await nameless(self.reader, self.rules, gone)
             found = _Found()
             for suspicion in suspicions:
                 before = known.get(suspicion.application_id)
@@ -138,7 +139,7 @@ class Intake:
                 if row is not None:
                     self._sort(interpret(row, self.rules, suspicion.at), before, found, suspicion.at, believe=True)
                 elif before is not None and before.in_scope and before.latest is not None:
-                    if before.key in nameless:
+                    if before.key in still_there:
                         # The row is there and has lost its id. That is no deletion, and nothing can be said of it.
                         found.out_of_scope.append(suspicion.application_id)
                         continue
@@ -194,7 +195,7 @@ class Intake:
         for application_id, before in known.items():
             says, at = speaks.get(before.key, (None, gone.get(before.key)))
             if at is not None and says != application_id and self._is_alive(before):
-                found.suspicions[application_id] = at
+                found.unclear[application_id] = at
         for key in gone:
             self._not_skipped(key, found)
 
@@ -213,13 +214,6 @@ class Intake:
                 by_id.setdefault(reading.application_id, []).append(row)
         return {application_id: best for application_id, rows in by_id.items() if (best := current(rows)) is not None}
 
-    async def _nameless(self, keys: set[Key]) -> set[Key]:
-        """Of these keys, those whose row exists but carries no usable id."""
-        if not keys:
-            return set()
-        readings = [interpret(row, self.rules, 0) for row in (await self.reader.by_key(keys)).rows]
-        return {reading.key for reading in readings if isinstance(reading, Foreign | Unreportable)}
-
     async def _resolve(self, known: Mapping[str, Known], found: _Found, *, believe: bool) -> None:
         rows = await self._current(found.unclear)
         for application_id, at in found.unclear.items():
@@ -228,7 +222,7 @@ class Intake:
             found.sightings.pop(application_id, None)
             found.suspicions.pop(application_id, None)
             if row is None:
-                # Gone between two reads.
+                # No row carries the id any more, or not just now.
                 found.suspicions[application_id] = at
             else:
                 self._sort(interpret(row, self.rules, at), known.get(application_id), found, at, believe=believe)
@@ -308,6 +302,18 @@ class Intake:
             self.observe(
                 Decided(self.rules.watch, recorded.application_id, origin, _outcome(recorded), recorded.reason)
             )
+
+
+async def nameless(reader: Reader, rules: WatchRules, keys: set[Key]) -> set[Key]:
+    """Of these keys, those whose row exists but carries no usable id: nothing can be said of it, so it is no deletion.
+
+    Raises:
+        SourceError: the rows cannot be read.
+    """
+    if not keys:
+        return set()
+    readings = [interpret(row, rules, 0) for row in (await reader.by_key(keys)).rows]
+    return {reading.key for reading in readings if isinstance(reading, Foreign | Unreportable)}
 
 
 def content_of_gone(latest: Content, rules: WatchRules, at: int) -> Content:

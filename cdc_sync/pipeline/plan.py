@@ -9,7 +9,7 @@ from cdc_sync.core.diff import Adopt, Cancel, Queue, Unseen, decide
 from cdc_sync.core.outbox import Known
 from cdc_sync.core.rows import Key, Reportable, Row, Unreportable, current, interpret
 from cdc_sync.core.rules import WatchRules
-from cdc_sync.pipeline.intake import content_of_gone
+from cdc_sync.pipeline.intake import content_of_gone, nameless
 from cdc_sync.pipeline.marks import Marks
 from cdc_sync.source.reading import Page, Reader
 from cdc_sync.store.protocol import Store
@@ -55,7 +55,11 @@ async def plan(reader: Reader, store: Store, rules: WatchRules, unseen: Unseen, 
         after = page.last
     for first in range(1, last + 1, _WINDOW):
         unmet = await store.unseen(rules.watch, marks.bitmap(), first, min(first + _WINDOW - 1, last))
-        for application_id, before in (await store.known(rules.watch, unmet)).items():
+        known = await store.known(rules.watch, unmet)
+        still_there = await nameless(reader, rules, {before.key for before in known.values()})
+        for application_id, before in known.items():
+            if before.key in still_there:
+                continue
             latest = before.latest
             observed = None if latest is None else content_of_gone(latest, rules, clock)
             yield Planned(application_id, "confirm-deletion", ("deleted",), before.told, observed, "its row is gone")

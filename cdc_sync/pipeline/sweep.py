@@ -82,11 +82,26 @@ class _Sweep:
         if not different:
             return
         await self._catch_up()
+        deleted = [
+            reading.application_id
+            for reading in readings
+            if isinstance(reading, Reportable) and reading.content.deleted and reading.key in different
+        ]
+        before = await self._suspected(deleted)
         for recorded in await self._intake.keys(different, "sweep"):
             if isinstance(recorded.decision, Queue):
                 self._repaired.update(recorded.decision.kinds)
             else:
                 self._repaired["undone"] += 1
+        # They wait for their grace, so nothing was queued yet that could be counted.
+        missed = await self._suspected(deleted) - before
+        if missed:
+            self._repaired["deleted"] += len(missed)
+
+    async def _suspected(self, application_ids: list[str]) -> set[str]:
+        if not application_ids:
+            return set()
+        return await self._intake.store.suspected(self._intake.rules.watch, application_ids)
 
     def _differs(self, reading: Reading, known: dict[str, Known]) -> bool:
         match reading:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -165,6 +164,7 @@ def _reload(server: Server) -> None:
         connection.execute("SELECT pg_reload_conf()")
 
 
+@pytest.mark.parametrize("mode", ["notify"], indirect=True)
 def test_a_wrong_password_is_said_with_its_remedy_and_tried_again(
     on_own_server: Installation, restartable_server: Server
 ) -> None:
@@ -230,8 +230,9 @@ def _still_works_when_they_are_disabled(notify: Installation, daemon: DaemonProc
     daemon.wait_until_ready()
 
 
+@pytest.mark.parametrize("mode", ["poll"], indirect=True)
 def test_another_database_than_the_stores_own_is_refused(
-    installation: Installation, tmp_path: Path, restartable_server: Server
+    installation: Installation, restartable_server: Server
 ) -> None:
     with installation.daemon() as daemon:
         assert daemon.stop() == 0

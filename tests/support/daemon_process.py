@@ -54,7 +54,7 @@ class DaemonProcess:
     def __init__(
         self, arguments: list[str], variables: Mapping[str, str], output: Path, admin_port: int, admin_token: str
     ) -> None:
-        self._admin = f"http://127.0.0.1:{admin_port}"
+        self.admin_port = admin_port
         self._token = admin_token
         self._said = output.with_suffix(".stdout")
         self._logged = output.with_suffix(".stderr")
@@ -144,7 +144,7 @@ class DaemonProcess:
     def get(self, path: str, token: str | None = None) -> tuple[int, str]:
         """Status and text of a request to the admin server, by default with its token."""
         request = urllib.request.Request(  # noqa: S310 - always http
-            self._admin + path, headers={"Authorization": f"Bearer {token or self._token}"}
+            f"http://127.0.0.1:{self.admin_port}{path}", headers={"Authorization": f"Bearer {token or self._token}"}
         )
         try:
             with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310 - as above

@@ -7,7 +7,9 @@ of every command, as an operator keeps them, and must never come out of it again
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +87,7 @@ class Installation:
         }
         self._outputs: list[str] = []
         self._daemons: list[DaemonProcess] = []
-        self._marks = 0
+        self._marks = count(1)
         self.configure()
         self.add(SENTINEL)
 
@@ -112,11 +114,9 @@ class Installation:
         """A second one on the same database and the same HelloWork, with a configuration and a store of its own."""
         folder = self.folder / name
         folder.mkdir()
-        other = object.__new__(Installation)
-        other.__dict__ |= self.__dict__ | {"folder": folder, "admin_port": free_port()}
-        other.configure(
-            state={"path": str(folder / "state.db")}, admin={"listen": f"127.0.0.1:{other.admin_port}"}
-        )
+        other = copy(self)
+        other.folder, other.admin_port = folder, free_port()
+        other.configure(state={"path": str(folder / "state.db")}, admin={"listen": f"127.0.0.1:{other.admin_port}"})
         return other
 
     def reconnect(self) -> None:
@@ -170,20 +170,20 @@ class Installation:
         finally:
             process.kill()
 
-    def settle(self, daemon: DaemonProcess) -> None:
-        """Return when all that was committed before has been captured and delivered.
+    def settle(self, daemon: DaemonProcess, *, pending: int = 0) -> None:
+        """Return when all that was committed before has been captured and delivered, but for so many entries.
 
         A hard deletion is found by the next sweep only, in poll mode: see `sweeps`.
         """
-        self._marks += 1
-        mark = f"MARK {self._marks}"
+        mark = f"MARK {next(self._marks)}"
         self.change(SENTINEL, status=mark)
         daemon.wait_until(lambda: self.hellowork.told(SENTINEL)[-1:] == [(mark, JOB)], f"the call for {mark}")
         daemon.wait_for_report(
-            lambda report: all(
-                watch["pending"] == watch["suspected_deletions"] == 0 for watch in report["watches"]
+            lambda report: (
+                sum(watch["pending"] for watch in report["watches"]) == pending
+                and not any(watch["suspected_deletions"] for watch in report["watches"])
             ),
-            "nothing pending",
+            f"{pending} pending",
         )
 
     def sweeps(self, daemon: DaemonProcess, number: int = 2) -> None:
@@ -235,8 +235,8 @@ class Installation:
         What anybody wrote is in the folder, but for the output of commands.
         """
         assert not [process.info["cmdline"] for process in _processes() if str(self.folder) in process.info["cmdline"]]
-        assert not is_listened_on(self.admin_port)
         for daemon in self._daemons:
+            assert not is_listened_on(daemon.admin_port)
             assert "Traceback" not in daemon.logged
             assert daemon.events or not daemon.logged  # parses every line
         everything = "".join(self._outputs).encode()

@@ -12,6 +12,7 @@ from cdc_sync.core.endpoint import Health
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import Observation
 from cdc_sync.core.outbox import Entry
+from cdc_sync.core.reply import Reply
 from cdc_sync.core.retry import RetryPolicy
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 from cdc_sync.delivery.client import Caller, Client
@@ -64,6 +65,23 @@ class MovableClock:
         return wall_clock() + self.ahead
 
 
+class Counted:
+    """A caller that counts how many calls are under way."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+        self.under_way = self.most = 0
+
+    async def call(self, entry: Entry) -> tuple[Reply, str]:
+        """See `Caller`."""
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            return await self._caller.call(entry)
+        finally:
+            self.under_way -= 1
+
+
 class Watched:
     """An outbox that counts what is asked of it, and fails, or keeps waiting, as told."""
 
@@ -72,9 +90,11 @@ class Watched:
         self.claims = self.looks = self.finishes = 0
         self.claimed: list[Entry] = []
         self.fails: set[str] = set()
-        self.claim_may_return = asyncio.Event()
-        self.claim_may_return.set()
         self.claim_waits = asyncio.Event()
+        self.claim_may_return = asyncio.Event()
+        self.finish_may_begin = asyncio.Event()
+        for gate in (self.claim_may_return, self.finish_may_begin):
+            gate.set()
 
     @property
     def asked(self) -> int:
@@ -95,6 +115,7 @@ class Watched:
         """See `Outbox`."""
         self.finishes += 1
         self._check("finish")
+        await self.finish_may_begin.wait()
         await self._store.finish(finished, health)
 
     async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
@@ -114,7 +135,7 @@ class Delivery:
 
     path: Path
     store: SqliteStore
-    caller: Caller
+    caller: Counted
     clock: MovableClock = field(default_factory=MovableClock)
     settings: SenderSettings = SETTINGS
     observed: list[Observation] = field(default_factory=list)
@@ -175,6 +196,6 @@ async def delivery(
     try:
         await store.release_claims()
         async with Client(headers or {}, patience, SETTINGS.concurrency) as client:
-            yield Delivery(path, store, client)
+            yield Delivery(path, store, Counted(client))
     finally:
         await store.close()

@@ -316,7 +316,8 @@ class TestWatch:
     def test_does_not_speak_for_the_others(self, written: Written) -> None:
         other = WatchLost("others", "no such table", misconfigured=True)
 
-        records = written.records(self.MISTAKE, other, self.CONNECTED, WatchConnected("third", "poll", 100_000))
+        third = WatchConnected("third", "poll", 100_000)
+        records = written.records(self.MISTAKE, other, self.CONNECTED, third, level="info")
 
         assert [record["watch"] for record in records] == [WATCH, "others", "third"]
 

@@ -10,6 +10,9 @@
 --           INSERT into the log, in the ATS's own transaction, and while the daemon sleeps one NOTIFY.
 -- Harms     nothing: whatever goes wrong inside a trigger becomes a WARNING, and the ATS's statement succeeds. The
 --           next sweep repairs what was not recorded.
+-- Hinders   ALTER TABLE that drops a watched column or changes its type, and PREPARE TRANSACTION (two-phase commit) while
+--           the daemon sleeps. For the first remove the triggers and install them again afterwards; for the second set
+--           capture.wakeup to none.
 -- Grows     cdc_sync.changes, while no daemon consumes it, up to max_backlog ({backlog}); then recording stops.
 -- Verify    SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgname LIKE 'cdc\_sync\_%' AND NOT tgisinternal;
 -- Remove    with what `cdc-sync sql uninstall` prints.

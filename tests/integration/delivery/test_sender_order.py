@@ -17,16 +17,6 @@ def statuses(calls: Sequence[Call]) -> list[object]:
     return [call.body["status"] for call in calls if isinstance(call.body, dict)]
 
 
-def most_at_once(calls: Sequence[Call]) -> int:
-    """The largest number of calls that were in progress at the same moment."""
-    steps = [(call.received, 1) for call in calls] + [(call.received + (call.duration or 0), -1) for call in calls]
-    most = now = 0
-    for _, step in sorted(steps):
-        now += step
-        most = max(most, now)
-    return most
-
-
 class TestWhileACallIsUnderWay:
     """Its application changes again."""
 
@@ -102,8 +92,8 @@ class TestConcurrency:
             async with desk.sending(concurrency=concurrency):
                 await eventually(desk.is_settled, "everything is acknowledged")
 
-            assert most_at_once(slow.calls) == concurrency
             assert len(slow.calls) == 6 * concurrency
+        assert desk.caller.most == concurrency
 
     async def test_is_shared_by_all_endpoints(self, desk: Delivery) -> None:
         options = EmulatorOptions(latency=0.05)
@@ -113,7 +103,7 @@ class TestConcurrency:
             async with desk.sending(concurrency=4):
                 await eventually(desk.is_settled, "everything is acknowledged")
 
-            assert most_at_once([*one.calls, *other.calls]) == 4
+        assert desk.caller.most == 4
 
 
 class TestSeveralEndpoints:
@@ -148,8 +138,13 @@ class TestSeveralEndpoints:
             assert (await desk.health(hellowork.url)).mode == "healthy"
 
     @pytest.mark.parametrize("concurrency", [1, 2, 4])
-    async def test_one_that_is_slow_leaves_the_other_its_share(self, desk: Delivery, concurrency: int) -> None:
-        async with Emulator(EmulatorOptions(latency=0.2)) as slow, Emulator() as quick:
+    @pytest.mark.parametrize("slow_is_listed_first", [True, False])
+    async def test_one_that_is_slow_leaves_the_other_its_share(
+        self, desk: Delivery, concurrency: int, *, slow_is_listed_first: bool
+    ) -> None:
+        async with Emulator() as one, Emulator() as other:
+            slow, quick = sorted((one, other), key=lambda each: each.url, reverse=not slow_is_listed_first)
+            slow.inject(Delay(seconds=0.1, times=None))
             await desk.queue(slow.url, *(f"slow-{number}" for number in range(40)))
             await desk.queue(quick.url, *(f"quick-{number}" for number in range(5)))
             async with desk.sending(concurrency=concurrency):
@@ -166,7 +161,7 @@ class TestSeveralEndpoints:
             async with desk.sending(concurrency=8):
                 await eventually(desk.is_settled, "everything is acknowledged")
 
-            assert most_at_once(other.calls) >= 7
+        assert desk.caller.most == 8
 
 
 async def test_the_longest_due_goes_first(desk: Delivery, hellowork: Emulator) -> None:

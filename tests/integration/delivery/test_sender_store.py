@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from support.eventually import eventually
-from support.sending import QUICK, Delivery
+from support.sending import QUICK, SLOW, Delivery
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import Observation, StoreFailed, StoreRecovered
@@ -68,6 +68,16 @@ class TestEndsCannotBeWritten:
         assert [entry.application_id for entry in await desk.store.entries("pending", None, 9)] == ["a01"]
         assert (await desk.health(hellowork.url)).mode == "healthy"
 
+    async def test_what_was_learnt_of_the_endpoint_is_written_too(self, desk: Delivery, hellowork: Emulator) -> None:
+        hellowork.inject(Status(status=401))
+        await desk.queue(hellowork.url, "a1")
+        desk.outbox.fails = {"finish"}
+        async with desk.sending(policy=SLOW):
+            await eventually(lambda: desk.outbox.finishes >= 1, "a try to write an end")
+            desk.outbox.fails = set()
+
+        assert (await desk.health(hellowork.url)).mode == "paused"
+
     async def test_the_end_of_the_sender_waits_for_them(self, desk: Delivery, hellowork: Emulator) -> None:
         await desk.queue(hellowork.url, "a1")
         desk.outbox.fails = {"finish"}
@@ -95,6 +105,15 @@ class TestEndsCannotBeWritten:
         assert await desk.is_settled()
         first, second = hellowork.calls
         assert first.idempotency_key == second.idempotency_key
+
+
+async def test_a_store_that_is_slow_does_not_keep_the_free_calls_waiting(desk: Delivery, hellowork: Emulator) -> None:
+    await desk.queue(hellowork.url, *IDS[:3])
+    desk.outbox.finish_may_begin.clear()
+    async with desk.sending(concurrency=1):
+        await hellowork.wait_for_calls(3, timeout=20)
+        assert desk.outbox.finishes == 1
+        desk.outbox.finish_may_begin.set()
 
 
 class TestNothingCanBeClaimed:

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from support.roles import NewRole
 from support.sessions import Ats, OpenSession, one, rows, run
-from support.watched import a_config, install_triggers
+from support.watched import a_config, install_triggers, uninstall_triggers
 
 RECORDED = "SELECT operation::text, row_key FROM cdc_sync.changes"
 
@@ -58,6 +58,66 @@ class TestFailures:
 
         assert rows(installed, "SELECT status FROM public.applications") == [("hired",)]
         assert len(warnings) == 2
+
+
+class TestMigrations:
+    """What the ATS's own next version may do to its table."""
+
+    @pytest.fixture
+    def table(self, installed: Ats) -> Ats:
+        installed.execute("INSERT INTO public.applications (id, status, notes) VALUES (1, 'new', 'n')")
+        installed.execute("DELETE FROM cdc_sync.changes")
+        return installed
+
+    @pytest.mark.parametrize(
+        "migration",
+        [
+            "ADD COLUMN more text DEFAULT 'x'",
+            "DROP COLUMN notes",
+            "ALTER notes TYPE varchar(99)",
+            "ALTER status SET NOT NULL",
+            "RENAME status TO label",
+            "RENAME TO candidacies",
+            "SET SCHEMA archive",
+            "DISABLE TRIGGER ALL",
+        ],
+    )
+    def test_most_are_possible(self, table: Ats, warnings: list[str], migration: str) -> None:
+        table.execute("CREATE SCHEMA archive")
+        run(table, "ALTER TABLE public.applications {migration}", migration=migration)
+
+        table.execute("SET search_path = public, archive")
+        name = "candidacies" if "candidacies" in migration else "applications"
+        column = "label" if "label" in migration else "status"
+        run(table, "UPDATE {name} SET {column} = 'hired'", name=name, column=column)
+
+        assert rows(table, RECORDED) == ([] if "DISABLE" in migration else [("U", ["1"])])
+        assert warnings == []
+
+    def test_a_key_that_is_renamed_is_no_longer_recorded_and_harms_nobody(
+        self, table: Ats, warnings: list[str]
+    ) -> None:
+        table.execute("ALTER TABLE public.applications RENAME id TO number")
+
+        table.execute("UPDATE public.applications SET status = 'hired'")
+
+        assert rows(table, RECORDED) == []
+        (warning,) = warnings
+        assert 'record "new" has no field "id"' in warning
+
+    @pytest.mark.parametrize("migration", ["ALTER status TYPE varchar(99)", "DROP COLUMN status"])
+    def test_watched_columns_keep_their_type_until_the_triggers_are_removed(self, table: Ats, migration: str) -> None:
+        """PostgreSQL's price for comparing them before a trigger is called; the script says so."""
+        with pytest.raises((psycopg.errors.FeatureNotSupported, psycopg.errors.DependentObjectsStillExist)):
+            run(table, "ALTER TABLE public.applications {migration}", migration=migration)
+
+        uninstall_triggers(table)
+        run(table, "ALTER TABLE public.applications {migration}", migration=migration)
+
+    def test_the_table_can_be_dropped(self, table: Ats) -> None:
+        table.execute("DROP TABLE public.applications")
+
+        uninstall_triggers(table)
 
 
 class TestBacklog:

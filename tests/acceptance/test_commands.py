@@ -1,0 +1,281 @@
+"""The commands as operators and scripts use them: output, JSON, exit codes, with the daemon up or down."""
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+from contextlib import closing
+from importlib.metadata import version
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from support.daemon_process import COMMAND, PATIENCE, environment, is_listened_on
+from support.installation import JOB, PASSWORD, Installation
+from typer.testing import CliRunner
+
+from cdc_sync.cli import app
+
+EVERY_COMMAND = (
+    "",
+    "run",
+    "plan",
+    "status",
+    "explain",
+    "sql",
+    "sql install",
+    "sql uninstall",
+    "sql grants",
+    "dead-letters",
+    "dead-letters list",
+    "dead-letters retry",
+    "dead-letters discard",
+    "fuse",
+    "fuse show",
+    "fuse release",
+    "fuse discard",
+    "resend",
+    "config",
+    "config validate",
+    "config schema",
+    "config example",
+    "emulator",
+    "demo",
+)
+
+
+@pytest.mark.parametrize("command", EVERY_COMMAND)
+def test_every_command_helps(command: str) -> None:
+    helped = CliRunner().invoke(app, [*command.split(), "--help"])
+    assert helped.exit_code == 0
+    assert "Usage:" in helped.stdout
+
+
+def test_the_program_tells_its_version_and_how_it_is_used(notify: Installation) -> None:
+    told = notify.run_bare([*COMMAND, "--version"])
+    assert (told.code, told.stdout, told.stderr) == (0, f"cdc-sync {version('cdc-sync')}\n", "")
+    helped = notify.run_bare([*COMMAND, "--help"])
+    assert helped.code == 0
+    for command in EVERY_COMMAND[1:]:
+        assert command.split()[0] in helped.stdout
+    usage = notify.run_bare([*COMMAND])
+    assert usage.code == 2
+    assert "Usage:" in usage.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["run", "--nonsense"],
+        ["explain"],
+        ["resend"],
+        ["dead-letters", "discard"],
+        ["plan", "--watch", "nowhere"],
+        ["status", "extra"],
+        ["sql", "install", "--server-version", "9"],
+        ["sql", "grants", "--server-version", "new"],
+        ["fuse", "release", "--limit", "0"],
+        ["emulator", "--listen", "nowhere"],
+        ["emulator", "--listen", "127.0.0.1:99999"],
+        ["demo", "--mode", "nonsense"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_2(notify: Installation, arguments: list[str]) -> None:
+    refused = notify.run(*arguments)
+    assert refused.code == 2
+    assert refused.stdout == ""
+    assert "Error" in refused.stderr
+
+
+def test_the_dbas_scripts_can_be_printed_and_run(notify: Installation) -> None:
+    notify.uninstall()
+    printed = notify.run("sql", "install", "--server-version", "13", ATS_DSN="host=127.0.0.1 port=1")
+    assert (printed.code, printed.stderr) == (0, "")
+    assert notify.run("sql", "install").stdout == printed.stdout
+    grants = notify.run("sql", "grants")
+    assert notify.run("sql", "grants", "--role", notify.role).stdout == grants.stdout
+    assert notify.role in grants.stdout
+    assert '"Other Role"' in notify.run("sql", "grants", "--role", "Other Role").stdout
+    nobody = notify.run("sql", "grants", ATS_DSN="host=/tmp dbname=ats")
+    assert nobody.code == 2
+    assert "--role" in nobody.stderr
+    with closing(psycopg.connect(notify.dsn, autocommit=True)) as dba:
+        dba.execute(printed.stdout.encode())
+        dba.execute(grants.stdout.encode())
+    assert _ours(notify) == {"changes", "bell_applications", "record_applications", "cdc_sync_applications_row"} | {
+        "cdc_sync_applications_update",
+        "cdc_sync_applications_truncate",
+    }
+    with notify.daemon() as daemon:
+        notify.settle(daemon)
+    removed = notify.run("sql", "uninstall", "--apply", "--dsn", notify.dsn)
+    assert removed.code == 0
+    assert _ours(notify) == set()
+    for _ in range(2):  # repeatable
+        applied = notify.run("sql", "install", "--apply", "--dsn", notify.dsn)
+        assert (applied.code, applied.stderr) == (0, "")
+        assert len(_ours(notify)) == 6
+    assert notify.run("sql", "grants", "--apply", "--dsn", notify.dsn).code == 0
+    # The daemon's own role may not, and says so.
+    refused = notify.run("sql", "install", "--apply")
+    assert refused.code == 1
+    assert "nothing was changed" in refused.stderr
+    assert "permission denied" in refused.stderr
+    away = notify.run("sql", "install", "--apply", "--dsn", f"host=127.0.0.1 port=1 password={PASSWORD}")
+    assert away.code == 1
+    assert "cannot be reached" in away.stderr
+    with notify.daemon() as daemon:
+        notify.settle(daemon)
+
+
+def _ours(installation: Installation) -> set[str]:
+    found = installation.ats.execute(
+        "SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace('cdc_sync') AND relkind IN ('r', 'S')"
+        " UNION SELECT proname::text FROM pg_proc WHERE pronamespace = to_regnamespace('cdc_sync')"
+        " UNION SELECT tgname::text FROM pg_trigger WHERE tgname LIKE 'cdc\\_sync%'"
+    ).fetchall()
+    return {name for (name,) in found}
+
+
+def test_status_plan_and_explain_tell_the_same_story(installation: Installation) -> None:
+    installation.add("hw-1")
+    installation.add("hw-2")
+    for arguments in (["status", "--json"], ["explain", "hw-1"]):
+        early = installation.run(*arguments)
+        assert early.code == 1
+        assert "does not exist yet" in early.stderr
+    adopting = json.loads(installation.run("plan", "--json").stdout)
+    assert {(item["watch"], item["application_id"], item["action"]) for item in adopting} == {
+        ("applications", name, "adopt") for name in ("hw-1", "hw-2", "hw-sentinel")
+    }
+    planned = installation.run("plan")
+    assert planned.code == 0
+    assert "it would adopt 3 applications without a call" in planned.stdout
+    assert "Nothing would be sent." in planned.stdout
+    with installation.daemon() as daemon:
+        report = json.loads(installation.run("status", "--json").stdout)
+        assert report["daemon"]["running"] is True
+        assert report["conditions"] == []
+        served = daemon.report()
+        assert served.keys() == report.keys()
+        (watch,) = report["watches"]
+        assert (watch["watch"], watch["known"], watch["pending"], watch["held"]) == ("applications", 3, 0, 0)
+        assert watch["baseline"] == {"state": "done", "rows": 3}
+        assert "daemon: running (process " in installation.run("status").stdout
+        installation.change("hw-1", status="SEEN")
+        installation.settle(daemon)
+        assert daemon.stop() == 0
+    installation.change("hw-1", status="HIRED", job_id="job-2")
+    installation.delete("hw-2")
+    installation.add("hw-3")
+    planned = installation.run("plan", "--json", "--watch", "applications")
+    assert planned.code == 0
+    items = {item["application_id"]: item for item in json.loads(planned.stdout)}
+    assert items.keys() == {"hw-1", "hw-2", "hw-3"}
+    assert items["hw-1"]["watch"] == "applications"
+    assert items["hw-1"]["action"] == "send"
+    assert items["hw-1"]["kinds"] == ["job", "status"]
+    assert items["hw-1"]["told"] == {"status": "SEEN", "job_id": JOB, "deleted": False}
+    assert items["hw-1"]["observed"] == {"status": "HIRED", "job_id": "job-2", "deleted": False}
+    assert items["hw-2"]["kinds"] == ["deleted"]
+    assert items["hw-3"]["kinds"] == ["first"]
+    shown = installation.run("plan").stdout
+    assert all(name in shown for name in items)
+    assert "HIRED, job job-2" in shown
+    assert len(installation.hellowork.calls_for("hw-1")) == 1  # a plan sends nothing
+    status = json.loads(installation.run("status", "--json").stdout)
+    assert status["daemon"] == {"running": False, "process": None}
+    assert "not running" in installation.run("status").stdout
+    explained = installation.run("explain", "hw-1", "--json")
+    assert explained.code == 0
+    (story,) = json.loads(explained.stdout)
+    assert (story["watch"], story["application_id"]) == ("applications", "hw-1")
+    assert story["told"]["status"] == "SEEN"
+    assert [event["event"] for event in story["events"]] == ["queued", "attempted", "acknowledged"]
+    assert all(event["at"].endswith("Z") for event in story["events"])
+    told = installation.run("explain", "hw-1").stdout
+    assert "NEW, job job-1 → SEEN, job job-1" in told
+    assert "HelloWork was told: SEEN, job job-1" in told
+    unknown = installation.run("explain", "hw-9")
+    assert unknown.code == 1
+    assert unknown.stdout == ""
+    assert "No application 'hw-9'" in unknown.stderr
+    assert installation.run("explain", "hw-9", "--json").code == 1
+
+
+def test_what_was_told_last_can_be_told_again(notify: Installation) -> None:
+    notify.add("hw-1")
+    assert notify.run("run", "--once").code == 0
+    mixed = notify.run("resend", "hw-1", "hw-9")  # with the daemon down
+    assert mixed.code == 1
+    assert mixed.stdout == "to be sent: applications hw-1\n"
+    assert "hw-9" in mixed.stderr
+    with notify.daemon() as daemon:
+        daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("NEW", JOB)], "what was resent")
+        assert notify.run("resend", "hw-1").code == 0  # with the daemon up
+        daemon.wait_until(lambda: len(notify.hellowork.told("hw-1")) == 2, "what was resent")
+
+
+def test_the_admin_server_answers_as_the_contract_says(notify: Installation) -> None:
+    with notify.daemon() as daemon:
+        assert daemon.get("/healthz", token="wrong")[0] == 200
+        assert daemon.get("/readyz", token="wrong")[0] == 200
+        for path in ("/", "/metrics", "/api/status"):
+            status, text = daemon.get(path, token="wrong")
+            assert status == 401
+            assert "admin.token" in text
+            assert daemon.get(path)[0] == 200
+        metrics = daemon.get("/metrics")[1]
+        for name in ("cdc_sync_known_applications", "cdc_sync_outbox_entries", "cdc_sync_watch_connected"):
+            assert f"{name}{{" in metrics
+        assert "<html" in daemon.get("/")[1]
+        assert daemon.get("/elsewhere")[0] == 404
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_emulator_serves_until_it_is_told_to_end(notify: Installation, number: signal.Signals) -> None:
+    journal = notify.folder / "journal.jsonl"
+    command = [*COMMAND, "emulator", "--listen", "127.0.0.1:0", "--header", "X-Api-Key: secret", "--journal", str(journal)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment({})) as emulator:
+        try:
+            assert emulator.stdout is not None
+            said = emulator.stdout.readline()
+            assert said.startswith("listening on http://127.0.0.1:")
+            url = said.split()[2]
+            with urllib.request.urlopen(f"{url}/_emulator/calls", timeout=PATIENCE) as answer:  # noqa: S310 - http
+                assert json.load(answer) == []
+            notify.configure(hellowork={"base_url": url, "headers": {"X-Api-Key": "secret"}})
+            assert notify.run("run", "--once").code == 0
+            notify.change("hw-sentinel", status="SEEN")
+            assert notify.run("run", "--once").code == 0
+            assert emulator.stdout.readline() == "POST /v1/applications/hw-sentinel/status → 200\n"
+            port = int(url.rpartition(":")[2])
+            taken = notify.run_bare([*COMMAND, "emulator", "--listen", f"127.0.0.1:{port}"])
+            assert taken.code == 1
+            assert "cannot listen" in taken.stderr
+            emulator.send_signal(number)
+            assert emulator.wait(PATIENCE) == 0
+            assert not is_listened_on(port)
+        finally:
+            emulator.kill()
+    (call,) = map(json.loads, journal.read_text().splitlines())
+    assert call["body"]["status"] == "SEEN"
+
+
+def test_output_into_a_pipe_that_is_closed_is_no_accident() -> None:
+    with subprocess.Popen(
+        [*COMMAND, "config", "example"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment({})
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
+        process.wait(PATIENCE)
+
+
+def test_the_installed_script_is_the_same_program(notify: Installation) -> None:
+    script = sys.executable.replace("python3", "python").rpartition("/")[0] + "/cdc-sync"
+    assert notify.run_bare([script, "--version"]).stdout == f"cdc-sync {version('cdc-sync')}\n"

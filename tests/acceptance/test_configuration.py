@@ -1,0 +1,142 @@
+"""Mistakes in the configuration: exit 78, all of them at once, where they are and how they are repaired."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from support.daemon_process import COMMAND
+from support.installation import Installation
+
+MISTAKES = """\
+database:
+  dsn: "postgresql://cdc_sync:planted-dsn-password@/ats"
+  pasword: planted-misplaced-password
+hellowork:
+  base_url: http://ats-partner.hellowork.com
+  headers: {X-Api-Key: "${NO_SUCH_VARIABLE}"}
+  timeout: quick
+watches:
+  applications:
+    table: public.applications
+    key: id
+    colums: {}
+    columns: {application_id: hellowork_id, job_id: job_id, created: created_at}
+    capture: {mode: polling}
+    timezone: Europe/Pariss
+    status: {unmapped: drop}
+admin:
+  listen: 0.0.0.0:8765
+"""
+
+WITH_A_CONFIGURATION = (
+    ("run",),
+    ("run", "--once"),
+    ("plan",),
+    ("status",),
+    ("explain", "hw-1"),
+    ("sql", "install"),
+    ("sql", "grants"),
+    ("sql", "uninstall"),
+    ("dead-letters", "list"),
+    ("dead-letters", "retry", "--all"),
+    ("fuse", "show"),
+    ("fuse", "release"),
+    ("resend", "hw-1"),
+    ("config", "validate"),
+)
+
+
+def test_every_mistake_is_told_at_once_and_no_secret_is(notify: Installation) -> None:
+    file = notify.folder / "mistakes.yaml"
+    file.write_text(MISTAKES)
+    refused = notify.run("config", "validate", config=file)
+    assert refused.code == 78
+    assert refused.stdout == ""
+    lines = refused.stderr.splitlines()
+    for line, path, text in (
+        (3, "database.pasword", "password"),
+        (5, "hellowork.base_url", "https"),
+        (6, "hellowork.headers.X-Api-Key", "NO_SUCH_VARIABLE"),
+        (7, "hellowork.timeout", "quick"),
+        (11, "watches.applications.key", "list"),
+        (12, "watches.applications.colums", "columns"),
+        (13, "watches.applications.columns", "status"),
+        (14, "watches.applications.capture.mode", "poll"),
+        (15, "watches.applications.timezone", "Europe/Paris"),
+        (16, "watches.applications.status.unmapped", "reject"),
+        (18, "admin", "token"),
+    ):
+        found = [one for one in lines if one.startswith(f"{file}:{line}: {path}") and text in one]
+        assert found, f"line {line}, {path}, {text!r} in:\n{refused.stderr}"
+    assert "planted" not in refused.output
+    assert "Traceback" not in refused.output
+
+
+@pytest.mark.parametrize("arguments", WITH_A_CONFIGURATION, ids=" ".join)
+def test_every_command_that_needs_a_configuration_ends_with_78_without_a_good_one(
+    notify: Installation, arguments: tuple[str, ...]
+) -> None:
+    missing = notify.folder / "missing.yaml"
+    refused = notify.run(*arguments, config=missing)
+    assert refused.code == 78
+    assert refused.stdout == ""
+    assert str(missing) in refused.stderr
+    assert "there is no such file" in refused.stderr
+
+
+def test_the_configuration_is_found_by_option_then_environment(notify: Installation) -> None:
+    command = [*COMMAND, "config", "validate"]
+    by_environment = notify.run_bare(command, CDC_SYNC_CONFIG=str(notify.config))
+    assert by_environment.code == 0
+    assert str(notify.config) in by_environment.stdout
+    by_option = notify.run("config", "validate", CDC_SYNC_CONFIG="/nowhere/config.yaml")
+    assert by_option.code == 0
+    by_argument = notify.run_bare([*command, str(notify.config)])
+    assert by_argument.code == 0
+    if not Path("/etc/cdc-sync/config.yaml").exists():
+        by_default = notify.run_bare(command)
+        assert by_default.code == 78
+        assert "/etc/cdc-sync/config.yaml" in by_default.stderr
+
+
+def test_the_example_and_the_schema_belong_to_what_is_validated(notify: Installation) -> None:
+    example = notify.run_bare([*COMMAND, "config", "example"])
+    assert example.code == 0
+    file = notify.folder / "example.yaml"
+    file.write_text(example.stdout)
+    assert notify.run("config", "validate", config=file).code == 0
+    printed = notify.run_bare([*COMMAND, "config", "schema"])
+    assert printed.code == 0
+    schema = json.loads(printed.stdout)
+    assert set(yaml.safe_load(example.stdout)) <= set(schema["properties"])
+    assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "just words\n", "- a\n- list\n", "watches: [\n", "\tx: 1\n", "a: 1\na: 2\n", "x: !!python/object:os.system 1\n", "\0"],
+    ids=["empty", "a word", "a list", "open", "a tab", "twice", "a tag", "NUL"],
+)
+def test_what_is_no_configuration_at_all_is_told(notify: Installation, text: str) -> None:
+    file = notify.folder / "odd.yaml"
+    file.write_text(text)
+    refused = notify.run("run", config=file)
+    assert refused.code == 78
+    assert refused.stderr.startswith(str(file))
+    assert re.search(r"Traceback|Error\(", refused.stderr) is None
+
+
+def test_a_secret_may_come_from_a_file_and_suspicions_are_warnings(notify: Installation) -> None:
+    (notify.folder / "key").write_text("planted-in-a-file\n")
+    notify.configure(hellowork={"headers": {"X-Api-Key": "${file:key}"}})
+    notify.configure_watch(status={"map": {"X": "offered"}})
+    valid = notify.run("config", "validate")
+    assert valid.code == 0
+    assert "offred" in valid.stderr
+    assert "planted-in-a-file" not in valid.output
+    (notify.folder / "key").unlink()
+    gone = notify.run("config", "validate")
+    assert gone.code == 78
+    assert "hellowork.headers.X-Api-Key" in gone.stderr

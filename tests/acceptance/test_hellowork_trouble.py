@@ -1,0 +1,221 @@
+"""HelloWork is away, refuses, throttles or does not know: what becomes of the calls, and what people are told."""
+
+import json
+from datetime import datetime
+
+import pytest
+from support.daemon_process import free_port
+from support.hellowork_server import hellowork as running_hellowork
+from support.installation import API_KEY, JOB, Installation
+
+from cdc_sync.emulator import EmulatorOptions
+
+
+def test_what_happens_while_helloworks_is_down_is_told_when_it_is_back(installation: Installation) -> None:
+    port = free_port()
+    installation.configure(hellowork={"base_url": f"http://127.0.0.1:{port}"})
+    for number in range(8):
+        installation.add(f"hw-{number}")
+    with installation.daemon() as daemon:
+        for number in range(8):
+            installation.change(f"hw-{number}", status="ONE")
+        reasons = daemon.wait_until_not_ready("no connection to 127.0.0.1")
+        assert f"endpoint http://127.0.0.1:{port}: open" in reasons
+        assert len(daemon.events_named("the endpoint does not work")) == 1
+        installation.change("hw-0", status="TWO")
+        installation.change("hw-1", status="NEW")  # undone, but who knows what was heard
+        assert daemon.stop() == 0
+    # Also a daemon that has just started knows, and says, that it is down.
+    with installation.daemon(ready=False) as daemon:
+        daemon.wait_until_not_ready("endpoint")
+        with running_hellowork(EmulatorOptions(port=port, required_headers={"X-Api-Key": API_KEY})) as back:
+            daemon.wait_until(lambda: len(back.state) == 8, "all calls")
+            daemon.wait_until_ready()
+            daemon.wait_for_event("takes calls again")
+            assert back.told("hw-0") == [("TWO", JOB)]
+            assert back.told("hw-1") == [("NEW", JOB)]
+            assert {back.told(f"hw-{number}")[-1][0] for number in range(2, 8)} == {"ONE"}
+            assert not any(call.concurrent or call.violations for call in back.calls)
+            assert daemon.stop() == 0
+    assert len(json.loads(installation.run("dead-letters", "list", "--json").stdout)) == 0
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "status", "status": 500},
+        {"kind": "status", "status": 408},
+        {"kind": "html"},
+        {"kind": "redirect", "location": "http://127.0.0.1:1/elsewhere"},
+        {"kind": "half_answer"},
+        {"kind": "hang", "seconds": 60},
+    ],
+    ids=lambda fault: str(fault.get("status", fault["kind"])),
+)
+def test_a_call_that_may_not_have_been_heard_is_made_again(notify: Installation, fault: dict[str, object]) -> None:
+    notify.configure(hellowork={"timeout": "500ms"})
+    notify.add("hw-1")
+    notify.hellowork.will({**fault, "application_id": "hw-1", "times": 2})
+    with notify.daemon() as daemon:
+        notify.change("hw-1", status="SEEN")
+        daemon.wait_until(lambda: len(notify.hellowork.calls_for("hw-1")) >= 3, "the third call")
+        daemon.wait_for_event("sent")
+        notify.settle(daemon)
+        assert len(notify.hellowork.calls_for("hw-1")) == 3
+        assert len(daemon.events_named("not sent yet")) == 2
+        assert daemon.report()["watches"][0]["dead_letters"] == 0
+
+
+def test_refused_credentials_pause_everything_until_they_are_repaired(notify: Installation) -> None:
+    for number in range(5):
+        notify.add(f"hw-{number}")
+    notify.variables["HELLOWORK_API_KEY"] = "another-planted-api-key"
+    notify.configure(hellowork={"retry": {"first": "1s", "max": "2s"}})
+    with notify.daemon() as daemon:
+        for number in range(5):
+            notify.change(f"hw-{number}", status="SEEN")
+        reasons = daemon.wait_until_not_ready("paused")
+        assert "HTTP 401" in reasons
+        (said,) = daemon.events_named("refuses our credentials")
+        assert said["level"] == "error"
+        assert "hellowork.headers" in said["event"]
+        first = len(notify.hellowork.calls)
+        assert first <= 5
+        daemon.wait_until(lambda: len(notify.hellowork.calls) >= first + 2, "two probes")
+        assert len(daemon.events_named("refuses our credentials")) == 1
+        report = daemon.report()
+        assert report["watches"][0]["pending"] == 5
+        assert report["watches"][0]["dead_letters"] == 0
+        assert [endpoint["mode"] for endpoint in report["endpoints"]] == ["paused"]
+        assert "another-planted-api-key" not in daemon.logged
+        assert daemon.stop() == 0
+    notify.variables["HELLOWORK_API_KEY"] = API_KEY
+    with notify.daemon(ready=False) as daemon:
+        daemon.wait_until_ready()
+        daemon.wait_until(lambda: len(notify.hellowork.state) == 5, "all calls")
+        notify.settle(daemon)
+
+
+def test_an_application_that_helloworks_does_not_know_yet_is_tried_again_and_in_the_end_given_up(
+    notify: Installation,
+) -> None:
+    notify.add("hw-soon")
+    notify.add("hw-never")
+    notify.configure(hellowork={"not_found_retry": "1s"})
+    notify.hellowork.knows("hw-sentinel")
+    with notify.daemon() as daemon:
+        notify.change("hw-soon", status="SEEN")
+        daemon.wait_until(lambda: len(notify.hellowork.calls_for("hw-soon")) >= 2, "two tries")
+        notify.hellowork.knows("hw-sentinel", "hw-soon")
+        daemon.wait_until(lambda: notify.hellowork.told("hw-soon") == [("SEEN", JOB)], "the call that is heard")
+        notify.change("hw-never", status="SEEN")
+        daemon.wait_for_report(lambda report: report["watches"][0]["dead_letters"] == 1, "a dead letter")
+        (letter,) = json.loads(notify.run("dead-letters", "list", "--json").stdout)
+        assert letter["application_id"] == "hw-never"
+        assert "404" in letter["reason"]
+        assert letter["attempts"] >= 2
+        assert daemon.readiness()[0] == 200
+        tried = [datetime.fromisoformat(event["timestamp"]) for event in daemon.events if _is_about(event, "hw-never")]
+        assert (tried[-1] - tried[0]).total_seconds() >= 0.5
+
+
+def test_what_is_refused_is_a_dead_letter_until_it_changes_or_a_person_decides(notify: Installation) -> None:
+    for name in ("retried", "discarded", "changed"):
+        notify.add(f"hw-{name}")
+        fault = {"kind": "status", "status": 400, "body": {"message": "[/x] no such :label:"}}
+        notify.hellowork.will({**fault, "application_id": f"hw-{name}"})
+    with notify.daemon() as daemon:
+        for name in ("retried", "discarded", "changed"):
+            notify.change(f"hw-{name}", status="ODD")
+        daemon.wait_for_report(lambda report: report["watches"][0]["dead_letters"] == 3, "three dead letters")
+        letters = json.loads(notify.run("dead-letters", "list", "--json").stdout)
+        assert {(one["watch"], one["application_id"]) for one in letters} == {
+            ("applications", f"hw-{name}") for name in ("retried", "discarded", "changed")
+        }
+        assert all("HTTP 400" in one["reason"] and "[/x] no such :label:" in one["reason"] for one in letters)
+        assert "[/x] no such :label:" in notify.run("dead-letters", "list").stdout
+        assert "[/x] no such :label:" in notify.run("explain", "hw-retried").stdout
+        assert "[/x] no such :label:" in notify.run("status").stdout
+        assert notify.run("dead-letters", "list", "--json", "--watch", "elsewhere").code == 2
+        assert notify.run("dead-letters", "retry").code == 2
+        assert notify.run("dead-letters", "retry", "hw-retried", "--all").code == 2
+        unknown = notify.run("dead-letters", "retry", "hw-unknown")
+        assert unknown.code == 1
+        assert "hw-unknown" in unknown.stderr
+        retried = notify.run("dead-letters", "retry", "hw-retried")
+        assert (retried.code, retried.stderr) == (0, "")
+        daemon.wait_until(lambda: notify.hellowork.told("hw-retried") == [("ODD", JOB)], "the retry")
+        assert notify.run("dead-letters", "discard", "hw-discarded", "--watch", "applications").code == 0
+        notify.change("hw-discarded")  # taken as told: nothing to say
+        notify.change("hw-changed", status="EVEN")
+        notify.settle(daemon)
+        assert notify.hellowork.told("hw-changed") == [("EVEN", JOB)]
+        assert notify.hellowork.told("hw-discarded") == []
+        assert json.loads(notify.run("dead-letters", "list", "--json").stdout) == []
+        assert notify.run("dead-letters", "discard", "--all").code == 0
+        assert daemon.stop() == 0
+
+
+def test_retry_after_is_honoured_by_the_whole_endpoint_and_by_the_next_daemon(notify: Installation) -> None:
+    notify.add("hw-1")
+    notify.add("hw-2")
+    throttled = {"kind": "status", "status": 429, "headers": {"Retry-After": "4"}}
+    notify.hellowork.will({**throttled, "application_id": "hw-1"})
+    with notify.daemon() as daemon:
+        notify.change("hw-1", status="SEEN")
+        daemon.wait_until_not_ready("throttled")
+        notify.change("hw-2", status="SEEN")
+        daemon.wait_for_report(lambda report: report["watches"][0]["pending"] == 2, "two entries waiting")
+        assert daemon.stop() == 0
+    with notify.daemon(ready=False) as daemon:
+        notify.settle(daemon)
+        daemon.wait_until_ready()
+    refused, *later = notify.hellowork.calls
+    assert {call.application_id for call in later} == {"hw-1", "hw-2", "hw-sentinel"}
+    assert all(call.received - refused.received >= 3.9 for call in later)
+    assert len(later) == 3
+
+
+def test_a_backoff_outlives_the_daemon(notify: Installation) -> None:
+    notify.configure(hellowork={"retry": {"first": "1h", "max": "2h"}})
+    notify.add("hw-1")
+    notify.hellowork.will({"kind": "status", "status": 500, "application_id": "hw-1"})
+    with notify.daemon() as daemon:
+        notify.change("hw-1", status="SEEN")
+        daemon.wait_for_event("not sent yet")
+        daemon.kill()
+    with notify.daemon() as daemon:
+        notify.settle(daemon, pending=1)
+        assert len(notify.hellowork.calls_for("hw-1")) == 1
+        (explained,) = json.loads(notify.run("explain", "hw-1", "--json").stdout)
+        assert explained["entry"]["state"] == "pending"
+        assert "HTTP 500" in explained["entry"]["reason"]
+        resent = notify.run("resend", "hw-1")  # a person need not wait
+        assert resent.code == 0
+        daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("SEEN", JOB)], "the call")
+
+
+def test_a_delivery_that_fails_for_too_long_is_given_up(notify: Installation) -> None:
+    notify.configure(hellowork={"retry": {"first": "20ms", "max": "50ms", "for": "1s"}})
+    notify.add("hw-1")
+    notify.hellowork.will({"kind": "status", "status": 503, "application_id": "hw-1", "times": 1000})
+    with notify.daemon() as daemon:
+        notify.change("hw-1", status="SEEN")
+        daemon.wait_for_report(lambda report: report["watches"][0]["dead_letters"] == 1, "a dead letter")
+        (said,) = daemon.events_named("given up")
+        assert said["level"] == "error"
+        assert "given up after" in notify.run("explain", "hw-1").stdout
+
+
+def test_calls_are_spaced_by_the_rate_and_bounded_in_number(notify: Installation) -> None:
+    notify.configure(hellowork={"rate_limit": 10, "concurrency": 2})
+    notify.add_many("hw-", 15)
+    with notify.daemon() as daemon:
+        notify.ats.execute("UPDATE public.applications SET status = 'SEEN' WHERE hellowork_id LIKE 'hw-_' OR hellowork_id LIKE 'hw-__'")
+        daemon.wait_until(lambda: len(notify.hellowork.calls) == 15, "all calls")
+    times = [call.received for call in notify.hellowork.calls]
+    assert times[-1] - times[0] >= 1.3
+
+
+def _is_about(event: dict[str, object], application_id: str) -> bool:
+    return event.get("application_id") == application_id and event["event"] in ("not sent yet", "given up, now a dead letter")

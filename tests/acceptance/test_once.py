@@ -1,0 +1,186 @@
+"""`run --once` and `run --dry-run`: for a cron job, and for a first careful look."""
+
+import json
+import sqlite3
+from contextlib import closing
+
+from support.daemon_process import free_port
+from support.hellowork_server import hellowork as running_hellowork
+from support.installation import API_KEY, JOB, Installation
+from support.sessions import rows
+
+from cdc_sync.emulator import EmulatorOptions
+
+
+def test_one_run_catches_up_delivers_and_ends(installation: Installation) -> None:
+    for name in ("changed", "deleted", "soft", "still"):
+        installation.add(f"hw-{name}")
+    first = installation.run("run", "--once")
+    assert first.code == 0
+    assert "5 applications known, 0 calls" in first.stderr
+    assert first.stdout == "0 sent, 0 to try again, 0 given up; 0 pending, 0 held, 0 dead letters\n"
+    assert not installation.hellowork.calls
+    again = installation.run("run", "--once")
+    assert (again.code, again.stdout) == (first.code, first.stdout)
+    installation.change("hw-changed", status="SEEN")
+    installation.delete("hw-deleted")
+    installation.change("hw-soft", deleted_at="2024-05-01Z")
+    installation.add("hw-new")
+    third = installation.run("run", "--once")
+    assert third.code == 0
+    assert third.stdout.startswith("4 sent, 0 to try again")
+    assert {name: body["status"] for name, body in installation.hellowork.state.items()} == {
+        "hw-changed": "SEEN",
+        "hw-deleted": "deleted",
+        "hw-soft": "deleted",
+        "hw-new": "NEW",
+    }
+    assert installation.run("run", "--once").stdout.startswith("0 sent")
+    assert len(installation.hellowork.calls) == 4
+
+
+def test_one_run_fails_as_long_as_something_due_cannot_be_delivered(installation: Installation) -> None:
+    port = free_port()
+    installation.configure(hellowork={"base_url": f"http://127.0.0.1:{port}", "retry": {"first": "1ms", "max": "1ms"}})
+    for number in range(8):
+        installation.add(f"hw-{number}")
+    assert installation.run("run", "--once").code == 0
+    for number in range(8):
+        installation.change(f"hw-{number}", status="SEEN")
+    failed = installation.run("run", "--once")
+    assert failed.code == 1
+    assert failed.stdout.startswith("0 sent, ")
+    assert "8 pending, 0 held, 0 dead letters" in failed.stdout
+    assert "Traceback" not in failed.stderr
+    assert installation.run("run", "--once").code == 1
+    with running_hellowork(EmulatorOptions(port=port, required_headers={"X-Api-Key": API_KEY})) as back:
+        done = installation.run("run", "--once")
+        assert done.code == 0
+        assert done.stdout.startswith("8 sent, 0 to try again, 0 given up; 0 pending")
+        assert len(back.state) == 8
+
+
+def test_one_run_tells_that_calls_were_refused(notify: Installation) -> None:
+    notify.add("hw-1")
+    notify.add("hw-2", status_api_url="https://evil.example/v1/applications/hw-2/status")
+    notify.configure_watch(columns={"status_url": "status_api_url"})
+    notify.install()
+    assert notify.run("run", "--once").code == 0
+    notify.hellowork.will({"kind": "status", "status": 400, "application_id": "hw-1"})
+    notify.change("hw-1", status="SEEN")
+    refused = notify.run("run", "--once")
+    assert refused.code == 1
+    assert refused.stdout == "0 sent, 0 to try again, 1 given up; 0 pending, 0 held, 1 dead letters\n"
+    notify.change("hw-2", status="SEEN")
+    unsendable = notify.run("run", "--once")
+    assert unsendable.code == 1
+    assert unsendable.stdout == "0 sent, 0 to try again, 1 given up; 0 pending, 0 held, 2 dead letters\n"
+    assert notify.run("run", "--once").code == 0
+
+
+def test_one_run_that_may_not_even_try_fails(notify: Installation) -> None:
+    notify.configure(hellowork={"retry": {"first": "1h", "max": "1h"}})
+    notify.variables["HELLOWORK_API_KEY"] = "another-planted-api-key"
+    notify.add("hw-1")
+    assert notify.run("run", "--once").code == 0
+    notify.change("hw-1", status="SEEN")
+    assert notify.run("run", "--once").code == 1
+    paused = notify.run("run", "--once")
+    assert paused.code == 1
+    assert paused.stdout == "0 sent, 0 to try again, 0 given up; 1 pending, 0 held, 0 dead letters\n"
+    assert len(notify.hellowork.calls) == 1
+
+
+def test_one_run_serves_the_other_watches_when_one_cannot_work(installation: Installation) -> None:
+    watch = installation.document["watches"]["applications"]
+    installation.configure(watches={"applications": {"table": "public.nowhere"}, "other": watch})
+    installation.configure(watches={"other": {"columns": {"application_id": "hellowork_id"}}})
+    installation.add("hw-1")
+    failed = installation.run("run", "--once")
+    assert failed.code == 1
+    assert "public.nowhere does not exist" in failed.stderr
+    assert "2 applications known, 0 calls" in failed.stderr
+    installation.change("hw-1", status="SEEN")
+    assert installation.run("run", "--once").code == 1
+    assert installation.hellowork.told("hw-1") == [("SEEN", JOB)]
+
+
+def test_one_run_without_a_database_fails(installation: Installation) -> None:
+    installation.configure(database={"dsn": "host=127.0.0.1 port=1 user=nobody"})
+    for arguments in (["run", "--once"], ["run", "--once", "--dry-run"], ["plan"]):
+        failed = installation.run(*arguments)
+        assert failed.code == 1
+        assert "cannot be reached" in failed.stderr
+        assert "Traceback" not in failed.stderr
+
+
+def test_a_dry_run_shows_the_calls_and_changes_nothing(installation: Installation) -> None:
+    for name in ("changed", "deleted"):
+        installation.add(f"hw-{name}")
+    fresh = installation.run("run", "--once", "--dry-run")
+    assert fresh.code == 0
+    assert "would POST" not in fresh.stdout
+    assert not installation.store.exists()
+    assert installation.run("run", "--once").code == 0
+    installation.change("hw-changed", status="SEEN")
+    installation.delete("hw-deleted")
+    log, store = _change_log(installation), _dump(installation)
+    for _ in range(2):
+        shown = installation.run("run", "--once", "--dry-run")
+        assert shown.code == 0
+        assert f"would POST {installation.hellowork.url}/v1/applications/hw-changed/status" in shown.stdout
+        assert '"status": "SEEN"' in shown.stdout
+        assert f"would POST {installation.hellowork.url}/v1/applications/hw-deleted/status" in shown.stdout
+        assert '"status": "deleted"' in shown.stdout
+        assert shown.stdout.count("would POST") == 2
+        assert "2 would be sent" in shown.stdout
+        assert '"event": "sent"' not in shown.stderr
+        assert _change_log(installation) == log
+        assert _dump(installation) == store
+    assert not installation.hellowork.calls
+    assert len(log) == (2 if _is_notify(installation) else 0)
+    assert installation.run("run", "--once").stdout.startswith("2 sent")
+
+
+def test_a_dry_run_beside_a_daemon_does_not_disturb_it(installation: Installation) -> None:
+    installation.add("hw-1")
+    installation.configure_watch(settle={"LATER": "1h"})
+    with installation.daemon() as daemon:
+        installation.change("hw-1", status="LATER")
+        daemon.wait_for_report(lambda report: report["watches"][0]["pending"] == 1, "the change waiting")
+        rehearsal = installation.run("run", "--once", "--dry-run")
+        assert rehearsal.code == 0
+        planned = json.loads(installation.run("plan", "--json").stdout)
+        assert [(item["application_id"], item["action"]) for item in planned] == [("hw-1", "send")]
+        installation.add("hw-2")
+        installation.settle(daemon, pending=1)
+        assert installation.hellowork.told("hw-2") == [("NEW", JOB)]
+        assert installation.hellowork.calls_for("hw-1") == []
+
+
+def test_a_dry_run_that_stays_shows_changes_as_they_come(notify: Installation) -> None:
+    notify.add("hw-1")
+    notify.configure_watch(capture={"drain_interval": "200ms"})
+    with notify.daemon("--dry-run", ready=False) as daemon:
+        daemon.wait_for_event("watching")
+        notify.change("hw-1", status="SEEN")
+        daemon.wait_until(lambda: "would POST" in daemon.said, "the call that would be made")
+        assert daemon.stop() == 0
+    assert not notify.hellowork.calls
+    assert not notify.store.exists()
+    assert len(_change_log(notify)) == 2
+
+
+def _change_log(installation: Installation) -> list[tuple[object, ...]]:
+    if not _is_notify(installation):
+        return []
+    return rows(installation.ats, "SELECT ctid, xmin, * FROM cdc_sync.changes ORDER BY changed_at")
+
+
+def _dump(installation: Installation) -> list[str]:
+    with closing(sqlite3.connect(installation.store)) as store:
+        return list(store.iterdump())
+
+
+def _is_notify(installation: Installation) -> bool:
+    return str(installation.document["watches"]["applications"]["capture"]["mode"]) == "notify"

@@ -1,0 +1,68 @@
+"""Never two daemons at one thing: one store, one watch, one port."""
+
+from support.installation import JOB, Installation
+
+
+def test_a_second_daemon_on_the_same_store_refuses(notify: Installation) -> None:
+    with notify.daemon() as daemon:
+        for arguments in (["run"], ["run", "--once"]):
+            second = notify.run(*arguments)
+            assert second.code == 1
+            assert "Another cdc-sync (process" in second.stderr
+            assert str(notify.store) in second.stderr
+            assert "stop that one" in second.stderr
+        notify.settle(daemon)  # the first is not disturbed
+        assert daemon.stop() == 0
+    assert notify.run("run", "--once").code == 0
+
+
+def test_a_second_daemon_with_another_store_waits_for_the_watch(installation: Installation) -> None:
+    installation.add("hw-1")
+    second = installation.another("second")
+    with installation.daemon() as first:
+        with second.daemon(ready=False) as waiting:
+            waiting.wait_until_not_ready("Another cdc-sync works the watch applications")
+            installation.change("hw-1", status="SEEN")
+            installation.settle(first)
+            assert len(waiting.events_named("Another cdc-sync works")) == 1
+            assert waiting.readiness()[0] == 503
+            assert not waiting.events_named("sent")
+            first.kill()
+            waiting.wait_until_ready()
+            installation.change("hw-1", status="HIRED")
+            second.settle(waiting)
+            assert waiting.stop() == 0
+    assert installation.hellowork.told("hw-1") == [("SEEN", JOB), ("HIRED", JOB)]
+
+
+def test_a_port_that_is_taken_is_said(notify: Installation) -> None:
+    second = notify.another("second")
+    second.configure(admin={"listen": f"127.0.0.1:{notify.admin_port}"})
+    with notify.daemon():
+        refused = second.run("run")
+        assert refused.code == 1
+        assert f"admin.listen 127.0.0.1:{notify.admin_port} cannot be listened on" in refused.stderr
+        second.configure(admin={"listen": None, "token": None})
+        assert second.run("config", "validate").code == 0
+
+
+def test_a_store_that_cannot_be_used_is_said(notify: Installation) -> None:
+    notify.configure(state={"path": str(notify.folder / "nowhere" / "state.db")})
+    for arguments in (["run"], ["run", "--once"], ["status"], ["explain", "hw-1"], ["fuse", "show"]):
+        refused = notify.run(*arguments)
+        assert refused.code == 1
+        assert "nowhere" in refused.stderr
+    notify.store.write_text("no database at all, and long enough to be looked at as one" * 20)
+    notify.configure(state={"path": str(notify.store)})
+    refused = notify.run("run")
+    assert refused.code == 1
+    assert "state.path" in refused.stderr
+
+
+def test_a_backend_that_this_version_lacks_is_said(notify: Installation) -> None:
+    notify.configure(state={"backend": "postgres"})
+    for arguments in (["run"], ["run", "--once"], ["plan"], ["status"], ["dead-letters", "list"]):
+        refused = notify.run(*arguments)
+        assert refused.code not in (0, 2)
+        assert "state.backend" in refused.stderr
+        assert "sqlite" in refused.stderr

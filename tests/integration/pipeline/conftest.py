@@ -1,0 +1,45 @@
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.rig import OpenRig, Rig, rig
+from support.roles import NewRole, roles
+from support.sessions import Ats, OpenSession, sessions
+from support.watched import a_config, install_triggers
+
+
+@pytest.fixture
+def open_session(database: str) -> Iterator[OpenSession]:
+    with sessions(database) as open_session:
+        yield open_session
+
+
+@pytest.fixture
+def ats(open_session: OpenSession) -> Ats:
+    """A session of the ATS, as superuser."""
+    return open_session()
+
+
+@pytest.fixture
+def other(open_session: OpenSession) -> Ats:
+    """Another session of the ATS."""
+    return open_session()
+
+
+@pytest.fixture
+def new_role(database: str) -> Iterator[NewRole]:
+    with roles(database) as new_role:
+        yield new_role
+
+
+@pytest.fixture
+def open_rig(database: str, ats: Ats, tmp_path: Path) -> OpenRig:
+    def open_rig(*, install: bool = True, **watch: Any) -> AbstractAsyncContextManager[Rig]:
+        config = a_config(database, **watch)
+        if install:
+            install_triggers(ats, config)
+        return rig(config, tmp_path)
+
+    return open_rig

@@ -1,0 +1,427 @@
+"""Capture by notify: what is in the log is read and recorded, once, whatever dies in between."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+
+import psycopg
+import pytest
+from support.applications import delete, insert, update
+from support.builders import WATCH
+from support.rig import OpenRig, Rig
+from support.sessions import Ats, OpenSession, one, rows, run
+from support.store_steps import events_of
+from support.watched import COLUMNS, install_triggers, some_config
+
+from cdc_sync.core.failures import StoreError
+from cdc_sync.core.hints import Origin, latest
+from cdc_sync.core.observations import ChangesRead
+from cdc_sync.core.rows import Key
+from cdc_sync.pipeline import drain as drain_module
+from cdc_sync.source.changelog import ChangeLog
+from cdc_sync.source.errors import SourceError
+from cdc_sync.store.protocol import Recorded
+
+LOG = "SELECT count(*) FROM cdc_sync.changes"
+
+
+class CrashError(Exception):
+    """The daemon dies here."""
+
+
+async def test_a_change_becomes_an_entry_and_leaves_the_log(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    insert(ats, 2, "a2")
+    async with open_rig() as rig:
+        await rig.adopt()
+        update(ats, 1, status="hired")
+        insert(ats, 3, "a3", "applied", job_id="J3")
+
+        await rig.drain.catch_up()
+
+        assert await rig.deliver() == [("a1", "hired", "J1"), ("a3", "applied", "J3")]
+        assert one(ats, LOG) == 0
+
+
+async def test_what_is_no_news_is_read_and_leaves_the_log(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    async with open_rig() as rig:
+        await rig.adopt()
+        update(ats, 1, status="hired")
+        update(ats, 1, status="applied")
+
+        await rig.drain.catch_up()
+
+        assert await rig.deliver() == []
+        assert one(ats, LOG) == 0
+        assert await events_of(rig.store) == []
+
+
+async def test_changes_from_while_nobody_was_there(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    async with open_rig() as rig:
+        await rig.adopt()
+    update(ats, 1, job_id="J2")
+    insert(ats, 2, "a2")
+
+    async with open_rig() as rig:
+        await rig.drain.catch_up()
+
+        assert await rig.deliver() == [("a1", "applied", "J2"), ("a2", "applied", "J1")]
+
+
+async def test_the_event_is_dated_by_the_change_where_no_column_does(ats: Ats, open_rig: OpenRig) -> None:
+    async with open_rig(columns={"event_date": None}) as rig:
+        await rig.adopt()
+        insert(ats, 1, "a1")
+        changed_at = one(ats, "SELECT (extract(epoch FROM changed_at) * 1000)::bigint FROM cdc_sync.changes")
+        ats.execute("SELECT pg_sleep(0.01)")
+
+        await rig.drain.catch_up()
+
+        (entry,) = await rig.entries()
+        assert entry.content.event_date == changed_at
+
+
+async def die(rig: Rig, *steps: Callable[[], Awaitable[object]]) -> None:
+    """Take a batch, record it, do what else is given, and die before the commit."""
+    async with rig.connected.log.batch(100) as changes:
+        await rig.intake.keys(latest(changes.hints), "notify")
+        for step in steps:
+            await step()
+        raise CrashError
+
+
+class TestCrash:
+    async def test_between_record_and_commit_the_change_comes_again_and_is_said_once(
+        self, ats: Ats, open_rig: OpenRig
+    ) -> None:
+        async with open_rig() as rig:
+            await rig.adopt()
+            insert(ats, 1, "a1")
+            with pytest.raises(CrashError):
+                await die(rig)
+            assert one(ats, LOG) == 1
+
+        async with open_rig() as rig:
+            await rig.drain.catch_up()
+
+            assert one(ats, LOG) == 0
+            assert await rig.deliver() == [("a1", "applied", "J1")]
+            assert await events_of(rig.store) == ["queued", "attempted", "acknowledged"]
+
+    async def test_also_if_it_was_sent_meanwhile(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as rig:
+            await rig.adopt()
+            insert(ats, 1, "a1")
+            with pytest.raises(CrashError):
+                await die(rig, rig.deliver)
+            assert await rig.told("a1") == {"a1": ("applied", "J1")}
+
+            await rig.drain.catch_up()
+
+            assert one(ats, LOG) == 0
+            assert await rig.deliver() == []
+
+    async def test_before_anything_was_recorded(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as rig:
+            await rig.adopt()
+            insert(ats, 1, "a1")
+            with pytest.raises(CrashError):
+                async with rig.connected.log.batch(100):
+                    raise CrashError
+
+            await rig.drain.catch_up()
+
+            assert await rig.deliver() == [("a1", "applied", "J1")]
+
+    async def test_a_connection_that_is_lost_before_the_commit_is_unreachable(
+        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with open_rig() as rig:
+            await rig.adopt()
+            insert(ats, 1, "a1")
+            keys = rig.intake.keys
+
+            async def lose_it(times: Mapping[Key, int], origin: Origin) -> list[Recorded]:
+                news = await keys(times, origin)
+                ats.execute(
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                    " WHERE state = 'idle in transaction' AND datname = current_database()"
+                )
+                return news
+
+            monkeypatch.setattr(rig.intake, "keys", lose_it)
+            with pytest.raises(SourceError) as raised:
+                await rig.drain.catch_up()
+
+            assert raised.value.kind == "unreachable"
+            assert one(ats, LOG) == 1
+
+    @pytest.mark.parametrize("failing", ["store", "source"])
+    async def test_a_failure_keeps_the_log_and_stays_what_it_is(
+        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch, failing: str
+    ) -> None:
+        async with open_rig() as rig:
+            await rig.adopt()
+            insert(ats, 1, "a1")
+            with monkeypatch.context() as patched:
+                if failing == "store":
+                    patched.setattr(rig.store, "record", failing_store)
+                else:
+                    ats.execute("ALTER TABLE public.applications RENAME TO elsewhere")
+                with pytest.raises((StoreError, SourceError), match=r"no space left|does not exist"):
+                    await rig.drain.catch_up()
+            assert one(ats, LOG) == 1
+            if failing == "source":
+                ats.execute("ALTER TABLE public.elsewhere RENAME TO applications")
+
+            await rig.drain.catch_up()
+
+            assert await rig.deliver() == [("a1", "applied", "J1")]
+
+
+async def failing_store(*_: object) -> None:
+    raise StoreError("no space left")
+
+
+class TestSeveralSessions:
+    async def test_a_transaction_that_commits_late_is_met_when_it_does(
+        self, ats: Ats, other: Ats, open_rig: OpenRig
+    ) -> None:
+        insert(ats, 1, "a1")
+        insert(ats, 2, "a2")
+        async with open_rig() as rig:
+            await rig.adopt()
+            with other.transaction():
+                update(other, 1, status="late")
+                update(ats, 2, status="quick")
+                await rig.drain.catch_up()
+                assert await rig.deliver() == [("a2", "quick", "J1")]
+
+            await rig.drain.catch_up()
+
+            assert await rig.deliver() == [("a1", "late", "J1")]
+
+    async def test_a_transaction_that_is_rolled_back_is_not(self, ats: Ats, other: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1")
+        async with open_rig() as rig:
+            await rig.adopt()
+            with other.transaction(force_rollback=True):
+                update(other, 1, status="never")
+                await rig.drain.catch_up()
+
+            await rig.drain.catch_up()
+
+            assert await rig.deliver() == []
+
+    @pytest.mark.parametrize("seed", range(3))
+    async def test_any_interleaving_ends_in_the_tables_state(
+        self, ats: Ats, open_session: OpenSession, open_rig: OpenRig, seed: int
+    ) -> None:
+        """Each session works on rows of its own, so that nobody waits for a lock."""
+        chance = random.Random(seed)  # noqa: S311 - a schedule
+        for number in range(1, 13):
+            insert(ats, number, f"a{number}", "0")
+        async with open_rig() as rig:
+            await rig.adopt()
+            writers = [Writer(open_session(), range(first, first + 3), chance) for first in (1, 4, 7, 10)]
+            for _ in range(120):
+                chance.choice(writers).step()
+                if chance.random() < 0.2:
+                    await rig.drain.catch_up()
+                    await rig.deliver()
+            for writer in writers:
+                writer.end()
+
+            await rig.drain.catch_up()
+            await rig.deliver()
+            await rig.pass_grace()
+            await rig.deliver()
+
+            ids = [f"a{number}" for number in range(1, 13)]
+            there = {id_: (status, job) for id_, status, job in rows(ats, STATES)}
+            assert {id_: told for id_, told in (await rig.told(*ids)).items() if told[0] != "deleted"} == there
+            assert (await rig.sweep()).repaired == {}
+
+    async def test_writers_at_once_lose_nothing(self, ats: Ats, open_session: OpenSession, open_rig: OpenRig) -> None:
+        for number in range(1, 5):
+            insert(ats, number, f"a{number}", "0")
+        async with open_rig() as rig:
+            await rig.adopt()
+            writing = [asyncio.to_thread(write_often, open_session(), number) for number in range(1, 5)]
+            done = asyncio.gather(*writing)
+            while not done.done():
+                await rig.drain.catch_up()
+                await rig.deliver()
+                await asyncio.sleep(0)
+            await done
+
+            await rig.drain.catch_up()
+            await rig.deliver()
+
+            assert await rig.told("a1", "a2", "a3", "a4") == {f"a{n}": ("200", "J1") for n in range(1, 5)}
+            assert (await rig.sweep()).repaired == {}
+
+
+STATES = "SELECT hellowork_id, status, job_id FROM public.applications WHERE deleted_at IS NULL"
+
+
+def write_often(session: Ats, number: int) -> None:
+    for status in range(1, 201):
+        update(session, number, status=str(status))
+
+
+class Writer:
+    """A session that begins, changes, commits and rolls back by chance."""
+
+    def __init__(self, session: Ats, ids: range, chance: random.Random) -> None:
+        self._session = session
+        self._ids = ids
+        self._chance = chance
+
+    def step(self) -> None:
+        number = self._chance.choice(self._ids)
+        steps: list[Callable[[], object]] = [
+            self._begin_or_end,
+            lambda: update(self._session, number, status=str(self._chance.randrange(3))),
+            lambda: update(self._session, number, job_id=f"J{self._chance.randrange(2)}"),
+            lambda: delete(self._session, number),
+            lambda: self._insert(number),
+        ]
+        self._chance.choice(steps)()
+
+    def end(self) -> None:
+        self._session.execute("COMMIT" if self._in_transaction else "SELECT")
+
+    @property
+    def _in_transaction(self) -> bool:
+        return self._session.info.transaction_status is psycopg.pq.TransactionStatus.INTRANS
+
+    def _begin_or_end(self) -> None:
+        end = self._chance.choice(["COMMIT", "COMMIT", "ROLLBACK"])
+        run(self._session, end if self._in_transaction else "BEGIN")
+
+    def _insert(self, number: int) -> None:
+        delete(self._session, number)
+        insert(self._session, number, f"a{number}", "0")
+
+
+class TestSweepWanted:
+    async def test_by_truncate(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1")
+        insert(ats, 2, "a2")
+        async with open_rig() as rig:
+            await rig.adopt()
+            ats.execute("TRUNCATE public.applications")
+            insert(ats, 3, "a2", job_id="J2")
+
+            await rig.drain.catch_up()
+            assert rig.sweeps_wanted == 1
+            assert (await rig.sweep()).repaired == {"gone": 1}
+            assert await rig.deliver() == [("a2", "applied", "J2")]
+            await rig.pass_grace()
+            assert await rig.deliver() == [("a1", "deleted", "J1")]
+
+    async def test_by_a_lookup_table(self, ats: Ats, open_rig: OpenRig) -> None:
+        ats.execute("CREATE TABLE public.stages (code text, label text)")
+        ats.execute("INSERT INTO public.stages VALUES ('n', 'New'), ('h', 'Hired')")
+        insert(ats, 1, "a1", "n")
+        insert(ats, 2, "a2", "h")
+        label = {"sql": "(SELECT s.label FROM public.stages s WHERE s.code = t.status)"}
+        related = [{"table": "public.stages", "key": []}]
+        async with open_rig(columns={"status": label}, related=related) as rig:
+            await rig.adopt()
+            ats.execute("UPDATE public.stages SET label = 'Engaged' WHERE code = 'h'")
+
+            await rig.drain.catch_up()
+            assert rig.sweeps_wanted == 1
+            assert (await rig.sweep()).repaired == {"status": 1}
+            assert await rig.deliver() == [("a2", "Engaged", "J1")]
+
+    async def test_not_by_a_related_table_with_a_key(self, ats: Ats, open_rig: OpenRig) -> None:
+        ats.execute("CREATE TABLE public.rejections (application bigint, reason text)")
+        insert(ats, 1, "a1")
+        insert(ats, 2, "a2")
+        rejected = "EXISTS (SELECT FROM public.rejections r WHERE r.application = t.id)"
+        status = {"sql": f"CASE WHEN {rejected} THEN 'rejected' ELSE t.status END"}
+        related = [{"table": "public.rejections", "key": ["application"]}]
+        async with open_rig(columns={"status": status}, related=related) as rig:
+            await rig.adopt()
+            ats.execute("INSERT INTO public.rejections VALUES (2, 'no'), (NULL, 'nobody'), (99, 'unknown')")
+
+            await rig.drain.catch_up()
+
+            assert rig.sweeps_wanted == 0
+            assert await rig.deliver() == [("a2", "rejected", "J1")]
+
+
+class TestLog:
+    async def test_is_emptied_in_batches(self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(drain_module, "BATCH", 100)
+        async with open_rig(fuse={"max_changes": 10_000}) as rig:
+            await rig.adopt()
+            ats.execute(
+                "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at)"
+                " SELECT n, 'a' || n, 's', 'j', now() FROM generate_series(1, 350) n"
+            )
+
+            await rig.drain.catch_up()
+
+            assert len(await rig.deliver()) == 350
+            assert [read.keys for read in rig.heard(ChangesRead) if read.origin == "notify"] == [100, 100, 100, 50]
+
+    async def test_of_another_watch_is_left_alone(self, database: str, ats: Ats, open_rig: OpenRig) -> None:
+        watch = {"table": "public.applications", "key": ["id"], "columns": dict(COLUMNS)}
+        install_triggers(ats, some_config(database, {WATCH: watch, "second": watch}))
+        async with open_rig(install=False) as rig:
+            await rig.adopt()
+            insert(ats, 1, "a1")
+
+            await rig.drain.catch_up()
+
+            assert len(await rig.deliver()) == 1
+            assert rows(ats, "SELECT watch FROM cdc_sync.changes") == [("second",)]
+
+    async def test_is_only_looked_at_in_a_dry_run(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as rig:
+            await rig.adopt()
+            for number in range(1, 4):
+                insert(ats, number, f"a{number}")
+            log = ChangeLog(rig.connected.pool, WATCH, consume=False)
+
+            async with log.batch(2) as changes:
+                assert len(changes.hints) == 2
+
+            assert one(ats, LOG) == 3
+
+    async def test_that_is_missing_says_how_to_repair_it(self, open_rig: OpenRig) -> None:
+        async with open_rig(install=False) as rig:
+            with pytest.raises(SourceError, match="the triggers are not installed") as raised:
+                await rig.drain.catch_up()
+
+        assert raised.value.kind == "misconfigured"
+        assert "`cdc-sync sql install`" in str(raised.value)
+
+    async def test_two_drains_at_once_do_not_disturb_each_other(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig(fuse={"max_changes": 10_000}) as rig:
+            await rig.adopt()
+            ats.execute(
+                "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at)"
+                " SELECT n, 'a' || n, 's', 'j', now() FROM generate_series(1, 2500) n"
+            )
+
+            await asyncio.gather(*(rig.drain.catch_up() for _ in range(4)))
+
+            assert len(await rig.deliver()) == 2500
+
+    async def test_holds_no_lock_that_the_ats_could_wait_for(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as rig:
+            await rig.adopt()
+            insert(ats, 1, "a1")
+            async with rig.connected.log.batch(100):
+                ats.execute("SET lock_timeout = '1s'")
+                update(ats, 1, status="hired")
+                insert(ats, 2, "a2")
+                delete(ats, 2)
+                ats.execute("TRUNCATE public.applications")

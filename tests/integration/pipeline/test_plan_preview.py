@@ -1,0 +1,69 @@
+"""The plan says what a sweep and its consequences would do, and does none of it."""
+
+from support.applications import delete, insert, update
+from support.rig import OpenRig, Rig
+from support.sessions import Ats
+from support.store_steps import events_of
+
+from cdc_sync.core.diff import Unseen
+from cdc_sync.pipeline.plan import plan
+
+Line = tuple[str | None, str, tuple[str, ...]]
+
+
+async def planned(rig: Rig, unseen: Unseen = "send") -> list[Line]:
+    found = plan(rig.intake.reader, rig.store, rig.intake.rules, unseen, rig.clock())
+    return sorted([(line.application_id, line.action, line.kinds) async for line in found], key=str)
+
+
+async def test_each_difference_has_a_line(ats: Ats, open_rig: OpenRig) -> None:
+    for number in range(1, 10):
+        insert(ats, number, f"a{number}")
+    async with open_rig(status={"unmapped": "reject", "map": {"applied": "applied", "hired": "hired"}}) as rig:
+        await rig.adopt()
+        update(ats, 1, status="hired")
+        update(ats, 2, job_id="J2")
+        delete(ats, 3)
+        update(ats, 4, deleted_at="2024-01-01")
+        update(ats, 5, status=None)
+        update(ats, 6, status="odd")
+        update(ats, 7, hellowork_id=None)
+        insert(ats, 10, "a10")
+        with ats.transaction():
+            delete(ats, 8)
+            insert(ats, 11, "a8", job_id="J2")
+
+        lines = await planned(rig)
+
+        assert lines == [
+            ("a1", "send", ("status",)),
+            ("a10", "send", ("first",)),
+            ("a2", "send", ("job",)),
+            ("a3", "confirm-deletion", ("deleted",)),
+            ("a4", "send", ("deleted", "status")),
+            ("a5", "skip", ()),
+            ("a6", "dead-letter", ("status",)),
+            ("a8", "send", ("job",)),
+        ]
+        assert await planned(rig) == lines
+        assert await rig.entries() == []
+        assert await events_of(rig.store) == []
+
+
+async def test_before_the_baseline_everything_is_adopted(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    insert(ats, 2, "a2", deleted_at="2024-01-01")
+    async with open_rig() as rig:
+        assert await planned(rig, "adopt") == [("a1", "adopt", ()), ("a2", "adopt", ())]
+
+
+async def test_a_change_undone_before_it_was_sent_is_cancelled(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    async with open_rig() as rig:
+        await rig.adopt()
+        update(ats, 1, status="hired")
+        await rig.drain.catch_up()
+        assert await planned(rig) == []
+        update(ats, 1, status="applied")
+
+        assert await planned(rig) == [("a1", "cancel", ())]

@@ -1,0 +1,274 @@
+"""An application is its id, not its row: rows come, go, double and change their ids."""
+
+import pytest
+from support.applications import delete, insert, update
+from support.rig import OpenRig, Rig
+from support.sessions import Ats
+from support.store_steps import events_of, known_one
+
+from cdc_sync.core.observations import Decided
+
+BASE = "https://ats-partner.hellowork.com/v1/applications/"
+
+
+async def settled(rig: Rig) -> None:
+    """Whatever is repeated now changes nothing, is said to nobody and is no repair."""
+    said = len(rig.heard(Decided))
+    for _ in range(3):
+        assert (await rig.sweep()).repaired == {}
+        await rig.pass_grace()
+    assert await rig.deliver() == []
+    assert len(rig.heard(Decided)) == said
+
+
+class TestMove:
+    """A candidate goes to another job: the row is deleted, and another inserted."""
+
+    async def test_in_one_transaction(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1", "interview")
+        async with open_rig() as rig:
+            await rig.adopt()
+            with ats.transaction():
+                delete(ats, 1)
+                insert(ats, 2, "a1", "interview", job_id="J2")
+
+            await rig.drain.catch_up()
+
+            assert await rig.deliver() == [("a1", "interview", "J2")]
+            assert (await known_one(rig.store)).key == ("2",)
+            await settled(rig)
+            assert "suspected" not in await events_of(rig.store)
+
+    async def test_in_two_transactions_within_the_grace(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1")
+        async with open_rig() as rig:
+            await rig.adopt()
+            delete(ats, 1)
+            await rig.drain.catch_up()
+            assert await rig.deliver() == []
+            insert(ats, 2, "a1", job_id="J2")
+            await rig.drain.catch_up()
+
+            assert await rig.deliver() == [("a1", "applied", "J2")]
+            assert await rig.pass_grace() == 1
+            await settled(rig)
+
+    async def test_inserted_first_and_deleted_later(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1")
+        async with open_rig() as rig:
+            await rig.adopt()
+            insert(ats, 2, "a1", job_id="J2")
+            await rig.drain.catch_up()
+            assert await rig.deliver() == [("a1", "applied", "J2")]
+            delete(ats, 1)
+            await rig.drain.catch_up()
+
+            assert await rig.deliver() == []
+            await settled(rig)
+
+    async def test_after_the_grace_is_a_deletion_and_a_return(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1")
+        async with open_rig() as rig:
+            await rig.adopt()
+            delete(ats, 1)
+            await rig.drain.catch_up()
+            await rig.pass_grace()
+            assert await rig.deliver() == [("a1", "deleted", "J1")]
+            insert(ats, 2, "a1", job_id="J2")
+            await rig.drain.catch_up()
+
+            assert await rig.deliver() == [("a1", "applied", "J2")]
+            await settled(rig)
+
+    async def test_to_the_same_job_is_no_news(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1")
+        async with open_rig() as rig:
+            await rig.adopt()
+            with ats.transaction():
+                delete(ats, 1)
+                insert(ats, 2, "a1")
+            await rig.drain.catch_up()
+
+            assert await rig.deliver() == []
+            assert (await known_one(rig.store)).key == ("2",)
+            update(ats, 2, status="hired")
+            await rig.drain.catch_up()
+            assert await rig.deliver() == [("a1", "hired", "J1")]
+
+    async def test_of_two_applications_that_swap_rows(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1", job_id="J1")
+        insert(ats, 2, "a2", job_id="J2")
+        async with open_rig() as rig:
+            await rig.adopt()
+            ats.execute("UPDATE public.applications SET hellowork_id = CASE id WHEN 1 THEN 'a2' ELSE 'a1' END")
+            await rig.drain.catch_up()
+
+            assert await rig.deliver() == [("a1", "applied", "J2"), ("a2", "applied", "J1")]
+            await settled(rig)
+
+    async def test_by_its_status_url_alone(self, ats: Ats, open_rig: OpenRig) -> None:
+        """Ids are found again however they are percent-encoded."""
+        insert(ats, 1, None, status_api_url=f"{BASE}%c3%a9%2F1/status")
+        columns = {"application_id": None, "status_url": "status_api_url"}
+        async with open_rig(columns=columns) as rig:
+            await rig.adopt()
+            with ats.transaction():
+                delete(ats, 1)
+                insert(ats, 2, None, job_id="J2", status_api_url=f"{BASE}%C3%A9%2f1/status")
+            await rig.drain.catch_up()
+            await rig.pass_grace()
+
+            assert await rig.deliver() == [("é/1", "applied", "J2")]
+            await settled(rig)
+
+    async def test_softly_leaving_the_old_row_behind(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1")
+        async with open_rig() as rig:
+            await rig.adopt()
+            update(ats, 1, deleted_at="2024-01-01")
+            insert(ats, 2, "a1", job_id="J2")
+            await rig.drain.catch_up()
+            await rig.pass_grace()
+
+            assert await rig.deliver() == [("a1", "applied", "J2")]
+            await settled(rig)
+
+
+class TestDuplicates:
+    """Several rows with one id: one of them speaks, and always the same one."""
+
+    async def test_a_live_row_speaks_before_a_deleted_one(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1", job_id="old", deleted_at="2024-01-01")
+        insert(ats, 2, "a1", job_id="new")
+        insert(ats, 3, "a1", job_id="older", deleted_at="2023-01-01")
+        async with open_rig() as rig:
+            await rig.adopt()
+            assert await rig.told("a1") == {"a1": ("applied", "new")}
+            await settled(rig)
+
+            update(ats, 1, status="edited")
+            update(ats, 3, status="edited")
+            await rig.drain.catch_up()
+            assert await rig.deliver() == []
+            update(ats, 2, status="hired")
+            await rig.drain.catch_up()
+            assert await rig.deliver() == [("a1", "hired", "new")]
+
+    async def test_of_live_rows_the_one_created_last_speaks(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1", job_id="newer", created_at="2024-02-01")
+        insert(ats, 2, "a1", job_id="older", created_at="2024-01-01")
+        async with open_rig() as rig:
+            await rig.adopt()
+            assert await rig.told("a1") == {"a1": ("applied", "newer")}
+            await settled(rig)
+
+            update(ats, 2, status="edited")
+            await rig.drain.catch_up()
+            assert await rig.deliver() == []
+            delete(ats, 1)
+            await rig.drain.catch_up()
+            assert await rig.deliver() == [("a1", "edited", "older")]
+            await settled(rig)
+
+    @pytest.mark.parametrize("first", [1, 2])
+    async def test_equal_ones_do_not_flicker(self, ats: Ats, open_rig: OpenRig, first: int) -> None:
+        for number in (1, 2):
+            insert(ats, number, "a1", job_id=f"J{number}", created_at="2024-01-01")
+        async with open_rig() as rig:
+            await rig.adopt()
+            assert await rig.told("a1") == {"a1": ("applied", "J2")}
+            for number in (first, 3 - first):
+                ats.execute("UPDATE public.applications SET deleted_at = NULL, notes = 'x' WHERE id = %s", [number])
+                await rig.intake.keys({(str(number),): 0}, "notify")
+
+            assert await rig.deliver() == []
+            await settled(rig)
+
+    async def test_one_in_scope_speaks_before_one_out_of_it(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1", job_id="in", created_at="2024-01-01")
+        insert(ats, 2, "a1", job_id="out", created_at="2024-02-01", notes="test")
+        async with open_rig(where="t.notes IS NULL") as rig:
+            await rig.adopt()
+
+            assert await rig.told("a1") == {"a1": ("applied", "in")}
+            await settled(rig)
+
+    async def test_the_last_of_them_to_go_takes_the_application_along(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1", created_at="2024-01-01")
+        insert(ats, 2, "a1", created_at="2024-01-02")
+        async with open_rig() as rig:
+            await rig.adopt()
+            for number in (2, 1):
+                assert await rig.deliver() == []
+                delete(ats, number)
+                await rig.drain.catch_up()
+                await rig.pass_grace()
+
+            assert await rig.deliver() == [("a1", "deleted", "J1")]
+            await settled(rig)
+
+
+class TestIds:
+    async def test_a_row_whose_key_changes_is_the_same_application(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1")
+        async with open_rig() as rig:
+            await rig.adopt()
+            ats.execute("UPDATE public.applications SET id = 77")
+            await rig.drain.catch_up()
+            await rig.pass_grace()
+
+            assert await rig.deliver() == []
+            assert (await known_one(rig.store)).key == ("77",)
+            await settled(rig)
+
+    async def test_a_row_that_gets_another_id_leaves_one_application_and_begins_another(
+        self, ats: Ats, open_rig: OpenRig
+    ) -> None:
+        insert(ats, 1, "a1")
+        async with open_rig() as rig:
+            await rig.adopt()
+            update(ats, 1, hellowork_id="a2")
+            await rig.drain.catch_up()
+            assert await rig.deliver() == [("a2", "applied", "J1")]
+            await rig.pass_grace()
+
+            assert await rig.deliver() == [("a1", "deleted", "J1")]
+            await settled(rig)
+
+    @pytest.mark.parametrize("id_", [None, "", " ", "..", "tab\there"])
+    async def test_a_row_that_loses_its_id_is_no_deletion(self, ats: Ats, open_rig: OpenRig, id_: str | None) -> None:
+        insert(ats, 1, "a1")
+        async with open_rig() as rig:
+            await rig.adopt()
+            update(ats, 1, hellowork_id=id_)
+            await rig.drain.catch_up()
+            await rig.pass_grace()
+
+            assert await rig.deliver() == []
+            await settled(rig)
+
+    async def test_a_row_that_gets_its_id_back_goes_on(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1")
+        async with open_rig() as rig:
+            await rig.adopt()
+            update(ats, 1, hellowork_id=None)
+            await rig.drain.catch_up()
+            await rig.pass_grace()
+            update(ats, 1, hellowork_id="a1", status="hired")
+            await rig.drain.catch_up()
+
+            assert await rig.deliver() == [("a1", "hired", "J1")]
+            delete(ats, 1)
+            await rig.drain.catch_up()
+            await rig.pass_grace()
+            assert await rig.deliver() == [("a1", "deleted", "J1")]
+
+    async def test_a_row_without_an_id_is_nobodys_until_it_gets_one(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, None)
+        async with open_rig() as rig:
+            await rig.adopt()
+            assert (await rig.store.counts()) == {}
+            update(ats, 1, hellowork_id="a1")
+            await rig.drain.catch_up()
+
+            assert await rig.deliver() == [("a1", "applied", "J1")]

@@ -1,0 +1,217 @@
+"""The sweep finds what nothing else has found, counts it by cause, and counts nothing else."""
+
+import pytest
+from support.applications import delete, insert, update
+from support.builders import WATCH
+from support.rig import OpenRig, Rig
+from support.sessions import Ats
+
+from cdc_sync.core.observations import SweepDone
+from cdc_sync.daemon.watching import SweepsAlone
+from cdc_sync.pipeline import sweep as sweep_module
+
+
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_module, "PAGE", 3)
+    monkeypatch.setattr(sweep_module, "_WINDOW", 4)
+
+
+def off(ats: Ats) -> None:
+    """Somebody has disabled the triggers."""
+    ats.execute("ALTER TABLE public.applications DISABLE TRIGGER ALL")
+
+
+async def filled(ats: Ats, rig: Rig, number: int = 10) -> None:
+    """That many applications, adopted."""
+    for id_ in range(1, number + 1):
+        insert(ats, id_, f"a{id_}")
+    await rig.adopt()
+    await rig.drain.catch_up()
+
+
+class TestRepairs:
+    async def test_each_cause_is_counted(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as rig:
+            await filled(ats, rig)
+            off(ats)
+            update(ats, 1, 2, status="hired")
+            update(ats, 3, job_id="J2")
+            update(ats, 4, status="hired", job_id="J2")
+            insert(ats, 11, "a11")
+            delete(ats, 5, 6, 7)
+            update(ats, 8, notes="no news")
+
+            done = await rig.sweep()
+
+            assert done.repaired == {"status": 3, "job": 2, "first": 1, "gone": 3}
+            assert done.rows == 8
+            assert (await rig.store.repairs())[WATCH] == done.repaired
+            assert rig.heard(SweepDone) == [done]
+            assert [id_ for id_, _, _ in await rig.deliver()] == ["a1", "a11", "a2", "a3", "a4"]
+            await rig.pass_grace()
+            assert [id_ for id_, _, _ in await rig.deliver()] == ["a5", "a6", "a7"]
+
+    async def test_a_change_undone_before_it_was_sent(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as rig:
+            await filled(ats, rig)
+            update(ats, 1, status="hired")
+            await rig.drain.catch_up()
+            off(ats)
+            update(ats, 1, status="applied")
+
+            assert (await rig.sweep()).repaired == {"undone": 1}
+            assert await rig.deliver() == []
+
+    async def test_a_soft_deletion(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as rig:
+            await filled(ats, rig)
+            off(ats)
+            update(ats, 1, 5, deleted_at="2024-01-01")
+
+            assert (await rig.sweep()).repaired == {"deleted": 2}
+            assert (await rig.sweep()).repaired == {}
+            assert await rig.deliver() == []
+            await rig.pass_grace()
+            assert [id_ for id_, _, _ in await rig.deliver()] == ["a1", "a5"]
+            assert (await rig.sweep()).repaired == {}
+
+    async def test_a_row_that_came_back(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as rig:
+            await filled(ats, rig)
+            update(ats, 1, deleted_at="2024-01-01")
+            await rig.drain.catch_up()
+            await rig.pass_grace()
+            await rig.deliver()
+            off(ats)
+            update(ats, 1, deleted_at=None)
+
+            assert (await rig.sweep()).repaired == {"status": 1}
+            assert await rig.deliver() == [("a1", "applied", "J1")]
+
+    async def test_a_row_that_got_another_id(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as rig:
+            await filled(ats, rig)
+            off(ats)
+            update(ats, 1, hellowork_id="b1")
+
+            await rig.sweep()
+            await rig.pass_grace()
+
+            assert await rig.deliver() == [("a1", "deleted", "J1"), ("b1", "applied", "J1")]
+            assert (await rig.sweep()).repaired == {}
+
+    async def test_repeated_ones_add_up(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as rig:
+            await filled(ats, rig)
+            off(ats)
+            for status in ("one", "two"):
+                update(ats, 1, status=status)
+                await rig.sweep()
+
+            assert (await rig.store.repairs())[WATCH] == {"status": 2}
+
+
+class TestNoRepairs:
+    async def test_what_the_fast_path_has_is_not_counted(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as rig:
+            await filled(ats, rig)
+            update(ats, 1, status="hired")
+            insert(ats, 11, "a11")
+            delete(ats, 5)
+            update(ats, 6, deleted_at="2024-01-01")
+
+            assert (await rig.sweep()).repaired == {}, "the sweep lets it catch up first"
+
+            assert [id_ for id_, _, _ in await rig.deliver()] == ["a1", "a11"]
+            await rig.pass_grace()
+            assert [id_ for id_, _, _ in await rig.deliver()] == ["a5", "a6"]
+
+    async def test_what_changes_while_it_walks(
+        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Behind it, ahead of it, and under its feet."""
+        async with open_rig() as rig:
+            await filled(ats, rig)
+            page, turns = rig.intake.reader.page, iter(range(10))
+
+            async def eventful(*arguments: object) -> object:
+                found = await page(*arguments)  # type: ignore[arg-type] # passed on as they come
+                match next(turns):
+                    case 0:
+                        update(ats, 1, 9, status="hired")
+                        delete(ats, 2, 8)
+                    case 1:
+                        insert(ats, 0, "a0")
+                        insert(ats, 20, "a20")
+                        ats.execute("UPDATE public.applications SET id = 30 WHERE id = 3")
+                return found
+
+            monkeypatch.setattr(rig.intake.reader, "page", eventful)
+            assert (await rig.sweep()).repaired == {}
+            monkeypatch.undo()
+
+            await rig.drain.catch_up()
+            assert [id_ for id_, _, _ in await rig.deliver()] == ["a0", "a1", "a20", "a9"]
+            await rig.pass_grace()
+            assert [id_ for id_, _, _ in await rig.deliver()] == ["a2", "a8"]
+            assert (await rig.sweep()).repaired == {}
+
+    async def test_a_suspicion_is_counted_once(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as rig:
+            await filled(ats, rig)
+            off(ats)
+            delete(ats, 5)
+
+            assert (await rig.sweep()).repaired == {"gone": 1}
+            assert (await rig.sweep()).repaired == {}
+
+    async def test_held_and_dead_entries_are_as_good_as_sent(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig(fuse={"max_changes": 1, "max_deletions": 1}) as rig:
+            await filled(ats, rig)
+            update(ats, 1, 2, 3, status="hired")
+            delete(ats, 4, 5, 6)
+            await rig.drain.catch_up()
+            await rig.pass_grace()
+            assert len(await rig.entries("held")) == 5
+
+            assert (await rig.sweep()).repaired == {}
+
+    async def test_an_empty_table_and_an_empty_store(self, open_rig: OpenRig) -> None:
+        async with open_rig() as rig:
+            done = await rig.sweep()
+
+        assert (done.rows, done.repaired) == (0, {})
+
+
+async def test_alone_without_any_fast_path(ats: Ats, open_rig: OpenRig) -> None:
+    """As in notify mode before the triggers are installed."""
+    for number in (1, 2, 3):
+        insert(ats, number, f"a{number}")
+    async with open_rig(install=False) as rig:
+        await rig.adopt()
+        update(ats, 1, status="hired")
+        delete(ats, 2)
+
+        assert (await rig.sweep(SweepsAlone())).repaired == {"status": 1, "gone": 1}
+        await rig.pass_grace()
+        assert await rig.deliver() == [("a1", "hired", "J1"), ("a2", "deleted", "J1")]
+
+
+async def test_many_rows_in_pages_of_the_usual_size(
+    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    ats.execute(
+        "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at)"
+        " SELECT n, 'a' || n, 's', 'j', now() FROM generate_series(1, 5000) n"
+    )
+    async with open_rig() as rig:
+        await rig.adopt()
+        off(ats)
+        ats.execute("UPDATE public.applications SET status = 't' WHERE id % 1000 = 7")
+        ats.execute("DELETE FROM public.applications WHERE id % 1000 = 999")
+
+        done = await rig.sweep()
+
+        assert (done.rows, done.repaired) == (4995, {"status": 5, "gone": 5})

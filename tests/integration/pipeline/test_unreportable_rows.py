@@ -1,0 +1,200 @@
+"""Rows of which nothing can be said, and labels that are not to be sent: the others go on."""
+
+from typing import Any
+
+import pytest
+from support.applications import delete, insert, update
+from support.builders import WATCH
+from support.rig import OpenRig, Rig
+from support.sessions import Ats
+
+from cdc_sync.core.observations import Decided, RowSkipped
+
+LACKING = [
+    ({"status": None}, "it has no status"),
+    ({"status": "  "}, "it has no status"),
+    ({"job_id": None}, "it has no job id"),
+    ({"job_id": ""}, "it has no job id"),
+    ({"created_at": None}, "it has no creation date"),
+    ({"created_at": "infinity"}, "its creation date cannot be sent"),
+    ({"hellowork_id": ""}, "the application's id is empty"),
+    ({"hellowork_id": ".."}, "cannot stand in a URL's path"),
+]
+WHOLE: dict[str, Any] = {"hellowork_id": "a1", "status": "applied", "job_id": "J1", "created_at": "2024-01-01"}
+
+
+async def skipped(rig: Rig) -> dict[str, str]:
+    """The reasons by key, as the store has them."""
+    return {skip.key[0]: skip.reason or "" for skip in await rig.store.skipped(WATCH, 100)}
+
+
+class TestRecord:
+    @pytest.mark.parametrize(("lack", "reason"), LACKING, ids=str)
+    async def test_a_row_that_lacks_something_is_skipped_and_said_once(
+        self, ats: Ats, open_rig: OpenRig, lack: dict[str, Any], reason: str
+    ) -> None:
+        async with open_rig() as rig:
+            await rig.adopt()
+            columns = {**WHOLE, **lack}
+            insert(ats, 1, columns.pop("hellowork_id"), columns.pop("status"), **columns)
+            insert(ats, 2, "a2")
+
+            await rig.drain.catch_up()
+
+            assert await rig.deliver() == [("a2", "applied", "J1")]
+            (said,) = rig.heard(RowSkipped)
+            assert reason in said.reason
+            assert await skipped(rig) == {"1": said.reason}
+            update(ats, 1, deleted_at=None, notes="touched")
+            await rig.intake.keys({("1",): 0}, "notify")
+            for _ in range(2):
+                assert (await rig.sweep()).repaired == {}
+            assert len(rig.heard(RowSkipped)) == 1
+
+    @pytest.mark.parametrize(("lack", "reason"), LACKING, ids=str)
+    async def test_it_is_cleared_and_told_when_it_is_repaired(
+        self, ats: Ats, open_rig: OpenRig, lack: dict[str, Any], reason: str
+    ) -> None:
+        columns = {**WHOLE, **lack}
+        insert(ats, 1, columns.pop("hellowork_id"), columns.pop("status"), **columns)
+        async with open_rig() as rig:
+            await rig.adopt()
+            assert reason in (await skipped(rig))["1"]
+            update(ats, 1, **WHOLE, notes="repaired")
+            await rig.intake.keys({("1",): 0}, "notify")
+
+            assert await skipped(rig) == {}
+            assert await rig.deliver() == [("a1", "applied", "J1")]
+
+    async def test_a_new_reason_replaces_the_old_one(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as rig:
+            await rig.adopt()
+            insert(ats, 1, "a1", None, job_id=None)
+            await rig.drain.catch_up()
+            update(ats, 1, status="applied")
+            await rig.drain.catch_up()
+
+            assert await skipped(rig) == {"1": "it has no job id"}
+            assert len(rig.heard(RowSkipped)) == 2
+
+    @pytest.mark.parametrize("fast", [True, False])
+    async def test_it_is_cleared_when_the_row_goes(self, ats: Ats, open_rig: OpenRig, *, fast: bool) -> None:
+        insert(ats, 1, "a1", None)
+        async with open_rig() as rig:
+            await rig.adopt()
+            if not fast:
+                ats.execute("ALTER TABLE public.applications DISABLE TRIGGER ALL")
+            delete(ats, 1)
+            await (rig.drain.catch_up() if fast else rig.sweep())
+
+            assert await skipped(rig) == {}
+            assert await rig.deliver() == []
+
+    async def test_it_is_cleared_when_the_row_is_nobodys_or_out_of_scope(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1", None)
+        insert(ats, 2, "a2", None)
+        async with open_rig(where="t.notes IS NULL") as rig:
+            await rig.adopt()
+            assert len(await skipped(rig)) == 2
+            update(ats, 1, hellowork_id=None)
+            update(ats, 2, notes="test")
+            await rig.drain.catch_up()
+
+            assert await skipped(rig) == {}
+
+    async def test_it_is_remembered_over_a_restart(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1", None)
+        async with open_rig() as rig:
+            await rig.adopt()
+        async with open_rig() as rig:
+            assert (await rig.sweep()).repaired == {}
+            assert rig.heard(RowSkipped) == []
+            update(ats, 1, status="applied")
+            await rig.drain.catch_up()
+            assert await skipped(rig) == {}
+
+    async def test_one_that_was_reported_keeps_what_hellowork_knows(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1")
+        async with open_rig() as rig:
+            await rig.adopt()
+            update(ats, 1, status=None)
+            await rig.drain.catch_up()
+            await rig.pass_grace()
+            assert await rig.deliver() == []
+            assert (await rig.sweep()).repaired == {}
+
+            delete(ats, 1)
+            await rig.drain.catch_up()
+            await rig.pass_grace()
+            assert await rig.deliver() == [("a1", "deleted", "J1")]
+            assert await skipped(rig) == {}
+
+    async def test_a_url_that_tells_no_id(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, None, status_api_url="https://ats-partner.hellowork.com/v2/other")
+        async with open_rig(columns={"application_id": None, "status_url": "status_api_url"}) as rig:
+            await rig.adopt()
+
+            assert list(await skipped(rig)) == ["1"]
+            url = "https://ats-partner.hellowork.com/v1/applications/a1/status"
+            update(ats, 1, status_api_url=url)
+            await rig.drain.catch_up()
+            assert await rig.deliver() == [("a1", "applied", "J1")]
+
+
+class TestLabels:
+    async def test_two_labels_of_one_status_are_no_change(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1", "new")
+        async with open_rig(status={"map": {"new": "sent", "opened": "sent", "yes": "hired"}}) as rig:
+            await rig.adopt()
+            update(ats, 1, status="opened")
+            await rig.drain.catch_up()
+            assert await rig.deliver() == []
+            update(ats, 1, status="yes")
+            await rig.drain.catch_up()
+            assert await rig.deliver() == [("a1", "hired", "J1")]
+
+    async def test_ignored_ones_are_no_call_and_no_deletion(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1", "new")
+        insert(ats, 2, "a2", "internal")
+        async with open_rig(status={"map": {"new": "sent", "yes": "hired"}, "unmapped": "ignore"}) as rig:
+            await rig.adopt()
+            update(ats, 1, status="internal")
+            await rig.drain.catch_up()
+            await rig.pass_grace()
+            assert await rig.deliver() == []
+            assert (await rig.sweep()).repaired == {}
+
+            update(ats, 1, status="new")
+            await rig.drain.catch_up()
+            assert await rig.deliver() == []
+            update(ats, 1, status="yes")
+            update(ats, 2, status="yes")
+            await rig.drain.catch_up()
+            assert await rig.deliver() == [("a1", "hired", "J1"), ("a2", "hired", "J1")]
+
+    async def test_rejected_ones_are_dead_letters_said_once(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1", "new")
+        async with open_rig(status={"map": {"new": "sent"}, "unmapped": "reject"}) as rig:
+            await rig.adopt()
+            update(ats, 1, status="odd")
+            await rig.drain.catch_up()
+            for _ in range(2):
+                assert (await rig.sweep()).repaired == {}
+
+            assert await rig.deliver() == []
+            (entry,) = await rig.entries("dead")
+            assert "the label 'odd' is not in status.map" in (entry.reason or "")
+            assert [decided.outcome for decided in rig.heard(Decided)] == ["dead"]
+            update(ats, 1, status="new")
+            await rig.drain.catch_up()
+            assert await rig.entries("dead") == []
+
+    async def test_a_url_of_another_host_is_a_dead_letter(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig(columns={"status_url": "status_api_url"}) as rig:
+            await rig.adopt()
+            insert(ats, 1, "a1", status_api_url="https://evil.example/v1/applications/a1/status")
+            await rig.drain.catch_up()
+
+            assert await rig.deliver() == []
+            (entry,) = await rig.entries("dead")
+            assert "evil.example is neither base_url's" in (entry.reason or "")

@@ -1,0 +1,64 @@
+"""An ATS that commits in two phases (XA): PostgreSQL does not prepare a transaction that has notified."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from support.binaries import server_binaries
+from support.builders import WATCH
+from support.postgres import SETTINGS, create_ats
+from support.sessions import Ats, OpenSession, one, sessions
+from support.watched import a_config, install_triggers
+
+from cdc_sync.demo.postgres import server as embedded_server
+from cdc_sync.source.bell import Bell
+from cdc_sync.source.connection import pooled
+
+
+@pytest.fixture(scope="module")
+def two_phase_server() -> Iterator[str]:
+    with embedded_server(server_binaries(), settings={**SETTINGS, "max_prepared_transactions": "5"}) as own:
+        create_ats(own.dsn)
+        yield own.dsn
+
+
+@pytest.fixture
+def open_own_session(two_phase_server: str) -> Iterator[OpenSession]:
+    with sessions(two_phase_server) as open_session:
+        yield open_session
+
+
+def prepare_a_change(session: Ats, wakeup: str) -> None:
+    install_triggers(session, a_config(capture={"wakeup": wakeup}))
+    session.execute("BEGIN; INSERT INTO public.applications (hellowork_id) VALUES ('a1')")
+    session.execute("PREPARE TRANSACTION 'first phase'")
+
+
+async def test_works_without_wakeup_and_holds_the_fence(two_phase_server: str, open_own_session: OpenSession) -> None:
+    ats = open_own_session()
+    prepare_a_change(ats, "none")
+    async with pooled(two_phase_server) as pool:
+        bell = Bell(pool, WATCH)
+        taken = await bell.arm()
+        assert not await bell.is_quiet(taken)
+        assert one(ats, "SELECT count(*) FROM cdc_sync.changes") == 0
+
+        ats.execute("COMMIT PREPARED 'first phase'")
+
+        assert await bell.is_quiet(taken)
+        assert one(ats, "DELETE FROM cdc_sync.changes RETURNING row_key[1]::int") > 0
+
+
+async def test_works_with_wakeup_while_nobody_is_to_be_woken(
+    two_phase_server: str, open_own_session: OpenSession
+) -> None:
+    ats = open_own_session()
+    async with pooled(two_phase_server) as pool:
+        bell = Bell(pool, WATCH)
+        prepare_a_change(ats, "notify")
+        ats.execute("ROLLBACK PREPARED 'first phase'")
+        await bell.arm()
+
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match="NOTIFY"):
+            prepare_a_change(ats, "notify")
+        await bell.disarm()

@@ -1,0 +1,150 @@
+"""One watch's pipeline on a real database and a real store, worked by hand: a test takes every step itself."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+from cdc_sync.config import Config
+from cdc_sync.config.rules import watch_rules
+from cdc_sync.core.content import Content
+from cdc_sync.core.observations import Observation, SweepDone
+from cdc_sync.core.outbox import Entry, EntryState
+from cdc_sync.daemon.watching import Connected, FastPath, WatchParts, adopt, connect, make_poll
+from cdc_sync.pipeline.baseline import BaselinePosition
+from cdc_sync.pipeline.deletions import confirm_due
+from cdc_sync.pipeline.drain import Drain
+from cdc_sync.pipeline.intake import Intake
+from cdc_sync.pipeline.poll import Poll
+from cdc_sync.pipeline.sweep import sweep
+from cdc_sync.store.protocol import Store
+from cdc_sync.store.sqlite import SqliteStore
+from support.builders import WATCH
+from support.store_steps import acknowledge, claim
+
+Said = TypeVar("Said", bound=Observation)
+Call: TypeAlias = tuple[str, str, str]
+"""An application's id, and the status and the job that HelloWork is told."""
+
+
+def nothing() -> None:
+    """Whom progress does not interest."""
+
+
+class Clock:
+    """Our clock, which a test may set forward."""
+
+    def __init__(self) -> None:
+        self._ahead = 0
+
+    def __call__(self) -> int:
+        """Milliseconds since the epoch."""
+        return time.time_ns() // 10**6 + self._ahead
+
+    def forward(self, milliseconds: int) -> None:
+        """Let time pass."""
+        self._ahead += milliseconds
+
+
+@dataclass(slots=True)
+class Rig:
+    """A watch that is connected.
+
+    Attributes:
+        connected: its parts, as the daemon makes them.
+        clock: our clock.
+        said: everything that was observed.
+        sweeps_wanted: how often the fast path asked for a sweep.
+        drain: the fast path of notify mode.
+    """
+
+    connected: Connected
+    clock: Clock
+    said: list[Observation]
+    sweeps_wanted: int = 0
+    drain: Drain = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.drain = Drain(self.intake, self.connected.log, self.want_sweep)
+
+    @property
+    def intake(self) -> Intake:
+        """The watch's intake."""
+        return self.connected.intake
+
+    @property
+    def store(self) -> Store:
+        """The watch's store."""
+        return self.connected.parts.store
+
+    def want_sweep(self) -> None:
+        """Count one more wish for a sweep."""
+        self.sweeps_wanted += 1
+
+    async def adopt(self) -> BaselinePosition:
+        """The baseline, or the rest of it."""
+        return await adopt(self.connected, nothing)
+
+    async def poll(self) -> Poll:
+        """The fast path of poll mode, after the baseline."""
+        return await make_poll(self.connected, await self.adopt(), self.want_sweep)
+
+    async def sweep(self, fast: FastPath | None = None) -> SweepDone:
+        """One sweep; the drain catches up unless another fast path is given."""
+        return await sweep(self.intake, (fast or self.drain).catch_up, nothing)
+
+    async def pass_grace(self) -> int:
+        """Let the deletion grace pass and answer what is suspected; returns how many suspicions that were."""
+        self.clock.forward(self.intake.rules.deletion_grace + 1)
+        return await confirm_due(self.intake)
+
+    async def entries(self, state: EntryState = "pending") -> list[Entry]:
+        """What waits in the outbox, oldest first."""
+        return await self.store.entries(state, WATCH, 10_000)
+
+    async def deliver(self) -> list[Call]:
+        """Let HelloWork hear, and acknowledge, all that is due; returns it, sorted."""
+        entries = await claim(self.store, self.clock(), limit=10_000)
+        await acknowledge(self.store, *entries, at=self.clock())
+        return sorted((entry.application_id, *_told(entry.content)) for entry in entries)
+
+    async def told(self, *ids: str) -> dict[str, tuple[str, str]]:
+        """What HelloWork knows, or is taken to know: status and job by application."""
+        known = await self.store.known(WATCH, ids)
+        return {id_: _told(before.told) for id_, before in known.items() if before.told is not None}
+
+    def heard(self, kind: type[Said]) -> list[Said]:
+        """The observations of one kind."""
+        return [observation for observation in self.said if isinstance(observation, kind)]
+
+
+OpenRig: TypeAlias = Callable[..., AbstractAsyncContextManager[Rig]]
+"""Connects the test's watch, configured as told; again for what a restart finds."""
+
+
+def _told(content: Content) -> tuple[str, str]:
+    return content.status, content.job_id
+
+
+@asynccontextmanager
+async def rig(config: Config, folder: Path) -> AsyncIterator[Rig]:
+    """Connect the configuration's only watch, with the store in `folder`; again for what a restart finds."""
+    clock, said = Clock(), list[Observation]()
+    store = SqliteStore(folder / "state.db")
+    parts = WatchParts(
+        name=WATCH,
+        watch=config.watches[WATCH],
+        rules=watch_rules(config, WATCH),
+        dsn=config.database.dsn.get_secret_value(),
+        store=store,
+        observe=said.append,
+        clock=clock,
+        queued=nothing,
+    )
+    try:
+        async with connect(parts) as connected:
+            yield Rig(connected, clock, said)
+    finally:
+        await store.close()

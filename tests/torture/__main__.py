@@ -1,0 +1,44 @@
+"""The command line; see the package's text."""
+
+import argparse
+import secrets
+import sys
+from pathlib import Path
+
+from torture.options import Options
+from torture.run import torture
+from torture.verdict import in_order
+
+
+def main() -> int:
+    """Run as asked for; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m torture", description=__doc__)
+    parser.add_argument("--mode", choices=("notify", "poll"), default="notify", help="how the daemon captures")
+    parser.add_argument("--seconds", type=float, default=120, help="how long things happen (%(default)s)")
+    parser.add_argument("--seed", type=int, default=None, help="repeat the plan of an earlier run")
+    parser.add_argument("--writers", type=int, default=4, help="the ATS's sessions at work (%(default)s)")
+    parser.add_argument("--keep", type=Path, default=None, metavar="FOLDER", help="keep the daemon's log and store there")
+    given = parser.parse_args()
+    seed = secrets.randbelow(1_000_000) if given.seed is None else given.seed
+    options = Options(given.mode, given.seconds, seed, given.writers)
+    say(f"torture: mode {options.mode}, {options.seconds:.0f} s, seed {options.seed}, {options.writers} writers")
+    outcome = torture(options, given.keep)
+    width = max(map(len, outcome.figures), default=0)
+    for name, value in outcome.figures.items():
+        say(f"{name:<{width}}  {value}")
+    if not outcome.complaints:
+        say("HelloWork's last word is the database's state.")
+        return 0
+    say(f"\nThe end of the daemon's log:\n{outcome.tail}\n\n{len(outcome.complaints)} complaints (seed {seed}):")
+    say(in_order(outcome.complaints))
+    return 1
+
+
+def say(text: str) -> None:
+    """Write a line at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

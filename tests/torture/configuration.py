@@ -1,0 +1,52 @@
+"""The daemon's configuration: as in production, in more of a hurry."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torture.options import Mode
+
+WATCH = "applications"
+
+_HUGE = 1_000_000_000
+"""No fuse: a mass change is what these writers do all day."""
+
+_CAPTURE: Mapping[Mode, Mapping[str, Any]] = {
+    "notify": {"mode": "notify", "sweep": "3s", "drain_interval": "1s"},
+    # What writers date back, and how long their transactions last before the first write, is well within `lookback`.
+    "poll": {"mode": "poll", "watermark": "updated_at", "poll_interval": "100ms", "lookback": "10s", "sweep": "3s"},
+}
+
+
+def document(mode: Mode, *, dsn: str, hellowork: str, store: Path, admin_port: int) -> Mapping[str, Any]:
+    """The configuration as it is written."""
+    return {
+        "database": {"dsn": dsn},
+        "hellowork": {
+            "base_url": hellowork,
+            "timeout": "2s",
+            "retry": {"first": "50ms", "max": "1s"},
+            "not_found_retry": "1h",
+        },
+        "state": {"path": str(store)},
+        "admin": {"listen": f"127.0.0.1:{admin_port}"},
+        "log": {"level": "debug", "format": "json"},
+        "watches": {
+            WATCH: {
+                "table": "public.applications",
+                "key": ["id"],
+                "columns": {
+                    "application_id": "hellowork_id",
+                    "status": "status",
+                    "job_id": "job_id",
+                    "created": "created_at",
+                    "event_date": "updated_at",
+                    "source": "source",
+                    "deleted": "deleted_at",
+                },
+                "deletion_grace": "300ms",
+                "fuse": {"max_changes": _HUGE, "max_deletions": _HUGE},
+                "capture": dict(_CAPTURE[mode]),
+            }
+        },
+    }

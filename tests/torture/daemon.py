@@ -1,0 +1,164 @@
+"""The daemon under torture: a real process, started and ended again and again on one store."""
+
+import asyncio
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+from support.daemon_process import environment
+
+from torture.doomed import POINTS
+
+_ENDS_WITHIN = 40.0
+"""Seconds: the daemon's own grace for calls is 20."""
+
+_LATEST_POINT = 40
+_TAIL = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Doom:
+    """Where it is to kill itself, and at which passage."""
+
+    point: str
+    passage: int
+
+    @classmethod
+    def drawn(cls, chance: random.Random) -> "Doom":
+        """Any point, sooner or later."""
+        return cls(chance.choice(tuple(POINTS)), 1 + int(_LATEST_POINT * chance.random() ** 3))
+
+
+class Daemon:
+    """Made by `daemon()`.
+
+    Attributes:
+        kills: when it was killed or killed itself, in seconds since the epoch.
+        ends: how it ended, by cause.
+        surprises: what it must never do, and did.
+    """
+
+    def __init__(self, folder: Path, http: aiohttp.ClientSession, admin_port: int) -> None:
+        self.kills: list[float] = []
+        self.ends: Counter[str] = Counter()
+        self.surprises: list[str] = []
+        self._config = folder / "config.yaml"
+        self._log = folder / "daemon.log"
+        self._log.touch()
+        self._http = http
+        self._admin = f"http://127.0.0.1:{admin_port}"
+        self._process: asyncio.subprocess.Process | None = None
+        self._doom: Doom | None = None
+
+    def configure(self, document: Mapping[str, Any]) -> None:
+        """Write its configuration."""
+        self._config.write_text(yaml.safe_dump(dict(document), sort_keys=False))
+
+    async def start(self, doom: Doom | None = None) -> None:
+        """Start it; it is not ready yet."""
+        module = ["cdc_sync"] if doom is None else ["torture.doomed", doom.point, str(doom.passage)]
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", *module, "--config", str(self._config), "run"),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment({"PYTHONPATH": str(Path(__file__).parents[1])}),
+            )
+        self._doom = doom
+
+    async def start_if_dead(self) -> None:
+        """See that it runs; one that has ended by itself without doom is a surprise."""
+        if self._process is None:
+            await self.start()
+        elif self._process.returncode is not None:
+            self._account_for(self._process.returncode, expected=None)
+            await self.start()
+
+    async def kill(self) -> None:
+        """Kill -9; it is gone when this returns."""
+        if self._process is None:
+            return
+        if self._process.returncode is not None:
+            self._account_for(self._process.returncode, expected=None)
+            return
+        self._process.kill()
+        self._account_for(await self._process.wait(), expected=-signal.SIGKILL)
+
+    async def terminate(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End it as an operator does."""
+        if self._process is None:
+            return
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+        try:
+            async with asyncio.timeout(_ENDS_WITHIN):
+                code = await self._process.wait()
+        except TimeoutError:
+            self.surprises.append(f"it did not end within {_ENDS_WITHIN:.0f} s after {number.name}")
+            await self.kill()
+        else:
+            self._account_for(code, expected=0, early=-number)
+
+    async def wait_for_end(self, over: asyncio.Event, seconds: float) -> None:
+        """Return when it has ended by itself, after so many seconds, or when it is `over`."""
+        if self._process is None:
+            return
+        ends = [asyncio.ensure_future(end) for end in (self._process.wait(), over.wait())]
+        await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
+
+    async def report(self) -> dict[str, Any]:
+        """What `GET /api/status` answers; empty while nobody answers."""
+        try:
+            async with self._http.get(f"{self._admin}/api/status") as answer:
+                answer.raise_for_status()
+                report: dict[str, Any] = await answer.json()
+                return report
+        except (aiohttp.ClientError, TimeoutError):
+            return {}
+
+    def log(self) -> str:
+        """Everything that it ever wrote."""
+        return self._log.read_text(errors="replace")
+
+    def tail(self) -> str:
+        """The end of that."""
+        return "\n".join(self.log().splitlines()[-_TAIL:])
+
+    def sweeps(self) -> int:
+        """How many sweeps it has ended, over all its lives."""
+        return self.log().count('"event": "swept"')
+
+    def _account_for(self, code: int, *, expected: int | None, early: int | None = None) -> None:
+        """Note an end; `early`: by a signal that came before it could handle any."""
+        process, doom = self._process, self._doom
+        self._process = self._doom = None
+        if process is not None and code == -signal.SIGKILL and (doom is not None or expected == code):
+            self.kills.append(time.time())
+            self.ends[f"killed itself: {doom.point}" if doom and expected != code else "kill -9"] += 1
+        elif code in {expected, early}:
+            self.ends["SIGTERM"] += 1
+        else:
+            self.surprises.append(f"it ended by itself with exit code {code}")
+
+
+@asynccontextmanager
+async def daemon(folder: Path, admin_port: int) -> AsyncIterator[Daemon]:
+    """A daemon with its files in `folder`, not started yet; killed in the end."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as http:
+        made = Daemon(folder, http, admin_port)
+        try:
+            yield made
+        finally:
+            await made.kill()

@@ -1,0 +1,209 @@
+"""A run from its start to its verdict."""
+
+import asyncio
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psycopg
+from psycopg import sql
+from support.binaries import server_binaries
+from support.daemon_process import free_port
+
+from cdc_sync.config import Config, load
+from cdc_sync.core.content import Content
+from cdc_sync.demo.postgres import Server
+from cdc_sync.demo.postgres import server as postgres_server
+from cdc_sync.emulator import Emulator
+from cdc_sync.source import scripts
+from cdc_sync.store.sqlite import SqliteStore
+
+from torture import ats, verdict
+from torture.configuration import WATCH, document
+from torture.daemon import Daemon, daemon
+from torture.evidence import Evidence
+from torture.fates import Fates
+from torture.options import Options
+from torture.proxy import Proxy, proxy
+from torture.settling import adopt, settle
+from torture.weather import Weather
+from torture.writer import Writer
+
+ROLE = "cdc_sync"
+_DEAD = 10_000
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a run.
+
+    Attributes:
+        complaints: what is wrong; empty if nothing is.
+        figures: what happened, and how often.
+        tail: the end of the daemon's log.
+    """
+
+    complaints: Sequence[str]
+    figures: Mapping[str, object] = field(default_factory=dict)
+    tail: str = ""
+
+
+def torture(options: Options, keep: Path | None = None) -> Outcome:
+    """Run it all.
+
+    Args:
+        options: how.
+        keep: a folder for the daemon's files, to be looked at afterwards; a temporary one unless given.
+
+    Raises:
+        PostgresMissingError: there is no server on this machine.
+        PostgresFailedError: it could not be started.
+    """
+    with (
+        postgres_server(server_binaries(), tcp=True) as server,
+        tempfile.TemporaryDirectory(prefix="cdc-sync-torture-") as temporary,
+    ):
+        ats.prepare(server.dsn)
+        folder = keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        return asyncio.run(_Run(options, server, folder).run())
+
+
+class _Run:
+    def __init__(self, options: Options, server: Server, folder: Path) -> None:
+        self._options = options
+        self._server = server
+        self._folder = folder
+
+    async def run(self) -> Outcome:
+        async with AsyncExitStack() as stack:
+            http = await stack.enter_async_context(aiohttp.ClientSession())
+            between = await stack.enter_async_context(proxy(_port(self._server)))
+            emulator = await stack.enter_async_context(Emulator())
+            admin_port = free_port()
+            tortured = await stack.enter_async_context(daemon(self._folder, admin_port))
+            tortured.configure(
+                document(
+                    self._options.mode,
+                    dsn=f"postgresql://{ROLE}@127.0.0.1:{between.port}/postgres",
+                    hellowork=emulator.url,
+                    store=self._store,
+                    admin_port=admin_port,
+                )
+            )
+            _install(self._server.dsn, load(self._folder / "config.yaml", {}))
+            return await self._torture(tortured, between, emulator, http)
+
+    @property
+    def _store(self) -> Path:
+        return self._folder / "state.db"
+
+    async def _torture(
+        self, tortured: Daemon, between: Proxy, emulator: Emulator, http: aiohttp.ClientSession
+    ) -> Outcome:
+        options, dsn = self._options, self._server.dsn
+        # The rows that exist at first are adopted as they are: only afterwards is a change one.
+        await tortured.start()
+        await adopt(tortured)
+        await tortured.terminate()
+
+        writers = [Writer(number, dsn, options.chance(f"writer {number}")) for number in range(options.writers)]
+        fates = Fates(tortured, self._server, between, ROLE)
+        weather = Weather(emulator.url, http, options.chance("weather"))
+        over, home = asyncio.Event(), asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            for writer in writers:
+                tasks.create_task(writer.work(home))
+            misfortunes = [
+                tasks.create_task(fates.of_the_daemon(options.chance("daemon"), over)),
+                tasks.create_task(fates.of_the_database(options.chance("database"), over)),
+                tasks.create_task(fates.of_the_network(options.chance("network"), over)),
+                tasks.create_task(weather.rage(over)),
+            ]
+            await asyncio.sleep(options.seconds)
+            over.set()
+            await asyncio.wait(misfortunes)
+            between.resume()
+            home.set()
+        ats.wrap_up(dsn)
+        await tortured.start_if_dead()
+        complaints: list[str] = []
+        settled: float | None = None
+        try:
+            settled = await settle(tortured, dsn)
+        except TimeoutError as error:
+            complaints.append(str(error))
+        repairs = await self._repairs(tortured)
+        await tortured.terminate()
+        evidence = await self._evidence(emulator, tortured, repairs)
+        complaints += [*tortured.surprises, *verdict.faults(evidence)]
+        figures = {
+            "mode": options.mode,
+            "seed": options.seed,
+            "seconds to settle": None if settled is None else round(settled, 1),
+            "transactions": dict(sum((writer.done for writer in writers), Counter[str]()).most_common()),
+            "daemon's ends": dict(tortured.ends),
+            "database and network": dict(fates.blows),
+            "HelloWork's bad days": dict(weather.episodes),
+            **_of_calls(evidence),
+            "repaired by sweeps": dict(repairs),
+        }
+        return Outcome(complaints, figures, tortured.tail())
+
+    async def _repairs(self, tortured: Daemon) -> Mapping[str, int]:
+        report: dict[str, Any] = await tortured.report()
+        return report["watches"][0]["sweep_repairs"] if report else {}
+
+    async def _evidence(self, emulator: Emulator, tortured: Daemon, repairs: Mapping[str, int]) -> Evidence:
+        truth, ledger = ats.truth(self._server.dsn), ats.ledger(self._server.dsn)
+        store = SqliteStore(self._store, read_only=True)
+        try:
+            told: dict[str, Content | None] = {
+                name: known.told for name, known in (await store.known(WATCH, [*ledger])).items()
+            }
+            dead = [entry.application_id for entry in await store.entries("dead", WATCH, _DEAD)]
+        finally:
+            await store.close()
+        return Evidence(
+            mode=self._options.mode,
+            truth=truth,
+            ledger=ledger,
+            calls=emulator.calls,
+            state=emulator.state,
+            told=told,
+            kills=tortured.kills,
+            repairs=repairs,
+            dead=dead,
+            log=tortured.log(),
+        )
+
+
+def _of_calls(evidence: Evidence) -> Mapping[str, object]:
+    repeats = verdict.repeats(evidence)
+    return {
+        "calls": len(evidence.calls),
+        "calls by fault": dict(Counter(call.fault or "none" for call in evidence.calls).most_common()),
+        "repeats after an unsure answer": repeats.ambiguous,
+        "repeats after a kill": repeats.killed,
+        "repeats without a reason": len(repeats.unexplained),
+    }
+
+
+def _install(dsn: str, config: Config) -> None:
+    """What a DBA does."""
+    with psycopg.connect(dsn, autocommit=True) as dba:
+        dba.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(ROLE)))
+        dba.execute(scripts.install(config).encode())
+        dba.execute(scripts.grants(config, ROLE).encode())
+
+
+def _port(server: Server) -> int:
+    if server.port is None:
+        raise AssertionError("it was asked to listen on TCP")
+    return server.port

@@ -1,0 +1,63 @@
+"""Waiting until the daemon has nothing left to do."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from torture import ats
+from torture.daemon import Daemon
+
+_WITHIN = 90.0
+"""Seconds. A connection that has gone deaf is noticed after 25, and what was noticed is waited for up to 15 more."""
+
+_SWEEPS = 2
+"""Of two sweeps that end, the second began after the first one's end."""
+
+_LOOK_EVERY = 0.1
+
+
+async def adopt(daemon: Daemon) -> None:
+    """Wait until the rows that exist are adopted.
+
+    Raises:
+        TimeoutError: it takes too long; the message has the report.
+    """
+    started = time.monotonic()
+    while time.monotonic() - started < _WITHIN:
+        report = await daemon.report()
+        if report and report["watches"][0]["baseline"]["state"] == "done":
+            return
+        await asyncio.sleep(_LOOK_EVERY)
+    raise TimeoutError(f"the first start has not adopted the rows within {_WITHIN:.0f} s: {await daemon.report()}")
+
+
+async def settle(daemon: Daemon, dsn: str) -> float:
+    """Wait for idleness: nothing unread, suspected, pending or held, and a whole sweep since; returns the seconds.
+
+    Raises:
+        TimeoutError: it takes too long; the message has what is left to do.
+    """
+    started = time.monotonic()
+    since: int | None = None
+    why = "it has not answered yet"
+    while time.monotonic() - started < _WITHIN:
+        why = _business(await daemon.report()) or ("changes are unread" if ats.unread(dsn) else "")
+        sweeps = daemon.sweeps()
+        if since is None or why:
+            # Whatever there was to do may have come from a sweep, and shows only after it.
+            since = sweeps if why or since is None else since
+        elif sweeps - since >= _SWEEPS:
+            return time.monotonic() - started
+        await asyncio.sleep(_LOOK_EVERY)
+    raise TimeoutError(f"the daemon has not settled within {_WITHIN:.0f} s: {why or 'no sweeps end'}")
+
+
+def _business(report: Mapping[str, Any]) -> str:
+    """What it is busy with; empty if with nothing."""
+    if not report:
+        return "it does not answer"
+    (watch,) = report["watches"]
+    busy = {name: watch[name] for name in ("pending", "held", "suspected_deletions") if watch[name]}
+    wrong = [f"{condition['name']}: {condition['message']}" for condition in report["conditions"]]
+    return ", ".join([*(f"{name} {number}" for name, number in busy.items()), *wrong])

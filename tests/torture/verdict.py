@@ -1,0 +1,166 @@
+"""The judgement on a run: what the promises (design, P1 and P2) forbid, and what there is of it. Pure."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from cdc_sync.emulator import Call
+
+from torture.ats import State
+from torture.evidence import Evidence
+from torture.population import FIRST, UNCHANGED, at_first
+
+DELETED = "deleted"
+
+_HARMLESS = frozenset({None, "delay", "huge_body", "slow_body"})
+"""Faults after which the daemon may have got its answer all the same; whether it did, `abandoned` tells."""
+
+_WRITTEN_WITHIN = 5.0
+"""Seconds in which an answer is surely written down; a kill later than that explains no repeat."""
+
+
+@dataclass(slots=True)
+class Repeats:
+    """Calls that said to HelloWork once more what it had just been told.
+
+    Attributes:
+        ambiguous: the answer to the first one was lost, spoiled or late.
+        killed: the daemon was killed before it had surely written the answer down.
+        unexplained: there is no reason for them.
+    """
+
+    ambiguous: int = 0
+    killed: int = 0
+    unexplained: list[str] = field(default_factory=list)
+
+    @property
+    def number(self) -> int:
+        """All of them."""
+        return self.ambiguous + self.killed + len(self.unexplained)
+
+
+def faults(evidence: Evidence) -> Iterator[str]:
+    """Everything that is wrong, in words."""
+    yield from _last_words(evidence)
+    yield from _stores_opinion(evidence)
+    yield from _calls_for_nothing(evidence)
+    yield from _malformed(evidence.calls)
+    yield from _unreal(evidence)
+    yield from repeats(evidence).unexplained
+    yield from _missed(evidence)
+    yield from (f"{name}: is a dead letter" for name in evidence.dead)
+    yield from _complaints(evidence.log)
+
+
+def _last_words(evidence: Evidence) -> Iterator[str]:
+    """HelloWork's last word of each application is the database's state."""
+    first = dict.fromkeys(at_first(), State(*FIRST, gone=False))
+    for name in sorted({*evidence.truth, *evidence.state, *first}):
+        wanted, body = evidence.truth.get(name), evidence.state.get(name)
+        known = first.get(name) if body is None else State(str(body["status"]), str(body["jobId"]), gone=False)
+        if wanted is None or wanted.gone:
+            # One that came and went between two readings was never seen: only then HelloWork need not know of it.
+            if known is None and wanted is None and name not in evidence.told:
+                continue
+            if known is None or known.status != DELETED:
+                yield f"{name}: it is gone ({wanted or 'no row'}), and HelloWork's last word is {known}"
+        elif known != wanted:
+            yield f"{name}: the database says {wanted}, and HelloWork's last word is {known}"
+
+
+def _stores_opinion(evidence: Evidence) -> Iterator[str]:
+    """The daemon's idea of what HelloWork knows is what HelloWork knows."""
+    for name, body in evidence.state.items():
+        told = evidence.told.get(name)
+        if told is None or (told.status, told.job_id) != (body["status"], body["jobId"]):
+            yield f"{name}: HelloWork was told {body}, and the store believes {told}"
+
+
+def _calls_for_nothing(evidence: Evidence) -> Iterator[str]:
+    for name, number in Counter(call.application_id for call in evidence.calls).items():
+        if name in UNCHANGED:
+            yield f"{name}: it never changed, and HelloWork was called {number} times"
+
+
+def _malformed(calls: Iterable[Call]) -> Iterator[str]:
+    for call in calls:
+        if call.violations or call.warnings:
+            yield f"{call.application_id}: call {call.number} is wrong: {call.violations or call.warnings}"
+        if call.concurrent:
+            yield f"{call.application_id}: call {call.number} came while another one for it was under way"
+        if not call.idempotency_key:
+            yield f"{call.application_id}: call {call.number} has no Idempotency-Key"
+
+
+def _unreal(evidence: Evidence) -> Iterator[str]:
+    """Each call says something that was committed before it came."""
+    for call in evidence.calls:
+        status, job = said(call)
+        committed = [entry.state for entry in evidence.ledger.get(call.application_id or "", ()) if entry.at <= call.received]
+        if status == DELETED:
+            real = any(state.gone for state in committed) and any(state.job_id == job for state in committed)
+        else:
+            real = State(status, job, gone=False) in committed
+        if not real:
+            yield f"{call.application_id}: call {call.number} says {status}, {job}, which was never committed"
+
+
+def repeats(evidence: Evidence) -> Repeats:
+    """Count the calls that repeat the one before, and find the reason of each."""
+    found = Repeats()
+    of_application: dict[str, list[Call]] = {}
+    for call in evidence.calls:
+        of_application.setdefault(call.application_id or "", []).append(call)
+    for name, calls in of_application.items():
+        for first, second in pairwise(calls):
+            if said(first) != said(second):
+                continue
+            if not _was_surely_heard(first):
+                found.ambiguous += 1
+            elif any(first.received <= kill <= min(second.received, _end(first) + _WRITTEN_WITHIN) for kill in evidence.kills):
+                found.killed += 1
+            else:
+                found.unexplained.append(
+                    f"{name}: call {second.number} repeats call {first.number} ({said(first)}) for no reason"
+                )
+    return found
+
+
+def _was_surely_heard(call: Call) -> bool:
+    good = call.status is not None and 200 <= call.status < 300  # noqa: PLR2004 - HTTP's classes are numbers
+    return good and call.fault in _HARMLESS and not call.abandoned
+
+
+def _end(call: Call) -> float:
+    return call.received + (call.duration or 0)
+
+
+def said(call: Call) -> tuple[str, str]:
+    """Status and job of a call."""
+    body = call.body if isinstance(call.body, dict) else {}
+    return str(body.get("status")), str(body.get("jobId"))
+
+
+def _missed(evidence: Evidence) -> Iterator[str]:
+    """What sweeps repaired is what the fast path missed: nothing but hard deletes, which a poll cannot see."""
+    excused = {"gone"} if evidence.mode == "poll" else set()
+    for cause, number in evidence.repairs.items():
+        if cause not in excused:
+            yield f"sweeps repaired {number} of the kind {cause!r}, which the fast path has missed"
+
+
+def _complaints(log: str) -> Iterator[str]:
+    """The log is JSON, line by line: what is not was written by nobody on purpose."""
+    for line in log.splitlines():
+        try:
+            json.loads(line)
+        except ValueError:
+            yield f"the daemon's log has a line of no known kind: {line}"
+
+
+def in_order(complaints: Sequence[str], most: int = 30) -> str:
+    """Complaints for people; when there are many, the first ones tell as much as all."""
+    more = [f"… and {len(complaints) - most} more"] if len(complaints) > most else []
+    return "\n".join((*complaints[:most], *more))

@@ -1,0 +1,99 @@
+"""HelloWork's bad days: a light drizzle of single faults, and episodes in which every call goes wrong."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import aiohttp
+
+from torture.pausing import pause
+
+_DRIZZLE = 0.12
+"""The share of calls that something happens to on a good day."""
+
+_ONE_FAULT: Sequence[Mapping[str, Any]] = (
+    {"kind": "status", "status": 500},
+    {"kind": "status", "status": 502, "headers": {"Content-Type": "text/html"}, "body": "<h1>Bad gateway</h1>"},
+    {"kind": "status", "status": 503},
+    {"kind": "status", "status": 408},
+    {"kind": "status", "status": 404},
+    {"kind": "reset"},
+    {"kind": "lost_answer"},
+    {"kind": "lost_answer"},
+    {"kind": "half_answer"},
+    {"kind": "slow_body", "seconds": 0.5},
+    {"kind": "slow_body", "seconds": 5},
+    {"kind": "delay", "seconds": 0.2},
+    {"kind": "delay", "seconds": 1},
+    {"kind": "huge_body", "size": 2_000_000},
+    {"kind": "hang", "seconds": 30},
+    {"kind": "html"},
+    {"kind": "redirect", "location": "http://127.0.0.1:1/elsewhere"},
+)
+_THROTTLED = {"kind": "status", "status": 429, "headers": {"Retry-After": "1"}}
+
+_EPISODES: Mapping[str, tuple[int, Sequence[Mapping[str, Any]]]] = {
+    "503": (3, [{"kind": "status", "status": 503, "times": None}]),
+    "401": (3, [{"kind": "status", "status": 401, "times": None}]),
+    "403": (1, [{"kind": "status", "status": 403, "times": None}]),
+    "404": (3, [{"kind": "status", "status": 404, "times": None}]),
+    "429": (2, [{**_THROTTLED, "times": 3}]),
+    "503 with Retry-After": (1, [{"kind": "status", "status": 503, "headers": {"Retry-After": "1"}, "times": None}]),
+    "hangs": (2, [{"kind": "hang", "seconds": 30, "times": None}]),
+    "slow": (3, [{"kind": "delay", "seconds": 0.7, "times": None}]),
+    "lost answers": (3, [{"kind": "lost_answer", "times": None}]),
+    "resets": (2, [{"kind": "reset", "times": None}]),
+    "captive portal": (1, [{"kind": "html", "times": None}]),
+}
+"""Their weights, and their faults."""
+
+
+class Weather:
+    """What happens to calls, until it is over.
+
+    Args:
+        url: the emulator's.
+        http: for its control API.
+        chance: what happens is drawn from it.
+
+    Attributes:
+        episodes: how often there was each.
+    """
+
+    def __init__(self, url: str, http: aiohttp.ClientSession, chance: random.Random) -> None:
+        self.episodes: Counter[str] = Counter()
+        self._faults = f"{url}/_emulator/faults"
+        self._http = http
+        self._chance = chance
+
+    async def rage(self, over: asyncio.Event) -> None:
+        """Let it rage until `over`, then let the sun shine."""
+        names = list(_EPISODES)
+        weights = [weight for weight, _ in _EPISODES.values()]
+        while not over.is_set():
+            await self._set(over, self._drizzle(), self._chance.uniform(0.5, 5))
+            if over.is_set():
+                break
+            (name,) = self._chance.choices(names, weights)
+            self.episodes[name] += 1
+            await self._set(over, _EPISODES[name][1], self._chance.uniform(0.3, 2))
+        await self._clear()
+
+    async def _set(self, over: asyncio.Event, faults: Sequence[Mapping[str, Any]], seconds: float) -> None:
+        await self._clear()
+        async with self._http.post(self._faults, json=list(faults)) as answer:
+            answer.raise_for_status()
+        await pause(over, seconds)
+
+    async def _clear(self) -> None:
+        async with self._http.delete(self._faults) as answer:
+            answer.raise_for_status()
+
+    def _drizzle(self) -> list[Mapping[str, Any]]:
+        seed = self._chance.randrange(2**32)
+        return [
+            {"kind": "random", "seed": seed, "rate": 0.003, "kinds": [_THROTTLED]},
+            {"kind": "random", "seed": seed, "rate": _DRIZZLE, "kinds": list(_ONE_FAULT)},
+        ]
