@@ -1,7 +1,7 @@
 # A small image: the wheel is built in one stage and installed into a clean one. Runs as an ordinary user; the only
 # folder that it writes to is /var/lib/cdc-sync, so the root file system can be read-only.
 #
-#   docker run --name cdc-sync --restart unless-stopped --stop-timeout 40 \
+#   docker run --name cdc-sync --restart unless-stopped --init --stop-timeout 40 \
 #       --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \
 #       --mount type=volume,src=cdc-sync,dst=/var/lib/cdc-sync \
 #       --mount type=bind,src=/etc/cdc-sync,dst=/etc/cdc-sync,readonly cdc-sync
@@ -26,6 +26,7 @@ RUN pip install --no-cache-dir --compile --constraint /tmp/constraints.txt /whee
 # By number, so that an orchestrator can see that it is not root.
 USER 10001:10001
 VOLUME /var/lib/cdc-sync
-# SIGTERM reaches the daemon itself: it is process 1, and handles it.
+# In exec form SIGTERM reaches the daemon itself. It handles the signal as process 1 too, but not before Python has
+# loaded it; an init (--init) makes that first second stoppable.
 ENTRYPOINT ["cdc-sync"]
 CMD ["run"]

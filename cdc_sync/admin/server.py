@@ -2,6 +2,7 @@
 
 import hmac
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
@@ -138,7 +139,8 @@ class AdminServer:
         return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def _status(self, _: web.Request) -> web.Response:
-        return web.json_response(await status_report(self._config, self._store, self._clock()))
+        report = await status_report(self._config, self._store, self._clock())
+        return web.json_response({"daemon": {"running": True, "process": os.getpid()}, **report})
 
     async def _page(self, _: web.Request) -> web.Response:
         report = await status_report(self._config, self._store, self._clock())

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cdc_sync.emulator import Call, EmulatorOptions, serve
+from cdc_sync.emulator import Call, EmulatorOptions, OptionsError, serve
 
 
 def emulator(
@@ -27,14 +27,17 @@ def emulator(
     if not port.isascii() or not port.isdigit():
         raise typer.BadParameter(f"expected HOST:PORT, not {listen!r}", param_hint="--listen")
     headers = dict(_header(text) for text in header or [])
-    options = EmulatorOptions(
-        host=host.strip("[]") or "127.0.0.1",
-        port=int(port),
-        known=frozenset(known) if known else None,
-        required_headers=headers,
-        journal=journal,
-        latency=latency,
-    )
+    try:
+        options = EmulatorOptions(
+            host=host.strip("[]") or "127.0.0.1",
+            port=int(port),
+            known=frozenset(known) if known else None,
+            required_headers=headers,
+            journal=journal,
+            latency=latency,
+        )
+    except OptionsError as error:
+        raise typer.BadParameter(str(error)) from None
     asyncio.run(serve(options, on_start=_started, on_call=_called))
 
 

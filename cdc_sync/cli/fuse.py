@@ -58,18 +58,20 @@ def release(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, the oldest first.")] = None,
 ) -> None:
     """Let held entries be sent."""
+    sort = _only(only)
     config = invocation(context).config()
     check_watch(config, watch)
-    number = asyncio.run(_release(config, watch, _only(only), limit))
+    number = asyncio.run(_release(config, watch, sort, limit))
     typer.echo(f"{number} released")
 
 
 @app.command()
 def discard(context: typer.Context, watch: WatchOption = None, only: OnlyOption = None) -> None:
     """Take the held entries as told, without a call."""
+    sort = _only(only)
     config = invocation(context).config()
     check_watch(config, watch)
-    number = asyncio.run(_discard(config, watch, _only(only)))
+    number = asyncio.run(_discard(config, watch, sort))
     typer.echo(f"{number} discarded")
 
 

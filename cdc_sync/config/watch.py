@@ -54,7 +54,8 @@ class Columns(Section):
         validate_default=True,
         title="HelloWork's id; this or status_url is required",
         description="HelloWork's id of the application (`applicationId` of the application as it was received). This "
-        "or `status_url` is required. A row where it is NULL is not HelloWork's and is left alone. Null by default.",
+        "or `status_url` is required; where it is NULL, the id in the status URL counts. A row that has neither is not "
+        "HelloWork's and is left alone. Null by default.",
         examples=["hellowork_id"],
     )
     status_url: Column | None = Field(

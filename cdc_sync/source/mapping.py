@@ -112,8 +112,7 @@ class Mapping:
             key=tuple(columns[:split]),
             in_scope=in_scope == 1,
             application_id=application_id,
-            # Where ids are mapped, a row without one is not HelloWork's, whatever URL it has.
-            status_url=url if application_id is not None or self.watch.columns.application_id is None else None,
+            status_url=url,
             status=status,
             job_id=job,
             created=created,

@@ -52,7 +52,8 @@ class Reader:
             order, sql.SQL(", ").join(sql.SQL("%s::{}").format(type_) for type_ in mapping.key_types)
         )
         self._by_key = sql.SQL("{} WHERE {}").format(select, self._key_is_given())
-        self._by_application = sql.SQL("{} WHERE {} ORDER BY {}").format(select, self._application_is_given(), order)
+        self._by_id = _where(select, self._id_is_given(), order)
+        self._by_url = _where(select, self._url_is_given(), order)
         self._first_page = sql.SQL("{} WHERE {} ORDER BY {} LIMIT %s").format(select, not_null, order)
         self._next_page = sql.SQL("{} WHERE {} AND {} ORDER BY {} LIMIT %s").format(select, after, not_null, order)
 
@@ -66,11 +67,23 @@ class Reader:
         return await self._read(self._by_key, self._columns_of(keys))
 
     async def by_application(self, application_ids: Collection[str]) -> Read:
-        """All rows that carry one of these applications' ids now, in key order; by URL, maybe of similar ids too."""
-        if self._mapping.watch.columns.application_id is not None:
-            return await self._read(self._by_application, [list(application_ids)])
-        spellings = {spelling for id_ in application_ids for spelling in expressions.spellings_in_url(id_)}
-        return await self._read(self._by_application, [sorted(spellings)])
+        """All rows that carry one of these applications' ids now, each id's in key order.
+
+        An id may stand in its column or, where that is NULL or not mapped, in the status URL; by URL, rows of similar
+        ids may come too. URLs have no index that could serve, so only those ids are looked for there that the column
+        does not have.
+        """
+        rows: list[Row] = []
+        at, missing = 0, set(application_ids)
+        if self._by_id is not None:
+            read = await self._read(self._by_id, [list(application_ids)])
+            rows, at = read.rows, read.at
+            missing -= {row.application_id for row in rows}
+        if self._by_url is not None and missing:
+            spellings = {spelling for id_ in missing for spelling in expressions.spellings_in_url(id_)}
+            read = await self._read(self._by_url, [sorted(spellings)])
+            rows, at = [*rows, *read.rows], max(at, read.at)
+        return Read(rows, at)
 
     async def page(self, after: Key | None, size: int) -> Page:
         """The next `size` rows in key order. A row whose key is NULL cannot be walked to and is left out."""
@@ -100,20 +113,29 @@ class Reader:
     def _columns_of(self, keys: Collection[Key]) -> list[list[str]]:
         return [list(values) for values in zip(*keys, strict=True)]
 
-    def _application_is_given(self) -> sql.Composable:
-        columns = self._mapping.watch.columns
-        if isinstance(columns.application_id, PlainColumn):
+    def _id_is_given(self) -> sql.Composable | None:
+        mapped = self._mapping.watch.columns.application_id
+        if isinstance(mapped, PlainColumn):
             # Compared in the column's own type, so that its index serves.
-            name = columns.application_id.name
-            type_ = expressions.fragment(self._mapping.facts.columns[name])
-            return sql.SQL("{} = ANY (%s::{}[])").format(expressions.column(name), type_)
-        if columns.application_id is not None:
-            return sql.SQL("{}::text = ANY (%s::text[])").format(expressions.expression(columns.application_id))
+            type_ = expressions.fragment(self._mapping.facts.columns[mapped.name])
+            return sql.SQL("{} = ANY (%s::{}[])").format(expressions.column(mapped.name), type_)
+        if mapped is not None:
+            return sql.SQL("{}::text = ANY (%s::text[])").format(expressions.expression(mapped))
+        return None
+
+    def _url_is_given(self) -> sql.Composable | None:
+        columns = self._mapping.watch.columns
         if columns.status_url is None:
-            raise AssertionError("the configuration requires application_id or status_url")
-        return sql.SQL("{} IN (SELECT lower(unnest(%s::text[])))").format(
-            expressions.fragment(_ID_IN_URL).format(expressions.expression(columns.status_url))
-        )
+            return None
+        url = expressions.fragment(_ID_IN_URL).format(expressions.expression(columns.status_url))
+        given = sql.SQL("{} IN (SELECT lower(unnest(%s::text[])))").format(url)
+        if columns.application_id is None:
+            return given
+        return sql.SQL("{} IS NULL AND {}").format(expressions.expression(columns.application_id), given)
+
+
+def _where(select: sql.Composed, condition: sql.Composable | None, order: sql.Composed) -> sql.Composed | None:
+    return None if condition is None else sql.SQL("{} WHERE {} ORDER BY {}").format(select, condition, order)
 
 
 # statement_timestamp(): when the statement arrived, so before its snapshot. A row cannot have changed later than told.

@@ -17,6 +17,7 @@ from cdc_sync.emulator import EmulatorOptions
 
 MODES = ("notify", "poll")
 
+
 @pytest.fixture
 def hellowork() -> Iterator[HelloWork]:
     """HelloWork, which refuses calls without our key; whatever it heard must be well formed and in order."""
@@ -75,7 +76,7 @@ def _installation(folder: Path, dsn: str, mode: str, hellowork: HelloWork) -> It
     with psycopg.connect(dsn, autocommit=True) as ats:
         ats.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(PASSWORD)))
         try:
-            made = Installation(folder, dsn, role, ats, hellowork, mode)
+            made = Installation(folder, dsn, role=role, ats=ats, hellowork=hellowork, mode=mode)
             try:
                 yield made
             finally:

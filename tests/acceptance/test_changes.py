@@ -57,7 +57,8 @@ def test_what_is_no_change_is_not_told(installation: Installation) -> None:
         installation.add(f"hw-{name}", "OPEN" if name == "merged" else "NEW")
     nameless = installation.add(None)
     installation.configure_watch(
-        settle={"default": "0s", "rejected": "2s"}, status={"map": {"REJECTED": "rejected", "OPEN": "seen", "READ": "seen"}}
+        settle={"default": "0s", "rejected": "2s"},
+        status={"map": {"REJECTED": "rejected", "OPEN": "seen", "READ": "seen"}},
     )
     installation.install()
     with installation.daemon() as daemon:
@@ -76,7 +77,9 @@ def test_what_is_no_change_is_not_told(installation: Installation) -> None:
             installation.change("hw-undone", status="HIRED")
             installation.change("hw-undone", status="NEW")
         installation.change("hw-merged", status="READ")
-        installation.ats.execute("UPDATE public.applications SET status = 'X', updated_at = now() WHERE id = %s", (nameless,))
+        installation.ats.execute(
+            "UPDATE public.applications SET status = 'X', updated_at = now() WHERE id = %s", (nameless,)
+        )
         with installation.ats.transaction():
             installation.delete("hw-rewritten")
             installation.add("hw-rewritten")
@@ -99,7 +102,10 @@ def test_a_status_that_stands_is_told_when_it_has_settled(installation: Installa
         daemon.wait_for_report(lambda report: report["watches"][0]["pending"] == 1, "the change waiting")
         installation.settle(daemon)
         assert installation.hellowork.told("hw-1") == [("REJECTED", JOB)]
-        queued, sent = daemon.wait_for_event("queued"), [e for e in daemon.events_named("sent") if e["application_id"] == "hw-1"]
+        queued, sent = (
+            daemon.wait_for_event("queued"),
+            [e for e in daemon.events_named("sent") if e["application_id"] == "hw-1"],
+        )
         assert sent[0]["timestamp"] > queued["timestamp"]
 
 

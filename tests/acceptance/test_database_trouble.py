@@ -1,4 +1,4 @@
-"""The ATS's database is away, comes back, or is not as configured: it is said once, with the remedy, and mends itself."""
+"""The ATS's database is away, comes back, or is not as configured: said once, with the remedy, until it works."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -240,7 +240,8 @@ def test_another_database_than_the_stores_own_is_refused(
     with psycopg.connect(restartable_server.dsn, autocommit=True) as dba:
         dba.execute(sql.SQL("CREATE ROLE {} SUPERUSER LOGIN").format(sql.Identifier(installation.role)))
         dba.execute(
-            "INSERT INTO public.applications (hellowork_id, status, job_id, created_at) VALUES ('hw-1', 'X', 'J', now())"
+            "INSERT INTO public.applications (hellowork_id, status, job_id, created_at)"
+            " VALUES ('hw-1', 'NEW', 'job-1', now())"
         )
     installation.variables["ATS_DSN"] = copy
     with installation.daemon(ready=False) as daemon:

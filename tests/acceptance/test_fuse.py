@@ -5,69 +5,59 @@ import json
 from support.installation import JOB, Installation
 
 
-def test_a_mass_change_is_held_until_a_person_releases_it(installation: Installation) -> None:
-    installation.configure_watch(fuse={"max_changes": 5, "max_deletions": 2, "window": "10m"})
-    installation.add_many("hw-", 20)
-    with installation.daemon() as daemon:
-        nothing = installation.run("fuse", "show")
-        assert nothing.code == 0
-        assert "Nothing is held" in nothing.stdout
-        assert json.loads(installation.run("fuse", "show", "--json").stdout) == []
-        installation.ats.execute(
+def test_a_mass_change_is_held_until_a_person_releases_it(poll: Installation) -> None:
+    poll.configure_watch(fuse={"max_changes": 5, "max_deletions": 2, "window": "10m"})
+    poll.add_many("hw-", 20)
+    with poll.daemon() as daemon:
+        poll.ats.execute(
             "UPDATE public.applications SET status = 'OOPS', updated_at = clock_timestamp()"
             " WHERE hellowork_id <> 'hw-sentinel'"
         )
         daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 15, "15 entries held")
-        daemon.wait_until(lambda: len(installation.hellowork.calls) == 5, "the calls within the limit")
+        daemon.wait_until(lambda: len(poll.hellowork.calls) == 5, "the calls within the limit")
         reasons = daemon.wait_until_not_ready("fuse applications")
         assert "more than 5 changes" in reasons
-        held = json.loads(installation.run("fuse", "show", "--json").stdout)
+        held = json.loads(poll.run("fuse", "show", "--json").stdout)
         assert len(held) == 15
         assert {entry["watch"] for entry in held} == {"applications"}
         assert {entry["status"] for entry in held} == {"OOPS"}
-        shown = installation.run("fuse", "show").stdout
+        shown = poll.run("fuse", "show").stdout
         assert "15 held: 15 changes, 0 deletions" in shown
         assert all(entry["application_id"] in shown for entry in held)
         blown = held[0]["application_id"]
-        assert "held by the fuse" in installation.run("explain", blown).stdout
+        assert "held by the fuse" in poll.run("explain", blown).stdout
         # A held entry follows later changes; and so does a new change while the fuse is blown.
-        installation.change(blown, status="NEW")
-        installation.change(held[1]["application_id"], status="HIRED")
+        poll.change(blown, status="NEW")
+        poll.change(held[1]["application_id"], status="HIRED")
         daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 14, "one cancelled by its undoing")
         assert daemon.stop() == 0
     # It survives a restart, and is released with the daemon down.
-    released = installation.run("fuse", "release", "--limit", "4")
+    released = poll.run("fuse", "release", "--limit", "4")
     assert (released.code, released.stdout) == (0, "4 released\n")
-    assert installation.run("fuse", "release", "--only", "nonsense").code == 2
-    assert installation.run("fuse", "release", "--only", "deletions").stdout == "0 released\n"
-    with installation.daemon(ready=False) as daemon:
-        daemon.wait_until(lambda: len(installation.hellowork.calls) == 9, "the released calls")
+    assert poll.run("fuse", "release", "--only", "deletions").stdout == "0 released\n"
+    with poll.daemon(ready=False) as daemon:
+        daemon.wait_until(lambda: len(poll.hellowork.calls) == 9, "the released calls")
         assert daemon.readiness()[0] == 503
-        assert installation.run("fuse", "release", "--watch", "applications").stdout == "10 released\n"
+        assert poll.run("fuse", "release", "--watch", "applications").stdout == "10 released\n"
         daemon.wait_until_ready()
-        daemon.wait_until(lambda: len(installation.hellowork.calls) == 19, "all calls")
-        installation.settle(daemon)
-        assert installation.hellowork.told(blown) == []
-        assert installation.hellowork.told(held[1]["application_id"]) == [("HIRED", JOB)]
+        daemon.wait_until(lambda: len(poll.hellowork.calls) == 19, "all calls")
+        poll.settle(daemon)
+        assert poll.hellowork.told(blown) == []
+        assert poll.hellowork.told(held[1]["application_id"]) == [("HIRED", JOB)]
 
 
-def test_a_mass_deletion_is_held_until_a_person_discards_it(installation: Installation) -> None:
-    installation.configure_watch(fuse={"max_changes": 1000, "max_deletions": 2, "window": "10m"})
-    installation.add_many("hw-", 8)
-    with installation.daemon(ready=False) as daemon:
-        daemon.wait_until_ready()
-        installation.ats.execute("DELETE FROM public.applications WHERE hellowork_id <> 'hw-sentinel'")
+def test_a_mass_deletion_is_held_until_a_person_discards_it(notify: Installation) -> None:
+    notify.configure_watch(fuse={"max_changes": 1000, "max_deletions": 2, "window": "10m"})
+    notify.add_many("hw-", 8)
+    with notify.daemon() as daemon:
+        notify.ats.execute("DELETE FROM public.applications WHERE hellowork_id <> 'hw-sentinel'")
         daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 6, "6 entries held")
-        daemon.wait_until(lambda: len(installation.hellowork.calls) == 2, "the calls within the limit")
+        daemon.wait_until(lambda: len(notify.hellowork.calls) == 2, "the calls within the limit")
         assert "more than 2 deletions" in daemon.wait_until_not_ready("fuse applications")
-        discarded = installation.run("fuse", "discard")
+        discarded = notify.run("fuse", "discard")
         assert (discarded.code, discarded.stdout) == (0, "6 discarded\n")
         daemon.wait_until_ready()
-        installation.settle(daemon)
-        installation.sweeps(daemon, 2 if _is_poll(installation) else 0)
-        assert len([call for call in installation.hellowork.calls if call.application_id != "hw-sentinel"]) == 2
-        assert json.loads(installation.run("fuse", "show", "--json").stdout) == []
-
-
-def _is_poll(installation: Installation) -> bool:
-    return str(installation.document["watches"]["applications"]["capture"]["mode"]) == "poll"
+        notify.settle(daemon)
+        assert len([call for call in notify.hellowork.calls if call.application_id != "hw-sentinel"]) == 2
+        assert "Nothing is held" in notify.run("fuse", "show").stdout
+        assert json.loads(notify.run("fuse", "show", "--json").stdout) == []

@@ -136,9 +136,6 @@ def test_what_is_refused_is_a_dead_letter_until_it_changes_or_a_person_decides(n
         assert "[/x] no such :label:" in notify.run("dead-letters", "list").stdout
         assert "[/x] no such :label:" in notify.run("explain", "hw-retried").stdout
         assert "[/x] no such :label:" in notify.run("status").stdout
-        assert notify.run("dead-letters", "list", "--json", "--watch", "elsewhere").code == 2
-        assert notify.run("dead-letters", "retry").code == 2
-        assert notify.run("dead-letters", "retry", "hw-retried", "--all").code == 2
         unknown = notify.run("dead-letters", "retry", "hw-unknown")
         assert unknown.code == 1
         assert "hw-unknown" in unknown.stderr
@@ -211,11 +208,16 @@ def test_calls_are_spaced_by_the_rate_and_bounded_in_number(notify: Installation
     notify.configure(hellowork={"rate_limit": 10, "concurrency": 2})
     notify.add_many("hw-", 15)
     with notify.daemon() as daemon:
-        notify.ats.execute("UPDATE public.applications SET status = 'SEEN' WHERE hellowork_id LIKE 'hw-_' OR hellowork_id LIKE 'hw-__'")
+        notify.ats.execute(
+            "UPDATE public.applications SET status = 'SEEN' WHERE hellowork_id LIKE 'hw-_' OR hellowork_id LIKE 'hw-__'"
+        )
         daemon.wait_until(lambda: len(notify.hellowork.calls) == 15, "all calls")
     times = [call.received for call in notify.hellowork.calls]
     assert times[-1] - times[0] >= 1.3
 
 
 def _is_about(event: dict[str, object], application_id: str) -> bool:
-    return event.get("application_id") == application_id and event["event"] in ("not sent yet", "given up, now a dead letter")
+    return event.get("application_id") == application_id and event["event"] in (
+        "not sent yet",
+        "given up, now a dead letter",
+    )

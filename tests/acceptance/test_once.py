@@ -39,22 +39,22 @@ def test_one_run_catches_up_delivers_and_ends(installation: Installation) -> Non
     assert len(installation.hellowork.calls) == 4
 
 
-def test_one_run_fails_as_long_as_something_due_cannot_be_delivered(installation: Installation) -> None:
+def test_one_run_fails_as_long_as_something_due_cannot_be_delivered(poll: Installation) -> None:
     port = free_port()
-    installation.configure(hellowork={"base_url": f"http://127.0.0.1:{port}", "retry": {"first": "1ms", "max": "1ms"}})
+    poll.configure(hellowork={"base_url": f"http://127.0.0.1:{port}", "retry": {"first": "1ms", "max": "1ms"}})
     for number in range(8):
-        installation.add(f"hw-{number}")
-    assert installation.run("run", "--once").code == 0
+        poll.add(f"hw-{number}")
+    assert poll.run("run", "--once").code == 0
     for number in range(8):
-        installation.change(f"hw-{number}", status="SEEN")
-    failed = installation.run("run", "--once")
+        poll.change(f"hw-{number}", status="SEEN")
+    failed = poll.run("run", "--once")
     assert failed.code == 1
     assert failed.stdout.startswith("0 sent, ")
     assert "8 pending, 0 held, 0 dead letters" in failed.stdout
     assert "Traceback" not in failed.stderr
-    assert installation.run("run", "--once").code == 1
+    assert poll.run("run", "--once").code == 1
     with running_hellowork(EmulatorOptions(port=port, required_headers={"X-Api-Key": API_KEY})) as back:
-        done = installation.run("run", "--once")
+        done = poll.run("run", "--once")
         assert done.code == 0
         assert done.stdout.startswith("8 sent, 0 to try again, 0 given up; 0 pending")
         assert len(back.state) == 8
@@ -91,24 +91,24 @@ def test_one_run_that_may_not_even_try_fails(notify: Installation) -> None:
     assert len(notify.hellowork.calls) == 1
 
 
-def test_one_run_serves_the_other_watches_when_one_cannot_work(installation: Installation) -> None:
-    watch = installation.document["watches"]["applications"]
-    installation.configure(watches={"applications": {"table": "public.nowhere"}, "other": watch})
-    installation.configure(watches={"other": {"columns": {"application_id": "hellowork_id"}}})
-    installation.add("hw-1")
-    failed = installation.run("run", "--once")
+def test_one_run_serves_the_other_watches_when_one_cannot_work(poll: Installation) -> None:
+    watch = poll.document["watches"]["applications"]
+    poll.configure(watches={"applications": {"table": "public.nowhere"}, "other": watch})
+    poll.configure(watches={"other": {"columns": {"application_id": "hellowork_id"}}})
+    poll.add("hw-1")
+    failed = poll.run("run", "--once")
     assert failed.code == 1
     assert "public.nowhere does not exist" in failed.stderr
     assert "2 applications known, 0 calls" in failed.stderr
-    installation.change("hw-1", status="SEEN")
-    assert installation.run("run", "--once").code == 1
-    assert installation.hellowork.told("hw-1") == [("SEEN", JOB)]
+    poll.change("hw-1", status="SEEN")
+    assert poll.run("run", "--once").code == 1
+    assert poll.hellowork.told("hw-1") == [("SEEN", JOB)]
 
 
-def test_one_run_without_a_database_fails(installation: Installation) -> None:
-    installation.configure(database={"dsn": "host=127.0.0.1 port=1 user=nobody"})
-    for arguments in (["run", "--once"], ["run", "--once", "--dry-run"], ["plan"]):
-        failed = installation.run(*arguments)
+def test_one_run_without_a_database_fails(notify: Installation) -> None:
+    notify.configure(database={"dsn": "host=127.0.0.1 port=1 user=nobody"})
+    for arguments in (["run", "--once"], ["plan"]):
+        failed = notify.run(*arguments)
         assert failed.code == 1
         assert "cannot be reached" in failed.stderr
         assert "Traceback" not in failed.stderr
@@ -142,20 +142,20 @@ def test_a_dry_run_shows_the_calls_and_changes_nothing(installation: Installatio
     assert installation.run("run", "--once").stdout.startswith("2 sent")
 
 
-def test_a_dry_run_beside_a_daemon_does_not_disturb_it(installation: Installation) -> None:
-    installation.add("hw-1")
-    installation.configure_watch(settle={"LATER": "1h"})
-    with installation.daemon() as daemon:
-        installation.change("hw-1", status="LATER")
+def test_a_dry_run_beside_a_daemon_does_not_disturb_it(notify: Installation) -> None:
+    notify.add("hw-1")
+    notify.configure_watch(settle={"LATER": "1h"})
+    with notify.daemon() as daemon:
+        notify.change("hw-1", status="LATER")
         daemon.wait_for_report(lambda report: report["watches"][0]["pending"] == 1, "the change waiting")
-        rehearsal = installation.run("run", "--once", "--dry-run")
+        rehearsal = notify.run("run", "--once", "--dry-run")
         assert rehearsal.code == 0
-        planned = json.loads(installation.run("plan", "--json").stdout)
+        planned = json.loads(notify.run("plan", "--json").stdout)
         assert [(item["application_id"], item["action"]) for item in planned] == [("hw-1", "send")]
-        installation.add("hw-2")
-        installation.settle(daemon, pending=1)
-        assert installation.hellowork.told("hw-2") == [("NEW", JOB)]
-        assert installation.hellowork.calls_for("hw-1") == []
+        notify.add("hw-2")
+        notify.settle(daemon, pending=1)
+        assert notify.hellowork.told("hw-2") == [("NEW", JOB)]
+        assert notify.hellowork.calls_for("hw-1") == []
 
 
 def test_a_dry_run_that_stays_shows_changes_as_they_come(notify: Installation) -> None:

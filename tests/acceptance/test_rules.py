@@ -88,7 +88,7 @@ def test_a_rows_url_is_called_only_if_its_host_is_allowed(installation: Installa
         "hw-local": f"{here.replace('127.0.0.1', 'localhost')}/v1/applications/hw-local/status",
         "hw-evil": "https://evil.example/v1/applications/hw-evil/status",
         "hw-plain": "http://evil.example/v1/applications/hw-plain/status",
-        "hw-user": f"http://127.0.0.1@evil.example/v1/applications/hw-user/status",
+        "hw-user": "http://127.0.0.1@evil.example/v1/applications/hw-user/status",
         "hw-sentinel": f"{here}/v1/applications/hw-sentinel/status",
     }
     for name, url in urls.items():
@@ -148,7 +148,9 @@ def test_a_status_in_another_table_is_followed(notify: Installation) -> None:
     with notify.daemon() as daemon:
         notify.change("hw-1", stage_id=2)
         notify.settle(daemon)
-        notify.ats.execute("INSERT INTO public.rejections SELECT id FROM public.applications WHERE hellowork_id = 'hw-1'")
+        notify.ats.execute(
+            "INSERT INTO public.rejections SELECT id FROM public.applications WHERE hellowork_id = 'hw-1'"
+        )
         notify.settle(daemon)
         notify.ats.execute("UPDATE public.stages SET label = 'Inbox' WHERE id = 1")
         daemon.wait_until(lambda: notify.hellowork.told("hw-2"), "the renamed label's call")

@@ -143,7 +143,7 @@ class DaemonProcess:
 
     def get(self, path: str, token: str | None = None) -> tuple[int, str]:
         """Status and text of a request to the admin server, by default with its token."""
-        request = urllib.request.Request(  # noqa: S310 - always http
+        request = urllib.request.Request(
             f"http://127.0.0.1:{self.admin_port}{path}", headers={"Authorization": f"Bearer {token or self._token}"}
         )
         try:

@@ -61,7 +61,7 @@ class Installation:
         variables: what commands have in their environment.
     """
 
-    def __init__(self, folder: Path, dsn: str, role: str, ats: Ats, hellowork: HelloWork, mode: str) -> None:
+    def __init__(self, folder: Path, dsn: str, *, role: str, ats: Ats, hellowork: HelloWork, mode: str) -> None:
         self.folder = folder
         self.dsn = dsn
         self.role = role

@@ -42,7 +42,9 @@ class Recruiters:
     def _change_something(self, ats: psycopg.Connection, application: str) -> None:
         status = sql.Literal(f"STATUS {self._chance.randrange(6)}")
         job = sql.Literal(f"job-{self._chance.randrange(4)}")
-        match self._chance.choices(("status", "job", "touch", "move", "delete", "rollback", "undo", "add"), (8, 4, 2, 3, 1, 1, 2, 1))[0]:
+        match self._chance.choices(
+            ("status", "job", "touch", "move", "delete", "rollback", "undo", "add"), (8, 4, 2, 3, 1, 1, 2, 1)
+        )[0]:
             case "status":
                 _update(ats, application, sql.SQL("status = {}").format(status))
             case "job":

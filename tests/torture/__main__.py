@@ -17,7 +17,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=120, help="how long things happen (%(default)s)")
     parser.add_argument("--seed", type=int, default=None, help="repeat the plan of an earlier run")
     parser.add_argument("--writers", type=int, default=4, help="the ATS's sessions at work (%(default)s)")
-    parser.add_argument("--keep", type=Path, default=None, metavar="FOLDER", help="keep the daemon's log and store there")
+    parser.add_argument(
+        "--keep", type=Path, default=None, metavar="FOLDER", help="keep the daemon's log and store there"
+    )
     given = parser.parse_args()
     seed = secrets.randbelow(1_000_000) if given.seed is None else given.seed
     options = Options(given.mode, given.seconds, seed, given.writers)

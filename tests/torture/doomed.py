@@ -1,4 +1,4 @@
-"""The daemon, doomed: `cdc-sync` that kills itself with -9 at a named point of the pipeline, the Nth time it gets there.
+"""The daemon, doomed: `cdc-sync` that kills itself with -9 at a named point of the pipeline, at its Nth passage.
 
 Usage: python -m torture.doomed POINT N ARGUMENTS… (those of `cdc-sync`). The points are the steps of which the texts of
 `cdc_sync.pipeline` and `cdc_sync.store.protocol` tell what a crash costs. Nothing in the product knows of them: they

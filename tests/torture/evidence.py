@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cdc_sync.core.content import Content
 from cdc_sync.emulator import Call
-
+from cdc_sync.store.protocol import Event
 from torture.ats import Committed, State
 
 
@@ -21,7 +21,7 @@ class Evidence:
         state: the body of the last call for each application that HelloWork took in.
         told: what the daemon's store says that HelloWork knows, of every application that it ever saw.
         kills: when the daemon died without warning, in seconds since the epoch.
-        repairs: what sweeps repaired, by cause.
+        history: what the daemon's store remembers, in order of time.
         dead: dead letters in the end.
         log: all that the daemon wrote.
     """
@@ -33,6 +33,6 @@ class Evidence:
     state: Mapping[str, Mapping[str, object]]
     told: Mapping[str, Content | None]
     kills: Sequence[float]
-    repairs: Mapping[str, int]
+    history: Sequence[Event]
     dead: Sequence[str]
     log: str

@@ -9,15 +9,17 @@ import psycopg
 from psycopg import AsyncConnection
 
 from cdc_sync.demo.postgres import Server
-
 from torture.daemon import Daemon, Doom
 from torture.pausing import pause
 from torture.proxy import BOTH, Direction, Proxy
 
 _TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s"
-_TERMINATE_SOME = f"{_TERMINATE} ORDER BY random() LIMIT 1"
+_TERMINATE_ONE = f"{_TERMINATE} ORDER BY random() LIMIT 1"
 
-_LASTS: tuple[tuple[tuple[Direction, ...], int], ...] = ((BOTH, 3), (("answers",), 2), (("requests",), 1))
+_DIRECTIONS: tuple[tuple[Direction, ...], ...] = (BOTH, BOTH, ("answers",), ("requests",))
+
+_LIVES = (0.3, 0.6, 1, 1.5, 2, 3, 5, 8, 8, 12)
+"""Seconds that the daemon lives: often it is killed while it starts, catches up or sweeps."""
 
 
 class Fates:
@@ -37,13 +39,12 @@ class Fates:
     async def of_the_daemon(self, chance: random.Random, over: asyncio.Event) -> None:
         """Start it, let it live for a while, end it: by kill -9, at a named point, or in order."""
         while not over.is_set():
-            doom = Doom.drawn(chance) if chance.random() < 0.4 else None  # noqa: PLR2004 - a good part of them
+            doom = Doom.drawn(chance) if chance.random() < 0.4 else None
             await self._daemon.start(doom)
-            # Often killed while it starts, catches up or sweeps; and sometimes it gets to live.
-            await self._daemon.wait_for_end(over, chance.choice((0.3, 0.6, 1, 1.5, 2, 3, 5, 8)))
+            await self._daemon.wait_for_end(over, chance.choice(_LIVES))
             if over.is_set():
-                return
-            if chance.random() < 0.3:  # noqa: PLR2004 - a good part of them
+                return  # this one may live on
+            if chance.random() < 0.3:
                 await self._daemon.terminate()
             else:
                 await self._daemon.kill()
@@ -55,14 +56,14 @@ class Fates:
             await pause(over, chance.uniform(0.5, 6))
             if over.is_set():
                 return
-            match chance.choices(("terminate one", "terminate all", "fast", "immediate"), (4, 2, 2, 2))[0]:
+            match chance.choices(("end one session", "end all sessions", "fast", "immediate"), (4, 2, 1, 2))[0]:
                 case "fast":
                     await self._restart("fast", chance, over)
                 case "immediate":
                     await self._restart("immediate", chance, over)
                 case blow:
-                    await self._end_sessions(_TERMINATE if blow == "terminate all" else _TERMINATE_SOME)
                     self.blows[blow] += 1
+                    await self._end_sessions(_TERMINATE_ONE if blow == "end one session" else _TERMINATE)
 
     async def of_the_network(self, chance: random.Random, over: asyncio.Event) -> None:
         """Cut, stall and deafen what is between the daemon and its database."""
@@ -71,29 +72,28 @@ class Fates:
             await pause(over, chance.uniform(0.5, 6))
             if over.is_set():
                 return
-            blow = chance.choices(("cut", "refuse", "stall", "stall and cut", "deafen"), (3, 1, 4, 4, 1))[0]
+            (blow,) = chance.choices(("cut", "refuse", "stall", "stall and cut", "deafen"), (3, 1, 4, 4, 1))
             self.blows[blow] += 1
-            directions = chance.choices(*zip(*_LASTS, strict=True))[0]
-            seconds = chance.choice((0.05, 0.3, 1, 2))
+            directions, seconds = chance.choice(_DIRECTIONS), chance.choice((0.05, 0.3, 1, 2))
+            links = tuple(proxy.links)
             match blow:
-                case "cut":
-                    proxy.cut()
+                case "deafen":
+                    proxy.deafen(directions)
                 case "refuse":
-                    proxy.refuse()
-                    proxy.cut()
+                    proxy.refuses = True
                     await pause(over, seconds)
-                    proxy.resume()
-                case "stall":
-                    proxy.hold(directions)
+                    proxy.refuses = False
+                case "stall" | "stall and cut":
+                    for link in links:
+                        link.hold(directions)
                     await pause(over, seconds)
-                    proxy.resume()
-                case "stall and cut":
-                    proxy.hold(directions)
-                    await pause(over, seconds)
-                    proxy.cut()
                 case _:
-                    # For as long as nobody cuts or resumes: new connections work.
-                    proxy.hold(directions)
+                    pass
+            for link in links:
+                if blow == "stall":
+                    link.resume()
+                elif blow != "deafen":
+                    link.cut()
 
     async def _restart(self, mode: Literal["fast", "immediate"], chance: random.Random, over: asyncio.Event) -> None:
         self.blows[f"restart, {mode}"] += 1
@@ -106,4 +106,4 @@ class Fates:
             async with await AsyncConnection.connect(self._server.dsn, autocommit=True) as dba:
                 await dba.execute(statement.encode(), (self._role,))
         except psycopg.OperationalError:
-            return  # it was ended itself
+            return  # the server is away

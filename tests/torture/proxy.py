@@ -2,31 +2,94 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Literal
 
-_CHUNK = 65_536
+_LOOPBACK = "127.0.0.1"
+
+_NOTICED_AFTER = 3.0
+"""Seconds after which one end of a deaf connection notices that the other is gone, as TCP's keepalives would."""
 
 Direction = Literal["requests", "answers"]
 BOTH: tuple[Direction, ...] = ("requests", "answers")
 
 
-class _Link:
-    """A client's connection and the one to the server; what a closed gate holds back is not lost."""
+class _End(asyncio.Protocol):
+    """One end of a connection; what comes from it goes to its peer, or is kept back."""
 
-    def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
-        self.ends = (client, server)
-        self.gates: dict[Direction, asyncio.Event] = {direction: asyncio.Event() for direction in BOTH}
-        self.open()
+    def __init__(self, *, holds: bool) -> None:
+        self.peer: _End | None = None
+        self.lost = asyncio.get_running_loop().create_future()
+        self._transport: asyncio.Transport | None = None
+        self._held: list[bytes] | None = [] if holds else None
 
-    def open(self) -> None:
-        for gate in self.gates.values():
-            gate.set()
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.Transport):
+            self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self._held is not None:
+            self._held.append(data)
+        elif self.peer is not None:
+            self.peer.send(data)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        if not self.lost.done():
+            self.lost.set_result(None)
+        if self.peer is None:
+            return
+        if self._held is None:
+            self.peer.close()
+        else:
+            asyncio.get_running_loop().call_later(_NOTICED_AFTER, self.peer.abort)
+
+    def send(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def hold(self) -> None:
+        """Keep back what comes from it."""
+        if self._held is None:
+            self._held = []
+
+    def release(self) -> None:
+        """Let go what was kept back, and all that follows."""
+        held, self._held = self._held or (), None
+        for data in held:
+            self.data_received(data)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class Link:
+    """A client's connection and the one to the server."""
+
+    def __init__(self) -> None:
+        # What the client says first has to wait for the server's connection.
+        self.client = _End(holds=True)
+        self.server = _End(holds=False)
+        self.client.peer, self.server.peer = self.server, self.client
+
+    def hold(self, directions: Iterable[Direction]) -> None:
+        """Keep back what comes, in these directions."""
+        for direction in directions:
+            (self.client if direction == "requests" else self.server).hold()
+
+    def resume(self) -> None:
+        """Let go what was kept back, and all that follows."""
+        self.client.release()
+        self.server.release()
 
     def cut(self) -> None:
-        for end in self.ends:
-            end.transport.abort()
-        self.open()
+        """Reset it."""
+        self.client.abort()
+        self.server.abort()
 
 
 class Proxy:
@@ -34,77 +97,64 @@ class Proxy:
 
     Attributes:
         port: where it listens on 127.0.0.1.
+        links: the connections that go through it, those left out that were deafened.
+        refuses: whether new connections are reset.
     """
 
     def __init__(self, target: int) -> None:
         self.port = 0
+        self.links: set[Link] = set()
+        self.refuses = False
         self._target = target
-        self._links: set[_Link] = set()
-        self._refuses = False
+        self._deaf: set[Link] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
-    def cut(self) -> None:
-        """Reset every connection."""
-        for link in tuple(self._links):
+    def accept(self) -> asyncio.Protocol:
+        """One end for a client."""
+        link = Link()
+        task = asyncio.get_running_loop().create_task(self._serve(link))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        return link.client
+
+    def deafen(self, directions: Iterable[Direction]) -> None:
+        """Let every present connection hear no more, in these directions, though it stays open as long as it may."""
+        for link in self.links:
+            link.hold(directions)
+        self._deaf |= self.links
+        self.links.clear()
+
+    async def end(self) -> None:
+        """Hang up on everybody."""
+        for link in (*self.links, *self._deaf):
             link.cut()
+        await asyncio.gather(*self._serving)
 
-    def hold(self, directions: Iterable[Direction] = BOTH) -> None:
-        """Keep back what comes on the present connections, in these directions, until `resume`, `cut` or for ever."""
-        for link in self._links:
-            for direction in directions:
-                link.gates[direction].clear()
-
-    def resume(self) -> None:
-        """Let everything through, what was kept back first."""
-        self._refuses = False
-        for link in self._links:
-            link.open()
-
-    def refuse(self) -> None:
-        """Reset new connections, until `resume`."""
-        self._refuses = True
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry one connection until one of its ends closes it."""
-        if self._refuses:
-            writer.transport.abort()
-            return
+    async def _serve(self, link: Link) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            answers, server = await asyncio.open_connection("127.0.0.1", self._target)
+            if self.refuses:
+                raise ConnectionRefusedError
+            await loop.create_connection(lambda: link.server, _LOOPBACK, self._target)
         except OSError:
-            writer.transport.abort()
+            link.client.abort()
             return
-        link = _Link(writer, server)
-        self._links.add(link)
-        try:
-            async with asyncio.TaskGroup() as pumps:
-                pumps.create_task(_pump(reader, server, link.gates["requests"]))
-                pumps.create_task(_pump(answers, writer, link.gates["answers"]))
-        finally:
-            self._links.discard(link)
-            for end in link.ends:
-                end.close()
-
-
-async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, gate: asyncio.Event) -> None:
-    with suppress(OSError):
-        while chunk := await source.read(_CHUNK):
-            await gate.wait()
-            sink.write(chunk)
-            await sink.drain()
-    # An end of one direction is the end of both: PostgreSQL knows no half-closed connections.
-    await gate.wait()
-    sink.close()
+        self.links.add(link)
+        link.client.release()
+        await asyncio.wait([link.client.lost, link.server.lost])
+        self.links.discard(link)
+        self._deaf.discard(link)
 
 
 @asynccontextmanager
 async def proxy(target: int) -> AsyncIterator[Proxy]:
     """Stand before a port of 127.0.0.1."""
     made = Proxy(target)
-    server = await asyncio.start_server(made.serve, "127.0.0.1")
+    server = await asyncio.get_running_loop().create_server(made.accept, _LOOPBACK)
     made.port = server.sockets[0].getsockname()[1]
     try:
         yield made
     finally:
         server.close()
-        made.cut()
+        await made.end()
         await server.wait_closed()

@@ -2,7 +2,6 @@
 
 import asyncio
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -23,7 +22,6 @@ from cdc_sync.demo.postgres import server as postgres_server
 from cdc_sync.emulator import Emulator
 from cdc_sync.source import scripts
 from cdc_sync.store.sqlite import SqliteStore
-
 from torture import ats, verdict
 from torture.configuration import WATCH, document
 from torture.daemon import Daemon, daemon
@@ -36,7 +34,8 @@ from torture.weather import Weather
 from torture.writer import Writer
 
 ROLE = "cdc_sync"
-_DEAD = 10_000
+_EVERYTHING = 10_000_000
+"""More than there is of anything in the store."""
 
 
 @dataclass(slots=True)
@@ -129,7 +128,6 @@ class _Run:
             await asyncio.sleep(options.seconds)
             over.set()
             await asyncio.wait(misfortunes)
-            between.resume()
             home.set()
         ats.wrap_up(dsn)
         await tortured.start_if_dead()
@@ -141,7 +139,7 @@ class _Run:
             complaints.append(str(error))
         repairs = await self._repairs(tortured)
         await tortured.terminate()
-        evidence = await self._evidence(emulator, tortured, repairs)
+        evidence = await self._evidence(emulator, tortured)
         complaints += [*tortured.surprises, *verdict.faults(evidence)]
         figures = {
             "mode": options.mode,
@@ -160,14 +158,15 @@ class _Run:
         report: dict[str, Any] = await tortured.report()
         return report["watches"][0]["sweep_repairs"] if report else {}
 
-    async def _evidence(self, emulator: Emulator, tortured: Daemon, repairs: Mapping[str, int]) -> Evidence:
+    async def _evidence(self, emulator: Emulator, tortured: Daemon) -> Evidence:
         truth, ledger = ats.truth(self._server.dsn), ats.ledger(self._server.dsn)
         store = SqliteStore(self._store, read_only=True)
         try:
             told: dict[str, Content | None] = {
                 name: known.told for name, known in (await store.known(WATCH, [*ledger])).items()
             }
-            dead = [entry.application_id for entry in await store.entries("dead", WATCH, _DEAD)]
+            dead = [entry.application_id for entry in await store.entries("dead", WATCH, _EVERYTHING)]
+            history = (await store.recent(_EVERYTHING))[::-1]
         finally:
             await store.close()
         return Evidence(
@@ -178,7 +177,7 @@ class _Run:
             state=emulator.state,
             told=told,
             kills=tortured.kills,
-            repairs=repairs,
+            history=history,
             dead=dead,
             log=tortured.log(),
         )

@@ -2,13 +2,13 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 from cdc_sync.emulator import Call
-
-from torture.ats import State
+from torture.ats import Committed, State
 from torture.evidence import Evidence
 from torture.population import FIRST, UNCHANGED, at_first
 
@@ -16,6 +16,12 @@ DELETED = "deleted"
 
 _HARMLESS = frozenset({None, "delay", "huge_body", "slow_body"})
 """Faults after which the daemon may have got its answer all the same; whether it did, `abandoned` tells."""
+
+_FAST = 1.0
+"""Seconds within which the fast path may be overtaken by a sweep without having missed anything."""
+
+_LONGEST_ABSENCE = 20.0
+"""Seconds within which some sweep has surely taken place."""
 
 _WRITTEN_WITHIN = 5.0
 """Seconds in which an answer is surely written down; a kill later than that explains no repeat."""
@@ -98,7 +104,9 @@ def _unreal(evidence: Evidence) -> Iterator[str]:
     """Each call says something that was committed before it came."""
     for call in evidence.calls:
         status, job = said(call)
-        committed = [entry.state for entry in evidence.ledger.get(call.application_id or "", ()) if entry.at <= call.received]
+        committed = [
+            entry.state for entry in evidence.ledger.get(call.application_id or "", ()) if entry.at <= call.received
+        ]
         if status == DELETED:
             real = any(state.gone for state in committed) and any(state.job_id == job for state in committed)
         else:
@@ -119,7 +127,9 @@ def repeats(evidence: Evidence) -> Repeats:
                 continue
             if not _was_surely_heard(first):
                 found.ambiguous += 1
-            elif any(first.received <= kill <= min(second.received, _end(first) + _WRITTEN_WITHIN) for kill in evidence.kills):
+            elif any(
+                first.received <= kill <= min(second.received, _end(first) + _WRITTEN_WITHIN) for kill in evidence.kills
+            ):
                 found.killed += 1
             else:
                 found.unexplained.append(
@@ -129,7 +139,7 @@ def repeats(evidence: Evidence) -> Repeats:
 
 
 def _was_surely_heard(call: Call) -> bool:
-    good = call.status is not None and 200 <= call.status < 300  # noqa: PLR2004 - HTTP's classes are numbers
+    good = call.status is not None and 200 <= call.status < 300
     return good and call.fault in _HARMLESS and not call.abandoned
 
 
@@ -144,11 +154,33 @@ def said(call: Call) -> tuple[str, str]:
 
 
 def _missed(evidence: Evidence) -> Iterator[str]:
-    """What sweeps repaired is what the fast path missed: nothing but hard deletes, which a poll cannot see."""
-    excused = {"gone"} if evidence.mode == "poll" else set()
-    for cause, number in evidence.repairs.items():
-        if cause not in excused:
-            yield f"sweeps repaired {number} of the kind {cause!r}, which the fast path has missed"
+    """What sweeps found that the fast path should have found long before; a poll cannot see hard deletes."""
+    for event in evidence.history:
+        if event.detail.get("by") != "sweep":
+            continue
+        at = event.at / 1000
+        before = [entry for entry in evidence.ledger.get(event.application_id, ()) if entry.at <= at]
+        if event.event == "suspected":
+            # One that is alive all the same has come back while the sweep went on.
+            missed = evidence.mode == "notify" and before[-1].state.gone and _is_old(before[-1:], at)
+        else:
+            # Another row may speak for it since one is gone.
+            excused = evidence.mode == "poll" and any(e.state.gone and at - e.at < _LONGEST_ABSENCE for e in before)
+            missed = not excused and _is_old([entry for entry in before if _is(entry.state, event.detail["to"])], at)
+        if missed:
+            yield f"{event.application_id}: only a sweep noticed ({event.event}, {dict(event.detail)})"
+
+
+def _is(state: State, described: Mapping[str, Any]) -> bool:
+    """Whether a row's state is what the history says."""
+    if state.gone or described["deleted"]:
+        return bool(state.gone and described["deleted"])
+    return (state.status, state.job_id) == (described["status"], described["job_id"])
+
+
+def _is_old(committed: Sequence[Committed], at: float) -> bool:
+    """Whether the last of these was committed so long ago that it is no matter of who looked first."""
+    return bool(committed) and at - committed[-1].at > _FAST
 
 
 def _complaints(log: str) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import psycopg
-from psycopg import AsyncConnection, sql
+from psycopg import AsyncConnection
 from psycopg.errors import DeadlockDetected, LockNotAvailable, SerializationFailure
 
 from torture.population import ABORTED, COSMETIC, JOBS, NEVER, STATUSES, WATCHED
@@ -110,10 +110,10 @@ class Writer:
         assignment = self._chance.choice(
             ("notes = md5(random()::text)", "status = status", "job_id = job_id", "source = md5(random()::text)")
         )
-        if self._chance.random() < 0.5:  # noqa: PLR2004 - half of them
+        if self._chance.random() < 0.5:
             await self._set(ats, names, assignment)
         else:  # and without a new `updated_at`
-            await self._execute(ats, f"UPDATE public.applications SET {assignment} WHERE hellowork_id = ANY(%s)", names)
+            await self._update(ats, names, assignment)
 
     async def _delete_softly(self, ats: AsyncConnection) -> None:
         await self._set(ats, [self._one()], "deleted_at = clock_timestamp()")
@@ -148,7 +148,7 @@ class Writer:
         """The same in two transactions; for a moment there is no row, or there are two."""
         name = self._one()
         pause = self._chance.choice((0, 0.01, 0.05, 0.3, 0.6))  # around the grace of deletions, too
-        if self._chance.random() < 0.7:  # noqa: PLR2004 - most of them
+        if self._chance.random() < 0.7:
             await self._remove(ats, [name])
             await asyncio.sleep(pause)
             await self._insert(ats, name)
@@ -170,7 +170,7 @@ class Writer:
         self._new += 1
         name = f"new-{self._number}-{self._new}"
         await self._insert(ats, name)
-        if self._chance.random() < 0.3:  # noqa: PLR2004 - a third of them
+        if self._chance.random() < 0.3:
             await asyncio.sleep(self._chance.choice((0, 0, 0.02, 0.5)))
             await self._remove(ats, [name])
         self._names.append(name)
@@ -179,7 +179,7 @@ class Writer:
         name = self._one()
         async with ats.transaction(force_rollback=True):
             await self._set(ats, [name, self._chance.choice(ABORTED)], f"status = '{NEVER}'")
-            if self._chance.random() < 0.3:  # noqa: PLR2004 - a third of them
+            if self._chance.random() < 0.3:
                 await self._remove(ats, [self._chance.choice(ABORTED)])
                 await self._insert(ats, f"never-{self._number}-{self._chance.random()}")
 
@@ -223,12 +223,12 @@ class Writer:
     async def _take_long(self, ats: AsyncConnection) -> None:
         """A transaction of seconds: before its first write, and between that and its end."""
         chance = self._chance
-        async with ats.transaction(force_rollback=chance.random() < 0.1):  # noqa: PLR2004 - some of them
+        async with ats.transaction(force_rollback=chance.random() < 0.1):
             await ats.execute("SELECT 1")
             await asyncio.sleep(chance.choice((0, 0.5, 2)))
             await self._set(ats, chance.sample(self._names, 3), "updated_at = now()", *self._news())
             await asyncio.sleep(chance.choice((0.1, 1, 3)))
-            if chance.random() < 0.5:  # noqa: PLR2004 - half of them
+            if chance.random() < 0.5:
                 await self._move_within(ats, self._one())
 
     async def _move_within(self, ats: AsyncConnection, name: str) -> None:
@@ -249,7 +249,10 @@ class Writer:
         if not any(assignment.startswith("updated_at") for assignment in given):
             now = _TOMORROW if self._chance.random() < _RARELY else self._chance.choice(_NOW)
             given.append(f"updated_at = {now}")
-        query = f"UPDATE public.applications SET {', '.join(given)} WHERE hellowork_id = ANY(%s)"  # noqa: S608 - no input
+        await self._update(ats, names, *given)
+
+    async def _update(self, ats: AsyncConnection, names: Sequence[str], *assignments: str) -> None:
+        query = f"UPDATE public.applications SET {', '.join(assignments)} WHERE hellowork_id = ANY(%s)"  # noqa: S608 - ours
         await self._execute(ats, query, names)
 
     async def _remove(self, ats: AsyncConnection, names: Sequence[str]) -> None:

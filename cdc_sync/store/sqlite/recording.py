@@ -128,7 +128,9 @@ class _Recording:
                     continue
                 self._connection.execute(SQL["seen_new"], self._new(sighting))
             else:
-                decision = decide(sighting.content, before.told, before.waiting, self._batch.unseen)
+                # A baseline may meet two rows of one application, on two pages: the second is no news about the first.
+                told = None if self._batch.origin == "baseline" else before.told
+                decision = decide(sighting.content, told, before.waiting, self._batch.unseen)
                 if before.key != sighting.key or not before.in_scope:
                     self._move(sighting)
             if not isinstance(decision, Nothing):

@@ -106,6 +106,14 @@ class TestPace:
 
         assert math.isclose(pace.wait(2000.0, 4.0), 0.25)
 
+    def test_a_call_that_is_much_too_late_makes_the_next_one_no_earlier(self) -> None:
+        pace = Pace()
+        pace.take(1000.0, 1.0)
+
+        pace.take(1001.9, 1.0)
+
+        assert math.isclose(pace.wait(1001.9, 1.0), 1.0)
+
     def test_late_calls_do_not_lower_the_rate(self) -> None:
         pace, now = Pace(), 1000.0
         for _ in range(100):

@@ -116,6 +116,24 @@ async def test_a_store_that_is_slow_does_not_keep_the_free_calls_waiting(desk: D
         desk.outbox.finish_may_begin.set()
 
 
+async def test_a_store_that_is_slow_does_not_know_better_how_the_endpoint_is(
+    desk: Delivery, hellowork: Emulator
+) -> None:
+    hellowork.inject(Status(status=401))
+    await desk.queue(hellowork.url, *IDS[:3])
+    desk.outbox.finish_may_begin.clear()
+    async with desk.sending(policy=SLOW, concurrency=1) as sender:
+        await eventually(lambda: desk.outbox.finishes, "the end is about to be written")
+        looks = desk.outbox.looks
+        sender.wake()
+        await eventually(lambda: desk.outbox.looks > looks, "the sender has looked")
+        sender.wake()
+        await eventually(lambda: desk.outbox.looks > looks + 1, "the sender has looked again")
+        desk.outbox.finish_may_begin.set()
+
+    assert len(hellowork.calls) == 1
+
+
 class TestNothingCanBeClaimed:
     @pytest.mark.parametrize("step", ["claim", "endpoints"])
     async def test_it_goes_on_as_soon_as_the_store_works(self, desk: Delivery, hellowork: Emulator, step: str) -> None:

@@ -16,9 +16,6 @@ from cdc_sync.source.errors import SourceError
 from cdc_sync.source.reading import Read
 from cdc_sync.store.protocol import Recorded
 
-# A store decides against what this very baseline has adopted a page before, as against any other state.
-KNOWN_BUG = pytest.mark.xfail(strict=True, reason="rows of one application on two pages of the baseline cause a call")
-
 MANY = (
     "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at)"
     " SELECT n, 'a' || n, 's', 'j', now() FROM generate_series(1, 5000) n"
@@ -196,9 +193,7 @@ class TestRows:
 
             assert await rig.deliver() == [("a1", "applied", "J1")]
 
-    @pytest.mark.parametrize(
-        ("apart", "live"), [(1, "first"), (1, "last"), (5, "first"), pytest.param(5, "last", marks=KNOWN_BUG)]
-    )
+    @pytest.mark.parametrize(("apart", "live"), [(1, "first"), (1, "last"), (5, "first"), (5, "last")])
     async def test_a_row_left_behind_by_a_move_is_no_call(
         self, ats: Ats, open_rig: OpenRig, apart: int, live: str
     ) -> None:
@@ -219,9 +214,7 @@ class TestRows:
             await rig.pass_grace()
             assert await rig.deliver() == []
 
-    @pytest.mark.parametrize(
-        ("apart", "newer"), [(1, "first"), (1, "last"), (5, "first"), pytest.param(5, "last", marks=KNOWN_BUG)]
-    )
+    @pytest.mark.parametrize(("apart", "newer"), [(1, "first"), (1, "last"), (5, "first"), (5, "last")])
     async def test_two_live_rows_of_one_application_are_no_call(
         self, ats: Ats, open_rig: OpenRig, apart: int, newer: str
     ) -> None:

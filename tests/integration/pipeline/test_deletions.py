@@ -1,16 +1,19 @@
 """Deletions are believed after their grace, and after a fresh read that agrees."""
 
+import asyncio
 from typing import Any
 
 import pytest
 from support.applications import delete, insert, update
 from support.builders import WATCH
-from support.rig import OpenRig
+from support.eventually import eventually
+from support.rig import OpenRig, nothing
 from support.sessions import Ats
 from support.store_steps import events_of
 from support.watched import uninstall_triggers
 
 from cdc_sync.daemon.watching import SweepsAlone
+from cdc_sync.pipeline import deletions
 from cdc_sync.pipeline.deletions import confirm_due
 from cdc_sync.source.errors import SourceError
 
@@ -252,3 +255,33 @@ class TestScope:
             await rig.pass_grace()
 
             assert await rig.deliver() == [("a1", "deleted", "J1")]
+
+
+class TestLoop:
+    async def test_answers_when_the_grace_is_over_and_not_before(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1")
+        async with open_rig(deletion_grace="300ms") as rig:
+            await rig.adopt()
+            task = asyncio.create_task(deletions.run(rig.intake, nothing))
+            delete(ats, 1)
+            await rig.drain.catch_up()
+            suspected_at = rig.clock()
+
+            await eventually(rig.entries, "the entry", within=5)
+
+            assert rig.clock() - suspected_at >= 250
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def test_notices_that_the_clock_was_set_forward(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1")
+        async with open_rig(deletion_grace="1h") as rig:
+            await rig.adopt()
+            delete(ats, 1)
+            await rig.drain.catch_up()
+            task = asyncio.create_task(deletions.run(rig.intake, lambda: rig.clock.forward(3_600_001)))
+
+            await eventually(rig.entries, "the entry", within=5)
+
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)

@@ -206,11 +206,15 @@ class TestByApplication:
 
         await eventually(lambda: one(table, used) > before, "the index was used")
 
-    async def test_an_id_that_is_null_is_nobodys_although_a_url_is_there(self, database: str, table: Ats) -> None:
-        table.execute("UPDATE public.applications SET hellowork_id = NULL WHERE id = 2")
+    async def test_where_the_id_is_null_the_one_in_the_url_counts(self, database: str, table: Ats) -> None:
+        url = "https://ats-partner.hellowork.com/v1/applications/from-url/status"
+        table.execute("UPDATE public.applications SET hellowork_id = NULL, status_api_url = %s WHERE id = 2", [url])
+        table.execute("UPDATE public.applications SET hellowork_id = 'x3' WHERE id = 3")
         columns = {"application_id": "hellowork_id", "status_url": "status_api_url"}
 
         async with opened(a_config(database, columns=columns)) as source:
-            (row,) = (await source.reader.by_key([("2",)])).rows
+            (by_key,) = (await source.reader.by_key([("2",)])).rows
+            both = (await source.reader.by_application(["from-url", "x3"])).rows
 
-        assert (row.application_id, row.status_url) == (None, None)
+        assert (by_key.application_id, by_key.status_url) == (None, url)
+        assert {row.key for row in both} == {("2",), ("3",)}

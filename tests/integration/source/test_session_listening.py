@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from support.eventually import eventually
 from support.proxy import proxy_to
-from support.sessions import Ats, one
+from support.sessions import Ats, one, rows
 
 from cdc_sync.source import session as module
 from cdc_sync.source.connection import Connection, connected
@@ -46,6 +46,18 @@ async def listening(dsn: str, prove_every: float = QUIET) -> AsyncIterator[tuple
             await asyncio.gather(task, return_exceptions=True)
 
 
+async def is_asked(ats: Ats, connection: Connection, statement: str, times: int) -> None:
+    """Wait until the connection has been used for that statement so many times."""
+    last = "SELECT query_start::text FROM pg_stat_activity WHERE pid = %s AND starts_with(query, %s)"
+    seen: set[str] = set()
+
+    def look() -> bool:
+        seen.update(start for (start,) in rows(ats, last, [connection.info.backend_pid, statement]))
+        return len(seen) >= times
+
+    await eventually(look, f"{statement}, {times} times")
+
+
 async def lost(task: asyncio.Task[None], within: float) -> SourceError:
     """How the task ended, which it must do in time."""
     done, _ = await asyncio.wait([task], timeout=within)
@@ -79,10 +91,7 @@ class TestListen:
 
     async def test_proves_itself_without_ringing(self, database: str, ats: Ats) -> None:
         async with listening(database, prove_every=0.01) as (bell, task, connection):
-            pid = connection.info.backend_pid
-            proofs = "SELECT query LIKE 'SELECT pg_notify%%' FROM pg_stat_activity WHERE pid = %s"
-            await eventually(lambda: one(ats, proofs, [pid]), "a proof")
-            await asyncio.sleep(0.1)  # several more
+            await is_asked(ats, connection, "SELECT pg_notify", times=3)
 
             assert (bell.rung, task.done()) == (1, False)
 
@@ -155,7 +164,7 @@ class TestLoss:
     async def test_whoever_only_holds_the_lock_notices_too(self, database: str, ats: Ats) -> None:
         async with session(database, "applications") as connection:
             task = asyncio.create_task(hold(connection, prove_every=0.05))
-            await asyncio.sleep(0.12)
+            await is_asked(ats, connection, "SELECT 1", times=2)
             assert not task.done()
             ats.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
 

@@ -1,0 +1,63 @@
+"""Secrets stay where they are, also when the other side repeats them or a connection string is mistyped.
+
+Every test of this folder looks for the planted ones in all that was written; here somebody tries to get at them.
+"""
+
+import pytest
+from support.installation import API_KEY, PASSWORD, SECRETS, TOKEN, Installation
+
+
+def test_what_helloworks_reply_repeats_of_our_headers_is_hidden(notify: Installation) -> None:
+    for number, status in enumerate((400, 401, 500)):
+        notify.add(f"hw-{number}")
+        body = {"message": f"the key {API_KEY} is not good"}
+        notify.hellowork.will({"kind": "status", "status": status, "body": body, "application_id": f"hw-{number}"})
+    with notify.daemon() as daemon:
+        for number in range(3):
+            notify.change(f"hw-{number}", status="SEEN")
+        daemon.wait_for_report(lambda report: report["watches"][0]["dead_letters"] == 1, "the refused one")
+        notify.settle(daemon)
+        assert "the key" in notify.run("explain", "hw-0", "--json").stdout
+        assert "the key" in notify.run("dead-letters", "list").stdout
+        for path in ("/", "/metrics", "/api/status", "/readyz"):
+            shown = daemon.get(path)[1]
+            assert not any(secret in shown for secret in SECRETS)
+        assert daemon.stop() == 0
+    # `check_traces` looks into the log and the store.
+    stored = notify.store.read_bytes()
+    assert b"the key" in stored
+    assert b"X-Api-Key" not in stored
+    assert b"postgresql://" not in stored
+    assert b"password" not in stored
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        f"postgresql://cdc_sync:x@{PASSWORD}@127.0.0.1:1/ats",
+        f"postgresql://cdc_sync:{PASSWORD}/ats",
+        f"postgresql://cdc_sync:x/{PASSWORD}@127.0.0.1:1/ats",
+        f"postgresql://cdc_sync:{PASSWORD}%@127.0.0.1:1/ats",
+        f"host=127.0.0.1 port=1 password={PASSWORD} oops",
+        f"host=127.0.0.1 port=1 passwort={PASSWORD}",
+        f"host=127.0.0.1 port=1 password=x {PASSWORD}",
+        f"host=127.0.0.1 port={PASSWORD}",
+        f"{PASSWORD}",
+    ],
+    ids=range(9),
+)
+def test_a_mistyped_connection_string_is_not_repeated(notify: Installation, dsn: str) -> None:
+    notify.variables["ATS_DSN"] = dsn
+    refused = notify.run("run", "--once")
+    assert refused.code in (1, 78)
+    assert "database" in refused.stderr
+    assert PASSWORD not in refused.output
+    assert "Traceback" not in refused.output
+
+
+def test_what_is_given_for_a_secret_and_cannot_be_one_is_not_repeated(notify: Installation) -> None:
+    refused = notify.run("run", ADMIN_TOKEN=TOKEN[:15], HELLOWORK_API_KEY=f"{API_KEY}\nX-Other: 1")
+    assert refused.code == 78
+    assert "admin.token" in refused.stderr
+    assert "hellowork.headers.X-Api-Key" in refused.stderr
+    assert TOKEN[:15] not in refused.output
