@@ -27,6 +27,7 @@ from cdc_sync.core.observations import (
     Decided,
     EndpointChanged,
     Observation,
+    Outcome,
     RowSkipped,
     StoreFailed,
     StoreRecovered,
@@ -142,6 +143,7 @@ class LogReader:
         self._log = structlog.get_logger()
         self._progress_elsewhere = progress_elsewhere
         self._rehearsal = rehearsal
+        self._blown: set[str] = set()
         self._told: dict[str, int] = {}
         # Mistakes of a watch's configuration that were told, until it works again. It tries every few seconds, and may
         # get as far as capturing each time.
@@ -172,8 +174,14 @@ class LogReader:
             case ChangesRead(watch, origin, keys):
                 log.debug("read", watch=watch, by=origin, keys=keys)
             case Decided(watch, application_id, origin, outcome, reason):
-                say = {"held": log.warning, "dead": log.error}.get(outcome, log.debug)
-                say(outcome, watch=watch, application_id=application_id, by=origin, reason=reason)
+                say = self._how_to_say(watch, outcome)
+                say(
+                    _HELD if outcome == "held" else outcome,
+                    watch=watch,
+                    application_id=application_id,
+                    by=origin,
+                    reason=reason,
+                )
             case RowSkipped(watch, key, application_id, reason):
                 message = f"a row cannot be reported: {reason}"
                 log.warning(message, watch=watch, key=key, application_id=application_id)
@@ -213,6 +221,17 @@ class LogReader:
                 (log.debug if message in told else log.error)(message, watch=watch)
                 told.add(message)
 
+    def _how_to_say(self, watch: str, outcome: Outcome) -> Any:
+        """A blown fuse is told with the first entry that it holds, and not again for each of the thousands after it."""
+        if outcome == "dead":
+            return self._log.error
+        if outcome == "held" and watch not in self._blown:
+            self._blown.add(watch)
+            return self._log.warning
+        if outcome == "queued":
+            self._blown.discard(watch)
+        return self._log.debug
+
     def _progress(self, watch: str, rows: int, estimate: int) -> None:
         """A line at about every tenth, and not more often than every 20,000 rows."""
         if self._progress_elsewhere:
@@ -239,6 +258,8 @@ class LogReader:
             case "dead":
                 self._log.error("given up, now a dead letter", reply=call.reply, **facts)
 
+
+_HELD = "held: the fuse is blown; see `cdc-sync fuse show`, then release or discard"
 
 _ENDPOINT = {
     "throttled": "the endpoint asks to wait",

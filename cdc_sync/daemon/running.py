@@ -67,8 +67,7 @@ async def opened_store(config: Config, *, dry_run: bool) -> AsyncIterator[Store]
     async with AsyncExitStack() as stack:
         path = config.state.path
         if dry_run:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cdc-sync-dry-run-")))
-            copy = folder / "state.db"
+            copy = Path(stack.enter_context(_temporary_folder())) / "state.db"
             if path.exists():
                 await asyncio.to_thread(copy_store, path, copy)
             path = copy
@@ -78,6 +77,16 @@ async def opened_store(config: Config, *, dry_run: bool) -> AsyncIterator[Store]
         stack.push_async_callback(store.close)
         await store.release_claims()
         yield store
+
+
+def _temporary_folder() -> "tempfile.TemporaryDirectory[str]":
+    try:
+        return tempfile.TemporaryDirectory(prefix="cdc-sync-dry-run-")
+    except OSError as error:
+        raise StoreError(
+            f"A dry run works on a copy of the store, and there is no temporary folder for it: {error.strerror}. Let "
+            f"TMPDIR name one that can be written."
+        ) from error
 
 
 @asynccontextmanager

@@ -26,6 +26,11 @@ READ_LIMIT = 64 * 1024
 EXCERPT = 2_000
 """Characters of a reply that are kept for people."""
 
+HIDDEN = "(hidden)"
+
+_SHORTEST_SECRET = 8
+"""Shorter words of a header (`Bearer`, a version) are no secrets, and would be hidden all over a reply."""
+
 
 class Caller(Protocol):
     """Makes a call and tells what came back; never raises for what the other side does."""
@@ -44,6 +49,7 @@ class Client:
     """
 
     def __init__(self, headers: Mapping[str, str], timeout: float, connections: int) -> None:
+        self._secrets = _secrets_in(headers)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections, ttl_dns_cache=60),
             timeout=aiohttp.ClientTimeout(total=timeout),
@@ -79,7 +85,7 @@ class Client:
         url = URL(entry.content.url, encoded=True)
         try:
             async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-                text = await _excerpt(response)
+                text = self._excerpt_of(await _read(response))
                 reply = Reply(
                     status=response.status,
                     content_type=_header(response, "Content-Type") or "",
@@ -90,6 +96,19 @@ class Client:
             return Reply(failure="no answer within hellowork.timeout"), ""
         except Exception as error:  # noqa: BLE001 - whatever an answer does to the library, the other calls go on
             return Reply(failure=_in_words(error)), ""
+
+    def _excerpt_of(self, read: bytes) -> str:
+        """The beginning of a reply's body, without what it repeats of our credentials."""
+        text = read.decode("utf-8", "replace")
+        for secret in self._secrets:
+            text = text.replace(secret, HIDDEN)
+        return text[:EXCERPT]
+
+
+def _secrets_in(headers: Mapping[str, str]) -> list[str]:
+    """The configured headers' values, and the words in them: of `Bearer …` a server repeats the second only."""
+    words = {word for value in headers.values() for word in (value, *value.split())}
+    return sorted((word for word in words if len(word) >= _SHORTEST_SECRET), key=len, reverse=True)
 
 
 def _merged(ours: Mapping[str, str], configured: Mapping[str, str]) -> CIMultiDict[str]:
@@ -105,7 +124,7 @@ def _header(response: aiohttp.ClientResponse, name: str) -> str | None:
     return None if value is None else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-async def _excerpt(response: aiohttp.ClientResponse) -> str:
+async def _read(response: aiohttp.ClientResponse) -> bytes:
     read = bytearray()
     while len(read) < READ_LIMIT:
         chunk = await response.content.read(READ_LIMIT - len(read))
@@ -115,7 +134,7 @@ async def _excerpt(response: aiohttp.ClientResponse) -> str:
     else:
         # More may be on its way. The connection is given up rather than read to an end that may never come.
         response.close()
-    return read.decode("utf-8", "replace")[:EXCERPT]
+    return bytes(read)
 
 
 def _in_words(error: Exception) -> str:

@@ -35,7 +35,7 @@ def conninfo(dsn: str) -> str:
     """
     try:
         given = conninfo_to_dict(dsn)
-        return make_conninfo(dsn, **{name: value for name, value in _DEFAULTS.items() if name not in given})
+        whole = make_conninfo(dsn, **{name: value for name, value in _DEFAULTS.items() if name not in given})
     except psycopg.ProgrammingError:
         raise SourceError(
             "misconfigured",
@@ -43,6 +43,11 @@ def conninfo(dsn: str) -> str:
             "postgresql://USER@HOST:PORT/DATABASE or key=value pairs. Special characters in a URI's password must be "
             "percent-encoded.",
         ) from None
+    # What follows an unescaped @ of a password becomes a host, which messages name. An @ at the beginning is Linux's
+    # sign for an abstract socket.
+    if any("@" in host[1:] for host in str(given.get("host") or "").split(",")):
+        raise SourceError("misconfigured", "database.dsn has one @ too many: in a URI's password it is written %40.")
+    return whole
 
 
 @asynccontextmanager

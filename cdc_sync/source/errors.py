@@ -100,8 +100,7 @@ def translate(error: psycopg.Error, doing: str) -> SourceError:
 
 def _login_refused(said: str) -> bool:
     return any(
-        mark in said
-        for mark in ("password authentication failed", "no password supplied", "no pg_hba.conf entry", 'role "')
+        mark in said for mark in ("no password supplied", "authentication failed for", "no pg_hba.conf entry", 'role "')
     )
 
 

@@ -129,6 +129,14 @@ def test_how_much_it_matters(written: Written, observation: Observation, level: 
     assert written.record(observation)["level"] == level
 
 
+def test_a_blown_fuse_is_told_once_and_again_after_it_was_whole(written: Written) -> None:
+    held, queued = Decided(WATCH, "a1", "notify", "held", "too many"), Decided(WATCH, "a1", "notify", "queued")
+
+    levels = [record["level"] for record in written.records(held, held, queued, held)]
+
+    assert levels == ["warning", "debug", "debug", "warning"]
+
+
 @pytest.mark.parametrize(
     ("level", "shown"),
     [

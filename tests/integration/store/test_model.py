@@ -17,6 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -224,6 +225,7 @@ class Deliveries(RuleBasedStateMachine):
                 assert application.let_go or application.heard == application.sure
             else:
                 assert of_one.waiting.attempted == bool(application.unsure)
+                self.is_worth_a_call(application, State.of(of_one.waiting.content))
 
     def all_is_quiet(self) -> None:
         """Capture has seen everything, people released what was held, and HelloWork hears and answers everything."""
@@ -260,6 +262,7 @@ class Deliveries(RuleBasedStateMachine):
 
     def discard(self, entry: Entry) -> None:
         if self.run(self.store.discard(entry.state, WATCH, [entry.application_id], now=self.now)):
+            assert entry.application_id not in self.calls, "a call that is under way is awaited"
             application = self.applications[entry.application_id]
             application.sure = State.of(entry.content)
             application.unsure = set()
@@ -299,15 +302,23 @@ class Deliveries(RuleBasedStateMachine):
             assert one in self.in_state("pending")
             assert one not in self.calls, "one call at a time per application"
             assert call.state in application.recorded, "only what was really there is told"
-            certain = None if application.unsure else application.sure
-            assert call.state != certain or call.state == application.asked_for, "P2"
+            self.is_worth_a_call(application, call.state)
             application.unsure.add(call.state)
             self.calls[one] = call
+
+    def is_worth_a_call(self, application: Application, state: State) -> None:
+        certain = None if application.unsure else application.sure
+        assert state != certain or state == application.asked_for, "P2"
 
     def end(self, one: str, meaning: Meaning, *, is_heard: bool, chance: float = 0.0) -> None:
         call, application = self.calls.pop(one), self.applications[one]
         outcome = fate(call.entry, meaning, "a reply", RETRY, now=self.now, chance=chance)
+        self.look()
+        before = self.waiting[one]
         self.run(self.store.finish([Finished(call.entry, outcome, {}, self.now)], {}))
+        self.look()
+        if not isinstance(meaning, Acknowledged) and before.revision != call.entry.revision:
+            assert self.waiting[one] == before, "what was put in its place has a fate of its own"
         if is_heard:
             application.heard = call.state
         if isinstance(meaning, Acknowledged):
@@ -315,6 +326,8 @@ class Deliveries(RuleBasedStateMachine):
             application.unsure = set()
             application.let_go = False
 
+
+pytestmark = pytest.mark.timeout(600)  # a failure is made as small as can be first, which takes minutes
 
 TestDeliveries = Deliveries.TestCase
 TestDeliveries.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
