@@ -49,11 +49,15 @@ def test_a_legacy_schema_with_quoted_names_and_days_for_timestamps(installation:
     installation.install()
     with installation.daemon() as daemon:
         update = 'UPDATE "ATS"."Candidatures" SET {} WHERE "Réf HelloWork" = %s'
-        for assignment, name in (("\"État\" = 'VU'", "hw-1"), ('"Offre" = 300', "hw-2"), ('"Supprimée" = true', "hw-3")):
+        for assignment, name in (
+            ("\"État\" = 'VU'", "hw-1"),
+            ('"Offre" = 300', "hw-2"),
+            ('"Supprimée" = true', "hw-3"),
+        ):
             installation.ats.execute(sql.SQL(update).format(sql.SQL(assignment)), (name,))  # type: ignore[arg-type] # ours
         daemon.wait_until(lambda: len(installation.hellowork.state) == 3, "three calls")
         # The second change of a day has the day's date again.
-        installation.ats.execute("UPDATE \"ATS\".\"Candidatures\" SET \"N°\" = 7, \"État\" = 'OK' WHERE \"N°\" = 2")
+        installation.ats.execute('UPDATE "ATS"."Candidatures" SET "N°" = 7, "État" = \'OK\' WHERE "N°" = 2')
         daemon.wait_until(lambda: len(installation.hellowork.told("hw-2")) == 2, "the change of a row with a new key")
         installation.settle(daemon)
     assert installation.hellowork.told("hw-1") == [("VU", "100")]
@@ -76,6 +80,7 @@ def test_a_watch_may_do_without_notifications(notify: Installation) -> None:
 
 def test_triggers_of_another_configuration_are_outdated(notify: Installation) -> None:
     notify.configure_watch(where="t.notes IS NULL")
+    notify.grant()
     with notify.daemon(ready=False) as daemon:
         daemon.wait_until_not_ready("another version or configuration")
         notify.install()
@@ -95,7 +100,11 @@ def test_without_an_admin_address_nobody_listens(notify: Installation) -> None:
     ("log", "stream", "line"),
     [
         ({"format": "auto"}, {}, r'\{.*"event": "1 applications known, 0 calls", "level": "info".*\}'),
-        ({"format": "auto"}, {"JOURNAL_STREAM": "1:2"}, r'<6>event="1 applications known, 0 calls" watch=applications.*'),
+        (
+            {"format": "auto"},
+            {"JOURNAL_STREAM": "1:2"},
+            r'<6>event="1 applications known, 0 calls" watch=applications.*',
+        ),
         ({"format": "text"}, {}, r".*info.*1 applications known, 0 calls.*watch=applications.*"),
     ],
     ids=["json", "journal", "text"],

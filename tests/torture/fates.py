@@ -42,7 +42,7 @@ class Fates:
             doom = Doom.drawn(chance) if chance.random() < 0.4 else None
             await self._daemon.start(doom)
             await self._daemon.wait_for_end(over, chance.choice(_LIVES))
-            if over.is_set():
+            if over.is_set() and doom is None:
                 return  # this one may live on
             if chance.random() < 0.3:
                 await self._daemon.terminate()
