@@ -6,8 +6,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PYTEST_ARGS ?=
+TORTURE_ARGS ?=
 
-.PHONY: help demo test check lint types imports format coverage constraints clean
+.PHONY: help demo test check lint types imports format coverage torture constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +43,9 @@ imports: $(READY) ## The import contract: layers, and a pure core
 coverage: $(READY) ## Branch coverage of the pure core must be 100 %
 	$(BIN)/coverage run -m pytest -q tests/unit
 	$(BIN)/coverage report
+
+torture: $(READY) ## Random work, kills, restarts and faults for minutes; TORTURE_ARGS="--mode poll --seconds 600 --seed 7"
+	PYTHONPATH=tests $(BIN)/python -m torture $(TORTURE_ARGS)
 
 format: $(READY) ## Let ruff format the code and repair what it can
 	$(BIN)/ruff check --fix .

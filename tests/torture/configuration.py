@@ -8,6 +8,9 @@ from torture.options import Mode
 
 WATCH = "applications"
 
+CONCURRENCY = 16
+"""Calls under way at once, at most."""
+
 _HUGE = 1_000_000_000
 """No fuse: a mass change is what these writers do all day."""
 
@@ -25,6 +28,7 @@ def document(mode: Mode, *, dsn: str, hellowork: str, store: Path, admin_port: i
         "hellowork": {
             "base_url": hellowork,
             "timeout": "2s",
+            "concurrency": CONCURRENCY,
             "retry": {"first": "50ms", "max": "1s"},
             "not_found_retry": "1h",
         },

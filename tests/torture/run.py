@@ -188,7 +188,8 @@ def _of_calls(evidence: Evidence) -> Mapping[str, object]:
     return {
         "calls": len(evidence.calls),
         "calls by fault": dict(Counter(call.fault or "none" for call in evidence.calls).most_common()),
-        "repeats after an unsure answer": repeats.ambiguous,
+        "repeats after an unsure answer": repeats.unsure,
+        "repeats after another call": repeats.contradicted,
         "repeats after a kill": repeats.killed,
         "repeats without a reason": len(repeats.unexplained),
     }

@@ -9,13 +9,17 @@ from typing import Any
 
 from cdc_sync.emulator import Call
 from torture.ats import Committed, State
+from torture.configuration import CONCURRENCY
 from torture.evidence import Evidence
 from torture.population import FIRST, UNCHANGED, at_first
 
 DELETED = "deleted"
 
 _HARMLESS = frozenset({None, "delay", "huge_body", "slow_body"})
-"""Faults after which the daemon may have got its answer all the same; whether it did, `abandoned` tells."""
+"""What may happen to a call that HelloWork takes in, and the answer comes all the same, if it is waited for."""
+
+_SPOILED = frozenset({"lost_answer", "half_answer"})
+"""What happens to the answer of a call that HelloWork takes in."""
 
 _FAST = 1.0
 """Seconds within which the fast path may be overtaken by a sweep without having missed anything."""
@@ -23,28 +27,22 @@ _FAST = 1.0
 _LONGEST_ABSENCE = 20.0
 """Seconds within which some sweep has surely taken place."""
 
-_WRITTEN_WITHIN = 5.0
-"""Seconds in which an answer is surely written down; a kill later than that explains no repeat."""
-
 
 @dataclass(slots=True)
 class Repeats:
-    """Calls that said to HelloWork once more what it had just been told.
+    """What HelloWork took in although it was what it had taken in last.
 
     Attributes:
-        ambiguous: the answer to the first one was lost, spoiled or late.
-        killed: the daemon was killed before it had surely written the answer down.
+        unsure: the answer to the first one was lost, spoiled or late.
+        contradicted: meanwhile another state was sent, which HelloWork may have taken in for all the daemon knows.
+        killed: the daemon was killed in between, so that it cannot know what it had sent, and what of it was heard.
         unexplained: there is no reason for them.
     """
 
-    ambiguous: int = 0
+    unsure: int = 0
+    contradicted: int = 0
     killed: int = 0
     unexplained: list[str] = field(default_factory=list)
-
-    @property
-    def number(self) -> int:
-        """All of them."""
-        return self.ambiguous + self.killed + len(self.unexplained)
 
 
 def faults(evidence: Evidence) -> Iterator[str]:
@@ -54,7 +52,7 @@ def faults(evidence: Evidence) -> Iterator[str]:
     yield from _calls_for_nothing(evidence)
     yield from _malformed(evidence.calls)
     yield from _unreal(evidence)
-    yield from repeats(evidence).unexplained
+    yield from _too_many_repeats(evidence)
     yield from _missed(evidence)
     yield from (f"{name}: is a dead letter" for name in evidence.dead)
     yield from _complaints(evidence.log)
@@ -116,20 +114,21 @@ def _unreal(evidence: Evidence) -> Iterator[str]:
 
 
 def repeats(evidence: Evidence) -> Repeats:
-    """Count the calls that repeat the one before, and find the reason of each."""
+    """Count what HelloWork took in twice in a row, and find the reason of each."""
     found = Repeats()
     of_application: dict[str, list[Call]] = {}
     for call in evidence.calls:
         of_application.setdefault(call.application_id or "", []).append(call)
     for name, calls in of_application.items():
-        for first, second in pairwise(calls):
+        for first, second in pairwise([call for call in calls if _was_taken_in(call)]):
             if said(first) != said(second):
                 continue
-            if not _was_surely_heard(first):
-                found.ambiguous += 1
-            elif any(
-                first.received <= kill <= min(second.received, _end(first) + _WRITTEN_WITHIN) for kill in evidence.kills
-            ):
+            between = [call for call in calls if first.number < call.number < second.number]
+            if first.fault in _SPOILED or first.abandoned:
+                found.unsure += 1
+            elif any(said(call) != said(first) for call in between):
+                found.contradicted += 1
+            elif any(first.received <= kill <= second.received for kill in evidence.kills):
                 found.killed += 1
             else:
                 found.unexplained.append(
@@ -138,13 +137,16 @@ def repeats(evidence: Evidence) -> Repeats:
     return found
 
 
-def _was_surely_heard(call: Call) -> bool:
-    good = call.status is not None and 200 <= call.status < 300
-    return good and call.fault in _HARMLESS and not call.abandoned
+def _too_many_repeats(evidence: Evidence) -> Iterator[str]:
+    found = repeats(evidence)
+    yield from found.unexplained
+    if found.killed > CONCURRENCY * len(evidence.kills):
+        kills = len(evidence.kills)
+        yield f"{found.killed} calls were repeated after {kills} kills, each of which met {CONCURRENCY} calls at most"
 
 
-def _end(call: Call) -> float:
-    return call.received + (call.duration or 0)
+def _was_taken_in(call: Call) -> bool:
+    return not call.violations and call.fault in {*_HARMLESS, *_SPOILED}
 
 
 def said(call: Call) -> tuple[str, str]:

@@ -287,6 +287,28 @@ def test_a_log_that_cannot_be_written_does_not_stop_the_work(monkeypatch: pytest
         full.close()
 
 
+class TestFuse:
+    HELD = Decided(WATCH, "a1", "notify", "held", "more than 1000 changes at once")
+    QUEUED = Decided(WATCH, "a2", "notify", "queued")
+
+    def told(self, written: Written, *observations: Observation) -> list[tuple[str, str]]:
+        return [(record["watch"], record["reason"]) for record in written.records(*observations, level="info")]
+
+    def test_that_is_blown_is_told_once(self, written: Written) -> None:
+        told = self.told(written, self.QUEUED, *[self.HELD] * 1000)
+
+        assert told == [(WATCH, "more than 1000 changes at once")]
+
+    def test_that_is_whole_again_and_blown_once_more_is_told_again(self, written: Written) -> None:
+        assert len(self.told(written, self.HELD, self.HELD, self.QUEUED, self.HELD, self.HELD)) == 2
+
+    def test_of_another_watch_is_told_too(self, written: Written) -> None:
+        assert len(self.told(written, self.HELD, Decided("others", "a1", "notify", "held", "many"), self.HELD)) == 2
+
+    def test_tells_what_to_do(self, written: Written) -> None:
+        assert "`cdc-sync fuse show`" in written.record(self.HELD)["event"]
+
+
 class TestWatch:
     """A watch that tries again and again."""
 

@@ -1,6 +1,7 @@
 """The status report, as JSON and as the page."""
 
 import json
+import os
 from html.parser import HTMLParser
 
 import pytest
@@ -57,6 +58,7 @@ async def test_the_report(admin: Admin) -> None:
 
     assert answer.headers["Content-Type"].startswith("application/json")
     report = json.loads(answer.text)
+    assert report.pop("daemon") == {"running": True, "process": os.getpid()}
     assert report == await status_report(admin.config, admin.store, NOW)
     assert report["at"] == "2023-01-10T09:00:00.000Z"
     (watch,) = report["watches"]

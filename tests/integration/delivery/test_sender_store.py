@@ -107,15 +107,6 @@ class TestEndsCannotBeWritten:
         assert first.idempotency_key == second.idempotency_key
 
 
-async def test_a_store_that_is_slow_does_not_keep_the_free_calls_waiting(desk: Delivery, hellowork: Emulator) -> None:
-    await desk.queue(hellowork.url, *IDS[:3])
-    desk.outbox.finish_may_begin.clear()
-    async with desk.sending(concurrency=1):
-        await hellowork.wait_for_calls(3, timeout=20)
-        assert desk.outbox.finishes == 1
-        desk.outbox.finish_may_begin.set()
-
-
 async def test_a_store_that_is_slow_does_not_know_better_how_the_endpoint_is(
     desk: Delivery, hellowork: Emulator
 ) -> None:

@@ -25,6 +25,15 @@ async def test_the_end_of_a_call(desk: Delivery, hellowork: Emulator, concurrenc
         await eventually(desk.is_settled, "everything is acknowledged")
 
 
+async def test_the_end_of_a_call_that_a_slow_store_has_not_written_yet(desk: Delivery, hellowork: Emulator) -> None:
+    await desk.queue(hellowork.url, *IDS[:3])
+    desk.outbox.finish_may_begin.clear()
+    async with desk.sending(concurrency=1):
+        await hellowork.wait_for_calls(3, timeout=20)
+        assert desk.outbox.finishes == 1
+        desk.outbox.finish_may_begin.set()
+
+
 @pytest.mark.parametrize("fault", [Delay(seconds=0.2), Hang(seconds=0.2)], ids=lambda fault: fault.kind)
 async def test_the_end_of_a_call_whose_application_changed_meanwhile(
     desk: Delivery, hellowork: Emulator, fault: Fault
