@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from psycopg_pool import AsyncConnectionPool
@@ -37,7 +37,7 @@ from cdc_sync.source.facts import ServerFacts, server_facts, table_facts
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.polling import WatermarkReader
 from cdc_sync.source.reading import Reader
-from cdc_sync.source.session import hold, listen, session
+from cdc_sync.source.session import LastSession, hold, listen, session
 from cdc_sync.store.protocol import AnotherDatabaseError, Store
 
 _FIRST_WAIT = 0.5
@@ -89,6 +89,7 @@ class WatchParts:
     clock: Callable[[], int]
     queued: Callable[[], None]
     dry_run: bool = False
+    last_session: LastSession = field(default_factory=LastSession)
 
 
 @dataclass(slots=True)
@@ -132,7 +133,7 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
         AnotherDatabaseError: it is not the database that the store belongs to.
     """
     # A dry run takes no lock: it works beside the daemon that does.
-    lasting = connected(parts.dsn) if parts.dry_run else session(parts.dsn, parts.name)
+    lasting = connected(parts.dsn) if parts.dry_run else session(parts.dsn, parts.name, parts.last_session)
     async with lasting as connection, pooled(parts.dsn) as pool:
         server = await server_facts(connection)
         await parts.store.bind(server.identity)

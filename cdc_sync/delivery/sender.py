@@ -30,7 +30,7 @@ from cdc_sync.delivery.client import Caller
 from cdc_sync.delivery.endpoints import Endpoints
 
 _LOOK_EVERY = 1.0
-"""Seconds between looks at the outbox when nothing wakes the sender: operator commands write to it from outside."""
+"""Seconds between looks at the whole outbox, at most: nobody tells of an entry that an operator command wrote to it."""
 
 _STORE_RETRY = 1.0
 """Seconds between tries while the store cannot be written."""
@@ -99,6 +99,7 @@ class Sender:
         self._ended = asyncio.Event()
         self._stopping = False
         self._dispatching = True
+        self._learnt_at = -math.inf
         self.last_progress = time.monotonic()
 
     @property
@@ -173,24 +174,28 @@ class Sender:
         self._ended.set()
 
     async def _start_due(self, tasks: asyncio.TaskGroup, now: int) -> None:
-        """Claim what may be sent now and start its calls; learn what is due next if that was not plenty."""
+        """Claim what may be sent now and start its calls; learn what else is due, unless that is plenty already."""
         if not self._endpoints.free:
             return
+        knows_some = self._endpoints.ready_in(now) < math.inf
         wanted = self._endpoints.wanted(now)
         entries = await self._outbox.claim(now, self._settings.horizon, wanted) if wanted else []
         for entry in entries:
             endpoint = endpoint_of(entry.content.url)
             self._endpoints.begin(endpoint)
             tasks.create_task(self._deliver(entry, endpoint), name=f"call {entry.application_id}")
-        if not wanted or len(entries) < sum(wanted.values()):
+        is_old = time.monotonic() - self._learnt_at >= _LOOK_EVERY
+        if not knows_some or len(entries) < sum(wanted.values()) or is_old:
             await self._learn()
 
     async def _learn(self) -> None:
+        self._learnt_at = time.monotonic()
         for name in self._endpoints.learn(await self._outbox.endpoints()):
-            health = self._endpoints[name].health
-            if health.mode != "healthy":
-                # Known from an earlier run: whoever keeps account of what is wrong has not heard of it.
-                self._tell(name, health)
+            endpoint = self._endpoints[name]
+            # From an earlier run: whoever keeps account of what is wrong has not heard of it. Where nothing waits, it
+            # may be an address that was given up long ago.
+            if endpoint.health.mode != "healthy" and endpoint.due_at is not None:
+                self._tell(name, endpoint.health)
 
     async def _pause(self, seconds: float) -> None:
         try:

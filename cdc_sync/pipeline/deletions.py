@@ -37,7 +37,8 @@ async def run(intake: Intake, progressed: Callable[[], None]) -> None:
         due_at = await intake.store.next_suspicion(intake.rules.watch)
         try:
             if due_at is None:
-                await asyncio.wait_for(intake.suspected.wait(), 60)
+                async with asyncio.timeout(60):
+                    await intake.suspected.wait()
             else:
                 wait = min(max((due_at - intake.clock()) / 1000, 0.01), _LOOK_EVERY)
                 await asyncio.sleep(wait)

@@ -35,6 +35,11 @@ SELECT operation::text, row_key, (extract(epoch FROM changed_at) * 1000)::bigint
 """
 
 
+# A daemon that is suspended, or lost behind a silent network, would keep the batch's rows locked, even against its own
+# successor, and VACUUM from cleaning up after the ATS. Recording a batch takes milliseconds.
+_LIMIT = "SET LOCAL idle_in_transaction_session_timeout = '60s'"
+
+
 @dataclass(frozen=True, slots=True)
 class Changes:
     """A batch: hints, whether it asks for a sweep (TRUNCATE, a changed lookup table), and whether it was a full one."""
@@ -66,6 +71,7 @@ class ChangeLog:
         query = sql.SQL(_TAKE if self.consumes else _LOOK)
         try:
             async with self._pool.connection() as connection, connection.transaction():
+                await connection.execute(_LIMIT)
                 rows = await (await connection.execute(query, {"watch": self._watch, "limit": limit})).fetchall()
                 yield Changes(
                     hints=[Hint(tuple(key), at) for _, key, at in rows if key],

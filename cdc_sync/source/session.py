@@ -7,7 +7,9 @@ makes the ATS's COMMIT fail, out of any trigger's reach.
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
 
 import psycopg
 
@@ -19,27 +21,80 @@ CHANNEL = "cdc_sync"
 _ECHO_WITHIN = 10.0
 """Seconds within which our own notification must come back."""
 
+_ENDS_WITHIN = 2.0
+"""Seconds within which a session that was told to end has let its lock go."""
+
+# A daemon whose host is gone must not keep the lock for the two hours after which a server looks by default. Without
+# effect on a unix socket, no end of which can be gone unnoticed.
+_NOTICE_OUR_END = """
+SELECT set_config('tcp_keepalives_idle', '20', false), set_config('tcp_keepalives_interval', '10', false),
+       set_config('tcp_keepalives_count', '3', false)
+"""
+_OURS = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+_END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND backend_start = %s"
+
+
+@dataclass(slots=True)
+class LastSession:
+    """The server's process of the last session that a daemon had on a watch: its number and start.
+
+    Behind a network that fell silent the server keeps a session, and with it the watch's lock, long after the daemon
+    has given it up. Whoever remembers that it was its own may end it.
+    """
+
+    process: tuple[int, datetime] | None = None
+
 
 @asynccontextmanager
-async def session(dsn: str, watch: str) -> AsyncIterator[Connection]:
+async def session(dsn: str, watch: str, last: LastSession | None = None) -> AsyncIterator[Connection]:
     """Connect and become the watch's one worker on this database, whichever host or store others use.
+
+    Args:
+        dsn: the database.
+        watch: the watch's name.
+        last: the session before, which is ended if it still holds the lock; takes the new one.
 
     Raises:
         SourceError: the database cannot be reached, or another daemon works the watch.
     """
+    last = last or LastSession()
     async with connected(dsn) as connection:
         try:
-            cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", (_lock_number(watch),))
-            row = await cursor.fetchone()
+            await connection.execute(_NOTICE_OUR_END)
+            locked = await _lock(connection, watch) or await _take_over(connection, watch, last)
+            if locked:
+                last.process = await (await connection.execute(_OURS)).fetchone()
         except psycopg.Error as error:
             raise translate(error, "taking the watch's lock") from error
-        if row is None or not row[0]:
+        if not locked:
             raise SourceError(
                 "unreachable",
                 f"Another cdc-sync works the watch {watch} of this database (it holds its advisory lock). Waiting for "
                 f"it to end; if it should not run, stop it.",
             )
         yield connection
+
+
+async def _lock(connection: Connection, watch: str) -> bool:
+    cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", (_lock_number(watch),))
+    row = await cursor.fetchone()
+    return row is not None and bool(row[0])
+
+
+async def _take_over(connection: Connection, watch: str, last: LastSession) -> bool:
+    """Take the lock from our own last session, if it is the one that holds it; returns whether it is ours now."""
+    if last.process is None:
+        return False
+    ended = await (await connection.execute(_END, last.process)).fetchone()
+    if ended is None:
+        return False
+    try:
+        async with asyncio.timeout(_ENDS_WITHIN):
+            while not await _lock(connection, watch):  # noqa: ASYNC110 - the server announces it to nobody
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        return False
+    return True
 
 
 def _lock_number(watch: str) -> int:
@@ -86,7 +141,9 @@ async def hold(connection: Connection, prove_every: float) -> None:
         while True:
             async for _ in connection.notifies(timeout=prove_every):
                 pass  # nothing was listened to; this waits for the end of the connection
-            await asyncio.wait_for(connection.execute("SELECT 1"), _ECHO_WITHIN)
+            # Not wait_for: that of Python 3.11 can lose a cancellation, and then this would never end.
+            async with asyncio.timeout(_ECHO_WITHIN):
+                await connection.execute("SELECT 1")
     except TimeoutError as error:
         raise SourceError("unreachable", f"The database does not answer within {_ECHO_WITHIN:.0f} s.") from error
     except psycopg.Error as error:
@@ -95,12 +152,14 @@ async def hold(connection: Connection, prove_every: float) -> None:
 
 async def _prove(connection: Connection, echo: str, ring: Callable[[], None]) -> None:
     try:
-        await asyncio.wait_for(connection.execute("SELECT pg_notify(%s, '')", (echo,)), _ECHO_WITHIN)
         async with asyncio.timeout(_ECHO_WITHIN):
-            async for notification in connection.notifies():
-                if notification.channel == echo:
-                    return
-                ring()
+            await connection.execute("SELECT pg_notify(%s, '')", (echo,))
+            # Left early, it holds the connection until it is closed.
+            async with aclosing(connection.notifies()) as notifications:
+                async for notification in notifications:
+                    if notification.channel == echo:
+                        return
+                    ring()
     except TimeoutError as error:
         raise SourceError(
             "unreachable",

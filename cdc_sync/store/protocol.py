@@ -60,7 +60,8 @@ class Batch:
     Attributes:
         origin: which part of capture it comes from.
         now: our clock, milliseconds since the epoch.
-        unseen: what an application gets of which nothing is known.
+        unseen: what an application gets of which nothing is known. With the origin `baseline`, `adopt` also takes what
+            was adopted before anew: two rows of one application are no news about each other.
         sightings: observations, at most one per application.
         suspicions: applications whose row seems gone.
         answered: suspicions that a fresh read has answered; forgotten.

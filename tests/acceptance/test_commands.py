@@ -99,12 +99,12 @@ def test_a_watch_that_does_not_exist_is_wrong_usage(notify: Installation) -> Non
 
 def test_the_dbas_scripts_can_be_printed_and_run(notify: Installation) -> None:
     notify.uninstall()
-    printed = notify.run("sql", "install", "--server-version", "13", ATS_DSN="host=127.0.0.1 port=1")
+    printed = notify.run("sql", "install", "--server-version", "13", variables={"ATS_DSN": "host=127.0.0.1 port=1"})
     assert (printed.code, printed.stderr) == (0, "")
     grants = notify.run("sql", "grants")
     assert notify.role in grants.stdout
     assert '"Other Role"' in notify.run("sql", "grants", "--role", "Other Role").stdout
-    nobody = notify.run("sql", "grants", ATS_DSN="host=/tmp dbname=ats")
+    nobody = notify.run("sql", "grants", variables={"ATS_DSN": "host=/tmp dbname=ats"})
     assert nobody.code == 2
     assert "--role" in nobody.stderr
     with closing(psycopg.connect(notify.dsn, autocommit=True)) as dba:

@@ -83,10 +83,10 @@ def test_every_command_that_needs_a_configuration_ends_with_78_without_a_good_on
 
 def test_the_configuration_is_found_by_option_then_environment(notify: Installation) -> None:
     command = [*COMMAND, "config", "validate"]
-    by_environment = notify.run_bare(command, CDC_SYNC_CONFIG=str(notify.config))
+    by_environment = notify.run_bare(command, {"CDC_SYNC_CONFIG": str(notify.config)})
     assert by_environment.code == 0
     assert str(notify.config) in by_environment.stdout
-    by_option = notify.run("config", "validate", CDC_SYNC_CONFIG="/nowhere/config.yaml")
+    by_option = notify.run("config", "validate", variables={"CDC_SYNC_CONFIG": "/nowhere/config.yaml"})
     assert by_option.code == 0
     by_argument = notify.run_bare([*command, str(notify.config)])
     assert by_argument.code == 0

@@ -54,7 +54,7 @@ def test_a_legacy_schema_with_quoted_names_and_days_for_timestamps(installation:
             ('"Offre" = 300', "hw-2"),
             ('"Supprimée" = true', "hw-3"),
         ):
-            installation.ats.execute(sql.SQL(update).format(sql.SQL(assignment)), (name,))  # type: ignore[arg-type] # ours
+            installation.ats.execute(sql.SQL(update).format(sql.SQL(assignment)), (name,))
         daemon.wait_until(lambda: len(installation.hellowork.state) == 3, "three calls")
         # The second change of a day has the day's date again.
         installation.ats.execute('UPDATE "ATS"."Candidatures" SET "N°" = 7, "État" = \'OK\' WHERE "N°" = 2')
@@ -97,23 +97,23 @@ def test_without_an_admin_address_nobody_listens(notify: Installation) -> None:
 
 
 @pytest.mark.parametrize(
-    ("log", "stream", "line"),
+    ("log", "journal", "line"),
     [
-        ({"format": "auto"}, {}, r'\{.*"event": "1 applications known, 0 calls", "level": "info".*\}'),
+        ({"format": "auto"}, "", r'\{.*"event": "1 applications known, 0 calls", "level": "info".*\}'),
         (
             {"format": "auto"},
-            {"JOURNAL_STREAM": "1:2"},
+            "1:2",
             r'<6>event="1 applications known, 0 calls" watch=applications.*',
         ),
-        ({"format": "text"}, {}, r".*info.*1 applications known, 0 calls.*watch=applications.*"),
+        ({"format": "text"}, "", r".*info.*1 applications known, 0 calls.*watch=applications.*"),
     ],
     ids=["json", "journal", "text"],
 )
 def test_the_log_has_the_format_of_where_it_goes(
-    notify: Installation, log: dict[str, str], stream: dict[str, str], line: str
+    notify: Installation, log: dict[str, str], journal: str, line: str
 ) -> None:
     notify.configure(log={"level": "info", **log})
-    once = notify.run("run", "--once", **stream)
+    once = notify.run("run", "--once", variables={"JOURNAL_STREAM": journal} if journal else {})
     assert once.code == 0
     assert any(re.fullmatch(line, written) for written in once.stderr.splitlines()), once.stderr
     assert "debug" not in once.stderr

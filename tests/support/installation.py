@@ -11,6 +11,7 @@ from copy import copy
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -136,13 +137,14 @@ class Installation:
         """What `cdc-sync sql uninstall` prints, run as a DBA runs it."""
         self._run_script(scripts.uninstall())
 
-    def run(self, *arguments: str, config: Path | None = None, within: float = PATIENCE, **variables: str) -> Finished:
-        """Run a command to its end."""
-        command = [*COMMAND, "--config", str(config or self.config), *arguments]
-        return self.run_bare(command, within=within, **variables)
+    def run(
+        self, *arguments: str, config: Path | None = None, variables: Mapping[str, str] = MappingProxyType({})
+    ) -> Finished:
+        """Run a command to its end, with some variables in its environment."""
+        return self.run_bare([*COMMAND, "--config", str(config or self.config), *arguments], variables)
 
-    def run_bare(self, command: list[str], *, within: float = PATIENCE, **variables: str) -> Finished:
-        """Run a whole command line to its end."""
+    def run_bare(self, command: list[str], variables: Mapping[str, str] = MappingProxyType({})) -> Finished:
+        """Run a whole command line to its end, as `run` does."""
         ended = subprocess.run(
             command,
             check=False,
@@ -150,7 +152,7 @@ class Installation:
             stdin=subprocess.DEVNULL,
             text=True,
             env=environment({**self.variables, **variables}),
-            timeout=within,
+            timeout=PATIENCE,
             cwd=self.folder,
         )
         self._outputs.append(ended.stdout + ended.stderr)

@@ -129,7 +129,8 @@ class _Recording:
                 self._connection.execute(SQL["seen_new"], self._new(sighting))
             else:
                 # A baseline may meet two rows of one application, on two pages: the second is no news about the first.
-                told = None if self._batch.origin == "baseline" else before.told
+                adopts = self._batch.origin == "baseline" and self._batch.unseen == "adopt"
+                told = None if adopts else before.told
                 decision = decide(sighting.content, told, before.waiting, self._batch.unseen)
                 if before.key != sighting.key or not before.in_scope:
                     self._move(sighting)

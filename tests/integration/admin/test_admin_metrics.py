@@ -11,7 +11,7 @@ from support.store_steps import claim_one, reject
 
 from cdc_sync import __version__
 from cdc_sync.admin.metrics import Metrics
-from cdc_sync.core.endpoint import Health
+from cdc_sync.core.endpoint import Health, Mode
 from cdc_sync.core.observations import (
     CallEnded,
     ChangesRead,
@@ -96,11 +96,18 @@ async def test_what_waits_no_longer(admin: Admin) -> None:
 
 @pytest.mark.parametrize(("mode", "healthy"), [("healthy", 1), ("throttled", 0), ("open", 0), ("paused", 0)])
 async def test_an_endpoint_is_shown_as_the_store_has_it_also_after_a_restart(
-    admin: Admin, mode: str, healthy: int
+    admin: Admin, mode: Mode, healthy: int
 ) -> None:
-    await admin.store.finish([], {ENDPOINT: Health(mode, 1, NOW + HOUR, "HTTP 401")})  # type: ignore[arg-type] # a mode
+    await admin.store.record(some_rules(), a_batch(a_sighting("a1", "seen")))
+    await admin.store.finish([], {ENDPOINT: Health(mode, 1, NOW + HOUR, "HTTP 401")})
 
     assert (await scrape(admin))[f'cdc_sync_endpoint_healthy{{endpoint="{ENDPOINT}"}}'] == healthy
+
+
+async def test_an_endpoint_that_nothing_waits_for_is_no_cause_of_alarm(admin: Admin) -> None:
+    await admin.store.finish([], {ENDPOINT: Health("open", 5, NOW + HOUR, "HTTP 503")})
+
+    assert (await scrape(admin))[f'cdc_sync_endpoint_healthy{{endpoint="{ENDPOINT}"}}'] == 1
 
 
 async def test_calls(admin: Admin) -> None:

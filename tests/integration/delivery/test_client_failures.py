@@ -153,6 +153,16 @@ async def test_calls_go_out_side_by_side(client: Client) -> None:
     assert time.monotonic() - started < 4 * 0.3
 
 
+@pytest.mark.parametrize("echo", ["planted-secret", "Bearer planted-secret", '{"got": "planted-secret"}'])
+async def test_a_reply_that_repeats_our_secret_is_kept_without_it(hellowork: Emulator, echo: str) -> None:
+    hellowork.inject(Status(status=401, body=f"not welcome: {echo}"))
+    async with Client({"Authorization": "Bearer planted-secret"}, timeout=20, connections=1) as client:
+        _, text = await client.call(an_entry(base_url=hellowork.url))
+
+    assert text.startswith("not welcome: ")
+    assert "planted-secret" not in text
+
+
 async def test_no_secret_is_in_what_is_said_of_a_failure(hellowork: Emulator) -> None:
     hellowork.inject(Reset(), HalfAnswer(), Status(status=400))
     urls = [hellowork.url] * 3 + [

@@ -13,6 +13,7 @@ from support.sending import QUICK, SLOW, Delivery, delivery
 from cdc_sync.core.conditions import NONE, Conditions, fold
 from cdc_sync.core.endpoint import FAILURES_TO_OPEN, LONGEST_OPEN, LONGEST_PAUSE
 from cdc_sync.core.observations import EndpointChanged, Observation
+from cdc_sync.core.status_url import AllowedHosts
 from cdc_sync.emulator import Emulator
 from cdc_sync.emulator.faults import Fault, Hang, Reset, Status
 
@@ -103,6 +104,23 @@ class TestPaused:
             ((name, wrong),) = conditions(desk.observed).items()
             assert name == f"endpoint {hellowork.url}"
             assert wrong.startswith("paused: HTTP 401")
+
+    async def test_is_no_concern_after_a_restart_if_nothing_waits_for_it(
+        self, desk: Delivery, hellowork: Emulator
+    ) -> None:
+        hellowork.inject(REFUSED)
+        await desk.queue(hellowork.url, "a1")
+        await desk.send_once(policy=SLOW)
+        await desk.queue(hellowork.url, "a1", status="applied")
+        await desk.store.release_claims()
+        desk.clock.ahead = LONGEST_PAUSE
+        await desk.send_once(policy=SLOW, allowed=AllowedHosts(frozenset()))
+        desk.observed.clear()
+
+        await desk.send_once(policy=SLOW)
+
+        assert (await desk.health(hellowork.url)).mode == "paused"
+        assert conditions(desk.observed) == NONE
 
 
 class TestThrottled:

@@ -153,6 +153,15 @@ class TestSeveralEndpoints:
             # Turn by turn at worst: a slow call for each quick one, and those that began before.
             assert len(slow.calls) <= 5 + concurrency
 
+    async def test_one_with_a_backlog_does_not_hide_what_comes_to_the_other(self, desk: Delivery) -> None:
+        async with Emulator(EmulatorOptions(latency=0.02)) as busy, Emulator() as other:
+            await desk.queue(busy.url, *(f"busy-{number}" for number in range(500)))
+            async with desk.sending(concurrency=2):
+                await busy.wait_for_calls(1, timeout=20)
+                await desk.queue(other.url, "other")
+                await other.wait_for_calls(1, timeout=20)
+                assert len(busy.calls) < 400
+
     async def test_one_gets_all_that_the_other_does_not_need(self, desk: Delivery) -> None:
         options = EmulatorOptions(latency=0.1)
         async with Emulator(options) as one, Emulator(options) as other:

@@ -68,7 +68,8 @@ async def test_nobody_looks_at_the_outbox_all_the_time_meanwhile(desk: Delivery,
     async with desk.sending(rate=5.0):
         await eventually(desk.is_settled, "everything is acknowledged")
 
-    assert desk.outbox.asked < 6 * 8
+    # Each call's claim and end, a look every second, and a few more in the beginning and at the end.
+    assert desk.outbox.asked < 6 * 2 + 10
 
 
 async def test_a_single_call_that_asks_whether_it_is_up_keeps_to_it_too(desk: Delivery, hellowork: Emulator) -> None:

@@ -171,6 +171,24 @@ class TestLoss:
             assert (await lost(task, within=5)).kind == "unreachable"
 
 
+class TestEnd:
+    @pytest.mark.parametrize("loop", ["listen", "hold"])
+    async def test_comes_whenever_it_is_asked_for(self, database: str, loop: str) -> None:
+        """Between any two steps of a proof: a cancellation that got lost would keep the daemon from ending."""
+        async with session(database, "applications") as connection:
+            for pause in range(60):
+                coroutine = (
+                    listen(connection, Bell().ring, 0.0) if loop == "listen" else hold(connection, prove_every=0.0)
+                )
+                task = asyncio.create_task(coroutine)
+                await asyncio.sleep(0.002 + pause / 20_000)
+                task.cancel()
+
+                _, running = await asyncio.wait([task], timeout=5)
+
+                assert not running
+
+
 class TestLock:
     async def test_a_second_worker_of_the_watch_is_refused(self, database: str) -> None:
         async with session(database, "applications"):

@@ -46,6 +46,7 @@ async def test_works_without_wakeup_and_holds_the_fence(two_phase_server: str, o
         ats.execute("COMMIT PREPARED 'first phase'")
 
         assert await bell.is_quiet(taken)
+        await bell.disarm()
         assert one(ats, "DELETE FROM cdc_sync.changes RETURNING row_key[1]::int") > 0
 
 

@@ -36,6 +36,25 @@ async def test_a_baseline_is_adopted_without_a_call(store: Store) -> None:
     assert (known.told, known.waiting) == (a_content("hired", "J2", application_id="a2"), None)
 
 
+async def test_a_second_row_that_a_baseline_meets_of_one_application_is_adopted_too(store: Store) -> None:
+    await adopt(store, "a1")
+
+    assert await store.record(some_rules(), a_baseline(a_sighting(status="hired"))) == [Recorded("a1", Adopt())]
+
+    assert await entry_of(store) is None
+    assert await told_status(store) == "hired"
+
+
+async def test_a_baseline_that_sends_does_not_say_twice_what_was_acknowledged_meanwhile(store: Store) -> None:
+    sending = a_batch(a_sighting(), origin="baseline", unseen="send")
+    await store.record(some_rules(), sending)
+    await acknowledge(store, await claim_one(store))
+
+    assert await store.record(some_rules(), sending) == []
+
+    assert await claim(store) == []
+
+
 async def test_every_field_of_a_content_is_kept(store: Store) -> None:
     content = replace(
         a_content("reçu 🎉 '\"", "2022-001-développeur", deleted=True),

@@ -336,4 +336,4 @@ class Deliveries(RuleBasedStateMachine):
 pytestmark = pytest.mark.timeout(600)  # a failure is made as small as can be first, which takes minutes
 
 TestDeliveries = Deliveries.TestCase
-TestDeliveries.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
+TestDeliveries.settings = settings(max_examples=120, stateful_step_count=60, deadline=None)
