@@ -34,6 +34,7 @@ from cdc_sync.core.observations import (
     WatchConnected,
 )
 from cdc_sync.daemon.rehearsal import Rehearsal
+from cdc_sync.daemon.together import end, raise_failures
 from cdc_sync.daemon.watching import WatchParts, WatchWorker, most_telling
 from cdc_sync.delivery.client import Caller, Client
 from cdc_sync.delivery.sender import Sender, SenderSettings, wall_clock
@@ -180,19 +181,21 @@ class _Daemon:
         self.observe(DaemonStopped())
 
     async def _supervise(self, workers: list[WatchWorker], sender: Sender, store: Store) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            capturing = [tasks.create_task(worker.run()) for worker in workers]
-            sending = tasks.create_task(self._send(sender))
-            noting = tasks.create_task(self._note_conditions(store))
-            await self._stop.wait()
-            self.observe(DaemonStopping(self._signal, sender.under_way))
-            for task in capturing:
-                task.cancel()
-            await asyncio.gather(*capturing, return_exceptions=True)
-            sender.stop()
-            await asyncio.wait([sending], timeout=GRACE if self._bound.is_set() else 0)
-            sending.cancel()
-            noting.cancel()
+        capturing = [asyncio.create_task(worker.run()) for worker in workers]
+        sending = asyncio.create_task(self._send(sender))
+        noting = asyncio.create_task(self._note_conditions(store))
+        stopped = asyncio.create_task(self._stop.wait())
+        everything = [*capturing, sending, noting, stopped]
+        try:
+            await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
+            if stopped.done():
+                self.observe(DaemonStopping(self._signal, sender.under_way))
+                await end(capturing)
+                sender.stop()
+                await asyncio.wait([sending], timeout=GRACE if self._bound.is_set() else 0)
+        finally:
+            await end(everything)
+        raise_failures(everything)
 
     async def _send(self, sender: Sender) -> None:
         """Send, once it is known that the database is the one that the store belongs to."""

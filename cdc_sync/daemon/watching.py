@@ -2,10 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from psycopg_pool import AsyncConnectionPool
 
@@ -22,6 +22,7 @@ from cdc_sync.core.observations import (
     WatchLost,
 )
 from cdc_sync.core.rules import WatchRules
+from cdc_sync.daemon.together import live_together
 from cdc_sync.pipeline import baseline, deletions
 from cdc_sync.pipeline.drain import Drain
 from cdc_sync.pipeline.intake import Intake
@@ -249,40 +250,44 @@ class WatchWorker:
                 self._parts.observe(StoreRecovered())
             self._tell_triggers(connected.trigger_problems)
             position = await adopt(connected, lambda: self._progressed(f"baseline {name}"))
-            async with asyncio.TaskGroup() as tasks:
-                fast = await self._start_capture(connected, position, tasks)
-                # Ready means that it works, and that what was committed while nobody looked has been recorded.
-                await fast.catch_up()
-                self._parts.observe(CaptureStarted(name))
-                tasks.create_task(self._sweeps(connected, fast), name=f"{name}: sweeps")
-                progressed = lambda: self._progressed(f"deletions {name}")  # noqa: E731 - a bound argument
-                tasks.create_task(deletions.run(connected.intake, progressed), name=f"{name}: deletions")
+            fast, jobs = await self._capture(connected, position)
+            progressed = lambda: self._progressed(f"deletions {name}")  # noqa: E731 - a bound argument
+            jobs["sweeps"] = self._begin_and_sweep(connected, fast)
+            jobs["deletions"] = deletions.run(connected.intake, progressed)
+            await live_together({f"{name}: {job}": coroutine for job, coroutine in jobs.items()})
 
-    async def _start_capture(
-        self, connected: Connected, position: baseline.BaselinePosition, tasks: asyncio.TaskGroup
-    ) -> FastPath:
+    async def _capture(
+        self, connected: Connected, position: baseline.BaselinePosition
+    ) -> tuple[FastPath, dict[str, Coroutine[Any, Any, None]]]:
+        """What captures changes between sweeps, and the jobs that it takes."""
         name, capture = self._parts.name, self._parts.watch.capture
         progressed = lambda: self._progressed(f"capture {name}")  # noqa: E731 - a bound argument
         if capture.mode == "poll":
             poll = await make_poll(connected, position, self.want_sweep)
-            tasks.create_task(hold(connected.connection, _PROVE_EVERY), name=f"{name}: lock")
-            tasks.create_task(poll.run(capture.poll_interval.total_seconds(), progressed), name=f"{name}: poll")
-            return poll
-        tasks.create_task(self._watch_triggers(connected), name=f"{name}: triggers")
+            return poll, {
+                "lock": hold(connected.connection, _PROVE_EVERY),
+                "poll": poll.run(capture.poll_interval.total_seconds(), progressed),
+            }
+        jobs: dict[str, Coroutine[Any, Any, None]] = {"triggers": self._watch_triggers(connected)}
         if not connected.has_log:
-            tasks.create_task(hold(connected.connection, _PROVE_EVERY), name=f"{name}: lock")
-            return SweepsAlone()
+            return SweepsAlone(), {**jobs, "lock": hold(connected.connection, _PROVE_EVERY)}
         drain = Drain(connected.intake, connected.log, self.want_sweep)
         if capture.wakeup == "notify":
-            tasks.create_task(listen(connected.connection, drain.ring, _PROVE_EVERY), name=f"{name}: listen")
+            jobs["listen"] = listen(connected.connection, drain.ring, _PROVE_EVERY)
             if not self._parts.dry_run:
-                tasks.create_task(keep_armed(Bell(connected.pool, name), drain.ring), name=f"{name}: bell")
+                jobs["bell"] = keep_armed(Bell(connected.pool, name), drain.ring)
             every = capture.drain_interval.total_seconds()
         else:
-            tasks.create_task(hold(connected.connection, _PROVE_EVERY), name=f"{name}: lock")
+            jobs["lock"] = hold(connected.connection, _PROVE_EVERY)
             every = capture.poll_interval.total_seconds()
-        tasks.create_task(drain.run(every, progressed), name=f"{name}: drain")
-        return drain
+        jobs["drain"] = drain.run(every, progressed)
+        return drain, jobs
+
+    async def _begin_and_sweep(self, connected: Connected, fast: FastPath) -> None:
+        # Ready means that it works, and that what was committed while nobody looked has been recorded.
+        await fast.catch_up()
+        self._parts.observe(CaptureStarted(self._parts.name))
+        await self._sweeps(connected, fast)
 
     async def _sweeps(self, connected: Connected, fast: FastPath) -> None:
         """A sweep at the start, at each interval and when one is wanted, with pauses that keep it in its share."""

@@ -10,10 +10,17 @@ from support.sending import QUICK, SLOW, Delivery
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import Observation, StoreFailed, StoreRecovered
+from cdc_sync.delivery import sender as module
 from cdc_sync.emulator import Emulator
 from cdc_sync.emulator.faults import Status
 
 IDS = tuple(f"a{number:02}" for number in range(20))
+
+
+@pytest.fixture(autouse=True)
+def _short_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Looking inside: what matters is that there is a break between two tries, not that it takes a second.
+    monkeypatch.setattr(module, "_STORE_RETRY", 0.3)
 
 
 def of_the_store(desk: Delivery) -> list[Observation]:

@@ -4,10 +4,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.postgres import Cluster, fresh_database
+from support.renewed import renew
 from support.rig import OpenRig, Rig, rig
 from support.roles import NewRole, roles
 from support.sessions import Ats, OpenSession, sessions
 from support.watched import a_config, install_triggers
+
+
+@pytest.fixture(scope="session")
+def one_database(cluster: Cluster) -> Iterator[str]:
+    with fresh_database(cluster) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def database(cluster: Cluster, one_database: str) -> str:
+    """As the fixture of this name elsewhere; many tests are here."""
+    renew(cluster, one_database)
+    return one_database
 
 
 @pytest.fixture

@@ -136,8 +136,7 @@ class TestPages:
             place = page.next
         return keys
 
-    @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
-    async def test_equal_times_over_several_pages(self, database: str, ats: Ats, size: int) -> None:
+    async def test_equal_times_over_several_pages(self, database: str, ats: Ats) -> None:
         ats.execute(
             "INSERT INTO public.applications (id, updated_at)"
             " SELECT n, timestamptz '2024-01-01 00:00Z' + n / 8 * interval '1 day' FROM generate_series(1, 30) n"
@@ -145,7 +144,8 @@ class TestPages:
         async with opened(a_config(database)) as source:
             reader = await source.watermark_reader("updated_at")
 
-            assert await self.all_keys(reader, "2024-01-02T00:00:00Z", size) == [(str(n),) for n in range(8, 31)]
+            for size in (1, 2, 3, 7, 100):
+                assert await self.all_keys(reader, "2024-01-02T00:00:00Z", size) == [(str(n),) for n in range(8, 31)]
 
     @pytest.mark.parametrize("type_", ["timestamptz", "timestamp", "date"])
     @pytest.mark.parametrize("datestyle", ["ISO, MDY", "SQL, DMY", "German"])

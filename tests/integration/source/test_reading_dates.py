@@ -19,6 +19,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 async def read(database: str, ats: Ats, type_: str, value: str | None, timezone: str = "UTC") -> Row:
     """The row whose creation date has this type and value."""
     run(ats, "ALTER TABLE public.applications ALTER created_at TYPE {type_} USING NULL", type_=type_)
+    ats.execute("TRUNCATE public.applications")
     insert = "INSERT INTO public.applications (hellowork_id, status, job_id, created_at) VALUES ('a1', 's', 'j', %s)"
     run(ats, insert, [value])
     async with opened(a_config(database, timezone=timezone)) as source:
@@ -79,14 +80,14 @@ async def test_each_type_is_an_instant(database: str, ats: Ats, case: tuple[str,
         ("date", "4713-01-01 BC"),
     ],
 )
-@pytest.mark.parametrize("timezone", ["UTC", "America/New_York", "Asia/Tokyo"])
 async def test_a_date_that_cannot_be_sent_is_that_rows_own_trouble(
-    database: str, ats: Ats, type_: str, value: str, timezone: str
+    database: str, ats: Ats, type_: str, value: str
 ) -> None:
-    reading = meant(await read(database, ats, type_, value, timezone))
+    for timezone in ("UTC", "America/New_York", "Asia/Tokyo"):
+        reading = meant(await read(database, ats, type_, value, timezone))
 
-    assert isinstance(reading, Unreportable)
-    assert reading.reason.startswith("its creation date cannot be sent: ")
+        assert isinstance(reading, Unreportable)
+        assert reading.reason.startswith("its creation date cannot be sent: ")
 
 
 async def test_no_date(database: str, ats: Ats) -> None:

@@ -320,11 +320,12 @@ class Deliveries(RuleBasedStateMachine):
         call, application = self.calls.pop(one), self.applications[one]
         outcome = fate(call.entry, meaning, "a reply", RETRY, now=self.now, chance=chance)
         self.look()
-        before = self.waiting[one]
+        before = self.waiting.get(one)
+        assert before is not None, "what may have been heard is never dropped"
         self.run(self.store.finish([Finished(call.entry, outcome, {}, self.now)], {}))
         self.look()
         if not isinstance(meaning, Acknowledged) and before.revision != call.entry.revision:
-            assert self.waiting[one] == before, "what was put in its place has a fate of its own"
+            assert self.waiting.get(one) == before, "what was put in its place has a fate of its own"
         if is_heard:
             application.heard = call.state
         if isinstance(meaning, Acknowledged):
