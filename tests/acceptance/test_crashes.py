@@ -65,23 +65,23 @@ def differences(installation: Installation, applications: list[str]) -> dict[str
 
 
 @pytest.mark.timeout(240)
-def test_a_baseline_that_is_killed_goes_on_where_it_was(installation: Installation) -> None:
+def test_a_baseline_that_is_killed_goes_on_where_it_was(poll: Installation) -> None:
     number = 30_000
-    installation.add_many("hw-", number)
-    with installation.daemon(ready=False) as daemon:
+    poll.add_many("hw-", number)
+    with poll.daemon(ready=False) as daemon:
         daemon.wait_until_not_ready("baseline")
         begun = daemon.wait_for_report(lambda report: report["watches"][0]["baseline"]["rows"] >= 4_000, "two pages")
         assert begun["watches"][0]["baseline"]["state"] == "running"
         daemon.kill()
-    with installation.daemon() as daemon:
+    with poll.daemon() as daemon:
         assert daemon.wait_for_event("applications known")["event"] == f"{number + 1} applications known, 0 calls"
         pages = sum(event["keys"] for event in daemon.events_named("read") if event["by"] == "baseline")
         assert pages <= number + 1 - begun["watches"][0]["baseline"]["rows"]
-        installation.settle(daemon)
-        assert {call.application_id for call in installation.hellowork.calls} == {"hw-sentinel"}
+        poll.settle(daemon)
+        assert {call.application_id for call in poll.hellowork.calls} == {"hw-sentinel"}
         assert daemon.stop() == 0
-    with installation.daemon() as daemon:
-        installation.settle(daemon)
+    with poll.daemon() as daemon:
+        poll.settle(daemon)
         assert not daemon.events_named("applications known")
 
 
@@ -127,6 +127,33 @@ def test_a_signal_lets_what_is_in_flight_end(notify: Installation, number: signa
     with notify.daemon() as daemon:
         notify.settle(daemon)
     assert len(notify.hellowork.calls_for("hw-1")) == 1
+
+
+def test_a_stop_among_many_calls_repeats_none_of_them(notify: Installation) -> None:
+    number = 200
+    notify.add_many("hw-", number)
+    notify.configure(hellowork={"concurrency": 4})
+    delay = {"kind": "delay", "seconds": 0.02}
+    notify.hellowork.will({"kind": "random", "seed": 1, "rate": 1.0, "kinds": [delay]})
+    with notify.daemon() as daemon:
+        notify.ats.execute("UPDATE public.applications SET status = 'SEEN' WHERE hellowork_id <> 'hw-sentinel'")
+        daemon.wait_until(lambda: len(notify.hellowork.calls) >= 10, "some calls")
+        assert daemon.stop() == 0
+        assert len(notify.hellowork.calls) < number
+    with notify.daemon() as daemon:
+        daemon.wait_until(lambda: len(notify.hellowork.state) == number, "the other calls")
+        notify.settle(daemon)
+    assert len(notify.hellowork.calls) == number + 1
+
+
+def test_a_signal_ends_a_first_start_that_has_far_to_go(installation: Installation) -> None:
+    installation.add_many("hw-", 30_000)
+    with installation.daemon(ready=False) as daemon:
+        daemon.wait_for_event("connected")
+        daemon.wait_for_report(lambda report: report["watches"][0]["baseline"]["rows"] >= 2_000, "a page")
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(within=10) == 0
+        assert not daemon.events_named("applications known")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

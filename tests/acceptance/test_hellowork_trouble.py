@@ -11,22 +11,22 @@ from support.installation import API_KEY, JOB, Installation
 from cdc_sync.emulator import EmulatorOptions
 
 
-def test_what_happens_while_helloworks_is_down_is_told_when_it_is_back(installation: Installation) -> None:
+def test_what_happens_while_helloworks_is_down_is_told_when_it_is_back(poll: Installation) -> None:
     port = free_port()
-    installation.configure(hellowork={"base_url": f"http://127.0.0.1:{port}"})
+    poll.configure(hellowork={"base_url": f"http://127.0.0.1:{port}"})
     for number in range(8):
-        installation.add(f"hw-{number}")
-    with installation.daemon() as daemon:
+        poll.add(f"hw-{number}")
+    with poll.daemon() as daemon:
         for number in range(8):
-            installation.change(f"hw-{number}", status="ONE")
+            poll.change(f"hw-{number}", status="ONE")
         reasons = daemon.wait_until_not_ready("no connection to 127.0.0.1")
         assert f"endpoint http://127.0.0.1:{port}: open" in reasons
         assert len(daemon.events_named("the endpoint does not work")) == 1
-        installation.change("hw-0", status="TWO")
-        installation.change("hw-1", status="NEW")  # undone, but who knows what was heard
+        poll.change("hw-0", status="TWO")
+        poll.change("hw-1", status="NEW")  # undone, but who knows what was heard
         assert daemon.stop() == 0
     # Also a daemon that has just started knows, and says, that it is down.
-    with installation.daemon(ready=False) as daemon:
+    with poll.daemon(ready=False) as daemon:
         daemon.wait_until_not_ready("endpoint")
         with running_hellowork(EmulatorOptions(port=port, required_headers={"X-Api-Key": API_KEY})) as back:
             daemon.wait_until(lambda: len(back.state) == 8, "all calls")
@@ -37,17 +37,15 @@ def test_what_happens_while_helloworks_is_down_is_told_when_it_is_back(installat
             assert {back.told(f"hw-{number}")[-1][0] for number in range(2, 8)} == {"ONE"}
             assert not any(call.concurrent or call.violations for call in back.calls)
             assert daemon.stop() == 0
-    assert len(json.loads(installation.run("dead-letters", "list", "--json").stdout)) == 0
+    assert len(json.loads(poll.run("dead-letters", "list", "--json").stdout)) == 0
 
 
 @pytest.mark.parametrize(
     "fault",
     [
         {"kind": "status", "status": 500},
-        {"kind": "status", "status": 408},
         {"kind": "html"},
         {"kind": "redirect", "location": "http://127.0.0.1:1/elsewhere"},
-        {"kind": "half_answer"},
         {"kind": "hang", "seconds": 60},
     ],
     ids=lambda fault: str(fault.get("status", fault["kind"])),
@@ -156,7 +154,7 @@ def test_what_is_refused_is_a_dead_letter_until_it_changes_or_a_person_decides(n
 def test_retry_after_is_honoured_by_the_whole_endpoint_and_by_the_next_daemon(notify: Installation) -> None:
     notify.add("hw-1")
     notify.add("hw-2")
-    throttled = {"kind": "status", "status": 429, "headers": {"Retry-After": "4"}}
+    throttled = {"kind": "status", "status": 429, "headers": {"Retry-After": "3"}}
     notify.hellowork.will({**throttled, "application_id": "hw-1"})
     with notify.daemon() as daemon:
         notify.change("hw-1", status="SEEN")
@@ -169,7 +167,7 @@ def test_retry_after_is_honoured_by_the_whole_endpoint_and_by_the_next_daemon(no
         daemon.wait_until_ready()
     refused, *later = notify.hellowork.calls
     assert {call.application_id for call in later} == {"hw-1", "hw-2", "hw-sentinel"}
-    assert all(call.received - refused.received >= 3.9 for call in later)
+    assert all(call.received - refused.received >= 2.9 for call in later)
     assert len(later) == 3
 
 

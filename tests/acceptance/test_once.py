@@ -114,32 +114,32 @@ def test_one_run_without_a_database_fails(notify: Installation) -> None:
         assert "Traceback" not in failed.stderr
 
 
-def test_a_dry_run_shows_the_calls_and_changes_nothing(installation: Installation) -> None:
+def test_a_dry_run_shows_the_calls_and_changes_nothing(notify: Installation) -> None:
     for name in ("changed", "deleted"):
-        installation.add(f"hw-{name}")
-    fresh = installation.run("run", "--once", "--dry-run")
+        notify.add(f"hw-{name}")
+    fresh = notify.run("run", "--once", "--dry-run")
     assert fresh.code == 0
     assert "would POST" not in fresh.stdout
-    assert not installation.store.exists()
-    assert installation.run("run", "--once").code == 0
-    installation.change("hw-changed", status="SEEN")
-    installation.delete("hw-deleted")
-    log, store = _change_log(installation), _dump(installation)
+    assert not notify.store.exists()
+    assert notify.run("run", "--once").code == 0
+    notify.change("hw-changed", status="SEEN")
+    notify.delete("hw-deleted")
+    log, store = _change_log(notify), _dump(notify)
     for _ in range(2):
-        shown = installation.run("run", "--once", "--dry-run")
+        shown = notify.run("run", "--once", "--dry-run")
         assert shown.code == 0
-        assert f"would POST {installation.hellowork.url}/v1/applications/hw-changed/status" in shown.stdout
+        assert f"would POST {notify.hellowork.url}/v1/applications/hw-changed/status" in shown.stdout
         assert '"status": "SEEN"' in shown.stdout
-        assert f"would POST {installation.hellowork.url}/v1/applications/hw-deleted/status" in shown.stdout
+        assert f"would POST {notify.hellowork.url}/v1/applications/hw-deleted/status" in shown.stdout
         assert '"status": "deleted"' in shown.stdout
         assert shown.stdout.count("would POST") == 2
         assert "2 would be sent" in shown.stdout
         assert '"event": "sent"' not in shown.stderr
-        assert _change_log(installation) == log
-        assert _dump(installation) == store
-    assert not installation.hellowork.calls
-    assert len(log) == (2 if _is_notify(installation) else 0)
-    assert installation.run("run", "--once").stdout.startswith("2 sent")
+        assert _change_log(notify) == log
+        assert _dump(notify) == store
+    assert not notify.hellowork.calls
+    assert len(log) == 2
+    assert notify.run("run", "--once").stdout.startswith("2 sent")
 
 
 def test_a_dry_run_beside_a_daemon_does_not_disturb_it(notify: Installation) -> None:
@@ -171,16 +171,10 @@ def test_a_dry_run_that_stays_shows_changes_as_they_come(notify: Installation) -
     assert len(_change_log(notify)) == 2
 
 
-def _change_log(installation: Installation) -> list[tuple[object, ...]]:
-    if not _is_notify(installation):
-        return []
-    return rows(installation.ats, "SELECT ctid, xmin, * FROM cdc_sync.changes ORDER BY changed_at")
+def _change_log(notify: Installation) -> list[tuple[object, ...]]:
+    return rows(notify.ats, "SELECT ctid, xmin, * FROM cdc_sync.changes ORDER BY changed_at")
 
 
 def _dump(installation: Installation) -> list[str]:
     with closing(sqlite3.connect(installation.store)) as store:
         return list(store.iterdump())
-
-
-def _is_notify(installation: Installation) -> bool:
-    return str(installation.document["watches"]["applications"]["capture"]["mode"]) == "notify"

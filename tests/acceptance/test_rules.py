@@ -12,77 +12,77 @@ def a_variant(installation: Installation, prefix: str, **sections: object) -> di
     return {**watch, "columns": {**watch["columns"], "application_id": column}, **sections}
 
 
-def test_labels_are_mapped_sent_ignored_or_refused(installation: Installation) -> None:
+def test_labels_are_mapped_sent_ignored_or_refused(notify: Installation) -> None:
     labels = {"Embauché": "hired", "Retenu": "hired", "NEW": "seen_by_recruiter"}
-    installation.add("hw-1")
-    installation.configure(
+    notify.add("hw-1")
+    notify.configure(
         watches={
-            unmapped: a_variant(installation, unmapped, status={"map": labels, "unmapped": unmapped, "deleted": "gone"})
+            unmapped: a_variant(notify, unmapped, status={"map": labels, "unmapped": unmapped, "deleted": "gone"})
             for unmapped in ("send", "ignore", "reject")
         }
     )
-    installation.install()
-    with installation.daemon() as daemon:
-        installation.change("hw-1", status="Embauché")
-        installation.settle(daemon)
-        installation.change("hw-1", status="Retenu")  # the same to HelloWork
-        installation.settle(daemon)
-        installation.change("hw-1", status="embauché")  # another label: letters count
-        daemon.wait_until(lambda: len(installation.hellowork.told("send-hw-1")) == 2, "the label as it is")
+    notify.install()
+    with notify.daemon() as daemon:
+        notify.change("hw-1", status="Embauché")
+        notify.settle(daemon)
+        notify.change("hw-1", status="Retenu")  # the same to HelloWork
+        notify.settle(daemon)
+        notify.change("hw-1", status="embauché")  # another label: letters count
+        daemon.wait_until(lambda: len(notify.hellowork.told("send-hw-1")) == 2, "the label as it is")
         daemon.wait_for_report(lambda report: sum(w["dead_letters"] for w in report["watches"]) >= 1, "a dead letter")
-        installation.settle(daemon)
-        assert installation.hellowork.told("send-hw-1") == [("hired", JOB), ("embauché", JOB)]
-        assert installation.hellowork.told("ignore-hw-1") == [("hired", JOB)]
-        assert installation.hellowork.told("reject-hw-1") == [("hired", JOB)]
-        letters = json.loads(installation.run("dead-letters", "list", "--watch", "reject", "--json").stdout)
+        notify.settle(daemon)
+        assert notify.hellowork.told("send-hw-1") == [("hired", JOB), ("embauché", JOB)]
+        assert notify.hellowork.told("ignore-hw-1") == [("hired", JOB)]
+        assert notify.hellowork.told("reject-hw-1") == [("hired", JOB)]
+        letters = json.loads(notify.run("dead-letters", "list", "--watch", "reject", "--json").stdout)
         (letter,) = [letter for letter in letters if letter["application_id"] == "reject-hw-1"]
         assert letter["watch"] == "reject"
         assert "'embauché' is not in status.map" in letter["reason"]
-        installation.change("hw-1", status="NEW")  # a dead letter is replaced by the next change
-        installation.settle(daemon)
+        notify.change("hw-1", status="NEW")  # a dead letter is replaced by the next change
+        notify.settle(daemon)
         daemon.wait_until(
-            lambda: installation.hellowork.told("reject-hw-1")[-1:] == [("seen_by_recruiter", JOB)], "the next change"
+            lambda: notify.hellowork.told("reject-hw-1")[-1:] == [("seen_by_recruiter", JOB)], "the next change"
         )
-        installation.delete("hw-1")
-        daemon.wait_until(lambda: installation.hellowork.told("ignore-hw-1")[-1:] == [("gone", JOB)], "the deletion")
+        notify.delete("hw-1")
+        daemon.wait_until(lambda: notify.hellowork.told("ignore-hw-1")[-1:] == [("gone", JOB)], "the deletion")
 
 
-def test_rows_out_of_scope_and_rows_that_cannot_be_reported_cause_no_call(installation: Installation) -> None:
-    installation.configure_watch(where="t.notes IS DISTINCT FROM 'secret' AND t.job_id NOT LIKE '50%'")
+def test_rows_out_of_scope_and_rows_that_cannot_be_reported_cause_no_call(poll: Installation) -> None:
+    poll.configure_watch(where="t.notes IS DISTINCT FROM 'secret' AND t.job_id NOT LIKE '50%'")
     for name in ("leaving", "away", "statusless", "jobless", "dateless"):
-        installation.add(f"hw-{name}", notes="secret" if name == "away" else None)
-    installation.install()
-    with installation.daemon() as daemon:
-        installation.change("hw-leaving", notes="secret", status="LEFT")
-        installation.change("hw-away", status="UNSEEN")
-        installation.delete("hw-away")
-        installation.change("hw-statusless", status=None)
-        installation.change("hw-jobless", job_id="  ")
-        installation.change("hw-dateless", created_at=None, status="HIRED")
-        installation.add(" ", "NEW")
+        poll.add(f"hw-{name}", notes="secret" if name == "away" else None)
+    poll.install()
+    with poll.daemon() as daemon:
+        poll.change("hw-leaving", notes="secret", status="LEFT")
+        poll.change("hw-away", status="UNSEEN")
+        poll.delete("hw-away")
+        poll.change("hw-statusless", status=None)
+        poll.change("hw-jobless", job_id="  ")
+        poll.change("hw-dateless", created_at=None, status="HIRED")
+        poll.add(" ", "NEW")
         daemon.wait_for_report(lambda report: report["watches"][0]["skipped"] == 4, "four rows skipped")
-        installation.settle(daemon)
-        assert {call.application_id for call in installation.hellowork.calls} == {"hw-sentinel"}
+        poll.settle(daemon)
+        assert {call.application_id for call in poll.hellowork.calls} == {"hw-sentinel"}
         reasons = {row["application_id"]: row["reason"] for row in daemon.report()["skipped_rows"]}
         assert "status" in reasons["hw-statusless"]
         assert "job" in reasons["hw-jobless"]
         assert "date" in reasons["hw-dateless"]
-        shown = installation.run("status").stdout
+        shown = poll.run("status").stdout
         assert "hw-statusless" in shown
         assert reasons["hw-statusless"] in shown
-        assert reasons["hw-jobless"] in installation.run("explain", "hw-jobless").stdout
-        installation.change("hw-dateless", created_at="2023-01-01Z", status="OFFER")
-        installation.change("hw-leaving", notes=None)
-        installation.settle(daemon)
-        assert installation.hellowork.told("hw-dateless") == [("OFFER", JOB)]
-        assert installation.hellowork.told("hw-leaving") == [("LEFT", JOB)]
+        assert reasons["hw-jobless"] in poll.run("explain", "hw-jobless").stdout
+        poll.change("hw-dateless", created_at="2023-01-01Z", status="OFFER")
+        poll.change("hw-leaving", notes=None)
+        poll.settle(daemon)
+        assert poll.hellowork.told("hw-dateless") == [("OFFER", JOB)]
+        assert poll.hellowork.told("hw-leaving") == [("LEFT", JOB)]
         assert daemon.report()["watches"][0]["skipped"] == 3
 
 
-def test_a_rows_url_is_called_only_if_its_host_is_allowed(installation: Installation) -> None:
-    here = installation.hellowork.url
-    installation.configure(hellowork={"allowed_hosts": ["localhost"]})
-    installation.configure_watch(columns={"application_id": None, "status_url": "status_api_url"})
+def test_a_rows_url_is_called_only_if_its_host_is_allowed(poll: Installation) -> None:
+    here = poll.hellowork.url
+    poll.configure(hellowork={"allowed_hosts": ["localhost"]})
+    poll.configure_watch(columns={"application_id": None, "status_url": "status_api_url"})
     urls = {
         "hw-same": f"{here}/v1/applications/hw-same/status",
         "hw-local": f"{here.replace('127.0.0.1', 'localhost')}/v1/applications/hw-local/status",
@@ -93,24 +93,24 @@ def test_a_rows_url_is_called_only_if_its_host_is_allowed(installation: Installa
     }
     for name, url in urls.items():
         if name != "hw-sentinel":
-            installation.add(name, status_api_url=url)
-    installation.change("hw-sentinel", status_api_url=urls["hw-sentinel"])
-    installation.install()
-    with installation.daemon() as daemon:
+            poll.add(name, status_api_url=url)
+    poll.change("hw-sentinel", status_api_url=urls["hw-sentinel"])
+    poll.install()
+    with poll.daemon() as daemon:
         for name in urls:
-            installation.change(name, status="SEEN")
-        installation.settle(daemon)
-        assert installation.hellowork.told("hw-same") == [("SEEN", JOB)]
-        assert installation.hellowork.told("hw-local") == [("SEEN", JOB)]
-        letters = {one["application_id"]: one for one in _dead_letters(installation)}
+            poll.change(name, status="SEEN")
+        poll.settle(daemon)
+        assert poll.hellowork.told("hw-same") == [("SEEN", JOB)]
+        assert poll.hellowork.told("hw-local") == [("SEEN", JOB)]
+        letters = {one["application_id"]: one for one in _dead_letters(poll)}
         assert letters.keys() == {"hw-evil", "hw-plain"}
         assert "evil.example" in letters["hw-evil"]["reason"]
         assert "hellowork.allowed_hosts" in letters["hw-evil"]["reason"]
         assert "https" in letters["hw-plain"]["reason"]
         # A person's retry is no way round.
-        assert installation.run("dead-letters", "retry", "hw-evil").code == 0
+        assert poll.run("dead-letters", "retry", "hw-evil").code == 0
         daemon.wait_for_report(lambda report: report["watches"][0]["dead_letters"] == 2, "it is dead again")
-        told = installation.run("dead-letters", "list")
+        told = poll.run("dead-letters", "list")
         assert letters["hw-evil"]["reason"] in told.stdout
 
 

@@ -36,11 +36,9 @@ def test_what_helloworks_reply_repeats_of_our_headers_is_hidden(notify: Installa
     [
         f"postgresql://cdc_sync:x@{PASSWORD}@127.0.0.1:1/ats",
         f"postgresql://cdc_sync:{PASSWORD}/ats",
-        f"postgresql://cdc_sync:{PASSWORD}%@127.0.0.1:1/ats",
         f"host=127.0.0.1 port=1 password={PASSWORD} oops",
-        f"{PASSWORD}",
     ],
-    ids=range(5),
+    ids=range(3),
 )
 def test_a_mistyped_connection_string_is_not_repeated(notify: Installation, dsn: str) -> None:
     notify.variables["ATS_DSN"] = dsn

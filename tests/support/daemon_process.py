@@ -6,16 +6,18 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from support.waiting import wait_until
-
 PATIENCE = 60.0
 """Seconds within which whatever is waited for must happen; it takes two or three on a machine that has time."""
+
+_PAUSE = 0.03
+"""Seconds between two looks: the daemon works for each look at its admin server, and shares the machine with us."""
 
 COMMAND = (sys.executable, "-m", "cdc_sync")
 
@@ -58,6 +60,8 @@ class DaemonProcess:
         self._token = admin_token
         self._said = output.with_suffix(".stdout")
         self._logged = output.with_suffix(".stderr")
+        self._events: list[dict[str, Any]] = []
+        self._read = 0
         with self._said.open("wb") as said, self._logged.open("wb") as logged:
             self._process = subprocess.Popen(
                 [*COMMAND, *arguments], stdin=subprocess.DEVNULL, stdout=said, stderr=logged, env=environment(variables)
@@ -84,8 +88,15 @@ class DaemonProcess:
 
         A line that is being written is left out, and so is the last word of a command that fails.
         """
-        lines = self.logged.splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n") and not line.startswith("cdc-sync: ")]
+        with self._logged.open("rb") as log:
+            log.seek(self._read)
+            for line in log:
+                if not line.endswith(b"\n"):
+                    break
+                self._read += len(line)
+                if not line.startswith(b"cdc-sync: "):
+                    self._events.append(json.loads(line))
+        return list(self._events)
 
     def events_named(self, text: str) -> list[dict[str, Any]]:
         """The log's lines whose event contains a text."""
@@ -93,15 +104,11 @@ class DaemonProcess:
 
     def wait_until(self, condition: Callable[[], object], what: str, within: float = PATIENCE) -> None:
         """Wait for a condition as long as it runs; fail with the end of its log."""
-
-        def holds() -> object:
-            assert self.is_running, f"it has ended with exit code {self._process.returncode}, and its log:\n{self.tail}"
-            return condition()
-
-        try:
-            wait_until(holds, what, within)
-        except AssertionError as error:
-            raise AssertionError(f"{error}\nThe end of its log:\n{self.tail}") from None
+        deadline = time.monotonic() + within
+        while not condition():
+            assert self.is_running, f"it has ended with exit code {self._process.returncode}; its log:\n{self.tail}"
+            assert time.monotonic() < deadline, f"still waiting after {within:.0f} s: {what}; its log:\n{self.tail}"
+            time.sleep(_PAUSE)
 
     def wait_for_event(self, text: str, number: int = 1, within: float = PATIENCE) -> dict[str, Any]:
         """Wait until so many lines of the log contain a text in their event; returns the last of them."""
@@ -114,21 +121,27 @@ class DaemonProcess:
 
     def wait_until_not_ready(self, reason: str) -> str:
         """Wait until `/readyz` gives a reason that contains a text; returns all reasons."""
-        self.wait_until(
-            lambda: self.readiness()[0] == 503 and reason in self.readiness()[1], f"{reason!r} in the reasons"
-        )
-        return self.readiness()[1]
+        reasons = ""
+
+        def holds() -> bool:
+            nonlocal reasons
+            status, reasons = self.readiness()
+            return status == 503 and reason in reasons
+
+        self.wait_until(holds, f"{reason!r} in the reasons")
+        return reasons
 
     def wait_for_report(self, condition: Callable[[dict[str, Any]], object], what: str) -> dict[str, Any]:
         """Wait until `GET /api/status` satisfies a condition; returns that report."""
-        found: list[dict[str, Any]] = []
+        report: dict[str, Any] = {}
 
         def holds() -> object:
-            found.append(self.report())
-            return condition(found[-1])
+            nonlocal report
+            report = self.report()
+            return condition(report)
 
         self.wait_until(holds, what)
-        return found[-1]
+        return report
 
     def readiness(self) -> tuple[int, str]:
         """Status and text of `GET /readyz`; status 0 if nobody answers."""

@@ -210,10 +210,10 @@ class Installation:
         return int(row[0])
 
     def add_many(self, prefix: str, number: int) -> None:
-        """Insert rows `prefix`1, `prefix`2, …"""
+        """Insert rows `prefix`1, `prefix`2, …, which nobody has touched since yesterday."""
         self.ats.execute(
             "INSERT INTO public.applications (hellowork_id, status, job_id, created_at, updated_at)"
-            " SELECT %s || i, 'NEW', %s, now(), now() FROM generate_series(1, %s) AS i",
+            " SELECT %s || i, 'NEW', %s, now(), now() - interval '1 day' FROM generate_series(1, %s) AS i",
             (prefix, JOB, number),
         )
 

@@ -1,6 +1,7 @@
 """The command line; see the package's text."""
 
 import argparse
+import logging
 import secrets
 import sys
 from pathlib import Path
@@ -22,6 +23,8 @@ def main() -> int:
     )
     given = parser.parse_args()
     seed = secrets.randbelow(1_000_000) if given.seed is None else given.seed
+    # The driver says of each transaction that it could not roll it back: its server was away.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     options = Options(given.mode, given.seconds, seed, given.writers)
     say(f"torture: mode {options.mode}, {options.seconds:.0f} s, seed {options.seed}, {options.writers} writers")
     outcome = torture(options, given.keep)

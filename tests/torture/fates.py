@@ -75,7 +75,9 @@ class Fates:
             (blow,) = chance.choices(("cut", "refuse", "stall", "stall and cut", "deafen"), (3, 1, 4, 4, 1))
             self.blows[blow] += 1
             directions, seconds = chance.choice(_DIRECTIONS), chance.choice((0.05, 0.3, 1, 2))
-            links = tuple(proxy.links)
+            share = chance.choice((0.5, 1))
+            # One that is slower than the others may bring what they have overtaken.
+            links = [link for link in proxy.links if chance.random() < share]
             match blow:
                 case "deafen":
                     proxy.deafen(directions)

@@ -44,7 +44,7 @@ class _End(asyncio.Protocol):
             asyncio.get_running_loop().call_later(_NOTICED_AFTER, self.peer.abort)
 
     def send(self, data: bytes) -> None:
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
     def hold(self) -> None:

@@ -22,6 +22,7 @@ _ONE_FAULT: Sequence[Mapping[str, Any]] = (
     {"kind": "reset"},
     {"kind": "lost_answer"},
     {"kind": "lost_answer"},
+    {"kind": "lost_answer"},
     {"kind": "half_answer"},
     {"kind": "slow_body", "seconds": 0.5},
     {"kind": "slow_body", "seconds": 5},

@@ -62,7 +62,7 @@ class Writer:
             self._apply: 3,
             self._roll_back: 4,
             self._roll_back_a_part: 4,
-            self._undo: 4,
+            self._undo: 10,
             self._change_the_key: 2,
             self._blank: 1,
             self._fill: 2,
@@ -193,7 +193,7 @@ class Writer:
         """A mis-click."""
         name = self._one()
         await self._set(ats, [name], "source = status", f"status = '{self._chance.choice(STATUSES)}'")
-        await asyncio.sleep(self._chance.choice((0, 0.01, 0.2)))
+        await asyncio.sleep(self._chance.choice((0, 0.01, 0.1, 0.3)))
         await self._set(ats, [name], "status = coalesce(source, status)")
 
     async def _change_the_key(self, ats: AsyncConnection) -> None:
