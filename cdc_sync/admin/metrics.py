@@ -9,8 +9,10 @@ from cdc_sync.core.conditions import Conditions
 from cdc_sync.core.observations import (
     BaselineDone,
     BaselineProgress,
+    BellLeftAlone,
     CallEnded,
     CaptureStarted,
+    ChangesMissed,
     ChangesRead,
     DaemonStarted,
     DaemonStopped,
@@ -60,6 +62,9 @@ class Metrics:
         self._repairs = Counter(
             "cdc_sync_sweep_repairs", "What sweeps found that capture had missed", ["watch", "cause"], registry=r
         )
+        self._missed = Counter(
+            "cdc_sync_missed_changes", "Changes that the triggers could not record", ["watch"], registry=r
+        )
         self._sweep_seconds = Gauge("cdc_sync_sweep_seconds", "How long the last sweep took", ["watch"], registry=r)
         self._endpoint = Gauge(
             "cdc_sync_endpoint_healthy", "Whether the endpoint takes calls", ["endpoint"], registry=r
@@ -93,6 +98,8 @@ class Metrics:
                 self._calls.labels(observation.watch, observation.outcome).inc()
                 self._seconds.labels(observation.watch).observe(observation.seconds)
                 self._waited.labels(observation.watch).observe(observation.waited)
+            case ChangesMissed(watch, number):
+                self._missed.labels(watch).inc(number)
             case SweepDone(watch, _, seconds, repaired):
                 self._sweep_seconds.labels(watch).set(seconds)
                 for cause, number in repaired.items():
@@ -107,6 +114,7 @@ class Metrics:
                 | DaemonStopped()
                 | TriggersMissing()
                 | TriggersFound()
+                | BellLeftAlone()
                 | BaselineProgress()
                 | BaselineDone()
                 | RowSkipped()

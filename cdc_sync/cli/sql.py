@@ -12,6 +12,8 @@ from cdc_sync.config import Config
 from cdc_sync.source import scripts
 from cdc_sync.source.connection import connected, conninfo
 from cdc_sync.source.errors import SourceError, translate
+from cdc_sync.source.grants import grants as grants_script
+from cdc_sync.source.triggers import Verified, verified
 
 app = typer.Typer(no_args_is_help=True, help="Print the scripts for the DBA, or run them with --apply.")
 
@@ -39,11 +41,42 @@ def install(
 
 @app.command()
 def uninstall(
-    context: typer.Context, apply: ApplyOption = False, dsn: DsnOption = None, server_version: VersionOption = None
+    context: typer.Context,
+    watch: Annotated[
+        str | None,
+        typer.Option("--watch", metavar="NAME", help="Only what belongs to this watch, configured or not."),
+    ] = None,
+    apply: ApplyOption = False,
+    dsn: DsnOption = None,
+    server_version: VersionOption = None,
 ) -> None:
-    """Remove everything that was ever installed."""
+    """Remove everything that was ever installed, or what belongs to one watch."""
     _check_version(server_version)
-    _put_out(invocation(context).config(), scripts.uninstall(), dsn, apply=apply)
+    if watch is not None and not watch.isidentifier():
+        raise typer.BadParameter(f"{watch!r} cannot be a watch's name", param_hint="--watch")
+    _put_out(invocation(context).config(), scripts.uninstall(watch), dsn, apply=apply)
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    apply: Annotated[bool, typer.Option("--apply", help="Run the query; fails unless everything is ok.")] = False,
+    dsn: DsnOption = None,
+    server_version: VersionOption = None,
+) -> None:
+    """A query that compares what is installed with what `install` would install."""
+    _check_version(server_version)
+    config = invocation(context).config()
+    query = scripts.verify(config)
+    if not apply:
+        typer.echo(query, nl=False)
+        return
+    found = asyncio.run(_verify(dsn or config.database.dsn.get_secret_value(), query))
+    for each in found:
+        where = f" on {each.table}" if each.kind == "trigger" else ""
+        typer.echo(f"{each.state:9}  {each.kind:8}  {each.name}{where}")
+    if any(each.state != "ok" for each in found):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -60,7 +93,7 @@ def grants(
     user = role or _user_of(config)
     if user is None:
         raise typer.BadParameter("database.dsn names no user: say which role the daemon runs as", param_hint="--role")
-    _put_out(config, scripts.grants(config, user), dsn, apply=apply)
+    _put_out(config, grants_script(config, user), dsn, apply=apply)
 
 
 def _check_version(version: int | None) -> None:
@@ -82,6 +115,11 @@ def _put_out(config: Config, script: str, dsn: str | None, *, apply: bool) -> No
     for notice in asyncio.run(_apply(dsn or config.database.dsn.get_secret_value(), script)):
         typer.echo(notice, err=True)
     typer.echo("done")
+
+
+async def _verify(dsn: str, query: str) -> list[Verified]:
+    async with connected(dsn) as connection:
+        return await verified(connection, query)
 
 
 async def _apply(dsn: str, script: str) -> list[str]:

@@ -77,6 +77,13 @@ class Capture(Section):
         "deletions in poll mode, rows changed without their timestamp, triggers that were off. 15m by default; on a "
         "big table sweeps space themselves out, so as not to take more than a tenth of the time.",
     )
+    replicated: bool = Field(
+        default=False,
+        title="notify: true if the table is fed by logical replication",
+        description="In notify mode, whether the triggers fire for changes that come by logical replication too "
+        "(ENABLE ALWAYS), and for sessions with session_replication_role = replica. False by default, as triggers "
+        "usually are: such changes are then found by sweeps.",
+    )
     max_backlog: Annotated[Size, at_least_bytes(_LEAST_BACKLOG)] = Field(
         default=_BACKLOG,
         title="notify: the change log's limit; beyond it a sweep repairs",

@@ -76,6 +76,22 @@ class TriggersFound:
 
 
 @dataclass(frozen=True, slots=True)
+class BellLeftAlone:
+    """The triggers may not NOTIFY on this server: the log is read every `pause` seconds instead."""
+
+    watch: str
+    pause: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesMissed:
+    """The triggers could not record `number` changes (some may have been rolled back): a sweep follows."""
+
+    watch: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class BaselineProgress:
     """So many applications are known; `estimate` is the planner's guess at the table's rows (0: no idea)."""
 
@@ -182,6 +198,8 @@ Observation = (
     | WatchLost
     | TriggersMissing
     | TriggersFound
+    | BellLeftAlone
+    | ChangesMissed
     | BaselineProgress
     | BaselineDone
     | ChangesRead

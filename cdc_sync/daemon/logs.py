@@ -18,8 +18,10 @@ from cdc_sync.config import Log
 from cdc_sync.core.observations import (
     BaselineDone,
     BaselineProgress,
+    BellLeftAlone,
     CallEnded,
     CaptureStarted,
+    ChangesMissed,
     ChangesRead,
     DaemonStarted,
     DaemonStopped,
@@ -40,6 +42,16 @@ from cdc_sync.core.observations import (
 
 # syslog's priorities, as sd-daemon(3) wants them at the beginning of a line
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}
+
+_NEVER_RINGS = (
+    "the server allows prepared transactions (max_prepared_transactions), which may not NOTIFY: nobody is woken, and "
+    "the change log is read every poll_interval"
+)
+
+_MISSED = (
+    "the triggers could not record changes: the change log was full, or writing to it failed (the server's log has "
+    "WARNINGs then). Every row is compared now, so nothing is lost"
+)
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -161,10 +173,8 @@ class LogReader:
                 log.info("stopped")
             case WatchConnected() | CaptureStarted() | WatchLost():
                 self._watch(observation)
-            case TriggersMissing(watch, message):
-                log.error(message, watch=watch)
-            case TriggersFound(watch):
-                log.debug("triggers are in place", watch=watch)
+            case TriggersMissing() | TriggersFound() | BellLeftAlone() | ChangesMissed():
+                self._triggers(observation)
             case BaselineProgress(watch, rows, estimate):
                 self._progress(watch, rows, estimate)
             case BaselineDone(watch, known, queued, seconds):
@@ -204,6 +214,18 @@ class LogReader:
                 log.info("the store can be written again")
             case _:
                 assert_never(observation)
+
+    def _triggers(self, observation: TriggersMissing | TriggersFound | BellLeftAlone | ChangesMissed) -> None:
+        log, watch = self._log, observation.watch
+        match observation:
+            case TriggersMissing(_, message):
+                log.error(message, watch=watch)
+            case TriggersFound():
+                log.debug("triggers are in place", watch=watch)
+            case BellLeftAlone(_, pause):
+                log.info(_NEVER_RINGS, watch=watch, drains_every=_short(pause))
+            case ChangesMissed(_, number):
+                log.warning(_MISSED, watch=watch, changes=number)
 
     def _watch(self, observation: WatchConnected | CaptureStarted | WatchLost) -> None:
         """A watch that tries again with a mistake that was told has nothing new to say."""

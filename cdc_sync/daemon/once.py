@@ -105,7 +105,7 @@ async def _catch_up(parts: WatchParts) -> None:
         fast: FastPath
         if parts.watch.capture.mode == "poll":
             fast = await make_poll(connected, position, lambda: None)
-        elif connected.has_log:
+        elif connected.installation is not None and connected.installation.has_log:
             fast = Drain(connected.intake, connected.log, lambda: None)
         else:
             fast = SweepsAlone()

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ from psycopg_pool import AsyncConnectionPool
 from cdc_sync.config import Watch
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import (
+    BellLeftAlone,
     CaptureStarted,
     Observe,
     StoreFailed,
@@ -24,13 +25,14 @@ from cdc_sync.core.observations import (
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.daemon.together import live_together
 from cdc_sync.pipeline import baseline, deletions
+from cdc_sync.pipeline.doorbell import Doorbell
 from cdc_sync.pipeline.drain import Drain
 from cdc_sync.pipeline.intake import Intake
+from cdc_sync.pipeline.missed import watch_missed
 from cdc_sync.pipeline.poll import BEGAN, Poll
 from cdc_sync.pipeline.poll import POSITION as WATERMARK
 from cdc_sync.pipeline.sweep import sweep
-from cdc_sync.source import triggers
-from cdc_sync.source.bell import LEASE, Bell
+from cdc_sync.source.bell import Bell
 from cdc_sync.source.changelog import ChangeLog
 from cdc_sync.source.connection import Connection, connected, pooled
 from cdc_sync.source.errors import SourceError
@@ -39,6 +41,7 @@ from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.polling import WatermarkReader
 from cdc_sync.source.reading import Reader
 from cdc_sync.source.session import LastSession, hold, listen, session
+from cdc_sync.source.triggers import Installation, installation
 from cdc_sync.store.protocol import AnotherDatabaseError, Store
 
 _FIRST_WAIT = 0.5
@@ -48,12 +51,6 @@ _MISCONFIGURED_WAIT = 10.0
 
 _PROVE_EVERY = 15.0
 """Seconds between proofs that the lasting connection is alive."""
-
-_FENCE_PACE = 0.1
-"""Seconds between drains while transactions may be open that saw the bell disarmed."""
-
-_LEASE_MARGIN = 10
-"""Seconds by which a renewal must be earlier than the lease's end to count as one."""
 
 _SWEEP_SHARE = 10
 """A sweep never takes more than one part in this many of the time."""
@@ -103,17 +100,12 @@ class Connected:
     server: ServerFacts
     mapping: Mapping
     intake: Intake
-    trigger_problems: list[str]
+    installation: Installation | None
 
     @property
     def log(self) -> ChangeLog:
         """The watch's change log."""
         return ChangeLog(self.pool, self.parts.name, consume=not self.parts.dry_run)
-
-    @property
-    def has_log(self) -> bool:
-        """Whether there is a change log to read: also with triggers that are disabled or outdated."""
-        return not any("not installed" in problem for problem in self.trigger_problems)
 
     def watermark_reader(self) -> WatermarkReader:
         """The reader of capture.mode poll."""
@@ -149,10 +141,10 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
             queued=parts.queued,
         )
         await intake.load()
-        problems: list[str] = []
+        installed = None
         if parts.watch.capture.mode == "notify":
-            problems = await triggers.problems(connection, parts.name, parts.watch)
-        yield Connected(parts, connection, pool, server, mapping, intake, problems)
+            installed = await installation(connection, parts.name, parts.watch)
+        yield Connected(parts, connection, pool, server, mapping, intake, installed)
 
 
 async def adopt(connected: Connected, progressed: Callable[[], None]) -> baseline.BaselinePosition:
@@ -248,7 +240,7 @@ class WatchWorker:
             if self._store_failed:
                 self._store_failed = False
                 self._parts.observe(StoreRecovered())
-            self._tell_triggers(connected.trigger_problems)
+            self._tell_triggers(connected.installation)
             position = await adopt(connected, lambda: self._progressed(f"baseline {name}"))
             fast, jobs = await self._capture(connected, position)
             progressed = lambda: self._progressed(f"deletions {name}")  # noqa: E731 - a bound argument
@@ -269,19 +261,31 @@ class WatchWorker:
                 "poll": poll.run(capture.poll_interval.total_seconds(), progressed),
             }
         jobs: dict[str, Coroutine[Any, Any, None]] = {"triggers": self._watch_triggers(connected)}
-        if not connected.has_log:
+        if connected.installation is None or not connected.installation.has_log:
             return SweepsAlone(), {**jobs, "lock": hold(connected.connection, _PROVE_EVERY)}
         drain = Drain(connected.intake, connected.log, self.want_sweep)
-        if capture.wakeup == "notify":
-            jobs["listen"] = listen(connected.connection, drain.ring, _PROVE_EVERY)
-            if not self._parts.dry_run:
-                jobs["bell"] = keep_armed(Bell(connected.pool, name), drain.ring)
-            every = capture.drain_interval.total_seconds()
-        else:
+        drain_interval = capture.drain_interval.total_seconds()
+        if not self._may_be_rung_for(connected.server):
             jobs["lock"] = hold(connected.connection, _PROVE_EVERY)
-            every = capture.poll_interval.total_seconds()
-        jobs["drain"] = drain.run(every, progressed)
+            pause = capture.poll_interval.total_seconds()
+            if capture.wakeup == "notify":
+                self._parts.observe(BellLeftAlone(name, pause))
+            jobs["drain"] = drain.run(pause, progressed)
+        else:
+            jobs["listen"] = listen(connected.connection, drain.ring, _PROVE_EVERY)
+            if self._parts.dry_run:
+                jobs["drain"] = drain.run(drain_interval, progressed)
+            else:
+                clock = asyncio.get_running_loop().time
+                bell = Bell(connected.pool, name)
+                jobs["drain"] = Doorbell(drain, bell, drain_interval, clock).run(progressed)
+        if not self._parts.dry_run:
+            jobs["missed"] = watch_missed(connected.intake, connected.pool, self.want_sweep, drain_interval)
         return drain, jobs
+
+    def _may_be_rung_for(self, server: ServerFacts) -> bool:
+        """PostgreSQL does not prepare a transaction that has notified: there an armed bell would harm the ATS."""
+        return self._parts.watch.capture.wakeup == "notify" and not server.prepares_transactions
 
     async def _begin_and_sweep(self, connected: Connected, fast: FastPath) -> None:
         # Ready means that it works, and that what was committed while nobody looked has been recorded.
@@ -311,57 +315,22 @@ class WatchWorker:
         while True:
             await asyncio.sleep(every)
             async with connected.pool.connection() as connection:
-                problems = await triggers.problems(connection, self._parts.name, self._parts.watch)
-            if problems != connected.trigger_problems:
+                found = await installation(connection, self._parts.name, self._parts.watch)
+            if found != connected.installation:
                 raise _TriggersChangedError
 
-    def _tell_triggers(self, problems: list[str]) -> None:
-        if self._parts.watch.capture.mode != "notify":
+    def _tell_triggers(self, found: Installation | None) -> None:
+        if found is None:
             return
-        if not problems:
+        if not found.problems:
             self._parts.observe(TriggersFound(self._parts.name))
             return
         interval = self._parts.watch.capture.sweep
         message = (
-            f"capture.mode is notify, but {'; '.join(problems)}. Changes are found by sweeps alone, every {interval}. "
-            f"Let the DBA run what `cdc-sync sql install` prints, or use capture.mode poll."
+            f"capture.mode is notify, but {'; '.join(found.problems)}. Changes are found by sweeps alone, every "
+            f"{interval}. Let the DBA run what `cdc-sync sql install` prints, or use capture.mode poll."
         )
         self._parts.observe(TriggersMissing(self._parts.name, message))
-
-
-async def keep_armed(bell: Bell, ring: Callable[[], None]) -> None:
-    """Keep the bell armed while this runs; the proof is in `source.bell`."""
-    clock = asyncio.get_running_loop().time
-    renewed = -float(LEASE)
-    fence: int | None = None
-    try:
-        while True:
-            started = clock()
-            if started - renewed >= LEASE / 3:
-                taken = await bell.arm()
-                if started - renewed >= LEASE - _LEASE_MARGIN:
-                    # It was not armed, or may not have been for a moment: then only the fence makes it safe to sleep.
-                    fence = taken
-                renewed = started
-            if fence is None:
-                await asyncio.sleep(LEASE / 3)
-                continue
-            if await bell.is_quiet(fence):
-                fence = None
-            ring()
-            await asyncio.sleep(_FENCE_PACE)
-    except asyncio.CancelledError:
-        # The end, or a lost connection; in the latter case disarming fails, and the lease runs out by itself.
-        await _quietly(bell.disarm())
-        raise
-
-
-async def _quietly(last_wish: Awaitable[None]) -> None:
-    try:
-        async with asyncio.timeout(2):
-            await last_wish
-    except (SourceError, TimeoutError):
-        return
 
 
 def most_telling(group: BaseExceptionGroup[Exception]) -> Exception:

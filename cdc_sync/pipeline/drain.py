@@ -27,6 +27,8 @@ class Drain:
         # A drain that the sweep asks for and one that the bell asks for would wait for each other's row locks.
         self._lock = asyncio.Lock()
         self.rung = asyncio.Event()
+        # How many changes came so far.
+        self.taken = 0
 
     def ring(self) -> None:
         """There may be something in the log."""
@@ -45,6 +47,7 @@ class Drain:
                 async with self._log.batch(BATCH) as changes:
                     if changes.hints:
                         await self._intake.keys(latest(changes.hints), "notify")
+                self.taken += changes.number
                 if changes.everything:
                     self._sweep()
                 full = changes.full and self._log.consumes

@@ -1,27 +1,34 @@
 """The doorbell: a sequence that tells the triggers until when somebody sleeps and wants to be woken by NOTIFY.
 
-The arming is a lease: a daemon that is gone costs the ATS nothing, once its lease is over.
+The arming is a lease: a daemon that is gone costs the ATS nothing, once its lease is over. It is by the server's clock
+alone, so it does not matter for how long a daemon, or its machine, was stopped.
 
 Arming alone is not enough. A transaction that read the bell before it was armed may commit after the last drain and
 never ring. But it had its transaction id by then, since the row that it changed came before the trigger. So: arm, take
-a transaction id, and go on draining at a fast pace until the current snapshot's xmin has passed that id. By then every
-such transaction has ended and its change is visible or gone; every later one reads an armed bell and rings. (The xmax
-of a snapshot would not do in the place of the id: transactions that are still writing may have higher ones.) Only
-renewals within the lease need no such fence: the bell was armed all the time.
+a transaction id, and go on draining at a fast pace until all transactions below it have ended; then drain once more,
+and sleep. By then every such transaction's change was visible or gone; every later one reads an armed bell and rings.
+The bell is a sequence, whose value is read outside MVCC: a writer with an old snapshot (REPEATABLE READ, SERIALIZABLE)
+sees it as it is.
+
+Only a renewal within the lease needs no such fence, if the bell is found as it was left: it was armed all the time.
 """
 
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
+from cdc_sync.source import transactions
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.reading import fetch
+from cdc_sync.source.recorders import bell_of
 
 LEASE = 60
 """Seconds for which the bell stays armed without renewal."""
 
-_ARM = "SELECT setval({bell}, extract(epoch FROM clock_timestamp())::bigint + %s)"
-_TAKE_ID = "SELECT txid_current()"
-_OLDEST = "SELECT txid_snapshot_xmin(txid_current_snapshot())"
+_ROUNDING = 2
+"""Seconds by which whole ones may be wrong: a renewal that late in the lease may have been too late."""
+
+# The value before is read before it is set: the scan gives the row to the projection.
+_ARM = "SELECT last_value, setval({name}, floor(extract(epoch FROM clock_timestamp()))::bigint + %s) FROM {sequence}"
 
 
 class Bell:
@@ -29,21 +36,28 @@ class Bell:
 
     def __init__(self, pool: AsyncConnectionPool[Connection], watch: str) -> None:
         self._pool = pool
-        name = sql.Literal(f"cdc_sync.bell_{watch}")  # a watch's name needs no quotes
-        self._arm = sql.SQL(_ARM).format(bell=name)
+        sequence = sql.Identifier("cdc_sync", bell_of(watch))
+        name = sql.Literal(f"cdc_sync.{bell_of(watch)}")  # a watch's name needs no quotes
+        self._arm = sql.SQL(_ARM).format(name=name, sequence=sequence)
         self._disarm = sql.SQL("SELECT setval({}, 0)").format(name)
+        self._armed_until: int | None = None
 
-    async def arm(self) -> int:
-        """Arm, or renew, for `LEASE` seconds. Returns a transaction id that was taken afterwards."""
-        await fetch(self._pool, self._arm, (LEASE,), "arming the doorbell cdc_sync.bell_*")
-        ((taken,),) = await fetch(self._pool, sql.SQL(_TAKE_ID), (), "taking a transaction id")
-        return int(taken)
+    async def arm(self) -> int | None:
+        """Arm, or renew, for `LEASE` seconds.
+
+        Returns a transaction id that was taken afterwards, which `is_quiet` waits for; None if the bell was armed all
+        the time since it was armed last.
+        """
+        ((before, until),) = await fetch(self._pool, self._arm, (LEASE,), "arming the doorbell cdc_sync.bell_*")
+        was_armed = before == self._armed_until and until - LEASE <= before - _ROUNDING
+        self._armed_until = until
+        return None if was_armed else await transactions.take_id(self._pool)
 
     async def is_quiet(self, taken: int) -> bool:
         """Whether every transaction has ended that may have read the bell before it was armed."""
-        ((oldest,),) = await fetch(self._pool, sql.SQL(_OLDEST), (), "reading the server's snapshot")
-        return int(oldest) > taken
+        return await transactions.have_ended(self._pool, taken)
 
     async def disarm(self) -> None:
         """Nobody sleeps here any more."""
+        self._armed_until = None
         await fetch(self._pool, self._disarm, (), "disarming the doorbell")

@@ -42,8 +42,16 @@ _LIMIT = "SET LOCAL idle_in_transaction_session_timeout = '60s'"
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """A batch: hints, whether it asks for a sweep (TRUNCATE, a changed lookup table), and whether it was a full one."""
+    """A batch of changes.
 
+    Attributes:
+        number: how many they are.
+        hints: the keys that they name.
+        everything: whether one asks for a sweep (TRUNCATE, a changed lookup table).
+        full: whether there may be more.
+    """
+
+    number: int
     hints: list[Hint]
     everything: bool
     full: bool
@@ -74,6 +82,7 @@ class ChangeLog:
                 await connection.execute(_LIMIT)
                 rows = await (await connection.execute(query, {"watch": self._watch, "limit": limit})).fetchall()
                 yield Changes(
+                    number=len(rows),
                     hints=[Hint(tuple(key), at) for _, key, at in rows if key],
                     everything=any(not key for _, key, _ in rows),
                     full=len(rows) == limit,

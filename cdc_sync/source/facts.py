@@ -12,6 +12,7 @@ from cdc_sync.source.errors import SourceError, translate
 
 _SERVER = """
 SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), current_database()::text,
+       current_setting('max_prepared_transactions')::int,
        (SELECT system_identifier::text FROM pg_catalog.pg_control_system())
 """
 
@@ -48,11 +49,19 @@ SELECT format('%I.%I', n.nspname, c.relname)
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """The server behind a connection. `identity` names the database so that a copy elsewhere has another one."""
+    """The server behind a connection.
+
+    Attributes:
+        version: as `server_version_num`: 150004 for 15.4.
+        in_recovery: whether it is a standby.
+        identity: names the database so that a copy elsewhere has another one.
+        prepares_transactions: whether transactions may be committed in two phases.
+    """
 
     version: int
     in_recovery: bool
     identity: str
+    prepares_transactions: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +83,8 @@ async def server_facts(connection: Connection) -> ServerFacts:
         raise translate(error, "asking the server for its version and identity") from error
     if row is None:
         raise AssertionError("a SELECT without FROM gives one row")
-    version, in_recovery, database, system = row
-    return ServerFacts(version, in_recovery, f"{database} of cluster {system}")
+    version, in_recovery, database, prepared, system = row
+    return ServerFacts(version, in_recovery, f"{database} of cluster {system}", prepared > 0)
 
 
 async def table_facts(connection: Connection, table: QualifiedName) -> TableFacts:

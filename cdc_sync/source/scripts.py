@@ -1,178 +1,124 @@
 """The DBA's scripts: rendered from the .sql files beside this module, without a connection.
 
-Identifiers and literals are put in with `psycopg.sql`. Each function carries a fingerprint of its definition in its
-comment, by which the daemon sees whether what is installed is what this version and configuration would install.
+All SQL works on PostgreSQL 10 to 18 as it stands (triggers say EXECUTE PROCEDURE, which every version understands), so
+nothing is chosen by version. Identifiers and literals are put in with `psycopg.sql`.
 """
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
-from importlib.resources import files
 
 from psycopg import sql
 
-from cdc_sync.config import Config, Related, Watch
-from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.source import expressions
-from cdc_sync.source.columns_of import Dependencies, compared, watched
+from cdc_sync.config import Config, Watch
+from cdc_sync.source.recorders import (
+    TRIGGERS,
+    Recorder,
+    bell_of,
+    function_of,
+    missed_of,
+    recorders,
+    render,
+    template,
+)
 
-_WAKE = """
-    IF (SELECT last_value FROM cdc_sync.{bell}) > extract(epoch FROM clock_timestamp()) THEN
-        PERFORM pg_notify('cdc_sync', '');
+_UNINSTALL_REST = """
+    DROP TABLE IF EXISTS cdc_sync.changes;
+    BEGIN
+        DROP SCHEMA IF EXISTS cdc_sync;
+    EXCEPTION WHEN dependent_objects_still_exist THEN
+        RAISE WARNING 'The schema cdc_sync stays: it holds something else (a cdc-sync store?).';
+    END;"""
+
+_UNINSTALL_PENDING = """
+    IF pg_catalog.to_regclass('cdc_sync.changes') IS NOT NULL THEN
+        DELETE FROM cdc_sync.changes WHERE watch = {watch};
     END IF;"""
 
 
 def install(config: Config) -> str:
     """The installation script for every watch in notify mode."""
-    watches = {name: watch for name, watch in config.watches.items() if watch.capture.mode == "notify"}
+    watches = noticed(config)
     backlog = ", ".join(f"{name}: {watch.capture.max_backlog:,} bytes" for name, watch in watches.items())
-    parts = [_text("install.sql").replace("{backlog}", backlog or "no watch is in notify mode")]
+    parts = [template("install.sql").replace("{backlog}", backlog or "no watch is in notify mode")]
     for name, watch in watches.items():
-        parts += [section for _, section in sections(name, watch)]
+        parts.append(
+            render(
+                template("watch.sql"),
+                watch_name=sql.SQL(name),
+                bell=sql.Identifier(bell_of(name)),
+                missed=sql.Identifier(missed_of(name)),
+                function_name=sql.Literal(function_of(name)),
+            )
+        )
+        parts += [recorder.commented_script for recorder in recorders(name, watch)]
     return "".join([*parts, "\nCOMMIT;\n"])
 
 
-def uninstall() -> str:
-    """The script that removes everything, whatever is configured."""
-    return _text("uninstall.sql")
+def uninstall(watch: str | None = None) -> str:
+    """The script that removes everything, whatever is configured; or what belongs to one watch, configured or not."""
+    if watch is None:
+        return render(
+            template("uninstall.sql"),
+            what=sql.SQL("everything that `cdc-sync sql install` ever installed in this database"),
+            functions=sql.SQL(r"LIKE 'record\_%'"),
+            sequences=sql.SQL(r"~ '^(bell|missed)_'"),
+            rest=sql.SQL(_UNINSTALL_REST),
+        )
+    return render(
+        template("uninstall.sql"),
+        what=sql.SQL("what `cdc-sync sql install` installed for the watch {}").format(sql.SQL(watch)),
+        functions=sql.SQL("= {}").format(sql.Literal(function_of(watch))),
+        sequences=sql.SQL("IN ({}, {})").format(sql.Literal(bell_of(watch)), sql.Literal(missed_of(watch))),
+        rest=sql.SQL(_UNINSTALL_PENDING).format(watch=sql.Literal(watch)),
+    )
 
 
-def grants(config: Config, role: str) -> str:
-    """The least privileges of the role that the daemon runs as."""
-    to = sql.Identifier(role)
-    lines = [
-        "-- cdc-sync: what the daemon's role needs, and nothing more. Run it after the installation script, as the",
-        "-- owner of the tables. The ATS's own roles need nothing.",
-        "",
-        "DO $cdc_sync$ BEGIN",
-        _render(
-            "    EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), {role});",
-            role=sql.Literal(role),
+def verify(config: Config) -> str:
+    """The query that compares what is installed with what `install` would install."""
+    return verify_watches(noticed(config))
+
+
+def verify_watches(watches: dict[str, Watch]) -> str:
+    """The query for these watches alone; what belongs to others is left over then."""
+    wanted = [recorder for name, watch in watches.items() for recorder in recorders(name, watch)]
+    relations: list[tuple[str | None, ...]] = [(None, "changes", "r")] if wanted else []
+    for name in watches:
+        relations += [(name, bell_of(name), "S"), (name, missed_of(name), "S")]
+    return render(
+        template("verify.sql"),
+        functions=_values(
+            5,
+            [(each.watch, each.function, str(each.table), _md5(each.body), each.fingerprint) for each in wanted],
         ),
-        "END $cdc_sync$;",
+        triggers=_values(
+            6,
+            [
+                (each.watch, each.trigger(kind), each.function, str(each.table), _fires(each), each.fingerprint)
+                for each in wanted
+                for kind in TRIGGERS
+            ],
+        ),
+        relations=_values(3, relations),
+    )
+
+
+def noticed(config: Config) -> dict[str, Watch]:
+    """The watches in notify mode."""
+    return {name: watch for name, watch in config.watches.items() if watch.capture.mode == "notify"}
+
+
+def _fires(recorder: Recorder) -> str:
+    """What `tgenabled` must be, on the table and all its partitions, as a regular expression."""
+    return "^A$" if recorder.always else "^[OA]+$"
+
+
+def _md5(body: str) -> str:
+    return hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()
+
+
+def _values(width: int, lines: list[tuple[str | None, ...]]) -> sql.Composable:
+    """Lines of VALUES; PostgreSQL wants at least one, and the type of each column from the first."""
+    typed = [
+        sql.SQL("({})").format(sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Literal(v)) for v in line))
+        for line in lines or [(None,) * width]
     ]
-    for name, watch in config.watches.items():
-        lines += ["", f"-- Watch {name}", *_read_grants(watch, to)]
-        if watch.capture.mode == "notify":
-            lines += [
-                _render("GRANT USAGE ON SCHEMA cdc_sync TO {to};", to=to),
-                _render("GRANT SELECT, DELETE ON cdc_sync.changes TO {to};", to=to),
-                _render("GRANT SELECT, UPDATE ON SEQUENCE cdc_sync.{bell} TO {to};", bell=_bell(name), to=to),
-            ]
-    return "\n".join(lines) + "\n"
-
-
-def _read_grants(watch: Watch, to: sql.Identifier) -> list[str]:
-    needed = watched(watch)
-    if watch.capture.mode == "poll" and watch.capture.watermark is not None:
-        needed = Dependencies(tuple(dict.fromkeys((*needed.columns, watch.capture.watermark))), needed.complete)
-    tables = [watch.table, *(related.table for related in watch.related)]
-    schemas = dict.fromkeys(table.schema for table in tables if table.schema is not None)
-    lines = [_render("GRANT USAGE ON SCHEMA {schema} TO {to};", schema=sql.Identifier(s), to=to) for s in schemas]
-    table = expressions.table(watch.table)
-    if needed.complete:
-        columns = sql.SQL(", ").join(map(sql.Identifier, needed.columns))
-        lines.append(_render("GRANT SELECT ({columns}) ON {table} TO {to};", columns=columns, table=table, to=to))
-    else:
-        lines += [
-            "-- An expression of this watch uses columns that cannot be told from its text: give it depends_on, or",
-            "-- write t.column throughout, to get column-level privileges here.",
-            _render("GRANT SELECT ON {table} TO {to};", table=table, to=to),
-        ]
-    for related in watch.related:
-        lines.append(_render("GRANT SELECT ON {table} TO {to};", table=expressions.table(related.table), to=to))
-    return lines
-
-
-def sections(name: str, watch: Watch) -> list[tuple[str, str]]:
-    """What is installed for a watch: (function name, SQL) for its table and each related one."""
-    own = _section(
-        _Target("watch.sql", name, f"record_{name}", watch.table, watch),
-        changed=_changed(compared(watch)),
-        old_key=_key("OLD", watch.key),
-        new_key=_key("NEW", watch.key),
-    )
-    return [own, *(_related(number, name, watch, related) for number, related in enumerate(watch.related, start=1))]
-
-
-def fingerprint(section: str) -> str:
-    """What the installed function's comment must be."""
-    return "cdc-sync " + hashlib.sha256(section.encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    template: str
-    name: str
-    function: str
-    table: QualifiedName
-    watch: Watch
-
-
-def _related(number: int, name: str, watch: Watch, related: Related) -> tuple[str, str]:
-    # Without a key a row of this table may concern any application: ask for a sweep.
-    nothing = sql.SQL("NULL")
-    # No watch's name has a `$`, so no other function or trigger has this name.
-    return _section(
-        _Target("related.sql", name, f"record_{name}${number}", related.table, watch),
-        changed=_changed(Dependencies((), complete=False)),
-        operation=sql.Literal("U" if related.key else "T"),
-        old_key=sql.SQL("ARRAY[{}]").format(_key("OLD", related.key)) if related.key else nothing,
-        new_key=sql.SQL("ARRAY[{}]").format(_key("NEW", related.key)) if related.key else nothing,
-    )
-
-
-def _section(target: _Target, **parts: sql.Composable) -> tuple[str, str]:
-    bell = _bell(target.name)
-    wake = sql.SQL(_WAKE).format(bell=bell) if target.watch.capture.wakeup == "notify" else sql.SQL("")
-    trigger = target.function.replace("record_", "cdc_sync_", 1)
-    rendered = _render(
-        _text(target.template),
-        watch_name=sql.SQL(target.name),
-        watch=sql.Literal(target.name),
-        table=expressions.table(target.table),
-        bell=bell,
-        function=sql.Identifier(target.function),
-        max_backlog=sql.Literal(target.watch.capture.max_backlog),
-        wake=wake,
-        trigger_row=sql.Identifier(f"{trigger}_row"),
-        trigger_update=sql.Identifier(f"{trigger}_update"),
-        trigger_truncate=sql.Identifier(f"{trigger}_truncate"),
-        fingerprint=sql.SQL("{fingerprint}"),
-        **parts,
-    )
-    return target.function, rendered.replace("{fingerprint}", f"'{fingerprint(rendered)}'")
-
-
-def _changed(dependencies: Dependencies) -> sql.Composable:
-    """The UPDATE trigger's condition.
-
-    `*<>` compares the stored bytes: it works for types that have no equality (json, point), and sees the change of case
-    that citext's own equality does not.
-    """
-    if not dependencies.complete:
-        return sql.SQL("OLD.* OPERATOR(pg_catalog.*<>) NEW.*")
-    old, new = (
-        sql.SQL(", ").join(sql.SQL("{}.{}").format(sql.SQL(row), sql.Identifier(name)) for name in dependencies.columns)
-        for row in ("OLD", "NEW")
-    )
-    # The casts keep PostgreSQL from taking it for a row-wise comparison, which knows =, < and their like only.
-    return sql.SQL("ROW({})::record OPERATOR(pg_catalog.*<>) ROW({})::record").format(old, new)
-
-
-def _key(row: str, columns: Iterable[str]) -> sql.Composed:
-    return sql.SQL(", ").join(
-        expressions.key_text(sql.SQL("{}.{}").format(sql.SQL(row), sql.Identifier(name))) for name in columns
-    )
-
-
-def _bell(name: str) -> sql.Identifier:
-    return sql.Identifier(f"bell_{name}")
-
-
-def _render(template: str, **parts: sql.Composable) -> str:
-    return sql.SQL(template).format(**parts).as_string()
-
-
-def _text(file: str) -> str:
-    return files("cdc_sync.source").joinpath("sql", file).read_text(encoding="utf-8")
+    return sql.SQL(",\n    ").join(typed)

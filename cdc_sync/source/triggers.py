@@ -1,54 +1,85 @@
-"""Whether the triggers of a watch are there, enabled, and what this version would install."""
+"""Whether what capture.mode notify needs is there, fires, and is what this version would install."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import psycopg
 
 from cdc_sync.config import Watch
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import translate
-from cdc_sync.source.scripts import sections
-
-# On the watched table itself, since triggers stay with a table that is renamed. Partitions have copies of them, each of
-# which can be disabled by itself.
-_INSTALLED = """
-SELECT wanted.function, pg_catalog.obj_description(p.oid, 'pg_proc'),
-       count(t.oid) FILTER (WHERE t.tgrelid = pg_catalog.to_regclass(wanted.relation)),
-       count(t.oid) FILTER (WHERE t.tgenabled NOT IN ('O', 'A'))
-  FROM unnest(%s::text[], %s::text[]) AS wanted (function, relation)
-  JOIN pg_catalog.pg_proc p ON p.proname = wanted.function
-  JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace AND n.nspname = 'cdc_sync'
-  LEFT JOIN pg_catalog.pg_trigger t ON t.tgfoid = p.oid AND NOT t.tgisinternal
- GROUP BY wanted.function, p.oid
-"""
-
-_TRIGGERS_PER_TABLE = 3
+from cdc_sync.source.recorders import function_of
+from cdc_sync.source.scripts import verify_watches
 
 
-async def problems(connection: Connection, name: str, watch: Watch) -> list[str]:
-    """What is wrong with a watch's triggers, in words; empty if nothing is.
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """One object and its state, as `sql verify` tells it; `function` is the one that a trigger calls."""
+
+    watch: str | None
+    kind: str
+    name: str
+    table: str | None
+    function: str | None
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What there is for one watch.
+
+    Attributes:
+        problems: what is wrong, in words; empty if nothing is.
+        has_log: whether there is a change log to read: also if triggers are disabled or outdated.
+    """
+
+    problems: tuple[str, ...]
+    has_log: bool
+
+
+async def verified(connection: Connection, query: str) -> list[Verified]:
+    """Run a query of `scripts.verify`.
 
     Raises:
         SourceError: the catalog cannot be read.
     """
-    wanted = dict(sections(name, watch))
-    tables = [str(watch.table), *(str(related.table) for related in watch.related)]
     try:
-        rows = await (await connection.execute(_INSTALLED, (list(wanted), tables))).fetchall()
+        rows = await (await connection.execute(query.encode())).fetchall()
     except psycopg.Error as error:
         raise translate(error, "looking for the triggers") from error
-    installed = {function: (comment, triggers, disabled) for function, comment, triggers, disabled in rows}
-    found: list[str] = []
-    for (function, section), table in zip(wanted.items(), tables, strict=True):
-        comment, triggers, disabled = installed.get(function, (None, 0, 0))
-        if triggers < _TRIGGERS_PER_TABLE:
-            found.append(f"the triggers of cdc_sync.{function} are not installed on {table}")
-        elif disabled:
-            found.append(f"triggers of cdc_sync.{function} are disabled")
-        elif comment != installed_as(section):
-            found.append(f"cdc_sync.{function} was installed by another version or configuration")
-    return found
+    return [Verified(*row) for row in rows]
 
 
-def installed_as(section: str) -> str:
-    """The comment that a rendered section gives its function."""
-    mark = "IS 'cdc-sync "
-    return section[section.rindex(mark) + len("IS '") :].rstrip().rstrip(";").rstrip("'")
+async def installation(connection: Connection, name: str, watch: Watch) -> Installation:
+    """Look for what a watch needs.
+
+    Raises:
+        SourceError: the catalog cannot be read.
+    """
+    found = [each for each in await verified(connection, verify_watches({name: watch})) if each.state != "left over"]
+    has_log = all(
+        each.state != "missing"
+        for each in found
+        if each.kind != "trigger" and each.function in {None, function_of(name)}
+    )
+    return Installation(tuple(_problems(found)), has_log)
+
+
+def _problems(found: Sequence[Verified]) -> Iterator[str]:
+    parts: dict[str, list[Verified]] = {}
+    for each in found:
+        if each.function is not None:
+            parts.setdefault(each.function, []).append(each)
+    for function, own in parts.items():
+        states, table = {each.state for each in own}, own[0].table
+        if "missing" in states:
+            yield f"the triggers of cdc_sync.{function} are not installed on {table}"
+        elif "disabled" in states:
+            yield f"triggers of cdc_sync.{function} are disabled"
+        elif "different" in states:
+            yield f"cdc_sync.{function} was installed by another version or configuration, or edited since"
+    if any(each.kind == "function" and each.state != "missing" for each in found):
+        # Without any function nothing was ever installed, and that has been said.
+        for each in found:
+            if each.function is None and each.state == "missing":
+                yield f"the {each.kind} {each.name} does not exist"

@@ -26,6 +26,7 @@ EVERY_COMMAND = (
     "sql install",
     "sql uninstall",
     "sql grants",
+    "sql verify",
     "dead-letters",
     "dead-letters list",
     "dead-letters retry",
@@ -42,6 +43,36 @@ EVERY_COMMAND = (
     "emulator",
     "demo",
 )
+
+
+def test_what_is_installed_is_compared_with_what_would_be(notify: Installation) -> None:
+    compared = notify.run("sql", "verify", "--apply")
+    assert compared.code == 0
+    assert {line.split()[0] for line in compared.stdout.splitlines()} == {"ok"}
+    assert notify.run("sql", "verify", "--server-version", "10").stdout.endswith(";\n")
+
+    notify.ats.execute("ALTER TABLE public.applications DISABLE TRIGGER cdc_sync_applications_update")
+
+    compared = notify.run("sql", "verify", "--apply")
+    assert compared.code == 1
+    assert compared.stdout.splitlines()[0].split() == [
+        "disabled",
+        "trigger",
+        "cdc_sync_applications_update",
+        "on",
+        "public.applications",
+    ]
+
+
+def test_one_watchs_triggers_are_removed(notify: Installation) -> None:
+    with notify.daemon() as daemon:
+        assert notify.run("sql", "uninstall", "--watch", "ap'plications").code == 2
+        script = notify.run("sql", "uninstall", "--watch", "applications")
+        assert script.code == 0
+        notify.ats.execute(script.stdout.encode())
+        daemon.wait_until_not_ready("not installed")
+        notify.install()
+        daemon.wait_until_ready()
 
 
 @pytest.mark.parametrize("command", EVERY_COMMAND)
@@ -110,7 +141,8 @@ def test_the_dbas_scripts_can_be_printed_and_run(notify: Installation) -> None:
     with closing(psycopg.connect(notify.dsn, autocommit=True)) as dba:
         dba.execute(printed.stdout.encode())
         dba.execute(grants.stdout.encode())
-    assert _ours(notify) == {"changes", "bell_applications", "record_applications", "cdc_sync_applications_row"} | {
+    assert _ours(notify) == {"changes", "bell_applications", "missed_applications", "record_applications"} | {
+        "cdc_sync_applications_row",
         "cdc_sync_applications_update",
         "cdc_sync_applications_truncate",
     }
@@ -120,7 +152,7 @@ def test_the_dbas_scripts_can_be_printed_and_run(notify: Installation) -> None:
     for _ in range(2):
         applied = notify.run("sql", "install", "--apply", "--dsn", notify.dsn)
         assert (applied.code, applied.stdout, applied.stderr) == (0, "done\n", "")
-        assert len(_ours(notify)) == 6
+        assert len(_ours(notify)) == 7
     assert notify.run("sql", "grants", "--apply", "--dsn", notify.dsn).code == 0
     # The daemon's own role may not, and says so.
     refused = notify.run("sql", "install", "--apply")

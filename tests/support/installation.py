@@ -22,6 +22,7 @@ from psycopg.conninfo import make_conninfo
 
 from cdc_sync.config import load
 from cdc_sync.source import scripts
+from cdc_sync.source.grants import grants
 from support.daemon_process import COMMAND, PATIENCE, DaemonProcess, environment, free_port, is_listened_on
 from support.hellowork_server import HelloWork
 from support.sessions import Ats
@@ -126,7 +127,7 @@ class Installation:
 
     def grant(self) -> None:
         """What `cdc-sync sql grants` prints, run as a DBA runs it."""
-        self._run_script(scripts.grants(self._loaded(), self.role))
+        self._run_script(grants(self._loaded(), self.role))
 
     def install(self) -> None:
         """What `cdc-sync sql install` and `cdc-sync sql grants` print, run as a DBA runs them."""

@@ -7,7 +7,8 @@ from typing import Any
 import psycopg
 
 from cdc_sync.config import Config, Watch, parse
-from cdc_sync.source.scripts import grants, install, uninstall
+from cdc_sync.source.grants import grants
+from cdc_sync.source.scripts import install, uninstall
 from support.builders import WATCH
 
 COLUMNS: Mapping[str, Any] = {
@@ -48,9 +49,9 @@ def install_triggers(connection: psycopg.Connection, config: Config) -> None:
     run_script(connection, install(config))
 
 
-def uninstall_triggers(connection: psycopg.Connection) -> None:
-    """What `cdc-sync sql uninstall` prints."""
-    run_script(connection, uninstall())
+def uninstall_triggers(connection: psycopg.Connection, watch: str | None = None) -> None:
+    """What `cdc-sync sql uninstall` prints, of everything or of one watch."""
+    run_script(connection, uninstall(watch))
 
 
 def grant(connection: psycopg.Connection, config: Config, role: str) -> None:

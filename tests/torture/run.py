@@ -21,6 +21,7 @@ from cdc_sync.demo.postgres import Server
 from cdc_sync.demo.postgres import server as postgres_server
 from cdc_sync.emulator import Emulator
 from cdc_sync.source import scripts
+from cdc_sync.source.grants import grants
 from cdc_sync.store.sqlite import SqliteStore
 from torture import ats, verdict
 from torture.configuration import WATCH, document
@@ -200,7 +201,7 @@ def _install(dsn: str, config: Config) -> None:
     with psycopg.connect(dsn, autocommit=True) as dba:
         dba.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(ROLE)))
         dba.execute(scripts.install(config).encode())
-        dba.execute(scripts.grants(config, ROLE).encode())
+        dba.execute(grants(config, ROLE).encode())
 
 
 def _port(server: Server) -> int:

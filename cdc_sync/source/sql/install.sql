@@ -1,24 +1,29 @@
 -- cdc-sync: the triggers of capture.mode notify. One transaction: all of it or nothing. Run it as the owner of the
--- watched tables (or a superuser), again at any time: it replaces what an earlier version installed.
+-- watched tables (or a superuser), again at any time: it replaces what an earlier version or configuration installed.
 --
--- Creates   the schema cdc_sync with the table changes (a log of keys, no other data), a sequence bell_<watch> and a
---           function record_<watch> per watch; and on each watched table triggers named cdc_sync_*.
--- Locks     each watched table, for the moment in which its triggers are (re)placed: writes wait, and so do reads if
---           earlier triggers are replaced. If a table's lock is not to be had within 3 seconds, nothing is installed
---           and nobody queued behind us for longer: run it again in a quieter moment.
+-- Creates   the schema cdc_sync with the table changes (a log of keys, no other data); per watch the sequences
+--           bell_<watch> (until when somebody wants to be woken) and missed_<watch> (how many changes were not recorded)
+--           and a function record_<watch>; and on each watched table triggers named cdc_sync_*. Nothing else.
+-- Locks     each watched table, until the end of this script, which takes milliseconds: writes wait, and where earlier
+--           triggers are replaced reads wait too. If a table's lock is not to be had within 3 seconds, nothing is
+--           installed and nobody has queued behind us for longer: run it again in a quieter moment.
 -- Costs     an UPDATE that changes no watched column: the comparison of these columns. A change that matters: one
---           INSERT into the log, in the ATS's own transaction, and while the daemon sleeps one NOTIFY.
--- Harms     nothing: whatever goes wrong inside a trigger becomes a WARNING, and the ATS's statement succeeds. The
---           next sweep repairs what was not recorded.
--- Hinders   ALTER TABLE that drops a watched column or changes its type, and PREPARE TRANSACTION (two-phase commit) while
---           the daemon sleeps. For the first remove the triggers and install them again afterwards; for the second set
---           capture.wakeup to none.
+--           INSERT into the log, in the ATS's own transaction and a subtransaction of its own; and while the daemon
+--           sleeps, which it does not when changes come fast, one NOTIFY. Figures: docs/for-dbas.md.
+-- Harms     nothing: whatever goes wrong inside a trigger becomes a WARNING, at most one every 10 seconds in a session,
+--           and the ATS's statement succeeds. A lock on the log is waited for once, for half a second. What was not
+--           recorded is counted, and the daemon then compares every row.
+-- Rights    the functions run as whoever installs them, with a fixed search_path. The ATS's roles need none and get none.
+-- Hinders   ALTER TABLE that drops a watched column or changes its type: remove the triggers, alter, install again. And
+--           PREPARE TRANSACTION (two-phase commit) while the bell is armed; where the server allows prepared
+--           transactions (max_prepared_transactions above 0), the daemon therefore never arms it.
 -- Grows     cdc_sync.changes, while no daemon consumes it, up to max_backlog ({backlog}); then recording stops.
--- Verify    SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgname LIKE 'cdc\_sync\_%' AND NOT tgisinternal;
+-- Verify    with what `cdc-sync sql verify` prints: one row per object, and whether it is what this script installs.
 -- Remove    with what `cdc-sync sql uninstall` prints.
 
 BEGIN;
 SET LOCAL lock_timeout = '3s';
+SET LOCAL client_min_messages = warning;
 
 CREATE SCHEMA IF NOT EXISTS cdc_sync;
 

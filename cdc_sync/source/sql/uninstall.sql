@@ -1,34 +1,28 @@
--- cdc-sync: remove everything that `cdc-sync sql install` ever installed in this database, whatever the configuration
--- says today. One transaction. Takes each watched table's lock for a moment; if one is not to be had within 3 seconds,
--- nothing is removed: run it again in a quieter moment.
+-- cdc-sync: remove {what}. One transaction. Takes each watched table's lock
+-- for a moment; if one is not to be had within 3 seconds, nothing is removed: run it again in a quieter moment.
 
 BEGIN;
 SET LOCAL lock_timeout = '3s';
+SET LOCAL client_min_messages = warning;
 
 DO $cdc_sync$
 DECLARE
     found regprocedure;
-    bell  regclass;
+    counter regclass;
 BEGIN
     -- The functions take their triggers with them, on partitions too.
     FOR found IN
         SELECT p.oid FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-         WHERE n.nspname = 'cdc_sync' AND p.proname LIKE 'record\_%'
+         WHERE n.nspname = 'cdc_sync' AND pg_catalog.split_part(p.proname, '$', 1) {functions}
     LOOP
         EXECUTE pg_catalog.format('DROP FUNCTION %s CASCADE', found);
     END LOOP;
-    FOR bell IN
+    FOR counter IN
         SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-         WHERE n.nspname = 'cdc_sync' AND c.relkind = 'S' AND c.relname LIKE 'bell\_%'
+         WHERE n.nspname = 'cdc_sync' AND c.relkind = 'S' AND c.relname {sequences}
     LOOP
-        EXECUTE pg_catalog.format('DROP SEQUENCE %s', bell);
-    END LOOP;
-    DROP TABLE IF EXISTS cdc_sync.changes;
-    BEGIN
-        DROP SCHEMA IF EXISTS cdc_sync;
-    EXCEPTION WHEN dependent_objects_still_exist THEN
-        RAISE NOTICE 'The schema cdc_sync stays: it holds something else (a cdc-sync store?).';
-    END;
+        EXECUTE pg_catalog.format('DROP SEQUENCE %s', counter);
+    END LOOP;{rest}
 END
 $cdc_sync$;
 

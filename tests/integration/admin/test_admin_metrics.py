@@ -14,6 +14,7 @@ from cdc_sync.admin.metrics import Metrics
 from cdc_sync.core.endpoint import Health, Mode
 from cdc_sync.core.observations import (
     CallEnded,
+    ChangesMissed,
     ChangesRead,
     DaemonStarted,
     Decided,
@@ -48,6 +49,12 @@ async def read(admin: Admin, *observations: Observation) -> dict[str, float]:
     for observation in observations:
         admin.metrics.read(observation)
     return await scrape(admin)
+
+
+async def test_changes_that_were_missed_are_counted(admin: Admin) -> None:
+    samples = await read(admin, ChangesMissed("applications", 3), ChangesMissed("applications", 4))
+
+    assert samples['cdc_sync_missed_changes_total{watch="applications"}'] == 7
 
 
 async def test_every_name_has_the_prefix(admin: Admin) -> None:

@@ -1,7 +1,8 @@
 """The loops of notify mode together: the drain sleeps until it is rung for, and only when that is safe."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+import time
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -11,27 +12,16 @@ from support.applications import insert, update
 from support.builders import WATCH
 from support.eventually import eventually
 from support.rig import OpenRig, Rig, nothing
-from support.sessions import Ats, one
+from support.sessions import Ats, OpenSession, one, run
 
-from cdc_sync.daemon import watching
-from cdc_sync.daemon.watching import keep_armed
-from cdc_sync.source.bell import Bell
+from cdc_sync.pipeline.doorbell import Doorbell
+from cdc_sync.source.bell import LEASE, Bell
 from cdc_sync.source.session import listen
 
 NEVER = 3600.0
 """Seconds: no test lives to see it."""
 
 ARMED_UNTIL = "SELECT last_value FROM cdc_sync.bell_applications"
-
-
-class CountedBell(Bell):
-    """A bell that counts how often it is armed."""
-
-    armed = 0
-
-    async def arm(self) -> int:
-        self.armed += 1
-        return await super().arm()
 
 
 @asynccontextmanager
@@ -48,127 +38,162 @@ async def running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[list[async
 
 
 @asynccontextmanager
-async def notify_mode(rig: Rig, bell: Bell) -> AsyncIterator[list[asyncio.Task[None]]]:
+async def notify_mode(rig: Rig) -> AsyncIterator[Doorbell]:
     """All the loops of notify mode, with nothing that would find a change without the bell."""
     await rig.adopt()
-    async with running(
-        listen(rig.connected.connection, rig.drain.ring, NEVER),
-        keep_armed(bell, rig.drain.ring),
-        rig.drain.run(NEVER, nothing),
-    ) as tasks:
-        yield tasks
+    doorbell = Doorbell(rig.drain, Bell(rig.connected.pool, WATCH), NEVER, time.monotonic)
+    async with running(listen(rig.connected.connection, rig.drain.ring, NEVER), doorbell.run(nothing)):
+        yield doorbell
 
 
 async def is_queued(rig: Rig, application_id: str) -> bool:
     return any(entry.application_id == application_id for entry in await rig.entries())
 
 
-def is_steady(count: Callable[[], int]) -> Callable[[], Awaitable[bool]]:
-    """Whether a number has stayed the same for three turns of the fast phase."""
-
-    async def look() -> bool:
-        before = count()
-        await asyncio.sleep(3 * watching._FENCE_PACE)
-        return count() == before
-
-    return look
-
-
-@pytest.fixture
-def turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fast phase's turns are faster here than usual."""
-    monkeypatch.setattr(watching, "_FENCE_PACE", 0.02)
+def is_armed(ats: Ats) -> bool:
+    return bool(one(ats, "SELECT last_value > extract(epoch FROM clock_timestamp()) FROM cdc_sync.bell_applications"))
 
 
 async def test_a_change_rings_and_is_queued_at_once(ats: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1")
-    async with open_rig() as rig, notify_mode(rig, Bell(rig.connected.pool, WATCH)):
+    async with open_rig() as rig, notify_mode(rig) as doorbell:
         for number in range(2, 6):
+            await eventually(lambda: doorbell.is_asleep, "it sleeps")
             insert(ats, number, f"a{number}")
             await eventually(partial(is_queued, rig, f"a{number}"), "the entry", within=5)
 
 
-@pytest.mark.usefixtures("turns")
 @pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
 async def test_a_writer_that_saw_the_bell_disarmed_is_waited_for(
     ats: Ats, other: Ats, open_rig: OpenRig, level: str
 ) -> None:
     insert(ats, 1, "a1")
     async with open_rig() as rig:
+        await rig.adopt()
         other.execute(f"BEGIN ISOLATION LEVEL {level}".encode())
         update(other, 1, status="silent")
-        rings: list[None] = []
-        async with running(keep_armed(Bell(rig.connected.pool, WATCH), lambda: rings.append(None))):
-            await eventually(lambda: len(rings) > 10, "it stays in the fast phase")
-            assert one(ats, ARMED_UNTIL) > 0
+        async with notify_mode(rig) as doorbell:
+            await eventually(lambda: is_armed(ats), "the bell is armed")
+            turns = rig.drain.taken
+            await doorbell.turn()
+            assert not doorbell.is_asleep
+            assert rig.drain.taken == turns
 
             other.execute("COMMIT")
-            at_commit = len(rings)
 
-            await eventually(is_steady(lambda: len(rings)), "it falls asleep")
-            assert len(rings) > at_commit, "but drains once more before"
-
-
-@pytest.mark.usefixtures("turns")
-async def test_what_that_writer_changed_is_found_although_it_does_not_ring(
-    ats: Ats, other: Ats, open_rig: OpenRig
-) -> None:
-    insert(ats, 1, "a1")
-    async with open_rig() as rig:
-        await rig.adopt()
-        other.execute("BEGIN")
-        update(other, 1, status="silent")
-        async with notify_mode(rig, Bell(rig.connected.pool, WATCH)):
-            await eventually(lambda: one(ats, ARMED_UNTIL) > 0, "the bell is armed")
-            other.execute("COMMIT")
-
+            # It did not ring, so only the drain that follows the fence can find it.
             await eventually(lambda: is_queued(rig, "a1"), "the entry", within=5)
+            await eventually(lambda: doorbell.is_asleep, "it falls asleep")
 
 
-@pytest.mark.usefixtures("turns")
-async def test_the_lease_is_renewed_in_time_without_another_fast_phase(
-    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(watching, "LEASE", 0.6)
-    monkeypatch.setattr(watching, "_LEASE_MARGIN", 0.1)
-    async with open_rig() as rig:
-        bell, rings = CountedBell(rig.connected.pool, WATCH), list[None]()
-        async with running(keep_armed(bell, lambda: rings.append(None))):
-            await eventually(is_steady(lambda: len(rings)), "it sleeps")
-            asleep = len(rings)
-            armed = bell.armed
+class TestPace:
+    """Awake while changes come fast."""
 
-            await eventually(lambda: bell.armed >= armed + 3, "it renews its lease")
+    async def test_commits_take_no_lock_for_us_then(
+        self, ats: Ats, open_rig: OpenRig, open_session: OpenSession
+    ) -> None:
+        listener = open_session()
+        listener.execute("LISTEN cdc_sync")
+        insert(ats, 1, "a1")
+        async with open_rig() as rig, notify_mode(rig) as doorbell:
+            await eventually(lambda: doorbell.is_asleep, "it sleeps")
+            deadline = time.monotonic() + 30
+            while is_armed(ats):
+                assert time.monotonic() < deadline, "it never woke for good"
+                for _ in range(20):
+                    update(ats, 1, status=f"{time.monotonic()}")
+                    await asyncio.sleep(0)
+            assert not doorbell.is_asleep
+            listener.execute("SELECT")
+            list(listener.notifies(timeout=0))
 
-            assert len(rings) == asleep
+            update(ats, 1, status="silent")
+
+            listener.execute("SELECT")
+            assert list(listener.notifies(timeout=0)) == []
+            await eventually(lambda: is_status(rig, "silent"), "the entry", within=5)
+            await eventually(lambda: doorbell.is_asleep, "it sleeps again when nothing comes")
+            assert is_armed(ats)
+            update(ats, 1, status="rung for")
+            await eventually(lambda: is_status(rig, "rung for"), "the entry", within=5)
 
 
-@pytest.mark.usefixtures("turns")
-async def test_a_lease_renewed_too_late_begins_anew(
-    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As after the machine was asleep."""
-    monkeypatch.setattr(watching, "LEASE", 0.3)
-    monkeypatch.setattr(watching, "_LEASE_MARGIN", 0.3)  # whatever comes later than at once is late
-    async with open_rig() as rig:
-        bell, rings = CountedBell(rig.connected.pool, WATCH), list[None]()
-        async with running(keep_armed(bell, lambda: rings.append(None))):
-            await eventually(lambda: bell.armed >= 3, "it renews its lease")
-            assert len(rings) >= 2, "with a fast phase each time"
+async def is_status(rig: Rig, status: str) -> bool:
+    return any(entry.content.status == status for entry in await rig.entries())
+
+
+async def asleep(doorbell: Doorbell) -> None:
+    """Turn until it sleeps."""
+    while not doorbell.is_asleep:
+        await doorbell.turn()
+
+
+class TestLease:
+    async def by_hand(self, rig: Rig) -> tuple[Doorbell, list[float]]:
+        """A doorbell whose clock the test sets, asleep."""
+        await rig.adopt()
+        now = [0.0]
+        doorbell = Doorbell(rig.drain, Bell(rig.connected.pool, WATCH), NEVER, lambda: now[0])
+        await asleep(doorbell)
+        return doorbell, now
+
+    async def test_is_renewed_in_time_without_falling_asleep_anew(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as rig:
+            doorbell, now = await self.by_hand(rig)
+            ats.execute("SELECT setval('cdc_sync.bell_applications', last_value - 1) FROM cdc_sync.bell_applications")
+            before = one(ats, ARMED_UNTIL)
+            assert await doorbell.turn() == LEASE / 3
+            assert one(ats, ARMED_UNTIL) == before, "not yet due"
+            ats.execute("SELECT setval('cdc_sync.bell_applications', last_value + 1) FROM cdc_sync.bell_applications")
+
+            now[0] += LEASE / 3
+            await doorbell.turn()
+
+            assert one(ats, ARMED_UNTIL) >= before + 1
+            assert doorbell.is_asleep
+
+    @pytest.mark.parametrize(
+        "meanwhile",
+        [
+            pytest.param("extract(epoch FROM clock_timestamp())::bigint", id="it ran out, as after a long sleep"),
+            pytest.param("0", id="another daemon's last wish came late"),
+        ],
+    )
+    async def test_renewed_too_late_it_falls_asleep_anew(
+        self, ats: Ats, open_rig: OpenRig, other: Ats, meanwhile: str
+    ) -> None:
+        insert(ats, 1, "a1")
+        async with open_rig() as rig:
+            doorbell, now = await self.by_hand(rig)
+            run(ats, "SELECT setval('cdc_sync.bell_applications', {value})", value=meanwhile)
+            other.execute("BEGIN")
+            update(other, 1, status="silent")
+
+            now[0] += LEASE / 3
+            await doorbell.turn()
+            await doorbell.turn()
+            assert not doorbell.is_asleep, "a transaction may have read the bell when it was not armed"
+            other.execute("COMMIT")
+            await asleep(doorbell)
+
+            assert await is_queued(rig, "a1")
 
 
 async def test_the_end_disarms(ats: Ats, open_rig: OpenRig) -> None:
     async with open_rig() as rig:
-        async with running(keep_armed(Bell(rig.connected.pool, WATCH), nothing)):
-            await eventually(lambda: one(ats, ARMED_UNTIL) > 0, "the bell is armed")
+        async with notify_mode(rig):
+            await eventually(lambda: is_armed(ats), "the bell is armed")
 
         assert one(ats, ARMED_UNTIL) == 0
 
 
 async def test_the_end_is_not_held_up_by_a_lost_database(ats: Ats, open_rig: OpenRig) -> None:
     async with open_rig() as rig:
-        task = asyncio.create_task(keep_armed(Bell(rig.connected.pool, WATCH), nothing))
-        await eventually(lambda: one(ats, ARMED_UNTIL) > 0, "the bell is armed")
+        await rig.adopt()
+        task = asyncio.create_task(
+            Doorbell(rig.drain, Bell(rig.connected.pool, WATCH), NEVER, time.monotonic).run(nothing)
+        )
+        await eventually(lambda: is_armed(ats), "the bell is armed")
         ats.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"

@@ -167,6 +167,7 @@ class TestLease:
 
         taken = await bell.arm()
 
+        assert taken is not None
         assert taken > writing
         assert not await bell.is_quiet(taken)
         other.execute("ROLLBACK")

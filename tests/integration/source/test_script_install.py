@@ -22,7 +22,7 @@ UNION ALL SELECT 'function', p.oid::regprocedure::text, md5(p.prosrc) FROM pg_pr
 UNION ALL SELECT 'trigger', t.tgrelid::regclass || '.' || t.tgname, t.tgenabled::text FROM pg_trigger t
 UNION ALL SELECT 'type', n.nspname || '.' || t.typname, t.typtype::text
             FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
-UNION ALL SELECT 'comment', classoid::regclass || ' ' || objoid, description FROM pg_description
+UNION ALL SELECT 'comment', (pg_identify_object(classoid, objoid, objsubid)).identity, description FROM pg_description
 UNION ALL SELECT 'default privilege', defaclobjtype::text, defaclacl::text FROM pg_default_acl
 ORDER BY 1, 2, 3
 """
@@ -217,10 +217,44 @@ def test_the_scripts_do_not_depend_on_settings_of_the_session(ats: Ats, setting:
     assert rows(ats, EVERYTHING) == before
 
 
-def test_the_header_tells_the_limit_of_the_log_and_how_to_look(ats: Ats) -> None:
-    script = install(a_config(capture={"max_backlog": "64KiB"}))
+def test_the_header_tells_the_limit_of_the_log(ats: Ats) -> None:
+    assert "applications: 65,536 bytes" in install(a_config(capture={"max_backlog": "64KiB"}))
 
-    assert "applications: 65,536 bytes" in script
-    (verify,) = [line for line in script.splitlines() if line.startswith("-- Verify")]
-    install_triggers(ats, a_config())
-    assert len(rows(ats, verify.removeprefix("-- Verify").strip())) == 3
+
+def test_an_upgrade_removes_what_the_watch_no_longer_has(ats: Ats) -> None:
+    add_related_tables(ats)
+    install_triggers(ats, a_config(related=RELATED))
+    ats.execute("CREATE TABLE public.candidacies (LIKE public.applications)")
+
+    install_triggers(ats, a_config(table="public.candidacies", related=RELATED[1:]))
+
+    assert {(table, trigger.rpartition("_")[0]) for table, trigger in rows(ats, TRIGGERS)} == {
+        ("candidacies", "cdc_sync_applications"),
+        ("stages", "cdc_sync_applications$1"),
+    }
+
+
+def test_one_watch_is_removed_without_the_others(ats: Ats) -> None:
+    add_related_tables(ats)
+    watch = {"table": "public.applications", "key": ["id"], "columns": dict(COLUMNS), "related": RELATED}
+    install_triggers(ats, some_config("", {"one": watch}))
+    with_one = rows(ats, EVERYTHING)
+    install_triggers(ats, some_config("", {"one": watch, "one_more": watch}))
+    ats.execute("INSERT INTO public.applications (id) VALUES (7)")
+
+    uninstall_triggers(ats, "one_more")
+
+    assert rows(ats, EVERYTHING) == with_one
+    assert rows(ats, "SELECT watch FROM cdc_sync.changes") == [("one",)]
+
+
+@pytest.mark.parametrize(("replicated", "recorded"), [(True, [("I", ["1"])]), (False, [])])
+def test_changes_of_a_replica_session_are_recorded_if_asked_for(
+    ats: Ats, *, replicated: bool, recorded: list[tuple[str, list[str]]]
+) -> None:
+    install_triggers(ats, a_config(capture={"replicated": replicated}))
+    ats.execute("SET session_replication_role = replica")
+
+    ats.execute("INSERT INTO public.applications (id) VALUES (1)")
+
+    assert rows(ats, "SELECT operation::text, row_key FROM cdc_sync.changes") == recorded

@@ -16,12 +16,13 @@ from cdc_sync.source.connection import connected
 RELATED = [{"table": "public.rejections", "key": ["application"]}]
 NOT_INSTALLED = "the triggers of cdc_sync.record_applications are not installed on public.applications"
 DISABLED = "triggers of cdc_sync.record_applications are disabled"
-OUTDATED = "cdc_sync.record_applications was installed by another version or configuration"
+OUTDATED = "cdc_sync.record_applications was installed by another version or configuration, or edited since"
 
 
 async def problems(dsn: str, name: str = WATCH, watch: Watch | None = None, **section: Any) -> list[str]:
     async with connected(dsn) as connection:
-        return await triggers.problems(connection, name, watch or a_config(**section).watches[WATCH])
+        found = await triggers.installation(connection, name, watch or a_config(**section).watches[WATCH])
+        return list(found.problems)
 
 
 @pytest.fixture

@@ -40,6 +40,7 @@ async def test_works_without_wakeup_and_holds_the_fence(two_phase_server: str, o
     async with pooled(two_phase_server) as pool:
         bell = Bell(pool, WATCH)
         taken = await bell.arm()
+        assert taken is not None
         assert not await bell.is_quiet(taken)
         assert one(ats, "SELECT count(*) FROM cdc_sync.changes") == 0
 

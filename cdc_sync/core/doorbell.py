@@ -1,0 +1,59 @@
+"""When to sleep and be rung for, and when to stay awake: how fast changes come.
+
+Each NOTIFY takes a lock that serialises the commits of the whole database. While changes are few nobody notices, and
+latency is milliseconds; when they come fast the ATS would pay for it, and whoever drains is awake anyway. Two limits
+apart from each other keep the bell from being armed and disarmed in turn.
+"""
+
+from dataclasses import dataclass, replace
+
+BUSY = 50.0
+"""Changes per second from which on to stay awake."""
+
+CALM = 10.0
+"""Changes per second below which to sleep again."""
+
+WINDOW = 0.5
+"""Seconds over which the rate is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast changes came in the last full window.
+
+    Attributes:
+        since: when the present window began, in seconds of any clock that does not go back.
+        changes: how many came in it so far.
+        per_second: the rate of the window before.
+    """
+
+    since: float
+    changes: int = 0
+    per_second: float = 0.0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody who sleeps should stay awake."""
+        return self.per_second >= BUSY
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether somebody who is awake may sleep."""
+        return self.per_second < CALM
+
+
+def count(pace: Pace, now: float, changes: int) -> Pace:
+    """Take into account what a drain found."""
+    pace = replace(pace, changes=pace.changes + changes)
+    passed = now - pace.since
+    if passed < WINDOW:
+        return pace
+    return Pace(since=now, per_second=pace.changes / passed)
+
+
+def pause(took: float) -> float:
+    """Seconds to wait until the next drain while awake, after one that took `took` seconds.
+
+    Half of the time at most is spent on draining, up to where waiting would be felt.
+    """
+    return min(max(took, 0.02), 0.1)

@@ -1,0 +1,109 @@
+"""Capture by notify, awake or asleep: drain all the time while changes come fast, else sleep until the bell rings.
+
+- **asleep**: the bell is armed, and the fence of `source.bell` is passed. Each change rings, and is drained at once.
+- **falling asleep**: the bell is armed, and transactions are open that may not have seen it. It goes on draining.
+- **awake**: the bell is disarmed; commits take no lock for us. It drains every few milliseconds.
+
+It starts awake. If it dies asleep, the lease runs out; if it dies awake, nothing was armed. Whatever is lost beyond all
+this (a notification, a bell that somebody else has set) is found by the drain that runs every `drain_interval`.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from cdc_sync.core.doorbell import Pace, count, pause
+from cdc_sync.pipeline.drain import Drain
+from cdc_sync.source.bell import LEASE, Bell
+from cdc_sync.source.errors import SourceError
+
+_FALLING_ASLEEP = 0.1
+"""Seconds between drains while transactions are open that may not have seen the bell."""
+
+_RENEW_AFTER = LEASE / 3
+"""Seconds after which the lease is renewed."""
+
+_LAST_WISH = 2.0
+"""Seconds that disarming may take at the end; if the connection is lost, it fails, and the lease runs out by itself."""
+
+
+class Doorbell:
+    """Drains one watch's change log for ever.
+
+    Args:
+        drain: empties the log.
+        bell: the watch's bell.
+        every: seconds after which to drain without having been rung for (`drain_interval`).
+        clock: seconds that do not go back.
+    """
+
+    def __init__(self, drain: Drain, bell: Bell, every: float, clock: Callable[[], float]) -> None:
+        self._drain = drain
+        self._bell = bell
+        self._every = every
+        self._clock = clock
+        self._pace = Pace(clock())
+        self._armed_at: float | None = None
+        self._fence: int | None = None
+
+    @property
+    def is_asleep(self) -> bool:
+        """Whether it depends on being rung for."""
+        return self._armed_at is not None and self._fence is None
+
+    async def run(self, progressed: Callable[[], None]) -> None:
+        """Work for ever.
+
+        Raises:
+            SourceError: the database cannot answer.
+            StoreError: what was read cannot be recorded.
+        """
+        try:
+            while True:
+                self._drain.rung.clear()
+                wait = await self.turn()
+                progressed()
+                if not self.is_asleep:
+                    await asyncio.sleep(wait)
+                    continue
+                try:
+                    async with asyncio.timeout(wait):
+                        await self._drain.rung.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            await self._disarm_quietly()
+
+    async def turn(self) -> float:
+        """Drain once and see to the bell; returns the seconds until the next turn, if nobody rings."""
+        if self._fence is not None and await self._bell.is_quiet(self._fence):
+            # What they changed is visible now, and the drain that follows finds it.
+            self._fence = None
+        started, before = self._clock(), self._drain.taken
+        await self._drain.catch_up()
+        now = self._clock()
+        self._pace = count(self._pace, now, self._drain.taken - before)
+        if self._armed_at is None:
+            if not self._pace.is_calm:
+                return pause(now - started)
+            await self._arm(now)
+        elif self._pace.is_busy:
+            self._armed_at, self._fence = None, None
+            await self._bell.disarm()
+            return pause(now - started)
+        elif now - self._armed_at >= _RENEW_AFTER:
+            await self._arm(now)
+        return min(self._every, _RENEW_AFTER) if self.is_asleep else _FALLING_ASLEEP
+
+    async def _arm(self, now: float) -> None:
+        fence = await self._bell.arm()
+        # A renewal leaves an older fence standing: it still has to be passed.
+        self._armed_at, self._fence = now, self._fence if fence is None else fence
+
+    async def _disarm_quietly(self) -> None:
+        if self._armed_at is None:
+            return
+        try:
+            async with asyncio.timeout(_LAST_WISH):
+                await self._bell.disarm()
+        except (SourceError, TimeoutError):
+            return

@@ -1,0 +1,192 @@
+"""What is installed for a watch: one recording function for its table and one for each related table, with triggers.
+
+The text of each part has a fingerprint, which its function and its triggers carry as their comment. By it the daemon,
+and `cdc-sync sql verify`, see whether what is installed is what this version and configuration would install: a trigger
+that is made anew by somebody else has none, and of the functions the body is compared too.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.resources import files
+
+from psycopg import sql
+
+from cdc_sync.config import Watch
+from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.source import expressions
+from cdc_sync.source.columns_of import Dependencies, compared
+
+TRIGGERS = ("row", "update", "truncate")
+"""The triggers of a recorder, as the last part of their names."""
+
+# `SELECT last_value FROM …` would be a query with an executor of its own, at seven times the cost. The function reads
+# the same, outside MVCC too, in every version from 10 on; NULL as long as the bell was never armed.
+_WAKE = """
+    IF pg_sequence_last_value('cdc_sync.{bell}') > 0 THEN
+        IF pg_sequence_last_value('cdc_sync.{bell}') > date_part('epoch', clock_timestamp()) THEN
+            PERFORM pg_notify('cdc_sync', '');
+        END IF;
+    END IF;"""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """One table's function and triggers.
+
+    Attributes:
+        watch: the watch's name.
+        function: the function's name in the schema cdc_sync.
+        table: the table that its triggers are on.
+        always: whether the triggers fire for changes that come by replication too.
+        body: the function's text between the quotes.
+        script: the statements that make all of it.
+    """
+
+    watch: str
+    function: str
+    table: QualifiedName
+    always: bool
+    body: str
+    script: str
+
+    @property
+    def fingerprint(self) -> str:
+        """The comment of the function and of each trigger."""
+        return "cdc-sync " + hashlib.sha256(self.script.encode()).hexdigest()[:16]
+
+    @property
+    def commented_script(self) -> str:
+        """`script` with the comments; each line of them is one statement."""
+        function = render("cdc_sync.{}()", sql.Identifier(self.function))
+        table, comment = expressions.table(self.table), sql.Literal(self.fingerprint)
+        lines = [render("COMMENT ON FUNCTION {} IS {};", sql.SQL(function), comment)]
+        for trigger in TRIGGERS:
+            name = sql.Identifier(self.trigger(trigger))
+            if self.always:
+                lines.append(render("ALTER TABLE {} ENABLE ALWAYS TRIGGER {};", table, name))
+            lines.append(render("COMMENT ON TRIGGER {} ON {} IS {};", name, table, comment))
+        return "\n".join([self.script, *lines, ""])
+
+    def trigger(self, kind: str) -> str:
+        """The name of one of its triggers."""
+        return f"{self.function.replace('record_', 'cdc_sync_', 1)}_{kind}"
+
+
+def recorders(name: str, watch: Watch) -> list[Recorder]:
+    """What is installed for a watch: for its table first, then for each related one."""
+    own = _recorder(
+        name,
+        watch,
+        function=function_of(name),
+        table=watch.table,
+        role="",
+        record="record_watched.sql",
+        changed=compared(watch),
+        key=watch.key,
+    )
+    related_ones = [
+        _recorder(
+            name,
+            watch,
+            # No watch's name has a `$`, so no other function or trigger has this name.
+            function=f"{function_of(name)}${number}",
+            table=related.table,
+            role=", whose rows change what an application of the watch is",
+            record="record_related.sql" if related.key else "record_everything.sql",
+            changed=Dependencies((), complete=False),
+            key=related.key,
+        )
+        for number, related in enumerate(watch.related, start=1)
+    ]
+    return [own, *related_ones]
+
+
+def function_of(watch: str) -> str:
+    """The name of a watch's function; those of its related tables go on with `$` and a number."""
+    return f"record_{watch}"
+
+
+def bell_of(watch: str) -> str:
+    """The name of a watch's doorbell."""
+    return f"bell_{watch}"
+
+
+def missed_of(watch: str) -> str:
+    """The name of the sequence that counts what was not recorded."""
+    return f"missed_{watch}"
+
+
+def render(template: str, *parts: sql.Composable, **named: sql.Composable) -> str:
+    """A template with identifiers and literals put in."""
+    return sql.SQL(template).format(*parts, **named).as_string()
+
+
+def template(file: str) -> str:
+    """One of the .sql files."""
+    return files("cdc_sync.source").joinpath("sql", file).read_text(encoding="utf-8")
+
+
+def _recorder(
+    name: str,
+    watch: Watch,
+    *,
+    function: str,
+    table: QualifiedName,
+    role: str,
+    record: str,
+    changed: Dependencies,
+    key: Iterable[str],
+) -> Recorder:
+    bell, missed = sql.Identifier(bell_of(name)), sql.Identifier(missed_of(name))
+    wakes = watch.capture.wakeup == "notify"
+    columns = tuple(key)
+    body = render(
+        template("recorder_body.sql"),
+        max_backlog=sql.Literal(watch.capture.max_backlog),
+        missed=missed,
+        record=sql.SQL(
+            render(
+                template(record).rstrip("\n"),
+                watch=sql.Literal(name),
+                old_key=_key("OLD", columns),
+                new_key=_key("NEW", columns),
+                key_changed=_changed(Dependencies(columns, complete=True)),
+            )
+        ),
+        wake=sql.SQL(_WAKE).format(bell=bell) if wakes else sql.SQL(""),
+    )
+    described = Recorder(name, function, table, watch.capture.replicated, body, "")
+    script = render(
+        template("recorder.sql"),
+        watch_name=sql.SQL(name),
+        table=expressions.table(table),
+        role=sql.SQL(role),
+        function=sql.Identifier(function),
+        body=sql.SQL(body),
+        changed=_changed(changed),
+        **{f"trigger_{kind}": sql.Identifier(described.trigger(kind)) for kind in TRIGGERS},
+    )
+    return Recorder(name, function, table, watch.capture.replicated, body, script)
+
+
+def _changed(dependencies: Dependencies) -> sql.Composable:
+    """The UPDATE trigger's condition.
+
+    `*<>` compares the stored bytes: it works for types that have no equality (json, point), and sees the change of case
+    that citext's own equality does not.
+    """
+    if not dependencies.complete:
+        return sql.SQL("OLD.* OPERATOR(pg_catalog.*<>) NEW.*")
+    old, new = (
+        sql.SQL(", ").join(sql.SQL("{}.{}").format(sql.SQL(row), sql.Identifier(name)) for name in dependencies.columns)
+        for row in ("OLD", "NEW")
+    )
+    # The casts keep PostgreSQL from taking it for a row-wise comparison, which knows =, < and their like only.
+    return sql.SQL("ROW({})::record OPERATOR(pg_catalog.*<>) ROW({})::record").format(old, new)
+
+
+def _key(row: str, columns: Iterable[str]) -> sql.Composed:
+    return sql.SQL(", ").join(
+        expressions.key_text(sql.SQL("{}.{}").format(sql.SQL(row), sql.Identifier(name))) for name in columns
+    )

@@ -1,0 +1,61 @@
+-- cdc-sync: whether what is installed is what this version and configuration would install. Reads the catalog only; any
+-- role may run it. One row per object; `state` is one of
+--   ok         as it should be
+--   missing    not there: run what `cdc-sync sql install` prints
+--   different  installed by another version or configuration, or edited since: run what `cdc-sync sql install` prints
+--   disabled   the trigger does not fire: ALTER TABLE ... ENABLE TRIGGER ..., or install again
+--   left over  of a watch that this configuration does not have: run what `cdc-sync sql uninstall --watch NAME` prints
+WITH wanted_function (watch, name, relation, body, fingerprint) AS (VALUES
+    {functions}
+), wanted_trigger (watch, name, function, relation, fires, fingerprint) AS (VALUES
+    {triggers}
+), wanted_relation (watch, name, kind) AS (VALUES
+    {relations}
+), in_schema AS (
+    SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'cdc_sync'
+), found_function AS (
+    SELECT p.oid, p.proname::text AS name, pg_catalog.obj_description(p.oid, 'pg_proc') AS fingerprint,
+           -- Line ends as they are here, in case the script went through a file of Windows.
+           pg_catalog.md5(pg_catalog.convert_to(pg_catalog.replace(p.prosrc, E'\r', ''), 'UTF8')) AS body
+      FROM pg_catalog.pg_proc p
+     WHERE p.pronamespace IN (SELECT oid FROM in_schema) AND p.proname LIKE 'record\_%'
+), found_trigger AS (
+    SELECT t.tgname::text AS name, f.name AS function, t.tgrelid,
+           pg_catalog.obj_description(t.oid, 'pg_trigger') AS fingerprint,
+           -- A partition has copies, each of which can be disabled by itself.
+           (SELECT pg_catalog.string_agg(DISTINCT copy.tgenabled::text, '')
+              FROM pg_catalog.pg_trigger copy
+             WHERE copy.tgfoid = t.tgfoid AND copy.tgname = t.tgname) AS fires
+      FROM found_function f
+      JOIN pg_catalog.pg_trigger t ON t.tgfoid = f.oid
+), found_relation AS (
+    SELECT c.relname::text AS name, c.relkind::text AS kind
+      FROM pg_catalog.pg_class c
+     WHERE c.relnamespace IN (SELECT oid FROM in_schema) AND c.relkind IN ('r', 'S')
+), answer (watch, kind, object, on_table, function, state) AS (
+    SELECT w.watch, CASE w.kind WHEN 'S' THEN 'sequence' ELSE 'table' END, 'cdc_sync.' || w.name, NULL, NULL,
+           CASE WHEN f.name IS NULL THEN 'missing' ELSE 'ok' END
+      FROM wanted_relation w LEFT JOIN found_relation f ON f.name = w.name AND f.kind = w.kind
+     WHERE w.name IS NOT NULL
+    UNION ALL
+    SELECT w.watch, 'function', 'cdc_sync.' || w.name, w.relation, w.name,
+           CASE WHEN f.name IS NULL THEN 'missing'
+                WHEN f.body = w.body AND f.fingerprint = w.fingerprint THEN 'ok'
+                ELSE 'different' END
+      FROM wanted_function w LEFT JOIN found_function f ON f.name = w.name
+     WHERE w.name IS NOT NULL
+    UNION ALL
+    SELECT w.watch, 'trigger', w.name, w.relation, w.function,
+           CASE WHEN t.name IS NULL THEN 'missing'
+                WHEN t.fires !~ w.fires THEN 'disabled'
+                WHEN t.fingerprint IS DISTINCT FROM w.fingerprint THEN 'different'
+                ELSE 'ok' END
+      FROM wanted_trigger w
+      LEFT JOIN found_trigger t
+        ON t.name = w.name AND t.function = w.function AND t.tgrelid = pg_catalog.to_regclass(w.relation)
+     WHERE w.name IS NOT NULL
+    UNION ALL
+    SELECT NULL, 'function', 'cdc_sync.' || f.name, NULL, f.name, 'left over'
+      FROM found_function f WHERE NOT EXISTS (SELECT FROM wanted_function w WHERE w.name = f.name)
+)
+SELECT watch, kind, object, on_table, function, state FROM answer ORDER BY state = 'ok', watch, function, kind, object;
