@@ -50,7 +50,8 @@ _NEVER_RINGS = (
 
 _MISSED = (
     "the triggers could not record changes: the change log was full, or writing to it failed (the server's log has "
-    "WARNINGs then). Every row is compared now, so nothing is lost"
+    "WARNINGs then). Every row is compared now, so nothing is lost. If it goes on, see `cdc-sync sql verify --apply`: "
+    "triggers of a watch that is configured no more fill the log too"
 )
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
