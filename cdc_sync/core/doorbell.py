@@ -51,9 +51,11 @@ def count(pace: Pace, now: float, changes: int) -> Pace:
     return Pace(since=now, per_second=pace.changes / passed)
 
 
-def pause(took: float) -> float:
-    """Seconds to wait until the next drain while awake, after one that took `took` seconds.
+def pause(searched: float) -> float:
+    """Seconds to wait until the next drain while awake, after one that looked `searched` seconds for changes.
 
-    Half of the time at most is spent on draining, up to where waiting would be felt.
+    To look costs the server as much as the log has rows, those included that were taken and that VACUUM may not remove
+    yet, as long as some old transaction might see them. So a fifth of the time at most is spent on it, until waiting
+    would be felt too much.
     """
-    return min(max(took, 0.02), 0.1)
+    return min(max(4 * searched, 0.02), 2.0)

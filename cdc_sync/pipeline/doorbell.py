@@ -78,21 +78,23 @@ class Doorbell:
         if self._fence is not None and await self._bell.is_quiet(self._fence):
             # What they changed is visible now, and the drain that follows finds it.
             self._fence = None
-        started, before = self._clock(), self._drain.taken
+        before = self._drain.taken
         await self._drain.catch_up()
         now = self._clock()
         self._pace = count(self._pace, now, self._drain.taken - before)
         if self._armed_at is None:
             if not self._pace.is_calm:
-                return pause(now - started)
+                return pause(self._drain.searched)
             await self._arm(now)
         elif self._pace.is_busy:
             self._armed_at, self._fence = None, None
             await self._bell.disarm()
-            return pause(now - started)
+            return pause(self._drain.searched)
         elif now - self._armed_at >= _RENEW_AFTER:
             await self._arm(now)
-        return min(self._every, _RENEW_AFTER) if self.is_asleep else _FALLING_ASLEEP
+        if self.is_asleep:
+            return min(self._every, _RENEW_AFTER)
+        return max(_FALLING_ASLEEP, pause(self._drain.searched))
 
     async def _arm(self, now: float) -> None:
         fence = await self._bell.arm()

@@ -27,8 +27,9 @@ class Drain:
         # A drain that the sweep asks for and one that the bell asks for would wait for each other's row locks.
         self._lock = asyncio.Lock()
         self.rung = asyncio.Event()
-        # How many changes came so far.
+        # How many changes came so far, and for how many seconds the log was last searched at one go.
         self.taken = 0
+        self.searched = 0.0
 
     def ring(self) -> None:
         """There may be something in the log."""
@@ -47,7 +48,7 @@ class Drain:
                 async with self._log.batch(BATCH) as changes:
                     if changes.hints:
                         await self._intake.keys(latest(changes.hints), "notify")
-                self.taken += changes.number
+                self.taken, self.searched = self.taken + changes.number, changes.searched
                 if changes.everything:
                     self._sweep()
                 full = changes.full and self._log.consumes

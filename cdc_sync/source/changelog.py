@@ -9,6 +9,7 @@ watch at a time. Rows are found by their place (ctid) within one statement, so t
 pay for none.
 """
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -49,12 +50,14 @@ class Changes:
         hints: the keys that they name.
         everything: whether one asks for a sweep (TRUNCATE, a changed lookup table).
         full: whether there may be more.
+        searched: seconds that it took to find them.
     """
 
     number: int
     hints: list[Hint]
     everything: bool
     full: bool
+    searched: float
 
 
 class ChangeLog:
@@ -80,12 +83,14 @@ class ChangeLog:
         try:
             async with self._pool.connection() as connection, connection.transaction():
                 await connection.execute(_LIMIT)
+                started = time.monotonic()
                 rows = await (await connection.execute(query, {"watch": self._watch, "limit": limit})).fetchall()
                 yield Changes(
                     number=len(rows),
                     hints=[Hint(tuple(key), at) for _, key, at in rows if key],
                     everything=any(not key for _, key, _ in rows),
                     full=len(rows) == limit,
+                    searched=time.monotonic() - started,
                 )
         except PoolTimeout as error:
             raise SourceError("unreachable", f"The database cannot be reached ({doing}): no connection.") from error

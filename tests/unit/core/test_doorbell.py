@@ -32,5 +32,5 @@ def test_it_begins_calm() -> None:
     assert Pace(since=0.0).is_calm
 
 
-def test_the_pause_follows_what_a_drain_takes_within_limits() -> None:
-    assert [pause(took) for took in (0.0, 0.05, 3.0)] == [0.02, 0.05, 0.1]
+def test_the_pause_follows_what_a_search_costs_within_limits() -> None:
+    assert [pause(searched) for searched in (0.0, 0.005, 0.1, 3.0)] == [0.02, 0.02, 0.4, 2.0]
