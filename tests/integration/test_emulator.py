@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 import psutil
 import pytest
+from support.eventually import in_time
 
 from cdc_sync.emulator import Call, Emulator, EmulatorOptions, FaultError, JournalError, ListenError, serve
 from cdc_sync.emulator.faults import (
@@ -183,7 +184,7 @@ async def test_what_is_no_http_is_refused_without_ado(emulator: Emulator, caplog
     for nonsense in (broken_chunk, b"nonsense\r\n\r\n", b"\x16\x03\x01 a TLS hello\r\n\r\n"):
         async with connect(emulator) as (reader, writer):
             writer.write(nonsense)
-            assert b" 400 " in await asyncio.wait_for(reader.readline(), 5)
+            assert b" 400 " in await in_time(reader.readline(), 5)
     assert caplog.records == []
     assert emulator.calls == []
 
@@ -388,7 +389,7 @@ async def test_the_journal_has_a_line_for_each_call_that_is_over(client: aiohttp
     ended: asyncio.Queue[Call] = asyncio.Queue()
     async with Emulator(EmulatorOptions(journal=path), on_call=ended.put_nowait) as emulator:
         await send(client, emulator)
-        call = await asyncio.wait_for(ended.get(), 5)
+        call = await in_time(ended.get(), 5)
         # The next request is handled after the turn of the loop that writes.
         await control(client, emulator, "GET", "calls")
         assert journalled(path) == [call.as_json()]
@@ -427,11 +428,11 @@ async def test_a_journal_that_cannot_be_written_ends_the_service_and_not_the_cal
 ) -> None:
     started: asyncio.Queue[str] = asyncio.Queue()
     serving = asyncio.create_task(serve(EmulatorOptions(journal=Path("/dev/full")), on_start=started.put_nowait))
-    url = await asyncio.wait_for(started.get(), 5)
+    url = await in_time(started.get(), 5)
     async with client.post(f"{url}/v1/applications/a/status", json=GOOD) as response:
         assert response.status == 200
     with pytest.raises(JournalError, match="cannot write the journal /dev/full: No space left on device"):
-        await asyncio.wait_for(serving, 5)
+        await in_time(serving, 5)
 
 
 # --- faults ---
@@ -492,7 +493,7 @@ async def test_hang_until_the_client_goes(emulator: Emulator, ended: asyncio.Que
         [call] = await emulator.wait_for_calls(1, timeout=5)
         assert (call.status, call.fault, call.duration) == (None, "hang", None)
         writer.close()
-    assert await asyncio.wait_for(ended.get(), 5) is call
+    assert await in_time(ended.get(), 5) is call
     assert call.abandoned
     assert call.duration is not None
     assert emulator.state == {}
@@ -502,7 +503,7 @@ async def test_hang_is_bounded(emulator: Emulator) -> None:
     emulator.inject(Hang(seconds=0.1))
     async with connect(emulator) as (reader, writer):
         writer.write(raw_request())
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert await in_time(reader.read(), 5) == b""
     assert not emulator.calls[0].abandoned
 
 
@@ -553,7 +554,7 @@ async def test_a_client_that_leaves_between_two_bytes_is_no_error(
         writer.write(raw_request())
         await reader.readuntil(b"\r\n\r\n")
         writer.write_eof()
-        assert (await asyncio.wait_for(ended.get(), 5)).abandoned
+        assert (await in_time(ended.get(), 5)).abandoned
     assert caplog.records == []
 
 
@@ -574,7 +575,7 @@ async def test_huge_body_is_given_up_when_the_client_is_satisfied(
         writer.write(raw_request())
         assert len(await reader.readexactly(65_536)) == 65_536
         writer.transport.abort()
-        call = await asyncio.wait_for(ended.get(), 5)
+        call = await in_time(ended.get(), 5)
         assert call.abandoned
 
 
@@ -659,7 +660,7 @@ async def test_a_long_poll_ends_with_the_call_that_it_waits_for(
     done, _ = await asyncio.wait([polling], timeout=0.1)
     assert not done
     await send(client, emulator)
-    reply = await asyncio.wait_for(polling, 5)
+    reply = await in_time(polling, 5)
     assert [call["number"] for call in reply.json()] == [2, 3]
     assert [call["number"] for call in (await control(client, emulator, "GET", "calls?wait=10")).json()] == [1, 2, 3]
 
@@ -798,11 +799,11 @@ async def test_serving_as_a_process_ends_cleanly_on_a_signal(
     )
     assert process.stdout is not None
     try:
-        url = (await asyncio.wait_for(process.stdout.readline(), 20)).decode().strip()
+        url = (await in_time(process.stdout.readline(), 20)).decode().strip()
         async with client.post(f"{url}/v1/applications/a/status", json=GOOD) as response:
             assert response.status == 200
         process.send_signal(number)
-        output, errors = await asyncio.wait_for(process.communicate(), 10)
+        output, errors = await in_time(process.communicate(), 10)
     finally:
         if process.returncode is None:
             process.kill()
@@ -814,7 +815,7 @@ async def test_serving_as_a_process_ends_cleanly_on_a_signal(
 async def test_serving_ends_when_cancelled() -> None:
     started: asyncio.Queue[str] = asyncio.Queue()
     serving = asyncio.create_task(serve(EmulatorOptions(), on_start=started.put_nowait))
-    port = int((await asyncio.wait_for(started.get(), 5)).rpartition(":")[2])
+    port = int((await in_time(started.get(), 5)).rpartition(":")[2])
     serving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await serving

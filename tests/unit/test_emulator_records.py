@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from support.eventually import in_time
 
 from cdc_sync.emulator import Call, EmulatorOptions, OptionsError
 from cdc_sync.emulator.calls import CallLog
@@ -64,15 +65,15 @@ def test_numbers_go_on_after_forgetting() -> None:
 async def test_waiting_ends_with_the_call_that_was_missing() -> None:
     log = filled(None, 1)
     log.forget()
-    await asyncio.wait_for(log.wait(0), 1)
+    await in_time(log.wait(0), 1)
     waiting = asyncio.create_task(log.wait(2))
     await asyncio.sleep(0)
     log.record(call(2))
     await asyncio.sleep(0)
     assert not waiting.done()
     log.record(call(3))
-    await asyncio.wait_for(waiting, 1)
-    await asyncio.wait_for(log.wait(1, after=2), 1)
+    await in_time(waiting, 1)
+    await in_time(log.wait(1, after=2), 1)
 
 
 def test_received_at_is_utc() -> None:
