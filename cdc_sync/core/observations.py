@@ -146,12 +146,16 @@ class RowSkipped:
 
 @dataclass(frozen=True, slots=True)
 class SweepDone:
-    """The whole table was compared. `repaired` counts by cause what nothing else had found."""
+    """The whole table was compared. `repaired` counts by cause what nothing else had found.
+
+    `resumed`: it was interrupted and went on. What happened meanwhile to rows that it had compared before, it missed.
+    """
 
     watch: str
     rows: int
     seconds: float
     repaired: Mapping[str, int]
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,11 +196,12 @@ class LogReader:
             case RowSkipped(watch, key, application_id, reason):
                 message = f"a row cannot be reported: {reason}"
                 log.warning(message, watch=watch, key=key, application_id=application_id)
-            case SweepDone(watch, rows, seconds, repaired):
+            case SweepDone(watch, rows, seconds, repaired, resumed):
                 if self._mistakes.pop(watch, None):
                     log.info("watching again", watch=watch)
                 say = log.warning if repaired else log.debug
-                say("swept", watch=watch, rows=rows, seconds=round(seconds, 2), repaired=dict(repaired))
+                how = {"resumed": True} if resumed else {}
+                say("swept", watch=watch, rows=rows, seconds=round(seconds, 2), repaired=dict(repaired), **how)
             case CallEnded():
                 self._call(observation)
             case EndpointChanged(endpoint, mode, reason, wait):

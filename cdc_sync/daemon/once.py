@@ -110,7 +110,9 @@ async def _catch_up(parts: WatchParts) -> None:
         else:
             fast = SweepsAlone()
         await fast.catch_up()
-        await sweep(connected.intake, fast.catch_up, lambda: None)
+        done = await sweep(connected.intake, fast.catch_up, lambda: None)
+        if done.resumed:
+            await sweep(connected.intake, fast.catch_up, lambda: None)
         await _confirm(connected)
 
 

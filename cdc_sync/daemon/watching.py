@@ -190,6 +190,7 @@ class WatchWorker:
         self._lost: str | None = None
         self._store_failed = False
         self._fresh = True
+        self._next_sweep_from = 0.0
 
     def want_sweep(self) -> None:
         """Sweep as soon as the spacing of sweeps allows."""
@@ -296,15 +297,26 @@ class WatchWorker:
     async def _sweeps(self, connected: Connected, fast: FastPath) -> None:
         """A sweep at the start, at each interval and when one is wanted, with pauses that keep it in its share."""
         name, interval = self._parts.name, self._parts.watch.capture.sweep.total_seconds()
-        loop = asyncio.get_running_loop()
+        clock = asyncio.get_running_loop().time
         while True:
+            # An interrupted sweep was work for the database too, so its pause outlasts the connection.
+            await asyncio.sleep(self._next_sweep_from - clock())
             self._sweep_wanted.clear()
-            started = loop.time()
-            await sweep(connected.intake, fast.catch_up, lambda: self._progressed(f"sweep {name}"))
-            took = loop.time() - started
-            await asyncio.sleep(took * (_SWEEP_SHARE - 1))
+            started = reached = clock()
+
+            def progressed() -> None:
+                nonlocal reached
+                reached = clock()  # waiting for a lost connection's end is no work
+                self._progressed(f"sweep {name}")
+
             try:
-                async with asyncio.timeout(max(interval - took * _SWEEP_SHARE, 0)):
+                done = await sweep(connected.intake, fast.catch_up, progressed)
+            finally:
+                self._next_sweep_from = clock() + (reached - started) * (_SWEEP_SHARE - 1)
+            if done.resumed:
+                self.want_sweep()
+            try:
+                async with asyncio.timeout_at(started + interval):
                     await self._sweep_wanted.wait()
             except TimeoutError:
                 continue

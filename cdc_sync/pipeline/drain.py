@@ -17,7 +17,7 @@ class Drain:
         intake: where the keys go.
         log: the change log.
         sweep: called when the log asks for a sweep (TRUNCATE, a changed lookup table). The request is consumed before
-            the sweep has run; a crash in between loses nothing, since a sweep runs at every start.
+            the sweep has run; a crash in between loses nothing, since a whole sweep follows every start.
     """
 
     def __init__(self, intake: Intake, log: ChangeLog, sweep: Callable[[], None]) -> None:

@@ -6,10 +6,13 @@ from cdc_sync.core.outbox import Known
 
 
 class Marks:
-    """Marks for the records up to number `last`; later ones were made by somebody who saw their row."""
+    """Marks for the records up to number `last`; later ones were made by somebody who saw their row.
 
-    def __init__(self, last: int) -> None:
-        self._bits = bytearray((last >> 3) + 1)
+    `bitmap`, if given, are those of an earlier part of the same walk.
+    """
+
+    def __init__(self, last: int, bitmap: bytes | None = None) -> None:
+        self._bits = bytearray(size_of(last)) if bitmap is None else bytearray(bitmap)
 
     def add(self, met: Iterable[Known]) -> None:
         """Mark what was met."""
@@ -21,3 +24,8 @@ class Marks:
     def bitmap(self) -> bytes:
         """The marks as the store reads them: bit n & 7 of byte n >> 3 is number n's."""
         return bytes(self._bits)
+
+
+def size_of(last: int) -> int:
+    """How many bytes the marks for the records up to number `last` are."""
+    return (last >> 3) + 1

@@ -86,7 +86,7 @@ class Poll:
         self.watermark = await self._reader.watermark_at(self._fence.instant)
         positions = {POSITION: self.watermark}
         if self._began is not None and reading.xmin >= self._began:
-            # If we die before that sweep has run, the one at the next start does what it would have done.
+            # If we die before that sweep has run, the whole one after the next start does what it would have done.
             self._began = None
             positions[BEGAN] = ""
             self._sweep()

@@ -4,11 +4,32 @@ It goes through the table in key order and only collects keys that look differen
 path catches up; what still differs then was really missed, and is counted by cause. Rows that are gone are found from
 the other side: every record met is marked in a bitmap (one bit for each record number), and what is alive in the
 snapshot but unmarked is suspected.
+
+**Interruptions.** A lost connection or a dead daemon does not send it back to the beginning: on a large table it might
+never reach the end. How far it is, is kept now and then as one value (`sweep_position`), in the store whose record
+numbers it speaks of. Step by step:
+
+- a page is compared and what differs is recorded *before* the position says so. Dying in between, the page is compared
+  again: what was recorded is no news then, and was counted when it was recorded (dying between these two, it stays
+  uncounted).
+- what happens while nobody is there, or what the fast path cannot see, to a row that was compared before the
+  interruption, this sweep misses. The next one finds it, interrupted or not, since it compares every row later. So a
+  sweep that was resumed is followed by another as soon as the spacing allows; whoever dies before that begins with one.
+- a mark that should not be there (of a row deleted since, or of a record whose number belongs to another application
+  now) hides a deletion until that next sweep. A mark that is missing (of a row whose key moved from the rest of the
+  table to the part done) brings a suspicion, which a fresh read answers: no deletion was ever told because of a mark.
+- with another configuration, another key or other types the place means nothing, and what was compared would have to be
+  compared again: the position carries a digest of all that (`shape_of`), and if it differs, or if the text cannot be
+  understood, the sweep begins anew.
 """
 
+import asyncio
+import hashlib
+import json
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, replace
 
 from cdc_sync.core.diff import Queue
 from cdc_sync.core.observations import SweepDone
@@ -16,20 +37,33 @@ from cdc_sync.core.outbox import Known
 from cdc_sync.core.rows import Foreign, Key, OutOfScope, Reading, Reportable, Unreportable, interpret
 from cdc_sync.pipeline.intake import Intake, is_news
 from cdc_sync.pipeline.marks import Marks
+from cdc_sync.pipeline.sweep_position import FINISHED, POSITION, SweepPosition
 
 PAGE = 2_000
 _WINDOW = 20_000
 """Record numbers looked at in one go when searching for what was not met."""
 
+_SAVE_EVERY = 5.0
+"""Seconds between savings of the position, at least: a sweep that is quicker than this is cheaper to repeat."""
+
+_SAVE_SHARE = 20
+"""Saving never takes more than one part in this many of the time: a bitmap of many millions of records is large."""
+
 
 async def sweep(intake: Intake, catch_up: Callable[[], Awaitable[None]], progressed: Callable[[], None]) -> SweepDone:
-    """Compare everything once; returns what it did.
+    """Compare everything once, or the rest of what an interrupted sweep has left; returns what it did.
 
     Raises:
         SourceError: a page cannot be read.
         StoreError: the store cannot be read or written.
     """
     return await _Sweep(intake, catch_up, progressed).run()
+
+
+def shape_of(intake: Intake) -> str:
+    """A digest of all that a comparison depends on but the data: table, key, mapping, and the watch's rules."""
+    rules = json.dumps(asdict(intake.rules), sort_keys=True, default=sorted)  # sets have no order of their own
+    return hashlib.sha256(f"{intake.reader.shape}\0{rules}".encode()).hexdigest()
 
 
 class _Sweep:
@@ -40,33 +74,73 @@ class _Sweep:
         self._marks = Marks(0)
         self._repaired: Counter[str] = Counter()
         self._skipped: set[Key] = set()
+        self._began = self._save_at = time.monotonic()
+        self._is_saved = False
 
     async def run(self) -> SweepDone:
-        started, rows, at = time.monotonic(), 0, self._intake.clock()
-        store, watch = self._intake.store, self._intake.rules.watch
         skipped_before = set(self._intake.skipped)
+        position, resumed = await self._begin()
+        position = await self._walk(position)
+        await self._find_gone(position)
+        stale = (skipped_before & self._intake.skipped.keys()) - self._skipped
+        if stale and not resumed:  # what an earlier part has met of them is not remembered
+            await self._intake.unskip(stale)
+        if self._is_saved:
+            await self._intake.place({POSITION: FINISHED})
+        watch, seconds = self._intake.rules.watch, self._seconds(position)
+        done = SweepDone(watch, position.rows, seconds, dict(self._repaired), resumed)
+        self._intake.observe(done)
+        return done
+
+    async def _begin(self) -> tuple[SweepPosition, bool]:
+        """Where to go on, and whether that is in the middle."""
+        store, shape = self._intake.store, shape_of(self._intake)
+        text = (await store.positions(self._intake.rules.watch)).get(POSITION)
+        self._save_at += _SAVE_EVERY
+        self._is_saved = bool(text)
+        found = await asyncio.to_thread(SweepPosition.from_text, text, shape)
+        if found is not None:
+            self._marks = Marks(found.last, found.marks)
+            self._repaired.update(found.repaired)
+            return found, True
         # Records made from now on were made by somebody who saw their row.
         last = await store.highest_number()
         self._marks = Marks(last)
-        after: Key | None = None
-        while True:
-            page = await self._intake.reader.page(after, PAGE)
+        return SweepPosition(shape, last, at=self._intake.clock()), False
+
+    async def _walk(self, position: SweepPosition) -> SweepPosition:
+        while not position.walked:
+            page = await self._intake.reader.page(position.after, PAGE)
             if page.rows:
-                rows, at = rows + len(page.rows), page.at
-                await self._compare([interpret(row, self._intake.rules, at) for row in page.rows], at)
+                await self._compare([interpret(row, self._intake.rules, page.at) for row in page.rows], page.at)
+                position = replace(position, rows=position.rows + len(page.rows), at=page.at)
+            position = replace(position, after=page.last, walked=page.last is None)
             self._progressed()
-            if page.last is None:
-                break
-            after = page.last
-        await self._find_gone(last, at)
-        stale = (skipped_before & self._intake.skipped.keys()) - self._skipped
-        if stale:
-            await self._intake.unskip(stale)
-        if self._repaired:
-            await store.add_repairs(watch, self._repaired)
-        done = SweepDone(watch, rows, time.monotonic() - started, dict(self._repaired))
-        self._intake.observe(done)
-        return done
+            await self._save(position)
+        return position
+
+    async def _save(self, position: SweepPosition) -> None:
+        """Let the position be kept, now and then; what is before it has been recorded."""
+        started = time.monotonic()
+        if started < self._save_at:
+            return
+        whole = replace(
+            position, seconds=self._seconds(position), repaired=dict(self._repaired), marks=self._marks.bitmap()
+        )
+        await self._intake.place({POSITION: await asyncio.to_thread(whole.to_text)})
+        self._is_saved = True
+        ended = time.monotonic()
+        self._save_at = ended + max(_SAVE_EVERY, (ended - started) * (_SAVE_SHARE - 1))
+
+    def _seconds(self, position: SweepPosition) -> float:
+        """How long the sweep has worked: its parts before the interruptions, and this one."""
+        return position.seconds + time.monotonic() - self._began
+
+    async def _count(self, repaired: Mapping[str, int]) -> None:
+        """Count what a step has repaired, at once: after an interruption nobody would find it repaired once more."""
+        if repaired:
+            self._repaired.update(repaired)
+            await self._intake.store.add_repairs(self._intake.rules.watch, repaired)
 
     async def _compare(self, readings: list[Reading], at: int) -> None:
         """Mark what is known, and look again at what seems different once the fast path has caught up."""
@@ -88,15 +162,14 @@ class _Sweep:
             if isinstance(reading, Reportable) and reading.content.deleted and reading.key in different
         ]
         before = await self._suspected(deleted)
+        repaired: Counter[str] = Counter()
         for recorded in await self._intake.keys(different, "sweep"):
-            if isinstance(recorded.decision, Queue):
-                self._repaired.update(recorded.decision.kinds)
-            else:
-                self._repaired["undone"] += 1
+            repaired.update(recorded.decision.kinds if isinstance(recorded.decision, Queue) else ["undone"])
         # They wait for their grace, so nothing was queued yet that could be counted.
         missed = await self._suspected(deleted) - before
         if missed:
-            self._repaired["deleted"] += len(missed)
+            repaired["deleted"] += len(missed)
+        await self._count(repaired)
 
     async def _suspected(self, application_ids: list[str]) -> set[str]:
         if not application_ids:
@@ -116,15 +189,15 @@ class _Sweep:
                 before = known.get(application_id)
                 return key in self._intake.skipped or is_news(reading, before, self._intake.rules.first_status)
 
-    async def _find_gone(self, last: int, at: int) -> None:
-        """Suspect what is alive in the snapshot and was not met."""
-        watch, marks = self._intake.rules.watch, self._marks.bitmap()
+    async def _find_gone(self, position: SweepPosition) -> None:
+        """Suspect what is alive in the snapshot and was not met. Interrupted, it begins anew, and counts none twice."""
+        watch, marks, last = self._intake.rules.watch, self._marks.bitmap(), position.last
         for first in range(1, last + 1, _WINDOW):
             gone = await self._intake.store.unseen(watch, marks, first, min(first + _WINDOW - 1, last))
             self._progressed()
             if not gone:
                 continue
             await self._catch_up()
-            suspected = await self._intake.suspect(gone, at, "sweep")
+            suspected = await self._intake.suspect(gone, position.at, "sweep")
             if suspected:
-                self._repaired["gone"] += suspected
+                await self._count({"gone": suspected})

@@ -62,6 +62,11 @@ class Reader:
         """About how many rows the table has (the planner's figure at connection time; 0 if unknown)."""
         return self._mapping.facts.estimate
 
+    @property
+    def shape(self) -> str:
+        """What a walk reads and in which order, as text: the same as long as table, mapping, key and types are."""
+        return self._next_page.as_string()
+
     async def by_key(self, keys: Collection[Key]) -> Read:
         """The rows of these keys that exist now."""
         return await self._read(self._by_key, self._columns_of(keys))

@@ -2,6 +2,8 @@
 
 import random
 import signal
+import sqlite3
+from contextlib import closing
 
 import pytest
 from support.installation import JOB, Installation
@@ -83,6 +85,54 @@ def test_a_baseline_that_is_killed_goes_on_where_it_was(poll: Installation) -> N
     with poll.daemon() as daemon:
         poll.settle(daemon)
         assert not daemon.events_named("applications known")
+
+
+def test_a_sweep_that_is_killed_goes_on_where_it_was_and_another_one_follows(poll: Installation) -> None:
+    number = 7_999
+    poll.add_many("hw-", number)
+    # Each page of a sweep takes two seconds as long as the ATS drags.
+    poll.ats.execute(
+        "CREATE SEQUENCE public.dragging MINVALUE 0; GRANT SELECT ON public.dragging TO public;"
+        " CREATE FUNCTION public.drag(id bigint) RETURNS text LANGUAGE plpgsql AS $$ BEGIN"
+        " IF id % 2000 = 0 AND (SELECT last_value > 0 FROM public.dragging) THEN PERFORM pg_sleep(2); END IF;"
+        " RETURN ''; END $$"
+    )
+    poll.configure_watch(
+        columns={"job_id": {"sql": "t.job_id || public.drag(t.id)", "depends_on": ["job_id", "id"]}},
+        capture={"sweep": "1h"},
+    )
+    poll.grant()
+    with poll.daemon() as daemon:
+        daemon.wait_for_event("swept")
+        assert daemon.stop() == 0
+    poll.ats.execute("SELECT setval('public.dragging', 1)")
+    with poll.daemon() as daemon:
+        daemon.wait_until(lambda: position_of(poll, "sweep"), "a place that is kept")
+        daemon.kill()
+    poll.ats.execute("SELECT setval('public.dragging', 0)")
+    # The one far behind the place, the other perhaps after it; nobody has told the poll of either.
+    poll.ats.execute("DELETE FROM public.applications WHERE hellowork_id IN ('hw-1', 'hw-7900')")
+    with poll.daemon() as daemon:
+        daemon.wait_for_event("swept", 2)
+        resumed, whole = daemon.events_named("swept")
+        assert (resumed.get("resumed"), resumed["repaired"]) == (True, {"gone": 1})
+        assert (whole.get("resumed"), whole["repaired"]) == (None, {"gone": 1})
+        assert position_of(poll, "sweep") == ""
+        pages = sum(event["keys"] for event in daemon.events_named("read") if event["by"] == "sweep")
+        assert pages == 0, "nothing else differed"
+        daemon.wait_until(lambda: len(poll.hellowork.state) == 2, "both deletions")
+        assert {name: poll.hellowork.told(name)[-1][0] for name in ("hw-1", "hw-7900")} == {
+            "hw-1": "deleted",
+            "hw-7900": "deleted",
+        }
+        assert daemon.stop() == 0
+
+
+def position_of(installation: Installation, name: str) -> str | None:
+    """A position of capture, as the daemon's store has it."""
+    with closing(sqlite3.connect(f"file:{installation.store}?mode=ro", uri=True)) as store:
+        row = store.execute("SELECT value FROM position WHERE name = ?", (name,)).fetchone()
+    return None if row is None else str(row[0])
 
 
 def test_what_changes_while_the_daemon_is_away_is_told_when_it_is_back(installation: Installation) -> None:

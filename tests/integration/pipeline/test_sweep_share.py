@@ -1,0 +1,121 @@
+"""A sweep never takes more than a tenth of the time, however short its interval and however often it is interrupted."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from support.eventually import eventually
+from support.rig import OpenRig, Rig
+from support.sessions import Ats
+
+from cdc_sync.core.observations import SweepDone
+from cdc_sync.core.rows import Key
+from cdc_sync.daemon.watching import SweepsAlone, WatchWorker
+from cdc_sync.pipeline import sweep as sweep_module
+from cdc_sync.source.reading import Page
+
+PAGES = 60
+NEARLY = 0.9
+"""Clocks are read at slightly different moments."""
+
+
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_module, "PAGE", 10)
+
+
+class Paged:
+    """When pages were asked for, and given; the one after number `last` never comes."""
+
+    def __init__(self, rig: Rig, patched: pytest.MonkeyPatch, last: int = -1) -> None:
+        self.asked: list[float] = []
+        self.given: list[float] = []
+        page, clock = rig.intake.reader.page, asyncio.get_running_loop().time
+
+        async def timed(after: Key | None, size: int) -> Page:
+            self.asked.append(clock())
+            if len(self.asked) == last + 1:
+                await asyncio.Event().wait()
+            found = await page(after, size)
+            self.given.append(clock())
+            return found
+
+        patched.setattr(rig.intake.reader, "page", timed)
+
+
+@asynccontextmanager
+async def sweeping(worker: WatchWorker, rig: Rig) -> AsyncIterator[None]:
+    """The worker's sweeps, as long as it is connected."""
+    task = asyncio.create_task(worker._sweeps(rig.connected, SweepsAlone()))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+def filled(ats: Ats) -> None:
+    ats.execute(
+        "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at)"
+        " SELECT n, 'a' || n, 's', 'j', now() FROM generate_series(1, %s) n",
+        [PAGES * 10 - 1],
+    )
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize("wanted", [False, True])
+async def test_between_sweeps(
+    open_rig: OpenRig,
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    async with open_rig(install=False, capture={"sweep": "1h" if wanted else "1ms"}) as rig:
+        await rig.adopt()
+        paged = Paged(rig, monkeypatch)
+        worker = WatchWorker(rig.connected.parts, lambda _: None)
+        async with sweeping(worker, rig):
+            await eventually(lambda: rig.heard(SweepDone), "a sweep")
+            if wanted:
+                worker.want_sweep()
+            await eventually(lambda: len(paged.asked) > PAGES, "the next one's first page")
+
+        took = paged.given[PAGES - 1] - paged.asked[0]
+        assert paged.asked[PAGES] - paged.asked[0] >= 10 * took * NEARLY
+
+
+@pytest.mark.usefixtures("filled")
+async def test_after_an_interruption(open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_rig(install=False, capture={"sweep": "1ms"}) as rig:
+        await rig.adopt()
+        paged = Paged(rig, monkeypatch, PAGES // 2)
+        worker = WatchWorker(rig.connected.parts, lambda _: None)
+        async with sweeping(worker, rig):
+            await eventually(lambda: len(paged.asked) > PAGES // 2, "half of a sweep")
+        before = len(paged.asked)
+        async with sweeping(worker, rig):
+            await eventually(lambda: len(paged.asked) > before, "the next connection's first page")
+
+        # The page that was interrupted does not count: with a dead network its wait is long, and no work.
+        worked = paged.given[before - 2] - paged.asked[0]
+        assert paged.asked[before] - paged.asked[0] >= 10 * worked * NEARLY
+
+
+@pytest.mark.usefixtures("filled")
+async def test_one_that_was_resumed_is_followed_by_a_whole_one(
+    open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_module, "_SAVE_EVERY", 0.0)
+    async with open_rig(install=False, capture={"sweep": "1h"}) as rig:
+        await rig.adopt()
+        paged = Paged(rig, monkeypatch, PAGES - 5)
+        async with sweeping(WatchWorker(rig.connected.parts, lambda _: None), rig):
+            await eventually(lambda: len(paged.asked) > PAGES - 5, "most of a sweep")
+        async with sweeping(WatchWorker(rig.connected.parts, lambda _: None), rig):
+            await eventually(lambda: len(rig.heard(SweepDone)) == 2, "two sweeps")
+
+        assert [(done.rows, done.resumed) for done in rig.heard(SweepDone)] == [
+            (PAGES * 10 - 1, True),
+            (PAGES * 10 - 1, False),
+        ]
