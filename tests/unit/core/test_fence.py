@@ -1,7 +1,6 @@
 """The fence against a model of the server: whatever transactions do between and during polls, no row slips through.
 
-The model has what matters of PostgreSQL. An id is handed out at a transaction's first write. A snapshot's xmin and xmax
-know only ids up to the highest that has *ended*. A row carries a time from before its transaction's first write.
+The server is `support.transactions`; what the real poll makes of the fence is in `tests/unit/test_poll_orders.py`.
 """
 
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from support.transactions import Event, ServerModel, interleavings
 
 from cdc_sync.core.fence import REMEMBERED, Fence, SnapshotReading, look
 
@@ -19,44 +19,10 @@ HorizonOf = Literal["every id handed out", "the snapshot's xmax"]
 
 
 @dataclass
-class Server:
-    """PostgreSQL, as far as a poll can see it; one tick of `clock` is a microsecond."""
-
-    clock: int = 1_000
-    next_id: int = 10
-    writing: dict[str, int] = field(default_factory=dict)
-    written: dict[str, set[int]] = field(default_factory=dict)
-    committed: set[int] = field(default_factory=set)
-    stamps: list[int] = field(default_factory=list)
-    highest_ended: int = 9
-
-    def write(self, transaction: str, stamp: int) -> None:
-        """Write a row that carries `stamp`; its number is its place in `stamps`."""
-        if transaction not in self.writing:
-            self.writing[transaction] = self.next_id
-            self.next_id += 1
-        self.written.setdefault(transaction, set()).add(len(self.stamps))
-        self.stamps.append(stamp)
-
-    def end(self, transaction: str, *, commit: bool = True) -> None:
-        rows = self.written.pop(transaction, set())
-        if commit:
-            self.committed |= rows
-        if transaction in self.writing:
-            self.highest_ended = max(self.highest_ended, self.writing.pop(transaction))
-
-    def xmax(self) -> int:
-        return self.highest_ended + 1
-
-    def xmin(self) -> int:
-        return min([self.xmax(), *self.writing.values()])
-
-
-@dataclass
 class Poll:
     """The design's poll: read from the watermark on, then move the watermark to the fence minus `lookback`."""
 
-    server: Server
+    server: ServerModel
     lookback: int
     horizon_of: HorizonOf = "every id handed out"
     fence: Fence = field(default_factory=Fence)
@@ -91,19 +57,7 @@ class Poll:
         return self.server.committed - self.seen
 
 
-Event = tuple[str, str]
 LOOKBACK = 3
-
-
-def interleavings(threads: tuple[tuple[Event, ...], ...]) -> Iterator[tuple[Event, ...]]:
-    """Every order of all threads' events that keeps each thread's own order."""
-    if not any(threads):
-        yield ()
-    for number, thread in enumerate(threads):
-        if thread:
-            rest = (*threads[:number], thread[1:], *threads[number + 1 :])
-            for others in interleavings(rest):
-                yield (thread[0], *others)
 
 
 def transaction(name: str, end: str) -> tuple[Event, ...]:
@@ -112,7 +66,7 @@ def transaction(name: str, end: str) -> tuple[Event, ...]:
 
 def play(events: tuple[Event, ...], horizon_of: HorizonOf = "every id handed out") -> Poll | None:
     """One tick per event; None if a first write came later after its transaction's start than `lookback` covers."""
-    server = Server()
+    server = ServerModel()
     poll = Poll(server, LOOKBACK, horizon_of)
     starts: dict[str, int] = {}
     for what, name in events:
@@ -169,7 +123,7 @@ def begins_in_order(events: tuple[Event, ...]) -> bool:
 
 def test_a_snapshots_own_xmax_would_let_a_row_slip() -> None:
     # Why the horizon is not simply the snapshot's xmax: a transaction that is still writing may be at or above it.
-    server = Server()
+    server = ServerModel()
     poll = Poll(server, lookback=0, horizon_of="the snapshot's xmax")
     server.write("slow", stamp=server.clock)
     server.clock += 100
@@ -221,7 +175,7 @@ def test_a_clock_that_was_set_back_takes_the_fence_along() -> None:
 
 
 def test_a_clock_that_was_set_back_and_forth_while_somebody_wrote_does_not_hide_the_row() -> None:
-    server = Server(clock=1_000)
+    server = ServerModel(clock=1_000)
     poll = Poll(server, lookback=10)
     server.write("slow", stamp=1_000)
     poll.whole()
@@ -240,7 +194,7 @@ def test_a_clock_that_was_set_back_and_forth_while_somebody_wrote_does_not_hide_
 
 
 def test_a_transaction_that_is_open_for_long_costs_bounded_memory_and_little_reading_afterwards() -> None:
-    server = Server(clock=0)
+    server = ServerModel(clock=0)
     poll = Poll(server, lookback=0)
     begun: dict[str, int] = {}
     server.write("first", stamp=0)
@@ -294,7 +248,7 @@ class Interleaving(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.server = Server()
+        self.server = ServerModel()
         self.poll = Poll(self.server, self.lookback)
         self.steps = self.poll_forever()
 

@@ -1,0 +1,202 @@
+"""The real poll and its fence against every order in which transactions and its own steps can happen.
+
+Three transactions begin, write for the first time, and commit; two polls look, read, and move the watermark; a last one
+reads what is left. The server is a model (`support.transactions`); a row carries its transaction's start, and a first
+write follows it by at most `LOOKBACK`. No row may slip past, and each weaker idea of a fence must be seen to lose one.
+"""
+
+import types
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
+from typing import Any, cast
+
+import pytest
+from support.transactions import Event, ServerModel
+
+from cdc_sync.core.fence import SnapshotReading
+from cdc_sync.core.rows import Row
+from cdc_sync.pipeline import poll as poll_module
+from cdc_sync.pipeline.poll import Poll
+from cdc_sync.source.polling import PollPage
+
+LOOKBACK = 3
+"""Ticks; each event takes one."""
+
+START = 1_000
+WRITERS = ("one", "two", "three")
+POLL = ("look", "read")
+
+
+@pytest.fixture(autouse=True)
+def look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poll_module, "_LOOK_EVERY", 0.0)
+
+
+def orders(polls: int, writers: int, longest: int = LOOKBACK) -> Iterator[tuple[Event, ...]]:
+    """All of them in which a first write follows its start by at most `longest`; alike ones once."""
+    left = {**dict.fromkeys(WRITERS[:writers], ("begin", "write", "commit")), "poll": POLL * polls}
+
+    def rest(done: tuple[Event, ...], left: Mapping[str, tuple[str, ...]]) -> Iterator[tuple[Event, ...]]:
+        if not any(left.values()):
+            yield done
+        waiting = [name for name in WRITERS[:writers] if left[name][:1] == ("begin",)]
+        for name, steps in left.items():
+            # Transactions are alike, so they may as well begin in the order of their names.
+            if not steps or (name in waiting and name != waiting[0]):
+                continue
+            if steps[0] == "write" and len(done) - done.index(("begin", name)) > longest:
+                continue
+            yield from rest((*done, (steps[0], name)), {**left, name: steps[1:]})
+
+    return rest((), left)
+
+
+@types.coroutine
+def turn() -> Generator[None, None, None]:
+    """Let somebody else do something."""
+    yield
+
+
+class Reader:
+    """A `WatermarkReader` on the model; it and the intake give a turn to others before each statement."""
+
+    def __init__(self, server: ServerModel) -> None:
+        self.server = server
+        self.seen: set[int] = set()
+
+    async def look(self) -> SnapshotReading:
+        await turn()
+        xmin = self.server.xmin()
+        return SnapshotReading(self.now(), xmin, self.server.take_id() + 1)
+
+    def now(self) -> int:
+        """What happens right after it may happen in the same microsecond."""
+        return self.server.clock + 1
+
+    async def watermark_at(self, fence: int) -> str:
+        return str(fence - LOOKBACK)
+
+    async def page(self, start: str, _: int) -> PollPage:
+        await turn()
+        self.seen |= {row for row in self.server.committed if self.is_behind(self.server.stamps[row], int(start))}
+        return PollPage(list[Row](), 0, None)
+
+    def is_behind(self, stamp: int, watermark: int) -> bool:
+        return stamp >= watermark
+
+
+class Intake:
+    """As much of one as a poll needs."""
+
+    async def rows(self, read: Callable[[], Awaitable[object]], _: str) -> None:
+        await read()
+
+    async def place(self, positions: Mapping[str, str]) -> None:
+        assert positions
+
+
+def missed(events: tuple[Event, ...], poll_of: type[Poll] = Poll, reader_of: type[Reader] = Reader) -> set[int]:
+    """The committed rows that nobody has seen when all is over."""
+    server = ServerModel(START)
+    reader = reader_of(server)
+    poll = poll_of(cast("Any", Intake()), cast("Any", reader), str(START - LOOKBACK), None, lambda: None)
+    starts: dict[str, int] = {}
+    polling: Any = None
+    for what, name in events:
+        server.clock += 1
+        match what:
+            case "begin":
+                starts[name] = server.clock
+            case "write":
+                server.write(name, starts[name])
+            case "commit":
+                server.end(name)
+            case "look":
+                polling = poll.catch_up()
+                polling.send(None)  # up to the look
+                polling.send(None)  # the look, and up to the page
+            case _:
+                finish(polling)
+    server.clock += 1
+    finish(poll.catch_up())
+    return server.committed - reader.seen
+
+
+def finish(polling: Any) -> None:
+    while True:
+        try:
+            polling.send(None)
+        except StopIteration:
+            return
+
+
+def test_no_row_slips_past() -> None:
+    number = 0
+    for events in orders(polls=2, writers=3):
+        number += 1
+        assert not missed(events), events
+
+    assert number == 37_271
+
+
+class AllAreOver(Reader):
+    """As if whoever had begun to write had ended: the watermark is the clock less `lookback`."""
+
+    async def look(self) -> SnapshotReading:
+        reading = await super().look()
+        return SnapshotReading(reading.instant, reading.xmax, reading.xmax)
+
+
+class OnlyWhatEnded(Reader):
+    """The snapshot's own xmax, which knows nothing of ids above the highest that has ended."""
+
+    async def look(self) -> SnapshotReading:
+        await turn()
+        return SnapshotReading(self.now(), self.server.xmin(), self.server.xmax())
+
+
+class LateClock(Reader):
+    """The clock is read after the id is taken, and somebody gets one in between."""
+
+    async def look(self) -> SnapshotReading:
+        reading = await super().look()
+        await turn()
+        return SnapshotReading(self.now(), reading.xmin, reading.xmax)
+
+
+class OnlyBehind(Reader):
+    """`>` instead of `>=`."""
+
+    def is_behind(self, stamp: int, watermark: int) -> bool:
+        return stamp > watermark
+
+
+class NewestSeen(Poll):
+    """The watermark is the newest time that was read, as people write it first."""
+
+    async def _advance(self, reading: SnapshotReading) -> None:
+        reader = cast("Any", self._reader)
+        stamps = [reader.server.stamps[row] for row in reader.seen]
+        self.watermark = str(max(stamps, default=int(self.watermark)))
+
+
+class ReadFirst(Poll):
+    """The look comes after the rows."""
+
+    async def catch_up(self) -> None:
+        await self._page(self.watermark)
+        await self._advance(await self._reader.look())
+
+
+@pytest.mark.parametrize("weaker", [AllAreOver, OnlyWhatEnded, OnlyBehind, LateClock, NewestSeen, ReadFirst])
+def test_each_weaker_idea_loses_a_row(weaker: type[Reader] | type[Poll]) -> None:
+    poll_of, reader_of = (weaker, Reader) if issubclass(weaker, Poll) else (Poll, weaker)
+
+    assert any(missed(events, poll_of, reader_of) for events in orders(polls=2, writers=2))
+
+
+def test_lookback_is_as_long_as_it_must_be() -> None:
+    """What writes a tick later may slip past: it is the sweep's."""
+    lost = [events for events in orders(polls=2, writers=2, longest=LOOKBACK + 1) if missed(events)]
+
+    assert lost
+    assert set(lost).isdisjoint(orders(polls=2, writers=2))
