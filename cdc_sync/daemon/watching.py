@@ -34,7 +34,7 @@ from cdc_sync.pipeline.poll import POSITION as WATERMARK
 from cdc_sync.pipeline.sweep import sweep
 from cdc_sync.source.bell import Bell
 from cdc_sync.source.changelog import ChangeLog
-from cdc_sync.source.connection import Connection, connected, pooled
+from cdc_sync.source.connection import Connection, asking, connected, pooled
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import ServerFacts, server_facts, table_facts
 from cdc_sync.source.mapping import Mapping
@@ -128,10 +128,11 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
     # A dry run takes no lock: it works beside the daemon that does.
     lasting = connected(parts.dsn) if parts.dry_run else session(parts.dsn, parts.name, parts.last_session)
     async with lasting as connection, pooled(parts.dsn) as pool:
-        server = await server_facts(connection)
-        await parts.store.bind(server.identity)
-        facts = await table_facts(connection, parts.watch.table)
-        mapping = await Mapping.prepare(connection, parts.watch, facts)
+        async with asking("preparing to capture changes"):
+            server = await server_facts(connection)
+            await parts.store.bind(server.identity)
+            facts = await table_facts(connection, parts.watch.table)
+            mapping = await Mapping.prepare(connection, parts.watch, facts)
         intake = Intake(
             parts.rules,
             Reader(pool, mapping),
@@ -143,7 +144,8 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
         await intake.load()
         installed = None
         if parts.watch.capture.mode == "notify":
-            installed = await installation(connection, parts.name, parts.watch)
+            async with asking("looking for the triggers"):
+                installed = await installation(connection, parts.name, parts.watch)
         yield Connected(parts, connection, pool, server, mapping, intake, installed)
 
 
@@ -326,7 +328,7 @@ class WatchWorker:
         every = self._parts.watch.capture.drain_interval.total_seconds()
         while True:
             await asyncio.sleep(every)
-            async with connected.pool.connection() as connection:
+            async with asking("looking for the triggers"), connected.pool.connection() as connection:
                 found = await installation(connection, self._parts.name, self._parts.watch)
             if found != connected.installation:
                 raise _TriggersChangedError

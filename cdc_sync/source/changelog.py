@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
 from cdc_sync.core.hints import Hint
-from cdc_sync.source.connection import Connection
-from cdc_sync.source.errors import SourceError, translate
+from cdc_sync.source.connection import Connection, asking
+from cdc_sync.source.errors import SourceError
 
 _TAKE = """
 DELETE FROM cdc_sync.changes
@@ -76,28 +76,25 @@ class ChangeLog:
         """Take up to `limit` changes; they are gone from the log when the block ends without an exception.
 
         Raises:
-            SourceError: the log cannot be read, or the end could not be committed (the changes then come again).
+            SourceError: the log cannot be read, or the end could not be committed, or the whole has taken minutes (the
+                changes then come again).
         """
         doing = "reading the change log cdc_sync.changes"
         query = sql.SQL(_TAKE if self.consumes else _LOOK)
-        try:
-            async with self._pool.connection() as connection, connection.transaction():
-                await connection.execute(_LIMIT)
-                started = time.monotonic()
+        async with asking(doing), self._pool.connection() as connection, connection.transaction():
+            await connection.execute(_LIMIT)
+            started = time.monotonic()
+            try:
                 rows = await (await connection.execute(query, {"watch": self._watch, "limit": limit})).fetchall()
-                yield Changes(
-                    number=len(rows),
-                    hints=[Hint(tuple(key), at) for _, key, at in rows if key],
-                    everything=any(not key for _, key, _ in rows),
-                    full=len(rows) == limit,
-                    searched=time.monotonic() - started,
-                )
-        except PoolTimeout as error:
-            raise SourceError("unreachable", f"The database cannot be reached ({doing}): no connection.") from error
-        except psycopg.errors.UndefinedTable as error:
-            raise SourceError("misconfigured", MISSING) from error
-        except psycopg.Error as error:
-            raise translate(error, doing) from error
+            except psycopg.errors.UndefinedTable as error:
+                raise SourceError("misconfigured", MISSING) from error
+            yield Changes(
+                number=len(rows),
+                hints=[Hint(tuple(key), at) for _, key, at in rows if key],
+                everything=any(not key for _, key, _ in rows),
+                full=len(rows) == limit,
+                searched=time.monotonic() - started,
+            )
 
 
 MISSING = (

@@ -1,5 +1,15 @@
-"""Connecting: the settings that make a dead peer noticed, and nothing that outlives a statement."""
+"""Connecting: the settings that make a dead peer noticed, and nothing that outlives a statement.
 
+When a database is gone that does not say so, what notices is, from the quickest on:
+
+- the lasting connection of each watch, which proves itself (`source.session`): within 25 seconds, and 10 more in which
+  the driver tries to cancel its statement. The whole watch then connects anew, so this bounds a page, too, that waits
+  for a server behind the same dead network.
+- the kernel, for any single connection whose other end is gone: within a minute, by the settings below.
+- `asking`, for a single connection that somebody in between keeps open without an answer: within 5 minutes.
+"""
+
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -26,6 +36,9 @@ _DEFAULTS: dict[str, str | int] = {
 
 POOL_SIZE = 4
 
+_ANSWERS_WITHIN = 300.0
+"""Seconds within which any statement of ours is answered: pages are short, so long only without an index."""
+
 
 def conninfo(dsn: str) -> str:
     """The DSN with our defaults for what it leaves open.
@@ -48,6 +61,29 @@ def conninfo(dsn: str) -> str:
     if any("@" in host[1:] for host in str(given.get("host") or "").split(",")):
         raise SourceError("misconfigured", "database.dsn has one @ too many: in a URI's password it is written %40.")
     return whole
+
+
+@asynccontextmanager
+async def asking(doing: str) -> AsyncIterator[None]:
+    """Ask the database for something that takes moments; `doing` tells what, as in "reading public.applications".
+
+    Raises:
+        SourceError: it failed, or it has not been answered in time.
+    """
+    try:
+        async with asyncio.timeout(_ANSWERS_WITHIN):
+            yield
+    except PoolTimeout as error:
+        raise SourceError("unreachable", f"The database cannot be reached ({doing}): no free connection.") from error
+    except psycopg.Error as error:
+        raise translate(error, doing) from error
+    except TimeoutError as error:
+        raise SourceError(
+            "unreachable",
+            f"The database has not answered within {_ANSWERS_WITHIN:.0f} s ({doing}). If it does work, see which of "
+            f"its sessions named cdc-sync is slow or waits for a lock, and whether the key and the watermark are "
+            f"indexed; else something between here and it has forgotten the connection.",
+        ) from error
 
 
 @asynccontextmanager

@@ -5,15 +5,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
 from psycopg import sql
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
 from cdc_sync.config import PlainColumn
 from cdc_sync.core.rows import Key, Row
 from cdc_sync.source import expressions
-from cdc_sync.source.connection import Connection
-from cdc_sync.source.errors import SourceError, translate
+from cdc_sync.source.connection import Connection, asking
 from cdc_sync.source.mapping import Mapping
 
 # The part of a status URL's path that holds the id, as `core.status_url.id_in` reads it. In lower case, since a
@@ -156,12 +154,7 @@ async def fetch(
     """Run one statement on a connection of the pool.
 
     Raises:
-        SourceError: it failed.
+        SourceError: it failed, or was not answered in time.
     """
-    try:
-        async with pool.connection() as connection:
-            return await (await connection.execute(query, parameters)).fetchall()
-    except PoolTimeout as error:
-        raise SourceError("unreachable", f"The database cannot be reached ({doing}): no free connection.") from error
-    except psycopg.Error as error:
-        raise translate(error, doing) from error
+    async with asking(doing), pool.connection() as connection:
+        return await (await connection.execute(query, parameters)).fetchall()

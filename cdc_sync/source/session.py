@@ -2,6 +2,10 @@
 
 It never sits in a transaction: a listener inside one keeps PostgreSQL from trimming its NOTIFY queue, and a full queue
 makes the ATS's COMMIT fail, out of any trigger's reach.
+
+It is the one that notices when the database is gone. What the server or the kernel says (a terminated backend, a
+shutdown, a reset) is noticed at once. Silence, in either direction or of notifications alone, is noticed by a proof:
+every `prove_every` seconds (the daemon: 15) something must come back within 10. A server in recovery refuses LISTEN.
 """
 
 import asyncio
@@ -13,7 +17,7 @@ from datetime import datetime
 
 import psycopg
 
-from cdc_sync.source.connection import Connection, connected
+from cdc_sync.source.connection import Connection, asking, connected
 from cdc_sync.source.errors import SourceError, translate
 
 CHANNEL = "cdc_sync"
@@ -59,13 +63,11 @@ async def session(dsn: str, watch: str, last: LastSession | None = None) -> Asyn
     """
     last = last or LastSession()
     async with connected(dsn) as connection:
-        try:
+        async with asking("taking the watch's lock"):
             await connection.execute(_NOTICE_OUR_END)
             locked = await _lock(connection, watch) or await _take_over(connection, watch, last)
             if locked:
                 last.process = await (await connection.execute(_OURS)).fetchone()
-        except psycopg.Error as error:
-            raise translate(error, "taking the watch's lock") from error
         if not locked:
             raise SourceError(
                 "unreachable",
@@ -114,10 +116,11 @@ async def listen(connection: Connection, ring: Callable[[], None], prove_every: 
         SourceError: the connection is lost, or deaf.
     """
     try:
-        row = await (await connection.execute("SELECT 'cdc_sync_echo_' || pg_backend_pid()")).fetchone()
-        echo = row[0] if row else ""
-        await connection.execute(f"LISTEN {CHANNEL}")
-        await connection.execute(f"LISTEN {echo}")  # a constant prefix and a number: nothing to quote
+        async with _at_once():
+            row = await (await connection.execute("SELECT 'cdc_sync_echo_' || pg_backend_pid()")).fetchone()
+            echo = row[0] if row else ""
+            await connection.execute(f"LISTEN {CHANNEL}")
+            await connection.execute(f"LISTEN {echo}")  # a constant prefix and a number: nothing to quote
         ring()
         while True:
             async for notification in connection.notifies(timeout=prove_every):
@@ -141,13 +144,19 @@ async def hold(connection: Connection, prove_every: float) -> None:
         while True:
             async for _ in connection.notifies(timeout=prove_every):
                 pass  # nothing was listened to; this waits for the end of the connection
-            # Not wait_for: that of Python 3.11 can lose a cancellation, and then this would never end.
-            async with asyncio.timeout(_ECHO_WITHIN):
+            async with _at_once():
                 await connection.execute("SELECT 1")
-    except TimeoutError as error:
-        raise SourceError("unreachable", f"The database does not answer within {_ECHO_WITHIN:.0f} s.") from error
     except psycopg.Error as error:
         raise translate(error, "holding the watch's lock") from error
+
+
+@asynccontextmanager
+async def _at_once() -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(_ECHO_WITHIN):
+            yield
+    except TimeoutError as error:
+        raise SourceError("unreachable", f"The database does not answer within {_ECHO_WITHIN:.0f} s.") from error
 
 
 async def _prove(connection: Connection, echo: str, ring: Callable[[], None]) -> None:

@@ -6,11 +6,14 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from support.daemon_process import DaemonProcess
 from support.installation import JOB, PASSWORD, Installation
+from support.standby import standby_of
 
 from cdc_sync.demo.postgres import Server
+
+HAS_PG_PROMOTE = 120000
 
 
 @pytest.mark.parametrize("mode", ["notify"], indirect=True)
@@ -33,7 +36,9 @@ def test_a_database_that_is_down_at_the_start_is_waited_for(
         on_own_server.settle(daemon)
 
 
-@pytest.mark.parametrize(("mode", "stop"), [("notify", "immediate"), ("poll", "fast")], indirect=["mode"])
+@pytest.mark.parametrize(
+    ("mode", "stop"), [("notify", "immediate"), ("notify", "fast"), ("poll", "fast")], indirect=["mode"]
+)
 def test_a_server_that_restarts_is_caught_up_with(
     on_own_server: Installation, restartable_server: Server, stop: str
 ) -> None:
@@ -53,6 +58,52 @@ def test_a_server_that_restarts_is_caught_up_with(
         assert on_own_server.hellowork.told("hw-1") == [("AFTER", JOB)]
         assert on_own_server.hellowork.calls_for("hw-2") == []
         assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("mode", ["notify"], indirect=True)
+def test_a_server_in_recovery_is_said_and_waited_for_until_it_is_the_primary(
+    on_own_server: Installation, restartable_server: Server
+) -> None:
+    """A failover: the name leads to the standby before anybody has promoted it."""
+    if on_own_server.ats.info.server_version < HAS_PG_PROMOTE:
+        pytest.skip("pg_promote() is there from PostgreSQL 12 on")
+    on_own_server.add("hw-1")
+    primary = on_own_server.ats
+    with standby_of(restartable_server) as standby:
+        there = conninfo_to_dict(standby)
+        here = conninfo_to_dict(restartable_server.dsn)
+        on_own_server.variables["ATS_DSN"] = make_conninfo(
+            on_own_server.variables["ATS_DSN"],
+            host=f"{here['host']},{there['host']}",
+            port=f"{here.get('port', 5432)},{there['port']}",
+        )
+        with on_own_server.daemon() as daemon:
+            on_own_server.change("hw-1", status="BEFORE")
+            on_own_server.settle(daemon)
+            _wait_for_standby(daemon, primary, standby)
+            primary.close()
+            restartable_server.stop("immediate")
+            assert "target_session_attrs=read-write" in daemon.wait_until_not_ready("it is a standby")
+            assert daemon.get("/healthz")[0] == 200
+            on_own_server.ats = psycopg.connect(standby, autocommit=True)
+            on_own_server.ats.execute("SELECT pg_promote()")
+            daemon.wait_until_ready()
+            on_own_server.change("hw-1", status="AFTER")
+            on_own_server.settle(daemon)
+            assert on_own_server.hellowork.told("hw-1") == [("BEFORE", JOB), ("AFTER", JOB)]
+            assert len(daemon.events_named("it is a standby")) == 1
+            assert daemon.stop() == 0
+        on_own_server.ats.close()
+        restartable_server.start()  # the roles are dropped there
+        on_own_server.reconnect()
+
+
+def _wait_for_standby(daemon: DaemonProcess, primary: psycopg.Connection, standby: str) -> None:
+    """What is committed on the primary is there too."""
+    row = primary.execute("SELECT pg_current_wal_lsn()").fetchone()
+    with psycopg.connect(standby, autocommit=True) as replica:
+        replayed = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
+        daemon.wait_until(lambda: replica.execute(replayed, row).fetchone() == (True,), "the standby has caught up")
 
 
 def test_connections_that_are_ended_are_made_anew(installation: Installation) -> None:

@@ -5,13 +5,37 @@ Clients come by a unix socket, so there is no encryption to be negotiated, and a
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 _PORT = 5432
+
+Direction = Literal["requests", "answers"]
+_BOTH: tuple[Direction, ...] = ("requests", "answers")
+
+
+class _Gates:
+    """What passes on one connection, in each direction."""
+
+    def __init__(self, shut: tuple[Direction, ...]) -> None:
+        self._gates = {direction: asyncio.Event() for direction in _BOTH}
+        self.open()
+        self.shut(shut)
+
+    def shut(self, directions: tuple[Direction, ...]) -> None:
+        for direction in directions:
+            self._gates[direction].clear()
+
+    def open(self) -> None:
+        for gate in self._gates.values():
+            gate.set()
+
+    async def passed(self, direction: Direction) -> None:
+        await self._gates[direction].wait()
 
 
 class Proxy:
@@ -24,8 +48,8 @@ class Proxy:
     def __init__(self, target: dict[str, str | int | None], dsn: str) -> None:
         self.dsn = dsn
         self._target = target
-        self._flows = asyncio.Event()
-        self._flows.set()
+        self._gates: list[_Gates] = []
+        self._shut: tuple[Direction, ...] = ()
         self._deaf = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -33,18 +57,32 @@ class Proxy:
         """Let everything pass but notifications: behind a transaction pooler they go to another's connection."""
         self._deaf = True
 
-    def fall_silent(self) -> None:
-        """Hold back whatever comes; nobody is told, and nobody is hung up on."""
-        self._flows.clear()
+    def fall_silent(self, *directions: Direction) -> None:
+        """Hold back whatever comes, in these directions or both; nobody is told, and nobody is hung up on."""
+        self._shut = directions or _BOTH
+        for gates in self._gates:
+            gates.shut(self._shut)
+
+    def forget(self) -> None:
+        """Fall silent on the connections that are there, as a firewall that has lost its table; new ones work."""
+        for gates in self._gates:
+            gates.shut(_BOTH)
 
     def flow(self) -> None:
         """Let it pass, what was held back first."""
-        self._flows.set()
+        self._shut = ()
+        for gates in self._gates:
+            gates.open()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Connect one client."""
         there = await self._connect()
-        both = [self._forward(reader, there[1]), self._forward(_Messages(there[0], self.is_deaf), writer)]
+        gates = _Gates(self._shut)
+        self._gates.append(gates)
+        both = [
+            self._forward(reader, there[1], lambda: gates.passed("requests")),
+            self._forward(_Messages(there[0], self.is_deaf), writer, lambda: gates.passed("answers")),
+        ]
         self._tasks |= {asyncio.create_task(direction) for direction in both}
 
     def is_deaf(self) -> bool:
@@ -63,10 +101,15 @@ class Proxy:
             return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
         return await asyncio.open_connection(host, int(port))
 
-    async def _forward(self, source: "asyncio.StreamReader | _Messages", target: asyncio.StreamWriter) -> None:
+    async def _forward(
+        self,
+        source: "asyncio.StreamReader | _Messages",
+        target: asyncio.StreamWriter,
+        passed: Callable[[], Awaitable[None]],
+    ) -> None:
         try:
             while content := await source.read(65536):
-                await self._flows.wait()
+                await passed()
                 target.write(content)
                 await target.drain()
         except ConnectionError:

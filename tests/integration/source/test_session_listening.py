@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from support.eventually import eventually
-from support.proxy import proxy_to
+from support.proxy import Direction, proxy_to
 from support.sessions import Ats, one, rows
 
 from cdc_sync.source import session as module
@@ -33,10 +33,12 @@ class Bell:
 
 
 @asynccontextmanager
-async def listening(dsn: str, prove_every: float = QUIET) -> AsyncIterator[tuple[Bell, asyncio.Task[None], Connection]]:
+async def listening(
+    dsn: str, prove_every: float = QUIET, watch: str = "applications"
+) -> AsyncIterator[tuple[Bell, asyncio.Task[None], Connection]]:
     """A listener that has begun: its first ring has been heard."""
     bell = Bell()
-    async with session(dsn, "applications") as connection:
+    async with session(dsn, watch) as connection:
         task = asyncio.create_task(listen(connection, bell.ring, prove_every))
         try:
             await eventually(lambda: bell.rung or task.done(), "the first ring")
@@ -65,6 +67,20 @@ async def lost(task: asyncio.Task[None], within: float) -> SourceError:
     error = task.exception()
     assert isinstance(error, SourceError)
     return error
+
+
+async def errors_in_silence(database: str, number: int, directions: tuple[Direction, ...]) -> list[SourceError]:
+    """How a listener, a holder, and a listener that begins only then end when the network falls silent."""
+    async with (
+        proxy_to(database) as proxy,
+        listening(proxy.dsn, prove_every=0.1, watch=f"listener{number}") as (_, listener, _),
+        session(proxy.dsn, f"holder{number}") as held,
+        connected(proxy.dsn) as idle,
+    ):
+        holder = asyncio.create_task(hold(held, prove_every=0.1))
+        proxy.fall_silent(*directions)
+        beginner = asyncio.create_task(listen(idle, Bell().ring, QUIET))
+        return list(await asyncio.gather(*(lost(task, within=30) for task in (listener, holder, beginner))))
 
 
 class TestListen:
@@ -132,21 +148,20 @@ class TestLoss:
     async def test_a_connection_that_falls_silent_is_noticed(
         self, database: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """In both directions or in one only, and from the first statement on."""
         monkeypatch.setattr(module, "_ECHO_WITHIN", 0.3)
-        async with (
-            proxy_to(database) as proxy,
-            listening(proxy.dsn, prove_every=0.1) as (_, listener, _),
-            session(proxy.dsn, "others") as connection,
-        ):
-            holder = asyncio.create_task(hold(connection, prove_every=0.1))
-            proxy.fall_silent()
+        silences: tuple[tuple[Direction, ...], ...] = ((), ("requests",), ("answers",))
 
-            # Before that the driver tries to cancel its statement, for ten seconds.
-            errors = await asyncio.gather(lost(listener, within=20), lost(holder, within=20))
+        # They take their time: before they give up, the driver tries to cancel its statement, for ten seconds.
+        errors = await asyncio.gather(
+            *(errors_in_silence(database, number, directions) for number, directions in enumerate(silences))
+        )
 
-        assert [error.kind for error in errors] == ["unreachable", "unreachable"]
-        assert "deaf" in str(errors[0])
-        assert "does not answer within" in str(errors[1])
+        for listener, holder, beginner in errors:
+            assert {listener.kind, holder.kind, beginner.kind} == {"unreachable"}
+            assert "deaf" in str(listener)
+            assert "does not answer within" in str(holder)
+            assert "does not answer within" in str(beginner)
 
     async def test_a_connection_that_loses_notifications_is_noticed(
         self, database: str, monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,94 @@
+"""A watch whose connections die without a word, in the middle of a page: it notices, connects anew, and goes on."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from support.applications import delete, insert, update
+from support.builders import WATCH
+from support.eventually import eventually
+from support.proxy import proxy_to
+from support.rig import Clock, nothing
+from support.sessions import Ats, one
+from support.watched import a_config, install_triggers
+
+from cdc_sync.config.rules import watch_rules
+from cdc_sync.core.observations import CaptureStarted, Observation, SweepDone, WatchLost
+from cdc_sync.daemon import watching as module
+from cdc_sync.daemon.watching import WatchParts, WatchWorker
+from cdc_sync.pipeline import sweep as sweep_module
+from cdc_sync.source import session as session_module
+from cdc_sync.store.sqlite import SqliteStore
+
+_STATUS = {"sql": "t.status || public.drag(t.id)", "depends_on": ["status", "id"]}
+_DRAG = """
+CREATE TABLE public.drags ();
+CREATE FUNCTION public.drag(id bigint) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    IF id = 8 AND EXISTS (SELECT FROM public.drags) THEN
+        PERFORM pg_sleep(60);
+    END IF;
+    RETURN '';
+END $$
+"""
+_IN_A_PAGE = """
+SELECT count(*) > 0 FROM pg_stat_activity
+ WHERE datname = current_database() AND application_name = 'cdc-sync' AND wait_event = 'PgSleep'
+"""
+
+
+@pytest.mark.parametrize("mode", ["notify", "poll"])
+async def test_in_the_middle_of_a_sweeps_page(
+    database: str, ats: Ats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setattr(module, "_PROVE_EVERY", 0.2)
+    monkeypatch.setattr(session_module, "_ECHO_WITHIN", 0.3)
+    monkeypatch.setattr(sweep_module, "PAGE", 3)
+    monkeypatch.setattr(sweep_module, "_SAVE_EVERY", 0.0)
+    said: list[Observation] = []
+
+    def times(kind: type[Observation]) -> int:
+        return sum(isinstance(observation, kind) for observation in said)
+
+    ats.execute(_DRAG)
+    for number in range(1, 11):
+        insert(ats, number, f"a{number}", updated_at="2024-01-01")
+    capture = {"mode": mode, "watermark": "updated_at", "sweep": "1s"}
+    async with proxy_to(database) as proxy:
+        config = a_config(proxy.dsn, capture=capture, columns={"status": _STATUS})
+        install_triggers(ats, config)
+        store = SqliteStore(tmp_path / "state.db")
+        parts = WatchParts(
+            name=WATCH,
+            watch=config.watches[WATCH],
+            rules=watch_rules(config, WATCH),
+            dsn=proxy.dsn,
+            store=store,
+            observe=said.append,
+            clock=Clock(),
+            queued=nothing,
+        )
+        working = asyncio.create_task(WatchWorker(parts, lambda _: None).run())
+        try:
+            await eventually(lambda: times(SweepDone), "the sweep at the start")
+            ats.execute("ALTER TABLE public.applications DISABLE TRIGGER ALL")
+            ats.execute("INSERT INTO public.drags DEFAULT VALUES")
+            await eventually(lambda: one(ats, _IN_A_PAGE), "a page that takes its time")
+            proxy.forget()
+            ats.execute("DELETE FROM public.drags")
+            update(ats, 9, status="hired", touch=False)
+            delete(ats, 1)
+            swept = times(SweepDone)
+
+            await eventually(lambda: times(WatchLost), "the loss is noticed", within=30)
+            await eventually(lambda: times(SweepDone) >= swept + 2, "two sweeps", within=30)
+
+            assert working.done() is False
+            assert times(CaptureStarted) == 2
+            assert await store.repairs() == {WATCH: {"status": 1, "gone": 1}}
+            resumed, whole = [done for done in said if isinstance(done, SweepDone)][swept : swept + 2]
+            assert (resumed.resumed, whole.resumed) == (True, False)
+        finally:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+            await store.close()
