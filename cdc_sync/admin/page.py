@@ -11,7 +11,17 @@ th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #8886;
 .good { color: light-dark(#0a6b2d, #6fd08c) } .bad { color: light-dark(#a3120a, #ff9a8f) }
 """
 
-_WATCH_COLUMNS = ("watch", "mode", "known", "pending", "held", "dead_letters", "skipped", "suspected_deletions")
+_WATCH_COLUMNS = (
+    "watch",
+    "mode",
+    "known",
+    "pending",
+    "held",
+    "dead_letters",
+    "skipped",
+    "suspected_deletions",
+    "sweep_repairs",
+)
 
 
 def render(report: dict[str, Any]) -> str:
@@ -48,6 +58,8 @@ def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> str:
 
 
 def _cell(value: object) -> str:
+    if isinstance(value, dict):  # numbers by cause
+        return escape(", ".join(f"{cause}: {number}" for cause, number in value.items()) or "none")
     if isinstance(value, list):
         return escape(", ".join(map(str, value)))
     return "" if value is None else escape(str(value))

@@ -1,7 +1,7 @@
 """Repair what the triggers could not record: have the watch swept as soon as a sweep can see all of it.
 
 The number that was answered for is kept in the store, so that after a restart only what came since is said. It is
-written down before the sweep has run; a crash in between loses nothing, since a sweep runs at every start.
+written down before the sweep has run; a crash in between loses nothing, since a whole sweep follows every start.
 """
 
 import asyncio

@@ -123,7 +123,7 @@ async def test_the_page_of_a_new_store(admin: Admin) -> None:
     page = Page(answer.text)
     assert "All is well." in page.texts
     assert page.texts.count("None.") == 3
-    assert {"applications", "notify"} <= set(page.texts)
+    assert {"applications", "notify", "sweep repairs", "none"} <= set(page.texts)
 
 
 async def test_the_page_tells_what_is_wrong(admin: Admin) -> None:
@@ -134,7 +134,7 @@ async def test_the_page_tells_what_is_wrong(admin: Admin) -> None:
     assert "All is well." not in page.texts
     assert f"endpoint {ENDPOINT}: paused: HTTP 400: no" in page.texts
     assert "fuse applications: more than 0 changes at once" in page.texts
-    assert {"timed out", "a1, 2", "2023-01-10T10:00:00.000Z"} <= set(page.texts)
+    assert {"timed out", "a1, 2", "2023-01-10T10:00:00.000Z", "missed: 2"} <= set(page.texts)
 
 
 async def test_what_comes_from_outside_cannot_become_markup(admin: Admin) -> None:
