@@ -8,7 +8,7 @@ from support.applications import delete, insert, update
 from support.builders import WATCH
 from support.eventually import eventually
 from support.proxy import proxy_to
-from support.rig import Clock, nothing
+from support.rig import Clock, OpenRig, nothing
 from support.sessions import Ats, one
 from support.watched import a_config, install_triggers
 
@@ -18,6 +18,8 @@ from cdc_sync.daemon import watching as module
 from cdc_sync.daemon.watching import WatchParts, WatchWorker
 from cdc_sync.pipeline import sweep as sweep_module
 from cdc_sync.source import session as session_module
+from cdc_sync.source.connection import POOL_SIZE
+from cdc_sync.source.errors import SourceError
 from cdc_sync.store.sqlite import SqliteStore
 
 _STATUS = {"sql": "t.status || public.drag(t.id)", "depends_on": ["status", "id"]}
@@ -92,3 +94,18 @@ async def test_in_the_middle_of_a_sweeps_page(
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)
             await store.close()
+
+
+async def test_a_pool_without_a_free_connection_is_a_lost_database(open_rig: OpenRig) -> None:
+    """While the others hang: whoever only looks at the triggers must not end the daemon."""
+    async with open_rig(capture={"drain_interval": "10ms"}) as rig:
+        pool = rig.connected.pool
+        taken = [await pool.getconn() for _ in range(POOL_SIZE)]
+        pool.timeout = 0.1
+
+        with pytest.raises(SourceError, match="no free connection") as raised:
+            await WatchWorker(rig.connected.parts, lambda _: None)._watch_triggers(rig.connected)
+
+        assert raised.value.kind == "unreachable"
+        for connection in taken:
+            await pool.putconn(connection)
