@@ -18,7 +18,17 @@ OUR_FIELDS = frozenset({"status", "eventDate", "created", "jobId", "source", "ap
 """Fields of the payload that have a meaning already (HelloWork's page "Envoi changements de statut")."""
 
 
+_ABBREVIATIONS = {"CET": "Europe/Paris", "EET": "Europe/Athens", "MET": "Europe/Paris", "WET": "Europe/Lisbon"}
+"""Zones with a summer time whose names PostgreSQL takes for abbreviations of one fixed offset (documentation,
+"Date/Time Types", "Time Zones"), and a place for each. All other names mean the same to it as to the IANA database."""
+
+
 def _time_zone(name: str) -> str:
+    if name in _ABBREVIATIONS:
+        raise Mistake(
+            f"expected the time zone of a place: to PostgreSQL {name} is a fixed offset without summer time",
+            f'write "{_ABBREVIATIONS[name]}", say, or the zone of the ATS\'s own city',
+        )
     try:
         zoneinfo.ZoneInfo(name)
     # A zone is a file: besides an unknown name, a folder (Europe) or a name that cannot be a path are possible.
@@ -184,9 +194,11 @@ class Watch(Section):
     )
     timezone: TimeZone = Field(
         default="UTC",
-        title="of timestamps without time zone",
-        description="The time zone of timestamps without time zone, by its IANA name, such as Europe/Paris. UTC by "
-        "default, as most servers keep their clocks.",
+        title="of dates and of timestamps without time zone",
+        description="The time zone of dates, and of timestamps without time zone, by its IANA name, such as "
+        "Europe/Paris. A date is midnight there. Where clocks are set back, the hour that comes twice is read as the "
+        "second one, in standard time; where they are set forward, a time in the hour that is left out is read as "
+        "if they had not been, so an hour later. UTC by default, as most servers keep their clocks.",
     )
     related: tuple[Related, ...] = Field(
         default=(),

@@ -90,7 +90,8 @@ class ChangeLog:
                 raise SourceError("misconfigured", MISSING) from error
             yield Changes(
                 number=len(rows),
-                hints=[Hint(tuple(key), at) for _, key, at in rows if key],
+                # NULL in a related table's key: it belongs to no application.
+                hints=[Hint(tuple(key), at) for _, key, at in rows if key and None not in key],
                 everything=any(not key for _, key, _ in rows),
                 full=len(rows) == limit,
                 searched=time.monotonic() - started,

@@ -38,6 +38,9 @@ class Mapping:
         self.facts = facts
         self.table = sql.SQL("{} AS t").format(expressions.name(facts.schema, facts.name))
         self.key_columns = [expressions.column(name) for name in watch.key]
+        # By the operator that the walk compares with. A type's own order may be another one: for a type in a schema
+        # that is not on the search_path (citext, say) `>` is found for text only.
+        self.key_order = [sql.SQL("{} USING <").format(key) for key in self.key_columns]
         self.key_types = [expressions.fragment(facts.columns[name]) for name in watch.key]
         self.select = self._select(types)
 
@@ -55,6 +58,7 @@ class Mapping:
                     f"The key column {name} does not exist in {facts.schema}.{facts.name}, which has "
                     f"{', '.join(facts.columns)}. Correct the watch's key.",
                 )
+        await _check_time_zone(connection, watch.timezone)
         mapped = _mapped(watch)
         query = sql.SQL("SELECT {} FROM {} WHERE {} LIMIT 0").format(
             sql.SQL(", ").join(map(expressions.expression, mapped.values())),
@@ -158,6 +162,20 @@ def _deleted(mapped: Column | None, oid: int | None) -> sql.Composable:
         return sql.SQL("0")
     test = sql.SQL("({} IS TRUE)::int") if oid == _BOOL else sql.SQL("({} IS NOT NULL)::int")
     return test.format(expressions.expression(mapped))
+
+
+async def _check_time_zone(connection: Connection, name: str) -> None:
+    """The configuration knows that the zone exists; a server may be older than the zone's name, or newer."""
+    try:
+        await connection.execute("SELECT timestamp 'epoch' AT TIME ZONE %s", (name,))
+    except psycopg.DataError as error:
+        raise SourceError(
+            "misconfigured",
+            f"The database does not know the time zone {name}. Set the watch's timezone to a name that stands in its "
+            f"view pg_timezone_names: the zone may have an older name there.",
+        ) from error
+    except psycopg.Error as error:
+        raise translate(error, "looking up the time zone") from error
 
 
 def _check(watch: Watch, types: dict[str, int]) -> None:

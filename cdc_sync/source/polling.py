@@ -78,16 +78,17 @@ class WatermarkReader:
         self._type = _watermark_type(mapping, watermark)
         mark = expressions.column(watermark)
         order = sql.SQL(", ").join([mark, *mapping.key_columns])
+        sorting = sql.SQL(", ").join([mark, *mapping.key_order])
         has_key = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(key) for key in mapping.key_columns)
         given = [sql.SQL("%s::{}").format(type_) for type_ in (sql.SQL(self._type), *mapping.key_types)]
         select = sql.SQL("SELECT {}, to_json({}) #>> '{{}}', {} FROM {}").format(
             mapping.select, mark, _CLOCK, mapping.table
         )
         self._first = sql.SQL("{} WHERE {} >= %s::{} AND {} ORDER BY {} LIMIT %s").format(
-            select, mark, sql.SQL(self._type), has_key, order
+            select, mark, sql.SQL(self._type), has_key, sorting
         )
         self._next = sql.SQL("{} WHERE ({}) > ({}) AND {} ORDER BY {} LIMIT %s").format(
-            select, order, sql.SQL(", ").join(given), has_key, order
+            select, order, sql.SQL(", ").join(given), has_key, sorting
         )
 
     async def look(self) -> SnapshotReading:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
@@ -12,11 +13,14 @@ from cdc_sync.config import PlainColumn
 from cdc_sync.core.rows import Key, Row
 from cdc_sync.source import expressions
 from cdc_sync.source.connection import Connection, asking
+from cdc_sync.source.convertible import convertible
+from cdc_sync.source.errors import SourceError
 from cdc_sync.source.mapping import Mapping
 
 # The part of a status URL's path that holds the id, as `core.status_url.id_in` reads it. In lower case, since a
 # percent-encoded byte may have digits of either; who asks tells apart what differs in more than that.
-_ID_IN_URL = "lower(substring({}::text from '/v1/applications/([^/]+)/status/?(?:[?].*)?$'))"
+# `COLLATE "C"`: a nondeterministic collation takes no regular expressions before PostgreSQL 18.
+_ID_IN_URL = """lower(substring({}::text COLLATE "C" from '/v1/applications/([^/]+)/status/?(?:[?].*)?$'))"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +54,11 @@ class Reader:
             order, sql.SQL(", ").join(sql.SQL("%s::{}").format(type_) for type_ in mapping.key_types)
         )
         self._by_key = sql.SQL("{} WHERE {}").format(select, self._key_is_given())
-        self._by_id = _where(select, self._id_is_given(), order)
-        self._by_url = _where(select, self._url_is_given(), order)
-        self._first_page = sql.SQL("{} WHERE {} ORDER BY {} LIMIT %s").format(select, not_null, order)
-        self._next_page = sql.SQL("{} WHERE {} AND {} ORDER BY {} LIMIT %s").format(select, after, not_null, order)
+        sorting = sql.SQL(", ").join(mapping.key_order)
+        self._by_id = _where(select, self._id_is_given(), sorting)
+        self._by_url = _where(select, self._url_is_given(), sorting)
+        self._first_page = sql.SQL("{} WHERE {} ORDER BY {} LIMIT %s").format(select, not_null, sorting)
+        self._next_page = sql.SQL("{} WHERE {} AND {} ORDER BY {} LIMIT %s").format(select, after, not_null, sorting)
 
     @property
     def estimate(self) -> int:
@@ -66,8 +71,8 @@ class Reader:
         return self._next_page.as_string()
 
     async def by_key(self, keys: Collection[Key]) -> Read:
-        """The rows of these keys that exist now."""
-        return await self._read(self._by_key, self._columns_of(keys))
+        """The rows of these keys that exist now. A key that none of the table's rows can have is one of no row."""
+        return await self._read_given(self._by_key, list(keys), self._mapping.key_types)
 
     async def by_application(self, application_ids: Collection[str]) -> Read:
         """All rows that carry one of these applications' ids now, each id's in key order.
@@ -79,7 +84,8 @@ class Reader:
         rows: list[Row] = []
         at, missing = 0, set(application_ids)
         if self._by_id is not None:
-            read = await self._read(self._by_id, [list(application_ids)])
+            ids = [(application_id,) for application_id in application_ids]
+            read = await self._read_given(self._by_id, ids, [self._id_type()])
             rows, at = read.rows, read.at
             missing -= {row.application_id for row in rows}
         if self._by_url is not None and missing:
@@ -101,6 +107,18 @@ class Reader:
         # An empty result has no clock of its own; nobody dates anything by it.
         return Read([self._mapping.row(columns) for columns in fetched], fetched[0][-1] if fetched else 0)
 
+    async def _read_given(self, query: sql.Composed, given: Sequence[Key], types: Sequence[sql.Composable]) -> Read:
+        try:
+            return await self._read(query, _columns_of(given))
+        except SourceError as error:
+            if not isinstance(error.__cause__, psycopg.DataError):
+                raise
+            possible = await convertible(self._pool, given, types)
+            if len(possible) == len(given):
+                # It was not what was given: an expression fails on a row.
+                raise
+        return await self._read(query, _columns_of(possible)) if possible else Read([], 0)
+
     def _key_is_given(self) -> sql.Composable:
         keys, types = self._mapping.key_columns, self._mapping.key_types
         if len(keys) == 1:
@@ -113,28 +131,33 @@ class Reader:
             sql.SQL(", ").join(names),
         )
 
-    def _columns_of(self, keys: Collection[Key]) -> list[list[str]]:
-        return [list(values) for values in zip(*keys, strict=True)]
-
     def _id_is_given(self) -> sql.Composable | None:
         mapped = self._mapping.watch.columns.application_id
+        if mapped is None:
+            return None
+        # Compared in the column's own type, so that its index serves.
+        value = sql.SQL("{}" if isinstance(mapped, PlainColumn) else "{}::text").format(expressions.expression(mapped))
+        return sql.SQL("{} = ANY (%s::{}[])").format(value, self._id_type())
+
+    def _id_type(self) -> sql.Composable:
+        mapped = self._mapping.watch.columns.application_id
         if isinstance(mapped, PlainColumn):
-            # Compared in the column's own type, so that its index serves.
-            type_ = expressions.fragment(self._mapping.facts.columns[mapped.name])
-            return sql.SQL("{} = ANY (%s::{}[])").format(expressions.column(mapped.name), type_)
-        if mapped is not None:
-            return sql.SQL("{}::text = ANY (%s::text[])").format(expressions.expression(mapped))
-        return None
+            return expressions.fragment(self._mapping.facts.columns[mapped.name])
+        return sql.SQL("text")
 
     def _url_is_given(self) -> sql.Composable | None:
         columns = self._mapping.watch.columns
         if columns.status_url is None:
             return None
         url = expressions.fragment(_ID_IN_URL).format(expressions.expression(columns.status_url))
-        given = sql.SQL("{} IN (SELECT lower(unnest(%s::text[])))").format(url)
+        given = sql.SQL("""{} IN (SELECT lower(unnest(%s::text[]) COLLATE "C"))""").format(url)
         if columns.application_id is None:
             return given
         return sql.SQL("{} IS NULL AND {}").format(expressions.expression(columns.application_id), given)
+
+
+def _columns_of(keys: Sequence[Key]) -> list[list[str]]:
+    return [list(parts) for parts in zip(*keys, strict=True)]
 
 
 def _where(select: sql.Composed, condition: sql.Composable | None, order: sql.Composed) -> sql.Composed | None:

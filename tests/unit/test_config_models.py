@@ -291,6 +291,14 @@ A_SECTION = "expected a section: `key: value` lines beneath this key"
             ),
         ),
         (f"{WATCH}.timezone", "Europe", None),
+        (
+            f"{WATCH}.timezone",
+            "CET",
+            (
+                "expected the time zone of a place: to PostgreSQL CET is a fixed offset without summer time (found: "
+                'CET); write "Europe/Paris", say, or the zone of the ATS\'s own city'
+            ),
+        ),
         (f"{WATCH}.timezone", "../etc/passwd", None),
         (f"{WATCH}.timezone", "a" * 300, None),
         (

@@ -2,15 +2,19 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
 
+import psycopg
 import pytest
 from support.builders import WATCH
-from support.sessions import Ats, run
+from support.sessions import Ats, one, run
 from support.source import opened
 from support.watched import a_config
 
+from cdc_sync.config import ConfigurationError
 from cdc_sync.config.rules import watch_rules
 from cdc_sync.core.rows import Reading, Reportable, Row, Unreportable, interpret
+from cdc_sync.source.errors import SourceError
 
 PARIS = "Europe/Paris"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -104,6 +108,37 @@ async def test_an_event_date_that_cannot_be_sent_gives_way_to_the_changes_own(da
 
     assert isinstance(reading, Reportable)
     assert reading.content.event_date == 1234
+
+
+async def test_a_zone_is_the_same_to_the_server_whatever_its_name_looks_like(ats: Ats) -> None:
+    """Some names without a place are abbreviations to PostgreSQL; the configuration refuses those that differ."""
+    meant = 0
+    for name in sorted(name for name in available_timezones() if "/" not in name):
+        try:
+            summer = one(ats, "SELECT timestamp '2015-07-15 12:00' AT TIME ZONE %s AT TIME ZONE 'UTC'", [name])
+        except psycopg.errors.InvalidParameterValue:
+            continue  # not known to this server; see below
+        expected = datetime(2015, 7, 15, 12, tzinfo=ZoneInfo(name)).astimezone(UTC).replace(tzinfo=None)
+        try:
+            a_config(timezone=name)
+        except ConfigurationError:
+            assert summer != expected, name
+        else:
+            assert summer == expected, name
+        meant += 1
+    assert meant > 10
+
+
+async def test_a_zone_that_the_server_does_not_know_is_told_once_and_with_the_remedy(database: str) -> None:
+    config = a_config(database)
+    watch = config.watches[WATCH].model_copy(update={"timezone": "Europe/Atlantis"})
+
+    with pytest.raises(SourceError, match="does not know the time zone Europe/Atlantis") as raised:
+        async with opened(config.model_copy(update={"watches": {WATCH: watch}})):
+            pass
+
+    assert raised.value.kind == "misconfigured"
+    assert "pg_timezone_names" in str(raised.value)
 
 
 SETTINGS: list[dict[str, Any]] = [
