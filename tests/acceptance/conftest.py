@@ -60,6 +60,13 @@ def poll(tmp_path: Path, database: str, hellowork: HelloWork) -> Iterator[Instal
 
 
 @pytest.fixture
+def bare(tmp_path: Path, database: str, mode: str, hellowork: HelloWork) -> Iterator[Installation]:
+    """The same in each mode, with nothing installed in the database yet."""
+    with _installation(tmp_path, database, mode, hellowork) as made:
+        yield made
+
+
+@pytest.fixture
 def on_own_server(
     tmp_path: Path, restartable_server: Server, mode: str, hellowork: HelloWork
 ) -> Iterator[Installation]:

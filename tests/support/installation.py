@@ -35,6 +35,9 @@ SECRETS = (PASSWORD, API_KEY, TOKEN)
 SENTINEL = "hw-sentinel"
 JOB = "job-1"
 
+_SHAPES = Path(__file__).parents[1] / "acceptance" / "shapes"
+_EXAMPLES = Path(__file__).parents[2] / "config"
+
 
 @dataclass(frozen=True, slots=True)
 class Finished:
@@ -112,6 +115,17 @@ class Installation:
         """Put sections over the watch `applications`."""
         self.configure(watches={"applications": sections})
 
+    def follow(self, example: str, mode: str) -> None:
+        """Take over an example of `config/`, and create its tables (`acceptance/shapes`).
+
+        Its watch stays as it stands there, but in more of a hurry; where things are is the test's own business.
+        """
+        self.ats.execute((_SHAPES / f"{example}.sql").read_bytes())
+        own = {section: value for section, value in self.document.items() if section != "watches"}
+        self.document = merged(yaml.safe_load((_EXAMPLES / f"{example}.yaml").read_text(encoding="utf-8")), own)
+        settle = dict.fromkeys(self.document["watches"]["applications"]["settle"], "0s")
+        self.configure_watch(settle=settle, deletion_grace="500ms", capture=a_hurry(mode))
+
     def another(self, name: str) -> "Installation":
         """A second one on the same database and the same HelloWork, with a configuration and a store of its own."""
         folder = self.folder / name
@@ -181,6 +195,10 @@ class Installation:
         mark = f"MARK {next(self._marks)}"
         self.change(SENTINEL, status=mark)
         daemon.wait_until(lambda: self.hellowork.told(SENTINEL)[-1:] == [(mark, JOB)], f"the call for {mark}")
+        self.quiet(daemon, pending=pending)
+
+    def quiet(self, daemon: DaemonProcess, *, pending: int = 0) -> None:
+        """Return when all that has been captured is delivered, but for so many entries."""
         daemon.wait_for_report(
             lambda report: (
                 sum(watch["pending"] for watch in report["watches"]) == pending
@@ -262,8 +280,6 @@ def a_watch(mode: str) -> dict[str, Any]:
 
     In notify mode sweeps are rare: what is told must have come through the triggers.
     """
-    notify = {"mode": "notify", "sweep": "1h", "drain_interval": "1s"}
-    poll = {"mode": "poll", "watermark": "updated_at", "poll_interval": "100ms", "sweep": "1s"}
     return {
         "table": "public.applications",
         "key": ["id"],
@@ -277,8 +293,14 @@ def a_watch(mode: str) -> dict[str, Any]:
             "deleted": "deleted_at",
         },
         "deletion_grace": "500ms",
-        "capture": notify if mode == "notify" else poll,
+        "capture": {"watermark": "updated_at", **a_hurry(mode)},
     }
+
+
+def a_hurry(mode: str) -> dict[str, Any]:
+    """The section `capture` for a test, without a watermark."""
+    notify = {"mode": "notify", "sweep": "1h", "drain_interval": "1s"}
+    return notify if mode == "notify" else {"mode": "poll", "poll_interval": "100ms", "sweep": "1s"}
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

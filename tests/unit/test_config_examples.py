@@ -1,0 +1,17 @@
+"""The example configurations in config/ are valid as they stand, and nothing in them is suspicious."""
+
+from pathlib import Path
+
+import pytest
+
+from cdc_sync.config import parse, warnings
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "config").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_an_example_is_valid_as_it_stands(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+
+    assert warnings(parse(text, name=file.name, environ={"HELLOWORK_API_KEY": "a-key"})) == []
+    assert all(len(line) <= 120 and line == line.rstrip() for line in text.splitlines())
