@@ -1,0 +1,133 @@
+"""Tables as legacy ATSs have them: names, types and keys of every kind, from the DBA's scripts to HelloWork."""
+
+from typing import Any
+
+import pytest
+from support import strange
+from support.installation import Installation, a_hurry
+from support.sessions import Ats, run
+
+GENERATED_COLUMNS_SINCE = 120000
+BEYOND_DOUBLES = 9007199254740993
+UUID = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"
+WATERMARK = '''"Modifié à 100% l'""été"""'''
+
+TYPED = """
+CREATE TYPE public.step AS ENUM ('à trier', 'entretien', '50%');
+CREATE DOMAIN public.reference AS bigint CHECK (VALUE > 0);
+CREATE TABLE public.typed (
+    k uuid, part "char", id text COLLATE "C", step public.step, job public.reference, born date, seen timestamp(3),
+    origin jsonb, gone boolean, delay numeric(4,1), touched timestamp, PRIMARY KEY (part, k)
+);
+INSERT INTO public.typed VALUES
+    ('{uuid}', 'é', 'hw-typed', 'à trier', {job}, '2024-07-10', '2024-10-27 02:30', '{{"a": 1.10}}', NULL, 1.5, now());
+"""
+PADDED = """
+CREATE TABLE public.padded (code char(8) PRIMARY KEY, state char(12), job numeric(20,0), touched date);
+INSERT INTO public.padded VALUES ('hw-pad', 'open', 12, current_date);
+"""
+GENERATED = """
+CREATE TABLE public."Généré" (
+    "Id" int PRIMARY KEY, raw text, touched timestamptz,
+    "Statut" text GENERATED ALWAYS AS (upper(raw) || ' %') STORED
+);
+INSERT INTO public."Généré" VALUES (7, 'new', now());
+"""
+
+
+def watches(mode: str) -> dict[str, dict[str, Any]]:
+    """One watch for each table."""
+    always = {"sql": "timestamptz '2024-01-02 03:04:05Z'"}
+    found: dict[str, dict[str, Any]] = {
+        "strange": {**strange.WATCH_SECTION, "capture": {"watermark": WATERMARK}},
+        "typed": {
+            "table": "public.typed",
+            "key": ["k", "part"],
+            "columns": {
+                "application_id": "id",
+                "status": "step",
+                "job_id": "job",
+                "created": "born",
+                "event_date": "seen",
+                "source": "origin",
+                "deleted": "gone",
+            },
+            "timezone": "Europe/Paris",
+            "extra": {"communicationDelay": "delay"},
+        },
+        "padded": {
+            "table": "padded",
+            "key": ["code"],
+            "columns": {"application_id": "code", "status": "state", "job_id": "job", "created": "touched"},
+        },
+        "generated": {
+            "table": 'public."Généré"',
+            "key": ['"Id"'],
+            "columns": {
+                "application_id": {"sql": "'hw-' || t.\"Id\"", "depends_on": ['"Id"']},
+                "status": '"Statut"',
+                "job_id": {"sql": "'1' -- the same for all"},
+                "created": always,
+            },
+        },
+    }
+    for watch in found.values():
+        capture = {"watermark": "touched", **watch.get("capture", {}), **a_hurry(mode)}
+        watch.update(capture=capture, deletion_grace="500ms")
+    return found
+
+
+def create(ats: Ats) -> None:
+    strange.create(ats)
+    run(ats, "ALTER TABLE {table} ADD {watermark} timestamptz DEFAULT now()", table=strange.TABLE, watermark=WATERMARK)
+    strange.insert(ats)
+    for script in (TYPED, PADDED, GENERATED):
+        run(ats, script, uuid=UUID, job=str(BEYOND_DOUBLES))
+
+
+def test_names_types_and_keys_of_every_kind(bare: Installation, mode: str) -> None:
+    ats, hellowork = bare.ats, bare.hellowork
+    if ats.info.server_version < GENERATED_COLUMNS_SINCE:
+        pytest.skip("generated columns came with PostgreSQL 12")
+    ats.execute("SET timezone = 'Europe/Paris'")  # as the watch of the table `typed` has it
+    create(ats)
+    bare.document = {**bare.document, "watches": watches(mode)}
+    bare.configure()
+    bare.install()
+    with bare.daemon() as daemon:
+
+        def wait_for(application_id: str, status: str) -> None:
+            daemon.wait_until(
+                lambda: status in [told for told, _ in hellowork.told(application_id)], f"{status} for {application_id}"
+            )
+
+        # Keys change, and nothing else does; one of them is the application's id too.
+        ats.execute("UPDATE public.padded SET code = 'hw-pad2', touched = current_date")
+        ats.execute("UPDATE public.typed SET part = 'x', touched = clock_timestamp()")
+        run(ats, "UPDATE {t} SET {k} = 2, {w} = clock_timestamp()", t=strange.TABLE, k=strange.NUMBER_KEY, w=WATERMARK)
+        wait_for("hw-pad2", "open")
+        ats.execute("UPDATE public.padded SET state = 'hired', touched = current_date")
+        ats.execute("UPDATE public.typed SET step = '50%', touched = clock_timestamp()")
+        ats.execute("UPDATE public.\"Généré\" SET raw = 'hired', touched = clock_timestamp()")
+        run(ats, "UPDATE {t} SET {s} = '50%s', {w} = clock_timestamp()", t=strange.TABLE, s=strange.STATUS, w=WATERMARK)
+        wait_for("hw-pad2", "hired")
+        wait_for("hw-typed", "50%")
+        wait_for("hw-7", "HIRED %")
+        wait_for(strange.KEY, "50%s")
+        run(ats, "DELETE FROM {t}", t=strange.TABLE)
+        ats.execute("UPDATE public.typed SET gone = true, touched = clock_timestamp()")
+        wait_for(strange.KEY, "deleted")
+        wait_for("hw-typed", "deleted")
+        wait_for("hw-pad", "deleted")
+        bare.quiet(daemon)
+        assert hellowork.told(strange.KEY) == [("50%s", "J1"), ("deleted", "J1")]
+        assert hellowork.told("hw-7") == [("HIRED %", "1")]
+        assert hellowork.told("hw-pad2") == [("open", "12"), ("hired", "12")]
+        assert hellowork.told("hw-typed") == [("50%", str(BEYOND_DOUBLES)), ("deleted", str(BEYOND_DOUBLES))]
+        body = hellowork.state["hw-typed"]
+        # Midnight in Paris, and in the hour that comes twice there its second coming.
+        assert (body["created"], body["eventDate"]) == ("2024-07-09T22:00:00.000Z", "2024-10-27T01:30:00.000Z")
+        assert (body["source"], body["communicationDelay"]) == ({"a": 1.1}, 1.5)
+        for watch in daemon.report()["watches"]:
+            assert watch["skipped"] == watch["dead_letters"] == 0
+            assert watch["sweep_repairs"] == {} or mode == "poll"
