@@ -40,6 +40,7 @@ from cdc_sync.source.facts import ServerFacts, server_facts, table_facts
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.polling import WatermarkReader
 from cdc_sync.source.reading import Reader
+from cdc_sync.source.relations import untriggered
 from cdc_sync.source.session import LastSession, hold, listen, session
 from cdc_sync.source.triggers import Installation, installation
 from cdc_sync.store.protocol import AnotherDatabaseError, Store
@@ -243,7 +244,7 @@ class WatchWorker:
             if self._store_failed:
                 self._store_failed = False
                 self._parts.observe(StoreRecovered())
-            self._tell_triggers(connected.installation)
+            self._tell_triggers(connected)
             position = await adopt(connected, lambda: self._progressed(f"baseline {name}"))
             fast, jobs = await self._capture(connected, position)
             progressed = lambda: self._progressed(f"deletions {name}")  # noqa: E731 - a bound argument
@@ -333,17 +334,20 @@ class WatchWorker:
             if found != connected.installation:
                 raise _TriggersChangedError
 
-    def _tell_triggers(self, found: Installation | None) -> None:
+    def _tell_triggers(self, connected: Connected) -> None:
+        found = connected.installation
         if found is None:
             return
         if not found.problems:
             self._parts.observe(TriggersFound(self._parts.name))
             return
+        reason = "; ".join(found.problems)
+        remedy = "Let the DBA run what `cdc-sync sql install` prints, or use capture.mode poll."
+        never = untriggered(connected.mapping.facts.kind, connected.server.version)
+        if never is not None:
+            reason, remedy = f"{self._parts.watch.table} {never.reason}", never.remedy
         interval = self._parts.watch.capture.sweep
-        message = (
-            f"capture.mode is notify, but {'; '.join(found.problems)}. Changes are found by sweeps alone, every "
-            f"{interval}. Let the DBA run what `cdc-sync sql install` prints, or use capture.mode poll."
-        )
+        message = f"capture.mode is notify, but {reason}. Changes are found by sweeps alone, every {interval}. {remedy}"
         self._parts.observe(TriggersMissing(self._parts.name, message))
 
 

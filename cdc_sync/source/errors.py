@@ -45,6 +45,10 @@ _MISCONFIGURED: tuple[tuple[tuple[type[psycopg.Error], ...], str], ...] = (
         ),
     ),
     (
+        (errors.WrongObjectType,),
+        "{said} ({doing}).",
+    ),
+    (
         (errors.UndefinedTable, errors.InvalidSchemaName),
         (
             "Something is missing in the database ({doing}): {said}. Correct the watch's table, or let the DBA "

@@ -19,6 +19,7 @@ from cdc_sync.source.recorders import (
     render,
     template,
 )
+from cdc_sync.source.relations import only_tables
 
 _UNINSTALL_REST = """
     DROP TABLE IF EXISTS cdc_sync.changes;
@@ -40,6 +41,7 @@ def install(config: Config) -> str:
     backlog = ", ".join(f"{name}: {watch.capture.max_backlog:,} bytes" for name, watch in watches.items())
     parts = [template("install.sql").replace("{backlog}", backlog or "no watch is in notify mode")]
     for name, watch in watches.items():
+        parts.append(only_tables(watch))
         parts.append(
             render(
                 template("watch.sql"),

@@ -8,7 +8,6 @@ from support.watched import a_config, install_triggers, some_config
 
 MERGE_SINCE = 150000
 PARTITIONED_TRIGGERS_SINCE = 110000
-GENERATED_COLUMNS_SINCE = 120000
 
 
 def recorded(ats: Ats) -> list[tuple[str, list[str] | None]]:
@@ -150,10 +149,11 @@ class TestTriggersOfTheAts:
 
         assert recorded(installed) == []
 
-    def test_a_generated_column_is_noticed(self, ats: Ats) -> None:
-        if ats.info.server_version < GENERATED_COLUMNS_SINCE:
-            pytest.skip("generated columns came with PostgreSQL 12")
-        ats.execute("ALTER TABLE public.applications ADD label text GENERATED ALWAYS AS (upper(notes)) STORED")
+    @pytest.mark.parametrize(("kind", "since"), [("STORED", 120000), ("VIRTUAL", 180000)])
+    def test_a_generated_column_is_noticed(self, ats: Ats, kind: str, since: int) -> None:
+        if ats.info.server_version < since:
+            pytest.skip(f"generated columns of this kind came with PostgreSQL {since // 10000}")
+        run(ats, "ALTER TABLE public.applications ADD label text GENERATED ALWAYS AS (upper(notes)) {kind}", kind=kind)
         install_triggers(ats, a_config(columns={"status": "label"}))
         ats.execute("INSERT INTO public.applications (id, notes) VALUES (1, 'new')")
         recorded(ats)

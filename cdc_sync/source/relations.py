@@ -1,0 +1,70 @@
+"""What kind of relation a watch names, and what follows for capture.mode notify: only tables have row triggers.
+
+Poll and sweep read every kind. The facts are those of PostgreSQL's documentation, "CREATE TRIGGER".
+"""
+
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from cdc_sync.config import Watch
+from cdc_sync.source.recorders import render, template
+
+PARTITIONED_TRIGGERS_SINCE = 110000
+"""The first version (`server_version_num`) with row triggers on a partitioned table."""
+
+_ANY_VERSION = 10**6
+
+
+@dataclass(frozen=True, slots=True)
+class Untriggered:
+    """Why a relation's changes set off no trigger, as the rest of a sentence about it, and what to do instead."""
+
+    reason: str
+    remedy: str
+
+
+_BENEATH = (
+    "Set the watch's table to the table beneath it that has the key, and list the other tables that it reads under "
+    "related; an expression of columns may read it still. Or use capture.mode poll."
+)
+_BY_KIND = {
+    "v": Untriggered("is a view, and a view has no row triggers", _BENEATH),
+    "m": Untriggered("is a materialized view, which changes only when it is refreshed and has no triggers", _BENEATH),
+    "f": Untriggered(
+        "is a foreign table, whose rows change on another server, where no trigger of this one fires",
+        "Point database.dsn at the server that has the table. Or use capture.mode poll.",
+    ),
+}
+_PARTITIONED = Untriggered(
+    "is a partitioned table, and before PostgreSQL 11 it has no row triggers",
+    "List its partitions under related, each with the watch's key. Or use capture.mode poll.",
+)
+
+
+def untriggered(kind: str, version: int) -> Untriggered | None:
+    """Say why a relation of this kind (`pg_class.relkind`) sets off no trigger; None if it does.
+
+    Args:
+        kind: the relation's kind.
+        version: the server's `server_version_num`.
+    """
+    if kind == "p" and version < PARTITIONED_TRIGGERS_SINCE:
+        return _PARTITIONED
+    return _BY_KIND.get(kind)
+
+
+def only_tables(watch: Watch) -> str:
+    """The part of the installation script that says so of a watch's tables before PostgreSQL does, with the remedy."""
+    tables = [watch.table, *(related.table for related in watch.related)]
+    kinds = [(kind, _ANY_VERSION, why) for kind, why in _BY_KIND.items()]
+    kinds.append(("p", PARTITIONED_TRIGGERS_SINCE, _PARTITIONED))
+    lines = [
+        sql.SQL("({})").format(sql.SQL(", ").join(map(sql.Literal, (kind, before, why.reason, why.remedy))))
+        for kind, before, why in kinds
+    ]
+    return render(
+        template("only_tables.sql"),
+        tables=sql.SQL(", ").join(sql.Literal(str(table)) for table in tables),
+        untriggered=sql.SQL(",\n            ").join(lines),
+    )

@@ -1,0 +1,99 @@
+"""Views, materialized views and foreign tables: read like any table, and refused where triggers are needed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+import pytest
+from support.sessions import Ats, one, run
+from support.source import opened
+from support.watched import a_config, install_triggers
+
+PARTITIONED_TRIGGERS_SINCE = 110000
+COLUMNS: Mapping[str, Any] = {
+    "application_id": "hellowork_id",
+    "status": "status",
+    "job_id": "job_id",
+    "created": {"sql": "DATE '2024-01-01'"},
+    "event_date": None,
+    "deleted": None,
+}
+ROWS = "SELECT 7 AS id, 'a7'::text AS hellowork_id, 'new'::text AS status, 'J1'::text AS job_id, DATE '2024-01-02' AS d"
+FOREIGN = """
+CREATE EXTENSION file_fdw;
+CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
+CREATE FOREIGN TABLE public.shown (id int, hellowork_id text, status text, job_id text, d date)
+    SERVER files OPTIONS (program 'echo 7,a7,new,J1,2024-01-02', format 'csv');
+"""
+
+NO_TABLES = {
+    "view": (
+        f"CREATE VIEW public.shown AS {ROWS}",
+        "shown is a view, and a view has no row triggers.",
+        "under related",
+    ),
+    "materialized view": (
+        f"CREATE MATERIALIZED VIEW public.shown AS {ROWS}",
+        "shown is a materialized view, which changes only when it is refreshed and has no triggers.",
+        "under related",
+    ),
+    "foreign table": (
+        FOREIGN,
+        "shown is a foreign table, whose rows change on another server, where no trigger of this one fires.",
+        "at the server that has the table",
+    ),
+}
+
+
+@pytest.fixture(params=NO_TABLES)
+def refusal(request: pytest.FixtureRequest, ats: Ats) -> tuple[str, str]:
+    """Create a relation of each kind, named `shown`; what its refusal says, and advises."""
+    create, reason, remedy = NO_TABLES[request.param]
+    if create is FOREIGN and not one(ats, "SELECT count(*) FROM pg_available_extensions WHERE name = 'file_fdw'"):
+        pytest.skip("this PostgreSQL has no file_fdw")
+    run(ats, create)
+    return reason, remedy
+
+
+@pytest.mark.usefixtures("refusal")
+async def test_any_relation_can_be_read_in_every_way(database: str) -> None:
+    async with opened(a_config(database, table="public.shown", columns=COLUMNS)) as source:
+        row = await source.row()
+        reader = await source.watermark_reader("d")
+
+        assert (row.key, row.application_id, row.status) == (("7",), "a7", "new")
+        assert (await source.reader.by_key([("7",), ("8",)])).rows == [row]
+        assert (await source.reader.by_application(["a7"])).rows == [row]
+        assert (await reader.page("2024-01-02", 1)).rows == [row]
+
+
+@pytest.mark.parametrize("place", ["table", "related"])
+def test_only_tables_get_triggers_and_the_script_says_what_to_do(
+    ats: Ats, refusal: tuple[str, str], place: str
+) -> None:
+    section: dict[str, Any] = {"related": [{"table": "public.shown", "key": ["id"]}]}
+    if place == "table":
+        section = {"table": "public.shown", "columns": COLUMNS}
+
+    with pytest.raises(psycopg.errors.WrongObjectType) as refused:
+        install_triggers(ats, a_config(**section))
+
+    reason, remedy = refusal
+    assert refused.value.diag.message_primary == reason
+    assert remedy in (refused.value.diag.message_hint or "")
+    assert "capture.mode poll" in (refused.value.diag.message_hint or "")
+    ats.execute("ROLLBACK")
+    assert one(ats, "SELECT to_regnamespace('cdc_sync')") is None
+
+
+def test_a_partitioned_table_gets_them_where_postgresql_can(ats: Ats) -> None:
+    ats.execute(
+        "CREATE TABLE public.shown (id int, hellowork_id text, status text, job_id text) PARTITION BY LIST (id)"
+    )
+    config = a_config(table="public.shown", columns=COLUMNS)
+    if ats.info.server_version >= PARTITIONED_TRIGGERS_SINCE:
+        install_triggers(ats, config)
+        return
+    with pytest.raises(psycopg.errors.WrongObjectType, match="is a partitioned table") as refused:
+        install_triggers(ats, config)
+    assert "List its partitions under related" in (refused.value.diag.message_hint or "")
