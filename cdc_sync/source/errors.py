@@ -71,6 +71,14 @@ _MISCONFIGURED: tuple[tuple[tuple[type[psycopg.Error], ...], str], ...] = (
         ),
     ),
     (
+        (errors.CharacterNotInRepertoire, errors.UntranslatableCharacter),
+        (
+            "A text does not convert to the connection's encoding ({doing}). If the database's own is SQL_ASCII, which "
+            "keeps whatever bytes it is given, say in database.dsn what they are: client_encoding=WIN1252, for "
+            "example. Else leave client_encoding out."
+        ),
+    ),
+    (
         (psycopg.DataError,),
         (
             "A value does not convert ({doing}): {said}. If an expression of columns or where casts, let it give "

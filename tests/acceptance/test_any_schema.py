@@ -20,7 +20,7 @@ CREATE TABLE public.typed (
     origin jsonb, gone boolean, delay numeric(4,1), touched timestamp, PRIMARY KEY (part, k)
 );
 INSERT INTO public.typed VALUES
-    ('{uuid}', 'é', 'hw-typed', 'à trier', {job}, '2024-07-10', '2024-10-27 02:30', '{{"a": 1.10}}', NULL, 1.5, now());
+    ('{uuid}', 'e', 'hw-typed', 'à trier', {job}, '2024-07-10', '2024-10-27 02:30', '{{"a": 1.10}}', NULL, 1.5, now());
 """
 PADDED = """
 CREATE TABLE public.padded (code char(8) PRIMARY KEY, state char(12), job numeric(20,0), touched date);

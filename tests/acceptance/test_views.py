@@ -44,6 +44,7 @@ def test_notify_mode_says_that_a_view_has_no_triggers_and_asks_for_related(shown
         assert "under related" in said
         assert "sql install" not in said
         assert "is a view" in daemon.wait_until_not_ready("is a view")
+        daemon.wait_for_event("applications known")
         # The sweeps go on: a table that was replaced by a view of its name is no reason to tell nothing.
         shown.change("hw-1", status="hired")
         daemon.wait_until(lambda: shown.hellowork.told("hw-1") == [("HIRED", JOB)], "the sweep's call")

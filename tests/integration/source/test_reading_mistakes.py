@@ -1,8 +1,12 @@
 """What is wrong with the configuration or the database is said once, with where and with the remedy."""
 
+from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
+from support.postgres import Cluster, create_ats
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, run
 from support.source import opened
@@ -235,3 +239,32 @@ async def test_an_error_inside_a_session_stays_what_it_was(database: str) -> Non
     with pytest.raises(SourceError, match="does not exist"):
         async with session(database, "applications"), opened(a_config(database, table="zzz")):
             pass
+
+
+class TestEncoding:
+    """A database that does not know its own encoding, as old ones do."""
+
+    @pytest.fixture
+    def unknown_encoding(self, cluster: Cluster, ats: Ats) -> Iterator[str]:
+        name = f"{ats.info.dbname}_sql_ascii"
+        create = "CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+        run(ats, create, name=name)
+        dsn = make_conninfo(cluster.dsn, dbname=name)
+        try:
+            create_ats(dsn)
+            with psycopg.connect(dsn, client_encoding="latin1", autocommit=True) as legacy:
+                legacy.execute("INSERT INTO public.applications (hellowork_id, status) VALUES ('a1', 'Refusé')")
+            yield dsn
+        finally:
+            run(ats, "DROP DATABASE {name}", name=name)
+
+    async def test_a_text_in_another_encoding_is_told_with_the_remedy(self, unknown_encoding: str) -> None:
+        said = await complaint(unknown_encoding)
+
+        assert "A text does not convert to the connection's encoding (reading public.applications)" in said
+        assert "client_encoding=" in said
+        assert "Refus" not in said
+
+    async def test_the_remedy_helps(self, unknown_encoding: str) -> None:
+        async with opened(a_config(make_conninfo(unknown_encoding, client_encoding="LATIN1"))) as source:
+            assert (await source.row()).status == "Refusé"

@@ -4,7 +4,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from support.sessions import Ats, one, rows, run
+from support.extensions import create_extension
+from support.sessions import Ats, rows, run
 from support.source import opened
 from support.watched import a_config
 
@@ -58,9 +59,7 @@ async def test_a_walk_over_citext_meets_every_row_wherever_its_operators_are(
     database: str, ats: Ats, schema: str, size: int
 ) -> None:
     run(ats, "CREATE SCHEMA IF NOT EXISTS {schema}", schema=schema)
-    if not one(ats, "SELECT count(*) FROM pg_available_extensions WHERE name = 'citext'"):
-        pytest.skip("this PostgreSQL has no citext")
-    run(ats, "CREATE EXTENSION citext SCHEMA {schema}", schema=schema)
+    create_extension(ats, "citext", schema)
     run(ats, "CREATE TABLE public.keyed (k {schema}.citext PRIMARY KEY, s text)", schema=schema)
     fill(ats, WORDS)
 

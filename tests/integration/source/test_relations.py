@@ -5,6 +5,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from support.extensions import create_extension
 from support.sessions import Ats, one, run
 from support.source import opened
 from support.watched import a_config, install_triggers
@@ -20,7 +21,6 @@ COLUMNS: Mapping[str, Any] = {
 }
 ROWS = "SELECT 7 AS id, 'a7'::text AS hellowork_id, 'new'::text AS status, 'J1'::text AS job_id, DATE '2024-01-02' AS d"
 FOREIGN = """
-CREATE EXTENSION file_fdw;
 CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
 CREATE FOREIGN TABLE public.shown (id int, hellowork_id text, status text, job_id text, d date)
     SERVER files OPTIONS (program 'echo 7,a7,new,J1,2024-01-02', format 'csv');
@@ -49,8 +49,8 @@ NO_TABLES = {
 def refusal(request: pytest.FixtureRequest, ats: Ats) -> tuple[str, str]:
     """Create a relation of each kind, named `shown`; what its refusal says, and advises."""
     create, reason, remedy = NO_TABLES[request.param]
-    if create is FOREIGN and not one(ats, "SELECT count(*) FROM pg_available_extensions WHERE name = 'file_fdw'"):
-        pytest.skip("this PostgreSQL has no file_fdw")
+    if create is FOREIGN:
+        create_extension(ats, "file_fdw")
     run(ats, create)
     return reason, remedy
 
