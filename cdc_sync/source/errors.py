@@ -46,7 +46,7 @@ _MISCONFIGURED: tuple[tuple[tuple[type[psycopg.Error], ...], str], ...] = (
     ),
     (
         (errors.WrongObjectType,),
-        "{said} ({doing}).",
+        "A table cannot be used like this ({doing}): {said}.",
     ),
     (
         (errors.UndefinedTable, errors.InvalidSchemaName),

@@ -27,6 +27,9 @@ _TIMESTAMPTZ = 1184
 _DATES = {_DATE: "date", _TIMESTAMP: "timestamp", _TIMESTAMPTZ: "timestamptz"}
 _TEXT = 25
 
+# Relations by `pg_class.relkind`: tables, partitioned ones, views, materialized ones, foreign tables.
+_READABLE = frozenset("rpvmf")
+
 _FIELDS = ("application_id", "status_url", "status", "job_id", "created", "event_date", "source", "deleted")
 
 
@@ -49,8 +52,15 @@ class Mapping:
         """Fit a watch to its table.
 
         Raises:
-            SourceError: a column is missing, an expression does not parse, or a type is not what its use needs.
+            SourceError: there are no rows to read, a column is missing, an expression does not parse, or a type is not
+                what its use needs.
         """
+        if facts.kind not in _READABLE:
+            raise SourceError(
+                "misconfigured",
+                f"{facts.schema}.{facts.name} is no table, view or foreign table, so it has no rows to read. Correct "
+                f"the watch's table.",
+            )
         for name in watch.key:
             if name not in facts.columns:
                 raise SourceError(

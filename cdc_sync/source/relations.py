@@ -25,8 +25,8 @@ class Untriggered:
 
 
 _BENEATH = (
-    "Set the watch's table to the table beneath it that has the key, and list the other tables that it reads under "
-    "related; an expression of columns may read it still. Or use capture.mode poll."
+    "Name the tables beneath it instead: as the watch's table the one that has the key, the others under related; an "
+    "expression of columns may still read the view. Or use capture.mode poll."
 )
 _BY_KIND = {
     "v": Untriggered("is a view, and a view has no row triggers", _BENEATH),
@@ -38,7 +38,7 @@ _BY_KIND = {
 }
 _PARTITIONED = Untriggered(
     "is a partitioned table, and before PostgreSQL 11 it has no row triggers",
-    "List its partitions under related, each with the watch's key. Or use capture.mode poll.",
+    "Use capture.mode poll; under related, list its partitions instead.",
 )
 
 

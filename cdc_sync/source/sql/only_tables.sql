@@ -16,7 +16,7 @@ BEGIN
     LOOP
         RAISE EXCEPTION USING
             ERRCODE = 'wrong_object_type',
-            MESSAGE = found.relation || ' ' || found.reason || '.',
+            MESSAGE = found.relation || ' ' || found.reason,
             HINT = found.remedy;
     END LOOP;
 END

@@ -48,6 +48,12 @@ class TestTable:
     async def test_nothing_is_suggested_where_nothing_is_near(self, database: str) -> None:
         assert "Did you mean" not in await complaint(database, table="zzz")
 
+    async def test_a_relation_that_has_no_rows(self, database: str) -> None:
+        said = await complaint(database, table="public.applications_pkey")
+
+        assert said.startswith("public.applications_pkey is no table, view or foreign table")
+        assert "Correct the watch's table" in said
+
     async def test_a_schema_that_is_closed_to_the_role(self, database: str, ats: Ats, new_role: NewRole) -> None:
         ats.execute("CREATE SCHEMA ats; CREATE TABLE ats.applications (id int)")
 

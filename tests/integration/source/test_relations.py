@@ -29,17 +29,17 @@ CREATE FOREIGN TABLE public.shown (id int, hellowork_id text, status text, job_i
 NO_TABLES = {
     "view": (
         f"CREATE VIEW public.shown AS {ROWS}",
-        "shown is a view, and a view has no row triggers.",
-        "under related",
+        "shown is a view, and a view has no row triggers",
+        "as the watch's table the one that has the key",
     ),
     "materialized view": (
         f"CREATE MATERIALIZED VIEW public.shown AS {ROWS}",
-        "shown is a materialized view, which changes only when it is refreshed and has no triggers.",
-        "under related",
+        "shown is a materialized view, which changes only when it is refreshed and has no triggers",
+        "the others under related",
     ),
     "foreign table": (
         FOREIGN,
-        "shown is a foreign table, whose rows change on another server, where no trigger of this one fires.",
+        "shown is a foreign table, whose rows change on another server, where no trigger of this one fires",
         "at the server that has the table",
     ),
 }
@@ -96,4 +96,4 @@ def test_a_partitioned_table_gets_them_where_postgresql_can(ats: Ats) -> None:
         return
     with pytest.raises(psycopg.errors.WrongObjectType, match="is a partitioned table") as refused:
         install_triggers(ats, config)
-    assert "List its partitions under related" in (refused.value.diag.message_hint or "")
+    assert "list its partitions instead" in (refused.value.diag.message_hint or "")
