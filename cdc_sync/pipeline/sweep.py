@@ -1,9 +1,9 @@
 """The sweep: the whole table against the whole snapshot, in constant memory and short transactions.
 
 It goes through the table in key order and only collects keys that look different. Before they are looked at, the fast
-path catches up; what still differs then was really missed, and is counted by cause. Rows that are gone are found from
-the other side: every record met is marked in a bitmap (one bit for each record number), and what is alive in the
-snapshot but unmarked is suspected.
+path catches up; what still differs then, as the page had it, was really missed, and is counted by cause. Rows that are
+gone are found from the other side: every record met is marked in a bitmap (one bit for each record number), and what is
+alive in the snapshot but unmarked is suspected.
 
 **Interruptions.** A lost connection or a dead daemon does not send it back to the beginning: on a large table it might
 never reach the end. How far it is, is kept now and then as one value (`sweep_position`), in the store whose record
@@ -28,10 +28,10 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 
-from cdc_sync.core.diff import Queue
+from cdc_sync.core.diff import Adopt, Decision, Queue
 from cdc_sync.core.observations import SweepDone
 from cdc_sync.core.outbox import Known
 from cdc_sync.core.rows import Foreign, Key, OutOfScope, Reading, Reportable, Unreportable, interpret
@@ -163,13 +163,27 @@ class _Sweep:
         ]
         before = await self._suspected(deleted)
         repaired: Counter[str] = Counter()
-        for recorded in await self._intake.keys(different, "sweep"):
-            repaired.update(recorded.decision.kinds if isinstance(recorded.decision, Queue) else ["undone"])
+        news = await self._intake.keys(different, "sweep")
+        changed = await self._changed(readings, [recorded.application_id for recorded in news])
+        for recorded in news:
+            if recorded.application_id not in changed:
+                repaired.update(_causes(recorded.decision))
         # They wait for their grace, so nothing was queued yet that could be counted.
         missed = await self._suspected(deleted) - before
         if missed:
             repaired["deleted"] += len(missed)
         await self._count(repaired)
+
+    async def _changed(self, readings: list[Reading], recorded: list[str]) -> set[str]:
+        """Of what was recorded, that which is not as the page had it: it changed after the fast path's turn."""
+        after = await self._intake.store.known(self._intake.rules.watch, recorded) if recorded else {}
+        return {
+            reading.application_id
+            for reading in readings
+            if isinstance(reading, Reportable)
+            and reading.application_id in after
+            and is_news(reading, after[reading.application_id], self._intake.rules.first_status)
+        }
 
     async def _suspected(self, application_ids: list[str]) -> set[str]:
         if not application_ids:
@@ -201,3 +215,14 @@ class _Sweep:
             suspected = await self._intake.suspect(gone, position.at, "sweep")
             if suspected:
                 await self._count({"gone": suspected})
+
+
+def _causes(decision: Decision) -> Iterable[str]:
+    """What the fast path has missed, as it is counted."""
+    match decision:
+        case Queue(kinds):
+            return kinds
+        case Adopt():
+            return ("first",)
+        case _:
+            return ("undone",)

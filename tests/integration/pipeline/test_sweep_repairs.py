@@ -1,5 +1,7 @@
 """The sweep finds what nothing else has found, counts it by cause, and counts nothing else."""
 
+from collections.abc import Callable
+
 import pytest
 from support.applications import delete, insert, update
 from support.builders import WATCH
@@ -28,6 +30,18 @@ async def filled(ats: Ats, rig: Rig, number: int = 10) -> None:
         insert(ats, id_, f"a{id_}")
     await rig.adopt()
     await rig.drain.catch_up()
+
+
+class Overtaken:
+    """A fast path after whose turn something happens."""
+
+    def __init__(self, rig: Rig, happen: Callable[[], None]) -> None:
+        self._rig = rig
+        self._happen = happen
+
+    async def catch_up(self) -> None:
+        await self._rig.drain.catch_up()
+        self._happen()
 
 
 class TestRepairs:
@@ -101,6 +115,15 @@ class TestRepairs:
             assert await rig.deliver() == [("a1", "deleted", "J1"), ("b1", "applied", "J1")]
             assert (await rig.sweep()).repaired == {}
 
+    async def test_one_that_is_new_and_is_only_adopted(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig(first_status="adopt") as rig:
+            await filled(ats, rig)
+            off(ats)
+            insert(ats, 11, "a11")
+
+            assert (await rig.sweep()).repaired == {"first": 1}
+            assert await rig.deliver() == []
+
     async def test_repeated_ones_add_up(self, ats: Ats, open_rig: OpenRig) -> None:
         async with open_rig() as rig:
             await filled(ats, rig)
@@ -156,6 +179,18 @@ class TestNoRepairs:
             await rig.pass_grace()
             assert [id_ for id_, _, _ in await rig.deliver()] == ["a2", "a8"]
             assert (await rig.sweep()).repaired == {}
+
+    async def test_what_changes_after_the_fast_paths_turn(self, ats: Ats, open_rig: OpenRig) -> None:
+        """The key is looked at again because of one change, and another has come by then."""
+        async with open_rig() as rig:
+            await filled(ats, rig)
+            update(ats, 1, status="hired")
+
+            assert (await rig.sweep(Overtaken(rig, lambda: update(ats, 1, status="rejected")))).repaired == {}
+
+            assert await rig.deliver() == [("a1", "rejected", "J1")]
+            await rig.drain.catch_up()
+            assert await rig.deliver() == []
 
     async def test_a_suspicion_is_counted_once(self, ats: Ats, open_rig: OpenRig) -> None:
         async with open_rig() as rig:
