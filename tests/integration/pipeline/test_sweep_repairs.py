@@ -180,6 +180,38 @@ class TestNoRepairs:
             assert [id_ for id_, _, _ in await rig.deliver()] == ["a2", "a8"]
             assert (await rig.sweep()).repaired == {}
 
+    @pytest.mark.parametrize("seen", [True, False])
+    async def test_rows_that_move_out_of_its_way(
+        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch, *, seen: bool
+    ) -> None:
+        """To the part done, and behind the end; the fast path sees it at once, or only when it is asked to."""
+        async with open_rig() as rig:
+            await filled(ats, rig, 9)
+            page, turns = rig.intake.reader.page, iter(range(10))
+
+            async def eventful(*arguments: object) -> object:
+                found = await page(*arguments)  # type: ignore[arg-type] # passed on as they come
+                match next(turns):
+                    case 0:
+                        ats.execute("UPDATE public.applications SET id = 0 WHERE id = 8")
+                    case 1:
+                        delete(ats, 7)
+                    case 2:
+                        insert(ats, 20, "a7", job_id="J2")
+                        if seen:
+                            await rig.drain.catch_up()
+                return found
+
+            monkeypatch.setattr(rig.intake.reader, "page", eventful)
+            assert (await rig.sweep()).repaired == {}
+            monkeypatch.undo()
+
+            assert next(turns) == 3, "the last page was the third"
+            assert await rig.store.suspected(WATCH, ["a7", "a8"]) == set()
+            assert await rig.deliver() == [("a7", "applied", "J2")]
+            await rig.pass_grace()
+            assert await rig.deliver() == []
+
     async def test_what_changes_after_the_fast_paths_turn(self, ats: Ats, open_rig: OpenRig) -> None:
         """The key is looked at again because of one change, and another has come by then."""
         async with open_rig() as rig:
