@@ -20,7 +20,9 @@ from cdc_sync.core.observations import (
     Decided,
     EndpointChanged,
     Observation,
+    RowsHidden,
     RowSkipped,
+    RowsVisible,
     StoreFailed,
     StoreRecovered,
     SweepDone,
@@ -77,6 +79,12 @@ class Metrics:
             "cdc_sync_oldest_pending_seconds", "Age of the oldest pending entry, 0 if none", ["watch"], registry=r
         )
         self._skipped = Gauge("cdc_sync_skipped_rows", "Rows that cannot be reported", ["watch"], registry=r)
+        self._hidden = Gauge(
+            "cdc_sync_rows_may_be_hidden",
+            "Whether row-level security may hide rows, so that deletions are held",
+            ["watch"],
+            registry=r,
+        )
         self._conditions = Gauge("cdc_sync_conditions", "How many things are wrong now", registry=r)
 
     def read(self, observation: Observation) -> None:  # noqa: C901, PLR0912 - one case per kind
@@ -100,6 +108,10 @@ class Metrics:
                 self._waited.labels(observation.watch).observe(observation.waited)
             case ChangesMissed(watch, number):
                 self._missed.labels(watch).inc(number)
+            case RowsHidden(watch):
+                self._hidden.labels(watch).set(1)
+            case RowsVisible(watch):
+                self._hidden.labels(watch).set(0)
             case SweepDone(watch, _, seconds, repaired):
                 self._sweep_seconds.labels(watch).set(seconds)
                 for cause, number in repaired.items():

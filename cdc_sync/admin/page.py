@@ -30,6 +30,11 @@ def render(report: dict[str, Any]) -> str:
     wrong += [
         f"fuse {watch['watch']}: {watch['fuse_reason']}" for watch in report["watches"] if watch["fuse"] == "blown"
     ]
+    wrong += [
+        f"held {watch['watch']}: {watch['held_reason']}"
+        for watch in report["watches"]
+        if watch["held"] and watch["fuse"] == "whole"
+    ]
     verdict = (
         '<p class="good"><strong>All is well.</strong></p>'
         if not wrong

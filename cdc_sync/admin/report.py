@@ -34,6 +34,7 @@ async def status_report(config: Config, store: Store, now: int) -> dict[str, Any
                 "pending": of_watch.pending,
                 "oldest_pending_seconds": None if oldest is None else max(now - oldest, 0) / 1000,
                 "held": of_watch.held,
+                "held_reason": await _held_reason(store, name),
                 "fuse": "blown" if fuse is not None and fuse.blown_at is not None else "whole",
                 "fuse_reason": None if fuse is None else fuse.reason,
                 "dead_letters": of_watch.dead,
@@ -85,6 +86,12 @@ async def status_report(config: Config, store: Store, now: int) -> dict[str, Any
         "last_failures": failures,
         "skipped_rows": skipped,
     }
+
+
+async def _held_reason(store: Store, watch: str) -> str | None:
+    """Why the oldest held entry is: with a whole fuse, since its deletion is doubted."""
+    held = await store.entries("held", watch, 1)
+    return held[0].reason if held else None
 
 
 def _baseline(text: str | None) -> dict[str, Any]:

@@ -35,6 +35,9 @@ def show(context: typer.Context, watch: WatchOption = None, as_json: JsonOption 
     for name, fuse in fuses.items():
         if fuse.blown_at is not None and watch in (None, name):
             console.print(f"{name}: blown at {iso(fuse.blown_at)}: {fuse.reason}")
+    blown = {fuse.reason for fuse in fuses.values()}
+    for reason in sorted({entry.reason for entry in held if entry.reason} - blown):
+        console.print(f"held: {reason}")
     if not held:
         console.print("Nothing is held.")
         return

@@ -47,6 +47,8 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
             console.print(
                 f"fuse of {watch['watch']} is blown: {watch['fuse_reason']}; see cdc-sync fuse show", style="red"
             )
+        elif watch["held"]:
+            console.print(f"deletions of {watch['watch']} are held: {watch['held_reason']}; see cdc-sync fuse show")
     _list("wrong now", [f"{item['name']}: {item['message']}" for item in report["conditions"]])
     _list("endpoints", [_endpoint(item) for item in report["endpoints"] if item["mode"] != "healthy"])
     _list(

@@ -9,6 +9,8 @@ from cdc_sync.core.observations import (
     CaptureStarted,
     EndpointChanged,
     Observation,
+    RowsHidden,
+    RowsVisible,
     StoreFailed,
     StoreRecovered,
     TriggersFound,
@@ -37,7 +39,7 @@ def fold(conditions: Conditions, observation: Observation) -> Conditions:
     return others if message is None else {**others, name: message}
 
 
-def _about(observation: Observation) -> tuple[str | None, str | None]:  # noqa: C901 - one case per kind
+def _about(observation: Observation) -> tuple[str | None, str | None]:  # noqa: C901, PLR0912 - one case per kind
     """Which condition an observation tells of, and what is wrong; no message: nothing is any more."""
     found: tuple[str | None, str | None] = (None, None)
     match observation:
@@ -51,6 +53,10 @@ def _about(observation: Observation) -> tuple[str | None, str | None]:  # noqa: 
             found = (f"triggers {watch}", message)
         case TriggersFound(watch):
             found = (f"triggers {watch}", None)
+        case RowsHidden(watch, message):
+            found = (f"row security {watch}", message)
+        case RowsVisible(watch):
+            found = (f"row security {watch}", None)
         case BaselineProgress(watch, rows, estimate):
             of = f" of about {estimate}" if estimate else ""
             found = (f"baseline {watch}", f"the baseline is running: {rows}{of} rows")

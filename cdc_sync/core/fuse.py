@@ -3,6 +3,9 @@
 It counts the entries that a watch queues, and the deletions among them, in windows that start with the first entry
 after the last window's end. From the first entry beyond the limit on, everything new is held, until a person releases
 or discards it: a blown fuse does not mend itself with time.
+
+A deletion that is doubted, since row-level security may have hidden the row, is held by itself: it says nothing of
+other changes, so it neither blows the fuse nor counts.
 """
 
 from dataclasses import dataclass, replace

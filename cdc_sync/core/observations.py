@@ -92,6 +92,21 @@ class ChangesMissed:
 
 
 @dataclass(frozen=True, slots=True)
+class RowsHidden:
+    """Row-level security may hide rows from us: every deletion is held. `message` has the remedy."""
+
+    watch: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowsVisible:
+    """Row-level security hides no rows from us."""
+
+    watch: str
+
+
+@dataclass(frozen=True, slots=True)
 class BaselineProgress:
     """So many applications are known; `estimate` is the planner's guess at the table's rows (0: no idea)."""
 
@@ -204,6 +219,8 @@ Observation = (
     | TriggersFound
     | BellLeftAlone
     | ChangesMissed
+    | RowsHidden
+    | RowsVisible
     | BaselineProgress
     | BaselineDone
     | ChangesRead

@@ -30,7 +30,9 @@ from cdc_sync.core.observations import (
     EndpointChanged,
     Observation,
     Outcome,
+    RowsHidden,
     RowSkipped,
+    RowsVisible,
     StoreFailed,
     StoreRecovered,
     SweepDone,
@@ -157,6 +159,8 @@ class LogReader:
         self._progress_elsewhere = progress_elsewhere
         self._rehearsal = rehearsal
         self._blown: set[str] = set()
+        # What row-level security hides, as told: it is found anew after each reconnect.
+        self._hidden: dict[str, str] = {}
         self._told: dict[str, int] = {}
         # Mistakes of a watch's configuration that were told, until it works again. It tries every few seconds, and may
         # get as far as capturing each time.
@@ -176,6 +180,8 @@ class LogReader:
                 self._watch(observation)
             case TriggersMissing() | TriggersFound() | BellLeftAlone() | ChangesMissed():
                 self._triggers(observation)
+            case RowsHidden() | RowsVisible():
+                self._row_security(observation)
             case BaselineProgress(watch, rows, estimate):
                 self._progress(watch, rows, estimate)
             case BaselineDone(watch, known, queued, seconds):
@@ -245,8 +251,17 @@ class LogReader:
                 (log.debug if message in told else log.error)(message, watch=watch)
                 told.add(message)
 
+    def _row_security(self, observation: RowsHidden | RowsVisible) -> None:
+        told = self._hidden.pop(observation.watch, None)
+        match observation:
+            case RowsHidden(watch, message):
+                self._hidden[watch] = message
+                (self._log.debug if message == told else self._log.warning)(message, watch=watch)
+            case RowsVisible(watch):
+                (self._log.info if told else self._log.debug)("row-level security hides no rows", watch=watch)
+
     def _how_to_say(self, watch: str, outcome: Outcome) -> Any:
-        """A blown fuse is told with the first entry that it holds, and not again for each of the thousands after it."""
+        """That entries are held is told with the first one, and not again for each of the thousands after it."""
         if outcome == "dead":
             return self._log.error
         if outcome == "held" and watch not in self._blown:
@@ -283,7 +298,7 @@ class LogReader:
                 self._log.error("given up, now a dead letter", reply=call.reply, **facts)
 
 
-_HELD = "held: the fuse is blown; see `cdc-sync fuse show`, then release or discard"
+_HELD = "held for a person; see `cdc-sync fuse show`, then release or discard"
 
 _ENDPOINT = {
     "throttled": "the endpoint asks to wait",

@@ -31,6 +31,7 @@ from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.missed import watch_missed
 from cdc_sync.pipeline.poll import BEGAN, Poll
 from cdc_sync.pipeline.poll import POSITION as WATERMARK
+from cdc_sync.pipeline.silent_changes import SilentChanges
 from cdc_sync.pipeline.sweep import sweep
 from cdc_sync.source.bell import Bell
 from cdc_sync.source.changelog import ChangeLog
@@ -143,6 +144,7 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
             queued=parts.queued,
         )
         await intake.load()
+        await intake.look_for_policies(first=True)
         installed = None
         if parts.watch.capture.mode == "notify":
             async with asking("looking for the triggers"):
@@ -248,6 +250,8 @@ class WatchWorker:
             position = await adopt(connected, lambda: self._progressed(f"baseline {name}"))
             fast, jobs = await self._capture(connected, position)
             progressed = lambda: self._progressed(f"deletions {name}")  # noqa: E731 - a bound argument
+            silent = await SilentChanges.since_now(connected.intake, connected.pool, watch.table, self.want_sweep)
+            jobs["silent changes"] = silent.run(watch.capture.drain_interval.total_seconds())
             jobs["sweeps"] = self._begin_and_sweep(connected, fast)
             jobs["deletions"] = deletions.run(connected.intake, progressed)
             await live_together({f"{name}: {job}": coroutine for job, coroutine in jobs.items()})

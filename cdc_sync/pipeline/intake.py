@@ -1,5 +1,7 @@
 """From keys, or rows just read, to one recorded batch. The only place that writes observations.
 
+While row-level security may hide rows, no deletion is believed: it is held for a person (`source.row_security`).
+
 A row that seems gone, softly deleted, or replaced by another row with the same application id is never believed at
 first sight: all rows that carry the id are read, and the one that speaks for it decides (`core.rows.current`).
 Deletions also wait for their grace: a move done as DELETE and INSERT in two transactions looks like one for a moment.
@@ -12,11 +14,13 @@ from dataclasses import dataclass, field
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Adopt, Cancel, Nothing, Queue, Unseen, decide
 from cdc_sync.core.hints import Origin
-from cdc_sync.core.observations import ChangesRead, Decided, Observe, Outcome, RowSkipped
+from cdc_sync.core.observations import ChangesRead, Decided, Observe, Outcome, RowsHidden, RowSkipped, RowsVisible
 from cdc_sync.core.outbox import Known, Sighting, Skip, Suspicion
 from cdc_sync.core.rows import Foreign, Key, OutOfScope, Reading, Reportable, Row, Unreportable, current, interpret
 from cdc_sync.core.rules import WatchRules
+from cdc_sync.source import row_security
 from cdc_sync.source.reading import Read, Reader
+from cdc_sync.source.row_security import Hiding
 from cdc_sync.store.protocol import Batch, Recorded, Store
 
 _REMEMBERED_SKIPS = 100_000
@@ -66,6 +70,8 @@ class Intake:
         self.suspected = asyncio.Event()
         # Rows that cannot be reported, as recorded: said once, not at each reading.
         self.skipped: dict[Key, str] = {}
+        # Whose policies may hide rows from us, as far as is known.
+        self._hidden_by: frozenset[Hiding] = frozenset()
         self._queued = queued
         self._lock = asyncio.Lock()
 
@@ -73,6 +79,17 @@ class Intake:
         """Take up what an earlier run recorded."""
         skips = await self.store.skipped(self.rules.watch, _REMEMBERED_SKIPS)
         self.skipped = {skip.key: skip.reason or "" for skip in skips}
+
+    async def look_for_policies(self, *, first: bool = False) -> bool:
+        """Find out whether row-level security may hide rows, and say so if that is news, or with `first` at any rate.
+
+        Returns whether policies that hid rows do so no longer.
+        """
+        async with self._lock:
+            before, self._hidden_by = self._hidden_by, await self.reader.hidden_by()
+            if first or self._hidden_by != before:
+                self._tell_hidden()
+            return bool(before - self._hidden_by)
 
     async def keys(self, times: Mapping[Key, int], origin: Origin) -> list[Recorded]:
         """Read the rows of these keys and record what they say; `times` tells when each may have changed.
@@ -130,8 +147,11 @@ class Intake:
             suspected = [suspicion.application_id for suspicion in suspicions]
             known = await self.store.known(self.rules.watch, suspected)
             current_rows = await self._current(suspected)
-            gone = {known[id_].key for id_ in known.keys() - current_rows.keys()}
-            still_there = await nameless(self.reader, self.rules, gone)
+            still_there: set[Key] = set()
+            if gone := {known[id_].key for id_ in known.keys() - current_rows.keys()}:
+                read = await self.reader.by_key(gone, doubting=True)
+                self._doubt(read)
+                still_there = nameless(read.rows, self.rules)
             found = _Found()
             for suspicion in suspicions:
                 before = known.get(suspicion.application_id)
@@ -208,11 +228,25 @@ class Intake:
         if not wanted:
             return {}
         by_id: dict[str, list[Row]] = {}
-        for row in (await self.reader.by_application(wanted)).rows:
+        read = await self.reader.by_application(wanted)
+        self._doubt(read)
+        for row in read.rows:
             reading = interpret(row, self.rules, 0)
             if not isinstance(reading, Foreign) and reading.application_id in wanted:
                 by_id.setdefault(reading.application_id, []).append(row)
         return {application_id: best for application_id, rows in by_id.items() if (best := current(rows)) is not None}
+
+    def _doubt(self, read: Read) -> None:
+        """Take what may have hidden rows from a read into account, and keep it until `look_for_policies`."""
+        if not read.hidden_by <= self._hidden_by:
+            self._hidden_by |= read.hidden_by
+            self._tell_hidden()
+
+    def _tell_hidden(self) -> None:
+        if not self._hidden_by:
+            self.observe(RowsVisible(self.rules.watch))
+            return
+        self.observe(RowsHidden(self.rules.watch, row_security.warning(self._hidden_by)))
 
     async def _resolve(self, known: Mapping[str, Known], found: _Found, *, believe: bool) -> None:
         rows = await self._current(found.unclear)
@@ -279,6 +313,7 @@ class Intake:
             skips=found.skips,
             out_of_scope=found.out_of_scope,
             positions=positions or {},
+            doubt=row_security.described(self._hidden_by) if self._hidden_by else None,
         )
         news = await self.store.record(self.rules, batch)
         self._tell(found, news, origin)
@@ -304,15 +339,9 @@ class Intake:
             )
 
 
-async def nameless(reader: Reader, rules: WatchRules, keys: set[Key]) -> set[Key]:
-    """Of these keys, those whose row exists but carries no usable id: nothing can be said of it, so it is no deletion.
-
-    Raises:
-        SourceError: the rows cannot be read.
-    """
-    if not keys:
-        return set()
-    readings = [interpret(row, rules, 0) for row in (await reader.by_key(keys)).rows]
+def nameless(rows: Iterable[Row], rules: WatchRules) -> set[Key]:
+    """The keys of rows that carry no usable id: nothing can be said of them, so that they have none is no deletion."""
+    readings = [interpret(row, rules, 0) for row in rows]
     return {reading.key for reading in readings if isinstance(reading, Foreign | Unreportable)}
 
 

@@ -11,6 +11,7 @@ from cdc_sync.core.rows import Key, Reportable, Row, Unreportable, current, inte
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.pipeline.intake import content_of_gone, nameless
 from cdc_sync.pipeline.marks import Marks
+from cdc_sync.source import row_security
 from cdc_sync.source.reading import Page, Reader
 from cdc_sync.store.protocol import Store
 
@@ -56,13 +57,19 @@ async def plan(reader: Reader, store: Store, rules: WatchRules, unseen: Unseen, 
     for first in range(1, last + 1, _WINDOW):
         unmet = await store.unseen(rules.watch, marks.bitmap(), first, min(first + _WINDOW - 1, last))
         known = await store.known(rules.watch, unmet)
-        still_there = await nameless(reader, rules, {before.key for before in known.values()})
+        if not known:
+            continue
+        read = await reader.by_key({before.key for before in known.values()}, doubting=True)
+        still_there = nameless(read.rows, rules)
+        reason = "its row is gone"
+        if read.hidden_by:
+            reason = f"{reason}, or {row_security.described(read.hidden_by)}: it will be held"
         for application_id, before in known.items():
             if before.key in still_there:
                 continue
             latest = before.latest
             observed = None if latest is None else content_of_gone(latest, rules, clock)
-            yield Planned(application_id, "confirm-deletion", ("deleted",), before.told, observed, "its row is gone")
+            yield Planned(application_id, "confirm-deletion", ("deleted",), before.told, observed, reason)
 
 
 async def _judge_page(

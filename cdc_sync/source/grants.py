@@ -54,4 +54,10 @@ def _read_grants(watch: Watch, to: sql.Identifier) -> list[str]:
         ]
     for related in watch.related:
         lines.append(render("GRANT SELECT ON {table} TO {to};", table=expressions.table(related.table), to=to))
-    return lines
+    policy = render("CREATE POLICY cdc_sync ON {table} FOR SELECT TO {to} USING (true);", table=table, to=to)
+    return [
+        *lines,
+        "-- If the table has row-level security: a row hidden from the daemon looks like a deleted one, so that every",
+        "-- deletion waits for a person. Then also:",
+        *(f"-- {line}" for line in policy.splitlines()),  # a quoted name may hold a line break
+    ]

@@ -1,8 +1,11 @@
-"""Reading rows: by key, by application, and in pages. Each call is one statement, hence one short transaction."""
+"""Reading rows: by key, by application, and in pages. Each statement is a short transaction of its own.
+
+A read that is to prove that a row is gone is `doubting`: what may have hidden the row is part of its answer.
+"""
 
 from collections import abc
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
@@ -11,11 +14,12 @@ from psycopg_pool import AsyncConnectionPool
 
 from cdc_sync.config import PlainColumn
 from cdc_sync.core.rows import Key, Row
-from cdc_sync.source import expressions
+from cdc_sync.source import expressions, row_security
 from cdc_sync.source.connection import Connection, asking
 from cdc_sync.source.convertible import convertible
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.mapping import Mapping
+from cdc_sync.source.row_security import Hiding
 
 # The part of a status URL's path that holds the id, as `core.status_url.id_in` reads it. In lower case, since a
 # percent-encoded byte may have digits of either; who asks tells apart what differs in more than that.
@@ -25,10 +29,14 @@ _ID_IN_URL = """lower(substring({}::text COLLATE "C" from '/v1/applications/([^/
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Rows, and the database's clock when they were read (milliseconds since the epoch)."""
+    """Rows, and the database's clock when they were read (milliseconds since the epoch).
+
+    `hidden_by` is whose policies may have hidden rows from it, where the reader looked for that.
+    """
 
     rows: list[Row]
     at: int
+    hidden_by: frozenset[Hiding] = field(default=frozenset(), kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,29 +78,36 @@ class Reader:
         """What a walk reads and in which order, as text: the same as long as table, mapping, key and types are."""
         return self._next_page.as_string()
 
-    async def by_key(self, keys: Collection[Key]) -> Read:
-        """The rows of these keys that exist now. A key that none of the table's rows can have is one of no row."""
-        return await self._read_given(self._by_key, list(keys), self._mapping.key_types)
+    async def hidden_by(self) -> frozenset[Hiding]:
+        """Whose policies may hide rows of the table now; reads none."""
+        return (await self._read(self._first_page, [0], doubting=True)).hidden_by
+
+    async def by_key(self, keys: Collection[Key], *, doubting: bool = False) -> Read:
+        """The rows of these keys that exist now. A key that none of the table's rows can have is one of no row.
+
+        With `doubting` it looks for what may have hidden some.
+        """
+        return await self._read_given(self._by_key, list(keys), self._mapping.key_types, doubting=doubting)
 
     async def by_application(self, application_ids: Collection[str]) -> Read:
-        """All rows that carry one of these applications' ids now, each id's in key order.
+        """All rows that carry one of these applications' ids now, each id's in key order; doubting.
 
         An id may stand in its column or, where that is NULL or not mapped, in the status URL; by URL, rows of similar
         ids may come too. URLs have no index that could serve, so only those ids are looked for there that the column
         does not have.
         """
         rows: list[Row] = []
-        at, missing = 0, set(application_ids)
+        at, missing, hidden_by = 0, set(application_ids), frozenset[Hiding]()
         if self._by_id is not None:
             ids = [(application_id,) for application_id in application_ids]
-            read = await self._read_given(self._by_id, ids, [self._id_type()])
-            rows, at = read.rows, read.at
+            read = await self._read_given(self._by_id, ids, [self._id_type()], doubting=True)
+            rows, at, hidden_by = read.rows, read.at, read.hidden_by
             missing -= {row.application_id for row in rows}
         if self._by_url is not None and missing:
             spellings = {spelling for id_ in missing for spelling in expressions.spellings_in_url(id_)}
-            read = await self._read(self._by_url, [sorted(spellings)])
-            rows, at = [*rows, *read.rows], max(at, read.at)
-        return Read(rows, at)
+            read = await self._read(self._by_url, [sorted(spellings)], doubting=True)
+            rows, at, hidden_by = [*rows, *read.rows], max(at, read.at), hidden_by | read.hidden_by
+        return Read(rows, at, hidden_by=hidden_by)
 
     async def page(self, after: Key | None, size: int) -> Page:
         """The next `size` rows in key order. A row whose key is NULL cannot be walked to and is left out."""
@@ -102,14 +117,21 @@ class Reader:
             read = await self._read(self._next_page, [*after, size])
         return Page(read.rows, read.at, read.rows[-1].key if len(read.rows) == size else None)
 
-    async def _read(self, query: sql.Composed, parameters: Sequence[Any]) -> Read:
-        fetched = await fetch(self._pool, query, parameters, f"reading {self._mapping.watch.table}")
+    async def _read(self, query: sql.Composed, parameters: Sequence[Any], *, doubting: bool = False) -> Read:
+        doing, hidden_by = f"reading {self._mapping.watch.table}", frozenset[Hiding]()
+        if doubting:
+            fetched, hidden_by = await _fetch_doubting(self._pool, query, parameters, doing)
+        else:
+            fetched = await fetch(self._pool, query, parameters, doing)
         # An empty result has no clock of its own; nobody dates anything by it.
-        return Read([self._mapping.row(columns) for columns in fetched], fetched[0][-1] if fetched else 0)
+        rows = [self._mapping.row(columns) for columns in fetched]
+        return Read(rows, fetched[0][-1] if fetched else 0, hidden_by=hidden_by)
 
-    async def _read_given(self, query: sql.Composed, given: Sequence[Key], types: Sequence[sql.Composable]) -> Read:
+    async def _read_given(
+        self, query: sql.Composed, given: Sequence[Key], types: Sequence[sql.Composable], *, doubting: bool
+    ) -> Read:
         try:
-            return await self._read(query, _columns_of(given))
+            return await self._read(query, _columns_of(given), doubting=doubting)
         except SourceError as error:
             if not isinstance(error.__cause__, psycopg.DataError):
                 raise
@@ -117,7 +139,9 @@ class Reader:
             if len(possible) == len(given):
                 # It was not what was given: an expression fails on a row.
                 raise
-        return await self._read(query, _columns_of(possible)) if possible else Read([], 0)
+        if possible:
+            return await self._read(query, _columns_of(possible), doubting=doubting)
+        return Read([], 0, hidden_by=await self.hidden_by() if doubting else frozenset())
 
     def _key_is_given(self) -> sql.Composable:
         keys, types = self._mapping.key_columns, self._mapping.key_types
@@ -181,3 +205,13 @@ async def fetch(
     """
     async with asking(doing), pool.connection() as connection:
         return await (await connection.execute(query, parameters)).fetchall()
+
+
+async def _fetch_doubting(
+    pool: AsyncConnectionPool[Connection], query: sql.Composed, parameters: Sequence[Any], doing: str
+) -> tuple[list[tuple[Any, ...]], frozenset[Hiding]]:
+    """As `fetch`, and whose policies may have hidden rows from it."""
+    async with asking(doing), pool.connection() as connection, connection.transaction():
+        await connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        fetched = await (await connection.execute(query, parameters)).fetchall()
+        return fetched, frozenset(await row_security.hiding(connection))

@@ -68,6 +68,7 @@ class Batch:
         skips: rows that cannot be reported, or can be again.
         out_of_scope: applications whose row is out of scope.
         positions: capture positions to save with it.
+        doubt: why no deletion is believed now; None if they are. A new one is held then, whatever the fuse says.
     """
 
     origin: Origin
@@ -79,6 +80,7 @@ class Batch:
     skips: Sequence[Skip] = ()
     out_of_scope: Sequence[str] = ()
     positions: Mapping[str, str] = field(default_factory=dict)
+    doubt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

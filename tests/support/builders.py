@@ -121,9 +121,10 @@ def a_batch(
     skips: Sequence[Skip] = (),
     out_of_scope: Sequence[str] = (),
     positions: Mapping[str, str] | None = None,
+    doubt: str | None = None,
 ) -> Batch:
     """One step of capture."""
-    return Batch(origin, now, unseen, sightings, suspicions, answered, skips, out_of_scope, positions or {})
+    return Batch(origin, now, unseen, sightings, suspicions, answered, skips, out_of_scope, positions or {}, doubt)
 
 
 def a_baseline(*sightings: Sighting, now: int = NOW) -> Batch:

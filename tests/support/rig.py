@@ -18,6 +18,7 @@ from cdc_sync.pipeline.deletions import confirm_due
 from cdc_sync.pipeline.drain import Drain
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.poll import Poll
+from cdc_sync.pipeline.silent_changes import SilentChanges
 from cdc_sync.pipeline.sweep import sweep
 from cdc_sync.store.protocol import Store
 from cdc_sync.store.sqlite import SqliteStore
@@ -90,6 +91,11 @@ class Rig:
     async def poll(self) -> Poll:
         """The fast path of poll mode, after the baseline."""
         return await make_poll(self.connected, await self.adopt(), self.want_sweep)
+
+    async def silent_changes(self) -> SilentChanges:
+        """What looks at the table as a whole, from now on."""
+        table = self.connected.parts.watch.table
+        return await SilentChanges.since_now(self.intake, self.connected.pool, table, self.want_sweep)
 
     async def sweep(self, fast: FastPath | None = None) -> SweepDone:
         """One sweep; the drain catches up unless another fast path is given."""

@@ -189,17 +189,21 @@ class _Recording:
             return Placing("dead", now, now, sighting.refused)
         due_at = now + self._rules.settle_of(content.status)
         state: str | None = None
+        reason: str | None = None
         was_deletion = False
         if before is not None and before.waiting is not None:
             was_deletion = before.waiting.content.deleted
-            state = self._connection.execute(
+            state, reason = self._connection.execute(
                 SQL["entry_state"], (self._rules.watch, sighting.application_id)
-            ).fetchone()[0]
+            ).fetchone()
+        deletion = content.deleted and not was_deletion
+        if deletion and self._batch.doubt is not None:
+            return Placing("held", now, due_at, self._batch.doubt)
         if self._fuse is None:
             self._fuse = load_fuse(self._connection, self._rules.watch)
-        if state == "held":
-            return Placing("held", now, due_at, self._fuse.reason)
-        deletion = content.deleted and not was_deletion
+        # With a whole fuse it was a doubted deletion that is held: that the row is back ends the doubt.
+        if state == "held" and (content.deleted or self._fuse.blown_at is not None):
+            return Placing("held", now, due_at, reason)
         if state != "pending" or deletion:
             self._fuse = count(self._fuse, self._rules.fuse, now, deletion=deletion)
             if self._fuse.blown_at is not None:

@@ -69,6 +69,19 @@ async def test_a_fuse_that_is_blown(admin: Admin) -> None:
     assert (await admin.get("/readyz")).status == 200
 
 
+async def test_a_deletion_that_is_held_by_itself(admin: Admin) -> None:
+    await admin.store.record(some_rules(), a_batch(a_sighting("a1", deleted=True), doubt="rows may be hidden"))
+
+    answer = await admin.get("/readyz")
+
+    assert answer.status == 503
+    assert answer.text == "held applications: rows may be hidden; `cdc-sync fuse show` tells more\n"
+    assert "held applications: rows may be hidden" in (await admin.get("/")).text
+
+    await admin.store.release_held(None, NOW + SECOND, None, None)
+    assert (await admin.get("/readyz")).status == 200
+
+
 async def test_a_store_that_cannot_be_read(admin: Admin) -> None:
     await admin.store.close()
 

@@ -71,6 +71,7 @@ async def test_the_report(admin: Admin) -> None:
         "pending": 1,
         "oldest_pending_seconds": 60.0,
         "held": 1,
+        "held_reason": "more than 0 changes at once",
         "fuse": "blown",
         "fuse_reason": "more than 0 changes at once",
         "dead_letters": 1,

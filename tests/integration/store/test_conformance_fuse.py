@@ -1,7 +1,7 @@
 """A mass change is held for a person."""
 
 import pytest
-from support.builders import MINUTE, NOW, WATCH, a_baseline, a_content, a_sighting, some_rules
+from support.builders import MINUTE, NOW, WATCH, a_baseline, a_batch, a_content, a_sighting, some_rules
 from support.store_backends import OpenStore
 from support.store_steps import (
     adopt,
@@ -211,3 +211,90 @@ async def test_another_watch_goes_on(store: Store) -> None:
 
     assert (await waiting_entry(store, "b1", "spontaneous")).state == "pending"
     assert (await store.fuses())["spontaneous"].blown_at is None
+
+
+class TestADoubtedDeletion:
+    """Row-level security may have hidden the row."""
+
+    async def test_is_held_by_itself(self, store: Store) -> None:
+        await adopt(store, "a1", "a2", "a3")
+
+        news = await doubt(store, gone("a1"), a_sighting("a2", "hired"), gone("a3"))
+
+        kinds = Queue(frozenset({"deleted", "status"}))
+        assert news == [
+            Recorded("a1", kinds, "held", DOUBT),
+            Recorded("a2", Queue(frozenset({"status"})), "pending"),
+            Recorded("a3", kinds, "held", DOUBT),
+        ]
+        assert await store.fuses() == {WATCH: Fuse(window_start=NOW, changes=1)}
+        assert [entry.application_id for entry in await claim(store)] == ["a2"]
+
+    async def test_is_taken_back_when_the_row_is_seen_again(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await doubt(store, gone("a1"))
+
+        assert await doubt(store, a_sighting("a1")) == [Recorded("a1", Cancel())]
+
+    async def test_becomes_a_change_that_is_sent_when_the_row_is_seen_with_one(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await doubt(store, gone("a1"))
+
+        await doubt(store, a_sighting("a1", "hired"))
+
+        assert await states(store, "a1") == ["pending"]
+        assert (await store.fuses())[WATCH].changes == 1
+
+    async def test_stays_held_while_it_changes_and_when_nobody_doubts_any_more(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await doubt(store, gone("a1"))
+
+        await doubt(store, gone("a1", "removed"))
+        await observe(store, gone("a1", "purged"))
+
+        entry = await waiting_entry(store, "a1")
+        assert (entry.state, entry.reason, entry.content.status) == ("held", DOUBT, "purged")
+
+    async def test_takes_the_place_of_a_change_that_waits(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await observe(store, a_sighting("a1", "hired"))
+
+        await doubt(store, gone("a1"))
+
+        assert await states(store, "a1") == ["held"]
+
+    async def test_does_not_end_the_hold_of_a_blown_fuse(self, store: Store) -> None:
+        await blow(store)
+        await doubt(store, gone("a3"))
+
+        await doubt(store, a_sighting("a3", "rejected"))
+
+        assert await states(store, "a3") == ["held"]
+
+    async def test_is_sent_when_a_person_releases_it(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await doubt(store, gone("a1"))
+
+        assert await store.release_held(None, NOW, "deletions", None) == 1
+
+        assert [entry.content.deleted for entry in await claim(store)] == [True]
+
+    async def test_is_forgotten_when_a_person_discards_it(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await doubt(store, gone("a1"))
+
+        assert await store.discard("held", None, None, now=NOW) == [(WATCH, "a1")]
+
+        assert await entry_of(store, "a1") is None
+
+    async def test_of_an_application_that_was_never_told_is_held_too(self, store: Store) -> None:
+        await doubt(store, gone("a1"))
+
+        assert await states(store, "a1") == ["held"]
+
+
+DOUBT = "row-level security of public.applications may hide rows from cdc_sync"
+
+
+async def doubt(store: Store, *sightings: Sighting) -> list[Recorded]:
+    return await store.record(some_rules(), a_batch(*sightings, doubt=DOUBT))

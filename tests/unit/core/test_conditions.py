@@ -13,6 +13,8 @@ from cdc_sync.core.observations import (
     DaemonStopped,
     EndpointChanged,
     Observation,
+    RowsHidden,
+    RowsVisible,
     StoreFailed,
     StoreRecovered,
     TriggersFound,
@@ -27,6 +29,7 @@ CAPTURING = CaptureStarted("applications")
 READY_SOON = {"watch applications": "connected, and getting ready"}
 LOST = WatchLost("applications", "no route to host", misconfigured=False)
 MISSING = TriggersMissing("applications", "install them")
+HIDDEN = RowsHidden("applications", "create a policy")
 BASELINE_DONE = BaselineDone("applications", known=7, queued=0, seconds=1.5)
 OPEN = EndpointChanged(API, "open", "503", 1.0)
 HEALTHY = EndpointChanged(API, "healthy", None, 0.0)
@@ -47,6 +50,8 @@ HEALTHY = EndpointChanged(API, "healthy", None, 0.0)
         ([MISSING], {"triggers applications": "install them"}),
         ([MISSING, CAPTURING], {"triggers applications": "install them"}),
         ([MISSING, TriggersFound("applications")], {}),
+        ([HIDDEN, CAPTURING], {"row security applications": "create a policy"}),
+        ([HIDDEN, RowsVisible("applications")], {}),
         (
             [BaselineProgress("applications", rows=7, estimate=0)],
             {"baseline applications": "the baseline is running: 7 rows"},

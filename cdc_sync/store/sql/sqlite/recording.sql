@@ -54,7 +54,7 @@ ON CONFLICT (watch, application_id) DO UPDATE
        reason = excluded.reason, endpoint = excluded.endpoint;
 
 -- name: entry_state
-SELECT state, deleted FROM outbox WHERE watch = ? AND application_id = ?;
+SELECT state, reason FROM outbox WHERE watch = ? AND application_id = ?;
 
 -- name: cancel
 DELETE FROM outbox WHERE watch = ? AND application_id = ?;

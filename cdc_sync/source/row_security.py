@@ -1,0 +1,116 @@
+"""Whether row-level security may have hidden rows from what a transaction of ours has read.
+
+A hidden row looks like a deleted one, so a read that is to prove a deletion asks, in its own transaction and *after*
+the rows, which policies filtered them. That order makes the answer certain. A statement locks every relation that it
+touches until the transaction ends, and whatever changes what a policy hides (CREATE, ALTER and DROP POLICY, ALTER TABLE
+with ROW LEVEL SECURITY or OWNER TO, a new definition of a view) waits for that lock: what had been committed before the
+read applied to it, and the catalog shows it; nothing else can be committed before we have asked. In that order only
+READ COMMITTED sees it all: a snapshot from before the lock was granted may be older than the policy that came with it.
+
+The locks also tell which relations to ask about: the tables under a view, and the lookup tables that expressions of the
+configuration read. A partition or an inheriting table that is read through its parent is under the parent's policies
+alone. Under a view (but one with `security_invoker`) tables are read with the rights of the view's owner.
+
+No lock covers the attributes of roles and their memberships. They would have to change between two statements of one
+transaction; whoever asks keeps an earlier "may hide" until a later question, so that a remedy never lets through what
+was read before it.
+
+`SET row_security = off`, with which PostgreSQL refuses a statement that policies would filter, is no substitute: it
+refuses where the policy is `USING (true)` too, and each refusal is an ERROR in the ATS's log.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cdc_sync.source.connection import Connection
+
+# By the rules of PostgreSQL's check_enable_rls() and get_policies_for_relation() (src/backend/utils/misc/rls.c and
+# src/backend/rewrite/rowsecurity.c), for whoever reads. The catalog is open to every role.
+_HIDING = """
+WITH touched AS (
+    SELECT c.*
+      FROM pg_catalog.pg_class c
+     WHERE c.oid IN (SELECT l.relation FROM pg_catalog.pg_locks l
+                      WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation')
+), reading AS (
+    SELECT r.oid, r.rolname
+      FROM pg_catalog.pg_roles r
+     WHERE NOT r.rolsuper AND NOT r.rolbypassrls
+       AND (r.rolname = current_user
+            OR r.oid IN (SELECT v.relowner FROM touched v
+                          WHERE v.relkind = 'v'
+                            AND NOT EXISTS (SELECT FROM pg_catalog.pg_options_to_table(v.reloptions) o
+                                             WHERE o.option_name = 'security_invoker' AND o.option_value::boolean)))
+)
+SELECT pg_catalog.format('%I.%I', n.nspname, t.relname), pg_catalog.quote_ident(r.rolname), narrowing.names
+  FROM touched t
+  JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
+ CROSS JOIN reading r
+ CROSS JOIN LATERAL (
+    SELECT coalesce(bool_or(p.polpermissive AND p.qual = 'true'), false) AS shows_all,
+           coalesce(array_agg(p.polname ORDER BY p.polname) FILTER (WHERE NOT p.polpermissive AND p.qual <> 'true'),
+                    '{}')::text[] AS names
+      FROM (SELECT y.polname, y.polpermissive, pg_catalog.pg_get_expr(y.polqual, y.polrelid) AS qual
+              FROM pg_catalog.pg_policy y
+             WHERE y.polrelid = t.oid AND y.polcmd IN ('r', '*')
+               AND EXISTS (SELECT FROM unnest(y.polroles) AS named (role)
+                            WHERE CASE named.role WHEN 0 THEN true
+                                                  ELSE pg_catalog.pg_has_role(r.oid, named.role, 'USAGE') END)) p
+ ) narrowing
+ WHERE t.relrowsecurity
+   AND (t.relforcerowsecurity OR NOT pg_catalog.pg_has_role(r.oid, t.relowner, 'USAGE'))
+   AND pg_catalog.has_any_column_privilege(r.oid, t.oid, 'SELECT')
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i JOIN touched parent ON parent.oid = i.inhparent
+                    WHERE i.inhrelid = t.oid)
+   AND (NOT narrowing.shows_all OR narrowing.names <> '{}')
+ ORDER BY 1, 2
+"""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Hiding:
+    """A table whose policies may hide rows.
+
+    Attributes:
+        table: its name, as SQL writes it.
+        role: who reads it, as SQL writes it: our role, or the owner of a view.
+        restrictive: the restrictive policies that apply to that role.
+    """
+
+    table: str
+    role: str
+    restrictive: tuple[str, ...]
+
+    @property
+    def remedy(self) -> str:
+        """What the DBA can do about it."""
+        bypass = f"let a superuser run ALTER ROLE {self.role} BYPASSRLS"
+        if self.restrictive:
+            policies = ", ".join(self.restrictive)
+            return f"exclude {self.role} from the restrictive policies of {self.table} ({policies}), or {bypass}"
+        policy = f"CREATE POLICY cdc_sync ON {self.table} FOR SELECT TO {self.role} USING (true)"
+        return f"let the owner of {self.table} run {policy}, or {bypass}"
+
+
+async def hiding(connection: Connection) -> tuple[Hiding, ...]:
+    """The tables whose policies may have hidden rows from what this open transaction, READ COMMITTED, has read.
+
+    Raises:
+        psycopg.Error: the catalog cannot be read.
+    """
+    rows = await (await connection.execute(_HIDING)).fetchall()
+    return tuple(Hiding(table, role, tuple(restrictive)) for table, role, restrictive in rows)
+
+
+def described(found: Iterable[Hiding]) -> str:
+    """Who may not see what, in words."""
+    return " and ".join(f"row-level security of {one.table} may hide rows from {one.role}" for one in sorted(found))
+
+
+def warning(found: Iterable[Hiding]) -> str:
+    """Who may not see what, what follows from it, and how it is repaired."""
+    said, remedies = described(found), "; and ".join(one.remedy for one in sorted(found))
+    return (
+        f"{said[0].upper()}{said[1:]}. A hidden row looks like a deleted one, so every deletion is held for a person "
+        f"(`cdc-sync fuse show`). To end that, {remedies}."
+    )
