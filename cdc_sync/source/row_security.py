@@ -28,7 +28,8 @@ from cdc_sync.source.connection import Connection
 # src/backend/rewrite/rowsecurity.c), for whoever reads. The catalog is open to every role.
 _HIDING = """
 WITH touched AS (
-    SELECT c.*
+    SELECT c.oid, c.relname, c.relnamespace, c.relkind, c.relowner, c.relrowsecurity, c.relforcerowsecurity,
+           c.reloptions
       FROM pg_catalog.pg_class c
      WHERE c.oid IN (SELECT l.relation FROM pg_catalog.pg_locks l
                       WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation')

@@ -13,12 +13,12 @@ from cdc_sync.source.connection import Connection
 from cdc_sync.source.reading import fetch
 
 _FILES = """
-WITH RECURSIVE tree (oid) AS (
+WITH RECURSIVE tree (relation) AS (
     SELECT pg_catalog.to_regclass(%s)::oid
     UNION
-    SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
+    SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.relation
 )
-SELECT c.oid, c.relfilenode FROM tree JOIN pg_catalog.pg_class c USING (oid)
+SELECT c.oid, c.relfilenode FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.relation
 """
 
 Storage = frozenset[tuple[int, int]]

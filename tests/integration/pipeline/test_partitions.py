@@ -1,0 +1,147 @@
+"""A partitioned table is one table, whatever becomes of its parts."""
+
+import pytest
+from support.applications import delete, insert, update
+from support.rig import OpenRig, Rig
+from support.sessions import Ats, run
+from support.store_steps import events_of
+
+from cdc_sync.pipeline.silent_changes import SilentChanges
+
+TRIGGERS_SINCE = 110000
+POLL = {"mode": "poll", "watermark": "updated_at", "lookback": "0s"}
+
+
+@pytest.fixture
+def parts(ats: Ats) -> Ats:
+    """The ATS's table in three partitions by job, of which two are in use: a1 and a2 for J1, a3 for J2."""
+    run(
+        ats,
+        "ALTER TABLE public.applications RENAME TO plain;"
+        "CREATE TABLE public.applications (LIKE plain) PARTITION BY LIST (job_id);"
+        "CREATE TABLE public.j1 PARTITION OF public.applications FOR VALUES IN ('J1');"
+        "CREATE TABLE public.j2 PARTITION OF public.applications FOR VALUES IN ('J2');"
+        "CREATE TABLE public.j3 (LIKE plain)",
+    )
+    insert(ats, 1, "a1")
+    insert(ats, 2, "a2")
+    insert(ats, 3, "a3", job_id="J2")
+    return ats
+
+
+@pytest.fixture
+def parts_with_triggers(parts: Ats) -> Ats:
+    if parts.info.server_version < TRIGGERS_SINCE:
+        pytest.skip("row triggers on partitioned tables came with PostgreSQL 11")
+    return parts
+
+
+async def swept_for(watch: Rig, silent: SilentChanges) -> list[tuple[str, str, str]]:
+    """What HelloWork hears of something that no trigger told."""
+    await watch.drain.catch_up()
+    assert await watch.deliver() == []
+    await silent.look()
+    assert watch.sweeps_wanted == 1
+    await watch.sweep()
+    await watch.pass_grace()
+    return await watch.deliver()
+
+
+class TestWithTriggers:
+    async def test_a_row_that_moves_to_another_partition_is_no_deletion(
+        self, parts_with_triggers: Ats, open_rig: OpenRig
+    ) -> None:
+        async with open_rig() as watch:
+            await watch.adopt()
+            update(parts_with_triggers, 1, job_id="J2")
+            await watch.drain.catch_up()
+
+            assert await watch.deliver() == [("a1", "applied", "J2")]
+            assert "suspected" not in await events_of(watch.store)
+            assert (await watch.sweep()).repaired == {}
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "TRUNCATE public.j1",
+            "DROP TABLE public.j1",
+            "ALTER TABLE public.applications DETACH PARTITION public.j1",
+        ],
+    )
+    async def test_what_removes_a_partitions_rows_is_noticed(
+        self, parts_with_triggers: Ats, open_rig: OpenRig, statement: str
+    ) -> None:
+        async with open_rig() as watch:
+            await watch.adopt()
+            silent = await watch.silent_changes()
+            run(parts_with_triggers, statement)
+
+            assert await swept_for(watch, silent) == [("a1", "deleted", "J1"), ("a2", "deleted", "J1")]
+
+    async def test_a_partition_that_is_attached_with_rows_is_noticed(
+        self, parts_with_triggers: Ats, open_rig: OpenRig
+    ) -> None:
+        async with open_rig() as watch:
+            await watch.adopt()
+            silent = await watch.silent_changes()
+            run(
+                parts_with_triggers,
+                "INSERT INTO public.j3 (id, hellowork_id, status, job_id, created_at)"
+                " VALUES (4, 'a4', 'new', 'J3', now());"
+                "ALTER TABLE public.applications ATTACH PARTITION public.j3 FOR VALUES IN ('J3')",
+            )
+            assert await swept_for(watch, silent) == [("a4", "new", "J3")]
+
+            update(parts_with_triggers, 4, status="hired")
+            await watch.drain.catch_up()
+            assert await watch.deliver() == [("a4", "hired", "J3")], "it has the triggers, too"
+            assert watch.connected.trigger_problems == []
+
+    async def test_one_that_is_truncated_as_a_whole_is_recorded(
+        self, parts_with_triggers: Ats, open_rig: OpenRig
+    ) -> None:
+        async with open_rig() as watch:
+            await watch.adopt()
+            run(parts_with_triggers, "TRUNCATE public.applications")
+            await watch.drain.catch_up()
+            assert watch.sweeps_wanted == 1
+
+    async def test_changes_of_rows_ask_for_no_sweep(self, parts_with_triggers: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as watch:
+            await watch.adopt()
+            silent = await watch.silent_changes()
+            update(parts_with_triggers, 1, job_id="J2")
+            delete(parts_with_triggers, 2)
+            await silent.look()
+            assert watch.sweeps_wanted == 0
+
+    async def test_a_key_that_two_partitions_have_keeps_its_rows_apart(
+        self, parts_with_triggers: Ats, open_rig: OpenRig
+    ) -> None:
+        # No constraint keeps a key that lacks the partitioning column from that.
+        insert(parts_with_triggers, 1, "a4", job_id="J2")
+        async with open_rig() as watch:
+            await watch.adopt()
+            run(parts_with_triggers, "UPDATE public.j2 SET status = 'hired' WHERE id = 1")
+            await watch.drain.catch_up()
+            assert await watch.deliver() == [("a4", "hired", "J2")]
+            run(parts_with_triggers, "DELETE FROM public.j1 WHERE id = 1")
+            await watch.drain.catch_up()
+            await watch.pass_grace()
+            assert await watch.deliver() == [("a1", "deleted", "J1")]
+            assert (await watch.sweep()).repaired == {}
+
+
+async def test_without_triggers(parts: Ats, open_rig: OpenRig) -> None:
+    async with open_rig(install=False, capture=POLL) as watch:
+        poll = await watch.poll()
+        silent = await watch.silent_changes()
+        update(parts, 3, status="hired")
+        await poll.catch_up()
+        assert await watch.deliver() == [("a3", "hired", "J2")]
+        run(parts, "TRUNCATE public.j1")
+        await silent.look()
+        assert watch.sweeps_wanted == 1
+        await watch.sweep(poll)
+        await watch.pass_grace()
+        assert await watch.deliver() == [("a1", "deleted", "J1"), ("a2", "deleted", "J1")]
