@@ -351,7 +351,7 @@ class WatchWorker:
         if never is not None:
             reason, remedy = f"{self._parts.watch.table} {never.reason}", never.remedy
         interval = self._parts.watch.capture.sweep
-        message = f"capture.mode is notify, but {reason}. Changes are found by sweeps alone, every {interval}. {remedy}"
+        message = f"capture.mode is notify, but {reason}. What that misses, sweeps find, every {interval}. {remedy}"
         self._parts.observe(TriggersMissing(self._parts.name, message))
 
 

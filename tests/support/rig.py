@@ -80,6 +80,12 @@ class Rig:
         """The watch's store."""
         return self.connected.parts.store
 
+    @property
+    def trigger_problems(self) -> tuple[str, ...]:
+        """What the daemon finds wrong with its triggers."""
+        found = self.connected.installation
+        return () if found is None else found.problems
+
     def want_sweep(self) -> None:
         """Count one more wish for a sweep."""
         self.sweeps_wanted += 1

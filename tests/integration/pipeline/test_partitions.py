@@ -95,7 +95,7 @@ class TestWithTriggers:
             update(parts_with_triggers, 4, status="hired")
             await watch.drain.catch_up()
             assert await watch.deliver() == [("a4", "hired", "J3")], "it has the triggers, too"
-            assert watch.connected.trigger_problems == []
+            assert watch.trigger_problems == ()
 
     async def test_one_that_is_truncated_as_a_whole_is_recorded(
         self, parts_with_triggers: Ats, open_rig: OpenRig

@@ -147,3 +147,25 @@ async def test_those_of_one_partition_are_disabled(database: str, ats: Ats) -> N
 
 async def test_any_role_can_look(database: str, installed: Ats, new_role: NewRole) -> None:
     assert await problems(dsn_of(database, new_role()), related=RELATED) == []
+
+
+class TestInheritance:
+    @pytest.fixture
+    def heir(self, installed: Ats) -> Ats:
+        run(installed, 'CREATE TABLE public."Old ones" () INHERITS (public.applications)')
+        run(installed, 'CREATE TABLE public.older () INHERITS (public."Old ones")')
+        return installed
+
+    async def test_every_heir_needs_triggers_of_its_own(self, database: str, heir: Ats) -> None:
+        not_fired = "inherits from public.applications, whose triggers do not fire for it; list it under related, as"
+
+        assert await problems(database, related=RELATED) == [
+            f'public."Old ones" {not_fired} {{table: public."Old ones", key: [id]}}',
+            f"public.older {not_fired} {{table: public.older, key: [id]}}",
+        ]
+
+    async def test_one_that_is_listed_has_them(self, database: str, heir: Ats) -> None:
+        related = [*RELATED, *({"table": name, "key": ["id"]} for name in ('public."Old ones"', "older"))]
+        install_triggers(heir, a_config(related=related))
+
+        assert await problems(database, related=related) == []
