@@ -1,0 +1,111 @@
+"""A table that logical replication feeds, or that is written with `session_replication_role = replica`.
+
+Ordinary triggers do not fire for such changes; those that are enabled ALWAYS do.
+"""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from support.applications import delete, insert, update
+from support.builders import WATCH
+from support.eventually import eventually
+from support.postgres import Cluster
+from support.replication import fire_for_replicated_rows, publisher_of
+from support.rig import OpenRig
+from support.sessions import Ats, one, run
+
+from cdc_sync.source.bell import Bell
+from cdc_sync.source.session import listen
+
+
+class TestFedByLogicalReplication:
+    @pytest.fixture
+    def publisher(self, cluster: Cluster, ats: Ats) -> Iterator[Ats]:
+        with publisher_of(cluster, ats) as publisher:
+            yield publisher
+
+    async def test_every_change_is_captured(self, ats: Ats, publisher: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as watch:
+            fire_for_replicated_rows(ats)
+            await watch.adopt()
+            bell = Bell(watch.connected.pool, WATCH)
+            await bell.arm()
+            listening = asyncio.create_task(listen(watch.connected.connection, watch.drain.ring, 60))
+            await eventually(watch.drain.rung.is_set, "it listens")
+            watch.drain.rung.clear()
+
+            insert(publisher, 1, "a1")
+            insert(publisher, 2, "a2")
+            if publisher.info.server_version >= NOTIFIES:
+                await eventually(watch.drain.rung.is_set, "what replication brings rings the bell")
+            await eventually(lambda: one(ats, COUNT) == 2, "both rows are here")
+            await watch.drain.catch_up()
+            assert await watch.deliver() == [("a1", "applied", "J1"), ("a2", "applied", "J1")]
+
+            update(publisher, 1, status="hired")
+            delete(publisher, 2)
+            await eventually(lambda: one(ats, COUNT) == 1, "the deletion is here")
+            await watch.drain.catch_up()
+            await watch.pass_grace()
+            assert await watch.deliver() == [("a1", "hired", "J1"), ("a2", "deleted", "J1")]
+
+            run(publisher, "TRUNCATE public.applications")
+            if publisher.info.server_version >= REPLICATES_TRUNCATE:
+                await eventually(lambda: one(ats, COUNT) == 0, "it is empty here, too")
+                await watch.drain.catch_up()
+                assert watch.sweeps_wanted == 1
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+    async def test_sweeps_find_what_ordinary_triggers_do_not_see(
+        self, ats: Ats, publisher: Ats, open_rig: OpenRig
+    ) -> None:
+        async with open_rig() as watch:
+            await watch.adopt()
+            insert(publisher, 1, "a1")
+            await eventually(lambda: one(ats, COUNT) == 1, "the row is here")
+            await watch.drain.catch_up()
+            assert await watch.deliver() == []
+
+            await watch.sweep()
+
+            assert await watch.deliver() == [("a1", "applied", "J1")]
+
+
+COUNT = "SELECT count(*) FROM public.applications"
+REPLICATES_TRUNCATE = 110000
+NOTIFIES = 110000
+"""PostgreSQL 10 does not deliver what a replication worker notifies: there a drain comes every drain_interval."""
+
+
+class TestWrittenAsAReplica:
+    @pytest.fixture
+    def replica(self, ats: Ats, other: Ats) -> Ats:
+        insert(ats, 1, "a1")
+        insert(ats, 2, "a2")
+        run(other, "SET session_replication_role = replica")
+        return other
+
+    async def test_every_change_is_captured(self, ats: Ats, replica: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as watch:
+            fire_for_replicated_rows(ats)
+            await watch.adopt()
+            update(replica, 1, status="hired")
+            delete(replica, 2)
+            await watch.drain.catch_up()
+            await watch.pass_grace()
+
+            assert await watch.deliver() == [("a1", "hired", "J1"), ("a2", "deleted", "J1")]
+            assert (await watch.sweep()).repaired == {}
+
+    async def test_sweeps_find_what_ordinary_triggers_do_not_see(self, replica: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as watch:
+            await watch.adopt()
+            update(replica, 1, status="hired")
+            delete(replica, 2)
+            await watch.drain.catch_up()
+            assert (await watch.sweep()).repaired == {"status": 1, "gone": 1}
+            await watch.pass_grace()
+
+            assert await watch.deliver() == [("a1", "hired", "J1"), ("a2", "deleted", "J1")]
