@@ -9,13 +9,9 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from support.postgres import Cluster, fresh_database
-from support.sessions import Ats, one, rows, run
+from support.sessions import Ats, one, run
 from support.waiting import wait_until
 
-_TRIGGERS = """
-SELECT t.tgname FROM pg_trigger t
- WHERE t.tgrelid = 'public.applications'::regclass AND t.tgname LIKE 'cdc\\_sync\\_%' AND NOT t.tgisinternal
-"""
 _SUBSCRIBE = sql.SQL(
     "CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION cdc_sync_test WITH (create_slot = false, copy_data = false)"
 )
@@ -42,9 +38,3 @@ def publisher_of(cluster: Cluster, subscriber: Ats) -> Iterator[Ats]:
             subscriber.execute(sql.SQL("DROP SUBSCRIPTION {}").format(name))
             wait_until(lambda: not one(publisher, _READ), "nobody reads the slot")
             run(publisher, "SELECT pg_drop_replication_slot(current_database())")
-
-
-def fire_for_replicated_rows(dba: Ats) -> None:
-    """Let the watch's triggers fire for what replication brings, too."""
-    for (trigger,) in rows(dba, _TRIGGERS):
-        dba.execute(sql.SQL("ALTER TABLE public.applications ENABLE ALWAYS TRIGGER {}").format(sql.Identifier(trigger)))

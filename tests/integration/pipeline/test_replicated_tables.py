@@ -1,6 +1,6 @@
 """A table that logical replication feeds, or that is written with `session_replication_role = replica`.
 
-Ordinary triggers do not fire for such changes; those that are enabled ALWAYS do.
+Ordinary triggers do not fire for such changes; those that are enabled ALWAYS do (`capture.replicated`).
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from support.applications import delete, insert, update
 from support.builders import WATCH
 from support.eventually import eventually
 from support.postgres import Cluster
-from support.replication import fire_for_replicated_rows, publisher_of
+from support.replication import publisher_of
 from support.rig import OpenRig
 from support.sessions import Ats, one, run
 
@@ -26,8 +26,8 @@ class TestFedByLogicalReplication:
             yield publisher
 
     async def test_every_change_is_captured(self, ats: Ats, publisher: Ats, open_rig: OpenRig) -> None:
-        async with open_rig() as watch:
-            fire_for_replicated_rows(ats)
+        async with open_rig(capture={"replicated": True}) as watch:
+            assert watch.trigger_problems == ()
             await watch.adopt()
             bell = Bell(watch.connected.pool, WATCH)
             await bell.arm()
@@ -62,6 +62,9 @@ class TestFedByLogicalReplication:
         self, ats: Ats, publisher: Ats, open_rig: OpenRig
     ) -> None:
         async with open_rig() as watch:
+            (problem,) = watch.trigger_problems
+            assert problem.startswith("public.applications is fed by logical replication")
+            assert problem.endswith("set capture.replicated: true")
             await watch.adopt()
             insert(publisher, 1, "a1")
             await eventually(lambda: one(ats, COUNT) == 1, "the row is here")
@@ -87,9 +90,8 @@ class TestWrittenAsAReplica:
         run(other, "SET session_replication_role = replica")
         return other
 
-    async def test_every_change_is_captured(self, ats: Ats, replica: Ats, open_rig: OpenRig) -> None:
-        async with open_rig() as watch:
-            fire_for_replicated_rows(ats)
+    async def test_every_change_is_captured(self, replica: Ats, open_rig: OpenRig) -> None:
+        async with open_rig(capture={"replicated": True}) as watch:
             await watch.adopt()
             update(replica, 1, status="hired")
             delete(replica, 2)
