@@ -1,45 +1,107 @@
-"""A hot standby of a test's own server, in the server's private folder."""
+"""A hot standby of a test's own server, in the server's private folder.
 
+It is copied through the server's backup functions, since not every build of PostgreSQL has pg_basebackup.
+"""
+
+import os
+import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 
 from cdc_sync.demo.postgres import Server
 from support.postgres import SETTINGS
+from support.sessions import one
 from support.waiting import wait_until
 
 _PORT = 5433
 """Only names its socket, which is beside the server's own."""
 
+_BACKUP = (b"SELECT pg_backup_start('standby', true)", "SELECT labelfile FROM pg_backup_stop(false)")
+_BACKUP_BEFORE = (b"SELECT pg_start_backup('standby', true, false)", "SELECT labelfile FROM pg_stop_backup(false)")
+_BACKUP_FUNCTIONS_RENAMED = 150000
+_RECOVERY_SETTINGS = 120000
+"""Before, recovery had a file of its own instead of settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standby:
+    """A running standby; made by `standby_of`."""
+
+    dsn: str
+    _primary: Server
+    _data: Path
+
+    def promote(self) -> None:
+        """Let it take writes; returns when it does."""
+        with self._primary._launcher.spawn("pg_ctl", "promote", "-D", str(self._data)) as promoting:
+            assert promoting.wait(60) == 0, self._primary.log()
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            wait_until(lambda: not one(connection, "SELECT pg_is_in_recovery()"), "the standby is promoted")
+
 
 @contextmanager
-def standby_of(server: Server) -> Iterator[str]:
-    """Copy the server, follow it, and yield the copy's DSN."""
+def standby_of(server: Server) -> Iterator[Standby]:
+    """Copy the server, follow it, and yield the copy."""
     # The launcher knows whom to run it as; its guardian ends the standby with the server if we cannot.
-    launcher = server._launcher
-    data, folder = str(server.folder / "standby"), str(server.folder)
-    copy = ("-h", folder, "-U", "postgres", "-D", data, "--write-recovery-conf", "--checkpoint=fast", "--no-sync")
-    with launcher.spawn("pg_basebackup", *copy) as copying:
-        assert copying.wait(60) == 0, launcher.tail()
-    # A standby must have room for as many connections as its primary.
+    launcher, data = server._launcher, server.folder / "standby"
+    _copy(server, data)
     options = {
+        # A standby must have room for as many connections as its primary.
         **SETTINGS,
-        "unix_socket_directories": folder,
+        "unix_socket_directories": str(server.folder),
         "listen_addresses": "",
         "port": str(_PORT),
         "fsync": "off",
     }
     arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-    with launcher.spawn("postgres", "-D", data, *arguments) as process:
+    with launcher.spawn("postgres", "-D", str(data), *arguments) as process:
         dsn = make_conninfo(server.dsn, port=_PORT)
         try:
             wait_until(lambda: _answers(dsn), "the standby answers")
-            yield dsn
+            yield Standby(dsn, server, data)
         finally:
             process.send_signal(signal.SIGINT)
+
+
+def _copy(server: Server, data: Path) -> None:
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        version = connection.info.server_version
+        begin, end = _BACKUP if version >= _BACKUP_FUNCTIONS_RENAMED else _BACKUP_BEFORE
+        connection.execute(begin)
+        source = Path(one(connection, "SHOW data_directory"))
+        # The log comes by streaming, from the backup's beginning on.
+        ignored = shutil.ignore_patterns("postmaster.*", "pg_wal", "pgsql_tmp*", "pg_internal.init")
+        shutil.copytree(source, data, ignore=ignored, copy_function=_copy_file)
+        (data / "pg_wal").mkdir()
+        label = one(connection, end)
+    (data / "backup_label").write_text(label)
+    follow = f"primary_conninfo = '{make_conninfo(host=str(server.folder), user='postgres')}'\n"
+    if version >= _RECOVERY_SETTINGS:
+        with (data / "postgresql.auto.conf").open("a") as settings:
+            settings.write(follow)
+        (data / "standby.signal").touch()
+    else:
+        (data / "recovery.conf").write_text(f"standby_mode = 'on'\n{follow}")
+    _hand_over(data, source.stat())
+
+
+def _copy_file(source: str, target: str) -> None:
+    # A running server may remove a file meanwhile; what matters of it, the log has.
+    with suppress(FileNotFoundError):
+        shutil.copyfile(source, target)
+
+
+def _hand_over(data: Path, like: os.stat_result) -> None:
+    """Give the copy to whom the original belongs."""
+    for path in (data, *data.rglob("*")):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+        os.chown(path, like.st_uid, like.st_gid)
 
 
 def _answers(dsn: str) -> bool:

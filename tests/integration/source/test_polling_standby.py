@@ -18,8 +18,8 @@ from cdc_sync.source.errors import SourceError
 
 @pytest.fixture
 def standby(restartable_server: Server) -> Iterator[str]:
-    with standby_of(restartable_server) as dsn:
-        yield dsn
+    with standby_of(restartable_server) as standby:
+        yield standby.dsn
 
 
 async def test_a_writer_on_the_primary_holds_the_fence(restartable_server: Server, standby: str) -> None:
