@@ -4,11 +4,8 @@ Reading a table reads the tables that inherit from it too, but its row triggers 
 PostgreSQL copy them. And for what logical replication brings, only triggers that are enabled ALWAYS fire.
 """
 
-import psycopg
-
 from cdc_sync.config import Watch
-from cdc_sync.source.connection import Connection
-from cdc_sync.source.errors import translate
+from cdc_sync.source.connection import Connection, asking
 
 _HEIRS = """
 WITH RECURSIVE heirs (relation) AS (
@@ -42,11 +39,9 @@ async def untriggered(connection: Connection, watch: Watch) -> list[str]:
     """
     own = [watch.table, *(related.table for related in watch.related)]
     parameters = {"table": str(watch.table), "own": list(map(str, own))}
-    try:
+    async with asking(f"looking for what the triggers of {watch.table} do not see"):
         heirs = await (await connection.execute(_HEIRS, parameters)).fetchall()
         subscribed = await (await connection.execute(_SUBSCRIBED, parameters)).fetchall()
-    except psycopg.Error as error:
-        raise translate(error, f"looking for what the triggers of {watch.table} do not see") from error
     found = [
         f"{heir} inherits from {watch.table}, whose triggers do not fire for it; list it under related, as "
         f"{{table: {heir}, key: [{', '.join(watch.key)}]}}"

@@ -13,8 +13,6 @@ from support.standby import standby_of
 
 from cdc_sync.demo.postgres import Server
 
-HAS_PG_PROMOTE = 120000
-
 
 @pytest.mark.parametrize("mode", ["notify"], indirect=True)
 def test_a_database_that_is_down_at_the_start_is_waited_for(
@@ -65,12 +63,10 @@ def test_a_server_in_recovery_is_said_and_waited_for_until_it_is_the_primary(
     on_own_server: Installation, restartable_server: Server
 ) -> None:
     """A failover: the name leads to the standby before anybody has promoted it."""
-    if on_own_server.ats.info.server_version < HAS_PG_PROMOTE:
-        pytest.skip("pg_promote() is there from PostgreSQL 12 on")
     on_own_server.add("hw-1")
     primary = on_own_server.ats
     with standby_of(restartable_server) as standby:
-        there = conninfo_to_dict(standby)
+        there = conninfo_to_dict(standby.dsn)
         here = conninfo_to_dict(restartable_server.dsn)
         on_own_server.variables["ATS_DSN"] = make_conninfo(
             on_own_server.variables["ATS_DSN"],
@@ -80,13 +76,13 @@ def test_a_server_in_recovery_is_said_and_waited_for_until_it_is_the_primary(
         with on_own_server.daemon() as daemon:
             on_own_server.change("hw-1", status="BEFORE")
             on_own_server.settle(daemon)
-            _wait_for_standby(daemon, primary, standby)
+            _wait_for_standby(daemon, primary, standby.dsn)
             primary.close()
             restartable_server.stop("immediate")
             assert "target_session_attrs=read-write" in daemon.wait_until_not_ready("it is a standby")
             assert daemon.get("/healthz")[0] == 200
-            on_own_server.ats = psycopg.connect(standby, autocommit=True)
-            on_own_server.ats.execute("SELECT pg_promote()")
+            standby.promote()
+            on_own_server.ats = psycopg.connect(standby.dsn, autocommit=True)
             daemon.wait_until_ready()
             on_own_server.change("hw-1", status="AFTER")
             on_own_server.settle(daemon)
