@@ -15,6 +15,7 @@ from support.sessions import Ats, one, run
 from support.watched import a_config, grant, install_triggers
 
 from cdc_sync.core.observations import RowsHidden, RowsVisible
+from cdc_sync.pipeline.plan import plan
 
 HIDE_1 = """
 CREATE POLICY not_1 ON public.applications USING (id <> 1);
@@ -127,6 +128,19 @@ async def test_a_real_deletion_is_held_too(ats: Ats, open_daemons_rig: OpenDaemo
         assert await watch.store.release_held(None, watch.clock(), None, None) == 1
 
         assert await watch.deliver() == [("a2", "deleted", "J1")]
+
+
+async def test_the_plan_tells_that_a_row_may_be_hidden(ats: Ats, open_daemons_rig: OpenDaemonsRig) -> None:
+    insert(ats, 1, "a1")
+    async with open_daemons_rig() as watch:
+        await watch.adopt()
+        run(ats, HIDE_1)
+
+        (line,) = [line async for line in plan(watch.intake.reader, watch.store, watch.intake.rules, "send", 0)]
+
+        assert line.action == "confirm-deletion"
+        assert line.reason is not None
+        assert line.reason.startswith("its row is gone, or row-level security of public.applications may hide rows")
 
 
 async def test_a_row_that_has_lost_its_id_and_is_hidden(ats: Ats, open_daemons_rig: OpenDaemonsRig) -> None:
