@@ -7,7 +7,7 @@ from cdc_sync.config import Column, PlainColumn, Watch
 
 # What may stand in a simple condition without naming a column.
 # fmt: off
-_WORDS = frozenset({
+WORDS = frozenset({
     "and", "or", "not", "is", "null", "true", "false", "unknown", "in", "like", "ilike", "similar", "between",
     "any", "all", "some", "array", "distinct", "from", "cast", "as", "case", "when", "then", "else", "end",
     "interval", "date", "timestamp", "timestamptz", "time", "collate", "at", "zone", "symmetric",
@@ -90,12 +90,12 @@ def columns_in(expression: str) -> Dependencies:
         if match["quoted"]:
             names[match["quoted"].replace('""', '"')] = None
         elif match["plain"]:
-            names[_folded(match["plain"])] = None
-        elif match["name"] and match["name"].lower() not in _WORDS:
+            names[folded(match["plain"])] = None
+        elif match["name"] and match["name"].lower() not in WORDS:
             complete = False
     return Dependencies(tuple(names), complete)
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
     """An unquoted name as the catalog has it: in a UTF-8 database PostgreSQL folds ASCII letters alone."""
     return "".join(letter.lower() if letter.isascii() else letter for letter in name)

@@ -77,6 +77,13 @@ async def asking(doing: str) -> AsyncIterator[None]:
         raise SourceError("unreachable", f"The database cannot be reached ({doing}): no free connection.") from error
     except psycopg.Error as error:
         raise translate(error, doing) from error
+    except UnicodeError as error:
+        raise SourceError(
+            "misconfigured",
+            f"The database gave bytes that are no text in its client_encoding ({doing}). Where it keeps whatever bytes "
+            f'it is given (SQL_ASCII, or the type "char"), say in database.dsn what they are: client_encoding=WIN1252, '
+            f"for example.",
+        ) from error
     except TimeoutError as error:
         raise SourceError(
             "unreachable",

@@ -3,8 +3,10 @@
 from psycopg import sql
 
 from cdc_sync.config import Config, Watch
+from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.source import expressions
 from cdc_sync.source.columns_of import Dependencies, watched
+from cdc_sync.source.columns_of_related import columns_of_related
 from cdc_sync.source.recorders import bell_of, missed_of, render
 
 
@@ -53,11 +55,23 @@ def _read_grants(watch: Watch, to: sql.Identifier) -> list[str]:
             render("GRANT SELECT ON {table} TO {to};", table=table, to=to),
         ]
     for related in watch.related:
-        lines.append(render("GRANT SELECT ON {table} TO {to};", table=expressions.table(related.table), to=to))
+        lines += _related_grants(watch, related.table, to)
     policy = render("CREATE POLICY cdc_sync ON {table} FOR SELECT TO {to} USING (true);", table=table, to=to)
     return [
         *lines,
         "-- If the table has row-level security: a row hidden from the daemon looks like a deleted one, so that every",
         "-- deletion waits for a person. Then also:",
         *(f"-- {line}" for line in policy.splitlines()),  # a quoted name may hold a line break
+    ]
+
+
+def _related_grants(watch: Watch, related: QualifiedName, to: sql.Identifier) -> list[str]:
+    needed, table = columns_of_related(watch, related), expressions.table(related)
+    if needed.complete:
+        columns = sql.SQL(", ").join(map(sql.Identifier, needed.columns))
+        return [render("GRANT SELECT ({columns}) ON {table} TO {to};", columns=columns, table=table, to=to)]
+    return [
+        "-- Which columns of this table the watch's expressions read cannot be told from their text: give it an alias",
+        "-- (FROM table alias) and write alias.column throughout, to get column-level privileges here.",
+        render("GRANT SELECT ON {table} TO {to};", table=table, to=to),
     ]

@@ -149,6 +149,7 @@ def _recorder(
             render(
                 template(record).rstrip("\n"),
                 watch=sql.Literal(name),
+                setting=sql.SQL(name),
                 old_key=_key("OLD", columns),
                 new_key=_key("NEW", columns),
                 key_changed=_changed(Dependencies(columns, complete=True)),

@@ -89,6 +89,19 @@ def test_nothing_can_be_changed_but_the_log_consumed(
         run(open_session(user=role, password=role), statement)
 
 
+def test_of_related_tables_what_expressions_name_is_enough(ats: Ats, role: str, open_session: OpenSession) -> None:
+    ats.execute("CREATE TABLE public.rejections (application_id bigint, undone_at date, comment text)")
+    rejected = "EXISTS (SELECT FROM public.rejections r WHERE r.application_id = t.id AND r.undone_at IS NULL)"
+    status = {"sql": f"CASE WHEN {rejected} THEN 'rejected' ELSE t.status END"}
+    config = a_config(columns={"status": status}, related=[{"table": "public.rejections", "key": ["application_id"]}])
+    granted(ats, config, role)
+    daemon = open_session(user=role, password=role)
+
+    run(daemon, "SELECT {status} FROM public.applications t", status=status["sql"])
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        run(daemon, "SELECT comment FROM public.rejections")
+
+
 def test_an_expression_that_may_use_anything_is_said_to_cost_the_whole_table(ats: Ats, role: str) -> None:
     config = a_config(columns={"status": {"sql": "label_of(t)"}})
 

@@ -333,6 +333,21 @@ class TestRelatedTables:
         install_triggers(ats, a_config(related=tables))
         return ats
 
+    def test_a_table_that_concerns_all_asks_once_in_a_transaction(self, related: Ats) -> None:
+        with related.transaction():
+            related.execute("UPDATE public.stages SET label = label || '!'")
+            related.execute("INSERT INTO public.stages SELECT i, 'x' FROM generate_series(3, 9) i")
+        related.execute("DELETE FROM public.stages WHERE id > 2")
+
+        assert recorded(related) == [("T", None)] * 2
+
+    def test_what_asked_and_was_rolled_back_has_not_asked(self, related: Ats) -> None:
+        with related.transaction():
+            related.execute("SAVEPOINT one; UPDATE public.stages SET label = 'never'; ROLLBACK TO one")
+            related.execute("UPDATE public.stages SET label = 'renamed'")
+
+        assert recorded(related) == [("T", None)]
+
     @pytest.mark.parametrize(
         ("statement", "expected"),
         [

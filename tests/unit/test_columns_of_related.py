@@ -1,0 +1,65 @@
+"""Which columns of another table an expression reads."""
+
+import pytest
+from support.watched import a_watch
+
+from cdc_sync.core.identifiers import parse_qualified
+from cdc_sync.source.columns_of import Dependencies
+from cdc_sync.source.columns_of_related import columns_of_related
+
+STAGE = "SELECT s.label FROM public.stage s WHERE s.id = t.stage_id"
+
+
+def found(*expressions: str, table: str = "public.stage", where: str | None = None) -> Dependencies:
+    columns = {
+        name: {"sql": text, "depends_on": []} for name, text in zip(("status", "job_id"), expressions, strict=False)
+    }
+    return columns_of_related(a_watch(columns=columns, where=where), parse_qualified(table))
+
+
+@pytest.mark.parametrize(
+    ("expression", "columns"),
+    [
+        (f"({STAGE})", ["label", "id"]),
+        (
+            "(select S.Label from Public.Stage as S where s.ID = t.stage_id order by s.label desc limit 1)",
+            ["label", "id"],
+        ),
+        ('(SELECT s."the ""name""" FROM "public"."stage" s)', ['the "name"']),
+        ("(SELECT s.name ->> 'fr_FR' FROM stage s)", ["name"]),
+        (
+            "CASE WHEN EXISTS (SELECT FROM public.stage s WHERE s.id = t.id AND s.gone IS NULL) THEN 'x' END",
+            ["id", "gone"],
+        ),
+        ("(SELECT j.a FROM job j JOIN public.stage s ON s.job_id = j.id)", ["job_id"]),
+        ("(SELECT coalesce(s.a::text, 'b.c') FROM public.stage s /* s.d */ -- s.e\n)", ["a"]),
+        ("(SELECT max(s.a) FROM public.stage s GROUP BY s.b)", ["a", "b"]),
+    ],
+)
+def test_columns_that_are_named_by_an_alias(expression: str, columns: list[str]) -> None:
+    assert found(expression) == Dependencies(tuple(columns), complete=True)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "(SELECT label FROM public.stage s WHERE s.id = t.stage_id)",
+        "(SELECT s.* FROM public.stage s)",
+        "(SELECT s FROM public.stage s)",
+        "(SELECT stage.label FROM public.stage)",
+        "(SELECT s.label FROM job j, public.stage s)",
+        "label_of(t.stage_id)",
+        "(SELECT s.label FROM archive.stage s)",
+        "(SELECT count(*) FROM public.stage s)",
+    ],
+)
+def test_whatever_else_may_be_any_column(expression: str) -> None:
+    assert not found(expression).complete
+
+
+def test_every_expression_counts() -> None:
+    assert found(f"({STAGE})", "(SELECT s.job FROM public.stage s)", where="EXISTS (SELECT s.x FROM stage s)") == (
+        Dependencies(("label", "id", "job", "x"), complete=True)
+    )
+    assert not found(f"({STAGE})", "(SELECT job FROM public.stage s)").complete
+    assert not found(f"({STAGE})", "(SELECT stage.job FROM public.stage WHERE stage.x)").complete
