@@ -43,6 +43,7 @@ class Doorbell:
         self._clock = clock
         self._pace = Pace(clock())
         self._armed_at: float | None = None
+        self._may_be_armed = False
         self._fence: int | None = None
 
     @property
@@ -89,6 +90,7 @@ class Doorbell:
         elif self._pace.is_busy:
             self._armed_at, self._fence = None, None
             await self._bell.disarm()
+            self._may_be_armed = False
             return pause(self._drain.searched)
         elif now - self._armed_at >= _RENEW_AFTER:
             await self._arm(now)
@@ -97,12 +99,14 @@ class Doorbell:
         return max(_FALLING_ASLEEP, pause(self._drain.searched))
 
     async def _arm(self, now: float) -> None:
+        # Before it is: whoever is cancelled while the server arms it has to disarm it as well.
+        self._may_be_armed = True
         fence = await self._bell.arm()
         # A renewal leaves an older fence standing: it still has to be passed.
         self._armed_at, self._fence = now, self._fence if fence is None else fence
 
     async def _disarm_quietly(self) -> None:
-        if self._armed_at is None:
+        if not self._may_be_armed:
             return
         try:
             async with asyncio.timeout(_LAST_WISH):
