@@ -27,8 +27,8 @@ def test_a_mass_change_is_held_until_a_person_releases_it(poll: Installation) ->
         blown = held[0]["application_id"]
         assert "held by the fuse" in poll.run("explain", blown).stdout
         # A held entry follows later changes; and so does a new change while the fuse is blown.
-        poll.change(blown, status="NEW")
         poll.change(held[1]["application_id"], status="HIRED")
+        poll.change(blown, status="NEW")
         daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 14, "one cancelled by its undoing")
         assert daemon.stop() == 0
     # It survives a restart, and is released with the daemon down.
