@@ -19,7 +19,7 @@ WINDOW = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast changes came in the last full window.
+    """How fast changes come.
 
     Attributes:
         since: when the present window began, in seconds of any clock that does not go back.
@@ -34,21 +34,25 @@ class Pace:
     @property
     def is_busy(self) -> bool:
         """Whether somebody who sleeps should stay awake."""
-        return self.per_second >= BUSY
+        return self._at_least >= BUSY
 
     @property
     def is_calm(self) -> bool:
         """Whether somebody who is awake may sleep."""
-        return self.per_second < CALM
+        return self._at_least < CALM
+
+    @property
+    def _at_least(self) -> float:
+        """The rate of the window before, or what the present one will have at least: a burst is seen as it begins."""
+        return max(self.per_second, self.changes / WINDOW)
 
 
 def count(pace: Pace, now: float, changes: int) -> Pace:
-    """Take into account what a drain found."""
-    pace = replace(pace, changes=pace.changes + changes)
+    """Take into account what was found."""
     passed = now - pace.since
     if passed < WINDOW:
-        return pace
-    return Pace(since=now, per_second=pace.changes / passed)
+        return replace(pace, changes=pace.changes + changes)
+    return Pace(since=now, changes=changes, per_second=pace.changes / passed)
 
 
 def pause(searched: float) -> float:

@@ -79,24 +79,26 @@ class Doorbell:
         if self._fence is not None and await self._bell.is_quiet(self._fence):
             # What they changed is visible now, and the drain that follows finds it.
             self._fence = None
-        before = self._drain.taken
-        await self._drain.catch_up()
+        await self._drain.catch_up(self._found)
         now = self._clock()
-        self._pace = count(self._pace, now, self._drain.taken - before)
+        self._pace = count(self._pace, now, 0)
         if self._armed_at is None:
             if not self._pace.is_calm:
                 return pause(self._drain.searched)
             await self._arm(now)
-        elif self._pace.is_busy:
-            self._armed_at, self._fence = None, None
-            await self._bell.disarm()
-            self._may_be_armed = False
-            return pause(self._drain.searched)
         elif now - self._armed_at >= _RENEW_AFTER:
             await self._arm(now)
         if self.is_asleep:
             return min(self._every, _RENEW_AFTER)
         return max(_FALLING_ASLEEP, pause(self._drain.searched))
+
+    async def _found(self, changes: int) -> None:
+        """Wake for good as soon as changes come fast: until the bell is disarmed, each costs the ATS a NOTIFY."""
+        self._pace = count(self._pace, self._clock(), changes)
+        if self._armed_at is not None and self._pace.is_busy:
+            self._armed_at, self._fence = None, None
+            await self._bell.disarm()
+            self._may_be_armed = False
 
     async def _arm(self, now: float) -> None:
         # Before it is: whoever is cancelled while the server arms it has to disarm it as well.

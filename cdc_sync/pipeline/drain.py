@@ -1,7 +1,7 @@
 """Capture by notify: consume the change log when the bell rings, and now and then in case a bell was lost."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from cdc_sync.core.hints import latest
 from cdc_sync.pipeline.intake import Intake
@@ -27,16 +27,17 @@ class Drain:
         # A drain that the sweep asks for and one that the bell asks for would wait for each other's row locks.
         self._lock = asyncio.Lock()
         self.rung = asyncio.Event()
-        # How many changes came so far, and for how many seconds the log was last searched at one go.
-        self.taken = 0
+        # For how many seconds the log was searched last, at one go.
         self.searched = 0.0
 
     def ring(self) -> None:
         """There may be something in the log."""
         self.rung.set()
 
-    async def catch_up(self) -> None:
+    async def catch_up(self, found: Callable[[int], Awaitable[None]] | None = None) -> None:
         """Empty the log: every change that was committed before this call is recorded when it returns.
+
+        With `found`, that is told of each batch before it is recorded, which may take a while.
 
         Raises:
             SourceError: the log or the rows cannot be read.
@@ -46,9 +47,11 @@ class Drain:
             full = True
             while full:
                 async with self._log.batch(BATCH) as changes:
+                    self.searched = changes.searched
+                    if found is not None:
+                        await found(changes.number)
                     if changes.hints:
                         await self._intake.keys(latest(changes.hints), "notify")
-                self.taken, self.searched = self.taken + changes.number, changes.searched
                 if changes.everything:
                     self._sweep()
                 full = changes.full and self._log.consumes

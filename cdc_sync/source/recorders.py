@@ -17,17 +17,15 @@ from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.source import expressions
 from cdc_sync.source.columns_of import Dependencies, compared
 
-TRIGGERS = ("row", "update", "truncate")
+TRIGGERS = ("row", "truncate")
 """The triggers of a recorder, as the last part of their names."""
 
 # `SELECT last_value FROM …` would be a query with an executor of its own, at seven times the cost. The function reads
 # the same, outside MVCC too, in every version from 10 on; NULL as long as the bell was never armed.
 _WAKE = """
-    IF pg_sequence_last_value('cdc_sync.{bell}') > 0 THEN
-        IF pg_sequence_last_value('cdc_sync.{bell}') > date_part('epoch', clock_timestamp()) THEN
-            PERFORM pg_notify('cdc_sync', '');
-        END IF;
-    END IF;"""
+        IF pg_sequence_last_value('cdc_sync.{bell}') > 0 THEN
+            rings := pg_sequence_last_value('cdc_sync.{bell}') > date_part('epoch', clock_timestamp());
+        END IF;"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +141,7 @@ def _recorder(
     columns = tuple(key)
     body = render(
         template("recorder_body.sql"),
+        changed=_changed(changed),
         max_backlog=sql.Literal(watch.capture.max_backlog),
         missed=missed,
         record=sql.SQL(
@@ -165,20 +164,19 @@ def _recorder(
         role=sql.SQL(role),
         function=sql.Identifier(function),
         body=sql.SQL(body),
-        changed=_changed(changed),
         **{f"trigger_{kind}": sql.Identifier(described.trigger(kind)) for kind in TRIGGERS},
     )
     return Recorder(name, function, table, watch.capture.replicated, body, script)
 
 
 def _changed(dependencies: Dependencies) -> sql.Composable:
-    """The UPDATE trigger's condition.
+    """Whether an UPDATE has changed one of these columns.
 
     `*<>` compares the stored bytes: it works for types that have no equality (json, point), and sees the change of case
     that citext's own equality does not.
     """
     if not dependencies.complete:
-        return sql.SQL("OLD.* OPERATOR(pg_catalog.*<>) NEW.*")
+        return sql.SQL("OLD OPERATOR(pg_catalog.*<>) NEW")
     old, new = (
         sql.SQL(", ").join(sql.SQL("{}.{}").format(sql.SQL(row), sql.Identifier(name)) for name in dependencies.columns)
         for row in ("OLD", "NEW")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from cdc_sync.config import Watch
+from cdc_sync.source.columns_of import compared
 from cdc_sync.source.recorders import render, template
 
 PARTITIONED_TRIGGERS_SINCE = 110000
@@ -56,6 +57,7 @@ def untriggered(kind: str, version: int) -> Untriggered | None:
 
 def only_tables(watch: Watch) -> str:
     """The part of the installation script that says so of a watch's tables before PostgreSQL does, with the remedy."""
+    depends = compared(watch)
     tables = [watch.table, *(related.table for related in watch.related)]
     kinds = [(kind, _ANY_VERSION, why) for kind, why in _BY_KIND.items()]
     kinds.append(("p", PARTITIONED_TRIGGERS_SINCE, _PARTITIONED))
@@ -65,6 +67,9 @@ def only_tables(watch: Watch) -> str:
     ]
     return render(
         template("only_tables.sql"),
+        watched=sql.Literal(str(watch.table)),
+        # Of a whole row, the columns that others are generated from are compared too.
+        compared=sql.SQL(", ").join(map(sql.Literal, depends.columns if depends.complete else ())),
         tables=sql.SQL(", ").join(sql.Literal(str(table)) for table in tables),
         untriggered=sql.SQL(",\n            ").join(lines),
     )

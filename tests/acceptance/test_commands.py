@@ -51,14 +51,14 @@ def test_what_is_installed_is_compared_with_what_would_be(notify: Installation) 
     assert {line.split()[0] for line in compared.stdout.splitlines()} == {"ok"}
     assert notify.run("sql", "verify", "--server-version", "10").stdout.endswith(";\n")
 
-    notify.ats.execute("ALTER TABLE public.applications DISABLE TRIGGER cdc_sync_applications_update")
+    notify.ats.execute("ALTER TABLE public.applications DISABLE TRIGGER cdc_sync_applications_row")
 
     compared = notify.run("sql", "verify", "--apply")
     assert compared.code == 1
     assert compared.stdout.splitlines()[0].split() == [
         "disabled",
         "trigger",
-        "cdc_sync_applications_update",
+        "cdc_sync_applications_row",
         "on",
         "public.applications",
     ]
@@ -143,7 +143,6 @@ def test_the_dbas_scripts_can_be_printed_and_run(notify: Installation) -> None:
         dba.execute(grants.stdout.encode())
     assert _ours(notify) == {"changes", "bell_applications", "missed_applications", "record_applications"} | {
         "cdc_sync_applications_row",
-        "cdc_sync_applications_update",
         "cdc_sync_applications_truncate",
     }
     removed = notify.run("sql", "uninstall", "--apply", "--dsn", notify.dsn)
@@ -152,7 +151,7 @@ def test_the_dbas_scripts_can_be_printed_and_run(notify: Installation) -> None:
     for _ in range(2):
         applied = notify.run("sql", "install", "--apply", "--dsn", notify.dsn)
         assert (applied.code, applied.stdout, applied.stderr) == (0, "done\n", "")
-        assert len(_ours(notify)) == 7
+        assert len(_ours(notify)) == 6
     assert notify.run("sql", "grants", "--apply", "--dsn", notify.dsn).code == 0
     # The daemon's own role may not, and says so.
     refused = notify.run("sql", "install", "--apply")

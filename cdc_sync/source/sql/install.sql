@@ -7,16 +7,16 @@
 -- Locks     each watched table, until the end of this script, which takes milliseconds: writes wait, and where earlier
 --           triggers are replaced reads wait too. If a table's lock is not to be had within 3 seconds, nothing is
 --           installed and nobody has queued behind us for longer: run it again in a quieter moment.
--- Costs     an UPDATE that changes no watched column: the comparison of these columns. A change that matters: one
---           INSERT into the log, in the ATS's own transaction and a subtransaction of its own; and while the daemon
---           sleeps, which it does not when changes come fast, one NOTIFY. Figures: docs/for-dbas.md.
+-- Costs     an UPDATE that changes no watched column: a comparison, for each row. A change that matters: one INSERT into
+--           the log, in the ATS's own transaction and a subtransaction of its own; and while the daemon sleeps, which it
+--           does not when changes come fast, one NOTIFY. Figures: docs/for-dbas.md.
 -- Harms     nothing: whatever goes wrong inside a trigger becomes a WARNING, at most one every 10 seconds in a session,
 --           and the ATS's statement succeeds. A lock on the log is waited for once, for half a second. What was not
 --           recorded is counted, and the daemon then compares every row.
 -- Rights    the functions run as whoever installs them, with a fixed search_path. The ATS's roles need none and get none.
--- Hinders   ALTER TABLE that drops a watched column or changes its type: remove the triggers, alter, install again. And
---           PREPARE TRANSACTION (two-phase commit) while the bell is armed; where the server allows prepared
---           transactions (max_prepared_transactions above 0), the daemon therefore never arms it.
+-- Hinders   no ALTER TABLE. (If a watched column is renamed or dropped, changes are counted and not recorded, until this
+--           script is run again.) It would hinder PREPARE TRANSACTION (two-phase commit) while the bell is armed; where
+--           the server allows prepared transactions (max_prepared_transactions above 0), the daemon never arms it.
 -- Grows     cdc_sync.changes, while no daemon consumes it, up to max_backlog ({backlog}); then recording stops.
 -- Verify    with what `cdc-sync sql verify` prints: one row per object, and whether it is what this script installs.
 -- Remove    with what `cdc-sync sql uninstall` prints.

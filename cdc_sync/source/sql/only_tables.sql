@@ -1,5 +1,5 @@
 
--- Refuse what cannot have the triggers, in plain words and with the remedy.
+-- Refuse what cannot have the triggers, or what they cannot see, in plain words and with the remedy.
 DO $cdc_sync$
 DECLARE
     found record;
@@ -18,6 +18,18 @@ BEGIN
             ERRCODE = 'wrong_object_type',
             MESSAGE = found.relation || ' ' || found.reason,
             HINT = found.remedy;
+    END LOOP;
+    FOR found IN
+        SELECT a.attname
+          FROM pg_catalog.pg_attribute a
+         WHERE a.attrelid = pg_catalog.to_regclass({watched})
+           AND a.attname = ANY (ARRAY[{compared}]::name[])
+           AND pg_catalog.to_jsonb(a) ->> 'attgenerated' = 'v' -- a catalog's column since 12, with this value since 18
+    LOOP
+        RAISE EXCEPTION USING
+            ERRCODE = 'feature_not_supported',
+            MESSAGE = 'the column ' || found.attname || ' is generated when it is read (VIRTUAL): triggers do not see it',
+            HINT = 'Map what it is generated from: {{sql: EXPRESSION, depends_on: [the columns in EXPRESSION]}}.';
     END LOOP;
 END
 $cdc_sync$;

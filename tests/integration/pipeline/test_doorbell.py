@@ -74,10 +74,8 @@ async def test_a_writer_that_saw_the_bell_disarmed_is_waited_for(
         update(other, 1, status="silent")
         async with notify_mode(rig) as doorbell:
             await eventually(lambda: is_armed(ats), "the bell is armed")
-            turns = rig.drain.taken
             await doorbell.turn()
             assert not doorbell.is_asleep
-            assert rig.drain.taken == turns
 
             other.execute("COMMIT")
 

@@ -5,7 +5,7 @@ every state in which a daemon may find the bell. The daemon is the real one, sto
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, count
 
@@ -87,9 +87,9 @@ class SteppedDrain(Drain):
 
     steps: Steps
 
-    async def catch_up(self) -> None:
+    async def catch_up(self, found: Callable[[int], Awaitable[None]] | None = None) -> None:
         await self.steps.before_a_statement()
-        await super().catch_up()
+        await super().catch_up(found)
 
 
 @dataclass

@@ -10,8 +10,8 @@ from cdc_sync.config import Config
 from cdc_sync.source.scripts import install, verify
 
 RELATED = [{"table": "public.rejections", "key": ["application"]}]
-OBJECTS = 1 + 2 + 2 * 4
-"""The log, two sequences, and a function with three triggers for each of the two tables."""
+OBJECTS = 1 + 2 + 2 * 3
+"""The log, two sequences, and a function with two triggers for each of the two tables."""
 
 
 def wrong(session: Ats, config: Config | None = None) -> dict[str, str]:
@@ -61,11 +61,11 @@ def test_any_role_may_ask(installed: Ats, new_role: NewRole, open_session: OpenS
         (
             # Somebody has made the comparison cheaper.
             (
-                "DROP TRIGGER cdc_sync_applications_update ON public.applications;"
-                "CREATE TRIGGER cdc_sync_applications_update AFTER UPDATE ON public.applications"
+                "DROP TRIGGER cdc_sync_applications_row ON public.applications;"
+                "CREATE TRIGGER cdc_sync_applications_row AFTER UPDATE ON public.applications"
                 " FOR EACH ROW WHEN (OLD.status <> NEW.status) EXECUTE PROCEDURE cdc_sync.record_applications()"
             ),
-            {"cdc_sync_applications_update": "different"},
+            {"cdc_sync_applications_row": "different"},
         ),
         (
             # Somebody has edited the function, which keeps its comment.

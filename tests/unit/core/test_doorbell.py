@@ -10,14 +10,22 @@ def test_a_window_that_is_not_over_tells_nothing() -> None:
 
 
 def test_a_full_window_gives_the_rate_and_begins_the_next() -> None:
-    pace = count(Pace(since=10.0, changes=30), 12.0, 10)
+    pace = count(Pace(since=10.0, changes=40), 12.0, 10)
 
-    assert pace == Pace(since=12.0, per_second=20.0)
+    assert pace == Pace(since=12.0, changes=10, per_second=20.0)
 
 
-def test_many_changes_after_a_long_rest_are_no_pace() -> None:
-    """One bulk update is one notification."""
-    assert not count(Pace(since=0.0), 3_600.0, 10_000).is_busy
+def test_a_burst_after_a_long_rest_is_seen_as_it_begins() -> None:
+    assert count(Pace(since=0.0), 3_600.0, round(BUSY * WINDOW)).is_busy
+    assert not count(Pace(since=0.0), 3_600.0, round(BUSY * WINDOW) - 1).is_busy
+
+
+def test_after_a_burst_a_calm_window_must_pass() -> None:
+    pace = count(Pace(since=0.0), 10.0, 1_000)
+
+    assert not count(pace, 10.0 + WINDOW / 2, 0).is_calm
+    assert not count(pace, 10.0 + WINDOW, 0).is_calm, "the burst was in the window before"
+    assert count(count(pace, 10.0 + WINDOW, 0), 10.0 + 2 * WINDOW, 0).is_calm
 
 
 def test_between_the_limits_everything_stays_as_it_is() -> None:
