@@ -7,11 +7,12 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PYTEST_ARGS ?=
 TORTURE_ARGS ?=
+BENCH_ARGS ?=
 
-.PHONY: help demo test check lint types imports format coverage torture constraints clean
+.PHONY: help demo test check lint types imports format coverage torture bench-trigger constraints clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # `--without-pip` and `pip --python`: Debian's Python has venv but no ensurepip.
 $(READY): pyproject.toml constraints.txt
@@ -46,6 +47,9 @@ coverage: $(READY) ## Branch coverage of the pure core must be 100 %
 
 torture: $(READY) ## Random work, kills, restarts and faults for minutes; TORTURE_ARGS="--mode poll --seconds 600 --seed 7"
 	PYTHONPATH=tests $(BIN)/python -m torture $(TORTURE_ARGS)
+
+bench-trigger: $(READY) ## What the triggers cost, by pgbench, in half an hour; BENCH_ARGS="--pgbin /usr/lib/postgresql/15/bin"
+	@PYTHONPATH=tests $(BIN)/python -m trigger_cost $(BENCH_ARGS)
 
 format: $(READY) ## Let ruff format the code and repair what it can
 	$(BIN)/ruff check --fix .

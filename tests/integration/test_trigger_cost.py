@@ -1,0 +1,53 @@
+"""The benchmark of the triggers works; what it measures is not asserted, since that is the machine's."""
+
+import json
+
+from support.binaries import server_binaries
+from trigger_cost.measuring import Sample, figures_of
+from trigger_cost.options import QUICK
+from trigger_cost.report import as_json, as_table
+from trigger_cost.run import bench
+from trigger_cost.workloads import BULK_NAME, WORKLOADS, Variant
+
+
+def test_the_benchmark_runs_every_workload_on_both_kinds_of_trigger() -> None:
+    # It counts what was recorded, and fails if that is not what was done.
+    facts, figures = bench(server_binaries(), QUICK, lambda _: None)
+
+    names = [workload.name for workload in WORKLOADS]
+    assert {(figure.workload, figure.variant) for figure in figures} == {
+        (name, variant) for name in [*names, BULK_NAME] for variant in ("rung", "unrung")
+    }
+    assert all(figure.ratio > 0 for figure in figures)
+    assert facts["fsync"] == facts["synchronous_commit"] == "on"
+
+
+def test_ratios_are_taken_within_a_round_and_their_median_is_held_against_the_target() -> None:
+    rounds: list[dict[Variant, Sample]] = [
+        {"bare": Sample(1000, 10), "rung": Sample(500, 30), "unrung": Sample(1000, 11)},
+        {"bare": Sample(400, 10), "rung": Sample(100, 20), "unrung": Sample(400, 11)},  # a bad moment of the machine
+        {"bare": Sample(1000, 10), "rung": Sample(1000, 40), "unrung": Sample(800, 13)},
+    ]
+
+    rung, unrung = figures_of("update", 8, "transaction", rounds, {"rung": 1.5, "unrung": None})
+
+    assert (rung.ratio, rung.least, rung.greatest) == (2, 1, 4)
+    assert (rung.bare_rate, rung.added, rung.added_cpu) == (1000, 1000, 20)
+    assert rung.missed
+    assert (unrung.ratio, unrung.least, unrung.greatest) == (1, 1, 1.25)
+    assert not unrung.missed
+
+    table = as_table({"cores": 2}, [rung, unrung])
+    assert "≤ 1.5 MISSED" in table
+    assert [line["missed"] for line in json.loads(as_json({}, [rung, unrung]))["figures"]] == [True, False]
+
+
+def test_a_bulk_update_is_held_against_microseconds_per_row() -> None:
+    rounds: list[dict[Variant, Sample]] = [
+        {"bare": Sample(200_000, 5), "rung": Sample(50_000, 20), "unrung": Sample(100_000, 9)}
+    ]
+
+    rung, unrung = figures_of(BULK_NAME, 1, "row", rounds, {"rung": 12, "unrung": 12})
+
+    assert (round(rung.added, 6), rung.missed) == (15, True)
+    assert (round(unrung.added, 6), unrung.missed) == (5, False)

@@ -1,0 +1,54 @@
+"""The command line; see the package's text."""
+
+import argparse
+import sys
+from dataclasses import replace
+
+from support.binaries import binaries_in, server_binaries
+
+from cdc_sync.demo.binaries import PostgresMissingError
+from cdc_sync.demo.postgres import PostgresFailedError
+from trigger_cost.options import QUICK, Options
+from trigger_cost.pgbench import PgbenchError
+from trigger_cost.report import as_json, as_table
+from trigger_cost.run import bench
+
+
+def main() -> int:
+    """Measure as asked for; returns the exit code, which no figure changes."""
+    parser = argparse.ArgumentParser(prog="python -m trigger_cost", description="What the triggers cost the ATS.")
+    parser.add_argument("--pgbin", metavar="FOLDER", help="the bin folder of the server to measure")
+    parser.add_argument("--rounds", type=_positive, default=7, help="runs on each table (%(default)s)")
+    parser.add_argument("--seconds", type=_positive, default=4, help="how long one run lasts (%(default)s)")
+    parser.add_argument(
+        "--no-fsync", action="store_true", help="a disk that costs nothing: the least flattering ratios"
+    )
+    parser.add_argument("--quick", action="store_true", help="only see that it works: the figures mean nothing")
+    parser.add_argument("--json", action="store_true", help="write JSON instead of a table")
+    given = parser.parse_args()
+    options = QUICK if given.quick else Options(rounds=given.rounds, length=("--time", str(given.seconds)))
+    try:
+        binaries = binaries_in(given.pgbin, "--pgbin") if given.pgbin else server_binaries()
+        facts, figures = bench(binaries, replace(options, fsync=not given.no_fsync), tell)
+    except (PgbenchError, PostgresMissingError, PostgresFailedError, ValueError) as error:
+        sys.stderr.write(f"trigger_cost: {error}\n")
+        return 1
+    sys.stdout.write((as_json if given.json else as_table)(facts, figures) + "\n")
+    return 0
+
+
+def tell(line: str) -> None:
+    """Say on standard error what is done now: this takes minutes."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, not {text}")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

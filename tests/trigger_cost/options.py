@@ -1,0 +1,26 @@
+"""What can be chosen about a run."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a run is asked for.
+
+    Attributes:
+        rounds: how often each workload is run on each table.
+        length: pgbench's options that say how long a run is.
+        rows: rows of each table at first; the bulk update changes them all.
+        clients: the numbers of clients to measure with.
+        fsync: whether the server waits for its disk.
+    """
+
+    rounds: int
+    length: tuple[str, str]
+    rows: int = 100_000
+    clients: tuple[int, ...] = (1, 8)
+    fsync: bool = True
+
+
+QUICK = Options(rounds=1, length=("--transactions", "25"), rows=1_000, clients=(8,))
+"""Seconds, not minutes: to see that the benchmark works. Its figures mean nothing."""

