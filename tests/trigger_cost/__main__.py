@@ -19,14 +19,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m trigger_cost", description="What the triggers cost the ATS.")
     parser.add_argument("--pgbin", metavar="FOLDER", help="the bin folder of the server to measure")
     parser.add_argument("--rounds", type=_positive, default=7, help="runs on each table (%(default)s)")
-    parser.add_argument("--seconds", type=_positive, default=4, help="how long one run lasts (%(default)s)")
+    parser.add_argument(
+        "--seconds", type=_positive, default=3, help="how long one run lasts, and its warm-up before it (%(default)s)"
+    )
     parser.add_argument(
         "--no-fsync", action="store_true", help="a disk that costs nothing: the least flattering ratios"
     )
     parser.add_argument("--quick", action="store_true", help="only see that it works: the figures mean nothing")
     parser.add_argument("--json", action="store_true", help="write JSON instead of a table")
     given = parser.parse_args()
-    options = QUICK if given.quick else Options(rounds=given.rounds, length=("--time", str(given.seconds)))
+    options = QUICK if given.quick else _options(given.rounds, given.seconds)
     try:
         binaries = binaries_in(given.pgbin, "--pgbin") if given.pgbin else server_binaries()
         facts, figures = bench(binaries, replace(options, fsync=not given.no_fsync), tell)
@@ -41,6 +43,11 @@ def tell(line: str) -> None:
     """Say on standard error what is done now: this takes minutes."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
+
+
+def _options(rounds: int, seconds: int) -> Options:
+    length = ("--time", str(seconds))
+    return Options(rounds, warm_up=length, length=length)
 
 
 def _positive(text: str) -> int:

@@ -99,11 +99,12 @@ class _Load:
         script = self._rig.folder / "script.sql"
         script.write_text(workload.script.format(table=f"public.{variant}", rows=self._options.rows))
         self._rig.settle()
+        warm = self._pgbench.run(script, self._rig.ats_dsn, clients, self._options.warm_up)
         before = self._rig.ats_cpu()
         ran = self._pgbench.run(script, self._rig.ats_dsn, clients, self._options.length)
         used = self._rig.ats_cpu() - before
         if workload.recorded and variant != "bare":
-            self.recorded += ran.transactions
+            self.recorded += warm.transactions + ran.transactions
         return Sample(ran.rate, used * 1e6 / ran.transactions)
 
     def bulk(self, variant: Variant) -> Sample:

@@ -9,18 +9,20 @@ class Options:
 
     Attributes:
         rounds: how often each workload is run on each table.
-        length: pgbench's options that say how long a run is.
+        warm_up: pgbench's option that says for how long the work goes on before a run begins.
+        length: pgbench's option that says how long a run is.
         rows: rows of each table at first; the bulk update changes them all.
         clients: the numbers of clients to measure with.
         fsync: whether the server waits for its disk.
     """
 
     rounds: int
+    warm_up: tuple[str, str]
     length: tuple[str, str]
     rows: int = 100_000
     clients: tuple[int, ...] = (1, 8)
     fsync: bool = True
 
 
-QUICK = Options(rounds=1, length=("--transactions", "25"), rows=1_000, clients=(8,))
+QUICK = Options(rounds=1, warm_up=("--transactions", "5"), length=("--transactions", "25"), rows=1_000, clients=(8,))
 """Seconds, not minutes: to see that the benchmark works. Its figures mean nothing."""
