@@ -48,7 +48,7 @@ coverage: $(READY) ## Branch coverage of the pure core must be 100 %
 torture: $(READY) ## Random work, kills, restarts and faults for minutes; TORTURE_ARGS="--mode poll --seconds 600 --seed 7"
 	PYTHONPATH=tests $(BIN)/python -m torture $(TORTURE_ARGS)
 
-bench-trigger: $(READY) ## What the triggers cost, by pgbench, in half an hour; BENCH_ARGS="--pgbin /usr/lib/postgresql/15/bin"
+bench-trigger: $(READY) ## What the triggers cost, by pgbench, in 20 minutes; BENCH_ARGS="--pgbin /usr/lib/postgresql/15/bin"
 	@PYTHONPATH=tests $(BIN)/python -m trigger_cost $(BENCH_ARGS)
 
 format: $(READY) ## Let ruff format the code and repair what it can

@@ -117,6 +117,7 @@ class _Load:
             ats.execute(statement)
             took = time.perf_counter() - began
         used = self._rig.ats_cpu() - before
+        self._rig.forget()
         if variant != "bare":
             self.recorded += self._options.rows
         return Sample(self._options.rows / took, used * 1e6 / self._options.rows)
