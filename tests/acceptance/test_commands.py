@@ -174,17 +174,6 @@ def _ours(installation: Installation) -> set[str]:
     return {name for (name,) in found}
 
 
-def test_what_can_have_no_triggers_is_to_be_polled(notify: Installation) -> None:
-    notify.ats.execute("CREATE VIEW public.open_ones AS SELECT * FROM public.applications")
-    notify.configure_watch(table="public.open_ones")
-
-    refused = notify.run("sql", "install", "--apply", "--dsn", notify.dsn)
-
-    assert refused.code == 1
-    assert '"open_ones" is a view' in refused.stderr
-    assert "capture.mode poll" in refused.stderr
-
-
 def test_status_tells_the_same_from_outside_and_inside(notify: Installation) -> None:
     notify.add("hw-1")
     notify.add("hw-2")
