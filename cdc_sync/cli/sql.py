@@ -134,13 +134,11 @@ async def _apply(dsn: str, script: str) -> list[str]:
                 "A table's lock was not to be had within 3 seconds, so nothing was changed. Something holds it: a long "
                 "transaction, a backup, a migration. Run the command again in a quieter moment.",
             ) from error
-        except psycopg.errors.WrongObjectType as error:
-            said = f"{error.diag.message_primary}. {error.diag.message_detail or ''}".strip()
-            raise SourceError(
-                "misconfigured",
-                f"Nothing was changed: {said} Use capture.mode poll for this table. (A partitioned table can have the "
-                f"triggers from PostgreSQL 11 on.)",
-            ) from error
+        except (psycopg.errors.WrongObjectType, psycopg.errors.FeatureNotSupported) as error:
+            # What the script itself refuses, and PostgreSQL's like: the remedy is in the hint.
+            said = [error.diag.message_primary, error.diag.message_detail, error.diag.message_hint]
+            sentences = " ".join(f"{sentence.rstrip('.')}." for sentence in said if sentence)
+            raise SourceError("misconfigured", f"Nothing was changed: {sentences}") from error
         except psycopg.Error as error:
             raise translate(error, "running the script; nothing was changed") from error
     return [notice for notice in notices if "does not exist, skipping" not in notice and "already exists" not in notice]

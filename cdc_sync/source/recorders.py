@@ -27,6 +27,13 @@ _WAKE = """
             rings := pg_sequence_last_value('cdc_sync.{bell}') > date_part('epoch', clock_timestamp());
         END IF;"""
 
+# After the block that catches errors, since notifications of one transaction are made one, but before PostgreSQL 13 not
+# those of its subtransactions, of which that block is one for each row. The call cannot fail: both words are constants.
+_RING = """
+    IF rings THEN
+        PERFORM pg_notify('cdc_sync', '');
+    END IF;"""
+
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
@@ -154,7 +161,9 @@ def _recorder(
                 key_changed=_changed(Dependencies(columns, complete=True)),
             )
         ),
+        declared=sql.SQL("DECLARE\n    rings boolean := false;\n" if wakes else ""),
         wake=sql.SQL(_WAKE).format(bell=bell) if wakes else sql.SQL(""),
+        ring=sql.SQL(_RING if wakes else ""),
     )
     described = Recorder(name, function, table, watch.capture.replicated, body, "")
     script = render(

@@ -1,7 +1,5 @@
 
-DECLARE
-    rings boolean := false;
-BEGIN
+{declared}BEGIN
     BEGIN
         -- Not in the trigger's WHEN: that would keep the ATS's migrations from dropping or retyping these columns, and
         -- PostgreSQL compiles it anew in each statement.
@@ -40,11 +38,6 @@ BEGIN
         EXCEPTION WHEN OTHERS THEN
             NULL;
         END;
-    END;
-    IF rings THEN
-        -- Here, since notifications of one transaction are made one, but before PostgreSQL 13 not those of its
-        -- subtransactions, of which the block above is one for each row. The call cannot fail: both words are constants.
-        PERFORM pg_notify('cdc_sync', '');
-    END IF;
+    END;{ring}
     RETURN NULL;
 END
