@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import psycopg
 
 from cdc_sync.config import Watch
+from cdc_sync.source.blind_spots import blind_spots
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import translate
 from cdc_sync.source.recorders import function_of
 from cdc_sync.source.scripts import verify_watches
-from cdc_sync.source.untriggered import untriggered
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ async def installation(connection: Connection, name: str, watch: Watch) -> Insta
         for each in found
         if each.kind != "trigger" and each.function in {None, function_of(name)}
     )
-    return Installation((*_problems(found), *await untriggered(connection, watch)), has_log)
+    return Installation((*_problems(found), *await blind_spots(connection, watch)), has_log)
 
 
 def _problems(found: Sequence[Verified]) -> Iterator[str]:

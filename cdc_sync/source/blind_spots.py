@@ -31,7 +31,7 @@ SELECT DISTINCT tree.name FROM tree JOIN pg_catalog.pg_subscription_rel s ON s.s
 """
 
 
-async def untriggered(connection: Connection, watch: Watch) -> list[str]:
+async def blind_spots(connection: Connection, watch: Watch) -> list[str]:
     """What is wrong with each of them, in words, with the remedy.
 
     Raises:
