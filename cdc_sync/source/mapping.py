@@ -30,6 +30,12 @@ _TEXT = 25
 # Relations by `pg_class.relkind`: tables, partitioned ones, views, materialized ones, foreign tables.
 _READABLE = frozenset("rpvmf")
 
+# Microseconds since 1970, from what the server sends for a timestamptz in binary: microseconds since 2000. `extract`
+# gives a double precision before PostgreSQL 14, which is off by some microseconds from the year 2255 on: the last one
+# of the year 9999, a common "never", would be in the year 10000.
+_INSTANT = """CASE WHEN isfinite({0})
+    THEN (('x' || encode(timestamptz_send({1}), 'hex'))::bit(64)::bigint + 946684800000000)::text ELSE {0}::text END"""
+
 _FIELDS = ("application_id", "status_url", "status", "job_id", "created", "event_date", "source", "deleted")
 
 
@@ -114,9 +120,7 @@ class Mapping:
         )
         if oid != _TIMESTAMPTZ:
             instant = sql.SQL("{}::timestamp AT TIME ZONE {}").format(instant, sql.Literal(self.watch.timezone))
-        return sql.SQL(
-            "CASE WHEN isfinite({0}) THEN round(extract(epoch FROM {1}) * 1000000)::bigint::text ELSE {0}::text END"
-        ).format(value, instant)
+        return sql.SQL(_INSTANT).format(value, instant)
 
     def row(self, columns: Sequence[Any]) -> Row:
         """Turn a fetched row into the core's."""
