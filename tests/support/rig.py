@@ -1,8 +1,9 @@
 """One watch's pipeline on a real database and a real store, worked by hand: a test takes every step itself."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -20,6 +21,7 @@ from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.poll import Poll
 from cdc_sync.pipeline.silent_changes import SilentChanges
 from cdc_sync.pipeline.sweep import sweep
+from cdc_sync.source.errors import SourceError
 from cdc_sync.store.protocol import Store
 from cdc_sync.store.sqlite import SqliteStore
 from support.builders import WATCH
@@ -156,7 +158,19 @@ async def rig(config: Config, folder: Path) -> AsyncIterator[Rig]:
         queued=nothing,
     )
     try:
-        async with connect(parts) as connected:
-            yield Rig(connected, clock, said)
+        async with AsyncExitStack() as stack:
+            yield Rig(await _connected(stack, parts), clock, said)
     finally:
         await store.close()
+
+
+async def _connected(stack: AsyncExitStack, parts: WatchParts) -> Connected:
+    """Connect as the daemon does after a restart: the server may take a moment to see that the last session ended."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return await stack.enter_async_context(connect(parts))
+        except SourceError as error:
+            if not error.message.startswith("Another cdc-sync works the watch") or time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(0.01)

@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from support.waiting import wait_until
+
 Ats: TypeAlias = psycopg.Connection
 OpenSession: TypeAlias = Callable[..., Ats]
 """Opens one more session of the ATS, in autocommit, on the test's database; takes what a DSN may have (`user=`)."""
@@ -38,3 +40,15 @@ def one(connection: Ats, query: str, parameters: Any = None) -> Any:
 def rows(connection: Ats, query: str, parameters: Any = None) -> list[tuple[Any, ...]]:
     """All rows that a query gives."""
     return connection.execute(query.encode(), parameters).fetchall()
+
+
+def end_sessions(connection: Ats, where: str, parameters: Any = None) -> None:
+    """End the server's processes that a condition on `pg_stat_activity` selects; returns when they are gone.
+
+    `pg_terminate_backend` waits by itself since PostgreSQL 14 only.
+    """
+    end = f"SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE {where}"  # noqa: S608 - a test's own condition
+    told = rows(connection, end, parameters)
+    ended = [pid for pid, _ in told]
+    gone = "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = ANY(%s)"
+    wait_until(lambda: one(connection, gone, [ended]), f"the processes {ended} have ended")

@@ -9,7 +9,7 @@ import pytest
 from support.applications import delete, insert, update
 from support.builders import WATCH
 from support.rig import OpenRig, Rig
-from support.sessions import Ats, OpenSession, one, rows, run
+from support.sessions import Ats, OpenSession, end_sessions, one, rows, run
 from support.store_steps import events_of
 from support.watched import COLUMNS, install_triggers, some_config
 
@@ -145,10 +145,7 @@ class TestCrash:
 
             async def lose_it(times: Mapping[Key, int], origin: Origin) -> list[Recorded]:
                 news = await keys(times, origin)
-                ats.execute(
-                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-                    " WHERE state = 'idle in transaction' AND datname = current_database()"
-                )
+                end_sessions(ats, "state = 'idle in transaction' AND datname = current_database()")
                 return news
 
             monkeypatch.setattr(rig.intake, "keys", lose_it)

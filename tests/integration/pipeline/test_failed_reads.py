@@ -9,7 +9,7 @@ from support.applications import delete, insert, update
 from support.builders import WATCH
 from support.rig import OpenRig, Rig, rig
 from support.roles import NewRole, dsn_of
-from support.sessions import Ats, one, run
+from support.sessions import Ats, end_sessions, one, run
 from support.watched import a_config, grant, install_triggers
 
 from cdc_sync.core.rows import Key
@@ -21,7 +21,7 @@ from cdc_sync.source.reading import Page
 
 ROWS = 8
 
-HARMS = {
+HARMS: dict[str, tuple[str | None, str | None]] = {
     "the table is renamed": (
         "ALTER TABLE public.applications RENAME TO elsewhere",
         "ALTER TABLE public.elsewhere RENAME TO applications",
@@ -42,12 +42,9 @@ HARMS = {
         "REVOKE USAGE ON SCHEMA public FROM {role}",
         "GRANT USAGE ON SCHEMA public TO {role}",
     ),
-    "the connections are ended": (
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = '{role}'",
-        "SELECT 1",
-    ),
+    "the connections are ended": (None, None),
 }
-"""What breaks the reading, and what mends it."""
+"""What breaks the reading, and what mends it; where no SQL stands, the role's sessions are ended."""
 
 Reading: TypeAlias = Callable[[Rig, Callable[[], None]], Awaitable[object]]
 """Reads the table, and lets it be harmed before."""
@@ -112,18 +109,26 @@ async def test_a_read_that_fails_is_no_deletion(
     grant(ats, config, role)
     for number in range(1, ROWS + 1):
         insert(ats, number, f"a{number}")
+
+    def harm_it() -> None:
+        if breaks:
+            run(ats, breaks, role=role)
+        else:
+            end_sessions(ats, "usename = %s", [role])
+
     async with rig(config, tmp_path) as watch:
         await watch.adopt()
         delete(ats, ROWS)
         before = one(ats, "SELECT count(*) FROM cdc_sync.changes")
 
         with pytest.raises(SourceError):
-            await read(watch, lambda: run(ats, breaks, role=role))
+            await read(watch, harm_it)
 
         assert await watch.entries() == []
         assert (await watch.store.counts())[WATCH].suspected == (reading == "confirmation")
         assert one(ats, "SELECT count(*) FROM cdc_sync.changes") == before
-    run(ats, mends, role=role)
+    if mends:
+        run(ats, mends, role=role)
     async with rig(config, tmp_path) as watch:
         while (await watch.sweep(SweepsAlone())).resumed:
             pass

@@ -5,10 +5,10 @@ from support.applications import delete, insert, update
 from support.rig import OpenRig, Rig
 from support.sessions import Ats, run
 from support.store_steps import events_of
+from support.versions import needs
 
 from cdc_sync.pipeline.silent_changes import SilentChanges
 
-TRIGGERS_SINCE = 110000
 POLL = {"mode": "poll", "watermark": "updated_at", "lookback": "0s"}
 
 
@@ -31,8 +31,7 @@ def parts(ats: Ats) -> Ats:
 
 @pytest.fixture
 def parts_with_triggers(parts: Ats) -> Ats:
-    if parts.info.server_version < TRIGGERS_SINCE:
-        pytest.skip("row triggers on partitioned tables came with PostgreSQL 11")
+    needs(parts, 11, "row triggers on partitioned tables")
     return parts
 
 

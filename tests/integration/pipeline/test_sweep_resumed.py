@@ -8,7 +8,7 @@ import pytest
 from support.applications import delete, insert, update
 from support.builders import WATCH
 from support.rig import OpenRig, Rig, nothing
-from support.sessions import Ats, one, run
+from support.sessions import Ats, end_sessions, one, run
 from support.watched import a_config
 
 from cdc_sync.core.observations import Observation, SweepDone
@@ -68,10 +68,7 @@ class Interrupted:
 
     async def _step(self, do: Callable[[], Awaitable[Any]]) -> Any:
         if self.steps == self._at:
-            self._ats.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND application_name = 'cdc-sync'"
-            )
+            end_sessions(self._ats, "datname = current_database() AND application_name = 'cdc-sync'")
         self.steps += 1
         return await do()
 

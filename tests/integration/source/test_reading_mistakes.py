@@ -1,5 +1,6 @@
 """What is wrong with the configuration or the database is said once, with where and with the remedy."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -150,7 +151,7 @@ class TestExpressions:
     @pytest.mark.parametrize(
         ("expression", "said"),
         [
-            ("t.notes::int", "invalid input syntax for type integer"),
+            ("t.notes::int", "invalid input syntax for"),
             ("t.notes::jsonb ->> 'a'", "invalid input syntax for type json"),
             ("t.notes::timestamp", "invalid input syntax for type timestamp"),
             ("to_date(t.notes, 'YYYY')", "invalid value"),
@@ -174,7 +175,7 @@ class TestPrivileges:
     async def test_none_at_all(self, database: str, new_role: NewRole) -> None:
         said = await complaint(dsn_of(database, new_role()))
 
-        assert "permission denied for table applications" in said
+        assert re.search("permission denied for (table|relation) applications", said)
         assert "`cdc-sync sql grants`" in said
 
     async def test_those_of_another_configuration(self, database: str, ats: Ats, new_role: NewRole) -> None:

@@ -7,13 +7,13 @@ import pytest
 from support.extensions import create_extension
 from support.sessions import Ats, rows, run
 from support.source import opened
+from support.versions import needs
 from support.watched import a_config
 
 from cdc_sync.config import Config
 from cdc_sync.core.rows import Key
 from cdc_sync.source.errors import SourceError
 
-NONDETERMINISTIC_SINCE = 120000
 WORDS = ["", "9", "A1", "Ab", "b", "Ba", "É", "e", "Éa", "a-b", "aC"]
 
 
@@ -40,8 +40,7 @@ async def walk(database: str, size: int, *key: str) -> list[Key]:
 
 def ignore_case(ats: Ats, collation: str = "loose") -> None:
     """Create a collation to which case is nothing, or skip the test."""
-    if ats.info.server_version < NONDETERMINISTIC_SINCE:
-        pytest.skip("nondeterministic collations came with PostgreSQL 12")
+    needs(ats, 12, "nondeterministic collations")
     create = "CREATE COLLATION {collation} (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
     try:
         run(ats, create, collation=collation)

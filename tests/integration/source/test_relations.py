@@ -8,9 +8,9 @@ import pytest
 from support.extensions import create_extension
 from support.sessions import Ats, one, run
 from support.source import opened
+from support.versions import major
 from support.watched import a_config, install_triggers
 
-PARTITIONED_TRIGGERS_SINCE = 110000
 COLUMNS: Mapping[str, Any] = {
     "application_id": "hellowork_id",
     "status": "status",
@@ -91,7 +91,7 @@ def test_a_partitioned_table_gets_them_where_postgresql_can(ats: Ats) -> None:
         "CREATE TABLE public.shown (id int, hellowork_id text, status text, job_id text) PARTITION BY LIST (id)"
     )
     config = a_config(table="public.shown", columns=COLUMNS)
-    if ats.info.server_version >= PARTITIONED_TRIGGERS_SINCE:
+    if major(ats) >= 11:
         install_triggers(ats, config)
         return
     with pytest.raises(psycopg.errors.WrongObjectType, match="is a partitioned table") as refused:

@@ -10,6 +10,7 @@ import pytest
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, run
 from support.source import opened
+from support.versions import needs
 from support.watched import a_config
 
 from cdc_sync.source.row_security import Hiding, described, warning
@@ -119,8 +120,7 @@ class TestAView:
         assert await looked_at(database, role, "public.v") == (frozenset({Hiding(TABLE, owner, ())}), 1)
 
     async def test_with_the_rights_of_whoever_reads(self, database: str, ats: Ats, role: str) -> None:
-        if ats.info.server_version < 150000:
-            pytest.skip("security_invoker exists since PostgreSQL 15")
+        needs(ats, 15, "security_invoker of views")
         run(ats, ENABLE + MOST + VIEW + "ALTER VIEW public.v SET (security_invoker = on)", role=role)
         assert await looked_at(database, role, "public.v") == (frozenset({Hiding(TABLE, role, ())}), 1)
 

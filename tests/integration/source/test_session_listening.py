@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from support.eventually import eventually
 from support.proxy import Direction, proxy_to
-from support.sessions import Ats, one, rows
+from support.sessions import Ats, end_sessions, one, rows
 
 from cdc_sync.source import session as module
 from cdc_sync.source.connection import Connection, connected
@@ -50,7 +50,7 @@ async def listening(
 
 async def is_asked(ats: Ats, connection: Connection, statement: str, times: int) -> None:
     """Wait until the connection has been used for that statement so many times."""
-    last = "SELECT query_start::text FROM pg_stat_activity WHERE pid = %s AND starts_with(query, %s)"
+    last = "SELECT query_start::text FROM pg_stat_activity WHERE pid = %s AND strpos(query, %s) = 1"
     seen: set[str] = set()
 
     def look() -> bool:
@@ -228,7 +228,7 @@ class TestLock:
 
     async def test_a_lost_connection_gives_it_up(self, database: str, ats: Ats) -> None:
         async with session(database, "applications") as connection:
-            ats.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.info.backend_pid])
+            end_sessions(ats, "pid = %s", [connection.info.backend_pid])
 
             async with session(database, "applications"):
                 pass

@@ -4,10 +4,8 @@ import psycopg
 import pytest
 from support import strange
 from support.sessions import Ats, one, rows, run
+from support.versions import needs
 from support.watched import a_config, install_triggers, some_config
-
-MERGE_SINCE = 150000
-PARTITIONED_TRIGGERS_SINCE = 110000
 
 
 def recorded(ats: Ats) -> list[tuple[str, list[str] | None]]:
@@ -88,8 +86,7 @@ class TestStatements:
         assert {int(key[0]) for _, key in changed if key} == {2, *range(10, 1010, 2)}
 
     def test_merge_records_each_branch(self, installed: Ats) -> None:
-        if installed.info.server_version < MERGE_SINCE:
-            pytest.skip("MERGE came with PostgreSQL 15")
+        needs(installed, 15, "MERGE")
         installed.execute(
             """
             MERGE INTO public.applications t USING (VALUES (1, 'hired'), (2, 'gone'), (9, 'new')) AS s (id, status)
@@ -152,16 +149,15 @@ class TestTriggersOfTheAts:
     @pytest.mark.parametrize(
         ("kind", "since", "status"),
         [
-            ("STORED", 120000, "label"),
+            ("STORED", 12, "label"),
             # A trigger does not see its value, which is computed when it is read.
-            ("VIRTUAL", 180000, {"sql": "upper(t.notes)"}),
-            ("VIRTUAL", 180000, {"sql": "upper(notes)"}),
+            ("VIRTUAL", 18, {"sql": "upper(t.notes)"}),
+            ("VIRTUAL", 18, {"sql": "upper(notes)"}),
         ],
         ids=str,
     )
     def test_a_generated_column_is_noticed(self, ats: Ats, kind: str, since: int, status: object) -> None:
-        if ats.info.server_version < since:
-            pytest.skip(f"generated columns of this kind came with PostgreSQL {since // 10000}")
+        needs(ats, since, f"{kind.lower()} generated columns")
         run(ats, "ALTER TABLE public.applications ADD label text GENERATED ALWAYS AS (upper(notes)) {kind}", kind=kind)
         if kind == "VIRTUAL":
             with pytest.raises(psycopg.errors.FeatureNotSupported, match="the column label is generated") as refused:
@@ -389,8 +385,7 @@ class TestRelatedTables:
 class TestPartitions:
     @pytest.fixture
     def partitioned(self, ats: Ats) -> Ats:
-        if ats.info.server_version < PARTITIONED_TRIGGERS_SINCE:
-            pytest.skip("row triggers on partitioned tables came with PostgreSQL 11")
+        needs(ats, 11, "row triggers on partitioned tables")
         ats.execute("CREATE TABLE parts (id int, status text, zone int) PARTITION BY LIST (zone)")
         ats.execute("CREATE TABLE parts_1 PARTITION OF parts FOR VALUES IN (1)")
         columns = {"application_id": "id", "status": "status", "job_id": "zone", "created": {"sql": "now()"}}

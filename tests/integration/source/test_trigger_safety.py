@@ -32,7 +32,7 @@ class TestFailures:
         [
             ("DROP TABLE cdc_sync.changes", 'relation "cdc_sync.changes" does not exist'),
             ("ALTER TABLE cdc_sync.changes RENAME TO log", 'relation "cdc_sync.changes" does not exist'),
-            ("ALTER SCHEMA cdc_sync RENAME TO other", 'relation "cdc_sync.changes" does not exist'),
+            ("ALTER SCHEMA cdc_sync RENAME TO other", "does not exist"),
             ("DROP SEQUENCE cdc_sync.bell_applications", 'relation "cdc_sync.bell_applications" does not exist'),
             ("ALTER TABLE cdc_sync.changes ADD CHECK (false)", "violates check constraint"),
             ("ALTER TABLE cdc_sync.changes ADD extra int NOT NULL", "null value in column"),
