@@ -137,9 +137,9 @@ class Status(Section):
     unmapped: Literal["send", "ignore", "reject"] = Field(
         default="send",
         title="or ignore, or reject (dead letter)",
-        description="What becomes of a label that is not in `map`: `send` it as it is, `ignore` it (no call), or "
-        "`reject` it (a dead letter, for a person to look at). The default is send, as HelloWork sets no list of "
-        "labels.",
+        description="What becomes of a label that is not in `map`: `send` it as it is, `ignore` it (no call, "
+        "though a deletion is still told), or `reject` it (a dead letter, for a person to look at). The default is "
+        "send, as HelloWork sets no list of labels.",
     )
     deleted: Text = Field(
         default="deleted",

@@ -52,7 +52,15 @@ class Unreportable:
 
 @dataclass(frozen=True, slots=True)
 class OutOfScope:
-    """Not for HelloWork now: the row does not match `where`, or its label is unmapped and ignored."""
+    """Not for HelloWork now: the row does not match `where`."""
+
+    application_id: str
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """The row's label is unmapped and ignored: no news of a reportable application, whose end would still be news."""
 
     application_id: str
     key: Key
@@ -65,7 +73,7 @@ class Foreign:
     key: Key
 
 
-Reading = Reportable | Unreportable | OutOfScope | Foreign
+Reading = Reportable | Unreportable | OutOfScope | Ignored | Foreign
 
 
 def interpret(row: Row, rules: WatchRules, changed_at: int) -> Reading:
@@ -84,7 +92,7 @@ def interpret(row: Row, rules: WatchRules, changed_at: int) -> Reading:
         return OutOfScope(identified, row.key)
     mapped = _map(row, rules)
     if mapped is None:
-        return OutOfScope(identified, row.key)
+        return Ignored(identified, row.key)
     try:
         content = _content(row, rules, mapped.status, status_url.build(rules.base_url, identified), changed_at)
     except _LackingError as lacking:

@@ -16,7 +16,18 @@ from cdc_sync.core.diff import Adopt, Cancel, Nothing, Queue, Unseen, decide
 from cdc_sync.core.hints import Origin
 from cdc_sync.core.observations import ChangesRead, Decided, Observe, Outcome, RowsHidden, RowSkipped, RowsVisible
 from cdc_sync.core.outbox import Known, Sighting, Skip, Suspicion
-from cdc_sync.core.rows import Foreign, Key, OutOfScope, Reading, Reportable, Row, Unreportable, current, interpret
+from cdc_sync.core.rows import (
+    Foreign,
+    Ignored,
+    Key,
+    OutOfScope,
+    Reading,
+    Reportable,
+    Row,
+    Unreportable,
+    current,
+    interpret,
+)
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.source import row_security
 from cdc_sync.source.reading import Read, Reader
@@ -273,13 +284,20 @@ class Intake:
                 self._not_skipped(key, found)
                 if before is not None and before.in_scope:
                     found.out_of_scope.append(application_id)
-            case Reportable(application_id, key, content, refused):
+            case Ignored(application_id, key):
+                self._not_skipped(key, found)
+                if (sighting := takes_over(reading, before)) is not None:
+                    found.sightings[application_id] = sighting
+            case Reportable(_, key):
                 self._not_skipped(key, found)
                 if is_news(reading, before, self.rules.first_status):
-                    if content.deleted and not believe and not self._told_gone(before):
-                        found.suspicions[application_id] = at
-                    else:
-                        found.sightings[application_id] = Sighting(application_id, key, content, refused)
+                    self._see(reading, before, found, at, believe=believe)
+
+    def _see(self, news: Reportable, before: Known | None, found: _Found, at: int, *, believe: bool) -> None:
+        if news.content.deleted and not believe and not self._told_gone(before):
+            found.suspicions[news.application_id] = at
+        else:
+            found.sightings[news.application_id] = Sighting(news.application_id, news.key, news.content, news.refused)
 
     def _not_skipped(self, key: Key, found: _Found) -> None:
         if key in self.skipped:
@@ -351,13 +369,27 @@ def content_of_gone(latest: Content, rules: WatchRules, at: int) -> Content:
     return latest.as_deleted(status, at, rules.extra_fields_of(status))
 
 
+def takes_over(reading: Ignored, before: Known | None) -> Sighting | None:
+    """The sighting that makes this row the one whose end is its application's; None if it is so, or none was told of.
+
+    It says what is known already: no news.
+    """
+    if before is None or before.latest is None or _speaks_already(reading, before):
+        return None
+    return Sighting(reading.application_id, reading.key, before.latest)
+
+
+def _speaks_already(reading: Ignored | Reportable, before: Known) -> bool:
+    return before.key == reading.key and before.in_scope
+
+
 def is_news(reading: Reportable, before: Known | None, unseen: Unseen) -> bool:
     """Whether recording this reading would change anything.
 
     Decided from a state that may be a moment old, so only to spare the store a useless transaction: a reading that
     equals what was told or waits stays no news whatever the sender does meanwhile. The store decides again.
     """
-    if before is None or before.key != reading.key or not before.in_scope:
+    if before is None or not _speaks_already(reading, before):
         return True
     return not isinstance(decide(reading.content, before.told, before.waiting, unseen), Nothing)
 

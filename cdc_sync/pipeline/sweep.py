@@ -34,8 +34,8 @@ from dataclasses import asdict, replace
 from cdc_sync.core.diff import Adopt, Decision, Queue
 from cdc_sync.core.observations import SweepDone
 from cdc_sync.core.outbox import Known
-from cdc_sync.core.rows import Foreign, Key, OutOfScope, Reading, Reportable, Unreportable, interpret
-from cdc_sync.pipeline.intake import Intake, is_news
+from cdc_sync.core.rows import Foreign, Ignored, Key, OutOfScope, Reading, Reportable, Unreportable, interpret
+from cdc_sync.pipeline.intake import Intake, is_news, takes_over
 from cdc_sync.pipeline.marks import Marks
 from cdc_sync.pipeline.sweep_position import FINISHED, POSITION, SweepPosition
 
@@ -219,6 +219,8 @@ class _Sweep:
             case OutOfScope(application_id, key):
                 before = known.get(application_id)
                 return key in self._intake.skipped or (before is not None and before.in_scope)
+            case Ignored(application_id, key):
+                return key in self._intake.skipped or takes_over(reading, known.get(application_id)) is not None
             case Reportable(application_id, key):
                 before = known.get(application_id)
                 return key in self._intake.skipped or is_news(reading, before, self._intake.rules.first_status)

@@ -172,6 +172,54 @@ class TestLabels:
             await rig.drain.catch_up()
             assert await rig.deliver() == [("a1", "hired", "J1"), ("a2", "hired", "J1")]
 
+    @pytest.mark.parametrize("fast", [True, False])
+    async def test_of_ignored_ones_the_end_is_still_told(self, ats: Ats, open_rig: OpenRig, *, fast: bool) -> None:
+        insert(ats, 1, "a1", "new")
+        insert(ats, 2, "a2", "internal")
+        async with open_rig(status={"map": {"new": "sent"}, "unmapped": "ignore"}) as rig:
+            await rig.adopt()
+            update(ats, 1, status="internal")
+            await rig.drain.catch_up()
+            if not fast:
+                ats.execute("ALTER TABLE public.applications DISABLE TRIGGER ALL")
+            delete(ats, 1)
+            delete(ats, 2)
+            await (rig.drain.catch_up() if fast else rig.sweep())
+            await rig.pass_grace()
+
+            assert await rig.deliver() == [("a1", "deleted", "J1")], "of a2 HelloWork was never told"
+
+    async def test_an_ignored_one_that_moved_is_deleted_with_its_new_row(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1", "new")
+        async with open_rig(status={"map": {"new": "sent"}, "unmapped": "ignore"}) as rig:
+            await rig.adopt()
+            delete(ats, 1)
+            insert(ats, 2, "a1", "internal")
+            await rig.drain.catch_up()
+            await rig.pass_grace()
+            assert await rig.deliver() == []
+            assert (await rig.sweep()).repaired == {}
+
+            delete(ats, 2)
+            await rig.drain.catch_up()
+            await rig.pass_grace()
+            assert await rig.deliver() == [("a1", "deleted", "J1")]
+
+    async def test_a_sweep_learns_of_an_ignored_ones_new_row(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1", "new")
+        async with open_rig(status={"map": {"new": "sent"}, "unmapped": "ignore"}) as rig:
+            await rig.adopt()
+            ats.execute("ALTER TABLE public.applications DISABLE TRIGGER ALL")
+            delete(ats, 1)
+            insert(ats, 2, "a1", "internal")
+            assert (await rig.sweep()).repaired == {}
+            ats.execute("ALTER TABLE public.applications ENABLE TRIGGER ALL")
+            delete(ats, 2)
+            await rig.drain.catch_up()
+            await rig.pass_grace()
+
+            assert await rig.deliver() == [("a1", "deleted", "J1")]
+
     async def test_rejected_ones_are_dead_letters_said_once(self, ats: Ats, open_rig: OpenRig) -> None:
         insert(ats, 1, "a1", "new")
         async with open_rig(status={"map": {"new": "sent"}, "unmapped": "reject"}) as rig:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.fuse import FusePolicy
-from cdc_sync.core.rows import Foreign, OutOfScope, Reportable, Row, Unreportable, current, interpret
+from cdc_sync.core.rows import Foreign, Ignored, OutOfScope, Reportable, Row, Unreportable, current, interpret
 from cdc_sync.core.rules import ExtraField, WatchRules
 from cdc_sync.core.status import StatusRules
 from cdc_sync.core.status_url import AllowedHosts
@@ -170,7 +170,7 @@ def test_without_a_usable_date_the_event_has_the_date_of_the_change(text: str | 
 
 def test_labels_outside_the_map() -> None:
     assert content(unmapped("send"), status="Refusé").status == "Refusé"
-    assert reading(unmapped("ignore"), status="Refusé") == OutOfScope("42", ("7",))
+    assert reading(unmapped("ignore"), status="Refusé") == Ignored("42", ("7",))
     assert reading(unmapped("reject"), status="Refusé") == Reportable(
         "42",
         ("7",),
@@ -291,7 +291,11 @@ def test_no_row_can_break_its_reading(row: Row, what: str) -> None:
             assert row.in_scope
             assert found.reason
         case OutOfScope():
-            assert not row.in_scope or what == "ignore"
+            assert not row.in_scope
+        case Ignored():
+            assert row.in_scope
+            assert what == "ignore"
+            assert not row.deleted
         case Foreign():
             assert row.application_id is row.status_url is None or not row.in_scope
 
