@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Queue
 from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.outbox import EntryState, Sighting
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store import queries
-from cdc_sync.store.protocol import Only
-from cdc_sync.store.sqlite.columns import content_from, json_list
+from cdc_sync.store.columns import content_from, json_list
+from cdc_sync.store.deciding import Placed, described
+from cdc_sync.store.protocol import Event, Only
 from cdc_sync.store.sqlite.recording import SQL as RECORDING
-from cdc_sync.store.sqlite.recording import Placing, Whose, described, put, remember, save_fuse, tell
+from cdc_sync.store.sqlite.recording import Whose, put, remember, save_fuse, tell
 
 SQL = queries.load("sqlite/operating.sql")
 
@@ -35,7 +35,7 @@ def release_held(connection: sqlite3.Connection, selection: Selection, now: int)
     chosen = _select(connection, selection)
     for whose, content in chosen:
         _revive(connection, whose, content, now)
-        remember(connection, now, whose, "released", {"to": described(content)})
+        remember(connection, [Event(now, *whose, "released", {"to": described(content)})])
     _mend_fuses(connection, selection.watch)
     return len(chosen)
 
@@ -45,9 +45,10 @@ def discard(connection: sqlite3.Connection, selection: Selection, now: int) -> l
     # An entry with a call under way stays: without it, nothing would keep a second call from overtaking the first.
     chosen = _select(connection, selection, under_way=False)
     for whose, content in chosen:
-        tell(connection, whose, content, now)
+        tell(connection, [(whose, content, now)])
         connection.execute(SQL["drop"], whose)
-        remember(connection, now, whose, "discarded", {"was": selection.state, "to": described(content)})
+        detail = {"was": selection.state, "to": described(content)}
+        remember(connection, [Event(now, *whose, "discarded", detail)])
     if selection.state == "held":
         _mend_fuses(connection, selection.watch)
     return [whose for whose, _ in chosen]
@@ -58,7 +59,7 @@ def retry_dead(connection: sqlite3.Connection, selection: Selection, now: int) -
     chosen = [(whose, content) for whose, content in _select(connection, selection) if _is_callable(content)]
     for whose, content in chosen:
         _revive(connection, whose, content, now)
-        remember(connection, now, whose, "retried", {"to": described(content)})
+        remember(connection, [Event(now, *whose, "retried", {"to": described(content)})])
     return [whose for whose, _ in chosen]
 
 
@@ -73,12 +74,12 @@ def resend(connection: sqlite3.Connection, watch: str | None, ids: Sequence[str]
             # Something newer, or the same, waits already: let it go out now.
             connection.execute(SQL["hasten"], (now, *whose))
         elif state is None and content is not None and _is_callable(content):
-            sighting = Sighting(whose[1], (), content)
-            put(connection, whose[0], sighting, Queue(frozenset()), Placing("pending", now, now, None))
+            placed = Placed(Sighting(whose[1], (), content), "", "pending", now, now, None)
+            put(connection, whose[0], [placed])
             connection.execute(RECORDING["endpoint"], (endpoint_of(content.url),))
         else:
             continue
-        remember(connection, now, whose, "resend", {"to": content and described(content)})
+        remember(connection, [Event(now, *whose, "resend", {"to": content and described(content)})])
         found.append(whose)
     return found
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from cdc_sync.core.outbox import Entry, EntryState, Skip, Suspicion
 from cdc_sync.store import queries
+from cdc_sync.store.columns import Columns, content_from, entry_from, key_from
 from cdc_sync.store.protocol import Condition, Event, Record, WatchCounts
-from cdc_sync.store.sqlite.columns import Columns, content_from, entry_from, key_from
 
 SQL = queries.load("sqlite/reporting.sql")
 

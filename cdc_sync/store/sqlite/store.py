@@ -11,6 +11,7 @@ from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.outbox import Entry, EntryState, Known, Skip, Suspicion
 from cdc_sync.core.rows import Key
 from cdc_sync.core.rules import WatchRules
+from cdc_sync.store.columns import json_list, key_text, known_from
 from cdc_sync.store.protocol import (
     AnotherDatabaseError,
     Batch,
@@ -24,7 +25,6 @@ from cdc_sync.store.protocol import (
     WatchCounts,
 )
 from cdc_sync.store.sqlite import delivering, operating, recording, reporting
-from cdc_sync.store.sqlite.columns import json_list, key_text, known_from
 from cdc_sync.store.sqlite.operating import Selection
 from cdc_sync.store.sqlite.schema import connect, translate
 from cdc_sync.store.sqlite.thread import SqliteThread
@@ -88,7 +88,9 @@ class SqliteStore:
     async def owners(self, watch: str, keys: Iterable[Key]) -> dict[str, Known]:
         """See `Store`."""
         parameters = {"watch": watch, "keys": json_list(map(key_text, keys))}
-        return await self._run(lambda c: dict(map(known_from, c.execute(recording.SQL["owners"], parameters))))
+        return await self._run(
+            lambda c: {row[1]: known_from(row) for row in c.execute(recording.SQL["owners"], parameters)}
+        )
 
     async def unseen(self, watch: str, bitmap: bytes, first: int, last: int) -> list[str]:
         """See `Store`."""

@@ -1,7 +1,8 @@
 -- name: known
 SELECT s.number, s.application_id, s.row_key, s.in_scope,
        s.status, s.job_id, s.deleted, s.created, s.event_date, s.source, s.extra, s.url,
-       o.status, o.job_id, o.deleted, o.created, o.event_date, o.source, o.extra, o.url, o.attempted
+       o.status, o.job_id, o.deleted, o.created, o.event_date, o.source, o.extra, o.url, o.attempted,
+       o.state, o.reason
   FROM json_each(:ids) j
  CROSS JOIN snapshot s ON s.watch = :watch AND s.application_id = j.value
   LEFT JOIN outbox o ON o.watch = s.watch AND o.application_id = s.application_id;
@@ -52,9 +53,6 @@ ON CONFLICT (watch, application_id) DO UPDATE
        kinds = excluded.kinds, state = excluded.state, revision = outbox.revision + 1, queued_at = excluded.queued_at,
        due_at = excluded.due_at, attempts = 0, first_attempt_at = NULL, not_found_since = NULL,
        reason = excluded.reason, endpoint = excluded.endpoint;
-
--- name: entry_state
-SELECT state, reason FROM outbox WHERE watch = ? AND application_id = ?;
 
 -- name: cancel
 DELETE FROM outbox WHERE watch = ? AND application_id = ?;

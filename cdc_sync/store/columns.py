@@ -37,17 +37,17 @@ def content_from(columns: Columns) -> Content | None:
     return Content(status, job_id, bool(deleted), created, event_date, source, extra, url)
 
 
-def known_from(columns: Columns) -> tuple[str, Known]:
-    """An application id and what is known of it, from the query `known`."""
-    number, application_id, row_key, in_scope = columns[:4]
+def known_from(columns: Columns) -> Known:
+    """What is known of an application, from the queries that begin with its number and id."""
+    number, _, row_key, in_scope = columns[:4]
     told = content_from(columns[4 : 4 + _CONTENT])
     waiting = content_from(columns[4 + _CONTENT : 4 + 2 * _CONTENT])
-    return application_id, Known(
+    return Known(
         number=number,
         key=key_from(row_key),
         in_scope=bool(in_scope),
         told=told,
-        waiting=None if waiting is None else Waiting(waiting, bool(columns[-1])),
+        waiting=None if waiting is None else Waiting(waiting, bool(columns[4 + 2 * _CONTENT])),
     )
 
 

@@ -1,0 +1,253 @@
+"""What a store makes of observations and of ends of attempts: decided once for every store, and without a database.
+
+A store reads what is there, asks here what follows, and writes that, all in one transaction that nobody else can come
+between: see `protocol`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from cdc_sync.core.content import Content
+from cdc_sync.core.delivery import Again, Done, GiveUp
+from cdc_sync.core.diff import Adopt, Cancel, Decision, Nothing, Queue, Waiting, decide, is_said
+from cdc_sync.core.fuse import Fuse, count
+from cdc_sync.core.outbox import Entry, EntryState, Known, Sighting
+from cdc_sync.core.rules import WatchRules
+from cdc_sync.core.status_url import endpoint_of
+from cdc_sync.store.protocol import Batch, Event, Finished, Recorded
+
+NOWHERE = "nowhere"
+"""The endpoint of an entry whose URL cannot be called; such an entry is born dead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """An application when an observation arrives; `state` and `reason` are its outbox entry's, if it has one."""
+
+    known: Known
+    state: EntryState | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A content that goes into the outbox, in the place of what waits there."""
+
+    sighting: Sighting
+    kinds: str
+    state: EntryState
+    at: int
+    due_at: int
+    reason: str | None
+
+    @property
+    def endpoint(self) -> str:
+        """Where it will be sent."""
+        return NOWHERE if self.sighting.refused else endpoint_of(self.sighting.content.url)
+
+
+@dataclass(slots=True)
+class Steps:
+    """What one batch comes to; at most one step per application in each list.
+
+    Attributes:
+        new: applications never seen before of which HelloWork was told nothing.
+        adopted: applications never seen before that are taken as told.
+        moved: another row speaks for them, or one that is in scope again.
+        told: known applications that are taken as told.
+        cancelled: their outbox entries are forgotten.
+        placed: into the outbox.
+        events: for the history.
+        endpoints: to which something is to be sent.
+        fuse: the fuse afterwards; None if it counted nothing.
+        news: what `Store.record` returns.
+    """
+
+    new: list[Sighting] = field(default_factory=list)
+    adopted: list[Sighting] = field(default_factory=list)
+    moved: list[Sighting] = field(default_factory=list)
+    told: list[Sighting] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+    placed: list[Placed] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    endpoints: set[str] = field(default_factory=set)
+    fuse: Fuse | None = None
+    news: list[Recorded] = field(default_factory=list)
+
+
+def steps_of(rules: WatchRules, batch: Batch, before: Mapping[str, Before], fuse: Fuse) -> Steps:
+    """Decide about a batch's sightings.
+
+    Args:
+        rules: the watch's rules.
+        batch: what capture found out.
+        before: what is known of the batch's applications; those that are missing were never seen.
+        fuse: the watch's fuse.
+    """
+    return _Deciding(rules, batch, fuse).about(before)
+
+
+class _Deciding:
+    """The state of one `steps_of`."""
+
+    def __init__(self, rules: WatchRules, batch: Batch, fuse: Fuse) -> None:
+        self._rules = rules
+        self._batch = batch
+        self._fuse = fuse
+        self._steps = Steps()
+
+    def about(self, everything: Mapping[str, Before]) -> Steps:
+        batch, steps = self._batch, self._steps
+        for sighting in batch.sightings:
+            before = everything.get(sighting.application_id)
+            if before is None:
+                decision = decide(sighting.content, None, None, batch.unseen)
+                if isinstance(decision, Adopt):
+                    steps.adopted.append(sighting)
+                    steps.news.append(Recorded(sighting.application_id, decision))
+                    continue
+                steps.new.append(sighting)
+            else:
+                known = before.known
+                # A baseline may meet two rows of one application, on two pages: the second is no news about the first.
+                adopts = batch.origin == "baseline" and batch.unseen == "adopt"
+                told = None if adopts else known.told
+                decision = decide(sighting.content, told, known.waiting, batch.unseen)
+                if known.key != sighting.key or not known.in_scope:
+                    steps.moved.append(sighting)
+            if not isinstance(decision, Nothing):
+                steps.news.append(self._act(sighting, before, decision))
+        return steps
+
+    def _act(self, sighting: Sighting, before: Before | None, decision: Decision) -> Recorded:
+        application_id = sighting.application_id
+        match decision:
+            case Adopt():
+                self._steps.told.append(sighting)
+                return Recorded(application_id, decision)
+            case Cancel():
+                self._steps.cancelled.append(application_id)
+                self._remember(sighting, "cancelled", self._detail(sighting, before))
+                return Recorded(application_id, decision)
+            case Queue(kinds):
+                placed = self._place(sighting, before, " ".join(sorted(kinds)))
+                self._steps.placed.append(placed)
+                if placed.state == "pending":
+                    self._steps.endpoints.add(placed.endpoint)
+                detail = {
+                    **self._detail(sighting, before),
+                    "kinds": sorted(kinds),
+                    "replaced": before is not None and before.state is not None,
+                    "due_at": placed.due_at,
+                }
+                if placed.reason:
+                    detail["reason"] = placed.reason
+                event = {"pending": "queued", "held": "held", "dead": "dead-lettered"}[placed.state]
+                self._remember(sighting, event, detail)
+                return Recorded(application_id, decision, placed.state, placed.reason)
+            case _:
+                raise AssertionError("nothing to act on")
+
+    def _remember(self, sighting: Sighting, event: str, detail: dict[str, Any]) -> None:
+        self._steps.events.append(
+            Event(self._batch.now, self._rules.watch, sighting.application_id, event, detail),
+        )
+
+    def _detail(self, sighting: Sighting, before: Before | None) -> dict[str, Any]:
+        told = None if before is None else before.known.told
+        return {"by": self._batch.origin, "from": told and described(told), "to": described(sighting.content)}
+
+    def _place(self, sighting: Sighting, before: Before | None, kinds: str) -> Placed:
+        now, content = self._batch.now, sighting.content
+        if sighting.refused:
+            return Placed(sighting, kinds, "dead", now, now, sighting.refused)
+        due_at = now + self._rules.settle_of(content.status)
+        state = None if before is None else before.state
+        waiting = None if before is None else before.known.waiting
+        deletion = content.deleted and not (waiting is not None and waiting.content.deleted)
+        if deletion and self._batch.doubt is not None:
+            return Placed(sighting, kinds, "held", now, due_at, self._batch.doubt)
+        # With a whole fuse it was a doubted deletion that is held: that the row is back ends the doubt.
+        if before is not None and state == "held" and (content.deleted or self._fuse.blown_at is not None):
+            return Placed(sighting, kinds, "held", now, due_at, before.reason)
+        if state != "pending" or deletion:
+            self._fuse = self._steps.fuse = count(self._fuse, self._rules.fuse, now, deletion=deletion)
+            if self._fuse.blown_at is not None:
+                return Placed(sighting, kinds, "held", now, due_at, self._fuse.reason)
+        return Placed(sighting, kinds, "pending", now, due_at, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """What is compared of the outbox entry that is there when an attempt has ended."""
+
+    revision: int
+    status: str
+    job_id: str
+    deleted: bool
+
+
+Becomes = Literal["forgotten", "unheard", "free", "again", "dead"]
+"""What an ended attempt makes of the outbox entry: it is gone; it may be claimed again, as never attempted or as it is;
+it is due again; it is a dead letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What follows from an attempt's end: whether the snapshot takes its content, and what becomes of the entry."""
+
+    told: bool
+    becomes: Becomes
+    event: Event
+
+
+def ended(end: Finished, current: Current | None) -> Ended:
+    """Decide what follows from an attempt's end.
+
+    Args:
+        end: the attempt.
+        current: the entry that the application has in the outbox now, which may be a newer one.
+    """
+    entry = end.entry
+    detail: dict[str, Any] = {**end.reply, "to": described(entry.content)}
+    replaced = current is None or current.revision != entry.revision
+    match end.fate:
+        case Done():
+            waits = current is not None and replaced and not _is_said_too(entry.content, current)
+            # What waits now was put there while the call was under way: it was never sent, and of what was unsure
+            # HelloWork has acknowledged the last.
+            return _ended(end, "acknowledged", detail, "unheard" if waits else "forgotten", told=True)
+        case _ if replaced:
+            # A newer content waits in its place: it stays due as it is, and stays marked as attempted.
+            return _ended(end, "answered", {**detail, "replaced": True}, "free")
+        case Again(due_at, _):
+            return _ended(end, "answered", {**detail, "again_at": due_at}, "again")
+        case GiveUp(reason):
+            return _ended(end, "dead-lettered", {**detail, "reason": reason}, "dead")
+
+
+def _ended(end: Finished, event: str, detail: dict[str, Any], becomes: Becomes, *, told: bool = False) -> Ended:
+    return Ended(told, becomes, Event(end.at, end.entry.watch, end.entry.application_id, event, detail))
+
+
+def _is_said_too(sent: Content, current: Current) -> bool:
+    waiting: Content = replace(sent, status=current.status, job_id=current.job_id, deleted=current.deleted)
+    return is_said(sent, Waiting(waiting, attempted=False))
+
+
+def attempted(entry: Entry, now: int) -> Entry:
+    """A due entry as it is once it is claimed."""
+    first = now if entry.first_attempt_at is None else entry.first_attempt_at
+    return replace(entry, attempted=True, attempts=entry.attempts + 1, first_attempt_at=first)
+
+
+def attempt(entry: Entry, now: int) -> Event:
+    """A claimed entry's line in its application's story."""
+    detail = {"attempt": entry.attempts, "revision": entry.revision, "to": described(entry.content)}
+    return Event(now, entry.watch, entry.application_id, "attempted", detail)
+
+
+def described(content: Content) -> dict[str, Any]:
+    """A content as the history keeps it: what was compared."""
+    return {"status": content.status, "job_id": content.job_id, "deleted": content.deleted}
