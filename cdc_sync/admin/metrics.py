@@ -5,20 +5,27 @@ from typing import assert_never
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from cdc_sync import __version__
+from cdc_sync.admin.lag import Lag
 from cdc_sync.core.conditions import Conditions
 from cdc_sync.core.observations import (
     BaselineDone,
     BaselineProgress,
     BellLeftAlone,
     CallEnded,
+    CaptureInTime,
+    CaptureLate,
     CaptureStarted,
+    CaughtUp,
     ChangesMissed,
     ChangesRead,
     DaemonStarted,
     DaemonStopped,
     DaemonStopping,
     Decided,
+    DeliveryInTime,
+    DeliveryLate,
     EndpointChanged,
+    ListenerProved,
     Observation,
     RowsHidden,
     RowSkipped,
@@ -37,9 +44,10 @@ _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 
 class Metrics:
-    """The process's metrics, in a registry of their own."""
+    """The process's metrics, in a registry of their own. `docs/metrics.md` tells what each is good for."""
 
-    def __init__(self) -> None:
+    def __init__(self, lag: Lag | None = None) -> None:
+        self.lag = lag or Lag()
         self._registry = CollectorRegistry()
         r = self._registry
         build = Gauge("cdc_sync_build_info", "1, with the version as a label", ["version"], registry=r)
@@ -86,9 +94,49 @@ class Metrics:
             registry=r,
         )
         self._conditions = Gauge("cdc_sync_conditions", "How many things are wrong now", registry=r)
+        self._capture_lag = Gauge(
+            "cdc_sync_capture_lag_seconds",
+            "For how long changes in the database may be unread: seconds since the beginning of the last complete look",
+            ["watch"],
+            registry=r,
+        )
+        self._listener_age = Gauge(
+            "cdc_sync_listener_age_seconds",
+            "Seconds since the listening connection last proved that it hears notifications",
+            ["watch"],
+            registry=r,
+        )
+        self._queue = Gauge(
+            "cdc_sync_notify_queue_usage_ratio",
+            "Share in use of the server's NOTIFY queue, from 0 to 1; a full one makes the ATS's commits fail",
+            ["watch"],
+            registry=r,
+        )
+        self._overdue = Gauge(
+            "cdc_sync_delivery_lag_seconds",
+            "For how long the call that waits longest beyond its due time has been due, 0 if none",
+            ["endpoint"],
+            registry=r,
+        )
+        self._changed_at = Gauge(
+            "cdc_sync_last_change_timestamp_seconds",
+            "When something was news last, as seconds since the epoch; 0 if nothing ever was",
+            ["watch"],
+            registry=r,
+        )
+        self._suspected = Gauge(
+            "cdc_sync_suspected_deletions",
+            "Applications whose row seems gone and will be looked for once more",
+            ["watch"],
+            registry=r,
+        )
+        self._fuse_blown = Gauge(
+            "cdc_sync_fuse_blown", "Whether the watch's fuse is blown, so that its news is held", ["watch"], registry=r
+        )
 
     def read(self, observation: Observation) -> None:  # noqa: C901, PLR0912 - one case per kind
         """Take one observation into account."""
+        self.lag.read(observation)
         match observation:
             case DaemonStarted(_, watches):
                 for name in watches:
@@ -116,12 +164,19 @@ class Metrics:
                 self._sweep_seconds.labels(watch).set(seconds)
                 for cause, number in repaired.items():
                     self._repairs.labels(watch, cause).inc(number)
+            case ListenerProved(watch, usage):
+                self._queue.labels(watch).set(usage)
             case StoreFailed():
                 self._store_ok.set(0)
             case StoreRecovered():
                 self._store_ok.set(1)
             case (
                 CaptureStarted()
+                | CaptureLate()
+                | CaptureInTime()
+                | CaughtUp()
+                | DeliveryLate()
+                | DeliveryInTime()
                 | DaemonStopping()
                 | DaemonStopped()
                 | TriggersMissing()
@@ -149,7 +204,16 @@ class Metrics:
             oldest = counts.oldest_queued_at
             self._oldest.labels(watch).set(0 if oldest is None else max(now - oldest, 0) / 1000)
             self._skipped.labels(watch).set(counts.skipped)
+            self._suspected.labels(watch).set(counts.suspected)
+            self._changed_at.labels(watch).set((counts.changed_at or 0) / 1000)
+        for watch, fuse in (await store.fuses()).items():
+            self._fuse_blown.labels(watch).set(fuse.blown_at is not None)
+        for watch, seconds in self.lag.capture().items():
+            self._capture_lag.labels(watch).set(seconds)
+        for watch, seconds in self.lag.listeners().items():
+            self._listener_age.labels(watch).set(seconds)
         for endpoint, (health, due_at) in (await store.endpoints()).items():
+            self._overdue.labels(endpoint).set(0 if due_at is None else max(now - due_at, 0) / 1000)
             # Nobody finds out how one is that nothing waits for: it must not stay a cause of alarm.
             self._endpoint.labels(endpoint).set(health.mode == "healthy" or due_at is None)
         self._conditions.set(len(conditions))

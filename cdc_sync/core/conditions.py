@@ -6,7 +6,11 @@ from types import MappingProxyType
 from cdc_sync.core.observations import (
     BaselineDone,
     BaselineProgress,
+    CaptureInTime,
+    CaptureLate,
     CaptureStarted,
+    DeliveryInTime,
+    DeliveryLate,
     EndpointChanged,
     Observation,
     RowsHidden,
@@ -64,6 +68,14 @@ def _about(observation: Observation) -> tuple[str | None, str | None]:  # noqa: 
             found = (f"baseline {watch}", None)
         case EndpointChanged(endpoint, mode, reason):
             found = (f"endpoint {endpoint}", None if mode == "healthy" else f"{mode}: {reason}")
+        case CaptureLate(watch, limit):
+            found = (f"lag {watch}", f"changes were last read completely more than {limit:.0f} s ago")
+        case CaptureInTime(watch):
+            found = (f"lag {watch}", None)
+        case DeliveryLate(endpoint, limit):
+            found = (f"lag {endpoint}", f"a call has been due for more than {limit:.0f} s")
+        case DeliveryInTime(endpoint):
+            found = (f"lag {endpoint}", None)
         case StoreFailed(message):
             found = ("store", message)
         case StoreRecovered():

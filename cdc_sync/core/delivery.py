@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reply import (
@@ -38,6 +38,21 @@ class GiveUp:
 
 
 Fate = Done | Again | GiveUp
+
+CallOutcome = Literal["acknowledged", "retry", "dead"]
+"""A fate in one word, as it is counted."""
+
+
+def outcome_of(became: Fate) -> CallOutcome:
+    """The word for a fate."""
+    match became:
+        case Done():
+            return "acknowledged"
+        case Again():
+            return "retry"
+        case GiveUp():
+            return "dead"
+    assert_never(became)
 
 
 @dataclass(frozen=True, slots=True)

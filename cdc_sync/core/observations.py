@@ -134,6 +134,52 @@ class ChangesRead:
     keys: int
 
 
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """Everything that was committed before a look that took `seconds`, and is over now, is recorded."""
+
+    watch: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerProved:
+    """The listening connection hears; `queue_usage` is the share in use of the server's NOTIFY queue, from 0 to 1."""
+
+    watch: str
+    queue_usage: float
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureLate:
+    """For longer than `limit` seconds capture has not caught up with the database. Said once, when it begins."""
+
+    watch: str
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureInTime:
+    """Capture has caught up again."""
+
+    watch: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryLate:
+    """A call to an endpoint has been due for longer than `limit` seconds. Said once, when it begins."""
+
+    endpoint: str
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryInTime:
+    """No call to the endpoint is late any more."""
+
+    endpoint: str
+
+
 Outcome = Literal["queued", "cancelled", "adopted", "held", "dead"]
 """What became of an observation that was news."""
 
@@ -224,6 +270,12 @@ Observation = (
     | BaselineProgress
     | BaselineDone
     | ChangesRead
+    | CaughtUp
+    | ListenerProved
+    | CaptureLate
+    | CaptureInTime
+    | DeliveryLate
+    | DeliveryInTime
     | Decided
     | RowSkipped
     | SweepDone

@@ -20,14 +20,20 @@ from cdc_sync.core.observations import (
     BaselineProgress,
     BellLeftAlone,
     CallEnded,
+    CaptureInTime,
+    CaptureLate,
     CaptureStarted,
+    CaughtUp,
     ChangesMissed,
     ChangesRead,
     DaemonStarted,
     DaemonStopped,
     DaemonStopping,
     Decided,
+    DeliveryInTime,
+    DeliveryLate,
     EndpointChanged,
+    ListenerProved,
     Observation,
     Outcome,
     RowsHidden,
@@ -166,7 +172,7 @@ class LogReader:
         # get as far as capturing each time.
         self._mistakes: dict[str, set[str]] = {}
 
-    def read(self, observation: Observation) -> None:  # noqa: C901, PLR0912 - one case per kind
+    def read(self, observation: Observation) -> None:  # noqa: C901, PLR0912, PLR0915 - one case per kind
         """Write the line of one observation."""
         log = self._log
         match observation:
@@ -188,6 +194,10 @@ class LogReader:
                 calls = "0 calls" if not queued else f"{queued} calls queued"
                 message = f"{known} applications known, {calls}"
                 log.info(message, watch=watch, seconds=round(seconds, 1))
+            case CaptureLate() | CaptureInTime() | DeliveryLate() | DeliveryInTime():
+                self._lag(observation)
+            case CaughtUp() | ListenerProved():
+                pass  # many times a second, or nothing but a number
             case ChangesRead(watch, origin, keys):
                 log.debug("read", watch=watch, by=origin, keys=keys)
             case Decided(watch, application_id, origin, outcome, reason):
@@ -251,6 +261,17 @@ class LogReader:
                 (log.debug if message in told else log.error)(message, watch=watch)
                 told.add(message)
 
+    def _lag(self, observation: CaptureLate | CaptureInTime | DeliveryLate | DeliveryInTime) -> None:
+        match observation:
+            case CaptureLate(watch, limit):
+                self._log.warning(_CAPTURE_LATE, watch=watch, longer_than=_short(limit))
+            case CaptureInTime(watch):
+                self._log.info("changes are read in time again", watch=watch)
+            case DeliveryLate(endpoint, limit):
+                self._log.warning(_DELIVERY_LATE, endpoint=endpoint, longer_than=_short(limit))
+            case DeliveryInTime(endpoint):
+                self._log.info("calls go out in time again", endpoint=endpoint)
+
     def _row_security(self, observation: RowsHidden | RowsVisible) -> None:
         told = self._hidden.pop(observation.watch, None)
         match observation:
@@ -297,6 +318,16 @@ class LogReader:
             case "dead":
                 self._log.error("given up, now a dead letter", reply=call.reply, **facts)
 
+
+_CAPTURE_LATE = (
+    "changes are not read in time. Is the database slow, or a table locked (pg_stat_activity tells), or are more rows "
+    "changed than can be read?"
+)
+
+_DELIVERY_LATE = (
+    "calls are late. Does HelloWork answer slowly, or are hellowork.rate_limit and hellowork.concurrency too low for "
+    "what changes?"
+)
 
 _HELD = "held for a person; see `cdc-sync fuse show`, then release or discard"
 

@@ -33,6 +33,7 @@ from cdc_sync.core.observations import (
     Observe,
     WatchConnected,
 )
+from cdc_sync.daemon.lateness import LOOK_EVERY, Lateness
 from cdc_sync.daemon.rehearsal import Rehearsal
 from cdc_sync.daemon.together import end, raise_failures
 from cdc_sync.daemon.watching import WatchParts, WatchWorker, most_telling
@@ -219,11 +220,13 @@ class _Daemon:
 
     @contextmanager
     def _schedule(self, store: Store) -> Iterator[None]:
-        """Jobs by the clock: pruning the history."""
+        """Jobs by the clock: pruning the history, and looking for what is late."""
+        lateness = Lateness(self._config, store, self._metrics.lag.capture, self.observe, wall_clock)
         scheduler = AsyncIOScheduler(timezone=UTC)
         scheduler.add_job(
             self._prune, "interval", [store], minutes=_PRUNE_EVERY_MINUTES, coalesce=True, max_instances=1
         )
+        scheduler.add_job(lateness.look, "interval", seconds=LOOK_EVERY, coalesce=True, max_instances=1)
         scheduler.start()
         try:
             yield

@@ -14,6 +14,7 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import (
     BellLeftAlone,
     CaptureStarted,
+    ListenerProved,
     Observe,
     StoreFailed,
     StoreRecovered,
@@ -280,7 +281,8 @@ class WatchWorker:
                 self._parts.observe(BellLeftAlone(name, pause))
             jobs["drain"] = drain.run(pause, progressed)
         else:
-            jobs["listen"] = listen(connected.connection, drain.ring, _PROVE_EVERY)
+            proved = lambda usage: self._parts.observe(ListenerProved(name, usage))  # noqa: E731 - a bound argument
+            jobs["listen"] = listen(connected.connection, drain.ring, _PROVE_EVERY, proved)
             if self._parts.dry_run:
                 jobs["drain"] = drain.run(drain_interval, progressed)
             else:

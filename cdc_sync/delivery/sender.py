@@ -16,9 +16,9 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, assert_never
+from typing import Any, Literal, Protocol
 
-from cdc_sync.core.delivery import Again, Done, Fate, Finished, GiveUp, fate
+from cdc_sync.core.delivery import Fate, Finished, GiveUp, fate, outcome_of
 from cdc_sync.core.endpoint import Health, after
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import CallEnded, EndpointChanged, Observe, StoreFailed, StoreRecovered
@@ -219,7 +219,7 @@ class Sender:
         self._ended.set()
         self._woken.set()
         self._observe(
-            CallEnded(entry.watch, entry.application_id, _outcome(became), said, entry.attempts, seconds, waited)
+            CallEnded(entry.watch, entry.application_id, outcome_of(became), said, entry.attempts, seconds, waited)
         )
 
     async def _attempt(self, entry: Entry) -> tuple[Fate, dict[str, Any], Meaning | None]:
@@ -290,17 +290,6 @@ class Sender:
             self._failing.remove(step)
             if not self._failing:
                 self._observe(StoreRecovered())
-
-
-def _outcome(became: Fate) -> Literal["acknowledged", "retry", "dead"]:
-    match became:
-        case Done():
-            return "acknowledged"
-        case Again():
-            return "retry"
-        case GiveUp():
-            return "dead"
-    assert_never(became)
 
 
 def _chance() -> float:

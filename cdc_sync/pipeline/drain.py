@@ -1,9 +1,11 @@
 """Capture by notify: consume the change log when the bell rings, and now and then in case a bell was lost."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 from cdc_sync.core.hints import latest
+from cdc_sync.core.observations import CaughtUp
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.source.changelog import ChangeLog
 
@@ -44,6 +46,7 @@ class Drain:
             StoreError: the outcome cannot be recorded; the log keeps it.
         """
         async with self._lock:
+            started = time.monotonic()
             full = True
             while full:
                 async with self._log.batch(BATCH) as changes:
@@ -55,6 +58,7 @@ class Drain:
                 if changes.everything:
                     self._sweep()
                 full = changes.full and self._log.consumes
+            self._intake.observe(CaughtUp(self._intake.rules.watch, time.monotonic() - started))
 
     async def run(self, every: float, progressed: Callable[[], None]) -> None:
         """Drain for ever: at each ring, and after `every` seconds without one."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from cdc_sync.core.fence import Fence, SnapshotReading, look
+from cdc_sync.core.observations import CaughtUp
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.source.polling import Place, PollPage, WatermarkReader
 from cdc_sync.source.reading import Read
@@ -59,6 +60,7 @@ class Poll:
             StoreError: the outcome cannot be recorded; the watermark stays.
         """
         async with self._lock:
+            started = self._clock()
             # The look comes before the rows: whatever had ended by then is visible to the pages.
             reading = await self._reader.look() if self._clock() >= self._next_look else None
             place: str | Place | None = self.watermark
@@ -66,6 +68,7 @@ class Poll:
                 place = await self._page(place)
             if reading is not None:
                 await self._advance(reading)
+            self._intake.observe(CaughtUp(self._intake.rules.watch, self._clock() - started))
 
     async def _page(self, place: str | Place) -> Place | None:
         reached: PollPage | None = None

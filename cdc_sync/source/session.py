@@ -34,6 +34,8 @@ _NOTICE_OUR_END = """
 SELECT set_config('tcp_keepalives_idle', '20', false), set_config('tcp_keepalives_interval', '10', false),
        set_config('tcp_keepalives_count', '3', false)
 """
+_ECHO = "SELECT 'cdc_sync_echo_' || pg_backend_pid(), pg_notification_queue_usage()"
+_NOTIFY_OURSELVES = "SELECT pg_notify(%s, ''), pg_notification_queue_usage()"
 _OURS = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 _END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND backend_start = %s"
 
@@ -105,28 +107,34 @@ def _lock_number(watch: str) -> int:
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-async def listen(connection: Connection, ring: Callable[[], None], prove_every: float) -> None:
+async def listen(
+    connection: Connection, ring: Callable[[], None], prove_every: float, proved: Callable[[float], None] | None = None
+) -> None:
     """Call `ring` at each notification, for ever; the first call is right after LISTEN has taken effect.
 
     Changes committed before LISTEN rang for nobody, so the first call makes the listener drain. Every `prove_every`
     seconds the connection notifies itself: a half-open one fails to send, and a deaf one (behind a transaction pooler,
     for instance) hears nothing.
 
+    Each time, also at the beginning, `proved` is told which share of the server's NOTIFY queue is in use.
+
     Raises:
         SourceError: the connection is lost, or deaf.
     """
+    proved = proved or (lambda _: None)
     try:
         async with _at_once():
-            row = await (await connection.execute("SELECT 'cdc_sync_echo_' || pg_backend_pid()")).fetchone()
-            echo = row[0] if row else ""
+            row = await (await connection.execute(_ECHO)).fetchone()
+            echo, usage = row or ("", 0.0)
             await connection.execute(f"LISTEN {CHANNEL}")
             await connection.execute(f"LISTEN {echo}")  # a constant prefix and a number: nothing to quote
         ring()
+        proved(usage)
         while True:
             async for notification in connection.notifies(timeout=prove_every):
                 if notification.channel == CHANNEL:
                     ring()
-            await _prove(connection, echo, ring)
+            proved(await _prove(connection, echo, ring))
     except psycopg.Error as error:
         raise translate(error, "listening for changes") from error
 
@@ -159,15 +167,17 @@ async def _at_once() -> AsyncIterator[None]:
         raise SourceError("unreachable", f"The database does not answer within {_ECHO_WITHIN:.0f} s.") from error
 
 
-async def _prove(connection: Connection, echo: str, ring: Callable[[], None]) -> None:
+async def _prove(connection: Connection, echo: str, ring: Callable[[], None]) -> float:
+    """Hear from ourselves; returns the share of the server's NOTIFY queue that is in use."""
     try:
         async with asyncio.timeout(_ECHO_WITHIN):
-            await connection.execute("SELECT pg_notify(%s, '')", (echo,))
+            row = await (await connection.execute(_NOTIFY_OURSELVES, (echo,))).fetchone()
+            usage = 0.0 if row is None else float(row[1])
             # Left early, it holds the connection until it is closed.
             async with aclosing(connection.notifies()) as notifications:
                 async for notification in notifications:
                     if notification.channel == echo:
-                        return
+                        break
                     ring()
     except TimeoutError as error:
         raise SourceError(
@@ -175,3 +185,4 @@ async def _prove(connection: Connection, echo: str, ring: Callable[[], None]) ->
             f"The listening connection is deaf: its own notification did not come back within {_ECHO_WITHIN:.0f} s. "
             f"Behind a transaction pooler LISTEN does not work: connect directly, or use capture.wakeup none.",
         ) from error
+    return usage

@@ -30,8 +30,10 @@ from cdc_sync.core.rows import Key
 from cdc_sync.core.rules import WatchRules
 
 __all__ = [
+    "CALL_STEP",
     "AnotherDatabaseError",
     "Batch",
+    "CallCounts",
     "Condition",
     "Event",
     "Finished",
@@ -115,7 +117,11 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class WatchCounts:
-    """A watch in numbers; `oldest_queued_at` is since when the oldest pending entry waits."""
+    """A watch in numbers.
+
+    `oldest_queued_at` is since when the oldest pending entry waits, `changed_at` when something was news last: an entry
+    was queued, held, given up at once or cancelled, but not merely adopted.
+    """
 
     known: int = 0
     pending: int = 0
@@ -124,6 +130,21 @@ class WatchCounts:
     skipped: int = 0
     suspected: int = 0
     oldest_queued_at: int | None = None
+    changed_at: int | None = None
+
+
+CALL_STEP = 5 * 60 * 1000
+"""Calls are counted in steps of this many milliseconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallCounts:
+    """Attempts that ended in the step of time that begins at `step`, by what came of them."""
+
+    step: int
+    acknowledged: int = 0
+    retry: int = 0
+    dead: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +250,7 @@ class Store(Protocol):
         """Outbox entries in a state, oldest first."""
 
     async def counts(self) -> dict[str, WatchCounts]:
-        """Every watch in numbers."""
+        """Every watch in numbers. Costs as much as the outbox is long, not as much as is known."""
 
     async def skipped(self, watch: str, limit: int) -> list[Skip]:
         """Rows that cannot be reported, and why."""
@@ -242,6 +263,15 @@ class Store(Protocol):
 
     async def recent(self, limit: int) -> list[Event]:
         """The newest events of all applications, newest first."""
+
+    async def recent_ends(self, limit: int, *, failed: bool) -> list[Event]:
+        """The newest `acknowledged`, `answered` and `dead-lettered` of all applications, newest first.
+
+        With `failed` without the acknowledged ones. Costs no walk through the events of other kinds.
+        """
+
+    async def call_counts(self, since: int) -> list[CallCounts]:
+        """How many attempts ended, from the step that `since` is in on; steps without any are left out."""
 
     async def set_condition(self, name: str, message: str | None, now: int) -> None:
         """Note what is wrong, or with None that it no longer is."""
@@ -256,4 +286,4 @@ class Store(Protocol):
         """What sweeps have repaired, by watch and cause."""
 
     async def prune(self, before: int, limit: int) -> int:
-        """Forget up to `limit` events of the history older than `before`. Returns how many."""
+        """Forget what is older than `before`: call counts, and up to `limit` events. Returns how many of these."""

@@ -93,6 +93,11 @@ class Intake:
     async def place(self, positions: Mapping[str, str]) -> None:
         assert positions
 
+    def observe(self, _: object) -> None:
+        """Whoever listens learns nothing about rows."""
+
+    rules = types.SimpleNamespace(watch="applications")
+
 
 def missed(events: tuple[Event, ...], poll_of: type[Poll] = Poll, reader_of: type[Reader] = Reader) -> set[int]:
     """The committed rows that nobody has seen when all is over."""

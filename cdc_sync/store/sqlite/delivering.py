@@ -2,16 +2,17 @@
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from cdc_sync.core.delivery import Again, GiveUp
+from cdc_sync.core.delivery import Again, GiveUp, outcome_of
 from cdc_sync.core.endpoint import Health
 from cdc_sync.core.outbox import Entry
 from cdc_sync.store import queries
 from cdc_sync.store.columns import entry_from
 from cdc_sync.store.deciding import Current, attempt, attempted, ended
-from cdc_sync.store.protocol import Finished
+from cdc_sync.store.protocol import CALL_STEP, Finished
 from cdc_sync.store.sqlite.recording import remember, tell
 
 SQL = queries.load("sqlite/delivering.sql")
@@ -35,6 +36,8 @@ def finish(connection: sqlite3.Connection, finished: Sequence[Finished], health:
     """See `Store.finish`."""
     for end in finished:
         _finish_one(connection, end)
+    calls = Counter((end.at - end.at % CALL_STEP, outcome_of(end.fate)) for end in finished)
+    connection.executemany(SQL["count_calls"], [(*of, number) for of, number in calls.items()])
     connection.executemany(
         SQL["set_health"], [(endpoint, json.dumps(asdict(state))) for endpoint, state in health.items()]
     )

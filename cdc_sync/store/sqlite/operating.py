@@ -12,7 +12,7 @@ from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store import queries
 from cdc_sync.store.columns import content_from, json_list
 from cdc_sync.store.deciding import Placed, described
-from cdc_sync.store.protocol import Event, Only
+from cdc_sync.store.protocol import CALL_STEP, Event, Only
 from cdc_sync.store.sqlite.recording import SQL as RECORDING
 from cdc_sync.store.sqlite.recording import Whose, put, remember, save_fuse, tell
 
@@ -86,6 +86,7 @@ def resend(connection: sqlite3.Connection, watch: str | None, ids: Sequence[str]
 
 def prune(connection: sqlite3.Connection, before: int, limit: int) -> int:
     """See `Store.prune`. Events are numbered in order of time, so the oldest are the first."""
+    connection.execute(SQL["prune_call_counts"], (before - CALL_STEP,))
     return connection.execute(SQL["prune"], {"before": before, "limit": limit}).rowcount
 
 

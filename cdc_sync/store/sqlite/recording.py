@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cdc_sync.core.content import Content
+from cdc_sync.core.diff import Adopt
 from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.outbox import Known, Sighting
 from cdc_sync.core.rules import WatchRules
@@ -131,3 +132,8 @@ def _take(connection: sqlite3.Connection, watch: str, now: int, steps: Steps) ->
     connection.executemany(SQL["endpoint"], [(endpoint,) for endpoint in steps.endpoints])
     if steps.fuse is not None:
         save_fuse(connection, watch, steps.fuse)
+    # Every record is made here, and none is ever removed.
+    new = len(steps.new) + len(steps.adopted)
+    changed = any(not isinstance(one.decision, Adopt) for one in steps.news)
+    if new or changed:
+        connection.execute(SQL["tally"], {"watch": watch, "new": new, "changed_at": now if changed else None})

@@ -7,7 +7,7 @@ from dataclasses import replace
 from cdc_sync.core.outbox import Entry, EntryState, Skip, Suspicion
 from cdc_sync.store import queries
 from cdc_sync.store.columns import Columns, content_from, entry_from, key_from
-from cdc_sync.store.protocol import Condition, Event, Record, WatchCounts
+from cdc_sync.store.protocol import CALL_STEP, CallCounts, Condition, Event, Record, WatchCounts
 
 SQL = queries.load("sqlite/reporting.sql")
 
@@ -21,8 +21,8 @@ def entries(connection: sqlite3.Connection, state: EntryState, watch: str | None
 def counts(connection: sqlite3.Connection) -> dict[str, WatchCounts]:
     """See `Store.counts`."""
     found: dict[str, WatchCounts] = {}
-    for watch, number in connection.execute(SQL["count_known"]):
-        found[watch] = WatchCounts(known=number)
+    for watch, number, changed_at in connection.execute(SQL["tallies"]):
+        found[watch] = WatchCounts(known=number, changed_at=changed_at)
     for watch, state, number, oldest in connection.execute(SQL["count_outbox"]):
         of_watch = replace(found.get(watch, WatchCounts()), **{state: number})
         found[watch] = replace(of_watch, oldest_queued_at=oldest) if state == "pending" else of_watch
@@ -92,6 +92,24 @@ def story(connection: sqlite3.Connection, application_id: str, watch: str | None
 def recent(connection: sqlite3.Connection, limit: int) -> list[Event]:
     """See `Store.recent`."""
     return list(map(_event, connection.execute(SQL["recent"], (limit,))))
+
+
+def recent_ends(connection: sqlite3.Connection, limit: int, *, failed: bool) -> list[Event]:
+    """See `Store.recent_ends`."""
+    rows: list[Columns] = []
+    # One statement for each kind, since that is what the index is ordered by.
+    for kind in ("answered", "dead", *(() if failed else ("acknowledged",))):
+        rows += connection.execute(SQL[f"recent_{kind}"], (limit,)).fetchall()
+    rows.sort(key=lambda row: -row[-1])
+    return [_event(row[:-1]) for row in rows[:limit]]
+
+
+def call_counts(connection: sqlite3.Connection, since: int) -> list[CallCounts]:
+    """See `Store.call_counts`."""
+    found: dict[int, CallCounts] = {}
+    for step, outcome, number in connection.execute(SQL["call_counts"], (since - CALL_STEP,)):
+        found[step] = replace(found.get(step, CallCounts(step)), **{outcome: number})
+    return list(found.values())
 
 
 def conditions(connection: sqlite3.Connection) -> list[Condition]:

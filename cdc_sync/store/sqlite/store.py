@@ -15,6 +15,7 @@ from cdc_sync.store.columns import json_list, key_text, known_from
 from cdc_sync.store.protocol import (
     AnotherDatabaseError,
     Batch,
+    CallCounts,
     Condition,
     Event,
     Finished,
@@ -197,6 +198,14 @@ class SqliteStore:
     async def recent(self, limit: int) -> list[Event]:
         """See `Store`."""
         return await self._run(lambda c: reporting.recent(c, limit))
+
+    async def recent_ends(self, limit: int, *, failed: bool) -> list[Event]:
+        """See `Store`."""
+        return await self._run(lambda c: reporting.recent_ends(c, limit, failed=failed))
+
+    async def call_counts(self, since: int) -> list[CallCounts]:
+        """See `Store`."""
+        return await self._run(lambda c: reporting.call_counts(c, since))
 
     async def set_condition(self, name: str, message: str | None, now: int) -> None:
         """See `Store`."""

@@ -14,10 +14,12 @@ from cdc_sync.admin.metrics import Metrics
 from cdc_sync.core.endpoint import Health, Mode
 from cdc_sync.core.observations import (
     CallEnded,
+    CaughtUp,
     ChangesMissed,
     ChangesRead,
     DaemonStarted,
     Decided,
+    ListenerProved,
     Observation,
     StoreFailed,
     StoreRecovered,
@@ -25,7 +27,7 @@ from cdc_sync.core.observations import (
     WatchConnected,
     WatchLost,
 )
-from cdc_sync.core.outbox import Skip
+from cdc_sync.core.outbox import Skip, Suspicion
 
 
 async def scrape(admin: Admin) -> dict[str, float]:
@@ -156,6 +158,30 @@ async def test_connections(admin: Admin) -> None:
 
     samples = await read(admin, WatchLost("w", "no route to host", misconfigured=False))
     assert samples['cdc_sync_watch_connected{watch="w"}'] == 0
+
+
+async def test_lag(admin: Admin) -> None:
+    await admin.store.record(some_rules(), a_batch(a_sighting("a1", "seen"), now=NOW - 90 * SECOND))
+
+    samples = await read(admin, CaughtUp("w", 2.0), ListenerProved("w", 0.25))
+
+    assert 2 <= samples['cdc_sync_capture_lag_seconds{watch="w"}'] < 60
+    assert 0 <= samples['cdc_sync_listener_age_seconds{watch="w"}'] < 60
+    assert samples['cdc_sync_notify_queue_usage_ratio{watch="w"}'] == 0.25
+    assert samples[f'cdc_sync_delivery_lag_seconds{{endpoint="{ENDPOINT}"}}'] == 90
+    assert samples['cdc_sync_last_change_timestamp_seconds{watch="applications"}'] == NOW / 1000 - 90
+
+
+async def test_a_fuse(admin: Admin) -> None:
+    await admin.store.record(
+        some_rules(max_changes=0), a_batch(a_sighting("a1"), suspicions=[Suspicion("a2", NOW, NOW + SECOND)])
+    )
+    samples = await scrape(admin)
+    assert samples['cdc_sync_fuse_blown{watch="applications"}'] == 1
+    assert samples['cdc_sync_suspected_deletions{watch="applications"}'] == 1
+
+    await admin.store.release_held(None, NOW, None, None)
+    assert (await scrape(admin))['cdc_sync_fuse_blown{watch="applications"}'] == 0
 
 
 async def test_the_store(admin: Admin) -> None:

@@ -15,7 +15,7 @@ from support.watched import COLUMNS, install_triggers, some_config
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.hints import Origin, latest
-from cdc_sync.core.observations import ChangesRead
+from cdc_sync.core.observations import CaughtUp, ChangesRead
 from cdc_sync.core.rows import Key
 from cdc_sync.pipeline import drain as drain_module
 from cdc_sync.source.changelog import ChangeLog
@@ -41,6 +41,9 @@ async def test_a_change_becomes_an_entry_and_leaves_the_log(ats: Ats, open_rig: 
 
         assert await rig.deliver() == [("a1", "hired", "J1"), ("a3", "applied", "J3")]
         assert one(ats, LOG) == 0
+        (caught_up,) = rig.heard(CaughtUp)
+        assert caught_up.watch == "applications"
+        assert 0 < caught_up.seconds < 60
 
 
 async def test_what_is_no_news_is_read_and_leaves_the_log(ats: Ats, open_rig: OpenRig) -> None:

@@ -12,6 +12,7 @@ from support.eventually import eventually
 from support.rig import Call, OpenRig, Rig
 from support.sessions import Ats, OpenSession, one, rows, run
 
+from cdc_sync.core.observations import CaughtUp
 from cdc_sync.pipeline import poll as poll_module
 from cdc_sync.pipeline.poll import BEGAN, POSITION, Poll
 
@@ -55,6 +56,9 @@ async def test_a_change_becomes_an_entry(ats: Ats, open_rig: OpenRig) -> None:
         insert(ats, 3, "a3", job_id="J3")
 
         assert await calls(rig, poll) == [("a1", "hired", "J1"), ("a3", "applied", "J3")]
+        (caught_up,) = rig.heard(CaughtUp)
+        assert caught_up.watch == "applications"
+        assert 0 < caught_up.seconds < 60
 
 
 async def test_what_is_read_again_is_no_news(ats: Ats, open_rig: OpenRig) -> None:
@@ -67,7 +71,7 @@ async def test_what_is_read_again_is_no_news(ats: Ats, open_rig: OpenRig) -> Non
         for _ in range(3):
             assert await calls(rig, poll) == []
 
-        assert len(rig.said) == said, "and is not spoken of"
+        assert {type(observation) for observation in rig.said[said:]} == {CaughtUp}, "and is not spoken of"
 
 
 async def test_nothing_is_installed_and_nothing_written(ats: Ats, open_rig: OpenRig) -> None:

@@ -91,6 +91,18 @@ class TestListen:
                 await bell.has_rung(expected)
             assert bell.rung == 3
 
+    async def test_tells_each_time_that_it_is_proved_how_full_the_queue_is(self, database: str) -> None:
+        usages: list[float] = []
+        async with session(database, "applications") as connection:
+            task = asyncio.create_task(listen(connection, Bell().ring, 0.0, usages.append))
+            await eventually(lambda: len(usages) >= 3 or task.done(), "three proofs")
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        # Other tests of this server may notify, but none fills it.
+        assert len(usages) >= 3
+        assert all(0 <= usage < 0.01 for usage in usages)
+
     async def test_hears_what_is_committed_from_the_first_ring_on(self, database: str, ats: Ats) -> None:
         rung: list[str] = []
 

@@ -1,12 +1,32 @@
 """Reading the store for people, and what keeps it in order."""
 
 import pytest
-from support.builders import MINUTE, NOW, SECOND, WATCH, a_batch, a_content, a_sighting, moved, some_rules
+from support.builders import HOUR, MINUTE, NOW, SECOND, WATCH, a_batch, a_content, a_sighting, moved, some_rules
 from support.store_backends import Backend, OpenStore
-from support.store_steps import acknowledge, adopt, bury, claim, claim_one, observe, story_of, waiting_entry
+from support.store_steps import (
+    acknowledge,
+    adopt,
+    bury,
+    claim,
+    claim_one,
+    lose_answer,
+    observe,
+    reject,
+    story_of,
+    waiting_entry,
+)
 
 from cdc_sync.core.outbox import Skip, Suspicion
-from cdc_sync.store.protocol import AnotherDatabaseError, Condition, Record, Store, StoreError, WatchCounts
+from cdc_sync.store.protocol import (
+    CALL_STEP,
+    AnotherDatabaseError,
+    CallCounts,
+    Condition,
+    Record,
+    Store,
+    StoreError,
+    WatchCounts,
+)
 
 
 class TestIdentity:
@@ -96,14 +116,42 @@ class TestCounts:
         await store.record(some_rules("spontaneous"), a_batch(skips=[Skip(("9",), None, "it has no status")]))
 
         assert await store.counts() == {
-            WATCH: WatchCounts(known=5, pending=2, held=1, dead=1, skipped=1, suspected=1, oldest_queued_at=NOW + 3),
+            WATCH: WatchCounts(
+                known=5,
+                pending=2,
+                held=1,
+                dead=1,
+                skipped=1,
+                suspected=1,
+                oldest_queued_at=NOW + 3,
+                changed_at=NOW,
+            ),
             "spontaneous": WatchCounts(skipped=1),
         }
 
     async def test_only_pending_entries_make_the_oldest(self, store: Store) -> None:
         await bury(store, a_sighting())
 
-        assert (await store.counts())[WATCH] == WatchCounts(known=1, dead=1)
+        assert (await store.counts())[WATCH] == WatchCounts(known=1, dead=1, changed_at=NOW)
+
+    async def test_what_is_seen_again_is_counted_once(self, store: Store) -> None:
+        await adopt(store, "a1", "a2")
+        await adopt(store, "a2", "a3")
+        await observe(store, moved(a_sighting("a1"), "another row"))
+        await observe(store, a_sighting("a4"))
+
+        assert (await store.counts())[WATCH].known == 4
+
+    async def test_the_last_change_is_the_last_news(self, store: Store) -> None:
+        await adopt(store, "a1")
+        assert (await store.counts())[WATCH].changed_at is None, "adopted, which is no change"
+        await observe(store, a_sighting("a1", "seen"), at=NOW + 1)
+        assert (await store.counts())[WATCH].changed_at == NOW + 1
+        await observe(store, a_sighting("a1"), at=NOW + 2)
+        assert (await store.counts())[WATCH].changed_at == NOW + 2, "undone"
+        await observe(store, a_sighting("a1"), at=NOW + 3)
+        await adopt(store, "a2", at=NOW + 4)
+        assert (await store.counts())[WATCH].changed_at == NOW + 2
 
 
 class TestRecords:
@@ -207,6 +255,53 @@ class TestHistory:
 
         assert [event.at for event in await store.recent(10)] == [NOW + 2]
         assert (await waiting_entry(store)).content.status == "hired"
+
+
+class TestEndsOfCalls:
+    async def test_the_newest_come_first_whatever_else_has_happened(self, store: Store) -> None:
+        for number, id_ in enumerate(("a1", "a2", "a3", "a4")):
+            await observe(store, a_sighting(id_), at=NOW + number)
+            entry = await claim_one(store, NOW + number)
+            match id_:
+                case "a2":
+                    await lose_answer(store, entry, at=NOW + number, again_at=NOW + MINUTE)
+                case "a3":
+                    await reject(store, entry, at=NOW + number)
+                case _:
+                    await acknowledge(store, entry, at=NOW + number)
+        await observe(store, *(a_sighting(f"b{number}") for number in range(20)), at=NOW + 9)
+
+        ends = await store.recent_ends(3, failed=False)
+        assert [(end.application_id, end.event) for end in ends] == [
+            ("a4", "acknowledged"),
+            ("a3", "dead-lettered"),
+            ("a2", "answered"),
+        ]
+        assert [end.application_id for end in await store.recent_ends(3, failed=True)] == ["a3", "a2"]
+        assert [end.application_id for end in await store.recent_ends(1, failed=True)] == ["a3"]
+
+    async def test_they_are_counted_by_outcome_in_steps_of_time(self, store: Store, open_store: OpenStore) -> None:
+        step = NOW - NOW % CALL_STEP
+        await observe(store, a_sighting("a1"), a_sighting("a2"), a_sighting("a3"), a_sighting("a4"))
+        one, two, three, four = await claim(store)
+        await acknowledge(store, one, two, at=step + CALL_STEP - 1)
+        await lose_answer(store, three, at=step + CALL_STEP)
+        await reject(store, four, at=step + CALL_STEP)
+        await acknowledge(store, await claim_one(store, NOW + HOUR), at=step + 3 * CALL_STEP)
+
+        counts = [
+            CallCounts(step, acknowledged=2),
+            CallCounts(step + CALL_STEP, retry=1, dead=1),
+            CallCounts(step + 3 * CALL_STEP, acknowledged=1),
+        ]
+        await store.close()
+        store = await open_store()
+        assert await store.call_counts(step + CALL_STEP - 1) == counts
+        assert await store.call_counts(step + CALL_STEP) == counts[1:]
+        assert await store.call_counts(step + 4 * CALL_STEP) == []
+
+        await store.prune(step + 2 * CALL_STEP, 10)
+        assert await store.call_counts(0) == counts[2:]
 
 
 class TestConditions:

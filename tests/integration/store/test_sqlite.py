@@ -256,16 +256,18 @@ class TestNoGood:
                 SqliteStore(path, read_only=read_only)
 
     async def test_damage_further_on_is_named_when_it_is_met(self, path: Path) -> None:
+        names = [f"a{number}" for number in range(500)]
         store = SqliteStore(path)
-        await adopt(store, *(f"a{number}" for number in range(500)))
+        await adopt(store, *names)
         await store.close()
+        half = path.stat().st_size // PAGE // 2 * PAGE  # the schema, which is read at once, stands before it
         with path.open("r+b") as file:
-            file.seek(PAGE)
-            file.write(os.urandom(path.stat().st_size - PAGE))
+            file.seek(half)
+            file.write(os.urandom(path.stat().st_size - half))
 
         store = SqliteStore(path)
         with pytest.raises(StoreError, match=r"malformed.*restore a backup, or move it away"):
-            await store.known(WATCH, ["a1"])
+            await store.known(WATCH, names)
         await store.close()
 
     async def test_a_missing_folder_is_named(self, tmp_path: Path) -> None:

@@ -40,6 +40,10 @@ UPDATE outbox SET claimed = 0, due_at = ?, not_found_since = ?, reason = ? WHERE
 -- name: bury
 UPDATE outbox SET claimed = 0, state = 'dead', reason = ? WHERE watch = ? AND application_id = ?;
 
+-- name: count_calls
+INSERT INTO call_count (step, outcome, count) VALUES (?, ?, ?)
+ON CONFLICT (step, outcome) DO UPDATE SET count = call_count.count + excluded.count;
+
 -- name: set_health
 INSERT INTO endpoint (endpoint, health) VALUES (?, ?) ON CONFLICT (endpoint) DO UPDATE SET health = excluded.health;
 

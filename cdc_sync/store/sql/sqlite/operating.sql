@@ -49,6 +49,9 @@ DELETE FROM condition WHERE name = ?;
 DELETE FROM history
  WHERE number IN (SELECT number FROM (SELECT number, at FROM history ORDER BY number LIMIT :limit) WHERE at < :before);
 
+-- name: prune_call_counts
+DELETE FROM call_count WHERE step <= ?;
+
 -- name: identity
 SELECT value FROM about WHERE name = 'database';
 

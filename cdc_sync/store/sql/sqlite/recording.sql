@@ -31,6 +31,11 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 -- name: seen_new
 INSERT INTO snapshot (watch, application_id, row_key) VALUES (?, ?, ?);
 
+-- name: tally
+INSERT INTO tally (watch, known, changed_at) VALUES (:watch, :new, :changed_at)
+ON CONFLICT (watch) DO UPDATE
+   SET known = tally.known + excluded.known, changed_at = coalesce(excluded.changed_at, tally.changed_at);
+
 -- name: move
 UPDATE snapshot SET row_key = ?, in_scope = 1 WHERE watch = ? AND application_id = ?;
 

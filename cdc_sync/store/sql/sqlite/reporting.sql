@@ -6,8 +6,8 @@ SELECT watch, application_id, status, job_id, deleted, created, event_date, sour
  ORDER BY queued_at, watch, application_id
  LIMIT :limit;
 
--- name: count_known
-SELECT watch, count(*) FROM snapshot GROUP BY watch;
+-- name: tallies
+SELECT watch, known, changed_at FROM tally;
 
 -- name: count_outbox
 SELECT watch, state, count(*), min(queued_at) FROM outbox GROUP BY watch, state;
@@ -51,6 +51,21 @@ SELECT at, watch, application_id, event, detail
 
 -- name: recent
 SELECT at, watch, application_id, event, detail FROM history ORDER BY number DESC LIMIT ?;
+
+-- name: recent_acknowledged
+SELECT at, watch, application_id, event, detail, number
+  FROM history WHERE event = 'acknowledged' ORDER BY number DESC LIMIT ?;
+
+-- name: recent_answered
+SELECT at, watch, application_id, event, detail, number
+  FROM history WHERE event = 'answered' ORDER BY number DESC LIMIT ?;
+
+-- name: recent_dead
+SELECT at, watch, application_id, event, detail, number
+  FROM history WHERE event = 'dead-lettered' ORDER BY number DESC LIMIT ?;
+
+-- name: call_counts
+SELECT step, outcome, count FROM call_count WHERE step > ? ORDER BY step;
 
 -- name: conditions
 SELECT name, message, since FROM condition ORDER BY since, name;

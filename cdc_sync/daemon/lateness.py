@@ -1,0 +1,74 @@
+"""Raises the alarm when changes are not read, or calls not made, in time; and ends it.
+
+What it says becomes a condition, so that the log, readiness, `status` and the page all tell the same. A limit is
+generous: a minute on top of what the configuration says about how often somebody looks anyway.
+"""
+
+from collections.abc import Callable, Mapping
+
+from cdc_sync.config import Capture, Config
+from cdc_sync.core.observations import CaptureInTime, CaptureLate, DeliveryInTime, DeliveryLate, Observe
+from cdc_sync.store.protocol import Store, StoreError
+
+LOOK_EVERY = 5.0
+"""Seconds between looks."""
+
+_PATIENCE = 60.0
+
+
+def limit_of(capture: Capture) -> float:
+    """Seconds without a complete look after which a watch is late."""
+    interval = capture.poll_interval if capture.mode == "poll" else capture.drain_interval
+    return _PATIENCE + 2 * interval.total_seconds()
+
+
+class Lateness:
+    """Compares lags with their limits.
+
+    Args:
+        config: says how often capture looks.
+        store: says since when calls are due.
+        lags: seconds that each watch is behind.
+        observe: told when a lag begins to be too long, and when it ends.
+        clock: milliseconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        lags: Callable[[], Mapping[str, float]],
+        observe: Observe,
+        clock: Callable[[], int],
+    ) -> None:
+        self._limits = {name: limit_of(watch.capture) for name, watch in config.watches.items()}
+        self._store = store
+        self._lags = lags
+        self._observe = observe
+        self._clock = clock
+        self._late: set[str] = set()
+
+    async def look(self) -> None:
+        """Look once."""
+        lags = self._lags()
+        for watch, limit in self._limits.items():
+            if self._turned(f"watch {watch}", late=lags.get(watch, 0.0) > limit):
+                late = f"watch {watch}" in self._late
+                self._observe(CaptureLate(watch, limit) if late else CaptureInTime(watch))
+        try:
+            endpoints = await self._store.endpoints()
+        except StoreError:
+            return  # whoever sends says it
+        now = self._clock()
+        for endpoint, (health, due_at) in endpoints.items():
+            # An endpoint that is not healthy is wrong already, and says why.
+            late = health.mode == "healthy" and due_at is not None and (now - due_at) / 1000 > _PATIENCE
+            if self._turned(f"endpoint {endpoint}", late=late):
+                self._observe(DeliveryLate(endpoint, _PATIENCE) if late else DeliveryInTime(endpoint))
+
+    def _turned(self, what: str, *, late: bool) -> bool:
+        """Note whether something is late; returns whether that is news."""
+        if late == (what in self._late):
+            return False
+        self._late ^= {what}
+        return True

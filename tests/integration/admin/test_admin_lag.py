@@ -1,0 +1,163 @@
+"""Lag: how it is measured, and when it is an alarm."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from support.builders import ENDPOINT, MINUTE, NOW, SECOND, a_batch, a_sighting, some_rules
+from support.looking import Admin
+from support.store_steps import claim
+
+from cdc_sync.admin.lag import Lag
+from cdc_sync.core.conditions import NONE, fold
+from cdc_sync.core.endpoint import Health
+from cdc_sync.core.observations import (
+    BaselineProgress,
+    CaptureInTime,
+    CaptureLate,
+    CaughtUp,
+    DaemonStarted,
+    DeliveryInTime,
+    DeliveryLate,
+    ListenerProved,
+    Observation,
+    SweepDone,
+)
+from cdc_sync.daemon.lateness import Lateness
+
+WATCH = "applications"
+LATE = 60.0 + 2 * 30.0
+"""A minute, and two of the default `drain_interval`."""
+
+
+@dataclass
+class Time:
+    """A clock that stands still until it is told otherwise."""
+
+    seconds: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@dataclass
+class Watched:
+    """What raises the alarm, and what it said."""
+
+    admin: Admin
+    lags: dict[str, float] = field(default_factory=dict)
+    now: int = NOW
+    said: list[Observation] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        config, store = self.admin.config, self.admin.store
+        self._lateness = Lateness(config, store, lambda: self.lags, self.said.append, lambda: self.now)
+
+    async def look(self) -> list[Observation]:
+        """What one more look has said."""
+        self.said.clear()
+        await self._lateness.look()
+        return list(self.said)
+
+
+def test_lag_is_since_the_beginning_of_the_last_complete_look() -> None:
+    time = Time()
+    lag = Lag(time)
+    lag.read(DaemonStarted("1.0", ("w", "v"), dry_run=False))
+    time.seconds += 10
+    assert lag.capture() == {"w": 10, "v": 10}, "nobody knows what was committed before the start"
+
+    lag.read(CaughtUp("w", 2.0))
+    assert lag.capture() == {"w": 2, "v": 10}
+    time.seconds += 5
+    lag.read(SweepDone("w", 1000, 30.0, {}))
+    assert lag.capture()["w"] == 7, "a sweep that began before the last look says nothing new"
+    lag.read(SweepDone("w", 1000, 3.0, {}))
+    assert lag.capture()["w"] == 3
+
+
+def test_a_baseline_is_not_late() -> None:
+    time = Time()
+    lag = Lag(time)
+    lag.read(DaemonStarted("1.0", ("w",), dry_run=False))
+    time.seconds += 1000
+    lag.read(BaselineProgress("w", 20_000, 90_000))
+
+    assert lag.capture() == {"w": 0}
+
+
+def test_a_listeners_age_is_since_its_last_proof() -> None:
+    time = Time()
+    lag = Lag(time)
+    assert lag.listeners() == {}
+    lag.read(ListenerProved("w", 0.0))
+    time.seconds += 4
+
+    assert lag.listeners() == {"w": 4}
+
+
+async def test_capture_that_is_late_is_said_when_it_begins_and_when_it_ends(admin: Admin) -> None:
+    watched = Watched(admin)
+    assert await watched.look() == []
+
+    watched.lags = {WATCH: LATE}
+    assert await watched.look() == []
+    watched.lags = {WATCH: LATE + 1}
+    assert await watched.look() == [CaptureLate(WATCH, LATE)]
+    watched.lags = {WATCH: LATE + 6}
+    assert await watched.look() == []
+    watched.lags = {WATCH: 0.1}
+    assert await watched.look() == [CaptureInTime(WATCH)]
+
+
+async def test_calls_that_are_late_are_said_when_that_begins_and_when_it_ends(admin: Admin) -> None:
+    watched = Watched(admin)
+    await admin.store.record(some_rules(default_settle=MINUTE), a_batch(a_sighting("a1", "seen")))
+
+    watched.now = NOW + 2 * MINUTE
+    assert await watched.look() == [], "it has been due for a minute only"
+    watched.now = NOW + 2 * MINUTE + SECOND
+    assert await watched.look() == [DeliveryLate(ENDPOINT, 60.0)]
+    await claim(admin.store, watched.now)
+    assert await watched.look() == [DeliveryInTime(ENDPOINT)]
+
+
+async def test_an_endpoint_that_is_paused_is_not_late_as_well(admin: Admin) -> None:
+    watched = Watched(admin)
+    await admin.store.record(some_rules(), a_batch(a_sighting("a1", "seen")))
+    await admin.store.finish([], {ENDPOINT: Health("paused", 1, NOW + MINUTE, "HTTP 401")})
+
+    watched.now = NOW + 10 * MINUTE
+    assert await watched.look() == []
+
+
+async def test_a_store_that_cannot_be_read_is_somebody_elses_news(admin: Admin) -> None:
+    watched = Watched(admin, {WATCH: LATE + 1})
+    await admin.store.close()
+
+    assert await watched.look() == [CaptureLate(WATCH, LATE)]
+
+
+@pytest.mark.parametrize(
+    ("late", "in_time", "reason"),
+    [
+        (
+            CaptureLate(WATCH, 120.0),
+            CaptureInTime(WATCH),
+            "lag applications: changes were last read completely more than 120 s ago\n",
+        ),
+        (
+            DeliveryLate(ENDPOINT, 60.0),
+            DeliveryInTime(ENDPOINT),
+            f"lag {ENDPOINT}: a call has been due for more than 60 s\n",
+        ),
+    ],
+)
+async def test_lag_is_a_reason_not_to_be_ready(
+    admin: Admin, late: Observation, in_time: Observation, reason: str
+) -> None:
+    admin.conditions = fold(NONE, late)
+    answer = await admin.get("/readyz")
+    assert (answer.status, answer.text) == (503, reason)
+
+    admin.conditions = fold(admin.conditions, in_time)
+    assert (await admin.get("/readyz")).status == 200
