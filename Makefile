@@ -8,11 +8,13 @@ READY  := $(VENV)/.ready
 PYTEST_ARGS ?=
 TORTURE_ARGS ?=
 BENCH_ARGS ?=
+MATRIX ?=
+MATRIX_ARGS ?=
 
-.PHONY: help demo test check lint types imports format coverage torture bench-trigger constraints clean
+.PHONY: help demo test test-postgres-matrix check lint types imports format coverage torture bench-trigger constraints clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # `--without-pip` and `pip --python`: Debian's Python has venv but no ensurepip.
 $(READY): pyproject.toml constraints.txt
@@ -28,6 +30,9 @@ demo: $(READY) ## Run the main job here: embedded PostgreSQL, real triggers, rea
 
 test: $(READY) ## Run the whole test-suite against a real PostgreSQL that it starts itself
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-postgres-matrix: $(READY) ## Run what depends on PostgreSQL on each version from 10 to 18; MATRIX="10 15" runs these
+	@PYTHONPATH=tests $(BIN)/python -m postgres_matrix $(MATRIX_ARGS) $(MATRIX)
 
 check: lint types imports coverage ## Everything that is checked beside the tests
 

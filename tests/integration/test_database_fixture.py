@@ -1,8 +1,13 @@
 """What tests build on: a database of their own, whatever others do to theirs."""
 
+import os
+import subprocess
+
 import psycopg
 import pytest
-from support.postgres import Cluster, fresh_database
+from support.binaries import server_binaries
+from support.postgres import RUNNING_SERVER, Cluster, fresh_database
+from support.sessions import one
 
 
 def applications(dsn: str) -> int:
@@ -37,3 +42,17 @@ def test_the_server_is_a_superusers(server: str) -> None:
 def test_logical_decoding_is_possible(server: str) -> None:
     with psycopg.connect(server) as connection:
         assert connection.execute("SHOW wal_level").fetchone() == ("logical",)
+
+
+@pytest.mark.skipif(RUNNING_SERVER in os.environ, reason="about the server that the tests start themselves")
+def test_the_server_is_of_the_version_that_was_chosen(server: str) -> None:
+    binaries = server_binaries()
+    told = subprocess.run(
+        [binaries.folder / "postgres", "--version"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={"LD_LIBRARY_PATH": str(binaries.libraries or "")},
+    )
+    with psycopg.connect(server) as connection:
+        assert f"PostgreSQL) {one(connection, 'SHOW server_version')}" in told.stdout
