@@ -10,6 +10,7 @@ from typing import Self
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
+from cdc_sync.emulator.answers import no_such_path
 from cdc_sync.emulator.calls import Call, CallLog
 from cdc_sync.emulator.concealment import Concealment
 from cdc_sync.emulator.control import PREFIX, Control
@@ -164,6 +165,9 @@ class Emulator:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.raw_path.startswith(PREFIX):
             return respond(await self._control.answer(request))
+        if request.method == "HEAD" and request.raw_path == "/":
+            # `cdc-sync check` asks so whether anybody is there: about no application, so no call to be recorded.
+            return respond(no_such_path("/v1/applications/{applicationId}/status"))
         return await self._intake.answer(request)
 
     def _end(self, call: Call) -> None:

@@ -37,10 +37,16 @@ def grants(config: Config, role: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _read_grants(watch: Watch, to: sql.Identifier) -> list[str]:
+def read_columns(watch: Watch) -> Dependencies:
+    """The columns of its table that the daemon reads for a watch."""
     needed = watched(watch)
     if watch.capture.mode == "poll" and watch.capture.watermark is not None:
         needed = Dependencies(tuple(dict.fromkeys((*needed.columns, watch.capture.watermark))), needed.complete)
+    return needed
+
+
+def _read_grants(watch: Watch, to: sql.Identifier) -> list[str]:
+    needed = read_columns(watch)
     tables = [watch.table, *(related.table for related in watch.related)]
     schemas = dict.fromkeys(table.schema for table in tables if table.schema is not None)
     lines = [render("GRANT USAGE ON SCHEMA {schema} TO {to};", schema=sql.Identifier(s), to=to) for s in schemas]

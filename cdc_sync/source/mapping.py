@@ -74,7 +74,7 @@ class Mapping:
                     f"The key column {name} does not exist in {facts.schema}.{facts.name}, which has "
                     f"{', '.join(facts.columns)}. Correct the watch's key.",
                 )
-        await _check_time_zone(connection, watch.timezone)
+        await check_time_zone(connection, watch.timezone)
         mapped = _mapped(watch)
         query = sql.SQL("SELECT {} FROM {} WHERE {} LIMIT 0").format(
             sql.SQL(", ").join(map(expressions.expression, mapped.values())),
@@ -178,8 +178,12 @@ def _deleted(mapped: Column | None, oid: int | None) -> sql.Composable:
     return test.format(expressions.expression(mapped))
 
 
-async def _check_time_zone(connection: Connection, name: str) -> None:
-    """The configuration knows that the zone exists; a server may be older than the zone's name, or newer."""
+async def check_time_zone(connection: Connection, name: str) -> None:
+    """The configuration knows that the zone exists; a server may be older than the zone's name, or newer.
+
+    Raises:
+        SourceError: the server does not know it.
+    """
     try:
         await connection.execute("SELECT timestamp 'epoch' AT TIME ZONE %s", (name,))
     except psycopg.DataError as error:

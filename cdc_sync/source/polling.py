@@ -75,7 +75,7 @@ class WatermarkReader:
         self._mapping = mapping
         self._lookback = lookback
         self._in_recovery = in_recovery
-        self._type = _watermark_type(mapping, watermark)
+        self._type = watermark_type(mapping, watermark)
         mark = expressions.column(watermark)
         order = sql.SQL(", ").join([mark, *mapping.key_columns])
         sorting = sql.SQL(", ").join([mark, *mapping.key_order])
@@ -131,8 +131,12 @@ class WatermarkReader:
         return PollPage(rows, fetched[0][-1], Place(fetched[-1][-2], rows[-1].key) if more else None)
 
 
-def _watermark_type(mapping: Mapping, watermark: str) -> str:
-    """The watermark's type as a cast; only instants have an order that the fence can be compared with."""
+def watermark_type(mapping: Mapping, watermark: str) -> str:
+    """The watermark's type as a cast; only instants have an order that the fence can be compared with.
+
+    Raises:
+        SourceError: there is no such column, or it is of another type.
+    """
     columns = mapping.facts.columns
     found = columns.get(watermark)
     where = f"{mapping.facts.schema}.{mapping.facts.name}"

@@ -92,6 +92,13 @@ class Hiding:
         policy = f"CREATE POLICY cdc_sync ON {self.table} FOR SELECT TO {self.role} USING (true)"
         return f"let the owner of {self.table} run {policy}, or {bypass}"
 
+    @property
+    def script(self) -> str:
+        """The shortest remedy, as SQL to paste."""
+        if self.restrictive:
+            return f"ALTER ROLE {self.role} BYPASSRLS;   -- by a superuser"
+        return f"CREATE POLICY cdc_sync ON {self.table} FOR SELECT TO {self.role} USING (true);   -- by its owner"
+
 
 async def hiding(connection: Connection) -> tuple[Hiding, ...]:
     """The tables whose policies may have hidden rows from what this open transaction, READ COMMITTED, has read.

@@ -19,6 +19,7 @@ from cdc_sync.cli import app
 EVERY_COMMAND = (
     "",
     "run",
+    "check",
     "plan",
     "status",
     "explain",

@@ -1,5 +1,6 @@
 """The daemon on a hot standby: it polls, goes on after a promotion, and says that notify cannot work there."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -26,6 +27,7 @@ def test_a_standby_is_polled_and_may_be_promoted(on_own_server: Installation, st
         on_own_server.change("hw-1", status="SEEN")
         on_own_server.settle(daemon)
         assert on_own_server.hellowork.told("hw-1") == [("SEEN", JOB)]
+        assert "the server is a standby, which is enough" in on_own_server.run("check").stdout
         on_own_server.delete("hw-2")
         daemon.wait_until(lambda: on_own_server.hellowork.told("hw-2") == [("deleted", JOB)], "a sweep's deletion")
 
@@ -50,3 +52,8 @@ def test_notify_says_that_it_needs_the_primary(on_own_server: Installation) -> N
         assert "use capture.mode poll" in reasons
         assert "target_session_attrs=read-write" in reasons
         assert daemon.events_named("it is a standby")[0]["level"] == "error"
+    checked = on_own_server.run("check", "--json")
+    assert checked.code == 1
+    (failed,) = (finding for finding in json.loads(checked.stdout) if finding["state"] == "failed")
+    assert (failed["check"], failed["watch"]) == ("standby", "applications")
+    assert "target_session_attrs=read-write" in failed["remedy"]

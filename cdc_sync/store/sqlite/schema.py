@@ -81,7 +81,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> 
     scripts = queries.migrations("sqlite")
     # Before the version: a migration that commits in between must not make our own file look foreign.
     tables: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    version = _version(connection)
+    version = version_of(connection)
     if tables and version == 0:
         raise StoreError(
             f"The store {path} is an SQLite file of something else: it has tables, and none is cdc-sync's. Choose "
@@ -103,12 +103,13 @@ def _migrate(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> 
             )
         except sqlite3.Error:
             connection.rollback()
-            if _version(connection) < number:
+            if version_of(connection) < number:
                 raise
             # Another process, which opened it at the same moment, was faster.
 
 
-def _version(connection: sqlite3.Connection) -> int:
+def version_of(connection: sqlite3.Connection) -> int:
+    """How many migrations were applied; 0 for a new file, or one of something else."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 

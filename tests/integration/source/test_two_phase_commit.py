@@ -1,5 +1,6 @@
 """An ATS that commits in two phases (XA): PostgreSQL does not prepare a transaction that has notified."""
 
+import time
 from collections.abc import Iterator
 
 import psycopg
@@ -10,8 +11,10 @@ from support.postgres import SETTINGS, create_ats
 from support.sessions import Ats, OpenSession, one, sessions
 from support.watched import a_config, install_triggers
 
+from cdc_sync.core.findings import Finding
 from cdc_sync.demo.postgres import server as embedded_server
 from cdc_sync.source.bell import Bell
+from cdc_sync.source.check import check_database
 from cdc_sync.source.connection import pooled
 
 
@@ -64,3 +67,14 @@ async def test_works_with_wakeup_while_nobody_is_to_be_woken(
         with pytest.raises(psycopg.errors.FeatureNotSupported, match="NOTIFY"):
             prepare_a_change(ats, "notify")
         await bell.disarm()
+
+
+async def test_a_check_says_what_follows_for_the_wakeup(two_phase_server: str, open_own_session: OpenSession) -> None:
+    config = a_config(two_phase_server)
+    install_triggers(open_own_session(), config)
+    findings: list[Finding] = []
+    await check_database(config, lambda: time.time_ns() // 1_000_000, findings.append)
+
+    (found,) = (finding for finding in findings if finding.check == "prepared-transactions")
+    assert (found.state, found.watch) == ("warning", WATCH)
+    assert "capture.wakeup: none" in (found.remedy or "")

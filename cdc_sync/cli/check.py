@@ -1,0 +1,73 @@
+"""`cdc-sync check`: every precondition, with the remedy of each that does not hold."""
+
+import asyncio
+from dataclasses import asdict
+from typing import Any
+
+import typer
+
+from cdc_sync.cli.context import JsonOption, console, invocation, print_json
+from cdc_sync.config import Config, ConfigurationError, warnings
+from cdc_sync.core import database_identity
+from cdc_sync.core.findings import Finding, Tell
+from cdc_sync.delivery.inspection import check_endpoint
+from cdc_sync.delivery.sender import wall_clock
+from cdc_sync.source.check import check_database
+from cdc_sync.store.sqlite.inspection import check_store
+
+_STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
+
+
+def check(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Check every precondition, with the remedy for each that fails. Safe while the daemon runs; changes nothing."""
+    called = invocation(context)
+    try:
+        config = called.config()
+    except ConfigurationError as error:
+        if as_json:
+            print_json([_as_json(Finding("configuration", "failed", str(problem))) for problem in error.problems])
+        raise
+    findings: list[Finding] = []
+
+    def tell(finding: Finding) -> None:
+        findings.append(finding)
+        if not as_json:
+            _show(finding)
+
+    tell(Finding("configuration", "ok", f"{called.config_path} is valid"))
+    for warning in warnings(config):
+        tell(Finding("configuration", "warning", str(warning)))
+    asyncio.run(_check(config, tell))
+    failed = sum(finding.state == "failed" for finding in findings)
+    if as_json:
+        print_json([_as_json(finding) for finding in findings])
+    else:
+        warned = sum(finding.state == "warning" for finding in findings)
+        console.print(f"{len(findings)} checks: {failed} failed, {warned} warning(s)")
+    if failed:
+        raise typer.Exit(1)
+
+
+async def _check(config: Config, tell: Tell) -> None:
+    bound = None
+    if config.state.backend == "sqlite":
+        bound = await asyncio.to_thread(check_store, config.state.path, tell)
+    else:
+        message = "state.backend postgres is not available in this version"
+        tell(Finding("store", "failed", message, "Set state.backend: sqlite"))
+    found = await check_database(config, wall_clock, tell)
+    if found is not None:
+        tell(database_identity.judged(bound, found))
+    await check_endpoint(config.hellowork, wall_clock, tell)
+
+
+def _show(finding: Finding) -> None:
+    about = finding.check if finding.watch is None else f"{finding.watch} {finding.check}"
+    console.print(f"{finding.state:7}  ", style=_STYLES[finding.state], end="")
+    console.print(f"{about}: {finding.message}", soft_wrap=True)
+    for line in (finding.remedy or "").splitlines():
+        console.print(f"         → {line}", soft_wrap=True)
+
+
+def _as_json(finding: Finding) -> dict[str, Any]:
+    return asdict(finding)

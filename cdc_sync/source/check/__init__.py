@@ -1,0 +1,18 @@
+"""What `cdc-sync check` asks the ATS's database, beside a daemon that may be at work in it.
+
+Every question is a short read-only transaction with a timeout of its own (`asking_shortly`), so that a check can
+neither hold anything up nor wait for long, and nothing is set that would outlive it: a pooler may hand the session on.
+No row is read: the catalog, the planner and the daemon's own statements with LIMIT 0 tell what there is to know.
+
+database  the order of the questions
+server    who answers: version, role, clock, whether the session is ours alone
+notify    a NOTIFY that really comes back
+watch     one watch: table, columns, types, key, triggers, policies
+lookup    the catalog's answers about a table, for a role that may not use it yet
+access    privileges, and the GRANTs that are missing
+indexes   the planner's answers about the daemon's own statements
+"""
+
+from cdc_sync.source.check.database import check_database
+
+__all__ = ["check_database"]

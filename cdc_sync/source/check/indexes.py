@@ -1,0 +1,157 @@
+"""What the planner says to the daemon's own statements: whether an index serves them.
+
+Nothing is executed: EXPLAIN alone plans. Sequential scans and sorts are forbidden while it does, so that the answer is
+about the indexes that there are, and not about the size that the table has today.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import sql
+
+from cdc_sync.config import PlainColumn
+from cdc_sync.core import query_plan
+from cdc_sync.core.findings import Finding, Tell
+from cdc_sync.core.identifiers import written
+from cdc_sync.core.query_plan import Plan
+from cdc_sync.source import expressions
+from cdc_sync.source.check.shortly import asking_shortly
+from cdc_sync.source.connection import Connection
+from cdc_sync.source.mapping import Mapping
+from cdc_sync.source.polling import watermark_type
+from cdc_sync.source.statements import Statements, id_in_url
+
+_ONLY_BY_INDEX = """
+SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_hashjoin = off;
+SET LOCAL enable_mergejoin = off
+"""
+
+# The bare condition: an order that is asked for as well could be had by another index, at the cost of reading it all.
+_WHERE = sql.SQL("SELECT FROM {} WHERE {}")
+
+_LEADING = """
+SELECT c.relname::text, CASE WHEN i.indkey[0] > 0 THEN pg_catalog.pg_get_indexdef(c.oid, 1, false) END
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
+ WHERE c.relname::text = ANY (%s)
+"""
+
+_PARTITIONED, _TABLES = "p", "rp"
+
+BIG = 10_000
+"""Rows, by the planner's estimate, from which on reading all of them every few seconds is a burden."""
+
+
+async def check_indexes(connection: Connection, name: str, mapping: Mapping, tell: Tell) -> None:
+    """Tell of each way in which the daemon looks for rows whether an index serves it.
+
+    Raises:
+        SourceError: the planner cannot be asked.
+    """
+    statements, watch = Statements(mapping), mapping.watch
+    plan = await _plan(connection, statements.first_page, [1000])
+    use = _Use(
+        "key-index",
+        "a sweep reads the table in pages, in the key's order",
+        "each page sorts the whole table",
+        sql.SQL(", ").join(map(sql.Identifier, watch.key)),
+    )
+    tell(_judged(name, mapping, use, served=query_plan.is_in_order(plan)))
+    if statements.id_is_given is not None:
+        by, column = "its id", watch.columns.application_id
+        on: sql.Composable | None = sql.Identifier(column.name) if isinstance(column, PlainColumn) else None
+        given: sql.Composable | None = statements.id_is_given
+    else:
+        by, column = "the id in its status URL", watch.columns.status_url
+        on = id_in_url(sql.Identifier(column.name)) if isinstance(column, PlainColumn) else None
+        given = statements.url_is_given
+    use = _Use(
+        "application-id-index",
+        f"an application's rows are looked for by {by}",
+        "each such look reads the whole table, and a change may take one",
+        on,
+    )
+    # A list of NULL is one of every type, and unlike an empty one leaves the planner something to look for.
+    tell(_judged(name, mapping, use, served=await _seeks(connection, mapping, given, [None])))
+    if watch.capture.mode == "poll" and watch.capture.watermark is not None:
+        watermark = watch.capture.watermark
+        since = sql.SQL("{} >= %s::{}").format(
+            expressions.column(watermark), sql.SQL(watermark_type(mapping, watermark))
+        )
+        pause = watch.capture.poll_interval.total_seconds()
+        use = _Use(
+            "watermark-index",
+            f"changed rows are looked for by {written(watermark)}",
+            f"the whole table is read every {pause:g} s",
+            sql.Identifier(watermark),
+            often=True,
+        )
+        tell(_judged(name, mapping, use, served=await _seeks(connection, mapping, since, "infinity")))
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """What an index is used for.
+
+    Attributes:
+        check: the check's name.
+        what: what the daemon does with it.
+        without: what that costs without one.
+        on: what the index is on; None if that cannot be told.
+        often: whether it is done all the time.
+    """
+
+    check: str
+    what: str
+    without: str
+    on: sql.Composable | None
+    often: bool = False
+
+
+def _judged(watch: str, mapping: Mapping, use: _Use, *, served: bool) -> Finding:
+    if served:
+        return Finding(use.check, "ok", f"{use.what}, and an index serves that", watch=watch)
+    rows = mapping.facts.estimate
+    return Finding(
+        use.check,
+        "failed" if use.often and rows >= BIG else "warning",
+        f"{use.what}, and no index serves that: {use.without} (of about {rows} rows now)",
+        _remedy(mapping, use.on),
+        watch,
+    )
+
+
+def _remedy(mapping: Mapping, on: sql.Composable | None) -> str:
+    facts = mapping.facts
+    table = sql.Identifier(facts.schema, facts.name)
+    if facts.kind not in _TABLES:
+        return f"{table.as_string()} is no table: let its owner create the index on the table beneath it."
+    if on is None:
+        return (
+            "Create an index on the expression, cast to text and without `t.`, if all its functions are IMMUTABLE; or "
+            "keep the value in a column of its own, with an index."
+        )
+    # On a partitioned table as a whole PostgreSQL builds no index concurrently.
+    how = sql.SQL("" if facts.kind == _PARTITIONED else " CONCURRENTLY")
+    return sql.SQL("CREATE INDEX{} ON {} ({});").format(how, table, on).as_string()
+
+
+async def _seeks(connection: Connection, mapping: Mapping, condition: sql.Composable | None, value: Any) -> bool:
+    if condition is None:
+        raise AssertionError("the configuration requires application_id or status_url")
+    plan = await _plan(connection, _WHERE.format(mapping.table, condition), [value])
+    async with asking_shortly(connection, "looking up indexes"):
+        found = await connection.execute(_LEADING, (list(query_plan.indexes(plan)),))
+        leading: dict[str, str | None] = dict(await found.fetchall())
+    return query_plan.seeks(plan, leading)
+
+
+async def _plan(connection: Connection, query: sql.Composed, parameters: Sequence[Any]) -> Plan:
+    async with asking_shortly(connection, "asking how rows would be found"):
+        await connection.execute(_ONLY_BY_INDEX)
+        explained = await connection.execute(sql.SQL("EXPLAIN (FORMAT JSON) {}").format(query), parameters)
+        ((answer,),) = await explained.fetchall()
+    plans = json.loads(answer) if isinstance(answer, str) else answer
+    plan: Plan = plans[0]["Plan"]
+    return plan

@@ -1,0 +1,97 @@
+"""The statements that read a watch's table: by key, by application, and in pages.
+
+Composed once for a mapping, and apart from whoever executes them, so that `cdc-sync check` can ask the planner about
+the very statements that the daemon runs.
+"""
+
+from psycopg import sql
+
+from cdc_sync.config import PlainColumn
+from cdc_sync.source import expressions
+from cdc_sync.source.mapping import Mapping
+
+# The part of a status URL's path that holds the id, as `core.status_url.id_in` reads it. In lower case, since a
+# percent-encoded byte may have digits of either; who asks tells apart what differs in more than that.
+# `COLLATE "C"`: a nondeterministic collation takes no regular expressions before PostgreSQL 18.
+_ID_IN_URL = """lower(substring({}::text COLLATE "C" from '/v1/applications/([^/]+)/status/?(?:[?].*)?$'))"""
+
+# statement_timestamp(): when the statement arrived, so before its snapshot. A row cannot have changed later than told.
+CLOCK = sql.SQL("(extract(epoch FROM statement_timestamp()) * 1000)::bigint")
+
+
+class Statements:
+    """What is read of one watch's table, and how.
+
+    Attributes:
+        by_key: the rows of given keys; a parameter for each part of the key, a list each.
+        id_is_given: the condition that a row is of a given application, by the id's column; None if it is not mapped.
+        by_id: the rows for which it holds.
+        url_is_given: the same by the status URL.
+        by_url: the rows for which that holds.
+        id_type: the type that `by_id` compares in.
+        first_page: the first rows in key order; the parameter is how many.
+        next_page: those behind a key; its parts come before.
+    """
+
+    def __init__(self, mapping: Mapping) -> None:
+        self._mapping = mapping
+        select = sql.SQL("SELECT {}, {} FROM {}").format(mapping.select, CLOCK, mapping.table)
+        order = sql.SQL(", ").join(mapping.key_columns)
+        not_null = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(key) for key in mapping.key_columns)
+        after = sql.SQL("({}) > ({})").format(
+            order, sql.SQL(", ").join(sql.SQL("%s::{}").format(type_) for type_ in mapping.key_types)
+        )
+        self.id_type = self._id_type()
+        self.by_key = sql.SQL("{} WHERE {}").format(select, self._key_is_given())
+        sorting = sql.SQL(", ").join(mapping.key_order)
+        self.id_is_given = self._id_is_given()
+        self.by_id = _where(select, self.id_is_given, sorting)
+        self.url_is_given = self._url_is_given()
+        self.by_url = _where(select, self.url_is_given, sorting)
+        self.first_page = sql.SQL("{} WHERE {} ORDER BY {} LIMIT %s").format(select, not_null, sorting)
+        self.next_page = sql.SQL("{} WHERE {} AND {} ORDER BY {} LIMIT %s").format(select, after, not_null, sorting)
+
+    def _key_is_given(self) -> sql.Composable:
+        keys, types = self._mapping.key_columns, self._mapping.key_types
+        if len(keys) == 1:
+            return sql.SQL("{} = ANY (%s::{}[])").format(keys[0], types[0])
+        names = [sql.Identifier(f"k{number}") for number in range(len(keys))]
+        return sql.SQL("({}) IN (SELECT {} FROM unnest({}) AS given ({}))").format(
+            sql.SQL(", ").join(keys),
+            sql.SQL(", ").join(sql.SQL("{}::{}").format(name, type_) for name, type_ in zip(names, types, strict=True)),
+            sql.SQL(", ").join(sql.SQL("%s::text[]") for _ in keys),
+            sql.SQL(", ").join(names),
+        )
+
+    def _id_is_given(self) -> sql.Composable | None:
+        mapped = self._mapping.watch.columns.application_id
+        if mapped is None:
+            return None
+        # Compared in the column's own type, so that its index serves.
+        value = sql.SQL("{}" if isinstance(mapped, PlainColumn) else "{}::text").format(expressions.expression(mapped))
+        return sql.SQL("{} = ANY (%s::{}[])").format(value, self.id_type)
+
+    def _id_type(self) -> sql.Composable:
+        mapped = self._mapping.watch.columns.application_id
+        if isinstance(mapped, PlainColumn):
+            return expressions.fragment(self._mapping.facts.columns[mapped.name])
+        return sql.SQL("text")
+
+    def _url_is_given(self) -> sql.Composable | None:
+        columns = self._mapping.watch.columns
+        if columns.status_url is None:
+            return None
+        url = id_in_url(expressions.expression(columns.status_url))
+        given = sql.SQL("""{} IN (SELECT lower(unnest(%s::text[]) COLLATE "C"))""").format(url)
+        if columns.application_id is None:
+            return given
+        return sql.SQL("{} IS NULL AND {}").format(expressions.expression(columns.application_id), given)
+
+
+def id_in_url(url: sql.Composable) -> sql.Composed:
+    """The id inside a status URL, as it is compared."""
+    return expressions.fragment(_ID_IN_URL).format(url)
+
+
+def _where(select: sql.Composed, condition: sql.Composable | None, order: sql.Composed) -> sql.Composed | None:
+    return None if condition is None else sql.SQL("{} WHERE {} ORDER BY {}").format(select, condition, order)

@@ -1,0 +1,116 @@
+"""`cdc-sync check` as people and scripts use it, beside a daemon at work and before there is any."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from support.installation import API_KEY, PASSWORD, Installation
+
+
+def found(checked: str) -> list[dict[str, Any]]:
+    """The findings of `check --json`."""
+    findings: list[dict[str, Any]] = json.loads(checked)
+    for finding in findings:
+        assert finding.keys() == {"check", "state", "message", "remedy", "watch"}
+        assert finding["state"] in {"ok", "warning", "failed"}
+        assert (finding["remedy"] is None) == (finding["state"] == "ok")
+    return findings
+
+
+def test_all_is_well_before_the_first_start_and_beside_the_daemon(installation: Installation) -> None:
+    before = installation.run("check", "--json")
+    assert before.code == 0, before.output
+    assert {finding["state"] for finding in found(before.stdout)} == {"ok"}
+    assert not installation.store.exists()
+    with installation.daemon() as daemon:
+        installation.add("hw-1")
+        installation.settle(daemon)
+        told = len(installation.hellowork.calls)
+
+        beside = installation.run("check")
+
+        assert beside.code == 0, beside.output
+        *lines, summary = beside.stdout.splitlines()
+        assert all(line.startswith("ok ") for line in lines)
+        assert summary == f"{len(lines)} checks: 0 failed, 0 warning(s)"
+        assert f"the daemon (process {daemon.pid})" in beside.stdout
+        assert "the store belongs to this database" in beside.stdout
+        assert len(installation.hellowork.calls) == told
+        installation.change("hw-1", status="SEEN")
+        installation.settle(daemon)
+        assert not daemon.events_named("lost")
+        assert daemon.stop() == 0
+
+
+def test_the_page_names_every_check(installation: Installation) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "checking.md").read_text(encoding="utf-8")
+    for finding in found(installation.run("check", "--json").stdout):
+        assert f"`{finding['check']}`" in page
+
+
+def test_what_fails_is_told_with_what_to_paste(notify: Installation) -> None:
+    assert notify.run("run", "--once").code == 0
+    notify.ats.execute("ALTER TABLE public.applications DISABLE TRIGGER cdc_sync_applications_row")
+    notify.ats.execute("DROP INDEX public.applications_hellowork_id_idx")
+
+    told = notify.run("check")
+
+    assert told.code == 1
+    lines = told.stdout.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("failed"))
+    assert lines[at].startswith("failed   applications triggers: ")
+    assert lines[at + 1] == "         → ALTER TABLE public.applications ENABLE TRIGGER cdc_sync_applications_row;"
+    assert lines[-1].endswith(" checks: 1 failed, 1 warning(s)")
+    findings = found(notify.run("check", "--json").stdout)
+    assert [(item["check"], item["watch"]) for item in findings if item["state"] == "warning"] == [
+        ("application-id-index", "applications")
+    ]
+
+
+def test_another_database_than_the_stores_own(notify: Installation) -> None:
+    with notify.daemon() as daemon:
+        assert daemon.stop() == 0
+    other = notify.run("check", "--json", variables={"ATS_DSN": notify.dsn + f" dbname=postgres password={PASSWORD}"})
+
+    assert other.code == 1
+    failed = {finding["check"] for finding in found(other.stdout) if finding["state"] == "failed"}
+    assert {"identity", "table"} <= failed
+
+
+def test_several_watches_are_told_apart(notify: Installation) -> None:
+    second = {**notify.document["watches"]["applications"], "table": "public.aplications"}
+    notify.configure(watches={"second": second})
+
+    findings = found(notify.run("check", "--json").stdout)
+
+    assert {item["watch"] for item in findings if item["check"] == "table" and item["state"] == "ok"} == {
+        "applications"
+    }
+    (failed,) = (item for item in findings if item["state"] == "failed")
+    assert (failed["check"], failed["watch"]) == ("table", "second")
+    assert "public.applications" in failed["message"]
+
+
+def test_an_invalid_configuration_is_78(notify: Installation) -> None:
+    notify.configure_watch(capture={"mode": "sometimes"}, status={"unmapped": "maybe"})
+
+    told = notify.run("check")
+    assert told.code == 78
+    assert "capture.mode" in told.stderr
+    as_json = notify.run("check", "--json")
+    assert as_json.code == 78
+    findings = json.loads(as_json.stdout)
+    assert [(item["check"], item["state"]) for item in findings] == [("configuration", "failed")] * 2
+    nowhere = notify.run("check", "--json", config=notify.folder / "nowhere.yaml")
+    assert nowhere.code == 78
+
+
+def test_nothing_can_be_reached(notify: Installation) -> None:
+    notify.configure(hellowork={"base_url": "http://127.0.0.1:1"})
+    away = notify.run("check", "--json", variables={"ATS_DSN": f"host=127.0.0.1 port=1 password={PASSWORD}"})
+
+    assert away.code == 1
+    failed = {item["check"]: item["remedy"] for item in found(away.stdout) if item["state"] == "failed"}
+    assert failed.keys() == {"connection", "endpoint-tcp"}
+    assert "psql 'host=127.0.0.1 port=1'" in failed["connection"]
+    assert API_KEY not in away.output

@@ -1,0 +1,173 @@
+"""What `cdc-sync check` finds of HelloWork's API, step by step, and that it tells it nothing."""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from support import wire
+from support.configurations import a_config
+from support.daemon_process import free_port
+from support.wire import saying, wire_server
+
+from cdc_sync.core.findings import Finding
+from cdc_sync.delivery.inspection import check_endpoint
+from cdc_sync.emulator import Emulator, EmulatorOptions
+
+CERTIFICATE = Path(wire.__file__).with_name("localhost.pem")
+HEADERS = {"X-Api-Key": "planted-secret"}
+DAY = 86_400_000
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+def clock() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def found(base_url: str, told: Callable[[], int] = clock, **hellowork: object) -> dict[str, Finding]:
+    changes = {f"hellowork.{name}": value for name, value in {"base_url": base_url, **hellowork}.items()}
+    findings: list[Finding] = []
+    await check_endpoint(a_config(changes).hellowork, told, findings.append)
+    return {finding.check: finding for finding in findings}
+
+
+def wrong(findings: Mapping[str, Finding]) -> dict[str, str]:
+    return {name: finding.state for name, finding in findings.items() if finding.state != "ok"}
+
+
+@pytest.fixture
+def tls() -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(CERTIFICATE)
+    return context
+
+
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+
+
+async def test_it_is_there_and_was_told_nothing() -> None:
+    async with Emulator(EmulatorOptions(required_headers=HEADERS)) as emulator:
+        findings = await found(emulator.url, headers=HEADERS)
+
+        assert emulator.calls == []
+    assert wrong(findings) == {}
+    assert set(findings) == {"endpoint-dns", "endpoint-tcp", "endpoint-http", "endpoint-clock", "headers"}
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_one_head_without_secrets_is_all_that_is_asked(tls: ssl.SSLContext) -> None:
+    async with wire_server(saying(NOT_FOUND), name="localhost", tls=tls) as server:
+        findings = await found(f"{server.url}/ats", headers=HEADERS)
+
+        ((line, headers, body),) = [server.request]
+    assert wrong(findings) == {}
+    assert line == "HEAD /ats HTTP/1.1"
+    assert body == b""
+    assert not {"x-api-key", "authorization", "cookie"} & set(headers)
+
+
+async def test_a_name_that_is_not_known() -> None:
+    findings = await found("https://nowhere.invalid")
+
+    assert wrong(findings) == {"endpoint-dns": "failed", "headers": "warning"}
+    assert "getent ahosts nowhere.invalid" in (findings["endpoint-dns"].remedy or "")
+    assert "X-Api-Key" in (findings["headers"].remedy or "")
+
+
+async def test_nobody_listens() -> None:
+    findings = await found(f"http://127.0.0.1:{free_port()}")
+
+    assert wrong(findings) == {"endpoint-tcp": "failed"}
+    assert "Connection refused" in findings["endpoint-tcp"].message
+    assert "curl " in (findings["endpoint-tcp"].remedy or "")
+
+
+async def test_a_certificate_that_nobody_vouches_for(tls: ssl.SSLContext) -> None:
+    async with wire_server(saying(NOT_FOUND), name="localhost", tls=tls) as server:
+        findings = await found(server.url)
+
+        assert server.requests == []
+    assert wrong(findings) == {"endpoint-tls": "failed"}
+    assert "self-signed certificate" in findings["endpoint-tls"].message
+    assert "ca-certificates" in (findings["endpoint-tls"].remedy or "")
+    assert f"openssl s_client -connect localhost:{server.port}" in (findings["endpoint-tls"].remedy or "")
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_a_certificate_for_another_name(tls: ssl.SSLContext) -> None:
+    async with wire_server(saying(NOT_FOUND), tls=tls) as server:
+        findings = await found(server.url)
+
+    assert wrong(findings) == {"endpoint-tls": "failed"}
+    assert "127.0.0.1" in findings["endpoint-tls"].message
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_a_certificate_that_ends_soon(tls: ssl.SSLContext) -> None:
+    async with wire_server(saying(NOT_FOUND), name="localhost", tls=tls) as server:
+        days = int((await found(server.url))["endpoint-tls"].message.split()[-3])
+        later = await found(server.url, lambda: clock() + (days - 3) * DAY)
+
+    assert wrong(later) == {"endpoint-tls": "warning"}
+    assert "ends in 3 days" in later["endpoint-tls"].message
+
+
+async def test_no_tls_where_some_is_expected() -> None:
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH_9.7\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        findings = await found(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+
+    assert wrong(findings) == {"endpoint-tls": "failed"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [
+        (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", "warning"),
+        (b"SSH-2.0-OpenSSH_9.7\r\n", "failed"),
+        (b"", "failed"),
+    ],
+)
+async def test_what_does_not_answer_well(answer: bytes, state: str) -> None:
+    async with wire_server(saying(answer)) as server:
+        findings = await found(server.url)
+
+    assert wrong(findings) == {"endpoint-http": state}
+    assert "curl " in (findings["endpoint-http"].remedy or "")
+
+
+async def test_whoever_does_not_answer_is_not_waited_for_for_ever() -> None:
+    async def silence(_: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(60)
+
+    async with wire_server(silence) as server:
+        findings = await found(server.url, timeout="200ms")
+
+    assert wrong(findings) == {"endpoint-http": "failed"}
+    assert "no answer within 0.2 s" in findings["endpoint-http"].message
+
+
+async def test_the_clock_of_the_other_side() -> None:
+    async with Emulator() as emulator:
+        findings = await found(emulator.url, lambda: clock() + 90_000)
+
+    assert wrong(findings) == {"endpoint-clock": "warning"}
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_allowed_hosts_are_looked_at_as_far_as_their_certificate() -> None:
+    findings: list[Finding] = []
+    async with Emulator() as emulator:
+        changes = {"hellowork.base_url": emulator.url, "hellowork.allowed_hosts": ["nowhere.invalid", "localhost"]}
+        await check_endpoint(a_config(changes).hellowork, clock, findings.append)
+
+    (failed,) = (finding for finding in findings if finding.state != "ok")
+    assert failed.check == "endpoint-dns"
+    assert "nowhere.invalid" in failed.message

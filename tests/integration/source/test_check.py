@@ -1,0 +1,364 @@
+"""What `cdc-sync check` finds in the ATS's database: each precondition is broken by itself, and names its remedy."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from support.eventually import eventually
+from support.pgbouncer import pgbouncer, pgbouncer_binary
+from support.proxy import proxy_to
+from support.roles import NewRole, dsn_of
+from support.sessions import Ats, rows, run
+from support.watched import a_config, grant, install_triggers
+
+from cdc_sync.config import Config
+from cdc_sync.core.findings import Finding
+from cdc_sync.source.check import check_database
+
+POLL: Mapping[str, Any] = {"capture": {"mode": "poll", "watermark": "updated_at"}}
+NOTIFY: Mapping[str, Any] = {"capture": {"mode": "notify"}}
+
+
+def clock() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def found(config: Config, told: Any = clock) -> dict[str, Finding]:
+    """What is found, by the check's name; there is one watch."""
+    findings: list[Finding] = []
+    await check_database(config, told, findings.append)
+    return {finding.check: finding for finding in findings}
+
+
+def wrong(findings: Mapping[str, Finding]) -> dict[str, str]:
+    return {name: finding.state for name, finding in findings.items() if finding.state != "ok"}
+
+
+class Installed:
+    """The ATS's database with everything in place, for a role that has the least privileges."""
+
+    def __init__(self, database: str, ats: Ats, role: str) -> None:
+        self.database, self.ats, self.role = database, ats, role
+
+    def config(self, **watch: Any) -> Config:
+        return a_config(dsn_of(self.database, self.role), **watch)
+
+    def install(self, **watch: Any) -> Config:
+        config = self.config(**watch)
+        install_triggers(self.ats, config)
+        grant(self.ats, config, self.role)
+        return config
+
+
+@pytest.fixture
+def installed(database: str, ats: Ats, new_role: NewRole) -> Installed:
+    return Installed(database, ats, new_role())
+
+
+@pytest.mark.parametrize("watch", [NOTIFY, POLL], ids=["notify", "poll"])
+async def test_all_is_well(installed: Installed, watch: Mapping[str, Any]) -> None:
+    findings = await found(installed.install(**watch))
+
+    assert wrong(findings) == {}
+    assert {"connection", "session", "notify", "table", "columns", "key", "privileges", "row-security"} <= set(findings)
+    assert ("triggers" in findings) == (watch is NOTIFY)
+    assert ("watermark-index" in findings) == (watch is POLL)
+    assert all(finding.remedy is None for finding in findings.values())
+
+
+async def test_nothing_is_changed_and_nothing_is_left(installed: Installed) -> None:
+    config = installed.install(**NOTIFY)
+    run(installed.ats, "INSERT INTO public.applications (hellowork_id) VALUES ('hw-1')")
+
+    assert wrong(await found(config)) == {}
+
+    (logged,) = installed.ats.execute("SELECT count(*) FROM cdc_sync.changes").fetchall()
+    assert logged == (1,)
+    query = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
+    await eventually(lambda: rows(installed.ats, query, (installed.role,)) == [(0,)], "its sessions have ended")
+
+
+BROKEN: list[Any] = [
+    pytest.param(NOTIFY, "REVOKE SELECT (status) ON public.applications FROM {role}", {"privileges": "failed"},
+                 'GRANT SELECT ("status") ON "public"."applications" TO "{role}";', id="a column's SELECT"),
+    pytest.param(NOTIFY, "REVOKE USAGE ON SCHEMA cdc_sync FROM {role}", {"privileges": "failed"},
+                 'GRANT USAGE ON SCHEMA cdc_sync TO "{role}";', id="USAGE on our schema"),
+    pytest.param(NOTIFY, "REVOKE DELETE ON cdc_sync.changes FROM {role}", {"privileges": "failed"},
+                 'GRANT SELECT, DELETE ON cdc_sync.changes TO "{role}";', id="DELETE on the log"),
+    pytest.param(NOTIFY, "REVOKE UPDATE ON SEQUENCE cdc_sync.bell_applications FROM {role}", {"privileges": "failed"},
+                 'GRANT SELECT, UPDATE ON SEQUENCE cdc_sync."bell_applications" TO "{role}";', id="UPDATE on the bell"),
+    pytest.param(NOTIFY, "REVOKE SELECT ON SEQUENCE cdc_sync.missed_applications FROM {role}",
+                 {"privileges": "failed"}, 'GRANT SELECT ON SEQUENCE cdc_sync."missed_applications" TO "{role}";',
+                 id="SELECT on the counter"),
+    pytest.param(POLL, "REVOKE SELECT (updated_at) ON public.applications FROM {role}", {"privileges": "failed"},
+                 'GRANT SELECT ("updated_at") ON', id="the watermark's SELECT"),
+    pytest.param(NOTIFY, "ALTER TABLE public.applications RENAME TO candidatures",
+                 {"table": "failed"}, "information_schema.tables", id="the table is gone"),
+    pytest.param(POLL, "ALTER TABLE public.applications RENAME status TO statuses",
+                 {"columns": "failed"}, "status → statuses", id="a column is gone"),
+    pytest.param(POLL, "ALTER TABLE public.applications ALTER created_at TYPE text",
+                 {"columns": "failed"}, None, id="a column's type"),
+    pytest.param(POLL, "ALTER TABLE public.applications ALTER updated_at TYPE text USING ''",
+                 {"columns": "failed"}, None, id="the watermark's type"),
+    pytest.param(POLL, "ALTER TABLE public.applications DROP CONSTRAINT applications_pkey",
+                 {"key": "failed", "key-index": "warning"},
+                 "CREATE UNIQUE INDEX CONCURRENTLY ON public.applications (id);", id="the key is not unique"),
+    pytest.param(POLL, "ALTER TABLE public.applications DROP CONSTRAINT applications_pkey;"
+                 "ALTER TABLE public.applications ALTER id DROP IDENTITY, ALTER id DROP NOT NULL;"
+                 "CREATE UNIQUE INDEX ON public.applications (id)",
+                 {"key": "warning"}, "ALTER TABLE public.applications ALTER COLUMN id SET NOT NULL;",
+                 id="the key may be NULL"),
+    pytest.param(POLL, "DROP INDEX public.applications_updated_at_idx", {"watermark-index": "warning"},
+                 'CREATE INDEX CONCURRENTLY ON "public"."applications" ("updated_at");', id="no watermark index"),
+    pytest.param(POLL, "DROP INDEX public.applications_updated_at_idx;"
+                 "UPDATE pg_class SET reltuples = 1000000 WHERE oid = 'public.applications'::regclass",
+                 {"watermark-index": "failed"}, "CREATE INDEX CONCURRENTLY", id="no index on a big table's watermark"),
+    pytest.param(NOTIFY, "DROP INDEX public.applications_hellowork_id_idx", {"application-id-index": "warning"},
+                 'CREATE INDEX CONCURRENTLY ON "public"."applications" ("hellowork_id");', id="no index on the id"),
+    pytest.param(NOTIFY, "ALTER TABLE public.applications DISABLE TRIGGER cdc_sync_applications_row",
+                 {"triggers": "failed"}, "ALTER TABLE public.applications ENABLE TRIGGER cdc_sync_applications_row;",
+                 id="a trigger is disabled"),
+    pytest.param(NOTIFY, "DROP TRIGGER cdc_sync_applications_row ON public.applications",
+                 {"triggers": "failed"}, "cdc-sync sql install > install.sql", id="a trigger is gone"),
+    pytest.param(NOTIFY, "COMMENT ON FUNCTION cdc_sync.record_applications() IS 'cdc-sync older'",
+                 {"triggers": "failed"}, "cdc-sync sql install > install.sql", id="triggers of another version"),
+    pytest.param(NOTIFY, "ALTER TABLE public.applications ENABLE ROW LEVEL SECURITY",
+                 {"row-security": "failed"}, "CREATE POLICY cdc_sync ON public.applications FOR SELECT TO {role}",
+                 id="row-level security"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("watch", "harm", "states", "remedy"), BROKEN)
+async def test_a_broken_precondition_names_its_remedy(
+    installed: Installed, watch: Mapping[str, Any], harm: str, states: dict[str, str], remedy: str | None
+) -> None:
+    config = installed.install(**watch)
+    run(installed.ats, harm.replace("{role}", installed.role))
+
+    findings = await found(config)
+
+    assert wrong(findings) == states
+    (first, *_) = (finding for finding in findings.values() if finding.state != "ok")
+    assert first.watch == "applications"
+    if remedy is not None:
+        assert first.remedy is not None
+        assert remedy.replace("{role}", installed.role) in first.remedy
+        if remedy.startswith(("GRANT", "CREATE", "ALTER")):
+            installed.ats.execute(first.remedy.split("\n--")[0].encode())
+            assert wrong(await found(config)) == {}
+
+
+async def test_a_schema_that_may_not_be_used(installed: Installed) -> None:
+    run(installed.ats, "CREATE SCHEMA ats; ALTER TABLE public.applications SET SCHEMA ats")
+    config = installed.install(table="ats.applications", **POLL)
+    run(installed.ats, "REVOKE USAGE ON SCHEMA ats FROM {role}", role=installed.role)
+
+    findings = await found(config)
+
+    assert wrong(findings) == {"privileges": "failed"}
+    assert findings["privileges"].remedy == f'GRANT USAGE ON SCHEMA "ats" TO "{installed.role}";'
+
+
+async def test_an_expression_whose_columns_cannot_be_told(installed: Installed) -> None:
+    config = installed.install(columns={"status": {"sql": "upper(status)"}}, **POLL)
+    run(installed.ats, "REVOKE SELECT ON public.applications FROM {role}", role=installed.role)
+    columns = "id, hellowork_id, job_id, created_at, updated_at, deleted_at"
+    run(installed.ats, f"GRANT SELECT ({columns}) ON public.applications TO {{role}}", role=installed.role)
+
+    findings = await found(config)
+
+    assert wrong(findings) == {"columns": "failed"}
+    assert findings["columns"].remedy == f'GRANT SELECT ON "public"."applications" TO "{installed.role}";'
+
+
+async def test_a_related_table(installed: Installed) -> None:
+    run(installed.ats, "CREATE TABLE public.rejections (application bigint)")
+    related = [{"table": "public.rejections", "key": ["application"]}]
+    status = {
+        "sql": "(SELECT 'no' FROM public.rejections r WHERE r.application = t.id)",
+        "depends_on": ["id"],
+    }
+    config = installed.install(columns={"status": status}, related=related, **NOTIFY)
+    assert wrong(await found(config)) == {}
+
+    run(installed.ats, "REVOKE SELECT (application) ON public.rejections FROM {role}", role=installed.role)
+    findings = await found(config)
+    assert wrong(findings) == {"privileges": "failed"}
+    expected = f'GRANT SELECT ("application") ON "public"."rejections" TO "{installed.role}";'
+    assert findings["privileges"].remedy == expected
+
+    run(installed.ats, "ALTER TABLE public.rejections RENAME application TO application_id")
+    assert (await found(config))["related"].remedy == "Correct the watch: application → application_id?"
+
+    run(installed.ats, "ALTER TABLE public.rejections RENAME TO refusals")
+    assert "information_schema" in ((await found(config))["related"].remedy or "")
+
+
+async def test_a_view_is_read_by_its_tables_indexes(installed: Installed) -> None:
+    run(installed.ats, "CREATE VIEW public.shown AS SELECT * FROM public.applications WHERE notes IS NULL")
+    config = installed.config(table="public.shown", **POLL)
+    grant(installed.ats, config, installed.role)
+
+    findings = await found(config)
+
+    assert wrong(findings) == {"key": "warning"}
+    assert "HAVING count(*) > 1" in (findings["key"].remedy or "")
+    findings = await found(installed.config(table="public.shown", **NOTIFY))
+    assert findings["triggers"].state == "failed"
+    assert "is a view" in findings["triggers"].message
+
+
+async def test_composite_keys_partitions_and_odd_names(installed: Installed) -> None:
+    run(
+        installed.ats,
+        """CREATE TABLE public."Candidatures 100%" ("N°" uuid, "Agence" text, "Id HW" uuid, "user" text, job text,
+             created date, "Modifié" timestamp, PRIMARY KEY ("N°", "Agence")) PARTITION BY LIST ("Agence");
+           CREATE TABLE public.lyon PARTITION OF public."Candidatures 100%" FOR VALUES IN ('Lyon');
+           CREATE TABLE public.nice PARTITION OF public."Candidatures 100%" FOR VALUES IN ('Nice')""",
+    )
+    columns = {
+        "application_id": '"Id HW"', "status": '"user"', "job_id": "job", "created": "created", "event_date": None,
+        "deleted": None,
+    }  # fmt: skip
+    config = installed.install(
+        table='public."Candidatures 100%"',
+        key=['"N°"', '"Agence"'],
+        columns=columns,
+        capture={"mode": "poll", "watermark": '"Modifié"'},
+    )
+    findings = await found(config)
+    assert wrong(findings) == {"application-id-index": "warning", "watermark-index": "warning"}
+    for check in wrong(findings):
+        installed.ats.execute((findings[check].remedy or "").encode())
+    assert wrong(await found(config)) == {}
+
+
+async def test_an_id_that_stands_in_the_status_url_only(installed: Installed) -> None:
+    columns = {"application_id": None, "status_url": "status_api_url"}
+    config = installed.install(columns=columns, **POLL)
+    findings = await found(config)
+    assert wrong(findings) == {"application-id-index": "warning"}
+    installed.ats.execute((findings["application-id-index"].remedy or "").encode())
+    assert wrong(await found(config)) == {}
+
+
+async def test_triggers_of_a_watch_that_is_configured_no_more(installed: Installed) -> None:
+    config = installed.install(**POLL)
+    install_triggers(installed.ats, installed.config(**NOTIFY))
+
+    findings = await found(config)
+
+    assert wrong(findings) == {"left-over": "warning"}
+    assert "cdc-sync sql uninstall --watch applications" in (findings["left-over"].remedy or "")
+
+
+async def test_an_index_on_something_else_does_not_serve(installed: Installed) -> None:
+    """Neither one on another column, nor one that has the column behind another."""
+    run(
+        installed.ats,
+        "DROP INDEX public.applications_hellowork_id_idx; CREATE INDEX ON public.applications (status, hellowork_id)",
+    )
+    assert wrong(await found(installed.install(**NOTIFY))).keys() == {"application-id-index"}
+
+
+async def test_a_superuser_is_more_than_is_needed(installed: Installed) -> None:
+    installed.install(**NOTIFY)
+
+    findings = await found(a_config(installed.database, **NOTIFY))
+
+    assert wrong(findings) == {"role": "warning"}
+    assert "cdc-sync sql grants --role" in (findings["role"].remedy or "")
+
+
+async def test_clocks_that_differ(installed: Installed) -> None:
+    config = installed.install(**POLL)
+
+    behind = await found(config, lambda: clock() + 90_000)
+    ahead = await found(config, lambda: clock() - 90_000)
+
+    assert wrong(behind) == wrong(ahead) == {"clock": "warning"}
+    assert "is 90 s behind this machine's" in behind["clock"].message
+    assert "is 90 s ahead of this machine's" in ahead["clock"].message
+    assert "timedatectl" in (ahead["clock"].remedy or "")
+
+
+async def test_notifications_that_are_lost(installed: Installed) -> None:
+    config = installed.install(**NOTIFY)
+    async with proxy_to(config.database.dsn.get_secret_value()) as proxy:
+        proxy.lose_notifications()
+        findings = await found(a_config(proxy.dsn, **NOTIFY))
+        assert wrong(findings) == {"notify": "failed"}
+        assert "pooler" in findings["notify"].message
+        assert "directly" in (findings["notify"].remedy or "")
+        # Whoever does not wait for them needs none.
+        assert wrong(await found(a_config(proxy.dsn, capture={"wakeup": "none"}))).get("notify") is None
+
+
+async def test_a_database_that_cannot_be_reached(installed: Installed) -> None:
+    dsn = dsn_of(installed.database, installed.role)
+    for broken, said in (
+        (make_conninfo(dsn, host="127.0.0.1", port="1"), "cannot be reached"),
+        (make_conninfo(dsn, dbname="nowhere"), "does not exist"),
+        ("host=a b", "is not a connection string"),
+    ):
+        findings = await found(a_config(broken, **POLL))
+        assert wrong(findings) == {"connection": "failed"}
+        assert said in findings["connection"].message
+        assert "psql '" in (findings["connection"].remedy or "")
+        assert installed.role not in (findings["connection"].remedy or "").replace(f"user={installed.role}", "")
+
+
+async def test_a_lock_that_keeps_readers_out_is_not_waited_for(installed: Installed, other: Ats) -> None:
+    config = installed.install(**POLL)
+    with other.transaction():
+        other.execute("LOCK TABLE public.applications IN ACCESS EXCLUSIVE MODE")
+        findings = await found(config)
+    assert wrong(findings) == {"columns": "failed"}
+    assert "Something holds a lock" in findings["columns"].message
+
+
+async def test_a_time_zone_that_the_server_does_not_know(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = installed.install(timezone="Europe/Kyiv", **POLL)
+    try:
+        installed.ats.execute("SELECT now() AT TIME ZONE 'Europe/Kyiv'")
+    except psycopg.DataError:
+        findings = await found(config)
+        assert wrong(findings) == {"timezone": "failed"}
+    else:
+        # Of a configuration that is checked on loading: as if the server were older than the zone's name.
+        watch = config.watches["applications"].model_copy(update={"timezone": "Europe/Nowhere"})
+        findings = await found(config.model_copy(update={"watches": {"applications": watch}}))
+        assert wrong(findings) == {"timezone": "failed", "columns": "failed"}
+    assert "pg_timezone_names" in (findings["timezone"].remedy or "")
+
+
+@pytest.mark.parametrize("watch", [NOTIFY, POLL], ids=["notify", "poll"])
+async def test_a_real_pooler_in_transaction_mode(installed: Installed, watch: Mapping[str, Any]) -> None:
+    """Both modes need a session of their own: LISTEN belongs to one, and so does the lock against a second daemon.
+
+    Where there is no pgbouncer, `test_notifications_that_are_lost` shows the same of a stand-in.
+    """
+    binary = pgbouncer_binary()
+    if binary is None:
+        pytest.skip("there is no pgbouncer here")
+    config = installed.install(**watch)
+    with pgbouncer(binary, config.database.dsn.get_secret_value(), "transaction") as dsn:
+        findings = await found(a_config(dsn, **watch))
+    expected = {"session": "failed", "notify": "failed"} if watch is NOTIFY else {"session": "failed"}
+    assert wrong(findings) == expected
+    assert "transaction pooler" in findings["session"].message
+    assert "pool_mode=session" in (findings["session"].remedy or "")
+
+
+async def test_a_real_pooler_in_session_mode(installed: Installed) -> None:
+    binary = pgbouncer_binary()
+    if binary is None:
+        pytest.skip("there is no pgbouncer here")
+    config = installed.install(**NOTIFY)
+    with pgbouncer(binary, config.database.dsn.get_secret_value(), "session") as dsn:
+        findings = await found(a_config(dsn, **NOTIFY))
+    assert wrong(findings) == {}
+    assert "a pooler stands in between" in findings["session"].message

@@ -1,0 +1,108 @@
+"""What `cdc-sync check` finds of the SQLite store: looked at, and left as it is."""
+
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from cdc_sync.core.findings import Finding
+from cdc_sync.store.lock import StoreLock
+from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.sqlite.inspection import check_store
+
+
+def found(path: Path) -> tuple[str | None, dict[str, Finding]]:
+    findings: list[Finding] = []
+    bound = check_store(path, findings.append)
+    return bound, {finding.check: finding for finding in findings}
+
+
+def wrong(findings: Mapping[str, Finding]) -> dict[str, str]:
+    return {name: finding.state for name, finding in findings.items() if finding.state != "ok"}
+
+
+async def test_no_store_yet(tmp_path: Path) -> None:
+    bound, findings = found(tmp_path / "state.db")
+
+    assert bound is None
+    assert wrong(findings) == {}
+    assert "at its first start" in findings["store"].message
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_store_at_work(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with StoreLock(path):
+        store = SqliteStore(path)
+        await store.bind("ats of cluster 1")
+
+        bound, findings = found(path)
+
+        await store.close()
+    assert bound == "ats of cluster 1"
+    assert wrong(findings) == {}
+    assert f"process {os.getpid()}" in findings["store-lock"].message
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    _, findings = found(tmp_path / "nowhere" / "state.db")
+
+    assert wrong(findings) == {"store": "failed"}
+    assert "install -d -m 0700 -o" in (findings["store"].remedy or "")
+
+
+def test_a_file_of_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE theirs (id integer)")
+    other.close()
+
+    assert wrong(found(path)[1]) == {"store": "failed"}
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    path.write_text("something else, and long enough to be seen as such" * 20)
+
+    _, findings = found(path)
+
+    assert wrong(findings) == {"store": "failed"}
+    assert "sqlite3" in (findings["store"].remedy or "")
+
+
+async def test_stores_of_other_versions(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    await (store := SqliteStore(path)).bind("ats of cluster 1")
+    await store.close()
+    with sqlite3.connect(path) as newer:
+        newer.execute("PRAGMA user_version = 1000")
+    newer.close()
+
+    _, findings = found(path)
+
+    assert wrong(findings) == {"store": "failed"}
+    assert "newer cdc-sync" in findings["store"].message
+
+
+@pytest.fixture
+def nobody(tmp_path: Path) -> Iterator[None]:
+    """This process as a user without rights on the folder, whoever runs the tests."""
+    if os.geteuid():
+        tmp_path.chmod(0o500)
+        yield
+        tmp_path.chmod(0o700)
+    else:
+        tmp_path.chmod(0o711)
+        os.seteuid(65534)
+        yield
+        os.seteuid(0)
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
+    _, findings = found(tmp_path / "state.db")
+
+    assert wrong(findings) == {"store": "failed"}
+    assert "chown " in (findings["store"].remedy or "")
