@@ -25,8 +25,14 @@ from cdc_sync.core.observations import (
     DeliveryInTime,
     DeliveryLate,
     EndpointChanged,
+    HeartBeat,
     ListenerProved,
+    LoopsHang,
+    LoopsMove,
     Observation,
+    Reloaded,
+    ReloadRefused,
+    ReloadStarted,
     RowsHidden,
     RowSkipped,
     RowsVisible,
@@ -36,6 +42,7 @@ from cdc_sync.core.observations import (
     TriggersFound,
     TriggersMissing,
     WatchConnected,
+    WatchEnded,
     WatchLost,
 )
 from cdc_sync.store.protocol import Store
@@ -133,6 +140,14 @@ class Metrics:
         self._fuse_blown = Gauge(
             "cdc_sync_fuse_blown", "Whether the watch's fuse is blown, so that its news is held", ["watch"], registry=r
         )
+        self._reloads = Counter(
+            "cdc_sync_reloads",
+            "Times that the configuration was read again, by what came of it",
+            ["outcome"],
+            registry=r,
+        )
+        for outcome in ("applied", "refused"):
+            self._reloads.labels(outcome)
 
     def read(self, observation: Observation) -> None:  # noqa: C901, PLR0912 - one case per kind
         """Take one observation into account."""
@@ -142,6 +157,16 @@ class Metrics:
                 for name in watches:
                     # From the first scrape on, so that an alert on 0 rings also when it never connects.
                     self._connected.labels(name).set(0)
+            case Reloaded(begun=names):
+                self._reloads.labels("applied").inc()
+                for name in names:
+                    self._connected.labels(name).set(0)
+            case ReloadRefused():
+                self._reloads.labels("refused").inc()
+            case WatchEnded(watch, for_good):
+                self._connected.labels(watch).set(0)
+                if for_good:
+                    self._connected.remove(watch)
             case WatchConnected(watch):
                 self._connected.labels(watch).set(1)
             case WatchLost(watch):
@@ -179,6 +204,10 @@ class Metrics:
                 | DeliveryInTime()
                 | DaemonStopping()
                 | DaemonStopped()
+                | ReloadStarted()
+                | HeartBeat()
+                | LoopsHang()
+                | LoopsMove()
                 | TriggersMissing()
                 | TriggersFound()
                 | BellLeftAlone()

@@ -3,7 +3,7 @@
 import hmac
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -51,6 +51,7 @@ class AdminServer:
         metrics: what is counted.
         conditions: what is wrong now.
         clock: milliseconds since the epoch.
+        hung: the loops that do not get round any more.
     """
 
     def __init__(
@@ -60,14 +61,21 @@ class AdminServer:
         metrics: Metrics,
         conditions: Callable[[], Conditions],
         clock: Callable[[], int],
+        *,
+        hung: Callable[[], Sequence[str]] = lambda: (),
     ) -> None:
         self._config = config
+        self._hung = hung
         self._store = store
         self._metrics = metrics
         self._conditions = conditions
         self._clock = clock
         self._runner: web.AppRunner | None = None
         self.url: str | None = None
+
+    def use(self, config: Config) -> None:
+        """Report on another configuration, and ask for its token, from now on; the address stays."""
+        self._config = config
 
     async def __aenter__(self) -> Self:
         listen = self._config.admin.listen
@@ -122,6 +130,9 @@ class AdminServer:
             return web.Response(status=503, text=f"{error}\n")
 
     async def _health(self, _: web.Request) -> web.Response:
+        """503 if only a new process can mend it: a database or a HelloWork that is down is no reason."""
+        if hung := self._hung():
+            return web.Response(status=503, text=f"these do not get round any more: {', '.join(hung)}\n")
         return web.Response(text="ok\n")
 
     async def _ready(self, _: web.Request) -> web.Response:

@@ -13,6 +13,7 @@ from cdc_sync.config import Config, warnings
 from cdc_sync.core.observations import Observation, Observe
 from cdc_sync.daemon import RunOptions, logs, run_once
 from cdc_sync.daemon import run as run_daemon
+from cdc_sync.daemon.reloading import Reread
 from cdc_sync.daemon.systemd import SystemdReader
 
 
@@ -26,13 +27,18 @@ def run(
     """Watch the database and tell HelloWork (the daemon)."""
     called = invocation(context)
     config = called.config()
-    logs.configure(config.log, called.environ)
-    for warning in warnings(config):
-        logs.warn(str(warning))
+
+    def use(config: Config) -> None:
+        logs.configure(config.log, called.environ)
+        for warning in warnings(config):
+            logs.warn(str(warning))
+
+    use(config)
     with ExitStack() as stack:
         bar = stack.enter_context(BaselineBar())
         log = logs.LogReader(progress_elsewhere=bar.shown, rehearsal=dry_run)
-        readers: list[Observe] = [bar.read, log.read, SystemdReader(called.environ).read]
+        systemd = SystemdReader(called.environ)
+        readers: list[Observe] = [bar.read, log.read, systemd.read]
 
         def observe(observation: Observation) -> None:
             for read in readers:
@@ -40,7 +46,10 @@ def run(
 
         if once:
             raise typer.Exit(_once(config, observe, dry_run=dry_run))
-        asyncio.run(run_daemon(config, RunOptions(dry_run=dry_run), observe, _show))
+        options = RunOptions(dry_run=dry_run, beat_every=systemd.wants_to_hear_every)
+        # Who only looks is at a terminal: closing it ends the look.
+        reread = None if dry_run else Reread(called.config, use)
+        asyncio.run(run_daemon(config, options, observe, _show, reread))
 
 
 def _once(config: Config, observe: Callable[[Observation], None], *, dry_run: bool) -> int:

@@ -12,7 +12,10 @@ from cdc_sync.core.observations import (
     DeliveryInTime,
     DeliveryLate,
     EndpointChanged,
+    LoopsHang,
+    LoopsMove,
     Observation,
+    Reloaded,
     RowsHidden,
     RowsVisible,
     StoreFailed,
@@ -20,6 +23,7 @@ from cdc_sync.core.observations import (
     TriggersFound,
     TriggersMissing,
     WatchConnected,
+    WatchEnded,
     WatchLost,
 )
 
@@ -27,6 +31,9 @@ Conditions = Mapping[str, str]
 """Name of a condition → what is wrong, in words, with the remedy."""
 
 NONE: Conditions = MappingProxyType({})
+
+_OF_A_WATCH = ("watch", "triggers", "row security", "baseline")
+"""What the names of the conditions of one watch begin with."""
 
 
 def starting(watches: tuple[str, ...]) -> Conditions:
@@ -36,11 +43,24 @@ def starting(watches: tuple[str, ...]) -> Conditions:
 
 def fold(conditions: Conditions, observation: Observation) -> Conditions:
     """The conditions after an observation; the same object if it changes none."""
+    if isinstance(observation, WatchEnded):
+        return _without(conditions, observation)
+    if isinstance(observation, Reloaded):
+        return {**conditions, **starting(observation.begun)} if observation.begun else conditions
     name, message = _about(observation)
     if name is None or conditions.get(name) == message:
         return conditions
     others = {key: value for key, value in conditions.items() if key != name}
     return others if message is None else {**others, name: message}
+
+
+def _without(conditions: Conditions, ended: WatchEnded) -> Conditions:
+    """The conditions without those of a watch that has ended; it is not connected if it begins again."""
+    own = {f"{kind} {ended.watch}" for kind in _OF_A_WATCH}
+    others = {name: message for name, message in conditions.items() if name not in own}
+    if not ended.for_good:
+        return {**others, **starting((ended.watch,))}
+    return others if len(others) < len(conditions) else conditions
 
 
 def _about(observation: Observation) -> tuple[str | None, str | None]:  # noqa: C901, PLR0912 - one case per kind
@@ -80,6 +100,10 @@ def _about(observation: Observation) -> tuple[str | None, str | None]:  # noqa: 
             found = ("store", message)
         case StoreRecovered():
             found = ("store", None)
+        case LoopsHang(loops):
+            found = ("loops", f"these have not got round in time, and only a restart mends that: {', '.join(loops)}")
+        case LoopsMove():
+            found = ("loops", None)
         case _:
             pass
     return found

@@ -92,6 +92,11 @@ def after(health: Health, meaning: Meaning, reason: str, policy: RetryPolicy, *,
     assert_never(meaning)
 
 
+def with_other_credentials(health: Health) -> Health:
+    """The state after our credentials may have become others: whoever refused them is asked again at once."""
+    return replace(health, until=0) if health.mode == "paused" else health
+
+
 def _waits(health: Health, now: int) -> bool:
     """Whether the endpoint's wait lasts; one that reaches further ahead than any can was made by a wrong clock."""
     return health.mode != "healthy" and now < health.until <= now + _CLOCK_WAS_WRONG

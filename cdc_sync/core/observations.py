@@ -36,6 +36,58 @@ class DaemonStopped:
 
 
 @dataclass(frozen=True, slots=True)
+class ReloadStarted:
+    """A signal asked for the configuration to be read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """The configuration was read again, and is in use; `watches` are its watches.
+
+    `begun`, `renewed` and `ended` name those that are new, that begin again with other settings, and that are no more.
+    """
+
+    watches: tuple[str, ...]
+    begun: tuple[str, ...] = ()
+    renewed: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadRefused:
+    """The configuration was read again and cannot be used: the one in use stays, whole. `problems` has everything."""
+
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEnded:
+    """A watch has stopped because of another configuration, for good or to begin again: what was said of it is past."""
+
+    watch: str
+    for_good: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HeartBeat:
+    """Every loop gets round. `pending` entries wait; None if the store does not tell."""
+
+    pending: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoopsHang:
+    """These loops have not got round in time: they wait for something that never comes."""
+
+    loops: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoopsMove:
+    """All loops get round again."""
+
+
+@dataclass(frozen=True, slots=True)
 class WatchConnected:
     """The watch's database is reached, its lock is held."""
 
@@ -258,6 +310,13 @@ Observation = (
     DaemonStarted
     | DaemonStopping
     | DaemonStopped
+    | ReloadStarted
+    | Reloaded
+    | ReloadRefused
+    | WatchEnded
+    | HeartBeat
+    | LoopsHang
+    | LoopsMove
     | WatchConnected
     | CaptureStarted
     | WatchLost

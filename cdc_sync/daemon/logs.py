@@ -33,9 +33,15 @@ from cdc_sync.core.observations import (
     DeliveryInTime,
     DeliveryLate,
     EndpointChanged,
+    HeartBeat,
     ListenerProved,
+    LoopsHang,
+    LoopsMove,
     Observation,
     Outcome,
+    Reloaded,
+    ReloadRefused,
+    ReloadStarted,
     RowsHidden,
     RowSkipped,
     RowsVisible,
@@ -45,6 +51,7 @@ from cdc_sync.core.observations import (
     TriggersFound,
     TriggersMissing,
     WatchConnected,
+    WatchEnded,
     WatchLost,
 )
 
@@ -182,6 +189,10 @@ class LogReader:
                 log.info("stopping", signal=signal, calls_under_way=under_way)
             case DaemonStopped():
                 log.info("stopped")
+            case ReloadStarted() | Reloaded() | ReloadRefused() | WatchEnded():
+                self._reload(observation)
+            case HeartBeat() | LoopsHang() | LoopsMove():
+                self._heart(observation)
             case WatchConnected() | CaptureStarted() | WatchLost():
                 self._watch(observation)
             case TriggersMissing() | TriggersFound() | BellLeftAlone() | ChangesMissed():
@@ -232,6 +243,33 @@ class LogReader:
                 log.info("the store can be written again")
             case _:
                 assert_never(observation)
+
+    def _reload(self, observation: ReloadStarted | Reloaded | ReloadRefused | WatchEnded) -> None:
+        log = self._log
+        match observation:
+            case ReloadStarted():
+                log.debug("reading the configuration again")
+            case Reloaded(watches, begun, renewed, ended):
+                changed = {"begun": begun, "renewed": renewed, "ended": ended}
+                facts = {name: ",".join(names) or None for name, names in changed.items()}
+                log.info("the configuration was read again and is in use", watches=",".join(watches), **facts)
+            case ReloadRefused(problems):
+                for problem in problems:
+                    message = f"not reloaded, the configuration in use stays: {problem}"
+                    log.error(message)
+            case WatchEnded(watch):
+                log.debug("no longer watching", watch=watch)
+                for told in (self._hidden, self._told, self._mistakes):
+                    told.pop(watch, None)
+
+    def _heart(self, observation: HeartBeat | LoopsHang | LoopsMove) -> None:
+        match observation:
+            case HeartBeat(pending):
+                self._log.debug("every loop gets round", pending=pending)
+            case LoopsHang(loops):
+                self._log.error(_HANG, loops=", ".join(loops))
+            case LoopsMove():
+                self._log.info("every loop gets round again")
 
     def _triggers(self, observation: TriggersMissing | TriggersFound | BellLeftAlone | ChangesMissed) -> None:
         log, watch = self._log, observation.watch
@@ -330,6 +368,11 @@ _DELIVERY_LATE = (
 )
 
 _HELD = "held for a person; see `cdc-sync fuse show`, then release or discard"
+
+_HANG = (
+    "loops have not got round in time: they wait for something that never comes. systemd's watchdog ends the process "
+    "and starts it again, which loses nothing; elsewhere restart it. Please report it, with the log from before"
+)
 
 _ENDPOINT = {
     "throttled": "the endpoint asks to wait",

@@ -1,4 +1,4 @@
-"""The daemon's run: open what is shared, start the watches and the sender, end in order.
+"""The daemon's run: open what is shared, start the watches and the sender, reload at SIGHUP, end in order.
 
 The end, on SIGTERM or SIGINT: capture stops where it is (what it has not recorded comes again), the sender finishes the
 calls that are under way, for at most the grace period, and writes down what came of them. What is still under way then
@@ -10,19 +10,20 @@ import asyncio
 import os
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
+from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from cdc_sync import __version__
 from cdc_sync.admin.metrics import Metrics
 from cdc_sync.admin.server import AdminServer
-from cdc_sync.config import Config
-from cdc_sync.config.rules import retry_policy, sender_horizon, watch_rules
+from cdc_sync.config import Config, ConfigurationError
+from cdc_sync.config.rules import allowed_hosts, retry_policy, sender_horizon, watch_rules
 from cdc_sync.core.conditions import Conditions, fold, starting
 from cdc_sync.core.instants import milliseconds
 from cdc_sync.core.observations import (
@@ -31,14 +32,20 @@ from cdc_sync.core.observations import (
     DaemonStopping,
     Observation,
     Observe,
+    Reloaded,
+    ReloadRefused,
+    ReloadStarted,
     WatchConnected,
 )
 from cdc_sync.daemon.lateness import LOOK_EVERY, Lateness
+from cdc_sync.daemon.pulse import BEAT_EVERY, STEP_OF_STORE, Heart, Pulse
 from cdc_sync.daemon.rehearsal import Rehearsal
+from cdc_sync.daemon.reloading import Reread, RunningWatches, changes_that_need_a_restart
 from cdc_sync.daemon.together import end, raise_failures
 from cdc_sync.daemon.watching import WatchParts, WatchWorker, most_telling
 from cdc_sync.delivery.client import Caller, Client
 from cdc_sync.delivery.sender import Sender, SenderSettings, wall_clock
+from cdc_sync.source.session import LastSession
 from cdc_sync.store.lock import StoreLock
 from cdc_sync.store.protocol import Store, StoreError
 from cdc_sync.store.sqlite import SqliteStore, copy_store
@@ -55,6 +62,8 @@ class RunOptions:
     """How `run` was asked for."""
 
     dry_run: bool = False
+    beat_every: float = BEAT_EVERY
+    """Seconds between two beats of the heart, at most: as often as a watchdog wants to hear of it."""
 
 
 @asynccontextmanager
@@ -92,32 +101,50 @@ def _temporary_folder() -> "tempfile.TemporaryDirectory[str]":
 
 
 @asynccontextmanager
-async def opened_caller(config: Config, observe: Callable[[str], None], *, dry_run: bool) -> AsyncIterator[Caller]:
+async def opened_caller(
+    config: Config, observe: Callable[[str], None], *, dry_run: bool
+) -> AsyncIterator[Client | Rehearsal]:
     """HelloWork's API; or for a dry run somebody who only shows the calls."""
     if dry_run:
         yield Rehearsal(observe)
         return
-    headers = {name: value.get_secret_value() for name, value in config.hellowork.headers.items()}
-    timeout = config.hellowork.timeout.total_seconds()
-    async with Client(headers, timeout, config.hellowork.concurrency) as client:
+    async with Client(*client_settings(config)) as client:
         yield client
 
 
-def make_sender(config: Config, store: Store, caller: Caller, observe: Observe) -> Sender:
-    """The sender as configured."""
-    rules = [watch_rules(config, name) for name in config.watches]
-    settings = SenderSettings(
+def client_settings(config: Config) -> tuple[dict[str, str], float, int]:
+    """What a `Client` is made with, as configured."""
+    headers = {name: value.get_secret_value() for name, value in config.hellowork.headers.items()}
+    return headers, config.hellowork.timeout.total_seconds(), config.hellowork.concurrency
+
+
+def sender_settings(config: Config) -> SenderSettings:
+    """The sender's settings as configured."""
+    return SenderSettings(
         concurrency=config.hellowork.concurrency,
         rate=config.hellowork.rate_limit,
         policy=retry_policy(config),
-        allowed=rules[0].allowed,
+        allowed=allowed_hosts(config),
         horizon=sender_horizon(config),
     )
-    return Sender(store, caller, settings, observe)
+
+
+def make_sender(
+    config: Config, store: Store, caller: Caller, observe: Observe, progressed: Callable[[], None] = lambda: None
+) -> Sender:
+    """The sender as configured."""
+    return Sender(store, caller, sender_settings(config), observe, progressed=progressed)
 
 
 def make_parts(
-    config: Config, name: str, store: Store, observe: Observe, *, queued: Callable[[], None], dry_run: bool
+    config: Config,
+    name: str,
+    store: Store,
+    observe: Observe,
+    *,
+    queued: Callable[[], None],
+    dry_run: bool,
+    last_session: LastSession | None = None,
 ) -> WatchParts:
     """A watch's parts as configured."""
     return WatchParts(
@@ -130,28 +157,40 @@ def make_parts(
         clock=wall_clock,
         queued=queued,
         dry_run=dry_run,
+        last_session=last_session or LastSession(),
     )
 
 
 class _Daemon:
     """What one run holds together."""
 
-    def __init__(self, config: Config, options: RunOptions, observe: Observe, show: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        options: RunOptions,
+        observe: Observe,
+        show: Callable[[str], None],
+        reread: Reread | None,
+    ) -> None:
         self._config = config
+        self._reread = reread
         self._options = options
         self._tell = observe
         self._show = show
         self._conditions: Conditions = starting(tuple(config.watches))
         self._conditions_changed = asyncio.Event()
         self._metrics = Metrics()
+        self._pulse = Pulse()
         self._bound = asyncio.Event()
-        self._stop = asyncio.Event()
-        self._signal = ""
+        self._signalled = asyncio.Event()
+        self._reload_wanted = False
+        self._stop = ""
 
     def observe(self, observation: Observation) -> None:
         """Hand an observation to the readers, and keep what is wrong now up to date."""
         self._tell(observation)
         self._metrics.read(observation)
+        self._pulse.read(observation)
         if isinstance(observation, WatchConnected):
             self._bound.set()
         conditions = fold(self._conditions, observation)
@@ -165,38 +204,87 @@ class _Daemon:
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(opened_store(self._config, dry_run=dry_run))
             caller = await stack.enter_async_context(opened_caller(self._config, self._show, dry_run=dry_run))
-            sender = make_sender(self._config, store, caller, self.observe)
-            workers = [
-                WatchWorker(
-                    make_parts(self._config, name, store, self.observe, queued=sender.wake, dry_run=dry_run),
-                    lambda _: None,
+            sender = make_sender(self._config, store, caller, self.observe, self._sender_progressed)
+
+            def worker(config: Config, name: str, last: LastSession) -> WatchWorker:
+                parts = make_parts(
+                    config, name, store, self.observe, queued=sender.wake, dry_run=dry_run, last_session=last
                 )
-                for name in self._config.watches
-            ]
-            admin = AdminServer(self._config, store, self._metrics, lambda: self._conditions, wall_clock)
+                return WatchWorker(parts, self._pulse)
+
+            watches = RunningWatches(worker, self.observe)
+            admin = AdminServer(
+                self._config, store, self._metrics, lambda: self._conditions, wall_clock, hung=self._pulse.hung
+            )
             if not dry_run:
                 await stack.enter_async_context(admin)
             stack.enter_context(self._schedule(store))
             self.observe(DaemonStarted(__version__, tuple(self._config.watches), dry_run, admin.url))
-            await self._supervise(workers, sender, store)
+            await self._supervise(watches, sender, store, lambda config: self._take_over(config, caller, sender, admin))
         self.observe(DaemonStopped())
 
-    async def _supervise(self, workers: list[WatchWorker], sender: Sender, store: Store) -> None:
-        capturing = [asyncio.create_task(worker.run()) for worker in workers]
+    async def _supervise(
+        self,
+        watches: RunningWatches,
+        sender: Sender,
+        store: Store,
+        take_over: Callable[[Config], Awaitable[None]],
+    ) -> None:
+        await watches.use(self._config)
+        heart = Heart(self._pulse, store, self.observe, min(BEAT_EVERY, self._options.beat_every))
         sending = asyncio.create_task(self._send(sender))
-        noting = asyncio.create_task(self._note_conditions(store))
-        stopped = asyncio.create_task(self._stop.wait())
-        everything = [*capturing, sending, noting, stopped]
+        lasting = [sending, asyncio.create_task(self._note_conditions(store)), asyncio.create_task(heart.run())]
         try:
-            await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
-            if stopped.done():
-                self.observe(DaemonStopping(self._signal, sender.under_way))
-                await end(capturing)
+            while await self._is_reload_wanted([*watches.tasks, *lasting]):
+                await self._reload(watches, take_over)
+            if self._stop:
+                self.observe(DaemonStopping(self._stop, sender.under_way))
+                await end(watches.tasks)
                 sender.stop()
                 await asyncio.wait([sending], timeout=GRACE if self._bound.is_set() else 0)
         finally:
-            await end(everything)
-        raise_failures(everything)
+            await end([*watches.tasks, *lasting])
+        raise_failures([*watches.tasks, *lasting])
+
+    async def _is_reload_wanted(self, parts: Collection[asyncio.Task[Any]]) -> bool:
+        """Wait until something else than work is to do; returns whether that is a reload, and not the end."""
+        signalled = asyncio.create_task(self._signalled.wait())
+        try:
+            await asyncio.wait([*parts, signalled], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await end([signalled])
+        self._signalled.clear()
+        wanted, self._reload_wanted = self._reload_wanted, False
+        return wanted and not self._stop and not any(part.done() for part in parts)
+
+    async def _reload(self, watches: RunningWatches, take_over: Callable[[Config], Awaitable[None]]) -> None:
+        """Use what the configuration's file says now; or stay as we are, whole, and say why."""
+        if self._reread is None:
+            return
+        self.observe(ReloadStarted())
+        try:
+            config = await asyncio.to_thread(self._reread.read)
+        except ConfigurationError as error:
+            self.observe(ReloadRefused(tuple(str(error).splitlines())))
+            return
+        if fixed := changes_that_need_a_restart(self._config, config):
+            self.observe(ReloadRefused(fixed))
+            return
+        self._reread.used(config)
+        self._config = config
+        await take_over(config)
+        changed = await watches.use(config)
+        self.observe(Reloaded(tuple(config.watches), changed.begun, changed.renewed, changed.ended))
+
+    async def _take_over(self, config: Config, caller: Client | Rehearsal, sender: Sender, admin: AdminServer) -> None:
+        """Have what all watches share use another configuration. Before the watches: what they queue may be sent."""
+        if isinstance(caller, Client):
+            await caller.use(*client_settings(config))
+        sender.use(sender_settings(config))
+        admin.use(config)
+
+    def _sender_progressed(self) -> None:
+        self._pulse.beat("sender", STEP_OF_STORE)
 
     async def _send(self, sender: Sender) -> None:
         """Send, once it is known that the database is the one that the store belongs to."""
@@ -246,16 +334,28 @@ class _Daemon:
     def _install_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled, number)
+            loop.add_signal_handler(number, self._end, number)
+        if self._reread is not None:
+            loop.add_signal_handler(signal.SIGHUP, self._want_reload)
 
-    def _signalled(self, number: signal.Signals) -> None:
-        if self._stop.is_set():
+    def _end(self, number: signal.Signals) -> None:
+        if self._stop:
             os._exit(128 + number)
-        self._signal = number.name
-        self._stop.set()
+        self._stop = number.name
+        self._signalled.set()
+
+    def _want_reload(self) -> None:
+        self._reload_wanted = True
+        self._signalled.set()
 
 
-async def run(config: Config, options: RunOptions, observe: Observe, show: Callable[[str], None]) -> None:
+async def run(
+    config: Config,
+    options: RunOptions,
+    observe: Observe,
+    show: Callable[[str], None],
+    reread: Reread | None = None,
+) -> None:
     """Run the daemon until a signal ends it.
 
     Args:
@@ -263,6 +363,7 @@ async def run(config: Config, options: RunOptions, observe: Observe, show: Calla
         options: how it was asked for.
         observe: reads what happens.
         show: gets the calls of a dry run, as text.
+        reread: reads the configuration again at SIGHUP; without it that signal does what it does to any process.
 
     Raises:
         StoreError: the store cannot be used, belongs to another database, or another daemon has it.
@@ -270,7 +371,7 @@ async def run(config: Config, options: RunOptions, observe: Observe, show: Calla
     """
     failure: Exception | None = None
     try:
-        await _Daemon(config, options, observe, show).run()
+        await _Daemon(config, options, observe, show, reread).run()
     except* StoreError as group:
         failure = most_telling(group)
     if failure is not None:

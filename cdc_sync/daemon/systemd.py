@@ -1,37 +1,92 @@
 """Telling systemd how far we are: a reader of the observations that speaks sd_notify(3) where a manager listens.
 
 The protocol is one datagram of NAME=VALUE lines to the socket that `$NOTIFY_SOCKET` names; a leading `@` stands for the
-abstract namespace.
+abstract namespace. `$WATCHDOG_USEC` is the time within which it wants to hear WATCHDOG=1 again, if it does at all.
 """
 
+import math
+import os
 import socket
+import time
 from collections.abc import Mapping
 
-from cdc_sync.core.observations import DaemonStarted, DaemonStopping, Observation
+from cdc_sync.core.instants import iso
+from cdc_sync.core.observations import (
+    CallEnded,
+    DaemonStarted,
+    DaemonStopping,
+    HeartBeat,
+    LoopsHang,
+    Observation,
+    Reloaded,
+    ReloadRefused,
+    ReloadStarted,
+)
+
+_BEATS = 4
+"""How often we say it in the time within which we must: once may be late."""
+
+_LONGEST = 100
+"""Characters of a reply that a line of `systemctl status` has room for."""
 
 
 class SystemdReader:
-    """Says READY when the daemon runs and STOPPING when it ends; says nothing outside systemd."""
+    """Says when the daemon runs, reloads and ends, that its loops get round, and how it stands; silent elsewhere."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         address = environ.get("NOTIFY_SOCKET", "")
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
+        self.wants_to_hear_every = _watchdog(environ) / _BEATS
+        self._watches: tuple[str, ...] = ()
+        self._last_call = "none yet"
 
     def read(self, observation: Observation) -> None:
         """Take one observation into account."""
         match observation:
-            case DaemonStarted(_, watches):
-                self._say(f"READY=1\nSTATUS=Watching {', '.join(watches)}")
+            case DaemonStarted(watches=watches):
+                self._watches = watches
+                self._say("READY=1", self._status("starting"))
+            case ReloadStarted():
+                # With the time, so that systemd knows that this answers its own request, and not an earlier one.
+                microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+                self._say("RELOADING=1", f"MONOTONIC_USEC={microseconds}", "STATUS=Reading the configuration again")
+            case Reloaded(watches):
+                self._watches = watches
+                self._say("READY=1", self._status("the configuration was read again"))
+            case ReloadRefused():
+                self._say("READY=1", self._status("the configuration was read again and refused, see the log"))
+            case CallEnded():
+                when = iso(time.time_ns() // 1_000_000)
+                reply = " ".join(observation.reply.split())[:_LONGEST]
+                self._last_call = f"{when} {observation.outcome} ({reply})"
+            case HeartBeat(pending):
+                waiting = "the store does not answer" if pending is None else f"{pending} pending"
+                self._say("WATCHDOG=1", self._status(f"{waiting}; last call: {self._last_call}"))
+            case LoopsHang(loops):
+                self._say(f"STATUS=Hung: {', '.join(loops)}")
             case DaemonStopping(signal):
-                self._say(f"STOPPING=1\nSTATUS=Stopping on {signal}")
+                self._say("STOPPING=1", f"STATUS=Stopping on {signal}")
             case _:
                 return
 
-    def _say(self, text: str) -> None:
+    def _status(self, text: str) -> str:
+        return f"STATUS=Watching {', '.join(self._watches)}: {text}"
+
+    def _say(self, *lines: str) -> None:
         if not self._address:
             return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
-                manager.sendto(text.encode(), self._address)
+                manager.sendto("\n".join(lines).encode(), self._address)
         except OSError:
             return  # the manager is gone; it is not what we are for
+
+
+def _watchdog(environ: Mapping[str, str]) -> float:
+    """Seconds within which the manager wants to hear of us; infinite if it does not care, or if it means another."""
+    text = environ.get("WATCHDOG_USEC", "")
+    if not (text.isascii() and text.isdecimal()) or int(text) == 0:
+        return math.inf
+    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return math.inf
+    return int(text) / 1_000_000

@@ -24,6 +24,7 @@ from cdc_sync.core.observations import (
     WatchLost,
 )
 from cdc_sync.core.rules import WatchRules
+from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, Pulse
 from cdc_sync.daemon.together import live_together
 from cdc_sync.pipeline import baseline, deletions
 from cdc_sync.pipeline.doorbell import Doorbell
@@ -54,6 +55,9 @@ _MISCONFIGURED_WAIT = 10.0
 
 _PROVE_EVERY = 15.0
 """Seconds between proofs that the lasting connection is alive."""
+
+_CONNECTING, _SWEEPING, _DELETING = "connecting", "sweeps", "deletions"
+"""The names of a watch's loops beside capture."""
 
 _SWEEP_SHARE = 10
 """A sweep never takes more than one part in this many of the time."""
@@ -186,13 +190,13 @@ class WatchWorker:
 
     Args:
         parts: what it works with.
-        progressed: called by each loop as it gets round, with the loop's name.
+        pulse: told by each loop that it gets round.
     """
 
-    def __init__(self, parts: WatchParts, progressed: Callable[[str], None]) -> None:
+    def __init__(self, parts: WatchParts, pulse: Pulse) -> None:
         self._parts = parts
         self._sweep_wanted = asyncio.Event()
-        self._progressed = progressed
+        self._pulse = pulse
         self._lost: str | None = None
         self._store_failed = False
         self._fresh = True
@@ -208,8 +212,15 @@ class WatchWorker:
         Raises:
             AnotherDatabaseError: nothing may be sent from this database.
         """
+        try:
+            await self._run()
+        finally:
+            self._rest(_CONNECTING)
+
+    async def _run(self) -> None:
         failures = 0
         while True:
+            self._beat(_CONNECTING)
             failure: Exception | None = None
             try:
                 await self._work()
@@ -221,6 +232,14 @@ class WatchWorker:
                 continue
             failures = 1 if self._was_connected else failures + 1
             await asyncio.sleep(self._wait_after(failure, failures))
+
+    def _beat(self, loop: str, rest: float = 0.0) -> None:
+        """A loop got round, and rests for so many seconds at most before its next step."""
+        self._pulse.beat(loop, rest + STEP_OF_DATABASE, watch=self._parts.name)
+
+    def _rest(self, *loops: str) -> None:
+        for loop in loops:
+            self._pulse.rest(loop, watch=self._parts.name)
 
     def _wait_after(self, failure: Exception | None, failures: int) -> float:
         """Say what is wrong if it is news, and tell how long to wait."""
@@ -248,23 +267,37 @@ class WatchWorker:
                 self._store_failed = False
                 self._parts.observe(StoreRecovered())
             self._tell_triggers(connected)
-            position = await adopt(connected, lambda: self._progressed(f"baseline {name}"))
+            position = await adopt(connected, lambda: self._beat(_CONNECTING))
             fast, jobs = await self._capture(connected, position)
-            progressed = lambda: self._progressed(f"deletions {name}")  # noqa: E731 - a bound argument
             silent = await SilentChanges.since_now(connected.intake, connected.pool, watch.table, self.want_sweep)
             jobs["silent changes"] = silent.run(watch.capture.drain_interval.total_seconds())
             jobs["sweeps"] = self._begin_and_sweep(connected, fast)
-            jobs["deletions"] = deletions.run(connected.intake, progressed)
-            await live_together({f"{name}: {job}": coroutine for job, coroutine in jobs.items()})
+            jobs["deletions"] = deletions.run(connected.intake, self._deletions_progressed)
+            self._rest(_CONNECTING)
+            self._deletions_progressed()
+            self._beat(_SWEEPING)
+            try:
+                await live_together({f"{name}: {job}": coroutine for job, coroutine in jobs.items()})
+            finally:
+                self._beat(_CONNECTING)
+                self._rest(CAPTURE, _SWEEPING, _DELETING)
+
+    def _deletions_progressed(self) -> None:
+        self._beat(_DELETING, deletions.LONGEST_REST)
 
     async def _capture(
         self, connected: Connected, position: baseline.BaselinePosition
     ) -> tuple[FastPath, dict[str, Coroutine[Any, Any, None]]]:
         """What captures changes between sweeps, and the jobs that it takes."""
         name, capture = self._parts.name, self._parts.watch.capture
-        progressed = lambda: self._progressed(f"capture {name}")  # noqa: E731 - a bound argument
+        longest_rest = max(capture.poll_interval, capture.drain_interval).total_seconds()
+
+        def progressed() -> None:
+            self._beat(CAPTURE, longest_rest)
+
         if capture.mode == "poll":
             poll = await make_poll(connected, position, self.want_sweep)
+            progressed()
             return poll, {
                 "lock": hold(connected.connection, _PROVE_EVERY),
                 "poll": poll.run(capture.poll_interval.total_seconds(), progressed),
@@ -272,6 +305,7 @@ class WatchWorker:
         jobs: dict[str, Coroutine[Any, Any, None]] = {"triggers": self._watch_triggers(connected)}
         if connected.installation is None or not connected.installation.has_log:
             return SweepsAlone(), {**jobs, "lock": hold(connected.connection, _PROVE_EVERY)}
+        progressed()
         drain = Drain(connected.intake, connected.log, self.want_sweep)
         drain_interval = capture.drain_interval.total_seconds()
         if not self._may_be_rung_for(connected.server):
@@ -305,25 +339,29 @@ class WatchWorker:
 
     async def _sweeps(self, connected: Connected, fast: FastPath) -> None:
         """A sweep at the start, at each interval and when one is wanted, with pauses that keep it in its share."""
-        name, interval = self._parts.name, self._parts.watch.capture.sweep.total_seconds()
+        interval = self._parts.watch.capture.sweep.total_seconds()
         clock = asyncio.get_running_loop().time
         while True:
             # An interrupted sweep was work for the database too, so its pause outlasts the connection.
-            await asyncio.sleep(self._next_sweep_from - clock())
+            pause = max(self._next_sweep_from - clock(), 0)
+            self._beat(_SWEEPING, pause)
+            await asyncio.sleep(pause)
             self._sweep_wanted.clear()
             started = reached = clock()
 
             def progressed() -> None:
                 nonlocal reached
                 reached = clock()  # waiting for a lost connection's end is no work
-                self._progressed(f"sweep {name}")
+                self._beat(_SWEEPING)
 
+            progressed()
             try:
                 done = await sweep(connected.intake, fast.catch_up, progressed)
             finally:
                 self._next_sweep_from = clock() + (reached - started) * (_SWEEP_SHARE - 1)
             if done.resumed:
                 self.want_sweep()
+            self._beat(_SWEEPING, max(started + interval - clock(), 0))
             try:
                 async with asyncio.timeout_at(started + interval):
                     await self._sweep_wanted.wait()

@@ -8,6 +8,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -49,22 +50,13 @@ class Client:
     """
 
     def __init__(self, headers: Mapping[str, str], timeout: float, connections: int) -> None:
-        self._secrets = _secrets_in(headers)
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, ttl_dns_cache=60),
-            timeout=aiohttp.ClientTimeout(total=timeout),
-            headers=_merged(
-                {
-                    "Accept": "application/json",
-                    "Accept-Encoding": "identity",
-                    "User-Agent": f"cdc-sync/{__version__}",
-                },
-                headers,
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-        )
+        self._opened = _opened(headers, timeout, connections)
+
+    async def use(self, headers: Mapping[str, str], timeout: float, connections: int) -> None:  # noqa: ASYNC109 - of calls
+        """Make calls in another way from now on; those that are under way end as they began."""
+        before, self._opened = self._opened, _opened(headers, timeout, connections)
+        if not before.under_way:
+            await before.session.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -72,7 +64,7 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._session.close()
+        await self._opened.session.close()
 
     async def call(self, entry: Entry) -> tuple[Reply, str]:
         """See `Caller`."""
@@ -83,9 +75,11 @@ class Client:
         body = payload.body(entry.content)
         # encoded=True: the URL was checked as it stands, so it must be called as it stands.
         url = URL(entry.content.url, encoded=True)
+        opened = self._opened
+        opened.under_way += 1
         try:
-            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-                text = self._excerpt_of(await _read(response))
+            async with opened.session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+                text = _excerpt_of(await _read(response), opened.secrets)
                 reply = Reply(
                     status=response.status,
                     content_type=_header(response, "Content-Type") or "",
@@ -96,13 +90,46 @@ class Client:
             return Reply(failure="no answer within hellowork.timeout"), ""
         except Exception as error:  # noqa: BLE001 - whatever an answer does to the library, the other calls go on
             return Reply(failure=_in_words(error)), ""
+        finally:
+            opened.under_way -= 1
+            if opened is not self._opened and not opened.under_way:
+                await opened.session.close()
 
-    def _excerpt_of(self, read: bytes) -> str:
-        """The beginning of a reply's body, without what it repeats of our credentials."""
-        text = read.decode("utf-8", "replace")
-        for secret in self._secrets:
-            text = text.replace(secret, HIDDEN)
-        return text[:EXCERPT]
+
+@dataclass(slots=True)
+class _Opened:
+    """A session with its settings, the secrets in them, and how many calls are under way in it."""
+
+    session: aiohttp.ClientSession
+    secrets: list[str]
+    under_way: int = 0
+
+
+def _opened(headers: Mapping[str, str], timeout: float, connections: int) -> _Opened:
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections, ttl_dns_cache=60),
+        timeout=aiohttp.ClientTimeout(total=timeout),
+        headers=_merged(
+            {
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+                "User-Agent": f"cdc-sync/{__version__}",
+            },
+            headers,
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+    )
+    return _Opened(session, _secrets_in(headers))
+
+
+def _excerpt_of(read: bytes, secrets: list[str]) -> str:
+    """The beginning of a reply's body, without what it repeats of our credentials."""
+    text = read.decode("utf-8", "replace")
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    return text[:EXCERPT]
 
 
 def _secrets_in(headers: Mapping[str, str]) -> list[str]:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cdc_sync.core.endpoint import Health, admits
+from cdc_sync.core.endpoint import Health, admits, with_other_credentials
 from cdc_sync.delivery.pace import Pace
 
 
@@ -59,7 +59,16 @@ class Endpoints:
     @property
     def free(self) -> int:
         """How many more may begin."""
-        return self._concurrency - self.under_way
+        return max(self._concurrency - self.under_way, 0)
+
+    def limit(self, concurrency: int, rate: float | None, horizon: int) -> None:
+        """Go on with other limits; more calls than are allowed now may be under way for a moment."""
+        self._concurrency, self._rate, self._horizon = concurrency, rate, horizon
+
+    def probe_refusing(self) -> None:
+        """Let one call go out to each endpoint that refused our credentials: they may be others now."""
+        for endpoint in self._all.values():
+            endpoint.health = with_other_credentials(endpoint.health)
 
     def learn(self, found: Mapping[str, tuple[Health, int | None]]) -> list[str]:
         """Take over what the store knows; of health only at first sight, since afterwards we know better.

@@ -76,7 +76,10 @@ def wall_clock() -> int:
 
 
 class Sender:
-    """Delivers what is due. `run` works until `stop` is called; `wake` says that there may be something new."""
+    """Delivers what is due. `run` works until `stop` is called; `wake` says that there may be something new.
+
+    While it runs, `progressed` is called at every turn, about once a second at least.
+    """
 
     def __init__(
         self,
@@ -85,12 +88,15 @@ class Sender:
         settings: SenderSettings,
         observe: Observe,
         clock: Callable[[], int] = wall_clock,
+        *,
+        progressed: Callable[[], None] = lambda: None,
     ) -> None:
         self._outbox = outbox
         self._caller = caller
         self._settings = settings
         self._observe = observe
         self._clock = clock
+        self._progressed = progressed
         self._endpoints = Endpoints(settings.concurrency, settings.rate, settings.horizon)
         self._ends: list[Finished] = []
         self._changed: dict[str, Health] = {}
@@ -100,7 +106,6 @@ class Sender:
         self._stopping = False
         self._dispatching = True
         self._learnt_at = -math.inf
-        self.last_progress = time.monotonic()
 
     @property
     def under_way(self) -> int:
@@ -109,6 +114,13 @@ class Sender:
 
     def wake(self) -> None:
         """Look at the outbox now."""
+        self._woken.set()
+
+    def use(self, settings: SenderSettings) -> None:
+        """Go on with other settings; what is known of the endpoints stays, and one that refused us is asked again."""
+        self._settings = settings
+        self._endpoints.limit(settings.concurrency, settings.rate, settings.horizon)
+        self._endpoints.probe_refusing()
         self._woken.set()
 
     def stop(self) -> None:
@@ -144,7 +156,7 @@ class Sender:
     async def _dispatch(self, tasks: asyncio.TaskGroup) -> None:
         """Start what is due, then wait until there may be more."""
         self._woken.clear()
-        self.last_progress = time.monotonic()
+        self._progressed()
         now, wait = self._clock(), _LOOK_EVERY
         try:
             # An end that cannot be written: nothing is sent that could not be recorded either. The recorder wakes us.

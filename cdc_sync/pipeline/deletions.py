@@ -7,6 +7,9 @@ from cdc_sync.pipeline.intake import Intake
 
 BATCH = 500
 
+LONGEST_REST = 60.0
+"""Seconds between looks where nothing is suspected, at most."""
+
 _LOOK_EVERY = 1.0
 """Seconds between looks, at most: the clock may be set, and a suspicion be due earlier than it seemed."""
 
@@ -37,7 +40,7 @@ async def run(intake: Intake, progressed: Callable[[], None]) -> None:
         due_at = await intake.store.next_suspicion(intake.rules.watch)
         try:
             if due_at is None:
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(LONGEST_REST):
                     await intake.suspected.wait()
             else:
                 wait = min(max((due_at - intake.clock()) / 1000, 0.01), _LOOK_EVERY)

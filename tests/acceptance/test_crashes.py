@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 from support.installation import JOB, Installation
-from support.recruiters import Recruiters, at_work
+from support.recruiters import Recruiters, at_work, differences
 
 APPLICATIONS = 40
 UNTOUCHED = 20
@@ -47,23 +47,6 @@ def test_helloworks_last_word_is_the_databases_whenever_the_daemon_is_killed(ins
         (watch,) = daemon.report()["watches"]
         assert watch["dead_letters"] == watch["held"] == 0
         assert daemon.stop() == 0
-
-
-def differences(installation: Installation, applications: list[str]) -> dict[str, tuple[object, object]]:
-    """For each application that HelloWork is wrong about: what it should know, what it knows."""
-    rows = installation.ats.execute("SELECT hellowork_id, status, job_id FROM public.applications").fetchall()
-    database = {name: (status, job) for name, status, job in rows}
-    heard = {name: (body["status"], body["jobId"]) for name, body in installation.hellowork.state.items()}
-    wrong: dict[str, tuple[object, object]] = {}
-    for name in applications:
-        # What the first start adopted is known without a call.
-        knows = heard.get(name, ("NEW", JOB) if name.startswith("hw-") else None)
-        if name in database:
-            if knows != database[name]:
-                wrong[name] = (database[name], knows)
-        elif knows is not None and knows[0] != "deleted":
-            wrong[name] = ("deleted", knows)
-    return wrong
 
 
 @pytest.mark.timeout(240)

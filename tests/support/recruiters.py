@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import sql
 
+from support.installation import JOB, Installation
+
 _PAUSE = 0.004
 _INSERT = (
     "INSERT INTO public.applications (hellowork_id, status, job_id, created_at, updated_at)"
@@ -79,6 +81,23 @@ def at_work(recruiters: Recruiters) -> Iterator[None]:
     finally:
         recruiters.stop()
         thread.join()
+
+
+def differences(installation: Installation, applications: list[str]) -> dict[str, tuple[object, object]]:
+    """For each application that HelloWork is wrong about: what it should know, what it knows."""
+    rows = installation.ats.execute("SELECT hellowork_id, status, job_id FROM public.applications").fetchall()
+    database = {name: (status, job) for name, status, job in rows}
+    heard = {name: (body["status"], body["jobId"]) for name, body in installation.hellowork.state.items()}
+    wrong: dict[str, tuple[object, object]] = {}
+    for name in applications:
+        # What the first start adopted is known without a call.
+        knows = heard.get(name, ("NEW", JOB) if name.startswith("hw-") else None)
+        if name in database:
+            if knows != database[name]:
+                wrong[name] = (database[name], knows)
+        elif knows is not None and knows[0] != "deleted":
+            wrong[name] = ("deleted", knows)
+    return wrong
 
 
 def _update(ats: psycopg.Connection, application: str, assignments: sql.Composable) -> None:

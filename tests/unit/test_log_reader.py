@@ -27,13 +27,19 @@ from cdc_sync.core.observations import (
     DeliveryInTime,
     DeliveryLate,
     EndpointChanged,
+    HeartBeat,
     ListenerProved,
+    LoopsHang,
+    LoopsMove,
     Observation,
+    Reloaded,
+    ReloadRefused,
     RowSkipped,
     StoreFailed,
     StoreRecovered,
     SweepDone,
     WatchConnected,
+    WatchEnded,
     WatchLost,
 )
 from cdc_sync.daemon.logs import LogReader, configure, warn
@@ -136,6 +142,11 @@ def test_what_is_only_a_number_has_none(written: Written, example: Observation) 
         (CaptureInTime(WATCH), "info"),
         (DeliveryLate(ENDPOINT, 60.0), "warning"),
         (DeliveryInTime(ENDPOINT), "info"),
+        (Reloaded((WATCH,)), "info"),
+        (ReloadRefused(("line 3 is wrong",)), "error"),
+        (LoopsHang(("sender",)), "error"),
+        (LoopsMove(), "info"),
+        (HeartBeat(0), "debug"),
         (StoreFailed("the disk is full"), "error"),
         (StoreRecovered(), "info"),
     ],
@@ -303,6 +314,14 @@ def test_a_log_that_cannot_be_written_does_not_stop_the_work(monkeypatch: pytest
         full.close()
 
 
+def test_every_problem_of_a_configuration_has_a_line(written: Written) -> None:
+    lines = written.records(ReloadRefused(("config.yaml:3: watches: wrong", "config.yaml:9: log.level: wrong")))
+    assert [line["event"] for line in lines] == [
+        "not reloaded, the configuration in use stays: config.yaml:3: watches: wrong",
+        "not reloaded, the configuration in use stays: config.yaml:9: log.level: wrong",
+    ]
+
+
 class TestFuse:
     HELD = Decided(WATCH, "a1", "notify", "held", "more than 1000 changes at once")
     QUEUED = Decided(WATCH, "a2", "notify", "queued")
@@ -358,6 +377,11 @@ class TestWatch:
         told = self.events(written, self.MISTAKE, self.SWEPT, self.MISTAKE)
 
         assert told == ["no such table", "watching again", "no such table"]
+
+    def test_tells_a_mistake_again_that_another_configuration_has_too(self, written: Written) -> None:
+        mistake = WatchLost(WATCH, "no such table", misconfigured=True)
+        told = self.events(written, mistake, WatchEnded(WATCH, for_good=False), mistake)
+        assert told == ["no such table", "no such table"]
 
     def test_does_not_speak_for_the_others(self, written: Written) -> None:
         other = WatchLost("others", "no such table", misconfigured=True)

@@ -1,12 +1,26 @@
 """What systemd is told, over a real datagram socket."""
 
+import math
+import os
+import re
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from cdc_sync.core.observations import DaemonStarted, DaemonStopped, DaemonStopping
+from cdc_sync.core.observations import (
+    CallEnded,
+    DaemonStarted,
+    DaemonStopped,
+    DaemonStopping,
+    HeartBeat,
+    LoopsHang,
+    Reloaded,
+    ReloadRefused,
+    ReloadStarted,
+)
 from cdc_sync.daemon.systemd import SystemdReader
 
 STARTED = DaemonStarted("1.0", ("applications", "candidates"), dry_run=False)
@@ -27,8 +41,64 @@ def test_systemd_hears_of_the_start_and_of_the_end(manager: socket.socket) -> No
     reader.read(DaemonStopped())
     reader.read(DaemonStopping("SIGTERM", under_way=0))
 
-    assert manager.recv(200) == b"READY=1\nSTATUS=Watching applications, candidates"
+    assert manager.recv(200) == b"READY=1\nSTATUS=Watching applications, candidates: starting"
     assert manager.recv(200) == b"STOPPING=1\nSTATUS=Stopping on SIGTERM"
+
+
+def test_systemd_hears_of_a_reload_and_when_it_began(manager: socket.socket) -> None:
+    reader = SystemdReader({"NOTIFY_SOCKET": str(manager.getsockname())})
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+
+    reader.read(ReloadStarted())
+    reader.read(Reloaded(("others",)))
+    reader.read(ReloadStarted())
+    reader.read(ReloadRefused(("wrong",)))
+
+    reloading, microseconds, _ = manager.recv(200).decode().split("\n")
+    assert reloading == "RELOADING=1"
+    assert before <= int(microseconds.removeprefix("MONOTONIC_USEC=")) <= time.clock_gettime_ns(1) // 1000
+    assert manager.recv(200) == b"READY=1\nSTATUS=Watching others: the configuration was read again"
+    assert manager.recv(200).startswith(b"RELOADING=1")
+    assert manager.recv(200) == (
+        b"READY=1\nSTATUS=Watching others: the configuration was read again and refused, see the log"
+    )
+
+
+def test_a_beat_feeds_the_watchdog_and_tells_how_it_stands(manager: socket.socket) -> None:
+    reader = SystemdReader({"NOTIFY_SOCKET": str(manager.getsockname())})
+    reader.read(STARTED)
+    manager.recv(200)
+
+    reader.read(HeartBeat(3))
+    reader.read(CallEnded("applications", "a1", "retry", "HTTP 503: line\n" + "x" * 500, 1, 0.1, 0.1))
+    reader.read(HeartBeat(None))
+    reader.read(LoopsHang(("sender",)))
+
+    assert manager.recv(900) == (
+        b"WATCHDOG=1\nSTATUS=Watching applications, candidates: 3 pending; last call: none yet"
+    )
+    beat = manager.recv(900).decode()
+    assert re.fullmatch(
+        r"WATCHDOG=1\nSTATUS=Watching applications, candidates: the store does not answer; "
+        r"last call: \d{4}-\d\d-\d\dT[\d:.]+Z retry \(HTTP 503: line x{85}\)",
+        beat,
+    )
+    assert manager.recv(900) == b"STATUS=Hung: sender"
+
+
+@pytest.mark.parametrize(
+    ("environ", "seconds"),
+    [
+        ({}, math.inf),
+        ({"WATCHDOG_USEC": "0"}, math.inf),
+        ({"WATCHDOG_USEC": "soon"}, math.inf),
+        ({"WATCHDOG_USEC": "4000000"}, 1.0),
+        ({"WATCHDOG_USEC": "4000000", "WATCHDOG_PID": str(os.getpid())}, 1.0),
+        ({"WATCHDOG_USEC": "4000000", "WATCHDOG_PID": "1"}, math.inf),
+    ],
+)
+def test_the_watchdog_is_fed_four_times_in_its_time(environ: dict[str, str], seconds: float) -> None:
+    assert SystemdReader(environ).wants_to_hear_every == seconds
 
 
 def test_an_address_in_the_abstract_namespace() -> None:

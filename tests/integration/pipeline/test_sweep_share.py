@@ -11,6 +11,7 @@ from support.sessions import Ats
 
 from cdc_sync.core.observations import SweepDone
 from cdc_sync.core.rows import Key
+from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import SweepsAlone, WatchWorker
 from cdc_sync.pipeline import sweep as sweep_module
 from cdc_sync.source.reading import Page
@@ -74,7 +75,7 @@ async def test_between_sweeps(
     async with open_rig(install=False, capture={"sweep": "1h" if wanted else "1ms"}) as rig:
         await rig.adopt()
         paged = Paged(rig, monkeypatch)
-        worker = WatchWorker(rig.connected.parts, lambda _: None)
+        worker = WatchWorker(rig.connected.parts, Pulse())
         async with sweeping(worker, rig):
             await eventually(lambda: rig.heard(SweepDone), "a sweep")
             if wanted:
@@ -90,7 +91,7 @@ async def test_after_an_interruption(open_rig: OpenRig, monkeypatch: pytest.Monk
     async with open_rig(install=False, capture={"sweep": "1ms"}) as rig:
         await rig.adopt()
         paged = Paged(rig, monkeypatch, PAGES // 2)
-        worker = WatchWorker(rig.connected.parts, lambda _: None)
+        worker = WatchWorker(rig.connected.parts, Pulse())
         async with sweeping(worker, rig):
             await eventually(lambda: len(paged.asked) > PAGES // 2, "half of a sweep")
         before = len(paged.asked)
@@ -110,9 +111,9 @@ async def test_one_that_was_resumed_is_followed_by_a_whole_one(
     async with open_rig(install=False, capture={"sweep": "1h"}) as rig:
         await rig.adopt()
         paged = Paged(rig, monkeypatch, PAGES - 5)
-        async with sweeping(WatchWorker(rig.connected.parts, lambda _: None), rig):
+        async with sweeping(WatchWorker(rig.connected.parts, Pulse()), rig):
             await eventually(lambda: len(paged.asked) > PAGES - 5, "most of a sweep")
-        async with sweeping(WatchWorker(rig.connected.parts, lambda _: None), rig):
+        async with sweeping(WatchWorker(rig.connected.parts, Pulse()), rig):
             await eventually(lambda: len(rig.heard(SweepDone)) == 2, "two sweeps")
 
         assert [(done.rows, done.resumed) for done in rig.heard(SweepDone)] == [

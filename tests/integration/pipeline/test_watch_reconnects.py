@@ -15,6 +15,7 @@ from support.watched import a_config, install_triggers
 from cdc_sync.config.rules import watch_rules
 from cdc_sync.core.observations import CaptureStarted, Observation, SweepDone, WatchLost
 from cdc_sync.daemon import watching as module
+from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchParts, WatchWorker
 from cdc_sync.pipeline import sweep as sweep_module
 from cdc_sync.source import session as session_module
@@ -70,7 +71,7 @@ async def test_in_the_middle_of_a_sweeps_page(
             clock=Clock(),
             queued=nothing,
         )
-        working = asyncio.create_task(WatchWorker(parts, lambda _: None).run())
+        working = asyncio.create_task(WatchWorker(parts, Pulse()).run())
         try:
             await eventually(lambda: times(SweepDone), "the sweep at the start")
             ats.execute("ALTER TABLE public.applications DISABLE TRIGGER ALL")
@@ -104,7 +105,7 @@ async def test_a_pool_without_a_free_connection_is_a_lost_database(open_rig: Ope
         pool.timeout = 0.1
 
         with pytest.raises(SourceError, match="no free connection") as raised:
-            await WatchWorker(rig.connected.parts, lambda _: None)._watch_triggers(rig.connected)
+            await WatchWorker(rig.connected.parts, Pulse())._watch_triggers(rig.connected)
 
         assert raised.value.kind == "unreachable"
         for connection in taken:

@@ -12,7 +12,10 @@ from cdc_sync.core.observations import (
     ChangesRead,
     DaemonStopped,
     EndpointChanged,
+    LoopsHang,
+    LoopsMove,
     Observation,
+    Reloaded,
     RowsHidden,
     RowsVisible,
     StoreFailed,
@@ -20,6 +23,7 @@ from cdc_sync.core.observations import (
     TriggersFound,
     TriggersMissing,
     WatchConnected,
+    WatchEnded,
     WatchLost,
 )
 
@@ -30,6 +34,8 @@ READY_SOON = {"watch applications": "connected, and getting ready"}
 LOST = WatchLost("applications", "no route to host", misconfigured=False)
 MISSING = TriggersMissing("applications", "install them")
 HIDDEN = RowsHidden("applications", "create a policy")
+ENDED = WatchEnded("applications", for_good=True)
+RENEWED = WatchEnded("applications", for_good=False)
 BASELINE_DONE = BaselineDone("applications", known=7, queued=0, seconds=1.5)
 OPEN = EndpointChanged(API, "open", "503", 1.0)
 HEALTHY = EndpointChanged(API, "healthy", None, 0.0)
@@ -67,6 +73,19 @@ HEALTHY = EndpointChanged(API, "healthy", None, 0.0)
         ([StoreFailed("disk full")], {"store": "disk full"}),
         ([StoreFailed("disk full"), StoreRecovered()], {}),
         ([LOST, OPEN, CAPTURING], {f"endpoint {API}": "open: 503"}),
+        (
+            [LoopsHang(("sender", "capture applications"))],
+            {"loops": "these have not got round in time, and only a restart mends that: sender, capture applications"},
+        ),
+        ([LoopsHang(("sender",)), LoopsMove()], {}),
+        ([LOST, MISSING, HIDDEN, OPEN, ENDED], {f"endpoint {API}": "open: 503"}),
+        ([BaselineProgress("applications", 7, 0), ENDED], {}),
+        (
+            [OPEN, Reloaded(("new",), begun=("new",))],
+            {f"endpoint {API}": "open: 503", "watch new": "not connected yet"},
+        ),
+        ([MISSING, RENEWED], {"watch applications": "not connected yet"}),
+        ([LOST, WatchEnded("others", for_good=True)], {"watch applications": "no route to host"}),
     ],
 )
 def test_conditions(story: list[Observation], conditions: Conditions) -> None:
@@ -87,6 +106,9 @@ def test_a_daemon_that_starts_is_connected_to_nothing() -> None:
         CAPTURING,
         TriggersFound("applications"),
         BASELINE_DONE,
+        ENDED,
+        LoopsMove(),
+        Reloaded(("others",)),
         HEALTHY,
         StoreRecovered(),
         ChangesRead("applications", "poll", 5),

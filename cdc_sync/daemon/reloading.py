@@ -1,0 +1,119 @@
+"""Taking over another configuration while the daemon runs (SIGHUP).
+
+The file is read and judged as at a start. Unless it is valid, and changes nothing that only a restart can change, the
+one in use stays, whole: what runs is always one file as somebody wrote it, never a mixture of two.
+
+What goes on without noticing: the store and its lock, the admin server, the calls under way, what is known of the
+endpoints, and every watch whose settings are as before. A watch with other settings ends and begins again, which is
+what a restart does to all of them: what it had not recorded is in the change log or behind the watermark, and comes
+again.
+
+Dying in between costs no more than dying at any other moment: nothing of this is kept, and the next start reads the
+file. Signals that come meanwhile ask for one more reload after this one.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from cdc_sync.config import Config
+from cdc_sync.config.rules import watch_rules
+from cdc_sync.core.observations import Observe, WatchEnded
+from cdc_sync.daemon.together import end, raise_failures
+from cdc_sync.daemon.watching import WatchWorker
+from cdc_sync.source.session import LastSession
+
+_FIXED: Mapping[str, Callable[[Config], object]] = {
+    "state.backend": lambda config: config.state.backend,
+    "state.path": lambda config: config.state.path,
+    "state.dsn": lambda config: config.state.dsn,
+    "admin.listen": lambda config: config.admin.listen,
+}
+"""What only a restart can change: the store and the address belong to the process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reread:
+    """Where the configuration comes from: `read` reads it again, `used` is told when what it read is in use."""
+
+    read: Callable[[], Config]
+    used: Callable[[Config], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The names of the watches that began, that began again, and that ended for good."""
+
+    begun: tuple[str, ...]
+    renewed: tuple[str, ...]
+    ended: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    task: asyncio.Task[None]
+    last: LastSession
+    settings: object
+
+
+def changes_that_need_a_restart(now: Config, then: Config) -> tuple[str, ...]:
+    """What stands in the way of using a configuration in place of the present one, a line for each key."""
+    return tuple(
+        f"{key} cannot be changed while the daemon runs: restart it for that, or write the present value again"
+        for key, value in _FIXED.items()
+        if value(now) != value(then)
+    )
+
+
+class RunningWatches:
+    """The watches that run, a task for each.
+
+    Args:
+        worker: makes a watch's worker. The session is the one that the watch had last on this database: its lock may
+            still stand, and is our own.
+        observe: told of watches that end.
+    """
+
+    def __init__(self, worker: Callable[[Config, str, LastSession], WatchWorker], observe: Observe) -> None:
+        self._worker = worker
+        self._observe = observe
+        self._running: dict[str, _Running] = {}
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """The watches' tasks."""
+        return [running.task for running in self._running.values()]
+
+    async def use(self, config: Config) -> Changed:
+        """Begin, end and renew watches, so that those of a configuration run, as it says.
+
+        Raises:
+            BaseExceptionGroup: what a watch failed with while it was ended.
+        """
+        before = {
+            name: running
+            for name, running in self._running.items()
+            if name not in config.watches or running.settings != _settings(config, name)
+        }
+        tasks = [running.task for running in before.values()]
+        await end(tasks)
+        raise_failures(tasks)
+        for name in before:
+            del self._running[name]
+            self._observe(WatchEnded(name, for_good=name not in config.watches))
+        fresh = [name for name in config.watches if name not in self._running]
+        for name in fresh:
+            last = before[name].last if name in before else LastSession()
+            worker = self._worker(config, name, last)
+            task = asyncio.create_task(worker.run(), name=f"watch {name}")
+            self._running[name] = _Running(task, last, _settings(config, name))
+        return Changed(
+            begun=tuple(name for name in fresh if name not in before),
+            renewed=tuple(name for name in fresh if name in before),
+            ended=tuple(name for name in before if name not in config.watches),
+        )
+
+
+def _settings(config: Config, name: str) -> object:
+    """Everything that a watch depends on; equal if it need not begin again."""
+    return config.database.dsn.get_secret_value(), config.watches[name], watch_rules(config, name)
