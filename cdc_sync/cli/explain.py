@@ -12,6 +12,8 @@ from cdc_sync.core.instants import iso
 from cdc_sync.store.protocol import Event, Record
 
 _MOST_EVENTS = 500
+_DATES = ("due_at", "again_at")
+"""What an event may tell of the future, in milliseconds since the epoch."""
 
 
 def explain(
@@ -72,7 +74,7 @@ def _next(record: Record) -> list[str]:
     if record.skipped is not None:
         lines.append(f"its row cannot be reported: {record.skipped}")
     if not record.in_scope:
-        lines.append("its row is out of scope (where, or an unmapped status): no calls")
+        lines.append("its row is out of scope (where): no calls")
     return lines or ["nothing is pending"]
 
 
@@ -88,7 +90,7 @@ def _detail(event: Event) -> str:
     parts += [
         f"{name} {detail[name]}" for name in ("by", "attempt", "reason", "seconds") if detail.get(name) is not None
     ]
-    parts += [f"{name} {iso(detail[name])}" for name in ("due_at", "again_at") if detail.get(name) is not None]
+    parts += [f"{name} {iso(detail[name])}" for name in _DATES if detail.get(name) is not None]
     return "; ".join(parts)
 
 
@@ -122,8 +124,13 @@ def _as_json(record: Record, events: list[Event]) -> dict[str, Any]:
         },
         "suspected_deletion_due_at": None if record.suspicion is None else iso(record.suspicion.due_at),
         "skipped": record.skipped,
-        "events": [{"at": iso(event.at), "event": event.event, **event.detail} for event in events],
+        "events": [_event(event) for event in events],
     }
+
+
+def _event(event: Event) -> dict[str, Any]:
+    dates = {name: iso(event.detail[name]) for name in _DATES if event.detail.get(name) is not None}
+    return {"at": iso(event.at), "event": event.event, **event.detail, **dates}
 
 
 def _content(content: Content) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from cdc_sync.config.problems import Problem
 from cdc_sync.config.watch import Watch
 from cdc_sync.core.hellowork_statuses import MEANINGS, OWN_SIDE, meant
 
+_SHORTEST_TOKEN = 16
+
 
 def warnings(config: Config) -> list[Problem]:
     """What is suspicious in a valid configuration; the problems have no line, as the file is not at hand any more."""
@@ -17,6 +19,16 @@ def warnings(config: Config) -> list[Problem]:
         found.append(
             _suspicion(
                 ("state", "dsn"), None, "is not used by backend sqlite", "set state.backend: postgres, or remove it"
+            )
+        )
+    token = config.admin.token
+    if token is not None and len(token.get_secret_value()) < _SHORTEST_TOKEN:
+        found.append(
+            _suspicion(
+                ("admin", "token"),
+                None,
+                f"has fewer than {_SHORTEST_TOKEN} characters, so that it could be guessed",
+                "`openssl rand -hex 16` prints a good one",
             )
         )
     for name, watch in config.watches.items():

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from psycopg_pool import AsyncConnectionPool
 
-from cdc_sync.config import Watch
+from cdc_sync.config import Watch, format_duration
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import (
     BellLeftAlone,
@@ -390,7 +390,7 @@ class WatchWorker:
         never = untriggered(connected.mapping.facts.kind, connected.server.version)
         if never is not None:
             reason, remedy = f"{self._parts.watch.table} {never.reason}", never.remedy
-        interval = self._parts.watch.capture.sweep
+        interval = format_duration(self._parts.watch.capture.sweep)
         message = f"capture.mode is notify, but {reason}. What that misses, sweeps find, every {interval}. {remedy}"
         self._parts.observe(TriggersMissing(self._parts.name, message))
 

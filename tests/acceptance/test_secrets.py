@@ -50,7 +50,8 @@ def test_a_mistyped_connection_string_is_not_repeated(notify: Installation, dsn:
 
 
 def test_what_is_given_for_a_secret_and_cannot_be_one_is_not_repeated(notify: Installation) -> None:
-    refused = notify.run("run", variables={"ADMIN_TOKEN": TOKEN[:15], "HELLOWORK_API_KEY": f"{API_KEY}\nX-Other: 1"})
+    variables = {"ADMIN_TOKEN": f"{TOKEN[:15]} é", "HELLOWORK_API_KEY": f"{API_KEY}\nX-Other: 1"}
+    refused = notify.run("run", variables=variables)
     assert refused.code == 78
     assert "admin.token" in refused.stderr
     assert "hellowork.headers.X-Api-Key" in refused.stderr

@@ -255,8 +255,8 @@ A_SECTION = "expected a section: `key: value` lines beneath this key"
         ("admin.listen", ["a:1"], f"{LISTEN} (found: a list)"),
         (
             "admin.token",
-            "short",
-            "expected at least 16 characters (found: (hidden)); `openssl rand -hex 16` prints a good one",
+            "",
+            "must not be empty (found: nothing); `openssl rand -hex 16` prints a good one",
         ),
         (
             "admin.token",

@@ -28,6 +28,12 @@ def test_an_ordinary_configuration_is_not_suspicious() -> None:
     assert warned({}) == []
 
 
+def test_a_short_token_could_be_guessed() -> None:
+    (said,) = warned({"admin.token": "s3cret"})
+    assert said.startswith("admin.token: has fewer than 16 characters, so that it could be guessed; `openssl rand")
+    assert warned({"admin.token": "0123456789abcdef"}) == []
+
+
 def test_hellowork_s_own_side_is_not_for_an_ats_to_tell() -> None:
     changes = {f"{WATCH}.status": {"map": {"Envoyé": "sent", "?": "unknown"}, "deleted": "not_found"}}
     own = "is HelloWork's own code for its side of the exchange"
