@@ -17,9 +17,9 @@ What would make such a measurement lie, and what is done about it:
   neither the disk nor other processes change much.
 - **The daemon still works on the last run during the next one.** So each run begins when the log is empty, nothing is
   pending and the bell is armed again. During a run on a watched table the daemon takes what is recorded, and competes
-  for the same cores: that is part of the ratio, though a daemon on a host of its own would not. Its fuse is as
-  configured by default, so calls end after the first thousand changes, as they would if this happened in production,
-  and HelloWork's emulator is idle from then on.
+  for the same cores: that is part of the ratio, though a daemon on a host of its own would not. It has the low priority
+  that the systemd unit gives it. Its fuse is as configured by default, so calls end after the first thousand changes,
+  as they would if this happened in production, and HelloWork's emulator is idle from then on.
 - **A burst begins with an armed bell**: its first changes each NOTIFY, until the daemon has noticed and disarms it.
   What is measured is work that goes on, so the same work goes on, unmeasured, for as long as a run before each run. The
   bulk update is measured with the bell armed: the daemon sees nothing of it before it is committed.

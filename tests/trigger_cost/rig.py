@@ -1,5 +1,7 @@
 """Where it is measured: a server, three tables, triggers on two of them, a daemon at work and HelloWork's emulator."""
 
+import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +24,8 @@ from cdc_sync.demo.postgres import server as postgres_server
 from cdc_sync.emulator import EmulatorOptions
 from cdc_sync.source import grants, scripts
 from trigger_cost.workloads import VARIANTS
+
+UNIT = Path(__file__).parents[2] / "systemd" / "cdc-sync.service"
 
 _ATS, _DAEMON = "ats", "cdc_sync"
 _PATIENCE = 600.0
@@ -134,11 +138,20 @@ def rig(binaries: Binaries, rows: int, *, fsync: bool) -> Iterator[Rig]:
         port = int(document["admin"]["listen"].rpartition(":")[2])
         arguments = ["--config", str(config), "run"]
         daemon = DaemonProcess(arguments, {}, Path(folder) / "daemon", port, admin_token="")
+        # At once: its threads inherit it from the one that they are started by.
+        os.setpriority(os.PRIO_PROCESS, daemon.pid, _niceness())
         try:
             daemon.wait_until_ready(_PATIENCE)
             yield Rig(Path(folder), server, dba, daemon)
         finally:
             daemon.kill()
+
+
+def _niceness() -> int:
+    """As the service runs it."""
+    found = re.search(r"^Nice=(\d+)$", UNIT.read_text(encoding="utf-8"), re.MULTILINE)
+    assert found is not None, f"{UNIT} has no Nice="
+    return int(found[1])
 
 
 def _document(dsn: str, hellowork_url: str, folder: Path) -> dict[str, Any]:
