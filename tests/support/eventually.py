@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def eventually(condition: Callable[[], object | Awaitable[object]], what: str, within: float = 20.0) -> None:
+async def eventually(condition: Callable[[], object | Awaitable[object]], what: str, within: float = 60.0) -> None:
     """Return as soon as `condition()` is true; fail, naming `what`, when `within` seconds have passed."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within

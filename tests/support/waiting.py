@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(condition: Callable[[], object], what: str, within: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], what: str, within: float = 60.0) -> None:
     """Return as soon as `condition()` is true; fail, naming `what`, when `within` seconds have passed."""
     deadline = time.monotonic() + within
     while not condition():

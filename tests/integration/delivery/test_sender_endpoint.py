@@ -232,7 +232,7 @@ class TestOpen:
         await desk.send_once(policy=at_once, concurrency=1)
 
         async with desk.sending(policy=at_once, concurrency=8):
-            await hellowork.wait_for_calls(FAILURES_TO_OPEN + 1, timeout=20)
+            await hellowork.wait_for_calls(FAILURES_TO_OPEN + 1, timeout=60)
             asked = desk.outbox.asked
             await eventually(lambda: hellowork.calls[FAILURES_TO_OPEN].duration, "the end of the single call")
             assert desk.outbox.asked - asked < 10

@@ -30,7 +30,7 @@ async def test_five_hundred_calls_over_a_bad_network(desk: Delivery, hellowork: 
     await desk.queue(hellowork.url, *ids)
 
     async with desk.sending() as sender:
-        await hellowork.wait_for_calls(50, timeout=30)
+        await hellowork.wait_for_calls(50, timeout=60)
         # A third of them change once more in the middle of it.
         await desk.queue(hellowork.url, *ids[::3], status="hired")
         sender.wake()

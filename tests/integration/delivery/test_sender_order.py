@@ -28,7 +28,7 @@ class TestWhileACallIsUnderWay:
 
     async def test_the_newest_state_waits_for_its_end(self, desk: Delivery, hellowork: Emulator) -> None:
         async with desk.sending() as sender:
-            await hellowork.wait_for_calls(1, timeout=20)
+            await hellowork.wait_for_calls(1, timeout=60)
             for status in ("interview", "offred", "hired"):
                 await desk.queue(hellowork.url, "a1", status=status)
                 sender.wake()
@@ -40,7 +40,7 @@ class TestWhileACallIsUnderWay:
 
     async def test_what_is_undone_meanwhile_is_told(self, desk: Delivery, hellowork: Emulator) -> None:
         async with desk.sending() as sender:
-            await hellowork.wait_for_calls(1, timeout=20)
+            await hellowork.wait_for_calls(1, timeout=60)
             await desk.queue(hellowork.url, "a1", status="applied")
             sender.wake()
             await eventually(desk.is_settled, "everything is acknowledged")
@@ -49,7 +49,7 @@ class TestWhileACallIsUnderWay:
 
     async def test_what_comes_to_the_same_is_not_told_twice(self, desk: Delivery, hellowork: Emulator) -> None:
         async with desk.sending() as sender:
-            await hellowork.wait_for_calls(1, timeout=20)
+            await hellowork.wait_for_calls(1, timeout=60)
             for status in ("applied", "seen"):
                 await desk.queue(hellowork.url, "a1", status=status)
                 sender.wake()
@@ -60,10 +60,10 @@ class TestWhileACallIsUnderWay:
 
     async def test_others_are_not_kept_waiting(self, desk: Delivery, hellowork: Emulator) -> None:
         async with desk.sending() as sender:
-            await hellowork.wait_for_calls(1, timeout=20)
+            await hellowork.wait_for_calls(1, timeout=60)
             await desk.queue(hellowork.url, "a2")
             sender.wake()
-            calls = await hellowork.wait_for_calls(2, timeout=20)
+            calls = await hellowork.wait_for_calls(2, timeout=60)
 
             assert calls[0].duration is None
 
@@ -71,7 +71,7 @@ class TestWhileACallIsUnderWay:
         hellowork.clear()
         hellowork.inject(Hang(seconds=0.3))
         async with desk.sending(policy=SLOW) as sender:
-            await hellowork.wait_for_calls(1, timeout=20)
+            await hellowork.wait_for_calls(1, timeout=60)
             await desk.queue(hellowork.url, "a1", status="hired")
             sender.wake()
             await eventually(desk.is_settled, "the newer one is acknowledged")
@@ -123,7 +123,7 @@ class TestSeveralEndpoints:
         await desk.queue(hellowork.url, *(f"here-{number}" for number in range(40)))
 
         async with desk.sending(concurrency=4):
-            await hellowork.wait_for_calls(40, timeout=20)
+            await hellowork.wait_for_calls(40, timeout=60)
 
         assert len(await desk.store.entries("pending", None, 100)) == 40
 
@@ -132,7 +132,7 @@ class TestSeveralEndpoints:
             await desk.queue(strict.url, *(f"strict-{number}" for number in range(10)))
             await desk.queue(hellowork.url, *(f"here-{number}" for number in range(10)))
             async with desk.sending(concurrency=2):
-                await hellowork.wait_for_calls(10, timeout=20)
+                await hellowork.wait_for_calls(10, timeout=60)
 
             assert (await desk.health(strict.url)).mode == "paused"
             assert (await desk.health(hellowork.url)).mode == "healthy"
@@ -148,7 +148,7 @@ class TestSeveralEndpoints:
             await desk.queue(slow.url, *(f"slow-{number}" for number in range(40)))
             await desk.queue(quick.url, *(f"quick-{number}" for number in range(5)))
             async with desk.sending(concurrency=concurrency):
-                await quick.wait_for_calls(5, timeout=20)
+                await quick.wait_for_calls(5, timeout=60)
 
             # Turn by turn at worst: a slow call for each quick one, and those that began before.
             assert len(slow.calls) <= 5 + concurrency
@@ -157,9 +157,9 @@ class TestSeveralEndpoints:
         async with Emulator(EmulatorOptions(latency=0.02)) as busy, Emulator() as other:
             await desk.queue(busy.url, *(f"busy-{number}" for number in range(500)))
             async with desk.sending(concurrency=2):
-                await busy.wait_for_calls(1, timeout=20)
+                await busy.wait_for_calls(1, timeout=60)
                 await desk.queue(other.url, "other")
-                await other.wait_for_calls(1, timeout=20)
+                await other.wait_for_calls(1, timeout=60)
                 assert len(busy.calls) < 400
 
     async def test_one_gets_all_that_the_other_does_not_need(self, desk: Delivery) -> None:

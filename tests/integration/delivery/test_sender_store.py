@@ -152,7 +152,7 @@ class TestNothingCanBeClaimed:
         hellowork.inject({"kind": "delay", "seconds": 0.5})
         await desk.queue(hellowork.url, "a1")
         async with desk.sending() as sender:
-            await hellowork.wait_for_calls(1, timeout=20)
+            await hellowork.wait_for_calls(1, timeout=60)
             desk.outbox.fails = {"claim", "endpoints"}
             sender.wake()
             await eventually(lambda: of_the_store(desk), "the store's failure")

@@ -29,7 +29,7 @@ async def test_the_end_of_a_call_that_a_slow_store_has_not_written_yet(desk: Del
     await desk.queue(hellowork.url, *IDS[:3])
     desk.outbox.finish_may_begin.clear()
     async with desk.sending(concurrency=1):
-        await hellowork.wait_for_calls(3, timeout=20)
+        await hellowork.wait_for_calls(3, timeout=60)
         assert desk.outbox.finishes == 1
         desk.outbox.finish_may_begin.set()
 
@@ -42,7 +42,7 @@ async def test_the_end_of_a_call_whose_application_changed_meanwhile(
     await desk.queue(hellowork.url, "a1")
 
     async with desk.sending():
-        await hellowork.wait_for_calls(1, timeout=20)
+        await hellowork.wait_for_calls(1, timeout=60)
         # Nobody says that there is something new: it cannot go out before the end of the call anyhow.
         await desk.queue(hellowork.url, "a1", status="hired")
         await eventually(desk.is_settled, "both are acknowledged")
@@ -90,7 +90,7 @@ async def test_a_new_entry(desk: Delivery, hellowork: Emulator) -> None:
         for number, each in enumerate(IDS, start=1):
             await desk.queue(hellowork.url, each)
             sender.wake()
-            await hellowork.wait_for_calls(number, timeout=20)
+            await hellowork.wait_for_calls(number, timeout=60)
 
 
 async def test_the_store_works_again(desk: Delivery, hellowork: Emulator) -> None:

@@ -60,7 +60,7 @@ async def test_a_change_rings_and_is_queued_at_once(ats: Ats, open_rig: OpenRig)
         for number in range(2, 6):
             await eventually(lambda: doorbell.is_asleep, "it sleeps")
             insert(ats, number, f"a{number}")
-            await eventually(partial(is_queued, rig, f"a{number}"), "the entry", within=5)
+            await eventually(partial(is_queued, rig, f"a{number}"), "the entry")
 
 
 @pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
@@ -80,7 +80,7 @@ async def test_a_writer_that_saw_the_bell_disarmed_is_waited_for(
             other.execute("COMMIT")
 
             # It did not ring, so only the drain that follows the fence can find it.
-            await eventually(lambda: is_queued(rig, "a1"), "the entry", within=5)
+            await eventually(lambda: is_queued(rig, "a1"), "the entry")
             await eventually(lambda: doorbell.is_asleep, "it falls asleep")
 
 
@@ -109,11 +109,11 @@ class TestPace:
 
             listener.execute("SELECT")
             assert list(listener.notifies(timeout=0)) == []
-            await eventually(lambda: is_status(rig, "silent"), "the entry", within=5)
+            await eventually(lambda: is_status(rig, "silent"), "the entry")
             await eventually(lambda: doorbell.is_asleep, "it sleeps again when nothing comes")
             assert is_armed(ats)
             update(ats, 1, status="rung for")
-            await eventually(lambda: is_status(rig, "rung for"), "the entry", within=5)
+            await eventually(lambda: is_status(rig, "rung for"), "the entry")
 
 
 async def is_status(rig: Rig, status: str) -> bool:
@@ -210,7 +210,7 @@ class TestDrainLoop:
             async with running(rig.drain.run(0.02, nothing)):
                 insert(ats, 1, "a1")
 
-                await eventually(lambda: is_queued(rig, "a1"), "the entry", within=5)
+                await eventually(lambda: is_queued(rig, "a1"), "the entry")
 
     async def test_a_ring_during_a_drain_is_not_lost(self, ats: Ats, open_rig: OpenRig) -> None:
         async with open_rig() as rig:
@@ -224,4 +224,4 @@ class TestDrainLoop:
                     rig.drain.ring()
 
             async with running(rig.drain.run(NEVER, ring_within)):
-                await eventually(lambda: is_queued(rig, "a1"), "the entry", within=5)
+                await eventually(lambda: is_queued(rig, "a1"), "the entry")
