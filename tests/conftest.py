@@ -7,6 +7,7 @@ There is one server per run. Under pytest-xdist it belongs to the controller, wh
 first test that needs it starts it.
 """
 
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -29,6 +30,12 @@ settings.load_profile("suite")
 _CLUSTER = pytest.StashKey[Cluster]()
 _STACK = pytest.StashKey[ExitStack]()
 _HANDED_OVER = "cdc_sync_cluster"
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the programs that tests start: what a shell runs in the background is told to ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)

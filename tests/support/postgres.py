@@ -18,7 +18,11 @@ from cdc_sync.demo.postgres import server
 from support.binaries import server_binaries
 
 RUNNING_SERVER = "CDC_SYNC_TEST_DSN"
-SETTINGS: Mapping[str, str] = {"max_connections": "200", "wal_level": "logical"}
+SETTINGS: Mapping[str, str] = {
+    "max_connections": "200",
+    "wal_level": "logical",
+    "password_encryption": "scram-sha-256",  # the default since PostgreSQL 14
+}
 
 _ATS = (Path(__file__).parent / "ats.sql").read_text()
 _DROPS_WITH_FORCE = 130000

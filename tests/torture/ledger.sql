@@ -23,8 +23,8 @@ END
 $$;
 
 CREATE CONSTRAINT TRIGGER keep_ledger AFTER INSERT OR DELETE ON public.applications
-    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.keep_ledger();
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE PROCEDURE public.keep_ledger();
 CREATE CONSTRAINT TRIGGER keep_ledger_of_updates AFTER UPDATE ON public.applications
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
     WHEN ((OLD.status, OLD.job_id, OLD.deleted_at) IS DISTINCT FROM (NEW.status, NEW.job_id, NEW.deleted_at))
-    EXECUTE FUNCTION public.keep_ledger();
+    EXECUTE PROCEDURE public.keep_ledger();

@@ -74,7 +74,6 @@ async def test_passwords(restartable_server: Server) -> None:
     dsn = restartable_server.dsn
     with sessions(dsn) as open_session:
         ats = open_session()
-        ats.execute("SET password_encryption = 'scram-sha-256'")  # the default since PostgreSQL 14
         ats.execute("CREATE ROLE daemon LOGIN PASSWORD 'right'; CREATE ROLE stranger LOGIN")
         (restartable_server.folder / "data" / "pg_hba.conf").write_text(
             "local all postgres trust\nlocal all daemon scram-sha-256\n"
