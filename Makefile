@@ -11,7 +11,7 @@ BENCH_ARGS ?=
 MATRIX ?=
 MATRIX_ARGS ?=
 
-.PHONY: help demo test test-postgres-matrix check lint types imports format coverage torture bench-trigger constraints clean
+.PHONY: help demo test test-postgres-matrix check lint types imports format coverage torture bench bench-trigger constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ coverage: $(READY) ## Branch coverage of the pure core must be 100 %
 
 torture: $(READY) ## Random work, kills, restarts and faults for minutes; TORTURE_ARGS="--mode poll --seconds 600 --seed 7"
 	PYTHONPATH=tests $(BIN)/python -m torture $(TORTURE_ARGS)
+
+bench: $(READY) ## How fast it is, each figure beside a bare loop, in some minutes; BENCH_ARGS="--rounds 5"
+	@PYTHONPATH=tests $(BIN)/python -m bench $(BENCH_ARGS)
 
 bench-trigger: $(READY) ## What the triggers cost, by pgbench, in 20 minutes; BENCH_ARGS="--pgbin /usr/lib/postgresql/15/bin"
 	@PYTHONPATH=tests $(BIN)/python -m trigger_cost $(BENCH_ARGS)

@@ -1,0 +1,49 @@
+"""The command line; see the package's text."""
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from support.binaries import binaries_in, server_binaries
+from trigger_cost.pgbench import PgbenchError
+
+from bench.options import QUICK, Options
+from bench.report import as_json, as_table
+from bench.run import bench
+from cdc_sync.demo.binaries import PostgresMissingError
+from cdc_sync.demo.postgres import PostgresFailedError
+
+RESULTS = Path("bench") / "results.json"
+
+
+def main() -> int:
+    """Measure as asked for; returns the exit code, which no figure changes."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="How fast cdc-sync is, beside bare loops.")
+    parser.add_argument("--pgbin", metavar="FOLDER", help="the bin folder of the server to measure with")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each takes its turn (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="only see that it works: the figures mean nothing")
+    parser.add_argument("--json", metavar="FILE", type=Path, default=RESULTS, help="where to write it (%(default)s)")
+    given = parser.parse_args()
+    options = QUICK if given.quick else replace(Options(), rounds=given.rounds)
+    try:
+        binaries = binaries_in(given.pgbin, "--pgbin") if given.pgbin else server_binaries()
+        facts, figures = bench(binaries, options, tell)
+    except (PgbenchError, PostgresMissingError, PostgresFailedError, ValueError) as error:
+        sys.stderr.write(f"bench: {error}\n")
+        return 1
+    given.json.parent.mkdir(parents=True, exist_ok=True)
+    given.json.write_text(json.dumps(as_json(facts, figures), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    sys.stdout.write(as_table(facts, figures) + "\n")
+    return 0
+
+
+def tell(line: str) -> None:
+    """Say on standard error what is done now: this takes minutes."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""Resident memory: what a process has of it, and the most that it had for a while."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from bench.figures import Figure, beside, no_more_than
+from bench.options import Options
+from bench.site import PATIENCE, Site, bare, go
+
+_EVERY = 0.02
+_MEGABYTE = 2**20
+
+
+class Peak:
+    """The most resident memory of a process, in megabytes, as long as the `with` of `peak` lasts."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self.megabytes = 0.0
+
+    def look(self) -> None:
+        """Take the present moment into account."""
+        self.megabytes = max(self.megabytes, self._process.memory_info().rss / _MEGABYTE)
+
+
+@contextmanager
+def peak(pid: int) -> Iterator[Peak]:
+    """Watch a process."""
+    found, over = Peak(pid), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_EVERY):
+            found.look()
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        watching.join()
+
+
+def idle(site: Site) -> Figure:
+    """The daemon at rest, beside a bare loop that listens."""
+    site.rest()
+    with bare("listen", site.dsn, site.sink.url) as loop:
+        theirs, ours = Peak(loop.pid), Peak(site.running.pid)
+        theirs.look()
+        ours.look()
+    return beside("resident memory, idle", "MB", [(ours.megabytes, theirs.megabytes)], no_more_than(70))
+
+
+def draining(site: Site, options: Options) -> Figure:
+    """The most while many changes are told, beside the bare client that posts as many."""
+    site.rest()
+    site.sink.reset()
+    with peak(site.running.pid) as ours:
+        site.update_first("applications", options.bulk)
+        site.sink.wait(options.bulk, PATIENCE)
+    site.sink.reset()
+    with bare("post", site.sink.url, str(options.bulk)) as client, peak(client.pid) as theirs:
+        go(client)
+        site.sink.wait(options.bulk, PATIENCE)
+        theirs.look()
+    measure = f"resident memory, draining {options.bulk:,}"
+    return beside(measure, "MB", [(ours.megabytes, theirs.megabytes)], no_more_than(90))
+
+
+def with_many(site: Site, most: Peak) -> Figure:
+    """What `most` has seen while a large table was adopted and swept, and its changes were told."""
+    measure = f"resident memory, {site.rows:,} applications adopted, swept and told of"
+    return Figure(measure, "MB", most.megabytes, target=no_more_than(130))

@@ -1,0 +1,257 @@
+"""Where it is measured: a database of one size, the ATS's session, the daemon, and whoever takes the calls."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import yaml
+from psycopg import sql
+from support.daemon_process import DaemonProcess, free_port
+
+from bench.agreed import CONCURRENCY
+from bench.sink import Sink
+from cdc_sync.config import Config, load
+from cdc_sync.demo.postgres import Server
+from cdc_sync.source import grants, scripts
+
+PATIENCE = 600.0
+"""Seconds within which whatever is waited for must happen, on a slow machine too."""
+
+_DAEMON = "cdc_sync"
+_BARE_ROWS = 100_000
+_PAUSE = 0.05
+
+_NOTIFYING = """
+CREATE FUNCTION public.tell() RETURNS trigger LANGUAGE plpgsql AS
+    $$BEGIN PERFORM pg_notify('bare', NEW.hellowork_id); RETURN NULL; END$$;
+CREATE TRIGGER tell AFTER UPDATE ON public.notifying FOR EACH ROW EXECUTE PROCEDURE public.tell();
+"""
+
+_COLUMNS = {
+    "application_id": "hellowork_id",
+    "status": "status",
+    "job_id": "job_id",
+    "created": "created_at",
+    "event_date": "updated_at",
+    "source": "source",
+    "deleted": "deleted_at",
+}
+
+COPY = sql.SQL("COPY (SELECT id, {} FROM public.applications) TO STDOUT").format(
+    sql.SQL(", ").join(map(sql.Identifier, _COLUMNS.values()))
+)
+"""The bare read of a whole table."""
+
+
+@dataclass(slots=True)
+class Site:
+    """See the module's text; made by `site()`.
+
+    The tables hold rows numbered from 1. `applications` is watched, `bare` has no trigger, and `notifying` one that
+    notifies with the application's id for each row.
+
+    Attributes:
+        folder: has the configuration, the store and the log.
+        dsn: of the database, as its superuser.
+        server: the PostgreSQL server.
+        ats: a session in autocommit.
+        sink: takes the calls.
+        rows: how many the table has.
+        daemon: the daemon, once it is started.
+    """
+
+    folder: Path
+    dsn: str
+    server: Server
+    ats: psycopg.Connection[Any]
+    sink: Sink
+    rows: int
+    daemon: DaemonProcess | None = None
+    _statuses: Iterator[int] = field(default_factory=lambda: iter(range(1, sys.maxsize)))
+    _starts: int = 0
+
+    def start(self) -> DaemonProcess:
+        """Start the daemon; `running` waits for it."""
+        self._starts += 1
+        loaded = yaml.safe_load(self.config.read_text())
+        port = int(loaded["admin"]["listen"].rpartition(":")[2])
+        arguments = ["--config", str(self.config), "run"]
+        self.daemon = DaemonProcess(arguments, {}, self.folder / f"run-{self._starts}", port, admin_token="")
+        return self.daemon
+
+    def restart(self) -> DaemonProcess:
+        """Stop the daemon, start it anew, and wait until it has swept."""
+        assert self.daemon is not None
+        self.daemon.stop()
+        self.start()
+        self.running.wait_until_ready(PATIENCE)
+        self.wait_until(lambda: self.sweep_seconds() > 0, "the first sweep")
+        return self.running
+
+    @property
+    def config(self) -> Path:
+        """The configuration's file."""
+        return self.folder / "config.yaml"
+
+    @property
+    def loaded(self) -> Config:
+        """The configuration."""
+        return load(self.config, {})
+
+    @property
+    def running(self) -> DaemonProcess:
+        """The daemon."""
+        assert self.daemon is not None
+        return self.daemon
+
+    def sweep_seconds(self) -> float:
+        """How long the daemon's last sweep took; 0 if it has made none yet."""
+        return next(
+            (
+                float(line.rpartition(" ")[2])
+                for line in self.running.get("/metrics")[1].splitlines()
+                if line.startswith("cdc_sync_sweep_seconds{")
+            ),
+            0.0,
+        )
+
+    def rest(self) -> None:
+        """Return when the daemon has nothing to do and sleeps, and nobody has left work for the server."""
+        self.wait_until(self._is_at_rest, "the daemon to come to rest")
+        self.ats.execute("VACUUM public.applications, public.bare, public.notifying, cdc_sync.changes")
+        self.ats.execute("CHECKPOINT")
+
+    def update_one(self, table: str, row: int) -> int:
+        """Change one row in a transaction of its own; when its COMMIT was sent, in nanoseconds."""
+        query = sql.SQL("UPDATE {} SET status = %s, updated_at = now() WHERE id = %s").format(_named(table))
+        with self.ats.transaction():
+            self.ats.execute(query, (self._status(), row))
+            return time.monotonic_ns()
+
+    def update_first(self, table: str, rows: int) -> int:
+        """Change the first rows by one statement; when that was committed, in nanoseconds."""
+        query = sql.SQL("UPDATE {} SET status = %s, updated_at = now() WHERE id <= %s").format(_named(table))
+        assert self.ats.execute(query, (self._status(), rows)).rowcount == rows
+        return time.monotonic_ns()
+
+    def wait_until(self, condition: Callable[[], object], what: str) -> None:
+        """Wait for something that the daemon does."""
+        self.running.wait_until(condition, what, PATIENCE)
+
+    def cpu(self) -> float:
+        """Seconds of CPU time that the daemon has used."""
+        times = psutil.Process(self.running.pid).cpu_times()
+        return float(times.user + times.system)
+
+    def pending(self) -> int:
+        """How many calls the daemon has still to make."""
+        return sum(watch["pending"] for watch in self.running.report()["watches"])
+
+    def _status(self) -> str:
+        return f"STATUS {next(self._statuses)}"
+
+    def _is_at_rest(self) -> bool:
+        log_is_empty = not self._one("SELECT EXISTS (SELECT FROM cdc_sync.changes)")
+        is_armed = self._one(
+            "SELECT last_value > extract(epoch FROM clock_timestamp()) FROM cdc_sync.bell_applications"
+        )
+        return bool(log_is_empty and is_armed and not self.pending())
+
+    def _one(self, query: str) -> Any:
+        row = self.ats.execute(query.encode()).fetchone()
+        assert row is not None
+        return row[0]
+
+
+@contextmanager
+def site(server: Server, sink: Sink, rows: int, folder: Path) -> Iterator[Site]:
+    """Set one size up, without starting its daemon; the daemon is gone when the `with` is left."""
+    database = f"rows_{rows}"
+    with psycopg.connect(server.dsn, autocommit=True) as dba:
+        dba.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
+    dsn = server.dsn_for(database)
+    with psycopg.connect(dsn, autocommit=True) as ats:
+        template = sql.SQL((Path(__file__).parent / "site.sql").read_text(encoding="utf-8"))
+        for table, number in (
+            ("applications", rows),
+            ("bare", min(rows, _BARE_ROWS)),
+            ("notifying", min(rows, 10_000)),
+        ):
+            ats.execute(template.format(table=_named(table), name=sql.Literal(table), rows=sql.Literal(number)))
+        ats.execute(_NOTIFYING.encode())
+        if not ats.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (_DAEMON,)).fetchone():
+            ats.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(_DAEMON)))
+        made = Site(folder, dsn, server, ats, sink, rows)
+        made.config.write_text(yaml.safe_dump(_document(server.dsn_for(database, _DAEMON), sink.url, folder)))
+        ats.execute(scripts.install(made.loaded).encode())
+        ats.execute(grants.grants(made.loaded, _DAEMON).encode())
+        ats.execute("VACUUM ANALYZE public.applications, public.bare, public.notifying")
+        ats.execute("CHECKPOINT")
+        try:
+            yield made
+        finally:
+            if made.daemon is not None:
+                made.daemon.kill()
+
+
+@contextmanager
+def bare(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """A bare loop that is ready; it is gone when the `with` is left."""
+    command = [sys.executable, "-m", "bench.bare", *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def go(loop: "subprocess.Popen[str]") -> int:
+    """Let the bare client begin; the moment, in nanoseconds."""
+    assert loop.stdin is not None
+    begun = time.monotonic_ns()
+    loop.stdin.write("go\n")
+    loop.stdin.flush()
+    return begun
+
+
+def facts_of(dsn: str) -> dict[str, str]:
+    """The server's version and the settings that matter."""
+    names = ("server_version", "fsync", "synchronous_commit", "shared_buffers")
+    with psycopg.connect(dsn) as connection:
+        found = connection.execute(
+            "SELECT json_object_agg(name, setting) FROM pg_settings WHERE name = ANY (%s)", (list(names),)
+        ).fetchone()
+    assert found is not None
+    return {name: str(found[0][name]) for name in names}
+
+
+def _document(dsn: str, hellowork_url: str, folder: Path) -> dict[str, Any]:
+    watch = {
+        "table": "public.applications",
+        "key": ["id"],
+        "columns": _COLUMNS,
+        # A sweep in the middle of a round would be measured with it.
+        "capture": {"mode": "notify", "watermark": "updated_at", "sweep": "1d"},
+        "fuse": {"max_changes": 100_000_000},
+    }
+    return {
+        "database": {"dsn": dsn},
+        "hellowork": {"base_url": hellowork_url, "concurrency": CONCURRENCY},
+        "state": {"path": str(folder / "state.db")},
+        "admin": {"listen": f"127.0.0.1:{free_port()}"},
+        "log": {"format": "json"},
+        "watches": {"applications": watch},
+    }
+
+
+def _named(table: str) -> sql.Identifier:
+    return sql.Identifier("public", table)

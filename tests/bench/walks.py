@@ -1,0 +1,86 @@
+"""Walks over a whole table, beside a bare COPY of the same columns; and polls that find nothing."""
+
+import asyncio
+import time
+from statistics import median
+
+import psycopg
+from psycopg import sql
+
+from bench.figures import Figure, Target, beside
+from bench.options import Options
+from bench.site import COPY, PATIENCE, Site
+from cdc_sync.config import load
+from cdc_sync.daemon.running import make_parts
+from cdc_sync.daemon.watching import connect, make_poll
+from cdc_sync.pipeline.baseline import BaselinePosition
+from cdc_sync.store.sqlite import SqliteStore
+
+_COPIES = 3
+_PROBE = "SELECT id FROM public.applications WHERE updated_at >= now() - interval '5 minutes' ORDER BY updated_at, id"
+
+
+def copied(site: Site) -> float:
+    """Seconds of a bare COPY, the median of some."""
+    took: list[float] = []
+    with psycopg.connect(site.dsn) as reader:
+        for _ in range(_COPIES):
+            begun = time.monotonic()
+            with reader.cursor().copy(COPY) as copy:
+                for _block in copy:
+                    pass
+            took.append(time.monotonic() - begun)
+    return median(took)
+
+
+def baseline(site: Site, bare: float, target: Target | None) -> Figure:
+    """The daemon's first start on the table; it has been started."""
+    done = site.running.wait_for_event("applications known", within=PATIENCE)
+    assert done["event"].startswith(f"{site.rows} applications known, 0 calls")
+    return beside(f"baseline of {site.rows:,} rows", "s", [(done["seconds"] or 0.1, bare)], target)
+
+
+def sweeps(site: Site, bare: float, target: Target | None) -> Figure:
+    """The sweep after the baseline, of rows that are as they were."""
+    site.running.wait_until_ready(PATIENCE)
+    site.wait_until(lambda: site.sweep_seconds() > 0, "the sweep")
+    return beside(f"sweep of {site.rows:,} unchanged rows", "s", [(site.sweep_seconds(), bare)], target)
+
+
+def empty_polls(site: Site, options: Options, target: Target | None) -> Figure:
+    """Polls of a table none of whose rows has changed within `lookback`, by the daemon's own code, in this process."""
+    rounds = [(ours, _probed(site, options)) for ours in asyncio.run(_polled(site, options))]
+    return beside(f"poll that finds nothing, {site.rows:,} rows", "ms", rounds, target)
+
+
+async def _polled(site: Site, options: Options) -> list[float]:
+    """Milliseconds of a poll: medians of some."""
+    document = site.config.read_text().replace("mode: notify", "mode: poll")
+    config_file = site.folder / "poll.yaml"
+    config_file.write_text(document)
+    config = load(config_file, {})
+    store = SqliteStore(site.folder / "poll.db")
+    parts = make_parts(config, "applications", store, lambda _: None, queued=lambda: None, dry_run=False)
+    medians: list[float] = []
+    async with connect(parts) as connected:
+        poll = await make_poll(connected, BaselinePosition(done=True), lambda: None)
+        for _ in range(options.rounds):
+            took: list[float] = []
+            for _ in range(options.polls):
+                begun = time.monotonic()
+                await poll.catch_up()
+                took.append((time.monotonic() - begun) * 1000)
+            medians.append(median(took))
+    await store.close()
+    return medians
+
+
+def _probed(site: Site, options: Options) -> float:
+    """Milliseconds of one index probe: a median."""
+    took: list[float] = []
+    with psycopg.connect(site.dsn, autocommit=True) as reader:
+        for _ in range(options.polls):
+            begun = time.monotonic()
+            assert not reader.execute(sql.SQL(_PROBE)).fetchall()
+            took.append((time.monotonic() - begun) * 1000)
+    return median(took)

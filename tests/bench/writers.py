@@ -1,0 +1,53 @@
+"""Transactions of the ATS, flat out by several writers, while the daemon takes their changes."""
+
+import time
+
+from trigger_cost.pgbench import Pgbench
+
+from bench.figures import Figure, at_least, beside, no_more_than
+from bench.options import Options
+from bench.site import PATIENCE, Site
+
+_WRITERS = 4
+
+# A sequence gives each row its turn, so that none is changed twice, which would be one call.
+_SCRIPT = """\\set number random(1, 1000000000)
+UPDATE public.{table} SET status = 'W' || :number, updated_at = now() WHERE id = (SELECT nextval('public.turn'));
+"""
+
+
+def writers(site: Site, pgbench: Pgbench, options: Options) -> list[Figure]:
+    """The writers' rate beside that on a table without triggers, and how long after them the last call comes."""
+    site.ats.execute("CREATE SEQUENCE public.turn")
+    rounds: list[tuple[float, float]] = []
+    behind: list[float] = []
+    for _ in range(options.rounds):
+        site.rest()
+        site.sink.reset()
+        watched = _written(site, pgbench, options, "applications")
+        ended = time.monotonic_ns()
+        last = site.sink.wait(options.bulk, PATIENCE)
+        behind.append(max(last - ended, 0) / 1e9)
+        site.rest()
+        rounds.append((watched, _written(site, pgbench, options, "bare")))
+    measure = f"{options.bulk:,} transactions flat out by {_WRITERS} writers"
+    return [
+        beside(f"{measure}: their rate, beside a table without triggers", "tx/s", rounds, at_least(0.6)),
+        Figure(
+            f"{measure}: last call after the last commit",
+            "s",
+            sorted(behind)[len(behind) // 2],
+            rounds=[(each, 0.0) for each in behind],
+            target=no_more_than(2),
+        ),
+    ]
+
+
+def _written(site: Site, pgbench: Pgbench, options: Options, table: str) -> float:
+    """Transactions per second."""
+    site.ats.execute("ALTER SEQUENCE public.turn RESTART")
+    script = site.folder / "script.sql"
+    script.write_text(_SCRIPT.format(table=table))
+    ran = pgbench.run(script, site.dsn, _WRITERS, ("--transactions", str(options.bulk // _WRITERS)))
+    assert ran.transactions == options.bulk
+    return ran.rate
