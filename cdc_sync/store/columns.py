@@ -11,6 +11,8 @@ from cdc_sync.core.rows import Key
 
 Columns = Sequence[Any]
 
+_as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 _CONTENT = 8
 """How many columns a content has."""
 
@@ -77,7 +79,7 @@ def entry_from(columns: Columns) -> Entry:
 
 def key_text(key: Key) -> str:
     """A row's key as one column."""
-    return json.dumps(key, ensure_ascii=False, separators=(",", ":"))
+    return _as_json(key)
 
 
 def key_from(text: str) -> Key:

@@ -6,14 +6,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import Again, GiveUp, outcome_of
 from cdc_sync.core.endpoint import Health
 from cdc_sync.core.outbox import Entry
 from cdc_sync.store import queries
 from cdc_sync.store.columns import entry_from
-from cdc_sync.store.deciding import Current, attempt, attempted, ended
-from cdc_sync.store.protocol import CALL_STEP, Finished
-from cdc_sync.store.sqlite.recording import remember, tell
+from cdc_sync.store.deciding import Current, Ended, attempt, attempted, ended
+from cdc_sync.store.protocol import CALL_STEP, Event, Finished
+from cdc_sync.store.sqlite.recording import Whose, remember, rows_in, rows_out, tell
 
 SQL = queries.load("sqlite/delivering.sql")
 
@@ -22,11 +23,14 @@ def claim(connection: sqlite3.Connection, now: int, horizon: int, wanted: Mappin
     """See `Store.claim`."""
     claimed: list[Entry] = []
     for endpoint, limit in wanted.items():
-        rows = connection.execute(SQL["due"], (endpoint, now, limit)).fetchall()
+        rows = rows_out(connection.execute(SQL["due"], (endpoint, now, limit)))
         if len(rows) < limit:
-            rows += connection.execute(SQL["overdue_by_clock"], (endpoint, now + horizon, limit - len(rows))).fetchall()
+            rows += rows_out(connection.execute(SQL["overdue_by_clock"], (endpoint, now + horizon, limit - len(rows))))
         claimed += map(entry_from, rows)
-    connection.executemany(SQL["claim"], [(now, entry.watch, entry.application_id) for entry in claimed])
+    if not claimed:
+        return []
+    whose = rows_in((entry.watch, entry.application_id) for entry in claimed)
+    connection.execute(SQL["claim"], {"now": now, "whose": whose})
     claimed = [attempted(entry, now) for entry in claimed]
     remember(connection, [attempt(entry, now) for entry in claimed])
     return claimed
@@ -34,8 +38,29 @@ def claim(connection: sqlite3.Connection, now: int, horizon: int, wanted: Mappin
 
 def finish(connection: sqlite3.Connection, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
     """See `Store.finish`."""
+    whose = rows_in((end.entry.watch, end.entry.application_id) for end in finished)
+    current = {
+        (watch, application_id): Current(revision, status, job_id, bool(deleted))
+        for watch, application_id, revision, status, job_id, deleted in rows_out(
+            connection.execute(SQL["current"], (whose,))
+        )
+    }
+    forgotten: list[Whose] = []
+    told: list[tuple[Whose, Content, int]] = []
+    events: list[Event] = []
     for end in finished:
-        _finish_one(connection, end)
+        of = (end.entry.watch, end.entry.application_id)
+        after = ended(end, current.get(of))
+        if after.told:
+            told.append((of, end.entry.content, end.at))
+        if after.becomes == "forgotten":
+            forgotten.append(of)
+        else:
+            _keep(connection, of, after, end)
+        events.append(after.event)
+    connection.execute(SQL["drop"], (rows_in(forgotten),))
+    tell(connection, told)
+    remember(connection, events)
     calls = Counter((end.at - end.at % CALL_STEP, outcome_of(end.fate)) for end in finished)
     connection.executemany(SQL["count_calls"], [(*of, number) for of, number in calls.items()])
     connection.executemany(
@@ -43,15 +68,9 @@ def finish(connection: sqlite3.Connection, finished: Sequence[Finished], health:
     )
 
 
-def _finish_one(connection: sqlite3.Connection, end: Finished) -> None:
-    whose = (end.entry.watch, end.entry.application_id)
-    row = connection.execute(SQL["current"], whose).fetchone()
-    after = ended(end, None if row is None else Current(row[0], row[1], row[2], bool(row[3])))
-    if after.told:
-        tell(connection, [(whose, end.entry.content, end.at)])
+def _keep(connection: sqlite3.Connection, whose: Whose, after: Ended, end: Finished) -> None:
+    """See to an outbox entry that stays."""
     match after.becomes, end.fate:
-        case "forgotten", _:
-            connection.execute(SQL["drop"], whose)
         case "unheard", _:
             connection.execute(SQL["heard"], whose)
         case "again", Again(due_at, not_found_since):
@@ -60,4 +79,3 @@ def _finish_one(connection: sqlite3.Connection, end: Finished) -> None:
             connection.execute(SQL["bury"], (reason, *whose))
         case _:
             connection.execute(SQL["unclaim"], whose)
-    remember(connection, [after.event])

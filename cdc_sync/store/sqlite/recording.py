@@ -1,8 +1,13 @@
-"""One batch of observations into the snapshot and the outbox, in the one transaction that it is called in."""
+"""One batch of observations into the snapshot and the outbox, in the one transaction that it is called in.
+
+Where many rows go in or out, they do so as one JSON text (`rows_in`, `rows_out`). Python's interpreter lock is taken
+and given back for each row that a statement returns, and for each run of a statement; while the event loop is busy
+each such time is a wait. This way a statement over a thousand rows takes the lock once.
+"""
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -18,13 +23,26 @@ from cdc_sync.store.protocol import Batch, Event, Recorded
 
 SQL = queries.load("sqlite/recording.sql")
 
+_as_json = json.JSONEncoder(ensure_ascii=False).encode
+
 Whose = tuple[str, str]
 """Watch and application id."""
 
 
+def rows_in(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows for a statement that takes them from `json_each`."""
+    return _as_json(list(rows))
+
+
+def rows_out(cursor: sqlite3.Cursor) -> list[list[Any]]:
+    """The rows of a statement that gives them by `json_group_array`."""
+    found: list[list[Any]] = json.loads(cursor.fetchone()[0])
+    return found
+
+
 def known(connection: sqlite3.Connection, watch: str, application_ids: list[str]) -> dict[str, Known]:
     """What is known of these applications, by id."""
-    rows = connection.execute(SQL["known"], {"watch": watch, "ids": json_list(application_ids)})
+    rows = rows_out(connection.execute(SQL["known"], {"watch": watch, "ids": json_list(application_ids)}))
     return {row[1]: known_from(row) for row in rows}
 
 
@@ -61,13 +79,9 @@ def record(connection: sqlite3.Connection, rules: WatchRules, batch: Batch) -> l
 
 def remember(connection: sqlite3.Connection, events: Iterable[Event]) -> None:
     """Write events of applications' stories."""
-    connection.executemany(
-        SQL["remember"],
-        [
-            (event.at, event.watch, event.application_id, event.event, json.dumps(event.detail, ensure_ascii=False))
-            for event in events
-        ],
-    )
+    rows = [(event.at, event.watch, event.application_id, event.event, _as_json(event.detail)) for event in events]
+    if rows:
+        connection.execute(SQL["remember"], (rows_in(rows),))
 
 
 def load_fuse(connection: sqlite3.Connection, watch: str) -> Fuse:
@@ -83,33 +97,34 @@ def save_fuse(connection: sqlite3.Connection, watch: str, fuse: Fuse) -> None:
 
 def put(connection: sqlite3.Connection, watch: str, placed: Iterable[Placed]) -> None:
     """Put contents into the outbox, in the place of what waits there."""
-    connection.executemany(
-        SQL["queue"],
-        [
-            (
-                watch,
-                each.sighting.application_id,
-                *content_columns(each.sighting.content),
-                each.kinds,
-                each.state,
-                each.at,
-                each.due_at,
-                each.reason,
-                each.endpoint,
-            )
-            for each in placed
-        ],
-    )
+    rows = [
+        (
+            watch,
+            each.sighting.application_id,
+            *content_columns(each.sighting.content),
+            each.kinds,
+            each.state,
+            each.at,
+            each.due_at,
+            each.reason,
+            each.endpoint,
+        )
+        for each in placed
+    ]
+    if rows:
+        connection.execute(SQL["queue"], (rows_in(rows),))
 
 
 def tell(connection: sqlite3.Connection, told: Iterable[tuple[Whose, Content, int]]) -> None:
     """The snapshot takes contents: HelloWork knows them, or is taken to, since a moment."""
-    connection.executemany(SQL["tell"], [(*content_columns(content), at, *whose) for whose, content, at in told])
+    rows = [(*content_columns(content), at, *whose) for whose, content, at in told]
+    if rows:
+        connection.execute(SQL["tell"], (rows_in(rows),))
 
 
 def _before(connection: sqlite3.Connection, watch: str, batch: Batch) -> dict[str, Before]:
     ids = [sighting.application_id for sighting in batch.sightings]
-    rows = connection.execute(SQL["known"], {"watch": watch, "ids": json_list(ids)})
+    rows = rows_out(connection.execute(SQL["known"], {"watch": watch, "ids": json_list(ids)}))
     return {row[1]: Before(known_from(row), row[-2], row[-1]) for row in rows}
 
 
@@ -120,7 +135,7 @@ def _take(connection: sqlite3.Connection, watch: str, now: int, steps: Steps) ->
         return watch, sighting.application_id
 
     connection.executemany(SQL["seen_new"], [(*whose(each), key_text(each.key)) for each in steps.new])
-    connection.executemany(
+    connection.executemany(  # nobody else is busy during a baseline, and JSON costs more than it saves
         SQL["adopt_new"],
         [(*whose(each), key_text(each.key), *content_columns(each.content), now) for each in steps.adopted],
     )

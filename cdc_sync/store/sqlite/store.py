@@ -90,7 +90,9 @@ class SqliteStore:
         """See `Store`."""
         parameters = {"watch": watch, "keys": json_list(map(key_text, keys))}
         return await self._run(
-            lambda c: {row[1]: known_from(row) for row in c.execute(recording.SQL["owners"], parameters)}
+            lambda c: {
+                row[1]: known_from(row) for row in recording.rows_out(c.execute(recording.SQL["owners"], parameters))
+            }
         )
 
     async def unseen(self, watch: str, bitmap: bytes, first: int, last: int) -> list[str]:

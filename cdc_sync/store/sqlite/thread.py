@@ -1,8 +1,9 @@
 """SQLite off the event loop, with a group commit.
 
 One thread owns the one connection, so every job sees the work of all jobs before it, and jobs never interleave. Jobs
-that were handed in while the last commit was being written to disk share the next one: under load the price of a
-durable commit is shared by all who wait for it.
+that were handed in while the last commit was being written to disk, or while the jobs before them are worked on, share
+one commit: under load the price of a durable commit is shared by all who wait for it, and a claim that follows at the
+heels of the entry that it takes costs none of its own.
 
 A job that fails is undone alone (each runs in a savepoint). If the commit fails, all its jobs fail: nobody is told that
 something is kept which is not.
@@ -13,6 +14,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -80,46 +82,56 @@ class SqliteThread:
             self._connected.put(error)
             return
         self._connected.put(None)
-        job: _Job | None
-        while True:
-            job = self._jobs.get()
-            group: list[_Job] = []
-            while job is not None:
-                group.append(job)
-                if len(group) == _LARGEST_GROUP:
-                    break
-                try:
-                    job = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-            if group:
-                _deliver(list(zip(group, _run(connection, group, self._begin), strict=True)))
-            if job is None:
+        while (job := self._jobs.get()) is not None:
+            goes_on, results = _run(connection, job, self._begin, self._jobs)
+            _deliver(results)
+            if not goes_on:
                 break
         connection.close()
 
 
-def _run(connection: sqlite3.Connection, group: list[_Job], begin: str) -> list[object]:
-    results: list[object] = []
+def _run(
+    connection: sqlite3.Connection, first: _Job, begin: str, jobs: "queue.SimpleQueue[_Job | None]"
+) -> tuple[bool, list[tuple[_Job, object]]]:
+    """Run a job, and those that are handed in meanwhile, in one transaction.
+
+    Returns whether there may be more (False: the end was among them), and the jobs with their results.
+    """
+    done: list[tuple[_Job, object]] = []
+    job: _Job | None = first
     try:
         connection.execute(begin)
-        for job in group:
+        while job is not None:
+            done.append((job, None))  # whatever happens now, its waiter gets an answer
             connection.execute("SAVEPOINT job")
+            result: object
             try:
-                results.append(job.work(connection))
+                result = job.work(connection)
             except Exception as error:  # noqa: BLE001 - handed to the job's waiter
                 if not connection.in_transaction:
                     # SQLite undid the whole group by itself, as it may when the disk is full or fails.
-                    return [error] * len(group)
+                    return True, [(each, error) for each, _ in done]
                 connection.execute("ROLLBACK TO job")
-                results.append(error)
+                result = error
             connection.execute("RELEASE job")
+            done[-1] = (job, result)
+            if len(done) == _LARGEST_GROUP:
+                break
+            try:
+                job = jobs.get_nowait()
+            except queue.Empty:
+                break
         connection.execute("COMMIT")
     except sqlite3.Error as error:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        return [error] * len(group)
-    return results
+        # A rollback may fail as well. This thread must outlive it, or everybody would wait for it for ever; what is
+        # still open then keeps the next group from beginning, which tries to undo it again.
+        with suppress(sqlite3.Error):
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        done = [(each, error) for each, _ in done]
+        if not done:
+            done = [(first, error)]
+    return job is not None, done
 
 
 def _deliver(results: list[tuple[_Job, object]]) -> None:

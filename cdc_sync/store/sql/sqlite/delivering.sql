@@ -1,32 +1,38 @@
 -- name: due
-SELECT watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
-       queued_at, due_at, attempted, attempts, first_attempt_at, not_found_since, reason
-  FROM outbox
- WHERE state = 'pending' AND claimed = 0 AND endpoint = ? AND due_at <= ?
- ORDER BY due_at
- LIMIT ?;
+SELECT json_group_array(json_array(
+       watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
+       queued_at, due_at, attempted, attempts, first_attempt_at, not_found_since, reason))
+  FROM (SELECT * FROM outbox
+         WHERE state = 'pending' AND claimed = 0 AND endpoint = ? AND due_at <= ?
+         ORDER BY due_at
+         LIMIT ?);
 
 -- name: overdue_by_clock
-SELECT watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
-       queued_at, due_at, attempted, attempts, first_attempt_at, not_found_since, reason
-  FROM outbox
- WHERE state = 'pending' AND claimed = 0 AND endpoint = ? AND due_at > ?
- ORDER BY due_at
- LIMIT ?;
+SELECT json_group_array(json_array(
+       watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
+       queued_at, due_at, attempted, attempts, first_attempt_at, not_found_since, reason))
+  FROM (SELECT * FROM outbox
+         WHERE state = 'pending' AND claimed = 0 AND endpoint = ? AND due_at > ?
+         ORDER BY due_at
+         LIMIT ?);
 
 -- name: claim
 UPDATE outbox
-   SET claimed = 1, attempted = 1, attempts = attempts + 1, first_attempt_at = coalesce(first_attempt_at, ?)
- WHERE watch = ? AND application_id = ?;
+   SET claimed = 1, attempted = 1, attempts = attempts + 1, first_attempt_at = coalesce(first_attempt_at, :now)
+ WHERE (watch, application_id) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:whose));
 
 -- name: release_claims
 UPDATE outbox SET claimed = 0 WHERE claimed = 1;
 
 -- name: current
-SELECT revision, status, job_id, deleted FROM outbox WHERE watch = ? AND application_id = ?;
+SELECT json_group_array(json_array(o.watch, o.application_id, o.revision, o.status, o.job_id, o.deleted))
+  FROM json_each(?) j
+ CROSS JOIN outbox o
+    ON o.watch = json_extract(j.value, '$[0]') AND o.application_id = json_extract(j.value, '$[1]');
 
 -- name: drop
-DELETE FROM outbox WHERE watch = ? AND application_id = ?;
+DELETE FROM outbox
+ WHERE (watch, application_id) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?));
 
 -- name: unclaim
 UPDATE outbox SET claimed = 0 WHERE watch = ? AND application_id = ?;

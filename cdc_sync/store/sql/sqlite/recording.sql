@@ -1,16 +1,17 @@
 -- name: known
-SELECT s.number, s.application_id, s.row_key, s.in_scope,
-       s.status, s.job_id, s.deleted, s.created, s.event_date, s.source, s.extra, s.url,
-       o.status, o.job_id, o.deleted, o.created, o.event_date, o.source, o.extra, o.url, o.attempted,
-       o.state, o.reason
+SELECT json_group_array(json_array(
+       s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.created, s.event_date,
+       s.source, s.extra, s.url, o.status, o.job_id, o.deleted, o.created, o.event_date, o.source, o.extra, o.url,
+       o.attempted, o.state, o.reason))
   FROM json_each(:ids) j
  CROSS JOIN snapshot s ON s.watch = :watch AND s.application_id = j.value
   LEFT JOIN outbox o ON o.watch = s.watch AND o.application_id = s.application_id;
 
 -- name: owners
-SELECT s.number, s.application_id, s.row_key, s.in_scope,
-       s.status, s.job_id, s.deleted, s.created, s.event_date, s.source, s.extra, s.url,
-       o.status, o.job_id, o.deleted, o.created, o.event_date, o.source, o.extra, o.url, o.attempted
+SELECT json_group_array(json_array(
+       s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.created, s.event_date,
+       s.source, s.extra, s.url, o.status, o.job_id, o.deleted, o.created, o.event_date, o.source, o.extra, o.url,
+       o.attempted))
   FROM json_each(:keys) j
  CROSS JOIN snapshot s ON s.watch = :watch AND s.row_key = j.value
   LEFT JOIN outbox o ON o.watch = s.watch AND o.application_id = s.application_id;
@@ -41,8 +42,16 @@ UPDATE snapshot SET row_key = ?, in_scope = 1 WHERE watch = ? AND application_id
 
 -- name: tell
 UPDATE snapshot
-   SET status = ?, job_id = ?, deleted = ?, created = ?, event_date = ?, source = ?, extra = ?, url = ?, told_at = ?
- WHERE watch = ? AND application_id = ?;
+   SET status = told.status, job_id = told.job_id, deleted = told.deleted, created = told.created,
+       event_date = told.event_date, source = told.source, extra = told.extra, url = told.url, told_at = told.at
+  FROM (SELECT json_extract(value, '$[0]') AS status, json_extract(value, '$[1]') AS job_id,
+               json_extract(value, '$[2]') AS deleted, json_extract(value, '$[3]') AS created,
+               json_extract(value, '$[4]') AS event_date, json_extract(value, '$[5]') AS source,
+               json_extract(value, '$[6]') AS extra, json_extract(value, '$[7]') AS url,
+               json_extract(value, '$[8]') AS at, json_extract(value, '$[9]') AS watch,
+               json_extract(value, '$[10]') AS application_id
+          FROM json_each(?)) AS told
+ WHERE snapshot.watch = told.watch AND snapshot.application_id = told.application_id;
 
 -- name: leave_scope
 UPDATE snapshot SET in_scope = 0
@@ -51,7 +60,14 @@ UPDATE snapshot SET in_scope = 0
 -- name: queue
 INSERT INTO outbox (watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds,
                     state, revision, queued_at, due_at, attempted, attempts, reason, endpoint)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, 0, 0, ?, ?)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+       json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
+       json_extract(value, '$[6]'), json_extract(value, '$[7]'), json_extract(value, '$[8]'),
+       json_extract(value, '$[9]'), json_extract(value, '$[10]'), json_extract(value, '$[11]'), 1,
+       json_extract(value, '$[12]'), json_extract(value, '$[13]'), 0, 0, json_extract(value, '$[14]'),
+       json_extract(value, '$[15]')
+  FROM json_each(?)
+ WHERE true
 ON CONFLICT (watch, application_id) DO UPDATE
    SET status = excluded.status, job_id = excluded.job_id, deleted = excluded.deleted, created = excluded.created,
        event_date = excluded.event_date, source = excluded.source, extra = excluded.extra, url = excluded.url,
@@ -106,4 +122,7 @@ SELECT state FROM fuse WHERE watch = ?;
 INSERT INTO fuse (watch, state) VALUES (?, ?) ON CONFLICT (watch) DO UPDATE SET state = excluded.state;
 
 -- name: remember
-INSERT INTO history (at, watch, application_id, event, detail) VALUES (?, ?, ?, ?, ?);
+INSERT INTO history (at, watch, application_id, event, detail)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+       json_extract(value, '$[3]'), json_extract(value, '$[4]')
+  FROM json_each(?);
