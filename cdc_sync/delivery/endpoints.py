@@ -80,6 +80,11 @@ class Endpoints:
             self._all.setdefault(name, Endpoint(health)).due_at = due_at
         return new
 
+    def expect(self, now: int) -> None:
+        """Something was queued, nobody says for which endpoint: each may have something due, until `learn` knows."""
+        for endpoint in self._all.values():
+            endpoint.due_at = now if endpoint.due_at is None else min(endpoint.due_at, now)
+
     def begin(self, name: str) -> None:
         """A call begins."""
         now = time.monotonic()

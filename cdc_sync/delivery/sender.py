@@ -103,6 +103,7 @@ class Sender:
         self._failing: set[_Step] = set()
         self._woken = asyncio.Event()
         self._ended = asyncio.Event()
+        self._hinted = False
         self._stopping = False
         self._dispatching = True
         self._learnt_at = -math.inf
@@ -113,7 +114,11 @@ class Sender:
         return self._endpoints.under_way
 
     def wake(self) -> None:
-        """Look at the outbox now."""
+        """Claim now: something is being queued, or has been.
+
+        While it is being recorded, the claim follows in the same queue of the store, and may share its commit.
+        """
+        self._hinted = True
         self._woken.set()
 
     def use(self, settings: SenderSettings) -> None:
@@ -189,6 +194,9 @@ class Sender:
         """Claim what may be sent now and start its calls; learn what else is due, unless that is plenty already."""
         if not self._endpoints.free:
             return
+        if self._hinted:
+            self._hinted = False
+            self._endpoints.expect(now)
         knows_some = self._endpoints.ready_in(now) < math.inf
         wanted = self._endpoints.wanted(now)
         entries = await self._outbox.claim(now, self._settings.horizon, wanted) if wanted else []

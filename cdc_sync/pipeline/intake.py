@@ -333,6 +333,10 @@ class Intake:
             positions=positions or {},
             doubt=row_security.described(self._hidden_by) if self._hidden_by else None,
         )
+        if found.sightings:
+            # Before it is recorded, too: a claim that follows at its heels may share its commit. `_tell` says it again
+            # for a store where the claim was faster.
+            self._queued()
         news = await self.store.record(self.rules, batch)
         self._tell(found, news, origin)
         return news

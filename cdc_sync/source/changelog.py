@@ -22,23 +22,31 @@ from cdc_sync.core.hints import Hint
 from cdc_sync.source.connection import Connection, asking
 from cdc_sync.source.errors import SourceError
 
+# In one message, and so in one round trip.
+#
+# The timeout: a daemon that is suspended, or lost behind a silent network, would keep the batch's rows locked, even
+# against its own successor, and VACUUM from cleaning up after the ATS. Recording a batch takes milliseconds.
+#
+# The commit does not wait for the server's disk: if the server crashes, what was taken a moment before comes again, and
+# is no news then. The outcome is durable in our store, before the commit.
+_BEGIN = """
+BEGIN;
+SET LOCAL idle_in_transaction_session_timeout = '60s';
+SET LOCAL synchronous_commit = off;
+"""
+
 _TAKE = """
 DELETE FROM cdc_sync.changes
- WHERE ctid = ANY (ARRAY (SELECT ctid FROM cdc_sync.changes WHERE watch = %(watch)s LIMIT %(limit)s))
+ WHERE ctid = ANY (ARRAY (SELECT ctid FROM cdc_sync.changes WHERE watch = {watch} LIMIT {limit}))
 RETURNING operation::text, row_key, (extract(epoch FROM changed_at) * 1000)::bigint
 """
 
 _LOOK = """
 SELECT operation::text, row_key, (extract(epoch FROM changed_at) * 1000)::bigint
   FROM cdc_sync.changes
- WHERE watch = %(watch)s
- LIMIT %(limit)s
+ WHERE watch = {watch}
+ LIMIT {limit}
 """
-
-
-# A daemon that is suspended, or lost behind a silent network, would keep the batch's rows locked, even against its own
-# successor, and VACUUM from cleaning up after the ATS. Recording a batch takes milliseconds.
-_LIMIT = "SET LOCAL idle_in_transaction_session_timeout = '60s'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +88,16 @@ class ChangeLog:
                 changes then come again).
         """
         doing = "reading the change log cdc_sync.changes"
-        query = sql.SQL(_TAKE if self.consumes else _LOOK)
-        async with asking(doing), self._pool.connection() as connection, connection.transaction():
-            await connection.execute(_LIMIT)
+        query = sql.SQL(_BEGIN + (_TAKE if self.consumes else _LOOK)).format(watch=self._watch, limit=limit)
+        # Leaving the pool's block commits, or rolls back if there is an exception.
+        async with asking(doing), self._pool.connection() as connection:
             started = time.monotonic()
             try:
-                rows = await (await connection.execute(query, {"watch": self._watch, "limit": limit})).fetchall()
+                # Without parameters: only so may several statements be one message.
+                cursor = await connection.execute(query)
             except psycopg.errors.UndefinedTable as error:
                 raise SourceError("misconfigured", MISSING) from error
+            rows = await (await cursor.set_result(-1)).fetchall()
             yield Changes(
                 number=len(rows),
                 # NULL in a related table's key: it belongs to no application.
