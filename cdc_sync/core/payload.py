@@ -28,12 +28,18 @@ def body(content: Content) -> bytes:
 
 def idempotency_key(application_id: str, content: Content) -> str:
     """The same for every retry of the same content, another for any other content or application."""
+    return request(application_id, content)[1]
+
+
+def request(application_id: str, content: Content) -> tuple[bytes, str]:
+    """The body, and the idempotency key of the call that carries it."""
+    data = body(content)
     digest = hashlib.sha256()
-    for part in (application_id.encode(), content.url.encode(), body(content)):
+    for part in (application_id.encode(), content.url.encode(), data):
         # The length first: otherwise ("a", "bc") and ("ab", "c") would be one key.
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
-    return digest.hexdigest()[:40]
+    return data, digest.hexdigest()[:40]
 
 
 def _text(value: str) -> str:

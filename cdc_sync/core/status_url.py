@@ -7,6 +7,7 @@ a tab or a second `@` are how a request ends at a host that a check never saw.
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 _URL = re.compile(
@@ -48,6 +49,7 @@ class AllowedHosts:
         return None
 
 
+@lru_cache(maxsize=256)  # asked for each row and each call, of very few hosts
 def is_loopback(host: str) -> bool:
     """Whether a host, as written in a URL, is this machine: `localhost`, 127.0.0.0/8 or `[::1]`."""
     if host.lower() == "localhost":

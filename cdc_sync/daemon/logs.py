@@ -4,6 +4,7 @@ A state that lasts is told when it changes. Levels: error, somebody must do some
 now and mends itself, or a person should look when there is time; info, the milestones; debug, every change and call.
 """
 
+import json
 import logging
 import re
 import sys
@@ -89,7 +90,7 @@ def configure(log: Log, environ: Mapping[str, str]) -> None:
             processors += [_priority, structlog.processors.LogfmtRenderer(key_order=["event"])]
             processors.append(_with_priority)
         case _:
-            processors.append(structlog.processors.JSONRenderer(ensure_ascii=False))
+            processors.append(structlog.processors.JSONRenderer(_json_line))
     level = getattr(logging, log.level.upper())
     structlog.configure(
         processors=processors,
@@ -101,6 +102,13 @@ def configure(log: Log, environ: Mapping[str, str]) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[_Libraries()], force=True)
     for name in ("psycopg.pool", "apscheduler"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, default=repr).encode
+
+
+def _json_line(event: structlog.typing.EventDict, **_: Any) -> str:
+    return _encode(event)
 
 
 def warn(message: str) -> None:
@@ -168,7 +176,8 @@ class LogReader:
     """
 
     def __init__(self, *, progress_elsewhere: bool = False, rehearsal: bool = False) -> None:
-        self._log = structlog.get_logger()
+        # Bound once: the processors would be put together anew for each line.
+        self._log = structlog.get_logger().bind()
         self._progress_elsewhere = progress_elsewhere
         self._rehearsal = rehearsal
         self._blown: set[str] = set()

@@ -68,11 +68,8 @@ class Client:
 
     async def call(self, entry: Entry) -> tuple[Reply, str]:
         """See `Caller`."""
-        headers = {
-            "Content-Type": "application/json",
-            "Idempotency-Key": payload.idempotency_key(entry.application_id, entry.content),
-        }
-        body = payload.body(entry.content)
+        body, key = payload.request(entry.application_id, entry.content)
+        headers = {"Content-Type": "application/json", "Idempotency-Key": key}
         # encoded=True: the URL was checked as it stands, so it must be called as it stands.
         url = URL(entry.content.url, encoded=True)
         opened = self._opened
