@@ -6,7 +6,7 @@ from pathlib import Path
 import psycopg
 from support.postgres import create_ats
 
-from torture.population import FIRST, STATUSES, at_first
+from torture.population import AT_FIRST, FIRST, STATUSES
 
 _LEDGER = (Path(__file__).parent / "ledger.sql").read_text()
 
@@ -44,7 +44,7 @@ def prepare(dsn: str) -> None:
         connection.execute(
             "INSERT INTO public.applications (hellowork_id, status, job_id, created_at, updated_at)"
             " SELECT name, %s, %s, now() - interval '1 day', now() - interval '1 hour' FROM unnest(%s::text[]) AS name",
-            (*FIRST, list(at_first())),
+            (*FIRST, sorted(AT_FIRST)),
         )
 
 

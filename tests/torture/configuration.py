@@ -49,6 +49,7 @@ def document(mode: Mode, *, dsn: str, hellowork: str, store: Path, admin_port: i
                     "deleted": "deleted_at",
                 },
                 "deletion_grace": "300ms",
+                "settle": {"REJECTED": "400ms"},
                 "fuse": {"max_changes": _HUGE, "max_deletions": _HUGE},
                 "capture": dict(_CAPTURE[mode]),
             }

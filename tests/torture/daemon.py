@@ -1,14 +1,12 @@
 """The daemon under torture: a real process, started and ended again and again on one store."""
 
 import asyncio
-import random
 import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +14,21 @@ import aiohttp
 import yaml
 from support.daemon_process import environment
 
-from torture.doomed import POINTS
+from torture.launcher import Life
 
 _ENDS_WITHIN = 40.0
 """Seconds: the daemon's own grace for calls is 20."""
 
-_LATEST_POINT = 40
 _TAIL = 40
 
-
-@dataclass(frozen=True, slots=True)
-class Doom:
-    """Where it is to kill itself, and at which passage."""
-
-    point: str
-    passage: int
-
-    @classmethod
-    def drawn(cls, chance: random.Random) -> "Doom":
-        """Any point, sooner or later."""
-        return cls(chance.choice(tuple(POINTS)), 1 + int(_LATEST_POINT * chance.random() ** 3))
+_ORDINARY = Life()
 
 
 class Daemon:
     """Made by `daemon()`.
 
     Attributes:
+        config: its configuration.
         kills: when it was killed or killed itself, in seconds since the epoch.
         ends: how it ended, by cause.
         surprises: what it must never do, and did.
@@ -51,30 +38,29 @@ class Daemon:
         self.kills: list[float] = []
         self.ends: Counter[str] = Counter()
         self.surprises: list[str] = []
-        self._config = folder / "config.yaml"
+        self.config = folder / "config.yaml"
         self._log = folder / "daemon.log"
         self._log.touch()
         self._http = http
         self._admin = f"http://127.0.0.1:{admin_port}"
         self._process: asyncio.subprocess.Process | None = None
-        self._doom: Doom | None = None
+        self._life = Life()
 
     def configure(self, document: Mapping[str, Any]) -> None:
         """Write its configuration."""
-        self._config.write_text(yaml.safe_dump(dict(document), sort_keys=False))
+        self.config.write_text(yaml.safe_dump(dict(document), sort_keys=False))
 
-    async def start(self, doom: Doom | None = None) -> None:
+    async def start(self, life: Life = _ORDINARY) -> None:
         """Start it; it is not ready yet."""
-        module = ["cdc_sync"] if doom is None else ["torture.doomed", doom.point, str(doom.passage)]
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", *module, "--config", str(self._config), "run"),
+                *(sys.executable, "-m", *life.command, "--config", str(self.config), "run"),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=environment({"PYTHONPATH": str(Path(__file__).parents[1])}),
             )
-        self._doom = doom
+        self._life = life
 
     async def start_if_dead(self) -> None:
         """See that it runs; one that has ended by itself without doom is a surprise."""
@@ -142,11 +128,14 @@ class Daemon:
 
     def _account_for(self, code: int, *, expected: int | None, early: int | None = None) -> None:
         """Note an end; `early`: by a signal that came before it could handle any."""
-        process, doom = self._process, self._doom
-        self._process = self._doom = None
-        if process is not None and code == -signal.SIGKILL and (doom is not None or expected == code):
+        point = self._life.point
+        self._process, self._life = None, _ORDINARY
+        if code == expected == -signal.SIGKILL:
             self.kills.append(time.time())
-            self.ends[f"killed itself: {doom.point}" if doom and expected != code else "kill -9"] += 1
+            self.ends["kill -9"] += 1
+        elif code == -signal.SIGKILL and point is not None:
+            self.kills.append(time.time())
+            self.ends[f"killed itself: {point}"] += 1
         elif code in {expected, early}:
             self.ends["SIGTERM"] += 1
         else:

@@ -22,6 +22,7 @@ class Evidence:
         told: what the daemon's store says that HelloWork knows, of every application that it ever saw.
         kills: when the daemon died without warning, in seconds since the epoch.
         history: what the daemon's store remembers, in order of time.
+        repairs: what the daemon says that its sweeps have repaired, by cause.
         dead: dead letters in the end.
         log: all that the daemon wrote.
     """
@@ -34,5 +35,6 @@ class Evidence:
     told: Mapping[str, Content | None]
     kills: Sequence[float]
     history: Sequence[Event]
+    repairs: Mapping[str, int]
     dead: Sequence[str]
     log: str

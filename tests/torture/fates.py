@@ -9,7 +9,8 @@ import psycopg
 from psycopg import AsyncConnection
 
 from cdc_sync.demo.postgres import Server
-from torture.daemon import Daemon, Doom
+from torture.daemon import Daemon
+from torture.launcher import Life
 from torture.pausing import pause
 from torture.proxy import BOTH, Direction, Proxy
 
@@ -39,10 +40,10 @@ class Fates:
     async def of_the_daemon(self, chance: random.Random, over: asyncio.Event) -> None:
         """Start it, let it live for a while, end it: by kill -9, at a named point, or in order."""
         while not over.is_set():
-            doom = Doom.drawn(chance) if chance.random() < 0.4 else None
-            await self._daemon.start(doom)
+            life = Life.drawn(chance)
+            await self._daemon.start(life)
             await self._daemon.wait_for_end(over, chance.choice(_LIVES))
-            if over.is_set() and doom is None:
+            if over.is_set() and life.point is None:
                 return  # this one may live on
             if chance.random() < 0.3:
                 await self._daemon.terminate()

@@ -1,6 +1,7 @@
--- What was committed, kept by the database itself, in the transaction that commits it: nobody else knows for sure whether
--- a transaction whose connection was lost was committed. The triggers are deferred, so that they see each row as it is
--- committed, not as it was on the way.
+-- What was committed, kept by the database itself, in the transaction that commits it: nobody else knows for sure
+-- whether a transaction whose connection was lost was committed. The triggers are deferred, so that they see what is
+-- committed, not what was on the way. Of each change both is kept: the state of the row, and that of the application,
+-- for which another row may speak.
 CREATE TABLE public.ledger (
     application text NOT NULL,
     status      text,
@@ -18,6 +19,12 @@ BEGIN
         INSERT INTO public.ledger
         SELECT hellowork_id, status, job_id, deleted_at IS NOT NULL FROM public.applications WHERE id = NEW.id;
     END IF;
+    INSERT INTO public.ledger
+    SELECT hellowork_id, status, job_id, deleted_at IS NOT NULL
+      FROM public.applications
+     WHERE hellowork_id = coalesce(NEW.hellowork_id, OLD.hellowork_id)
+     ORDER BY deleted_at IS NULL DESC, created_at DESC, id DESC
+     LIMIT 1;
     RETURN NULL;
 END
 $$;

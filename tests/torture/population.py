@@ -1,9 +1,10 @@
 """Which applications there are, and what may happen to them."""
 
-from collections.abc import Iterable
-
 WATCHED = tuple(f"hw-{number}" for number in range(150))
 """Anything may happen to these."""
+
+BUSY = WATCHED[:5]
+"""Much happens to these."""
 
 STILL = tuple(f"still-{number}" for number in range(40))
 """Nothing ever happens to these."""
@@ -26,6 +27,5 @@ FIRST = (STATUSES[0], JOBS[0])
 """Status and job of every row that exists before the daemon's first start."""
 
 
-def at_first() -> Iterable[str]:
-    """The applications that exist before the daemon's first start."""
-    return (*WATCHED, *STILL, *COSMETIC, *ABORTED)
+AT_FIRST = frozenset((*WATCHED, *STILL, *COSMETIC, *ABORTED))
+"""These exist before the daemon's first start."""

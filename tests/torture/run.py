@@ -28,9 +28,11 @@ from torture.configuration import WATCH, document
 from torture.daemon import Daemon, daemon
 from torture.evidence import Evidence
 from torture.fates import Fates
+from torture.launcher import Life
+from torture.operator import Operator
 from torture.options import Options
 from torture.proxy import Proxy, proxy
-from torture.settling import adopt, settle
+from torture.settling import adopt, become_idle, settle
 from torture.weather import Weather
 from torture.writer import Writer
 
@@ -108,14 +110,20 @@ class _Run:
         self, tortured: Daemon, between: Proxy, emulator: Emulator, http: aiohttp.ClientSession
     ) -> Outcome:
         options, dsn = self._options, self._server.dsn
-        # The rows that exist at first are adopted as they are: only afterwards is a change one.
-        await tortured.start()
-        await adopt(tortured)
-        await tortured.terminate()
+        chance = options.chance("beginning")
+        # A change of a row that is not adopted yet is none, so half of the runs begin with the adoption alone.
+        if chance.random() < 0.5:
+            await tortured.start(Life(small=True, point="recorded, not consumed", passage=chance.randrange(2, 6)))
+            await tortured.wait_for_end(asyncio.Event(), 10)
+            await tortured.kill()
+            await tortured.start()
+            await adopt(tortured)
+            await tortured.terminate()
 
         writers = [Writer(number, dsn, options.chance(f"writer {number}")) for number in range(options.writers)]
         fates = Fates(tortured, self._server, between, ROLE)
         weather = Weather(emulator.url, http, options.chance("weather"))
+        operator = Operator(tortured.config)
         over, home = asyncio.Event(), asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             for writer in writers:
@@ -125,6 +133,7 @@ class _Run:
                 tasks.create_task(fates.of_the_database(options.chance("database"), over)),
                 tasks.create_task(fates.of_the_network(options.chance("network"), over)),
                 tasks.create_task(weather.rage(over)),
+                tasks.create_task(operator.look_after_it(options.chance("operator"), over)),
             ]
             await asyncio.sleep(options.seconds)
             over.set()
@@ -136,12 +145,14 @@ class _Run:
         settled: float | None = None
         try:
             settled = await settle(tortured, dsn)
+            await operator.retry_dead_letters()
+            await become_idle(tortured)
         except TimeoutError as error:
             complaints.append(str(error))
         repairs = await self._repairs(tortured)
         await tortured.terminate()
-        evidence = await self._evidence(emulator, tortured)
-        complaints += [*tortured.surprises, *verdict.faults(evidence)]
+        evidence = await self._evidence(emulator, tortured, repairs)
+        complaints += [*tortured.surprises, *operator.surprises, *verdict.faults(evidence)]
         figures = {
             "mode": options.mode,
             "seed": options.seed,
@@ -150,6 +161,7 @@ class _Run:
             "daemon's ends": dict(tortured.ends),
             "database and network": dict(fates.blows),
             "HelloWork's bad days": dict(weather.episodes),
+            "commands": dict(operator.commands),
             **_of_calls(evidence),
             "repaired by sweeps": dict(repairs),
         }
@@ -159,7 +171,7 @@ class _Run:
         report: dict[str, Any] = await tortured.report()
         return report["watches"][0]["sweep_repairs"] if report else {}
 
-    async def _evidence(self, emulator: Emulator, tortured: Daemon) -> Evidence:
+    async def _evidence(self, emulator: Emulator, tortured: Daemon, repairs: Mapping[str, int]) -> Evidence:
         truth, ledger = ats.truth(self._server.dsn), ats.ledger(self._server.dsn)
         store = SqliteStore(self._store, read_only=True)
         try:
@@ -179,6 +191,7 @@ class _Run:
             told=told,
             kills=tortured.kills,
             history=history,
+            repairs=repairs,
             dead=dead,
             log=tortured.log(),
         )

@@ -53,6 +53,19 @@ async def settle(daemon: Daemon, dsn: str) -> float:
     raise TimeoutError(f"the daemon has not settled within {_WITHIN:.0f} s: {why or 'no sweeps end'}")
 
 
+async def become_idle(daemon: Daemon) -> None:
+    """Wait until nothing is left to be sent.
+
+    Raises:
+        TimeoutError: it takes too long; the message has what is left to do.
+    """
+    started = time.monotonic()
+    while why := _business(await daemon.report()):
+        if time.monotonic() - started > _WITHIN:
+            raise TimeoutError(f"the daemon has not become idle within {_WITHIN:.0f} s: {why}")
+        await asyncio.sleep(_LOOK_EVERY)
+
+
 def _business(report: Mapping[str, Any]) -> str:
     """What it is busy with; empty if with nothing."""
     if not report:

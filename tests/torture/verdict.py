@@ -11,7 +11,7 @@ from cdc_sync.emulator import Call
 from torture.ats import Committed, State
 from torture.configuration import CONCURRENCY
 from torture.evidence import Evidence
-from torture.population import FIRST, UNCHANGED, at_first
+from torture.population import AT_FIRST, UNCHANGED
 
 DELETED = "deleted"
 
@@ -21,8 +21,9 @@ _HARMLESS = frozenset({None, "delay", "huge_body", "slow_body"})
 _SPOILED = frozenset({"lost_answer", "half_answer"})
 """What happens to the answer of a call that HelloWork takes in."""
 
-_FAST = 1.0
-"""Seconds within which the fast path may be overtaken by a sweep without having missed anything."""
+_FAST = 3.0
+"""Seconds within which the fast path may be overtaken by a sweep without having missed anything: the network stalls for
+two, and whoever is let through first reads first."""
 
 _LONGEST_ABSENCE = 20.0
 """Seconds within which some sweep has surely taken place."""
@@ -52,26 +53,41 @@ def faults(evidence: Evidence) -> Iterator[str]:
     yield from _calls_for_nothing(evidence)
     yield from _malformed(evidence.calls)
     yield from _unreal(evidence)
+    yield from _out_of_order(evidence)
     yield from _too_many_repeats(evidence)
     yield from _missed(evidence)
+    yield from _repaired(evidence)
     yield from (f"{name}: is a dead letter" for name in evidence.dead)
     yield from _complaints(evidence.log)
 
 
 def _last_words(evidence: Evidence) -> Iterator[str]:
     """HelloWork's last word of each application is the database's state."""
-    first = dict.fromkeys(at_first(), State(*FIRST, gone=False))
-    for name in sorted({*evidence.truth, *evidence.state, *first}):
+    for name in sorted({*evidence.truth, *evidence.state, *AT_FIRST}):
         wanted, body = evidence.truth.get(name), evidence.state.get(name)
-        known = first.get(name) if body is None else State(str(body["status"]), str(body["jobId"]), gone=False)
+        known = _known_without_a_call(evidence, name) if body is None else _state_of(body)
         if wanted is None or wanted.gone:
             # One that came and went between two readings was never seen: only then HelloWork need not know of it.
-            if known is None and wanted is None and name not in evidence.told:
+            if wanted is None and body is None and name not in evidence.told:
                 continue
             if known is None or known.status != DELETED:
                 yield f"{name}: it is gone ({wanted or 'no row'}), and HelloWork's last word is {known}"
         elif known != wanted:
             yield f"{name}: the database says {wanted}, and HelloWork's last word is {known}"
+
+
+def _known_without_a_call(evidence: Evidence, name: str) -> State | None:
+    """What was adopted by the first start; it must have been a state of the application at some time."""
+    told = evidence.told.get(name)
+    if told is None or name not in AT_FIRST:
+        return None
+    adopted = State(told.status, told.job_id, gone=False)
+    real = any(entry.state == adopted or (told.deleted and entry.state.gone) for entry in evidence.ledger.get(name, ()))
+    return adopted if real else None
+
+
+def _state_of(body: Mapping[str, object]) -> State:
+    return State(str(body["status"]), str(body["jobId"]), gone=False)
 
 
 def _stores_opinion(evidence: Evidence) -> Iterator[str]:
@@ -102,15 +118,30 @@ def _unreal(evidence: Evidence) -> Iterator[str]:
     """Each call says something that was committed before it came."""
     for call in evidence.calls:
         status, job = said(call)
-        committed = [
-            entry.state for entry in evidence.ledger.get(call.application_id or "", ()) if entry.at <= call.received
-        ]
-        if status == DELETED:
-            real = any(state.gone for state in committed) and any(state.job_id == job for state in committed)
-        else:
-            real = State(status, job, gone=False) in committed
-        if not real:
+        before = [entry for entry in evidence.ledger.get(call.application_id or "", ()) if entry.at <= call.received]
+        had_job = any(entry.state.job_id == job for entry in before)
+        if not (had_job and any(_says(call, entry.state) for entry in before)):
             yield f"{call.application_id}: call {call.number} says {status}, {job}, which was never committed"
+
+
+def _out_of_order(evidence: Evidence) -> Iterator[str]:
+    """The calls for an application follow the order in which its states were committed."""
+    reached: dict[str, int] = {}
+    for call in evidence.calls:
+        name = call.application_id or ""
+        committed = evidence.ledger.get(name, ())
+        place = reached.get(name, 0)
+        while place < len(committed) and not _says(call, committed[place].state):
+            place += 1
+        if place < len(committed):
+            reached[name] = place
+        elif any(_says(call, entry.state) for entry in committed):
+            yield f"{name}: call {call.number} says {said(call)}, which had been superseded before the call before it"
+
+
+def _says(call: Call, state: State) -> bool:
+    status, job = said(call)
+    return state.gone if status == DELETED else state == State(status, job, gone=False)
 
 
 def repeats(evidence: Evidence) -> Repeats:
@@ -171,6 +202,12 @@ def _missed(evidence: Evidence) -> Iterator[str]:
             missed = not excused and _is_old([entry for entry in before if _is(entry.state, event.detail["to"])], at)
         if missed:
             yield f"{event.application_id}: only a sweep noticed ({event.event}, {dict(event.detail)})"
+
+
+def _repaired(evidence: Evidence) -> Iterator[str]:
+    """By its own account no sweep of notify mode has found anything that the triggers had not told."""
+    if evidence.mode == "notify" and evidence.repairs:
+        yield f"sweeps have repaired {dict(evidence.repairs)}"
 
 
 def _is(state: State, described: Mapping[str, Any]) -> bool:

@@ -19,6 +19,7 @@ _ONE_FAULT: Sequence[Mapping[str, Any]] = (
     {"kind": "status", "status": 503},
     {"kind": "status", "status": 408},
     {"kind": "status", "status": 404},
+    {"kind": "status", "status": 422},
     {"kind": "reset"},
     {"kind": "lost_answer"},
     {"kind": "lost_answer"},

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.errors import DeadlockDetected, LockNotAvailable, SerializationFailure
 
-from torture.population import ABORTED, COSMETIC, JOBS, NEVER, STATUSES, WATCHED
+from torture.population import ABORTED, BUSY, COSMETIC, JOBS, NEVER, STATUSES, WATCHED
 
 _SESSION = "-c lock_timeout=300ms"
 """A long transaction of one writer must not stop the others."""
@@ -22,6 +22,9 @@ _RECONNECT_AFTER = 0.05
 _NOW = ("clock_timestamp()", "now()", "date_trunc('second', clock_timestamp())", "clock_timestamp() - interval '1.5 s'")
 _TOMORROW = "clock_timestamp() + interval '1 day'"
 _RARELY = 0.01
+
+_BUSY = 0.2
+"""The share of the changes that befalls a few applications."""
 
 _INSERT = """
 INSERT INTO public.applications (hellowork_id, status, job_id, created_at, updated_at)
@@ -236,7 +239,7 @@ class Writer:
         await self._insert(ats, name)
 
     def _one(self) -> str:
-        return self._chance.choice(self._names)
+        return self._chance.choice(BUSY if self._chance.random() < _BUSY else self._names)
 
     def _news(self) -> list[str]:
         """Assignments of a status, of a job, or of both."""

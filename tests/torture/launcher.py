@@ -1,0 +1,136 @@
+"""`cdc-sync` in a life that is harder than a real one: pages of a few rows, or death at a named point of the pipeline.
+
+Usage: python -m torture.launcher LIFE ARGUMENTS… LIFE is JSON (see `Life`), the arguments are those of `cdc-sync`. The
+points are the steps of which the texts of `cdc_sync.pipeline` and `cdc_sync.store.protocol` tell what a crash costs.
+The product knows nothing of all this: it is put around its methods here, in the process that is to die.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import asdict, dataclass
+from functools import wraps
+from types import ModuleType
+from typing import Any
+
+from cdc_sync.cli import main
+from cdc_sync.delivery.client import Client
+from cdc_sync.pipeline import baseline, deletions, drain, poll, sweep
+from cdc_sync.source.changelog import ChangeLog, Changes
+from cdc_sync.store.sqlite import SqliteStore
+
+Strike = Callable[[], None]
+Method = Callable[..., Awaitable[Any]]
+Batches = Callable[[ChangeLog, int], AbstractAsyncContextManager[Changes]]
+
+_LATEST_PASSAGE = 40
+
+_SMALL: tuple[tuple[ModuleType, str, int], ...] = (
+    (baseline, "PAGE", 40),
+    (deletions, "BATCH", 5),
+    (drain, "BATCH", 7),
+    (poll, "PAGE", 23),
+    (sweep, "PAGE", 31),
+    (sweep, "_WINDOW", 50),
+)
+"""Sizes with which a small table has as many borders of pages as a big one has with the real ones."""
+
+
+def _before(method: Method, strike: Strike) -> Method:
+    @wraps(method)
+    async def doomed(*arguments: Any, **named: Any) -> Any:
+        strike()
+        return await method(*arguments, **named)
+
+    return doomed
+
+
+def _after(method: Method, strike: Strike) -> Method:
+    @wraps(method)
+    async def doomed(*arguments: Any, **named: Any) -> Any:
+        result = await method(*arguments, **named)
+        if result != []:  # claims that found nothing, and recordings of what is no news, are many
+            strike()
+        return result
+
+    return doomed
+
+
+def _consumed(batch: Batches, strike: Strike) -> Batches:
+    @asynccontextmanager
+    async def doomed(log: ChangeLog, limit: int) -> AsyncIterator[Changes]:
+        async with batch(log, limit) as changes:
+            yield changes
+        if changes.hints:
+            strike()
+
+    return doomed
+
+
+POINTS: Mapping[str, tuple[type, str, Callable[[Any, Strike], Any]]] = {
+    "read, not recorded": (SqliteStore, "record", _before),
+    "recorded, not consumed": (SqliteStore, "record", _after),
+    "consumed": (ChangeLog, "batch", _consumed),
+    "claimed, not called": (SqliteStore, "claim", _after),
+    "called": (Client, "call", _after),
+    "answered, not finished": (SqliteStore, "finish", _before),
+    "finished": (SqliteStore, "finish", _after),
+}
+"""Where it may die: the class, its method, and when."""
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """How the daemon lives.
+
+    Attributes:
+        small: with pages of a few rows.
+        point: where it kills itself with -9; None for nowhere.
+        passage: when it passes there for the Nth time.
+    """
+
+    small: bool = False
+    point: str | None = None
+    passage: int = 1
+
+    @classmethod
+    def drawn(cls, chance: random.Random) -> "Life":
+        """Any."""
+        small, doomed = chance.random() < 0.5, chance.random() < 0.4
+        point, passage = chance.choice(tuple(POINTS)), 1 + int(_LATEST_PASSAGE * chance.random() ** 3)
+        return cls(small, point if doomed else None, passage)
+
+    @property
+    def command(self) -> list[str]:
+        """The module that is run, and its first arguments."""
+        return ["cdc_sync"] if self == Life() else ["torture.launcher", json.dumps(asdict(self))]
+
+    def lead(self) -> None:
+        """Let this process live it."""
+        if self.small:
+            for module, name, size in _SMALL:
+                setattr(module, name, size)
+        if self.point is not None:
+            owner, name, how = POINTS[self.point]
+            setattr(owner, name, how(getattr(owner, name), _strike_at(self.passage)))
+
+
+def _strike_at(passage: int) -> Strike:
+    left = passage
+
+    def strike() -> None:
+        nonlocal left
+        left -= 1
+        if left <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return strike
+
+
+if __name__ == "__main__":
+    Life(**json.loads(sys.argv.pop(1))).lead()
+    main()
