@@ -2,6 +2,9 @@
 
 The free calls are dealt out one by one, each to the endpoint that has the fewest: one that answers slowly, or not at
 all, cannot take what another could use.
+
+One that was not healthy comes back gently: it gets one call at once, and one more for each that it answers, so that
+their number doubles with each round. What has just got up is not knocked over by all that has waited for it.
 """
 
 import math
@@ -24,6 +27,7 @@ class Endpoint:
         under_way: calls that have begun and not ended.
         last_start: when the last one began, by the monotonic clock.
         pace: when the next one may begin, by the rate limit.
+        most: how many calls at once it may get while it comes back; None if as many as anybody.
     """
 
     health: Health
@@ -31,6 +35,19 @@ class Endpoint:
     under_way: int = 0
     last_start: float = -math.inf
     pace: Pace = field(default_factory=Pace)
+    most: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.health.mode != "healthy":
+            self.most = 1
+
+    def heed(self, health: Health, *, answered: bool) -> None:
+        """Take over the health after a reply; `answered`: the reply was one of an endpoint that works."""
+        if health.mode != "healthy":
+            self.most = 1
+        elif self.health.mode == "healthy" and answered and self.most is not None:
+            self.most += 1
+        self.health = health
 
 
 class Endpoints:
@@ -133,11 +150,21 @@ class Endpoints:
 
     def _sendable(self, now: int) -> dict[str, int]:
         """How many calls each endpoint's health allows, of those that have something due."""
-        most = {"all": self._concurrency, "probe": 1, "none": 0}
         return {
             name: number
             for name, endpoint in self._all.items()
             if endpoint.due_at is not None
             and not now < endpoint.due_at <= now + self._horizon
-            and (number := most[admits(endpoint.health, now, endpoint.under_way)])
+            and (number := self._most(endpoint, now)) > 0
         }
+
+    def _most(self, endpoint: Endpoint, now: int) -> int:
+        match admits(endpoint.health, now, endpoint.under_way):
+            case "none":
+                return 0
+            case "probe":
+                return 1
+            case "all":
+                if endpoint.most is not None and endpoint.most >= self._concurrency:
+                    endpoint.most = None
+                return self._concurrency if endpoint.most is None else endpoint.most - endpoint.under_way

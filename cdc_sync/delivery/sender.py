@@ -23,7 +23,7 @@ from cdc_sync.core.endpoint import Health, after
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import CallEnded, EndpointChanged, Observe, StoreFailed, StoreRecovered
 from cdc_sync.core.outbox import Entry
-from cdc_sync.core.reply import Meaning, Reply, meaning_of
+from cdc_sync.core.reply import Acknowledged, Meaning, NotFound, Rejected, Reply, meaning_of
 from cdc_sync.core.retry import RetryPolicy
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 from cdc_sync.delivery.client import Caller
@@ -261,9 +261,9 @@ class Sender:
         endpoint = self._endpoints[name]
         before = endpoint.health
         health = after(before, meaning, reason, self._settings.policy, now=now, chance=_chance())
+        endpoint.heed(health, answered=isinstance(meaning, Acknowledged | NotFound | Rejected))
         if health == before:
             return
-        endpoint.health = health
         self._changed[name] = health
         if health.mode != before.mode or (health.mode != "healthy" and health.reason != before.reason):
             self._tell(name, health)

@@ -66,20 +66,30 @@ class MovableClock:
 
 
 class Counted:
-    """A caller that counts how many calls are under way."""
+    """A caller that counts how many calls are under way.
+
+    Attributes:
+        under_way: so many now.
+        most: so many at most until now.
+        ended: how many have ended.
+        starts: for each call, how many were under way with it, and how many had ended before.
+    """
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
-        self.under_way = self.most = 0
+        self.under_way = self.most = self.ended = 0
+        self.starts: list[tuple[int, int]] = []
 
     async def call(self, entry: Entry) -> tuple[Reply, str]:
         """See `Caller`."""
         self.under_way += 1
         self.most = max(self.most, self.under_way)
+        self.starts.append((self.under_way, self.ended))
         try:
             return await self._caller.call(entry)
         finally:
             self.under_way -= 1
+            self.ended += 1
 
 
 class Watched:

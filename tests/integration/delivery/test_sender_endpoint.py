@@ -1,6 +1,6 @@
 """An endpoint that refuses us, asks us to wait, or is down: left alone as a whole, and asked by single calls."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -15,9 +15,10 @@ from cdc_sync.core.endpoint import FAILURES_TO_OPEN, LONGEST_OPEN, LONGEST_PAUSE
 from cdc_sync.core.observations import EndpointChanged, Observation
 from cdc_sync.core.status_url import AllowedHosts
 from cdc_sync.emulator import Emulator
-from cdc_sync.emulator.faults import Fault, Hang, Reset, Status
+from cdc_sync.emulator.faults import Delay, Fault, Hang, Reset, Status
 
 IDS = tuple(f"a{number:02}" for number in range(20))
+MANY = tuple(f"a{number:02}" for number in range(80))
 
 
 def modes(desk: Delivery) -> list[str]:
@@ -241,6 +242,42 @@ class TestOpen:
         single, *others = hellowork.calls[FAILURES_TO_OPEN:]
         assert single.fault == "hang"
         assert min(call.received for call in others) > single.received + 1.4
+
+
+class TestReturn:
+    """After an outage much waits, and what has just got up must not be knocked over by it."""
+
+    @pytest.mark.parametrize("fault", [REFUSED, THROTTLED, Status(status=503)], ids=lambda fault: str(fault.status))
+    async def test_calls_become_more_as_they_are_answered(
+        self, desk: Delivery, hellowork: Emulator, fault: Status
+    ) -> None:
+        trouble = FAILURES_TO_OPEN if fault.status == 503 else 1
+        hellowork.inject(fault.model_copy(update={"times": trouble}), for_ever(Delay(seconds=0.02)))
+        await desk.queue(hellowork.url, *MANY)
+        await desk.send_once(policy=SLOW, concurrency=1)
+        desk.clock.ahead = 2 * HOUR
+
+        await desk.send_once(policy=SLOW)
+
+        assert await desk.is_settled()
+        assert_gentle(desk.caller.starts[trouble:], desk.settings.concurrency)
+
+    async def test_also_if_nobody_was_restarted_meanwhile(self, desk: Delivery, hellowork: Emulator) -> None:
+        hellowork.inject(Status(status=503, times=20), for_ever(Delay(seconds=0.02)))
+        await desk.queue(hellowork.url, *MANY)
+
+        async with desk.sending():
+            await eventually(desk.is_settled, "everything is acknowledged")
+
+        last_failure = max(number for number, call in enumerate(hellowork.calls) if call.status == 503)
+        assert_gentle(desk.caller.starts[last_failure + 1 :], desk.settings.concurrency)
+
+
+def assert_gentle(starts: Sequence[tuple[int, int]], concurrency: int) -> None:
+    """Never more calls at once than were answered since, and in the end as many as allowed."""
+    first = starts[0][1]
+    assert all(at_once <= max(ended - first, 1) for at_once, ended in starts), starts
+    assert max(at_once for at_once, _ in starts) == concurrency
 
 
 @pytest.mark.parametrize("fault", [REFUSED, THROTTLED, Status(status=503)], ids=lambda fault: str(fault.status))
