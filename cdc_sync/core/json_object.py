@@ -1,9 +1,13 @@
 """Cutting fields out of a JSON object without touching what stays: reading a number and writing it could change it."""
 
 import json
+import re
 from collections.abc import Collection
 
 _decode = json.JSONDecoder().raw_decode
+
+_PART = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]|[^\s",:\[\]{}]+', re.DOTALL)
+"""A string, a bracket, or a number or word. What is between is white space, commas and colons."""
 
 
 def only_fields(text: str, names: Collection[str]) -> str | None:
@@ -15,11 +19,21 @@ def only_fields(text: str, names: Collection[str]) -> str | None:
     place = 1
     while place < len(text) - 1:
         name, after_name = _decode(text, place)
-        start = after_name + len(": ")
-        # Leading white space of a json value is its writer's; raw_decode does not skip it.
-        blank = len(text) - start - len(text[start:].lstrip())
-        _, end = _decode(text, start + blank)
+        end = _end_of_value(text, after_name + len(": "))
         if name in names:
             kept.append(text[place:end])
         place = len(text) - len(text[end:].lstrip().removeprefix(",").lstrip())
     return f"{{{', '.join(kept)}}}" if kept else None
+
+
+def _end_of_value(text: str, start: int) -> int:
+    """Where the value ends that begins at, or after white space at, `start`.
+
+    Not by a parser: PostgreSQL takes json that is nested deeper than Python's can follow.
+    """
+    depth, parts = 0, _PART.finditer(text, start)
+    while True:
+        part = next(parts)
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(part[0], 0)
+        if depth == 0:
+            return part.end()

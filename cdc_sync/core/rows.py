@@ -10,13 +10,22 @@ from cdc_sync.core.instants import NotAnInstant, from_microseconds
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.core.status import Mapped, map_status
 
+LONGEST_TEXT = 10_000
+"""Characters that an id, a status, a job or a URL may have. HelloWork states no limit; no real one comes near this."""
+
+LONGEST_JSON = 100_000
+"""Characters that `source` or an extra field may have as JSON."""
+
 Key = tuple[str, ...]
 """A row's key: the text of each key column, in the configured order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row. Dates are microseconds since the epoch as text (or `infinity`); `source` and extras are JSON text."""
+    """One row. Dates are microseconds since the epoch as text (or `infinity`); `source` and extras are JSON text.
+
+    Whoever reads them may cut texts beyond the limits above, but not to the limit: one character more tells.
+    """
 
     key: Key
     in_scope: bool
@@ -134,6 +143,11 @@ def _content(row: Row, rules: WatchRules, status: str, built_url: str, changed_a
         raise _LackingError("it has no status")
     if row.job_id is None or not row.job_id.strip():
         raise _LackingError("it has no job id")
+    _check_length("status", status, LONGEST_TEXT)
+    _check_length("job id", row.job_id, LONGEST_TEXT)
+    _check_length("source", row.source, LONGEST_JSON)
+    for field, value in zip(rules.extra, row.extra, strict=True):
+        _check_length(f"extra field {field.name}", value, LONGEST_JSON)
     if row.created is None:
         raise _LackingError("it has no creation date")
     try:
@@ -152,9 +166,22 @@ def _content(row: Row, rules: WatchRules, status: str, built_url: str, changed_a
     )
 
 
+def _check_length(name: str, text: str | None, longest: int) -> None:
+    if text is not None and len(text) > longest:
+        raise _LackingError(f"its {name} {_beyond(longest)}")
+
+
+def _beyond(longest: int) -> str:
+    return f"has more than {longest} characters, which no call can be expected to carry; correct it in the ATS"
+
+
 def _identify(row: Row) -> str | Foreign | Unreportable:
     if row.application_id is None and row.status_url is None:
         return Foreign(row.key)
+    for name, text in (("application id", row.application_id), ("status URL", row.status_url)):
+        if text is not None and len(text) > LONGEST_TEXT:
+            # Of no application: what is cut may be the beginning of several ids.
+            return Unreportable(None, row.key, f"its {name} {_beyond(LONGEST_TEXT)}")
     application_id = row.application_id
     if application_id is None:
         application_id = status_url.id_in(row.status_url or "")

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from cdc_sync.config import Column, PlainColumn, Watch
-from cdc_sync.core.rows import Key, Row
+from cdc_sync.core.rows import LONGEST_JSON, LONGEST_TEXT, Key, Row
 from cdc_sync.source import expressions
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import SourceError, translate
@@ -155,7 +155,14 @@ def _mapped(watch: Watch) -> dict[str, Column]:
 
 
 def _text(mapped: Column | None) -> sql.Composable:
-    return _NULL if mapped is None else sql.SQL("{}::text").format(expressions.expression(mapped))
+    if mapped is None:
+        return _NULL
+    return _cut(sql.SQL("{}::text").format(expressions.expression(mapped)), LONGEST_TEXT)
+
+
+def _cut(text: sql.Composed, longest: int) -> sql.Composed:
+    """Bound what one row can bring: a page is of thousands. One character more tells that it was longer."""
+    return sql.SQL("left({}, {})").format(text, sql.Literal(longest + 1))
 
 
 def _json(mapped: Column | None, oid: int | None) -> sql.Composable:
@@ -168,7 +175,7 @@ def _json(mapped: Column | None, oid: int | None) -> sql.Composable:
     elif oid == _TEXT:
         # A bare literal is text in a SELECT list, but of no type yet inside a call.
         value = sql.SQL("{}::text").format(value)
-    return sql.SQL("to_json({})::text").format(value)
+    return _cut(sql.SQL("to_json({})::text").format(value), LONGEST_JSON)
 
 
 def _deleted(mapped: Column | None, oid: int | None) -> sql.Composable:

@@ -30,6 +30,14 @@ def test_what_stays_is_what_was_written(fields: dict[str, str], data: st.DataObj
     assert kept == (written(expected) if expected else None)
 
 
+def test_a_value_may_be_nested_deeper_than_a_parser_can_follow() -> None:
+    deep = "[" * 50_000 + '"]\\""' + "]" * 50_000
+
+    assert only_fields(written({"delay": "3", "deep": deep, "last": "{}"}), {"deep", "last"}) == written(
+        {"deep": deep, "last": "{}"}
+    )
+
+
 @pytest.mark.parametrize("names", [set(), {"other"}])
 def test_nothing_left_is_no_object(names: set[str]) -> None:
     assert only_fields('{"delay": 3}', names) is None

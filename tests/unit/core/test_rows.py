@@ -366,3 +366,34 @@ def test_whoever_speaks_speaks_again_when_asked_among_fewer(rows: list[Row]) -> 
     for without in keyed:
         if without != chosen:
             assert current(row for row in keyed if row != without) == chosen
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("status", {"status": "x" * 10_001}),
+        ("job id", {"job_id": "x" * 10_001}),
+        ("source", {"source": '"' + "x" * 100_000}),
+        ("extra field communicationDelay", {"extra": ("1" * 100_001, None)}),
+    ],
+)
+def test_a_text_that_no_call_can_carry_is_said(name: str, changes: dict[str, Any]) -> None:
+    found = reading(**changes)
+
+    assert isinstance(found, Unreportable)
+    assert found.application_id == "42"
+    assert found.reason.startswith(f"its {name} has more than 10")
+    assert len(found.reason) < 150
+
+
+@pytest.mark.parametrize("changes", [{"application_id": "4" * 10_001}, {"status_url": f"{BASE}/v1/" + "x" * 10_001}])
+def test_an_id_that_may_have_been_cut_is_nobodys(changes: dict[str, Any]) -> None:
+    found = reading(**changes)
+
+    assert isinstance(found, Unreportable)
+    assert found.application_id is None
+    assert reading(**changes, in_scope=False) == Foreign(("7",))
+
+
+def test_as_long_as_a_text_may_be_it_is_sent() -> None:
+    assert content(status="x" * 10_000, job_id="x" * 10_000).status == "x" * 10_000
