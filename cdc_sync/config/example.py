@@ -13,6 +13,7 @@ _HEADER = """\
 #
 # Durations: 500ms, 30s, 5m, 2h, 7d. Sizes: 256MB, 64KiB. An unknown key is an error.
 # Inside a value ${NAME} is replaced from the environment, ${file:PATH} by the file's content; $${ is a literal ${.
+# A credential of systemd (LoadCredential=NAME:…): ${file:${CREDENTIALS_DIRECTORY}/NAME}
 # After a change: cdc-sync config validate
 """
 _WATCH = "applications"

@@ -56,9 +56,10 @@ class HelloWork(Section):
         default_factory=dict,
         title="how we prove who we are: whatever HelloWork agreed with you",
         description="Request headers sent with every call; this is where credentials go, best as `${NAME}` or "
-        "`${file:PATH}`. Values never appear in logs or messages. None by default, since HelloWork's pages do not say "
-        "how the call is authenticated. The headers that cdc-sync sets itself (Host, Content-Type, Content-Length, "
-        "Transfer-Encoding, Connection, Idempotency-Key) are refused.",
+        "`${file:PATH}` (a credential of systemd: `${file:${CREDENTIALS_DIRECTORY}/NAME}`). Values never appear in "
+        "logs or messages. None by default, since HelloWork's pages do not say how the call is authenticated. The "
+        "headers that cdc-sync sets itself (Host, Content-Type, Content-Length, Transfer-Encoding, Connection, "
+        "Idempotency-Key) are refused.",
         examples=[{"X-Api-Key": "${HELLOWORK_API_KEY}"}],
     )
     allowed_hosts: tuple[AllowedHost, ...] = Field(

@@ -28,6 +28,7 @@ error. `cdc-sync config validate` tells every mistake at once.
 | `64KiB`, `256MB` | a size |
 | `${NAME}` | the environment variable of that name; an undefined one is an error |
 | `${file:PATH}` | the content of a file, without the line's end |
+| `${file:${CREDENTIALS_DIRECTORY}/NAME}` | the same: here a credential of systemd (`LoadCredential=NAME:…`) |
 | `$${` | a literal `${` |
 """
 _WIDTH = 120

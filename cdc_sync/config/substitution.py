@@ -1,7 +1,7 @@
 """`${NAME}` and `${file:PATH}` inside values.
 
 Only values are replaced, not keys; what is put in is not looked at again, so a secret may contain `${`. `$${` stands
-for `${` itself.
+for `${` itself. A PATH may have `${NAME}` in it: systemd tells by `CREDENTIALS_DIRECTORY` where it has put credentials.
 """
 
 import re
@@ -13,8 +13,9 @@ from cdc_sync.config.document import LARGEST, UNUSABLE
 from cdc_sync.config.mistakes import Mistake
 from cdc_sync.config.problems import printable
 
-_REFERENCE = re.compile(r"\$\$\{|\$\{(?P<body>[^{}]*)\}|\$\{")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NAME_IN_PATH = re.compile(r"\$\{(?P<name>[^{}]*)\}")
+_REFERENCE = re.compile(r"\$\$\{|\$\{(?P<body>file:(?:[^{}]|\$\{[^{}]*\})*|[^{}]*)\}|\$\{")
 
 
 def substitute(text: str, environ: Mapping[str, str], folder: Path) -> tuple[str, list[Mistake]]:
@@ -48,17 +49,22 @@ def is_reference_alone(text: str) -> bool:
 
 def _resolve(body: str | None, environ: Mapping[str, str], folder: Path) -> str:
     if body is not None and body.startswith("file:"):
-        return _content(body.removeprefix("file:"), folder)
-    if body is None or _NAME.fullmatch(body) is None:
+        path = _NAME_IN_PATH.sub(lambda match: _variable(match["name"], environ), body.removeprefix("file:"))
+        return _content(path, folder)
+    return _variable(body, environ)
+
+
+def _variable(name: str | None, environ: Mapping[str, str]) -> str:
+    if name is None or _NAME.fullmatch(name) is None:
         raise Mistake("expected ${NAME} or ${file:PATH}, complete and without a default", "for a literal ${ write $${")
-    if body not in environ:
-        raise Mistake(
-            f"the environment variable {printable(body)} is not set",
-            "set it for the daemon (systemd: Environment= or EnvironmentFile=)",
-        )
-    if UNUSABLE.search(environ[body]):
-        raise Mistake(f"the environment variable {printable(body)} is not UTF-8 text")
-    return environ[body]
+    if name not in environ:
+        remedy = "set it for the daemon (systemd: Environment= or EnvironmentFile=)"
+        if name == "CREDENTIALS_DIRECTORY":
+            remedy = "systemd sets it for a service with LoadCredential=; outside the service set it yourself"
+        raise Mistake(f"the environment variable {printable(name)} is not set", remedy)
+    if UNUSABLE.search(environ[name]):
+        raise Mistake(f"the environment variable {printable(name)} is not UTF-8 text")
+    return environ[name]
 
 
 def _content(path: str, folder: Path) -> str:

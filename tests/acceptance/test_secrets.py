@@ -3,7 +3,11 @@
 Every test of this folder looks for the planted ones in all that was written; here somebody tries to get at them.
 """
 
+import subprocess
+import sys
+
 import pytest
+from support.daemon_process import PATIENCE, environment
 from support.installation import API_KEY, PASSWORD, SECRETS, TOKEN, Installation
 
 
@@ -56,3 +60,52 @@ def test_what_is_given_for_a_secret_and_cannot_be_one_is_not_repeated(notify: In
     assert "admin.token" in refused.stderr
     assert "hellowork.headers.X-Api-Key" in refused.stderr
     assert TOKEN[:15] not in refused.output
+
+
+_CRASH = """
+import sys
+from cdc_sync.cli import main
+from cdc_sync.delivery.client import Client
+
+async def call(self, entry):
+    raise RuntimeError("a bug")
+
+Client.call = call
+sys.argv = ["cdc-sync", *sys.argv[1:]]
+main()
+"""
+
+
+def test_a_crash_tells_none_of_them(notify: Installation) -> None:
+    notify.add("hw-1")
+    assert notify.run("run", "--once").code == 0
+    notify.change("hw-1", status="SEEN")
+
+    crashed = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", _CRASH, "--config", notify.config, "run", "--once"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment(notify.variables),
+        timeout=PATIENCE,
+    )
+
+    assert crashed.returncode == 1
+    assert "RuntimeError: a bug" in crashed.stderr
+    assert not any(secret in crashed.stdout + crashed.stderr for secret in SECRETS)
+
+
+def test_a_credential_of_systemd_is_used_and_never_shown(notify: Installation) -> None:
+    credentials = notify.folder.parent / "credentials"
+    credentials.mkdir()
+    (credentials / "api-key").write_text(f"{API_KEY}\n")
+    notify.configure(hellowork={"headers": {"X-Api-Key": "${file:${CREDENTIALS_DIRECTORY}/api-key}"}})
+    notify.variables |= {"CREDENTIALS_DIRECTORY": str(credentials), "HELLOWORK_API_KEY": ""}
+    notify.add("hw-1")
+    assert notify.run("run", "--once").code == 0
+    notify.change("hw-1", status="SEEN")
+
+    assert notify.run("run", "--once").code == 0
+
+    assert notify.hellowork.told("hw-1") == [("SEEN", "job-1")]
+    assert "valid" in notify.run("config", "validate").output

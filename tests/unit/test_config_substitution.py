@@ -52,7 +52,26 @@ def test_a_relative_path_is_relative_to_the_configuration(tmp_path: Path) -> Non
     assert load(tmp_path / "config.yaml", {}).database.shown() == "postgresql://h/from_a_file"
 
 
-@pytest.mark.parametrize("text", ["${", "${A", "${}", "${A:-x}", "${1A}", "${A B}", "${a{b}", "${é}"])
+def test_a_credential_of_systemd(tmp_path: Path) -> None:
+    (tmp_path / "hellowork-api-key").write_text("s3cret\n")
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path), "NAME": "api-key"}
+
+    assert substitute("<${file:${CREDENTIALS_DIRECTORY}/hellowork-${NAME}}>", environ, Path("/")) == ("<s3cret>", [])
+    _, (mistake,) = substitute("${file:${CREDENTIALS_DIRECTORY}/hellowork-api-key}", {}, tmp_path)
+    assert mistake.message == "the environment variable CREDENTIALS_DIRECTORY is not set"
+    assert mistake.suggestion is not None
+    assert "LoadCredential=" in mistake.suggestion
+
+
+def test_a_path_has_what_the_variable_holds_and_not_what_that_would_stand_for(tmp_path: Path) -> None:
+    (tmp_path / "${A}").write_text("literally")
+
+    assert replaced("${file:${NESTED}}", tmp_path) == "literally"
+
+
+@pytest.mark.parametrize(
+    "text", ["${", "${A", "${}", "${A:-x}", "${1A}", "${A B}", "${a{b}", "${é}", "${file:${A B}}", "${file:${}}"]
+)
 def test_a_malformed_reference_is_an_error(text: str) -> None:
     _, mistakes = substitute(text, ENVIRON, Path())
     (mistake,) = mistakes
