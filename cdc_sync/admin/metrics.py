@@ -36,6 +36,7 @@ from cdc_sync.core.observations import (
     RowsHidden,
     RowSkipped,
     RowsVisible,
+    StatusRulesChanged,
     StoreFailed,
     StoreRecovered,
     SweepDone,
@@ -88,6 +89,7 @@ class Metrics:
         )
         self._store_ok = Gauge("cdc_sync_store_ok", "Whether the store can be written", registry=r)
         self._store_ok.set(1)
+        self._store_fails_for: set[str | None] = set()
         self._known = Gauge("cdc_sync_known_applications", "Applications in the snapshot", ["watch"], registry=r)
         self._entries = Gauge("cdc_sync_outbox_entries", "Outbox entries by state", ["watch", "state"], registry=r)
         self._oldest = Gauge(
@@ -165,6 +167,7 @@ class Metrics:
                 self._reloads.labels("refused").inc()
             case WatchEnded(watch, for_good):
                 self._connected.labels(watch).set(0)
+                self._store_well_for(watch)
                 if for_good:
                     self._connected.remove(watch)
             case WatchConnected(watch):
@@ -191,10 +194,11 @@ class Metrics:
                     self._repairs.labels(watch, cause).inc(number)
             case ListenerProved(watch, usage):
                 self._queue.labels(watch).set(usage)
-            case StoreFailed():
+            case StoreFailed(_, by):
+                self._store_fails_for.add(by)
                 self._store_ok.set(0)
-            case StoreRecovered():
-                self._store_ok.set(1)
+            case StoreRecovered(by):
+                self._store_well_for(by)
             case (
                 CaptureStarted()
                 | CaptureLate()
@@ -213,12 +217,17 @@ class Metrics:
                 | BellLeftAlone()
                 | BaselineProgress()
                 | BaselineDone()
+                | StatusRulesChanged()
                 | RowSkipped()
                 | EndpointChanged()
             ):
                 return
             case _:
                 assert_never(observation)
+
+    def _store_well_for(self, whom: str | None) -> None:
+        self._store_fails_for.discard(whom)
+        self._store_ok.set(not self._store_fails_for)
 
     async def render(self, store: Store, conditions: Conditions, now: int) -> bytes:
         """The metrics in Prometheus's text format.

@@ -138,15 +138,24 @@ class AdminServer:
     async def _ready(self, _: web.Request) -> web.Response:
         """503 with the reasons, as long as something is wrong that keeps changes from arriving."""
         reasons = [f"{name}: {message}" for name, message in self._conditions().items()]
-        blown = {watch: fuse for watch, fuse in (await self._store.fuses()).items() if fuse.blown_at is not None}
-        for watch, fuse in blown.items():
-            reasons.append(f"fuse {watch}: blown, {fuse.reason}; `cdc-sync fuse show` tells more")
-        for watch in self._config.watches.keys() - blown.keys():
-            held = await self._store.entries("held", watch, 1)
-            reasons += [f"held {watch}: {entry.reason}; `cdc-sync fuse show` tells more" for entry in held]
+        try:
+            reasons += await self._held()
+        except StoreError as error:
+            reasons.append(f"store: {error}")
         if reasons:
             return web.Response(status=503, text="".join(f"{reason}\n" for reason in reasons))
         return web.Response(text="ready\n")
+
+    async def _held(self) -> list[str]:
+        """What waits for a person, and why."""
+        blown = {watch: fuse for watch, fuse in (await self._store.fuses()).items() if fuse.blown_at is not None}
+        reasons = [
+            f"fuse {watch}: blown, {fuse.reason}; `cdc-sync fuse show` tells more" for watch, fuse in blown.items()
+        ]
+        for watch in self._config.watches.keys() - blown.keys():
+            held = await self._store.entries("held", watch, 1)
+            reasons += [f"held {watch}: {entry.reason}; `cdc-sync fuse show` tells more" for entry in held]
+        return reasons
 
     async def _metrics_page(self, _: web.Request) -> web.Response:
         body = await self._metrics.render(self._store, self._conditions(), self._clock())

@@ -1,6 +1,8 @@
 """`cdc-sync explain`: everything known of one application, in order of time."""
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import typer
@@ -8,12 +10,20 @@ import typer
 from cdc_sync.cli.context import JsonOption, WatchOption, check_watch, console, invocation, opened, print_json
 from cdc_sync.config import Config
 from cdc_sync.core.content import Content
-from cdc_sync.core.instants import iso
+from cdc_sync.core.endpoint import Health
+from cdc_sync.core.instants import iso, milliseconds
+from cdc_sync.core.outbox import Entry
+from cdc_sync.core.status_url import endpoint_of
+from cdc_sync.delivery.sender import wall_clock
+from cdc_sync.pipeline.baseline import is_adopted
+from cdc_sync.store.lock import holder_of
 from cdc_sync.store.protocol import Event, Record
 
 _MOST_EVENTS = 500
 _DATES = ("due_at", "again_at")
 """What an event may tell of the future, in milliseconds since the epoch."""
+
+_ABOUT_CALLS = {"attempted", "answered", "acknowledged", "dead-lettered"}
 
 
 def explain(
@@ -22,41 +32,92 @@ def explain(
     """Tell one application's story: what was seen, sent, answered; what is pending, and why."""
     config = invocation(context).config()
     check_watch(config, watch)
-    records, events = asyncio.run(_look_up(config, application_id, watch))
+    found = asyncio.run(_look_up(config, application_id, watch))
+    stories = [_Story(record, found, config) for record in found.records]
     if as_json:
-        print_json([_as_json(record, [event for event in events if event.watch == record.watch]) for record in records])
-    if not records:
+        print_json([_as_json(story) for story in stories])
+    if not stories:
         where = f"the watch {watch}" if watch else f"any watch ({', '.join(config.watches)})"
+        unread = "".join(
+            f" The baseline of {name} is not done: it may not have been seen yet." for name in found.unread
+        )
         typer.echo(
             f"No application {application_id!r} in {where} of the store {config.state.path}. Looked for it among "
             f"known applications, pending, held and dead entries, and rows that cannot be reported. Is it the id on "
             f"HelloWork's side (columns.application_id, or the one inside the status URL), and did the daemon run "
-            f"since the row exists?",
+            f"since the row exists?{unread}",
             err=True,
         )
         raise typer.Exit(1)
     if not as_json:
-        for record in records:
-            _tell(record, [event for event in events if event.watch == record.watch])
+        for story in stories:
+            _tell(story)
 
 
-async def _look_up(config: Config, application_id: str, watch: str | None) -> tuple[list[Record], list[Event]]:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What was looked up: the application's records and events, its endpoints' health, and what is not known yet."""
+
+    records: list[Record]
+    events: list[Event]
+    endpoints: Mapping[str, Health]
+    unread: list[str]
+    daemon_runs: bool
+    now: int
+
+
+async def _look_up(config: Config, application_id: str, watch: str | None) -> _Found:
     async with opened(config, read_only=True) as store:
-        return await store.records(application_id, watch), await store.story(application_id, watch, _MOST_EVENTS)
+        return _Found(
+            await store.records(application_id, watch),
+            await store.story(application_id, watch, _MOST_EVENTS),
+            {name: health for name, (health, _) in (await store.endpoints()).items()},
+            [name for name in config.watches if watch in (None, name) and not await is_adopted(store, name)],
+            holder_of(config.state.path) is not None,
+            wall_clock(),
+        )
 
 
-def _tell(record: Record, events: list[Event]) -> None:
+class _Story:
+    """One record, its events, and what follows from them."""
+
+    def __init__(self, record: Record, found: _Found, config: Config) -> None:
+        self.record = record
+        self.events = [event for event in found.events if event.watch == record.watch]
+        self._found = found
+        self._remembered_since = found.now - milliseconds(config.state.history)
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether what HelloWork is taken to know was never said, but found when the application was first seen."""
+        told_at = self.record.told_at
+        if told_at is None or told_at < self._remembered_since or len(self.events) == _MOST_EVENTS:
+            return False
+        return not any(event.at == told_at for event in self.events)
+
+    @property
+    def next(self) -> list[str]:
+        """What will happen, and when."""
+        return _next(self.record, self.events, self._found)
+
+
+def _tell(story: _Story) -> None:
+    record = story.record
     console.print(f"{record.watch}: application {record.application_id}, row {'/'.join(record.key)}")
-    for event in events:
+    if len(story.events) == _MOST_EVENTS:
+        console.print(f"  (the newest {_MOST_EVENTS} events)")
+    for event in story.events:
         console.print(f"  {iso(event.at)}  {event.event}: {_detail(event)}", soft_wrap=True)
-    told = "nothing yet" if record.told is None else f"{_words(record.told)}, since {iso(record.told_at or 0)}"
-    console.print(f"  HelloWork was told: {told}")
-    for line in _next(record):
+    told = "nothing yet"
+    if record.told is not None:
+        told = f"{_words(record.told)}, since {iso(record.told_at or 0)}"
+    adopted = " (adopted without a call: it was so when it was first seen)" if story.is_adopted else ""
+    console.print(f"  HelloWork was told: {told}{adopted}", soft_wrap=True)
+    for line in story.next:
         console.print(f"  {line}", soft_wrap=True)
 
 
-def _next(record: Record) -> list[str]:
-    """What will happen, and when."""
+def _next(record: Record, events: list[Event], found: _Found) -> list[str]:
     lines: list[str] = []
     entry = record.entry
     if entry is not None:
@@ -64,7 +125,7 @@ def _next(record: Record) -> list[str]:
         match entry.state:
             case "pending":
                 again = f", after {entry.attempts} attempts: {entry.reason}" if entry.reason else ""
-                lines.append(f"pending: {what}, to be sent at {iso(entry.due_at)}{again}")
+                lines.append(f"pending: {what}, {_when(entry, events, found)}{again}")
             case "held":
                 lines.append(f"held by the fuse: {what}: {entry.reason}. Release it with cdc-sync fuse release")
             case "dead":
@@ -76,6 +137,20 @@ def _next(record: Record) -> list[str]:
     if not record.in_scope:
         lines.append("its row is out of scope (where): no calls")
     return lines or ["nothing is pending"]
+
+
+def _when(entry: Entry, events: list[Event], found: _Found) -> str:
+    """When a pending entry is sent, as far as anybody can know."""
+    if not found.daemon_runs:
+        return f"due {iso(entry.due_at)}, to be sent when the daemon runs: it does not"
+    calls = [event for event in events if event.event in _ABOUT_CALLS]
+    if calls and calls[-1].event == "attempted":
+        return f"a call is under way since {iso(calls[-1].at)}; what comes after it is decided by its answer"
+    endpoint = endpoint_of(entry.content.url)
+    health = found.endpoints.get(endpoint, Health())
+    if health.mode in ("open", "paused") or (health.mode == "throttled" and health.until > found.now):
+        return f"waits for {endpoint}, which is {health.mode}: {health.reason}; next try at {iso(health.until)}"
+    return f"to be sent at {iso(entry.due_at)}" if entry.due_at > found.now else f"due since {iso(entry.due_at)}"
 
 
 def _detail(event: Event) -> str:
@@ -102,8 +177,8 @@ def _words(content: Content) -> str:
     return _facts({"status": content.status, "job_id": content.job_id, "deleted": content.deleted})
 
 
-def _as_json(record: Record, events: list[Event]) -> dict[str, Any]:
-    entry = record.entry
+def _as_json(story: _Story) -> dict[str, Any]:
+    record, events, entry = story.record, story.events, story.record.entry
     return {
         "watch": record.watch,
         "application_id": record.application_id,
@@ -111,6 +186,7 @@ def _as_json(record: Record, events: list[Event]) -> dict[str, Any]:
         "in_scope": record.in_scope,
         "told": None if record.told is None else _content(record.told),
         "told_at": None if record.told_at is None else iso(record.told_at),
+        "adopted": story.is_adopted,
         "entry": None
         if entry is None
         else {
@@ -124,6 +200,7 @@ def _as_json(record: Record, events: list[Event]) -> dict[str, Any]:
         },
         "suspected_deletion_due_at": None if record.suspicion is None else iso(record.suspicion.due_at),
         "skipped": record.skipped,
+        "next": story.next,
         "events": [_event(event) for event in events],
     }
 

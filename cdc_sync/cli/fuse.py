@@ -20,7 +20,9 @@ OnlyOption = Annotated[
     str | None, typer.Option("--only", metavar="changes|deletions", help="Only entries of this sort.")
 ]
 
-_MOST = 100_000
+_MOST = 1_000_000
+
+_AT_ONCE = 5_000
 
 
 @app.command()
@@ -90,8 +92,16 @@ async def _held(config: Config, watch: str | None) -> tuple[dict[str, Fuse], lis
 
 
 async def _release(config: Config, watch: str | None, only: Only | None, limit: int | None) -> int:
+    """In steps, between which the daemon has the store: of a mass change there may be hundreds of thousands."""
+    released = 0
     async with opened(config, read_only=False) as store:
-        return await store.release_held(watch, wall_clock(), only, limit)
+        while limit is None or released < limit:
+            step = _AT_ONCE if limit is None else min(_AT_ONCE, limit - released)
+            number = await store.release_held(watch, wall_clock(), only, step)
+            released += number
+            if number < step:
+                break
+    return released
 
 
 async def _discard(config: Config, watch: str | None, only: Only | None) -> int:

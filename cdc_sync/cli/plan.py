@@ -15,6 +15,7 @@ from cdc_sync.core.outbox import Entry
 from cdc_sync.daemon.running import make_parts, opened_store
 from cdc_sync.daemon.watching import connect
 from cdc_sync.delivery.sender import wall_clock
+from cdc_sync.pipeline import remapping
 from cdc_sync.pipeline.baseline import POSITION, BaselinePosition
 from cdc_sync.pipeline.plan import Planned
 from cdc_sync.pipeline.plan import plan as make_plan
@@ -60,16 +61,29 @@ async def _plan(config: Config, only: str | None) -> tuple[list[dict[str, Any]],
 
 async def _differences(config: Config, name: str, store: Store, notes: list[str]) -> list[dict[str, Any]]:
     parts = make_parts(config, name, store, lambda _: None, queued=lambda: None, dry_run=True)
-    position = BaselinePosition.from_text((await store.positions(name)).get(POSITION))
+    positions = await store.positions(name)
+    position = BaselinePosition.from_text(positions.get(POSITION))
     first = position is None or not position.done
+    before = None if first else remapping.before(positions, parts.rules)
     unseen = parts.rules.baseline if first else parts.rules.first_status
     async with connect(parts) as connected:
-        plans = make_plan(connected.intake.reader, store, parts.rules, unseen, wall_clock())
-        found = [_planned(name, planned) async for planned in plans]
+        plans = make_plan(connected.intake.reader, store, parts.rules, unseen, wall_clock(), old=before)
+        planned = [each async for each in plans]
+    found = [_planned(name, each) for each in planned]
+    if before is not None:
+        notes.append(_remapped(name, sum(map(remapping.is_told_otherwise, planned)), parts.rules.fuse.max_changes))
     if first and unseen == "adopt":
         adopted = sum(item["action"] == "adopt" for item in found)
         notes.append(f"{name}: the baseline is not done; it would adopt {adopted} applications without a call.")
     return found
+
+
+def _remapped(watch: str, touched: int, most: int) -> str:
+    held = f" More than fuse.max_changes ({most}): all of them would be held for a person." if touched > most else ""
+    return (
+        f"{watch}: the section status has changed since the daemon worked last: {touched} applications would be told "
+        f"another status for that reason alone.{held}"
+    )
 
 
 def _planned(watch: str, planned: Planned) -> dict[str, Any]:
@@ -82,6 +96,7 @@ def _planned(watch: str, planned: Planned) -> dict[str, Any]:
         "observed": _facts(planned.observed),
         "reason": planned.reason,
         "due_at": None,
+        "remapped": planned.remapped,
     }
 
 
@@ -95,6 +110,7 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "observed": _facts(entry.content),
         "reason": entry.reason,
         "due_at": iso(entry.due_at),
+        "remapped": False,
     }
 
 

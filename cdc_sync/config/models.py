@@ -96,8 +96,9 @@ class State(Section):
     history: PositiveDuration = Field(
         default=timedelta(days=30),
         title="how long `explain` remembers",
-        description="How long what was seen, sent and answered is kept for `cdc-sync explain`. 30d by default. What "
-        "HelloWork was told last is kept for ever: it is what changes are measured against.",
+        description="How long what was seen, sent and answered is kept for `cdc-sync explain`. 30d by default; of more "
+        "than a million events (300 MB) the oldest go earlier. What HelloWork was told last is kept for ever: it is "
+        "what changes are measured against.",
     )
 
 

@@ -32,7 +32,7 @@ Conditions = Mapping[str, str]
 
 NONE: Conditions = MappingProxyType({})
 
-_OF_A_WATCH = ("watch", "triggers", "row security", "baseline")
+_OF_A_WATCH = ("watch", "triggers", "row security", "baseline", "store")
 """What the names of the conditions of one watch begin with."""
 
 
@@ -96,10 +96,10 @@ def _about(observation: Observation) -> tuple[str | None, str | None]:  # noqa: 
             found = (f"lag {endpoint}", f"a call has been due for more than {limit:.0f} s")
         case DeliveryInTime(endpoint):
             found = (f"lag {endpoint}", None)
-        case StoreFailed(message):
-            found = ("store", message)
-        case StoreRecovered():
-            found = ("store", None)
+        case StoreFailed(message, by):
+            found = (_store(by), message)
+        case StoreRecovered(by):
+            found = (_store(by), None)
         case LoopsHang(loops):
             found = ("loops", f"these have not got round in time, and only a restart mends that: {', '.join(loops)}")
         case LoopsMove():
@@ -107,3 +107,8 @@ def _about(observation: Observation) -> tuple[str | None, str | None]:  # noqa: 
         case _:
             pass
     return found
+
+
+def _store(by: str | None) -> str:
+    """One for each whom it fails: that the sender can write again says nothing of what a watch could not record."""
+    return "store" if by is None else f"store {by}"

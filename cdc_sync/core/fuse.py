@@ -50,7 +50,12 @@ def count(fuse: Fuse, policy: FusePolicy, now: int, *, deletion: bool) -> Fuse:
         fuse = Fuse(window_start=now)
     fuse = replace(fuse, changes=fuse.changes + 1, deletions=fuse.deletions + deletion)
     if fuse.deletions > policy.max_deletions:
-        return replace(fuse, blown_at=now, reason=f"more than {policy.max_deletions} deletions at once")
+        return blow(fuse, now, f"more than {policy.max_deletions} deletions at once")
     if fuse.changes > policy.max_changes:
-        return replace(fuse, blown_at=now, reason=f"more than {policy.max_changes} changes at once")
+        return blow(fuse, now, f"more than {policy.max_changes} changes at once")
     return fuse
+
+
+def blow(fuse: Fuse, now: int, reason: str) -> Fuse:
+    """Blow it, unless it is blown already: what blew it first is what people look for."""
+    return fuse if fuse.blown_at is not None else replace(fuse, blown_at=now, reason=reason)

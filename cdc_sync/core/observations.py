@@ -178,6 +178,18 @@ class BaselineDone:
 
 
 @dataclass(frozen=True, slots=True)
+class StatusRulesChanged:
+    """Labels become other statuses than when the watch was worked on last: `touched` applications are to be told.
+
+    `held`: they are more than the fuse believes, so all of them wait for a person.
+    """
+
+    watch: str
+    touched: int
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ChangesRead:
     """Capture brought `keys` keys in one batch."""
 
@@ -296,14 +308,20 @@ class EndpointChanged:
 
 @dataclass(frozen=True, slots=True)
 class StoreFailed:
-    """The store cannot be written; nothing is sent or consumed meanwhile."""
+    """The store cannot be written; nothing is sent or consumed meanwhile.
+
+    `by` is whom it fails: the watch that cannot record, or None for the sender. Each tells its own recovery.
+    """
 
     message: str
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StoreRecovered:
-    """The store can be written again."""
+    """The store can be written again, by whom it had failed."""
+
+    by: str | None = None
 
 
 Observation = (
@@ -328,6 +346,7 @@ Observation = (
     | RowsVisible
     | BaselineProgress
     | BaselineDone
+    | StatusRulesChanged
     | ChangesRead
     | CaughtUp
     | ListenerProved

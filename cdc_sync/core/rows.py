@@ -8,7 +8,7 @@ from cdc_sync.core import status_url
 from cdc_sync.core.content import Content
 from cdc_sync.core.instants import NotAnInstant, from_microseconds
 from cdc_sync.core.rules import WatchRules
-from cdc_sync.core.status import Mapped, map_status
+from cdc_sync.core.status import Mapped, StatusRules, map_status
 
 LONGEST_TEXT = 10_000
 """Characters that an id, a status, a job or a URL may have. HelloWork states no limit; no real one comes near this."""
@@ -99,7 +99,7 @@ def interpret(row: Row, rules: WatchRules, changed_at: int) -> Reading:
         return identified if row.in_scope else Foreign(row.key)
     if not row.in_scope:
         return OutOfScope(identified, row.key)
-    mapped = _map(row, rules)
+    mapped = status_of(row, rules.status)
     if mapped is None:
         return Ignored(identified, row.key)
     try:
@@ -193,10 +193,11 @@ def _identify(row: Row) -> str | Foreign | Unreportable:
     return application_id if refusal is None else Unreportable(application_id, row.key, refusal)
 
 
-def _map(row: Row, rules: WatchRules) -> Mapped | None:
+def status_of(row: Row, rules: StatusRules) -> Mapped | None:
+    """The status that a row has by these rules, "" if it has none; None if its label is to be ignored."""
     if row.deleted:
-        return Mapped(rules.status.deleted)
-    return map_status(rules.status, row.status) if row.status and row.status.strip() else Mapped("")
+        return Mapped(rules.deleted)
+    return map_status(rules, row.status) if row.status and row.status.strip() else Mapped("")
 
 
 def _event_date(row: Row, changed_at: int) -> int:

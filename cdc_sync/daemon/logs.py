@@ -46,6 +46,7 @@ from cdc_sync.core.observations import (
     RowsHidden,
     RowSkipped,
     RowsVisible,
+    StatusRulesChanged,
     StoreFailed,
     StoreRecovered,
     SweepDone,
@@ -68,6 +69,13 @@ _MISSED = (
     "the triggers could not record changes: the change log was full, or writing to it failed (the server's log has "
     "WARNINGs then). Every row is compared now, so nothing is lost. If it goes on, see `cdc-sync sql verify --apply`: "
     "triggers of a watch that is configured no more fill the log too"
+)
+
+_REMAPPED = "the section status of the configuration has changed: so many applications are told another status"
+
+_REMAPPED_AND_HELD = (
+    "the section status of the configuration has changed, and more applications would be told another status than "
+    "fuse.max_changes: all of it is held for a person; see `cdc-sync fuse show`, then release or discard"
 )
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -218,6 +226,8 @@ class LogReader:
                 self._lag(observation)
             case CaughtUp() | ListenerProved():
                 pass  # many times a second, or nothing but a number
+            case StatusRulesChanged():
+                self._rules(observation)
             case ChangesRead(watch, origin, keys):
                 log.debug("read", watch=watch, by=origin, keys=keys)
             case Decided(watch, application_id, origin, outcome, reason):
@@ -246,10 +256,8 @@ class LogReader:
                 else:
                     say = log.error if mode == "paused" else log.warning
                     say(_ENDPOINT[mode], endpoint=endpoint, reason=reason, next_try_in=_short(wait))
-            case StoreFailed(message):
-                log.error(message)
-            case StoreRecovered():
-                log.info("the store can be written again")
+            case StoreFailed() | StoreRecovered():
+                self._store(observation)
             case _:
                 assert_never(observation)
 
@@ -318,6 +326,19 @@ class LogReader:
                 self._log.warning(_DELIVERY_LATE, endpoint=endpoint, longer_than=_short(limit))
             case DeliveryInTime(endpoint):
                 self._log.info("calls go out in time again", endpoint=endpoint)
+
+    def _store(self, observation: StoreFailed | StoreRecovered) -> None:
+        match observation:
+            case StoreFailed(message, by):
+                self._log.error(message, watch=by)
+            case StoreRecovered(by):
+                self._log.info("the store can be written again", watch=by)
+
+    def _rules(self, changed: StatusRulesChanged) -> None:
+        if changed.held:
+            self._log.warning(_REMAPPED_AND_HELD, watch=changed.watch, applications=changed.touched)
+        else:
+            self._log.info(_REMAPPED, watch=changed.watch, applications=changed.touched)
 
     def _row_security(self, observation: RowsHidden | RowsVisible) -> None:
         told = self._hidden.pop(observation.watch, None)

@@ -11,7 +11,7 @@ from cdc_sync.core.observations import CallEnded, Decided, Observation, Observe,
 from cdc_sync.daemon.running import make_parts, make_sender, opened_caller, opened_store
 from cdc_sync.daemon.watching import Connected, FastPath, SweepsAlone, WatchParts, adopt, connect, make_poll
 from cdc_sync.delivery.sender import wall_clock
-from cdc_sync.pipeline import deletions
+from cdc_sync.pipeline import deletions, remapping
 from cdc_sync.pipeline.drain import Drain
 from cdc_sync.pipeline.sweep import sweep
 from cdc_sync.source.errors import SourceError
@@ -102,6 +102,7 @@ async def _catch_up(parts: WatchParts) -> None:
     async with connect(parts) as connected:
         parts.observe(WatchConnected(parts.name, parts.watch.capture.mode, connected.server.version))
         position = await adopt(connected, lambda: None)
+        await remapping.notice(connected.intake, lambda: None)
         fast: FastPath
         if parts.watch.capture.mode == "poll":
             fast = await make_poll(connected, position, lambda: None)

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from cdc_sync.core.observations import (
     ReloadStarted,
     WatchConnected,
 )
+from cdc_sync.daemon import pruning
 from cdc_sync.daemon.lateness import LOOK_EVERY, Lateness
 from cdc_sync.daemon.pulse import BEAT_EVERY, STEP_OF_STORE, Heart, Pulse
 from cdc_sync.daemon.rehearsal import Rehearsal
@@ -52,9 +53,6 @@ from cdc_sync.store.sqlite import SqliteStore, copy_store
 
 GRACE = 20.0
 """Seconds that calls under way may take after the first signal, at most."""
-
-_PRUNE_EVERY_MINUTES = 10
-_PRUNE_AT_ONCE = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,11 +306,17 @@ class _Daemon:
 
     @contextmanager
     def _schedule(self, store: Store) -> Iterator[None]:
-        """Jobs by the clock: pruning the history, and looking for what is late."""
+        """Jobs by the clock: pruning the history, at once and then every ten minutes, and looking for what is late."""
         lateness = Lateness(self._config, store, self._metrics.lag.capture, self.observe, wall_clock)
         scheduler = AsyncIOScheduler(timezone=UTC)
         scheduler.add_job(
-            self._prune, "interval", [store], minutes=_PRUNE_EVERY_MINUTES, coalesce=True, max_instances=1
+            self._prune,
+            "interval",
+            [store],
+            minutes=pruning.EVERY_MINUTES,
+            next_run_time=datetime.now(UTC),
+            coalesce=True,
+            max_instances=1,
         )
         scheduler.add_job(lateness.look, "interval", seconds=LOOK_EVERY, coalesce=True, max_instances=1)
         scheduler.start()
@@ -322,14 +326,7 @@ class _Daemon:
             scheduler.shutdown(wait=False)
 
     async def _prune(self, store: Store) -> None:
-        """Forget old history in small batches, so that nobody waits long for the store."""
-        before = wall_clock() - milliseconds(self._config.state.history)
-        pruned = _PRUNE_AT_ONCE
-        while pruned == _PRUNE_AT_ONCE:
-            try:
-                pruned = await store.prune(before, _PRUNE_AT_ONCE)
-            except StoreError:
-                return  # whoever sends or consumes says it; the next turn tries again
+        await pruning.prune(store, wall_clock() - milliseconds(self._config.state.history))
 
     def _install_signals(self) -> None:
         loop = asyncio.get_running_loop()

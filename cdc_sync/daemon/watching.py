@@ -26,7 +26,7 @@ from cdc_sync.core.observations import (
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, Pulse
 from cdc_sync.daemon.together import live_together
-from cdc_sync.pipeline import baseline, deletions
+from cdc_sync.pipeline import baseline, deletions, remapping
 from cdc_sync.pipeline.doorbell import Doorbell
 from cdc_sync.pipeline.drain import Drain
 from cdc_sync.pipeline.intake import Intake
@@ -252,7 +252,7 @@ class WatchWorker:
                 return _MISCONFIGURED_WAIT
         elif not self._store_failed:
             self._store_failed = True
-            self._parts.observe(StoreFailed(str(failure)))
+            self._parts.observe(StoreFailed(str(failure), self._parts.name))
         ceiling = min(_FIRST_WAIT * 2.0 ** min(failures - 1, 10), _LONGEST_WAIT)
         return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter
 
@@ -263,11 +263,9 @@ class WatchWorker:
             self._was_connected = True
             self._lost = None
             self._parts.observe(WatchConnected(name, watch.capture.mode, connected.server.version))
-            if self._store_failed:
-                self._store_failed = False
-                self._parts.observe(StoreRecovered())
             self._tell_triggers(connected)
             position = await adopt(connected, lambda: self._beat(_CONNECTING))
+            await remapping.notice(connected.intake, lambda: self._beat(_CONNECTING))
             fast, jobs = await self._capture(connected, position)
             silent = await SilentChanges.since_now(connected.intake, connected.pool, watch.table, self.want_sweep)
             jobs["silent changes"] = silent.run(watch.capture.drain_interval.total_seconds())
@@ -334,6 +332,10 @@ class WatchWorker:
     async def _begin_and_sweep(self, connected: Connected, fast: FastPath) -> None:
         # Ready means that it works, and that what was committed while nobody looked has been recorded.
         await fast.catch_up()
+        if self._store_failed:
+            # Not before: that it can be read is no news, and what it could not take is recorded now.
+            self._store_failed = False
+            self._parts.observe(StoreRecovered(self._parts.name))
         self._parts.observe(CaptureStarted(self._parts.name))
         await self._sweeps(connected, fast)
 

@@ -14,6 +14,7 @@ from cdc_sync.core.fence import SnapshotReading
 from cdc_sync.core.observations import BaselineDone, BaselineProgress
 from cdc_sync.core.rows import Key
 from cdc_sync.pipeline.intake import Intake
+from cdc_sync.store.protocol import Store
 
 PAGE = 2_000
 POSITION = "baseline"
@@ -53,6 +54,12 @@ class BaselinePosition:
             look=None if look is None else SnapshotReading(**look),
             **fields,
         )
+
+
+async def is_adopted(store: Store, watch: str) -> bool:
+    """Whether the watch's baseline is done."""
+    position = BaselinePosition.from_text((await store.positions(watch)).get(POSITION))
+    return position is not None and position.done
 
 
 async def adopt_everything(

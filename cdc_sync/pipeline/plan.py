@@ -1,14 +1,15 @@
 """What would be sent now, and why: a sweep that only looks."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Adopt, Cancel, Queue, Unseen, decide
 from cdc_sync.core.outbox import Known
-from cdc_sync.core.rows import Key, Reportable, Row, Unreportable, current, interpret
+from cdc_sync.core.rows import Key, Reportable, Row, Unreportable, current, interpret, status_of
 from cdc_sync.core.rules import WatchRules
+from cdc_sync.core.status import StatusRules
 from cdc_sync.pipeline.intake import content_of_gone, nameless
 from cdc_sync.pipeline.marks import Marks
 from cdc_sync.source import row_security
@@ -23,7 +24,10 @@ Action = Literal["send", "adopt", "cancel", "skip", "confirm-deletion", "dead-le
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What the daemon would do with one application if it looked now."""
+    """What the daemon would do with one application if it looked now.
+
+    `remapped`: by the rules for statuses that held before, its row would have another one.
+    """
 
     application_id: str | None
     action: Action
@@ -31,9 +35,19 @@ class Planned:
     told: Content | None
     observed: Content | None
     reason: str | None
+    remapped: bool = False
 
 
-async def plan(reader: Reader, store: Store, rules: WatchRules, unseen: Unseen, clock: int) -> AsyncIterator[Planned]:
+async def plan(
+    reader: Reader,
+    store: Store,
+    rules: WatchRules,
+    unseen: Unseen,
+    clock: int,
+    *,
+    old: StatusRules | None = None,
+    progressed: Callable[[], None] = lambda: None,
+) -> AsyncIterator[Planned]:
     """Walk the table and the snapshot, and yield every difference; nothing is changed.
 
     Args:
@@ -43,20 +57,24 @@ async def plan(reader: Reader, store: Store, rules: WatchRules, unseen: Unseen, 
         unseen: what an application of which nothing is known would get: the baseline's answer before the baseline is
             done, afterwards that for new applications.
         clock: milliseconds since the epoch, the date of events whose rows give none.
+        old: how labels became statuses until now, if that was otherwise.
+        progressed: called at each page.
     """
     last = await store.highest_number()
     marks = Marks(last)
     after: Key | None = None
     while True:
         page = await reader.page(after, PAGE)
-        for planned in await _judge_page(page, reader, store, rules, unseen=unseen, marks=marks):
-            yield planned
+        progressed()
+        for row, planned in await _judge_page(page, reader, store, rules, unseen=unseen, marks=marks):
+            yield planned if old is None or row is None else replace(planned, remapped=_differs(row, rules, old))
         if page.last is None:
             break
         after = page.last
     for first in range(1, last + 1, _WINDOW):
         unmet = await store.unseen(rules.watch, marks.bitmap(), first, min(first + _WINDOW - 1, last))
         known = await store.known(rules.watch, unmet)
+        progressed()
         if not known:
             continue
         read = await reader.by_key({before.key for before in known.values()}, doubting=True)
@@ -74,13 +92,14 @@ async def plan(reader: Reader, store: Store, rules: WatchRules, unseen: Unseen, 
 
 async def _judge_page(
     page: Page, reader: Reader, store: Store, rules: WatchRules, *, unseen: Unseen, marks: Marks
-) -> list[Planned]:
-    found: list[Planned] = []
+) -> list[tuple[Row | None, Planned]]:
+    """What follows from a page's rows, and from which row."""
+    found: list[tuple[Row | None, Planned]] = []
     by_id: dict[str, list[Row]] = {}
     for row in page.rows:
         reading = interpret(row, rules, page.at)
         if isinstance(reading, Unreportable):
-            found.append(Planned(reading.application_id, "skip", (), None, None, reading.reason))
+            found.append((None, Planned(reading.application_id, "skip", (), None, None, reading.reason)))
         application_id = getattr(reading, "application_id", None)
         if application_id is not None:
             by_id.setdefault(application_id, []).append(row)
@@ -95,8 +114,12 @@ async def _judge_page(
         if isinstance(said, Reportable):
             planned = _judge(said, known.get(application_id), unseen)
             if planned is not None:
-                found.append(planned)
+                found.append((best, planned))
     return found
+
+
+def _differs(row: Row, rules: WatchRules, old: StatusRules) -> bool:
+    return status_of(row, rules.status) != status_of(row, old)
 
 
 async def _all_rows(reader: Reader, rules: WatchRules, ids: list[str]) -> dict[str, list[Row]]:

@@ -229,6 +229,9 @@ class Store(Protocol):
     async def fuses(self) -> dict[str, Fuse]:
         """The state of every watch's fuse that ever counted anything."""
 
+    async def blow_fuse(self, watch: str, reason: str, now: int) -> None:
+        """Hold everything new of a watch until a person releases or discards it; a blown fuse stays as it is."""
+
     async def release_held(self, watch: str | None, now: int, only: Only | None, limit: int | None) -> int:
         """Let held entries be sent; the fuse is whole again once none is held. Returns how many."""
 
@@ -285,5 +288,8 @@ class Store(Protocol):
     async def repairs(self) -> dict[str, dict[str, int]]:
         """What sweeps have repaired, by watch and cause."""
 
-    async def prune(self, before: int, limit: int) -> int:
-        """Forget what is older than `before`: call counts, and up to `limit` events. Returns how many of these."""
+    async def prune(self, before: int, keep: int, limit: int) -> int:
+        """Forget call counts older than `before`, and up to `limit` events: older ones, and all but the newest `keep`.
+
+        Returns how many of these.
+        """

@@ -211,6 +211,17 @@ class Installation:
         """Return after so many more sweeps; of two, the second began after this call."""
         daemon.wait_for_event("swept", len(daemon.events_named("swept")) + number)
 
+    @property
+    def mode(self) -> str:
+        """How the watch `applications` captures."""
+        return str(self.document["watches"]["applications"]["capture"]["mode"])
+
+    def unread(self) -> int:
+        """How many changes the daemon has not consumed."""
+        row = self.ats.execute("SELECT count(*) FROM cdc_sync.changes").fetchone()
+        assert row is not None
+        return int(row[0])
+
     def add(self, application_id: str | None, status: str | None = "NEW", job_id: str = JOB, **columns: Any) -> int:
         """Insert a row; returns its key."""
         values = {

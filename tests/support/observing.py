@@ -29,6 +29,7 @@ from cdc_sync.core.observations import (
     RowsHidden,
     RowSkipped,
     RowsVisible,
+    StatusRulesChanged,
     StoreFailed,
     StoreRecovered,
     SweepDone,
@@ -94,5 +95,7 @@ EXAMPLES: tuple[Observation, ...] = (
     EndpointChanged(ENDPOINT, "paused", "HTTP 401", 3600.0),
     StoreFailed("the disk is full"),
     StoreRecovered(),
+    StatusRulesChanged(WATCH, 2000, held=True),
+    StatusRulesChanged(WATCH, 3, held=False),
 )
 """At least one of each kind, and each of its shapes."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.fuse import Fuse
+from cdc_sync.core.fuse import Fuse, blow
 from cdc_sync.core.outbox import EntryState, Sighting
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store import queries
@@ -14,7 +14,7 @@ from cdc_sync.store.columns import content_from, json_list
 from cdc_sync.store.deciding import Placed, described
 from cdc_sync.store.protocol import CALL_STEP, Event, Only
 from cdc_sync.store.sqlite.recording import SQL as RECORDING
-from cdc_sync.store.sqlite.recording import Whose, put, remember, save_fuse, tell
+from cdc_sync.store.sqlite.recording import Whose, load_fuse, put, remember, save_fuse, tell
 
 SQL = queries.load("sqlite/operating.sql")
 
@@ -28,6 +28,11 @@ class Selection:
     ids: Sequence[str] | None = None
     only: Only | None = None
     limit: int | None = None
+
+
+def blow_fuse(connection: sqlite3.Connection, watch: str, reason: str, now: int) -> None:
+    """See `Store.blow_fuse`."""
+    save_fuse(connection, watch, blow(load_fuse(connection, watch), now, reason))
 
 
 def release_held(connection: sqlite3.Connection, selection: Selection, now: int) -> int:
@@ -84,10 +89,10 @@ def resend(connection: sqlite3.Connection, watch: str | None, ids: Sequence[str]
     return found
 
 
-def prune(connection: sqlite3.Connection, before: int, limit: int) -> int:
+def prune(connection: sqlite3.Connection, before: int, keep: int, limit: int) -> int:
     """See `Store.prune`. Events are numbered in order of time, so the oldest are the first."""
     connection.execute(SQL["prune_call_counts"], (before - CALL_STEP,))
-    return connection.execute(SQL["prune"], {"before": before, "limit": limit}).rowcount
+    return connection.execute(SQL["prune"], {"before": before, "keep": keep, "limit": limit}).rowcount
 
 
 def _select(

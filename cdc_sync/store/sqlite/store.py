@@ -159,6 +159,10 @@ class SqliteStore:
             lambda c: {watch: Fuse(**json.loads(state)) for watch, state in c.execute(operating.SQL["fuses"])}
         )
 
+    async def blow_fuse(self, watch: str, reason: str, now: int) -> None:
+        """See `Store`."""
+        await self._run(lambda c: operating.blow_fuse(c, watch, reason, now))
+
     async def release_held(self, watch: str | None, now: int, only: Only | None, limit: int | None) -> int:
         """See `Store`."""
         return await self._run(lambda c: operating.release_held(c, Selection("held", watch, None, only, limit), now))
@@ -229,6 +233,6 @@ class SqliteStore:
         """See `Store`."""
         return await self._run(reporting.repairs)
 
-    async def prune(self, before: int, limit: int) -> int:
+    async def prune(self, before: int, keep: int, limit: int) -> int:
         """See `Store`."""
-        return await self._run(lambda c: operating.prune(c, before, limit))
+        return await self._run(lambda c: operating.prune(c, before, keep, limit))

@@ -84,9 +84,15 @@ async def test_a_deletion_that_is_held_by_itself(admin: Admin) -> None:
 
 async def test_a_store_that_cannot_be_read(admin: Admin) -> None:
     await admin.store.close()
+    admin.conditions = {"watch others": "no route to host"}
+    unreadable = f"The store {admin.folder / 'state.db'} cannot be used: "
 
-    for path in ("/readyz", "/metrics", "/api/status", "/"):
+    for path in ("/metrics", "/api/status", "/"):
         answer = await admin.get(path)
         assert answer.status == 503
-        assert answer.text.startswith(f"The store {admin.folder / 'state.db'} cannot be used: ")
+        assert answer.text.startswith(unreadable)
+    readiness = await admin.get("/readyz")
+    assert readiness.status == 503
+    # That is not all that is wrong.
+    assert readiness.text.startswith(f"watch others: no route to host\nstore: {unreadable}")
     assert (await admin.get("/healthz")).status == 200

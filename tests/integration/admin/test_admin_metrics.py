@@ -187,4 +187,6 @@ async def test_a_fuse(admin: Admin) -> None:
 async def test_the_store(admin: Admin) -> None:
     assert (await scrape(admin))["cdc_sync_store_ok"] == 1
     assert (await read(admin, StoreFailed("the disk is full")))["cdc_sync_store_ok"] == 0
-    assert (await read(admin, StoreRecovered()))["cdc_sync_store_ok"] == 1
+    assert (await read(admin, StoreFailed("the disk is full", "w")))["cdc_sync_store_ok"] == 0
+    assert (await read(admin, StoreRecovered()))["cdc_sync_store_ok"] == 0, "the watch cannot record yet"
+    assert (await read(admin, StoreRecovered("w")))["cdc_sync_store_ok"] == 1

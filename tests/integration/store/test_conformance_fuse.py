@@ -106,6 +106,27 @@ async def test_a_blown_fuse_does_not_mend_itself_with_time(store: Store) -> None
     assert await states(store, "a4") == ["held"]
 
 
+async def test_it_can_be_blown_beforehand(store: Store) -> None:
+    await adopt(store, "a1")
+
+    await store.blow_fuse(WATCH, "the map has changed", NOW)
+    await observe(store, a_sighting("a1", "hired"), rules=TWO_CHANGES)
+
+    entry = await waiting_entry(store, "a1")
+    assert (entry.state, entry.reason) == ("held", "the map has changed")
+    assert await store.release_held(WATCH, NOW, None, None) == 1
+    assert (await store.fuses())[WATCH].blown_at is None
+
+
+async def test_what_blew_it_first_is_what_is_told(store: Store) -> None:
+    await blow(store)
+
+    await store.blow_fuse(WATCH, "the map has changed", NOW + MINUTE)
+
+    fuse = (await store.fuses())[WATCH]
+    assert (fuse.blown_at, fuse.reason) == (NOW, "more than 2 changes at once")
+
+
 async def test_held_entries_follow_later_changes_and_stay_held(store: Store) -> None:
     await blow(store)
 

@@ -28,6 +28,9 @@ from cdc_sync.store.protocol import (
     WatchCounts,
 )
 
+EVERYTHING = 10**9
+"""More events than there are."""
+
 
 class TestIdentity:
     async def test_a_store_belongs_to_the_first_database_that_it_meets(
@@ -241,16 +244,34 @@ class TestHistory:
         for number in range(5):
             await observe(store, a_sighting(f"a{number}"), at=NOW + number)
 
-        assert await store.prune(NOW + 4, 3) == 3
-        assert await store.prune(NOW + 4, 3) == 1
-        assert await store.prune(NOW + 4, 3) == 0
+        assert await store.prune(NOW + 4, EVERYTHING, 3) == 3
+        assert await store.prune(NOW + 4, EVERYTHING, 3) == 1
+        assert await store.prune(NOW + 4, EVERYTHING, 3) == 0
 
         assert [event.at for event in await store.recent(10)] == [NOW + 4]
+
+    async def test_of_a_history_that_is_too_long_the_newest_is_kept_whatever_its_age(self, store: Store) -> None:
+        for number in range(6):
+            await observe(store, a_sighting(f"a{number}"), at=NOW + number)
+
+        assert await store.prune(NOW, 2, 3) == 3
+        assert await store.prune(NOW, 2, 3) == 1
+        assert await store.prune(NOW, 2, 3) == 0
+
+        assert [event.at for event in await store.recent(10)] == [NOW + 5, NOW + 4]
+
+    async def test_of_what_a_fast_clock_has_dated_the_newest_is_kept_too(self, store: Store) -> None:
+        for number in range(4):
+            await observe(store, a_sighting(f"a{number}"), at=NOW + HOUR - number)
+
+        assert await store.prune(NOW, 1, 10) == 3
+
+        assert [event.application_id for event in await store.recent(10)] == ["a3"]
 
     async def test_to_forget_the_history_forgets_nothing_else(self, store: Store) -> None:
         await observe(store, a_sighting())
 
-        await store.prune(NOW + 1, 10)
+        await store.prune(NOW + 1, EVERYTHING, 10)
         await observe(store, a_sighting(status="hired"), at=NOW + 2)
 
         assert [event.at for event in await store.recent(10)] == [NOW + 2]
@@ -300,7 +321,7 @@ class TestEndsOfCalls:
         assert await store.call_counts(step + CALL_STEP) == counts[1:]
         assert await store.call_counts(step + 4 * CALL_STEP) == []
 
-        await store.prune(step + 2 * CALL_STEP, 10)
+        await store.prune(step + 2 * CALL_STEP, EVERYTHING, 10)
         assert await store.call_counts(0) == counts[2:]
 
 

@@ -305,3 +305,12 @@ class TestNoGood:
 
         await reader.close()
         await store.close()
+
+
+class TestConnectionLost:
+    async def test_what_cannot_even_be_undone_fails_and_nobody_waits_for_ever(self, store: SqliteStore) -> None:
+        async with asyncio.timeout(60):
+            with pytest.raises(StoreError, match="closed database"):
+                await store._run(lambda connection: connection.close())
+            with pytest.raises(StoreError, match="closed database"):
+                await store.counts()

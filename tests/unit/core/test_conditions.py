@@ -72,6 +72,9 @@ HEALTHY = EndpointChanged(API, "healthy", None, 0.0)
         ([OPEN, HEALTHY], {}),
         ([StoreFailed("disk full")], {"store": "disk full"}),
         ([StoreFailed("disk full"), StoreRecovered()], {}),
+        ([StoreFailed("disk full", "a"), StoreFailed("disk full"), StoreRecovered()], {"store a": "disk full"}),
+        ([StoreFailed("disk full", "a"), StoreRecovered("a")], {}),
+        ([StoreFailed("disk full", "a"), WatchEnded("a", for_good=True)], {}),
         ([LOST, OPEN, CAPTURING], {f"endpoint {API}": "open: 503"}),
         (
             [LoopsHang(("sender", "capture applications"))],

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sync.core.fuse import Fuse, FusePolicy, count
+from cdc_sync.core.fuse import Fuse, FusePolicy, blow, count
 
 NOW = 1_700_000_000_000
 POLICY = FusePolicy(max_changes=3, max_deletions=1, window=1_000)
@@ -61,6 +61,13 @@ def test_a_window_ends_with_its_time_or_when_the_clock_was_set_back(at: int, cha
 
 def test_a_steady_trickle_never_blows_it() -> None:
     assert after(*((at, False) for at in range(0, 100_000, 334)))[-1].blown_at is None
+
+
+def test_it_can_be_blown_for_another_reason_and_tells_the_first() -> None:
+    blown = blow(Fuse(window_start=NOW, changes=1), NOW + 5, "the map has changed")
+
+    assert blown == Fuse(window_start=NOW, changes=1, blown_at=NOW + 5, reason="the map has changed")
+    assert blow(blown, NOW + 9, "something else") == blown
 
 
 @given(st.lists(st.tuples(st.integers(-(10**13), 10**13), st.booleans()), max_size=20))

@@ -47,7 +47,8 @@ DELETE FROM condition WHERE name = ?;
 
 -- name: prune
 DELETE FROM history
- WHERE number IN (SELECT number FROM (SELECT number, at FROM history ORDER BY number LIMIT :limit) WHERE at < :before);
+ WHERE number IN (SELECT number FROM (SELECT number, at FROM history ORDER BY number LIMIT :limit)
+                   WHERE at < :before OR number <= (SELECT max(number) FROM history) - :keep);
 
 -- name: prune_call_counts
 DELETE FROM call_count WHERE step <= ?;

@@ -1,0 +1,107 @@
+"""An application's story: what happened, what will happen next and when, and how long that is remembered."""
+
+import json
+import sqlite3
+from contextlib import closing
+from typing import Any
+
+from support.installation import Installation
+
+
+def story(of: Installation, application_id: str) -> dict[str, Any]:
+    (found,) = json.loads(of.run("explain", application_id, "--json").stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_what_happens_next_and_when(notify: Installation) -> None:
+    notify.add("hw-1")
+    notify.hellowork.will({"kind": "hang", "seconds": 30, "application_id": "hw-1"})
+    with notify.daemon() as daemon:
+        adopted = notify.run("explain", "hw-1").stdout
+        assert "HelloWork was told: NEW, job job-1, since 20" in adopted
+        assert "(adopted without a call: it was so when it was first seen)" in adopted
+        assert "nothing is pending" in adopted
+
+        notify.change("hw-1", status="SEEN")
+        daemon.wait_until(lambda: notify.hellowork.calls_for("hw-1"), "the call")
+        (next_,) = story(notify, "hw-1")["next"]
+        assert "a call is under way since 20" in next_
+
+        notify.hellowork.will({"kind": "status", "status": 401, "times": None})
+        notify.add("hw-2")
+        daemon.wait_until_not_ready("paused")
+        (next_,) = story(notify, "hw-2")["next"]
+        waits = f"waits for {notify.hellowork.url}, which is paused: HTTP 401"
+        assert waits in next_ or "a call is under way" in next_
+        daemon.kill()
+    (next_,) = story(notify, "hw-2")["next"]
+    assert next_.startswith("pending: NEW, job job-1 (first), due 20")
+    assert "to be sent when the daemon runs: it does not" in next_
+
+
+def test_the_whole_story_in_order(poll: Installation) -> None:
+    poll.configure_watch(settle={"LATER": "1h"})
+    poll.add("hw-1")
+    poll.add("hw-2")
+    poll.hellowork.will({"kind": "status", "status": 503, "body": {"message": "busy " * 500}, "application_id": "hw-1"})
+    with poll.daemon() as daemon:
+        poll.change("hw-2", status="LATER")
+        daemon.wait_for_report(lambda report: report["watches"][0]["pending"] == 1, "its entry")
+        waiting = story(poll, "hw-2")
+        assert waiting["adopted"]
+        (next_,) = waiting["next"]
+        assert next_.startswith("pending: LATER, job job-1 (status), to be sent at 20")
+        poll.change("hw-1", status="SEEN")
+        daemon.wait_until(lambda: poll.hellowork.told("hw-1"), "the call that is answered")
+        poll.settle(daemon, pending=1)
+        told = story(poll, "hw-1")
+        assert [event["event"] for event in told["events"]] == [
+            "queued",
+            "attempted",
+            "answered",
+            "attempted",
+            "acknowledged",
+        ]
+        queued, _, answered, _, acknowledged = told["events"]
+        assert (queued["by"], queued["kinds"]) == ("poll", ["status"])
+        assert (queued["from"]["status"], queued["to"]["status"]) == ("NEW", "SEEN")
+        assert answered["status"] == 503
+        assert answered["body"].startswith('{"message": "busy busy')
+        assert len(answered["body"]) == 2_000
+        assert acknowledged["body"] == '{"result": "Status was updated successfully"}'
+        assert not told["adopted"]
+        assert told["next"] == ["nothing is pending"]
+        shown = poll.run("explain", "hw-1").stdout
+        assert "answered: SEEN, job job-1; reason HTTP 503: " in shown
+        assert "adopted" not in shown
+        assert daemon.stop() == 0
+
+
+def test_what_is_older_than_it_is_to_be_remembered_is_forgotten(poll: Installation) -> None:
+    poll.add("hw-1")
+    assert poll.run("run", "--once").code == 0
+    with closing(sqlite3.connect(poll.store)) as store, store:
+        store.executemany(
+            "INSERT INTO history (at, watch, application_id, event, detail) VALUES (?, ?, ?, ?, ?)",
+            [(0, "applications", "hw-1", "long ago", "{}")] * 7_000,
+        )
+    with poll.daemon() as daemon:
+        daemon.wait_until(lambda: story(poll, "hw-1")["events"] == [], "the old events to be gone")
+        poll.change("hw-1", status="SEEN")
+        poll.settle(daemon)
+        assert [event["event"] for event in story(poll, "hw-1")["events"]] == ["queued", "attempted", "acknowledged"]
+        assert daemon.stop() == 0
+
+
+def test_an_unknown_application_is_told_where_it_was_looked_for(poll: Installation) -> None:
+    poll.add("hw-1")
+    assert "does not exist yet: the daemon makes it at its first start" in poll.run("explain", "hw-1").stderr
+    assert poll.run("run", "--once").code == 0
+
+    unknown = poll.run("explain", "hw-9", "--watch", "applications")
+
+    assert unknown.code == 1
+    assert "No application 'hw-9' in the watch applications of the store" in unknown.stderr
+    assert str(poll.store) in unknown.stderr
+    assert "known applications, pending, held and dead entries, and rows that cannot be reported" in unknown.stderr

@@ -1,0 +1,100 @@
+"""A store that cannot be written: nothing is sent, nothing is consumed, it is said, and it mends itself."""
+
+import os
+import resource
+import sqlite3
+from contextlib import closing
+
+from support.daemon_process import DaemonProcess
+from support.installation import Installation
+
+
+def fill_disk(of: Installation, daemon: DaemonProcess) -> None:
+    """Let the store's files grow no more, as on a full disk or beyond a quota; the log is smaller, and may."""
+    size = of.store.with_name("state.db-wal").stat().st_size
+    resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def free_disk(daemon: DaemonProcess) -> None:
+    """Let them grow again."""
+    resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def test_a_disk_that_takes_no_more_stops_everything_until_it_does(installation: Installation) -> None:
+    installation.add("hw-1")
+    with installation.daemon() as daemon:
+        installation.settle(daemon)
+        before = len(installation.hellowork.calls)
+
+        fill_disk(installation, daemon)
+        installation.change("hw-1", status="SEEN")
+        reasons = daemon.wait_until_not_ready("store applications")
+        assert f"The store {installation.store} cannot be used" in reasons
+        assert "nothing is sent until it can be written" in reasons
+        if installation.mode == "notify":
+            assert installation.unread() > 0
+        assert "cdc_sync_store_ok 0" in daemon.get("/metrics")[1]
+        # It stays that way, and does not come and go with each try.
+        for _ in range(30):
+            assert "store applications" in daemon.readiness()[1]
+        assert len(installation.hellowork.calls) == before
+
+        free_disk(daemon)
+        daemon.wait_until(lambda: installation.hellowork.told("hw-1") == [("SEEN", "job-1")], "the call")
+        daemon.wait_until_ready()
+        installation.settle(daemon)
+        assert daemon.wait_for_event("the store can be written again")["watch"] == "applications"
+        assert len(daemon.events_named("the store can be written again")) == 1
+        assert len(daemon.events_named("cannot be used")) == 1
+        assert daemon.stop() == 0
+
+
+def test_what_was_sent_and_cannot_be_written_down_is_written_down_later(notify: Installation) -> None:
+    notify.add("hw-1")
+    notify.add("hw-2")
+    notify.hellowork.will({"kind": "delay", "seconds": 2, "application_id": "hw-1"})
+    with notify.daemon() as daemon:
+        notify.change("hw-1", status="SEEN")
+        daemon.wait_until(lambda: notify.hellowork.calls_for("hw-1"), "the call under way")
+        fill_disk(notify, daemon)
+        daemon.wait_until_not_ready("store: ")
+        notify.change("hw-2", status="SEEN")
+        assert notify.hellowork.calls_for("hw-2") == []
+
+        free_disk(daemon)
+        daemon.wait_until(lambda: notify.hellowork.told("hw-2"), "the other one")
+        notify.settle(daemon)
+        assert len(notify.hellowork.calls_for("hw-1")) == 1, "its end was not forgotten"
+        daemon.wait_until_ready()
+
+
+def test_a_store_that_somebody_keeps_locked_is_waited_for_and_said(poll: Installation) -> None:
+    poll.add("hw-1")
+    with poll.daemon() as daemon:
+        poll.settle(daemon)
+        with closing(sqlite3.connect(poll.store, isolation_level=None)) as somebody:
+            somebody.execute("BEGIN IMMEDIATE")
+            poll.change("hw-1", status="SEEN")
+            reasons = daemon.wait_until_not_ready("store applications")
+            assert "database is locked. Another process keeps it locked" in reasons
+            assert poll.hellowork.calls_for("hw-1") == []
+            somebody.execute("ROLLBACK")
+        daemon.wait_until(lambda: poll.hellowork.told("hw-1"), "the call")
+        daemon.wait_until_ready()
+        assert daemon.stop() == 0
+
+
+def test_a_damaged_store_is_refused_and_nothing_is_sent(poll: Installation) -> None:
+    poll.add_many("hw-", 500)
+    with poll.daemon() as daemon:
+        assert daemon.stop() == 0
+    poll.change("hw-1", status="SEEN")
+    with poll.store.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(poll.store.stat().st_size - 4096))
+
+    refused = poll.run("run", "--once")
+
+    assert refused.code == 1
+    assert "malformed. Its disk or a copy of it is damaged: restore a backup, or move it away" in refused.stderr
+    assert poll.hellowork.calls == []
