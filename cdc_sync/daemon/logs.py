@@ -56,6 +56,8 @@ from cdc_sync.core.observations import (
     WatchEnded,
     WatchLost,
 )
+from cdc_sync.daemon import journal
+from cdc_sync.daemon.journal import Journal
 
 # syslog's priorities, as sd-daemon(3) wants them at the beginning of a line
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}
@@ -77,13 +79,18 @@ _REMAPPED_AND_HELD = (
     "the section status of the configuration has changed, and more applications would be told another status than "
     "fuse.max_changes: all of it is held for a person; see `cdc-sync fuse show`, then release or discard"
 )
+_LOGFMT = structlog.processors.LogfmtRenderer(key_order=["event"])
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def configure(log: Log, environ: Mapping[str, str]) -> None:
-    """Set the process's logging up; `auto` is text on a terminal, journal lines under systemd, else JSON."""
+    """Set the process's logging up; `auto` is text on a terminal, the journal under systemd, else JSON.
+
+    The journal takes fields if our standard error leads to it, and lines with priorities if somebody stands in between.
+    """
     kind = log.format
+    factory: Any = _StandardError
     if kind == "auto":
         kind = "text" if sys.stderr.isatty() else "journal" if "JOURNAL_STREAM" in environ else "json"
     processors: list[structlog.typing.Processor] = [_without_nothing, structlog.processors.add_log_level]
@@ -95,15 +102,19 @@ def configure(log: Log, environ: Mapping[str, str]) -> None:
         case "text":
             processors.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and "NO_COLOR" not in environ))
         case "journal":
-            processors += [_priority, structlog.processors.LogfmtRenderer(key_order=["event"])]
-            processors.append(_with_priority)
+            processors.append(_priority)
+            if journal.is_ours(environ):
+                factory = Journal
+                processors.append(_with_fields)
+            else:
+                processors += [_LOGFMT, _with_priority]
         case _:
             processors.append(structlog.processors.JSONRenderer(_json_line))
     level = getattr(logging, log.level.upper())
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=_StandardError,
+        logger_factory=factory,
         cache_logger_on_first_use=False,
     )
     # Libraries' own loggers: their warnings matter, their chatter does not. The pool's are told by our observations.
@@ -175,6 +186,12 @@ def _with_priority(_: object, __: str, line: Any) -> str:
     text = str(line)
     head, _sep, priority = text.rpartition(" _priority=")
     return f"<{priority}>{head}"
+
+
+def _with_fields(logger: object, method: str, event: structlog.typing.EventDict) -> dict[str, Any]:
+    """A line as it always is, and its facts as fields beside it."""
+    priority = event.pop("_priority")
+    return {"message": str(_LOGFMT(logger, method, dict(event))), "priority": priority, "facts": event}
 
 
 class LogReader:

@@ -1,0 +1,84 @@
+"""Lines with fields, over a real datagram socket in the journal's place."""
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import structlog
+from support.builders import WATCH
+
+from cdc_sync.config import Log
+from cdc_sync.core.observations import CallEnded, RowSkipped
+from cdc_sync.daemon import journal
+from cdc_sync.daemon.logs import LogReader, configure
+
+
+@pytest.fixture
+def listening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    path = tmp_path / "journal"
+    monkeypatch.setattr(journal, "SOCKET", path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as opened:
+        opened.bind(str(path))
+        opened.settimeout(5)
+        yield opened
+
+
+@contextmanager
+def standard_error(file: Path) -> Iterator[dict[str, str]]:
+    """A standard error, and the environment that systemd gives to a process that has it."""
+    usual = sys.stderr
+    with file.open("w+") as stream:
+        sys.stderr = stream
+        try:
+            found = os.fstat(stream.fileno())
+            yield {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+        finally:
+            sys.stderr = usual
+            structlog.reset_defaults()
+
+
+def test_each_fact_is_a_field(listening: socket.socket, tmp_path: Path) -> None:
+    with standard_error(tmp_path / "stderr") as environ:
+        configure(Log(), environ)
+        log = LogReader()
+        log.read(CallEnded(WATCH, "hw-é", "dead", "HTTP 400: no\nPRIORITY=0", 2, 0.5, 0.1))
+        log.read(RowSkipped(WATCH, "7", None, "it has no id"))
+
+    message, *fields = listening.recv(2000).decode().splitlines()
+    assert message.startswith(
+        f'MESSAGE=event="given up, now a dead letter" reply="HTTP 400: no\\\\nPRIORITY=0" watch={WATCH}'
+    )
+    assert fields[:2] == ["PRIORITY=3", "SYSLOG_IDENTIFIER=cdc-sync"]
+    assert set(fields[2:]) == {
+        "CDC_SYNC_EVENT=given up, now a dead letter",
+        "CDC_SYNC_REPLY=HTTP 400: no\\nPRIORITY=0",
+        f"CDC_SYNC_WATCH={WATCH}",
+        "CDC_SYNC_APPLICATION_ID=hw-é",
+        "CDC_SYNC_ATTEMPT=2",
+        "CDC_SYNC_MS=500",
+    }
+    assert b"CDC_SYNC_APPLICATION_ID" not in listening.recv(2000)
+    assert (tmp_path / "stderr").read_text() == ""
+
+
+def test_another_standard_error_than_the_journals_gets_lines(listening: socket.socket, tmp_path: Path) -> None:
+    with standard_error(tmp_path / "stderr") as environ:
+        assert journal.is_ours(environ)
+        assert not journal.is_ours({})
+        configure(Log(), {"JOURNAL_STREAM": "1:2"})
+        LogReader().read(RowSkipped(WATCH, "7", None, "it has no id"))
+    line = f'<4>event="a row cannot be reported: it has no id" watch={WATCH} key=7\n'
+    assert (tmp_path / "stderr").read_text() == line
+
+
+def test_what_the_journal_does_not_take_is_a_line(listening: socket.socket, tmp_path: Path) -> None:
+    with standard_error(tmp_path / "stderr") as environ:
+        configure(Log(), environ)
+        listening.close()
+        LogReader().read(RowSkipped(WATCH, "7", None, "it has no id"))
+    line = f'<4>event="a row cannot be reported: it has no id" watch={WATCH} key=7\n'
+    assert (tmp_path / "stderr").read_text() == line
