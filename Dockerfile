@@ -1,5 +1,5 @@
-# A small image: the wheel is built in one stage and installed into a clean one. Runs as an ordinary user; the only
-# folder that it writes to is /var/lib/cdc-sync, so the root file system can be read-only.
+# A small image: the command is built in one stage, and a clean one takes only what it needs. Runs as an ordinary user;
+# the only folder that it writes to is /var/lib/cdc-sync, so the root file system can be read-only.
 #
 #   docker run --name cdc-sync --restart unless-stopped --init --stop-timeout 40 \
 #       --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \
@@ -7,25 +7,26 @@
 #       --mount type=bind,src=/etc/cdc-sync,dst=/etc/cdc-sync,readonly cdc-sync
 #
 # The volume has a name because it must outlive the container: without it a new container takes the present rows for
-# known, and what happened in between is never told.
+# known, and what happened in between is never told. `docker kill --signal HUP cdc-sync` reads the configuration again.
 
 FROM python:3.13-slim AS build
 WORKDIR /source
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE constraints.txt ./
 COPY cdc_sync cdc_sync
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+# Compiled here, because it cannot be later: a read-only file system keeps no bytecode.
+RUN python3 -m venv --without-pip /opt/cdc-sync \
+    && python3 -m pip --python /opt/cdc-sync/bin/python3 install --no-cache-dir --compile --constraint constraints.txt .
 
 FROM python:3.13-slim
-COPY constraints.txt /tmp/constraints.txt
-COPY --from=build /wheels /wheels
-# Compiled here, because it cannot be later: a read-only file system keeps no bytecode.
-RUN pip install --no-cache-dir --compile --constraint /tmp/constraints.txt /wheels/*.whl \
-    && rm -rf /wheels /tmp/constraints.txt \
-    && useradd --uid 10001 --no-create-home --home-dir /var/lib/cdc-sync --shell /usr/sbin/nologin cdc-sync \
+COPY --from=build /opt/cdc-sync /opt/cdc-sync
+RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/cdc-sync --shell /usr/sbin/nologin cdc-sync \
     && install -d -o cdc-sync -g cdc-sync -m 0700 /var/lib/cdc-sync
+ENV PATH=/opt/cdc-sync/bin:$PATH
 # By number, so that an orchestrator can see that it is not root.
 USER 10001:10001
 VOLUME /var/lib/cdc-sync
+# Alive, not ready: a database or a HelloWork that is down is no reason to start it again. `/readyz` tells that.
+HEALTHCHECK --interval=1m --timeout=15s --start-period=1m CMD ["cdc-sync", "status", "--healthy"]
 # In exec form SIGTERM reaches the daemon itself. It handles the signal as process 1 too, but not before Python has
 # loaded it; an init (--init) makes that first second stoppable.
 ENTRYPOINT ["cdc-sync"]

@@ -1,21 +1,35 @@
 """`cdc-sync status`: is all well, and what waits."""
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from cdc_sync.admin.report import status_report
 from cdc_sync.cli.context import JsonOption, console, invocation, opened, print_json
+from cdc_sync.cli.health import what_is_wrong
 from cdc_sync.config import Config
 from cdc_sync.delivery.sender import wall_clock
 from cdc_sync.store.lock import holder_of
 
 
-def status(context: typer.Context, as_json: JsonOption = False) -> None:
+def status(
+    context: typer.Context,
+    as_json: JsonOption = False,
+    healthy: Annotated[
+        bool,
+        typer.Option(
+            "--healthy", help="Only tell whether the daemon is alive; exit 1 if not. For a container's engine."
+        ),
+    ] = False,
+) -> None:
     """Show watches, lag, what is pending, held or given up, and the last errors. Works with the daemon up or down."""
     config = invocation(context).config()
+    if healthy:
+        wrong = what_is_wrong(config)
+        typer.echo(wrong or "healthy")
+        raise typer.Exit(1 if wrong else 0)
     report = asyncio.run(_report(config))
     if as_json:
         print_json(report)

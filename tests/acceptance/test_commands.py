@@ -280,6 +280,25 @@ def test_the_admin_server_answers_as_the_contract_says(notify: Installation) -> 
         assert daemon.get("/elsewhere")[0] == 404
 
 
+def test_whether_the_daemon_is_alive(notify: Installation) -> None:
+    def asked() -> tuple[int, str]:
+        told = notify.run("status", "--healthy")
+        return told.code, told.stdout
+
+    store = f"no daemon works on the store {notify.store}\n"
+    assert asked() == (1, store)
+    notify.configure(database={"dsn": "host=127.0.0.1 port=1 user=nobody connect_timeout=1"})
+    with notify.daemon(ready=False) as daemon:
+        daemon.wait_until_not_ready("cannot be reached")
+        assert asked() == (0, "healthy\n"), "a database that is down is no reason for another process"
+        daemon.send_signal(signal.SIGSTOP)
+        code, said = asked()
+        assert code == 1
+        assert said == f"the daemon does not answer on 127.0.0.1:{notify.admin_port}: timed out\n"
+        daemon.kill()
+    assert asked() == (1, store)
+
+
 def test_the_emulator_serves_until_it_is_told_to_end(notify: Installation) -> None:
     journal = notify.folder / "journal.jsonl"
     command = [

@@ -6,12 +6,14 @@ import pytest
 
 from cdc_sync.config import parse, warnings
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "config").glob("*.yaml"))
+_FOLDER = Path(__file__).parents[2] / "config"
+EXAMPLES = sorted({*_FOLDER.rglob("*.yaml")} - {_FOLDER / "compose.yaml"})
+ENVIRON = {"HELLOWORK_API_KEY": "a-key", "ADMIN_TOKEN": "a-token-of-16-letters"}
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
 def test_an_example_is_valid_as_it_stands(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
 
-    assert warnings(parse(text, name=file.name, environ={"HELLOWORK_API_KEY": "a-key"})) == []
+    assert warnings(parse(text, name=file.name, environ=ENVIRON)) == []
     assert all(len(line) <= 120 and line == line.rstrip() for line in text.splitlines())

@@ -1,0 +1,64 @@
+"""`config/compose.yaml`, for a first try: its files, commands and settings, without an engine for containers."""
+
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from support.installation import Installation
+
+FOLDER = Path(__file__).parents[2] / "config"
+COMPOSE: dict[str, Any] = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_it_mounts_is_there(service: str) -> None:
+    for mount in SERVICES[service].get("volumes", []):
+        source, target, *_ = mount.split(":")
+        assert source in COMPOSE["volumes"] or (FOLDER / source).is_file(), mount
+        assert target.startswith("/")
+    if "build" in SERVICES[service]:
+        assert (FOLDER / SERVICES[service]["build"] / "Dockerfile").is_file()
+
+
+def test_cdc_sync_runs_as_it_should_for_real() -> None:
+    daemon = SERVICES["cdc-sync"]
+    assert daemon["read_only"]
+    assert daemon["cap_drop"] == ["ALL"]
+    assert all(port.startswith("127.0.0.1:") for port in daemon["ports"])
+    # The emulator may be called by plain http, because it is on the same loopback.
+    assert SERVICES["emulator"]["network_mode"] == "service:cdc-sync"
+
+
+def test_its_commands_lead_to_a_call(notify: Installation) -> None:
+    written = yaml.safe_load((FOLDER / "compose" / "config.yaml").read_text(encoding="utf-8"))
+    # The database is this test's: it has no table and no role of the example yet.
+    notify.uninstall()
+    notify.ats.execute("DROP TABLE public.applications")
+    script = (
+        (FOLDER / "compose" / "ats.sql").read_text(encoding="utf-8").replace("ROLE cdc_sync", f"ROLE {notify.role}_")
+    )
+    notify.ats.execute(script.encode())
+    role = f"{notify.role}_"
+    try:
+        assert conninfo_to_dict(written["database"]["dsn"])["user"] == "cdc_sync"
+        own = {"database", "hellowork", "state", "admin", "log"}
+        notify.document = {**written, **{name: notify.document[name] for name in own}}
+        notify.variables["ATS_DSN"] = make_conninfo(notify.dsn, user=role, password="cdc_sync")
+        notify.configure()
+        for service in ("triggers", "privileges"):
+            command = SERVICES[service]["command"]
+            assert command[-2] == "--dsn"
+            ended = notify.run(*command[:-1], notify.dsn)
+            assert ended.code == 0, ended.output
+        with notify.daemon() as daemon:
+            notify.ats.execute("UPDATE applications SET status = 'hired' WHERE id = 1")
+            daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("hired", "job-2")], "the call")
+            assert daemon.wait_for_event("applications known")["event"] == "10 applications known, 0 calls"
+    finally:
+        with psycopg.connect(notify.dsn, autocommit=True) as dba:
+            dba.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (role,))
+            dba.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
