@@ -11,7 +11,12 @@ BENCH_ARGS ?=
 MATRIX ?=
 MATRIX_ARGS ?=
 
-.PHONY: help demo test test-postgres-matrix check lint types imports format coverage torture bench bench-trigger constraints clean
+WHEEL     := build/wheel/.ready
+INSTALLED := build/installed
+SOURCES   := $(shell find cdc_sync -name '*.py' -o -name '*.sql' -o -name py.typed)
+
+.PHONY: help demo test test-systemd test-image test-postgres-matrix check lint types imports format coverage torture \
+	bench bench-trigger wheel deb constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,8 +33,17 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## Run the main job here: embedded PostgreSQL, real triggers, real HTTP
 	@$(BIN)/cdc-sync demo
 
-test: $(READY) ## Run the whole test-suite against a real PostgreSQL that it starts itself
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(READY) $(INSTALLED)/.ready ## Run the whole test-suite against a real PostgreSQL that it starts itself
+	CDC_SYNC_TEST_COMMAND=$(CURDIR)/$(INSTALLED)/bin/cdc-sync $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Both are bounded from outside too: a machine or a container that hangs must not hold up who waits for the verdict.
+test-systemd: $(READY) deb ## Boot a real systemd, with the package and its units in it; needs root and Debian packages
+	CDC_SYNC_TEST_DEB=$$(ls -t dist/cdc-sync_*.deb | head -n 1) \
+		timeout --kill-after=30 400 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/systemd/booted.py
+
+test-image: $(READY) ## Build the image and run it; needs root and Debian packages
+	$(BIN)/hadolint Dockerfile
+	timeout --kill-after=30 600 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/image/built.py
 
 test-postgres-matrix: $(READY) ## Run what depends on PostgreSQL on each version from 10 to 18; MATRIX="10 15" runs these
 	@PYTHONPATH=tests $(BIN)/python -m postgres_matrix $(MATRIX_ARGS) $(MATRIX)
@@ -58,6 +72,26 @@ bench: $(READY) ## How fast it is, each figure beside a bare loop, in some minut
 
 bench-trigger: $(READY) ## What the triggers cost, by pgbench, in 20 minutes; BENCH_ARGS="--pgbin /usr/lib/postgresql/15/bin"
 	@PYTHONPATH=tests $(BIN)/python -m trigger_cost $(BENCH_ARGS)
+
+wheel: $(WHEEL) ## Build the wheel into build/wheel
+
+$(WHEEL): pyproject.toml README.md LICENSE $(SOURCES)
+	@rm -rf build/wheel
+	@$(PYTHON) -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir build/wheel .
+	@touch $@
+
+# What the acceptance tests run: the wheel in an environment of its own, beside the dependencies of ours. Nothing of this
+# folder is in it, so a file that the wheel lacks is missed.
+$(INSTALLED)/.ready: $(READY) $(WHEEL)
+	@$(PYTHON) -m venv --clear --without-pip $(INSTALLED)
+	@$(PYTHON) -m pip --python $(INSTALLED)/bin/python --disable-pip-version-check install --quiet --no-deps \
+		build/wheel/*.whl
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> $$($(INSTALLED)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/dependencies.pth
+	@touch $@
+
+deb: $(WHEEL) ## Build the Debian package into dist, for the Debian that this machine has
+	@packaging/deb/build build/wheel/*.whl dist
 
 format: $(READY) ## Let ruff format the code and repair what it can
 	$(BIN)/ruff check --fix .

@@ -19,7 +19,10 @@ PATIENCE = 60.0
 _PAUSE = 0.03
 """Seconds between two looks: the daemon works for each look at its admin server, and shares the machine with us."""
 
-COMMAND = (sys.executable, "-m", "cdc_sync")
+INSTALLED = "CDC_SYNC_TEST_COMMAND"
+"""The variable that names the command to test, the one that a wheel installed; else it is the code in this folder."""
+
+COMMAND = (os.environ[INSTALLED],) if INSTALLED in os.environ else (sys.executable, "-m", "cdc_sync")
 
 
 def environment(extra: Mapping[str, str]) -> dict[str, str]:

@@ -1,0 +1,272 @@
+"""The Debian package under a booted systemd: installed, started, reloaded, hung, stopped, removed; and nothing lost.
+
+The machine shares this host's network: the database and HelloWork are the tests' own, on loopback. The steps build on
+each other, as an operator's do, so they are one class and run in the order in which they stand.
+"""
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+from psycopg import sql
+from support.binaries import server_binaries
+from support.daemon_process import free_port
+from support.hellowork_server import HelloWork
+from support.hellowork_server import hellowork as running_hellowork
+from support.installation import API_KEY, JOB, PASSWORD, Installation
+from support.postgres import SETTINGS, create_ats
+
+from cdc_sync.demo.postgres import server
+from cdc_sync.emulator import EmulatorOptions
+from systemd.machine import Machine, booted, root_file_system, what_is_missing
+
+PACKAGE = "CDC_SYNC_TEST_DEB"
+"""The variable that names the package under test."""
+
+CACHE = Path(__file__).parents[2] / "build" / "systemd"
+CONFIG = "/etc/cdc-sync/config.yaml"
+UNIT = "cdc-sync.service"
+PATIENCE = 60.0
+
+STARTED = "ActiveEnterTimestampMonotonic"
+WATCHDOG = 6
+HASTY = f"[Service]\nWatchdogSec={WATCHDOG}\nTimeoutAbortSec=1\nRestartSec=1\n"
+
+# Of the longest test, whose fixtures may have to make the root file system.
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture(scope="module")
+def package() -> Path:
+    """The package under test."""
+    given = os.environ.get(PACKAGE)
+    if given is None:
+        pytest.exit(f"{PACKAGE} names no package: run `make test-systemd`", returncode=pytest.ExitCode.USAGE_ERROR)
+    return Path(given).absolute()
+
+
+@pytest.fixture(scope="module")
+def machine(package: Path) -> Iterator[Machine]:
+    """A machine on which nothing is installed yet."""
+    missing = what_is_missing()
+    if missing is not None:
+        pytest.exit(missing, returncode=pytest.ExitCode.USAGE_ERROR)
+    with booted(root_file_system(CACHE), {package.parent: "/srv/package"}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def hellowork() -> Iterator[HelloWork]:
+    """HelloWork, which refuses calls without our key."""
+    with running_hellowork(EmulatorOptions(required_headers={"X-Api-Key": API_KEY})) as running:
+        yield running
+        assert not [call for call in running.calls if call.violations or call.concurrent]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, hellowork: HelloWork) -> Iterator["Site"]:
+    """The ATS with its database, which can be reached over TCP."""
+    with server(server_binaries(), settings=SETTINGS, tcp=True) as own:
+        create_ats(own.dsn)
+        role = f"cdc_sync_{uuid.uuid4().hex[:8]}"
+        with psycopg.connect(own.dsn, autocommit=True) as ats:
+            ats.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(PASSWORD)))
+            made = Installation(
+                tmp_path_factory.mktemp("site"), own.dsn, role=role, ats=ats, hellowork=hellowork, mode="notify"
+            )
+            made.install()
+            port = own.port
+            assert port is not None
+            yield Site(made, port, role)
+
+
+class Site:
+    """What surrounds the service: the ATS, and the configuration that an administrator writes for it."""
+
+    def __init__(self, ats: Installation, port: int, role: str) -> None:
+        self.ats = ats
+        self._port = port
+        self._role = role
+        self._admin_port = free_port()
+
+    def configuration(self, **watch: Any) -> str:
+        """The configuration, with secrets in files of their own."""
+        document = {
+            "database": {
+                "dsn": f"host=127.0.0.1 port={self._port} dbname=postgres user={self._role}"
+                " password='${file:secrets/database-password}'"
+            },
+            "hellowork": {
+                "base_url": self.ats.hellowork.url,
+                "headers": {"X-Api-Key": "${file:secrets/hellowork-api-key}"},
+            },
+            "admin": {"listen": f"127.0.0.1:{self._admin_port}"},
+            "watches": {"applications": {**self.ats.document["watches"]["applications"], **watch}},
+        }
+        return yaml.safe_dump(document)
+
+    def tells(self, application_id: str, status: str) -> None:
+        """Change an application, and wait until HelloWork has heard of it."""
+        self.ats.change(application_id, status=status)
+        self.knows(application_id, status)
+
+    def knows(self, application_id: str, status: str) -> None:
+        """Wait until HelloWork's last word of an application is this."""
+        until(lambda: self.ats.hellowork.told(application_id)[-1:] == [(status, JOB)], f"{application_id}: {status}")
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"still waiting: {what}"
+        time.sleep(0.05)
+
+
+class TestThePackage:
+    """From the installation to the removal."""
+
+    def test_is_installed_and_starts_nothing_without_a_configuration(self, machine: Machine, package: Path) -> None:
+        machine.run("dpkg", "--install", f"/srv/package/{package.name}")
+        assert machine.run("cdc-sync", "--version").startswith("cdc-sync ")
+        assert machine.unit(UNIT, "ActiveState", "UnitFileState") == {
+            "ActiveState": "inactive",
+            "UnitFileState": "disabled",
+        }
+
+    @pytest.mark.parametrize("unit", [UNIT, "cdc-sync@acme.service"])
+    def test_has_units_without_mistakes_and_without_needless_rights(self, machine: Machine, unit: str) -> None:
+        assert machine.run("systemd-analyze", "verify", "--man=no", "--recursive-errors=yes", unit) == ""
+        judged = machine.run("systemd-analyze", "security", "--no-pager", "--threshold=12", unit)
+        assert float(judged.rsplit("exposure level for", 1)[1].split()[1]) <= 1.2
+
+    def test_without_a_configuration_it_ends_once_and_says_why(self, machine: Machine) -> None:
+        machine.try_to("systemctl", "start", UNIT)
+        machine.wait_until("ActiveState", of=UNIT, is_="failed")
+        assert machine.unit(UNIT, "ExecMainStatus", "NRestarts") == {"ExecMainStatus": "78", "NRestarts": "0"}
+        assert "there is no such file" in machine.journal(UNIT)
+
+    def test_with_a_secret_that_is_missing_too(self, machine: Machine, site: Site) -> None:
+        machine.write(CONFIG, site.configuration())
+        machine.write("/etc/cdc-sync/secrets/database-password", f"{PASSWORD}\n", "0600")
+        machine.try_to("systemctl", "restart", UNIT)
+        machine.wait_until("ActiveState", of=UNIT, is_="failed")
+        assert "headers.X-Api-Key: must not be empty" in machine.journal(UNIT)
+
+    def test_starts_and_works(self, machine: Machine, site: Site) -> None:
+        machine.write(f"/run/systemd/system/{UNIT}.d/hasty.conf", HASTY)
+        machine.run("systemctl", "daemon-reload")
+        machine.write("/etc/cdc-sync/secrets/hellowork-api-key", f"{API_KEY}\n", "0600")
+        site.ats.add("hw-1")
+        machine.run("systemctl", "enable", "--now", UNIT)
+        until(lambda: "2 applications known, 0 calls" in machine.journal(UNIT), "the baseline")
+        site.tells("hw-1", "SEEN")
+        until(lambda: "last call: 2" in machine.unit(UNIT, "StatusText")["StatusText"], "a call in the status")
+        assert machine.unit(UNIT, "StatusText")["StatusText"].startswith("Watching applications: 0 pending; last call:")
+        assert machine.unit(UNIT, "User", "NRestarts") == {"User": "cdc_sync", "NRestarts": "0"}
+        assert machine.run("stat", "--format=%U %a", "/var/lib/private/cdc-sync/state.db").split()[1] == "600"
+
+    def test_can_be_asked_by_root_with_the_same_configuration(self, machine: Machine) -> None:
+        assert "running" in machine.run("cdc-sync", "status")
+        assert "SEEN" in machine.run("cdc-sync", "explain", "hw-1")
+
+    def test_writes_fields_that_the_journal_can_be_asked_for(self, machine: Machine) -> None:
+        lines = machine.journal(UNIT, "--output=json", "CDC_SYNC_APPLICATION_ID=hw-1").splitlines()
+        (sent,) = [line for line in map(json.loads, lines) if line["CDC_SYNC_EVENT"] == "sent"]
+        assert (sent["PRIORITY"], sent["CDC_SYNC_WATCH"]) == ("6", "applications")
+        assert sent["MESSAGE"].startswith("event=sent watch=applications application_id=hw-1 ")
+        everything = machine.run("journalctl", "--no-pager", "--output=json")
+        assert API_KEY not in everything
+        assert PASSWORD not in everything
+
+    def test_reloads_without_a_restart(self, machine: Machine, site: Site) -> None:
+        before = machine.unit(UNIT, "MainPID")
+        machine.write(CONFIG, site.configuration(status={"map": {"HIRED": "hired"}}))
+        machine.run("systemctl", "reload", UNIT)
+        until(lambda: "is in use" in machine.journal(UNIT), "the reload")
+        site.ats.change("hw-1", status="HIRED")
+        site.knows("hw-1", "hired")
+        assert machine.unit(UNIT, "MainPID", "ActiveState") == {**before, "ActiveState": "active"}
+
+    def test_refuses_to_reload_a_mistake_and_goes_on(self, machine: Machine, site: Site) -> None:
+        machine.write(CONFIG, site.configuration(deletion_grace="soon", frist_status="send"))
+        code, _ = machine.try_to("systemctl", "reload", UNIT)
+        assert code != 0
+        journal = machine.journal(UNIT)
+        assert "deletion_grace" in journal
+        assert "frist_status" in journal
+        # Who sends the signal by hand is told the same, by the daemon.
+        machine.run("systemctl", "kill", "--signal=HUP", UNIT)
+        until(lambda: machine.journal(UNIT).count("not reloaded, the configuration in use stays") >= 2, "the refusal")
+        site.tells("hw-1", "GOES ON")
+        assert machine.unit(UNIT, "ActiveState")["ActiveState"] == "active"
+        machine.write(CONFIG, site.configuration())
+        machine.run("systemctl", "reload", UNIT)
+
+    def test_is_started_again_when_it_hangs_and_nothing_is_lost(self, machine: Machine, site: Site) -> None:
+        running_for = time.monotonic() - float(machine.unit(UNIT, STARTED)[STARTED]) / 1e6
+        time.sleep(max(WATCHDOG + 1 - running_for, 0))
+        assert machine.unit(UNIT, "NRestarts")["NRestarts"] == "0", "an idle daemon does not hang"
+        machine.run("systemctl", "kill", "--signal=STOP", UNIT)
+        site.ats.change("hw-1", status="WHILE IT HUNG")
+        until(lambda: machine.unit(UNIT, "NRestarts")["NRestarts"] == "1", "the restart")
+        site.knows("hw-1", "WHILE IT HUNG")
+        assert "watchdog" in machine.journal(UNIT).lower()
+
+    def test_stops_quickly_and_nothing_is_lost(self, machine: Machine, site: Site) -> None:
+        started = time.monotonic()
+        machine.run("systemctl", "stop", UNIT)
+        assert time.monotonic() - started < 20
+        assert machine.unit(UNIT, "ActiveState", "Result", "ExecMainStatus") == {
+            "ActiveState": "inactive",
+            "Result": "success",
+            "ExecMainStatus": "0",
+        }
+        site.ats.change("hw-1", status="WHILE IT WAS AWAY")
+        machine.run("systemctl", "start", UNIT)
+        site.knows("hw-1", "WHILE IT WAS AWAY")
+        assert "0 calls" not in machine.run("journalctl", "--no-pager", "-I", "--unit", UNIT), (
+            "it remembered everything"
+        )
+
+    def test_serves_another_tenant_beside_it(self, machine: Machine, site: Site) -> None:
+        document = yaml.safe_load(site.configuration())
+        document["watches"] = {"tenant": document["watches"]["applications"]}
+        document["watches"]["tenant"]["capture"] = {"mode": "poll", "watermark": "updated_at"}
+        document["admin"]["listen"] = None
+        document["state"] = {"path": "/var/lib/cdc-sync-acme/state.db"}
+        machine.write("/etc/cdc-sync/acme/config.yaml", yaml.safe_dump(document))
+        for name, value in (("database-password", PASSWORD), ("hellowork-api-key", API_KEY)):
+            machine.write(f"/etc/cdc-sync/acme/secrets/{name}", value, "0600")
+        machine.run("systemctl", "start", "cdc-sync@acme")
+        until(lambda: "applications known" in machine.journal("cdc-sync@acme"), "the tenant's baseline")
+        assert machine.unit("cdc-sync@acme", "User", "ActiveState") == {
+            "User": "cdc_sync_acme",
+            "ActiveState": "active",
+        }
+        assert "running" in machine.run("cdc-sync", "--config", "/etc/cdc-sync/acme/config.yaml", "status")
+        machine.run("systemctl", "stop", "cdc-sync@acme")
+
+    def test_is_installed_once_more_while_it_runs(self, machine: Machine, package: Path, site: Site) -> None:
+        before = machine.unit(UNIT, "MainPID")
+        machine.run("dpkg", "--install", f"/srv/package/{package.name}")
+        assert machine.unit(UNIT, "ActiveState")["ActiveState"] == "active"
+        assert machine.unit(UNIT, "MainPID") != before
+        site.tells("hw-1", "UPGRADED")
+
+    def test_is_removed_and_leaves_what_is_not_its_own(self, machine: Machine) -> None:
+        machine.run("dpkg", "--remove", "cdc-sync")
+        assert machine.unit(UNIT, "LoadState", "ActiveState") == {"LoadState": "not-found", "ActiveState": "inactive"}
+        assert machine.try_to("test", "-e", "/usr/lib/cdc-sync")[0] == 1
+        machine.run("test", "-e", CONFIG)
+        machine.run("test", "-e", "/var/lib/private/cdc-sync/state.db")
+        machine.run("dpkg", "--purge", "cdc-sync")
+        for path in ("/etc/cdc-sync", "/var/lib/private/cdc-sync", "/var/lib/private/cdc-sync-acme"):
+            assert machine.try_to("test", "-e", path)[0] == 1

@@ -1,0 +1,35 @@
+"""The systemd units as text; `tests/systemd` boots one to see what they do."""
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parents[2] / "systemd"
+
+OF_A_TENANT = (
+    (":/etc/cdc-sync/%i/secrets", ":/etc/cdc-sync/secrets"),
+    ("Environment=CDC_SYNC_CONFIG=/etc/cdc-sync/%i/config.yaml\n", ""),
+    ("User=cdc_sync_%i", "User=cdc_sync"),
+    ("StateDirectory=cdc-sync-%i", "StateDirectory=cdc-sync"),
+    ("of the ATS %i", "of the ATS"),
+)
+
+
+def settings(name: str) -> str:
+    """A unit without its comments."""
+    lines = (FOLDER / name).read_text(encoding="utf-8").splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith("#"))
+
+
+def test_a_tenants_unit_differs_in_nothing_but_what_is_its_own() -> None:
+    tenant, alone = settings("cdc-sync@.service"), settings("cdc-sync.service")
+    for own, common in OF_A_TENANT:
+        assert own in tenant, own
+        tenant = tenant.replace(own, common)
+    alone = alone.replace("in the ATS's database", "in the database of the ATS")
+    assert tenant == alone
+
+
+def test_the_allow_list_does_nothing_until_somebody_writes_addresses() -> None:
+    text = (FOLDER / "ip-allow-list.conf").read_text(encoding="utf-8")
+    assert settings("ip-allow-list.conf").split() == ["[Service]"]
+    assert text.count("#IPAddressAllow=") == 3
+    assert "#IPAddressDeny=any\n" in text
