@@ -3,7 +3,16 @@
 import time
 from collections.abc import Callable
 
-from cdc_sync.core.observations import BaselineProgress, CaughtUp, DaemonStarted, ListenerProved, Observation, SweepDone
+from cdc_sync.core.observations import (
+    BaselineProgress,
+    CaughtUp,
+    DaemonStarted,
+    ListenerProved,
+    Observation,
+    Reloaded,
+    SweepDone,
+    WatchEnded,
+)
 
 
 class Lag:
@@ -24,7 +33,7 @@ class Lag:
     def read(self, observation: Observation) -> None:
         """Take one observation into account."""
         match observation:
-            case DaemonStarted(_, watches):
+            case DaemonStarted(_, watches) | Reloaded(watches):
                 for watch in watches:
                     self._complete_until.setdefault(watch, self._clock())
             case CaughtUp(watch, seconds) | SweepDone(watch, _, seconds):
@@ -36,6 +45,10 @@ class Lag:
                 self._complete_until[watch] = self._clock()
             case ListenerProved(watch):
                 self._heard_at[watch] = self._clock()
+            case WatchEnded(watch, for_good):
+                self._heard_at.pop(watch, None)
+                if for_good:
+                    self._complete_until.pop(watch, None)
             case _:
                 pass
 

@@ -168,8 +168,10 @@ class Metrics:
             case WatchEnded(watch, for_good):
                 self._connected.labels(watch).set(0)
                 self._store_well_for(watch)
+                self._listener_age.remove_by_labels({"watch": watch})
                 if for_good:
                     self._connected.remove(watch)
+                    self._capture_lag.remove_by_labels({"watch": watch})
             case WatchConnected(watch):
                 self._connected.labels(watch).set(1)
             case WatchLost(watch):

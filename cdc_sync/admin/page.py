@@ -1,70 +1,119 @@
-"""The page: the status report as HTML. No script, no external asset; everything from outside is escaped."""
+"""The page: templates filled by Jinja with escaping always on, so that nothing from outside can become markup.
 
-from html import escape
-from typing import Any
-
-_STYLE = """
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
-body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; width: 100%; margin: .5rem 0 1.5rem }
-th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #8886; vertical-align: top }
-.good { color: light-dark(#0a6b2d, #6fd08c) } .bad { color: light-dark(#a3120a, #ff9a8f) }
+A template's texts are English and go through `t` or `n`, which know the French ones; a test sees to it that all are
+there. Where a name is misspelt rendering fails, instead of leaving a hole.
 """
 
-_WATCH_COLUMNS = (
-    "watch",
-    "mode",
-    "known",
-    "pending",
-    "held",
-    "dead_letters",
-    "skipped",
-    "suspected_deletions",
-    "sweep_repairs",
-)
+import shlex
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from cdc_sync import __version__
+from cdc_sync.admin.access import Visitor
+from cdc_sync.admin.chart import HEIGHT, HOURS, WIDTH
+from cdc_sync.admin.language import Language
+from cdc_sync.admin.overview import Overview, Story
+from cdc_sync.core.instants import from_datetime, iso
+from cdc_sync.store.protocol import Event
+
+STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+"""The files that pages refer to, and what they are."""
+
+_OUTCOMES = {"acknowledged": "acknowledged", "answered": "to be tried again", "dead-lettered": "given up"}
+
+_HAPPENINGS = {
+    **_OUTCOMES,
+    "queued": "to be sent",
+    "held": "held",
+    "cancelled": "undone before it was sent",
+    "attempted": "called",
+    "suspected": "its row seems gone",
+    "released": "released by a person",
+    "discarded": "discarded by a person",
+    "retried": "retried by a person",
+    "resend": "resent by a person",
+}
+"""The history's words for what happens to an application, as the page says them."""
 
 
-def render(report: dict[str, Any]) -> str:
-    """The whole page for a status report."""
-    wrong = [f"{item['name']}: {item['message']}" for item in report["conditions"]]
-    wrong += [
-        f"fuse {watch['watch']}: {watch['fuse_reason']}" for watch in report["watches"] if watch["fuse"] == "blown"
-    ]
-    wrong += [
-        f"held {watch['watch']}: {watch['held_reason']}"
-        for watch in report["watches"]
-        if watch["held"] and watch["fuse"] == "whole"
-    ]
-    verdict = (
-        '<p class="good"><strong>All is well.</strong></p>'
-        if not wrong
-        else f'<ul class="bad">{"".join(f"<li>{escape(text)}</li>" for text in wrong)}</ul>'
-    )
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta http-equiv="refresh" content="10">'
-        f"<title>cdc-sync</title><style>{_STYLE}</style></head><body><main><h1>cdc-sync</h1>{verdict}"
-        f"<h2>Watches</h2>{_table(_WATCH_COLUMNS, report['watches'])}"
-        f"<h2>Endpoints</h2>{_table(('endpoint', 'mode', 'reason', 'until'), report['endpoints'])}"
-        "<h2>Last failures</h2>"
-        f"{_table(('at', 'watch', 'application_id', 'event', 'reason'), report['last_failures'])}"
-        f"<h2>Rows that cannot be reported</h2>"
-        f"{_table(('watch', 'application_id', 'key', 'reason'), report['skipped_rows'])}"
-        f"<p>{escape(report['at'])}</p></main></body></html>"
-    )
+def static(name: str) -> bytes:
+    """The content of a file in `STATIC`."""
+    return files("cdc_sync.admin").joinpath("static", name).read_bytes()
 
 
-def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> str:
-    if not rows:
-        return "<p>None.</p>"
-    head = "".join(f'<th scope="col">{escape(column.replace("_", " "))}</th>' for column in columns)
-    body = "".join(f"<tr>{''.join(f'<td>{_cell(row[column])}</td>' for column in columns)}</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+class Pages:
+    """Renders every page."""
+
+    def __init__(self) -> None:
+        self._environment = Environment(
+            loader=PackageLoader("cdc_sync.admin"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters |= {"iso": iso, "shell": _shell}
+        self._environment.globals |= {"version": __version__, "hours": HOURS, "width": WIDTH, "height": HEIGHT}
+
+    def log_in(self, language: Language, *, refused: bool) -> str:
+        """The form that asks for the token; `refused`: what was given was wrong."""
+        return self._render("login.html", language, refused=refused)
+
+    def refusal(self, language: Language, title: str, message: str) -> str:
+        """A page that says what could not be done."""
+        return self._render("refusal.html", language, title=title, message=message)
+
+    def overview(self, language: Language, overview: Overview, visitor: Visitor, *, has_actions: bool) -> str:
+        """The page at `/`; takes the messages that the visitor's session has for it."""
+        messages: list[str] = []
+        if visitor.session is not None:
+            messages, visitor.session.messages = visitor.session.messages, messages
+        return self._render(
+            "overview.html",
+            language,
+            now=overview.now,
+            overview=overview,
+            visitor=visitor,
+            has_actions=has_actions,
+            messages=messages,
+        )
+
+    def story(self, language: Language, story: Story, visitor: Visitor) -> str:
+        """One application's page."""
+        return self._render(
+            "application.html", language, now=story.now, story=story, visitor=visitor, searched=story.application_id
+        )
+
+    def _render(self, template: str, language: Language, *, now: int = 0, **values: Any) -> str:
+        return self._environment.get_template(template).render(
+            language=language,
+            t=language.text,
+            n=language.counted,
+            number=language.number,
+            length=language.length,
+            ago=lambda at: language.ago(at, now),
+            ago_iso=lambda text: language.ago(_instant(text), now),
+            outcome=lambda event: language.text(_OUTCOMES[event.event]),
+            happened=lambda event: _happened(language, event),
+            **values,
+        )
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, dict):  # numbers by cause
-        return escape(", ".join(f"{cause}: {number}" for cause, number in value.items()) or "none")
-    if isinstance(value, list):
-        return escape(", ".join(map(str, value)))
-    return "" if value is None else escape(str(value))
+def _happened(language: Language, event: Event) -> str:
+    """What happened, in words; a later version's word is shown as it is."""
+    word = _HAPPENINGS.get(event.event)
+    return event.event if word is None else language.text(word)
+
+
+def _instant(text: str) -> int:
+    """The inverse of `iso`."""
+    return from_datetime(datetime.fromisoformat(text))
+
+
+def _shell(words: Sequence[str]) -> str:
+    """A command's words as a shell takes them."""
+    return shlex.join(words)

@@ -31,6 +31,7 @@ async def status_report(config: Config, store: Store, now: int) -> dict[str, Any
                 "mode": watch.capture.mode,
                 "baseline": _baseline(positions.get(_BASELINE)),
                 "known": of_watch.known,
+                "last_change_at": None if of_watch.changed_at is None else iso(of_watch.changed_at),
                 "pending": of_watch.pending,
                 "oldest_pending_seconds": None if oldest is None else max(now - oldest, 0) / 1000,
                 "held": of_watch.held,
@@ -65,9 +66,8 @@ async def status_report(config: Config, store: Store, now: int) -> dict[str, Any
             "event": event.event,
             "reason": event.detail.get("reason"),
         }
-        for event in await store.recent(500)
-        if event.event in ("answered", "dead-lettered")
-    ][:_RECENT]
+        for event in await store.recent_ends(_RECENT, failed=True)
+    ]
     skipped = [
         {
             "watch": name,

@@ -1,32 +1,48 @@
-"""The admin server: `/healthz`, `/readyz`, `/metrics`, `/api/status` and a page that shows the same."""
+"""The admin server: `/healthz`, `/readyz`, `/metrics`, `/api/status`, and the page, through which a person may act."""
 
-import hmac
 import logging
 import os
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
+from cdc_sync.admin import actions
+from cdc_sync.admin.access import SAFE_HEADERS, Access
+from cdc_sync.admin.actions import CannotActError, Done, Wish, wish_of
+from cdc_sync.admin.language import Language, preferred
 from cdc_sync.admin.metrics import Metrics
-from cdc_sync.admin.page import render
+from cdc_sync.admin.overview import overview, story
+from cdc_sync.admin.page import STATIC, Pages, static
 from cdc_sync.admin.report import status_report
 from cdc_sync.config import Config, HostPort
 from cdc_sync.core.conditions import Conditions
 from cdc_sync.store.protocol import Store, StoreError
 
-_OPEN = {"/healthz", "/readyz"}
-_SAFE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Act = Callable[[Store, Wish, int], Awaitable[Done]]
 
 _LONGEST_FAREWELL = 2.0
 """Seconds that a request under way may take when the daemon ends: a slow reader must not hold it up."""
+
+_LARGEST_FORM = 64 * 1024
+"""Bytes of a request's body."""
+
+_ACTIONS: Mapping[str, Act] = {
+    "/fuse/release": actions.release,
+    "/fuse/discard": actions.discard_held,
+    "/dead-letters/retry": actions.retry,
+    "/dead-letters/discard": actions.discard_dead,
+}
+
+_DONE = {
+    "released": ("{number} entry was released.", "{number} entries were released."),
+    "discarded": ("{number} entry was discarded.", "{number} entries were discarded."),
+    "retried": ("{number} dead letter is sent again.", "{number} dead letters are sent again."),
+}
 
 
 def _is_bug(record: logging.LogRecord) -> bool:
@@ -47,7 +63,7 @@ class AdminServer:
 
     Args:
         config: the configuration.
-        store: what is reported.
+        store: what is reported, and acted upon.
         metrics: what is counted.
         conditions: what is wrong now.
         clock: milliseconds since the epoch.
@@ -70,38 +86,40 @@ class AdminServer:
         self._metrics = metrics
         self._conditions = conditions
         self._clock = clock
+        self._access = Access(config.admin, time.monotonic)
+        self._pages = Pages()
         self._runner: web.AppRunner | None = None
         self.url: str | None = None
 
     def use(self, config: Config) -> None:
         """Report on another configuration, and ask for its token, from now on; the address stays."""
         self._config = config
+        self._access.use(config.admin)
 
     async def __aenter__(self) -> Self:
         listen = self._config.admin.listen
         if listen is None:
             return self
         host, port = listen.host, listen.port
-        app = web.Application(middlewares=[self._guard])
-        app.on_response_prepare.append(_make_safe)
-        app.router.add_get("/healthz", self._health)
-        app.router.add_get("/readyz", self._ready)
-        app.router.add_get("/metrics", self._metrics_page)
-        app.router.add_get("/api/status", self._status)
-        app.router.add_get("/", self._page)
         self._runner = web.AppRunner(
-            app, access_log=None, logger=_logger, handle_signals=False, shutdown_timeout=_LONGEST_FAREWELL
+            self._application(),
+            access_log=None,
+            logger=_logger,
+            handle_signals=False,
+            shutdown_timeout=_LONGEST_FAREWELL,
         )
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, host, port).start()
-            self.url = f"http://{HostPort(host, self._runner.addresses[0][1])}/"
         except OSError as error:
             await self._runner.cleanup()
             raise AdminError(
                 f"admin.listen {listen} cannot be listened on: {error.strerror}. Is another cdc-sync or another "
                 f"program on that port? Choose another one, or null for none."
             ) from error
+        bound: int = self._runner.addresses[0][1]
+        self._access.listens_on(bound)
+        self.url = f"http://{HostPort(host, bound)}/"
         return self
 
     async def __aexit__(
@@ -110,24 +128,41 @@ class AdminServer:
         if self._runner is not None:
             await self._runner.cleanup()
 
+    def _application(self) -> web.Application:
+        app = web.Application(middlewares=[self._guard], client_max_size=_LARGEST_FORM)
+        app.on_response_prepare.append(_make_safe)
+        router = app.router
+        router.add_get("/healthz", self._health)
+        router.add_get("/readyz", self._ready)
+        router.add_get("/metrics", self._metrics_page)
+        router.add_get("/api/status", self._status)
+        router.add_get("/", self._page)
+        router.add_get("/application", self._story)
+        for path in _ACTIONS:
+            router.add_post(path, self._act)
+        router.add_post("/login", self._log_in)
+        router.add_post("/logout", self._log_out)
+        for name in STATIC:
+            router.add_get(f"/static/{name}", self._static)
+        return app
+
     @web.middleware
-    async def _guard(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        """Ask for the token, if one is configured, for everything but health."""
-        token = self._config.admin.token
-        if token is not None and request.path not in _OPEN:
-            given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-            # Bytes that are no UTF-8 come as lone surrogates.
-            if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), token.get_secret_value().encode()):
-                raise web.HTTPUnauthorized(
-                    text="admin.token is needed, as `Authorization: Bearer …`\n",
-                    headers={"WWW-Authenticate": "Bearer"},
-                )
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Let in who may; an action asks again, and for more. What is refused is told a browser as a page."""
         try:
+            if not _is_open(request.path):
+                self._access.visitor(request)
             return await handler(request)
         except StoreError as error:
             return web.Response(status=503, text=f"{error}\n")
+        except web.HTTPUnauthorized as refusal:
+            if not _is_browser(request):
+                raise
+            return self._log_in_form(request, refusal.headers, refused=False)
+        except CannotActError as error:
+            return self._refusal(request, 409, str(error))
+        except web.HTTPForbidden as refusal:
+            return self._refusal(request, 403, refusal.text or "")
 
     async def _health(self, _: web.Request) -> web.Response:
         """503 if only a new process can mend it: a database or a HelloWork that is down is no reason."""
@@ -165,11 +200,87 @@ class AdminServer:
         report = await status_report(self._config, self._store, self._clock())
         return web.json_response({"daemon": {"running": True, "process": os.getpid()}, **report})
 
-    async def _page(self, _: web.Request) -> web.Response:
-        report = await status_report(self._config, self._store, self._clock())
-        return web.Response(text=render(report), content_type="text/html")
+    async def _page(self, request: web.Request) -> web.Response:
+        visitor, language = self._access.visitor(request), _language(request)
+        seen = await overview(self._config, self._store, self._metrics.lag.capture(), self._clock())
+        text = self._pages.overview(language, seen, visitor, has_actions=self._access.has_actions)
+        return _html(language, text)
+
+    async def _story(self, request: web.Request) -> web.Response:
+        visitor, language = self._access.visitor(request), _language(request)
+        told = await story(self._store, request.query.get("id", ""), self._clock())
+        return _html(language, self._pages.story(language, told, visitor), status=200 if told.chapters else 404)
+
+    async def _act(self, request: web.Request) -> web.StreamResponse:
+        fields = await _fields(request)
+        visitor = self._access.actor(request, fields.get("form_token", [""])[0])
+        done = await _ACTIONS[request.path](self._store, wish_of(self._config, fields), self._clock())
+        if visitor.session is None:
+            return web.json_response(done.answer)
+        one, many = _DONE[done.what]
+        visitor.session.messages.append(_language(request).counted(one, many, done.number))
+        raise web.HTTPSeeOther("/")
+
+    async def _log_in(self, request: web.Request) -> web.StreamResponse:
+        self._access.insist_on_ourselves(request)
+        fields = await _fields(request)
+        if not self._access.is_token(fields.get("token", [""])[0]):
+            return self._log_in_form(request, {}, refused=True)
+        response = web.Response(status=303, headers={"Location": "/"})
+        self._access.log_in(request, response)
+        return response
+
+    async def _log_out(self, request: web.Request) -> web.StreamResponse:
+        self._access.actor(request, (await _fields(request)).get("form_token", [""])[0])
+        response = web.Response(status=303, headers={"Location": "/"})
+        self._access.log_out(request, response)
+        return response
+
+    async def _static(self, request: web.Request) -> web.Response:
+        name = request.path.rpartition("/")[2]
+        return web.Response(body=static(name), content_type=STATIC[name], charset="utf-8")
+
+    def _log_in_form(self, request: web.Request, headers: Mapping[str, str], *, refused: bool) -> web.Response:
+        language = _language(request)
+        response = _html(language, self._pages.log_in(language, refused=refused), status=401)
+        response.headers["WWW-Authenticate"] = headers.get("WWW-Authenticate", "Bearer")
+        return response
+
+    def _refusal(self, request: web.Request, status: int, message: str) -> web.Response:
+        if not _is_browser(request):
+            return web.Response(status=status, text=f"{message.rstrip()}\n")
+        language = _language(request)
+        page = self._pages.refusal(language, language.text("This was not done"), message)
+        return _html(language, page, status=status)
+
+
+def _is_open(path: str) -> bool:
+    """What anybody may ask for, under any name: what the log-in form is made of, and the log-in itself."""
+    return path == "/login" or path.startswith("/static/")
+
+
+def _is_browser(request: web.Request) -> bool:
+    return "text/html" in request.headers.get("Accept", "")
+
+
+def _language(request: web.Request) -> Language:
+    return preferred(request.headers.get("Accept-Language", ""))
+
+
+def _html(language: Language, text: str, *, status: int = 200) -> web.Response:
+    headers = {"Content-Language": language.code, "Vary": "Accept-Language, Cookie"}
+    return web.Response(status=status, text=text, content_type="text/html", headers=headers)
+
+
+async def _fields(request: web.Request) -> Mapping[str, Sequence[str]]:
+    """A form's texts, by name."""
+    fields: dict[str, list[str]] = {}
+    for name, value in (await request.post()).items():
+        if isinstance(value, str):
+            fields.setdefault(name, []).append(value)
+    return fields
 
 
 async def _make_safe(_: web.Request, response: web.StreamResponse) -> None:
     """Every answer gets these headers, also a 404 that no handler of ours makes."""
-    response.headers.update(_SAFE_HEADERS)
+    response.headers.update(SAFE_HEADERS)

@@ -56,7 +56,9 @@ def fold(conditions: Conditions, observation: Observation) -> Conditions:
 
 def _without(conditions: Conditions, ended: WatchEnded) -> Conditions:
     """The conditions without those of a watch that has ended; it is not connected if it begins again."""
-    own = {f"{kind} {ended.watch}" for kind in _OF_A_WATCH}
+    # One that begins again is as late as it was.
+    kinds = (*_OF_A_WATCH, "lag") if ended.for_good else _OF_A_WATCH
+    own = {f"{kind} {ended.watch}" for kind in kinds}
     others = {name: message for name, message in conditions.items() if name not in own}
     if not ended.for_good:
         return {**others, **starting((ended.watch,))}

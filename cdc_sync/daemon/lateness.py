@@ -26,7 +26,7 @@ class Lateness:
     """Compares lags with their limits.
 
     Args:
-        config: says how often capture looks.
+        config: the one in use, which says how often capture looks.
         store: says since when calls are due.
         lags: seconds that each watch is behind.
         observe: told when a lag begins to be too long, and when it ends.
@@ -35,23 +35,27 @@ class Lateness:
 
     def __init__(
         self,
-        config: Config,
+        config: Callable[[], Config],
         store: Store,
         lags: Callable[[], Mapping[str, float]],
         observe: Observe,
         clock: Callable[[], int],
     ) -> None:
-        self._limits = {name: limit_of(watch.capture) for name, watch in config.watches.items()}
+        self._config = config
         self._store = store
         self._lags = lags
         self._observe = observe
         self._clock = clock
         self._late: set[str] = set()
+        self._watches: set[str] = set()
 
     async def look(self) -> None:
         """Look once."""
-        lags = self._lags()
-        for watch, limit in self._limits.items():
+        lags, watches = self._lags(), self._config().watches
+        # What is no longer watched is not late, and not in time again either.
+        self._late -= {f"watch {watch}" for watch in self._watches - watches.keys()}
+        self._watches = set(watches)
+        for watch, limit in ((name, limit_of(each.capture)) for name, each in watches.items()):
             if self._turned(f"watch {watch}", late=lags.get(watch, 0.0) > limit):
                 late = f"watch {watch}" in self._late
                 self._observe(CaptureLate(watch, limit) if late else CaptureInTime(watch))

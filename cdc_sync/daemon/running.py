@@ -307,7 +307,7 @@ class _Daemon:
     @contextmanager
     def _schedule(self, store: Store) -> Iterator[None]:
         """Jobs by the clock: pruning the history, at once and then every ten minutes, and looking for what is late."""
-        lateness = Lateness(self._config, store, self._metrics.lag.capture, self.observe, wall_clock)
+        lateness = Lateness(lambda: self._config, store, self._metrics.lag.capture, self.observe, wall_clock)
         scheduler = AsyncIOScheduler(timezone=UTC)
         scheduler.add_job(
             self._prune,

@@ -1,7 +1,7 @@
 """An admin server to be looked at, on a store of its own."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +13,14 @@ from cdc_sync.admin.metrics import Metrics
 from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config
 from cdc_sync.core.conditions import NONE, Conditions
+from cdc_sync.core.delivery import GiveUp
+from cdc_sync.core.endpoint import Health
+from cdc_sync.core.outbox import Skip, Suspicion
+from cdc_sync.store.protocol import Finished, Store
 from cdc_sync.store.sqlite import SqliteStore
-from support.builders import NOW
+from support.builders import ENDPOINT, HOUR, MINUTE, NOW, SECOND, a_baseline, a_batch, a_sighting, some_rules
 from support.configurations import a_config
+from support.store_steps import claim_one, lose_answer
 
 TOKEN = "planted-secret-0123456789"
 
@@ -40,12 +45,39 @@ class Admin:
     metrics: Metrics = field(default_factory=Metrics)
     conditions: Conditions = field(default_factory=lambda: NONE)
     url: str = ""
+    use: Callable[[Config], None] = field(init=False)
 
-    async def get(self, path: str, *, authorization: str | None = None, method: str = "GET") -> Answer:
-        """Ask for a page."""
-        headers = {} if authorization is None else {"Authorization": authorization}
-        async with self.session.request(method, self.url + path.removeprefix("/"), headers=headers) as response:
+    async def get(
+        self,
+        path: str,
+        *,
+        authorization: str | None = None,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Ask for a page, or send a form; a redirect is not followed, and the answer's cookie is not kept."""
+        sent = {} if authorization is None else {"Authorization": authorization}
+        url = self.url + path.removeprefix("/")
+        async with self.session.request(
+            method, url, headers={**sent, **(headers or {})}, data=form, allow_redirects=False
+        ) as response:
             return Answer(response.status, response.headers, await response.text())
+
+    async def post(self, path: str, form: Mapping[str, str] | None = None, **headers: str) -> Answer:
+        """Send a form as a browser does; a header's name is written with _ for each -."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.get(path, method="POST", headers={"Accept": "text/html", **named}, form=form or {})
+
+    async def log_in(self) -> "LoggedIn":
+        """Log in as a browser does."""
+        answer = await self.post("/login", {"token": TOKEN})
+        assert (answer.status, answer.headers["Location"]) == (303, "/")
+        cookie = answer.headers["Set-Cookie"].partition(";")[0]
+        page = await self.get("/", headers={"Cookie": cookie})
+        assert page.status == 200
+        form_token = page.text.partition('name="form_token" value="')[2].partition('"')[0]
+        return LoggedIn(self, cookie, form_token)
 
     @property
     def port(self) -> int:
@@ -64,6 +96,44 @@ class Admin:
         return answer
 
 
+async def fill(store: Store, application_id: str = "a1", reason: str = "HTTP 400: no") -> None:
+    """Put one of everything into a store, with an id and a reason of one's choice."""
+    rules = some_rules()
+    await store.record(rules, a_baseline(a_sighting("known"), a_sighting("gone")))
+    await store.record(rules, a_batch(a_sighting(application_id, "seen"), now=NOW - HOUR))
+    letter = await claim_one(store)
+    await store.finish(
+        [Finished(letter, GiveUp(reason), {"status": 400, "reason": reason, "body": reason}, NOW - HOUR)], {}
+    )
+    await store.record(rules, a_batch(a_sighting("known", "hired"), now=NOW - MINUTE))
+    await lose_answer(store, await claim_one(store), again_at=NOW + MINUTE)
+    skip = Skip((application_id, "2"), application_id, reason)
+    await store.record(rules, a_batch(suspicions=[Suspicion("gone", NOW, NOW + SECOND)], skips=[skip]))
+    await store.record(some_rules(max_changes=0), a_batch(a_sighting("known2"), now=NOW))
+    await store.finish([], {ENDPOINT: Health("paused", 2, NOW + HOUR, reason)})
+    await store.set_condition(f"endpoint {ENDPOINT}", f"paused: {reason}", NOW - MINUTE)
+    await store.add_repairs("applications", {"missed": 2})
+
+
+@dataclass
+class LoggedIn:
+    """A browser that has logged in, and what its forms carry."""
+
+    admin: Admin
+    cookie: str
+    form_token: str
+
+    async def page(self, path: str = "/") -> str:
+        """A page's text."""
+        answer = await self.admin.get(path, headers={"Cookie": self.cookie, "Accept": "text/html"})
+        assert answer.status == 200
+        return answer.text
+
+    async def press(self, path: str, **form: str) -> Answer:
+        """Send one of its forms."""
+        return await self.admin.post(path, {"form_token": self.form_token, **form}, Cookie=self.cookie)
+
+
 @asynccontextmanager
 async def admin_server(
     folder: Path, *, listen: str = "127.0.0.1:0", token: str | None = None, now: int = NOW
@@ -72,10 +142,12 @@ async def admin_server(
     config = a_config({"admin.listen": listen, "admin.token": token})
     store = SqliteStore(folder / "state.db")
     try:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
+        timeout, jar = aiohttp.ClientTimeout(total=60), aiohttp.DummyCookieJar()
+        async with aiohttp.ClientSession(timeout=timeout, cookie_jar=jar) as session:
             admin = Admin(folder, config, store, session)
             async with AdminServer(config, store, admin.metrics, lambda: admin.conditions, lambda: now) as server:
                 admin.url = server.url or ""
+                admin.use = server.use
                 yield admin
     finally:
         await store.close()

@@ -67,6 +67,170 @@ class TestToken:
         assert (await admin.get(path)).status == 200
 
 
+class TestRebinding:
+    """A name that an attacker controls leads to the loopback: a page of his may ask, and must learn nothing."""
+
+    @pytest.mark.parametrize("host", ["attacker.example", "attacker.example:8765", "127.0.0.1.attacker.example", "["])
+    async def test_a_name_of_elsewhere_is_refused(self, admin: Admin, host: str) -> None:
+        admin.conditions = {"watch applications": "secret"}
+        for path in (*GUARDED, *OPEN, "/application?id=a1", "/nowhere"):
+            answer = await admin.get(path, headers={"Host": host})
+
+            assert answer.status == 421
+            assert "is no name of this machine's loopback" in answer.text
+            assert "secret" not in answer.text
+
+    async def test_the_loopbacks_names_are_taken_at_any_port(self, admin: Admin) -> None:
+        # A tunnel ends at a port of its own.
+        for host in ("localhost", "LOCALHOST:9000", "127.0.0.1", "127.1.2.3:80", "[::1]:8765"):
+            assert (await admin.get("/api/status", headers={"Host": host})).status == 200
+
+    async def test_an_old_health_check_names_no_host(self, admin: Admin) -> None:
+        assert (await admin.send(b"GET /healthz HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.0 200 ")
+
+    async def test_readiness_is_not_told_where_a_token_is_needed_either(self, tmp_path: Path) -> None:
+        async with admin_server(tmp_path, token=TOKEN) as admin:
+            assert (await admin.get("/readyz", headers={"Host": "attacker.example"})).status == 421
+            assert (await admin.get("/api/status", headers={"Host": "attacker.example"})).status == 401
+
+    async def test_whoever_has_the_token_may_come_by_a_proxys_name(self, tmp_path: Path) -> None:
+        async with admin_server(tmp_path, token=TOKEN) as admin:
+            headers = {"Host": "cdc-sync.example"}
+            answer = await admin.get("/metrics", authorization=f"Bearer {TOKEN}", headers=headers)
+            assert answer.status == 200
+
+    async def test_beyond_the_loopback_any_name_will_do(self, tmp_path: Path) -> None:
+        async with admin_server(tmp_path, listen="0.0.0.0:0", token=TOKEN) as admin:
+            answer = await admin.get("/readyz", headers={"Host": "cdc-sync.example"})
+            assert answer.status == 200
+
+
+class TestLogIn:
+    async def test_a_browser_is_shown_a_form(self, tmp_path: Path) -> None:
+        async with admin_server(tmp_path, token=TOKEN) as admin:
+            answer = await admin.get("/", headers={"Accept": "text/html,*/*;q=0.8"})
+
+        assert answer.status == 401
+        assert answer.headers["Content-Type"].startswith("text/html")
+        assert '<form class="log-in" action="/login" method="post">' in answer.text
+
+    async def test_the_token_opens_a_log_in_that_scripts_cannot_read_and_other_sites_cannot_use(
+        self, tmp_path: Path
+    ) -> None:
+        async with admin_server(tmp_path, token=TOKEN) as admin:
+            answer = await admin.post("/login", {"token": TOKEN})
+
+            assert (answer.status, answer.headers["Location"]) == (303, "/")
+            cookie, *attributes = answer.headers["Set-Cookie"].split("; ")
+            assert cookie.startswith(f"cdc_sync_{admin.port}=")
+            assert {"HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=43200"} <= set(attributes)
+            assert "Secure" not in attributes
+            assert TOKEN not in cookie
+            for path in GUARDED:
+                assert (await admin.get(path, headers={"Cookie": cookie})).status == 200
+
+    async def test_behind_tls_the_cookie_stays_there(self, tmp_path: Path) -> None:
+        async with admin_server(tmp_path, token=TOKEN) as admin:
+            answer = await admin.post(
+                "/login", {"token": TOKEN}, Host="cdc-sync.example", Origin="https://cdc-sync.example"
+            )
+
+        assert answer.status == 303
+        assert "; Secure" in answer.headers["Set-Cookie"]
+
+    async def test_another_token_does_not(self, tmp_path: Path) -> None:
+        async with admin_server(tmp_path, token=TOKEN) as admin:
+            for token in ("", "x", TOKEN[:-1], f"{TOKEN}x", "é"):
+                answer = await admin.post("/login", {"token": token})
+
+                assert answer.status == 401
+                assert "This is not the token." in answer.text
+                assert "Set-Cookie" not in answer.headers
+                assert TOKEN not in answer.text
+
+    async def test_without_a_token_nobody_logs_in(self, admin: Admin) -> None:
+        assert (await admin.post("/login", {"token": ""})).status == 401
+
+    async def test_it_ends_when_one_logs_out(self, tmp_path: Path) -> None:
+        async with admin_server(tmp_path, token=TOKEN) as admin:
+            browser = await admin.log_in()
+            assert (await admin.post("/logout", {}, Cookie=browser.cookie)).status == 403, "without its form"
+
+            answer = await browser.press("/logout")
+
+            assert (answer.status, answer.headers["Location"]) == (303, "/")
+            assert "Max-Age=0" in answer.headers["Set-Cookie"]
+            assert (await admin.get("/", headers={"Cookie": browser.cookie})).status == 401
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Origin": "https://attacker.example"},
+            {"Origin": "null"},
+            {"Sec_Fetch_Site": "cross-site"},
+            {"Sec_Fetch_Site": "same-site"},
+            {"Sec_Fetch_Site": "none"},
+        ],
+        ids=str,
+    )
+    async def test_another_sites_page_cannot_send_a_form(self, tmp_path: Path, headers: dict[str, str]) -> None:
+        async with admin_server(tmp_path, token=TOKEN) as admin:
+            browser = await admin.log_in()
+            form = {"token": TOKEN, "form_token": browser.form_token, "all": "1"}
+            for path in ("/login", "/logout", "/fuse/release", "/dead-letters/discard"):
+                answer = await admin.post(path, form, Cookie=browser.cookie, **headers)
+
+                assert answer.status == 403
+                assert "a page of another site" in answer.text
+
+    async def test_another_port_of_the_same_host_is_another_origin(self, tmp_path: Path) -> None:
+        async with admin_server(tmp_path, token=TOKEN) as admin:
+            browser = await admin.log_in()
+            form = {"form_token": browser.form_token, "all": "1"}
+            answer = await admin.post("/fuse/release", form, Cookie=browser.cookie, Origin="http://127.0.0.1:1")
+            assert answer.status == 403
+            own = f"http://127.0.0.1:{admin.port}"
+            answer = await admin.post(
+                "/fuse/release", form, Cookie=browser.cookie, Origin=own, Sec_Fetch_Site="same-origin"
+            )
+            assert answer.status == 303
+
+    async def test_a_preflight_gets_no_leave(self, tmp_path: Path) -> None:
+        async with admin_server(tmp_path, token=TOKEN) as admin:
+            headers = {"Origin": "https://attacker.example", "Access-Control-Request-Method": "POST"}
+            answer = await admin.get("/fuse/release", method="OPTIONS", headers=headers)
+
+        assert answer.status == 401
+        assert not [name for name in answer.headers if name.startswith("Access-Control")]
+
+
+async def test_a_token_that_was_changed_ends_the_log_ins(tmp_path: Path) -> None:
+    another = "another-secret-0123456789"
+    async with admin_server(tmp_path, token=TOKEN) as admin:
+        cookie = (await admin.log_in()).cookie
+        admin.use(a_config({"admin.listen": "127.0.0.1:0", "admin.token": TOKEN}))
+        assert (await admin.get("/", headers={"Cookie": cookie})).status == 200
+
+        admin.use(a_config({"admin.listen": "127.0.0.1:0", "admin.token": another}))
+
+        assert (await admin.get("/", headers={"Cookie": cookie})).status == 401
+        assert (await admin.get("/", authorization=f"Bearer {TOKEN}")).status == 401
+        assert (await admin.get("/", authorization=f"Bearer {another}")).status == 200
+
+
+async def test_what_the_form_is_made_of_is_nobodys_secret(tmp_path: Path) -> None:
+    async with admin_server(tmp_path, token=TOKEN) as admin:
+        for name, kind in (("page.css", "text/css"), ("page.js", "text/javascript"), ("icon.svg", "image/svg+xml")):
+            answer = await admin.get(f"/static/{name}", headers={"Host": "cdc-sync.example"})
+            assert (answer.status, answer.headers["Content-Type"]) == (200, f"{kind}; charset=utf-8")
+        assert (await admin.get("/static/../page.py")).status == 401
+
+
+async def test_a_form_has_a_limit(tmp_path: Path) -> None:
+    async with admin_server(tmp_path, token=TOKEN) as admin:
+        assert (await admin.post("/login", {"token": "x" * 100_000})).status == 413
+
+
 @pytest.mark.parametrize("path", [*GUARDED, *OPEN, "/nowhere"])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
 @pytest.mark.parametrize("token", [None, TOKEN])
@@ -79,8 +243,12 @@ async def test_every_answer_has_the_headers_that_make_it_safe(
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert "'unsafe" not in answer.headers["Content-Security-Policy"]
+    assert answer.headers["Referrer-Policy"] == "same-origin"
+    assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert answer.headers["X-Frame-Options"] == "DENY"
     assert answer.headers["Cache-Control"] == "no-store"
+    assert "Access-Control-Allow-Origin" not in answer.headers
 
 
 @pytest.mark.parametrize(("path", "method", "status"), [("/nowhere", "GET", 404), ("/healthz", "POST", 405)])

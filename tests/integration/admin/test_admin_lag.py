@@ -8,6 +8,7 @@ from support.looking import Admin
 from support.store_steps import claim
 
 from cdc_sync.admin.lag import Lag
+from cdc_sync.config import Config
 from cdc_sync.core.conditions import NONE, fold
 from cdc_sync.core.endpoint import Health
 from cdc_sync.core.observations import (
@@ -20,7 +21,9 @@ from cdc_sync.core.observations import (
     DeliveryLate,
     ListenerProved,
     Observation,
+    Reloaded,
     SweepDone,
+    WatchEnded,
 )
 from cdc_sync.daemon.lateness import Lateness
 
@@ -47,10 +50,13 @@ class Watched:
     lags: dict[str, float] = field(default_factory=dict)
     now: int = NOW
     said: list[Observation] = field(default_factory=list)
+    config: Config = field(init=False)
 
     def __post_init__(self) -> None:
-        config, store = self.admin.config, self.admin.store
-        self._lateness = Lateness(config, store, lambda: self.lags, self.said.append, lambda: self.now)
+        self.config = self.admin.config
+        self._lateness = Lateness(
+            lambda: self.config, self.admin.store, lambda: self.lags, self.said.append, lambda: self.now
+        )
 
     async def look(self) -> list[Observation]:
         """What one more look has said."""
@@ -93,6 +99,32 @@ def test_a_listeners_age_is_since_its_last_proof() -> None:
     time.seconds += 4
 
     assert lag.listeners() == {"w": 4}
+
+
+def test_a_watch_that_has_ended_has_no_lag() -> None:
+    time = Time()
+    lag = Lag(time)
+    lag.read(DaemonStarted("1.0", ("w", "v"), dry_run=False))
+    lag.read(ListenerProved("w", 0.0))
+    lag.read(ListenerProved("v", 0.0))
+    time.seconds += 10
+    lag.read(WatchEnded("w", for_good=False))
+    lag.read(WatchEnded("v", for_good=True))
+    lag.read(Reloaded(("w", "u")))
+
+    assert lag.capture() == {"w": 10, "u": 0}, "one that begins again is as late as it was"
+    assert lag.listeners() == {}
+
+
+async def test_a_watch_that_is_no_longer_configured_is_not_late(admin: Admin) -> None:
+    watched = Watched(admin, {WATCH: LATE + 1})
+    assert await watched.look() == [CaptureLate(WATCH, LATE)]
+    applications = watched.config.watches[WATCH]
+
+    watched.config = watched.config.model_copy(update={"watches": {"others": applications}})
+    assert await watched.look() == []
+    watched.config = watched.config.model_copy(update={"watches": {WATCH: applications}})
+    assert await watched.look() == [CaptureLate(WATCH, LATE)]
 
 
 async def test_capture_that_is_late_is_said_when_it_begins_and_when_it_ends(admin: Admin) -> None:

@@ -8,9 +8,13 @@ from cdc_sync.core.conditions import Conditions, fold, starting
 from cdc_sync.core.observations import (
     BaselineDone,
     BaselineProgress,
+    CaptureInTime,
+    CaptureLate,
     CaptureStarted,
     ChangesRead,
     DaemonStopped,
+    DeliveryInTime,
+    DeliveryLate,
     EndpointChanged,
     LoopsHang,
     LoopsMove,
@@ -36,6 +40,7 @@ MISSING = TriggersMissing("applications", "install them")
 HIDDEN = RowsHidden("applications", "create a policy")
 ENDED = WatchEnded("applications", for_good=True)
 RENEWED = WatchEnded("applications", for_good=False)
+LATE = CaptureLate("applications", 120.0)
 BASELINE_DONE = BaselineDone("applications", known=7, queued=0, seconds=1.5)
 OPEN = EndpointChanged(API, "open", "503", 1.0)
 HEALTHY = EndpointChanged(API, "healthy", None, 0.0)
@@ -88,6 +93,18 @@ HEALTHY = EndpointChanged(API, "healthy", None, 0.0)
             {f"endpoint {API}": "open: 503", "watch new": "not connected yet"},
         ),
         ([MISSING, RENEWED], {"watch applications": "not connected yet"}),
+        ([LATE], {"lag applications": "changes were last read completely more than 120 s ago"}),
+        ([LATE, CaptureInTime("applications")], {}),
+        ([LATE, ENDED], {}),
+        (
+            [LATE, RENEWED],
+            {
+                "lag applications": "changes were last read completely more than 120 s ago",
+                "watch applications": "not connected yet",
+            },
+        ),
+        ([DeliveryLate(API, 60.0)], {f"lag {API}": "a call has been due for more than 60 s"}),
+        ([DeliveryLate(API, 60.0), DeliveryInTime(API)], {}),
         ([LOST, WatchEnded("others", for_good=True)], {"watch applications": "no route to host"}),
     ],
 )

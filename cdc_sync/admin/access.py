@@ -1,0 +1,190 @@
+"""Who may look, and who may act.
+
+    what                                 needs
+    /healthz, /readyz                    nothing
+    everything else, without a token     nothing, but the server listens on loopback only then; it may not be acted
+    everything else, with a token        `Authorization: Bearer TOKEN`, or the cookie of a log-in
+    an action                            the token, always
+
+Against a page of another site in the same browser:
+
+- it cannot read: there is no CORS header, and on loopback a request without the token must name the loopback in `Host`.
+  A name that an attacker controls may lead to 127.0.0.1 (DNS rebinding); the browser then takes our answers for the
+  attacker's own, but it still sends the attacker's name.
+- it cannot act: the cookie is `SameSite=Strict`, a request that says where it comes from (`Sec-Fetch-Site`, `Origin`)
+  must come from ourselves, and a form must carry its session's token. Other ports of the same host are the same *site*,
+  so the cookie's attribute alone would not do.
+- it cannot frame, embed or open us with a handle: see the headers.
+
+Whoever brings the token, in a header or by the cookie of a log-in, need not name the loopback: neither is at an
+attacking page's disposal, and a proxy in front of the daemon may pass its own name on.
+"""
+
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from cdc_sync.admin.sessions import LIFETIME, Session, Sessions
+from cdc_sync.config import Admin
+
+HEALTH = frozenset({"/healthz", "/readyz"})
+
+SAFE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    # Not no-referrer: with that, browsers say `Origin: null` of our own forms.
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cache-Control": "no-store",
+}
+"""What every answer is wrapped in, also a 404 that no handler of ours makes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who asks: somebody, somebody with the token in a header, or a browser that has logged in."""
+
+    has_token: bool
+    session: Session | None = None
+
+
+class Access:
+    """The rules of the module's text, for one configuration.
+
+    Args:
+        admin: where the server listens, and its token.
+        clock: seconds that do not go back.
+    """
+
+    def __init__(self, admin: Admin, clock: Callable[[], float]) -> None:
+        self._token = _token_of(admin)
+        self._is_loopback = admin.listen is not None and admin.listen.is_loopback
+        self._clock = clock
+        self._sessions = Sessions(clock)
+        self.cookie = "cdc_sync"
+
+    @property
+    def has_actions(self) -> bool:
+        """Whether anybody may act through this server."""
+        return self._token is not None
+
+    def use(self, admin: Admin) -> None:
+        """Ask for another token from now on; whoever logged in with the one before has to log in again."""
+        token = _token_of(admin)
+        if token != self._token:
+            self._token, self._sessions = token, Sessions(self._clock)
+
+    def listens_on(self, port: int) -> None:
+        """Give the cookie a name of its own: browsers share cookies between the ports of a host."""
+        self.cookie = f"cdc_sync_{port}"
+
+    def visitor(self, request: web.Request) -> Visitor:
+        """Who asks.
+
+        Raises:
+            HTTPException: it is not allowed to.
+        """
+        if self._token is not None:
+            given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+            if self.is_token(given):
+                return Visitor(has_token=True)
+            session = self._sessions.find(request.cookies.get(self.cookie))
+            if session is not None:
+                return Visitor(has_token=True, session=session)
+            if request.path not in HEALTH:
+                raise web.HTTPUnauthorized(
+                    text="admin.token is needed, as `Authorization: Bearer …`\n",
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+        self._insist_on_loopback(request)
+        return Visitor(has_token=False)
+
+    def actor(self, request: web.Request, form_token: str) -> Visitor:
+        """Who acts.
+
+        Raises:
+            HTTPException: it is not allowed to.
+        """
+        visitor = self.visitor(request)
+        if not visitor.has_token:
+            raise web.HTTPForbidden(
+                text="admin.token is not configured, and actions need it. Configure one, or use the command line: "
+                "`cdc-sync fuse`, `cdc-sync dead-letters`.\n"
+            )
+        self.insist_on_ourselves(request)
+        expected = None if visitor.session is None else visitor.session.form_token
+        if expected is not None and not _equal(form_token, expected):
+            raise web.HTTPForbidden(text="The form is not this log-in's. Load the page again.\n")
+        return visitor
+
+    def is_token(self, given: str) -> bool:
+        """Whether it is the token; takes as long for a wrong one, however much of it is right."""
+        return self._token is not None and _equal(given, self._token)
+
+    def log_in(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Give the browser a cookie."""
+        response.set_cookie(
+            self.cookie,
+            self._sessions.open(),
+            max_age=LIFETIME,
+            path="/",
+            httponly=True,
+            samesite="Strict",
+            # Behind a proxy that speaks TLS the browser knows better than we do what it spoke.
+            secure=urlsplit(request.headers.get("Origin", "")).scheme == "https",
+        )
+
+    def log_out(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Forget the browser's log-in, here and there."""
+        self._sessions.close(request.cookies.get(self.cookie, ""))
+        response.del_cookie(self.cookie, path="/", httponly=True, samesite="Strict")
+
+    def insist_on_ourselves(self, request: web.Request) -> None:
+        """Refuse what a browser sends for a page of another origin.
+
+        Raises:
+            HTTPForbidden: it comes from elsewhere.
+        """
+        site = request.headers.get("Sec-Fetch-Site", "same-origin")
+        origin = request.headers.get("Origin")
+        if site == "same-origin" and (origin is None or urlsplit(origin).netloc == request.headers.get("Host")):
+            return
+        raise web.HTTPForbidden(
+            text="This was asked for by a page of another site. If there is a proxy in between, let it pass the Host "
+            "header on.\n"
+        )
+
+    def _insist_on_loopback(self, request: web.Request) -> None:
+        # No browser leaves Host out; an HTTP/1.0 health check may.
+        host = request.headers.get("Host")
+        if self._is_loopback and host is not None and not _names_loopback(host):
+            raise web.HTTPMisdirectedRequest(
+                text=f"{host!r} is no name of this machine's loopback: ask for 127.0.0.1, [::1] or localhost.\n"
+            )
+
+
+def _token_of(admin: Admin) -> str | None:
+    return None if admin.token is None else admin.token.get_secret_value()
+
+
+def _names_loopback(host: str) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _equal(given: str, expected: str) -> bool:
+    # Bytes that are no UTF-8 come as lone surrogates.
+    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), expected.encode())

@@ -1,0 +1,118 @@
+"""What the page shows: the status report, and beside it what only the page asks for."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cdc_sync.admin.chart import Chart, chart, since
+from cdc_sync.admin.report import status_report
+from cdc_sync.config import Config
+from cdc_sync.core.outbox import Entry
+from cdc_sync.store.protocol import Event, Record, Store
+
+CALLS = 20
+"""How many of the last calls are shown."""
+ENTRIES = 20
+"""How many pending entries and dead letters are shown, oldest first; the command line shows all of them."""
+HELD = 10
+"""How many held entries of each watch are shown: they are many, and much alike."""
+EVENTS = 500
+"""How many of an application's events are shown, the newest."""
+
+_LOOKED_THROUGH = 20
+"""In so many of a dead letter's newest events its reply is looked for."""
+
+Verdict = Literal["good", "attention", "bad"]
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter, and the text of the reply that made it one, if there was one."""
+
+    entry: Entry
+    reply: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Everything that the page shows, as it was at `now` (milliseconds since the epoch).
+
+    `report` is the status report; `lags` are seconds that watches are behind; `totals` count entries by state.
+    """
+
+    now: int
+    report: Mapping[str, Any]
+    lags: Mapping[str, float]
+    chart: Chart
+    calls: Sequence[Event]
+    pending: Sequence[Entry]
+    held: Mapping[str, Sequence[Entry]]
+    letters: Sequence[Letter]
+
+    @property
+    def totals(self) -> Mapping[str, int]:
+        """Entries of all watches, by state."""
+        watches = self.report["watches"]
+        return {
+            "pending": sum(watch["pending"] for watch in watches),
+            "held": sum(watch["held"] for watch in watches),
+            "dead": sum(watch["dead_letters"] for watch in watches),
+        }
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether all is well: bad, if changes do not arrive; attention, if a person should decide something."""
+        if self.report["conditions"] or self.totals["held"]:
+            return "bad"
+        return "attention" if self.totals["dead"] else "good"
+
+
+async def overview(config: Config, store: Store, lags: Mapping[str, float], now: int) -> Overview:
+    """Look at everything once.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    dead = await store.entries("dead", None, ENTRIES)
+    return Overview(
+        now=now,
+        report=await status_report(config, store, now),
+        lags=lags,
+        chart=chart(await store.call_counts(since(now)), now),
+        calls=await store.recent_ends(CALLS, failed=False),
+        pending=await store.entries("pending", None, ENTRIES),
+        held={watch: held for watch in config.watches if (held := await store.entries("held", watch, HELD))},
+        letters=[Letter(entry, await _reply_to(store, entry)) for entry in dead],
+    )
+
+
+async def _reply_to(store: Store, entry: Entry) -> str | None:
+    """The text of the last reply to a dead letter's call."""
+    for event in reversed(await store.story(entry.application_id, entry.watch, _LOOKED_THROUGH)):
+        if event.event == "dead-lettered":
+            body = event.detail.get("body")
+            return None if body is None else str(body)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """All that is known of the applications with an id, one for each watch that knows it."""
+
+    application_id: str
+    now: int
+    chapters: Sequence[tuple[Record, Sequence[Event]]]
+
+
+async def story(store: Store, application_id: str, now: int) -> Story:
+    """Look one application up.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    records, events = await asyncio.gather(
+        store.records(application_id, None), store.story(application_id, None, EVENTS)
+    )
+    chapters = [(record, [event for event in events if event.watch == record.watch]) for record in records]
+    return Story(application_id, now, chapters)

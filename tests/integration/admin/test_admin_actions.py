@@ -1,0 +1,182 @@
+"""Release, discard and retry: by the page of a browser that has logged in, and by a script with the token."""
+
+import json
+from collections.abc import AsyncIterator
+from itertools import product
+from pathlib import Path
+
+import pytest
+from support.builders import NOW, a_batch, a_sighting, some_rules
+from support.looking import TOKEN, Admin, admin_server
+from support.store_steps import bury, entry_of, told_status, waiting_entry
+
+PATHS = ["/fuse/release", "/fuse/discard", "/dead-letters/retry", "/dead-letters/discard"]
+BEARER = f"Bearer {TOKEN}"
+
+
+@pytest.fixture
+async def guarded(tmp_path: Path) -> AsyncIterator[Admin]:
+    """A server with a token; two entries are held, two are dead letters."""
+    async with admin_server(tmp_path, token=TOKEN) as opened:
+        await bury(opened.store, a_sighting("d1"), a_sighting("d2"))
+        await opened.store.record(some_rules(max_changes=0), a_batch(a_sighting("h1"), a_sighting("h2")))
+        yield opened
+
+
+async def states(admin: Admin) -> dict[str, str | None]:
+    """The state of each application's entry."""
+    entries = {id_: await entry_of(admin.store, id_) for id_ in ("h1", "h2", "d1", "d2")}
+    return {id_: None if entry is None else entry.state for id_, entry in entries.items()}
+
+
+UNTOUCHED = {"h1": "held", "h2": "held", "d1": "dead", "d2": "dead"}
+
+
+class TestByThePage:
+    async def test_held_entries_are_released(self, guarded: Admin) -> None:
+        browser = await guarded.log_in()
+
+        answer = await browser.press("/fuse/release", watch="applications", number="2")
+
+        assert (answer.status, answer.headers["Location"]) == (303, "/")
+        assert await states(guarded) == {**UNTOUCHED, "h1": "pending", "h2": "pending"}
+        assert "2 entries were released." in await browser.page()
+        assert "2 entries were released." not in await browser.page(), "it is told once"
+
+    async def test_no_more_are_released_than_were_seen(self, guarded: Admin) -> None:
+        browser = await guarded.log_in()
+
+        await browser.press("/fuse/release", watch="applications", number="1")
+
+        assert await states(guarded) == {**UNTOUCHED, "h1": "pending"}
+
+    async def test_held_entries_are_discarded(self, guarded: Admin) -> None:
+        browser = await guarded.log_in()
+
+        assert (await browser.press("/fuse/discard", watch="applications", number="2")).status == 303
+
+        assert await states(guarded) == {**UNTOUCHED, "h1": None, "h2": None}
+        assert await told_status(guarded.store, "h1") == "applied"
+        assert "2 entries were discarded." in await browser.page()
+
+    @pytest.mark.parametrize("path", ["/fuse/discard", "/dead-letters/discard"])
+    async def test_nothing_is_discarded_that_was_not_seen(self, guarded: Admin, path: str) -> None:
+        browser = await guarded.log_in()
+
+        answer = await browser.press(path, all="1", number="1")
+
+        assert answer.status == 409
+        assert "There are 2 now, and there were 1: look again before you discard them." in answer.text
+        assert await states(guarded) == UNTOUCHED
+
+    async def test_one_dead_letter_is_retried(self, guarded: Admin) -> None:
+        browser = await guarded.log_in()
+
+        await browser.press("/dead-letters/retry", watch="applications", application_id="d2")
+
+        assert await states(guarded) == {**UNTOUCHED, "d2": "pending"}
+        assert (await waiting_entry(guarded.store, "d2")).due_at == NOW
+        assert "1 dead letter is sent again." in await browser.page()
+
+    async def test_one_dead_letter_is_discarded(self, guarded: Admin) -> None:
+        browser = await guarded.log_in()
+
+        await browser.press("/dead-letters/discard", watch="applications", application_id="d1")
+
+        assert await states(guarded) == {**UNTOUCHED, "d1": None}
+
+    async def test_all_dead_letters_are_retried_or_discarded(self, guarded: Admin) -> None:
+        browser = await guarded.log_in()
+
+        await browser.press("/dead-letters/retry", all="1", number="2")
+        assert await states(guarded) == {**UNTOUCHED, "d1": "pending", "d2": "pending"}
+
+    async def test_the_buttons_are_offered(self, guarded: Admin) -> None:
+        text = await (await guarded.log_in()).page()
+
+        for path in PATHS:
+            assert f'action="{path}"' in text
+        assert "cdc-sync fuse release" not in text
+
+
+class TestByAScript:
+    async def test_it_is_told_what_was_done(self, guarded: Admin) -> None:
+        async def post(path: str, **form: str) -> object:
+            answer = await guarded.get(path, method="POST", authorization=BEARER, form=form)
+            assert answer.status == 200
+            return json.loads(answer.text)
+
+        d1 = {"watch": "applications", "application_id": "d1"}
+        assert await post("/dead-letters/retry", application_id="d1") == {"retried": [d1]}
+        assert await post("/dead-letters/discard", application_id="nobody") == {"discarded": []}
+        assert await post("/fuse/release", all="1") == {"released": 2}
+        assert await post("/fuse/discard", watch="applications") == {"discarded": []}
+        assert await states(guarded) == {"h1": "pending", "h2": "pending", "d1": "pending", "d2": "dead"}
+
+    async def test_everything_is_meant_only_if_it_is_said(self, guarded: Admin) -> None:
+        for path in PATHS:
+            answer = await guarded.get(path, method="POST", authorization=BEARER, form={})
+            assert answer.status == 409
+            assert answer.text == "Name applications (application_id), a watch, or say all=1.\n"
+        assert await states(guarded) == UNTOUCHED
+
+    @pytest.mark.parametrize(
+        ("form", "reason"),
+        [
+            ({"watch": "nobody"}, "There is no watch 'nobody'.\n"),
+            ({"all": "1", "number": "many"}, "The field number takes a number.\n"),
+            ({"all": "1", "number": "9" * 5000}, "The field number takes a number.\n"),
+            (
+                {"watch": "applications", "application_id": "h1"},
+                "Held entries are released together: name a watch, not applications.\n",
+            ),
+        ],
+        ids=lambda value: str(value)[:40],
+    )
+    async def test_what_makes_no_sense_is_not_done(self, guarded: Admin, form: dict[str, str], reason: str) -> None:
+        answer = await guarded.get("/fuse/release", method="POST", authorization=BEARER, form=form)
+
+        assert (answer.status, answer.text) == (409, reason)
+        assert await states(guarded) == UNTOUCHED
+
+
+class TestNobodyElse:
+    async def test_without_the_token(self, guarded: Admin) -> None:
+        for path, authorization in product(PATHS, (None, f"Bearer {TOKEN}x")):
+            answer = await guarded.get(path, method="POST", authorization=authorization, form={"all": "1"})
+            assert answer.status == 401
+        assert await states(guarded) == UNTOUCHED
+
+    async def test_with_a_cookie_but_without_its_form(self, guarded: Admin) -> None:
+        browser = await guarded.log_in()
+        for path, form_token in product(PATHS, ("", "x", "é")):
+            answer = await guarded.post(path, {"all": "1", "form_token": form_token}, Cookie=browser.cookie)
+            assert answer.status == 403
+            assert "The form is not this log-in&#39;s." in answer.text
+        assert await states(guarded) == UNTOUCHED
+
+    async def test_with_the_form_of_another_log_in(self, guarded: Admin) -> None:
+        one, another = await guarded.log_in(), await guarded.log_in()
+
+        answer = await guarded.post("/fuse/release", {"all": "1", "form_token": one.form_token}, Cookie=another.cookie)
+
+        assert answer.status == 403
+
+    async def test_by_a_link(self, guarded: Admin) -> None:
+        browser = await guarded.log_in()
+        for path in PATHS:
+            assert (await guarded.get(f"{path}?all=1", headers={"Cookie": browser.cookie})).status == 405
+
+    async def test_where_no_token_is_configured(self, admin: Admin) -> None:
+        await bury(admin.store, a_sighting("d1"))
+        await admin.store.record(some_rules(max_changes=0), a_batch(a_sighting("h1")))
+
+        page = (await admin.get("/")).text
+        for path in PATHS:
+            answer = await admin.get(path, method="POST", form={"all": "1"})
+            assert answer.status == 403
+            assert answer.text.startswith("admin.token is not configured, and actions need it.")
+            assert f'action="{path}"' not in page
+        assert "cdc-sync fuse release --watch applications" in page
+        assert "cdc-sync dead-letters retry --watch applications -- d1" in page
+        assert "once admin.token is configured" in page

@@ -1,0 +1,205 @@
+"""The page: what it tells, in which language, and that nothing from outside becomes markup."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from support.builders import ENDPOINT, NOW, SECOND, a_batch, a_sighting, some_rules
+from support.looking import Admin, fill
+from support.store_steps import acknowledge, claim, claim_one
+
+from cdc_sync.core.observations import CaughtUp
+
+HOSTILE = "<script>alert('1')</script>\"&amp;<img src=x onerror=alert(2)>{{ 7 * 7 }}"
+ATTRIBUTES = {
+    *("lang", "charset", "name", "content", "rel", "href", "type", "src", "defer", "class", "id", "tabindex", "role"),
+    *("action", "method", "for", "required", "autocomplete", "spellcheck", "value", "datetime", "title", "scope"),
+    *("viewbox", "x", "y", "width", "height", "x1", "x2", "y1", "y2", "colspan", "checked", "http-equiv"),
+    *("aria-live", "preserveaspectratio", "aria-label", "aria-hidden", "aria-labelledby", "data-live", "data-hour"),
+}
+"""All that a page may have: no style, no handler, no address of elsewhere."""
+
+
+class Page(HTMLParser):
+    """The tags, attributes and texts of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: set[str] = set()
+        self.addresses: list[str] = []
+        self.texts: list[str] = []
+        self.inline: list[str] = []
+        self._in_code = False
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes.update(name for name, _ in attrs)
+        self.addresses += [value or "" for name, value in attrs if name in ("href", "src", "action")]
+        self._in_code = tag in ("script", "style")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_code = False
+
+    def handle_data(self, data: str) -> None:
+        (self.inline if self._in_code else self.texts).append(data)
+
+    @property
+    def text(self) -> str:
+        """All texts, with one blank between words."""
+        return " ".join(" ".join(self.texts).split())
+
+
+async def page_of(admin: Admin, path: str = "/", **headers: str) -> Page:
+    answer = await admin.get(path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    return Page(answer.text)
+
+
+async def test_a_new_store(admin: Admin) -> None:
+    page = await page_of(admin)
+
+    assert "All is well." in page.text
+    assert "applications public.applications · notify" in page.text
+    assert "Repaired by sweeps 0" in page.text
+
+
+async def test_what_is_wrong(admin: Admin) -> None:
+    await fill(admin.store)
+
+    page = await page_of(admin)
+
+    assert "All is well." not in page.text
+    assert "Something is wrong." in page.text
+    assert f"endpoint {ENDPOINT} : paused: HTTP 400: no (since 1 min ago )" in page.text
+    assert "applications: 1 change is held : more than 0 changes at once" in page.text
+    assert "1 dead letter" in page.text
+
+
+async def test_everything_has_its_place(admin: Admin) -> None:
+    await fill(admin.store)
+    admin.metrics.read(CaughtUp("applications", 300.0))
+
+    text = (await page_of(admin)).text
+
+    assert "Lag 5 min" in text
+    assert "Last change 0 s ago" in text
+    assert "To be sent 1, for 1 min at most" in text
+    assert "Suspected deletions 1" in text
+    assert "Repaired by sweeps missed : 2" in text
+    assert "Acknowledged: 0 · failed and tried again: 1 · given up: 1" in text
+    assert "a1 to be tried again" not in text
+    assert "a1 given up seen , job J1 HTTP 400: no 1 h ago" in text
+    assert "known to be tried again hired , job J1 timed out 0 s ago" in text
+    assert "known hired , job J1 queued 1 min ago · due in 1 min · 1 attempt timed out" in text
+    assert f"{ENDPOINT} refuses our credentials next try in 1 h HTTP 400: no" in text
+
+
+async def test_a_dead_letter_alone_asks_for_a_decision(admin: Admin) -> None:
+    await admin.store.record(some_rules(), a_batch(a_sighting("a1", refused="the label is unknown")))
+
+    text = (await page_of(admin)).text
+
+    assert "It works, and something waits for a person." in text
+    assert "the label is unknown" in text
+    assert "HelloWork's reply" not in text
+
+
+async def test_acknowledged_calls(admin: Admin) -> None:
+    await admin.store.record(some_rules(), a_batch(a_sighting("a1")))
+    await acknowledge(admin.store, await claim_one(admin.store))
+
+    text = (await page_of(admin)).text
+
+    assert "Acknowledged: 1 ·" in text
+    assert "a1 acknowledged applied , job J1" in text
+
+
+async def test_one_applications_story(admin: Admin) -> None:
+    await fill(admin.store)
+
+    text = (await page_of(admin, "/application?id=known")).text
+
+    assert "HelloWork was told applied , job J1 , 0 s ago" in text
+    assert "To be sent hired , job J1 , queued 1 min ago , due in 1 min , 1 attempt: timed out" in text
+    assert "to be sent applied , job J1 → hired , job J1 found by notify" in text
+    assert "called hired , job J1 attempt 1" in text
+    assert "its row seems gone" in (await page_of(admin, "/application?id=gone")).text.lower()
+
+
+async def test_an_application_that_nobody_knows(admin: Admin) -> None:
+    answer = await admin.get("/application?id=nobody")
+
+    assert answer.status == 404
+    assert "No watch knows it." in answer.text
+
+
+@pytest.mark.parametrize("path", ["/", "/application?id="])
+async def test_what_comes_from_outside_cannot_become_markup(admin: Admin, path: str) -> None:
+    await fill(admin.store, HOSTILE, f"HTTP 400: {HOSTILE}")
+
+    page = await page_of(admin, path + ("%3Cscript%3E" if "?" in path else ""))
+    story = await page_of(admin, "/application?id=" + "".join(f"%{byte:02x}" for byte in HOSTILE.encode()))
+
+    for shown in (page, story):
+        assert "img" not in shown.tags
+        assert shown.tags.count("script") == 1, "our own"
+        assert shown.inline == []
+        assert shown.attributes <= ATTRIBUTES
+        assert all(address.startswith(("/", "#")) and "//" not in address for address in shown.addresses)
+        assert "49" not in shown.text
+    assert HOSTILE in story.text
+    if path == "/":
+        # As a dead letter, as a row's key, in reasons, in a reply, in conditions.
+        assert page.text.count(HOSTILE) >= 8
+
+
+@pytest.mark.parametrize(
+    ("accepted", "language", "verdict"),
+    [
+        ("", "en", "All is well."),
+        ("fr", "fr", "Tout va bien."),
+        ("fr-FR,fr;q=0.9,en-US;q=0.8,en;q=0.7", "fr", "Tout va bien."),
+        ("en-GB,en;q=0.9,fr;q=0.8", "en", "All is well."),
+        ("de,fr;q=0.5", "fr", "Tout va bien."),
+        ("de", "en", "All is well."),
+        ("fr;q=0,en;q=0.1", "en", "All is well."),
+        ("fr;q=x, ;;q=,*", "en", "All is well."),
+    ],
+)
+async def test_it_speaks_the_browsers_language(admin: Admin, accepted: str, language: str, verdict: str) -> None:
+    answer = await admin.get("/", headers={"Accept-Language": accepted})
+
+    assert answer.headers["Content-Language"] == language
+    assert "Accept-Language" in answer.headers["Vary"]
+    assert f'<html lang="{language}">' in answer.text
+    assert verdict in answer.text
+
+
+async def test_on_a_french_page_what_the_daemon_says_is_marked_as_english(admin: Admin) -> None:
+    await fill(admin.store)
+
+    answer = await admin.get("/", headers={"Accept-Language": "fr"})
+
+    assert '<span lang="en">paused: HTTP 400: no</span>' in answer.text
+    assert "il y a 1 min" in answer.text
+    assert "Acceptés\N{NO-BREAK SPACE}: 0" in answer.text
+
+
+async def test_the_chart_shows_both_sides_of_the_axis(admin: Admin) -> None:
+    await fill(admin.store)
+    await admin.store.record(some_rules(), a_batch(a_sighting("b1")))
+    await admin.store.release_held(None, NOW, None, None)
+    await acknowledge(admin.store, *await claim(admin.store, NOW + SECOND))
+
+    text = (await admin.get("/")).text
+
+    bars = re.findall(r'<rect class="(\w+)" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"/>', text)
+    assert [bar[0] for bar in bars] == ["dead", "acknowledged", "retry"]
+    axis = float(re.findall(r'<line .*y1="([\d.]+)"', text)[0])
+    for kind, _, y, _, height in bars:
+        below = float(y) >= axis - 0.1
+        above = float(y) + float(height) <= axis + 0.1
+        assert (above, below) == (kind == "acknowledged", kind != "acknowledged")
