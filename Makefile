@@ -7,16 +7,18 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PYTEST_ARGS ?=
 TORTURE_ARGS ?=
+export CDC_SYNC_SCREENSHOTS ?=
 BENCH_ARGS ?=
 MATRIX ?=
 MATRIX_ARGS ?=
 
 WHEEL     := build/wheel/.ready
 INSTALLED := build/installed
-SOURCES   := $(shell find cdc_sync -name '*.py' -o -name '*.sql' -o -name py.typed)
+SOURCES   := $(shell find cdc_sync -type f -not -name '*.pyc')
 
-.PHONY: help demo test test-systemd test-image test-postgres-matrix check lint types imports format coverage torture \
-	bench bench-trigger wheel deb constraints clean
+.PHONY: help demo test test-systemd test-image test-browser screenshots \
+	test-postgres-matrix check lint types imports format coverage \
+	torture bench bench-trigger wheel deb constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +49,15 @@ test-image: $(READY) ## Build the image and run it; needs root and Debian packag
 
 test-postgres-matrix: $(READY) ## Run what depends on PostgreSQL on each version from 10 to 18; MATRIX="10 15" runs these
 	@PYTHONPATH=tests $(BIN)/python -m postgres_matrix $(MATRIX_ARGS) $(MATRIX)
+
+# Debian's chromium and chromedriver; a bare machine's `make test` needs neither.
+test-browser: $(READY) ## Look at the page in a real Chromium, with a real daemon behind it
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+		{ echo "make $@ needs a browser: apt-get install chromium chromium-driver" >&2; exit 1; }
+	$(BIN)/python -m pytest tests/browser $(PYTEST_ARGS)
+
+screenshots: ## The same, and write the pictures of the documentation
+	@$(MAKE) --no-print-directory test-browser CDC_SYNC_SCREENSHOTS=docs/images
 
 check: lint types imports coverage ## Everything that is checked beside the tests
 

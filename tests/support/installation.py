@@ -5,6 +5,7 @@ of every command, as an operator keeps them, and must never come out of it again
 """
 
 import subprocess
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
@@ -284,6 +285,32 @@ class Installation:
     def _run_script(self, script: str) -> None:
         with psycopg.connect(self.dsn, autocommit=True) as dba:
             dba.execute(script.encode())
+
+
+@contextmanager
+def an_installation(folder: Path, dsn: str, mode: str, hellowork: HelloWork) -> Iterator[Installation]:
+    """Make one with a role of its own, and look at the end for what should not be left."""
+    # Roles belong to the whole server, so this one is the test's own, and must be gone in the end.
+    role = f"cdc_sync_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(dsn, autocommit=True) as ats:
+        ats.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(PASSWORD)))
+        try:
+            made = Installation(folder, dsn, role=role, ats=ats, hellowork=hellowork, mode=mode)
+            try:
+                yield made
+            finally:
+                made.ats.close()
+            made.check_traces()
+        finally:
+            _drop_role(dsn, role)
+
+
+def _drop_role(dsn: str, role: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        # Whoever is still connected may hold a lock on what was granted.
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (role,))
+        connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))
+        connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
 
 def a_watch(mode: str) -> dict[str, Any]:

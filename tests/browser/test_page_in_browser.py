@@ -1,0 +1,293 @@
+"""The page in a real browser, with a real daemon behind it."""
+
+import http.server
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from selenium.webdriver import Keys
+from support.chromium import DESK, PATIENCE, PHONE, Browser, chromium
+from support.installation import JOB
+from support.page_scene import REBOUND, REPLY, Scene, log_in
+from support.waiting import wait_until
+
+CONTRAST = """
+const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+function rgba(colour) {
+  canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+  return [...canvas.getImageData(0, 0, 1, 1).data];
+}
+function luminance([red, green, blue]) {
+  const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const [r, g, b] = [red, green, blue].map(v => linear(v / 255));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+}
+function ground(element) {
+  for (let at = element; at !== null; at = at.parentElement) {
+    const colour = rgba(getComputedStyle(at).backgroundColor);
+    if (colour[3] === 255) return colour;
+  }
+  return rgba("Canvas");
+}
+const found = [];
+for (const element of document.querySelectorAll("body *")) {
+  const own = [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim() !== "");
+  if (!own || !element.checkVisibility() || element.closest("svg title") !== null) continue;
+  const style = getComputedStyle(element);
+  const [one, other] = [luminance(rgba(element.closest("svg") ? style.fill : style.color)), luminance(ground(element))];
+  const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+  found.push([Math.round(ratio * 100) / 100, element.tagName, element.textContent.trim().slice(0, 40)]);
+}
+return found;
+"""
+"""Contrast, element and text of everything that is written, by the formula of WCAG 2."""
+
+NAMED = {"button", "checkbox", "link", "searchbox", "textbox", "image", "region", "article", "search", "heading"}
+"""Roles that are of no use without a name."""
+
+
+def check_accessibility(browser: Browser) -> None:
+    """What a tool such as axe looks at first, asked of the browser itself."""
+    told = browser.accessible()
+    assert [role for role, name in told if role in NAMED and not name] == []
+    roles = [role for role, _ in told]
+    assert roles.count("main") == 1
+    assert roles.count("banner") == 1
+    headings = browser.run("return [...document.querySelectorAll('h1,h2,h3,h4')].map(h => Number(h.tagName[1]))")
+    assert headings.count(1) == 1
+    assert all(later - earlier <= 1 for earlier, later in pairwise(headings))
+    ids = browser.run("return [...document.querySelectorAll('[id]')].map(e => e.id)")
+    assert len(ids) == len(set(ids))
+    inputs = "[...document.querySelectorAll('input:not([type=hidden], [hidden])')]"
+    assert browser.run(f"return {inputs}.filter(input => input.labels.length === 0).length") == 0
+    small = browser.run(
+        "return [...document.querySelectorAll('button, summary, input:not([type=hidden], [hidden])')]"
+        ".filter(e => e.checkVisibility()).map(e => [e.textContent || e.id, e.getBoundingClientRect().height])"
+        ".filter(([name, tall]) => tall < 24 && name !== 'refresh')"
+    )
+    assert small == []
+
+
+def check_contrast(browser: Browser) -> None:
+    """Every text can be told from what it stands on."""
+    found = browser.run(CONTRAST)
+    assert len(found) > 5
+    assert [one for one in found if one[0] < 4.5] == []
+
+
+def check_policy(browser: Browser) -> None:
+    """Nothing was refused by our own Content-Security-Policy, and no script failed."""
+    assert [line for line in browser.complaints() if "401" not in line] == []
+
+
+def keep(browser: Browser, images: Path | None, name: str) -> None:
+    """Take a screenshot for the documentation, if it is asked for."""
+    if images is not None:
+        browser.run("window.scrollTo(0, 0)")
+        browser.screenshot(images / f"{name}.png")
+
+
+def test_all_is_well(quiet_scene: Scene, browser: Browser, images: Path | None) -> None:
+    quiet_scene.installation.change("hw-103", status="Entretien RH")
+    quiet_scene.daemon.wait_until(lambda: quiet_scene.hellowork.told("hw-103"), "a call")
+    quiet_scene.installation.quiet(quiet_scene.daemon)
+    log_in(browser, quiet_scene)
+
+    browser.wait_for("All is well.")
+    assert "hw-103 acknowledged Entretien RH" in browser.text
+    check_accessibility(browser)
+    check_contrast(browser)
+    keep(browser, images, "page-all-is-well")
+    # A change arrives without a reload, and is seen.
+    browser.run("document.body.dataset.same = 'yes'")
+    quiet_scene.hellowork.will({"kind": "status", "status": 400, "body": "no", "application_id": "hw-104"})
+    quiet_scene.installation.change("hw-104", status="Refusé")
+    browser.wait_for("It works, and something waits for a person.")
+    browser.wait_for("hw-104 given up")
+    assert browser.run("return document.title") == "! cdc-sync"
+    assert browser.run("return document.body.dataset.same") == "yes"
+    check_policy(browser)
+
+
+def test_held_entries_are_seen_and_released_by_keyboard(scene: Scene, browser: Browser, images: Path | None) -> None:
+    log_in(browser, scene)
+    browser.wait_for("Something is wrong.")
+    assert "changes are held" in browser.text
+    keep(browser, images, "page-attention")
+    held = scene.count("held")
+    calls = len(scene.hellowork.calls)
+
+    browser.open(scene.url)
+    browser.press(Keys.TAB)
+    assert browser.run("return document.activeElement.textContent") == "Skip to the content"
+    browser.press(Keys.ENTER)
+    assert browser.run("return document.activeElement.id") == "main"
+    browser.tab_to("Release…")
+    browser.press(Keys.ENTER)
+    browser.wait_for(f"{held} calls will be made to HelloWork.")
+    assert scene.count("held") == held, "the first press only tells what the second will do"
+    browser.tab_to("Release", most=1)
+    assert browser.run("return getComputedStyle(document.activeElement).outlineStyle") != "none"
+    browser.press(Keys.ENTER)
+
+    browser.wait_for(f"{held} entries were released.")
+    scene.daemon.wait_until(lambda: len(scene.hellowork.calls) == calls + held, "their calls")
+    assert scene.count("held") == 0
+    check_policy(browser)
+
+
+def test_held_entries_are_discarded(scene: Scene, browser: Browser) -> None:
+    log_in(browser, scene)
+    held, calls = scene.count("held"), len(scene.hellowork.calls)
+    browser.the("form[action='/fuse/discard']").find_element("xpath", "..").click()
+    browser.the("form[action='/fuse/discard'] button").click()
+
+    browser.wait_for(f"{held} entries were discarded.")
+    assert scene.count("held") == 0
+    scene.installation.settle(scene.daemon)
+    assert len([call for call in scene.hellowork.calls if call.application_id != "hw-sentinel"]) == calls
+
+
+def test_a_dead_letter_is_read_and_retried(scene: Scene, browser: Browser) -> None:
+    log_in(browser, scene)
+    letter = browser.all("#dead .letters > li")[0]
+    letter.find_element("xpath", ".//summary[contains(., 'reply')]").click()
+    assert letter.find_element("css selector", "pre").text == REPLY, "as it is, and nothing of it a tag"
+    assert browser.run("return document.title") != "1"
+    assert browser.all("#dead pre b, #dead pre script") == []
+    letter.find_element("xpath", ".//summary[starts-with(., 'Retry')]").click()
+    letter.find_element("css selector", "form[action='/dead-letters/retry'] button").click()
+
+    browser.wait_for("1 dead letter is sent again.")
+    scene.daemon.wait_until(lambda: scene.hellowork.told("hw-107") == [("Entretien RH", JOB)], "its call")
+    assert scene.count("dead_letters") == 1
+    browser.the("#dead form[action='/dead-letters/discard']").find_element("xpath", "..").click()
+    browser.the("#dead form[action='/dead-letters/discard'] button").click()
+    browser.wait_for("1 entry was discarded.")
+    assert scene.count("dead_letters") == 0
+    check_policy(browser)
+
+
+def test_an_application_is_looked_up(shown: Scene, browser: Browser, images: Path | None) -> None:
+    log_in(browser, shown)
+    browser.the("#id").send_keys("hw-109", Keys.ENTER)
+
+    browser.wait_for("Its story")
+    story = browser.text
+    assert "HelloWork was told Entretien RH" in story
+    assert "to be tried again Entretien RH, job job-1 HTTP 503: maintenance" in story
+    check_accessibility(browser)
+    check_contrast(browser)
+    keep(browser, images, "page-story")
+    browser.the("#id").clear()
+    browser.the("#id").send_keys("nobody", Keys.ENTER)
+    browser.wait_for("No watch knows it.")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_light_and_dark_on_a_desk_and_a_phone(shown: Scene, browser: Browser, images: Path | None, scheme: str) -> None:
+    browser.look(scheme=scheme, size=PHONE)
+    browser.open(shown.url)
+    check_accessibility(browser)
+    check_contrast(browser)
+    log_in(browser, shown)
+    for size in (PHONE, DESK):
+        browser.look(scheme=scheme, size=size)
+        for summary in browser.all("details:not([open]) > summary"):
+            browser.run("arguments[0].parentElement.open = true", summary)
+        assert browser.run("return document.scrollingElement.scrollWidth") <= size[0], "nothing sticks out"
+        assert browser.run("return getComputedStyle(document.body).fontSize") == "16px"
+        check_accessibility(browser)
+        check_contrast(browser)
+        browser.open(shown.url)
+        if (scheme, size) == ("dark", PHONE):
+            keep(browser, images, "page-dark-phone")
+    ground = browser.run("return getComputedStyle(document.body).backgroundColor")
+    assert ground == {"light": "rgb(251, 251, 249)", "dark": "rgb(20, 23, 26)"}[scheme]
+
+
+def test_in_french(shown: Scene, tmp_path_factory: pytest.TempPathFactory, images: Path | None) -> None:
+    with chromium(tmp_path_factory.mktemp("chromium-fr"), languages="fr-FR,fr,en") as french:
+        french.look()
+        log_in(french, shown)
+        french.wait_for("Quelque chose ne va pas.")
+        assert french.run("return document.documentElement.lang") == "fr"
+        assert "Envois abandonnés" in french.text
+        check_accessibility(french)
+        keep(french, images, "page-francais")
+
+
+def test_without_a_script_it_works_too(scene: Scene, browser: Browser) -> None:
+    browser.command("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        log_in(browser, scene)
+        assert "Something is wrong." in browser.text
+        browser.the("#dead form[action='/dead-letters/retry'] input[value='hw-108']").find_element(
+            "xpath", "../.."
+        ).click()
+        browser.the("#dead form[action='/dead-letters/retry']:has(input[value='hw-108']) button").click()
+        browser.wait_for("1 dead letter is sent again.")
+    finally:
+        browser.command("Emulation.setScriptExecutionDisabled", value=False)
+
+
+@contextmanager
+def attacking_page(markup: str) -> Iterator[int]:
+    """A page of somebody else's, on a port of this machine."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(markup.encode())
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads it."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", REBOUND])
+def test_a_page_of_another_site_can_neither_act_nor_read_nor_frame(shown: Scene, browser: Browser, host: str) -> None:
+    log_in(browser, shown)
+    token = browser.run("return document.querySelector('[name=form_token]').value")
+    held = shown.count("held")
+    markup = f"""<!doctype html><title>attack</title>
+        <form action="{shown.url}fuse/discard" method="post">
+        <input name="watch" value="applications"><input name="form_token" value="{token}"></form>
+        <iframe src="{shown.url}"></iframe>
+        <script>
+        const seen = [];
+        fetch("{shown.url}", {{credentials: "include"}}).then(a => a.text(), () => "refused").then(t => seen.push(t));
+        window.addEventListener("load", () => seen.push("loaded"));
+        </script>"""
+    with attacking_page(markup) as port:
+        browser.open(f"http://{host}:{port}/")
+        wait_until(lambda: len(browser.run("return seen")) == 2, "both attempts", PATIENCE)
+        assert "refused" in browser.run("return seen")
+        assert any("frame-ancestors" in line for line in browser.complaints())
+        # Even with the form's token, which no attacker can know.
+        browser.run("document.forms[0].submit()")
+        browser.wait_for("page of another site" if host == "127.0.0.1" else "")
+        wait_until(lambda: browser.url.startswith(shown.url), "the form was sent", PATIENCE)
+    assert shown.count("held") == held
+
+
+def test_a_name_that_leads_here_reads_nothing(shown: Scene, browser: Browser) -> None:
+    log_in(browser, shown)
+
+    browser.open(shown.url.replace("127.0.0.1", REBOUND) + "readyz")
+
+    browser.wait_for("is no name of this machine's loopback")
+    assert "applications" not in browser.text
