@@ -115,8 +115,9 @@ class Admin(Section):
         default=None,
         validate_default=True,
         title="asked for as `Authorization: Bearer TOKEN`",
-        description="The secret that requests must bring; of fewer than 16 characters it could be guessed, which is "
-        "warned of. Null, the default: none is asked for, which is accepted on a loopback address only.",
+        description="The secret that requests must bring, and with which one logs in to the page; of fewer than 16 "
+        "characters it could be guessed, which is warned of. Null, the default: none is asked for, which is accepted "
+        "on a loopback address only, and nothing can be released, discarded or retried on the page.",
     )
 
     @field_validator("token")

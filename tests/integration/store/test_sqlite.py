@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sqlite3
 import stat
 import threading
@@ -314,3 +315,37 @@ class TestConnectionLost:
                 await store._run(lambda connection: connection.close())
             with pytest.raises(StoreError, match="closed database"):
                 await store.counts()
+
+
+class TestWhatIsLookedAtAllDay:
+    """The metrics, the page and `status` are asked for every few seconds, whatever there is by then."""
+
+    async def test_costs_no_walk_through_all_that_is_known_or_has_happened(
+        self, store: SqliteStore, path: Path
+    ) -> None:
+        statements: list[str] = []
+        await adopt(store, "a1")
+        await store._thread.run(lambda connection: connection.set_trace_callback(statements.append))
+        await store.counts()
+        await store.endpoints()
+        await store.fuses()
+        await store.recent_ends(20, failed=False)
+        await store.call_counts(0)
+        await store.entries("held", WATCH, 10)
+        await store.entries("dead", None, 10)
+        await store.conditions()
+        await store.repairs()
+        await store.positions(WATCH)
+        await store.skipped(WATCH, 20)
+        await store.records("a1", None)
+        await store.story("a1", None, 500)
+
+        looks = [statement for statement in statements if statement.lstrip().startswith("SELECT")]
+        assert len(looks) > 12
+        with closing(sqlite3.connect(path)) as connection:
+            plans = {look: [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {look}")] for look in looks}
+        # A sort of all that is held, to show ten of them, is a walk too.
+        walk = re.compile("SCAN (snapshot|history)|USE TEMP B-TREE FOR ORDER BY")
+        small = re.compile("FROM (condition|repair|tally|call_count)")
+        walks = {look: plan for look, plan in plans.items() if not small.search(look) and any(map(walk.match, plan))}
+        assert walks == {}

@@ -2,9 +2,12 @@
 SELECT watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
        queued_at, due_at, attempted, attempts, first_attempt_at, not_found_since, reason
   FROM outbox
- WHERE state = :state AND (:watch IS NULL OR watch = :watch)
- ORDER BY queued_at, watch, application_id
+ WHERE state = :state AND watch = :watch
+ ORDER BY queued_at, application_id
  LIMIT :limit;
+
+-- name: watches
+SELECT watch FROM tally;
 
 -- name: tallies
 SELECT watch, known, changed_at FROM tally;
@@ -25,7 +28,7 @@ SELECT row_key, application_id, reason FROM skipped WHERE watch = ? ORDER BY row
 SELECT watch, application_id, row_key, in_scope, status, job_id, deleted, created, event_date, source, extra, url,
        told_at
   FROM snapshot
- WHERE application_id = :id AND (:watch IS NULL OR watch = :watch)
+ WHERE application_id = :id AND watch IN (SELECT watch FROM tally WHERE :watch IS NULL OR watch = :watch)
  ORDER BY watch;
 
 -- name: entry
@@ -53,16 +56,23 @@ SELECT at, watch, application_id, event, detail
 SELECT at, watch, application_id, event, detail FROM history ORDER BY number DESC LIMIT ?;
 
 -- name: recent_acknowledged
+-- The index's own condition has to stand in the statement, word for word, or SQLite does not see that it applies.
 SELECT at, watch, application_id, event, detail, number
-  FROM history WHERE event = 'acknowledged' ORDER BY number DESC LIMIT ?;
+  FROM history INDEXED BY history_ends
+ WHERE event IN ('acknowledged', 'answered', 'dead-lettered') AND event = 'acknowledged'
+ ORDER BY number DESC LIMIT ?;
 
 -- name: recent_answered
 SELECT at, watch, application_id, event, detail, number
-  FROM history WHERE event = 'answered' ORDER BY number DESC LIMIT ?;
+  FROM history INDEXED BY history_ends
+ WHERE event IN ('acknowledged', 'answered', 'dead-lettered') AND event = 'answered'
+ ORDER BY number DESC LIMIT ?;
 
 -- name: recent_dead
 SELECT at, watch, application_id, event, detail, number
-  FROM history WHERE event = 'dead-lettered' ORDER BY number DESC LIMIT ?;
+  FROM history INDEXED BY history_ends
+ WHERE event IN ('acknowledged', 'answered', 'dead-lettered') AND event = 'dead-lettered'
+ ORDER BY number DESC LIMIT ?;
 
 -- name: call_counts
 SELECT step, outcome, count FROM call_count WHERE step > ? ORDER BY step;
