@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.delivery import Again, Done, Fate, GiveUp, fate
+from cdc_sync.core.delivery import Again, Done, Fate, GiveUp, fate, outcome_of
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reply import (
     Acknowledged,
@@ -137,3 +137,7 @@ def test_a_clock_that_was_set_back_gives_nothing_up() -> None:
 
     assert fate(entry, Unavailable(), "503", POLICY, now=NOW, chance=CHANCE) == AGAIN
     assert isinstance(fate(entry, NotFound(), "404", POLICY, now=NOW, chance=CHANCE), Again)
+
+
+def test_each_fate_has_its_word() -> None:
+    assert [outcome_of(became) for became in (Done(), Again(1), GiveUp("no"))] == ["acknowledged", "retry", "dead"]
