@@ -25,6 +25,7 @@ FRENCH = {
     "The state of cdc-sync": "L'état de cdc-sync",
     "All is well.": "Tout va bien.",
     "It works, and something waits for a person.": "Tout fonctionne, mais quelque chose attend une décision.",
+    "The daemon does not answer. This is how it was.": "Le démon ne répond pas. Voici comment c'était.",
     "Something is wrong.": "Quelque chose ne va pas.",
     "{number} change is held": "{number} changement est retenu",
     "{number} changes are held": "{number} changements sont retenus",

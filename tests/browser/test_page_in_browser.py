@@ -110,6 +110,9 @@ def test_all_is_well(quiet_scene: Scene, browser: Browser, images: Path | None) 
     assert browser.run("return document.title") == "! cdc-sync"
     assert browser.run("return document.body.dataset.same") == "yes"
     check_policy(browser)
+    # What is no longer true is not shown as if it were.
+    assert quiet_scene.daemon.stop() == 0
+    browser.wait_for("The daemon does not answer. This is how it was.")
 
 
 def test_held_entries_are_seen_and_released_by_keyboard(scene: Scene, browser: Browser, images: Path | None) -> None:

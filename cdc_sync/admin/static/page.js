@@ -1,7 +1,7 @@
 // Keeps the page up to date, and shows instants in the reader's own time. Everything works without it.
 "use strict";
 
-const EVERY = 10_000; // milliseconds
+const EVERY = 5_000; // milliseconds
 
 function localise(root) {
   for (const time of root.querySelectorAll("time[datetime]")) {
@@ -21,10 +21,8 @@ function isInUse(part) {
 
 async function renew() {
   const answer = await fetch("/", { headers: { Accept: "text/html" }, credentials: "same-origin" });
-  if (!answer.ok) {
-    location.reload(); // the log-in has ended, or the store cannot be read: show that
-    return;
-  }
+  if (answer.status === 401) location.reload(); // the log-in has ended: ask for another
+  if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   localise(fresh);
   document.title = fresh.title;
@@ -40,10 +38,12 @@ async function renew() {
 function main() {
   localise(document);
   const refresh = document.getElementById("refresh");
+  const stale = document.getElementById("stale");
   if (refresh === null) return;
   document.body.classList.add("scripted");
   setInterval(() => {
-    if (refresh.checked && !document.hidden) renew().catch(() => document.body.classList.add("stale"));
+    if (!refresh.checked || document.hidden) return;
+    renew().then(() => { stale.hidden = true; }, () => { stale.hidden = false; });
   }, EVERY);
 }
 

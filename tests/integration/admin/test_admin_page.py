@@ -14,7 +14,7 @@ HOSTILE = "<script>alert('1')</script>\"&amp;<img src=x onerror=alert(2)>{{ 7 * 
 ATTRIBUTES = {
     *("lang", "charset", "name", "content", "rel", "href", "type", "src", "defer", "class", "id", "tabindex", "role"),
     *("action", "method", "for", "required", "autocomplete", "spellcheck", "value", "datetime", "title", "scope"),
-    *("viewbox", "x", "y", "width", "height", "x1", "x2", "y1", "y2", "colspan", "checked", "http-equiv"),
+    *("viewbox", "x", "y", "width", "height", "x1", "x2", "y1", "y2", "colspan", "checked", "hidden", "http-equiv"),
     *("aria-live", "preserveaspectratio", "aria-label", "aria-hidden", "aria-labelledby", "data-live", "data-hour"),
 }
 """All that a page may have: no style, no handler, no address of elsewhere."""
