@@ -12,7 +12,21 @@ import typer
 
 from cdc_sync import __version__
 from cdc_sync.admin.server import AdminError
-from cdc_sync.cli import check, config, dead_letters, demo, emulator, explain, fuse, plan, resend, run, sql, status
+from cdc_sync.cli import (
+    check,
+    config,
+    dead_letters,
+    demo,
+    emulator,
+    explain,
+    fuse,
+    init,
+    plan,
+    resend,
+    run,
+    sql,
+    status,
+)
 from cdc_sync.cli.context import DEFAULT_PATH, Invocation
 from cdc_sync.config import ConfigurationError
 from cdc_sync.core.failures import StoreError
@@ -58,6 +72,7 @@ def _main(
 
 app.command()(run.run)
 app.command()(check.check)
+app.command()(init.init)
 app.command()(plan.plan)
 app.command()(status.status)
 app.command()(explain.explain)

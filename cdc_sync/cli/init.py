@@ -1,0 +1,269 @@
+"""`cdc-sync init`: a first configuration, from what the database's catalog says."""
+
+import asyncio
+import os
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from psycopg.conninfo import conninfo_to_dict
+
+from cdc_sync.config import ConfigurationError, parse
+from cdc_sync.config.first import Answers, first_configuration
+from cdc_sync.core.guessing import Candidate, Proposal, Table, propose, rank
+from cdc_sync.core.guessing.proposal import FIELDS
+from cdc_sync.core.identifiers import IdentifierError, parse_column, parse_qualified, written
+from cdc_sync.source.connection import connected
+from cdc_sync.source.errors import SourceError
+from cdc_sync.source.survey import Survey, survey
+
+_NAMED = (*FIELDS, "watermark")
+_NEAR = 6
+"""How near another table's score may come to be worth a word."""
+
+_MANY = 30
+_STATE = "/var/lib/cdc-sync/state.db"
+_NO_ANSWER = "-"
+
+
+def init(  # noqa: PLR0917 - options, which are given by name
+    dsn: Annotated[str, typer.Option("--dsn", metavar="DSN", help="The ATS's database, as in database.dsn.")],
+    table: Annotated[str | None, typer.Option("--table", metavar="TABLE", help="The applications table.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", metavar="FIELD=COLUMN", help=f"Where something is: {', '.join(_NAMED)}."),
+    ] = None,
+    mode: Annotated[str | None, typer.Option("--mode", metavar="notify|poll", help="capture.mode.")] = None,
+    timezone: Annotated[
+        str | None, typer.Option("--timezone", metavar="NAME", help="Of values without a time zone: Europe/Paris.")
+    ] = None,
+    state: Annotated[str, typer.Option("--state", metavar="PATH", help="The store's file.")] = _STATE,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Else it is printed.", show_default=False)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+) -> None:
+    """Look at a database, and write a commented first configuration. Reads the catalog and no row; changes nothing.
+
+    On a terminal it asks about what is in doubt; else the options answer, and what is left is marked DOUBT.
+    """
+    if mode not in {None, "notify", "poll"}:
+        raise typer.BadParameter("say notify or poll", param_hint="--mode")
+    if output is not None and output.exists() and not force:
+        typer.echo(f"cdc-sync: {output} exists, and is left as it is. Name another file, or add --force.", err=True)
+        raise typer.Exit(1)
+    named = dict(_named(text) for text in column or [])
+    seen = asyncio.run(_survey(dsn))
+    asks = sys.stdin.isatty() and sys.stderr.isatty()
+    chosen, others = _table(seen, table, asks=asks)
+    for field, name in named.items():
+        _check_column(chosen, field, name)
+    proposal = propose(chosen, seen.tables, named)
+    if asks:
+        proposal = _ask_for_columns(proposal, seen, named)
+    answers = _answers(dsn, seen, proposal, others, mode=mode, timezone=timezone, state=state, asks=asks)
+    text = first_configuration(proposal, answers)
+    _check(text, timezone)
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    _write(output, text, force=force)
+    left = sum("# DOUBT" in line for line in text.splitlines())
+    typer.echo(f"{output} is written; {left} doubt(s) in it: grep -n DOUBT {output}", err=True)
+    typer.echo(f"Then: cdc-sync --config {output} config validate, and cdc-sync --config {output} check", err=True)
+
+
+async def _survey(dsn: str) -> Survey:
+    async with connected(dsn) as connection:
+        return await survey(connection)
+
+
+def _named(text: str) -> tuple[str, str]:
+    field, equals, name = text.partition("=")
+    if not equals or field not in _NAMED:
+        raise typer.BadParameter(f"expected FIELD=COLUMN with one of {', '.join(_NAMED)}", param_hint="--column")
+    try:
+        return field, parse_column(name)
+    except IdentifierError as error:
+        raise typer.BadParameter(f"{name!r} is no column's name: {error}", param_hint="--column") from None
+
+
+def _check_column(table: Table, field: str, name: str) -> None:
+    if table.column(name) is None:
+        names = ", ".join(written(column.name) for column in table.columns)
+        raise typer.BadParameter(
+            f"{field}: {table.name} has no column {written(name)}; it has {names}", param_hint="--column"
+        )
+
+
+def _table(seen: Survey, name: str | None, *, asks: bool) -> tuple[Table, tuple[str, ...]]:
+    """The table, and others that could have been meant."""
+    if name is not None:
+        return _table_named(seen, name), ()
+    ranked = rank(seen.tables)
+    if not ranked:
+        names = [str(table.name) for table in seen.tables]
+        listed = f"{', '.join(names[:_MANY])}{' …' if len(names) > _MANY else ''}" if names else "none at all"
+        raise SourceError(
+            "misconfigured",
+            f"No table of the database {seen.database} looks like one of applications. Name it with --table; there "
+            f"are: {listed}. (A table of which {seen.user} may see nothing is among them too.)",
+        )
+    best, *rest = ranked
+    near = [one for one in rest if one.score >= best.score - _NEAR]
+    if asks and near:
+        return _ask_for_table([best, *near]), ()
+    return best.table, tuple(str(one.table.name) for one in near)
+
+
+def _table_named(seen: Survey, text: str) -> Table:
+    try:
+        name = parse_qualified(text)
+    except IdentifierError as error:
+        raise typer.BadParameter(f"{text!r} is no table's name: {error}", param_hint="--table") from None
+    found = [
+        table for table in seen.tables if table.name.name == name.name and name.schema in {None, table.name.schema}
+    ]
+    if not found:
+        every = [str(table.name) for table in seen.tables]
+        close = get_close_matches(str(name), every, n=3) or get_close_matches(f"public.{name}", every, n=3)
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise SourceError("misconfigured", f"The database {seen.database} has no table {name}.{hint}")
+    if len(found) > 1:
+        names = ", ".join(str(table.name) for table in found)
+        raise SourceError("misconfigured", f"Several tables are called {name}: {names}. Say which, with its schema.")
+    return found[0]
+
+
+def _ask_for_table(candidates: list[Candidate]) -> Table:
+    for number, one in enumerate(candidates, start=1):
+        typer.echo(f"  {number}  {one.table.name} (about {one.table.rows} rows)", err=True)
+    while True:
+        answer: str = typer.prompt("Which table holds the applications?", default="1", err=True)
+        if answer.isdecimal() and 0 < int(answer) <= len(candidates):
+            return candidates[int(answer) - 1].table
+        typer.echo(f"  a number from 1 to {len(candidates)}, please", err=True)
+
+
+def _ask_for_columns(proposal: Proposal, seen: Survey, named: dict[str, str]) -> Proposal:
+    """Ask about each column that is in doubt; an answer of `-` leaves it so."""
+    said = dict(named)
+    for field, guess in proposal.guesses.items():
+        if guess.doubt is None or guess.suggested or field in said:
+            continue
+        typer.echo(f"{field}: {guess.doubt}", err=True)
+        default = _NO_ANSWER if guess.column is None else written(guess.column)
+        answer = _ask_for_column(field, proposal.table, default)
+        if answer is not None:
+            said[field] = answer
+    return propose(proposal.table, seen.tables, said)
+
+
+def _ask_for_column(field: str, table: Table, default: str) -> str | None:
+    while True:
+        answer: str = typer.prompt(f"  which column? ({_NO_ANSWER}: leave it in doubt)", default=default, err=True)
+        if answer == _NO_ANSWER:
+            return None
+        try:
+            name = parse_column(answer)
+            _check_column(table, field, name)
+        except (IdentifierError, typer.BadParameter) as error:
+            typer.echo(f"  {error}", err=True)
+        else:
+            return name
+
+
+def _answers(
+    dsn: str,
+    seen: Survey,
+    proposal: Proposal,
+    others: tuple[str, ...],
+    *,
+    mode: str | None,
+    timezone: str | None,
+    state: str,
+    asks: bool,
+) -> Answers:
+    shown, comments = _without_secrets(dsn, seen)
+    mode, why = _mode(seen, proposal, mode)
+    zone, doubt = timezone, None
+    if zone is None:
+        zone, doubt = _time_zone(seen, proposal)
+        if asks and doubt is not None:
+            typer.echo(f"timezone: {doubt}", err=True)
+            zone, doubt = typer.prompt("  which time zone?", default=zone, err=True), None
+    return Answers(shown, comments, mode, why, zone, doubt, state, others)
+
+
+def _without_secrets(dsn: str, seen: Survey) -> tuple[str, tuple[str, ...]]:
+    given = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
+    secret = [name for name in given if "password" in name or "secret" in name or name.startswith("scram_")]
+    kept = {name: value for name, value in given.items() if name not in secret}
+    comments = []
+    if secret:
+        host, port = kept.get("host", "*"), kept.get("port", "5432")
+        comments.append(
+            f"The password is not written here. Best it stands in ~/.pgpass of the daemon's user (mode 0600), in the "
+            f"line {host}:{port}:{seen.database}:{seen.user}:PASSWORD; or in PGPASSWORD; or add "
+            f"password=${{file:/etc/cdc-sync/database-password}} to the DSN."
+        )
+    if seen.is_superuser:
+        comments.append(
+            f"DOUBT: {seen.user} is a superuser. Let the daemon have a role of its own (CREATE ROLE cdc_sync LOGIN), "
+            f"with what `cdc-sync sql grants --role cdc_sync` prints and nothing more."
+        )
+    pairs = " ".join(f"{name}={_quoted(value)}" for name, value in kept.items())
+    return pairs, tuple(comments)
+
+
+def _quoted(value: str) -> str:
+    if value and not set(value) & set(" '\\\t\n"):
+        return value
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _mode(seen: Survey, proposal: Proposal, mode: str | None) -> tuple[str, str]:
+    if mode is not None:
+        return mode, "You chose it."
+    possible = proposal.watermark is not None
+    if seen.in_recovery and possible:
+        return "poll", "The server is a standby, on which there are no triggers."
+    if not proposal.table.is_table and possible:
+        return "poll", "It is a view, which has no triggers."
+    return "notify", (
+        "By triggers, which a DBA installs: nothing is missed, whatever the ATS does. `poll` needs to read only, but "
+        "depends on a timestamp that the ATS sets at every change."
+    )
+
+
+def _time_zone(seen: Survey, proposal: Proposal) -> tuple[str, str | None]:
+    if not proposal.zoneless:
+        return "UTC", None
+    zone = seen.timezone if "/" in seen.timezone and not seen.timezone.startswith("Etc/") else "UTC"
+    return zone, (
+        f"the server's own zone is {seen.timezone}, but which one the ATS writes is for it to say: look at a row that "
+        f"was changed just now"
+    )
+
+
+def _check(text: str, timezone: str | None) -> None:
+    """What we write is valid; but for what we were given, nothing could be wrong with it."""
+    try:
+        parse(text, name="the configuration", environ=os.environ)
+    except ConfigurationError as error:
+        if timezone is not None and any(problem.path.endswith(".timezone") for problem in error.problems):
+            raise typer.BadParameter(str(error.problems[0]), param_hint="--timezone") from None
+        raise
+
+
+def _write(output: Path, text: str, *, force: bool) -> None:
+    try:
+        # `x`: a file that came into being meanwhile is not overwritten either.
+        with output.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        typer.echo(f"cdc-sync: {output} cannot be written: {error.strerror}", err=True)
+        raise typer.Exit(1) from None

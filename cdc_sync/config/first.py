@@ -1,0 +1,159 @@
+"""The first configuration, as `cdc-sync init` writes it: what was guessed, with its reasons and doubts as comments."""
+
+import json
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cdc_sync.core.guessing import Guess, Proposal
+from cdc_sync.core.guessing.proposal import FIELDS
+from cdc_sync.core.identifiers import written
+
+DOUBT = "DOUBT"
+"""The word that every line begins with that a person must look at."""
+
+_WIDTH = 118
+_PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./@-]*")
+_YAML_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
+_HEADER = f"""\
+# The first configuration of cdc-sync, written by `cdc-sync init` from what the database's catalog says: names, types,
+# keys and indexes. No row was read, so look at each comment; what begins with {DOUBT} needs you most.
+#
+#   grep -n {DOUBT} THIS_FILE            what is left to decide
+#   cdc-sync config validate          whether it can be read
+#   cdc-sync check                    whether it fits the database, and what to do where not
+#   cdc-sync sql install              notify mode: what a DBA reads and runs; then `cdc-sync sql grants`
+#   cdc-sync run --dry-run            shows the calls and sends none
+#
+# Every key that is not here has its default: `cdc-sync config example` shows them all.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What is not guessed from the tables.
+
+    Attributes:
+        dsn: the database, without secrets; empty if the PG* variables say it.
+        dsn_comments: what to know about it.
+        mode: how changes are noticed.
+        mode_why: why so.
+        timezone: of values without a zone.
+        timezone_doubt: why that must be looked at; None if a person said it, or nothing depends on it.
+        state: the store's path.
+        others: other tables that could have been meant.
+    """
+
+    dsn: str
+    dsn_comments: tuple[str, ...]
+    mode: str
+    mode_why: str
+    timezone: str
+    timezone_doubt: str | None
+    state: str
+    others: tuple[str, ...] = ()
+
+
+def first_configuration(proposal: Proposal, answers: Answers) -> str:
+    """The text of the file; a valid configuration, whatever is in doubt."""
+    return "\n".join([_HEADER, *_above(answers), *_watch(proposal, answers)]) + "\n"
+
+
+def _above(answers: Answers) -> Iterator[str]:
+    yield "database:"
+    for comment in answers.dsn_comments:
+        yield from _comment(comment, "  ")
+    yield f"  dsn: {_text(answers.dsn)}" if answers.dsn else '  dsn: ""  # the PG* variables say it all'
+    yield from ("", "hellowork:", "  base_url: https://ats-partner.hellowork.com")
+    yield from _doubt("how HelloWork knows that it is you: a header and its value, as agreed with HelloWork", "  ")
+    yield '  # headers: {X-Api-Key: "${HELLOWORK_API_KEY}"}'
+    yield from ("", "state:", "  # What HelloWork was told, and what waits: keep it on a disk that survives a restart.")
+    yield from (f"  path: {_text(answers.state)}", "", "watches:", "  applications:")
+
+
+def _watch(proposal: Proposal, answers: Answers) -> Iterator[str]:
+    table = proposal.table
+    yield from _comment(f"By its name and its columns; about {table.rows} rows.", "    ")
+    if answers.others:
+        yield from _doubt(f"these look like it too: {', '.join(answers.others)}", "    ")
+    yield f"    table: {_text(str(table.name))}"
+    if proposal.key_doubt:
+        yield from _doubt(proposal.key_doubt, "    ")
+    yield f"    key: [{', '.join(_text(written(name)) for name in proposal.key)}]"
+    yield "    columns:"
+    for field in FIELDS:
+        if field in proposal.guesses:
+            yield from _field(field, proposal.guesses[field])
+    yield from _timezone(proposal, answers)
+    tables = {str(guess.related) for guess in proposal.guesses.values() if guess.related is not None}
+    if tables:
+        yield from _comment("What expressions read beside the row: when it changes, every row is compared.", "    ")
+        yield "    related:"
+        yield from (f"      - {{table: {_text(name)}, key: []}}" for name in sorted(tables))
+    yield "    capture:"
+    yield from _comment(answers.mode_why, "      ")
+    yield f"      mode: {answers.mode}"
+    yield from _watermark(proposal.watermark, answers)
+    yield from _comment("From the ATS's labels to HelloWork's statuses; what is not here is sent as it is.", "    ")
+    yield from ("    # status:", "    #   map: {LABEL: interview_by_recruiter}")
+
+
+def _field(field: str, guess: Guess) -> Iterator[str]:
+    yield from _comment(f"{field}: {guess.why}", "      ")
+    if guess.doubt is not None:
+        yield from _doubt(guess.doubt, "      ")
+    if guess.sql is not None:
+        name = _text(written(guess.column or ""))
+        value = f"{{sql: {json.dumps(_escaped(guess.sql), ensure_ascii=False)}, depends_on: [{name}]}}"
+    else:
+        # What was not found still has to be a name; `check` says that there is no such column.
+        value = _text(written(guess.column or f"put_{field}_here"))
+    yield f"      {'# ' if guess.suggested else ''}{field}: {value}"
+
+
+def _timezone(proposal: Proposal, answers: Answers) -> Iterator[str]:
+    if proposal.zoneless:
+        names = ", ".join(map(written, proposal.zoneless))
+        yield from _comment(f"{names}: their values have no time zone; this is the one that they are in.", "    ")
+    if answers.timezone_doubt is not None:
+        yield from _doubt(answers.timezone_doubt, "    ")
+    yield f"    timezone: {_text(answers.timezone)}"
+
+
+def _watermark(watermark: Guess | None, answers: Answers) -> Iterator[str]:
+    if watermark is None or watermark.column is None:
+        yield "      # No column looks like the time of the last change, so polling is not possible as it is."
+        return
+    polls = answers.mode == "poll"
+    use = "by which changed rows are found" if polls else "for capture.mode poll, should you choose it"
+    yield from _comment(f"{use}: {watermark.why}", "      ")
+    if polls and watermark.doubt is not None:
+        yield from _doubt(watermark.doubt, "      ")
+    if polls:
+        yield from _doubt("does the ATS set it at every change of the status, the job and the deletion?", "      ")
+    yield f"      watermark: {_text(written(watermark.column))}"
+
+
+def _doubt(text: str, indent: str) -> Iterator[str]:
+    return _comment(f"{DOUBT}: {text}", indent)
+
+
+def _comment(text: str, indent: str) -> Iterator[str]:
+    """Lines of a comment. A name may hold a line break, which must not end it."""
+    yield from (f"{indent}# {line}" for line in _wrapped(text, _WIDTH - len(indent)))
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False, break_long_words=False)
+
+
+def _text(value: str) -> str:
+    if _PLAIN.fullmatch(value) and value.lower() not in _YAML_WORDS:
+        return value
+    return json.dumps(_escaped(value), ensure_ascii=False)
+
+
+def _escaped(text: str) -> str:
+    """Text in which nothing is taken for a reference."""
+    return text.replace("${", "$${")

@@ -1,0 +1,142 @@
+"""The words and types by which a column is taken for something, in English and French.
+
+The weights only have an order: from what is always meant (`hellowork`) to what is sometimes (`state`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from cdc_sync.core.guessing.schema import INSTANTS, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """How a column is recognised.
+
+    Attributes:
+        words: what its name may say, and how much that tells.
+        never: what its name does not say.
+        kinds: what its values may be.
+        least: the score below which it is not even a guess.
+        sure: the score from which on a guess is made without a doubt, if nothing else comes near.
+    """
+
+    words: Mapping[str, int]
+    never: frozenset[str]
+    kinds: frozenset[Kind]
+    least: int = 4
+    sure: int = 7
+
+
+def _meaning(words: str, never: str, kinds: frozenset[Kind], *, least: int = 4, sure: int = 7) -> Meaning:
+    """Words as `word:weight`, separated by blanks."""
+    weights = {word: int(number) for word, _, number in (entry.partition(":") for entry in words.split())}
+    return Meaning(MappingProxyType(weights), frozenset(never.split()), kinds, least, sure)
+
+
+_IDS: frozenset[Kind] = frozenset({"text", "number", "uuid"})
+_FLAGS: frozenset[Kind] = frozenset({"boolean", "number"})
+_BOOLEAN: frozenset[Kind] = frozenset({"boolean"})
+_CHANGED = "updated:8 update:8 modified:8 modification:8 modifie:8 modifiee:8 modif:8 maj:8 changed:7 change:6 "
+_CHANGED += "changement:6 write:6 edited:5 last:1 derniere:1 jour:2"
+_NO_CHANGE = "created create creation deleted suppression naissance birth birthday login viewed cv entretien interview"
+
+MEANINGS: Mapping[str, Meaning] = MappingProxyType(
+    {
+        "application_id": _meaning(
+            "hellowork:10 hw:9 external:5 externe:5 ext:4 partner:4 partenaire:4 remote:4 application:3 "
+            "candidature:3 id:1 ref:1 reference:1 uuid:1",
+            "url uri lien date job offre offer annonce poste user status statut token",
+            _IDS,
+            # An ATS knows other partners too: only HelloWork's name is sure.
+            sure=10,
+        ),
+        "status_url": _meaning(
+            "url:3 uri:3 lien:2 callback:5 webhook:4 endpoint:3 status:3 statut:3 hellowork:4 api:2",
+            "cv resume photo avatar linkedin job offre annonce site image logo",
+            frozenset({"text"}),
+            least=5,
+        ),
+        "status": _meaning(
+            "status:8 statut:8 stage:7 etape:7 etat:6 state:6 phase:5 step:4 avancement:4 workflow:4 situation:3 "
+            "stat:4 id:0 code:0",
+            "date dt at on by par url uri api reason motif previous old ancien prev last changed update updated email "
+            "mail payment marital familiale famille civil kanban country postal is has sync statistique",
+            frozenset({"text", "enum", "number", "uuid"}),
+        ),
+        "job_id": _meaning(
+            "job:7 offer:7 offre:7 vacancy:7 annonce:6 poste:6 requisition:6 posting:6 opening:5 position:4 mission:4 "
+            "recrutement:3 id:1 ref:1 reference:1 code:1 num:1 numero:1",
+            "title titre intitule label libelle date url uri type status statut name nom description lettre letter "
+            "category categorie contrat",
+            _IDS,
+        ),
+        "created": _meaning(
+            "created:8 create:8 creation:8 cree:8 creee:8 crea:7 inserted:6 insertion:6 applied:6 postule:6 "
+            "submitted:6 received:5 reception:5 recue:5 recu:5 depot:5 ajout:5 added:5 candidature:4 application:4 "
+            "saisie:4",
+            "updated update modified modification modif maj deleted suppression naissance birth entretien interview "
+            "embauche hired closed status statut stage etape write",
+            INSTANTS,
+        ),
+        "event_date": _meaning(f"{_CHANGED} status:4 statut:4 stage:4 etape:4", _NO_CHANGE, INSTANTS),
+        "watermark": _meaning(_CHANGED, f"{_NO_CHANGE} status statut stage etape", INSTANTS),
+        "deleted": _meaning(
+            "deleted:8 supprime:8 supprimee:8 suppression:8 suppr:7 delete:7 removed:7 efface:7 effacee:7 trashed:6 "
+            "corbeille:6 discarded:6",
+            "by par reason motif user",
+            _FLAGS | INSTANTS,
+        ),
+        "archived": _meaning(
+            "archived:6 archive:6 archivee:6 archivage:6 active:5 actif:5 inactive:5 inactif:5",
+            "by par reason motif user",
+            _BOOLEAN | INSTANTS,
+        ),
+        "source": _meaning(
+            "source:8 origine:7 provenance:7 origin:6 canal:6 channel:6 sourcing:5",
+            "id url code date",
+            frozenset({"text", "enum", "json"}),
+        ),
+    }
+)
+"""By the thing's name in the configuration; `archived` is a state that may mean deleted, or not."""
+
+LABELS: Mapping[str, int] = MappingProxyType(
+    {
+        "label": 9,
+        "libelle": 9,
+        "intitule": 8,
+        "name": 8,
+        "nom": 8,
+        "title": 7,
+        "titre": 7,
+        "designation": 7,
+        "description": 4,
+        "code": 4,
+    }
+)
+"""What the column of a stage's or status's label is called."""
+
+APPLICATIONS: Mapping[str, int] = MappingProxyType(
+    {
+        "application": 10,
+        "candidature": 10,
+        "candidacy": 9,
+        "candidacie": 9,
+        "postulation": 9,
+        "applicant": 8,
+        "candidat": 3,
+        "candidate": 3,
+    }
+)
+"""What a table of applications is called."""
+
+_ABOUT_THEM = """
+history historique histo log journal audit note comment commentaire file fichier document attachment piece tag rel stage
+etape statut status reason motif category categorie archive tmp temp backup old sauvegarde bak message mail email event
+evenement answer reponse question type source setting parametre template modele score rejection rejet refus refuse stat
+export import queue config
+"""
+ABOUT_THEM = frozenset(_ABOUT_THEM.split())
+"""What the name of a table says that only has something about applications."""

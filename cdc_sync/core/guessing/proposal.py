@@ -1,0 +1,219 @@
+"""A whole watch, proposed: each guess with its reason and its doubt."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from cdc_sync.core.guessing.columns import Scored, candidates, label_of
+from cdc_sync.core.guessing.meanings import APPLICATIONS, MEANINGS
+from cdc_sync.core.guessing.names import says, words
+from cdc_sync.core.guessing.schema import Column, Reference, Table
+from cdc_sync.core.identifiers import QualifiedName, written
+
+FIELDS = ("application_id", "status_url", "status", "job_id", "created", "event_date", "source", "deleted")
+"""The mapped columns, in the configuration's order."""
+
+REQUIRED = frozenset({"status", "job_id", "created"})
+
+_NEAR = 2
+"""How near the second best may come without casting a doubt on the best."""
+
+_LANGUAGES = ("fr_FR", "en_US")
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """Where a thing is.
+
+    Attributes:
+        column: the column, as the catalog has it; None if none was found.
+        why: what speaks for it.
+        doubt: what speaks against it, or must be looked at; None if nothing does.
+        sql: the expression that gives the value; None if the column itself does.
+        related: the other table that the expression reads.
+        suggested: whether it is only a suggestion, to be written down without effect.
+    """
+
+    column: str | None
+    why: str
+    doubt: str | None = None
+    sql: str | None = None
+    related: QualifiedName | None = None
+    suggested: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A watch.
+
+    Attributes:
+        table: the table.
+        key: its key.
+        key_doubt: what is wrong with the key.
+        guesses: by field; one that is neither required nor found is not there.
+        watermark: what polling would go by.
+        zoneless: the mapped columns whose values have no time zone.
+    """
+
+    table: Table
+    key: tuple[str, ...]
+    key_doubt: str | None
+    guesses: Mapping[str, Guess]
+    watermark: Guess | None
+    zoneless: tuple[str, ...]
+
+
+def propose(table: Table, tables: Iterable[Table], chosen: Mapping[str, str] | None = None) -> Proposal:
+    """Propose a watch of a table.
+
+    Args:
+        table: the table.
+        tables: all there are, to follow references.
+        chosen: columns that a person has named, by field (a field of `FIELDS`, or `watermark`).
+    """
+    others = {other.name: other for other in tables}
+    said = chosen or {}
+    guesses = {field: _guess(table, field, said.get(field), others) for field in FIELDS}
+    if guesses["deleted"] is None:
+        guesses["deleted"] = _archived(table)
+    _need_an_id(guesses)
+    found = {field: guess for field, guess in guesses.items() if guess is not None}
+    watermark = _guess(table, "watermark", said.get("watermark"), others)
+    key, doubt = _key(table)
+    dated = dict.fromkeys(
+        guess.column
+        for guess in (found.get("created"), found.get("event_date"), watermark)
+        if guess is not None and not guess.suggested and guess.column is not None
+    )
+    zoneless = tuple(
+        name for name in dated if (column := table.column(name)) is not None and column.kind in {"timestamp", "date"}
+    )
+    return Proposal(table, key, doubt, found, watermark, zoneless)
+
+
+def _need_an_id(guesses: dict[str, Guess | None]) -> None:
+    """One of the two is required; where both are found, the id's own column is doubted less."""
+    if guesses["application_id"] is None and guesses["status_url"] is None:
+        guesses["application_id"] = Guess(
+            None,
+            "the id that HelloWork gave the application",
+            "no column looks like it, and nothing can be sent without: whatever receives the applications must keep "
+            "the applicationId, or the statusApiUrl, that HelloWork sends along. Put its column here.",
+        )
+
+
+def _key(table: Table) -> tuple[tuple[str, ...], str | None]:
+    if table.key:
+        return table.key, None
+    first = next((column.name for column in table.columns if "id" in words(column.name)), table.columns[0].name)
+    return (first,), "nothing makes it unique in the database; it must be, and never NULL"
+
+
+def _guess(table: Table, field: str, chosen: str | None, others: Mapping[QualifiedName, Table]) -> Guess | None:
+    named = table.column(chosen) if chosen is not None else None
+    if named is not None:
+        return _used(Guess(named.name, "you named it"), field, named, others)
+    found = candidates(table, field)
+    if not found:
+        missing = "no column looks like it. Put its column, or an expression, here."
+        return Guess(None, _MEANS[field], missing) if field in REQUIRED else None
+    best, rest = found[0], found[1:]
+    guess = Guess(best.column.name, f"by {_listed(best.reasons)}", _rivals(field, best, rest))
+    return _used(guess, field, best.column, others)
+
+
+_MEANS = {
+    "status": "the status, as people in the ATS see it",
+    "job_id": "the job's id in the ATS",
+    "created": "when the application was created in the ATS",
+}
+
+
+def _rivals(field: str, best: Scored, rest: Sequence[Scored]) -> str | None:
+    near = [other.column.name for other in rest if other.score >= best.score - _NEAR]
+    if near:
+        return f"it could also be {', '.join(map(written, near))}"
+    return "its name says little: look whether it is" if best.score < MEANINGS[field].sure else None
+
+
+def _used(guess: Guess, field: str, column: Column, others: Mapping[QualifiedName, Table]) -> Guess:
+    """How a column is used for a field: as it is, or by an expression."""
+    if field == "status":
+        return _status(guess, column, others)
+    if field == "deleted" and column.kind == "number":
+        doubt = _and(guess.doubt, "it is a number: is every other than 0 a deletion?")
+        return replace(guess, sql=f"t.{written(column.name)} <> 0", doubt=doubt)
+    if field == "event_date" and column.kind == "date":
+        doubt = "it has no time of day: the change's own time, which is sent instead, is nearer to the truth"
+        return replace(guess, suggested=True, doubt=doubt)
+    return guess
+
+
+def _status(guess: Guess, column: Column, others: Mapping[QualifiedName, Table]) -> Guess:
+    reference = column.reference or _undeclared(column, others)
+    lookup = others.get(reference.table) if reference is not None else None
+    label = label_of(lookup) if lookup is not None else None
+    if reference is None or label is None:
+        if column.kind in {"number", "uuid"}:
+            return replace(
+                guess,
+                doubt=_and(
+                    guess.doubt,
+                    "it is no label: give each one in status.map, or read it from its table by an expression",
+                ),
+            )
+        return guess
+    why = f"{guess.why}; it leads to {reference.table}, whose {written(label.name)} is what people read"
+    doubt = guess.doubt
+    if column.reference is None:
+        doubt = _and(doubt, f"no foreign key says that it leads to {reference.table}")
+    value = f"s.{written(label.name)}"
+    if label.kind == "json":
+        # A translated label, as Odoo has it: one text for each language.
+        value = f"coalesce({', '.join(f'{value} ->> {language!r}' for language in _LANGUAGES)})"
+        doubt = _and(doubt, "the label is translated: is the language right?")
+    where = f"s.{written(reference.key)} = t.{written(column.name)}"
+    sql = f"(SELECT {value} FROM {reference.table} s WHERE {where})"  # noqa: S608 - text for a file, names quoted
+    return replace(guess, why=why, doubt=doubt, sql=sql, related=reference.table)
+
+
+def _undeclared(column: Column, others: Mapping[QualifiedName, Table]) -> Reference | None:
+    """The lookup table that a number means by its name alone, where the database declares no foreign key."""
+    if column.kind not in {"number", "uuid"}:
+        return None
+    said = words(column.name)
+    for other in others.values():
+        if len(other.key) == 1 and label_of(other) is not None and _is_named_in(said, words(other.name.name)):
+            return Reference(other.name, other.key[0])
+    return None
+
+
+def _is_named_in(said: frozenset[str], table: frozenset[str]) -> bool:
+    """Whether a column's name says what a table's does, be it in the singular, but for what applications are called.
+
+    `CODESTATUT` says `STATUTS`, and `statut_id` says `statuts_candidature`.
+    """
+    singular = {word for word in table if f"{word}s" in table or not word.endswith("s")} or table
+    about = singular - APPLICATIONS.keys()
+    return bool(about) and all(says(said, {word}) for word in about)
+
+
+def _archived(table: Table) -> Guess | None:
+    """A state that may mean deleted, or that somebody tidied up: written down without effect."""
+    found = candidates(table, "archived")
+    if not found:
+        return None
+    column = found[0].column
+    doubt = (
+        "does it mean deleted? In many an ATS a refusal archives, or somebody tidies up, and HelloWork is told nothing"
+    )
+    says_alive = {"active", "actif"} & words(column.name) and column.kind == "boolean"
+    sql = f"NOT t.{written(column.name)}" if says_alive else None
+    return Guess(column.name, "by its name", doubt, sql, suggested=True)
+
+
+def _and(one: str | None, other: str) -> str:
+    return other if one is None else f"{one}; {other}"
+
+
+def _listed(reasons: Sequence[str]) -> str:
+    return ", ".join(reasons)

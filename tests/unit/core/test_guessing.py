@@ -1,0 +1,261 @@
+"""What is guessed of schemas of several kinds, and how sure of it the guess says to be."""
+
+import pytest
+from support.schemas import FRENCH, LEGACY, ODOO, RAILS, a_column, a_table
+
+from cdc_sync.core.guessing import Guess, Proposal, Table, propose, rank
+from cdc_sync.core.guessing.columns import label_of
+from cdc_sync.core.guessing.names import says, weight, words
+from cdc_sync.core.identifiers import QualifiedName
+
+
+def proposed(tables: tuple[Table, ...], **chosen: str) -> Proposal:
+    return propose(rank(tables)[0].table, tables, chosen)
+
+
+def columns(proposal: Proposal) -> dict[str, str | None]:
+    return {field: guess.column for field, guess in proposal.guesses.items() if not guess.suggested}
+
+
+def a_guess(*described: str, key: str | None = "id") -> Proposal:
+    table = a_table("applications", *described, key=key)
+    return propose(table, [table])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("date_création", {"date", "creation"}),
+        ("DateCreation", {"date", "creation"}),
+        ("DATE_MAJ", {"date", "maj"}),
+        ("x_hellowork_id", {"x", "hellowork", "id"}),
+        ("offres2024", {"offres", "offre", "2024"}),
+        ("jobID", {"job", "id"}),
+    ],
+)
+def test_a_name_has_words(name: str, expected: set[str]) -> None:
+    assert words(name) == expected
+
+
+def test_a_word_inside_another_counts_a_little_less() -> None:
+    known = {"statut": 8, "code": 1, "id": 1}
+
+    assert weight(words("statut"), known) == 8
+    assert weight(words("CODESTATUT"), known) == 7
+    assert weight(words("code_statut"), known) == 9
+    assert weight(words("idee"), known) == 0  # `id` is too short to be seen in there
+    assert says(words("SITUATIONFAMILIALE"), {"familiale"})
+    assert not says(words("familiarity"), {"familiale"})
+
+
+@pytest.mark.parametrize(
+    ("tables", "expected"),
+    [(ODOO, "hr_applicant"), (FRENCH, "candidatures"), (RAILS, "job_applications"), (LEGACY, "CANDIDATURES")],
+    ids=["odoo", "french", "rails", "legacy"],
+)
+def test_the_table_is_found(tables: tuple[Table, ...], expected: str) -> None:
+    assert rank(tables)[0].table.name.name == expected
+
+
+def test_no_table_is_better_than_a_wrong_one() -> None:
+    assert (
+        rank([a_table("invoices", "id integer", "amount numeric"), a_table("users", "id integer", "email text")]) == []
+    )
+
+
+def test_a_table_is_better_than_its_view_and_a_big_one_than_a_small_one() -> None:
+    described = ("id integer", "hellowork_id text", "status text", "job_id integer", "created_at date")
+    small = a_table("applications_a", *described, rows=10)
+    big = a_table("applications_b", *described, rows=10_000)
+    view = a_table("applications", *described, kind="v", rows=10_000)
+
+    assert [one.table for one in rank([view, small, big])] == [big, small, view]
+
+
+def test_odoo() -> None:
+    found = proposed(ODOO)
+
+    assert columns(found) == {
+        "application_id": "x_hellowork_id",
+        "status": "stage_id",
+        "job_id": "job_id",
+        "created": "create_date",
+        "event_date": "date_last_stage_update",
+    }
+    status = found.guesses["status"]
+    assert status.sql == (
+        "(SELECT coalesce(s.name ->> 'fr_FR', s.name ->> 'en_US') FROM public.hr_recruitment_stage s"
+        " WHERE s.id = t.stage_id)"
+    )
+    assert status.related == QualifiedName("public", "hr_recruitment_stage")
+    assert "translated" in (status.doubt or "")
+    assert found.guesses["deleted"].suggested
+    assert found.guesses["deleted"].sql == "NOT t.active"
+    assert found.watermark is not None
+    assert found.watermark.column == "write_date"
+    assert found.zoneless == ("create_date", "date_last_stage_update", "write_date")
+
+
+def test_french() -> None:
+    found = proposed(FRENCH)
+
+    assert columns(found) == {
+        "application_id": "id_hellowork",
+        "status": "étape_id",
+        "job_id": "offre_id",
+        "created": "date_candidature",
+        "event_date": "date_maj",
+        "source": "origine",
+        "deleted": "supprimée",
+    }
+    status = found.guesses["status"]
+    assert status.sql == '(SELECT s."libellé" FROM public.etapes s WHERE s.id = t."étape_id")'
+    assert status.doubt is None
+    assert "public.etapes" in status.why
+    assert found.guesses["application_id"] == Guess("id_hellowork", "by its name, it is unique, it is indexed")
+    assert found.key == ("id",)
+    assert found.key_doubt is None
+
+
+def test_rails() -> None:
+    found = proposed(RAILS)
+
+    assert columns(found) == {
+        "application_id": "external_id",
+        "status_url": "status_callback_url",
+        "status": "status",
+        "job_id": "job_posting_id",
+        "created": "created_at",
+        "event_date": "updated_at",
+        "source": "source",
+        "deleted": "discarded_at",
+    }
+    assert found.guesses["status"].why == "by its name, it is an enumeration, it has about 6 different values"
+    assert "look whether it is" in (found.guesses["application_id"].doubt or "")
+
+
+def test_upper_case_without_separators_and_without_foreign_keys() -> None:
+    found = proposed(LEGACY)
+
+    assert columns(found) == {
+        "application_id": "REFHELLOWORK",
+        "status": "CODESTATUT",
+        "job_id": "IDOFFRE",
+        "created": "DATECREATION",
+        "deleted": "SUPPRIME",
+    }
+    status = found.guesses["status"]
+    assert status.sql == '(SELECT s."LIBELLE" FROM "ATS"."STATUTS" s WHERE s."CODE" = t."CODESTATUT")'
+    assert "no foreign key says" in (status.doubt or "")
+    assert found.guesses["deleted"].sql == 't."SUPPRIME" <> 0'
+    assert "other than 0" in (found.guesses["deleted"].doubt or "")
+    event_date = found.guesses["event_date"]
+    assert event_date.suggested
+    assert "no time of day" in (event_date.doubt or "")
+    assert found.zoneless == ("DATECREATION", "DATEMODIF")
+
+
+def test_what_is_required_and_not_found_is_said() -> None:
+    found = a_guess("nothing text", key=None)
+
+    assert columns(found) == {"application_id": None, "status": None, "job_id": None, "created": None}
+    assert all(guess.doubt for guess in found.guesses.values())
+    assert found.watermark is None
+    assert found.key == ("nothing",)
+    assert "unique" in (found.key_doubt or "")
+    assert a_guess("name text", "num_id integer", key=None).key == ("num_id",)
+
+
+def test_rivals_cast_a_doubt() -> None:
+    found = a_guess("id integer", "status text", "Statut text")
+
+    assert found.guesses["status"].column == "status"
+    assert found.guesses["status"].doubt == 'it could also be "Statut"'
+
+
+def test_a_person_knows_better() -> None:
+    table = a_table("applications", "id integer", "status text", "progress text", "seen_on date", "flag smallint")
+    chosen = {"status": "progress", "event_date": "seen_on", "deleted": "flag", "watermark": "seen_on"}
+
+    found = propose(table, [table], chosen)
+
+    assert found.guesses["status"] == Guess("progress", "you named it")
+    assert found.guesses["deleted"].sql == "t.flag <> 0"
+    assert found.watermark == Guess("seen_on", "you named it")
+    assert propose(table, [table], {"status": "nowhere"}).guesses["status"].column == "status"
+
+
+def test_a_number_without_a_table_is_no_label() -> None:
+    assert "status.map" in (a_guess("id integer", "status integer").guesses["status"].doubt or "")
+    assert a_guess("id integer", "status text").guesses["status"].doubt is None
+
+
+@pytest.mark.parametrize(
+    "lookup",
+    [
+        a_table("other_things", "id integer", "label text"),
+        a_table("statuts", "id integer", "rank integer"),  # no label
+        a_table("statuts", "label text", key=None),
+        a_table("applications_archive", "id integer", "label text"),
+    ],
+)
+def test_another_table_is_not_the_numbers_meaning(lookup: Table) -> None:
+    table = a_table("applications", "id integer", "statut_id integer")
+
+    assert propose(table, [table, lookup]).guesses["status"].sql is None
+
+
+def test_a_reference_to_what_cannot_be_seen_is_taken_as_it_is() -> None:
+    table = a_table("applications", "id integer", "stage_id integer ->hidden.stages.id")
+
+    assert propose(table, [table]).guesses["status"].sql is None
+
+
+def test_a_lookup_of_applications_alone_is_none() -> None:
+    table = a_table("candidatures", "id integer", "statut_candidature integer")
+    lookup = a_table("statuts_candidatures", "id integer", "libelle text")
+
+    sql = propose(table, [table, lookup]).guesses["status"].sql
+    assert sql == "(SELECT s.libelle FROM public.statuts_candidatures s WHERE s.id = t.statut_candidature)"
+
+
+def test_many_different_values_speak_against_a_status() -> None:
+    found = a_guess("id integer", "state text ~5000", "stage text ~8")
+
+    assert found.guesses["status"].column == "stage"
+    assert found.guesses["status"].doubt is None
+
+
+def test_the_ats_s_own_number_is_not_hellowork_s() -> None:
+    table = a_table("applications", "hellowork_id integer", "external_ref text", key="hellowork_id")
+
+    assert propose(table, [table]).guesses["application_id"].column == "external_ref"
+
+
+@pytest.mark.parametrize(
+    ("described", "sql"),
+    [("active boolean", "NOT t.active"), ("actif boolean", "NOT t.actif"), ("archived_at date", None)],
+)
+def test_an_archive_may_mean_deleted(described: str, sql: str | None) -> None:
+    guess = a_guess("id integer", described).guesses["deleted"]
+
+    assert guess.suggested
+    assert guess.sql == sql
+    assert "does it mean deleted?" in (guess.doubt or "")
+
+
+def test_a_label_is_what_people_read() -> None:
+    assert label_of(a_table("stages", "id integer", "code text", "label text")) == a_column("label text")
+    assert label_of(a_table("stages", "id integer", "colour text")) is None
+    assert label_of(a_table("stages", "id integer")) is None
+
+
+def test_kinds_of_types() -> None:
+    kinds = {
+        "timestamp(3)_with_time_zone": "timestamptz",
+        "timestamp_without_time_zone": "timestamp",
+        "character_varying(10)": "text",
+        "numeric(10,0)": "number",
+        "point": "other",
+    }
+    assert {type_: a_column(f"x {type_}").kind for type_ in kinds} == kinds

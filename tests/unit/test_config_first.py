@@ -1,0 +1,82 @@
+"""The first configuration that `init` writes: valid whatever was found, and nothing in a name can break out of it."""
+
+import pytest
+from support.schemas import FRENCH, LEGACY, ODOO, RAILS, a_table
+
+from cdc_sync.config import PlainColumn, SqlColumn, parse
+from cdc_sync.config.first import Answers, first_configuration
+from cdc_sync.core.guessing import Column, Table, propose, rank
+from cdc_sync.core.identifiers import QualifiedName
+
+ANSWERS = Answers(
+    dsn="host=/run/postgresql dbname=ats user=cdc_sync",
+    dsn_comments=(),
+    mode="notify",
+    mode_why="You chose it.",
+    timezone="Europe/Paris",
+    timezone_doubt=None,
+    state="/var/lib/cdc-sync/state.db",
+)
+POLLED = Answers("", ("DOUBT: who?",), "poll", "It is a view.", "UTC", "which?", "/var/lib/state.db", ("public.other",))
+
+
+def text_of(tables: tuple[Table, ...], answers: Answers) -> str:
+    return first_configuration(propose(rank(tables)[0].table, tables), answers)
+
+
+@pytest.mark.parametrize("answers", [ANSWERS, POLLED], ids=["notify", "poll"])
+@pytest.mark.parametrize("tables", [ODOO, FRENCH, RAILS, LEGACY], ids=["odoo", "french", "rails", "legacy"])
+def test_it_is_valid_and_says_what_was_found(tables: tuple[Table, ...], answers: Answers) -> None:
+    found = propose(rank(tables)[0].table, tables)
+
+    text = first_configuration(found, answers)
+    watch = parse(text, name="first", environ={}).watches["applications"]
+
+    assert watch.table == found.table.name
+    assert watch.key == found.key
+    assert watch.capture.mode == answers.mode
+    assert watch.capture.watermark == (found.watermark.column if found.watermark else None)
+    for field, guess in found.guesses.items():
+        mapped = getattr(watch.columns, field)
+        if guess.suggested:
+            assert mapped is None
+        elif guess.sql is not None:
+            assert mapped == SqlColumn(guess.sql, (guess.column or "",))
+        else:
+            assert mapped == PlainColumn(guess.column or "")
+        assert f"# {field}: " in text
+    assert all(len(line) <= 120 for line in text.splitlines() if "sql:" not in line)
+
+
+def test_whatever_a_name_holds_stays_a_name() -> None:
+    evil = 'a\n"#: ${HOME} {x}'
+    table = Table(
+        QualifiedName("Odd 'schema", f"candidatures {evil}"),
+        "r",
+        0,
+        (evil,),
+        (
+            Column(evil, "integer"),
+            Column(f"statut {evil}", "text"),
+            Column(f"offre {evil}", "text"),
+            Column(f"created {evil}", "date"),
+            Column(f"hellowork {evil}", "text"),
+        ),
+    )
+
+    watch = parse(text_of((table,), ANSWERS), name="first", environ={}).watches["applications"]
+
+    assert watch.table == table.name
+    assert watch.key == (evil,)
+    assert watch.columns.status == PlainColumn(f"statut {evil}")
+
+
+def test_what_was_not_found_is_valid_too_and_in_doubt() -> None:
+    table = a_table("applications", "nothing text", key=None)
+
+    text = first_configuration(propose(table, [table]), ANSWERS)
+
+    columns = parse(text, name="first", environ={}).watches["applications"].columns
+    assert columns.status == PlainColumn("put_status_here")
+    assert text.count("# DOUBT: no column looks like it") == 4
+    assert "polling is not possible" in text
