@@ -7,9 +7,9 @@ from typing import Any
 import typer
 
 from cdc_sync.cli.context import JsonOption, console, invocation, print_json
-from cdc_sync.config import Config, ConfigurationError, warnings
+from cdc_sync.config import Config, ConfigurationError, Problem, warnings
 from cdc_sync.core import database_identity
-from cdc_sync.core.findings import Finding, Tell
+from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.delivery.inspection import check_endpoint
 from cdc_sync.delivery.sender import wall_clock
 from cdc_sync.source.check import check_database
@@ -25,7 +25,7 @@ def check(context: typer.Context, as_json: JsonOption = False) -> None:
         config = called.config()
     except ConfigurationError as error:
         if as_json:
-            print_json([_as_json(Finding("configuration", "failed", str(problem))) for problem in error.problems])
+            print_json([_as_json(_configuration("failed", problem)) for problem in error.problems])
         raise
     findings: list[Finding] = []
 
@@ -36,7 +36,7 @@ def check(context: typer.Context, as_json: JsonOption = False) -> None:
 
     tell(Finding("configuration", "ok", f"{called.config_path} is valid"))
     for warning in warnings(config):
-        tell(Finding("configuration", "warning", str(warning)))
+        tell(_configuration("warning", warning))
     asyncio.run(_check(config, tell))
     failed = sum(finding.state == "failed" for finding in findings)
     if as_json:
@@ -59,6 +59,11 @@ async def _check(config: Config, tell: Tell) -> None:
     if found is not None:
         tell(database_identity.judged(bound, found))
     await check_endpoint(config.hellowork, wall_clock, tell)
+
+
+def _configuration(state: State, problem: Problem) -> Finding:
+    place = problem.path or "the file"
+    return Finding("configuration", state, str(problem), problem.suggestion or f"Correct {place} in the configuration.")
 
 
 def _show(finding: Finding) -> None:

@@ -99,7 +99,7 @@ def test_an_invalid_configuration_is_78(notify: Installation) -> None:
     assert "capture.mode" in told.stderr
     as_json = notify.run("check", "--json")
     assert as_json.code == 78
-    findings = json.loads(as_json.stdout)
+    findings = found(as_json.stdout)
     assert [(item["check"], item["state"]) for item in findings] == [("configuration", "failed")] * 2
     nowhere = notify.run("check", "--json", config=notify.folder / "nowhere.yaml")
     assert nowhere.code == 78

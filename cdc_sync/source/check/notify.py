@@ -21,6 +21,7 @@ _WITHIN = 5.0
 """Seconds within which it must have come; it takes a millisecond."""
 
 _CHECK = "notify"
+_REMEDY = "Let database.dsn lead past the pooler, directly to PostgreSQL; or use a pool in session mode."
 
 
 async def check_notify(
@@ -38,7 +39,7 @@ async def check_notify(
     try:
         took = await _round_trip(listener, notifier, channel)
     except psycopg.Error as error:
-        tell(Finding(_CHECK, "failed", translate(error, "sending a notification to ourselves").message))
+        tell(Finding(_CHECK, "failed", translate(error, "sending a notification to ourselves").message, _REMEDY))
         return
     if took is None:
         tell(
@@ -47,7 +48,7 @@ async def check_notify(
                 "failed",
                 f"a notification did not come back within {_WITHIN:.0f} s: behind a transaction pooler (pgbouncer with "
                 f"pool_mode = transaction) LISTEN hears nothing",
-                "Let database.dsn lead past the pooler, directly to PostgreSQL; or use a pool in session mode.",
+                _REMEDY,
             )
         )
     else:

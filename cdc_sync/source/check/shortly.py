@@ -29,17 +29,22 @@ async def asking_shortly(connection: Connection, doing: str) -> AsyncIterator[No
             async with connection.transaction():
                 await connection.execute(_BOUNDS)
                 yield
-        except errors.LockNotAvailable as error:
+        except (errors.LockNotAvailable, SourceError) as error:
+            if not is_about_a_lock(error):
+                raise
             raise SourceError(
                 "unreachable",
                 f"Something holds a lock that keeps readers out ({doing}): a migration, VACUUM FULL, LOCK TABLE? Check "
                 f"again when it is over.",
             ) from error
-        except SourceError as error:
-            if isinstance(error.__cause__, errors.LockNotAvailable):
-                raise SourceError(
-                    "unreachable",
-                    f"Something holds a lock that keeps readers out ({doing}): a migration, VACUUM FULL, LOCK TABLE? "
-                    f"Check again when it is over.",
-                ) from error
-            raise
+
+
+def is_about_a_lock(error: BaseException | None) -> bool:
+    """Whether an error, or what it comes from, is that a lock was not to be had."""
+    return error is not None and (isinstance(error, errors.LockNotAvailable) or is_about_a_lock(error.__cause__))
+
+
+HOLDERS = """\
+SELECT a.pid, a.usename, a.state, a.xact_start FROM pg_stat_activity a
+ WHERE EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.granted AND l.mode = 'AccessExclusiveLock');"""
+"""The query that tells who holds such a lock."""

@@ -15,7 +15,7 @@ from cdc_sync.source import expressions, row_security
 from cdc_sync.source.check.access import missing_grants, whole_table
 from cdc_sync.source.check.indexes import check_indexes
 from cdc_sync.source.check.lookup import TableSeen, look_up
-from cdc_sync.source.check.shortly import asking_shortly
+from cdc_sync.source.check.shortly import HOLDERS, asking_shortly, is_about_a_lock
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import TableFacts, table_facts
@@ -56,7 +56,7 @@ async def check_left_over(connection: Connection, config: Config, tell: Tell) ->
         async with asking_shortly(connection, "looking for the triggers"):
             found = await verified(connection, verify(config))
     except SourceError as error:
-        tell(Finding("left-over", "failed", error.message))
+        tell(Finding("left-over", "failed", error.message, "cdc-sync sql verify --apply"))
         return
     names = [each.function.removeprefix("record_") for each in found if each.state == "left over" and each.function]
     for name in dict.fromkeys(name.partition("$")[0] for name in names):
@@ -81,6 +81,11 @@ class _Watch:
 
     def _tell(self, check: str, state: State, message: str, remedy: str | None = None) -> None:
         self._tell_all(Finding(check, state, message, remedy, self._name))
+
+    def _fail(self, check: str, error: SourceError) -> None:
+        """Tell of what has its remedy in its message, with what to look at."""
+        look = f"\\d {self._watch.table}   -- in psql: the columns and their types"
+        self._tell(check, "failed", error.message, HOLDERS if is_about_a_lock(error) else look)
 
     async def check_time_zone(self) -> None:
         zone = self._watch.timezone
@@ -185,7 +190,7 @@ class _Watch:
             async with asking_shortly(self._connection, "looking up privileges"):
                 missing = await missing_grants(self._connection, self._name, self._watch, table)
         except SourceError as error:
-            self._tell("privileges", "failed", error.message)
+            self._fail("privileges", error)
             return False
         if not missing:
             self._tell("privileges", "ok", "the role has what it needs")
@@ -202,10 +207,11 @@ class _Watch:
                 facts: TableFacts = await table_facts(self._connection, self._watch.table)
                 mapping = await Mapping.prepare(self._connection, self._watch, facts)
         except SourceError as error:
-            remedy = None
             if isinstance(error.__cause__, errors.InsufficientPrivilege):
                 remedy = whole_table(table, sql.Identifier(self._connection.info.user))
-            self._tell("columns", "failed", error.message, remedy)
+                self._tell("columns", "failed", error.message, remedy)
+            else:
+                self._fail("columns", error)
             return None
         number = len(facts.columns)
         self._tell("columns", "ok", f"every mapped column is there, of a type that fits (the table has {number})")
@@ -218,7 +224,7 @@ class _Watch:
                 await self._connection.execute(Statements(mapping).first_page, [0])
                 found = await row_security.hiding(self._connection)
         except SourceError as error:
-            self._tell("row-security", "failed", error.message)
+            self._fail("row-security", error)
             return
         if found:
             remedy = "\n".join(one.script for one in found)
@@ -230,7 +236,7 @@ class _Watch:
         try:
             await check_indexes(self._connection, self._name, mapping, self._tell_all)
         except SourceError as error:
-            self._tell("indexes", "failed", error.message)
+            self._fail("indexes", error)
 
     async def check_triggers(self, table: TableSeen) -> None:
         never = untriggered(table.kind, self._connection.info.server_version)
@@ -242,7 +248,7 @@ class _Watch:
                 found = await verified(self._connection, verify_watches({self._name: self._watch}))
                 problems = (await installation(self._connection, self._name, self._watch)).problems
         except SourceError as error:
-            self._tell("triggers", "failed", error.message)
+            self._fail("triggers", error)
             return
         if problems:
             self._tell("triggers", "failed", "; ".join(problems), self._remedy(found))

@@ -143,8 +143,8 @@ async def test_a_broken_precondition_names_its_remedy(
     assert wrong(findings) == states
     (first, *_) = (finding for finding in findings.values() if finding.state != "ok")
     assert first.watch == "applications"
+    assert first.remedy is not None
     if remedy is not None:
-        assert first.remedy is not None
         assert remedy.replace("{role}", installed.role) in first.remedy
         if remedy.startswith(("GRANT", "CREATE", "ALTER")):
             installed.ats.execute(first.remedy.split("\n--")[0].encode())
@@ -318,6 +318,7 @@ async def test_a_lock_that_keeps_readers_out_is_not_waited_for(installed: Instal
         findings = await found(config)
     assert wrong(findings) == {"columns": "failed"}
     assert "Something holds a lock" in findings["columns"].message
+    assert "pg_locks" in (findings["columns"].remedy or "")
 
 
 async def test_a_time_zone_that_the_server_does_not_know(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
