@@ -45,12 +45,12 @@ _NO_CHANGE = "created create creation deleted suppression naissance birth birthd
 MEANINGS: Mapping[str, Meaning] = MappingProxyType(
     {
         "application_id": _meaning(
-            "hellowork:10 hw:9 external:5 externe:5 ext:4 partner:4 partenaire:4 remote:4 application:3 "
+            "hellowork:10 hw:9 external:4 externe:4 ext:4 partner:4 partenaire:4 remote:4 application:3 "
             "candidature:3 id:1 ref:1 reference:1 uuid:1",
             "url uri lien date job offre offer annonce poste user status statut token",
             _IDS,
             # An ATS knows other partners too: only HelloWork's name is sure.
-            sure=10,
+            sure=9,
         ),
         "status_url": _meaning(
             "url:3 uri:3 lien:2 callback:5 webhook:4 endpoint:3 status:3 statut:3 hellowork:4 api:2",

@@ -144,6 +144,7 @@ def test_upper_case_without_separators_and_without_foreign_keys() -> None:
         "created": "DATECREATION",
         "deleted": "SUPPRIME",
     }
+    assert found.guesses["application_id"].doubt is None
     status = found.guesses["status"]
     assert status.sql == '(SELECT s."LIBELLE" FROM "ATS"."STATUTS" s WHERE s."CODE" = t."CODESTATUT")'
     assert "no foreign key says" in (status.doubt or "")
