@@ -206,6 +206,9 @@ class LogReader:
         self._progress_elsewhere = progress_elsewhere
         self._rehearsal = rehearsal
         self._blown: set[str] = set()
+        # Endpoints that were told to be unwell; and of each application what was told to stand in a call's way.
+        self._unwell: set[str] = set()
+        self._refused: dict[tuple[str, str], str] = {}
         # What row-level security hides, as told: it is found anew after each reconnect.
         self._hidden: dict[str, str] = {}
         self._told: dict[str, int] = {}
@@ -269,8 +272,10 @@ class LogReader:
                 self._call(observation)
             case EndpointChanged(endpoint, mode, reason, wait):
                 if mode == "healthy":
+                    self._unwell.discard(endpoint)
                     log.info("the endpoint takes calls again", endpoint=endpoint)
                 else:
+                    self._unwell.add(endpoint)
                     say = log.error if mode == "paused" else log.warning
                     say(_ENDPOINT[mode], endpoint=endpoint, reason=reason, next_try_in=_short(wait))
             case StoreFailed() | StoreRecovered():
@@ -397,12 +402,30 @@ class LogReader:
         }
         match call.outcome:
             case "acknowledged":
+                self._refused.pop((call.watch, call.application_id), None)
                 self._log.info("sent", **facts)
             case "retry":
-                self._log.info("not sent yet", reply=call.reply, **facts)
+                say = self._log.info if self._is_news(call) else self._log.debug
+                say("not sent yet", reply=call.reply, **facts)
             case "dead":
+                self._refused.pop((call.watch, call.application_id), None)
                 self._log.error("given up, now a dead letter", reply=call.reply, **facts)
 
+    def _is_news(self, call: CallEnded) -> bool:
+        """Whether a try that failed tells anything: not if the same was answered before, or the whole endpoint is down.
+
+        An outage of days would have thousands of such lines.
+        """
+        key = (call.watch, call.application_id)
+        if len(self._refused) >= _MOST_REFUSED:
+            self._refused.clear()
+        before = self._refused.get(key)
+        self._refused[key] = call.reply
+        return call.reply != before and not self._unwell
+
+
+_MOST_REFUSED = 10_000
+"""Applications whose last reply is remembered, so that it is told once."""
 
 _CAPTURE_LATE = (
     "changes are not read in time. Is the database slow, or a table locked (pg_stat_activity tells), or are more rows "

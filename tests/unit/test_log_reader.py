@@ -322,6 +322,40 @@ def test_every_problem_of_a_configuration_has_a_line(written: Written) -> None:
     ]
 
 
+class TestRetries:
+    def told(self, written: Written, *observations: Observation) -> list[tuple[str, str]]:
+        calls = [line for line in written.records(*observations) if "application_id" in line]
+        return [(line["application_id"], line["level"]) for line in calls]
+
+    def test_that_are_answered_the_same_are_told_once(self, written: Written) -> None:
+        again = [CallEnded(WATCH, "a1", "retry", "HTTP 404", attempt, 0.1, 0.1) for attempt in (1, 2, 3)]
+        other = CallEnded(WATCH, "a2", "retry", "HTTP 404", 1, 0.1, 0.1)
+        changed = CallEnded(WATCH, "a1", "retry", "HTTP 503", 4, 0.1, 0.1)
+        sent = CallEnded(WATCH, "a1", "acknowledged", "HTTP 200", 5, 0.1, 0.1)
+        assert self.told(written, *again, other, changed, sent, again[0]) == [
+            ("a1", "info"),
+            ("a1", "debug"),
+            ("a1", "debug"),
+            ("a2", "info"),
+            ("a1", "info"),
+            ("a1", "info"),
+            ("a1", "info"),
+        ]
+
+    def test_of_an_endpoint_that_is_down_are_told_by_what_was_said_of_it(self, written: Written) -> None:
+        probe = CallEnded(WATCH, "a1", "retry", "HTTP 503", 1, 0.1, 0.1)
+        other = CallEnded(WATCH, "a2", "retry", "HTTP 503", 1, 0.1, 0.1)
+        after = CallEnded(WATCH, "a3", "retry", "HTTP 503", 1, 0.1, 0.1)
+        down = EndpointChanged(ENDPOINT, "open", "HTTP 503", 1.0)
+        up = EndpointChanged(ENDPOINT, "healthy", None, 0.0)
+        assert self.told(written, down, probe, other, up, after) == [("a1", "debug"), ("a2", "debug"), ("a3", "info")]
+
+    def test_of_more_applications_than_anybody_reads_are_forgotten(self, written: Written) -> None:
+        first = CallEnded(WATCH, "a0", "retry", "HTTP 503", 1, 0.1, 0.1)
+        others = [CallEnded(WATCH, f"a{n}", "retry", "HTTP 503", 1, 0.1, 0.1) for n in range(1, 10_000)]
+        assert self.told(written, first, *others, first)[-1] == ("a0", "info")
+
+
 class TestFuse:
     HELD = Decided(WATCH, "a1", "notify", "held", "more than 1000 changes at once")
     QUEUED = Decided(WATCH, "a2", "notify", "queued")
