@@ -31,6 +31,7 @@ PACKAGE = "CDC_SYNC_TEST_DEB"
 """The variable that names the package under test."""
 
 CACHE = Path(__file__).parents[2] / "build" / "systemd"
+SYSTEMD = Path(__file__).parents[2] / "systemd"
 CONFIG = "/etc/cdc-sync/config.yaml"
 UNIT = "cdc-sync.service"
 PATIENCE = 60.0
@@ -235,6 +236,21 @@ class TestThePackage:
         assert "0 calls" not in machine.run("journalctl", "--no-pager", "-I", "--unit", UNIT), (
             "it remembered everything"
         )
+
+    def test_works_with_an_allow_list(self, machine: Machine, site: Site) -> None:
+        text = (SYSTEMD / "ip-allow-list.conf").read_text()
+        for line in ("IPAddressDeny=any", "IPAddressAllow=localhost"):
+            assert f"#{line}\n" in text
+            text = text.replace(f"#{line}\n", f"{line}\n")
+        drop_in = f"/run/systemd/system/{UNIT}.d/ip-allow-list.conf"
+        machine.write(drop_in, text)
+        machine.run("systemctl", "daemon-reload")
+        machine.run("systemctl", "restart", UNIT)
+        judged = machine.run("systemd-analyze", "security", "--no-pager", UNIT)
+        assert float(judged.rsplit("exposure level for", 1)[1].split()[1]) <= 1.0
+        site.tells("hw-1", "AMONG FRIENDS")
+        machine.run("rm", drop_in)
+        machine.run("systemctl", "daemon-reload")
 
     def test_serves_another_tenant_beside_it(self, machine: Machine, site: Site) -> None:
         document = yaml.safe_load(site.configuration())

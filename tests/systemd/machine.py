@@ -9,6 +9,7 @@ systemd wants a tree of control groups of version 2 and nothing else, which a ho
 
 import contextlib
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,15 @@ from pathlib import Path
 from types import MappingProxyType
 
 PACKAGES = "systemd,systemd-sysv,dbus,procps,python3,ca-certificates"
-SUITE = "trixie"
+
+
+def _suite() -> str:
+    """The release that the package is for: this host's."""
+    found = platform.freedesktop_os_release()
+    return found["VERSION_CODENAME"] if found["ID"] == "debian" else "trixie"
+
+
+SUITE = _suite()
 
 _TOOLS = {
     "systemd-nspawn": "systemd-container",
