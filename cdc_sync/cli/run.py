@@ -48,7 +48,12 @@ def run(
             raise typer.Exit(_once(config, observe, dry_run=dry_run))
         options = RunOptions(dry_run=dry_run, beat_every=systemd.wants_to_hear_every)
         # Who only looks is at a terminal: closing it ends the look.
-        reread = None if dry_run else Reread(called.config, use)
+
+        def use_anew(config: Config) -> None:
+            use(config)
+            log.follow_configuration()
+
+        reread = None if dry_run else Reread(called.config, use_anew)
         asyncio.run(run_daemon(config, options, observe, _show, reread))
 
 

@@ -201,8 +201,7 @@ class LogReader:
     """
 
     def __init__(self, *, progress_elsewhere: bool = False, rehearsal: bool = False) -> None:
-        # Bound once: the processors would be put together anew for each line.
-        self._log = structlog.get_logger().bind()
+        self.follow_configuration()
         self._progress_elsewhere = progress_elsewhere
         self._rehearsal = rehearsal
         self._blown: set[str] = set()
@@ -215,6 +214,11 @@ class LogReader:
         # Mistakes of a watch's configuration that were told, until it works again. It tries every few seconds, and may
         # get as far as capturing each time.
         self._mistakes: dict[str, set[str]] = {}
+
+    def follow_configuration(self) -> None:
+        """Write as the logging is set up now (`configure`)."""
+        # Bound once: the processors would be put together anew for each line.
+        self._log = structlog.get_logger().bind()
 
     def read(self, observation: Observation) -> None:  # noqa: C901, PLR0912, PLR0915 - one case per kind
         """Write the line of one observation."""

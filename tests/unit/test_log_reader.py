@@ -322,6 +322,18 @@ def test_every_problem_of_a_configuration_has_a_line(written: Written) -> None:
     ]
 
 
+def test_another_configuration_is_followed_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(Log(level="warning", format="json"), {})
+    log = LogReader()
+    log.read(StoreRecovered())
+    configure(Log(level="info", format="text"), {})
+    log.follow_configuration()
+    log.read(StoreRecovered())
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the store can be written again" in line
+    assert not line.startswith("{")
+
+
 class TestRetries:
     def told(self, written: Written, *observations: Observation) -> list[tuple[str, str]]:
         calls = [line for line in written.records(*observations) if "application_id" in line]
