@@ -21,7 +21,7 @@ _URL = re.compile(
 )
 _STATUS_PATH = re.compile(r"/v1/applications/(?P<id>[^/]+)/status/?$")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # no id has one, and PostgreSQL cannot keep a NUL that a URL brought as %00
-_DOTS = re.compile(r"(?i)(?:\.|%2e){1,2}")
+_DOTS = re.compile(r"(?i)/(?:\.|%2e){1,2}(?:/|\Z)")
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -42,7 +42,7 @@ class AllowedHosts:
             return f"{port} is not a TCP port"
         if match["scheme"].lower() == "http" and not is_loopback(host):
             return "it is http: only https may be used, except to a loopback address"
-        if any(_DOTS.fullmatch(part) for part in match["path"].split("/")):
+        if _DOTS.search(match["path"]):
             return "its path has a segment of dots"
         if host not in self.names and f"{host}:{port}" not in self.names:
             return f"its host {host} is neither base_url's nor in hellowork.allowed_hosts"
