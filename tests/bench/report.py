@@ -22,6 +22,16 @@ def as_table(facts: Mapping[str, object], figures: Sequence[Figure]) -> str:
     return "\n".join([*_said(facts), "", aligned[0], rule, *aligned[1:]])
 
 
+def in_short(figure: Figure) -> str:
+    """One figure on a line."""
+    _, unit, bare, value, ratio, target = _line(figure)
+    parts = [f"  {figure.measure}: {value} {unit}"]
+    parts += [f"bare loop {bare}"] if bare else []
+    parts += [f"ratio {ratio}"] if ratio else []
+    parts += [f"target {target}"] if target else []
+    return ", ".join(parts)
+
+
 def _said(facts: Mapping[str, object]) -> Iterator[str]:
     for name, value in facts.items():
         yield f"{name}: {value}"

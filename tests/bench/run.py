@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 from trigger_cost.pgbench import Pgbench, find_pgbench
@@ -14,6 +15,7 @@ from trigger_cost.pgbench import Pgbench, find_pgbench
 from bench import calls, crash, memory, walks, writers
 from bench.figures import Figure, at_least, most, no_more_than
 from bench.options import Options
+from bench.report import in_short
 from bench.sink import Sink, sink
 from bench.site import Site, facts_of, site
 from cdc_sync.demo.binaries import Binaries
@@ -38,7 +40,10 @@ def bench(
     load_before = os.getloadavg()[0]
     with server(binaries, settings={"fsync": "on"}) as postgres, sink() as takes_calls:
         run = _Run(postgres, takes_calls, pgbench, options, tell)
-        figures = [*run.small(), *run.middle(), *run.large()]
+        figures: list[Figure] = []
+        for figure in chain(run.small(), run.middle(), run.large()):
+            tell(in_short(figure))  # whoever interrupts it keeps what was measured
+            figures.append(figure)
         facts = {
             "date": datetime.now(UTC).date().isoformat(),
             "cores": os.cpu_count(),

@@ -3,7 +3,7 @@
 import pytest
 from bench.figures import Figure, at_least, beside, most, no_more_than
 from bench.options import QUICK
-from bench.report import as_json, as_table
+from bench.report import as_json, as_table, in_short
 from bench.run import bench
 from support.binaries import server_binaries
 
@@ -57,4 +57,6 @@ def test_the_table_marks_what_is_missed() -> None:
         "|memory|MB||1,234||≤70MBMISSED|",
         "|CPUtime|µs||12.35|||",
     ]
+    assert in_short(figures[0]) == "  latency: 3 ms, bare loop 1, ratio 3.00, target ratio ≤ 2 MISSED"
+    assert in_short(figures[2]) == "  CPU time: 12.35 µs"
     assert as_json({}, figures)["figures"][0]["missed"]  # type: ignore[index] # a list of figures
