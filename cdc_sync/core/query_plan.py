@@ -33,8 +33,12 @@ def indexes(plan: Plan) -> frozenset[str]:
 
 
 def is_in_order(plan: Plan) -> bool:
-    """Whether rows come in the order that the query asks for, so that a page costs a page and no sort of the rest."""
-    return not any(node["Node Type"] in {"Sort", "Seq Scan"} for node in _nodes(plan))
+    """Whether rows come in the order that the query asks for, so that a page costs a page and no sort of the rest.
+
+    A plan that reads no table at all (row-level security lets no row through) has nothing to sort.
+    """
+    reads = next(_scans(plan), None) is not None
+    return not (reads and any(node["Node Type"] in {"Sort", "Seq Scan"} for node in _nodes(plan)))
 
 
 def _nodes(plan: Plan) -> Iterator[Plan]:

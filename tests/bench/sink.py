@@ -10,6 +10,7 @@ Its own requests have paths that begin with `/-/`; see `Sink`.
 import asyncio
 import http.client
 import json
+import os
 import re
 import selectors
 import subprocess
@@ -18,7 +19,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
+
+TESTS_ON_PATH = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+"""The environment in which a process of ours finds its module; pytest's own path does not reach it."""
 
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 _OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
@@ -72,7 +77,8 @@ class Sink:
 @contextmanager
 def sink() -> Iterator[Sink]:
     """Run one; it is gone when the `with` is left."""
-    with subprocess.Popen([sys.executable, "-m", "bench.sink"], stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "bench.sink"]
+    with subprocess.Popen(command, env=TESTS_ON_PATH, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             yield Sink(int(process.stdout.readline()))

@@ -16,7 +16,7 @@ from psycopg import sql
 from support.daemon_process import DaemonProcess, free_port
 
 from bench.agreed import CONCURRENCY
-from bench.sink import Sink
+from bench.sink import TESTS_ON_PATH, Sink
 from cdc_sync.config import Config, load
 from cdc_sync.demo.postgres import Server
 from cdc_sync.source import grants, scripts
@@ -205,7 +205,9 @@ def site(server: Server, sink: Sink, rows: int, folder: Path) -> Iterator[Site]:
 def bare(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
     """A bare loop that is ready; it is gone when the `with` is left."""
     command = [sys.executable, "-m", "bench.bare", *arguments]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env=TESTS_ON_PATH, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         try:
             assert process.stdout.readline() == "ready\n"

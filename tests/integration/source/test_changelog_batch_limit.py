@@ -30,7 +30,9 @@ async def log(database: str, ats: Ats) -> AsyncIterator[ChangeLog]:
 async def test_a_batch_that_takes_too_long_is_given_up_and_comes_again(
     log: ChangeLog, ats: Ats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_LIMIT", "SET LOCAL idle_in_transaction_session_timeout = '200ms'")
+    shorter = module._BEGIN.replace("'60s'", "'200ms'")
+    assert shorter != module._BEGIN
+    monkeypatch.setattr(module, "_BEGIN", shorter)
 
     async def take() -> None:
         async with log.batch(10) as changes:

@@ -52,6 +52,7 @@ def test_a_plan_names_its_indexes() -> None:
         (SEQ, False),
         ({"Node Type": "Limit", "Plans": [a_scan(None)]}, True),
         ({"Node Type": "Sort", "Plans": [a_scan(None)]}, False),
+        ({"Node Type": "Sort", "Plans": [{"Node Type": "Result"}]}, True),  # row-level security lets no row through
         # By the key's first column alone: what is sorted is a handful of rows.
         ({"Node Type": "Incremental Sort", "Plans": [a_scan(None)]}, True),
         ({**a_scan(None), "Plans": [{"Node Type": "Sort", "Parent Relationship": "SubPlan"}]}, True),
