@@ -3,6 +3,7 @@
 0 done; 1 a check or an operation failed; 2 usage; 78 the configuration is invalid (systemd must not restart on it).
 """
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 from cdc_sync import __version__
 from cdc_sync.admin.server import AdminError
 from cdc_sync.cli import (
+    adopt_database,
     check,
     config,
     dead_letters,
@@ -80,6 +82,7 @@ app.add_typer(sql.app, name="sql")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(fuse.app, name="fuse")
 app.command()(resend.resend)
+app.command()(adopt_database.adopt_database)
 app.add_typer(config.app, name="config")
 app.command()(emulator.emulator)
 app.command()(demo.demo)
@@ -87,6 +90,8 @@ app.command()(demo.demo)
 
 def main() -> None:
     """The console script."""
+    # What the driver warns of, it raises as well; then we say it in our own words.
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     try:
         app()
     except ConfigurationError as error:

@@ -13,7 +13,7 @@ from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.delivery.inspection import check_endpoint
 from cdc_sync.delivery.sender import wall_clock
 from cdc_sync.source.check import check_database
-from cdc_sync.store.sqlite.inspection import check_store
+from cdc_sync.store.opening import check_store
 
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
 
@@ -49,12 +49,7 @@ def check(context: typer.Context, as_json: JsonOption = False) -> None:
 
 
 async def _check(config: Config, tell: Tell) -> None:
-    bound = None
-    if config.state.backend == "sqlite":
-        bound = await asyncio.to_thread(check_store, config.state.path, tell)
-    else:
-        message = "state.backend postgres is not available in this version"
-        tell(Finding("store", "failed", message, "Set state.backend: sqlite"))
+    bound = await check_store(config, tell)
     found = await check_database(config, wall_clock, tell)
     if found is not None:
         tell(database_identity.judged(bound, found))

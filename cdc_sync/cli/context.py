@@ -2,8 +2,7 @@
 
 import json
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,8 +11,7 @@ import typer
 from rich.console import Console
 
 from cdc_sync.config import Config, ConfigurationError, Problem, load
-from cdc_sync.store.protocol import Store, StoreError
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.opening import opened_beside as opened
 
 DEFAULT_PATH = Path("/etc/cdc-sync/config.yaml")
 
@@ -63,25 +61,6 @@ def check_watch(config: Config, watch: str | None) -> None:
     """
     if watch is not None and watch not in config.watches:
         raise typer.BadParameter(f"no watch is called {watch!r}; there is {', '.join(config.watches)}")
-
-
-@asynccontextmanager
-async def opened(config: Config, *, read_only: bool) -> AsyncIterator[Store]:
-    """The store, beside a daemon that may be running.
-
-    Raises:
-        StoreError: it cannot be used, or does not exist yet.
-    """
-    path = config.state.path
-    if config.state.backend != "sqlite":
-        raise StoreError("state.backend postgres is not available in this version: use sqlite.")
-    if not path.exists():
-        raise StoreError(f"The store {path} does not exist yet: the daemon makes it at its first start.")
-    store = SqliteStore(path, read_only=read_only)
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 def print_json(value: Any) -> None:

@@ -16,7 +16,7 @@ from cdc_sync.core.outbox import Entry
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.delivery.sender import wall_clock
 from cdc_sync.pipeline.baseline import is_adopted
-from cdc_sync.store.lock import holder_of
+from cdc_sync.store.opening import daemons, place_of
 from cdc_sync.store.protocol import Event, Record
 
 _MOST_EVENTS = 500
@@ -42,7 +42,7 @@ def explain(
             f" The baseline of {name} is not done: it may not have been seen yet." for name in found.unread
         )
         typer.echo(
-            f"No application {application_id!r} in {where} of the store {config.state.path}. Looked for it among "
+            f"No application {application_id!r} in {where} of the store {place_of(config)}. Looked for it among "
             f"known applications, pending, held and dead entries, and rows that cannot be reported. Is it the id on "
             f"HelloWork's side (columns.application_id, or the one inside the status URL), and did the daemon run "
             f"since the row exists?{unread}",
@@ -73,7 +73,7 @@ async def _look_up(config: Config, application_id: str, watch: str | None) -> _F
             await store.story(application_id, watch, _MOST_EVENTS),
             {name: health for name, (health, _) in (await store.endpoints()).items()},
             [name for name in config.watches if watch in (None, name) and not await is_adopted(store, name)],
-            holder_of(config.state.path) is not None,
+            bool(await daemons(config, store)),
             wall_clock(),
         )
 

@@ -14,16 +14,25 @@ from cdc_sync.source.connection import connected, conninfo
 from cdc_sync.source.errors import SourceError, translate
 from cdc_sync.source.grants import grants as grants_script
 from cdc_sync.source.triggers import Verified, verified
+from cdc_sync.store.opening import store_dsn
+from cdc_sync.store.postgres import scripts as store_scripts
 
 app = typer.Typer(no_args_is_help=True, help="Print the scripts for the DBA, or run them with --apply.")
 
 ApplyOption = Annotated[bool, typer.Option("--apply", help="Run the script instead of printing it.")]
 DsnOption = Annotated[
-    str | None, typer.Option("--dsn", help="The installer's connection, for --apply. Else database.dsn.", metavar="DSN")
+    str | None,
+    typer.Option(
+        "--dsn", help="The installer's connection, for --apply. Else database.dsn (state.dsn).", metavar="DSN"
+    ),
 ]
 VersionOption = Annotated[
     int | None,
     typer.Option("--server-version", metavar="N", help="PostgreSQL's major version, 10 to 18; nothing is connected."),
+]
+
+StoreOption = Annotated[
+    bool, typer.Option("--store", help="The tables of state.backend postgres, in state.dsn, instead of the triggers.")
 ]
 
 _OLDEST, _NEWEST = 10, 18
@@ -31,30 +40,42 @@ _OLDEST, _NEWEST = 10, 18
 
 @app.command()
 def install(
-    context: typer.Context, apply: ApplyOption = False, dsn: DsnOption = None, server_version: VersionOption = None
+    context: typer.Context,
+    store: StoreOption = False,
+    apply: ApplyOption = False,
+    dsn: DsnOption = None,
+    server_version: VersionOption = None,
 ) -> None:
     """What capture.mode notify needs: a log of changed keys, and triggers."""
     _check_version(server_version)
     config = invocation(context).config()
-    _put_out(config, scripts.install(config), dsn, apply=apply)
+    script = store_scripts.install() if store else scripts.install(config)
+    _put_out(script, dsn or _dsn_of(config, store=store), apply=apply)
 
 
 @app.command()
-def uninstall(
+def uninstall(  # noqa: PLR0917 - typer's options
     context: typer.Context,
     watch: Annotated[
         str | None,
         typer.Option("--watch", metavar="NAME", help="Only what belongs to this watch, configured or not."),
     ] = None,
+    store: StoreOption = False,
     apply: ApplyOption = False,
     dsn: DsnOption = None,
     server_version: VersionOption = None,
 ) -> None:
-    """Remove everything that was ever installed, or what belongs to one watch."""
+    """Remove everything that was ever installed, or what belongs to one watch; the store only with --store."""
     _check_version(server_version)
+    config = invocation(context).config()
+    if store:
+        if watch is not None:
+            raise typer.BadParameter("the store is one for all watches", param_hint="--watch")
+        _put_out(store_scripts.uninstall(), dsn or _dsn_of(config, store=True), apply=apply)
+        return
     if watch is not None and not watch.isidentifier():
         raise typer.BadParameter(f"{watch!r} cannot be a watch's name", param_hint="--watch")
-    _put_out(invocation(context).config(), scripts.uninstall(watch), dsn, apply=apply)
+    _put_out(scripts.uninstall(watch), dsn or _dsn_of(config), apply=apply)
 
 
 @app.command()
@@ -80,9 +101,10 @@ def verify(
 
 
 @app.command()
-def grants(
+def grants(  # noqa: PLR0917 - typer's options
     context: typer.Context,
     role: Annotated[str | None, typer.Option("--role", help="The daemon's role. Else the DSN's user.")] = None,
+    store: StoreOption = False,
     apply: ApplyOption = False,
     dsn: DsnOption = None,
     server_version: VersionOption = None,
@@ -90,10 +112,14 @@ def grants(
     """The least privileges of the role that the daemon runs as."""
     _check_version(server_version)
     config = invocation(context).config()
-    user = role or _user_of(config)
+    user = role or _user_of(_dsn_of(config, store=store))
     if user is None:
-        raise typer.BadParameter("database.dsn names no user: say which role the daemon runs as", param_hint="--role")
-    _put_out(config, grants_script(config, user), dsn, apply=apply)
+        raise typer.BadParameter(
+            f"{'state.dsn' if store else 'database.dsn'} names no user: say which role the daemon runs as",
+            param_hint="--role",
+        )
+    script = store_scripts.grants(user) if store else grants_script(config, user)
+    _put_out(script, dsn or _dsn_of(config, store=store), apply=apply)
 
 
 def _check_version(version: int | None) -> None:
@@ -103,16 +129,20 @@ def _check_version(version: int | None) -> None:
         )
 
 
-def _user_of(config: Config) -> str | None:
-    user = conninfo_to_dict(conninfo(config.database.dsn.get_secret_value())).get("user")
+def _dsn_of(config: Config, *, store: bool = False) -> str:
+    return store_dsn(config) if store else config.database.dsn.get_secret_value()
+
+
+def _user_of(dsn: str) -> str | None:
+    user = conninfo_to_dict(conninfo(dsn)).get("user")
     return None if user is None else str(user)
 
 
-def _put_out(config: Config, script: str, dsn: str | None, *, apply: bool) -> None:
+def _put_out(script: str, dsn: str, *, apply: bool) -> None:
     if not apply:
         typer.echo(script, nl=False)
         return
-    for notice in asyncio.run(_apply(dsn or config.database.dsn.get_secret_value(), script)):
+    for notice in asyncio.run(_apply(dsn, script)):
         typer.echo(notice, err=True)
     typer.echo("done")
 

@@ -11,7 +11,7 @@ from cdc_sync.cli.context import JsonOption, console, invocation, opened, print_
 from cdc_sync.cli.health import what_is_wrong
 from cdc_sync.config import Config
 from cdc_sync.delivery.sender import wall_clock
-from cdc_sync.store.lock import holder_of
+from cdc_sync.store.opening import daemons
 
 
 def status(
@@ -34,9 +34,10 @@ def status(
     if as_json:
         print_json(report)
         return
-    if report["daemon"]["running"]:
-        console.print(f"daemon: running (process {report['daemon']['process'] or 'unknown'})")
-    else:
+    for daemon in report["daemon"].get("all", [report["daemon"]] if report["daemon"]["running"] else []):
+        where = f" on {daemon['host']}" if "host" in daemon else ""
+        console.print(f"daemon: running (process {daemon['process'] or 'unknown'}{where})")
+    if not report["daemon"]["running"]:
         console.print("daemon: not running", style="red")
     table = Table("watch", "mode", "baseline", "known", "pending", "oldest", "held", "dead letters", "skipped")
     for watch in report["watches"]:
@@ -84,11 +85,14 @@ def status(
 async def _report(config: Config) -> dict[str, Any]:
     async with opened(config, read_only=True) as store:
         report = await status_report(config, store, wall_clock())
-    process = holder_of(config.state.path)
-    if process is None:
+        running = await daemons(config, store)
+    if not running:
         # What a daemon noted before it ended is not wrong *now*.
         report["conditions"] = [{"name": "daemon", "message": "it is not running", "since": report["at"]}]
-    return {"daemon": {"running": process is not None, "process": process}, **report}
+    daemon: dict[str, Any] = {"running": bool(running), "process": running[0][1] if running else None}
+    if len(running) > 1:
+        daemon["all"] = [{"host": host, "process": process} for host, process in running]
+    return {"daemon": daemon, **report}
 
 
 def _endpoint(item: dict[str, Any]) -> str:

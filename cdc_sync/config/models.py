@@ -78,8 +78,8 @@ class State(Section):
         default="sqlite",
         title="or postgres",
         description="Where the daemon keeps what HelloWork was told, what is to be sent, and how far it has read: "
-        "`sqlite`, one file on this host, which needs nothing else; `postgres`, for several daemons on several hosts. "
-        "Neither holds personal data.",
+        "`sqlite`, one file on this host, which needs nothing else; `postgres`, for several daemons on several hosts "
+        "that share it. Neither holds personal data.",
     )
     path: FilePath = Field(
         default=Path("/var/lib/cdc-sync/state.db"),
@@ -90,8 +90,9 @@ class State(Section):
     dsn: SecretStr | None = Field(
         default=None,
         title="postgres; database.dsn if null",
-        description="The database of backend postgres: a libpq connection string. Null, the default: database.dsn, in "
-        "a schema of its own.",
+        description="The database of backend postgres: a libpq connection string; the encoding there must be UTF8. "
+        "Null, the default: database.dsn, in the schema cdc_sync. `cdc-sync sql install --store` and `sql grants "
+        "--store` print what the DBA runs.",
     )
     history: PositiveDuration = Field(
         default=timedelta(days=30),

@@ -21,5 +21,6 @@ def judged(bound: str | None, found: str) -> Finding:
         "failed",
         f"the store belongs to the database {bound}, and database.dsn leads to {found}: a restored copy, a renamed "
         f"clone or another cluster. The daemon refuses to send from it.",
-        "Correct database.dsn; or, if this database is meant, give it a state.path of its own.",
+        "Correct database.dsn; or, if this database is meant, give it a store of its own, or let it "
+        "take this one over: cdc-sync adopt-database",
     )

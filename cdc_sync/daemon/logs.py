@@ -117,9 +117,9 @@ def configure(log: Log, environ: Mapping[str, str]) -> None:
         logger_factory=factory,
         cache_logger_on_first_use=False,
     )
-    # Libraries' own loggers: their warnings matter, their chatter does not. The pool's are told by our observations.
+    # Libraries' own loggers: their warnings matter, their chatter does not. The driver's are told by our observations.
     logging.basicConfig(level=logging.WARNING, handlers=[_Libraries()], force=True)
-    for name in ("psycopg.pool", "apscheduler"):
+    for name in ("psycopg", "apscheduler"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 

@@ -9,12 +9,10 @@ that costs no more than kill -9, which nothing is lost by.
 import asyncio
 import os
 import signal
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -43,13 +41,12 @@ from cdc_sync.daemon.pulse import BEAT_EVERY, STEP_OF_STORE, Heart, Pulse
 from cdc_sync.daemon.rehearsal import Rehearsal
 from cdc_sync.daemon.reloading import Reread, RunningWatches, changes_that_need_a_restart
 from cdc_sync.daemon.together import end, raise_failures
-from cdc_sync.daemon.watching import WatchParts, WatchWorker, most_telling
+from cdc_sync.daemon.watching import WatchParts, WatchWorker, bind, most_telling
 from cdc_sync.delivery.client import Caller, Client
 from cdc_sync.delivery.sender import Sender, SenderSettings, wall_clock
 from cdc_sync.source.session import LastSession
-from cdc_sync.store.lock import StoreLock
+from cdc_sync.store.opening import opened_by_daemon, opened_copy
 from cdc_sync.store.protocol import Store, StoreError
-from cdc_sync.store.sqlite import SqliteStore, copy_store
 
 GRACE = 20.0
 """Seconds that calls under way may take after the first signal, at most."""
@@ -64,38 +61,13 @@ class RunOptions:
     """Seconds between two beats of the heart, at most: as often as a watchdog wants to hear of it."""
 
 
-@asynccontextmanager
-async def opened_store(config: Config, *, dry_run: bool) -> AsyncIterator[Store]:
-    """The daemon's store, locked; or for a dry run a copy of it that is thrown away.
+def opened_store(config: Config, *, dry_run: bool) -> AbstractAsyncContextManager[Store]:
+    """The daemon's store; or for a dry run a copy of it that is thrown away.
 
     Raises:
         StoreError: it cannot be used, or another daemon has it.
     """
-    if config.state.backend != "sqlite":
-        raise StoreError("state.backend postgres is not available in this version: use sqlite.")
-    async with AsyncExitStack() as stack:
-        path = config.state.path
-        if dry_run:
-            copy = Path(stack.enter_context(_temporary_folder())) / "state.db"
-            if path.exists():
-                await asyncio.to_thread(copy_store, path, copy)
-            path = copy
-        else:
-            stack.enter_context(StoreLock(path))
-        store = SqliteStore(path)
-        stack.push_async_callback(store.close)
-        await store.release_claims()
-        yield store
-
-
-def _temporary_folder() -> "tempfile.TemporaryDirectory[str]":
-    try:
-        return tempfile.TemporaryDirectory(prefix="cdc-sync-dry-run-")
-    except OSError as error:
-        raise StoreError(
-            f"A dry run works on a copy of the store, and there is no temporary folder for it: {error.strerror}. Let "
-            f"TMPDIR name one that can be written."
-        ) from error
+    return opened_copy(config) if dry_run else opened_by_daemon(config)
 
 
 @asynccontextmanager
@@ -218,7 +190,12 @@ class _Daemon:
                 await stack.enter_async_context(admin)
             stack.enter_context(self._schedule(store))
             self.observe(DaemonStarted(__version__, tuple(self._config.watches), dry_run, admin.url))
-            await self._supervise(watches, sender, store, lambda config: self._take_over(config, caller, sender, admin))
+
+            async def take_over(config: Config) -> None:
+                store.expect(config.hellowork.timeout.total_seconds())
+                await self._take_over(config, caller, sender, admin)
+
+            await self._supervise(watches, sender, store, take_over)
         self.observe(DaemonStopped())
 
     async def _supervise(
@@ -230,7 +207,7 @@ class _Daemon:
     ) -> None:
         await watches.use(self._config)
         heart = Heart(self._pulse, store, self.observe, min(BEAT_EVERY, self._options.beat_every))
-        sending = asyncio.create_task(self._send(sender))
+        sending = asyncio.create_task(self._send(sender, store))
         lasting = [sending, asyncio.create_task(self._note_conditions(store)), asyncio.create_task(heart.run())]
         try:
             while await self._is_reload_wanted([*watches.tasks, *lasting]):
@@ -284,8 +261,14 @@ class _Daemon:
     def _sender_progressed(self) -> None:
         self._pulse.beat("sender", STEP_OF_STORE)
 
-    async def _send(self, sender: Sender) -> None:
-        """Send, once it is known that the database is the one that the store belongs to."""
+    async def _send(self, sender: Sender, store: Store) -> None:
+        """Send, once it is known that the database is the one that the store belongs to.
+
+        Where several daemons share a store, each delivers, also one that waits for its turn to capture.
+        """
+        if self._config.state.backend == "postgres" and not self._options.dry_run:
+            await bind(self._config.database.dsn.get_secret_value(), store)
+            self._bound.set()
         await self._bound.wait()
         await sender.run()
 

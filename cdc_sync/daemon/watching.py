@@ -138,6 +138,8 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
         async with asking("preparing to capture changes"):
             server = await server_facts(connection)
             await parts.store.bind(server.identity)
+            if not parts.dry_run:
+                await parts.store.take(parts.name)
             facts = await table_facts(connection, parts.watch.table)
             mapping = await Mapping.prepare(connection, parts.watch, facts)
         intake = Intake(
@@ -155,6 +157,26 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
             async with asking("looking for the triggers"):
                 installed = await installation(connection, parts.name, parts.watch)
         yield Connected(parts, connection, pool, server, mapping, intake, installed)
+
+
+async def bind(dsn: str, store: Store) -> None:
+    """Make sure that the database is the one that the store belongs to, however long that takes.
+
+    Raises:
+        AnotherDatabaseError: it is not.
+    """
+    while True:
+        try:
+            async with connected(dsn) as connection, asking("reading the server's identity"):
+                identity = (await server_facts(connection)).identity
+            await store.bind(identity)
+        except AnotherDatabaseError:
+            raise
+        except (SourceError, StoreError):
+            # The watches meet the same, and say it.
+            await asyncio.sleep(_LONGEST_WAIT)
+        else:
+            return
 
 
 async def adopt(connected: Connected, progressed: Callable[[], None]) -> baseline.BaselinePosition:

@@ -10,7 +10,7 @@ their number doubles with each round. What has just got up is not knocked over b
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 from cdc_sync.core.endpoint import Health, admits, with_other_credentials
@@ -22,7 +22,8 @@ class Endpoint:
     """One endpoint as the sender knows it.
 
     Attributes:
-        health: its state; the store's is only a copy.
+        health: its state.
+        stored: its state in the store, as we last wrote or read it; another one there is another daemon's.
         due_at: when its next entry is due, as far as is known; None if it has none.
         under_way: calls that have begun and not ended.
         last_start: when the last one began, by the monotonic clock.
@@ -31,6 +32,7 @@ class Endpoint:
     """
 
     health: Health
+    stored: Health
     due_at: int | None = None
     under_way: int = 0
     last_start: float = -math.inf
@@ -87,15 +89,34 @@ class Endpoints:
         for endpoint in self._all.values():
             endpoint.health = with_other_credentials(endpoint.health)
 
-    def learn(self, found: Mapping[str, tuple[Health, int | None]]) -> list[str]:
-        """Take over what the store knows; of health only at first sight, since afterwards we know better.
+    def learn(self, found: Mapping[str, tuple[Health, int | None]], unsaved: Container[str]) -> list[str]:
+        """Take over what the store knows: of health what another daemon that shares the store has written.
 
-        Returns the names of those that are new.
+        Args:
+            found: health and next due time, by endpoint.
+            unsaved: endpoints of whose health we know better than the store.
+
+        Returns the names of those whose mode is news: another one now, or not healthy at first sight. An address where
+        nothing waits then may have been given up long ago.
         """
-        new = [name for name in found if name not in self._all]
+        news: list[str] = []
         for name, (health, due_at) in found.items():
-            self._all.setdefault(name, Endpoint(health)).due_at = due_at
-        return new
+            endpoint = self._all.get(name)
+            if endpoint is None:
+                endpoint = self._all[name] = Endpoint(health, stored=health)
+                if health.mode != "healthy" and due_at is not None:
+                    news.append(name)
+            elif health != endpoint.stored and name not in unsaved:
+                if health.mode != endpoint.health.mode:
+                    news.append(name)
+                endpoint.health = endpoint.stored = health
+            endpoint.due_at = due_at
+        return news
+
+    def saved(self, written: Mapping[str, Health]) -> None:
+        """The store has these states now."""
+        for name, health in written.items():
+            self._all[name].stored = health
 
     def expect(self, now: int) -> None:
         """Something was queued, nobody says for which endpoint: each may have something due, until `learn` knows."""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from cdc_sync.core.delivery import Fate, Finished, GiveUp, fate, outcome_of
+from cdc_sync.core.delivery import Again, Fate, Finished, GiveUp, fate, outcome_of
 from cdc_sync.core.endpoint import Health, after
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import CallEnded, EndpointChanged, Observe, StoreFailed, StoreRecovered
@@ -43,6 +43,9 @@ class Outbox(Protocol):
 
     async def claim(self, now: int, horizon: int, wanted: Mapping[str, int]) -> list[Entry]:
         """Take due entries, marked as attempted."""
+
+    def holds(self, entry: Entry) -> bool:
+        """Whether a call for a claimed entry may begin."""
 
     async def finish(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
         """Write ends of attempts."""
@@ -101,6 +104,8 @@ class Sender:
         self._ends: list[Finished] = []
         self._changed: dict[str, Health] = {}
         self._failing: set[_Step] = set()
+        self._writes = 0
+        self._writing = False
         self._woken = asyncio.Event()
         self._ended = asyncio.Event()
         self._hinted = False
@@ -210,12 +215,13 @@ class Sender:
 
     async def _learn(self) -> None:
         self._learnt_at = time.monotonic()
-        for name in self._endpoints.learn(await self._outbox.endpoints()):
-            endpoint = self._endpoints[name]
-            # From an earlier run: whoever keeps account of what is wrong has not heard of it. Where nothing waits, it
-            # may be an address that was given up long ago.
-            if endpoint.health.mode != "healthy" and endpoint.due_at is not None:
-                self._tell(name, endpoint.health)
+        writes = self._writes
+        found = await self._outbox.endpoints()
+        # Between a write of ours and its end the store's health may be from before it; the next look will tell.
+        others = self._writes == writes and not self._writing
+        for name in self._endpoints.learn(found, unsaved=self._changed if others else found):
+            # From an earlier run, or from another daemon: whoever keeps account of what is wrong has not heard of it.
+            self._tell(name, self._endpoints[name].health)
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -248,6 +254,10 @@ class Sender:
         if refusal is not None:
             reason = f"the URL {entry.content.url!r} may not be called: {refusal}"
             return GiveUp(reason), {"reason": reason}, None
+        if not self._outbox.holds(entry):
+            # This process was stopped, or cut off from the store, for so long that another daemon may send it instead.
+            reason = "not sent: the claim on it may have lapsed before the call was over"
+            return Again(self._clock()), {"reason": reason}, None
         reply, excerpt = await self._caller.call(entry)
         now = self._clock()
         meaning = meaning_of(reply, now)
@@ -289,8 +299,11 @@ class Sender:
     async def _write_ends(self, *, patient: bool) -> None:
         ends, health = self._ends, self._changed
         self._ends, self._changed = [], {}
+        self._writes += 1
+        self._writing = True
         try:
             await self._outbox.finish(ends, health)
+            self._endpoints.saved(health)
         except StoreError as error:
             self._ends, self._changed = ends + self._ends, health | self._changed
             if not patient:
@@ -299,6 +312,8 @@ class Sender:
             await asyncio.sleep(_STORE_RETRY)
         else:
             self._works("finish")
+        finally:
+            self._writing = False
 
     def _fails(self, step: _Step, error: StoreError) -> None:
         if not self._failing:

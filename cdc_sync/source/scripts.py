@@ -26,7 +26,8 @@ _UNINSTALL_REST = """
     BEGIN
         DROP SCHEMA IF EXISTS cdc_sync;
     EXCEPTION WHEN dependent_objects_still_exist THEN
-        RAISE WARNING 'The schema cdc_sync stays: it holds something else (a cdc-sync store?).';
+        RAISE WARNING 'The schema cdc_sync stays: it holds something else. A store of cdc-sync is removed by '
+            '`cdc-sync sql uninstall --store`.';
     END;"""
 
 _UNINSTALL_PENDING = """

@@ -16,7 +16,7 @@ What a crash costs, step by step:
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import Finished
@@ -43,6 +43,7 @@ __all__ = [
     "Store",
     "StoreError",
     "StoreLockedError",
+    "TakenOverError",
     "WatchCounts",
 ]
 
@@ -50,9 +51,23 @@ __all__ = [
 class AnotherDatabaseError(StoreError):
     """The store belongs to another database than the one that the daemon is connected to."""
 
+    @classmethod
+    def between(cls, store: str, bound: str, connected: str) -> Self:
+        """Say so of a store, named as in "in postgresql://host/state", with both databases' identities."""
+        return cls(
+            f"The store {store} belongs to the database {bound}, but the daemon is connected to {connected}: a "
+            f"restored copy, a renamed clone or another cluster. Nothing is sent, since HelloWork would be told "
+            f"another database's states. Correct database.dsn; or, if this database is meant, give it a store of its "
+            f"own (state.path, state.dsn), or let it take this one over: see `cdc-sync adopt-database`."
+        )
+
 
 class StoreLockedError(StoreError):
     """Another daemon works on this store."""
+
+
+class TakenOverError(StoreError):
+    """Another daemon captures the watch now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +193,19 @@ class Store(Protocol):
             AnotherDatabaseError: the store belongs to another one.
         """
 
+    async def identity(self) -> str | None:
+        """The database that the store belongs to; None if it never met one."""
+
+    async def rebind(self, identity: str, positions: Mapping[str, Mapping[str, str]]) -> None:
+        """Let the store belong to another database from now on, with these capture positions put in, by watch."""
+
+    async def take(self, watch: str) -> None:
+        """Become the one that records for the watch; whoever was it before is refused from now on.
+
+        For whoever has the watch's lock on the ATS's database. One that has lost it, and does not know it yet, would
+        otherwise write what it read before over what the next one reads.
+        """
+
     async def positions(self, watch: str) -> dict[str, str]:
         """The watch's capture positions by name."""
 
@@ -197,7 +225,11 @@ class Store(Protocol):
         """The highest record number in use; 0 if there is none."""
 
     async def record(self, rules: WatchRules, batch: Batch) -> list[Recorded]:
-        """Decide about a batch and write all of it; returns only what was news."""
+        """Decide about a batch and write all of it; returns only what was news.
+
+        Raises:
+            TakenOverError: another daemon took the watch (see `take`).
+        """
 
     async def due_suspicions(self, watch: str, now: int, limit: int) -> list[Suspicion]:
         """Suspicions whose grace is over, oldest first."""
@@ -220,8 +252,14 @@ class Store(Protocol):
     async def finish(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
         """Write the ends of attempts and the endpoints' new states."""
 
+    def expect(self, longest_call: float) -> None:
+        """Calls may take so many seconds from now on."""
+
+    def holds(self, entry: Entry) -> bool:
+        """Whether a call for a claimed entry may begin: the claim outlasts any call. To be asked right before it."""
+
     async def release_claims(self) -> None:
-        """Forget claims of a daemon that died; what it sent stays marked as attempted."""
+        """Forget claims of daemons that died; what they sent stays marked as attempted."""
 
     async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
         """Every endpoint's health, and when its next entry is due."""

@@ -12,6 +12,11 @@ def load(file: str) -> dict[str, str]:
     return dict(zip(parts[1::2], (part.strip().rstrip(";") for part in parts[2::2]), strict=True))
 
 
+def statements(file: str) -> dict[str, bytes]:
+    """The same for psycopg, which takes bytes for SQL that no user's text is part of."""
+    return {name: statement.encode() for name, statement in load(file).items()}
+
+
 def text(file: str) -> str:
     """The text of a file below `sql/`."""
     return files("cdc_sync.store").joinpath("sql", file).read_text(encoding="utf-8")

@@ -56,12 +56,3 @@ def test_a_store_that_cannot_be_used_is_said(notify: Installation) -> None:
     refused = notify.run("run")
     assert refused.code == 1
     assert "state.path" in refused.stderr
-
-
-def test_a_backend_that_this_version_lacks_is_said(notify: Installation) -> None:
-    notify.configure(state={"backend": "postgres"})
-    for arguments in (["run"], ["plan"], ["status"]):
-        refused = notify.run(*arguments)
-        assert refused.code not in (0, 2)
-        assert "state.backend" in refused.stderr
-        assert "sqlite" in refused.stderr

@@ -24,6 +24,7 @@ from psycopg.conninfo import make_conninfo
 from cdc_sync.config import load
 from cdc_sync.source import scripts
 from cdc_sync.source.grants import grants
+from cdc_sync.store.postgres import scripts as store_scripts
 from support.daemon_process import COMMAND, PATIENCE, DaemonProcess, environment, free_port, is_listened_on
 from support.hellowork_server import HelloWork
 from support.sessions import Ats
@@ -148,6 +149,12 @@ class Installation:
         """What `cdc-sync sql install` and `cdc-sync sql grants` print, run as a DBA runs them."""
         self._run_script(scripts.install(self._loaded()))
         self.grant()
+
+    def share_store(self) -> None:
+        """Keep the store in the ATS's database, with what `cdc-sync sql … --store` prints, run as a DBA runs it."""
+        self.configure(state={"backend": "postgres"})
+        self._run_script(store_scripts.install())
+        self._run_script(store_scripts.grants(self.role))
 
     def uninstall(self) -> None:
         """What `cdc-sync sql uninstall` prints, run as a DBA runs it."""

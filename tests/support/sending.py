@@ -121,6 +121,10 @@ class Watched:
         await self.claim_may_return.wait()
         return entries
 
+    def holds(self, entry: Entry) -> bool:
+        """See `Outbox`."""
+        return self._store.holds(entry)
+
     async def finish(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
         """See `Outbox`."""
         self.finishes += 1

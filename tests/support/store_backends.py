@@ -2,12 +2,21 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
+import psycopg
+from psycopg import sql
+
+from cdc_sync.store.postgres import PostgresStore
+from cdc_sync.store.postgres.scripts import TABLES
 from cdc_sync.store.protocol import Store
+from cdc_sync.store.queries import migrations
 from cdc_sync.store.sqlite import SqliteStore
+
+BACKENDS = ("sqlite", "postgres")
+"""Every implementation that must pass the conformance suite, by its name in the configuration (`state.backend`)."""
 
 
 class Backend(Protocol):
@@ -36,8 +45,36 @@ class SqliteBackend:
             connection.execute("PRAGMA user_version = 4711")
 
 
+_EMPTY = "DELETE FROM {};"
+_AS_NEW = """
+DELETE FROM cdc_sync.about WHERE name <> 'schema';
+UPDATE cdc_sync.about SET value = {};
+ALTER SEQUENCE cdc_sync.snapshot_number_seq RESTART
+"""
+
+
+class PostgresBackend:
+    """The shared store, in a database that nobody else uses meanwhile; emptied at the start, if it was used before."""
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+        with psycopg.connect(dsn) as connection:
+            there = connection.execute("SELECT to_regclass('cdc_sync.about') IS NOT NULL").fetchone()
+            if there and there[0]:
+                empty = sql.SQL("").join(
+                    sql.SQL(_EMPTY).format(sql.Identifier("cdc_sync", table)) for table in TABLES if table != "about"
+                )
+                connection.execute(empty + sql.SQL(_AS_NEW).format(str(len(migrations("postgres")))))
+
+    async def open(self) -> PostgresStore:
+        """See `Backend`."""
+        return await PostgresStore.open(self.dsn)
+
+    async def mark_as_newer(self) -> None:
+        """See `Backend`."""
+        with psycopg.connect(self.dsn) as connection:
+            connection.execute("UPDATE cdc_sync.about SET value = '4711' WHERE name = 'schema'")
+
+
 OpenStore = Callable[[], Awaitable[Store]]
 """Opens the same store once more, as another process or the next start would."""
-
-BACKENDS: Mapping[str, Callable[[Path], Backend]] = {"sqlite": SqliteBackend}
-"""Every implementation that must pass the conformance suite, by its name in the configuration (`state.backend`)."""

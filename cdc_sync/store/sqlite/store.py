@@ -71,12 +71,25 @@ class SqliteStore:
 
         bound = await self._run(work)
         if bound != identity:
-            raise AnotherDatabaseError(
-                f"The store {self._path} belongs to the database {bound}, but the daemon is connected to {identity}: a "
-                f"restored copy, a renamed clone or another cluster. Nothing is sent, since HelloWork would be told "
-                f"another database's states. Correct database.dsn; or, if this database is meant, give it a state.path "
-                f"of its own."
-            )
+            raise AnotherDatabaseError.between(str(self._path), bound, identity)
+
+    async def identity(self) -> str | None:
+        """See `Store`."""
+        row = await self._run(lambda c: c.execute(operating.SQL["identity"]).fetchone())
+        return None if row is None else str(row[0])
+
+    async def rebind(self, identity: str, positions: Mapping[str, Mapping[str, str]]) -> None:
+        """See `Store`."""
+        rows = [(watch, name, value) for watch, of in positions.items() for name, value in of.items()]
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(operating.SQL["rebind"], (identity,))
+            connection.executemany(recording.SQL["set_position"], rows)
+
+        await self._run(work)
+
+    async def take(self, watch: str) -> None:
+        """See `Store`. Nobody else can have taken it: one daemon has the file."""
 
     async def positions(self, watch: str) -> dict[str, str]:
         """See `Store`."""
@@ -139,6 +152,13 @@ class SqliteStore:
     async def finish(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
         """See `Store`."""
         await self._run(lambda c: delivering.finish(c, finished, health))
+
+    def expect(self, longest_call: float) -> None:
+        """See `Store`. Nobody else could claim anything meanwhile."""
+
+    def holds(self, entry: Entry) -> bool:  # noqa: ARG002 - whatever was claimed
+        """See `Store`. Nobody else can claim it: one daemon has the file."""
+        return True
 
     async def release_claims(self) -> None:
         """See `Store`."""

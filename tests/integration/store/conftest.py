@@ -1,16 +1,26 @@
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from support.store_backends import BACKENDS, Backend, OpenStore
+from support.postgres import Cluster, fresh_database
+from support.store_backends import BACKENDS, Backend, OpenStore, PostgresBackend, SqliteBackend
 
 from cdc_sync.store.protocol import Store
 
 
+@pytest.fixture(scope="session")
+def store_database(cluster: Cluster) -> Iterator[str]:
+    """A database for the stores of many tests, one after the other."""
+    with fresh_database(cluster) as dsn:
+        yield dsn
+
+
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    return BACKENDS[request.param](tmp_path)
+    if request.param == "sqlite":
+        return SqliteBackend(tmp_path)
+    return PostgresBackend(request.getfixturevalue("store_database"))
 
 
 @pytest.fixture

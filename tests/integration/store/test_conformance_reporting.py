@@ -326,7 +326,7 @@ class TestEndsOfCalls:
 
 
 class TestConditions:
-    async def test_what_is_wrong_is_kept_until_it_no_longer_is(self, store: Store, open_store: OpenStore) -> None:
+    async def test_what_is_wrong_is_known_to_the_next_one(self, store: Store, open_store: OpenStore) -> None:
         await store.set_condition("triggers", "They are missing: cdc-sync sql install", NOW + 1)
         await store.set_condition("database", "It is down", NOW)
         await store.close()
@@ -336,6 +336,11 @@ class TestConditions:
             Condition("database", "It is down", NOW),
             Condition("triggers", "They are missing: cdc-sync sql install", NOW + 1),
         ]
+
+    async def test_what_is_no_longer_wrong_is_gone(self, store: Store) -> None:
+        await store.set_condition("triggers", "They are missing: cdc-sync sql install", NOW + 1)
+        await store.set_condition("database", "It is down", NOW)
+
         await store.set_condition("database", None, NOW + 2)
         await store.set_condition("never set", None, NOW + 2)
         assert [condition.name for condition in await store.conditions()] == ["triggers"]

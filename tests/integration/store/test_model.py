@@ -11,7 +11,7 @@ P2: no call tells HelloWork what it certainly knows already.
 import asyncio
 import sys
 import tempfile
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -20,8 +20,16 @@ from typing import Any, Literal, TypeVar
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from support.builders import ENDPOINT, NOW, SECOND, WATCH, a_baseline, a_batch, a_content, some_rules
+from support.store_backends import Backend, PostgresBackend, SqliteBackend
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import fate
@@ -37,7 +45,6 @@ from cdc_sync.core.reply import (
 )
 from cdc_sync.core.retry import RetryPolicy
 from cdc_sync.store.protocol import Finished, Recorded
-from cdc_sync.store.sqlite import SqliteStore
 
 T = TypeVar("T")
 
@@ -115,19 +122,16 @@ class Call:
 class Deliveries(RuleBasedStateMachine):
     """See the module's text."""
 
-    def __init__(self) -> None:
+    def __init__(self, empty: Callable[[], Backend]) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.folder = tempfile.TemporaryDirectory()
-        self.store = self.open()
+        self.backend = empty()
+        self.store = self.run(self.backend.open())
         self.now = NOW
         self.applications: dict[str, Application] = {}
         self.calls: dict[str, Call] = {}
         self.waiting: dict[str, Entry] = {}
         """The outbox before the step, as the store tells it."""
-
-    def open(self) -> SqliteStore:
-        return SqliteStore(Path(self.folder.name) / "state.db")
 
     def run(self, step: Coroutine[Any, Any, T]) -> T:
         return self.runner.get_loop().run_until_complete(step)
@@ -137,7 +141,6 @@ class Deliveries(RuleBasedStateMachine):
             self.all_is_quiet()
         self.run(self.store.close())
         self.runner.close()
-        self.folder.cleanup()
 
     # The world and capture
 
@@ -191,7 +194,7 @@ class Deliveries(RuleBasedStateMachine):
             self.applications[one].heard = self.calls[one].state
         self.calls = {}
         self.run(self.store.close())
-        self.store = self.open()
+        self.store = self.run(self.backend.open())
         self.run(self.store.release_claims())
 
     # People
@@ -336,5 +339,24 @@ class Deliveries(RuleBasedStateMachine):
 
 pytestmark = pytest.mark.timeout(600)  # a failure is made as small as can be first, which takes minutes
 
-TestDeliveries = Deliveries.TestCase
-TestDeliveries.settings = settings(max_examples=120, stateful_step_count=60, deadline=None)
+
+def test_the_embedded_store_keeps_the_promises(tmp_path: Path) -> None:
+    def empty() -> Backend:
+        return SqliteBackend(Path(tempfile.mkdtemp(dir=tmp_path)))
+
+    in_any_order = settings(max_examples=120, stateful_step_count=60, deadline=None)
+    _check(empty, in_any_order)
+
+
+def test_the_shared_store_keeps_the_promises(store_database: str) -> None:
+    # Fewer: its steps take longer, and what is decided in them is the same code.
+    in_any_order = settings(max_examples=15, stateful_step_count=40, deadline=None)
+    _check(lambda: PostgresBackend(store_database), in_any_order)
+
+
+def _check(empty: Callable[[], Backend], how: settings) -> None:
+    class OnThisStore(Deliveries):
+        def __init__(self) -> None:
+            super().__init__(empty)
+
+    run_state_machine_as_test(OnThisStore, settings=how)

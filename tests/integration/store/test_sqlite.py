@@ -146,6 +146,16 @@ class TestBesideAnother:
 
         assert (await claim_one(store)).application_id == "a1"
 
+    async def test_the_next_daemon_can_withdraw_what_the_last_one_noted(self, store: SqliteStore, path: Path) -> None:
+        await store.set_condition("database", "It is down", NOW)
+        await store.close()
+        next_one = SqliteStore(path)
+
+        await next_one.set_condition("database", None, NOW)
+
+        assert await next_one.conditions() == []
+        await next_one.close()
+
     async def test_a_copy_is_whole_private_and_apart(
         self, generous_umask: None, store: SqliteStore, path: Path, tmp_path: Path
     ) -> None:

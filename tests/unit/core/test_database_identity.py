@@ -15,4 +15,4 @@ def test_a_copy() -> None:
     found = judged("ats of cluster 1", "ats of cluster 2")
     assert (found.check, found.state) == ("identity", "failed")
     assert "ats of cluster 1" in found.message
-    assert "state.path of its own" in (found.remedy or "")
+    assert "a store of its own" in (found.remedy or "")

@@ -56,5 +56,8 @@ DELETE FROM call_count WHERE step <= ?;
 -- name: identity
 SELECT value FROM about WHERE name = 'database';
 
+-- name: rebind
+INSERT INTO about (name, value) VALUES ('database', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
 -- name: set_identity
 INSERT INTO about (name, value) VALUES ('database', ?);

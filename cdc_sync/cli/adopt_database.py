@@ -1,0 +1,52 @@
+"""`cdc-sync adopt-database`: let the store belong to another database, on purpose."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from cdc_sync.cli.context import console, invocation
+from cdc_sync.config import Config
+from cdc_sync.pipeline.adoption import positions_elsewhere
+from cdc_sync.source.connection import asking, connected
+from cdc_sync.source.facts import server_facts
+from cdc_sync.store.opening import opened_alone
+
+
+def adopt_database(
+    context: typer.Context,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Let the store belong to the database that is configured now, after a move or a restore. With the daemon down."""
+    asyncio.run(_adopt(invocation(context).config(), sure=yes))
+
+
+async def _adopt(config: Config, *, sure: bool) -> None:
+    dsn = config.database.dsn.get_secret_value()
+    async with connected(dsn) as connection, asking("reading the server's identity"):
+        identity = (await server_facts(connection)).identity
+    async with opened_alone(config) as store:
+        bound = await store.identity()
+        if bound in (None, identity):
+            belongs = "belongs to no database yet: it takes the first" if bound is None else "belongs to it already"
+            typer.echo(f"Nothing to do: the store {belongs}. ({identity})")
+            return
+        console.print(f"the store belongs to   {bound}", soft_wrap=True)
+        console.print(f"database.dsn leads to  {identity}  ({config.database.shown()})", soft_wrap=True)
+        for watch, counts in (await store.counts()).items():
+            console.print(
+                f"{watch}: {counts.known} applications known; {counts.pending} pending calls would be sent from now "
+                f"on, {counts.held} held, {counts.dead} dead letters",
+                soft_wrap=True,
+            )
+        console.print(
+            "At its next start the daemon compares every row of this database with what HelloWork was told; `cdc-sync "
+            "plan`, right after this, shows what it would send. A copy for tests must not take the real store over: "
+            "give it a store of its own.",
+            soft_wrap=True,
+        )
+        if not sure:
+            typer.confirm("Let the store belong to this database?", abort=True)
+        positions = {watch: positions_elsewhere(await store.positions(watch)) for watch in config.watches}
+        await store.rebind(identity, positions)
+    typer.echo("done")

@@ -1,0 +1,140 @@
+"""Opening the configured store: by a daemon, for a dry run, and beside a daemon that may be running."""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from cdc_sync.config import Config
+from cdc_sync.config.dsn import shown
+from cdc_sync.core.findings import Tell
+from cdc_sync.store.lock import StoreLock, holder_of
+from cdc_sync.store.postgres import PostgresStore, copy_to_sqlite
+from cdc_sync.store.postgres import inspection as postgres_inspection
+from cdc_sync.store.protocol import Store, StoreError, StoreLockedError
+from cdc_sync.store.sqlite import SqliteStore, copy_store
+from cdc_sync.store.sqlite import inspection as sqlite_inspection
+
+
+@asynccontextmanager
+async def opened_by_daemon(config: Config) -> AsyncIterator[Store]:
+    """The store for a daemon: of SQLite the only one, of PostgreSQL one of several.
+
+    Raises:
+        StoreError: it cannot be used, or another daemon has it.
+    """
+    async with AsyncExitStack() as stack:
+        store: Store
+        if config.state.backend == "postgres":
+            store = await _postgres(config, read_only=False)
+        else:
+            stack.enter_context(StoreLock(config.state.path))
+            store = SqliteStore(config.state.path)
+        stack.push_async_callback(store.close)
+        await store.release_claims()
+        yield store
+
+
+@asynccontextmanager
+async def opened_copy(config: Config) -> AsyncIterator[Store]:
+    """A copy of the store that is thrown away: for a dry run, whatever the store is, an SQLite file.
+
+    Raises:
+        StoreError: the store cannot be read, or there is no place for the copy.
+    """
+    async with AsyncExitStack() as stack:
+        copy = Path(stack.enter_context(_temporary_folder())) / "state.db"
+        if config.state.backend == "postgres":
+            await copy_to_sqlite(store_dsn(config), copy)
+        elif config.state.path.exists():
+            await asyncio.to_thread(copy_store, config.state.path, copy)
+        store = SqliteStore(copy)
+        stack.push_async_callback(store.close)
+        await store.release_claims()
+        yield store
+
+
+@asynccontextmanager
+async def opened_beside(config: Config, *, read_only: bool) -> AsyncIterator[Store]:
+    """The store, beside daemons that may be running.
+
+    Raises:
+        StoreError: it cannot be used, or does not exist yet.
+    """
+    store: Store
+    if config.state.backend == "postgres":
+        store = await _postgres(config, read_only=read_only)
+    else:
+        path = config.state.path
+        if not path.exists():
+            raise StoreError(f"The store {path} does not exist yet: the daemon makes it at its first start.")
+        store = SqliteStore(path, read_only=read_only)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def opened_alone(config: Config) -> AsyncIterator[Store]:
+    """The store, while no daemon works on it.
+
+    Raises:
+        StoreError: it cannot be used, does not exist yet, or a daemon works on it.
+    """
+    async with AsyncExitStack() as stack:
+        if config.state.backend == "sqlite" and config.state.path.exists():
+            stack.enter_context(StoreLock(config.state.path))
+        store = await stack.enter_async_context(opened_beside(config, read_only=False))
+        if isinstance(store, PostgresStore) and (running := await store.living()):
+            where = ", ".join(f"process {process} on {host}" for host, process in running)
+            raise StoreLockedError(
+                f"A cdc-sync works on the store: {where}. Stop it first; if it was killed, wait until its lease has "
+                f"lapsed, which takes less than a minute."
+            )
+        yield store
+
+
+async def daemons(config: Config, store: Store) -> list[tuple[str, int]]:
+    """The daemons that work on the store: host and process id (0 if it is unknown)."""
+    if isinstance(store, PostgresStore):
+        return await store.living()
+    holder = holder_of(config.state.path)
+    return [] if holder is None else [(os.uname().nodename, holder)]
+
+
+def store_dsn(config: Config) -> str:
+    """Where the store of backend postgres is."""
+    return (config.state.dsn or config.database.dsn).get_secret_value()
+
+
+def place_of(config: Config) -> str:
+    """Where the store is, for people."""
+    return shown(store_dsn(config)) if config.state.backend == "postgres" else str(config.state.path)
+
+
+async def check_store(config: Config, tell: Tell) -> str | None:
+    """Tell what `cdc-sync check` finds of the store.
+
+    Returns the identity of the database that it belongs to; None if it belongs to none yet.
+    """
+    if config.state.backend == "postgres":
+        return await postgres_inspection.check_store(store_dsn(config), tell)
+    return await asyncio.to_thread(sqlite_inspection.check_store, config.state.path, tell)
+
+
+async def _postgres(config: Config, *, read_only: bool) -> PostgresStore:
+    longest = config.hellowork.timeout.total_seconds()
+    return await PostgresStore.open(store_dsn(config), longest_call=longest, read_only=read_only)
+
+
+def _temporary_folder() -> "tempfile.TemporaryDirectory[str]":
+    try:
+        return tempfile.TemporaryDirectory(prefix="cdc-sync-dry-run-")
+    except OSError as error:
+        raise StoreError(
+            f"A dry run works on a copy of the store, and there is no temporary folder for it: {error.strerror}. Let "
+            f"TMPDIR name one that can be written."
+        ) from error

@@ -1,0 +1,161 @@
+"""Connecting to the store's database, bringing its schema up to date, and what is said when that fails."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+from psycopg import AsyncConnection, errors
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from cdc_sync.config.dsn import shown
+from cdc_sync.store import queries
+from cdc_sync.store.postgres.rows import Connection
+from cdc_sync.store.postgres.scripts import install
+from cdc_sync.store.protocol import StoreError
+
+_DEFAULTS: dict[str, str | int] = {
+    "application_name": "cdc-sync store",
+    "client_encoding": "utf8",
+    "connect_timeout": 10,
+    # A server that is gone without a word is noticed within about a minute; until then each step has its own patience.
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+
+# Whatever the role or the database sets: a commit is on disk when it returns, steps are read committed, and a host that
+# died in the middle of a step does not hold its locks for hours.
+_SETTINGS = b"""
+SELECT set_config('default_transaction_isolation', 'read committed', false),
+       set_config('default_transaction_read_only', %(read_only)s, false),
+       set_config('idle_in_transaction_session_timeout', '60s', false),
+       set_config('tcp_keepalives_idle', '20', false), set_config('tcp_keepalives_interval', '10', false),
+       set_config('tcp_keepalives_count', '3', false),
+       CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END
+"""
+
+_VERSION = b"SELECT value::integer FROM cdc_sync.about WHERE name = 'schema'"
+
+_OLDEST = 100_000
+
+
+def conninfo(dsn: str) -> str:
+    """The DSN with our defaults for what it leaves open.
+
+    Raises:
+        StoreError: it is not a DSN that libpq understands. The text is not quoted: it may hold a password.
+    """
+    try:
+        given = conninfo_to_dict(dsn)
+        return make_conninfo(dsn, **{name: value for name, value in _DEFAULTS.items() if name not in given})
+    except psycopg.ProgrammingError:
+        raise StoreError(
+            "The store's database cannot be reached: state.dsn is not a connection string that libpq understands. "
+            "Expected postgresql://USER@HOST:PORT/DATABASE or key=value pairs; special characters in a URI's password "
+            "are percent-encoded."
+        ) from None
+
+
+@asynccontextmanager
+async def connected(dsn: str, *, read_only: bool) -> AsyncIterator[Connection]:
+    """One connection, set up like those of the pool.
+
+    Raises:
+        psycopg.Error: it cannot be made.
+    """
+    connection = await AsyncConnection.connect(conninfo(dsn), autocommit=True, prepare_threshold=None)
+    try:
+        await configure(connection, read_only=read_only)
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def configure(connection: Connection, *, read_only: bool) -> None:
+    """Set a new connection up."""
+    await connection.execute(_SETTINGS, {"read_only": "on" if read_only else "off"})
+
+
+async def prepare(dsn: str, *, read_only: bool) -> None:
+    """Bring the schema up to date, unless it is only read.
+
+    Raises:
+        StoreError: the database cannot be used; or the schema is newer than this version, or older and may not be
+            changed by this role.
+    """
+    newest = len(queries.migrations("postgres"))
+    try:
+        async with connected(dsn, read_only=read_only) as connection:
+            check_server(connection, dsn)
+            version = await version_of(connection)
+            if version < newest and not read_only:
+                await connection.execute(install().encode())
+                version = await version_of(connection)
+    except psycopg.Error as error:
+        raise StoreError(translate(dsn, error)) from error
+    if version > newest:
+        raise StoreError(
+            f"The store in {shown(dsn)} was written by a newer cdc-sync (schema {version}; this one knows {newest}). "
+            f"Run that version, or restore the store's backup from before the upgrade."
+        )
+    if version < newest:
+        raise StoreError(
+            f"The store in {shown(dsn)} has not been set up by this version yet: start the daemon once, or let the DBA "
+            f"run what `cdc-sync sql install --store` prints."
+        )
+
+
+def check_server(connection: Connection, dsn: str) -> None:
+    """Refuse a server that cannot keep a store.
+
+    Raises:
+        StoreError: it is too old, or the database does not hold every text.
+    """
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise StoreError(
+            f"The store cannot be kept in {shown(dsn)}: that database's encoding is {encoding}, which does not hold "
+            f"whatever HelloWork may answer. Let state.dsn name a database with the encoding UTF8; it may be on the "
+            f"same server."
+        )
+    if connection.info.server_version < _OLDEST:
+        raise StoreError(f"The store cannot be kept in {shown(dsn)}: it needs PostgreSQL 10 or newer.")
+
+
+async def version_of(connection: Connection) -> int:
+    """How many migrations were applied; 0 where there is no store."""
+    there = await (await connection.execute(b"SELECT to_regclass('cdc_sync.about') IS NOT NULL")).fetchone()
+    if there is None or not there[0]:
+        return 0
+    row = await (await connection.execute(_VERSION)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+_REMEDIES: tuple[tuple[tuple[type[psycopg.Error], ...], str], ...] = (
+    (
+        (errors.InsufficientPrivilege, errors.UndefinedTable, errors.InvalidSchemaName),
+        "Let the DBA run what `cdc-sync sql install --store` and `cdc-sync sql grants --store` print.",
+    ),
+    (
+        (errors.ReadOnlySqlTransaction,),
+        "It takes no writes: let state.dsn name the primary (target_session_attrs=read-write).",
+    ),
+    ((errors.DiskFull,), "Free space on the server's disk; nothing is sent until it can be written."),
+    (
+        (errors.InvalidCatalogName, errors.InvalidAuthorizationSpecification, errors.InvalidPassword),
+        "Correct state.dsn (database.dsn, if that is null).",
+    ),
+    (
+        (psycopg.OperationalError, psycopg.InterfaceError),
+        "It is tried again; nothing is sent that could not be recorded.",
+    ),
+)
+
+
+def translate(dsn: str, error: psycopg.Error) -> str:
+    """A driver's error as a sentence with a remedy, and without a secret."""
+    lines = [line.strip() for line in (error.diag.message_primary or str(error)).splitlines() if line.strip()]
+    said = ([line for line in lines if "FATAL:" in line] or lines or [type(error).__name__])[0].rstrip(".")
+    remedy = next((remedy for kinds, remedy in _REMEDIES if isinstance(error, kinds)), "")
+    return f"The store in {shown(dsn)} cannot be used: {said}. {remedy}".rstrip()

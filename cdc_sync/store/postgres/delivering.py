@@ -1,0 +1,137 @@
+"""Claiming entries for sending, and writing what became of them."""
+
+import json
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cdc_sync.core.delivery import Again, GiveUp, outcome_of
+from cdc_sync.core.endpoint import Health
+from cdc_sync.core.outbox import Entry
+from cdc_sync.store import queries
+from cdc_sync.store.columns import entry_from
+from cdc_sync.store.deciding import Current, Ended, attempt, attempted, described, ended
+from cdc_sync.store.postgres.recording import SQL as RECORDING
+from cdc_sync.store.postgres.recording import remember
+from cdc_sync.store.postgres.rows import Connection, Whose, content_row, whose_rows, write
+from cdc_sync.store.protocol import CALL_STEP, Event, Finished
+
+SQL = queries.statements("postgres/delivering.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """Who claims, and when.
+
+    Attributes:
+        daemon: the claiming daemon's number.
+        now: the time.
+        horizon: see `Store.claim`.
+        under_way: what this daemon has a call for already, whoever the claim belongs to now: left out.
+    """
+
+    daemon: int
+    now: int
+    horizon: int
+    under_way: Collection[Whose]
+
+
+async def claim(connection: Connection, taking: Taking, wanted: Mapping[str, int]) -> list[Entry]:
+    """See `Store.claim`."""
+    now = taking.now
+    found: list[Entry] = []
+    for endpoint, limit in wanted.items():
+        due = await connection.execute(SQL["due"], {"endpoint": endpoint, "now": now, "limit": limit})
+        rows = await due.fetchall()
+        if len(rows) < limit:
+            parameters = {"endpoint": endpoint, "latest": now + taking.horizon, "limit": limit - len(rows)}
+            rows += await (await connection.execute(SQL["overdue_by_clock"], parameters)).fetchall()
+        found += map(entry_from, rows)
+    claimed = [attempted(entry, now) for entry in found if _whose(entry) not in taking.under_way]
+    if claimed:
+        keys = [{"watch": entry.watch, "application_id": entry.application_id} for entry in claimed]
+        await write(connection, SQL["claim"], keys, daemon=taking.daemon, now=now)
+        await remember(connection, [attempt(entry, now) for entry in claimed])
+    return claimed
+
+
+async def give_back(connection: Connection, daemon: int, under_way: Collection[Whose]) -> None:
+    """Let go of claims that this daemon does not know of: the answer to a claim was lost after it was written."""
+    rows = await (await connection.execute(SQL["claimed"], {"daemon": daemon})).fetchall()
+    await _unclaim(connection, [(watch, id_, "free") for watch, id_ in rows if (watch, id_) not in under_way])
+
+
+async def finish(
+    connection: Connection,
+    finished: Sequence[Finished],
+    health: Mapping[str, Health],
+    claims: Mapping[Whose, int],
+) -> None:
+    """See `Store.finish`; `claims` tells under which daemon's number each entry was claimed.
+
+    An end whose claim is no longer ours decides nothing: another daemon has taken the entry, and has sent it since or
+    will. It is told in the story alone.
+    """
+    events: list[Event] = []
+    decided: list[tuple[Finished, Ended]] = []
+    keys = {_whose(end.entry) for end in finished}
+    if keys:
+        rows = whose_rows(keys)
+        await connection.execute(SQL["lock_told"], {"rows": rows})
+        current = {
+            (row[0], row[1]): (row[2], Current(*row[3:]))
+            for row in await (await connection.execute(SQL["current"], {"rows": rows})).fetchall()
+        }
+        for end in finished:
+            claimed_by, waiting = current.get(_whose(end.entry), (None, None))
+            if claimed_by is None or claimed_by != claims.get(_whose(end.entry)):
+                events.append(_too_late(end))
+                continue
+            after = ended(end, waiting)
+            decided.append((end, after))
+            events.append(after.event)
+    await _write_ends(connection, decided)
+    await remember(connection, events)
+    states = [{"endpoint": name, "health": json.dumps(asdict(health[name]))} for name in sorted(health)]
+    await write(connection, SQL["set_health"], states)
+    calls = Counter((end.at - end.at % CALL_STEP, outcome_of(end.fate)) for end in finished)
+    counted = [{"step": step, "outcome": outcome, "count": calls[step, outcome]} for step, outcome in sorted(calls)]
+    await write(connection, SQL["count_calls"], counted)
+
+
+async def _write_ends(connection: Connection, decided: Sequence[tuple[Finished, Ended]]) -> None:
+    told: list[dict[str, Any]] = []
+    forgotten: list[dict[str, Any]] = []
+    others: list[dict[str, Any]] = []
+    for end, after in decided:
+        key = {"watch": end.entry.watch, "application_id": end.entry.application_id}
+        if after.told:
+            told.append({**key, **content_row(end.entry.content), "told_at": end.at})
+        match after.becomes, end.fate:
+            case "forgotten", _:
+                forgotten.append(key)
+            case "again", Again(due_at, not_found_since):
+                again = {"due_at": due_at, "not_found_since": not_found_since, "reason": end.reply.get("reason")}
+                others.append({**key, "becomes": "again", **again})
+            case "dead", GiveUp(reason):
+                others.append({**key, "becomes": "dead", "reason": reason})
+            case becomes, _:
+                others.append({**key, "becomes": becomes})
+    await write(connection, RECORDING["tell"], told)
+    await write(connection, SQL["drop"], forgotten)
+    await write(connection, SQL["unclaim"], others)
+
+
+async def _unclaim(connection: Connection, keys: Sequence[tuple[str, str, str]]) -> None:
+    rows = [{"watch": watch, "application_id": id_, "becomes": becomes} for watch, id_, becomes in sorted(keys)]
+    await write(connection, SQL["unclaim"], rows)
+
+
+def _too_late(end: Finished) -> Event:
+    detail = {**end.reply, "to": described(end.entry.content), "claim_lost": True}
+    return Event(end.at, end.entry.watch, end.entry.application_id, "answered", detail)
+
+
+def _whose(entry: Entry) -> Whose:
+    return entry.watch, entry.application_id

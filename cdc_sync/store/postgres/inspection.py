@@ -1,0 +1,85 @@
+"""The store as `cdc-sync check` finds it: looked at and left as it is, beside daemons that may be working on it."""
+
+import psycopg
+
+from cdc_sync.config.dsn import shown
+from cdc_sync.core.findings import Finding, Tell
+from cdc_sync.store import queries
+from cdc_sync.store.postgres import operating
+from cdc_sync.store.postgres.connecting import check_server, connected, translate, version_of
+from cdc_sync.store.postgres.living import living
+from cdc_sync.store.postgres.rows import Connection
+from cdc_sync.store.postgres.scripts import TABLES
+from cdc_sync.store.protocol import StoreError
+
+_REMEDY = (
+    "cdc-sync sql install --store --apply --dsn OWNER   # or let the DBA run what they print without --apply\n"
+    "cdc-sync sql grants --store --apply --dsn OWNER"
+)
+
+_MAY_CREATE = """
+SELECT CASE WHEN to_regnamespace('cdc_sync') IS NULL THEN has_database_privilege(current_database(), 'CREATE')
+            ELSE has_schema_privilege('cdc_sync', 'CREATE') END
+"""
+
+# Tables that an older schema lacks are left to what is said of its version.
+_REFUSED = """
+SELECT t.name
+  FROM unnest(%s::text[]) AS t (name)
+ WHERE to_regclass('cdc_sync.' || t.name) IS NOT NULL
+   AND NOT (has_table_privilege('cdc_sync.' || t.name, 'SELECT')
+            AND has_table_privilege('cdc_sync.' || t.name, 'INSERT')
+            AND has_table_privilege('cdc_sync.' || t.name, 'UPDATE')
+            AND has_table_privilege('cdc_sync.' || t.name, 'DELETE'))
+"""
+
+
+async def check_store(dsn: str, tell: Tell) -> str | None:
+    """Tell of the database, the tables and the daemons.
+
+    Returns the identity of the database that the store belongs to; None if it belongs to none yet.
+    """
+    try:
+        async with connected(dsn, read_only=True) as connection:
+            check_server(connection, dsn)
+            return await _check_content(connection, dsn, tell)
+    except psycopg.errors.InsufficientPrivilege as error:
+        tell(Finding("store", "failed", translate(dsn, error), _REMEDY))
+    except psycopg.Error as error:
+        tell(Finding("store", "failed", translate(dsn, error), "Correct state.dsn (database.dsn, if that is null)."))
+    except StoreError as error:
+        tell(Finding("store", "failed", str(error), "Correct state.dsn (database.dsn, if that is null)."))
+    return None
+
+
+async def _check_content(connection: Connection, dsn: str, tell: Tell) -> str | None:
+    newest = len(queries.migrations("postgres"))
+    version = await version_of(connection)
+    row = await (await connection.execute(_MAY_CREATE)).fetchone()
+    may_create = row is not None and bool(row[0])
+    where = f"the store in {shown(dsn)}"
+    if version > newest:
+        message = f"{where} was written by a newer cdc-sync (schema {version}; this one knows {newest})"
+        tell(Finding("store", "failed", message, "Run that version, or restore the backup from before the upgrade."))
+        return None
+    if version < newest and not may_create:
+        message = f"{where} is not set up for this version (schema {version} of {newest}), and this role may not do it"
+        tell(Finding("store", "failed", message, _REMEDY))
+        return None
+    if version == 0:
+        tell(Finding("store", "ok", f"{where} does not exist yet: the daemon makes it at its first start"))
+        return None
+    refused = [name for (name,) in await (await connection.execute(_REFUSED, (list(TABLES),))).fetchall()]
+    if refused:
+        message = f"this role may not read and write {', '.join(refused)} of {where}"
+        tell(Finding("store", "failed", message, "cdc-sync sql grants --store --apply --dsn OWNER"))
+        return None
+    if version < newest:
+        tell(Finding("store", "ok", f"{where} has schema {version}; the daemon's next start brings it to {newest}"))
+    else:
+        tell(Finding("store", "ok", f"{where} can be written, and has this version's schema"))
+    daemons = await living(connection)
+    by = ", ".join(f"process {process} on {host}" for host, process in daemons) or "nobody: no daemon runs"
+    tell(Finding("store-lock", "ok", f"the store is worked on by {by}"))
+    bound = await (await connection.execute(operating.SQL["identity"])).fetchone()
+    return None if bound is None else str(bound[0])

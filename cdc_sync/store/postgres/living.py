@@ -1,0 +1,142 @@
+"""Which daemons live: each holds a lease, and the claims of one that lets it lapse are free again.
+
+What must never be: a call under way, and another daemon that takes its entry for free. So the lease is longer than any
+call takes, and a call begins only while enough of it is left (`holds`). How much is left, a daemon reckons by its own
+monotonic clock from before it asked for the lease, so by the time the database lets it lapse the daemon's last call has
+been over for a while. A daemon that was stopped, or cut off from the store, finds that it may not begin, and begins
+nothing until it has renewed its lease: its claims are its own as long as nobody has taken them.
+
+A lapsed lease is believed only when it stays so while we look (`_BELIEVED_AFTER`): a database's clock that is set
+forward makes every lease lapse at once, and those who live renew theirs within a beat.
+
+What kill -9 costs: the entries that were under way wait until the lease has lapsed and is believed lapsed, about the
+longest call and a quarter of a minute. All others go on at once. Who ends in order leaves nothing to wait for.
+"""
+
+import math
+import os
+import platform
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from cdc_sync.store import queries
+from cdc_sync.store.postgres.rows import Connection, text
+
+SQL = queries.statements("postgres/living.sql")
+
+BEAT = 2.0
+"""Seconds between renewals."""
+
+_BEYOND_A_CALL = 10.0
+"""Seconds by which the lease is longer than any call: a few beats may fail before a daemon must stop sending."""
+
+_MARGIN = 2.0
+"""Seconds of the lease that must be left when a call that takes its longest is over."""
+
+_BELIEVED_AFTER = 2 * BEAT
+"""Seconds for which a lapsed lease must stay as it is before its daemon is taken for dead."""
+
+T = TypeVar("T")
+
+
+class Run(Protocol):
+    """Runs work in one transaction."""
+
+    async def __call__(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Return what the work returns, once it is durable."""
+
+
+class Living:
+    """This daemon's lease, and its eye on the others'.
+
+    Args:
+        run: runs a transaction.
+        longest_call: seconds that a call takes at most.
+    """
+
+    def __init__(self, run: Run, longest_call: float) -> None:
+        self._run = run
+        self._longest_call = longest_call
+        self._good_until = -math.inf
+        self._lapsed: dict[int, tuple[str, float]] = {}
+        self.number: int | None = None
+        """This daemon's number; None before it has registered, a new one after others took it for dead."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether enough of the lease is left for a call to begin."""
+        return time.monotonic() + self._longest_call + _MARGIN <= self._good_until
+
+    def expect(self, longest_call: float) -> None:
+        """See `Store.expect`. A shorter one changes nothing: a call from before may still be under way."""
+        self._longest_call = max(self._longest_call, longest_call)
+
+    @property
+    def _lease(self) -> float:
+        return self._longest_call + _BEYOND_A_CALL
+
+    async def ensure(self) -> int:
+        """Return this daemon's number, with enough of its lease left for a call."""
+        return self.number if self.number is not None and self.holds else await self.renew()
+
+    async def renew(self) -> int:
+        """Renew the lease; register, if we never did or were taken for dead."""
+        asked, lease = time.monotonic(), self._lease
+        number = await self._run(self._renew)
+        if number is None:
+            number = await self._run(self._register)
+        self.number = number
+        self._good_until = asked + lease
+        return number
+
+    async def bury_dead(self) -> None:
+        """Free the claims of daemons that ended, and of those whose lease has lapsed for long enough."""
+        now = time.monotonic()
+        rows = await self._run(lambda c: _rows(c, "overdue", daemon=self.number))
+        self._lapsed = {
+            number: self._lapsed[number]
+            if number in self._lapsed and self._lapsed[number][0] == until
+            else (until, -math.inf if ended else now)
+            for number, until, ended in rows
+        }
+        for number, (until, since) in self._lapsed.items():
+            if now - since >= _BELIEVED_AFTER:
+                await self._run(partial(_bury, number=number, until=until))
+
+    async def end(self) -> None:
+        """Give the lease up: no call of ours is under way any more."""
+        if self.number is not None:
+            await self._run(lambda c: _do(c, "end", daemon=self.number))
+        self.number, self._good_until = None, -math.inf
+
+    async def _renew(self, connection: Connection) -> int | None:
+        if self.number is None:
+            return None
+        rows = await _rows(connection, "renew", daemon=self.number, lease=self._lease)
+        return self.number if rows else None
+
+    async def _register(self, connection: Connection) -> int:
+        host = text(platform.node()) or "unknown"
+        rows = await _rows(connection, "register", host=host, process=os.getpid(), lease=self._lease)
+        return int(rows[0][0])
+
+
+async def living(connection: Connection) -> list[tuple[str, int]]:
+    """The daemons that live: host and process id, the oldest first."""
+    return [(host, process) for host, process in await _rows(connection, "living")]
+
+
+async def _bury(connection: Connection, number: int, until: str) -> None:
+    # In order, before the row's deletion frees them in none: see the package's text.
+    await _do(connection, "lock_claims", daemon=number)
+    await _do(connection, "forget", daemon=number, alive_until=until)
+
+
+async def _rows(connection: Connection, name: str, **parameters: Any) -> list[tuple[Any, ...]]:
+    return await (await connection.execute(SQL[name], parameters)).fetchall()
+
+
+async def _do(connection: Connection, name: str, **parameters: Any) -> None:
+    await connection.execute(SQL[name], parameters)

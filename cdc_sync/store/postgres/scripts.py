@@ -1,0 +1,112 @@
+"""The DBA's scripts for the store, rendered without a connection; what the daemon runs itself where it may."""
+
+from collections.abc import Iterable
+
+from psycopg import sql
+
+from cdc_sync.store import queries
+
+TABLES = (
+    "call_count",
+    "history",
+    "condition",
+    "repair",
+    "endpoint",
+    "position",
+    "skipped",
+    "suspicion",
+    "outbox",
+    "snapshot",
+    "watch",
+    "daemon",
+    "about",
+)
+"""All of the store's tables; what refers to another comes before it."""
+
+_HEAD = """\
+-- cdc-sync: the tables of state.backend postgres, in a schema of their own. One transaction, to be run again at any
+-- time: it does what an earlier version has not done yet.
+--
+-- Creates   the schema cdc_sync, if it is missing, and in it the tables {tables}.
+--           Nothing else, and nothing that the triggers of capture.mode notify share.
+-- Locks     nothing of anybody else's.
+-- Grows     snapshot by about 300 bytes for each application ever seen; history for as long as state.history says; the
+--           other tables are empty while all is well.
+-- Holds     ids, statuses, dates and HelloWork's replies: no personal data.
+-- Then      what `cdc-sync sql grants --store` prints gives the daemon's role the rows of these tables, and no more. A
+--           role that may create schemas here needs neither script: the daemon does it at its start.
+-- Remove    with what `cdc-sync sql uninstall --store` prints.
+
+"""
+
+_MIGRATION = """\
+    IF version < {number} THEN
+{statements}
+        {remember}
+    END IF;
+"""
+
+_FIRST = "INSERT INTO cdc_sync.about (name, value) VALUES ('schema', '1');"
+_NEXT = "UPDATE cdc_sync.about SET value = '{number}' WHERE name = 'schema';"
+
+
+def install() -> str:
+    """Create the store's tables, or bring them up to date."""
+    parts = [
+        _HEAD.format(tables=", ".join(reversed(TABLES))),
+        "DO $cdc_sync$\nDECLARE\n    version integer := 0;\nBEGIN\n",
+        "    -- Two daemons may start at once.\n",
+        "    PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('cdc-sync store'));\n",
+        "    IF pg_catalog.to_regnamespace('cdc_sync') IS NULL THEN\n        CREATE SCHEMA cdc_sync;\n    END IF;\n",
+        "    IF pg_catalog.to_regclass('cdc_sync.about') IS NOT NULL THEN\n",
+        "        SELECT value INTO version FROM cdc_sync.about WHERE name = 'schema';\n    END IF;\n",
+    ]
+    for number, script in enumerate(queries.migrations("postgres"), start=1):
+        remember = _FIRST if number == 1 else _NEXT.format(number=number)
+        statements = "\n".join(f"        {line}".rstrip() for line in queries.text(script).splitlines())
+        parts.append(_MIGRATION.format(number=number, statements=statements, remember=remember))
+    return "".join([*parts, "END\n$cdc_sync$;\n"])
+
+
+def grants(role: str) -> str:
+    """The least privileges of the role that the daemon and its commands run as."""
+    return (
+        sql.SQL(
+            "-- cdc-sync: what the daemon's role needs of the store's tables. Run it after\n"
+            "-- `cdc-sync sql install --store`.\n\n"
+            "DO $cdc_sync$ BEGIN\n"
+            "    EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), {name});\n"
+            "END $cdc_sync$;\n"
+            "GRANT USAGE ON SCHEMA cdc_sync TO {role};\n"
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {role};\n"
+        )
+        .format(name=sql.Literal(role), role=sql.Identifier(role), tables=_tables(reversed(TABLES)))
+        .as_string()
+    )
+
+
+def uninstall() -> str:
+    """Remove the store's tables, and the schema if nothing else is in it."""
+    return (
+        sql.SQL(
+            "-- cdc-sync: remove the store: what HelloWork was told, what is to be sent, and the history. A daemon\n"
+            "-- that starts on an empty store takes the table as it is then for known: see `baseline`.\n\n"
+            "BEGIN;\n"
+            "SET LOCAL lock_timeout = '3s';\n"
+            "SET LOCAL client_min_messages = warning;\n"
+            "DROP TABLE IF EXISTS {tables};\n"
+            "DO $cdc_sync$ BEGIN\n"
+            "    DROP SCHEMA IF EXISTS cdc_sync;\n"
+            "EXCEPTION WHEN dependent_objects_still_exist THEN\n"
+            "    RAISE WARNING 'The schema cdc_sync stays: the change log of capture.mode notify is in it, which "
+            "`cdc-sync sql uninstall` removes.';\n"
+            "END $cdc_sync$;\n"
+            "COMMIT;\n"
+        )
+        .format(tables=_tables(TABLES))
+        .as_string()
+    )
+
+
+def _tables(names: Iterable[str]) -> sql.Composable:
+    return sql.SQL(",\n    ").join(sql.Identifier("cdc_sync", name) for name in names)

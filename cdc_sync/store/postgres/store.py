@@ -1,0 +1,375 @@
+"""The store behind its protocol: each method is one transaction on a connection of a small pool."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, Self, TypeVar
+
+import psycopg
+from psycopg import errors
+from psycopg_pool import AsyncConnectionPool
+
+from cdc_sync.config.dsn import shown
+from cdc_sync.core.endpoint import Health
+from cdc_sync.core.fuse import Fuse
+from cdc_sync.core.outbox import Entry, EntryState, Known, Skip, Suspicion
+from cdc_sync.core.rows import Key
+from cdc_sync.core.rules import WatchRules
+from cdc_sync.store.columns import key_text, known_from
+from cdc_sync.store.postgres import delivering, operating, recording, reporting
+from cdc_sync.store.postgres.connecting import configure, conninfo, prepare, translate
+from cdc_sync.store.postgres.delivering import Taking
+from cdc_sync.store.postgres.living import BEAT, Living, living
+from cdc_sync.store.postgres.operating import Selection
+from cdc_sync.store.postgres.recording import fuse_from
+from cdc_sync.store.postgres.rows import Connection, Whose, as_json, pipelined, text, texts, write
+from cdc_sync.store.protocol import (
+    CALL_STEP,
+    AnotherDatabaseError,
+    Batch,
+    CallCounts,
+    Condition,
+    Event,
+    Finished,
+    Only,
+    Record,
+    Recorded,
+    StoreError,
+    WatchCounts,
+)
+
+T = TypeVar("T")
+
+_POOL = 4
+
+_ANSWERS_WITHIN = 30.0
+"""Seconds within which a step is done; a page of a baseline takes a moment."""
+
+_RENEWS_WITHIN = 5.0
+_CONNECTS_WITHIN = 5.0
+_ENDS_WITHIN = 2.0
+
+_TRIES = 5
+"""How often a step is begun anew after PostgreSQL found that it waits in a circle."""
+
+
+class PostgresStore:
+    """A `Store` in the schema `cdc_sync` of a database; made by `open`.
+
+    It may be opened by several daemons, and by operator commands beside them. A daemon is whoever claims, releases
+    claims or notes conditions: it then holds a lease until it is closed.
+    """
+
+    def __init__(self, dsn: str, longest_call: float, pool: "AsyncConnectionPool[Connection]") -> None:
+        self._dsn = dsn
+        self._pool = pool
+        self._living = Living(partial(self._within, _RENEWS_WITHIN), longest_call)
+        self._by: str | None = None
+        self._claims: dict[Whose, int] = {}
+        """Claims that were handed out and have not ended, with the number of this daemon at that time."""
+        self._unsure = False
+        self._beating: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, dsn: str, *, longest_call: float = 10.0, read_only: bool = False) -> Self:
+        """Open the store, and bring its schema up to date unless it is only read.
+
+        Args:
+            dsn: the database, in whatever form libpq takes.
+            longest_call: seconds that a call to HelloWork takes at most.
+            read_only: refuse to write.
+
+        Raises:
+            StoreError: it cannot be used; the message says why.
+        """
+        await prepare(dsn, read_only=read_only)
+        pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            conninfo(dsn),
+            kwargs={"autocommit": True, "prepare_threshold": None},
+            min_size=1,
+            max_size=_POOL,
+            open=False,
+            timeout=_CONNECTS_WITHIN,
+            reconnect_timeout=_CONNECTS_WITHIN,
+            configure=partial(configure, read_only=read_only),
+        )
+        await pool.open()
+        return cls(dsn, longest_call, pool)
+
+    async def _run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        return await self._within(_ANSWERS_WITHIN, work)
+
+    async def _within(self, seconds: float, work: Callable[[Connection], Awaitable[T]]) -> T:
+        for attempt in range(_TRIES):
+            try:
+                async with (
+                    asyncio.timeout(seconds),
+                    self._pool.connection() as connection,
+                    pipelined(connection),
+                    connection.transaction(),
+                ):
+                    return await work(connection)
+            except (errors.DeadlockDetected, errors.SerializationFailure) as error:
+                if attempt == _TRIES - 1:
+                    raise StoreError(translate(self._dsn, error)) from error
+            except TimeoutError as error:
+                raise StoreError(
+                    f"The store in {shown(self._dsn)} cannot be used: it has not answered within {seconds:.0f} s. It "
+                    f"is tried again; nothing is sent that could not be recorded."
+                ) from error
+            except psycopg.Error as error:
+                # After a restart of the server the pool's other connections are dead too: not one failure for each.
+                with suppress(psycopg.Error):
+                    await self._pool.check()
+                raise StoreError(translate(self._dsn, error)) from error
+        raise AssertionError("unreachable")
+
+    async def _rows(self, statement: bytes, **parameters: Any) -> list[tuple[Any, ...]]:
+        async def work(connection: Connection) -> list[tuple[Any, ...]]:
+            return await (await connection.execute(statement, parameters)).fetchall()
+
+        return await self._run(work)
+
+    async def _do(self, statement: bytes, **parameters: Any) -> None:
+        async def work(connection: Connection) -> None:
+            await connection.execute(statement, parameters)
+
+        await self._run(work)
+
+    async def close(self) -> None:
+        """See `Store`."""
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.wait([self._beating])
+            self._beating = None
+            # Without it the claims wait for the lease to lapse; nothing is lost.
+            with suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(_ENDS_WITHIN):
+                    await self._living.end()
+        await self._pool.close(timeout=_ENDS_WITHIN)
+
+    async def _number(self) -> int:
+        """This daemon's number, kept alive from now on."""
+        number = await self._living.ensure()
+        if self._beating is None:
+            self._beating = asyncio.create_task(self._beat(), name="store: lease")
+        return number
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT)
+            # Whoever claims next says what is wrong; until it is renewed nothing is sent.
+            with suppress(StoreError):
+                await self._living.renew()
+                await self._living.bury_dead()
+
+    async def living(self) -> list[tuple[str, int]]:
+        """The daemons that live: host and process id, the oldest first."""
+        return await self._run(living)
+
+    async def bind(self, identity: str) -> None:
+        """See `Store`."""
+        await self._do(operating.SQL["set_identity"], identity=identity)
+        ((bound,),) = await self._rows(operating.SQL["identity"])
+        if bound != identity:
+            raise AnotherDatabaseError.between(f"in {shown(self._dsn)}", bound, identity)
+
+    async def identity(self) -> str | None:
+        """See `Store`."""
+        rows = await self._rows(operating.SQL["identity"])
+        return str(rows[0][0]) if rows else None
+
+    async def rebind(self, identity: str, positions: Mapping[str, Mapping[str, str]]) -> None:
+        """See `Store`."""
+
+        async def work(connection: Connection) -> None:
+            await connection.execute(operating.SQL["rebind"], {"identity": identity})
+            for watch, of in sorted(positions.items()):
+                rows = [{"name": name, "value": text(value)} for name, value in of.items()]
+                await write(connection, recording.SQL["set_position"], rows, watch=watch)
+
+        await self._run(work)
+
+    async def take(self, watch: str) -> None:
+        """See `Store`."""
+        self._by = self._by or uuid.uuid4().hex
+        await self._do(recording.SQL["take_watch"], watch=watch, by=self._by)
+
+    async def positions(self, watch: str) -> dict[str, str]:
+        """See `Store`."""
+        return dict(await self._rows(recording.SQL["positions"], watch=watch))
+
+    async def known(self, watch: str, application_ids: Sequence[str]) -> dict[str, Known]:
+        """See `Store`."""
+        rows = await self._rows(recording.SQL["known"], watch=watch, ids=texts(application_ids))
+        return {row[1]: known_from(row) for row in rows}
+
+    async def owners(self, watch: str, keys: Iterable[Key]) -> dict[str, Known]:
+        """See `Store`."""
+        rows = await self._rows(recording.SQL["owners"], watch=watch, keys=texts(map(key_text, keys)))
+        return {row[1]: known_from(row) for row in rows}
+
+    async def unseen(self, watch: str, bitmap: bytes, first: int, last: int) -> list[str]:
+        """See `Store`."""
+        window = bitmap[first >> 3 : (last >> 3) + 1]
+        rows = await self._rows(
+            recording.SQL["unseen"], watch=watch, first=first, last=last, bitmap=window, at=first >> 3 << 3
+        )
+        return [application_id for (application_id,) in rows]
+
+    async def highest_number(self) -> int:
+        """See `Store`."""
+        return int((await self._rows(reporting.SQL["highest_number"]))[0][0])
+
+    async def record(self, rules: WatchRules, batch: Batch) -> list[Recorded]:
+        """See `Store`."""
+        return await self._run(lambda c: recording.record(c, rules, batch, self._by))
+
+    async def due_suspicions(self, watch: str, now: int, limit: int) -> list[Suspicion]:
+        """See `Store`."""
+        rows = await self._rows(recording.SQL["due_suspicions"], watch=watch, now=now, limit=limit)
+        return [Suspicion(*row) for row in rows]
+
+    async def suspected(self, watch: str, application_ids: Sequence[str]) -> set[str]:
+        """See `Store`."""
+        rows = await self._rows(recording.SQL["suspected"], watch=watch, ids=texts(application_ids))
+        return {application_id for (application_id,) in rows}
+
+    async def next_suspicion(self, watch: str) -> int | None:
+        """See `Store`."""
+        ((due_at,),) = await self._rows(recording.SQL["next_suspicion"], watch=watch)
+        return None if due_at is None else int(due_at)
+
+    async def claim(self, now: int, horizon: int, wanted: Mapping[str, int]) -> list[Entry]:
+        """See `Store`."""
+        number = await self._number()
+
+        async def work(connection: Connection) -> list[Entry]:
+            if self._unsure:
+                await delivering.give_back(connection, number, self._claims)
+            taking = Taking(number, now, horizon, self._claims)
+            return await delivering.claim(connection, taking, wanted)
+
+        try:
+            entries = await self._run(work)
+        except BaseException:
+            # It may have been written all the same; then those claims are ours, and nobody knows of them.
+            self._unsure = True
+            raise
+        self._unsure = False
+        self._claims |= {(entry.watch, entry.application_id): number for entry in entries}
+        return entries
+
+    def expect(self, longest_call: float) -> None:
+        """See `Store`."""
+        self._living.expect(longest_call)
+
+    def holds(self, entry: Entry) -> bool:
+        """See `Store`."""
+        claimed = self._claims.get((entry.watch, entry.application_id))
+        return claimed is not None and claimed == self._living.number and self._living.holds
+
+    async def finish(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
+        """See `Store`."""
+        await self._run(lambda c: delivering.finish(c, finished, health, self._claims))
+        for end in finished:
+            self._claims.pop((end.entry.watch, end.entry.application_id), None)
+
+    async def release_claims(self) -> None:
+        """See `Store`. Those of daemons that ended in order at once, of others when it is certain."""
+        await self._number()
+        await self._living.bury_dead()
+
+    async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
+        """See `Store`."""
+        rows = await self._rows(delivering.SQL["endpoints"])
+        return {endpoint: (Health(**json.loads(health)), due_at) for endpoint, health, due_at in rows}
+
+    async def fuses(self) -> dict[str, Fuse]:
+        """See `Store`."""
+        return {watch: fuse_from(fuse) for watch, fuse in await self._rows(operating.SQL["fuses"])}
+
+    async def blow_fuse(self, watch: str, reason: str, now: int) -> None:
+        """See `Store`."""
+        await self._run(lambda c: recording.blow_fuse(c, watch, reason, now))
+
+    async def release_held(self, watch: str | None, now: int, only: Only | None, limit: int | None) -> int:
+        """See `Store`."""
+        selection = Selection("held", watch, None, only, limit)
+        return await self._run(lambda c: operating.release_held(c, selection, now))
+
+    async def discard(
+        self, state: EntryState, watch: str | None, ids: Sequence[str] | None, *, now: int, only: Only | None = None
+    ) -> list[tuple[str, str]]:
+        """See `Store`."""
+        return await self._run(lambda c: operating.discard(c, Selection(state, watch, ids, only), now))
+
+    async def retry_dead(self, watch: str | None, ids: Sequence[str] | None, now: int) -> list[tuple[str, str]]:
+        """See `Store`."""
+        return await self._run(lambda c: operating.retry_dead(c, Selection("dead", watch, ids), now))
+
+    async def resend(self, watch: str | None, ids: Sequence[str], now: int) -> list[tuple[str, str]]:
+        """See `Store`."""
+        return await self._run(lambda c: operating.resend(c, watch, ids, now))
+
+    async def entries(self, state: EntryState, watch: str | None, limit: int) -> list[Entry]:
+        """See `Store`."""
+        return await self._run(lambda c: reporting.entries(c, state, watch, limit))
+
+    async def counts(self) -> dict[str, WatchCounts]:
+        """See `Store`."""
+        return await self._run(reporting.counts)
+
+    async def skipped(self, watch: str, limit: int) -> list[Skip]:
+        """See `Store`."""
+        return await self._run(lambda c: reporting.skipped(c, watch, limit))
+
+    async def records(self, application_id: str, watch: str | None) -> list[Record]:
+        """See `Store`."""
+        return await self._run(lambda c: reporting.records(c, application_id, watch))
+
+    async def story(self, application_id: str, watch: str | None, limit: int) -> list[Event]:
+        """See `Store`."""
+        return await self._run(lambda c: reporting.story(c, application_id, watch, limit))
+
+    async def recent(self, limit: int) -> list[Event]:
+        """See `Store`."""
+        return await self._run(lambda c: reporting.recent(c, limit))
+
+    async def recent_ends(self, limit: int, *, failed: bool) -> list[Event]:
+        """See `Store`."""
+        return await self._run(lambda c: reporting.recent_ends(c, limit, failed=failed))
+
+    async def call_counts(self, since: int) -> list[CallCounts]:
+        """See `Store`."""
+        return await self._run(lambda c: reporting.call_counts(c, since))
+
+    async def set_condition(self, name: str, message: str | None, now: int) -> None:
+        """See `Store`."""
+        number = await self._number()
+        if message is None:
+            await self._do(operating.SQL["clear_condition"], daemon=number, name=name)
+        else:
+            await self._do(operating.SQL["set_condition"], daemon=number, name=name, message=text(message), now=now)
+
+    async def conditions(self) -> list[Condition]:
+        """See `Store`."""
+        return await self._run(reporting.conditions)
+
+    async def add_repairs(self, watch: str, causes: Mapping[str, int]) -> None:
+        """See `Store`."""
+        rows = as_json({"cause": cause, "count": number} for cause, number in sorted(causes.items()))
+        await self._do(operating.SQL["add_repairs"], watch=watch, rows=rows)
+
+    async def repairs(self) -> dict[str, dict[str, int]]:
+        """See `Store`."""
+        return await self._run(reporting.repairs)
+
+    async def prune(self, before: int, keep: int, limit: int) -> int:
+        """See `Store`."""
+        await self._do(operating.SQL["prune_call_counts"], until=before - CALL_STEP)
+        ((pruned,),) = await self._rows(operating.SQL["prune"], before=before, keep=keep, limit=limit)
+        return int(pruned)

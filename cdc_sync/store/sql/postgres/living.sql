@@ -1,0 +1,31 @@
+-- name: register
+INSERT INTO cdc_sync.daemon (host, process, lease, alive_until)
+VALUES (%(host)s, %(process)s, %(lease)s * interval '1 second',
+        clock_timestamp() + %(lease)s * interval '1 second')
+RETURNING id;
+
+-- name: renew
+UPDATE cdc_sync.daemon
+   SET lease = %(lease)s * interval '1 second', alive_until = clock_timestamp() + %(lease)s * interval '1 second'
+ WHERE id = %(daemon)s
+RETURNING id;
+
+-- name: end
+UPDATE cdc_sync.daemon SET alive_until = '-infinity' WHERE id = %(daemon)s;
+
+-- name: overdue
+-- A lease that reaches further ahead than it is long was taken before the database's clock was set back.
+SELECT id, alive_until::text, alive_until = '-infinity'
+  FROM cdc_sync.daemon
+ WHERE id <> %(daemon)s AND (alive_until < clock_timestamp() OR alive_until > clock_timestamp() + lease);
+
+-- name: lock_claims
+SELECT FROM cdc_sync.outbox WHERE claimed_by = %(daemon)s ORDER BY watch, application_id FOR UPDATE;
+
+-- name: forget
+DELETE FROM cdc_sync.daemon WHERE id = %(daemon)s AND alive_until::text = %(alive_until)s;
+
+-- name: living
+SELECT host, process FROM cdc_sync.daemon
+ WHERE alive_until BETWEEN clock_timestamp() AND clock_timestamp() + lease
+ ORDER BY id;

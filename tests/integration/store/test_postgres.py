@@ -1,0 +1,383 @@
+"""What is special about the shared store: who lives, whose claims and records count, and what its role may do."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from support.builders import ENDPOINT, NOW, WATCH, a_batch, a_sighting, some_rules
+from support.eventually import eventually
+from support.postgres import Cluster
+from support.store_backends import PostgresBackend
+from support.store_steps import (
+    acknowledge,
+    adopt,
+    claim,
+    claim_one,
+    entry_of,
+    events_of,
+    lose_answer,
+    observe,
+    told_status,
+    waiting_entry,
+)
+
+from cdc_sync.core.delivery import Again, GiveUp
+from cdc_sync.store.postgres import PostgresStore, copy_to_sqlite, scripts
+from cdc_sync.store.protocol import Finished, StoreError, TakenOverError
+from cdc_sync.store.sqlite import SqliteStore
+
+Open = Callable[[], Awaitable[PostgresStore]]
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture
+def dsn(store_database: str) -> str:
+    return PostgresBackend(store_database).dsn
+
+
+@pytest.fixture
+async def open_another(dsn: str) -> AsyncIterator[Open]:
+    async with AsyncExitStack() as opened:
+
+        async def open_it() -> PostgresStore:
+            store = await PostgresStore.open(dsn, longest_call=1.0)
+            opened.push_async_callback(store.close)
+            return store
+
+        yield open_it
+
+
+@pytest.fixture
+async def store(open_another: Open) -> PostgresStore:
+    return await open_another()
+
+
+@contextmanager
+def dba(dsn: str) -> Iterator["psycopg.Connection[tuple[object, ...]]"]:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        yield connection
+
+
+async def die(store: PostgresStore) -> None:
+    """Stop renewing, as kill -9 does; nothing else is told to anybody."""
+    assert store._beating is not None
+    store._beating.cancel()
+    await asyncio.wait([store._beating])
+
+
+def let_leases_lapse(dsn: str) -> None:
+    with dba(dsn) as connection:
+        connection.execute("UPDATE cdc_sync.daemon SET alive_until = clock_timestamp() - interval '1 second'")
+
+
+async def one_under_way(store: PostgresStore) -> None:
+    await adopt(store, "a1")
+    await observe(store, a_sighting(status="hired"))
+    await claim_one(store)
+
+
+class TestClaims:
+    async def test_what_one_has_claimed_another_does_not_get(self, store: PostgresStore, open_another: Open) -> None:
+        other = await open_another()
+        names = [f"a{number}" for number in range(60)]
+        await adopt(store, *names)
+        await observe(store, *(a_sighting(one, "hired") for one in names))
+
+        claims = await asyncio.gather(*(claim(each, limit=7) for each in [store, other] * 5))
+
+        assert sorted(entry.application_id for claimed in claims for entry in claimed) == sorted(names)
+
+    async def test_a_start_leaves_the_claims_of_the_living_alone(
+        self, store: PostgresStore, open_another: Open
+    ) -> None:
+        await one_under_way(store)
+        other = await open_another()
+
+        await other.release_claims()
+
+        assert await claim(other) == []
+
+    async def test_those_of_a_daemon_that_was_killed_are_free_once_its_lease_has_lapsed(
+        self, dsn: str, store: PostgresStore, open_another: Open
+    ) -> None:
+        await one_under_way(store)
+        await die(store)
+        other = await open_another()
+        await other.release_claims()
+        assert await claim(other) == []
+        let_leases_lapse(dsn)
+
+        async def free() -> bool:
+            return bool(await claim(other))
+
+        await eventually(free, "its claim to be free", within=60)
+
+        assert (await waiting_entry(other)).attempts == 2
+
+    async def test_a_lapsed_lease_that_is_renewed_was_a_clocks_mistake(
+        self, dsn: str, store: PostgresStore, open_another: Open
+    ) -> None:
+        await one_under_way(store)
+        other = await open_another()
+        await other.release_claims()
+        let_leases_lapse(dsn)
+        await other._living.bury_dead()
+        assert other._living._lapsed, "it was seen to have lapsed"
+
+        async def believed_again() -> bool:
+            await other._living.bury_dead()
+            return not other._living._lapsed
+
+        await eventually(believed_again, "the lease to be renewed", within=60)
+
+        assert await claim(other) == []
+
+    async def test_nothing_may_begin_without_enough_of_the_lease(self, store: PostgresStore) -> None:
+        await one_under_way(store)
+        entry = await waiting_entry(store)
+        assert store.holds(entry)
+        await die(store)
+
+        await eventually(lambda: not store.holds(entry), "the lease to run short", within=60)
+
+        await store._living.renew()
+        assert store.holds(entry), "nobody has taken it meanwhile"
+
+    async def test_an_end_that_comes_after_the_claim_was_taken_decides_nothing(
+        self, dsn: str, store: PostgresStore, open_another: Open
+    ) -> None:
+        await adopt(store, "a1")
+        await observe(store, a_sighting(status="seen"))
+        stalled = await claim_one(store)
+        await die(store)
+        with dba(dsn) as connection:
+            connection.execute("DELETE FROM cdc_sync.daemon")
+        other = await open_another()
+        await observe(other, a_sighting(status="hired"))
+        await acknowledge(other, await claim_one(other))
+        assert await told_status(other) == "hired"
+
+        await acknowledge(store, stalled)
+
+        assert await told_status(store) == "hired"
+        assert (await events_of(store))[-2:] == ["acknowledged", "answered"]
+
+    async def test_who_was_taken_for_dead_goes_on_under_another_number(self, dsn: str, store: PostgresStore) -> None:
+        await one_under_way(store)
+        lost = await waiting_entry(store)
+        with dba(dsn) as connection:
+            connection.execute("DELETE FROM cdc_sync.daemon")
+        before = store._living.number
+
+        assert await claim(store) == [], "its own call may still be under way"
+        await eventually(lambda: store._living.number != before, "another number", within=60)
+        assert not store.holds(lost)
+        await lose_answer(store, lost)
+
+        assert (await claim_one(store)).application_id == "a1"
+
+    async def test_a_claim_whose_answer_was_lost_is_given_back(self, dsn: str, store: PostgresStore) -> None:
+        await one_under_way(store)
+        store._claims.clear()  # as if the answer to its claim had been lost
+        store._unsure = True
+
+        assert (await claim_one(store)).attempts == 2
+
+    async def test_an_end_written_twice_is_written_once(self, store: PostgresStore) -> None:
+        await adopt(store, "a1")
+        await observe(store, a_sighting(status="hired"))
+        entry = await claim_one(store)
+        claims = dict(store._claims)
+        await lose_answer(store, entry)
+        store._claims |= claims  # as if the first answer had been lost, and it is tried again
+
+        await lose_answer(store, entry, again_at=NOW + 60_000)
+
+        assert (await waiting_entry(store)).due_at == NOW
+
+
+class TestTakingOver:
+    async def test_who_lost_the_watch_records_nothing_more(self, store: PostgresStore, open_another: Open) -> None:
+        other = await open_another()
+        await store.take(WATCH)
+        await adopt(store, "a1")
+        await other.take(WATCH)
+        await observe(other, a_sighting(status="hired"))
+
+        with pytest.raises(TakenOverError, match="Another daemon has taken the watch applications over"):
+            await observe(store, a_sighting(status="seen"))
+
+        assert (await waiting_entry(store)).content.status == "hired"
+        await store.take(WATCH)
+        await observe(store, a_sighting(status="seen"))
+
+
+class TestAtOnce:
+    async def test_everybody_at_once_and_nobody_waits_in_a_circle(
+        self, store: PostgresStore, open_another: Open
+    ) -> None:
+        stores = [store, await open_another(), await open_another()]
+        names = [f"a{number:02}" for number in range(20)]
+        await adopt(store, *names)
+
+        async def watch(turn: int) -> None:
+            order = names if turn % 2 else names[::-1]
+            sightings = [a_sighting(one, f"status {turn}") for one in order[::2]]
+            batch = a_batch(*sightings, out_of_scope=order[1::2])
+            await stores[turn % 3].record(some_rules(), batch)
+
+        async def send(turn: int) -> None:
+            mine = stores[turn % 3]
+            await acknowledge(mine, *(await claim(mine, limit=5))[::-1])
+
+        async def operate(turn: int) -> None:
+            await stores[turn % 3].resend(None, names[:: turn % 3 + 1], NOW)
+            await stores[turn % 3].retry_dead(None, None, NOW)
+            await stores[turn % 3].discard("held", None, None, now=NOW)
+
+        await asyncio.gather(*(step(turn) for turn in range(24) for step in (watch, send, operate)))
+
+        for _ in range(100):
+            await send(0)
+        assert await store.entries("pending", None, 100) == []
+        with dba(store._dsn) as connection:
+            found = connection.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+            assert found.fetchone() == (0,)
+
+
+class TestLosingTheServer:
+    async def test_a_lost_connection_fails_the_step_and_the_next_one_works(
+        self, dsn: str, store: PostgresStore
+    ) -> None:
+        await one_under_way(store)
+        with dba(dsn) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+        async def works() -> bool:
+            try:
+                return bool(await store.counts())
+            except StoreError:
+                return False
+
+        await eventually(works, "a step that works", within=60)
+        assert await entry_of(store) is not None
+
+
+class TestTheRole:
+    @pytest.fixture
+    def role(self, cluster: Cluster, database: str) -> Iterator[str]:
+        name = f"cdc_sync_{uuid.uuid4().hex[:12]}"
+        with dba(database) as connection:
+            connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(name)))
+            yield name
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (name,))
+            connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(name)))
+            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+
+    async def test_it_needs_the_scripts_and_no_more(self, database: str, role: str) -> None:
+        own = make_conninfo(database, user=role)
+        with pytest.raises(StoreError, match="Let the DBA run what `cdc-sync sql install --store` and"):
+            await PostgresStore.open(own)
+        with dba(database) as connection:
+            for _ in range(2):  # each may be run again
+                connection.execute(scripts.install().encode())
+                connection.execute(scripts.grants(role).encode())
+
+        store = await PostgresStore.open(own)
+        await one_under_way(store)
+        await store.release_claims()
+        await store.finish([Finished(await waiting_entry(store), GiveUp("HTTP 400"), {}, NOW)], {})
+        await store.retry_dead(None, None, NOW)
+        await store.prune(NOW + 1, 1_000, 10)
+        await store.close()
+
+        with dba(database) as connection:
+            connection.execute(scripts.uninstall().encode())
+            assert connection.execute("SELECT to_regnamespace('cdc_sync')").fetchone() == (None,)
+
+    async def test_one_that_may_create_does_it_itself_however_many_start_at_once(self, database: str) -> None:
+        stores = await asyncio.gather(*(PostgresStore.open(database) for _ in range(4)))
+
+        assert await stores[0].counts() == {}
+        for store in stores:
+            await store.close()
+
+    async def test_reading_sets_nothing_up(self, database: str) -> None:
+        with pytest.raises(StoreError, match="has not been set up by this version yet: start the daemon once"):
+            await PostgresStore.open(database, read_only=True)
+
+    async def test_reading_writes_nothing(self, dsn: str, store: PostgresStore) -> None:
+        reader = await PostgresStore.open(dsn, read_only=True)
+
+        with pytest.raises(StoreError, match=r"read-only transaction"):
+            await reader.resend(None, ["a1"], NOW)
+
+        await reader.close()
+
+    async def test_a_database_that_does_not_hold_every_text_is_refused(self, server: str) -> None:
+        name = f"cdc_sync_latin1_{uuid.uuid4().hex[:12]}"
+        create = "CREATE DATABASE {} ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+        with dba(server) as connection:
+            connection.execute(sql.SQL(create).format(sql.Identifier(name)))
+            try:
+                with pytest.raises(StoreError, match="encoding is LATIN1"):
+                    await PostgresStore.open(make_conninfo(server, dbname=name))
+            finally:
+                connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+
+    async def test_mistakes_in_the_dsn_are_named_without_its_password(self, server: str) -> None:
+        for mistake in ("postgresql://u:secret@127.0.0.1:1/x", make_conninfo(server, dbname="nowhere"), "nonsense"):
+            with pytest.raises(StoreError) as refusal:
+                await PostgresStore.open(mistake)
+            assert "secret" not in str(refusal.value)
+            assert "state.dsn" in str(refusal.value) or "tried again" in str(refusal.value)
+
+
+class TestTexts:
+    async def test_what_postgresql_cannot_hold_is_kept_as_well_as_can_be(self, store: PostgresStore) -> None:
+        await adopt(store, "a1")
+        await observe(store, a_sighting(status="hired"))
+
+        await lose_answer_with(store, "a\0b")
+
+        assert (await waiting_entry(store)).reason == "a\N{REPLACEMENT CHARACTER}b"
+        assert (await store.story("a1", None, 10))[-1].detail["reason"] == "a\0b"
+
+
+class TestACopy:
+    async def test_it_is_whole_and_apart(self, dsn: str, store: PostgresStore, tmp_path: Path) -> None:
+        await store.bind("a database")
+        await adopt(store, "a1", "a2")
+        await observe(store, a_sighting(status="hired"), rules=some_rules(max_changes=0))
+        path = tmp_path / "copy.db"
+
+        await copy_to_sqlite(dsn, path)
+        await adopt(store, "a3")
+
+        copy = SqliteStore(path)
+        assert await waiting_entry(copy) == await waiting_entry(store)
+        assert (await copy.fuses()).keys() == {WATCH}
+        assert await copy.identity() == "a database"
+        assert (await copy.known(WATCH, ["a1", "a2", "a3"])).keys() == {"a1", "a2"}
+        assert list(await copy.endpoints()) == []
+        await copy.close()
+
+    async def test_of_nothing_is_nothing(self, database: str, tmp_path: Path) -> None:
+        await copy_to_sqlite(database, tmp_path / "copy.db")
+
+        assert not (tmp_path / "copy.db").exists()
+
+
+async def lose_answer_with(store: PostgresStore, reason: str) -> None:
+    (entry,) = await store.claim(NOW, 60_000, {ENDPOINT: 1})
+    await store.finish([Finished(entry, Again(NOW), {"reason": reason}, NOW)], {})
