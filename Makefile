@@ -75,7 +75,7 @@ coverage: $(READY) ## Branch coverage of the pure core must be 100 %
 	$(BIN)/coverage run -m pytest -q tests/unit
 	$(BIN)/coverage report
 
-torture: $(READY) ## Random work, kills, restarts and faults for minutes; TORTURE_ARGS="--mode poll --seconds 600 --seed 7"
+torture: $(READY) ## Random work, kills, restarts and faults for minutes; TORTURE_ARGS="--mode poll --store postgres --seconds 600 --seed 7"
 	PYTHONPATH=tests $(BIN)/python -m torture $(TORTURE_ARGS)
 
 bench: $(READY) ## How fast it is, each figure beside a bare loop, in some minutes; BENCH_ARGS="--rounds 5"

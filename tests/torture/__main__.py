@@ -21,11 +21,12 @@ def main() -> int:
     parser.add_argument(
         "--keep", type=Path, default=None, metavar="FOLDER", help="keep the daemon's log and store there"
     )
+    parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite", help="state.backend (%(default)s)")
     given = parser.parse_args()
     seed = secrets.randbelow(1_000_000) if given.seed is None else given.seed
     # The driver says of each transaction that it could not roll it back: its server was away.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
-    options = Options(given.mode, given.seconds, seed, given.writers)
+    options = Options(given.mode, given.seconds, seed, given.writers, given.store)
     say(f"torture: mode {options.mode}, {options.seconds:.0f} s, seed {options.seed}, {options.writers} writers")
     outcome = torture(options, given.keep)
     width = max(map(len, outcome.figures), default=0)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torture.options import Mode
+from torture.options import Backend, Mode
 
 WATCH = "applications"
 
@@ -21,7 +21,9 @@ _CAPTURE: Mapping[Mode, Mapping[str, Any]] = {
 }
 
 
-def document(mode: Mode, *, dsn: str, hellowork: str, store: Path, admin_port: int) -> Mapping[str, Any]:
+def document(
+    mode: Mode, backend: Backend, *, dsn: str, hellowork: str, store: Path, admin_port: int
+) -> Mapping[str, Any]:
     """The configuration as it is written."""
     return {
         "database": {"dsn": dsn},
@@ -32,7 +34,7 @@ def document(mode: Mode, *, dsn: str, hellowork: str, store: Path, admin_port: i
             "retry": {"first": "50ms", "max": "1s"},
             "not_found_retry": "1h",
         },
-        "state": {"path": str(store)},
+        "state": {"backend": backend, "path": str(store)},
         "admin": {"listen": f"127.0.0.1:{admin_port}"},
         "log": {"level": "debug", "format": "json"},
         "watches": {

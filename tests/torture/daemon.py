@@ -139,7 +139,8 @@ class Daemon:
         elif code in {expected, early}:
             self.ends["SIGTERM"] += 1
         else:
-            self.surprises.append(f"it ended by itself with exit code {code}")
+            said = (self.tail().splitlines() or [""])[-1]
+            self.surprises.append(f"it ended by itself with exit code {code}: {said}")
 
 
 @asynccontextmanager

@@ -21,6 +21,7 @@ from cdc_sync.cli import main
 from cdc_sync.delivery.client import Client
 from cdc_sync.pipeline import baseline, deletions, drain, poll, sweep
 from cdc_sync.source.changelog import ChangeLog, Changes
+from cdc_sync.store.postgres import PostgresStore
 from cdc_sync.store.sqlite import SqliteStore
 
 Strike = Callable[[], None]
@@ -71,16 +72,18 @@ def _consumed(batch: Batches, strike: Strike) -> Batches:
     return doomed
 
 
-POINTS: Mapping[str, tuple[type, str, Callable[[Any, Strike], Any]]] = {
-    "read, not recorded": (SqliteStore, "record", _before),
-    "recorded, not consumed": (SqliteStore, "record", _after),
-    "consumed": (ChangeLog, "batch", _consumed),
-    "claimed, not called": (SqliteStore, "claim", _after),
-    "called": (Client, "call", _after),
-    "answered, not finished": (SqliteStore, "finish", _before),
-    "finished": (SqliteStore, "finish", _after),
+_STORES = (SqliteStore, PostgresStore)
+
+POINTS: Mapping[str, tuple[tuple[type, ...], str, Callable[[Any, Strike], Any]]] = {
+    "read, not recorded": (_STORES, "record", _before),
+    "recorded, not consumed": (_STORES, "record", _after),
+    "consumed": ((ChangeLog,), "batch", _consumed),
+    "claimed, not called": (_STORES, "claim", _after),
+    "called": ((Client,), "call", _after),
+    "answered, not finished": (_STORES, "finish", _before),
+    "finished": (_STORES, "finish", _after),
 }
-"""Where it may die: the class, its method, and when."""
+"""Where it may die: the class (of the stores whichever is used), its method, and when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +118,9 @@ class Life:
             for module, name, size in _SMALL:
                 setattr(module, name, size)
         if self.point is not None:
-            owner, name, how = POINTS[self.point]
-            setattr(owner, name, how(getattr(owner, name), _strike_at(self.passage)))
+            owners, name, how = POINTS[self.point]
+            for owner in owners:
+                setattr(owner, name, how(getattr(owner, name), _strike_at(self.passage)))
 
 
 def _strike_at(passage: int) -> Strike:

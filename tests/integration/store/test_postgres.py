@@ -1,6 +1,7 @@
 """What is special about the shared store: who lives, whose claims and records count, and what its role may do."""
 
 import asyncio
+import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -28,7 +29,9 @@ from support.store_steps import (
 )
 
 from cdc_sync.core.delivery import Again, GiveUp
+from cdc_sync.core.findings import Finding
 from cdc_sync.store.postgres import PostgresStore, copy_to_sqlite, scripts
+from cdc_sync.store.postgres.inspection import check_store
 from cdc_sync.store.protocol import Finished, StoreError, TakenOverError
 from cdc_sync.store.sqlite import SqliteStore
 
@@ -288,6 +291,10 @@ class TestTheRole:
         own = make_conninfo(database, user=role)
         with pytest.raises(StoreError, match="Let the DBA run what `cdc-sync sql install --store` and"):
             await PostgresStore.open(own)
+        findings: list[Finding] = []
+        assert await check_store(own, findings.append) is None
+        assert [each.state for each in findings] == ["failed"]
+        assert "cdc-sync sql install --store" in (findings[0].remedy or "")
         with dba(database) as connection:
             for _ in range(2):  # each may be run again
                 connection.execute(scripts.install().encode())
@@ -341,6 +348,41 @@ class TestTheRole:
                 await PostgresStore.open(mistake)
             assert "secret" not in str(refusal.value)
             assert "state.dsn" in str(refusal.value) or "tried again" in str(refusal.value)
+
+
+class TestWhatCheckFinds:
+    async def found(self, dsn: str) -> tuple[str | None, list[tuple[str, str]], str]:
+        findings: list[Finding] = []
+        bound = await check_store(dsn, findings.append)
+        return bound, [(each.check, each.state) for each in findings], " ".join(map(str, findings))
+
+    async def test_a_store_at_work(self, dsn: str, store: PostgresStore) -> None:
+        await store.bind("a database")
+        await store.release_claims()
+
+        bound, states, said = await self.found(dsn)
+
+        assert (bound, states) == ("a database", [("store", "ok"), ("store-lock", "ok")])
+        assert f"process {os.getpid()} on " in said
+
+    async def test_none_yet(self, database: str) -> None:
+        _, states, said = await self.found(database)
+
+        assert states == [("store", "ok")]
+        assert "the daemon makes it at its first start" in said
+
+    async def test_one_of_a_newer_version(self, store_database: str, dsn: str, store: PostgresStore) -> None:
+        await PostgresBackend(store_database).mark_as_newer()
+
+        _, states, said = await self.found(dsn)
+
+        assert states == [("store", "failed")]
+        assert "written by a newer cdc-sync" in said
+
+    async def test_a_database_that_is_not_there(self, server: str) -> None:
+        _, states, _ = await self.found(make_conninfo(server, dbname="nowhere"))
+
+        assert states == [("store", "failed")]
 
 
 class TestTexts:
