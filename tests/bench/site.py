@@ -230,7 +230,7 @@ def facts_of(dsn: str) -> dict[str, str]:
     names = ("server_version", "fsync", "synchronous_commit", "shared_buffers")
     with psycopg.connect(dsn) as connection:
         found = connection.execute(
-            "SELECT json_object_agg(name, setting) FROM pg_settings WHERE name = ANY (%s)", (list(names),)
+            "SELECT json_object_agg(name, current_setting(name)) FROM unnest(%s::text[]) AS name", (list(names),)
         ).fetchone()
     assert found is not None
     return {name: str(found[0][name]) for name in names}
