@@ -288,8 +288,9 @@ class WatchWorker:
             self._tell_triggers(connected)
             position = await adopt(connected, lambda: self._beat(_CONNECTING))
             await remapping.notice(connected.intake, lambda: self._beat(_CONNECTING))
-            fast, jobs = await self._capture(connected, position)
             silent = await SilentChanges.since_now(connected.intake, connected.pool, watch.table, self.want_sweep)
+            # From here on nothing may fail before the jobs are begun: Python complains of those that never are.
+            fast, jobs = await self._capture(connected, position)
             jobs["silent changes"] = silent.run(watch.capture.drain_interval.total_seconds())
             jobs["sweeps"] = self._begin_and_sweep(connected, fast)
             jobs["deletions"] = deletions.run(connected.intake, self._deletions_progressed)
