@@ -135,14 +135,16 @@ def _run(
 
 
 def _deliver(results: list[tuple[_Job, object]]) -> None:
-    """Hand the results over in one go: waking an event loop costs a system call."""
+    """Hand the results over, those of one event loop in one go: waking it costs a system call."""
+    of_loops: dict[asyncio.AbstractEventLoop, list[tuple[_Job, object]]] = {}
+    for job, result in results:
+        of_loops.setdefault(job.loop, []).append((job, result))
+    for loop, of_loop in of_loops.items():
+        # One that is closed belongs to a process that is ending (a second SIGTERM), or to a test: nobody waits there.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(_resolve, of_loop)
 
-    def resolve() -> None:
-        for job, result in results:
-            job.resolve(result)
 
-    try:
-        results[0][0].loop.call_soon_threadsafe(resolve)
-    except RuntimeError:
-        # The loop is closed: the process is ending at once (a second SIGTERM), and nobody waits any more.
-        return
+def _resolve(results: list[tuple[_Job, object]]) -> None:
+    for job, result in results:
+        job.resolve(result)
