@@ -172,11 +172,12 @@ class AdminServer:
 
     async def _ready(self, _: web.Request) -> web.Response:
         """503 with the reasons, as long as something is wrong that keeps changes from arriving."""
-        reasons = [f"{name}: {message}" for name, message in self._conditions().items()]
         try:
-            reasons += await self._held()
+            held = await self._held()
         except StoreError as error:
-            reasons.append(f"store: {error}")
+            held = [f"store: {error}"]
+        # Afterwards: a store that is locked takes its time to say so.
+        reasons = [*(f"{name}: {message}" for name, message in self._conditions().items()), *held]
         if reasons:
             return web.Response(status=503, text="".join(f"{reason}\n" for reason in reasons))
         return web.Response(text="ready\n")
