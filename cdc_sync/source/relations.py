@@ -14,6 +14,9 @@ from cdc_sync.source.recorders import render, template
 PARTITIONED_TRIGGERS_SINCE = 110000
 """The first version (`server_version_num`) with row triggers on a partitioned table."""
 
+PARTITIONED_INDEXES_SINCE = 110000
+"""The first version with an index, hence a unique key, of a partitioned table as a whole."""
+
 _ANY_VERSION = 10**6
 
 

@@ -21,6 +21,7 @@ from cdc_sync.source.check.shortly import asking_shortly
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.polling import watermark_type
+from cdc_sync.source.relations import PARTITIONED_INDEXES_SINCE
 from cdc_sync.source.statements import Statements, id_in_url
 
 _ONLY_BY_INDEX = """
@@ -39,6 +40,24 @@ SELECT c.relname::text, CASE WHEN i.indkey[0] > 0 THEN pg_catalog.pg_get_indexde
 
 _PARTITIONED, _TABLES = "p", "rp"
 
+# Partitions of partitions, which have none of their own either, are looked through.
+_ON_EACH_PARTITION = sql.SQL("""DO $cdc_sync$
+DECLARE
+    part regclass;
+BEGIN
+    FOR part IN
+        WITH RECURSIVE parts (part) AS (
+            SELECT {table}::regclass::oid
+            UNION ALL
+            SELECT i.inhrelid FROM pg_inherits i JOIN parts p ON i.inhparent = p.part
+        )
+        SELECT c.oid FROM parts p JOIN pg_class c ON c.oid = p.part WHERE c.relkind = 'r'
+    LOOP
+        EXECUTE 'CREATE INDEX ON ' || part || {columns};
+    END LOOP;
+END
+$cdc_sync$;""")
+
 BIG = 10_000
 """Rows, by the planner's estimate, from which on reading all of them every few seconds is a burden."""
 
@@ -49,7 +68,7 @@ async def check_indexes(connection: Connection, name: str, mapping: Mapping, tel
     Raises:
         SourceError: the planner cannot be asked.
     """
-    statements, watch = Statements(mapping), mapping.watch
+    statements, watch, version = Statements(mapping), mapping.watch, connection.info.server_version
     plan = await _plan(connection, statements.first_page, [1000])
     use = _Use(
         "key-index",
@@ -57,7 +76,7 @@ async def check_indexes(connection: Connection, name: str, mapping: Mapping, tel
         "each page sorts the whole table",
         sql.SQL(", ").join(map(sql.Identifier, watch.key)),
     )
-    tell(_judged(name, mapping, use, served=query_plan.is_in_order(plan)))
+    tell(_judged(name, mapping, use, version, served=query_plan.is_in_order(plan)))
     if statements.id_is_given is not None:
         by, column = "its id", watch.columns.application_id
         on: sql.Composable | None = sql.Identifier(column.name) if isinstance(column, PlainColumn) else None
@@ -73,7 +92,7 @@ async def check_indexes(connection: Connection, name: str, mapping: Mapping, tel
         on,
     )
     # A list of NULL is one of every type, and unlike an empty one leaves the planner something to look for.
-    tell(_judged(name, mapping, use, served=await _seeks(connection, mapping, given, [None])))
+    tell(_judged(name, mapping, use, version, served=await _seeks(connection, mapping, given, [None])))
     if watch.capture.mode == "poll" and watch.capture.watermark is not None:
         watermark = watch.capture.watermark
         since = sql.SQL("{} >= %s::{}").format(
@@ -87,7 +106,7 @@ async def check_indexes(connection: Connection, name: str, mapping: Mapping, tel
             sql.Identifier(watermark),
             often=True,
         )
-        tell(_judged(name, mapping, use, served=await _seeks(connection, mapping, since, "infinity")))
+        tell(_judged(name, mapping, use, version, served=await _seeks(connection, mapping, since, "infinity")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +128,7 @@ class _Use:
     often: bool = False
 
 
-def _judged(watch: str, mapping: Mapping, use: _Use, *, served: bool) -> Finding:
+def _judged(watch: str, mapping: Mapping, use: _Use, version: int, *, served: bool) -> Finding:
     if served:
         return Finding(use.check, "ok", f"{use.what}, and an index serves that", watch=watch)
     rows = mapping.facts.estimate
@@ -117,12 +136,12 @@ def _judged(watch: str, mapping: Mapping, use: _Use, *, served: bool) -> Finding
         use.check,
         "failed" if use.often and rows >= BIG else "warning",
         f"{use.what}, and no index serves that: {use.without} (of about {rows} rows now)",
-        _remedy(mapping, use.on),
+        _remedy(mapping, use.on, version),
         watch,
     )
 
 
-def _remedy(mapping: Mapping, on: sql.Composable | None) -> str:
+def _remedy(mapping: Mapping, on: sql.Composable | None, version: int) -> str:
     facts = mapping.facts
     table = sql.Identifier(facts.schema, facts.name)
     if facts.kind not in _TABLES:
@@ -132,6 +151,9 @@ def _remedy(mapping: Mapping, on: sql.Composable | None) -> str:
             "Create an index on the expression, cast to text and without `t.`, if all its functions are IMMUTABLE; or "
             "keep the value in a column of its own, with an index."
         )
+    if facts.kind == _PARTITIONED and version < PARTITIONED_INDEXES_SINCE:
+        columns = sql.SQL(" ({})").format(on).as_string()
+        return _ON_EACH_PARTITION.format(table=sql.Literal(table.as_string()), columns=sql.Literal(columns)).as_string()
     # On a partitioned table as a whole PostgreSQL builds no index concurrently.
     how = sql.SQL("" if facts.kind == _PARTITIONED else " CONCURRENTLY")
     return sql.SQL("CREATE INDEX{} ON {} ({});").format(how, table, on).as_string()

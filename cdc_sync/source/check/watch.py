@@ -22,7 +22,7 @@ from cdc_sync.source.facts import TableFacts, table_facts
 from cdc_sync.source.grants import read_columns
 from cdc_sync.source.mapping import Mapping, check_time_zone
 from cdc_sync.source.recorders import render
-from cdc_sync.source.relations import untriggered
+from cdc_sync.source.relations import PARTITIONED_INDEXES_SINCE, untriggered
 from cdc_sync.source.scripts import verify, verify_watches
 from cdc_sync.source.statements import Statements
 from cdc_sync.source.triggers import Verified, installation, verified
@@ -163,6 +163,10 @@ class _Watch:
         )
         if table.kind not in _TABLES:
             self._tell("key", "warning", f"{shown} is no table, so whether its key is unique cannot be told", doubles)
+            return
+        if table.kind == "p" and self._connection.info.server_version < PARTITIONED_INDEXES_SINCE:
+            message = f"before PostgreSQL 11 nothing can make the key of a partitioned table unique, as {shown} is"
+            self._tell("key", "warning", message, doubles)
             return
         if not any(unique <= set(key) for unique in table.unique):
             self._tell(

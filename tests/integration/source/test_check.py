@@ -12,6 +12,7 @@ from support.pgbouncer import pgbouncer, pgbouncer_binary
 from support.proxy import proxy_to
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, rows, run
+from support.versions import major
 from support.watched import a_config, grant, install_triggers
 
 from cdc_sync.config import Config
@@ -215,10 +216,15 @@ async def test_composite_keys_partitions_and_odd_names(installed: Installed) -> 
     run(
         installed.ats,
         """CREATE TABLE public."Candidatures 100%" ("N°" uuid, "Agence" text, "Id HW" uuid, "user" text, job text,
-             created date, "Modifié" timestamp, PRIMARY KEY ("N°", "Agence")) PARTITION BY LIST ("Agence");
+             created date, "Modifié" timestamp) PARTITION BY LIST ("Agence");
            CREATE TABLE public.lyon PARTITION OF public."Candidatures 100%" FOR VALUES IN ('Lyon');
            CREATE TABLE public.nice PARTITION OF public."Candidatures 100%" FOR VALUES IN ('Nice')""",
     )
+    # Before version 11 a partitioned table has no indexes of its own, hence no key.
+    keyed = ('public."Candidatures 100%"',) if major(installed.ats) >= 11 else ("public.lyon", "public.nice")
+    for table in keyed:
+        run(installed.ats, 'ALTER TABLE {table} ADD PRIMARY KEY ("N°", "Agence")', table=table)
+    undecided = {} if major(installed.ats) >= 11 else {"key": "warning"}
     columns = {
         "application_id": '"Id HW"', "status": '"user"', "job_id": "job", "created": "created", "event_date": None,
         "deleted": None,
@@ -230,10 +236,10 @@ async def test_composite_keys_partitions_and_odd_names(installed: Installed) -> 
         capture={"mode": "poll", "watermark": '"Modifié"'},
     )
     findings = await found(config)
-    assert wrong(findings) == {"application-id-index": "warning", "watermark-index": "warning"}
+    assert wrong(findings) == {"application-id-index": "warning", "watermark-index": "warning", **undecided}
     for check in wrong(findings):
         installed.ats.execute((findings[check].remedy or "").encode())
-    assert wrong(await found(config)) == {}
+    assert wrong(await found(config)) == undecided
 
 
 async def test_an_id_that_stands_in_the_status_url_only(installed: Installed) -> None:
