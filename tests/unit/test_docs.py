@@ -1,0 +1,221 @@
+"""The documents tell the truth about commands, options, configuration and each other."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from support.configurations import LEAST
+from support.installation import merged
+
+from cdc_sync.cli import app
+from cdc_sync.config import Config, parse, warnings
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+ENGLISH, FRENCH = ROOT / "README.md", ROOT / "README.fr.md"
+GUIDE, FRENCH_GUIDE = ROOT / "docs" / "getting-started.md", ROOT / "docs" / "fr" / "premiers-pas.md"
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_INLINE = re.compile(r"`([^`]+)`")
+_LINK = re.compile(r"\[(?:[^\]\[]|!\[[^\]]*\]\([^)]*\))*\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
+
+# Where a line of a shell begins a command.
+_CALL = re.compile(r"(?:^|\bsudo |\bsh -c '|&& |\.venv/bin/|exec cdc-sync )cdc-sync (?=[\w-])([^#>|;&']*)")
+_NO_COMMAND = {"cdc-sync store"}
+"""What is written like a command and is none: the name of the store's connections."""
+
+
+def prose(text: str) -> str:
+    """A page without its blocks of code."""
+    return _FENCE.sub("", text)
+
+
+def name(page: Path) -> str:
+    """A page's name, for people."""
+    return str(page.relative_to(ROOT))
+
+
+def test_links_lead_somewhere() -> None:
+    lost = [f"{name(page)}: {target}" for page in PAGES for target in links(page) if not is_there(page, target)]
+
+    assert lost == []
+
+
+def links(page: Path) -> list[str]:
+    """Where a page leads to within the repository, the pictures too."""
+    text = re.sub(r"`[^`\n]*`", "", prose(page.read_text(encoding="utf-8")))
+    return [target for target in _LINK.findall(text) if not re.match(r"[a-z]+:", target)]
+
+
+def is_there(page: Path, target: str) -> bool:
+    """Whether a link's file exists, and has the anchor."""
+    path, _, anchor = target.partition("#")
+    file = (page.parent / path).resolve() if path else page
+    if not file.exists():
+        return False
+    return not anchor or anchor in anchors(file)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = _HEADING.findall(prose(page.read_text(encoding="utf-8")))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_a_link_that_leads_nowhere_is_found() -> None:
+    assert not is_there(ENGLISH, "docs/nowhere.md")
+    assert not is_there(ENGLISH, "docs/operations.md#nowhere")
+    assert is_there(ENGLISH, "docs/operations.md#install-it")
+
+
+def test_the_code_names_no_document_that_does_not_exist() -> None:
+    sources = [file for suffix in ("py", "sql", "html") for file in ROOT.glob(f"cdc_sync/**/*.{suffix}")]
+    named = {
+        document for file in sources for document in re.findall(r"docs/[\w/-]+\.md", file.read_text(encoding="utf-8"))
+    }
+
+    assert named
+    assert {document for document in named if not (ROOT / document).exists()} == set()
+
+
+class TestCommands:
+    """What is written as a call of cdc-sync can be called."""
+
+    def test_every_command_is_told_of(self) -> None:
+        told = {path for page in PAGES for call in calls(page) for path in [resolved(call)[0]]}
+
+        assert {path for path, _ in leaves()} - told == set()
+
+    @pytest.mark.parametrize("page", PAGES, ids=name)
+    def test_every_call_exists(self, page: Path) -> None:
+        wrong = [f"{call}: {problem}" for call in calls(page) if (problem := resolved(call)[1])]
+
+        assert wrong == []
+
+    @pytest.mark.parametrize(
+        ("call", "problem"),
+        [
+            ("statsu", "no command statsu"),
+            ("dead-letters empty", "no command empty"),
+            ("status --watch a", "no option --watch"),
+            ("--confg x status", "no option --confg"),
+        ],
+    )
+    def test_a_wrong_one_is_found(self, call: str, problem: str) -> None:
+        assert resolved(call)[1] == problem
+
+
+def calls(page: Path) -> list[str]:
+    """The calls of a page, without `cdc-sync` itself."""
+    text = page.read_text(encoding="utf-8")
+    lines = [line for language, block in _FENCE.findall(text) if not language for line in block.splitlines()]
+    spans = [" ".join(span.split()) for span in _INLINE.findall(prose(text))]
+    found = [call for line in (*lines, *spans) if line not in _NO_COMMAND for call in _CALL.findall(line)]
+    return [call.strip() for call in found]
+
+
+def leaves() -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command that does something, with the way to it."""
+    todo: list[tuple[tuple[str, ...], Any]] = [((), typer.main.get_command(app))]
+    while todo:
+        path, command = todo.pop()
+        if below := getattr(command, "commands", None):
+            todo += [((*path, each), command) for each, command in below.items()]
+        else:
+            yield path, command
+
+
+def resolved(call: str) -> tuple[tuple[str, ...], str | None]:
+    """The command of a call, and what is wrong with it."""
+    command: Any = typer.main.get_command(app)
+    path: tuple[str, ...] = ()
+    words = iter(shlex.split(call.replace("[", " ").replace("]", " ")))
+    for word in words:
+        if word.startswith("-"):
+            option = word.partition("=")[0]
+            if option in {"-h", "--help"}:
+                continue
+            found = next((each for each in command.params if option in (*each.opts, *each.secondary_opts)), None)
+            if found is None:
+                return path, f"no option {option}"
+            if not getattr(found, "is_flag", False) and "=" not in word:
+                next(words, None)
+        elif below := getattr(command, "commands", None):
+            if word not in below:
+                return path, f"no command {word}"
+            command, path = below[word], (*path, word)
+    return path, None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_pieces_of_configuration_are_valid(page: Path) -> None:
+    for piece in pieces(page):
+        # The secrets' files are not on this machine.
+        text = re.sub(r"\$\{file:[^}]*\}", "a-secret-that-is-long-enough", yaml.safe_dump(piece))
+        environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", text), "a-secret-that-is-long-enough")
+        document = merged(yaml.safe_load(LEAST), yaml.safe_load(text))
+
+        assert warnings(parse(yaml.safe_dump(document), name=name(page), environ=environ)) == []
+
+
+def pieces(page: Path) -> list[dict[str, object]]:
+    """The blocks of a page that are sections of a configuration."""
+    blocks = [block for language, block in _FENCE.findall(page.read_text(encoding="utf-8")) if language == "yaml"]
+    return [
+        piece
+        for piece in map(yaml.safe_load, blocks)
+        if isinstance(piece, dict) and piece.keys() <= Config.model_fields.keys()
+    ]
+
+
+def test_there_are_pieces() -> None:
+    assert len(pieces(GUIDE)) >= 2
+
+
+class TestFrench:
+    """The French pages say what the English ones say."""
+
+    PAIRS = ((ENGLISH, FRENCH), (GUIDE, FRENCH_GUIDE))
+
+    @pytest.mark.parametrize(("english", "french"), PAIRS)
+    def test_as_many_headings_of_each_level(self, english: Path, french: Path) -> None:
+        levels = [
+            re.findall(r"^#+(?= )", prose(page.read_text(encoding="utf-8")), re.MULTILINE) for page in (english, french)
+        ]
+
+        assert levels[0] == levels[1]
+
+    @pytest.mark.parametrize(("english", "french"), PAIRS)
+    def test_the_same_calls(self, english: Path, french: Path) -> None:
+        assert calls(english) == calls(french)
+
+    @pytest.mark.parametrize(("english", "french"), PAIRS)
+    def test_the_same_configuration(self, english: Path, french: Path) -> None:
+        assert pieces(english) == pieces(french)
+
+    @pytest.mark.parametrize(("english", "french"), PAIRS)
+    def test_each_leads_to_the_other(self, english: Path, french: Path) -> None:
+        assert french in leads_to(english)
+        assert english in leads_to(french)
+
+    def test_the_readmes_lead_to_the_same_pages(self) -> None:
+        translated = {FRENCH: ENGLISH, FRENCH_GUIDE: GUIDE, ENGLISH: FRENCH}
+        french = {translated.get(page, page) for page in leads_to(FRENCH)}
+
+        assert pages(french) == pages(leads_to(ENGLISH))
+
+
+def pages(files: set[Path]) -> set[Path]:
+    """Those that are no pictures."""
+    return {file for file in files if file.suffix != ".png"}
+
+
+def leads_to(page: Path) -> set[Path]:
+    """The files that a page leads to."""
+    return {(page.parent / target.partition("#")[0]).resolve() for target in links(page)}
