@@ -1,0 +1,263 @@
+"""docs/operations.md and docs/monitoring tell of every message and alert, and of none that does not exist."""
+
+import ast
+import json
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import structlog
+import yaml
+from prometheus_client.metrics import MetricWrapperBase
+from support.configurations import LEAST
+from support.installation import merged
+from support.observing import EXAMPLES
+
+import cdc_sync
+from cdc_sync.admin.metrics import Metrics
+from cdc_sync.config import parse, suspicions, warnings
+from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.core.observations import RowsHidden, StoreFailed, TriggersMissing, WatchLost
+from cdc_sync.daemon import watching
+from cdc_sync.daemon.logs import LogReader
+from cdc_sync.source import changelog, errors, facts
+from cdc_sync.source.row_security import Hiding, warning
+from cdc_sync.store.postgres import connecting
+from cdc_sync.store.protocol import AnotherDatabaseError
+from cdc_sync.store.sqlite import schema
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "operations.md").read_text(encoding="utf-8")
+ALERTS = DOCS / "monitoring" / "alerts.yaml"
+DASHBOARD = DOCS / "monitoring" / "grafana-dashboard.json"
+
+ROWS = re.findall(r"^\| (error|warning) \| `([^`]+)` \| (.+) \|$", PAGE, re.MULTILINE)
+"""Level, message and remedy, as the page has them."""
+
+_CODE = Path(cdc_sync.__file__).parent
+_RAISED = {
+    "SourceError": "by kind",
+    "StoreError": "error",
+    "StoreLockedError": "error",
+    "TakenOverError": "error",
+    "AdminError": "error",
+}
+_KINDS = {"misconfigured": "error", "unreachable": "warning"}
+_ELSEWHERE = ("cli", "demo", "emulator", "check")
+"""Where nothing is raised that the daemon could say."""
+
+# What observations bring along is someone else's text, and stands here by where it comes from.
+_FREE = (WatchLost, TriggersMissing, RowsHidden, StoreFailed)
+_TRIGGERS = "capture.mode is notify, but "
+_DSN = "postgresql://host/ats"
+_MADE = {
+    "MISSING": changelog.MISSING,
+    "_missing(table, names)": facts._missing(QualifiedName("public", "applications"), []),
+    "_LOGIN.format(said=said)": errors._LOGIN,
+    "text.format(said=said, doing=doing)": "",  # each of them: see `_templates`
+    "translate(path, error)": schema.translate(Path("state.db"), sqlite3.Error("…")),
+    "translate(source, error)": schema.translate(Path("state.db"), sqlite3.Error("…")),
+    "translate(self._path, error)": schema.translate(Path("state.db"), sqlite3.Error("…")),
+    "translate(dsn, error)": connecting.translate(_DSN, psycopg.Error("…")),
+    "translate(self._dsn, error)": connecting.translate(_DSN, psycopg.Error("…")),
+}
+"""What an error says that is raised with an expression instead of a text."""
+
+SUSPICIOUS = """
+state: {dsn: "dbname=state"}
+admin: {token: short}
+watches:
+  applications:
+    status: {map: {a: sent, b: Hired}, unmapped: ignore}
+    settle: {nothing: 5m}
+"""
+
+
+class TestMessages:
+    """Every line of level warning or error has a row."""
+
+    def test_every_message_has_a_row(self) -> None:
+        without = [(level, text) for level, text in messages() if not rows_of(level, text)]
+
+        assert without == []
+
+    def test_every_row_has_a_message(self) -> None:
+        used = {row for level, text in messages() for row in rows_of(level, text)}
+
+        assert {(level, row) for level, row, _ in ROWS} - used == set()
+
+    def test_no_row_stands_for_anything(self) -> None:
+        assert [row for _, row, _ in ROWS if rows_of("error", "xyz") or rows_of("warning", "xyz")] == []
+
+    def test_a_message_that_is_not_told_of_is_found(self) -> None:
+        assert not rows_of("error", "the moon is in the way")
+        assert not rows_of("warning", "given up, now a dead letter")
+
+    def test_every_suspicion_is_among_the_examples(self) -> None:
+        # Each of them is one call in the code, beside the definition.
+        source = Path(suspicions.__file__).read_text(encoding="utf-8")
+
+        assert len(list(_suspicions())) == source.count("_suspicion(") - 1
+
+
+def rows_of(level: str, text: str) -> list[tuple[str, str]]:
+    """The rows that stand for a message."""
+    return [(level, row) for its, row, _ in ROWS if its == level and pattern(row).match(text)]
+
+
+def pattern(row: str) -> re.Pattern[str]:
+    """What a row stands for: `…` is anything, and so is what follows."""
+    return re.compile(".+".join(map(re.escape, row.removesuffix("…").split("…"))), re.DOTALL)
+
+
+def messages() -> list[tuple[str, str]]:
+    """Every message of level warning or error, with `…` for what differs."""
+    assert _TRIGGERS in Path(watching.__file__).read_text(encoding="utf-8")
+    return [
+        *_lines(),
+        *_raised(),
+        *(("error", template) for _, template in errors._MISCONFIGURED),
+        *(("warning", text) for text in _suspicions()),
+        ("error", f"{_TRIGGERS}…"),
+        ("error", str(AnotherDatabaseError.between("in …", "one", "another"))),
+        ("warning", warning([Hiding("public.applications", "cdc_sync", ())])),
+    ]
+
+
+def _lines() -> list[tuple[str, str]]:
+    """The lines of the observations that have a text of their own."""
+    with structlog.testing.capture_logs() as written:
+        reader = LogReader()
+        for example in EXAMPLES:
+            if not isinstance(example, _FREE):
+                reader.read(example)
+    return [(line["log_level"], line["event"]) for line in written if line["log_level"] in {"warning", "error"}]
+
+
+def _suspicions() -> Iterator[str]:
+    document = merged(yaml.safe_load(LEAST), yaml.safe_load(SUSPICIOUS))
+    return map(str, warnings(parse(yaml.safe_dump(document), name="suspicious", environ={})))
+
+
+def _raised() -> Iterator[tuple[str, str]]:
+    """The texts of the errors that the daemon may tell, from the code."""
+    for file in sorted(_CODE.rglob("*.py")):
+        if set(file.relative_to(_CODE).parts) & set(_ELSEWHERE):
+            continue
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id not in _RAISED:
+                continue
+            level, said = _RAISED[call.func.id], call.args[-1]
+            if level == "by kind":
+                assert isinstance(call.args[0], ast.Constant)
+                level = _KINDS[str(call.args[0].value)]
+            if text := _text(said):
+                yield level, text
+
+
+def _text(said: ast.expr) -> str:
+    """What an expression says; one that nobody has told us of fails."""
+    match said:
+        case ast.Constant(str(text)):
+            return text
+        case ast.JoinedStr(parts):
+            return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts)
+        case ast.BinOp(left=ast.Constant(str(text))):
+            return text
+        case _:
+            return _MADE[ast.unparse(said)]
+
+
+def families() -> dict[str, set[str]]:
+    """The names under which samples are scraped, with their labels."""
+    found: dict[str, set[str]] = {}
+    for collector in Metrics()._registry._collector_to_names:
+        assert isinstance(collector, MetricWrapperBase)
+        labels = set(collector._labelnames)
+        for family in collector.describe():
+            match family.type:
+                case "counter":
+                    found[f"{family.name}_total"] = labels
+                case "histogram":
+                    found[f"{family.name}_bucket"] = labels | {"le"}
+                    found |= {f"{family.name}_{part}": labels for part in ("sum", "count")}
+                case _:
+                    found[family.name] = labels
+    return found
+
+
+def alerts() -> list[dict[str, Any]]:
+    """The rules of the alerts."""
+    return [rule for group in yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"] for rule in group["rules"]]
+
+
+def dashboard() -> dict[str, Any]:
+    """Grafana's dashboard."""
+    found: dict[str, Any] = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    return found
+
+
+def expressions() -> list[str]:
+    """What alerts and dashboard ask Prometheus."""
+    panels = [target["expr"] for panel in dashboard()["panels"] for target in panel["targets"]]
+    asked = [each["query"]["query"] for each in dashboard()["templating"]["list"] if each["type"] == "query"]
+    return [*(rule["expr"] for rule in alerts()), *panels, *asked]
+
+
+def listed(where: str, expression: str) -> set[str]:
+    """The names in lists of labels."""
+    return {name.strip() for names in re.findall(where, expression) for name in names.split(",")}
+
+
+class TestMonitoring:
+    """Alerts and dashboard ask for what there is."""
+
+    @pytest.mark.parametrize("expression", expressions())
+    def test_metrics_and_labels_exist(self, expression: str) -> None:
+        known = families()
+        named = re.findall(r"\bcdc_sync_\w+", expression)
+        assert {name for name in named if name not in known} == set()
+
+        labels = {"job", "instance"}.union(*(known[name] for name in named))
+        written = " ".join(re.findall(r"\{([^}]*)\}", expression))
+        used = set(re.findall(r"(\w+)(?==)", written))
+        used |= listed(r"\b(?:by|on) \(([^)]*)\)", expression)
+        assert used - labels == set()
+
+    def test_every_metric_of_trouble_is_watched(self) -> None:
+        asked = " ".join(expressions())
+
+        # Histograms are asked for by their buckets; what a fuse holds, and what becomes of a suspicion, by its entries.
+        asides = {f"cdc_sync_{kind}_seconds_{part}" for kind in ("call", "queue") for part in ("sum", "count")}
+        asides |= {"cdc_sync_fuse_blown", "cdc_sync_suspected_deletions"}
+        assert {name for name in families() if name not in asked} == asides
+
+    def test_the_page_tells_what_to_do_about_each_alert(self) -> None:
+        told = re.findall(r"^\| `(CdcSync\w+)` \| (.+) \|$", PAGE, re.MULTILINE)
+
+        assert [name for name, _ in told] == [rule["alert"] for rule in alerts()]
+
+    def test_an_alert_s_summary_uses_labels_that_it_has(self) -> None:
+        for rule in alerts():
+            kept = listed(r"\bby \(([^)]*)\)", rule["expr"])
+            named = re.findall(r"\bcdc_sync_\w+", rule["expr"])
+            labels = kept or {"job", "instance"}.union(*(families()[name] for name in named))
+
+            assert set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"])) <= labels, rule["alert"]
+
+    def test_panels_have_ids_and_places_of_their_own(self) -> None:
+        panels = dashboard()["panels"]
+        cells = [
+            (x, y)
+            for place in (panel["gridPos"] for panel in panels)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        ]
+
+        assert len({panel["id"] for panel in panels}) == len(panels)
+        assert len(set(cells)) == len(cells)
+        assert max(x for x, _ in cells) < 24
