@@ -14,11 +14,13 @@ from support.installation import merged
 
 from cdc_sync.cli import app
 from cdc_sync.config import Config, parse, warnings
+from cdc_sync.config.outline import ANY_NAME, all_sections, fields_of
 
 ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 ENGLISH, FRENCH = ROOT / "README.md", ROOT / "README.fr.md"
-GUIDE, FRENCH_GUIDE = ROOT / "docs" / "getting-started.md", ROOT / "docs" / "fr" / "premiers-pas.md"
+GUIDE, FRENCH_GUIDE = DOCS / "getting-started.md", DOCS / "fr" / "premiers-pas.md"
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`([^`]+)`")
@@ -219,3 +221,42 @@ def pages(files: set[Path]) -> set[Path]:
 def leads_to(page: Path) -> set[Path]:
     """The files that a page leads to."""
     return {(page.parent / target.partition("#")[0]).resolve() for target in links(page)}
+
+
+class TestKeys:
+    """What is written as a key of the configuration is one."""
+
+    @pytest.mark.parametrize("page", PAGES, ids=name)
+    def test_every_key_exists(self, page: Path) -> None:
+        assert [key for key in keys(page) if not is_key(key)] == []
+
+    def test_a_wrong_one_is_found(self) -> None:
+        assert is_key("fuse.max_changes")
+        assert is_key("retry.for")
+        assert not is_key("fuse.max_change")
+        assert len(keys(DOCS / "operations.md")) > 10
+
+
+_FILES = {"state.db", "state.db.lock"}
+
+
+def sections() -> dict[str, set[str]]:
+    """The keys of each section, by the section's path without the names that people choose."""
+    found: dict[str, set[str]] = {}
+    for path, section in all_sections():
+        found.setdefault(".".join(part for part in path if part != ANY_NAME), set()).update(fields_of(section))
+    return found
+
+
+def keys(page: Path) -> list[str]:
+    """The keys that a page names by a path, `capture.mode` for instance."""
+    spans = _INLINE.findall(prose(page.read_text(encoding="utf-8")))
+    dotted = [found[1] for span in spans if (found := re.match(r"([a-z_]+\.[a-z_.]+)(?::|$)", span))]
+    first = {part for path in sections() for part in path.split(".")}
+    return [key for key in dotted if key.split(".")[0] in first and key not in _FILES]
+
+
+def is_key(key: str) -> bool:
+    """Whether a path, or its end, leads to a key."""
+    paths = {f"{path}.{each}".lstrip(".") for path, fields in sections().items() for each in fields}
+    return any(path == key or path.endswith(f".{key}") for path in paths)
