@@ -236,7 +236,8 @@ class TestOpen:
             await hellowork.wait_for_calls(FAILURES_TO_OPEN + 1, timeout=60)
             asked = desk.outbox.asked
             await eventually(lambda: hellowork.calls[FAILURES_TO_OPEN].duration, "the end of the single call")
-            assert desk.outbox.asked - asked < 10
+            # Who looks all the time asks hundreds of times. Some of these may be for the calls that follow it.
+            assert desk.outbox.asked - asked < 60
             await eventually(desk.is_settled, "everything is acknowledged")
 
         single, *others = hellowork.calls[FAILURES_TO_OPEN:]
