@@ -16,6 +16,7 @@ from cdc_sync.core.endpoint import (
     Mode,
     admits,
     after,
+    with_other_credentials,
 )
 from cdc_sync.core.reply import (
     LONGEST_RETRY_AFTER,
@@ -252,3 +253,18 @@ def test_a_recovered_endpoint_forgets_its_illness(mode: Mode, failures: int) -> 
     for count in range(1, FAILURES_TO_OPEN):
         recovered = then(recovered, Unavailable())
         assert (recovered.mode, recovered.failures) == ("healthy", count)
+
+
+def test_other_credentials_are_tried_at_once_where_the_others_were_refused() -> None:
+    paused = Health("paused", 3, NOW + HOUR, "HTTP 401")
+
+    assert admits(paused, NOW, 0) == "none"
+    assert admits(with_other_credentials(paused), NOW, 0) == "probe"
+    assert with_other_credentials(paused).failures == 3
+
+
+@pytest.mark.parametrize("mode", ["healthy", "throttled", "open"])
+def test_other_credentials_change_nothing_where_nobody_refused_any(mode: Mode) -> None:
+    health = Health(mode, 3, NOW + HOUR, "because")
+
+    assert with_other_credentials(health) == health
