@@ -175,24 +175,38 @@ class _Sweep:
         await self._count(repaired)
 
     async def _absent(self, unmet: list[str]) -> list[str]:
-        """Of the applications whose row was not met, those whose row is not there, and is nowhere that is known of.
+        """Of the applications whose row was not met, those whose row has gone without the fast path's knowing.
+
+        Looked for twice. A row that went and came back between the first look and the fast path's turn leaves no
+        trace there, rightly; it is there the second time, or has gone anew and the second turn knows of it.
+        """
+        for _ in range(2):
+            if unmet:
+                unmet = await self._unknown_to_the_fast_path(await self._not_there(unmet))
+        return unmet
+
+    async def _not_there(self, application_ids: list[str]) -> dict[str, Known]:
+        """Those whose row is not there, and is nowhere that is known of.
 
         A row whose key has moved to the part done, or behind the end, is not met, though the fast path has seen it.
         """
-        store, watch = self._intake.store, self._intake.rules.watch
-        known = await store.known(watch, unmet) if unmet else {}
+        known = await self._intake.store.known(self._intake.rules.watch, application_ids)
         if not known:
-            return []
+            return {}
         found = (await self._intake.reader.by_key({before.key for before in known.values()})).rows
         readings = [interpret(row, self._intake.rules, 0) for row in found]
         there = {reading.application_id for reading in readings if not isinstance(reading, Foreign)}
-        absent = [application_id for application_id in known if application_id not in there]
+        return {application_id: before for application_id, before in known.items() if application_id not in there}
+
+    async def _unknown_to_the_fast_path(self, absent: dict[str, Known]) -> list[str]:
+        """Those of which the fast path has recorded nothing, now that it has caught up with their absence."""
         if not absent:
             return []
-        # Whatever had gone by that reading is now recorded by the fast path, if it sees such things.
         await self._catch_up()
-        after = await store.known(watch, absent)
-        return [id_ for id_, now in after.items() if now.key == known[id_].key]
+        watch = self._intake.rules.watch
+        after = await self._intake.store.known(watch, list(absent))
+        suspected = await self._suspected(list(absent))
+        return [id_ for id_, now in after.items() if now.key == absent[id_].key and id_ not in suspected]
 
     async def _changed(self, readings: list[Reading], recorded: list[str]) -> set[str]:
         """Of what was recorded, that which is not as the page had it: it changed after the fast path's turn."""

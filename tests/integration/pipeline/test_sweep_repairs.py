@@ -224,6 +224,42 @@ class TestNoRepairs:
             await rig.drain.catch_up()
             assert await rig.deliver() == []
 
+    async def test_a_row_that_is_away_for_a_moment(self, ats: Ats, open_rig: OpenRig) -> None:
+        """It is gone when the sweep looks for it, and back by the fast path's turn, which has missed nothing."""
+        async with open_rig() as rig:
+            await filled(ats, rig)
+            delete(ats, 5)
+            turns = iter(range(10))
+
+            class BackInTime:
+                async def catch_up(self) -> None:
+                    if next(turns) == 0:
+                        insert(ats, 5, "a5")
+                    await rig.drain.catch_up()
+
+            assert (await rig.sweep(BackInTime())).repaired == {}
+            assert next(turns) > 0, "it has asked the fast path"
+            assert await rig.store.suspected(WATCH, ["a5"]) == set()
+
+    async def test_a_row_that_is_away_for_a_moment_and_then_for_good(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as rig:
+            await filled(ats, rig)
+            delete(ats, 5)
+            turns = iter(range(10))
+
+            class BackAndGone:
+                async def catch_up(self) -> None:
+                    turn = next(turns)
+                    if turn == 0:
+                        insert(ats, 5, "a5")
+                    await rig.drain.catch_up()
+                    if turn == 0:
+                        delete(ats, 5)
+
+            assert (await rig.sweep(BackAndGone())).repaired == {}
+            await rig.pass_grace()
+            assert await rig.deliver() == [("a5", "deleted", "J1")]
+
     async def test_a_suspicion_is_counted_once(self, ats: Ats, open_rig: OpenRig) -> None:
         async with open_rig() as rig:
             await filled(ats, rig)

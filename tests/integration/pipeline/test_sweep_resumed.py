@@ -22,9 +22,9 @@ from cdc_sync.source.errors import SourceError
 from cdc_sync.source.reading import Page
 
 ROWS = 10
-STEPS = 11
+STEPS = 15
 """Of a sweep that repairs `harm`: three pages, a turn of the fast path and a reading of what differs for two of them,
-and a reading of what was not met and a turn of the fast path for two windows of the search."""
+and twice a reading of what was not met and a turn of the fast path for two windows of the search."""
 FIRST_PAGE = 2
 """The last step before the first page is done."""
 
