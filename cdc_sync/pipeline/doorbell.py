@@ -75,16 +75,18 @@ class Doorbell:
             await self._disarm_quietly()
 
     async def turn(self) -> float:
-        """Drain once and see to the bell; returns the seconds until the next turn, if nobody rings."""
-        if self._fence is not None and await self._bell.is_quiet(self._fence):
-            # What they changed is visible now, and the drain that follows finds it.
+        """Drain a batch and see to the bell; returns the seconds until the next turn, if nobody rings."""
+        # If so, what they changed is visible now, and the drain that follows finds it.
+        is_quiet = self._fence is not None and await self._bell.is_quiet(self._fence)
+        if await self._drain.step(self._found):
+            return self._drain.breath
+        if is_quiet:
             self._fence = None
-        await self._drain.catch_up(self._found)
         now = self._clock()
         self._pace = count(self._pace, now, 0)
         if self._armed_at is None:
             if not self._pace.is_calm:
-                return pause(self._drain.searched)
+                return max(pause(self._drain.searched), self._drain.breath)
             await self._arm(now)
         elif now - self._armed_at >= _RENEW_AFTER:
             await self._arm(now)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+from cdc_sync.core.flood import Writes, breath, count
 from cdc_sync.core.hints import latest
 from cdc_sync.core.observations import CaughtUp
 from cdc_sync.pipeline.intake import Intake
@@ -20,26 +21,42 @@ class Drain:
         log: the change log.
         sweep: called when the log asks for a sweep (TRUNCATE, a changed lookup table). The request is consumed before
             the sweep has run; a crash in between loses nothing, since a whole sweep follows every start.
+        max_backlog: the log's limit in bytes.
     """
 
-    def __init__(self, intake: Intake, log: ChangeLog, sweep: Callable[[], None]) -> None:
+    def __init__(self, intake: Intake, log: ChangeLog, sweep: Callable[[], None], max_backlog: int) -> None:
         self._intake = intake
         self._log = log
         self._sweep = sweep
+        # A log that nears its limit is emptied at full speed, whoever writes: beyond it the triggers record nothing.
+        self._patience = max_backlog // 4
         # A drain that the sweep asks for and one that the bell asks for would wait for each other's row locks.
         self._lock = asyncio.Lock()
+        self._writes = Writes()
+        self._begun: float | None = None
         self.rung = asyncio.Event()
-        # For how many seconds the log was searched last, at one go.
+        # For how many seconds the log was searched last, and for how many the ATS may have the database to itself now.
         self.searched = 0.0
+        self.breath = 0.0
 
     def ring(self) -> None:
         """There may be something in the log."""
         self.rung.set()
 
-    async def catch_up(self, found: Callable[[int], Awaitable[None]] | None = None) -> None:
+    async def catch_up(self) -> None:
         """Empty the log: every change that was committed before this call is recorded when it returns.
 
-        With `found`, that is told of each batch before it is recorded, which may take a while.
+        Raises:
+            SourceError: the log or the rows cannot be read.
+            StoreError: the outcome cannot be recorded; the log keeps it.
+        """
+        while await self.step():
+            pass
+
+    async def step(self, found: Callable[[int], Awaitable[None]] | None = None) -> bool:
+        """Record a batch of changes; returns whether there may be more.
+
+        With `found`, that is told of the batch before it is recorded, which may take a while.
 
         Raises:
             SourceError: the log or the rows cannot be read.
@@ -47,25 +64,33 @@ class Drain:
         """
         async with self._lock:
             started = time.monotonic()
-            full = True
-            while full:
-                async with self._log.batch(BATCH) as changes:
-                    self.searched = changes.searched
-                    if found is not None:
-                        await found(changes.number)
-                    if changes.hints:
-                        await self._intake.keys(latest(changes.hints), "notify")
-                if changes.everything:
-                    self._sweep()
-                full = changes.full and self._log.consumes
-            self._intake.observe(CaughtUp(self._intake.rules.watch, time.monotonic() - started))
+            self._begun = started if self._begun is None else self._begun
+            async with self._log.batch(BATCH) as changes:
+                self.searched = changes.searched
+                if found is not None:
+                    await found(changes.number)
+                if changes.hints:
+                    await self._intake.keys(latest(changes.hints), "notify")
+            if changes.everything:
+                self._sweep()
+            ended = time.monotonic()
+            self._writes = count(self._writes, ended, changes.next_id)
+            self.breath = breath(self._writes, ended - started) if changes.size < self._patience else 0.0
+            more = changes.full and self._log.consumes
+            if not more:
+                self._intake.observe(CaughtUp(self._intake.rules.watch, ended - self._begun))
+                self._begun = None
+            return more
 
     async def run(self, every: float, progressed: Callable[[], None]) -> None:
         """Drain for ever: at each ring, and after `every` seconds without one."""
         while True:
             self.rung.clear()
-            await self.catch_up()
+            while await self.step():
+                progressed()
+                await asyncio.sleep(self.breath)
             progressed()
+            await asyncio.sleep(self.breath)
             try:
                 async with asyncio.timeout(every):
                     await self.rung.wait()

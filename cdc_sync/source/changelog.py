@@ -33,7 +33,10 @@ _BEGIN = """
 BEGIN;
 SET LOCAL idle_in_transaction_session_timeout = '60s';
 SET LOCAL synchronous_commit = off;
+SELECT txid_snapshot_xmax(txid_current_snapshot()), pg_relation_size('cdc_sync.changes');
 """
+_FACTS = 3
+"""The place of that SELECT among the statements."""
 
 _TAKE = """
 DELETE FROM cdc_sync.changes
@@ -59,6 +62,8 @@ class Changes:
         everything: whether one asks for a sweep (TRUNCATE, a changed lookup table).
         full: whether there may be more.
         searched: seconds that it took to find them.
+        next_id: the transaction id that the server gives next, about.
+        size: bytes of the whole log, those included that were taken and that VACUUM has not made room of.
     """
 
     number: int
@@ -66,6 +71,8 @@ class Changes:
     everything: bool
     full: bool
     searched: float
+    next_id: int
+    size: int
 
 
 class ChangeLog:
@@ -97,6 +104,7 @@ class ChangeLog:
                 cursor = await connection.execute(query)
             except psycopg.errors.UndefinedTable as error:
                 raise SourceError("misconfigured", MISSING) from error
+            ((next_id, size),) = await (await cursor.set_result(_FACTS)).fetchall()
             rows = await (await cursor.set_result(-1)).fetchall()
             yield Changes(
                 number=len(rows),
@@ -105,6 +113,8 @@ class ChangeLog:
                 everything=any(not key for _, key, _ in rows),
                 full=len(rows) == limit,
                 searched=time.monotonic() - started,
+                next_id=next_id,
+                size=size,
             )
 
 

@@ -24,14 +24,18 @@ TRIGGERS = ("row", "truncate")
 # the same, outside MVCC too, in every version from 10 on; NULL as long as the bell was never armed.
 _WAKE = """
         IF pg_sequence_last_value('cdc_sync.{bell}') > 0 THEN
-            rings := pg_sequence_last_value('cdc_sync.{bell}') > date_part('epoch', clock_timestamp());
+            rings := coalesce(current_setting('cdc_sync.rung', true), '') <> 'yes'
+                AND pg_sequence_last_value('cdc_sync.{bell}') > date_part('epoch', clock_timestamp());
         END IF;"""
 
 # After the block that catches errors, since notifications of one transaction are made one, but before PostgreSQL 13 not
-# those of its subtransactions, of which that block is one for each row. The call cannot fail: both words are constants.
+# those of its subtransactions, of which that block is one for each row. The calls cannot fail: all words are constants.
+# Once in a transaction is enough. The setting ends with the transaction, or with the savepoint up to which it is rolled
+# back, as the notification itself does.
 _RING = """
     IF rings THEN
         PERFORM pg_notify('cdc_sync', '');
+        PERFORM set_config('cdc_sync.rung', 'yes', true);
     END IF;"""
 
 
@@ -150,6 +154,7 @@ def _recorder(
         template("recorder_body.sql"),
         changed=_changed(changed),
         max_backlog=sql.Literal(watch.capture.max_backlog),
+        setting=sql.SQL(name),
         missed=missed,
         record=sql.SQL(
             render(

@@ -87,9 +87,9 @@ class SteppedDrain(Drain):
 
     steps: Steps
 
-    async def catch_up(self, found: Callable[[int], Awaitable[None]] | None = None) -> None:
+    async def step(self, found: Callable[[int], Awaitable[None]] | None = None) -> bool:
         await self.steps.before_a_statement()
-        await super().catch_up(found)
+        return await super().step(found)
 
 
 @dataclass
@@ -139,7 +139,7 @@ class Stage:
     def _daemon(self, clock: list[float]) -> Doorbell:
         bell = SteppedBell(self.rig.connected.pool, WATCH)
         bell.steps, bell.fenced = self.gate, self.fenced
-        drain = SteppedDrain(self.rig.intake, self.rig.connected.log, self.rig.want_sweep)
+        drain = SteppedDrain(self.rig.intake, self.rig.connected.log, self.rig.want_sweep, 1 << 20)
         drain.steps = self.gate
         return Doorbell(drain, bell, NEVER, lambda: clock[0])
 

@@ -163,8 +163,10 @@ class TestMigrations:
 
 
 class TestBacklog:
-    BACKLOG = 64 * 1024
-    BULK = "INSERT INTO public.applications (status) SELECT 'x' FROM generate_series(1, 5000)"
+    # To fill half of it takes longer than the hundredth of a second for which a look at the log is remembered.
+    BACKLOG = 1024 * 1024
+    ROWS = 20_000
+    BULK = "INSERT INTO public.applications (status) SELECT 'x' FROM generate_series(1, 20000)"
 
     def test_beyond_its_limit_nothing_is_recorded(self, ats: Ats, warnings: list[str]) -> None:
         install_triggers(ats, a_config(capture={"max_backlog": self.BACKLOG}))
@@ -175,10 +177,10 @@ class TestBacklog:
         ats.execute("UPDATE public.applications SET status = 'y'")
 
         assert size == self.BACKLOG
-        assert 0 < recorded < 5000
+        assert 0 < recorded < self.ROWS
         assert one(ats, "SELECT count(*) FROM cdc_sync.changes") == recorded
-        assert one(ats, MISSED) == 10_000 - recorded
-        assert one(ats, "SELECT count(*) FROM public.applications WHERE status = 'y'") == 5000
+        assert one(ats, MISSED) == 2 * self.ROWS - recorded
+        assert one(ats, "SELECT count(*) FROM public.applications WHERE status = 'y'") == self.ROWS
         assert warnings == []
 
     def test_recording_begins_again_when_the_log_is_emptied_and_vacuumed(self, ats: Ats) -> None:

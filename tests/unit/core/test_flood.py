@@ -1,0 +1,36 @@
+"""When capture stands back."""
+
+import pytest
+
+from cdc_sync.core.flood import FLOOD, LONGEST_BREATH, SHARE, WINDOW, Writes, breath, count
+
+FLOODED = Writes(since=0.0, next_id=1, per_second=FLOOD)
+
+
+def test_the_first_look_tells_nothing() -> None:
+    assert count(Writes(), 10.0, 5_000_000) == Writes(since=10.0, next_id=5_000_000, per_second=0.0)
+
+
+def test_nor_does_one_that_follows_at_its_heels() -> None:
+    before = Writes(since=10.0, next_id=100, per_second=7.0)
+
+    assert count(before, 10.0 + WINDOW / 2, 1_000_000) == before
+
+
+def test_the_rate_is_taken_from_look_to_look() -> None:
+    assert count(Writes(since=10.0, next_id=100), 12.0, 2_100) == Writes(since=12.0, next_id=2_100, per_second=1_000.0)
+
+
+def test_the_end_of_a_flood_is_seen_with_the_next_window() -> None:
+    assert breath(count(FLOODED, WINDOW, 1), 0.1) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("worked", "seconds"), [(0.0, 0.0), (0.01, 0.01 * (SHARE - 1)), (0.2, 0.2 * (SHARE - 1)), (60.0, LONGEST_BREATH)]
+)
+def test_in_a_flood_it_takes_its_share(worked: float, seconds: float) -> None:
+    assert breath(FLOODED, worked) == seconds
+
+
+def test_below_it_takes_what_it_needs() -> None:
+    assert breath(Writes(per_second=FLOOD - 1), 60.0) == 0.0
