@@ -35,7 +35,7 @@ def column(column_name: str) -> sql.Composed:
 
 def key_text(value: sql.Composable) -> sql.Composed:
     """A key column's value as text, the same in every session: by `::text` a date would follow DateStyle."""
-    return sql.SQL("(to_json({}) #>> '{{}}')").format(value)
+    return sql.SQL("(pg_catalog.to_json({}) OPERATOR(pg_catalog.#>>) '{{}}')").format(value)
 
 
 def expression(mapped: Column) -> sql.Composed:

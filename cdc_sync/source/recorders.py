@@ -23,10 +23,12 @@ TRIGGERS = ("row", "truncate")
 # `SELECT last_value FROM …` would be a query with an executor of its own, at seven times the cost. The function reads
 # the same, outside MVCC too, in every version from 10 on; NULL as long as the bell was never armed.
 _WAKE = """
-        IF pg_sequence_last_value('cdc_sync.{bell}') > 0 THEN
-            rings := coalesce(current_setting('cdc_sync.rung', true), '') <> 'yes'
-                AND pg_sequence_last_value('cdc_sync.{bell}') > date_part('epoch', clock_timestamp());
-        END IF;"""
+                IF pg_catalog.pg_sequence_last_value('cdc_sync.{bell}') OPERATOR(pg_catalog.>) 0 THEN
+                    rings := coalesce(pg_catalog.current_setting('cdc_sync.rung', true), '')
+                            OPERATOR(pg_catalog.<>) 'yes'
+                        AND pg_catalog.pg_sequence_last_value('cdc_sync.{bell}')
+                            OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.clock_timestamp());
+                END IF;"""
 
 # After the block that catches errors, since notifications of one transaction are made one, but before PostgreSQL 13 not
 # those of its subtransactions, of which that block is one for each row. The calls cannot fail: all words are constants.
@@ -34,8 +36,8 @@ _WAKE = """
 # back, as the notification itself does.
 _RING = """
     IF rings THEN
-        PERFORM pg_notify('cdc_sync', '');
-        PERFORM set_config('cdc_sync.rung', 'yes', true);
+        PERFORM pg_catalog.pg_notify('cdc_sync', '');
+        said := pg_catalog.set_config('cdc_sync.rung', 'yes', true);
     END IF;"""
 
 
@@ -154,6 +156,7 @@ def _recorder(
         template("recorder_body.sql"),
         changed=_changed(changed),
         max_backlog=sql.Literal(watch.capture.max_backlog),
+        half_of_it=sql.Literal(watch.capture.max_backlog // 2),
         setting=sql.SQL(name),
         missed=missed,
         record=sql.SQL(
@@ -166,7 +169,7 @@ def _recorder(
                 key_changed=_changed(Dependencies(columns, complete=True)),
             )
         ),
-        declared=sql.SQL("DECLARE\n    rings boolean := false;\n" if wakes else ""),
+        declared=sql.SQL("    rings boolean;\n" if wakes else ""),
         wake=sql.SQL(_WAKE).format(bell=bell) if wakes else sql.SQL(""),
         ring=sql.SQL(_RING if wakes else ""),
     )
@@ -196,7 +199,7 @@ def _changed(dependencies: Dependencies) -> sql.Composable:
         for row in ("OLD", "NEW")
     )
     # The casts keep PostgreSQL from taking it for a row-wise comparison, which knows =, < and their like only.
-    return sql.SQL("ROW({})::record OPERATOR(pg_catalog.*<>) ROW({})::record").format(old, new)
+    return sql.SQL("ROW({})::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW({})::pg_catalog.record").format(old, new)
 
 
 def _key(row: str, columns: Iterable[str]) -> sql.Composed:

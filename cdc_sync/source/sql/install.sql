@@ -13,7 +13,8 @@
 -- Harms     nothing: whatever goes wrong inside a trigger becomes a WARNING, at most one every 10 seconds in a session,
 --           and the ATS's statement succeeds. A lock on the log is waited for once, for half a second. What was not
 --           recorded is counted, and the daemon then compares every row.
--- Rights    the functions run as whoever installs them, with a fixed search_path. The ATS's roles need none and get none.
+-- Rights    the functions run as whoever installs them, and every name in them says its schema. The ATS's roles need no
+--           rights and get none.
 -- Hinders   no ALTER TABLE. (If a watched column is renamed or dropped, changes are counted and not recorded, until this
 --           script is run again.) It would hinder PREPARE TRANSACTION (two-phase commit) while the bell is armed; where
 --           the server allows prepared transactions (max_prepared_transactions above 0), the daemon never arms it.

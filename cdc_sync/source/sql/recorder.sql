@@ -1,7 +1,7 @@
 
 -- {watch_name}: {table}{role}
 CREATE FUNCTION cdc_sync.{function}() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '500ms' AS
+    LANGUAGE plpgsql SECURITY DEFINER AS
 $cdc_sync${body}$cdc_sync$;
 REVOKE ALL ON FUNCTION cdc_sync.{function}() FROM PUBLIC;
 

@@ -102,6 +102,23 @@ class TestFailures:
         assert "lock timeout" in warning
 
 
+def test_the_sessions_own_lock_timeout_is_as_it_was(installed: Ats, other: Ats) -> None:
+    """Whether a change is recorded, cannot be, or is left out because the log is full."""
+    installed.execute("SET lock_timeout = '9s'")
+    installed.execute("BEGIN")
+    installed.execute("SET LOCAL lock_timeout = '7s'")
+    installed.execute("INSERT INTO public.applications (id) VALUES (1)")
+    assert one(installed, "SHOW lock_timeout") == "7s"
+    installed.execute("COMMIT")
+    assert one(installed, "SHOW lock_timeout") == "9s"
+
+    other.execute("ALTER TABLE cdc_sync.changes RENAME TO away")
+    installed.execute("UPDATE public.applications SET status = 'x'")
+    installed.execute("UPDATE public.applications SET status = 'y'")
+    assert one(installed, MISSED) == 2
+    assert one(installed, "SHOW lock_timeout") == "9s"
+
+
 class TestMigrations:
     """What the ATS's own next version may do to its table."""
 
@@ -155,6 +172,22 @@ class TestMigrations:
         assert one(table, MISSED) == 1
         (warning,) = warnings
         assert "has no field" in warning
+
+    def test_a_session_that_outlives_a_change_of_type_counts_what_it_cannot_record(
+        self, table: Ats, open_session: OpenSession, warnings: list[str]
+    ) -> None:
+        table.execute("UPDATE public.applications SET status = 'hired'")
+        table.execute("DELETE FROM cdc_sync.changes")
+        table.execute("ALTER TABLE public.applications ALTER status TYPE varchar(99)")
+
+        table.execute("UPDATE public.applications SET status = 'rejected'")
+
+        assert rows(table, RECORDED) == []
+        assert one(table, MISSED) == 1
+        (warning,) = warnings
+        assert "type of parameter" in warning
+        open_session().execute("UPDATE public.applications SET status = 'hired'")
+        assert rows(table, RECORDED) == [("U", ["1"])]
 
     def test_the_table_can_be_dropped(self, table: Ats) -> None:
         table.execute("DROP TABLE public.applications")
@@ -235,11 +268,24 @@ class TestRights:
             "clock_timestamp() RETURNS timestamptz",
             "to_json(anyelement) RETURNS json",
             "pg_notify(text, text) RETURNS text",
+            "current_setting(text) RETURNS text",
+            "current_setting(text, boolean) RETURNS text",
+            "set_config(text, text, boolean) RETURNS text",
+            "date_part(text, timestamptz) RETURNS double precision",
+            "nextval(regclass) RETURNS bigint",
         ):
             body = "BEGIN INSERT INTO evil.calls VALUES ('called'); RETURN NULL; END"
             run(clerk, "CREATE FUNCTION evil.{f} LANGUAGE plpgsql AS $${body}$$", f=function, body=body)
         clerk.execute("CREATE FUNCTION evil.always(bigint, int) RETURNS boolean LANGUAGE sql AS 'SELECT true'")
         clerk.execute("CREATE OPERATOR evil.>= (leftarg = bigint, rightarg = int, procedure = evil.always)")
+        clerk.execute(
+            "CREATE FUNCTION evil.never(text, text) RETURNS boolean LANGUAGE plpgsql AS"
+            " $$BEGIN INSERT INTO evil.calls VALUES ('never'); RETURN false; END$$"
+        )
+        for operator in ("=", "<>", "<", ">="):
+            run(clerk, "CREATE OPERATOR evil.{o} (leftarg = text, rightarg = text, procedure = evil.never)", o=operator)
+        clerk.execute("CREATE DOMAIN evil.float8 AS text CHECK (evil.never(VALUE, VALUE))")
+        clerk.execute("CREATE DOMAIN evil.text AS pg_catalog.text CHECK (evil.never(VALUE, VALUE))")
         clerk.execute("CREATE TEMP TABLE changes (LIKE evil.calls)")
         clerk.execute("SET search_path = evil, pg_catalog, public")
         installed.execute("SELECT setval('cdc_sync.bell_applications', extract(epoch FROM now())::bigint + 60)")
