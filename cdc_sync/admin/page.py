@@ -7,7 +7,6 @@ there. Where a name is misspelt rendering fails, instead of leaving a hole.
 import shlex
 from collections.abc import Sequence
 from datetime import datetime
-from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -19,9 +18,6 @@ from cdc_sync.admin.language import Language
 from cdc_sync.admin.overview import Overview, Story
 from cdc_sync.core.instants import from_datetime, iso
 from cdc_sync.store.protocol import Event
-
-STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
-"""The files that pages refer to, and what they are."""
 
 _OUTCOMES = {"acknowledged": "acknowledged", "answered": "to be tried again", "dead-lettered": "given up"}
 
@@ -38,11 +34,6 @@ _HAPPENINGS = {
     "resend": "resent by a person",
 }
 """The history's words for what happens to an application, as the page says them."""
-
-
-def static(name: str) -> bytes:
-    """The content of a file in `STATIC`."""
-    return files("cdc_sync.admin").joinpath("static", name).read_bytes()
 
 
 class Pages:

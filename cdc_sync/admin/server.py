@@ -4,8 +4,9 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cached_property
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
@@ -13,14 +14,18 @@ from aiohttp.http import HttpProcessingError
 from cdc_sync.admin import actions
 from cdc_sync.admin.access import SAFE_HEADERS, Access
 from cdc_sync.admin.actions import CannotActError, Done, Wish, wish_of
+from cdc_sync.admin.assets import STATIC, static
 from cdc_sync.admin.language import Language, preferred
 from cdc_sync.admin.metrics import Metrics
 from cdc_sync.admin.overview import overview, story
-from cdc_sync.admin.page import STATIC, Pages, static
 from cdc_sync.admin.report import status_report
 from cdc_sync.config import Config, HostPort
 from cdc_sync.core.conditions import Conditions
+from cdc_sync.core.failures import OperationError
 from cdc_sync.store.protocol import Store, StoreError
+
+if TYPE_CHECKING:
+    from cdc_sync.admin.page import Pages
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Act = Callable[[Store, Wish, int], Awaitable[Done]]
@@ -54,7 +59,7 @@ _logger = logging.getLogger(__name__)
 _logger.addFilter(_is_bug)
 
 
-class AdminError(Exception):
+class AdminError(OperationError):
     """The admin address cannot be listened on."""
 
 
@@ -87,9 +92,15 @@ class AdminServer:
         self._conditions = conditions
         self._clock = clock
         self._access = Access(config.admin, time.monotonic)
-        self._pages = Pages()
         self._runner: web.AppRunner | None = None
         self.url: str | None = None
+
+    @cached_property
+    def _pages(self) -> "Pages":
+        # Brings Jinja along, which a daemon whose page nobody looks at does not need.
+        from cdc_sync.admin.page import Pages  # noqa: PLC0415 - as above
+
+        return Pages()
 
     def use(self, config: Config) -> None:
         """Report on another configuration, and ask for its token, from now on; the address stays."""

@@ -12,36 +12,17 @@ from typing import Annotated
 import typer
 
 from cdc_sync import __version__
-from cdc_sync.admin.server import AdminError
-from cdc_sync.cli import (
-    adopt_database,
-    check,
-    config,
-    dead_letters,
-    demo,
-    emulator,
-    explain,
-    fuse,
-    init,
-    plan,
-    resend,
-    run,
-    sql,
-    status,
-)
+from cdc_sync.cli.commands import Commands
 from cdc_sync.cli.context import DEFAULT_PATH, Invocation
 from cdc_sync.config import ConfigurationError
-from cdc_sync.core.failures import StoreError
-from cdc_sync.demo.binaries import PostgresMissingError
-from cdc_sync.demo.postgres import PostgresFailedError
-from cdc_sync.emulator import EmulatorError
-from cdc_sync.source.errors import SourceError
+from cdc_sync.core.failures import OperationError
 
 EX_CONFIG = 78
 """sysexits.h: something was found in an unconfigured or misconfigured state."""
 
 app = typer.Typer(
     name="cdc-sync",
+    cls=Commands,
     help="Keeps HelloWork informed of what happens in an ATS's PostgreSQL database, without touching the ATS.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -72,22 +53,6 @@ def _main(
     context.obj = Invocation(path, os.environ)
 
 
-app.command()(run.run)
-app.command()(check.check)
-app.command()(init.init)
-app.command()(plan.plan)
-app.command()(status.status)
-app.command()(explain.explain)
-app.add_typer(sql.app, name="sql")
-app.add_typer(dead_letters.app, name="dead-letters")
-app.add_typer(fuse.app, name="fuse")
-app.command()(resend.resend)
-app.command()(adopt_database.adopt_database)
-app.add_typer(config.app, name="config")
-app.command()(emulator.emulator)
-app.command()(demo.demo)
-
-
 def main() -> None:
     """The console script."""
     # What the driver warns of, it raises as well; then we say it in our own words.
@@ -97,7 +62,7 @@ def main() -> None:
     except ConfigurationError as error:
         typer.echo(str(error), err=True)
         sys.exit(EX_CONFIG)
-    except (SourceError, StoreError, AdminError, EmulatorError, PostgresMissingError, PostgresFailedError) as error:
+    except OperationError as error:
         typer.echo(f"cdc-sync: {error}", err=True)
         sys.exit(1)
     except BrokenPipeError:

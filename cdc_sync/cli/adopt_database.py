@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from cdc_sync.cli.context import console, invocation
+from cdc_sync.cli.console import console
+from cdc_sync.cli.context import invocation
 from cdc_sync.config import Config
 from cdc_sync.pipeline.adoption import positions_elsewhere
 from cdc_sync.source.connection import asking, connected

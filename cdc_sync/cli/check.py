@@ -6,7 +6,8 @@ from typing import Any
 
 import typer
 
-from cdc_sync.cli.context import JsonOption, console, invocation, print_json
+from cdc_sync.cli.console import console
+from cdc_sync.cli.context import JsonOption, invocation, print_json
 from cdc_sync.config import Config, ConfigurationError, Problem, warnings
 from cdc_sync.core import database_identity
 from cdc_sync.core.findings import Finding, State, Tell

@@ -8,16 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from cdc_sync.config import Config, ConfigurationError, Problem, load
 from cdc_sync.store.opening import opened_beside as opened
 
 DEFAULT_PATH = Path("/etc/cdc-sync/config.yaml")
-
-# Into a file or a pipe nothing is wrapped or cut: who reads it there searches it. Ids, labels and replies come from
-# outside, so nothing in a text is taken for markup.
-console = Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else 100_000)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 WatchOption = Annotated[str | None, typer.Option("--watch", metavar="NAME", help="Only this watch.")]
@@ -77,7 +72,6 @@ __all__ = [
     "Problem",
     "WatchOption",
     "check_watch",
-    "console",
     "invocation",
     "opened",
     "print_json",

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from cdc_sync.cli.console import console
 from cdc_sync.cli.context import (
     IdsArgument,
     JsonOption,
     WatchOption,
     check_watch,
-    console,
     invocation,
     opened,
     print_json,

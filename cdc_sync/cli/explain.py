@@ -7,7 +7,8 @@ from typing import Any
 
 import typer
 
-from cdc_sync.cli.context import JsonOption, WatchOption, check_watch, console, invocation, opened, print_json
+from cdc_sync.cli.console import console
+from cdc_sync.cli.context import JsonOption, WatchOption, check_watch, invocation, opened, print_json
 from cdc_sync.config import Config
 from cdc_sync.core.content import Content
 from cdc_sync.core.endpoint import Health

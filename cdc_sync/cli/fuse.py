@@ -6,7 +6,8 @@ from typing import Annotated, Any, cast
 import typer
 from rich.table import Table
 
-from cdc_sync.cli.context import JsonOption, WatchOption, check_watch, console, invocation, opened, print_json
+from cdc_sync.cli.console import console
+from cdc_sync.cli.context import JsonOption, WatchOption, check_watch, invocation, opened, print_json
 from cdc_sync.config import Config
 from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.instants import iso

@@ -7,7 +7,8 @@ from typing import Any
 import typer
 from rich.table import Table
 
-from cdc_sync.cli.context import JsonOption, WatchOption, check_watch, console, invocation, print_json
+from cdc_sync.cli.console import console
+from cdc_sync.cli.context import JsonOption, WatchOption, check_watch, invocation, print_json
 from cdc_sync.config import Config
 from cdc_sync.core.content import Content
 from cdc_sync.core.instants import iso

@@ -1,12 +1,12 @@
 """The baseline's progress bar, where there is a terminal; elsewhere the log has lines."""
 
 import sys
-from typing import Self
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from typing import TYPE_CHECKING, Self
 
 from cdc_sync.core.observations import BaselineDone, BaselineProgress, Observation
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 
 class BaselineBar:
@@ -43,8 +43,17 @@ class BaselineBar:
             case _:
                 return
 
-    def _start(self) -> Progress:
+    def _start(self) -> "Progress":
         if self._progress is None:
+            # A daemon without a terminal never gets here, and does without rich.
+            from rich.console import Console  # noqa: PLC0415 - as above
+            from rich.progress import (  # noqa: PLC0415 - as above
+                BarColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+            )
+
             self._progress = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),

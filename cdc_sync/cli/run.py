@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cdc_sync.cli.context import console, invocation
+from cdc_sync.cli.context import invocation
 from cdc_sync.cli.progress import BaselineBar
 from cdc_sync.config import Config, warnings
 from cdc_sync.core.observations import Observation, Observe
@@ -72,4 +72,7 @@ def _once(config: Config, observe: Callable[[Observation], None], *, dry_run: bo
 
 
 def _show(text: str) -> None:
+    # Only a dry run shows something; the daemon does without rich.
+    from cdc_sync.cli.console import console  # noqa: PLC0415 - as above
+
     console.print(text, soft_wrap=True)

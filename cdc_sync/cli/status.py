@@ -7,7 +7,8 @@ import typer
 from rich.table import Table
 
 from cdc_sync.admin.report import status_report
-from cdc_sync.cli.context import JsonOption, console, invocation, opened, print_json
+from cdc_sync.cli.console import console
+from cdc_sync.cli.context import JsonOption, invocation, opened, print_json
 from cdc_sync.cli.health import what_is_wrong
 from cdc_sync.config import Config
 from cdc_sync.delivery.sender import wall_clock

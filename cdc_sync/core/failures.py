@@ -1,5 +1,12 @@
-"""The one failure that both sides of the store must understand: whoever uses a store cannot import it."""
+"""Failures that several layers must understand, though they cannot import each other."""
 
 
-class StoreError(Exception):
+class OperationError(Exception):
+    """What was asked for cannot be done; the message is for a person, and says why and what repairs it.
+
+    The command line tells it in one line. It needs this base to do so without loading every part that can fail.
+    """
+
+
+class StoreError(OperationError):
     """The store cannot do what was asked; the message says why and what repairs it."""

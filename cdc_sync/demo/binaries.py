@@ -5,11 +5,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from cdc_sync.core.failures import OperationError
+
 SYSTEM_INSTALLATIONS = Path("/usr/lib/postgresql")
 """Where Debian and its relatives install, one folder per version."""
 
 
-class PostgresMissingError(Exception):
+class PostgresMissingError(OperationError):
     """There is no PostgreSQL server on this machine; the message says how to get one."""
 
 

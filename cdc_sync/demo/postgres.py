@@ -30,6 +30,7 @@ from types import MappingProxyType
 from typing import BinaryIO, Literal, TypeAlias
 from urllib.parse import quote
 
+from cdc_sync.core.failures import OperationError
 from cdc_sync.demo import guardian
 from cdc_sync.demo.binaries import Binaries, find_binaries
 
@@ -56,7 +57,7 @@ _SETTINGS: Mapping[str, str] = {
 }
 
 
-class PostgresFailedError(Exception):
+class PostgresFailedError(OperationError):
     """PostgreSQL could not be started or stopped; the message has what to do and the end of its log."""
 
 

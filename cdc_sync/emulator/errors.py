@@ -1,7 +1,9 @@
 """The ways in which the emulator can be wrong, or be used wrongly; each message says how to repair it."""
 
+from cdc_sync.core.failures import OperationError
 
-class EmulatorError(Exception):
+
+class EmulatorError(OperationError):
     """The base of all of them: one `except` at the edge that talks to a person."""
 
 

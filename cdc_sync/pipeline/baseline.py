@@ -16,7 +16,9 @@ from cdc_sync.core.rows import Key
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.store.protocol import Store
 
-PAGE = 2_000
+PAGE = 1_000
+"""Rows; see `sweep.PAGE`."""
+
 POSITION = "baseline"
 
 

@@ -6,11 +6,13 @@ from typing import Literal
 import psycopg
 from psycopg import errors
 
+from cdc_sync.core.failures import OperationError
+
 Kind = Literal["unreachable", "misconfigured"]
 """`unreachable` mends itself (keep trying); `misconfigured` needs a person (keep trying, slowly)."""
 
 
-class SourceError(Exception):
+class SourceError(OperationError):
     """The database cannot be used as configured.
 
     Attributes:

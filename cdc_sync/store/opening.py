@@ -1,4 +1,7 @@
-"""Opening the configured store: by a daemon, for a dry run, and beside a daemon that may be running."""
+"""Opening the configured store: by a daemon, for a dry run, and beside a daemon that may be running.
+
+The shared store is loaded where it is used: a daemon with a store of SQLite keeps no memory for it.
+"""
 
 import asyncio
 import os
@@ -6,16 +9,18 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cdc_sync.config import Config
 from cdc_sync.config.dsn import shown
 from cdc_sync.core.findings import Tell
 from cdc_sync.store.lock import StoreLock, holder_of
-from cdc_sync.store.postgres import PostgresStore, copy_to_sqlite
-from cdc_sync.store.postgres import inspection as postgres_inspection
 from cdc_sync.store.protocol import Store, StoreError, StoreLockedError
 from cdc_sync.store.sqlite import SqliteStore, copy_store
 from cdc_sync.store.sqlite import inspection as sqlite_inspection
+
+if TYPE_CHECKING:
+    from cdc_sync.store.postgres import PostgresStore
 
 
 @asynccontextmanager
@@ -47,6 +52,8 @@ async def opened_copy(config: Config) -> AsyncIterator[Store]:
     async with AsyncExitStack() as stack:
         copy = Path(stack.enter_context(_temporary_folder())) / "state.db"
         if config.state.backend == "postgres":
+            from cdc_sync.store.postgres import copy_to_sqlite  # noqa: PLC0415 - as the header says
+
             await copy_to_sqlite(store_dsn(config), copy)
         elif config.state.path.exists():
             await asyncio.to_thread(copy_store, config.state.path, copy)
@@ -88,7 +95,7 @@ async def opened_alone(config: Config) -> AsyncIterator[Store]:
         if config.state.backend == "sqlite" and config.state.path.exists():
             stack.enter_context(StoreLock(config.state.path))
         store = await stack.enter_async_context(opened_beside(config, read_only=False))
-        if isinstance(store, PostgresStore) and (running := await store.living()):
+        if running := await _living(config, store):
             where = ", ".join(f"process {process} on {host}" for host, process in running)
             raise StoreLockedError(
                 f"A cdc-sync works on the store: {where}. Stop it first; if it was killed, wait until its lease has "
@@ -99,8 +106,8 @@ async def opened_alone(config: Config) -> AsyncIterator[Store]:
 
 async def daemons(config: Config, store: Store) -> list[tuple[str, int]]:
     """The daemons that work on the store: host and process id (0 if it is unknown)."""
-    if isinstance(store, PostgresStore):
-        return await store.living()
+    if config.state.backend == "postgres":
+        return await _living(config, store)
     holder = holder_of(config.state.path)
     return [] if holder is None else [(os.uname().nodename, holder)]
 
@@ -121,11 +128,24 @@ async def check_store(config: Config, tell: Tell) -> str | None:
     Returns the identity of the database that it belongs to; None if it belongs to none yet.
     """
     if config.state.backend == "postgres":
+        from cdc_sync.store.postgres import inspection as postgres_inspection  # noqa: PLC0415 - as the header says
+
         return await postgres_inspection.check_store(store_dsn(config), tell)
     return await asyncio.to_thread(sqlite_inspection.check_store, config.state.path, tell)
 
 
-async def _postgres(config: Config, *, read_only: bool) -> PostgresStore:
+async def _living(config: Config, store: Store) -> list[tuple[str, int]]:
+    """The daemons that work on a shared store; none on an embedded one."""
+    if config.state.backend == "sqlite":
+        return []
+    from cdc_sync.store.postgres import PostgresStore  # noqa: PLC0415 - as the header says
+
+    return await store.living() if isinstance(store, PostgresStore) else []
+
+
+async def _postgres(config: Config, *, read_only: bool) -> "PostgresStore":
+    from cdc_sync.store.postgres import PostgresStore  # noqa: PLC0415 - as the header says
+
     longest = config.hellowork.timeout.total_seconds()
     return await PostgresStore.open(store_dsn(config), longest_call=longest, read_only=read_only)
 

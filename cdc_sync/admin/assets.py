@@ -1,0 +1,11 @@
+"""The files that pages refer to."""
+
+from importlib.resources import files
+
+STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+"""Their names, and what they are."""
+
+
+def static(name: str) -> bytes:
+    """The content of a file in `STATIC`."""
+    return files("cdc_sync.admin").joinpath("static", name).read_bytes()

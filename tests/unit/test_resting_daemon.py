@@ -1,0 +1,52 @@
+"""A daemon at rest has loaded nothing that it does not need: what is imported stays in its memory for ever."""
+
+import subprocess
+import sys
+
+import pytest
+
+_COMMAND = """
+import sys
+from cdc_sync.cli import app
+from typer.main import get_command
+get_command(app).commands["run"]
+print(*sys.modules, sep="\\n")
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded() -> frozenset[str]:
+    """What `cdc-sync run` has imported before it reads its configuration."""
+    done = subprocess.run([sys.executable, "-c", _COMMAND], capture_output=True, text=True, check=True)
+    return frozenset(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param("rich", id="tables and bars are for terminals"),
+        pytest.param("pygments", id="comes with rich"),
+        pytest.param("jinja2", id="nobody looks at the page"),
+        pytest.param("cdc_sync.admin.page", id="as jinja2"),
+        pytest.param("cdc_sync.store.postgres", id="the store is of SQLite"),
+        pytest.param("cdc_sync.demo", id="another command"),
+        pytest.param("cdc_sync.emulator", id="another command, too"),
+        pytest.param("cdc_sync.source.check", id="of check"),
+        pytest.param("cdc_sync.core.guessing", id="of init"),
+        pytest.param("cdc_sync.delivery.inspection", id="of check, too"),
+        pytest.param("cdc_sync.cli.status", id="each command is loaded alone"),
+    ],
+)
+def test_what_a_resting_daemon_does_not_need_is_not_loaded(loaded: frozenset[str], what: str) -> None:
+    assert not {module for module in loaded if module == what or module.startswith(f"{what}.")}
+
+
+@pytest.mark.parametrize("what", ["cdc_sync.daemon.running", "aiohttp", "structlog", "cdc_sync.store.sqlite"])
+def test_what_it_does_need_is(loaded: frozenset[str], what: str) -> None:
+    # Else the test above would hold for a command that loads nothing yet.
+    assert what in loaded
+
+
+def test_rich_is_there_again_for_whoever_wants_it() -> None:
+    program = "import cdc_sync.daemon, rich.console; assert 'structlog' in __import__('sys').modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
