@@ -77,12 +77,29 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """An observation on its way into the store. `refused` tells why it must become a dead letter at once."""
+    """An observation on its way into the store. `refused` tells why it must become a dead letter at once.
+
+    `digest` is its row's, if it was made when the row was read; one that is adopted is verified with it.
+    """
 
     application_id: str
     key: Key
     content: Content
     refused: str | None = None
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A row that was compared and is no news, and its digest.
+
+    `content` is what it says; None if it says nothing that could be news as long as it is the application's row.
+    """
+
+    application_id: str
+    key: Key
+    digest: str
+    content: Content | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,9 @@ class Row:
     """One row. Dates are microseconds since the epoch as text (or `infinity`); `source` and extras are JSON text.
 
     Whoever reads them may cut texts beyond the limits above, but not to the limit: one character more tells.
+
+    `digest` stands for all of the row that its reading depends on but the event's date, and for the rules; None if
+    nobody made one.
     """
 
     key: Key
@@ -38,6 +41,7 @@ class Row:
     source: str | None
     deleted: bool
     extra: tuple[str | None, ...]
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class Reportable:
     key: Key
     content: Content
     refused: str | None
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,7 @@ class Ignored:
 
     application_id: str
     key: Key
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +107,14 @@ def interpret(row: Row, rules: WatchRules, changed_at: int) -> Reading:
         return OutOfScope(identified, row.key)
     mapped = status_of(row, rules.status)
     if mapped is None:
-        return Ignored(identified, row.key)
+        return Ignored(identified, row.key, row.digest)
     try:
         content = _content(row, rules, mapped.status, status_url.build(rules.base_url, identified), changed_at)
     except _LackingError as lacking:
         return Unreportable(identified, row.key, str(lacking))
     refusal = rules.allowed.refusal(content.url)
     refused = mapped.refused or (refusal and f"the URL {content.url!r} may not be called: {refusal}")
-    return Reportable(identified, row.key, content, refused)
+    return Reportable(identified, row.key, content, refused, row.digest)
 
 
 def current(rows: Iterable[Row]) -> Row | None:

@@ -14,6 +14,7 @@ from cdc_sync.core.fence import SnapshotReading
 from cdc_sync.core.observations import BaselineDone, BaselineProgress
 from cdc_sync.core.rows import Key
 from cdc_sync.pipeline.intake import Intake
+from cdc_sync.pipeline.shape import shape_of_digests
 from cdc_sync.store.protocol import Store
 
 PAGE = 1_000
@@ -74,9 +75,9 @@ async def adopt_everything(
         StoreError: a page cannot be recorded.
     """
     watch, started = intake.rules.watch, time.monotonic()
-    estimate = intake.reader.estimate
+    estimate, digests = intake.reader.estimate, shape_of_digests(intake)
     while not position.done:
-        page = await intake.reader.page(position.after, PAGE)
+        page = await intake.reader.page(position.after, PAGE, digests)
         reached = replace(position, done=page.last is None, after=page.last, known=position.known + len(page.rows))
         news = await intake.adopt(page, {POSITION: reached.to_text()})
         queued = sum(isinstance(recorded.decision, Queue) for recorded in news)

@@ -297,7 +297,9 @@ class Intake:
         if news.content.deleted and not believe and not self._told_gone(before):
             found.suspicions[news.application_id] = at
         else:
-            found.sightings[news.application_id] = Sighting(news.application_id, news.key, news.content, news.refused)
+            found.sightings[news.application_id] = Sighting(
+                news.application_id, news.key, news.content, news.refused, news.digest
+            )
 
     def _not_skipped(self, key: Key, found: _Found) -> None:
         if key in self.skipped:

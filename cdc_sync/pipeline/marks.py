@@ -16,10 +16,15 @@ class Marks:
 
     def add(self, met: Iterable[Known]) -> None:
         """Mark what was met."""
-        for known in met:
-            place = known.number >> 3
-            if place < len(self._bits):
-                self._bits[place] |= 1 << (known.number & 7)
+        self.add_numbers(known.number for known in met)
+
+    def add_numbers(self, met: Iterable[int]) -> None:
+        """The same by the records' numbers; what is not above 0 is none."""
+        bits, size = self._bits, len(self._bits)
+        for number in met:
+            place = number >> 3
+            if number > 0 and place < size:
+                bits[place] |= 1 << (number & 7)
 
     def bitmap(self) -> bytes:
         """The marks as the store reads them: bit n & 7 of byte n >> 3 is number n's."""

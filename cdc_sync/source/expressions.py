@@ -33,8 +33,16 @@ def column(column_name: str) -> sql.Composed:
     return sql.SQL("t.{}").format(name(column_name))
 
 
-def key_text(value: sql.Composable) -> sql.Composed:
-    """A key column's value as text, the same in every session: by `::text` a date would follow DateStyle."""
+_SAME_IN_EVERY_SESSION = ("smallint", "integer", "bigint", "uuid", "text", "character varying")
+
+
+def key_text(value: sql.Composable, type_: str = "") -> sql.Composed:
+    """A key column's value as text, the same in every session: by `::text` a date would follow DateStyle.
+
+    Where the type is known to be one that knows no such settings, `::text` gives the same, in much less time.
+    """
+    if type_.partition("(")[0] in _SAME_IN_EVERY_SESSION:
+        return sql.SQL("{}::text").format(value)
     return sql.SQL("(pg_catalog.to_json({}) OPERATOR(pg_catalog.#>>) '{{}}')").format(value)
 
 

@@ -26,6 +26,9 @@ _TIMESTAMP = 1114
 _TIMESTAMPTZ = 1184
 _DATES = {_DATE: "date", _TIMESTAMP: "timestamp", _TIMESTAMPTZ: "timestamptz"}
 _TEXT = 25
+_TEXTS = frozenset({_TEXT, 1043})  # and varchar
+
+_BYTES_OF_A_CHARACTER = 4  # at most, in every encoding of a server
 
 # Relations by `pg_class.relkind`: tables, partitioned ones, views, materialized ones, foreign tables.
 _READABLE = frozenset("rpvmf")
@@ -50,8 +53,18 @@ class Mapping:
         # By the operator that the walk compares with. A type's own order may be another one: for a type in a schema
         # that is not on the search_path (citext, say) `>` is found for text only.
         self.key_order = [sql.SQL("{} USING <").format(key) for key in self.key_columns]
-        self.key_types = [expressions.fragment(facts.columns[name]) for name in watch.key]
+        self.key_type_names = [facts.columns[name] for name in watch.key]
+        self.key_types = list(map(expressions.fragment, self.key_type_names))
+        self.key_texts = [
+            expressions.key_text(key, type_) for key, type_ in zip(self.key_columns, self.key_type_names, strict=True)
+        ]
+        self.scope = (
+            sql.SQL("(({}\n) IS TRUE)").format(expressions.fragment(watch.where)) if watch.where else sql.SQL("true")
+        )
+        self.application_id = _text(watch.columns.application_id)
+        self.status_url = _text(watch.columns.status_url)
         self.select = self._select(types)
+        self.decisive = self._decisive(types)
 
     @classmethod
     async def prepare(cls, connection: Connection, watch: Watch, facts: TableFacts) -> "Mapping":
@@ -92,24 +105,32 @@ class Mapping:
 
     def _select(self, types: dict[str, int]) -> sql.Composed:
         columns = self.watch.columns
-        scope = (
-            sql.SQL("(({}\n) IS TRUE)::int").format(expressions.fragment(self.watch.where))
-            if self.watch.where
-            else sql.SQL("1")
-        )
-        items: list[sql.Composable] = list(map(expressions.key_text, self.key_columns))
-        items.append(scope)
-        items += [
-            _text(columns.application_id),
-            _text(columns.status_url),
-            _text(columns.status),
-            _text(columns.job_id),
-        ]
+        items: list[sql.Composable] = [*self.key_texts, sql.SQL("{}::int").format(self.scope)]
+        items += [self.application_id, self.status_url, _text(columns.status), _text(columns.job_id)]
         items += [self._instant(columns.created, types["created"])]
         items += [self._instant(columns.event_date, types["event_date"]) if columns.event_date else _NULL]
         items.append(_json(columns.source, types.get("source")))
         items.append(_deleted(columns.deleted, types.get("deleted")))
         items += [_json(extra.column, types[f"extra.{name}"]) for name, extra in self.watch.extra.items()]
+        return sql.SQL(", ").join(items)
+
+    def _decisive(self, types: dict[str, int]) -> sql.Composable:
+        """Of a row in scope, all that its reading depends on but the event's date, in forms as cheap as can be.
+
+        Of the creation date, the source and further fields only what makes a row unreportable counts; they are taken as
+        they are. None of these depends on the session.
+        """
+        columns = self.watch.columns
+        items: list[sql.Composable] = [
+            _raw_text(columns.application_id),
+            _raw_text(columns.status_url),
+            _raw_text(columns.status),
+            _raw_text(columns.job_id),
+            _raw_instant(columns.created, types["created"]),
+            _deleted(columns.deleted, types.get("deleted")),
+            _raw_json(columns.source, types.get("source")),
+        ]
+        items += [_raw_json(extra.column, types[f"extra.{name}"]) for name, extra in self.watch.extra.items()]
         return sql.SQL(", ").join(items)
 
     def _instant(self, mapped: Column, oid: int) -> sql.Composed:
@@ -122,7 +143,7 @@ class Mapping:
             instant = sql.SQL("{}::timestamp AT TIME ZONE {}").format(instant, sql.Literal(self.watch.timezone))
         return sql.SQL(_INSTANT).format(value, instant)
 
-    def row(self, columns: Sequence[Any]) -> Row:
+    def row(self, columns: Sequence[Any], digest: str | None = None) -> Row:
         """Turn a fetched row into the core's."""
         split = len(self.key_columns)
         in_scope, application_id, url, status, job, created, event_date, source, deleted = columns[split : split + 9]
@@ -138,6 +159,7 @@ class Mapping:
             source=source,
             deleted=deleted == 1,
             extra=tuple(columns[split + 9 : split + 9 + len(self.watch.extra)]),
+            digest=digest,
         )
 
     def key(self, columns: Sequence[Any]) -> Key:
@@ -176,6 +198,27 @@ def _json(mapped: Column | None, oid: int | None) -> sql.Composable:
         # A bare literal is text in a SELECT list, but of no type yet inside a call.
         value = sql.SQL("{}::text").format(value)
     return _cut(sql.SQL("to_json({})::text").format(value), LONGEST_JSON)
+
+
+def _raw_text(mapped: Column | None) -> sql.Composable:
+    return _bounded(mapped, LONGEST_TEXT) if isinstance(mapped, PlainColumn) else _text(mapped)
+
+
+def _bounded(mapped: PlainColumn, longest: int) -> sql.Composed:
+    """A text that is cut as late as may be: to count characters costs more than to digest some too many."""
+    text = sql.SQL("{}::text").format(expressions.expression(mapped))
+    return sql.SQL("CASE WHEN octet_length({0}) > {1} THEN {2} ELSE {0} END").format(
+        text, sql.Literal(_BYTES_OF_A_CHARACTER * longest), _cut(text, longest)
+    )
+
+
+def _raw_instant(mapped: Column, oid: int) -> sql.Composed:
+    return sql.SQL("encode({}({}), 'hex')").format(sql.SQL(f"{_DATES[oid]}_send"), expressions.expression(mapped))
+
+
+def _raw_json(mapped: Column | None, oid: int | None) -> sql.Composable:
+    # What is too long as it is is too long as JSON.
+    return _bounded(mapped, LONGEST_JSON) if isinstance(mapped, PlainColumn) and oid in _TEXTS else _json(mapped, oid)
 
 
 def _deleted(mapped: Column | None, oid: int | None) -> sql.Composable:

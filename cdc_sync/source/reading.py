@@ -41,16 +41,37 @@ class Page(Read):
     last: Key | None
 
 
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """A page of a walk in key order as digests: see `source.digests`.
+
+    Attributes:
+        text: one JSON text, whose elements stand for the rows.
+        rows: how many there are.
+        at: the database's clock when they were read, in milliseconds since the epoch.
+        last: as of a `Page`.
+    """
+
+    text: str
+    rows: int
+    at: int
+    last: Key | None
+
+
 class Reader:
     """Reads one watch's table through its mapping.
 
     Every method raises `SourceError` when the database cannot answer: a read that fails is never an empty answer.
+
+    Rows come with their digests where a `shape` is given, unless `makes_digests` is False: the server cannot, then.
     """
 
-    def __init__(self, pool: AsyncConnectionPool[Connection], mapping: Mapping) -> None:
+    def __init__(self, pool: AsyncConnectionPool[Connection], mapping: Mapping, *, makes_digests: bool = True) -> None:
+        self.makes_digests = makes_digests
         self._pool = pool
         self._mapping = mapping
         self._statements = Statements(mapping)
+        self._doing = f"reading {mapping.watch.table}"
 
     @property
     def estimate(self) -> int:
@@ -73,6 +94,12 @@ class Reader:
         """
         return await self._read_given(self._statements.by_key, list(keys), self._mapping.key_types, doubting=doubting)
 
+    async def digested(self, keys: Collection[Key], shape: str) -> Read:
+        """As `by_key`, with digests."""
+        query, given = self._statements.digested.by_key, _columns_of(list(keys))
+        fetched = await fetch(self._pool, query, [shape, *given], self._doing)
+        return Read([self._mapping.row(columns, columns[-2]) for columns in fetched], _clock_of(fetched))
+
     async def by_application(self, application_ids: Collection[str]) -> Read:
         """All rows that carry one of these applications' ids now, each id's in key order; doubting.
 
@@ -93,23 +120,30 @@ class Reader:
             rows, at, hidden_by = [*rows, *read.rows], max(at, read.at), hidden_by | read.hidden_by
         return Read(rows, at, hidden_by=hidden_by)
 
-    async def page(self, after: Key | None, size: int) -> Page:
+    async def page(self, after: Key | None, size: int, shape: str | None = None) -> Page:
         """The next `size` rows in key order. A row whose key is NULL cannot be walked to and is left out."""
-        if after is None:
-            read = await self._read(self._statements.first_page, [size])
-        else:
-            read = await self._read(self._statements.next_page, [*after, size])
-        return Page(read.rows, read.at, read.rows[-1].key if len(read.rows) == size else None)
+        digested = shape is not None and self.makes_digests
+        of = self._statements.digested if digested else self._statements
+        query = of.first_page if after is None else of.next_page
+        fetched = await fetch(self._pool, query, [*([shape] if digested else []), *(after or ()), size], self._doing)
+        rows = [self._mapping.row(columns, columns[-2] if digested else None) for columns in fetched]
+        return Page(rows, _clock_of(fetched), rows[-1].key if len(rows) == size else None)
+
+    async def digests(self, after: Key | None, size: int, shape: str) -> Digests:
+        """The same rows' digests."""
+        of = self._statements.digested
+        query = of.first_digests if after is None else of.next_digests
+        places = [size] * len(self._mapping.key_columns)
+        ((text, rows, at, *last),) = await fetch(self._pool, query, [*places, shape, *(after or ()), size], self._doing)
+        return Digests(text or "[]", rows, at, tuple(last) if rows == size else None)
 
     async def _read(self, query: sql.Composed, parameters: Sequence[Any], *, doubting: bool = False) -> Read:
-        doing, hidden_by = f"reading {self._mapping.watch.table}", frozenset[Hiding]()
+        hidden_by = frozenset[Hiding]()
         if doubting:
-            fetched, hidden_by = await _fetch_doubting(self._pool, query, parameters, doing)
+            fetched, hidden_by = await _fetch_doubting(self._pool, query, parameters, self._doing)
         else:
-            fetched = await fetch(self._pool, query, parameters, doing)
-        # An empty result has no clock of its own; nobody dates anything by it.
-        rows = [self._mapping.row(columns) for columns in fetched]
-        return Read(rows, fetched[0][-1] if fetched else 0, hidden_by=hidden_by)
+            fetched = await fetch(self._pool, query, parameters, self._doing)
+        return Read([self._mapping.row(columns) for columns in fetched], _clock_of(fetched), hidden_by=hidden_by)
 
     async def _read_given(
         self, query: sql.Composed, given: Sequence[Key], types: Sequence[sql.Composable], *, doubting: bool
@@ -126,6 +160,11 @@ class Reader:
         if possible:
             return await self._read(query, _columns_of(possible), doubting=doubting)
         return Read([], 0, hidden_by=await self.hidden_by() if doubting else frozenset())
+
+
+def _clock_of(fetched: Sequence[tuple[Any, ...]]) -> int:
+    # An empty result has no clock of its own; nobody dates anything by it.
+    return int(fetched[0][-1]) if fetched else 0
 
 
 def _columns_of(keys: Sequence[Key]) -> list[list[str]]:

@@ -4,10 +4,12 @@ Composed once for a mapping, and apart from whoever executes them, so that `cdc-
 the very statements that the daemon runs.
 """
 
+from dataclasses import dataclass
+
 from psycopg import sql
 
 from cdc_sync.config import PlainColumn
-from cdc_sync.source import expressions
+from cdc_sync.source import digests, expressions
 from cdc_sync.source.mapping import Mapping
 
 # The part of a status URL's path that holds the id, as `core.status_url.id_in` reads it. In lower case, since a
@@ -17,6 +19,26 @@ _ID_IN_URL = """lower(substring({}::text COLLATE "C" from '/v1/applications/([^/
 
 # statement_timestamp(): when the statement arrived, so before its snapshot. A row cannot have changed later than told.
 CLOCK = sql.SQL("(extract(epoch FROM statement_timestamp()) * 1000)::bigint")
+
+
+@dataclass(frozen=True, slots=True)
+class Digested:
+    """What is read with digests, whose shape is the first parameter of a statement unless it is told otherwise.
+
+    Attributes:
+        by_key: as `Statements.by_key`, each row's digest before the clock.
+        first_page: as `Statements.first_page`, likewise.
+        next_page: as `Statements.next_page`, likewise.
+        first_digests: a page of digests as one text, of how many rows, the clock, and the key of the row at a place.
+            The parameters are that place once for each part of the key, the shape, and how many rows at most.
+        next_digests: of those behind a key; its parts come before the last parameter.
+    """
+
+    by_key: sql.Composed
+    first_page: sql.Composed
+    next_page: sql.Composed
+    first_digests: sql.Composed
+    next_digests: sql.Composed
 
 
 class Statements:
@@ -31,11 +53,15 @@ class Statements:
         id_type: the type that `by_id` compares in.
         first_page: the first rows in key order; the parameter is how many.
         next_page: those behind a key; its parts come before.
+        digested: what is read with digests, or of them.
     """
 
     def __init__(self, mapping: Mapping) -> None:
         self._mapping = mapping
         select = sql.SQL("SELECT {}, {} FROM {}").format(mapping.select, CLOCK, mapping.table)
+        digested = sql.SQL("SELECT {}, {}, {} FROM {}").format(
+            mapping.select, digests.of_row(mapping), CLOCK, mapping.table
+        )
         order = sql.SQL(", ").join(mapping.key_columns)
         not_null = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(key) for key in mapping.key_columns)
         after = sql.SQL("({}) > ({})").format(
@@ -48,8 +74,40 @@ class Statements:
         self.by_id = _where(select, self.id_is_given, sorting)
         self.url_is_given = self._url_is_given()
         self.by_url = _where(select, self.url_is_given, sorting)
-        self.first_page = sql.SQL("{} WHERE {} ORDER BY {} LIMIT %s").format(select, not_null, sorting)
-        self.next_page = sql.SQL("{} WHERE {} AND {} ORDER BY {} LIMIT %s").format(select, after, not_null, sorting)
+
+        def paged(select: sql.Composable) -> tuple[sql.Composed, sql.Composed]:
+            return (
+                sql.SQL("{} WHERE {} ORDER BY {} LIMIT %s").format(select, not_null, sorting),
+                sql.SQL("{} WHERE {} AND {} ORDER BY {} LIMIT %s").format(select, after, not_null, sorting),
+            )
+
+        self.first_page, self.next_page = paged(select)
+        digested = sql.SQL("SELECT {}, {}, {} FROM {}").format(
+            mapping.select, digests.of_row(mapping), CLOCK, mapping.table
+        )
+        self.digested = Digested(
+            sql.SQL("{} WHERE {}").format(digested, self._key_is_given()),
+            *paged(digested),
+            *map(self._gathered, paged(self._elements())),
+        )
+
+    def _elements(self) -> sql.Composed:
+        names = [sql.Identifier(f"k{number}") for number in range(len(self._mapping.key_texts))]
+        keys = sql.SQL(", ").join(
+            sql.SQL("{} AS {}").format(text, name) for text, name in zip(self._mapping.key_texts, names, strict=True)
+        )
+        return sql.SQL("SELECT {} AS element, {} FROM {}").format(
+            digests.element(self._mapping), keys, self._mapping.table
+        )
+
+    def _gathered(self, page: sql.Composed) -> sql.Composed:
+        # Of a sorted subquery whose rows nothing else reorders, aggregates see the rows in its order (PostgreSQL,
+        # "Aggregate Functions").
+        names = [sql.Identifier(f"k{number}") for number in range(len(self._mapping.key_texts))]
+        last = sql.SQL(", ").join(sql.SQL("(array_agg(page.{}))[%s]").format(name) for name in names)
+        return sql.SQL("SELECT json_agg(page.element)::text, count(*), {}, {} FROM ({}) AS page").format(
+            CLOCK, last, page
+        )
 
     def _key_is_given(self) -> sql.Composable:
         keys, types = self._mapping.key_columns, self._mapping.key_types

@@ -31,6 +31,11 @@ def content_columns(content: Content) -> tuple[Any, ...]:
     )
 
 
+def compared_columns(content: Content | None) -> tuple[Any, ...]:
+    """Status, job and existence; three times None for none."""
+    return (None, None, None) if content is None else (content.status, content.job_id, int(content.deleted))
+
+
 def content_from(columns: Columns) -> Content | None:
     """The content in eight columns; None if nothing was told."""
     if columns[0] is None:

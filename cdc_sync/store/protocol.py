@@ -25,7 +25,7 @@ from cdc_sync.core.endpoint import Health
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.hints import Origin
-from cdc_sync.core.outbox import Entry, EntryState, Known, Sighting, Skip, Suspicion
+from cdc_sync.core.outbox import Entry, EntryState, Known, Sighting, Skip, Suspicion, Verified
 from cdc_sync.core.rows import Key
 from cdc_sync.core.rules import WatchRules
 
@@ -214,6 +214,19 @@ class Store(Protocol):
 
     async def owners(self, watch: str, keys: Iterable[Key]) -> dict[str, Known]:
         """The applications for which one of these rows spoke last."""
+
+    async def compare(self, watch: str, digests: str) -> list[int]:
+        """What is to be done about each row of a page of digests (`source.digests`), in the page's order.
+
+        A record's number: it was verified with this digest and is as it was then, and nothing of it waits. 0: nothing
+        is to be done. -1: the row is to be read.
+        """
+
+    async def verify(self, watch: str, verified: Sequence[Verified]) -> None:
+        """Keep the digests of rows that are no news, where they are none now: whatever has happened since.
+
+        A record that changes, or gets another row, is verified no longer.
+        """
 
     async def unseen(self, watch: str, bitmap: bytes, first: int, last: int) -> list[str]:
         """The applications, of those numbered `first` to `last`, whose bit in a sweep's bitmap is not set.

@@ -18,7 +18,7 @@ _CONTENT = ("status", "job_id", "deleted", "created", "event_date", "source", "e
 
 _COPIED: dict[str, tuple[str, ...]] = {
     "about": ("name", "value"),
-    "snapshot": ("number", "watch", "application_id", "row_key", "in_scope", *_CONTENT, "told_at"),
+    "snapshot": ("number", "watch", "application_id", "row_key", "in_scope", *_CONTENT, "told_at", "verified"),
     "outbox": (
         *("watch", "application_id", *_CONTENT, "kinds", "state", "revision", "queued_at", "due_at", "attempted"),
         *("attempts", "first_attempt_at", "not_found_since", "reason", "endpoint"),

@@ -7,6 +7,7 @@ from typing import Any
 
 from cdc_sync.core.diff import Adopt
 from cdc_sync.core.fuse import Fuse, blow
+from cdc_sync.core.outbox import Verified
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.store import queries
 from cdc_sync.store.columns import key_text, known_from
@@ -58,6 +59,22 @@ async def put(connection: Connection, watch: str, placed: Iterable[Placed]) -> N
 async def remember(connection: Connection, events: Iterable[Event]) -> None:
     """Write events of applications' stories."""
     await write(connection, SQL["remember"], map(event_row, events))
+
+
+async def verify(connection: Connection, watch: str, verified: Iterable[Verified]) -> None:
+    """See `Store.verify`."""
+    rows: list[dict[str, Any]] = [
+        {
+            "application_id": each.application_id,
+            "row_key": key_text(each.key),
+            "digest": each.digest,
+            "status": each.content and each.content.status,
+            "job_id": each.content and each.content.job_id,
+            "deleted": each.content and each.content.deleted,
+        }
+        for each in verified
+    ]
+    await write(connection, SQL["verify"], rows, watch=watch)
 
 
 async def save_fuse(connection: Connection, watch: str, fuse: Fuse) -> None:
@@ -117,7 +134,12 @@ async def _take(connection: Connection, watch: str, now: int, steps: Steps) -> N
     new = [{"application_id": each.application_id, "row_key": key_text(each.key)} for each in steps.new]
     await write(connection, SQL["seen_new"], new, watch=watch)
     adopted: list[dict[str, Any]] = [
-        {"application_id": each.application_id, "row_key": key_text(each.key), **content_row(each.content)}
+        {
+            "application_id": each.application_id,
+            "row_key": key_text(each.key),
+            **content_row(each.content),
+            "verified": each.digest,
+        }
         for each in steps.adopted
     ]
     await write(connection, SQL["adopt_new"], adopted, watch=watch, now=now)

@@ -27,8 +27,9 @@ _HEAD = """\
 -- cdc-sync: the tables of state.backend postgres, in a schema of their own. One transaction, to be run again at any
 -- time: it does what an earlier version has not done yet.
 --
--- Creates   the schema cdc_sync, if it is missing, and in it the tables {tables}.
---           Nothing else, and nothing that the triggers of capture.mode notify share.
+-- Creates   the schema cdc_sync, if it is missing, and in it the tables {tables};
+--           a function forget_verified() and a trigger on snapshot. Nothing else, and nothing that the triggers of
+--           capture.mode notify share.
 -- Locks     nothing of anybody else's.
 -- Grows     snapshot by about 300 bytes for each application ever seen; history for as long as state.history says; the
 --           other tables are empty while all is well.
@@ -95,6 +96,7 @@ def uninstall() -> str:
             "SET LOCAL lock_timeout = '3s';\n"
             "SET LOCAL client_min_messages = warning;\n"
             "DROP TABLE IF EXISTS {tables};\n"
+            "DROP FUNCTION IF EXISTS cdc_sync.forget_verified();\n"
             "DO $cdc_sync$ BEGIN\n"
             "    DROP SCHEMA IF EXISTS cdc_sync;\n"
             "EXCEPTION WHEN dependent_objects_still_exist THEN\n"

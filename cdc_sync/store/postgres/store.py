@@ -15,9 +15,10 @@ from psycopg_pool import AsyncConnectionPool
 from cdc_sync.config.dsn import shown
 from cdc_sync.core.endpoint import Health
 from cdc_sync.core.fuse import Fuse
-from cdc_sync.core.outbox import Entry, EntryState, Known, Skip, Suspicion
+from cdc_sync.core.outbox import Entry, EntryState, Known, Skip, Suspicion, Verified
 from cdc_sync.core.rows import Key
 from cdc_sync.core.rules import WatchRules
+from cdc_sync.store.bitmaps import unmarked
 from cdc_sync.store.columns import key_text, known_from
 from cdc_sync.store.postgres import delivering, operating, recording, reporting
 from cdc_sync.store.postgres.connecting import configure, conninfo, prepare, translate
@@ -212,12 +213,22 @@ class PostgresStore:
         rows = await self._rows(recording.SQL["owners"], watch=watch, keys=texts(map(key_text, keys)))
         return {row[1]: known_from(row) for row in rows}
 
+    async def compare(self, watch: str, digests: str) -> list[int]:
+        """See `Store`."""
+        ((numbers,),) = await self._rows(recording.SQL["compare"], watch=watch, digests=digests)
+        found: list[int] = json.loads(numbers or "[]")
+        return found
+
+    async def verify(self, watch: str, verified: Sequence[Verified]) -> None:
+        """See `Store`."""
+        await self._run(lambda c: recording.verify(c, watch, verified))
+
     async def unseen(self, watch: str, bitmap: bytes, first: int, last: int) -> list[str]:
         """See `Store`."""
-        window = bitmap[first >> 3 : (last >> 3) + 1]
-        rows = await self._rows(
-            recording.SQL["unseen"], watch=watch, first=first, last=last, bitmap=window, at=first >> 3 << 3
-        )
+        numbers = unmarked(bitmap, first, last)
+        if not numbers:
+            return []
+        rows = await self._rows(recording.SQL["unseen"], watch=watch, numbers=numbers)
         return [application_id for (application_id,) in rows]
 
     async def highest_number(self) -> int:

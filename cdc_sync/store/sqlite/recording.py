@@ -14,10 +14,10 @@ from typing import Any
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Adopt
 from cdc_sync.core.fuse import Fuse
-from cdc_sync.core.outbox import Known, Sighting
+from cdc_sync.core.outbox import Known, Sighting, Verified
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.store import queries
-from cdc_sync.store.columns import content_columns, json_list, key_text, known_from
+from cdc_sync.store.columns import compared_columns, content_columns, json_list, key_text, known_from
 from cdc_sync.store.deciding import Before, Placed, Steps, steps_of
 from cdc_sync.store.protocol import Batch, Event, Recorded
 
@@ -75,6 +75,14 @@ def record(connection: sqlite3.Connection, rules: WatchRules, batch: Batch) -> l
     )
     connection.executemany(SQL["set_position"], [(watch, name, value) for name, value in batch.positions.items()])
     return steps.news
+
+
+def verify(connection: sqlite3.Connection, watch: str, verified: Iterable[Verified]) -> None:
+    """See `Store.verify`."""
+    rows = [
+        (each.application_id, key_text(each.key), each.digest, *compared_columns(each.content)) for each in verified
+    ]
+    connection.execute(SQL["verify"], {"watch": watch, "rows": rows_in(rows)})
 
 
 def remember(connection: sqlite3.Connection, events: Iterable[Event]) -> None:
@@ -137,7 +145,10 @@ def _take(connection: sqlite3.Connection, watch: str, now: int, steps: Steps) ->
     connection.executemany(SQL["seen_new"], [(*whose(each), key_text(each.key)) for each in steps.new])
     connection.executemany(  # nobody else is busy during a baseline, and JSON costs more than it saves
         SQL["adopt_new"],
-        [(*whose(each), key_text(each.key), *content_columns(each.content), now) for each in steps.adopted],
+        [
+            (*whose(each), key_text(each.key), *content_columns(each.content), now, each.digest)
+            for each in steps.adopted
+        ],
     )
     connection.executemany(SQL["move"], [(key_text(each.key), *whose(each)) for each in steps.moved])
     tell(connection, [((watch, each.application_id), each.content, now) for each in steps.told])

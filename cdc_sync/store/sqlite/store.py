@@ -8,9 +8,10 @@ from typing import TypeVar
 
 from cdc_sync.core.endpoint import Health
 from cdc_sync.core.fuse import Fuse
-from cdc_sync.core.outbox import Entry, EntryState, Known, Skip, Suspicion
+from cdc_sync.core.outbox import Entry, EntryState, Known, Skip, Suspicion, Verified
 from cdc_sync.core.rows import Key
 from cdc_sync.core.rules import WatchRules
+from cdc_sync.store.bitmaps import unmarked
 from cdc_sync.store.columns import json_list, key_text, known_from
 from cdc_sync.store.protocol import (
     AnotherDatabaseError,
@@ -108,18 +109,24 @@ class SqliteStore:
             }
         )
 
+    async def compare(self, watch: str, digests: str) -> list[int]:
+        """See `Store`."""
+        parameters = {"watch": watch, "digests": digests}
+        numbers = await self._run(lambda c: str(c.execute(recording.SQL["compare"], parameters).fetchone()[0]))
+        found: list[int] = json.loads(numbers)
+        return found
+
+    async def verify(self, watch: str, verified: Sequence[Verified]) -> None:
+        """See `Store`."""
+        await self._run(lambda c: recording.verify(c, watch, verified))
+
     async def unseen(self, watch: str, bitmap: bytes, first: int, last: int) -> list[str]:
         """See `Store`."""
-
-        def marked(number: int) -> bool:
-            return bool(bitmap[number >> 3] & (1 << (number & 7)))
-
-        def work(connection: sqlite3.Connection) -> list[str]:
-            connection.create_function("marked", 1, marked)
-            rows = connection.execute(recording.SQL["unseen"], {"watch": watch, "first": first, "last": last})
-            return [application_id for _, application_id in rows]
-
-        return await self._run(work)
+        numbers = unmarked(bitmap, first, last)
+        if not numbers:
+            return []
+        parameters = {"watch": watch, "numbers": json.dumps(numbers)}
+        return await self._run(lambda c: [id_ for (id_,) in c.execute(recording.SQL["unseen"], parameters)])
 
     async def highest_number(self) -> int:
         """See `Store`."""

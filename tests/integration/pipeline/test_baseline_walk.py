@@ -95,10 +95,10 @@ def fail_after(pages: int, rig: Rig, patched: pytest.MonkeyPatch, failing: str) 
     page, adopt = rig.intake.reader.page, rig.intake.adopt
     count = iter(range(100))
 
-    async def page_or_fail(after: tuple[str, ...] | None, size: int) -> Read:
+    async def page_or_fail(after: tuple[str, ...] | None, size: int, shape: str) -> Read:
         if failing == "reading" and next(count) == pages:
             raise SourceError("unreachable", "lost")
-        return await page(after, size)
+        return await page(after, size, shape)
 
     async def adopt_or_fail(rows: Read, positions: Mapping[str, str]) -> list[Recorded]:
         if failing == "recording" and next(count) == pages:

@@ -17,7 +17,7 @@ from cdc_sync.daemon.watching import SweepsAlone
 from cdc_sync.pipeline import poll as poll_module
 from cdc_sync.pipeline import sweep as sweep_module
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.reading import Page
+from cdc_sync.source.reading import Digests
 
 ROWS = 8
 
@@ -51,15 +51,15 @@ Reading: TypeAlias = Callable[[Rig, Callable[[], None]], Awaitable[object]]
 
 
 async def sweep_in_the_middle(watch: Rig, harm: Callable[[], None]) -> None:
-    page = watch.intake.reader.page
+    digests = watch.intake.reader.digests
 
-    async def harmed(after: Key | None, size: int) -> Page:
+    async def harmed(after: Key | None, size: int, shape: str) -> Digests:
         if after is not None:
             harm()
-        return await page(after, size)
+        return await digests(after, size, shape)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(watch.intake.reader, "page", harmed)
+        patched.setattr(watch.intake.reader, "digests", harmed)
         await watch.sweep(SweepsAlone())
 
 

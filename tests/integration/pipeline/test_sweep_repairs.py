@@ -156,10 +156,10 @@ class TestNoRepairs:
         """Behind it, ahead of it, and under its feet."""
         async with open_rig() as rig:
             await filled(ats, rig)
-            page, turns = rig.intake.reader.page, iter(range(10))
+            digests, turns = rig.intake.reader.digests, iter(range(10))
 
             async def eventful(*arguments: object) -> object:
-                found = await page(*arguments)  # type: ignore[arg-type] # passed on as they come
+                found = await digests(*arguments)  # type: ignore[arg-type] # passed on as they come
                 match next(turns):
                     case 0:
                         update(ats, 1, 9, status="hired")
@@ -170,7 +170,7 @@ class TestNoRepairs:
                         ats.execute("UPDATE public.applications SET id = 30 WHERE id = 3")
                 return found
 
-            monkeypatch.setattr(rig.intake.reader, "page", eventful)
+            monkeypatch.setattr(rig.intake.reader, "digests", eventful)
             assert (await rig.sweep()).repaired == {}
             monkeypatch.undo()
 
@@ -187,10 +187,10 @@ class TestNoRepairs:
         """To the part done, and behind the end; the fast path sees it at once, or only when it is asked to."""
         async with open_rig() as rig:
             await filled(ats, rig, 9)
-            page, turns = rig.intake.reader.page, iter(range(10))
+            digests, turns = rig.intake.reader.digests, iter(range(10))
 
             async def eventful(*arguments: object) -> object:
-                found = await page(*arguments)  # type: ignore[arg-type] # passed on as they come
+                found = await digests(*arguments)  # type: ignore[arg-type] # passed on as they come
                 match next(turns):
                     case 0:
                         ats.execute("UPDATE public.applications SET id = 0 WHERE id = 8")
@@ -202,7 +202,7 @@ class TestNoRepairs:
                             await rig.drain.catch_up()
                 return found
 
-            monkeypatch.setattr(rig.intake.reader, "page", eventful)
+            monkeypatch.setattr(rig.intake.reader, "digests", eventful)
             assert (await rig.sweep()).repaired == {}
             monkeypatch.undo()
 

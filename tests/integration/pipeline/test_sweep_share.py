@@ -14,7 +14,7 @@ from cdc_sync.core.rows import Key
 from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import SweepsAlone, WatchWorker
 from cdc_sync.pipeline import sweep as sweep_module
-from cdc_sync.source.reading import Page
+from cdc_sync.source.reading import Digests
 
 PAGES = 60
 NEARLY = 0.9
@@ -32,17 +32,17 @@ class Paged:
     def __init__(self, rig: Rig, patched: pytest.MonkeyPatch, last: int = -1) -> None:
         self.asked: list[float] = []
         self.given: list[float] = []
-        page, clock = rig.intake.reader.page, asyncio.get_running_loop().time
+        digests, clock = rig.intake.reader.digests, asyncio.get_running_loop().time
 
-        async def timed(after: Key | None, size: int) -> Page:
+        async def timed(after: Key | None, size: int, shape: str) -> Digests:
             self.asked.append(clock())
             if len(self.asked) == last + 1:
                 await asyncio.Event().wait()
-            found = await page(after, size)
+            found = await digests(after, size, shape)
             self.given.append(clock())
             return found
 
-        patched.setattr(rig.intake.reader, "page", timed)
+        patched.setattr(rig.intake.reader, "digests", timed)
 
 
 @asynccontextmanager

@@ -42,12 +42,39 @@ SELECT s.number, s.application_id, s.row_key, s.in_scope,
 SELECT s.application_id
   FROM cdc_sync.snapshot s
   LEFT JOIN cdc_sync.outbox o ON o.watch = s.watch AND o.application_id = s.application_id
- WHERE s.number BETWEEN %(first)s AND %(last)s AND s.watch = %(watch)s AND s.in_scope
+ WHERE s.number = ANY (%(numbers)s::bigint[]) AND s.watch = %(watch)s AND s.in_scope
    AND NOT coalesce(o.deleted, s.deleted)
-       -- A bit outside of the window would be an error, and a planner may ask for it first.
-   AND CASE WHEN s.number BETWEEN %(first)s AND %(last)s
-            THEN get_bit(%(bitmap)s::bytea, (s.number - %(at)s)::integer) = 0 END
  ORDER BY s.number;
+
+-- name: compare
+SELECT json_agg(
+       coalesce(s.number,
+                CASE left(e.value, 1)
+                WHEN 'n' THEN 0
+                WHEN 'o' THEN coalesce((SELECT -1 FROM cdc_sync.snapshot o
+                                         WHERE o.watch = %(watch)s AND o.in_scope
+                                           AND o.application_id = substr(e.value, 2)::json ->> 1), 0)
+                ELSE -1
+                END) ORDER BY e.place)::text
+  FROM json_array_elements_text(%(digests)s::json) WITH ORDINALITY AS e (value, place)
+  LEFT JOIN cdc_sync.snapshot s
+    ON s.watch = %(watch)s AND s.row_key = substr(e.value, 17) AND s.verified = left(e.value, 16)
+   AND NOT EXISTS (SELECT FROM cdc_sync.outbox o
+                    WHERE o.watch = s.watch AND o.application_id = s.application_id);
+
+-- name: verify
+WITH said AS (
+    SELECT s.number, x.digest
+      FROM cdc_sync.snapshot s
+      JOIN json_to_recordset(%(rows)s::json)
+        AS x (application_id text, row_key text, digest text, status text, job_id text, deleted boolean)
+        ON s.watch = %(watch)s AND s.application_id = x.application_id
+     WHERE s.row_key = x.row_key AND s.in_scope
+       AND (x.status IS NULL OR (s.status = x.status AND s.job_id = x.job_id AND s.deleted = x.deleted))
+     ORDER BY s.application_id
+       FOR UPDATE OF s
+)
+UPDATE cdc_sync.snapshot s SET verified = said.digest FROM said WHERE s.number = said.number;
 
 -- name: seen_new
 INSERT INTO cdc_sync.snapshot (watch, application_id, row_key)
@@ -56,12 +83,12 @@ SELECT %(watch)s, x.application_id, x.row_key
 
 -- name: adopt_new
 INSERT INTO cdc_sync.snapshot (watch, application_id, row_key, status, job_id, deleted, created, event_date, source,
-                               extra, url, told_at)
+                               extra, url, told_at, verified)
 SELECT %(watch)s, x.application_id, x.row_key, x.status, x.job_id, x.deleted, x.created, x.event_date, x.source,
-       x.extra, x.url, %(now)s
+       x.extra, x.url, %(now)s, x.verified
   FROM json_to_recordset(%(rows)s::json)
     AS x (application_id text, row_key text, status text, job_id text, deleted boolean, created bigint,
-          event_date bigint, source text, extra text, url text);
+          event_date bigint, source text, extra text, url text, verified text);
 
 -- name: move
 UPDATE cdc_sync.snapshot s

@@ -17,17 +17,42 @@ SELECT json_group_array(json_array(
   LEFT JOIN outbox o ON o.watch = s.watch AND o.application_id = s.application_id;
 
 -- name: unseen
-SELECT s.number, s.application_id
-  FROM snapshot s
+SELECT s.application_id
+  FROM json_each(:numbers) j
+ CROSS JOIN snapshot s ON s.number = j.value
   LEFT JOIN outbox o ON o.watch = s.watch AND o.application_id = s.application_id
- WHERE s.number BETWEEN :first AND :last AND s.watch = :watch AND s.in_scope = 1
-   AND coalesce(o.deleted, s.deleted) = 0
-   AND NOT marked(s.number);
+ WHERE s.watch = :watch AND s.in_scope = 1 AND coalesce(o.deleted, s.deleted) = 0;
+
+-- name: compare
+SELECT json_group_array(
+       coalesce(s.number,
+                CASE substr(e.value, 1, 1)
+                WHEN 'n' THEN 0
+                WHEN 'o' THEN coalesce((SELECT -1 FROM snapshot o
+                                         WHERE o.watch = :watch AND o.in_scope = 1
+                                           AND o.application_id = json_extract(substr(e.value, 2), '$[1]')), 0)
+                ELSE -1
+                END))
+  FROM json_each(:digests) e
+  LEFT JOIN snapshot s
+    ON s.watch = :watch AND s.row_key = substr(e.value, 17) AND s.verified = substr(e.value, 1, 16)
+   AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id);
+
+-- name: verify
+UPDATE snapshot SET verified = said.digest
+  FROM (SELECT json_extract(value, '$[0]') AS application_id, json_extract(value, '$[1]') AS row_key,
+               json_extract(value, '$[2]') AS digest, json_extract(value, '$[3]') AS status,
+               json_extract(value, '$[4]') AS job_id, json_extract(value, '$[5]') AS deleted
+          FROM json_each(:rows)) AS said
+ WHERE snapshot.watch = :watch AND snapshot.application_id = said.application_id AND snapshot.row_key = said.row_key
+   AND snapshot.in_scope = 1
+   AND (said.status IS NULL
+        OR (snapshot.status = said.status AND snapshot.job_id = said.job_id AND snapshot.deleted = said.deleted));
 
 -- name: adopt_new
 INSERT INTO snapshot (watch, application_id, row_key, status, job_id, deleted, created, event_date, source, extra, url,
-                      told_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+                      told_at, verified)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: seen_new
 INSERT INTO snapshot (watch, application_id, row_key) VALUES (?, ?, ?);

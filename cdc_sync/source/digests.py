@@ -1,0 +1,95 @@
+"""Digests of rows, made by the server: a sweep compares them where a row is as it was when it was last compared.
+
+A row's digest covers all that its reading depends on (`Mapping.decisive`) and the caller's `shape`, which stands for
+the rules: so two rows of one digest and one key say the same, by whatever configuration. Session settings change no
+digest in a way that could make two different rows alike; the worst that they do is that a row is read once more.
+
+A page of digests is one JSON text that goes from the server to the store as it is. Each of its elements, in the order
+of the keys, is a text:
+
+- sixteen hexadecimal digits and the row's key, as the store writes it (`store.columns.key_text`): to be compared;
+- `n`: no row of HelloWork's, for it has no id;
+- `o` and a JSON array of the row's key and its application's id: out of scope;
+- `?`: the digests say nothing of it. It is to be read.
+
+It takes md5(), which a server in FIPS mode refuses; nothing here is a secret or is signed. There no digest is made, and
+every row is read.
+"""
+
+import json
+
+import psycopg
+from psycopg import sql
+
+from cdc_sync.config import Column
+from cdc_sync.core.rows import Key
+from cdc_sync.source import expressions
+from cdc_sync.source.connection import Connection
+from cdc_sync.source.mapping import Mapping
+
+LENGTH = 16
+"""Characters of a digest: of the 64 bits, one row in 10^19 that changed would be taken for the one that it was."""
+
+
+async def are_possible(connection: Connection) -> bool:
+    """Whether the server makes digests."""
+    try:
+        await connection.execute("SELECT md5('')")
+    except psycopg.Error:
+        return connection.closed
+    return True
+
+
+def of_row(mapping: Mapping) -> sql.Composed:
+    """A row's digest; the parameter is the shape."""
+    return sql.SQL("left(md5(%s::text || ROW({})::text), {})").format(mapping.decisive, sql.Literal(LENGTH))
+
+
+def element(mapping: Mapping) -> sql.Composed:
+    """A row's element of a page; the parameter is the shape."""
+    columns, key = mapping.watch.columns, _key_text(mapping)
+    has_no_id, has_no_url = _is_null(columns.application_id), _is_null(columns.status_url)
+    cases = [sql.SQL("WHEN {} AND {} THEN 'n'").format(has_no_id, has_no_url)]
+    if mapping.watch.where:
+        if columns.application_id is not None:
+            out_of_scope = sql.SQL("WHEN NOT {} AND NOT {} THEN 'o' || json_build_array({}, {})::text")
+            cases.append(out_of_scope.format(mapping.scope, has_no_id, key, mapping.application_id))
+        cases.append(sql.SQL("WHEN NOT {} THEN '?'").format(mapping.scope))
+    # The key of a type that has a value with no text is no key of ours.
+    return sql.SQL("coalesce(CASE {} ELSE {} || {} END, '?')").format(sql.SQL(" ").join(cases), of_row(mapping), key)
+
+
+def _is_null(mapped: Column | None) -> sql.Composable:
+    return sql.SQL("true") if mapped is None else sql.SQL("({}::text IS NULL)").format(expressions.expression(mapped))
+
+
+def _key_text(mapping: Mapping) -> sql.Composed:
+    """A row's key as the store writes it."""
+    parts = [
+        # Digits, and the digits and hyphens of a UUID, are not escaped.
+        sql.SQL("""'"' || {} || '"'""").format(text) if type_ in _NOTHING_TO_ESCAPE else _escaped(text)
+        for text, type_ in zip(mapping.key_texts, mapping.key_type_names, strict=True)
+    ]
+    return sql.SQL("('[' || {} || ']')").format(sql.SQL(" || ',' || ").join(parts))
+
+
+_NOTHING_TO_ESCAPE = frozenset({"smallint", "integer", "bigint", "uuid"})
+
+
+def _escaped(text: sql.Composable) -> sql.Composed:
+    return sql.SQL("to_json({})::text").format(text)
+
+
+def keys_of(digests: str, places: list[int]) -> list[Key] | None:
+    """The keys of the rows at these places of a page; None if one of them has none to tell."""
+    elements: list[str] = json.loads(digests)
+    texts: list[str] = []
+    for place in places:
+        match elements[place][0]:
+            case "?" | "n":
+                return None
+            case "o":
+                texts.append(json.loads(elements[place][1:])[0])
+            case _:
+                texts.append(elements[place][LENGTH:])
+    return [tuple(json.loads(text)) for text in texts]

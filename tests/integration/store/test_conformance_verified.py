@@ -1,0 +1,200 @@
+"""Digests by which a sweep passes over rows: kept only where they are right, and forgotten as soon as they are not."""
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+from support.builders import NOW, WATCH, a_baseline, a_batch, a_content, a_sighting, moved, some_rules
+from support.store_steps import acknowledge, adopt, bury, claim_one, known_one, lose_answer, observe
+
+from cdc_sync.core.outbox import Verified
+from cdc_sync.core.rows import Key
+from cdc_sync.store.columns import key_text
+from cdc_sync.store.protocol import Store
+
+DIGEST = "0123456789abcdef"
+OTHER = "f" * 16
+IN_FULL, NOTHING = -1, 0
+
+
+def digests(*keys: Key, digest: str = DIGEST) -> str:
+    """A page of rows with these keys."""
+    return json.dumps([digest + key_text(key) for key in keys or [("a1",)]])
+
+
+def verified(id_: str = "a1", *key: str, digest: str = DIGEST, status: str = "applied", job: str = "J1") -> Verified:
+    return Verified(id_, key or (id_,), digest, a_content(status, job, application_id=id_))
+
+
+async def passes(store: Store) -> bool:
+    """Whether the row of a1 is passed over."""
+    (found,) = await store.compare(WATCH, digests())
+    assert found in (IN_FULL, (await known_one(store)).number)
+    return found != IN_FULL
+
+
+@pytest.fixture
+async def known(store: Store) -> Store:
+    """The store, with a1 adopted and verified."""
+    await adopt(store, "a1")
+    await store.verify(WATCH, [verified()])
+    assert await passes(store)
+    return store
+
+
+class TestVerifying:
+    async def test_nothing_is_passed_over_before(self, store: Store) -> None:
+        await adopt(store, "a1")
+
+        assert not await passes(store)
+
+    async def test_a_page_is_answered_in_its_order(self, store: Store) -> None:
+        await adopt(store, "a1", "a2", "a3")
+        await store.verify(WATCH, [verified("a3"), verified("a1")])
+        numbers = {id_: known.number for id_, known in (await store.known(WATCH, ["a1", "a3"])).items()}
+
+        found = await store.compare(WATCH, digests(("a3",), ("a2",), ("nobody's",), ("a1",)))
+
+        assert found == [numbers["a3"], IN_FULL, IN_FULL, numbers["a1"]]
+        assert await store.compare(WATCH, "[]") == []
+        assert await store.compare("spontaneous", digests(("a1",))) == [IN_FULL]
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            verified(status="hired"),
+            verified(job="J2"),
+            replace(verified(), content=a_content(deleted=True)),
+            verified("a1", "another row"),
+            verified("a2", "a1"),
+        ],
+    )
+    async def test_not_where_the_record_says_something_else(self, store: Store, wrong: Verified) -> None:
+        await adopt(store, "a1")
+
+        await store.verify(WATCH, [wrong])
+
+        assert not await passes(store)
+
+    async def test_what_rides_along_does_not_count(self, store: Store) -> None:
+        await adopt(store, "a1")
+
+        await store.verify(WATCH, [replace(verified(), content=a_content(event_date=NOW + 1, source='"x"'))])
+
+        assert await passes(store)
+
+    async def test_not_where_nothing_was_told_or_the_row_is_out_of_scope(self, store: Store) -> None:
+        await observe(store, a_sighting())
+        await store.verify(WATCH, [verified()])
+        await store.record(some_rules(), a_baseline(a_sighting("a2")))
+        await store.record(some_rules(), a_batch(out_of_scope=["a2"]))
+        await store.verify(WATCH, [verified("a2")])
+
+        assert await store.compare(WATCH, digests(("a1",), ("a2",))) == [IN_FULL, IN_FULL]
+
+    async def test_a_row_without_news_needs_nothing_but_to_be_the_applications(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await store.verify(WATCH, [Verified("a1", ("another",), OTHER, None), Verified("a1", ("a1",), DIGEST, None)])
+
+        assert await passes(store)
+
+    async def test_another_digest_is_another_row(self, known: Store) -> None:
+        assert await known.compare(WATCH, digests(digest=OTHER)) == [IN_FULL]
+
+        await known.verify(WATCH, [verified(digest=OTHER)])
+
+        assert not await passes(known), "the last counts"
+        assert await known.compare(WATCH, digests(digest=OTHER)) != [IN_FULL]
+
+    async def test_a_baseline_may_bring_it(self, store: Store) -> None:
+        await store.record(some_rules(), a_baseline(replace(a_sighting(), digest=DIGEST), a_sighting("a2")))
+
+        assert await passes(store)
+        assert await store.compare(WATCH, digests(("a2",))) == [IN_FULL]
+
+    @pytest.mark.parametrize(
+        "key", [("1", "2"), ("a,b", 'c"d'), ("é🎉", ""), ("[", "]", "\\"), ("1",), ("\x01\t\x7f",)]
+    )
+    async def test_a_key_may_have_several_columns_and_any_text(self, store: Store, key: Key) -> None:
+        await store.record(some_rules(), a_baseline(moved(replace(a_sighting(), digest=DIGEST), *key)))
+
+        assert await store.compare(WATCH, digests(key)) == [(await known_one(store)).number]
+
+    async def test_two_records_of_one_row(self, store: Store) -> None:
+        """The row has changed its id, and back: each of the two has what it was verified with."""
+        await store.record(some_rules(), a_baseline(*(moved(a_sighting(id_), "row") for id_ in ("a1", "a2"))))
+        await store.verify(WATCH, [verified("a1", "row"), verified("a2", "row", digest=OTHER)])
+        numbers = {id_: known.number for id_, known in (await store.known(WATCH, ["a1", "a2"])).items()}
+
+        assert await store.compare(WATCH, digests(("row",))) == [numbers["a1"]]
+        assert await store.compare(WATCH, digests(("row",), digest=OTHER)) == [numbers["a2"]]
+
+
+class TestForgetting:
+    async def test_a_change_that_waits_and_one_that_was_told(self, known: Store) -> None:
+        await observe(known, a_sighting(status="hired"))
+        assert not await passes(known)
+        await acknowledge(known, await claim_one(known))
+
+        assert not await passes(known), "A, B, and A again, which nobody saw"
+
+    async def test_a_change_that_may_have_been_heard(self, known: Store) -> None:
+        await observe(known, a_sighting(status="hired"))
+        await lose_answer(known, await claim_one(known))
+
+        assert not await passes(known)
+
+    async def test_a_change_that_was_undone_in_time_has_changed_nothing(self, known: Store) -> None:
+        await observe(known, a_sighting(status="hired"))
+        await observe(known, a_sighting())
+
+        assert await passes(known)
+
+    async def test_an_operators_discard(self, known: Store) -> None:
+        await bury(known, a_sighting(status="hired"))
+        assert not await passes(known)
+        await known.discard("dead", WATCH, None, now=NOW)
+
+        assert not await passes(known)
+
+    async def test_an_operators_resend(self, known: Store) -> None:
+        await known.resend(WATCH, ["a1"], NOW)
+
+        assert not await passes(known)
+
+    @pytest.mark.parametrize(
+        "happen",
+        [
+            lambda store: observe(store, moved(a_sighting(), "another row")),
+            lambda store: store.record(some_rules(), a_batch(out_of_scope=["a1"])),
+            lambda store: store.record(some_rules(), a_baseline(a_sighting(status="hired"))),
+        ],
+        ids=["another row speaks for it", "it leaves the scope", "it is adopted anew"],
+    )
+    async def test_what_changes_the_record(self, known: Store, happen: Callable[[Store], Awaitable[object]]) -> None:
+        await happen(known)
+        assert not await passes(known)
+        await observe(known, a_sighting())
+
+        assert not await passes(known), "though it is as it was again, but for what waits"
+
+    async def test_verified_again_it_is_passed_over_again(self, known: Store) -> None:
+        await observe(known, a_sighting(status="hired"))
+        await acknowledge(known, await claim_one(known))
+        await known.verify(WATCH, [verified(status="hired", digest=OTHER)])
+
+        assert await known.compare(WATCH, digests(digest=OTHER)) == [(await known_one(known)).number]
+
+
+class TestOtherRows:
+    async def test_no_row_of_hellowork_and_one_that_must_be_read(self, known: Store) -> None:
+        assert await known.compare(WATCH, json.dumps(["n", "?"])) == [NOTHING, IN_FULL]
+
+    async def test_a_row_out_of_scope_is_read_if_its_application_is_in_scope(self, known: Store) -> None:
+        page = json.dumps([f"o{json.dumps([key_text(('row',)), id_])}" for id_ in ("a1", "nobody's", 'a"2')])
+        await adopt(known, 'a"2')
+
+        assert await known.compare(WATCH, page) == [IN_FULL, NOTHING, IN_FULL]
+        await known.record(some_rules(), a_batch(out_of_scope=["a1"]))
+        assert await known.compare(WATCH, page) == [NOTHING, NOTHING, IN_FULL]
