@@ -3,12 +3,14 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cdc_sync.core import status_url
 from cdc_sync.core.content import Content
 from cdc_sync.core.instants import NotAnInstant, from_microseconds
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.core.status import Mapped, StatusRules, map_status
+from cdc_sync.core.status_url import AllowedHosts
 
 LONGEST_TEXT = 10_000
 """Characters that an id, a status, a job or a URL may have. HelloWork states no limit; no real one comes near this."""
@@ -109,10 +111,10 @@ def interpret(row: Row, rules: WatchRules, changed_at: int) -> Reading:
     if mapped is None:
         return Ignored(identified, row.key, row.digest)
     try:
-        content = _content(row, rules, mapped.status, status_url.build(rules.base_url, identified), changed_at)
+        content = _content(row, rules, mapped.status, identified, changed_at)
     except _LackingError as lacking:
         return Unreportable(identified, row.key, str(lacking))
-    refusal = rules.allowed.refusal(content.url)
+    refusal = rules.allowed.refusal(content.url) if row.status_url else _refusal_of_built(rules.allowed, rules.base_url)
     refused = mapped.refused or (refusal and f"the URL {content.url!r} may not be called: {refusal}")
     return Reportable(identified, row.key, content, refused, row.digest)
 
@@ -144,16 +146,24 @@ class _LackingError(Exception):
     """What a row lacks, in words."""
 
 
-def _content(row: Row, rules: WatchRules, status: str, built_url: str, changed_at: int) -> Content:
+@lru_cache(maxsize=16)
+def _refusal_of_built(allowed: AllowedHosts, base_url: str) -> str | None:
+    """Why none of the URLs that are built may be called: an id cannot leave its place in them (`status_url.build`)."""
+    return allowed.refusal(status_url.build(base_url, "id"))
+
+
+def _content(row: Row, rules: WatchRules, status: str, application_id: str, changed_at: int) -> Content:
     if not status.strip():
         raise _LackingError("it has no status")
     if row.job_id is None or not row.job_id.strip():
         raise _LackingError("it has no job id")
     _check_length("status", status, LONGEST_TEXT)
     _check_length("job id", row.job_id, LONGEST_TEXT)
-    _check_length("source", row.source, LONGEST_JSON)
+    if row.source is not None:
+        _check_length("source", row.source, LONGEST_JSON)
     for field, value in zip(rules.extra, row.extra, strict=True):
-        _check_length(f"extra field {field.name}", value, LONGEST_JSON)
+        if value is not None:
+            _check_length(f"extra field {field.name}", value, LONGEST_JSON)
     if row.created is None:
         raise _LackingError("it has no creation date")
     try:
@@ -168,12 +178,12 @@ def _content(row: Row, rules: WatchRules, status: str, built_url: str, changed_a
         event_date=_event_date(row, changed_at),
         source=_source(row.source),
         extra=_extra(row, rules, status),
-        url=row.status_url or built_url,
+        url=row.status_url or status_url.build(rules.base_url, application_id),
     )
 
 
-def _check_length(name: str, text: str | None, longest: int) -> None:
-    if text is not None and len(text) > longest:
+def _check_length(name: str, text: str, longest: int) -> None:
+    if len(text) > longest:
         raise _LackingError(f"its {name} {_beyond(longest)}")
 
 
@@ -207,8 +217,10 @@ def status_of(row: Row, rules: StatusRules) -> Mapped | None:
 
 
 def _event_date(row: Row, changed_at: int) -> int:
+    if row.event_date is None:
+        return changed_at
     try:
-        return from_microseconds(row.event_date or "")
+        return from_microseconds(row.event_date)
     except NotAnInstant:
         return changed_at
 
@@ -221,6 +233,8 @@ def _source(text: str | None) -> str | None:
 
 
 def _extra(row: Row, rules: WatchRules, status: str) -> str | None:
+    if not rules.extra:
+        return None
     fields = [
         f"{json.dumps(field.name)}: {value}"
         for field, value in zip(rules.extra, row.extra, strict=True)

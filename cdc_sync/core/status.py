@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, assert_never
 
 Unmapped = Literal["send", "ignore", "reject"]
@@ -30,14 +31,19 @@ class Mapped:
     refused: str | None = None
 
 
+@lru_cache(maxsize=256)  # asked for each row, of few labels
+def _sent_as(status: str) -> Mapped:
+    return Mapped(status)
+
+
 def map_status(rules: StatusRules, label: str) -> Mapped | None:
     """Map a label; None if it is to be ignored."""
     status = rules.map.get(label)
     if status is not None:
-        return Mapped(status)
+        return _sent_as(status)
     match rules.unmapped:
         case "send":
-            return Mapped(label)
+            return _sent_as(label)
         case "ignore":
             return None
         case "reject":

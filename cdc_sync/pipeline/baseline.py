@@ -1,13 +1,16 @@
 """The first look at a table: its rows are adopted silently (or queued, if `baseline: send` says so).
 
 It walks the table in key order. Each page is recorded together with the place that it reaches, so a daemon that dies
-goes on where it was. What changes behind its back is in the change log, or at or behind the poll's first watermark.
+goes on where it was. The next page is read while one is recorded. What changes behind its back is in the change log, or
+at or behind the poll's first watermark.
 """
 
+import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from cdc_sync.core.diff import Queue
 from cdc_sync.core.fence import SnapshotReading
@@ -15,7 +18,8 @@ from cdc_sync.core.observations import BaselineDone, BaselineProgress
 from cdc_sync.core.rows import Key
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.shape import shape_of_digests
-from cdc_sync.store.protocol import Store
+from cdc_sync.source.reading import Page
+from cdc_sync.store.protocol import Recorded, Store
 
 PAGE = 1_000
 """Rows; see `sweep.PAGE`."""
@@ -65,6 +69,26 @@ async def is_adopted(store: Store, watch: str) -> bool:
     return position is not None and position.done
 
 
+async def _and_meanwhile(
+    adopted: Coroutine[Any, Any, list[Recorded]], reading: Coroutine[Any, Any, Page] | None
+) -> tuple[list[Recorded], Page | None]:
+    """Let the server read the next page while one is recorded.
+
+    The recording is waited for whatever becomes of the reading: one that ended later, after a new start from an older
+    position, would set the position back.
+    """
+    if reading is None:
+        return await adopted, None
+    following = asyncio.create_task(reading, name="baseline: the next page")
+    try:
+        news = await adopted
+    except BaseException:
+        following.cancel()
+        await asyncio.wait([following])
+        raise
+    return news, await following
+
+
 async def adopt_everything(
     intake: Intake, position: BaselinePosition, progressed: Callable[[], None]
 ) -> BaselinePosition:
@@ -76,10 +100,15 @@ async def adopt_everything(
     """
     watch, started = intake.rules.watch, time.monotonic()
     estimate, digests = intake.reader.estimate, shape_of_digests(intake)
-    while not position.done:
-        page = await intake.reader.page(position.after, PAGE, digests)
+
+    def read(after: Key | None) -> Coroutine[Any, Any, Page]:
+        return intake.reader.page(after, PAGE, digests)
+
+    page = None if position.done else await read(position.after)
+    while page is not None:
         reached = replace(position, done=page.last is None, after=page.last, known=position.known + len(page.rows))
-        news = await intake.adopt(page, {POSITION: reached.to_text()})
+        adopted = intake.adopt(page, {POSITION: reached.to_text()})
+        news, page = await _and_meanwhile(adopted, None if page.last is None else read(page.last))
         queued = sum(isinstance(recorded.decision, Queue) for recorded in news)
         position = replace(reached, queued=position.queued + queued)
         intake.observe(BaselineProgress(watch, position.known, estimate))

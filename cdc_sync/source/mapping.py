@@ -147,19 +147,19 @@ class Mapping:
         """Turn a fetched row into the core's."""
         split = len(self.key_columns)
         in_scope, application_id, url, status, job, created, event_date, source, deleted = columns[split : split + 9]
-        return Row(
-            key=tuple(columns[:split]),
-            in_scope=in_scope == 1,
-            application_id=application_id,
-            status_url=url,
-            status=status,
-            job_id=job,
-            created=created,
-            event_date=event_date,
-            source=source,
-            deleted=deleted == 1,
-            extra=tuple(columns[split + 9 : split + 9 + len(self.watch.extra)]),
-            digest=digest,
+        return Row(  # by position: it is done for each row
+            tuple(columns[:split]),
+            in_scope == 1,
+            application_id,
+            url,
+            status,
+            job,
+            created,
+            event_date,
+            source,
+            deleted == 1,
+            tuple(columns[split + 9 : split + 9 + len(self.watch.extra)]),
+            digest,
         )
 
     def key(self, columns: Sequence[Any]) -> Key:

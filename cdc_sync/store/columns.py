@@ -84,6 +84,8 @@ def entry_from(columns: Columns) -> Entry:
 
 def key_text(key: Key) -> str:
     """A row's key as one column."""
+    if len(key) == 1 and key[0].isalnum():  # nothing in it is escaped
+        return f'["{key[0]}"]'
     return _as_json(key)
 
 

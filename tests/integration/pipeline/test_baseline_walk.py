@@ -1,5 +1,6 @@
 """The first look: everything that is there is known afterwards, silently, whatever interrupts it."""
 
+import asyncio
 from collections.abc import Mapping
 
 import pytest
@@ -88,6 +89,29 @@ async def test_goes_on_after_a_failure_in_the_middle(
         assert pages == [3, 6, 8][after:], "what was recorded is not read again"
         assert (await rig.store.counts())[WATCH].known == 8
         assert await rig.deliver() == []
+
+
+@pytest.mark.usefixtures("small_pages")
+async def test_a_page_is_recorded_before_the_failure_of_the_next_is_told(
+    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recorded later, it would set the position back, under the feet of whoever goes on."""
+    for number in range(1, 9):
+        insert(ats, number, f"a{number}")
+    async with open_rig() as rig:
+        fail_after(1, rig, monkeypatch, "reading")
+        adopt = rig.intake.adopt
+
+        async def adopt_late(page: Read, positions: Mapping[str, str]) -> list[Recorded]:
+            for _ in range(100):
+                await asyncio.sleep(0)  # whatever could run before it has run
+            return await adopt(page, positions)
+
+        monkeypatch.setattr(rig.intake, "adopt", adopt_late)
+        with pytest.raises(SourceError, match="lost"):
+            await rig.adopt()
+
+        assert (await rig.store.counts())[WATCH].known == 3
 
 
 def fail_after(pages: int, rig: Rig, patched: pytest.MonkeyPatch, failing: str) -> None:

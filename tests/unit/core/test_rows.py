@@ -249,6 +249,15 @@ def test_extra_fields_by_status_as_sent_and_not_if_null(
     assert content(status=status, extra=values).extra == sent
 
 
+def test_without_extra_fields() -> None:
+    assert content(replace(RULES, extra=()), extra=()) == CONTENT
+
+
+def test_the_rows_digest_goes_with_what_it_says() -> None:
+    assert reading(digest="d") == Reportable("42", ("7",), CONTENT, None, "d")
+    assert reading(unmapped("ignore"), status="Refusé", digest="d") == Ignored("42", ("7",), "d")
+
+
 def test_as_many_extra_values_as_extra_fields() -> None:
     with pytest.raises(ValueError, match="shorter"):
         reading(extra=("3",))
