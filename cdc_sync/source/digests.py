@@ -49,14 +49,14 @@ def element(mapping: Mapping) -> sql.Composed:
     """A row's element of a page; the parameter is the shape."""
     columns, key = mapping.watch.columns, _key_text(mapping)
     has_no_id, has_no_url = _is_null(columns.application_id), _is_null(columns.status_url)
-    cases = [sql.SQL("WHEN {} AND {} THEN 'n'").format(has_no_id, has_no_url)]
+    digest = sql.SQL("{} || {}").format(of_row(mapping), key)
     if mapping.watch.where:
-        if columns.application_id is not None:
-            out_of_scope = sql.SQL("WHEN NOT {} AND NOT {} THEN 'o' || json_build_array({}, {})::text")
-            cases.append(out_of_scope.format(mapping.scope, has_no_id, key, mapping.application_id))
-        cases.append(sql.SQL("WHEN NOT {} THEN '?'").format(mapping.scope))
+        out_of_scope = sql.SQL("CASE WHEN {} THEN '?' ELSE 'o' || json_build_array({}, {})::text END").format(
+            has_no_id, key, mapping.application_id
+        )
+        digest = sql.SQL("CASE WHEN NOT {} THEN {} ELSE {} END").format(mapping.scope, out_of_scope, digest)
     # The key of a type that has a value with no text is no key of ours.
-    return sql.SQL("coalesce(CASE {} ELSE {} || {} END, '?')").format(sql.SQL(" ").join(cases), of_row(mapping), key)
+    return sql.SQL("coalesce(CASE WHEN {} AND {} THEN 'n' ELSE {} END, '?')").format(has_no_id, has_no_url, digest)
 
 
 def _is_null(mapped: Column | None) -> sql.Composable:

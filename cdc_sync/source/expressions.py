@@ -5,6 +5,7 @@ SQL (`columns.*.sql`, `where`), which are the operator's own code and are put in
 a row ever becomes part of a statement.
 """
 
+import re
 from urllib.parse import quote
 
 from psycopg import sql
@@ -33,7 +34,7 @@ def column(column_name: str) -> sql.Composed:
     return sql.SQL("t.{}").format(name(column_name))
 
 
-_SAME_IN_EVERY_SESSION = ("smallint", "integer", "bigint", "uuid", "text", "character varying")
+_SAME_IN_EVERY_SESSION = re.compile(r"smallint|integer|bigint|uuid|text|character varying(\(\d+\))?")
 
 
 def key_text(value: sql.Composable, type_: str = "") -> sql.Composed:
@@ -41,7 +42,7 @@ def key_text(value: sql.Composable, type_: str = "") -> sql.Composed:
 
     Where the type is known to be one that knows no such settings, `::text` gives the same, in much less time.
     """
-    if type_.partition("(")[0] in _SAME_IN_EVERY_SESSION:
+    if _SAME_IN_EVERY_SESSION.fullmatch(type_):
         return sql.SQL("{}::text").format(value)
     return sql.SQL("(pg_catalog.to_json({}) OPERATOR(pg_catalog.#>>) '{{}}')").format(value)
 
