@@ -60,6 +60,9 @@ from cdc_sync.source.reading import Digests, Read
 PAGE = 5_000
 """Rows compared in one go: a statement of the store's of some 10 ms, for which the fast path may have to wait."""
 
+_READ = 1_000
+"""Rows read at once, at most: what they take of memory Python gives little back."""
+
 _WINDOW = 20_000
 """Record numbers looked at in one go when searching for what was not met."""
 
@@ -157,15 +160,20 @@ class _Sweep:
             keys = keys_of(page.text, others)
             if keys is None:
                 return None
-            await self._compare(await reader.digested(keys, self._digests))
+            for first in range(0, len(keys), _READ):
+                await self._compare(await reader.digested(keys[first : first + _READ], self._digests))
         self._marks.add_numbers(numbers)
         return _reached(position, page.rows, page.at, page.last)
 
     async def _read(self, position: SweepPosition) -> SweepPosition:
-        """Compare the next page by reading it."""
-        page = await self._intake.reader.page(position.after, PAGE, self._digests)
-        await self._compare(page)
-        return _reached(position, len(page.rows), page.at, page.last)
+        """Compare the next page by reading it, in parts."""
+        left = PAGE
+        while left > 0 and not position.walked:
+            page = await self._intake.reader.page(position.after, min(_READ, left), self._digests)
+            await self._compare(page)
+            position = _reached(position, len(page.rows), page.at, page.last)
+            left -= _READ
+        return position
 
     async def _save(self, position: SweepPosition) -> None:
         """Let the position be kept, now and then; what is before it has been recorded."""

@@ -121,15 +121,11 @@ class Mapping:
         they are. None of these depends on the session.
         """
         columns = self.watch.columns
-        items: list[sql.Composable] = [
-            _raw_text(columns.application_id),
-            _raw_text(columns.status_url),
-            _raw_text(columns.status),
-            _raw_text(columns.job_id),
-            _raw_instant(columns.created, types["created"]),
-            _deleted(columns.deleted, types.get("deleted")),
-            _raw_json(columns.source, types.get("source")),
-        ]
+        texts = (columns.application_id, columns.status_url, columns.status, columns.job_id)
+        items: list[sql.Composable] = [_raw_text(mapped) for mapped in texts if mapped is not None]
+        items += [_raw_instant(columns.created, types["created"]), _deleted(columns.deleted, types.get("deleted"))]
+        if columns.source is not None:
+            items.append(_raw_json(columns.source, types["source"]))
         items += [_raw_json(extra.column, types[f"extra.{name}"]) for name, extra in self.watch.extra.items()]
         return sql.SQL(", ").join(items)
 
@@ -200,7 +196,7 @@ def _json(mapped: Column | None, oid: int | None) -> sql.Composable:
     return _cut(sql.SQL("to_json({})::text").format(value), LONGEST_JSON)
 
 
-def _raw_text(mapped: Column | None) -> sql.Composable:
+def _raw_text(mapped: Column) -> sql.Composable:
     return _bounded(mapped, LONGEST_TEXT) if isinstance(mapped, PlainColumn) else _text(mapped)
 
 
@@ -216,7 +212,7 @@ def _raw_instant(mapped: Column, oid: int) -> sql.Composed:
     return sql.SQL("encode({}({}), 'hex')").format(sql.SQL(f"{_DATES[oid]}_send"), expressions.expression(mapped))
 
 
-def _raw_json(mapped: Column | None, oid: int | None) -> sql.Composable:
+def _raw_json(mapped: Column, oid: int) -> sql.Composable:
     # What is too long as it is is too long as JSON.
     return _bounded(mapped, LONGEST_JSON) if isinstance(mapped, PlainColumn) and oid in _TEXTS else _json(mapped, oid)
 

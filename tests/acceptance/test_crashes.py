@@ -71,13 +71,13 @@ def test_a_baseline_that_is_killed_goes_on_where_it_was(poll: Installation) -> N
 
 
 def test_a_sweep_that_is_killed_goes_on_where_it_was_and_another_one_follows(poll: Installation) -> None:
-    number = 7_999
+    number = 19_999
     poll.add_many("hw-", number)
     # Each page of a sweep takes two seconds as long as the ATS drags.
     poll.ats.execute(
         "CREATE SEQUENCE public.dragging MINVALUE 0; GRANT SELECT ON public.dragging TO public;"
         " CREATE FUNCTION public.drag(id bigint) RETURNS text LANGUAGE plpgsql AS $$ BEGIN"
-        " IF id % 2000 = 0 AND (SELECT last_value > 0 FROM public.dragging) THEN PERFORM pg_sleep(2); END IF;"
+        " IF id % 5000 = 0 AND (SELECT last_value > 0 FROM public.dragging) THEN PERFORM pg_sleep(2); END IF;"
         " RETURN ''; END $$"
     )
     poll.configure_watch(
@@ -94,7 +94,7 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was_and_another_one_follows(pol
         daemon.kill()
     poll.ats.execute("SELECT setval('public.dragging', 0)")
     # The one far behind the place, the other perhaps after it; nobody has told the poll of either.
-    poll.ats.execute("DELETE FROM public.applications WHERE hellowork_id IN ('hw-1', 'hw-7900')")
+    poll.ats.execute("DELETE FROM public.applications WHERE hellowork_id IN ('hw-1', 'hw-17900')")
     with poll.daemon() as daemon:
         daemon.wait_for_event("swept", 2)
         resumed, whole = daemon.events_named("swept")
@@ -104,9 +104,9 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was_and_another_one_follows(pol
         pages = sum(event["keys"] for event in daemon.events_named("read") if event["by"] == "sweep")
         assert pages == 0, "nothing else differed"
         daemon.wait_until(lambda: len(poll.hellowork.state) == 2, "both deletions")
-        assert {name: poll.hellowork.told(name)[-1][0] for name in ("hw-1", "hw-7900")} == {
+        assert {name: poll.hellowork.told(name)[-1][0] for name in ("hw-1", "hw-17900")} == {
             "hw-1": "deleted",
-            "hw-7900": "deleted",
+            "hw-17900": "deleted",
         }
         assert daemon.stop() == 0
 

@@ -146,6 +146,26 @@ async def test_most_of_a_page_is_read_as_a_page(ats: Ats, open_rig: OpenRig) -> 
         assert reads.keys == ["1", "2", "3", "4", "5", "11"]
 
 
+@pytest.mark.parametrize("changed", [(1, 2), (1, 2, 3, 4, 6, 7, 8)])
+async def test_what_is_read_is_read_in_parts(
+    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch, changed: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(sweep_module, "_READ", 2)
+    async with open_rig(install=False) as rig:
+        reads = await filled(ats, rig)
+        update(ats, *changed, 11, 12, status="hired")
+
+        done = await reads.sweep()
+
+        assert (done.rows, done.repaired) == (ROWS, {"status": len(changed) + 2})
+        assert [(call[0], call[1]) for call in await rig.deliver()] == sorted(
+            (f"a{id_}", "hired") for id_ in (*changed, 11, 12)
+        )
+        for _ in range(2):
+            assert (await reads.sweep()).repaired == {}
+        assert reads.keys == []
+
+
 @pytest.mark.parametrize(("then", "counted"), [({"status": "applied"}, {}), ({"status": "rejected"}, {"status": 1})])
 async def test_a_row_that_changes_between_its_digest_and_its_reading(
     ats: Ats, open_rig: OpenRig, then: dict[str, Any], counted: dict[str, int]
