@@ -3,8 +3,8 @@
 While the ATS works flat out, whoever keeps one of the server's processors busy halves its rate, at the lowest priority
 too (decision 14). So capture takes a tenth of the time then, and the log keeps what it has not come to; when the flood
 is over, it catches up at its own speed. What is measured is how fast the server hands out transaction ids, not how much
-there is in the log: that one UPDATE has changed ten thousand rows is no flood, since nobody writes any more when it can
-be seen.
+there is in the log: that one UPDATE has changed ten thousand rows is no flood. It has taken as many ids, but in one
+window of time; nobody writes any more when its changes can be seen.
 """
 
 from dataclasses import dataclass, replace
@@ -29,12 +29,17 @@ class Writes:
     Attributes:
         since: when the present window began, in seconds of any clock that does not go back.
         next_id: the id that was the next then; None if nobody has looked yet.
-        per_second: the rate of the window before.
+        per_second: the rates of the two windows before.
     """
 
     since: float = 0.0
     next_id: int | None = None
-    per_second: float = 0.0
+    per_second: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def are_a_flood(self) -> bool:
+        """Whether they go on: one statement that changes many rows takes its ids at once, as it is committed."""
+        return min(self.per_second) >= FLOOD
 
 
 def count(writes: Writes, now: float, next_id: int) -> Writes:
@@ -44,9 +49,10 @@ def count(writes: Writes, now: float, next_id: int) -> Writes:
     passed = now - writes.since
     if passed < WINDOW:
         return writes
-    return Writes(since=now, next_id=next_id, per_second=(next_id - writes.next_id) / passed)
+    rate = (next_id - writes.next_id) / passed
+    return Writes(since=now, next_id=next_id, per_second=(writes.per_second[1], rate))
 
 
 def breath(writes: Writes, worked: float) -> float:
     """Seconds to stand back for, after `worked` seconds of work."""
-    return min((SHARE - 1) * worked, LONGEST_BREATH) if writes.per_second >= FLOOD else 0.0
+    return min((SHARE - 1) * worked, LONGEST_BREATH) if writes.are_a_flood else 0.0

@@ -53,11 +53,13 @@ class Pulse:
         self._until.pop((watch, loop), None)
 
     def read(self, observation: Observation) -> None:
-        """A batch of a long catching-up is a step too."""
+        """A batch of a long catching-up is a step too: of capture, and of a sweep, which waits for it."""
         match observation:
-            case ChangesRead(watch, "notify" | "poll") if (watch, CAPTURE) in self._until:
+            case ChangesRead(watch, "notify" | "poll"):
                 until = self._clock() + STEP_OF_DATABASE
-                self._until[watch, CAPTURE] = max(until, self._until[watch, CAPTURE])
+                for loop in (CAPTURE, SWEEPS):
+                    if (watch, loop) in self._until:
+                        self._until[watch, loop] = max(until, self._until[watch, loop])
             case _:
                 return
 
@@ -67,8 +69,8 @@ class Pulse:
         return tuple(f"{loop} {watch}".rstrip() for (watch, loop), until in self._until.items() if until < now)
 
 
-CAPTURE = "capture"
-"""The name of the loop that captures changes between sweeps."""
+CAPTURE, SWEEPS = "capture", "sweeps"
+"""The names of the loops that capture changes, and that compare every row."""
 
 
 class Heart:

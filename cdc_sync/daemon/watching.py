@@ -24,7 +24,7 @@ from cdc_sync.core.observations import (
     WatchLost,
 )
 from cdc_sync.core.rules import WatchRules
-from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, Pulse
+from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, SWEEPS, Pulse
 from cdc_sync.daemon.together import live_together
 from cdc_sync.pipeline import baseline, deletions, remapping
 from cdc_sync.pipeline.doorbell import Doorbell
@@ -57,7 +57,7 @@ _MISCONFIGURED_WAIT = 10.0
 _PROVE_EVERY = 15.0
 """Seconds between proofs that the lasting connection is alive."""
 
-_CONNECTING, _SWEEPING, _DELETING = "connecting", "sweeps", "deletions"
+_CONNECTING, _DELETING = "connecting", "deletions"
 """The names of a watch's loops beside capture."""
 
 _SWEEP_SHARE = 10
@@ -298,12 +298,12 @@ class WatchWorker:
             jobs["deletions"] = deletions.run(connected.intake, self._deletions_progressed)
             self._rest(_CONNECTING)
             self._deletions_progressed()
-            self._beat(_SWEEPING)
+            self._beat(SWEEPS)
             try:
                 await live_together({f"{name}: {job}": coroutine for job, coroutine in jobs.items()})
             finally:
                 self._beat(_CONNECTING)
-                self._rest(CAPTURE, _SWEEPING, _DELETING)
+                self._rest(CAPTURE, SWEEPS, _DELETING)
 
     def _deletions_progressed(self) -> None:
         self._beat(_DELETING, deletions.LONGEST_REST)
@@ -371,7 +371,7 @@ class WatchWorker:
         while True:
             # An interrupted sweep was work for the database too, so its pause outlasts the connection.
             pause = max(self._next_sweep_from - clock(), 0)
-            self._beat(_SWEEPING, pause)
+            self._beat(SWEEPS, pause)
             await asyncio.sleep(pause)
             self._sweep_wanted.clear()
             started = reached = clock()
@@ -379,7 +379,7 @@ class WatchWorker:
             def progressed() -> None:
                 nonlocal reached
                 reached = clock()  # waiting for a lost connection's end is no work
-                self._beat(_SWEEPING)
+                self._beat(SWEEPS)
 
             progressed()
             try:
@@ -388,7 +388,7 @@ class WatchWorker:
                 self._next_sweep_from = clock() + (reached - started) * (_SWEEP_SHARE - 1)
             if done.resumed:
                 self.want_sweep()
-            self._beat(_SWEEPING, max(started + interval - clock(), 0))
+            self._beat(SWEEPS, max(started + interval - clock(), 0))
             try:
                 async with asyncio.timeout_at(started + interval):
                     await self._sweep_wanted.wait()

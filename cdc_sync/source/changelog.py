@@ -33,7 +33,7 @@ _BEGIN = """
 BEGIN;
 SET LOCAL idle_in_transaction_session_timeout = '60s';
 SET LOCAL synchronous_commit = off;
-SELECT txid_snapshot_xmax(txid_current_snapshot()), pg_relation_size('cdc_sync.changes');
+SELECT txid_snapshot_xmax(txid_current_snapshot()), pg_relation_size(to_regclass('cdc_sync.changes'));
 """
 _FACTS = 3
 """The place of that SELECT among the statements."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from support.builders import WATCH
 
 from cdc_sync.core.observations import ChangesRead, HeartBeat, LoopsHang, LoopsMove, Observation
-from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, Heart, Pulse
+from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, SWEEPS, Heart, Pulse
 from cdc_sync.daemon.together import end
 from cdc_sync.store.sqlite import SqliteStore
 
@@ -57,6 +57,18 @@ def test_a_batch_of_a_long_catching_up_is_a_step() -> None:
     assert pulse.hung() == (f"{CAPTURE} {WATCH}",), "what a sweep reads is no step of capture"
     pulse.read(ChangesRead(WATCH, "notify", 1000))
     assert pulse.hung() == ()
+
+
+def test_and_one_of_the_sweep_that_waits_for_it() -> None:
+    clock = Clock()
+    pulse = Pulse(clock)
+    pulse.beat(SWEEPS, STEP_OF_DATABASE, watch=WATCH)
+    for _ in range(3):
+        clock.now += STEP_OF_DATABASE
+        pulse.read(ChangesRead(WATCH, "notify", 1000))
+    assert pulse.hung() == ()
+    clock.now += STEP_OF_DATABASE + 1.0
+    assert pulse.hung() == (f"{SWEEPS} {WATCH}",)
 
 
 def test_batches_of_a_watch_without_capture_are_nobodys_steps() -> None:
