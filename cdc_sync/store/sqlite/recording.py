@@ -82,7 +82,8 @@ def verify(connection: sqlite3.Connection, watch: str, verified: Iterable[Verifi
     rows = [
         (each.application_id, key_text(each.key), each.digest, *compared_columns(each.content)) for each in verified
     ]
-    connection.execute(SQL["verify"], {"watch": watch, "rows": rows_in(rows)})
+    parameters = {"watch": watch, "rows": rows_in(rows)}
+    connection.executemany(SQL["verify"], rows_out(connection.execute(SQL["verifiable"], parameters)))
 
 
 def remember(connection: sqlite3.Connection, events: Iterable[Event]) -> None:

@@ -38,16 +38,18 @@ SELECT json_group_array(
     ON s.watch = :watch AND s.row_key = substr(e.value, 17) AND s.verified = substr(e.value, 1, 16)
    AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id);
 
+-- name: verifiable
+-- Apart from the UPDATE, and CROSS: left to itself, SQLite goes through all records of the watch for each row.
+SELECT json_group_array(json_array(json_extract(j.value, '$[2]'), s.number))
+  FROM json_each(:rows) j
+ CROSS JOIN snapshot s ON s.watch = :watch AND s.application_id = json_extract(j.value, '$[0]')
+ WHERE +s.row_key = json_extract(j.value, '$[1]') AND s.in_scope = 1
+   AND (json_extract(j.value, '$[3]') IS NULL
+        OR (s.status = json_extract(j.value, '$[3]') AND s.job_id = json_extract(j.value, '$[4]')
+            AND s.deleted = json_extract(j.value, '$[5]')));
+
 -- name: verify
-UPDATE snapshot SET verified = said.digest
-  FROM (SELECT json_extract(value, '$[0]') AS application_id, json_extract(value, '$[1]') AS row_key,
-               json_extract(value, '$[2]') AS digest, json_extract(value, '$[3]') AS status,
-               json_extract(value, '$[4]') AS job_id, json_extract(value, '$[5]') AS deleted
-          FROM json_each(:rows)) AS said
- WHERE snapshot.watch = :watch AND snapshot.application_id = said.application_id AND snapshot.row_key = said.row_key
-   AND snapshot.in_scope = 1
-   AND (said.status IS NULL
-        OR (snapshot.status = said.status AND snapshot.job_id = said.job_id AND snapshot.deleted = said.deleted));
+UPDATE snapshot SET verified = ? WHERE number = ?;
 
 -- name: adopt_new
 INSERT INTO snapshot (watch, application_id, row_key, status, job_id, deleted, created, event_date, source, extra, url,
