@@ -5,6 +5,7 @@ input. On the standard library alone: a test runs it with a bare interpreter too
 """
 
 import json
+import signal
 import sys
 
 from cdc_sync.demo.postgres import server
@@ -19,6 +20,8 @@ def tell(line: str) -> None:
 
 def main() -> None:
     """Run the server until told to leave."""
+    # The tests may run under nohup, whose children inherit that SIGHUP ends nothing.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with server(server_binaries()) as running:
         tell(json.dumps({"dsn": running.dsn, "pid": running.pid, "folder": str(running.folder)}))
         try:

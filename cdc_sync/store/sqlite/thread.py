@@ -2,8 +2,8 @@
 
 One thread owns the one connection, so every job sees the work of all jobs before it, and jobs never interleave. Jobs
 that were handed in while the last commit was being written to disk, or while the jobs before them are worked on, share
-one commit: under load the price of a durable commit is shared by all who wait for it, and a claim that follows at the
-heels of the entry that it takes costs none of its own.
+one commit: under load the price of a durable commit is shared by all who wait for it. So do those that one turn of the
+event loop hands in: a claim that follows at the heels of the entry that it takes costs no flush of its own.
 
 A job that fails is undone alone (each runs in a savepoint). If the commit fails, all its jobs fail: nobody is told that
 something is kept which is not.
@@ -47,6 +47,7 @@ class SqliteThread:
     def __init__(self, connect: Callable[[], sqlite3.Connection], begin: str) -> None:
         self._begin = begin
         self._closed = False
+        self._handed_in: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._connected: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
         # A daemon thread: a job that hangs on a dead disk must not keep the process from exiting.
@@ -66,14 +67,26 @@ class SqliteThread:
             raise sqlite3.ProgrammingError("it was closed before")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[object] = loop.create_future()
-        self._jobs.put(_Job(work, loop, future))
+        job = _Job(work, loop, future)
+        if loop in self._handed_in:
+            self._handed_in[loop].append(job)
+        else:
+            # Not at once, but with what the tasks hand in that the one before it has woken: the thread would have begun
+            # to commit before they come.
+            self._handed_in[loop] = [job]
+            loop.call_soon(self._pass_on, loop)
         return await future  # type: ignore[return-value] # the future carries what `work` returned
 
     async def close(self) -> None:
         """Finish the jobs that were handed in, and close the connection."""
         self._closed = True
+        self._pass_on(asyncio.get_running_loop())
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
+
+    def _pass_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        for job in self._handed_in.pop(loop, ()):
+            self._jobs.put(job)
 
     def _work(self, connect: Callable[[], sqlite3.Connection]) -> None:
         try:
