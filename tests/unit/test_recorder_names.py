@@ -26,7 +26,7 @@ OPERATOR = re.compile(r"[-+*/<>=~!@#%^&|`?]+")
 CALL = re.compile(r"([\w.\"$]+)\s*\(")
 CAST = re.compile(r"::\s*([\w.]+)")
 DECLARATIONS = re.compile(r"(?s)\bDECLARE\b(.*?)\bBEGIN\b")
-DECLARED = re.compile(r"^ +\w+ ([\w.]+)(?: := .*)?;", re.MULTILINE)
+DECLARED = re.compile(r"^ +\w+ ([\w.]+)(?: :=[^;]*)?;", re.MULTILINE)
 IN_OUR_SCHEMAS = ("pg_catalog.", "cdc_sync.")
 
 

@@ -15,38 +15,39 @@ DECLARE
         END IF;
         DECLARE
             patience pg_catalog.text := pg_catalog.current_setting('lock_timeout');
-            room pg_catalog.text := pg_catalog.current_setting('cdc_sync.room_{setting}', true);
-            rest pg_catalog.float8;
+            -- Seconds until this session has to look again whether it may record. The zero makes a number of '', to which
+            -- a setting falls back when the transaction that made it is rolled back.
+            rest pg_catalog.float8 :=
+                ('0' OPERATOR(pg_catalog.||) pg_catalog.current_setting('cdc_sync.room_{setting}', true))::pg_catalog.float8
+                OPERATOR(pg_catalog.-) pg_catalog.date_part('epoch', pg_catalog.clock_timestamp());
         BEGIN
             said := pg_catalog.set_config('lock_timeout', '500ms', true);
             <<recording>>
             BEGIN
-                IF pg_catalog.current_setting('cdc_sync.failed_until', true) OPERATOR(pg_catalog.<>) '' THEN
-                    IF pg_catalog.current_setting('cdc_sync.failed_until', true)
-                       OPERATOR(pg_catalog.>=) extract(epoch FROM pg_catalog.clock_timestamp())::bigint::pg_catalog.text
-                    THEN
-                        -- It failed in this session a moment ago. To wait for a lock at each row would block the ATS.
-                        said := pg_catalog.nextval('cdc_sync.{missed}');
+                -- To look at the log's size is a system call, and each expression costs, most of all while many sessions
+                -- write. So a session in which nothing had failed, and whose log was less than half full, looks again a
+                -- hundredth of a second later only. (To wait for a lock in vain takes longer, so it is done once.)
+                IF (rest OPERATOR(pg_catalog.>=) 0 AND rest OPERATOR(pg_catalog.<=) 0.01) IS NOT TRUE THEN
+                    IF pg_catalog.current_setting('cdc_sync.failed_until', true) OPERATOR(pg_catalog.<>) '' THEN
+                        IF pg_catalog.current_setting('cdc_sync.failed_until', true) OPERATOR(pg_catalog.>=)
+                            extract(epoch FROM pg_catalog.clock_timestamp())::bigint::pg_catalog.text
+                        THEN
+                            -- It failed in this session a moment ago. To wait for a lock at each row would block the ATS.
+                            said := pg_catalog.nextval('cdc_sync.{missed}');
+                            EXIT recording;
+                        END IF;
+                    END IF;
+                    IF pg_catalog.pg_relation_size('cdc_sync.changes') OPERATOR(pg_catalog.>=) {max_backlog} THEN
+                        said := pg_catalog.nextval('cdc_sync.{missed}'); -- Nobody has taken the log for long.
                         EXIT recording;
                     END IF;
-                END IF;
-                -- To look at the log's size is a system call, so a log that was less than half full is looked at again
-                -- after a hundredth of a second only.
-                IF room OPERATOR(pg_catalog.<>) '' THEN
-                    rest := room::pg_catalog.float8
-                        OPERATOR(pg_catalog.-) pg_catalog.date_part('epoch', pg_catalog.clock_timestamp());
-                END IF;
-                IF rest OPERATOR(pg_catalog.>=) 0 AND rest OPERATOR(pg_catalog.<=) 0.01 THEN
-                    NULL;
-                ELSIF pg_catalog.pg_relation_size('cdc_sync.changes') OPERATOR(pg_catalog.>=) {max_backlog} THEN
-                    said := pg_catalog.nextval('cdc_sync.{missed}'); -- Nobody has taken the log for long.
-                    EXIT recording;
-                ELSIF pg_catalog.pg_relation_size('cdc_sync.changes') OPERATOR(pg_catalog.<) {half_of_it} THEN
-                    said := pg_catalog.set_config(
-                        'cdc_sync.room_{setting}',
-                        (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.+) 0.01
-                        )::pg_catalog.text,
-                        false);
+                    IF pg_catalog.pg_relation_size('cdc_sync.changes') OPERATOR(pg_catalog.<) {half_of_it} THEN
+                        said := pg_catalog.set_config(
+                            'cdc_sync.room_{setting}',
+                            (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.+) 0.01
+                            )::pg_catalog.text,
+                            false);
+                    END IF;
                 END IF;
 {record}{wake}
             END;
