@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Without a zone, which `isoformat` would write otherwise than HelloWork.
+_EPOCH_IN_UTC = datetime(1970, 1, 1)  # noqa: DTZ001
 _MILLISECOND = timedelta(milliseconds=1)
 # HelloWork's dates have a year of four digits (hellowork-api: `2023-01-10T09:00:00.000Z`).
 _FIRST = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MILLISECOND
@@ -15,7 +17,7 @@ class NotAnInstant(ValueError):  # noqa: N818 - says what the value is, as the r
 
 def iso(instant: int) -> str:
     """Write an instant as HelloWork documents it: UTC, milliseconds, `Z`."""
-    return (_EPOCH + timedelta(milliseconds=instant)).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    return (_EPOCH_IN_UTC + timedelta(milliseconds=instant)).isoformat(timespec="milliseconds") + "Z"
 
 
 def milliseconds(length: timedelta) -> int:

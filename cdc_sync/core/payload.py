@@ -5,6 +5,7 @@ Both are functions of the content, so every retry of a delivery, also after a cr
 
 import hashlib
 import json
+from collections.abc import Callable
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.instants import iso
@@ -42,5 +43,4 @@ def request(application_id: str, content: Content) -> tuple[bytes, str]:
     return data, digest.hexdigest()[:40]
 
 
-def _text(value: str) -> str:
-    return json.dumps(value)
+_text: Callable[[str], str] = json.JSONEncoder().encode

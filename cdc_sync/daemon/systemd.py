@@ -38,7 +38,7 @@ class SystemdReader:
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self.wants_to_hear_every = _watchdog(environ) / _BEATS
         self._watches: tuple[str, ...] = ()
-        self._last_call = "none yet"
+        self._last_call: tuple[int, CallEnded] | None = None
 
     def read(self, observation: Observation) -> None:
         """Take one observation into account."""
@@ -56,18 +56,22 @@ class SystemdReader:
             case ReloadRefused():
                 self._say("READY=1", self._status("the configuration was read again and refused, see the log"))
             case CallEnded():
-                when = iso(time.time_ns() // 1_000_000)
-                reply = " ".join(observation.reply.split())[:_LONGEST]
-                self._last_call = f"{when} {observation.outcome} ({reply})"
+                self._last_call = time.time_ns() // 1_000_000, observation
             case HeartBeat(pending):
                 waiting = "the store does not answer" if pending is None else f"{pending} pending"
-                self._say("WATCHDOG=1", self._status(f"{waiting}; last call: {self._last_call}"))
+                self._say("WATCHDOG=1", self._status(f"{waiting}; last call: {self._told()}"))
             case LoopsHang(loops):
                 self._say(f"STATUS=Hung: {', '.join(loops)}")
             case DaemonStopping(signal):
                 self._say("STOPPING=1", f"STATUS=Stopping on {signal}")
             case _:
                 return
+
+    def _told(self) -> str:
+        if self._last_call is None:
+            return "none yet"
+        at, call = self._last_call
+        return f"{iso(at)} {call.outcome} ({' '.join(call.reply.split())[:_LONGEST]})"
 
     def _status(self, text: str) -> str:
         return f"STATUS=Watching {', '.join(self._watches)}: {text}"

@@ -236,12 +236,6 @@ def _is_said_too(sent: Content, current: Current) -> bool:
     return is_said(sent, Waiting(waiting, attempted=False))
 
 
-def attempted(entry: Entry, now: int) -> Entry:
-    """A due entry as it is once it is claimed."""
-    first = now if entry.first_attempt_at is None else entry.first_attempt_at
-    return replace(entry, attempted=True, attempts=entry.attempts + 1, first_attempt_at=first)
-
-
 def attempt(entry: Entry, now: int) -> Event:
     """A claimed entry's line in its application's story."""
     detail = {"attempt": entry.attempts, "revision": entry.revision, "to": described(entry.content)}

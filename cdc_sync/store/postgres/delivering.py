@@ -11,7 +11,7 @@ from cdc_sync.core.endpoint import Health
 from cdc_sync.core.outbox import Entry
 from cdc_sync.store import queries
 from cdc_sync.store.columns import entry_from
-from cdc_sync.store.deciding import Current, Ended, attempt, attempted, described, ended
+from cdc_sync.store.deciding import Current, Ended, attempt, described, ended
 from cdc_sync.store.postgres.recording import SQL as RECORDING
 from cdc_sync.store.postgres.recording import remember
 from cdc_sync.store.postgres.rows import Connection, Whose, content_row, whose_rows, write
@@ -45,10 +45,10 @@ async def claim(connection: Connection, taking: Taking, wanted: Mapping[str, int
         due = await connection.execute(SQL["due"], {"endpoint": endpoint, "now": now, "limit": limit})
         rows = await due.fetchall()
         if len(rows) < limit:
-            parameters = {"endpoint": endpoint, "latest": now + taking.horizon, "limit": limit - len(rows)}
+            parameters = {"endpoint": endpoint, "now": now, "latest": now + taking.horizon, "limit": limit - len(rows)}
             rows += await (await connection.execute(SQL["overdue_by_clock"], parameters)).fetchall()
         found += map(entry_from, rows)
-    claimed = [attempted(entry, now) for entry in found if _whose(entry) not in taking.under_way]
+    claimed = [entry for entry in found if _whose(entry) not in taking.under_way]
     if claimed:
         keys = [{"watch": entry.watch, "application_id": entry.application_id} for entry in claimed]
         await write(connection, SQL["claim"], keys, daemon=taking.daemon, now=now)

@@ -12,7 +12,7 @@ from cdc_sync.core.endpoint import Health
 from cdc_sync.core.outbox import Entry
 from cdc_sync.store import queries
 from cdc_sync.store.columns import entry_from
-from cdc_sync.store.deciding import Current, Ended, attempt, attempted, ended
+from cdc_sync.store.deciding import Current, Ended, attempt, ended
 from cdc_sync.store.protocol import CALL_STEP, Event, Finished
 from cdc_sync.store.sqlite.recording import Whose, remember, rows_in, rows_out, tell
 
@@ -23,15 +23,15 @@ def claim(connection: sqlite3.Connection, now: int, horizon: int, wanted: Mappin
     """See `Store.claim`."""
     claimed: list[Entry] = []
     for endpoint, limit in wanted.items():
-        rows = rows_out(connection.execute(SQL["due"], (endpoint, now, limit)))
+        rows = rows_out(connection.execute(SQL["due"], {"endpoint": endpoint, "now": now, "limit": limit}))
         if len(rows) < limit:
-            rows += rows_out(connection.execute(SQL["overdue_by_clock"], (endpoint, now + horizon, limit - len(rows))))
+            parameters = {"endpoint": endpoint, "now": now, "latest": now + horizon, "limit": limit - len(rows)}
+            rows += rows_out(connection.execute(SQL["overdue_by_clock"], parameters))
         claimed += map(entry_from, rows)
     if not claimed:
         return []
     whose = rows_in((entry.watch, entry.application_id) for entry in claimed)
     connection.execute(SQL["claim"], {"now": now, "whose": whose})
-    claimed = [attempted(entry, now) for entry in claimed]
     remember(connection, [attempt(entry, now) for entry in claimed])
     return claimed
 

@@ -88,7 +88,7 @@ def verify(connection: sqlite3.Connection, watch: str, verified: Iterable[Verifi
 
 def remember(connection: sqlite3.Connection, events: Iterable[Event]) -> None:
     """Write events of applications' stories."""
-    rows = [(event.at, event.watch, event.application_id, event.event, _as_json(event.detail)) for event in events]
+    rows = [(event.at, event.watch, event.application_id, event.event, event.detail) for event in events]
     if rows:
         connection.execute(SQL["remember"], (rows_in(rows),))
 

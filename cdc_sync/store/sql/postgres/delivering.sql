@@ -1,6 +1,7 @@
 -- name: due
+-- As they are once they are claimed.
 SELECT watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
-       queued_at, due_at, attempted, attempts, first_attempt_at, not_found_since, reason
+       queued_at, due_at, true, attempts + 1, coalesce(first_attempt_at, %(now)s), not_found_since, reason
   FROM cdc_sync.outbox
  WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = %(endpoint)s AND due_at <= %(now)s
  ORDER BY due_at, watch, application_id
@@ -9,7 +10,7 @@ SELECT watch, application_id, status, job_id, deleted, created, event_date, sour
 
 -- name: overdue_by_clock
 SELECT watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
-       queued_at, due_at, attempted, attempts, first_attempt_at, not_found_since, reason
+       queued_at, due_at, true, attempts + 1, coalesce(first_attempt_at, %(now)s), not_found_since, reason
   FROM cdc_sync.outbox
  WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = %(endpoint)s AND due_at > %(latest)s
  ORDER BY due_at, watch, application_id

@@ -1,20 +1,21 @@
 -- name: due
+-- As they are once they are claimed.
 SELECT json_group_array(json_array(
        watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
-       queued_at, due_at, attempted, attempts, first_attempt_at, not_found_since, reason))
+       queued_at, due_at, 1, attempts + 1, coalesce(first_attempt_at, :now), not_found_since, reason))
   FROM (SELECT * FROM outbox
-         WHERE state = 'pending' AND claimed = 0 AND endpoint = ? AND due_at <= ?
+         WHERE state = 'pending' AND claimed = 0 AND endpoint = :endpoint AND due_at <= :now
          ORDER BY due_at
-         LIMIT ?);
+         LIMIT :limit);
 
 -- name: overdue_by_clock
 SELECT json_group_array(json_array(
        watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
-       queued_at, due_at, attempted, attempts, first_attempt_at, not_found_since, reason))
+       queued_at, due_at, 1, attempts + 1, coalesce(first_attempt_at, :now), not_found_since, reason))
   FROM (SELECT * FROM outbox
-         WHERE state = 'pending' AND claimed = 0 AND endpoint = ? AND due_at > ?
+         WHERE state = 'pending' AND claimed = 0 AND endpoint = :endpoint AND due_at > :latest
          ORDER BY due_at
-         LIMIT ?);
+         LIMIT :limit);
 
 -- name: claim
 UPDATE outbox
