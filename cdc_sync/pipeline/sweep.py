@@ -201,17 +201,12 @@ class _Sweep:
     async def _compare(self, read: Read) -> None:
         """Mark what is known, and look again at what seems different once the fast path has caught up."""
         readings = [interpret(row, self._intake.rules, read.at) for row in read.rows]
-        ids = [
-            reading.application_id
-            for reading in readings
-            if not isinstance(reading, Foreign) and reading.application_id is not None
-        ]
-        known = await self._intake.store.known(self._intake.rules.watch, ids)
+        known = await self._known(readings)
         self._marks.add(known.values())
         different = {reading.key: read.at for reading in readings if self._differs(reading, known)}
         self._skipped.update(reading.key for reading in readings if isinstance(reading, Unreportable))
         if different:
-            await self._repair(readings, different)
+            await self._repair(different)
         verified = [
             row
             for reading in readings
@@ -220,9 +215,27 @@ class _Sweep:
         if verified:
             await self._intake.store.verify(self._intake.rules.watch, verified)
 
-    async def _repair(self, readings: list[Reading], different: Mapping[Key, int]) -> None:
-        """Let the fast path catch up, and record and count what still differs."""
-        await self._catch_up()
+    async def _known(self, readings: list[Reading]) -> dict[str, Known]:
+        ids = [
+            reading.application_id
+            for reading in readings
+            if not isinstance(reading, Foreign) and reading.application_id is not None
+        ]
+        return await self._intake.store.known(self._intake.rules.watch, ids)
+
+    async def _repair(self, different: Mapping[Key, int]) -> None:
+        """Let the fast path catch up, and record and count what still differs.
+
+        Looked for twice. A row that changes anew before the fast path's turn, and back after it, differs though nothing
+        was missed; the second turn knows of it.
+        """
+        readings: list[Reading] = []
+        for _ in range(2):
+            if different:
+                await self._catch_up()
+                readings, different = await self._still_different(different)
+        if not different:
+            return
         deleted = [
             reading.application_id
             for reading in readings
@@ -240,6 +253,16 @@ class _Sweep:
         if missed:
             repaired["deleted"] += len(missed)
         await self._count(repaired)
+
+    async def _still_different(self, different: Mapping[Key, int]) -> tuple[list[Reading], dict[Key, int]]:
+        """Read these rows again: what they are, and which of them differ from what is known now, or are gone."""
+        rows = (await self._intake.reader.by_key(different.keys())).rows
+        readings = [interpret(row, self._intake.rules, different.get(row.key, 0)) for row in rows]
+        known = await self._known(readings)
+        same = {reading.key for reading in readings} - {
+            reading.key for reading in readings if self._differs(reading, known)
+        }
+        return readings, {key: at for key, at in different.items() if key not in same}
 
     async def _absent(self, unmet: list[str]) -> list[str]:
         """Of the applications whose row was not met, those whose row has gone without the fast path's knowing.

@@ -260,6 +260,29 @@ class TestNoRepairs:
             await rig.pass_grace()
             assert await rig.deliver() == [("a5", "deleted", "J1")]
 
+    async def test_a_row_that_is_changed_and_changed_back_around_the_fast_paths_turn(
+        self, ats: Ats, open_rig: OpenRig
+    ) -> None:
+        """The fast path has read what it was in between; that it is again as the sweep saw it, it has yet to hear."""
+        async with open_rig() as rig:
+            await filled(ats, rig)
+            update(ats, 5, status="SEEN")
+            turns = iter(range(10))
+
+            class ThereAndBack:
+                async def catch_up(self) -> None:
+                    turn = next(turns)
+                    if turn == 0:
+                        update(ats, 5, status="OTHER")
+                    await rig.drain.catch_up()
+                    if turn == 0:
+                        update(ats, 5, status="SEEN")
+
+            assert (await rig.sweep(ThereAndBack())).repaired == {}
+            assert next(turns) > 0, "it has asked the fast path"
+            await rig.drain.catch_up()
+            assert await rig.deliver() == [("a5", "SEEN", "J1")]
+
     async def test_a_suspicion_is_counted_once(self, ats: Ats, open_rig: OpenRig) -> None:
         async with open_rig() as rig:
             await filled(ats, rig)
