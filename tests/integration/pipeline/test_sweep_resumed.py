@@ -24,8 +24,8 @@ from cdc_sync.source.reading import Digests, Page
 ROWS = 10
 STEPS = 23
 """Of a sweep that repairs `harm`: the digests of three pages, and for two of them a reading of what is not as it was,
-twice a turn of the fast path and another reading, and the reading that is recorded; and twice a reading of what was not met and a turn of the fast path for two
-windows of the search."""
+twice a turn of the fast path and another reading, and the reading that is recorded; and twice a reading of what was not
+met and a turn of the fast path for two windows of the search."""
 FIRST_PAGE = 7
 """The last step before the first page is done: the second's digests are made while it is compared."""
 
