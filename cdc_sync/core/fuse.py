@@ -1,7 +1,8 @@
 """The fuse: a mass change is held for a person, not sent.
 
 It counts the entries that a watch queues, and the deletions among them, in windows that start with the first entry
-after the last window's end. From the first entry beyond the limit on, everything new is held, until a person releases
+after the last window's end. An entry that takes the place of one that still waits counts too, once in a window: while
+HelloWork is away a mass change may find an entry of each application there, and tell of each something else. From the first entry beyond the limit on, everything new is held, until a person releases
 or discards it: a blown fuse does not mend itself with time.
 
 A deletion that is doubted, since row-level security may have hidden the row, is held by itself: it says nothing of
@@ -46,7 +47,7 @@ def count(fuse: Fuse, policy: FusePolicy, now: int, *, deletion: bool) -> Fuse:
     """
     if fuse.blown_at is not None:
         return fuse
-    if not 0 <= now - fuse.window_start < policy.window:
+    if not _is_open(fuse, policy, now):
         fuse = Fuse(window_start=now)
     fuse = replace(fuse, changes=fuse.changes + 1, deletions=fuse.deletions + deletion)
     if fuse.deletions > policy.max_deletions:
@@ -54,6 +55,15 @@ def count(fuse: Fuse, policy: FusePolicy, now: int, *, deletion: bool) -> Fuse:
     if fuse.changes > policy.max_changes:
         return blow(fuse, now, f"more than {policy.max_changes} changes at once")
     return fuse
+
+
+def has_counted(fuse: Fuse, policy: FusePolicy, now: int, queued_at: int) -> bool:
+    """Whether an entry that was queued at some moment was counted in the window that is open now."""
+    return _is_open(fuse, policy, now) and queued_at >= fuse.window_start
+
+
+def _is_open(fuse: Fuse, policy: FusePolicy, now: int) -> bool:
+    return 0 <= now - fuse.window_start < policy.window
 
 
 def blow(fuse: Fuse, now: int, reason: str) -> Fuse:

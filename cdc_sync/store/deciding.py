@@ -11,7 +11,7 @@ from typing import Any, Literal
 from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import Again, Done, GiveUp
 from cdc_sync.core.diff import Adopt, Cancel, Decision, Nothing, Queue, Waiting, decide, is_said
-from cdc_sync.core.fuse import Fuse, count
+from cdc_sync.core.fuse import Fuse, count, has_counted
 from cdc_sync.core.outbox import Entry, EntryState, Known, Sighting
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.core.status_url import endpoint_of
@@ -23,11 +23,12 @@ NOWHERE = "nowhere"
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """An application when an observation arrives; `state` and `reason` are its outbox entry's, if it has one."""
+    """An application when an observation arrives; `state` and what follows are its outbox entry's, if it has one."""
 
     known: Known
     state: EntryState | None
     reason: str | None
+    queued_at: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +172,18 @@ class _Deciding:
         # With a whole fuse it was a doubted deletion that is held: that the row is back ends the doubt.
         if before is not None and state == "held" and (content.deleted or self._fuse.blown_at is not None):
             return Placed(sighting, kinds, "held", now, due_at, before.reason)
-        if state != "pending" or deletion:
+        if self._fuse.blown_at is not None or deletion or not self._is_counted(before):
             self._fuse = self._steps.fuse = count(self._fuse, self._rules.fuse, now, deletion=deletion)
             if self._fuse.blown_at is not None:
                 return Placed(sighting, kinds, "held", now, due_at, self._fuse.reason)
         return Placed(sighting, kinds, "pending", now, due_at, None)
+
+
+    def _is_counted(self, before: Before | None) -> bool:
+        """Whether the fuse has counted the application as one that is being changed, not long ago."""
+        if before is None or before.state != "pending" or before.queued_at is None:
+            return False
+        return has_counted(self._fuse, self._rules.fuse, self._batch.now, before.queued_at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,9 +121,9 @@ async def _before(connection: Connection, watch: str, batch: Batch) -> dict[str,
         return {}
     outbox = await connection.execute(SQL["lock_outbox"], {"watch": watch, "ids": wanted})
     waiting = {row[0]: row[1:] for row in await outbox.fetchall()}
-    nothing = (*_NO_CONTENT, None, None, None)
+    nothing = (*_NO_CONTENT, None, None, None, None)
     return {
-        id_: Before(known_from((*known[id_], *entry[:-2])), *entry[-2:])
+        id_: Before(known_from((*known[id_], *entry[:-3])), *entry[-3:])
         for id_ in wanted
         for entry in (waiting.get(id_, nothing),)
     }

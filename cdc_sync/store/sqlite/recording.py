@@ -134,7 +134,7 @@ def tell(connection: sqlite3.Connection, told: Iterable[tuple[Whose, Content, in
 def _before(connection: sqlite3.Connection, watch: str, batch: Batch) -> dict[str, Before]:
     ids = [sighting.application_id for sighting in batch.sightings]
     rows = rows_out(connection.execute(SQL["known"], {"watch": watch, "ids": json_list(ids)}))
-    return {row[1]: Before(known_from(row), row[-2], row[-1]) for row in rows}
+    return {row[1]: Before(known_from(row), *row[-3:]) for row in rows}
 
 
 def _take(connection: sqlite3.Connection, watch: str, now: int, steps: Steps) -> None:

@@ -50,9 +50,12 @@ async def test_it_stands_back_until_the_flood_is_over(ats: Ats, open_rig: OpenRi
 
         assert rig.drain.breath > 0
         assert [entry.application_id for entry in await rig.entries()] == ["a1"], "what was read is recorded first"
-        for _ in range(2):
+        # Two windows, unless tests beside this one write as fast to the same server for a moment.
+        for _ in range(50):
             await asyncio.sleep(flood.WINDOW)
             await rig.drain.step()
+            if rig.drain.breath == 0:
+                break
         assert rig.drain.breath == 0
 
 

@@ -168,6 +168,29 @@ async def test_replacing_what_waits_is_not_counted_again(store: Store) -> None:
     assert (await store.fuses())[WATCH].changes == 1
 
 
+async def test_a_mass_change_of_what_waits_already_is_held(store: Store) -> None:
+    """HelloWork is away, and then an UPDATE without WHERE tells something else of every application that waits."""
+    ids = ("a1", "a2", "a3", "a4")
+    await adopt(store, *ids)
+    for minutes, pair in ((0, ids[:2]), (10, ids[2:])):
+        await observe(store, *(a_sighting(one, "seen") for one in pair), rules=TWO_CHANGES, at=NOW + minutes * MINUTE)
+
+    await observe(store, *(a_sighting(one, "rejected") for one in ids), rules=TWO_CHANGES, at=NOW + 30 * MINUTE)
+
+    assert await states(store, *ids) == ["pending", "pending", "held", "held"]
+
+
+async def test_while_it_is_blown_what_waited_before_is_held_as_soon_as_it_changes(store: Store) -> None:
+    await blow(store)
+    assert await states(store, "a1", "a2") == ["pending", "pending"]
+
+    await observe(store, a_sighting("a1", "rejected"), rules=TWO_CHANGES)
+    await observe(store, a_sighting("a2"), rules=TWO_CHANGES)
+
+    assert await states(store, "a1") == ["held"]
+    assert await entry_of(store, "a2") is None, "what is undone before it was sent is forgotten as ever"
+
+
 async def test_a_pending_change_that_becomes_a_deletion_counts_as_one(store: Store) -> None:
     await adopt(store, "a1", "a2")
     await observe(store, a_sighting("a1", "seen"), a_sighting("a2", "seen"), rules=ONE_DELETION)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sync.core.fuse import Fuse, FusePolicy, blow, count
+from cdc_sync.core.fuse import Fuse, FusePolicy, blow, count, has_counted
 
 NOW = 1_700_000_000_000
 POLICY = FusePolicy(max_changes=3, max_deletions=1, window=1_000)
@@ -98,3 +98,16 @@ def test_what_passes_within_any_window_is_bounded(entries: list[tuple[int, bool]
         within = [deletion for when, deletion in passed if start <= when < start + policy.window]
         assert len(within) <= 2 * policy.max_changes
         assert sum(within) <= 2 * policy.max_deletions
+
+
+@pytest.mark.parametrize(
+    ("queued", "now", "counted"),
+    [(0, 999, True), (500, 999, True), (-1, 999, False), (500, 1_000, False), (500, -1, False)],
+    ids=["with the first", "within", "before it", "when it is over", "clock set back"],
+)
+def test_an_entry_was_counted_if_it_was_queued_in_the_window_that_is_open(
+    queued: int, now: int, *, counted: bool
+) -> None:
+    fuse = count(Fuse(), POLICY, NOW, deletion=False)
+
+    assert has_counted(fuse, POLICY, NOW + now, NOW + queued) is counted

@@ -16,7 +16,8 @@ SELECT number, application_id, row_key, in_scope, status, job_id, deleted, creat
    FOR UPDATE;
 
 -- name: lock_outbox
-SELECT application_id, status, job_id, deleted, created, event_date, source, extra, url, attempted, state, reason
+SELECT application_id, status, job_id, deleted, created, event_date, source, extra, url, attempted, state, reason,
+       queued_at
   FROM cdc_sync.outbox
  WHERE watch = %(watch)s AND application_id = ANY (%(ids)s::text[])
  ORDER BY application_id
