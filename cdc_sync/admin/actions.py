@@ -10,6 +10,7 @@ from typing import Any
 
 from cdc_sync.config import Config
 from cdc_sync.core.outbox import EntryState
+from cdc_sync.store import in_steps
 from cdc_sync.store.protocol import Store, WatchCounts
 
 
@@ -61,7 +62,7 @@ async def release(store: Store, wish: Wish, now: int) -> Done:
     """
     if wish.application_ids is not None:
         raise CannotActError("Held entries are released together: name a watch, not applications.")
-    number = await store.release_held(wish.watch, now, None, wish.seen)
+    number = await in_steps.release_held(store, wish.watch, lambda: now, limit=wish.seen)
     return Done("released", number, {"released": number})
 
 
@@ -71,8 +72,7 @@ async def discard_held(store: Store, wish: Wish, now: int) -> Done:
     Raises:
         CannotActError: more or fewer are held than were seen.
     """
-    await _insist_on(store, wish, "held")
-    return _done("discarded", await store.discard("held", wish.watch, wish.application_ids, now=now))
+    return await _discard(store, wish, "held", now)
 
 
 async def retry(store: Store, wish: Wish, now: int) -> Done:
@@ -86,12 +86,19 @@ async def discard_dead(store: Store, wish: Wish, now: int) -> Done:
     Raises:
         CannotActError: there are more or fewer than were seen.
     """
-    await _insist_on(store, wish, "dead")
-    return _done("discarded", await store.discard("dead", wish.watch, wish.application_ids, now=now))
+    return await _discard(store, wish, "dead", now)
+
+
+async def _discard(store: Store, wish: Wish, state: EntryState, now: int) -> Done:
+    if wish.application_ids is not None:
+        return _done("discarded", await store.discard(state, wish.watch, wish.application_ids, now=now))
+    await _insist_on(store, wish, state)
+    # No more than were counted: what comes to be held from now on, nobody has seen.
+    return _done("discarded", await in_steps.discard(store, state, wish.watch, lambda: now, limit=wish.seen))
 
 
 async def _insist_on(store: Store, wish: Wish, state: EntryState) -> None:
-    if wish.seen is None or wish.application_ids is not None:
+    if wish.seen is None:
         return
     counts = await store.counts()
     watches = counts.values() if wish.watch is None else [counts.get(wish.watch, WatchCounts())]

@@ -13,6 +13,7 @@ from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.instants import iso
 from cdc_sync.core.outbox import Entry
 from cdc_sync.delivery.sender import wall_clock
+from cdc_sync.store import in_steps
 from cdc_sync.store.protocol import Only
 
 app = typer.Typer(no_args_is_help=True, help="Look at held mass changes, release or discard them.")
@@ -22,8 +23,6 @@ OnlyOption = Annotated[
 ]
 
 _MOST = 1_000_000
-
-_AT_ONCE = 5_000
 
 
 @app.command()
@@ -93,21 +92,13 @@ async def _held(config: Config, watch: str | None) -> tuple[dict[str, Fuse], lis
 
 
 async def _release(config: Config, watch: str | None, only: Only | None, limit: int | None) -> int:
-    """In steps, between which the daemon has the store: of a mass change there may be hundreds of thousands."""
-    released = 0
     async with opened(config, read_only=False) as store:
-        while limit is None or released < limit:
-            step = _AT_ONCE if limit is None else min(_AT_ONCE, limit - released)
-            number = await store.release_held(watch, wall_clock(), only, step)
-            released += number
-            if number < step:
-                break
-    return released
+        return await in_steps.release_held(store, watch, wall_clock, only=only, limit=limit)
 
 
 async def _discard(config: Config, watch: str | None, only: Only | None) -> int:
     async with opened(config, read_only=False) as store:
-        return len(await store.discard("held", watch, None, now=wall_clock(), only=only))
+        return len(await in_steps.discard(store, "held", watch, wall_clock, only=only))
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:

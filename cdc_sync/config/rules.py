@@ -39,9 +39,17 @@ def watch_rules(config: Config, name: str) -> WatchRules:
         deletion_grace=milliseconds(watch.deletion_grace),
         extra=tuple(ExtraField(field, frozenset(extra.only_for)) for field, extra in watch.extra.items()),
         base_url=config.hellowork.base_url,
+        own_urls=watch.columns.status_url is not None,
         allowed=allowed_hosts(config),
         fuse=FusePolicy(watch.fuse.max_changes, watch.fuse.max_deletions, milliseconds(watch.fuse.window)),
     )
+
+
+def built_urls(config: Config) -> dict[str, str]:
+    """The base URL of each watch that builds every URL itself, since its rows have none of their own."""
+    return {
+        name: config.hellowork.base_url for name, watch in config.watches.items() if watch.columns.status_url is None
+    }
 
 
 def retry_policy(config: Config) -> RetryPolicy:

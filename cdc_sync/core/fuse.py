@@ -2,8 +2,9 @@
 
 It counts the entries that a watch queues, and the deletions among them, in windows that start with the first entry
 after the last window's end. An entry that takes the place of one that still waits counts too, once in a window: while
-HelloWork is away a mass change may find an entry of each application there, and tell of each something else. From the first entry beyond the limit on, everything new is held, until a person releases
-or discards it: a blown fuse does not mend itself with time.
+HelloWork is away a mass change may find an entry of each application there, and tell of each something else. From the
+first entry beyond the limit on, everything new is held, until a person releases or discards it: a blown fuse does not
+mend itself with time.
 
 A deletion that is doubted, since row-level security may have hidden the row, is held by itself: it says nothing of
 other changes, so it neither blows the fuse nor counts.

@@ -1,11 +1,13 @@
 """What the store holds of an application: the records that the pipeline and the sender work on."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 from cdc_sync.core.content import Content, Kind
 from cdc_sync.core.diff import Waiting
 from cdc_sync.core.rows import Key
+from cdc_sync.core.status_url import build
 
 EntryState = Literal["pending", "held", "dead"]
 """`pending`: to be sent when due. `held`: the fuse keeps it for a person. `dead`: given up, kept for a person."""
@@ -50,6 +52,17 @@ class Entry:
         """What a decision needs to know of it."""
         return Waiting(self.content, self.attempted)
 
+    def addressed(self, built: Mapping[str, str]) -> Self:
+        """The entry with the URL that it has now: `base_url` may have changed since it was built and queued.
+
+        Args:
+            built: the base URL of each watch that builds its URLs; those of other watches came with their rows.
+        """
+        base_url = built.get(self.watch)
+        if base_url is None or (url := build(base_url, self.application_id)) == self.content.url:
+            return self
+        return replace(self, content=replace(self.content, url=url))
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -77,9 +90,16 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """An observation on its way into the store. `refused` tells why it must become a dead letter at once.
+    """An observation on its way into the store.
 
-    `digest` is its row's, if it was made when the row was read; one that is adopted is verified with it.
+    Attributes:
+        application_id: whose it is.
+        key: the row that says it.
+        content: what it says.
+        refused: why it must become a dead letter at once.
+        digest: its row's, if it was made when the row was read; one that is adopted is verified with it.
+        moved: the row that spoke before is gone. So it is news, even if it is met by a baseline, which takes two rows
+            of one application for none.
     """
 
     application_id: str
@@ -87,6 +107,7 @@ class Sighting:
     content: Content
     refused: str | None = None
     digest: str | None = None
+    moved: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ class WatchRules:
         deletion_grace: how long a row must be gone before its deletion is believed.
         extra: further payload fields, in the order of the row's extra values.
         base_url: where calls go for rows without a status URL.
+        own_urls: whether rows may have a status URL of their own.
         allowed: where calls may go at all.
         fuse: how many changes at once are believed.
     """
@@ -43,6 +44,7 @@ class WatchRules:
     deletion_grace: int
     extra: tuple[ExtraField, ...]
     base_url: str
+    own_urls: bool
     allowed: AllowedHosts
     fuse: FusePolicy
 

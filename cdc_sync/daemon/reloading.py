@@ -27,6 +27,10 @@ _FIXED: Mapping[str, Callable[[Config], object]] = {
     "state.backend": lambda config: config.state.backend,
     "state.path": lambda config: config.state.path,
     "state.dsn": lambda config: config.state.dsn,
+    # Where the store has none of its own.
+    "database.dsn": lambda config: (
+        config.database.dsn if config.state.backend == "postgres" and config.state.dsn is None else None
+    ),
     "admin.listen": lambda config: config.admin.listen,
 }
 """What only a restart can change: the store and the address belong to the process."""

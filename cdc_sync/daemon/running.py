@@ -21,7 +21,7 @@ from cdc_sync import __version__
 from cdc_sync.admin.metrics import Metrics
 from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config, ConfigurationError
-from cdc_sync.config.rules import allowed_hosts, retry_policy, sender_horizon, watch_rules
+from cdc_sync.config.rules import allowed_hosts, built_urls, retry_policy, sender_horizon, watch_rules
 from cdc_sync.core.conditions import Conditions, fold, starting
 from cdc_sync.core.instants import milliseconds
 from cdc_sync.core.observations import (
@@ -95,6 +95,7 @@ def sender_settings(config: Config) -> SenderSettings:
         rate=config.hellowork.rate_limit,
         policy=retry_policy(config),
         allowed=allowed_hosts(config),
+        built=built_urls(config),
         horizon=sender_horizon(config),
     )
 

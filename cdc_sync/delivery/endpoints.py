@@ -109,6 +109,9 @@ class Endpoints:
             elif health != endpoint.stored and name not in unsaved:
                 if health.mode != endpoint.health.mode:
                     news.append(name)
+                if health.mode != "healthy":
+                    # What another daemon has met comes back as gently here.
+                    endpoint.most = 1
                 endpoint.health = endpoint.stored = health
             endpoint.due_at = due_at
         return news

@@ -63,6 +63,7 @@ class SenderSettings:
         rate: calls per second to one endpoint; None for no limit.
         policy: when to try again, and when to give up.
         allowed: where calls may go, looked at again before each call: an entry may be older than the configuration.
+        built: the base URL of each watch that builds its URLs: for the same reason they are built again.
         horizon: no entry waits longer than this many milliseconds, unless a clock was wrong.
     """
 
@@ -70,6 +71,7 @@ class SenderSettings:
     rate: float | None
     policy: RetryPolicy
     allowed: AllowedHosts
+    built: Mapping[str, str]
     horizon: int
 
 
@@ -233,6 +235,9 @@ class Sender:
     async def _deliver(self, entry: Entry, endpoint: str) -> None:
         started = time.monotonic()
         waited = (self._clock() - entry.queued_at) / 1000
+        # With the settings as they are now. The endpoint stays the one that the entry was claimed for, whose calls are
+        # counted; what is queued from now on has the new one.
+        entry = entry.addressed(self._settings.built)
         try:
             became, detail, meaning = await self._attempt(entry)
         finally:

@@ -10,6 +10,9 @@ BATCH = 500
 LONGEST_REST = 60.0
 """Seconds between looks where nothing is suspected, at most."""
 
+_SLACK = 60_000
+"""Milliseconds by which the clock may be set back without a suspicion looking like a wrong clock's."""
+
 _LOOK_EVERY = 1.0
 """Seconds between looks, at most: the clock may be set, and a suspicion be due earlier than it seemed."""
 
@@ -21,9 +24,9 @@ async def confirm_due(intake: Intake) -> int:
         SourceError: the rows cannot be read: an error is never a deletion.
         StoreError: the answers cannot be recorded.
     """
-    answered = 0
+    answered, horizon = 0, intake.rules.deletion_grace + _SLACK
     while True:
-        due = await intake.store.due_suspicions(intake.rules.watch, intake.clock(), BATCH)
+        due = await intake.store.due_suspicions(intake.rules.watch, intake.clock(), BATCH, horizon=horizon)
         if due:
             await intake.confirm(due)
             answered += len(due)

@@ -9,7 +9,7 @@ Deletions also wait for their grace: a move done as DELETE and INSERT in two tra
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Adopt, Cancel, Nothing, Queue, Unseen, decide
@@ -29,6 +29,7 @@ from cdc_sync.core.rows import (
     interpret,
 )
 from cdc_sync.core.rules import WatchRules
+from cdc_sync.core.status_url import build
 from cdc_sync.source import row_security
 from cdc_sync.source.reading import Read, Reader
 from cdc_sync.source.row_security import Hiding
@@ -174,7 +175,7 @@ class Intake:
                         # The row is there and has lost its id. That is no deletion, and nothing can be said of it.
                         found.out_of_scope.append(suspicion.application_id)
                         continue
-                    content = content_of_gone(before.latest, self.rules, suspicion.at)
+                    content = content_of_gone(suspicion.application_id, before.latest, self.rules, suspicion.at)
                     refused = self.rules.allowed.refusal(content.url)
                     sighting = Sighting(suspicion.application_id, before.key, content, refused)
                     found.sightings[suspicion.application_id] = sighting
@@ -235,6 +236,10 @@ class Intake:
 
     async def _current(self, application_ids: Iterable[str]) -> dict[str, Row]:
         """For each application that has rows, the one that speaks for it now."""
+        return _speakers(await self._rows_of(application_ids))
+
+    async def _rows_of(self, application_ids: Iterable[str]) -> dict[str, list[Row]]:
+        """All rows that carry these applications' ids now."""
         wanted = set(application_ids)
         if not wanted:
             return {}
@@ -245,7 +250,7 @@ class Intake:
             reading = interpret(row, self.rules, 0)
             if not isinstance(reading, Foreign) and reading.application_id in wanted:
                 by_id.setdefault(reading.application_id, []).append(row)
-        return {application_id: best for application_id, rows in by_id.items() if (best := current(rows)) is not None}
+        return by_id
 
     def _doubt(self, read: Read) -> None:
         """Take what may have hidden rows from a read into account, and keep it until `look_for_policies`."""
@@ -260,9 +265,10 @@ class Intake:
         self.observe(RowsHidden(self.rules.watch, row_security.warning(self._hidden_by)))
 
     async def _resolve(self, known: Mapping[str, Known], found: _Found, *, believe: bool) -> None:
-        rows = await self._current(found.unclear)
+        rows = await self._rows_of(found.unclear)
+        speakers = _speakers(rows)
         for application_id, at in found.unclear.items():
-            row = rows.get(application_id)
+            row, before = speakers.get(application_id), known.get(application_id)
             # What single rows of it said counts no more.
             found.sightings.pop(application_id, None)
             found.suspicions.pop(application_id, None)
@@ -270,7 +276,10 @@ class Intake:
                 # No row carries the id any more, or not just now.
                 found.suspicions[application_id] = at
             else:
-                self._sort(interpret(row, self.rules, at), known.get(application_id), found, at, believe=believe)
+                self._sort(interpret(row, self.rules, at), before, found, at, believe=believe)
+                if application_id in found.sightings and before is not None:
+                    moved = all(row.key != before.key for row in rows[application_id])
+                    found.sightings[application_id] = replace(found.sightings[application_id], moved=moved)
 
     def _sort(self, reading: Reading, before: Known | None, found: _Found, at: int, *, believe: bool) -> None:
         """Put one reading where it belongs. With `believe`, a soft deletion needs no grace any more."""
@@ -363,16 +372,22 @@ class Intake:
             )
 
 
+def _speakers(rows: Mapping[str, Sequence[Row]]) -> dict[str, Row]:
+    return {application_id: best for application_id, of_it in rows.items() if (best := current(of_it)) is not None}
+
+
 def nameless(rows: Iterable[Row], rules: WatchRules) -> set[Key]:
     """The keys of rows that carry no usable id: nothing can be said of them, so that they have none is no deletion."""
     readings = [interpret(row, rules, 0) for row in rows]
     return {reading.key for reading in readings if isinstance(reading, Foreign | Unreportable)}
 
 
-def content_of_gone(latest: Content, rules: WatchRules, at: int) -> Content:
+def content_of_gone(application_id: str, latest: Content, rules: WatchRules, at: int) -> Content:
     """What HelloWork is to be told of an application whose row is gone since `at`."""
     status = rules.status.deleted
-    return latest.as_deleted(status, at, rules.extra_fields_of(status))
+    content = latest.as_deleted(status, at, rules.extra_fields_of(status))
+    # What was told last may have gone to an earlier base_url.
+    return content if rules.own_urls else replace(content, url=build(rules.base_url, application_id))
 
 
 def takes_over(reading: Ignored, before: Known | None) -> Sighting | None:

@@ -86,7 +86,7 @@ async def plan(
             if before.key in still_there:
                 continue
             latest = before.latest
-            observed = None if latest is None else content_of_gone(latest, rules, clock)
+            observed = None if latest is None else content_of_gone(application_id, latest, rules, clock)
             yield Planned(application_id, "confirm-deletion", ("deleted",), before.told, observed, reason)
 
 

@@ -112,7 +112,7 @@ class _Deciding:
             else:
                 known = before.known
                 # A baseline may meet two rows of one application, on two pages: the second is no news about the first.
-                adopts = batch.origin == "baseline" and batch.unseen == "adopt"
+                adopts = batch.origin == "baseline" and batch.unseen == "adopt" and not sighting.moved
                 told = None if adopts else known.told
                 decision = decide(sighting.content, told, known.waiting, batch.unseen)
                 if known.key != sighting.key or not known.in_scope:
@@ -177,7 +177,6 @@ class _Deciding:
             if self._fuse.blown_at is not None:
                 return Placed(sighting, kinds, "held", now, due_at, self._fuse.reason)
         return Placed(sighting, kinds, "pending", now, due_at, None)
-
 
     def _is_counted(self, before: Before | None) -> bool:
         """Whether the fuse has counted the application as one that is being changed, not long ago."""

@@ -78,7 +78,7 @@ class Batch:
         origin: which part of capture it comes from.
         now: our clock, milliseconds since the epoch.
         unseen: what an application gets of which nothing is known. With the origin `baseline`, `adopt` also takes what
-            was adopted before anew: two rows of one application are no news about each other.
+            was adopted before anew: two rows of one application are no news about each other, unless the first is gone.
         sightings: observations, at most one per application.
         suspicions: applications whose row seems gone.
         answered: suspicions that a fresh read has answered; forgotten.
@@ -244,8 +244,11 @@ class Store(Protocol):
             TakenOverError: another daemon took the watch (see `take`).
         """
 
-    async def due_suspicions(self, watch: str, now: int, limit: int) -> list[Suspicion]:
-        """Suspicions whose grace is over, oldest first."""
+    async def due_suspicions(self, watch: str, now: int, limit: int, *, horizon: int) -> list[Suspicion]:
+        """Suspicions whose grace is over, oldest first.
+
+        One that would be due more than `horizon` milliseconds ahead was made by a wrong clock, and is due too.
+        """
 
     async def suspected(self, watch: str, application_ids: Sequence[str]) -> set[str]:
         """Which of these applications are suspected to be gone."""
@@ -287,9 +290,18 @@ class Store(Protocol):
         """Let held entries be sent; the fuse is whole again once none is held. Returns how many."""
 
     async def discard(
-        self, state: EntryState, watch: str | None, ids: Sequence[str] | None, *, now: int, only: Only | None = None
+        self,
+        state: EntryState,
+        watch: str | None,
+        ids: Sequence[str] | None,
+        *,
+        now: int,
+        only: Only | None = None,
+        limit: int | None = None,
     ) -> list[tuple[str, str]]:
-        """Take held or dead entries as told without a call. `ids` None: all. Returns (watch, application id).
+        """Take held or dead entries as told without a call, the oldest first, `limit` at most. `ids` None: all.
+
+        Returns (watch, application id) of each.
 
         Left out are those of which a call with an earlier content is still under way: its answer comes first.
         """

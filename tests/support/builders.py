@@ -101,6 +101,7 @@ def some_rules(
         deletion_grace=5 * SECOND,
         extra=(),
         base_url=BASE_URL,
+        own_urls=True,
         allowed=AllowedHosts(frozenset({HOST})),
         fuse=FusePolicy(max_changes, max_deletions, window),
     )

@@ -29,7 +29,7 @@ QUICK = RetryPolicy(first=20, max=80, give_up_after=HOUR, not_found_for=HOUR)
 SLOW = RetryPolicy(first=HOUR, max=HOUR, give_up_after=7 * 24 * HOUR, not_found_for=HOUR)
 """Waits that no test lives to see the end of, unless it moves the clock."""
 
-SETTINGS = SenderSettings(concurrency=16, rate=None, policy=QUICK, allowed=LOOPBACK, horizon=24 * HOUR)
+SETTINGS = SenderSettings(concurrency=16, rate=None, policy=QUICK, allowed=LOOPBACK, built={}, horizon=24 * HOUR)
 
 RULES = some_rules(max_changes=100_000, max_deletions=100_000)
 

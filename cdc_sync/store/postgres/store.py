@@ -239,9 +239,10 @@ class PostgresStore:
         """See `Store`."""
         return await self._run(lambda c: recording.record(c, rules, batch, self._by))
 
-    async def due_suspicions(self, watch: str, now: int, limit: int) -> list[Suspicion]:
+    async def due_suspicions(self, watch: str, now: int, limit: int, *, horizon: int) -> list[Suspicion]:
         """See `Store`."""
-        rows = await self._rows(recording.SQL["due_suspicions"], watch=watch, now=now, limit=limit)
+        parameters = {"watch": watch, "now": now, "latest": now + horizon, "limit": limit}
+        rows = await self._rows(recording.SQL["due_suspicions"], **parameters)
         return [Suspicion(*row) for row in rows]
 
     async def suspected(self, watch: str, application_ids: Sequence[str]) -> set[str]:
@@ -313,10 +314,17 @@ class PostgresStore:
         return await self._run(lambda c: operating.release_held(c, selection, now))
 
     async def discard(
-        self, state: EntryState, watch: str | None, ids: Sequence[str] | None, *, now: int, only: Only | None = None
+        self,
+        state: EntryState,
+        watch: str | None,
+        ids: Sequence[str] | None,
+        *,
+        now: int,
+        only: Only | None = None,
+        limit: int | None = None,
     ) -> list[tuple[str, str]]:
         """See `Store`."""
-        return await self._run(lambda c: operating.discard(c, Selection(state, watch, ids, only), now))
+        return await self._run(lambda c: operating.discard(c, Selection(state, watch, ids, only, limit), now))
 
     async def retry_dead(self, watch: str | None, ids: Sequence[str] | None, now: int) -> list[tuple[str, str]]:
         """See `Store`."""

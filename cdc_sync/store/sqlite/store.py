@@ -136,9 +136,9 @@ class SqliteStore:
         """See `Store`."""
         return await self._run(lambda c: recording.record(c, rules, batch))
 
-    async def due_suspicions(self, watch: str, now: int, limit: int) -> list[Suspicion]:
+    async def due_suspicions(self, watch: str, now: int, limit: int, *, horizon: int) -> list[Suspicion]:
         """See `Store`."""
-        parameters = {"watch": watch, "now": now, "limit": limit}
+        parameters = {"watch": watch, "now": now, "latest": now + horizon, "limit": limit}
         return await self._run(
             lambda c: [Suspicion(*row) for row in c.execute(recording.SQL["due_suspicions"], parameters)]
         )
@@ -195,10 +195,17 @@ class SqliteStore:
         return await self._run(lambda c: operating.release_held(c, Selection("held", watch, None, only, limit), now))
 
     async def discard(
-        self, state: EntryState, watch: str | None, ids: Sequence[str] | None, *, now: int, only: Only | None = None
+        self,
+        state: EntryState,
+        watch: str | None,
+        ids: Sequence[str] | None,
+        *,
+        now: int,
+        only: Only | None = None,
+        limit: int | None = None,
     ) -> list[tuple[str, str]]:
         """See `Store`."""
-        return await self._run(lambda c: operating.discard(c, Selection(state, watch, ids, only), now))
+        return await self._run(lambda c: operating.discard(c, Selection(state, watch, ids, only, limit), now))
 
     async def retry_dead(self, watch: str | None, ids: Sequence[str] | None, now: int) -> list[tuple[str, str]]:
         """See `Store`."""

@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 
 import pytest
-from support.builders import HOUR, SECOND
+from support.builders import HOUR, SECOND, WATCH
 from support.eventually import eventually
 from support.sending import QUICK, SLOW, Delivery, delivery
 
@@ -301,3 +301,42 @@ async def test_an_endpoint_that_waits_keeps_new_entries(desk: Delivery, hellowor
         await eventually(lambda: desk.outbox.looks >= 2, "the sender has looked twice")
 
     assert len(hellowork.calls) == calls
+
+
+class TestWhatWasQueuedForAnotherBaseUrl:
+    """`base_url` was corrected, or HelloWork's address changed, while entries waited."""
+
+    GONE = "https://mistyped.example"
+
+    async def test_goes_where_it_is_now(self, desk: Delivery, hellowork: Emulator) -> None:
+        await desk.queue(self.GONE, "a1")
+
+        await desk.send_once(built={WATCH: hellowork.url})
+
+        assert [call.application_id for call in hellowork.calls] == ["a1"]
+        assert await desk.is_settled()
+        told = (await desk.store.known(WATCH, ["a1"]))["a1"].told
+        assert told is not None
+        assert told.url.startswith(hellowork.url)
+
+    @pytest.mark.parametrize("again", ["retried", "resent"])
+    async def test_does_so_too_when_a_person_asks_for_it(self, desk: Delivery, hellowork: Emulator, again: str) -> None:
+        await desk.queue(self.GONE, "a1")
+        if again == "retried":
+            await desk.send_once()
+            assert [entry.state for entry in await desk.store.entries("dead", None, 2)] == ["dead"]
+            await desk.store.retry_dead(None, None, desk.clock())
+        else:
+            await desk.store.discard("pending", None, None, now=desk.clock())
+            await desk.store.resend(None, ["a1"], desk.clock())
+
+        await desk.send_once(built={WATCH: hellowork.url})
+
+        assert [call.application_id for call in hellowork.calls] == ["a1"]
+
+    async def test_stays_where_its_row_said(self, desk: Delivery, hellowork: Emulator) -> None:
+        await desk.queue(hellowork.url, "a1")
+
+        await desk.send_once(built={"another watch": self.GONE})
+
+        assert [call.application_id for call in hellowork.calls] == ["a1"]

@@ -11,6 +11,7 @@ from support.sessions import Ats
 from support.store_steps import events_of
 
 from cdc_sync.core.observations import BaselineDone, BaselineProgress, Decided
+from cdc_sync.daemon.watching import adopt
 from cdc_sync.pipeline import baseline
 from cdc_sync.pipeline.baseline import BaselinePosition
 from cdc_sync.source.errors import SourceError
@@ -263,3 +264,48 @@ def test_its_position_survives_as_text() -> None:
 
     assert BaselinePosition.from_text(position.to_text()) == position
     assert BaselinePosition.from_text(None) is None
+
+
+class _Interrupted(Exception):  # noqa: N818 - nothing is wrong
+    pass
+
+
+async def adopt_a_page(rig: Rig) -> None:
+    """The baseline is interrupted when its first page is recorded."""
+
+    def interrupt() -> None:
+        raise _Interrupted
+
+    with pytest.raises(_Interrupted):
+        await adopt(rig.connected, interrupt)
+
+
+@pytest.mark.usefixtures("small_pages")
+class TestAMoveBetweenItsPages:
+    """An application that was adopted on one page is met again, in another row, on a later one."""
+
+    async def test_is_a_change_if_the_first_row_is_gone(self, ats: Ats, open_rig: OpenRig) -> None:
+        for number in range(1, 5):
+            insert(ats, number, f"a{number}", job_id="J1")
+        async with open_rig() as rig:
+            await adopt_a_page(rig)
+            delete(ats, 1)
+            insert(ats, 9, "a1", job_id="J2")
+
+            await rig.adopt()
+            await rig.drain.catch_up()
+
+            assert await rig.deliver() == [("a1", "applied", "J2")]
+
+    async def test_is_none_if_both_are_there(self, ats: Ats, open_rig: OpenRig) -> None:
+        for number in range(1, 5):
+            insert(ats, number, f"a{number}", job_id="J1")
+        async with open_rig() as rig:
+            await adopt_a_page(rig)
+            insert(ats, 9, "a1", job_id="J2")
+
+            await rig.adopt()
+            await rig.drain.catch_up()
+
+            assert await rig.deliver() == []
+            assert await rig.told("a1") == {"a1": ("applied", "J2")}

@@ -1,16 +1,17 @@
 """Deletions are believed after their grace, and after a fresh read that agrees."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support.applications import delete, insert, update
 from support.builders import WATCH
 from support.eventually import eventually
-from support.rig import OpenRig, nothing
+from support.rig import OpenRig, nothing, rig
 from support.sessions import Ats
 from support.store_steps import events_of
-from support.watched import uninstall_triggers
+from support.watched import a_config, uninstall_triggers
 
 from cdc_sync.daemon.watching import SweepsAlone
 from cdc_sync.pipeline import deletions
@@ -34,6 +35,21 @@ class TestHard:
             assert entry.kinds == {"deleted", "status"}
             assert await rig.deliver() == [("a1", "deleted", "J7")]
             assert await rig.pass_grace() == 0
+
+    async def test_goes_where_base_url_is_now(self, ats: Ats, database: str, tmp_path: Path, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1")
+        async with open_rig() as before:
+            await before.adopt()
+        config = a_config(database)
+        moved = config.hellowork.model_copy(update={"base_url": "https://moved.example"})
+
+        async with rig(config.model_copy(update={"hellowork": moved}), tmp_path) as after:
+            delete(ats, 1)
+            await after.drain.catch_up()
+            await after.pass_grace()
+
+            (entry,) = await after.entries()
+            assert (entry.state, entry.content.url) == ("pending", "https://moved.example/v1/applications/a1/status")
 
     async def test_of_one_that_was_never_told_is_none(self, ats: Ats, open_rig: OpenRig) -> None:
         async with open_rig() as rig:

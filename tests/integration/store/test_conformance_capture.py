@@ -1,7 +1,7 @@
 """What capture keeps in the store: rows and keys, scope, suspicions, skips, positions, and a sweep's question."""
 
 import pytest
-from support.builders import NOW, SECOND, WATCH, a_baseline, a_batch, a_sighting, moved, some_rules
+from support.builders import HOUR, NOW, SECOND, WATCH, a_baseline, a_batch, a_sighting, moved, some_rules
 from support.store_backends import OpenStore
 from support.store_steps import acknowledge, adopt, claim_one, events_of, known_one, observe, waiting_entry
 
@@ -79,8 +79,8 @@ class TestSuspicions:
         await store.record(some_rules(), a_batch(suspicions=[suspicion]))
 
         assert await store.next_suspicion(WATCH) == NOW + 5 * SECOND
-        assert await store.due_suspicions(WATCH, NOW + 5 * SECOND - 1, 10) == []
-        assert await store.due_suspicions(WATCH, NOW + 5 * SECOND, 10) == [suspicion]
+        assert await store.due_suspicions(WATCH, NOW + 5 * SECOND - 1, 10, horizon=HOUR) == []
+        assert await store.due_suspicions(WATCH, NOW + 5 * SECOND, 10, horizon=HOUR) == [suspicion]
         assert await events_of(store) == ["suspected"]
 
     async def test_the_first_suspicion_counts(self, store: Store) -> None:
@@ -89,23 +89,30 @@ class TestSuspicions:
 
         await store.record(some_rules(), a_batch(suspicions=[Suspicion("a1", at=NOW + 4, due_at=NOW + 9)]))
 
-        assert await store.due_suspicions(WATCH, NOW + 100, 10) == [first]
+        assert await store.due_suspicions(WATCH, NOW + 100, 10, horizon=HOUR) == [first]
         assert await events_of(store) == ["suspected"]
 
     async def test_the_oldest_come_first_and_no_more_than_asked_for(self, store: Store) -> None:
         suspicions = [Suspicion(f"a{number}", at=NOW, due_at=NOW - number) for number in range(5)]
         await store.record(some_rules(), a_batch(suspicions=suspicions))
 
-        due = await store.due_suspicions(WATCH, NOW, 2)
+        due = await store.due_suspicions(WATCH, NOW, 2, horizon=HOUR)
 
         assert [suspicion.application_id for suspicion in due] == ["a4", "a3"]
+
+    async def test_one_that_a_wrong_clock_made_is_due_too(self, store: Store) -> None:
+        ahead = Suspicion("a1", at=NOW, due_at=NOW + 365 * 24 * HOUR)
+        await store.record(some_rules(), a_batch(suspicions=[ahead]))
+
+        assert await store.due_suspicions(WATCH, NOW, 10, horizon=366 * 24 * HOUR) == []
+        assert await store.due_suspicions(WATCH, NOW, 10, horizon=HOUR) == [ahead]
 
     async def test_an_answer_ends_it(self, store: Store) -> None:
         await store.record(some_rules(), a_batch(suspicions=[Suspicion("a1", NOW, NOW), Suspicion("a2", NOW, NOW)]))
 
         await store.record(some_rules(), a_batch(answered=["a1", "never suspected"]))
 
-        assert [one.application_id for one in await store.due_suspicions(WATCH, NOW, 10)] == ["a2"]
+        assert [one.application_id for one in await store.due_suspicions(WATCH, NOW, 10, horizon=HOUR)] == ["a2"]
 
     async def test_one_step_may_answer_and_suspect_anew(self, store: Store) -> None:
         await store.record(some_rules(), a_batch(suspicions=[Suspicion("a1", NOW, NOW)]))
@@ -113,16 +120,16 @@ class TestSuspicions:
 
         await store.record(some_rules(), a_batch(answered=["a1"], suspicions=[renewed]))
 
-        assert await store.due_suspicions(WATCH, NOW + 10, 10) == [renewed]
+        assert await store.due_suspicions(WATCH, NOW + 10, 10, horizon=HOUR) == [renewed]
 
     async def test_a_watch_has_its_own(self, store: Store) -> None:
         await store.record(some_rules("spontaneous"), a_batch(suspicions=[Suspicion("a1", NOW, NOW)]))
 
         await store.record(some_rules(), a_batch(answered=["a1"]))
 
-        assert await store.due_suspicions(WATCH, NOW, 10) == []
+        assert await store.due_suspicions(WATCH, NOW, 10, horizon=HOUR) == []
         assert await store.next_suspicion(WATCH) is None
-        assert len(await store.due_suspicions("spontaneous", NOW, 10)) == 1
+        assert len(await store.due_suspicions("spontaneous", NOW, 10, horizon=HOUR)) == 1
 
 
 class TestSkips:

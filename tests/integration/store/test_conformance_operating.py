@@ -19,6 +19,7 @@ from support.store_steps import (
 from cdc_sync.core.diff import Queue
 from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.outbox import EntryState
+from cdc_sync.store import in_steps
 from cdc_sync.store.protocol import Only, Recorded, Store
 
 LATER = NOW + MINUTE
@@ -168,6 +169,28 @@ class TestDiscard:
         assert await left(store) == ["a1"]
         assert await is_blown(store)
         assert not await is_blown(store, "spontaneous")
+
+    async def test_no_more_than_asked_for_the_oldest_first(self, store: Store) -> None:
+        await hold(store, "a1", "a2", "a3")
+
+        assert await store.discard("held", None, None, now=LATER, limit=2) == [(WATCH, "a1"), (WATCH, "a2")]
+
+        assert await left(store) == ["a3"]
+        assert await is_blown(store)
+
+    @pytest.mark.parametrize("limit", [None, 1, 2, 3, 4, 9])
+    async def test_all_of_them_in_steps(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch, limit: int | None
+    ) -> None:
+        monkeypatch.setattr(in_steps, "STEP", 2)
+        ids = ("a1", "a2", "a3", "a4")
+        await hold(store, *ids)
+
+        discarded = await in_steps.discard(store, "held", WATCH, lambda: LATER, limit=limit)
+
+        assert discarded == [(WATCH, id_) for id_ in ids[:limit]]
+        assert await left(store) == [*ids[len(discarded) :]]
+        assert await is_blown(store) is (len(discarded) < len(ids))
 
     @pytest.mark.parametrize(("state", "discarded"), [("held", "a1"), ("dead", "a2")])
     async def test_one_state_only(self, store: Store, state: EntryState, discarded: str) -> None:

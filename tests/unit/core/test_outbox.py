@@ -1,5 +1,7 @@
 """The records' few derived values."""
 
+from dataclasses import replace
+
 import pytest
 
 from cdc_sync.core.content import Content
@@ -11,9 +13,9 @@ TOLD = Content("NEW", "j1", deleted=False, created=0, event_date=0, source=None,
 QUEUED = Content("HIRED", "j1", deleted=False, created=0, event_date=0, source=None, extra=None, url=URL)
 
 
-@pytest.mark.parametrize("attempted", [False, True])
-def test_a_decision_sees_an_entrys_content_and_whether_it_may_have_been_heard(*, attempted: bool) -> None:
-    entry = Entry(
+def an_entry(*, attempted: bool) -> Entry:
+    """An entry that the fuse holds."""
+    return Entry(
         watch="applications",
         application_id="1",
         content=QUEUED,
@@ -29,7 +31,10 @@ def test_a_decision_sees_an_entrys_content_and_whether_it_may_have_been_heard(*,
         reason="more than 1000 changes at once",
     )
 
-    assert entry.waiting == Waiting(QUEUED, attempted)
+
+@pytest.mark.parametrize("attempted", [False, True])
+def test_a_decision_sees_an_entrys_content_and_whether_it_may_have_been_heard(*, attempted: bool) -> None:
+    assert an_entry(attempted=attempted).waiting == Waiting(QUEUED, attempted)
 
 
 @pytest.mark.parametrize(
@@ -45,3 +50,25 @@ def test_the_latest_is_what_waits_else_what_was_told(
     told: Content | None, waiting: Waiting | None, latest: Content | None
 ) -> None:
     assert Known(number=1, key=("1",), in_scope=True, told=told, waiting=waiting).latest == latest
+
+
+@pytest.mark.parametrize(
+    ("built", "url"),
+    [
+        ({}, "https://ats-partner.hellowork.com/v1/applications/1/status"),
+        (
+            {"applications": "https://ats-partner.hellowork.com"},
+            "https://ats-partner.hellowork.com/v1/applications/1/status",
+        ),
+        ({"applications": "https://moved.example/x"}, "https://moved.example/x/v1/applications/1/status"),
+        ({"another": "https://moved.example"}, "https://ats-partner.hellowork.com/v1/applications/1/status"),
+    ],
+    ids=["of its row", "as it was", "moved", "another watch moved"],
+)
+def test_an_entry_is_addressed_as_the_configuration_says_now(built: dict[str, str], url: str) -> None:
+    before = an_entry(attempted=False)
+
+    entry = before.addressed(built)
+
+    assert entry.content.url == url
+    assert replace(entry, content=replace(entry.content, url=URL)) == before

@@ -30,6 +30,7 @@ RULES = WatchRules(
         ExtraField('client "id"', frozenset()),
     ),
     base_url=BASE,
+    own_urls=True,
     allowed=AllowedHosts(frozenset({"ats-partner.hellowork.com"})),
     fuse=FusePolicy(max_changes=1_000, max_deletions=100, window=600_000),
 )

@@ -19,6 +19,7 @@ RULES = WatchRules(
     deletion_grace=5_000,
     extra=(),
     base_url="https://ats-partner.hellowork.com",
+    own_urls=True,
     allowed=AllowedHosts(frozenset({"ats-partner.hellowork.com"})),
     fuse=FusePolicy(max_changes=1_000, max_deletions=100, window=600_000),
 )

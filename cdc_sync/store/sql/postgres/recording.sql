@@ -151,7 +151,7 @@ DELETE FROM cdc_sync.suspicion WHERE watch = %(watch)s AND application_id = ANY 
 -- name: due_suspicions
 SELECT application_id, at, due_at
   FROM cdc_sync.suspicion
- WHERE watch = %(watch)s AND due_at <= %(now)s
+ WHERE watch = %(watch)s AND (due_at <= %(now)s OR due_at > %(latest)s)
  ORDER BY due_at, application_id
  LIMIT %(limit)s;
 

@@ -116,7 +116,10 @@ ON CONFLICT (watch, application_id) DO NOTHING;
 DELETE FROM suspicion WHERE watch = :watch AND application_id IN (SELECT value FROM json_each(:ids));
 
 -- name: due_suspicions
-SELECT application_id, at, due_at FROM suspicion WHERE watch = :watch AND due_at <= :now ORDER BY due_at LIMIT :limit;
+SELECT application_id, at, due_at FROM suspicion
+ WHERE watch = :watch AND (due_at <= :now OR due_at > :latest)
+ ORDER BY due_at
+ LIMIT :limit;
 
 -- name: suspected
 SELECT application_id FROM suspicion WHERE watch = :watch AND application_id IN (SELECT value FROM json_each(:ids));

@@ -1,0 +1,64 @@
+"""What a person asks of all held entries at once: in steps, between which the daemon has the store.
+
+Of a mass change there may be hundreds of thousands, and one transaction over them would keep everybody waiting, or be
+given up as too long. Interrupted, the steps done are done; asked again, the rest follows.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from cdc_sync.core.outbox import EntryState
+from cdc_sync.store.protocol import Only, Store
+
+STEP: Final = 5_000
+
+
+async def release_held(
+    store: Store, watch: str | None, clock: Callable[[], int], *, only: Only | None = None, limit: int | None = None
+) -> int:
+    """Let held entries be sent, the oldest first; returns how many.
+
+    Raises:
+        StoreError: the store failed.
+    """
+
+    async def step(size: int) -> int:
+        return await store.release_held(watch, clock(), only, size)
+
+    return await _all(step, limit)
+
+
+async def discard(
+    store: Store,
+    state: EntryState,
+    watch: str | None,
+    clock: Callable[[], int],
+    *,
+    only: Only | None = None,
+    limit: int | None = None,
+) -> list[tuple[str, str]]:
+    """Take entries as told without a call, the oldest first; returns (watch, application id) of each.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    discarded: list[tuple[str, str]] = []
+
+    async def step(size: int) -> int:
+        found = await store.discard(state, watch, None, now=clock(), only=only, limit=size)
+        discarded.extend(found)
+        return len(found)
+
+    await _all(step, limit)
+    return discarded
+
+
+async def _all(step: Callable[[int], Awaitable[int]], limit: int | None) -> int:
+    done = 0
+    while limit is None or done < limit:
+        size = STEP if limit is None else min(STEP, limit - done)
+        number = await step(size)
+        done += number
+        if number < size:
+            break
+    return done
