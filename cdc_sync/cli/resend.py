@@ -33,5 +33,7 @@ def resend(
 
 
 async def _resend(config: Config, watch: str | None, ids: list[str]) -> list[tuple[str, str]]:
+    # Of the configured watches only: what one that was renamed or removed has told last is no present state.
+    watches = list(config.watches) if watch is None else [watch]
     async with opened(config, read_only=False) as store:
-        return await store.resend(watch, ids, wall_clock())
+        return [found for name in watches for found in await store.resend(name, ids, wall_clock())]

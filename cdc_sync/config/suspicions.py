@@ -21,6 +21,16 @@ def warnings(config: Config) -> list[Problem]:
                 ("state", "dsn"), None, "is not used by backend sqlite", "set state.backend: postgres, or remove it"
             )
         )
+    if config.state.backend == "sqlite" and not config.state.path.is_absolute():
+        found.append(
+            _suspicion(
+                ("state", "path"),
+                str(config.state.path),
+                "is relative to whatever folder the command is run in; in another one it would begin with a new store, "
+                "which takes all that it finds as told",
+                "write the whole path",
+            )
+        )
     token = config.admin.token
     if token is not None and len(token.get_secret_value()) < _SHORTEST_TOKEN:
         found.append(

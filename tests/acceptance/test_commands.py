@@ -266,6 +266,19 @@ def test_what_was_told_last_can_be_told_again(notify: Installation) -> None:
         daemon.wait_until(lambda: len(notify.hellowork.told("hw-1")) == 2, "what was resent")
 
 
+def test_what_a_watch_told_last_that_is_configured_no_more_is_not_told_again(notify: Installation) -> None:
+    """It was renamed: an application may have gone on since, under the new name."""
+    notify.add("hw-1")
+    assert notify.run("run", "--once").code == 0
+    notify.document["watches"] = {"candidates": notify.document["watches"]["applications"]}
+    notify.configure()
+
+    resent = notify.run("resend", "hw-1")
+
+    assert resent.code == 1
+    assert resent.stdout == ""
+
+
 def test_the_admin_server_answers_as_the_contract_says(notify: Installation) -> None:
     with notify.daemon() as daemon:
         assert daemon.get("/healthz", token="wrong")[0] == 200

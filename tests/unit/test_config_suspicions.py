@@ -75,3 +75,10 @@ def test_a_dsn_that_is_not_used_is_pointed_out_without_it() -> None:
         "state.dsn: is not used by backend sqlite; set state.backend: postgres, or remove it"
     ]
     assert warned({"state": {"backend": "postgres", "dsn": "host=h"}}) == []
+
+
+def test_a_store_in_whatever_folder_the_command_is_run_is_pointed_out() -> None:
+    (line,) = warned({"state.path": "state.db"})
+
+    assert line.startswith("state.path: is relative to whatever folder the command is run in")
+    assert warned({"state": {"path": "state.db", "backend": "postgres"}}) == []
