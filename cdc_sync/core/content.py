@@ -41,6 +41,14 @@ class Content:
         """
         return self.status == other.status and self.job_id == other.job_id and self.deleted == other.deleted
 
+    def rides_as(self, other: Self) -> bool:
+        """Whether what rides along is the same too: address, source, date of creation and extra fields.
+
+        Not the event's date: each write to a row may change it.
+        """
+        mine = (self.url, self.source, self.created, self.extra)
+        return mine == (other.url, other.source, other.created, other.extra)
+
     def as_deleted(self, status: str, at: int, extra_fields: Collection[str]) -> Self:
         """The same application gone: its last known job and creation date, since its row cannot be read any more.
 

@@ -110,6 +110,11 @@ class Sighting:
     moved: bool = False
 
 
+def corrects(content: Content, refused: str | None, waiting: Waiting | None) -> bool:
+    """Whether an observation that is no news to what waits tells it something else that rides along."""
+    return waiting is not None and refused is None and not content.rides_as(waiting.content)
+
+
 @dataclass(frozen=True, slots=True)
 class Verified:
     """A row that was compared and is no news, and its digest.

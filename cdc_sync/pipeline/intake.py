@@ -15,7 +15,7 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Adopt, Cancel, Nothing, Queue, Unseen, decide
 from cdc_sync.core.hints import Origin
 from cdc_sync.core.observations import ChangesRead, Decided, Observe, Outcome, RowsHidden, RowSkipped, RowsVisible
-from cdc_sync.core.outbox import Known, Sighting, Skip, Suspicion
+from cdc_sync.core.outbox import Known, Sighting, Skip, Suspicion, corrects
 from cdc_sync.core.rows import (
     Foreign,
     Ignored,
@@ -411,6 +411,8 @@ def is_news(reading: Reportable, before: Known | None, unseen: Unseen) -> bool:
     equals what was told or waits stays no news whatever the sender does meanwhile. The store decides again.
     """
     if before is None or not _speaks_already(reading, before):
+        return True
+    if corrects(reading.content, reading.refused, before.waiting):
         return True
     return not isinstance(decide(reading.content, before.told, before.waiting, unseen), Nothing)
 

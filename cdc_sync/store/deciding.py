@@ -12,7 +12,7 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import Again, Done, GiveUp
 from cdc_sync.core.diff import Adopt, Cancel, Decision, Nothing, Queue, Waiting, decide, is_said
 from cdc_sync.core.fuse import Fuse, count, has_counted
-from cdc_sync.core.outbox import Entry, EntryState, Known, Sighting
+from cdc_sync.core.outbox import Entry, EntryState, Known, Sighting, corrects
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store.protocol import Batch, Event, Finished, Recorded
@@ -59,6 +59,7 @@ class Steps:
         told: known applications that are taken as told.
         cancelled: their outbox entries are forgotten.
         placed: into the outbox.
+        refreshed: what waits says this already, and is to say it with what rides along now.
         events: for the history.
         endpoints: to which something is to be sent.
         fuse: the fuse afterwards; None if it counted nothing.
@@ -71,6 +72,7 @@ class Steps:
     told: list[Sighting] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     placed: list[Placed] = field(default_factory=list)
+    refreshed: list[Sighting] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     endpoints: set[str] = field(default_factory=set)
     fuse: Fuse | None = None
@@ -119,6 +121,8 @@ class _Deciding:
                     steps.moved.append(sighting)
             if not isinstance(decision, Nothing):
                 steps.news.append(self._act(sighting, before, decision))
+            elif before is not None and corrects(sighting.content, sighting.refused, before.known.waiting):
+                self._refresh(sighting, before)
         return steps
 
     def _act(self, sighting: Sighting, before: Before | None, decision: Decision) -> Recorded:
@@ -149,6 +153,12 @@ class _Deciding:
                 return Recorded(application_id, decision, placed.state, placed.reason)
             case _:
                 raise AssertionError("nothing to act on")
+
+    def _refresh(self, sighting: Sighting, before: Before) -> None:
+        """A row that is corrected corrects what waits: else a dead letter that is retried would be refused again."""
+        self._steps.refreshed.append(sighting)
+        if before.state == "pending":
+            self._steps.endpoints.add(endpoint_of(sighting.content.url))
 
     def _remember(self, sighting: Sighting, event: str, detail: dict[str, Any]) -> None:
         self._steps.events.append(

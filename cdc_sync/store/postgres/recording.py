@@ -9,6 +9,7 @@ from cdc_sync.core.diff import Adopt
 from cdc_sync.core.fuse import Fuse, blow
 from cdc_sync.core.outbox import Verified
 from cdc_sync.core.rules import WatchRules
+from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store import queries
 from cdc_sync.store.columns import key_text, known_from
 from cdc_sync.store.deciding import Before, Placed, Steps, steps_of
@@ -153,6 +154,15 @@ async def _take(connection: Connection, watch: str, now: int, steps: Steps) -> N
     if steps.cancelled:
         await connection.execute(SQL["cancel"], {"watch": watch, "ids": texts(steps.cancelled)})
     await put(connection, watch, steps.placed)
+    refreshed = [
+        {
+            "application_id": each.application_id,
+            **content_row(each.content),
+            "endpoint": endpoint_of(each.content.url),
+        }
+        for each in steps.refreshed
+    ]
+    await write(connection, SQL["refresh"], refreshed, watch=watch)
     await remember(connection, steps.events)
     if steps.fuse is not None:
         await save_fuse(connection, watch, steps.fuse)

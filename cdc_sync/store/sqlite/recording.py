@@ -16,6 +16,7 @@ from cdc_sync.core.diff import Adopt
 from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.outbox import Known, Sighting, Verified
 from cdc_sync.core.rules import WatchRules
+from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store import queries
 from cdc_sync.store.columns import compared_columns, content_columns, json_list, key_text, known_from
 from cdc_sync.store.deciding import Before, Placed, Steps, steps_of
@@ -155,6 +156,14 @@ def _take(connection: sqlite3.Connection, watch: str, now: int, steps: Steps) ->
     tell(connection, [((watch, each.application_id), each.content, now) for each in steps.told])
     connection.executemany(SQL["cancel"], [(watch, application_id) for application_id in steps.cancelled])
     put(connection, watch, steps.placed)
+    connection.executemany(
+        SQL["refresh"],
+        [
+            (of.created, of.source, of.extra, of.url, endpoint_of(each.content.url), *whose(each))
+            for each in steps.refreshed
+            for of in (each.content,)
+        ],
+    )
     remember(connection, steps.events)
     connection.executemany(SQL["endpoint"], [(endpoint,) for endpoint in steps.endpoints])
     if steps.fuse is not None:

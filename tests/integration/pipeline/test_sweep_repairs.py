@@ -341,3 +341,20 @@ async def test_many_rows_in_pages_of_the_usual_size(
         done = await rig.sweep()
 
         assert (done.rows, done.repaired) == (4995, {"status": 5, "gone": 5})
+
+
+async def test_a_row_that_is_corrected_corrects_what_waits_and_was_not_missed(ats: Ats, open_rig: OpenRig) -> None:
+    """Not in its status: no trigger records it, and nothing is to be told for it alone."""
+    insert(ats, 1, "a1")
+    async with open_rig() as rig:
+        await rig.adopt()
+        update(ats, 1, status="hired")
+        await rig.drain.catch_up()
+        (before,) = await rig.entries()
+        update(ats, 1, created_at="2020-01-02T03:04:05Z")
+
+        assert (await rig.sweep()).repaired == {}
+
+        (entry,) = await rig.entries()
+        assert entry.content.created == 1_577_934_245_000 != before.content.created
+        assert await rig.deliver() == [("a1", "hired", "J1")]

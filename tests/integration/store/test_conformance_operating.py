@@ -179,9 +179,7 @@ class TestDiscard:
         assert await is_blown(store)
 
     @pytest.mark.parametrize("limit", [None, 1, 2, 3, 4, 9])
-    async def test_all_of_them_in_steps(
-        self, store: Store, monkeypatch: pytest.MonkeyPatch, limit: int | None
-    ) -> None:
+    async def test_all_of_them_in_steps(self, store: Store, monkeypatch: pytest.MonkeyPatch, limit: int | None) -> None:
         monkeypatch.setattr(in_steps, "STEP", 2)
         ids = ("a1", "a2", "a3", "a4")
         await hold(store, *ids)

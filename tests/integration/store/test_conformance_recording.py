@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from support.builders import MINUTE, NOW, SECOND, a_baseline, a_batch, a_content, a_sighting, some_rules
+from support.builders import HOUR, MINUTE, NOW, SECOND, WATCH, a_baseline, a_batch, a_content, a_sighting, some_rules
 from support.store_steps import (
     acknowledge,
     adopt,
@@ -16,6 +16,7 @@ from support.store_steps import (
     known_one,
     lose_answer,
     observe,
+    reject,
     story_of,
     told_status,
     waiting_entry,
@@ -24,6 +25,7 @@ from support.store_steps import (
 from cdc_sync.core.content import Kind
 from cdc_sync.core.diff import Adopt, Cancel, Queue
 from cdc_sync.core.outbox import Entry, Sighting
+from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store.protocol import Recorded, Store, StoreError
 
 
@@ -366,3 +368,57 @@ async def test_the_history_tells_who_saw_what(store: Store) -> None:
         "replaced": False,
         "due_at": NOW + 1,
     }
+
+
+class TestACorrectedRow:
+    """It says what waits already, and something else of what rides along."""
+
+    async def test_corrects_a_dead_letter_which_stays_one(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await bury(store, a_sighting(status="hired"))
+        before = await waiting_entry(store, "a1")
+        corrected = replace(a_sighting(status="hired"), content=RIGHT)
+
+        assert await observe(store, corrected) == []
+
+        entry = await waiting_entry(store, "a1")
+        assert entry.content == replace(RIGHT, event_date=before.content.event_date)
+        assert replace(entry, content=before.content, revision=before.revision) == before
+        assert await store.retry_dead(None, None, NOW) == [(WATCH, "a1")]
+        (claimed,) = await store.claim(NOW, HOUR, {endpoint_of(RIGHT.url): 9})
+        assert claimed.content == entry.content
+
+    async def test_is_sent_instead_of_what_waits_and_no_sooner(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await observe(store, a_sighting(status="hired"), rules=some_rules(default_settle=MINUTE))
+
+        await observe(store, replace(a_sighting(status="hired"), content=RIGHT), rules=some_rules(), at=NOW + SECOND)
+
+        assert await store.claim(NOW + MINUTE - 1, HOUR, {endpoint_of(RIGHT.url): 9}) == []
+        assert endpoint_of(RIGHT.url) in await store.endpoints()
+        (claimed,) = await store.claim(NOW + MINUTE, HOUR, {endpoint_of(RIGHT.url): 9})
+        assert (claimed.content.source, claimed.content.url) == (RIGHT.source, RIGHT.url)
+        assert (await store.fuses())[WATCH].changes == 1
+
+    async def test_is_not_taken_for_said_by_a_call_under_way(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await observe(store, a_sighting(status="hired"))
+        under_way = await claim_one(store)
+
+        await observe(store, replace(a_sighting(status="hired"), content=RIGHT))
+        await reject(store, under_way)
+
+        assert (await waiting_entry(store, "a1")).state == "pending", "what was refused was the earlier one"
+
+    async def test_changes_nothing_if_it_may_not_be_called(self, store: Store) -> None:
+        await adopt(store, "a1")
+        await observe(store, a_sighting(status="hired"))
+
+        await observe(store, replace(a_sighting(status="hired", refused="another host"), content=RIGHT))
+
+        assert (await claim_one(store)).content == a_content("hired")
+
+
+RIGHT = replace(
+    a_content("hired", base_url="https://right.example"), source='"partner"', created=NOW - 1, extra='{"x": 1}'
+)

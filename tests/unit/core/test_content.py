@@ -91,3 +91,18 @@ def test_kinds(told: dict[str, Any] | None, observed: dict[str, Any], kinds: set
 @pytest.mark.parametrize("observed", COMPARED_VALUES)
 def test_there_is_a_kind_exactly_if_there_is_news(told: Content, observed: Content) -> None:
     assert bool(kinds_between(told, observed)) is not told.same_as(observed)
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        (replace(BASE, event_date=BASE.event_date + 1, status="another", job_id="another", deleted=True), True),
+        (replace(BASE, url="https://other.example"), False),
+        (replace(BASE, source='"other"'), False),
+        (replace(BASE, created=BASE.created + 1), False),
+        (replace(BASE, extra='{"other": 1}'), False),
+    ],
+    ids=["what is compared, and the event's date", "url", "source", "created", "extra"],
+)
+def test_what_rides_along(other: Content, *, same: bool) -> None:
+    assert BASE.rides_as(other) is same

@@ -6,7 +6,7 @@ import pytest
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Waiting
-from cdc_sync.core.outbox import Entry, Known
+from cdc_sync.core.outbox import Entry, Known, corrects
 
 URL = "https://ats-partner.hellowork.com/v1/applications/1/status"
 TOLD = Content("NEW", "j1", deleted=False, created=0, event_date=0, source=None, extra=None, url=URL)
@@ -72,3 +72,17 @@ def test_an_entry_is_addressed_as_the_configuration_says_now(built: dict[str, st
 
     assert entry.content.url == url
     assert replace(entry, content=replace(entry.content, url=URL)) == before
+
+
+@pytest.mark.parametrize(
+    ("refused", "waiting", "does"),
+    [
+        (None, None, False),
+        (None, Waiting(QUEUED, attempted=True), False),
+        (None, Waiting(replace(QUEUED, source='"typo"'), attempted=True), True),
+        ("another host", Waiting(replace(QUEUED, source='"typo"'), attempted=True), False),
+    ],
+    ids=["nothing waits", "the same", "something else", "what may not be sent"],
+)
+def test_a_corrected_row(refused: str | None, waiting: Waiting | None, *, does: bool) -> None:
+    assert corrects(QUEUED, refused, waiting) is does

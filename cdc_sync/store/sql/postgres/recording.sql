@@ -132,6 +132,14 @@ ON CONFLICT (watch, application_id) DO UPDATE
        due_at = excluded.due_at, attempts = 0, first_attempt_at = NULL, not_found_since = NULL,
        reason = excluded.reason, endpoint = excluded.endpoint;
 
+-- name: refresh
+UPDATE cdc_sync.outbox o
+   SET created = x.created, source = x.source, extra = x.extra, url = x.url, endpoint = x.endpoint,
+       revision = o.revision + 1
+  FROM json_to_recordset(%(rows)s::json)
+    AS x (application_id text, created bigint, source text, extra text, url text, endpoint text)
+ WHERE o.watch = %(watch)s AND o.application_id = x.application_id;
+
 -- name: cancel
 DELETE FROM cdc_sync.outbox WHERE watch = %(watch)s AND application_id = ANY (%(ids)s::text[]);
 

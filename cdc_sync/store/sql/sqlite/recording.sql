@@ -102,6 +102,10 @@ ON CONFLICT (watch, application_id) DO UPDATE
        due_at = excluded.due_at, attempts = 0, first_attempt_at = NULL, not_found_since = NULL,
        reason = excluded.reason, endpoint = excluded.endpoint;
 
+-- name: refresh
+UPDATE outbox SET created = ?, source = ?, extra = ?, url = ?, endpoint = ?, revision = revision + 1
+ WHERE watch = ? AND application_id = ?;
+
 -- name: cancel
 DELETE FROM outbox WHERE watch = ? AND application_id = ?;
 
