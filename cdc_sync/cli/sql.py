@@ -161,10 +161,14 @@ async def _apply(dsn: str, script: str) -> list[str]:
         except psycopg.errors.LockNotAvailable as error:
             raise SourceError(
                 "unreachable",
-                "A table's lock was not to be had within 3 seconds, so nothing was changed. Something holds it: a long "
+                "A table's lock was not to be had in time, so nothing was changed. Something holds it: a long "
                 "transaction, a backup, a migration. Run the command again in a quieter moment.",
             ) from error
-        except (psycopg.errors.WrongObjectType, psycopg.errors.FeatureNotSupported) as error:
+        except (
+            psycopg.errors.WrongObjectType,
+            psycopg.errors.FeatureNotSupported,
+            psycopg.errors.ObjectNotInPrerequisiteState,
+        ) as error:
             # What the script itself refuses, and PostgreSQL's like: the remedy is in the hint.
             said = [error.diag.message_primary, error.diag.message_detail, error.diag.message_hint]
             sentences = " ".join(f"{sentence.rstrip('.')}." for sentence in said if sentence)

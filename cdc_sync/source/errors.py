@@ -73,6 +73,11 @@ _MISCONFIGURED: tuple[tuple[tuple[type[psycopg.Error], ...], str], ...] = (
         ),
     ),
     (
+        # A materialized view without contents, for one. Time does not mend it.
+        (errors.ObjectNotInPrerequisiteState,),
+        "Something in the database is not ready to be used ({doing}): {said}.",
+    ),
+    (
         (errors.CharacterNotInRepertoire, errors.UntranslatableCharacter),
         (
             "A text does not convert to the connection's encoding ({doing}). If the database's own is SQL_ASCII, which "
@@ -123,7 +128,7 @@ def _first_line(error: psycopg.Error) -> str:
     text = error.diag.message_primary or str(error)
     if isinstance(error, psycopg.DataError):
         text = _QUOTED.sub("…", text)
-    elif isinstance(error, psycopg.ProgrammingError) and error.diag.message_hint:
+    elif isinstance(error, psycopg.ProgrammingError | errors.ObjectNotInPrerequisiteState) and error.diag.message_hint:
         text = f"{text} ({error.diag.message_hint.rstrip('.')})"
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     fatal = [line for line in lines if "FATAL:" in line]

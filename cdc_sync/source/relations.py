@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from cdc_sync.config import Watch
+from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.source.columns_of import compared
 from cdc_sync.source.recorders import render, template
 
@@ -58,10 +59,15 @@ def untriggered(kind: str, version: int) -> Untriggered | None:
     return _BY_KIND.get(kind)
 
 
+def tables_of(watch: Watch) -> list[QualifiedName]:
+    """The tables that a watch has triggers on."""
+    return [watch.table, *(related.table for related in watch.related)]
+
+
 def only_tables(watch: Watch) -> str:
     """The part of the installation script that says so of a watch's tables before PostgreSQL does, with the remedy."""
     depends = compared(watch)
-    tables = [watch.table, *(related.table for related in watch.related)]
+    tables = tables_of(watch)
     kinds = [(kind, _ANY_VERSION, why) for kind, why in _BY_KIND.items()]
     kinds.append(("p", PARTITIONED_TRIGGERS_SINCE, _PARTITIONED))
     lines = [

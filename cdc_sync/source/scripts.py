@@ -5,6 +5,7 @@ nothing is chosen by version. Identifiers and literals are put in with `psycopg.
 """
 
 import hashlib
+from collections.abc import Iterable
 
 from psycopg import sql
 
@@ -19,7 +20,7 @@ from cdc_sync.source.recorders import (
     render,
     template,
 )
-from cdc_sync.source.relations import only_tables
+from cdc_sync.source.relations import only_tables, tables_of
 
 _UNINSTALL_REST = """
     DROP TABLE IF EXISTS cdc_sync.changes;
@@ -29,6 +30,11 @@ _UNINSTALL_REST = """
         RAISE WARNING 'The schema cdc_sync stays: it holds something else. A store of cdc-sync is removed by '
             '`cdc-sync sql uninstall --store`.';
     END;"""
+
+# Only what `log.sql` has to alter is worth a lock that keeps the triggers from recording.
+_LOG_IS_UNFINISHED = sql.SQL(r"""(c.relreplident <> 'f'
+                        OR pg_catalog.current_setting('server_version_num')::int >= 120000
+                           AND coalesce(pg_catalog.array_to_string(c.reloptions, ' '), '') !~ 'vacuum_truncate=')""")
 
 _UNINSTALL_PENDING = """
     IF pg_catalog.to_regclass('cdc_sync.changes') IS NOT NULL THEN
@@ -40,7 +46,17 @@ def install(config: Config) -> str:
     """The installation script for every watch in notify mode."""
     watches = noticed(config)
     backlog = ", ".join(f"{name}: {watch.capture.max_backlog:,} bytes" for name, watch in watches.items())
-    parts = [template("install.sql").replace("{backlog}", backlog or "no watch is in notify mode")]
+    tables = [str(table) for watch in watches.values() for table in tables_of(watch)]
+    parts = [
+        template("install.sql").replace("{backlog}", backlog or "no watch is in notify mode"),
+        template("refused.sql"),
+        _locks(
+            tables,
+            sql.SQL("IN ({})").format(_literals(map(function_of, watches))) if watches else sql.SQL("IS NULL"),
+            _LOG_IS_UNFINISHED,
+        ),
+        template("log.sql"),
+    ]
     for name, watch in watches.items():
         parts.append(only_tables(watch))
         parts.append(
@@ -59,17 +75,21 @@ def install(config: Config) -> str:
 def uninstall(watch: str | None = None) -> str:
     """The script that removes everything, whatever is configured; or what belongs to one watch, configured or not."""
     if watch is None:
+        functions: sql.Composable = sql.SQL(r"LIKE 'record\_%'")
         return render(
             template("uninstall.sql"),
             what=sql.SQL("everything that `cdc-sync sql install` ever installed in this database"),
-            functions=sql.SQL(r"LIKE 'record\_%'"),
+            locks=sql.SQL(_locks([], functions, sql.SQL("true"))),
+            functions=functions,
             sequences=sql.SQL(r"~ '^(bell|missed)_'"),
             rest=sql.SQL(_UNINSTALL_REST),
         )
+    functions = sql.SQL("= {}").format(sql.Literal(function_of(watch)))
     return render(
         template("uninstall.sql"),
         what=sql.SQL("what `cdc-sync sql install` installed for the watch {}").format(sql.SQL(watch)),
-        functions=sql.SQL("= {}").format(sql.Literal(function_of(watch))),
+        locks=sql.SQL(_locks([], functions, sql.SQL("false"))),
+        functions=functions,
         sequences=sql.SQL("IN ({}, {})").format(sql.Literal(bell_of(watch)), sql.Literal(missed_of(watch))),
         rest=sql.SQL(_UNINSTALL_PENDING).format(watch=sql.Literal(watch)),
     )
@@ -107,6 +127,20 @@ def verify_watches(watches: dict[str, Watch]) -> str:
 def noticed(config: Config) -> dict[str, Watch]:
     """The watches in notify mode."""
     return {name: watch for name, watch in config.watches.items() if watch.capture.mode == "notify"}
+
+
+def _locks(tables: Iterable[str], functions: sql.Composable, log_is_altered: sql.Composable) -> str:
+    """Lock these tables, and whatever has triggers that call these functions, which are going to be dropped."""
+    return render(
+        template("locks.sql"),
+        tables=_literals(dict.fromkeys(tables)),
+        functions=functions,
+        log_is_altered=log_is_altered,
+    )
+
+
+def _literals(values: Iterable[str]) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Literal, values))
 
 
 def _fires(recorder: Recorder) -> str:

@@ -1,0 +1,45 @@
+
+-- Not CREATE SCHEMA IF NOT EXISTS, which asks for the right to create one if it exists too.
+DO $cdc_sync$ BEGIN
+    IF pg_catalog.to_regnamespace('cdc_sync') IS NULL THEN
+        CREATE SCHEMA cdc_sync;
+    END IF;
+END $cdc_sync$;
+
+CREATE TABLE IF NOT EXISTS cdc_sync.changes (
+    watch      text NOT NULL,
+    operation  "char" NOT NULL, -- I, U, D; K: the former key of a row whose key changed; T: anything may have changed
+    row_key    text[],
+    changed_at timestamptz NOT NULL
+) WITH (
+    -- Rows live for milliseconds. Vacuum by number, not by share of a table that is empty most of the time.
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_analyze_scale_factor = 0,
+    autovacuum_analyze_threshold = 100000
+);
+
+-- What earlier versions left out. Only where it is missing: each of these takes a lock.
+DO $cdc_sync$
+DECLARE
+    log record;
+BEGIN
+    SELECT c.relreplident, c.reloptions, pg_catalog.obj_description(c.oid, 'pg_class') AS comment
+      INTO STRICT log
+      FROM pg_catalog.pg_class c
+     WHERE c.oid = pg_catalog.to_regclass('cdc_sync.changes');
+    IF log.comment IS NULL THEN
+        COMMENT ON TABLE cdc_sync.changes IS 'Keys of changed rows, until the cdc-sync daemon has taken them.';
+    END IF;
+    -- Where a publication takes it in, the daemon could not delete from it otherwise.
+    IF log.relreplident <> 'f' THEN
+        ALTER TABLE cdc_sync.changes REPLICA IDENTITY FULL;
+    END IF;
+    -- Its size is the file's: if the server is set not to give space back, it would stay full. Known since 12.
+    IF pg_catalog.current_setting('server_version_num')::int >= 120000
+       AND coalesce(pg_catalog.array_to_string(log.reloptions, ' '), '') !~ 'vacuum_truncate='
+    THEN
+        ALTER TABLE cdc_sync.changes SET (vacuum_truncate = true);
+    END IF;
+END
+$cdc_sync$;
