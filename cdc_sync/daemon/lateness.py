@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from cdc_sync.config import Capture, Config
 from cdc_sync.core.observations import CaptureInTime, CaptureLate, DeliveryInTime, DeliveryLate, Observe
+from cdc_sync.pipeline.poll import LONGEST_PAUSE
 from cdc_sync.store.protocol import Store, StoreError
 
 LOOK_EVERY = 5.0
@@ -18,8 +19,10 @@ _PATIENCE = 60.0
 
 def limit_of(capture: Capture) -> float:
     """Seconds without a complete look after which a watch is late."""
-    interval = capture.poll_interval if capture.mode == "poll" else capture.drain_interval
-    return _PATIENCE + 2 * interval.total_seconds()
+    if capture.mode == "poll":
+        # A poll that takes long is followed by a pause that is long on purpose.
+        return _PATIENCE + LONGEST_PAUSE + 2 * capture.poll_interval.total_seconds()
+    return _PATIENCE + 2 * capture.drain_interval.total_seconds()
 
 
 class Lateness:

@@ -63,8 +63,9 @@ from cdc_sync.daemon.journal import Journal
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}
 
 _NEVER_RINGS = (
-    "the server allows prepared transactions (max_prepared_transactions), which may not NOTIFY: nobody is woken, and "
-    "the change log is read every poll_interval"
+    "the server allows prepared transactions (max_prepared_transactions), which may not NOTIFY, or its commits wait "
+    "for a synchronous standby (synchronous_standby_names), and a NOTIFY would have them wait for each other too: "
+    "nobody is woken, and the change log is read every poll_interval"
 )
 
 _MISSED = (

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -31,7 +31,7 @@ from cdc_sync.pipeline.doorbell import Doorbell
 from cdc_sync.pipeline.drain import Drain
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.missed import watch_missed
-from cdc_sync.pipeline.poll import BEGAN, Poll
+from cdc_sync.pipeline.poll import BEGAN, LONGEST_PAUSE, Poll
 from cdc_sync.pipeline.poll import POSITION as WATERMARK
 from cdc_sync.pipeline.silent_changes import SilentChanges
 from cdc_sync.pipeline.sweep import sweep
@@ -43,6 +43,7 @@ from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import ServerFacts, server_facts, table_facts
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.polling import WatermarkReader
+from cdc_sync.source.reached import Reached
 from cdc_sync.source.reading import Reader
 from cdc_sync.source.relations import untriggered
 from cdc_sync.source.session import LastSession, hold, listen, session
@@ -65,7 +66,7 @@ _SWEEP_SHARE = 10
 
 
 class _TriggersChangedError(Exception):
-    """The triggers were installed, removed or replaced: begin again with what is there now."""
+    """The triggers were installed, removed or replaced, or the server's settings were: begin again with what is now."""
 
 
 class FastPath(Protocol):
@@ -113,7 +114,12 @@ class Connected:
     @property
     def log(self) -> ChangeLog:
         """The watch's change log."""
-        return ChangeLog(self.pool, self.parts.name, consume=not self.parts.dry_run)
+        return ChangeLog(self.pool, self.parts.name, consume=not self.parts.dry_run, reached=self.reached)
+
+    @property
+    def reached(self) -> Reached:
+        """How far the server was that was read, over all connections of the watch."""
+        return self.parts.last_session.reached
 
     def watermark_reader(self) -> WatermarkReader:
         """The reader of capture.mode poll."""
@@ -121,7 +127,12 @@ class Connected:
         if capture.watermark is None:
             raise AssertionError("the configuration requires a watermark in poll mode")
         return WatermarkReader(
-            self.pool, self.mapping, capture.watermark, capture.lookback, in_recovery=self.server.in_recovery
+            self.pool,
+            self.mapping,
+            capture.watermark,
+            capture.lookback,
+            in_recovery=self.server.in_recovery,
+            reached=self.reached,
         )
 
 
@@ -135,10 +146,15 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
     """
     # A dry run takes no lock: it works beside the daemon that does.
     lasting = connected(parts.dsn) if parts.dry_run else session(parts.dsn, parts.name, parts.last_session)
-    async with lasting as connection, pooled(parts.dsn) as pool:
-        async with asking("preparing to capture changes"):
+    async with AsyncExitStack() as stack:
+        connection = await stack.enter_async_context(lasting)
+        async with asking("asking which server this is"):
             server = await server_facts(connection)
+            # Before how far it is: the numbers of another database mean nothing.
             await parts.store.bind(server.identity)
+            await parts.last_session.reached.meet(connection)
+        pool = await stack.enter_async_context(pooled(parts.dsn, parts.last_session.reached))
+        async with asking("preparing to capture changes"):
             if not parts.dry_run:
                 await parts.store.take(parts.name)
             facts = await table_facts(connection, parts.watch.table)
@@ -313,7 +329,7 @@ class WatchWorker:
     ) -> tuple[FastPath, dict[str, Coroutine[Any, Any, None]]]:
         """What captures changes between sweeps, and the jobs that it takes."""
         name, capture = self._parts.name, self._parts.watch.capture
-        longest_rest = max(capture.poll_interval, capture.drain_interval).total_seconds()
+        longest_rest = max(capture.poll_interval.total_seconds(), capture.drain_interval.total_seconds(), LONGEST_PAUSE)
 
         def progressed() -> None:
             self._beat(CAPTURE, longest_rest)
@@ -336,7 +352,7 @@ class WatchWorker:
             pause = capture.poll_interval.total_seconds()
             if capture.wakeup == "notify":
                 self._parts.observe(BellLeftAlone(name, pause))
-            jobs["drain"] = drain.run(pause, progressed)
+            jobs["drain"] = self._drain_without_bell(connected, drain, progressed)
         else:
             proved = lambda usage: self._parts.observe(ListenerProved(name, usage))  # noqa: E731 - a bound argument
             jobs["listen"] = listen(connected.connection, drain.ring, _PROVE_EVERY, proved)
@@ -350,9 +366,17 @@ class WatchWorker:
             jobs["missed"] = watch_missed(connected.intake, connected.pool, self.want_sweep, drain_interval)
         return drain, jobs
 
+    async def _drain_without_bell(self, connected: Connected, drain: Drain, progressed: Callable[[], None]) -> None:
+        capture = self._parts.watch.capture
+        if capture.wakeup == "notify" and not self._parts.dry_run:
+            # An earlier run may have left it armed, for up to its lease, before the server was set as it is now.
+            await Bell(connected.pool, self._parts.name).disarm()
+        await drain.run(capture.poll_interval.total_seconds(), progressed)
+
     def _may_be_rung_for(self, server: ServerFacts) -> bool:
-        """PostgreSQL does not prepare a transaction that has notified: there an armed bell would harm the ATS."""
-        return self._parts.watch.capture.wakeup == "notify" and not server.prepares_transactions
+        """Whether the bell may be armed: not where that would harm the ATS (`source.bell`)."""
+        harms = server.prepares_transactions or server.waits_for_standbys
+        return self._parts.watch.capture.wakeup == "notify" and not harms
 
     async def _begin_and_sweep(self, connected: Connected, fast: FastPath) -> None:
         # Ready means that it works, and that what was committed while nobody looked has been recorded.
@@ -396,13 +420,15 @@ class WatchWorker:
                 continue
 
     async def _watch_triggers(self, connected: Connected) -> None:
-        """Notice that triggers were installed, removed or replaced."""
+        """Notice that triggers were installed, removed or replaced, and whether the bell may be armed still."""
         every = self._parts.watch.capture.drain_interval.total_seconds()
         while True:
             await asyncio.sleep(every)
             async with asking("looking for the triggers"), connected.pool.connection() as connection:
                 found = await installation(connection, self._parts.name, self._parts.watch)
-            if found != connected.installation:
+                server = await server_facts(connection)
+                await connected.reached.meet(connection)
+            if found != connected.installation or server != connected.server:
                 raise _TriggersChangedError
 
     def _tell_triggers(self, connected: Connected) -> None:

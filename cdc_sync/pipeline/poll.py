@@ -2,6 +2,9 @@
 
 The watermark follows the database's clock and its transactions (`core.fence`), never the rows: a row dated in the
 future does not carry it away, and many rows with one date are all read each time. Reading a row again costs a diff.
+
+A transaction that writes and is forgotten (idle, or prepared and orphaned) holds the fence, and each poll then reads
+all that has changed since. So polls that take long are followed by longer pauses: see `pause`.
 """
 
 import asyncio
@@ -20,6 +23,17 @@ BEGAN = "watermark-began"
 
 _LOOK_EVERY = 15.0
 """Seconds between looks, and so between moves of the watermark: each look takes one of the server's transaction ids."""
+
+_SHARE = 10
+"""Polls take no more than one part in this many of the time, as sweeps do, as far as `LONGEST_PAUSE` allows."""
+
+LONGEST_PAUSE = 60.0
+"""Seconds beyond which a pause would be felt too much; a longer poll interval is kept all the same."""
+
+
+def pause(every: float, took: float) -> float:
+    """Seconds until the next poll, `every` being those that are configured, after one that took so many."""
+    return max(every, min(took * (_SHARE - 1), LONGEST_PAUSE))
 
 
 class Poll:
@@ -50,6 +64,7 @@ class Poll:
         self._fence = Fence()
         self._clock = time.monotonic
         self._next_look = 0.0
+        self._took = 0.0
         self._lock = asyncio.Lock()
 
     async def catch_up(self) -> None:
@@ -68,7 +83,8 @@ class Poll:
                 place = await self._page(place)
             if reading is not None:
                 await self._advance(reading)
-            self._intake.observe(CaughtUp(self._intake.rules.watch, self._clock() - started))
+            self._took = self._clock() - started
+            self._intake.observe(CaughtUp(self._intake.rules.watch, self._took))
 
     async def _page(self, place: str | Place) -> Place | None:
         reached: PollPage | None = None
@@ -96,8 +112,8 @@ class Poll:
         await self._intake.place(positions)
 
     async def run(self, every: float, progressed: Callable[[], None]) -> None:
-        """Poll for ever, `every` seconds after the end of the last poll."""
+        """Poll for ever, `every` seconds after the end of the last poll, or later if that took long."""
         while True:
             await self.catch_up()
             progressed()
-            await asyncio.sleep(every)
+            await asyncio.sleep(pause(every, self._took))

@@ -10,6 +10,10 @@ and sleep. By then every such transaction's change was visible or gone; every la
 The bell is a sequence, whose value is read outside MVCC: a writer with an old snapshot (REPEATABLE READ, SERIALIZABLE)
 sees it as it is.
 
+Where a NOTIFY could harm the ATS the bell is never armed. PostgreSQL prepares no transaction that has notified
+(two-phase commit). And a commit that notifies keeps the cluster's one lock of NOTIFY while it waits for a synchronous
+standby: if that stalls, every commit that rings would wait behind it, also one that waits for no standby itself.
+
 Only a renewal within the lease needs no such fence, if the bell is found as it was left: it was armed all the time.
 """
 
@@ -30,6 +34,9 @@ _ROUNDING = 2
 # The value before is read before it is set: the scan gives the row to the projection.
 _ARM = "SELECT last_value, setval({name}, floor(extract(epoch FROM clock_timestamp()))::bigint + %s) FROM {sequence}"
 
+# setval() takes effect at once; its commit would wait for a synchronous standby that stalls.
+_DISARM = "SELECT setval({name}, 0), set_config('synchronous_commit', 'off', true)"
+
 
 class Bell:
     """One watch's bell. Every method raises `SourceError` when the database cannot answer."""
@@ -39,7 +46,7 @@ class Bell:
         sequence = sql.Identifier("cdc_sync", bell_of(watch))
         name = sql.Literal(f"cdc_sync.{bell_of(watch)}")  # a watch's name needs no quotes
         self._arm = sql.SQL(_ARM).format(name=name, sequence=sequence)
-        self._disarm = sql.SQL("SELECT setval({}, 0)").format(name)
+        self._disarm = sql.SQL(_DISARM).format(name=name)
         self._armed_until: int | None = None
 
     async def arm(self) -> int | None:

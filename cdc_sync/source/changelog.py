@@ -21,6 +21,7 @@ from psycopg_pool import AsyncConnectionPool
 from cdc_sync.core.hints import Hint
 from cdc_sync.source.connection import Connection, asking
 from cdc_sync.source.errors import SourceError
+from cdc_sync.source.reached import Reached
 
 # In one message, and so in one round trip.
 #
@@ -30,7 +31,7 @@ from cdc_sync.source.errors import SourceError
 # The commit does not wait for the server's disk: if the server crashes, what was taken a moment before comes again, and
 # is no news then. The outcome is durable in our store, before the commit.
 _BEGIN = """
-BEGIN;
+BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL idle_in_transaction_session_timeout = '60s';
 SET LOCAL synchronous_commit = off;
 SELECT txid_snapshot_xmax(txid_current_snapshot()), pg_relation_size(to_regclass('cdc_sync.changes'));
@@ -78,12 +79,20 @@ class Changes:
 class ChangeLog:
     """One watch's part of the change log.
 
-    With `consume` false (dry run) the log is only looked at.
+    With `consume` false (dry run) the log is only looked at. `reached` is told how far the server is.
     """
 
-    def __init__(self, pool: AsyncConnectionPool[Connection], watch: str, *, consume: bool = True) -> None:
+    def __init__(
+        self,
+        pool: AsyncConnectionPool[Connection],
+        watch: str,
+        *,
+        consume: bool = True,
+        reached: Reached | None = None,
+    ) -> None:
         self._pool = pool
         self._watch = watch
+        self._reached = reached or Reached()
         self.consumes = consume
 
     @asynccontextmanager
@@ -104,7 +113,10 @@ class ChangeLog:
                 cursor = await connection.execute(query)
             except psycopg.errors.UndefinedTable as error:
                 raise SourceError("misconfigured", MISSING) from error
+            except psycopg.errors.ObjectNotInPrerequisiteState as error:
+                raise SourceError("misconfigured", UNIDENTIFIED) from error
             ((next_id, size),) = await (await cursor.set_result(_FACTS)).fetchall()
+            self._reached.see(next_id)
             rows = await (await cursor.set_result(-1)).fetchall()
             yield Changes(
                 number=len(rows),
@@ -121,4 +133,8 @@ class ChangeLog:
 MISSING = (
     "The change log cdc_sync.changes does not exist: the triggers are not installed in this database. Let the DBA run "
     "what `cdc-sync sql install` and `cdc-sync sql grants` print, or use capture.mode poll."
+)
+UNIDENTIFIED = (
+    "A publication takes in the change log cdc_sync.changes, whose rows have no replica identity, so PostgreSQL lets "
+    "nobody take them out. Let the DBA run what `cdc-sync sql install` prints, which gives them one."
 )

@@ -20,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from cdc_sync.source.errors import SourceError, translate
+from cdc_sync.source.reached import Reached
 
 Connection = AsyncConnection[tuple[Any, ...]]
 
@@ -35,6 +36,14 @@ _DEFAULTS: dict[str, str | int] = {
 }
 
 POOL_SIZE = 4
+
+_CONNECTS_WITHIN = 15.0
+"""Seconds within which a pool has a connection to give."""
+
+# Whatever the role or the database sets. Reads at SERIALIZABLE would take part in the conflicts of the ATS's own
+# transactions, and make them fail; a standby refuses them. No SELECT of set_config(): it would be such a read itself.
+# Behind a transaction pooler it reaches the sessions of our own role, which alone share its pool.
+_READ_COMMITTED = "SET default_transaction_isolation = 'read committed'"
 
 _ANSWERS_WITHIN = 300.0
 """Seconds within which any statement of ours is answered: pages are short, so long only without an index."""
@@ -105,28 +114,55 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
     except psycopg.Error as error:
         raise translate(error, "connecting") from error
     try:
+        async with asking("connecting"):
+            await connection.execute(_READ_COMMITTED)
         yield connection
     finally:
         await connection.close()
 
 
 @asynccontextmanager
-async def pooled(dsn: str) -> AsyncIterator[AsyncConnectionPool[Connection]]:
-    """A small pool for reads. Prepared statements stay off: a transaction pooler may stand in between."""
+async def pooled(dsn: str, reached: Reached | None = None) -> AsyncIterator[AsyncConnectionPool[Connection]]:
+    """A small pool for reads. Prepared statements stay off: a transaction pooler may stand in between.
+
+    Args:
+        dsn: the database.
+        reached: no connection is made to a server that is behind it; one by one, since each may lead to another server.
+
+    Raises:
+        SourceError: no connection can be made.
+    """
+    reached = reached or Reached()
+    behind: SourceError | None = None
+
+    async def configure(connection: Connection) -> None:
+        nonlocal behind
+        await connection.execute(_READ_COMMITTED)
+        try:
+            await reached.meet(connection)
+        except SourceError as error:
+            behind = error
+            raise
+
     pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
         conninfo(dsn),
         kwargs={"autocommit": True, "prepare_threshold": None},
         min_size=1,
         max_size=POOL_SIZE,
+        configure=configure,
         open=False,
-        timeout=15,
+        timeout=_CONNECTS_WITHIN,
         # Broken connections are found by using them; the caller reconnects as a whole.
         reconnect_timeout=5,
     )
     try:
-        await pool.open(wait=True, timeout=15)
+        await pool.open(wait=True, timeout=_CONNECTS_WITHIN)
         yield pool
     except PoolTimeout as error:
-        raise SourceError("unreachable", "The database cannot be reached: no connection within 15 s.") from error
+        if behind is not None:
+            raise behind from error
+        raise SourceError(
+            "unreachable", f"The database cannot be reached: no connection within {_CONNECTS_WITHIN:.0f} s."
+        ) from error
     finally:
         await pool.close(timeout=2)

@@ -12,7 +12,7 @@ from cdc_sync.source.errors import SourceError, translate
 
 _SERVER = """
 SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), current_database()::text,
-       current_setting('max_prepared_transactions')::int,
+       current_setting('max_prepared_transactions')::int, current_setting('synchronous_standby_names')::text,
        (SELECT system_identifier::text FROM pg_catalog.pg_control_system())
 """
 
@@ -56,12 +56,14 @@ class ServerFacts:
         in_recovery: whether it is a standby.
         identity: names the database so that a copy elsewhere has another one.
         prepares_transactions: whether transactions may be committed in two phases.
+        waits_for_standbys: whether commits may wait for a synchronous standby.
     """
 
     version: int
     in_recovery: bool
     identity: str
     prepares_transactions: bool
+    waits_for_standbys: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,14 @@ async def server_facts(connection: Connection) -> ServerFacts:
         raise translate(error, "asking the server for its version and identity") from error
     if row is None:
         raise AssertionError("a SELECT without FROM gives one row")
-    version, in_recovery, database, prepared, system = row
-    return ServerFacts(version, in_recovery, f"{database} of cluster {system}", prepared > 0)
+    version, in_recovery, database, prepared, standbys, system = row
+    return ServerFacts(
+        version,
+        in_recovery,
+        identity=f"{database} of cluster {system}",
+        prepares_transactions=prepared > 0,
+        waits_for_standbys=standbys.strip() != "",
+    )
 
 
 async def table_facts(connection: Connection, table: QualifiedName) -> TableFacts:

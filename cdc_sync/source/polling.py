@@ -16,6 +16,7 @@ from cdc_sync.source import expressions
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.mapping import Mapping
+from cdc_sync.source.reached import Reached
 from cdc_sync.source.reading import fetch
 
 _LARGEST_BACKWARD_JUMP = timedelta(hours=3)
@@ -57,7 +58,7 @@ class PollPage:
 
 
 class WatermarkReader:
-    """Polls one watch's table.
+    """Polls one watch's table; `reached` is told with each page how far the server is.
 
     Every method raises `SourceError` when the database cannot answer.
     """
@@ -70,8 +71,10 @@ class WatermarkReader:
         lookback: timedelta,
         *,
         in_recovery: bool,
+        reached: Reached | None = None,
     ) -> None:
         self._pool = pool
+        self._reached = reached or Reached()
         self._mapping = mapping
         self._lookback = lookback
         self._in_recovery = in_recovery
@@ -81,8 +84,8 @@ class WatermarkReader:
         sorting = sql.SQL(", ").join([mark, *mapping.key_order])
         has_key = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(key) for key in mapping.key_columns)
         given = [sql.SQL("%s::{}").format(type_) for type_ in (sql.SQL(self._type), *mapping.key_types)]
-        select = sql.SQL("SELECT {}, to_json({}) #>> '{{}}', {} FROM {}").format(
-            mapping.select, mark, _CLOCK, mapping.table
+        select = sql.SQL("SELECT {}, ({}), to_json({}) #>> '{{}}', {} FROM {}").format(
+            mapping.select, _XMAX, mark, _CLOCK, mapping.table
         )
         self._first = sql.SQL("{} WHERE {} >= %s::{} AND {} ORDER BY {} LIMIT %s").format(
             select, mark, sql.SQL(self._type), has_key, sorting
@@ -125,7 +128,11 @@ class WatermarkReader:
             query, parameters = self._first, [start, size]
         fetched = await fetch(self._pool, query, parameters, f"polling {self._mapping.watch.table}")
         if not fetched:
+            # Sweeps have read too, since the last poll that found a row.
+            ((xmax,),) = await fetch(self._pool, _XMAX, (), "reading the server's snapshot")
+            self._reached.see(xmax)
             return PollPage([], 0, None)
+        self._reached.see(fetched[0][-3])
         rows = [self._mapping.row(columns) for columns in fetched]
         more = len(fetched) == size
         return PollPage(rows, fetched[0][-1], Place(fetched[-1][-2], rows[-1].key) if more else None)
@@ -159,4 +166,5 @@ def watermark_type(mapping: Mapping, watermark: str) -> str:
     )
 
 
+_XMAX = sql.SQL("SELECT txid_snapshot_xmax(txid_current_snapshot())")
 _CLOCK = sql.SQL("(extract(epoch FROM statement_timestamp()) * 1000)::bigint")

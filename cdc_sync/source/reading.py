@@ -21,6 +21,15 @@ from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.row_security import Hiding
 from cdc_sync.source.statements import Statements
 
+# In one message, and so in one round trip.
+#
+# The timeout: a daemon that is suspended, or lost behind a silent network, between the two statements would keep the
+# locks of the first one, and the ATS's next ALTER TABLE would wait for it, and everybody else for that.
+_BEGIN_DOUBTING = """
+BEGIN ISOLATION LEVEL READ COMMITTED;
+SET LOCAL idle_in_transaction_session_timeout = '10s';
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Read:
@@ -190,7 +199,8 @@ async def _fetch_doubting(
     pool: AsyncConnectionPool[Connection], query: sql.Composed, parameters: Sequence[Any], doing: str
 ) -> tuple[list[tuple[Any, ...]], frozenset[Hiding]]:
     """As `fetch`, and whose policies may have hidden rows from it."""
-    async with asking(doing), pool.connection() as connection, connection.transaction():
-        await connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+    # Leaving the pool's block commits, or rolls back if there is an exception.
+    async with asking(doing), pool.connection() as connection:
+        await connection.execute(_BEGIN_DOUBTING)
         fetched = await (await connection.execute(query, parameters)).fetchall()
         return fetched, frozenset(await row_security.hiding(connection))

@@ -12,13 +12,14 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import psycopg
 
 from cdc_sync.source.connection import Connection, asking, connected
 from cdc_sync.source.errors import SourceError, translate
+from cdc_sync.source.reached import Reached
 
 CHANNEL = "cdc_sync"
 
@@ -42,13 +43,18 @@ _END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AN
 
 @dataclass(slots=True)
 class LastSession:
-    """The server's process of the last session that a daemon had on a watch: its number and start.
+    """What a daemon remembers of the sessions that it had on a watch.
 
     Behind a network that fell silent the server keeps a session, and with it the watch's lock, long after the daemon
     has given it up. Whoever remembers that it was its own may end it.
+
+    Attributes:
+        process: the last one's process at the server: its number and start.
+        reached: how far the server was that was read.
     """
 
     process: tuple[int, datetime] | None = None
+    reached: Reached = field(default_factory=Reached)
 
 
 @asynccontextmanager

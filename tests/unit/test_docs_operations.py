@@ -56,6 +56,7 @@ _TRIGGERS = "capture.mode is notify, but "
 _DSN = "postgresql://host/ats"
 _MADE = {
     "MISSING": changelog.MISSING,
+    "UNIDENTIFIED": changelog.UNIDENTIFIED,
     "_missing(table, names)": facts._missing(QualifiedName("public", "applications"), []),
     "_LOGIN.format(said=said)": errors._LOGIN,
     "text.format(said=said, doing=doing)": "",  # each of them: see `_templates`
@@ -68,7 +69,7 @@ _MADE = {
 """What an error says that is raised with an expression instead of a text."""
 
 SUSPICIOUS = """
-state: {dsn: "dbname=state"}
+state: {dsn: "dbname=state", path: state.db}
 admin: {token: short}
 watches:
   applications:
