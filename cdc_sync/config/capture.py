@@ -55,7 +55,8 @@ class Capture(Section):
         default=timedelta(seconds=2),
         title="poll, or wakeup: none",
         description="The pause between two polls, or with `wakeup: none` between two drains; 10ms or more. 2s by "
-        "default: quick for people, and next to nothing for a database with an index on the watermark.",
+        "default: quick for people, and next to nothing for a database with an index on the watermark. After a poll "
+        "that took long it is nine times that, up to a minute.",
     )
     lookback: Duration = Field(
         default=timedelta(minutes=5),

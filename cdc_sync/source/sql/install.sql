@@ -22,7 +22,8 @@
 --           somebody else made and could use for the same is refused.
 -- Hinders   no ALTER TABLE. (If a watched column is renamed or dropped, changes are counted and not recorded, until this
 --           script is run again.) It would hinder PREPARE TRANSACTION (two-phase commit) while the bell is armed; where
---           the server allows prepared transactions (max_prepared_transactions above 0), the daemon never arms it.
+--           the server allows prepared transactions (max_prepared_transactions above 0), the daemon never arms it; nor
+--           where commits wait for a synchronous standby (synchronous_standby_names).
 -- Publishes nothing by itself. But a publication FOR ALL TABLES takes in the log too, and a subscriber that does not
 --           have the table stops. So where there is one, a new log is refused, unless you say before this script that
 --           it may be published: SET cdc_sync.published = 'yes';
