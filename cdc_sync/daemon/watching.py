@@ -35,7 +35,6 @@ from cdc_sync.pipeline.poll import BEGAN, LONGEST_PAUSE, Poll
 from cdc_sync.pipeline.poll import POSITION as WATERMARK
 from cdc_sync.pipeline.silent_changes import SilentChanges
 from cdc_sync.pipeline.sweep import sweep
-from cdc_sync.source import digests
 from cdc_sync.source.bell import Bell
 from cdc_sync.source.changelog import ChangeLog
 from cdc_sync.source.connection import Connection, asking, connected, pooled
@@ -159,10 +158,9 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
                 await parts.store.take(parts.name)
             facts = await table_facts(connection, parts.watch.table)
             mapping = await Mapping.prepare(connection, parts.watch, facts)
-            makes_digests = await digests.are_possible(connection)
         intake = Intake(
             parts.rules,
-            Reader(pool, mapping, makes_digests=makes_digests),
+            Reader(pool, mapping),
             parts.store,
             observe=parts.observe,
             clock=parts.clock,

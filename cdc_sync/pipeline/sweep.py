@@ -17,7 +17,6 @@ read. A digest says only this: a row that has it says what the record's columns 
 - a row that changes after its digest was made is the fast path's, as one that changes after its page was read.
 - digests never tell that a row is gone: what is passed over is marked as met, what is not marked is looked for.
 - another configuration or another version makes other digests: every row is read once.
-- a server without md5() makes none, and every row is read, each time.
 
 The server makes the next page's digests while the store compares this page's. Should that fail, this page is compared
 again.
@@ -137,8 +136,6 @@ class _Sweep:
     async def _pass_over(self, position: SweepPosition) -> SweepPosition | None:
         """Compare the next page by digests, and read only what is not as it was; None if that is most of it."""
         reader, store = self._intake.reader, self._intake.store
-        if not reader.makes_digests:
-            return None
         after, page = self._ahead or (None, None)
         if page is None or after != position.after:
             page = await reader.digests(position.after, PAGE, self._digests)

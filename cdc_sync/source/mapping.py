@@ -43,11 +43,12 @@ _FIELDS = ("application_id", "status_url", "status", "job_id", "created", "event
 
 
 class Mapping:
-    """A watch's SELECT list, fitted to the types that its expressions really have."""
+    """A watch's SELECT list, fitted to the types that its expressions really have, and to the server's version."""
 
-    def __init__(self, watch: Watch, facts: TableFacts, types: dict[str, int]) -> None:
+    def __init__(self, watch: Watch, facts: TableFacts, types: dict[str, int], server_version: int) -> None:
         self.watch = watch
         self.facts = facts
+        self.server_version = server_version
         self.table = sql.SQL("{} AS t").format(expressions.name(facts.schema, facts.name))
         self.key_columns = [expressions.column(name) for name in watch.key]
         # By the operator that the walk compares with. A type's own order may be another one: for a type in a schema
@@ -101,7 +102,7 @@ class Mapping:
         description = cursor.description or []
         types = {name: column.type_code for name, column in zip(mapped, description, strict=True)}
         _check(watch, types)
-        return cls(watch, facts, types)
+        return cls(watch, facts, types, connection.info.server_version)
 
     def _select(self, types: dict[str, int]) -> sql.Composed:
         columns = self.watch.columns

@@ -72,11 +72,10 @@ class Reader:
 
     Every method raises `SourceError` when the database cannot answer: a read that fails is never an empty answer.
 
-    Rows come with their digests where a `shape` is given, unless `makes_digests` is False: the server cannot, then.
+    Rows come with their digests where a `shape` is given.
     """
 
-    def __init__(self, pool: AsyncConnectionPool[Connection], mapping: Mapping, *, makes_digests: bool = True) -> None:
-        self.makes_digests = makes_digests
+    def __init__(self, pool: AsyncConnectionPool[Connection], mapping: Mapping) -> None:
         self._pool = pool
         self._mapping = mapping
         self._statements = Statements(mapping)
@@ -131,7 +130,7 @@ class Reader:
 
     async def page(self, after: Key | None, size: int, shape: str | None = None) -> Page:
         """The next `size` rows in key order. A row whose key is NULL cannot be walked to and is left out."""
-        digested = shape is not None and self.makes_digests
+        digested = shape is not None
         of = self._statements.digested if digested else self._statements
         query = of.first_page if after is None else of.next_page
         fetched = await fetch(self._pool, query, [*([shape] if digested else []), *(after or ()), size], self._doing)

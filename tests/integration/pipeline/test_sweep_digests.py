@@ -271,24 +271,3 @@ async def test_a_row_that_can_be_reported_again(ats: Ats, open_rig: OpenRig) -> 
         await reads.sweep()
 
         assert await rig.store.skipped(WATCH, 9) == []
-
-
-async def test_without_digests_every_row_is_read(ats: Ats, open_rig: OpenRig) -> None:
-    ats.execute("CREATE SCHEMA fips")
-    ats.execute(
-        "CREATE FUNCTION fips.md5(text) RETURNS text LANGUAGE plpgsql AS"
-        " $$BEGIN RAISE 'could not compute MD5 hash: unsupported'; END$$"
-    )
-    name = ats.info.dbname
-    ats.execute(f'ALTER DATABASE "{name}" SET search_path = fips, pg_catalog, public')
-    try:
-        async with open_rig(install=False) as rig:
-            assert not rig.intake.reader.makes_digests
-            reads = await filled(ats, rig)
-            update(ats, 3, status="hired")
-
-            assert (await reads.sweep()).repaired == {"status": 1}
-            assert len(reads.keys) == ROWS
-    finally:
-        ats.execute(f'ALTER DATABASE "{name}" RESET search_path')
-        ats.execute("DROP SCHEMA fips CASCADE")
