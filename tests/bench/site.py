@@ -28,6 +28,8 @@ _DAEMON = "cdc_sync"
 _BARE_ROWS = 100_000
 _PAUSE = 0.05
 
+_TABLES = ("applications", "bare", "notifying")
+
 _NOTIFYING = """
 CREATE FUNCTION public.tell() RETURNS trigger LANGUAGE plpgsql AS
     $$BEGIN PERFORM pg_notify('bare', NEW.hellowork_id); RETURN NULL; END$$;
@@ -125,7 +127,8 @@ class Site:
     def rest(self) -> None:
         """Return when the daemon has nothing to do and sleeps, and nobody has left work for the server."""
         self.wait_until(self._is_at_rest, "the daemon to come to rest")
-        self.ats.execute("VACUUM public.applications, public.bare, public.notifying, cdc_sync.changes")
+        for table in (*map(_named, _TABLES), sql.Identifier("cdc_sync", "changes")):
+            self.ats.execute(sql.SQL("VACUUM {}").format(table))  # one by one, for PostgreSQL 10
         self.ats.execute("CHECKPOINT")
 
     def update_one(self, table: str, row: int) -> int:
@@ -179,11 +182,7 @@ def site(server: Server, sink: Sink, rows: int, folder: Path) -> Iterator[Site]:
     dsn = server.dsn_for(database)
     with psycopg.connect(dsn, autocommit=True) as ats:
         template = sql.SQL((Path(__file__).parent / "site.sql").read_text(encoding="utf-8"))
-        for table, number in (
-            ("applications", rows),
-            ("bare", min(rows, _BARE_ROWS)),
-            ("notifying", min(rows, 10_000)),
-        ):
+        for table, number in zip(_TABLES, (rows, min(rows, _BARE_ROWS), min(rows, 10_000)), strict=True):
             ats.execute(template.format(table=_named(table), name=sql.Literal(table), rows=sql.Literal(number)))
         ats.execute(_NOTIFYING.encode())
         if not ats.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (_DAEMON,)).fetchone():
@@ -192,7 +191,8 @@ def site(server: Server, sink: Sink, rows: int, folder: Path) -> Iterator[Site]:
         made.config.write_text(yaml.safe_dump(_document(server.dsn_for(database, _DAEMON), sink.url, folder)))
         ats.execute(scripts.install(made.loaded).encode())
         ats.execute(grants.grants(made.loaded, _DAEMON).encode())
-        ats.execute("VACUUM ANALYZE public.applications, public.bare, public.notifying")
+        for table in _TABLES:
+            ats.execute(sql.SQL("VACUUM ANALYZE {}").format(_named(table)))
         ats.execute("CHECKPOINT")
         try:
             yield made
