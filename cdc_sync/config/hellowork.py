@@ -29,8 +29,10 @@ class Retry(Section):
     for_: PositiveDuration = Field(
         default=timedelta(days=7),
         alias="for",
-        description="How long after its first try a call that keeps failing becomes a dead letter, for a person to "
-        "look at. 7d by default: longer than any outage, weekend included.",
+        description="How long a call that keeps failing is tried before it becomes a dead letter, for a person to "
+        "look at. Counted from its first try; of a time for which it could not be tried (its endpoint was paused, "
+        "throttled or down, or the daemon was), 15 minutes count. 7d by default: longer than any outage, weekend "
+        "included.",
     )
 
     @field_validator("max")

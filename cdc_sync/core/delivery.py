@@ -10,6 +10,7 @@ from cdc_sync.core.reply import (
     CredentialsRefused,
     Meaning,
     NotFound,
+    RefusedAlone,
     Rejected,
     Throttled,
     Unavailable,
@@ -24,10 +25,11 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Try again at `due_at`; `not_found_since` is when HelloWork began to answer 404."""
+    """Try again at `due_at`; `not_found_since` and `refused_in` are what the entry is to remember (see `Entry`)."""
 
     due_at: int
     not_found_since: int | None = None
+    refused_in: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +67,14 @@ class Finished:
     at: int
 
 
-def fate(entry: Entry, meaning: Meaning, reason: str, policy: RetryPolicy, *, now: int, chance: float) -> Fate:
+def fate(  # noqa: PLR0911 - a decision table, one return per row
+    entry: Entry, meaning: Meaning, reason: str, policy: RetryPolicy, *, now: int, chance: float
+) -> Fate:
     """Decide an entry's fate.
 
     Args:
         entry: the entry as it was claimed, this attempt counted.
-        meaning: what the reply means.
+        meaning: what the reply means, coming from its endpoint.
         reason: the reply in words.
         policy: the retry policy.
         now: milliseconds since the epoch.
@@ -83,14 +87,20 @@ def fate(entry: Entry, meaning: Meaning, reason: str, policy: RetryPolicy, *, no
             return Done()
         case Rejected():
             return GiveUp(reason)
-        case CredentialsRefused() | Throttled():
+        case CredentialsRefused(turn):
             # Not this entry's fault: the endpoint waits as a whole, and nothing is given up meanwhile.
-            return Again(now)
+            return Again(now, refused_in=turn if entry.refused_in is None else entry.refused_in)
+        case Throttled():
+            return Again(now, refused_in=entry.refused_in)
+        case RefusedAlone():
+            # It waits by itself. That nothing is given up for our credentials holds here, too.
+            return Again(again, refused_in=entry.refused_in)
         case NotFound():
             since = now if entry.not_found_since is None else entry.not_found_since
             if now - since >= policy.not_found_for:
                 return GiveUp(f"HelloWork still does not know the application: {reason}")
             return Again(again, since)
         case Unavailable():
-            return GiveUp(f"given up after {entry.attempts} attempts: {reason}") if expired else Again(again)
+            given_up = GiveUp(f"given up after {entry.attempts} attempts: {reason}")
+            return given_up if expired else Again(again, refused_in=entry.refused_in)
     assert_never(meaning)

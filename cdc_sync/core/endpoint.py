@@ -10,6 +10,10 @@
 While an endpoint is open or paused, nothing is sent before `until`; then one single call is let through as a probe.
 What was already under way when the state changed still reports back: such a straggler lengthens the wait only if it was
 told a longer one, and ends it only if it succeeded; a wait that HelloWork asked for is not ended by a success either.
+
+A refusal of our credentials may also be about one application alone (`in_context`): one that was refused before, while
+the endpoint has answered others since. It pauses nobody; it is that entry's failure. If that is wrong, and the
+credentials have just been taken from us, the first refusal of any other entry tells.
 """
 
 from dataclasses import dataclass, replace
@@ -21,6 +25,7 @@ from cdc_sync.core.reply import (
     CredentialsRefused,
     Meaning,
     NotFound,
+    RefusedAlone,
     Rejected,
     Throttled,
     Unavailable,
@@ -40,12 +45,27 @@ Admission = Literal["all", "probe", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """One endpoint's state. `until` (milliseconds since the epoch) is when the next call may go out."""
+    """One endpoint's state.
+
+    Attributes:
+        mode: see the module's text.
+        failures: so many in a row, of those that brought it into this mode, or may bring it into another.
+        until: when the next call may go out, in milliseconds since the epoch.
+        reason: the last failure in words.
+        turn: how often it went over from taking our credentials to refusing them, and back: odd while its last word on
+            them is a refusal. That tells what came after what without any clock.
+    """
 
     mode: Mode = "healthy"
     failures: int = 0
     until: int = 0
     reason: str | None = None
+    turn: int = 0
+
+    @property
+    def refuses(self) -> bool:
+        """Whether its last word on our credentials is a refusal, of whatever application."""
+        return self.turn % 2 == 1
 
 
 def admits(health: Health, now: int, under_way: int) -> Admission:
@@ -59,12 +79,29 @@ def admits(health: Health, now: int, under_way: int) -> Admission:
     return "probe" if under_way == 0 else "none"
 
 
-def after(health: Health, meaning: Meaning, reason: str, policy: RetryPolicy, *, now: int, chance: float) -> Health:
+def in_context(meaning: Meaning, health: Health, refused_in: int | None) -> Meaning:
+    """What a reply means when it comes from this endpoint, about this application.
+
+    Args:
+        meaning: what it means by itself.
+        health: the endpoint's state before it. While anything is wrong, a refusal is taken to be about us.
+        refused_in: the turn in which our credentials were first refused for the application; None if they were not.
+    """
+    if not isinstance(meaning, CredentialsRefused):
+        return meaning
+    if health.mode == "healthy" and refused_in is not None and refused_in < health.turn:
+        return RefusedAlone()
+    return CredentialsRefused(_refused(health))
+
+
+def after(  # noqa: PLR0911 - a decision table, one return per row
+    health: Health, meaning: Meaning, reason: str, policy: RetryPolicy, *, now: int, chance: float
+) -> Health:
     """The state after a reply.
 
     Args:
         health: the state before.
-        meaning: what the reply means.
+        meaning: what the reply means in this state.
         reason: the reply in words, kept for people.
         policy: the retry policy; its waits are used for probes too.
         now: milliseconds since the epoch.
@@ -74,27 +111,41 @@ def after(health: Health, meaning: Meaning, reason: str, policy: RetryPolicy, *,
         return _after_straggler(health, meaning, now)
     match meaning:
         case Acknowledged() | NotFound() | Rejected():
-            # It is up and takes our credentials.
-            return Health()
+            return _answered(health)
         case Throttled(wait):
             failures = health.failures + 1 if health.mode == "throttled" else 1
             # To wait for 0 seconds, or until a date that is past, is no wait: obeyed to the letter, it makes a storm.
-            return Health("throttled", failures, now + (wait or probe_after(policy, failures, chance)), reason)
+            until = now + (wait or probe_after(policy, failures, chance))
+            return Health("throttled", failures, until, reason, health.turn)
+        case RefusedAlone():
+            return Health(turn=_refused(health))
         case CredentialsRefused():
             failures = health.failures + 1 if health.mode == "paused" else 1
-            return Health("paused", failures, now + min(probe_after(policy, failures, chance), LONGEST_PAUSE), reason)
+            until = now + min(probe_after(policy, failures, chance), LONGEST_PAUSE)
+            return Health("paused", failures, until, reason, _refused(health))
         case Unavailable():
             failures = health.failures + 1 if health.mode in ("healthy", "open") else 1
             if health.mode in ("healthy", "throttled") and failures < FAILURES_TO_OPEN:
-                return Health("healthy", failures, reason=reason)
+                return Health("healthy", failures, reason=reason, turn=health.turn)
             wait = probe_after(policy, max(failures - FAILURES_TO_OPEN + 1, 1), chance)
-            return Health("open", max(failures, FAILURES_TO_OPEN), now + min(wait, LONGEST_OPEN), reason)
+            failures = max(failures, FAILURES_TO_OPEN)
+            return Health("open", failures, now + min(wait, LONGEST_OPEN), reason, health.turn)
     assert_never(meaning)
 
 
 def with_other_credentials(health: Health) -> Health:
     """The state after our credentials may have become others: whoever refused them is asked again at once."""
     return replace(health, until=0) if health.mode == "paused" else health
+
+
+def _refused(health: Health) -> int:
+    """The turn that a refusal of our credentials belongs to."""
+    return health.turn if health.refuses else health.turn + 1
+
+
+def _answered(health: Health) -> Health:
+    """It is up and takes our credentials."""
+    return Health(turn=health.turn + 1 if health.refuses else health.turn)
 
 
 def _waits(health: Health, now: int) -> bool:
@@ -105,7 +156,7 @@ def _waits(health: Health, now: int) -> bool:
 def _after_straggler(health: Health, meaning: Meaning, now: int) -> Health:
     match meaning:
         case Acknowledged() | NotFound() | Rejected() if health.mode != "throttled":
-            return Health()
+            return _answered(health)
         case Throttled(int(wait)):
             return replace(health, until=max(health.until, now + wait))
         case _:

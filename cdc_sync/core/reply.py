@@ -32,7 +32,14 @@ class NotFound:
 
 @dataclass(frozen=True, slots=True)
 class CredentialsRefused:
-    """It is about us, not about this call: the whole endpoint pauses."""
+    """It is about us, not about this call: the whole endpoint pauses. `turn` is the endpoint's (`endpoint.Health`)."""
+
+    turn: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedAlone:
+    """Our credentials are refused for this application, and were taken for others: it is this call's failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +61,17 @@ class Rejected:
     """Understood and refused: to say the same again would not help."""
 
 
-Meaning = Acknowledged | NotFound | CredentialsRefused | Throttled | Unavailable | Rejected
+Meaning = Acknowledged | NotFound | CredentialsRefused | RefusedAlone | Throttled | Unavailable | Rejected
 
 _UNAVAILABLE_4XX = {408, 425}
 _CREDENTIALS = {401, 403, 407}
 
 
 def meaning_of(reply: Reply, now: int) -> Meaning:  # noqa: PLR0911 - a decision table, one return per row
-    """Read a reply; `now` (milliseconds since the epoch) is what a `Retry-After` date is compared with."""
+    """Read a reply; `now` (milliseconds since the epoch) is what a `Retry-After` date is compared with.
+
+    What it says of our credentials depends on what the endpoint said before: see `endpoint.in_context`.
+    """
     status = reply.status
     if status is None:
         return Unavailable()

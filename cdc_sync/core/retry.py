@@ -2,6 +2,12 @@
 
 from dataclasses import dataclass
 
+LONGEST_COUNTED = 15 * 60_000
+"""Of the milliseconds for which a delivery is due and not tried (its endpoint is paused, say), as many count as tried.
+
+So the first failure after a pause of a week gives nothing up.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -10,7 +16,7 @@ class RetryPolicy:
     Attributes:
         first: the longest wait after the first failure; it doubles with each further one.
         max: the longest wait of all.
-        give_up_after: how long after its first attempt a delivery becomes a dead letter.
+        give_up_after: how long a delivery is tried before it becomes a dead letter; see also `LONGEST_COUNTED`.
         not_found_for: how long HelloWork may answer 404 before a delivery becomes a dead letter.
     """
 

@@ -4,13 +4,14 @@ The free calls are dealt out one by one, each to the endpoint that has the fewes
 all, cannot take what another could use.
 
 One that was not healthy comes back gently: it gets one call at once, and one more for each that it answers, so that
-their number doubles with each round. What has just got up is not knocked over by all that has waited for it.
+their number doubles with each round. What has just got up is not knocked over by all that has waited for it. So does
+one that has refused our credentials for one application alone: if they are wrong after all, no volley finds it out.
 """
 
 import math
 import time
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cdc_sync.core.endpoint import Health, admits, with_other_credentials
@@ -40,12 +41,12 @@ class Endpoint:
     most: int | None = None
 
     def __post_init__(self) -> None:
-        if self.health.mode != "healthy":
+        if _is_unsure(self.health):
             self.most = 1
 
     def heed(self, health: Health, *, answered: bool) -> None:
         """Take over the health after a reply; `answered`: the reply was one of an endpoint that works."""
-        if health.mode != "healthy":
+        if _is_unsure(health):
             self.most = 1
         elif self.health.mode == "healthy" and answered and self.most is not None:
             self.most += 1
@@ -109,7 +110,7 @@ class Endpoints:
             elif health != endpoint.stored and name not in unsaved:
                 if health.mode != endpoint.health.mode:
                     news.append(name)
-                if health.mode != "healthy":
+                if _is_unsure(health):
                     # What another daemon has met comes back as gently here.
                     endpoint.most = 1
                 endpoint.health = endpoint.stored = health
@@ -156,6 +157,15 @@ class Endpoints:
                 del allowed[name]
         return dict(wanted)
 
+    def probing(self, wanted: Iterable[str], now: int) -> dict[str, int]:
+        """Those of these endpoints that get a call only to find out whether they work, and the turn of each."""
+        endpoints = ((name, self._all[name]) for name in wanted)
+        return {
+            name: endpoint.health.turn
+            for name, endpoint in endpoints
+            if admits(endpoint.health, now, endpoint.under_way) == "probe"
+        }
+
     def ready_in(self, now: int) -> float:
         """Seconds until a call may begin of what is due now; infinite if time alone does not let one begin."""
         if not self.free:
@@ -192,3 +202,8 @@ class Endpoints:
                 if endpoint.most is not None and endpoint.most >= self._concurrency:
                     endpoint.most = None
                 return self._concurrency if endpoint.most is None else endpoint.most - endpoint.under_way
+
+
+def _is_unsure(health: Health) -> bool:
+    """Whether the endpoint's last word was none that promises an answer to the next call."""
+    return health.mode != "healthy" or health.refuses

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from cdc_sync.core.delivery import Again, Fate, Finished, GiveUp, fate, outcome_of
-from cdc_sync.core.endpoint import Health, after
+from cdc_sync.core.endpoint import Health, after, in_context
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import CallEnded, EndpointChanged, Observe, StoreFailed, StoreRecovered
 from cdc_sync.core.outbox import Entry
@@ -41,7 +41,7 @@ _Step = Literal["claim", "finish"]
 class Outbox(Protocol):
     """The part of the store that the sender uses; see `store.protocol.Store`."""
 
-    async def claim(self, now: int, horizon: int, wanted: Mapping[str, int]) -> list[Entry]:
+    async def claim(self, now: int, horizon: int, wanted: Mapping[str, int], probing: Mapping[str, int]) -> list[Entry]:
         """Take due entries, marked as attempted."""
 
     def holds(self, entry: Entry) -> bool:
@@ -206,7 +206,8 @@ class Sender:
             self._endpoints.expect(now)
         knows_some = self._endpoints.ready_in(now) < math.inf
         wanted = self._endpoints.wanted(now)
-        entries = await self._outbox.claim(now, self._settings.horizon, wanted) if wanted else []
+        probing = self._endpoints.probing(wanted, now)
+        entries = await self._outbox.claim(now, self._settings.horizon, wanted, probing) if wanted else []
         for entry in entries:
             endpoint = endpoint_of(entry.content.url)
             self._endpoints.begin(endpoint)
@@ -239,7 +240,7 @@ class Sender:
         # counted; what is queued from now on has the new one.
         entry = entry.addressed(self._settings.built)
         try:
-            became, detail, meaning = await self._attempt(entry)
+            became, detail, meaning = await self._attempt(entry, endpoint)
         finally:
             self._endpoints.end(endpoint)
         seconds = time.monotonic() - started
@@ -253,7 +254,7 @@ class Sender:
             CallEnded(entry.watch, entry.application_id, outcome_of(became), said, entry.attempts, seconds, waited)
         )
 
-    async def _attempt(self, entry: Entry) -> tuple[Fate, dict[str, Any], Meaning | None]:
+    async def _attempt(self, entry: Entry, endpoint: str) -> tuple[Fate, dict[str, Any], Meaning | None]:
         """Call, if the URL may be called: what becomes of the entry, what the history keeps, what the reply means."""
         refusal = self._settings.allowed.refusal(entry.content.url)
         if refusal is not None:
@@ -262,10 +263,10 @@ class Sender:
         if not self._outbox.holds(entry):
             # This process was stopped, or cut off from the store, for so long that another daemon may send it instead.
             reason = "not sent: the claim on it may have lapsed before the call was over"
-            return Again(self._clock()), {"reason": reason}, None
+            return Again(self._clock(), refused_in=entry.refused_in), {"reason": reason}, None
         reply, excerpt = await self._caller.call(entry)
         now = self._clock()
-        meaning = meaning_of(reply, now)
+        meaning = in_context(meaning_of(reply, now), self._endpoints[endpoint].health, entry.refused_in)
         said = describe(reply, excerpt)
         detail = {"status": reply.status, "reason": said}
         if excerpt:

@@ -64,7 +64,8 @@ def entry_from(columns: Columns) -> Entry:
     content = content_from(columns[2 : 2 + _CONTENT])
     if content is None:
         raise AssertionError("the schema forbids an entry without content")
-    kinds, state, revision, queued_at, due_at, attempted, attempts, first, not_found, reason = columns[2 + _CONTENT :]
+    kinds, state, revision, queued_at, due_at, attempted, attempts, *after_attempts = columns[2 + _CONTENT :]
+    first, not_found, refused_in, reason = after_attempts
     return Entry(
         watch=watch,
         application_id=application_id,
@@ -78,6 +79,7 @@ def entry_from(columns: Columns) -> Entry:
         attempts=attempts,
         first_attempt_at=first,
         not_found_since=not_found,
+        refused_in=refused_in,
         reason=reason,
     )
 

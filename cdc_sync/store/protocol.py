@@ -256,13 +256,21 @@ class Store(Protocol):
     async def next_suspicion(self, watch: str) -> int | None:
         """When the next suspicion's grace is over."""
 
-    async def claim(self, now: int, horizon: int, wanted: Mapping[str, int]) -> list[Entry]:
+    async def claim(
+        self, now: int, horizon: int, wanted: Mapping[str, int], probing: Mapping[str, int] | None = None
+    ) -> list[Entry]:
         """Take due entries for sending and mark them as attempted, before anything is sent.
+
+        The longest due come first. If one was due for long, its first attempt moves on: see `Entry`.
 
         Args:
             now: the time.
             horizon: a due time further than this many milliseconds ahead is a clock's mistake, and counts as due.
             wanted: how many at most, for each endpoint.
+            probing: the turn (`endpoint.Health`) of each endpoint whose call is to find out whether it works. There
+                first come those that were never tried, the newest of them before the others; then those for which our
+                credentials were not refused yet; then those for which they were, and last those for which they were in
+                an earlier turn. So a few at the head, whose calls fail alone, do not stand for all.
         """
 
     async def finish(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
@@ -316,7 +324,10 @@ class Store(Protocol):
         """Outbox entries in a state, oldest first."""
 
     async def counts(self) -> dict[str, WatchCounts]:
-        """Every watch in numbers. Costs as much as the outbox is long, not as much as is known."""
+        """Every watch in numbers of which anything is known, held or noted, be it a position: configured or not.
+
+        Costs as much as the outbox is long, not as much as is known.
+        """
 
     async def skipped(self, watch: str, limit: int) -> list[Skip]:
         """Rows that cannot be reported, and why."""

@@ -51,6 +51,7 @@ def an_entry(application_id: str = "a1", status: str = "seen", *, base_url: str)
         attempts=1,
         first_attempt_at=0,
         not_found_since=None,
+        refused_in=None,
         reason=None,
     )
 
@@ -111,11 +112,11 @@ class Watched:
         """How often it was asked for anything."""
         return self.claims + self.looks + self.finishes
 
-    async def claim(self, now: int, horizon: int, wanted: Mapping[str, int]) -> list[Entry]:
+    async def claim(self, now: int, horizon: int, wanted: Mapping[str, int], probing: Mapping[str, int]) -> list[Entry]:
         """See `Outbox`."""
         self.claims += 1
         self._check("claim")
-        entries = await self._store.claim(now, horizon, wanted)
+        entries = await self._store.claim(now, horizon, wanted, probing)
         self.claimed += entries
         self.claim_waits.set()
         await self.claim_may_return.wait()

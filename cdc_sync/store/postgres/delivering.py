@@ -9,6 +9,7 @@ from typing import Any
 from cdc_sync.core.delivery import Again, GiveUp, outcome_of
 from cdc_sync.core.endpoint import Health
 from cdc_sync.core.outbox import Entry
+from cdc_sync.core.retry import LONGEST_COUNTED
 from cdc_sync.store import queries
 from cdc_sync.store.columns import entry_from
 from cdc_sync.store.deciding import Current, Ended, attempt, described, ended
@@ -37,21 +38,25 @@ class Taking:
     under_way: Collection[Whose]
 
 
-async def claim(connection: Connection, taking: Taking, wanted: Mapping[str, int]) -> list[Entry]:
+async def claim(
+    connection: Connection, taking: Taking, wanted: Mapping[str, int], probing: Mapping[str, int]
+) -> list[Entry]:
     """See `Store.claim`."""
     now = taking.now
+    times = {"now": now, "overdue": now - LONGEST_COUNTED}
     found: list[Entry] = []
     for endpoint, limit in wanted.items():
-        due = await connection.execute(SQL["due"], {"endpoint": endpoint, "now": now, "limit": limit})
-        rows = await due.fetchall()
+        parameters = {**times, "latest": now + taking.horizon, "endpoint": endpoint, "turn": probing.get(endpoint)}
+        first = SQL["probe" if endpoint in probing else "due"]
+        rows = await (await connection.execute(first, {**parameters, "limit": limit})).fetchall()
         if len(rows) < limit:
-            parameters = {"endpoint": endpoint, "now": now, "latest": now + taking.horizon, "limit": limit - len(rows)}
-            rows += await (await connection.execute(SQL["overdue_by_clock"], parameters)).fetchall()
+            rest = await connection.execute(SQL["overdue_by_clock"], {**parameters, "limit": limit - len(rows)})
+            rows += await rest.fetchall()
         found += map(entry_from, rows)
     claimed = [entry for entry in found if _whose(entry) not in taking.under_way]
     if claimed:
         keys = [{"watch": entry.watch, "application_id": entry.application_id} for entry in claimed]
-        await write(connection, SQL["claim"], keys, daemon=taking.daemon, now=now)
+        await write(connection, SQL["claim"], keys, daemon=taking.daemon, **times)
         await remember(connection, [attempt(entry, now) for entry in claimed])
     return claimed
 
@@ -111,9 +116,9 @@ async def _write_ends(connection: Connection, decided: Sequence[tuple[Finished, 
         match after.becomes, end.fate:
             case "forgotten", _:
                 forgotten.append(key)
-            case "again", Again(due_at, not_found_since):
-                again = {"due_at": due_at, "not_found_since": not_found_since, "reason": end.reply.get("reason")}
-                others.append({**key, "becomes": "again", **again})
+            case "again", Again(due_at, not_found_since, refused_in):
+                again = {"due_at": due_at, "not_found_since": not_found_since, "refused_in": refused_in}
+                others.append({**key, "becomes": "again", **again, "reason": end.reply.get("reason")})
             case "dead", GiveUp(reason):
                 others.append({**key, "becomes": "dead", "reason": reason})
             case becomes, _:

@@ -24,7 +24,7 @@ async def entries(connection: Connection, state: EntryState, watch: str | None, 
 
 async def counts(connection: Connection) -> dict[str, WatchCounts]:
     """See `Store.counts`."""
-    found: dict[str, WatchCounts] = {}
+    found = {watch: WatchCounts() for (watch,) in await _rows(connection, "captured")}
     for watch, number, changed_at in await _rows(connection, "tallies"):
         found[watch] = WatchCounts(known=number, changed_at=changed_at)
     for watch, state, number, oldest in await _rows(connection, "count_outbox"):

@@ -255,7 +255,9 @@ class PostgresStore:
         ((due_at,),) = await self._rows(recording.SQL["next_suspicion"], watch=watch)
         return None if due_at is None else int(due_at)
 
-    async def claim(self, now: int, horizon: int, wanted: Mapping[str, int]) -> list[Entry]:
+    async def claim(
+        self, now: int, horizon: int, wanted: Mapping[str, int], probing: Mapping[str, int] | None = None
+    ) -> list[Entry]:
         """See `Store`."""
         number = await self._number()
 
@@ -263,7 +265,7 @@ class PostgresStore:
             if self._unsure:
                 await delivering.give_back(connection, number, self._claims)
             taking = Taking(number, now, horizon, self._claims)
-            return await delivering.claim(connection, taking, wanted)
+            return await delivering.claim(connection, taking, wanted, probing or {})
 
         try:
             entries = await self._run(work)

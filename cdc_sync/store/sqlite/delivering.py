@@ -10,6 +10,7 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import Again, GiveUp, outcome_of
 from cdc_sync.core.endpoint import Health
 from cdc_sync.core.outbox import Entry
+from cdc_sync.core.retry import LONGEST_COUNTED
 from cdc_sync.store import queries
 from cdc_sync.store.columns import entry_from
 from cdc_sync.store.deciding import Current, Ended, attempt, ended
@@ -19,19 +20,23 @@ from cdc_sync.store.sqlite.recording import Whose, remember, rows_in, rows_out, 
 SQL = queries.load("sqlite/delivering.sql")
 
 
-def claim(connection: sqlite3.Connection, now: int, horizon: int, wanted: Mapping[str, int]) -> list[Entry]:
+def claim(
+    connection: sqlite3.Connection, now: int, horizon: int, wanted: Mapping[str, int], probing: Mapping[str, int]
+) -> list[Entry]:
     """See `Store.claim`."""
     claimed: list[Entry] = []
+    times = {"now": now, "overdue": now - LONGEST_COUNTED, "latest": now + horizon}
     for endpoint, limit in wanted.items():
-        rows = rows_out(connection.execute(SQL["due"], {"endpoint": endpoint, "now": now, "limit": limit}))
+        parameters = {**times, "endpoint": endpoint, "turn": probing.get(endpoint)}
+        first = SQL["probe" if endpoint in probing else "due"]
+        rows = rows_out(connection.execute(first, {**parameters, "limit": limit}))
         if len(rows) < limit:
-            parameters = {"endpoint": endpoint, "now": now, "latest": now + horizon, "limit": limit - len(rows)}
-            rows += rows_out(connection.execute(SQL["overdue_by_clock"], parameters))
+            rows += rows_out(connection.execute(SQL["overdue_by_clock"], {**parameters, "limit": limit - len(rows)}))
         claimed += map(entry_from, rows)
     if not claimed:
         return []
     whose = rows_in((entry.watch, entry.application_id) for entry in claimed)
-    connection.execute(SQL["claim"], {"now": now, "whose": whose})
+    connection.execute(SQL["claim"], {**times, "whose": whose})
     remember(connection, [attempt(entry, now) for entry in claimed])
     return claimed
 
@@ -73,8 +78,8 @@ def _keep(connection: sqlite3.Connection, whose: Whose, after: Ended, end: Finis
     match after.becomes, end.fate:
         case "unheard", _:
             connection.execute(SQL["heard"], whose)
-        case "again", Again(due_at, not_found_since):
-            connection.execute(SQL["again"], (due_at, not_found_since, end.reply.get("reason"), *whose))
+        case "again", Again(due_at, not_found_since, refused_in):
+            connection.execute(SQL["again"], (due_at, not_found_since, refused_in, end.reply.get("reason"), *whose))
         case "dead", GiveUp(reason):
             connection.execute(SQL["bury"], (reason, *whose))
         case _:

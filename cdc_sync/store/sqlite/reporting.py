@@ -24,7 +24,7 @@ def entries(connection: sqlite3.Connection, state: EntryState, watch: str | None
 
 def counts(connection: sqlite3.Connection) -> dict[str, WatchCounts]:
     """See `Store.counts`."""
-    found: dict[str, WatchCounts] = {}
+    found = {watch: WatchCounts() for (watch,) in connection.execute(SQL["captured"])}
     for watch, number, changed_at in connection.execute(SQL["tallies"]):
         found[watch] = WatchCounts(known=number, changed_at=changed_at)
     for watch, state, number, oldest in connection.execute(SQL["count_outbox"]):

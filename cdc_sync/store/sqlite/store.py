@@ -152,9 +152,11 @@ class SqliteStore:
         """See `Store`."""
         return await self._run(lambda c: c.execute(recording.SQL["next_suspicion"], (watch,)).fetchone()[0])
 
-    async def claim(self, now: int, horizon: int, wanted: Mapping[str, int]) -> list[Entry]:
+    async def claim(
+        self, now: int, horizon: int, wanted: Mapping[str, int], probing: Mapping[str, int] | None = None
+    ) -> list[Entry]:
         """See `Store`."""
-        return await self._run(lambda c: delivering.claim(c, now, horizon, wanted))
+        return await self._run(lambda c: delivering.claim(c, now, horizon, wanted, probing or {}))
 
     async def finish(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
         """See `Store`."""

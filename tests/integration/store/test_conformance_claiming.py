@@ -1,11 +1,11 @@
 """Taking due entries for sending: marked as attempted, durably, before anything is sent."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import chain
 
 import pytest
-from support.builders import ENDPOINT, MINUTE, NOW, SECOND, a_content, a_sighting, some_rules
+from support.builders import ENDPOINT, HOUR, MINUTE, NOW, SECOND, WATCH, a_content, a_sighting, some_rules
 from support.store_backends import OpenStore
 from support.store_steps import (
     HORIZON,
@@ -20,10 +20,12 @@ from support.store_steps import (
     waiting_entry,
 )
 
+from cdc_sync.core.delivery import Again, GiveUp
 from cdc_sync.core.endpoint import Health
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.payload import body, idempotency_key
-from cdc_sync.store.protocol import Store
+from cdc_sync.core.retry import LONGEST_COUNTED
+from cdc_sync.store.protocol import Finished, Store
 
 STAGING = "https://staging.hellowork.com"
 
@@ -172,6 +174,114 @@ async def test_a_retry_is_the_same_request_to_the_byte(store: Store) -> None:
     assert (second.revision, second.attempts, second.first_attempt_at) == (first.revision, 2, NOW)
 
 
+class TestHowLongItWasTried:
+    """From the first attempt to now, without the time for which it was due and nobody tried it."""
+
+    @pytest.mark.parametrize("probing", [None, {ENDPOINT: 0}], ids=["healthy", "probing"])
+    async def test_a_wait_of_its_own_counts_and_a_long_pause_of_the_endpoint_does_not(
+        self, store: Store, probing: Mapping[str, int] | None
+    ) -> None:
+        await settle(store, a1=0)
+        first = await claim_one(store, NOW + SECOND)
+        await lose_answer(store, first, at=NOW + SECOND, again_at=NOW + MINUTE)
+        a_week_later = NOW + MINUTE + 7 * 24 * HOUR
+
+        (again,) = await store.claim(a_week_later, HORIZON, {ENDPOINT: 1}, probing)
+
+        assert again.first_attempt_at == a_week_later - 59 * SECOND - LONGEST_COUNTED
+        assert again == await waiting_entry(store)
+
+    async def test_a_short_pause_counts(self, store: Store) -> None:
+        await settle(store, a1=0)
+        await lose_answer(store, await claim_one(store, NOW), at=NOW, again_at=NOW + SECOND)
+
+        assert (await claim_one(store, NOW + SECOND + LONGEST_COUNTED)).first_attempt_at == NOW
+
+    async def test_what_waited_before_its_first_attempt_has_been_tried_for_no_time(self, store: Store) -> None:
+        await settle(store, a1=0)
+
+        assert (await claim_one(store, NOW + HOUR)).first_attempt_at == NOW + HOUR
+
+    async def test_a_first_attempt_is_never_ahead(self, store: Store, open_store: OpenStore) -> None:
+        await settle(store, a1=0)
+        await claim(store, NOW + HOUR)
+        await store.close()  # killed in the middle of the call
+        store = await open_store()
+        await store.release_claims()
+
+        assert (await claim_one(store, NOW + HOUR + SECOND)).first_attempt_at == NOW + HOUR + SECOND
+
+    async def test_a_clock_that_was_set_back_takes_nothing_off(self, store: Store) -> None:
+        await settle(store, a1=0)
+        await lose_answer(store, await claim_one(store, NOW), at=NOW, again_at=NOW + 2 * HORIZON)
+
+        assert (await claim_one(store, NOW + SECOND)).first_attempt_at == NOW
+
+
+class TestProbing:
+    """Which of all that is due finds out whether the endpoint works: what failed must not stand in the others' way."""
+
+    async def probe(self, store: Store, at: int) -> str:
+        (entry,) = await store.claim(at, HORIZON, {ENDPOINT: 1}, {ENDPOINT: 3})
+        self.entry = entry
+        return entry.application_id
+
+    async def again(self, store: Store, at: int, refused_in: int | None = None) -> None:
+        await store.finish([Finished(self.entry, Again(at, refused_in=refused_in), {"reason": "HTTP 401"}, at)], {})
+
+    async def test_the_newest_that_was_never_tried_comes_first_and_what_was_refused_last(self, store: Store) -> None:
+        await settle(store, alone=0, refused=1, failed=2, new=SECOND, newer=2 * SECOND)
+        for at, one, refused_in in [(NOW, "alone", 1), (NOW + 1, "refused", 3), (NOW + 2, "failed", None)]:
+            assert await self.probe(store, at) == one
+            await self.again(store, at, refused_in)
+        at = NOW + MINUTE
+
+        assert [await self.probe(store, at) for _ in range(5)] == ["newer", "new", "failed", "refused", "alone"]
+
+    async def test_in_turn_if_all_were_refused(self, store: Store) -> None:
+        await settle(store, a1=0, a2=0, a3=0)
+        probed = []
+        for at in range(NOW, NOW + 6):
+            probed.append(await self.probe(store, at))
+            await self.again(store, at, refused_in=3)
+
+        assert sorted(probed[:3]) == ["a1", "a2", "a3"]
+        assert probed[3:] == probed[:3]
+
+    async def test_only_one_that_is_due_and_free(self, store: Store) -> None:
+        await settle(store, a1=0, a2=MINUTE)
+        assert await self.probe(store, NOW) == "a1"
+
+        assert await store.claim(NOW + SECOND, HORIZON, {ENDPOINT: 1}, {ENDPOINT: 3}) == []
+        assert ids(await store.claim(NOW, SECOND, {ENDPOINT: 1}, {ENDPOINT: 3})) == ["a2"], "a clock's mistake is due"
+
+    async def test_only_where_it_is_asked_for(self, store: Store) -> None:
+        await settle(store, refused=0, new=SECOND)
+        assert await self.probe(store, NOW) == "refused"
+        await self.again(store, NOW, refused_in=1)
+
+        claimed = await store.claim(NOW + MINUTE, HORIZON, {ENDPOINT: 1}, {"https://elsewhere.example:443": 1})
+
+        assert ids(claimed) == ["refused"]
+
+    async def test_a_refusal_is_remembered_until_it_is_answered(self, store: Store) -> None:
+        await settle(store, a1=0)
+        await self.probe(store, NOW)
+        await self.again(store, NOW, refused_in=3)
+        assert (await waiting_entry(store)).refused_in == 3
+
+        await observe(store, a_sighting("a1", "offered"))
+        assert (await waiting_entry(store)).refused_in == 3, "it is about the application, not about what it says"
+        assert await self.probe(store, NOW) == "a1"
+        assert self.entry.refused_in == 3
+        await store.finish([Finished(self.entry, GiveUp("no"), {}, NOW)], {})
+        assert (await waiting_entry(store)).refused_in == 3
+        await store.retry_dead(WATCH, ["a1"], NOW)
+        await self.probe(store, NOW)
+        await self.again(store, NOW)
+        assert (await waiting_entry(store)).refused_in is None
+
+
 class TestAfterACrash:
     async def test_a_claim_stands_until_it_is_released(self, store: Store, open_store: OpenStore) -> None:
         await settle(store, a1=0)
@@ -229,7 +339,7 @@ class TestEndpoints:
 
     async def test_its_health_is_kept(self, store: Store, open_store: OpenStore) -> None:
         await settle(store, a1=0)
-        paused = Health("paused", failures=3, until=NOW + MINUTE, reason="HTTP 401")
+        paused = Health("paused", failures=3, until=NOW + MINUTE, reason="HTTP 401", turn=5)
 
         await store.finish([], {ENDPOINT: paused, "https://b.example:443": Health("throttled", 1, NOW)})
         await store.close()

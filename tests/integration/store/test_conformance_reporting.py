@@ -16,6 +16,7 @@ from support.store_steps import (
     waiting_entry,
 )
 
+from cdc_sync.core.observations import WatchUnconfigured
 from cdc_sync.core.outbox import Skip, Suspicion
 from cdc_sync.store.protocol import (
     CALL_STEP,
@@ -27,6 +28,7 @@ from cdc_sync.store.protocol import (
     StoreError,
     WatchCounts,
 )
+from cdc_sync.store.unconfigured import unconfigured
 
 EVERYTHING = 10**9
 """More events than there are."""
@@ -75,6 +77,31 @@ async def test_a_closed_store_says_so(store: Store) -> None:
 
     with pytest.raises(StoreError, match="closed"):
         await store.counts()
+
+
+class TestUnconfigured:
+    async def test_what_is_held_of_watches_that_the_configuration_does_not_have(self, store: Store) -> None:
+        await bury(store, a_sighting("x1"))
+        await observe(store, a_sighting("h1"), rules=some_rules(max_changes=0))
+        await adopt(store, "a1")
+        await store.record(some_rules(), a_batch(suspicions=[Suspicion("a1", NOW, NOW)]))
+        await store.record(some_rules("spontaneous"), a_batch(a_sighting("s1")))
+        await store.record(some_rules("empty"), a_batch(positions={"baseline": "done"}))
+
+        assert await unconfigured(store, {WATCH, "spontaneous", "new"}) == [WatchUnconfigured("empty")]
+        assert await unconfigured(store, ["new"]) == [
+            WatchUnconfigured(WATCH, known=3, held=1, dead=1, suspected=1),
+            WatchUnconfigured("empty"),
+            WatchUnconfigured("spontaneous", known=1, pending=1),
+        ]
+
+    async def test_their_entries_are_sent_all_the_same(self, store: Store) -> None:
+        """Nothing that a store does asks what is configured; these are the promises that `MESSAGE` relies on."""
+        await observe(store, a_sighting("a1"))
+
+        await acknowledge(store, await claim_one(store))
+
+        assert await unconfigured(store, []) == [WatchUnconfigured(WATCH, known=1)]
 
 
 class TestEntries:
@@ -131,6 +158,12 @@ class TestCounts:
             ),
             "spontaneous": WatchCounts(skipped=1),
         }
+
+    async def test_a_watch_that_has_got_no_further_than_a_position_is_counted(self, store: Store) -> None:
+        await store.take("taken")
+        await store.record(some_rules(), a_batch(positions={"baseline": "done", "fence": "1"}))
+
+        assert await store.counts() == {WATCH: WatchCounts()}
 
     async def test_only_pending_entries_make_the_oldest(self, store: Store) -> None:
         await bury(store, a_sighting())

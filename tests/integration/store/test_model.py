@@ -39,6 +39,7 @@ from cdc_sync.core.reply import (
     CredentialsRefused,
     Meaning,
     NotFound,
+    RefusedAlone,
     Rejected,
     Throttled,
     Unavailable,
@@ -59,7 +60,10 @@ RETRY = RetryPolicy(first=SECOND, max=10 * SECOND, give_up_after=60 * SECOND, no
 HORIZON = 15 * SECOND
 """Longer than any wait above."""
 HEARD: list[Meaning] = [Acknowledged(), Unavailable()]
-UNHEARD: list[Meaning] = [Unavailable(), NotFound(), Rejected(), Throttled(None), CredentialsRefused()]
+UNHEARD: list[Meaning] = [
+    *(Unavailable(), NotFound(), Rejected(), Throttled(None)),
+    *(CredentialsRefused(1), RefusedAlone()),
+]
 
 Seen = Literal["at once", "late", "by a sweep", "later"]
 """How capture meets a change; `late`: what it records was read just before."""
@@ -172,10 +176,14 @@ class Deliveries(RuleBasedStateMachine):
     # Delivery
 
     @precondition(lambda self: self.in_state("pending") != sorted(self.calls))
-    @rule(limit=st.integers(1, 3), clock=st.sampled_from([0, SECOND, 5 * SECOND, 30 * SECOND, -SECOND, -60 * SECOND]))
-    def due_calls_begin(self, limit: int, clock: int) -> None:
+    @rule(
+        limit=st.integers(1, 3),
+        clock=st.sampled_from([0, SECOND, 5 * SECOND, 30 * SECOND, -SECOND, -60 * SECOND]),
+        turn=st.sampled_from([None, 1, 2]),
+    )
+    def due_calls_begin(self, limit: int, clock: int, turn: int | None) -> None:
         self.now += clock
-        self.claim(limit)
+        self.claim(limit, None if turn is None else {ENDPOINT: turn})
 
     @precondition(lambda self: self.calls)
     @rule(data=st.data(), is_heard=st.booleans(), chance=st.sampled_from([0.0, 0.5, 0.99]))
@@ -303,9 +311,9 @@ class Deliveries(RuleBasedStateMachine):
         assert not set(held) & set(self.in_state("pending")), "only people release what is held"
         return news
 
-    def claim(self, limit: int = len(APPLICATIONS)) -> None:
+    def claim(self, limit: int = len(APPLICATIONS), probing: Mapping[str, int] | None = None) -> None:
         self.look()
-        for entry in self.run(self.store.claim(self.now, HORIZON, {ENDPOINT: limit})):
+        for entry in self.run(self.store.claim(self.now, HORIZON, {ENDPOINT: limit}, probing)):
             one, call = entry.application_id, Call(entry)
             application = self.applications[one]
             assert one in self.in_state("pending")

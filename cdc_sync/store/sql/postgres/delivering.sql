@@ -1,16 +1,33 @@
 -- name: due
--- As they are once they are claimed.
+-- As they are once they are claimed: if they were due for longer than counts, the first attempt moves on, up to now.
 SELECT watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
-       queued_at, due_at, true, attempts + 1, coalesce(first_attempt_at, %(now)s), not_found_since, reason
+       queued_at, due_at, true, attempts + 1,
+       coalesce(least(first_attempt_at + greatest(%(overdue)s - due_at, 0), %(now)s), %(now)s), not_found_since, refused_in,
+       reason
   FROM cdc_sync.outbox
  WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = %(endpoint)s AND due_at <= %(now)s
  ORDER BY due_at, watch, application_id
  LIMIT %(limit)s
    FOR UPDATE SKIP LOCKED;
 
+-- name: probe
+-- Goes through all that is due, but only once after each of the endpoint's waits.
+SELECT watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
+       queued_at, due_at, true, attempts + 1,
+       coalesce(least(first_attempt_at + greatest(%(overdue)s - due_at, 0), %(now)s), %(now)s), not_found_since, refused_in,
+       reason
+  FROM cdc_sync.outbox
+ WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = %(endpoint)s AND due_at <= %(now)s
+ ORDER BY CASE WHEN refused_in < %(turn)s THEN 3 WHEN refused_in IS NOT NULL THEN 2 WHEN attempts > 0 THEN 1 ELSE 0 END,
+          CASE WHEN refused_in IS NULL AND attempts = 0 THEN -due_at ELSE due_at END, watch, application_id
+ LIMIT %(limit)s
+   FOR UPDATE SKIP LOCKED;
+
 -- name: overdue_by_clock
 SELECT watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
-       queued_at, due_at, true, attempts + 1, coalesce(first_attempt_at, %(now)s), not_found_since, reason
+       queued_at, due_at, true, attempts + 1,
+       coalesce(least(first_attempt_at + greatest(%(overdue)s - due_at, 0), %(now)s), %(now)s), not_found_since, refused_in,
+       reason
   FROM cdc_sync.outbox
  WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = %(endpoint)s AND due_at > %(latest)s
  ORDER BY due_at, watch, application_id
@@ -20,7 +37,7 @@ SELECT watch, application_id, status, job_id, deleted, created, event_date, sour
 -- name: claim
 UPDATE cdc_sync.outbox o
    SET claimed_by = %(daemon)s, attempted = true, attempts = o.attempts + 1,
-       first_attempt_at = coalesce(o.first_attempt_at, %(now)s)
+       first_attempt_at = coalesce(least(o.first_attempt_at + greatest(%(overdue)s - o.due_at, 0), %(now)s), %(now)s)
   FROM json_to_recordset(%(rows)s::json) AS x (watch text, application_id text)
  WHERE o.watch = x.watch AND o.application_id = x.application_id;
 
@@ -54,9 +71,11 @@ UPDATE cdc_sync.outbox o
        state = CASE x.becomes WHEN 'dead' THEN 'dead' ELSE o.state END,
        due_at = CASE x.becomes WHEN 'again' THEN x.due_at ELSE o.due_at END,
        not_found_since = CASE x.becomes WHEN 'again' THEN x.not_found_since ELSE o.not_found_since END,
+       refused_in = CASE x.becomes WHEN 'again' THEN x.refused_in ELSE o.refused_in END,
        reason = CASE WHEN x.becomes IN ('again', 'dead') THEN x.reason ELSE o.reason END
   FROM json_to_recordset(%(rows)s::json)
-    AS x (watch text, application_id text, becomes text, due_at bigint, not_found_since bigint, reason text)
+    AS x (watch text, application_id text, becomes text, due_at bigint, not_found_since bigint, refused_in bigint,
+          reason text)
  WHERE o.watch = x.watch AND o.application_id = x.application_id;
 
 -- name: count_calls

@@ -1,6 +1,6 @@
 -- name: entries
 SELECT watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
-       queued_at, due_at, attempted, attempts, first_attempt_at, not_found_since, reason
+       queued_at, due_at, attempted, attempts, first_attempt_at, not_found_since, refused_in, reason
   FROM cdc_sync.outbox
  WHERE state = %(state)s AND (%(watch)s::text IS NULL OR watch = %(watch)s)
  ORDER BY queued_at, watch, application_id
@@ -8,6 +8,9 @@ SELECT watch, application_id, status, job_id, deleted, created, event_date, sour
 
 -- name: tallies
 SELECT name, known, changed_at FROM cdc_sync.watch WHERE known > 0 OR changed_at IS NOT NULL;
+
+-- name: captured
+SELECT DISTINCT watch FROM cdc_sync.position;
 
 -- name: count_outbox
 SELECT watch, state, count(*), min(queued_at) FROM cdc_sync.outbox GROUP BY watch, state;
@@ -30,7 +33,7 @@ SELECT watch, application_id, row_key, in_scope, status, job_id, deleted, create
 
 -- name: entries_of
 SELECT watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
-       queued_at, due_at, attempted, attempts, first_attempt_at, not_found_since, reason
+       queued_at, due_at, attempted, attempts, first_attempt_at, not_found_since, refused_in, reason
   FROM cdc_sync.outbox
  WHERE application_id = %(id)s AND watch = ANY (%(watches)s::text[]);
 

@@ -1,17 +1,31 @@
 -- name: due
--- As they are once they are claimed.
+-- As they are once they are claimed: if they were due for longer than counts, the first attempt moves on, up to now.
 SELECT json_group_array(json_array(
        watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
-       queued_at, due_at, 1, attempts + 1, coalesce(first_attempt_at, :now), not_found_since, reason))
+       queued_at, due_at, 1, attempts + 1, coalesce(min(first_attempt_at + max(:overdue - due_at, 0), :now), :now),
+       not_found_since, refused_in, reason))
   FROM (SELECT * FROM outbox
          WHERE state = 'pending' AND claimed = 0 AND endpoint = :endpoint AND due_at <= :now
          ORDER BY due_at
          LIMIT :limit);
 
+-- name: probe
+-- Goes through all that is due, but only once after each of the endpoint's waits.
+SELECT json_group_array(json_array(
+       watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
+       queued_at, due_at, 1, attempts + 1, coalesce(min(first_attempt_at + max(:overdue - due_at, 0), :now), :now),
+       not_found_since, refused_in, reason))
+  FROM (SELECT * FROM outbox
+         WHERE state = 'pending' AND claimed = 0 AND endpoint = :endpoint AND due_at <= :now
+         ORDER BY CASE WHEN refused_in < :turn THEN 3 WHEN refused_in IS NOT NULL THEN 2 WHEN attempts > 0 THEN 1 ELSE 0 END,
+                  CASE WHEN refused_in IS NULL AND attempts = 0 THEN -due_at ELSE due_at END
+         LIMIT :limit);
+
 -- name: overdue_by_clock
 SELECT json_group_array(json_array(
        watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
-       queued_at, due_at, 1, attempts + 1, coalesce(first_attempt_at, :now), not_found_since, reason))
+       queued_at, due_at, 1, attempts + 1, coalesce(min(first_attempt_at + max(:overdue - due_at, 0), :now), :now),
+       not_found_since, refused_in, reason))
   FROM (SELECT * FROM outbox
          WHERE state = 'pending' AND claimed = 0 AND endpoint = :endpoint AND due_at > :latest
          ORDER BY due_at
@@ -19,7 +33,8 @@ SELECT json_group_array(json_array(
 
 -- name: claim
 UPDATE outbox
-   SET claimed = 1, attempted = 1, attempts = attempts + 1, first_attempt_at = coalesce(first_attempt_at, :now)
+   SET claimed = 1, attempted = 1, attempts = attempts + 1,
+       first_attempt_at = coalesce(min(first_attempt_at + max(:overdue - due_at, 0), :now), :now)
  WHERE (watch, application_id) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:whose));
 
 -- name: release_claims
@@ -42,7 +57,8 @@ UPDATE outbox SET claimed = 0 WHERE watch = ? AND application_id = ?;
 UPDATE outbox SET claimed = 0, attempted = 0 WHERE watch = ? AND application_id = ?;
 
 -- name: again
-UPDATE outbox SET claimed = 0, due_at = ?, not_found_since = ?, reason = ? WHERE watch = ? AND application_id = ?;
+UPDATE outbox SET claimed = 0, due_at = ?, not_found_since = ?, refused_in = ?, reason = ?
+ WHERE watch = ? AND application_id = ?;
 
 -- name: bury
 UPDATE outbox SET claimed = 0, state = 'dead', reason = ? WHERE watch = ? AND application_id = ?;

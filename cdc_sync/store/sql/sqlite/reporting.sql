@@ -1,6 +1,6 @@
 -- name: entries
 SELECT watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
-       queued_at, due_at, attempted, attempts, first_attempt_at, not_found_since, reason
+       queued_at, due_at, attempted, attempts, first_attempt_at, not_found_since, refused_in, reason
   FROM outbox
  WHERE state = :state AND watch = :watch
  ORDER BY queued_at, application_id
@@ -11,6 +11,9 @@ SELECT watch FROM tally;
 
 -- name: tallies
 SELECT watch, known, changed_at FROM tally;
+
+-- name: captured
+SELECT DISTINCT watch FROM position;
 
 -- name: count_outbox
 SELECT watch, state, count(*), min(queued_at) FROM outbox GROUP BY watch, state;
@@ -33,7 +36,7 @@ SELECT watch, application_id, row_key, in_scope, status, job_id, deleted, create
 
 -- name: entry
 SELECT watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
-       queued_at, due_at, attempted, attempts, first_attempt_at, not_found_since, reason
+       queued_at, due_at, attempted, attempts, first_attempt_at, not_found_since, refused_in, reason
   FROM outbox
  WHERE watch = ? AND application_id = ?;
 
