@@ -1,13 +1,17 @@
 """The metrics: a reader of the observations, and gauges read from the store when somebody scrapes."""
 
-from typing import assert_never
+from typing import assert_never, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from cdc_sync import __version__
 from cdc_sync.admin.lag import Lag
 from cdc_sync.core.conditions import Conditions
+from cdc_sync.core.content import Kind
+from cdc_sync.core.delivery import CallOutcome
+from cdc_sync.core.hints import Origin
 from cdc_sync.core.observations import (
+    ASKED_FOR,
     BaselineDone,
     BaselineProgress,
     BellLeftAlone,
@@ -30,6 +34,7 @@ from cdc_sync.core.observations import (
     LoopsHang,
     LoopsMove,
     Observation,
+    Outcome,
     Reloaded,
     ReloadRefused,
     ReloadStarted,
@@ -45,10 +50,14 @@ from cdc_sync.core.observations import (
     WatchConnected,
     WatchEnded,
     WatchLost,
+    WatchUnconfigured,
 )
 from cdc_sync.store.protocol import Store
 
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+CAUSES = (*get_args(Kind), "gone", "undone", ASKED_FOR)
+"""By what sweeps count their repairs (`pipeline.sweep`)."""
 
 
 class Metrics:
@@ -78,7 +87,10 @@ class Metrics:
             "cdc_sync_queue_seconds", "From queueing to the call", ["watch"], buckets=_LATENCY, registry=r
         )
         self._repairs = Counter(
-            "cdc_sync_sweep_repairs", "What sweeps found that capture had missed", ["watch", "cause"], registry=r
+            "cdc_sync_sweep_repairs",
+            "What sweeps found that capture had missed, or had asked for",
+            ["watch", "cause"],
+            registry=r,
         )
         self._missed = Counter(
             "cdc_sync_missed_changes", "Changes that the triggers could not record", ["watch"], registry=r
@@ -157,12 +169,11 @@ class Metrics:
         match observation:
             case DaemonStarted(_, watches):
                 for name in watches:
-                    # From the first scrape on, so that an alert on 0 rings also when it never connects.
-                    self._connected.labels(name).set(0)
+                    self._begin(name)
             case Reloaded(begun=names):
                 self._reloads.labels("applied").inc()
                 for name in names:
-                    self._connected.labels(name).set(0)
+                    self._begin(name)
             case ReloadRefused():
                 self._reloads.labels("refused").inc()
             case WatchEnded(watch, for_good):
@@ -211,6 +222,7 @@ class Metrics:
                 | DaemonStopping()
                 | DaemonStopped()
                 | ReloadStarted()
+                | WatchUnconfigured()
                 | HeartBeat()
                 | LoopsHang()
                 | LoopsMove()
@@ -226,6 +238,25 @@ class Metrics:
                 return
             case _:
                 assert_never(observation)
+
+    def _begin(self, watch: str) -> None:
+        """Give a watch its samples from the first scrape on.
+
+        An alert on 0 then rings also for one that never connects; and the first event of a kind is an increase, which
+        it would not be for a sample that is not there before.
+        """
+        self._connected.labels(watch).set(0)
+        self._missed.labels(watch)
+        self._seconds.labels(watch)
+        self._waited.labels(watch)
+        for counter, values in (
+            (self._keys, get_args(Origin)),
+            (self._decisions, get_args(Outcome)),
+            (self._calls, get_args(CallOutcome)),
+            (self._repairs, CAUSES),
+        ):
+            for value in values:
+                counter.labels(watch, value)
 
     def _store_well_for(self, whom: str | None) -> None:
         self._store_fails_for.discard(whom)

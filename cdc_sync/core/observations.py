@@ -69,6 +69,22 @@ class WatchEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchUnconfigured:
+    """The store knows a watch that the configuration in use does not have: it was removed, or renamed.
+
+    Of it the store holds `known` applications, so many entries that are `pending`, `held` and `dead` letters, and
+    `suspected` deletions.
+    """
+
+    watch: str
+    known: int = 0
+    pending: int = 0
+    held: int = 0
+    dead: int = 0
+    suspected: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class HeartBeat:
     """Every loop gets round. `pending` entries wait; None if the store does not tell."""
 
@@ -269,6 +285,10 @@ class RowSkipped:
     reason: str
 
 
+ASKED_FOR = "asked_for"
+"""The cause of what a sweep has found that was asked for, as by a TRUNCATE: nothing that capture had missed."""
+
+
 @dataclass(frozen=True, slots=True)
 class SweepDone:
     """The whole table was compared. `repaired` counts by cause what nothing else had found.
@@ -332,6 +352,7 @@ Observation = (
     | Reloaded
     | ReloadRefused
     | WatchEnded
+    | WatchUnconfigured
     | HeartBeat
     | LoopsHang
     | LoopsMove

@@ -17,6 +17,7 @@ import structlog
 
 from cdc_sync.config import Log
 from cdc_sync.core.observations import (
+    ASKED_FOR,
     BaselineDone,
     BaselineProgress,
     BellLeftAlone,
@@ -55,7 +56,9 @@ from cdc_sync.core.observations import (
     WatchConnected,
     WatchEnded,
     WatchLost,
+    WatchUnconfigured,
 )
+from cdc_sync.core.unconfigured import MESSAGE as _UNCONFIGURED
 from cdc_sync.daemon import journal
 from cdc_sync.daemon.journal import Journal
 
@@ -233,6 +236,9 @@ class LogReader:
                 log.info("stopped")
             case ReloadStarted() | Reloaded() | ReloadRefused() | WatchEnded():
                 self._reload(observation)
+            case WatchUnconfigured(watch, known, pending, held, dead, suspected):
+                holds = {"pending": pending, "held": held, "dead_letters": dead, "suspected_deletions": suspected}
+                log.warning(_UNCONFIGURED, watch=watch, known=known, **holds)
             case HeartBeat() | LoopsHang() | LoopsMove():
                 self._heart(observation)
             case WatchConnected() | CaptureStarted() | WatchLost():
@@ -270,7 +276,7 @@ class LogReader:
             case SweepDone(watch, rows, seconds, repaired, resumed):
                 if self._mistakes.pop(watch, None):
                     log.info("watching again", watch=watch)
-                say = log.warning if repaired else log.debug
+                say = log.warning if repaired.keys() - {ASKED_FOR} else log.info if repaired else log.debug
                 how = {"resumed": True} if resumed else {}
                 say("swept", watch=watch, rows=rows, seconds=round(seconds, 2), repaired=dict(repaired), **how)
             case CallEnded():

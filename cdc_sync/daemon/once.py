@@ -8,8 +8,17 @@ from dataclasses import dataclass
 
 from cdc_sync.config import Config
 from cdc_sync.core.observations import CallEnded, Decided, Observation, Observe, WatchConnected, WatchLost
-from cdc_sync.daemon.running import make_parts, make_sender, opened_caller, opened_store
-from cdc_sync.daemon.watching import Connected, FastPath, SweepsAlone, WatchParts, adopt, connect, make_poll
+from cdc_sync.daemon.running import make_parts, make_sender, opened_caller, opened_store, tell_of_unconfigured
+from cdc_sync.daemon.watching import (
+    Connected,
+    FastPath,
+    SweepsAlone,
+    WatchParts,
+    adopt,
+    connect,
+    make_poll,
+    tell_triggers,
+)
 from cdc_sync.delivery.sender import wall_clock
 from cdc_sync.pipeline import deletions, remapping
 from cdc_sync.pipeline.drain import Drain
@@ -69,6 +78,7 @@ async def run_once(config: Config, observe: Observe, show: Callable[[str], None]
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(opened_store(config, dry_run=dry_run))
         caller = await stack.enter_async_context(opened_caller(config, show, dry_run=dry_run))
+        await tell_of_unconfigured(config, store, observe)
         lost: list[SourceError] = []
         for name in config.watches:
             try:
@@ -101,6 +111,8 @@ async def _is_refused(store: Store) -> bool:
 async def _catch_up(parts: WatchParts) -> None:
     async with connect(parts) as connected:
         parts.observe(WatchConnected(parts.name, parts.watch.capture.mode, connected.server.version))
+        # No failure: the sweep of each run compares every row, triggers or not.
+        tell_triggers(connected, "What that misses, the sweep of each run finds, as this one's does.")
         position = await adopt(connected, lambda: None)
         await remapping.notice(connected.intake, lambda: None)
         fast: FastPath

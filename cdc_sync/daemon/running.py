@@ -47,6 +47,7 @@ from cdc_sync.delivery.sender import Sender, SenderSettings, wall_clock
 from cdc_sync.source.session import LastSession
 from cdc_sync.store.opening import opened_by_daemon, opened_copy
 from cdc_sync.store.protocol import Store, StoreError
+from cdc_sync.store.unconfigured import unconfigured
 
 GRACE = 20.0
 """Seconds that calls under way may take after the first signal, at most."""
@@ -105,6 +106,16 @@ def make_sender(
 ) -> Sender:
     """The sender as configured."""
     return Sender(store, caller, sender_settings(config), observe, progressed=progressed)
+
+
+async def tell_of_unconfigured(config: Config, store: Store, observe: Observe) -> None:
+    """Tell of the watches that the store knows and the configuration does not have."""
+    try:
+        found = await unconfigured(store, config.watches)
+    except StoreError:
+        return  # whoever works with it says it, and `check` and `status` tell of the watches too
+    for one in found:
+        observe(one)
 
 
 def make_parts(
@@ -191,6 +202,7 @@ class _Daemon:
                 await stack.enter_async_context(admin)
             stack.enter_context(self._schedule(store))
             self.observe(DaemonStarted(__version__, tuple(self._config.watches), dry_run, admin.url))
+            await tell_of_unconfigured(self._config, store, self.observe)
 
             async def take_over(config: Config) -> None:
                 store.expect(config.hellowork.timeout.total_seconds())
@@ -212,7 +224,7 @@ class _Daemon:
         lasting = [sending, asyncio.create_task(self._note_conditions(store)), asyncio.create_task(heart.run())]
         try:
             while await self._is_reload_wanted([*watches.tasks, *lasting]):
-                await self._reload(watches, take_over)
+                await self._reload(watches, store, take_over)
             if self._stop:
                 self.observe(DaemonStopping(self._stop, sender.under_way))
                 await end(watches.tasks)
@@ -233,7 +245,9 @@ class _Daemon:
         wanted, self._reload_wanted = self._reload_wanted, False
         return wanted and not self._stop and not any(part.done() for part in parts)
 
-    async def _reload(self, watches: RunningWatches, take_over: Callable[[Config], Awaitable[None]]) -> None:
+    async def _reload(
+        self, watches: RunningWatches, store: Store, take_over: Callable[[Config], Awaitable[None]]
+    ) -> None:
         """Use what the configuration's file says now; or stay as we are, whole, and say why."""
         if self._reread is None:
             return
@@ -251,6 +265,7 @@ class _Daemon:
         await take_over(config)
         changed = await watches.use(config)
         self.observe(Reloaded(tuple(config.watches), changed.begun, changed.renewed, changed.ended))
+        await tell_of_unconfigured(config, store, self.observe)
 
     async def _take_over(self, config: Config, caller: Client | Rehearsal, sender: Sender, admin: AdminServer) -> None:
         """Have what all watches share use another configuration. Before the watches: what they queue may be sent."""

@@ -11,6 +11,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from cdc_sync.config import Watch, format_duration
 from cdc_sync.core.failures import StoreError
+from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.observations import (
     BellLeftAlone,
     CaptureStarted,
@@ -44,7 +45,7 @@ from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.polling import WatermarkReader
 from cdc_sync.source.reached import Reached
 from cdc_sync.source.reading import Reader
-from cdc_sync.source.relations import untriggered
+from cdc_sync.source.relations import tables_of, untriggered
 from cdc_sync.source.session import LastSession, hold, listen, session
 from cdc_sync.source.triggers import Installation, installation
 from cdc_sync.store.protocol import AnotherDatabaseError, Store
@@ -114,6 +115,12 @@ class Connected:
     def log(self) -> ChangeLog:
         """The watch's change log."""
         return ChangeLog(self.pool, self.parts.name, consume=not self.parts.dry_run, reached=self.reached)
+
+    @property
+    def tables(self) -> list[QualifiedName]:
+        """The tables whose changes are noticed. In poll mode related ones are left to the sweeps, in their time."""
+        watch = self.parts.watch
+        return tables_of(watch) if watch.capture.mode == "notify" else [watch.table]
 
     @property
     def reached(self) -> Reached:
@@ -301,10 +308,11 @@ class WatchWorker:
             self._was_connected = True
             self._lost = None
             self._parts.observe(WatchConnected(name, watch.capture.mode, connected.server.version))
-            self._tell_triggers(connected)
+            interval = format_duration(watch.capture.sweep)
+            tell_triggers(connected, f"What that misses, sweeps find, every {interval}.")
             position = await adopt(connected, lambda: self._beat(_CONNECTING))
             await remapping.notice(connected.intake, lambda: self._beat(_CONNECTING))
-            silent = await SilentChanges.since_now(connected.intake, connected.pool, watch.table, self.want_sweep)
+            silent = await SilentChanges.since_now(connected.intake, connected.pool, connected.tables, self.want_sweep)
             # From here on nothing may fail before the jobs are begun: Python complains of those that never are.
             fast, jobs = await self._capture(connected, position)
             jobs["silent changes"] = silent.run(watch.capture.drain_interval.total_seconds())
@@ -429,21 +437,22 @@ class WatchWorker:
             if found != connected.installation or server != connected.server:
                 raise _TriggersChangedError
 
-    def _tell_triggers(self, connected: Connected) -> None:
-        found = connected.installation
-        if found is None:
-            return
-        if not found.problems:
-            self._parts.observe(TriggersFound(self._parts.name))
-            return
-        reason = "; ".join(found.problems)
-        remedy = "Let the DBA run what `cdc-sync sql install` prints, or use capture.mode poll."
-        never = untriggered(connected.mapping.facts.kind, connected.server.version)
-        if never is not None:
-            reason, remedy = f"{self._parts.watch.table} {never.reason}", never.remedy
-        interval = format_duration(self._parts.watch.capture.sweep)
-        message = f"capture.mode is notify, but {reason}. What that misses, sweeps find, every {interval}. {remedy}"
-        self._parts.observe(TriggersMissing(self._parts.name, message))
+
+def tell_triggers(connected: Connected, meanwhile: str) -> None:
+    """Say whether capture.mode notify has what it needs, and what finds changes `meanwhile` if not."""
+    found, parts = connected.installation, connected.parts
+    if found is None:
+        return
+    if not found.problems:
+        parts.observe(TriggersFound(parts.name))
+        return
+    reason = "; ".join(found.problems)
+    remedy = "Let the DBA run what `cdc-sync sql install` prints, or use capture.mode poll."
+    never = untriggered(connected.mapping.facts.kind, connected.server.version)
+    if never is not None:
+        reason, remedy = f"{parts.watch.table} {never.reason}", never.remedy
+    message = f"capture.mode is notify, but {reason}. {meanwhile} {remedy}"
+    parts.observe(TriggersMissing(parts.name, message))
 
 
 def most_telling(group: BaseExceptionGroup[Exception]) -> Exception:

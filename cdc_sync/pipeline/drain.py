@@ -5,8 +5,9 @@ import time
 from collections.abc import Awaitable, Callable
 
 from cdc_sync.core.flood import Writes, breath, count
-from cdc_sync.core.hints import latest
+from cdc_sync.core.hints import Hint, latest
 from cdc_sync.core.observations import CaughtUp
+from cdc_sync.core.rows import Key
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.source.changelog import ChangeLog
 
@@ -19,7 +20,7 @@ class Drain:
     Args:
         intake: where the keys go.
         log: the change log.
-        sweep: called when the log asks for a sweep (TRUNCATE, a changed lookup table). The request is consumed before
+        sweep: called when the log asks for a sweep (TRUNCATE, a changed lookup table). What asks is consumed before
             the sweep has run; a crash in between loses nothing, since a whole sweep follows every start.
         max_backlog: the log's limit in bytes.
     """
@@ -70,7 +71,9 @@ class Drain:
                 if found is not None:
                     await found(changes.number)
                 if changes.hints:
-                    await self._intake.keys(latest(changes.hints), "notify")
+                    await self._intake.keys(await self._as_read(changes.hints), "notify")
+                if changes.everything:
+                    await self._intake.requests.add()
             if changes.everything:
                 self._sweep()
             ended = time.monotonic()
@@ -81,6 +84,12 @@ class Drain:
                 self._intake.observe(CaughtUp(self._intake.rules.watch, ended - self._begun))
                 self._begun = None
             return more
+
+    async def _as_read(self, hints: list[Hint]) -> dict[Key, int]:
+        """Each row once, by its key as it is read here, with the time of its last change."""
+        times = latest(hints)
+        read = await self._intake.reader.as_read(times)
+        return latest([Hint(read.get(key, key), at) for key, at in times.items()]) if read else times
 
     async def run(self, every: float, progressed: Callable[[], None]) -> None:
         """Drain for ever: at each ring, and after `every` seconds without one."""

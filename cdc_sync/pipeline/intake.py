@@ -30,6 +30,7 @@ from cdc_sync.core.rows import (
 )
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.core.status_url import build
+from cdc_sync.pipeline.requests import SweepRequests
 from cdc_sync.source import row_security
 from cdc_sync.source.reading import Read, Reader
 from cdc_sync.source.row_security import Hiding
@@ -80,6 +81,7 @@ class Intake:
         self.observe = observe
         self.clock = clock
         self.suspected = asyncio.Event()
+        self.requests = SweepRequests(self.place)
         # Rows that cannot be reported, as recorded: said once, not at each reading.
         self.skipped: dict[Key, str] = {}
         # Whose policies may hide rows from us, as far as is known.
@@ -91,6 +93,7 @@ class Intake:
         """Take up what an earlier run recorded."""
         skips = await self.store.skipped(self.rules.watch, _REMEMBERED_SKIPS)
         self.skipped = {skip.key: skip.reason or "" for skip in skips}
+        self.requests.load(await self.store.positions(self.rules.watch))
 
     async def look_for_policies(self, *, first: bool = False) -> bool:
         """Find out whether row-level security may hide rows, and say so if that is news, or with `first` at any rate.

@@ -1,9 +1,9 @@
 """The sweep: the whole table against the whole snapshot, in constant memory and short transactions.
 
 It goes through the table in key order and only collects keys that look different. Before they are looked at, the fast
-path catches up; what still differs then, as the page had it, was really missed, and is counted by cause. Rows that are
-gone are found from the other side: every record met is marked in a bitmap (one bit for each record number), and what is
-alive in the snapshot but unmarked is suspected.
+path catches up; what still differs then, as the page had it, was really missed, and is counted by cause, unless it was
+left to a sweep on purpose (`requests`). Rows that are gone are found from the other side: every record met is marked in
+a bitmap (one bit for each record number), and what is alive in the snapshot but unmarked is suspected.
 
 **Digests.** Most rows are as they were. The server makes a digest of each row, of all that its reading depends on
 (`source.digests`); the store compares it with the one that the record was last verified with. What is equal is not
@@ -46,7 +46,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 
 from cdc_sync.core.diff import Adopt, Decision, Queue
-from cdc_sync.core.observations import SweepDone
+from cdc_sync.core.observations import ASKED_FOR, SweepDone
 from cdc_sync.core.outbox import Known, Verified
 from cdc_sync.core.rows import Foreign, Ignored, Key, OutOfScope, Reading, Reportable, Unreportable, interpret
 from cdc_sync.pipeline.intake import Intake, is_news, takes_over
@@ -96,7 +96,7 @@ class _Sweep:
         self._is_saved = False
 
     async def run(self) -> SweepDone:
-        skipped_before = set(self._intake.skipped)
+        skipped_before, requests = set(self._intake.skipped), self._intake.requests.number
         position, resumed = await self._begin()
         position = await self._walk(position)
         await self._find_gone(position)
@@ -105,6 +105,8 @@ class _Sweep:
             await self._intake.unskip(stale)
         if self._is_saved:
             await self._intake.place({POSITION: FINISHED})
+        if not resumed:  # an earlier part may have passed before it was asked for
+            await self._intake.requests.answer(requests)
         watch, seconds = self._intake.rules.watch, self._seconds(position)
         done = SweepDone(watch, position.rows, seconds, dict(self._repaired), resumed)
         self._intake.observe(done)
@@ -192,6 +194,8 @@ class _Sweep:
     async def _count(self, repaired: Mapping[str, int]) -> None:
         """Count what a step has repaired, at once: after an interruption nobody would find it repaired once more."""
         if repaired:
+            if self._intake.requests.number:
+                repaired = {ASKED_FOR: sum(repaired.values())}
             self._repaired.update(repaired)
             await self._intake.store.add_repairs(self._intake.rules.watch, repaired)
 
@@ -227,18 +231,21 @@ class _Sweep:
         was missed; the second turn knows of it.
         """
         readings: list[Reading] = []
+        deleted: list[str] = []
+        suspected: set[str] = set()
         for _ in range(2):
             if different:
                 await self._catch_up()
                 readings, different = await self._still_different(different)
+                deleted = [
+                    reading.application_id
+                    for reading in readings
+                    if isinstance(reading, Reportable) and reading.content.deleted and reading.key in different
+                ]
+                # Each time: one that is taken back and deleted anew in between was not missed either.
+                suspected |= await self._suspected(deleted)
         if not different:
             return
-        deleted = [
-            reading.application_id
-            for reading in readings
-            if isinstance(reading, Reportable) and reading.content.deleted and reading.key in different
-        ]
-        before = await self._suspected(deleted)
         repaired: Counter[str] = Counter()
         news = await self._intake.keys(different, "sweep")
         changed = await self._changed(readings, [recorded.application_id for recorded in news])
@@ -246,7 +253,7 @@ class _Sweep:
             if recorded.application_id not in changed:
                 repaired.update(_causes(recorded.decision))
         # They wait for their grace, so nothing was queued yet that could be counted.
-        missed = await self._suspected(deleted) - before
+        missed = await self._suspected(deleted) - suspected
         if missed:
             repaired["deleted"] += len(missed)
         await self._count(repaired)

@@ -35,16 +35,27 @@ def column(column_name: str) -> sql.Composed:
 
 
 _SAME_IN_EVERY_SESSION = re.compile(r"smallint|integer|bigint|uuid|text|character varying(\(\d+\))?")
+_SAME_AS_JSON = re.compile(
+    r"numeric(\(\d+,-?\d+\))?|character(\(\d+\))?|boolean|date|timestamp(\(\d\))? without time zone"
+)
 
 
 def key_text(value: sql.Composable, type_: str = "") -> sql.Composed:
-    """A key column's value as text, the same in every session: by `::text` a date would follow DateStyle.
+    """A key column's value as text, the same in every session as far as may be: by `::text` a date follows DateStyle.
 
     Where the type is known to be one that knows no such settings, `::text` gives the same, in much less time.
     """
     if _SAME_IN_EVERY_SESSION.fullmatch(type_):
         return sql.SQL("{}::text").format(value)
     return sql.SQL("(pg_catalog.to_json({}) OPERATOR(pg_catalog.#>>) '{{}}')").format(value)
+
+
+def may_depend_on_session(type_: str) -> bool:
+    """Whether settings of a session may change the `key_text` of this type, as TimeZone does of a timestamptz.
+
+    A type that is not known to be written in one way is taken for one that is not.
+    """
+    return not (_SAME_IN_EVERY_SESSION.fullmatch(type_) or _SAME_AS_JSON.fullmatch(type_))
 
 
 def expression(mapped: Column) -> sql.Composed:

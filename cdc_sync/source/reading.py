@@ -102,6 +102,25 @@ class Reader:
         """
         return await self._read_given(self._statements.by_key, list(keys), self._mapping.key_types, doubting=doubting)
 
+    async def as_read(self, keys: Collection[Key]) -> dict[Key, Key]:
+        """Of keys as other sessions wrote them, those that are read otherwise here, and how.
+
+        What such a session is set to (its TimeZone, its bytea_output) may show in the text of a key: it is another text
+        then, of the same key.
+        """
+        query = self._statements.as_read
+        if query is None or not keys:
+            return {}
+        given, parts = list(keys), len(self._mapping.key_columns)
+        try:
+            fetched = await fetch(self._pool, query, _columns_of(given), self._doing)
+        except SourceError as error:
+            if not isinstance(error.__cause__, psycopg.DataError):
+                raise
+            given = await convertible(self._pool, given, self._mapping.key_types)
+            fetched = await fetch(self._pool, query, _columns_of(given), self._doing) if given else []
+        return {tuple(row[:parts]): tuple(row[parts:]) for row in fetched if row[:parts] != row[parts:]}
+
     async def digested(self, keys: Collection[Key], shape: str) -> Read:
         """As `by_key`, with digests."""
         query, given = self._statements.digested.by_key, _columns_of(list(keys))

@@ -46,6 +46,8 @@ class Statements:
 
     Attributes:
         by_key: the rows of given keys; a parameter for each part of the key, a list each.
+        as_read: given keys, and each as a row's own key is read; parameters as of `by_key`. None if no session writes
+            a key otherwise than ours.
         id_is_given: the condition that a row is of a given application, by the id's column; None if it is not mapped.
         by_id: the rows for which it holds.
         url_is_given: the same by the status URL.
@@ -69,6 +71,7 @@ class Statements:
         )
         self.id_type = self._id_type()
         self.by_key = sql.SQL("{} WHERE {}").format(select, self._key_is_given())
+        self.as_read = self._as_read()
         sorting = sql.SQL(", ").join(mapping.key_order)
         self.id_is_given = self._id_is_given()
         self.by_id = _where(select, self.id_is_given, sorting)
@@ -113,13 +116,29 @@ class Statements:
         keys, types = self._mapping.key_columns, self._mapping.key_types
         if len(keys) == 1:
             return sql.SQL("{} = ANY (%s::{}[])").format(keys[0], types[0])
-        names = [sql.Identifier(f"k{number}") for number in range(len(keys))]
-        return sql.SQL("({}) IN (SELECT {} FROM unnest({}) AS given ({}))").format(
-            sql.SQL(", ").join(keys),
-            sql.SQL(", ").join(sql.SQL("{}::{}").format(name, type_) for name, type_ in zip(names, types, strict=True)),
-            sql.SQL(", ").join(sql.SQL("%s::text[]") for _ in keys),
-            sql.SQL(", ").join(names),
+        return sql.SQL("({}) IN (SELECT {} FROM {})").format(
+            sql.SQL(", ").join(keys), sql.SQL(", ").join(self._given_values()), self._given()
         )
+
+    def _as_read(self) -> sql.Composed | None:
+        types = self._mapping.key_type_names
+        if not any(map(expressions.may_depend_on_session, types)):
+            return None
+        read = [expressions.key_text(value, type_) for value, type_ in zip(self._given_values(), types, strict=True)]
+        return sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join([*self._given_names(), *read]), self._given())
+
+    def _given(self) -> sql.Composed:
+        """Keys as a table of texts; a parameter for each part of the key, a list each."""
+        names = self._given_names()
+        lists = sql.SQL(", ").join(sql.SQL("%s::text[]") for _ in names)
+        return sql.SQL("unnest({}) AS given ({})").format(lists, sql.SQL(", ").join(names))
+
+    def _given_names(self) -> list[sql.Identifier]:
+        return [sql.Identifier(f"k{number}") for number in range(len(self._mapping.key_columns))]
+
+    def _given_values(self) -> list[sql.Composed]:
+        types = self._mapping.key_types
+        return [sql.SQL("{}::{}").format(name, type_) for name, type_ in zip(self._given_names(), types, strict=True)]
 
     def _id_is_given(self) -> sql.Composable | None:
         mapped = self._mapping.watch.columns.application_id

@@ -38,6 +38,7 @@ from cdc_sync.core.observations import (
     WatchConnected,
     WatchEnded,
     WatchLost,
+    WatchUnconfigured,
 )
 from support.builders import ENDPOINT, WATCH
 
@@ -52,6 +53,7 @@ EXAMPLES: tuple[Observation, ...] = (
     ReloadRefused(("config.yaml:3: log.level: expected one of debug, info, warning, error",)),
     WatchEnded(WATCH, for_good=True),
     WatchEnded(WATCH, for_good=False),
+    WatchUnconfigured("former", 120, 2, 1, 3, 4),
     HeartBeat(3),
     HeartBeat(None),
     LoopsHang(("sender", f"capture {WATCH}")),

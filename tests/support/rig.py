@@ -103,9 +103,9 @@ class Rig:
         return await make_poll(self.connected, await self.adopt(), self.want_sweep)
 
     async def silent_changes(self) -> SilentChanges:
-        """What looks at the table as a whole, from now on."""
-        table = self.connected.parts.watch.table
-        return await SilentChanges.since_now(self.intake, self.connected.pool, table, self.want_sweep)
+        """What looks at the tables as a whole, from now on."""
+        connected = self.connected
+        return await SilentChanges.since_now(self.intake, connected.pool, connected.tables, self.want_sweep)
 
     async def sweep(self, fast: FastPath | None = None) -> SweepDone:
         """One sweep; the drain catches up unless another fast path is given."""

@@ -41,7 +41,9 @@ from cdc_sync.core.observations import (
     WatchConnected,
     WatchEnded,
     WatchLost,
+    WatchUnconfigured,
 )
+from cdc_sync.core.unconfigured import MESSAGE
 from cdc_sync.daemon.logs import LogReader, configure, warn
 
 Format = Literal["text", "journal", "json"]
@@ -130,7 +132,8 @@ def test_what_is_only_a_number_has_none(written: Written, example: Observation) 
         (Decided(WATCH, "a1", "notify", "dead", "unmapped"), "error"),
         (RowSkipped(WATCH, "7", None, "it has no id"), "warning"),
         (SweepDone(WATCH, 9, 0.1, {}), "debug"),
-        (SweepDone(WATCH, 9, 0.1, {"missed": 1}), "warning"),
+        (SweepDone(WATCH, 9, 0.1, {"asked_for": 1}), "info"),
+        (SweepDone(WATCH, 9, 0.1, {"asked_for": 1, "missed": 1}), "warning"),
         (CallEnded(WATCH, "a1", "acknowledged", "HTTP 200", 1, 0.1, 0.1), "info"),
         (CallEnded(WATCH, "a1", "retry", "HTTP 503", 1, 0.1, 0.1), "info"),
         (CallEnded(WATCH, "a1", "dead", "HTTP 400", 1, 0.1, 0.1), "error"),
@@ -197,6 +200,18 @@ class TestJson:
             "watches": "a,b",
             "dry_run": True,
             "admin": "http://127.0.0.1:1/",
+        }
+
+    def test_a_watch_that_is_configured_no_more(self, written: Written) -> None:
+        assert written.record(WatchUnconfigured("former", 120, 2, 1, 3, 0)) == {
+            "event": MESSAGE,
+            "level": "warning",
+            "watch": "former",
+            "known": 120,
+            "pending": 2,
+            "held": 1,
+            "dead_letters": 3,
+            "suspected_deletions": 0,
         }
 
     def test_the_end_of_a_baseline(self, written: Written) -> None:

@@ -1,5 +1,7 @@
 """The metrics, as a scraper reads them."""
 
+import re
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -10,9 +12,14 @@ from support.observing import EXAMPLES
 from support.store_steps import claim_one, reject
 
 from cdc_sync import __version__
-from cdc_sync.admin.metrics import Metrics
+from cdc_sync.admin.metrics import CAUSES, Metrics
+from cdc_sync.core.content import Kind
+from cdc_sync.core.delivery import CallOutcome
+from cdc_sync.core.diff import Adopt, Cancel, Decision, Queue
 from cdc_sync.core.endpoint import Health, Mode
+from cdc_sync.core.hints import Origin
 from cdc_sync.core.observations import (
+    ASKED_FOR,
     CallEnded,
     CaughtUp,
     ChangesMissed,
@@ -21,6 +28,8 @@ from cdc_sync.core.observations import (
     Decided,
     ListenerProved,
     Observation,
+    Outcome,
+    Reloaded,
     StoreFailed,
     StoreRecovered,
     SweepDone,
@@ -28,6 +37,9 @@ from cdc_sync.core.observations import (
     WatchLost,
 )
 from cdc_sync.core.outbox import Skip, Suspicion
+from cdc_sync.pipeline.sweep import _causes
+
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 async def scrape(admin: Admin) -> dict[str, float]:
@@ -57,6 +69,31 @@ async def test_changes_that_were_missed_are_counted(admin: Admin) -> None:
     samples = await read(admin, ChangesMissed("applications", 3), ChangesMissed("applications", 4))
 
     assert samples['cdc_sync_missed_changes_total{watch="applications"}'] == 7
+
+
+async def test_a_watch_begins_at_0_before_anything_happens(admin: Admin) -> None:
+    samples = await read(admin, DaemonStarted("1", ("one",), dry_run=False), Reloaded(("one", "two"), begun=("two",)))
+
+    for watch in ("one", "two"):
+        for name, label, values in (
+            ("captured_keys", "origin", get_args(Origin)),
+            ("decisions", "outcome", get_args(Outcome)),
+            ("calls", "outcome", get_args(CallOutcome)),
+            ("sweep_repairs", "cause", CAUSES),
+        ):
+            for value in values:
+                labels = ",".join(sorted((f'{label}="{value}"', f'watch="{watch}"')))
+                assert samples[f"cdc_sync_{name}_total{{{labels}}}"] == 0
+        assert samples[f'cdc_sync_missed_changes_total{{watch="{watch}"}}'] == 0
+        assert samples[f'cdc_sync_call_seconds_count{{watch="{watch}"}}'] == 0
+        assert samples[f'cdc_sync_queue_seconds_count{{watch="{watch}"}}'] == 0
+
+
+def test_every_cause_that_sweeps_count_begins_at_0() -> None:
+    decisions: list[Decision] = [Queue(frozenset(get_args(Kind))), Adopt(), Cancel()]
+
+    assert {*CAUSES} == {cause for decision in decisions for cause in _causes(decision)} | {"gone", ASKED_FOR}
+    assert set(CAUSES) <= set(re.findall(r"`(\w+)`", (DOCS / "operations.md").read_text(encoding="utf-8")))
 
 
 async def test_every_name_has_the_prefix(admin: Admin) -> None:

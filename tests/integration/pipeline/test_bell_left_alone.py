@@ -12,17 +12,19 @@ import psycopg
 import pytest
 from support.applications import insert, update
 from support.builders import WATCH
-from support.eventually import eventually
+from support.eventually import eventually, in_time
 from support.rig import Clock, nothing
 from support.sessions import Ats, one, run, sessions
 from support.waiting import wait_until
 from support.watched import a_config, install_triggers
 
 from cdc_sync.config.rules import watch_rules
+from cdc_sync.core.findings import Finding
 from cdc_sync.core.observations import BellLeftAlone, CaptureStarted, Observation
 from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchParts, WatchWorker
 from cdc_sync.demo.postgres import Server
+from cdc_sync.source.check import check_database
 from cdc_sync.store.sqlite import SqliteStore
 
 _LEFT_ARMED = (
@@ -112,3 +114,20 @@ async def test_while_the_standby_stalls_the_ats_commits(restartable_server: Serv
                 working.cancel()
                 await asyncio.gather(working, return_exceptions=True)
             await store.close()
+
+
+async def test_a_check_says_so_and_does_not_wait_either(restartable_server: Server) -> None:
+    config = a_config(restartable_server.dsn, capture={"poll_interval": "5s"})
+    findings: list[Finding] = []
+    with sessions(restartable_server.dsn) as open_session:
+        ats = open_session(options="-c synchronous_commit=local")
+        install_triggers(ats, config)
+        with notifying(restartable_server.dsn, ats):
+            await in_time(check_database(config, Clock(), findings.append), 60)
+
+    states = {finding.check: finding for finding in findings}
+    found = states["synchronous-standbys"]
+    assert (found.state, found.watch) == ("warning", WATCH)
+    assert "looks every 5 s instead" in found.message
+    assert "capture.wakeup: none" in (found.remedy or "")
+    assert states["notify"].message.startswith("not tried")

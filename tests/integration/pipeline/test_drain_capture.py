@@ -318,7 +318,7 @@ class TestSweepWanted:
 
             await rig.drain.catch_up()
             assert rig.sweeps_wanted == 1
-            assert (await rig.sweep()).repaired == {"gone": 1}
+            assert (await rig.sweep()).repaired == {"asked_for": 1}
             assert await rig.deliver() == [("a2", "applied", "J2")]
             await rig.pass_grace()
             assert await rig.deliver() == [("a1", "deleted", "J1")]
@@ -336,7 +336,7 @@ class TestSweepWanted:
 
             await rig.drain.catch_up()
             assert rig.sweeps_wanted == 1
-            assert (await rig.sweep()).repaired == {"status": 1}
+            assert (await rig.sweep()).repaired == {"asked_for": 1}
             assert await rig.deliver() == [("a2", "Engaged", "J1")]
 
     async def test_not_by_a_related_table_with_a_key(self, ats: Ats, open_rig: OpenRig) -> None:

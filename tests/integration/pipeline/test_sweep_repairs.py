@@ -283,6 +283,27 @@ class TestNoRepairs:
             await rig.drain.catch_up()
             assert await rig.deliver() == [("a5", "SEEN", "J1")]
 
+    async def test_a_deletion_that_is_taken_back_and_made_anew(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as rig:
+            await filled(ats, rig)
+            update(ats, 5, deleted_at="2024-01-01")
+            await rig.drain.catch_up()
+            turns = iter(range(10))
+
+            class TakenBack:
+                async def catch_up(self) -> None:
+                    turn = next(turns)
+                    if turn == 1:
+                        update(ats, 5, deleted_at=None)
+                    await rig.drain.catch_up()
+                    if turn == 1:
+                        await rig.pass_grace()
+                        update(ats, 5, deleted_at="2024-01-01")
+
+            assert (await rig.sweep(TakenBack())).repaired == {}
+            assert next(turns) > 1, "it has asked the fast path twice"
+            assert await rig.store.suspected(WATCH, ["a5"]) == {"a5"}
+
     async def test_a_suspicion_is_counted_once(self, ats: Ats, open_rig: OpenRig) -> None:
         async with open_rig() as rig:
             await filled(ats, rig)

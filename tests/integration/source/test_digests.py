@@ -117,7 +117,7 @@ class TestWhatCounts:
 @pytest.mark.usefixtures("one_row")
 async def test_the_row_itself_comes_with_the_same_digest(database: str) -> None:
     async with opened(a_config(database)) as source:
-        digest = (await only(source))[: LENGTH]
+        digest = (await only(source))[:LENGTH]
 
         (read,) = (await source.reader.digested([("1",), ("2",)], SHAPE)).rows
         (walked,) = (await source.reader.page(None, 9, SHAPE)).rows
@@ -159,7 +159,7 @@ async def test_a_key_is_written_as_the_store_writes_it(
         page = await source.reader.digests(None, 100, SHAPE)
 
         assert sorted(key[:1] for key in keys) == sorted(rows(ats, "SELECT to_json(k) #>> '{}' FROM public.keyed"))
-        assert [text[LENGTH :] for text in json.loads(page.text)] == [key_text(key) for key in keys]
+        assert [text[LENGTH:] for text in json.loads(page.text)] == [key_text(key) for key in keys]
         assert keys_of(page.text, list(range(len(keys)))) == keys
 
 
