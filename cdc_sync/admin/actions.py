@@ -4,11 +4,10 @@ A page is older than the press of its button. Whoever discards everything says h
 refused if it has become more or less meanwhile; a release sends no more than was seen.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cdc_sync.config import Config
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.store import in_steps
 from cdc_sync.store.protocol import Store, WatchCounts
@@ -36,14 +35,18 @@ class Done:
     answer: Mapping[str, Any]
 
 
-def wish_of(config: Config, fields: Mapping[str, Sequence[str]]) -> Wish:
+def wish_of(watches: Collection[str], fields: Mapping[str, Sequence[str]]) -> Wish:
     """Read a form.
+
+    Args:
+        watches: those that there are, in the configuration or in the store.
+        fields: the form's.
 
     Raises:
         CannotActError: it names no watch of ours, or not what it is about.
     """
     watch = _one(fields, "watch")
-    if watch is not None and watch not in config.watches:
+    if watch is not None and watch not in watches:
         raise CannotActError(f"There is no watch {watch!r}.")
     ids = [id_ for id_ in fields.get("application_id", ()) if id_]
     if watch is None and not ids and _one(fields, "all") is None:

@@ -34,6 +34,9 @@ FRENCH = {
     # Watches
     "Watches": "Surveillances",
     "baseline": "état initial",
+    "Not configured: what waits is sent, but its changes are watched no more.": (
+        "Absente de la configuration : ce qui attend est envoyé, mais ses changements ne sont plus surveillés."
+    ),
     "Lag": "Retard",
     "Last change": "Dernier changement",
     "none yet": "aucun encore",

@@ -75,14 +75,16 @@ async def overview(config: Config, store: Store, lags: Mapping[str, float], now:
         StoreError: the store cannot be read.
     """
     dead = await store.entries("dead", None, ENTRIES)
+    report = await status_report(config, store, now)
+    watches = [watch["watch"] for watch in report["watches"]]
     return Overview(
         now=now,
-        report=await status_report(config, store, now),
+        report=report,
         lags=lags,
         chart=chart(await store.call_counts(since(now)), now),
         calls=await store.recent_ends(CALLS, failed=False),
         pending=await store.entries("pending", None, ENTRIES),
-        held={watch: held for watch in config.watches if (held := await store.entries("held", watch, HELD))},
+        held={watch: held for watch in watches if (held := await store.entries("held", watch, HELD))},
         letters=[Letter(entry, await _reply_to(store, entry)) for entry in dead],
     )
 

@@ -14,12 +14,15 @@ _RECENT = 20
 async def status_report(config: Config, store: Store, now: int) -> dict[str, Any]:
     """Watches, lag, what waits, what is wrong, the last errors; `now` is in milliseconds since the epoch.
 
+    After the configured watches come those that only the store knows: what waits of them is sent all the same.
+
     Raises:
         StoreError: the store cannot be read.
     """
     counts, repairs, fuses = await store.counts(), await store.repairs(), await store.fuses()
     watches = []
-    for name, watch in config.watches.items():
+    for name in (*config.watches, *sorted(counts.keys() - config.watches.keys())):
+        watch = config.watches.get(name)
         of_watch = counts.get(name, WatchCounts())
         fuse = fuses.get(name)
         positions = await store.positions(name)
@@ -27,8 +30,9 @@ async def status_report(config: Config, store: Store, now: int) -> dict[str, Any
         watches.append(
             {
                 "watch": name,
-                "table": str(watch.table),
-                "mode": watch.capture.mode,
+                "configured": watch is not None,
+                "table": None if watch is None else str(watch.table),
+                "mode": None if watch is None else watch.capture.mode,
                 "baseline": _baseline(positions.get(_BASELINE)),
                 "known": of_watch.known,
                 "last_change_at": None if of_watch.changed_at is None else iso(of_watch.changed_at),

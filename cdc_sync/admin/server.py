@@ -195,11 +195,13 @@ class AdminServer:
 
     async def _held(self) -> list[str]:
         """What waits for a person, and why."""
-        blown = {watch: fuse for watch, fuse in (await self._store.fuses()).items() if fuse.blown_at is not None}
+        fuses = await self._store.fuses()
+        blown = {watch: fuse for watch, fuse in fuses.items() if fuse.blown_at is not None}
         reasons = [
             f"fuse {watch}: blown, {fuse.reason}; `cdc-sync fuse show` tells more" for watch, fuse in blown.items()
         ]
-        for watch in self._config.watches.keys() - blown.keys():
+        # A watch that is configured no more may hold entries too.
+        for watch in (self._config.watches.keys() | fuses.keys()) - blown.keys():
             held = await self._store.entries("held", watch, 1)
             reasons += [f"held {watch}: {entry.reason}; `cdc-sync fuse show` tells more" for entry in held]
         return reasons
@@ -226,7 +228,8 @@ class AdminServer:
     async def _act(self, request: web.Request) -> web.StreamResponse:
         fields = await _fields(request)
         visitor = self._access.actor(request, fields.get("form_token", [""])[0])
-        done = await _ACTIONS[request.path](self._store, wish_of(self._config, fields), self._clock())
+        watches = self._config.watches.keys() | (await self._store.counts()).keys()
+        done = await _ACTIONS[request.path](self._store, wish_of(watches, fields), self._clock())
         if visitor.session is None:
             return web.json_response(done.answer)
         one, many = _DONE[done.what]

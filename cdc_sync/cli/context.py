@@ -11,6 +11,8 @@ import typer
 
 from cdc_sync.config import Config, ConfigurationError, Problem, load
 from cdc_sync.store.opening import opened_beside as opened
+from cdc_sync.store.protocol import Store
+from cdc_sync.store.unconfigured import unconfigured
 
 DEFAULT_PATH = Path("/etc/cdc-sync/config.yaml")
 
@@ -58,6 +60,21 @@ def check_watch(config: Config, watch: str | None) -> None:
         raise typer.BadParameter(f"no watch is called {watch!r}; there is {', '.join(config.watches)}")
 
 
+async def check_watch_in(store: Store, config: Config, watch: str | None) -> None:
+    """Refuse a watch that neither the configuration nor the store has: for what acts on the store alone.
+
+    Raises:
+        typer.BadParameter: there is no such watch.
+        StoreError: the store cannot be read.
+    """
+    if watch is None or watch in config.watches:
+        return
+    former = [one.watch for one in await unconfigured(store, config.watches)]
+    if watch not in former:
+        more = f"; configured no more, and known to the store: {', '.join(former)}" if former else ""
+        raise typer.BadParameter(f"no watch is called {watch!r}; there is {', '.join(config.watches)}{more}")
+
+
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
@@ -72,6 +89,7 @@ __all__ = [
     "Problem",
     "WatchOption",
     "check_watch",
+    "check_watch_in",
     "invocation",
     "opened",
     "print_json",

@@ -11,7 +11,7 @@ from cdc_sync.cli.context import (
     IdsArgument,
     JsonOption,
     WatchOption,
-    check_watch,
+    check_watch_in,
     invocation,
     opened,
     print_json,
@@ -34,7 +34,6 @@ _MOST = 100_000
 def list_(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
     """Show the dead letters, with the reason of each."""
     config = invocation(context).config()
-    check_watch(config, watch)
     letters = asyncio.run(_letters(config, watch))
     if as_json:
         print_json([_as_json(letter) for letter in letters])
@@ -67,7 +66,6 @@ def _act(context: typer.Context, ids: list[str] | None, watch: str | None, *, ev
     if bool(ids) == every:
         raise typer.BadParameter("name applications, or say --all")
     config = invocation(context).config()
-    check_watch(config, watch)
     found = asyncio.run(_change(config, watch, None if every else ids, discard=discard))
     for name, application_id in found:
         typer.echo(f"{'discarded' if discard else 'to be sent again'}: {name} {application_id}")
@@ -84,11 +82,13 @@ def _act(context: typer.Context, ids: list[str] | None, watch: str | None, *, ev
 
 async def _letters(config: Config, watch: str | None) -> list[Entry]:
     async with opened(config, read_only=True) as store:
+        await check_watch_in(store, config, watch)
         return await store.entries("dead", watch, _MOST)
 
 
 async def _change(config: Config, watch: str | None, ids: list[str] | None, *, discard: bool) -> list[tuple[str, str]]:
     async with opened(config, read_only=False) as store:
+        await check_watch_in(store, config, watch)
         if discard:
             return await store.discard("dead", watch, ids, now=wall_clock())
         return await store.retry_dead(watch, ids, wall_clock())

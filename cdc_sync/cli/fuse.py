@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from cdc_sync.cli.console import console
-from cdc_sync.cli.context import JsonOption, WatchOption, check_watch, invocation, opened, print_json
+from cdc_sync.cli.context import JsonOption, WatchOption, check_watch_in, invocation, opened, print_json
 from cdc_sync.config import Config
 from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.instants import iso
@@ -29,7 +29,6 @@ _MOST = 1_000_000
 def show(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
     """Show the held entries, and what blew the fuse."""
     config = invocation(context).config()
-    check_watch(config, watch)
     fuses, held = asyncio.run(_held(config, watch))
     if as_json:
         print_json([_as_json(entry) for entry in held])
@@ -65,7 +64,6 @@ def release(
     """Let held entries be sent."""
     sort = _only(only)
     config = invocation(context).config()
-    check_watch(config, watch)
     number = asyncio.run(_release(config, watch, sort, limit))
     typer.echo(f"{number} released")
 
@@ -75,7 +73,6 @@ def discard(context: typer.Context, watch: WatchOption = None, only: OnlyOption 
     """Take the held entries as told, without a call."""
     sort = _only(only)
     config = invocation(context).config()
-    check_watch(config, watch)
     number = asyncio.run(_discard(config, watch, sort))
     typer.echo(f"{number} discarded")
 
@@ -88,16 +85,19 @@ def _only(text: str | None) -> Only | None:
 
 async def _held(config: Config, watch: str | None) -> tuple[dict[str, Fuse], list[Entry]]:
     async with opened(config, read_only=True) as store:
+        await check_watch_in(store, config, watch)
         return await store.fuses(), await store.entries("held", watch, _MOST)
 
 
 async def _release(config: Config, watch: str | None, only: Only | None, limit: int | None) -> int:
     async with opened(config, read_only=False) as store:
+        await check_watch_in(store, config, watch)
         return await in_steps.release_held(store, watch, wall_clock, only=only, limit=limit)
 
 
 async def _discard(config: Config, watch: str | None, only: Only | None) -> int:
     async with opened(config, read_only=False) as store:
+        await check_watch_in(store, config, watch)
         return len(await in_steps.discard(store, "held", watch, wall_clock, only=only))
 
 

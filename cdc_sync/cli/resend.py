@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cdc_sync.cli.context import WatchOption, check_watch, invocation, opened
+from cdc_sync.cli.context import WatchOption, check_watch_in, invocation, opened
 from cdc_sync.config import Config
 from cdc_sync.delivery.sender import wall_clock
 
@@ -17,7 +17,6 @@ def resend(
 ) -> None:
     """Tell HelloWork these applications' present state once more. Works with the daemon up or down."""
     config = invocation(context).config()
-    check_watch(config, watch)
     found = asyncio.run(_resend(config, watch, ids))
     for name, application_id in found:
         typer.echo(f"to be sent: {name} {application_id}")
@@ -36,4 +35,10 @@ async def _resend(config: Config, watch: str | None, ids: list[str]) -> list[tup
     # Of the configured watches only: what one that was renamed or removed has told last is no present state.
     watches = list(config.watches) if watch is None else [watch]
     async with opened(config, read_only=False) as store:
+        await check_watch_in(store, config, watch)
+        if watch is not None and watch not in config.watches:
+            raise typer.BadParameter(
+                f"the watch {watch!r} is configured no more: what it told last may not be the present state. Give it "
+                f"its name back, or name another watch: {', '.join(config.watches)}"
+            )
         return [found for name in watches for found in await store.resend(name, ids, wall_clock())]

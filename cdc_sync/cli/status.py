@@ -45,7 +45,7 @@ def status(
         oldest = watch["oldest_pending_seconds"]
         table.add_row(
             watch["watch"],
-            watch["mode"],
+            watch["mode"] or "not configured",
             watch["baseline"]["state"],
             str(watch["known"]),
             str(watch["pending"]),
@@ -56,15 +56,7 @@ def status(
         )
     console.print(table)
     for watch in report["watches"]:
-        if watch["sweep_repairs"]:
-            causes = ", ".join(f"{cause}: {number}" for cause, number in watch["sweep_repairs"].items())
-            console.print(f"sweeps of {watch['watch']} found what capture had missed: {causes}")
-        if watch["fuse"] == "blown":
-            console.print(
-                f"fuse of {watch['watch']} is blown: {watch['fuse_reason']}; see cdc-sync fuse show", style="red"
-            )
-        elif watch["held"]:
-            console.print(f"deletions of {watch['watch']} are held: {watch['held_reason']}; see cdc-sync fuse show")
+        _show_remarks(watch)
     _list("wrong now", [f"{item['name']}: {item['message']}" for item in report["conditions"]])
     _list("endpoints", [_endpoint(item) for item in report["endpoints"] if item["mode"] != "healthy"])
     _list(
@@ -81,6 +73,25 @@ def status(
             for item in report["skipped_rows"]
         ],
     )
+
+
+def _show_remarks(watch: dict[str, Any]) -> None:
+    """What is out of the ordinary about a watch."""
+    name = watch["watch"]
+    if not watch["configured"]:
+        console.print(
+            f"{name} is not configured: what waits of it is sent, but its changes are watched no more. Was it renamed? "
+            f"cdc-sync check tells what to do",
+            style="yellow",
+            soft_wrap=True,
+        )
+    if watch["sweep_repairs"]:
+        causes = ", ".join(f"{cause}: {number}" for cause, number in watch["sweep_repairs"].items())
+        console.print(f"sweeps of {name} found what capture had missed, or had left to them: {causes}")
+    if watch["fuse"] == "blown":
+        console.print(f"fuse of {name} is blown: {watch['fuse_reason']}; see cdc-sync fuse show", style="red")
+    elif watch["held"]:
+        console.print(f"deletions of {name} are held: {watch['held_reason']}; see cdc-sync fuse show")
 
 
 async def _report(config: Config) -> dict[str, Any]:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 from cdc_sync.config import Config
 from cdc_sync.config.dsn import shown
+from cdc_sync.core import unconfigured as unconfigured_watches
 from cdc_sync.core.findings import Tell
 from cdc_sync.store.lock import StoreLock, holder_of
 from cdc_sync.store.protocol import Store, StoreError, StoreLockedError
 from cdc_sync.store.sqlite import SqliteStore, copy_store
 from cdc_sync.store.sqlite import inspection as sqlite_inspection
+from cdc_sync.store.unconfigured import unconfigured
 
 if TYPE_CHECKING:
     from cdc_sync.store.postgres import PostgresStore
@@ -130,8 +132,22 @@ async def check_store(config: Config, tell: Tell) -> str | None:
     if config.state.backend == "postgres":
         from cdc_sync.store.postgres import inspection as postgres_inspection  # noqa: PLC0415 - as the header says
 
-        return await postgres_inspection.check_store(store_dsn(config), tell)
-    return await asyncio.to_thread(sqlite_inspection.check_store, config.state.path, tell)
+        bound = await postgres_inspection.check_store(store_dsn(config), tell)
+    else:
+        bound = await asyncio.to_thread(sqlite_inspection.check_store, config.state.path, tell)
+    await _check_watches(config, tell)
+    return bound
+
+
+async def _check_watches(config: Config, tell: Tell) -> None:
+    """Tell of watches that are configured no more."""
+    try:
+        async with opened_beside(config, read_only=True) as store:
+            found = await unconfigured(store, config.watches)
+    except StoreError:
+        return  # it does not exist yet, or what is wrong with it was told
+    for finding in unconfigured_watches.judged(found):
+        tell(finding)
 
 
 async def _living(config: Config, store: Store) -> list[tuple[str, int]]:

@@ -61,3 +61,10 @@ def test_a_mass_deletion_is_held_until_a_person_discards_it(notify: Installation
         assert len([call for call in notify.hellowork.calls if call.application_id != "hw-sentinel"]) == 2
         assert "Nothing is held" in notify.run("fuse", "show").stdout
         assert json.loads(notify.run("fuse", "show", "--json").stdout) == []
+        called = {call.application_id for call in notify.hellowork.calls}
+        given_up = next(f"hw-{number}" for number in range(1, 9) if f"hw-{number}" not in called)
+        told = notify.run("explain", given_up).stdout
+        assert "HelloWork was not told: deleted, job job-1, deleted; a person discarded it at 20" in told
+        (story,) = json.loads(notify.run("explain", given_up, "--json").stdout)
+        assert story["discarded"]
+        assert not story["adopted"]

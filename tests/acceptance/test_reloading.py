@@ -51,7 +51,12 @@ def test_a_watch_more_and_a_watch_less_while_the_others_go_on(notify: Installati
         assert reload(daemon)["ended"] == "candidates"
         daemon.wait_until_ready()
         notify.settle(daemon)
-        assert [watch["watch"] for watch in daemon.report()["watches"]] == ["applications"]
+        left = daemon.wait_for_event("the store knows a watch that the configuration does not have")
+        assert (left["watch"], left["level"], left["known"]) == ("candidates", "warning", 1)
+        assert [(watch["watch"], watch["configured"]) for watch in daemon.report()["watches"]] == [
+            ("applications", True),
+            ("candidates", False),
+        ]
         connected = [event["watch"] for event in daemon.events_named("connected")]
         assert connected == ["applications", "candidates"], "the first watch went on all the time"
         assert daemon.stop() == 0

@@ -58,7 +58,6 @@ _MADE = {
     "MISSING": changelog.MISSING,
     "UNIDENTIFIED": changelog.UNIDENTIFIED,
     "_missing(table, names)": facts._missing(QualifiedName("public", "applications"), []),
-    "_LOGIN.format(said=said)": errors._LOGIN,
     "text.format(said=said, doing=doing)": "",  # each of them: see `_templates`
     "translate(path, error)": schema.translate(Path("state.db"), sqlite3.Error("…")),
     "translate(source, error)": schema.translate(Path("state.db"), sqlite3.Error("…")),

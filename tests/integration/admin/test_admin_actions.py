@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.builders import NOW, a_batch, a_sighting, some_rules
 from support.looking import TOKEN, Admin, admin_server
-from support.store_steps import bury, entry_of, told_status, waiting_entry
+from support.store_steps import bury, claim_one, entry_of, reject, told_status, waiting_entry
 
 PATHS = ["/fuse/release", "/fuse/discard", "/dead-letters/retry", "/dead-letters/discard"]
 BEARER = f"Bearer {TOKEN}"
@@ -90,6 +90,31 @@ class TestByThePage:
 
         await browser.press("/dead-letters/retry", all="1", number="2")
         assert await states(guarded) == {**UNTOUCHED, "d1": "pending", "d2": "pending"}
+
+    async def test_what_a_watch_left_that_is_configured_no_more_is_decided_about_too(self, guarded: Admin) -> None:
+        former = some_rules("former", max_changes=0)
+        await guarded.store.record(former, a_batch(a_sighting("f1"), a_sighting("f2")))
+        browser = await guarded.log_in()
+        page = await browser.page()
+        assert 'id="watch-former"' in page
+        assert "Not configured: what waits is sent, but its changes are watched no more." in page
+        assert "f1" in page
+
+        answer = await browser.press("/fuse/release", watch="former", number="2")
+
+        assert answer.status == 303
+        assert (await guarded.store.counts())["former"].pending == 2
+        assert await states(guarded) == UNTOUCHED
+
+    async def test_dead_letters_of_such_a_watch_are_among_all(self, guarded: Admin) -> None:
+        await guarded.store.record(some_rules("former"), a_batch(a_sighting("f1")))
+        await reject(guarded.store, await claim_one(guarded.store))
+        browser = await guarded.log_in()
+        assert 'name="number" value="3"' in await browser.page()
+
+        assert (await browser.press("/dead-letters/discard", all="1", number="3")).status == 303
+
+        assert await guarded.store.entries("dead", None, 10) == []
 
     async def test_the_buttons_are_offered(self, guarded: Admin) -> None:
         text = await (await guarded.log_in()).page()

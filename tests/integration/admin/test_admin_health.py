@@ -69,6 +69,16 @@ async def test_a_fuse_that_is_blown(admin: Admin) -> None:
     assert (await admin.get("/readyz")).status == 200
 
 
+async def test_a_deletion_that_is_held_of_a_watch_that_is_configured_no_more(admin: Admin) -> None:
+    doubted = a_batch(a_sighting("a1", deleted=True), doubt="rows may be hidden")
+    await admin.store.record(some_rules("former"), a_batch(a_sighting("a2")))
+    await admin.store.record(some_rules("former"), doubted)
+
+    answer = await admin.get("/readyz")
+
+    assert answer.text == "held former: rows may be hidden; `cdc-sync fuse show` tells more\n"
+
+
 async def test_a_deletion_that_is_held_by_itself(admin: Admin) -> None:
     await admin.store.record(some_rules(), a_batch(a_sighting("a1", deleted=True), doubt="rows may be hidden"))
 

@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from support.builders import ENDPOINT, NOW, a_batch, some_rules
+from support.builders import ENDPOINT, NOW, a_batch, a_sighting, some_rules
 from support.looking import Admin, fill
 
 from cdc_sync.admin.report import status_report
@@ -23,6 +23,7 @@ async def test_the_report(admin: Admin) -> None:
     (watch,) = report["watches"]
     assert watch == {
         "watch": "applications",
+        "configured": True,
         "table": "public.applications",
         "mode": "notify",
         "baseline": {"state": "not begun", "rows": 0},
@@ -75,3 +76,18 @@ async def test_how_far_the_baseline_is(admin: Admin, position: object, baseline:
     report = json.loads((await admin.get("/api/status")).text)
 
     assert report["watches"][0]["baseline"] == baseline
+
+
+async def test_a_watch_that_is_configured_no_more(admin: Admin) -> None:
+    former = some_rules("former")
+    await admin.store.record(former, a_batch(a_sighting("f1"), positions={"baseline": '{"done": true, "known": 1}'}))
+
+    report = json.loads((await admin.get("/api/status")).text)
+
+    assert [(watch["watch"], watch["configured"]) for watch in report["watches"]] == [
+        ("applications", True),
+        ("former", False),
+    ]
+    watch = report["watches"][1]
+    assert (watch["table"], watch["mode"], watch["known"], watch["pending"]) == (None, None, 1, 1)
+    assert watch["baseline"] == {"state": "done", "rows": 1}

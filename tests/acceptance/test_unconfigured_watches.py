@@ -1,0 +1,134 @@
+"""Watches that the configuration has no longer, because they were renamed or removed, while the store knows them."""
+
+import json
+import signal
+
+import pytest
+from support.installation import JOB, Finished, Installation
+
+SAID = "the store knows a watch that the configuration does not have"
+
+
+def rename(installation: Installation, old: str, new: str) -> None:
+    """Give a watch another name in the configuration, and install what that needs."""
+    watches = installation.document["watches"]
+    watches[new] = watches.pop(old)
+    installation.configure()
+    installation.install()
+
+
+def plainly(finished: Finished) -> str:
+    """What a command said on standard error, without the frame and the breaks."""
+    return " ".join(finished.stderr.replace("│", " ").split())
+
+
+def test_a_renamed_watch_is_told_of_and_its_old_name_brings_back_what_was_missed(installation: Installation) -> None:
+    installation.add("hw-1")
+    with installation.daemon() as daemon:
+        assert not daemon.events_named(SAID)
+        assert daemon.stop() == 0
+    installation.change("hw-1", status="SEEN")
+    rename(installation, "applications", "candidates")
+
+    with installation.daemon() as daemon:
+        (left,) = daemon.events_named(SAID)
+        assert (left["watch"], left["level"]) == ("applications", "warning")
+        assert (left["known"], left["pending"], left["held"], left["dead_letters"]) == (2, 0, 0, 0)
+        order = [event["event"] for event in daemon.events]
+        assert order.index(left["event"]) < order.index(daemon.events_named("applications known")[0]["event"])
+        assert daemon.stop() == 0
+    assert installation.hellowork.told("hw-1") == [], "which is why it is told of"
+
+    rename(installation, "candidates", "applications")
+    with installation.daemon() as daemon:
+        installation.settle(daemon)
+        assert [event["watch"] for event in daemon.events_named(SAID)] == ["candidates"]
+        assert daemon.stop() == 0
+    assert installation.hellowork.told("hw-1") == [("SEEN", JOB)]
+
+
+def test_a_reload_tells_of_them_too_as_does_a_run_that_ends_by_itself(notify: Installation) -> None:
+    with notify.daemon() as daemon:
+        rename(notify, "applications", "candidates")
+        daemon.send_signal(signal.SIGHUP)
+        assert daemon.wait_for_event(SAID)["watch"] == "applications"
+        daemon.wait_until_ready()
+        daemon.send_signal(signal.SIGHUP)
+        daemon.wait_for_event(SAID, 2)
+        assert daemon.readiness()[0] == 200, "nobody can say whether anything is wrong"
+        assert daemon.stop() == 0
+    for arguments in (["--once"], ["--once", "--dry-run"]):
+        assert SAID in notify.run("run", *arguments).stderr
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgres"])
+def test_what_they_left_is_seen_sent_and_decided_about(notify: Installation, backend: str) -> None:
+    if backend == "postgres":
+        notify.share_store()
+    for name in ("hw-1", "hw-2", "hw-3"):
+        notify.add(name)
+    assert notify.run("run", "--once").code == 0
+    notify.hellowork.will(
+        {"kind": "status", "status": 503, "application_id": "hw-1"},
+        {"kind": "status", "status": 400, "application_id": "hw-2", "times": None},
+    )
+    notify.change("hw-1", status="SEEN")
+    notify.change("hw-2", status="SEEN")
+    assert notify.run("run", "--once").code == 1
+    rename(notify, "applications", "candidates")
+
+    finding, *more = [
+        each for each in json.loads(notify.run("check", "--json").stdout) if each["check"] == "store-watches"
+    ]
+    assert (finding["state"], finding["watch"], more) == ("warning", "applications", [])
+    assert "applications known 4, pending 1, held 0, dead letters 1, suspected deletions 0" in finding["message"]
+    assert "cdc-sync dead-letters list --watch applications" in finding["remedy"]
+    watches = {watch["watch"]: watch for watch in json.loads(notify.run("status", "--json").stdout)["watches"]}
+    assert {name: watch["configured"] for name, watch in watches.items()} == {"candidates": True, "applications": False}
+    assert (watches["applications"]["pending"], watches["applications"]["dead_letters"]) == (1, 1)
+    assert "applications is not configured: " in notify.run("status").stdout
+
+    (letter,) = json.loads(notify.run("dead-letters", "list", "--watch", "applications", "--json").stdout)
+    assert letter["application_id"] == "hw-2"
+    assert notify.run("fuse", "show", "--watch", "applications").stdout == "Nothing is held.\n"
+    assert notify.run("fuse", "release", "--watch", "applications").stdout == "0 released\n"
+    assert notify.run("fuse", "discard", "--watch", "applications").stdout == "0 discarded\n"
+    (story,) = json.loads(notify.run("explain", "hw-1", "--watch", "applications", "--json").stdout)
+    assert story["entry"]["state"] == "pending"
+    notify.hellowork.will_work()
+    retried = notify.run("dead-letters", "retry", "hw-2", "--watch", "applications")
+    assert (retried.code, retried.stdout) == (0, "to be sent again: applications hw-2\n")
+    with notify.daemon() as daemon:
+        notify.settle(daemon)
+        assert notify.hellowork.told("hw-1") == notify.hellowork.told("hw-2") == [("SEEN", JOB)]
+        assert daemon.stop() == 0
+
+
+def test_a_name_that_nobody_knows_is_refused_with_those_that_somebody_does(notify: Installation) -> None:
+    assert notify.run("run", "--once").code == 0
+    rename(notify, "applications", "candidates")
+    for arguments in (
+        ["dead-letters", "list"],
+        ["dead-letters", "retry", "--all"],
+        ["dead-letters", "discard", "--all"],
+        ["fuse", "show"],
+        ["fuse", "release"],
+        ["fuse", "discard"],
+        ["explain", "hw-1"],
+        ["resend", "hw-1"],
+    ):
+        refused = notify.run(*arguments, "--watch", "nowhere")
+
+        assert (refused.code, refused.stdout) == (2, ""), arguments
+        assert "no watch is called 'nowhere'; there is candidates" in plainly(refused)
+        assert "configured no more, and known to the store: applications" in plainly(refused)
+
+
+def test_what_they_told_last_is_not_told_again(notify: Installation) -> None:
+    assert notify.run("run", "--once").code == 0
+    rename(notify, "applications", "candidates")
+
+    refused = notify.run("resend", "hw-sentinel", "--watch", "applications")
+
+    assert (refused.code, refused.stdout) == (2, "")
+    assert "what it told last may not be the present state" in plainly(refused)
