@@ -43,7 +43,11 @@ def _main(
     path: Annotated[
         Path | None,
         typer.Option(
-            "--config", metavar="PATH", help=f"The configuration. Else $CDC_SYNC_CONFIG, else {DEFAULT_PATH}."
+            # Whether it can be read is told by reading it: that is no mistake of the command line.
+            "--config",
+            metavar="PATH",
+            readable=False,
+            help=f"The configuration. Else $CDC_SYNC_CONFIG, else {DEFAULT_PATH}.",
         ),
     ] = None,
     version: Annotated[  # noqa: ARG001 - an eager option acts in its callback

@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="Check a configuration, or help to 
 def validate(
     context: typer.Context,
     path: Annotated[
-        Path | None, typer.Argument(help="The file. Else as for every command.", show_default=False)
+        Path | None, typer.Argument(help="The file. Else as for every command.", show_default=False, readable=False)
     ] = None,
 ) -> None:
     """Check the file, and show every mistake at once."""

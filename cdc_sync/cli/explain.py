@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from cdc_sync.cli.console import console
-from cdc_sync.cli.context import JsonOption, WatchOption, check_watch, invocation, opened, print_json
+from cdc_sync.cli.context import JsonOption, WatchOption, check_watch_in, invocation, opened, print_json
 from cdc_sync.config import Config
 from cdc_sync.core.content import Content
 from cdc_sync.core.endpoint import Health
@@ -32,7 +32,6 @@ def explain(
 ) -> None:
     """Tell one application's story: what was seen, sent, answered; what is pending, and why."""
     config = invocation(context).config()
-    check_watch(config, watch)
     found = asyncio.run(_look_up(config, application_id, watch))
     stories = [_Story(record, found, config) for record in found.records]
     if as_json:
@@ -69,6 +68,7 @@ class _Found:
 
 async def _look_up(config: Config, application_id: str, watch: str | None) -> _Found:
     async with opened(config, read_only=True) as store:
+        await check_watch_in(store, config, watch)
         return _Found(
             await store.records(application_id, watch),
             await store.story(application_id, watch, _MOST_EVENTS),
@@ -97,6 +97,12 @@ class _Story:
         return not any(event.at == told_at for event in self.events)
 
     @property
+    def is_discarded(self) -> bool:
+        """Whether what HelloWork is taken to know was never said, but discarded by a person."""
+        since = [event.event for event in self.events if event.at == self.record.told_at]
+        return "discarded" in since and "acknowledged" not in since
+
+    @property
     def next(self) -> list[str]:
         """What will happen, and when."""
         return _next(self.record, self.events, self._found)
@@ -109,13 +115,19 @@ def _tell(story: _Story) -> None:
         console.print(f"  (the newest {_MOST_EVENTS} events)")
     for event in story.events:
         console.print(f"  {iso(event.at)}  {event.event}: {_detail(event)}", soft_wrap=True)
-    told = "nothing yet"
-    if record.told is not None:
-        told = f"{_words(record.told)}, since {iso(record.told_at or 0)}"
-    adopted = " (adopted without a call: it was so when it was first seen)" if story.is_adopted else ""
-    console.print(f"  HelloWork was told: {told}{adopted}", soft_wrap=True)
+    console.print(f"  HelloWork was {_told(story)}", soft_wrap=True)
     for line in story.next:
         console.print(f"  {line}", soft_wrap=True)
+
+
+def _told(story: _Story) -> str:
+    told, at = story.record.told, iso(story.record.told_at or 0)
+    if told is None:
+        return "told: nothing yet"
+    if story.is_discarded:
+        return f"not told: {_words(told)}; a person discarded it at {at}, and it counts as told"
+    adopted = " (adopted without a call: it was so when it was first seen)" if story.is_adopted else ""
+    return f"told: {_words(told)}, since {at}{adopted}"
 
 
 def _next(record: Record, events: list[Event], found: _Found) -> list[str]:
@@ -188,6 +200,7 @@ def _as_json(story: _Story) -> dict[str, Any]:
         "told": None if record.told is None else _content(record.told),
         "told_at": None if record.told_at is None else iso(record.told_at),
         "adopted": story.is_adopted,
+        "discarded": story.is_discarded,
         "entry": None
         if entry is None
         else {

@@ -12,7 +12,7 @@ from cdc_sync.cli.context import JsonOption, WatchOption, check_watch, invocatio
 from cdc_sync.config import Config
 from cdc_sync.core.content import Content
 from cdc_sync.core.instants import iso
-from cdc_sync.core.outbox import Entry
+from cdc_sync.core.outbox import Entry, EntryState, Known
 from cdc_sync.daemon.running import make_parts, opened_store
 from cdc_sync.daemon.watching import connect
 from cdc_sync.delivery.sender import wall_clock
@@ -23,6 +23,7 @@ from cdc_sync.pipeline.plan import plan as make_plan
 from cdc_sync.store.protocol import Store
 
 _MOST_ENTRIES = 1_000_000
+_AT_ONCE = 20_000
 
 
 def plan(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
@@ -39,11 +40,14 @@ def plan(context: typer.Context, watch: WatchOption = None, as_json: JsonOption 
     if not sends:
         console.print("Nothing would be sent.")
         return
-    table = Table("watch", "application", "action", "because", "HelloWork knows", "would be told")
+    # Of what is not in the outbox yet nobody can tell when it is sent.
+    due = ["due"] if any(item["due_at"] for item in sends) else []
+    table = Table("watch", "application", "action", "because", "HelloWork knows", "would be told", *due)
     for item in sends:
         because = ", ".join(item["kinds"]) or (item["reason"] or "")
         row = (item["watch"], item["application_id"] or "", item["action"], because)
-        table.add_row(*row, _words(item["told"]), _words(item["observed"]))
+        when = [_due(item)] if due else []
+        table.add_row(*row, _words(item["told"]), _words(item["observed"]), *when)
     console.print(table)
 
 
@@ -54,10 +58,21 @@ async def _plan(config: Config, only: str | None) -> tuple[list[dict[str, Any]],
         # A copy, as for a dry run: what is shown is one moment, and the daemon is not disturbed.
         store = await stack.enter_async_context(opened_store(config, dry_run=True))
         for name in [only] if only else config.watches:
-            found += [_entry(entry) for entry in await store.entries("pending", name, _MOST_ENTRIES)]
-            found += [_entry(entry) for entry in await store.entries("held", name, _MOST_ENTRIES)]
+            found += await _waiting(store, name, "pending")
+            found += await _waiting(store, name, "held")
             found += await _differences(config, name, store, notes)
     return found, notes
+
+
+async def _waiting(store: Store, name: str, state: EntryState) -> list[dict[str, Any]]:
+    """What is in the outbox already, beside what HelloWork was told before."""
+    entries = await store.entries(state, name, _MOST_ENTRIES)
+    found: list[dict[str, Any]] = []
+    for first in range(0, len(entries), _AT_ONCE):
+        some = entries[first : first + _AT_ONCE]
+        known = await store.known(name, [entry.application_id for entry in some])
+        found += [_entry(entry, known.get(entry.application_id)) for entry in some]
+    return found
 
 
 async def _differences(config: Config, name: str, store: Store, notes: list[str]) -> list[dict[str, Any]]:
@@ -101,13 +116,13 @@ def _planned(watch: str, planned: Planned) -> dict[str, Any]:
     }
 
 
-def _entry(entry: Entry) -> dict[str, Any]:
+def _entry(entry: Entry, known: Known | None) -> dict[str, Any]:
     return {
         "watch": entry.watch,
         "application_id": entry.application_id,
         "action": {"pending": "send", "held": "held"}.get(entry.state, entry.state),
         "kinds": sorted(entry.kinds),
-        "told": None,
+        "told": _facts(None if known is None else known.told),
         "observed": _facts(entry.content),
         "reason": entry.reason,
         "due_at": iso(entry.due_at),
@@ -119,6 +134,12 @@ def _facts(content: Content | None) -> dict[str, Any] | None:
     if content is None:
         return None
     return {"status": content.status, "job_id": content.job_id, "deleted": content.deleted}
+
+
+def _due(item: dict[str, Any]) -> str:
+    if item["due_at"] is None:
+        return ""
+    return "when released" if item["action"] == "held" else str(item["due_at"])
 
 
 def _words(facts: dict[str, Any] | None) -> str:

@@ -37,6 +37,13 @@ StoreOption = Annotated[
 
 _OLDEST, _NEWEST = 10, 18
 
+_NOT_GRANTED = "01007"
+"""SQLSTATE of the warning with which GRANT leaves out what the role may not grant."""
+
+_OWNERS_LOGIN = (
+    "Name the login of the tables' owner with --dsn, if it may create in this database too; or a superuser's."
+)
+
 
 @app.command()
 def install(
@@ -49,8 +56,12 @@ def install(
     """What capture.mode notify needs: a log of changed keys, and triggers."""
     _check_version(server_version)
     config = invocation(context).config()
+    if not store and not scripts.noticed(config):
+        nothing = "Nothing to install: no watch is in capture.mode notify, and capture.mode poll needs no triggers."
+        typer.echo(nothing if apply else f"-- {nothing}")
+        return
     script = store_scripts.install() if store else scripts.install(config)
-    _put_out(script, dsn or _dsn_of(config, store=store), apply=apply)
+    _put_out(script, dsn or _dsn_of(config, store=store), apply=apply, store=store)
 
 
 @app.command()
@@ -71,7 +82,7 @@ def uninstall(  # noqa: PLR0917 - typer's options
     if store:
         if watch is not None:
             raise typer.BadParameter("the store is one for all watches", param_hint="--watch")
-        _put_out(store_scripts.uninstall(), dsn or _dsn_of(config, store=True), apply=apply)
+        _put_out(store_scripts.uninstall(), dsn or _dsn_of(config, store=True), apply=apply, store=True)
         return
     if watch is not None and not watch.isidentifier():
         raise typer.BadParameter(f"{watch!r} cannot be a watch's name", param_hint="--watch")
@@ -119,7 +130,7 @@ def grants(  # noqa: PLR0917 - typer's options
             param_hint="--role",
         )
     script = store_scripts.grants(user) if store else grants_script(config, user)
-    _put_out(script, dsn or _dsn_of(config, store=store), apply=apply)
+    _put_out(script, dsn or _dsn_of(config, store=store), apply=apply, store=store)
 
 
 def _check_version(version: int | None) -> None:
@@ -138,11 +149,11 @@ def _user_of(dsn: str) -> str | None:
     return None if user is None else str(user)
 
 
-def _put_out(script: str, dsn: str, *, apply: bool) -> None:
+def _put_out(script: str, dsn: str, *, apply: bool, store: bool = False) -> None:
     if not apply:
         typer.echo(script, nl=False)
         return
-    for notice in asyncio.run(_apply(dsn, script)):
+    for notice in asyncio.run(_apply(dsn, script, store=store)):
         typer.echo(notice, err=True)
     typer.echo("done")
 
@@ -152,27 +163,58 @@ async def _verify(dsn: str, query: str) -> list[Verified]:
         return await verified(connection, query)
 
 
-async def _apply(dsn: str, script: str) -> list[str]:
+async def _apply(dsn: str, script: str, *, store: bool) -> list[str]:
     notices: list[str] = []
+    not_granted: list[str] = []
+
+    def hear(said: psycopg.errors.Diagnostic) -> None:
+        # CONNECT on the database everybody has, unless somebody took it away; it is granted in a block of its own.
+        if said.sqlstate == _NOT_GRANTED and said.context is None:
+            not_granted.append(str(said.message_primary))
+        else:
+            notices.append(f"{said.severity}: {said.message_primary}")
+
     async with connected(dsn) as connection:
-        connection.add_notice_handler(lambda said: notices.append(f"{said.severity}: {said.message_primary}"))
+        connection.add_notice_handler(hear)
         try:
             await connection.execute(script.encode())
-        except psycopg.errors.LockNotAvailable as error:
-            raise SourceError(
+        except psycopg.Error as error:
+            raise _refused(error, store=store) from error
+    if not_granted:
+        raise SourceError(
+            "misconfigured",
+            f"Not everything was granted: {'; '.join(dict.fromkeys(not_granted))}. {_OWNERS_LOGIN}",
+        )
+    return [notice for notice in notices if "does not exist, skipping" not in notice and "already exists" not in notice]
+
+
+def _refused(error: psycopg.Error, *, store: bool) -> SourceError:
+    """What a script met with, and what its runner can do; all of it is taken back then."""
+    said = error.diag.message_primary or str(error)
+    match error:
+        case psycopg.errors.LockNotAvailable():
+            return SourceError(
                 "unreachable",
                 "A table's lock was not to be had in time, so nothing was changed. Something holds it: a long "
                 "transaction, a backup, a migration. Run the command again in a quieter moment.",
-            ) from error
-        except (
-            psycopg.errors.WrongObjectType,
-            psycopg.errors.FeatureNotSupported,
-            psycopg.errors.ObjectNotInPrerequisiteState,
-        ) as error:
+            )
+        case (
+            psycopg.errors.WrongObjectType()
+            | psycopg.errors.FeatureNotSupported()
+            | psycopg.errors.ObjectNotInPrerequisiteState()
+        ):
             # What the script itself refuses, and PostgreSQL's like: the remedy is in the hint.
-            said = [error.diag.message_primary, error.diag.message_detail, error.diag.message_hint]
-            sentences = " ".join(f"{sentence.rstrip('.')}." for sentence in said if sentence)
-            raise SourceError("misconfigured", f"Nothing was changed: {sentences}") from error
-        except psycopg.Error as error:
-            raise translate(error, "running the script; nothing was changed") from error
-    return [notice for notice in notices if "does not exist, skipping" not in notice and "already exists" not in notice]
+            more = (error.diag.message_detail, error.diag.message_hint)
+            remedy = " ".join(f"{sentence.rstrip('.')}." for sentence in more if sentence)
+        case psycopg.errors.InsufficientPrivilege():
+            remedy = _OWNERS_LOGIN
+        case psycopg.errors.UndefinedObject():
+            # The scripts name nothing else of this kind that may be missing.
+            remedy = "Create the role first (CREATE ROLE … LOGIN), or name the daemon's with --role."
+        case psycopg.errors.UndefinedTable() | psycopg.errors.InvalidSchemaName() if "cdc_sync" in said:
+            remedy = f"Run `cdc-sync sql install{' --store' if store else ''}` first."
+        case psycopg.errors.UndefinedTable() | psycopg.errors.InvalidSchemaName():
+            remedy = "Correct the watch's table, or let the connection lead to the database that has it."
+        case _:
+            return translate(error, "running the script; nothing was changed")
+    return SourceError("misconfigured", f"Nothing was changed: {said.rstrip('.')}. {remedy}".rstrip())

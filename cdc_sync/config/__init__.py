@@ -3,6 +3,7 @@
 document      YAML as a tree that knows its lines
 substitution  ${NAME} and ${file:PATH}
 models        what the keys are, and what each must be
+conninfo      whether a connection string can lead anywhere
 wording       the validator's errors in our words
 disclosure    what of the file may be shown in them
 """

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, WithJsonSchema, field_validator
 
+from cdc_sync.config import conninfo
 from cdc_sync.config.addresses import HostPort, Listen
 from cdc_sync.config.dsn import shown
 from cdc_sync.config.hellowork import HelloWork
@@ -44,11 +45,19 @@ def _token(token: SecretStr) -> SecretStr:
     return token
 
 
+def _dsn(dsn: SecretStr) -> SecretStr:
+    conninfo.check(dsn.get_secret_value())
+    return dsn
+
+
 # PostgreSQL's names have 63 bytes, and the watch's name becomes part of several (bell_…, record_…).
 WatchName = Annotated[
     str, BeforeValidator(_watch_name), WithJsonSchema({"type": "string", "pattern": "^[a-z][a-z0-9_]{0,39}$"})
 ]
 """The name of a watch."""
+
+Dsn = Annotated[SecretStr, AfterValidator(_dsn)]
+"""A libpq connection string."""
 
 FilePath = Annotated[Path, BeforeValidator(_path), WithJsonSchema({"type": "string", "minLength": 1})]
 """A file's path."""
@@ -57,12 +66,13 @@ FilePath = Annotated[Path, BeforeValidator(_path), WithJsonSchema({"type": "stri
 class Database(Section):
     """The ATS's database."""
 
-    dsn: SecretStr = Field(
+    dsn: Dsn = Field(
         default=SecretStr(""),
         title="anything libpq takes; PG* variables and ~/.pgpass work",
         description="Where the ATS's database is: a libpq connection string, as a URI or as key=value pairs. What it "
-        "leaves out comes from the PG* environment variables and ~/.pgpass, so a password need not stand here. Empty "
-        "by default: those say it all. Must not lead through a pooler in transaction mode, which cannot LISTEN.",
+        "leaves out comes from the PG* environment variables and ~/.pgpass, so a password need not stand here; in a "
+        "URI's, @ is written %40, / %2F and % %25. Empty by default: those say it all. Must not lead through a pooler "
+        "in transaction mode, which cannot LISTEN.",
         examples=["postgresql://cdc_sync@/ats"],
     )
 
@@ -87,7 +97,7 @@ class State(Section):
         description="The file of backend sqlite; its folder must be writable, as two more files stand beside it. The "
         "default is in the folder that the systemd unit sets up.",
     )
-    dsn: SecretStr | None = Field(
+    dsn: Dsn | None = Field(
         default=None,
         title="postgres; database.dsn if null",
         description="The database of backend postgres: a libpq connection string; the encoding there must be UTF8. "

@@ -19,6 +19,8 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from cdc_sync.config.conninfo import check
+from cdc_sync.config.mistakes import Mistake
 from cdc_sync.source.errors import SourceError, translate
 from cdc_sync.source.reached import Reached
 
@@ -53,23 +55,15 @@ def conninfo(dsn: str) -> str:
     """The DSN with our defaults for what it leaves open.
 
     Raises:
-        SourceError: it is not a DSN that libpq understands. The text is not quoted: it may hold a password.
+        SourceError: it leads nowhere. The text is not quoted: it may hold a password.
     """
     try:
-        given = conninfo_to_dict(dsn)
-        whole = make_conninfo(dsn, **{name: value for name, value in _DEFAULTS.items() if name not in given})
-    except psycopg.ProgrammingError:
-        raise SourceError(
-            "misconfigured",
-            "database.dsn is not a connection string that libpq understands: expected "
-            "postgresql://USER@HOST:PORT/DATABASE or key=value pairs. Special characters in a URI's password must be "
-            "percent-encoded.",
-        ) from None
-    # What follows an unescaped @ of a password becomes a host, which messages name. An @ at the beginning is Linux's
-    # sign for an abstract socket.
-    if any("@" in host[1:] for host in str(given.get("host") or "").split(",")):
-        raise SourceError("misconfigured", "database.dsn has one @ too many: in a URI's password it is written %40.")
-    return whole
+        check(dsn)
+    except Mistake as mistake:
+        said = f"{mistake.message}; {mistake.suggestion}" if mistake.suggestion else mistake.message
+        raise SourceError("misconfigured", f"The connection string {said}.") from None
+    given = conninfo_to_dict(dsn)
+    return make_conninfo(dsn, **{name: value for name, value in _DEFAULTS.items() if name not in given})
 
 
 @asynccontextmanager

@@ -30,14 +30,35 @@ class SourceError(OperationError):
 _QUOTED = re.compile('["«].*["»]', re.DOTALL)
 """From the first quote to the last, in whatever language: errors about a value quote it, and it is a row's."""
 
-_LOGIN = (
-    "The database refuses the login: {said}. Check database.dsn, and where it takes its password from: the DSN, "
-    "PGPASSWORD, or ~/.pgpass, which must have mode 0600."
+# libpq and the driver look at these only when they connect, and say so without an SQLSTATE. What database.dsn has of
+# them was judged when it was loaded (`config.conninfo`), so most likely they come from somewhere else.
+_SETTING = re.compile(
+    r'invalid (?:integer value|port number|"?\w+"? value)|could not match \d|definition of service|'
+    r"(?:syntax error in )?service file|bad value for connect_timeout"
+)
+
+# What the server says of a login, and who can mend it how; the first match tells.
+_LOGIN_REMEDIES: tuple[tuple[str, str], ...] = (
+    ("no pg_hba.conf entry", "Let the DBA allow it there; or lead database.dsn another way (host, sslmode, user)."),
+    (
+        "does not exist",
+        (
+            "Let the DBA create that role (CREATE ROLE … LOGIN), or correct the user of database.dsn; where it names "
+            "none, it is PGUSER, else the operating system's user."
+        ),
+    ),
+    ("not permitted to log in", "Let the DBA permit it: ALTER ROLE … LOGIN."),
+    (
+        "",
+        (
+            "Check database.dsn, and where it takes its password from: the DSN, PGPASSWORD, or ~/.pgpass, which must "
+            "have mode 0600."
+        ),
+    ),
 )
 
 # The first match tells. Every text is a sentence about {said} while {doing}, and then the remedy.
 _MISCONFIGURED: tuple[tuple[tuple[type[psycopg.Error], ...], str], ...] = (
-    ((errors.InvalidPassword, errors.InvalidAuthorizationSpecification), _LOGIN),
     ((errors.InvalidCatalogName,), "{said}. Correct the database's name in database.dsn."),
     (
         (errors.InsufficientPrivilege,),
@@ -103,24 +124,32 @@ def translate(error: psycopg.Error, doing: str) -> SourceError:
         doing: what was being done, as in "reading public.applications".
     """
     said = _first_line(error)
+    setting = _SETTING.search(said) if error.sqlstate is None else None
+    if setting is not None:
+        return SourceError(
+            "misconfigured",
+            f"No connection can be made with these settings: {said[setting.start() :]}. Correct it where it stands: a "
+            f"PG* environment variable, a service file, or database.dsn.",
+        )
+    if _is_refused_login(error, said):
+        remedy = next(remedy for mark, remedy in _LOGIN_REMEDIES if mark in said)
+        return SourceError("misconfigured", f"The database refuses the login: {said}. {remedy}")
     for kinds, text in _MISCONFIGURED:
         if isinstance(error, kinds):
             return SourceError("misconfigured", text.format(said=said, doing=doing))
-    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
-        # Connecting fails without an SQLSTATE of its own: libpq gives text only.
-        if _login_refused(said):
-            return SourceError("misconfigured", _LOGIN.format(said=said))
-        if "does not exist" in said:
-            return SourceError("misconfigured", f"{said}. Correct database.dsn.")
+    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None and "does not exist" in said:
+        return SourceError("misconfigured", f"{said}. Correct database.dsn.")
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | errors.InternalError):
         return SourceError("unreachable", f"The database cannot be reached ({doing}): {said}.")
     return SourceError("misconfigured", f"The database reports an error ({doing}): {said}.")
 
 
-def _login_refused(said: str) -> bool:
-    return any(
-        mark in said for mark in ("no password supplied", "authentication failed for", "no pg_hba.conf entry", 'role "')
-    )
+def _is_refused_login(error: psycopg.Error, said: str) -> bool:
+    if isinstance(error, errors.InvalidPassword | errors.InvalidAuthorizationSpecification):
+        return True
+    # Connecting fails without an SQLSTATE of its own: libpq gives text only.
+    marks = ("no password supplied", "authentication failed for", "no pg_hba.conf entry", 'role "')
+    return error.sqlstate is None and isinstance(error, psycopg.OperationalError) and any(m in said for m in marks)
 
 
 def _first_line(error: psycopg.Error) -> str:

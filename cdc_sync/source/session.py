@@ -38,6 +38,12 @@ SELECT set_config('tcp_keepalives_idle', '20', false), set_config('tcp_keepalive
 _ECHO = "SELECT 'cdc_sync_echo_' || pg_backend_pid(), pg_notification_queue_usage()"
 _NOTIFY_OURSELVES = "SELECT pg_notify(%s, ''), pg_notification_queue_usage()"
 _OURS = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+# A lock by one number of 64 bits is shown as its halves.
+_HELD = """
+SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.database
+ WHERE l.locktype = 'advisory' AND d.datname = current_database() AND l.granted
+   AND l.classid = %s::bigint::oid AND l.objid = %s::bigint::oid AND l.objsubid = 1
+"""
 _END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND backend_start = %s"
 
 
@@ -105,6 +111,17 @@ async def _take_over(connection: Connection, watch: str, last: LastSession) -> b
     except TimeoutError:
         return False
     return True
+
+
+async def is_worked(connection: Connection, watch: str) -> bool:
+    """Whether somebody holds the watch's lock on this database: a daemon, wherever it runs and whatever it is called.
+
+    Raises:
+        psycopg.Error: the server cannot be asked.
+    """
+    number = _lock_number(watch) & 0xFFFF_FFFF_FFFF_FFFF
+    found = await connection.execute(_HELD, (number >> 32, number & 0xFFFF_FFFF))
+    return await found.fetchone() is not None
 
 
 def _lock_number(watch: str) -> int:

@@ -159,13 +159,56 @@ def test_the_dbas_scripts_can_be_printed_and_run(notify: Installation) -> None:
     # The daemon's own role may not, and says so.
     refused = notify.run("sql", "install", "--apply")
     assert refused.code == 1
-    assert "nothing was changed" in refused.stderr
-    assert "permission denied" in refused.stderr
+    assert "Nothing was changed: permission denied" in refused.stderr
+    assert "with --dsn" in refused.stderr
+    # Neither may it grant, and a role must be there before it is granted anything.
+    for role, dsn, said in (
+        (notify.role, [], "tables' owner"),
+        ("no such role", ["--dsn", notify.dsn], 'role "no such role" does not exist. Create the role first'),
+    ):
+        refused = notify.run("sql", "grants", "--role", role, "--apply", *dsn)
+        assert refused.code == 1
+        assert said in refused.stderr
     away = notify.run("sql", "install", "--apply", "--dsn", f"host=127.0.0.1 port=1 password={PASSWORD}")
     assert away.code == 1
     assert "cannot be reached" in away.stderr
     with notify.daemon() as daemon:
         notify.settle(daemon)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "watch", "remedy"),
+    [
+        (["install"], {"table": "public.nowhere"}, "Correct the watch's table"),
+        (["install"], {"table": "nowhere.applications"}, "Correct the watch's table"),
+        (["grants"], {"table": "nowhere.applications"}, "Correct the watch's table"),
+        (["grants"], {}, "Run `cdc-sync sql install` first."),
+        (["grants", "--store"], {}, "Run `cdc-sync sql install --store` first."),
+    ],
+)
+def test_a_script_that_meets_with_nothing_names_what_is_missing(
+    notify: Installation, arguments: list[str], watch: dict[str, str], remedy: str
+) -> None:
+    notify.uninstall()
+    notify.configure_watch(**watch)
+    role = ["--role", notify.role] if "grants" in arguments else []
+    refused = notify.run("sql", *arguments, *role, "--apply", "--dsn", notify.dsn)
+    assert refused.code == 1
+    assert "Nothing was changed: " in refused.stderr
+    assert f"does not exist. {remedy}" in refused.stderr
+
+
+def test_polling_needs_nothing_installed(poll: Installation) -> None:
+    poll.uninstall()
+    printed = poll.run("sql", "install")
+    assert printed.code == 0
+    assert printed.stdout.startswith("-- Nothing to install: ")
+    poll.ats.execute(printed.stdout.encode())
+    applied = poll.run("sql", "install", "--apply", "--dsn", poll.dsn)
+    assert applied.code == 0
+    assert applied.stdout.startswith("Nothing to install: ")
+    assert _ours(poll) == set()
+    assert "CREATE TABLE" in poll.run("sql", "install", "--store").stdout
 
 
 def _ours(installation: Installation) -> set[str]:
@@ -246,6 +289,7 @@ def test_a_plan_and_an_explanation_tell_what_was_told_and_what_would_be(notify: 
     told = notify.run("explain", "hw-1").stdout
     assert "NEW, job job-1 → SEEN, job job-1" in told
     assert "HelloWork was told: SEEN, job job-1" in told
+    assert not story["discarded"]
     unknown = notify.run("explain", "hw-9")
     assert unknown.code == 1
     assert unknown.stdout == ""

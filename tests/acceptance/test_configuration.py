@@ -1,13 +1,21 @@
 """Mistakes in the configuration: exit 78, all of them at once, where they are and how they are repaired."""
 
 import json
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
 from support.daemon_process import COMMAND
 from support.installation import Installation
+from typer.testing import CliRunner
+
+from cdc_sync.cli import app
+from cdc_sync.config import ConfigurationError
 
 MISTAKES = """\
 database:
@@ -74,6 +82,34 @@ def test_every_command_that_needs_a_configuration_ends_with_78_without_a_good_on
     assert refused.stdout == ""
     assert str(missing) in refused.stderr
     assert "there is no such file" in refused.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--config", "{}", "run"], ["config", "validate", "{}"]], ids=" ".join)
+def test_a_configuration_that_may_not_be_read_is_no_wrong_usage(arguments: list[str]) -> None:
+    # Where a user without rights gets at: the tests' own folders are for their user alone.
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        file = Path(folder) / "config.yaml"
+        missing = CliRunner().invoke(app, [each.format(file) for each in arguments])
+        assert "there is no such file" in str(missing.exception)
+        file.touch(mode=0o000)
+        with as_nobody():
+            refused = CliRunner().invoke(app, [each.format(file) for each in arguments])
+        assert isinstance(refused.exception, ConfigurationError)  # which `main` ends with 78
+        assert "cannot be read: Permission denied" in str(refused.exception)
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Root may read everything, so be somebody else for a moment; the real user too, for whom access(2) answers."""
+    if os.geteuid():
+        yield
+        return
+    os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
 
 
 def test_the_configuration_is_found_by_option_then_environment(notify: Installation) -> None:

@@ -10,6 +10,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from support.installation import Installation
 
 FOLDER = Path(__file__).parents[2] / "config"
+DOCS = FOLDER.parent / "docs"
 COMPOSE: dict[str, Any] = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
@@ -57,7 +58,11 @@ def test_its_commands_lead_to_a_call(notify: Installation) -> None:
         with notify.daemon() as daemon:
             notify.ats.execute("UPDATE applications SET status = 'hired' WHERE id = 1")
             daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("hired", "job-2")], "the call")
-            assert daemon.wait_for_event("applications known")["event"] == "10 applications known, 0 calls"
+            known = daemon.wait_for_event("applications known")["event"]
+            assert known == "10 applications known, 0 calls"
+            # The guides show what is seen with this very database.
+            for guide in ("getting-started.md", "fr/premiers-pas.md"):
+                assert (DOCS / guide).read_text(encoding="utf-8").count(f" {known} ") == 2
     finally:
         with psycopg.connect(notify.dsn, autocommit=True) as dba:
             dba.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (role,))

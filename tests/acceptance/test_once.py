@@ -4,6 +4,7 @@ import json
 import sqlite3
 from contextlib import closing
 
+from psycopg import sql
 from support.daemon_process import free_port
 from support.hellowork_server import hellowork as running_hellowork
 from support.installation import API_KEY, JOB, Installation
@@ -58,6 +59,21 @@ def test_one_run_fails_as_long_as_something_due_cannot_be_delivered(poll: Instal
         assert done.code == 0
         assert done.stdout.startswith("8 sent, 0 to try again, 0 given up; 0 pending")
         assert len(back.state) == 8
+
+
+def test_one_run_without_triggers_says_so_and_finds_what_changed(bare: Installation) -> None:
+    bare.add("hw-1")
+    bare.ats.execute(sql.SQL("GRANT SELECT ON public.applications TO {}").format(sql.Identifier(bare.role)))
+    for arguments in (["run", "--once", "--dry-run"], ["run", "--once"], ["run", "--once"]):
+        done = bare.run(*arguments)
+        assert done.code == 0
+        lines = map(json.loads, done.stderr.splitlines())
+        missing = [line for line in lines if "capture.mode is notify" in line["event"]]
+        assert [line["level"] for line in missing] == (["error"] if bare.mode == "notify" else [])
+        assert all("not installed on public.applications" in line["event"] for line in missing)
+        assert all("`cdc-sync sql install`" in line["event"] for line in missing)
+    bare.change("hw-1", status="SEEN")
+    assert bare.run("run", "--once").stdout.startswith("1 sent")
 
 
 def test_one_run_tells_that_calls_were_refused(notify: Installation) -> None:
@@ -150,8 +166,13 @@ def test_a_dry_run_beside_a_daemon_does_not_disturb_it(notify: Installation) -> 
         daemon.wait_for_report(lambda report: report["watches"][0]["pending"] == 1, "the change waiting")
         rehearsal = notify.run("run", "--once", "--dry-run")
         assert rehearsal.code == 0
-        planned = json.loads(notify.run("plan", "--json").stdout)
-        assert [(item["application_id"], item["action"]) for item in planned] == [("hw-1", "send")]
+        (planned,) = json.loads(notify.run("plan", "--json").stdout)
+        assert (planned["application_id"], planned["action"]) == ("hw-1", "send")
+        assert planned["told"] == {"status": "NEW", "job_id": JOB, "deleted": False}
+        assert planned["due_at"]
+        shown = notify.run("plan").stdout
+        assert "NEW, job job-1" in shown
+        assert planned["due_at"] in shown
         notify.add("hw-2")
         notify.settle(daemon, pending=1)
         assert notify.hellowork.told("hw-2") == [("NEW", JOB)]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from psycopg.conninfo import make_conninfo
 from support.configurations import LEAST, a_config, a_text, complaint, problems_of
 
 from cdc_sync.config import ConfigurationError, load, parse
@@ -151,7 +152,8 @@ def test_keys_are_not_replaced() -> None:
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0")))
 def test_a_secret_may_be_any_text(secret: str) -> None:
     text = LEAST + "database: {dsn: '${S}'}\n"
-    assert parse(text, name="c", environ={"S": secret}).database.dsn.get_secret_value() == secret
+    dsn = make_conninfo(host="h", password=secret)
+    assert parse(text, name="c", environ={"S": dsn}).database.dsn.get_secret_value() == dsn
 
 
 @given(st.text())

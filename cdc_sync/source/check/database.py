@@ -11,6 +11,8 @@ from cdc_sync.source.check.server import (
     check_recovery,
     check_role,
     check_session,
+    check_synchronous_standbys,
+    psql,
 )
 from cdc_sync.source.check.shortly import asking_shortly
 from cdc_sync.source.check.watch import check_left_over, check_watch
@@ -39,6 +41,7 @@ async def check_database(config: Config, clock: Callable[[], int], tell: Tell) -
             await check_clock(connection, clock, tell)
             check_recovery(server, config.watches, tell)
             check_prepared_transactions(server, config.watches, tell)
+            check_synchronous_standbys(server, config.watches, tell)
             await check_notify(connection, other, server, config.watches, tell)
             for name, watch in config.watches.items():
                 await check_watch(connection, name, watch, tell)
@@ -50,8 +53,7 @@ async def check_database(config: Config, clock: Callable[[], int], tell: Tell) -
 
 
 def _remedy(said: str, config: Config) -> str:
-    shown = config.database.shown()
     # libpq gives text only when connecting fails.
     if "permission denied for database" in said:
         return "GRANT CONNECT ON DATABASE … TO …;   -- cdc-sync sql grants prints it"
-    return f"psql '{shown}' -c 'SELECT 1'   # must work as the daemon's user; then so does this"
+    return f"{psql(config)} -c 'SELECT 1'   # must work as the daemon's user; then so does this"

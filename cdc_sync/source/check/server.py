@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from cdc_sync.config import Config, Watch
+from cdc_sync.config.dsn import HIDDEN
 from cdc_sync.core import clock_skew
 from cdc_sync.core.findings import Finding, Tell
 from cdc_sync.source.check.shortly import asking_shortly
@@ -33,7 +34,7 @@ async def check_role(connection: Connection, config: Config, tell: Tell) -> None
                 "role",
                 "warning",
                 f"{user} is a superuser: the daemon needs to read a few columns, and should be able to do nothing more",
-                f"{_psql(config)} -c 'CREATE ROLE cdc_sync LOGIN'\n"
+                f"{psql(config)} -c 'CREATE ROLE cdc_sync LOGIN'\n"
                 f"cdc-sync sql grants --role cdc_sync > grants.sql   # read it, then run it as the tables' owner",
             )
         )
@@ -114,18 +115,17 @@ def check_recovery(server: ServerFacts, watches: Mapping[str, Watch], tell: Tell
 
 def check_prepared_transactions(server: ServerFacts, watches: Mapping[str, Watch], tell: Tell) -> None:
     """Tell whether the server may prepare transactions, which PostgreSQL does not do with one that has notified."""
-    waiting = [name for name in _notified(watches) if watches[name].capture.wakeup == "notify"]
-    if not server.prepares_transactions or not waiting:
+    rung = _rung(watches)
+    if not server.prepares_transactions or not rung:
         tell(Finding("prepared-transactions", "ok", "no transaction that is prepared can be kept from it by a NOTIFY"))
         return
-    for name in waiting:
-        pause = watches[name].capture.poll_interval.total_seconds()
+    for name in rung:
         tell(
             Finding(
                 "prepared-transactions",
                 "warning",
-                f"max_prepared_transactions is above 0, and PostgreSQL prepares no transaction that has notified: the "
-                f"daemon asks for no NOTIFY, and looks every {pause:g} s instead",
+                f"max_prepared_transactions is above 0, and PostgreSQL prepares no transaction that has notified: "
+                f"{_looks_instead(watches[name])}",
                 f"If that is well: watches.{name}.capture.wakeup: none says the same. If nothing here uses two-phase "
                 f"commit: ALTER SYSTEM SET max_prepared_transactions = 0; then restart the server.",
                 name,
@@ -133,9 +133,41 @@ def check_prepared_transactions(server: ServerFacts, watches: Mapping[str, Watch
         )
 
 
+def check_synchronous_standbys(server: ServerFacts, watches: Mapping[str, Watch], tell: Tell) -> None:
+    """Tell whether commits may wait for a standby, with NOTIFY's lock in their hands if they have notified."""
+    rung = _rung(watches)
+    if not server.waits_for_standbys or not rung:
+        tell(Finding("synchronous-standbys", "ok", "no commit can wait for a standby with the lock of NOTIFY"))
+        return
+    for name in rung:
+        tell(
+            Finding(
+                "synchronous-standbys",
+                "warning",
+                f"synchronous_standby_names is set, and a commit that notifies keeps the server's one lock of NOTIFY "
+                f"while it waits for the standby: {_looks_instead(watches[name])}",
+                f"If that is well: watches.{name}.capture.wakeup: none says the same. If no commit has to wait for a "
+                f"standby: ALTER SYSTEM SET synchronous_standby_names = ''; then SELECT pg_reload_conf();",
+                name,
+            )
+        )
+
+
+def _looks_instead(watch: Watch) -> str:
+    return f"the daemon asks for no NOTIFY, and looks every {watch.capture.poll_interval.total_seconds():g} s instead"
+
+
+def _rung(watches: Mapping[str, Watch]) -> list[str]:
+    return [name for name in _notified(watches) if watches[name].capture.wakeup == "notify"]
+
+
 def _notified(watches: Mapping[str, Watch]) -> list[str]:
     return [name for name, watch in watches.items() if watch.capture.mode == "notify"]
 
 
-def _psql(config: Config) -> str:
-    return f"psql '{config.database.shown()}'"
+def psql(config: Config) -> str:
+    """How to connect by hand as the daemon does; what may not be shown is for the reader to put in."""
+    if not config.database.dsn.get_secret_value().strip():
+        return "psql"
+    shown = config.database.shown()
+    return "psql '…'" if shown == HIDDEN else f"psql '{shown}'"

@@ -24,6 +24,7 @@ from cdc_sync.source.mapping import Mapping, check_time_zone
 from cdc_sync.source.recorders import render
 from cdc_sync.source.relations import PARTITIONED_INDEXES_SINCE, untriggered
 from cdc_sync.source.scripts import verify, verify_watches
+from cdc_sync.source.session import is_worked
 from cdc_sync.source.statements import Statements
 from cdc_sync.source.triggers import Verified, installation, verified
 
@@ -51,25 +52,43 @@ async def check_watch(connection: Connection, name: str, watch: Watch, tell: Tel
 
 
 async def check_left_over(connection: Connection, config: Config, tell: Tell) -> None:
-    """Tell of triggers of watches that are configured no more: they go on filling the log."""
+    """Tell of triggers of watches that this configuration does not have in notify mode.
+
+    They may be another installation's; if they are nobody's, they go on filling the log.
+    """
     try:
         async with asking_shortly(connection, "looking for the triggers"):
             found = await verified(connection, verify(config))
+            names = [
+                each.function.removeprefix("record_") for each in found if each.state == "left over" and each.function
+            ]
+            watches = list(dict.fromkeys(name.partition("$")[0] for name in names))
+            worked = {watch: await is_worked(connection, watch) for watch in watches}
     except SourceError as error:
         tell(Finding("left-over", "failed", error.message, "cdc-sync sql verify --apply"))
         return
-    names = [each.function.removeprefix("record_") for each in found if each.state == "left over" and each.function]
-    for name in dict.fromkeys(name.partition("$")[0] for name in names):
-        tell(
-            Finding(
-                "left-over",
-                "warning",
-                f"triggers of a watch {name}, which is not configured, go on recording changes that nobody takes",
-                f"cdc-sync sql uninstall --watch {name} > uninstall.sql   # read it, then run it as the tables' owner",
-            )
-        )
-    if not names:
+    for watch, is_at_work in worked.items():
+        tell(_others_triggers(watch, is_ours=watch in config.watches, is_worked=is_at_work))
+    if not watches:
         tell(Finding("left-over", "ok", "no triggers of other watches"))
+
+
+def _others_triggers(watch: str, *, is_ours: bool, is_worked: bool) -> Finding:
+    remove = f"cdc-sync sql uninstall --watch {watch} > uninstall.sql   # read it, then run it as the tables' owner"
+    if is_ours:
+        message = (
+            f"triggers of the watch {watch}, which is in capture.mode poll, go on recording changes that nobody takes"
+        )
+        return Finding("left-over", "warning", message, remove)
+    theirs = f"there are triggers of a watch {watch}, which is not in this configuration"
+    if is_worked:
+        return Finding("left-over", "ok", f"{theirs}; a daemon works it now, so they are another installation's")
+    return Finding(
+        "left-over",
+        "warning",
+        f"{theirs}; no daemon works it now, and what they record stays in the log",
+        f"If the watch is another installation's: start its daemon. If it is nobody's any more:\n{remove}",
+    )
 
 
 class _Watch:

@@ -4,7 +4,8 @@
 --   missing    not there: run what `cdc-sync sql install` prints
 --   different  installed by another version or configuration, or edited since: run what `cdc-sync sql install` prints
 --   disabled   the trigger does not fire: ALTER TABLE ... ENABLE TRIGGER ..., or install again
---   left over  of a watch that this configuration does not have: run what `cdc-sync sql uninstall --watch NAME` prints
+--   left over  of a watch that this configuration does not have, or has in poll mode: another installation's; or if it is
+--              nobody's, run what `cdc-sync sql uninstall --watch NAME` prints
 WITH wanted_function (watch, name, relation, body, fingerprint) AS (VALUES
     {functions}
 ), wanted_trigger (watch, name, function, relation, fires, fingerprint) AS (VALUES

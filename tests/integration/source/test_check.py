@@ -13,11 +13,12 @@ from support.proxy import proxy_to
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, rows, run
 from support.versions import major
-from support.watched import a_config, grant, install_triggers
+from support.watched import COLUMNS, a_config, grant, install_triggers, some_config
 
-from cdc_sync.config import Config
+from cdc_sync.config import Config, Database
 from cdc_sync.core.findings import Finding
 from cdc_sync.source.check import check_database
+from cdc_sync.source.session import session
 
 POLL: Mapping[str, Any] = {"capture": {"mode": "poll", "watermark": "updated_at"}}
 NOTIFY: Mapping[str, Any] = {"capture": {"mode": "notify"}}
@@ -251,14 +252,44 @@ async def test_an_id_that_stands_in_the_status_url_only(installed: Installed) ->
     assert wrong(await found(config)) == {}
 
 
-async def test_triggers_of_a_watch_that_is_configured_no_more(installed: Installed) -> None:
+async def test_triggers_of_a_watch_that_is_polled_by_now(installed: Installed) -> None:
     config = installed.install(**POLL)
     install_triggers(installed.ats, installed.config(**NOTIFY))
 
     findings = await found(config)
 
     assert wrong(findings) == {"left-over": "warning"}
-    assert "cdc-sync sql uninstall --watch applications" in (findings["left-over"].remedy or "")
+    assert "is in capture.mode poll" in findings["left-over"].message
+    assert (findings["left-over"].remedy or "").startswith("cdc-sync sql uninstall --watch applications")
+
+
+async def test_triggers_of_another_installations_watch(installed: Installed) -> None:
+    config = installed.install(**NOTIFY)
+    watch = {"table": "public.applications", "key": ["id"], "columns": dict(COLUMNS)}
+    install_triggers(installed.ats, some_config("", {"theirs": watch}))
+
+    resting = await found(config)
+    async with session(installed.database, "theirs"):
+        at_work = await found(config)
+
+    assert wrong(resting) == {"left-over": "warning"}
+    assert "a watch theirs, which is not in this configuration; no daemon works it now" in resting["left-over"].message
+    assert (resting["left-over"].remedy or "").startswith("If the watch is another installation's: start its daemon.")
+    assert wrong(at_work) == {}
+    assert "another installation's" in at_work["left-over"].message
+
+
+@pytest.mark.parametrize(("dsn", "command"), [("", "psql -c"), ("password=hunter2", "psql '…' -c")])
+async def test_a_remedy_can_be_pasted_also_where_the_connection_string_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, dsn: str, command: str
+) -> None:
+    monkeypatch.setenv("PGHOST", "/nowhere/at/all")
+    config = a_config(**POLL)
+    config = config.model_copy(update={"database": Database.model_validate({"dsn": dsn})})
+
+    findings = await found(config)
+
+    assert (findings["connection"].remedy or "").startswith(command)
 
 
 async def test_an_index_on_something_else_does_not_serve(installed: Installed) -> None:
@@ -308,7 +339,6 @@ async def test_a_database_that_cannot_be_reached(installed: Installed) -> None:
     for broken, said in (
         (make_conninfo(dsn, host="127.0.0.1", port="1"), "cannot be reached"),
         (make_conninfo(dsn, dbname="nowhere"), "does not exist"),
-        ("host=a b", "is not a connection string"),
     ):
         findings = await found(a_config(broken, **POLL))
         assert wrong(findings) == {"connection": "failed"}

@@ -33,7 +33,7 @@ async def test_a_text_that_is_no_dsn(dsn: str) -> None:
     error = await complaint(dsn)
 
     assert error.kind == "misconfigured"
-    assert "database.dsn is not a connection string" in str(error)
+    assert str(error).startswith("The connection string ")
 
 
 async def test_a_port_where_nobody_listens() -> None:
@@ -68,6 +68,21 @@ async def test_a_role_that_does_not_exist(server: str) -> None:
 
     assert error.kind == "misconfigured"
     assert "refuses the login" in str(error)
+    assert "create that role" in str(error)
+    assert ".pgpass" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("PGPORT", "543a"), ("PGPORT", "1,2"), ("PGSSLMODE", "yes"), ("PGTARGETSESSIONATTRS", "w"), ("PGSERVICE", "none")],
+)
+async def test_a_variable_that_libpq_does_not_take(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+
+    error = await complaint("host=/nowhere/at/all dbname=ats")
+
+    assert error.kind == "misconfigured"
+    assert "environment variable" in str(error)
 
 
 async def test_passwords(restartable_server: Server) -> None:
@@ -90,6 +105,18 @@ async def test_passwords(restartable_server: Server) -> None:
     error = await complaint(make_conninfo(dsn, user="stranger"))
     assert error.kind == "misconfigured"
     assert "no pg_hba.conf entry" in str(error)
+    assert ".pgpass" not in str(error)
+
+
+async def test_a_role_that_may_not_log_in(restartable_server: Server) -> None:
+    with sessions(restartable_server.dsn) as open_session:
+        open_session().execute("CREATE ROLE recruiters NOLOGIN")
+
+    error = await complaint(make_conninfo(restartable_server.dsn, user="recruiters", password=SECRET))
+
+    assert error.kind == "misconfigured"
+    assert "ALTER ROLE" in str(error)
+    assert ".pgpass" not in str(error)
 
 
 async def test_a_server_that_stops_while_it_is_used(restartable_server: Server) -> None:
