@@ -1,10 +1,10 @@
 """A flood: the database is written to by so many transactions a second that capture had better stand back.
 
 While the ATS works flat out, whoever keeps one of the server's processors busy halves its rate, at the lowest priority
-too (decision 14). So capture takes a tenth of the time then, and the log keeps what it has not come to; when the flood
-is over, it catches up at its own speed. What is measured is how fast the server hands out transaction ids, not how much
-there is in the log: that one UPDATE has changed ten thousand rows is no flood. It has taken as many ids, but in one
-window of time; nobody writes any more when its changes can be seen.
+too (decision 14). So capture takes a tenth of the time then, what it costs to tell the changes included, and the log
+keeps what it has not come to; when the flood is over, it catches up at its own speed. What is measured is how fast the
+server hands out transaction ids, not how much there is in the log: that one UPDATE has changed ten thousand rows is no
+flood. It has taken as many ids, but in one window of time; nobody writes any more when its changes can be seen.
 """
 
 from dataclasses import dataclass, replace
@@ -14,6 +14,9 @@ FLOOD = 1_000.0
 
 SHARE = 10
 """Capture takes one part in this many of the time then."""
+
+TO_TELL = 0.0004
+"""Seconds of a processor that each change takes afterwards: its call, the outbox, the log (decision 13)."""
 
 WINDOW = 0.2
 """Seconds over which ids are counted, at least."""
@@ -53,6 +56,6 @@ def count(writes: Writes, now: float, next_id: int) -> Writes:
     return Writes(since=now, next_id=next_id, per_second=(writes.per_second[1], rate))
 
 
-def breath(writes: Writes, worked: float) -> float:
-    """Seconds to stand back for, after `worked` seconds of work."""
-    return min((SHARE - 1) * worked, LONGEST_BREATH) if writes.are_a_flood else 0.0
+def breath(writes: Writes, worked: float, changes: int) -> float:
+    """Seconds to stand back for, after so many seconds of work that brought so many changes."""
+    return min((SHARE - 1) * (worked + changes * TO_TELL), LONGEST_BREATH) if writes.are_a_flood else 0.0

@@ -64,7 +64,7 @@ class Doorbell:
                 wait = await self.turn()
                 progressed()
                 if not self.is_asleep:
-                    await asyncio.sleep(wait)
+                    await self._drain.rest(wait)
                     continue
                 try:
                     async with asyncio.timeout(wait):

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from cdc_sync.core.flood import Writes, breath, count
+from cdc_sync.core.flood import WINDOW, Writes, breath, count
 from cdc_sync.core.hints import Hint, latest
 from cdc_sync.core.observations import CaughtUp
 from cdc_sync.core.rows import Key
@@ -78,12 +78,27 @@ class Drain:
                 self._sweep()
             ended = time.monotonic()
             self._writes = count(self._writes, ended, changes.next_id)
-            self.breath = breath(self._writes, ended - started) if changes.size < self._patience else 0.0
+            is_patient = changes.size < self._patience
+            self.breath = breath(self._writes, ended - started, changes.number) if is_patient else 0.0
             more = changes.full and self._log.consumes
             if not more:
                 self._intake.observe(CaughtUp(self._intake.rules.watch, ended - self._begun))
                 self._begun = None
             return more
+
+    async def rest(self, seconds: float) -> None:
+        """Sleep; to stand back, no longer than the flood lasts.
+
+        Raises:
+            SourceError: the database cannot answer.
+        """
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, WINDOW))
+            if WINDOW < left <= self.breath:
+                self._writes = count(self._writes, time.monotonic(), await self._log.next_id())
+                if not self._writes.are_a_flood:
+                    return
 
     async def _as_read(self, hints: list[Hint]) -> dict[Key, int]:
         """Each row once, by its key as it is read here, with the time of its last change."""
@@ -97,9 +112,9 @@ class Drain:
             self.rung.clear()
             while await self.step():
                 progressed()
-                await asyncio.sleep(self.breath)
+                await self.rest(self.breath)
             progressed()
-            await asyncio.sleep(self.breath)
+            await self.rest(self.breath)
             try:
                 async with asyncio.timeout(every):
                     await self.rung.wait()

@@ -39,6 +39,8 @@ SELECT txid_snapshot_xmax(txid_current_snapshot()), pg_relation_size(to_regclass
 _FACTS = 3
 """The place of that SELECT among the statements."""
 
+_NEXT_ID = "SELECT txid_snapshot_xmax(txid_current_snapshot())"
+
 _TAKE = """
 DELETE FROM cdc_sync.changes
  WHERE ctid = ANY (ARRAY (SELECT ctid FROM cdc_sync.changes WHERE watch = {watch} LIMIT {limit}))
@@ -128,6 +130,16 @@ class ChangeLog:
                 next_id=next_id,
                 size=size,
             )
+
+    async def next_id(self) -> int:
+        """The transaction id that the server gives next, about.
+
+        Raises:
+            SourceError: the database cannot answer.
+        """
+        async with asking("asking for the next transaction id"), self._pool.connection() as connection:
+            ((next_id,),) = await (await connection.execute(_NEXT_ID)).fetchall()
+        return int(next_id)
 
 
 MISSING = (

@@ -79,6 +79,24 @@ async def test_the_ats_has_the_database_to_itself_between_batches(
         assert len(await rig.entries()) == 3, "who asks for all of it gets all of it"
 
 
+async def test_it_rests_no_longer_than_the_flood_lasts(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    async with open_rig() as rig:
+        await in_a_flood(rig, ats)
+        await rig.drain.step()
+        rig.drain.breath = long = 100 * flood.WINDOW
+        begun = time.monotonic()
+
+        await rig.drain.rest(long)
+
+        # Two windows, and some more where tests beside this one write to the same server.
+        assert time.monotonic() - begun < long / 2
+        begun = time.monotonic()
+        rig.drain.breath = 0.0
+        await rig.drain.rest(3 * flood.WINDOW)
+        assert time.monotonic() - begun >= 3 * flood.WINDOW, "what is no standing back is slept through"
+
+
 async def test_a_log_that_nears_its_limit_is_emptied_at_full_speed(ats: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1")
     async with open_rig() as rig:
