@@ -275,7 +275,8 @@ class WatchWorker:
                 raise failure
             if isinstance(failure, _TriggersChangedError):
                 continue
-            failures = 1 if self._was_connected else failures + 1
+            # While it is the store that fails, to be connected is no success.
+            failures = 1 if self._was_connected and not self._store_failed else failures + 1
             await asyncio.sleep(self._wait_after(failure, failures))
 
     def _beat(self, loop: str, rest: float = 0.0) -> None:

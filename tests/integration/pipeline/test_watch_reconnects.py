@@ -1,6 +1,8 @@
 """A watch whose connections die without a word, in the middle of a page: it notices, connects anew, and goes on."""
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -110,3 +112,40 @@ async def test_a_pool_without_a_free_connection_is_a_lost_database(open_rig: Ope
         assert raised.value.kind == "unreachable"
         for connection in taken:
             await pool.putconn(connection)
+
+
+async def test_a_store_that_takes_no_more_is_waited_for_ever_longer(
+    ats: Ats, tmp_path: Path, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can still be read, so each time the watch connects, reads the change anew, and cannot record it."""
+    waits: list[float] = []
+
+    def uniform(_shortest: float, longest: float) -> float:
+        waits.append(longest)
+        return 0.01
+
+    monkeypatch.setattr(module.random, "uniform", uniform)
+    insert(ats, 1, "a1")
+    async with open_rig() as rig:
+        await rig.adopt()
+        with closing(sqlite3.connect(tmp_path / "state.db")) as store:
+            store.execute("CREATE TRIGGER full BEFORE INSERT ON outbox BEGIN SELECT RAISE(FAIL, 'full'); END")
+        update(ats, 1, status="hired")
+        working = asyncio.create_task(WatchWorker(rig.connected.parts, Pulse()).run())
+        try:
+            await eventually(lambda: len(waits) >= 6, "some tries")
+            assert waits[:6] == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
+            with closing(sqlite3.connect(tmp_path / "state.db")) as store:
+                store.execute("DROP TRIGGER full")
+            await eventually(lambda: rig.heard(CaptureStarted), "it works again")
+            assert [entry.application_id for entry in await rig.entries()] == ["a1"]
+            tries = len(waits)
+            ats.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name = 'cdc-sync'"
+            )
+            await eventually(lambda: len(waits) > tries, "the next loss")
+            assert waits[tries] == 0.5
+        finally:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
