@@ -72,14 +72,14 @@ class _TriggersChangedError(Exception):
 class FastPath(Protocol):
     """What captures changes between sweeps."""
 
-    async def catch_up(self) -> None:
-        """Record every change that was committed before this call."""
+    async def catch_up(self, progressed: Callable[[], None] = ...) -> None:
+        """Record every change that was committed before this call; `progressed` is told of each step."""
 
 
 class SweepsAlone:
     """The fast path of a watch in notify mode without triggers: there is none."""
 
-    async def catch_up(self) -> None:
+    async def catch_up(self, progressed: Callable[[], None] = lambda: None) -> None:
         """Nothing to catch up with."""
 
 
@@ -387,7 +387,7 @@ class WatchWorker:
 
     async def _begin_and_sweep(self, connected: Connected, fast: FastPath) -> None:
         # Ready means that it works, and that what was committed while nobody looked has been recorded.
-        await fast.catch_up()
+        await fast.catch_up(lambda: self._beat(SWEEPS))
         if self._store_failed:
             # Not before: that it can be read is no news, and what it could not take is recorded now.
             self._store_failed = False
@@ -414,7 +414,7 @@ class WatchWorker:
 
             progressed()
             try:
-                done = await sweep(connected.intake, fast.catch_up, progressed)
+                done = await sweep(connected.intake, lambda: fast.catch_up(progressed), progressed)
             finally:
                 self._next_sweep_from = clock() + (reached - started) * (_SWEEP_SHARE - 1)
             if done.resumed:

@@ -44,15 +44,22 @@ class Drain:
         """There may be something in the log."""
         self.rung.set()
 
-    async def catch_up(self) -> None:
-        """Empty the log: every change that was committed before this call is recorded when it returns.
+    async def catch_up(self, progressed: Callable[[], None] = lambda: None) -> None:
+        """Empty the log of every change that was committed before this call; `progressed` is told of each batch.
+
+        Those that come meanwhile may be as many as are taken, for hours: they are not waited for.
 
         Raises:
             SourceError: the log or the rows cannot be read.
             StoreError: the outcome cannot be recorded; the log keeps it.
         """
-        while await self.step():
-            pass
+        if not await self.step():
+            return
+        begun = await self._log.clock()
+        while await self._log.has_older(begun):
+            progressed()
+            if not await self.step():
+                return
 
     async def step(self, found: Callable[[int], Awaitable[None]] | None = None) -> bool:
         """Record a batch of changes; returns whether there may be more.

@@ -67,8 +67,8 @@ class Poll:
         self._took = 0.0
         self._lock = asyncio.Lock()
 
-    async def catch_up(self) -> None:
-        """One poll.
+    async def catch_up(self, progressed: Callable[[], None] = lambda: None) -> None:
+        """One poll; `progressed` is told of each page.
 
         Raises:
             SourceError: the table cannot be read; the watermark stays.
@@ -81,6 +81,7 @@ class Poll:
             place: str | Place | None = self.watermark
             while place is not None:
                 place = await self._page(place)
+                progressed()
             if reading is not None:
                 await self._advance(reading)
             self._took = self._clock() - started
@@ -114,6 +115,6 @@ class Poll:
     async def run(self, every: float, progressed: Callable[[], None]) -> None:
         """Poll for ever, `every` seconds after the end of the last poll, or later if that took long."""
         while True:
-            await self.catch_up()
+            await self.catch_up(progressed)
             progressed()
             await asyncio.sleep(pause(every, self._took))

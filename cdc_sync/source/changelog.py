@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -39,6 +40,7 @@ SELECT txid_snapshot_xmax(txid_current_snapshot()), pg_relation_size(to_regclass
 _FACTS = 3
 """The place of that SELECT among the statements."""
 
+_OLDER = "SELECT EXISTS (SELECT FROM cdc_sync.changes WHERE watch = {watch} AND changed_at <= {than})"
 _NEXT_ID = "SELECT txid_snapshot_xmax(txid_current_snapshot())"
 
 _TAKE = """
@@ -137,9 +139,21 @@ class ChangeLog:
         Raises:
             SourceError: the database cannot answer.
         """
-        async with asking("asking for the next transaction id"), self._pool.connection() as connection:
-            ((next_id,),) = await (await connection.execute(_NEXT_ID)).fetchall()
-        return int(next_id)
+        return int(await self._one(_NEXT_ID, "asking for the next transaction id"))
+
+    async def clock(self) -> str:
+        """The server's clock, as text."""
+        return str(await self._one("SELECT clock_timestamp()::text", "asking for the time"))
+
+    async def has_older(self, than: str) -> bool:
+        """Whether there are changes that were recorded before a moment of the server's clock."""
+        query = sql.SQL(_OLDER).format(watch=self._watch, than=sql.Literal(than))
+        return bool(await self._one(query, "reading the change log cdc_sync.changes"))
+
+    async def _one(self, query: LiteralString | sql.Composed, doing: str) -> Any:
+        async with asking(doing), self._pool.connection() as connection:
+            ((found,),) = await (await connection.execute(query)).fetchall()
+        return found
 
 
 MISSING = (

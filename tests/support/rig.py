@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from cdc_sync.config import Config
 from cdc_sync.config.rules import watch_rules
 from cdc_sync.core.content import Content
 from cdc_sync.core.observations import Observation, SweepDone
 from cdc_sync.core.outbox import Entry, EntryState
-from cdc_sync.daemon.watching import Connected, FastPath, WatchParts, adopt, connect, make_poll
+from cdc_sync.daemon.watching import Connected, WatchParts, adopt, connect, make_poll
 from cdc_sync.pipeline.baseline import BaselinePosition
 from cdc_sync.pipeline.deletions import confirm_due
 from cdc_sync.pipeline.drain import Drain
@@ -49,6 +49,13 @@ class Clock:
     def forward(self, milliseconds: int) -> None:
         """Let time pass."""
         self._ahead += milliseconds
+
+
+class CatchesUp(Protocol):
+    """What a sweep asks of a fast path."""
+
+    async def catch_up(self) -> None:
+        """Record every change that was committed before this call."""
 
 
 @dataclass(slots=True)
@@ -107,7 +114,7 @@ class Rig:
         connected = self.connected
         return await SilentChanges.since_now(self.intake, connected.pool, connected.tables, self.want_sweep)
 
-    async def sweep(self, fast: FastPath | None = None) -> SweepDone:
+    async def sweep(self, fast: CatchesUp | None = None) -> SweepDone:
         """One sweep; the drain catches up unless another fast path is given."""
         return await sweep(self.intake, (fast or self.drain).catch_up, nothing)
 

@@ -187,7 +187,7 @@ class NewestSeen(Poll):
 class ReadFirst(Poll):
     """The look comes after the rows."""
 
-    async def catch_up(self) -> None:
+    async def catch_up(self, _progressed: Callable[[], None] = lambda: None) -> None:
         await self._page(self.watermark)
         await self._advance(await self._reader.look())
 

@@ -371,6 +371,34 @@ class TestLog:
             assert len(await rig.deliver()) == 350
             assert [read.keys for read in rig.heard(ChangesRead) if read.origin == "notify"] == [100, 100, 100, 50]
 
+    async def test_is_emptied_of_what_was_there_not_of_what_comes_as_fast_as_it_is_taken(
+        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(drain_module, "BATCH", 2)
+        for number in range(1, 11):
+            insert(ats, number, f"a{number}")
+        async with open_rig() as rig:
+            await rig.adopt()
+            await rig.drain.catch_up()
+            update(ats, *range(1, 10), status="hired")
+            batches = 0
+
+            def progressed() -> None:
+                nonlocal batches
+                batches += 1
+                update(ats, 10, status=f"status {2 * batches}")
+                update(ats, 10, status=f"status {2 * batches + 1}")
+
+            async with asyncio.timeout(30):
+                await rig.drain.catch_up(progressed)
+
+            assert {entry.application_id for entry in await rig.entries()} >= {f"a{n}" for n in range(1, 10)}
+            assert batches == 4
+            assert one(ats, LOG) > 0
+            monkeypatch.setattr(drain_module, "BATCH", 100)
+            await rig.drain.catch_up()
+            assert one(ats, LOG) == 0
+
     async def test_of_another_watch_is_left_alone(self, database: str, ats: Ats, open_rig: OpenRig) -> None:
         watch = {"table": "public.applications", "key": ["id"], "columns": dict(COLUMNS)}
         install_triggers(ats, some_config(database, {WATCH: watch, "second": watch}))

@@ -1,6 +1,7 @@
 """A watch whose connections die without a word, in the middle of a page: it notices, connects anew, and goes on."""
 
 import asyncio
+import random
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -124,7 +125,7 @@ async def test_a_store_that_takes_no_more_is_waited_for_ever_longer(
         waits.append(longest)
         return 0.01
 
-    monkeypatch.setattr(module.random, "uniform", uniform)
+    monkeypatch.setattr(random, "uniform", uniform)
     insert(ats, 1, "a1")
     async with open_rig() as rig:
         await rig.adopt()
