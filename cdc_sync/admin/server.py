@@ -200,11 +200,17 @@ class AdminServer:
         reasons = [
             f"fuse {watch}: blown, {fuse.reason}; `cdc-sync fuse show` tells more" for watch, fuse in blown.items()
         ]
-        # A watch that is configured no more may hold entries too.
-        for watch in (self._config.watches.keys() | fuses.keys()) - blown.keys():
-            held = await self._store.entries("held", watch, 1)
-            reasons += [f"held {watch}: {entry.reason}; `cdc-sync fuse show` tells more" for entry in held]
-        return reasons
+        # None: of all watches the oldest, in case one that is configured no more holds something.
+        held = {
+            entry.watch: entry.reason
+            for watch in (*sorted(self._config.watches.keys() | fuses.keys()), None)
+            for entry in await self._store.entries("held", watch, 1)
+        }
+        return reasons + [
+            f"held {watch}: {reason}; `cdc-sync fuse show` tells more"
+            for watch, reason in held.items()
+            if watch not in blown
+        ]
 
     async def _metrics_page(self, _: web.Request) -> web.Response:
         body = await self._metrics.render(self._store, self._conditions(), self._clock())

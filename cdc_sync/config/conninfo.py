@@ -46,7 +46,6 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 _ANY_CASE = {"ssl_max_protocol_version", "ssl_min_protocol_version"}
 _NUMBERS = (
-    "connect_timeout",
     "keepalives",
     "keepalives_count",
     "keepalives_idle",
@@ -54,6 +53,7 @@ _NUMBERS = (
     "tcp_user_timeout",
 )
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,9}\s*")
+_SECONDS = re.compile(r"\s*[+-]?[0-9]{1,9}(\.[0-9]*)?\s*")  # psycopg looks after this one, and takes it by halves, too
 _LAST_PORT = 65535
 
 
@@ -171,6 +171,8 @@ def _check_hosts(given: Mapping[str, str], escapes: str | None) -> None:
 
 
 def _check_values(given: Mapping[str, str]) -> None:
+    if not _SECONDS.fullmatch(given.get("connect_timeout", "0")):
+        raise Mistake("has a connect_timeout that is no number of seconds")
     for name in _NUMBERS:
         if name in given and not _NUMBER.fullmatch(given[name]):
             raise Mistake(f"has a {name} that is no whole number")
@@ -189,4 +191,4 @@ def _check_values(given: Mapping[str, str]) -> None:
 
 def _is_port(text: str) -> bool:
     """An empty one is the usual one."""
-    return not text or (re.fullmatch("[0-9]{1,5}", text) is not None and 0 < int(text) <= _LAST_PORT)
+    return not text or (re.fullmatch(r"\+?[0-9]{1,9}", text) is not None and 0 < int(text) <= _LAST_PORT)

@@ -25,11 +25,15 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Try again at `due_at`; `not_found_since` and `refused_in` are what the entry is to remember (see `Entry`)."""
+    """Try again at `due_at`; `not_found_since` and `refused_in` are what the entry is to remember (see `Entry`).
+
+    With `anew`, it is as if it had not been tried yet: `retry.for` begins with the next attempt.
+    """
 
     due_at: int
     not_found_since: int | None = None
     refused_in: int | None = None
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +93,12 @@ def fate(  # noqa: PLR0911 - a decision table, one return per row
             return GiveUp(reason)
         case CredentialsRefused(turn):
             # Not this entry's fault: the endpoint waits as a whole, and nothing is given up meanwhile.
-            return Again(now, refused_in=turn if entry.refused_in is None else entry.refused_in)
+            return Again(now, refused_in=turn if entry.refused_in is None else entry.refused_in, anew=True)
         case Throttled():
             return Again(now, refused_in=entry.refused_in)
         case RefusedAlone():
             # It waits by itself. That nothing is given up for our credentials holds here, too.
-            return Again(again, refused_in=entry.refused_in)
+            return Again(again, refused_in=entry.refused_in, anew=True)
         case NotFound():
             since = now if entry.not_found_since is None else entry.not_found_since
             if now - since >= policy.not_found_for:

@@ -79,6 +79,15 @@ def admits(health: Health, now: int, under_way: int) -> Admission:
     return "probe" if under_way == 0 else "none"
 
 
+def probed_by(health: Health) -> int:
+    """The turn by which the store puts an endpoint's probes in order (`Store.claim`): those refused in it come first.
+
+    Each fourth knows of no turn: else somebody refused in an earlier one would never be asked while another, that was
+    refused in this one, keeps the endpoint paused.
+    """
+    return 0 if health.failures % 4 == 0 else health.turn
+
+
 def in_context(meaning: Meaning, health: Health, refused_in: int | None) -> Meaning:
     """What a reply means when it comes from this endpoint, about this application.
 

@@ -28,8 +28,9 @@ class Entry:
         due_at: when it may be sent: settle time or backoff.
         attempted: a call with this or an earlier content may have been heard without our knowing.
         attempts: calls made with this content.
-        first_attempt_at: the first of them, moved on by the time for which the entry was due since then and nobody
-            tried it, if that was more than `retry.LONGEST_COUNTED`: so from it to now is how long it was tried.
+        first_attempt_at: the first of them since our credentials were last refused for it, moved on by the time for
+            which the entry was due since then and nobody tried it, if that was more than `retry.LONGEST_COUNTED`: so
+            from it to now is how long it was tried.
         not_found_since: the first 404 in a row.
         refused_in: its endpoint's turn (`endpoint.Health`) when our credentials were first refused for it; None if they
             were not, or if it was answered since. A newer content keeps it: it is about the application.

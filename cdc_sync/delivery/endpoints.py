@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from cdc_sync.core.endpoint import Health, admits, with_other_credentials
+from cdc_sync.core.endpoint import Health, admits, probed_by, with_other_credentials
 from cdc_sync.delivery.pace import Pace
 
 
@@ -158,10 +158,10 @@ class Endpoints:
         return dict(wanted)
 
     def probing(self, wanted: Iterable[str], now: int) -> dict[str, int]:
-        """Those of these endpoints that get a call only to find out whether they work, and the turn of each."""
+        """Those of these endpoints that get a call only to find out whether they work, and by which turn."""
         endpoints = ((name, self._all[name]) for name in wanted)
         return {
-            name: endpoint.health.turn
+            name: probed_by(endpoint.health)
             for name, endpoint in endpoints
             if admits(endpoint.health, now, endpoint.under_way) == "probe"
         }

@@ -103,7 +103,8 @@ class Drain:
         while (left := until - time.monotonic()) > 0:
             await asyncio.sleep(min(left, WINDOW))
             if WINDOW < left <= self.breath:
-                self._writes = count(self._writes, time.monotonic(), await self._log.next_id())
+                next_id = await self._log.next_id()
+                self._writes = count(self._writes, time.monotonic(), next_id)
                 if not self._writes.are_a_flood:
                     return
 

@@ -42,7 +42,7 @@ class SweepRequests:
             StoreError: that cannot be kept.
         """
         if number:
-            await self._set(self.number - number)
+            await self._set(max(self.number - number, 0))
 
     async def _set(self, number: int) -> None:
         self.number = number

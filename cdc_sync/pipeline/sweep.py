@@ -96,7 +96,7 @@ class _Sweep:
         self._is_saved = False
 
     async def run(self) -> SweepDone:
-        skipped_before, requests = set(self._intake.skipped), self._intake.requests.number
+        skipped_before = set(self._intake.skipped)
         position, resumed = await self._begin()
         position = await self._walk(position)
         await self._find_gone(position)
@@ -105,8 +105,7 @@ class _Sweep:
             await self._intake.unskip(stale)
         if self._is_saved:
             await self._intake.place({POSITION: FINISHED})
-        if not resumed:  # an earlier part may have passed before it was asked for
-            await self._intake.requests.answer(requests)
+        await self._intake.requests.answer(position.requests)
         watch, seconds = self._intake.rules.watch, self._seconds(position)
         done = SweepDone(watch, position.rows, seconds, dict(self._repaired), resumed)
         self._intake.observe(done)
@@ -126,7 +125,7 @@ class _Sweep:
         # Records made from now on were made by somebody who saw their row.
         last = await store.highest_number()
         self._marks = Marks(last)
-        return SweepPosition(shape, last, at=self._intake.clock()), False
+        return SweepPosition(shape, last, at=self._intake.clock(), requests=self._intake.requests.number), False
 
     async def _walk(self, position: SweepPosition) -> SweepPosition:
         while not position.walked:

@@ -31,6 +31,7 @@ class SweepPosition:
         at: the database's clock at the last page, in milliseconds since the epoch.
         seconds: how long it has worked so far, without interruptions.
         repaired: what it has repaired so far, by cause.
+        requests: how many sweeps had been asked for when it began (`SweepRequests`).
         marks: the records met so far, as a bitmap (see `Marks`).
     """
 
@@ -42,6 +43,7 @@ class SweepPosition:
     at: int = 0
     seconds: float = 0.0
     repaired: Mapping[str, int] = field(default_factory=dict)
+    requests: int = 0
     marks: bytes = b""
 
     def to_text(self) -> str:

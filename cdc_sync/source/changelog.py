@@ -142,8 +142,8 @@ class ChangeLog:
         return int(await self._one(_NEXT_ID, "asking for the next transaction id"))
 
     async def clock(self) -> str:
-        """The server's clock, as text."""
-        return str(await self._one("SELECT clock_timestamp()::text", "asking for the time"))
+        """The server's clock, as a text that does not depend on DateStyle."""
+        return str(await self._one("SELECT to_json(clock_timestamp()) #>> '{}'", "asking for the time"))
 
     async def has_older(self, than: str) -> bool:
         """Whether there are changes that were recorded before a moment of the server's clock."""

@@ -13,7 +13,6 @@ import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 
 import psycopg
 
@@ -37,7 +36,8 @@ SELECT set_config('tcp_keepalives_idle', '20', false), set_config('tcp_keepalive
 """
 _ECHO = "SELECT 'cdc_sync_echo_' || pg_backend_pid(), pg_notification_queue_usage()"
 _NOTIFY_OURSELVES = "SELECT pg_notify(%s, ''), pg_notification_queue_usage()"
-_OURS = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+# As JSON has it: psycopg reads no time in another DateStyle than ISO, and the role or the database may have one.
+_OURS = "SELECT pid, to_json(backend_start) #>> '{}' FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 # A lock by one number of 64 bits is shown as its halves.
 _HELD = """
 SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.database
@@ -59,7 +59,7 @@ class LastSession:
         reached: how far the server was that was read.
     """
 
-    process: tuple[int, datetime] | None = None
+    process: tuple[int, str] | None = None
     reached: Reached = field(default_factory=Reached)
 
 

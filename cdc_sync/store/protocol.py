@@ -267,10 +267,11 @@ class Store(Protocol):
             now: the time.
             horizon: a due time further than this many milliseconds ahead is a clock's mistake, and counts as due.
             wanted: how many at most, for each endpoint.
-            probing: the turn (`endpoint.Health`) of each endpoint whose call is to find out whether it works. There
+            probing: the turn (`endpoint.probed_by`) of each endpoint whose call is to find out whether it works. There
                 first come those that were never tried, the newest of them before the others; then those for which our
                 credentials were not refused yet; then those for which they were, and last those for which they were in
-                an earlier turn. So a few at the head, whose calls fail alone, do not stand for all.
+                an earlier turn than that (with turn 0 there is none). So a few at the head, whose calls fail alone, do
+                not stand for all.
         """
 
     async def finish(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:

@@ -116,9 +116,8 @@ async def _write_ends(connection: Connection, decided: Sequence[tuple[Finished, 
         match after.becomes, end.fate:
             case "forgotten", _:
                 forgotten.append(key)
-            case "again", Again(due_at, not_found_since, refused_in):
-                again = {"due_at": due_at, "not_found_since": not_found_since, "refused_in": refused_in}
-                others.append({**key, "becomes": "again", **again, "reason": end.reply.get("reason")})
+            case "again", Again() as again:
+                others.append({**key, "becomes": "again", **asdict(again), "reason": end.reply.get("reason")})
             case "dead", GiveUp(reason):
                 others.append({**key, "becomes": "dead", "reason": reason})
             case becomes, _:

@@ -78,8 +78,9 @@ def _keep(connection: sqlite3.Connection, whose: Whose, after: Ended, end: Finis
     match after.becomes, end.fate:
         case "unheard", _:
             connection.execute(SQL["heard"], whose)
-        case "again", Again(due_at, not_found_since, refused_in):
-            connection.execute(SQL["again"], (due_at, not_found_since, refused_in, end.reply.get("reason"), *whose))
+        case "again", Again(due_at, not_found_since, refused_in, anew):
+            again = (due_at, not_found_since, refused_in, anew, end.reply.get("reason"))
+            connection.execute(SQL["again"], (*again, *whose))
         case "dead", GiveUp(reason):
             connection.execute(SQL["bury"], (reason, *whose))
         case _:

@@ -128,7 +128,9 @@ def _is_callable(content: Content) -> bool:
 
 def _revive(connection: sqlite3.Connection, whose: Whose, content: Content, now: int) -> None:
     endpoint = endpoint_of(content.url)
-    connection.execute(SQL["revive"], (now, endpoint, *whose))
+    watch, application_id = whose
+    parameters = {"now": now, "endpoint": endpoint, "watch": watch, "application_id": application_id}
+    connection.execute(SQL["revive"], parameters)
     connection.execute(RECORDING["endpoint"], (endpoint,))
 
 

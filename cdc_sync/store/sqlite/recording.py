@@ -159,9 +159,16 @@ def _take(connection: sqlite3.Connection, watch: str, now: int, steps: Steps) ->
     connection.executemany(
         SQL["refresh"],
         [
-            (of.created, of.source, of.extra, of.url, endpoint_of(each.content.url), *whose(each))
+            {
+                "watch": watch,
+                "application_id": each.application_id,
+                "created": each.content.created,
+                "source": each.content.source,
+                "extra": each.content.extra,
+                "url": each.content.url,
+                "endpoint": endpoint_of(each.content.url),
+            }
             for each in steps.refreshed
-            for of in (each.content,)
         ],
     )
     remember(connection, steps.events)

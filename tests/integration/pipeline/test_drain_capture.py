@@ -399,6 +399,25 @@ class TestLog:
             await rig.drain.catch_up()
             assert one(ats, LOG) == 0
 
+    @pytest.mark.parametrize("style", ["SQL", "German", "Postgres"])
+    async def test_is_emptied_whatever_the_sessions_date_style_is(
+        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch, style: str
+    ) -> None:
+        """A date as text with a zone's abbreviation may be no date for PostgreSQL, or one hours away."""
+        monkeypatch.setattr(drain_module, "BATCH", 2)
+        for number in range(1, 6):
+            insert(ats, number, f"a{number}")
+        for setting in (f"datestyle = '{style}'", "timezone = 'Asia/Jakarta'"):
+            run(ats, "ALTER DATABASE {name} SET {setting}", name=ats.info.dbname, setting=setting)
+        async with open_rig() as rig:
+            await rig.adopt()
+            update(ats, *range(1, 6), status="hired")
+
+            await rig.drain.catch_up()
+
+            assert one(ats, LOG) == 0
+            assert len(await rig.entries()) == 5
+
     async def test_of_another_watch_is_left_alone(self, database: str, ats: Ats, open_rig: OpenRig) -> None:
         watch = {"table": "public.applications", "key": ["id"], "columns": dict(COLUMNS)}
         install_triggers(ats, some_config(database, {WATCH: watch, "second": watch}))

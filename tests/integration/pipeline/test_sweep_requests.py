@@ -118,6 +118,31 @@ async def test_one_that_goes_on_may_have_passed_what_it_is_asked_for(
         assert (await rig.sweep()).repaired == {"asked_for": 1}
 
 
+async def test_one_that_was_asked_for_and_interrupted_has_answered_when_it_ends(
+    staged: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where each sweep is interrupted, none would answer else, and whatever is missed would be called asked for."""
+    monkeypatch.setattr(sweep_module, "PAGE", 3)
+    monkeypatch.setattr(sweep_module, "_SAVE_EVERY", 0.0)
+    monkeypatch.setattr(sweep_module, "_SAVE_SHARE", 0)
+
+    class Fails:
+        async def catch_up(self) -> None:
+            raise SourceError("unreachable", "The connection is lost.")
+
+    async with open_rig(**STAGED) as rig:
+        await rig.adopt()
+        rename(staged, 5)
+        await rig.drain.catch_up()
+        with pytest.raises(SourceError):
+            await rig.sweep(Fails())
+    async with open_rig(**STAGED) as rig:
+        resumed = await rig.sweep()
+        assert (resumed.resumed, resumed.repaired) == (True, {"asked_for": 1})
+        change_unnoticed(staged, 2)
+        assert (await rig.sweep()).repaired == {"job": 1}
+
+
 async def test_a_request_that_cannot_be_kept_stays_in_the_log(
     staged: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

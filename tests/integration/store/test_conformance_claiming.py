@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import chain
 
 import pytest
@@ -191,6 +192,13 @@ class TestHowLongItWasTried:
         assert again.first_attempt_at == a_week_later - 59 * SECOND - LONGEST_COUNTED
         assert again == await waiting_entry(store)
 
+    async def test_from_a_refusal_of_our_credentials_on_it_counts_anew(self, store: Store) -> None:
+        await settle(store, a1=0)
+        first = await claim_one(store, NOW)
+        await store.finish([Finished(first, Again(NOW + MINUTE, refused_in=1, anew=True), {}, NOW)], {})
+
+        assert (await claim_one(store, NOW + MINUTE)).first_attempt_at == NOW + MINUTE
+
     async def test_a_short_pause_counts(self, store: Store) -> None:
         await settle(store, a1=0)
         await lose_answer(store, await claim_one(store, NOW), at=NOW, again_at=NOW + SECOND)
@@ -263,6 +271,17 @@ class TestProbing:
         claimed = await store.claim(NOW + MINUTE, HORIZON, {ENDPOINT: 1}, {"https://elsewhere.example:443": 1})
 
         assert ids(claimed) == ["refused"]
+
+    async def test_a_refusal_is_forgotten_with_the_endpoint_it_came_from(self, store: Store) -> None:
+        """The turns of another one are not to be compared with its turns."""
+        await settle(store, a1=0)
+        await self.probe(store, NOW)
+        await self.again(store, NOW, refused_in=3)
+        elsewhere = replace(a_content(), url="https://elsewhere.example/v1/applications/a1/status")
+
+        await observe(store, replace(a_sighting("a1"), content=elsewhere))
+        assert (await waiting_entry(store)).content.url == elsewhere.url
+        assert (await waiting_entry(store)).refused_in is None
 
     async def test_a_refusal_is_remembered_until_it_is_answered(self, store: Store) -> None:
         await settle(store, a1=0)

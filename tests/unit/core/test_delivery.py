@@ -69,8 +69,8 @@ AGAIN = Again(NOW + BACKOFF)
         (Acknowledged(), "200", EXPIRED, LONG_SINCE, Done()),
         (Rejected(), "400: no such job", YOUNG, None, GiveUp("400: no such job")),
         (Rejected(), "400: no such job", EXPIRED, LONG_SINCE, GiveUp("400: no such job")),
-        (CredentialsRefused(5), "401", YOUNG, None, Again(NOW, refused_in=5)),
-        (CredentialsRefused(5), "401", EXPIRED, LONG_SINCE, Again(NOW, refused_in=5)),
+        (CredentialsRefused(5), "401", YOUNG, None, Again(NOW, refused_in=5, anew=True)),
+        (CredentialsRefused(5), "401", EXPIRED, LONG_SINCE, Again(NOW, refused_in=5, anew=True)),
         (Throttled(None), "429", YOUNG, None, Again(NOW)),
         (Throttled(5_000), "429", EXPIRED, LONG_SINCE, Again(NOW)),
         (NotFound(), "404", YOUNG, None, Again(NOW + BACKOFF, not_found_since=NOW)),
@@ -96,11 +96,11 @@ def test_fate(
 @pytest.mark.parametrize(
     ("meaning", "first_attempt_at", "expected"),
     [
-        (CredentialsRefused(5), EXPIRED, Again(NOW, refused_in=3)),
+        (CredentialsRefused(5), EXPIRED, Again(NOW, refused_in=3, anew=True)),
         (Throttled(None), EXPIRED, Again(NOW, refused_in=3)),
         (Unavailable(), YOUNG, Again(NOW + BACKOFF, refused_in=3)),
-        (RefusedAlone(), YOUNG, Again(NOW + BACKOFF, refused_in=3)),
-        (RefusedAlone(), EXPIRED, Again(NOW + BACKOFF, refused_in=3)),
+        (RefusedAlone(), YOUNG, Again(NOW + BACKOFF, refused_in=3, anew=True)),
+        (RefusedAlone(), EXPIRED, Again(NOW + BACKOFF, refused_in=3, anew=True)),
         # To be unknown is to be answered.
         (NotFound(), YOUNG, Again(NOW + BACKOFF, not_found_since=NOW)),
     ],

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.sending import an_entry
 
 from cdc_sync.core.delivery import Again, Done, GiveUp, fate
-from cdc_sync.core.endpoint import Health, admits, after, in_context
+from cdc_sync.core.endpoint import Health, admits, after, in_context, probed_by
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reply import Acknowledged, CredentialsRefused
 from cdc_sync.core.retry import RetryPolicy
@@ -56,7 +56,7 @@ class Endpoint:
                 case "all" if due:
                     self.call(min(due, key=lambda entry: entry.due_at))
                 case "probe" if due:
-                    self.call(min(due, key=lambda entry: _probed(entry, self.health.turn)))
+                    self.call(min(due, key=lambda entry: _probed(entry, probed_by(self.health))))
                 case "none":
                     self.now = min(self.health.until, end)
                 case _:
@@ -78,9 +78,10 @@ class Endpoint:
                 self.waited[entry.application_id] = self.now - entry.queued_at
             case GiveUp():
                 raise AssertionError(f"{entry.application_id} is given up for our credentials")
-            case Again(due_at, not_found_since, refused_in):
-                again = replace(entry, due_at=due_at, not_found_since=not_found_since, refused_in=refused_in)
-                self.outbox[entry.application_id] = again
+            case Again() as again:
+                first = None if again.anew else entry.first_attempt_at
+                later = replace(entry, due_at=again.due_at, refused_in=again.refused_in, first_attempt_at=first)
+                self.outbox[entry.application_id] = later
 
 
 def _probed(entry: Entry, turn: int) -> tuple[int, int]:
@@ -168,8 +169,8 @@ def test_wrong_credentials_give_nothing_up_and_make_one_call_after_each_wait(
     assert all(later - earlier >= SECOND / 2 for earlier, later in pairwise(probes))
 
     wrong = False
-    endpoint.work_until(endpoint.now + POLICY.max + (number + waiting) * 2 * SECOND)
-    assert all(map(is_refused, endpoint.outbox)), "the first probe is for one of the others, and all of them follow"
+    endpoint.work_until(endpoint.now + 2 * POLICY.max + (number + waiting) * 2 * SECOND)
+    assert all(map(is_refused, endpoint.outbox)), "of two probes one is for one of the others, and all of them follow"
 
 
 @BRIEFLY
@@ -190,3 +191,20 @@ def test_what_is_refused_with_nobody_beside_it_holds_up_nobody_who_comes(seed: i
     endpoint.work_until(endpoint.now + POLICY.max + MINUTE)
     assert endpoint.waited["a2"] <= SECOND
     assert endpoint.outbox.keys() == set(refused(1))
+
+
+@BRIEFLY
+@given(seed=SEEDS, number=st.integers(1, 5))
+def test_one_that_is_set_right_is_asked_though_another_keeps_the_endpoint_paused(seed: int, number: int) -> None:
+    set_right = False
+    endpoint = an_endpoint(seed, lambda one: is_refused(one) and not (set_right and one == "refused-0"))
+    endpoint.queue("refused-0", "a1")
+    endpoint.work_until(NOW + HOUR)
+    endpoint.queue(*(f"refused-later-{each}" for each in range(number)))
+    endpoint.work_until(NOW + DAY)
+    assert endpoint.health.mode == "paused"
+
+    set_right = True
+    endpoint.work_until(endpoint.now + 4 * (number + 2) * POLICY.max)
+
+    assert "refused-0" in endpoint.waited

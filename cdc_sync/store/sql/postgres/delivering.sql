@@ -72,10 +72,11 @@ UPDATE cdc_sync.outbox o
        due_at = CASE x.becomes WHEN 'again' THEN x.due_at ELSE o.due_at END,
        not_found_since = CASE x.becomes WHEN 'again' THEN x.not_found_since ELSE o.not_found_since END,
        refused_in = CASE x.becomes WHEN 'again' THEN x.refused_in ELSE o.refused_in END,
+       first_attempt_at = CASE WHEN x.becomes = 'again' AND x.anew THEN NULL ELSE o.first_attempt_at END,
        reason = CASE WHEN x.becomes IN ('again', 'dead') THEN x.reason ELSE o.reason END
   FROM json_to_recordset(%(rows)s::json)
     AS x (watch text, application_id text, becomes text, due_at bigint, not_found_since bigint, refused_in bigint,
-          reason text)
+          anew boolean, reason text)
  WHERE o.watch = x.watch AND o.application_id = x.application_id;
 
 -- name: count_calls

@@ -57,7 +57,9 @@ UPDATE outbox SET claimed = 0 WHERE watch = ? AND application_id = ?;
 UPDATE outbox SET claimed = 0, attempted = 0 WHERE watch = ? AND application_id = ?;
 
 -- name: again
-UPDATE outbox SET claimed = 0, due_at = ?, not_found_since = ?, refused_in = ?, reason = ?
+UPDATE outbox
+   SET claimed = 0, due_at = ?, not_found_since = ?, refused_in = ?,
+       first_attempt_at = CASE WHEN ? THEN NULL ELSE first_attempt_at END, reason = ?
  WHERE watch = ? AND application_id = ?;
 
 -- name: bury

@@ -100,11 +100,14 @@ ON CONFLICT (watch, application_id) DO UPDATE
        event_date = excluded.event_date, source = excluded.source, extra = excluded.extra, url = excluded.url,
        kinds = excluded.kinds, state = excluded.state, revision = outbox.revision + 1, queued_at = excluded.queued_at,
        due_at = excluded.due_at, attempts = 0, first_attempt_at = NULL, not_found_since = NULL,
-       reason = excluded.reason, endpoint = excluded.endpoint;
+       reason = excluded.reason, endpoint = excluded.endpoint,
+       refused_in = CASE WHEN outbox.endpoint = excluded.endpoint THEN outbox.refused_in END;
 
 -- name: refresh
-UPDATE outbox SET created = ?, source = ?, extra = ?, url = ?, endpoint = ?, revision = revision + 1
- WHERE watch = ? AND application_id = ?;
+UPDATE outbox
+   SET created = :created, source = :source, extra = :extra, url = :url, endpoint = :endpoint, revision = revision + 1,
+       refused_in = CASE WHEN endpoint = :endpoint THEN refused_in END
+ WHERE watch = :watch AND application_id = :application_id;
 
 -- name: cancel
 DELETE FROM outbox WHERE watch = ? AND application_id = ?;
