@@ -116,5 +116,4 @@ class Poll:
         """Poll for ever, `every` seconds after the end of the last poll, or later if that took long."""
         while True:
             await self.catch_up(progressed)
-            progressed()
             await asyncio.sleep(pause(every, self._took))

@@ -15,6 +15,8 @@ NANTES, PARIS = 71, 72
 @pytest.fixture
 def ats(bare: Installation, mode: str) -> Installation:
     bare.follow("rejection-table", mode)
+    # The dates are Paris's, as the example says: from eleven in the evening on, UTC has another one.
+    bare.ats.execute("SET timezone = 'Europe/Paris'")
     return bare
 
 
