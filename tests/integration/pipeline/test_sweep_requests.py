@@ -51,6 +51,23 @@ class Meanwhile:
         await self._rig.drain.catch_up()
 
 
+class Lost:
+    """A fast path whose connection is lost."""
+
+    async def catch_up(self) -> None:
+        """Fail."""
+        raise SourceError("unreachable", "The connection is lost.")
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> Lost:
+    """What interrupts a sweep in the middle, of which each small page is kept."""
+    monkeypatch.setattr(sweep_module, "PAGE", 3)
+    monkeypatch.setattr(sweep_module, "_SAVE_EVERY", 0.0)
+    monkeypatch.setattr(sweep_module, "_SAVE_SHARE", 0)
+    return Lost()
+
+
 async def test_only_the_sweep_that_was_asked_for_finds_what_it_was_asked_for(staged: Ats, open_rig: OpenRig) -> None:
     async with open_rig(**STAGED) as rig:
         await rig.adopt()
@@ -96,21 +113,13 @@ async def test_one_that_a_restart_comes_before(staged: Ats, open_rig: OpenRig) -
 
 
 async def test_one_that_goes_on_may_have_passed_what_it_is_asked_for(
-    staged: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+    staged: Ats, open_rig: OpenRig, interrupted: Lost
 ) -> None:
-    monkeypatch.setattr(sweep_module, "PAGE", 3)
-    monkeypatch.setattr(sweep_module, "_SAVE_EVERY", 0.0)
-    monkeypatch.setattr(sweep_module, "_SAVE_SHARE", 0)
-
-    class Fails:
-        async def catch_up(self) -> None:
-            raise SourceError("unreachable", "The connection is lost.")
-
     async with open_rig(**STAGED) as rig:
         await rig.adopt()
         change_unnoticed(staged, 5)
         with pytest.raises(SourceError):
-            await rig.sweep(Fails())
+            await rig.sweep(interrupted)
         rename(staged, 1)
         await rig.drain.catch_up()
         resumed = await rig.sweep()
@@ -119,23 +128,15 @@ async def test_one_that_goes_on_may_have_passed_what_it_is_asked_for(
 
 
 async def test_one_that_was_asked_for_and_interrupted_has_answered_when_it_ends(
-    staged: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+    staged: Ats, open_rig: OpenRig, interrupted: Lost
 ) -> None:
     """Where each sweep is interrupted, none would answer else, and whatever is missed would be called asked for."""
-    monkeypatch.setattr(sweep_module, "PAGE", 3)
-    monkeypatch.setattr(sweep_module, "_SAVE_EVERY", 0.0)
-    monkeypatch.setattr(sweep_module, "_SAVE_SHARE", 0)
-
-    class Fails:
-        async def catch_up(self) -> None:
-            raise SourceError("unreachable", "The connection is lost.")
-
     async with open_rig(**STAGED) as rig:
         await rig.adopt()
         rename(staged, 5)
         await rig.drain.catch_up()
         with pytest.raises(SourceError):
-            await rig.sweep(Fails())
+            await rig.sweep(interrupted)
     async with open_rig(**STAGED) as rig:
         resumed = await rig.sweep()
         assert (resumed.resumed, resumed.repaired) == (True, {"asked_for": 1})
