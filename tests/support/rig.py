@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias, TypeVar
 from cdc_sync.config import Config
 from cdc_sync.config.rules import watch_rules
 from cdc_sync.core.content import Content
-from cdc_sync.core.observations import Observation, SweepDone
+from cdc_sync.core.observations import Observation, Observe, SweepDone
 from cdc_sync.core.outbox import Entry, EntryState
 from cdc_sync.daemon.watching import Connected, WatchParts, adopt, connect, make_poll
 from cdc_sync.pipeline.baseline import BaselinePosition
@@ -151,21 +151,26 @@ def _told(content: Content) -> tuple[str, str]:
     return content.status, content.job_id
 
 
-@asynccontextmanager
-async def rig(config: Config, folder: Path) -> AsyncIterator[Rig]:
-    """Connect the configuration's only watch, with the store in `folder`; again for what a restart finds."""
-    clock, said = Clock(), list[Observation]()
-    store = SqliteStore(folder / "state.db")
-    parts = WatchParts(
+def parts_of(config: Config, store: Store, observe: Observe, clock: Clock) -> WatchParts:
+    """What the configuration's only watch works with."""
+    return WatchParts(
         name=WATCH,
         watch=config.watches[WATCH],
         rules=watch_rules(config, WATCH),
         dsn=config.database.dsn.get_secret_value(),
         store=store,
-        observe=said.append,
+        observe=observe,
         clock=clock,
         queued=nothing,
     )
+
+
+@asynccontextmanager
+async def rig(config: Config, folder: Path) -> AsyncIterator[Rig]:
+    """Connect the configuration's only watch, with the store in `folder`; again for what a restart finds."""
+    clock, said = Clock(), list[Observation]()
+    store = SqliteStore(folder / "state.db")
+    parts = parts_of(config, store, said.append, clock)
     try:
         async with AsyncExitStack() as stack:
             yield Rig(await _connected(stack, parts), clock, said)

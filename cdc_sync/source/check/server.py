@@ -115,50 +115,47 @@ def check_recovery(server: ServerFacts, watches: Mapping[str, Watch], tell: Tell
 
 def check_prepared_transactions(server: ServerFacts, watches: Mapping[str, Watch], tell: Tell) -> None:
     """Tell whether the server may prepare transactions, which PostgreSQL does not do with one that has notified."""
-    rung = _rung(watches)
-    if not server.prepares_transactions or not rung:
-        tell(Finding("prepared-transactions", "ok", "no transaction that is prepared can be kept from it by a NOTIFY"))
-        return
-    for name in rung:
-        tell(
-            Finding(
-                "prepared-transactions",
-                "warning",
-                f"max_prepared_transactions is above 0, and PostgreSQL prepares no transaction that has notified: "
-                f"{_looks_instead(watches[name])}",
-                f"If that is well: watches.{name}.capture.wakeup: none says the same. If nothing here uses two-phase "
-                f"commit: ALTER SYSTEM SET max_prepared_transactions = 0; then restart the server.",
-                name,
-            )
-        )
+    _tell_of_bells(
+        "prepared-transactions",
+        watches if server.prepares_transactions else {},
+        tell,
+        well="no transaction that is prepared can be kept from it by a NOTIFY",
+        why="max_prepared_transactions is above 0, and PostgreSQL prepares no transaction that has notified",
+        remedy="If nothing here uses two-phase commit: ALTER SYSTEM SET max_prepared_transactions = 0; then restart "
+        "the server.",
+    )
 
 
 def check_synchronous_standbys(server: ServerFacts, watches: Mapping[str, Watch], tell: Tell) -> None:
     """Tell whether commits may wait for a standby, with NOTIFY's lock in their hands if they have notified."""
-    rung = _rung(watches)
-    if not server.waits_for_standbys or not rung:
-        tell(Finding("synchronous-standbys", "ok", "no commit can wait for a standby with the lock of NOTIFY"))
-        return
+    _tell_of_bells(
+        "synchronous-standbys",
+        watches if server.waits_for_standbys else {},
+        tell,
+        well="no commit can wait for a standby with the lock of NOTIFY",
+        why="synchronous_standby_names is set, and a commit that notifies keeps the server's one lock of NOTIFY while "
+        "it waits for the standby",
+        remedy="If no commit has to wait for a standby: ALTER SYSTEM SET synchronous_standby_names = ''; then SELECT "
+        "pg_reload_conf();",
+    )
+
+
+def _tell_of_bells(check: str, watches: Mapping[str, Watch], tell: Tell, *, well: str, why: str, remedy: str) -> None:
+    """Warn of each of these watches that would be rung for, and is not; or tell that all is `well`."""
+    rung = [name for name in _notified(watches) if watches[name].capture.wakeup == "notify"]
     for name in rung:
+        pause = watches[name].capture.poll_interval.total_seconds()
         tell(
             Finding(
-                "synchronous-standbys",
+                check,
                 "warning",
-                f"synchronous_standby_names is set, and a commit that notifies keeps the server's one lock of NOTIFY "
-                f"while it waits for the standby: {_looks_instead(watches[name])}",
-                f"If that is well: watches.{name}.capture.wakeup: none says the same. If no commit has to wait for a "
-                f"standby: ALTER SYSTEM SET synchronous_standby_names = ''; then SELECT pg_reload_conf();",
+                f"{why}: the daemon asks for no NOTIFY, and looks every {pause:g} s instead",
+                f"If that is well: watches.{name}.capture.wakeup: none says the same. {remedy}",
                 name,
             )
         )
-
-
-def _looks_instead(watch: Watch) -> str:
-    return f"the daemon asks for no NOTIFY, and looks every {watch.capture.poll_interval.total_seconds():g} s instead"
-
-
-def _rung(watches: Mapping[str, Watch]) -> list[str]:
-    return [name for name in _notified(watches) if watches[name].capture.wakeup == "notify"]
+    if not rung:
+        tell(Finding(check, "ok", well))
 
 
 def _notified(watches: Mapping[str, Watch]) -> list[str]:

@@ -13,16 +13,15 @@ import pytest
 from support.applications import insert, update
 from support.builders import WATCH
 from support.eventually import eventually, in_time
-from support.rig import Clock, nothing
+from support.rig import Clock, parts_of
 from support.sessions import Ats, one, run, sessions
 from support.waiting import wait_until
 from support.watched import a_config, install_triggers
 
-from cdc_sync.config.rules import watch_rules
 from cdc_sync.core.findings import Finding
 from cdc_sync.core.observations import BellLeftAlone, CaptureStarted, Observation
 from cdc_sync.daemon.pulse import Pulse
-from cdc_sync.daemon.watching import WatchParts, WatchWorker
+from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.demo.postgres import Server
 from cdc_sync.source.check import check_database
 from cdc_sync.store.sqlite import SqliteStore
@@ -68,16 +67,7 @@ async def test_while_the_standby_stalls_the_ats_commits(restartable_server: Serv
     dsn = restartable_server.dsn
     config = a_config(dsn, capture={"poll_interval": "20ms", "drain_interval": "50ms"})
     store = SqliteStore(tmp_path / "state.db")
-    parts = WatchParts(
-        name=WATCH,
-        watch=config.watches[WATCH],
-        rules=watch_rules(config, WATCH),
-        dsn=dsn,
-        store=store,
-        observe=said.append,
-        clock=Clock(),
-        queued=nothing,
-    )
+    parts = parts_of(config, store, said.append, Clock())
 
     async def told() -> dict[str, str]:
         return {entry.application_id: entry.content.status for entry in await store.entries("pending", WATCH, 10)}

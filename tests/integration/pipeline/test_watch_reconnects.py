@@ -11,15 +11,14 @@ from support.applications import delete, insert, update
 from support.builders import WATCH
 from support.eventually import eventually
 from support.proxy import proxy_to
-from support.rig import Clock, OpenRig, nothing
+from support.rig import Clock, OpenRig, parts_of
 from support.sessions import Ats, one
 from support.watched import a_config, install_triggers
 
-from cdc_sync.config.rules import watch_rules
 from cdc_sync.core.observations import CaptureStarted, Observation, SweepDone, WatchLost
 from cdc_sync.daemon import watching as module
 from cdc_sync.daemon.pulse import Pulse
-from cdc_sync.daemon.watching import WatchParts, WatchWorker
+from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.pipeline import sweep as sweep_module
 from cdc_sync.source import session as session_module
 from cdc_sync.source.connection import POOL_SIZE
@@ -64,16 +63,7 @@ async def test_in_the_middle_of_a_sweeps_page(
         config = a_config(proxy.dsn, capture=capture, columns={"status": _STATUS})
         install_triggers(ats, config)
         store = SqliteStore(tmp_path / "state.db")
-        parts = WatchParts(
-            name=WATCH,
-            watch=config.watches[WATCH],
-            rules=watch_rules(config, WATCH),
-            dsn=proxy.dsn,
-            store=store,
-            observe=said.append,
-            clock=Clock(),
-            queued=nothing,
-        )
+        parts = parts_of(config, store, said.append, Clock())
         working = asyncio.create_task(WatchWorker(parts, Pulse()).run())
         try:
             await eventually(lambda: times(SweepDone), "the sweep at the start")

@@ -9,15 +9,14 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from support.applications import insert, update
 from support.builders import WATCH
 from support.eventually import eventually
-from support.rig import Clock, nothing
+from support.rig import Clock, parts_of
 from support.sessions import one, run, sessions
 from support.standby import Standby, standby_of
 from support.watched import a_config
 
-from cdc_sync.config.rules import watch_rules
 from cdc_sync.core.observations import CaptureStarted, Observation, SweepDone, WatchLost
 from cdc_sync.daemon.pulse import Pulse
-from cdc_sync.daemon.watching import WatchParts, WatchWorker
+from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.demo.postgres import Server
 from cdc_sync.store.sqlite import SqliteStore
 
@@ -45,16 +44,7 @@ async def test_it_waits_until_the_replica_has_caught_up(
     capture = {"mode": "poll", "watermark": "updated_at", "poll_interval": "50ms", "sweep": "1s"}
     config = a_config(dsn, capture=capture, deletion_grace="0s")
     store = SqliteStore(tmp_path / "state.db")
-    parts = WatchParts(
-        name=WATCH,
-        watch=config.watches[WATCH],
-        rules=watch_rules(config, WATCH),
-        dsn=dsn,
-        store=store,
-        observe=said.append,
-        clock=Clock(),
-        queued=nothing,
-    )
+    parts = parts_of(config, store, said.append, Clock())
 
     def times(kind: type[Observation]) -> int:
         return sum(isinstance(observation, kind) for observation in said)
