@@ -45,6 +45,20 @@ class GiveUp:
 
 Fate = Done | Again | GiveUp
 
+
+def kernel_gives_up_after(timeout: float) -> float:
+    """Seconds for which the kernel keeps trying to send a request whose process is stopped.
+
+    Longer than the call's own timeout, which says better what happened.
+    """
+    return timeout + 1
+
+
+def longest_on_its_way(timeout: float) -> float:
+    """Seconds after its beginning in which a call's bytes may leave this host, even if its process is stopped."""
+    return timeout + kernel_gives_up_after(timeout)
+
+
 CallOutcome = Literal["acknowledged", "retry", "dead"]
 """A fate in one word, as it is counted."""
 

@@ -23,6 +23,7 @@ from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config, ConfigurationError
 from cdc_sync.config.rules import allowed_hosts, built_urls, retry_policy, sender_horizon, watch_rules
 from cdc_sync.core.conditions import Conditions, fold, starting
+from cdc_sync.core.delivery import longest_on_its_way
 from cdc_sync.core.instants import milliseconds
 from cdc_sync.core.observations import (
     DaemonStarted,
@@ -205,7 +206,7 @@ class _Daemon:
             await tell_of_unconfigured(self._config, store, self.observe)
 
             async def take_over(config: Config) -> None:
-                store.expect(config.hellowork.timeout.total_seconds())
+                store.expect(longest_on_its_way(config.hellowork.timeout.total_seconds()))
                 await self._take_over(config, caller, sender, admin)
 
             await self._supervise(watches, sender, store, take_over)

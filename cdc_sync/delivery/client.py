@@ -2,15 +2,31 @@
 
 What could surprise is switched off: redirects (body and headers must not travel on), proxies and credentials from the
 environment, cookies, decompression (a small reply could unpack to gigabytes), replies beyond 64 KiB.
+
+A socket dies with its attempt: no byte of a request leaves this host, its kernel included, once `call` has returned or
+the process is gone. Otherwise the kernel goes on sending an older state after a newer one was acknowledged. So
+
+- a call that ends without an answer aborts its transport: closing it would send what is still in its buffers first;
+- SO_LINGER with 0 seconds has the kernel drop its own queue, and reset the connection, whenever the descriptor is
+  closed, after kill -9 too. An idle connection, on which all was answered, is reset as well, which harms nobody;
+- TCP_USER_TIMEOUT has the kernel of a process that is merely stopped (SIGSTOP) give up by itself.
 """
 
 import asyncio
+import fcntl
+import math
 import os
+import socket
 import ssl
+import struct
+import sys
+import termios
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import aiohttp
 from multidict import CIMultiDict
@@ -18,6 +34,7 @@ from yarl import URL
 
 from cdc_sync import __version__
 from cdc_sync.core import payload
+from cdc_sync.core.delivery import kernel_gives_up_after
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reply import Reply
 
@@ -74,20 +91,28 @@ class Client:
         url = URL(entry.content.url, encoded=True)
         opened = self._opened
         opened.under_way += 1
+        used = list[asyncio.Transport]()
+        _USED.set(used)
+        answered = False
         try:
             async with opened.session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-                text = _excerpt_of(await _read(response), opened.secrets)
+                read, whole = await _read(response)
+                answered = whole and (_is_success(response) or not any(map(_unsent, used)))
                 reply = Reply(
                     status=response.status,
                     content_type=_header(response, "Content-Type") or "",
                     retry_after=_header(response, "Retry-After"),
                 )
-                return reply, text
+                return reply, _excerpt_of(read, opened.secrets)
         except TimeoutError:
             return Reply(failure="no answer within hellowork.timeout"), ""
         except Exception as error:  # noqa: BLE001 - whatever an answer does to the library, the other calls go on
             return Reply(failure=_in_words(error)), ""
         finally:
+            if not answered:
+                for transport in used:
+                    transport.abort()
+                await asyncio.sleep(0)  # a transport that is aborted closes its descriptor in the loop's next turn
             opened.under_way -= 1
             if opened is not self._opened and not opened.under_way:
                 await opened.session.close()
@@ -102,10 +127,56 @@ class _Opened:
     under_way: int = 0
 
 
+_USED: ContextVar[list[asyncio.Transport]] = ContextVar("_USED")
+"""Where the call that is made in this context notes its transports."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Notes which transport a call got: by the time that the call fails, aiohttp has let go of it."""
+
+    async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
+        """See `aiohttp.BaseConnector`."""
+        connection = await super().connect(*args, **kwargs)
+        if connection.transport is not None:
+            _USED.get().append(_raw(connection.transport))
+        return connection
+
+
+def _raw(transport: asyncio.Transport) -> asyncio.Transport:
+    """The transport of the socket itself.
+
+    That of TLS lets go of it when it is closed, and then goes on with what is in its buffers: aborting it does nothing.
+    """
+    return getattr(getattr(transport, "_ssl_protocol", None), "_transport", None) or transport
+
+
+def _is_success(response: aiohttp.ClientResponse) -> bool:
+    return 200 <= response.status < 300  # noqa: PLR2004 - HTTP's classes are numbers
+
+
+def _unsent(transport: asyncio.Transport) -> bool:
+    """Whether the other end may have answered before it took all of the request."""
+    if transport.is_closing():
+        return True
+    unsent = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+    return struct.unpack("i", unsent) != (0,)
+
+
+def _a_socket(timeout: float, address: tuple[Any, ...]) -> socket.socket:
+    """A socket that dies with its attempt: see the module's text."""
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    if sys.platform == "linux":
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(kernel_gives_up_after(timeout) * 1000))
+    return made
+
+
 def _opened(headers: Mapping[str, str], timeout: float, connections: int) -> _Opened:
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, ttl_dns_cache=60),
-        timeout=aiohttp.ClientTimeout(total=timeout),
+        connector=_Connector(limit=connections, ttl_dns_cache=60, socket_factory=partial(_a_socket, timeout)),
+        # To the millisecond: beyond 5 seconds aiohttp would wait for the next whole one, and leases count on the end.
+        timeout=aiohttp.ClientTimeout(total=timeout, ceil_threshold=math.inf),
         headers=_merged(
             {
                 "Accept": "application/json",
@@ -148,17 +219,17 @@ def _header(response: aiohttp.ClientResponse, name: str) -> str | None:
     return None if value is None else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
+    """The body, and whether that is all of it."""
     read = bytearray()
     while len(read) < READ_LIMIT:
         chunk = await response.content.read(READ_LIMIT - len(read))
         if not chunk:
-            break
+            return bytes(read), True
         read += chunk
-    else:
-        # More may be on its way. The connection is given up rather than read to an end that may never come.
-        response.close()
-    return bytes(read)
+    # More may be on its way. The connection is given up rather than read to an end that may never come.
+    response.close()
+    return bytes(read), False
 
 
 def _in_words(error: Exception) -> str:

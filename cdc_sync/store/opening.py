@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from cdc_sync.config import Config
 from cdc_sync.config.dsn import shown
 from cdc_sync.core import unconfigured as unconfigured_watches
+from cdc_sync.core.delivery import longest_on_its_way
 from cdc_sync.core.findings import Tell
 from cdc_sync.store.lock import StoreLock, holder_of
 from cdc_sync.store.protocol import Store, StoreError, StoreLockedError
@@ -162,7 +163,7 @@ async def _living(config: Config, store: Store) -> list[tuple[str, int]]:
 async def _postgres(config: Config, *, read_only: bool) -> "PostgresStore":
     from cdc_sync.store.postgres import PostgresStore  # noqa: PLC0415 - as the header says
 
-    longest = config.hellowork.timeout.total_seconds()
+    longest = longest_on_its_way(config.hellowork.timeout.total_seconds())
     return await PostgresStore.open(store_dsn(config), longest_call=longest, read_only=read_only)
 
 

@@ -278,7 +278,7 @@ class Store(Protocol):
         """Write the ends of attempts and the endpoints' new states."""
 
     def expect(self, longest_call: float) -> None:
-        """Calls may take so many seconds from now on."""
+        """The bytes of a call may leave this host for so many seconds from now on."""
 
     def holds(self, entry: Entry) -> bool:
         """Whether a call for a claimed entry may begin: the claim outlasts any call. To be asked right before it."""

@@ -9,8 +9,8 @@ nothing until it has renewed its lease: its claims are its own as long as nobody
 A lapsed lease is believed only when it stays so while we look (`_BELIEVED_AFTER`): a database's clock that is set
 forward makes every lease lapse at once, and those who live renew theirs within a beat.
 
-What kill -9 costs: the entries that were under way wait until the lease has lapsed and is believed lapsed, about the
-longest call and a quarter of a minute. All others go on at once. Who ends in order leaves nothing to wait for.
+What kill -9 costs: the entries that were under way wait until the lease has lapsed and is believed lapsed, about twice
+`hellowork.timeout` and a quarter of a minute. All others go on at once. Who ends in order leaves nothing to wait for.
 """
 
 import math
@@ -53,7 +53,7 @@ class Living:
 
     Args:
         run: runs a transaction.
-        longest_call: seconds that a call takes at most.
+        longest_call: seconds in which the bytes of a call may leave this host, at most.
     """
 
     def __init__(self, run: Run, longest_call: float) -> None:

@@ -80,7 +80,7 @@ class PostgresStore:
 
         Args:
             dsn: the database, in whatever form libpq takes.
-            longest_call: seconds that a call to HelloWork takes at most.
+            longest_call: seconds in which the bytes of a call may leave this host, at most.
             read_only: refuse to write.
 
         Raises:

@@ -1,0 +1,175 @@
+"""A call that is given up is dead: none of it is delivered once the next call may be made."""
+
+import signal
+import socket
+import time
+
+import pytest
+from support.calling_process import (
+    WITHIN,
+    Peer,
+    a_peer,
+    calling_process,
+    everything_from,
+    is_whole,
+    request_from,
+)
+
+TIMED_OUT = "no answer within hellowork.timeout"
+BIG = 100_000
+HUGE = 8_000_000
+"""More than the kernel's buffers on loopback take: the rest stays in the transport's."""
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+
+both = pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+
+
+def wait_until_nothing_is_left(peer: Peer) -> None:
+    deadline = time.monotonic() + WITHIN
+    while left := peer.left():
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+
+
+@both
+@pytest.mark.parametrize("size", [BIG, HUGE])
+@pytest.mark.parametrize("cancelled_after", [None, 0.5], ids=["timeout", "cancelled"])
+def test_a_request_that_the_other_end_does_not_read_is_dropped_with_its_call(
+    *, tls: bool, size: int, cancelled_after: float | None
+) -> None:
+    with a_peer(tls=tls) as peer, calling_process(1.0) as caller:
+        caller.begin(peer.url, size, cancelled_after=cancelled_after)
+        connection = peer.take()
+        assert caller.outcome() == ("cancelled" if cancelled_after else TIMED_OUT, 0)
+        assert peer.left() == []
+        read, end = everything_from(connection)
+        assert not is_whole(read)
+        assert end != "open"
+
+
+@both
+def test_so_is_one_on_a_connection_that_served_before(*, tls: bool) -> None:
+    with a_peer(tls=tls) as peer, calling_process(1.0) as caller:
+        caller.begin(peer.url, 0)
+        connection = peer.take()
+        request_from(connection)
+        connection.sendall(OK)
+        assert caller.outcome() == ("200", 1)
+        caller.begin(peer.url, BIG)
+        assert caller.outcome() == (TIMED_OUT, 0)
+        assert peer.left() == []
+        peer.listener.settimeout(0)
+        with pytest.raises(BlockingIOError):  # it was the same connection
+            peer.listener.accept()
+        read, end = everything_from(connection)
+        assert not is_whole(read)
+        assert end != "open"
+
+
+@both
+def test_so_is_one_that_is_refused_before_it_was_read(*, tls: bool) -> None:
+    with a_peer(tls=tls) as peer, calling_process(WITHIN) as caller:
+        caller.begin(peer.url, BIG)
+        connection = peer.take()
+        connection.sendall(BUSY)
+        assert caller.outcome() == ("503", 0)
+        assert peer.left() == []
+        read, _ = everything_from(connection)
+        assert not is_whole(read)
+
+
+@both
+def test_an_answer_that_ends_the_connection_counts(*, tls: bool) -> None:
+    with a_peer(tls=tls) as peer, calling_process(WITHIN) as caller:
+        caller.begin(peer.url, BIG)
+        connection = peer.take()
+        request_from(connection)
+        connection.sendall(BUSY.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        connection.close()
+        assert caller.outcome() == ("503", 0)
+
+
+def test_so_is_one_to_which_the_other_end_says_goodbye_in_tls() -> None:
+    with a_peer(tls=True) as peer, calling_process(1.0) as caller:
+        caller.begin(peer.url, HUGE)
+        connection = peer.take()
+        connection.settimeout(0)
+        with pytest.raises(OSError, match=r"."):
+            connection.unwrap()  # type: ignore[attr-defined] # an SSL socket: sends its close_notify, and waits for ours
+        connection.settimeout(WITHIN)
+        assert caller.outcome()[1] == 0
+        assert peer.left() == []
+
+
+@both
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_kernel_drops_the_request_of_a_process_that_is_killed(*, tls: bool, number: signal.Signals) -> None:
+    with a_peer(tls=tls) as peer, calling_process(WITHIN) as caller:
+        caller.begin(peer.url, BIG)
+        connection = peer.take()
+        wait_until_it_sends(connection)
+        caller.process.send_signal(number)
+        caller.process.wait(WITHIN)
+        assert peer.left() == []
+        read, end = everything_from(connection)
+        assert not is_whole(read)
+        assert end != "open"
+
+
+@both
+def test_the_kernel_drops_the_request_of_a_process_that_is_stopped(*, tls: bool) -> None:
+    with a_peer(tls=tls) as peer, calling_process(2.0) as caller:
+        caller.begin(peer.url, BIG)
+        connection = peer.take()
+        wait_until_it_sends(connection)
+        caller.process.send_signal(signal.SIGSTOP)
+        wait_until_nothing_is_left(peer)
+        read, end = everything_from(connection)
+        assert not is_whole(read)
+        assert end != "open"
+
+
+def test_a_connection_that_is_still_being_made_is_given_up() -> None:
+    # A backlog that is full: the kernel answers no further handshake, as on a silent path.
+    with a_peer(backlog=0) as peer, socket.socket() as first, calling_process(1.0) as caller:
+        first.connect(peer.listener.getsockname())
+        caller.begin(peer.url, 0)
+        assert caller.outcome() == (TIMED_OUT, 0)
+        assert [state for state in peer.left() if state != "ESTABLISHED"] == []
+        peer.take()
+        peer.listener.settimeout(3)  # longer than the kernel takes to try once more
+        with pytest.raises(TimeoutError):
+            peer.listener.accept()
+
+
+def test_so_is_one_whose_tls_handshake_is_not_answered() -> None:
+    with a_peer() as peer, calling_process(1.0) as caller:
+        caller.begin(peer.url.replace("http:", "https:"), BIG)
+        connection = peer.take()
+        assert caller.outcome() == (TIMED_OUT, 0)
+        assert peer.left() == []
+        _, end = everything_from(connection)
+        assert end != "open"
+
+
+@both
+def test_what_was_answered_stays_answered_when_an_idle_connection_is_closed(*, tls: bool) -> None:
+    with a_peer(tls=tls) as peer, calling_process(WITHIN) as caller:
+        caller.begin(peer.url, BIG)
+        connection = peer.take()
+        for each in (1, 2):
+            if each > 1:
+                caller.begin(peer.url, BIG)
+            assert is_whole(request_from(connection))
+            connection.sendall(OK)
+            assert caller.outcome() == ("200", 1)
+        caller.end()
+        assert everything_from(connection)[0] == b""
+        assert peer.left() == []
+
+
+def wait_until_it_sends(connection: socket.socket) -> None:
+    """Return when something of the request has arrived, unread."""
+    assert connection.recv(1)

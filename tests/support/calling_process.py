@@ -1,0 +1,176 @@
+"""A process that makes calls with the real client when it is told to, and whose remains can be looked at."""
+
+import json
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+CERTIFICATE = Path(__file__).with_name("localhost.pem")
+
+WITHIN = 20.0
+"""Seconds within which whatever is waited for must happen."""
+
+_PROGRAM = """
+import asyncio, json, sys
+from dataclasses import replace
+import psutil
+from cdc_sync.delivery.client import Client
+from support.sending import an_entry
+
+async def call(client, base_url, size, cancelled_after):
+    entry = an_entry(base_url=base_url)
+    entry = replace(entry, content=replace(entry.content, extra=json.dumps({"note": "x" * size})))
+    try:
+        async with asyncio.timeout(cancelled_after):
+            reply, _ = await client.call(entry)
+    except TimeoutError:
+        return "cancelled"
+    return reply.failure or str(reply.status)
+
+async def main(timeout):
+    async with Client({}, timeout=timeout, connections=1) as client:
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            said = await call(client, *json.loads(line))
+            open_ = len(psutil.Process().net_connections("tcp"))
+            print(json.dumps([said, open_]), flush=True)
+
+asyncio.run(main(float(sys.argv[1])))
+"""
+
+
+class CallingProcess:
+    """Makes one call at a time, each with a body of about so many bytes; ended by `end`, or killed."""
+
+    def __init__(self, timeout: float, prefix: Sequence[str] = ()) -> None:
+        environment = {**os.environ, "SSL_CERT_FILE": str(CERTIFICATE), "PYTHONPATH": os.pathsep.join(sys.path)}
+        self.process = subprocess.Popen(
+            [*prefix, sys.executable, "-c", _PROGRAM, str(timeout)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+
+    def begin(self, base_url: str, size: int, *, cancelled_after: float | None = None) -> None:
+        """Let it begin a call."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps([base_url, size, cancelled_after]) + "\n")
+        self.process.stdin.flush()
+
+    def outcome(self) -> tuple[str, int]:
+        """What came of the call, and how many TCP sockets the process had open when the client was done with it."""
+        assert self.process.stdout is not None
+        said, open_ = json.loads(self.process.stdout.readline())
+        return said, open_
+
+    def end(self) -> None:
+        """Let it close the client and end."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        assert self.process.wait(WITHIN) == 0
+
+
+@contextmanager
+def calling_process(timeout: float, prefix: Sequence[str] = ()) -> Iterator[CallingProcess]:
+    """A process whose calls take so many seconds at most; killed in the end, if it is still there."""
+    caller = CallingProcess(timeout, prefix)
+    watchdog = threading.Timer(3 * WITHIN, caller.process.kill)
+    watchdog.start()
+    try:
+        yield caller
+    finally:
+        watchdog.cancel()
+        watchdog.join()
+        caller.process.kill()
+        caller.process.wait(WITHIN)
+        for pipe in (caller.process.stdin, caller.process.stdout):
+            assert pipe is not None
+            with suppress(BrokenPipeError):
+                pipe.close()
+
+
+class Peer:
+    """The other end, which reads only what it is told to read: its window is a few kilobytes and then zero."""
+
+    def __init__(self, listener: socket.socket, *, tls: bool) -> None:
+        self.listener = listener
+        self._tls = tls
+        self.port = listener.getsockname()[1]
+        self.url = f"{'https' if tls else 'http'}://localhost:{self.port}"
+        self.taken: list[socket.socket] = []
+
+    def take(self) -> socket.socket:
+        """Accept a connection, with its TLS handshake."""
+        connection, _ = self.listener.accept()
+        connection.settimeout(WITHIN)
+        self.taken.append(connection)
+        if self._tls:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(CERTIFICATE)
+            connection = context.wrap_socket(connection, server_side=True)
+            self.taken.append(connection)
+        return connection
+
+    def left(self) -> list[str]:
+        """The states of the sockets towards it that the kernel has, also of those that no process has any more."""
+        return [each.status for each in psutil.net_connections("tcp") if each.raddr and each.raddr.port == self.port]
+
+    def close(self) -> None:
+        """Close all of it."""
+        for each in (*self.taken, self.listener):
+            each.close()
+
+
+@contextmanager
+def a_peer(*, tls: bool = False, backlog: int = 5) -> Iterator[Peer]:
+    """Listen on loopback."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.settimeout(WITHIN)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(backlog)
+        peer = Peer(listener, tls=tls)
+        try:
+            yield peer
+        finally:
+            peer.close()
+
+
+def request_from(connection: socket.socket) -> bytes:
+    """One whole request."""
+    read = b""
+    while not is_whole(read):
+        chunk = connection.recv(65_536)
+        assert chunk, f"the connection ended in the middle of a request: {read[:200]!r}"
+        read += chunk
+    return read
+
+
+def everything_from(connection: socket.socket) -> tuple[bytes, str]:
+    """What still comes until the connection ends, and how it ends: `closed`, `reset` or `open` (nothing came)."""
+    read = b""
+    while True:
+        try:
+            chunk = connection.recv(65_536)
+        except TimeoutError:
+            return read, "open"
+        except OSError:  # a TLS connection without a proper end, too
+            return read, "reset"
+        if not chunk:
+            return read, "closed"
+        read += chunk
+
+
+def is_whole(request: bytes) -> bool:
+    """Whether a request is one: its headers, and a body as long as they say."""
+    head, separator, body = request.partition(b"\r\n\r\n")
+    lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    return bool(separator) and len(body) >= int(lengths[0].split(b":")[1])
