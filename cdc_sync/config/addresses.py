@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainValidator, SecretStr, WithJsonSchema
 
 from cdc_sync.config.mistakes import Mistake
-from cdc_sync.core.status_url import AllowedHosts, is_loopback
+from cdc_sync.core.status_url import AllowedHosts, endpoint_of, is_loopback
 
 OUR_HEADERS = frozenset(
     {"host", "content-type", "content-length", "transfer-encoding", "connection", "idempotency-key"}
@@ -57,7 +57,11 @@ def _base_url(value: str) -> str:
     if match["scheme"].lower() == "http" and not is_loopback(match["host"]):
         raise Mistake("expected an https URL: http is for a loopback address only (localhost, 127.0.0.0/8, [::1])")
     # The same judge as for every call: a base URL that loads is one that can be called.
-    if AllowedHosts(frozenset({match["host"].lower()})).refusal(url) is not None:
+    try:
+        refusal = AllowedHosts(frozenset(), endpoint_of(url)).refusal(url)
+    except ValueError as error:
+        refusal = str(error)
+    if refusal is not None:
         raise Mistake("expected a URL such as https://ats-partner.hellowork.com: a valid host, port and path")
     return url
 
@@ -66,7 +70,7 @@ def _allowed_host(value: str) -> str:
     host = value.strip().lower()
     match = _HOST.fullmatch(host)
     if match is not None and _is_address_or_name(match["host"]) and _is_port(match["port"] or "1"):
-        return host
+        return match["host"] + (f":{int(match['port'])}" if match["port"] else "")
     expected = "expected a host or host:port, such as ats-partner.hellowork.com"
     if "/" in host:
         raise Mistake(expected, "leave out the scheme (https://) and the path")
@@ -125,7 +129,7 @@ BaseUrl = Annotated[str, AfterValidator(_base_url), WithJsonSchema({"type": "str
 """An https URL (http: loopback only) without credentials, query, fragment and slash at the end."""
 
 AllowedHost = Annotated[str, AfterValidator(_allowed_host), WithJsonSchema({"type": "string", "minLength": 1})]
-"""`host` or `host:port`, lower case."""
+"""`host` or `host:port`, lower case, the port without leading zeros."""
 
 Listen = Annotated[
     HostPort,

@@ -66,10 +66,10 @@ class HelloWork(Section):
     )
     allowed_hosts: tuple[AllowedHost, ...] = Field(
         default=(),
-        title="beside base_url's host, hosts that a row's status URL may name",
-        description="The hosts that a row's status URL may name, beside base_url's: `host` (any port) or `host:port`. "
-        "Empty by default: a URL is data of the ATS's database, and nothing may be sent to a host that nobody named "
-        "here.",
+        title="beside base_url's own, host or host:port of rows' status URLs",
+        description="Where a row's status URL may lead, beside base_url's own scheme, host and port: `host` (the "
+        "scheme's default port, 443 for https) or `host:port`. Empty by default: a URL is data of the ATS's database, "
+        "and nothing, our credentials above all, may be sent to a host or a port that nobody named here.",
     )
     timeout: PositiveDuration = Field(
         default=timedelta(seconds=10),

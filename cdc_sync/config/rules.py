@@ -1,7 +1,5 @@
 """From the configuration to the core's values: the same without YAML's syntax, in milliseconds."""
 
-from urllib.parse import urlsplit
-
 from cdc_sync.config.models import Config
 from cdc_sync.config.watch import Watch
 from cdc_sync.core.fuse import FusePolicy
@@ -9,7 +7,7 @@ from cdc_sync.core.instants import milliseconds
 from cdc_sync.core.retry import RetryPolicy, longest_wait
 from cdc_sync.core.rules import ExtraField, WatchRules
 from cdc_sync.core.status import StatusRules
-from cdc_sync.core.status_url import AllowedHosts
+from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 
 _DEFAULT = "default"
 """The key of `settle` that stands for every status not named there."""
@@ -19,11 +17,8 @@ _SLACK = 60_000
 
 
 def allowed_hosts(config: Config) -> AllowedHosts:
-    """Where calls may go: base_url's host, and those that are named beside it."""
-    parts = urlsplit(config.hellowork.base_url)
-    host = parts.hostname or ""
-    bracketed = f"[{host}]" if ":" in host else host
-    return AllowedHosts(frozenset({bracketed, *config.hellowork.allowed_hosts}))
+    """Where calls may go: base_url's origin, and those that are named beside it."""
+    return AllowedHosts(frozenset(config.hellowork.allowed_hosts), endpoint_of(config.hellowork.base_url))
 
 
 def watch_rules(config: Config, name: str) -> WatchRules:

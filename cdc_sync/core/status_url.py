@@ -27,26 +27,36 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class AllowedHosts:
-    """Where calls may go: `host` (any port) or `host:port`, lower case."""
+    """Where calls may go: origins (scheme, host, port).
+
+    Attributes:
+        names: `host`, which is its scheme's default port, or `host:port`; lower case.
+        base: base_url's origin, as `endpoint_of` writes it.
+    """
 
     names: frozenset[str]
+    base: str | None = None
 
     def refusal(self, url: str) -> str | None:
         """Why a call to this URL must not be made; None if it may."""
         match = _URL.fullmatch(url)
         if match is None:
             return "it is not a plain https URL (no user name, no fragment, no blank or odd character)"
-        host = match["host"].lower()
-        port = int(match["port"] or _PORTS[match["scheme"].lower()])
+        scheme, host = match["scheme"].lower(), match["host"].lower()
+        port = int(match["port"] or _PORTS[scheme])
         if not 0 < port < 65536:  # noqa: PLR2004 - the last TCP port
             return f"{port} is not a TCP port"
-        if match["scheme"].lower() == "http" and not is_loopback(host):
+        if scheme == "http" and not is_loopback(host):
             return "it is http: only https may be used, except to a loopback address"
         if _DOTS.search(match["path"]):
             return "its path has a segment of dots"
-        if host not in self.names and f"{host}:{port}" not in self.names:
-            return f"its host {host} is neither base_url's nor in hellowork.allowed_hosts"
-        return None
+        entry = host if port == _PORTS[scheme] else f"{host}:{port}"
+        if f"{scheme}://{host}:{port}" == self.base or entry in self.names or f"{host}:{port}" in self.names:
+            return None
+        return (
+            f"its origin {scheme}://{host}:{port} is neither base_url's nor in hellowork.allowed_hosts;"
+            f" if calls may go there, add {entry!r} to that list"
+        )
 
 
 @lru_cache(maxsize=256)  # asked for each row and each call, of very few hosts

@@ -1,7 +1,9 @@
 """What the configuration lets through: status map, scope, URLs of rows, first status; rows that cannot be reported."""
 
 import json
+import socket
 
+import pytest
 from support.installation import JOB, Installation
 
 
@@ -79,13 +81,18 @@ def test_rows_out_of_scope_and_rows_that_cannot_be_reported_cause_no_call(poll: 
         assert daemon.report()["watches"][0]["skipped"] == 3
 
 
-def test_a_rows_url_is_called_only_if_its_host_is_allowed(poll: Installation) -> None:
+def test_a_rows_url_is_called_only_if_its_origin_is_allowed(poll: Installation) -> None:
     here = poll.hellowork.url
-    poll.configure(hellowork={"allowed_hosts": ["localhost"]})
+    port = here.rpartition(":")[2]
+    poll.configure(hellowork={"allowed_hosts": [f"localhost:{port}"]})
     poll.configure_watch(columns={"application_id": None, "status_url": "status_api_url"})
+    neighbour = socket.create_server(("127.0.0.1", 0))
+    neighbour.settimeout(0)
+    elsewhere = neighbour.getsockname()[1]
     urls = {
         "hw-same": f"{here}/v1/applications/hw-same/status",
         "hw-local": f"{here.replace('127.0.0.1', 'localhost')}/v1/applications/hw-local/status",
+        "hw-port": f"http://127.0.0.1:{elsewhere}/v1/applications/hw-port/status",
         "hw-evil": "https://evil.example/v1/applications/hw-evil/status",
         "hw-plain": "http://evil.example/v1/applications/hw-plain/status",
         "hw-user": "http://127.0.0.1@evil.example/v1/applications/hw-user/status",
@@ -103,13 +110,16 @@ def test_a_rows_url_is_called_only_if_its_host_is_allowed(poll: Installation) ->
         assert poll.hellowork.told("hw-same") == [("SEEN", JOB)]
         assert poll.hellowork.told("hw-local") == [("SEEN", JOB)]
         letters = {one["application_id"]: one for one in _dead_letters(poll)}
-        assert letters.keys() == {"hw-evil", "hw-plain"}
+        assert letters.keys() == {"hw-evil", "hw-plain", "hw-port"}
+        assert f"add '127.0.0.1:{elsewhere}' to that list" in letters["hw-port"]["reason"]
+        with neighbour, pytest.raises(BlockingIOError):  # nobody has called there
+            neighbour.accept()
         assert "evil.example" in letters["hw-evil"]["reason"]
         assert "hellowork.allowed_hosts" in letters["hw-evil"]["reason"]
         assert "https" in letters["hw-plain"]["reason"]
         # A person's retry is no way round.
         assert poll.run("dead-letters", "retry", "hw-evil").code == 0
-        daemon.wait_for_report(lambda report: report["watches"][0]["dead_letters"] == 2, "it is dead again")
+        daemon.wait_for_report(lambda report: report["watches"][0]["dead_letters"] == 3, "it is dead again")
         told = poll.run("dead-letters", "list")
         assert letters["hw-evil"]["reason"] in told.stdout
 

@@ -149,7 +149,7 @@ def test_base_url_loses_its_last_slash(written: str, kept: str) -> None:
 
 def test_allowed_hosts_are_lower_case() -> None:
     hosts = a_config(
-        {"hellowork.allowed_hosts": ["API.Example.com", "b.example:8443", "[::1]:1"]}
+        {"hellowork.allowed_hosts": ["API.Example.com", "b.example:08443", "[::1]:1"]}
     ).hellowork.allowed_hosts
     assert hosts == ("api.example.com", "b.example:8443", "[::1]:1")
 

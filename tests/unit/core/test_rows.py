@@ -195,8 +195,8 @@ def test_a_url_that_may_not_be_called_is_refused_with_the_reason() -> None:
         "42",
         ("7",),
         replace(CONTENT, url=url),
-        refused=f"the URL '{url}' may not be called: its host evil.example is neither base_url's nor in"
-        " hellowork.allowed_hosts",
+        refused=f"the URL '{url}' may not be called: its origin https://evil.example:443 is neither base_url's nor in"
+        " hellowork.allowed_hosts; if calls may go there, add 'evil.example' to that list",
     )
 
 

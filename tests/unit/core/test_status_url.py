@@ -11,7 +11,8 @@ from cdc_sync.core.status_url import AllowedHosts, build, endpoint_of, id_in, id
 
 BASE = "https://ats-partner.hellowork.com"
 ALLOWED = AllowedHosts(
-    frozenset({"ats-partner.hellowork.com", "staging.example:8443", "localhost", "127.0.0.1", "[::1]", "10.0.0.1"})
+    frozenset({"staging.example:8443", "standard.example:443", "localhost:8080", "[::1]", "[::1]:8080", "10.0.0.1"}),
+    base=f"{BASE}:443",
 )
 NOT_PLAIN = "it is not a plain https URL"
 
@@ -22,9 +23,7 @@ NOT_PLAIN = "it is not a plain https URL"
         f"{BASE}/v1/applications/1/status",
         "HTTPS://ATS-Partner.HelloWork.COM/v1/applications/1/status",
         f"{BASE}:443/v1/applications/1/status",
-        f"{BASE}:8080/any/path",
-        f"{BASE}:1/",
-        f"{BASE}:65535/",
+        f"{BASE}:00443/any/path",
         f"{BASE}/v1/applications/a%2Fb%20c/status?x=1&y=%20/?:@",
         f"{BASE}/v1/applications/1/status/",
         f"{BASE}/a.b/..c/d../...",
@@ -32,10 +31,12 @@ NOT_PLAIN = "it is not a plain https URL"
         BASE,
         "https://staging.example:8443/v1/applications/1/status",
         "https://staging.example:08443/v1/applications/1/status",
+        "https://standard.example/v1/applications/1/status",
+        "https://10.0.0.1:443/v1/applications/1/status",
         "http://localhost:8080/v1/applications/1/status",
-        "http://LOCALHOST/v1/applications/1/status",
-        "http://127.0.0.1:8080/v1/applications/1/status",
+        "http://LOCALHOST:8080/v1/applications/1/status",
         "http://[::1]:8080/v1/applications/1/status",
+        "http://[::1]:80/v1/applications/1/status",
         "https://[::1]/v1/applications/1/status",
     ],
 )
@@ -47,19 +48,27 @@ def test_urls_that_may_be_called(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        # Another host, or another port of a host that is allowed with one port only.
-        ("https://evil.example/v1/applications/1/status", "its host evil.example is neither"),
-        ("https://ats-partner.hellowork.com.evil.example/", "its host ats-partner.hellowork.com.evil.example"),
-        ("https://xats-partner.hellowork.com/", "its host xats-partner.hellowork.com"),
-        ("https://hellowork.com/", "its host hellowork.com"),
-        ("https://staging.example/", "its host staging.example"),
-        ("https://staging.example:443/", "its host staging.example"),
-        ("https://xn--ats-prtner-v5a.hellowork.com/", "its host xn--ats-prtner-v5a.hellowork.com"),
+        # Another host.
+        ("https://evil.example/v1/applications/1/status", "its origin https://evil.example:443 is neither"),
+        (
+            "https://ats-partner.hellowork.com.evil.example/",
+            "its origin https://ats-partner.hellowork.com.evil.example:",
+        ),
+        ("https://xats-partner.hellowork.com/", "its origin https://xats-partner.hellowork.com:443"),
+        ("https://hellowork.com/", "its origin https://hellowork.com:443"),
+        ("https://xn--ats-prtner-v5a.hellowork.com/", "its origin https://xn--ats-prtner-v5a.hellowork.com:443"),
+        # Another port, or another scheme, of a host that is allowed.
+        (f"{BASE}:8443/", "its origin https://ats-partner.hellowork.com:8443"),
+        (f"{BASE}:80/", "its origin https://ats-partner.hellowork.com:80"),
+        ("https://staging.example/", "its origin https://staging.example:443"),
+        ("https://10.0.0.1:8443/", "its origin https://10.0.0.1:8443"),
+        ("http://localhost/", "its origin http://localhost:80"),
+        ("http://[::1]:443/", "its origin http://[::1]:443"),
         # Other ways to write an allowed address are other names.
-        ("https://[0:0:0:0:0:0:0:1]/", r"its host \[0:0:0:0:0:0:0:1\]"),
-        ("https://[::ffff:10.0.0.1]/", r"its host \[::ffff:10.0.0.1\]"),
-        ("https://2130706433/", "its host 2130706433"),
-        ("https://0x7f000001/", "its host 0x7f000001"),
+        ("https://[0:0:0:0:0:0:0:1]/", r"its origin https://\[0:0:0:0:0:0:0:1\]:443"),
+        ("https://[::ffff:10.0.0.1]/", r"its origin https://\[::ffff:10.0.0.1\]:443"),
+        ("https://2130706433/", "its origin https://2130706433:443"),
+        ("https://0x7f000001/", "its origin https://0x7f000001:443"),
         # Not https.
         ("http://ats-partner.hellowork.com/v1/applications/1/status", "it is http: only https"),
         ("HTTP://ats-partner.hellowork.com/", "it is http: only https"),
@@ -149,10 +158,34 @@ def test_what_may_be_called_goes_where_the_http_client_reads_it_to_go(url: str) 
     if ALLOWED.refusal(url) is None:
         read = URL(url)
         host = f"[{read.host}]" if read.host == "::1" else read.host
-        assert host in ALLOWED.names
+        origin = f"{read.scheme}://{host}:{read.port}"
+        default = {"http": 80, "https": 443}[read.scheme]
+        assert (
+            origin == ALLOWED.base
+            or f"{host}:{read.port}" in ALLOWED.names
+            or (read.port == default and host in ALLOWED.names)
+        )
         assert read.user is read.password is None
         assert read.raw_fragment == ""
-        assert endpoint_of(url) == f"{read.scheme}://{host}:{read.port}"
+        assert endpoint_of(url) == origin
+
+
+@pytest.mark.parametrize(
+    ("url", "entry"),
+    [
+        ("https://evil.example/x", "evil.example"),
+        ("https://evil.example:443/x", "evil.example"),
+        (f"{BASE}:8443/x", "ats-partner.hellowork.com:8443"),
+        ("http://localhost:08081/x", "localhost:8081"),
+        ("http://[::1]:8443/x", "[::1]:8443"),
+    ],
+)
+def test_a_refusal_names_the_entry_that_would_allow_it(url: str, entry: str) -> None:
+    refusal = ALLOWED.refusal(url)
+
+    assert refusal is not None
+    assert refusal.endswith(f"add {entry!r} to that list")
+    assert AllowedHosts(frozenset({entry})).refusal(url) is None
 
 
 @pytest.mark.parametrize(
