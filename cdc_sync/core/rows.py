@@ -148,7 +148,7 @@ class _LackingError(Exception):
 
 @lru_cache(maxsize=16)
 def _refusal_of_built(allowed: AllowedHosts, base_url: str) -> str | None:
-    """Why none of the URLs that are built may be called: an id cannot leave its place in them (`status_url.build`)."""
+    """Why none of the URLs that are built may be called: ids that could leave their place in one are refused before."""
     return allowed.refusal(status_url.build(base_url, "id"))
 
 

@@ -21,7 +21,11 @@ _URL = re.compile(
 )
 _STATUS_PATH = re.compile(r"/v1/applications/(?P<id>[^/]+)/status/?$")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # no id has one, and PostgreSQL cannot keep a NUL that a URL brought as %00
-_DOTS = re.compile(r"(?i)/(?:\.|%2e){1,2}(?:/|\Z)")
+# Segments of a decoded path that a server takes away, with the one before or alone. Some read `\` as `/`, or let go of
+# what follows a `;`.
+_DOTS = re.compile(r"(?:\A|[/\\])\.{1,2}(?:[/\\;]|\Z)")
+_DOTS_OR_NOTHING = re.compile(r"(?:\A|[/\\])\.{0,2}(?:[/\\;]|\Z)")
+OUT_OF_PLACE = "cannot stand in a URL's path: a proxy that decodes the path would lead it elsewhere"
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -48,11 +52,9 @@ class AllowedHosts:
             return f"{port} is not a TCP port"
         if scheme == "http" and not is_loopback(host):
             return "it is http: only https may be used, except to a loopback address"
-        if _DOTS.search(match["path"]):
-            return "its path has a segment of dots"
         entry = host if port == _PORTS[scheme] else f"{host}:{port}"
         if f"{scheme}://{host}:{port}" == self.base or entry in self.names or f"{host}:{port}" in self.names:
-            return None
+            return _path_refusal(match["path"])
         return (
             f"its origin {scheme}://{host}:{port} is neither base_url's nor in hellowork.allowed_hosts;"
             f" if calls may go there, add {entry!r} to that list"
@@ -86,8 +88,8 @@ def endpoint_of(url: str) -> str:
 def build(base_url: str, application_id: str) -> str:
     """The documented URL of an application: `{base_url}/v1/applications/{applicationId}/status`.
 
-    Everything outside RFC 3986's unreserved characters is percent-encoded, so an id cannot leave its place in the path.
-    `.` and `..` cannot be encoded (a server reads `%2E` as a dot): `id_refusal` turns them away before.
+    Everything outside RFC 3986's unreserved characters is percent-encoded. That keeps an id in its place as long as
+    nobody on the way decodes the path, as an ordinary nginx does: what could leave it then, `id_refusal` turns away.
     """
     return f"{base_url}/v1/applications/{quote(application_id, safe='')}/status"
 
@@ -95,7 +97,11 @@ def build(base_url: str, application_id: str) -> str:
 def id_in(url: str) -> str | None:
     """The application's id inside its status URL; None if the URL has not the documented form."""
     match = _URL.fullmatch(url)
-    found = match and _STATUS_PATH.search(match["path"])
+    return _id_in(match["path"]) if match else None
+
+
+def _id_in(path: str) -> str | None:
+    found = _STATUS_PATH.search(path)
     try:
         # Strictly: to replace what is not UTF-8 would make two applications one.
         return unquote(found["id"], errors="strict") if found else None
@@ -107,8 +113,26 @@ def id_refusal(application_id: str) -> str | None:
     """Why an id cannot be an application's; None if it can."""
     if not application_id.strip():
         return "the application's id is empty"
-    if application_id in {".", ".."}:
-        return f"the application's id {application_id!r} cannot stand in a URL's path"
-    if _CONTROL.search(application_id):
+    decoded = _decoded(application_id)
+    if _CONTROL.search(decoded):
         return f"the application's id {application_id!r} has a control character"
+    if _DOTS_OR_NOTHING.search(decoded):
+        return f"the application's id {application_id!r} {OUT_OF_PLACE}"
     return None
+
+
+def _path_refusal(path: str) -> str | None:
+    decoded = _decoded(path)
+    if _DOTS.search(decoded):
+        return "its path has a segment of dots"
+    if _CONTROL.search(decoded):
+        return "its path has a control character"
+    application_id = _id_in(path)
+    return None if application_id is None else id_refusal(application_id)
+
+
+def _decoded(path: str) -> str:
+    """A path as the last of several servers sees it, each of which decodes it once more."""
+    while (decoded := unquote(path)) != path:
+        path = decoded
+    return path

@@ -288,6 +288,20 @@ class TestRefusedHost:
         assert entry.reason is not None
         assert f"may not be called: its origin {hellowork.url} is neither base_url's" in entry.reason
 
+    @pytest.mark.parametrize("application_id", ["a/../hw-6", "../../admin", "%2e%2e/hw-6", "/hw-6", "a\\..\\hw-6"])
+    async def test_nor_is_an_id_called_that_was_queued_before_it_was_refused(
+        self, desk: Delivery, hellowork: Emulator, application_id: str
+    ) -> None:
+        await desk.queue(hellowork.url, application_id)
+
+        await desk.send_once()
+
+        assert hellowork.calls == []
+        entry = await waiting_entry(desk.store, application_id)
+        assert entry.state == "dead"
+        assert entry.reason is not None
+        assert entry.reason.startswith(f"the URL {entry.content.url!r} may not be called: ")
+
     async def test_is_told_like_any_other_dead_letter(self, desk: Delivery, hellowork: Emulator) -> None:
         await desk.queue(hellowork.url, "a1")
 

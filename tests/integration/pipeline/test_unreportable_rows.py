@@ -245,4 +245,4 @@ class TestLabels:
 
             assert await rig.deliver() == []
             (entry,) = await rig.entries("dead")
-            assert "evil.example is neither base_url's" in (entry.reason or "")
+            assert "evil.example:443 is neither base_url's" in (entry.reason or "")

@@ -13,7 +13,7 @@ from cdc_sync.core.fuse import FusePolicy
 from cdc_sync.core.rows import Foreign, Ignored, OutOfScope, Reportable, Row, Unreportable, current, interpret
 from cdc_sync.core.rules import ExtraField, WatchRules
 from cdc_sync.core.status import StatusRules
-from cdc_sync.core.status_url import AllowedHosts
+from cdc_sync.core.status_url import OUT_OF_PLACE, AllowedHosts
 
 BASE = "https://ats-partner.hellowork.com"
 CHANGED_AT = 1_700_000_000_000
@@ -112,7 +112,14 @@ EMPTY_ID = "the application's id is empty"
         ("", None, "", EMPTY_ID),
         (" ", None, " ", EMPTY_ID),
         ("", f"{BASE}/v1/applications/42/status", "", EMPTY_ID),
-        ("..", None, "..", "the application's id '..' cannot stand in a URL's path"),
+        ("..", None, "..", f"the application's id '..' {OUT_OF_PLACE}"),
+        ("a/../42", None, "a/../42", f"the application's id 'a/../42' {OUT_OF_PLACE}"),
+        (
+            None,
+            f"{BASE}/v1/applications/a%2F..%2F42/status",
+            "a/../42",
+            f"the application's id 'a/../42' {OUT_OF_PLACE}",
+        ),
         (None, "", None, NO_ID_IN_URL),
         (None, "42", None, NO_ID_IN_URL),
         (None, f"{BASE}/v1/applications/%20/status", " ", EMPTY_ID),

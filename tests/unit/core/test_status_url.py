@@ -1,13 +1,25 @@
 """URLs as rows may have them: what may be called, what is an id, and the many ways to pretend."""
 
+import re
 import string
+from collections.abc import Callable
+from urllib.parse import quote, unquote
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from cdc_sync.core.status_url import AllowedHosts, build, endpoint_of, id_in, id_refusal, is_loopback
+from cdc_sync.core.status_url import (
+    OUT_OF_PLACE,
+    AllowedHosts,
+    _decoded,
+    build,
+    endpoint_of,
+    id_in,
+    id_refusal,
+    is_loopback,
+)
 
 BASE = "https://ats-partner.hellowork.com"
 ALLOWED = AllowedHosts(
@@ -135,6 +147,16 @@ def test_urls_that_may_be_called(url: str) -> None:
         (f"{BASE}/v1/applications/.%2e/status", "its path has a segment of dots"),
         (f"{BASE}/v1/applications/%2e/status", "its path has a segment of dots"),
         (f"{BASE}/..", "its path has a segment of dots"),
+        (f"{BASE}/v1/applications/a%2F..%2Fb/status", "its path has a segment of dots"),
+        (f"{BASE}/v1/applications/a%5C..%5Cb/status", "its path has a segment of dots"),
+        (f"{BASE}/v1/applications/a%252F%252E%252e%252Fb/status", "its path has a segment of dots"),
+        (f"{BASE}/v1/applications/a/..;x=1/status", "its path has a segment of dots"),
+        (f"{BASE}/v1/applications/a/..%3Bx/status", "its path has a segment of dots"),
+        (f"{BASE}/v1/applications/%2%65%2%65/status", "its path has a segment of dots"),
+        (f"{BASE}/v1/applications/1%0D%0AHost:%20evil/status", "its path has a control character"),
+        (f"{BASE}/v1/applications/1%250a/status", "its path has a control character"),
+        (f"{BASE}/v1/applications/%2Fhw-6/status", "the application's id '/hw-6' cannot stand in a URL's path"),
+        (f"{BASE}/v1/applications/hw-6%252f/status", "the application's id 'hw-6%2f' cannot stand in a URL's path"),
     ],
 )
 def test_urls_that_may_not_be_called(url: str, why: str) -> None:
@@ -305,23 +327,134 @@ def test_no_url_can_break_its_reading(url: str) -> None:
     assert found is None or found.encode()
 
 
-@pytest.mark.parametrize("application_id", ["1", "a b", ".a", "...", "..a", "é", "a/b", "\u00a0x", "\ufffd"])
+@pytest.mark.parametrize(
+    "application_id", ["1", "a b", ".a", "...", "..a", "é", "a/b", "\u00a0x", "\ufffd", "100%", "a..b", "a;.."]
+)
 def test_ids_that_can_be_used(application_id: str) -> None:
     assert id_refusal(application_id) is None
 
 
+@pytest.mark.parametrize("application_id", ["", "  \t", "\u00a0\u3000"])
+def test_an_empty_id_is_none(application_id: str) -> None:
+    assert id_refusal(application_id) == "the application's id is empty"
+
+
+@pytest.mark.parametrize("application_id", ["\0", "1\n", "1\x7f", "1%0a", "1%250D%250Ax", "%00"])
+def test_ids_with_control_characters_cannot_be_used(application_id: str) -> None:
+    assert id_refusal(application_id) == f"the application's id {application_id!r} has a control character"
+
+
 @pytest.mark.parametrize(
-    ("application_id", "why"),
+    "application_id",
     [
-        ("", "the application's id is empty"),
-        ("  \t", "the application's id is empty"),
-        ("\u00a0\u3000", "the application's id is empty"),
-        (".", "the application's id '.' cannot stand in a URL's path"),
-        ("..", "the application's id '..' cannot stand in a URL's path"),
-        ("\0", r"the application's id '\x00' has a control character"),
-        ("1\n", r"the application's id '1\n' has a control character"),
-        ("1\x7f", r"the application's id '1\x7f' has a control character"),
+        ".", "..", "a/../hw-6", "../../admin", "./hw-6", "hw-6/.", "hw-6/x/..", "..\\hw-6", "a\\..\\hw-6", "a\\../hw-6",
+        "%2e", "%2E%2e", "a%2f..%2Fhw-6", "a%252f%252e%252E%252fhw-6", "%25252e", "a%5c..%5chw-6", "%2%65",
+        "..;", "a/..;x=1/hw-6", "a/..%3bx/hw-6", ".;x",
+        "/hw-6", "hw-6/", "a//b", "\\", "%2fhw-6", ";x", "a/;x/b",
     ],
-)
-def test_ids_that_cannot_be_used(application_id: str, why: str) -> None:
-    assert id_refusal(application_id) == why
+)  # fmt: skip
+def test_ids_that_could_leave_their_place_in_a_path_cannot_be_used(application_id: str) -> None:
+    assert id_refusal(application_id) == f"the application's id {application_id!r} {OUT_OF_PLACE}"
+
+
+def resolved(path: str) -> str:
+    """A path without repeated slashes and segments of dots (RFC 3986, 5.2.4), as all of these servers do it."""
+    kept: list[str] = []
+    segments = [segment for segment in path.split("/")[1:] if segment]
+    for segment in segments:
+        if segment == "..":
+            del kept[-1:]
+        elif segment != ".":
+            kept.append(segment)
+    return "/" + "/".join(kept)
+
+
+def nginx(path: str) -> str:
+    """Decodes once, resolves, and encodes again for `proxy_pass` with a path: no slash, of course."""
+    return quote(resolved(unquote(path)), safe="/;:@&=+$,!*'()~")
+
+
+def apache(path: str) -> str:
+    """Resolves what is not encoded, decodes (`AllowEncodedSlashes On`), and resolves again."""
+    return quote(resolved(unquote(resolved(re.sub("(?i)%2e", ".", path)))), safe="/;:@&=+$,!*'()~")
+
+
+def haproxy(path: str) -> str:
+    """`normalize-uri percent-decode-unreserved`, `path-strip-dot`, `path-strip-dotdot`, `path-merge-slashes`."""
+    return resolved(
+        re.sub("%(2[DEde]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff]|7[Ee])", lambda hit: unquote(hit[0]), path)
+    )
+
+
+def decoded_twice(path: str) -> str:
+    """A server that decodes once more than it should."""
+    return nginx(unquote(path))
+
+
+def windows(path: str) -> str:
+    """A server to which a backslash is a slash."""
+    return nginx(unquote(path).replace("\\", "/"))
+
+
+def servlet(path: str) -> str:
+    """A servlet container: a segment ends at its parameters."""
+    return nginx("/".join(segment.partition(";")[0] for segment in path.split("/")))
+
+
+SERVERS = st.lists(st.sampled_from([nginx, apache, haproxy, decoded_twice, windows, servlet]), min_size=1, max_size=3)
+TRICKS = st.lists(
+    st.sampled_from(
+        [
+            "..",
+            "/..",
+            "\\..",
+            "..;",
+            "/..;x",
+            "/",
+            "\\",
+            ";",
+            "%",
+            ".",
+            "2e",
+            "2F",
+            "5c",
+            "25",
+            "3b",
+            "hw-6",
+            "a",
+            "é",
+            "?",
+        ]
+    ),
+    min_size=1,
+    max_size=6,
+).map("".join)
+
+
+def without_parameters(segment: str) -> str:
+    return _decoded(segment).partition(";")[0]
+
+
+@settings(max_examples=500)
+@given(TRICKS, SERVERS)
+def test_no_proxy_takes_a_usable_id_out_of_its_place(application_id: str, servers: list[Callable[[str], str]]) -> None:
+    assume(id_refusal(application_id) is None)
+    url = build(BASE, application_id)
+    assert ALLOWED.refusal(url) is None
+    path = url.removeprefix(BASE)
+    for server in servers:
+        path = server(path)
+        assert path.startswith("/v1/applications/")
+        assert path.endswith("/status")
+        if (reached := re.fullmatch("/v1/applications/([^/]+)/status", path)) is not None:
+            assert without_parameters(reached[1]) == without_parameters(application_id)
+
+
+@settings(max_examples=500)
+@given(TRICKS, SERVERS)
+def test_no_proxy_takes_a_rows_url_elsewhere(tricks: str, servers: list[Callable[[str], str]]) -> None:
+    path = "/v1/applications/" + tricks
+    assume(ALLOWED.refusal(BASE + path) is None)
+    for server in servers:
+        path = server(path)
+        assert path.startswith("/v1/applications")
