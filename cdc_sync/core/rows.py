@@ -30,6 +30,9 @@ class Row:
 
     `digest` stands for all of the row that its reading depends on but the event's date, and for the rules; None if
     nobody made one.
+
+    `unreadable` says which expression of the configuration fails on the row, and how; None if all succeed. Its field
+    is None then, and the row counts as in scope where `where` fails. With `id_unreadable` it is one that gives the id.
     """
 
     key: Key
@@ -44,6 +47,8 @@ class Row:
     deleted: bool
     extra: tuple[str | None, ...]
     digest: str | None = None
+    unreadable: str | None = None
+    id_unreadable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +64,12 @@ class Reportable:
 
 @dataclass(frozen=True, slots=True)
 class Unreportable:
-    """The row lacks something that every call needs."""
+    """The row lacks something that every call needs; `unreadable`: it may have it, but an expression fails on it."""
 
     application_id: str | None
     key: Key
     reason: str
+    unreadable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +113,8 @@ def interpret(row: Row, rules: WatchRules, changed_at: int) -> Reading:
         return identified if row.in_scope else Foreign(row.key)
     if not row.in_scope:
         return OutOfScope(identified, row.key)
+    if row.unreadable is not None:
+        return Unreportable(identified, row.key, row.unreadable, unreadable=True)
     mapped = status_of(row, rules.status)
     if mapped is None:
         return Ignored(identified, row.key, row.digest)
@@ -125,7 +133,8 @@ def current(rows: Iterable[Row]) -> Row | None:
     A move often leaves the old row behind, soft-deleted, or both rows live for a moment. A live row speaks before a
     deleted one, one in scope before one out of it, the later created before the earlier; what is still equal is decided
     by the order in which the rows are given (the database's own key order, last wins), so that the choice never
-    flickers between two equal rows.
+    flickers between two equal rows. A row whose date of creation cannot be read may be the latest: it speaks, and so
+    nothing is said until it can be read.
     """
     best: Row | None = None
     for row in rows:
@@ -138,7 +147,7 @@ def _precedence(row: Row) -> tuple[bool, bool, int]:
     try:
         created = from_microseconds(row.created or "")
     except NotAnInstant:
-        created = -(2**63)
+        created = -(2**63) if row.unreadable is None else 2**63
     return (not row.deleted, row.in_scope, created)
 
 
@@ -192,6 +201,8 @@ def _beyond(longest: int) -> str:
 
 
 def _identify(row: Row) -> str | Foreign | Unreportable:
+    if row.id_unreadable:
+        return Unreportable(None, row.key, row.unreadable or "", unreadable=True)
     if row.application_id is None and row.status_url is None:
         return Foreign(row.key)
     for name, text in (("application id", row.application_id), ("status URL", row.status_url)):

@@ -163,10 +163,12 @@ class Intake:
             known = await self.store.known(self.rules.watch, suspected)
             current_rows = await self._current(suspected)
             still_there: set[Key] = set()
+            unreadable: set[Key] = set()
             if gone := {known[id_].key for id_ in known.keys() - current_rows.keys()}:
                 read = await self.reader.by_key(gone, doubting=True)
                 self._doubt(read)
                 still_there = nameless(read.rows, self.rules)
+                unreadable = {row.key for row in read.rows if row.unreadable is not None}
             found = _Found()
             for suspicion in suspicions:
                 before = known.get(suspicion.application_id)
@@ -174,6 +176,9 @@ class Intake:
                 if row is not None:
                     self._sort(interpret(row, self.rules, suspicion.at), before, found, suspicion.at, believe=True)
                 elif before is not None and before.in_scope and before.latest is not None:
+                    if before.key in unreadable:
+                        # It may well have its id, and comes back to where it was when it can be read.
+                        continue
                     if before.key in still_there:
                         # The row is there and has lost its id. That is no deletion, and nothing can be said of it.
                         found.out_of_scope.append(suspicion.application_id)
@@ -194,6 +199,7 @@ class Intake:
     ) -> list[Recorded]:
         readings = [(interpret(row, self.rules, at), at) for row, at in dated]
         known = await self._known(readings, gone)
+        readings = [(_owned(reading, known), at) for reading, at in readings]
         found = _Found()
         self._disowned(readings, gone, known, found)
         seen: set[str] = set()
@@ -373,6 +379,14 @@ class Intake:
             self.observe(
                 Decided(self.rules.watch, recorded.application_id, origin, _outcome(recorded), recorded.reason)
             )
+
+
+def _owned(reading: Reading, known: Mapping[str, Known]) -> Reading:
+    """A reading of a row whose id cannot be read, as one of the application for which the row spoke last."""
+    if not isinstance(reading, Unreportable) or not reading.unreadable or reading.application_id is not None:
+        return reading
+    owner = next((id_ for id_, before in known.items() if before.key == reading.key), None)
+    return replace(reading, application_id=owner)
 
 
 def _speakers(rows: Mapping[str, Sequence[Row]]) -> dict[str, Row]:

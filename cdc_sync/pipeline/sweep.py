@@ -15,6 +15,7 @@ read. A digest says only this: a row that has it says what the record's columns 
   between reading and verifying, and wherever the process dies, no record gets a digest that is wrong; the worst is that
   a row is read once more.
 - a row that changes after its digest was made is the fast path's, as one that changes after its page was read.
+- a page with a row on which an expression fails has no digests: its rows are read.
 - digests never tell that a row is gone: what is passed over is marked as met, what is not marked is looked for.
 - another configuration or another version makes other digests: every row is read once.
 
@@ -88,7 +89,7 @@ class _Sweep:
         self._catch_up = catch_up
         self._progressed = progressed
         self._digests = shape_of_digests(intake)
-        self._ahead: tuple[Key, Digests] | None = None
+        self._ahead: tuple[Key, Digests | None] | None = None
         self._marks = Marks(0)
         self._repaired: Counter[str] = Counter()
         self._skipped: set[Key] = set()
@@ -137,10 +138,13 @@ class _Sweep:
     async def _pass_over(self, position: SweepPosition) -> SweepPosition | None:
         """Compare the next page by digests, and read only what is not as it was; None if that is most of it."""
         reader, store = self._intake.reader, self._intake.store
-        after, page = self._ahead or (None, None)
-        if page is None or after != position.after:
+        if self._ahead is not None and self._ahead[0] == position.after:
+            page = self._ahead[1]
+        else:
             page = await reader.digests(position.after, PAGE, self._digests)
         self._ahead = None
+        if page is None:
+            return None
         compared = store.compare(self._intake.rules.watch, page.text)
         if page.last is None:
             numbers = await compared
@@ -289,7 +293,8 @@ class _Sweep:
         found = (await self._intake.reader.by_key({before.key for before in known.values()})).rows
         readings = [interpret(row, self._intake.rules, 0) for row in found]
         there = {reading.application_id for reading in readings if not isinstance(reading, Foreign)}
-        return {application_id: before for application_id, before in known.items() if application_id not in there}
+        unreadable = {row.key for row in found if row.unreadable is not None}
+        return {id_: before for id_, before in known.items() if id_ not in there and before.key not in unreadable}
 
     async def _unknown_to_the_fast_path(self, absent: dict[str, Known]) -> list[str]:
         """Those of which the fast path has recorded nothing, now that it has caught up with their absence."""

@@ -1,12 +1,15 @@
 """What can be wrong with the ATS's database, said once, with the remedy."""
 
 import re
-from typing import Literal
+from collections.abc import Awaitable
+from typing import Literal, Self, TypeVar
 
 import psycopg
 from psycopg import errors
 
 from cdc_sync.core.failures import OperationError
+
+T = TypeVar("T")
 
 Kind = Literal["unreachable", "misconfigured"]
 """`unreachable` mends itself (keep trying); `misconfigured` needs a person (keep trying, slowly)."""
@@ -25,6 +28,10 @@ class SourceError(OperationError):
         super().__init__(message)
         self.kind = kind
         self.message = message
+
+    def followed_by(self, sentences: str) -> Self:
+        """The same error, with more to say."""
+        return type(self)(self.kind, f"{self.message} {sentences}")
 
 
 _QUOTED = re.compile('["«].*["»]', re.DOTALL)
@@ -77,6 +84,17 @@ _MISCONFIGURED: tuple[tuple[tuple[type[psycopg.Error], ...], str], ...] = (
             "Something is missing in the database ({doing}): {said}. Correct the watch's table, or let the DBA "
             "run what `cdc-sync sql install` prints."
         ),
+    ),
+    (
+        (errors.CardinalityViolation,),
+        (
+            "A subquery of columns or where gives more than one row for a row of the table ({doing}): {said}. Let it "
+            "give one: by LIMIT 1, or by an aggregate."
+        ),
+    ),
+    (
+        (errors.RaiseException, errors.NoDataFound, errors.TooManyRows, errors.AssertFailure),
+        "A function that columns or where call raises an error ({doing}): {said}. Let it give NULL instead.",
     ),
     (
         # All that SQLSTATE's class 42 has beside the above: names, syntax, types.
@@ -142,6 +160,51 @@ def translate(error: psycopg.Error, doing: str) -> SourceError:
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | errors.InternalError):
         return SourceError("unreachable", f"The database cannot be reached ({doing}): {said}.")
     return SourceError("misconfigured", f"The database reports an error ({doing}): {said}.")
+
+
+# By SQLSTATE (PostgreSQL, "Error Codes"), whole or the class.
+_OF_ROWS = (
+    "21",  # a subquery that gives more than one row
+    "22",  # data: what does not convert, is out of range, divides by zero
+    "23",  # a domain's constraint
+    "38",  # a function in another language
+    "39",
+    "54",  # a program's limits: nested too deep, too long
+    "P0",  # what a function in PL/pgSQL raises
+    "XX",  # a damaged row
+)
+
+
+def is_of_a_row(error: SourceError) -> bool:
+    """Whether the contents of a single row may be to blame, so that others may be read all the same."""
+    cause = error.__cause__
+    if isinstance(cause, psycopg.Error):
+        return cause.sqlstate is not None and cause.sqlstate[:2] in _OF_ROWS
+    return isinstance(cause, UnicodeError)
+
+
+async def unless_a_row_fails(asked: Awaitable[T]) -> T | None:
+    """What is asked for; None if the contents of a row keep PostgreSQL from giving it.
+
+    Raises:
+        SourceError: any other error.
+    """
+    try:
+        return await asked
+    except SourceError as error:
+        if not is_of_a_row(error):
+            raise
+    return None
+
+
+def said_of_a_row(error: SourceError) -> str:
+    """What PostgreSQL says of an error that `is_of_a_row`, without the row's values; of an encoding, what we say."""
+    cause = error.__cause__
+    if not isinstance(cause, psycopg.Error) or isinstance(
+        cause, errors.CharacterNotInRepertoire | errors.UntranslatableCharacter
+    ):
+        return error.message
+    return _QUOTED.sub("…", _first_line(cause))
 
 
 def _is_refused_login(error: psycopg.Error, said: str) -> bool:

@@ -39,6 +39,9 @@ _READABLE = frozenset("rpvmf")
 _INSTANT = """CASE WHEN isfinite({0})
     THEN (('x' || encode(timestamptz_send({1}), 'hex'))::bit(64)::bigint + 946684800000000)::text ELSE {0}::text END"""
 
+WHERE, APPLICATION_ID, STATUS_URL = "where", "columns.application_id", "columns.status_url"
+"""Places in the watch's configuration: see `Mapping.expressions`."""
+
 _FIELDS = ("application_id", "status_url", "status", "job_id", "created", "event_date", "source", "deleted")
 
 
@@ -64,7 +67,8 @@ class Mapping:
         )
         self.application_id = _text(watch.columns.application_id)
         self.status_url = _text(watch.columns.status_url)
-        self.select = self._select(types)
+        self.expressions = self._expressions(types)
+        self.select = sql.SQL(", ").join([*self.key_texts, *self.expressions.values()])
         self.decisive = self._decisive(types)
 
     @classmethod
@@ -104,16 +108,21 @@ class Mapping:
         _check(watch, types)
         return cls(watch, facts, types, connection.info.server_version)
 
-    def _select(self, types: dict[str, int]) -> sql.Composed:
+    def _expressions(self, types: dict[str, int]) -> dict[str, sql.Composable]:
+        """What is read of a row beside its key, in the order of `row`, by the places in the watch's configuration."""
         columns = self.watch.columns
-        items: list[sql.Composable] = [*self.key_texts, sql.SQL("{}::int").format(self.scope)]
-        items += [self.application_id, self.status_url, _text(columns.status), _text(columns.job_id)]
-        items += [self._instant(columns.created, types["created"])]
-        items += [self._instant(columns.event_date, types["event_date"]) if columns.event_date else _NULL]
-        items.append(_json(columns.source, types.get("source")))
-        items.append(_deleted(columns.deleted, types.get("deleted")))
-        items += [_json(extra.column, types[f"extra.{name}"]) for name, extra in self.watch.extra.items()]
-        return sql.SQL(", ").join(items)
+        event_date = self._instant(columns.event_date, types["event_date"]) if columns.event_date else _NULL
+        return {
+            WHERE: sql.SQL("{}::int").format(self.scope),
+            APPLICATION_ID: self.application_id,
+            STATUS_URL: self.status_url,
+            "columns.status": _text(columns.status),
+            "columns.job_id": _text(columns.job_id),
+            "columns.created": self._instant(columns.created, types["created"]),
+            "columns.event_date": event_date,
+            "columns.source": _json(columns.source, types.get("source")),
+            "columns.deleted": _deleted(columns.deleted, types.get("deleted")),
+        } | {f"extra.{name}": _json(extra.column, types[f"extra.{name}"]) for name, extra in self.watch.extra.items()}
 
     def _decisive(self, types: dict[str, int]) -> sql.Composable:
         """Of a row in scope, all that its reading depends on but the event's date, in forms as cheap as can be.

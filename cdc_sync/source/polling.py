@@ -14,10 +14,10 @@ from cdc_sync.core.fence import SnapshotReading
 from cdc_sync.core.rows import Key, Row
 from cdc_sync.source import expressions
 from cdc_sync.source.connection import Connection
-from cdc_sync.source.errors import SourceError
+from cdc_sync.source.errors import SourceError, unless_a_row_fails
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.reached import Reached
-from cdc_sync.source.reading import fetch
+from cdc_sync.source.reading import Reader, fetch
 
 _LARGEST_BACKWARD_JUMP = timedelta(hours=3)
 """No time zone sets its clocks back by more when summer time ends."""
@@ -84,15 +84,24 @@ class WatermarkReader:
         sorting = sql.SQL(", ").join([mark, *mapping.key_order])
         has_key = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(key) for key in mapping.key_columns)
         given = [sql.SQL("%s::{}").format(type_) for type_ in (sql.SQL(self._type), *mapping.key_types)]
-        select = sql.SQL("SELECT {}, ({}), to_json({}) #>> '{{}}', {} FROM {}").format(
-            mapping.select, _XMAX, mark, _CLOCK, mapping.table
-        )
-        self._first = sql.SQL("{} WHERE {} >= %s::{} AND {} ORDER BY {} LIMIT %s").format(
-            select, mark, sql.SQL(self._type), has_key, sorting
-        )
-        self._next = sql.SQL("{} WHERE ({}) > ({}) AND {} ORDER BY {} LIMIT %s").format(
-            select, order, sql.SQL(", ").join(given), has_key, sorting
-        )
+
+        def paged(items: sql.Composable) -> tuple[sql.Composed, sql.Composed]:
+            select = sql.SQL("SELECT {}, ({}), to_json({}) #>> '{{}}', {} FROM {}").format(
+                items, _XMAX, mark, _CLOCK, mapping.table
+            )
+            return (
+                sql.SQL("{} WHERE {} >= %s::{} AND {} ORDER BY {} LIMIT %s").format(
+                    select, mark, sql.SQL(self._type), has_key, sorting
+                ),
+                sql.SQL("{} WHERE ({}) > ({}) AND {} ORDER BY {} LIMIT %s").format(
+                    select, order, sql.SQL(", ").join(given), has_key, sorting
+                ),
+            )
+
+        self._first, self._next = paged(mapping.select)
+        # Where an expression fails on a row of a page: its keys, whose rows are then read apart.
+        self._first_keys, self._next_keys = paged(sql.SQL(", ").join(mapping.key_texts))
+        self._by_key = Reader(pool, mapping).by_key
 
     async def look(self) -> SnapshotReading:
         """One look at the server's transactions. On a primary it takes a transaction id: not to be done too often."""
@@ -122,20 +131,25 @@ class WatermarkReader:
 
     async def page(self, start: str | Place, size: int) -> PollPage:
         """The next `size` rows: at or behind a watermark, or behind a place."""
+        doing = f"polling {self._mapping.watch.table}"
         if isinstance(start, Place):
-            query, parameters = self._next, [start.watermark, *start.key, size]
+            query, keys_query, parameters = self._next, self._next_keys, [start.watermark, *start.key, size]
         else:
-            query, parameters = self._first, [start, size]
-        fetched = await fetch(self._pool, query, parameters, f"polling {self._mapping.watch.table}")
+            query, keys_query, parameters = self._first, self._first_keys, [start, size]
+        rows: list[Row] | None = None
+        fetched = await unless_a_row_fails(fetch(self._pool, query, parameters, doing))
+        if fetched is None:
+            fetched = await fetch(self._pool, keys_query, parameters, doing)
+            rows = (await self._by_key([self._mapping.key(columns) for columns in fetched])).rows if fetched else []
         if not fetched:
             # Sweeps have read too, since the last poll that found a row.
             ((xmax,),) = await fetch(self._pool, _XMAX, (), "reading the server's snapshot")
             self._reached.see(xmax)
             return PollPage([], 0, None)
         self._reached.see(fetched[0][-3])
-        rows = [self._mapping.row(columns) for columns in fetched]
-        more = len(fetched) == size
-        return PollPage(rows, fetched[0][-1], Place(fetched[-1][-2], rows[-1].key) if more else None)
+        rows = [self._mapping.row(columns) for columns in fetched] if rows is None else rows
+        next_ = Place(fetched[-1][-2], self._mapping.key(fetched[-1])) if len(fetched) == size else None
+        return PollPage(rows, fetched[0][-1], next_)
 
 
 def watermark_type(mapping: Mapping, watermark: str) -> str:

@@ -5,7 +5,7 @@ A read that is to prove that a row is gone is `doubting`: what may have hidden t
 
 from collections import abc
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
@@ -16,10 +16,11 @@ from cdc_sync.core.rows import Key, Row
 from cdc_sync.source import expressions, row_security
 from cdc_sync.source.connection import Connection, asking
 from cdc_sync.source.convertible import convertible
-from cdc_sync.source.errors import SourceError
+from cdc_sync.source.errors import SourceError, unless_a_row_fails
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.row_security import Hiding
 from cdc_sync.source.statements import Statements
+from cdc_sync.source.unreadable import ReadKeys, UnreadableRows
 
 # In one message, and so in one round trip.
 #
@@ -70,7 +71,8 @@ class Digests:
 class Reader:
     """Reads one watch's table through its mapping.
 
-    Every method raises `SourceError` when the database cannot answer: a read that fails is never an empty answer.
+    Every method raises `SourceError` when the database cannot answer: a read that fails is never an empty answer. A
+    row on which an expression of the configuration fails comes as one that is `unreadable`.
 
     Rows come with their digests where a `shape` is given.
     """
@@ -80,6 +82,11 @@ class Reader:
         self._mapping = mapping
         self._statements = Statements(mapping)
         self._doing = f"reading {mapping.watch.table}"
+
+        async def ask(query: sql.Composed, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+            return await fetch(pool, query, parameters, self._doing)
+
+        self._unreadable = UnreadableRows(mapping, self._statements, ask)
 
     @property
     def estimate(self) -> int:
@@ -100,7 +107,15 @@ class Reader:
 
         With `doubting` it looks for what may have hidden some.
         """
-        return await self._read_given(self._statements.by_key, list(keys), self._mapping.key_types, doubting=doubting)
+        given, types = list(keys), self._mapping.key_types
+        whole = self._read_given(self._statements.by_key, given, types, doubting=doubting)
+        if (found := await unless_a_row_fails(whole)) is not None:
+            return found
+
+        async def read(some: Sequence[Key]) -> Read:
+            return await self._read(self._statements.by_key, _columns_of(some), doubting=doubting)
+
+        return await self._apart(await convertible(self._pool, given, types), read)
 
     async def as_read(self, keys: Collection[Key]) -> dict[Key, Key]:
         """Of keys as other sessions wrote them, those that are read otherwise here, and how.
@@ -123,9 +138,13 @@ class Reader:
 
     async def digested(self, keys: Collection[Key], shape: str) -> Read:
         """As `by_key`, with digests."""
-        query, given = self._statements.digested.by_key, _columns_of(list(keys))
-        fetched = await fetch(self._pool, query, [shape, *given], self._doing)
-        return Read([self._mapping.row(columns, columns[-2]) for columns in fetched], _clock_of(fetched))
+
+        async def read(some: Sequence[Key]) -> Read:
+            query = self._statements.digested.by_key
+            fetched = await fetch(self._pool, query, [shape, *_columns_of(some)], self._doing)
+            return Read([self._mapping.row(columns, columns[-2]) for columns in fetched], _clock_of(fetched))
+
+        return await unless_a_row_fails(read(list(keys))) or await self._apart(keys, read)
 
     async def by_application(self, application_ids: Collection[str]) -> Read:
         """All rows that carry one of these applications' ids now, each id's in key order; doubting.
@@ -138,12 +157,18 @@ class Reader:
         at, missing, hidden_by = 0, set(application_ids), frozenset[Hiding]()
         if self._statements.by_id is not None:
             ids = [(application_id,) for application_id in application_ids]
-            read = await self._read_given(self._statements.by_id, ids, [self._statements.id_type], doubting=True)
+            types = [self._statements.id_type]
+            read = await unless_a_row_fails(self._read_given(self._statements.by_id, ids, types, doubting=True))
+            if read is None:
+                given = _columns_of(await convertible(self._pool, ids, types))
+                read = await self._of_rows_where(self._statements.id_is_given, given)
             rows, at, hidden_by = read.rows, read.at, read.hidden_by
             missing -= {row.application_id for row in rows}
         if self._statements.by_url is not None and missing:
             spellings = {spelling for id_ in missing for spelling in expressions.spellings_in_url(id_)}
-            read = await self._read(self._statements.by_url, [sorted(spellings)], doubting=True)
+            read = await unless_a_row_fails(self._read(self._statements.by_url, [sorted(spellings)], doubting=True))
+            if read is None:
+                read = await self._of_rows_where(self._statements.url_is_given, [sorted(spellings)])
             rows, at, hidden_by = [*rows, *read.rows], max(at, read.at), hidden_by | read.hidden_by
         return Read(rows, at, hidden_by=hidden_by)
 
@@ -152,16 +177,27 @@ class Reader:
         digested = shape is not None
         of = self._statements.digested if digested else self._statements
         query = of.first_page if after is None else of.next_page
-        fetched = await fetch(self._pool, query, [*([shape] if digested else []), *(after or ()), size], self._doing)
+        place = [*(after or ()), size]
+        whole = fetch(self._pool, query, [*([shape] if digested else []), *place], self._doing)
+        fetched = await unless_a_row_fails(whole)
+        if fetched is None:
+            found = await fetch(self._pool, self._statements.keys_behind(after or ()), place, self._doing)
+            keys = [self._mapping.key(columns) for columns in found]
+            read = await (self.by_key(keys) if shape is None else self.digested(keys, shape))
+            return Page(read.rows, read.at or _clock_of(found), keys[-1] if len(keys) == size else None)
         rows = [self._mapping.row(columns, columns[-2] if digested else None) for columns in fetched]
         return Page(rows, _clock_of(fetched), rows[-1].key if len(rows) == size else None)
 
-    async def digests(self, after: Key | None, size: int, shape: str) -> Digests:
-        """The same rows' digests."""
+    async def digests(self, after: Key | None, size: int, shape: str) -> Digests | None:
+        """The same rows' digests; None if an expression fails on one of them, so that they are to be read."""
         of = self._statements.digested
         query = of.first_digests if after is None else of.next_digests
         places = [size] * len(self._mapping.key_columns)
-        ((text, rows, at, *last),) = await fetch(self._pool, query, [*places, shape, *(after or ()), size], self._doing)
+        parameters = [*places, shape, *(after or ()), size]
+        fetched = await unless_a_row_fails(fetch(self._pool, query, parameters, self._doing))
+        if fetched is None:
+            return None
+        ((text, rows, at, *last),) = fetched
         return Digests(text or "[]", rows, at, tuple(last) if rows == size else None)
 
     async def _read(self, query: sql.Composed, parameters: Sequence[Any], *, doubting: bool = False) -> Read:
@@ -171,6 +207,26 @@ class Reader:
         else:
             fetched = await fetch(self._pool, query, parameters, self._doing)
         return Read([self._mapping.row(columns) for columns in fetched], _clock_of(fetched), hidden_by=hidden_by)
+
+    async def _apart(self, keys: Collection[Key], read: ReadKeys) -> Read:
+        """The rows of these keys, on one of which at least an expression fails."""
+        reads, rows, at = await self._unreadable.apart(keys, read)
+        return Read(
+            [*(row for one in reads for row in one.rows), *rows],
+            max([at, *(one.at for one in reads)]),
+            hidden_by=frozenset[Hiding]().union(*(one.hidden_by for one in reads)),
+        )
+
+    async def _of_rows_where(self, condition: sql.Composable | None, parameters: Sequence[Any]) -> Read:
+        """The rows for which a condition holds and maybe some others, where a statement fails on a row; doubting."""
+        if condition is None:
+            raise AssertionError("nobody asks by what is not mapped")
+        keys = await self._unreadable.keys_where(condition, parameters)
+        hidden_by = await self.hidden_by()
+        if not keys:
+            return Read([], 0, hidden_by=hidden_by)
+        read = await self.by_key(keys, doubting=True)
+        return replace(read, hidden_by=read.hidden_by | hidden_by)
 
     async def _read_given(
         self, query: sql.Composed, given: Sequence[Key], types: Sequence[sql.Composable], *, doubting: bool

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from cdc_sync.config import PlainColumn
+from cdc_sync.core.rows import Key
 from cdc_sync.source import digests, expressions
 from cdc_sync.source.mapping import Mapping
 
@@ -45,7 +46,9 @@ class Statements:
     """What is read of one watch's table, and how.
 
     Attributes:
-        by_key: the rows of given keys; a parameter for each part of the key, a list each.
+        key_is_given: the condition that a row has a given key; a parameter for each part of the key, a list each.
+        by_key: the rows for which it holds.
+        last_keys: the last keys in key order, backwards; the parameter is how many.
         as_read: given keys, and each as a row's own key is read; parameters as of `by_key`. None if no session writes
             a key otherwise than ours.
         id_is_given: the condition that a row is of a given application, by the id's column; None if it is not mapped.
@@ -70,7 +73,8 @@ class Statements:
             order, sql.SQL(", ").join(sql.SQL("%s::{}").format(type_) for type_ in mapping.key_types)
         )
         self.id_type = self._id_type()
-        self.by_key = sql.SQL("{} WHERE {}").format(select, self._key_is_given())
+        self.key_is_given = self._key_is_given()
+        self.by_key = sql.SQL("{} WHERE {}").format(select, self.key_is_given)
         self.as_read = self._as_read()
         sorting = sql.SQL(", ").join(mapping.key_order)
         self.id_is_given = self._id_is_given()
@@ -85,14 +89,23 @@ class Statements:
             )
 
         self.first_page, self.next_page = paged(select)
+        # Without a look at any expression of the configuration.
+        keys = sql.SQL("SELECT {}, {} FROM {}").format(sql.SQL(", ").join(mapping.key_texts), CLOCK, mapping.table)
+        self._first_keys, self._next_keys = paged(keys)
+        backwards = sql.SQL(", ").join(sql.SQL("{} USING >").format(key) for key in mapping.key_columns)
+        self.last_keys = sql.SQL("{} WHERE {} ORDER BY {} LIMIT %s").format(keys, not_null, backwards)
         digested = sql.SQL("SELECT {}, {}, {} FROM {}").format(
             mapping.select, digests.of_row(mapping), CLOCK, mapping.table
         )
         self.digested = Digested(
-            sql.SQL("{} WHERE {}").format(digested, self._key_is_given()),
+            sql.SQL("{} WHERE {}").format(digested, self.key_is_given),
             *paged(digested),
             *map(self._gathered, paged(self._elements())),
         )
+
+    def keys_behind(self, after: Key) -> sql.Composed:
+        """The next keys in key order, behind one or, with `()`, from the first on; parameters as of `next_page`."""
+        return self._next_keys if after else self._first_keys
 
     def _elements(self) -> sql.Composed:
         names = [sql.Identifier(f"k{number}") for number in range(len(self._mapping.key_texts))]

@@ -53,7 +53,7 @@ Reading: TypeAlias = Callable[[Rig, Callable[[], None]], Awaitable[object]]
 async def sweep_in_the_middle(watch: Rig, harm: Callable[[], None]) -> None:
     digests = watch.intake.reader.digests
 
-    async def harmed(after: Key | None, size: int, shape: str) -> Digests:
+    async def harmed(after: Key | None, size: int, shape: str) -> Digests | None:
         if after is not None:
             harm()
         return await digests(after, size, shape)

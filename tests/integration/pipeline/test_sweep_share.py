@@ -34,7 +34,7 @@ class Paged:
         self.given: list[float] = []
         digests, clock = rig.intake.reader.digests, asyncio.get_running_loop().time
 
-        async def timed(after: Key | None, size: int, shape: str) -> Digests:
+        async def timed(after: Key | None, size: int, shape: str) -> Digests | None:
             self.asked.append(clock())
             if len(self.asked) == last + 1:
                 await asyncio.Event().wait()

@@ -22,6 +22,7 @@ SHAPE = "of the test"
 
 async def elements(source: Source, shape: str = SHAPE) -> list[str]:
     page = await source.reader.digests(None, 100, shape)
+    assert page is not None
     found: list[str] = json.loads(page.text)
     assert (page.rows, page.last) == (len(found), None)
     return found
@@ -158,6 +159,7 @@ async def test_a_key_is_written_as_the_store_writes_it(
         keys = [row.key for row in await source.rows()]
         page = await source.reader.digests(None, 100, SHAPE)
 
+        assert page is not None
         assert sorted(key[:1] for key in keys) == sorted(rows(ats, "SELECT to_json(k) #>> '{}' FROM public.keyed"))
         assert [text[LENGTH:] for text in json.loads(page.text)] == [key_text(key) for key in keys]
         assert keys_of(page.text, list(range(len(keys)))) == keys
@@ -172,6 +174,7 @@ async def test_pages_meet_every_row(database: str, ats: Ats, size: int) -> None:
         after: Key | None = None
         for _ in range(6):
             page = await source.reader.digests(after, size, SHAPE)
+            assert page is not None
             met += json.loads(page.text)
             after = page.last
             if after is None:

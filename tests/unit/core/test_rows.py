@@ -317,6 +317,31 @@ def test_no_row_can_break_its_reading(row: Row, what: str) -> None:
             assert row.application_id is row.status_url is None or not row.in_scope
 
 
+FAILS = "columns.created cannot be read: division by zero"
+
+
+def test_a_row_on_which_an_expression_fails_is_unreportable() -> None:
+    assert reading(unreadable=FAILS) == Unreportable("42", ("7",), FAILS, unreadable=True)
+    assert reading(unreadable=FAILS, in_scope=False) == OutOfScope("42", ("7",))
+    assert reading(unreadable=FAILS, application_id=None) == Foreign(("7",))
+
+
+def test_a_row_whose_id_cannot_be_read_is_of_no_application_that_is_known() -> None:
+    row = replace(ROW, application_id=None, unreadable=FAILS, id_unreadable=True)
+
+    assert interpret(row, RULES, CHANGED_AT) == Unreportable(None, ("7",), FAILS, unreadable=True)
+    assert interpret(replace(row, in_scope=False), RULES, CHANGED_AT) == Foreign(("7",))
+
+
+def test_a_row_whose_creation_cannot_be_read_may_be_the_latest() -> None:
+    unreadable = replace(ROW, key=("unreadable",), created=None, unreadable=FAILS)
+
+    for rows in permutations([LIVE, LATER, unreadable, DELETED]):
+        assert current(rows) == unreadable
+    assert current([replace(unreadable, deleted=True), LIVE]) == LIVE
+    assert current([replace(unreadable, created=LIVE.created), LATER]) == LATER
+
+
 LIVE = replace(ROW, key=("live",))
 DELETED = replace(ROW, key=("deleted",), deleted=True, created="1700000000000000")
 ELSEWHERE = replace(ROW, key=("elsewhere",), in_scope=False, created="1700000000000000")

@@ -1,0 +1,204 @@
+"""Rows on which an expression of the configuration fails: found by halving, so that they hold up no others.
+
+PostgreSQL does not say which row an error is about, and gives nothing of a statement that fails. So the rows of such a
+statement are read by key, in halves, until each that fails stands alone; then its expressions are evaluated one by one.
+A bad row costs about twenty short statements the first time, some five when it is met again.
+
+If no row can be read, of those that were asked for and of the table's first and last ones, it is the configuration that
+is wrong: that is an error, as it would be without all this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from cdc_sync.core.rows import Key, Row
+from cdc_sync.source.errors import SourceError, is_of_a_row, said_of_a_row, unless_a_row_fails
+from cdc_sync.source.mapping import APPLICATION_ID, STATUS_URL, WHERE, Mapping
+from cdc_sync.source.statements import CLOCK, Statements
+
+if TYPE_CHECKING:
+    from cdc_sync.source.reading import Read
+
+Fetch = Callable[[sql.Composed, Sequence[Any]], Awaitable[list[tuple[Any, ...]]]]
+"""Runs one statement; raises `SourceError`."""
+
+ReadKeys = Callable[[Sequence[Key]], Awaitable["Read"]]
+"""Reads the rows of some keys by one statement; raises `SourceError`."""
+
+_MANY = 20
+"""So many bad rows and no good one: is it the configuration? As many rows are tried at either end of the table."""
+
+_REMEMBERED = 100_000
+"""Keys of bad rows, at most: to forget one costs the statements that find it again."""
+
+_PAGE = 1_000
+_INTEGERS = frozenset({WHERE, "columns.deleted"})
+
+
+class UnreadableRows:
+    """Reads a watch's rows apart where a statement fails on one of them, and remembers which rows those were."""
+
+    def __init__(self, mapping: Mapping, statements: Statements, fetch: Fetch) -> None:
+        self._mapping = mapping
+        self._statements = statements
+        self._fetch = fetch
+        self._keys = sql.SQL(", ").join(mapping.key_texts)
+        self._met: set[Key] = set()
+        self._without_id: set[Key] = set()
+        self._culprits: dict[str, frozenset[str]] = {}
+        self._some_can_be_read = False
+
+    async def apart(self, keys: Collection[Key], read: ReadKeys) -> tuple[list[Read], list[Row], int]:
+        """Read rows of which one at least makes a common statement fail.
+
+        Returns what was read, the rows that cannot be, and the database's clock at the last of these.
+
+        Raises:
+            SourceError: the database cannot answer, or no row can be read.
+        """
+        reads: list[Read] = []
+        failed: dict[Key, SourceError] = {}
+        if others := [key for key in keys if key not in self._met]:
+            await self._halve(others, read, reads, failed)
+        for key in self._met.intersection(keys):
+            await self._halve([key], read, reads, failed)
+        if any(one.rows for one in reads):
+            self._some_can_be_read = True
+        elif failed and not self._some_can_be_read:
+            await self._insist_on_readable(failed, read)
+        self._met.difference_update(keys)
+        self._without_id.difference_update(keys)
+        examined = [await self._examine(key, error) for key, error in failed.items()]
+        return reads, [row for row, _ in examined if row is not None], max((at for _, at in examined), default=0)
+
+    async def _halve(
+        self, keys: Sequence[Key], read: ReadKeys, reads: list[Read], failed: dict[Key, SourceError]
+    ) -> None:
+        try:
+            reads.append(await read(keys))
+        except SourceError as error:
+            if not is_of_a_row(error):
+                raise
+            if len(keys) > 1:
+                for half in _halves(keys):
+                    await self._halve(half, read, reads, failed)
+                return
+            failed[keys[0]] = error
+            if len(failed) == _MANY and not any(one.rows for one in reads):
+                await self._insist_on_readable(failed, read)
+
+    async def keys_where(self, condition: sql.Composable, parameters: Sequence[Any]) -> list[Key]:
+        """The keys of the rows for which a condition holds, and of those on which it fails.
+
+        Raises:
+            SourceError: the database cannot answer.
+        """
+        select, given = sql.SQL("SELECT {}, {} FROM {} WHERE {}"), self._statements.key_is_given
+
+        def where(condition: sql.Composable) -> sql.Composed:
+            return select.format(self._keys, CLOCK, self._mapping.table, condition)
+
+        found = await unless_a_row_fails(self._fetch(where(condition), parameters))
+        if found is not None:
+            return list(map(self._mapping.key, found))
+        # CASE: nothing else keeps the planner from evaluating the condition first.
+        if self._without_id:
+            but = where(sql.SQL("CASE WHEN {} THEN false ELSE {} END").format(given, condition))
+            parts = _columns_of(list(self._without_id))
+            found = await unless_a_row_fails(self._fetch(but, [*parts, *parameters]))
+        if found is None:
+            only = where(sql.SQL("{0} AND CASE WHEN {0} THEN {1} END").format(given, condition))
+            found = []
+            after: Key | None = ()
+            while after is not None:
+                page = await self._fetch(self._statements.keys_behind(after), [*after, _PAGE])
+                keys = list(map(self._mapping.key, page))
+                if keys:
+                    found += await self._matching(keys, only, parameters)
+                after = keys[-1] if len(keys) == _PAGE else None
+        return [*map(self._mapping.key, found), *self._without_id]
+
+    async def _matching(self, keys: Sequence[Key], query: sql.Composed, parameters: Sequence[Any]) -> list[Any]:
+        """The rows that a query finds among these keys; those on which it fails have no id that could be read."""
+        parts = _columns_of(keys)
+        found = await unless_a_row_fails(self._fetch(query, [*parts, *parts, *parameters]))
+        if found is not None:
+            return found
+        if len(keys) == 1:
+            self._without_id.add(keys[0])
+            return []
+        return [row for half in _halves(keys) for row in await self._matching(half, query, parameters)]
+
+    async def _insist_on_readable(self, failed: dict[Key, SourceError], read: ReadKeys) -> None:
+        """Find a row that can be read, at either end of the table.
+
+        Raises:
+            SourceError: there is none: it is the configuration.
+        """
+        for query in (self._statements.keys_behind(()), self._statements.last_keys):
+            for key in map(self._mapping.key, await self._fetch(query, [_MANY])):
+                found = None if key in failed else await unless_a_row_fails(read([key]))
+                if found is not None and found.rows:
+                    self._some_can_be_read = True
+                    return
+        key, error = next(iter(failed.items()))
+        examined, _ = await self._examine(key, error)
+        why = "" if examined is None else f" In the row {'/'.join(key)}, {examined.unreadable}."
+        raise error.followed_by(f"No row that was tried can be read.{why}") from error.__cause__
+
+    async def _examine(self, key: Key, error: SourceError) -> tuple[Row | None, int]:
+        """What can be read of a row, and which expression fails; None if the row is gone by now."""
+        message = said_of_a_row(error)
+        places = self._culprits.get(message)
+        found = None if places is None else await self._without(key, places)
+        if found is None:
+            failing: set[str] = set()
+            for place in self._mapping.expressions:
+                if await self._without(key, self._mapping.expressions.keys() - {place}) is None:
+                    failing.add(place)
+            places = frozenset(failing)
+            found = await self._without(key, places)
+            if found is None:  # it changes as we look
+                places = frozenset(self._mapping.expressions)
+                found = await self._without(key, places)
+            if len(places) == 1:  # else a row of which only one fails would have both blamed
+                self._culprits = {**({} if len(self._culprits) > _MANY else self._culprits), message: places}
+        if not found:
+            return None, 0
+        (columns,) = found
+        row, at = self._mapping.row(columns), int(columns[-1])
+        if not places:
+            return row, at
+        named = [place for place in self._mapping.expressions if place in places]
+        id_fails = APPLICATION_ID in places or (STATUS_URL in places and row.application_id is None)
+        if len(self._met) < _REMEMBERED:
+            self._met.add(key)
+            if id_fails:
+                self._without_id.add(key)
+        reason = f"{', '.join(named)} cannot be read: {message}"
+        return replace(row, in_scope=row.in_scope or WHERE in places, unreadable=reason, id_unreadable=id_fails), at
+
+    async def _without(self, key: Key, places: Collection[str]) -> list[tuple[Any, ...]] | None:
+        """A row without some expressions, as a list of one or, if it is gone, of none; None if another one fails."""
+        items = [
+            (sql.SQL("NULL::int") if place in _INTEGERS else sql.SQL("NULL::text")) if place in places else expression
+            for place, expression in self._mapping.expressions.items()
+        ]
+        query = sql.SQL("SELECT {}, {}, {} FROM {} WHERE {} LIMIT 1").format(
+            self._keys, sql.SQL(", ").join(items), CLOCK, self._mapping.table, self._statements.key_is_given
+        )
+        return await unless_a_row_fails(self._fetch(query, _columns_of([key])))
+
+
+def _halves(keys: Sequence[Key]) -> tuple[Sequence[Key], Sequence[Key]]:
+    middle = len(keys) // 2
+    return keys[:middle], keys[middle:]
+
+
+def _columns_of(keys: Sequence[Key]) -> list[list[str]]:
+    return [list(parts) for parts in zip(*keys, strict=True)]
