@@ -21,8 +21,8 @@ from cdc_sync.store.opening import daemons, place_of
 from cdc_sync.store.protocol import Event, Record
 
 _MOST_EVENTS = 500
-_DATES = ("due_at", "again_at")
-"""What an event may tell of the future, in milliseconds since the epoch."""
+_DATES = ("due_at", "again_at", "event_date", "event_date_of_row")
+"""What an event may tell of other times than its own, in milliseconds since the epoch."""
 
 _ABOUT_CALLS = {"attempted", "answered", "acknowledged", "dead-lettered"}
 

@@ -99,7 +99,8 @@ class Columns(Section):
         default=None,
         title="when it changed; else the change's own time",
         description="When the event that caused the call happened: a date or a timestamp. Null, the default: the time "
-        "at which the change was recorded (notify) or seen (poll).",
+        "at which the change was recorded (notify) or seen (poll). One that is not later than the last one sent is "
+        "replaced: see `ordered_dates`.",
         examples=["updated_at"],
     )
     source: Column | None = Field(
@@ -241,6 +242,14 @@ class Watch(Section):
         title="a row gone for less was moved, not deleted",
         description="How long a row must be gone before it counts as deleted: an ATS may move an application by "
         "deleting its row and inserting another. 5s by default: longer than such a move takes.",
+    )
+    ordered_dates: bool = Field(
+        default=True,
+        title="each eventDate of an application is later than the one before",
+        description="Whether the eventDates of an application's calls rise. With true, the default, a date of "
+        "`columns.event_date` that is not later than the last one sent is replaced by the time of the change, a "
+        "millisecond after the last one at least: a receiver that orders by date would keep the older status. With "
+        "false the row's own date is sent as it is.",
     )
     extra: Mapping[ExtraName, Extra] = Field(
         default_factory=dict,

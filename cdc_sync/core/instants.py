@@ -8,7 +8,8 @@ _EPOCH_IN_UTC = datetime(1970, 1, 1)  # noqa: DTZ001
 _MILLISECOND = timedelta(milliseconds=1)
 # HelloWork's dates have a year of four digits (hellowork-api: `2023-01-10T09:00:00.000Z`).
 _FIRST = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MILLISECOND
-_LAST = (datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC) - _EPOCH) // _MILLISECOND
+LATEST = (datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC) - _EPOCH) // _MILLISECOND
+"""The last instant that can be written."""
 
 
 class NotAnInstant(ValueError):  # noqa: N818 - says what the value is, as the row's reason does
@@ -50,6 +51,6 @@ def from_datetime(moment: datetime) -> int:
 
 
 def _within_range(instant: int) -> int:
-    if not _FIRST <= instant <= _LAST:
+    if not _FIRST <= instant <= LATEST:
         raise NotAnInstant("its year is outside 1 to 9999, which YYYY-MM-DDTHH:MM:SS.mmmZ cannot write")
     return instant

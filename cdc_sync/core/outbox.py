@@ -105,6 +105,7 @@ class Sighting:
         digest: its row's, if it was made when the row was read; one that is adopted is verified with it.
         moved: the row that spoke before is gone. So it is news, even if it is met by a baseline, which takes two rows
             of one application for none.
+        changed_at: when the change was recorded or read, in milliseconds since the epoch.
     """
 
     application_id: str
@@ -113,6 +114,7 @@ class Sighting:
     refused: str | None = None
     digest: str | None = None
     moved: bool = False
+    changed_at: int = 0
 
 
 def corrects(content: Content, refused: str | None, waiting: Waiting | None) -> bool:

@@ -33,6 +33,7 @@ class WatchRules:
         own_urls: whether rows may have a status URL of their own.
         allowed: where calls may go at all.
         fuse: how many changes at once are believed.
+        ordered_dates: whether the dates of an application's calls must rise.
     """
 
     watch: str
@@ -47,6 +48,7 @@ class WatchRules:
     own_urls: bool
     allowed: AllowedHosts
     fuse: FusePolicy
+    ordered_dates: bool = True
 
     def extra_fields_of(self, status: str) -> frozenset[str]:
         """The names of the extra fields that go with a status."""

@@ -185,7 +185,7 @@ class Intake:
                         continue
                     content = content_of_gone(suspicion.application_id, before.latest, self.rules, suspicion.at)
                     refused = self.rules.allowed.refusal(content.url)
-                    sighting = Sighting(suspicion.application_id, before.key, content, refused)
+                    sighting = Sighting(suspicion.application_id, before.key, content, refused, changed_at=suspicion.at)
                     found.sightings[suspicion.application_id] = sighting
             return await self._record(found, "deletion", self.rules.first_status, answered=suspected)
 
@@ -316,7 +316,7 @@ class Intake:
             found.suspicions[news.application_id] = at
         else:
             found.sightings[news.application_id] = Sighting(
-                news.application_id, news.key, news.content, news.refused, news.digest
+                news.application_id, news.key, news.content, news.refused, news.digest, changed_at=at
             )
 
     def _not_skipped(self, key: Key, found: _Found) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import Again, Done, GiveUp
 from cdc_sync.core.diff import Adopt, Cancel, Decision, Nothing, Queue, Waiting, decide, is_said
+from cdc_sync.core.event_order import in_order
 from cdc_sync.core.fuse import Fuse, count, has_counted
 from cdc_sync.core.outbox import Entry, EntryState, Known, Sighting, corrects
 from cdc_sync.core.rules import WatchRules
@@ -136,6 +137,8 @@ class _Deciding:
                 self._remember(sighting, "cancelled", self._detail(sighting, before))
                 return Recorded(application_id, decision)
             case Queue(kinds):
+                own_date = sighting.content.event_date
+                sighting = self._in_order(sighting, before)
                 placed = self._place(sighting, before, " ".join(sorted(kinds)))
                 self._steps.placed.append(placed)
                 if placed.state == "pending":
@@ -146,6 +149,8 @@ class _Deciding:
                     "replaced": before is not None and before.state is not None,
                     "due_at": placed.due_at,
                 }
+                if sighting.content.event_date != own_date:
+                    detail |= {"event_date": sighting.content.event_date, "event_date_of_row": own_date}
                 if placed.reason:
                     detail["reason"] = placed.reason
                 event = {"pending": "queued", "held": "held", "dead": "dead-lettered"}[placed.state]
@@ -153,6 +158,13 @@ class _Deciding:
                 return Recorded(application_id, decision, placed.state, placed.reason)
             case _:
                 raise AssertionError("nothing to act on")
+
+    def _in_order(self, sighting: Sighting, before: Before | None) -> Sighting:
+        if before is None or not self._rules.ordered_dates:
+            return sighting
+        known = before.known
+        content = in_order(sighting.content, sighting.changed_at, known.told, known.waiting)
+        return sighting if content is sighting.content else replace(sighting, content=content)
 
     def _refresh(self, sighting: Sighting, before: Before) -> None:
         """A row that is corrected corrects what waits: else a dead letter that is retried would be refused again."""

@@ -90,7 +90,7 @@ def some_rules(
     max_deletions: int = 100,
     window: int = 10 * MINUTE,
 ) -> WatchRules:
-    """A watch's rules: the configuration's defaults."""
+    """A watch's rules: the configuration's defaults, but that dates stay as they are given, whatever their order."""
     return WatchRules(
         watch=watch,
         status=StatusRules(map={}, unmapped="send", deleted="deleted"),
@@ -104,6 +104,7 @@ def some_rules(
         own_urls=True,
         allowed=AllowedHosts(frozenset({HOST})),
         fuse=FusePolicy(max_changes, max_deletions, window),
+        ordered_dates=False,
     )
 
 

@@ -1,0 +1,88 @@
+"""The dates of an application's calls rise, whatever its rows say."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.builders import CREATED, NOW, SECOND, a_content
+
+from cdc_sync.core.content import Content
+from cdc_sync.core.diff import Waiting
+from cdc_sync.core.event_order import in_order
+from cdc_sync.core.instants import LATEST, iso
+
+ACKNOWLEDGED = a_content("rejected", event_date=NOW)
+CHANGED_AT = NOW + 5 * SECOND
+
+
+def dated(event_date: int) -> Content:
+    return a_content("seen", event_date=event_date)
+
+
+@pytest.mark.parametrize(
+    ("own", "changed_at", "sent"),
+    [
+        (NOW + 1, CHANGED_AT, NOW + 1),
+        (NOW, CHANGED_AT, CHANGED_AT),
+        (NOW - SECOND, CHANGED_AT, CHANGED_AT),
+        (CREATED, NOW - SECOND, NOW + 1),  # the clock of the change is behind too
+        (NOW, 0, NOW + 1),
+    ],
+    ids=["later", "the same", "earlier", "the change is earlier too", "no time of the change"],
+)
+def test_a_date_that_is_not_later_gives_way_to_the_changes_own(own: int, changed_at: int, sent: int) -> None:
+    assert in_order(dated(own), changed_at, ACKNOWLEDGED, None) == dated(sent)
+
+
+def test_a_first_call_keeps_its_date() -> None:
+    assert in_order(dated(1), CHANGED_AT, None, None) == dated(1)
+
+
+def test_an_entry_that_was_attempted_may_have_been_received() -> None:
+    pending = replace(ACKNOWLEDGED, event_date=NOW + SECOND)
+    content = dated(NOW + 1)
+
+    assert in_order(content, NOW, ACKNOWLEDGED, Waiting(pending, attempted=False)) == content
+    assert in_order(content, NOW, ACKNOWLEDGED, Waiting(pending, attempted=True)) == dated(NOW + SECOND + 1)
+    assert in_order(content, NOW, None, Waiting(pending, attempted=True)) == dated(NOW + SECOND + 1)
+
+
+def test_a_replaced_date_is_not_before_the_creation() -> None:
+    acknowledged = replace(ACKNOWLEDGED, event_date=CREATED - SECOND)
+
+    assert in_order(dated(CREATED - SECOND), 0, acknowledged, None) == dated(CREATED)
+
+
+def test_the_last_date_that_can_be_written_is_not_passed() -> None:
+    acknowledged = replace(ACKNOWLEDGED, event_date=LATEST)
+
+    assert iso(in_order(dated(NOW), CHANGED_AT, acknowledged, None).event_date) == "9999-12-31T23:59:59.999Z"
+
+
+DATES = st.integers(0, LATEST - 100)
+
+
+@given(st.lists(st.tuples(DATES, DATES, st.booleans(), st.booleans()), min_size=1))
+def test_dates_rise_over_any_story(story: list[tuple[int, int, bool, bool]]) -> None:
+    """Each state is attempted or not, and acknowledged or not, before the next takes its place."""
+    acknowledged: Content | None = None
+    pending: Waiting | None = None
+    received: list[int] = []
+    for own, changed_at, is_attempted, is_acknowledged in story:
+        content = in_order(dated(own), changed_at, acknowledged, pending)
+
+        assert replace(content, event_date=own) == dated(own), "nothing but the date is touched"
+        assert in_order(content, changed_at, acknowledged, pending) is content, "it is decided once"
+        assert all(content.event_date > date for date in received)
+        if content.event_date != own:
+            # What took the place of an attempted entry counts too, be it not attempted itself.
+            assert own <= max(received + ([pending.content.event_date] if pending is not None else []))
+            assert content.event_date >= max(changed_at, content.created)
+        if is_attempted:
+            received.append(content.event_date)
+            if is_acknowledged:
+                acknowledged, pending = content, None
+                continue
+        was_attempted = pending is not None and pending.attempted
+        pending = Waiting(content, attempted=is_attempted or was_attempted)
