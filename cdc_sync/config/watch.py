@@ -64,8 +64,8 @@ class Columns(Section):
         validate_default=True,
         title="HelloWork's id; this or status_url is required",
         description="HelloWork's id of the application (`applicationId` of the application as it was received). This "
-        "or `status_url` is required; where it is NULL, the id in the status URL counts. A row that has neither is not "
-        "HelloWork's and is left alone. Null by default.",
+        "or `status_url` is required; where it is NULL or blank, the id in the status URL counts. A row that has "
+        "neither is not HelloWork's and is left alone, without a warning. Null by default.",
         examples=["hellowork_id"],
     )
     status_url: Column | None = Field(
@@ -86,7 +86,7 @@ class Columns(Section):
     job_id: Column = Field(
         title="required; the job's id in the ATS",
         description="The job's id in the ATS. Required: from it HelloWork learns that an application moved to another "
-        "job.",
+        "job. Blank is as NULL.",
         examples=["job_id"],
     )
     created: Column = Field(
@@ -132,8 +132,9 @@ class Status(Section):
         default_factory=dict,
         title="ATS label: what to send",
         description="From the ATS's label to the status to send. Labels are compared as text, to the letter. Where two "
-        "labels have the same status, moving between them is no change. Empty by default: HelloWork takes any label "
-        "and maps it on its own side.",
+        'labels have the same status, moving between them is no change. The label "" stands for an application without '
+        "a status (NULL or blank), which else cannot be reported. Empty by default: HelloWork takes any label and maps "
+        "it on its own side.",
     )
     unmapped: Literal["send", "ignore", "reject"] = Field(
         default="send",

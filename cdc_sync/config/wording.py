@@ -22,6 +22,8 @@ _MESSAGES: Mapping[str, Callable[[dict[str, Any]], str]] = {
     "mapping_type": lambda _: _A_SECTION,
     "tuple_type": lambda _: _A_LIST,
     "string_type": lambda _: "expected text",
+    "bool_type": lambda _: "expected true or false",
+    "bool_parsing": lambda _: "expected true or false",
     "literal_error": lambda context: f"expected {context['expected'].replace(chr(39), '')}",
 }
 """Every type of error that the models bring about, beside those that have a case of their own below."""

@@ -18,6 +18,9 @@ LONGEST_TEXT = 10_000
 LONGEST_JSON = 100_000
 """Characters that `source` or an extra field may have as JSON."""
 
+BLANKS = " \t\n\r\f\v"
+"""An id or a URL of nothing but these is none: it means the same as NULL. `source.mapping` has it so in SQL, too."""
+
 Key = tuple[str, ...]
 """A row's key: the text of each key column, in the configured order."""
 
@@ -91,7 +94,7 @@ class Ignored:
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """The row is about no application of HelloWork's: it has no id (NULL), or an unusable one and is out of scope."""
+    """The row is about no application of HelloWork's: it has no id, or an unusable one and is out of scope."""
 
     key: Key
 
@@ -122,7 +125,8 @@ def interpret(row: Row, rules: WatchRules, changed_at: int) -> Reading:
         content = _content(row, rules, mapped.status, identified, changed_at)
     except _LackingError as lacking:
         return Unreportable(identified, row.key, str(lacking))
-    refusal = rules.allowed.refusal(content.url) if row.status_url else _refusal_of_built(rules.allowed, rules.base_url)
+    own_url = _value(row.status_url) is not None
+    refusal = rules.allowed.refusal(content.url) if own_url else _refusal_of_built(rules.allowed, rules.base_url)
     refused = mapped.refused or (refusal and f"the URL {content.url!r} may not be called: {refusal}")
     return Reportable(identified, row.key, content, refused, row.digest)
 
@@ -187,7 +191,7 @@ def _content(row: Row, rules: WatchRules, status: str, application_id: str, chan
         event_date=_event_date(row, changed_at),
         source=_source(row.source),
         extra=_extra(row, rules, status),
-        url=row.status_url or status_url.build(rules.base_url, application_id),
+        url=_value(row.status_url) or status_url.build(rules.base_url, application_id),
     )
 
 
@@ -203,15 +207,15 @@ def _beyond(longest: int) -> str:
 def _identify(row: Row) -> str | Foreign | Unreportable:
     if row.id_unreadable:
         return Unreportable(None, row.key, row.unreadable or "", unreadable=True)
-    if row.application_id is None and row.status_url is None:
+    application_id, url = _value(row.application_id), _value(row.status_url)
+    if application_id is None and url is None:
         return Foreign(row.key)
-    for name, text in (("application id", row.application_id), ("status URL", row.status_url)):
+    for name, text in (("application id", application_id), ("status URL", url)):
         if text is not None and len(text) > LONGEST_TEXT:
             # Of no application: what is cut may be the beginning of several ids.
             return Unreportable(None, row.key, f"its {name} {_beyond(LONGEST_TEXT)}")
-    application_id = row.application_id
     if application_id is None:
-        application_id = status_url.id_in(row.status_url or "")
+        application_id = status_url.id_in(url or "")
         if application_id is None:
             return Unreportable(
                 None, row.key, "its status URL has no application id: expected …/v1/applications/{id}/status"
@@ -220,11 +224,18 @@ def _identify(row: Row) -> str | Foreign | Unreportable:
     return application_id if refusal is None else Unreportable(application_id, row.key, refusal)
 
 
+def _value(text: str | None) -> str | None:
+    return text if text is not None and text.strip(BLANKS) else None
+
+
 def status_of(row: Row, rules: StatusRules) -> Mapped | None:
     """The status that a row has by these rules, "" if it has none; None if its label is to be ignored."""
     if row.deleted:
         return Mapped(rules.deleted)
-    return map_status(rules, row.status) if row.status and row.status.strip() else Mapped("")
+    if row.status and row.status.strip():
+        return map_status(rules, row.status)
+    # NULL and blanks are one label, which has a status only if the map gives it one.
+    return Mapped(rules.map.get("", ""))
 
 
 def _event_date(row: Row, changed_at: int) -> int:

@@ -22,9 +22,7 @@ import json
 
 from psycopg import sql
 
-from cdc_sync.config import Column
 from cdc_sync.core.rows import Key
-from cdc_sync.source import expressions
 from cdc_sync.source.mapping import Mapping
 
 LENGTH = 16
@@ -43,7 +41,7 @@ def of_row(mapping: Mapping) -> sql.Composed:
 def element(mapping: Mapping) -> sql.Composed:
     """A row's element of a page; the parameter is the shape."""
     columns, key = mapping.watch.columns, _key_text(mapping)
-    has_no_id, has_no_url = _is_null(columns.application_id), _is_null(columns.status_url)
+    has_no_id, has_no_url = mapping.is_none(columns.application_id), mapping.is_none(columns.status_url)
     digest = sql.SQL("{} || {}").format(of_row(mapping), key)
     if mapping.watch.where:
         out_of_scope = sql.SQL("CASE WHEN {} THEN '?' ELSE 'o' || json_build_array({}, {})::text END").format(
@@ -52,10 +50,6 @@ def element(mapping: Mapping) -> sql.Composed:
         digest = sql.SQL("CASE WHEN NOT {} THEN {} ELSE {} END").format(mapping.scope, out_of_scope, digest)
     # The key of a type that has a value with no text is no key of ours.
     return sql.SQL("coalesce(CASE WHEN {} AND {} THEN 'n' ELSE {} END, '?')").format(has_no_id, has_no_url, digest)
-
-
-def _is_null(mapped: Column | None) -> sql.Composable:
-    return sql.SQL("true") if mapped is None else sql.SQL("({}::text IS NULL)").format(expressions.expression(mapped))
 
 
 _NOTHING_TO_ESCAPE = frozenset({"smallint", "integer", "bigint", "uuid"})

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from cdc_sync.config import Column, PlainColumn, Watch
-from cdc_sync.core.rows import LONGEST_JSON, LONGEST_TEXT, Key, Row
+from cdc_sync.core.rows import BLANKS, LONGEST_JSON, LONGEST_TEXT, Key, Row
 from cdc_sync.source import expressions
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import SourceError, translate
@@ -27,6 +27,8 @@ _TIMESTAMPTZ = 1184
 _DATES = {_DATE: "date", _TIMESTAMP: "timestamp", _TIMESTAMPTZ: "timestamptz"}
 _TEXT = 25
 _TEXTS = frozenset({_TEXT, 1043})  # and varchar
+
+_NEVER_BLANK = frozenset({"smallint", "integer", "bigint", "uuid"})
 
 _BYTES_OF_A_CHARACTER = 4  # at most, in every encoding of a server
 
@@ -148,6 +150,15 @@ class Mapping:
         if oid != _TIMESTAMPTZ:
             instant = sql.SQL("{}::timestamp AT TIME ZONE {}").format(instant, sql.Literal(self.watch.timezone))
         return sql.SQL(_INSTANT).format(value, instant)
+
+    def is_none(self, mapped: Column | None) -> sql.Composable:
+        """Whether a mapped id or URL is no value: NULL or blank, as `core.rows` has it."""
+        if mapped is None:
+            return sql.SQL("true")
+        value = expressions.expression(mapped)
+        if isinstance(mapped, PlainColumn) and self.facts.columns[mapped.name] in _NEVER_BLANK:
+            return sql.SQL("({} IS NULL)").format(value)
+        return sql.SQL("(coalesce(btrim({}::text, {}), '') = '')").format(value, sql.Literal(BLANKS))
 
     def row(self, columns: Sequence[Any], digest: str | None = None) -> Row:
         """Turn a fetched row into the core's."""

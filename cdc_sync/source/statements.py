@@ -175,7 +175,7 @@ class Statements:
         given = sql.SQL("""{} IN (SELECT lower(unnest(%s::text[]) COLLATE "C"))""").format(url)
         if columns.application_id is None:
             return given
-        return sql.SQL("{} IS NULL AND {}").format(expressions.expression(columns.application_id), given)
+        return sql.SQL("{} AND {}").format(self._mapping.is_none(columns.application_id), given)
 
 
 def id_in_url(url: sql.Composable) -> sql.Composed:

@@ -1,5 +1,6 @@
 """Rows of which nothing can be said, and labels that are not to be sent: the others go on."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -17,7 +18,6 @@ LACKING = [
     ({"job_id": ""}, "it has no job id"),
     ({"created_at": None}, "it has no creation date"),
     ({"created_at": "infinity"}, "its creation date cannot be sent"),
-    ({"hellowork_id": ""}, "the application's id is empty"),
     ({"hellowork_id": ".."}, "cannot stand in a URL's path"),
 ]
 WHOLE: dict[str, Any] = {"hellowork_id": "a1", "status": "applied", "job_id": "J1", "created_at": "2024-01-01"}
@@ -139,6 +139,69 @@ class TestRecord:
             update(ats, 1, status_api_url=url)
             await rig.drain.catch_up()
             assert await rig.deliver() == [("a1", "applied", "J1")]
+
+
+class TestBlank:
+    """An ATS that writes '' where it has no value, as many do: most of its applications are not HelloWork's."""
+
+    BOTH: Mapping[str, Any] = {"application_id": "hellowork_id", "status_url": "status_api_url"}
+
+    @pytest.mark.parametrize("blank", ["", " \t\n"])
+    async def test_rows_without_an_id_cost_no_words(self, ats: Ats, open_rig: OpenRig, blank: str) -> None:
+        for number in range(1, 51):
+            insert(ats, number, blank, status_api_url=blank)
+        insert(ats, 51, "a51")
+        async with open_rig(columns=self.BOTH) as rig:
+            await rig.adopt()
+            update(ats, *range(1, 21), status="hired")
+            update(ats, 51, status="hired", status_api_url=blank)
+            await rig.drain.catch_up()
+
+            assert await rig.deliver() == [("a51", "hired", "J1")]
+            assert (await rig.sweep()).repaired == {}
+            assert await skipped(rig) == {}
+            assert rig.heard(RowSkipped) == []
+            page = await rig.intake.reader.digests(None, 100, "any")
+            assert page is not None
+            assert page.text.count('"n"') == 50, "none of them is read by a sweep"
+
+    async def test_the_id_in_the_url_counts_then(self, ats: Ats, open_rig: OpenRig) -> None:
+        url = "https://ats-partner.hellowork.com/v1/applications/a1/status"
+        insert(ats, 1, "", status_api_url=url)
+        async with open_rig(columns=self.BOTH) as rig:
+            await rig.adopt()
+            with ats.transaction():  # to another job, by DELETE and INSERT
+                delete(ats, 1)
+                insert(ats, 2, " ", status_api_url=url, job_id="J2")
+            await rig.drain.catch_up()
+            assert await rig.deliver() == [("a1", "applied", "J2")]
+            assert (await rig.sweep()).repaired == {}
+            delete(ats, 2)
+            await rig.drain.catch_up()
+            await rig.pass_grace()
+            assert await rig.deliver() == [("a1", "deleted", "J2")]
+
+    async def test_an_id_that_becomes_blank_is_no_deletion(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1")
+        async with open_rig(columns=self.BOTH) as rig:
+            await rig.adopt()
+            update(ats, 1, hellowork_id="", status_api_url="")
+            await rig.drain.catch_up()
+            await rig.pass_grace()
+            await rig.sweep()
+            await rig.pass_grace()
+            assert await rig.deliver() == []
+
+    @pytest.mark.parametrize("label", [None, ""])
+    async def test_a_status_may_be_given_to_those_that_have_none(
+        self, ats: Ats, open_rig: OpenRig, label: str | None
+    ) -> None:
+        insert(ats, 1, "a1", "applied")
+        async with open_rig(status={"map": {"": "received"}}) as rig:
+            await rig.adopt()
+            update(ats, 1, status=label)
+            await rig.drain.catch_up()
+            assert await rig.deliver() == [("a1", "received", "J1")]
 
 
 class TestLabels:

@@ -84,6 +84,9 @@ def test_a_complete_row() -> None:
         ("a/b", None, "a/b", f"{BASE}/v1/applications/a%2Fb/status"),
         # A blank is part of an id: the ATS has it from HelloWork.
         (" 42", None, " 42", f"{BASE}/v1/applications/%2042/status"),
+        ("", f"{BASE}/v1/applications/a%2Fb/status", "a/b", f"{BASE}/v1/applications/a%2Fb/status"),
+        (" \n", f"{BASE}/v1/applications/42/status", "42", f"{BASE}/v1/applications/42/status"),
+        ("42", " ", "42", f"{BASE}/v1/applications/42/status"),
         (None, f"{BASE}/v1/applications/a%2Fb/status", "a/b", f"{BASE}/v1/applications/a%2Fb/status"),
         (None, f"{BASE}/v1/applications/42/status?token=x", "42", f"{BASE}/v1/applications/42/status?token=x"),
         # The column says who it is, the URL where to call.
@@ -98,8 +101,16 @@ def test_who_it_is_and_where_to_call(application_id: str, status_url: str | None
 
 
 @pytest.mark.parametrize("in_scope", [True, False])
-def test_a_row_without_any_id_is_foreign(*, in_scope: bool) -> None:
-    assert reading(application_id=None, in_scope=in_scope) == Foreign(("7",))
+@pytest.mark.parametrize(("application_id", "status_url"), list(product((None, "", " \t\r\n"), repeat=2)))
+def test_a_row_without_any_id_is_foreign(application_id: str | None, status_url: str | None, *, in_scope: bool) -> None:
+    assert reading(application_id=application_id, status_url=status_url, in_scope=in_scope) == Foreign(("7",))
+
+
+@pytest.mark.parametrize("label", [None, "", " "])
+def test_a_row_without_a_status_has_the_one_that_the_map_gives_it(label: str | None) -> None:
+    rules = replace(RULES, status=replace(RULES.status, map={"": "received"}))
+
+    assert content(rules, status=label).status == "received"
 
 
 NO_ID_IN_URL = "its status URL has no application id: expected …/v1/applications/{id}/status"
@@ -109,9 +120,7 @@ EMPTY_ID = "the application's id is empty"
 @pytest.mark.parametrize(
     ("application_id", "status_url", "reported", "reason"),
     [
-        ("", None, "", EMPTY_ID),
-        (" ", None, " ", EMPTY_ID),
-        ("", f"{BASE}/v1/applications/42/status", "", EMPTY_ID),
+        ("\u00a0", None, "\u00a0", EMPTY_ID),
         ("..", None, "..", f"the application's id '..' {OUT_OF_PLACE}"),
         ("a/../42", None, "a/../42", f"the application's id 'a/../42' {OUT_OF_PLACE}"),
         (
@@ -120,7 +129,6 @@ EMPTY_ID = "the application's id is empty"
             "a/../42",
             f"the application's id 'a/../42' {OUT_OF_PLACE}",
         ),
-        (None, "", None, NO_ID_IN_URL),
         (None, "42", None, NO_ID_IN_URL),
         (None, f"{BASE}/v1/applications/%20/status", " ", EMPTY_ID),
         (None, f"{BASE}/v1/applications/%00/status", "\0", r"the application's id '\x00' has a control character"),
@@ -314,7 +322,7 @@ def test_no_row_can_break_its_reading(row: Row, what: str) -> None:
             assert what == "ignore"
             assert not row.deleted
         case Foreign():
-            assert row.application_id is row.status_url is None or not row.in_scope
+            assert not (row.application_id or row.status_url or "").strip() or not row.in_scope
 
 
 FAILS = "columns.created cannot be read: division by zero"
