@@ -37,6 +37,7 @@ def watch_rules(config: Config, name: str) -> WatchRules:
         own_urls=watch.columns.status_url is not None,
         allowed=allowed_hosts(config),
         fuse=FusePolicy(watch.fuse.max_changes, watch.fuse.max_deletions, milliseconds(watch.fuse.window)),
+        last_known_job=watch.last_known_job,
         ordered_dates=watch.ordered_dates,
     )
 

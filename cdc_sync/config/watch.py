@@ -86,7 +86,7 @@ class Columns(Section):
     job_id: Column = Field(
         title="required; the job's id in the ATS",
         description="The job's id in the ATS. Required: from it HelloWork learns that an application moved to another "
-        "job. Blank is as NULL.",
+        "job. Blank is as NULL; of a row that has none any more, see `last_known_job`.",
         examples=["job_id"],
     )
     created: Column = Field(
@@ -243,6 +243,13 @@ class Watch(Section):
         title="a row gone for less was moved, not deleted",
         description="How long a row must be gone before it counts as deleted: an ATS may move an application by "
         "deleting its row and inserting another. 5s by default: longer than such a move takes.",
+    )
+    last_known_job: bool = Field(
+        default=True,
+        title="an application that lost its job is sent with the last one",
+        description="Whether an application whose row has no job any more (NULL or blank: its job was deleted, ON "
+        "DELETE SET NULL) is sent with the job that it had last; that it has none is no change of job. True by "
+        "default. With false, and where no job was ever seen, such a row cannot be reported.",
     )
     ordered_dates: bool = Field(
         default=True,

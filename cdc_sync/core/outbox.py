@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from cdc_sync.core.content import Content, Kind
 from cdc_sync.core.diff import Waiting
-from cdc_sync.core.rows import Key
+from cdc_sync.core.rows import Key, Reading, Unreportable
 from cdc_sync.core.status_url import build
 
 EntryState = Literal["pending", "held", "dead"]
@@ -91,6 +91,20 @@ class Known:
     def latest(self) -> Content | None:
         """What HelloWork will know once everything is sent."""
         return self.told if self.waiting is None else self.waiting.content
+
+
+def with_last_job(reading: Reading, known: Mapping[str, Known]) -> Reading:
+    """A reading of a row that has no job any more, for the application's last known job if there is one.
+
+    A job that is deleted in the ATS often leaves its applications behind without one (ON DELETE SET NULL).
+    """
+    if not isinstance(reading, Unreportable) or reading.without_job is None:
+        return reading
+    before = known.get(reading.without_job.application_id)
+    if before is None or before.latest is None:
+        return reading
+    content = replace(reading.without_job.content, job_id=before.latest.job_id)
+    return replace(reading.without_job, content=content)
 
 
 @dataclass(frozen=True, slots=True)

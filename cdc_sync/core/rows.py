@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from cdc_sync.core import status_url
@@ -67,12 +67,18 @@ class Reportable:
 
 @dataclass(frozen=True, slots=True)
 class Unreportable:
-    """The row lacks something that every call needs; `unreadable`: it may have it, but an expression fails on it."""
+    """The row lacks something that every call needs.
+
+    Attributes:
+        unreadable: it may have it, but an expression fails on it.
+        without_job: what it says, if all that it lacks is a job, and the last known one may take its place.
+    """
 
     application_id: str | None
     key: Key
     reason: str
     unreadable: bool = False
+    without_job: Reportable | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,7 @@ Reading = Reportable | Unreportable | OutOfScope | Ignored | Foreign
 
 
 def interpret(row: Row, rules: WatchRules, changed_at: int) -> Reading:
-    """Say what a row means for HelloWork.
+    """Say what a row means for HelloWork, by itself: see `outbox.with_last_job`.
 
     Args:
         row: the row.
@@ -118,6 +124,11 @@ def interpret(row: Row, rules: WatchRules, changed_at: int) -> Reading:
         return OutOfScope(identified, row.key)
     if row.unreadable is not None:
         return Unreportable(identified, row.key, row.unreadable, unreadable=True)
+    return _reading_of(identified, row, rules, changed_at)
+
+
+def _reading_of(identified: str, row: Row, rules: WatchRules, changed_at: int) -> Reading:
+    """What a row in scope means for the application that it is about."""
     mapped = status_of(row, rules.status)
     if mapped is None:
         return Ignored(identified, row.key, row.digest)
@@ -128,7 +139,11 @@ def interpret(row: Row, rules: WatchRules, changed_at: int) -> Reading:
     own_url = _value(row.status_url) is not None
     refusal = rules.allowed.refusal(content.url) if own_url else _refusal_of_built(rules.allowed, rules.base_url)
     refused = mapped.refused or (refusal and f"the URL {content.url!r} may not be called: {refusal}")
-    return Reportable(identified, row.key, content, refused, row.digest)
+    reportable = Reportable(identified, row.key, content, refused, row.digest)
+    if content.job_id:
+        return reportable
+    without_job = reportable if rules.last_known_job else None
+    return Unreportable(identified, row.key, "it has no job id", without_job=without_job)
 
 
 def current(rows: Iterable[Row]) -> Row | None:
@@ -168,15 +183,14 @@ def _refusal_of_built(allowed: AllowedHosts, base_url: str) -> str | None:
 def _content(row: Row, rules: WatchRules, status: str, application_id: str, changed_at: int) -> Content:
     if not status.strip():
         raise _LackingError("it has no status")
-    if row.job_id is None or not row.job_id.strip():
-        raise _LackingError("it has no job id")
+    job_id = row.job_id if row.job_id is not None and row.job_id.strip() else ""
     _check_length("status", status, LONGEST_TEXT)
-    _check_length("job id", row.job_id, LONGEST_TEXT)
+    _check_length("job id", job_id, LONGEST_TEXT)
     if row.source is not None:
         _check_length("source", row.source, LONGEST_JSON)
-    for field, value in zip(rules.extra, row.extra, strict=True):
+    for extra, value in zip(rules.extra, row.extra, strict=True):
         if value is not None:
-            _check_length(f"extra field {field.name}", value, LONGEST_JSON)
+            _check_length(f"extra field {extra.name}", value, LONGEST_JSON)
     if row.created is None:
         raise _LackingError("it has no creation date")
     try:
@@ -185,7 +199,7 @@ def _content(row: Row, rules: WatchRules, status: str, application_id: str, chan
         raise _LackingError(f"its creation date cannot be sent: {error}") from None
     return Content(
         status=status,
-        job_id=row.job_id,
+        job_id=job_id,
         deleted=row.deleted,
         created=created,
         event_date=_event_date(row, changed_at),

@@ -33,6 +33,7 @@ class WatchRules:
         own_urls: whether rows may have a status URL of their own.
         allowed: where calls may go at all.
         fuse: how many changes at once are believed.
+        last_known_job: whether a row without a job is sent with the application's last known one.
         ordered_dates: whether the dates of an application's calls must rise.
     """
 
@@ -48,6 +49,7 @@ class WatchRules:
     own_urls: bool
     allowed: AllowedHosts
     fuse: FusePolicy
+    last_known_job: bool = True
     ordered_dates: bool = True
 
     def extra_fields_of(self, status: str) -> frozenset[str]:

@@ -15,7 +15,7 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Adopt, Cancel, Nothing, Queue, Unseen, decide
 from cdc_sync.core.hints import Origin
 from cdc_sync.core.observations import ChangesRead, Decided, Observe, Outcome, RowsHidden, RowSkipped, RowsVisible
-from cdc_sync.core.outbox import Known, Sighting, Skip, Suspicion, corrects
+from cdc_sync.core.outbox import Known, Sighting, Skip, Suspicion, corrects, with_last_job
 from cdc_sync.core.rows import (
     Foreign,
     Ignored,
@@ -174,7 +174,8 @@ class Intake:
                 before = known.get(suspicion.application_id)
                 row = current_rows.get(suspicion.application_id)
                 if row is not None:
-                    self._sort(interpret(row, self.rules, suspicion.at), before, found, suspicion.at, believe=True)
+                    reading = with_last_job(interpret(row, self.rules, suspicion.at), known)
+                    self._sort(reading, before, found, suspicion.at, believe=True)
                 elif before is not None and before.in_scope and before.latest is not None:
                     if before.key in unreadable:
                         # It may well have its id, and comes back to where it was when it can be read.
@@ -199,7 +200,7 @@ class Intake:
     ) -> list[Recorded]:
         readings = [(interpret(row, self.rules, at), at) for row, at in dated]
         known = await self._known(readings, gone)
-        readings = [(_owned(reading, known), at) for reading, at in readings]
+        readings = [(with_last_job(_owned(reading, known), known), at) for reading, at in readings]
         found = _Found()
         self._disowned(readings, gone, known, found)
         seen: set[str] = set()
@@ -285,7 +286,8 @@ class Intake:
                 # No row carries the id any more, or not just now.
                 found.suspicions[application_id] = at
             else:
-                self._sort(interpret(row, self.rules, at), before, found, at, believe=believe)
+                reading = with_last_job(interpret(row, self.rules, at), known)
+                self._sort(reading, before, found, at, believe=believe)
                 if application_id in found.sightings and before is not None:
                     moved = all(row.key != before.key for row in rows[application_id])
                     found.sightings[application_id] = replace(found.sightings[application_id], moved=moved)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Adopt, Cancel, Queue, Unseen, decide
-from cdc_sync.core.outbox import Known
+from cdc_sync.core.outbox import Known, with_last_job
 from cdc_sync.core.rows import Key, Reportable, Row, Unreportable, current, interpret, status_of
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.core.status import StatusRules
@@ -94,23 +94,25 @@ async def _judge_page(
     page: Page, reader: Reader, store: Store, rules: WatchRules, *, unseen: Unseen, marks: Marks
 ) -> list[tuple[Row | None, Planned]]:
     """What follows from a page's rows, and from which row."""
-    found: list[tuple[Row | None, Planned]] = []
     by_id: dict[str, list[Row]] = {}
-    for row in page.rows:
-        reading = interpret(row, rules, page.at)
-        if isinstance(reading, Unreportable):
-            found.append((None, Planned(reading.application_id, "skip", (), None, None, reading.reason)))
+    readings = [interpret(row, rules, page.at) for row in page.rows]
+    for row, reading in zip(page.rows, readings, strict=True):
         application_id = getattr(reading, "application_id", None)
         if application_id is not None:
             by_id.setdefault(application_id, []).append(row)
     known = await store.known(rules.watch, list(by_id))
+    found: list[tuple[Row | None, Planned]] = [
+        (None, Planned(reading.application_id, "skip", (), None, None, reading.reason))
+        for reading in (with_last_job(reading, known) for reading in readings)
+        if isinstance(reading, Unreportable)
+    ]
     marks.add(known.values())
     moved = [id_ for id_, rows in by_id.items() if len(rows) > 1 or (id_ in known and rows[0].key != known[id_].key)]
     if moved:
         by_id |= await _all_rows(reader, rules, moved)
     for application_id, rows in by_id.items():
         best = current(rows)
-        said = None if best is None else interpret(best, rules, page.at)
+        said = None if best is None else with_last_job(interpret(best, rules, page.at), known)
         if isinstance(said, Reportable):
             planned = _judge(said, known.get(application_id), unseen)
             if planned is not None:

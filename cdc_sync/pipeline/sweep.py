@@ -48,7 +48,7 @@ from dataclasses import replace
 
 from cdc_sync.core.diff import Adopt, Decision, Queue
 from cdc_sync.core.observations import ASKED_FOR, SweepDone
-from cdc_sync.core.outbox import Known, Verified
+from cdc_sync.core.outbox import Known, Verified, with_last_job
 from cdc_sync.core.rows import Foreign, Ignored, Key, OutOfScope, Reading, Reportable, Unreportable, interpret
 from cdc_sync.pipeline.intake import Intake, is_news, takes_over
 from cdc_sync.pipeline.marks import Marks
@@ -206,6 +206,7 @@ class _Sweep:
         """Mark what is known, and look again at what seems different once the fast path has caught up."""
         readings = [interpret(row, self._intake.rules, read.at) for row in read.rows]
         known = await self._known(readings)
+        readings = [with_last_job(reading, known) for reading in readings]
         self._marks.add(known.values())
         different = {reading.key: read.at for reading in readings if self._differs(reading, known)}
         self._skipped.update(reading.key for reading in readings if isinstance(reading, Unreportable))
@@ -266,6 +267,7 @@ class _Sweep:
         rows = (await self._intake.reader.by_key(different.keys())).rows
         readings = [interpret(row, self._intake.rules, different.get(row.key, 0)) for row in rows]
         known = await self._known(readings)
+        readings = [with_last_job(reading, known) for reading in readings]
         same = {reading.key for reading in readings} - {
             reading.key for reading in readings if self._differs(reading, known)
         }

@@ -114,7 +114,7 @@ def test_bad_rows_hold_up_no_others_and_are_sent_once_they_are_corrected(fragile
         assert len(skipped) == 2 * len(FAILING), "each is said once"
 
     with fragile.daemon() as daemon:  # once more from the start, with a sweep over everything
-        fragile.sweeps(daemon, 1)
+        daemon.wait_for_event("swept")
         fragile.settle(daemon)
         assert len(reasons(fragile)) == 2 * len(FAILING)
         for notes in FAILING:

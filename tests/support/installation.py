@@ -230,7 +230,9 @@ class Installation:
         assert row is not None
         return int(row[0])
 
-    def add(self, application_id: str | None, status: str | None = "NEW", job_id: str = JOB, **columns: Any) -> int:
+    def add(
+        self, application_id: str | None, status: str | None = "NEW", job_id: str | None = JOB, **columns: Any
+    ) -> int:
         """Insert a row; returns its key."""
         values = {
             "hellowork_id": application_id,

@@ -6,7 +6,8 @@ import pytest
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Waiting
-from cdc_sync.core.outbox import Entry, Known, corrects
+from cdc_sync.core.outbox import Entry, Known, corrects, with_last_job
+from cdc_sync.core.rows import Foreign, Reportable, Unreportable
 
 URL = "https://ats-partner.hellowork.com/v1/applications/1/status"
 TOLD = Content("NEW", "j1", deleted=False, created=0, event_date=0, source=None, extra=None, url=URL)
@@ -87,3 +88,34 @@ def test_an_entry_is_addressed_as_the_configuration_says_now(built: dict[str, st
 )
 def test_a_corrected_row(refused: str | None, waiting: Waiting | None, *, does: bool) -> None:
     assert corrects(QUEUED, refused, waiting) is does
+
+
+def known_with(told: Content | None, waiting: Waiting | None = None) -> dict[str, Known]:
+    return {"1": Known(1, ("7",), in_scope=True, told=told, waiting=waiting)}
+
+
+@pytest.mark.parametrize(
+    ("known", "job"),
+    [
+        ({}, None),
+        (known_with(None), None),
+        (known_with(replace(QUEUED, job_id="J1")), "J1"),
+        (known_with(replace(QUEUED, job_id="J1"), Waiting(replace(QUEUED, job_id="J2"), attempted=False)), "J2"),
+    ],
+    ids=["unknown", "never sent", "acknowledged", "pending"],
+)
+def test_a_row_that_lost_its_job_has_the_last_known_one(known: dict[str, Known], job: str | None) -> None:
+    says = Reportable("1", ("7",), replace(QUEUED, job_id=""), None)
+    jobless = Unreportable("1", ("7",), "it has no job id", without_job=says)
+
+    found = with_last_job(jobless, known)
+
+    if job is None:
+        assert found is jobless
+    else:
+        assert found == replace(says, content=replace(QUEUED, job_id=job))
+
+
+def test_what_lacks_more_than_a_job_stays_as_it_is() -> None:
+    for reading in (Unreportable("1", ("7",), "it has no status"), Foreign(("7",))):
+        assert with_last_job(reading, known_with(QUEUED)) is reading

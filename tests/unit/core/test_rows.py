@@ -447,3 +447,13 @@ def test_an_id_that_may_have_been_cut_is_nobodys(changes: dict[str, Any]) -> Non
 
 def test_as_long_as_a_text_may_be_it_is_sent() -> None:
     assert content(status="x" * 10_000, job_id="x" * 10_000).status == "x" * 10_000
+
+
+@pytest.mark.parametrize("job_id", [None, "", " "])
+def test_a_row_that_lacks_nothing_but_a_job_says_all_the_rest(job_id: str | None) -> None:
+    found = reading(job_id=job_id)
+
+    assert found == Unreportable("42", ("7",), "it has no job id")
+    assert found.without_job == Reportable("42", ("7",), replace(CONTENT, job_id=""), refused=None)
+    assert reading(replace(RULES, last_known_job=False), job_id=job_id).without_job is None
+    assert reading(job_id=job_id, created=None) == Unreportable("42", ("7",), "it has no creation date")
