@@ -93,6 +93,7 @@ class Intake:
         """Take up what an earlier run recorded."""
         skips = await self.store.skipped(self.rules.watch, _REMEMBERED_SKIPS)
         self.skipped = {skip.key: skip.reason or "" for skip in skips}
+        self.reader.expect_unreadable(self.skipped)
         self.requests.load(await self.store.positions(self.rules.watch))
 
     async def look_for_policies(self, *, first: bool = False) -> bool:

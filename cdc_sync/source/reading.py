@@ -98,6 +98,10 @@ class Reader:
         """What a walk reads and in which order, as text: the same as long as table, mapping, key and types are."""
         return self._statements.next_page.as_string()
 
+    def expect_unreadable(self, skips: abc.Mapping[Key, str]) -> None:
+        """Take up which rows an earlier run could not report, and why."""
+        self._unreadable.expect(skips)
+
     async def hidden_by(self) -> frozenset[Hiding]:
         """Whose policies may hide rows of the table now; reads none."""
         return (await self._read(self._statements.first_page, [0], doubting=True)).hidden_by
@@ -183,6 +187,8 @@ class Reader:
         if fetched is None:
             found = await fetch(self._pool, self._statements.keys_behind(after or ()), place, self._doing)
             keys = [self._mapping.key(columns) for columns in found]
+            if not keys:  # deleted meanwhile
+                return Page([], 0, None)
             read = await (self.by_key(keys) if shape is None else self.digested(keys, shape))
             return Page(read.rows, read.at or _clock_of(found), keys[-1] if len(keys) == size else None)
         rows = [self._mapping.row(columns, columns[-2] if digested else None) for columns in fetched]

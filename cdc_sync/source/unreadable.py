@@ -10,6 +10,9 @@ is wrong: that is an error, as it would be without all this.
 
 from __future__ import annotations
 
+import re
+import time
+from collections import abc
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -36,7 +39,17 @@ _MANY = 20
 _REMEMBERED = 100_000
 """Keys of bad rows, at most: to forget one costs the statements that find it again."""
 
+_LONGEST = 20.0
+"""Seconds for telling rows apart in one go: the change log's transaction is open meanwhile, for a minute at most."""
+
+NOT_TOLD_APART = (
+    "an expression fails on it, or on one of the rows that were read with it: too many fail to be told apart at once, "
+    "and the next sweep goes on with it"
+)
+"""Why a row is left out beyond that. The next time goes on from there, since bad rows are remembered."""
+
 _PAGE = 1_000
+_OF_AN_ID = re.compile(rf"[^:]*\b(?:{re.escape(APPLICATION_ID)}|{re.escape(STATUS_URL)})\b[^:]* cannot be read: ")
 _INTEGERS = frozenset({WHERE, "columns.deleted"})
 
 
@@ -52,6 +65,15 @@ class UnreadableRows:
         self._without_id: set[Key] = set()
         self._culprits: dict[str, frozenset[str]] = {}
         self._some_can_be_read = False
+        self._clock = time.monotonic
+
+    def expect(self, skips: abc.Mapping[Key, str]) -> None:
+        """Remember rows that an earlier run could not read, and why: to find them takes a walk through the table."""
+        self._without_id.update(
+            key
+            for key, reason in skips.items()
+            if len(key) == len(self._mapping.key_columns) and _OF_AN_ID.match(reason)
+        )
 
     async def apart(self, keys: Collection[Key], read: ReadKeys) -> tuple[list[Read], list[Row], int]:
         """Read rows of which one at least makes a common statement fail.
@@ -63,34 +85,49 @@ class UnreadableRows:
         """
         reads: list[Read] = []
         failed: dict[Key, SourceError] = {}
-        if others := [key for key in keys if key not in self._met]:
-            await self._halve(others, read, reads, failed)
-        for key in self._met.intersection(keys):
-            await self._halve([key], read, reads, failed)
+        left: list[Key] = []
+        until = self._clock() + _LONGEST
+        met = self._met.intersection(keys)
+        if others := [key for key in keys if key not in met]:
+            left += await self._halve(others, read, reads, failed, until=until)
+        for key in met:
+            left += await self._halve([key], read, reads, failed, until=until)
         if any(one.rows for one in reads):
             self._some_can_be_read = True
         elif failed and not self._some_can_be_read:
             await self._insist_on_readable(failed, read)
-        self._met.difference_update(keys)
-        self._without_id.difference_update(keys)
+        gone = met.difference(failed, left)
+        self._met -= gone
+        self._without_id -= gone
         examined = [await self._examine(key, error) for key, error in failed.items()]
-        return reads, [row for row, _ in examined if row is not None], max((at for _, at in examined), default=0)
+        rows = [row for row, _ in examined if row is not None] + [_not_told_apart(key, self._mapping) for key in left]
+        return reads, rows, max((at for _, at in examined), default=0)
 
     async def _halve(
-        self, keys: Sequence[Key], read: ReadKeys, reads: list[Read], failed: dict[Key, SourceError]
-    ) -> None:
+        self,
+        keys: Sequence[Key],
+        read: ReadKeys,
+        reads: list[Read],
+        failed: dict[Key, SourceError],
+        *,
+        until: float,
+    ) -> list[Key]:
+        """Read these rows in halves; returns those that are left when the time is over."""
+        if self._clock() > until:
+            return list(keys)
         try:
             reads.append(await read(keys))
         except SourceError as error:
             if not is_of_a_row(error):
                 raise
             if len(keys) > 1:
-                for half in _halves(keys):
-                    await self._halve(half, read, reads, failed)
-                return
+                return [
+                    key for half in _halves(keys) for key in await self._halve(half, read, reads, failed, until=until)
+                ]
             failed[keys[0]] = error
             if len(failed) == _MANY and not any(one.rows for one in reads):
                 await self._insist_on_readable(failed, read)
+        return []
 
     async def keys_where(self, condition: sql.Composable, parameters: Sequence[Any]) -> list[Key]:
         """The keys of the rows for which a condition holds, and of those on which it fails.
@@ -106,10 +143,11 @@ class UnreadableRows:
         found = await unless_a_row_fails(self._fetch(where(condition), parameters))
         if found is not None:
             return list(map(self._mapping.key, found))
-        # CASE: nothing else keeps the planner from evaluating the condition first.
-        if self._without_id:
+        # CASE: nothing else keeps the planner from evaluating the condition first. A copy: others look at rows, too.
+        without_id = set(self._without_id)
+        if without_id:
             but = where(sql.SQL("CASE WHEN {} THEN false ELSE {} END").format(given, condition))
-            parts = _columns_of(list(self._without_id))
+            parts = _columns_of(list(without_id))
             found = await unless_a_row_fails(self._fetch(but, [*parts, *parameters]))
         if found is None:
             only = where(sql.SQL("{0} AND CASE WHEN {0} THEN {1} END").format(given, condition))
@@ -119,20 +157,23 @@ class UnreadableRows:
                 page = await self._fetch(self._statements.keys_behind(after), [*after, _PAGE])
                 keys = list(map(self._mapping.key, page))
                 if keys:
-                    found += await self._matching(keys, only, parameters)
+                    found += await self._matching(keys, only, parameters, without_id)
                 after = keys[-1] if len(keys) == _PAGE else None
-        return [*map(self._mapping.key, found), *self._without_id]
+            self._without_id |= without_id
+        return [*map(self._mapping.key, found), *without_id]
 
-    async def _matching(self, keys: Sequence[Key], query: sql.Composed, parameters: Sequence[Any]) -> list[Any]:
+    async def _matching(
+        self, keys: Sequence[Key], query: sql.Composed, parameters: Sequence[Any], without_id: set[Key]
+    ) -> list[Any]:
         """The rows that a query finds among these keys; those on which it fails have no id that could be read."""
         parts = _columns_of(keys)
         found = await unless_a_row_fails(self._fetch(query, [*parts, *parts, *parameters]))
         if found is not None:
             return found
         if len(keys) == 1:
-            self._without_id.add(keys[0])
+            without_id.add(keys[0])
             return []
-        return [row for half in _halves(keys) for row in await self._matching(half, query, parameters)]
+        return [row for half in _halves(keys) for row in await self._matching(half, query, parameters, without_id)]
 
     async def _insist_on_readable(self, failed: dict[Key, SourceError], read: ReadKeys) -> None:
         """Find a row that can be read, at either end of the table.
@@ -193,6 +234,11 @@ class UnreadableRows:
             self._keys, sql.SQL(", ").join(items), CLOCK, self._mapping.table, self._statements.key_is_given
         )
         return await unless_a_row_fails(self._fetch(query, _columns_of([key])))
+
+
+def _not_told_apart(key: Key, mapping: Mapping) -> Row:
+    nothing = mapping.row([*key, 1, *[None] * (len(mapping.expressions) - 1)])
+    return replace(nothing, unreadable=NOT_TOLD_APART, id_unreadable=True)
 
 
 def _halves(keys: Sequence[Key]) -> tuple[Sequence[Key], Sequence[Key]]:

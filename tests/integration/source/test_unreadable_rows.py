@@ -1,5 +1,6 @@
 """What it costs to find the rows on which an expression fails, and what is read of them and of the others."""
 
+from itertools import count
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from support.watched import a_config
 from cdc_sync.core.rows import Row
 from cdc_sync.source import reading
 from cdc_sync.source.errors import SourceError
+from cdc_sync.source.unreadable import NOT_TOLD_APART
 
 FRAGILE: dict[str, Any] = {
     "status": {"sql": "CASE t.notes WHEN 'bad' THEN (1 / (length(t.notes) - 3))::text ELSE t.status END"}
@@ -86,6 +88,30 @@ async def test_thousands_of_bad_rows_in_a_row_cost_two_statements_each(
         assert len(bad(page.rows)) == 1000
         assert page.last == ("1000",)
         assert statements.since() <= 4 * 1000
+
+
+async def test_too_many_to_be_told_apart_at_once_are_told_apart_time_after_time(
+    database: str, ats: Ats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The change log's transaction is open meanwhile, and ends after a minute."""
+    insert_many(ats, 64)
+    spoil(ats, "id % 8 = 0")
+    worst = {str(id_) for id_ in range(8, 65, 8)}
+    async with opened(a_config(database, columns=FRAGILE)) as source:
+        ticks = count()
+        monkeypatch.setattr(source.reader._unreadable, "_clock", lambda: float(next(ticks)))
+        keys = [(str(number),) for number in range(1, 65)]
+        left: list[int] = []
+        while True:
+            read = await source.reader.by_key(keys)
+            assert {row.key for row in read.rows} == set(keys), "none is taken for one that is gone"
+            left.append(sum(row.unreadable == NOT_TOLD_APART for row in read.rows))
+            if not left[-1]:
+                break
+
+        assert left[0] > 0, "the time is over before all are told apart"
+        assert left == sorted(set(left), reverse=True), "each time some more are"
+        assert bad(read.rows) == worst
 
 
 async def test_what_can_be_read_of_a_bad_row_is(database: str, ats: Ats) -> None:
