@@ -1,6 +1,7 @@
 """`cdc-sync adopt-database`: let the store belong to another database, on purpose."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -10,7 +11,9 @@ from cdc_sync.cli.context import invocation
 from cdc_sync.config import Config
 from cdc_sync.pipeline.adoption import positions_elsewhere
 from cdc_sync.source.connection import asking, connected
+from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import server_facts
+from cdc_sync.source.replica_guard import POSITION, ReplicaGuard, ask
 from cdc_sync.store.opening import opened_alone
 
 
@@ -26,9 +29,12 @@ async def _adopt(config: Config, *, sure: bool) -> None:
     dsn = config.database.dsn.get_secret_value()
     async with connected(dsn) as connection, asking("reading the server's identity"):
         identity = (await server_facts(connection)).identity
+        now = await ask(connection)
     async with opened_alone(config) as store:
         bound = await store.identity()
-        if bound in (None, identity):
+        stored = {watch: await store.positions(watch) for watch in config.watches}
+        behind = [watch for watch, positions in stored.items() if _is_behind(positions, now)]
+        if bound is None or (bound == identity and not behind):
             belongs = "belongs to no database yet: it takes the first" if bound is None else "belongs to it already"
             typer.echo(f"Nothing to do: the store {belongs}. ({identity})")
             return
@@ -40,6 +46,12 @@ async def _adopt(config: Config, *, sure: bool) -> None:
                 f"on, {counts.held} held, {counts.dead} dead letters",
                 soft_wrap=True,
             )
+        for watch in behind:
+            console.print(
+                f"{watch}: this server is behind what was read before; that is forgotten, and what it shows is read as "
+                f"the present state",
+                soft_wrap=True,
+            )
         console.print(
             "At its next start the daemon compares every row of this database with what HelloWork was told; `cdc-sync "
             "plan`, right after this, shows what it would send. A copy for tests must not take the real store over: "
@@ -48,6 +60,15 @@ async def _adopt(config: Config, *, sure: bool) -> None:
         )
         if not sure:
             typer.confirm("Let the store belong to this database?", abort=True)
-        positions = {watch: positions_elsewhere(await store.positions(watch)) for watch in config.watches}
-        await store.rebind(identity, positions)
+        await store.rebind(identity, {watch: positions_elsewhere(of) for watch, of in stored.items()})
     typer.echo("done")
+
+
+def _is_behind(positions: Mapping[str, str], now: str) -> bool:
+    guard = ReplicaGuard()
+    guard.load(positions.get(POSITION))
+    try:
+        guard.check(now)
+    except SourceError:
+        return True
+    return False

@@ -14,7 +14,8 @@ from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.delivery.inspection import check_endpoint
 from cdc_sync.delivery.sender import wall_clock
 from cdc_sync.source.check import check_database
-from cdc_sync.store.opening import check_store
+from cdc_sync.source.replica_guard import POSITION as REPLICA
+from cdc_sync.store.opening import check_store, stored_positions
 
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
 
@@ -51,7 +52,7 @@ def check(context: typer.Context, as_json: JsonOption = False) -> None:
 
 async def _check(config: Config, tell: Tell) -> None:
     bound = await check_store(config, tell)
-    found = await check_database(config, wall_clock, tell)
+    found = await check_database(config, wall_clock, tell, await stored_positions(config, REPLICA))
     if found is not None:
         tell(database_identity.judged(bound, found))
     await check_endpoint(config.hellowork, wall_clock, tell)

@@ -43,9 +43,10 @@ from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import ServerFacts, server_facts, table_facts
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.polling import WatermarkReader
-from cdc_sync.source.reached import Reached
 from cdc_sync.source.reading import Reader
 from cdc_sync.source.relations import tables_of, untriggered
+from cdc_sync.source.replica_guard import POSITION as REPLICA
+from cdc_sync.source.replica_guard import ReplicaGuard
 from cdc_sync.source.session import LastSession, hold, listen, session
 from cdc_sync.source.triggers import Installation, installation
 from cdc_sync.store.protocol import AnotherDatabaseError, Store
@@ -114,7 +115,7 @@ class Connected:
     @property
     def log(self) -> ChangeLog:
         """The watch's change log."""
-        return ChangeLog(self.pool, self.parts.name, consume=not self.parts.dry_run, reached=self.reached)
+        return ChangeLog(self.pool, self.parts.name, consume=not self.parts.dry_run, guard=self.guard)
 
     @property
     def tables(self) -> list[QualifiedName]:
@@ -123,23 +124,16 @@ class Connected:
         return tables_of(watch) if watch.capture.mode == "notify" else [watch.table]
 
     @property
-    def reached(self) -> Reached:
-        """How far the server was that was read, over all connections of the watch."""
-        return self.parts.last_session.reached
+    def guard(self) -> ReplicaGuard:
+        """Which server was read and how far it was, over all connections of the watch."""
+        return self.parts.last_session.guard
 
     def watermark_reader(self) -> WatermarkReader:
         """The reader of capture.mode poll."""
         capture = self.parts.watch.capture
         if capture.watermark is None:
             raise AssertionError("the configuration requires a watermark in poll mode")
-        return WatermarkReader(
-            self.pool,
-            self.mapping,
-            capture.watermark,
-            capture.lookback,
-            in_recovery=self.server.in_recovery,
-            reached=self.reached,
-        )
+        return WatermarkReader(self.pool, self.mapping, capture.watermark, capture.lookback, self.guard)
 
 
 @asynccontextmanager
@@ -158,8 +152,9 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
             server = await server_facts(connection)
             # Before how far it is: the numbers of another database mean nothing.
             await parts.store.bind(server.identity)
-            await parts.last_session.reached.meet(connection)
-        pool = await stack.enter_async_context(pooled(parts.dsn, parts.last_session.reached))
+        guard = parts.last_session.guard
+        guard.load((await parts.store.positions(parts.name)).get(REPLICA))
+        pool = await stack.enter_async_context(pooled(parts.dsn, guard))
         async with asking("preparing to capture changes"):
             if not parts.dry_run:
                 await parts.store.take(parts.name)
@@ -167,7 +162,7 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
             mapping = await Mapping.prepare(connection, parts.watch, facts)
         intake = Intake(
             parts.rules,
-            Reader(pool, mapping),
+            Reader(pool, mapping, guard),
             parts.store,
             observe=parts.observe,
             clock=parts.clock,
@@ -434,7 +429,6 @@ class WatchWorker:
             async with asking("looking for the triggers"), connected.pool.connection() as connection:
                 found = await installation(connection, self._parts.name, self._parts.watch)
                 server = await server_facts(connection)
-                await connected.reached.meet(connection)
             if found != connected.installation or server != connected.server:
                 raise _TriggersChangedError
 

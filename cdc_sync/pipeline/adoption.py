@@ -8,6 +8,7 @@ from cdc_sync.pipeline.baseline import BaselinePosition
 from cdc_sync.pipeline.poll import BEGAN
 from cdc_sync.pipeline.sweep_position import FINISHED
 from cdc_sync.pipeline.sweep_position import POSITION as SWEEP
+from cdc_sync.source.replica_guard import POSITION as REPLICA
 
 
 def positions_elsewhere(positions: Mapping[str, str]) -> dict[str, str]:
@@ -25,4 +26,6 @@ def positions_elsewhere(positions: Mapping[str, str]) -> dict[str, str]:
         kept[BEGAN] = ""
     if SWEEP in positions:
         kept[SWEEP] = FINISHED
+    if REPLICA in positions:
+        kept[REPLICA] = ""
     return kept

@@ -33,6 +33,7 @@ from cdc_sync.core.status_url import build
 from cdc_sync.pipeline.requests import SweepRequests
 from cdc_sync.source import row_security
 from cdc_sync.source.reading import Read, Reader
+from cdc_sync.source.replica_guard import POSITION as REPLICA
 from cdc_sync.source.row_security import Hiding
 from cdc_sync.store.protocol import Batch, Recorded, Store
 
@@ -353,7 +354,8 @@ class Intake:
             answered=answered,
             skips=found.skips,
             out_of_scope=found.out_of_scope,
-            positions=positions or {},
+            # With the news: after a restart no server is read that does not show them.
+            positions={**(positions or {}), **self.reader.guard.unstored()},
             doubt=row_security.described(self._hidden_by) if self._hidden_by else None,
         )
         if found.sightings:
@@ -361,6 +363,7 @@ class Intake:
             # for a store where the claim was faster.
             self._queued()
         news = await self.store.record(self.rules, batch)
+        self.reader.guard.load(batch.positions.get(REPLICA))
         self._tell(found, news, origin)
         return news
 

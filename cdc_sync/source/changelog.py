@@ -22,7 +22,7 @@ from psycopg_pool import AsyncConnectionPool
 from cdc_sync.core.hints import Hint
 from cdc_sync.source.connection import Connection, asking
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.reached import Reached
+from cdc_sync.source.replica_guard import NOW, ReplicaGuard
 
 # In one message, and so in one round trip.
 #
@@ -35,10 +35,15 @@ _BEGIN = """
 BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL idle_in_transaction_session_timeout = '60s';
 SET LOCAL synchronous_commit = off;
-SELECT txid_snapshot_xmax(txid_current_snapshot()), pg_relation_size(to_regclass('cdc_sync.changes'));
+SELECT txid_snapshot_xmax(txid_current_snapshot()), pg_relation_size(to_regclass('cdc_sync.changes')), {now};
 """
 _FACTS = 3
 """The place of that SELECT among the statements."""
+
+# After the changes, too: the rows that they name are read on another connection, which must not be behind them.
+_END = """;
+SELECT {now}
+"""
 
 _OLDER = "SELECT EXISTS (SELECT FROM cdc_sync.changes WHERE watch = {watch} AND changed_at <= {than})"
 _NEXT_ID = "SELECT txid_snapshot_xmax(txid_current_snapshot())"
@@ -83,7 +88,8 @@ class Changes:
 class ChangeLog:
     """One watch's part of the change log.
 
-    With `consume` false (dry run) the log is only looked at. `reached` is told how far the server is.
+    With `consume` false (dry run) the log is only looked at. `guard` knows how far any of the servers was that were
+    read.
     """
 
     def __init__(
@@ -92,11 +98,11 @@ class ChangeLog:
         watch: str,
         *,
         consume: bool = True,
-        reached: Reached | None = None,
+        guard: ReplicaGuard | None = None,
     ) -> None:
         self._pool = pool
         self._watch = watch
-        self._reached = reached or Reached()
+        self._guard = guard or ReplicaGuard()
         self.consumes = consume
 
     @asynccontextmanager
@@ -108,7 +114,9 @@ class ChangeLog:
                 changes then come again).
         """
         doing = "reading the change log cdc_sync.changes"
-        query = sql.SQL(_BEGIN + (_TAKE if self.consumes else _LOOK)).format(watch=self._watch, limit=limit)
+        query = sql.SQL(_BEGIN + (_TAKE if self.consumes else _LOOK) + _END).format(
+            watch=self._watch, limit=limit, now=NOW
+        )
         # Leaving the pool's block commits, or rolls back if there is an exception.
         async with asking(doing), self._pool.connection() as connection:
             started = time.monotonic()
@@ -119,9 +127,11 @@ class ChangeLog:
                 raise SourceError("misconfigured", MISSING) from error
             except psycopg.errors.ObjectNotInPrerequisiteState as error:
                 raise SourceError("misconfigured", UNIDENTIFIED) from error
-            ((next_id, size),) = await (await cursor.set_result(_FACTS)).fetchall()
-            self._reached.see(next_id)
-            rows = await (await cursor.set_result(-1)).fetchall()
+            ((next_id, size, before),) = await (await cursor.set_result(_FACTS)).fetchall()
+            self._guard.check(before)
+            rows = await (await cursor.set_result(_FACTS + 1)).fetchall()
+            ((after,),) = await (await cursor.set_result(-1)).fetchall()
+            self._guard.advance(after)
             yield Changes(
                 number=len(rows),
                 # NULL in a related table's key: it belongs to no application.

@@ -21,8 +21,9 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from cdc_sync.config.conninfo import check
 from cdc_sync.config.mistakes import Mistake
+from cdc_sync.core.replica_position import ReplicaPosition
 from cdc_sync.source.errors import SourceError, translate
-from cdc_sync.source.reached import Reached
+from cdc_sync.source.replica_guard import ReplicaGuard, ask
 
 Connection = AsyncConnection[tuple[Any, ...]]
 
@@ -38,6 +39,9 @@ _DEFAULTS: dict[str, str | int] = {
 }
 
 POOL_SIZE = 4
+
+_TRIES = 4
+"""Connections made in a row, at most, to find the server that was read last among those behind one address."""
 
 _CONNECTS_WITHIN = 15.0
 """Seconds within which a pool has a connection to give."""
@@ -115,31 +119,57 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
         await connection.close()
 
 
+def _staying_on_server(guard: ReplicaGuard) -> type[Connection]:
+    """Connections that lead to the server that was read last, where one address leads to several servers in turn."""
+
+    class StayingOnServer(AsyncConnection[tuple[Any, ...]]):
+        @classmethod
+        async def connect(cls, *args: Any, **kwargs: Any) -> Any:
+            before = ""
+            for left in reversed(range(_TRIES)):
+                connection = await super().connect(*args, **kwargs)
+                try:
+                    await connection.execute(_READ_COMMITTED)
+                    server = ReplicaPosition.from_text(await ask(connection)).server
+                except BaseException:
+                    await connection.close()
+                    raise
+                # The same other one twice: that is where the address leads now.
+                if left == 0 or server == before or guard.is_on(server):
+                    return connection
+                before = server
+                await connection.close()
+            raise AssertionError("the last try returns")
+
+    return StayingOnServer
+
+
 @asynccontextmanager
-async def pooled(dsn: str, reached: Reached | None = None) -> AsyncIterator[AsyncConnectionPool[Connection]]:
+async def pooled(dsn: str, guard: ReplicaGuard | None = None) -> AsyncIterator[AsyncConnectionPool[Connection]]:
     """A small pool for reads. Prepared statements stay off: a transaction pooler may stand in between.
 
     Args:
         dsn: the database.
-        reached: no connection is made to a server that is behind it; one by one, since each may lead to another server.
+        guard: connections stay on the server that was read last, if it can be reached; none is made to a server that is
+            behind.
 
     Raises:
         SourceError: no connection can be made.
     """
-    reached = reached or Reached()
+    guard = guard or ReplicaGuard()
     behind: SourceError | None = None
 
     async def configure(connection: Connection) -> None:
         nonlocal behind
-        await connection.execute(_READ_COMMITTED)
         try:
-            await reached.meet(connection)
+            await guard.meet(connection)
         except SourceError as error:
             behind = error
             raise
 
     pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
         conninfo(dsn),
+        connection_class=_staying_on_server(guard),
         kwargs={"autocommit": True, "prepare_threshold": None},
         min_size=1,
         max_size=POOL_SIZE,

@@ -71,6 +71,7 @@ class Mapping:
         self.status_url = _text(watch.columns.status_url)
         self.expressions = self._expressions(types)
         self.select = sql.SQL(", ").join([*self.key_texts, *self.expressions.values()])
+        self.width = len(self.key_texts) + len(self.expressions)
         self.decisive = self._decisive(types)
 
     @classmethod

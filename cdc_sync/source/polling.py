@@ -4,8 +4,10 @@ The database computes and compares every watermark, so neither its precision nor
 watermark is kept as the text that `to_json` gives: ISO 8601 in full precision, whatever DateStyle is.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
@@ -15,9 +17,11 @@ from cdc_sync.core.rows import Key, Row
 from cdc_sync.source import expressions
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import SourceError, unless_a_row_fails
+from cdc_sync.source.guarded import guarded_fetch
 from cdc_sync.source.mapping import Mapping
-from cdc_sync.source.reached import Reached
 from cdc_sync.source.reading import Reader, fetch
+from cdc_sync.source.replica_guard import ReplicaGuard
+from cdc_sync.source.statements import CLOCK
 
 _LARGEST_BACKWARD_JUMP = timedelta(hours=3)
 """No time zone sets its clocks back by more when summer time ends."""
@@ -25,19 +29,21 @@ _LARGEST_BACKWARD_JUMP = timedelta(hours=3)
 # A snapshot's own xmax is of no use: it is one above the last transaction that *ended*, and one that is still writing
 # may have a higher id (src/backend/storage/ipc/procarray.c, GetSnapshotData). So we take an id ourselves: it is above
 # every id that was handed out before. The instant is that of the statement's arrival, so it precedes the id.
-_LOOK = """
-SELECT (extract(epoch FROM statement_timestamp()) * 1000000)::bigint,
-       txid_snapshot_xmin(txid_current_snapshot()), txid_current() + 1
-"""
-
+#
 # A standby hands out no ids. The last checkpoint that it has replayed tells what the primary's next id was, and a time
-# from just before (src/backend/access/transam/xlog.c, CreateCheckPoint: first the time, then the id).
-_LOOK_ON_STANDBY = """
-SELECT extract(epoch FROM checkpoint_time)::bigint * 1000000,
+# from just before (src/backend/access/transam/xlog.c, CreateCheckPoint: first the time, then the id). Which of the two
+# is read is asked each time: connections may lead to different servers, and a standby may be promoted.
+_LOOK = sql.SQL("""
+SELECT CASE WHEN server.is_standby
+            THEN (SELECT extract(epoch FROM checkpoint_time)::bigint * 1000000 FROM pg_control_checkpoint())
+            ELSE (extract(epoch FROM statement_timestamp()) * 1000000)::bigint END,
        txid_snapshot_xmin(txid_current_snapshot()),
-       (split_part(next_xid, ':', 1)::bigint << 32) + split_part(next_xid, ':', 2)::bigint
-  FROM pg_control_checkpoint()
-"""
+       CASE WHEN server.is_standby
+            THEN (SELECT (split_part(next_xid, ':', 1)::bigint << 32) + split_part(next_xid, ':', 2)::bigint
+                    FROM pg_control_checkpoint())
+            ELSE txid_current() + 1 END
+  FROM (SELECT pg_is_in_recovery() AS is_standby OFFSET 0) AS server
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ class PollPage:
 
 
 class WatermarkReader:
-    """Polls one watch's table; `reached` is told with each page how far the server is.
+    """Polls one watch's table; `guard` knows how far any of the servers was that were read.
 
     Every method raises `SourceError` when the database cannot answer.
     """
@@ -69,15 +75,12 @@ class WatermarkReader:
         mapping: Mapping,
         watermark: str,
         lookback: timedelta,
-        *,
-        in_recovery: bool,
-        reached: Reached | None = None,
+        guard: ReplicaGuard | None = None,
     ) -> None:
         self._pool = pool
-        self._reached = reached or Reached()
+        self._guard = guard or ReplicaGuard()
         self._mapping = mapping
         self._lookback = lookback
-        self._in_recovery = in_recovery
         self._type = watermark_type(mapping, watermark)
         mark = expressions.column(watermark)
         order = sql.SQL(", ").join([mark, *mapping.key_columns])
@@ -86,9 +89,7 @@ class WatermarkReader:
         given = [sql.SQL("%s::{}").format(type_) for type_ in (sql.SQL(self._type), *mapping.key_types)]
 
         def paged(items: sql.Composable) -> tuple[sql.Composed, sql.Composed]:
-            select = sql.SQL("SELECT {}, ({}), to_json({}) #>> '{{}}', {} FROM {}").format(
-                items, _XMAX, mark, _CLOCK, mapping.table
-            )
+            select = sql.SQL("SELECT {}, to_json({}) #>> '{{}}', {} FROM {}").format(items, mark, CLOCK, mapping.table)
             return (
                 sql.SQL("{} WHERE {} >= %s::{} AND {} ORDER BY {} LIMIT %s").format(
                     select, mark, sql.SQL(self._type), has_key, sorting
@@ -101,12 +102,12 @@ class WatermarkReader:
         self._first, self._next = paged(mapping.select)
         # Where an expression fails on a row of a page: its keys, whose rows are then read apart.
         self._first_keys, self._next_keys = paged(sql.SQL(", ").join(mapping.key_texts))
-        self._by_key = Reader(pool, mapping).by_key
+        self._by_key = Reader(pool, mapping, self._guard).by_key
 
     async def look(self) -> SnapshotReading:
         """One look at the server's transactions. On a primary it takes a transaction id: not to be done too often."""
-        query = sql.SQL(_LOOK_ON_STANDBY if self._in_recovery else _LOOK)
-        ((instant, xmin, xmax),) = await fetch(self._pool, query, (), "looking at the server's transactions")
+        doing = "looking at the server's transactions"
+        ((instant, xmin, xmax),) = await guarded_fetch(self._pool, self._guard, _LOOK, (), width=3, doing=doing)
         return SnapshotReading(instant, xmin, xmax)
 
     async def watermark_at(self, fence: int) -> str:
@@ -131,25 +132,24 @@ class WatermarkReader:
 
     async def page(self, start: str | Place, size: int) -> PollPage:
         """The next `size` rows: at or behind a watermark, or behind a place."""
-        doing = f"polling {self._mapping.watch.table}"
         if isinstance(start, Place):
             query, keys_query, parameters = self._next, self._next_keys, [start.watermark, *start.key, size]
         else:
             query, keys_query, parameters = self._first, self._first_keys, [start, size]
         rows: list[Row] | None = None
-        fetched = await unless_a_row_fails(fetch(self._pool, query, parameters, doing))
+        fetched = await unless_a_row_fails(self._fetch(query, parameters, self._mapping.width + 2))
         if fetched is None:
-            fetched = await fetch(self._pool, keys_query, parameters, doing)
+            fetched = await self._fetch(keys_query, parameters, len(self._mapping.key_texts) + 2)
             rows = (await self._by_key([self._mapping.key(columns) for columns in fetched])).rows if fetched else []
         if not fetched:
-            # Sweeps have read too, since the last poll that found a row.
-            ((xmax,),) = await fetch(self._pool, _XMAX, (), "reading the server's snapshot")
-            self._reached.see(xmax)
             return PollPage([], 0, None)
-        self._reached.see(fetched[0][-3])
         rows = [self._mapping.row(columns) for columns in fetched] if rows is None else rows
         next_ = Place(fetched[-1][-2], self._mapping.key(fetched[-1])) if len(fetched) == size else None
         return PollPage(rows, fetched[0][-1], next_)
+
+    async def _fetch(self, query: sql.Composed, parameters: Sequence[Any], width: int) -> list[tuple[Any, ...]]:
+        doing = f"polling {self._mapping.watch.table}"
+        return await guarded_fetch(self._pool, self._guard, query, parameters, width=width, doing=doing)
 
 
 def watermark_type(mapping: Mapping, watermark: str) -> str:
@@ -178,7 +178,3 @@ def watermark_type(mapping: Mapping, watermark: str) -> str:
         f"The watermark column {watermark} of {where} is of type {found}; it must be a timestamp or a date that the "
         f"ATS sets whenever it changes a row. Choose another column, or capture.mode notify.",
     )
-
-
-_XMAX = sql.SQL("SELECT txid_snapshot_xmax(txid_current_snapshot())")
-_CLOCK = sql.SQL("(extract(epoch FROM statement_timestamp()) * 1000)::bigint")

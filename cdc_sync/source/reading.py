@@ -17,7 +17,9 @@ from cdc_sync.source import expressions, row_security
 from cdc_sync.source.connection import Connection, asking
 from cdc_sync.source.convertible import convertible
 from cdc_sync.source.errors import SourceError, unless_a_row_fails
+from cdc_sync.source.guarded import guarded, guarded_fetch, with_position
 from cdc_sync.source.mapping import Mapping
+from cdc_sync.source.replica_guard import ReplicaGuard
 from cdc_sync.source.row_security import Hiding
 from cdc_sync.source.statements import Statements
 from cdc_sync.source.unreadable import ReadKeys, UnreadableRows
@@ -74,19 +76,18 @@ class Reader:
     Every method raises `SourceError` when the database cannot answer: a read that fails is never an empty answer. A
     row on which an expression of the configuration fails comes as one that is `unreadable`.
 
-    Rows come with their digests where a `shape` is given.
+    Rows come with their digests where a `shape` is given. `guard` knows how far any of the servers was that were read.
     """
 
-    def __init__(self, pool: AsyncConnectionPool[Connection], mapping: Mapping) -> None:
+    def __init__(
+        self, pool: AsyncConnectionPool[Connection], mapping: Mapping, guard: ReplicaGuard | None = None
+    ) -> None:
+        self.guard = guard or ReplicaGuard()
         self._pool = pool
         self._mapping = mapping
         self._statements = Statements(mapping)
         self._doing = f"reading {mapping.watch.table}"
-
-        async def ask(query: sql.Composed, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-            return await fetch(pool, query, parameters, self._doing)
-
-        self._unreadable = UnreadableRows(mapping, self._statements, ask)
+        self._unreadable = UnreadableRows(mapping, self._statements, self._fetch)
 
     @property
     def estimate(self) -> int:
@@ -145,7 +146,7 @@ class Reader:
 
         async def read(some: Sequence[Key]) -> Read:
             query = self._statements.digested.by_key
-            fetched = await fetch(self._pool, query, [shape, *_columns_of(some)], self._doing)
+            fetched = await self._fetch(query, [shape, *_columns_of(some)], self._mapping.width + 2)
             return Read([self._mapping.row(columns, columns[-2]) for columns in fetched], _clock_of(fetched))
 
         return await unless_a_row_fails(read(list(keys))) or await self._apart(keys, read)
@@ -182,10 +183,12 @@ class Reader:
         of = self._statements.digested if digested else self._statements
         query = of.first_page if after is None else of.next_page
         place = [*(after or ()), size]
-        whole = fetch(self._pool, query, [*([shape] if digested else []), *place], self._doing)
-        fetched = await unless_a_row_fails(whole)
+        width = self._mapping.width + (2 if digested else 1)
+        fetched = await unless_a_row_fails(self._fetch(query, [*([shape] if digested else []), *place], width))
         if fetched is None:
-            found = await fetch(self._pool, self._statements.keys_behind(after or ()), place, self._doing)
+            found = await self._fetch(
+                self._statements.keys_behind(after or ()), place, len(self._mapping.key_texts) + 1
+            )
             keys = [self._mapping.key(columns) for columns in found]
             if not keys:  # deleted meanwhile
                 return Page([], 0, None)
@@ -200,19 +203,38 @@ class Reader:
         query = of.first_digests if after is None else of.next_digests
         places = [size] * len(self._mapping.key_columns)
         parameters = [*places, shape, *(after or ()), size]
-        fetched = await unless_a_row_fails(fetch(self._pool, query, parameters, self._doing))
+        fetched = await unless_a_row_fails(self._fetch(query, parameters, 3 + len(places)))
         if fetched is None:
             return None
         ((text, rows, at, *last),) = fetched
         return Digests(text or "[]", rows, at, tuple(last) if rows == size else None)
 
     async def _read(self, query: sql.Composed, parameters: Sequence[Any], *, doubting: bool = False) -> Read:
-        hidden_by = frozenset[Hiding]()
+        hidden_by, width = frozenset[Hiding](), self._mapping.width + 1
         if doubting:
-            fetched, hidden_by = await _fetch_doubting(self._pool, query, parameters, self._doing)
+            fetched, hidden_by = await self._fetch_doubting(query, parameters, width)
         else:
-            fetched = await fetch(self._pool, query, parameters, self._doing)
+            fetched = await self._fetch(query, parameters, width)
         return Read([self._mapping.row(columns) for columns in fetched], _clock_of(fetched), hidden_by=hidden_by)
+
+    async def _fetch(self, query: sql.Composed, parameters: Sequence[Any], width: int) -> list[tuple[Any, ...]]:
+        return await guarded_fetch(self._pool, self.guard, query, parameters, width=width, doing=self._doing)
+
+    async def _fetch_doubting(
+        self, query: sql.Composed, parameters: Sequence[Any], width: int
+    ) -> tuple[list[tuple[Any, ...]], frozenset[Hiding]]:
+        """As `_fetch`, and whose policies may have hidden rows from it."""
+        statement, hidden_by = with_position(query, width), frozenset[Hiding]()
+
+        async def read(connection: Connection) -> list[tuple[Any, ...]]:
+            nonlocal hidden_by
+            # Leaving the pool's block commits, or rolls back if there is an exception.
+            await connection.execute(_BEGIN_DOUBTING)
+            fetched = await (await connection.execute(statement, parameters)).fetchall()
+            hidden_by = frozenset(await row_security.hiding(connection))
+            return fetched
+
+        return await guarded(self._pool, self.guard, self._doing, read), hidden_by
 
     async def _apart(self, keys: Collection[Key], read: ReadKeys) -> Read:
         """The rows of these keys, on one of which at least an expression fails."""
@@ -273,14 +295,3 @@ async def fetch(
     """
     async with asking(doing), pool.connection() as connection:
         return await (await connection.execute(query, parameters)).fetchall()
-
-
-async def _fetch_doubting(
-    pool: AsyncConnectionPool[Connection], query: sql.Composed, parameters: Sequence[Any], doing: str
-) -> tuple[list[tuple[Any, ...]], frozenset[Hiding]]:
-    """As `fetch`, and whose policies may have hidden rows from it."""
-    # Leaving the pool's block commits, or rolls back if there is an exception.
-    async with asking(doing), pool.connection() as connection:
-        await connection.execute(_BEGIN_DOUBTING)
-        fetched = await (await connection.execute(query, parameters)).fetchall()
-        return fetched, frozenset(await row_security.hiding(connection))

@@ -18,7 +18,7 @@ import psycopg
 
 from cdc_sync.source.connection import Connection, asking, connected
 from cdc_sync.source.errors import SourceError, translate
-from cdc_sync.source.reached import Reached
+from cdc_sync.source.replica_guard import ReplicaGuard
 
 CHANNEL = "cdc_sync"
 
@@ -56,11 +56,11 @@ class LastSession:
 
     Attributes:
         process: the last one's process at the server: its number and start.
-        reached: how far the server was that was read.
+        guard: which server was read, and how far it was.
     """
 
     process: tuple[int, str] | None = None
-    reached: Reached = field(default_factory=Reached)
+    guard: ReplicaGuard = field(default_factory=ReplicaGuard)
 
 
 @asynccontextmanager

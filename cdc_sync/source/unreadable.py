@@ -27,8 +27,8 @@ from cdc_sync.source.statements import CLOCK, Statements
 if TYPE_CHECKING:
     from cdc_sync.source.reading import Read
 
-Fetch = Callable[[sql.Composed, Sequence[Any]], Awaitable[list[tuple[Any, ...]]]]
-"""Runs one statement; raises `SourceError`."""
+Fetch = Callable[[sql.Composed, Sequence[Any], int], Awaitable[list[tuple[Any, ...]]]]
+"""Runs one statement of so many columns; raises `SourceError`."""
 
 ReadKeys = Callable[[Sequence[Key]], Awaitable["Read"]]
 """Reads the rows of some keys by one statement; raises `SourceError`."""
@@ -61,6 +61,7 @@ class UnreadableRows:
         self._statements = statements
         self._fetch = fetch
         self._keys = sql.SQL(", ").join(mapping.key_texts)
+        self._keys_width = len(mapping.key_texts) + 1
         self._met: set[Key] = set()
         self._without_id: set[Key] = set()
         self._culprits: dict[str, frozenset[str]] = {}
@@ -140,7 +141,7 @@ class UnreadableRows:
         def where(condition: sql.Composable) -> sql.Composed:
             return select.format(self._keys, CLOCK, self._mapping.table, condition)
 
-        found = await unless_a_row_fails(self._fetch(where(condition), parameters))
+        found = await unless_a_row_fails(self._fetch(where(condition), parameters, self._keys_width))
         if found is not None:
             return list(map(self._mapping.key, found))
         # CASE: nothing else keeps the planner from evaluating the condition first. A copy: others look at rows, too.
@@ -148,13 +149,13 @@ class UnreadableRows:
         if without_id:
             but = where(sql.SQL("CASE WHEN {} THEN false ELSE {} END").format(given, condition))
             parts = _columns_of(list(without_id))
-            found = await unless_a_row_fails(self._fetch(but, [*parts, *parameters]))
+            found = await unless_a_row_fails(self._fetch(but, [*parts, *parameters], self._keys_width))
         if found is None:
             only = where(sql.SQL("{0} AND CASE WHEN {0} THEN {1} END").format(given, condition))
             found = []
             after: Key | None = ()
             while after is not None:
-                page = await self._fetch(self._statements.keys_behind(after), [*after, _PAGE])
+                page = await self._fetch(self._statements.keys_behind(after), [*after, _PAGE], self._keys_width)
                 keys = list(map(self._mapping.key, page))
                 if keys:
                     found += await self._matching(keys, only, parameters, without_id)
@@ -167,7 +168,7 @@ class UnreadableRows:
     ) -> list[Any]:
         """The rows that a query finds among these keys; those on which it fails have no id that could be read."""
         parts = _columns_of(keys)
-        found = await unless_a_row_fails(self._fetch(query, [*parts, *parts, *parameters]))
+        found = await unless_a_row_fails(self._fetch(query, [*parts, *parts, *parameters], self._keys_width))
         if found is not None:
             return found
         if len(keys) == 1:
@@ -182,7 +183,7 @@ class UnreadableRows:
             SourceError: there is none: it is the configuration.
         """
         for query in (self._statements.keys_behind(()), self._statements.last_keys):
-            for key in map(self._mapping.key, await self._fetch(query, [_MANY])):
+            for key in map(self._mapping.key, await self._fetch(query, [_MANY], self._keys_width)):
                 found = None if key in failed else await unless_a_row_fails(read([key]))
                 if found is not None and found.rows:
                     self._some_can_be_read = True
@@ -233,7 +234,7 @@ class UnreadableRows:
         query = sql.SQL("SELECT {}, {}, {} FROM {} WHERE {} LIMIT 1").format(
             self._keys, sql.SQL(", ").join(items), CLOCK, self._mapping.table, self._statements.key_is_given
         )
-        return await unless_a_row_fails(self._fetch(query, _columns_of([key])))
+        return await unless_a_row_fails(self._fetch(query, _columns_of([key]), self._mapping.width + 1))
 
 
 def _not_told_apart(key: Key, mapping: Mapping) -> Row:

@@ -140,6 +140,16 @@ async def check_store(config: Config, tell: Tell) -> str | None:
     return bound
 
 
+async def stored_positions(config: Config, name: str) -> dict[str, str]:
+    """One of the capture positions, of each configured watch that has it; none if the store cannot be read."""
+    try:
+        async with opened_beside(config, read_only=True) as store:
+            positions = {watch: await store.positions(watch) for watch in config.watches}
+    except StoreError:
+        return {}  # it does not exist yet, or what is wrong with it was told
+    return {watch: of[name] for watch, of in positions.items() if of.get(name)}
+
+
 async def _check_watches(config: Config, tell: Tell) -> None:
     """Tell of watches that are configured no more."""
     try:

@@ -10,10 +10,11 @@ from psycopg_pool import AsyncConnectionPool
 from cdc_sync.config import Config, Watch
 from cdc_sync.core.rows import Row
 from cdc_sync.source.connection import Connection, connected, pooled
-from cdc_sync.source.facts import server_facts, table_facts
+from cdc_sync.source.facts import table_facts
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.polling import WatermarkReader
 from cdc_sync.source.reading import Reader
+from cdc_sync.source.replica_guard import ReplicaGuard
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +38,18 @@ class Source:
 
     async def watermark_reader(self, watermark: str, lookback: timedelta = timedelta(0)) -> WatermarkReader:
         """The reader of poll mode."""
-        facts = await server_facts(self.connection)
-        return WatermarkReader(self.pool, self.mapping, watermark, lookback, in_recovery=facts.in_recovery)
+        return WatermarkReader(self.pool, self.mapping, watermark, lookback, self.reader.guard)
 
 
 @asynccontextmanager
-async def opened(config: Config) -> AsyncIterator[Source]:
-    """Open the source of a configuration's only watch.
+async def opened(config: Config, guard: ReplicaGuard | None = None) -> AsyncIterator[Source]:
+    """Open the source of a configuration's only watch, with what was read of it before.
 
     Raises:
         SourceError: it cannot be used as configured.
     """
     (watch,) = config.watches.values()
     dsn = config.database.dsn.get_secret_value()
-    async with connected(dsn) as connection, pooled(dsn) as pool:
+    async with connected(dsn) as connection, pooled(dsn, guard) as pool:
         mapping = await Mapping.prepare(connection, watch, await table_facts(connection, watch.table))
-        yield Source(watch, connection, pool, mapping, Reader(pool, mapping))
+        yield Source(watch, connection, pool, mapping, Reader(pool, mapping, guard))

@@ -37,6 +37,11 @@ class Standby:
     _primary: Server
     _data: Path
 
+    def stop(self) -> None:
+        """End it as a machine that is switched off; for good."""
+        with self._primary._launcher.spawn("pg_ctl", "stop", "-m", "immediate", "-D", str(self._data)) as stopping:
+            assert stopping.wait(60) == 0, self._primary.log()
+
     def promote(self) -> None:
         """Let it take writes; returns when it does."""
         with self._primary._launcher.spawn("pg_ctl", "promote", "-D", str(self._data)) as promoting:
@@ -46,27 +51,28 @@ class Standby:
 
 
 @contextmanager
-def standby_of(server: Server) -> Iterator[Standby]:
-    """Copy the server, follow it, and yield the copy."""
+def standby_of(server: Server, port: int = _PORT) -> Iterator[Standby]:
+    """Copy the server, follow it, and yield the copy; a second one needs another port."""
     # The launcher knows whom to run it as; its guardian ends the standby with the server if we cannot.
-    launcher, data = server._launcher, server.folder / "standby"
+    launcher, data = server._launcher, server.folder / f"standby-{port}"
     _copy(server, data)
     options = {
         # A standby must have room for as many connections as its primary.
         **SETTINGS,
         "unix_socket_directories": str(server.folder),
         "listen_addresses": "",
-        "port": str(_PORT),
+        "port": str(port),
         "fsync": "off",
     }
     arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
     with launcher.spawn("postgres", "-D", str(data), *arguments) as process:
-        dsn = make_conninfo(server.dsn, port=_PORT)
+        dsn = make_conninfo(server.dsn, port=port)
         try:
             wait_until(lambda: _answers(dsn), "the standby answers")
             yield Standby(dsn, server, data)
         finally:
-            process.send_signal(signal.SIGINT)
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
 
 
 def _copy(server: Server, data: Path) -> None:

@@ -1,6 +1,6 @@
 """The order of the questions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from cdc_sync.config import Config
 from cdc_sync.core.findings import Finding, Tell
@@ -9,6 +9,7 @@ from cdc_sync.source.check.server import (
     check_clock,
     check_prepared_transactions,
     check_recovery,
+    check_replica_positions,
     check_role,
     check_session,
     check_synchronous_standbys,
@@ -21,13 +22,16 @@ from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import server_facts
 
 
-async def check_database(config: Config, clock: Callable[[], int], tell: Tell) -> str | None:
+async def check_database(
+    config: Config, clock: Callable[[], int], tell: Tell, read: Mapping[str, str] | None = None
+) -> str | None:
     """Tell of everything about the ATS's database.
 
     Args:
         config: the configuration.
         clock: this machine's, in milliseconds since the epoch.
         tell: takes each finding.
+        read: the replica position that the store has, by watch.
 
     Returns the database's identity; None if it cannot be reached.
     """
@@ -40,6 +44,7 @@ async def check_database(config: Config, clock: Callable[[], int], tell: Tell) -
             await check_session(connection, other, tell)
             await check_clock(connection, clock, tell)
             check_recovery(server, config.watches, tell)
+            await check_replica_positions(connection, read or {}, tell)
             check_prepared_transactions(server, config.watches, tell)
             check_synchronous_standbys(server, config.watches, tell)
             await check_notify(connection, other, server, config.watches, tell)

@@ -8,7 +8,9 @@ from cdc_sync.core import clock_skew
 from cdc_sync.core.findings import Finding, Tell
 from cdc_sync.source.check.shortly import asking_shortly
 from cdc_sync.source.connection import Connection
+from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import ServerFacts
+from cdc_sync.source.replica_guard import ReplicaGuard, ask
 
 _OLDEST, _NEWEST = 10, 18
 _ROUNDS = 5
@@ -111,6 +113,22 @@ def check_recovery(server: ServerFacts, watches: Mapping[str, Watch], tell: Tell
         )
     if not notified:
         tell(Finding("standby", "ok", "the server is a standby, which is enough for capture.mode poll"))
+
+
+async def check_replica_positions(connection: Connection, read: Mapping[str, str], tell: Tell) -> None:
+    """Tell whether the server shows all that was read of each watch; `read` is what the store has of them."""
+    async with asking_shortly(connection, "asking how far the server is"):
+        now = await ask(connection)
+    for watch, text in read.items():
+        guard = ReplicaGuard()
+        guard.load(text)
+        try:
+            guard.check(now)
+        except SourceError as error:
+            remedy = "Let it catch up; or, if it was put back on purpose, with the daemon down: cdc-sync adopt-database"
+            tell(Finding("replica-position", "warning", error.message, remedy, watch))
+        else:
+            tell(Finding("replica-position", "ok", "the server shows all that was read before", watch=watch))
 
 
 def check_prepared_transactions(server: ServerFacts, watches: Mapping[str, Watch], tell: Tell) -> None:

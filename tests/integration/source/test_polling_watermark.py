@@ -22,7 +22,7 @@ async def a_reader(ats: Ats, source: Source, type_: str, lookback: timedelta = t
     run(ats, "ALTER TABLE public.applications ALTER updated_at TYPE {type_} USING NULL", type_=type_)
     # The facts of the table are from before.
     async with opened(a_config(source.connection.info.dsn, timezone=source.watch.timezone)) as again:
-        return WatermarkReader(source.pool, again.mapping, "updated_at", lookback, in_recovery=False)
+        return WatermarkReader(source.pool, again.mapping, "updated_at", lookback)
 
 
 class TestWatermark:

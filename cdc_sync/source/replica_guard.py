@@ -1,0 +1,127 @@
+"""Reads never go back: every read says which server it was made on and how far that server was.
+
+A DSN may name several hosts; behind one address several servers may stand; and behind a transaction pooler each
+transaction may run on another one. A replica that lags shows rows as they were, and does not show new ones yet. Read as
+news, that would send old states back and report deletions that never were.
+
+So each statement that reads rows returns its server and snapshot with them, in the same statement. Reads stay on one
+server. Rows of another one are used only if its snapshot shows all that was read before (`core.replica_position`). Else
+the statement is repeated for moments, since most replicas lag by less; then the watch waits (`source.guarded`).
+
+The position is stored with the news that it protects, so a restart does not forget it. A database that was put back on
+purpose (restored from a backup) is behind too: only a person knows, who says so by `cdc-sync adopt-database`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from cdc_sync.core.replica_position import ReplicaPosition, behind
+from cdc_sync.source.errors import SourceError
+
+POSITION = "replica"
+"""The name of the position in the store."""
+
+# A standby's snapshots have an xmin and an xmax of the same meaning. inet_server_addr() is NULL on a unix socket.
+NOW = sql.SQL(
+    "pg_catalog.json_build_array((extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint,"
+    " pg_catalog.inet_server_addr()::text, pg_catalog.inet_server_port(), pg_catalog.pg_is_in_recovery(),"
+    " pg_catalog.txid_current_snapshot()::text)::text"
+)
+
+_NOW = sql.SQL("SELECT {}").format(NOW)
+
+
+@dataclass(slots=True)
+class ReplicaGuard:
+    """Knows the furthest position that a watch was read at, and refuses servers that are behind it.
+
+    Attributes:
+        position: that position; None if none is known.
+        text: the same as the server wrote it, and as the store keeps it.
+        stored: what the store has.
+    """
+
+    position: ReplicaPosition | None = None
+    text: str = ""
+    stored: str = ""
+
+    def load(self, text: str | None) -> None:
+        """Take up what the store has, unless it was read further since."""
+        if not text or text == self.stored:
+            return
+        self.stored = text
+        stored = ReplicaPosition.from_text(text)
+        if self.position is None or self.position.xmax < stored.xmax:
+            self.position, self.text = stored, text
+
+    def check(self, text: str) -> ReplicaPosition:
+        """Refuse what was read at a server that is behind.
+
+        Raises:
+            SourceError: it is behind what was read before.
+        """
+        now = ReplicaPosition.from_text(text)
+        lag = None if self.position is None else behind(self.position, now)
+        if lag is not None and lag.waits_for is not None:
+            raise SourceError(
+                "unreachable",
+                f"This server may be behind what was read before: its transaction {lag.waits_for} is still open, and "
+                f"its outcome may have been read on another server. Nothing is read from here until it has ended; "
+                f"pg_stat_activity.backend_xid on the primary, or pg_prepared_xacts, tells whose it is. {_REMEDY}",
+            )
+        if lag is not None:
+            raise SourceError(
+                "unreachable",
+                f"This server is behind what was read before: it is a replica that lags, or an older copy. Nothing is "
+                f"read from it until it has caught up, since old states would be sent as new ones. {_REMEDY}",
+            )
+        return now
+
+    def advance(self, text: str) -> None:
+        """Check, and take the position as the one that no later read may be behind.
+
+        Raises:
+            SourceError: it is behind what was read before.
+        """
+        now = self.check(text)
+        if self.position is None or now.server != self.position.server or self.position.is_before(now):
+            self.position, self.text = now, text
+
+    async def meet(self, connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:
+        """Refuse a connection to a server that is behind; the first server that is met is the one to stay on.
+
+        Raises:
+            SourceError: it is behind what was read before.
+            psycopg.Error: it cannot be asked.
+        """
+        text = await ask(connection)
+        self.check(text)
+        if self.position is None:
+            self.advance(text)
+
+    def unstored(self) -> dict[str, str]:
+        """The position to be stored with what was read; empty if the store has it."""
+        return {} if self.text in ("", self.stored) else {POSITION: self.text}
+
+    def is_on(self, server: str) -> bool:
+        """Whether a server is the one that was read last; any is, if none was."""
+        return self.position is None or server == self.position.server
+
+
+async def ask(connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> str:
+    """A connection's position, as the server writes it.
+
+    Raises:
+        psycopg.Error: it cannot be asked.
+    """
+    ((text,),) = await (await connection.execute(_NOW)).fetchall()
+    return str(text)
+
+
+_REMEDY = (
+    "If the database was put back on purpose (restored from a backup), stop the daemon and run `cdc-sync "
+    "adopt-database`: a restart does not forget what was read."
+)

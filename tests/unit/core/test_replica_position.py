@@ -1,0 +1,78 @@
+"""Whether a server shows all that was seen at another one."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from cdc_sync.core.replica_position import LOST_IN_A_CRASH, Behind, ReplicaPosition, behind
+
+PRIMARY = ReplicaPosition("1 10.0.0.1/32 5432", in_recovery=False, xmin=100, xmax=110, open=frozenset({100, 105}))
+REPLICA = ReplicaPosition("2 10.0.0.2/32 5432", in_recovery=True, xmin=110, xmax=110)
+
+
+def text(address: str | None = "10.0.0.1/32", port: int | None = 5432, snapshot: str = "100:110:100,105") -> str:
+    return json.dumps([1, address, port, False, snapshot])
+
+
+def test_it_is_read_as_the_server_writes_it() -> None:
+    assert ReplicaPosition.from_text(text()) == PRIMARY
+    assert PRIMARY.started == "1"
+
+
+def test_a_unix_socket_has_no_address_and_a_snapshot_may_list_nothing() -> None:
+    found = ReplicaPosition.from_text(text(None, None, "7:7:"))
+    assert (found.server, found.open) == ("1 socket", frozenset())
+
+
+def test_the_same_server_is_never_behind() -> None:
+    assert behind(PRIMARY, replace(PRIMARY, xmin=1, xmax=2)) is None
+
+
+class TestAReplica:
+    def test_is_read_once_its_xmin_has_reached_the_xmax_that_was_read(self) -> None:
+        assert behind(PRIMARY, REPLICA) is None
+
+    def test_is_behind_while_its_xmax_is_lower(self) -> None:
+        assert behind(PRIMARY, replace(REPLICA, xmin=109, xmax=109)) == Behind(None)
+
+    @pytest.mark.parametrize("xmax", [110, 200])
+    def test_may_have_any_transaction_open_from_its_xmin_on(self, xmax: int) -> None:
+        assert behind(PRIMARY, replace(REPLICA, xmin=109, xmax=xmax)) == Behind(109)
+
+    def test_may_have_those_open_that_were_open_where_it_was_read(self) -> None:
+        read = replace(PRIMARY, xmax=102, open=frozenset({100, 101}))
+        assert behind(read, replace(REPLICA, xmin=100, xmax=120)) is None
+        assert behind(replace(read, open=frozenset({100})), replace(REPLICA, xmin=100, xmax=120)) == Behind(100)
+
+    def test_with_a_very_old_transaction_open_is_judged_at_once(self) -> None:
+        far = replace(PRIMARY, xmax=2**62)
+        assert behind(far, replace(REPLICA, xmin=5, xmax=2**62)) == Behind(5)
+
+
+class TestAPrimary:
+    """Its snapshots tell exactly which transactions are open."""
+
+    OTHER = replace(PRIMARY, server="3 10.0.0.3/32 5432")
+
+    def test_with_the_same_ones_open_is_read(self) -> None:
+        assert behind(PRIMARY, self.OTHER) is None
+
+    def test_with_one_open_whose_outcome_may_have_been_seen_is_behind(self) -> None:
+        assert behind(REPLICA, self.OTHER) == Behind(100)
+        assert behind(PRIMARY, replace(self.OTHER, open=frozenset({103, 104}))) == Behind(103)
+
+    def test_with_younger_ones_open_is_read(self) -> None:
+        assert behind(PRIMARY, replace(self.OTHER, xmax=115, open=frozenset({110, 112}))) is None
+
+    def test_that_lost_its_last_moments_is_read(self) -> None:
+        lost = replace(self.OTHER, xmax=PRIMARY.xmax - LOST_IN_A_CRASH)
+        assert behind(PRIMARY, lost) is None
+        assert behind(PRIMARY, replace(lost, xmax=lost.xmax - 1)) == Behind(None)
+
+
+def test_of_two_snapshots_of_a_server_the_later_one_is_known() -> None:
+    assert PRIMARY.is_before(replace(PRIMARY, xmax=111))
+    assert PRIMARY.is_before(replace(PRIMARY, xmin=105, open=frozenset({105})))
+    assert PRIMARY.is_before(replace(PRIMARY, open=frozenset({100})))
+    assert not PRIMARY.is_before(PRIMARY)
