@@ -9,11 +9,14 @@ import typer
 from cdc_sync.cli.console import console
 from cdc_sync.cli.context import invocation
 from cdc_sync.config import Config
+from cdc_sync.core.database_identity import Whereabouts
 from cdc_sync.pipeline.adoption import positions_elsewhere
+from cdc_sync.pipeline.recognition import found_elsewhere
 from cdc_sync.source.connection import asking, connected
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import server_facts
 from cdc_sync.source.replica_guard import POSITION, ReplicaGuard, ask
+from cdc_sync.source.whereabouts import whereabouts
 from cdc_sync.store.opening import opened_alone
 
 
@@ -29,17 +32,20 @@ async def _adopt(config: Config, *, sure: bool) -> None:
     dsn = config.database.dsn.get_secret_value()
     async with connected(dsn) as connection, asking("reading the server's identity"):
         identity = (await server_facts(connection)).identity
-        now = await ask(connection)
+        position, here = await ask(connection), await whereabouts(dsn, connection)
     async with opened_alone(config) as store:
         bound = await store.identity()
         stored = {watch: await store.positions(watch) for watch in config.watches}
-        behind = [watch for watch, positions in stored.items() if _is_behind(positions, now)]
-        if bound is None or (bound == identity and not behind):
+        behind = [watch for watch, positions in stored.items() if _is_behind(positions, position)]
+        hosts = await store.hosts()
+        why_not = await found_elsewhere(hosts, identity, dsn, here)
+        if bound is None or (bound == identity and not behind and why_not is None):
             belongs = "belongs to no database yet: it takes the first" if bound is None else "belongs to it already"
             typer.echo(f"Nothing to do: the store {belongs}. ({identity})")
             return
-        console.print(f"the store belongs to   {bound}", soft_wrap=True)
-        console.print(f"database.dsn leads to  {identity}  ({config.database.shown()})", soft_wrap=True)
+        remembered = f" on {Whereabouts.from_text(hosts)}" if hosts else ""
+        console.print(f"the store belongs to   {bound}{remembered}", soft_wrap=True)
+        console.print(f"database.dsn leads to  {identity} on {here}  ({config.database.shown()})", soft_wrap=True)
         for watch, counts in (await store.counts()).items():
             console.print(
                 f"{watch}: {counts.known} applications known; {counts.pending} pending calls would be sent from now "
@@ -60,11 +66,13 @@ async def _adopt(config: Config, *, sure: bool) -> None:
         )
         if not sure:
             typer.confirm("Let the store belong to this database?", abort=True)
-        await store.rebind(identity, {watch: positions_elsewhere(of) for watch, of in stored.items()})
+        positions = {watch: positions_elsewhere(of) for watch, of in stored.items()}
+        await store.rebind(identity, here.to_text(), positions)
     typer.echo("done")
 
 
 def _is_behind(positions: Mapping[str, str], now: str) -> bool:
+    """Whether a server is behind what the store has read of a watch."""
     guard = ReplicaGuard()
     guard.load(positions.get(POSITION))
     try:

@@ -13,9 +13,14 @@ from cdc_sync.core import database_identity
 from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.delivery.inspection import check_endpoint
 from cdc_sync.delivery.sender import wall_clock
+from cdc_sync.pipeline.recognition import found_elsewhere
 from cdc_sync.source.check import check_database
+from cdc_sync.source.connection import connected
+from cdc_sync.source.errors import SourceError
 from cdc_sync.source.replica_guard import POSITION as REPLICA
-from cdc_sync.store.opening import check_store, stored_positions
+from cdc_sync.source.whereabouts import whereabouts
+from cdc_sync.store.opening import check_store, opened_beside, stored_positions
+from cdc_sync.store.protocol import StoreError
 
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
 
@@ -54,8 +59,18 @@ async def _check(config: Config, tell: Tell) -> None:
     bound = await check_store(config, tell)
     found = await check_database(config, wall_clock, tell, await stored_positions(config, REPLICA))
     if found is not None:
-        tell(database_identity.judged(bound, found))
+        tell(database_identity.judged(bound, found, await _elsewhere(config, found) if bound == found else None))
     await check_endpoint(config.hellowork, wall_clock, tell)
+
+
+async def _elsewhere(config: Config, identity: str) -> str | None:
+    """Why the database may be a copy of the store's, though it has its identity; None if it is not."""
+    dsn = config.database.dsn.get_secret_value()
+    try:
+        async with opened_beside(config, read_only=True) as store, connected(dsn) as connection:
+            return await found_elsewhere(await store.hosts(), identity, dsn, await whereabouts(dsn, connection))
+    except (StoreError, SourceError):
+        return None  # what is wrong was told
 
 
 def _configuration(state: State, problem: Problem) -> Finding:

@@ -34,6 +34,7 @@ from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.missed import watch_missed
 from cdc_sync.pipeline.poll import BEGAN, LONGEST_PAUSE, Poll
 from cdc_sync.pipeline.poll import POSITION as WATERMARK
+from cdc_sync.pipeline.recognition import recognise
 from cdc_sync.pipeline.silent_changes import SilentChanges
 from cdc_sync.pipeline.sweep import sweep
 from cdc_sync.source.bell import Bell
@@ -151,7 +152,7 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
         async with asking("asking which server this is"):
             server = await server_facts(connection)
             # Before how far it is: the numbers of another database mean nothing.
-            await parts.store.bind(server.identity)
+            await recognise(parts.store, server.identity, parts.dsn, connection)
         guard = parts.last_session.guard
         guard.load((await parts.store.positions(parts.name)).get(REPLICA))
         pool = await stack.enter_async_context(pooled(parts.dsn, guard))
@@ -187,7 +188,7 @@ async def bind(dsn: str, store: Store) -> None:
         try:
             async with connected(dsn) as connection, asking("reading the server's identity"):
                 identity = (await server_facts(connection)).identity
-            await store.bind(identity)
+                await recognise(store, identity, dsn, connection)
         except AnotherDatabaseError:
             raise
         except (SourceError, StoreError):

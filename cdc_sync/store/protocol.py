@@ -196,7 +196,13 @@ class Store(Protocol):
     async def identity(self) -> str | None:
         """The database that the store belongs to; None if it never met one."""
 
-    async def rebind(self, identity: str, positions: Mapping[str, Mapping[str, str]]) -> None:
+    async def hosts(self) -> str | None:
+        """Where the database was reached last (`core.database_identity`), as text; None if that is not known."""
+
+    async def set_hosts(self, hosts: str) -> None:
+        """Remember where the database is reached."""
+
+    async def rebind(self, identity: str, hosts: str, positions: Mapping[str, Mapping[str, str]]) -> None:
         """Let the store belong to another database from now on, with these capture positions put in, by watch."""
 
     async def take(self, watch: str) -> None:

@@ -20,6 +20,7 @@ from support.observing import EXAMPLES
 import cdc_sync
 from cdc_sync.admin.metrics import Metrics
 from cdc_sync.config import parse, suspicions, warnings
+from cdc_sync.core.database_identity import Whereabouts, elsewhere
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.observations import RowsHidden, StoreFailed, TriggersMissing, WatchLost
 from cdc_sync.daemon import watching
@@ -124,6 +125,7 @@ def messages() -> list[tuple[str, str]]:
         *(("warning", text) for text in _suspicions()),
         ("error", f"{_TRIGGERS}…"),
         ("error", str(AnotherDatabaseError.between("in …", "one", "another"))),
+        ("error", elsewhere("one", Whereabouts(("a:5432",), "1"), Whereabouts(("b:5432",), "2"))),
         ("warning", warning([Hiding("public.applications", "cdc_sync", ())])),
     ]
 

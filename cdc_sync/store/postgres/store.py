@@ -183,11 +183,21 @@ class PostgresStore:
         rows = await self._rows(operating.SQL["identity"])
         return str(rows[0][0]) if rows else None
 
-    async def rebind(self, identity: str, positions: Mapping[str, Mapping[str, str]]) -> None:
+    async def hosts(self) -> str | None:
+        """See `Store`."""
+        rows = await self._rows(operating.SQL["hosts"])
+        return str(rows[0][0]) if rows else None
+
+    async def set_hosts(self, hosts: str) -> None:
+        """See `Store`."""
+        await self._do(operating.SQL["set_hosts"], hosts=hosts)
+
+    async def rebind(self, identity: str, hosts: str, positions: Mapping[str, Mapping[str, str]]) -> None:
         """See `Store`."""
 
         async def work(connection: Connection) -> None:
             await connection.execute(operating.SQL["rebind"], {"identity": identity})
+            await connection.execute(operating.SQL["set_hosts"], {"hosts": hosts})
             for watch, of in sorted(positions.items()):
                 rows = [{"name": name, "value": text(value)} for name, value in of.items()]
                 await write(connection, recording.SQL["set_position"], rows, watch=watch)

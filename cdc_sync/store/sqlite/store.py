@@ -79,12 +79,22 @@ class SqliteStore:
         row = await self._run(lambda c: c.execute(operating.SQL["identity"]).fetchone())
         return None if row is None else str(row[0])
 
-    async def rebind(self, identity: str, positions: Mapping[str, Mapping[str, str]]) -> None:
+    async def hosts(self) -> str | None:
+        """See `Store`."""
+        row = await self._run(lambda c: c.execute(operating.SQL["hosts"]).fetchone())
+        return None if row is None else str(row[0])
+
+    async def set_hosts(self, hosts: str) -> None:
+        """See `Store`."""
+        await self._run(lambda c: c.execute(operating.SQL["set_hosts"], (hosts,)))
+
+    async def rebind(self, identity: str, hosts: str, positions: Mapping[str, Mapping[str, str]]) -> None:
         """See `Store`."""
         rows = [(watch, name, value) for watch, of in positions.items() for name, value in of.items()]
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(operating.SQL["rebind"], (identity,))
+            connection.execute(operating.SQL["set_hosts"], (hosts,))
             connection.executemany(recording.SQL["set_position"], rows)
 
         await self._run(work)

@@ -1,4 +1,4 @@
-from cdc_sync.core.database_identity import judged
+from cdc_sync.core.database_identity import Whereabouts, judged
 
 
 def test_a_store_of_its_own_database() -> None:
@@ -16,3 +16,28 @@ def test_a_copy() -> None:
     assert (found.check, found.state) == ("identity", "failed")
     assert "ats of cluster 1" in found.message
     assert "a store of its own" in (found.remedy or "")
+
+
+def test_a_physical_copy_fails_though_it_has_the_same_identity() -> None:
+    found = judged("ats of cluster 1", "ats of cluster 1", "it is on another host")
+    assert (found.state, found.message) == ("failed", "it is on another host")
+    assert "adopt-database" in str(found.remedy)
+
+
+class TestWhereabouts:
+    """A host in common, or the running server, tells that it is the same database."""
+
+    BEFORE = Whereabouts(("db-1:5432", "db-2:5432"), "17")
+
+    def test_they_come_out_of_the_store_as_they_went_in(self) -> None:
+        assert Whereabouts.from_text(self.BEFORE.to_text()) == self.BEFORE
+        assert str(self.BEFORE) == "db-1:5432, db-2:5432"
+
+    def test_one_host_of_several_is_enough(self) -> None:
+        assert self.BEFORE.has(Whereabouts(("db-3:5432", "db-2:5432"), "99"))
+
+    def test_the_server_that_runs_on_may_have_another_name(self) -> None:
+        assert self.BEFORE.has(Whereabouts(("localhost:6000",), "17"))
+
+    def test_anything_else_may_be_a_copy(self) -> None:
+        assert not self.BEFORE.has(Whereabouts(("db-1:5433",), "99"))

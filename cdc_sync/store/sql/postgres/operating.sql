@@ -88,5 +88,12 @@ SELECT value FROM cdc_sync.about WHERE name = 'database';
 INSERT INTO cdc_sync.about (name, value) VALUES ('database', %(identity)s)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 
+-- name: hosts
+SELECT value FROM cdc_sync.about WHERE name = 'hosts';
+
+-- name: set_hosts
+INSERT INTO cdc_sync.about (name, value) VALUES ('hosts', %(hosts)s)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
 -- name: set_identity
 INSERT INTO cdc_sync.about (name, value) VALUES ('database', %(identity)s) ON CONFLICT DO NOTHING;

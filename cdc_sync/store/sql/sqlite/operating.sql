@@ -59,5 +59,11 @@ SELECT value FROM about WHERE name = 'database';
 -- name: rebind
 INSERT INTO about (name, value) VALUES ('database', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 
+-- name: hosts
+SELECT value FROM about WHERE name = 'hosts';
+
+-- name: set_hosts
+INSERT INTO about (name, value) VALUES ('hosts', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
 -- name: set_identity
 INSERT INTO about (name, value) VALUES ('database', ?);

@@ -1,0 +1,47 @@
+"""Whether the database that is connected is the one that the store belongs to, or a copy of it."""
+
+from cdc_sync.core.database_identity import Whereabouts, elsewhere
+from cdc_sync.source.connection import Connection
+from cdc_sync.source.whereabouts import is_same_server, whereabouts
+from cdc_sync.store.protocol import AnotherDatabaseError, Store
+
+
+async def recognise(store: Store, identity: str, dsn: str, connection: Connection) -> None:
+    """Bind the store to the database, the first time; afterwards insist on it, and remember where it is now.
+
+    Args:
+        store: the store.
+        identity: the database's, as `ServerFacts` has it.
+        dsn: how it is reached.
+        connection: a connection to it.
+
+    Raises:
+        AnotherDatabaseError: the store belongs to another one.
+        SourceError: the server cannot be asked.
+        StoreError: the store cannot be used.
+    """
+    await store.bind(identity)
+    now = await whereabouts(dsn, connection)
+    before = await store.hosts()
+    why_not = await found_elsewhere(before, identity, dsn, now)
+    if why_not is not None:
+        raise AnotherDatabaseError(why_not)
+    if before != now.to_text():
+        await store.set_hosts(now.to_text())
+
+
+async def found_elsewhere(before: str | None, identity: str, dsn: str, now: Whereabouts) -> str | None:
+    """Why a database of the store's identity may be a copy; None if it is the one that the store belongs to.
+
+    Args:
+        before: where the store remembers it, as text; None if it does not: stores of 0.1.0 remember no hosts.
+        identity: its identity.
+        dsn: how it is reached.
+        now: where that leads.
+    """
+    if not before:
+        return None
+    remembered = Whereabouts.from_text(before)
+    if remembered.has(now) or await is_same_server(dsn, identity, remembered, now):
+        return None
+    return elsewhere(identity, remembered, now)
