@@ -154,6 +154,7 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
             # Before how far it is: the numbers of another database mean nothing.
             await recognise(parts.store, server.identity, parts.dsn, connection)
         guard = parts.last_session.guard
+        guard.identity = server.identity
         guard.load((await parts.store.positions(parts.name)).get(REPLICA))
         pool = await stack.enter_async_context(pooled(parts.dsn, guard))
         async with asking("preparing to capture changes"):

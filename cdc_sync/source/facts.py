@@ -5,16 +5,17 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 import psycopg
+from psycopg import sql
 
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import SourceError, translate
+from cdc_sync.source.replica_guard import IDENTITY
 
-_SERVER = """
-SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), current_database()::text,
-       current_setting('max_prepared_transactions')::int, current_setting('synchronous_standby_names')::text,
-       (SELECT system_identifier::text FROM pg_catalog.pg_control_system())
-"""
+_SERVER = sql.SQL("""
+SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), {identity},
+       current_setting('max_prepared_transactions')::int, current_setting('synchronous_standby_names')::text
+""").format(identity=sql.SQL(IDENTITY))
 
 _TABLE = """
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, greatest(c.reltuples, 0)::bigint
@@ -78,18 +79,18 @@ class TableFacts:
 
 
 async def server_facts(connection: Connection) -> ServerFacts:
-    """Ask the server who it is. `pg_control_system()` may be called by any role (PostgreSQL 10 to 18)."""
+    """Ask the server who it is."""
     try:
         row = await (await connection.execute(_SERVER)).fetchone()
     except psycopg.Error as error:
         raise translate(error, "asking the server for its version and identity") from error
     if row is None:
         raise AssertionError("a SELECT without FROM gives one row")
-    version, in_recovery, database, prepared, standbys, system = row
+    version, in_recovery, identity, prepared, standbys = row
     return ServerFacts(
         version,
         in_recovery,
-        identity=f"{database} of cluster {system}",
+        identity=identity,
         prepares_transactions=prepared > 0,
         waits_for_standbys=standbys.strip() != "",
     )

@@ -19,23 +19,52 @@ _BEHIND_FOR = 3.0
 _AGAIN_AFTER = 0.1
 """Seconds between two tries."""
 
+_FEW = 50
+"""Rows up to which repeating the position in each costs less than a row of its own."""
+
 Rows = list[tuple[Any, ...]]
 
 
-def with_position(query: sql.Composable, width: int) -> sql.Composed:
-    """A statement of `width` columns with one more before them: NULL in its rows, the position in a row of its own.
+async def read_with_position(
+    connection: Connection,
+    query: sql.Composable,
+    parameters: Sequence[Any] | abc.Mapping[str, Any],
+    *,
+    width: int,
+    most: int | None = None,
+) -> tuple[str, Rows]:
+    """Run a statement and return the server's position with its rows: one statement has one snapshot.
 
-    One statement has one snapshot, so the position is that of the rows. It comes once, and also if there are no rows.
+    Args:
+        connection: where it runs.
+        query: the statement.
+        parameters: its parameters.
+        width: how many columns it has.
+        most: how many rows it returns at most, where that is known. Few of them have the position in each row, which is
+            planned in half of the time. If there are none, the statement runs once more, as one of many rows does.
+
+    Raises:
+        psycopg.Error: it failed.
     """
+    if most is not None and most <= _FEW:
+        beside = sql.SQL("SELECT (SELECT {}), r.* FROM ({}) AS r").format(NOW, query)
+        fetched = await (await connection.execute(beside, parameters)).fetchall()
+        if fetched:
+            return fetched[0][0], [row[1:] for row in fetched]
+    # In a row of its own, it comes once, and also if there are no others. As far as SQL goes, it may be any of them.
     nothing = sql.SQL(", ").join([sql.NULL] * width)
-    return sql.SQL("SELECT {}, {} UNION ALL SELECT NULL, r.* FROM ({}) AS r").format(NOW, nothing, query)
+    own_row = sql.SQL("SELECT {}, {} UNION ALL SELECT NULL, r.* FROM ({}) AS r").format(NOW, nothing, query)
+    fetched = await (await connection.execute(own_row, parameters)).fetchall()
+    place = next(number for number, row in enumerate(fetched) if row[0] is not None)
+    position = fetched.pop(place)[0]
+    return position, [row[1:] for row in fetched]
 
 
 async def guarded(
     pool: AsyncConnectionPool[Connection],
     guard: ReplicaGuard,
     doing: str,
-    read: Callable[[Connection], Awaitable[Rows]],
+    read: Callable[[Connection], Awaitable[tuple[str, Rows]]],
 ) -> Rows:
     """Do a read, again for moments while it meets a server that is behind.
 
@@ -43,9 +72,7 @@ async def guarded(
         pool: the connections; each may lead to another server.
         guard: what was read before.
         doing: what is read, for errors.
-        read: runs a statement that `with_position` made, and returns all that it returned.
-
-    Returns the rows without the position.
+        read: returns the position and the rows, as `read_with_position` does.
 
     Raises:
         SourceError: it failed, was not answered in time, or the server is behind what was read before.
@@ -53,10 +80,7 @@ async def guarded(
     until = time.monotonic() + _BEHIND_FOR
     while True:
         async with asking(doing), pool.connection() as connection:
-            fetched = await read(connection)
-        # As far as SQL goes, it may be anywhere among the rows.
-        place = next(number for number, row in enumerate(fetched) if row[0] is not None)
-        position = fetched.pop(place)[0]
+            position, rows = await read(connection)
         try:
             guard.advance(position)
         except SourceError:
@@ -64,7 +88,7 @@ async def guarded(
                 raise
             await asyncio.sleep(_AGAIN_AFTER)
         else:
-            return [row[1:] for row in fetched]
+            return rows
 
 
 async def guarded_fetch(
@@ -75,15 +99,15 @@ async def guarded_fetch(
     *,
     width: int,
     doing: str,
+    most: int | None = None,
 ) -> Rows:
-    """Run one statement of `width` columns under the guard.
+    """Run one statement under the guard; see `read_with_position`.
 
     Raises:
         SourceError: as `guarded` does.
     """
-    statement = with_position(query, width)
 
-    async def read(connection: Connection) -> Rows:
-        return await (await connection.execute(statement, parameters)).fetchall()
+    async def read(connection: Connection) -> tuple[str, Rows]:
+        return await read_with_position(connection, query, parameters, width=width, most=most)
 
     return await guarded(pool, guard, doing, read)

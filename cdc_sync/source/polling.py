@@ -107,7 +107,8 @@ class WatermarkReader:
     async def look(self) -> SnapshotReading:
         """One look at the server's transactions. On a primary it takes a transaction id: not to be done too often."""
         doing = "looking at the server's transactions"
-        ((instant, xmin, xmax),) = await guarded_fetch(self._pool, self._guard, _LOOK, (), width=3, doing=doing)
+        found = await guarded_fetch(self._pool, self._guard, _LOOK, (), width=3, doing=doing, most=1)
+        ((instant, xmin, xmax),) = found
         return SnapshotReading(instant, xmin, xmax)
 
     async def watermark_at(self, fence: int) -> str:

@@ -17,7 +17,7 @@ from cdc_sync.source import expressions, row_security
 from cdc_sync.source.connection import Connection, asking
 from cdc_sync.source.convertible import convertible
 from cdc_sync.source.errors import SourceError, unless_a_row_fails
-from cdc_sync.source.guarded import guarded, guarded_fetch, with_position
+from cdc_sync.source.guarded import guarded, guarded_fetch, read_with_position
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.replica_guard import ReplicaGuard
 from cdc_sync.source.row_security import Hiding
@@ -203,36 +203,41 @@ class Reader:
         query = of.first_digests if after is None else of.next_digests
         places = [size] * len(self._mapping.key_columns)
         parameters = [*places, shape, *(after or ()), size]
-        fetched = await unless_a_row_fails(self._fetch(query, parameters, 3 + len(places)))
+        fetched = await unless_a_row_fails(self._fetch(query, parameters, 3 + len(places), most=1))
         if fetched is None:
             return None
         ((text, rows, at, *last),) = fetched
         return Digests(text or "[]", rows, at, tuple(last) if rows == size else None)
 
-    async def _read(self, query: sql.Composed, parameters: Sequence[Any], *, doubting: bool = False) -> Read:
+    async def _read(
+        self, query: sql.Composed, parameters: Sequence[Any], *, doubting: bool = False, most: int | None = None
+    ) -> Read:
         hidden_by, width = frozenset[Hiding](), self._mapping.width + 1
         if doubting:
             fetched, hidden_by = await self._fetch_doubting(query, parameters, width)
         else:
-            fetched = await self._fetch(query, parameters, width)
+            fetched = await self._fetch(query, parameters, width, most)
         return Read([self._mapping.row(columns) for columns in fetched], _clock_of(fetched), hidden_by=hidden_by)
 
-    async def _fetch(self, query: sql.Composed, parameters: Sequence[Any], width: int) -> list[tuple[Any, ...]]:
-        return await guarded_fetch(self._pool, self.guard, query, parameters, width=width, doing=self._doing)
+    async def _fetch(
+        self, query: sql.Composed, parameters: Sequence[Any], width: int, most: int | None = None
+    ) -> list[tuple[Any, ...]]:
+        doing = self._doing
+        return await guarded_fetch(self._pool, self.guard, query, parameters, width=width, doing=doing, most=most)
 
     async def _fetch_doubting(
         self, query: sql.Composed, parameters: Sequence[Any], width: int
     ) -> tuple[list[tuple[Any, ...]], frozenset[Hiding]]:
         """As `_fetch`, and whose policies may have hidden rows from it."""
-        statement, hidden_by = with_position(query, width), frozenset[Hiding]()
+        hidden_by = frozenset[Hiding]()
 
-        async def read(connection: Connection) -> list[tuple[Any, ...]]:
+        async def read(connection: Connection) -> tuple[str, list[tuple[Any, ...]]]:
             nonlocal hidden_by
             # Leaving the pool's block commits, or rolls back if there is an exception.
             await connection.execute(_BEGIN_DOUBTING)
-            fetched = await (await connection.execute(statement, parameters)).fetchall()
+            found = await read_with_position(connection, query, parameters, width=width)
             hidden_by = frozenset(await row_security.hiding(connection))
-            return fetched
+            return found
 
         return await guarded(self._pool, self.guard, self._doing, read), hidden_by
 
@@ -260,7 +265,7 @@ class Reader:
         self, query: sql.Composed, given: Sequence[Key], types: Sequence[sql.Composable], *, doubting: bool
     ) -> Read:
         try:
-            return await self._read(query, _columns_of(given), doubting=doubting)
+            return await self._read(query, _columns_of(given), doubting=doubting, most=len(given))
         except SourceError as error:
             if not isinstance(error.__cause__, psycopg.DataError):
                 raise

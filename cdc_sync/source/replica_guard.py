@@ -13,7 +13,7 @@ purpose (restored from a backup) is behind too: only a person knows, who says so
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -33,6 +33,13 @@ NOW = sql.SQL(
 
 _NOW = sql.SQL("SELECT {}").format(NOW)
 
+IDENTITY: LiteralString = (
+    "(SELECT current_database() || ' of cluster ' || system_identifier FROM pg_catalog.pg_control_system())"
+)
+"""Names the database, so that any but a physical copy has another one. Any role may ask (PostgreSQL 10 to 18)."""
+
+_NOW_AND_IDENTITY = sql.SQL("SELECT {}, {}").format(NOW, sql.SQL(IDENTITY))
+
 
 @dataclass(slots=True)
 class ReplicaGuard:
@@ -42,11 +49,13 @@ class ReplicaGuard:
         position: that position; None if none is known.
         text: the same as the server wrote it, and as the store keeps it.
         stored: what the store has.
+        identity: the database's; empty as long as it is not known.
     """
 
     position: ReplicaPosition | None = None
     text: str = ""
     stored: str = ""
+    identity: str = ""
 
     def load(self, text: str | None) -> None:
         """Take up what the store has, unless it was read further since."""
@@ -94,10 +103,16 @@ class ReplicaGuard:
         """Refuse a connection to a server that is behind; the first server that is met is the one to stay on.
 
         Raises:
-            SourceError: it is behind what was read before.
+            SourceError: it is behind what was read before, or it is of another database.
             psycopg.Error: it cannot be asked.
         """
-        text = await ask(connection)
+        ((text, identity),) = await (await connection.execute(_NOW_AND_IDENTITY)).fetchall()
+        if self.identity not in ("", identity):
+            raise SourceError(
+                "misconfigured",
+                f"A connection made with database.dsn leads to the database {identity}, and another one to "
+                f"{self.identity}. Let it name one database, whose servers are replicas of each other.",
+            )
         self.check(text)
         if self.position is None:
             self.advance(text)

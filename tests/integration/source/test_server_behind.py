@@ -15,6 +15,7 @@ from cdc_sync.source import connection as module
 from cdc_sync.source import guarded
 from cdc_sync.source.connection import connected, pooled
 from cdc_sync.source.errors import SourceError
+from cdc_sync.source.facts import server_facts
 from cdc_sync.source.replica_guard import ReplicaGuard
 
 HAS = "SELECT count(*) > 0 FROM public.applications WHERE hellowork_id = %s"
@@ -147,6 +148,16 @@ async def test_each_read_is_checked_on_connections_that_are_open(
             run(replica, "SELECT pg_wal_replay_resume()")
             monkeypatch.setattr(guarded, "_BEHIND_FOR", 60.0)
             assert [row.status for row in await lagging.rows()] == ["HIRED"]
+
+
+async def test_a_connection_to_another_database_is_refused(database: str, server: str) -> None:
+    guard = ReplicaGuard()
+    async with connected(database) as connection:
+        guard.identity = (await server_facts(connection)).identity
+        await guard.meet(connection)
+    async with connected(server) as connection:
+        with pytest.raises(SourceError, match="leads to the database postgres of cluster"):
+            await guard.meet(connection)
 
 
 class TestAPrimary:

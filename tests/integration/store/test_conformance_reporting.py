@@ -56,6 +56,25 @@ class TestIdentity:
         assert "database.dsn" in message, "the remedy"
         await store.bind("7312/ats")
 
+    async def test_it_remembers_where_the_database_was_reached(self, store: Store, open_store: OpenStore) -> None:
+        assert await store.hosts() is None
+        for hosts in ("db-1", "db-2"):
+            await store.set_hosts(hosts)
+            assert await store.hosts() == hosts
+        await store.close()
+
+        assert await (await open_store()).hosts() == "db-2"
+
+    async def test_it_takes_another_one_with_its_hosts_and_positions(self, store: Store) -> None:
+        await store.bind("7312/ats")
+        await store.set_hosts("db-1")
+
+        await store.rebind("9999/ats", "db-2", {WATCH: {"replica": ""}})
+
+        await store.bind("9999/ats")
+        assert await store.hosts() == "db-2"
+        assert await store.positions(WATCH) == {"replica": ""}
+
 
 async def test_a_store_written_by_a_newer_version_is_refused(
     store: Store, backend: Backend, open_store: OpenStore
