@@ -25,6 +25,7 @@ class ReplicaPosition:
         xmin: the snapshot's; every transaction below has ended. With epoch (64 bits, never wraps), like all ids here.
         xmax: the snapshot's; nothing from here on is visible.
         open: the transactions in between that were open; of a standby they are not known.
+        timeline: of a primary, that of its last checkpoint: a promotion begins a new one, and a checkpoint; else 0.
     """
 
     server: str
@@ -32,11 +33,12 @@ class ReplicaPosition:
     xmin: int
     xmax: int
     open: frozenset[int] = frozenset()
+    timeline: int = 0
 
     @classmethod
     def from_text(cls, text: str) -> "ReplicaPosition":
-        """From a JSON array: start, address, port, whether in recovery, and the snapshot as PostgreSQL writes it."""
-        started, address, port, in_recovery, snapshot = json.loads(text)
+        """From a JSON array: start, address, port, whether in recovery, snapshot as PostgreSQL writes it, timeline."""
+        started, address, port, in_recovery, snapshot, timeline = json.loads(text)
         xmin, xmax, listed = snapshot.split(":")
         return cls(
             server=f"{started} {address or 'socket'} {port or ''}".rstrip(),
@@ -44,6 +46,7 @@ class ReplicaPosition:
             xmin=int(xmin),
             xmax=int(xmax),
             open=frozenset(int(each) for each in listed.split(",") if each),
+            timeline=timeline or 0,
         )
 
     @property
@@ -72,6 +75,9 @@ def behind(read: ReplicaPosition, now: ReplicaPosition) -> Behind | None:
     """Whether a server is behind what was read; None if it shows all of it."""
     if now.server == read.server:
         return None
+    if not now.in_recovery and now.timeline < read.timeline:
+        # A primary that a failover left behind. It may take writes, and reach any xmax.
+        return Behind(None)
     lost = 0 if now.in_recovery else LOST_IN_A_CRASH
     if now.xmax + lost < read.xmax:
         return Behind(None)

@@ -28,7 +28,8 @@ POSITION = "replica"
 NOW = sql.SQL(
     "pg_catalog.json_build_array((extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint,"
     " pg_catalog.inet_server_addr()::text, pg_catalog.inet_server_port(), pg_catalog.pg_is_in_recovery(),"
-    " pg_catalog.txid_current_snapshot()::text)::text"
+    " pg_catalog.txid_current_snapshot()::text, CASE WHEN NOT pg_catalog.pg_is_in_recovery()"
+    " THEN (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()) END)::text"
 )
 
 _NOW = sql.SQL("SELECT {}").format(NOW)
@@ -84,8 +85,9 @@ class ReplicaGuard:
         if lag is not None:
             raise SourceError(
                 "unreachable",
-                f"This server is behind what was read before: it is a replica that lags, or an older copy. Nothing is "
-                f"read from it until it has caught up, since old states would be sent as new ones. {_REMEDY}",
+                f"This server is behind what was read before: it is a replica that lags, a primary that a failover "
+                f"left behind, or an older copy. Nothing is read from it until it has caught up, since old states "
+                f"would be sent as new ones. {_REMEDY}",
             )
         return now
 

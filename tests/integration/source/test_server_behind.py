@@ -150,6 +150,19 @@ async def test_each_read_is_checked_on_connections_that_are_open(
             assert [row.status for row in await lagging.rows()] == ["HIRED"]
 
 
+async def test_a_primary_that_a_failover_left_behind_is_not_read(restartable_server: Server, standby: Standby) -> None:
+    """It is behind by less than a crash may cost, and it may take writes."""
+    standby.promote()
+    guard = ReplicaGuard()
+    with sessions(standby.dsn) as on_promoted:
+        run(on_promoted(), "CHECKPOINT")
+    assert await met(standby.dsn, guard)
+    with sessions(restartable_server.dsn) as on_left:
+        for _ in range(10):
+            run(on_left(), "SELECT txid_current()")
+    assert not await met(restartable_server.dsn, guard)
+
+
 async def test_a_connection_to_another_database_is_refused(database: str, server: str) -> None:
     guard = ReplicaGuard()
     async with connected(database) as connection:

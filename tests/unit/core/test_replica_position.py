@@ -7,12 +7,14 @@ import pytest
 
 from cdc_sync.core.replica_position import LOST_IN_A_CRASH, Behind, ReplicaPosition, behind
 
-PRIMARY = ReplicaPosition("1 10.0.0.1/32 5432", in_recovery=False, xmin=100, xmax=110, open=frozenset({100, 105}))
+PRIMARY = ReplicaPosition(
+    "1 10.0.0.1/32 5432", in_recovery=False, xmin=100, xmax=110, open=frozenset({100, 105}), timeline=7
+)
 REPLICA = ReplicaPosition("2 10.0.0.2/32 5432", in_recovery=True, xmin=110, xmax=110)
 
 
 def text(address: str | None = "10.0.0.1/32", port: int | None = 5432, snapshot: str = "100:110:100,105") -> str:
-    return json.dumps([1, address, port, False, snapshot])
+    return json.dumps([1, address, port, False, snapshot, 7])
 
 
 def test_it_is_read_as_the_server_writes_it() -> None:
@@ -64,6 +66,11 @@ class TestAPrimary:
 
     def test_with_younger_ones_open_is_read(self) -> None:
         assert behind(PRIMARY, replace(self.OTHER, xmax=115, open=frozenset({110, 112}))) is None
+
+    def test_that_a_failover_left_behind_is_not_read_however_far_it_is(self) -> None:
+        left = replace(self.OTHER, xmin=900, xmax=900, open=frozenset(), timeline=6)
+        assert behind(PRIMARY, left) == Behind(None)
+        assert behind(PRIMARY, replace(left, timeline=8)) is None
 
     def test_that_lost_its_last_moments_is_read(self) -> None:
         lost = replace(self.OTHER, xmax=PRIMARY.xmax - LOST_IN_A_CRASH)
