@@ -22,6 +22,8 @@ from cdc_sync.core.observations import (
     CaughtUp,
     ChangesMissed,
     ChangesRead,
+    ClockAgrees,
+    ClockSkewed,
     DaemonStarted,
     DaemonStopped,
     DaemonStopping,
@@ -133,6 +135,11 @@ class Metrics:
             ["watch"],
             registry=r,
         )
+        self._skew = Gauge(
+            "cdc_sync_clock_skew_seconds",
+            "By how much this machine's clock is ahead of the store's, 0 if no other daemon has the store",
+            registry=r,
+        )
         self._overdue = Gauge(
             "cdc_sync_delivery_lag_seconds",
             "For how long the call that waits longest beyond its due time has been due, 0 if none",
@@ -219,6 +226,8 @@ class Metrics:
                 | CaughtUp()
                 | DeliveryLate()
                 | DeliveryInTime()
+                | ClockSkewed()
+                | ClockAgrees()
                 | DaemonStopping()
                 | DaemonStopped()
                 | ReloadStarted()
@@ -283,8 +292,10 @@ class Metrics:
             self._capture_lag.labels(watch).set(seconds)
         for watch, seconds in self.lag.listeners().items():
             self._listener_age.labels(watch).set(seconds)
+        self._skew.set(store.clock.skew / 1000 if store.clock.shared else 0)
+        due_now = store.clock()
         for endpoint, (health, due_at) in (await store.endpoints()).items():
-            self._overdue.labels(endpoint).set(0 if due_at is None else max(now - due_at, 0) / 1000)
+            self._overdue.labels(endpoint).set(0 if due_at is None else max(due_now - due_at, 0) / 1000)
             # Nobody finds out how one is that nothing waits for: it must not stay a cause of alarm.
             self._endpoint.labels(endpoint).set(health.mode == "healthy" or due_at is None)
         self._conditions.set(len(conditions))

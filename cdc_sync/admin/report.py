@@ -53,7 +53,7 @@ async def status_report(config: Config, store: Store, now: int) -> dict[str, Any
             "endpoint": endpoint,
             "mode": health.mode,
             "failures": health.failures,
-            "until": iso(health.until) if health.mode != "healthy" else None,
+            "until": iso(store.clock.for_people(health.until)) if health.mode != "healthy" else None,
             "reason": health.reason,
         }
         for endpoint, (health, _) in (await store.endpoints()).items()

@@ -19,7 +19,6 @@ from cdc_sync.cli.context import (
 from cdc_sync.config import Config
 from cdc_sync.core.instants import iso
 from cdc_sync.core.outbox import Entry
-from cdc_sync.delivery.sender import wall_clock
 
 app = typer.Typer(
     no_args_is_help=True, help="List, retry or discard what was given up. Works with the daemon up or down."
@@ -90,8 +89,8 @@ async def _change(config: Config, watch: str | None, ids: list[str] | None, *, d
     async with opened(config, read_only=False) as store:
         await check_watch_in(store, config, watch)
         if discard:
-            return await store.discard("dead", watch, ids, now=wall_clock())
-        return await store.retry_dead(watch, ids, wall_clock())
+            return await store.discard("dead", watch, ids, now=store.clock.for_people())
+        return await store.retry_dead(watch, ids, store.clock.for_people())
 
 
 def _as_json(letter: Entry) -> dict[str, Any]:

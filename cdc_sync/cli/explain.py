@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import typer
@@ -15,7 +15,6 @@ from cdc_sync.core.endpoint import Health
 from cdc_sync.core.instants import iso, milliseconds
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.status_url import endpoint_of
-from cdc_sync.delivery.sender import wall_clock
 from cdc_sync.pipeline.baseline import is_adopted
 from cdc_sync.store.opening import daemons, place_of
 from cdc_sync.store.protocol import Event, Record
@@ -72,10 +71,13 @@ async def _look_up(config: Config, application_id: str, watch: str | None) -> _F
         return _Found(
             await store.records(application_id, watch),
             await store.story(application_id, watch, _MOST_EVENTS),
-            {name: health for name, (health, _) in (await store.endpoints()).items()},
+            {
+                name: replace(health, until=store.clock.for_people(health.until))
+                for name, (health, _) in (await store.endpoints()).items()
+            },
             [name for name in config.watches if watch in (None, name) and not await is_adopted(store, name)],
             bool(await daemons(config, store)),
-            wall_clock(),
+            store.clock.for_people(),
         )
 
 

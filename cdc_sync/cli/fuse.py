@@ -12,7 +12,6 @@ from cdc_sync.config import Config
 from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.instants import iso
 from cdc_sync.core.outbox import Entry
-from cdc_sync.delivery.sender import wall_clock
 from cdc_sync.store import in_steps
 from cdc_sync.store.protocol import Only
 
@@ -92,13 +91,13 @@ async def _held(config: Config, watch: str | None) -> tuple[dict[str, Fuse], lis
 async def _release(config: Config, watch: str | None, only: Only | None, limit: int | None) -> int:
     async with opened(config, read_only=False) as store:
         await check_watch_in(store, config, watch)
-        return await in_steps.release_held(store, watch, wall_clock, only=only, limit=limit)
+        return await in_steps.release_held(store, watch, store.clock.for_people, only=only, limit=limit)
 
 
 async def _discard(config: Config, watch: str | None, only: Only | None) -> int:
     async with opened(config, read_only=False) as store:
         await check_watch_in(store, config, watch)
-        return len(await in_steps.discard(store, "held", watch, wall_clock, only=only))
+        return len(await in_steps.discard(store, "held", watch, store.clock.for_people, only=only))
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:

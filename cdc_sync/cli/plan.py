@@ -15,7 +15,6 @@ from cdc_sync.core.instants import iso
 from cdc_sync.core.outbox import Entry, EntryState, Known
 from cdc_sync.daemon.running import make_parts, opened_store
 from cdc_sync.daemon.watching import connect
-from cdc_sync.delivery.sender import wall_clock
 from cdc_sync.pipeline import remapping
 from cdc_sync.pipeline.baseline import POSITION, BaselinePosition
 from cdc_sync.pipeline.plan import Planned
@@ -83,7 +82,7 @@ async def _differences(config: Config, name: str, store: Store, notes: list[str]
     before = None if first else remapping.before(positions, parts.rules)
     unseen = parts.rules.baseline if first else parts.rules.first_status
     async with connect(parts) as connected:
-        plans = make_plan(connected.intake.reader, store, parts.rules, unseen, wall_clock(), old=before)
+        plans = make_plan(connected.intake.reader, store, parts.rules, unseen, store.clock.for_people(), old=before)
         planned = [each async for each in plans]
     found = [_planned(name, each) for each in planned]
     if before is not None:

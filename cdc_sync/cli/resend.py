@@ -7,7 +7,6 @@ import typer
 
 from cdc_sync.cli.context import WatchOption, check_watch_in, invocation, opened
 from cdc_sync.config import Config
-from cdc_sync.delivery.sender import wall_clock
 
 
 def resend(
@@ -41,4 +40,4 @@ async def _resend(config: Config, watch: str | None, ids: list[str]) -> list[tup
                 f"the watch {watch!r} is configured no more: what it told last may not be the present state. Give it "
                 f"its name back, or name another watch: {', '.join(config.watches)}"
             )
-        return [found for name in watches for found in await store.resend(name, ids, wall_clock())]
+        return [found for name in watches for found in await store.resend(name, ids, store.clock.for_people())]

@@ -11,7 +11,6 @@ from cdc_sync.cli.console import console
 from cdc_sync.cli.context import JsonOption, invocation, opened, print_json
 from cdc_sync.cli.health import what_is_wrong
 from cdc_sync.config import Config
-from cdc_sync.delivery.sender import wall_clock
 from cdc_sync.store.opening import daemons
 
 
@@ -96,7 +95,7 @@ def _show_remarks(watch: dict[str, Any]) -> None:
 
 async def _report(config: Config) -> dict[str, Any]:
     async with opened(config, read_only=True) as store:
-        report = await status_report(config, store, wall_clock())
+        report = await status_report(config, store, store.clock.for_people())
         running = await daemons(config, store)
     if not running:
         # What a daemon noted before it ended is not wrong *now*.

@@ -37,7 +37,8 @@ LONGEST_OPEN = 60_000
 """An open circuit is probed at least every minute (milliseconds): a single call a minute harms nobody."""
 LONGEST_PAUSE = LONGEST_RETRY_AFTER
 """Refused credentials are tried again at least every hour (milliseconds), however long `retry.max` is."""
-_CLOCK_WAS_WRONG = 2 * LONGEST_RETRY_AFTER
+_SLACK = 60_000
+"""Milliseconds by which clocks of daemons that share a store may differ without a wait looking like a mistake."""
 
 Mode = Literal["healthy", "throttled", "open", "paused"]
 Admission = Literal["all", "probe", "none"]
@@ -124,7 +125,7 @@ def after(  # noqa: PLR0911 - a decision table, one return per row
         case Throttled(wait):
             failures = health.failures + 1 if health.mode == "throttled" else 1
             # To wait for 0 seconds, or until a date that is past, is no wait: obeyed to the letter, it makes a storm.
-            until = now + (wait or probe_after(policy, failures, chance))
+            until = now + (wait or min(probe_after(policy, failures, chance), LONGEST_PAUSE))
             return Health("throttled", failures, until, reason, health.turn)
         case RefusedAlone():
             return Health(turn=_refused(health))
@@ -158,8 +159,9 @@ def _answered(health: Health) -> Health:
 
 
 def _waits(health: Health, now: int) -> bool:
-    """Whether the endpoint's wait lasts; one that reaches further ahead than any can was made by a wrong clock."""
-    return health.mode != "healthy" and now < health.until <= now + _CLOCK_WAS_WRONG
+    """Whether the endpoint's wait lasts; a wrong clock made one that reaches further ahead than any of its mode."""
+    longest = LONGEST_OPEN if health.mode == "open" else LONGEST_PAUSE
+    return health.mode != "healthy" and now < health.until <= now + longest + _SLACK
 
 
 def _after_straggler(health: Health, meaning: Meaning, now: int) -> Health:

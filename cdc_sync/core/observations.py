@@ -260,6 +260,22 @@ class DeliveryInTime:
     endpoint: str
 
 
+@dataclass(frozen=True, slots=True)
+class ClockSkewed:
+    """This machine's clock is so many seconds ahead of the store's, negative: behind.
+
+    If nobody else has the store, it is ahead of its own as it was when the store was first opened after the boot.
+    """
+
+    ahead: float
+    shared: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClockAgrees:
+    """This machine's clock agrees again."""
+
+
 Outcome = Literal["queued", "cancelled", "adopted", "held", "dead"]
 """What became of an observation that was news."""
 
@@ -375,6 +391,8 @@ Observation = (
     | CaptureInTime
     | DeliveryLate
     | DeliveryInTime
+    | ClockSkewed
+    | ClockAgrees
     | Decided
     | RowSkipped
     | SweepDone

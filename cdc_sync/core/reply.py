@@ -18,6 +18,7 @@ class Reply:
     content_type: str = ""
     retry_after: str | None = None
     failure: str | None = None
+    date: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ _CREDENTIALS = {401, 403, 407}
 def meaning_of(reply: Reply, now: int) -> Meaning:  # noqa: PLR0911 - a decision table, one return per row
     """Read a reply; `now` (milliseconds since the epoch) is what a `Retry-After` date is compared with.
 
+    If the reply has a date of its own, that is now: the sender's clock may differ from ours by more than the wait.
+
     What it says of our credentials depends on what the endpoint said before: see `endpoint.in_context`.
     """
     status = reply.status
@@ -79,7 +82,10 @@ def meaning_of(reply: Reply, now: int) -> Meaning:  # noqa: PLR0911 - a decision
     is_page = reply.content_type.partition(";")[0].strip().lower() == "text/html"
     if 200 <= status < 300 and not is_page:  # noqa: PLR2004 - HTTP's classes are numbers
         return Acknowledged()
-    wait = None if reply.retry_after is None else _wait(reply.retry_after, now)
+    wait = None
+    if reply.retry_after is not None:
+        sent_at = None if reply.date is None else _instant(reply.date)
+        wait = _wait(reply.retry_after, now if sent_at is None else sent_at)
     if status == 429 or wait is not None:  # noqa: PLR2004 - Too Many Requests
         return Throttled(wait)
     if status in _CREDENTIALS:
@@ -99,9 +105,14 @@ def _wait(value: str, now: int) -> int | None:
     if value.isascii() and value.isdigit():
         # Cut before int(): Python refuses to convert thousands of digits.
         return min(int(value.lstrip("0")[:9] or "0") * 1000, LONGEST_RETRY_AFTER)
+    until = _instant(value)
+    return None if until is None else min(max(until - now, 0), LONGEST_RETRY_AFTER)
+
+
+def _instant(date: str) -> int | None:
+    """An HTTP date in milliseconds since the epoch; None if it is none."""
     try:
-        moment = parsedate_to_datetime(value)
-        until = from_datetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+        moment = parsedate_to_datetime(date.strip())
+        return from_datetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
     except (ValueError, OverflowError, NotAnInstant):
         return None
-    return min(max(until - now, 0), LONGEST_RETRY_AFTER)

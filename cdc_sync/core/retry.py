@@ -8,6 +8,12 @@ LONGEST_COUNTED = 15 * 60_000
 So the first failure after a pause of a week gives nothing up.
 """
 
+LONGEST_UNASKED = 60_000
+"""Of the milliseconds for which a delivery that was answered with 404 is due and not tried, as many count as asked.
+
+So one 404 before an outage, or before a clock is set forward, and one after it give nothing up.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:

@@ -1,4 +1,4 @@
-"""Raises the alarm when changes are not read, or calls not made, in time; and ends it.
+"""Raises the alarm when changes are not read, or calls not made, in time, or clocks differ; and ends it.
 
 What it says becomes a condition, so that the log, readiness, `status` and the page all tell the same. A limit is
 generous: a minute on top of what the configuration says about how often somebody looks anyway.
@@ -7,7 +7,16 @@ generous: a minute on top of what the configuration says about how often somebod
 from collections.abc import Callable, Mapping
 
 from cdc_sync.config import Capture, Config
-from cdc_sync.core.observations import CaptureInTime, CaptureLate, DeliveryInTime, DeliveryLate, Observe
+from cdc_sync.core.clock_skew import WORTH_SAYING
+from cdc_sync.core.observations import (
+    CaptureInTime,
+    CaptureLate,
+    ClockAgrees,
+    ClockSkewed,
+    DeliveryInTime,
+    DeliveryLate,
+    Observe,
+)
 from cdc_sync.pipeline.poll import LONGEST_PAUSE
 from cdc_sync.store.protocol import Store, StoreError
 
@@ -51,9 +60,11 @@ class Lateness:
         self._clock = clock
         self._late: set[str] = set()
         self._watches: set[str] = set()
+        self._skew = 0
 
     async def look(self) -> None:
         """Look once."""
+        self._look_at_clock()
         lags, watches = self._lags(), self._config().watches
         # What is no longer watched is not late, and not in time again either.
         self._late -= {f"watch {watch}" for watch in self._watches - watches.keys()}
@@ -72,6 +83,14 @@ class Lateness:
             late = health.mode == "healthy" and due_at is not None and (now - due_at) / 1000 > _PATIENCE
             if self._turned(f"endpoint {endpoint}", late=late):
                 self._observe(DeliveryLate(endpoint, _PATIENCE) if late else DeliveryInTime(endpoint))
+
+    def _look_at_clock(self) -> None:
+        """Tell by how much this machine's clock differs, if that is news: nothing waits longer for it."""
+        clock = self._store.clock
+        skew = found if abs(found := clock.skew) > WORTH_SAYING else 0
+        if abs(skew - self._skew) > WORTH_SAYING:
+            self._skew = skew
+            self._observe(ClockSkewed(skew / 1000, clock.shared) if skew else ClockAgrees())
 
     def _turned(self, what: str, *, late: bool) -> bool:
         """Note whether something is late; returns whether that is news."""

@@ -28,6 +28,8 @@ from cdc_sync.core.observations import (
     CaughtUp,
     ChangesMissed,
     ChangesRead,
+    ClockAgrees,
+    ClockSkewed,
     DaemonStarted,
     DaemonStopped,
     DaemonStopping,
@@ -123,8 +125,7 @@ def configure(log: Log, environ: Mapping[str, str]) -> None:
     )
     # Libraries' own loggers: their warnings matter, their chatter does not. The driver's are told by our observations.
     logging.basicConfig(level=logging.WARNING, handlers=[_Libraries()], force=True)
-    for name in ("psycopg", "apscheduler"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, default=repr).encode
@@ -255,6 +256,10 @@ class LogReader:
                 log.info(message, watch=watch, seconds=round(seconds, 1))
             case CaptureLate() | CaptureInTime() | DeliveryLate() | DeliveryInTime():
                 self._lag(observation)
+            case ClockSkewed(ahead, shared):
+                log.warning(_CLOCKS_DIFFER if shared else _CLOCK_SET, ahead_seconds=round(ahead, 1))
+            case ClockAgrees():
+                log.info("this machine's clock agrees again")
             case CaughtUp() | ListenerProved():
                 pass  # many times a second, or nothing but a number
             case StatusRulesChanged():
@@ -446,6 +451,16 @@ _CAPTURE_LATE = (
 _DELIVERY_LATE = (
     "calls are late. Does HelloWork answer slowly, or are hellowork.rate_limit and hellowork.concurrency too low for "
     "what changes?"
+)
+
+_CLOCKS_DIFFER = (
+    "clocks differ: this machine's and the store's. Nothing waits longer for it; dates of calls and certificates are "
+    "judged by this machine's. Is its NTP in order (timedatectl)?"
+)
+
+_CLOCK_SET = (
+    "this machine's clock was set since the store was first opened after the boot. Nothing waits longer for it; the "
+    "history goes on by the clock as it is now"
 )
 
 _HELD = "held for a person; see `cdc-sync fuse show`, then release or discard"

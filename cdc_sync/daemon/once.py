@@ -19,7 +19,6 @@ from cdc_sync.daemon.watching import (
     make_poll,
     tell_triggers,
 )
-from cdc_sync.delivery.sender import wall_clock
 from cdc_sync.pipeline import deletions, remapping
 from cdc_sync.pipeline.drain import Drain
 from cdc_sync.pipeline.sweep import sweep
@@ -101,7 +100,7 @@ async def run_once(config: Config, observe: Observe, show: Callable[[str], None]
 
 
 async def _is_refused(store: Store) -> bool:
-    now = wall_clock()
+    now = store.clock()
     return any(
         health.mode != "healthy" and due_at is not None and due_at <= now
         for health, due_at in (await store.endpoints()).values()
@@ -132,10 +131,10 @@ async def _catch_up(parts: WatchParts) -> None:
 async def _confirm(connected: Connected) -> None:
     """Answer the suspicions whose grace ends soon."""
     intake = connected.intake
-    until = wall_clock() + LONGEST_GRACE
+    until = intake.clock() + LONGEST_GRACE
     while True:
         await deletions.confirm_due(intake)
         due_at = await intake.store.next_suspicion(intake.rules.watch)
         if due_at is None or due_at > until:
             return
-        await asyncio.sleep(max(due_at - wall_clock(), 1) / 1000)
+        await asyncio.sleep(max(due_at - intake.clock(), 1) / 1000)

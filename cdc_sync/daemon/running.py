@@ -9,13 +9,10 @@ that costs no more than kill -9, which nothing is lost by.
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
-
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from cdc_sync import __version__
 from cdc_sync.admin.metrics import Metrics
@@ -44,7 +41,7 @@ from cdc_sync.daemon.reloading import Reread, RunningWatches, changes_that_need_
 from cdc_sync.daemon.together import end, raise_failures
 from cdc_sync.daemon.watching import WatchParts, WatchWorker, bind, most_telling
 from cdc_sync.delivery.client import Caller, Client
-from cdc_sync.delivery.sender import Sender, SenderSettings, wall_clock
+from cdc_sync.delivery.sender import Sender, SenderSettings
 from cdc_sync.source.session import LastSession
 from cdc_sync.store.opening import opened_by_daemon, opened_copy
 from cdc_sync.store.protocol import Store, StoreError
@@ -106,7 +103,7 @@ def make_sender(
     config: Config, store: Store, caller: Caller, observe: Observe, progressed: Callable[[], None] = lambda: None
 ) -> Sender:
     """The sender as configured."""
-    return Sender(store, caller, sender_settings(config), observe, progressed=progressed)
+    return Sender(store, caller, sender_settings(config), observe, store.clock, progressed=progressed)
 
 
 async def tell_of_unconfigured(config: Config, store: Store, observe: Observe) -> None:
@@ -137,7 +134,7 @@ def make_parts(
         dsn=config.database.dsn.get_secret_value(),
         store=store,
         observe=observe,
-        clock=wall_clock,
+        clock=store.clock,
         queued=queued,
         dry_run=dry_run,
         last_session=last_session or LastSession(),
@@ -197,11 +194,15 @@ class _Daemon:
 
             watches = RunningWatches(worker, self.observe)
             admin = AdminServer(
-                self._config, store, self._metrics, lambda: self._conditions, wall_clock, hung=self._pulse.hung
+                self._config,
+                store,
+                self._metrics,
+                lambda: self._conditions,
+                store.clock.for_people,
+                hung=self._pulse.hung,
             )
             if not dry_run:
                 await stack.enter_async_context(admin)
-            stack.enter_context(self._schedule(store))
             self.observe(DaemonStarted(__version__, tuple(self._config.watches), dry_run, admin.url))
             await tell_of_unconfigured(self._config, store, self.observe)
 
@@ -222,7 +223,14 @@ class _Daemon:
         await watches.use(self._config)
         heart = Heart(self._pulse, store, self.observe, min(BEAT_EVERY, self._options.beat_every))
         sending = asyncio.create_task(self._send(sender, store))
-        lasting = [sending, asyncio.create_task(self._note_conditions(store)), asyncio.create_task(heart.run())]
+        lateness = Lateness(lambda: self._config, store, self._metrics.lag.capture, self.observe, store.clock)
+        lasting = [
+            sending,
+            asyncio.create_task(self._note_conditions(store)),
+            asyncio.create_task(heart.run()),
+            asyncio.create_task(_regularly(lambda: self._prune(store), pruning.EVERY_MINUTES * 60)),
+            asyncio.create_task(_regularly(lateness.look, LOOK_EVERY)),
+        ]
         try:
             while await self._is_reload_wanted([*watches.tasks, *lasting]):
                 await self._reload(watches, store, take_over)
@@ -298,35 +306,14 @@ class _Daemon:
             try:
                 for name in noted.keys() | wanted.keys():
                     if noted.get(name) != wanted.get(name):
-                        await store.set_condition(name, wanted.get(name), wall_clock())
+                        await store.set_condition(name, wanted.get(name), store.clock.for_people())
                 noted = wanted
             except StoreError:
                 pass  # noted with the next change: that the store can be written again is one
             await self._conditions_changed.wait()
 
-    @contextmanager
-    def _schedule(self, store: Store) -> Iterator[None]:
-        """Jobs by the clock: pruning the history, at once and then every ten minutes, and looking for what is late."""
-        lateness = Lateness(lambda: self._config, store, self._metrics.lag.capture, self.observe, wall_clock)
-        scheduler = AsyncIOScheduler(timezone=UTC)
-        scheduler.add_job(
-            self._prune,
-            "interval",
-            [store],
-            minutes=pruning.EVERY_MINUTES,
-            next_run_time=datetime.now(UTC),
-            coalesce=True,
-            max_instances=1,
-        )
-        scheduler.add_job(lateness.look, "interval", seconds=LOOK_EVERY, coalesce=True, max_instances=1)
-        scheduler.start()
-        try:
-            yield
-        finally:
-            scheduler.shutdown(wait=False)
-
     async def _prune(self, store: Store) -> None:
-        await pruning.prune(store, wall_clock() - milliseconds(self._config.state.history))
+        await pruning.prune(store, store.clock.for_people() - milliseconds(self._config.state.history))
 
     def _install_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -344,6 +331,13 @@ class _Daemon:
     def _want_reload(self) -> None:
         self._reload_wanted = True
         self._signalled.set()
+
+
+async def _regularly(work: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Work at once, and again after each pause: by the event loop's clock, which nobody sets."""
+    while True:
+        await work()
+        await asyncio.sleep(seconds)
 
 
 async def run(

@@ -102,6 +102,7 @@ class Client:
                     status=response.status,
                     content_type=_header(response, "Content-Type") or "",
                     retry_after=_header(response, "Retry-After"),
+                    date=_header(response, "Date"),
                 )
                 return reply, _excerpt_of(read, opened.secrets)
         except TimeoutError:

@@ -76,7 +76,7 @@ class SenderSettings:
 
 
 def wall_clock() -> int:
-    """Milliseconds since the epoch."""
+    """This machine's clock, which may be set at any time: milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
 
 
@@ -266,7 +266,7 @@ class Sender:
             return Again(self._clock(), refused_in=entry.refused_in), {"reason": reason}, None
         reply, excerpt = await self._caller.call(entry)
         now = self._clock()
-        meaning = in_context(meaning_of(reply, now), self._endpoints[endpoint].health, entry.refused_in)
+        meaning = in_context(meaning_of(reply, wall_clock()), self._endpoints[endpoint].health, entry.refused_in)
         said = describe(reply, excerpt)
         detail = {"status": reply.status, "reason": said}
         if excerpt:

@@ -66,5 +66,5 @@ async def notice(intake: Intake, progressed: Callable[[], None]) -> None:
 
 
 def _plans(intake: Intake, old: StatusRules, progressed: Callable[[], None]) -> AsyncIterator[Planned]:
-    rules, now = intake.rules, intake.clock()
+    rules, now = intake.rules, intake.store.clock.for_people()
     return plan(intake.reader, intake.store, rules, rules.first_status, now, old=old, progressed=progressed)

@@ -126,7 +126,7 @@ class _Sweep:
         # Records made from now on were made by somebody who saw their row.
         last = await store.highest_number()
         self._marks = Marks(last)
-        return SweepPosition(shape, last, at=self._intake.clock(), requests=self._intake.requests.number), False
+        return SweepPosition(shape, last, at=store.clock.for_people(), requests=self._intake.requests.number), False
 
     async def _walk(self, position: SweepPosition) -> SweepPosition:
         while not position.walked:

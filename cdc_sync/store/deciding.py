@@ -4,19 +4,21 @@ A store reads what is there, asks here what follows, and writes that, all in one
 between: see `protocol`.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.delivery import Again, Done, GiveUp
+from cdc_sync.core.delivery import Again, Done, GiveUp, outcome_of
 from cdc_sync.core.diff import Adopt, Cancel, Decision, Nothing, Queue, Waiting, decide, is_said
 from cdc_sync.core.event_order import in_order
 from cdc_sync.core.fuse import Fuse, count, has_counted
 from cdc_sync.core.outbox import Entry, EntryState, Known, Sighting, corrects
+from cdc_sync.core.retry import LONGEST_COUNTED, LONGEST_UNASKED
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.core.status_url import endpoint_of
-from cdc_sync.store.protocol import Batch, Event, Finished, Recorded
+from cdc_sync.store.protocol import CALL_STEP, Batch, Event, Finished, Recorded
 
 NOWHERE = "nowhere"
 """The endpoint of an entry whose URL cannot be called; such an entry is born dead."""
@@ -147,7 +149,7 @@ class _Deciding:
                     **self._detail(sighting, before),
                     "kinds": sorted(kinds),
                     "replaced": before is not None and before.state is not None,
-                    "due_at": placed.due_at,
+                    "due_at": placed.due_at + self._batch.shift,
                 }
                 if sighting.content.event_date != own_date:
                     detail |= {"event_date": sighting.content.event_date, "event_date_of_row": own_date}
@@ -174,7 +176,7 @@ class _Deciding:
 
     def _remember(self, sighting: Sighting, event: str, detail: dict[str, Any]) -> None:
         self._steps.events.append(
-            Event(self._batch.now, self._rules.watch, sighting.application_id, event, detail),
+            Event(self._batch.at, self._rules.watch, sighting.application_id, event, detail),
         )
 
     def _detail(self, sighting: Sighting, before: Before | None) -> dict[str, Any]:
@@ -231,13 +233,15 @@ class Ended:
     event: Event
 
 
-def ended(end: Finished, current: Current | None) -> Ended:
+def ended(end: Finished, current: Current | None, shift: int = 0) -> Ended:
     """Decide what follows from an attempt's end.
 
     Args:
         end: the attempt.
         current: the entry that the application has in the outbox now, which may be a newer one.
+        shift: what is added to its times for people.
     """
+    end = replace(end, at=end.at + shift)
     entry = end.entry
     detail: dict[str, Any] = {**end.reply, "to": described(entry.content)}
     replaced = current is None or current.revision != entry.revision
@@ -251,7 +255,7 @@ def ended(end: Finished, current: Current | None) -> Ended:
             # A newer content waits in its place: it stays due as it is, and stays marked as attempted.
             return _ended(end, "answered", {**detail, "replaced": True}, "free")
         case Again(due_at, _):
-            return _ended(end, "answered", {**detail, "again_at": due_at}, "again")
+            return _ended(end, "answered", {**detail, "again_at": due_at + shift}, "again")
         case GiveUp(reason):
             return _ended(end, "dead-lettered", {**detail, "reason": reason}, "dead")
 
@@ -263,6 +267,17 @@ def _ended(end: Finished, event: str, detail: dict[str, Any], becomes: Becomes, 
 def _is_said_too(sent: Content, current: Current) -> bool:
     waiting: Content = replace(sent, status=current.status, job_id=current.job_id, deleted=current.deleted)
     return is_said(sent, Waiting(waiting, attempted=False))
+
+
+def counted(now: int) -> dict[str, int]:
+    """Since when an entry may have been due for all of it to count as tried, and as asked for after a 404."""
+    return {"overdue": now - LONGEST_COUNTED, "unasked": now - LONGEST_UNASKED}
+
+
+def counted_calls(finished: Iterable[Finished], shift: int) -> Counter[tuple[int, str]]:
+    """How many calls ended, by step of time and outcome; `shift` is what is added to their times for people."""
+    ends = ((end.at + shift, outcome_of(end.fate)) for end in finished)
+    return Counter((at - at % CALL_STEP, outcome) for at, outcome in ends)
 
 
 def attempt(entry: Entry, now: int) -> Event:

@@ -28,6 +28,7 @@ from cdc_sync.core.hints import Origin
 from cdc_sync.core.outbox import Entry, EntryState, Known, Sighting, Skip, Suspicion, Verified
 from cdc_sync.core.rows import Key
 from cdc_sync.core.rules import WatchRules
+from cdc_sync.store.clock import Clock
 
 __all__ = [
     "CALL_STEP",
@@ -76,7 +77,7 @@ class Batch:
 
     Attributes:
         origin: which part of capture it comes from.
-        now: our clock, milliseconds since the epoch.
+        now: the store's `clock`.
         unseen: what an application gets of which nothing is known. With the origin `baseline`, `adopt` also takes what
             was adopted before anew: two rows of one application are no news about each other, unless the first is gone.
         sightings: observations, at most one per application.
@@ -86,6 +87,7 @@ class Batch:
         out_of_scope: applications whose row is out of scope.
         positions: capture positions to save with it.
         doubt: why no deletion is believed now; None if they are. A new one is held then, whatever the fuse says.
+        shift: what is added to `now` for people; the store's own business.
     """
 
     origin: Origin
@@ -98,6 +100,12 @@ class Batch:
     out_of_scope: Sequence[str] = ()
     positions: Mapping[str, str] = field(default_factory=dict)
     doubt: str | None = None
+    shift: int = 0
+
+    @property
+    def at(self) -> int:
+        """When it was recorded, as people read it."""
+        return self.now + self.shift
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +189,14 @@ Only = Literal["changes", "deletions"]
 
 
 class Store(Protocol):
-    """See the module's text. Times are in milliseconds since the epoch; every method may raise `StoreError`."""
+    """See the module's text. Times are in milliseconds since the epoch; every method may raise `StoreError`.
+
+    Attributes:
+        clock: decides when something is due: its readings are the `now` of batches, claims and ends of attempts. What a
+            person asks for comes with the time that people read. What is written for people is by that one.
+    """
+
+    clock: Clock
 
     async def close(self) -> None:
         """Finish what was begun and let go of the store."""

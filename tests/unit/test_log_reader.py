@@ -22,6 +22,8 @@ from cdc_sync.core.observations import (
     CaptureLate,
     CaptureStarted,
     CaughtUp,
+    ClockAgrees,
+    ClockSkewed,
     DaemonStarted,
     Decided,
     DeliveryInTime,
@@ -60,8 +62,7 @@ def _restored() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    for name in ("psycopg.pool", "apscheduler"):
-        logging.getLogger(name).setLevel(logging.NOTSET)
+    logging.getLogger("psycopg.pool").setLevel(logging.NOTSET)
     structlog.reset_defaults()
 
 
@@ -145,6 +146,9 @@ def test_what_is_only_a_number_has_none(written: Written, example: Observation) 
         (CaptureInTime(WATCH), "info"),
         (DeliveryLate(ENDPOINT, 60.0), "warning"),
         (DeliveryInTime(ENDPOINT), "info"),
+        (ClockSkewed(600.0, shared=True), "warning"),
+        (ClockSkewed(-7200.0, shared=False), "warning"),
+        (ClockAgrees(), "info"),
         (Reloaded((WATCH,)), "info"),
         (ReloadRefused(("line 3 is wrong",)), "error"),
         (LoopsHang(("sender",)), "error"),
@@ -491,11 +495,10 @@ class TestLibraries:
         assert json.loads(said)["exception"] == "ValueError"
         assert "planted-secret" not in said
 
-    @pytest.mark.parametrize("name", ["psycopg.pool", "apscheduler.scheduler"])
     def test_what_our_own_observations_tell_is_not_told_twice(
-        self, written: Written, capsys: pytest.CaptureFixture[str], name: str
+        self, written: Written, capsys: pytest.CaptureFixture[str]
     ) -> None:
         written.lines("json")
-        logging.getLogger(name).error("connection lost")
+        logging.getLogger("psycopg.pool").error("connection lost")
 
         assert capsys.readouterr().err == ""

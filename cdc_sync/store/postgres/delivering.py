@@ -1,22 +1,20 @@
 """Claiming entries for sending, and writing what became of them."""
 
 import json
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cdc_sync.core.delivery import Again, GiveUp, outcome_of
+from cdc_sync.core.delivery import Again, GiveUp
 from cdc_sync.core.endpoint import Health
 from cdc_sync.core.outbox import Entry
-from cdc_sync.core.retry import LONGEST_COUNTED
 from cdc_sync.store import queries
 from cdc_sync.store.columns import entry_from
-from cdc_sync.store.deciding import Current, Ended, attempt, described, ended
+from cdc_sync.store.deciding import Current, Ended, attempt, counted, counted_calls, described, ended
 from cdc_sync.store.postgres.recording import SQL as RECORDING
 from cdc_sync.store.postgres.recording import remember
 from cdc_sync.store.postgres.rows import Connection, Whose, content_row, whose_rows, write
-from cdc_sync.store.protocol import CALL_STEP, Event, Finished
+from cdc_sync.store.protocol import Event, Finished
 
 SQL = queries.statements("postgres/delivering.sql")
 
@@ -28,12 +26,14 @@ class Taking:
     Attributes:
         daemon: the claiming daemon's number.
         now: the time.
+        shift: what is added to it for people.
         horizon: see `Store.claim`.
         under_way: what this daemon has a call for already, whoever the claim belongs to now: left out.
     """
 
     daemon: int
     now: int
+    shift: int
     horizon: int
     under_way: Collection[Whose]
 
@@ -43,7 +43,7 @@ async def claim(
 ) -> list[Entry]:
     """See `Store.claim`."""
     now = taking.now
-    times = {"now": now, "overdue": now - LONGEST_COUNTED}
+    times = {"now": now, **counted(now)}
     found: list[Entry] = []
     for endpoint, limit in wanted.items():
         parameters = {**times, "latest": now + taking.horizon, "endpoint": endpoint, "turn": probing.get(endpoint)}
@@ -57,7 +57,7 @@ async def claim(
     if claimed:
         keys = [{"watch": entry.watch, "application_id": entry.application_id} for entry in claimed]
         await write(connection, SQL["claim"], keys, daemon=taking.daemon, **times)
-        await remember(connection, [attempt(entry, now) for entry in claimed])
+        await remember(connection, [attempt(entry, now + taking.shift) for entry in claimed])
     return claimed
 
 
@@ -72,8 +72,12 @@ async def finish(
     finished: Sequence[Finished],
     health: Mapping[str, Health],
     claims: Mapping[Whose, int],
+    *,
+    shift: int,
 ) -> None:
     """See `Store.finish`; `claims` tells under which daemon's number each entry was claimed.
+
+    What is added to its times for people is `shift`.
 
     An end whose claim is no longer ours decides nothing: another daemon has taken the entry, and has sent it since or
     will. It is told in the story alone.
@@ -91,16 +95,16 @@ async def finish(
         for end in finished:
             claimed_by, waiting = current.get(_whose(end.entry), (None, None))
             if claimed_by is None or claimed_by != claims.get(_whose(end.entry)):
-                events.append(_too_late(end))
+                events.append(_too_late(end, shift))
                 continue
-            after = ended(end, waiting)
+            after = ended(end, waiting, shift)
             decided.append((end, after))
             events.append(after.event)
     await _write_ends(connection, decided)
     await remember(connection, events)
     states = [{"endpoint": name, "health": json.dumps(asdict(health[name]))} for name in sorted(health)]
     await write(connection, SQL["set_health"], states)
-    calls = Counter((end.at - end.at % CALL_STEP, outcome_of(end.fate)) for end in finished)
+    calls = counted_calls(finished, shift)
     counted = [{"step": step, "outcome": outcome, "count": calls[step, outcome]} for step, outcome in sorted(calls)]
     await write(connection, SQL["count_calls"], counted)
 
@@ -112,7 +116,7 @@ async def _write_ends(connection: Connection, decided: Sequence[tuple[Finished, 
     for end, after in decided:
         key = {"watch": end.entry.watch, "application_id": end.entry.application_id}
         if after.told:
-            told.append({**key, **content_row(end.entry.content), "told_at": end.at})
+            told.append({**key, **content_row(end.entry.content), "told_at": after.event.at})
         match after.becomes, end.fate:
             case "forgotten", _:
                 forgotten.append(key)
@@ -132,9 +136,9 @@ async def _unclaim(connection: Connection, keys: Sequence[tuple[str, str, str]])
     await write(connection, SQL["unclaim"], rows)
 
 
-def _too_late(end: Finished) -> Event:
+def _too_late(end: Finished, shift: int) -> Event:
     detail = {**end.reply, "to": described(end.entry.content), "claim_lost": True}
-    return Event(end.at, end.entry.watch, end.entry.application_id, "answered", detail)
+    return Event(end.at + shift, end.entry.watch, end.entry.application_id, "answered", detail)
 
 
 def _whose(entry: Entry) -> Whose:

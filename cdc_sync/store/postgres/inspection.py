@@ -3,8 +3,10 @@
 import psycopg
 
 from cdc_sync.config.dsn import shown
+from cdc_sync.core import clock_skew
 from cdc_sync.core.findings import Finding, Tell
 from cdc_sync.store import queries
+from cdc_sync.store.clock import wall_clock
 from cdc_sync.store.postgres import operating
 from cdc_sync.store.postgres.connecting import check_server, connected, translate, version_of
 from cdc_sync.store.postgres.living import living
@@ -81,5 +83,10 @@ async def _check_content(connection: Connection, dsn: str, tell: Tell) -> str | 
     daemons = await living(connection)
     by = ", ".join(f"process {process} on {host}" for host, process in daemons) or "nobody: no daemon runs"
     tell(Finding("store-lock", "ok", f"the store is worked on by {by}"))
+    before = wall_clock()
+    row = await (await connection.execute(operating.SQL["clock"])).fetchone()
+    if row is not None:
+        found = clock_skew.skew(int(row[0]), before, wall_clock())
+        tell(clock_skew.judged("store-clock", "the clock of the store's server", found))
     bound = await (await connection.execute(operating.SQL["identity"])).fetchone()
     return None if bound is None else str(bound[0])

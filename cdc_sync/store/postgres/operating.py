@@ -30,12 +30,12 @@ class Selection:
     limit: int | None = None
 
 
-async def release_held(connection: Connection, selection: Selection, now: int) -> int:
-    """See `Store.release_held`."""
+async def release_held(connection: Connection, selection: Selection, now: int, due_at: int) -> int:
+    """See `Store.release_held`; `now` is the time for people, `due_at` the same by the store's clock."""
     fuses = await _lock_watches(connection, selection.watch)
     chosen = await _select(connection, selection, fuses)
     events = [Event(now, *whose, "released", {"to": described(content)}) for whose, content in chosen]
-    await _revive(connection, chosen, now, events)
+    await _revive(connection, chosen, due_at, events)
     await _mend_fuses(connection, fuses)
     return len(chosen)
 
@@ -60,17 +60,17 @@ async def discard(connection: Connection, selection: Selection, now: int) -> lis
     return [whose for whose, _ in chosen]
 
 
-async def retry_dead(connection: Connection, selection: Selection, now: int) -> list[Whose]:
-    """See `Store.retry_dead`."""
+async def retry_dead(connection: Connection, selection: Selection, now: int, due_at: int) -> list[Whose]:
+    """See `Store.retry_dead`; its times are those of `release_held`."""
     watches = await _lock_watches(connection, selection.watch)
     chosen = [each for each in await _select(connection, selection, watches) if _is_callable(each[1])]
     events = [Event(now, *whose, "retried", {"to": described(content)}) for whose, content in chosen]
-    await _revive(connection, chosen, now, events)
+    await _revive(connection, chosen, due_at, events)
     return [whose for whose, _ in chosen]
 
 
-async def resend(connection: Connection, watch: str | None, ids: Sequence[str], now: int) -> list[Whose]:
-    """See `Store.resend`."""
+async def resend(connection: Connection, watch: str | None, ids: Sequence[str], now: int, due_at: int) -> list[Whose]:
+    """See `Store.resend`; its times are those of `release_held`."""
     watches = await _lock_watches(connection, watch)
     rows = await connection.execute(SQL["to_resend"], {"ids": texts(ids), "watches": list(watches)})
     known = {(row[0], row[1]): content_from(row[2:]) for row in await rows.fetchall()}
@@ -85,10 +85,12 @@ async def resend(connection: Connection, watch: str | None, ids: Sequence[str], 
         for whose, content in known.items()
         if whose not in waiting and content is not None and _is_callable(content)
     }
-    await write(connection, SQL["hasten"], [{"watch": name, "application_id": id_} for name, id_ in hastened], now=now)
+    await write(
+        connection, SQL["hasten"], [{"watch": name, "application_id": id_} for name, id_ in hastened], now=due_at
+    )
     for name in watches:
         placed = [
-            Placed(Sighting(id_, (), content), "", "pending", now, now, None)
+            Placed(Sighting(id_, (), content), "", "pending", due_at, due_at, None)
             for (of, id_), content in again.items()
             if of == name
         ]
@@ -138,13 +140,13 @@ def _is_callable(content: Content) -> bool:
 
 
 async def _revive(
-    connection: Connection, chosen: Sequence[tuple[Whose, Content]], now: int, events: Sequence[Event]
+    connection: Connection, chosen: Sequence[tuple[Whose, Content]], due_at: int, events: Sequence[Event]
 ) -> None:
     rows = [
         {"watch": watch, "application_id": id_, "endpoint": endpoint_of(content.url)}
         for (watch, id_), content in chosen
     ]
-    await write(connection, SQL["revive"], rows, now=now)
+    await write(connection, SQL["revive"], rows, now=due_at)
     await remember(connection, events)
     await _add_endpoints(connection, [content for _, content in chosen])
 

@@ -31,7 +31,7 @@ async def record(connection: Connection, rules: WatchRules, batch: Batch, by: st
     fuse = await _lock(connection, watch, by)
     before = await _before(connection, watch, batch)
     steps = steps_of(rules, batch, before, fuse)
-    await _take(connection, watch, batch.now, steps)
+    await _take(connection, watch, batch.at, steps)
     await _note(connection, watch, batch)
     # Endpoints last: whoever waits for one holds everything else already.
     if steps.endpoints:
@@ -183,7 +183,7 @@ async def _note(connection: Connection, watch: str, batch: Batch) -> None:
     if batch.suspicions:
         suspects = as_json(asdict(suspicion) for suspicion in batch.suspicions)
         added = await connection.execute(SQL["suspect"], {"watch": watch, "rows": suspects})
-        events = [Event(batch.now, watch, row[0], "suspected", {"by": batch.origin}) for row in await added.fetchall()]
+        events = [Event(batch.at, watch, row[0], "suspected", {"by": batch.origin}) for row in await added.fetchall()]
         await remember(connection, events)
     cleared = [key_text(skip.key) for skip in batch.skips if skip.reason is None]
     if cleared:
@@ -194,6 +194,6 @@ async def _note(connection: Connection, watch: str, batch: Batch) -> None:
         if skip.reason is not None
     }
     rows = [{"row_key": row_key, **skip} for row_key, skip in skipped.items()]
-    await write(connection, SQL["skip"], rows, watch=watch, now=batch.now)
+    await write(connection, SQL["skip"], rows, watch=watch, now=batch.at)
     positions = [{"name": name, "value": text(value)} for name, value in batch.positions.items()]
     await write(connection, SQL["set_position"], positions, watch=watch)

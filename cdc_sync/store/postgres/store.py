@@ -5,6 +5,7 @@ import json
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -19,7 +20,9 @@ from cdc_sync.core.outbox import Entry, EntryState, Known, Skip, Suspicion, Veri
 from cdc_sync.core.rows import Key
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.store.bitmaps import unmarked
+from cdc_sync.store.clock import Clock, uptime
 from cdc_sync.store.columns import key_text, known_from
+from cdc_sync.store.for_people import counts_for_people, entry_for_people, records_for_people
 from cdc_sync.store.postgres import delivering, operating, recording, reporting
 from cdc_sync.store.postgres.connecting import configure, conninfo, prepare, translate
 from cdc_sync.store.postgres.delivering import Taking
@@ -72,6 +75,7 @@ class PostgresStore:
         self._claims: dict[Whose, int] = {}
         """Claims that were handed out and have not ended, with the number of this daemon at that time."""
         self._unsure = False
+        self.clock: Clock
         self._beating: asyncio.Task[None] | None = None
 
     @classmethod
@@ -98,7 +102,13 @@ class PostgresStore:
             configure=partial(configure, read_only=read_only),
         )
         await pool.open()
-        return cls(dsn, longest_call, pool)
+        store = cls(dsn, longest_call, pool)
+        try:
+            await store._begin_clock()
+        except BaseException:
+            await store.close()
+            raise
+        return store
 
     async def _run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         return await self._within(_ANSWERS_WITHIN, work)
@@ -129,10 +139,7 @@ class PostgresStore:
         raise AssertionError("unreachable")
 
     async def _rows(self, statement: bytes, **parameters: Any) -> list[tuple[Any, ...]]:
-        async def work(connection: Connection) -> list[tuple[Any, ...]]:
-            return await (await connection.execute(statement, parameters)).fetchall()
-
-        return await self._run(work)
+        return await self._run(lambda c: _rows_of(c, statement, parameters))
 
     async def _do(self, statement: bytes, **parameters: Any) -> None:
         async def work(connection: Connection) -> None:
@@ -166,6 +173,26 @@ class PostgresStore:
             with suppress(StoreError):
                 await self._living.renew()
                 await self._living.bury_dead()
+                await self._compare_clock()
+
+    async def _begin_clock(self) -> None:
+        before = uptime()
+        ((store, ahead),) = await self._rows(operating.SQL["clock"])
+        after = uptime()
+        newest = await self._rows(operating.SQL["newest_event"])
+        # As it was for whoever wrote it: people read the store's clock.
+        reading = max([store, *(at for (at,) in newest)]) + (ahead or 0)
+        self.clock = Clock(reading - after, ahead or 0)
+        self.clock.compare(store, ahead or 0, before, after)
+
+    async def _compare_clock(self) -> None:
+        """Compare our clock with the store's, and raise the offset if the store's went back."""
+        before = uptime()
+        ((store, ahead),) = await self._within(_RENEWS_WITHIN, lambda c: _rows_of(c, operating.SQL["clock"], {}))
+        missing = self.clock.compare(store, ahead or 0, before, uptime())
+        if missing:
+            raised = {"ahead": (ahead or 0) + missing, "was": ahead}
+            await self._within(_RENEWS_WITHIN, lambda c: _rows_of(c, operating.SQL["raise_clock"], raised))
 
     async def living(self) -> list[tuple[str, int]]:
         """The daemons that live: host and process id, the oldest first."""
@@ -247,6 +274,7 @@ class PostgresStore:
 
     async def record(self, rules: WatchRules, batch: Batch) -> list[Recorded]:
         """See `Store`."""
+        batch = replace(batch, shift=self.clock.shift)
         return await self._run(lambda c: recording.record(c, rules, batch, self._by))
 
     async def due_suspicions(self, watch: str, now: int, limit: int, *, horizon: int) -> list[Suspicion]:
@@ -274,7 +302,7 @@ class PostgresStore:
         async def work(connection: Connection) -> list[Entry]:
             if self._unsure:
                 await delivering.give_back(connection, number, self._claims)
-            taking = Taking(number, now, horizon, self._claims)
+            taking = Taking(number, now, self.clock.shift, horizon, self._claims)
             return await delivering.claim(connection, taking, wanted, probing or {})
 
         try:
@@ -298,7 +326,8 @@ class PostgresStore:
 
     async def finish(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
         """See `Store`."""
-        await self._run(lambda c: delivering.finish(c, finished, health, self._claims))
+        shift = self.clock.shift
+        await self._run(lambda c: delivering.finish(c, finished, health, self._claims, shift=shift))
         for end in finished:
             self._claims.pop((end.entry.watch, end.entry.application_id), None)
 
@@ -323,7 +352,8 @@ class PostgresStore:
     async def release_held(self, watch: str | None, now: int, only: Only | None, limit: int | None) -> int:
         """See `Store`."""
         selection = Selection("held", watch, None, only, limit)
-        return await self._run(lambda c: operating.release_held(c, selection, now))
+        due_at = self.clock.due(now)
+        return await self._run(lambda c: operating.release_held(c, selection, now, due_at))
 
     async def discard(
         self,
@@ -340,19 +370,23 @@ class PostgresStore:
 
     async def retry_dead(self, watch: str | None, ids: Sequence[str] | None, now: int) -> list[tuple[str, str]]:
         """See `Store`."""
-        return await self._run(lambda c: operating.retry_dead(c, Selection("dead", watch, ids), now))
+        due_at = self.clock.due(now)
+        return await self._run(lambda c: operating.retry_dead(c, Selection("dead", watch, ids), now, due_at))
 
     async def resend(self, watch: str | None, ids: Sequence[str], now: int) -> list[tuple[str, str]]:
         """See `Store`."""
-        return await self._run(lambda c: operating.resend(c, watch, ids, now))
+        due_at = self.clock.due(now)
+        return await self._run(lambda c: operating.resend(c, watch, ids, now, due_at))
 
     async def entries(self, state: EntryState, watch: str | None, limit: int) -> list[Entry]:
         """See `Store`."""
-        return await self._run(lambda c: reporting.entries(c, state, watch, limit))
+        found = await self._run(lambda c: reporting.entries(c, state, watch, limit))
+        shift = self.clock.shift
+        return [entry_for_people(entry, shift) for entry in found]
 
     async def counts(self) -> dict[str, WatchCounts]:
         """See `Store`."""
-        return await self._run(reporting.counts)
+        return counts_for_people(await self._run(reporting.counts), self.clock.shift)
 
     async def skipped(self, watch: str, limit: int) -> list[Skip]:
         """See `Store`."""
@@ -360,7 +394,8 @@ class PostgresStore:
 
     async def records(self, application_id: str, watch: str | None) -> list[Record]:
         """See `Store`."""
-        return await self._run(lambda c: reporting.records(c, application_id, watch))
+        found = await self._run(lambda c: reporting.records(c, application_id, watch))
+        return records_for_people(found, self.clock.shift)
 
     async def story(self, application_id: str, watch: str | None, limit: int) -> list[Event]:
         """See `Store`."""
@@ -404,3 +439,7 @@ class PostgresStore:
         await self._do(operating.SQL["prune_call_counts"], until=before - CALL_STEP)
         ((pruned,),) = await self._rows(operating.SQL["prune"], before=before, keep=keep, limit=limit)
         return int(pruned)
+
+
+async def _rows_of(connection: Connection, statement: bytes, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    return await (await connection.execute(statement, parameters)).fetchall()

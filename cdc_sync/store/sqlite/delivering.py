@@ -2,30 +2,34 @@
 
 import json
 import sqlite3
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.delivery import Again, GiveUp, outcome_of
+from cdc_sync.core.delivery import Again, GiveUp
 from cdc_sync.core.endpoint import Health
 from cdc_sync.core.outbox import Entry
-from cdc_sync.core.retry import LONGEST_COUNTED
 from cdc_sync.store import queries
 from cdc_sync.store.columns import entry_from
-from cdc_sync.store.deciding import Current, Ended, attempt, ended
-from cdc_sync.store.protocol import CALL_STEP, Event, Finished
+from cdc_sync.store.deciding import Current, Ended, attempt, counted, counted_calls, ended
+from cdc_sync.store.protocol import Event, Finished
 from cdc_sync.store.sqlite.recording import Whose, remember, rows_in, rows_out, tell
 
 SQL = queries.load("sqlite/delivering.sql")
 
 
 def claim(
-    connection: sqlite3.Connection, now: int, horizon: int, wanted: Mapping[str, int], probing: Mapping[str, int]
+    connection: sqlite3.Connection,
+    now: int,
+    horizon: int,
+    wanted: Mapping[str, int],
+    probing: Mapping[str, int],
+    *,
+    shift: int,
 ) -> list[Entry]:
-    """See `Store.claim`."""
+    """See `Store.claim`; `shift` is what is added to `now` for people."""
     claimed: list[Entry] = []
-    times = {"now": now, "overdue": now - LONGEST_COUNTED, "latest": now + horizon}
+    times = {"now": now, **counted(now), "latest": now + horizon}
     for endpoint, limit in wanted.items():
         parameters = {**times, "endpoint": endpoint, "turn": probing.get(endpoint)}
         first = SQL["probe" if endpoint in probing else "due"]
@@ -37,12 +41,14 @@ def claim(
         return []
     whose = rows_in((entry.watch, entry.application_id) for entry in claimed)
     connection.execute(SQL["claim"], {**times, "whose": whose})
-    remember(connection, [attempt(entry, now) for entry in claimed])
+    remember(connection, [attempt(entry, now + shift) for entry in claimed])
     return claimed
 
 
-def finish(connection: sqlite3.Connection, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
-    """See `Store.finish`."""
+def finish(
+    connection: sqlite3.Connection, finished: Sequence[Finished], health: Mapping[str, Health], *, shift: int
+) -> None:
+    """See `Store.finish`; `shift` is what is added to its times for people."""
     whose = rows_in((end.entry.watch, end.entry.application_id) for end in finished)
     current = {
         (watch, application_id): Current(revision, status, job_id, bool(deleted))
@@ -55,9 +61,9 @@ def finish(connection: sqlite3.Connection, finished: Sequence[Finished], health:
     events: list[Event] = []
     for end in finished:
         of = (end.entry.watch, end.entry.application_id)
-        after = ended(end, current.get(of))
+        after = ended(end, current.get(of), shift)
         if after.told:
-            told.append((of, end.entry.content, end.at))
+            told.append((of, end.entry.content, after.event.at))
         if after.becomes == "forgotten":
             forgotten.append(of)
         else:
@@ -66,7 +72,7 @@ def finish(connection: sqlite3.Connection, finished: Sequence[Finished], health:
     connection.execute(SQL["drop"], (rows_in(forgotten),))
     tell(connection, told)
     remember(connection, events)
-    calls = Counter((end.at - end.at % CALL_STEP, outcome_of(end.fate)) for end in finished)
+    calls = counted_calls(finished, shift)
     connection.executemany(SQL["count_calls"], [(*of, number) for of, number in calls.items()])
     connection.executemany(
         SQL["set_health"], [(endpoint, json.dumps(asdict(state))) for endpoint, state in health.items()]

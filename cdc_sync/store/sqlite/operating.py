@@ -10,6 +10,7 @@ from cdc_sync.core.fuse import Fuse, blow
 from cdc_sync.core.outbox import EntryState, Sighting
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store import queries
+from cdc_sync.store.clock import Clock, boot_id, uptime, wall_clock
 from cdc_sync.store.columns import content_from, json_list
 from cdc_sync.store.deciding import Placed, described
 from cdc_sync.store.protocol import CALL_STEP, Event, Only
@@ -30,16 +31,35 @@ class Selection:
     limit: int | None = None
 
 
+def clock(connection: sqlite3.Connection, *, keep: bool) -> Clock:
+    """The clock of this boot, as the store has it, or begun and, with `keep`, kept in the store."""
+    if keep:
+        connection.execute("BEGIN IMMEDIATE")
+    try:
+        row = connection.execute(SQL["clock"]).fetchone()
+        boot, _, base = ("" if row is None else str(row[0])).partition(" ")
+        if boot and boot == boot_id():
+            return Clock(int(base))
+        newest = connection.execute(SQL["newest_event"]).fetchone()
+        begun = max(wall_clock(), 0 if newest is None else int(newest[0])) - uptime()
+        if keep:
+            connection.execute(SQL["set_clock"], (f"{boot_id()} {begun}",))
+        return Clock(begun)
+    finally:
+        if connection.in_transaction:
+            connection.execute("COMMIT")
+
+
 def blow_fuse(connection: sqlite3.Connection, watch: str, reason: str, now: int) -> None:
     """See `Store.blow_fuse`."""
     save_fuse(connection, watch, blow(load_fuse(connection, watch), now, reason))
 
 
-def release_held(connection: sqlite3.Connection, selection: Selection, now: int) -> int:
-    """See `Store.release_held`."""
+def release_held(connection: sqlite3.Connection, selection: Selection, now: int, due_at: int) -> int:
+    """See `Store.release_held`; `now` is the time for people, `due_at` the same by the store's clock."""
     chosen = _select(connection, selection)
     for whose, content in chosen:
-        _revive(connection, whose, content, now)
+        _revive(connection, whose, content, due_at)
         remember(connection, [Event(now, *whose, "released", {"to": described(content)})])
     _mend_fuses(connection, selection.watch)
     return len(chosen)
@@ -59,17 +79,17 @@ def discard(connection: sqlite3.Connection, selection: Selection, now: int) -> l
     return [whose for whose, _ in chosen]
 
 
-def retry_dead(connection: sqlite3.Connection, selection: Selection, now: int) -> list[Whose]:
-    """See `Store.retry_dead`."""
+def retry_dead(connection: sqlite3.Connection, selection: Selection, now: int, due_at: int) -> list[Whose]:
+    """See `Store.retry_dead`; its times are those of `release_held`."""
     chosen = [(whose, content) for whose, content in _select(connection, selection) if _is_callable(content)]
     for whose, content in chosen:
-        _revive(connection, whose, content, now)
+        _revive(connection, whose, content, due_at)
         remember(connection, [Event(now, *whose, "retried", {"to": described(content)})])
     return [whose for whose, _ in chosen]
 
 
-def resend(connection: sqlite3.Connection, watch: str | None, ids: Sequence[str], now: int) -> list[Whose]:
-    """See `Store.resend`."""
+def resend(connection: sqlite3.Connection, watch: str | None, ids: Sequence[str], now: int, due_at: int) -> list[Whose]:
+    """See `Store.resend`; its times are those of `release_held`."""
     found: list[Whose] = []
     for row in connection.execute(SQL["to_resend"], {"ids": json_list(ids), "watch": watch}).fetchall():
         whose: Whose = (row[0], row[1])
@@ -77,9 +97,9 @@ def resend(connection: sqlite3.Connection, watch: str | None, ids: Sequence[str]
         state = row[10]
         if state == "pending":
             # Something newer, or the same, waits already: let it go out now.
-            connection.execute(SQL["hasten"], (now, *whose))
+            connection.execute(SQL["hasten"], (due_at, *whose))
         elif state is None and content is not None and _is_callable(content):
-            placed = Placed(Sighting(whose[1], (), content), "", "pending", now, now, None)
+            placed = Placed(Sighting(whose[1], (), content), "", "pending", due_at, due_at, None)
             put(connection, whose[0], [placed])
             connection.execute(RECORDING["endpoint"], (endpoint_of(content.url),))
         else:
@@ -126,10 +146,10 @@ def _is_callable(content: Content) -> bool:
     return True
 
 
-def _revive(connection: sqlite3.Connection, whose: Whose, content: Content, now: int) -> None:
+def _revive(connection: sqlite3.Connection, whose: Whose, content: Content, due_at: int) -> None:
     endpoint = endpoint_of(content.url)
     watch, application_id = whose
-    parameters = {"now": now, "endpoint": endpoint, "watch": watch, "application_id": application_id}
+    parameters = {"now": due_at, "endpoint": endpoint, "watch": watch, "application_id": application_id}
     connection.execute(SQL["revive"], parameters)
     connection.execute(RECORDING["endpoint"], (endpoint,))
 

@@ -51,7 +51,7 @@ def record(connection: sqlite3.Connection, rules: WatchRules, batch: Batch) -> l
     """See `Store.record`."""
     watch = rules.watch
     steps = steps_of(rules, batch, _before(connection, watch, batch), load_fuse(connection, watch))
-    _take(connection, watch, batch.now, steps)
+    _take(connection, watch, batch.at, steps)
     if batch.out_of_scope:
         connection.execute(SQL["leave_scope"], {"watch": watch, "ids": json_list(batch.out_of_scope)})
     if batch.answered:
@@ -61,7 +61,7 @@ def record(connection: sqlite3.Connection, rules: WatchRules, batch: Batch) -> l
             SQL["suspect"], (watch, suspicion.application_id, suspicion.at, suspicion.due_at)
         ).rowcount
         if added:
-            suspected = Event(batch.now, watch, suspicion.application_id, "suspected", {"by": batch.origin})
+            suspected = Event(batch.at, watch, suspicion.application_id, "suspected", {"by": batch.origin})
             remember(connection, [suspected])
     cleared = [key_text(skip.key) for skip in batch.skips if skip.reason is None]
     if cleared:
@@ -69,7 +69,7 @@ def record(connection: sqlite3.Connection, rules: WatchRules, batch: Batch) -> l
     connection.executemany(
         SQL["skip"],
         [
-            (watch, key_text(skip.key), skip.application_id, skip.reason, batch.now)
+            (watch, key_text(skip.key), skip.application_id, skip.reason, batch.at)
             for skip in batch.skips
             if skip.reason is not None
         ],

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +13,9 @@ from cdc_sync.core.outbox import Entry, EntryState, Known, Skip, Suspicion, Veri
 from cdc_sync.core.rows import Key
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.store.bitmaps import unmarked
+from cdc_sync.store.clock import Clock
 from cdc_sync.store.columns import json_list, key_text, known_from
+from cdc_sync.store.for_people import counts_for_people, entry_for_people, records_for_people
 from cdc_sync.store.protocol import (
     AnotherDatabaseError,
     Batch,
@@ -46,9 +49,19 @@ class SqliteStore:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
+        self.clock: Clock
         self._thread = SqliteThread(
-            lambda: connect(path, read_only=read_only), "BEGIN" if read_only else "BEGIN IMMEDIATE"
+            lambda: self._connect(read_only=read_only), "BEGIN" if read_only else "BEGIN IMMEDIATE"
         )
+
+    def _connect(self, *, read_only: bool) -> sqlite3.Connection:
+        connection = connect(self._path, read_only=read_only)
+        try:
+            self.clock = operating.clock(connection, keep=not read_only)
+        except sqlite3.Error as error:
+            connection.close()
+            raise StoreError(translate(self._path, error)) from error
+        return connection
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
@@ -144,6 +157,7 @@ class SqliteStore:
 
     async def record(self, rules: WatchRules, batch: Batch) -> list[Recorded]:
         """See `Store`."""
+        batch = replace(batch, shift=self.clock.shift)
         return await self._run(lambda c: recording.record(c, rules, batch))
 
     async def due_suspicions(self, watch: str, now: int, limit: int, *, horizon: int) -> list[Suspicion]:
@@ -166,11 +180,13 @@ class SqliteStore:
         self, now: int, horizon: int, wanted: Mapping[str, int], probing: Mapping[str, int] | None = None
     ) -> list[Entry]:
         """See `Store`."""
-        return await self._run(lambda c: delivering.claim(c, now, horizon, wanted, probing or {}))
+        shift = self.clock.shift
+        return await self._run(lambda c: delivering.claim(c, now, horizon, wanted, probing or {}, shift=shift))
 
     async def finish(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
         """See `Store`."""
-        await self._run(lambda c: delivering.finish(c, finished, health))
+        shift = self.clock.shift
+        await self._run(lambda c: delivering.finish(c, finished, health, shift=shift))
 
     def expect(self, longest_call: float) -> None:
         """See `Store`. Nobody else could claim anything meanwhile."""
@@ -204,7 +220,8 @@ class SqliteStore:
 
     async def release_held(self, watch: str | None, now: int, only: Only | None, limit: int | None) -> int:
         """See `Store`."""
-        return await self._run(lambda c: operating.release_held(c, Selection("held", watch, None, only, limit), now))
+        due_at, selection = self.clock.due(now), Selection("held", watch, None, only, limit)
+        return await self._run(lambda c: operating.release_held(c, selection, now, due_at))
 
     async def discard(
         self,
@@ -221,19 +238,23 @@ class SqliteStore:
 
     async def retry_dead(self, watch: str | None, ids: Sequence[str] | None, now: int) -> list[tuple[str, str]]:
         """See `Store`."""
-        return await self._run(lambda c: operating.retry_dead(c, Selection("dead", watch, ids), now))
+        due_at = self.clock.due(now)
+        return await self._run(lambda c: operating.retry_dead(c, Selection("dead", watch, ids), now, due_at))
 
     async def resend(self, watch: str | None, ids: Sequence[str], now: int) -> list[tuple[str, str]]:
         """See `Store`."""
-        return await self._run(lambda c: operating.resend(c, watch, ids, now))
+        due_at = self.clock.due(now)
+        return await self._run(lambda c: operating.resend(c, watch, ids, now, due_at))
 
     async def entries(self, state: EntryState, watch: str | None, limit: int) -> list[Entry]:
         """See `Store`."""
-        return await self._run(lambda c: reporting.entries(c, state, watch, limit))
+        found = await self._run(lambda c: reporting.entries(c, state, watch, limit))
+        shift = self.clock.shift
+        return [entry_for_people(entry, shift) for entry in found]
 
     async def counts(self) -> dict[str, WatchCounts]:
         """See `Store`."""
-        return await self._run(reporting.counts)
+        return counts_for_people(await self._run(reporting.counts), self.clock.shift)
 
     async def skipped(self, watch: str, limit: int) -> list[Skip]:
         """See `Store`."""
@@ -241,7 +262,8 @@ class SqliteStore:
 
     async def records(self, application_id: str, watch: str | None) -> list[Record]:
         """See `Store`."""
-        return await self._run(lambda c: reporting.records(c, application_id, watch))
+        found = await self._run(lambda c: reporting.records(c, application_id, watch))
+        return records_for_people(found, self.clock.shift)
 
     async def story(self, application_id: str, watch: str | None, limit: int) -> list[Event]:
         """See `Store`."""

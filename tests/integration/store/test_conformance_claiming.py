@@ -25,7 +25,7 @@ from cdc_sync.core.delivery import Again, GiveUp
 from cdc_sync.core.endpoint import Health
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.payload import body, idempotency_key
-from cdc_sync.core.retry import LONGEST_COUNTED
+from cdc_sync.core.retry import LONGEST_COUNTED, LONGEST_UNASKED
 from cdc_sync.store.protocol import Finished, Store
 
 STAGING = "https://staging.hellowork.com"
@@ -204,6 +204,25 @@ class TestHowLongItWasTried:
         await lose_answer(store, await claim_one(store, NOW), at=NOW, again_at=NOW + SECOND)
 
         assert (await claim_one(store, NOW + SECOND + LONGEST_COUNTED)).first_attempt_at == NOW
+
+    async def test_a_404_counts_for_as_long_as_somebody_asked(self, store: Store) -> None:
+        await settle(store, a1=0)
+        first = await claim_one(store, NOW)
+        await store.finish([Finished(first, Again(NOW + SECOND, not_found_since=NOW), {}, NOW)], {})
+
+        again = await claim_one(store, NOW + SECOND + LONGEST_UNASKED)
+        assert again.not_found_since == NOW
+        await store.finish([Finished(again, Again(NOW + 2 * MINUTE, not_found_since=NOW), {}, NOW)], {})
+        much_later = NOW + HOUR
+        again = await claim_one(store, much_later)
+        assert again.not_found_since == much_later - 2 * MINUTE - LONGEST_UNASKED
+        assert again == await waiting_entry(store)
+
+    async def test_what_was_never_answered_with_404_is_not_said_to_have_been(self, store: Store) -> None:
+        await settle(store, a1=0)
+        await lose_answer(store, await claim_one(store, NOW), at=NOW)
+
+        assert (await claim_one(store, NOW + HOUR)).not_found_since is None
 
     async def test_what_waited_before_its_first_attempt_has_been_tried_for_no_time(self, store: Store) -> None:
         await settle(store, a1=0)

@@ -362,7 +362,7 @@ class TestWhatCheckFinds:
 
         bound, states, said = await self.found(dsn)
 
-        assert (bound, states) == ("a database", [("store", "ok"), ("store-lock", "ok")])
+        assert (bound, states) == ("a database", [("store", "ok"), ("store-lock", "ok"), ("store-clock", "ok")])
         assert f"process {os.getpid()} on " in said
 
     async def test_none_yet(self, database: str) -> None:

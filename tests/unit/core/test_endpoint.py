@@ -32,7 +32,7 @@ from cdc_sync.core.reply import (
 )
 from cdc_sync.core.retry import RetryPolicy
 
-SECOND, HOUR, DAY = 1_000, 3_600_000, 86_400_000
+SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 NOW = 1_700_000_000_000
 POLICY = RetryPolicy(first=SECOND, max=900 * SECOND, give_up_after=7 * DAY, not_found_for=900 * SECOND)
 ANSWERS: tuple[Meaning, ...] = (Acknowledged(), NotFound(), Rejected())
@@ -173,12 +173,23 @@ def test_a_whole_volley_that_is_throttled_without_a_time_waits_as_after_one() ->
     assert volley[-1] == volley[1] == Health("throttled", 1, NOW + 750, "why")
 
 
-@pytest.mark.parametrize(("mode", "admission"), [("throttled", "all"), ("open", "probe"), ("paused", "probe")])
-def test_a_wait_that_a_wrong_clock_made_is_not_waited(mode: Mode, admission: Admission) -> None:
+@pytest.mark.parametrize(
+    ("mode", "longest", "admission"), [("throttled", HOUR, "all"), ("open", MINUTE, "probe"), ("paused", HOUR, "probe")]
+)
+def test_a_wait_that_a_wrong_clock_made_is_not_waited(mode: Mode, longest: int, admission: Admission) -> None:
     health = Health(mode, 1, NOW + 5_000, "ill")
 
-    assert admits(health, NOW - HOUR, 0) == "none"
+    assert admits(health, NOW - longest, 0) == "none"
+    assert admits(health, NOW - longest - 2 * MINUTE, 0) == admission
     assert admits(health, NOW - 10 * 365 * DAY, 0) == admission
+
+
+def test_a_throttled_endpoint_is_tried_every_hour_however_patient_the_retries_are() -> None:
+    patient = replace(POLICY, max=30 * DAY)
+
+    throttled = after(Health("throttled", 50, NOW), Throttled(None), "429", patient, now=NOW, chance=0.5)
+
+    assert throttled.until == NOW + LONGEST_PAUSE
 
 
 def test_the_longest_waits_are_those_that_are_documented() -> None:

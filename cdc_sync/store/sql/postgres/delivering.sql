@@ -1,9 +1,11 @@
 -- name: due
--- As they are once they are claimed: if they were due for longer than counts, the first attempt moves on, up to now.
+-- As they are once they are claimed: if they were due for longer than counts, the first attempt moves on, up to now, and
+-- so does the first 404.
 SELECT watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
        queued_at, due_at, true, attempts + 1,
-       coalesce(least(first_attempt_at + greatest(%(overdue)s - due_at, 0), %(now)s), %(now)s), not_found_since, refused_in,
-       reason
+       coalesce(least(first_attempt_at + greatest(%(overdue)s - due_at, 0), %(now)s), %(now)s),
+       CASE WHEN not_found_since IS NOT NULL
+            THEN least(not_found_since + greatest(%(unasked)s - due_at, 0), %(now)s) END, refused_in, reason
   FROM cdc_sync.outbox
  WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = %(endpoint)s AND due_at <= %(now)s
  ORDER BY due_at, watch, application_id
@@ -14,8 +16,9 @@ SELECT watch, application_id, status, job_id, deleted, created, event_date, sour
 -- Goes through all that is due, but only once after each of the endpoint's waits.
 SELECT watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
        queued_at, due_at, true, attempts + 1,
-       coalesce(least(first_attempt_at + greatest(%(overdue)s - due_at, 0), %(now)s), %(now)s), not_found_since, refused_in,
-       reason
+       coalesce(least(first_attempt_at + greatest(%(overdue)s - due_at, 0), %(now)s), %(now)s),
+       CASE WHEN not_found_since IS NOT NULL
+            THEN least(not_found_since + greatest(%(unasked)s - due_at, 0), %(now)s) END, refused_in, reason
   FROM cdc_sync.outbox
  WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = %(endpoint)s AND due_at <= %(now)s
  ORDER BY CASE WHEN refused_in < %(turn)s THEN 3 WHEN refused_in IS NOT NULL THEN 2 WHEN attempts > 0 THEN 1 ELSE 0 END,
@@ -26,8 +29,9 @@ SELECT watch, application_id, status, job_id, deleted, created, event_date, sour
 -- name: overdue_by_clock
 SELECT watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
        queued_at, due_at, true, attempts + 1,
-       coalesce(least(first_attempt_at + greatest(%(overdue)s - due_at, 0), %(now)s), %(now)s), not_found_since, refused_in,
-       reason
+       coalesce(least(first_attempt_at + greatest(%(overdue)s - due_at, 0), %(now)s), %(now)s),
+       CASE WHEN not_found_since IS NOT NULL
+            THEN least(not_found_since + greatest(%(unasked)s - due_at, 0), %(now)s) END, refused_in, reason
   FROM cdc_sync.outbox
  WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = %(endpoint)s AND due_at > %(latest)s
  ORDER BY due_at, watch, application_id
@@ -37,7 +41,9 @@ SELECT watch, application_id, status, job_id, deleted, created, event_date, sour
 -- name: claim
 UPDATE cdc_sync.outbox o
    SET claimed_by = %(daemon)s, attempted = true, attempts = o.attempts + 1,
-       first_attempt_at = coalesce(least(o.first_attempt_at + greatest(%(overdue)s - o.due_at, 0), %(now)s), %(now)s)
+       first_attempt_at = coalesce(least(o.first_attempt_at + greatest(%(overdue)s - o.due_at, 0), %(now)s), %(now)s),
+       not_found_since = CASE WHEN o.not_found_since IS NOT NULL
+                              THEN least(o.not_found_since + greatest(%(unasked)s - o.due_at, 0), %(now)s) END
   FROM json_to_recordset(%(rows)s::json) AS x (watch text, application_id text)
  WHERE o.watch = x.watch AND o.application_id = x.application_id;
 

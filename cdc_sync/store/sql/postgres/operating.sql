@@ -97,3 +97,16 @@ ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 
 -- name: set_identity
 INSERT INTO cdc_sync.about (name, value) VALUES ('database', %(identity)s) ON CONFLICT DO NOTHING;
+
+-- name: clock
+SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint,
+       (SELECT value::bigint FROM cdc_sync.about WHERE name = 'clock_ahead');
+
+-- name: raise_clock
+-- Of several daemons that find it behind, the first raises it.
+INSERT INTO cdc_sync.about AS a (name, value) VALUES ('clock_ahead', %(ahead)s::text)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE a.value = %(was)s::text
+RETURNING 1;
+
+-- name: newest_event
+SELECT at FROM cdc_sync.history ORDER BY number DESC LIMIT 1;

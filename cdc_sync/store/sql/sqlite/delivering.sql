@@ -1,9 +1,10 @@
 -- name: due
--- As they are once they are claimed: if they were due for longer than counts, the first attempt moves on, up to now.
+-- As they are once they are claimed: if they were due for longer than counts, the first attempt moves on, up to now, and
+-- so does the first 404.
 SELECT json_group_array(json_array(
        watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
        queued_at, due_at, 1, attempts + 1, coalesce(min(first_attempt_at + max(:overdue - due_at, 0), :now), :now),
-       not_found_since, refused_in, reason))
+       min(not_found_since + max(:unasked - due_at, 0), :now), refused_in, reason))
   FROM (SELECT * FROM outbox
          WHERE state = 'pending' AND claimed = 0 AND endpoint = :endpoint AND due_at <= :now
          ORDER BY due_at
@@ -14,7 +15,7 @@ SELECT json_group_array(json_array(
 SELECT json_group_array(json_array(
        watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
        queued_at, due_at, 1, attempts + 1, coalesce(min(first_attempt_at + max(:overdue - due_at, 0), :now), :now),
-       not_found_since, refused_in, reason))
+       min(not_found_since + max(:unasked - due_at, 0), :now), refused_in, reason))
   FROM (SELECT * FROM outbox
          WHERE state = 'pending' AND claimed = 0 AND endpoint = :endpoint AND due_at <= :now
          ORDER BY CASE WHEN refused_in < :turn THEN 3 WHEN refused_in IS NOT NULL THEN 2 WHEN attempts > 0 THEN 1 ELSE 0 END,
@@ -25,7 +26,7 @@ SELECT json_group_array(json_array(
 SELECT json_group_array(json_array(
        watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
        queued_at, due_at, 1, attempts + 1, coalesce(min(first_attempt_at + max(:overdue - due_at, 0), :now), :now),
-       not_found_since, refused_in, reason))
+       min(not_found_since + max(:unasked - due_at, 0), :now), refused_in, reason))
   FROM (SELECT * FROM outbox
          WHERE state = 'pending' AND claimed = 0 AND endpoint = :endpoint AND due_at > :latest
          ORDER BY due_at
@@ -34,7 +35,8 @@ SELECT json_group_array(json_array(
 -- name: claim
 UPDATE outbox
    SET claimed = 1, attempted = 1, attempts = attempts + 1,
-       first_attempt_at = coalesce(min(first_attempt_at + max(:overdue - due_at, 0), :now), :now)
+       first_attempt_at = coalesce(min(first_attempt_at + max(:overdue - due_at, 0), :now), :now),
+       not_found_since = min(not_found_since + max(:unasked - due_at, 0), :now)
  WHERE (watch, application_id) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:whose));
 
 -- name: release_claims

@@ -67,3 +67,12 @@ INSERT INTO about (name, value) VALUES ('hosts', ?) ON CONFLICT (name) DO UPDATE
 
 -- name: set_identity
 INSERT INTO about (name, value) VALUES ('database', ?);
+
+-- name: clock
+SELECT value FROM about WHERE name = 'clock';
+
+-- name: set_clock
+INSERT INTO about (name, value) VALUES ('clock', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
+-- name: newest_event
+SELECT at FROM history ORDER BY number DESC LIMIT 1;

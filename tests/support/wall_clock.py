@@ -1,0 +1,43 @@
+"""A daemon whose wall clock is set while it runs, by libfaketime; what nobody can set, `CLOCK_BOOTTIME`, stays real."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+_LIBRARIES = ("/usr/lib/*-linux-gnu/faketime/libfaketimeMT.so.1", "/usr/lib*/faketime/libfaketimeMT.so.1")
+
+
+@dataclass(frozen=True, slots=True)
+class SettableClock:
+    """What makes the wall clock of the processes that have `variables` in their environment settable."""
+
+    file: Path
+    library: Path
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """For the environment of whoever is to live by it."""
+        return {
+            "LD_PRELOAD": str(self.library),
+            "FAKETIME_TIMESTAMP_FILE": str(self.file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def set(self, seconds: int) -> None:
+        """Let it be so many seconds ahead of the real one, from now on."""
+        # At once: half a text would be another time.
+        beside = self.file.with_suffix(".new")
+        beside.write_text(f"{seconds:+d}")
+        beside.replace(self.file)
+
+
+def settable_clock(folder: Path, seconds: int = 0) -> SettableClock:
+    """Make one; skips the test where libfaketime is missing."""
+    for pattern in _LIBRARIES:
+        for library in sorted(Path("/").glob(pattern.lstrip("/"))):
+            clock = SettableClock(folder / "wall-clock", library)
+            clock.set(seconds)
+            return clock
+    pytest.skip("libfaketime is not installed (Debian: libfaketime)")
