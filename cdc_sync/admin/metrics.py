@@ -45,6 +45,7 @@ from cdc_sync.core.observations import (
     RowsVisible,
     StatusRulesChanged,
     StoreFailed,
+    StoreMoved,
     StoreRecovered,
     SweepDone,
     TriggersFound,
@@ -228,6 +229,7 @@ class Metrics:
                 | DeliveryInTime()
                 | ClockSkewed()
                 | ClockAgrees()
+                | StoreMoved()
                 | DaemonStopping()
                 | DaemonStopped()
                 | ReloadStarted()
@@ -293,7 +295,7 @@ class Metrics:
         for watch, seconds in self.lag.listeners().items():
             self._listener_age.labels(watch).set(seconds)
         self._skew.set(store.clock.skew / 1000 if store.clock.shared else 0)
-        due_now = store.clock()
+        due_now = now - store.clock.shift
         for endpoint, (health, due_at) in (await store.endpoints()).items():
             self._overdue.labels(endpoint).set(0 if due_at is None else max(due_now - due_at, 0) / 1000)
             # Nobody finds out how one is that nothing waits for: it must not stay a cause of alarm.

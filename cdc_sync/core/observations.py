@@ -354,6 +354,11 @@ class StoreFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreMoved:
+    """Another server than before has the shared store, or the same after a restart: sweeps find what it may lack."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoreRecovered:
     """The store can be written again, by whom it had failed."""
 
@@ -399,6 +404,7 @@ Observation = (
     | CallEnded
     | EndpointChanged
     | StoreFailed
+    | StoreMoved
     | StoreRecovered
 )
 

@@ -51,6 +51,7 @@ from cdc_sync.core.observations import (
     RowsVisible,
     StatusRulesChanged,
     StoreFailed,
+    StoreMoved,
     StoreRecovered,
     SweepDone,
     TriggersFound,
@@ -256,6 +257,8 @@ class LogReader:
                 log.info(message, watch=watch, seconds=round(seconds, 1))
             case CaptureLate() | CaptureInTime() | DeliveryLate() | DeliveryInTime():
                 self._lag(observation)
+            case StoreMoved():
+                log.warning(_STORE_MOVED)
             case ClockSkewed(ahead, shared):
                 log.warning(_CLOCKS_DIFFER if shared else _CLOCK_SET, ahead_seconds=round(ahead, 1))
             case ClockAgrees():
@@ -461,6 +464,11 @@ _CLOCKS_DIFFER = (
 _CLOCK_SET = (
     "this machine's clock was set since the store was first opened after the boot. Nothing waits longer for it; the "
     "history goes on by the clock as it is now"
+)
+
+_STORE_MOVED = (
+    "another server has the shared store, or the same after a restart: what was committed last may be missing there. A "
+    "full sweep of each watch finds it"
 )
 
 _HELD = "held for a person; see `cdc-sync fuse show`, then release or discard"

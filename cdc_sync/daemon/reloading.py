@@ -56,6 +56,7 @@ class Changed:
 @dataclass(frozen=True, slots=True)
 class _Running:
     task: asyncio.Task[None]
+    worker: WatchWorker
     last: LastSession
     settings: object
 
@@ -82,6 +83,11 @@ class RunningWatches:
         self._worker = worker
         self._observe = observe
         self._running: dict[str, _Running] = {}
+
+    def want_sweeps(self) -> None:
+        """Sweep every watch as soon as the spacing of sweeps allows."""
+        for running in self._running.values():
+            running.worker.want_sweep()
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -110,7 +116,7 @@ class RunningWatches:
             last = before[name].last if name in before else LastSession()
             worker = self._worker(config, name, last)
             task = asyncio.create_task(worker.run(), name=f"watch {name}")
-            self._running[name] = _Running(task, last, _settings(config, name))
+            self._running[name] = _Running(task, worker, last, _settings(config, name))
         return Changed(
             begun=tuple(name for name in fresh if name not in before),
             renewed=tuple(name for name in fresh if name in before),

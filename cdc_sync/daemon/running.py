@@ -31,6 +31,7 @@ from cdc_sync.core.observations import (
     Reloaded,
     ReloadRefused,
     ReloadStarted,
+    StoreMoved,
     WatchConnected,
 )
 from cdc_sync.daemon import pruning
@@ -230,6 +231,7 @@ class _Daemon:
             asyncio.create_task(heart.run()),
             asyncio.create_task(_regularly(lambda: self._prune(store), pruning.EVERY_MINUTES * 60)),
             asyncio.create_task(_regularly(lateness.look, LOOK_EVERY)),
+            asyncio.create_task(self._follow_moves(store, watches)),
         ]
         try:
             while await self._is_reload_wanted([*watches.tasks, *lasting]):
@@ -311,6 +313,16 @@ class _Daemon:
             except StoreError:
                 pass  # noted with the next change: that the store can be written again is one
             await self._conditions_changed.wait()
+
+    async def _follow_moves(self, store: Store, watches: RunningWatches) -> None:
+        """Have every watch swept when another server has the store: what it lacks was taken from the log already."""
+        seen = store.moves
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            if store.moves != seen:
+                seen = store.moves
+                self.observe(StoreMoved())
+                watches.want_sweeps()
 
     async def _prune(self, store: Store) -> None:
         await pruning.prune(store, store.clock.for_people() - milliseconds(self._config.state.history))

@@ -244,7 +244,8 @@ def ended(end: Finished, current: Current | None, shift: int = 0) -> Ended:
     end = replace(end, at=end.at + shift)
     entry = end.entry
     detail: dict[str, Any] = {**end.reply, "to": described(entry.content)}
-    replaced = current is None or current.revision != entry.revision
+    # A store that failed over to a server that was behind may number another content like this one.
+    replaced = current is None or current.revision != entry.revision or not _is_same(entry.content, current)
     match end.fate:
         case Done():
             waits = current is not None and replaced and not _is_said_too(entry.content, current)
@@ -262,6 +263,10 @@ def ended(end: Finished, current: Current | None, shift: int = 0) -> Ended:
 
 def _ended(end: Finished, event: str, detail: dict[str, Any], becomes: Becomes, *, told: bool = False) -> Ended:
     return Ended(told, becomes, Event(end.at, end.entry.watch, end.entry.application_id, event, detail))
+
+
+def _is_same(sent: Content, current: Current) -> bool:
+    return (sent.status, sent.job_id, sent.deleted) == (current.status, current.job_id, current.deleted)
 
 
 def _is_said_too(sent: Content, current: Current) -> bool:

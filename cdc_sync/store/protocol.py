@@ -194,9 +194,12 @@ class Store(Protocol):
     Attributes:
         clock: decides when something is due: its readings are the `now` of batches, claims and ends of attempts. What a
             person asks for comes with the time that people read. What is written for people is by that one.
+        moves: how often another server answered than before, or the same after a restart: what was committed last may
+            be missing there.
     """
 
     clock: Clock
+    moves: int
 
     async def close(self) -> None:
         """Finish what was begun and let go of the store."""

@@ -33,6 +33,7 @@ from cdc_sync.core.observations import (
     RowsVisible,
     StatusRulesChanged,
     StoreFailed,
+    StoreMoved,
     StoreRecovered,
     SweepDone,
     TriggersFound,
@@ -102,6 +103,7 @@ EXAMPLES: tuple[Observation, ...] = (
     EndpointChanged(ENDPOINT, "paused", "HTTP 401", 3600.0),
     StoreFailed("the disk is full"),
     StoreRecovered(),
+    StoreMoved(),
     StatusRulesChanged(WATCH, 2000, held=True),
     StatusRulesChanged(WATCH, 3, held=False),
 )

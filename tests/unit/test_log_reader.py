@@ -38,6 +38,7 @@ from cdc_sync.core.observations import (
     ReloadRefused,
     RowSkipped,
     StoreFailed,
+    StoreMoved,
     StoreRecovered,
     SweepDone,
     WatchConnected,
@@ -156,6 +157,7 @@ def test_what_is_only_a_number_has_none(written: Written, example: Observation) 
         (HeartBeat(0), "debug"),
         (StoreFailed("the disk is full"), "error"),
         (StoreRecovered(), "info"),
+        (StoreMoved(), "warning"),
     ],
     ids=str,
 )

@@ -13,7 +13,7 @@ from cdc_sync.store.columns import entry_from
 from cdc_sync.store.deciding import Current, Ended, attempt, counted, counted_calls, described, ended
 from cdc_sync.store.postgres.recording import SQL as RECORDING
 from cdc_sync.store.postgres.recording import remember
-from cdc_sync.store.postgres.rows import Connection, Whose, content_row, whose_rows, write
+from cdc_sync.store.postgres.rows import Connection, Whose, as_json, content_row, whose_rows, write
 from cdc_sync.store.protocol import Event, Finished
 
 SQL = queries.statements("postgres/delivering.sql")
@@ -61,10 +61,36 @@ async def claim(
     return claimed
 
 
-async def give_back(connection: Connection, daemon: int, under_way: Collection[Whose]) -> None:
-    """Let go of claims that this daemon does not know of: the answer to a claim was lost after it was written."""
+async def reconcile(
+    connection: Connection, daemon: int, under_way: Collection[Whose], ours: Sequence[Entry]
+) -> list[Whose]:
+    """Make the store's claims of this daemon those that it knows of.
+
+    The answer to a claim, or to the end of an attempt, may have been lost after it was written; and a store that failed
+    over to a server that was behind has claims back that were given up, and lacks others.
+
+    Args:
+        connection: in a transaction, while this daemon claims nothing.
+        daemon: this daemon's number.
+        under_way: what it has a call for; all other claims are let go of.
+        ours: the entries among them, as they were claimed, whose end is not being written. They are claimed again,
+            unless somebody else has them or has tried them since.
+
+    Returns those that were claimed again.
+    """
     rows = await (await connection.execute(SQL["claimed"], {"daemon": daemon})).fetchall()
-    await _unclaim(connection, [(watch, id_, "free") for watch, id_ in rows if (watch, id_) not in under_way])
+    claimed = {(watch, id_) for watch, id_ in rows}
+    if forgotten := sorted(claimed - set(under_way)):
+        await connection.execute(SQL["give_back"], {"daemon": daemon, "rows": whose_rows(forgotten)})
+    lost = [
+        {"watch": e.watch, "application_id": e.application_id, "revision": e.revision, "attempts": e.attempts}
+        for e in ours
+        if _whose(e) not in claimed
+    ]
+    if not lost:
+        return []
+    again = await connection.execute(SQL["claim_again"], {"daemon": daemon, "rows": as_json(lost)})
+    return [(watch, id_) for watch, id_ in await again.fetchall()]
 
 
 async def finish(
@@ -129,11 +155,6 @@ async def _write_ends(connection: Connection, decided: Sequence[tuple[Finished, 
     await write(connection, RECORDING["tell"], told)
     await write(connection, SQL["drop"], forgotten)
     await write(connection, SQL["unclaim"], others)
-
-
-async def _unclaim(connection: Connection, keys: Sequence[tuple[str, str, str]]) -> None:
-    rows = [{"watch": watch, "application_id": id_, "becomes": becomes} for watch, id_, becomes in sorted(keys)]
-    await write(connection, SQL["unclaim"], rows)
 
 
 def _too_late(end: Finished, shift: int) -> Event:

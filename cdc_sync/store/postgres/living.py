@@ -61,6 +61,8 @@ class Living:
         self._longest_call = longest_call
         self._good_until = -math.inf
         self._lapsed: dict[int, tuple[str, float]] = {}
+        self._since = 0
+        self._doubted = False
         self.number: int | None = None
         """This daemon's number; None before it has registered, a new one after others took it for dead."""
 
@@ -79,15 +81,24 @@ class Living:
 
     async def ensure(self) -> int:
         """Return this daemon's number, with enough of its lease left for a call."""
-        return self.number if self.number is not None and self.holds else await self.renew()
+        number = self.number
+        return await self.renew() if number is None or self._doubted or not self.holds else number
+
+    def doubt(self) -> None:
+        """Renew before the next claim: the server that answers next may not know of this lease."""
+        self._doubted = True
 
     async def renew(self) -> int:
         """Renew the lease; register, if we never did or were taken for dead."""
         asked, lease = time.monotonic(), self._lease
-        number = await self._run(self._renew)
-        if number is None:
-            number = await self._run(self._register)
-        self.number = number
+        self._doubted = False
+        try:
+            renewed = await self._run(self._renew)
+        except BaseException:
+            self._doubted = True
+            raise
+        number, since = await self._run(self._register) if renewed is None else (renewed, self._since)
+        self.number, self._since = number, since
         self._good_until = asked + lease
         return number
 
@@ -108,19 +119,19 @@ class Living:
     async def end(self) -> None:
         """Give the lease up: no call of ours is under way any more."""
         if self.number is not None:
-            await self._run(lambda c: _do(c, "end", daemon=self.number))
+            await self._run(lambda c: _do(c, "end", daemon=self.number, since=self._since))
         self.number, self._good_until = None, -math.inf
 
     async def _renew(self, connection: Connection) -> int | None:
         if self.number is None:
             return None
-        rows = await _rows(connection, "renew", daemon=self.number, lease=self._lease)
+        rows = await _rows(connection, "renew", daemon=self.number, since=self._since, lease=self._lease)
         return self.number if rows else None
 
-    async def _register(self, connection: Connection) -> int:
+    async def _register(self, connection: Connection) -> tuple[int, int]:
         host = text(platform.node()) or "unknown"
         rows = await _rows(connection, "register", host=host, process=os.getpid(), lease=self._lease)
-        return int(rows[0][0])
+        return int(rows[0][0]), int(rows[0][1])
 
 
 async def living(connection: Connection) -> list[tuple[str, int]]:

@@ -74,7 +74,17 @@ class PostgresStore:
         self._by: str | None = None
         self._claims: dict[Whose, int] = {}
         """Claims that were handed out and have not ended, with the number of this daemon at that time."""
+        self._under_way: dict[Whose, Entry] = {}
+        """The same, as they were claimed."""
+        self._ending: set[Whose] = set()
+        """Those whose end is being written."""
+        self._claimed_again: set[Whose] = set()
+        """Those whose claim the store had lost: their calls may go on, and none may begin."""
         self._unsure = False
+        """Whether the store may have other claims of ours than we know of."""
+        self._claiming = asyncio.Lock()
+        self._server: str | None = None
+        self.moves = 0
         self.clock: Clock
         self._beating: asyncio.Task[None] | None = None
 
@@ -135,6 +145,9 @@ class PostgresStore:
                 # After a restart of the server the pool's other connections are dead too: not one failure for each.
                 with suppress(psycopg.Error):
                     await self._pool.check()
+                # The next one may be to another server, which does not know all that this one knew.
+                self._unsure = True
+                self._living.doubt()
                 raise StoreError(translate(self._dsn, error)) from error
         raise AssertionError("unreachable")
 
@@ -174,10 +187,11 @@ class PostgresStore:
                 await self._living.renew()
                 await self._living.bury_dead()
                 await self._compare_clock()
+                await self._reconcile()
 
     async def _begin_clock(self) -> None:
         before = uptime()
-        ((store, ahead),) = await self._rows(operating.SQL["clock"])
+        ((store, ahead, self._server),) = await self._rows(operating.SQL["clock"])
         after = uptime()
         newest = await self._rows(operating.SQL["newest_event"])
         # As it was for whoever wrote it: people read the store's clock.
@@ -188,7 +202,11 @@ class PostgresStore:
     async def _compare_clock(self) -> None:
         """Compare our clock with the store's, and raise the offset if the store's went back."""
         before = uptime()
-        ((store, ahead),) = await self._within(_RENEWS_WITHIN, lambda c: _rows_of(c, operating.SQL["clock"], {}))
+        ((store, ahead, server),) = await self._within(
+            _RENEWS_WITHIN, lambda c: _rows_of(c, operating.SQL["clock"], {})
+        )
+        if server != self._server:
+            self._server, self._unsure, self.moves = server, True, self.moves + 1
         missing = self.clock.compare(store, ahead or 0, before, uptime())
         if missing:
             raised = {"ahead": (ahead or 0) + missing, "was": ahead}
@@ -297,13 +315,21 @@ class PostgresStore:
         self, now: int, horizon: int, wanted: Mapping[str, int], probing: Mapping[str, int] | None = None
     ) -> list[Entry]:
         """See `Store`."""
+        async with self._claiming:
+            return await self._claim(now, horizon, wanted, probing or {})
+
+    async def _claim(
+        self, now: int, horizon: int, wanted: Mapping[str, int], probing: Mapping[str, int]
+    ) -> list[Entry]:
         number = await self._number()
+        unsure, again = self._unsure, list[Whose]()
 
         async def work(connection: Connection) -> list[Entry]:
-            if self._unsure:
-                await delivering.give_back(connection, number, self._claims)
+            nonlocal again
+            if unsure:
+                again = await delivering.reconcile(connection, number, self._claims, self._going_on)
             taking = Taking(number, now, self.clock.shift, horizon, self._claims)
-            return await delivering.claim(connection, taking, wanted, probing or {})
+            return await delivering.claim(connection, taking, wanted, probing)
 
         try:
             entries = await self._run(work)
@@ -311,9 +337,38 @@ class PostgresStore:
             # It may have been written all the same; then those claims are ours, and nobody knows of them.
             self._unsure = True
             raise
-        self._unsure = False
-        self._claims |= {(entry.watch, entry.application_id): number for entry in entries}
+        if unsure:
+            self._reconciled(number, again)
+        for entry in entries:
+            whose = (entry.watch, entry.application_id)
+            self._claims[whose], self._under_way[whose] = number, entry
         return entries
+
+    @property
+    def _going_on(self) -> list[Entry]:
+        """What is under way and is not about to end."""
+        return [entry for whose, entry in self._under_way.items() if whose not in self._ending]
+
+    async def _reconcile(self) -> None:
+        """Make the store's claims of ours those that we know of, unless the claim under way does it."""
+        if self._claiming.locked():
+            self._unsure = True
+            return
+        async with self._claiming:
+            number = await self._living.ensure()
+            again = await self._within(
+                _RENEWS_WITHIN, lambda c: delivering.reconcile(c, number, self._claims, self._going_on)
+            )
+            self._reconciled(number, again)
+
+    def _reconciled(self, number: int, again: Iterable[Whose]) -> None:
+        self._unsure = False
+        for whose in again:
+            if whose in self._claims:
+                self._claims[whose] = number
+                self._claimed_again.add(whose)
+            else:
+                self._unsure = True  # its end was written at the same moment, and nobody knows of this claim
 
     def expect(self, longest_call: float) -> None:
         """See `Store`."""
@@ -322,14 +377,23 @@ class PostgresStore:
     def holds(self, entry: Entry) -> bool:
         """See `Store`."""
         claimed = self._claims.get((entry.watch, entry.application_id))
-        return claimed is not None and claimed == self._living.number and self._living.holds
+        if claimed is None or (entry.watch, entry.application_id) in self._claimed_again:
+            return False
+        return claimed == self._living.number and self._living.holds
 
     async def finish(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
         """See `Store`."""
         shift = self.clock.shift
-        await self._run(lambda c: delivering.finish(c, finished, health, self._claims, shift=shift))
-        for end in finished:
-            self._claims.pop((end.entry.watch, end.entry.application_id), None)
+        ending = {(end.entry.watch, end.entry.application_id) for end in finished}
+        self._ending |= ending
+        try:
+            await self._run(lambda c: delivering.finish(c, finished, health, self._claims, shift=shift))
+            for whose in ending:
+                self._claims.pop(whose, None)
+                self._under_way.pop(whose, None)
+            self._claimed_again -= ending
+        finally:
+            self._ending -= ending
 
     async def release_claims(self) -> None:
         """See `Store`. Those of daemons that ended in order at once, of others when it is certain."""

@@ -49,6 +49,7 @@ class SqliteStore:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
+        self.moves = 0
         self.clock: Clock
         self._thread = SqliteThread(
             lambda: self._connect(read_only=read_only), "BEGIN" if read_only else "BEGIN IMMEDIATE"

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from support.builders import ENDPOINT, NOW, WATCH, a_batch, a_sighting, some_rules
+from support.builders import ENDPOINT, HOUR, NOW, WATCH, a_batch, a_sighting, some_rules
 from support.eventually import eventually
 from support.postgres import Cluster
 from support.store_backends import PostgresBackend
@@ -84,6 +84,12 @@ async def one_under_way(store: PostgresStore) -> None:
     await adopt(store, "a1")
     await observe(store, a_sighting(status="hired"))
     await claim_one(store)
+
+
+def claimed_by(dsn: str) -> set[object]:
+    """Whose claims there are; None stands for entries that nobody has."""
+    with dba(dsn) as connection:
+        return {number for (number,) in connection.execute("SELECT claimed_by FROM cdc_sync.outbox").fetchall()}
 
 
 class TestClaims:
@@ -192,6 +198,75 @@ class TestClaims:
         store._unsure = True
 
         assert (await claim_one(store)).attempts == 2
+
+    async def test_a_claim_that_a_failover_brought_back_is_given_back_without_anything_to_claim(
+        self, dsn: str, store: PostgresStore
+    ) -> None:
+        await one_under_way(store)
+        entry = await waiting_entry(store)
+        await lose_answer(store, entry, again_at=NOW + HOUR)
+        with dba(dsn) as connection:  # as on a standby that had not heard of the end
+            connection.execute("UPDATE cdc_sync.outbox SET claimed_by = (SELECT max(id) FROM cdc_sync.daemon)")
+
+        async def free() -> bool:
+            return claimed_by(dsn) == {None}
+
+        await eventually(free, "the claim to be free", within=30)
+
+    async def test_a_claim_that_a_failover_lost_is_taken_again_and_no_call_begins_by_it(
+        self, dsn: str, store: PostgresStore, open_another: Open
+    ) -> None:
+        await one_under_way(store)
+        under_way = store._under_way[WATCH, "a1"]
+        other = await open_another()
+        with dba(dsn) as connection:  # as on a standby that had not heard of the claim, nor of the daemon
+            connection.execute("UPDATE cdc_sync.outbox SET claimed_by = NULL, attempts = 0, attempted = false")
+            connection.execute("DELETE FROM cdc_sync.daemon")
+
+        async def taken_again() -> bool:
+            return None not in claimed_by(dsn)
+
+        await eventually(taken_again, "the claim to be taken again", within=30)
+        assert await claim(other) == []
+        assert not store.holds(under_way), "it may have been sent meanwhile"
+        await acknowledge(store, under_way)
+        assert await told_status(store) == under_way.content.status
+        assert claimed_by(dsn) == set()
+
+    async def test_what_somebody_else_has_tried_since_is_not_taken_again(
+        self, dsn: str, store: PostgresStore, open_another: Open
+    ) -> None:
+        await one_under_way(store)
+        other = await open_another()
+        await die(store)
+        with dba(dsn) as connection:
+            connection.execute("DELETE FROM cdc_sync.daemon")
+        await lose_answer(other, await claim_one(other), again_at=NOW + HOUR)
+
+        await store._reconcile()
+
+        assert claimed_by(dsn) == {None}
+
+    async def test_a_content_that_a_failover_numbered_like_the_one_under_way_is_sent(
+        self, dsn: str, store: PostgresStore
+    ) -> None:
+        await one_under_way(store)
+        under_way = store._under_way[WATCH, "a1"]
+        with dba(dsn) as connection:
+            connection.execute("UPDATE cdc_sync.outbox SET status = 'refused'")
+
+        await acknowledge(store, under_way)
+
+        assert await told_status(store) == under_way.content.status
+        assert (await claim_one(store)).content.status == "refused"
+
+    async def test_a_number_that_is_handed_out_twice_has_one_owner(self, dsn: str, store: PostgresStore) -> None:
+        await one_under_way(store)
+        before = store._living.number
+        with dba(dsn) as connection:  # as on a standby whose sequence was behind, where another daemon was first
+            connection.execute("UPDATE cdc_sync.daemon SET started_at = started_at + interval '1 second'")
+
+        assert await store._living.renew() != before
 
     async def test_an_end_written_twice_is_written_once(self, store: PostgresStore) -> None:
         await adopt(store, "a1")

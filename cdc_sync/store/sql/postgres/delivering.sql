@@ -50,6 +50,21 @@ UPDATE cdc_sync.outbox o
 -- name: claimed
 SELECT watch, application_id FROM cdc_sync.outbox WHERE claimed_by = %(daemon)s;
 
+-- name: give_back
+-- Only what is still ours: it may have ended since it was looked at, and be another daemon's.
+UPDATE cdc_sync.outbox o
+   SET claimed_by = NULL
+  FROM json_to_recordset(%(rows)s::json) AS x (watch text, application_id text)
+ WHERE o.watch = x.watch AND o.application_id = x.application_id AND o.claimed_by = %(daemon)s;
+
+-- name: claim_again
+UPDATE cdc_sync.outbox o
+   SET claimed_by = %(daemon)s, attempted = true
+  FROM json_to_recordset(%(rows)s::json) AS x (watch text, application_id text, revision bigint, attempts integer)
+ WHERE o.watch = x.watch AND o.application_id = x.application_id AND o.claimed_by IS NULL
+   AND (o.revision <> x.revision OR o.attempts <= x.attempts)
+RETURNING o.watch, o.application_id;
+
 -- name: lock_told
 SELECT FROM cdc_sync.snapshot s
   JOIN json_to_recordset(%(rows)s::json) AS x (watch text, application_id text)

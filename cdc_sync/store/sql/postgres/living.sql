@@ -2,16 +2,18 @@
 INSERT INTO cdc_sync.daemon (host, process, lease, alive_until)
 VALUES (%(host)s, %(process)s, %(lease)s * interval '1 second',
         clock_timestamp() + %(lease)s * interval '1 second')
-RETURNING id;
+RETURNING id, (extract(epoch FROM started_at) * 1000000)::bigint;
 
 -- name: renew
+-- A server that was behind, and is the primary now, may hand a number out again: whose it is tells when it began.
 UPDATE cdc_sync.daemon
    SET lease = %(lease)s * interval '1 second', alive_until = clock_timestamp() + %(lease)s * interval '1 second'
- WHERE id = %(daemon)s
+ WHERE id = %(daemon)s AND (extract(epoch FROM started_at) * 1000000)::bigint = %(since)s
 RETURNING id;
 
 -- name: end
-UPDATE cdc_sync.daemon SET alive_until = '-infinity' WHERE id = %(daemon)s;
+UPDATE cdc_sync.daemon SET alive_until = '-infinity'
+ WHERE id = %(daemon)s AND (extract(epoch FROM started_at) * 1000000)::bigint = %(since)s;
 
 -- name: overdue
 -- A lease that reaches further ahead than it is long was taken before the database's clock was set back.

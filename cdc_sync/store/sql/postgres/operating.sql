@@ -100,7 +100,7 @@ INSERT INTO cdc_sync.about (name, value) VALUES ('database', %(identity)s) ON CO
 
 -- name: clock
 SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint,
-       (SELECT value::bigint FROM cdc_sync.about WHERE name = 'clock_ahead');
+       (SELECT value::bigint FROM cdc_sync.about WHERE name = 'clock_ahead'), pg_postmaster_start_time()::text;
 
 -- name: raise_clock
 -- Of several daemons that find it behind, the first raises it.
