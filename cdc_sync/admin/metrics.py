@@ -13,6 +13,7 @@ from cdc_sync.core.hints import Origin
 from cdc_sync.core.observations import (
     ASKED_FOR,
     BaselineDone,
+    BaselineOverEarlierWork,
     BaselineProgress,
     BellLeftAlone,
     CallEnded,
@@ -230,6 +231,7 @@ class Metrics:
                 | ClockSkewed()
                 | ClockAgrees()
                 | StoreMoved()
+                | BaselineOverEarlierWork()
                 | DaemonStopping()
                 | DaemonStopped()
                 | ReloadStarted()

@@ -8,6 +8,7 @@ from cdc_sync.core.instants import iso
 from cdc_sync.store.protocol import Store, WatchCounts
 
 _BASELINE = "baseline"
+_OVER_EARLIER_WORK = "baseline over earlier work"
 _RECENT = 20
 
 
@@ -34,6 +35,7 @@ async def status_report(config: Config, store: Store, now: int) -> dict[str, Any
                 "table": None if watch is None else str(watch.table),
                 "mode": None if watch is None else watch.capture.mode,
                 "baseline": _baseline(positions.get(_BASELINE)),
+                "over_earlier_work": _OVER_EARLIER_WORK in positions,
                 "known": of_watch.known,
                 "last_change_at": None if of_watch.changed_at is None else iso(of_watch.changed_at),
                 "pending": of_watch.pending,

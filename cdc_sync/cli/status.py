@@ -84,6 +84,13 @@ def _show_remarks(watch: dict[str, Any]) -> None:
             style="yellow",
             soft_wrap=True,
         )
+    if watch["over_earlier_work"]:
+        console.print(
+            f"{name} was worked before, with another store: this one took the rows that it found as told, so what "
+            f"waited in the other was not sent. Was it lost by mistake? Put it back, or restore a backup",
+            style="yellow",
+            soft_wrap=True,
+        )
     if watch["sweep_repairs"]:
         causes = ", ".join(f"{cause}: {number}" for cause, number in watch["sweep_repairs"].items())
         console.print(f"sweeps of {name} found what capture had missed, or had left to them: {causes}")

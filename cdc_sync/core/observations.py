@@ -152,6 +152,13 @@ class BellLeftAlone:
 
 
 @dataclass(frozen=True, slots=True)
+class BaselineOverEarlierWork:
+    """A silent baseline begins where the database shows that the watch was worked before, with another store."""
+
+    watch: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChangesMissed:
     """The triggers could not record `number` changes (some may have been rolled back): a sweep follows."""
 
@@ -388,6 +395,7 @@ Observation = (
     | RowsVisible
     | BaselineProgress
     | BaselineDone
+    | BaselineOverEarlierWork
     | StatusRulesChanged
     | ChangesRead
     | CaughtUp

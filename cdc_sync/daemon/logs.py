@@ -19,6 +19,7 @@ from cdc_sync.config import Log
 from cdc_sync.core.observations import (
     ASKED_FOR,
     BaselineDone,
+    BaselineOverEarlierWork,
     BaselineProgress,
     BellLeftAlone,
     CallEnded,
@@ -257,6 +258,8 @@ class LogReader:
                 log.info(message, watch=watch, seconds=round(seconds, 1))
             case CaptureLate() | CaptureInTime() | DeliveryLate() | DeliveryInTime():
                 self._lag(observation)
+            case BaselineOverEarlierWork(watch):
+                log.error(_OVER_EARLIER_WORK, watch=watch)
             case StoreMoved():
                 log.warning(_STORE_MOVED)
             case ClockSkewed(ahead, shared):
@@ -464,6 +467,12 @@ _CLOCKS_DIFFER = (
 _CLOCK_SET = (
     "this machine's clock was set since the store was first opened after the boot. Nothing waits longer for it; the "
     "history goes on by the clock as it is now"
+)
+
+_OVER_EARLIER_WORK = (
+    "this watch was worked before, with another store: this one takes the present rows as told, so what waited in the "
+    "other is never sent. If the other was lost or replaced by mistake, stop the daemon and put it back, or restore a "
+    "backup; or begin with a new store and baseline: send"
 )
 
 _STORE_MOVED = (

@@ -52,6 +52,10 @@ GRACE = 20.0
 """Seconds that calls under way may take after the first signal, at most."""
 
 
+_LOOK_FOR_STORE = 1.0
+"""Seconds between looks whether the store is where it was opened."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunOptions:
     """How `run` was asked for."""
@@ -232,6 +236,7 @@ class _Daemon:
             asyncio.create_task(_regularly(lambda: self._prune(store), pruning.EVERY_MINUTES * 60)),
             asyncio.create_task(_regularly(lateness.look, LOOK_EVERY)),
             asyncio.create_task(self._follow_moves(store, watches)),
+            asyncio.create_task(_regularly(store.check_place, _LOOK_FOR_STORE)),
         ]
         try:
             while await self._is_reload_wanted([*watches.tasks, *lasting]):

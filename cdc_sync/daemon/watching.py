@@ -13,6 +13,7 @@ from cdc_sync.config import Watch, format_duration
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.observations import (
+    BaselineOverEarlierWork,
     BellLeftAlone,
     CaptureStarted,
     ListenerProved,
@@ -49,7 +50,7 @@ from cdc_sync.source.relations import tables_of, untriggered
 from cdc_sync.source.replica_guard import POSITION as REPLICA
 from cdc_sync.source.replica_guard import ReplicaGuard
 from cdc_sync.source.session import LastSession, hold, listen, session
-from cdc_sync.source.triggers import Installation, installation
+from cdc_sync.source.triggers import Installation, installation, worked_before
 from cdc_sync.store.protocol import AnotherDatabaseError, Store
 
 _FIRST_WAIT = 0.5
@@ -205,6 +206,7 @@ async def adopt(connected: Connected, progressed: Callable[[], None]) -> baselin
     positions = await parts.store.positions(parts.name)
     position = baseline.BaselinePosition.from_text(positions.get(baseline.POSITION))
     if position is None:
+        await _look_for_earlier_work(connected)
         look = None
         if parts.watch.capture.mode == "poll":
             look = await connected.watermark_reader().look()
@@ -212,6 +214,17 @@ async def adopt(connected: Connected, progressed: Callable[[], None]) -> baselin
     if not position.done:
         position = await baseline.adopt_everything(connected.intake, position, progressed)
     return position
+
+
+async def _look_for_earlier_work(connected: Connected) -> None:
+    """Say it if a silent baseline is about to take for told what an earlier store, which is not here, had to send."""
+    parts, found = connected.parts, connected.installation
+    if parts.dry_run or parts.rules.baseline != "adopt" or found is None or not found.has_log:
+        return
+    alone = not await parts.store.counts()
+    if await worked_before(connected.connection, parts.name, alone=alone):
+        parts.observe(BaselineOverEarlierWork(parts.name))
+        await connected.intake.place({baseline.OVER_EARLIER_WORK: "yes"})
 
 
 async def make_poll(connected: Connected, position: baseline.BaselinePosition, want_sweep: Callable[[], None]) -> Poll:

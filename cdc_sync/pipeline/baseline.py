@@ -63,6 +63,10 @@ class BaselinePosition:
         )
 
 
+OVER_EARLIER_WORK = "baseline over earlier work"
+"""The position that is there if the watch had been worked before, with another store."""
+
+
 async def is_adopted(store: Store, watch: str) -> bool:
     """Whether the watch's baseline is done."""
     position = BaselinePosition.from_text((await store.positions(watch)).get(POSITION))

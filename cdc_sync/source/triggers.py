@@ -4,13 +4,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import psycopg
+from psycopg import sql
 
 from cdc_sync.config import Watch
 from cdc_sync.source.blind_spots import blind_spots
-from cdc_sync.source.connection import Connection
+from cdc_sync.source.connection import Connection, asking
 from cdc_sync.source.errors import translate
-from cdc_sync.source.recorders import function_of
+from cdc_sync.source.recorders import bell_of, function_of
 from cdc_sync.source.scripts import verify_watches
+
+_WORKED = """
+SELECT is_called, coalesce(pg_stat_get_tuples_deleted(to_regclass('cdc_sync.changes')) > 0, false) FROM {}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,21 @@ async def installation(connection: Connection, name: str, watch: Watch) -> Insta
         if each.kind != "trigger" and each.function in {None, function_of(name)}
     )
     return Installation((*_problems(found), *await blind_spots(connection, watch)), has_log)
+
+
+async def worked_before(connection: Connection, name: str, *, alone: bool) -> bool:
+    """Whether a daemon has worked a watch here: its bell was set once, or changes were taken from the log.
+
+    The log says nothing of which watch was worked: it counts only if the watch is `alone`, the first of its store.
+    The change log and the bell must be there.
+
+    Raises:
+        SourceError: they cannot be read.
+    """
+    query = sql.SQL(_WORKED).format(sql.Identifier("cdc_sync", bell_of(name)))
+    async with asking("looking for an earlier daemon's work"):
+        row = await (await connection.execute(query)).fetchone()
+    return row is not None and bool(row[0] or (alone and row[1]))
 
 
 def _problems(found: Sequence[Verified]) -> Iterator[str]:

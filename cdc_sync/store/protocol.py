@@ -67,6 +67,20 @@ class StoreLockedError(StoreError):
     """Another daemon works on this store."""
 
 
+class StoreGoneError(StoreError):
+    """The store is not where it was opened: what is written to it from here on is lost."""
+
+    @classmethod
+    def from_under(cls, path: str, missing: str) -> Self:
+        """The store's file, or one beside it, was deleted or replaced under the process that has it open."""
+        return cls(
+            f"The store {path} is gone from under the daemon: {missing} was deleted or replaced while it was open, and "
+            f"what is written now is in no file. Nothing is sent any more, and the daemon ends. Put the files back, or "
+            f"restore a backup, before it starts again: a new store takes the present rows as told, so what waited in "
+            f"the old one is never sent."
+        )
+
+
 class TakenOverError(StoreError):
     """Another daemon captures the watch now."""
 
@@ -306,6 +320,13 @@ class Store(Protocol):
 
     def holds(self, entry: Entry) -> bool:
         """Whether a call for a claimed entry may begin: the claim outlasts any call. To be asked right before it."""
+
+    async def check_place(self) -> None:
+        """Find out whether what is written can be found again at the next start.
+
+        Raises:
+            StoreGoneError: it cannot: the store was deleted or replaced.
+        """
 
     async def release_claims(self) -> None:
         """Forget claims of daemons that died; what they sent stays marked as attempted."""

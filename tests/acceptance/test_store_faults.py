@@ -2,9 +2,13 @@
 
 import os
 import resource
+import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 
+import pytest
 from support.daemon_process import DaemonProcess
 from support.installation import Installation
 
@@ -98,3 +102,53 @@ def test_a_damaged_store_is_refused_and_nothing_is_sent(poll: Installation) -> N
     assert refused.code == 1
     assert "malformed. Its disk or a copy of it is damaged: restore a backup, or move it away" in refused.stderr
     assert poll.hellowork.calls == []
+
+
+def deleted(store: Path) -> None:
+    for file in store.parent.glob(f"{store.name}*"):
+        if file.suffix != ".lock":
+            file.unlink()
+
+
+def replaced(store: Path) -> None:
+    copy = store.with_name("copy")
+    shutil.copyfile(store, copy)
+    copy.replace(store)
+
+
+def robbed_of_its_wal(store: Path) -> None:
+    store.with_name(f"{store.name}-wal").unlink()
+
+
+@pytest.mark.parametrize("fate", [deleted, replaced, robbed_of_its_wal])
+def test_a_store_that_is_gone_from_under_the_daemon_ends_it(notify: Installation, fate: Callable[[Path], None]) -> None:
+    notify.add("hw-1")
+    with notify.daemon() as daemon:
+        notify.settle(daemon)
+        before = len(notify.hellowork.calls)
+
+        fate(notify.store)
+        notify.change("hw-1", status="SEEN")
+
+        assert daemon.wait(within=20) == 1
+        assert f"The store {notify.store} is gone from under the daemon" in daemon.logged
+        assert len(notify.hellowork.calls) == before
+        assert notify.unread() > 0, "the change stays in the log"
+
+
+def test_a_new_store_in_the_place_of_a_lost_one_says_what_that_means(notify: Installation) -> None:
+    notify.add("hw-1")
+    with notify.daemon() as daemon:
+        notify.settle(daemon)
+        assert not daemon.events_named("worked before"), "the first one takes nobody's place"
+        assert daemon.stop() == 0
+    assert "worked before" not in notify.run("status").stdout
+    notify.store.unlink()
+    with notify.daemon() as daemon:
+        said = daemon.wait_for_event("this watch was worked before, with another store")
+        assert (said["level"], said["watch"]) == ("error", "applications")
+        assert daemon.stop() == 0
+    with notify.daemon() as daemon:
+        assert not daemon.events_named("worked before"), "it is said once"
+        assert "was worked before, with another store" in notify.run("status").stdout
+        assert daemon.stop() == 0

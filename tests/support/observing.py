@@ -2,6 +2,7 @@
 
 from cdc_sync.core.observations import (
     BaselineDone,
+    BaselineOverEarlierWork,
     BaselineProgress,
     BellLeftAlone,
     CallEnded,
@@ -104,6 +105,7 @@ EXAMPLES: tuple[Observation, ...] = (
     StoreFailed("the disk is full"),
     StoreRecovered(),
     StoreMoved(),
+    BaselineOverEarlierWork(WATCH),
     StatusRulesChanged(WATCH, 2000, held=True),
     StatusRulesChanged(WATCH, 3, held=False),
 )

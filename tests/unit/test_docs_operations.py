@@ -28,7 +28,7 @@ from cdc_sync.daemon.logs import LogReader
 from cdc_sync.source import changelog, errors, facts
 from cdc_sync.source.row_security import Hiding, warning
 from cdc_sync.store.postgres import connecting
-from cdc_sync.store.protocol import AnotherDatabaseError
+from cdc_sync.store.protocol import AnotherDatabaseError, StoreGoneError
 from cdc_sync.store.sqlite import schema
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -126,6 +126,7 @@ def messages() -> list[tuple[str, str]]:
         ("error", f"{_TRIGGERS}…"),
         ("error", str(AnotherDatabaseError.between("in …", "one", "another"))),
         ("error", elsewhere("one", Whereabouts(("a:5432",), "1"), Whereabouts(("b:5432",), "2"))),
+        ("error", str(StoreGoneError.from_under("…", "…"))),
         ("warning", warning([Hiding("public.applications", "cdc_sync", ())])),
     ]
 

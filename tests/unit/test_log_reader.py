@@ -16,6 +16,7 @@ from support.observing import EXAMPLES
 from cdc_sync.config import Log
 from cdc_sync.core.observations import (
     BaselineDone,
+    BaselineOverEarlierWork,
     BaselineProgress,
     CallEnded,
     CaptureInTime,
@@ -158,6 +159,7 @@ def test_what_is_only_a_number_has_none(written: Written, example: Observation) 
         (StoreFailed("the disk is full"), "error"),
         (StoreRecovered(), "info"),
         (StoreMoved(), "warning"),
+        (BaselineOverEarlierWork(WATCH), "error"),
     ],
     ids=str,
 )

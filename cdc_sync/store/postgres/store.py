@@ -395,6 +395,9 @@ class PostgresStore:
         finally:
             self._ending -= ending
 
+    async def check_place(self) -> None:
+        """See `Store`. A server that has lost its tables says so."""
+
     async def release_claims(self) -> None:
         """See `Store`. Those of daemons that ended in order at once, of others when it is certain."""
         await self._number()

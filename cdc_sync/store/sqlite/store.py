@@ -27,6 +27,7 @@ from cdc_sync.store.protocol import (
     Record,
     Recorded,
     StoreError,
+    StoreGoneError,
     WatchCounts,
 )
 from cdc_sync.store.sqlite import delivering, operating, recording, reporting
@@ -51,6 +52,8 @@ class SqliteStore:
         self._path = path
         self.moves = 0
         self.clock: Clock
+        self._files: dict[Path, tuple[int, int] | None] = {}
+        self._gone: StoreGoneError | None = None
         self._thread = SqliteThread(
             lambda: self._connect(read_only=read_only), "BEGIN" if read_only else "BEGIN IMMEDIATE"
         )
@@ -62,9 +65,14 @@ class SqliteStore:
         except sqlite3.Error as error:
             connection.close()
             raise StoreError(translate(self._path, error)) from error
+        # Without a journal of its own, a reader has no file that is its.
+        self._files = {} if read_only else _files_of(self._path)
         return connection
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._gone is not None:
+            # What it knows counts no more: a change that is no news to it must stay in the log.
+            raise self._gone
         try:
             return await self._thread.run(work)
         except sqlite3.Error as error:
@@ -159,7 +167,10 @@ class SqliteStore:
     async def record(self, rules: WatchRules, batch: Batch) -> list[Recorded]:
         """See `Store`."""
         batch = replace(batch, shift=self.clock.shift)
-        return await self._run(lambda c: recording.record(c, rules, batch))
+        news = await self._run(lambda c: recording.record(c, rules, batch))
+        # Before whoever captured it takes it from the log: what is in no file must come again.
+        await self.check_place()
+        return news
 
     async def due_suspicions(self, watch: str, now: int, limit: int, *, horizon: int) -> list[Suspicion]:
         """See `Store`."""
@@ -181,6 +192,7 @@ class SqliteStore:
         self, now: int, horizon: int, wanted: Mapping[str, int], probing: Mapping[str, int] | None = None
     ) -> list[Entry]:
         """See `Store`."""
+        await self.check_place()
         shift = self.clock.shift
         return await self._run(lambda c: delivering.claim(c, now, horizon, wanted, probing or {}, shift=shift))
 
@@ -195,6 +207,14 @@ class SqliteStore:
     def holds(self, entry: Entry) -> bool:  # noqa: ARG002 - whatever was claimed
         """See `Store`. Nobody else can claim it: one daemon has the file."""
         return True
+
+    async def check_place(self) -> None:
+        """See `Store`."""
+        for path, opened in self._files.items():
+            if self._gone is None and _identity(path) != opened:
+                self._gone = StoreGoneError.from_under(str(self._path), str(path))
+        if self._gone is not None:
+            raise self._gone
 
     async def release_claims(self) -> None:
         """See `Store`."""
@@ -305,3 +325,18 @@ class SqliteStore:
     async def prune(self, before: int, keep: int, limit: int) -> int:
         """See `Store`."""
         return await self._run(lambda c: operating.prune(c, before, keep, limit))
+
+
+def _files_of(path: Path) -> dict[Path, tuple[int, int] | None]:
+    """The store's file and those that SQLite keeps beside it while it is open, with what each is."""
+    files = (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm"))
+    return {file: _identity(file) for file in files}
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode; None if there is no such file, or nobody can tell."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
