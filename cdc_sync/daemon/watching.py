@@ -2,9 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from psycopg_pool import AsyncConnectionPool
@@ -31,7 +31,7 @@ from cdc_sync.daemon.together import live_together
 from cdc_sync.pipeline import baseline, deletions, remapping
 from cdc_sync.pipeline.doorbell import Doorbell
 from cdc_sync.pipeline.drain import Drain
-from cdc_sync.pipeline.intake import Intake
+from cdc_sync.pipeline.intake import Intake, Written, no_account
 from cdc_sync.pipeline.missed import watch_missed
 from cdc_sync.pipeline.poll import BEGAN, LONGEST_PAUSE, Poll
 from cdc_sync.pipeline.poll import POSITION as WATERMARK
@@ -98,6 +98,7 @@ class WatchParts:
     observe: Observe
     clock: Callable[[], int]
     queued: Callable[[], None]
+    written: Written = no_account
     dry_run: bool = False
     last_session: LastSession = field(default_factory=LastSession)
 
@@ -170,6 +171,7 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
             observe=parts.observe,
             clock=parts.clock,
             queued=parts.queued,
+            written=parts.written,
         )
         await intake.load()
         await intake.look_for_policies(first=True)
@@ -249,11 +251,13 @@ class WatchWorker:
     """
 
     def __init__(self, parts: WatchParts, pulse: Pulse) -> None:
-        self._parts = parts
+        self._parts = replace(parts, written=self._written)
         self._sweep_wanted = asyncio.Event()
         self._pulse = pulse
         self._lost: str | None = None
         self._store_failed = False
+        self._refused: set[str] = set()
+        """What the store would not write, and has not been written since."""
         self._fresh = True
         self._next_sweep_from = 0.0
 
@@ -398,12 +402,26 @@ class WatchWorker:
     async def _begin_and_sweep(self, connected: Connected, fast: FastPath) -> None:
         # Ready means that it works, and that what was committed while nobody looked has been recorded.
         await fast.catch_up(lambda: self._beat(SWEEPS))
-        if self._store_failed:
-            # Not before: that it can be read is no news, and what it could not take is recorded now.
-            self._store_failed = False
-            self._parts.observe(StoreRecovered(self._parts.name))
+        if not self._refused:
+            # It could not be read, and can. What it would not write is another matter: see `_written`.
+            self._store_works()
         self._parts.observe(CaptureStarted(self._parts.name))
         await self._sweeps(connected, fast)
+
+    def _written(self, what: Collection[str], *, kept: bool) -> None:
+        """The store wrote something, or would not: it has recovered when it has taken what it had refused."""
+        if not kept:
+            self._refused.update(what)
+        elif self._refused:
+            self._refused.difference_update(what)
+            if not self._refused:
+                self._store_works()
+
+    def _store_works(self) -> None:
+        self._refused.clear()
+        if self._store_failed:
+            self._store_failed = False
+            self._parts.observe(StoreRecovered(self._parts.name))
 
     async def _sweeps(self, connected: Connected, fast: FastPath) -> None:
         """A sweep at the start, at each interval and when one is wanted, with pauses that keep it in its share."""
@@ -427,6 +445,8 @@ class WatchWorker:
                 done = await sweep(connected.intake, lambda: fast.catch_up(progressed), progressed)
             finally:
                 self._next_sweep_from = clock() + (reached - started) * (_SWEEP_SHARE - 1)
+            # Whatever was refused has been written by now, or is no news any more.
+            self._store_works()
             if done.resumed:
                 self.want_sweep()
             self._beat(SWEEPS, max(started + interval - clock(), 0))

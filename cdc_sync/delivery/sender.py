@@ -35,7 +35,7 @@ _LOOK_EVERY = 1.0
 _STORE_RETRY = 1.0
 """Seconds between tries while the store cannot be written."""
 
-_Step = Literal["claim", "finish"]
+_Step = Literal["claim", "look", "finish"]
 
 
 class Outbox(Protocol):
@@ -106,6 +106,9 @@ class Sender:
         self._ends: list[Finished] = []
         self._changed: dict[str, Health] = {}
         self._failing: set[_Step] = set()
+        self._step: _Step = "claim"
+        self._refused: set[str] = set()
+        """Endpoints for which a claim could not be written, and none has been since."""
         self._writes = 0
         self._writing = False
         self._woken = asyncio.Event()
@@ -175,9 +178,8 @@ class Sender:
             if "finish" not in self._failing:
                 await self._start_due(tasks, now)
                 wait = min(self._endpoints.ready_in(now), self._endpoints.more_in(now), wait)
-            self._works("claim")
         except StoreError as error:
-            self._fails("claim", error)
+            self._fails(self._step, error)
             await asyncio.sleep(_STORE_RETRY)
         else:
             await self._pause(wait)
@@ -207,7 +209,7 @@ class Sender:
         knows_some = self._endpoints.ready_in(now) < math.inf
         wanted = self._endpoints.wanted(now)
         probing = self._endpoints.probing(wanted, now)
-        entries = await self._outbox.claim(now, self._settings.horizon, wanted, probing) if wanted else []
+        entries = await self._claim(now, wanted, probing) if wanted else []
         for entry in entries:
             endpoint = endpoint_of(entry.content.url)
             self._endpoints.begin(endpoint)
@@ -216,10 +218,28 @@ class Sender:
         if not knows_some or len(entries) < sum(wanted.values()) or is_old:
             await self._learn()
 
+    async def _claim(self, now: int, wanted: Mapping[str, int], probing: Mapping[str, int]) -> list[Entry]:
+        self._step = "claim"
+        try:
+            entries = await self._outbox.claim(now, self._settings.horizon, wanted, probing)
+        except StoreError:
+            self._refused.update(wanted)
+            raise
+        # What could not be claimed is claimed now, or gone. That there was nothing to ask for says nothing.
+        self._refused.difference_update(wanted)
+        if not self._refused:
+            self._works("claim")
+        return entries
+
     async def _learn(self) -> None:
+        self._step = "look"
         self._learnt_at = time.monotonic()
         writes = self._writes
         found = await self._outbox.endpoints()
+        self._works("look")
+        self._refused.difference_update(name for name, (_, due_at) in found.items() if due_at is None)
+        if not self._refused:
+            self._works("claim")
         # Between a write of ours and its end the store's health may be from before it; the next look will tell.
         others = self._writes == writes and not self._writing
         for name in self._endpoints.learn(found, unsaved=self._changed if others else found):

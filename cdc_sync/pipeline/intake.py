@@ -8,8 +8,9 @@ Deletions also wait for their grace: a move done as DELETE and INSERT in two tra
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Adopt, Cancel, Nothing, Queue, Unseen, decide
@@ -35,7 +36,21 @@ from cdc_sync.source import row_security
 from cdc_sync.source.reading import Read, Reader
 from cdc_sync.source.replica_guard import POSITION as REPLICA
 from cdc_sync.source.row_security import Hiding
-from cdc_sync.store.protocol import Batch, Recorded, Store
+from cdc_sync.store.protocol import Batch, Recorded, Store, StoreError
+
+T = TypeVar("T")
+
+
+class Written(Protocol):
+    """Is told what the store was asked to write, and whether it did."""
+
+    def __call__(self, what: Collection[str], *, kept: bool) -> None:
+        """See the class."""
+
+
+def no_account(what: Collection[str], *, kept: bool) -> None:
+    """Keep no account of it."""
+
 
 _REMEMBERED_SKIPS = 100_000
 
@@ -64,6 +79,7 @@ class Intake:
         observe: told of what was news.
         clock: our clock, milliseconds since the epoch.
         queued: called when something may be due for sending.
+        written: called with what the store was asked to write, and whether it did.
     """
 
     def __init__(
@@ -75,6 +91,7 @@ class Intake:
         observe: Observe,
         clock: Callable[[], int],
         queued: Callable[[], None],
+        written: Written = no_account,
     ) -> None:
         self.rules = rules
         self.reader = reader
@@ -88,6 +105,7 @@ class Intake:
         # Whose policies may hide rows from us, as far as is known.
         self._hidden_by: frozenset[Hiding] = frozenset()
         self._queued = queued
+        self._written = written
         self._lock = asyncio.Lock()
 
     async def load(self) -> None:
@@ -157,6 +175,20 @@ class Intake:
         """Save capture positions alone."""
         async with self._lock:
             await self._record(_Found(), "poll", self.rules.first_status, positions=positions)
+
+    async def write(self, what: Collection[str], writing: Awaitable[T]) -> T:
+        """Have something written, and say whether it was; `what` names it, so that it is known when it comes again.
+
+        Raises:
+            StoreError: it could not be written.
+        """
+        try:
+            kept = await writing
+        except StoreError:
+            self._written(what, kept=False)
+            raise
+        self._written(what, kept=True)
+        return kept
 
     async def confirm(self, suspicions: Sequence[Suspicion]) -> list[Recorded]:
         """Answer suspicions with a fresh read of all rows that carry the applications' ids."""
@@ -362,7 +394,7 @@ class Intake:
             # Before it is recorded, too: a claim that follows at its heels may share its commit. `_tell` says it again
             # for a store where the claim was faster.
             self._queued()
-        news = await self.store.record(self.rules, batch)
+        news = await self.write(_named_by(batch), self.store.record(self.rules, batch))
         self.reader.guard.load(batch.positions.get(REPLICA))
         self._tell(found, news, origin)
         return news
@@ -450,3 +482,11 @@ def _outcome(recorded: Recorded) -> Outcome:
             return {"pending": "queued", "held": "held", "dead": "dead"}[recorded.state or "pending"]  # type: ignore[return-value] # the three states
         case _:
             raise AssertionError("the store returns only news")
+
+
+def _named_by(batch: Batch) -> set[str]:
+    """The applications and rows of a batch; its positions, if it is about none."""
+    of_rows = {each.application_id for each in batch.sightings}
+    of_rows |= {each.application_id for each in batch.suspicions}
+    of_rows |= {*batch.answered, *batch.out_of_scope, *("/".join(skip.key) for skip in batch.skips)}
+    return of_rows or set(batch.positions)

@@ -200,7 +200,8 @@ class _Sweep:
             if self._intake.requests.number:
                 repaired = {ASKED_FOR: sum(repaired.values())}
             self._repaired.update(repaired)
-            await self._intake.store.add_repairs(self._intake.rules.watch, repaired)
+            adding = self._intake.store.add_repairs(self._intake.rules.watch, repaired)
+            await self._intake.write(("repairs",), adding)
 
     async def _compare(self, read: Read) -> None:
         """Mark what is known, and look again at what seems different once the fast path has caught up."""
@@ -218,7 +219,8 @@ class _Sweep:
             if reading.key not in different and (row := _verified(reading, known)) is not None
         ]
         if verified:
-            await self._intake.store.verify(self._intake.rules.watch, verified)
+            verifying = self._intake.store.verify(self._intake.rules.watch, verified)
+            await self._intake.write([each.application_id for each in verified], verifying)
 
     async def _known(self, readings: list[Reading]) -> dict[str, Known]:
         ids = [

@@ -4,8 +4,9 @@ import os
 import resource
 import shutil
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -151,4 +152,51 @@ def test_a_new_store_in_the_place_of_a_lost_one_says_what_that_means(notify: Ins
     with notify.daemon() as daemon:
         assert not daemon.events_named("worked before"), "it is said once"
         assert "was worked before, with another store" in notify.run("status").stdout
+        assert daemon.stop() == 0
+
+
+def fill(file: Path) -> None:
+    """Write until the file system is full."""
+    with file.open("wb", buffering=0) as ballast, suppress(OSError):
+        while True:
+            ballast.write(bytes(4096))
+
+
+@pytest.fixture
+def small_disk(poll: Installation) -> Iterator[Path]:
+    """A file system of a few megabytes, where the installation keeps its store."""
+    place = poll.folder / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode != 0:
+        pytest.skip("only root may mount a small file system")
+    try:
+        poll.configure(state={"path": str(place / "state.db")})
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)  # noqa: S607 - of the path
+
+
+def test_a_full_disk_has_recovered_when_it_takes_what_it_had_refused(poll: Installation, small_disk: Path) -> None:
+    poll.add_many("hw-", 2_000)
+    with poll.daemon() as daemon:
+        poll.settle(daemon)
+        ballast = small_disk / "ballast"
+        fill(ballast)
+        # No news to the poll, which goes on; but each sweep has new digests to keep, more than there is room for.
+        poll.ats.execute("UPDATE public.applications SET updated_at = clock_timestamp()")
+        daemon.wait_until_not_ready("database or disk is full")
+        tries = len(daemon.events_named("connected"))
+        daemon.wait_until(lambda: len(daemon.events_named("connected")) >= tries + 5, "five more tries")
+        assert not daemon.events_named("the store can be written again")
+        poll.change("hw-1", status="SEEN")
+        daemon.wait_until(lambda: len(daemon.events_named("connected")) >= tries + 8, "three more tries")
+        assert not daemon.events_named("the store can be written again")
+
+        ballast.unlink()
+        daemon.wait_until_ready()
+        daemon.wait_until(lambda: poll.hellowork.told("hw-1"), "the call")
+        said = [event.get("watch") for event in daemon.events_named("the store can be written again")]
+        assert sorted(said, key=str) == sorted(set(said), key=str), "each says it once"
+        assert "applications" in said
         assert daemon.stop() == 0

@@ -5,8 +5,9 @@ that were handed in while the last commit was being written to disk, or while th
 one commit: under load the price of a durable commit is shared by all who wait for it. So do those that one turn of the
 event loop hands in: a claim that follows at the heels of the entry that it takes costs no flush of its own.
 
-A job that fails is undone alone (each runs in a savepoint). If the commit fails, all its jobs fail: nobody is told that
-something is kept which is not.
+A job that fails is undone alone (each runs in a savepoint). If the commit fails, nothing of the group is kept, and each
+of its jobs is run once more, alone: what the disk has no room for fails, and a job that only reads, or finds nothing to
+write, does not fail with it.
 """
 
 import asyncio
@@ -96,7 +97,10 @@ class SqliteThread:
             return
         self._connected.put(None)
         while (job := self._jobs.get()) is not None:
-            goes_on, results = _run(connection, job, self._begin, self._jobs)
+            goes_on, results, undone = _run(connection, job, self._begin, self._jobs)
+            for each in undone:
+                _, alone, _ = _run(connection, each, self._begin, None)
+                results += alone
             _deliver(results)
             if not goes_on:
                 break
@@ -104,11 +108,12 @@ class SqliteThread:
 
 
 def _run(
-    connection: sqlite3.Connection, first: _Job, begin: str, jobs: "queue.SimpleQueue[_Job | None]"
-) -> tuple[bool, list[tuple[_Job, object]]]:
-    """Run a job, and those that are handed in meanwhile, in one transaction.
+    connection: sqlite3.Connection, first: _Job, begin: str, jobs: "queue.SimpleQueue[_Job | None] | None"
+) -> tuple[bool, list[tuple[_Job, object]], list[_Job]]:
+    """Run a job, and those that are handed in meanwhile unless `jobs` is None, in one transaction.
 
-    Returns whether there may be more (False: the end was among them), and the jobs with their results.
+    Returns whether there may be more (False: the end was among them), jobs with their results, and those of a group
+    that was undone as a whole.
     """
     done: list[tuple[_Job, object]] = []
     job: _Job | None = first
@@ -123,12 +128,12 @@ def _run(
             except Exception as error:  # noqa: BLE001 - handed to the job's waiter
                 if not connection.in_transaction:
                     # SQLite undid the whole group by itself, as it may when the disk is full or fails.
-                    return True, [(each, error) for each, _ in done]
+                    return True, *_undone(done, error)
                 connection.execute("ROLLBACK TO job")
                 result = error
             connection.execute("RELEASE job")
             done[-1] = (job, result)
-            if len(done) == _LARGEST_GROUP:
+            if jobs is None or len(done) == _LARGEST_GROUP:
                 break
             try:
                 job = jobs.get_nowait()
@@ -141,10 +146,14 @@ def _run(
         with suppress(sqlite3.Error):
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-        done = [(each, error) for each, _ in done]
-        if not done:
-            done = [(first, error)]
-    return job is not None, done
+        return job is not None, *_undone(done or [(first, error)], error)
+    return job is not None, done, []
+
+
+def _undone(done: list[tuple[_Job, object]], error: Exception) -> tuple[list[tuple[_Job, object]], list[_Job]]:
+    """What an undone transaction leaves: the results of its jobs, and those that are to be run alone."""
+    jobs = [job for job, _ in done]
+    return ([(jobs[0], error)], []) if len(jobs) == 1 else ([], jobs)
 
 
 def _deliver(results: list[tuple[_Job, object]]) -> None:

@@ -11,6 +11,7 @@ from support.sending import QUICK, SLOW, Delivery
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import Observation, StoreFailed, StoreRecovered
 from cdc_sync.delivery import sender as module
+from cdc_sync.delivery.sender import Sender
 from cdc_sync.emulator import Emulator
 from cdc_sync.emulator.faults import Status
 
@@ -159,6 +160,39 @@ class TestNothingCanBeClaimed:
             await eventually(desk.is_settled, "the end is written")
             desk.outbox.fails = set()
             await eventually(lambda: RECOVERED in of_the_store(desk), "the store's recovery")
+
+    async def test_that_nothing_was_asked_of_the_store_is_no_recovery(
+        self, desk: Delivery, hellowork: Emulator
+    ) -> None:
+        hellowork.inject({"kind": "delay", "seconds": 3})
+        await desk.queue(hellowork.url, "a1")
+        turns: list[None] = []
+        settings = replace(desk.settings, concurrency=2)
+        sender = Sender(
+            desk.outbox,
+            desk.caller,
+            settings,
+            desk.observed.append,
+            desk.clock,
+            progressed=lambda: turns.append(None),
+        )
+        work = asyncio.create_task(sender.run())
+        await hellowork.wait_for_calls(1, timeout=60)
+        await desk.queue(hellowork.url, "a2")
+        desk.outbox.fails = {"claim"}
+        sender.wake()
+        await eventually(lambda: of_the_store(desk), "the store's failure")
+        # As many calls are under way as may be: the sender takes its turns, and asks for nothing.
+        sender.use(replace(settings, concurrency=1))
+        before = len(turns)
+        await eventually(lambda: len(turns) >= before + 3, "three more turns")
+        assert of_the_store(desk) == [FAILED]
+
+        desk.outbox.fails = set()
+        await eventually(desk.is_settled, "everything is acknowledged")
+        assert of_the_store(desk) == [FAILED, RECOVERED]
+        sender.stop()
+        await work
 
 
 class TestOnce:
