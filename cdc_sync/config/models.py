@@ -71,8 +71,8 @@ class Database(Section):
         title="anything libpq takes; PG* variables and ~/.pgpass work",
         description="Where the ATS's database is: a libpq connection string, as a URI or as key=value pairs. What it "
         "leaves out comes from the PG* environment variables and ~/.pgpass, so a password need not stand here; in a "
-        "URI's, @ is written %40, / %2F and % %25. Empty by default: those say it all. Must not lead through a pooler "
-        "in transaction mode, which cannot LISTEN.",
+        "URI's, @ is written %40, / %2F and % %25. Empty by default: those say it all. A pooler in transaction mode "
+        "is refused: the daemon's lock and LISTEN need a session of their own.",
         examples=["postgresql://cdc_sync@/ats"],
     )
 

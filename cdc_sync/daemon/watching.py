@@ -49,7 +49,7 @@ from cdc_sync.source.reading import Reader
 from cdc_sync.source.relations import tables_of, untriggered
 from cdc_sync.source.replica_guard import POSITION as REPLICA
 from cdc_sync.source.replica_guard import ReplicaGuard
-from cdc_sync.source.session import LastSession, hold, listen, session
+from cdc_sync.source.session import LastSession, Session, hold, listen, own_session
 from cdc_sync.source.triggers import Installation, installation, worked_before
 from cdc_sync.store.protocol import AnotherDatabaseError, Store
 
@@ -108,7 +108,7 @@ class Connected:
     """A watch that is connected and fitted to its table."""
 
     parts: WatchParts
-    connection: Connection
+    session: Session
     pool: AsyncConnectionPool[Connection]
     server: ServerFacts
     mapping: Mapping
@@ -147,10 +147,13 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
         SourceError: the database cannot be used as configured.
         AnotherDatabaseError: it is not the database that the store belongs to.
     """
-    # A dry run takes no lock: it works beside the daemon that does.
-    lasting = connected(parts.dsn) if parts.dry_run else session(parts.dsn, parts.name, parts.last_session)
     async with AsyncExitStack() as stack:
-        connection = await stack.enter_async_context(lasting)
+        session = await stack.enter_async_context(own_session(parts.dsn))
+        connection = session.connection
+        # A dry run takes no lock: it works beside the daemon that does.
+        if not parts.dry_run:
+            await session.lock(parts.name, parts.last_session.process)
+            parts.last_session.process = session.process
         async with asking("asking which server this is"):
             server = await server_facts(connection)
             # Before how far it is: the numbers of another database mean nothing.
@@ -179,7 +182,7 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
         if parts.watch.capture.mode == "notify":
             async with asking("looking for the triggers"):
                 installed = await installation(connection, parts.name, parts.watch)
-        yield Connected(parts, connection, pool, server, mapping, intake, installed)
+        yield Connected(parts, session, pool, server, mapping, intake, installed)
 
 
 async def bind(dsn: str, store: Store) -> None:
@@ -224,7 +227,7 @@ async def _look_for_earlier_work(connected: Connected) -> None:
     if parts.dry_run or parts.rules.baseline != "adopt" or found is None or not found.has_log:
         return
     alone = not await parts.store.counts()
-    if await worked_before(connected.connection, parts.name, alone=alone):
+    if await worked_before(connected.session.connection, parts.name, alone=alone):
         parts.observe(BaselineOverEarlierWork(parts.name))
         await connected.intake.place({baseline.OVER_EARLIER_WORK: "yes"})
 
@@ -359,24 +362,24 @@ class WatchWorker:
             poll = await make_poll(connected, position, self.want_sweep)
             progressed()
             return poll, {
-                "lock": hold(connected.connection, _PROVE_EVERY),
+                "lock": hold(connected.session, _PROVE_EVERY),
                 "poll": poll.run(capture.poll_interval.total_seconds(), progressed),
             }
         jobs: dict[str, Coroutine[Any, Any, None]] = {"triggers": self._watch_triggers(connected)}
         if connected.installation is None or not connected.installation.has_log:
-            return SweepsAlone(), {**jobs, "lock": hold(connected.connection, _PROVE_EVERY)}
+            return SweepsAlone(), {**jobs, "lock": hold(connected.session, _PROVE_EVERY)}
         progressed()
         drain = Drain(connected.intake, connected.log, self.want_sweep, capture.max_backlog)
         drain_interval = capture.drain_interval.total_seconds()
         if not self._may_be_rung_for(connected.server):
-            jobs["lock"] = hold(connected.connection, _PROVE_EVERY)
+            jobs["lock"] = hold(connected.session, _PROVE_EVERY)
             pause = capture.poll_interval.total_seconds()
             if capture.wakeup == "notify":
                 self._parts.observe(BellLeftAlone(name, pause))
             jobs["drain"] = self._drain_without_bell(connected, drain, progressed)
         else:
             proved = lambda usage: self._parts.observe(ListenerProved(name, usage))  # noqa: E731 - a bound argument
-            jobs["listen"] = listen(connected.connection, drain.ring, _PROVE_EVERY, proved)
+            jobs["listen"] = listen(connected.session, drain.ring, _PROVE_EVERY, proved)
             if self._parts.dry_run:
                 jobs["drain"] = drain.run(drain_interval, progressed)
             else:

@@ -6,13 +6,21 @@ makes the ATS's COMMIT fail, out of any trigger's reach.
 It is the one that notices when the database is gone. What the server or the kernel says (a terminated backend, a
 shutdown, a reset) is noticed at once. Silence, in either direction or of notifications alone, is noticed by a proof:
 every `prove_every` seconds (the daemon: 15) something must come back within 10. A server in recovery refuses LISTEN.
+
+The lock and LISTEN belong to a session of the server, so the session must be the connection's own. Behind a pooler in
+transaction mode it is not: a second daemon is given the same session, and with it the lock, and the lock outlives the
+daemon. So the connection marks its session with a token before it locks anything. A session that has another's token
+already, one that a second connection of ours meets too, and one that has lost its token by the next proof, are refused.
 """
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+import json
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from typing import Self
 
 import psycopg
 
@@ -28,6 +36,9 @@ _ECHO_WITHIN = 10.0
 _ENDS_WITHIN = 2.0
 """Seconds within which a session that was told to end has let its lock go."""
 
+_ROUNDS = 5
+"""How often two connections take turns to find out whether they are given the same session."""
+
 # A daemon whose host is gone must not keep the lock for the two hours after which a server looks by default. Without
 # effect on a unix socket, no end of which can be gone unnoticed.
 _NOTICE_OUR_END = """
@@ -35,16 +46,63 @@ SELECT set_config('tcp_keepalives_idle', '20', false), set_config('tcp_keepalive
        set_config('tcp_keepalives_count', '3', false)
 """
 _ECHO = "SELECT 'cdc_sync_echo_' || pg_backend_pid(), pg_notification_queue_usage()"
-_NOTIFY_OURSELVES = "SELECT pg_notify(%s, ''), pg_notification_queue_usage()"
+_NOTIFY_OURSELVES = """\
+SELECT pg_notify(%s, ''), pg_notification_queue_usage(), current_setting('cdc_sync.session', true)"""
 # As JSON has it: psycopg reads no time in another DateStyle than ISO, and the role or the database may have one.
-_OURS = "SELECT pid, to_json(backend_start) #>> '{}' FROM pg_stat_activity WHERE pid = pg_backend_pid()"
-# A lock by one number of 64 bits is shown as its halves.
-_HELD = """
-SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.database
- WHERE l.locktype = 'advisory' AND d.datname = current_database() AND l.granted
-   AND l.classid = %s::bigint::oid AND l.objid = %s::bigint::oid AND l.objsubid = 1
+_OURS = """
+SELECT pid, to_json(backend_start) #>> '{}', to_json(pg_postmaster_start_time()) #>> '{}'
+  FROM pg_stat_activity WHERE pid = pg_backend_pid()
 """
-_END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND backend_start = %s"
+# One statement each: behind a pooler two of them may meet two sessions.
+_MARK = """
+SELECT set_config('cdc_sync.session', %s, false) WHERE coalesce(current_setting('cdc_sync.session', true), '') = ''
+"""
+_MARKED = "SELECT current_setting('cdc_sync.session', true)"
+_LOCK = "SELECT pg_try_advisory_lock(%s) WHERE current_setting('cdc_sync.session', true) = %s"
+_UNLOCK = "SELECT pg_advisory_unlock(%s) WHERE current_setting('cdc_sync.session', true) = %s"
+_UNMARK = """
+SELECT set_config('cdc_sync.session', '', false) WHERE current_setting('cdc_sync.session', true) = %s
+"""
+# A lock by one number of 64 bits is shown as its halves.
+_HOLDERS = """
+SELECT l.pid FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.database
+ WHERE l.locktype = 'advisory' AND d.datname = current_database() AND l.granted
+   AND l.classid = %(high)s::bigint::oid AND l.objid = %(low)s::bigint::oid AND l.objsubid = 1
+"""
+_END = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE pid = %(pid)s AND backend_start = %(started)s::timestamptz AND pid <> pg_backend_pid()
+"""
+# Of another role's session only the number is shown.
+_OVER = """
+SELECT NOT EXISTS (SELECT FROM pg_stat_activity
+                    WHERE pid = %(pid)s AND (backend_start IS NULL OR backend_start = %(started)s::timestamptz))
+ WHERE pg_postmaster_start_time() = %(server)s::timestamptz
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A session's process at its server.
+
+    Attributes:
+        pid: its number.
+        started: when it was started, as ISO 8601.
+        server: when its server was started, which tells the server from others.
+    """
+
+    pid: int
+    started: str
+    server: str
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """What `as_text` made."""
+        return cls(**json.loads(text))
+
+    def as_text(self) -> str:
+        """As the store keeps it."""
+        return json.dumps(asdict(self))
 
 
 @dataclass(slots=True)
@@ -55,62 +113,169 @@ class LastSession:
     has given it up. Whoever remembers that it was its own may end it.
 
     Attributes:
-        process: the last one's process at the server: its number and start.
+        process: the last one's process.
         guard: which server was read, and how far it was.
     """
 
-    process: tuple[int, str] | None = None
+    process: Process | None = None
     guard: ReplicaGuard = field(default_factory=ReplicaGuard)
 
 
-@asynccontextmanager
-async def session(dsn: str, watch: str, last: LastSession | None = None) -> AsyncIterator[Connection]:
-    """Connect and become the watch's one worker on this database, whichever host or store others use.
+class StandbyError(SourceError):
+    """Another daemon captures the watch; this one could take over, and waits for its turn."""
 
-    Args:
-        dsn: the database.
-        watch: the watch's name.
-        last: the session before, which is ended if it still holds the lock; takes the new one.
+    def __init__(self, message: str) -> None:
+        super().__init__("unreachable", message)
+
+
+class Session:
+    """A session of the server that is its connection's own; made by `own_session`."""
+
+    def __init__(self, connection: Connection, process: Process, token: str) -> None:
+        self.connection = connection
+        self.process = process
+        self.is_pooled = connection.info.backend_pid != process.pid
+        """Whether somebody in between gave the connection its session."""
+        self._token = token
+        self._locked: int | None = None
+
+    async def lock(self, watch: str, *before: Process | None) -> None:
+        """Take the watch's lock: be its one worker on this database, whichever host or store others use.
+
+        Args:
+            watch: the watch's name.
+            before: processes whose daemon no longer works with them; one that still holds the lock is ended.
+
+        Raises:
+            StandbyError: another daemon holds it.
+            SourceError: the session is not the connection's own, or the database cannot be reached.
+        """
+        async with asking("taking the watch's lock"):
+            locked = await self._lock(_lock_number(watch), before)
+        if not locked:
+            raise StandbyError(
+                f"Another cdc-sync works the watch {watch} of this database (it holds its advisory lock). Waiting for "
+                f"it to end; if it should not run, stop it."
+            )
+
+    async def _lock(self, number: int, before: Iterable[Process | None]) -> bool:
+        if await self._try_lock(number):
+            return True
+        for process in filter(None, before):
+            if await self._end(process, number):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_ENDS_WITHIN):
+                        while not await self._try_lock(number):  # noqa: ASYNC110 - the server announces it to nobody
+                            await asyncio.sleep(0.05)
+                        return True
+        return False
+
+    async def is_over(self, process: Process) -> bool:
+        """Whether a process of this session's server has ended; false if it belongs to another server.
+
+        Raises:
+            psycopg.Error: the server cannot be asked.
+        """
+        row = await (await self.connection.execute(_OVER, asdict(process))).fetchone()
+        return row is not None and bool(row[0])
+
+    async def prove(self) -> None:
+        """Find out that the server answers, and that the session is still the connection's own.
+
+        Raises:
+            SourceError: the session is another's too.
+            psycopg.Error: the server does not answer.
+        """
+        row = await (await self.connection.execute(_MARKED)).fetchone()
+        self.recognise(None if row is None else row[0])
+
+    def recognise(self, token: str | None) -> None:
+        """Compare the token of the session that has just answered.
+
+        Raises:
+            SourceError: it is not ours.
+        """
+        if token != self._token:
+            raise _shared()
+
+    async def end(self) -> None:
+        """Leave nothing behind in a session that a pooler keeps. One without a pooler ends with its connection."""
+        if not self.is_pooled or self.connection.closed:
+            return
+        with suppress(psycopg.Error, TimeoutError):
+            async with asyncio.timeout(_ENDS_WITHIN):
+                # More than once: the pooler may choose among several.
+                for _ in range(_ROUNDS):
+                    if self._locked is not None:
+                        await self.connection.execute(_UNLOCK, (self._locked, self._token))
+                    if await (await self.connection.execute(_UNMARK, (self._token,))).fetchone() is not None:
+                        return
+                if self._locked is not None:
+                    await self._end(self.process, self._locked)
+
+    async def _try_lock(self, number: int) -> bool:
+        row = await (await self.connection.execute(_LOCK, (number, self._token))).fetchone()
+        if row is None:
+            raise _shared()
+        if row[0]:
+            self._locked = number
+        return bool(row[0])
+
+    async def _end(self, process: Process, number: int) -> bool:
+        """End a process if it holds a lock; returns whether it was told to."""
+        holders = await (await self.connection.execute(_HOLDERS, _halves(number))).fetchall()
+        if (process.pid,) not in holders:
+            return False
+        try:
+            return await (await self.connection.execute(_END, asdict(process))).fetchone() is not None
+        except psycopg.errors.InsufficientPrivilege:
+            return False  # another role's
+
+
+def _shared() -> SourceError:
+    return SourceError(
+        "misconfigured",
+        "A pooler stands between the daemon and the database and lets several clients use one session (pgbouncer with "
+        "pool_mode = transaction?). The lock that keeps a second daemon away, and LISTEN, need a session of their own, "
+        "so nothing is captured. Let database.dsn lead directly to PostgreSQL; or give the daemon's user a pool in "
+        "session mode (pgbouncer.ini, under [users]: USER = pool_mode=session).",
+    )
+
+
+@asynccontextmanager
+async def own_session(dsn: str) -> AsyncIterator[Session]:
+    """Connect, and make sure that the session is this connection's alone.
 
     Raises:
-        SourceError: the database cannot be reached, or another daemon works the watch.
+        SourceError: the database cannot be reached, or a pooler in between shares its sessions out.
     """
-    last = last or LastSession()
     async with connected(dsn) as connection:
-        async with asking("taking the watch's lock"):
+        token = secrets.token_hex(8)
+        async with asking("marking the session"):
             await connection.execute(_NOTICE_OUR_END)
-            locked = await _lock(connection, watch) or await _take_over(connection, watch, last)
-            if locked:
-                last.process = await (await connection.execute(_OURS)).fetchone()
-        if not locked:
-            raise SourceError(
-                "unreachable",
-                f"Another cdc-sync works the watch {watch} of this database (it holds its advisory lock). Waiting for "
-                f"it to end; if it should not run, stop it.",
-            )
-        yield connection
+            row = await (await connection.execute(_OURS)).fetchone()
+            if row is None or await (await connection.execute(_MARK, (token,))).fetchone() is None:
+                raise _shared()
+            session = Session(connection, Process(*row), token)
+        try:
+            if session.is_pooled:
+                await _insist_on_being_alone(session, dsn, token)
+            yield session
+        finally:
+            await session.end()
 
 
-async def _lock(connection: Connection, watch: str) -> bool:
-    cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", (_lock_number(watch),))
-    row = await cursor.fetchone()
-    return row is not None and bool(row[0])
+async def _insist_on_being_alone(session: Session, dsn: str, token: str) -> None:
+    """Meet no session of ours by way of another connection: somebody in between may share sessions out.
 
-
-async def _take_over(connection: Connection, watch: str, last: LastSession) -> bool:
-    """Take the lock from our own last session, if it is the one that holds it; returns whether it is ours now."""
-    if last.process is None:
-        return False
-    ended = await (await connection.execute(_END, last.process)).fetchone()
-    if ended is None:
-        return False
-    try:
-        async with asyncio.timeout(_ENDS_WITHIN):
-            while not await _lock(connection, watch):  # noqa: ASYNC110 - the server announces it to nobody
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        return False
-    return True
+    With little other traffic, two connections are then given the same session; with much, one meets several.
+    """
+    async with connected(dsn) as other, asking("looking whether the session is shared"), _at_once():
+        for _ in range(_ROUNDS):
+            row = await (await other.execute(_MARKED)).fetchone()
+            if row is not None and row[0] == token:
+                raise _shared()
+            await session.prove()
 
 
 async def is_worked(connection: Connection, watch: str) -> bool:
@@ -119,8 +284,7 @@ async def is_worked(connection: Connection, watch: str) -> bool:
     Raises:
         psycopg.Error: the server cannot be asked.
     """
-    number = _lock_number(watch) & 0xFFFF_FFFF_FFFF_FFFF
-    found = await connection.execute(_HELD, (number >> 32, number & 0xFFFF_FFFF))
+    found = await connection.execute(_HOLDERS, _halves(_lock_number(watch)))
     return await found.fetchone() is not None
 
 
@@ -130,21 +294,26 @@ def _lock_number(watch: str) -> int:
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
+def _halves(number: int) -> dict[str, int]:
+    number &= 0xFFFF_FFFF_FFFF_FFFF
+    return {"high": number >> 32, "low": number & 0xFFFF_FFFF}
+
+
 async def listen(
-    connection: Connection, ring: Callable[[], None], prove_every: float, proved: Callable[[float], None] | None = None
+    session: Session, ring: Callable[[], None], prove_every: float, proved: Callable[[float], None] | None = None
 ) -> None:
     """Call `ring` at each notification, for ever; the first call is right after LISTEN has taken effect.
 
     Changes committed before LISTEN rang for nobody, so the first call makes the listener drain. Every `prove_every`
-    seconds the connection notifies itself: a half-open one fails to send, and a deaf one (behind a transaction pooler,
-    for instance) hears nothing.
+    seconds the connection notifies itself: a half-open one fails to send, and a deaf one hears nothing.
 
     Each time, also at the beginning, `proved` is told which share of the server's NOTIFY queue is in use.
 
     Raises:
-        SourceError: the connection is lost, or deaf.
+        SourceError: the connection is lost, or deaf, or its session is another's too.
     """
     proved = proved or (lambda _: None)
+    connection = session.connection
     try:
         async with _at_once():
             row = await (await connection.execute(_ECHO)).fetchone()
@@ -157,26 +326,26 @@ async def listen(
             async for notification in connection.notifies(timeout=prove_every):
                 if notification.channel == CHANNEL:
                     ring()
-            proved(await _prove(connection, echo, ring))
+            proved(await _prove(session, echo, ring))
     except psycopg.Error as error:
         raise translate(error, "listening for changes") from error
 
 
-async def hold(connection: Connection, prove_every: float) -> None:
+async def hold(session: Session, prove_every: float) -> None:
     """Keep the watch's lock where nobody listens: find out that the connection is lost.
 
     At once if the server ends it, since another daemon may take the lock then; within `prove_every` seconds if it only
     falls silent.
 
     Raises:
-        SourceError: it is lost, and the lock with it.
+        SourceError: it is lost, and the lock with it; or its session is another's too.
     """
     try:
         while True:
-            async for _ in connection.notifies(timeout=prove_every):
+            async for _ in session.connection.notifies(timeout=prove_every):
                 pass  # nothing was listened to; this waits for the end of the connection
             async with _at_once():
-                await connection.execute("SELECT 1")
+                await session.prove()
     except psycopg.Error as error:
         raise translate(error, "holding the watch's lock") from error
 
@@ -190,14 +359,15 @@ async def _at_once() -> AsyncIterator[None]:
         raise SourceError("unreachable", f"The database does not answer within {_ECHO_WITHIN:.0f} s.") from error
 
 
-async def _prove(connection: Connection, echo: str, ring: Callable[[], None]) -> float:
+async def _prove(session: Session, echo: str, ring: Callable[[], None]) -> float:
     """Hear from ourselves; returns the share of the server's NOTIFY queue that is in use."""
     try:
         async with asyncio.timeout(_ECHO_WITHIN):
-            row = await (await connection.execute(_NOTIFY_OURSELVES, (echo,))).fetchone()
-            usage = 0.0 if row is None else float(row[1])
+            row = await (await session.connection.execute(_NOTIFY_OURSELVES, (echo,))).fetchone()
+            _, usage, token = row or (None, 0.0, None)
+            session.recognise(token)
             # Left early, it holds the connection until it is closed.
-            async with aclosing(connection.notifies()) as notifications:
+            async with aclosing(session.connection.notifies()) as notifications:
                 async for notification in notifications:
                     if notification.channel == echo:
                         break
@@ -206,6 +376,6 @@ async def _prove(connection: Connection, echo: str, ring: Callable[[], None]) ->
         raise SourceError(
             "unreachable",
             f"The listening connection is deaf: its own notification did not come back within {_ECHO_WITHIN:.0f} s. "
-            f"Behind a transaction pooler LISTEN does not work: connect directly, or use capture.wakeup none.",
+            f"Something between here and PostgreSQL loses notifications: let database.dsn lead directly to the server.",
         ) from error
-    return usage
+    return float(usage)

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -39,21 +40,22 @@ def pgbouncer_binary() -> str | None:
 
 
 @contextmanager
-def pgbouncer(binary: str, dsn: str, mode: str) -> Iterator[str]:
-    """Start one in front of the server of a DSN, for its user; yield the DSN by way of it."""
+def pgbouncer(binary: str, dsn: str, mode: str, **settings: Any) -> Iterator[str]:
+    """Start one in front of the server of a DSN, for its user, with more settings; yield the DSN by way of it."""
     server = conninfo_to_dict(dsn)
     with tempfile.TemporaryDirectory(prefix="cdc") as folder:
         users = Path(folder) / "users"
-        users.write_text(f'"{server["user"]}" "{server["password"]}"\n')
-        settings = Path(folder) / "pgbouncer.ini"
+        users.write_text(f'"{server["user"]}" "{server.get("password", "")}"\n')
+        file = Path(folder) / "pgbouncer.ini"
         user = None if os.geteuid() else "nobody"  # it refuses to be root
         if user:
             os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1)
-        settings.write_text(
+        file.write_text(
             _SETTINGS.format(host=server["host"], port=server["port"], mode=mode, own=_PORT, folder=folder)
+            + "".join(f"{name} = {value}\n" for name, value in settings.items())
         )
-        settings.chmod(0o644)
-        with subprocess.Popen([binary, "-q", str(settings)], user=user) as process:
+        file.chmod(0o644)
+        with subprocess.Popen([binary, "-q", str(file)], user=user) as process:
             through = make_conninfo(dsn, host=folder, port=_PORT, hostaddr=None)
             try:
                 wait_until(lambda: _answers(through), "pgbouncer answers", PATIENCE)

@@ -42,6 +42,7 @@ ROWS = re.findall(r"^\| (error|warning) \| `([^`]+)` \| (.+) \|$", PAGE, re.MULT
 _CODE = Path(cdc_sync.__file__).parent
 _RAISED = {
     "SourceError": "by kind",
+    "StandbyError": "warning",
     "StoreError": "error",
     "StoreLockedError": "error",
     "TakenOverError": "error",

@@ -42,7 +42,7 @@ async def notify_mode(rig: Rig) -> AsyncIterator[Doorbell]:
     """All the loops of notify mode, with nothing that would find a change without the bell."""
     await rig.adopt()
     doorbell = Doorbell(rig.drain, Bell(rig.connected.pool, WATCH), NEVER, time.monotonic)
-    async with running(listen(rig.connected.connection, rig.drain.ring, NEVER), doorbell.run(nothing)):
+    async with running(listen(rig.connected.session, rig.drain.ring, NEVER), doorbell.run(nothing)):
         yield doorbell
 
 

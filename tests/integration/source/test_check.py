@@ -13,12 +13,12 @@ from support.proxy import proxy_to
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, rows, run
 from support.versions import major
+from support.watch_session import session
 from support.watched import COLUMNS, a_config, grant, install_triggers, some_config
 
 from cdc_sync.config import Config, Database
 from cdc_sync.core.findings import Finding
 from cdc_sync.source.check import check_database
-from cdc_sync.source.session import session
 
 POLL: Mapping[str, Any] = {"capture": {"mode": "poll", "watermark": "updated_at"}}
 NOTIFY: Mapping[str, Any] = {"capture": {"mode": "notify"}}

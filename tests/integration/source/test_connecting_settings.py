@@ -4,11 +4,11 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from support.builders import WATCH
 from support.sessions import Ats, one, run
+from support.watch_session import session
 from support.watched import a_config, install_triggers
 
 from cdc_sync.source.changelog import ChangeLog
 from cdc_sync.source.connection import Connection, connected, pooled
-from cdc_sync.source.session import session
 
 SERIALIZABLE = (
     "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable',"
@@ -29,7 +29,7 @@ async def test_every_connection(database: str, ats: Ats, options: str) -> None:
 
     async with connected(dsn) as alone, session(dsn, WATCH) as lasting, pooled(dsn) as pool:
         assert await isolation_of(alone) == "read committed"
-        assert await isolation_of(lasting) == "read committed"
+        assert await isolation_of(lasting.connection) == "read committed"
         async with pool.connection() as shared:
             assert await isolation_of(shared) == "read committed"
         async with ChangeLog(pool, WATCH).batch(1):

@@ -11,10 +11,10 @@ from support.postgres import Cluster, create_ats
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, run
 from support.source import opened
+from support.watch_session import session
 from support.watched import a_config, grant
 
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.session import session
 
 
 async def complaint(database: str, watermark: str | None = None, **section: Any) -> str:

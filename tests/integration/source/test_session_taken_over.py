@@ -7,10 +7,11 @@ import pytest
 from support.binaries import server_binaries
 from support.proxy import proxy_to
 from support.sessions import Ats, one
+from support.watch_session import session
 
 from cdc_sync.demo.postgres import server as embedded_server
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.session import LastSession, session
+from cdc_sync.source.session import LastSession, Process
 
 _HOLDERS = """
 SELECT count(*) FROM pg_locks
@@ -45,13 +46,13 @@ async def test_one_that_we_do_not_remember_does_not(database: str) -> None:
 
 
 async def test_a_process_that_only_has_the_same_number_is_left_alone(database: str, ats: Ats) -> None:
-    async with session(database, "applications") as connection:
+    async with session(database, "applications") as own:
         started = one(
             ats,
-            "SELECT backend_start - interval '1 s' FROM pg_stat_activity WHERE pid = %s",
-            [connection.info.backend_pid],
+            "SELECT (backend_start - interval '1 s')::text FROM pg_stat_activity WHERE pid = %s",
+            [own.process.pid],
         )
-        other = LastSession((connection.info.backend_pid, started))
+        other = LastSession(Process(own.process.pid, started, own.process.server))
         with pytest.raises(SourceError, match="Another cdc-sync works the watch"):
             async with session(database, "applications", other):
                 pass
@@ -60,7 +61,7 @@ async def test_a_process_that_only_has_the_same_number_is_left_alone(database: s
 
 async def test_the_server_is_told_to_notice_our_end_soon() -> None:
     with embedded_server(server_binaries(), tcp=True) as own:
-        async with session(own.dsn, "applications") as connection:
-            row = await (await connection.execute("SELECT current_setting('tcp_keepalives_idle')")).fetchone()
+        async with session(own.dsn, "applications") as lasting:
+            row = await (await lasting.connection.execute("SELECT current_setting('tcp_keepalives_idle')")).fetchone()
 
     assert row == ("20",)
