@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -49,7 +49,16 @@ from cdc_sync.source.reading import Reader
 from cdc_sync.source.relations import tables_of, untriggered
 from cdc_sync.source.replica_guard import POSITION as REPLICA
 from cdc_sync.source.replica_guard import ReplicaGuard
-from cdc_sync.source.session import LastSession, Session, hold, listen, own_session
+from cdc_sync.source.session import (
+    LastSession,
+    Process,
+    Session,
+    StandbyError,
+    hold,
+    listen,
+    own_session,
+    primary_session,
+)
 from cdc_sync.source.triggers import Installation, installation, worked_before
 from cdc_sync.store.protocol import AnotherDatabaseError, Store
 
@@ -60,6 +69,9 @@ _MISCONFIGURED_WAIT = 10.0
 
 _PROVE_EVERY = 15.0
 """Seconds between proofs that the lasting connection is alive."""
+
+_GIVES_BACK_WITHIN = 2.0
+"""Seconds within which the store takes a lease back."""
 
 _CONNECTING, _DELETING = "connecting", "deletions"
 """The names of a watch's loops beside capture."""
@@ -109,6 +121,8 @@ class Connected:
 
     parts: WatchParts
     session: Session
+    locked: Session
+    """The session that holds the watch's lock; another than `session` where a standby is read."""
     pool: AsyncConnectionPool[Connection]
     server: ServerFacts
     mapping: Mapping
@@ -148,12 +162,8 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
         AnotherDatabaseError: it is not the database that the store belongs to.
     """
     async with AsyncExitStack() as stack:
-        session = await stack.enter_async_context(own_session(parts.dsn))
+        session = locked = await stack.enter_async_context(own_session(parts.dsn))
         connection = session.connection
-        # A dry run takes no lock: it works beside the daemon that does.
-        if not parts.dry_run:
-            await session.lock(parts.name, parts.last_session.process)
-            parts.last_session.process = session.process
         async with asking("asking which server this is"):
             server = await server_facts(connection)
             # Before how far it is: the numbers of another database mean nothing.
@@ -161,12 +171,19 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
         guard = parts.last_session.guard
         guard.identity = server.identity
         guard.load((await parts.store.positions(parts.name)).get(REPLICA))
+        # Whoever waits for its turn has found out that it could work, on a server that is not behind.
         pool = await stack.enter_async_context(pooled(parts.dsn, guard))
         async with asking("preparing to capture changes"):
-            if not parts.dry_run:
-                await parts.store.take(parts.name)
             facts = await table_facts(connection, parts.watch.table)
             mapping = await Mapping.prepare(connection, parts.watch, facts)
+        # A dry run takes no turn: it works beside the daemon that does.
+        if not parts.dry_run:
+            if server.in_recovery:
+                primary = await stack.enter_async_context(primary_session(parts.dsn))
+                locked = session if primary is None else primary
+            await stack.enter_async_context(_turn(parts, locked))
+            # Once more: whoever had the turn has read further meanwhile.
+            guard.load((await parts.store.positions(parts.name)).get(REPLICA))
         intake = Intake(
             parts.rules,
             Reader(pool, mapping, guard),
@@ -182,7 +199,45 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
         if parts.watch.capture.mode == "notify":
             async with asking("looking for the triggers"):
                 installed = await installation(connection, parts.name, parts.watch)
-        yield Connected(parts, session, pool, server, mapping, intake, installed)
+        yield Connected(parts, session, locked, pool, server, mapping, intake, installed)
+
+
+@asynccontextmanager
+async def _turn(parts: WatchParts, session: Session) -> AsyncIterator[None]:
+    """Be the one daemon that captures the watch: by its lease in the store, and by its lock on the ATS's database.
+
+    The lease decides among daemons that share a store, whichever server each of them reads; the lock among those that
+    do not. A lease whose session has ended on its server is taken over at once, since its daemon must begin anew; any
+    other when its daemon has not renewed it in time. What is left of that daemon's session is ended then.
+
+    Raises:
+        StandbyError: another daemon captures it.
+        SourceError: the database cannot be asked.
+        StoreError: the store cannot be used.
+    """
+    name, store, last = parts.name, parts.store, parts.last_session
+    process = session.process.as_text()
+    lease = await store.take(name, process)
+    if not lease.mine and lease.session:
+        async with asking("looking for the session that captures"):
+            over = await session.is_over(Process.from_text(lease.session))
+        if over:
+            lease = await store.take(name, process, instead_of=lease)
+    if not lease.mine:
+        raise StandbyError(
+            f"Another cdc-sync works the watch {name} (process {lease.process} on {lease.host} holds its lease in the "
+            f"store). Waiting for it to end; if it should not run, stop it."
+        )
+    try:
+        before = Process.from_text(lease.session) if lease.session else None
+        await session.lock(name, last.process, before)
+        last.process = session.process
+        yield
+    finally:
+        # If it cannot be given back, it goes with this daemon's own lease.
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(_GIVES_BACK_WITHIN):
+                await store.give_back(name)
 
 
 async def bind(dsn: str, store: Store) -> None:
@@ -335,6 +390,8 @@ class WatchWorker:
             fast, jobs = await self._capture(connected, position)
             jobs["silent changes"] = silent.run(watch.capture.drain_interval.total_seconds())
             jobs["sweeps"] = self._begin_and_sweep(connected, fast)
+            if connected.locked is not connected.session:
+                jobs["lock on the primary"] = hold(connected.locked, _PROVE_EVERY)
             jobs["deletions"] = deletions.run(connected.intake, self._deletions_progressed)
             self._rest(_CONNECTING)
             self._deletions_progressed()

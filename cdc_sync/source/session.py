@@ -18,11 +18,12 @@ import hashlib
 import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Self
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from cdc_sync.source.connection import Connection, asking, connected
 from cdc_sync.source.errors import SourceError, translate
@@ -38,6 +39,12 @@ _ENDS_WITHIN = 2.0
 
 _ROUNDS = 5
 """How often two connections take turns to find out whether they are given the same session."""
+
+_PRIMARY_ANSWERS_WITHIN = 3
+"""Seconds for each of the hosts, on a standby, until the primary is found."""
+
+_KNOWS_PRIMARY = 140000
+"""The version of libpq that has target_session_attrs=primary."""
 
 # A daemon whose host is gone must not keep the lock for the two hours after which a server looks by default. Without
 # effect on a unix socket, no end of which can be gone unnoticed.
@@ -263,6 +270,25 @@ async def own_session(dsn: str) -> AsyncIterator[Session]:
             yield session
         finally:
             await session.end()
+
+
+@asynccontextmanager
+async def primary_session(dsn: str) -> AsyncIterator[Session | None]:
+    """A session on the primary if the connection string leads to one (several hosts, or one address for several).
+
+    Locks of a standby are its own: daemons that read different standbys meet on the primary only.
+    """
+    attribute = "primary" if psycopg.pq.version() >= _KNOWS_PRIMARY else "read-write"
+    try:
+        primary = make_conninfo(dsn, target_session_attrs=attribute, connect_timeout=_PRIMARY_ANSWERS_WITHIN)
+        async with AsyncExitStack() as stack:
+            session = await stack.enter_async_context(own_session(primary))
+            ends = stack.pop_all()
+    except SourceError:
+        yield None
+        return
+    async with ends:
+        yield session
 
 
 async def _insist_on_being_alone(session: Session, dsn: str, token: str) -> None:

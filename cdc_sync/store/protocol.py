@@ -38,6 +38,7 @@ __all__ = [
     "Condition",
     "Event",
     "Finished",
+    "Lease",
     "Only",
     "Record",
     "Recorded",
@@ -82,7 +83,7 @@ class StoreGoneError(StoreError):
 
 
 class TakenOverError(StoreError):
-    """Another daemon captures the watch now."""
+    """Another daemon may capture the watch now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +200,26 @@ class Record:
     skipped: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Which daemon captures a watch.
+
+    Attributes:
+        mine: whether it is this one.
+        session: the one on the ATS's database by which the daemon captures that holds the lease; if it is mine, the one
+            that held it before. None: nobody ever did.
+        number: the holder's number among the daemons, if it is another.
+        host: the machine on which the holder runs.
+        process: its process id.
+    """
+
+    mine: bool
+    session: str | None = None
+    number: int | None = None
+    host: str | None = None
+    process: int | None = None
+
+
 Only = Literal["changes", "deletions"]
 
 
@@ -237,12 +258,20 @@ class Store(Protocol):
     async def rebind(self, identity: str, hosts: str, positions: Mapping[str, Mapping[str, str]]) -> None:
         """Let the store belong to another database from now on, with these capture positions put in, by watch."""
 
-    async def take(self, watch: str) -> None:
-        """Become the one that records for the watch; whoever was it before is refused from now on.
+    async def take(self, watch: str, session: str = "", instead_of: Lease | None = None) -> Lease:
+        """Take the watch's lease, if it is free: be the one that records for the watch, as long as this daemon lives.
 
-        For whoever has the watch's lock on the ATS's database. One that has lost it, and does not know it yet, would
-        otherwise write what it read before over what the next one reads.
+        Whoever had it before is refused from then on: it would write what it read before over what the next one reads.
+
+        Args:
+            watch: the watch's name.
+            session: the one on the ATS's database by which this daemon captures.
+            instead_of: a lease whose holder is known to capture no more; taken too, unless it was renewed in another
+                session since.
         """
+
+    async def give_back(self, watch: str) -> None:
+        """Give the watch's lease back, if it is ours; nothing is recorded until it is taken again."""
 
     async def positions(self, watch: str) -> dict[str, str]:
         """The watch's capture positions by name."""
@@ -279,7 +308,7 @@ class Store(Protocol):
         """Decide about a batch and write all of it; returns only what was news.
 
         Raises:
-            TakenOverError: another daemon took the watch (see `take`).
+            TakenOverError: this daemon took the watch, and does not hold its lease any more (see `take`).
         """
 
     async def due_suspicions(self, watch: str, now: int, limit: int, *, horizon: int) -> list[Suspicion]:

@@ -7,6 +7,7 @@ from cdc_sync.core.findings import Finding, Tell
 from cdc_sync.source.check.notify import check_notify
 from cdc_sync.source.check.server import (
     check_clock,
+    check_lock,
     check_prepared_transactions,
     check_recovery,
     check_replica_positions,
@@ -45,6 +46,7 @@ async def check_database(
             await check_clock(connection, clock, tell)
             check_recovery(server, config.watches, tell)
             await check_replica_positions(connection, read or {}, tell)
+            await check_lock(server, config, tell)
             check_prepared_transactions(server, config.watches, tell)
             check_synchronous_standbys(server, config.watches, tell)
             await check_notify(connection, other, server, config.watches, tell)

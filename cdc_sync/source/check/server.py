@@ -11,6 +11,7 @@ from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import ServerFacts
 from cdc_sync.source.replica_guard import ReplicaGuard, ask
+from cdc_sync.source.session import primary_session
 
 _OLDEST, _NEWEST = 10, 18
 _ROUNDS = 5
@@ -129,6 +130,27 @@ async def check_replica_positions(connection: Connection, read: Mapping[str, str
             tell(Finding("replica-position", "warning", error.message, remedy, watch))
         else:
             tell(Finding("replica-position", "ok", "the server shows all that was read before", watch=watch))
+
+
+async def check_lock(server: ServerFacts, config: Config, tell: Tell) -> None:
+    """Tell on a standby which daemons the watches' locks keep away: a standby's own are known to nobody else."""
+    if not server.in_recovery or config.state.backend == "postgres":
+        return  # a shared store decides who captures, wherever its daemons read
+    async with primary_session(config.database.dsn.get_secret_value()) as primary:
+        if primary is not None:
+            tell(Finding("standby", "ok", "database.dsn leads to the primary too: the watches' locks are taken there"))
+            return
+    tell(
+        Finding(
+            "standby",
+            "warning",
+            "the watches' locks are taken on this standby, since database.dsn leads to no primary: a second daemon "
+            "with a store of its own that reads another server would work the same watches, and each change would be "
+            "sent twice",
+            "Run one daemon. Or add the primary to the hosts of database.dsn (only the lock is taken there); or let "
+            "all daemons share a store: state.backend: postgres.",
+        )
+    )
 
 
 def check_prepared_transactions(server: ServerFacts, watches: Mapping[str, Watch], tell: Tell) -> None:

@@ -9,6 +9,8 @@ nothing until it has renewed its lease: its claims are its own as long as nobody
 A lapsed lease is believed only when it stays so while we look (`_BELIEVED_AFTER`): a database's clock that is set
 forward makes every lease lapse at once, and those who live renew theirs within a beat.
 
+The lease of a watch is its daemon's: renewed with it, and free when the daemon's row is gone.
+
 What kill -9 costs: the entries that were under way wait until the lease has lapsed and is believed lapsed, about twice
 `hellowork.timeout` and a quarter of a minute. All others go on at once. Who ends in order leaves nothing to wait for.
 """
@@ -141,6 +143,7 @@ async def living(connection: Connection) -> list[tuple[str, int]]:
 
 async def _bury(connection: Connection, number: int, until: str) -> None:
     # In order, before the row's deletion frees them in none: see the package's text.
+    await _do(connection, "lock_watches", daemon=number)
     await _do(connection, "lock_claims", daemon=number)
     await _do(connection, "forget", daemon=number, alive_until=until)
 

@@ -14,18 +14,18 @@ from cdc_sync.store import queries
 from cdc_sync.store.columns import key_text, known_from
 from cdc_sync.store.deciding import Before, Placed, Steps, steps_of
 from cdc_sync.store.postgres.rows import Connection, as_json, content_row, event_row, text, texts, write
-from cdc_sync.store.protocol import Batch, Event, Recorded, TakenOverError
+from cdc_sync.store.protocol import Batch, Event, Lease, Recorded, TakenOverError
 
 SQL = queries.statements("postgres/recording.sql")
 
 _NO_CONTENT = (None,) * 8
 
 
-async def record(connection: Connection, rules: WatchRules, batch: Batch, by: str | None) -> list[Recorded]:
-    """See `Store.record`; `by` is whoever captures, which must be the last that took the watch.
+async def record(connection: Connection, rules: WatchRules, batch: Batch, by: int | None) -> list[Recorded]:
+    """See `Store.record`; `by` is the daemon that captures, which must hold the watch's lease. None: nobody took it.
 
     Raises:
-        TakenOverError: another one took it.
+        TakenOverError: it does not hold the lease any more.
     """
     watch = rules.watch
     fuse = await _lock(connection, watch, by)
@@ -78,6 +78,19 @@ async def verify(connection: Connection, watch: str, verified: Iterable[Verified
     await write(connection, SQL["verify"], rows, watch=watch)
 
 
+async def take(connection: Connection, watch: str, by: int, session: str, instead_of: Lease | None) -> Lease:
+    """See `Store.take`; `by` is the daemon."""
+    parameters = {"watch": watch}
+    await connection.execute(SQL["add_watch"], parameters)
+    row = await (await connection.execute(SQL["lease"], parameters)).fetchone()
+    number, host, process, before = row or (None, None, None, None)
+    found = Lease(mine=False, session=before, number=number, host=host, process=process)
+    if number not in {None, by} and found != instead_of:
+        return found
+    await connection.execute(SQL["set_lease"], {"watch": watch, "daemon": by, "session": session})
+    return Lease(mine=True, session=before)
+
+
 async def save_fuse(connection: Connection, watch: str, fuse: Fuse) -> None:
     """Keep the watch's fuse; its row is locked."""
     await connection.execute(SQL["set_fuse"], {"watch": watch, "fuse": json.dumps(asdict(fuse))})
@@ -93,18 +106,19 @@ def fuse_from(state: str | None) -> Fuse:
     return Fuse() if state is None else Fuse(**json.loads(state))
 
 
-async def _lock(connection: Connection, watch: str, by: str | None) -> Fuse:
+async def _lock(connection: Connection, watch: str, by: int | None) -> Fuse:
     """From here on nobody else writes for the watch."""
     parameters = {"watch": watch}
     row = await (await connection.execute(SQL["lock_watch"], parameters)).fetchone()
     if row is None:
         await connection.execute(SQL["add_watch"], parameters)
         row = await (await connection.execute(SQL["lock_watch"], parameters)).fetchone()
-    captured_by, fuse = row or (None, None)
-    if captured_by is not None and by is not None and captured_by != by:
+    leased_by, fuse = row or (None, None)
+    if by is not None and leased_by != by:
         raise TakenOverError(
-            f"Another daemon has taken the watch {watch} over, since this one lost its session on the database: what "
-            f"it had read is forgotten, and it waits for its turn."
+            f"This daemon's lease on the watch {watch} has ended: it was stopped, cut off from the store, or lost its "
+            f"session on the database, and another daemon may work now. What it had read is not recorded; it waits for "
+            f"its turn."
         )
     return fuse_from(fuse)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -38,6 +37,7 @@ from cdc_sync.store.protocol import (
     Condition,
     Event,
     Finished,
+    Lease,
     Only,
     Record,
     Recorded,
@@ -60,6 +60,10 @@ _TRIES = 5
 """How often a step is begun anew after PostgreSQL found that it waits in a circle."""
 
 
+_GIVEN_BACK = 0
+"""No daemon's number: nothing is recorded for a watch that was taken once, and is not any more."""
+
+
 class PostgresStore:
     """A `Store` in the schema `cdc_sync` of a database; made by `open`.
 
@@ -71,7 +75,8 @@ class PostgresStore:
         self._dsn = dsn
         self._pool = pool
         self._living = Living(partial(self._within, _RENEWS_WITHIN), longest_call)
-        self._by: str | None = None
+        self._leases: dict[str, int] = {}
+        """The number of this daemon when it took each watch; `_GIVEN_BACK` afterwards."""
         self._claims: dict[Whose, int] = {}
         """Claims that were handed out and have not ended, with the number of this daemon at that time."""
         self._under_way: dict[Whose, Entry] = {}
@@ -249,10 +254,17 @@ class PostgresStore:
 
         await self._run(work)
 
-    async def take(self, watch: str) -> None:
+    async def take(self, watch: str, session: str = "", instead_of: Lease | None = None) -> Lease:
         """See `Store`."""
-        self._by = self._by or uuid.uuid4().hex
-        await self._do(recording.SQL["take_watch"], watch=watch, by=self._by)
+        number = await self._number()
+        lease = await self._run(lambda c: recording.take(c, watch, number, session, instead_of))
+        self._leases[watch] = number if lease.mine else _GIVEN_BACK
+        return lease
+
+    async def give_back(self, watch: str) -> None:
+        """See `Store`."""
+        number, self._leases[watch] = self._leases.get(watch, _GIVEN_BACK), _GIVEN_BACK
+        await self._do(recording.SQL["give_lease_back"], watch=watch, daemon=number)
 
     async def positions(self, watch: str) -> dict[str, str]:
         """See `Store`."""
@@ -293,7 +305,7 @@ class PostgresStore:
     async def record(self, rules: WatchRules, batch: Batch) -> list[Recorded]:
         """See `Store`."""
         batch = replace(batch, shift=self.clock.shift)
-        return await self._run(lambda c: recording.record(c, rules, batch, self._by))
+        return await self._run(lambda c: recording.record(c, rules, batch, self._leases.get(rules.watch)))
 
     async def due_suspicions(self, watch: str, now: int, limit: int, *, horizon: int) -> list[Suspicion]:
         """See `Store`."""

@@ -23,6 +23,7 @@ from cdc_sync.store.protocol import (
     Condition,
     Event,
     Finished,
+    Lease,
     Only,
     Record,
     Recorded,
@@ -121,8 +122,12 @@ class SqliteStore:
 
         await self._run(work)
 
-    async def take(self, watch: str) -> None:
-        """See `Store`. Nobody else can have taken it: one daemon has the file."""
+    async def take(self, watch: str, session: str = "", instead_of: Lease | None = None) -> Lease:  # noqa: ARG002
+        """See `Store`. Nobody else can have it: one daemon has the file."""
+        return Lease(mine=True)
+
+    async def give_back(self, watch: str) -> None:
+        """See `Store`."""
 
     async def positions(self, watch: str) -> dict[str, str]:
         """See `Store`."""

@@ -32,7 +32,7 @@ from cdc_sync.core.delivery import Again, GiveUp
 from cdc_sync.core.findings import Finding
 from cdc_sync.store.postgres import PostgresStore, copy_to_sqlite, scripts
 from cdc_sync.store.postgres.inspection import check_store
-from cdc_sync.store.protocol import Finished, StoreError, TakenOverError
+from cdc_sync.store.protocol import Finished, Lease, StoreError, TakenOverError
 from cdc_sync.store.sqlite import SqliteStore
 
 Open = Callable[[], Awaitable[PostgresStore]]
@@ -284,16 +284,69 @@ class TestClaims:
 class TestTakingOver:
     async def test_who_lost_the_watch_records_nothing_more(self, store: PostgresStore, open_another: Open) -> None:
         other = await open_another()
-        await store.take(WATCH)
+        assert (await store.take(WATCH, "first")).mine
         await adopt(store, "a1")
-        await other.take(WATCH)
+        assert await other.take(WATCH, "second", instead_of=await other.take(WATCH, "second")) == Lease(
+            mine=True, session="first"
+        )
         await observe(other, a_sighting(status="hired"))
 
-        with pytest.raises(TakenOverError, match="Another daemon has taken the watch applications over"):
+        with pytest.raises(TakenOverError, match="lease on the watch applications has ended"):
             await observe(store, a_sighting(status="seen"))
 
         assert (await waiting_entry(store)).content.status == "hired"
-        await store.take(WATCH)
+        assert not (await store.take(WATCH, "first")).mine
+        await other.give_back(WATCH)
+        with pytest.raises(TakenOverError, match="waits for its turn"):
+            await observe(other, a_sighting(status="seen"))
+        assert await store.take(WATCH, "third") == Lease(mine=True, session="second")
+        await observe(store, a_sighting(status="seen"))
+
+    async def test_who_does_not_hold_the_lease_waits(self, store: PostgresStore, open_another: Open) -> None:
+        other = await open_another()
+        await store.take(WATCH, "first")
+
+        found = await other.take(WATCH, "second")
+
+        assert (found.mine, found.session, found.process) == (False, "first", os.getpid())
+        # The holder began anew meanwhile: what was found out about its session is no longer true.
+        assert (await store.take(WATCH, "third")).mine
+        assert not (await other.take(WATCH, "second", instead_of=found)).mine
+        await store.close()
+        assert await other.take(WATCH, "second") == Lease(mine=True, session="third")
+
+    async def test_a_lease_is_free_once_its_daemon_is_taken_for_dead(
+        self, dsn: str, store: PostgresStore, open_another: Open
+    ) -> None:
+        await store.take(WATCH, "first")
+        await adopt(store, "a1")
+        await die(store)
+        other = await open_another()
+        await other.release_claims()
+        let_leases_lapse(dsn)
+        assert not (await other.take(WATCH, "second")).mine, "not before it has stayed lapsed for a while"
+
+        async def free() -> bool:
+            return (await other.take(WATCH, "second")).mine
+
+        await eventually(free, "the lease to be free", within=60)
+
+        with pytest.raises(TakenOverError):  # as when the daemon that was stopped goes on
+            await observe(store, a_sighting(status="seen"))
+
+    async def test_who_was_taken_for_dead_records_nothing_though_nobody_else_works(
+        self, dsn: str, store: PostgresStore
+    ) -> None:
+        await store.take(WATCH, "first")
+        await adopt(store, "a1")
+        with dba(dsn) as connection:
+            connection.execute("DELETE FROM cdc_sync.daemon")
+        await store._living.renew()
+
+        with pytest.raises(TakenOverError):
+            await observe(store, a_sighting(status="seen"))
+
+        assert await store.take(WATCH, "second") == Lease(mine=True, session="first")
         await observe(store, a_sighting(status="seen"))
 
 

@@ -21,6 +21,9 @@ SELECT id, alive_until::text, alive_until = '-infinity'
   FROM cdc_sync.daemon
  WHERE id <> %(daemon)s AND (alive_until < clock_timestamp() OR alive_until > clock_timestamp() + lease);
 
+-- name: lock_watches
+SELECT FROM cdc_sync.watch WHERE leased_by = %(daemon)s ORDER BY name FOR UPDATE;
+
 -- name: lock_claims
 SELECT FROM cdc_sync.outbox WHERE claimed_by = %(daemon)s ORDER BY watch, application_id FOR UPDATE;
 

@@ -1,12 +1,22 @@
 -- name: lock_watch
-SELECT captured_by, fuse FROM cdc_sync.watch WHERE name = %(watch)s FOR UPDATE;
+SELECT leased_by, fuse FROM cdc_sync.watch WHERE name = %(watch)s FOR UPDATE;
 
 -- name: add_watch
 INSERT INTO cdc_sync.watch (name) VALUES (%(watch)s) ON CONFLICT DO NOTHING;
 
--- name: take_watch
-INSERT INTO cdc_sync.watch (name, captured_by) VALUES (%(watch)s, %(by)s)
-ON CONFLICT (name) DO UPDATE SET captured_by = excluded.captured_by;
+-- name: lease
+-- One whose daemon has ended in order is free.
+SELECT d.id, d.host, d.process, w.session
+  FROM cdc_sync.watch w
+  LEFT JOIN cdc_sync.daemon d ON d.id = w.leased_by AND d.alive_until <> '-infinity'
+ WHERE w.name = %(watch)s
+   FOR UPDATE OF w;
+
+-- name: set_lease
+UPDATE cdc_sync.watch SET leased_by = %(daemon)s, session = %(session)s WHERE name = %(watch)s;
+
+-- name: give_lease_back
+UPDATE cdc_sync.watch SET leased_by = NULL WHERE name = %(watch)s AND leased_by = %(daemon)s;
 
 -- name: lock_snapshot
 SELECT number, application_id, row_key, in_scope, status, job_id, deleted, created, event_date, source, extra, url
