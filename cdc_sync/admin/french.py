@@ -46,6 +46,7 @@ FRENCH = {
     "Held": "Retenus",
     "Dead letters": "Envois abandonnés",
     "Dead letter": "Envoi abandonné",
+    "A daemon stands by": "Un démon se tient prêt à prendre le relais",
     "Rows that cannot be reported": "Lignes impossibles à transmettre",
     "Suspected deletions": "Suppressions présumées",
     "Repaired by sweeps": "Réparé par les balayages",

@@ -11,7 +11,9 @@ from cdc_sync.core.observations import (
     Observation,
     Reloaded,
     SweepDone,
+    WatchConnected,
     WatchEnded,
+    WatchStandsBy,
 )
 
 
@@ -45,6 +47,12 @@ class Lag:
                 self._complete_until[watch] = self._clock()
             case ListenerProved(watch):
                 self._heard_at[watch] = self._clock()
+            case WatchStandsBy(watch):
+                # Another daemon reads it, and knows how far behind it is.
+                self._complete_until.pop(watch, None)
+                self._heard_at.pop(watch, None)
+            case WatchConnected(watch):
+                self._complete_until.setdefault(watch, self._clock())
             case WatchEnded(watch, for_good):
                 self._heard_at.pop(watch, None)
                 if for_good:

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from cdc_sync import __version__
 from cdc_sync.admin.lag import Lag
-from cdc_sync.core.conditions import Conditions
+from cdc_sync.core.conditions import Conditions, wrong
 from cdc_sync.core.content import Kind
 from cdc_sync.core.delivery import CallOutcome
 from cdc_sync.core.hints import Origin
@@ -54,6 +54,7 @@ from cdc_sync.core.observations import (
     WatchConnected,
     WatchEnded,
     WatchLost,
+    WatchStandsBy,
     WatchUnconfigured,
 )
 from cdc_sync.store.protocol import Store
@@ -75,6 +76,12 @@ class Metrics:
         build.labels(__version__).set(1)
         self._connected = Gauge(
             "cdc_sync_watch_connected", "Whether the watch's database is connected", ["watch"], registry=r
+        )
+        self._standby = Gauge(
+            "cdc_sync_watch_standby",
+            "Whether another daemon captures the watch, and this one waits for its turn",
+            ["watch"],
+            registry=r,
         )
         self._keys = Counter("cdc_sync_captured_keys", "Keys that capture brought", ["watch", "origin"], registry=r)
         self._decisions = Counter(
@@ -172,7 +179,7 @@ class Metrics:
         for outcome in ("applied", "refused"):
             self._reloads.labels(outcome)
 
-    def read(self, observation: Observation) -> None:  # noqa: C901, PLR0912 - one case per kind
+    def read(self, observation: Observation) -> None:  # noqa: C901, PLR0912, PLR0915 - one case per kind
         """Take one observation into account."""
         self.lag.read(observation)
         match observation:
@@ -187,15 +194,24 @@ class Metrics:
                 self._reloads.labels("refused").inc()
             case WatchEnded(watch, for_good):
                 self._connected.labels(watch).set(0)
+                self._standby.labels(watch).set(0)
                 self._store_well_for(watch)
                 self._listener_age.remove_by_labels({"watch": watch})
                 if for_good:
                     self._connected.remove(watch)
+                    self._standby.remove(watch)
                     self._capture_lag.remove_by_labels({"watch": watch})
             case WatchConnected(watch):
                 self._connected.labels(watch).set(1)
+                self._standby.labels(watch).set(0)
             case WatchLost(watch):
                 self._connected.labels(watch).set(0)
+                self._standby.labels(watch).set(0)
+            case WatchStandsBy(watch):
+                self._connected.labels(watch).set(0)
+                self._standby.labels(watch).set(1)
+                self._capture_lag.remove_by_labels({"watch": watch})
+                self._listener_age.remove_by_labels({"watch": watch})
             case ChangesRead(watch, origin, keys):
                 self._keys.labels(watch, origin).inc(keys)
             case Decided(watch, _, _, outcome):
@@ -259,6 +275,7 @@ class Metrics:
         it would not be for a sample that is not there before.
         """
         self._connected.labels(watch).set(0)
+        self._standby.labels(watch).set(0)
         self._missed.labels(watch)
         self._seconds.labels(watch)
         self._waited.labels(watch)
@@ -302,5 +319,5 @@ class Metrics:
             self._overdue.labels(endpoint).set(0 if due_at is None else max(due_now - due_at, 0) / 1000)
             # Nobody finds out how one is that nothing waits for: it must not stay a cause of alarm.
             self._endpoint.labels(endpoint).set(health.mode == "healthy" or due_at is None)
-        self._conditions.set(len(conditions))
+        self._conditions.set(len(wrong(conditions)))
         return generate_latest(self._registry)

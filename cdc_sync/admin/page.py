@@ -88,7 +88,9 @@ class Pages:
             length=language.length,
             ago=lambda at: language.ago(at, now),
             ago_iso=lambda text: language.ago(_instant(text), now),
-            outcome=lambda event: language.text(_OUTCOMES[event.event]),
+            outcome=lambda event: language.text(
+                _OUTCOMES["acknowledged" if event.detail.get("acknowledged") else event.event]
+            ),
             happened=lambda event: _happened(language, event),
             **values,
         )

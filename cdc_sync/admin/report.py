@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from cdc_sync.config import Config
+from cdc_sync.core.conditions import is_standby
 from cdc_sync.core.instants import iso
 from cdc_sync.store.protocol import Store, WatchCounts
 
@@ -60,10 +61,12 @@ async def status_report(config: Config, store: Store, now: int) -> dict[str, Any
         }
         for endpoint, (health, _) in (await store.endpoints()).items()
     ]
-    conditions = [
+    noted = [
         {"name": condition.name, "message": condition.message, "since": iso(condition.since)}
         for condition in await store.conditions()
     ]
+    standby = [condition for condition in noted if is_standby(condition["name"])]
+    conditions = [condition for condition in noted if condition not in standby]
     failures = [
         {
             "watch": event.watch,
@@ -89,6 +92,7 @@ async def status_report(config: Config, store: Store, now: int) -> dict[str, Any
         "watches": watches,
         "endpoints": endpoints,
         "conditions": conditions,
+        "standby": standby,
         "last_failures": failures,
         "skipped_rows": skipped,
     }

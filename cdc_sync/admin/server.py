@@ -20,7 +20,7 @@ from cdc_sync.admin.metrics import Metrics
 from cdc_sync.admin.overview import overview, story
 from cdc_sync.admin.report import status_report
 from cdc_sync.config import Config, HostPort
-from cdc_sync.core.conditions import Conditions
+from cdc_sync.core.conditions import Conditions, wrong
 from cdc_sync.core.failures import OperationError
 from cdc_sync.store.protocol import Store, StoreError
 
@@ -182,16 +182,22 @@ class AdminServer:
         return web.Response(text="ok\n")
 
     async def _ready(self, _: web.Request) -> web.Response:
-        """503 with the reasons, as long as something is wrong that keeps changes from arriving."""
+        """503 with the reasons, as long as something is wrong that keeps changes from arriving.
+
+        A daemon that waits for its turn is ready: it could take over, and a rolling update waits for it.
+        """
         try:
             held = await self._held()
         except StoreError as error:
             held = [f"store: {error}"]
         # Afterwards: a store that is locked takes its time to say so.
-        reasons = [*(f"{name}: {message}" for name, message in self._conditions().items()), *held]
+        conditions = self._conditions()
+        bad = wrong(conditions)
+        reasons = [*(f"{name}: {message}" for name, message in bad.items()), *held]
         if reasons:
             return web.Response(status=503, text="".join(f"{reason}\n" for reason in reasons))
-        return web.Response(text="ready\n")
+        standby = [f"{name}: {message}\n" for name, message in conditions.items() if name not in bad]
+        return web.Response(text="".join(["ready\n", *standby]))
 
     async def _held(self) -> list[str]:
         """What waits for a person, and why."""

@@ -57,6 +57,7 @@ def status(
     for watch in report["watches"]:
         _show_remarks(watch)
     _list("wrong now", [f"{item['name']}: {item['message']}" for item in report["conditions"]])
+    _list("standby", [f"{item['name'].partition(' ')[2]}: {item['message']}" for item in report["standby"]])
     _list("endpoints", [_endpoint(item) for item in report["endpoints"] if item["mode"] != "healthy"])
     _list(
         "last failures",
@@ -106,6 +107,7 @@ async def _report(config: Config) -> dict[str, Any]:
         running = await daemons(config, store)
     if not running:
         # What a daemon noted before it ended is not wrong *now*.
+        report["standby"] = []
         report["conditions"] = [{"name": "daemon", "message": "it is not running", "since": report["at"]}]
     daemon: dict[str, Any] = {"running": bool(running), "process": running[0][1] if running else None}
     if len(running) > 1:

@@ -25,6 +25,7 @@ from cdc_sync.core.observations import (
     WatchConnected,
     WatchEnded,
     WatchLost,
+    WatchStandsBy,
 )
 
 Conditions = Mapping[str, str]
@@ -32,7 +33,10 @@ Conditions = Mapping[str, str]
 
 NONE: Conditions = MappingProxyType({})
 
-_OF_A_WATCH = ("watch", "triggers", "row security", "baseline", "store")
+STANDBY = "standby"
+"""What the name of the one condition begins with that is nothing wrong: another daemon captures the watch."""
+
+_OF_A_WATCH = ("watch", STANDBY, "triggers", "row security", "baseline", "store")
 """What the names of the conditions of one watch begin with."""
 
 
@@ -47,11 +51,36 @@ def fold(conditions: Conditions, observation: Observation) -> Conditions:
         return _without(conditions, observation)
     if isinstance(observation, Reloaded):
         return {**conditions, **starting(observation.begun)} if observation.begun else conditions
+    if isinstance(observation, WatchStandsBy):
+        return _standing_by(conditions, observation)
     name, message = _about(observation)
     if name is None or conditions.get(name) == message:
         return conditions
-    others = {key: value for key, value in conditions.items() if key != name}
+    settled = {name}
+    if isinstance(observation, WatchConnected | WatchLost):
+        settled.add(f"{STANDBY} {observation.watch}")
+    others = {key: value for key, value in conditions.items() if key not in settled}
     return others if message is None else {**others, name: message}
+
+
+def wrong(conditions: Conditions) -> Conditions:
+    """Those that keep changes from arriving: all but that of a daemon that waits for its turn."""
+    return {name: message for name, message in conditions.items() if not is_standby(name)}
+
+
+def is_standby(name: str) -> bool:
+    """Whether a condition is that of a daemon that waits for its turn."""
+    return name.startswith(f"{STANDBY} ")
+
+
+def _standing_by(conditions: Conditions, standby: WatchStandsBy) -> Conditions:
+    """Whatever else was wrong with the watch is the business of whoever captures it."""
+    name = f"{STANDBY} {standby.watch}"
+    if conditions.get(name) == standby.message:
+        return conditions
+    own = {f"{kind} {standby.watch}" for kind in (*_OF_A_WATCH, "lag")}
+    others = {key: message for key, message in conditions.items() if key not in own}
+    return {**others, name: standby.message}
 
 
 def _without(conditions: Conditions, ended: WatchEnded) -> Conditions:

@@ -129,6 +129,14 @@ class WatchLost:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchStandsBy:
+    """Another daemon captures the watch; this one could, and waits for its turn. Said when `message` changes."""
+
+    watch: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class TriggersMissing:
     """Notify mode without its triggers: only sweeps find changes. `message` has the remedy."""
 
@@ -387,6 +395,7 @@ Observation = (
     | WatchConnected
     | CaptureStarted
     | WatchLost
+    | WatchStandsBy
     | TriggersMissing
     | TriggersFound
     | BellLeftAlone

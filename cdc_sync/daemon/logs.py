@@ -60,6 +60,7 @@ from cdc_sync.core.observations import (
     WatchConnected,
     WatchEnded,
     WatchLost,
+    WatchStandsBy,
     WatchUnconfigured,
 )
 from cdc_sync.core.unconfigured import MESSAGE as _UNCONFIGURED
@@ -244,7 +245,7 @@ class LogReader:
                 log.warning(_UNCONFIGURED, watch=watch, known=known, **holds)
             case HeartBeat() | LoopsHang() | LoopsMove():
                 self._heart(observation)
-            case WatchConnected() | CaptureStarted() | WatchLost():
+            case WatchConnected() | CaptureStarted() | WatchLost() | WatchStandsBy():
                 self._watch(observation)
             case TriggersMissing() | TriggersFound() | BellLeftAlone() | ChangesMissed():
                 self._triggers(observation)
@@ -344,7 +345,7 @@ class LogReader:
             case ChangesMissed(_, number):
                 log.warning(_MISSED, watch=watch, changes=number)
 
-    def _watch(self, observation: WatchConnected | CaptureStarted | WatchLost) -> None:
+    def _watch(self, observation: WatchConnected | CaptureStarted | WatchLost | WatchStandsBy) -> None:
         """A watch that tries again with a mistake that was told has nothing new to say."""
         log, watch = self._log, observation.watch
         milestone = log.debug if watch in self._mistakes else log.info
@@ -353,6 +354,8 @@ class LogReader:
                 milestone("connected", watch=watch, mode=mode, postgresql=version // 10000)
             case CaptureStarted():
                 milestone("watching", watch=watch)
+            case WatchStandsBy(_, message):
+                milestone(message, watch=watch)
             case WatchLost(_, message, misconfigured=False):
                 log.warning(message, watch=watch)
             case WatchLost(_, message):

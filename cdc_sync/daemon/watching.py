@@ -24,6 +24,7 @@ from cdc_sync.core.observations import (
     TriggersMissing,
     WatchConnected,
     WatchLost,
+    WatchStandsBy,
 )
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, SWEEPS, Pulse
@@ -361,7 +362,15 @@ class WatchWorker:
 
     def _wait_after(self, failure: Exception | None, failures: int) -> float:
         """Say what is wrong if it is news, and tell how long to wait."""
-        if isinstance(failure, SourceError):
+        if isinstance(failure, StandbyError):
+            if self._store_failed:
+                # What this daemon could not record is recorded by the one whose turn it is.
+                self._store_failed = False
+                self._parts.observe(StoreRecovered(self._parts.name))
+            if str(failure) != self._lost:
+                self._lost = str(failure)
+                self._parts.observe(WatchStandsBy(self._parts.name, str(failure)))
+        elif isinstance(failure, SourceError):
             if str(failure) != self._lost:
                 self._lost = str(failure)
                 misconfigured = failure.kind == "misconfigured"

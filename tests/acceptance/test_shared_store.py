@@ -105,9 +105,21 @@ class TestSeveralDaemons:
         shared.add_many("hw-", len(applications))
         second = shared.another("second")
         with shared.daemon() as first, second.daemon(ready=False) as waiting:
-            waiting.wait_until_not_ready("Another cdc-sync works the watch applications")
+            waiting.wait_for_event("Another cdc-sync works the watch applications")
+            waiting.wait_until_ready()
             both = [daemon["process"] for daemon in json.loads(shared.run("status", "--json").stdout)["daemon"]["all"]]
             assert sorted(both) == sorted([first.pid, waiting.pid])
+            holder = f"process {first.pid} on "
+            assert holder in waiting.readiness()[1]
+            report = first.wait_for_report(lambda report: report["standby"], "the standby")
+            assert holder in report["standby"][0]["message"]
+            assert report["conditions"] == []
+            shown = " ".join(shared.run("status").stdout.split())
+            assert f"standby: applications: Another cdc-sync works the watch applications ({holder}" in shown
+            assert "wrong now" not in shown
+            assert 'cdc_sync_watch_standby{watch="applications"} 1.0' in waiting.get("/metrics")[1]
+            assert 'cdc_sync_watch_standby{watch="applications"} 0.0' in first.get("/metrics")[1]
+            assert "cdc_sync_capture_lag_seconds{" not in waiting.get("/metrics")[1]
             shared.hellowork.will({"kind": "delay", "seconds": 0.2, "times": len(applications)})
             shared.ats.execute("UPDATE public.applications SET status = 'SEEN' WHERE hellowork_id LIKE 'hw-%'")
             waiting.wait_for_event("sent", 3)

@@ -42,6 +42,7 @@ from cdc_sync.core.observations import (
     WatchConnected,
     WatchEnded,
     WatchLost,
+    WatchStandsBy,
     WatchUnconfigured,
 )
 from support.builders import ENDPOINT, WATCH
@@ -66,6 +67,7 @@ EXAMPLES: tuple[Observation, ...] = (
     CaptureStarted(WATCH),
     WatchLost(WATCH, "no route to host", misconfigured=False),
     WatchLost(WATCH, "the table is missing", misconfigured=True),
+    WatchStandsBy(WATCH, "another one works it"),
     TriggersMissing(WATCH, "install the triggers"),
     TriggersFound(WATCH),
     BellLeftAlone(WATCH, 2.0),

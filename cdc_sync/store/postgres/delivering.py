@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cdc_sync.core.delivery import Again, GiveUp
+from cdc_sync.core.delivery import Again, Done, GiveUp
 from cdc_sync.core.endpoint import Health
 from cdc_sync.core.outbox import Entry
 from cdc_sync.store import queries
@@ -159,6 +159,8 @@ async def _write_ends(connection: Connection, decided: Sequence[tuple[Finished, 
 
 def _too_late(end: Finished, shift: int) -> Event:
     detail = {**end.reply, "to": described(end.entry.content), "claim_lost": True}
+    if isinstance(end.fate, Done):
+        detail["acknowledged"] = True  # no failure: HelloWork has it, and receives it once more
     return Event(end.at + shift, end.entry.watch, end.entry.application_id, "answered", detail)
 
 

@@ -101,7 +101,7 @@ async def recent(connection: Connection, limit: int) -> list[Event]:
 async def recent_ends(connection: Connection, limit: int, *, failed: bool) -> list[Event]:
     """See `Store.recent_ends`."""
     events = ["answered", "dead-lettered", *([] if failed else ["acknowledged"])]
-    return list(map(_event, await _rows(connection, "recent_ends", events=events, limit=limit)))
+    return list(map(_event, await _rows(connection, "recent_ends", events=events, failed=failed, limit=limit)))
 
 
 async def call_counts(connection: Connection, since: int) -> list[CallCounts]:

@@ -177,6 +177,8 @@ class TestClaims:
 
         assert await told_status(store) == "hired"
         assert (await events_of(store))[-2:] == ["acknowledged", "answered"]
+        assert await store.recent_ends(9, failed=True) == []
+        assert len(await store.recent_ends(9, failed=False)) == 2
 
     async def test_who_was_taken_for_dead_goes_on_under_another_number(self, dsn: str, store: PostgresStore) -> None:
         await one_under_way(store)

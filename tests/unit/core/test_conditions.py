@@ -4,7 +4,7 @@ from functools import reduce
 
 import pytest
 
-from cdc_sync.core.conditions import Conditions, fold, starting
+from cdc_sync.core.conditions import Conditions, fold, starting, wrong
 from cdc_sync.core.observations import (
     BaselineDone,
     BaselineProgress,
@@ -29,6 +29,7 @@ from cdc_sync.core.observations import (
     WatchConnected,
     WatchEnded,
     WatchLost,
+    WatchStandsBy,
 )
 
 API = "https://ats-partner.hellowork.com:443"
@@ -41,6 +42,8 @@ HIDDEN = RowsHidden("applications", "create a policy")
 ENDED = WatchEnded("applications", for_good=True)
 RENEWED = WatchEnded("applications", for_good=False)
 LATE = CaptureLate("applications", 120.0)
+STANDBY = WatchStandsBy("applications", "process 7 works it")
+STANDING_BY = {"standby applications": "process 7 works it"}
 BASELINE_DONE = BaselineDone("applications", known=7, queued=0, seconds=1.5)
 OPEN = EndpointChanged(API, "open", "503", 1.0)
 HEALTHY = EndpointChanged(API, "healthy", None, 0.0)
@@ -92,6 +95,12 @@ HEALTHY = EndpointChanged(API, "healthy", None, 0.0)
             [OPEN, Reloaded(("new",), begun=("new",))],
             {f"endpoint {API}": "open: 503", "watch new": "not connected yet"},
         ),
+        ([CONNECTED, MISSING, HIDDEN, LATE, STANDBY], STANDING_BY),
+        ([OPEN, STANDBY, STANDBY], {f"endpoint {API}": "open: 503", **STANDING_BY}),
+        ([STANDBY, CONNECTED], READY_SOON),
+        ([STANDBY, LOST], {"watch applications": "no route to host"}),
+        ([STANDBY, ENDED], {}),
+        ([STANDBY, RENEWED], {"watch applications": "not connected yet"}),
         ([MISSING, RENEWED], {"watch applications": "not connected yet"}),
         ([LATE], {"lag applications": "changes were last read completely more than 120 s ago"}),
         ([LATE, CaptureInTime("applications")], {}),
@@ -139,3 +148,10 @@ def test_what_changes_no_condition_gives_the_same_conditions_back(observation: O
     conditions = {"watch others": "no route to host"}
 
     assert fold(conditions, observation) is conditions
+
+
+def test_a_daemon_that_waits_for_its_turn_is_nothing_wrong() -> None:
+    conditions = fold(fold({}, STANDBY), OPEN)
+
+    assert wrong(conditions) == {f"endpoint {API}": "open: 503"}
+    assert fold(conditions, STANDBY) is conditions

@@ -65,6 +65,7 @@ SELECT at, watch, application_id, event, detail
        LATERAL (SELECT at, watch, application_id, event, detail, number
                   FROM cdc_sync.history
                  WHERE event = kind AND event IN ('acknowledged', 'answered', 'dead-lettered')
+                   AND NOT (%(failed)s AND detail::json ->> 'acknowledged' IS NOT NULL)
                  ORDER BY number DESC
                  LIMIT %(limit)s) newest
  ORDER BY number DESC
