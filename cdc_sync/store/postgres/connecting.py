@@ -82,7 +82,7 @@ async def prepare(dsn: str, *, read_only: bool) -> None:
 
     Raises:
         StoreError: the database cannot be used; or the schema is newer than this version, or older and may not be
-            changed by this role.
+            changed, by this role or because an older daemon works on it.
     """
     newest = len(queries.migrations("postgres"))
     try:
@@ -92,6 +92,11 @@ async def prepare(dsn: str, *, read_only: bool) -> None:
             if version < newest and not read_only:
                 await connection.execute(install().encode())
                 version = await version_of(connection)
+    except errors.ObjectNotInPrerequisiteState as error:
+        raise StoreError(
+            f"The store in {shown(dsn)} cannot be brought up to date: {error.diag.message_primary}. "
+            f"{error.diag.message_hint}"
+        ) from error
     except psycopg.Error as error:
         raise StoreError(translate(dsn, error)) from error
     if version > newest:

@@ -76,12 +76,16 @@ async def _check_content(connection: Connection, dsn: str, tell: Tell) -> str | 
         message = f"this role may not read and write {', '.join(refused)} of {where}"
         tell(Finding("store", "failed", message, "cdc-sync sql grants --store --apply --dsn OWNER"))
         return None
+    daemons = await living(connection)
+    by = ", ".join(f"process {process} on {host}" for host, process in daemons) or "nobody: no daemon runs"
+    if version < newest and daemons:
+        message = f"{where} has schema {version} of {newest}, and an older cdc-sync works on it: {by}"
+        tell(Finding("store", "failed", message, "Stop all daemons that share the store, then start this version."))
+        return None
     if version < newest:
         tell(Finding("store", "ok", f"{where} has schema {version}; the daemon's next start brings it to {newest}"))
     else:
         tell(Finding("store", "ok", f"{where} can be written, and has this version's schema"))
-    daemons = await living(connection)
-    by = ", ".join(f"process {process} on {host}" for host, process in daemons) or "nobody: no daemon runs"
     tell(Finding("store-lock", "ok", f"the store is worked on by {by}"))
     before = wall_clock()
     row = await (await connection.execute(operating.SQL["clock"])).fetchone()

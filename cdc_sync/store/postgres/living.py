@@ -25,6 +25,9 @@ from typing import Any, Protocol, TypeVar
 
 from cdc_sync.store import queries
 from cdc_sync.store.postgres.rows import Connection, text
+from cdc_sync.store.protocol import StoreError
+
+_SCHEMA = str(len(queries.migrations("postgres")))
 
 SQL = queries.statements("postgres/living.sql")
 
@@ -127,12 +130,19 @@ class Living:
     async def _renew(self, connection: Connection) -> int | None:
         if self.number is None:
             return None
-        rows = await _rows(connection, "renew", daemon=self.number, since=self._since, lease=self._lease)
+        rows = await _rows(
+            connection, "renew", daemon=self.number, since=self._since, lease=self._lease, schema=_SCHEMA
+        )
         return self.number if rows else None
 
     async def _register(self, connection: Connection) -> tuple[int, int]:
         host = text(platform.node()) or "unknown"
-        rows = await _rows(connection, "register", host=host, process=os.getpid(), lease=self._lease)
+        rows = await _rows(connection, "register", host=host, process=os.getpid(), lease=self._lease, schema=_SCHEMA)
+        if not rows:
+            raise StoreError(
+                "The store was changed by another version of cdc-sync while this daemon ran. Nothing is sent any more: "
+                "stop it, and start the version that changed the store."
+            )
         return int(rows[0][0]), int(rows[0][1])
 
 

@@ -31,6 +31,7 @@ _HEAD = """\
 --           a function forget_verified() and a trigger on snapshot. Nothing else, and nothing that the triggers of
 --           capture.mode notify share.
 -- Locks     nothing of anybody else's.
+-- Refuses   to change the tables while a daemon of an older version works on them.
 -- Grows     snapshot by about 300 bytes for each application ever seen; history for as long as state.history says; the
 --           other tables are empty while all is well.
 -- Holds     ids, statuses, dates and HelloWork's replies: no personal data.
@@ -38,6 +39,23 @@ _HEAD = """\
 --           role that may create schemas here needs neither script: the daemon does it at its start.
 -- Remove    with what `cdc-sync sql uninstall --store` prints.
 
+"""
+
+# An older daemon would go on with tables that it does not know. Nobody registers between this look and the commit.
+_NOBODY_OLDER = """\
+    IF version BETWEEN 1 AND {newest} - 1 THEN
+        LOCK TABLE cdc_sync.daemon IN SHARE ROW EXCLUSIVE MODE;
+        SELECT pg_catalog.string_agg(pg_catalog.format('process %s on %s', process, host), ', ' ORDER BY id)
+          INTO older
+          FROM cdc_sync.daemon
+         WHERE alive_until BETWEEN pg_catalog.clock_timestamp() AND pg_catalog.clock_timestamp() + lease;
+        IF older IS NOT NULL THEN
+            RAISE EXCEPTION 'an older cdc-sync works on the store: %', older
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                      HINT = 'Stop all daemons that share the store, then try again. One that was killed is gone when '
+                             'its lease has lapsed, in less than a minute.';
+        END IF;
+    END IF;
 """
 
 _MIGRATION = """\
@@ -55,14 +73,16 @@ def install() -> str:
     """Create the store's tables, or bring them up to date."""
     parts = [
         _HEAD.format(tables=", ".join(reversed(TABLES))),
-        "DO $cdc_sync$\nDECLARE\n    version integer := 0;\nBEGIN\n",
+        "DO $cdc_sync$\nDECLARE\n    version integer := 0;\n    older text;\nBEGIN\n",
         "    -- Two daemons may start at once.\n",
         "    PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('cdc-sync store'));\n",
         "    IF pg_catalog.to_regnamespace('cdc_sync') IS NULL THEN\n        CREATE SCHEMA cdc_sync;\n    END IF;\n",
         "    IF pg_catalog.to_regclass('cdc_sync.about') IS NOT NULL THEN\n",
         "        SELECT value INTO version FROM cdc_sync.about WHERE name = 'schema';\n    END IF;\n",
     ]
-    for number, script in enumerate(queries.migrations("postgres"), start=1):
+    migrations = queries.migrations("postgres")
+    parts.append(_NOBODY_OLDER.format(newest=len(migrations)))
+    for number, script in enumerate(migrations, start=1):
         remember = _FIRST if number == 1 else _NEXT.format(number=number)
         statements = "\n".join(f"        {line}".rstrip() for line in queries.text(script).splitlines())
         parts.append(_MIGRATION.format(number=number, statements=statements, remember=remember))

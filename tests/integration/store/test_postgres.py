@@ -30,6 +30,7 @@ from support.store_steps import (
 
 from cdc_sync.core.delivery import Again, GiveUp
 from cdc_sync.core.findings import Finding
+from cdc_sync.store import queries
 from cdc_sync.store.postgres import PostgresStore, copy_to_sqlite, scripts
 from cdc_sync.store.postgres.inspection import check_store
 from cdc_sync.store.protocol import Finished, Lease, StoreError, TakenOverError
@@ -404,6 +405,54 @@ class TestLosingTheServer:
 
         await eventually(works, "a step that works", within=60)
         assert await entry_of(store) is not None
+
+
+class TestUpgrading:
+    @pytest.fixture
+    def older(self, database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        """A store as the version before made it; within, this version is that one."""
+        with monkeypatch.context() as before, dba(database) as connection:
+            migrations = queries.migrations("postgres")[:-1]
+            before.setattr(queries, "migrations", lambda _: migrations)
+            connection.execute(scripts.install().encode())
+            before.undo()
+            connection.execute(
+                "INSERT INTO cdc_sync.daemon (host, process, lease, alive_until)"
+                " VALUES ('older-host', 4711, interval '20 s', clock_timestamp() + interval '15 s')"
+            )
+            yield
+
+    @pytest.mark.usefixtures("older")
+    async def test_not_under_an_older_daemon(self, database: str) -> None:
+        with pytest.raises(StoreError, match=r"process 4711 on older-host\. Stop all daemons that share the store"):
+            await PostgresStore.open(database)
+        with dba(database) as connection, pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="4711"):
+            connection.execute(scripts.install().encode())
+        findings: list[Finding] = []
+        assert await check_store(database, findings.append) is None
+        assert [(each.state, "process 4711 on older-host" in each.message) for each in findings] == [("failed", True)]
+        let_leases_lapse(database)
+
+        store = await PostgresStore.open(database)
+        await one_under_way(store)
+        await store.close()
+
+    async def test_a_daemon_under_which_the_store_was_changed_stops_sending(
+        self, dsn: str, store: PostgresStore
+    ) -> None:
+        """As when it was stopped for so long that a newer version took it for dead."""
+        await one_under_way(store)
+        entry = await waiting_entry(store)
+        with dba(dsn) as connection:
+            connection.execute("UPDATE cdc_sync.about SET value = '999' WHERE name = 'schema'")
+
+        with pytest.raises(StoreError, match="changed by another version"):
+            await store._living.renew()
+
+        await die(store)
+        await eventually(lambda: not store.holds(entry), "the lease to run short", within=60)
+        with pytest.raises(StoreError, match="changed by another version"):
+            await claim(store)
 
 
 class TestTheRole:

@@ -1,7 +1,9 @@
 -- name: register
+-- Not with tables of another version: a newer one may have changed them since this daemon began.
 INSERT INTO cdc_sync.daemon (host, process, lease, alive_until)
-VALUES (%(host)s, %(process)s, %(lease)s * interval '1 second',
-        clock_timestamp() + %(lease)s * interval '1 second')
+SELECT %(host)s, %(process)s, %(lease)s * interval '1 second', clock_timestamp() + %(lease)s * interval '1 second'
+  FROM cdc_sync.about
+ WHERE name = 'schema' AND value = %(schema)s
 RETURNING id, (extract(epoch FROM started_at) * 1000000)::bigint;
 
 -- name: renew
@@ -9,6 +11,7 @@ RETURNING id, (extract(epoch FROM started_at) * 1000000)::bigint;
 UPDATE cdc_sync.daemon
    SET lease = %(lease)s * interval '1 second', alive_until = clock_timestamp() + %(lease)s * interval '1 second'
  WHERE id = %(daemon)s AND (extract(epoch FROM started_at) * 1000000)::bigint = %(since)s
+   AND EXISTS (SELECT FROM cdc_sync.about WHERE name = 'schema' AND value = %(schema)s)
 RETURNING id;
 
 -- name: end
