@@ -183,8 +183,6 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
                 primary = await stack.enter_async_context(primary_session(parts.dsn))
                 locked = session if primary is None else primary
             await stack.enter_async_context(_turn(parts, locked))
-            # Once more: whoever had the turn has read further meanwhile.
-            guard.load((await parts.store.positions(parts.name)).get(REPLICA))
         intake = Intake(
             parts.rules,
             Reader(pool, mapping, guard),

@@ -113,7 +113,10 @@ class Intake:
         skips = await self.store.skipped(self.rules.watch, _REMEMBERED_SKIPS)
         self.skipped = {skip.key: skip.reason or "" for skip in skips}
         self.reader.expect_unreadable(self.skipped)
-        self.requests.load(await self.store.positions(self.rules.watch))
+        positions = await self.store.positions(self.rules.watch)
+        self.requests.load(positions)
+        # Once more: another daemon may have recorded news until this one took the watch.
+        self.reader.guard.load(positions.get(REPLICA))
 
     async def look_for_policies(self, *, first: bool = False) -> bool:
         """Find out whether row-level security may hide rows, and say so if that is news, or with `first` at any rate.
