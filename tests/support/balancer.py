@@ -52,6 +52,9 @@ def balancer(*dsns: str) -> Iterator[str]:
         try:
             listening = asyncio.start_unix_server(_Balancer(sockets).serve, Path(folder) / f".s.PGSQL.{_PORT}")
             server = asyncio.run_coroutine_threadsafe(listening, loop).result(10)
+            # A pooler runs as another user.
+            Path(folder).chmod(0o755)
+            (Path(folder) / f".s.PGSQL.{_PORT}").chmod(0o777)
             yield make_conninfo(dsns[0], host=folder, port=_PORT, hostaddr=None)
             loop.call_soon_threadsafe(server.close)
         finally:

@@ -1,4 +1,4 @@
-from cdc_sync.core.database_identity import Whereabouts, judged
+from cdc_sync.core.database_identity import Whereabouts, elsewhere, judged
 
 
 def test_a_store_of_its_own_database() -> None:
@@ -41,3 +41,8 @@ class TestWhereabouts:
 
     def test_anything_else_may_be_a_copy(self) -> None:
         assert not self.BEFORE.has(Whereabouts(("db-1:5433",), "99"))
+
+    def test_a_copy_is_named_with_both_places_and_the_remedy(self) -> None:
+        said = elsewhere("ats of cluster 1", self.BEFORE, Whereabouts(("db-1:5433",), "99"))
+        assert "ats of cluster 1 on db-1:5432, db-2:5432, but database.dsn leads to db-1:5433" in said
+        assert "cdc-sync adopt-database" in said
