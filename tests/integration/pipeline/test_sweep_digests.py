@@ -260,13 +260,26 @@ async def test_rows_whose_label_is_ignored(ats: Ats, open_rig: OpenRig) -> None:
         assert (await reads.sweep()).repaired == {"gone": 1}
 
 
-async def test_a_row_that_can_be_reported_again(ats: Ats, open_rig: OpenRig) -> None:
+async def test_a_row_that_lost_its_job_is_read_once(ats: Ats, open_rig: OpenRig) -> None:
     async with open_rig(install=False) as rig:
         reads = await filled(ats, rig)
         update(ats, 3, job_id=None)
+        assert (await reads.sweep()).repaired == {}
+        assert reads.keys == ["3"]
+
+        assert (await reads.sweep()).repaired == {}
+
+        assert reads.keys == []
+        assert await rig.store.skipped(WATCH, 9) == []
+
+
+async def test_a_row_that_can_be_reported_again(ats: Ats, open_rig: OpenRig) -> None:
+    async with open_rig(install=False) as rig:
+        reads = await filled(ats, rig)
+        update(ats, 3, status=None)
         await reads.sweep()
         assert [skip.key for skip in await rig.store.skipped(WATCH, 9)] == [("3",)]
-        update(ats, 3, job_id="J1")
+        update(ats, 3, status="applied")
 
         await reads.sweep()
 
