@@ -37,6 +37,8 @@ class SourceError(OperationError):
 _QUOTED = re.compile('["«].*["»]', re.DOTALL)
 """From the first quote to the last, in whatever language: errors about a value quote it, and it is a row's."""
 
+_BYTES = re.compile(r"0x[0-9a-f]{2}(?: 0x[0-9a-f]{2})*")
+
 # libpq and the driver look at these only when they connect, and say so without an SQLSTATE. What database.dsn has of
 # them was judged when it was loaded (`config.conninfo`), so most likely they come from somewhere else.
 _SETTING = re.compile(
@@ -198,13 +200,16 @@ async def unless_a_row_fails(asked: Awaitable[T]) -> T | None:
 
 
 def said_of_a_row(error: SourceError) -> str:
-    """What PostgreSQL says of an error that `is_of_a_row`, without the row's values; of an encoding, what we say."""
+    """What PostgreSQL says of an error that `is_of_a_row`, without the row's values; what we say, where it is ours."""
     cause = error.__cause__
-    if not isinstance(cause, psycopg.Error) or isinstance(
-        cause, errors.CharacterNotInRepertoire | errors.UntranslatableCharacter
-    ):
+    if not isinstance(cause, psycopg.Error):
         return error.message
-    return _QUOTED.sub("…", _first_line(cause))
+    return _BYTES.sub("…", _QUOTED.sub("…", _first_line(cause)))
+
+
+def is_of_an_encoding(error: SourceError) -> bool:
+    """Whether a text is not of the encoding that it should be of."""
+    return isinstance(error.__cause__, errors.CharacterNotInRepertoire)
 
 
 def _is_refused_login(error: psycopg.Error, said: str) -> bool:

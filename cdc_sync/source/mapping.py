@@ -50,8 +50,17 @@ _FIELDS = ("application_id", "status_url", "status", "job_id", "created", "event
 class Mapping:
     """A watch's SELECT list, fitted to the types that its expressions really have, and to the server's version."""
 
-    def __init__(self, watch: Watch, facts: TableFacts, types: dict[str, int], server_version: int) -> None:
+    def __init__(
+        self,
+        watch: Watch,
+        facts: TableFacts,
+        types: dict[str, int],
+        server_version: int,
+        *,
+        knows_its_encoding: bool = True,
+    ) -> None:
         self.watch = watch
+        self.knows_its_encoding = knows_its_encoding
         self.facts = facts
         self.server_version = server_version
         self.table = sql.SQL("{} AS t").format(expressions.name(facts.schema, facts.name))
@@ -109,7 +118,8 @@ class Mapping:
         description = cursor.description or []
         types = {name: column.type_code for name, column in zip(mapped, description, strict=True)}
         _check(watch, types)
-        return cls(watch, facts, types, connection.info.server_version)
+        encoding = connection.info.parameter_status("server_encoding")
+        return cls(watch, facts, types, connection.info.server_version, knows_its_encoding=encoding != "SQL_ASCII")
 
     def _expressions(self, types: dict[str, int]) -> dict[str, sql.Composable]:
         """What is read of a row beside its key, in the order of `row`, by the places in the watch's configuration."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from cdc_sync.core.rows import Key, Row
-from cdc_sync.source.errors import SourceError, is_of_a_row, said_of_a_row, unless_a_row_fails
+from cdc_sync.source.errors import SourceError, is_of_a_row, is_of_an_encoding, said_of_a_row, unless_a_row_fails
 from cdc_sync.source.mapping import APPLICATION_ID, STATUS_URL, WHERE, Mapping
 from cdc_sync.source.statements import CLOCK, Statements
 
@@ -125,6 +125,9 @@ class UnreadableRows:
                 return [
                     key for half in _halves(keys) for key in await self._halve(half, read, reads, failed, until=until)
                 ]
+            if is_of_an_encoding(error) and not self._mapping.knows_its_encoding:
+                # Not the row's fault: database.dsn can say what the bytes are, and then every row can be read.
+                raise error.followed_by(f"It is so of the row {'/'.join(keys[0])}.") from error.__cause__
             failed[keys[0]] = error
             if len(failed) == _MANY and not any(one.rows for one in reads):
                 await self._insist_on_readable(failed, read)

@@ -272,6 +272,16 @@ class TestEncoding:
         assert "client_encoding=" in said
         assert "Refus" not in said
 
+    async def test_beside_rows_that_do_convert_the_row_is_named(self, unknown_encoding: str) -> None:
+        """All others would be adopted, and the texts of this one be news as soon as the encoding is given."""
+        with psycopg.connect(unknown_encoding, autocommit=True) as legacy:
+            legacy.execute("INSERT INTO public.applications (hellowork_id, status) VALUES ('a2', 'Hired')")
+
+        said = await complaint(unknown_encoding)
+
+        assert "client_encoding=" in said
+        assert said.endswith("It is so of the row 1.")
+
     async def test_the_remedy_helps(self, unknown_encoding: str) -> None:
         async with opened(a_config(make_conninfo(unknown_encoding, client_encoding="LATIN1"))) as source:
             assert (await source.row()).status == "Refusé"

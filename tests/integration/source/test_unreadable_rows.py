@@ -125,6 +125,19 @@ async def test_what_can_be_read_of_a_bad_row_is(database: str, ats: Ats) -> None
         assert row.unreadable == "columns.status cannot be read: division by zero"
 
 
+async def test_bytes_that_are_no_text_are_a_rows_own_where_the_database_knows_its_encoding(
+    database: str, ats: Ats
+) -> None:
+    insert(ats, 1, "a1", notes="e9")
+    insert(ats, 2, "a2", notes="41")
+    columns = {"status": {"sql": "convert_from(decode(t.notes, 'hex'), 'UTF8')"}}
+    async with opened(a_config(database, columns=columns)) as source:
+        bad_row, row = sorted(await source.rows(), key=lambda row: row.key)
+
+        assert row.status == "A"
+        assert bad_row.unreadable == "columns.status cannot be read: invalid byte sequence for encoding …: …"
+
+
 async def test_several_expressions_that_fail_are_all_named(database: str, ats: Ats) -> None:
     insert(ats, 1, "a1", notes="bad")
     insert(ats, 2, "a2")
