@@ -12,6 +12,7 @@ from cdc_sync.core.observations import (
     TriggersMissing,
     WatchConnected,
     WatchLost,
+    WatchStandsBy,
 )
 
 
@@ -54,6 +55,19 @@ async def test_every_reason_has_a_line(admin: Admin) -> None:
         "watch applications: no route to host",
         "watch third: not connected yet",
     ]
+
+
+async def test_a_daemon_that_waits_for_its_turn_is_ready_and_says_so(admin: Admin) -> None:
+    admin.conditions = fold(starting(("applications",)), WatchStandsBy("applications", "process 7 captures"))
+    for name, message in admin.conditions.items():
+        await admin.store.set_condition(name, message, NOW)
+
+    answer, page = await admin.get("/readyz"), await admin.get("/")
+
+    assert (answer.status, answer.text) == (200, "ready\nstandby applications: process 7 captures\n")
+    assert "All is well." in page.text
+    assert "A daemon stands by" in page.text
+    assert "process 7 captures" in page.text
 
 
 async def test_a_fuse_that_is_blown(admin: Admin) -> None:

@@ -23,7 +23,9 @@ from cdc_sync.core.observations import (
     Observation,
     Reloaded,
     SweepDone,
+    WatchConnected,
     WatchEnded,
+    WatchStandsBy,
 )
 from cdc_sync.daemon.lateness import Lateness
 
@@ -99,6 +101,19 @@ def test_a_listeners_age_is_since_its_last_proof() -> None:
     time.seconds += 4
 
     assert lag.listeners() == {"w": 4}
+
+
+def test_a_watch_that_another_daemon_captures_has_no_lag_here() -> None:
+    time = Time()
+    lag = Lag(time)
+    for event in (DaemonStarted("1.0", (WATCH,), dry_run=False), ListenerProved(WATCH, 0.0), WatchStandsBy(WATCH, "")):
+        lag.read(event)
+    time.seconds += 3600
+    assert (lag.capture(), lag.listeners()) == ({}, {})
+
+    lag.read(WatchConnected(WATCH, "notify", 180_000))  # its turn has come
+    time.seconds += 5
+    assert lag.capture() == {WATCH: 5}
 
 
 def test_a_watch_that_has_ended_has_no_lag() -> None:

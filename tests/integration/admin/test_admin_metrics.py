@@ -35,6 +35,7 @@ from cdc_sync.core.observations import (
     SweepDone,
     WatchConnected,
     WatchLost,
+    WatchStandsBy,
 )
 from cdc_sync.core.outbox import Skip, Suspicion
 from cdc_sync.pipeline.sweep import _causes
@@ -195,6 +196,18 @@ async def test_connections(admin: Admin) -> None:
 
     samples = await read(admin, WatchLost("w", "no route to host", misconfigured=False))
     assert samples['cdc_sync_watch_connected{watch="w"}'] == 0
+
+
+async def test_a_daemon_that_waits_for_its_turn(admin: Admin) -> None:
+    standby = 'cdc_sync_watch_standby{watch="w"}'
+    assert (await read(admin, DaemonStarted("1.0", ("w",), dry_run=False)))[standby] == 0
+    await read(admin, WatchConnected("w", "poll", 180_000), CaughtUp("w", 2.0))
+
+    samples = await read(admin, WatchStandsBy("w", "process 7 captures"))
+
+    assert (samples[standby], samples['cdc_sync_watch_connected{watch="w"}']) == (1, 0)
+    assert 'cdc_sync_capture_lag_seconds{watch="w"}' not in samples
+    assert (await read(admin, WatchConnected("w", "poll", 180_000)))[standby] == 0
 
 
 async def test_lag(admin: Admin) -> None:
