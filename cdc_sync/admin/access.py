@@ -6,6 +6,9 @@
     everything else, with a token        `Authorization: Bearer TOKEN`, or the cookie of a log-in
     an action                            the token, always
 
+Guessing the token is slow (`guesses`), in log-ins as in headers. `/healthz` looks at no token, and `/readyz` answers
+whoever has none: a health check is never kept waiting by somebody's guesses.
+
 Against a page of another site in the same browser:
 
 - it cannot read: there is no CORS header, and on loopback a request without the token must name the loopback in `Host`.
@@ -20,6 +23,7 @@ Whoever brings the token, in a header or by the cookie of a log-in, need not nam
 attacking page's disposal, and a proxy in front of the daemon may pass its own name on.
 """
 
+import asyncio
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,8 +32,10 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from cdc_sync.admin.guesses import Guesses, TooManyGuessesError
 from cdc_sync.admin.sessions import LIFETIME, Session, Sessions
 from cdc_sync.config import Admin
+from cdc_sync.core.observations import Observe, TokenRefused
 
 HEALTH = frozenset({"/healthz", "/readyz"})
 
@@ -64,13 +70,16 @@ class Access:
     Args:
         admin: where the server listens, and its token.
         clock: seconds that do not go back.
+        observe: told of wrong tokens.
     """
 
-    def __init__(self, admin: Admin, clock: Callable[[], float]) -> None:
+    def __init__(self, admin: Admin, clock: Callable[[], float], observe: Observe = lambda _: None) -> None:
         self._token = _token_of(admin)
         self._is_loopback = admin.listen is not None and admin.listen.is_loopback
         self._clock = clock
         self._sessions = Sessions(clock)
+        self._guesses = Guesses(clock)
+        self._observe = observe
         self.cookie = "cdc_sync"
 
     @property
@@ -88,19 +97,18 @@ class Access:
         """Give the cookie a name of its own: browsers share cookies between the ports of a host."""
         self.cookie = f"cdc_sync_{port}"
 
-    def visitor(self, request: web.Request) -> Visitor:
-        """Who asks.
+    async def visitor(self, request: web.Request) -> Visitor:
+        """Who asks; a token in a header may have to wait for its turn.
 
         Raises:
             HTTPException: it is not allowed to.
         """
         if self._token is not None:
-            given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-            if self.is_token(given):
-                return Visitor(has_token=True)
             session = self._sessions.find(request.cookies.get(self.cookie))
             if session is not None:
                 return Visitor(has_token=True, session=session)
+            if await self._has_token(request):
+                return Visitor(has_token=True)
             if request.path not in HEALTH:
                 raise web.HTTPUnauthorized(
                     text="admin.token is needed, as `Authorization: Bearer …`\n",
@@ -109,13 +117,23 @@ class Access:
         self._insist_on_loopback(request)
         return Visitor(has_token=False)
 
-    def actor(self, request: web.Request, form_token: str) -> Visitor:
-        """Who acts.
+    async def _has_token(self, request: web.Request) -> bool:
+        given = _given(request.headers.get("Authorization", ""))
+        if not given or request.path == "/healthz":
+            return False
+        try:
+            return await self.is_token(request, given)
+        except web.HTTPTooManyRequests:
+            if request.path in HEALTH:
+                return False
+            raise
+
+    def insist_on_actor(self, request: web.Request, visitor: Visitor, form_token: str) -> None:
+        """Refuse a visitor who may not act.
 
         Raises:
-            HTTPException: it is not allowed to.
+            HTTPException: he may not.
         """
-        visitor = self.visitor(request)
         if not visitor.has_token:
             raise web.HTTPForbidden(
                 text="admin.token is not configured, and actions need it. Configure one, or use the command line: "
@@ -125,10 +143,28 @@ class Access:
         expected = None if visitor.session is None else visitor.session.form_token
         if expected is not None and not _equal(form_token, expected):
             raise web.HTTPForbidden(text="The form is not this log-in's. Load the page again.\n")
-        return visitor
 
-    def is_token(self, given: str) -> bool:
-        """Whether it is the token; takes as long for a wrong one, however much of it is right."""
+    async def is_token(self, request: web.Request, given: str) -> bool:
+        """Whether it is the token; takes as long for a wrong one, however much of it is right.
+
+        Raises:
+            HTTPTooManyRequests: too many were wrong.
+        """
+        if self._token is None:
+            return False
+        try:
+            await asyncio.sleep(self._guesses.wait(request.remote))
+        except TooManyGuessesError as error:
+            raise web.HTTPTooManyRequests(text=f"{error}\n", headers={"Retry-After": f"{error.again_in:.0f}"}) from None
+        # The configuration may have another by now.
+        if self._is_right(given):
+            self._guesses.right(request.remote)
+            return True
+        self._guesses.wrong(request.remote)
+        self._observe(TokenRefused(request.remote or "unknown"))
+        return False
+
+    def _is_right(self, given: str) -> bool:
         return self._token is not None and _equal(given, self._token)
 
     def log_in(self, request: web.Request, response: web.StreamResponse) -> None:
@@ -171,6 +207,14 @@ class Access:
             raise web.HTTPMisdirectedRequest(
                 text=f"{host!r} is no name of this machine's loopback: ask for 127.0.0.1, [::1] or localhost.\n"
             )
+
+
+def _given(authorization: str) -> str:
+    """The token in a header: behind the scheme, which is written in any case; empty if there is none."""
+    scheme, blank, token = authorization.partition(" ")
+    if not blank:
+        return "" if scheme.lower() == "bearer" else scheme
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def _token_of(admin: Admin) -> str | None:

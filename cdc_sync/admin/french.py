@@ -10,6 +10,9 @@ FRENCH = {
     "Log in": "Se connecter",
     "Log out": "Se déconnecter",
     "This is not the token.": "Ce n'est pas le bon jeton.",
+    "Too many wrong tokens were given. Try again in ten seconds.": (
+        "Trop de jetons erronés ont été saisis. Réessayez dans dix secondes."
+    ),
     "The token, which is admin.token of the configuration": "Le jeton : admin.token dans la configuration",
     "This was not done": "Cela n'a pas été fait",
     "Back to the overview": "Retour à la vue d'ensemble",

@@ -25,6 +25,7 @@ from cdc_sync.core.observations import (
     ChangesRead,
     ClockAgrees,
     ClockSkewed,
+    ConnectionDisplaced,
     DaemonStarted,
     DaemonStopped,
     DaemonStopping,
@@ -49,6 +50,7 @@ from cdc_sync.core.observations import (
     StoreMoved,
     StoreRecovered,
     SweepDone,
+    TokenRefused,
     TriggersFound,
     TriggersMissing,
     WatchConnected,
@@ -178,6 +180,16 @@ class Metrics:
         )
         for outcome in ("applied", "refused"):
             self._reloads.labels(outcome)
+        self._door: dict[type[Observation], Counter] = {
+            TokenRefused: Counter(
+                "cdc_sync_admin_refused_tokens", "Wrong tokens that were brought to the admin server", registry=r
+            ),
+            ConnectionDisplaced: Counter(
+                "cdc_sync_admin_displaced_connections",
+                "Connections to the admin server that were cut off or refused because all places were taken",
+                registry=r,
+            ),
+        }
 
     def read(self, observation: Observation) -> None:  # noqa: C901, PLR0912, PLR0915 - one case per kind
         """Take one observation into account."""
@@ -237,6 +249,8 @@ class Metrics:
                 self._store_ok.set(0)
             case StoreRecovered(by):
                 self._store_well_for(by)
+            case TokenRefused() | ConnectionDisplaced():
+                self._door[type(observation)].inc()
             case (
                 CaptureStarted()
                 | CaptureLate()

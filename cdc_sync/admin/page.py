@@ -42,6 +42,8 @@ class Pages:
     def __init__(self) -> None:
         self._environment = Environment(
             loader=PackageLoader("cdc_sync.admin"),
+            # Read once: no file is opened any more when the process has none left to open.
+            auto_reload=False,
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,

@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -12,7 +13,7 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from cdc_sync.admin import actions
-from cdc_sync.admin.access import SAFE_HEADERS, Access
+from cdc_sync.admin.access import SAFE_HEADERS, Access, Visitor
 from cdc_sync.admin.actions import CannotActError, Done, Wish, wish_of
 from cdc_sync.admin.assets import STATIC, static
 from cdc_sync.admin.language import Language, preferred
@@ -22,6 +23,8 @@ from cdc_sync.admin.report import status_report
 from cdc_sync.config import Config, HostPort
 from cdc_sync.core.conditions import Conditions, wrong
 from cdc_sync.core.failures import OperationError
+from cdc_sync.core.observations import ConnectionDisplaced, Observe
+from cdc_sync.listening import Listener
 from cdc_sync.store.protocol import Store, StoreError
 
 if TYPE_CHECKING:
@@ -36,12 +39,21 @@ _LONGEST_FAREWELL = 2.0
 _LARGEST_FORM = 64 * 1024
 """Bytes of a request's body."""
 
+_MOST_CONNECTIONS = 128
+"""Connections at once: a scraper, health checks and a few browsers take a dozen."""
+
+_REQUEST_WITHIN = 10.0
+"""Seconds that a connection may take for a complete request, at its beginning and after each answer."""
+
 _ACTIONS: Mapping[str, Act] = {
     "/fuse/release": actions.release,
     "/fuse/discard": actions.discard_held,
     "/dead-letters/retry": actions.retry,
     "/dead-letters/discard": actions.discard_dead,
 }
+
+_visitor: ContextVar[Visitor] = ContextVar("visitor")
+"""Whom the guard let in, for whatever answers his request."""
 
 _DONE = {
     "released": ("{number} entry was released.", "{number} entries were released."),
@@ -51,8 +63,9 @@ _DONE = {
 
 
 def _is_bug(record: logging.LogRecord) -> bool:
-    # What is no HTTP is answered 400, and that is all: a port scanner must not fill the log with errors.
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+    # What is no HTTP, in its head or in its body, is answered 400, and that is all: a port scanner must not fill the
+    # log with errors.
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | web.RequestPayloadError))
 
 
 _logger = logging.getLogger(__name__)
@@ -73,6 +86,7 @@ class AdminServer:
         conditions: what is wrong now.
         clock: milliseconds since the epoch.
         hung: the loops that do not get round any more.
+        observe: reads what happens at the door.
     """
 
     def __init__(
@@ -84,6 +98,7 @@ class AdminServer:
         clock: Callable[[], int],
         *,
         hung: Callable[[], Sequence[str]] = lambda: (),
+        observe: Observe = lambda _: None,
     ) -> None:
         self._config = config
         self._hung = hung
@@ -91,8 +106,10 @@ class AdminServer:
         self._metrics = metrics
         self._conditions = conditions
         self._clock = clock
-        self._access = Access(config.admin, time.monotonic)
+        self._access = Access(config.admin, time.monotonic, observe)
+        self._observe = observe
         self._runner: web.AppRunner | None = None
+        self._listener: Listener | None = None
         self.url: str | None = None
 
     @cached_property
@@ -120,15 +137,24 @@ class AdminServer:
             shutdown_timeout=_LONGEST_FAREWELL,
         )
         await self._runner.setup()
+        if self._runner.server is None:
+            raise AssertionError("it was set up")
+        self._listener = Listener(
+            self._runner.server,
+            most=_MOST_CONNECTIONS,
+            request_within=_REQUEST_WITHIN,
+            idle=_REQUEST_WITHIN,
+            displaced=lambda: self._observe(ConnectionDisplaced()),
+        )
         try:
-            await web.TCPSite(self._runner, host, port).start()
+            await self._listener.open(host, port)
         except OSError as error:
             await self._runner.cleanup()
             raise AdminError(
                 f"admin.listen {listen} cannot be listened on: {error.strerror}. Is another cdc-sync or another "
                 f"program on that port? Choose another one, or null for none."
             ) from error
-        bound: int = self._runner.addresses[0][1]
+        bound = self._listener.port
         self._access.listens_on(bound)
         self.url = f"http://{HostPort(host, bound)}/"
         return self
@@ -136,8 +162,11 @@ class AdminServer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._runner is None or self._listener is None:
+            return
+        self._listener.close()
+        await self._runner.cleanup()
+        self._listener.abort()
 
     def _application(self) -> web.Application:
         app = web.Application(middlewares=[self._guard], client_max_size=_LARGEST_FORM)
@@ -160,9 +189,15 @@ class AdminServer:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Let in who may; an action asks again, and for more. What is refused is told a browser as a page."""
+        if self._listener is None:
+            raise AssertionError("nothing comes in that was not listened for")
+        with self._listener.answering(request):
+            return await self._answer(request, handler)
+
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             if not _is_open(request.path):
-                self._access.visitor(request)
+                _visitor.set(await self._access.visitor(request))
             return await handler(request)
         except StoreError as error:
             return web.Response(status=503, text=f"{error}\n")
@@ -174,6 +209,13 @@ class AdminServer:
             return self._refusal(request, 409, str(error))
         except web.HTTPForbidden as refusal:
             return self._refusal(request, 403, refusal.text or "")
+        except web.HTTPTooManyRequests as refusal:
+            if not _is_browser(request):
+                raise
+            message = _language(request).text("Too many wrong tokens were given. Try again in ten seconds.")
+            answer = self._refusal(request, 429, message)
+            answer.headers["Retry-After"] = refusal.headers["Retry-After"]
+            return answer
 
     async def _health(self, _: web.Request) -> web.Response:
         """503 if only a new process can mend it: a database or a HelloWork that is down is no reason."""
@@ -227,19 +269,20 @@ class AdminServer:
         return web.json_response({"daemon": {"running": True, "process": os.getpid()}, **report})
 
     async def _page(self, request: web.Request) -> web.Response:
-        visitor, language = self._access.visitor(request), _language(request)
+        visitor, language = _visitor.get(), _language(request)
         seen = await overview(self._config, self._store, self._metrics.lag.capture(), self._clock())
         text = self._pages.overview(language, seen, visitor, has_actions=self._access.has_actions)
         return _html(language, text)
 
     async def _story(self, request: web.Request) -> web.Response:
-        visitor, language = self._access.visitor(request), _language(request)
+        visitor, language = _visitor.get(), _language(request)
         told = await story(self._store, request.query.get("id", ""), self._clock())
         return _html(language, self._pages.story(language, told, visitor), status=200 if told.chapters else 404)
 
     async def _act(self, request: web.Request) -> web.StreamResponse:
         fields = await _fields(request)
-        visitor = self._access.actor(request, fields.get("form_token", [""])[0])
+        visitor = _visitor.get()
+        self._access.insist_on_actor(request, visitor, fields.get("form_token", [""])[0])
         watches = self._config.watches.keys() | (await self._store.counts()).keys()
         done = await _ACTIONS[request.path](self._store, wish_of(watches, fields), self._clock())
         if visitor.session is None:
@@ -251,14 +294,15 @@ class AdminServer:
     async def _log_in(self, request: web.Request) -> web.StreamResponse:
         self._access.insist_on_ourselves(request)
         fields = await _fields(request)
-        if not self._access.is_token(fields.get("token", [""])[0]):
+        if not await self._access.is_token(request, fields.get("token", [""])[0]):
             return self._log_in_form(request, {}, refused=True)
         response = web.Response(status=303, headers={"Location": "/"})
         self._access.log_in(request, response)
         return response
 
     async def _log_out(self, request: web.Request) -> web.StreamResponse:
-        self._access.actor(request, (await _fields(request)).get("form_token", [""])[0])
+        form_token = (await _fields(request)).get("form_token", [""])[0]
+        self._access.insist_on_actor(request, _visitor.get(), form_token)
         response = web.Response(status=303, headers={"Location": "/"})
         self._access.log_out(request, response)
         return response
@@ -300,9 +344,19 @@ def _html(language: Language, text: str, *, status: int = 200) -> web.Response:
 
 
 async def _fields(request: web.Request) -> Mapping[str, Sequence[str]]:
-    """A form's texts, by name."""
+    """A form's texts, by name.
+
+    Raises:
+        HTTPBadRequest: it is no form: another encoding than it says, another charset than there is, broken off.
+    """
     fields: dict[str, list[str]] = {}
-    for name, value in (await request.post()).items():
+    try:
+        form = await request.post()
+    except web.HTTPException:
+        raise
+    except Exception as error:  # whatever a body does to the parser is its sender's mistake
+        raise web.HTTPBadRequest(text="This body is no form.\n") from error
+    for name, value in form.items():
         if isinstance(value, str):
             fields.setdefault(name, []).append(value)
     return fields

@@ -380,6 +380,18 @@ class StoreRecovered:
     by: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class TokenRefused:
+    """Somebody brought the admin server another token than the right one. `peer` is the address that he came from."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionDisplaced:
+    """All places of the admin server are taken: one that waited longest was cut off for a new one, or that refused."""
+
+
 Observation = (
     DaemonStarted
     | DaemonStopping
@@ -423,6 +435,8 @@ Observation = (
     | StoreFailed
     | StoreMoved
     | StoreRecovered
+    | TokenRefused
+    | ConnectionDisplaced
 )
 
 Observe = Callable[[Observation], None]

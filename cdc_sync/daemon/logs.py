@@ -8,7 +8,8 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, assert_never
@@ -31,6 +32,7 @@ from cdc_sync.core.observations import (
     ChangesRead,
     ClockAgrees,
     ClockSkewed,
+    ConnectionDisplaced,
     DaemonStarted,
     DaemonStopped,
     DaemonStopping,
@@ -55,6 +57,7 @@ from cdc_sync.core.observations import (
     StoreMoved,
     StoreRecovered,
     SweepDone,
+    TokenRefused,
     TriggersFound,
     TriggersMissing,
     WatchConnected,
@@ -143,16 +146,56 @@ def warn(message: str) -> None:
     structlog.get_logger().warning(message)
 
 
+_OFTEN = 60.0
+"""Seconds between two lines that say the same of something which others can make happen as often as they like."""
+
+_MOST_REPEATED = 1_000
+"""Different things whose last line is remembered."""
+
+
+class _Repeated:
+    """Lets what repeats itself have a line a minute, which has the number of times since the last one."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        # Of each: when its next line may come, and how many times it has happened without one.
+        self._seen: dict[str, tuple[float, int]] = {}
+
+    def times(self, what: str, *, happened: bool = True) -> int:
+        """How many times a line may tell of now; 0: none may be written yet, or there is nothing to tell."""
+        now = self._clock()
+        free_at, times = self._seen.get(what, (now, 0))
+        times += happened
+        if now < free_at or not times:
+            self._seen[what] = (free_at, times)
+            return 0
+        if len(self._seen) >= _MOST_REPEATED:
+            self._seen.clear()
+        self._seen[what] = (now + _OFTEN, 0)
+        return times
+
+
 class _Libraries(logging.Handler):
-    """Takes what libraries log into the same lines, so that whoever reads them has one format to understand."""
+    """Takes what libraries log into the same lines, so that whoever reads them has one format to understand.
+
+    A line that repeats itself comes once a minute: of a full table of open files asyncio has a hundred a second.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._repeated = _Repeated(time.monotonic)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line."""
-        log = structlog.get_logger()
-        say = log.error if record.levelno >= logging.ERROR else log.warning
         # Not the exception's text: it may quote what a connection string or a row holds.
         exception = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
-        say(record.getMessage(), library=record.name, exception=exception)
+        message = record.getMessage()
+        times = self._repeated.times(f"{record.name} {exception} {message.partition(chr(10))[0]}")
+        if not times:
+            return
+        log = structlog.get_logger()
+        say = log.error if record.levelno >= logging.ERROR else log.warning
+        say(message, library=record.name, exception=exception, times=times if times > 1 else None)
 
 
 class _StandardError:
@@ -208,8 +251,16 @@ class LogReader:
     With `progress_elsewhere`, somebody shows a baseline's progress as a bar; in a `rehearsal`, the calls are shown.
     """
 
-    def __init__(self, *, progress_elsewhere: bool = False, rehearsal: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        progress_elsewhere: bool = False,
+        rehearsal: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.follow_configuration()
+        self._repeated = _Repeated(clock)
+        self._peer: str | None = None
         self._progress_elsewhere = progress_elsewhere
         self._rehearsal = rehearsal
         self._blown: set[str] = set()
@@ -303,6 +354,11 @@ class LogReader:
                     say(_ENDPOINT[mode], endpoint=endpoint, reason=reason, next_try_in=_short(wait))
             case StoreFailed() | StoreRecovered():
                 self._store(observation)
+            case TokenRefused(peer):
+                self._peer = peer
+                self._door(token_refused=True)
+            case ConnectionDisplaced():
+                self._door(displaced=True)
             case _:
                 assert_never(observation)
 
@@ -328,6 +384,7 @@ class LogReader:
         match observation:
             case HeartBeat(pending):
                 self._log.debug("every loop gets round", pending=pending)
+                self._door()  # what happened since its last line, though nothing more does
             case LoopsHang(loops):
                 self._log.error(_HANG, loops=", ".join(loops))
             case LoopsMove():
@@ -380,6 +437,13 @@ class LogReader:
                 self._log.error(message, watch=by)
             case StoreRecovered(by):
                 self._log.info("the store can be written again", watch=by)
+
+    def _door(self, *, token_refused: bool = False, displaced: bool = False) -> None:
+        """What strangers do at the admin server's door: a line a minute at most."""
+        if times := self._repeated.times(_REFUSED_TOKEN, happened=token_refused):
+            self._log.warning(_REFUSED_TOKEN, peer=self._peer, times=times)
+        if times := self._repeated.times(_FULL, happened=displaced):
+            self._log.warning(_FULL, times=times)
 
     def _rules(self, changed: StatusRulesChanged) -> None:
         if changed.held:
@@ -488,6 +552,13 @@ _HELD = "held for a person; see `cdc-sync fuse show`, then release or discard"
 _HANG = (
     "loops have not got round in time: they wait for something that never comes. systemd's watchdog ends the process "
     "and starts it again, which loses nothing; elsewhere restart it. Please report it, with the log from before"
+)
+
+_REFUSED_TOKEN = "a wrong admin token was refused"  # noqa: S105 - a message
+
+_FULL = (
+    "the admin server's connections are used up: the one that waited longest was cut off for a new one. Who opens so "
+    "many? `ss -tn` tells"
 )
 
 _ENDPOINT = {

@@ -43,6 +43,7 @@ from cdc_sync.daemon.together import end, raise_failures
 from cdc_sync.daemon.watching import WatchParts, WatchWorker, bind, most_telling
 from cdc_sync.delivery.client import Caller, Client
 from cdc_sync.delivery.sender import Sender, SenderSettings
+from cdc_sync.listening import allow_all_descriptors
 from cdc_sync.source.session import LastSession
 from cdc_sync.store.opening import opened_by_daemon, opened_copy
 from cdc_sync.store.protocol import Store, StoreError
@@ -185,6 +186,7 @@ class _Daemon:
 
     async def run(self) -> None:
         dry_run = self._options.dry_run
+        allow_all_descriptors()
         self._install_signals()
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(opened_store(self._config, dry_run=dry_run))
@@ -205,6 +207,7 @@ class _Daemon:
                 lambda: self._conditions,
                 store.clock.for_people,
                 hung=self._pulse.hung,
+                observe=self.observe,
             )
             if not dry_run:
                 await stack.enter_async_context(admin)

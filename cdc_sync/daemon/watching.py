@@ -252,7 +252,7 @@ async def bind(dsn: str, store: Store) -> None:
                 await recognise(store, identity, dsn, connection)
         except AnotherDatabaseError:
             raise
-        except (SourceError, StoreError):
+        except (SourceError, StoreError, OSError):
             # The watches meet the same, and say it.
             await asyncio.sleep(_LONGEST_WAIT)
         else:
@@ -323,7 +323,7 @@ class WatchWorker:
         self._sweep_wanted.set()
 
     async def run(self) -> None:
-        """Work for ever; a database or a store that cannot be used is waited for.
+        """Work for ever; a database or a store that cannot be used, or a system that refuses, is waited for.
 
         Raises:
             AnotherDatabaseError: nothing may be sent from this database.
@@ -340,8 +340,11 @@ class WatchWorker:
             failure: Exception | None = None
             try:
                 await self._work()
-            except* (SourceError, StoreError, _TriggersChangedError) as group:
+            except* (SourceError, StoreError, _TriggersChangedError, OSError) as group:
                 failure = most_telling(group)
+            if isinstance(failure, OSError):
+                # No open files left, for one: it may pass, and the other watches and the sender go on.
+                failure = SourceError("unreachable", f"The operating system refuses what the watch needs: {failure}.")
             if isinstance(failure, AnotherDatabaseError):
                 raise failure
             if isinstance(failure, _TriggersChangedError):

@@ -23,8 +23,16 @@ from cdc_sync.emulator.options import EmulatorOptions
 from cdc_sync.emulator.registry import Registry
 from cdc_sync.emulator.script import FaultScript
 from cdc_sync.emulator.wire import respond
+from cdc_sync.listening import Listener, allow_all_descriptors, descriptors
 
 _STOP_GRACE_SECONDS = 0.1
+
+_MOST_CONNECTIONS = 2_000
+"""Connections at once: twice what a cdc-sync opens at most (`hellowork.concurrency`)."""
+
+_REQUEST_WITHIN_SECONDS = 10.0
+_IDLE_SECONDS = 75.0
+"""Longer than clients keep a connection (15 seconds, aiohttp's), so that none calls into one that is being closed."""
 
 
 def _is_bug(record: logging.LogRecord) -> bool:
@@ -135,7 +143,9 @@ class Emulator:
             self._answer, handler_cancellation=True, access_log=None, logger=_logger, auto_decompress=False
         )
         try:
-            self._listener = await asyncio.get_running_loop().create_server(self._server, options.host, options.port)
+            self._listener = await Listener(
+                self._server, most=_most_connections(), request_within=_REQUEST_WITHIN_SECONDS, idle=_IDLE_SECONDS
+            ).open(options.host, options.port)
         except OSError as error:
             self._close_journal()
             raise ListenError(
@@ -143,19 +153,17 @@ class Emulator:
                 "choose an address of this machine and a free port (0 takes any)"
             ) from None
         host = f"[{options.host}]" if ":" in options.host else options.host
-        self._url = f"http://{host}:{self._listener.sockets[0].getsockname()[1]}"
+        self._url = f"http://{host}:{self._listener.port}"
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._listener.close()
-        connections = [each.transport for each in self._server.connections if each.transport is not None]
         self._server.pre_shutdown()
         await self._server.shutdown(_STOP_GRACE_SECONDS)
-        for connection in connections:
-            # A client that reads nothing would keep a closing connection open for ever.
-            connection.abort()
+        # A client that reads nothing would keep a closing connection open for ever.
+        self._listener.abort()
         # The transports tell their protocols of the end in the next turn of the loop, and free their sockets then.
         await asyncio.sleep(0)
         self._close_journal()
@@ -163,6 +171,10 @@ class Emulator:
             raise self._journal_error
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        with self._listener.answering(request):
+            return await self._answer_complete(request)
+
+    async def _answer_complete(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.raw_path.startswith(PREFIX):
             return respond(await self._control.answer(request))
         if request.method == "HEAD" and request.raw_path == "/":
@@ -185,6 +197,11 @@ class Emulator:
             self._journal.close()
 
 
+def _most_connections() -> int:
+    """As many as said above, and never more than half of the files that this process may open."""
+    return min(_MOST_CONNECTIONS, descriptors() // 2)
+
+
 async def serve(
     options: EmulatorOptions,
     *,
@@ -202,6 +219,7 @@ async def serve(
         ListenError: The address cannot be listened on.
         JournalError: The journal cannot be opened or written.
     """
+    allow_all_descriptors()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

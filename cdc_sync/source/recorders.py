@@ -8,6 +8,7 @@ that is made anew by somebody else has none, and of the functions the body is co
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 
 from psycopg import sql
@@ -133,6 +134,7 @@ def render(template: str, *parts: sql.Composable, **named: sql.Composable) -> st
     return sql.SQL(template).format(*parts, **named).as_string()
 
 
+@cache
 def template(file: str) -> str:
     """One of the .sql files."""
     return files("cdc_sync.source").joinpath("sql", file).read_text(encoding="utf-8")

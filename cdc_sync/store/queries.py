@@ -1,6 +1,7 @@
 """Named statements from the .sql files beside this module."""
 
 import re
+from functools import cache
 from importlib.resources import files
 
 _NAME = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
@@ -17,6 +18,7 @@ def statements(file: str) -> dict[str, bytes]:
     return {name: statement.encode() for name, statement in load(file).items()}
 
 
+@cache
 def text(file: str) -> str:
     """The text of a file below `sql/`."""
     return files("cdc_sync.store").joinpath("sql", file).read_text(encoding="utf-8")

@@ -15,6 +15,7 @@ from cdc_sync.config import Config
 from cdc_sync.core.conditions import NONE, Conditions
 from cdc_sync.core.delivery import GiveUp
 from cdc_sync.core.endpoint import Health
+from cdc_sync.core.observations import Observe
 from cdc_sync.core.outbox import Skip, Suspicion
 from cdc_sync.store.protocol import Finished, Store
 from cdc_sync.store.sqlite import SqliteStore
@@ -136,7 +137,12 @@ class LoggedIn:
 
 @asynccontextmanager
 async def admin_server(
-    folder: Path, *, listen: str = "127.0.0.1:0", token: str | None = None, now: int = NOW
+    folder: Path,
+    *,
+    listen: str = "127.0.0.1:0",
+    token: str | None = None,
+    now: int = NOW,
+    observe: Observe = lambda _: None,
 ) -> AsyncIterator[Admin]:
     """Serve a store in this folder; the clock stands still."""
     config = a_config({"admin.listen": listen, "admin.token": token})
@@ -145,7 +151,9 @@ async def admin_server(
         timeout, jar = aiohttp.ClientTimeout(total=60), aiohttp.DummyCookieJar()
         async with aiohttp.ClientSession(timeout=timeout, cookie_jar=jar) as session:
             admin = Admin(folder, config, store, session)
-            async with AdminServer(config, store, admin.metrics, lambda: admin.conditions, lambda: now) as server:
+            async with AdminServer(
+                config, store, admin.metrics, lambda: admin.conditions, lambda: now, observe=observe
+            ) as server:
                 admin.url = server.url or ""
                 admin.use = server.use
                 yield admin

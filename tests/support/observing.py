@@ -14,6 +14,7 @@ from cdc_sync.core.observations import (
     ChangesRead,
     ClockAgrees,
     ClockSkewed,
+    ConnectionDisplaced,
     DaemonStarted,
     DaemonStopped,
     DaemonStopping,
@@ -37,6 +38,7 @@ from cdc_sync.core.observations import (
     StoreMoved,
     StoreRecovered,
     SweepDone,
+    TokenRefused,
     TriggersFound,
     TriggersMissing,
     WatchConnected,
@@ -110,5 +112,7 @@ EXAMPLES: tuple[Observation, ...] = (
     BaselineOverEarlierWork(WATCH),
     StatusRulesChanged(WATCH, 2000, held=True),
     StatusRulesChanged(WATCH, 3, held=False),
+    TokenRefused("192.0.2.7"),
+    ConnectionDisplaced(),
 )
 """At least one of each kind, and each of its shapes."""

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
 
@@ -25,6 +26,7 @@ from cdc_sync.core.observations import (
     CaughtUp,
     ClockAgrees,
     ClockSkewed,
+    ConnectionDisplaced,
     DaemonStarted,
     Decided,
     DeliveryInTime,
@@ -42,6 +44,7 @@ from cdc_sync.core.observations import (
     StoreMoved,
     StoreRecovered,
     SweepDone,
+    TokenRefused,
     WatchConnected,
     WatchEnded,
     WatchLost,
@@ -506,3 +509,57 @@ class TestLibraries:
         logging.getLogger("psycopg.pool").error("connection lost")
 
         assert capsys.readouterr().err == ""
+
+    def test_what_repeats_itself_has_a_line_a_minute_with_its_number(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now = [0.0]
+        monkeypatch.setattr(time, "monotonic", lambda: now[0])
+        configure(Log.model_validate({"format": "json"}), {})
+        library = logging.getLogger("asyncio")
+        for second in range(121):
+            now[0] = float(second)
+            # As asyncio says it: which socket is in the second line.
+            library.error(f"socket.accept() out of system resource\nsocket: {second}")
+        library.error("something else")
+
+        records = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        assert [(record["event"].split("\n")[0], record.get("times")) for record in records] == [
+            ("socket.accept() out of system resource", None),
+            ("socket.accept() out of system resource", 60),
+            ("socket.accept() out of system resource", 60),
+            ("something else", None),
+        ]
+
+
+class TestDoor:
+    """What strangers do at the admin server's door, as often as they like."""
+
+    @pytest.mark.parametrize(
+        ("observation", "event"),
+        [
+            (TokenRefused("192.0.2.7"), "a wrong admin token was refused"),
+            (ConnectionDisplaced(), "the admin server's connections are used up"),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_it_has_a_warning_a_minute_with_its_number(
+        self, capsys: pytest.CaptureFixture[str], observation: Observation, event: str
+    ) -> None:
+        now = [0.0]
+        configure(Log.model_validate({"format": "json", "level": "info"}), {})
+        reader = LogReader(clock=lambda: now[0])
+        for _ in range(1_000):
+            reader.read(observation)
+        reader.read(HeartBeat(0))
+        now[0] = 60.0
+        # Nothing more happens: what did is told all the same.
+        reader.read(HeartBeat(0))
+        now[0] = 120.0
+        reader.read(HeartBeat(0))
+
+        records = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        assert [(record["level"], record["times"]) for record in records] == [("warning", 1), ("warning", 999)]
+        assert all(record["event"].startswith(event) for record in records)
+        if isinstance(observation, TokenRefused):
+            assert {record["peer"] for record in records} == {"192.0.2.7"}

@@ -1,0 +1,225 @@
+"""HTTP servers among neighbours: a bounded number of connections, none of which may wait for ever.
+
+A connection waits from its beginning, and after each answer, until a request has come completely, its body included.
+One that waits too long is cut off. When all places are taken, a new connection takes the place of the one that has
+waited longest: a thousand silent connections keep out nobody who has something to ask, such as a health check. Only
+where all of them are being answered a new connection is refused.
+"""
+
+import asyncio
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Self, cast
+
+from aiohttp import web
+
+_LOOK_EVERY = 1.0
+"""Seconds between two looks at who has waited too long."""
+
+_AT_ONCE = 50
+"""Connections taken in one turn of the event loop, at most: they have files open beyond the places that there are."""
+
+_KEPT_BY_KERNEL = 1_024
+"""Connections that wait to be taken: whoever finds no room tries again after a second."""
+
+
+def allow_all_descriptors() -> None:
+    """Raise the process's soft limit of open files to the hard one: systemd's default of the soft one is 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def descriptors() -> int:
+    """How many files this process may open."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+class Listener:
+    """Listens on an address, and hands what comes to an HTTP server.
+
+    Args:
+        server: speaks HTTP.
+        most: connections at once.
+        request_within: seconds that a request may take to come completely.
+        idle: seconds that a connection may stay after an answer.
+        displaced: told of each connection that is cut off, or refused, because all places are taken.
+    """
+
+    def __init__(
+        self,
+        server: web.Server,
+        *,
+        most: int,
+        request_within: float,
+        idle: float,
+        displaced: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.server = server
+        self.request_within = request_within
+        self.idle = idle
+        self._most = most
+        self._displaced = displaced
+        self._loop = asyncio.get_running_loop()
+        self._open: set[_Connection] = set()
+        # In the order in which they began to wait.
+        self._waiting: dict[_Connection, float] = {}
+        self._by_protocol: dict[asyncio.Protocol, _Connection] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._listening: asyncio.Server | None = None
+
+    async def open(self, host: str, port: int) -> Self:
+        """Listen.
+
+        Raises:
+            OSError: the address cannot be listened on.
+        """
+        self._listening = await self._loop.create_server(lambda: _Connection(self), host, port, backlog=_AT_ONCE)
+        for listening in self._listening.sockets:
+            # To asyncio one number is both: how many are taken at once, and how many the kernel keeps until they are.
+            with listening.dup() as same:
+                same.listen(_KEPT_BY_KERNEL)
+        return self
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        if self._listening is None:
+            raise AssertionError("it does not listen")
+        port: int = self._listening.sockets[0].getsockname()[1]
+        return port
+
+    def close(self) -> None:
+        """Take no new connections."""
+        if self._listening is not None:
+            self._listening.close()
+
+    def abort(self) -> None:
+        """Cut every connection off."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for connection in list(self._open):
+            connection.abort()
+
+    @contextmanager
+    def answering(self, request: web.BaseRequest) -> Iterator[None]:
+        """Answer a request within this: as soon as its body is complete, its connection does not wait."""
+        connection = self._by_protocol.get(request.protocol)
+        if connection is None:
+            yield  # it is gone already
+            return
+        is_answered = False
+
+        def complete() -> None:
+            if not is_answered:
+                self._waiting.pop(connection, None)
+
+        request.content.on_eof(complete)
+        try:
+            yield
+        finally:
+            is_answered = True
+            if connection in self._open:
+                connection.is_idle = True
+                self.wait(connection, self.idle)
+
+    def wait(self, connection: "_Connection", seconds: float) -> None:
+        """A connection waits from now on, for so many seconds at most."""
+        self._waiting.pop(connection, None)
+        self._waiting[connection] = self._loop.time() + seconds
+
+    def begin(self, connection: "_Connection") -> None:
+        """A connection was made: give it a place, or cut it off."""
+        if len(self._open) >= self._most:
+            self._displaced()
+            if not self._waiting:
+                connection.abort()
+                return
+            self._end(next(iter(self._waiting)))
+        self._open.add(connection)
+        self.wait(connection, self.request_within)
+        if self._timer is None:
+            self._timer = self._loop.call_later(_LOOK_EVERY, self._look)
+
+    def speaks(self, connection: "_Connection", protocol: asyncio.Protocol) -> None:
+        """A connection has sent something: this is what understands it."""
+        self._by_protocol[protocol] = connection
+
+    def forget(self, connection: "_Connection", protocol: asyncio.Protocol | None) -> None:
+        """A connection has ended."""
+        self._open.discard(connection)
+        self._waiting.pop(connection, None)
+        if protocol is not None:
+            self._by_protocol.pop(protocol, None)
+
+    def _end(self, connection: "_Connection") -> None:
+        # At once: its place is given away before the loop tells it of its end.
+        self._open.discard(connection)
+        self._waiting.pop(connection, None)
+        connection.abort()
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        for connection, until in list(self._waiting.items()):
+            if until > now:
+                continue
+            if connection.is_taking_its_answer():
+                self.wait(connection, self.idle)
+            else:
+                self._end(connection)
+        self._timer = self._loop.call_later(_LOOK_EVERY, self._look) if self._open else None
+
+
+class _Connection(asyncio.Protocol):
+    """One connection. What speaks HTTP is made when something has been sent: silence costs little."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.is_idle = False
+        self._listener = listener
+        self._transport: asyncio.Transport | None = None
+        self._inner: asyncio.Protocol | None = None
+        self._left_to_send = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._listener.begin(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._inner is None:
+            self._inner = self._listener.server()
+            self._listener.speaks(self, self._inner)
+            self._inner.connection_made(self._transport)
+        elif self.is_idle:
+            # The next request begins, and has no more time than the first.
+            self.is_idle = False
+            self._listener.wait(self, self._listener.request_within)
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return None if self._inner is None else self._inner.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._listener.forget(self, self._inner)
+        if self._inner is not None:
+            self._inner.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        if self._inner is not None:
+            self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._inner is not None:
+            self._inner.resume_writing()
+
+    def abort(self) -> None:
+        """Cut it off; what was not sent yet is lost."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def is_taking_its_answer(self) -> bool:
+        """Whether the other side has taken some of a long answer since this was asked last."""
+        before = self._left_to_send
+        left = self._left_to_send = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        return left > 0 and (before == 0 or left < before)
