@@ -17,6 +17,9 @@ from cdc_sync.config.quantities import PositiveDuration
 from cdc_sync.config.section import Section
 from cdc_sync.config.watch import Watch
 
+SHORTEST_TOKEN = 16
+"""Characters of `admin.token` that nobody guesses."""
+
 _WATCH_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
@@ -43,6 +46,15 @@ def _token(token: SecretStr) -> SecretStr:
     if not (text.isascii() and text.isprintable()) or " " in text:
         raise Mistake("expected letters, digits and signs without blanks and accents: it travels in a header")
     return token
+
+
+def _insist_on_length(token: SecretStr) -> None:
+    if len(token.get_secret_value()) < SHORTEST_TOKEN:
+        raise Mistake(
+            f"listen on another than a loopback address needs a token of at least {SHORTEST_TOKEN} characters: a "
+            f"shorter one could be guessed",
+            "`openssl rand -hex 16` prints a good one",
+        )
 
 
 def _dsn(dsn: SecretStr) -> SecretStr:
@@ -126,9 +138,10 @@ class Admin(Section):
         default=None,
         validate_default=True,
         title="asked for as `Authorization: Bearer TOKEN`",
-        description="The secret that requests must bring, and with which one logs in to the page; of fewer than 16 "
-        "characters it could be guessed, which is warned of. Null, the default: none is asked for, which is accepted "
-        "on a loopback address only, and nothing can be released, discarded or retried on the page.",
+        description="The secret that requests must bring, and with which one logs in to the page. Of fewer than 16 "
+        "characters it could be guessed: that is an error on another than a loopback address, and warned of on one. "
+        "Null, the default: none is asked for, which is accepted on a loopback address only, and nothing can be "
+        "released, discarded or retried on the page.",
     )
 
     @field_validator("token")
@@ -139,6 +152,8 @@ class Admin(Section):
             raise Mistake(
                 "listen on another than a loopback address needs a token", "set token, or listen on 127.0.0.1"
             )
+        if token is not None and listen is not None and not listen.is_loopback:
+            _insist_on_length(token)
         return token
 
 

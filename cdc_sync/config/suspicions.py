@@ -4,12 +4,10 @@ from collections.abc import Iterator
 
 from cdc_sync.config.disclosure import path_text
 from cdc_sync.config.document import Path
-from cdc_sync.config.models import Config
+from cdc_sync.config.models import SHORTEST_TOKEN, Config
 from cdc_sync.config.problems import Problem
 from cdc_sync.config.watch import Watch
 from cdc_sync.core.hellowork_statuses import MEANINGS, OWN_SIDE, meant
-
-_SHORTEST_TOKEN = 16
 
 
 def warnings(config: Config) -> list[Problem]:
@@ -32,12 +30,12 @@ def warnings(config: Config) -> list[Problem]:
             )
         )
     token = config.admin.token
-    if token is not None and len(token.get_secret_value()) < _SHORTEST_TOKEN:
+    if token is not None and len(token.get_secret_value()) < SHORTEST_TOKEN:
         found.append(
             _suspicion(
                 ("admin", "token"),
                 None,
-                f"has fewer than {_SHORTEST_TOKEN} characters, so that it could be guessed",
+                f"has fewer than {SHORTEST_TOKEN} characters, so that it could be guessed",
                 "`openssl rand -hex 16` prints a good one",
             )
         )

@@ -15,6 +15,7 @@ from cdc_sync.config import (
     Capture,
     Columns,
     Config,
+    ConfigurationError,
     Database,
     ExtraField,
     Fuse,
@@ -167,6 +168,21 @@ def test_listen_is_an_address_or_nowhere(written: str | None, listen: HostPort |
     read = a_config({"admin.listen": written}).admin.listen
     assert read == listen
     assert str(read) == text
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:8765", "[::]:8765", "192.0.2.1:8765", "ats.example:8765"])
+def test_a_token_that_others_could_guess_is_an_error_beyond_loopback(listen: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        a_config({"admin": {"listen": listen, "token": "0123456789abcde"}})
+    assert "needs a token of at least 16 characters: a shorter one could be guessed" in str(caught.value)
+    assert "`openssl rand -hex 16` prints a good one" in str(caught.value)
+    assert "0123456789abcde" not in str(caught.value)
+    assert a_config({"admin": {"listen": listen, "token": "0123456789abcdef"}}).admin.token is not None
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:8765", "[::1]:8765", "localhost:8765", None])
+def test_on_loopback_a_short_token_is_accepted(listen: str | None) -> None:
+    assert a_config({"admin": {"listen": listen, "token": "short"}}).admin.token is not None
 
 
 def test_another_than_a_loopback_address_is_served_with_a_token() -> None:
