@@ -10,7 +10,9 @@ import asyncio
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import Self, cast
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -33,6 +35,23 @@ def allow_all_descriptors() -> None:
 def descriptors() -> int:
     """How many files this process may open."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def names_loopback(host: str) -> bool:
+    """Whether a `Host` header, or an address, names this machine's loopback."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def comes_from_ourselves(request: web.BaseRequest, sites: frozenset[str] = frozenset({"same-origin"})) -> bool:
+    """Whether no browser sends this for a page of another origin; `sites` are what `Sec-Fetch-Site` may say."""
+    origin = request.headers.get("Origin")
+    if request.headers.get("Sec-Fetch-Site", "same-origin") not in sites:
+        return False
+    return origin is None or urlsplit(origin).netloc == request.headers.get("Host")
 
 
 class Listener:

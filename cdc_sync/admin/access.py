@@ -27,7 +27,6 @@ import asyncio
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -36,6 +35,7 @@ from cdc_sync.admin.guesses import Guesses, TooManyGuessesError
 from cdc_sync.admin.sessions import LIFETIME, Session, Sessions
 from cdc_sync.config import Admin
 from cdc_sync.core.observations import Observe, TokenRefused
+from cdc_sync.listening import comes_from_ourselves, names_loopback
 
 HEALTH = frozenset({"/healthz", "/readyz"})
 
@@ -191,9 +191,7 @@ class Access:
         Raises:
             HTTPForbidden: it comes from elsewhere.
         """
-        site = request.headers.get("Sec-Fetch-Site", "same-origin")
-        origin = request.headers.get("Origin")
-        if site == "same-origin" and (origin is None or urlsplit(origin).netloc == request.headers.get("Host")):
+        if comes_from_ourselves(request):
             return
         raise web.HTTPForbidden(
             text="This was asked for by a page of another site. If there is a proxy in between, let it pass the Host "
@@ -203,7 +201,7 @@ class Access:
     def _insist_on_loopback(self, request: web.Request) -> None:
         # No browser leaves Host out; an HTTP/1.0 health check may.
         host = request.headers.get("Host")
-        if self._is_loopback and host is not None and not _names_loopback(host):
+        if self._is_loopback and host is not None and not names_loopback(host):
             raise web.HTTPMisdirectedRequest(
                 text=f"{host!r} is no name of this machine's loopback: ask for 127.0.0.1, [::1] or localhost.\n"
             )
@@ -219,14 +217,6 @@ def _given(authorization: str) -> str:
 
 def _token_of(admin: Admin) -> str | None:
     return None if admin.token is None else admin.token.get_secret_value()
-
-
-def _names_loopback(host: str) -> bool:
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-        return name == "localhost" or ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def _equal(given: str, expected: str) -> bool:

@@ -21,6 +21,8 @@ def emulator(
         list[str] | None, typer.Option("--known", metavar="ID", help="Answer 404 for every other application.")
     ] = None,
     latency: Annotated[float, typer.Option("--latency", min=0, help="Seconds before each answer.")] = 0.0,
+    *,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="How many calls are shown, the newest ones.")] = 10_000,
 ) -> None:
     """Answer as HelloWork does, record the calls, inject faults on request (POST /_emulator/faults)."""
     host, _, port = listen.rpartition(":")
@@ -35,6 +37,7 @@ def emulator(
             required_headers=headers,
             journal=journal,
             latency=latency,
+            keep=keep,
         )
     except OptionsError as error:
         raise typer.BadParameter(str(error)) from None

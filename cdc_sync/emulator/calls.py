@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 
+MAX_BYTES = 64 * 1024 * 1024
+"""Of the calls that are kept, where not all of them are."""
+
 
 @dataclass(slots=True, eq=False)
 class Call:
@@ -78,11 +81,18 @@ class Call:
         }
 
 
+def _size_of(call: Call) -> int:
+    """About how many characters it has, as received: what they were parsed to takes some times as much."""
+    return len(call.raw) + len(call.path) + sum(len(name) + len(value) for name, value in call.headers.items())
+
+
 class CallLog:
-    """The calls in the order of their numbers."""
+    """The calls in the order of their numbers; with `keep`, so many of the newest, as far as memory is for them."""
 
     def __init__(self, keep: int | None) -> None:
-        self._calls: deque[Call] = deque(maxlen=keep)
+        self._calls: deque[Call] = deque()
+        self._keep = keep
+        self._size = 0
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self.last_number = 0
         self._forgotten = 0
@@ -91,6 +101,10 @@ class CallLog:
         """Append a call, which must carry the number `last_number + 1`."""
         self.last_number = call.number
         self._calls.append(call)
+        if self._keep is not None:
+            self._size += _size_of(call)
+            while len(self._calls) > self._keep or self._size > MAX_BYTES:
+                self._size -= _size_of(self._calls.popleft())
         if self._waiting:
             for number, future in self._waiting:
                 if number <= call.number and not future.done():
@@ -105,6 +119,7 @@ class CallLog:
     def forget(self) -> None:
         """Drop every call; the numbers go on."""
         self._calls.clear()
+        self._size = 0
         self._forgotten = self.last_number
 
     async def wait(self, count: int, *, after: int = 0) -> None:

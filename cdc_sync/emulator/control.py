@@ -1,6 +1,7 @@
 """The control API, `/_emulator/…`: what was received, and what shall go wrong.
 
-It has no authentication: it belongs on loopback, or on a network where everyone may play.
+It has no authentication: it belongs on loopback, or on a network where everyone may play. The pages of a browser may
+not: it refuses what comes for a page of another site, and on loopback what names another host (DNS rebinding).
 """
 
 import asyncio
@@ -17,9 +18,15 @@ from cdc_sync.emulator.errors import FaultError
 from cdc_sync.emulator.fault_parsing import parse_faults
 from cdc_sync.emulator.registry import Registry
 from cdc_sync.emulator.script import FaultScript
+from cdc_sync.listening import comes_from_ourselves, names_loopback
 
 PREFIX = "/_emulator/"
 MAX_WAIT_SECONDS = 3_600
+MAX_BODY_BYTES = 8 * 1024 * 1024
+"""Of a list of faults or of application ids: a hundred thousand of these, and of those more than anybody scripts."""
+
+_OUR_SITES = frozenset({"same-origin", "none"})
+"""`none`: a person has typed the address, or clicked it in a terminal."""
 
 _DONE = Answer(204, b"", {})
 _LIST_PARAMETERS = ("after", "wait", "count")
@@ -29,10 +36,15 @@ class _BadRequestError(Exception):
     """The request makes no sense; the text says why and what would."""
 
 
-class Control:
-    """Answers the requests below `/_emulator/`."""
+class _TooLargeError(Exception):
+    """The body is larger than anybody needs."""
 
-    def __init__(self, log: CallLog, registry: Registry, script: FaultScript) -> None:
+
+class Control:
+    """Answers the requests below `/_emulator/`; `is_loopback` tells whether nobody else can reach it."""
+
+    def __init__(self, log: CallLog, registry: Registry, script: FaultScript, *, is_loopback: bool) -> None:
+        self._is_loopback = is_loopback
         self._log = log
         self._registry = registry
         self._script = script
@@ -44,7 +56,9 @@ class Control:
         }
 
     async def answer(self, request: web.BaseRequest) -> Answer:
-        """Do what the request asks for."""
+        """Do what the request asks for, if it may."""
+        if foreign := self._foreign(request):
+            return foreign
         methods = self._routes.get(request.path.removeprefix(PREFIX))
         if methods is None:
             return no_such_path(", ".join(PREFIX + name for name in self._routes))
@@ -55,6 +69,17 @@ class Control:
             return await act(request)
         except (_BadRequestError, FaultError) as error:
             return refusal(400, str(error))
+        except _TooLargeError:
+            return refusal(413, f"the body must not exceed {MAX_BODY_BYTES} bytes")
+
+    def _foreign(self, request: web.BaseRequest) -> Answer | None:
+        host = request.headers.get("Host")
+        # No browser leaves Host out.
+        if self._is_loopback and host is not None and not names_loopback(host):
+            return refusal(421, f"{host!r} is no name of this machine's loopback: ask for 127.0.0.1 or localhost")
+        if not comes_from_ourselves(request, _OUR_SITES):
+            return refusal(403, "this was asked for by a page of another site")
+        return None
 
     async def _list_calls(self, request: web.BaseRequest) -> Answer:
         for name in request.query:
@@ -116,10 +141,14 @@ def _shown(value: object) -> Answer:
 
 
 async def _document(request: web.BaseRequest) -> object:
-    # Unlike the API's own calls neither bounded nor bound to a Content-Type: a list of ids may be long, and `curl -d`
-    # names a form.
+    # Unlike the API's own calls not bound to a Content-Type: `curl -d` names a form.
+    raw = bytearray()
+    while piece := await request.content.readany():
+        raw += piece
+        if len(raw) > MAX_BODY_BYTES:
+            raise _TooLargeError
     try:
-        return json.loads(await request.content.read())
+        return json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise _BadRequestError(f"the body must be JSON: {error}") from None
 

@@ -21,7 +21,8 @@ class EmulatorOptions:
         required_headers: Headers (any case) that a status call must carry with exactly this value, or be answered 401.
         journal: A file to which one JSON line is appended for each call that is over.
         latency: Seconds between the arrival of a call and whatever is answered.
-        keep: How many calls are kept to be shown, the newest ones; None keeps all.
+        keep: How many calls are kept to be shown, the newest ones, and at most 64 MiB of them; of so many applications
+            the state is kept. None keeps all.
 
     Raises:
         OptionsError: A value is out of range.

@@ -10,10 +10,17 @@ class Registry:
 
     Attributes:
         known: The application ids that exist; None: every one does.
-        state: The body of the latest acknowledged call of each application.
+        state: The body of the latest acknowledged call of each application; of `keep` applications, those called last.
     """
 
-    def __init__(self, ats_name: str, known: frozenset[str] | None, required_headers: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        ats_name: str,
+        known: frozenset[str] | None,
+        required_headers: Mapping[str, str],
+        keep: int | None = None,
+    ) -> None:
+        self._keep = keep
         self.known = known
         self.state: dict[str, dict[str, object]] = {}
         self._ats_name = ats_name
@@ -32,4 +39,8 @@ class Registry:
 
     def acknowledge(self, application_id: str, body: dict[str, object]) -> None:
         """Remember the body of a call that was, or was nearly, answered with success."""
+        if self._keep is not None:
+            self.state.pop(application_id, None)
+            while len(self.state) >= self._keep:
+                del self.state[next(iter(self.state))]
         self.state[application_id] = body

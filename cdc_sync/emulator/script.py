@@ -5,7 +5,14 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from cdc_sync.emulator.errors import FaultError
 from cdc_sync.emulator.faults import Fault, Random, describe
+
+MAX_FAULTS = 100_000
+"""That wait at once: each call looks through them."""
+
+_MAX_COUNTED = 100_000
+"""Applications of which a random fault knows how many calls there were; beyond them it begins anew."""
 
 
 @dataclass(slots=True, eq=False)
@@ -22,8 +29,15 @@ class FaultScript:
         self._lines: list[_Line] = []
 
     def add(self, faults: Iterable[Fault]) -> None:
-        """Put faults behind those that wait already."""
-        self._lines.extend(_Line(fault, fault.times) for fault in faults)
+        """Put faults behind those that wait already.
+
+        Raises:
+            FaultError: They would be too many; none is put there.
+        """
+        lines = [_Line(fault, fault.times) for fault in faults]
+        if len(self._lines) + len(lines) > MAX_FAULTS:
+            raise FaultError(f"more than {MAX_FAULTS} faults would wait; remove some, or let one have `times`")
+        self._lines += lines
 
     def clear(self) -> None:
         """Remove every fault."""
@@ -54,6 +68,8 @@ class FaultScript:
 
 
 def _draw(chance: Random, application_id: str, calls: Counter[str]) -> Fault | None:
+    if len(calls) >= _MAX_COUNTED and application_id not in calls:
+        calls.clear()
     before = calls[application_id]
     calls[application_id] += 1
     # A generator per call, seeded with text: a shared one would make each draw depend on the order of arrival.

@@ -23,7 +23,7 @@ from cdc_sync.emulator.options import EmulatorOptions
 from cdc_sync.emulator.registry import Registry
 from cdc_sync.emulator.script import FaultScript
 from cdc_sync.emulator.wire import respond
-from cdc_sync.listening import Listener, allow_all_descriptors, descriptors
+from cdc_sync.listening import Listener, allow_all_descriptors, descriptors, names_loopback
 
 _STOP_GRACE_SECONDS = 0.1
 
@@ -62,9 +62,11 @@ class Emulator:
         self._options = options = options or EmulatorOptions()
         self._on_call = on_call
         self._log = CallLog(options.keep)
-        self._registry = Registry(options.ats_name, options.known, options.required_headers)
+        self._registry = Registry(options.ats_name, options.known, options.required_headers, options.keep)
         self._script = FaultScript()
-        self._control = Control(self._log, self._registry, self._script)
+        self._control = Control(
+            self._log, self._registry, self._script, is_loopback=names_loopback(_in_url(options.host))
+        )
         concealment = Concealment(options.required_headers)
         self._intake = Intake(
             self._log, self._registry, self._script, concealment, latency=options.latency, on_end=self._end
@@ -152,8 +154,7 @@ class Emulator:
                 f"cannot listen on {options.host} port {options.port}: {error.strerror or error}; "
                 "choose an address of this machine and a free port (0 takes any)"
             ) from None
-        host = f"[{options.host}]" if ":" in options.host else options.host
-        self._url = f"http://{host}:{self._listener.port}"
+        self._url = f"http://{_in_url(options.host)}:{self._listener.port}"
         return self
 
     async def __aexit__(
@@ -195,6 +196,10 @@ class Emulator:
     def _close_journal(self) -> None:
         if self._journal is not None:
             self._journal.close()
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _most_connections() -> int:

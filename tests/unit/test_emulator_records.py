@@ -5,10 +5,13 @@ import asyncio
 import pytest
 from support.eventually import in_time
 
-from cdc_sync.emulator import Call, EmulatorOptions, OptionsError
+from cdc_sync.emulator import Call, EmulatorOptions, FaultError, OptionsError, calls, script
 from cdc_sync.emulator.calls import CallLog
 from cdc_sync.emulator.concealment import Concealment
+from cdc_sync.emulator.faults import Random, Reset
 from cdc_sync.emulator.flights import Flights
+from cdc_sync.emulator.registry import Registry
+from cdc_sync.emulator.script import FaultScript
 
 
 def call(number: int) -> Call:
@@ -151,3 +154,52 @@ def test_options_out_of_range() -> None:
         EmulatorOptions(latency=float("nan"))
     with pytest.raises(OptionsError, match="keep is 0; expected at least 1 call, or None to keep all of them"):
         EmulatorOptions(keep=0)
+
+
+def test_calls_are_kept_as_far_as_memory_is_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = len("{}") + len("/v1/applications/a/status")
+    monkeypatch.setattr(calls, "MAX_BYTES", 3 * size)
+
+    assert numbers(filled(1_000, 10), 0) == [8, 9, 10]
+    assert numbers(filled(None, 10), 0) == list(range(1, 11)), "whoever keeps all keeps all"
+    log = filled(1_000, 10)
+    log.forget()
+    log.record(call(11))
+    assert numbers(log, 0) == [11]
+
+
+def test_a_call_that_is_larger_than_all_memory_for_calls_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "MAX_BYTES", 1)
+
+    log = filled(1_000, 3)
+    assert numbers(log, 0) == []
+    assert log.last_number == 3
+
+
+def test_of_so_many_applications_the_state_is_kept() -> None:
+    registry = Registry("staging", None, {}, keep=2)
+    for application_id in ("a", "b", "a", "c"):
+        registry.acknowledge(application_id, {"status": application_id})
+
+    assert list(registry.state) == ["a", "c"]
+
+
+def test_so_many_faults_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script, "MAX_FAULTS", 2)
+    faults = FaultScript()
+    faults.add([Reset()])
+    with pytest.raises(FaultError, match="more than 2 faults would wait; remove some"):
+        faults.add([Reset(), Reset()])
+    assert len(faults.pending()) == 1
+    faults.add([Reset()])
+    assert len(faults.pending()) == 2
+
+
+def test_a_random_fault_does_not_remember_applications_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script, "_MAX_COUNTED", 3)
+    faults = FaultScript()
+    faults.add([Random(rate=1.0, seed=1, kinds=(Reset(),), times=None)])
+    for number in range(10):
+        assert faults.take(f"a-{number}") is not None
+
+    assert len(faults._lines[0].calls) <= 3
