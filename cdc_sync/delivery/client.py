@@ -35,6 +35,7 @@ from yarl import URL
 from cdc_sync import __version__
 from cdc_sync.core import payload
 from cdc_sync.core.delivery import kernel_gives_up_after
+from cdc_sync.core.masking import Mask
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reply import Reply
 
@@ -43,11 +44,6 @@ READ_LIMIT = 64 * 1024
 
 EXCERPT = 2_000
 """Characters of a reply that are kept for people."""
-
-HIDDEN = "(hidden)"
-
-_SHORTEST_SECRET = 8
-"""Shorter words of a header (`Bearer`, a version) are no secrets, and would be hidden all over a reply."""
 
 
 class Caller(Protocol):
@@ -124,7 +120,7 @@ class _Opened:
     """A session with its settings, the secrets in them, and how many calls are under way in it."""
 
     session: aiohttp.ClientSession
-    secrets: list[str]
+    secrets: Mask
     under_way: int = 0
 
 
@@ -190,21 +186,12 @@ def _opened(headers: Mapping[str, str], timeout: float, connections: int) -> _Op
         auto_decompress=False,
         trust_env=False,
     )
-    return _Opened(session, _secrets_in(headers))
+    return _Opened(session, Mask(headers))
 
 
-def _excerpt_of(read: bytes, secrets: list[str]) -> str:
+def _excerpt_of(read: bytes, secrets: Mask) -> str:
     """The beginning of a reply's body, without what it repeats of our credentials."""
-    text = read.decode("utf-8", "replace")
-    for secret in secrets:
-        text = text.replace(secret, HIDDEN)
-    return text[:EXCERPT]
-
-
-def _secrets_in(headers: Mapping[str, str]) -> list[str]:
-    """The configured headers' values, and the words in them: of `Bearer …` a server repeats the second only."""
-    words = {word for value in headers.values() for word in (value, *value.split())}
-    return sorted((word for word in words if len(word) >= _SHORTEST_SECRET), key=len, reverse=True)
+    return secrets.hide(read.decode("utf-8", "replace"))[:EXCERPT]
 
 
 def _merged(ours: Mapping[str, str], configured: Mapping[str, str]) -> CIMultiDict[str]:
