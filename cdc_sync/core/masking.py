@@ -62,12 +62,7 @@ def _pattern(word: str) -> str:
 
 
 def _ways(character: str) -> Iterator[str]:
-    if character == "\\":
-        yield _BACKSLASHES
-    elif character in "\"'/":
-        yield rf"\\{{0,8}}{character}"
-    else:
-        yield re.escape(character)
+    """How texts write a character; itself at last, since others begin with it (`%25`, `&amp;`)."""
     # JSON, also within a JSON string: a character beyond 16 bits is a pair of surrogates.
     units = character.encode("utf-16-be", "surrogatepass")
     pairs = [units[at : at + 2].hex() for at in range(0, len(units), 2)]
@@ -81,3 +76,9 @@ def _ways(character: str) -> Iterator[str]:
     yield rf"&#[xX]0{{0,6}}(?i:{ord(character):x});"
     if character in _NAMED:
         yield _NAMED[character]
+    if character == "\\":
+        yield _BACKSLASHES
+    elif character in "\"'/":
+        yield rf"\\{{0,8}}{character}"
+    else:
+        yield re.escape(character)
