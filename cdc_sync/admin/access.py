@@ -1,7 +1,7 @@
 """Who may look, and who may act.
 
     what                                 needs
-    /healthz, /readyz                    nothing
+    /healthz, /readyz                    nothing; beyond loopback, to a stranger /readyz gives no details
     everything else, without a token     nothing, but the server listens on loopback only then; it may not be acted
     everything else, with a token        `Authorization: Bearer TOKEN`, or the cookie of a log-in
     an action                            the token, always
@@ -127,6 +127,10 @@ class Access:
             if request.path in HEALTH:
                 return False
             raise
+
+    def is_stranger(self, visitor: Visitor) -> bool:
+        """Whether somebody may know nothing of hosts and names: without the token, from who knows where."""
+        return not visitor.has_token and not self._is_loopback
 
     def insist_on_actor(self, request: web.Request, visitor: Visitor, form_token: str) -> None:
         """Refuse a visitor who may not act.

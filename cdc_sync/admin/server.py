@@ -21,7 +21,7 @@ from cdc_sync.admin.metrics import Metrics
 from cdc_sync.admin.overview import overview, story
 from cdc_sync.admin.report import status_report
 from cdc_sync.config import Config, HostPort
-from cdc_sync.core.conditions import Conditions, wrong
+from cdc_sync.core.conditions import Conditions, kind_of, wrong
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.observations import ConnectionDisplaced, Observe
 from cdc_sync.listening import Listener
@@ -54,6 +54,8 @@ _ACTIONS: Mapping[str, Act] = {
 
 _visitor: ContextVar[Visitor] = ContextVar("visitor")
 """Whom the guard let in, for whatever answers his request."""
+
+_REASONS_FOR_WHOM = "The reasons are for whoever has admin.token (`Authorization: Bearer …`)."
 
 _DONE = {
     "released": ("{number} entry was released.", "{number} entries were released."),
@@ -227,38 +229,40 @@ class AdminServer:
         """503 with the reasons, as long as something is wrong that keeps changes from arriving.
 
         A daemon that waits for its turn is ready: it could take over, and a rolling update waits for it.
+        Beyond loopback a stranger is told of which kinds they are, and no watch's, host's or file's name.
         """
         try:
             held = await self._held()
         except StoreError as error:
-            held = [f"store: {error}"]
+            held = {"store": str(error)}
         # Afterwards: a store that is locked takes its time to say so.
         conditions = self._conditions()
         bad = wrong(conditions)
-        reasons = [*(f"{name}: {message}" for name, message in bad.items()), *held]
-        if reasons:
-            return web.Response(status=503, text="".join(f"{reason}\n" for reason in reasons))
-        standby = [f"{name}: {message}\n" for name, message in conditions.items() if name not in bad]
-        return web.Response(text="".join(["ready\n", *standby]))
+        reasons = {**bad, **held}
+        is_stranger = self._access.is_stranger(_visitor.get())
+        if not reasons:
+            return web.Response(text="".join(["ready\n", *_lines(conditions, is_stranger=is_stranger)]))
+        lines = _lines(reasons, is_stranger=is_stranger)
+        return web.Response(status=503, text="".join([*lines, f"{_REASONS_FOR_WHOM}\n"] if is_stranger else lines))
 
-    async def _held(self) -> list[str]:
+    async def _held(self) -> dict[str, str]:
         """What waits for a person, and why."""
         fuses = await self._store.fuses()
         blown = {watch: fuse for watch, fuse in fuses.items() if fuse.blown_at is not None}
-        reasons = [
-            f"fuse {watch}: blown, {fuse.reason}; `cdc-sync fuse show` tells more" for watch, fuse in blown.items()
-        ]
+        reasons = {
+            f"fuse {watch}": f"blown, {fuse.reason}; `cdc-sync fuse show` tells more" for watch, fuse in blown.items()
+        }
         # None: of all watches the oldest, in case one that is configured no more holds something.
         held = {
             entry.watch: entry.reason
             for watch in (*sorted(self._config.watches.keys() | fuses.keys()), None)
             for entry in await self._store.entries("held", watch, 1)
         }
-        return reasons + [
-            f"held {watch}: {reason}; `cdc-sync fuse show` tells more"
+        return reasons | {
+            f"held {watch}": f"{reason}; `cdc-sync fuse show` tells more"
             for watch, reason in held.items()
             if watch not in blown
-        ]
+        }
 
     async def _metrics_page(self, _: web.Request) -> web.Response:
         body = await self._metrics.render(self._store, self._conditions(), self._clock())
@@ -365,3 +369,10 @@ async def _fields(request: web.Request) -> Mapping[str, Sequence[str]]:
 async def _make_safe(_: web.Request, response: web.StreamResponse) -> None:
     """Every answer gets these headers, also a 404 that no handler of ours makes."""
     response.headers.update(SAFE_HEADERS)
+
+
+def _lines(conditions: Conditions, *, is_stranger: bool) -> list[str]:
+    """Conditions for `/readyz`; for a stranger their kinds alone."""
+    if is_stranger:
+        return [f"{kind}\n" for kind in dict.fromkeys(map(kind_of, conditions))]
+    return [f"{name}: {message}\n" for name, message in conditions.items()]

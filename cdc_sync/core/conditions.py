@@ -36,8 +36,16 @@ NONE: Conditions = MappingProxyType({})
 STANDBY = "standby"
 """What the name of the one condition begins with that is nothing wrong: another daemon captures the watch."""
 
+KINDS = ("watch", STANDBY, "triggers", "row security", "baseline", "endpoint", "lag", "store", "loops", "fuse", "held")
+"""What the names of conditions begin with; the rest says which watch or which host."""
+
 _OF_A_WATCH = ("watch", STANDBY, "triggers", "row security", "baseline", "store")
 """What the names of the conditions of one watch begin with."""
+
+
+def kind_of(name: str) -> str:
+    """A condition's name without watches and hosts, for whoever may not know them."""
+    return next((kind for kind in KINDS if name == kind or name.startswith(f"{kind} ")), "other")
 
 
 def starting(watches: tuple[str, ...]) -> Conditions:

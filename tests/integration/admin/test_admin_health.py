@@ -1,7 +1,9 @@
 """Health and readiness: is the process alive, and do changes arrive."""
 
+from pathlib import Path
+
 from support.builders import NOW, SECOND, a_batch, a_sighting, some_rules
-from support.looking import Admin
+from support.looking import TOKEN, Admin, admin_server
 
 from cdc_sync.core.conditions import fold, starting
 from cdc_sync.core.observations import (
@@ -120,3 +122,37 @@ async def test_a_store_that_cannot_be_read(admin: Admin) -> None:
     # That is not all that is wrong.
     assert readiness.text.startswith(f"watch others: no route to host\nstore: {unreadable}")
     assert (await admin.get("/healthz")).status == 200
+
+
+SECRETIVE = {
+    "watch secret-watch": "the database secret-host cannot be reached",
+    "watch another-secret": "not connected yet",
+    "endpoint https://secret-host:443": "paused: HTTP 401",
+    "store": "secret-folder is full",
+}
+
+
+async def test_beyond_loopback_a_stranger_is_told_what_kinds_of_reasons_there_are(tmp_path: Path) -> None:
+    async with admin_server(tmp_path, listen="0.0.0.0:0", token=TOKEN) as admin:
+        admin.conditions = SECRETIVE
+        await admin.store.record(some_rules("secret-too", max_changes=0), a_batch(a_sighting("a1")))
+        for authorization in (None, "Bearer wrong-secret-0123456789"):
+            answer = await admin.get("/readyz", authorization=authorization)
+            assert answer.status == 503
+            assert answer.text.splitlines()[:-1] == ["watch", "endpoint", "store", "fuse"]
+            assert "admin.token" in answer.text.splitlines()[-1]
+            assert "secret" not in answer.text
+
+        told = (await admin.get("/readyz", authorization=f"Bearer {TOKEN}")).text
+        browser = await admin.log_in()
+        assert told == (await admin.get("/readyz", headers={"Cookie": browser.cookie})).text
+        assert "watch secret-watch: the database secret-host cannot be reached\n" in told
+        admin.conditions = {}
+        await admin.store.release_held(None, NOW + SECOND, None, None)
+        assert (await admin.get("/readyz")).text == "ready\n"
+
+
+async def test_on_loopback_everybody_is_told_the_reasons_as_before(tmp_path: Path) -> None:
+    async with admin_server(tmp_path, token=TOKEN) as admin:
+        admin.conditions = SECRETIVE
+        assert "secret-host" in (await admin.get("/readyz")).text

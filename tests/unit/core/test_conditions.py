@@ -3,8 +3,10 @@
 from functools import reduce
 
 import pytest
+from support.builders import WATCH
+from support.observing import EXAMPLES
 
-from cdc_sync.core.conditions import Conditions, fold, starting, wrong
+from cdc_sync.core.conditions import KINDS, NONE, Conditions, fold, kind_of, starting, wrong
 from cdc_sync.core.observations import (
     BaselineDone,
     BaselineProgress,
@@ -155,3 +157,17 @@ def test_a_daemon_that_waits_for_its_turn_is_nothing_wrong() -> None:
 
     assert wrong(conditions) == {f"endpoint {API}": "open: 503"}
     assert fold(conditions, STANDBY) is conditions
+
+
+def test_a_kind_has_no_name_of_a_watch_or_a_host() -> None:
+    conditions = NONE
+    for observation in EXAMPLES:
+        before = conditions
+        conditions = fold(conditions, observation)
+        for name in conditions.keys() - before.keys():
+            assert kind_of(name) in KINDS
+            assert WATCH not in kind_of(name)
+            assert "://" not in kind_of(name)
+    assert kind_of("store applications") == "store"
+    assert kind_of("row security applications") == "row security"
+    assert kind_of("storehouse secret") == "other"
