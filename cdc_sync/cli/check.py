@@ -8,7 +8,7 @@ import typer
 
 from cdc_sync.cli.console import console
 from cdc_sync.cli.context import JsonOption, invocation, print_json
-from cdc_sync.config import Config, ConfigurationError, Problem, warnings
+from cdc_sync.config import Config, ConfigurationError, Problem
 from cdc_sync.core import database_identity
 from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.delivery.inspection import check_endpoint
@@ -42,7 +42,7 @@ def check(context: typer.Context, as_json: JsonOption = False) -> None:
             _show(finding)
 
     tell(Finding("configuration", "ok", f"{called.config_path} is valid"))
-    for warning in warnings(config):
+    for warning in called.warnings(config):
         tell(_configuration("warning", warning))
     asyncio.run(_check(config, tell))
     failed = sum(finding.state == "failed" for finding in findings)

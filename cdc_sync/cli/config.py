@@ -7,7 +7,7 @@ import typer
 
 from cdc_sync.cli.context import invocation, print_json
 from cdc_sync.config import example as example_text
-from cdc_sync.config import json_schema, load, warnings
+from cdc_sync.config import json_schema, load
 
 app = typer.Typer(no_args_is_help=True, help="Check a configuration, or help to write one.")
 
@@ -23,7 +23,7 @@ def validate(
     called = invocation(context)
     file = path or called.config_path
     config = load(file, called.environ)
-    for warning in warnings(config):
+    for warning in called.warnings(config, file):
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(f"{file} is valid: {len(config.watches)} watch(es), {', '.join(config.watches)}")
 

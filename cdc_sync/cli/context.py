@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cdc_sync.config import Config, ConfigurationError, Problem, load
+from cdc_sync.config import Config, ConfigurationError, Problem, exposures, load, warnings
 from cdc_sync.store.opening import opened_beside as opened
 from cdc_sync.store.protocol import Store
 from cdc_sync.store.unconfigured import unconfigured
@@ -41,6 +41,10 @@ class Invocation:
             ConfigurationError: it cannot be read, or is not valid.
         """
         return load(self.config_path, self.environ)
+
+    def warnings(self, config: Config, path: Path | None = None) -> list[Problem]:
+        """What is suspicious in a configuration, and in who may read it; in another file's if one is given."""
+        return [*warnings(config), *exposures(path or self.config_path, config)]
 
 
 def invocation(context: typer.Context) -> Invocation:

@@ -10,7 +10,7 @@ import typer
 
 from cdc_sync.cli.context import invocation
 from cdc_sync.cli.progress import BaselineBar
-from cdc_sync.config import Config, warnings
+from cdc_sync.config import Config
 from cdc_sync.core.observations import Observation, Observe
 from cdc_sync.daemon import RunOptions, logs, run_once
 from cdc_sync.daemon import run as run_daemon
@@ -31,7 +31,7 @@ def run(
 
     def use(config: Config) -> None:
         logs.configure(config.log, called.environ)
-        for warning in warnings(config):
+        for warning in called.warnings(config):
             logs.warn(str(warning))
 
     use(config)

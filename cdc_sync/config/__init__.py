@@ -6,12 +6,14 @@ models        what the keys are, and what each must be
 conninfo      whether a connection string can lead anywhere
 wording       the validator's errors in our words
 disclosure    what of the file may be shown in them
+exposure      what other users of this host may do with it
 """
 
 from cdc_sync.config.addresses import HostPort
 from cdc_sync.config.capture import Capture, Related
 from cdc_sync.config.columns import Column, ExtraField, PlainColumn, SqlColumn
 from cdc_sync.config.example import example
+from cdc_sync.config.exposure import exposures
 from cdc_sync.config.hellowork import HelloWork, Retry
 from cdc_sync.config.loading import load, parse
 from cdc_sync.config.models import Admin, Config, Database, Log, State
@@ -45,6 +47,7 @@ __all__ = [
     "Status",
     "Watch",
     "example",
+    "exposures",
     "format_duration",
     "format_size",
     "json_schema",

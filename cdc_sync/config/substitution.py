@@ -40,6 +40,11 @@ def substitute(text: str, environ: Mapping[str, str], folder: Path) -> tuple[str
     return _REFERENCE.sub(replacement, text), mistakes
 
 
+def with_stand_ins(text: str, stand_in: str) -> str:
+    """A value as it is written, with something else in the place of each reference."""
+    return _REFERENCE.sub(lambda match: "${" if match[0] == "$${" else stand_in, text)
+
+
 def is_reference_alone(text: str) -> bool:
     """Whether a value is made of one reference and nothing else, so that it can be shown though it is a secret."""
     match = _REFERENCE.fullmatch(text)

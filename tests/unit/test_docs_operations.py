@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from support.observing import EXAMPLES
 
 import cdc_sync
 from cdc_sync.admin.metrics import Metrics
-from cdc_sync.config import parse, suspicions, warnings
+from cdc_sync.config import exposures, parse, suspicions, warnings
 from cdc_sync.core.database_identity import Whereabouts, elsewhere
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.observations import RowsHidden, StoreFailed, TriggersMissing, WatchLost
@@ -124,6 +125,7 @@ def messages() -> list[tuple[str, str]]:
         *_raised(),
         *(("error", template) for _, template in errors._MISCONFIGURED),
         *(("warning", text) for text in _suspicions()),
+        *(("warning", text) for text in _exposures()),
         ("error", f"{_TRIGGERS}…"),
         ("error", str(AnotherDatabaseError.between("in …", "one", "another"))),
         ("error", elsewhere("one", Whereabouts(("a:5432",), "1"), Whereabouts(("b:5432",), "2"))),
@@ -145,6 +147,19 @@ def _lines() -> list[tuple[str, str]]:
 def _suspicions() -> Iterator[str]:
     document = merged(yaml.safe_load(LEAST), yaml.safe_load(SUSPICIOUS))
     return map(str, warnings(parse(yaml.safe_dump(document), name="suspicious", environ={})))
+
+
+def _exposures() -> list[str]:
+    """What is said of files that others may read or write, of a configuration that has one of each."""
+    # Not in pytest's folders, which nobody else may enter.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        file, store = Path(folder) / "config.yaml", Path(folder) / "state.db"
+        text = yaml.safe_dump(merged(yaml.safe_load(LEAST), {"admin": {"token": "s"}, "state": {"path": str(store)}}))
+        for each in (file, store):
+            each.write_text(text)
+            each.chmod(0o666)
+        return list(map(str, exposures(file, parse(text, name="exposed", environ={}))))
 
 
 def _raised() -> Iterator[tuple[str, str]]:

@@ -1,0 +1,138 @@
+"""What other users of this host may do with the files that hold secrets."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from support.configurations import a_config, a_text
+
+from cdc_sync.config import exposures
+from cdc_sync.config.exposure import others_may
+
+SECRET = "planted-secret-0123456789"
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that everybody may enter, as pytest's own are not."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+def warned(folder: Path, changes: Mapping[str, object], mode: int, environ: dict[str, str] | None = None) -> list[str]:
+    """What is said of a configuration with values put at dotted paths, in a file of a mode."""
+    file = folder / "config.yaml"
+    text = a_text({"state.path": str(folder / "state.db"), **changes})
+    file.write_text(text)
+    file.chmod(mode)
+    said = [
+        str(problem)
+        for problem in exposures(file, a_config({"state.path": str(folder / "state.db"), **changes}, environ))
+    ]
+    assert SECRET not in repr(said)
+    return [each.replace(str(folder), "…") for each in said]
+
+
+INLINE = {
+    "database.dsn": f"postgresql://cdc_sync:{SECRET}@127.0.0.1/ats",
+    "state.dsn": f"host=127.0.0.1 password={SECRET}",
+    "hellowork.headers": {"X-Api-Key": SECRET},
+    "admin.token": SECRET,
+}
+
+
+@pytest.mark.parametrize("path", INLINE)
+@pytest.mark.parametrize(("mode", "may"), [(0o604, "read"), (0o644, "read"), (0o606, "read and write")])
+def test_a_secret_in_a_file_that_others_may_read_is_warned_of(folder: Path, path: str, mode: int, may: str) -> None:
+    said = warned(folder, {path: INLINE[path]}, mode)
+
+    place = "hellowork.headers.X-Api-Key" if path == "hellowork.headers" else path
+    assert said[-1] == (
+        f"{place}: is a secret, and every user of this host may {may} …/config.yaml; chmod o-rwx …/config.yaml, or "
+        "write ${NAME} or ${file:PATH} in its place"
+    )
+    assert len(said) == (2 if "write" in may else 1)
+
+
+@pytest.mark.parametrize("path", INLINE)
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o660])
+def test_what_nobody_else_may_read_is_not(folder: Path, path: str, mode: int) -> None:
+    assert warned(folder, {path: INLINE[path]}, mode) == []
+
+
+def test_a_folder_that_others_may_not_enter_keeps_its_files(folder: Path) -> None:
+    folder.chmod(0o750)
+    (folder / "state.db").write_text("")
+    (folder / "state.db").chmod(0o666)
+
+    assert warned(folder, INLINE, 0o666) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("database.dsn", "${SECRET_DSN}"),
+        ("database.dsn", "postgresql://cdc_sync:${SECRET}@127.0.0.1/ats"),
+        ("database.dsn", "host=${HOST} user=x password=${SECRET}"),
+        ("database.dsn", "postgresql://cdc_sync@/ats"),
+        ("database.dsn", ""),
+        ("hellowork.headers", {"X-Api-Key": "${SECRET}"}),
+        ("hellowork.headers", {"Authorization": "Bearer ${SECRET}", "X-Version": "1.0"}),
+        ("hellowork.headers", {"User-Agent": "our-software/1.0", "accept-language": "fr-FR,fr;q=0.9"}),
+        ("admin.token", "${SECRET}"),
+    ],
+    ids=str,
+)
+def test_a_configuration_without_secrets_may_be_read_by_everybody(folder: Path, path: str, value: object) -> None:
+    environ = {"SECRET": SECRET, "SECRET_DSN": f"password={SECRET}", "HOST": "127.0.0.1"}
+
+    assert warned(folder, {path: value}, 0o644, environ) == []
+
+
+def test_a_password_beside_references_is_a_secret_all_the_same(folder: Path) -> None:
+    dsn = f"host=${{HOST}} password={SECRET}"
+
+    (said,) = warned(folder, {"database.dsn": dsn}, 0o644, {"HOST": "127.0.0.1"})
+    assert said.startswith("database.dsn: is a secret")
+
+
+def test_a_configuration_that_others_may_write_is_warned_of_whatever_is_in_it(folder: Path) -> None:
+    (said,) = warned(folder, {}, 0o602)
+
+    assert said.startswith("every user of this host may write …/config.yaml, and so decide where credentials are sent")
+    assert said.endswith("; chmod o-w …/config.yaml")
+
+
+@pytest.mark.parametrize("file", ["state.db", "state.db-wal", "state.db-shm"])
+def test_a_store_that_others_may_read_is_warned_of(folder: Path, file: str) -> None:
+    (folder / file).write_text("")
+    (folder / file).chmod(0o644)
+
+    (said,) = warned(folder, {}, 0o644)
+    assert said.startswith(f"state.path: every user of this host may read …/{file}: it has what was sent")
+    assert said.endswith(f"; chmod o-rwx …/{file}")
+    assert warned(folder, {"state.backend": "postgres"}, 0o644) == []
+
+
+def test_a_link_is_what_it_leads_to(folder: Path) -> None:
+    (folder / "file").write_text("")
+    (folder / "file").chmod(0o600)
+    (folder / "link").symlink_to(folder / "file")
+
+    assert others_may(folder / "link") is None
+    (folder / "file").chmod(0o604)
+    assert others_may(folder / "link") == "read"
+    assert others_may(folder / "nowhere") is None
+
+
+def test_a_file_that_has_changed_meanwhile_is_not_judged(folder: Path) -> None:
+    config = a_config({"admin.token": SECRET, "state.path": str(folder / "state.db")})
+    file = folder / "config.yaml"
+    for content in (b"{", b"\xff", b"a: &a [*a]"):
+        file.write_bytes(content)
+        file.chmod(0o644)
+        assert exposures(file, config) == []
+    file.unlink()
+    assert exposures(file, config) == []
