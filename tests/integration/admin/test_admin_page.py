@@ -136,12 +136,14 @@ async def test_an_application_that_nobody_knows(admin: Admin) -> None:
     assert "No watch knows it." in answer.text
 
 
+@pytest.mark.parametrize("language", ["en", "fr"])
 @pytest.mark.parametrize("path", ["/", "/application?id="])
-async def test_what_comes_from_outside_cannot_become_markup(admin: Admin, path: str) -> None:
+async def test_what_comes_from_outside_cannot_become_markup(admin: Admin, path: str, language: str) -> None:
     await fill(admin.store, HOSTILE, f"HTTP 400: {HOSTILE}")
 
-    page = await page_of(admin, path + ("%3Cscript%3E" if "?" in path else ""))
-    story = await page_of(admin, "/application?id=" + "".join(f"%{byte:02x}" for byte in HOSTILE.encode()))
+    page = await page_of(admin, path + ("%3Cscript%3E" if "?" in path else ""), Accept_Language=language)
+    escaped = "".join(f"%{byte:02x}" for byte in HOSTILE.encode())
+    story = await page_of(admin, f"/application?id={escaped}", Accept_Language=language)
 
     for shown in (page, story):
         assert "img" not in shown.tags

@@ -1,0 +1,177 @@
+"""What was tried at the admin server and did not work, so that it goes on not working."""
+
+import tempfile
+from itertools import product
+from pathlib import Path
+
+import pytest
+from support.builders import a_batch, a_sighting, some_rules
+from support.looking import TOKEN, Admin, admin_server
+
+from cdc_sync.admin.server import _ACTIONS
+
+GUARDED_POSTS = [*_ACTIONS, "/logout"]
+FOREIGN = [
+    {"Origin": "https://attacker.example"},
+    {"Origin": "null"},
+    {"Origin": "https://cdc-sync.example.attacker.example"},
+    {"Sec_Fetch_Site": "cross-site"},
+    {"Sec_Fetch_Site": "same-site"},
+    {"Sec_Fetch_Site": "none"},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+async def test_no_action_is_done_for_a_page_of_another_site(tmp_path: Path, headers: dict[str, str]) -> None:
+    async with admin_server(tmp_path, token=TOKEN) as admin:
+        await admin.store.record(some_rules(max_changes=0), a_batch(a_sighting("h1")))
+        browser = await admin.log_in()
+        form = {"form_token": browser.form_token, "token": TOKEN, "all": "1", "watch": "applications"}
+        for path in (*GUARDED_POSTS, "/login"):
+            answer = await admin.post(path, form, Cookie=browser.cookie, **headers)
+            assert answer.status == 403, path
+            assert "Set-Cookie" not in answer.headers
+            # Nor for one that knows the token: a browser says all the same where it comes from.
+            answer = await admin.post(path, form, Authorization=f"Bearer {TOKEN}", **headers)
+            assert answer.status == 403, path
+        assert len(await admin.store.entries("held", None, 10)) == 1
+
+
+async def test_every_action_asks_for_a_post_and_its_forms_secret(tmp_path: Path) -> None:
+    async with admin_server(tmp_path, token=TOKEN) as admin:
+        browser = await admin.log_in()
+        for path, method in product(GUARDED_POSTS, ("GET", "HEAD", "PUT", "DELETE", "PATCH")):
+            answer = await admin.get(f"{path}?all=1", method=method, headers={"Cookie": browser.cookie})
+            assert answer.status == 405, (path, method)
+        for path, form_token in product(GUARDED_POSTS, ("", "x", browser.form_token[:-1])):
+            answer = await admin.post(path, {"all": "1", "form_token": form_token}, Cookie=browser.cookie)
+            assert answer.status == 403, path
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/api/status", "/readyz", "/login", "/static/page.js", "/nowhere"])
+@pytest.mark.parametrize("method", ["GET", "OPTIONS", "POST"])
+async def test_no_other_origin_is_allowed_to_read(tmp_path: Path, path: str, method: str) -> None:
+    async with admin_server(tmp_path, token=TOKEN) as admin:
+        headers = {
+            "Origin": "https://attacker.example",
+            "Access-Control-Request-Method": "GET",
+            "Access-Control-Request-Private-Network": "true",
+        }
+        for authorization in (None, f"Bearer {TOKEN}"):
+            answer = await admin.get(path, method=method, headers=headers, authorization=authorization)
+            assert not [name for name in answer.headers if name.lower().startswith("access-control-")]
+
+
+async def test_a_cookie_that_somebody_planted_is_no_log_in_and_does_not_become_one(tmp_path: Path) -> None:
+    async with admin_server(tmp_path, token=TOKEN) as admin:
+        name = f"cdc_sync_{admin.port}"
+        planted = f"{name}=planted-by-an-attacker"
+        assert (await admin.get("/api/status", headers={"Cookie": planted})).status == 401
+
+        answer = await admin.post("/login", {"token": TOKEN}, Cookie=planted)
+
+        cookie = answer.headers["Set-Cookie"].partition(";")[0]
+        assert cookie != planted
+        assert (await admin.get("/api/status", headers={"Cookie": planted})).status == 401
+        assert (await admin.get("/api/status", headers={"Cookie": cookie})).status == 200
+        # Nor does a log-in go on with another's: each has a secret of its own.
+        again = await admin.post("/login", {"token": TOKEN}, Cookie=cookie)
+        assert again.headers["Set-Cookie"].partition(";")[0] != cookie
+
+
+@pytest.mark.parametrize(
+    "query", ["?next=https://attacker.example/", "?url=//attacker.example", "?return=%2F%2Fattacker.example", ""]
+)
+async def test_a_log_in_leads_nowhere_else(tmp_path: Path, query: str) -> None:
+    async with admin_server(tmp_path, token=TOKEN) as admin:
+        form = {"token": TOKEN, "next": "https://attacker.example/", "url": "//attacker.example"}
+        headers = {"Host": "attacker.example", "X_Forwarded_Host": "attacker.example"}
+        answer = await admin.post(f"/login{query}", form, **headers)
+        assert (answer.status, answer.headers["Location"]) == (303, "/")
+        browser = await admin.log_in()
+        answer = await browser.press(f"/logout{query}", next="https://attacker.example/")
+        assert (answer.status, answer.headers["Location"]) == (303, "/")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../server.py",
+        "/static/..%2fserver.py",
+        "/static/%2e%2e/server.py",
+        "/static/..%5cserver.py",
+        "/static//etc/passwd",
+        "/static/%2fetc%2fpasswd",
+        "/static/page.css%00",
+        "/static/page.css/",
+        "/static/",
+        "/static",
+        "/../../../../etc/passwd",
+        "//etc/passwd",
+    ],
+)
+async def test_no_file_is_read_but_the_pages_own(tmp_path: Path, path: str) -> None:
+    async with admin_server(tmp_path) as admin:
+        answer = await admin.send(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+
+    assert answer.split(b" ")[1] in {b"400", b"404"}
+    assert b"import" not in answer
+    assert b"root:" not in answer
+
+
+SMUGGLED = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+AMBIGUOUS = {
+    "a length and chunks": b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "two lengths": b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nall=1x" + SMUGGLED,
+    "a length with a sign": b"Content-Length: +5\r\n\r\nall=1" + SMUGGLED,
+    "a length that is none": b"Content-Length: 5, 6\r\n\r\nall=1x" + SMUGGLED,
+    "a blank before the colon": b"Content-Length : 5\r\n\r\nall=1" + SMUGGLED,
+    "a folded header": b"X-Folded: a\r\n Content-Length: 5\r\n\r\n" + SMUGGLED,
+    "chunks under another name": b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "chunks twice": b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "a chunk with a sign": b"Transfer-Encoding: chunked\r\n\r\n+0\r\n\r\n" + SMUGGLED,
+    "a bare line feed in a header": b"X-A: b\nContent-Length: 50\r\n\r\n" + SMUGGLED,
+    "a NUL in a header": b"X-A: b\x00\r\nContent-Length: 0\r\n\r\n" + SMUGGLED,
+}
+
+
+@pytest.mark.parametrize("kind", AMBIGUOUS)
+async def test_a_request_that_a_proxy_could_read_otherwise_is_refused_as_a_whole(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    head = b"POST /fuse/release HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: keep-alive\r\n"
+    async with admin_server(tmp_path) as admin:
+        answer = await admin.send(head + AMBIGUOUS[kind])
+
+    assert answer.startswith((b"HTTP/1.0 400 ", b"HTTP/1.1 400 "))
+    assert b"cdc_sync_build_info" not in answer
+    assert caplog.records == []
+
+
+async def test_a_line_break_in_a_query_gets_into_no_header(admin: Admin) -> None:
+    answer = await admin.get("/application?id=a%0d%0aSet-Cookie:%20planted=1")
+
+    assert answer.status == 404
+    assert "Set-Cookie" not in answer.headers
+
+
+async def test_a_head_without_end_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with admin_server(tmp_path) as admin:
+        for line in (b"GET /" + b"x" * 1_000_000, b"GET / HTTP/1.1\r\n" + b"X-A: b\r\n" * 100_000):
+            try:
+                answer = await admin.send(line + b"\r\n\r\n")
+            except ConnectionError:
+                continue  # it was cut off while we sent
+            assert answer.split(b" ")[1] in {b"400", b""}
+        assert (await admin.get("/healthz")).status == 200
+
+    assert caplog.records == []
+
+
+async def test_the_store_of_a_server_is_for_its_user_alone(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        async with admin_server(Path(folder)):
+            modes = {file.name: file.stat().st_mode & 0o777 for file in Path(folder).iterdir()}
+
+    assert modes
+    assert set(modes.values()) == {0o600}
