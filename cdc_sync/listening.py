@@ -9,7 +9,7 @@ where all of them are being answered a new connection is refused.
 import asyncio
 import resource
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from typing import Self, cast
 from urllib.parse import urlsplit
@@ -29,7 +29,9 @@ _KEPT_BY_KERNEL = 1_024
 def allow_all_descriptors() -> None:
     """Raise the process's soft limit of open files to the hard one: systemd's default of the soft one is 1,024."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # A sandbox may forbid it (systemd's filter @resources, by setrlimit's name): then it has set a limit that it means.
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def descriptors() -> int:

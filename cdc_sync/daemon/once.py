@@ -17,6 +17,7 @@ from cdc_sync.daemon.watching import (
     adopt,
     connect,
     make_poll,
+    refused_by_system,
     tell_triggers,
 )
 from cdc_sync.pipeline import deletions, remapping
@@ -82,10 +83,11 @@ async def run_once(config: Config, observe: Observe, show: Callable[[str], None]
         for name in config.watches:
             try:
                 await _catch_up(make_parts(config, name, store, count, queued=lambda: None, dry_run=dry_run))
-            except SourceError as error:
+            except (SourceError, OSError) as failure:
+                error = failure if isinstance(failure, SourceError) else refused_by_system(failure)
                 lost.append(error)
                 if len(lost) == len(config.watches):
-                    raise
+                    raise error from None
                 count(WatchLost(name, str(error), error.kind == "misconfigured"))
         await make_sender(config, store, caller, count).run_once()
         counts = (await store.counts()).values()

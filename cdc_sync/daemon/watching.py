@@ -239,6 +239,11 @@ async def _turn(parts: WatchParts, session: Session) -> AsyncIterator[None]:
                 await store.give_back(name)
 
 
+def refused_by_system(error: OSError) -> SourceError:
+    """What a watch says that lacks something of the machine's, open files for one: it may pass."""
+    return SourceError("unreachable", f"The operating system refuses what the watch needs: {error}.")
+
+
 async def bind(dsn: str, store: Store) -> None:
     """Make sure that the database is the one that the store belongs to, however long that takes.
 
@@ -343,8 +348,8 @@ class WatchWorker:
             except* (SourceError, StoreError, _TriggersChangedError, OSError) as group:
                 failure = most_telling(group)
             if isinstance(failure, OSError):
-                # No open files left, for one: it may pass, and the other watches and the sender go on.
-                failure = SourceError("unreachable", f"The operating system refuses what the watch needs: {failure}.")
+                # The other watches and the sender go on.
+                failure = refused_by_system(failure)
             if isinstance(failure, AnotherDatabaseError):
                 raise failure
             if isinstance(failure, _TriggersChangedError):
