@@ -60,7 +60,7 @@ def install(
         nothing = "Nothing to install: no watch is in capture.mode notify, and capture.mode poll needs no triggers."
         typer.echo(nothing if apply else f"-- {nothing}")
         return
-    script = store_scripts.install() if store else scripts.install(config)
+    script = store_scripts.install(_user_of(_dsn_of(config, store=True))) if store else scripts.install(config)
     _put_out(script, dsn or _dsn_of(config, store=store), apply=apply, store=store)
 
 
@@ -105,8 +105,8 @@ def verify(
         return
     found = asyncio.run(_verify(dsn or config.database.dsn.get_secret_value(), query))
     for each in found:
-        where = f" on {each.table}" if each.kind == "trigger" else ""
-        typer.echo(f"{each.state:9}  {each.kind:8}  {each.name}{where}")
+        where = f" on {each.table}" if each.kind == "trigger" or each.state in {"not ours", "exposed"} else ""
+        typer.echo(f"{each.state:9}  {each.kind:9}  {each.name}{where}")
     if any(each.state != "ok" for each in found):
         raise typer.Exit(1)
 

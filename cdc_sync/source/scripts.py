@@ -8,8 +8,10 @@ import hashlib
 from collections.abc import Iterable
 
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from cdc_sync.config import Config, Watch
+from cdc_sync.core import rights
 from cdc_sync.source.recorders import (
     TRIGGERS,
     Recorder,
@@ -36,6 +38,9 @@ _LOG_IS_UNFINISHED = sql.SQL(r"""(c.relreplident <> 'f'
                         OR pg_catalog.current_setting('server_version_num')::int >= 120000
                            AND coalesce(pg_catalog.array_to_string(c.reloptions, ' '), '') !~ 'vacuum_truncate=')""")
 
+_INSTALLERS = r"""SELECT p.proowner FROM pg_catalog.pg_proc p
+         WHERE p.pronamespace = pg_catalog.to_regnamespace('cdc_sync') AND p.proname LIKE 'record\_%'"""
+
 _UNINSTALL_PENDING = """
     IF pg_catalog.to_regclass('cdc_sync.changes') IS NOT NULL THEN
         DELETE FROM cdc_sync.changes WHERE watch = {watch};
@@ -50,6 +55,7 @@ def install(config: Config) -> str:
     parts = [
         template("install.sql").replace("{backlog}", backlog or "no watch is in notify mode"),
         template("refused.sql"),
+        _only_keeps_rows(),
         _locks(
             tables,
             sql.SQL("IN ({})").format(_literals(map(function_of, watches))) if watches else sql.SQL("IS NULL"),
@@ -69,6 +75,7 @@ def install(config: Config) -> str:
             )
         )
         parts += [recorder.commented_script for recorder in recorders(name, watch)]
+    parts.append(_rights(config.database.dsn.get_secret_value()))
     return "".join([*parts, "\nCOMMIT;\n"])
 
 
@@ -121,6 +128,8 @@ def verify_watches(watches: dict[str, Watch]) -> str:
             ],
         ),
         relations=_values(3, relations),
+        not_ours=sql.SQL(template("not_ours.sql").rstrip()),
+        exposed=sql.SQL(rights.exposed(_ours("false", "false"), _INSTALLERS)),
     )
 
 
@@ -136,6 +145,37 @@ def _locks(tables: Iterable[str], functions: sql.Composable, log_is_altered: sql
         tables=_literals(dict.fromkeys(tables)),
         functions=functions,
         log_is_altered=log_is_altered,
+    )
+
+
+def _rights(dsn: str) -> str:
+    """Take from other roles what only the daemon needs, and look once more at what they may have done with it."""
+    was_there = "ANY (pg_catalog.string_to_array(pg_catalog.current_setting('cdc_sync.there'), ' '))"
+    objects = _ours(
+        f"NOT 'schema' = {was_there}",
+        f"NOT c.oid::text = {was_there}",
+        "\n                   AND pg_catalog.pg_has_role(current_user, p.proowner, 'USAGE')",
+    )
+    ourselves = "SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = current_user"
+    daemon = render("{}", sql.Literal(conninfo_to_dict(dsn).get("user")))
+    return render(
+        template("rights.sql"),
+        revoke=sql.SQL(rights.revoke(objects, ourselves, daemon)),
+        only_keeps_rows=sql.SQL(_only_keeps_rows()),
+    )
+
+
+def _only_keeps_rows() -> str:
+    return render(template("only_keeps_rows.sql"), not_ours=sql.SQL(template("not_ours.sql").rstrip()))
+
+
+def _ours(new_schema: str, new_relation: str, of_ours: str = "") -> str:
+    """The query of what the script creates, as `core.rights` wants it."""
+    return render(
+        template("ours.sql").rstrip(),
+        new_schema=sql.SQL(new_schema),
+        new_relation=sql.SQL(new_relation),
+        of_ours=sql.SQL(of_ours),
     )
 
 

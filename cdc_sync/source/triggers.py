@@ -62,13 +62,24 @@ async def installation(connection: Connection, name: str, watch: Watch) -> Insta
     Raises:
         SourceError: the catalog cannot be read.
     """
-    found = [each for each in await verified(connection, verify_watches({name: watch})) if each.state != "left over"]
+    told = await verified(connection, verify_watches({name: watch}))
+    found = [each for each in told if each.state not in {"left over", "exposed"}]
     has_log = all(
         each.state != "missing"
         for each in found
         if each.kind != "trigger" and each.function in {None, function_of(name)}
     )
-    return Installation((*_problems(found), *await blind_spots(connection, watch)), has_log)
+    alien = (
+        f"{each.table}, which only keeps rows, has a {each.kind} of somebody else: {each.name}"
+        for each in found
+        if each.state == "not ours"
+    )
+    return Installation((*_problems(found), *alien, *await blind_spots(connection, watch)), has_log)
+
+
+def exposures(found: Sequence[Verified]) -> list[str]:
+    """What other roles may do with what is ours, in words. It does not keep anything from working."""
+    return [f"{each.table}: {each.name}" for each in found if each.state == "exposed"]
 
 
 async def worked_before(connection: Connection, name: str, *, alone: bool) -> bool:

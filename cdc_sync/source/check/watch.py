@@ -26,7 +26,7 @@ from cdc_sync.source.relations import PARTITIONED_INDEXES_SINCE, untriggered
 from cdc_sync.source.scripts import verify, verify_watches
 from cdc_sync.source.session import is_worked
 from cdc_sync.source.statements import Statements
-from cdc_sync.source.triggers import Verified, installation, verified
+from cdc_sync.source.triggers import Verified, exposures, installation, verified
 
 _TABLES = "rp"
 
@@ -273,8 +273,11 @@ class _Watch:
         except SourceError as error:
             self._fail("triggers", error)
             return
-        if problems:
-            self._tell("triggers", "failed", "; ".join(problems), self._remedy(found))
+        exposed = exposures(found)
+        if exposed:
+            exposed = [f"another role has rights by which it could act as their owner ({'; '.join(exposed)})"]
+        if problems or exposed:
+            self._tell("triggers", "failed", "; ".join([*problems, *exposed]), self._remedy(found))
         else:
             self._tell("triggers", "ok", "the triggers are there, fire, and are what this version installs")
 

@@ -17,7 +17,8 @@
 --           and the ATS's statement succeeds. A lock on the log is waited for once, for half a second. What was not
 --           recorded is counted, and the daemon then compares every row.
 -- Rights    the functions run as whoever installs them, and every name in them says its schema. The ATS's roles need no
---           rights and get none. A superuser can install them, but had better not: the owner of a watched table could
+--           rights and get none: what ALTER DEFAULT PRIVILEGES or a GRANT gave others on all this is revoked; of what
+--           was there before, the daemon's role keeps what `cdc-sync sql grants` gives. A superuser can install them, but had better not: the owner of a watched table could
 --           borrow the rights of its functions, by a cast of a key's type for instance. A schema, log or sequence that
 --           somebody else made and could use for the same is refused.
 -- Hinders   no ALTER TABLE. (If a watched column is renamed or dropped, changes are counted and not recorded, until this

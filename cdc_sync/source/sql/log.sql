@@ -1,6 +1,13 @@
 
 -- Not CREATE SCHEMA IF NOT EXISTS, which asks for the right to create one if it exists too.
 DO $cdc_sync$ BEGIN
+    -- What was there before: of what this script makes itself, nobody else keeps any right.
+    PERFORM pg_catalog.set_config('cdc_sync.there', coalesce((
+        SELECT 'schema ' || coalesce(pg_catalog.string_agg(c.oid::text, ' '), '')
+          FROM pg_catalog.pg_namespace n
+          LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid
+         WHERE n.nspname = 'cdc_sync'
+         GROUP BY n.oid), ''), true);
     IF pg_catalog.to_regnamespace('cdc_sync') IS NULL THEN
         CREATE SCHEMA cdc_sync;
     END IF;

@@ -9,7 +9,7 @@ BEGIN
     -- That is nothing to gain for a superuser, or for a role that has these rights anyway.
     FOR found IN
         SELECT pg_catalog.format('The schema %I', n.nspname) AS object, n.nspowner AS owner,
-               pg_catalog.format('ALTER SCHEMA cdc_sync OWNER TO %I', current_user) AS remedy
+               pg_catalog.format('ALTER SCHEMA cdc_sync OWNER TO %I', current_user) AS remedy, 1 AS place
           FROM pg_catalog.pg_namespace n
          WHERE n.nspname = 'cdc_sync'
          UNION ALL
@@ -17,10 +17,12 @@ BEGIN
         SELECT pg_catalog.format('The relation %s', c.oid::regclass), c.relowner,
                pg_catalog.format(
                    'DROP %s cdc_sync.%I, which this script makes anew',
-                   CASE c.relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, c.relname)
+                   CASE c.relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, c.relname),
+               CASE c.relname WHEN 'changes' THEN 2 ELSE 3 END
           FROM pg_catalog.pg_class c
          WHERE c.relnamespace = pg_catalog.to_regnamespace('cdc_sync')
            AND (c.relname = 'changes' OR c.relkind = 'S' AND c.relname ~ '^(bell|missed)_')
+         ORDER BY place -- the schema and the log first
     LOOP
         IF NOT pg_catalog.pg_has_role(found.owner, current_user, 'USAGE') THEN
             RAISE EXCEPTION USING
@@ -34,15 +36,6 @@ BEGIN
                     pg_catalog.pg_get_userbyid(found.owner), found.remedy);
         END IF;
     END LOOP;
-    IF EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = pg_catalog.to_regclass('cdc_sync.changes'))
-       OR EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = pg_catalog.to_regclass('cdc_sync.changes'))
-    THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'object_not_in_prerequisite_state',
-            MESSAGE = 'The relation cdc_sync.changes has triggers or rules',
-            DETAIL = 'They would act with the rights of the functions that this script installs.',
-            HINT = 'Drop them; or, if it is not of cdc-sync, drop it, and this script makes it anew.';
-    END IF;
 
     -- A log that is there already is published already.
     IF pg_catalog.to_regclass('cdc_sync.changes') IS NULL

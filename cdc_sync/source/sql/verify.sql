@@ -4,6 +4,10 @@
 --   missing    not there: run what `cdc-sync sql install` prints
 --   different  installed by another version or configuration, or edited since: run what `cdc-sync sql install` prints
 --   disabled   the trigger does not fire: ALTER TABLE ... ENABLE TRIGGER ..., or install again
+--   not ours   a trigger, a rule or row-level security on the log, which only keeps rows: somebody else's, who could act
+--              with the rights of the functions. Drop it
+--   exposed    another role has rights on it by which it could act as the functions' owner, or disturb: run what
+--              `cdc-sync sql install` prints, which revokes them
 --   left over  of a watch that this configuration does not have, or has in poll mode: another installation's; or if it is
 --              nobody's, run what `cdc-sync sql uninstall --watch NAME` prints
 WITH wanted_function (watch, name, relation, body, fingerprint) AS (VALUES
@@ -58,5 +62,15 @@ WITH wanted_function (watch, name, relation, body, fingerprint) AS (VALUES
     UNION ALL
     SELECT NULL, 'function', 'cdc_sync.' || f.name, NULL, f.name, 'left over'
       FROM found_function f WHERE NOT EXISTS (SELECT FROM wanted_function w WHERE w.name = f.name)
+    UNION ALL
+    SELECT NULL, alien.kind, alien.name, 'cdc_sync.changes', NULL, 'not ours'
+      FROM (
+        {not_ours}
+      ) AS alien
+    UNION ALL
+    SELECT NULL, 'privilege', exposed.what, exposed.name, NULL, 'exposed'
+      FROM (
+        {exposed}
+      ) AS exposed
 )
 SELECT watch, kind, object, on_table, function, state FROM answer ORDER BY state = 'ok', watch, function, kind, object;

@@ -11,7 +11,7 @@ from cdc_sync.store.postgres import operating
 from cdc_sync.store.postgres.connecting import check_server, connected, translate, version_of
 from cdc_sync.store.postgres.living import living
 from cdc_sync.store.postgres.rows import Connection
-from cdc_sync.store.postgres.scripts import TABLES
+from cdc_sync.store.postgres.scripts import TABLES, exposed
 from cdc_sync.store.protocol import StoreError
 
 _REMEDY = (
@@ -82,7 +82,15 @@ async def _check_content(connection: Connection, dsn: str, tell: Tell) -> str | 
         message = f"{where} has schema {version} of {newest}, and an older cdc-sync works on it: {by}"
         tell(Finding("store", "failed", message, "Stop all daemons that share the store, then start this version."))
         return None
-    if version < newest:
+    others = await (await connection.execute(exposed().encode())).fetchall()
+    if others:
+        said = "; ".join(f"{name}: {what}" for _, name, what in others)
+        message = f"of {where} another role has rights by which it could act as this one, or disturb ({said})"
+        remedy = (
+            "cdc-sync sql install --store --apply --dsn OWNER   # revokes them; drop triggers that are not cdc-sync's"
+        )
+        tell(Finding("store", "failed", message, remedy))
+    elif version < newest:
         tell(Finding("store", "ok", f"{where} has schema {version}; the daemon's next start brings it to {newest}"))
     else:
         tell(Finding("store", "ok", f"{where} can be written, and has this version's schema"))

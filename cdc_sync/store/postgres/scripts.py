@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from psycopg import sql
 
+from cdc_sync.core import rights
 from cdc_sync.store import queries
 
 TABLES = (
@@ -23,6 +24,8 @@ TABLES = (
 )
 """All of the store's tables; what refers to another comes before it."""
 
+_NAMES = ", ".join(f"'{name}'" for name in TABLES)
+
 _HEAD = """\
 -- cdc-sync: the tables of state.backend postgres, in a schema of their own. One transaction, to be run again at any
 -- time: it does what an earlier version has not done yet.
@@ -35,6 +38,8 @@ _HEAD = """\
 -- Grows     snapshot by about 300 bytes for each application ever seen; history for as long as state.history says; the
 --           other tables are empty while all is well.
 -- Holds     ids, statuses, dates and HelloWork's replies: no personal data.
+-- Rights    what ALTER DEFAULT PRIVILEGES or a GRANT gave other roles on all this is revoked: who may put a trigger on
+--           a table acts as whoever writes to it. Of what was there before, the daemon's role keeps what it needs.
 -- Then      what `cdc-sync sql grants --store` prints gives the daemon's role the rows of these tables, and no more. A
 --           role that may create schemas here needs neither script: the daemon does it at its start.
 -- Remove    with what `cdc-sync sql uninstall --store` prints.
@@ -65,18 +70,67 @@ _MIGRATION = """\
     END IF;
 """
 
+_OURSELVES = "SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = current_user"
+
+_OWNER = "SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass('cdc_sync.about')"
+
+_OURS = """\
+        -- A schema that is another role's, the script of the triggers looks after.
+        SELECT 'SCHEMA' AS kind, 'cdc_sync' AS name, n.nspowner AS owner, n.nspacl AS acl, ARRAY['USAGE'] AS needed,
+               is_new_schema AS is_new
+          FROM pg_catalog.pg_namespace n
+         WHERE n.nspname = 'cdc_sync' AND pg_catalog.pg_has_role(current_user, n.nspowner, 'USAGE')
+         UNION ALL
+        SELECT 'TABLE', pg_catalog.format('cdc_sync.%I', c.relname), c.relowner, acls.acl,
+               ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'], version = 0
+          FROM pg_catalog.pg_class c
+         CROSS JOIN LATERAL (
+            SELECT c.relacl
+             UNION ALL
+            SELECT a.attacl FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped
+               ) AS acls (acl)
+         WHERE c.relnamespace = pg_catalog.to_regnamespace('cdc_sync') AND c.relname IN (TABLES)
+         UNION ALL
+        SELECT 'FUNCTION', 'cdc_sync.forget_verified()', p.proowner,
+               coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner)), '{}'::text[], version = 0
+          FROM pg_catalog.pg_proc p
+         WHERE p.pronamespace = pg_catalog.to_regnamespace('cdc_sync') AND p.proname = 'forget_verified'
+           AND p.pronargs = 0""".replace("(TABLES)", f"({_NAMES})")
+
+_NOT_OURS = """
+ UNION ALL
+SELECT 'TABLE', pg_catalog.format('cdc_sync.%I', c.relname), 'with the ' || alien.kind || ' ' || alien.name
+  FROM pg_catalog.pg_class c
+ CROSS JOIN LATERAL (
+    SELECT 'trigger', t.tgname::text FROM pg_catalog.pg_trigger t
+     WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgname <> 'snapshot_verified'
+     UNION ALL
+    SELECT 'rule', r.rulename::text FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid
+     UNION ALL
+    SELECT 'policy', p.polname::text FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid
+       ) AS alien (kind, name)
+ WHERE c.relnamespace = pg_catalog.to_regnamespace('cdc_sync') AND c.relname IN (TABLES)""".replace(
+    "(TABLES)", f"({_NAMES})"
+)
+
 _FIRST = "INSERT INTO cdc_sync.about (name, value) VALUES ('schema', '1');"
 _NEXT = "UPDATE cdc_sync.about SET value = '{number}' WHERE name = 'schema';"
 
 
-def install() -> str:
-    """Create the store's tables, or bring them up to date."""
+def install(daemon: str | None = None) -> str:
+    """Create the store's tables, or bring them up to date.
+
+    Args:
+        daemon: the daemon's role, which keeps what it needs; where it is not known, everybody keeps that.
+    """
     parts = [
         _HEAD.format(tables=", ".join(reversed(TABLES))),
-        "DO $cdc_sync$\nDECLARE\n    version integer := 0;\n    older text;\nBEGIN\n",
+        "DO $cdc_sync$\nDECLARE\n    version integer := 0;\n    older text;\n",
+        "    is_new_schema boolean := false;\nBEGIN\n",
         "    -- Two daemons may start at once.\n",
         "    PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('cdc-sync store'));\n",
-        "    IF pg_catalog.to_regnamespace('cdc_sync') IS NULL THEN\n        CREATE SCHEMA cdc_sync;\n    END IF;\n",
+        "    IF pg_catalog.to_regnamespace('cdc_sync') IS NULL THEN\n",
+        "        CREATE SCHEMA cdc_sync;\n        is_new_schema := true;\n    END IF;\n",
         "    IF pg_catalog.to_regclass('cdc_sync.about') IS NOT NULL THEN\n",
         "        SELECT value INTO version FROM cdc_sync.about WHERE name = 'schema';\n    END IF;\n",
     ]
@@ -86,7 +140,13 @@ def install() -> str:
         remember = _FIRST if number == 1 else _NEXT.format(number=number)
         statements = "\n".join(f"        {line}".rstrip() for line in queries.text(script).splitlines())
         parts.append(_MIGRATION.format(number=number, statements=statements, remember=remember))
-    return "".join([*parts, "END\n$cdc_sync$;\n"])
+    parts.append(rights.revoke(_OURS, _OURSELVES, sql.Literal(daemon).as_string()))
+    return "".join([*parts, "\nEND\n$cdc_sync$;\n"])
+
+
+def exposed() -> str:
+    """The query of what other roles may do with the store beyond a daemon's needs, and of foreign triggers."""
+    return rights.exposed(_OURS.replace("is_new_schema", "false").replace("version = 0", "false"), _OWNER) + _NOT_OURS
 
 
 def grants(role: str) -> str:

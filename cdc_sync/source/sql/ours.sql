@@ -1,0 +1,25 @@
+                SELECT 'SCHEMA' AS kind, 'cdc_sync' AS name, n.nspowner AS owner, n.nspacl AS acl,
+                       ARRAY['USAGE'] AS needed, {new_schema} AS is_new
+                  FROM pg_catalog.pg_namespace n
+                 WHERE n.nspname = 'cdc_sync'
+                 UNION ALL
+                SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+                       pg_catalog.format('cdc_sync.%I', c.relname), c.relowner, acls.acl,
+                       CASE WHEN c.relkind <> 'S' THEN ARRAY['SELECT', 'DELETE']
+                            WHEN c.relname LIKE 'bell%' THEN ARRAY['SELECT', 'UPDATE']
+                            ELSE ARRAY['SELECT'] END,
+                       {new_relation}
+                  FROM pg_catalog.pg_class c
+                 CROSS JOIN LATERAL (
+                    SELECT c.relacl
+                     UNION ALL
+                    SELECT a.attacl FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped
+                       ) AS acls (acl)
+                 WHERE c.relnamespace = pg_catalog.to_regnamespace('cdc_sync')
+                   AND (c.relname = 'changes' OR c.relkind = 'S' AND c.relname ~ '^(bell|missed)_')
+                 UNION ALL
+                SELECT 'FUNCTION', pg_catalog.format('cdc_sync.%I()', p.proname), p.proowner,
+                       coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner)), '{{}}'::text[], false
+                  FROM pg_catalog.pg_proc p
+                 WHERE p.pronamespace = pg_catalog.to_regnamespace('cdc_sync') AND p.proname LIKE 'record\_%'
+                   AND p.pronargs = 0 AND p.prosecdef{of_ours}
