@@ -15,6 +15,7 @@ from cdc_sync.config.first import Answers, first_configuration
 from cdc_sync.core.guessing import Candidate, Proposal, Table, propose, rank
 from cdc_sync.core.guessing.proposal import FIELDS
 from cdc_sync.core.identifiers import IdentifierError, parse_column, parse_qualified, written
+from cdc_sync.core.visible import visible
 from cdc_sync.source.connection import connected
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.survey import Survey, survey
@@ -56,6 +57,9 @@ def init(  # noqa: PLR0917 - options, which are given by name
         raise typer.Exit(1)
     named = dict(_named(text) for text in column or [])
     seen = asyncio.run(_survey(dsn))
+    if seen.left_out:
+        listed = visible(", ".join(seen.left_out[:_MANY]) + (" …" if len(seen.left_out) > _MANY else ""))
+        typer.echo(f"Left out, for the control characters in their names: {listed}", err=True)
     asks = sys.stdin.isatty() and sys.stderr.isatty()
     chosen, others = _table(seen, table, asks=asks)
     for field, name in named.items():

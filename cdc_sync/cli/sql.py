@@ -11,7 +11,7 @@ from cdc_sync.cli.context import invocation
 from cdc_sync.config import Config
 from cdc_sync.source import scripts
 from cdc_sync.source.connection import connected, conninfo
-from cdc_sync.source.errors import SourceError, translate
+from cdc_sync.source.errors import SourceError, translate, unwritable
 from cdc_sync.source.grants import grants as grants_script
 from cdc_sync.source.triggers import Verified, verified
 from cdc_sync.store.opening import store_dsn
@@ -101,7 +101,7 @@ def verify(
     config = invocation(context).config()
     query = scripts.verify(config)
     if not apply:
-        typer.echo(query, nl=False)
+        typer.echo(scripts.for_psql(query), nl=False)
         return
     found = asyncio.run(_verify(dsn or config.database.dsn.get_secret_value(), query))
     for each in found:
@@ -151,7 +151,7 @@ def _user_of(dsn: str) -> str | None:
 
 def _put_out(script: str, dsn: str, *, apply: bool, store: bool = False) -> None:
     if not apply:
-        typer.echo(script, nl=False)
+        typer.echo(scripts.for_psql(script), nl=False)
         return
     for notice in asyncio.run(_apply(dsn, script, store=store)):
         typer.echo(notice, err=True)
@@ -177,9 +177,12 @@ async def _apply(dsn: str, script: str, *, store: bool) -> list[str]:
     async with connected(dsn) as connection:
         connection.add_notice_handler(hear)
         try:
-            await connection.execute(script.encode())
+            # In the encoding that the server reads it in: in another, a name's last byte might swallow its quote.
+            await connection.execute(script.encode(connection.info.encoding))
         except psycopg.Error as error:
             raise _refused(error, store=store) from error
+        except UnicodeEncodeError as error:
+            raise unwritable(error) from error
     if not_granted:
         raise SourceError(
             "misconfigured",

@@ -14,6 +14,7 @@ DOUBT = "DOUBT"
 """The word that every line begins with that a person must look at."""
 
 _WIDTH = 118
+_ASTRAL = 0x10000
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./@-]*")
 _YAML_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 _HEADER = f"""\
@@ -105,7 +106,7 @@ def _field(field: str, guess: Guess) -> Iterator[str]:
         yield from _doubt(guess.doubt, "      ")
     if guess.sql is not None:
         name = _text(written(guess.column or ""))
-        value = f"{{sql: {json.dumps(_escaped(guess.sql), ensure_ascii=False)}, depends_on: [{name}]}}"
+        value = f"{{sql: {_readable(json.dumps(_escaped(guess.sql), ensure_ascii=False))}, depends_on: [{name}]}}"
     else:
         # What was not found still has to be a name; `check` says that there is no such column.
         value = _text(written(guess.column or f"put_{field}_here"))
@@ -145,13 +146,21 @@ def _comment(text: str, indent: str) -> Iterator[str]:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False, break_long_words=False)
+    return textwrap.wrap(_readable(" ".join(text.split())), width, break_on_hyphens=False, break_long_words=False)
 
 
 def _text(value: str) -> str:
     if _PLAIN.fullmatch(value) and value.lower() not in _YAML_WORDS:
         return value
-    return json.dumps(_escaped(value), ensure_ascii=False)
+    return _readable(json.dumps(_escaped(value), ensure_ascii=False))
+
+
+def _readable(text: str) -> str:
+    """Characters that YAML does not take, or that are not to be seen, as escapes of its double quotes."""
+    return "".join(
+        each if each.isprintable() else f"\\u{ord(each):04x}" if ord(each) < _ASTRAL else f"\\U{ord(each):08x}"
+        for each in text
+    )
 
 
 def _escaped(text: str) -> str:

@@ -3,12 +3,16 @@
 The rules are PostgreSQL's (documentation, "Lexical Structure", "Identifiers and Key Words"): an unquoted name begins
 with a letter or `_`, goes on with letters, digits, `_` and `$`, and is folded to lower case; inside double quotes
 anything may stand, and `""` is one double quote. One rule is stricter, since what PostgreSQL does there is never what
-was meant: a name of more than 63 bytes is an error where PostgreSQL would cut it off. Key words need no quotes, for
+was meant: a name of more than 63 bytes is an error where PostgreSQL would cut it off. And one is safer: a name with a
+control character, a line break or a mark of the writing's direction is refused, for it would look like something else
+in every script and on every terminal. Key words need no quotes, for
 every name is quoted again before it becomes part of a statement.
 """
 
 import re
 from dataclasses import dataclass
+
+from cdc_sync.core.visible import UNSAFE
 
 LONGEST = 63
 """Bytes of a name that PostgreSQL keeps (NAMEDATALEN - 1 of every common build)."""
@@ -71,6 +75,15 @@ def written(name: str) -> str:
     return name if _BARE.fullmatch(name) else '"' + name.replace('"', '""') + '"'
 
 
+def usable(name: str) -> bool:
+    """Whether a name of the catalog can be configured."""
+    try:
+        _checked(name)
+    except IdentifierError:
+        return False
+    return True
+
+
 def _parts(text: str) -> list[str]:
     parts: list[str] = []
     at = 0
@@ -112,6 +125,12 @@ def _checked(name: str) -> str:
         raise IdentifierError("a name is empty")
     if "\0" in name:
         raise IdentifierError("a name cannot have a NUL character")
+    unsafe = UNSAFE.search(name)
+    if unsafe is not None:
+        raise IdentifierError(
+            f"a name with the control character U+{ord(unsafe[0]):04X} is not taken, though PostgreSQL allows it; let "
+            "the database have another name for it, or a view"
+        )
     length = len(name.encode("utf-8", errors="surrogatepass"))
     if length > LONGEST:
         raise IdentifierError(f"a name of {length} bytes is longer than the {LONGEST} that PostgreSQL keeps")

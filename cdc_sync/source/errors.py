@@ -136,6 +136,15 @@ _MISCONFIGURED: tuple[tuple[tuple[type[psycopg.Error], ...], str], ...] = (
 )
 
 
+def unwritable(error: UnicodeEncodeError) -> SourceError:
+    """A name that the connection's encoding does not have."""
+    return SourceError(
+        "misconfigured",
+        f"The connection's client_encoding has no character U+{ord(error.object[error.start]):04X}, which a configured "
+        "name has. Take client_encoding out of the connection string, or correct the name.",
+    )
+
+
 def translate(error: psycopg.Error, doing: str) -> SourceError:
     """Put a driver's error into words.
 

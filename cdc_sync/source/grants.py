@@ -4,6 +4,7 @@ from psycopg import sql
 
 from cdc_sync.config import Config, Watch
 from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.core.visible import visible
 from cdc_sync.source import expressions
 from cdc_sync.source.columns_of import Dependencies, watched
 from cdc_sync.source.columns_of_related import columns_of_related
@@ -17,12 +18,12 @@ def grants(config: Config, role: str) -> str:
         "-- cdc-sync: what the daemon's role needs, and nothing more. Run it after the installation script, as the",
         "-- owner of the tables. The ATS's own roles need nothing.",
         "",
-        "DO $cdc_sync$ BEGIN",
         render(
-            "    EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), {role});",
+            "DO $cdc_sync$ BEGIN\n"
+            "    EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), {role});\n"
+            "END $cdc_sync$;",
             role=sql.Literal(role),
         ),
-        "END $cdc_sync$;",
     ]
     for name, watch in config.watches.items():
         lines += ["", f"-- Watch {name}", *_read_grants(watch, to)]
@@ -67,7 +68,7 @@ def _read_grants(watch: Watch, to: sql.Identifier) -> list[str]:
         *lines,
         "-- If the table has row-level security: a row hidden from the daemon looks like a deleted one, so that every",
         "-- deletion waits for a person. Then also:",
-        *(f"-- {line}" for line in policy.splitlines()),  # a quoted name may hold a line break
+        f"-- {visible(policy)}",
     ]
 
 

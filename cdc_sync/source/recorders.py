@@ -14,7 +14,9 @@ from importlib.resources import files
 from psycopg import sql
 
 from cdc_sync.config import Watch
+from cdc_sync.core.dollar_quotes import requoted
 from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.core.visible import visible
 from cdc_sync.source import expressions
 from cdc_sync.source.columns_of import Dependencies, compared
 
@@ -130,7 +132,8 @@ def missed_of(watch: str) -> str:
 
 
 def render(template: str, *parts: sql.Composable, **named: sql.Composable) -> str:
-    """A template with identifiers and literals put in."""
+    """A template with identifiers and literals put in, which cannot end the template's dollar quotes."""
+    template = requoted(template, [part.as_string() for part in (*parts, *named.values())])
     return sql.SQL(template).format(*parts, **named).as_string()
 
 
@@ -180,6 +183,8 @@ def _recorder(
         template("recorder.sql"),
         watch_name=sql.SQL(name),
         table=expressions.table(table),
+        # In a comment, which a line break would end.
+        shown=sql.SQL(visible(expressions.table(table).as_string())),
         role=sql.SQL(role),
         function=sql.Identifier(function),
         body=sql.SQL(body),

@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from cdc_sync.config import Config, Watch
 from cdc_sync.core import rights
+from cdc_sync.core.visible import visible
 from cdc_sync.source.recorders import (
     TRIGGERS,
     Recorder,
@@ -81,24 +82,24 @@ def install(config: Config) -> str:
 
 def uninstall(watch: str | None = None) -> str:
     """The script that removes everything, whatever is configured; or what belongs to one watch, configured or not."""
+    # The locks have dollar quotes of their own.
+    head, tail = template("uninstall.sql").split("{locks}")
     if watch is None:
         functions: sql.Composable = sql.SQL(r"LIKE 'record\_%'")
-        return render(
-            template("uninstall.sql"),
-            what=sql.SQL("everything that `cdc-sync sql install` ever installed in this database"),
-            locks=sql.SQL(_locks([], functions, sql.SQL("true"))),
-            functions=functions,
-            sequences=sql.SQL(r"~ '^(bell|missed)_'"),
-            rest=sql.SQL(_UNINSTALL_REST),
-        )
-    functions = sql.SQL("= {}").format(sql.Literal(function_of(watch)))
-    return render(
-        template("uninstall.sql"),
-        what=sql.SQL("what `cdc-sync sql install` installed for the watch {}").format(sql.SQL(watch)),
-        locks=sql.SQL(_locks([], functions, sql.SQL("false"))),
-        functions=functions,
-        sequences=sql.SQL("IN ({}, {})").format(sql.Literal(bell_of(watch)), sql.Literal(missed_of(watch))),
-        rest=sql.SQL(_UNINSTALL_PENDING).format(watch=sql.Literal(watch)),
+        what = "everything that `cdc-sync sql install` ever installed in this database"
+        sequences: sql.Composable = sql.SQL(r"~ '^(bell|missed)_'")
+        rest: sql.Composable = sql.SQL(_UNINSTALL_REST)
+    else:
+        functions = sql.SQL("= {}").format(sql.Literal(function_of(watch)))
+        what = f"what `cdc-sync sql install` installed for the watch {visible(watch)}"
+        sequences = sql.SQL("IN ({}, {})").format(sql.Literal(bell_of(watch)), sql.Literal(missed_of(watch)))
+        rest = sql.SQL(_UNINSTALL_PENDING).format(watch=sql.Literal(watch))
+    return "".join(
+        [
+            render(head, what=sql.SQL(what)),
+            _locks([], functions, sql.SQL("true" if watch is None else "false")),
+            render(tail, functions=functions, sequences=sequences, rest=rest),
+        ]
     )
 
 
@@ -133,6 +134,11 @@ def verify_watches(watches: dict[str, Watch]) -> str:
     )
 
 
+def for_psql(script: str) -> str:
+    """The script as a file for psql: its names are UTF-8, whatever encoding it takes from its surroundings."""
+    return script if script.isascii() else f"SET client_encoding = 'UTF8';\n\n{script}"
+
+
 def noticed(config: Config) -> dict[str, Watch]:
     """The watches in notify mode."""
     return {name: watch for name, watch in config.watches.items() if watch.capture.mode == "notify"}
@@ -158,11 +164,8 @@ def _rights(dsn: str) -> str:
     )
     ourselves = "SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = current_user"
     daemon = render("{}", sql.Literal(conninfo_to_dict(dsn).get("user")))
-    return render(
-        template("rights.sql"),
-        revoke=sql.SQL(rights.revoke(objects, ourselves, daemon)),
-        only_keeps_rows=sql.SQL(_only_keeps_rows()),
-    )
+    revoked = render(template("rights.sql"), revoke=sql.SQL(rights.revoke(objects, ourselves, daemon)))
+    return revoked + _only_keeps_rows()
 
 
 def _only_keeps_rows() -> str:
@@ -189,7 +192,7 @@ def _fires(recorder: Recorder) -> str:
 
 
 def _md5(body: str) -> str:
-    return hashlib.md5(body.encode(), usedforsecurity=False).hexdigest()
+    return hashlib.md5(body.replace("\r", "").encode(), usedforsecurity=False).hexdigest()
 
 
 def _values(width: int, lines: list[tuple[str | None, ...]]) -> sql.Composable:

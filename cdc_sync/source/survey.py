@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cdc_sync.core.guessing import Column, Reference, Table
-from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.core.identifiers import QualifiedName, usable, written
 from cdc_sync.source.check.shortly import asking_shortly
 from cdc_sync.source.connection import Connection
 
@@ -90,6 +90,7 @@ class Survey:
         in_recovery: whether the server is a standby.
         is_superuser: whether we may do everything.
         tables: all that are not PostgreSQL's own.
+        left_out: tables and columns whose names cannot be configured.
     """
 
     user: str
@@ -98,6 +99,7 @@ class Survey:
     in_recovery: bool
     is_superuser: bool
     tables: tuple[Table, ...]
+    left_out: tuple[str, ...] = ()
 
 
 async def survey(connection: Connection) -> Survey:
@@ -126,8 +128,30 @@ async def survey(connection: Connection) -> Survey:
     for oid, name, *other in references:
         schema, other_table, key = other
         tables[oid] = _with(tables[oid], name, reference=Reference(QualifiedName(schema, other_table), key))
-    whole = tuple(table for table in tables.values() if table.columns)
-    return Survey(user, database, timezone, in_recovery, is_superuser, whole)
+    left_out: list[str] = []
+    whole = tuple(_usable(table, left_out) for table in tables.values() if table.columns)
+    named = tuple(table for table in whole if usable(table.name.name) and usable(table.name.schema or "-"))
+    left_out += [str(table.name) for table in whole if table not in named]
+    return Survey(user, database, timezone, in_recovery, is_superuser, named, tuple(left_out))
+
+
+def _usable(table: Table, left_out: list[str]) -> Table:
+    """A table without the columns whose names cannot be configured; these are added to `left_out`."""
+    unusable = {column.name for column in table.columns if not usable(column.name)}
+    if not unusable and all(_leads_to_usable(column) for column in table.columns):
+        return table
+    left_out += [f"{table.name}.{written(name)}" for name in sorted(unusable)]
+    columns = (column for column in table.columns if column.name not in unusable)
+    return replace(
+        table,
+        key=() if unusable & set(table.key) else table.key,
+        columns=tuple(each if _leads_to_usable(each) else replace(each, reference=None) for each in columns),
+    )
+
+
+def _leads_to_usable(column: Column) -> bool:
+    to = column.reference
+    return to is None or all(map(usable, (to.table.schema or "-", to.table.name, to.key)))
 
 
 def _indexed(table: Table, names: list[str], *, is_primary: bool, is_unique: bool) -> Table:

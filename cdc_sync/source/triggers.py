@@ -9,7 +9,7 @@ from psycopg import sql
 from cdc_sync.config import Watch
 from cdc_sync.source.blind_spots import blind_spots
 from cdc_sync.source.connection import Connection, asking
-from cdc_sync.source.errors import translate
+from cdc_sync.source.errors import translate, unwritable
 from cdc_sync.source.recorders import bell_of, function_of
 from cdc_sync.source.scripts import verify_watches
 
@@ -50,9 +50,12 @@ async def verified(connection: Connection, query: str) -> list[Verified]:
         SourceError: the catalog cannot be read.
     """
     try:
-        rows = await (await connection.execute(query.encode())).fetchall()
+        # In the encoding that the server reads it in: in another, a name's last byte might swallow its closing quote.
+        rows = await (await connection.execute(query.encode(connection.info.encoding))).fetchall()
     except psycopg.Error as error:
         raise translate(error, "looking for the triggers") from error
+    except UnicodeEncodeError as error:
+        raise unwritable(error) from error
     return [Verified(*row) for row in rows]
 
 

@@ -49,7 +49,7 @@ def test_it_is_valid_and_says_what_was_found(tables: tuple[Table, ...], answers:
 
 
 def test_whatever_a_name_holds_stays_a_name() -> None:
-    evil = 'a\n"#: ${HOME} {x}'
+    evil = 'a\u00a0"#: ${HOME} {x}\ufffe'
     table = Table(
         QualifiedName("Odd 'schema", f"candidatures {evil}"),
         "r",

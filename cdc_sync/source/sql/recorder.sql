@@ -1,5 +1,5 @@
 
--- {watch_name}: {table}{role}
+-- {watch_name}: {shown}{role}
 CREATE FUNCTION cdc_sync.{function}() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER AS
 $cdc_sync${body}$cdc_sync$;

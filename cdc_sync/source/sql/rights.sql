@@ -4,4 +4,3 @@
 DO $cdc_sync$
 {revoke}
 $cdc_sync$;
-{only_keeps_rows}

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from psycopg import sql
 
 from cdc_sync.core import rights
+from cdc_sync.core.dollar_quotes import requoted
 from cdc_sync.store import queries
 
 TABLES = (
@@ -140,8 +141,9 @@ def install(daemon: str | None = None) -> str:
         remember = _FIRST if number == 1 else _NEXT.format(number=number)
         statements = "\n".join(f"        {line}".rstrip() for line in queries.text(script).splitlines())
         parts.append(_MIGRATION.format(number=number, statements=statements, remember=remember))
-    parts.append(rights.revoke(_OURS, _OURSELVES, sql.Literal(daemon).as_string()))
-    return "".join([*parts, "\nEND\n$cdc_sync$;\n"])
+    parts += [rights.revoke(_OURS, _OURSELVES, "{daemon}"), "\nEND\n$cdc_sync$;\n"]
+    name = sql.Literal(daemon).as_string()
+    return requoted("".join(parts), [name]).replace("{daemon}", name)
 
 
 def exposed() -> str:
@@ -151,17 +153,19 @@ def exposed() -> str:
 
 def grants(role: str) -> str:
     """The least privileges of the role that the daemon and its commands run as."""
+    name = sql.Literal(role)
+    quotes = sql.SQL(requoted("$cdc_sync$", [name.as_string()]))
     return (
         sql.SQL(
             "-- cdc-sync: what the daemon's role needs of the store's tables. Run it after\n"
             "-- `cdc-sync sql install --store`.\n\n"
-            "DO $cdc_sync$ BEGIN\n"
+            "DO {quotes} BEGIN\n"
             "    EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), {name});\n"
-            "END $cdc_sync$;\n"
+            "END {quotes};\n"
             "GRANT USAGE ON SCHEMA cdc_sync TO {role};\n"
             "GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {role};\n"
         )
-        .format(name=sql.Literal(role), role=sql.Identifier(role), tables=_tables(reversed(TABLES)))
+        .format(name=name, quotes=quotes, role=sql.Identifier(role), tables=_tables(reversed(TABLES)))
         .as_string()
     )
 

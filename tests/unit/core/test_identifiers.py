@@ -4,10 +4,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sync.core.identifiers import LONGEST, IdentifierError, QualifiedName, parse_column, parse_qualified, written
+from cdc_sync.core.identifiers import (
+    LONGEST,
+    IdentifierError,
+    QualifiedName,
+    parse_column,
+    parse_qualified,
+    usable,
+    written,
+)
+from cdc_sync.core.visible import UNSAFE
 
-NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(
-    lambda name: len(name.encode()) <= LONGEST
+NAMES = st.text(st.characters(codec="utf-8"), min_size=1).filter(
+    lambda name: len(name.encode()) <= LONGEST and not UNSAFE.search(name)
+)
+
+
+REFUSED = (
+    "a name with the control character U+{} is not taken, though PostgreSQL allows it; let the database have another "
+    "name for it, or a view"
 )
 
 
@@ -49,6 +64,12 @@ def test_a_table_is_named_as_in_sql(text: str, name: QualifiedName) -> None:
         ("1a", "'1' cannot begin an unquoted name; put double quotes around the name if it is really so"),
         ("$a", "'$' cannot begin an unquoted name; put double quotes around the name if it is really so"),
         ('"a\0"', "a name cannot have a NUL character"),
+        ('"a\n-- b"', REFUSED.format("000A")),
+        ('"a\x1b[2J"', REFUSED.format("001B")),
+        ('"a\x9b2J"', REFUSED.format("009B")),
+        ("a\x85", REFUSED.format("0085")),
+        ('"a\u2028b"', REFUSED.format("2028")),
+        ('"\u202ea"', REFUSED.format("202E")),
         ("é" * 32, "a name of 64 bytes is longer than the 63 that PostgreSQL keeps"),
     ],
 )
@@ -65,6 +86,12 @@ def test_a_table_has_two_parts_at_most_and_a_column_one() -> None:
         parse_qualified("ats.public.applications")
     with pytest.raises(IdentifierError, match="it has 2 parts, but a column is named alone"):
         parse_column("t.status")
+
+
+@pytest.mark.parametrize("name", ["a\n", "\x1b", "\u2066", "", "a" * 64])
+def test_a_name_that_cannot_be_configured(name: str) -> None:
+    assert not usable(name)
+    assert usable(name.strip("\n\x1b\u2066")[:63] or "a")
 
 
 def test_a_name_of_63_bytes_is_kept_whole() -> None:
