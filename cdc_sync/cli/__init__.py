@@ -14,6 +14,7 @@ import typer
 from cdc_sync import __version__
 from cdc_sync.cli.commands import Commands
 from cdc_sync.cli.context import DEFAULT_PATH, Invocation
+from cdc_sync.cli.saying import say, say_lines
 from cdc_sync.config import ConfigurationError
 from cdc_sync.core.failures import OperationError
 
@@ -33,7 +34,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"cdc-sync {__version__}")
+        say(f"cdc-sync {__version__}")
         raise typer.Exit
 
 
@@ -64,10 +65,10 @@ def main() -> None:
     try:
         app()
     except ConfigurationError as error:
-        typer.echo(str(error), err=True)
+        say_lines(str(error), err=True)
         sys.exit(EX_CONFIG)
     except OperationError as error:
-        typer.echo(f"cdc-sync: {error}", err=True)
+        say_lines(f"cdc-sync: {error}", err=True)
         sys.exit(1)
     except BrokenPipeError:
         # Whoever read our output has enough. Python would complain once more when it flushes at exit.

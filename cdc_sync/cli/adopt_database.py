@@ -8,6 +8,7 @@ import typer
 
 from cdc_sync.cli.console import console
 from cdc_sync.cli.context import invocation
+from cdc_sync.cli.saying import say
 from cdc_sync.config import Config
 from cdc_sync.core.database_identity import Whereabouts
 from cdc_sync.pipeline.adoption import positions_elsewhere
@@ -41,7 +42,7 @@ async def _adopt(config: Config, *, sure: bool) -> None:
         why_not = await found_elsewhere(hosts, identity, dsn, here)
         if bound is None or (bound == identity and not behind and why_not is None):
             belongs = "belongs to no database yet: it takes the first" if bound is None else "belongs to it already"
-            typer.echo(f"Nothing to do: the store {belongs}. ({identity})")
+            say(f"Nothing to do: the store {belongs}. ({identity})")
             return
         remembered = f" on {Whereabouts.from_text(hosts)}" if hosts else ""
         console.print(f"the store belongs to   {bound}{remembered}", soft_wrap=True)
@@ -68,7 +69,7 @@ async def _adopt(config: Config, *, sure: bool) -> None:
             typer.confirm("Let the store belong to this database?", abort=True)
         positions = {watch: positions_elsewhere(of) for watch, of in stored.items()}
         await store.rebind(identity, here.to_text(), positions)
-    typer.echo("done")
+    say("done")
 
 
 def _is_behind(positions: Mapping[str, str], now: str) -> bool:

@@ -82,7 +82,7 @@ def _show(finding: Finding) -> None:
     about = finding.check if finding.watch is None else f"{finding.watch} {finding.check}"
     console.print(f"{finding.state:7}  ", style=_STYLES[finding.state], end="")
     console.print(f"{about}: {finding.message}", soft_wrap=True)
-    for line in (finding.remedy or "").splitlines():
+    for line in (finding.remedy or "").split("\n") if finding.remedy else ():
         console.print(f"         → {line}", soft_wrap=True)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cdc_sync.cli.context import invocation, print_json
+from cdc_sync.cli.saying import put_out, say
 from cdc_sync.config import example as example_text
 from cdc_sync.config import json_schema, load
 
@@ -24,8 +25,8 @@ def validate(
     file = path or called.config_path
     config = load(file, called.environ)
     for warning in called.warnings(config, file):
-        typer.echo(f"warning: {warning}", err=True)
-    typer.echo(f"{file} is valid: {len(config.watches)} watch(es), {', '.join(config.watches)}")
+        say(f"warning: {warning}", err=True)
+    say(f"{file} is valid: {len(config.watches)} watch(es), {', '.join(config.watches)}")
 
 
 @app.command()
@@ -37,4 +38,4 @@ def schema() -> None:
 @app.command()
 def example() -> None:
     """Print the annotated example."""
-    typer.echo(example_text(), nl=False)
+    put_out(example_text())

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from cdc_sync.config import Config, ConfigurationError, Problem, exposures, load, warnings
+from cdc_sync.core.visible import visible, visible_json
 from cdc_sync.store.opening import opened_beside as opened
 from cdc_sync.store.protocol import Store
 from cdc_sync.store.unconfigured import unconfigured
@@ -75,13 +76,13 @@ async def check_watch_in(store: Store, config: Config, watch: str | None) -> Non
         return
     former = [one.watch for one in await unconfigured(store, config.watches)]
     if watch not in former:
-        more = f"; configured no more, and known to the store: {', '.join(former)}" if former else ""
+        more = f"; configured no more, and known to the store: {visible(', '.join(former))}" if former else ""
         raise typer.BadParameter(f"no watch is called {watch!r}; there is {', '.join(config.watches)}{more}")
 
 
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.write(visible_json(json.dumps(value, ensure_ascii=False, indent=2)) + "\n")
 
 
 __all__ = [

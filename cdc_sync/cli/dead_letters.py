@@ -16,6 +16,7 @@ from cdc_sync.cli.context import (
     opened,
     print_json,
 )
+from cdc_sync.cli.saying import say
 from cdc_sync.config import Config
 from cdc_sync.core.instants import iso
 from cdc_sync.core.outbox import Entry
@@ -67,16 +68,14 @@ def _act(context: typer.Context, ids: list[str] | None, watch: str | None, *, ev
     config = invocation(context).config()
     found = asyncio.run(_change(config, watch, None if every else ids, discard=discard))
     for name, application_id in found:
-        typer.echo(f"{'discarded' if discard else 'to be sent again'}: {name} {application_id}")
+        say(f"{'discarded' if discard else 'to be sent again'}: {name} {application_id}")
     missing = [] if every or ids is None else sorted(set(ids) - {application_id for _, application_id in found})
     for application_id in missing:
-        typer.echo(
-            f"{application_id} has no dead letter; `cdc-sync explain {application_id}` tells its story", err=True
-        )
+        say(f"{application_id} has no dead letter; `cdc-sync explain {application_id}` tells its story", err=True)
     if missing:
         raise typer.Exit(1)
     if not found:
-        typer.echo("No dead letters.")
+        say("No dead letters.")
 
 
 async def _letters(config: Config, watch: str | None) -> list[Entry]:

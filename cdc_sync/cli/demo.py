@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from cdc_sync.cli.saying import say, say_lines
 from cdc_sync.demo.errors import DemoError
 from cdc_sync.demo.running import run_demo
 from cdc_sync.demo.settings import Mode
@@ -21,8 +22,8 @@ def demo(
     try:
         raise typer.Exit(run_demo(mode, console(), keep=keep))
     except DemoError as error:
-        typer.echo(f"cdc-sync: {error}", err=True)
+        say_lines(f"cdc-sync: {error}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        typer.echo("Stopped; nothing is left behind.", err=True)
+        say("Stopped; nothing is left behind.", err=True)
         raise typer.Exit(130) from None

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cdc_sync.cli.saying import say
 from cdc_sync.emulator import Call, EmulatorOptions, OptionsError, serve
 
 
@@ -52,10 +53,10 @@ def _header(text: str) -> tuple[str, str]:
 
 
 def _started(url: str) -> None:
-    typer.echo(f"listening on {url} (calls: {url}/_emulator/calls)")
+    say(f"listening on {url} (calls: {url}/_emulator/calls)")
 
 
 def _called(call: Call) -> None:
     answer = call.status if call.fault is None else f"{call.status or '-'} ({call.fault})"
     said = "; ".join(call.violations)
-    typer.echo(f"{call.method} {call.path} → {answer}{': ' + said if said else ''}")
+    say(f"{call.method} {call.path} → {answer}{': ' + said if said else ''}")

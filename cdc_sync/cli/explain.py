@@ -9,6 +9,7 @@ import typer
 
 from cdc_sync.cli.console import console
 from cdc_sync.cli.context import JsonOption, WatchOption, check_watch_in, invocation, opened, print_json
+from cdc_sync.cli.saying import say
 from cdc_sync.config import Config
 from cdc_sync.core.content import Content
 from cdc_sync.core.endpoint import Health
@@ -40,7 +41,7 @@ def explain(
         unread = "".join(
             f" The baseline of {name} is not done: it may not have been seen yet." for name in found.unread
         )
-        typer.echo(
+        say(
             f"No application {application_id!r} in {where} of the store {place_of(config)}. Looked for it among "
             f"known applications, pending, held and dead entries, and rows that cannot be reported. Is it the id on "
             f"HelloWork's side (columns.application_id, or the one inside the status URL), and did the daemon run "

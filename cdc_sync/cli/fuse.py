@@ -8,6 +8,7 @@ from rich.table import Table
 
 from cdc_sync.cli.console import console
 from cdc_sync.cli.context import JsonOption, WatchOption, check_watch_in, invocation, opened, print_json
+from cdc_sync.cli.saying import say
 from cdc_sync.config import Config
 from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.instants import iso
@@ -64,7 +65,7 @@ def release(
     sort = _only(only)
     config = invocation(context).config()
     number = asyncio.run(_release(config, watch, sort, limit))
-    typer.echo(f"{number} released")
+    say(f"{number} released")
 
 
 @app.command()
@@ -73,7 +74,7 @@ def discard(context: typer.Context, watch: WatchOption = None, only: OnlyOption 
     sort = _only(only)
     config = invocation(context).config()
     number = asyncio.run(_discard(config, watch, sort))
-    typer.echo(f"{number} discarded")
+    say(f"{number} discarded")
 
 
 def _only(text: str | None) -> Only | None:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from psycopg.conninfo import conninfo_to_dict
 
+from cdc_sync.cli.saying import put_out, say
 from cdc_sync.config import ConfigurationError, parse
 from cdc_sync.config.first import Answers, first_configuration
 from cdc_sync.core.guessing import Candidate, Proposal, Table, propose, rank
@@ -53,13 +54,13 @@ def init(  # noqa: PLR0917 - options, which are given by name
     if mode not in {None, "notify", "poll"}:
         raise typer.BadParameter("say notify or poll", param_hint="--mode")
     if output is not None and output.exists() and not force:
-        typer.echo(f"cdc-sync: {output} exists, and is left as it is. Name another file, or add --force.", err=True)
+        say(f"cdc-sync: {output} exists, and is left as it is. Name another file, or add --force.", err=True)
         raise typer.Exit(1)
     named = dict(_named(text) for text in column or [])
     seen = asyncio.run(_survey(dsn))
     if seen.left_out:
         listed = visible(", ".join(seen.left_out[:_MANY]) + (" …" if len(seen.left_out) > _MANY else ""))
-        typer.echo(f"Left out, for the control characters in their names: {listed}", err=True)
+        say(f"Left out, for the control characters in their names: {listed}", err=True)
     asks = sys.stdin.isatty() and sys.stderr.isatty()
     chosen, others = _table(seen, table, asks=asks)
     for field, name in named.items():
@@ -71,12 +72,12 @@ def init(  # noqa: PLR0917 - options, which are given by name
     text = first_configuration(proposal, answers)
     _check(text, timezone)
     if output is None:
-        typer.echo(text, nl=False)
+        put_out(text)
         return
     _write(output, text, force=force)
     left = sum("# DOUBT" in line for line in text.splitlines())
-    typer.echo(f"{output} is written; {left} doubt(s) in it: grep -n DOUBT {output}", err=True)
-    typer.echo(f"Then: cdc-sync --config {output} config validate, and cdc-sync --config {output} check", err=True)
+    say(f"{output} is written; {left} doubt(s) in it: grep -n DOUBT {output}", err=True)
+    say(f"Then: cdc-sync --config {output} config validate, and cdc-sync --config {output} check", err=True)
 
 
 async def _survey(dsn: str) -> Survey:
@@ -143,12 +144,12 @@ def _table_named(seen: Survey, text: str) -> Table:
 
 def _ask_for_table(candidates: list[Candidate]) -> Table:
     for number, one in enumerate(candidates, start=1):
-        typer.echo(f"  {number}  {one.table.name} (about {one.table.rows} rows)", err=True)
+        say(f"  {number}  {one.table.name} (about {one.table.rows} rows)", err=True)
     while True:
         answer: str = typer.prompt("Which table holds the applications?", default="1", err=True)
         if answer.isdecimal() and 0 < int(answer) <= len(candidates):
             return candidates[int(answer) - 1].table
-        typer.echo(f"  a number from 1 to {len(candidates)}, please", err=True)
+        say(f"  a number from 1 to {len(candidates)}, please", err=True)
 
 
 def _ask_for_columns(proposal: Proposal, seen: Survey, named: dict[str, str]) -> Proposal:
@@ -157,7 +158,7 @@ def _ask_for_columns(proposal: Proposal, seen: Survey, named: dict[str, str]) ->
     for field, guess in proposal.guesses.items():
         if guess.doubt is None or guess.suggested or field in said:
             continue
-        typer.echo(f"{field}: {guess.doubt}", err=True)
+        say(f"{field}: {guess.doubt}", err=True)
         default = _NO_ANSWER if guess.column is None else written(guess.column)
         answer = _ask_for_column(field, proposal.table, default)
         if answer is not None:
@@ -174,7 +175,7 @@ def _ask_for_column(field: str, table: Table, default: str) -> str | None:
             name = parse_column(answer)
             _check_column(table, field, name)
         except (IdentifierError, typer.BadParameter) as error:
-            typer.echo(f"  {error}", err=True)
+            say(f"  {error}", err=True)
         else:
             return name
 
@@ -196,7 +197,7 @@ def _answers(
     if zone is None:
         zone, doubt = _time_zone(seen, proposal)
         if asks and doubt is not None:
-            typer.echo(f"timezone: {doubt}", err=True)
+            say(f"timezone: {doubt}", err=True)
             zone, doubt = typer.prompt("  which time zone?", default=zone, err=True), None
     return Answers(shown, comments, mode, why, zone, doubt, state, others)
 
@@ -269,5 +270,5 @@ def _write(output: Path, text: str, *, force: bool) -> None:
         with output.open("w" if force else "x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        typer.echo(f"cdc-sync: {output} cannot be written: {error.strerror}", err=True)
+        say(f"cdc-sync: {output} cannot be written: {error.strerror}", err=True)
         raise typer.Exit(1) from None

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cdc_sync.cli.context import WatchOption, check_watch_in, invocation, opened
+from cdc_sync.cli.saying import say
 from cdc_sync.config import Config
 
 
@@ -18,10 +19,10 @@ def resend(
     config = invocation(context).config()
     found = asyncio.run(_resend(config, watch, ids))
     for name, application_id in found:
-        typer.echo(f"to be sent: {name} {application_id}")
+        say(f"to be sent: {name} {application_id}")
     missing = sorted(set(ids) - {application_id for _, application_id in found})
     for application_id in missing:
-        typer.echo(
+        say(
             f"{application_id} cannot be resent: it is unknown, held or a dead letter; "
             f"`cdc-sync explain {application_id}` tells which",
             err=True,

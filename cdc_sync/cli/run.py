@@ -10,6 +10,7 @@ import typer
 
 from cdc_sync.cli.context import invocation
 from cdc_sync.cli.progress import BaselineBar
+from cdc_sync.cli.saying import say
 from cdc_sync.config import Config
 from cdc_sync.core.observations import Observation, Observe
 from cdc_sync.daemon import RunOptions, logs, run_once
@@ -64,7 +65,7 @@ def run(
 def _once(config: Config, observe: Callable[[Observation], None], *, dry_run: bool) -> int:
     result = asyncio.run(run_once(config, observe, _show, dry_run=dry_run))
     verb = "would be sent" if dry_run else "sent"
-    typer.echo(
+    say(
         f"{result.calls['acknowledged']} {verb}, {result.calls['retry']} to try again, "
         f"{result.calls['dead']} given up; {result.pending} pending, {result.held} held, {result.dead} dead letters"
     )
@@ -75,4 +76,5 @@ def _show(text: str) -> None:
     # Only a dry run shows something; the daemon does without rich.
     from cdc_sync.cli.console import console  # noqa: PLC0415 - as above
 
-    console.print(text, soft_wrap=True)
+    for line in text.split("\n"):
+        console.print(line, soft_wrap=True)

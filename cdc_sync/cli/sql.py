@@ -8,6 +8,7 @@ import typer
 from psycopg.conninfo import conninfo_to_dict
 
 from cdc_sync.cli.context import invocation
+from cdc_sync.cli.saying import put_out, say
 from cdc_sync.config import Config
 from cdc_sync.source import scripts
 from cdc_sync.source.connection import connected, conninfo
@@ -58,7 +59,7 @@ def install(
     config = invocation(context).config()
     if not store and not scripts.noticed(config):
         nothing = "Nothing to install: no watch is in capture.mode notify, and capture.mode poll needs no triggers."
-        typer.echo(nothing if apply else f"-- {nothing}")
+        say(nothing if apply else f"-- {nothing}")
         return
     script = store_scripts.install(_user_of(_dsn_of(config, store=True))) if store else scripts.install(config)
     _put_out(script, dsn or _dsn_of(config, store=store), apply=apply, store=store)
@@ -101,12 +102,12 @@ def verify(
     config = invocation(context).config()
     query = scripts.verify(config)
     if not apply:
-        typer.echo(scripts.for_psql(query), nl=False)
+        put_out(scripts.for_psql(query))
         return
     found = asyncio.run(_verify(dsn or config.database.dsn.get_secret_value(), query))
     for each in found:
         where = f" on {each.table}" if each.kind == "trigger" or each.state in {"not ours", "exposed"} else ""
-        typer.echo(f"{each.state:9}  {each.kind:9}  {each.name}{where}")
+        say(f"{each.state:9}  {each.kind:9}  {each.name}{where}")
     if any(each.state != "ok" for each in found):
         raise typer.Exit(1)
 
@@ -151,11 +152,11 @@ def _user_of(dsn: str) -> str | None:
 
 def _put_out(script: str, dsn: str, *, apply: bool, store: bool = False) -> None:
     if not apply:
-        typer.echo(scripts.for_psql(script), nl=False)
+        put_out(scripts.for_psql(script))
         return
     for notice in asyncio.run(_apply(dsn, script, store=store)):
-        typer.echo(notice, err=True)
-    typer.echo("done")
+        say(notice, err=True)
+    say("done")
 
 
 async def _verify(dsn: str, query: str) -> list[Verified]:

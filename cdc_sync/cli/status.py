@@ -10,6 +10,7 @@ from cdc_sync.admin.report import status_report
 from cdc_sync.cli.console import console
 from cdc_sync.cli.context import JsonOption, invocation, opened, print_json
 from cdc_sync.cli.health import what_is_wrong
+from cdc_sync.cli.saying import say
 from cdc_sync.config import Config
 from cdc_sync.store.opening import daemons
 
@@ -28,7 +29,7 @@ def status(
     config = invocation(context).config()
     if healthy:
         wrong = what_is_wrong(config)
-        typer.echo(wrong or "healthy")
+        say(wrong or "healthy")
         raise typer.Exit(1 if wrong else 0)
     report = asyncio.run(_report(config))
     if as_json:

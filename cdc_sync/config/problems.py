@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from cdc_sync.core.visible import visible
+
 _LONGEST = 100
 
 
@@ -46,7 +48,7 @@ class ConfigurationError(Exception):
     def __str__(self) -> str:
         """Every problem on a line of its own, in the form that editors and terminals make links of."""
         return "\n".join(
-            f"{self.name}:{problem.line}: {problem}" if problem.line else f"{self.name}: {problem}"
+            visible(f"{self.name}:{problem.line}: {problem}" if problem.line else f"{self.name}: {problem}")
             for problem in self.problems
         )
 

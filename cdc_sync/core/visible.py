@@ -23,3 +23,8 @@ def visible_lines(text: str) -> str:
 
 def _escaped(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode()
+
+
+def visible_json(text: str) -> str:
+    r"""JSON in which strings have such characters as `\u` escapes, which mean the same; C0 JSON escapes itself."""
+    return UNSAFE.sub(lambda found: found[0] if found[0] < " " else f"\\u{ord(found[0]):04x}", text)

@@ -6,7 +6,6 @@ now and mends itself, or a person should look when there is time; info, the mile
 
 import json
 import logging
-import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -67,6 +66,7 @@ from cdc_sync.core.observations import (
     WatchUnconfigured,
 )
 from cdc_sync.core.unconfigured import MESSAGE as _UNCONFIGURED
+from cdc_sync.core.visible import visible, visible_json
 from cdc_sync.daemon import journal
 from cdc_sync.daemon.journal import Journal
 
@@ -92,8 +92,6 @@ _REMAPPED_AND_HELD = (
     "fuse.max_changes: all of it is held for a person; see `cdc-sync fuse show`, then release or discard"
 )
 _LOGFMT = structlog.processors.LogfmtRenderer(key_order=["event"])
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def configure(log: Log, environ: Mapping[str, str]) -> None:
@@ -138,7 +136,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, default=repr).encode
 
 
 def _json_line(event: structlog.typing.EventDict, **_: Any) -> str:
-    return _encode(event)
+    return visible_json(_encode(event))
 
 
 def warn(message: str) -> None:
@@ -216,11 +214,7 @@ class _StandardError:
 def _on_one_line(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Make control characters visible: text from outside must not forge a line, or steer a terminal."""
     event["event"] = " ".join(event["event"].split())
-    return {name: _visible(value) if isinstance(value, str) else value for name, value in event.items()}
-
-
-def _visible(text: str) -> str:
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return {name: visible(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def _without_nothing(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

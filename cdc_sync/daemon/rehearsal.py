@@ -5,6 +5,7 @@ from collections.abc import Callable
 from cdc_sync.core import payload
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reply import Reply
+from cdc_sync.core.visible import visible, visible_json
 
 
 class Rehearsal:
@@ -17,5 +18,6 @@ class Rehearsal:
         """See `delivery.client.Caller`."""
         kinds = ", ".join(sorted(entry.kinds)) or "resend"
         body = payload.body(entry.content).decode()
-        self._show(f"would POST {entry.content.url}\n           {body}\n           because: {kinds}")
+        url = visible(entry.content.url)
+        self._show(f"would POST {url}\n           {visible_json(body)}\n           because: {kinds}")
         return Reply(status=200), ""

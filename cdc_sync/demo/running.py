@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from cdc_sync.core.visible import visible_lines
 from cdc_sync.demo.ats import Ats, ats, install
 from cdc_sync.demo.binaries import Binaries, find_binaries
 from cdc_sync.demo.daemon import Daemon, daemon
@@ -71,7 +72,7 @@ async def _show(mode: Mode, console: Console, binaries: Binaries, postgres: Serv
                 await stage.stay()
             return 0 if await stage.close() and passed else 1
         except DemoError as error:
-            console.print(Text(f"FAILED: {error}", "bold red"))
+            console.print(Text(visible_lines(f"FAILED: {error}"), "bold red"))
             stage.tell_log()
             return 1
 
@@ -161,7 +162,7 @@ class _Stage:
         self._say(self.daemon.tail() or "  (empty)")
 
     def _say(self, text: str) -> None:
-        self.console.print(Text(text), soft_wrap=True)
+        self.console.print(Text(visible_lines(text)), soft_wrap=True)
 
 
 def _this_command() -> str:

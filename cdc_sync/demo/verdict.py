@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from cdc_sync.core.visible import visible
 from cdc_sync.demo.scenario import Told
 from cdc_sync.emulator import Call
 
@@ -45,7 +46,7 @@ class Received:
         return f" ({'; '.join((f'answered {self.answered}', *self.violations))})"
 
     def __str__(self) -> str:
-        return f"{self.told}{self.objection}"
+        return visible(f"{self.told}{self.objection}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Difference:
     def __str__(self) -> str:
         expected = " → ".join(told.said for told in self.expected)
         received = " → ".join(f"{call.told.said}{call.objection}" for call in self.received)
-        return f"{self.application_id}: expected {expected or 'nothing'}; received {received or 'nothing'}"
+        return visible(f"{self.application_id}: expected {expected or 'nothing'}; received {received or 'nothing'}")
 
 
 def differences(expected: Iterable[Told], received: Iterable[Received]) -> list[Difference]:

@@ -8,6 +8,7 @@ import psycopg
 from psycopg import errors
 
 from cdc_sync.core.failures import OperationError
+from cdc_sync.core.visible import visible
 
 T = TypeVar("T")
 
@@ -152,7 +153,7 @@ def translate(error: psycopg.Error, doing: str) -> SourceError:
         error: what the driver raised.
         doing: what was being done, as in "reading public.applications".
     """
-    said = _first_line(error)
+    said = visible(_first_line(error))
     setting = _SETTING.search(said) if error.sqlstate is None else None
     if setting is not None:
         return SourceError(

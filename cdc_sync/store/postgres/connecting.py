@@ -8,6 +8,7 @@ from psycopg import AsyncConnection, errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc_sync.config.dsn import shown
+from cdc_sync.core.visible import visible
 from cdc_sync.store import queries
 from cdc_sync.store.postgres.rows import Connection
 from cdc_sync.store.postgres.scripts import install
@@ -162,5 +163,6 @@ def translate(dsn: str, error: psycopg.Error) -> str:
     """A driver's error as a sentence with a remedy, and without a secret."""
     lines = [line.strip() for line in (error.diag.message_primary or str(error)).splitlines() if line.strip()]
     said = ([line for line in lines if "FATAL:" in line] or lines or [type(error).__name__])[0].rstrip(".")
+    said = visible(said)
     remedy = next((remedy for kinds, remedy in _REMEDIES if isinstance(error, kinds)), "")
     return f"The store in {shown(dsn)} cannot be used: {said}. {remedy}".rstrip()
