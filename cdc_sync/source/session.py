@@ -25,6 +25,8 @@ from typing import Self
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from cdc_sync.core.identifiers import written
+from cdc_sync.core.visible import visible
 from cdc_sync.source.connection import Connection, asking, connected
 from cdc_sync.source.errors import SourceError, translate
 from cdc_sync.source.replica_guard import ReplicaGuard
@@ -75,6 +77,18 @@ _HOLDERS = """
 SELECT l.pid FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.database
  WHERE l.locktype = 'advisory' AND d.datname = current_database() AND l.granted
    AND l.classid = %(high)s::bigint::oid AND l.objid = %(low)s::bigint::oid AND l.objsubid = 1
+"""
+# Of another role's session one sees the process, the role and the name alone, unless one may read all statistics.
+_HOLDER = """
+SELECT l.pid, a.usename::text, a.usename = current_user, a.application_name, to_json(a.backend_start) #>> '{}',
+       CASE WHEN a.client_addr IS NOT NULL THEN pg_catalog.host(a.client_addr)
+            WHEN a.client_port = -1 THEN 'the server''s own host' END
+  FROM pg_catalog.pg_locks l
+  JOIN pg_catalog.pg_database d ON d.oid = l.database
+  LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+ WHERE l.locktype = 'advisory' AND d.datname = current_database() AND l.granted
+   AND l.classid = %(high)s::bigint::oid AND l.objid = %(low)s::bigint::oid AND l.objsubid = 1
+ LIMIT 1
 """
 _END = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -160,10 +174,8 @@ class Session:
         async with asking("taking the watch's lock"):
             locked = await self._lock(_lock_number(watch), before)
         if not locked:
-            raise StandbyError(
-                f"Another cdc-sync works the watch {watch} of this database (it holds its advisory lock). Waiting for "
-                f"it to end; if it should not run, stop it."
-            )
+            async with asking("looking who holds the watch's lock"):
+                raise await _held_by(self.connection, watch)
 
     async def _lock(self, number: int, before: Iterable[Process | None]) -> bool:
         if await self._try_lock(number):
@@ -302,6 +314,32 @@ async def _insist_on_being_alone(session: Session, dsn: str, token: str) -> None
             if row is not None and row[0] == token:
                 raise _shared()
             await session.prove()
+
+
+async def _held_by(connection: Connection, watch: str) -> SourceError:
+    """Who holds the watch's lock, and what to do. Any role may take it: its number is no secret."""
+    row = await (await connection.execute(_HOLDER, _halves(_lock_number(watch)))).fetchone()
+    if row is None:
+        return SourceError("unreachable", f"Another session held the lock of the watch {watch}. It is tried again.")
+    process, role, is_ours, application, since, client = row
+    facts = [
+        f"application_name {visible(application)!r}" if application else "",
+        f"since {since}" if since else "since when is not visible to this role",
+        f"from {client}" if client else "",
+    ]
+    who = f"process {process} of the role {written(role or '?')}, {', '.join(filter(None, facts))}"
+    end = f"SELECT pg_terminate_backend({process});"
+    if is_ours:
+        return StandbyError(
+            f"Another cdc-sync works the watch {watch} of this database: {who} holds its advisory lock. Waiting for it "
+            f"to end; if it should not run, stop that daemon, or where it is gone its session: {end}"
+        )
+    return SourceError(
+        "unreachable",
+        f"A session of another role holds the advisory lock of the watch {watch}: {who}. Waiting for it to end. Is it "
+        f"a cdc-sync that logs in as that role? Then stop that daemon. Else nobody needs that lock: as that role or a "
+        f"superuser {end}",
+    )
 
 
 async def is_worked(connection: Connection, watch: str) -> bool:

@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager
 import pytest
 from support.binaries import server_binaries
 from support.proxy import proxy_to
-from support.sessions import Ats, one
+from support.roles import NewRole, dsn_of
+from support.sessions import Ats, OpenSession, end_sessions, one
 from support.watch_session import session
 
 from cdc_sync.demo.postgres import server as embedded_server
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.session import LastSession, Process
+from cdc_sync.source.session import LastSession, Process, _lock_number
 
 _HOLDERS = """
 SELECT count(*) FROM pg_locks
@@ -65,3 +66,46 @@ async def test_the_server_is_told_to_notice_our_end_soon() -> None:
             row = await (await lasting.connection.execute("SELECT current_setting('tcp_keepalives_idle')")).fetchone()
 
     assert row == ("20",)
+
+
+async def held_by(dsn: str) -> str:
+    with pytest.raises(SourceError) as refused:
+        async with session(dsn, "applications"):
+            pass
+    return refused.value.message
+
+
+async def test_another_daemon_is_named(database: str) -> None:
+    async with session(database, "applications") as lasting:
+        said = await held_by(database)
+
+        connection = lasting.connection
+        process = connection.info.backend_pid
+        assert said.startswith("Another cdc-sync works the watch applications of this database")
+        assert f"process {process} of the role {connection.info.user}, application_name 'cdc-sync', since 20" in said
+        assert f"SELECT pg_terminate_backend({process});" in said
+
+
+async def test_a_role_that_took_the_lock_is_named_with_what_ends_it(
+    database: str, ats: Ats, new_role: NewRole, open_session: OpenSession
+) -> None:
+    daemon, thief = new_role(), new_role()
+    stolen = open_session(user=thief, password=thief, application_name="psql\x1b[2J")
+    stolen.execute("SELECT pg_advisory_lock(%s)", [_lock_number("applications")])
+    dsn = dsn_of(database, daemon)
+
+    said = await held_by(dsn)
+
+    process = stolen.info.backend_pid
+    assert said.startswith("A session of another role holds the advisory lock of the watch applications")
+    assert f"process {process} of the role {thief}" in said
+    assert "application_name" in said
+    assert "\x1b" not in said
+    assert "not visible to this role" in said
+    remedy = f"SELECT pg_terminate_backend({process});"
+    assert remedy in said
+    seen_by_all = await held_by(database)
+    assert ", since 20" in seen_by_all
+    end_sessions(ats, "pid = %s", [process])
+    async with session(dsn, "applications"):
+        pass
