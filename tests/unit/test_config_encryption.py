@@ -1,0 +1,64 @@
+"""Which connection strings let somebody on the way read along."""
+
+import pytest
+
+from cdc_sync.config.encryption import judged
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PGHOST", "PGHOSTADDR", "PGSSLMODE", "PGSSLROOTCERT", "PGSERVICE", "PGGSSENCMODE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "",
+        "postgresql:///ats",
+        "host=/run/postgresql dbname=ats",
+        "host=@abstract",
+        "postgresql://localhost/ats",
+        "postgresql://127.0.0.1,[::1]:5433/ats",
+        "host=db.internal hostaddr=127.0.0.1",
+        "postgresql://db.internal/ats?sslmode=verify-full",
+        "postgresql://db.internal/ats?sslmode=require",
+        "postgresql://db.internal/ats?sslmode=verify-ca",
+        "postgresql://db.internal/ats?sslrootcert=system",
+        "postgresql://db.internal/ats?gssencmode=require",
+        "service=ats",
+    ],
+)
+def test_nothing_is_said_against_it(dsn: str) -> None:
+    found = judged("encryption", "database.dsn", dsn)
+
+    assert found.state == "ok"
+    assert found.remedy is None
+
+
+@pytest.mark.parametrize(
+    ("dsn", "far", "mode"),
+    [
+        ("postgresql://u:secret@db.internal/ats", "db.internal", "prefer"),
+        ("host=10.0.0.1 password=secret", "10.0.0.1", "prefer"),
+        ("host=localhost,db.internal sslmode=disable password=secret", "db.internal", "disable"),
+        ("host=localhost hostaddr=10.0.0.1 sslmode=allow password=secret", "10.0.0.1", "allow"),
+        ("postgresql://db.internal/ats?service=x&sslmode=prefer", "db.internal", "prefer"),
+    ],
+)
+def test_what_to_write_is_said(dsn: str, far: str, mode: str) -> None:
+    found = judged("encryption", "database.dsn", dsn)
+
+    assert found.state == "warning"
+    assert f"to {far} go unencrypted (sslmode={mode})" in found.message
+    assert "sslmode=verify-full" in (found.remedy or "")
+    assert "require_auth=scram-sha-256" in (found.remedy or "")
+    assert "secret" not in found.message + (found.remedy or "")
+
+
+def test_what_the_string_leaves_open_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGHOST", "db.internal")
+    assert judged("encryption", "database.dsn", "dbname=ats").state == "warning"
+
+    monkeypatch.setenv("PGSSLMODE", "verify-full")
+    assert judged("encryption", "database.dsn", "dbname=ats").state == "ok"
