@@ -23,6 +23,7 @@ LARGEST = 2**20
 """Bytes of a file (1 MiB); no configuration is larger."""
 _MOST_NODES = 20_000
 _DEEPEST = 32
+_TOO_MANY = f"expected at most {_MOST_NODES} keys and values, with aliases written out"
 
 Path: TypeAlias = tuple[str | int, ...]
 """From the top of the document to a part of it: keys and positions in lists."""
@@ -146,6 +147,7 @@ class _Reader:
         self.place = Place(1, 1)
         self._events = events
         self._anchors: dict[str | None, Node] = {}
+        self._work = 0
 
     def document(self) -> Node | None:
         self._next()  # the stream's start
@@ -162,7 +164,14 @@ class _Reader:
         self.place = _place(event.start_mark) or self.place
         return event
 
+    def _count(self, parts: int) -> None:
+        """Refuse what takes long to read as soon as it has taken long, and not when all of it is read."""
+        self._work += parts
+        if self._work > _MOST_NODES:
+            raise self._refusal((), _TOO_MANY)
+
     def _node(self, path: Path, event: yaml.Event, depth: int) -> Node:
+        self._count(1)
         if depth > _DEEPEST:
             raise self._refusal((), f"expected at most {_DEEPEST} levels of nesting")
         match event:
@@ -224,6 +233,7 @@ class _Reader:
         for source in node.items if isinstance(node, Items) else (node,):
             if not isinstance(source, Entries):
                 raise self._refusal(path, "`<<` takes a section, or a list of them", "write `<<: *name`")
+            self._count(len(source.entries))
             merged = source.entries | merged
         return merged
 
@@ -231,7 +241,7 @@ class _Reader:
         size = 1 + sum(child.size for child in children)
         height = 1 + max((child.height for child in children), default=0)
         if size > _MOST_NODES:
-            raise self._refusal((), f"expected at most {_MOST_NODES} keys and values, with aliases written out")
+            raise self._refusal((), _TOO_MANY)
         if height > _DEEPEST:
             raise self._refusal((), f"expected at most {_DEEPEST} levels of nesting, with aliases written out")
         return size, height

@@ -85,7 +85,7 @@ def _outcome(text: str, environ: Mapping[str, str], folder: FilePath) -> Config 
         found += [
             trouble
             for trouble in wording.troubles(error, lambda path: _at(data, path))
-            if not any(trouble.path[: len(path)] == path for path in values.missing)
+            if not any(trouble.path[:length] in values.missing for length in range(len(trouble.path) + 1))
         ]
     else:
         if not found and not values.troubles:

@@ -13,6 +13,9 @@ from cdc_sync.config.document import LARGEST, UNUSABLE
 from cdc_sync.config.mistakes import Mistake
 from cdc_sync.config.problems import printable
 
+_MOST_MISTAKES = 100
+"""In one value; more tell nobody anything."""
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NAME_IN_PATH = re.compile(r"\$\{(?P<name>[^{}]*)\}")
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<body>file:(?:[^{}]|\$\{[^{}]*\})*|[^{}]*)\}|\$\{")
@@ -34,7 +37,8 @@ def substitute(text: str, environ: Mapping[str, str], folder: Path) -> tuple[str
         try:
             return _resolve(match["body"], environ, folder)
         except Mistake as mistake:
-            mistakes.append(mistake)
+            if len(mistakes) < _MOST_MISTAKES:
+                mistakes.append(mistake)
             return ""
 
     return _REFERENCE.sub(replacement, text), mistakes

@@ -4,6 +4,7 @@ import zoneinfo
 from collections.abc import Mapping
 from datetime import timedelta
 from difflib import get_close_matches
+from functools import cache
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
@@ -23,6 +24,12 @@ _ABBREVIATIONS = {"CET": "Europe/Paris", "EET": "Europe/Athens", "MET": "Europe/
 "Date/Time Types", "Time Zones"), and a place for each. All other names mean the same to it as to the IANA database."""
 
 
+@cache
+def _zones() -> frozenset[str]:
+    """Those that this machine knows; to list them reads hundreds of files."""
+    return frozenset(zoneinfo.available_timezones())
+
+
 def _time_zone(name: str) -> str:
     if name in _ABBREVIATIONS:
         raise Mistake(
@@ -33,7 +40,7 @@ def _time_zone(name: str) -> str:
         zoneinfo.ZoneInfo(name)
     # A zone is a file: besides an unknown name, a folder (Europe) or a name that cannot be a path are possible.
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        close = get_close_matches(name, zoneinfo.available_timezones(), n=1)
+        close = get_close_matches(name, _zones(), n=1)
         raise Mistake(
             "expected a time zone of the IANA database, such as UTC or Europe/Paris",
             f'did you mean "{close[0]}"?' if close else None,

@@ -132,6 +132,27 @@ def test_a_billion_laughs_are_refused() -> None:
     assert place.line <= 6
 
 
+@pytest.mark.parametrize("merge", ["{<<: *a}", "{<<: [*a, *a, *a]}", "{<<: *a, k0: 1}"])
+def test_merging_the_same_again_and_again_is_refused_before_it_is_done(merge: str) -> None:
+    """A megabyte of this took minutes of CPU time."""
+    lines = [f"a: &a {{{', '.join(f'k{n}: 1' for n in range(5000))}}}", "b:", *(f"- {merge}" for _ in range(1000))]
+
+    message, place = refusal("\n".join(lines))
+
+    assert message == "expected at most 20000 keys and values, with aliases written out"
+    assert place is not None
+    assert place.line <= 5
+
+
+@pytest.mark.parametrize("part", ["- 1\n", "- &a 1\n", "- []\n"])
+def test_too_much_is_refused_before_all_of_it_is_read(part: str) -> None:
+    message, place = refusal(part * 100_000)
+
+    assert message == "expected at most 20000 keys and values, with aliases written out"
+    assert place is not None
+    assert place.line <= 20_001
+
+
 def test_the_same_by_merging_is_refused_too() -> None:
     wide = ", ".join(f"k{n}: &w{n} [{', '.join(['x'] * 1000)}]" for n in range(10))
     lines = [f"a: &a {{{wide}}}", "b: {<<: *a}", "c: {<<: *a}"]
