@@ -4,10 +4,12 @@ The shared store is loaded where it is used: a daemon with a store of SQLite kee
 """
 
 import asyncio
+import fcntl
 import os
+import shutil
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,8 @@ from cdc_sync.store.unconfigured import unconfigured
 if TYPE_CHECKING:
     from cdc_sync.store.postgres import PostgresStore
 
+_COPY = "dry-run-"
+
 
 @asynccontextmanager
 async def opened_by_daemon(config: Config) -> AsyncIterator[Store]:
@@ -40,6 +44,7 @@ async def opened_by_daemon(config: Config) -> AsyncIterator[Store]:
         else:
             stack.enter_context(StoreLock(config.state.path))
             store = SqliteStore(config.state.path)
+        await asyncio.to_thread(_remove_copies_left_behind)
         stack.push_async_callback(store.close)
         await store.release_claims()
         yield store
@@ -53,7 +58,7 @@ async def opened_copy(config: Config) -> AsyncIterator[Store]:
         StoreError: the store cannot be read, or there is no place for the copy.
     """
     async with AsyncExitStack() as stack:
-        copy = Path(stack.enter_context(_temporary_folder())) / "state.db"
+        copy = stack.enter_context(_temporary_folder()) / "state.db"
         if config.state.backend == "postgres":
             from cdc_sync.store.postgres import copy_to_sqlite  # noqa: PLC0415 - as the header says
 
@@ -177,11 +182,37 @@ async def _postgres(config: Config, *, read_only: bool) -> "PostgresStore":
     return await PostgresStore.open(store_dsn(config), longest_call=longest, read_only=read_only)
 
 
-def _temporary_folder() -> "tempfile.TemporaryDirectory[str]":
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """A folder for a copy of the store, which is gone with the process, or after kill -9 with the next one."""
     try:
-        return tempfile.TemporaryDirectory(prefix="cdc-sync-dry-run-")
+        _remove_copies_left_behind()
+        folder = Path(tempfile.mkdtemp(prefix="cdc-sync-making-"))
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Only now by the name that others look for: a folder of that name without a lock is nobody's.
+        folder = folder.rename(folder.with_name(folder.name.replace("making-", _COPY, 1)))
     except OSError as error:
         raise StoreError(
             f"A dry run works on a copy of the store, and there is no temporary folder for it: {error.strerror}. Let "
             f"TMPDIR name one that can be written."
         ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _remove_copies_left_behind() -> None:
+    """Remove the copies of dry runs that were killed: those of our own user whose lock went with their process."""
+    with suppress(OSError):
+        for folder in Path(tempfile.gettempdir()).glob(f"cdc-sync-{_COPY}*"):
+            with suppress(OSError):
+                file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                try:
+                    if os.fstat(file).st_uid == os.geteuid():
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        shutil.rmtree(folder, ignore_errors=True)
+                finally:
+                    os.close(file)
