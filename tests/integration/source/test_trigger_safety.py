@@ -259,6 +259,36 @@ class TestRights:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             run(clerk, statement)
 
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "SELECT * FROM cdc_sync.changes",
+            "INSERT INTO cdc_sync.changes VALUES ('applications', 'D', '{1}', now())",
+            "UPDATE cdc_sync.changes SET watch = 'x'",
+            "DELETE FROM cdc_sync.changes",
+            "TRUNCATE cdc_sync.changes",
+            "DO $$BEGIN LOCK TABLE cdc_sync.changes IN ACCESS SHARE MODE; END$$",
+            (
+                "CREATE TRIGGER t BEFORE INSERT ON cdc_sync.changes FOR EACH ROW"
+                " EXECUTE PROCEDURE suppress_redundant_updates_trigger()"
+            ),
+            "CREATE TABLE cdc_sync.other (id int)",
+            "SELECT nextval('cdc_sync.missed_applications')",
+            "SELECT nextval('cdc_sync.bell_applications')",
+            "SELECT setval('cdc_sync.bell_applications', 1)",
+            "SELECT last_value FROM cdc_sync.missed_applications",
+            "SELECT cdc_sync.record_applications()",
+            "CREATE TRIGGER mine AFTER INSERT ON other FOR EACH ROW EXECUTE PROCEDURE cdc_sync.record_applications()",
+        ],
+    )
+    def test_nor_does_a_role_that_may_look_into_the_schema(self, installed: Ats, clerk: Ats, statement: str) -> None:
+        clerks = clerk.info.user
+        run(installed, "CREATE TABLE other (id int); ALTER TABLE other OWNER TO {clerk}", clerk=clerks)
+        run(installed, "GRANT USAGE ON SCHEMA cdc_sync TO {clerk}", clerk=clerks)
+
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            run(clerk, statement)
+
     def test_functions_of_the_same_name_elsewhere_are_not_called(self, installed: Ats, clerk: Ats) -> None:
         """The trigger runs with its owner's rights, so nothing that a writer can create may run in it."""
         installed.execute("CREATE SCHEMA evil; GRANT ALL ON SCHEMA evil TO PUBLIC")
