@@ -24,6 +24,7 @@ from cdc_sync.config import Config, HostPort
 from cdc_sync.core.conditions import Conditions, kind_of, wrong
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.observations import ConnectionDisplaced, Observe
+from cdc_sync.core.visible import visible
 from cdc_sync.listening import Listener
 from cdc_sync.store.protocol import Store, StoreError
 
@@ -375,4 +376,4 @@ def _lines(conditions: Conditions, *, is_stranger: bool) -> list[str]:
     """Conditions for `/readyz`; for a stranger their kinds alone."""
     if is_stranger:
         return [f"{kind}\n" for kind in dict.fromkeys(map(kind_of, conditions))]
-    return [f"{name}: {message}\n" for name, message in conditions.items()]
+    return [visible(f"{name}: {message}") + "\n" for name, message in conditions.items()]

@@ -22,6 +22,7 @@ from cdc_sync.core.observations import (
     ReloadRefused,
     ReloadStarted,
 )
+from cdc_sync.core.visible import visible
 
 _BEATS = 4
 """How often we say it in the time within which we must: once may be late."""
@@ -81,7 +82,8 @@ class SystemdReader:
             return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
-                manager.sendto("\n".join(lines).encode(), self._address)
+                # A line break in a reply would be another assignment, and `systemctl status` shows the rest.
+                manager.sendto("\n".join(map(visible, lines)).encode(), self._address)
         except OSError:
             return  # the manager is gone; it is not what we are for
 

@@ -86,6 +86,17 @@ def test_a_beat_feeds_the_watchdog_and_tells_how_it_stands(manager: socket.socke
     assert manager.recv(900) == b"STATUS=Hung: sender"
 
 
+def test_a_reply_is_no_other_assignment_and_steers_no_terminal(manager: socket.socket) -> None:
+    reader = SystemdReader({"NOTIFY_SOCKET": str(manager.getsockname())})
+    reader.read(CallEnded("applications", "hw-1", "dead", "a\nMAINPID=1\x1b[2J\x9b\u202e\ud800", 1, 0.1, 0.1))
+
+    reader.read(HeartBeat(0))
+
+    watchdog, status = manager.recv(10_000).decode().split("\n")
+    assert watchdog == "WATCHDOG=1"
+    assert status.endswith(r"dead (a MAINPID=1\x1b[2J\x9b\u202e\ud800)")
+
+
 @pytest.mark.parametrize(
     ("environ", "seconds"),
     [

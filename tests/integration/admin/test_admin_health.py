@@ -72,6 +72,14 @@ async def test_a_daemon_that_waits_for_its_turn_is_ready_and_says_so(admin: Admi
     assert "process 7 captures" in page.text
 
 
+async def test_a_reason_from_outside_is_one_line_and_steers_no_terminal(admin: Admin) -> None:
+    admin.conditions = {"endpoint": "paused: \x1b]0;x\x07\nready\x9b2J\u202e"}
+
+    answer = await admin.get("/readyz")
+
+    assert answer.text == "endpoint: paused: \\x1b]0;x\\x07\\nready\\x9b2J\\u202e\n"
+
+
 async def test_a_fuse_that_is_blown(admin: Admin) -> None:
     rules = some_rules(max_changes=1)
     await admin.store.record(rules, a_batch(a_sighting("a1"), a_sighting("a2")))
