@@ -55,7 +55,7 @@ def standby_of(server: Server, port: int = _PORT) -> Iterator[Standby]:
     """Copy the server, follow it, and yield the copy; a second one needs another port."""
     # The launcher knows whom to run it as; its guardian ends the standby with the server if we cannot.
     launcher, data = server._launcher, server.folder / f"standby-{port}"
-    _copy(server, data)
+    follow(server.dsn, data, make_conninfo(host=str(server.folder), user="postgres"))
     options = {
         # A standby must have room for as many connections as its primary.
         **SETTINGS,
@@ -75,8 +75,15 @@ def standby_of(server: Server, port: int = _PORT) -> Iterator[Standby]:
                 process.send_signal(signal.SIGINT)
 
 
-def _copy(server: Server, data: Path) -> None:
-    with psycopg.connect(server.dsn, autocommit=True) as connection:
+def follow(dsn: str, data: Path, primary: str) -> None:
+    """Copy the data of a running server, to be started as its standby.
+
+    Args:
+        dsn: of the server, as superuser.
+        data: the folder that is made.
+        primary: the standby's `primary_conninfo`.
+    """
+    with psycopg.connect(dsn, autocommit=True) as connection:
         version = connection.info.server_version
         begin, end = _BACKUP if version >= _BACKUP_FUNCTIONS_RENAMED else _BACKUP_BEFORE
         connection.execute(begin)
@@ -87,13 +94,13 @@ def _copy(server: Server, data: Path) -> None:
         (data / "pg_wal").mkdir()
         label = one(connection, end)
     (data / "backup_label").write_text(label)
-    follow = f"primary_conninfo = '{make_conninfo(host=str(server.folder), user='postgres')}'\n"
+    recovery = f"primary_conninfo = '{primary}'\n"
     if version >= _RECOVERY_SETTINGS:
         with (data / "postgresql.auto.conf").open("a") as settings:
-            settings.write(follow)
+            settings.write(recovery)
         (data / "standby.signal").touch()
     else:
-        (data / "recovery.conf").write_text(f"standby_mode = 'on'\n{follow}")
+        (data / "recovery.conf").write_text(f"standby_mode = 'on'\n{recovery}")
     _hand_over(data, source.stat())
 
 

@@ -4,9 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
 from support.postgres import create_ats
 
+from cdc_sync.config import Config
+from cdc_sync.source import scripts
+from cdc_sync.source.grants import grants
+from cdc_sync.store.postgres import scripts as store_scripts
 from torture.population import AT_FIRST, FIRST, STATUSES
+
+ROLE = "cdc_sync"
+"""The daemon's."""
 
 _LEDGER = (Path(__file__).parent / "ledger.sql").read_text()
 
@@ -46,6 +54,27 @@ def prepare(dsn: str) -> None:
             " SELECT name, %s, %s, now() - interval '1 day', now() - interval '1 hour' FROM unnest(%s::text[]) AS name",
             (*FIRST, sorted(AT_FIRST)),
         )
+
+
+def install(dsn: str, config: Config) -> None:
+    """What a DBA does: the daemon's role, the triggers and the privileges."""
+    create_role(dsn)
+    with psycopg.connect(dsn, autocommit=True) as dba:
+        dba.execute(scripts.install(config).encode())
+        dba.execute(grants(config, ROLE).encode())
+
+
+def create_role(dsn: str) -> None:
+    """The daemon's role alone."""
+    with psycopg.connect(dsn, autocommit=True) as dba:
+        dba.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(ROLE)))
+
+
+def install_store(dsn: str) -> None:
+    """The same for the store's tables, where the role exists."""
+    with psycopg.connect(dsn, autocommit=True) as dba:
+        dba.execute(store_scripts.install().encode())
+        dba.execute(store_scripts.grants(ROLE).encode())
 
 
 def wrap_up(dsn: str) -> None:

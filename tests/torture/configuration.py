@@ -11,6 +11,9 @@ WATCH = "applications"
 CONCURRENCY = 16
 """Calls under way at once, at most."""
 
+TIMEOUT = 2.0
+"""Seconds that a call takes at most."""
+
 _HUGE = 1_000_000_000
 """No fuse: a mass change is what these writers do all day."""
 
@@ -29,7 +32,7 @@ def document(
         "database": {"dsn": dsn},
         "hellowork": {
             "base_url": hellowork,
-            "timeout": "2s",
+            "timeout": f"{TIMEOUT:.0f}s",
             "concurrency": CONCURRENCY,
             "retry": {"first": "50ms", "max": "1s"},
             "not_found_retry": "1h",

@@ -5,9 +5,10 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -27,6 +28,13 @@ _ORDINARY = Life()
 class Daemon:
     """Made by `daemon()`.
 
+    Args:
+        folder: takes its configuration and its log.
+        http: asks it how it goes.
+        admin: the URL of its admin server.
+        within: the beginning of the command that it is started by.
+        variables: put into its environment.
+
     Attributes:
         config: its configuration.
         kills: when it was killed or killed itself, in seconds since the epoch.
@@ -34,7 +42,14 @@ class Daemon:
         surprises: what it must never do, and did.
     """
 
-    def __init__(self, folder: Path, http: aiohttp.ClientSession, admin_port: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        http: aiohttp.ClientSession,
+        admin: str,
+        within: Sequence[str] = (),
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.kills: list[float] = []
         self.ends: Counter[str] = Counter()
         self.surprises: list[str] = []
@@ -42,7 +57,9 @@ class Daemon:
         self._log = folder / "daemon.log"
         self._log.touch()
         self._http = http
-        self._admin = f"http://127.0.0.1:{admin_port}"
+        self._admin = admin
+        self._within = within
+        self._variables = variables
         self._process: asyncio.subprocess.Process | None = None
         self._life = Life()
 
@@ -54,11 +71,11 @@ class Daemon:
         """Start it; it is not ready yet."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", *life.command, "--config", str(self.config), "run"),
+                *(*self._within, sys.executable, "-m", *life.command, "--config", str(self.config), "run"),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environment({"PYTHONPATH": str(Path(__file__).parents[1])}),
+                env=environment({"PYTHONPATH": str(Path(__file__).parents[1]), **self._variables}),
             )
         self._life = life
 
@@ -69,6 +86,16 @@ class Daemon:
         elif self._process.returncode is not None:
             self._account_for(self._process.returncode, expected=None)
             await self.start()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was started and has ended by itself, which nobody has accounted for yet."""
+        return self._process is not None and self._process.returncode is not None
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it runs."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(number)
 
     async def kill(self) -> None:
         """Kill -9; it is gone when this returns."""
@@ -147,7 +174,7 @@ class Daemon:
 async def daemon(folder: Path, admin_port: int) -> AsyncIterator[Daemon]:
     """A daemon with its files in `folder`, not started yet; killed in the end."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as http:
-        made = Daemon(folder, http, admin_port)
+        made = Daemon(folder, http, f"http://127.0.0.1:{admin_port}")
         try:
             yield made
         finally:

@@ -10,23 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import psycopg
-from psycopg import sql
 from support.binaries import server_binaries
 from support.daemon_process import free_port
 
-from cdc_sync.config import Config, load
+from cdc_sync.config import load
 from cdc_sync.core.content import Content
 from cdc_sync.demo.postgres import Server
 from cdc_sync.demo.postgres import server as postgres_server
 from cdc_sync.emulator import Emulator
-from cdc_sync.source import scripts
-from cdc_sync.source.grants import grants
 from cdc_sync.store.postgres import PostgresStore
-from cdc_sync.store.postgres import scripts as store_scripts
 from cdc_sync.store.protocol import Store
 from cdc_sync.store.sqlite import SqliteStore
 from torture import ats, verdict
+from torture.ats import ROLE
 from torture.configuration import WATCH, document
 from torture.daemon import Daemon, daemon
 from torture.evidence import Evidence
@@ -39,7 +35,6 @@ from torture.settling import adopt, become_idle, settle
 from torture.weather import Weather
 from torture.writer import Writer
 
-ROLE = "cdc_sync"
 _AWAY = "cdc-sync: The store in postgresql://"
 _EVERYTHING = 10_000_000
 """More than there is of anything in the store."""
@@ -104,7 +99,10 @@ class _Run:
                     admin_port=admin_port,
                 )
             )
-            _install(self._server.dsn, load(self._folder / "config.yaml", {}))
+            config = load(tortured.config, {})
+            ats.install(self._server.dsn, config)
+            if config.state.backend == "postgres":
+                ats.install_store(self._server.dsn)
             return await self._torture(tortured, between, emulator, http)
 
     @property
@@ -219,17 +217,6 @@ def _of_calls(evidence: Evidence) -> Mapping[str, object]:
         "repeats after a kill": repeats.killed,
         "repeats without a reason": len(repeats.unexplained),
     }
-
-
-def _install(dsn: str, config: Config) -> None:
-    """What a DBA does."""
-    with psycopg.connect(dsn, autocommit=True) as dba:
-        dba.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(ROLE)))
-        dba.execute(scripts.install(config).encode())
-        dba.execute(grants(config, ROLE).encode())
-        if config.state.backend == "postgres":
-            dba.execute(store_scripts.install().encode())
-            dba.execute(store_scripts.grants(ROLE).encode())
 
 
 def _port(server: Server) -> int:

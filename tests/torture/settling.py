@@ -3,10 +3,9 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from torture import ats
-from torture.daemon import Daemon
 
 _WITHIN = 90.0
 """Seconds. A connection that has gone deaf is noticed after 25, and what was noticed is waited for up to 15 more."""
@@ -17,7 +16,17 @@ _SWEEPS = 2
 _LOOK_EVERY = 0.1
 
 
-async def adopt(daemon: Daemon) -> None:
+class Watched(Protocol):
+    """A daemon, or several on one store."""
+
+    async def report(self) -> dict[str, Any]:
+        """See `Daemon.report`."""
+
+    def sweeps(self) -> int:
+        """See `Daemon.sweeps`."""
+
+
+async def adopt(daemon: Watched) -> None:
     """Wait until the rows that exist are adopted.
 
     Raises:
@@ -32,7 +41,7 @@ async def adopt(daemon: Daemon) -> None:
     raise TimeoutError(f"the first start has not adopted the rows within {_WITHIN:.0f} s: {await daemon.report()}")
 
 
-async def settle(daemon: Daemon, dsn: str) -> float:
+async def settle(daemon: Watched, dsn: str) -> float:
     """Wait for idleness: nothing unread, suspected, pending or held, and a whole sweep since; returns the seconds.
 
     Raises:
@@ -53,7 +62,7 @@ async def settle(daemon: Daemon, dsn: str) -> float:
     raise TimeoutError(f"the daemon has not settled within {_WITHIN:.0f} s: {why or 'no sweeps end'}")
 
 
-async def become_idle(daemon: Daemon) -> None:
+async def become_idle(daemon: Watched) -> None:
     """Wait until nothing is left to be sent.
 
     Raises:

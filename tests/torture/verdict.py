@@ -48,11 +48,12 @@ class Repeats:
 
 def faults(evidence: Evidence) -> Iterator[str]:
     """Everything that is wrong, in words."""
-    yield from _last_words(evidence)
-    yield from _stores_opinion(evidence)
-    yield from _calls_for_nothing(evidence)
-    yield from _malformed(evidence.calls)
-    yield from _unreal(evidence)
+    yield from last_words(evidence)
+    yield from stores_opinion(evidence)
+    yield from calls_for_nothing(evidence)
+    yield from malformed(evidence.calls)
+    yield from _concurrent(evidence.calls)
+    yield from unreal(evidence)
     yield from _out_of_order(evidence)
     yield from _too_many_repeats(evidence)
     yield from _missed(evidence)
@@ -61,7 +62,7 @@ def faults(evidence: Evidence) -> Iterator[str]:
     yield from _complaints(evidence.log)
 
 
-def _last_words(evidence: Evidence) -> Iterator[str]:
+def last_words(evidence: Evidence) -> Iterator[str]:
     """HelloWork's last word of each application is the database's state."""
     for name in sorted({*evidence.truth, *evidence.state, *AT_FIRST}):
         wanted, body = evidence.truth.get(name), evidence.state.get(name)
@@ -90,7 +91,7 @@ def _state_of(body: Mapping[str, object]) -> State:
     return State(str(body["status"]), str(body["jobId"]), gone=False)
 
 
-def _stores_opinion(evidence: Evidence) -> Iterator[str]:
+def stores_opinion(evidence: Evidence) -> Iterator[str]:
     """The daemon's idea of what HelloWork knows is what HelloWork knows."""
     for name, body in evidence.state.items():
         told = evidence.told.get(name)
@@ -98,23 +99,29 @@ def _stores_opinion(evidence: Evidence) -> Iterator[str]:
             yield f"{name}: HelloWork was told {body}, and the store believes {told}"
 
 
-def _calls_for_nothing(evidence: Evidence) -> Iterator[str]:
+def calls_for_nothing(evidence: Evidence) -> Iterator[str]:
+    """Nothing is sent of what never changed."""
     for name, number in Counter(call.application_id for call in evidence.calls).items():
         if name in UNCHANGED:
             yield f"{name}: it never changed, and HelloWork was called {number} times"
 
 
-def _malformed(calls: Iterable[Call]) -> Iterator[str]:
+def malformed(calls: Iterable[Call]) -> Iterator[str]:
+    """Each call is as HelloWork wants it, and has its key."""
     for call in calls:
         if call.violations or call.warnings:
             yield f"{call.application_id}: call {call.number} is wrong: {call.violations or call.warnings}"
-        if call.concurrent:
-            yield f"{call.application_id}: call {call.number} came while another one for it was under way"
         if not call.idempotency_key:
             yield f"{call.application_id}: call {call.number} has no Idempotency-Key"
 
 
-def _unreal(evidence: Evidence) -> Iterator[str]:
+def _concurrent(calls: Iterable[Call]) -> Iterator[str]:
+    for call in calls:
+        if call.concurrent:
+            yield f"{call.application_id}: call {call.number} came while another one for it was under way"
+
+
+def unreal(evidence: Evidence) -> Iterator[str]:
     """Each call says something that was committed before it came."""
     for call in evidence.calls:
         status, job = said(call)
@@ -125,7 +132,17 @@ def _unreal(evidence: Evidence) -> Iterator[str]:
 
 
 def _out_of_order(evidence: Evidence) -> Iterator[str]:
-    """The calls for an application follow the order in which its states were committed."""
+    yield from map(superseded, late(evidence))
+
+
+def superseded(call: Call) -> str:
+    """What is wrong with a call that is late."""
+    which = f"{call.application_id}: call {call.number} says {said(call)}"
+    return f"{which}, which had been superseded before the call before it"
+
+
+def late(evidence: Evidence) -> Iterator[Call]:
+    """The calls that do not follow the order in which the application's states were committed."""
     reached: dict[str, int] = {}
     for call in evidence.calls:
         name = call.application_id or ""
@@ -136,7 +153,7 @@ def _out_of_order(evidence: Evidence) -> Iterator[str]:
         if place < len(committed):
             reached[name] = place
         elif any(_says(call, entry.state) for entry in committed):
-            yield f"{name}: call {call.number} says {said(call)}, which had been superseded before the call before it"
+            yield call
 
 
 def _says(call: Call, state: State) -> bool:
@@ -147,25 +164,41 @@ def _says(call: Call, state: State) -> bool:
 def repeats(evidence: Evidence) -> Repeats:
     """Count what HelloWork took in twice in a row, and find the reason of each."""
     found = Repeats()
-    of_application: dict[str, list[Call]] = {}
-    for call in evidence.calls:
-        of_application.setdefault(call.application_id or "", []).append(call)
-    for name, calls in of_application.items():
-        for first, second in pairwise([call for call in calls if _was_taken_in(call)]):
-            if said(first) != said(second):
-                continue
-            between = [call for call in calls if first.number < call.number < second.number]
-            if first.fault in _SPOILED or first.abandoned:
-                found.unsure += 1
-            elif any(said(call) != said(first) for call in between):
-                found.contradicted += 1
-            elif any(first.received <= kill <= second.received for kill in evidence.kills):
-                found.killed += 1
-            else:
-                found.unexplained.append(
-                    f"{name}: call {second.number} repeats call {first.number} ({said(first)}) for no reason"
-                )
+    for first, second, between in repeated(evidence.calls):
+        if was_unsure(first):
+            found.unsure += 1
+        elif any(said(call) != said(first) for call in between):
+            found.contradicted += 1
+        elif any(first.received <= kill <= second.received for kill in evidence.kills):
+            found.killed += 1
+        else:
+            found.unexplained.append(for_no_reason(first, second))
     return found
+
+
+def repeated(calls: Iterable[Call]) -> Iterator[tuple[Call, Call, Sequence[Call]]]:
+    """Each two calls for an application that HelloWork took in one after the other and that say the same.
+
+    Yields:
+        Both, and those between them that it did not take in.
+    """
+    of_application: dict[str, list[Call]] = {}
+    for call in calls:
+        of_application.setdefault(call.application_id or "", []).append(call)
+    for own in of_application.values():
+        for first, second in pairwise([call for call in own if _was_taken_in(call)]):
+            if said(first) == said(second):
+                yield first, second, [call for call in own if first.number < call.number < second.number]
+
+
+def was_unsure(call: Call) -> bool:
+    """Whether the daemon has seen no good answer to a call that was taken in."""
+    return call.fault in _SPOILED or call.abandoned
+
+
+def for_no_reason(first: Call, second: Call) -> str:
+    """What is wrong with a repeat that nothing explains."""
+    return f"{first.application_id}: call {second.number} repeats call {first.number} ({said(first)}) for no reason"
 
 
 def _too_many_repeats(evidence: Evidence) -> Iterator[str]:

@@ -14,7 +14,6 @@ from torture.population import ABORTED, BUSY, COSMETIC, JOBS, NEVER, STATUSES, W
 _SESSION = "-c lock_timeout=300ms"
 """A long transaction of one writer must not stop the others."""
 
-_LONGEST_PAUSE = 0.03
 _RECONNECT_AFTER = 0.05
 
 # How ATSs write `updated_at`: at the statement, at the transaction's start, in whole seconds, by a clock that is slow,
@@ -40,16 +39,18 @@ class Writer:
         number: which of the writers it is; the first one has long transactions only.
         dsn: the ATS's database.
         chance: what it does is drawn from it.
+        longest_pause: seconds between two transactions, at most.
 
     Attributes:
         done: its transactions by kind, and those that were lost: `contended`, `cut off`.
     """
 
-    def __init__(self, number: int, dsn: str, chance: random.Random) -> None:
+    def __init__(self, number: int, dsn: str, chance: random.Random, longest_pause: float = 0.03) -> None:
         self.done: Counter[str] = Counter()
         self._number = number
         self._dsn = dsn
         self._chance = chance
+        self._longest_pause = longest_pause
         self._new = 0
         self._names = list(WATCHED)
         self._works: Mapping[Callable[[AsyncConnection], Awaitable[None]], int] = {
@@ -81,7 +82,7 @@ class Writer:
                 async with await AsyncConnection.connect(self._dsn, autocommit=True, options=_SESSION) as ats:
                     while not over.is_set():
                         await self._something(ats)
-                        await asyncio.sleep(self._chance.uniform(0, _LONGEST_PAUSE))
+                        await asyncio.sleep(self._chance.uniform(0, self._longest_pause))
             except psycopg.OperationalError:
                 self.done["cut off"] += 1
                 await asyncio.sleep(_RECONNECT_AFTER)

@@ -1,0 +1,83 @@
+"""The command line; see the package's text."""
+
+import argparse
+import logging
+import os
+import secrets
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from torture.__main__ import say
+from torture.options import Options
+from torture.verdict import in_order
+
+from torture_cluster import machine
+from torture_cluster.options import FAULTS, ClusterOptions
+from torture_cluster.run import torture
+
+_INSIDE = "--inside"
+SKIPPED = 77
+"""The exit code where it cannot run, as automake has it."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run as asked for; returns the exit code."""
+    given = _parser().parse_args(arguments)
+    if given.inside is not None:
+        return _inside(given)
+    if reason := machine.missing(clocks="clock" in _faults(given)):
+        say(f"torture-cluster cannot run here: {reason}")
+        return SKIPPED
+    seed = secrets.randbelow(1_000_000) if given.seed is None else given.seed
+    with tempfile.TemporaryDirectory(prefix="cdc-sync-cluster-", dir="/tmp") as temporary:
+        # The servers run as another user, in a folder of their own below it.
+        Path(temporary).chmod(0o1777)
+        command = [sys.executable, "-m", __package__, *arguments, "--seed", str(seed), _INSIDE, temporary]
+        return machine.enter(command, {**os.environ, "TMPDIR": temporary})
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m torture_cluster", description=__doc__)
+    parser.add_argument("--mode", choices=("notify", "poll"), default="notify", help="how the daemons capture")
+    parser.add_argument("--seconds", type=float, default=120, help="how long things happen (%(default)s)")
+    parser.add_argument("--seed", type=int, default=None, help="repeat the plan of an earlier run")
+    parser.add_argument("--writers", type=int, default=3, help="the ATS's sessions at work (%(default)s)")
+    parser.add_argument("--only", nargs="+", choices=FAULTS, default=FAULTS, metavar="FAULT", help=", ".join(FAULTS))
+    parser.add_argument("--without", nargs="+", choices=FAULTS, default=(), metavar="FAULT", help="leave these out")
+    parser.add_argument("--keep", type=Path, default=None, metavar="FOLDER", help="keep the daemons' logs there")
+    parser.add_argument(_INSIDE, type=Path, default=None, help=argparse.SUPPRESS)
+    return parser
+
+
+def _faults(given: argparse.Namespace) -> frozenset[str]:
+    return frozenset(given.only) - frozenset(given.without)
+
+
+def _inside(given: argparse.Namespace) -> int:
+    # The driver says of each transaction that it could not roll it back: its server was away.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
+    common = Options(given.mode, given.seconds, given.seed, given.writers, "postgres")
+    options = ClusterOptions(common, _faults(given))
+    say(
+        f"torture of several hosts: mode {common.mode}, {common.seconds:.0f} s, seed {common.seed}, "
+        f"faults: {', '.join(fault for fault in FAULTS if fault in options.faults) or 'none'}"
+    )
+    with ExitStack() as stack:
+        folder = given.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        outcome = torture(options, folder, say)
+    width = max(map(len, outcome.figures), default=0)
+    for name, value in outcome.figures.items():
+        say(f"{name:<{width}}  {value}")
+    if not outcome.complaints:
+        say("HelloWork's last word is the database's state.")
+        return 0
+    say(f"\n{len(outcome.complaints)} complaints (seed {common.seed}):\n{in_order(outcome.complaints)}")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,46 @@
+"""Each daemon's configuration: as in `torture`, on a shared store, with servers of its own choice to read from."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torture import configuration
+from torture.ats import ROLE
+
+from torture_cluster.machine import ATS, DAEMONS, HELLOWORK_PORT, STORE
+from torture_cluster.options import ClusterOptions
+
+TOKEN = "of-the-torture"
+_ADMIN_PORT = 8765
+_BALANCED = "load_balance_hosts=random"
+
+_READS: tuple[str, ...] = (
+    f"host={ATS[0]}",
+    f"host={ATS[1]},{ATS[2]} {_BALANCED}",
+    f"host={','.join(ATS)} {_BALANCED}",
+)
+"""Where the daemons read in poll mode: from the primary, from any of the standbys, from any server."""
+
+
+def admin(number: int) -> str:
+    """Where a daemon's admin server listens."""
+    return f"{DAEMONS[number]}:{_ADMIN_PORT}"
+
+
+def document(options: ClusterOptions, number: int) -> Mapping[str, Any]:
+    """A daemon's configuration as it is written."""
+    reads = _READS[number] if options.replicas else _READS[0]
+    made = dict(
+        configuration.document(
+            options.mode,
+            "postgres",
+            dsn=f"{reads} user={ROLE} dbname=postgres connect_timeout=3",
+            hellowork=f"http://127.0.0.1:{HELLOWORK_PORT}",
+            store=Path("unused"),
+            admin_port=_ADMIN_PORT,
+        )
+    )
+    store = f"host={','.join(STORE)} user={ROLE} dbname=postgres connect_timeout=3 target_session_attrs=read-write"
+    made["state"] = {"backend": "postgres", "dsn": store}
+    made["admin"] = {"listen": admin(number), "token": TOKEN}
+    return made

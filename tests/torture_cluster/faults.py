@@ -1,0 +1,220 @@
+"""What befalls the hosts: planned from the seed, then done.
+
+| fault | what happens |
+|---|---|
+| sink-silence | packets between a daemon and HelloWork are dropped, in one direction or both |
+| database-silence | the same between a daemon and the ATS's servers |
+| store-silence | the same between a daemon and the store's servers, at times for longer than a lease |
+| stop | a daemon is stopped (SIGSTOP) and goes on, at times after longer than a lease |
+| kill | a daemon is killed (kill -9) and started again |
+| clock | a daemon's wall clock is wrong from the start, and is set while it runs |
+| lag | standbys of the ATS do not replay; daemons read from them (poll mode only) |
+| failover | the store's primary crashes, the standby is promoted; every commit waited for it, nothing is lost |
+| lossy-failover | the same, but the standby lacks the last seconds |
+| weather | HelloWork is slow, refuses, breaks, loses answers (see `torture.weather`) |
+"""
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torture.daemon import Daemon
+from torture.pausing import pause
+
+from torture_cluster.machine import ATS, DAEMONS, HELLOWORK, STORE, silence
+from torture_cluster.options import ClusterOptions
+from torture_cluster.servers import Replicated
+
+_BETWEEN = (1.5, 10.0)
+"""Seconds between two blows of one fault."""
+
+_DIRECTIONS = (("requests", "answers"), ("requests", "answers"), ("requests",), ("answers",))
+_SERVERS: Mapping[str, Sequence[str]] = {"sink-silence": (HELLOWORK,), "database-silence": ATS, "store-silence": STORE}
+_SECONDS: Mapping[str, Sequence[float]] = {
+    "sink-silence": (3, 4, 6, 9),
+    "database-silence": (2, 6, 15),
+    "store-silence": (2, 8, 20),
+    "stop": (0.5, 4, 19, 19),
+    "kill": (0, 0.5, 3),
+    "clock": (0,),
+    "lag": (2, 6, 12),
+    "failover": (0, 1, 3),
+    "lossy-failover": (0, 1, 3),
+}
+"""How long each lasts: for kill the daemon is down, after a failover the store has no standby."""
+
+_OFFSETS = (0, 0, 3, -3, 60, -60, 600, -600, 3_700, -3_700, 86_400, -86_400)
+"""Seconds by which a clock is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blow:
+    """One thing that happens.
+
+    Attributes:
+        fault: its name.
+        at: when, in seconds from the beginning.
+        seconds: how long it lasts.
+        number: of the daemon that it befalls.
+        chance: makes its details.
+    """
+
+    fault: str
+    at: float
+    seconds: float
+    number: int
+    chance: random.Random = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """When something was the matter, in seconds since the epoch."""
+
+    fault: str
+    begin: float
+    end: float
+
+
+def plan(options: ClusterOptions) -> list[Blow]:
+    """Everything that is to happen, in order; the blows of one fault do not depend on what else happens."""
+    return sorted(
+        (blow for fault in _SECONDS if fault in options.faults for blow in _plan_of(fault, options)),
+        key=lambda blow: blow.at,
+    )
+
+
+def _plan_of(fault: str, options: ClusterOptions) -> list[Blow]:
+    if fault == "lag" and not options.replicas:
+        return []
+    chance, blows = options.common.chance(fault), list[Blow]()
+    at = chance.uniform(0.5, _BETWEEN[1] / 2)
+    while at < options.common.seconds:
+        seconds = min(chance.choice(_SECONDS[fault]), max(options.common.seconds - at, 0))
+        details = random.Random(chance.random())  # noqa: S311 - repeatable, not secret
+        blows.append(Blow(fault, at, seconds, chance.randrange(len(DAEMONS)), details))
+        at += seconds + chance.uniform(*_BETWEEN)
+    return blows
+
+
+class Clocks:
+    """Each daemon's wall clock, by libfaketime; its monotonic clock is true."""
+
+    def __init__(self, folder: Path, chance: random.Random) -> None:
+        self._files = [folder / f"clock-{number}" for number in range(len(DAEMONS))]
+        for number in range(len(DAEMONS)):
+            self.set(number, chance.choice(_OFFSETS))
+
+    def set(self, number: int, offset: float) -> None:
+        """Let a clock be wrong by so many seconds."""
+        new = self._files[number].with_suffix(".new")
+        new.write_text(f"{offset:+}\n")
+        new.replace(self._files[number])
+
+    def variables(self, number: int, library: Path) -> Mapping[str, str]:
+        """What a daemon needs in its environment."""
+        return {
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(self._files[number]),
+            "FAKETIME_CACHE_DURATION": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_DISABLE_SHM": "1",
+            "NO_FAKE_STAT": "1",
+        }
+
+
+class Nemesis:
+    """Deals the blows.
+
+    Attributes:
+        spans: what happened, and when.
+    """
+
+    def __init__(
+        self,
+        daemons: Sequence[Daemon],
+        source: Replicated,
+        store: Replicated,
+        clocks: Clocks | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self.spans: list[Span] = []
+        self._daemons = daemons
+        self._source = source
+        self._store = store
+        self._clocks = clocks
+        self._say = say
+        self._one_failover = asyncio.Lock()
+
+    async def strike(self, blows: Sequence[Blow], over: asyncio.Event) -> None:
+        """Deal them in their time; returns when the last one has ended."""
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as tasks:
+            for blow in blows:
+                await pause(over, began + blow.at - time.monotonic())
+                tasks.create_task(self._deal(blow, over))
+
+    async def supervise(self, over: asyncio.Event) -> None:
+        """Start daemons that ended by themselves, as systemd does."""
+        while not over.is_set():
+            await pause(over, 0.5)
+            for daemon in self._daemons:
+                if daemon.has_ended:
+                    await daemon.start_if_dead()
+
+    async def _deal(self, blow: Blow, over: asyncio.Event) -> None:
+        what = f"{blow.fault}, daemon {blow.number + 1}, {blow.seconds:.1f} s"
+        begin = time.time()
+        match blow.fault:
+            case "sink-silence" | "database-silence" | "store-silence":
+                sets = blow.chance.choice(_DIRECTIONS)
+                self._say(f"{blow.at:6.1f} s  {what}, {' and '.join(sets)}")
+                async with _silent(sets, blow.number, _SERVERS[blow.fault]):
+                    await pause(over, blow.seconds)
+            case "stop":
+                self._say(f"{blow.at:6.1f} s  {what}")
+                self._daemons[blow.number].send_signal(signal.SIGSTOP)
+                await pause(over, blow.seconds)
+                self._daemons[blow.number].send_signal(signal.SIGCONT)
+            case "kill":
+                self._say(f"{blow.at:6.1f} s  {what}")
+                await self._daemons[blow.number].kill()
+                await pause(over, blow.seconds)
+                await self._daemons[blow.number].start()
+            case "clock":
+                offset = blow.chance.choice(_OFFSETS)
+                self._say(f"{blow.at:6.1f} s  clock, daemon {blow.number + 1}, {offset:+} s")
+                if self._clocks is not None:
+                    self._clocks.set(blow.number, offset)
+            case "lag":
+                await self._lag(blow, over)
+            case _:
+                async with self._one_failover:
+                    lost = blow.chance.choice((0.3, 1, 2)) if blow.fault == "lossy-failover" else 0
+                    self._say(f"{blow.at:6.1f} s  {blow.fault}, {lost} s lost, {blow.seconds:.1f} s alone")
+                    begin = time.time()
+                    await self._store.fail_over(lost, blow.seconds)
+        self.spans.append(Span(blow.fault, begin, time.time()))
+
+    async def _lag(self, blow: Blow, over: asyncio.Event) -> None:
+        standbys = self._source.standbys
+        behind = blow.chance.choice((standbys[:1], standbys[1:], standbys))
+        self._say(f"{blow.at:6.1f} s  lag, {len(behind)} standbys, {blow.seconds:.1f} s")
+        for standby in behind:
+            standby.ask("SELECT pg_wal_replay_pause()::text")
+        await pause(over, blow.seconds)
+        for standby in behind:
+            standby.ask("SELECT pg_wal_replay_resume()::text")
+
+
+@asynccontextmanager
+async def _silent(sets: Sequence[str], number: int, servers: Sequence[str]) -> AsyncIterator[None]:
+    await silence(sets, DAEMONS[number], servers, begins=True)
+    try:
+        yield
+    finally:
+        await silence(sets, DAEMONS[number], servers, begins=False)

@@ -1,0 +1,42 @@
+"""What can be chosen about a run."""
+
+from dataclasses import dataclass
+
+from torture.options import Mode, Options
+
+FAULTS = (
+    "sink-silence",
+    "database-silence",
+    "store-silence",
+    "stop",
+    "kill",
+    "clock",
+    "lag",
+    "failover",
+    "lossy-failover",
+    "weather",
+)
+"""What can befall a run; see `faults` for the meaning of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterOptions:
+    """How a run is asked for.
+
+    Attributes:
+        common: mode, seconds, seed and writers.
+        faults: which of `FAULTS` happen.
+    """
+
+    common: Options
+    faults: frozenset[str] = frozenset(FAULTS)
+
+    @property
+    def mode(self) -> Mode:
+        """How the daemons capture."""
+        return self.common.mode
+
+    @property
+    def replicas(self) -> bool:
+        """Whether the ATS has standbys, and daemons that read from them."""
+        return self.mode == "poll" and "lag" in self.faults

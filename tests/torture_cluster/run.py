@@ -1,0 +1,205 @@
+"""A run from its start to its verdict, on a machine that has been entered."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from torture import ats
+from torture.configuration import WATCH
+from torture.daemon import Daemon
+from torture.evidence import Evidence
+from torture.settling import adopt, become_idle, settle
+from torture.weather import Weather
+
+from cdc_sync.config import load
+from cdc_sync.emulator import Emulator, EmulatorOptions
+from cdc_sync.store.postgres import PostgresStore
+from torture_cluster import machine, verdict
+from torture_cluster.configuration import TOKEN, admin, document
+from torture_cluster.faults import Clocks, Nemesis, plan
+from torture_cluster.options import ClusterOptions
+from torture_cluster.servers import Replicated, replicated
+from torture_cluster.workload import NumberingWriter, number_changes
+
+_EVERYTHING = 10_000_000
+_ANSWERS_WITHIN = 3.0
+_EXPLAINED = "cdc-sync: "
+"""What a daemon's last word begins with when it ends for a reason that it knows."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a run.
+
+    Attributes:
+        complaints: what is wrong; empty if nothing is.
+        figures: what happened, and how often.
+    """
+
+    complaints: Sequence[str]
+    figures: Mapping[str, object] = field(default_factory=dict)
+
+
+class Fleet:
+    """The daemons as one: whichever answers tells of the store that they share."""
+
+    def __init__(self, daemons: Sequence[Daemon]) -> None:
+        self.daemons = daemons
+
+    async def report(self) -> dict[str, Any]:
+        """The report of one that answers, without what is wrong with each: most wait for a turn, and say so."""
+        for daemon in self.daemons:
+            if report := await daemon.report():
+                return {**report, "conditions": []}
+        return {}
+
+    def sweeps(self) -> int:
+        """How many sweeps have ended."""
+        return sum(daemon.sweeps() for daemon in self.daemons)
+
+
+def torture(options: ClusterOptions, folder: Path, say: Callable[[str], None]) -> Outcome:
+    """Run it all; the daemons' files go into the folder."""
+    hosts = machine.build()
+    with ExitStack() as stack:
+        sources = machine.ATS if options.replicas else machine.ATS[:1]
+        source = stack.enter_context(replicated(sources, commits_wait=False))
+        store = stack.enter_context(replicated(machine.STORE, commits_wait=True))
+        return asyncio.run(_Run(options, folder, say, hosts, source, store).run())
+
+
+class _Run:
+    def __init__(  # noqa: PLR0917 - the parts, each of a type of its own
+        self,
+        options: ClusterOptions,
+        folder: Path,
+        say: Callable[[str], None],
+        hosts: Sequence[machine.Host],
+        source: Replicated,
+        store: Replicated,
+    ) -> None:
+        self._options = options
+        self._folder = folder
+        self._say = say
+        self._hosts = hosts
+        self._source = source
+        self._store = store
+        self._chance = options.common.chance
+        self._clocks = Clocks(folder, self._chance("clocks")) if "clock" in options.faults else None
+
+    async def run(self) -> Outcome:
+        async with AsyncExitStack() as stack:
+            http = await stack.enter_async_context(
+                aiohttp.ClientSession(
+                    headers={"Authorization": f"Bearer {TOKEN}"}, timeout=aiohttp.ClientTimeout(total=_ANSWERS_WITHIN)
+                )
+            )
+            where = EmulatorOptions(host=machine.HELLOWORK, port=machine.HELLOWORK_PORT)
+            emulator = await stack.enter_async_context(Emulator(where))
+            fleet = Fleet([self._daemon(number, http) for number in range(len(self._hosts))])
+            for daemon in fleet.daemons:
+                stack.push_async_callback(daemon.kill)
+            await asyncio.to_thread(self._prepare, fleet.daemons[0].config)
+            return await self._torture(fleet, emulator, http)
+
+    def _daemon(self, number: int, http: aiohttp.ClientSession) -> Daemon:
+        folder = self._folder / f"daemon-{number + 1}"
+        folder.mkdir(parents=True, exist_ok=True)
+        library = machine.faketime()
+        variables = self._clocks.variables(number, library) if self._clocks and library else {}
+        made = Daemon(folder, http, f"http://{admin(number)}", self._hosts[number].within, variables)
+        made.configure(document(self._options, number))
+        return made
+
+    def _prepare(self, config: Path) -> None:
+        source, store = self._source.primary.dsn, self._store.primary.dsn
+        ats.prepare(source)
+        number_changes(source)
+        ats.install(source, load(config, {}))
+        ats.create_role(store)
+        ats.install_store(store)
+
+    async def _torture(self, fleet: Fleet, emulator: Emulator, http: aiohttp.ClientSession) -> Outcome:
+        options, dsn = self._options, self._source.primary.dsn
+        for daemon in fleet.daemons:
+            await daemon.start()
+        await adopt(fleet)
+        writers = [
+            NumberingWriter(number, dsn, self._chance(f"writer {number}")) for number in range(options.common.writers)
+        ]
+        nemesis = Nemesis(fleet.daemons, self._source, self._store, self._clocks, self._say)
+        weather = Weather(emulator.url, http, self._chance("weather"))
+        over, home, settled_or_not = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        complaints: list[str] = []
+        settled: float | None = None
+        async with asyncio.TaskGroup() as tasks:
+            for writer in writers:
+                tasks.create_task(writer.work(home))
+            tasks.create_task(nemesis.supervise(settled_or_not))
+            misfortunes = [tasks.create_task(nemesis.strike(plan(options), over))]
+            if "weather" in options.faults:
+                misfortunes.append(tasks.create_task(weather.rage(over)))
+            await asyncio.sleep(options.common.seconds)
+            over.set()
+            await asyncio.wait(misfortunes)
+            home.set()
+            self._say("it is over; waiting for the daemons")
+            await asyncio.to_thread(ats.wrap_up, dsn)
+            try:
+                settled = await settle(fleet, dsn)
+                await become_idle(fleet)
+            except TimeoutError as error:
+                complaints.append(str(error))
+            settled_or_not.set()
+        for daemon in fleet.daemons:
+            await daemon.terminate()
+        evidence = await self._evidence(emulator)
+        ends = [end for daemon in fleet.daemons for end in daemon.surprises]
+        complaints += [end for end in ends if _EXPLAINED not in end]
+        complaints += verdict.faults(evidence, nemesis.spans)
+        repeats = verdict.repeats(evidence, nemesis.spans)
+        figures = {
+            "mode": options.mode,
+            "seed": options.common.seed,
+            "seconds to settle": None if settled is None else round(settled, 1),
+            "transactions": dict(sum((writer.done for writer in writers), Counter[str]()).most_common()),
+            "changes": sum(map(len, evidence.ledger.values())),
+            "faults": dict(Counter(span.fault for span in nemesis.spans)),
+            "HelloWork's bad days": dict(weather.episodes),
+            "daemons' ends": [dict(daemon.ends) for daemon in fleet.daemons],
+            "ends by themselves": Counter(ends),
+            "calls": len(evidence.calls),
+            "calls by fault": dict(Counter(call.fault or "none" for call in evidence.calls).most_common()),
+            "repeats by reason": dict(repeats.reasons.most_common()),
+            "repeats without a reason": len(repeats.unexplained),
+            "late for a lossy failover": len(verdict.excusably_late(evidence, nemesis.spans)),
+        }
+        return Outcome(complaints, figures)
+
+    async def _evidence(self, emulator: Emulator) -> Evidence:
+        dsn = self._source.primary.dsn
+        truth, ledger = ats.truth(dsn), ats.ledger(dsn)
+        store = await PostgresStore.open(self._store.primary.dsn, read_only=True)
+        try:
+            told = {name: known.told for name, known in (await store.known(WATCH, [*ledger])).items()}
+            dead = [entry.application_id for entry in await store.entries("dead", WATCH, _EVERYTHING)]
+        finally:
+            await store.close()
+        return Evidence(
+            mode=self._options.mode,
+            truth=truth,
+            ledger=ledger,
+            calls=emulator.calls,
+            state=emulator.state,
+            told=told,
+            kills=(),
+            history=(),
+            repairs={},
+            dead=dead,
+            log="",
+        )

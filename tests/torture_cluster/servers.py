@@ -1,0 +1,153 @@
+"""PostgreSQL servers with addresses of their own: a primary and the standbys that follow it, with failover."""
+
+import asyncio
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from support.binaries import server_binaries
+from support.standby import follow
+from support.waiting import wait_until
+
+from cdc_sync.demo import postgres
+from torture_cluster.machine import NETWORK
+
+_OLDEST = 130000
+"""`primary_conninfo` is not read again by an older server."""
+
+_SETTINGS: Mapping[str, str] = {
+    "fsync": "off",
+    "dynamic_shared_memory_type": "mmap",
+    "unix_socket_directories": "",
+    "wal_keep_size": "256MB",
+    "max_connections": "100",
+    "max_standby_streaming_delay": "-1",
+}
+
+
+class Node:
+    """One server: its data, its address, and its process while it runs.
+
+    Attributes:
+        address: where it listens.
+        dsn: of the database `postgres`, as superuser.
+    """
+
+    def __init__(self, launcher: postgres._Launcher, data: Path, address: str) -> None:
+        self.address = address
+        self.dsn = make_conninfo(host=address, user=postgres.SUPERUSER, dbname="postgres", connect_timeout=5)
+        self.data = data
+        self._launcher = launcher
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it; returns when it answers."""
+        options = {**_SETTINGS, "listen_addresses": self.address}
+        arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        self._process = self._launcher.spawn("postgres", "-D", str(self.data), *arguments)
+        wait_until(self._answers, f"the server at {self.address} answers")
+
+    def stop(self, number: signal.Signals = signal.SIGQUIT) -> None:
+        """Stop it, as a crash unless told otherwise."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(60)
+
+    def set(self, name: str, value: str) -> None:
+        """Change a setting that is read again while the server runs."""
+        statement = sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), sql.Literal(value))
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            connection.execute(statement)
+            connection.execute("SELECT pg_reload_conf()")
+
+    def ask(self, query: str) -> object:
+        """The only value of the only row that a query finds."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            row = connection.execute(query.encode()).fetchone()
+            return None if row is None else row[0]
+
+    def _answers(self) -> bool:
+        try:
+            with psycopg.connect(self.dsn):
+                return True
+        except psycopg.OperationalError:
+            return False
+
+
+class Replicated:
+    """A primary and its standbys; made by `replicated`.
+
+    Attributes:
+        primary: takes the writes at present.
+        standbys: follow it.
+    """
+
+    def __init__(self, primary: Node) -> None:
+        self.primary = primary
+        self.standbys: list[Node] = []
+
+    def add(self, address: str) -> None:
+        """Start a standby more."""
+        data = self.primary.data.parent / f"at-{address}"
+        shutil.rmtree(data, ignore_errors=True)
+        follow(self.primary.dsn, data, f"host={self.primary.address} user={postgres.SUPERUSER}")
+        standby = Node(self.primary._launcher, data, address)
+        self.standbys.append(standby)
+        standby.start()
+
+    def wait_for_standbys(self, *, commits: bool) -> None:
+        """Return when every standby streams; `commits`: from now on, each commit waits for them too."""
+        wanted = len(self.standbys)
+        query = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
+        wait_until(lambda: self.primary.ask(query) == wanted, "the standbys stream")
+        self.primary.set("synchronous_standby_names", "*" if commits else "")
+
+    async def fail_over(self, seconds_lost: float, seconds_alone: float) -> None:
+        """Let the primary crash and the first standby be promoted; what crashed comes back as the standby.
+
+        Args:
+            seconds_lost: what was committed in the last seconds before the crash is lost.
+            seconds_alone: how long there is no standby afterwards.
+        """
+        old, new = self.primary, self.standbys.pop(0)
+        if seconds_lost:
+            old.set("synchronous_standby_names", "")
+            new.set("primary_conninfo", "")
+            await asyncio.sleep(seconds_lost)
+        await asyncio.to_thread(old.stop)
+        new.set("synchronous_standby_names", "")
+        await asyncio.to_thread(new.ask, "SELECT pg_promote(true, 30)")
+        self.primary = new
+        await asyncio.sleep(seconds_alone)
+        await asyncio.to_thread(self.add, old.address)
+        await asyncio.to_thread(lambda: self.wait_for_standbys(commits=True))
+
+
+@contextmanager
+def replicated(addresses: Sequence[str], *, commits_wait: bool) -> Iterator[Replicated]:
+    """Run a new primary at the first address, standbys at the others, all gone in the end."""
+    with postgres.server(server_binaries()) as made:
+        # What is run here is not that server, which listens on loopback only, but its data.
+        made.stop()
+        data = made.folder / "data"
+        with (data / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all,replication all {NETWORK} trust\n")
+        cluster = Replicated(Node(made._launcher, data, addresses[0]))
+        try:
+            cluster.primary.start()
+            if int(str(cluster.primary.ask("SHOW server_version_num"))) < _OLDEST:
+                raise RuntimeError("the torture of several hosts wants PostgreSQL 13 or newer")
+            for address in addresses[1:]:
+                cluster.add(address)
+            if cluster.standbys:
+                cluster.wait_for_standbys(commits=commits_wait)
+            yield cluster
+        finally:
+            for node in (*cluster.standbys, cluster.primary):
+                node.stop()

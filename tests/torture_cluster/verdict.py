@@ -1,0 +1,107 @@
+"""The judgement at HelloWork, application by application; pure. See `torture.verdict` for what both share."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from torture import verdict
+from torture.configuration import CONCURRENCY, TIMEOUT
+from torture.evidence import Evidence
+
+from cdc_sync.emulator import Call
+from torture_cluster.faults import Span
+from torture_cluster.machine import DAEMONS
+
+_AFTERMATH = 6.0
+"""Seconds after a blow in which packets that were held up still arrive, and answers to them get lost."""
+
+_LOSS_SHOWS_WITHIN = 30.0
+"""Seconds after a failover that lost something in which the store may send again what it had forgotten to be done."""
+
+
+_EXPLAIN_REPEATS = frozenset({"sink-silence", "store-silence", "stop", "kill", "failover", "lossy-failover"})
+"""A daemon may not know of an acknowledgement in these; wrong clocks and lagging standbys are no reason."""
+
+
+@dataclass(slots=True)
+class Repeats:
+    """What HelloWork took in although it was what it had taken in last.
+
+    Attributes:
+        reasons: how often for each reason: an unsure answer, another call between, or a fault of that time.
+        unexplained: those for which there is none.
+    """
+
+    reasons: Counter[str] = field(default_factory=Counter)
+    unexplained: list[str] = field(default_factory=list)
+
+
+def faults(evidence: Evidence, spans: Sequence[Span]) -> Iterator[str]:
+    """Everything that is wrong, in words; the most telling first."""
+    yield from map(verdict.superseded, inexcusably_late(evidence, spans))
+    yield from _overlaps(evidence.calls)
+    yield from verdict.unreal(evidence)
+    yield from verdict.calls_for_nothing(evidence)
+    yield from verdict.last_words(evidence)
+    yield from verdict.stores_opinion(evidence)
+    yield from verdict.malformed(evidence.calls)
+    yield from (f"{name}: is a dead letter" for name in evidence.dead)
+    yield from _too_many_repeats(evidence, spans)
+
+
+def inexcusably_late(evidence: Evidence, spans: Sequence[Span]) -> Iterator[Call]:
+    """Late calls, but for those of a store that was made to forget."""
+    return (call for call in verdict.late(evidence) if not _is_excused(call, spans))
+
+
+def excusably_late(evidence: Evidence, spans: Sequence[Span]) -> list[Call]:
+    """Those."""
+    return [call for call in verdict.late(evidence) if _is_excused(call, spans)]
+
+
+def _is_excused(call: Call, spans: Sequence[Span]) -> bool:
+    losses = (span for span in spans if span.fault == "lossy-failover")
+    return any(span.begin <= call.received <= span.end + _LOSS_SHOWS_WITHIN for span in losses)
+
+
+def _overlaps(calls: Sequence[Call]) -> Iterator[str]:
+    """No call comes while its application has another one that somebody still waits for.
+
+    A daemon that gives a call up behind a silent path cannot tell HelloWork so. After the timeout, nobody waits.
+    """
+    before: dict[str, list[Call]] = {}
+    for call in calls:
+        own = before.setdefault(call.application_id or "", [])
+        for other in own if call.concurrent else ():
+            end = other.received + min(TIMEOUT, TIMEOUT if other.duration is None else other.duration)
+            if call.received < end:
+                yield f"{call.application_id}: call {call.number} came while call {other.number} was under way"
+        own.append(call)
+
+
+def repeats(evidence: Evidence, spans: Sequence[Span]) -> Repeats:
+    """Count what HelloWork took in twice in a row, and find the reason of each."""
+    found = Repeats()
+    reasons = [span for span in spans if span.fault in _EXPLAIN_REPEATS]
+    for first, second, between in verdict.repeated(evidence.calls):
+        at_the_time = {
+            span.fault for span in reasons if span.begin <= second.received and first.received <= span.end + _AFTERMATH
+        }
+        if verdict.was_unsure(first):
+            found.reasons["unsure answer"] += 1
+        elif any(verdict.said(call) != verdict.said(first) for call in between):
+            found.reasons["another call between"] += 1
+        elif at_the_time:
+            found.reasons[" or ".join(sorted(at_the_time))] += 1
+        else:
+            found.unexplained.append(verdict.for_no_reason(first, second))
+    return found
+
+
+def _too_many_repeats(evidence: Evidence, spans: Sequence[Span]) -> Iterator[str]:
+    found = repeats(evidence, spans)
+    yield from found.unexplained
+    number, most = found.reasons.total(), len(DAEMONS) * CONCURRENCY * len(spans)
+    excused = found.reasons["unsure answer"] + found.reasons["another call between"]
+    if number - excused > most:
+        yield f"{number - excused} calls were repeated after {len(spans)} blows, which explain {most} at most"
