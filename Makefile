@@ -18,7 +18,7 @@ SOURCES   := $(shell find cdc_sync -type f -not -name '*.pyc')
 
 .PHONY: help demo test test-systemd test-image test-browser screenshots \
 	test-postgres-matrix check lint types imports format coverage \
-	torture bench bench-trigger wheel deb constraints clean
+	torture torture-cluster bench bench-trigger wheel deb constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ coverage: $(READY) ## Branch coverage of the pure core must be 100 %
 
 torture: $(READY) ## Random work, kills, restarts and faults for minutes; TORTURE_ARGS="--mode poll --store postgres --seconds 600 --seed 7"
 	PYTHONPATH=tests $(BIN)/python -m torture $(TORTURE_ARGS)
+
+torture-cluster: $(READY) ## The same for three daemons on three hosts; needs root and Debian packages; TORTURE_ARGS="--only stop kill"
+	PYTHONPATH=tests $(BIN)/python -m torture_cluster $(TORTURE_ARGS)
 
 bench: $(READY) ## How fast it is, each figure beside a bare loop, in some minutes; BENCH_ARGS="--rounds 5"
 	@PYTHONPATH=tests $(BIN)/python -m bench $(BENCH_ARGS)

@@ -19,6 +19,9 @@ from torture_cluster.options import FAULTS, ClusterOptions
 from torture_cluster.run import torture
 
 _INSIDE = "--inside"
+_MOST = 8
+"""Complaints of a kind that are shown."""
+
 SKIPPED = 77
 """The exit code where it cannot run, as automake has it."""
 
@@ -47,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--writers", type=int, default=3, help="the ATS's sessions at work (%(default)s)")
     parser.add_argument("--only", nargs="+", choices=FAULTS, default=FAULTS, metavar="FAULT", help=", ".join(FAULTS))
     parser.add_argument("--without", nargs="+", choices=FAULTS, default=(), metavar="FAULT", help="leave these out")
-    parser.add_argument("--keep", type=Path, default=None, metavar="FOLDER", help="keep the daemons' logs there")
+    parser.add_argument("--keep", type=Path, default=None, metavar="FOLDER", help="keep logs and calls there")
     parser.add_argument(_INSIDE, type=Path, default=None, help=argparse.SUPPRESS)
     return parser
 
@@ -75,7 +78,9 @@ def _inside(given: argparse.Namespace) -> int:
     if not outcome.complaints:
         say("HelloWork's last word is the database's state.")
         return 0
-    say(f"\n{len(outcome.complaints)} complaints (seed {common.seed}):\n{in_order(outcome.complaints)}")
+    say(f"\ncomplaints (seed {common.seed}): {', '.join(f'{kind} {len(c)}' for kind, c in outcome.complaints.items())}")
+    for kind, complaints in outcome.complaints.items():
+        say(f"{kind}:\n{in_order(complaints, _MOST)}")
     return 1
 
 

@@ -5,6 +5,7 @@
 | sink-silence | packets between a daemon and HelloWork are dropped, in one direction or both |
 | database-silence | the same between a daemon and the ATS's servers |
 | store-silence | the same between a daemon and the store's servers, at times for longer than a lease |
+| partition | a daemon's host is cut off from everything |
 | stop | a daemon is stopped (SIGSTOP) and goes on, at times after longer than a lease |
 | kill | a daemon is killed (kill -9) and started again |
 | clock | a daemon's wall clock is wrong from the start, and is set while it runs |
@@ -26,7 +27,7 @@ from pathlib import Path
 from torture.daemon import Daemon
 from torture.pausing import pause
 
-from torture_cluster.machine import ATS, DAEMONS, HELLOWORK, STORE, silence
+from torture_cluster.machine import ATS, DAEMONS, HELLOWORK, STORE, link, silence
 from torture_cluster.options import ClusterOptions
 from torture_cluster.servers import Replicated
 
@@ -39,6 +40,7 @@ _SECONDS: Mapping[str, Sequence[float]] = {
     "sink-silence": (3, 4, 6, 9),
     "database-silence": (2, 6, 15),
     "store-silence": (2, 8, 20),
+    "partition": (2, 8, 20),
     "stop": (0.5, 4, 19, 19),
     "kill": (0, 0.5, 3),
     "clock": (0,),
@@ -94,9 +96,11 @@ def _plan_of(fault: str, options: ClusterOptions) -> list[Blow]:
     chance, blows = options.common.chance(fault), list[Blow]()
     at = chance.uniform(0.5, _BETWEEN[1] / 2)
     while at < options.common.seconds:
-        seconds = min(chance.choice(_SECONDS[fault]), max(options.common.seconds - at, 0))
+        # The first one is the hardest, so that a short run has it: the longest, on the daemon that captures at first.
+        number = chance.randrange(len(DAEMONS)) if blows else 0
+        seconds = chance.choice(_SECONDS[fault]) if blows else max(_SECONDS[fault])
         details = random.Random(chance.random())  # noqa: S311 - repeatable, not secret
-        blows.append(Blow(fault, at, seconds, chance.randrange(len(DAEMONS)), details))
+        blows.append(Blow(fault, at, min(seconds, options.common.seconds - at), number, details))
         at += seconds + chance.uniform(*_BETWEEN)
     return blows
 
@@ -175,6 +179,11 @@ class Nemesis:
                 self._say(f"{blow.at:6.1f} s  {what}, {' and '.join(sets)}")
                 async with _silent(sets, blow.number, _SERVERS[blow.fault]):
                     await pause(over, blow.seconds)
+            case "partition":
+                self._say(f"{blow.at:6.1f} s  {what}")
+                await link(blow.number, up=False)
+                await pause(over, blow.seconds)
+                await link(blow.number, up=True)
             case "stop":
                 self._say(f"{blow.at:6.1f} s  {what}")
                 self._daemons[blow.number].send_signal(signal.SIGSTOP)

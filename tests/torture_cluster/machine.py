@@ -138,9 +138,18 @@ async def silence(sets: Iterable[str], daemon: str, servers: Iterable[str], *, b
     pairs = ", ".join(f"{daemon} . {server}" for server in servers)
     verb = "add" if begins else "delete"
     rules = "; ".join(f"{verb} element inet torture {name} {{ {pairs} }}" for name in sets)
-    process = await asyncio.create_subprocess_exec("nft", rules)
+    await _do("nft", rules)
+
+
+async def link(number: int, *, up: bool) -> None:
+    """Pull the plug of a daemon's host, or put it in again."""
+    await _do("ip", "link", "set", f"veth{number}", "up" if up else "down")
+
+
+async def _do(*command: str) -> None:
+    process = await asyncio.create_subprocess_exec(*command)
     if await process.wait() != 0:
-        raise RuntimeError(f"nft refuses {rules}")
+        raise RuntimeError(f"{' '.join(command)} has failed")
 
 
 def _run(*command: str) -> None:

@@ -8,6 +8,7 @@ FAULTS = (
     "sink-silence",
     "database-silence",
     "store-silence",
+    "partition",
     "stop",
     "kill",
     "clock",

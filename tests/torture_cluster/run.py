@@ -28,6 +28,9 @@ from torture_cluster.workload import NumberingWriter, number_changes
 
 _EVERYTHING = 10_000_000
 _ANSWERS_WITHIN = 3.0
+_LATENCY = 0.1
+"""Seconds that HelloWork takes to answer: so there are calls under way when something happens."""
+
 _EXPLAINED = "cdc-sync: "
 """What a daemon's last word begins with when it ends for a reason that it knows."""
 
@@ -37,11 +40,11 @@ class Outcome:
     """What came of a run.
 
     Attributes:
-        complaints: what is wrong; empty if nothing is.
+        complaints: what is wrong, by kind; empty if nothing is.
         figures: what happened, and how often.
     """
 
-    complaints: Sequence[str]
+    complaints: Mapping[str, Sequence[str]]
     figures: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -99,7 +102,12 @@ class _Run:
                     headers={"Authorization": f"Bearer {TOKEN}"}, timeout=aiohttp.ClientTimeout(total=_ANSWERS_WITHIN)
                 )
             )
-            where = EmulatorOptions(host=machine.HELLOWORK, port=machine.HELLOWORK_PORT)
+            where = EmulatorOptions(
+                host=machine.HELLOWORK,
+                port=machine.HELLOWORK_PORT,
+                latency=_LATENCY,
+                journal=self._folder / "calls.jsonl",
+            )
             emulator = await stack.enter_async_context(Emulator(where))
             fleet = Fleet([self._daemon(number, http) for number in range(len(self._hosts))])
             for daemon in fleet.daemons:
@@ -126,16 +134,18 @@ class _Run:
 
     async def _torture(self, fleet: Fleet, emulator: Emulator, http: aiohttp.ClientSession) -> Outcome:
         options, dsn = self._options, self._source.primary.dsn
-        for daemon in fleet.daemons:
-            await daemon.start()
+        first, *others = fleet.daemons
+        await first.start()
         await adopt(fleet)
+        for daemon in others:
+            await daemon.start()
         writers = [
             NumberingWriter(number, dsn, self._chance(f"writer {number}")) for number in range(options.common.writers)
         ]
         nemesis = Nemesis(fleet.daemons, self._source, self._store, self._clocks, self._say)
         weather = Weather(emulator.url, http, self._chance("weather"))
         over, home, settled_or_not = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        complaints: list[str] = []
+        stuck: list[str] = []
         settled: float | None = None
         async with asyncio.TaskGroup() as tasks:
             for writer in writers:
@@ -154,14 +164,17 @@ class _Run:
                 settled = await settle(fleet, dsn)
                 await become_idle(fleet)
             except TimeoutError as error:
-                complaints.append(str(error))
+                stuck.append(str(error))
             settled_or_not.set()
         for daemon in fleet.daemons:
             await daemon.terminate()
         evidence = await self._evidence(emulator)
         ends = [end for daemon in fleet.daemons for end in daemon.surprises]
-        complaints += [end for end in ends if _EXPLAINED not in end]
-        complaints += verdict.faults(evidence, nemesis.spans)
+        complaints = {
+            "not settled": stuck,
+            "ends of daemons": [end for end in ends if _EXPLAINED not in end],
+            **verdict.faults(evidence, nemesis.spans),
+        }
         repeats = verdict.repeats(evidence, nemesis.spans)
         figures = {
             "mode": options.mode,
@@ -179,7 +192,7 @@ class _Run:
             "repeats without a reason": len(repeats.unexplained),
             "late for a lossy failover": len(verdict.excusably_late(evidence, nemesis.spans)),
         }
-        return Outcome(complaints, figures)
+        return Outcome({kind: found for kind, found in complaints.items() if found}, figures)
 
     async def _evidence(self, emulator: Emulator) -> Evidence:
         dsn = self._source.primary.dsn

@@ -1,7 +1,7 @@
 """The judgement at HelloWork, application by application; pure. See `torture.verdict` for what both share."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torture import verdict
@@ -19,7 +19,9 @@ _LOSS_SHOWS_WITHIN = 30.0
 """Seconds after a failover that lost something in which the store may send again what it had forgotten to be done."""
 
 
-_EXPLAIN_REPEATS = frozenset({"sink-silence", "store-silence", "stop", "kill", "failover", "lossy-failover"})
+_EXPLAIN_REPEATS = frozenset(
+    {"sink-silence", "store-silence", "partition", "stop", "kill", "failover", "lossy-failover"}
+)
 """A daemon may not know of an acknowledgement in these; wrong clocks and lagging standbys are no reason."""
 
 
@@ -36,17 +38,21 @@ class Repeats:
     unexplained: list[str] = field(default_factory=list)
 
 
-def faults(evidence: Evidence, spans: Sequence[Span]) -> Iterator[str]:
-    """Everything that is wrong, in words; the most telling first."""
-    yield from map(verdict.superseded, inexcusably_late(evidence, spans))
-    yield from _overlaps(evidence.calls)
-    yield from verdict.unreal(evidence)
-    yield from verdict.calls_for_nothing(evidence)
-    yield from verdict.last_words(evidence)
-    yield from verdict.stores_opinion(evidence)
-    yield from verdict.malformed(evidence.calls)
-    yield from (f"{name}: is a dead letter" for name in evidence.dead)
-    yield from _too_many_repeats(evidence, spans)
+def faults(evidence: Evidence, spans: Sequence[Span]) -> Mapping[str, list[str]]:
+    """Everything that is wrong, by kind; a kind of which there is nothing is left out."""
+    kinds = {
+        "older after newer": map(verdict.superseded, inexcusably_late(evidence, spans)),
+        "overlapping calls": _overlaps(evidence.calls),
+        "never committed": verdict.unreal(evidence),
+        "sent though unchanged": verdict.calls_for_nothing(evidence),
+        "wrong in the end": verdict.last_words(evidence),
+        "wrong in the store": verdict.stores_opinion(evidence),
+        "malformed": verdict.malformed(evidence.calls),
+        "dead letters": (f"{name}: is a dead letter" for name in evidence.dead),
+        "repeats": _too_many_repeats(evidence, spans),
+    }
+    found = {kind: list(complaints) for kind, complaints in kinds.items()}
+    return {kind: complaints for kind, complaints in found.items() if complaints}
 
 
 def inexcusably_late(evidence: Evidence, spans: Sequence[Span]) -> Iterator[Call]:

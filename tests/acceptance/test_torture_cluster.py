@@ -1,0 +1,172 @@
+"""The torture of several hosts, shortened (`make torture-cluster` takes longer), and that it can tell."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from support.waiting import wait_until
+from torture.ats import Committed, State
+from torture.evidence import Evidence
+from torture.options import Mode, Options
+from torture_cluster import machine
+from torture_cluster.faults import Span, plan
+from torture_cluster.options import FAULTS, ClusterOptions
+from torture_cluster.verdict import excusably_late, faults, repeats
+
+from cdc_sync.core.content import Content
+from cdc_sync.emulator import Call
+
+SECONDS = 20
+SEED = 20_261_126
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def a_machine() -> None:
+    if reason := machine.missing(clocks=True):
+        pytest.skip(f"no machine of several hosts can be made: {reason}")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mode", ["notify", "poll"])
+def test_the_promises_hold_on_several_hosts(a_machine: None, mode: Mode) -> None:
+    arguments = ("--mode", mode, "--seconds", str(SECONDS), "--seed", str(SEED))
+    ended = subprocess.run(
+        (sys.executable, "-m", "torture_cluster", *arguments),
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+    assert ended.returncode == 0, ended.stdout
+
+
+def test_nothing_outlives_the_command_that_entered_a_machine(a_machine: None) -> None:
+    program = "from torture_cluster import machine; machine.enter(('sh', '-c', 'sleep 300 & sleep 300'), {})"
+    with subprocess.Popen((sys.executable, "-c", program), env={**os.environ, "PYTHONPATH": str(TESTS)}) as command:
+        outside = psutil.Process(command.pid)
+        wait_until(lambda: len(outside.children(recursive=True)) == 4, "unshare, sh and two sleeps run")
+        inside = outside.children(recursive=True)
+        command.send_signal(signal.SIGKILL)
+        wait_until(lambda: not any(process.is_running() for process in inside), "all of them are gone")
+
+
+def options(mode: Mode = "poll", seed: int = 7, only: Sequence[str] = FAULTS) -> ClusterOptions:
+    return ClusterOptions(Options(mode, 60, seed), frozenset(only))
+
+
+def test_a_seed_makes_a_plan() -> None:
+    assert plan(options()) == plan(options())
+    assert plan(options()) != plan(options(seed=8))
+    assert {blow.fault for blow in plan(options())} == set(FAULTS) - {"weather"}
+    assert not any(blow.fault == "lag" for blow in plan(options("notify")))
+    assert all(blow.at + blow.seconds <= 60 for blow in plan(options()))
+
+
+def test_a_fault_happens_alone_as_it_does_among_others() -> None:
+    assert plan(options(only=["stop"])) == [blow for blow in plan(options()) if blow.fault == "stop"]
+
+
+def a_call(number: int, status: str, **differently: Any) -> Call:
+    call = Call(
+        number=number,
+        received=float(number),
+        method="POST",
+        path="/v1/applications/hw-1/status",
+        application_id="hw-1",
+        headers={},
+        idempotency_key="key",
+        body={"status": status, "jobId": "job-1"},
+        raw="",
+        violations=(),
+        warnings=(),
+        concurrent=False,
+        status=200,
+        duration=0.1,
+    )
+    return replace(call, **differently)
+
+
+def told(status: str, *, deleted: bool = False) -> Content:
+    return Content(status, "job-1", deleted, 0, 0, None, None, "")
+
+
+def complaints(evidence: Evidence, *spans: Span) -> list[str]:
+    return [complaint for found in faults(evidence, spans).values() for complaint in found]
+
+
+GOOD = Evidence(
+    mode="notify",
+    truth={"hw-1": State("S2", "job-1", gone=False)},
+    ledger={"hw-1": [Committed(State(f"S{at}", "job-1", gone=False), float(at)) for at in (1, 2)]},
+    calls=[a_call(3, "S1"), a_call(4, "S2")],
+    state={"hw-1": {"status": "S2", "jobId": "job-1"}},
+    told={"hw-1": told("S2")},
+    kills=(),
+    history=(),
+    repairs={},
+    dead=[],
+    log="",
+)
+
+
+@pytest.fixture(autouse=True)
+def nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torture.verdict.AT_FIRST", frozenset({"hw-1"}))
+
+
+def test_good_evidence_is_good() -> None:
+    assert complaints(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("differently", "expected"),
+    [
+        ({"calls": [a_call(3, "S2"), a_call(4, "S1"), a_call(5, "S2")]}, "superseded"),
+        ({"calls": [a_call(3, "S1"), a_call(4, "S2", received=3.05, concurrent=True)]}, "call 3 was under way"),
+        ({"calls": [a_call(3, "S1", duration=None), a_call(4, "S2", concurrent=True)]}, "call 3 was under way"),
+        ({"calls": [a_call(3, "S3"), a_call(4, "S2")]}, "never committed"),
+        ({"calls": [*GOOD.calls, a_call(9, "S1", application_id="still-1")]}, "it never changed"),
+        ({"calls": [*GOOD.calls, a_call(5, "S2")]}, "for no reason"),
+        ({"truth": {"hw-1": State("S1", "job-1", gone=False)}}, "the database says"),
+        ({"told": {"hw-1": None}}, "the store believes"),
+        ({"dead": ["hw-1"]}, "dead letter"),
+    ],
+)
+def test_bad_evidence_is_bad(differently: dict[str, Any], expected: str) -> None:
+    assert any(expected in complaint for complaint in complaints(replace(GOOD, **differently)))
+
+
+def test_nobody_waits_for_a_call_beyond_its_timeout() -> None:
+    given_up = replace(GOOD, calls=[a_call(3, "S1", duration=None), a_call(6, "S2", concurrent=True)])
+
+    assert complaints(given_up) == []
+
+
+def test_only_a_store_that_was_made_to_forget_excuses_what_is_late() -> None:
+    late = replace(GOOD, calls=[a_call(3, "S2"), a_call(4, "S1"), a_call(5, "S2")])
+    failover, loss = Span("failover", 2, 3), Span("lossy-failover", 2, 3)
+
+    assert any("superseded" in complaint for complaint in complaints(late, failover))
+    assert not any("superseded" in complaint for complaint in complaints(late, loss))
+    assert [call.number for call in excusably_late(late, [loss])] == [4]
+
+
+def test_repeats_are_explained_by_what_was_the_matter_and_bounded() -> None:
+    again = replace(GOOD, calls=[*GOOD.calls, a_call(5, "S2")])
+    for_ever = replace(GOOD, calls=[a_call(number, "S2") for number in range(3, 103)])
+
+    assert repeats(again, [Span("kill", 4.5, 4.6)]).reasons == {"kill": 1}
+    assert repeats(again, [Span("kill", 6, 7)]).unexplained
+    assert repeats(again, [Span("lag", 4, 5), Span("clock", 4, 5), Span("database-silence", 4, 5)]).unexplained
+    assert any("calls were repeated" in complaint for complaint in complaints(for_ever, Span("stop", 0, 200)))
