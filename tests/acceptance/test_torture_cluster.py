@@ -23,7 +23,7 @@ from torture_cluster.verdict import excusably_late, faults, repeats
 from cdc_sync.core.content import Content
 from cdc_sync.emulator import Call
 
-SECONDS = 20
+SECONDS = 25
 SEED = 20_261_126
 TESTS = Path(__file__).parents[1]
 
@@ -160,6 +160,14 @@ def test_only_a_store_that_was_made_to_forget_excuses_what_is_late() -> None:
     assert any("superseded" in complaint for complaint in complaints(late, failover))
     assert not any("superseded" in complaint for complaint in complaints(late, loss))
     assert [call.number for call in excusably_late(late, [loss])] == [4]
+
+
+def test_a_change_waits_only_if_all_daemons_are_in_trouble() -> None:
+    waited = replace(GOOD, calls=[a_call(3, "S1"), a_call(4, "S2", received=42.0)])
+    stopped = [Span("stop", 2, 41, number) for number in range(3)]
+
+    assert any("40 s late" in complaint for complaint in complaints(waited, *stopped[:2]))
+    assert complaints(waited, *stopped) == complaints(waited, Span("failover", 2, 3)) == []
 
 
 def test_repeats_are_explained_by_what_was_the_matter_and_bounded() -> None:

@@ -40,8 +40,8 @@ _SECONDS: Mapping[str, Sequence[float]] = {
     "sink-silence": (3, 4, 6, 9),
     "database-silence": (2, 6, 15),
     "store-silence": (2, 8, 20),
-    "partition": (2, 8, 20),
-    "stop": (0.5, 4, 19, 19),
+    "partition": (2, 8, 20, 45),
+    "stop": (0.5, 4, 19, 45),
     "kill": (0, 0.5, 3),
     "clock": (0,),
     "lag": (2, 6, 12),
@@ -50,8 +50,13 @@ _SECONDS: Mapping[str, Sequence[float]] = {
 }
 """How long each lasts: for kill the daemon is down, after a failover the store has no standby."""
 
+_OF_ONE_DAEMON = frozenset({"sink-silence", "database-silence", "store-silence", "partition", "stop", "kill", "clock"})
+
 _OFFSETS = (0, 0, 3, -3, 60, -60, 600, -600, 3_700, -3_700, 86_400, -86_400)
 """Seconds by which a clock is wrong."""
+
+_AHEAD = 600
+"""Seconds by which that of the daemon is wrong which captures at first: what it does seems to be yet to come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +80,12 @@ class Blow:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """When something was the matter, in seconds since the epoch."""
+    """When something was the matter, in seconds since the epoch; `number`: with which daemon, None for all of them."""
 
     fault: str
     begin: float
     end: float
+    number: int | None = None
 
 
 def plan(options: ClusterOptions) -> list[Blow]:
@@ -96,11 +102,12 @@ def _plan_of(fault: str, options: ClusterOptions) -> list[Blow]:
     chance, blows = options.common.chance(fault), list[Blow]()
     at = chance.uniform(0.5, _BETWEEN[1] / 2)
     while at < options.common.seconds:
-        # The first one is the hardest, so that a short run has it: the longest, on the daemon that captures at first.
-        number = chance.randrange(len(DAEMONS)) if blows else 0
-        seconds = chance.choice(_SECONDS[fault]) if blows else max(_SECONDS[fault])
+        # The first one is the hardest: the longest that there is time for, and of the daemon that captures at first.
+        left = options.common.seconds - at
+        number = chance.randrange(len(DAEMONS)) if blows or fault == "clock" else 0
+        seconds = chance.choice(_SECONDS[fault]) if blows else max(s for s in (0, *_SECONDS[fault]) if s <= left)
         details = random.Random(chance.random())  # noqa: S311 - repeatable, not secret
-        blows.append(Blow(fault, at, min(seconds, options.common.seconds - at), number, details))
+        blows.append(Blow(fault, at, min(seconds, left), number, details))
         at += seconds + chance.uniform(*_BETWEEN)
     return blows
 
@@ -110,7 +117,8 @@ class Clocks:
 
     def __init__(self, folder: Path, chance: random.Random) -> None:
         self._files = [folder / f"clock-{number}" for number in range(len(DAEMONS))]
-        for number in range(len(DAEMONS)):
+        self.set(0, _AHEAD)
+        for number in range(1, len(DAEMONS)):
             self.set(number, chance.choice(_OFFSETS))
 
     def set(self, number: int, offset: float) -> None:
@@ -207,7 +215,8 @@ class Nemesis:
                     self._say(f"{blow.at:6.1f} s  {blow.fault}, {lost} s lost, {blow.seconds:.1f} s alone")
                     begin = time.time()
                     await self._store.fail_over(lost, blow.seconds)
-        self.spans.append(Span(blow.fault, begin, time.time()))
+        number = blow.number if blow.fault in _OF_ONE_DAEMON else None
+        self.spans.append(Span(blow.fault, begin, time.time(), number))
 
     async def _lag(self, blow: Blow, over: asyncio.Event) -> None:
         standbys = self._source.standbys

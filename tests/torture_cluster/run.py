@@ -186,6 +186,7 @@ class _Run:
             "HelloWork's bad days": dict(weather.episodes),
             "daemons' ends": [dict(daemon.ends) for daemon in fleet.daemons],
             "ends by themselves": Counter(ends),
+            "seconds that a change waited": round(max((late for late, _ in verdict.lateness(evidence)), default=0), 1),
             "calls": len(evidence.calls),
             "calls by fault": dict(Counter(call.fault or "none" for call in evidence.calls).most_common()),
             "repeats by reason": dict(repeats.reasons.most_common()),

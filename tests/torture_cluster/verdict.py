@@ -19,6 +19,9 @@ _LOSS_SHOWS_WITHIN = 30.0
 """Seconds after a failover that lost something in which the store may send again what it had forgotten to be done."""
 
 
+_TAKEN_OVER_WITHIN = 35.0
+"""Seconds within which a daemon takes over from another one: its lease of 12, 4 of disbelief, some for slowness."""
+
 _EXPLAIN_REPEATS = frozenset(
     {"sink-silence", "store-silence", "partition", "stop", "kill", "failover", "lossy-failover"}
 )
@@ -49,6 +52,7 @@ def faults(evidence: Evidence, spans: Sequence[Span]) -> Mapping[str, list[str]]
         "wrong in the store": verdict.stores_opinion(evidence),
         "malformed": verdict.malformed(evidence.calls),
         "dead letters": (f"{name}: is a dead letter" for name in evidence.dead),
+        "stuck": _stuck(evidence, spans),
         "repeats": _too_many_repeats(evidence, spans),
     }
     found = {kind: list(complaints) for kind, complaints in kinds.items()}
@@ -83,6 +87,30 @@ def _overlaps(calls: Sequence[Call]) -> Iterator[str]:
             if call.received < end:
                 yield f"{call.application_id}: call {call.number} came while call {other.number} was under way"
         own.append(call)
+
+
+def lateness(evidence: Evidence) -> Iterator[tuple[float, Call]]:
+    """The seconds from the commit of each state to the first call that says it, of those that are numbered."""
+    committed: dict[tuple[str, str, str], float] = {}
+    for name, entries in evidence.ledger.items():
+        for entry in entries:
+            committed.setdefault((name, entry.state.status, entry.state.job_id), entry.at)
+    for call in evidence.calls:
+        status, job = verdict.said(call)
+        at = committed.pop((call.application_id or "", status, job), None)
+        if at is not None and status[1:].isdigit():
+            yield call.received - at, call
+
+
+def _stuck(evidence: Evidence, spans: Sequence[Span]) -> Iterator[str]:
+    """No change waits for long while there is a daemon with which nothing is the matter."""
+    for seconds, call in lateness(evidence):
+        began = call.received - seconds
+        befallen = {span.number for span in spans if span.begin <= call.received and began <= span.end + _AFTERMATH}
+        well = set(range(len(DAEMONS))) - befallen
+        if seconds > _TAKEN_OVER_WITHIN and well and None not in befallen:
+            late = f"{call.application_id}: call {call.number} came {seconds:.0f} s late"
+            yield f"{late}, and nothing befell daemon {min(well) + 1}"
 
 
 def repeats(evidence: Evidence, spans: Sequence[Span]) -> Repeats:
