@@ -13,13 +13,15 @@ from torture.pausing import pause
 _DRIZZLE = 0.12
 """The share of calls that something happens to on a good day."""
 
+_REFUSED = 422
+
 _ONE_FAULT: Sequence[Mapping[str, Any]] = (
     {"kind": "status", "status": 500},
     {"kind": "status", "status": 502, "headers": {"Content-Type": "text/html"}, "body": "<h1>Bad gateway</h1>"},
     {"kind": "status", "status": 503},
     {"kind": "status", "status": 408},
     {"kind": "status", "status": 404},
-    {"kind": "status", "status": 422},
+    {"kind": "status", "status": _REFUSED},
     {"kind": "reset"},
     {"kind": "lost_answer"},
     {"kind": "lost_answer"},
@@ -59,16 +61,18 @@ class Weather:
         url: the emulator's.
         http: for its control API.
         chance: what happens is drawn from it.
+        refuses: whether it may refuse a single call for good, which makes a dead letter.
 
     Attributes:
         episodes: how often there was each.
     """
 
-    def __init__(self, url: str, http: aiohttp.ClientSession, chance: random.Random) -> None:
+    def __init__(self, url: str, http: aiohttp.ClientSession, chance: random.Random, *, refuses: bool = True) -> None:
         self.episodes: Counter[str] = Counter()
         self._faults = f"{url}/_emulator/faults"
         self._http = http
         self._chance = chance
+        self._kinds = [fault for fault in _ONE_FAULT if refuses or fault.get("status") != _REFUSED]
 
     async def rage(self, over: asyncio.Event) -> None:
         """Let it rage until `over`, then let the sun shine."""
@@ -97,5 +101,5 @@ class Weather:
         seed = self._chance.randrange(2**32)
         return [
             {"kind": "random", "seed": seed, "rate": 0.003, "kinds": [_THROTTLED]},
-            {"kind": "random", "seed": seed, "rate": _DRIZZLE, "kinds": list(_ONE_FAULT)},
+            {"kind": "random", "seed": seed, "rate": _DRIZZLE, "kinds": self._kinds},
         ]

@@ -22,6 +22,9 @@ _INSIDE = "--inside"
 _MOST = 8
 """Complaints of a kind that are shown."""
 
+_WIDEST = 260
+"""Characters of each that are shown: states of the store are long."""
+
 SKIPPED = 77
 """The exit code where it cannot run, as automake has it."""
 
@@ -80,7 +83,7 @@ def _inside(given: argparse.Namespace) -> int:
         return 0
     say(f"\ncomplaints (seed {common.seed}): {', '.join(f'{kind} {len(c)}' for kind, c in outcome.complaints.items())}")
     for kind, complaints in outcome.complaints.items():
-        say(f"{kind}:\n{in_order(complaints, _MOST)}")
+        say(f"{kind}:\n{in_order([complaint[:_WIDEST] for complaint in complaints], _MOST)}")
     return 1
 
 

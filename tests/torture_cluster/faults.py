@@ -31,8 +31,12 @@ from torture_cluster.machine import ATS, DAEMONS, HELLOWORK, STORE, link, silenc
 from torture_cluster.options import ClusterOptions
 from torture_cluster.servers import Replicated
 
-_BETWEEN = (1.5, 10.0)
-"""Seconds between two blows of one fault."""
+_FIRST = (0.5, 6.0)
+"""Seconds before the first blow of each fault."""
+
+_BETWEEN = (3.0, 15.0)
+_BETWEEN_FAILOVERS = (10.0, 30.0)
+"""Seconds between two blows of one fault; a failover takes some itself."""
 
 _DIRECTIONS = (("requests", "answers"), ("requests", "answers"), ("requests",), ("answers",))
 _SERVERS: Mapping[str, Sequence[str]] = {"sink-silence": (HELLOWORK,), "database-silence": ATS, "store-silence": STORE}
@@ -100,7 +104,8 @@ def _plan_of(fault: str, options: ClusterOptions) -> list[Blow]:
     if fault == "lag" and not options.replicas:
         return []
     chance, blows = options.common.chance(fault), list[Blow]()
-    at = chance.uniform(0.5, _BETWEEN[1] / 2)
+    between = _BETWEEN_FAILOVERS if "failover" in fault else _BETWEEN
+    at = chance.uniform(*_FIRST)
     while at < options.common.seconds:
         # The first one is the hardest: the longest that there is time for, and of the daemon that captures at first.
         left = options.common.seconds - at
@@ -108,7 +113,7 @@ def _plan_of(fault: str, options: ClusterOptions) -> list[Blow]:
         seconds = chance.choice(_SECONDS[fault]) if blows else max(s for s in (0, *_SECONDS[fault]) if s <= left)
         details = random.Random(chance.random())  # noqa: S311 - repeatable, not secret
         blows.append(Blow(fault, at, min(seconds, left), number, details))
-        at += seconds + chance.uniform(*_BETWEEN)
+        at += seconds + chance.uniform(*between)
     return blows
 
 
@@ -211,6 +216,8 @@ class Nemesis:
                 await self._lag(blow, over)
             case _:
                 async with self._one_failover:
+                    if over.is_set():
+                        return
                     lost = blow.chance.choice((0.3, 1, 2)) if blow.fault == "lossy-failover" else 0
                     self._say(f"{blow.at:6.1f} s  {blow.fault}, {lost} s lost, {blow.seconds:.1f} s alone")
                     begin = time.time()
