@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import secrets
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str]) -> int:
         say(f"torture-cluster cannot run here: {reason}")
         return SKIPPED
     seed = secrets.randbelow(1_000_000) if given.seed is None else given.seed
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     with tempfile.TemporaryDirectory(prefix="cdc-sync-cluster-", dir="/tmp") as temporary:
         # The servers run as another user, in a folder of their own below it.
         Path(temporary).chmod(0o1777)

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 NETWORK = "10.77.0.0/24"
 HELLOWORK = "10.77.0.41"
 HELLOWORK_PORT = 8080
@@ -31,6 +33,7 @@ _PROGRAMS = {
     "nft": "nftables",
 }
 _READY_WITHIN = 10.0
+_GONE_WITHIN = 10.0
 
 # What comes from a daemon to a server (requests), and what goes back (answers), is dropped for the pairs in the sets.
 # The servers' addresses are this namespace's own.
@@ -91,7 +94,10 @@ def enter(command: Sequence[str], environment: dict[str, str]) -> int:
         try:
             return process.wait()
         finally:
+            first = psutil.Process(process.pid).children() if process.poll() is None else []
             process.kill()
+            # The first process inside ends when all the others have ended; then nobody writes any more.
+            psutil.wait_procs(first, timeout=_GONE_WITHIN)
 
 
 @dataclass(frozen=True, slots=True)
