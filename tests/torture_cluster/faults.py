@@ -54,7 +54,16 @@ _SECONDS: Mapping[str, Sequence[float]] = {
 }
 """How long each lasts: for kill the daemon is down, after a failover the store has no standby."""
 
-_OF_ONE_DAEMON = frozenset({"sink-silence", "database-silence", "store-silence", "partition", "stop", "kill", "clock"})
+_FIRST_ON: Mapping[str, int] = {
+    "stop": 0,
+    "database-silence": 0,
+    "kill": 1,
+    "sink-silence": 1,
+    "clock": 1,
+    "store-silence": 2,
+    "partition": 2,
+}
+"""The daemon that each fault befalls first, so that no fault hides another one; number 0 captures at first."""
 
 _OFFSETS = (0, 0, 3, -3, 60, -60, 600, -600, 3_700, -3_700, 86_400, -86_400)
 """Seconds by which a clock is wrong."""
@@ -107,9 +116,9 @@ def _plan_of(fault: str, options: ClusterOptions) -> list[Blow]:
     between = _BETWEEN_FAILOVERS if "failover" in fault else _BETWEEN
     at = chance.uniform(*_FIRST)
     while at < options.common.seconds:
-        # The first one is the hardest: the longest that there is time for, and of the daemon that captures at first.
+        # The first one is the longest that there is time for, so that a short run has outlived leases.
         left = options.common.seconds - at
-        number = chance.randrange(len(DAEMONS)) if blows or fault == "clock" else 0
+        number = chance.randrange(len(DAEMONS)) if blows else _FIRST_ON.get(fault, 0)
         seconds = chance.choice(_SECONDS[fault]) if blows else max(s for s in (0, *_SECONDS[fault]) if s <= left)
         details = random.Random(chance.random())  # noqa: S311 - repeatable, not secret
         blows.append(Blow(fault, at, min(seconds, left), number, details))
@@ -222,7 +231,7 @@ class Nemesis:
                     self._say(f"{blow.at:6.1f} s  {blow.fault}, {lost} s lost, {blow.seconds:.1f} s alone")
                     begin = time.time()
                     await self._store.fail_over(lost, blow.seconds)
-        number = blow.number if blow.fault in _OF_ONE_DAEMON else None
+        number = blow.number if blow.fault in _FIRST_ON else None
         self.spans.append(Span(blow.fault, begin, time.time(), number))
 
     async def _lag(self, blow: Blow, over: asyncio.Event) -> None:
