@@ -155,9 +155,10 @@ def test_nobody_waits_for_a_call_beyond_its_timeout() -> None:
 
 def test_only_a_store_that_was_made_to_forget_excuses_what_is_late() -> None:
     late = replace(GOOD, calls=[a_call(3, "S2"), a_call(4, "S1"), a_call(5, "S2")])
-    failover, loss = Span("failover", 2, 3), Span("lossy-failover", 2, 3)
+    failover, loss, another = Span("failover", 2, 3), Span("lossy-failover", 2, 3), Span("lossy-failover", 1, 2)
 
     assert any("superseded" in complaint for complaint in complaints(late, failover))
+    assert any("superseded" in complaint for complaint in complaints(late, another))
     assert not any("superseded" in complaint for complaint in complaints(late, loss))
     assert [call.number for call in excusably_late(late, [loss])] == [4]
 

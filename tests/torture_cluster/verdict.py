@@ -59,19 +59,26 @@ def faults(evidence: Evidence, spans: Sequence[Span]) -> Mapping[str, list[str]]
     return {kind: complaints for kind, complaints in found.items() if complaints}
 
 
-def inexcusably_late(evidence: Evidence, spans: Sequence[Span]) -> Iterator[Call]:
+def inexcusably_late(evidence: Evidence, spans: Sequence[Span]) -> list[Call]:
     """Late calls, but for those of a store that was made to forget."""
-    return (call for call in verdict.late(evidence) if not _is_excused(call, spans))
+    excused = {call.number for call in excusably_late(evidence, spans)}
+    return [call for call in verdict.late(evidence) if call.number not in excused]
 
 
 def excusably_late(evidence: Evidence, spans: Sequence[Span]) -> list[Call]:
-    """Those."""
-    return [call for call in verdict.late(evidence) if _is_excused(call, spans)]
-
-
-def _is_excused(call: Call, spans: Sequence[Span]) -> bool:
-    losses = (span for span in spans if span.fault == "lossy-failover")
-    return any(span.begin <= call.received <= span.end + _LOSS_SHOWS_WITHIN for span in losses)
+    """Those: what a newer call had made needless was forgotten together with that call."""
+    losses = [span for span in spans if span.fault == "lossy-failover"]
+    return [
+        late
+        for late in verdict.late(evidence)
+        for forgotten in losses
+        if late.received <= forgotten.end + _LOSS_SHOWS_WITHIN
+        and any(
+            call.application_id == late.application_id and forgotten.begin <= call.received <= forgotten.end
+            for call in evidence.calls
+            if call.number < late.number
+        )
+    ]
 
 
 def _overlaps(calls: Sequence[Call]) -> Iterator[str]:
