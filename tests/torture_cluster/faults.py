@@ -116,10 +116,10 @@ def _plan_of(fault: str, options: ClusterOptions) -> list[Blow]:
     between = _BETWEEN_FAILOVERS if "failover" in fault else _BETWEEN
     at = chance.uniform(*_FIRST)
     while at < options.common.seconds:
-        # The first one is the longest that there is time for, so that a short run has outlived leases.
+        # The first one is long, for a short run to have one, but leaves time for what comes of it.
         left = options.common.seconds - at
         number = chance.randrange(len(DAEMONS)) if blows else _FIRST_ON.get(fault, 0)
-        seconds = chance.choice(_SECONDS[fault]) if blows else max(s for s in (0, *_SECONDS[fault]) if s <= left)
+        seconds = chance.choice(_SECONDS[fault]) if blows else max(s for s in (0, *_SECONDS[fault]) if s <= left * 0.6)
         details = random.Random(chance.random())  # noqa: S311 - repeatable, not secret
         blows.append(Blow(fault, at, min(seconds, left), number, details))
         at += seconds + chance.uniform(*between)
