@@ -163,6 +163,15 @@ def test_only_a_store_that_was_made_to_forget_excuses_what_is_late() -> None:
     assert [call.number for call in excusably_late(late, [loss])] == [4]
 
 
+def test_a_store_that_was_made_to_forget_may_not_see_that_an_application_is_gone_again() -> None:
+    gone = replace(
+        GOOD, truth={}, ledger={"hw-1": [*GOOD.ledger["hw-1"], Committed(State("S2", "job-1", gone=True), 5)]}
+    )
+
+    assert any("it is gone" in complaint for complaint in complaints(gone, Span("failover", 3, 5)))
+    assert complaints(gone, Span("lossy-failover", 3, 5)) == []
+
+
 def test_a_change_waits_only_if_all_daemons_are_in_trouble() -> None:
     waited = replace(GOOD, calls=[a_call(3, "S1"), a_call(4, "S2", received=42.0)])
     stopped = [Span("stop", 2, 41, number) for number in range(3)]

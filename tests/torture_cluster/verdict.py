@@ -1,7 +1,7 @@
 """The judgement at HelloWork, application by application; pure. See `torture.verdict` for what both share."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torture import verdict
@@ -14,6 +14,9 @@ from torture_cluster.machine import DAEMONS
 
 _AFTERMATH = 6.0
 """Seconds after a blow in which packets that were held up still arrive, and answers to them get lost."""
+
+_LOST_BEFORE = 1.0
+"""Seconds before the standby fell behind whose calls end in the store when it is behind already."""
 
 _LOSS_SHOWS_WITHIN = 30.0
 """Seconds after a failover that lost something in which the store may send again what it had forgotten to be done."""
@@ -43,13 +46,14 @@ class Repeats:
 
 def faults(evidence: Evidence, spans: Sequence[Span]) -> Mapping[str, list[str]]:
     """Everything that is wrong, by kind; a kind of which there is nothing is left out."""
+    unseen = _gone_unseen(evidence, spans)
     kinds = {
         "older after newer": map(verdict.superseded, inexcusably_late(evidence, spans)),
         "overlapping calls": _overlaps(evidence.calls),
         "never committed": verdict.unreal(evidence),
         "sent though unchanged": verdict.calls_for_nothing(evidence),
-        "wrong in the end": verdict.last_words(evidence),
-        "wrong in the store": verdict.stores_opinion(evidence),
+        "wrong in the end": _of_others(verdict.last_words(evidence), unseen),
+        "wrong in the store": _of_others(verdict.stores_opinion(evidence), unseen),
         "malformed": verdict.malformed(evidence.calls),
         "dead letters": (f"{name}: is a dead letter" for name in evidence.dead),
         "stuck": _stuck(evidence, spans),
@@ -63,6 +67,21 @@ def inexcusably_late(evidence: Evidence, spans: Sequence[Span]) -> list[Call]:
     """Late calls, but for those of a store that was made to forget."""
     excused = {call.number for call in excusably_late(evidence, spans)}
     return [call for call in verdict.late(evidence) if call.number not in excused]
+
+
+def _gone_unseen(evidence: Evidence, spans: Sequence[Span]) -> set[str]:
+    """Applications that are gone, and of which a store was made to forget a call: it may remember an earlier end."""
+    losses = [span for span in spans if span.fault == "lossy-failover"]
+    return {
+        call.application_id or ""
+        for call in evidence.calls
+        if any(span.begin - _LOST_BEFORE <= call.received <= span.end for span in losses)
+        and getattr(evidence.truth.get(call.application_id or ""), "gone", True)
+    }
+
+
+def _of_others(complaints: Iterable[str], names: Collection[str]) -> list[str]:
+    return [complaint for complaint in complaints if complaint.partition(":")[0] not in names]
 
 
 def excusably_late(evidence: Evidence, spans: Sequence[Span]) -> list[Call]:
