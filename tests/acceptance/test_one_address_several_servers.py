@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import psycopg
 import pytest
@@ -89,7 +89,9 @@ def test_a_replica_that_lags_sends_nothing_old_and_deletes_nothing(
             assert "warning  applications replica-position" in on_own_server.run("check").stdout
             with on_own_server.daemon(ready=False) as again:
                 again.wait_until_not_ready("behind what was read before")
-                run(lagging, "SELECT pg_wal_replay_resume()")
+                # Replaying for which it is late, the server cancels what it meets, this statement too.
+                with suppress(psycopg.errors.SerializationFailure):
+                    run(lagging, "SELECT pg_wal_replay_resume()")
                 again.wait_until_ready()
                 on_own_server.change("hw-1", status="V5")
                 on_own_server.settle(again)
