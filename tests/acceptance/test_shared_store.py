@@ -106,11 +106,11 @@ class TestSeveralDaemons:
         second = shared.another("second")
         with shared.daemon() as first, second.daemon(ready=False) as waiting:
             waiting.wait_for_event("Another cdc-sync works the watch applications")
-            waiting.wait_until_ready()
+            said = waiting.wait_until_standby()
             both = [daemon["process"] for daemon in json.loads(shared.run("status", "--json").stdout)["daemon"]["all"]]
             assert sorted(both) == sorted([first.pid, waiting.pid])
             holder = f"process {first.pid} on "
-            assert holder in waiting.readiness()[1]
+            assert holder in said
             report = first.wait_for_report(lambda report: report["standby"], "the standby")
             assert holder in report["standby"][0]["message"]
             assert report["conditions"] == []

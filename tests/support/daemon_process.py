@@ -127,8 +127,20 @@ class DaemonProcess:
         return self.events_named(text)[number - 1]
 
     def wait_until_ready(self, within: float = PATIENCE) -> None:
-        """Wait until `/readyz` says so."""
-        self.wait_until(lambda: self.readiness()[0] == 200, "readiness", within)
+        """Wait until `/readyz` says so, and that it captures every watch itself."""
+        self.wait_until(lambda: self.readiness() == (200, "ready\n"), "readiness", within)
+
+    def wait_until_standby(self) -> str:
+        """Wait until it is ready, and waits for its turn; returns what `/readyz` says."""
+        said = ""
+
+        def holds() -> bool:
+            nonlocal said
+            status, said = self.readiness()
+            return status == 200 and "standby" in said
+
+        self.wait_until(holds, "standby")
+        return said
 
     def wait_until_not_ready(self, reason: str) -> str:
         """Wait until `/readyz` gives a reason that contains a text; returns all reasons."""

@@ -417,6 +417,9 @@ class TestUpgrading:
             connection.execute(scripts.install().encode())
             before.undo()
             connection.execute(
+                "INSERT INTO cdc_sync.watch (name, captured_by, known) VALUES ('applications', 'somebody', 7)"
+            )
+            connection.execute(
                 "INSERT INTO cdc_sync.daemon (host, process, lease, alive_until)"
                 " VALUES ('older-host', 4711, interval '20 s', clock_timestamp() + interval '15 s')"
             )
@@ -434,7 +437,9 @@ class TestUpgrading:
         let_leases_lapse(database)
 
         store = await PostgresStore.open(database)
+        assert await store.take(WATCH, "first") == Lease(mine=True)
         await one_under_way(store)
+        assert (await store.counts())[WATCH].known == 8
         await store.close()
 
     async def test_a_daemon_under_which_the_store_was_changed_stops_sending(
