@@ -12,7 +12,10 @@ LONGEST_RETRY_AFTER = 60 * 60 * 1000
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back: a status line with what matters of its headers, or `failure`, what happened instead of one."""
+    """What came back: a status line with what matters of its headers, or `failure`, what happened instead of one.
+
+    Its `date` matters beside a `retry_after` only.
+    """
 
     status: int | None = None
     content_type: str = ""

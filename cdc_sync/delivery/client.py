@@ -98,7 +98,7 @@ class Client:
                     status=response.status,
                     content_type=_header(response, "Content-Type") or "",
                     retry_after=_header(response, "Retry-After"),
-                    date=_header(response, "Date"),
+                    date=_header(response, "Date") if "Retry-After" in response.headers else None,
                 )
                 return reply, _excerpt_of(read, opened.secrets)
         except TimeoutError:

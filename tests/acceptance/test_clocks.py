@@ -87,12 +87,12 @@ class TestOneDaemon:
         self, notify: Installation, clock: SettableClock
     ) -> None:
         notify.add("hw-1")
-        notify.configure_watch(deletion_grace="2s")
+        notify.configure_watch(deletion_grace="5s")
         with notify.daemon() as daemon:
             notify.delete("hw-1")
             daemon.wait_for_report(lambda report: report["watches"][0]["suspected_deletions"], "the suspicion")
-            clock.set(-30)
-            daemon.wait_until(lambda: notify.hellowork.calls_for("hw-1"), "the deletion", within=10)
+            clock.set(-50)
+            daemon.wait_until(lambda: notify.hellowork.calls_for("hw-1"), "the deletion", within=20)
             assert daemon.stop() == 0
 
     def test_people_read_the_clock_as_it_is_now(self, notify: Installation, clock: SettableClock) -> None:

@@ -27,6 +27,7 @@ async def test_the_report(admin: Admin) -> None:
         "table": "public.applications",
         "mode": "notify",
         "baseline": {"state": "not begun", "rows": 0},
+        "over_earlier_work": False,
         "known": 4,
         "last_change_at": "2023-01-10T09:00:00.000Z",
         "pending": 1,
