@@ -19,7 +19,7 @@ def in_order(content: Content, changed_at: int, acknowledged: Content | None, pe
     Args:
         content: what is enqueued, with its row's own date.
         changed_at: when the change was recorded or read, in milliseconds since the epoch.
-        acknowledged: the snapshot.
+        acknowledged: the snapshot; None if it was adopted, so that its date was never sent.
         pending: the entry whose place it takes; one that was attempted may have been received.
     """
     received = [] if acknowledged is None else [acknowledged.event_date]

@@ -79,6 +79,7 @@ class Known:
         in_scope: whether that row was in scope.
         told: the snapshot: what HelloWork acknowledged last or what was adopted; None if nothing was told yet.
         waiting: its outbox entry, if there is one.
+        is_acknowledged: whether the snapshot was sent and acknowledged, or discarded by a person, and not adopted.
     """
 
     number: int
@@ -86,6 +87,7 @@ class Known:
     in_scope: bool
     told: Content | None
     waiting: Waiting | None
+    is_acknowledged: bool = False
 
     @property
     def latest(self) -> Content | None:

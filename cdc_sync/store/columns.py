@@ -44,17 +44,32 @@ def content_from(columns: Columns) -> Content | None:
     return Content(status, job_id, bool(deleted), created, event_date, source, extra, url)
 
 
+def adopted_at(now: int) -> int:
+    """The time since when HelloWork is taken to know a state without a call, as the column `told_at` has it.
+
+    Negative, which tells it from an acknowledgement. Version 0.1.0 has written both alike.
+    """
+    return -now
+
+
+def told_at_from(told_at: int | None) -> int | None:
+    """When HelloWork acknowledged a state, or since when it is taken to know it."""
+    return None if told_at is None else abs(told_at)
+
+
 def known_from(columns: Columns) -> Known:
     """What is known of an application, from the queries that begin with its number and id."""
     number, _, row_key, in_scope = columns[:4]
     told = content_from(columns[4 : 4 + _CONTENT])
     waiting = content_from(columns[4 + _CONTENT : 4 + 2 * _CONTENT])
+    attempted, told_at = columns[4 + 2 * _CONTENT : 6 + 2 * _CONTENT]
     return Known(
         number=number,
         key=key_from(row_key),
         in_scope=bool(in_scope),
         told=told,
-        waiting=None if waiting is None else Waiting(waiting, bool(columns[4 + 2 * _CONTENT])),
+        waiting=None if waiting is None else Waiting(waiting, bool(attempted)),
+        is_acknowledged=told is not None and (told_at or 0) > 0,
     )
 
 

@@ -165,7 +165,8 @@ class _Deciding:
         if before is None or not self._rules.ordered_dates:
             return sighting
         known = before.known
-        content = in_order(sighting.content, sighting.changed_at, known.told, known.waiting)
+        acknowledged = known.told if known.is_acknowledged else None  # the date of an adopted state was never sent
+        content = in_order(sighting.content, sighting.changed_at, acknowledged, known.waiting)
         return sighting if content is sighting.content else replace(sighting, content=content)
 
     def _refresh(self, sighting: Sighting, before: Before) -> None:

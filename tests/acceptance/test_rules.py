@@ -50,7 +50,8 @@ def test_labels_are_mapped_sent_ignored_or_refused(notify: Installation) -> None
 
 
 def test_rows_out_of_scope_and_rows_that_cannot_be_reported_cause_no_call(poll: Installation) -> None:
-    poll.configure_watch(where="t.notes IS DISTINCT FROM 'secret' AND t.job_id NOT LIKE '50%'")
+    where = "t.notes IS DISTINCT FROM 'secret' AND t.job_id NOT LIKE '50%'"
+    poll.configure_watch(where=where, last_known_job=False)
     for name in ("leaving", "away", "statusless", "jobless", "dateless"):
         poll.add(f"hw-{name}", notes="secret" if name == "away" else None)
     poll.install()
@@ -59,9 +60,10 @@ def test_rows_out_of_scope_and_rows_that_cannot_be_reported_cause_no_call(poll: 
         poll.change("hw-away", status="UNSEEN")
         poll.delete("hw-away")
         poll.change("hw-statusless", status=None)
-        poll.change("hw-jobless", job_id="  ")
+        poll.change("hw-jobless", job_id="  ", status="HIRED")
         poll.change("hw-dateless", created_at=None, status="HIRED")
-        poll.add(" ", "NEW")
+        poll.add("..", "NEW")
+        poll.add(" ", "NEW")  # no id at all: not HelloWork's
         daemon.wait_for_report(lambda report: report["watches"][0]["skipped"] == 4, "four rows skipped")
         poll.settle(daemon)
         assert {call.application_id for call in poll.hellowork.calls} == {"hw-sentinel"}

@@ -11,7 +11,7 @@ from cdc_sync.core.outbox import Verified
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store import queries
-from cdc_sync.store.columns import key_text, known_from
+from cdc_sync.store.columns import adopted_at, key_text, known_from
 from cdc_sync.store.deciding import Before, Placed, Steps, steps_of
 from cdc_sync.store.postgres.rows import Connection, as_json, content_row, event_row, text, texts, write
 from cdc_sync.store.protocol import Batch, Event, Lease, Recorded, TakenOverError
@@ -138,7 +138,7 @@ async def _before(connection: Connection, watch: str, batch: Batch) -> dict[str,
     waiting = {row[0]: row[1:] for row in await outbox.fetchall()}
     nothing = (*_NO_CONTENT, None, None, None, None)
     return {
-        id_: Before(known_from((*known[id_], *entry[:-3])), *entry[-3:])
+        id_: Before(known_from((*known[id_][:-1], *entry[:-3], known[id_][-1])), *entry[-3:])
         for id_ in wanted
         for entry in (waiting.get(id_, nothing),)
     }
@@ -157,11 +157,11 @@ async def _take(connection: Connection, watch: str, now: int, steps: Steps) -> N
         }
         for each in steps.adopted
     ]
-    await write(connection, SQL["adopt_new"], adopted, watch=watch, now=now)
+    await write(connection, SQL["adopt_new"], adopted, watch=watch, now=adopted_at(now))
     moved = [{"application_id": each.application_id, "row_key": key_text(each.key)} for each in steps.moved]
     await write(connection, SQL["move"], moved, watch=watch)
     told = [
-        {"watch": watch, "application_id": each.application_id, **content_row(each.content), "told_at": now}
+        {"watch": watch, "application_id": each.application_id, **content_row(each.content), "told_at": adopted_at(now)}
         for each in steps.told
     ]
     await write(connection, SQL["tell"], told)

@@ -6,7 +6,7 @@ from typing import Any
 
 from cdc_sync.core.outbox import Entry, EntryState, Skip, Suspicion
 from cdc_sync.store import queries
-from cdc_sync.store.columns import Columns, content_from, entry_from, key_from
+from cdc_sync.store.columns import Columns, content_from, entry_from, key_from, told_at_from
 from cdc_sync.store.postgres.rows import Connection, text
 from cdc_sync.store.protocol import CALL_STEP, CallCounts, Condition, Event, Record, WatchCounts
 
@@ -61,7 +61,7 @@ async def records(connection: Connection, application_id: str, watch: str | None
             key=key_from(row[2]),
             in_scope=row[3],
             told=content_from(row[4:12]),
-            told_at=row[12],
+            told_at=told_at_from(row[12]),
             entry=waiting.get(name),
             suspicion=suspicions.get(name),
             skipped=reasons.pop(name, ("", None))[1],

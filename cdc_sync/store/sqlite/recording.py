@@ -18,7 +18,7 @@ from cdc_sync.core.outbox import Known, Sighting, Verified
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store import queries
-from cdc_sync.store.columns import compared_columns, content_columns, json_list, key_text, known_from
+from cdc_sync.store.columns import adopted_at, compared_columns, content_columns, json_list, key_text, known_from
 from cdc_sync.store.deciding import Before, Placed, Steps, steps_of
 from cdc_sync.store.protocol import Batch, Event, Recorded
 
@@ -148,12 +148,12 @@ def _take(connection: sqlite3.Connection, watch: str, now: int, steps: Steps) ->
     connection.executemany(  # nobody else is busy during a baseline, and JSON costs more than it saves
         SQL["adopt_new"],
         [
-            (*whose(each), key_text(each.key), *content_columns(each.content), now, each.digest)
+            (*whose(each), key_text(each.key), *content_columns(each.content), adopted_at(now), each.digest)
             for each in steps.adopted
         ],
     )
     connection.executemany(SQL["move"], [(key_text(each.key), *whose(each)) for each in steps.moved])
-    tell(connection, [((watch, each.application_id), each.content, now) for each in steps.told])
+    tell(connection, [((watch, each.application_id), each.content, adopted_at(now)) for each in steps.told])
     connection.executemany(SQL["cancel"], [(watch, application_id) for application_id in steps.cancelled])
     put(connection, watch, steps.placed)
     connection.executemany(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from cdc_sync.core.outbox import Entry, EntryState, Skip, Suspicion
 from cdc_sync.store import queries
-from cdc_sync.store.columns import Columns, content_from, entry_from, key_from
+from cdc_sync.store.columns import Columns, content_from, entry_from, key_from, told_at_from
 from cdc_sync.store.protocol import CALL_STEP, CallCounts, Condition, Event, Record, WatchCounts
 
 SQL = queries.load("sqlite/reporting.sql")
@@ -80,7 +80,7 @@ def _record(connection: sqlite3.Connection, row: Columns, skip: tuple[str, str] 
         key=key_from(row_key),
         in_scope=bool(in_scope),
         told=content_from(row[4:12]),
-        told_at=row[12],
+        told_at=told_at_from(row[12]),
         entry=None if entry is None else entry_from(entry),
         suspicion=None if suspicion is None else Suspicion(*suspicion),
         skipped=None if skip is None else skip[1],

@@ -134,7 +134,7 @@ async def test_nor_does_that_of_a_number_with_a_floating_point(ats: Ats, open_ri
 async def test_changes_of_one_row_are_one_reading_at_the_time_of_the_last(ats: Ats, open_rig: OpenRig) -> None:
     create(ats, "timestamptz", "2024-07-01 12:00:00+00")
     ats.execute("ALTER TABLE public.keyed ADD n int NOT NULL DEFAULT 7")
-    async with open_rig(**{**KEYED, "key": ["n", "k"], "ordered_dates": False}) as rig:
+    async with open_rig(**{**KEYED, "key": ["n", "k"]}) as rig:
         await rig.adopt()
         with_setting(ats, INDIA, "UPDATE public.keyed SET status = 'read'")
         with_setting(ats, PARIS, "UPDATE public.keyed SET status = 'hired'")

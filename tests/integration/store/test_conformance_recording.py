@@ -137,16 +137,21 @@ class TestDates:
 
     RULES = replace(some_rules(), ordered_dates=True)
 
+    @pytest.fixture(autouse=True)
+    async def _acknowledged(self, store: Store) -> None:
+        """HelloWork has acknowledged `applied`, dated NOW."""
+        await observe(store, a_sighting())
+        await acknowledge(store, await claim_one(store))
+
     async def test_an_older_date_than_the_acknowledged_one_is_replaced_and_kept_in_the_history(
         self, store: Store
     ) -> None:
-        await adopt(store, "a1")
         older = replace(a_sighting(status="seen", event_date=NOW - MINUTE), changed_at=NOW + SECOND)
 
         await observe(store, older, rules=self.RULES)
 
         assert (await waiting_entry(store)).content.event_date == NOW + SECOND
-        (queued,) = await story_of(store)
+        queued = (await story_of(store))[-1]
         assert queued.detail["event_date"] == NOW + SECOND
         assert queued.detail["event_date_of_row"] == NOW - MINUTE
         # The row is read again, with its own date: no news, and the call stays as it is.
@@ -156,16 +161,14 @@ class TestDates:
         assert (await claim_one(store)).content == entry.content
 
     async def test_a_later_date_stays_and_needs_no_words(self, store: Store) -> None:
-        await adopt(store, "a1")
 
         await observe(store, a_sighting(status="seen", event_date=NOW + 1), rules=self.RULES)
 
         assert (await waiting_entry(store)).content.event_date == NOW + 1
-        (queued,) = await story_of(store)
+        queued = (await story_of(store))[-1]
         assert not queued.detail.keys() & {"event_date", "event_date_of_row"}
 
     async def test_an_attempted_entry_counts_as_received(self, store: Store) -> None:
-        await adopt(store, "a1")
         await observe(store, a_sighting(status="seen", event_date=NOW + MINUTE), rules=self.RULES)
         await lose_answer(store, await claim_one(store))
 
@@ -175,7 +178,6 @@ class TestDates:
         assert (await waiting_entry(store)).content == a_content(event_date=NOW + MINUTE + 1)
 
     async def test_a_deletion_and_what_follows_it_are_in_order_too(self, store: Store) -> None:
-        await adopt(store, "a1")
         await observe(store, a_sighting(status="deleted", deleted=True, event_date=NOW - MINUTE), rules=self.RULES)
         await acknowledge(store, await claim_one(store))
         await observe(store, a_sighting(event_date=NOW - MINUTE), rules=self.RULES)
@@ -183,16 +185,24 @@ class TestDates:
         assert (await waiting_entry(store)).content.event_date == NOW + 2
 
     async def test_a_date_alone_is_never_news(self, store: Store) -> None:
-        await adopt(store, "a1")
 
         assert await observe(store, a_sighting(event_date=NOW - MINUTE), rules=self.RULES) == []
         assert await entry_of(store) is None
 
     async def test_without_the_rule_the_rows_own_date_is_sent(self, store: Store) -> None:
-        await adopt(store, "a1")
         await observe(store, a_sighting(status="seen", event_date=NOW - MINUTE), rules=some_rules())
 
         assert (await waiting_entry(store)).content.event_date == NOW - MINUTE
+
+    async def test_the_date_of_an_adopted_state_was_never_sent(self, store: Store) -> None:
+        await adopt(store, "a2")
+
+        await observe(store, a_sighting("a2", "seen", event_date=NOW - MINUTE), rules=self.RULES)
+
+        assert (await waiting_entry(store, "a2")).content.event_date == NOW - MINUTE
+        assert not (await known_one(store, "a2")).is_acknowledged
+        (record,) = await store.records("a2", WATCH)
+        assert record.told_at == NOW
 
 
 async def test_the_same_state_again_leaves_what_waits_as_it_is(store: Store) -> None:

@@ -19,7 +19,8 @@ UPDATE cdc_sync.watch SET leased_by = %(daemon)s, session = %(session)s WHERE na
 UPDATE cdc_sync.watch SET leased_by = NULL WHERE name = %(watch)s AND leased_by = %(daemon)s;
 
 -- name: lock_snapshot
-SELECT number, application_id, row_key, in_scope, status, job_id, deleted, created, event_date, source, extra, url
+SELECT number, application_id, row_key, in_scope, status, job_id, deleted, created, event_date, source, extra, url,
+       told_at
   FROM cdc_sync.snapshot
  WHERE watch = %(watch)s AND application_id = ANY (%(ids)s::text[])
  ORDER BY application_id
@@ -36,7 +37,8 @@ SELECT application_id, status, job_id, deleted, created, event_date, source, ext
 -- name: known
 SELECT s.number, s.application_id, s.row_key, s.in_scope,
        s.status, s.job_id, s.deleted, s.created, s.event_date, s.source, s.extra, s.url,
-       o.status, o.job_id, o.deleted, o.created, o.event_date, o.source, o.extra, o.url, o.attempted
+       o.status, o.job_id, o.deleted, o.created, o.event_date, o.source, o.extra, o.url, o.attempted,
+       s.told_at
   FROM cdc_sync.snapshot s
   LEFT JOIN cdc_sync.outbox o ON o.watch = s.watch AND o.application_id = s.application_id
  WHERE s.watch = %(watch)s AND s.application_id = ANY (%(ids)s::text[]);
@@ -44,7 +46,8 @@ SELECT s.number, s.application_id, s.row_key, s.in_scope,
 -- name: owners
 SELECT s.number, s.application_id, s.row_key, s.in_scope,
        s.status, s.job_id, s.deleted, s.created, s.event_date, s.source, s.extra, s.url,
-       o.status, o.job_id, o.deleted, o.created, o.event_date, o.source, o.extra, o.url, o.attempted
+       o.status, o.job_id, o.deleted, o.created, o.event_date, o.source, o.extra, o.url, o.attempted,
+       s.told_at
   FROM cdc_sync.snapshot s
   LEFT JOIN cdc_sync.outbox o ON o.watch = s.watch AND o.application_id = s.application_id
  WHERE s.watch = %(watch)s AND s.row_key = ANY (%(keys)s::text[]);

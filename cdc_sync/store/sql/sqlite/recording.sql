@@ -2,7 +2,7 @@
 SELECT json_group_array(json_array(
        s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.created, s.event_date,
        s.source, s.extra, s.url, o.status, o.job_id, o.deleted, o.created, o.event_date, o.source, o.extra, o.url,
-       o.attempted, o.state, o.reason, o.queued_at))
+       o.attempted, s.told_at, o.state, o.reason, o.queued_at))
   FROM json_each(:ids) j
  CROSS JOIN snapshot s ON s.watch = :watch AND s.application_id = j.value
   LEFT JOIN outbox o ON o.watch = s.watch AND o.application_id = s.application_id;
@@ -11,7 +11,7 @@ SELECT json_group_array(json_array(
 SELECT json_group_array(json_array(
        s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.created, s.event_date,
        s.source, s.extra, s.url, o.status, o.job_id, o.deleted, o.created, o.event_date, o.source, o.extra, o.url,
-       o.attempted))
+       o.attempted, s.told_at))
   FROM json_each(:keys) j
  CROSS JOIN snapshot s ON s.watch = :watch AND s.row_key = j.value
   LEFT JOIN outbox o ON o.watch = s.watch AND o.application_id = s.application_id;
