@@ -1,12 +1,13 @@
 """Text from outside cannot steer a terminal, forge a line, or look like another text."""
 
+import json
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sync.core.visible import visible, visible_lines
+from cdc_sync.core.visible import visible, visible_json, visible_lines
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,11 @@ def test_nothing_is_left_that_is_obeyed(text: str) -> None:
     ]
     assert visible(shown) == shown
     assert visible_lines(text).split("\n") == [visible(line) for line in text.split("\n")]
+
+
+@given(st.text())
+def test_json_means_the_same(text: str) -> None:
+    shown = visible_json(json.dumps({"a": text}, ensure_ascii=False, indent=2))
+
+    assert json.loads(shown) == {"a": text}
+    assert visible_lines(shown) == shown

@@ -1,0 +1,25 @@
+"""The SQL of other roles' rights; what it does is held by tests with a server."""
+
+from cdc_sync.core import rights
+
+OBJECTS = "SELECT 'TABLE', 'ours', 10, NULL::aclitem[], ARRAY['SELECT'], false"
+INSTALLERS = "SELECT 10::oid"
+
+
+def test_every_part_is_put_in() -> None:
+    for text in (rights.revoke(OBJECTS, INSTALLERS, "'the daemon'"), rights.exposed(OBJECTS, INSTALLERS)):
+        assert OBJECTS in text
+        assert INSTALLERS in text
+        assert "{" not in text
+
+
+def test_the_daemon_keeps_what_it_needs_and_where_it_is_not_known_everybody_does() -> None:
+    assert "daemon CONSTANT pg_catalog.text := 'the daemon';" in rights.revoke(OBJECTS, INSTALLERS, "'the daemon'")
+    assert "= daemon, true)" in rights.revoke(OBJECTS, INSTALLERS, "NULL")
+
+
+def test_every_function_says_its_schema() -> None:
+    """A role that may create functions must not have its own called by who runs the script."""
+    for text in (rights.revoke(OBJECTS, INSTALLERS, "NULL"), rights.exposed(OBJECTS, INSTALLERS)):
+        for function in ("aclexplode", "pg_has_role", "format", "array_agg", "string_agg", "unnest", "array_to_string"):
+            assert f" {function}(" not in text
