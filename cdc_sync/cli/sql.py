@@ -10,6 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 from cdc_sync.cli.context import invocation
 from cdc_sync.cli.saying import put_out, say
 from cdc_sync.config import Config
+from cdc_sync.core.visible import visible
 from cdc_sync.source import scripts
 from cdc_sync.source.connection import connected, conninfo
 from cdc_sync.source.errors import SourceError, translate, unwritable
@@ -171,7 +172,7 @@ async def _apply(dsn: str, script: str, *, store: bool) -> list[str]:
     def hear(said: psycopg.errors.Diagnostic) -> None:
         # CONNECT on the database everybody has, unless somebody took it away; it is granted in a block of its own.
         if said.sqlstate == _NOT_GRANTED and said.context is None:
-            not_granted.append(str(said.message_primary))
+            not_granted.append(visible(str(said.message_primary)))
         else:
             notices.append(f"{said.severity}: {said.message_primary}")
 
@@ -194,7 +195,7 @@ async def _apply(dsn: str, script: str, *, store: bool) -> list[str]:
 
 def _refused(error: psycopg.Error, *, store: bool) -> SourceError:
     """What a script met with, and what its runner can do; all of it is taken back then."""
-    said = error.diag.message_primary or str(error)
+    said = visible(error.diag.message_primary or str(error))
     match error:
         case psycopg.errors.LockNotAvailable():
             return SourceError(
@@ -209,7 +210,7 @@ def _refused(error: psycopg.Error, *, store: bool) -> SourceError:
         ):
             # What the script itself refuses, and PostgreSQL's like: the remedy is in the hint.
             more = (error.diag.message_detail, error.diag.message_hint)
-            remedy = " ".join(f"{sentence.rstrip('.')}." for sentence in more if sentence)
+            remedy = visible(" ".join(f"{sentence.rstrip('.')}." for sentence in more if sentence))
         case psycopg.errors.InsufficientPrivilege():
             remedy = _OWNERS_LOGIN
         case psycopg.errors.UndefinedObject():

@@ -101,3 +101,15 @@ def test_a_mistake_in_the_file_is_one_line(notify: Installation, tmp_path: Path)
     assert notify.run("config", "validate", config=file).code == 78
     harmless(notify.run("config", "validate", config=file).output)
     harmless(notify.run("config", "validate", config=tmp_path / "no\x1b\nfailed forged").output)
+
+
+def test_what_a_script_refuses_is_one_line(notify: Installation) -> None:
+    notify.ats.execute('CREATE RULE "r\x1b[2J\nfailed forged" AS ON INSERT TO cdc_sync.changes DO ALSO NOTHING')
+
+    refused = notify.run("sql", "install", "--apply", "--dsn", notify.dsn)
+    verified = notify.run("sql", "verify", "--apply")
+
+    assert refused.code == verified.code == 1
+    for output in (refused.output, verified.output, notify.run("check").output):
+        harmless(output)
+        assert r"r\x1b[2J\nfailed forged" in output
