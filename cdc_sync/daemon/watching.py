@@ -457,7 +457,8 @@ class WatchWorker:
             else:
                 clock = asyncio.get_running_loop().time
                 bell = Bell(connected.pool, name)
-                jobs["drain"] = Doorbell(drain, bell, drain_interval, clock).run(progressed)
+                poll_interval = capture.poll_interval.total_seconds()
+                jobs["drain"] = Doorbell(drain, bell, drain_interval, clock, poll_interval).run(progressed)
         if not self._parts.dry_run:
             jobs["missed"] = watch_missed(connected.intake, connected.pool, self.want_sweep, drain_interval)
         return drain, jobs

@@ -14,6 +14,9 @@ Where a NOTIFY could harm the ATS the bell is never armed. PostgreSQL prepares n
 (two-phase commit). And a commit that notifies keeps the cluster's one lock of NOTIFY while it waits for a synchronous
 standby: if that stalls, every commit that rings would wait behind it, also one that waits for no standby itself.
 
+Nor is it armed while the server's NOTIFY queue is more than a quarter full: somebody listens inside a transaction, and
+when the queue is full each COMMIT that notifies fails.
+
 Only a renewal within the lease needs no such fence, if the bell is found as it was left: it was armed all the time.
 """
 
@@ -31,11 +34,22 @@ LEASE = 60
 _ROUNDING = 2
 """Seconds by which whole ones may be wrong: a renewal that late in the lease may have been too late."""
 
-# The value before is read before it is set: the scan gives the row to the projection.
-_ARM = "SELECT last_value, setval({name}, floor(extract(epoch FROM clock_timestamp()))::bigint + %s) FROM {sequence}"
+_MOST_OF_QUEUE = 0.25
+"""The share of the server's NOTIFY queue beyond which nothing is added to it on our account."""
+
+# The value before is read before it is set: the scan gives the row to the projection. 0 is disarmed.
+_ARM = """
+SELECT last_value, setval({name}, CASE WHEN pg_notification_queue_usage() > %s THEN 0
+                                  ELSE floor(extract(epoch FROM clock_timestamp()))::bigint + %s END)
+  FROM {sequence}
+"""
 
 # setval() takes effect at once; its commit would wait for a synchronous standby that stalls.
 _DISARM = "SELECT setval({name}, 0), set_config('synchronous_commit', 'off', true)"
+
+
+class QueueFillsUpError(Exception):
+    """The bell was not armed, or is disarmed now: the server's NOTIFY queue fills up."""
 
 
 class Bell:
@@ -54,8 +68,15 @@ class Bell:
 
         Returns a transaction id that was taken afterwards, which `is_quiet` waits for; None if the bell was armed all
         the time since it was armed last.
+
+        Raises:
+            QueueFillsUpError: it is disarmed instead.
         """
-        ((before, until),) = await fetch(self._pool, self._arm, (LEASE,), "arming the doorbell cdc_sync.bell_*")
+        parameters = (_MOST_OF_QUEUE, LEASE)
+        ((before, until),) = await fetch(self._pool, self._arm, parameters, "arming the doorbell cdc_sync.bell_*")
+        if not until:
+            self._armed_until = None
+            raise QueueFillsUpError
         was_armed = before == self._armed_until and until - LEASE <= before - _ROUNDING
         self._armed_until = until
         return None if was_armed else await transactions.take_id(self._pool)

@@ -25,22 +25,23 @@ TRIGGERS = ("row", "truncate")
 
 # `SELECT last_value FROM …` would be a query with an executor of its own, at seven times the cost. The function reads
 # the same, outside MVCC too, in every version from 10 on; NULL as long as the bell was never armed.
+# The first recorded row of a transaction decides: who arms the bell later waits for this transaction to end.
 _WAKE = """
-                IF pg_catalog.pg_sequence_last_value('cdc_sync.{bell}') OPERATOR(pg_catalog.>) 0 THEN
-                    rings := coalesce(pg_catalog.current_setting('cdc_sync.rung', true), '')
-                            OPERATOR(pg_catalog.<>) 'yes'
-                        AND pg_catalog.pg_sequence_last_value('cdc_sync.{bell}')
-                            OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.clock_timestamp());
-                END IF;"""
+                    IF pg_catalog.pg_sequence_last_value('cdc_sync.{bell}') OPERATOR(pg_catalog.>) 0 THEN
+                        -- Whatever the lease says, none where a NOTIFY can make a COMMIT or PREPARE fail, or wait. (It
+                        -- waits for its lock in the COMMIT, as long as lock_timeout allows, outside any block of ours.)
+                        rings := patience OPERATOR(pg_catalog.=) '0'
+                            AND pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0'
+                            AND pg_catalog.current_setting('synchronous_standby_names') OPERATOR(pg_catalog.=) ''
+                            AND pg_catalog.pg_sequence_last_value('cdc_sync.{bell}')
+                                OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.clock_timestamp());
+                    END IF;"""
 
-# After the block that catches errors, since notifications of one transaction are made one, but before PostgreSQL 13 not
-# those of its subtransactions, of which that block is one for each row. The calls cannot fail: all words are constants.
-# Once in a transaction is enough. The setting ends with the transaction, or with the savepoint up to which it is rolled
-# back, as the notification itself does.
+# After the block that catches errors: before PostgreSQL 13 notifications of subtransactions are not made one. The call
+# cannot fail: all words are constants.
 _RING = """
     IF rings THEN
         PERFORM pg_catalog.pg_notify('cdc_sync', '');
-        said := pg_catalog.set_config('cdc_sync.rung', 'yes', true);
     END IF;"""
 
 
@@ -96,6 +97,7 @@ def recorders(name: str, watch: Watch) -> list[Recorder]:
         table=watch.table,
         role="",
         record="record_watched.sql",
+        former_operation="K",
         changed=compared(watch),
         key=watch.key,
     )
@@ -108,6 +110,7 @@ def recorders(name: str, watch: Watch) -> list[Recorder]:
             table=related.table,
             role=", whose rows change what an application of the watch is",
             record="record_related.sql" if related.key else "record_everything.sql",
+            former_operation="U",
             changed=Dependencies((), complete=False),
             key=related.key,
         )
@@ -151,6 +154,7 @@ def _recorder(
     table: QualifiedName,
     role: str,
     record: str,
+    former_operation: str,
     changed: Dependencies,
     key: Iterable[str],
 ) -> Recorder:
@@ -164,17 +168,19 @@ def _recorder(
         half_of_it=sql.Literal(watch.capture.max_backlog // 2),
         setting=sql.SQL(name),
         missed=missed,
+        watch=sql.Literal(name),
+        function=sql.SQL(function),
+        former_operation=sql.Literal(former_operation),
         record=sql.SQL(
             render(
                 template(record).rstrip("\n"),
-                watch=sql.Literal(name),
-                setting=sql.SQL(name),
+                function=sql.SQL(function),
                 old_key=_key("OLD", columns),
                 new_key=_key("NEW", columns),
                 key_changed=_changed(Dependencies(columns, complete=True)),
             )
         ),
-        declared=sql.SQL("    rings boolean;\n" if wakes else ""),
+        declared=sql.SQL("    rings boolean := false;\n" if wakes else ""),
         wake=sql.SQL(_WAKE).format(bell=bell) if wakes else sql.SQL(""),
         ring=sql.SQL(_RING if wakes else ""),
     )

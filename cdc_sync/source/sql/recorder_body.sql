@@ -3,6 +3,11 @@
 -- each of the ATS's transactions more than all that is done here if nothing is to be recorded.
 DECLARE
     said pg_catalog.text; -- an assignment costs a third of what PERFORM does
+    operation pg_catalog."char";
+    row_key pg_catalog.text[];
+    former_key pg_catalog.text[]; -- of a row whose key has changed
+    patience pg_catalog.text;
+    unguarded boolean := false;
 {declared}BEGIN
     BEGIN
         -- Not in the trigger's WHEN: that would keep the ATS's migrations from dropping or retyping these columns, and
@@ -13,16 +18,29 @@ DECLARE
                 RETURN NULL;
             END IF;
         END IF;
+{record}
+        -- This block is a subtransaction, and one that writes takes a transaction id. So the first recorded row of a
+        -- transaction is written in it; it leaves a lock on the log that keeps everybody from dropping, altering or
+        -- locking it until the end. The rows after it are written below, where nothing takes an id.
+        -- The setting says so, and until when (seconds since the epoch) the log need not be looked at again. It ends
+        -- with the transaction, or with the savepoint up to which it is rolled back, exactly as the lock does. The zero
+        -- makes a number of ''.
         DECLARE
-            patience pg_catalog.text := pg_catalog.current_setting('lock_timeout');
-            -- Seconds until this session has to look again whether it may record. The zero makes a number of '', to which
-            -- a setting falls back when the transaction that made it is rolled back.
             rest pg_catalog.float8 :=
-                ('0' OPERATOR(pg_catalog.||) pg_catalog.current_setting('cdc_sync.room_{setting}', true))::pg_catalog.float8
+                ('0' OPERATOR(pg_catalog.||) pg_catalog.current_setting('cdc_sync.{function}', true))::pg_catalog.float8
                 OPERATOR(pg_catalog.-) pg_catalog.date_part('epoch', pg_catalog.clock_timestamp());
         BEGIN
+            unguarded := (rest OPERATOR(pg_catalog.>=) 0 AND rest OPERATOR(pg_catalog.<=) 0.01) IS TRUE;
+        END;
+        IF NOT unguarded THEN
+            patience := pg_catalog.current_setting('lock_timeout');
             said := pg_catalog.set_config('lock_timeout', '500ms', true);
             <<recording>>
+            DECLARE
+                rest pg_catalog.float8 :=
+                    ('0' OPERATOR(pg_catalog.||) pg_catalog.current_setting('cdc_sync.room_{setting}', true)
+                    )::pg_catalog.float8
+                    OPERATOR(pg_catalog.-) pg_catalog.date_part('epoch', pg_catalog.clock_timestamp());
             BEGIN
                 -- To look at the log's size is a system call, and each expression costs, most of all while many sessions
                 -- write. So a session in which nothing had failed, and whose log was less than half full, looks again a
@@ -49,12 +67,26 @@ DECLARE
                             false);
                     END IF;
                 END IF;
-{record}{wake}
+                IF pg_catalog.current_setting('cdc_sync.{function}', true) OPERATOR(pg_catalog.<>) '' THEN
+                    unguarded := true;
+                ELSE
+                    INSERT INTO cdc_sync.changes VALUES ({watch}, operation, row_key, pg_catalog.clock_timestamp());
+                    IF former_key IS NOT NULL THEN
+                        INSERT INTO cdc_sync.changes
+                        VALUES ({watch}, {former_operation}, former_key, pg_catalog.clock_timestamp());
+                    END IF;{wake}
+                END IF;
+                said := pg_catalog.set_config(
+                    'cdc_sync.{function}',
+                    '0' OPERATOR(pg_catalog.||)
+                        coalesce(pg_catalog.current_setting('cdc_sync.room_{setting}', true), ''),
+                    true);
             END;
             said := pg_catalog.set_config('lock_timeout', patience, true);
-        END;
+        END IF;
     EXCEPTION WHEN OTHERS THEN
         -- lock_timeout is as it was before: what was set in the block that failed is rolled back with it.
+        unguarded := false;
         DECLARE
             patience pg_catalog.text := pg_catalog.current_setting('lock_timeout');
         BEGIN
@@ -79,6 +111,21 @@ DECLARE
         EXCEPTION WHEN OTHERS THEN
             NULL;
         END;
-    END;{ring}
+    END;
+    IF unguarded THEN
+        -- To wait for the log's file to grow must not fail. Only who has set a timeout pays for setting it twice.
+        patience := pg_catalog.current_setting('lock_timeout');
+        IF patience OPERATOR(pg_catalog.<>) '0' THEN
+            said := pg_catalog.set_config('lock_timeout', '0', true);
+        END IF;
+        INSERT INTO cdc_sync.changes VALUES ({watch}, operation, row_key, pg_catalog.clock_timestamp());
+        IF former_key IS NOT NULL THEN
+            INSERT INTO cdc_sync.changes
+            VALUES ({watch}, {former_operation}, former_key, pg_catalog.clock_timestamp());
+        END IF;
+        IF patience OPERATOR(pg_catalog.<>) '0' THEN
+            said := pg_catalog.set_config('lock_timeout', patience, true);
+        END IF;
+    END IF;{ring}
     RETURN NULL;
 END

@@ -177,6 +177,42 @@ class TestLease:
             assert await is_queued(rig, "a1")
 
 
+class TestWritersThatDoNotRing:
+    """Those whose session has a lock_timeout: their COMMIT must not wait for NOTIFY's lock."""
+
+    async def test_are_looked_for_every_poll_interval_for_minutes_after_one_was_found(
+        self, ats: Ats, other: Ats, open_rig: OpenRig
+    ) -> None:
+        insert(ats, 1, "a1")
+        other.execute("SET lock_timeout = '1h'")
+        async with open_rig() as rig:
+            await rig.adopt()
+            now = [0.0]
+            doorbell = Doorbell(rig.drain, Bell(rig.connected.pool, WATCH), 1.0, lambda: now[0], poll_every=0.25)
+            async with running(doorbell.run(nothing)):
+                await eventually(lambda: doorbell.is_asleep, "it sleeps")
+                update(other, 1, status="silent")
+                await eventually(lambda: is_status(rig, "silent"), "the entry")
+            await asleep(doorbell)
+
+            assert await doorbell.turn() == 0.25
+            now[0] += 301
+            await doorbell.turn()  # renews the lease
+            await asleep(doorbell)
+            assert await doorbell.turn() == 1.0
+
+    async def test_those_that_ring_do_not_make_it_poll(self, ats: Ats, open_rig: OpenRig) -> None:
+        insert(ats, 1, "a1")
+        async with open_rig() as rig:
+            async with notify_mode(rig) as doorbell:
+                await eventually(lambda: doorbell.is_asleep, "it sleeps")
+                update(ats, 1, status="rung for")
+                await eventually(lambda: is_status(rig, "rung for"), "the entry")
+            await asleep(doorbell)
+
+            assert await doorbell.turn() == LEASE / 3
+
+
 async def test_the_end_disarms(ats: Ats, open_rig: OpenRig) -> None:
     async with open_rig() as rig:
         async with notify_mode(rig):

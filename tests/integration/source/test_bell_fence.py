@@ -4,13 +4,20 @@ from collections.abc import AsyncIterator
 
 import pytest
 from psycopg_pool import AsyncConnectionPool
+from support.binaries import server_binaries
 from support.builders import WATCH
-from support.sessions import Ats, one, rows
+from support.postgres import SETTINGS, create_ats
+from support.sessions import Ats, one, rows, sessions
+from support.versions import needs
 from support.watched import a_config, install_triggers
 
-from cdc_sync.source.bell import LEASE, Bell
+from cdc_sync.demo.postgres import server as embedded_server
+from cdc_sync.source.bell import LEASE, Bell, QueueFillsUpError
 from cdc_sync.source.connection import Connection, pooled
 from cdc_sync.source.errors import SourceError
+
+SMALL_QUEUE = {"max_notify_queue_pages": "64"}
+"""A setting since PostgreSQL 17; before, a queue has 8 GB."""
 
 
 @pytest.fixture
@@ -53,3 +60,27 @@ class TestLease:
             await getattr(Bell(pool, "nothing"), step)()
 
         assert "`cdc-sync sql install`" in str(raised.value)
+
+
+async def test_a_bell_is_disarmed_while_the_notify_queue_fills_up(ats: Ats) -> None:
+    """Somebody listens inside a transaction; a full queue makes each COMMIT fail that notifies."""
+    needs(ats, 17, "a setting for the size of the NOTIFY queue")
+    with embedded_server(server_binaries(), settings={**SETTINGS, **SMALL_QUEUE}) as own, sessions(own.dsn) as open_own:
+        create_ats(own.dsn)
+        ats, forgotten = open_own(), open_own()
+        install_triggers(ats, a_config())
+        async with pooled(own.dsn) as pool:
+            bell = Bell(pool, WATCH)
+            await bell.arm()
+            forgotten.execute("LISTEN other")
+            forgotten.execute("BEGIN")
+            ats.execute("SELECT pg_notify('other', repeat('x', 7000) || i) FROM generate_series(1, 20) i")
+            assert one(ats, "SELECT pg_notification_queue_usage()") > 0.25
+
+            with pytest.raises(QueueFillsUpError):
+                await bell.arm()
+
+            assert rows(ats, "SELECT last_value FROM cdc_sync.bell_applications") == [(0,)]
+            forgotten.execute("COMMIT")
+            ats.execute("NOTIFY other")  # who notifies trims the queue
+            assert await bell.arm() is not None

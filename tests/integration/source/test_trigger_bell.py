@@ -82,6 +82,31 @@ def test_a_lease_that_ran_out_is_as_if_disarmed(ats: Ats, rung: Rung) -> None:
     assert rung() == 0
 
 
+def test_a_session_that_has_a_lock_timeout_does_not_ring(ats: Ats, rung: Rung) -> None:
+    """In its COMMIT it would wait for NOTIFY's lock for no longer than that, and the COMMIT would fail."""
+    prepare(ats, "notify")
+    arm(ats, 60)
+    ats.execute("SET lock_timeout = '1h'")
+
+    ats.execute(CHANGE)
+    assert rung() == 0
+
+    ats.execute("SET lock_timeout = 0")
+    ats.execute(CHANGE)
+    assert rung() == 1
+
+
+def test_what_was_rolled_back_to_a_savepoint_rings_with_the_next_change(ats: Ats, rung: Rung) -> None:
+    prepare(ats, "notify")
+    arm(ats, 60)
+
+    with ats.transaction():
+        ats.execute("SAVEPOINT one; UPDATE public.applications SET status = 'never'; ROLLBACK TO one")
+        ats.execute(CHANGE)
+
+    assert rung() == 1
+
+
 def test_without_wakeup_it_never_rings(ats: Ats, rung: Rung) -> None:
     prepare(ats, "none")
     arm(ats, 60)
