@@ -4,8 +4,8 @@
 - **falling asleep**: the bell is armed, and transactions are open that may not have seen it. It goes on draining.
 - **awake**: the bell is disarmed; commits take no lock for us. It drains every few milliseconds.
 
-Some writers never ring: those whose session has a lock_timeout (`recorders`), and on PostgreSQL 10 those of replication.
-As soon as a drain finds changes that nobody rang for, it drains every `poll_interval` for some minutes. So it does while
+Some writers never ring: those whose session has a lock_timeout (`recorders`), and PostgreSQL 10's replication workers.
+As soon as a drain finds changes that nobody rang for, it drains every `poll_interval` for minutes. So it does while
 the bell may not be armed, since the server's NOTIFY queue fills up.
 
 It starts awake. If it dies asleep, the lease runs out; if it dies awake, nothing was armed. Whatever is lost beyond all

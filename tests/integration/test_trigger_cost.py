@@ -3,6 +3,7 @@
 import json
 
 from support.binaries import server_binaries
+from trigger_cost.bystanders import Paid, measure_bystanders
 from trigger_cost.measuring import Sample, figures_of
 from trigger_cost.options import QUICK
 from trigger_cost.report import as_json, as_table
@@ -20,6 +21,18 @@ def test_the_benchmark_runs_every_workload_on_both_kinds_of_trigger() -> None:
     }
     assert all(figure.ratio > 0 for figure in figures)
     assert facts["fsync"] == facts["synchronous_commit"] == "on"
+
+
+def test_a_bulk_costs_the_others_two_transaction_ids_and_no_lookups() -> None:
+    paid = {each.what: each for each in measure_bystanders(server_binaries(), QUICK, lambda _: None)}
+
+    ids = paid["transaction ids of an update of 2,000 rows"]
+    assert (ids.bare, ids.watched) == (1, 2)
+    assert paid["the same: pg_subtrans lookups"].watched == 0
+    reads = paid["standby: reads/s after a bulk, a writer open"]
+    assert reads.bare
+    assert reads.watched
+    assert "0.50" in as_table({}, [], [Paid("reads", 200.0, 100.0)])
 
 
 def test_ratios_are_taken_within_a_round_and_their_median_is_held_against_the_target() -> None:

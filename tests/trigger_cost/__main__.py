@@ -8,6 +8,7 @@ from support.binaries import binaries_in, server_binaries
 
 from cdc_sync.demo.binaries import PostgresMissingError
 from cdc_sync.demo.postgres import PostgresFailedError
+from trigger_cost.bystanders import measure_bystanders
 from trigger_cost.options import QUICK, Options
 from trigger_cost.pgbench import PgbenchError
 from trigger_cost.report import as_json, as_table
@@ -32,10 +33,11 @@ def main() -> int:
     try:
         binaries = binaries_in(given.pgbin, "--pgbin") if given.pgbin else server_binaries()
         facts, figures = bench(binaries, replace(options, fsync=not given.no_fsync), tell)
+        paid = measure_bystanders(binaries, options, tell)
     except (PgbenchError, PostgresMissingError, PostgresFailedError, ValueError) as error:
         sys.stderr.write(f"trigger_cost: {error}\n")
         return 1
-    sys.stdout.write((as_json if given.json else as_table)(facts, figures) + "\n")
+    sys.stdout.write((as_json if given.json else as_table)(facts, figures, paid) + "\n")
     return 0
 
 

@@ -4,22 +4,23 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
+from trigger_cost.bystanders import Paid
 from trigger_cost.measuring import Figure
 
+_HEAD_OF_PAID = ("what others pay", "bare", "rung", "rung ÷ bare")
 _HEAD = ("workload", "clients", "wakeup", "bare/s", "ratio", "spread", "target", "added µs", "CPU µs", "per")
 
 
-def as_json(facts: Mapping[str, object], figures: Sequence[Figure]) -> str:
-    """One object: `facts`, and a list of `figures`."""
+def as_json(facts: Mapping[str, object], figures: Sequence[Figure], paid: Sequence[Paid] = ()) -> str:
+    """One object: `facts`, and lists of `figures` and of what `bystanders` pay."""
     lines = [{**asdict(figure), "missed": figure.missed} for figure in figures]
-    return json.dumps({"facts": facts, "figures": lines}, indent=2)
+    return json.dumps({"facts": facts, "figures": lines, "bystanders": [asdict(each) for each in paid]}, indent=2)
 
 
-def as_table(facts: Mapping[str, object], figures: Sequence[Figure]) -> str:
+def as_table(facts: Mapping[str, object], figures: Sequence[Figure], paid: Sequence[Paid] = ()) -> str:
     """For people; a target that is not met is marked."""
-    lines = [_HEAD, *map(_line, figures)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join([*_said(facts), "", *(_aligned(line, widths) for line in lines)])
+    others = ["", *_aligned([_HEAD_OF_PAID, *map(_line_of_paid, paid)])] if paid else []
+    return "\n".join([*_said(facts), "", *_aligned([_HEAD, *map(_line, figures)]), *others])
 
 
 def _said(facts: Mapping[str, object]) -> Iterator[str]:
@@ -43,5 +44,18 @@ def _line(figure: Figure) -> tuple[str, ...]:
     )
 
 
-def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+def _line_of_paid(paid: Paid) -> tuple[str, ...]:
+    ratio = f"{paid.watched / paid.bare:.2f}" if paid.bare and paid.watched is not None else ""
+    return (paid.what, _number(paid.bare), _number(paid.watched), ratio)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "?"  # this server does not count it
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.2f}"
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        yield "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
