@@ -232,7 +232,7 @@ class Metrics:
                 self._calls.labels(observation.watch, observation.outcome).inc()
                 self._seconds.labels(observation.watch).observe(observation.seconds)
                 self._waited.labels(observation.watch).observe(observation.waited)
-            case ChangesMissed(watch, number):
+            case ChangesMissed(watch, number, _):
                 self._missed.labels(watch).inc(number)
             case RowsHidden(watch):
                 self._hidden.labels(watch).set(1)

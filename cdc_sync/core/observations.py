@@ -172,6 +172,7 @@ class ChangesMissed:
 
     watch: str
     number: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

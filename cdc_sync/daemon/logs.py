@@ -80,9 +80,8 @@ _NEVER_RINGS = (
 )
 
 _MISSED = (
-    "the triggers could not record changes: the change log was full, or writing to it failed (the server's log has "
-    "WARNINGs then). Every row is compared now, so nothing is lost. If it goes on, see `cdc-sync sql verify --apply`: "
-    "triggers of a watch that is configured no more fill the log too"
+    "triggers dropped changes; a sweep compares every row, so nothing is lost. If it goes on: `cdc-sync sql verify "
+    "--apply` names triggers of watches that are no longer configured, which fill the log too"
 )
 
 _REMAPPED = "the section status of the configuration has changed: so many applications are told another status"
@@ -393,8 +392,8 @@ class LogReader:
                 log.debug("triggers are in place", watch=watch)
             case BellLeftAlone(_, pause):
                 log.info(_NEVER_RINGS, watch=watch, drains_every=_short(pause))
-            case ChangesMissed(_, number):
-                log.warning(_MISSED, watch=watch, changes=number)
+            case ChangesMissed(_, number, reason):
+                log.warning(_MISSED, watch=watch, changes=number, reason=reason)
 
     def _watch(self, observation: WatchConnected | CaptureStarted | WatchLost | WatchStandsBy) -> None:
         """A watch that tries again with a mistake that was told has nothing new to say."""

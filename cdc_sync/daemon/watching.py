@@ -460,7 +460,9 @@ class WatchWorker:
                 poll_interval = capture.poll_interval.total_seconds()
                 jobs["drain"] = Doorbell(drain, bell, drain_interval, clock, poll_interval).run(progressed)
         if not self._parts.dry_run:
-            jobs["missed"] = watch_missed(connected.intake, connected.pool, self.want_sweep, drain_interval)
+            jobs["missed"] = watch_missed(
+                connected.intake, connected.pool, self.want_sweep, drain_interval, capture.max_backlog
+            )
         return drain, jobs
 
     async def _drain_without_bell(self, connected: Connected, drain: Drain, progressed: Callable[[], None]) -> None:

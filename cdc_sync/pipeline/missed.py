@@ -12,14 +12,18 @@ from psycopg_pool import AsyncConnectionPool
 from cdc_sync.core.observations import ChangesMissed
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.source.connection import Connection
-from cdc_sync.source.missed import missed_changes
+from cdc_sync.source.missed import log_filled_by, missed_changes
 from cdc_sync.source.transactions import all_ended
 
 POSITION = "missed"
 
 
 async def watch_missed(
-    intake: Intake, pool: AsyncConnectionPool[Connection], sweep: Callable[[], None], every: float
+    intake: Intake,
+    pool: AsyncConnectionPool[Connection],
+    sweep: Callable[[], None],
+    every: float,
+    max_backlog: int,
 ) -> None:
     """Look every `every` seconds, for ever, and call `sweep` when one is needed.
 
@@ -33,9 +37,20 @@ async def watch_missed(
         count = await missed_changes(pool, watch)
         if count != answered:
             # Fewer than before: the sequence was made anew.
-            intake.observe(ChangesMissed(watch, count - answered if count > answered else count))
+            dropped = count - answered if count > answered else count
+            intake.observe(ChangesMissed(watch, dropped, await _reason(pool, max_backlog)))
             await all_ended(pool)
             sweep()
             await intake.place({POSITION: str(count)})
             answered = count
         await asyncio.sleep(every)
+
+
+async def _reason(pool: AsyncConnectionPool[Connection], max_backlog: int) -> str:
+    filled_by = await log_filled_by(pool, max_backlog)
+    if filled_by is None:
+        return "writing to the change log failed; the server's log has the triggers' WARNINGs"
+    full = f"the change log is full (max_backlog is {max_backlog:,} bytes)"
+    if not filled_by:
+        return f"{full}; its changes were taken, and VACUUM makes room"
+    return f"{full}; in it are " + ", ".join(f"{number:,} of the watch {name}" for name, number in filled_by.items())

@@ -14,6 +14,9 @@ from cdc_sync.source.recorders import missed_of
 
 _COUNT = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {}"
 
+_IS_FULL = "SELECT coalesce(pg_relation_size(to_regclass('cdc_sync.changes')), 0) >= %s"
+_BY_WATCH = "SELECT watch, count(*) FROM cdc_sync.changes GROUP BY watch ORDER BY count(*) DESC, watch"
+
 
 async def missed_changes(pool: AsyncConnectionPool[Connection], watch: str) -> int:
     """How many changes of a watch were not recorded since its triggers were installed first.
@@ -24,3 +27,17 @@ async def missed_changes(pool: AsyncConnectionPool[Connection], watch: str) -> i
     query = sql.SQL(_COUNT).format(sql.Identifier("cdc_sync", missed_of(watch)))
     ((count,),) = await fetch(pool, query, (), f"reading cdc_sync.{missed_of(watch)}")
     return int(count)
+
+
+async def log_filled_by(pool: AsyncConnectionPool[Connection], limit: int) -> dict[str, int] | None:
+    """Whose changes fill the log, by watch, the most first, if it has reached `limit` bytes; None if it has not.
+
+    Costs a walk through a full log. What was taken since leaves an empty mapping until VACUUM has made room.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    ((is_full,),) = await fetch(pool, sql.SQL(_IS_FULL), (limit,), "asking for the size of cdc_sync.changes")
+    return (
+        dict(await fetch(pool, sql.SQL(_BY_WATCH), (), "reading the change log cdc_sync.changes")) if is_full else None
+    )

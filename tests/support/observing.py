@@ -73,7 +73,7 @@ EXAMPLES: tuple[Observation, ...] = (
     TriggersMissing(WATCH, "install the triggers"),
     TriggersFound(WATCH),
     BellLeftAlone(WATCH, 2.0),
-    ChangesMissed(WATCH, 12),
+    ChangesMissed(WATCH, 12, "the change log is full"),
     RowsHidden(WATCH, "let the owner create a policy"),
     RowsVisible(WATCH),
     BaselineProgress(WATCH, 20_000, 100_000),

@@ -43,11 +43,11 @@ DECLARE
                     OPERATOR(pg_catalog.-) pg_catalog.date_part('epoch', pg_catalog.clock_timestamp());
             BEGIN
                 -- To look at the log's size is a system call, and each expression costs, most of all while many sessions
-                -- write. So a session in which nothing had failed, and whose log was less than half full, looks again a
-                -- hundredth of a second later only. (To wait for a lock in vain takes longer, so it is done once.)
+                -- write. So a session in which nothing of this watch had failed, and whose log was less than half full, looks
+                -- again a hundredth of a second later only. (To wait for a lock in vain takes longer, so it is done once.)
                 IF (rest OPERATOR(pg_catalog.>=) 0 AND rest OPERATOR(pg_catalog.<=) 0.01) IS NOT TRUE THEN
-                    IF pg_catalog.current_setting('cdc_sync.failed_until', true) OPERATOR(pg_catalog.<>) '' THEN
-                        IF pg_catalog.current_setting('cdc_sync.failed_until', true) OPERATOR(pg_catalog.>=)
+                    IF pg_catalog.current_setting('cdc_sync.failed_{setting}', true) OPERATOR(pg_catalog.<>) '' THEN
+                        IF pg_catalog.current_setting('cdc_sync.failed_{setting}', true) OPERATOR(pg_catalog.>=)
                             extract(epoch FROM pg_catalog.clock_timestamp())::bigint::pg_catalog.text
                         THEN
                             -- It failed in this session a moment ago. To wait for a lock at each row would block the ATS.
@@ -91,13 +91,13 @@ DECLARE
             patience pg_catalog.text := pg_catalog.current_setting('lock_timeout');
         BEGIN
             said := pg_catalog.set_config('lock_timeout', '500ms', true);
-            IF coalesce(pg_catalog.current_setting('cdc_sync.failed_until', true), '')
+            IF coalesce(pg_catalog.current_setting('cdc_sync.failed_{setting}', true), '')
                OPERATOR(pg_catalog.<) extract(epoch FROM pg_catalog.clock_timestamp())::bigint::pg_catalog.text
             THEN
                 RAISE WARNING 'cdc_sync: a change in %.% was not recorded: %', TG_TABLE_SCHEMA, TG_TABLE_NAME, SQLERRM
-                    USING HINT = 'Nothing is recorded in this session for 10 seconds. The daemon will compare every row.';
+                    USING HINT = 'Nothing of this watch is recorded in this session for 10 seconds. The daemon will compare every row.';
                 said := pg_catalog.set_config(
-                    'cdc_sync.failed_until',
+                    'cdc_sync.failed_{setting}',
                     (extract(epoch FROM pg_catalog.clock_timestamp())::bigint OPERATOR(pg_catalog.+) 10
                     )::pg_catalog.text,
                     false);

@@ -67,7 +67,7 @@ async def read(admin: Admin, *observations: Observation) -> dict[str, float]:
 
 
 async def test_changes_that_were_missed_are_counted(admin: Admin) -> None:
-    samples = await read(admin, ChangesMissed("applications", 3), ChangesMissed("applications", 4))
+    samples = await read(admin, ChangesMissed("applications", 3, "full"), ChangesMissed("applications", 4, "full"))
 
     assert samples['cdc_sync_missed_changes_total{watch="applications"}'] == 7
 

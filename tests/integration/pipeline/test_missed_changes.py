@@ -20,7 +20,7 @@ FULL = {"max_backlog": BACKLOG}
 
 @asynccontextmanager
 async def watching(rig: Rig) -> AsyncIterator[None]:
-    task = asyncio.create_task(watch_missed(rig.intake, rig.connected.pool, rig.want_sweep, 0.02))
+    task = asyncio.create_task(watch_missed(rig.intake, rig.connected.pool, rig.want_sweep, 0.02, BACKLOG))
     try:
         yield
         assert not task.done() or task.exception() is None
@@ -45,6 +45,7 @@ async def test_changes_that_could_not_be_recorded_ask_for_a_sweep(ats: Ats, open
             await eventually(lambda: rig.sweeps_wanted, "a sweep is wanted")
 
         assert missed(rig) == [1]
+        assert "the server's log has the triggers' WARNINGs" in rig.heard(ChangesMissed)[0].reason
         assert (await rig.sweep()).repaired == {"status": 1}
 
 
@@ -93,6 +94,19 @@ async def test_a_sequence_that_was_made_anew_counts_from_the_beginning(ats: Ats,
         assert missed(rig) == [7, 2]
 
 
+async def test_the_warning_says_whose_changes_fill_the_log(ats: Ats, open_rig: OpenRig) -> None:
+    """Those of a watch that is no longer configured, for instance, which nobody drains."""
+    insert(ats, 1, "a1")
+    async with open_rig(capture=FULL) as rig:
+        await rig.adopt()
+        ats.execute("INSERT INTO cdc_sync.changes SELECT 'former', 'U', '{1}', now() FROM generate_series(1, 20000)")
+        async with watching(rig):
+            update(ats, 1, status="hired")
+            await eventually(lambda: missed(rig), "it is noticed")
+
+        assert rig.heard(ChangesMissed)[0].reason.endswith("in it are 20,000 of the watch former")
+
+
 async def test_a_log_that_was_full_while_the_daemon_was_away_loses_nothing(ats: Ats, open_rig: OpenRig) -> None:
     """The whole story: full, drained, swept, recorded again."""
     number = 20_000
@@ -117,6 +131,7 @@ async def test_a_log_that_was_full_while_the_daemon_was_away_loses_nothing(ats: 
             done = await rig.sweep()
         assert recorded + done.repaired["status"] == number
         assert missed(rig) == [number - recorded]
+        assert "the change log is full (max_backlog is 1,048,576 bytes)" in rig.heard(ChangesMissed)[0].reason
 
         # Autovacuum does it within a minute or two: a thousand dead rows are enough for it.
         ats.execute("VACUUM cdc_sync.changes")

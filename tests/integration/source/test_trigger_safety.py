@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from support.roles import NewRole
 from support.sessions import Ats, OpenSession, one, rows, run
-from support.watched import a_config, install_triggers, uninstall_triggers
+from support.watched import a_config, install_triggers, some_config, uninstall_triggers
 
 RECORDED = "SELECT operation::text, row_key FROM cdc_sync.changes"
 MISSED = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM cdc_sync.missed_applications"
@@ -72,18 +72,31 @@ class TestFailures:
 
         other.execute("INSERT INTO public.applications (id) VALUES (2)")
         installed.execute("INSERT INTO public.applications (id) VALUES (3)")
-        installed.execute("SELECT set_config('cdc_sync.failed_until', '1000000000', false)")  # as if it were long ago
+        installed.execute(
+            "SELECT set_config('cdc_sync.failed_applications', '1000000000', false)"
+        )  # as if it were long ago
         installed.execute("INSERT INTO public.applications (id) VALUES (4)")
 
         assert rows(installed, RECORDED) == [("I", ["2"]), ("I", ["4"])]
         assert one(installed, MISSED) == 2
         assert len(warnings) == 1
 
+    def test_of_one_watch_do_not_pause_another_in_the_same_session(self, ats: Ats, warnings: list[str]) -> None:
+        document = a_config().model_dump(mode="json")["watches"]["applications"]
+        install_triggers(ats, some_config("", {"applications": document, "broken": document}))
+        ats.execute("DROP SEQUENCE cdc_sync.bell_broken")
+
+        ats.execute("INSERT INTO public.applications (id) VALUES (1), (2)")
+
+        assert rows(ats, RECORDED) == [("I", ["1"]), ("I", ["2"])]
+        assert one(ats, MISSED) == 0
+        assert len(warnings) == 1
+
     @pytest.mark.parametrize("value", ["", "x", "-1", "9" * 99, "é"])
     def test_whatever_a_session_sets_harms_its_own_changes_at_most(
         self, installed: Ats, warnings: list[str], value: str
     ) -> None:
-        installed.execute("SELECT set_config('cdc_sync.failed_until', %s, false)", [value])
+        installed.execute("SELECT set_config('cdc_sync.failed_applications', %s, false)", [value])
 
         installed.execute("INSERT INTO public.applications (id) VALUES (1)")
 
