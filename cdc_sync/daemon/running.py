@@ -9,10 +9,14 @@ that costs no more than kill -9, which nothing is lost by.
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
+
+from apscheduler.job import Job
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from cdc_sync import __version__
 from cdc_sync.admin.metrics import Metrics
@@ -23,6 +27,8 @@ from cdc_sync.core.conditions import Conditions, fold, starting
 from cdc_sync.core.delivery import longest_on_its_way
 from cdc_sync.core.instants import milliseconds
 from cdc_sync.core.observations import (
+    ClockAgrees,
+    ClockSkewed,
     DaemonStarted,
     DaemonStopped,
     DaemonStopping,
@@ -170,6 +176,7 @@ class _Daemon:
         self._bound = asyncio.Event()
         self._signalled = asyncio.Event()
         self._reload_wanted = False
+        self._pruning: Job | None = None
         self._stop = ""
 
     def observe(self, observation: Observation) -> None:
@@ -177,6 +184,9 @@ class _Daemon:
         self._tell(observation)
         self._metrics.read(observation)
         self._pulse.read(observation)
+        if isinstance(observation, ClockSkewed | ClockAgrees) and self._pruning is not None:
+            # It is scheduled by the wall clock, and would wait for as long as that was set back.
+            self._pruning.modify(next_run_time=datetime.now(UTC))
         if isinstance(observation, WatchConnected):
             self._bound.set()
         conditions = fold(self._conditions, observation)
@@ -211,6 +221,7 @@ class _Daemon:
             )
             if not dry_run:
                 await stack.enter_async_context(admin)
+            stack.enter_context(self._schedule(store))
             self.observe(DaemonStarted(__version__, tuple(self._config.watches), dry_run, admin.url))
             await tell_of_unconfigured(self._config, store, self.observe)
 
@@ -236,7 +247,6 @@ class _Daemon:
             sending,
             asyncio.create_task(self._note_conditions(store)),
             asyncio.create_task(heart.run()),
-            asyncio.create_task(_regularly(lambda: self._prune(store), pruning.EVERY_MINUTES * 60)),
             asyncio.create_task(_regularly(lateness.look, LOOK_EVERY)),
             asyncio.create_task(self._follow_moves(store, watches)),
             asyncio.create_task(_regularly(store.check_place, _LOOK_FOR_STORE)),
@@ -331,6 +341,27 @@ class _Daemon:
                 seen = store.moves
                 self.observe(StoreMoved())
                 watches.want_sweeps()
+
+    @contextmanager
+    def _schedule(self, store: Store) -> Iterator[None]:
+        """Prune the history by the clock: at once, and then every ten minutes."""
+        scheduler = AsyncIOScheduler(timezone=UTC)
+        self._pruning = scheduler.add_job(
+            self._prune,
+            "interval",
+            [store],
+            minutes=pruning.EVERY_MINUTES,
+            next_run_time=datetime.now(UTC),
+            coalesce=True,
+            max_instances=1,
+            misfire_grace_time=None,  # however late: the clock may have been set forward
+        )
+        scheduler.start()
+        try:
+            yield
+        finally:
+            self._pruning = None
+            scheduler.shutdown(wait=False)
 
     async def _prune(self, store: Store) -> None:
         await pruning.prune(store, store.clock.for_people() - milliseconds(self._config.state.history))
