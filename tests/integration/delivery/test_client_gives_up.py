@@ -2,7 +2,6 @@
 
 import signal
 import socket
-import time
 
 import pytest
 from support.calling_process import (
@@ -14,6 +13,8 @@ from support.calling_process import (
     is_whole,
     request_from,
 )
+from support.own_network import own_network
+from support.waiting import wait_until
 
 TIMED_OUT = "no answer within hellowork.timeout"
 BIG = 100_000
@@ -27,10 +28,7 @@ both = pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 
 
 def wait_until_nothing_is_left(peer: Peer) -> None:
-    deadline = time.monotonic() + WITHIN
-    while left := peer.left():
-        assert time.monotonic() < deadline, left
-        time.sleep(0.05)
+    wait_until(lambda: not peer.left(), "the kernel to give up", WITHIN)
 
 
 @both
@@ -173,3 +171,27 @@ def test_what_was_answered_stays_answered_when_an_idle_connection_is_closed(*, t
 def wait_until_it_sends(connection: socket.socket) -> None:
     """Return when something of the request has arrived, unread."""
     assert connection.recv(1)
+
+
+@both
+@pytest.mark.parametrize("killed", [False, True], ids=["timeout", "killed"])
+def test_nothing_is_kept_for_a_path_that_falls_silent(*, tls: bool, killed: bool) -> None:
+    with own_network() as network, a_peer(tls=tls) as peer, calling_process(1.0) as caller:
+        caller.begin(peer.url, 0)
+        connection = peer.take()
+        request_from(connection)
+        connection.sendall(OK)
+        assert caller.outcome() == ("200", 1)
+        network.cut(peer.port)
+        caller.begin(peer.url, BIG)
+        if killed:
+            wait_until(lambda: network.unsent(peer.port), "a request on its way")
+            caller.process.kill()
+            caller.process.wait(WITHIN)
+        else:
+            assert caller.outcome() == (TIMED_OUT, 0)
+        assert peer.left() == []
+        network.heal()
+        # Nobody has told the other end: what would still come, would come on this connection.
+        connection.settimeout(0)
+        assert everything_from(connection)[0] == b""
