@@ -216,7 +216,7 @@ class SqliteStore:
     async def check_place(self) -> None:
         """See `Store`."""
         for path, opened in self._files.items():
-            if self._gone is None and _identity(path) != opened:
+            if self._gone is None and _identity(path, opened) != opened:
                 self._gone = StoreGoneError.from_under(str(self._path), str(path))
         if self._gone is not None:
             raise self._gone
@@ -338,10 +338,12 @@ def _files_of(path: Path) -> dict[Path, tuple[int, int] | None]:
     return {file: _identity(file) for file in files}
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode; None if there is no such file, or nobody can tell."""
+def _identity(path: Path, otherwise: tuple[int, int] | None = None) -> tuple[int, int] | None:
+    """Device and inode; None if there is no such file, `otherwise` if nobody can tell."""
     try:
         found = path.stat()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError:
+        return otherwise
     return found.st_dev, found.st_ino
