@@ -39,7 +39,8 @@ async def _adopt(config: Config, *, sure: bool) -> None:
         stored = {watch: await store.positions(watch) for watch in config.watches}
         behind = [watch for watch, positions in stored.items() if _is_behind(positions, position)]
         hosts = await store.hosts()
-        why_not = await found_elsewhere(hosts, identity, dsn, here)
+        async with connected(dsn) as connection:
+            why_not = await found_elsewhere(hosts, identity, dsn, here, connection)
         if bound is None or (bound == identity and not behind and why_not is None):
             belongs = "belongs to no database yet: it takes the first" if bound is None else "belongs to it already"
             say(f"Nothing to do: the store {belongs}. ({identity})")

@@ -72,7 +72,8 @@ async def _elsewhere(config: Config, identity: str) -> str | None:
     dsn = config.database.dsn.get_secret_value()
     try:
         async with opened_beside(config, read_only=True) as store, connected(dsn) as connection:
-            return await found_elsewhere(await store.hosts(), identity, dsn, await whereabouts(dsn, connection))
+            here = await whereabouts(dsn, connection)
+            return await found_elsewhere(await store.hosts(), identity, dsn, here, connection)
     except (StoreError, SourceError):
         return None  # what is wrong was told
 

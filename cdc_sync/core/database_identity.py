@@ -39,6 +39,10 @@ class Whereabouts:
         """Whether another one shares a host or the running server, and so is the same database."""
         return self.started == other.started or not set(self.hosts).isdisjoint(other.hosts)
 
+    def joined(self, other: "Whereabouts") -> "Whereabouts":
+        """Another one's server, under the hosts of both."""
+        return Whereabouts(tuple(dict.fromkeys((*self.hosts, *other.hosts))), other.started)
+
     def __str__(self) -> str:
         """The hosts, for people."""
         return ", ".join(self.hosts)

@@ -2,7 +2,7 @@
 
 from cdc_sync.core.database_identity import Whereabouts, elsewhere
 from cdc_sync.source.connection import Connection
-from cdc_sync.source.whereabouts import is_same_server, whereabouts
+from cdc_sync.source.whereabouts import is_same_cluster, whereabouts
 from cdc_sync.store.protocol import AnotherDatabaseError, Store
 
 
@@ -23,14 +23,19 @@ async def recognise(store: Store, identity: str, dsn: str, connection: Connectio
     await store.bind(identity)
     now = await whereabouts(dsn, connection)
     before = await store.hosts()
-    why_not = await found_elsewhere(before, identity, dsn, now)
+    why_not = await found_elsewhere(before, identity, dsn, now, connection)
     if why_not is not None:
         raise AnotherDatabaseError(why_not)
+    if before and store.clock.shared:
+        # Other daemons may read other servers of the cluster, each by hosts of its own.
+        now = Whereabouts.from_text(before).joined(now)
     if before != now.to_text():
         await store.set_hosts(now.to_text())
 
 
-async def found_elsewhere(before: str | None, identity: str, dsn: str, now: Whereabouts) -> str | None:
+async def found_elsewhere(
+    before: str | None, identity: str, dsn: str, now: Whereabouts, connection: Connection
+) -> str | None:
     """Why a database of the store's identity may be a copy; None if it is the one that the store belongs to.
 
     Args:
@@ -38,10 +43,11 @@ async def found_elsewhere(before: str | None, identity: str, dsn: str, now: Wher
         identity: its identity.
         dsn: how it is reached.
         now: where that leads.
+        connection: a connection to it.
     """
     if not before:
         return None
     remembered = Whereabouts.from_text(before)
-    if remembered.has(now) or await is_same_server(dsn, identity, remembered, now):
+    if remembered.has(now) or await is_same_cluster(dsn, identity, remembered, now, connection):
         return None
     return elsewhere(identity, remembered, now)

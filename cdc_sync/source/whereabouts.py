@@ -1,5 +1,6 @@
-"""Where the ATS's database is reached, and whether another name leads to the same running server."""
+"""Where the ATS's database is reached, and whether another name leads to the same running server or cluster."""
 
+import asyncio
 import os
 from contextlib import suppress
 
@@ -64,24 +65,52 @@ def _spelled(host: str, port: str) -> str:
     return f"{'localhost' if host in _THIS_MACHINE or not host else host}:{port or _PORT}"
 
 
-async def is_same_server(dsn: str, identity: str, before: Whereabouts, now: Whereabouts) -> bool:
-    """Whether a host of before leads to the very server that answers now: then it has one more name.
+async def is_same_cluster(
+    dsn: str, identity: str, before: Whereabouts, now: Whereabouts, connection: Connection
+) -> bool:
+    """Whether a host of before leads to the very server that answers now, or one of both follows the other.
+
+    A standby follows a primary if it replays what the primary writes now: a copy that is left in recovery does not.
 
     Args:
         dsn: the configured one; its login is used there too.
         identity: the database's, as `ServerFacts` has it.
         before: where the database was reached.
         now: where it is reached.
+        connection: a connection to the server that answers now.
     """
     for host in before.hosts[:_MOST_ASKED]:
         name, _, port = host.rpartition(":")
         with suppress(SourceError, psycopg.Error):
-            async with connected(_led_to(dsn, name, port)) as connection:
-                async with asking("asking which server this is"):
-                    is_same = (await server_facts(connection)).identity == identity
-                if is_same and (await whereabouts(dsn, connection)).started == now.started:
+            async with connected(_led_to(dsn, name, port)) as there, asking("asking which server this is"):
+                if (await server_facts(there)).identity != identity:
+                    continue
+                if (await whereabouts(dsn, there)).started == now.started or await _follows(there, connection):
                     return True
     return False
+
+
+async def _follows(one: Connection, another: Connection) -> bool:
+    """Whether one of two servers is a standby that replays what the other one, a primary, writes now."""
+    in_recovery = [(await server_facts(server)).in_recovery for server in (one, another)]
+    if in_recovery[0] == in_recovery[1]:
+        return False
+    primary, standby = (another, one) if in_recovery[0] else (one, another)
+    # A transaction with an id of its own writes a record: an idle primary would be where its copy is.
+    await primary.execute("SELECT txid_current()")
+    row = await (await primary.execute("SELECT pg_current_wal_insert_lsn()::text")).fetchone()
+    try:
+        async with asyncio.timeout(_ANSWERS_WITHIN):
+            while not await _has_replayed(standby, row):  # noqa: ASYNC110 - the server announces it to nobody
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _has_replayed(standby: Connection, position: tuple[str] | None) -> bool:
+    row = await (await standby.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", position)).fetchone()
+    return row is not None and bool(row[0])
 
 
 def _led_to(dsn: str, host: str, port: str) -> str:

@@ -91,6 +91,38 @@ def test_the_one_that_waits_takes_over_through_its_own_server(on_own_server: Ins
 
 
 @pytest.mark.parametrize("mode", ["poll"], indirect=True)
+def test_one_whose_server_is_behind_takes_over_when_it_has_caught_up(
+    on_own_server: Installation, standby: Standby
+) -> None:
+    """Read before, it would send old states, and report as deleted what its server does not show yet."""
+    on_own_server.add("hw-1")
+    share(on_own_server)
+    second = another_through(on_own_server, standby.dsn)
+    with (
+        on_own_server.daemon() as first,
+        second.daemon(ready=False) as waiting,
+        psycopg.connect(standby.dsn, autocommit=True) as replica,
+    ):
+        waiting.wait_for_event(WAITS)
+        replica.execute("SELECT pg_wal_replay_pause()")
+        on_own_server.add("hw-2")
+        for application in ("hw-1", "hw-2"):
+            on_own_server.change(application, status="SEEN")
+        on_own_server.settle(first)
+        first.kill()
+        waiting.wait_for_event("This server is behind what was read before")
+        replica.execute("SELECT pg_wal_replay_resume()")
+        waiting.wait_for_event("watching")
+        on_own_server.change("hw-1", status="HIRED")
+        second.settle(waiting)
+        on_own_server.sweeps(waiting)
+        assert waiting.stop() == 0
+    assert on_own_server.hellowork.told("hw-1") == [("SEEN", JOB), ("HIRED", JOB)]
+    assert on_own_server.hellowork.told("hw-2")[-1] == ("SEEN", JOB)
+    assert not [status for status, _ in on_own_server.hellowork.told("hw-2") if status == "deleted"]
+
+
+@pytest.mark.parametrize("mode", ["poll"], indirect=True)
 def test_with_stores_of_their_own_they_meet_on_the_primary(on_own_server: Installation, standby: Standby) -> None:
     """Only the one that reads the standby knows both: it reads the first host, and locks on the primary."""
     on_own_server.add("hw-1")

@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from support.proxy import proxy_to
+from support.standby import standby_of
 
 from cdc_sync.core.database_identity import Whereabouts
+from cdc_sync.demo.postgres import Server
 from cdc_sync.source.connection import connected
 from cdc_sync.source.facts import server_facts
-from cdc_sync.source.whereabouts import hosts_of, is_same_server, whereabouts
+from cdc_sync.source.whereabouts import hosts_of, is_same_cluster, whereabouts
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,26 @@ async def test_a_host_of_before_proves_that_it_is_the_same_server(database: str)
         before, now = await whereabouts(proxy.dsn, through), await whereabouts(database, direct)
         assert set(before.hosts).isdisjoint(now.hosts)
         assert before.started == now.started
-        assert await is_same_server(database, identity, before, now)
-        assert not await is_same_server(database, identity, before, Whereabouts(now.hosts, "another"))
-        assert not await is_same_server(database, "another", before, now)
-    assert not await is_same_server(database, identity, before, now)  # it is gone
+        assert await is_same_cluster(database, identity, before, now, direct)
+        assert not await is_same_cluster(database, identity, before, Whereabouts(now.hosts, "another"), direct)
+        assert not await is_same_cluster(database, "another", before, now, direct)
+    async with connected(database) as direct:
+        assert not await is_same_cluster(database, identity, before, now, direct)  # it is gone
+
+
+async def test_a_standby_that_follows_is_of_the_same_cluster_and_one_that_was_left_behind_is_not(
+    restartable_server: Server,
+) -> None:
+    primary = restartable_server.dsn
+    with standby_of(restartable_server) as standby:
+        async with connected(primary) as there, connected(standby.dsn) as here:
+            identity = (await server_facts(there)).identity
+            on_primary, on_standby = await whereabouts(primary, there), await whereabouts(standby.dsn, here)
+            assert await is_same_cluster(standby.dsn, identity, on_primary, on_standby, here)
+            assert await is_same_cluster(primary, identity, on_standby, on_primary, there)
+
+            await here.execute(
+                "SELECT pg_wal_replay_pause()"
+            )  # as a copy that was left in recovery, with no new record
+            assert not await is_same_cluster(standby.dsn, identity, on_primary, on_standby, here)
+            await here.execute("SELECT pg_wal_replay_resume()")
