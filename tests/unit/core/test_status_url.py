@@ -455,6 +455,7 @@ def test_no_proxy_takes_a_usable_id_out_of_its_place(application_id: str, server
 def test_no_proxy_takes_a_rows_url_elsewhere(tricks: str, servers: list[Callable[[str], str]]) -> None:
     path = "/v1/applications/" + tricks
     assume(ALLOWED.refusal(BASE + path) is None)
+    path = path.partition("?")[0]  # no server reads a query as a path
     for server in servers:
         path = server(path)
         assert path.startswith("/v1/applications")
