@@ -10,7 +10,7 @@ from torture.ats import ROLE
 from torture_cluster.machine import ATS, DAEMONS, HELLOWORK_PORT, STORE
 from torture_cluster.options import ClusterOptions
 
-TOKEN = "of-the-torture"
+TOKEN = "of-the-torture-of-several-hosts"
 _ADMIN_PORT = 8765
 _BALANCED = "load_balance_hosts=random"
 
