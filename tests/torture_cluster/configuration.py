@@ -15,11 +15,14 @@ _ADMIN_PORT = 8765
 _BALANCED = "load_balance_hosts=random"
 
 _READS: tuple[str, ...] = (
-    f"host={ATS[0]}",
-    f"host={ATS[1]},{ATS[2]} {_BALANCED}",
+    f"host={','.join(ATS)} target_session_attrs=standby {_BALANCED}",
     f"host={','.join(ATS)} {_BALANCED}",
+    f"host={ATS[0]}",
 )
-"""Where the daemons read in poll mode: from the primary, from any of the standbys, from any server."""
+"""Where the daemons read in poll mode: from any of the standbys (that one captures first), any server, the primary.
+
+All name the primary: it is by the hosts that they have in common that daemons of one store know their database.
+"""
 
 
 def admin(number: int) -> str:
@@ -29,7 +32,7 @@ def admin(number: int) -> str:
 
 def document(options: ClusterOptions, number: int) -> Mapping[str, Any]:
     """A daemon's configuration as it is written."""
-    reads = _READS[number] if options.replicas else _READS[0]
+    reads = _READS[number] if options.replicas else _READS[-1]
     made = dict(
         configuration.document(
             options.mode,

@@ -9,7 +9,7 @@
 | stop | a daemon is stopped (SIGSTOP) and goes on, at times after longer than a lease |
 | kill | a daemon is killed (kill -9) and started again |
 | clock | a daemon's wall clock is wrong from the start, and is set while it runs |
-| lag | standbys of the ATS do not replay; daemons read from them (poll mode only) |
+| lag | standbys of the ATS do not replay, meanwhile all sessions end, so that daemons move to them (poll mode only) |
 | failover | the store's primary crashes, the standby is promoted; every commit waited for it, nothing is lost |
 | lossy-failover | the same, but the standby lacks the last seconds |
 | weather | HelloWork is slow, refuses, breaks, loses answers (see `torture.weather`) |
@@ -24,6 +24,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from torture.ats import ROLE
 from torture.daemon import Daemon
 from torture.pausing import pause
 
@@ -64,6 +65,8 @@ _FIRST_ON: Mapping[str, int] = {
     "partition": 2,
 }
 """The daemon that each fault befalls first, so that no fault hides another one; number 0 captures at first."""
+
+_END_SESSIONS = f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{ROLE}'"  # noqa: S608 - ours
 
 _OFFSETS = (0, 0, 3, -3, 60, -60, 600, -600, 3_700, -3_700, 86_400, -86_400)
 """Seconds by which a clock is wrong."""
@@ -240,7 +243,10 @@ class Nemesis:
         self._say(f"{blow.at:6.1f} s  lag, {len(behind)} standbys, {blow.seconds:.1f} s")
         for standby in behind:
             standby.ask("SELECT pg_wal_replay_pause()::text")
-        await pause(over, blow.seconds)
+        await pause(over, blow.seconds / 2)
+        for server in (self._source.primary, *standbys):
+            server.ask(_END_SESSIONS)
+        await pause(over, blow.seconds / 2)
         for standby in behind:
             standby.ask("SELECT pg_wal_replay_resume()::text")
 
