@@ -1,6 +1,7 @@
 """A run from its start to its verdict, on a machine that has been entered."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
@@ -28,6 +29,9 @@ from torture_cluster.workload import NumberingWriter, number_changes
 
 _EVERYTHING = 10_000_000
 _ANSWERS_WITHIN = 3.0
+_BACK_WITHIN = 30.0
+"""Seconds within which a daemon answers after all that befell it; a start on a loaded machine takes some of them."""
+
 _LATENCY = 0.1
 """Seconds that HelloWork takes to answer: so there are calls under way when something happens."""
 
@@ -61,9 +65,22 @@ class Fleet:
                 return {**report, "conditions": []}
         return {}
 
+    async def missing(self) -> list[str]:
+        """What is wrong with those that do not come back."""
+        return [f"daemon {n} does not answer" for n, d in enumerate(self.daemons, 1) if not await _comes_back(d)]
+
     def sweeps(self) -> int:
         """How many sweeps have ended."""
         return sum(daemon.sweeps() for daemon in self.daemons)
+
+
+async def _comes_back(daemon: Daemon) -> bool:
+    deadline = time.monotonic() + _BACK_WITHIN
+    while time.monotonic() < deadline:
+        if await daemon.report():
+            return True
+        await asyncio.sleep(0.1)
+    return False
 
 
 def torture(options: ClusterOptions, folder: Path, say: Callable[[str], None]) -> Outcome:
@@ -165,6 +182,7 @@ class _Run:
                 await become_idle(fleet)
             except TimeoutError as error:
                 stuck.append(str(error))
+            missing = await fleet.missing()
             settled_or_not.set()
         for daemon in fleet.daemons:
             await daemon.terminate()
@@ -172,7 +190,7 @@ class _Run:
         ends = [end for daemon in fleet.daemons for end in daemon.surprises]
         complaints = {
             "not settled": stuck,
-            "ends of daemons": [end for end in ends if _EXPLAINED not in end],
+            "ends of daemons": [*missing, *(end for end in ends if _EXPLAINED not in end)],
             **verdict.faults(evidence, nemesis.spans),
         }
         repeats = verdict.repeats(evidence, nemesis.spans)
