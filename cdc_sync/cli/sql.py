@@ -16,7 +16,7 @@ from cdc_sync.source.connection import connected, conninfo
 from cdc_sync.source.errors import SourceError, translate, unwritable
 from cdc_sync.source.grants import grants as grants_script
 from cdc_sync.source.triggers import Verified, verified
-from cdc_sync.store.opening import store_dsn
+from cdc_sync.store.opening import store_dsn, tables_beside
 from cdc_sync.store.postgres import scripts as store_scripts
 
 app = typer.Typer(no_args_is_help=True, help="Print the scripts for the DBA, or run them with --apply.")
@@ -36,6 +36,8 @@ VersionOption = Annotated[
 StoreOption = Annotated[
     bool, typer.Option("--store", help="The tables of state.backend postgres, in state.dsn, instead of the triggers.")
 ]
+
+_ON_AN_OBJECT = {"not ours", "exposed", "unreadable"}
 
 _OLDEST, _NEWEST = 10, 18
 
@@ -62,7 +64,7 @@ def install(
         nothing = "Nothing to install: no watch is in capture.mode notify, and capture.mode poll needs no triggers."
         say(nothing if apply else f"-- {nothing}")
         return
-    script = store_scripts.install(_user_of(_dsn_of(config, store=True))) if store else scripts.install(config)
+    script = _store_script(config) if store else scripts.install(config)
     _put_out(script, dsn or _dsn_of(config, store=store), apply=apply, store=store)
 
 
@@ -107,8 +109,8 @@ def verify(
         return
     found = asyncio.run(_verify(dsn or config.database.dsn.get_secret_value(), query))
     for each in found:
-        where = f" on {each.table}" if each.kind == "trigger" or each.state in {"not ours", "exposed"} else ""
-        say(f"{each.state:9}  {each.kind:9}  {each.name}{where}")
+        where = f" on {each.table}" if each.kind == "trigger" or each.state in _ON_AN_OBJECT else ""
+        say(f"{each.state:10}  {each.kind:9}  {each.name}{where}")
     if any(each.state != "ok" for each in found):
         raise typer.Exit(1)
 
@@ -133,6 +135,11 @@ def grants(  # noqa: PLR0917 - typer's options
         )
     script = store_scripts.grants(user) if store else grants_script(config, user)
     _put_out(script, dsn or _dsn_of(config, store=store), apply=apply, store=store)
+
+
+def _store_script(config: Config) -> str:
+    owners = store_scripts.owners(tables_beside(config))
+    return store_scripts.install(_user_of(_dsn_of(config, store=True)), owners)
 
 
 def _check_version(version: int | None) -> None:

@@ -7,9 +7,15 @@ anyway.
 
 `objects` is a query of (kind, name, owner, acl, needed, is_new): the word for REVOKE, the quoted name, the owner's oid,
 the ACL, the privileges that a daemon needs, and whether this script has just made it. `installers` is a query of the
-roles whose rights are at stake. All of it works on PostgreSQL 10 to 18. MAINTAIN of 17 is included: only what is needed
-is named.
+roles whose rights are at stake. MAINTAIN of 17 is included: only what is needed is named.
+
+The owners of the watched tables, though, get what `pg_dump` reads: it locks and reads every table and sequence of a
+database, and fails as a whole where it may not.
+
+All of it works on PostgreSQL 10 to 18.
 """
+
+from collections.abc import Iterable
 
 _GRANTED = """\
 SELECT o.kind, o.name, o.owner, o.needed, o.is_new, g.grantee,
@@ -67,6 +73,62 @@ BEGIN
     END LOOP;
 END;"""
 
+# Not by to_regclass, which asks for a right on the schema.
+_OWNERS = """\
+SELECT DISTINCT c.relowner
+          FROM (VALUES {tables}) AS watched (schema, name)
+          JOIN pg_catalog.pg_class c ON c.relname = watched.name
+          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE CASE WHEN watched.schema IS NULL THEN pg_catalog.pg_table_is_visible(c.oid)
+                    ELSE n.nspname = watched.schema END"""
+
+_UNREADABLE = """\
+SELECT dumped.kind, dumped.name, dumped.owner, reader.role
+          FROM (
+            SELECT 'SCHEMA' AS kind, 'cdc_sync' AS name, n.oid, n.nspowner AS owner, 1 AS place
+              FROM pg_catalog.pg_namespace n
+             WHERE n.nspname = 'cdc_sync'
+             UNION ALL
+            SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+                   pg_catalog.format('cdc_sync.%I', c.relname), c.oid, c.relowner, 2
+              FROM pg_catalog.pg_class c
+             WHERE c.relnamespace = pg_catalog.to_regnamespace('cdc_sync') AND {relations}
+               ) AS dumped
+         CROSS JOIN ({owners}) AS reader (role)
+         WHERE NOT CASE dumped.kind
+                   WHEN 'SCHEMA' THEN pg_catalog.has_schema_privilege(reader.role, dumped.oid, 'USAGE')
+                   WHEN 'SEQUENCE' THEN pg_catalog.has_sequence_privilege(reader.role, dumped.oid, 'SELECT')
+                   ELSE pg_catalog.has_table_privilege(reader.role, dumped.oid, 'SELECT') END
+         ORDER BY dumped.place, dumped.name, reader.role"""
+
+_READABLE = """\
+DECLARE
+    lacking record;
+    lacks pg_catalog.text;
+BEGIN
+    FOR lacking IN
+        {unreadable}
+    LOOP
+        lacks := pg_catalog.format('GRANT %s ON %s %s TO %I',
+            CASE lacking.kind WHEN 'SCHEMA' THEN 'USAGE' ELSE 'SELECT' END, lacking.kind, lacking.name,
+            pg_catalog.pg_get_userbyid(lacking.role));
+        IF pg_catalog.pg_has_role(current_user, lacking.owner, 'USAGE') THEN
+            EXECUTE lacks;
+        ELSE
+            RAISE WARNING 'pg_dump by %, who owns a watched table, will fail: as % or a superuser: %',
+                pg_catalog.pg_get_userbyid(lacking.role), pg_catalog.pg_get_userbyid(lacking.owner), lacks;
+        END IF;
+    END LOOP;
+END;"""
+
+_LACKING = """\
+SELECT lacking.kind, lacking.name,
+       CASE lacking.kind WHEN 'SCHEMA' THEN 'no USAGE for ' ELSE 'no SELECT for ' END
+       || pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(lacking.role)) AS what
+  FROM (
+        {unreadable}
+       ) AS lacking"""
+
 _EXPOSED = """\
 SELECT granted.kind, granted.name,
        pg_catalog.array_to_string(granted.had, ', ') || ' to ' || granted.to_whom AS what
@@ -100,3 +162,34 @@ def exposed(objects: str, installers: str) -> str:
     """A query of what other roles have beyond the daemon's needs, as (kind, name, text such as `TRIGGER to ats`)."""
     granted = _GRANTED.replace("{objects}", objects).replace("{installers}", installers)
     return _EXPOSED.replace("{granted}", granted).replace("{objects}", objects).replace("{installers}", installers)
+
+
+def owners(tables: Iterable[tuple[str, str]]) -> str:
+    """The query of the roles that own these tables.
+
+    Args:
+        tables: the schema's name and the table's, as SQL literals; NULL for a schema that is not named.
+    """
+    listed = [("NULL::pg_catalog.text", "NULL::pg_catalog.text"), *tables]
+    return _OWNERS.replace("{tables}", ", ".join(f"({schema}, {name})" for schema, name in listed))
+
+
+def readable(tables_owners: str, relations: str) -> str:
+    """A block of PL/pgSQL that gives the owners of the watched tables what `pg_dump` reads of ours.
+
+    What it may not give is a WARNING with the GRANT.
+
+    Args:
+        tables_owners: the query of `owners`.
+        relations: a condition on `c`, a pg_class: which relations of the schema are meant.
+    """
+    return _READABLE.replace("{unreadable}", _unreadable(tables_owners, relations))
+
+
+def unreadable(tables_owners: str, relations: str) -> str:
+    """A query of what they may not read, as (kind, name, text such as `no SELECT for ats`)."""
+    return _LACKING.replace("{unreadable}", _unreadable(tables_owners, relations))
+
+
+def _unreadable(tables_owners: str, relations: str) -> str:
+    return _UNREADABLE.replace("{relations}", relations).replace("{owners}", tables_owners)

@@ -42,6 +42,9 @@ _LOG_IS_UNFINISHED = sql.SQL(r"""(c.relreplident <> 'f'
 _INSTALLERS = r"""SELECT p.proowner FROM pg_catalog.pg_proc p
          WHERE p.pronamespace = pg_catalog.to_regnamespace('cdc_sync') AND p.proname LIKE 'record\_%'"""
 
+_RELATIONS = "(c.relname = 'changes' OR c.relkind = 'S' AND c.relname ~ '^(bell|missed)_')"
+"""What `install` creates in the schema besides functions, as a condition on pg_class."""
+
 _UNINSTALL_PENDING = """
     IF pg_catalog.to_regclass('cdc_sync.changes') IS NOT NULL THEN
         DELETE FROM cdc_sync.changes WHERE watch = {watch};
@@ -77,6 +80,9 @@ def install(config: Config) -> str:
         )
         parts += [recorder.commented_script for recorder in recorders(name, watch)]
     parts.append(_rights(config.database.dsn.get_secret_value()))
+    parts.append(
+        render(template("readable.sql"), readable=sql.SQL(rights.readable(_owners(watches.values()), _RELATIONS)))
+    )
     return "".join([*parts, "\nCOMMIT;\n"])
 
 
@@ -131,6 +137,7 @@ def verify_watches(watches: dict[str, Watch]) -> str:
         relations=_values(3, relations),
         not_ours=sql.SQL(template("not_ours.sql").rstrip()),
         exposed=sql.SQL(rights.exposed(_ours("false", "false"), _INSTALLERS)),
+        unreadable=sql.SQL(rights.unreadable(_owners(watches.values()), _RELATIONS)),
     )
 
 
@@ -179,6 +186,15 @@ def _ours(new_schema: str, new_relation: str, of_ours: str = "") -> str:
         new_schema=sql.SQL(new_schema),
         new_relation=sql.SQL(new_relation),
         of_ours=sql.SQL(of_ours),
+    )
+
+
+def _owners(watches: Iterable[Watch]) -> str:
+    """The query of the owners of these watches' tables."""
+    return rights.owners(
+        (sql.Literal(table.schema).as_string(), sql.Literal(table.name).as_string())
+        for watch in watches
+        for table in tables_of(watch)
     )
 
 

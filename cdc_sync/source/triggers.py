@@ -66,7 +66,7 @@ async def installation(connection: Connection, name: str, watch: Watch) -> Insta
         SourceError: the catalog cannot be read.
     """
     told = await verified(connection, verify_watches({name: watch}))
-    found = [each for each in told if each.state not in {"left over", "exposed"}]
+    found = [each for each in told if each.state not in {"left over", "exposed", "unreadable"}]
     has_log = all(
         each.state != "missing"
         for each in found
@@ -83,6 +83,11 @@ async def installation(connection: Connection, name: str, watch: Watch) -> Insta
 def exposures(found: Sequence[Verified]) -> list[str]:
     """What other roles may do with what is ours, in words. It does not keep anything from working."""
     return [f"{each.table}: {each.name}" for each in found if each.state == "exposed"]
+
+
+def undumpable(found: Sequence[Verified]) -> list[str]:
+    """What the owners of the watched tables may not read, in words: it keeps `pg_dump` from working, and no daemon."""
+    return sorted(f"{each.table}: {each.name}" for each in found if each.state == "unreadable")
 
 
 async def worked_before(connection: Connection, name: str, *, alone: bool) -> bool:

@@ -13,11 +13,14 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from psycopg.conninfo import conninfo_to_dict
+
 from cdc_sync.config import Config
 from cdc_sync.config.dsn import shown
 from cdc_sync.core import unconfigured as unconfigured_watches
 from cdc_sync.core.delivery import longest_on_its_way
 from cdc_sync.core.findings import Tell
+from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store.lock import StoreLock, holder_of
 from cdc_sync.store.protocol import Store, StoreError, StoreLockedError
 from cdc_sync.store.sqlite import SqliteStore, copy_store
@@ -125,6 +128,21 @@ def store_dsn(config: Config) -> str:
     return (config.state.dsn or config.database.dsn).get_secret_value()
 
 
+def tables_beside(config: Config) -> list[QualifiedName]:
+    """The watched tables that are in the store's database: none if state.dsn names another."""
+    if config.state.dsn is not None:
+        databases = {
+            conninfo_to_dict(dsn.get_secret_value()).get("dbname") for dsn in (config.state.dsn, config.database.dsn)
+        }
+        if len(databases) > 1:
+            return []
+    return [
+        table
+        for watch in config.watches.values()
+        for table in (watch.table, *(related.table for related in watch.related))
+    ]
+
+
 def place_of(config: Config) -> str:
     """Where the store is, for people."""
     return shown(store_dsn(config)) if config.state.backend == "postgres" else str(config.state.path)
@@ -138,7 +156,7 @@ async def check_store(config: Config, tell: Tell) -> str | None:
     if config.state.backend == "postgres":
         from cdc_sync.store.postgres import inspection as postgres_inspection  # noqa: PLC0415 - as the header says
 
-        bound = await postgres_inspection.check_store(store_dsn(config), tell)
+        bound = await postgres_inspection.check_store(store_dsn(config), tell, tables_beside(config))
     else:
         bound = await asyncio.to_thread(sqlite_inspection.check_store, config.state.path, tell)
     await _check_watches(config, tell)
@@ -179,7 +197,9 @@ async def _postgres(config: Config, *, read_only: bool) -> "PostgresStore":
     from cdc_sync.store.postgres import PostgresStore  # noqa: PLC0415 - as the header says
 
     longest = longest_on_its_way(config.hellowork.timeout.total_seconds())
-    return await PostgresStore.open(store_dsn(config), longest_call=longest, read_only=read_only)
+    return await PostgresStore.open(
+        store_dsn(config), longest_call=longest, read_only=read_only, tables=tables_beside(config)
+    )
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from cdc_sync.source.relations import PARTITIONED_INDEXES_SINCE, untriggered
 from cdc_sync.source.scripts import verify, verify_watches
 from cdc_sync.source.session import is_worked
 from cdc_sync.source.statements import Statements
-from cdc_sync.source.triggers import Verified, exposures, installation, verified
+from cdc_sync.source.triggers import Verified, exposures, installation, undumpable, verified
 
 _TABLES = "rp"
 
@@ -276,8 +276,12 @@ class _Watch:
         exposed = exposures(found)
         if exposed:
             exposed = [f"another role has rights by which it could act as their owner ({'; '.join(exposed)})"]
-        if problems or exposed:
-            self._tell("triggers", "failed", "; ".join([*problems, *exposed]), self._remedy(found))
+        undumped = undumpable(found)
+        if undumped:
+            undumped = [f"pg_dump by the owner of a watched table fails ({'; '.join(undumped)})"]
+        wrong = [*problems, *exposed, *undumped]
+        if wrong:
+            self._tell("triggers", "failed", "; ".join(wrong), self._remedy(found))
         else:
             self._tell("triggers", "ok", "the triggers are there, fire, and are what this version installs")
 

@@ -8,6 +8,8 @@
 --              with the rights of the functions. Drop it
 --   exposed    another role has rights on it by which it could act as the functions' owner, or disturb: run what
 --              `cdc-sync sql install` prints, which revokes them
+--   unreadable the owner of a watched table may not read it, so that role's pg_dump fails: run what `cdc-sync sql install`
+--              prints, which grants it
 --   left over  of a watch that this configuration does not have, or has in poll mode: another installation's; or if it is
 --              nobody's, run what `cdc-sync sql uninstall --watch NAME` prints
 WITH wanted_function (watch, name, relation, body, fingerprint) AS (VALUES
@@ -72,5 +74,10 @@ WITH wanted_function (watch, name, relation, body, fingerprint) AS (VALUES
       FROM (
         {exposed}
       ) AS exposed
+    UNION ALL
+    SELECT NULL, 'privilege', unreadable.what, unreadable.name, NULL, 'unreadable'
+      FROM (
+        {unreadable}
+      ) AS unreadable
 )
 SELECT watch, kind, object, on_table, function, state FROM answer ORDER BY state = 'ok', watch, function, kind, object;

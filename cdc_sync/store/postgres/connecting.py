@@ -1,6 +1,6 @@
 """Connecting to the store's database, bringing its schema up to date, and what is said when that fails."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 import psycopg
@@ -8,10 +8,11 @@ from psycopg import AsyncConnection, errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc_sync.config.dsn import shown
+from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.store import queries
 from cdc_sync.store.postgres.rows import Connection
-from cdc_sync.store.postgres.scripts import install
+from cdc_sync.store.postgres.scripts import install, owners
 from cdc_sync.store.protocol import StoreError
 
 _DEFAULTS: dict[str, str | int] = {
@@ -78,8 +79,13 @@ async def configure(connection: Connection, *, read_only: bool) -> None:
     await connection.execute(_SETTINGS, {"read_only": "on" if read_only else "off"})
 
 
-async def prepare(dsn: str, *, read_only: bool) -> None:
+async def prepare(dsn: str, *, read_only: bool, tables: Iterable[QualifiedName] = ()) -> None:
     """Bring the schema up to date, unless it is only read.
+
+    Args:
+        dsn: where it is.
+        read_only: whether nothing may be written.
+        tables: those that are watched in the store's database, whose owners may read a store that is made here.
 
     Raises:
         StoreError: the database cannot be used; or the schema is newer than this version, or older and may not be
@@ -91,7 +97,7 @@ async def prepare(dsn: str, *, read_only: bool) -> None:
             check_server(connection, dsn)
             version = await version_of(connection)
             if version < newest and not read_only:
-                await connection.execute(install().encode())
+                await connection.execute(install(tables_owners=owners(tables)).encode())
                 version = await version_of(connection)
     except errors.ObjectNotInPrerequisiteState as error:
         raise StoreError(

@@ -1,17 +1,20 @@
 """The store as `cdc-sync check` finds it: looked at and left as it is, beside daemons that may be working on it."""
 
+from collections.abc import Iterable
+
 import psycopg
 
 from cdc_sync.config.dsn import shown
 from cdc_sync.core import clock_skew
 from cdc_sync.core.findings import Finding, Tell
+from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store import queries
 from cdc_sync.store.clock import wall_clock
 from cdc_sync.store.postgres import operating
 from cdc_sync.store.postgres.connecting import check_server, connected, translate, version_of
 from cdc_sync.store.postgres.living import living
 from cdc_sync.store.postgres.rows import Connection
-from cdc_sync.store.postgres.scripts import TABLES, exposed
+from cdc_sync.store.postgres.scripts import TABLES, exposed, owners, unreadable
 from cdc_sync.store.protocol import StoreError
 
 _REMEDY = (
@@ -36,15 +39,20 @@ SELECT t.name
 """
 
 
-async def check_store(dsn: str, tell: Tell) -> str | None:
+async def check_store(dsn: str, tell: Tell, tables: Iterable[QualifiedName] = ()) -> str | None:
     """Tell of the database, the tables and the daemons.
+
+    Args:
+        dsn: where the store is.
+        tell: takes each finding.
+        tables: those that are watched in the store's database.
 
     Returns the identity of the database that the store belongs to; None if it belongs to none yet.
     """
     try:
         async with connected(dsn, read_only=True) as connection:
             check_server(connection, dsn)
-            return await _check_content(connection, dsn, tell)
+            return await _check_content(connection, dsn, tell, tables)
     except psycopg.errors.InsufficientPrivilege as error:
         tell(Finding("store", "failed", translate(dsn, error), _REMEDY))
     except psycopg.Error as error:
@@ -54,7 +62,7 @@ async def check_store(dsn: str, tell: Tell) -> str | None:
     return None
 
 
-async def _check_content(connection: Connection, dsn: str, tell: Tell) -> str | None:
+async def _check_content(connection: Connection, dsn: str, tell: Tell, tables: Iterable[QualifiedName]) -> str | None:
     newest = len(queries.migrations("postgres"))
     version = await version_of(connection)
     row = await (await connection.execute(_MAY_CREATE)).fetchone()
@@ -82,6 +90,7 @@ async def _check_content(connection: Connection, dsn: str, tell: Tell) -> str | 
         message = f"{where} has schema {version} of {newest}, and an older cdc-sync works on it: {by}"
         tell(Finding("store", "failed", message, "Stop all daemons that share the store, then start this version."))
         return None
+    undumped = await (await connection.execute(unreadable(owners(tables)).encode())).fetchall()
     others = await (await connection.execute(exposed().encode())).fetchall()
     if others:
         said = "; ".join(f"{name}: {what}" for _, name, what in others)
@@ -90,6 +99,10 @@ async def _check_content(connection: Connection, dsn: str, tell: Tell) -> str | 
             "cdc-sync sql install --store --apply --dsn OWNER   # revokes them; drop triggers that are not cdc-sync's"
         )
         tell(Finding("store", "failed", message, remedy))
+    elif undumped:
+        said = "; ".join(f"{name}: {what}" for _, name, what in undumped)
+        message = f"pg_dump by the owner of a watched table fails, who may not read {where} ({said})"
+        tell(Finding("store", "failed", message, "cdc-sync sql install --store --apply --dsn OWNER   # grants it"))
     elif version < newest:
         tell(Finding("store", "ok", f"{where} has schema {version}; the daemon's next start brings it to {newest}"))
     else:

@@ -6,6 +6,7 @@ from psycopg import sql
 
 from cdc_sync.core import rights
 from cdc_sync.core.dollar_quotes import requoted
+from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store import queries
 
 TABLES = (
@@ -41,6 +42,7 @@ _HEAD = """\
 -- Holds     ids, statuses, dates and HelloWork's replies: no personal data.
 -- Rights    what ALTER DEFAULT PRIVILEGES or a GRANT gave other roles on all this is revoked: who may put a trigger on
 --           a table acts as whoever writes to it. Of what was there before, the daemon's role keeps what it needs.
+--           The owners of the watched tables may read it, where they are in this database: their pg_dump would fail.
 -- Then      what `cdc-sync sql grants --store` prints gives the daemon's role the rows of these tables, and no more. A
 --           role that may create schemas here needs neither script: the daemon does it at its start.
 -- Remove    with what `cdc-sync sql uninstall --store` prints.
@@ -71,6 +73,20 @@ _MIGRATION = """\
     END IF;
 """
 
+# With the sequences of identity columns.
+_RELATIONS = """\
+(c.relname IN (TABLES)
+               OR c.relkind = 'S' AND EXISTS (
+                  SELECT FROM pg_catalog.pg_depend d
+                    JOIN pg_catalog.pg_class t ON t.oid = d.refobjid
+                   WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
+                     AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype IN ('a', 'i')
+                     AND t.relnamespace = c.relnamespace AND t.relname IN (TABLES)))""".replace(
+    "(TABLES)", f"({_NAMES})"
+)
+
+_NOBODY = rights.owners(())
+
 _OURSELVES = "SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = current_user"
 
 _OWNER = "SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass('cdc_sync.about')"
@@ -82,21 +98,24 @@ _OURS = """\
           FROM pg_catalog.pg_namespace n
          WHERE n.nspname = 'cdc_sync' AND pg_catalog.pg_has_role(current_user, n.nspowner, 'USAGE')
          UNION ALL
-        SELECT 'TABLE', pg_catalog.format('cdc_sync.%I', c.relname), c.relowner, acls.acl,
-               ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'], version = 0
+        SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+               pg_catalog.format('cdc_sync.%I', c.relname), c.relowner, acls.acl,
+               CASE c.relkind WHEN 'S' THEN ARRAY['SELECT'] ELSE ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'] END,
+               version = 0
           FROM pg_catalog.pg_class c
          CROSS JOIN LATERAL (
             SELECT c.relacl
              UNION ALL
             SELECT a.attacl FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped
                ) AS acls (acl)
-         WHERE c.relnamespace = pg_catalog.to_regnamespace('cdc_sync') AND c.relname IN (TABLES)
+         WHERE c.relnamespace = pg_catalog.to_regnamespace('cdc_sync')
+           AND (RELATIONS)
          UNION ALL
         SELECT 'FUNCTION', 'cdc_sync.forget_verified()', p.proowner,
                coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner)), '{}'::text[], version = 0
           FROM pg_catalog.pg_proc p
          WHERE p.pronamespace = pg_catalog.to_regnamespace('cdc_sync') AND p.proname = 'forget_verified'
-           AND p.pronargs = 0""".replace("(TABLES)", f"({_NAMES})")
+           AND p.pronargs = 0""".replace("(RELATIONS)", _RELATIONS)
 
 _NOT_OURS = """
  UNION ALL
@@ -118,11 +137,19 @@ _FIRST = "INSERT INTO cdc_sync.about (name, value) VALUES ('schema', '1');"
 _NEXT = "UPDATE cdc_sync.about SET value = '{number}' WHERE name = 'schema';"
 
 
-def install(daemon: str | None = None) -> str:
+def owners(tables: Iterable[QualifiedName]) -> str:
+    """The query of the roles that own these tables, where they are in the store's database."""
+    return rights.owners(
+        (sql.Literal(table.schema).as_string(), sql.Literal(table.name).as_string()) for table in tables
+    )
+
+
+def install(daemon: str | None = None, tables_owners: str = _NOBODY) -> str:
     """Create the store's tables, or bring them up to date.
 
     Args:
         daemon: the daemon's role, which keeps what it needs; where it is not known, everybody keeps that.
+        tables_owners: the query of the watched tables' `owners`, who may read it all, for `pg_dump` does.
     """
     parts = [
         _HEAD.format(tables=", ".join(reversed(TABLES))),
@@ -141,9 +168,14 @@ def install(daemon: str | None = None) -> str:
         remember = _FIRST if number == 1 else _NEXT.format(number=number)
         statements = "\n".join(f"        {line}".rstrip() for line in queries.text(script).splitlines())
         parts.append(_MIGRATION.format(number=number, statements=statements, remember=remember))
-    parts += [rights.revoke(_OURS, _OURSELVES, "{daemon}"), "\nEND\n$cdc_sync$;\n"]
-    name = sql.Literal(daemon).as_string()
-    return requoted("".join(parts), [name]).replace("{daemon}", name)
+    parts += [rights.revoke(_OURS, _OURSELVES, "{daemon}"), "\n", "{readable}", "\nEND\n$cdc_sync$;\n"]
+    name, readable = sql.Literal(daemon).as_string(), rights.readable(tables_owners, _RELATIONS)
+    return requoted("".join(parts), [name, readable]).replace("{daemon}", name).replace("{readable}", readable)
+
+
+def unreadable(tables_owners: str) -> str:
+    """The query of what the watched tables' owners may not read of the store, so that their `pg_dump` fails."""
+    return rights.unreadable(tables_owners, _RELATIONS)
 
 
 def exposed() -> str:

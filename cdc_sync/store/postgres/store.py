@@ -15,6 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 from cdc_sync.config.dsn import shown
 from cdc_sync.core.endpoint import Health
 from cdc_sync.core.fuse import Fuse
+from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.outbox import Entry, EntryState, Known, Skip, Suspicion, Verified
 from cdc_sync.core.rows import Key
 from cdc_sync.core.rules import WatchRules
@@ -94,18 +95,21 @@ class PostgresStore:
         self._beating: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, dsn: str, *, longest_call: float = 10.0, read_only: bool = False) -> Self:
+    async def open(
+        cls, dsn: str, *, longest_call: float = 10.0, read_only: bool = False, tables: Iterable[QualifiedName] = ()
+    ) -> Self:
         """Open the store, and bring its schema up to date unless it is only read.
 
         Args:
             dsn: the database, in whatever form libpq takes.
             longest_call: seconds in which the bytes of a call may leave this host, at most.
             read_only: refuse to write.
+            tables: those that are watched in the same database, whose owners' `pg_dump` reads a store made here.
 
         Raises:
             StoreError: it cannot be used; the message says why.
         """
-        await prepare(dsn, read_only=read_only)
+        await prepare(dsn, read_only=read_only, tables=tables)
         pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             conninfo(dsn),
             kwargs={"autocommit": True, "prepare_threshold": None},

@@ -23,3 +23,16 @@ def test_every_function_says_its_schema() -> None:
     for text in (rights.revoke(OBJECTS, INSTALLERS, "NULL"), rights.exposed(OBJECTS, INSTALLERS)):
         for function in ("aclexplode", "pg_has_role", "format", "array_agg", "string_agg", "unnest", "array_to_string"):
             assert f" {function}(" not in text
+
+
+def test_owners_of_no_table_are_nobody() -> None:
+    assert "(VALUES (NULL::pg_catalog.text, NULL::pg_catalog.text)) AS watched" in rights.owners(())
+
+
+def test_a_dump_reads_what_the_tables_owners_are_given() -> None:
+    owners = rights.owners([("'public'", "'applications'"), ("NULL", "'side'")])
+    assert "pg_catalog.text), ('public', 'applications'), (NULL, 'side')) AS watched" in owners
+    for query in (rights.readable(owners, "c.relname = 'changes'"), rights.unreadable(owners, "c.relname = 'changes'")):
+        assert owners in query
+        assert "AND c.relname = 'changes'" in query
+        assert "{" not in query
