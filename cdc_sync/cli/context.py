@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cdc_sync.config import Config, ConfigurationError, Problem, exposures, load, warnings
+from cdc_sync.config import Config, ConfigurationError, Problem, exposures, load, load_without_secrets, warnings
 from cdc_sync.core.visible import visible, visible_json
 from cdc_sync.store.opening import opened_beside as opened
 from cdc_sync.store.protocol import Store
@@ -42,6 +42,14 @@ class Invocation:
             ConfigurationError: it cannot be read, or is not valid.
         """
         return load(self.config_path, self.environ)
+
+    def config_without_secrets(self) -> tuple[Config, Mapping[tuple[str | int, ...], str]]:
+        """Load the configuration for what needs no secret, with what each secret lacks that cannot be had.
+
+        Raises:
+            ConfigurationError: it cannot be read, or is not valid.
+        """
+        return load_without_secrets(self.config_path, self.environ)
 
     def warnings(self, config: Config, path: Path | None = None) -> list[Problem]:
         """What is suspicious in a configuration, and in who may read it; in another file's if one is given."""

@@ -1,20 +1,26 @@
 """`cdc-sync sql`: the DBA's scripts, printed; or run with `--apply`."""
 
 import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
 from typing import Annotated
 
 import psycopg
 import typer
-from psycopg.conninfo import conninfo_to_dict
 
 from cdc_sync.cli.context import invocation
 from cdc_sync.cli.saying import put_out, say
-from cdc_sync.config import Config
+from cdc_sync.config import Config, parse_duration
+from cdc_sync.config.dsn import user_of
+from cdc_sync.config.mistakes import Mistake
 from cdc_sync.core.visible import visible
 from cdc_sync.source import scripts
-from cdc_sync.source.connection import connected, conninfo
+from cdc_sync.source.connection import connected
 from cdc_sync.source.errors import SourceError, translate, unwritable
 from cdc_sync.source.grants import grants as grants_script
+from cdc_sync.source.grants import revokes
 from cdc_sync.source.triggers import Verified, verified
 from cdc_sync.store.opening import store_dsn, tables_beside
 from cdc_sync.store.postgres import scripts as store_scripts
@@ -33,85 +39,165 @@ VersionOption = Annotated[
     typer.Option("--server-version", metavar="N", help="PostgreSQL's major version, 10 to 18; nothing is connected."),
 ]
 
+WatchOption = Annotated[
+    str | None,
+    typer.Option("--watch", metavar="NAME", help="Only what belongs to this watch, configured or not."),
+]
+LockTimeoutOption = Annotated[
+    str | None,
+    typer.Option(
+        "--lock-timeout",
+        metavar="DURATION",
+        help="How long the first table's lock is waited for, such as 500ms. Else 3s.",
+    ),
+]
+
 StoreOption = Annotated[
     bool, typer.Option("--store", help="The tables of state.backend postgres, in state.dsn, instead of the triggers.")
 ]
+
+
+class Expected(StrEnum):
+    """What `verify` compares with."""
+
+    INSTALLED = "installed"
+    ABSENT = "absent"
+
 
 _ON_AN_OBJECT = {"not ours", "exposed", "unreadable"}
 
 _OLDEST, _NEWEST = 10, 18
 
-_NOT_GRANTED = "01007"
-"""SQLSTATE of the warning with which GRANT leaves out what the role may not grant."""
+_NOT_GRANTED = {"01007", "01006"}
+"""SQLSTATEs of the warnings with which GRANT and REVOKE leave out what the role may not give or take."""
+
+_NAME_IT = "Name the installer's connection with --dsn, or print the script without --apply."
 
 _OWNERS_LOGIN = (
     "Name the login of the tables' owner with --dsn, if it may create in this database too; or a superuser's."
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Configured:
+    """The configuration, of which the secrets may be missing, and the installer's connection, if one was named."""
+
+    config: Config
+    lacking: Mapping[tuple[str | int, ...], str]
+    dsn: str | None
+
+    def user(self, *, store: bool) -> str | None:
+        """The daemon's role, if its connection string names it."""
+        section = self._section(store=store)
+        named = self.config.state.dsn if section == "state" else self.config.database.dsn
+        return None if named is None else user_of(named.get_secret_value())
+
+    def connection(self, *, store: bool) -> str:
+        """Where a script is run.
+
+        Raises:
+            SourceError: the configuration has it by a reference that has no value here.
+        """
+        if self.dsn is not None:
+            return self.dsn
+        section = self._section(store=store)
+        missing = self.lacking.get((section, "dsn"))
+        if missing is not None:
+            raise SourceError("misconfigured", f"{section}.dsn is not known: {missing}. {_NAME_IT}")
+        return store_dsn(self.config) if store else self.config.database.dsn.get_secret_value()
+
+    def _section(self, *, store: bool) -> str:
+        return "state" if store and self.config.state.dsn is not None else "database"
+
+
 @app.command()
-def install(
+def install(  # noqa: PLR0917 - typer's options
     context: typer.Context,
     store: StoreOption = False,
     apply: ApplyOption = False,
     dsn: DsnOption = None,
+    lock_timeout: LockTimeoutOption = None,
     server_version: VersionOption = None,
 ) -> None:
     """What capture.mode notify needs: a log of changed keys, and triggers."""
     _check_version(server_version)
-    config = invocation(context).config()
+    patience = _patience(lock_timeout, store=store)
+    found = _configured(context, dsn)
+    config = found.config
     if not store and not scripts.noticed(config):
         nothing = "Nothing to install: no watch is in capture.mode notify, and capture.mode poll needs no triggers."
         say(nothing if apply else f"-- {nothing}")
         return
-    script = _store_script(config) if store else scripts.install(config)
-    _put_out(script, dsn or _dsn_of(config, store=store), apply=apply, store=store)
+    if store:
+        script = store_scripts.install(found.user(store=True), store_scripts.owners(tables_beside(config)))
+    else:
+        script = scripts.install(config, patience)
+    _put_out(script, lambda: found.connection(store=store), apply=apply, store=store)
 
 
 @app.command()
 def uninstall(  # noqa: PLR0917 - typer's options
     context: typer.Context,
-    watch: Annotated[
-        str | None,
-        typer.Option("--watch", metavar="NAME", help="Only what belongs to this watch, configured or not."),
-    ] = None,
+    watch: WatchOption = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Whatever was ever installed; no configuration is read, so name --dsn.")
+    ] = False,
     store: StoreOption = False,
     apply: ApplyOption = False,
     dsn: DsnOption = None,
+    lock_timeout: LockTimeoutOption = None,
     server_version: VersionOption = None,
 ) -> None:
     """Remove everything that was ever installed, or what belongs to one watch; the store only with --store."""
     _check_version(server_version)
-    config = invocation(context).config()
-    if store:
-        if watch is not None:
-            raise typer.BadParameter("the store is one for all watches", param_hint="--watch")
-        _put_out(store_scripts.uninstall(), dsn or _dsn_of(config, store=True), apply=apply, store=True)
-        return
-    if watch is not None and not watch.isidentifier():
-        raise typer.BadParameter(f"{watch!r} cannot be a watch's name", param_hint="--watch")
-    _put_out(scripts.uninstall(watch), dsn or _dsn_of(config), apply=apply)
+    patience = _patience(lock_timeout, store=store)
+    if store and watch is not None:
+        raise typer.BadParameter("the store is one for all watches", param_hint="--watch")
+    if everything and watch is not None:
+        raise typer.BadParameter("that is one watch, and --all is everything", param_hint="--watch")
+    if everything and apply and dsn is None:
+        raise typer.BadParameter("no configuration is read with --all: name the connection", param_hint="--dsn")
+    _check_name(watch)
+    found = None if everything else _configured(context, dsn)
+    script = store_scripts.uninstall() if store else scripts.uninstall(watch, patience)
+    _put_out(script, lambda: found.connection(store=store) if found else str(dsn), apply=apply, store=store)
+    if apply and watch is None:
+        kept = f"cdc-sync sql grants{' --store' if store else ''} --revoke"
+        say(f"What the daemon's role was granted is taken back by what `{kept}` prints.", err=True)
 
 
 @app.command()
-def verify(
+def verify(  # noqa: PLR0917 - typer's options
     context: typer.Context,
-    apply: Annotated[bool, typer.Option("--apply", help="Run the query; fails unless everything is ok.")] = False,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Run the query; fails unless everything is as it is expected.")
+    ] = False,
     dsn: DsnOption = None,
+    expect: Annotated[
+        Expected, typer.Option("--expect", help="installed: as `install` does it. absent: nothing, of any watch.")
+    ] = Expected.INSTALLED,
+    watch: WatchOption = None,
     server_version: VersionOption = None,
 ) -> None:
-    """A query that compares what is installed with what `install` would install."""
+    """A query that compares what is installed with what `install` would install, or shows what is left of it."""
     _check_version(server_version)
-    config = invocation(context).config()
-    query = scripts.verify(config)
+    _check_name(watch)
+    if expect is Expected.INSTALLED and watch is not None:
+        raise typer.BadParameter("goes with --expect absent alone", param_hint="--watch")
+    # What is left of cdc-sync is found without a configuration.
+    needs_none = expect is Expected.ABSENT and (dsn is not None or not apply)
+    found = None if needs_none else _configured(context, dsn)
+    query = scripts.absent(watch) if found is None or expect is Expected.ABSENT else scripts.verify(found.config)
     if not apply:
         put_out(scripts.for_psql(query))
         return
-    found = asyncio.run(_verify(dsn or config.database.dsn.get_secret_value(), query))
-    for each in found:
+    seen = asyncio.run(_verify(found.connection(store=False) if found else str(dsn), query))
+    for each in seen:
         where = f" on {each.table}" if each.kind == "trigger" or each.state in _ON_AN_OBJECT else ""
         say(f"{each.state:10}  {each.kind:9}  {each.name}{where}")
-    if any(each.state != "ok" for each in found):
+    if expect is Expected.ABSENT and not seen:
+        say(f"absent      nothing of {'cdc-sync' if watch is None else f'the watch {watch}'} is in this database")
+    if any(each.state != "ok" for each in seen):
         raise typer.Exit(1)
 
 
@@ -119,6 +205,9 @@ def verify(
 def grants(  # noqa: PLR0917 - typer's options
     context: typer.Context,
     role: Annotated[str | None, typer.Option("--role", help="The daemon's role. Else the DSN's user.")] = None,
+    revoke: Annotated[
+        bool, typer.Option("--revoke", help="Take back what `grants` gives, so that the role can be dropped.")
+    ] = False,
     store: StoreOption = False,
     apply: ApplyOption = False,
     dsn: DsnOption = None,
@@ -126,20 +215,22 @@ def grants(  # noqa: PLR0917 - typer's options
 ) -> None:
     """The least privileges of the role that the daemon runs as."""
     _check_version(server_version)
-    config = invocation(context).config()
-    user = role or _user_of(_dsn_of(config, store=store))
+    found = _configured(context, dsn)
+    user = role or found.user(store=store)
     if user is None:
         raise typer.BadParameter(
             f"{'state.dsn' if store else 'database.dsn'} names no user: say which role the daemon runs as",
             param_hint="--role",
         )
-    script = store_scripts.grants(user) if store else grants_script(config, user)
-    _put_out(script, dsn or _dsn_of(config, store=store), apply=apply, store=store)
+    if store:
+        script = store_scripts.revokes(user) if revoke else store_scripts.grants(user)
+    else:
+        script = revokes(found.config, user) if revoke else grants_script(found.config, user)
+    _put_out(script, lambda: found.connection(store=store), apply=apply, store=store)
 
 
-def _store_script(config: Config) -> str:
-    owners = store_scripts.owners(tables_beside(config))
-    return store_scripts.install(_user_of(_dsn_of(config, store=True)), owners)
+def _configured(context: typer.Context, dsn: str | None) -> _Configured:
+    return _Configured(*invocation(context).config_without_secrets(), dsn)
 
 
 def _check_version(version: int | None) -> None:
@@ -149,20 +240,32 @@ def _check_version(version: int | None) -> None:
         )
 
 
-def _dsn_of(config: Config, *, store: bool = False) -> str:
-    return store_dsn(config) if store else config.database.dsn.get_secret_value()
+def _check_name(watch: str | None) -> None:
+    if watch is not None and not watch.isidentifier():
+        raise typer.BadParameter(f"{watch!r} cannot be a watch's name", param_hint="--watch")
 
 
-def _user_of(dsn: str) -> str | None:
-    user = conninfo_to_dict(conninfo(dsn)).get("user")
-    return None if user is None else str(user)
+def _patience(text: str | None, *, store: bool) -> timedelta:
+    if text is None:
+        return scripts.PATIENCE
+    if store:
+        raise typer.BadParameter("the store's tables are nobody else's to lock", param_hint="--lock-timeout")
+    try:
+        patience = parse_duration(text)
+    except Mistake as mistake:
+        raise typer.BadParameter(mistake.message, param_hint="--lock-timeout") from None
+    if not timedelta(milliseconds=1) <= patience <= scripts.LONGEST_PATIENCE:
+        raise typer.BadParameter(
+            "expected 1ms to 1m: whoever wants the table meanwhile waits behind us", param_hint="--lock-timeout"
+        )
+    return patience
 
 
-def _put_out(script: str, dsn: str, *, apply: bool, store: bool = False) -> None:
+def _put_out(script: str, where: Callable[[], str], *, apply: bool, store: bool = False) -> None:
     if not apply:
         put_out(scripts.for_psql(script))
         return
-    for notice in asyncio.run(_apply(dsn, script, store=store)):
+    for notice in asyncio.run(_apply(where(), script, store=store)):
         say(notice, err=True)
     say("done")
 
@@ -174,13 +277,10 @@ async def _verify(dsn: str, query: str) -> list[Verified]:
 
 async def _apply(dsn: str, script: str, *, store: bool) -> list[str]:
     notices: list[str] = []
-    not_granted: list[str] = []
 
     def hear(said: psycopg.errors.Diagnostic) -> None:
-        # CONNECT on the database everybody has, unless somebody took it away; it is granted in a block of its own.
-        if said.sqlstate == _NOT_GRANTED and said.context is None:
-            not_granted.append(visible(str(said.message_primary)))
-        else:
+        # What may not be granted or revoked is told by the script's last step, if it is missing then.
+        if said.sqlstate not in _NOT_GRANTED:
             notices.append(f"{said.severity}: {said.message_primary}")
 
     async with connected(dsn) as connection:
@@ -192,11 +292,6 @@ async def _apply(dsn: str, script: str, *, store: bool) -> list[str]:
             raise _refused(error, store=store) from error
         except UnicodeEncodeError as error:
             raise unwritable(error) from error
-    if not_granted:
-        raise SourceError(
-            "misconfigured",
-            f"Not everything was granted: {'; '.join(dict.fromkeys(not_granted))}. {_OWNERS_LOGIN}",
-        )
     return [notice for notice in notices if "does not exist, skipping" not in notice and "already exists" not in notice]
 
 
@@ -219,7 +314,9 @@ def _refused(error: psycopg.Error, *, store: bool) -> SourceError:
             more = (error.diag.message_detail, error.diag.message_hint)
             remedy = visible(" ".join(f"{sentence.rstrip('.')}." for sentence in more if sentence))
         case psycopg.errors.InsufficientPrivilege():
-            remedy = _OWNERS_LOGIN
+            remedy = (
+                visible(f"{error.diag.message_hint.rstrip('.')}. " if error.diag.message_hint else "") + _OWNERS_LOGIN
+            )
         case psycopg.errors.UndefinedObject():
             # The scripts name nothing else of this kind that may be missing.
             remedy = "Create the role first (CREATE ROLE … LOGIN), or name the daemon's with --role."

@@ -15,7 +15,7 @@ from cdc_sync.config.columns import Column, ExtraField, PlainColumn, SqlColumn
 from cdc_sync.config.example import example
 from cdc_sync.config.exposure import exposures
 from cdc_sync.config.hellowork import HelloWork, Retry
-from cdc_sync.config.loading import load, parse
+from cdc_sync.config.loading import load, load_without_secrets, parse
 from cdc_sync.config.models import Admin, Config, Database, Log, State
 from cdc_sync.config.problems import ConfigurationError, Problem
 from cdc_sync.config.quantities import Duration, Size, format_duration, format_size, parse_duration, parse_size
@@ -52,6 +52,7 @@ __all__ = [
     "format_size",
     "json_schema",
     "load",
+    "load_without_secrets",
     "parse",
     "parse_duration",
     "parse_size",

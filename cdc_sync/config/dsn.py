@@ -2,6 +2,10 @@
 
 import re
 
+from psycopg.conninfo import conninfo_to_dict
+
+from cdc_sync.config.substitution import UNRESOLVED
+
 HIDDEN = "(hidden)"
 
 # A list of what may be shown: a list of what must not could miss one (sslpassword, passfile, options with anything).
@@ -43,6 +47,12 @@ def shown(dsn: str) -> str:
     if dsn.lstrip().startswith(("postgresql://", "postgres://")):
         return _shown_uri(dsn.strip())
     return _shown_pairs(dsn)
+
+
+def user_of(dsn: str) -> str | None:
+    """The role that a connection string names; None if it names none, or by a reference without a value."""
+    user = conninfo_to_dict(dsn).get("user")
+    return None if user is None or UNRESOLVED in str(user) else str(user)
 
 
 def _shown_uri(dsn: str) -> str:

@@ -5,12 +5,13 @@ from pathlib import Path as FilePath
 
 from pydantic import ValidationError
 
-from cdc_sync.config import wording
+from cdc_sync.config import conninfo, outline, wording
 from cdc_sync.config.disclosure import disclose
 from cdc_sync.config.document import LARGEST, Entries, Items, Node, NotYamlError, Path, Place, Scalar, Trouble, read
+from cdc_sync.config.mistakes import Mistake
 from cdc_sync.config.models import Config
 from cdc_sync.config.problems import ConfigurationError, Problem
-from cdc_sync.config.substitution import substitute
+from cdc_sync.config.substitution import UNRESOLVED, substitute
 
 _WHERE_TO_BEGIN = "`cdc-sync config example` prints an annotated configuration to begin with"
 
@@ -30,6 +31,25 @@ def load(path: FilePath, environ: Mapping[str, str]) -> Config:
     if isinstance(text, Trouble):
         raise ConfigurationError(str(path), _disclosed([text], None))
     return parse(text, name=str(path), environ=environ, folder=path.parent)
+
+
+def load_without_secrets(path: FilePath, environ: Mapping[str, str]) -> tuple[Config, Mapping[Path, str]]:
+    """Read the configuration for printing SQL: a secret whose variable or file is not there is no error.
+
+    Returns the configuration, with a placeholder in such a secret's place (a connection string is empty where it says
+    nothing without), and what each lacks by its path.
+
+    Raises:
+        ConfigurationError: it cannot be read, or something else in it is wrong.
+    """
+    text = _text_of(path)
+    if isinstance(text, Trouble):
+        raise ConfigurationError(str(path), _disclosed([text], None))
+    lacking: dict[Path, str] = {}
+    outcome = _outcome(text, environ, path.parent, lacking)
+    if isinstance(outcome, Config):
+        return outcome, lacking
+    raise ConfigurationError(str(path), outcome)
 
 
 def parse(text: str, *, name: str, environ: Mapping[str, str], folder: FilePath | None = None) -> Config:
@@ -69,14 +89,16 @@ def _text_of(path: FilePath) -> str | Trouble:
         return Trouble((), f"cannot be read: {error.strerror}", "it must be readable by the user that cdc-sync runs as")
 
 
-def _outcome(text: str, environ: Mapping[str, str], folder: FilePath) -> Config | list[Problem]:
+def _outcome(
+    text: str, environ: Mapping[str, str], folder: FilePath, lacking: dict[Path, str] | None = None
+) -> Config | list[Problem]:
     try:
         root, found = read(text)
     except NotYamlError as error:
         return _disclosed([error.trouble], None)
     if root is None or (isinstance(root, Scalar) and root.value is None):
         return _disclosed([Trouble((), "there is nothing in it", _WHERE_TO_BEGIN)], None)
-    values = _Values(environ, folder)
+    values = _Values(environ, folder, lacking)
     data = values.of(root, ())
     try:
         config = Config.model_validate(data)
@@ -94,13 +116,14 @@ def _outcome(text: str, environ: Mapping[str, str], folder: FilePath) -> Config 
 
 
 class _Values:
-    """Turns the tree into plain values, references replaced."""
+    """Turns the tree into plain values, references replaced; what secrets lack goes to `lacking`, if it is given."""
 
-    def __init__(self, environ: Mapping[str, str], folder: FilePath) -> None:
+    def __init__(self, environ: Mapping[str, str], folder: FilePath, lacking: dict[Path, str] | None) -> None:
         self.troubles: list[Trouble] = []
         self.missing: set[Path] = set()
         self._environ = environ
         self._folder = folder
+        self._lacking = lacking
 
     def of(self, node: Node, path: Path) -> object:
         match node:
@@ -113,11 +136,24 @@ class _Values:
                 return self._replaced(value, path) if isinstance(value, str) else value
 
     def _replaced(self, text: str, path: Path) -> str:
-        replaced, mistakes = substitute(text, self._environ, self._folder)
+        may_lack = self._lacking is not None and outline.at(path).is_secret
+        replaced, mistakes = substitute(text, self._environ, self._folder, UNRESOLVED if may_lack else "")
+        if mistakes and self._lacking is not None and may_lack:
+            self._lacking[path] = "; ".join(mistake.message for mistake in mistakes)
+            return _connecting(replaced) if path[-1:] == ("dsn",) else replaced
         if mistakes:
             self.missing.add(path)
             self.troubles += [Trouble(path, mistake.message, mistake.suggestion) for mistake in mistakes]
         return replaced
+
+
+def _connecting(dsn: str) -> str:
+    """What is a connection string still, though parts of it have no value."""
+    try:
+        conninfo.check(dsn)
+    except Mistake:
+        return ""
+    return dsn
 
 
 def _at(data: object, path: Path) -> object:

@@ -46,6 +46,11 @@ class Spot:
             return any(get_origin(kind) is tuple for kind in self.kinds) and self.below(0).may_be_shown
         return SecretStr not in self.kinds
 
+    @property
+    def is_secret(self) -> bool:
+        """Whether a value here is a secret."""
+        return SecretStr in self.kinds
+
     def nearly_knows(self, key: str) -> bool:
         """Whether a key is one of the sections here or elsewhere, or nearly so."""
         sections = [*self.sections, *(section for _, section in all_sections())]

@@ -21,13 +21,18 @@ _NAME_IN_PATH = re.compile(r"\$\{(?P<name>[^{}]*)\}")
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<body>file:(?:[^{}]|\$\{[^{}]*\})*|[^{}]*)\}|\$\{")
 
 
-def substitute(text: str, environ: Mapping[str, str], folder: Path) -> tuple[str, list[Mistake]]:
+UNRESOLVED = "cdc-sync-has-no-value-for-this-reference"
+"""What stands for a reference that cannot be replaced, where only names are wanted: long enough for any secret."""
+
+
+def substitute(text: str, environ: Mapping[str, str], folder: Path, instead: str = "") -> tuple[str, list[Mistake]]:
     """Replace every reference in a value; with the mistakes, one for each reference that stands for nothing.
 
     Args:
         text: the value as it is written.
         environ: the environment.
         folder: what a relative PATH is relative to.
+        instead: what stands in the place of a reference that stands for nothing.
     """
     mistakes: list[Mistake] = []
 
@@ -39,7 +44,7 @@ def substitute(text: str, environ: Mapping[str, str], folder: Path) -> tuple[str
         except Mistake as mistake:
             if len(mistakes) < _MOST_MISTAKES:
                 mistakes.append(mistake)
-            return ""
+            return instead
 
     return _REFERENCE.sub(replacement, text), mistakes
 

@@ -15,7 +15,9 @@ database, and fails as a whole where it may not.
 All of it works on PostgreSQL 10 to 18.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 _GRANTED = """\
 SELECT o.kind, o.name, o.owner, o.needed, o.is_new, g.grantee,
@@ -129,6 +131,176 @@ SELECT lacking.kind, lacking.name,
         {unreadable}
        ) AS lacking"""
 
+_ACLS = """\
+SELECT c.relnamespace AS namespace, c.oid AS relation, 0 AS number, c.relacl AS acl FROM pg_catalog.pg_class c
+         UNION ALL
+        SELECT c.relnamespace, c.oid, a.attnum, a.attacl
+          FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+         WHERE NOT a.attisdropped
+         UNION ALL
+        SELECT p.pronamespace, NULL, 0, p.proacl FROM pg_catalog.pg_proc p"""
+
+# Of columns all that were granted, whatever the configuration was then. USAGE and CONNECT go with the last thing that
+# they give access to.
+_TAKE_BACK = """\
+DECLARE
+    role CONSTANT pg_catalog.text := {role};
+    role_oid CONSTANT pg_catalog.oid := (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = role);
+    given record;
+    kept pg_catalog.text;
+BEGIN
+    IF role_oid IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object',
+            MESSAGE = pg_catalog.format('role "%s" does not exist', role);
+    END IF;
+    FOR given IN
+        SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS name,
+               (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ')
+                  FROM pg_catalog.pg_attribute a
+                 WHERE a.attrelid = c.oid AND NOT a.attisdropped AND EXISTS (
+                       SELECT FROM pg_catalog.aclexplode(a.attacl) AS g
+                        WHERE g.grantee = role_oid AND g.privilege_type = 'SELECT')) AS columns,
+               watched.columns IS NULL AND EXISTS (
+                   SELECT FROM pg_catalog.aclexplode(c.relacl) AS g
+                    WHERE g.grantee = role_oid AND g.privilege_type = 'SELECT') AS whole
+          FROM (VALUES {tables}) AS watched (schema, name, columns)
+          JOIN pg_catalog.pg_class c ON c.relname = watched.name
+          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE CASE WHEN watched.schema IS NULL THEN pg_catalog.pg_table_is_visible(c.oid)
+                    ELSE n.nspname = watched.schema END
+    LOOP
+        IF given.columns IS NOT NULL THEN
+            EXECUTE pg_catalog.format('REVOKE SELECT (%s) ON %s FROM %I', given.columns, given.name, role);
+        END IF;
+        IF given.whole THEN
+            EXECUTE pg_catalog.format('REVOKE SELECT ON %s FROM %I', given.name, role);
+        END IF;
+    END LOOP;
+    FOR given IN
+        SELECT c.oid, CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, c.relname, ours.privileges
+          FROM (VALUES {ours}) AS ours (name, privileges)
+          JOIN pg_catalog.pg_class c ON c.relname = ours.name
+         WHERE c.relnamespace = pg_catalog.to_regnamespace('cdc_sync')
+         ORDER BY c.relname = 'changes' -- last: see below
+    LOOP
+        -- Another configuration's watch may have the same role, and the same log.
+        CONTINUE WHEN given.relname = 'changes' AND EXISTS (
+            SELECT FROM pg_catalog.pg_class c CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS g
+             WHERE c.relnamespace = pg_catalog.to_regnamespace('cdc_sync') AND c.relkind = 'S'
+               AND c.relname ~ '^bell_' AND g.grantee = role_oid);
+        CONTINUE WHEN NOT EXISTS (
+            SELECT FROM pg_catalog.pg_class c CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS g
+             WHERE c.oid = given.oid AND g.grantee = role_oid);
+        EXECUTE pg_catalog.format('REVOKE %s ON %s cdc_sync.%I FROM %I', given.privileges, given.kind, given.relname,
+            role);
+    END LOOP;
+    FOR given IN
+        SELECT n.nspname
+          FROM pg_catalog.pg_namespace n
+         CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS g
+         WHERE n.nspname IN ({schemas}) AND g.grantee = role_oid AND g.privilege_type = 'USAGE'
+           AND NOT EXISTS (SELECT FROM (
+        {acls}
+               ) AS o CROSS JOIN LATERAL pg_catalog.aclexplode(o.acl) AS a
+             WHERE o.namespace = n.oid AND a.grantee = role_oid)
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE USAGE ON SCHEMA %I FROM %I', given.nspname, role);
+    END LOOP;
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS g
+                    WHERE g.grantee = role_oid)
+       AND NOT EXISTS (SELECT FROM (
+        {acls}
+               ) AS o CROSS JOIN LATERAL pg_catalog.aclexplode(o.acl) AS a
+             WHERE a.grantee = role_oid)
+       AND EXISTS (SELECT FROM pg_catalog.pg_database d CROSS JOIN LATERAL pg_catalog.aclexplode(d.datacl) AS g
+                    WHERE d.datname = pg_catalog.current_database() AND g.grantee = role_oid
+                      AND g.privilege_type = 'CONNECT')
+    THEN
+        EXECUTE pg_catalog.format('REVOKE CONNECT ON DATABASE %I FROM %I', pg_catalog.current_database(), role);
+        SELECT pg_catalog.format('CONNECT on the database %I, which belongs to %I', d.datname,
+                   pg_catalog.pg_get_userbyid(d.datdba)) INTO kept
+          FROM pg_catalog.pg_database d CROSS JOIN LATERAL pg_catalog.aclexplode(d.datacl) AS g
+         WHERE d.datname = pg_catalog.current_database() AND g.grantee = role_oid AND g.privilege_type = 'CONNECT';
+    END IF;
+    SELECT pg_catalog.concat_ws('; ', pg_catalog.string_agg(DISTINCT remains.what, '; '), kept) INTO kept
+      FROM (
+        SELECT pg_catalog.format('SELECT on %I.%I, which belongs to %I', n.nspname, c.relname,
+                   pg_catalog.pg_get_userbyid(c.relowner)) AS what
+          FROM (VALUES {tables}) AS watched (schema, name, columns)
+          JOIN pg_catalog.pg_class c ON c.relname = watched.name
+          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+          JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND NOT a.attisdropped
+         CROSS JOIN LATERAL pg_catalog.aclexplode(a.attacl) AS g
+         WHERE CASE WHEN watched.schema IS NULL THEN pg_catalog.pg_table_is_visible(c.oid)
+                    ELSE n.nspname = watched.schema END
+           AND g.grantee = role_oid AND g.privilege_type = 'SELECT'
+         UNION ALL
+        SELECT pg_catalog.format('USAGE on the schema %I, which belongs to %I', n.nspname,
+                   pg_catalog.pg_get_userbyid(n.nspowner))
+          FROM pg_catalog.pg_namespace n
+         CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS g
+         WHERE n.nspname IN ({schemas}) AND g.grantee = role_oid AND g.privilege_type = 'USAGE'
+           AND NOT EXISTS (SELECT FROM (
+        {acls}
+               ) AS o CROSS JOIN LATERAL pg_catalog.aclexplode(o.acl) AS a
+             WHERE o.namespace = n.oid AND a.grantee = role_oid)
+           ) AS remains;
+    IF kept <> '' THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'insufficient_privilege',
+            MESSAGE = pg_catalog.format('%s still has %s', role, kept),
+            HINT = 'Run this as that owner, or as a superuser.';
+    END IF;
+END;"""
+
+_ALL_GRANTED = """\
+DECLARE
+    role CONSTANT pg_catalog.name := {role};
+    lacking pg_catalog.text;
+BEGIN
+    SELECT pg_catalog.string_agg(
+               pg_catalog.format('%s, which %I may grant', lacks.what, pg_catalog.pg_get_userbyid(lacks.owner)), '; ')
+      INTO lacking
+      FROM (
+        SELECT pg_catalog.format('CONNECT ON DATABASE %I', d.datname) AS what, d.datdba AS owner
+          FROM pg_catalog.pg_database d
+         WHERE d.datname = pg_catalog.current_database()
+           AND NOT pg_catalog.has_database_privilege(role, d.oid, 'CONNECT')
+         UNION ALL
+        SELECT pg_catalog.format('USAGE ON SCHEMA %I', n.nspname), n.nspowner
+          FROM pg_catalog.pg_namespace n
+         WHERE n.nspname IN ({schemas}) AND NOT pg_catalog.has_schema_privilege(role, n.oid, 'USAGE')
+         UNION ALL
+        SELECT pg_catalog.format('SELECT%s ON %I.%I',
+                   ' (' || pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum) || ')',
+                   n.nspname, c.relname),
+               c.relowner
+          FROM (VALUES {tables}) AS watched (schema, name, columns)
+          JOIN pg_catalog.pg_class c ON c.relname = watched.name
+          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+          JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+         WHERE CASE WHEN watched.schema IS NULL THEN pg_catalog.pg_table_is_visible(c.oid)
+                    ELSE n.nspname = watched.schema END
+           AND (watched.columns IS NULL OR a.attname = ANY (watched.columns))
+           AND NOT pg_catalog.has_column_privilege(role, c.oid, a.attnum, 'SELECT')
+         GROUP BY n.nspname, c.relname, c.relowner
+         UNION ALL
+        SELECT pg_catalog.format('%s ON cdc_sync.%I', privilege, c.relname), c.relowner
+          FROM (VALUES {ours}) AS ours (name, privileges)
+          JOIN pg_catalog.pg_class c ON c.relname = ours.name
+         CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.string_to_array(ours.privileges, ', ')) AS privilege
+         WHERE c.relnamespace = pg_catalog.to_regnamespace('cdc_sync')
+           AND NOT CASE c.relkind WHEN 'S' THEN pg_catalog.has_sequence_privilege(role, c.oid, privilege)
+                                  ELSE pg_catalog.has_table_privilege(role, c.oid, privilege) END
+           ) AS lacks;
+    IF lacking IS NOT NULL THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'insufficient_privilege',
+            MESSAGE = pg_catalog.format('%I may not grant everything; %s lacks: %s', current_user, role, lacking),
+            HINT = 'Run this as a role that may: as the one that is named, or as a superuser.';
+    END IF;
+END;"""
+
 _EXPOSED = """\
 SELECT granted.kind, granted.name,
        pg_catalog.array_to_string(granted.had, ', ') || ' to ' || granted.to_whom AS what
@@ -189,6 +361,46 @@ def readable(tables_owners: str, relations: str) -> str:
 def unreadable(tables_owners: str, relations: str) -> str:
     """A query of what they may not read, as (kind, name, text such as `no SELECT for ats`)."""
     return _LACKING.replace("{unreadable}", _unreadable(tables_owners, relations))
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """What a daemon's role is granted; every name is an SQL literal, and so is each list of privileges or columns.
+
+    Attributes:
+        role: the role.
+        tables: schema, table, and an array of columns; NULL for a schema that is not named and for a whole table.
+        ours: relation of the schema cdc_sync and its privileges, separated by a comma and a blank.
+        schemas: those on which USAGE is granted.
+    """
+
+    role: str
+    tables: Sequence[tuple[str, str, str]]
+    ours: Sequence[tuple[str, str]]
+    schemas: Sequence[str]
+
+
+def all_granted(granted: Grants) -> str:
+    """A block of PL/pgSQL that fails if the role lacks something: GRANT itself only warns of what it leaves out."""
+    return _put_in(_ALL_GRANTED, granted)
+
+
+def take_back(granted: Grants) -> str:
+    """A block of PL/pgSQL that revokes it all, so that the role can be dropped."""
+    return _put_in(_TAKE_BACK, granted)
+
+
+def _put_in(template: str, granted: Grants) -> str:
+    tables = [("NULL::pg_catalog.text", "NULL::pg_catalog.text", "NULL::pg_catalog.name[]"), *granted.tables]
+    ours = [("NULL::pg_catalog.text", "NULL::pg_catalog.text"), *granted.ours]
+    parts = {
+        "{acls}": _ACLS,
+        "{role}": granted.role,
+        "{tables}": ", ".join(f"({', '.join(one)})" for one in tables),
+        "{ours}": ", ".join(f"({', '.join(one)})" for one in ours),
+        "{schemas}": ", ".join(("NULL", *granted.schemas)),
+    }
+    return re.sub(r"\{[a-z]+\}", lambda found: parts[found[0]], template)
 
 
 def _unreadable(tables_owners: str, relations: str) -> str:

@@ -3,6 +3,7 @@
 from psycopg import sql
 
 from cdc_sync.config import Config, Watch
+from cdc_sync.core import rights
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.source import expressions
@@ -35,7 +36,55 @@ def grants(config: Config, role: str) -> str:
                 render("GRANT SELECT, UPDATE ON SEQUENCE cdc_sync.{bell} TO {to};", bell=bell, to=to),
                 render("GRANT SELECT ON SEQUENCE cdc_sync.{missed} TO {to};", missed=missed, to=to),
             ]
+    lines += ["", "-- GRANT only warns of what it leaves out.", _block(rights.all_granted(_granted(config, role)))]
     return "\n".join(lines) + "\n"
+
+
+def revokes(config: Config, role: str) -> str:
+    """What takes back all that `grants` gives, so that the role can be dropped."""
+    lines = [
+        "-- cdc-sync: take back what `cdc-sync sql grants` gave the daemon's role, after the uninstallation script or",
+        "-- before it. USAGE on a schema, and CONNECT, stay as long as the role has something else there. DROP ROLE",
+        "-- goes through then, if the role has nothing else. Run it as the owner of the tables and of the database.",
+        _block(rights.take_back(_granted(config, role))),
+        "-- If a policy was made for it:",
+    ]
+    lines += [
+        f"-- {visible(render('DROP POLICY cdc_sync ON {};', expressions.table(watch.table)))}"
+        for watch in config.watches.values()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _block(body: str) -> str:
+    return render("DO $cdc_sync$\n{body}\n$cdc_sync$;", body=sql.SQL(body))
+
+
+def _granted(config: Config, role: str) -> rights.Grants:
+    """The same as data."""
+    tables: dict[tuple[str, str, str], None] = {}
+    ours: dict[tuple[str, str], None] = {}
+    schemas: dict[str, None] = {}
+    for name, watch in config.watches.items():
+        needs = [(watch.table, read_columns(watch))]
+        needs += [(related.table, columns_of_related(watch, related.table)) for related in watch.related]
+        for table, needed in needs:
+            columns = (
+                f"ARRAY[{', '.join(map(_literal, needed.columns))}]::pg_catalog.name[]" if needed.complete else "NULL"
+            )
+            tables[_literal(table.schema), _literal(table.name), columns] = None
+            if table.schema is not None:
+                schemas[_literal(table.schema)] = None
+        if watch.capture.mode == "notify":
+            ours[_literal("changes"), _literal("SELECT, DELETE")] = None
+            ours[_literal(bell_of(name)), _literal("SELECT, UPDATE")] = None
+            ours[_literal(missed_of(name)), _literal("SELECT")] = None
+            schemas[_literal("cdc_sync")] = None
+    return rights.Grants(_literal(role), list(tables), list(ours), list(schemas))
+
+
+def _literal(value: str | None) -> str:
+    return sql.Literal(value).as_string()
 
 
 def read_columns(watch: Watch) -> Dependencies:

@@ -6,11 +6,12 @@ nothing is chosen by version. Identifiers and literals are put in with `psycopg.
 
 import hashlib
 from collections.abc import Iterable
+from datetime import timedelta
 
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 
 from cdc_sync.config import Config, Watch
+from cdc_sync.config.dsn import user_of
 from cdc_sync.core import rights
 from cdc_sync.core.visible import visible
 from cdc_sync.source.recorders import (
@@ -24,6 +25,11 @@ from cdc_sync.source.recorders import (
     template,
 )
 from cdc_sync.source.relations import only_tables, tables_of
+
+PATIENCE = timedelta(seconds=3)
+"""How long a script waits for the first lock, unless something else is said; LONGEST_PATIENCE at most."""
+
+LONGEST_PATIENCE = timedelta(minutes=1)
 
 _UNINSTALL_REST = """
     DROP TABLE IF EXISTS cdc_sync.changes;
@@ -51,19 +57,27 @@ _UNINSTALL_PENDING = """
     END IF;"""
 
 
-def install(config: Config) -> str:
-    """The installation script for every watch in notify mode."""
+def install(config: Config, patience: timedelta = PATIENCE) -> str:
+    """The installation script for every watch in notify mode.
+
+    Args:
+        config: the configuration.
+        patience: how long the first lock is waited for.
+    """
     watches = noticed(config)
     backlog = ", ".join(f"{name}: {watch.capture.max_backlog:,} bytes" for name, watch in watches.items())
     tables = [str(table) for watch in watches.values() for table in tables_of(watch)]
     parts = [
-        template("install.sql").replace("{backlog}", backlog or "no watch is in notify mode"),
+        template("install.sql")
+        .replace("{backlog}", backlog or "no watch is in notify mode")
+        .replace("{patience}", _setting(patience)),
         template("refused.sql"),
         _only_keeps_rows(),
         _locks(
             tables,
             sql.SQL("IN ({})").format(_literals(map(function_of, watches))) if watches else sql.SQL("IS NULL"),
             _LOG_IS_UNFINISHED,
+            patience,
         ),
         template("log.sql"),
     ]
@@ -86,7 +100,7 @@ def install(config: Config) -> str:
     return "".join([*parts, "\nCOMMIT;\n"])
 
 
-def uninstall(watch: str | None = None) -> str:
+def uninstall(watch: str | None = None, patience: timedelta = PATIENCE) -> str:
     """The script that removes everything, whatever is configured; or what belongs to one watch, configured or not."""
     # The locks have dollar quotes of their own.
     head, tail = template("uninstall.sql").split("{locks}")
@@ -102,8 +116,8 @@ def uninstall(watch: str | None = None) -> str:
         rest = sql.SQL(_UNINSTALL_PENDING).format(watch=sql.Literal(watch))
     return "".join(
         [
-            render(head, what=sql.SQL(what)),
-            _locks([], functions, sql.SQL("true" if watch is None else "false")),
+            render(head, what=sql.SQL(what), patience=sql.SQL(_setting(patience))),
+            _locks([], functions, sql.SQL("true" if watch is None else "false"), patience),
             render(tail, functions=functions, sequences=sequences, rest=rest),
         ]
     )
@@ -112,6 +126,23 @@ def uninstall(watch: str | None = None) -> str:
 def verify(config: Config) -> str:
     """The query that compares what is installed with what `install` would install."""
     return verify_watches(noticed(config))
+
+
+def absent(watch: str | None = None) -> str:
+    """The query of what is there of cdc-sync: of everything, or of what belongs to one watch, configured or not."""
+    if watch is None:
+        functions: sql.Composable = sql.SQL("true")
+        relations: sql.Composable = sql.SQL("true")
+    else:
+        functions = sql.SQL("pg_catalog.split_part(p.proname, '$', 1) = {}").format(sql.Literal(function_of(watch)))
+        relations = sql.SQL("c.relname IN ({}, {})").format(sql.Literal(bell_of(watch)), sql.Literal(missed_of(watch)))
+    return render(
+        template("absent.sql"),
+        what=sql.SQL("cdc-sync" if watch is None else f"the watch {visible(watch)}"),
+        functions=functions,
+        relations=relations,
+        schema=sql.SQL("true" if watch is None else "false"),
+    )
 
 
 def verify_watches(watches: dict[str, Watch]) -> str:
@@ -151,13 +182,22 @@ def noticed(config: Config) -> dict[str, Watch]:
     return {name: watch for name, watch in config.watches.items() if watch.capture.mode == "notify"}
 
 
-def _locks(tables: Iterable[str], functions: sql.Composable, log_is_altered: sql.Composable) -> str:
+def _setting(patience: timedelta) -> str:
+    """A value of `lock_timeout`."""
+    milliseconds = patience // timedelta(milliseconds=1)
+    return f"{milliseconds}ms" if milliseconds % 1000 else f"{milliseconds // 1000}s"
+
+
+def _locks(
+    tables: Iterable[str], functions: sql.Composable, log_is_altered: sql.Composable, patience: timedelta
+) -> str:
     """Lock these tables, and whatever has triggers that call these functions, which are going to be dropped."""
     return render(
         template("locks.sql"),
         tables=_literals(dict.fromkeys(tables)),
         functions=functions,
         log_is_altered=log_is_altered,
+        patience=sql.Literal(_setting(patience)),
     )
 
 
@@ -170,7 +210,7 @@ def _rights(dsn: str) -> str:
         "\n                   AND pg_catalog.pg_has_role(current_user, p.proowner, 'USAGE')",
     )
     ourselves = "SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = current_user"
-    daemon = render("{}", sql.Literal(conninfo_to_dict(dsn).get("user")))
+    daemon = render("{}", sql.Literal(user_of(dsn)))
     revoked = render(template("rights.sql"), revoke=sql.SQL(rights.revoke(objects, ourselves, daemon)))
     return revoked + _only_keeps_rows()
 

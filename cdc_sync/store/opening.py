@@ -17,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from cdc_sync.config import Config
 from cdc_sync.config.dsn import shown
+from cdc_sync.config.substitution import UNRESOLVED
 from cdc_sync.core import unconfigured as unconfigured_watches
 from cdc_sync.core.delivery import longest_on_its_way
 from cdc_sync.core.findings import Tell
@@ -131,10 +132,12 @@ def store_dsn(config: Config) -> str:
 def tables_beside(config: Config) -> list[QualifiedName]:
     """The watched tables that are in the store's database: none if state.dsn names another."""
     if config.state.dsn is not None:
-        databases = {
-            conninfo_to_dict(dsn.get_secret_value()).get("dbname") for dsn in (config.state.dsn, config.database.dsn)
-        }
-        if len(databases) > 1:
+        named = (
+            str(conninfo_to_dict(dsn.get_secret_value()).get("dbname", ""))
+            for dsn in (config.state.dsn, config.database.dsn)
+        )
+        # Where a name is not known, the tables are looked for.
+        if len({name for name in named if name and UNRESOLVED not in name}) > 1:
             return []
     return [
         table

@@ -6,7 +6,7 @@
 --           and a function record_<watch>; and on each watched table triggers named cdc_sync_*. Nothing else.
 -- Locks     each watched table with its partitions, and the log where an earlier version made it, until the end of this
 --           script, which takes milliseconds: writes wait, and where earlier triggers are replaced reads wait too. The
---           first lock is waited for up to 3 seconds while no other is held, all further ones together for half of
+--           first lock is waited for up to {patience} while no other is held, all further ones together for half of
 --           deadlock_timeout: so the ATS never fails by a deadlock with us, and waits for us no longer than both. If
 --           one is not to be had, all are let go, and it comes first in the next of up to 5 attempts. If the first is
 --           not to be had, or the attempts are used up, nothing is installed: run it again in a quieter moment.
@@ -34,5 +34,5 @@
 -- Remove    with what `cdc-sync sql uninstall` prints.
 
 BEGIN;
-SET LOCAL lock_timeout = '3s';
+SET LOCAL lock_timeout = '{patience}';
 SET LOCAL client_min_messages = warning;

@@ -12,7 +12,7 @@ DECLARE
 BEGIN
     FOR attempt IN 1 .. 5 LOOP
         until := NULL;
-        PERFORM pg_catalog.set_config('lock_timeout', '3s', true);
+        PERFORM pg_catalog.set_config('lock_timeout', {patience}, true);
         BEGIN
             FOR wanted IN
                 WITH RECURSIVE named (relation) AS (

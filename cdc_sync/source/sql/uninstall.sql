@@ -1,11 +1,12 @@
 -- cdc-sync: remove {what}. One transaction. Takes the locks of the
--- watched tables for milliseconds. The first is waited for up to 3 seconds while no other is held, all further ones
+-- watched tables for milliseconds. The first is waited for up to {patience} while no other is held, all further ones
 -- together for half of deadlock_timeout: so the ATS never fails by a deadlock with us. If one is not to be had, all are
 -- let go, and it comes first in the next of up to 5 attempts. If the first is not to be had, or the attempts are used
--- up, nothing is removed: run it again in a quieter moment.
+-- up, nothing is removed: run it again in a quieter moment. What the daemon's role was granted on the ATS's tables stays:
+-- what `cdc-sync sql grants --revoke` prints takes it back.
 
 BEGIN;
-SET LOCAL lock_timeout = '3s';
+SET LOCAL lock_timeout = '{patience}';
 SET LOCAL client_min_messages = warning;
 {locks}
 DO $cdc_sync$

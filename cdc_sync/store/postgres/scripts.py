@@ -1,5 +1,6 @@
 """The DBA's scripts for the store, rendered without a connection; what the daemon runs itself where it may."""
 
+import re
 from collections.abc import Iterable
 
 from psycopg import sql
@@ -170,7 +171,8 @@ def install(daemon: str | None = None, tables_owners: str = _NOBODY) -> str:
         parts.append(_MIGRATION.format(number=number, statements=statements, remember=remember))
     parts += [rights.revoke(_OURS, _OURSELVES, "{daemon}"), "\n", "{readable}", "\nEND\n$cdc_sync$;\n"]
     name, readable = sql.Literal(daemon).as_string(), rights.readable(tables_owners, _RELATIONS)
-    return requoted("".join(parts), [name, readable]).replace("{daemon}", name).replace("{readable}", readable)
+    put_in = {"{daemon}": name, "{readable}": readable}
+    return re.sub(r"\{(daemon|readable)\}", lambda found: put_in[found[0]], requoted("".join(parts), put_in.values()))
 
 
 def unreadable(tables_owners: str) -> str:
@@ -196,10 +198,35 @@ def grants(role: str) -> str:
             "END {quotes};\n"
             "GRANT USAGE ON SCHEMA cdc_sync TO {role};\n"
             "GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {role};\n"
+            "-- GRANT only warns of what it leaves out.\n"
+            "DO {quotes}\n{check}\n{quotes};\n"
         )
-        .format(name=name, quotes=quotes, role=sql.Identifier(role), tables=_tables(reversed(TABLES)))
+        .format(
+            name=name,
+            quotes=quotes,
+            role=sql.Identifier(role),
+            tables=_tables(reversed(TABLES)),
+            check=sql.SQL(rights.all_granted(_granted(role))),
+        )
         .as_string()
     )
+
+
+def revokes(role: str) -> str:
+    """What takes back all that `grants` gives."""
+    block = rights.take_back(_granted(role))
+    quotes = requoted("$cdc_sync$", [block])
+    return (
+        "-- cdc-sync: take back what `cdc-sync sql grants --store` gave the daemon's role. USAGE on the schema, and\n"
+        "-- CONNECT, stay as long as the role has something else there.\n"
+        f"DO {quotes}\n{block}\n{quotes};\n"
+    )
+
+
+def _granted(role: str) -> rights.Grants:
+    """The same as data."""
+    ours = [(sql.Literal(name).as_string(), "'SELECT, INSERT, UPDATE, DELETE'") for name in TABLES]
+    return rights.Grants(sql.Literal(role).as_string(), [], ours, ["'cdc_sync'"])
 
 
 def uninstall() -> str:

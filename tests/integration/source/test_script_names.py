@@ -21,9 +21,10 @@ from cdc_sync.config.columns import PlainColumn
 from cdc_sync.core.identifiers import LONGEST, QualifiedName, usable, written
 from cdc_sync.core.visible import UNSAFE
 from cdc_sync.source.connection import connected
-from cdc_sync.source.grants import grants
-from cdc_sync.source.scripts import for_psql, install, uninstall, verify
+from cdc_sync.source.grants import grants, revokes
+from cdc_sync.source.scripts import absent, for_psql, install, uninstall, verify
 from cdc_sync.source.survey import survey
+from cdc_sync.store.postgres import scripts as store_scripts
 
 PSQL = shutil.which("psql")
 
@@ -138,6 +139,9 @@ def test_any_names(ats: Ats, tmp_path: Path, new_role: NewRole, names: list[str]
         run_psql(ats, tmp_path, verify(config))
         assert snapshot(ats) - created == OURS
         run_psql(ats, tmp_path, uninstall())
+        run_psql(ats, tmp_path, absent())
+        run_psql(ats, tmp_path, revokes(config, role))
+        ats.execute(sql.SQL("DROP ROLE {0}; CREATE ROLE {0}").format(sql.Identifier(role)))
         assert snapshot(ats) == created
     finally:
         uninstall_triggers(ats)
@@ -171,6 +175,10 @@ def test_a_role_with_any_name(ats: Ats, tmp_path: Path) -> None:
         before = snapshot(ats)
         run_psql(ats, tmp_path, install(a_config()))
         run_psql(ats, tmp_path, grants(a_config(), role))
+        run_psql(ats, tmp_path, revokes(a_config(), role))
+        for script in (store_scripts.install(role), store_scripts.grants(role), store_scripts.revokes(role)):
+            run_psql(ats, tmp_path, script)
+        run_psql(ats, tmp_path, store_scripts.uninstall())
         assert snapshot(ats) - before == OURS
     finally:
         ats.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))

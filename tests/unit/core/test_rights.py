@@ -18,6 +18,18 @@ def test_the_daemon_keeps_what_it_needs_and_where_it_is_not_known_everybody_does
     assert "= daemon, true)" in rights.revoke(OBJECTS, INSTALLERS, "NULL")
 
 
+GRANTS = rights.Grants("'{ours}'", [("'public'", "'t'", "ARRAY['{acls}']")], [("'changes'", "'SELECT'")], ["'public'"])
+
+
+def test_what_is_granted_is_put_in_once_whatever_its_names_are() -> None:
+    for block in (rights.all_granted(GRANTS), rights.take_back(GRANTS)):
+        assert "role CONSTANT pg_catalog." in block
+        assert ":= '{ours}';" in block
+        assert "('public', 't', ARRAY['{acls}'])" in block
+        assert "('changes', 'SELECT')" in block
+        assert "IN (NULL, 'public')" in block
+
+
 def test_every_function_says_its_schema() -> None:
     """A role that may create functions must not have its own called by who runs the script."""
     for text in (rights.revoke(OBJECTS, INSTALLERS, "NULL"), rights.exposed(OBJECTS, INSTALLERS)):

@@ -1,0 +1,229 @@
+"""What a DBA does by hand: print without secrets, wait briefly for locks, take everything back, see that it is gone."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from support.installation import Installation
+from support.roles import NewRole, dsn_of, roles
+
+
+@pytest.fixture
+def new_role(database: str) -> Iterator[NewRole]:
+    with roles(database) as new_role:
+        yield new_role
+
+
+@pytest.fixture
+def without_secrets(notify: Installation) -> Installation:
+    """An installation as a DBA has it: the file, and none of the variables that it refers to."""
+    notify.variables.clear()
+    return notify
+
+
+class TestWithoutSecrets:
+    SCRIPTS = (
+        ["install"],
+        ["install", "--store"],
+        ["verify"],
+        ["verify", "--expect", "absent"],
+        ["uninstall"],
+        ["uninstall", "--watch", "applications"],
+        ["uninstall", "--store"],
+        ["grants", "--role", "cdc"],
+        ["grants", "--role", "cdc", "--store"],
+        ["grants", "--role", "cdc", "--revoke"],
+        ["grants", "--role", "cdc", "--revoke", "--store"],
+    )
+
+    @pytest.mark.parametrize("arguments", SCRIPTS, ids=" ".join)
+    def test_every_script_is_printed(self, without_secrets: Installation, arguments: list[str]) -> None:
+        without_secrets.configure(
+            hellowork={"headers": {"Authorization": "Bearer ${file:/nowhere/key}"}}, state={"dsn": "${STORE_DSN}"}
+        )
+
+        printed = without_secrets.run("sql", *arguments)
+
+        assert (printed.code, printed.stderr) == (0, "")
+        assert len(printed.stdout) > 100
+        assert "no-value" not in printed.stdout
+        assert "STORE_DSN" not in printed.stdout
+
+    def test_a_role_that_the_connection_string_names_is_known_without_its_password(
+        self, without_secrets: Installation
+    ) -> None:
+        without_secrets.configure(database={"dsn": "postgresql://cdc:${PASSWORD}@db/ats"})
+        assert 'TO "cdc"' in without_secrets.run("sql", "grants").stdout
+
+    @pytest.mark.parametrize("dsn", ["${ATS_DSN}", "postgresql://${NOBODY}@db/ats", "host=db user=x${NOBODY}"])
+    def test_a_role_that_is_not_known_is_asked_for(self, without_secrets: Installation, dsn: str) -> None:
+        without_secrets.configure(database={"dsn": dsn})
+        refused = without_secrets.run("sql", "grants")
+        assert refused.code == 2
+        assert "--role" in refused.stderr
+        assert "no-value" not in refused.stderr
+        installed = without_secrets.run("sql", "install")
+        assert installed.code == 0
+        assert "daemon CONSTANT pg_catalog.text := NULL" in installed.stdout
+
+    def test_nothing_is_run_by_a_connection_that_is_not_known(self, without_secrets: Installation) -> None:
+        without_secrets.configure(state={"backend": "postgres", "dsn": "${STORE_DSN}"})
+        for arguments, lacks in ((["install"], "ATS_DSN"), (["install", "--store"], "STORE_DSN")):
+            refused = without_secrets.run("sql", *arguments, "--apply")
+            assert refused.code == 1
+            assert f"the environment variable {lacks} is not set" in refused.stderr
+            assert "--dsn" in refused.stderr
+        assert without_secrets.run("sql", "install", "--apply", "--dsn", without_secrets.dsn).code == 0
+
+    def test_every_other_command_refuses(self, without_secrets: Installation) -> None:
+        for arguments in (["status"], ["check"], ["run", "--once"], ["config", "validate"], ["plan"]):
+            refused = without_secrets.run(*arguments)
+            assert refused.code != 0
+            assert "the environment variable ATS_DSN is not set" in refused.stdout + refused.stderr
+
+    def test_what_is_no_secret_is_needed_still(self, without_secrets: Installation) -> None:
+        without_secrets.configure_watch(table="${TABLE}")
+        refused = without_secrets.run("sql", "install")
+        assert refused.code != 0
+        assert "TABLE is not set" in refused.stderr
+        assert "ATS_DSN" not in refused.stderr
+
+
+def test_everything_is_removed_without_a_configuration(notify: Installation) -> None:
+    notify.share_store()
+    nowhere = notify.folder / "nowhere.yaml"
+    assert "DROP FUNCTION" in notify.run("sql", "uninstall", "--all", config=nowhere).stdout
+    unnamed = notify.run("sql", "uninstall", "--all", "--apply", config=nowhere)
+    assert unnamed.code == 2
+    assert "--dsn" in unnamed.stderr
+    left = notify.run("sql", "verify", "--expect", "absent", "--apply", "--dsn", notify.dsn, config=nowhere)
+    assert left.code == 1
+    assert "present     trigger    cdc_sync_applications_row on applications" in left.stdout
+    for arguments in ([], ["--store"]):
+        removed = notify.run("sql", "uninstall", "--all", *arguments, "--apply", "--dsn", notify.dsn, config=nowhere)
+        assert removed.code == 0
+        assert "--revoke" in removed.stderr
+    gone = notify.run("sql", "verify", "--expect", "absent", "--apply", "--dsn", notify.dsn, config=nowhere)
+    assert (gone.code, gone.stderr) == (0, "")
+    # As before, without --all it reads the configuration.
+    assert notify.run("sql", "uninstall", config=nowhere).code != 0
+
+
+def test_one_watch_is_seen_to_be_gone_beside_another(notify: Installation) -> None:
+    def gone(watch: str) -> int:
+        return notify.run("sql", "verify", "--expect", "absent", "--watch", watch, "--apply", "--dsn", notify.dsn).code
+
+    assert (gone("applications"), gone("another"), gone("application")) == (1, 0, 0)
+    assert notify.run("sql", "uninstall", "--watch", "applications", "--apply", "--dsn", notify.dsn).code == 0
+    assert gone("applications") == 0
+    assert notify.run("sql", "verify", "--expect", "absent", "--apply", "--dsn", notify.dsn).code == 1  # the log
+    assert notify.run("sql", "verify", "--watch", "applications").code == 2
+
+
+def test_the_first_lock_is_waited_for_as_long_as_is_said(notify: Installation) -> None:
+    printed = notify.run("sql", "install", "--lock-timeout", "500ms").stdout
+    assert "first lock is waited for up to 500ms while" in printed
+    assert "SET LOCAL lock_timeout = '500ms'" in printed
+    assert "waited for up to 3s while" in notify.run("sql", "install").stdout
+    for wrong in ("0", "never", "2m", "-1s"):
+        assert notify.run("sql", "install", "--lock-timeout", wrong).code == 2
+    assert notify.run("sql", "install", "--store", "--lock-timeout", "1s").code == 2
+    with psycopg.connect(notify.dsn) as busy:
+        busy.execute("LOCK TABLE public.applications IN ROW EXCLUSIVE MODE")
+        waited = notify.run("sql", "install", "--lock-timeout", "1ms", "--apply", "--dsn", notify.dsn)
+    assert waited.code == 1
+    assert "lock was not to be had in time" in waited.stderr
+
+
+class TestGrants:
+    @pytest.mark.parametrize("uninstalled", ["before", "after"])
+    def test_what_was_granted_is_taken_back_and_the_role_can_be_dropped(
+        self, notify: Installation, new_role: NewRole, uninstalled: str
+    ) -> None:
+        daemon = new_role()
+        notify.share_store()
+        dsn = ["--apply", "--dsn", notify.dsn]
+        for store in ([], ["--store"]):
+            assert notify.run("sql", "grants", "--role", daemon, *store, *dsn).code == 0
+        notify.configure_watch(columns={"source": None})
+        if uninstalled == "before":
+            self.uninstall(notify)
+
+        for store in ([], ["--store"]):
+            revoked = notify.run("sql", "grants", "--revoke", "--role", daemon, *store, *dsn)
+            assert (revoked.code, revoked.stdout, revoked.stderr) == (0, "done\n", "")
+            # What the store needs stays until its own is revoked.
+            if uninstalled == "after":
+                assert self.may(notify, daemon, "USAGE") is (not store)
+
+        if uninstalled == "after":
+            self.uninstall(notify)
+        notify.ats.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(daemon)))
+        notify.ats.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(daemon)))  # for the fixture's end
+
+    def test_what_else_the_role_has_stays(self, notify: Installation, new_role: NewRole) -> None:
+        reporting = new_role()
+        role = sql.Identifier(reporting)
+        notify.ats.execute(sql.SQL("CREATE TABLE public.other (); GRANT USAGE ON SCHEMA public TO {}").format(role))
+        notify.ats.execute(sql.SQL("GRANT SELECT ON public.other, public.applications TO {}").format(role))
+        dsn = ["--role", reporting, "--apply", "--dsn", notify.dsn]
+        assert notify.run("sql", "grants", *dsn).code == 0
+
+        assert notify.run("sql", "grants", "--revoke", *dsn).code == 0
+
+        row = notify.ats.execute(
+            "SELECT has_table_privilege(%(r)s, 'public.applications', 'SELECT'),"
+            " (SELECT count(*) FROM pg_attribute a, aclexplode(a.attacl) g WHERE g.grantee = %(r)s::regrole),"
+            " (SELECT count(*) FROM pg_namespace n, aclexplode(n.nspacl) g"
+            "   WHERE g.grantee = %(r)s::regrole AND n.nspname = 'public'),"
+            " (SELECT count(*) FROM pg_database d, aclexplode(d.datacl) g"
+            "   WHERE g.grantee = %(r)s::regrole AND d.datname = current_database())",
+            {"r": reporting},
+        ).fetchone()
+        assert row == (True, 0, 1, 1)
+
+    def test_a_role_that_may_not_grant_everything_is_told_what_is_missing_and_who_may(
+        self, notify: Installation, new_role: NewRole
+    ) -> None:
+        """It may grant the columns, and neither USAGE of the schema nor the log: that was a warning and exit code 0."""
+        owner, daemon = new_role(), new_role()
+        me = notify.ats.info.user
+        notify.ats.execute(sql.SQL("ALTER TABLE public.applications OWNER TO {}").format(sql.Identifier(owner)))
+        notify.ats.execute(sql.SQL("GRANT ALL ON cdc_sync.changes TO {}").format(sql.Identifier(owner)))
+        notify.ats.execute(sql.SQL("GRANT ALL ON ALL SEQUENCES IN SCHEMA cdc_sync TO {}").format(sql.Identifier(owner)))
+        notify.ats.execute(sql.SQL("GRANT USAGE ON SCHEMA cdc_sync TO {}").format(sql.Identifier(owner)))
+
+        refused = notify.run("sql", "grants", "--role", daemon, "--apply", "--dsn", dsn_of(notify.dsn, owner))
+
+        assert refused.code == 1
+        assert refused.stdout == ""
+        assert f"{daemon} lacks: " in refused.stderr
+        for missing in ("USAGE ON SCHEMA cdc_sync", "DELETE ON cdc_sync.changes"):
+            assert f"{missing}, which {me} may grant" in refused.stderr
+        assert "public.applications" not in refused.stderr
+
+    def test_a_role_that_may_not_revoke_is_told_so(self, notify: Installation, new_role: NewRole) -> None:
+        owner, daemon = new_role(), new_role()
+        notify.ats.execute(sql.SQL("ALTER TABLE public.applications OWNER TO {}").format(sql.Identifier(owner)))
+        assert notify.run("sql", "grants", "--role", daemon, "--apply", "--dsn", notify.dsn).code == 0
+        self.uninstall(notify)
+
+        as_owner = make_conninfo(dsn_of(notify.dsn, owner))
+        refused = notify.run("sql", "grants", "--revoke", "--role", daemon, "--apply", "--dsn", as_owner)
+
+        assert refused.code == 1
+        assert f"{daemon} still has " in refused.stderr
+        assert "superuser" in refused.stderr
+
+    @staticmethod
+    def uninstall(notify: Installation) -> None:
+        for store in ([], ["--store"]):
+            assert notify.run("sql", "uninstall", *store, "--apply", "--dsn", notify.dsn).code == 0
+
+    @staticmethod
+    def may(notify: Installation, role: str, privilege: str) -> bool:
+        row = notify.ats.execute("SELECT has_schema_privilege(%s, 'cdc_sync', %s)", (role, privilege)).fetchone()
+        assert row is not None
+        return bool(row[0])
