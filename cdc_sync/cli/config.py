@@ -9,6 +9,7 @@ from cdc_sync.cli.context import invocation, print_json
 from cdc_sync.cli.saying import put_out, say
 from cdc_sync.config import example as example_text
 from cdc_sync.config import json_schema, load
+from cdc_sync.config.sessions import sessions_needed
 
 app = typer.Typer(no_args_is_help=True, help="Check a configuration, or help to write one.")
 
@@ -27,6 +28,8 @@ def validate(
     for warning in called.warnings(config, file):
         say(f"warning: {warning}", err=True)
     say(f"{file} is valid: {len(config.watches)} watch(es), {', '.join(config.watches)}")
+    shares_store = config.state.backend == "postgres" and config.state.dsn is None
+    say(f"The daemon takes {sessions_needed(len(config.watches), shares_store=shares_store)}.")
 
 
 @app.command()

@@ -1,12 +1,14 @@
-"""The change log that the triggers write: consumed with DELETE … RETURNING, never read by a watermark.
+"""The change log that the triggers write: what was read of it is deleted, never passed by a watermark.
 
-A batch is taken in a transaction that stays open while the pipeline stores what follows from it, and commits only
-then. If anything in between fails, the transaction rolls back and the same changes come again. A transaction that
-commits late simply appears in a later batch.
+A batch is read by one statement, and deleted by another one once the pipeline has stored what follows from it. In
+between nothing is open: no transaction, no lock, no connection of the pool. So a daemon that is stopped there holds
+nothing up, and one connection is enough for the log and the rows. If anything fails before the second statement, the
+same changes come again. A transaction that commits late simply appears in a later batch.
 
-Only SELECT and DELETE are needed; `FOR UPDATE SKIP LOCKED` would need UPDATE. Nobody else deletes: one daemon works a
-watch at a time. Rows are found by their place (ctid) within one statement, so the log needs no index, and the triggers
-pay for none.
+Only SELECT and DELETE are needed. Rows are found by their place (ctid), so the log needs no index, and the triggers pay
+for none. Another row may have come to that place meanwhile, if another daemon has deleted ours and VACUUM has made
+room, or if VACUUM FULL has moved them. So a row is deleted only if it was written (xmin) by one of the transactions
+whose rows the batch has: these had ended when it was read, and write no more.
 """
 
 import time
@@ -24,42 +26,29 @@ from cdc_sync.source.connection import Connection, asking
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.replica_guard import NOW, ReplicaGuard
 
-# In one message, and so in one round trip.
-#
-# The timeout: a daemon that is suspended, or lost behind a silent network, would keep the batch's rows locked, even
-# against its own successor, and VACUUM from cleaning up after the ATS. Recording a batch takes milliseconds.
-#
-# The commit does not wait for the server's disk: if the server crashes, what was taken a moment before comes again, and
-# is no news then. The outcome is durable in our store, before the commit.
-_BEGIN = """
-BEGIN ISOLATION LEVEL READ COMMITTED;
-SET LOCAL idle_in_transaction_session_timeout = '60s';
-SET LOCAL synchronous_commit = off;
+# In one message, and so in one round trip. Each statement has a snapshot of its own; after the changes it is asked once
+# more how far the server is, since the rows that they name are read afterwards, and must not be behind them.
+_READ = """
 SELECT txid_snapshot_xmax(txid_current_snapshot()), pg_relation_size(to_regclass('cdc_sync.changes')), {now};
-"""
-_FACTS = 3
-"""The place of that SELECT among the statements."""
-
-# After the changes, too: the rows that they name are read on another connection, which must not be behind them.
-_END = """;
+SELECT operation::text, row_key, (extract(epoch FROM changed_at) * 1000)::bigint, ctid::text, xmin::text
+  FROM cdc_sync.changes
+ WHERE watch = {watch}
+ LIMIT {limit};
 SELECT {now}
+"""
+
+# The commit does not wait for the server's disk: if the server crashes, what was deleted a moment before comes again,
+# and is no news then. The outcome is durable in our store, before the commit.
+_DELETE = """
+BEGIN ISOLATION LEVEL READ COMMITTED;
+SET LOCAL synchronous_commit = off;
+DELETE FROM cdc_sync.changes
+ WHERE ctid = ANY ({places}::tid[]) AND xmin = ANY ({writers}::xid[]) AND watch = {watch};
+COMMIT
 """
 
 _OLDER = "SELECT EXISTS (SELECT FROM cdc_sync.changes WHERE watch = {watch} AND changed_at <= {than})"
 _NEXT_ID = "SELECT txid_snapshot_xmax(txid_current_snapshot())"
-
-_TAKE = """
-DELETE FROM cdc_sync.changes
- WHERE ctid = ANY (ARRAY (SELECT ctid FROM cdc_sync.changes WHERE watch = {watch} LIMIT {limit}))
-RETURNING operation::text, row_key, (extract(epoch FROM changed_at) * 1000)::bigint
-"""
-
-_LOOK = """
-SELECT operation::text, row_key, (extract(epoch FROM changed_at) * 1000)::bigint
-  FROM cdc_sync.changes
- WHERE watch = {watch}
- LIMIT {limit}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,41 +96,46 @@ class ChangeLog:
 
     @asynccontextmanager
     async def batch(self, limit: int) -> AsyncIterator[Changes]:
-        """Take up to `limit` changes; they are gone from the log when the block ends without an exception.
+        """Read up to `limit` changes; they are deleted from the log when the block ends without an exception.
 
         Raises:
-            SourceError: the log cannot be read, or the end could not be committed, or the whole has taken minutes (the
-                changes then come again).
+            SourceError: the log cannot be read, or they could not be deleted (they then come again).
         """
-        doing = "reading the change log cdc_sync.changes"
-        query = sql.SQL(_BEGIN + (_TAKE if self.consumes else _LOOK) + _END).format(
-            watch=self._watch, limit=limit, now=NOW
+        query = sql.SQL(_READ).format(watch=self._watch, limit=limit, now=NOW)
+        started = time.monotonic()
+        async with self._asking() as connection:
+            # Without parameters: only so may several statements be one message.
+            cursor = await connection.execute(query)
+            ((next_id, size, before),) = await cursor.fetchall()
+            self._guard.check(before)
+            rows = await (await cursor.set_result(1)).fetchall()
+            ((after,),) = await (await cursor.set_result(2)).fetchall()
+            self._guard.advance(after)
+        yield Changes(
+            number=len(rows),
+            # NULL in a related table's key: it belongs to no application.
+            hints=[Hint(tuple(key), at) for _, key, at, *_ in rows if key and None not in key],
+            everything=any(not key for _, key, *_ in rows),
+            full=len(rows) == limit,
+            searched=time.monotonic() - started,
+            next_id=next_id,
+            size=size,
         )
-        # Leaving the pool's block commits, or rolls back if there is an exception.
-        async with asking(doing), self._pool.connection() as connection:
-            started = time.monotonic()
+        if rows and self.consumes:
+            *_, places, writers = zip(*rows, strict=True)
+            delete = sql.SQL(_DELETE).format(places=list(places), writers=sorted(set(writers)), watch=self._watch)
+            async with self._asking() as connection:
+                await connection.execute(delete)
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[Connection]:
+        async with asking("reading the change log cdc_sync.changes"), self._pool.connection() as connection:
             try:
-                # Without parameters: only so may several statements be one message.
-                cursor = await connection.execute(query)
+                yield connection
             except psycopg.errors.UndefinedTable as error:
                 raise SourceError("misconfigured", MISSING) from error
             except psycopg.errors.ObjectNotInPrerequisiteState as error:
                 raise SourceError("misconfigured", UNIDENTIFIED) from error
-            ((next_id, size, before),) = await (await cursor.set_result(_FACTS)).fetchall()
-            self._guard.check(before)
-            rows = await (await cursor.set_result(_FACTS + 1)).fetchall()
-            ((after,),) = await (await cursor.set_result(-1)).fetchall()
-            self._guard.advance(after)
-            yield Changes(
-                number=len(rows),
-                # NULL in a related table's key: it belongs to no application.
-                hints=[Hint(tuple(key), at) for _, key, at in rows if key and None not in key],
-                everything=any(not key for _, key, _ in rows),
-                full=len(rows) == limit,
-                searched=time.monotonic() - started,
-                next_id=next_id,
-                size=size,
-            )
 
     async def next_id(self) -> int:
         """The transaction id that the server gives next, about.

@@ -10,49 +10,31 @@ When a database is gone that does not say so, what notices is, from the quickest
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from cdc_sync.config.conninfo import check
 from cdc_sync.config.mistakes import Mistake
+from cdc_sync.config.sessions import ANSWERS_WITHIN, POOL_SIZE, completed, session_settings
 from cdc_sync.core.replica_position import ReplicaPosition
 from cdc_sync.source.errors import SourceError, translate
 from cdc_sync.source.replica_guard import ReplicaGuard, ask
 
 Connection = AsyncConnection[tuple[Any, ...]]
 
-_DEFAULTS: dict[str, str | int] = {
-    "application_name": "cdc-sync",
-    "client_encoding": "utf8",
-    "connect_timeout": 10,
-    # A peer that vanished without a word is noticed within about a minute instead of the kernel's two hours.
-    "keepalives_idle": 20,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 60_000,
-}
-
-POOL_SIZE = 4
-
 _TRIES = 4
 """Connections made in a row, at most, to find the server that was read last among those behind one address."""
 
 _CONNECTS_WITHIN = 15.0
-"""Seconds within which a pool has a connection to give."""
+"""Seconds within which a pool has its first connection."""
 
-# Whatever the role or the database sets. Reads at SERIALIZABLE would take part in the conflicts of the ATS's own
-# transactions, and make them fail; a standby refuses them. No SELECT of set_config(): it would be such a read itself.
-# Behind a transaction pooler it reaches the sessions of our own role, which alone share its pool.
-_READ_COMMITTED = "SET default_transaction_isolation = 'read committed'"
-
-_ANSWERS_WITHIN = 300.0
-"""Seconds within which any statement of ours is answered: pages are short, so long only without an index."""
+_FREE_WITHIN = ANSWERS_WITHIN - 60
+"""Seconds within which a pool has a connection to give: the only one that it gets may be at work on a long page."""
 
 
 def conninfo(dsn: str) -> str:
@@ -66,8 +48,7 @@ def conninfo(dsn: str) -> str:
     except Mistake as mistake:
         said = f"{mistake.message}; {mistake.suggestion}" if mistake.suggestion else mistake.message
         raise SourceError("misconfigured", f"The connection string {said}.") from None
-    given = conninfo_to_dict(dsn)
-    return make_conninfo(dsn, **{name: value for name, value in _DEFAULTS.items() if name not in given})
+    return completed(dsn, "cdc-sync")
 
 
 @asynccontextmanager
@@ -78,10 +59,12 @@ async def asking(doing: str) -> AsyncIterator[None]:
         SourceError: it failed, or it has not been answered in time.
     """
     try:
-        async with asyncio.timeout(_ANSWERS_WITHIN):
+        async with asyncio.timeout(ANSWERS_WITHIN):
             yield
     except PoolTimeout as error:
-        raise SourceError("unreachable", f"The database cannot be reached ({doing}): no free connection.") from error
+        raise SourceError(
+            "unreachable", f"The database cannot be reached ({doing}): no connection was free for {_FREE_WITHIN:.0f} s."
+        ) from error
     except psycopg.Error as error:
         raise translate(error, doing) from error
     except UnicodeError as error:
@@ -94,7 +77,7 @@ async def asking(doing: str) -> AsyncIterator[None]:
     except TimeoutError as error:
         raise SourceError(
             "unreachable",
-            f"The database has not answered within {_ANSWERS_WITHIN:.0f} s ({doing}). If it does work, see which of "
+            f"The database has not answered within {ANSWERS_WITHIN:.0f} s ({doing}). If it does work, see which of "
             f"its sessions named cdc-sync is slow or waits for a lock, and whether the key and the watermark are "
             f"indexed; else something between here and it has forgotten the connection.",
         ) from error
@@ -113,23 +96,52 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
         raise translate(error, "connecting") from error
     try:
         async with asking("connecting"):
-            await connection.execute(_READ_COMMITTED)
+            await connection.execute(session_settings(connection.info.server_version))
         yield connection
     finally:
         await connection.close()
 
 
-def _staying_on_server(guard: ReplicaGuard) -> type[Connection]:
-    """Connections that lead to the server that was read last, where one address leads to several servers in turn."""
+class _Pool(AsyncConnectionPool[Connection]):
+    """Says why it has no connection to give, where the server has said it.
+
+    Attributes:
+        refused: why the last connection could not be made.
+    """
+
+    refused: SourceError | psycopg.Error | None = None
+
+    async def getconn(self, timeout: float | None = None) -> Connection:  # noqa: ASYNC109 - as the base class has it
+        try:
+            return await super().getconn(timeout)
+        except PoolTimeout as error:
+            raise self.refused or error from error
+
+
+def _staying_on_server(guard: ReplicaGuard, refused: Callable[[psycopg.Error | None], None]) -> type[Connection]:
+    """Connections that lead to the server that was read last, where one address leads to several servers in turn.
+
+    `refused` is told why one cannot be made, or that one could.
+    """
 
     class StayingOnServer(AsyncConnection[tuple[Any, ...]]):
         @classmethod
         async def connect(cls, *args: Any, **kwargs: Any) -> Any:
+            try:
+                connection = await cls._connect_there(*args, **kwargs)
+            except psycopg.Error as error:
+                refused(error)
+                raise
+            refused(None)
+            return connection
+
+        @classmethod
+        async def _connect_there(cls, *args: Any, **kwargs: Any) -> Any:
             before = ""
             for left in reversed(range(_TRIES)):
                 connection = await super().connect(*args, **kwargs)
                 try:
-                    await connection.execute(_READ_COMMITTED)
+                    await connection.execute(session_settings(connection.info.server_version))
                     server = ReplicaPosition.from_text(await ask(connection)).server
                 except BaseException:
                     await connection.close()
@@ -146,7 +158,9 @@ def _staying_on_server(guard: ReplicaGuard) -> type[Connection]:
 
 @asynccontextmanager
 async def pooled(dsn: str, guard: ReplicaGuard | None = None) -> AsyncIterator[AsyncConnectionPool[Connection]]:
-    """A small pool for reads. Prepared statements stay off: a transaction pooler may stand in between.
+    """A small pool for reads, for which one connection is enough: nobody takes a second one while he holds one.
+
+    Prepared statements stay off: a transaction pooler may stand in between.
 
     Args:
         dsn: the database.
@@ -157,36 +171,41 @@ async def pooled(dsn: str, guard: ReplicaGuard | None = None) -> AsyncIterator[A
         SourceError: no connection can be made.
     """
     guard = guard or ReplicaGuard()
-    behind: SourceError | None = None
+
+    def note(error: SourceError | psycopg.Error | None) -> None:
+        pool.refused = error
 
     async def configure(connection: Connection) -> None:
-        nonlocal behind
         try:
             await guard.meet(connection)
         except SourceError as error:
-            behind = error
+            note(error)
             raise
 
-    pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+    pool = _Pool(
         conninfo(dsn),
-        connection_class=_staying_on_server(guard),
+        connection_class=_staying_on_server(guard, note),
         kwargs={"autocommit": True, "prepare_threshold": None},
         min_size=1,
         max_size=POOL_SIZE,
         configure=configure,
         open=False,
-        timeout=_CONNECTS_WITHIN,
-        # Broken connections are found by using them; the caller reconnects as a whole.
-        reconnect_timeout=5,
+        timeout=_FREE_WITHIN,
+        # Tried so long, ever more seldom; broken connections are found by using them, and the caller reconnects as a
+        # whole.
+        reconnect_timeout=_FREE_WITHIN,
     )
     try:
-        await pool.open(wait=True, timeout=_CONNECTS_WITHIN)
+        try:
+            await pool.open(wait=True, timeout=_CONNECTS_WITHIN)
+        except PoolTimeout as error:
+            if isinstance(pool.refused, SourceError):
+                raise pool.refused from error
+            if pool.refused is not None:
+                raise translate(pool.refused, "connecting") from error
+            raise SourceError(
+                "unreachable", f"The database cannot be reached: no connection within {_CONNECTS_WITHIN:.0f} s."
+            ) from error
         yield pool
-    except PoolTimeout as error:
-        if behind is not None:
-            raise behind from error
-        raise SourceError(
-            "unreachable", f"The database cannot be reached: no connection within {_CONNECTS_WITHIN:.0f} s."
-        ) from error
     finally:
         await pool.close(timeout=2)

@@ -47,6 +47,14 @@ _SETTING = re.compile(
     r"(?:syntax error in )?service file|bad value for connect_timeout"
 )
 
+# By limits of the role, of the database and of the server.
+_NO_SLOT = re.compile(r"too many (?:connections|clients)|remaining connection slots|trop de (?:connexions|clients)")
+
+_GIVE_SLOTS = (
+    " The limit is the CONNECTION LIMIT of the role or of the database, or the server's max_connections; `cdc-sync "
+    "check` counts the connections that the configuration needs."
+)
+
 # What the server says of a login, and who can mend it how; the first match tells.
 _LOGIN_REMEDIES: tuple[tuple[str, str], ...] = (
     ("no pg_hba.conf entry", "Let the DBA allow it there; or lead database.dsn another way (host, sslmode, user)."),
@@ -170,7 +178,8 @@ def translate(error: psycopg.Error, doing: str) -> SourceError:
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None and "does not exist" in said:
         return SourceError("misconfigured", f"{said}. Correct database.dsn.")
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | errors.InternalError):
-        return SourceError("unreachable", f"The database cannot be reached ({doing}): {said}.")
+        remedy = _GIVE_SLOTS if _NO_SLOT.search(said) else ""
+        return SourceError("unreachable", f"The database cannot be reached ({doing}): {said}.{remedy}")
     return SourceError("misconfigured", f"The database reports an error ({doing}): {said}.")
 
 
@@ -223,6 +232,8 @@ def is_of_an_encoding(error: SourceError) -> bool:
 
 
 def _is_refused_login(error: psycopg.Error, said: str) -> bool:
+    if _NO_SLOT.search(said):
+        return False
     if isinstance(error, errors.InvalidPassword | errors.InvalidAuthorizationSpecification):
         return True
     # Connecting fails without an SQLSTATE of its own: libpq gives text only.

@@ -48,12 +48,6 @@ _PRIMARY_ANSWERS_WITHIN = 3
 _KNOWS_PRIMARY = 140000
 """The version of libpq that has target_session_attrs=primary."""
 
-# A daemon whose host is gone must not keep the lock for the two hours after which a server looks by default. Without
-# effect on a unix socket, no end of which can be gone unnoticed.
-_NOTICE_OUR_END = """
-SELECT set_config('tcp_keepalives_idle', '20', false), set_config('tcp_keepalives_interval', '10', false),
-       set_config('tcp_keepalives_count', '3', false)
-"""
 _ECHO = "SELECT 'cdc_sync_echo_' || pg_backend_pid(), pg_notification_queue_usage()"
 _NOTIFY_OURSELVES = """\
 SELECT pg_notify(%s, ''), pg_notification_queue_usage(), current_setting('cdc_sync.session', true)"""
@@ -271,7 +265,6 @@ async def own_session(dsn: str) -> AsyncIterator[Session]:
     async with connected(dsn) as connection:
         token = secrets.token_hex(8)
         async with asking("marking the session"):
-            await connection.execute(_NOTICE_OUR_END)
             row = await (await connection.execute(_OURS)).fetchone()
             if row is None or await (await connection.execute(_MARK, (token,))).fetchone() is None:
                 raise _shared()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from cdc_sync.config import Config
 from cdc_sync.core.findings import Finding, Tell
+from cdc_sync.source.check.connections import check_connections
 from cdc_sync.source.check.notify import check_notify
 from cdc_sync.source.check.server import (
     check_clock,
@@ -43,6 +44,7 @@ async def check_database(
             async with asking_shortly(connection, "asking the server for its version and identity"):
                 server = await server_facts(connection)
             await check_session(connection, other, tell)
+            await check_connections(connection, config, tell)
             await check_clock(connection, clock, tell)
             check_recovery(server, config.watches, tell)
             await check_replica_positions(connection, read or {}, tell)

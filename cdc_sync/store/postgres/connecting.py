@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 
 import psycopg
 from psycopg import AsyncConnection, errors
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc_sync.config.dsn import shown
+from cdc_sync.config.sessions import completed, session_settings
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.store import queries
@@ -15,25 +15,9 @@ from cdc_sync.store.postgres.rows import Connection
 from cdc_sync.store.postgres.scripts import install, owners
 from cdc_sync.store.protocol import StoreError
 
-_DEFAULTS: dict[str, str | int] = {
-    "application_name": "cdc-sync store",
-    "client_encoding": "utf8",
-    "connect_timeout": 10,
-    # A server that is gone without a word is noticed within about a minute; until then each step has its own patience.
-    "keepalives_idle": 20,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 60_000,
-}
-
-# Whatever the role or the database sets: a commit is on disk when it returns, steps are read committed, and a host that
-# died in the middle of a step does not hold its locks for hours.
+# A commit is on disk when it returns, whatever the role or the database sets.
 _SETTINGS = b"""
-SELECT set_config('default_transaction_isolation', 'read committed', false),
-       set_config('default_transaction_read_only', %(read_only)s, false),
-       set_config('idle_in_transaction_session_timeout', '60s', false),
-       set_config('tcp_keepalives_idle', '20', false), set_config('tcp_keepalives_interval', '10', false),
-       set_config('tcp_keepalives_count', '3', false),
+SELECT set_config('default_transaction_read_only', %(read_only)s, false),
        CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END
 """
 
@@ -49,8 +33,7 @@ def conninfo(dsn: str) -> str:
         StoreError: it is not a DSN that libpq understands. The text is not quoted: it may hold a password.
     """
     try:
-        given = conninfo_to_dict(dsn)
-        return make_conninfo(dsn, **{name: value for name, value in _DEFAULTS.items() if name not in given})
+        return completed(dsn, "cdc-sync store")
     except psycopg.ProgrammingError:
         raise StoreError(
             "The store's database cannot be reached: state.dsn is not a connection string that libpq understands. "
@@ -68,14 +51,15 @@ async def connected(dsn: str, *, read_only: bool) -> AsyncIterator[Connection]:
     """
     connection = await AsyncConnection.connect(conninfo(dsn), autocommit=True, prepare_threshold=None)
     try:
-        await configure(connection, read_only=read_only)
+        await configure(connection, read_only=read_only, statements_end=False)
         yield connection
     finally:
         await connection.close()
 
 
-async def configure(connection: Connection, *, read_only: bool) -> None:
-    """Set a new connection up."""
+async def configure(connection: Connection, *, read_only: bool, statements_end: bool = True) -> None:
+    """Set a new connection up; `statements_end` tells whether a statement may be ended that takes minutes."""
+    await connection.execute(session_settings(connection.info.server_version, statements_end=statements_end))
     await connection.execute(_SETTINGS, {"read_only": "on" if read_only else "off"})
 
 

@@ -13,6 +13,7 @@ from psycopg import errors
 from psycopg_pool import AsyncConnectionPool
 
 from cdc_sync.config.dsn import shown
+from cdc_sync.config.sessions import POOL_SIZE
 from cdc_sync.core.endpoint import Health
 from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.identifiers import QualifiedName
@@ -48,7 +49,6 @@ from cdc_sync.store.protocol import (
 
 T = TypeVar("T")
 
-_POOL = 4
 
 _ANSWERS_WITHIN = 30.0
 """Seconds within which a step is done; a page of a baseline takes a moment."""
@@ -114,7 +114,7 @@ class PostgresStore:
             conninfo(dsn),
             kwargs={"autocommit": True, "prepare_threshold": None},
             min_size=1,
-            max_size=_POOL,
+            max_size=POOL_SIZE,
             open=False,
             timeout=_CONNECTS_WITHIN,
             reconnect_timeout=_CONNECTS_WITHIN,

@@ -15,13 +15,13 @@ from support.rig import Clock, OpenRig, parts_of
 from support.sessions import Ats, one
 from support.watched import a_config, install_triggers
 
+from cdc_sync.config.sessions import POOL_SIZE
 from cdc_sync.core.observations import CaptureStarted, Observation, SweepDone, WatchLost
 from cdc_sync.daemon import watching as module
 from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.pipeline import sweep as sweep_module
 from cdc_sync.source import session as session_module
-from cdc_sync.source.connection import POOL_SIZE
 from cdc_sync.source.errors import SourceError
 from cdc_sync.store.sqlite import SqliteStore
 

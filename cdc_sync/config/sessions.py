@@ -1,0 +1,103 @@
+"""How every session of ours is set up, at the ATS's database and at the store's, so that each end notices the other's.
+
+What a session of ours holds (a page's locks and snapshot, a lease) must end when its daemon is stopped, frozen or gone,
+and only the server can end it then. Whatever the role or the database sets:
+
+- `tcp_user_timeout` (the server's, since PostgreSQL 12): data that a peer does not take ends the session, be it that
+  its host is gone or that it is stopped and its buffers are full. Keepalives do not run while data is unacknowledged,
+  and a backend that cannot send heeds no other timeout.
+- keepalives: a host that is gone without a word ends the session, as long as nothing is under way.
+- `statement_timeout`: a statement whose client is gone ends. It is above our own limit, which says more.
+- `idle_in_transaction_session_timeout`.
+
+Without effect on a unix socket are the first two. Behind a pooler they are about the pooler's connections.
+"""
+
+from dataclasses import dataclass
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+ANSWERS_WITHIN = 300.0
+"""Seconds within which any statement of ours is answered: pages are short, so long only without an index."""
+
+_STATEMENT_ENDS_WITHIN = ANSWERS_WITHIN + 30
+
+_DEFAULTS: dict[str, str | int] = {
+    "client_encoding": "utf8",
+    "connect_timeout": 10,
+    # A peer that vanished without a word is noticed within about a minute instead of the kernel's two hours.
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+
+USER_TIMEOUT = 30.0
+"""Seconds after which the server ends a session whose peer takes no data: what the session holds, the ATS waits for."""
+
+_HAS_USER_TIMEOUT = 120000
+
+POOL_SIZE = 4
+"""Connections of a pool, at most: each watch has one, and so has a store in PostgreSQL. One is enough to work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """How many sessions of the ATS's database a daemon takes.
+
+    Attributes:
+        least: with so many it works.
+        most: it takes no more.
+    """
+
+    least: int
+    most: int
+
+    def __str__(self) -> str:
+        return f"{self.least} to {self.most} connections of the database"
+
+
+def sessions_needed(watches: int, *, shares_store: bool) -> Sessions:
+    """What a configuration needs: for each watch one session that listens or holds its lock, and a pool.
+
+    Args:
+        watches: how many there are.
+        shares_store: whether the store is in the same database. It has a pool, and one session asks whose it is.
+    """
+    others = (2, 1 + POOL_SIZE) if shares_store else (0, 0)
+    return Sessions(2 * watches + others[0], (1 + POOL_SIZE) * watches + others[1])
+
+
+def completed(dsn: str, application_name: str) -> str:
+    """The DSN with our defaults for what it leaves open.
+
+    Raises:
+        psycopg.ProgrammingError: it is not a DSN that libpq understands; its text may quote a password.
+    """
+    given = conninfo_to_dict(dsn)
+    defaults = {"application_name": application_name, **_DEFAULTS}
+    return make_conninfo(dsn, **{name: value for name, value in defaults.items() if name not in given})
+
+
+def session_settings(server_version: int, *, statements_end: bool = True) -> bytes:
+    """What a new session sets, as one message without parameters.
+
+    No SELECT of set_config(): it would be a read in the isolation level that the role or the database sets. Reads at
+    SERIALIZABLE would take part in the conflicts of the ATS's own transactions, and make them fail; a standby refuses
+    them. Behind a transaction pooler it reaches the sessions of our own role, which alone share its pool.
+
+    Args:
+        server_version: as libpq has it.
+        statements_end: whether a statement may be ended that takes long; not where one migrates or copies a store.
+    """
+    settings = {
+        "default_transaction_isolation": "'read committed'",
+        "idle_in_transaction_session_timeout": "'60s'",
+        "statement_timeout": f"'{_STATEMENT_ENDS_WITHIN:.0f}s'" if statements_end else "0",
+        "tcp_keepalives_idle": "20",
+        "tcp_keepalives_interval": "10",
+        "tcp_keepalives_count": "3",
+    }
+    if server_version >= _HAS_USER_TIMEOUT:
+        settings["tcp_user_timeout"] = f"'{USER_TIMEOUT:.0f}s'"
+    return "; ".join(f"SET {name} = {value}" for name, value in settings.items()).encode()

@@ -1,0 +1,65 @@
+"""Few connections: the role's CONNECTION LIMIT, and a server that has none left."""
+
+import json
+
+from psycopg import sql
+from support.installation import Installation
+
+
+def limit(installation: Installation, connections: int) -> None:
+    """Let the daemon's role have so many sessions."""
+    statement = sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}")
+    installation.ats.execute(statement.format(sql.Identifier(installation.role), sql.Literal(connections)))
+
+
+def test_two_connections_are_enough_for_a_watch(installation: Installation) -> None:
+    limit(installation, 2)
+    with installation.daemon() as daemon:
+        installation.settle(daemon)
+        number = installation.add("hw-new")
+        installation.settle(daemon)
+        assert installation.hellowork.told("hw-new") == [("NEW", "job-1")]
+        # Looked for twice, also by its key, and beside sweeps.
+        installation.change("hw-new", status="GONE")
+        installation.ats.execute("UPDATE public.applications SET id = id + 1000000 WHERE id = %s", (number,))
+        installation.settle(daemon)
+        installation.delete("hw-new")
+        if installation.mode == "poll":
+            installation.sweeps(daemon)
+        installation.settle(daemon)
+        daemon.wait_until(lambda: len(installation.hellowork.told("hw-new")) == 3, "the deletion")
+
+        assert daemon.events_named("connected")[1:] == []
+        assert daemon.stop() == 0
+
+
+def test_a_daemon_that_gets_no_connection_says_what_the_server_says(installation: Installation) -> None:
+    limit(installation, 1)
+    with installation.daemon(ready=False) as daemon:
+        reason = daemon.wait_until_not_ready("too many connections for role")
+        assert "CONNECTION LIMIT" in reason
+        limit(installation, 2)
+        daemon.wait_until_ready()
+        installation.settle(daemon)
+        assert daemon.stop() == 0
+
+
+def test_check_and_validate_count_the_connections_that_a_configuration_needs(notify: Installation) -> None:
+    def finding() -> dict[str, str]:
+        findings = json.loads(notify.run("check", "--json").stdout)
+        (found,) = [each for each in findings if each["check"] == "connections"]
+        return {name: str(value) for name, value in found.items()}
+
+    assert "takes 2 to 5 connections" in notify.run("config", "validate").stdout
+    assert finding()["state"] == "ok"
+    limit(notify, 3)
+    assert "CONNECTION LIMIT" in finding()["message"]
+    assert finding()["state"] == "ok"
+
+    second = {**notify.document["watches"]["applications"]}
+    notify.configure(watches={"second": second})
+    assert "takes 4 to 10 connections" in notify.run("config", "validate").stdout
+    found = finding()
+    assert found["state"] == "failed"
+    assert "is 3" in found["message"]
+    assert "CONNECTION LIMIT 10;" in found["remedy"]
