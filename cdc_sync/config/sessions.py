@@ -1,7 +1,7 @@
 """How every session of ours is set up, at the ATS's database and at the store's, so that each end notices the other's.
 
 What a session of ours holds (a page's locks and snapshot, a lease) must end when its daemon is stopped, frozen or gone,
-and only the server can end it then. Whatever the role or the database sets:
+and only the server can end it then. Whatever the role or the database sets, unless it is stricter:
 
 - `tcp_user_timeout` (the server's, since PostgreSQL 12): data that a peer does not take ends the session, be it that
   its host is gone or that it is stopped and its buffers are full. Keepalives do not run while data is unacknowledged,
@@ -21,6 +21,7 @@ ANSWERS_WITHIN = 300.0
 """Seconds within which any statement of ours is answered: pages are short, so long only without an index."""
 
 _STATEMENT_ENDS_WITHIN = ANSWERS_WITHIN + 30
+_IDLE_ENDS_WITHIN = 60.0
 
 _DEFAULTS: dict[str, str | int] = {
     "client_encoding": "utf8",
@@ -82,9 +83,9 @@ def completed(dsn: str, application_name: str) -> str:
 def session_settings(server_version: int, *, statements_end: bool = True) -> bytes:
     """What a new session sets, as one message without parameters.
 
-    No SELECT of set_config(): it would be a read in the isolation level that the role or the database sets. Reads at
-    SERIALIZABLE would take part in the conflicts of the ATS's own transactions, and make them fail; a standby refuses
-    them. Behind a transaction pooler it reaches the sessions of our own role, which alone share its pool.
+    In a transaction of its own: reads at SERIALIZABLE, which the role or the database may set, would take part in the
+    conflicts of the ATS's own transactions, and make them fail; a standby refuses them. Behind a transaction pooler it
+    reaches the sessions of our own role, which alone share its pool.
 
     Args:
         server_version: as libpq has it.
@@ -92,12 +93,22 @@ def session_settings(server_version: int, *, statements_end: bool = True) -> byt
     """
     settings = {
         "default_transaction_isolation": "'read committed'",
-        "idle_in_transaction_session_timeout": "'60s'",
-        "statement_timeout": f"'{_STATEMENT_ENDS_WITHIN:.0f}s'" if statements_end else "0",
-        "tcp_keepalives_idle": "20",
-        "tcp_keepalives_interval": "10",
-        "tcp_keepalives_count": "3",
+        "idle_in_transaction_session_timeout": _at_most("idle_in_transaction_session_timeout", _IDLE_ENDS_WITHIN),
+        "tcp_keepalives_idle": "'20'",
+        "tcp_keepalives_interval": "'10'",
+        "tcp_keepalives_count": "'3'",
     }
+    if statements_end:
+        settings["statement_timeout"] = _at_most("statement_timeout", _STATEMENT_ENDS_WITHIN)
     if server_version >= _HAS_USER_TIMEOUT:
         settings["tcp_user_timeout"] = f"'{USER_TIMEOUT:.0f}s'"
-    return "; ".join(f"SET {name} = {value}" for name, value in settings.items()).encode()
+    set_all = ", ".join(f"set_config('{name}', {value}, false)" for name, value in settings.items())
+    return f"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SELECT {set_all}; COMMIT".encode()
+
+
+def _at_most(name: str, seconds: float) -> str:
+    """A timeout as the role or the database has it, if that is stricter; 0 is none. An interval has the same units."""
+    has = f"current_setting('{name}')"
+    return (
+        f"CASE WHEN {has}::interval > '0' AND {has}::interval < '{seconds:.0f}s' THEN {has} ELSE '{seconds:.0f}s' END"
+    )

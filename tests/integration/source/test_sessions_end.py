@@ -88,5 +88,5 @@ async def test_every_session_sets_what_lets_the_server_end_it(database: str) -> 
     async with store_connected(database, read_only=False) as store:
         # It may have to migrate, which takes as long as it takes.
         assert await settings(store) == {**expected, "statement_timeout": "0"}
-    wanted = b"SET tcp_user_timeout = '30s'"
+    wanted = b"set_config('tcp_user_timeout', '30s', false)"
     assert (wanted in sessions.session_settings(version)) == (version >= 120000)

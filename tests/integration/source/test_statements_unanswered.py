@@ -32,7 +32,7 @@ async def test_is_an_error_that_says_what_was_asked(database: str, ats: Ats, mon
             "polling public.applications": lambda: reader.page("2024-01-01", 10),
             "reading the change log cdc_sync.changes": lambda: batch_of(log),
         }
-        monkeypatch.setattr(module, "_ANSWERS_WITHIN", 0.5)
+        monkeypatch.setattr(module, "ANSWERS_WITHIN", 0.5)
         proxy.forget()
 
         errors = await asyncio.gather(*(ask() for ask in asking.values()), return_exceptions=True)
