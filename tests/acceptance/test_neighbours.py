@@ -48,7 +48,7 @@ def test_thousands_of_idle_connections_keep_nobody_out(notify: Installation, kin
             for number in range(5):
                 notify.add(f"hw-{number}")
                 daemon.wait_until(lambda id_=f"hw-{number}": notify.hellowork.told(id_), "the call", within=20)  # type: ignore[misc]
-                daemon.wait_until(lambda: is_healthy(daemon), "health", within=20)
+                daemon.wait_until(lambda: is_healthy(daemon), "health", within=40)
                 assert psutil.Process(daemon.pid).num_fds() < AS_SYSTEMD / 2
         notify.settle(daemon)
 
@@ -62,10 +62,10 @@ def test_thousands_of_idle_connections_keep_nobody_out(notify: Installation, kin
 
 
 def is_healthy(daemon: DaemonProcess) -> bool:
-    """Whether `/healthz` says so within two seconds."""
+    """Whether `/healthz` says so in time: on a busy machine, each of the others costs milliseconds."""
     url = f"http://127.0.0.1:{daemon.admin_port}/healthz"
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
+        with urllib.request.urlopen(url, timeout=8) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
