@@ -18,10 +18,12 @@
 --           recorded is counted, and the daemon then compares every row. Only a full disk under the log, or a right that
 --           is revoked in mid-transaction, can fail a statement, from a transaction's second recorded row on.
 -- Rights    the functions run as whoever installs them, and every name in them says its schema. The ATS's roles need no
---           rights and get none: what ALTER DEFAULT PRIVILEGES or a GRANT gave others on all this is revoked; of what
---           was there before, the daemon's role keeps what `cdc-sync sql grants` gives. A superuser can install them, but had better not: the owner of a watched table could
---           borrow the rights of its functions, by a cast of a key's type for instance. A schema, log or sequence that
---           somebody else made and could use for the same is refused.
+--           rights and get none, but that the owner of a partitioned table may execute its functions, without which he
+--           could make no partition: what ALTER DEFAULT PRIVILEGES or a GRANT gave others on all this is revoked; of
+--           what was there before, the daemon's role keeps what `cdc-sync sql grants` gives. A superuser can install
+--           them, but had better not: the owner of a watched table could borrow the rights of its functions, by a cast
+--           of a key's type for instance. A schema, log or sequence that somebody else made and could use for the same
+--           is refused.
 -- Hinders   no ALTER TABLE. (If a watched column is renamed or dropped, changes are counted and not recorded, until this
 --           script is run again.) No NOTIFY where the server allows prepared transactions (max_prepared_transactions
 --           above 0), where commits wait for a synchronous standby (synchronous_standby_names), or in a session that has

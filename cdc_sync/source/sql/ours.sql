@@ -19,7 +19,17 @@
                    AND (c.relname = 'changes' OR c.relkind = 'S' AND c.relname ~ '^(bell|missed)_')
                  UNION ALL
                 SELECT 'FUNCTION', pg_catalog.format('cdc_sync.%I()', p.proname), p.proowner,
-                       coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner)), '{{}}'::text[], false
+                       nullif(acls.acl, '{{}}'), '{{}}'::text[], false
                   FROM pg_catalog.pg_proc p
+                 CROSS JOIN LATERAL (
+                    -- The owner of a partitioned table has to execute it: see the end of the installation.
+                    SELECT ARRAY(
+                        SELECT item
+                          FROM pg_catalog.unnest(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) AS item
+                         CROSS JOIN LATERAL pg_catalog.aclexplode(ARRAY[item]) AS g
+                         WHERE g.is_grantable OR NOT EXISTS (
+                               SELECT FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+                                WHERE t.tgfoid = p.oid AND c.relkind = 'p' AND c.relowner = g.grantee))
+                       ) AS acls (acl)
                  WHERE p.pronamespace = pg_catalog.to_regnamespace('cdc_sync') AND p.proname LIKE 'record\_%'
                    AND p.pronargs = 0 AND p.prosecdef{of_ours}

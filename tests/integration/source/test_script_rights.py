@@ -7,7 +7,7 @@ import pytest
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, OpenSession, one, rows, run
 from support.versions import needs
-from support.watched import a_config, grant, install_triggers, run_script
+from support.watched import a_config, grant, install_triggers, run_script, some_config
 
 from cdc_sync.core.findings import Finding
 from cdc_sync.source.check import check_database
@@ -127,6 +127,30 @@ def test_to_run_it_again_takes_away_what_an_earlier_version_left(who: Roles) -> 
     assert who.wrong() == {}
     assert who.rights(who.thief) == []
     assert who.rights(who.daemon) == DAEMONS
+
+
+def test_the_owner_of_a_partitioned_table_makes_partitions_of_it_whoever_installed(
+    database: str, new_role: NewRole, ats: Ats, open_session: OpenSession
+) -> None:
+    needs(ats, 11, "row triggers on partitioned tables")
+    owner, thief = new_role(), new_role()
+    ats.execute("CREATE SCHEMA parted")
+    ats.execute("CREATE TABLE parted.parts (id int, status text, zone int) PARTITION BY LIST (zone)")
+    run(ats, "ALTER SCHEMA parted OWNER TO {owner}; ALTER TABLE parted.parts OWNER TO {owner}", owner=owner)
+    columns = {"application_id": "id", "status": "status", "job_id": "zone", "created": {"sql": "now()"}}
+    watches = {"w": {"table": "parted.parts", "key": ["id"], "columns": columns}}
+    config = some_config(dsn_of(database, new_role()), watches)
+
+    for zone in ("1", "2"):  # to run it again takes away nothing
+        install_triggers(ats, config)
+        with open_session(user=owner, password=owner) as theirs:
+            run(theirs, "CREATE TABLE parted.parts_{zone} PARTITION OF parted.parts FOR VALUES IN ({zone})", zone=zone)
+            run(theirs, "INSERT INTO parted.parts VALUES ({zone}, 'new', {zone})", zone=zone)
+
+    assert rows(ats, "SELECT row_key FROM cdc_sync.changes ORDER BY row_key") == [(["1"],), (["2"],)]
+    assert {state for *_, state in rows(ats, verify(config))} == {"ok"}
+    run(ats, "GRANT EXECUTE ON FUNCTION cdc_sync.record_w() TO {thief}", thief=thief)
+    assert "exposed" in {state for *_, state in rows(ats, verify(config))}
 
 
 def test_another_daemon_keeps_what_it_needs(who: Roles, new_role: NewRole) -> None:
