@@ -21,16 +21,16 @@ async def recognise(store: Store, identity: str, dsn: str, connection: Connectio
         StoreError: the store cannot be used.
     """
     await store.bind(identity)
-    now = await whereabouts(dsn, connection)
-    before = await store.hosts()
-    why_not = await found_elsewhere(before, identity, dsn, now, connection)
-    if why_not is not None:
-        raise AnotherDatabaseError(why_not)
-    if before and store.clock.shared:
+    here = await whereabouts(dsn, connection)
+    while True:
+        before = await store.hosts()
+        why_not = await found_elsewhere(before, identity, dsn, here, connection)
+        if why_not is not None:
+            raise AnotherDatabaseError(why_not)
         # Other daemons may read other servers of the cluster, each by hosts of its own.
-        now = Whereabouts.from_text(before).joined(now)
-    if before != now.to_text():
-        await store.set_hosts(now.to_text())
+        now = Whereabouts.from_text(before).joined(here) if before and store.clock.shared else here
+        if before == now.to_text() or await store.set_hosts(now.to_text(), before):
+            return
 
 
 async def found_elsewhere(

@@ -252,8 +252,11 @@ class Store(Protocol):
     async def hosts(self) -> str | None:
         """Where the database was reached last (`core.database_identity`), as text; None if that is not known."""
 
-    async def set_hosts(self, hosts: str) -> None:
-        """Remember where the database is reached."""
+    async def set_hosts(self, hosts: str, instead_of: str | None) -> bool:
+        """Remember where the database is reached, if what `hosts` gives is still `instead_of`; returns whether it was.
+
+        Another daemon of a shared store may have written its own hosts since.
+        """
 
     async def rebind(self, identity: str, hosts: str, positions: Mapping[str, Mapping[str, str]]) -> None:
         """Let the store belong to another database from now on, with these capture positions put in, by watch."""

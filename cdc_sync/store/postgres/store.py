@@ -242,9 +242,9 @@ class PostgresStore:
         rows = await self._rows(operating.SQL["hosts"])
         return str(rows[0][0]) if rows else None
 
-    async def set_hosts(self, hosts: str) -> None:
+    async def set_hosts(self, hosts: str, instead_of: str | None) -> bool:
         """See `Store`."""
-        await self._do(operating.SQL["set_hosts"], hosts=hosts)
+        return bool(await self._rows(operating.SQL["replace_hosts"], hosts=hosts, instead_of=instead_of))
 
     async def rebind(self, identity: str, hosts: str, positions: Mapping[str, Mapping[str, str]]) -> None:
         """See `Store`."""

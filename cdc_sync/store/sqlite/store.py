@@ -107,9 +107,10 @@ class SqliteStore:
         row = await self._run(lambda c: c.execute(operating.SQL["hosts"]).fetchone())
         return None if row is None else str(row[0])
 
-    async def set_hosts(self, hosts: str) -> None:
+    async def set_hosts(self, hosts: str, instead_of: str | None) -> bool:
         """See `Store`."""
-        await self._run(lambda c: c.execute(operating.SQL["set_hosts"], (hosts,)))
+        parameters = {"hosts": hosts, "instead_of": instead_of}
+        return await self._run(lambda c: c.execute(operating.SQL["replace_hosts"], parameters).rowcount == 1)
 
     async def rebind(self, identity: str, hosts: str, positions: Mapping[str, Mapping[str, str]]) -> None:
         """See `Store`."""

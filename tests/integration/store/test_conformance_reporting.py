@@ -58,16 +58,18 @@ class TestIdentity:
 
     async def test_it_remembers_where_the_database_was_reached(self, store: Store, open_store: OpenStore) -> None:
         assert await store.hosts() is None
-        for hosts in ("db-1", "db-2"):
-            await store.set_hosts(hosts)
+        for before, hosts in ((None, "db-1"), ("db-1", "db-2")):
+            assert await store.set_hosts(hosts, before)
             assert await store.hosts() == hosts
+        for read_too_early in (None, "db-1"):
+            assert not await store.set_hosts("db-3", read_too_early)
         await store.close()
 
         assert await (await open_store()).hosts() == "db-2"
 
     async def test_it_takes_another_one_with_its_hosts_and_positions(self, store: Store) -> None:
         await store.bind("7312/ats")
-        await store.set_hosts("db-1")
+        await store.set_hosts("db-1", None)
 
         await store.rebind("9999/ats", "db-2", {WATCH: {"replica": ""}})
 

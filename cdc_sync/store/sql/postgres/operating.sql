@@ -95,6 +95,12 @@ SELECT value FROM cdc_sync.about WHERE name = 'hosts';
 INSERT INTO cdc_sync.about (name, value) VALUES ('hosts', %(hosts)s)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 
+-- name: replace_hosts
+-- Of several daemons that have read the same, one writes; the others look again.
+INSERT INTO cdc_sync.about AS a (name, value) VALUES ('hosts', %(hosts)s)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE a.value = %(instead_of)s
+RETURNING 1;
+
 -- name: set_identity
 INSERT INTO cdc_sync.about (name, value) VALUES ('database', %(identity)s) ON CONFLICT DO NOTHING;
 

@@ -65,6 +65,10 @@ SELECT value FROM about WHERE name = 'hosts';
 -- name: set_hosts
 INSERT INTO about (name, value) VALUES ('hosts', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 
+-- name: replace_hosts
+INSERT INTO about (name, value) VALUES ('hosts', :hosts)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE value = :instead_of;
+
 -- name: set_identity
 INSERT INTO about (name, value) VALUES ('database', ?);
 
