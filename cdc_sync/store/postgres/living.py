@@ -1,10 +1,11 @@
 """Which daemons live: each holds a lease, and the claims of one that lets it lapse are free again.
 
 What must never be: a call under way, and another daemon that takes its entry for free. So the lease is longer than any
-call takes, and a call begins only while enough of it is left (`holds`). How much is left, a daemon reckons by its own
-monotonic clock from before it asked for the lease, so by the time the database lets it lapse the daemon's last call has
-been over for a while. A daemon that was stopped, or cut off from the store, finds that it may not begin, and begins
-nothing until it has renewed its lease: its claims are its own as long as nobody has taken them.
+call takes, and a call begins only while enough of it is left (`holds`). How much is left, a daemon reckons by its
+machine's uptime (the time of a suspended machine included) from before it asked for the lease, so by the time the
+database lets it lapse the daemon's last call has been over for a while. A daemon that was stopped, or cut off from the
+store, finds that it may not begin, and begins nothing until it has renewed its lease: its claims are its own as long as
+nobody has taken them.
 
 A lapsed lease is believed only when it stays so while we look (`_BELIEVED_AFTER`): a database's clock that is set
 forward makes every lease lapse at once, and those who live renew theirs within a beat.
@@ -24,6 +25,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from cdc_sync.store import queries
+from cdc_sync.store.clock import uptime
 from cdc_sync.store.postgres.rows import Connection, text
 from cdc_sync.store.protocol import StoreError
 
@@ -74,7 +76,7 @@ class Living:
     @property
     def holds(self) -> bool:
         """Whether enough of the lease is left for a call to begin."""
-        return time.monotonic() + self._longest_call + _MARGIN <= self._good_until
+        return uptime() / 1000 + self._longest_call + _MARGIN <= self._good_until
 
     def expect(self, longest_call: float) -> None:
         """See `Store.expect`. A shorter one changes nothing: a call from before may still be under way."""
@@ -95,7 +97,7 @@ class Living:
 
     async def renew(self) -> int:
         """Renew the lease; register, if we never did or were taken for dead."""
-        asked, lease = time.monotonic(), self._lease
+        asked, lease = uptime() / 1000, self._lease
         self._doubted = False
         try:
             renewed = await self._run(self._renew)
