@@ -25,6 +25,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # no id has one, and PostgreSQL canno
 # what follows a `;`.
 _DOTS = re.compile(r"(?:\A|[/\\])\.{1,2}(?:[/\\;]|\Z)")
 _DOTS_OR_NOTHING = re.compile(r"(?:\A|[/\\])\.{0,2}(?:[/\\;]|\Z)")
+_ENDS_PATH = re.compile("[?#]")  # if a server decodes it and passes it on as it is, what follows is no path any more
 OUT_OF_PLACE = "cannot stand in a URL's path: a proxy that decodes the path would lead it elsewhere"
 _PORTS = {"http": 80, "https": 443}
 
@@ -116,7 +117,7 @@ def id_refusal(application_id: str) -> str | None:
     decoded = _decoded(application_id)
     if _CONTROL.search(decoded):
         return f"the application's id {application_id!r} has a control character"
-    if _DOTS_OR_NOTHING.search(decoded):
+    if _DOTS_OR_NOTHING.search(decoded) or _ENDS_PATH.search(decoded):
         return f"the application's id {application_id!r} {OUT_OF_PLACE}"
     return None
 
@@ -127,6 +128,8 @@ def _path_refusal(path: str) -> str | None:
         return "its path has a segment of dots"
     if _CONTROL.search(decoded):
         return "its path has a control character"
+    if _ENDS_PATH.search(decoded):
+        return "its path has a question mark or a hash sign that is encoded"
     application_id = _id_in(path)
     return None if application_id is None else id_refusal(application_id)
 

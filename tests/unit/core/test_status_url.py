@@ -155,6 +155,11 @@ def test_urls_that_may_be_called(url: str) -> None:
         (f"{BASE}/v1/applications/%2%65%2%65/status", "its path has a segment of dots"),
         (f"{BASE}/v1/applications/1%0D%0AHost:%20evil/status", "its path has a control character"),
         (f"{BASE}/v1/applications/1%250a/status", "its path has a control character"),
+        (
+            f"{BASE}/v1/applications/hw-6/status%3F/status",
+            "its path has a question mark or a hash sign that is encoded",
+        ),
+        (f"{BASE}/v1/applications/hw-6/status%2523", "its path has a question mark or a hash sign that is encoded"),
         (f"{BASE}/v1/applications/%2Fhw-6/status", "the application's id '/hw-6' cannot stand in a URL's path"),
         (f"{BASE}/v1/applications/hw-6%252f/status", "the application's id 'hw-6%2f' cannot stand in a URL's path"),
     ],
@@ -351,6 +356,7 @@ def test_ids_with_control_characters_cannot_be_used(application_id: str) -> None
         "%2e", "%2E%2e", "a%2f..%2Fhw-6", "a%252f%252e%252E%252fhw-6", "%25252e", "a%5c..%5chw-6", "%2%65",
         "..;", "a/..;x=1/hw-6", "a/..%3bx/hw-6", ".;x",
         "/hw-6", "hw-6/", "a//b", "\\", "%2fhw-6", ";x", "a/;x/b",
+        "hw-6/status?", "hw-6/status#", "hw-6%3F", "hw-6%252523",
     ],
 )  # fmt: skip
 def test_ids_that_could_leave_their_place_in_a_path_cannot_be_used(application_id: str) -> None:
@@ -396,12 +402,19 @@ def windows(path: str) -> str:
     return nginx(unquote(path).replace("\\", "/"))
 
 
+def careless(path: str) -> str:
+    """Passes on what it has decoded: for whoever comes next, a path ends at its query or fragment."""
+    return re.split("[?#]", resolved(unquote(path)))[0]
+
+
 def servlet(path: str) -> str:
     """A servlet container: a segment ends at its parameters."""
     return nginx("/".join(segment.partition(";")[0] for segment in path.split("/")))
 
 
-SERVERS = st.lists(st.sampled_from([nginx, apache, haproxy, decoded_twice, windows, servlet]), min_size=1, max_size=3)
+SERVERS = st.lists(
+    st.sampled_from([nginx, apache, haproxy, decoded_twice, windows, careless, servlet]), min_size=1, max_size=3
+)
 TRICKS = st.lists(
     st.sampled_from(
         [
@@ -424,6 +437,9 @@ TRICKS = st.lists(
             "a",
             "é",
             "?",
+            "#",
+            "3f",
+            "/status",
         ]
     ),
     min_size=1,
