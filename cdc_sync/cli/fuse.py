@@ -1,6 +1,7 @@
 """`cdc-sync fuse`: a mass change was held; look at it, then release or discard it."""
 
 import asyncio
+from dataclasses import replace
 from typing import Annotated, Any, cast
 
 import typer
@@ -86,7 +87,11 @@ def _only(text: str | None) -> Only | None:
 async def _held(config: Config, watch: str | None) -> tuple[dict[str, Fuse], list[Entry]]:
     async with opened(config, read_only=True) as store:
         await check_watch_in(store, config, watch)
-        return await store.fuses(), await store.entries("held", watch, _MOST)
+        fuses = {
+            name: fuse if fuse.blown_at is None else replace(fuse, blown_at=store.clock.for_people(fuse.blown_at))
+            for name, fuse in (await store.fuses()).items()
+        }
+        return fuses, await store.entries("held", watch, _MOST)
 
 
 async def _release(config: Config, watch: str | None, only: Only | None, limit: int | None) -> int:

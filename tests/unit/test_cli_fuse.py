@@ -1,0 +1,40 @@
+"""What `fuse show` reads."""
+
+from pathlib import Path
+
+from cdc_sync.cli.fuse import _held
+from cdc_sync.config import parse
+from cdc_sync.store.clock import boot_id, uptime
+from cdc_sync.store.sqlite import SqliteStore
+
+WATCH = "applications"
+HOUR = 3_600_000
+CONFIG = f"""
+database: {{dsn: "postgresql:///ats"}}
+state: {{path: PATH}}
+watches:
+  {WATCH}:
+    table: applications
+    key: [id]
+    columns: {{application_id: id, status: status, job_id: job_id, created: created_at}}
+"""
+
+
+async def test_when_the_fuse_blew_is_shown_by_the_clock_that_people_read(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    config = parse(CONFIG.replace("PATH", str(path)), name="the test's configuration", environ={})
+    store = SqliteStore(path)
+    people = store.clock.for_people()
+    # As if the machine's clock had been set forward by an hour since the boot.
+    anchor = f"{boot_id()} {people - HOUR - uptime()}"
+    await store._run(lambda c: c.execute("UPDATE about SET value = ? WHERE name = 'clock'", (anchor,)).rowcount)
+    await store.close()
+    store = SqliteStore(path)
+    await store.blow_fuse(WATCH, "too many", store.clock())
+    await store.close()
+
+    fuses, _ = await _held(config, WATCH)
+
+    blown_at = fuses[WATCH].blown_at
+    assert blown_at is not None
+    assert abs(blown_at - people) < HOUR / 2
