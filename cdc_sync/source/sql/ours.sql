@@ -27,7 +27,8 @@
                         SELECT item
                           FROM pg_catalog.unnest(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) AS item
                          CROSS JOIN LATERAL pg_catalog.aclexplode(ARRAY[item]) AS g
-                         WHERE g.is_grantable OR NOT EXISTS (
+                         -- The function's owner first: of the others there are few, and pg_trigger may be large.
+                         WHERE g.grantee = p.proowner OR g.is_grantable OR NOT EXISTS (
                                SELECT FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
                                 WHERE t.tgfoid = p.oid AND c.relkind = 'p' AND c.relowner = g.grantee))
                        ) AS acls (acl)
