@@ -12,7 +12,7 @@ from support.watched import a_config, install_triggers, some_config, uninstall_t
 
 from cdc_sync.config import Watch
 from cdc_sync.source import triggers
-from cdc_sync.source.connection import connected
+from cdc_sync.source.connection import Connection, connected
 
 RELATED = [{"table": "public.rejections", "key": ["application"]}]
 NOT_INSTALLED = "the triggers of cdc_sync.record_applications are not installed on public.applications"
@@ -35,6 +35,24 @@ def installed(ats: Ats) -> Ats:
 
 async def test_none_when_they_are_what_would_be_installed(database: str, installed: Ats) -> None:
     assert await problems(database, related=RELATED) == []
+
+
+async def test_the_daemon_looks_at_nobodys_rights(
+    database: str, installed: Ats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks for each watch, as long as it runs; of many watches the rights take as long as all the rest."""
+    run(installed, "GRANT TRIGGER ON cdc_sync.changes TO PUBLIC")
+    asked: list[str] = []
+    ask = triggers.verified
+
+    async def noting(connection: Connection, query: str) -> list[triggers.Verified]:
+        asked.append(query)
+        return await ask(connection, query)
+
+    monkeypatch.setattr(triggers, "verified", noting)
+
+    assert await problems(database, related=RELATED) == []
+    assert ["aclexplode" in query for query in asked] == [False]
 
 
 async def test_none_after_they_were_installed_again(database: str, installed: Ats) -> None:
