@@ -152,6 +152,22 @@ class TestSeveralDaemons:
             assert not daemon.events_named("clocks differ")
             assert daemon.stop() == 0
 
+    def test_a_clock_that_differs_while_the_history_is_pruned_is_warned_of_once(self, shared: Installation) -> None:
+        with shared.daemon() as daemon:
+            shared.settle(daemon)
+            assert daemon.stop() == 0
+        living_by(shared, 10 * MINUTES)
+        with psycopg.connect(shared.dsn) as slow:
+            slow.execute("LOCK TABLE cdc_sync.history IN SHARE MODE")
+            with shared.daemon() as daemon:
+                daemon.wait_for_event("clocks differ")
+                daemon.wait_for_event("watching")
+                slow.rollback()
+                shared.settle(daemon)
+                warnings = [event["event"] for event in daemon.events if event["level"] == "warning"]
+                assert daemon.stop() == 0
+        assert [warning for warning in warnings if "clocks differ" not in warning] == []
+
     def test_a_store_whose_clock_is_set_back_goes_on(self, shared: Installation) -> None:
         # By the offset that the store keeps: a daemon cannot tell it from a server's clock.
         shared.add("hw-1")
