@@ -163,6 +163,14 @@ def test_only_a_store_that_was_made_to_forget_excuses_what_is_late() -> None:
     assert [call.number for call in excusably_late(late, [loss])] == [4]
 
 
+def test_only_a_store_that_was_made_to_forget_excuses_calls_at_once() -> None:
+    at_once = replace(GOOD, calls=[a_call(3, "S1"), a_call(4, "S2", received=3.05, concurrent=True)])
+
+    assert any("under way" in complaint for complaint in complaints(at_once, Span("failover", 2.5, 3.5)))
+    assert any("under way" in complaint for complaint in complaints(at_once, Span("lossy-failover", 5, 6)))
+    assert complaints(at_once, Span("lossy-failover", 2.5, 3.5)) == []
+
+
 def test_a_store_that_was_made_to_forget_may_not_see_that_an_application_is_gone_again() -> None:
     gone = replace(
         GOOD, truth={}, ledger={"hw-1": [*GOOD.ledger["hw-1"], Committed(State("S2", "job-1", gone=True), 5)]}

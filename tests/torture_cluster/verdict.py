@@ -16,7 +16,7 @@ _AFTERMATH = 6.0
 """Seconds after a blow in which packets that were held up still arrive, and answers to them get lost."""
 
 _LOST_BEFORE = 1.0
-"""Seconds before the standby fell behind whose calls end in the store when it is behind already."""
+"""Seconds before the standby fell behind whose claims and ends may come to the store when it is behind already."""
 
 _LOSS_SHOWS_WITHIN = 30.0
 """Seconds after a failover that lost something in which the store may send again what it had forgotten to be done."""
@@ -49,7 +49,7 @@ def faults(evidence: Evidence, spans: Sequence[Span]) -> Mapping[str, list[str]]
     unseen = _gone_unseen(evidence, spans)
     kinds = {
         "older after newer": map(verdict.superseded, inexcusably_late(evidence, spans)),
-        "overlapping calls": _overlaps(evidence.calls),
+        "overlapping calls": _overlaps(evidence.calls, spans),
         "never committed": verdict.unreal(evidence),
         "sent though unchanged": verdict.calls_for_nothing(evidence),
         "wrong in the end": _of_others(verdict.last_words(evidence), unseen),
@@ -100,17 +100,20 @@ def excusably_late(evidence: Evidence, spans: Sequence[Span]) -> list[Call]:
     ]
 
 
-def _overlaps(calls: Sequence[Call]) -> Iterator[str]:
+def _overlaps(calls: Sequence[Call], spans: Sequence[Span]) -> Iterator[str]:
     """No call comes while its application has another one that somebody still waits for.
 
-    A daemon that gives a call up behind a silent path cannot tell HelloWork so. After the timeout, nobody waits.
+    A daemon that gives a call up behind a silent path cannot tell HelloWork so. After the timeout, nobody waits. A
+    store that was made to forget may lack the claim of the first one, and another daemon be faster to claim it.
     """
+    losses = [span for span in spans if span.fault == "lossy-failover"]
     before: dict[str, list[Call]] = {}
     for call in calls:
         own = before.setdefault(call.application_id or "", [])
         for other in own if call.concurrent else ():
             end = other.received + min(TIMEOUT, TIMEOUT if other.duration is None else other.duration)
-            if call.received < end:
+            forgotten = any(loss.begin - _LOST_BEFORE <= other.received <= loss.end for loss in losses)
+            if call.received < end and not forgotten:
                 yield f"{call.application_id}: call {call.number} came while call {other.number} was under way"
         own.append(call)
 
