@@ -14,12 +14,12 @@ TOKEN = "of-the-torture-of-several-hosts"
 _ADMIN_PORT = 8765
 _BALANCED = "load_balance_hosts=random"
 
-_READS: tuple[str, ...] = (
-    f"host={','.join(ATS)} target_session_attrs=standby {_BALANCED}",
-    f"host={','.join(ATS)} {_BALANCED}",
-    f"host={ATS[0]}",
-)
-"""Where the daemons read in poll mode: from any of the standbys (that one captures first), any server, the primary.
+_PRIMARY = f"host={ATS[0]}"
+_STANDBYS = f"host={','.join(ATS)} target_session_attrs=standby {_BALANCED}"
+_ANY = f"host={','.join(ATS)} {_BALANCED}"
+
+_READS: tuple[str, ...] = (_STANDBYS, _ANY, _STANDBYS)
+"""Where the daemons read in poll mode, so that a session which begins anew often leads to another server.
 
 All name the primary: it is by the hosts that they have in common that daemons of one store know their database.
 """
@@ -32,7 +32,7 @@ def admin(number: int) -> str:
 
 def document(options: ClusterOptions, number: int) -> Mapping[str, Any]:
     """A daemon's configuration as it is written."""
-    reads = _READS[number] if options.replicas else _READS[-1]
+    reads = _READS[number] if options.replicas else _PRIMARY
     made = dict(
         configuration.document(
             options.mode,

@@ -9,7 +9,7 @@
 | stop | a daemon is stopped (SIGSTOP) and goes on, at times after longer than a lease |
 | kill | a daemon is killed (kill -9) and started again |
 | clock | a daemon's wall clock is wrong from the start, and is set while it runs |
-| lag | standbys of the ATS do not replay, meanwhile all sessions end, so that daemons move to them (poll mode only) |
+| lag | standbys of the ATS do not replay, and sessions on the others end: daemons move to them (poll mode only) |
 | failover | the store's primary crashes, the standby is promoted; every commit waited for it, nothing is lost |
 | lossy-failover | the same, but the standby lacks the last seconds |
 | weather | HelloWork is slow, refuses, breaks, loses answers (see `torture.weather`) |
@@ -58,14 +58,18 @@ _SECONDS: Mapping[str, Sequence[float]] = {
 _FIRST_ON: Mapping[str, int] = {
     "stop": 0,
     "database-silence": 0,
+    "sink-silence": 0,
     "kill": 1,
-    "sink-silence": 1,
     "clock": 1,
     "store-silence": 2,
     "partition": 2,
 }
-"""The daemon that each fault befalls first, so that no fault hides another one; number 0 captures at first."""
+"""The daemon that each fault befalls first. Number 0 captures at first, and makes most of the calls."""
 
+_MOVES_EVERY = 1.0
+"""Seconds between ends of all sessions on the servers that do not lag, so that daemons move to those that do."""
+
+_SESSIONS = f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{ROLE}'"  # noqa: S608 - ours
 _END_SESSIONS = f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{ROLE}'"  # noqa: S608 - ours
 
 _OFFSETS = (0, 0, 3, -3, 60, -60, 600, -600, 3_700, -3_700, 86_400, -86_400)
@@ -239,14 +243,19 @@ class Nemesis:
 
     async def _lag(self, blow: Blow, over: asyncio.Event) -> None:
         standbys = self._source.standbys
-        behind = blow.chance.choice((standbys[:1], standbys[1:], standbys))
+        servers = (self._source.primary, *standbys)
+        # What is read has most sessions: others must fall behind it, for the daemons to move to what is older.
+        is_read = max(servers, key=lambda server: int(str(server.ask(_SESSIONS))))
+        behind = [standby for standby in standbys if standby is not is_read]
         self._say(f"{blow.at:6.1f} s  lag, {len(behind)} standbys, {blow.seconds:.1f} s")
         for standby in behind:
             standby.ask("SELECT pg_wal_replay_pause()::text")
-        await pause(over, blow.seconds / 2)
-        for server in (self._source.primary, *standbys):
-            server.ask(_END_SESSIONS)
-        await pause(over, blow.seconds / 2)
+        ends = time.monotonic() + blow.seconds
+        while not over.is_set() and time.monotonic() < ends:
+            await pause(over, min(_MOVES_EVERY, ends - time.monotonic()))
+            for server in servers:
+                if server not in behind:
+                    server.ask(_END_SESSIONS)
         for standby in behind:
             standby.ask("SELECT pg_wal_replay_resume()::text")
 
