@@ -69,15 +69,23 @@ def install(config: Config, patience: timedelta = PATIENCE) -> str:
     watches = noticed(config)
     backlog = ", ".join(f"{name}: {watch.capture.max_backlog:,} bytes" for name, watch in watches.items())
     tables = [str(table) for watch in watches.values() for table in tables_of(watch)]
+    functions = sql.SQL("IN ({})").format(_literals(map(function_of, watches))) if watches else sql.SQL("IS NULL")
     parts = [
         template("install.sql")
         .replace("{backlog}", backlog or "no watch is in notify mode")
         .replace("{patience}", _setting(patience)),
-        template("refused.sql"),
+        render(
+            template("refused.sql"),
+            sequences=_literals(each for name in watches for each in (bell_of(name), missed_of(name)))
+            if watches
+            else sql.SQL("NULL"),
+            functions=functions,
+            watched=_named(watches.values()),
+        ),
         _only_keeps_rows(),
         _locks(
             tables,
-            sql.SQL("IN ({})").format(_literals(map(function_of, watches))) if watches else sql.SQL("IS NULL"),
+            functions,
             _LOG_IS_UNFINISHED,
             patience,
         ),
@@ -243,6 +251,13 @@ def _owners(watches: Iterable[Watch]) -> str:
         for watch in watches
         for table in tables_of(watch)
     )
+
+
+def _named(watches: Iterable[Watch]) -> sql.Composable:
+    """The names of these watches' tables as VALUES, after one that no table has."""
+    names = dict.fromkeys((table.schema, table.name) for watch in watches for table in tables_of(watch))
+    lines = [sql.SQL("({}, {})").format(sql.Literal(schema), sql.Literal(name)) for schema, name in names]
+    return sql.SQL(", ").join([sql.SQL("(NULL::pg_catalog.text, NULL::pg_catalog.text)"), *lines])
 
 
 def _literals(values: Iterable[str]) -> sql.Composed:

@@ -1,11 +1,14 @@
 """What somebody else made is not taken for ours: who owns the log can act with the rights of who installs."""
 
+import re
+
 import psycopg
 import pytest
 from support.roles import NewRole
 from support.sessions import Ats, OpenSession, one, rows, run
 from support.watched import a_config, install_triggers, run_script, uninstall_triggers
 
+from cdc_sync.config import Config
 from cdc_sync.store.postgres import scripts as store_scripts
 
 MAKE_LOG = """
@@ -114,7 +117,21 @@ def test_what_a_superuser_made_the_owner_of_the_tables_may_use(
     # A superuser who ran the script now would let the owner act as superuser.
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState) as refused:
         install_triggers(ats, a_config())
-    assert refused.value.diag.message_primary == f"The relation cdc_sync.changes belongs to {stranger}"
+    assert refused.value.diag.message_primary == "; ".join(
+        f"{which} belongs to {stranger}"
+        for which in (
+            "The relation cdc_sync.changes",
+            "the relation cdc_sync.bell_applications",
+            "the relation cdc_sync.missed_applications",
+        )
+    )
+    hint = refused.value.diag.message_hint or ""
+    for drop in (
+        "DROP TABLE cdc_sync.changes",
+        "DROP SEQUENCE cdc_sync.bell_applications",
+        "DROP SEQUENCE cdc_sync.missed_applications",
+    ):
+        assert f"{drop}, which this script makes anew" in hint
     ats.execute("ROLLBACK")
     uninstall_triggers(ats)
     assert rows(ats, TRIGGERS) == []
@@ -130,5 +147,68 @@ def test_a_role_that_may_act_as_the_installer_gains_nothing(
     run(ats, "GRANT USAGE, CREATE ON SCHEMA cdc_sync TO {installs}", installs=installs)
 
     install_triggers(open_session(user=installs, password=installs), a_config())
+
+    assert len(rows(ats, TRIGGERS)) == 2
+
+
+def denied(session: Ats, config: Config) -> psycopg.errors.Diagnostic:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege) as refused:
+        install_triggers(session, config)
+    session.execute("ROLLBACK")
+    return refused.value.diag
+
+
+def test_who_may_not_create_the_schema_is_told_how_to_get_it(
+    ats: Ats, stranger: str, open_session: OpenSession
+) -> None:
+    """Nor is a side table his: all of it is said at once."""
+    run(ats, "ALTER TABLE public.applications OWNER TO {owner}", owner=stranger)
+    ats.execute("CREATE TABLE public.side (id int PRIMARY KEY)")
+    me, database = one(ats, "SELECT quote_ident(current_user)"), one(ats, "SELECT quote_ident(current_database())")
+    owner = open_session(user=stranger, password=stranger)
+
+    said = denied(owner, a_config(related=[{"table": "public.side", "key": ["id"]}]))
+
+    assert said.message_primary == (
+        f"permission denied for database {database}: {stranger} may not create the schema cdc_sync in it; "
+        f"permission denied for table public.side: it belongs to {me}"
+    )
+    remedy = f"CREATE SCHEMA cdc_sync AUTHORIZATION {stranger}"
+    assert f"As {me} or a superuser: {remedy} (or GRANT CREATE ON DATABASE {database} TO" in (said.message_hint or "")
+    assert f"a member of {me}, or a superuser" in (said.message_hint or "")
+    run(ats, remedy)
+    run(ats, "ALTER TABLE public.side OWNER TO {owner}", owner=stranger)
+    install_triggers(owner, a_config(related=[{"table": "public.side", "key": ["id"]}]))
+
+
+def test_an_owner_after_a_superuser_is_told_everything_that_is_in_the_way(
+    ats: Ats, stranger: str, open_session: OpenSession
+) -> None:
+    run(ats, "ALTER TABLE public.applications OWNER TO {owner}", owner=stranger)
+    install_triggers(ats, a_config())
+
+    said = denied(open_session(user=stranger, password=stranger), a_config())
+
+    for which in ("schema cdc_sync", "relation cdc_sync.changes", "function cdc_sync.record_applications()"):
+        assert f"permission denied for {which}: it belongs to " in (said.message_primary or "")
+    (grants,) = re.findall(r"or a superuser: (.*?)\.$", said.message_hint or "")
+    for remedy in grants.split("; "):
+        run(ats, remedy)
+    owner = open_session(user=stranger, password=stranger)
+    install_triggers(owner, a_config())
+    changes = one(ats, "SELECT count(*) FROM cdc_sync.changes")
+    ats.execute(
+        "INSERT INTO public.applications (hellowork_id, status, job_id, created_at) VALUES ('a', 'b', 'c', now())"
+    )
+    assert one(ats, "SELECT count(*) FROM cdc_sync.changes") == changes + 1
+
+
+def test_another_configurations_sequence_is_in_nobodys_way(ats: Ats, stranger: str, open_session: OpenSession) -> None:
+    ats.execute("CREATE SCHEMA cdc_sync")
+    run(ats, "GRANT USAGE, CREATE ON SCHEMA cdc_sync TO {stranger}", stranger=stranger)
+    run(open_session(user=stranger, password=stranger), "CREATE SEQUENCE cdc_sync.bell_another")
+    run(ats, "REVOKE ALL ON SCHEMA cdc_sync FROM {stranger}", stranger=stranger)
+
+    install_triggers(ats, a_config())
 
     assert len(rows(ats, TRIGGERS)) == 2

@@ -194,6 +194,8 @@ def test_what_the_script_cannot_revoke_it_refuses(who: Roles) -> None:
     remedy = f"REVOKE ALL ON SCHEMA cdc_sync FROM {who.thief} CASCADE"
     assert f"As {me} or a superuser: {remedy}" in (said.message_hint or "")
     run(who.ats, remedy)
+    # The owner may not grant it.
+    run(who.ats, "GRANT USAGE ON SCHEMA cdc_sync TO {daemon}", daemon=who.daemon)
     who.install()
     assert who.wrong() == {}
 
