@@ -1,13 +1,17 @@
 """What a DBA does by hand: print without secrets, wait briefly for locks, take everything back, see that it is gone."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from support.installation import Installation
+from support.installation import JOB, Installation
 from support.roles import NewRole, dsn_of, roles
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "for-dbas.md"
 
 
 @pytest.fixture
@@ -135,6 +139,20 @@ def test_the_first_lock_is_waited_for_as_long_as_is_said(notify: Installation) -
         waited = notify.run("sql", "install", "--lock-timeout", "1ms", "--apply", "--dsn", notify.dsn)
     assert waited.code == 1
     assert "lock was not to be had in time" in waited.stderr
+
+
+def test_the_emergency_switch_costs_no_change(notify: Installation) -> None:
+    notify.add("hw-1")
+    with notify.daemon() as daemon:
+        notify.settle(daemon)
+        off, on = re.findall(r"^ALTER TABLE public\.applications .*$", DOCUMENT.read_text(), re.MULTILINE)
+        notify.ats.execute(off.encode())
+        daemon.wait_until(lambda: "disabled" in daemon.logged, "the triggers are said to be disabled")
+        notify.change("hw-1", status="HIRED")
+        assert notify.unread() == 0
+        notify.ats.execute(on.encode())
+        daemon.wait_until(lambda: notify.hellowork.told("hw-1")[-1:] == [("HIRED", JOB)], "the change is found")
+        notify.settle(daemon)
 
 
 class TestGrants:
