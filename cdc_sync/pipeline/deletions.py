@@ -26,11 +26,12 @@ async def confirm_due(intake: Intake) -> int:
     """
     answered, horizon = 0, intake.rules.deletion_grace + _SLACK
     while True:
-        due = await intake.store.due_suspicions(intake.rules.watch, intake.clock(), BATCH, horizon=horizon)
+        limit = intake.reader.at_once(BATCH)
+        due = await intake.store.due_suspicions(intake.rules.watch, intake.clock(), limit, horizon=horizon)
         if due:
             await intake.confirm(due)
             answered += len(due)
-        if len(due) < BATCH:
+        if len(due) < limit:
             return answered
 
 

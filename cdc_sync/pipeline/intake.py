@@ -133,15 +133,17 @@ class Intake:
         """Read the rows of these keys and record what they say; `times` tells when each may have changed.
 
         Raises:
-            SourceError: the rows cannot be read. Nothing is recorded then.
+            SourceError: the rows cannot be read. Of large rows, which come in parts, some may be recorded by then.
             StoreError: the outcome cannot be recorded.
         """
         async with self._lock:
-            read = await self.reader.by_key(times)
-            dated = [(row, times.get(row.key, read.at)) for row in read.rows]
-            found = {row.key for row in read.rows}
-            gone = {key: at for key, at in times.items() if key not in found}
-            return await self._take(dated, gone, origin, self.rules.first_status)
+            news: list[Recorded] = []
+            async for read, keys in self.reader.parts_by_key(times):
+                dated = [(row, times.get(row.key, read.at)) for row in read.rows]
+                found = {row.key for row in read.rows}
+                gone = {key: times[key] for key in keys if key not in found}
+                news += await self._take(dated, gone, origin, self.rules.first_status)
+            return news
 
     async def rows(self, read: Callable[[], Awaitable[Read]], origin: Origin) -> Read:
         """Read rows, which did not change later than they are read, and record what they say."""

@@ -163,7 +163,11 @@ class _Sweep:
             if keys is None:
                 return None
             for first in range(0, len(keys), _READ):
-                await self._compare(await reader.digested(keys[first : first + _READ], self._digests))
+                left = keys[first : first + _READ]
+                while left:
+                    read = await reader.digested(left, self._digests)
+                    await self._compare(read)
+                    left = list(read.unread)
         self._marks.add_numbers(numbers)
         return _reached(position, page.rows, page.at, page.last)
 
@@ -347,10 +351,14 @@ class _Sweep:
         for first in range(1, last + 1, _WINDOW):
             gone = await self._intake.store.unseen(watch, marks, first, min(first + _WINDOW - 1, last))
             self._progressed()
-            absent = await self._absent(gone)
-            suspected = await self._intake.suspect(absent, position.at, "sweep") if absent else 0
-            if suspected:
-                await self._count({"gone": suspected})
+            # In parts, since what is known of each is as large as its row was.
+            size = self._intake.reader.at_once(_READ)
+            for part in range(0, len(gone), size):
+                absent = await self._absent(gone[part : part + size])
+                suspected = await self._intake.suspect(absent, position.at, "sweep") if absent else 0
+                if suspected:
+                    await self._count({"gone": suspected})
+                self._progressed()
 
 
 def _reached(position: SweepPosition, rows: int, at: int, last: Key | None) -> SweepPosition:

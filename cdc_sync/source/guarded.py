@@ -19,7 +19,7 @@ _BEHIND_FOR = 3.0
 _AGAIN_AFTER = 0.1
 """Seconds between two tries."""
 
-_FEW = 50
+FEW = 50
 """Rows up to which repeating the position in each costs less than a row of its own."""
 
 Rows = list[tuple[Any, ...]]
@@ -46,7 +46,7 @@ async def read_with_position(
     Raises:
         psycopg.Error: it failed.
     """
-    if most is not None and most <= _FEW:
+    if most is not None and most <= FEW:
         beside = sql.SQL("SELECT (SELECT {}), r.* FROM ({}) AS r").format(NOW, query)
         fetched = await (await connection.execute(beside, parameters)).fetchall()
         if fetched:

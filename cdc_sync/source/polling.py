@@ -19,6 +19,7 @@ from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import SourceError, unless_a_row_fails
 from cdc_sync.source.guarded import guarded_fetch
 from cdc_sync.source.mapping import Mapping
+from cdc_sync.source.page_size import PageSize, bounded
 from cdc_sync.source.reading import Reader, fetch
 from cdc_sync.source.replica_guard import ReplicaGuard
 from cdc_sync.source.statements import CLOCK
@@ -102,6 +103,7 @@ class WatermarkReader:
         self._first, self._next = paged(mapping.select)
         # Where an expression fails on a row of a page: its keys, whose rows are then read apart.
         self._first_keys, self._next_keys = paged(sql.SQL(", ").join(mapping.key_texts))
+        self._size = PageSize()
         self._by_key = Reader(pool, mapping, self._guard).by_key
 
     async def look(self) -> SnapshotReading:
@@ -132,20 +134,25 @@ class WatermarkReader:
         return str(watermark)
 
     async def page(self, start: str | Place, size: int) -> PollPage:
-        """The next `size` rows: at or behind a watermark, or behind a place."""
+        """The next `size` rows, or fewer that are large: at or behind a watermark, or behind a place."""
+        size = self._size.of(size)
         if isinstance(start, Place):
             query, keys_query, parameters = self._next, self._next_keys, [start.watermark, *start.key, size]
         else:
             query, keys_query, parameters = self._first, self._first_keys, [start, size]
         rows: list[Row] | None = None
-        fetched = await unless_a_row_fails(self._fetch(query, parameters, self._mapping.width + 2))
-        if fetched is None:
+        is_cut, width = False, self._mapping.width + 2
+        fetched = await unless_a_row_fails(self._fetch(bounded(query, width), parameters, width + 1))
+        if fetched is not None:
+            is_cut = self._size.taken(fetched)
+            fetched = [row[:-1] for row in fetched]
+        else:
             fetched = await self._fetch(keys_query, parameters, len(self._mapping.key_texts) + 2)
             rows = (await self._by_key([self._mapping.key(columns) for columns in fetched])).rows if fetched else []
         if not fetched:
             return PollPage([], 0, None)
         rows = [self._mapping.row(columns) for columns in fetched] if rows is None else rows
-        next_ = Place(fetched[-1][-2], self._mapping.key(fetched[-1])) if len(fetched) == size else None
+        next_ = Place(fetched[-1][-2], self._mapping.key(fetched[-1])) if is_cut or len(fetched) == size else None
         return PollPage(rows, fetched[0][-1], next_)
 
     async def _fetch(self, query: sql.Composed, parameters: Sequence[Any], width: int) -> list[tuple[Any, ...]]:

@@ -4,7 +4,7 @@ A read that is to prove that a row is gone is `doubting`: what may have hidden t
 """
 
 from collections import abc
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,8 +17,9 @@ from cdc_sync.source import expressions, row_security
 from cdc_sync.source.connection import Connection, asking
 from cdc_sync.source.convertible import convertible
 from cdc_sync.source.errors import SourceError, unless_a_row_fails
-from cdc_sync.source.guarded import guarded, guarded_fetch, read_with_position
+from cdc_sync.source.guarded import FEW, guarded, guarded_fetch, read_with_position
 from cdc_sync.source.mapping import Mapping
+from cdc_sync.source.page_size import PageSize, bounded
 from cdc_sync.source.replica_guard import ReplicaGuard
 from cdc_sync.source.row_security import Hiding
 from cdc_sync.source.statements import Statements
@@ -38,12 +39,14 @@ SET LOCAL idle_in_transaction_session_timeout = '10s';
 class Read:
     """Rows, and the database's clock when they were read (milliseconds since the epoch).
 
-    `hidden_by` is whose policies may have hidden rows from it, where the reader looked for that.
+    `hidden_by` is whose policies may have hidden rows from it, where the reader looked for that. `unread` are keys that
+    were asked for and are not answered, since the rows before them were large.
     """
 
     rows: list[Row]
     at: int
     hidden_by: frozenset[Hiding] = field(default=frozenset(), kw_only=True)
+    unread: frozenset[Key] = field(default=frozenset(), kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class Reader:
         self._pool = pool
         self._mapping = mapping
         self._statements = Statements(mapping)
+        self._size = PageSize()
         self._doing = f"reading {mapping.watch.table}"
         self._unreadable = UnreadableRows(mapping, self._statements, self._fetch)
 
@@ -98,6 +102,10 @@ class Reader:
     def shape(self) -> str:
         """What a walk reads and in which order, as text: the same as long as table, mapping, key and types are."""
         return self._statements.next_page.as_string()
+
+    def at_once(self, wanted: int) -> int:
+        """How many of the table's rows to have in memory at once, where so many are wanted at most."""
+        return self._size.of(wanted)
 
     def expect_unreadable(self, skips: abc.Mapping[Key, str]) -> None:
         """Take up which rows an earlier run could not report, and why."""
@@ -112,7 +120,21 @@ class Reader:
 
         With `doubting` it looks for what may have hidden some.
         """
-        given, types = list(keys), self._mapping.key_types
+        return _whole([part async for part, _ in self.parts_by_key(keys, doubting=doubting)])
+
+    async def parts_by_key(
+        self, keys: Collection[Key], *, doubting: bool = False
+    ) -> AsyncIterator[tuple[Read, list[Key]]]:
+        """As `by_key`, in parts that are not too large, each with the keys that it answers."""
+        left = list(keys)
+        while left:
+            given, left = self._size.cut(left)
+            read = await self._some_by_key(given, doubting=doubting)
+            yield read, [key for key in given if key not in read.unread]
+            left = [*read.unread, *left]
+
+    async def _some_by_key(self, given: list[Key], *, doubting: bool) -> Read:
+        types = self._mapping.key_types
         whole = self._read_given(self._statements.by_key, given, types, doubting=doubting)
         if (found := await unless_a_row_fails(whole)) is not None:
             return found
@@ -142,14 +164,24 @@ class Reader:
         return {tuple(row[:parts]): tuple(row[parts:]) for row in fetched if row[:parts] != row[parts:]}
 
     async def digested(self, keys: Collection[Key], shape: str) -> Read:
-        """As `by_key`, with digests."""
+        """As `by_key`, with digests; of large rows it leaves some `unread`."""
+        query, width = self._statements.digested.by_key, self._mapping.width + 2
 
         async def read(some: Sequence[Key]) -> Read:
-            query = self._statements.digested.by_key
-            fetched = await self._fetch(query, [shape, *_columns_of(some)], self._mapping.width + 2)
-            return Read([self._mapping.row(columns, columns[-2]) for columns in fetched], _clock_of(fetched))
+            fetched, is_cut = await self._fetch_page(query, [shape, *_columns_of(some)], width)
+            rows = [self._mapping.row(columns, columns[-2]) for columns in fetched]
+            return Read(rows, _clock_of(fetched), unread=_unread(some, rows) if is_cut else frozenset())
 
-        return await unless_a_row_fails(read(list(keys))) or await self._apart(keys, read)
+        given, left = self._size.cut(list(keys))
+        found = await unless_a_row_fails(read(given)) or await self._apart(given, read)
+        return replace(found, unread=found.unread.union(left)) if left else found
+
+    async def _all_digested(self, keys: Collection[Key], shape: str) -> Read:
+        parts: list[Read] = []
+        while keys:
+            parts.append(await self.digested(keys, shape))
+            keys = parts[-1].unread
+        return _whole(parts)
 
     async def by_application(self, application_ids: Collection[str]) -> Read:
         """All rows that carry one of these applications' ids now, each id's in key order; doubting.
@@ -178,24 +210,29 @@ class Reader:
         return Read(rows, at, hidden_by=hidden_by)
 
     async def page(self, after: Key | None, size: int, shape: str | None = None) -> Page:
-        """The next `size` rows in key order. A row whose key is NULL cannot be walked to and is left out."""
+        """The next `size` rows in key order, or fewer that are large.
+
+        A row whose key is NULL cannot be walked to and is left out.
+        """
         digested = shape is not None
         of = self._statements.digested if digested else self._statements
         query = of.first_page if after is None else of.next_page
+        size = self._size.of(size)
         place = [*(after or ()), size]
         width = self._mapping.width + (2 if digested else 1)
-        fetched = await unless_a_row_fails(self._fetch(query, [*([shape] if digested else []), *place], width))
-        if fetched is None:
+        page = await unless_a_row_fails(self._fetch_page(query, [*([shape] if digested else []), *place], width))
+        if page is None:
             found = await self._fetch(
                 self._statements.keys_behind(after or ()), place, len(self._mapping.key_texts) + 1
             )
             keys = [self._mapping.key(columns) for columns in found]
             if not keys:  # deleted meanwhile
                 return Page([], 0, None)
-            read = await (self.by_key(keys) if shape is None else self.digested(keys, shape))
+            read = await (self.by_key(keys) if shape is None else self._all_digested(keys, shape))
             return Page(read.rows, read.at or _clock_of(found), keys[-1] if len(keys) == size else None)
+        fetched, is_cut = page
         rows = [self._mapping.row(columns, columns[-2] if digested else None) for columns in fetched]
-        return Page(rows, _clock_of(fetched), rows[-1].key if len(rows) == size else None)
+        return Page(rows, _clock_of(fetched), rows[-1].key if is_cut or len(rows) == size else None)
 
     async def digests(self, after: Key | None, size: int, shape: str) -> Digests | None:
         """The same rows' digests; None if an expression fails on one of them, so that they are to be read."""
@@ -218,6 +255,13 @@ class Reader:
         else:
             fetched = await self._fetch(query, parameters, width, most)
         return Read([self._mapping.row(columns) for columns in fetched], _clock_of(fetched), hidden_by=hidden_by)
+
+    async def _fetch_page(
+        self, query: sql.Composed, parameters: Sequence[Any], width: int
+    ) -> tuple[list[tuple[Any, ...]], bool]:
+        """As `_fetch`, ended where the rows become too large together; and whether they were."""
+        fetched = await self._fetch(bounded(query, width), parameters, width + 1)
+        return [row[:-1] for row in fetched], self._size.taken(fetched)
 
     async def _fetch(
         self, query: sql.Composed, parameters: Sequence[Any], width: int, most: int | None = None
@@ -244,11 +288,8 @@ class Reader:
     async def _apart(self, keys: Collection[Key], read: ReadKeys) -> Read:
         """The rows of these keys, on one of which at least an expression fails."""
         reads, rows, at = await self._unreadable.apart(keys, read)
-        return Read(
-            [*(row for one in reads for row in one.rows), *rows],
-            max([at, *(one.at for one in reads)]),
-            hidden_by=frozenset[Hiding]().union(*(one.hidden_by for one in reads)),
-        )
+        unread = frozenset[Key]().union(*(one.unread for one in reads))
+        return replace(_whole([*reads, Read(rows, at)]), unread=unread)
 
     async def _of_rows_where(self, condition: sql.Composable | None, parameters: Sequence[Any]) -> Read:
         """The rows for which a condition holds and maybe some others, where a statement fails on a row; doubting."""
@@ -265,7 +306,11 @@ class Reader:
         self, query: sql.Composed, given: Sequence[Key], types: Sequence[sql.Composable], *, doubting: bool
     ) -> Read:
         try:
-            return await self._read(query, _columns_of(given), doubting=doubting, most=len(given))
+            if doubting or len(given) <= FEW:
+                return await self._read(query, _columns_of(given), doubting=doubting, most=len(given))
+            fetched, is_cut = await self._fetch_page(query, _columns_of(given), self._mapping.width + 1)
+            rows = [self._mapping.row(columns) for columns in fetched]
+            return Read(rows, _clock_of(fetched), unread=_unread(given, rows) if is_cut else frozenset())
         except SourceError as error:
             if not isinstance(error.__cause__, psycopg.DataError):
                 raise
@@ -281,6 +326,24 @@ class Reader:
 def _clock_of(fetched: Sequence[tuple[Any, ...]]) -> int:
     # An empty result has no clock of its own; nobody dates anything by it.
     return int(fetched[0][-1]) if fetched else 0
+
+
+def _unread(given: Collection[Key], rows: Collection[Row]) -> frozenset[Key]:
+    """Of keys that were asked for, those that an answer which was cut does not answer.
+
+    None, if it names none of them: to ask for all of them again would go on for ever.
+    """
+    unread = frozenset(given) - {row.key for row in rows}
+    return unread if len(unread) < len(given) else frozenset()
+
+
+def _whole(parts: Sequence[Read]) -> Read:
+    """Parts as one answer; what one leaves unread, another has."""
+    return Read(
+        [row for part in parts for row in part.rows],
+        max((part.at for part in parts), default=0),
+        hidden_by=frozenset[Hiding]().union(*(part.hidden_by for part in parts)),
+    )
 
 
 def _columns_of(keys: Sequence[Key]) -> list[list[str]]:

@@ -138,7 +138,7 @@ class TestCrash:
 
             assert await rig.deliver() == [("a1", "applied", "J1")]
 
-    async def test_a_connection_that_is_lost_before_the_commit_is_unreachable(
+    async def test_a_connection_that_is_lost_before_the_changes_are_deleted_is_unreachable(
         self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         async with open_rig() as rig:
@@ -148,7 +148,7 @@ class TestCrash:
 
             async def lose_it(times: Mapping[Key, int], origin: Origin) -> list[Recorded]:
                 news = await keys(times, origin)
-                end_sessions(ats, "state = 'idle in transaction' AND datname = current_database()")
+                end_sessions(ats, "application_name = 'cdc-sync' AND datname = current_database()")
                 return news
 
             monkeypatch.setattr(rig.intake, "keys", lose_it)

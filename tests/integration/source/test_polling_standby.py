@@ -60,6 +60,7 @@ async def test_what_needs_to_write_says_so(restartable_server: Server, standby: 
         ats.execute(
             'CREATE TABLE cdc_sync.changes (watch text, operation "char", row_key text[], changed_at timestamptz)'
         )
+        ats.execute("INSERT INTO cdc_sync.changes VALUES ('applications', 'U', '{1}', now())")
         position = one(ats, "SELECT pg_current_wal_lsn()")
     async with pooled(standby) as pool:
         with sessions(standby) as on_standby:
