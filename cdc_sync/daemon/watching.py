@@ -198,6 +198,9 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
         if parts.watch.capture.mode == "notify":
             async with asking("looking for the triggers"):
                 installed = await installation(connection, parts.name, parts.watch)
+            if installed.has_log and not parts.dry_run:
+                # Now, since the baseline may take hours: see `source.bell`.
+                await Bell(pool, parts.name).worked()
         yield Connected(parts, session, locked, pool, server, mapping, intake, installed)
 
 

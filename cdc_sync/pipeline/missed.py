@@ -11,6 +11,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from cdc_sync.core.observations import ChangesMissed
 from cdc_sync.pipeline.intake import Intake
+from cdc_sync.source.bell import Bell
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.missed import log_filled_by, missed_changes
 from cdc_sync.source.transactions import all_ended
@@ -32,8 +33,10 @@ async def watch_missed(
         StoreError: the number cannot be kept.
     """
     watch = intake.rules.watch
+    bell = Bell(pool, watch)
     answered = int((await intake.store.positions(watch)).get(POSITION, "0"))
     while True:
+        await bell.worked()
         count = await missed_changes(pool, watch)
         if count != answered:
             # Fewer than before: the sequence was made anew.
@@ -49,7 +52,10 @@ async def watch_missed(
 async def _reason(pool: AsyncConnectionPool[Connection], max_backlog: int) -> str:
     filled_by = await log_filled_by(pool, max_backlog)
     if filled_by is None:
-        return "writing to the change log failed; the server's log has the triggers' WARNINGs"
+        return (
+            "writing to the change log failed (the server's log has the triggers' WARNINGs), or nobody had taken this "
+            "watch's changes for a day while another's were taken"
+        )
     full = f"the change log is full (max_backlog is {max_backlog:,} bytes)"
     if not filled_by:
         return f"{full}; its changes were taken, and VACUUM makes room"

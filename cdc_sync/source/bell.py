@@ -17,6 +17,10 @@ standby: if that stalls, every commit that rings would wait behind it, also one 
 Nor is it armed while the server's NOTIFY queue is more than a quarter full: somebody listens inside a transaction, and
 when the queue is full each COMMIT that notifies fails.
 
+A bell that is not armed says, by the hour, when the watch was worked last: a time that is over. By it the triggers of a
+watch that nobody works stop recording, while others' changes are taken (`sql/recorder_body.sql`). Zero, as earlier
+versions left it, and a bell that was never set say nothing.
+
 Only a renewal within the lease needs no such fence, if the bell is found as it was left: it was armed all the time.
 """
 
@@ -37,7 +41,7 @@ _ROUNDING = 2
 _MOST_OF_QUEUE = 0.25
 """The share of the server's NOTIFY queue beyond which nothing is added to it on our account."""
 
-# The value before is read before it is set: the scan gives the row to the projection. 0 is disarmed.
+# The value before is read before it is set: the scan gives the row to the projection.
 _ARM = """
 SELECT last_value, setval({name}, CASE WHEN pg_notification_queue_usage() > %s THEN 0
                                   ELSE floor(extract(epoch FROM clock_timestamp()))::bigint + %s END)
@@ -45,7 +49,17 @@ SELECT last_value, setval({name}, CASE WHEN pg_notification_queue_usage() > %s T
 """
 
 # setval() takes effect at once; its commit would wait for a synchronous standby that stalls.
-_DISARM = "SELECT setval({name}, 0), set_config('synchronous_commit', 'off', true)"
+_DISARM = """
+SELECT setval({name}, floor(extract(epoch FROM clock_timestamp()))::bigint - 1),
+       set_config('synchronous_commit', 'off', true)
+"""
+
+# An armed bell is left as it is.
+_WORKED = """
+SELECT setval({name}, floor(extract(epoch FROM clock_timestamp()))::bigint - 1),
+       set_config('synchronous_commit', 'off', true)
+  FROM {sequence} WHERE last_value < extract(epoch FROM clock_timestamp()) - 3600
+"""
 
 
 class QueueFillsUpError(Exception):
@@ -61,6 +75,7 @@ class Bell:
         name = sql.Literal(f"cdc_sync.{bell_of(watch)}")  # a watch's name needs no quotes
         self._arm = sql.SQL(_ARM).format(name=name, sequence=sequence)
         self._disarm = sql.SQL(_DISARM).format(name=name)
+        self._worked = sql.SQL(_WORKED).format(name=name, sequence=sequence)
         self._armed_until: int | None = None
 
     async def arm(self) -> int | None:
@@ -89,3 +104,7 @@ class Bell:
         """Nobody sleeps here any more."""
         self._armed_until = None
         await fetch(self._pool, self._disarm, (), "disarming the doorbell")
+
+    async def worked(self) -> None:
+        """Say that somebody works the watch, if the bell has not said so for an hour."""
+        await fetch(self._pool, self._worked, (), "telling that the watch is worked")

@@ -27,14 +27,14 @@ TRIGGERS = ("row", "truncate")
 # the same, outside MVCC too, in every version from 10 on; NULL as long as the bell was never armed.
 # The first recorded row of a transaction decides: who arms the bell later waits for this transaction to end.
 _WAKE = """
-                    IF pg_catalog.pg_sequence_last_value('cdc_sync.{bell}') OPERATOR(pg_catalog.>) 0 THEN
+                    IF pg_catalog.pg_sequence_last_value('cdc_sync.{bell}')
+                        OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())
+                    THEN
                         -- Whatever the lease says, none where a NOTIFY can make a COMMIT or PREPARE fail, or wait. (It
                         -- waits for its lock in the COMMIT, as long as lock_timeout allows, outside any block of ours.)
                         rings := patience OPERATOR(pg_catalog.=) '0'
                             AND pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0'
-                            AND pg_catalog.current_setting('synchronous_standby_names') OPERATOR(pg_catalog.=) ''
-                            AND pg_catalog.pg_sequence_last_value('cdc_sync.{bell}')
-                                OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.clock_timestamp());
+                            AND pg_catalog.current_setting('synchronous_standby_names') OPERATOR(pg_catalog.=) '';
                     END IF;"""
 
 # After the block that catches errors: before PostgreSQL 13 notifications of subtransactions are not made one. The call
@@ -167,6 +167,7 @@ def _recorder(
         max_backlog=sql.Literal(watch.capture.max_backlog),
         half_of_it=sql.Literal(watch.capture.max_backlog // 2),
         setting=sql.SQL(name),
+        bell=bell,
         missed=missed,
         watch=sql.Literal(name),
         function=sql.SQL(function),

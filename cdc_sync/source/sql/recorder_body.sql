@@ -55,6 +55,40 @@ DECLARE
                             EXIT recording;
                         END IF;
                     END IF;
+                    -- Nobody has taken this watch's changes for a day: it is no longer configured, or nobody's daemon
+                    -- runs. If another watch's were taken, these must not fill the log that all share.
+                    IF pg_catalog.pg_sequence_last_value('cdc_sync.{bell}') OPERATOR(pg_catalog.>) 0
+                        AND pg_catalog.pg_sequence_last_value('cdc_sync.{bell}') OPERATOR(pg_catalog.<)
+                            (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.-) 86400)
+                        AND coalesce(pg_catalog.current_setting('cdc_sync.alone_{setting}', true), '')
+                            OPERATOR(pg_catalog.<) extract(epoch FROM pg_catalog.clock_timestamp())::bigint::pg_catalog.text
+                    THEN
+                        IF EXISTS (
+                            SELECT FROM pg_catalog.pg_class AS other
+                             WHERE other.relnamespace OPERATOR(pg_catalog.=) 'cdc_sync'::pg_catalog.regnamespace
+                               AND other.relname OPERATOR(pg_catalog.>=) 'bell_'::pg_catalog.name
+                               AND other.relname OPERATOR(pg_catalog.<) 'bell`'::pg_catalog.name
+                               AND CASE WHEN other.relkind OPERATOR(pg_catalog.=) 'S'
+                                   THEN CASE WHEN pg_catalog.has_sequence_privilege(other.oid, 'SELECT')
+                                        THEN pg_catalog.pg_sequence_last_value(other.oid::pg_catalog.regclass)
+                                             OPERATOR(pg_catalog.>)
+                                             (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())
+                                              OPERATOR(pg_catalog.-) 86400) END END)
+                        THEN
+                            said := pg_catalog.set_config(
+                                'cdc_sync.failed_{setting}',
+                                (extract(epoch FROM pg_catalog.clock_timestamp())::bigint OPERATOR(pg_catalog.+) 10
+                                )::pg_catalog.text,
+                                false);
+                            said := pg_catalog.nextval('cdc_sync.{missed}');
+                            EXIT recording;
+                        END IF;
+                        said := pg_catalog.set_config(
+                            'cdc_sync.alone_{setting}',
+                            (extract(epoch FROM pg_catalog.clock_timestamp())::bigint OPERATOR(pg_catalog.+) 10
+                            )::pg_catalog.text,
+                            false);
+                    END IF;
                     IF pg_catalog.pg_relation_size('cdc_sync.changes') OPERATOR(pg_catalog.>=) {max_backlog} THEN
                         said := pg_catalog.nextval('cdc_sync.{missed}'); -- Nobody has taken the log for long.
                         EXIT recording;

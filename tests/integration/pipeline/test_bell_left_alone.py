@@ -28,7 +28,7 @@ from cdc_sync.store.sqlite import SqliteStore
 _LEFT_ARMED = (
     "SELECT setval('cdc_sync.bell_applications', floor(extract(epoch FROM clock_timestamp()))::bigint + 3600) > 0"
 )
-_IS_ARMED = "SELECT last_value > 0 FROM cdc_sync.bell_applications"
+_IS_ARMED = "SELECT last_value > extract(epoch FROM clock_timestamp()) FROM cdc_sync.bell_applications"
 _WAITS = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 
 

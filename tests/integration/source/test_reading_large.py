@@ -11,7 +11,7 @@ from cdc_sync.source.reading import Read
 NUMBER = 300
 SIZE = 60_000
 MOST = 4_000_000 + 2 * SIZE
-KEYS = [(str(number),) for number in range(1, NUMBER + 1)]
+KEYS: list[Key] = [(str(number),) for number in range(1, NUMBER + 1)]
 SHAPE = "shape"
 
 
@@ -62,7 +62,7 @@ async def test_with_digests(database: str, ats: Ats) -> None:
     fill(ats)
     async with opened(a_config(database)) as source:
         met: list[Key] = []
-        left = KEYS
+        left: list[Key] = KEYS
         while left:
             read = await source.reader.digested(left, SHAPE)
             assert all(row.digest for row in read.rows)
