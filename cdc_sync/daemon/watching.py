@@ -200,7 +200,7 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
                 installed = await installation(connection, parts.name, parts.watch)
             if installed.has_log and not parts.dry_run:
                 # Now, since the baseline may take hours: see `source.bell`.
-                await Bell(pool, parts.name).worked()
+                await Bell(pool, parts.name).worked(begins=False)
         yield Connected(parts, session, locked, pool, server, mapping, intake, installed)
 
 

@@ -54,11 +54,11 @@ SELECT setval({name}, floor(extract(epoch FROM clock_timestamp()))::bigint - 1),
        set_config('synchronous_commit', 'off', true)
 """
 
-# An armed bell is left as it is.
+# An armed bell is left as it is. One that was never set tells that nobody has worked the watch (`worked_before`).
 _WORKED = """
 SELECT setval({name}, floor(extract(epoch FROM clock_timestamp()))::bigint - 1),
        set_config('synchronous_commit', 'off', true)
-  FROM {sequence} WHERE last_value < extract(epoch FROM clock_timestamp()) - 3600
+  FROM {sequence} WHERE last_value < extract(epoch FROM clock_timestamp()) - 3600 AND (is_called OR {begins})
 """
 
 
@@ -75,7 +75,9 @@ class Bell:
         name = sql.Literal(f"cdc_sync.{bell_of(watch)}")  # a watch's name needs no quotes
         self._arm = sql.SQL(_ARM).format(name=name, sequence=sequence)
         self._disarm = sql.SQL(_DISARM).format(name=name)
-        self._worked = sql.SQL(_WORKED).format(name=name, sequence=sequence)
+        self._worked = {
+            begins: sql.SQL(_WORKED).format(name=name, sequence=sequence, begins=begins) for begins in (True, False)
+        }
         self._armed_until: int | None = None
 
     async def arm(self) -> int | None:
@@ -105,6 +107,9 @@ class Bell:
         self._armed_until = None
         await fetch(self._pool, self._disarm, (), "disarming the doorbell")
 
-    async def worked(self) -> None:
-        """Say that somebody works the watch, if the bell has not said so for an hour."""
-        await fetch(self._pool, self._worked, (), "telling that the watch is worked")
+    async def worked(self, *, begins: bool = True) -> None:
+        """Say that somebody works the watch, if the bell has not said so for an hour.
+
+        Unless it `begins`, a bell that was never set stays so.
+        """
+        await fetch(self._pool, self._worked[begins], (), "telling that the watch is worked")

@@ -132,3 +132,34 @@ def test_what_they_told_last_is_not_told_again(notify: Installation) -> None:
 
     assert (refused.code, refused.stdout) == (2, "")
     assert "what it told last may not be the present state" in plainly(refused)
+
+
+def test_its_triggers_stop_filling_the_log_and_its_return_finds_what_they_left_out(notify: Installation) -> None:
+    notify.add("hw-1")
+    both = dict(notify.document["watches"])
+    both["second"] = both["applications"]
+    notify.configure(watches=both)
+    notify.install()
+    with notify.daemon() as daemon:
+        notify.settle(daemon)
+        assert daemon.stop() == 0
+    notify.document["watches"].pop("second")
+    notify.configure()
+    left = "SELECT count(*) FROM cdc_sync.changes WHERE watch = 'second'"
+    notify.ats.execute("DELETE FROM cdc_sync.changes WHERE watch = 'second'")
+
+    with notify.daemon() as daemon:
+        notify.settle(daemon)
+        assert notify.ats.execute(left).fetchone() == (1,), "as long as its daemon may come back"
+        notify.ats.execute("SELECT setval('cdc_sync.bell_second', last_value - 90000) FROM cdc_sync.bell_second")
+        notify.change("hw-1", status="SEEN")
+        notify.settle(daemon)
+        assert notify.ats.execute(left).fetchone() == (1,)
+        assert notify.hellowork.told("hw-1") == [("SEEN", JOB)]
+        assert daemon.stop() == 0
+
+    notify.configure(watches=both)
+    with notify.daemon() as daemon:
+        daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("SEEN", JOB)] * 2, "the call of the other watch")
+        notify.settle(daemon)
+        assert daemon.stop() == 0

@@ -102,6 +102,8 @@ class TestDaemon:
 
     async def test_it_works_the_watch(self, pool: AsyncConnectionPool[Connection], ats: Ats) -> None:
         bell = Bell(pool, WATCH)
+        await bell.worked(begins=False)
+        assert one(ats, "SELECT NOT is_called FROM cdc_sync.bell_applications"), "nobody has adopted anything yet"
         for ago in (DAY, 3601):
             worked(ats, WATCH, ago)
             await bell.worked()
