@@ -20,7 +20,7 @@ from cdc_sync.demo.postgres import server
 
 _FILL = """
 INSERT INTO public.applications (hellowork_id, status, job_id, created_at, updated_at, source)
-SELECT 'application-' || n, 'IN PROGRESS', 'job-' || n / 50, now(), now() - interval '1 day', 'careers site'
+SELECT 'application-' || n, 'IN PROGRESS', 'job-' || n / 50, now(), now() - interval '1 day', repeat('x', {source})
   FROM generate_series(1, {rows}) n
 """
 _HOUR = 3600.0
@@ -30,6 +30,7 @@ def main() -> int:
     """Measure each size; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m memory", description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000], help="tables' sizes (%(default)s)")
+    parser.add_argument("--source", type=int, default=12, help="characters of each row's source (%(default)s)")
     given = parser.parse_args()
     say(f"{'rows':>10} {'baseline':>20} {'sweep':>20} {'store':>10}")
     for rows in given.rows:
@@ -37,15 +38,15 @@ def main() -> int:
             tempfile.TemporaryDirectory(prefix="cdc-sync-memory-") as folder,
             server(server_binaries(), settings=SETTINGS) as own,
         ):
-            measure(own.dsn, rows, Path(folder))
+            measure(own.dsn, rows, Path(folder), given.source)
     return 0
 
 
-def measure(dsn: str, rows: int, folder: Path) -> None:
+def measure(dsn: str, rows: int, folder: Path, source: int) -> None:
     """One size, with a daemon that sends nothing."""
     create_ats(dsn)
     with psycopg.connect(dsn, autocommit=True) as ats:
-        ats.execute(sql.SQL(_FILL).format(rows=sql.Literal(rows)))
+        ats.execute(sql.SQL(_FILL).format(rows=sql.Literal(rows), source=sql.Literal(source)))
         ats.execute("VACUUM ANALYZE public.applications")
     port = free_port()
     config = folder / "config.yaml"
