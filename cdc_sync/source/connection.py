@@ -63,7 +63,7 @@ async def asking(doing: str) -> AsyncIterator[None]:
             yield
     except PoolTimeout as error:
         raise SourceError(
-            "unreachable", f"The database cannot be reached ({doing}): no connection was free for {_FREE_WITHIN:.0f} s."
+            "unreachable", f"The database cannot be reached ({doing}): no free connection within {_FREE_WITHIN:.0f} s."
         ) from error
     except psycopg.Error as error:
         raise translate(error, doing) from error

@@ -15,8 +15,8 @@ from cdc_sync.core.rows import Key
 _LARGEST = 4_000_000
 """Bytes of a page, about, as the server has it. Until it is recorded it takes some ten times as much of memory."""
 
-_AT_FIRST = 500
-"""Rows of a page, at most, until it is known how large they are."""
+_AT_FIRST = 200
+"""Rows to have in memory at once where the server does not bound them, until it is known how large they are."""
 
 _BOUNDED = """
 SELECT {columns}, so_far
@@ -40,11 +40,15 @@ class PageSize:
     """How many rows of a table fit into a page, as far as is known."""
 
     def __init__(self) -> None:
-        self._fit = _AT_FIRST
+        self._fit: int | None = None
 
     def of(self, wanted: int) -> int:
-        """How many rows to ask for, where so many are wanted at most."""
-        return max(min(wanted, self._fit), 1)
+        """How many rows to ask for by a `bounded` query, where so many are wanted at most."""
+        return wanted if self._fit is None else min(wanted, self._fit)
+
+    def unbounded(self, wanted: int) -> int:
+        """The same, where no query bounds them."""
+        return min(wanted, self._fit or _AT_FIRST)
 
     def cut(self, keys: list[Key]) -> tuple[list[Key], list[Key]]:
         """So many keys as fit, and the others."""
@@ -56,6 +60,9 @@ class PageSize:
         if not fetched:
             return False
         size = int(max(row[-1] for row in fetched))
-        # One row more, so that a page of such rows is ended by its size.
-        self._fit = _LARGEST * len(fetched) // max(size, 1) + 1
+        self.learn(len(fetched), size)
         return size >= _LARGEST
+
+    def learn(self, rows: int, size: int) -> None:
+        """So many rows had so many bytes. One more fits, so that a page of such rows is ended by its size."""
+        self._fit = _LARGEST * rows // max(size, 1) + 1

@@ -105,7 +105,7 @@ class Reader:
 
     def at_once(self, wanted: int) -> int:
         """How many of the table's rows to have in memory at once, where so many are wanted at most."""
-        return self._size.of(wanted)
+        return self._size.unbounded(wanted)
 
     def expect_unreadable(self, skips: abc.Mapping[Key, str]) -> None:
         """Take up which rows an earlier run could not report, and why."""
@@ -288,6 +288,9 @@ class Reader:
     async def _apart(self, keys: Collection[Key], read: ReadKeys) -> Read:
         """The rows of these keys, on one of which at least an expression fails."""
         reads, rows, at = await self._unreadable.apart(keys, read)
+        if read_rows := [row for one in reads for row in one.rows]:
+            texts = (text for row in read_rows for text in (row.source, *row.extra) if text)
+            self._size.learn(len(read_rows), sum(map(len, texts)))
         unread = frozenset[Key]().union(*(one.unread for one in reads))
         return replace(_whole([*reads, Read(rows, at)]), unread=unread)
 

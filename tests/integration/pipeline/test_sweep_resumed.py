@@ -1,6 +1,7 @@
 """A sweep that is interrupted goes on where it was, and is not believed to have seen everything."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from cdc_sync.pipeline import sweep as sweep_module
 from cdc_sync.pipeline.sweep import sweep
 from cdc_sync.pipeline.sweep_position import FINISHED, POSITION
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.reading import Digests, Page
+from cdc_sync.source.reading import Digests, Page, Read
 
 ROWS = 10
 STEPS = 23
@@ -65,8 +66,14 @@ class Interrupted:
         patched.setattr(reader, "digests", counted)
         digested = reader.digested
         patched.setattr(reader, "digested", lambda keys, shape: self._step(lambda: digested(keys, shape)))
-        by_key = reader.by_key
-        patched.setattr(reader, "by_key", lambda keys: self._step(lambda: by_key(keys)))
+        parts_by_key = reader.parts_by_key
+
+        async def parts(keys: Collection[Key], *, doubting: bool = False) -> AsyncIterator[tuple[Read, list[Key]]]:
+            await self._step(lambda: asyncio.sleep(0))
+            async for part in parts_by_key(keys, doubting=doubting):
+                yield part
+
+        patched.setattr(reader, "parts_by_key", parts)
         return await sweep(self._rig.intake, lambda: self._step(self._rig.drain.catch_up), nothing)
 
     async def _step(self, do: Callable[[], Awaitable[Any]]) -> Any:
