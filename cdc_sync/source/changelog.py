@@ -37,6 +37,11 @@ SELECT operation::text, row_key, (extract(epoch FROM changed_at) * 1000)::bigint
 SELECT {now}
 """
 
+# With the first batch, which may be empty: that nothing can be deleted is to be said before something has to be.
+_MAY_DELETE = """;
+DELETE FROM cdc_sync.changes WHERE false
+"""
+
 # The commit does not wait for the server's disk: if the server crashes, what was deleted a moment before comes again,
 # and is no news then. The outcome is durable in our store, before the commit.
 _DELETE = """
@@ -93,6 +98,7 @@ class ChangeLog:
         self._watch = watch
         self._guard = guard or ReplicaGuard()
         self.consumes = consume
+        self._may_delete = not consume
 
     @asynccontextmanager
     async def batch(self, limit: int) -> AsyncIterator[Changes]:
@@ -101,7 +107,9 @@ class ChangeLog:
         Raises:
             SourceError: the log cannot be read, or they could not be deleted (they then come again).
         """
-        query = sql.SQL(_READ).format(watch=self._watch, limit=limit, now=NOW)
+        query = sql.SQL(_READ if self._may_delete else _READ + _MAY_DELETE).format(
+            watch=self._watch, limit=limit, now=NOW
+        )
         started = time.monotonic()
         async with self._asking() as connection:
             # Without parameters: only so may several statements be one message.
@@ -111,6 +119,7 @@ class ChangeLog:
             rows = await (await cursor.set_result(1)).fetchall()
             ((after,),) = await (await cursor.set_result(2)).fetchall()
             self._guard.advance(after)
+            self._may_delete = True
         yield Changes(
             number=len(rows),
             # NULL in a related table's key: it belongs to no application.
