@@ -18,7 +18,7 @@ WATCHES: dict[str, dict[str, Any]] = {
 }
 
 # Not looked up: words of the grammar.
-GRAMMAR = {"coalesce", "extract", "values", "row", "array", "if", "and", "or", "not", "operator", "changes"}
+GRAMMAR = {"coalesce", "exists", "extract", "values", "row", "array", "if", "and", "or", "not", "operator", "changes"}
 GRAMMAR_TYPES = {"bigint", "boolean"}
 
 QUALIFIED_OPERATOR = re.compile(r"OPERATOR\(pg_catalog\.[-+*/<>=~!@#%^&|`?]+\)")
