@@ -46,3 +46,9 @@ class TestWhereabouts:
         said = elsewhere("ats of cluster 1", self.BEFORE, Whereabouts(("db-1:5433",), "99"))
         assert "ats of cluster 1 on db-1:5432, db-2:5432, but database.dsn leads to db-1:5433" in said
         assert "cdc-sync adopt-database" in said
+
+
+def test_the_hosts_of_several_daemons_are_remembered_together() -> None:
+    first, second = Whereabouts(("a:5432", "b:5432"), "1"), Whereabouts(("b:5432", "c:5432"), "2")
+
+    assert first.joined(second) == Whereabouts(("a:5432", "b:5432", "c:5432"), "2")
