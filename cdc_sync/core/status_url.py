@@ -23,9 +23,11 @@ _STATUS_PATH = re.compile(r"/v1/applications/(?P<id>[^/]+)/status/?$")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # no id has one, and PostgreSQL cannot keep a NUL that a URL brought as %00
 # Segments of a decoded path that a server takes away, with the one before or alone. Some read `\` as `/`, or let go of
 # what follows a `;`.
-_DOTS = re.compile(r"(?:\A|[/\\])\.{1,2}(?:[/\\;]|\Z)")
-_DOTS_OR_NOTHING = re.compile(r"(?:\A|[/\\])\.{0,2}(?:[/\\;]|\Z)")
-_ENDS_PATH = re.compile("[?#]")  # if a server decodes it and passes it on as it is, what follows is no path any more
+_DOTS = re.compile(r"(?:\A|[/\\])\.{1,2}(?:[/\\;?#]|\Z)")
+_DOTS_OR_NOTHING = re.compile(r"(?:\A|[/\\])\.{0,2}(?:[/\\;?#]|\Z)")
+# If a server decodes it and passes it on as it is, what follows a `?` or `#` is no path any more. What comes before it
+# must not be a status URL by then.
+_ENDS_AS_STATUS = re.compile(r"(?i)[/\\]status(?:;[^/\\?#]*)?[/\\]*[?#]")
 OUT_OF_PLACE = "cannot stand in a URL's path: a proxy that decodes the path would lead it elsewhere"
 _PORTS = {"http": 80, "https": 443}
 
@@ -117,7 +119,7 @@ def id_refusal(application_id: str) -> str | None:
     decoded = _decoded(application_id)
     if _CONTROL.search(decoded):
         return f"the application's id {application_id!r} has a control character"
-    if _DOTS_OR_NOTHING.search(decoded) or _ENDS_PATH.search(decoded):
+    if _DOTS_OR_NOTHING.search(decoded) or _ENDS_AS_STATUS.search(decoded):
         return f"the application's id {application_id!r} {OUT_OF_PLACE}"
     return None
 
@@ -128,8 +130,8 @@ def _path_refusal(path: str) -> str | None:
         return "its path has a segment of dots"
     if _CONTROL.search(decoded):
         return "its path has a control character"
-    if _ENDS_PATH.search(decoded):
-        return "its path has a question mark or a hash sign that is encoded"
+    if _ENDS_AS_STATUS.search(decoded):
+        return "its path ends as another status URL at a question mark or a hash sign that is encoded"
     application_id = _id_in(path)
     return None if application_id is None else id_refusal(application_id)
 

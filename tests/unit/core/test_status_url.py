@@ -157,9 +157,12 @@ def test_urls_that_may_be_called(url: str) -> None:
         (f"{BASE}/v1/applications/1%250a/status", "its path has a control character"),
         (
             f"{BASE}/v1/applications/hw-6/status%3F/status",
-            "its path has a question mark or a hash sign that is encoded",
+            "its path ends as another status URL at a question mark or a hash sign that is encoded",
         ),
-        (f"{BASE}/v1/applications/hw-6/status%2523", "its path has a question mark or a hash sign that is encoded"),
+        (
+            f"{BASE}/v1/applications/hw-6/status%2523",
+            "its path ends as another status URL at a question mark or a hash sign that is encoded",
+        ),
         (f"{BASE}/v1/applications/%2Fhw-6/status", "the application's id '/hw-6' cannot stand in a URL's path"),
         (f"{BASE}/v1/applications/hw-6%252f/status", "the application's id 'hw-6%2f' cannot stand in a URL's path"),
     ],
@@ -356,7 +359,8 @@ def test_ids_with_control_characters_cannot_be_used(application_id: str) -> None
         "%2e", "%2E%2e", "a%2f..%2Fhw-6", "a%252f%252e%252E%252fhw-6", "%25252e", "a%5c..%5chw-6", "%2%65",
         "..;", "a/..;x=1/hw-6", "a/..%3bx/hw-6", ".;x",
         "/hw-6", "hw-6/", "a//b", "\\", "%2fhw-6", ";x", "a/;x/b",
-        "hw-6/status?", "hw-6/status#", "hw-6%3F", "hw-6%252523",
+        "hw-6/status?", "hw-6/status#", "hw-6/status%3F", "hw-6/Status;x%252523",
+        "hw-6\\status/?",
     ],
 )  # fmt: skip
 def test_ids_that_could_leave_their_place_in_a_path_cannot_be_used(application_id: str) -> None:
@@ -461,6 +465,8 @@ def test_no_proxy_takes_a_usable_id_out_of_its_place(application_id: str, server
     for server in servers:
         path = server(path)
         assert path.startswith("/v1/applications/")
+        if server is careless and not path.endswith("/status"):
+            return  # cut off at a ? or # of the id: nobody's status URL
         assert path.endswith("/status")
         if (reached := re.fullmatch("/v1/applications/([^/]+)/status", path)) is not None:
             assert without_parameters(reached[1]) == without_parameters(application_id)
