@@ -7,8 +7,9 @@ same changes come again. A transaction that commits late simply appears in a lat
 
 Only SELECT and DELETE are needed. Rows are found by their place (ctid), so the log needs no index, and the triggers pay
 for none. Another row may have come to that place meanwhile, if another daemon has deleted ours and VACUUM has made
-room, or if VACUUM FULL has moved them. So a row is deleted only if it was written (xmin) by one of the transactions
-whose rows the batch has: these had ended when it was read, and write no more.
+room. So a row is deleted only if it was written (xmin) by one of the transactions whose rows the batch has: these had
+ended when it was read, and write no more. VACUUM FULL moves their other rows, too: into another file, whose rows have
+other places.
 """
 
 import time
@@ -34,7 +35,7 @@ SELECT operation::text, row_key, (extract(epoch FROM changed_at) * 1000)::bigint
   FROM cdc_sync.changes
  WHERE watch = {watch}
  LIMIT {limit};
-SELECT {now}
+SELECT {now}, pg_relation_filenode('cdc_sync.changes')::text
 """
 
 # With the first batch, which may be empty: that nothing can be deleted is to be said before something has to be.
@@ -48,7 +49,8 @@ _DELETE = """
 BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL synchronous_commit = off;
 DELETE FROM cdc_sync.changes
- WHERE ctid = ANY ({places}::tid[]) AND xmin = ANY ({writers}::xid[]) AND watch = {watch};
+ WHERE ctid = ANY ({places}::tid[]) AND xmin = ANY ({writers}::xid[]) AND watch = {watch}
+   AND pg_relation_filenode('cdc_sync.changes') = {file}::oid;
 COMMIT
 """
 
@@ -117,7 +119,7 @@ class ChangeLog:
             ((next_id, size, before),) = await cursor.fetchall()
             self._guard.check(before)
             rows = await (await cursor.set_result(1)).fetchall()
-            ((after,),) = await (await cursor.set_result(2)).fetchall()
+            ((after, file),) = await (await cursor.set_result(2)).fetchall()
             self._guard.advance(after)
             self._may_delete = True
         yield Changes(
@@ -132,7 +134,9 @@ class ChangeLog:
         )
         if rows and self.consumes:
             *_, places, writers = zip(*rows, strict=True)
-            delete = sql.SQL(_DELETE).format(places=list(places), writers=sorted(set(writers)), watch=self._watch)
+            delete = sql.SQL(_DELETE).format(
+                places=list(places), writers=sorted(set(writers)), watch=self._watch, file=file
+            )
             async with self._asking() as connection:
                 await connection.execute(delete)
 

@@ -73,3 +73,20 @@ async def test_changes_that_were_moved_meanwhile_come_again(log: ChangeLog, ats:
 
     async with log.batch(10) as changes:
         assert len(changes.hints) == 1
+
+
+async def test_a_change_of_the_same_transaction_that_was_moved_to_a_place_that_was_read_stays(
+    log: ChangeLog, ats: Ats
+) -> None:
+    run(ats, "TRUNCATE cdc_sync.changes")
+    run(
+        ats,
+        "INSERT INTO cdc_sync.changes SELECT 'applications', 'I', ARRAY[i::text], now() FROM generate_series(1, 4) i",
+    )
+    run(ats, "DELETE FROM cdc_sync.changes WHERE row_key = '{1}'")
+    async with log.batch(1) as changes:
+        assert [hint.key for hint in changes.hints] == [("2",)]
+        run(ats, "VACUUM FULL cdc_sync.changes")
+
+    async with log.batch(10) as changes:
+        assert {hint.key for hint in changes.hints} >= {("3",), ("4",)}
