@@ -43,10 +43,9 @@ NAMES = (
     .filter(bool)
 )
 
+# Of this database alone: roles belong to the server, and a test beside this one makes and drops its own.
 OBJECTS = """
-SELECT 'role', rolname::text, rolsuper::text FROM pg_roles
-UNION ALL SELECT 'member', roleid::regrole::text, member::regrole::text FROM pg_auth_members
-UNION ALL SELECT 'schema', nspname::text, NULL FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp'
+SELECT 'schema', nspname::text, NULL FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp'
 UNION ALL SELECT 'relation', n.nspname || '.' || c.relname, c.relkind::text
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind <> 't' AND c.relkind <> 'i'
 UNION ALL SELECT 'function', p.oid::regprocedure::text, NULL FROM pg_proc p
@@ -74,6 +73,13 @@ def run_psql(ats: Ats, folder: Path, script: str, environ: Mapping[str, str] | N
         env={**os.environ, "PGPASSWORD": ats.info.password, **(environ or {})},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode(errors="replace")
+
+
+MAY = """
+SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls,
+       ARRAY(SELECT roleid FROM pg_auth_members WHERE member = r.oid)
+  FROM pg_roles r WHERE rolname = %s
+"""
 
 
 def snapshot(ats: Ats) -> set[tuple[Any, ...]]:
@@ -138,6 +144,7 @@ def test_any_names(ats: Ats, tmp_path: Path, new_role: NewRole, names: list[str]
         run_psql(ats, tmp_path, grants(config, role))
         run_psql(ats, tmp_path, verify(config))
         assert snapshot(ats) - created == OURS
+        assert rows(ats, MAY, [role]) == [(False, False, False, False, False, [])]
         run_psql(ats, tmp_path, uninstall())
         run_psql(ats, tmp_path, absent())
         run_psql(ats, tmp_path, revokes(config, role))
