@@ -444,7 +444,7 @@ class WatchWorker:
         if connected.installation is None or not connected.installation.has_log:
             return SweepsAlone(), {**jobs, "lock": hold(connected.session, _PROVE_EVERY)}
         progressed()
-        drain = Drain(connected.intake, connected.log, self.want_sweep, capture.max_backlog)
+        drain = Drain(connected.intake, connected.log, self.want_sweep)
         drain_interval = capture.drain_interval.total_seconds()
         if not self._may_be_rung_for(connected.server):
             jobs["lock"] = hold(connected.session, _PROVE_EVERY)

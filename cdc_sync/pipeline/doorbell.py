@@ -79,7 +79,7 @@ class Doorbell:
                 self._overdue = False
                 progressed()
                 if not self.is_asleep:
-                    await self._drain.rest(wait)
+                    await asyncio.sleep(wait)
                     continue
                 try:
                     async with asyncio.timeout(wait):
@@ -94,14 +94,14 @@ class Doorbell:
         # If so, what they changed is visible now, and the drain that follows finds it.
         is_quiet = self._fence is not None and await self._bell.is_quiet(self._fence)
         if await self._drain.step(self._found):
-            return self._drain.breath
+            return 0.0
         if is_quiet:
             self._fence = None
         now = self._clock()
         self._pace = count(self._pace, now, 0)
         if self._armed_at is None:
             if not self._pace.is_calm:
-                return max(pause(self._drain.searched), self._drain.breath)
+                return pause(self._drain.searched)
             await self._arm(now)
         elif now - self._armed_at >= _RENEW_AFTER:
             await self._arm(now)

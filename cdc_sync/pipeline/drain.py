@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from cdc_sync.core.flood import WINDOW, Writes, breath, count
 from cdc_sync.core.hints import Hint, latest
 from cdc_sync.core.observations import CaughtUp
 from cdc_sync.core.rows import Key
@@ -22,23 +21,18 @@ class Drain:
         log: the change log.
         sweep: called when the log asks for a sweep (TRUNCATE, a changed lookup table). What asks is consumed before
             the sweep has run; a crash in between loses nothing, since a whole sweep follows every start.
-        max_backlog: the log's limit in bytes.
     """
 
-    def __init__(self, intake: Intake, log: ChangeLog, sweep: Callable[[], None], max_backlog: int) -> None:
+    def __init__(self, intake: Intake, log: ChangeLog, sweep: Callable[[], None]) -> None:
         self._intake = intake
         self._log = log
         self._sweep = sweep
-        # A log that nears its limit is emptied at full speed, whoever writes: beyond it the triggers record nothing.
-        self._patience = max_backlog // 4
         # A drain that the sweep asks for and one that the bell asks for would wait for each other's row locks.
         self._lock = asyncio.Lock()
-        self._writes = Writes()
         self._begun: float | None = None
         self.rung = asyncio.Event()
-        # For how many seconds the log was searched last, and for how many the ATS may have the database to itself now.
+        # For how many seconds the log was searched last.
         self.searched = 0.0
-        self.breath = 0.0
 
     def ring(self) -> None:
         """There may be something in the log."""
@@ -71,8 +65,7 @@ class Drain:
             StoreError: the outcome cannot be recorded; the log keeps it.
         """
         async with self._lock:
-            started = time.monotonic()
-            self._begun = started if self._begun is None else self._begun
+            self._begun = time.monotonic() if self._begun is None else self._begun
             async with self._log.batch(BATCH) as changes:
                 self.searched = changes.searched
                 if found is not None:
@@ -83,30 +76,11 @@ class Drain:
                     await self._intake.requests.add()
             if changes.everything:
                 self._sweep()
-            ended = time.monotonic()
-            self._writes = count(self._writes, ended, changes.next_id)
-            is_patient = changes.size < self._patience
-            self.breath = breath(self._writes, ended - started, changes.number) if is_patient else 0.0
             more = changes.full and self._log.consumes
             if not more:
-                self._intake.observe(CaughtUp(self._intake.rules.watch, ended - self._begun))
+                self._intake.observe(CaughtUp(self._intake.rules.watch, time.monotonic() - self._begun))
                 self._begun = None
             return more
-
-    async def rest(self, seconds: float) -> None:
-        """Sleep; to stand back, no longer than the flood lasts.
-
-        Raises:
-            SourceError: the database cannot answer.
-        """
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            await asyncio.sleep(min(left, WINDOW))
-            if WINDOW < left <= self.breath:
-                next_id = await self._log.next_id()
-                self._writes = count(self._writes, time.monotonic(), next_id)
-                if not self._writes.are_a_flood:
-                    return
 
     async def _as_read(self, hints: list[Hint]) -> dict[Key, int]:
         """Each row once, by its key as it is read here, with the time of its last change."""
@@ -120,9 +94,7 @@ class Drain:
             self.rung.clear()
             while await self.step():
                 progressed()
-                await self.rest(self.breath)
             progressed()
-            await self.rest(self.breath)
             try:
                 async with asyncio.timeout(every):
                     await self.rung.wait()

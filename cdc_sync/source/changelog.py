@@ -30,7 +30,7 @@ from cdc_sync.source.replica_guard import NOW, ReplicaGuard
 # In one message, and so in one round trip. Each statement has a snapshot of its own; after the changes it is asked once
 # more how far the server is, since the rows that they name are read afterwards, and must not be behind them.
 _READ = """
-SELECT txid_snapshot_xmax(txid_current_snapshot()), pg_relation_size(to_regclass('cdc_sync.changes')), {now};
+SELECT {now};
 SELECT operation::text, row_key, (extract(epoch FROM changed_at) * 1000)::bigint, ctid::text, xmin::text
   FROM cdc_sync.changes
  WHERE watch = {watch}
@@ -55,7 +55,6 @@ COMMIT
 """
 
 _OLDER = "SELECT EXISTS (SELECT FROM cdc_sync.changes WHERE watch = {watch} AND changed_at <= {than})"
-_NEXT_ID = "SELECT txid_snapshot_xmax(txid_current_snapshot())"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +67,6 @@ class Changes:
         everything: whether one asks for a sweep (TRUNCATE, a changed lookup table).
         full: whether there may be more.
         searched: seconds that it took to find them.
-        next_id: the transaction id that the server gives next, about.
-        size: bytes of the whole log, those included that were taken and that VACUUM has not made room of.
     """
 
     number: int
@@ -77,8 +74,6 @@ class Changes:
     everything: bool
     full: bool
     searched: float
-    next_id: int
-    size: int
 
 
 class ChangeLog:
@@ -116,7 +111,7 @@ class ChangeLog:
         async with self._asking() as connection:
             # Without parameters: only so may several statements be one message.
             cursor = await connection.execute(query)
-            ((next_id, size, before),) = await cursor.fetchall()
+            ((before,),) = await cursor.fetchall()
             self._guard.check(before)
             rows = await (await cursor.set_result(1)).fetchall()
             ((after, file),) = await (await cursor.set_result(2)).fetchall()
@@ -129,8 +124,6 @@ class ChangeLog:
             everything=any(not key for _, key, *_ in rows),
             full=len(rows) == limit,
             searched=time.monotonic() - started,
-            next_id=next_id,
-            size=size,
         )
         if rows and self.consumes:
             *_, places, writers = zip(*rows, strict=True)
@@ -149,14 +142,6 @@ class ChangeLog:
                 raise SourceError("misconfigured", MISSING) from error
             except psycopg.errors.ObjectNotInPrerequisiteState as error:
                 raise SourceError("misconfigured", UNIDENTIFIED) from error
-
-    async def next_id(self) -> int:
-        """The transaction id that the server gives next, about.
-
-        Raises:
-            SourceError: the database cannot answer.
-        """
-        return int(await self._one(_NEXT_ID, "asking for the next transaction id"))
 
     async def clock(self) -> str:
         """The server's clock, as a text that does not depend on DateStyle."""

@@ -77,9 +77,7 @@ class Rig:
     drain: Drain = field(init=False)
 
     def __post_init__(self) -> None:
-        self.drain = Drain(
-            self.intake, self.connected.log, self.want_sweep, self.connected.parts.watch.capture.max_backlog
-        )
+        self.drain = Drain(self.intake, self.connected.log, self.want_sweep)
 
     @property
     def intake(self) -> Intake:
