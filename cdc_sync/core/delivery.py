@@ -10,7 +10,6 @@ from cdc_sync.core.reply import (
     CredentialsRefused,
     Meaning,
     NotFound,
-    RefusedAlone,
     Rejected,
     Throttled,
     Unavailable,
@@ -25,14 +24,13 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Try again at `due_at`; `not_found_since` and `refused_in` are what the entry is to remember (see `Entry`).
+    """Try again at `due_at`; `not_found_since` is what the entry is to remember (see `Entry`).
 
     With `anew`, it is as if it had not been tried yet: `retry.for` begins with the next attempt.
     """
 
     due_at: int
     not_found_since: int | None = None
-    refused_in: int | None = None
     anew: bool = False
 
 
@@ -92,7 +90,7 @@ def fate(  # noqa: PLR0911 - a decision table, one return per row
 
     Args:
         entry: the entry as it was claimed, this attempt counted.
-        meaning: what the reply means, coming from its endpoint.
+        meaning: what the reply means.
         reason: the reply in words.
         policy: the retry policy.
         now: milliseconds since the epoch.
@@ -105,14 +103,12 @@ def fate(  # noqa: PLR0911 - a decision table, one return per row
             return Done()
         case Rejected():
             return GiveUp(reason)
-        case CredentialsRefused(turn):
-            # Not this entry's fault: the endpoint waits as a whole, and nothing is given up meanwhile.
-            return Again(now, refused_in=turn if entry.refused_in is None else entry.refused_in, anew=True)
+        case CredentialsRefused():
+            # The endpoint waits as a whole, and nothing is given up meanwhile. If HelloWork refuses this application
+            # only, its own wait lets the others go first when the endpoint works again.
+            return Again(again, anew=True)
         case Throttled():
-            return Again(now, refused_in=entry.refused_in)
-        case RefusedAlone():
-            # It waits by itself. That nothing is given up for our credentials holds here, too.
-            return Again(again, refused_in=entry.refused_in, anew=True)
+            return Again(now)
         case NotFound():
             since = now if entry.not_found_since is None else entry.not_found_since
             if now - since >= policy.not_found_for:
@@ -120,5 +116,5 @@ def fate(  # noqa: PLR0911 - a decision table, one return per row
             return Again(again, since)
         case Unavailable():
             given_up = GiveUp(f"given up after {entry.attempts} attempts: {reason}")
-            return given_up if expired else Again(again, refused_in=entry.refused_in)
+            return given_up if expired else Again(again)
     assert_never(meaning)

@@ -11,9 +11,8 @@ While an endpoint is open or paused, nothing is sent before `until`; then one si
 What was already under way when the state changed still reports back: such a straggler lengthens the wait only if it was
 told a longer one, and ends it only if it succeeded; a wait that HelloWork asked for is not ended by a success either.
 
-A refusal of our credentials may also be about one application alone (`in_context`): one that was refused before, while
-the endpoint has answered others since. It pauses nobody; it is that entry's failure. If that is wrong, and the
-credentials have just been taken from us, the first refusal of any other entry tells.
+HelloWork may also refuse our credentials for some applications only. So that these hold nobody up, a probe is made with
+the entry that has the fewest attempts (`Store.claim`).
 """
 
 from dataclasses import dataclass, replace
@@ -25,7 +24,6 @@ from cdc_sync.core.reply import (
     CredentialsRefused,
     Meaning,
     NotFound,
-    RefusedAlone,
     Rejected,
     Throttled,
     Unavailable,
@@ -53,20 +51,12 @@ class Health:
         failures: so many in a row, of those that brought it into this mode, or may bring it into another.
         until: when the next call may go out, in milliseconds since the epoch.
         reason: the last failure in words.
-        turn: how often it went over from taking our credentials to refusing them, and back: odd while its last word on
-            them is a refusal. That tells what came after what without any clock.
     """
 
     mode: Mode = "healthy"
     failures: int = 0
     until: int = 0
     reason: str | None = None
-    turn: int = 0
-
-    @property
-    def refuses(self) -> bool:
-        """Whether its last word on our credentials is a refusal, of whatever application."""
-        return self.turn % 2 == 1
 
 
 def admits(health: Health, now: int, under_way: int) -> Admission:
@@ -80,38 +70,12 @@ def admits(health: Health, now: int, under_way: int) -> Admission:
     return "probe" if under_way == 0 else "none"
 
 
-def probed_by(health: Health) -> int:
-    """The turn by which the store puts an endpoint's probes in order (`Store.claim`): those refused in it come first.
-
-    Each fourth knows of no turn: else somebody refused in an earlier one would never be asked while another, that was
-    refused in this one, keeps the endpoint paused.
-    """
-    return 0 if health.failures % 4 == 0 else health.turn
-
-
-def in_context(meaning: Meaning, health: Health, refused_in: int | None) -> Meaning:
-    """What a reply means when it comes from this endpoint, about this application.
-
-    Args:
-        meaning: what it means by itself.
-        health: the endpoint's state before it. While anything is wrong, a refusal is taken to be about us.
-        refused_in: the turn in which our credentials were first refused for the application; None if they were not.
-    """
-    if not isinstance(meaning, CredentialsRefused):
-        return meaning
-    if health.mode == "healthy" and refused_in is not None and refused_in < health.turn:
-        return RefusedAlone()
-    return CredentialsRefused(_refused(health))
-
-
-def after(  # noqa: PLR0911 - a decision table, one return per row
-    health: Health, meaning: Meaning, reason: str, policy: RetryPolicy, *, now: int, chance: float
-) -> Health:
+def after(health: Health, meaning: Meaning, reason: str, policy: RetryPolicy, *, now: int, chance: float) -> Health:
     """The state after a reply.
 
     Args:
         health: the state before.
-        meaning: what the reply means in this state.
+        meaning: what the reply means.
         reason: the reply in words, kept for people.
         policy: the retry policy; its waits are used for probes too.
         now: milliseconds since the epoch.
@@ -121,41 +85,29 @@ def after(  # noqa: PLR0911 - a decision table, one return per row
         return _after_straggler(health, meaning, now)
     match meaning:
         case Acknowledged() | NotFound() | Rejected():
-            return _answered(health)
+            return Health()
         case Throttled(wait):
             failures = health.failures + 1 if health.mode == "throttled" else 1
             # To wait for 0 seconds, or until a date that is past, is no wait: obeyed to the letter, it makes a storm.
             until = now + (wait or min(probe_after(policy, failures, chance), LONGEST_PAUSE))
-            return Health("throttled", failures, until, reason, health.turn)
-        case RefusedAlone():
-            return Health(turn=_refused(health))
+            return Health("throttled", failures, until, reason)
         case CredentialsRefused():
             failures = health.failures + 1 if health.mode == "paused" else 1
             until = now + min(probe_after(policy, failures, chance), LONGEST_PAUSE)
-            return Health("paused", failures, until, reason, _refused(health))
+            return Health("paused", failures, until, reason)
         case Unavailable():
             failures = health.failures + 1 if health.mode in ("healthy", "open") else 1
             if health.mode in ("healthy", "throttled") and failures < FAILURES_TO_OPEN:
-                return Health("healthy", failures, reason=reason, turn=health.turn)
+                return Health("healthy", failures, reason=reason)
             wait = probe_after(policy, max(failures - FAILURES_TO_OPEN + 1, 1), chance)
             failures = max(failures, FAILURES_TO_OPEN)
-            return Health("open", failures, now + min(wait, LONGEST_OPEN), reason, health.turn)
+            return Health("open", failures, now + min(wait, LONGEST_OPEN), reason)
     assert_never(meaning)
 
 
 def with_other_credentials(health: Health) -> Health:
     """The state after our credentials may have become others: whoever refused them is asked again at once."""
     return replace(health, until=0) if health.mode == "paused" else health
-
-
-def _refused(health: Health) -> int:
-    """The turn that a refusal of our credentials belongs to."""
-    return health.turn if health.refuses else health.turn + 1
-
-
-def _answered(health: Health) -> Health:
-    """It is up and takes our credentials."""
-    return Health(turn=health.turn + 1 if health.refuses else health.turn)
 
 
 def _waits(health: Health, now: int) -> bool:
@@ -167,7 +119,7 @@ def _waits(health: Health, now: int) -> bool:
 def _after_straggler(health: Health, meaning: Meaning, now: int) -> Health:
     match meaning:
         case Acknowledged() | NotFound() | Rejected() if health.mode != "throttled":
-            return _answered(health)
+            return Health()
         case Throttled(int(wait)):
             return replace(health, until=max(health.until, now + wait))
         case _:

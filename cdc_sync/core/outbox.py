@@ -32,8 +32,6 @@ class Entry:
             which the entry was due since then and nobody tried it, if that was more than `retry.LONGEST_COUNTED`: so
             from it to now is how long it was tried.
         not_found_since: the first 404 in a row, moved on likewise, beyond `retry.LONGEST_UNASKED`.
-        refused_in: its endpoint's turn (`endpoint.Health`) when our credentials were first refused for it; None if they
-            were not, or if it was answered since. A newer content keeps it: it is about the application.
         reason: why it is held or dead, or how the last attempt failed.
     """
 
@@ -49,7 +47,6 @@ class Entry:
     attempts: int
     first_attempt_at: int | None
     not_found_since: int | None
-    refused_in: int | None
     reason: str | None
 
     @property

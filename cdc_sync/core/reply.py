@@ -36,14 +36,7 @@ class NotFound:
 
 @dataclass(frozen=True, slots=True)
 class CredentialsRefused:
-    """It is about us, not about this call: the whole endpoint pauses. `turn` is the endpoint's (`endpoint.Health`)."""
-
-    turn: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedAlone:
-    """Our credentials are refused for this application, and were taken for others: it is this call's failure."""
+    """It is about us, not about this call: the whole endpoint pauses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +58,7 @@ class Rejected:
     """Understood and refused: to say the same again would not help."""
 
 
-Meaning = Acknowledged | NotFound | CredentialsRefused | RefusedAlone | Throttled | Unavailable | Rejected
+Meaning = Acknowledged | NotFound | CredentialsRefused | Throttled | Unavailable | Rejected
 
 _UNAVAILABLE_4XX = {408, 425}
 _CREDENTIALS = {401, 403, 407}
@@ -75,8 +68,6 @@ def meaning_of(reply: Reply, now: int) -> Meaning:  # noqa: PLR0911 - a decision
     """Read a reply; `now` (milliseconds since the epoch) is what a `Retry-After` date is compared with.
 
     If the reply has a date of its own, that is now: the sender's clock may differ from ours by more than the wait.
-
-    What it says of our credentials depends on what the endpoint said before: see `endpoint.in_context`.
     """
     status = reply.status
     if status is None:

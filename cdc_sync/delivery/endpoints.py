@@ -4,8 +4,7 @@ The free calls are dealt out one by one, each to the endpoint that has the fewes
 all, cannot take what another could use.
 
 One that was not healthy comes back gently: it gets one call at once, and one more for each that it answers, so that
-their number doubles with each round. What has just got up is not knocked over by all that has waited for it. So does
-one that has refused our credentials for one application alone: if they are wrong after all, no volley finds it out.
+their number doubles with each round. What has just got up is not knocked over by all that has waited for it.
 """
 
 import math
@@ -14,7 +13,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from cdc_sync.core.endpoint import Health, admits, probed_by, with_other_credentials
+from cdc_sync.core.endpoint import Health, admits, with_other_credentials
 from cdc_sync.delivery.pace import Pace
 
 
@@ -41,12 +40,12 @@ class Endpoint:
     most: int | None = None
 
     def __post_init__(self) -> None:
-        if _is_unsure(self.health):
+        if self.health.mode != "healthy":
             self.most = 1
 
     def heed(self, health: Health, *, answered: bool) -> None:
         """Take over the health after a reply; `answered`: the reply was one of an endpoint that works."""
-        if _is_unsure(health):
+        if health.mode != "healthy":
             self.most = 1
         elif self.health.mode == "healthy" and answered and self.most is not None:
             self.most += 1
@@ -110,7 +109,7 @@ class Endpoints:
             elif health != endpoint.stored and name not in unsaved:
                 if health.mode != endpoint.health.mode:
                     news.append(name)
-                if _is_unsure(health):
+                if health.mode != "healthy":
                     # What another daemon has met comes back as gently here.
                     endpoint.most = 1
                 endpoint.health = endpoint.stored = health
@@ -157,14 +156,10 @@ class Endpoints:
                 del allowed[name]
         return dict(wanted)
 
-    def probing(self, wanted: Iterable[str], now: int) -> dict[str, int]:
-        """Those of these endpoints that get a call only to find out whether they work, and by which turn."""
+    def probing(self, wanted: Iterable[str], now: int) -> set[str]:
+        """Those of these endpoints that get a call only to find out whether they work."""
         endpoints = ((name, self._all[name]) for name in wanted)
-        return {
-            name: probed_by(endpoint.health)
-            for name, endpoint in endpoints
-            if admits(endpoint.health, now, endpoint.under_way) == "probe"
-        }
+        return {name for name, endpoint in endpoints if admits(endpoint.health, now, endpoint.under_way) == "probe"}
 
     def ready_in(self, now: int) -> float:
         """Seconds until a call may begin of what is due now; infinite if time alone does not let one begin."""
@@ -202,8 +197,3 @@ class Endpoints:
                 if endpoint.most is not None and endpoint.most >= self._concurrency:
                     endpoint.most = None
                 return self._concurrency if endpoint.most is None else endpoint.most - endpoint.under_way
-
-
-def _is_unsure(health: Health) -> bool:
-    """Whether the endpoint's last word was none that promises an answer to the next call."""
-    return health.mode != "healthy" or health.refuses

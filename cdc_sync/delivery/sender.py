@@ -14,12 +14,12 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from cdc_sync.core.delivery import Again, Fate, Finished, GiveUp, fate, outcome_of
-from cdc_sync.core.endpoint import Health, after, in_context
+from cdc_sync.core.endpoint import Health, after
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import CallEnded, EndpointChanged, Observe, StoreFailed, StoreRecovered
 from cdc_sync.core.outbox import Entry
@@ -41,7 +41,7 @@ _Step = Literal["claim", "look", "finish"]
 class Outbox(Protocol):
     """The part of the store that the sender uses; see `store.protocol.Store`."""
 
-    async def claim(self, now: int, horizon: int, wanted: Mapping[str, int], probing: Mapping[str, int]) -> list[Entry]:
+    async def claim(self, now: int, horizon: int, wanted: Mapping[str, int], probing: Collection[str]) -> list[Entry]:
         """Take due entries, marked as attempted."""
 
     def holds(self, entry: Entry) -> bool:
@@ -218,7 +218,7 @@ class Sender:
         if not knows_some or len(entries) < sum(wanted.values()) or is_old:
             await self._learn()
 
-    async def _claim(self, now: int, wanted: Mapping[str, int], probing: Mapping[str, int]) -> list[Entry]:
+    async def _claim(self, now: int, wanted: Mapping[str, int], probing: Collection[str]) -> list[Entry]:
         self._step = "claim"
         try:
             entries = await self._outbox.claim(now, self._settings.horizon, wanted, probing)
@@ -260,7 +260,7 @@ class Sender:
         # counted; what is queued from now on has the new one.
         entry = entry.addressed(self._settings.built)
         try:
-            became, detail, meaning = await self._attempt(entry, endpoint)
+            became, detail, meaning = await self._attempt(entry)
         finally:
             self._endpoints.end(endpoint)
         seconds = time.monotonic() - started
@@ -274,7 +274,7 @@ class Sender:
             CallEnded(entry.watch, entry.application_id, outcome_of(became), said, entry.attempts, seconds, waited)
         )
 
-    async def _attempt(self, entry: Entry, endpoint: str) -> tuple[Fate, dict[str, Any], Meaning | None]:
+    async def _attempt(self, entry: Entry) -> tuple[Fate, dict[str, Any], Meaning | None]:
         """Call, if the URL may be called: what becomes of the entry, what the history keeps, what the reply means."""
         refusal = self._settings.allowed.refusal(entry.content.url)
         if refusal is not None:
@@ -283,10 +283,10 @@ class Sender:
         if not self._outbox.holds(entry):
             # This process was stopped, or cut off from the store, for so long that another daemon may send it instead.
             reason = "not sent: the claim on it may have lapsed before the call was over"
-            return Again(self._clock(), refused_in=entry.refused_in), {"reason": reason}, None
+            return Again(self._clock()), {"reason": reason}, None
         reply, excerpt = await self._caller.call(entry)
         now = self._clock()
-        meaning = in_context(meaning_of(reply, wall_clock()), self._endpoints[endpoint].health, entry.refused_in)
+        meaning = meaning_of(reply, wall_clock())
         said = describe(reply, excerpt)
         detail = {"status": reply.status, "reason": said}
         if excerpt:

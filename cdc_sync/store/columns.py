@@ -2,16 +2,20 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from typing import Any
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Waiting
+from cdc_sync.core.endpoint import Health
 from cdc_sync.core.outbox import Entry, Known
 from cdc_sync.core.rows import Key
 
 Columns = Sequence[Any]
 
 _as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+_HEALTH = tuple(each.name for each in fields(Health))
 
 _CONTENT = 8
 """How many columns a content has."""
@@ -80,7 +84,7 @@ def entry_from(columns: Columns) -> Entry:
     if content is None:
         raise AssertionError("the schema forbids an entry without content")
     kinds, state, revision, queued_at, due_at, attempted, attempts, *after_attempts = columns[2 + _CONTENT :]
-    first, not_found, refused_in, reason = after_attempts
+    first, not_found, reason = after_attempts
     return Entry(
         watch=watch,
         application_id=application_id,
@@ -94,9 +98,14 @@ def entry_from(columns: Columns) -> Entry:
         attempts=attempts,
         first_attempt_at=first,
         not_found_since=not_found,
-        refused_in=refused_in,
         reason=reason,
     )
+
+
+def health_from(text: str) -> Health:
+    """An endpoint's health, from its column. Fields that only other versions know are left out."""
+    stored = json.loads(text)
+    return Health(**{name: stored[name] for name in _HEALTH if name in stored})
 
 
 def key_text(key: Key) -> str:

@@ -14,7 +14,7 @@ What a crash costs, step by step:
   same idempotency key. This is the one place where HelloWork can hear the same thing twice.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self
 
@@ -327,7 +327,7 @@ class Store(Protocol):
         """When the next suspicion's grace is over."""
 
     async def claim(
-        self, now: int, horizon: int, wanted: Mapping[str, int], probing: Mapping[str, int] | None = None
+        self, now: int, horizon: int, wanted: Mapping[str, int], probing: Collection[str] = ()
     ) -> list[Entry]:
         """Take due entries for sending and mark them as attempted, before anything is sent.
 
@@ -337,11 +337,8 @@ class Store(Protocol):
             now: the time.
             horizon: a due time further than this many milliseconds ahead is a clock's mistake, and counts as due.
             wanted: how many at most, for each endpoint.
-            probing: the turn (`endpoint.probed_by`) of each endpoint whose call is to find out whether it works. There
-                first come those that were never tried, the newest of them before the others; then those for which our
-                credentials were not refused yet; then those for which they were, and last those for which they were in
-                an earlier turn than that (with turn 0 there is none). So a few at the head, whose calls fail alone, do
-                not stand for all.
+            probing: the endpoints whose call is to find out whether they work. There the entry with the fewest attempts
+                comes first, of these the longest due, so that a few whose calls always fail hold nobody up.
         """
 
     async def finish(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:

@@ -1,7 +1,7 @@
 """A sender at work: a real store, the real client, the emulator at the other end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -59,7 +59,6 @@ def an_entry(application_id: str = "a1", status: str = "seen", *, base_url: str)
         attempts=1,
         first_attempt_at=0,
         not_found_since=None,
-        refused_in=None,
         reason=None,
     )
 
@@ -120,7 +119,7 @@ class Watched:
         """How often it was asked for anything."""
         return self.claims + self.looks + self.finishes
 
-    async def claim(self, now: int, horizon: int, wanted: Mapping[str, int], probing: Mapping[str, int]) -> list[Entry]:
+    async def claim(self, now: int, horizon: int, wanted: Mapping[str, int], probing: Collection[str]) -> list[Entry]:
         """See `Outbox`."""
         self.claims += 1
         self._check("claim")

@@ -21,7 +21,7 @@ _COPIED: dict[str, tuple[str, ...]] = {
     "snapshot": ("number", "watch", "application_id", "row_key", "in_scope", *_CONTENT, "told_at", "verified"),
     "outbox": (
         *("watch", "application_id", *_CONTENT, "kinds", "state", "revision", "queued_at", "due_at", "attempted"),
-        *("attempts", "first_attempt_at", "not_found_since", "refused_in", "reason", "endpoint"),
+        *("attempts", "first_attempt_at", "not_found_since", "reason", "endpoint"),
     ),
     "suspicion": ("watch", "application_id", "at", "due_at"),
     "skipped": ("watch", "row_key", "application_id", "reason", "at"),

@@ -39,14 +39,14 @@ class Taking:
 
 
 async def claim(
-    connection: Connection, taking: Taking, wanted: Mapping[str, int], probing: Mapping[str, int]
+    connection: Connection, taking: Taking, wanted: Mapping[str, int], probing: Collection[str]
 ) -> list[Entry]:
     """See `Store.claim`."""
     now = taking.now
     times = {"now": now, **counted(now)}
     found: list[Entry] = []
     for endpoint, limit in wanted.items():
-        parameters = {**times, "latest": now + taking.horizon, "endpoint": endpoint, "turn": probing.get(endpoint)}
+        parameters = {**times, "latest": now + taking.horizon, "endpoint": endpoint}
         first = SQL["probe" if endpoint in probing else "due"]
         rows = await (await connection.execute(first, {**parameters, "limit": limit})).fetchall()
         if len(rows) < limit:

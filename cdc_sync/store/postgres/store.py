@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -22,7 +22,7 @@ from cdc_sync.core.rows import Key
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.store.bitmaps import unmarked
 from cdc_sync.store.clock import Clock, uptime
-from cdc_sync.store.columns import key_text, known_from
+from cdc_sync.store.columns import health_from, key_text, known_from
 from cdc_sync.store.for_people import counts_for_people, entry_for_people, records_for_people
 from cdc_sync.store.postgres import delivering, operating, recording, reporting
 from cdc_sync.store.postgres.connecting import configure, conninfo, prepare, translate
@@ -328,15 +328,13 @@ class PostgresStore:
         return None if due_at is None else int(due_at)
 
     async def claim(
-        self, now: int, horizon: int, wanted: Mapping[str, int], probing: Mapping[str, int] | None = None
+        self, now: int, horizon: int, wanted: Mapping[str, int], probing: Collection[str] = ()
     ) -> list[Entry]:
         """See `Store`."""
         async with self._claiming:
-            return await self._claim(now, horizon, wanted, probing or {})
+            return await self._claim(now, horizon, wanted, probing)
 
-    async def _claim(
-        self, now: int, horizon: int, wanted: Mapping[str, int], probing: Mapping[str, int]
-    ) -> list[Entry]:
+    async def _claim(self, now: int, horizon: int, wanted: Mapping[str, int], probing: Collection[str]) -> list[Entry]:
         number = await self._number()
         unsure, again = self._unsure, list[Whose]()
 
@@ -422,7 +420,7 @@ class PostgresStore:
     async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
         """See `Store`."""
         rows = await self._rows(delivering.SQL["endpoints"])
-        return {endpoint: (Health(**json.loads(health)), due_at) for endpoint, health, due_at in rows}
+        return {endpoint: (health_from(health), due_at) for endpoint, health, due_at in rows}
 
     async def fuses(self) -> dict[str, Fuse]:
         """See `Store`."""

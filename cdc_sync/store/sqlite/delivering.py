@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 
 from cdc_sync.core.content import Content
@@ -23,7 +23,7 @@ def claim(
     now: int,
     horizon: int,
     wanted: Mapping[str, int],
-    probing: Mapping[str, int],
+    probing: Collection[str],
     *,
     shift: int,
 ) -> list[Entry]:
@@ -31,7 +31,7 @@ def claim(
     claimed: list[Entry] = []
     times = {"now": now, **counted(now), "latest": now + horizon}
     for endpoint, limit in wanted.items():
-        parameters = {**times, "endpoint": endpoint, "turn": probing.get(endpoint)}
+        parameters = {**times, "endpoint": endpoint}
         first = SQL["probe" if endpoint in probing else "due"]
         rows = rows_out(connection.execute(first, {**parameters, "limit": limit}))
         if len(rows) < limit:
@@ -84,8 +84,8 @@ def _keep(connection: sqlite3.Connection, whose: Whose, after: Ended, end: Finis
     match after.becomes, end.fate:
         case "unheard", _:
             connection.execute(SQL["heard"], whose)
-        case "again", Again(due_at, not_found_since, refused_in, anew):
-            again = (due_at, not_found_since, refused_in, anew, end.reply.get("reason"))
+        case "again", Again(due_at, not_found_since, anew):
+            again = (due_at, not_found_since, anew, end.reply.get("reason"))
             connection.execute(SQL["again"], (*again, *whose))
         case "dead", GiveUp(reason):
             connection.execute(SQL["bury"], (reason, *whose))

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +14,7 @@ from cdc_sync.core.rows import Key
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.store.bitmaps import unmarked
 from cdc_sync.store.clock import Clock
-from cdc_sync.store.columns import json_list, key_text, known_from
+from cdc_sync.store.columns import health_from, json_list, key_text, known_from
 from cdc_sync.store.for_people import counts_for_people, entry_for_people, records_for_people
 from cdc_sync.store.protocol import (
     AnotherDatabaseError,
@@ -195,12 +195,12 @@ class SqliteStore:
         return await self._run(lambda c: c.execute(recording.SQL["next_suspicion"], (watch,)).fetchone()[0])
 
     async def claim(
-        self, now: int, horizon: int, wanted: Mapping[str, int], probing: Mapping[str, int] | None = None
+        self, now: int, horizon: int, wanted: Mapping[str, int], probing: Collection[str] = ()
     ) -> list[Entry]:
         """See `Store`."""
         await self.check_place()
         shift = self.clock.shift
-        return await self._run(lambda c: delivering.claim(c, now, horizon, wanted, probing or {}, shift=shift))
+        return await self._run(lambda c: delivering.claim(c, now, horizon, wanted, probing, shift=shift))
 
     async def finish(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
         """See `Store`."""
@@ -231,7 +231,7 @@ class SqliteStore:
 
         def work(connection: sqlite3.Connection) -> dict[str, tuple[Health, int | None]]:
             rows = connection.execute(delivering.SQL["endpoints"])
-            return {endpoint: (Health(**json.loads(health)), due_at) for endpoint, health, due_at in rows}
+            return {endpoint: (health_from(health), due_at) for endpoint, health, due_at in rows}
 
         return await self._run(work)
 

@@ -1,4 +1,4 @@
-"""Our credentials are refused for some applications alone: these fail, and stand in nobody's way.
+"""Our credentials are refused for some applications only: these hold nobody up.
 
 How it goes on for weeks, and what wrong credentials look like beside it: `unit/core/test_refused_alone.py`.
 """
@@ -45,8 +45,8 @@ async def pending(desk: Delivery) -> set[str]:
 async def test_the_next_probe_is_for_another_and_opens_the_endpoint(
     desk: Delivery, hellowork: Emulator, code: int
 ) -> None:
-    refuse(hellowork, REFUSED, code)
-    await desk.queue(hellowork.url, *REFUSED)
+    refuse(hellowork, ["refused0"], code)
+    await desk.queue(hellowork.url, "refused0")
     desk.clock.ahead += 1
     await desk.queue(hellowork.url, *OTHERS)
     await desk.send_once(policy=SLOW, concurrency=1)
@@ -57,38 +57,22 @@ async def test_the_next_probe_is_for_another_and_opens_the_endpoint(
 
     assert hellowork.calls[1].application_id in OTHERS
     assert hellowork.calls[1].status == 200
-    assert pauses(desk) == 2, "the second that is refused for the first time may be about us again"
+    assert len(hellowork.state) == len(OTHERS), "all others come before what was refused"
+    assert pauses(desk) == 2, "each call that is refused pauses the endpoint"
 
 
-async def test_all_others_are_delivered_and_nobody_pauses_for_what_is_refused_alone(
-    desk: Delivery, hellowork: Emulator
-) -> None:
+async def test_all_others_are_delivered(desk: Delivery, hellowork: Emulator) -> None:
     refuse(hellowork, REFUSED)
     await desk.queue(hellowork.url, *REFUSED, *OTHERS)
 
-    async with desk.sending(concurrency=4) as sender:
+    async with desk.sending(concurrency=4):
         await eventually(lambda: len(hellowork.state) == len(OTHERS), "all others are acknowledged")
 
-        async def are_all_found_out() -> bool:
-            await desk.queue(hellowork.url, f"more{len(hellowork.calls)}")
-            sender.wake()
-            return all([(await waiting_entry(desk.store, each)).refused_in is not None for each in REFUSED])
-
-        await eventually(are_all_found_out, "each was refused once, with an answer to another after it")
-        await desk.queue(hellowork.url, "last")
-        sender.wake()
-        await eventually(lambda: "last" in hellowork.state, "one more")
-        before, changes = len(hellowork.calls), len(desk.of_type(EndpointChanged))
-
-        await eventually(lambda: set(REFUSED) <= set(called(hellowork, before)), "each is tried again")
-
-        assert len(desk.of_type(EndpointChanged)) == changes
-        assert (await desk.health(hellowork.url)).mode == "healthy"
     assert await pending(desk) == set(REFUSED)
     assert not any(call.concurrent for call in hellowork.calls)
 
 
-async def test_it_waits_by_itself_and_is_never_given_up(desk: Delivery, hellowork: Emulator) -> None:
+async def test_a_refused_call_waits_by_itself_and_is_never_given_up(desk: Delivery, hellowork: Emulator) -> None:
     policy = replace(SLOW, give_up_after=HOUR)
     refuse(hellowork, ["refused0"])
     await desk.queue(hellowork.url, "refused0")
@@ -108,15 +92,15 @@ async def test_it_waits_by_itself_and_is_never_given_up(desk: Delivery, hellowor
         "queued",
         *("attempted", "answered") * 4,
     ]
-    assert pauses(desk) == 1
-    assert (await desk.health(hellowork.url)).mode == "healthy"
     assert await pending(desk) == {"refused0"}
 
 
-async def test_is_known_after_a_restart(tmp_path: Path, hellowork: Emulator) -> None:
+async def test_a_pause_outlasts_a_restart_and_the_next_probe_is_for_another(
+    tmp_path: Path, hellowork: Emulator
+) -> None:
     """As for a cron job that runs `run --once`: each run ends before anything is due again."""
     refuse(hellowork, ["refused0"])
-    for run in range(6):
+    for run in range(4):
         async with delivery(tmp_path / "state.db") as desk:
             if run == 0:
                 await desk.queue(hellowork.url, "refused0")
@@ -124,36 +108,10 @@ async def test_is_known_after_a_restart(tmp_path: Path, hellowork: Emulator) -> 
             await desk.queue(hellowork.url, f"a{run}")
 
             await desk.send_once(policy=SLOW, concurrency=1)
-            modes = [change.mode for change in desk.of_type(EndpointChanged)]
 
-            # The first run cannot know; the second finds the pause, and asks with another.
-            assert modes == {0: ["paused"], 1: ["paused", "healthy"]}.get(run, [])
-            assert await pending(desk) == ({"refused0", "a0"} if run == 0 else {"refused0"})
-
-
-async def test_when_credentials_are_wrong_for_all_the_first_of_the_others_pauses(
-    desk: Delivery, hellowork: Emulator
-) -> None:
-    refuse(hellowork, ["refused0"])
-    await desk.queue(hellowork.url, "refused0")
-    await desk.send_once(policy=SLOW)
-    desk.clock.ahead += LONGEST_PAUSE
-    await desk.queue(hellowork.url, "first")
-    await desk.send_once(policy=SLOW)
-    await desk.send_once(policy=SLOW)
-    assert (await desk.health(hellowork.url)).mode == "healthy"
-    hellowork.inject(Status(status=401, times=None))
-    before = len(hellowork.calls)
-    await desk.queue(hellowork.url, *OTHERS)
-    desk.clock.ahead += 2 * HOUR
-
-    await desk.send_once(policy=SLOW, concurrency=16)
-
-    assert (await desk.health(hellowork.url)).mode == "paused"
-    # Its last word was a refusal: no volley goes out.
-    assert len(hellowork.calls) - before <= 2
-    assert await pending(desk) == {"refused0", *OTHERS}
-    assert await desk.store.entries("dead", None, 1) == []
+            # Each run finds the pause of the one before, and probes with another than the one that was refused.
+            assert (await desk.health(hellowork.url)).mode == "paused"
+            assert await pending(desk) == {"refused0", f"a{run}"}
 
 
 @pytest.mark.parametrize("fault", [Status(status=401), Status(status=503)], ids=lambda fault: str(fault.status))

@@ -1,12 +1,11 @@
 """Taking due entries for sending: marked as attempted, durably, before anything is sent."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterable
 from itertools import chain
 
 import pytest
-from support.builders import ENDPOINT, HOUR, MINUTE, NOW, SECOND, WATCH, a_content, a_sighting, some_rules
+from support.builders import ENDPOINT, HOUR, MINUTE, NOW, SECOND, a_content, a_sighting, some_rules
 from support.store_backends import OpenStore
 from support.store_steps import (
     HORIZON,
@@ -21,7 +20,7 @@ from support.store_steps import (
     waiting_entry,
 )
 
-from cdc_sync.core.delivery import Again, GiveUp
+from cdc_sync.core.delivery import Again
 from cdc_sync.core.endpoint import Health
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.payload import body, idempotency_key
@@ -178,9 +177,9 @@ async def test_a_retry_is_the_same_request_to_the_byte(store: Store) -> None:
 class TestHowLongItWasTried:
     """From the first attempt to now, without the time for which it was due and nobody tried it."""
 
-    @pytest.mark.parametrize("probing", [None, {ENDPOINT: 0}], ids=["healthy", "probing"])
+    @pytest.mark.parametrize("probing", [(), {ENDPOINT}], ids=["healthy", "probing"])
     async def test_a_wait_of_its_own_counts_and_a_long_pause_of_the_endpoint_does_not(
-        self, store: Store, probing: Mapping[str, int] | None
+        self, store: Store, probing: Collection[str]
     ) -> None:
         await settle(store, a1=0)
         first = await claim_one(store, NOW + SECOND)
@@ -195,7 +194,7 @@ class TestHowLongItWasTried:
     async def test_from_a_refusal_of_our_credentials_on_it_counts_anew(self, store: Store) -> None:
         await settle(store, a1=0)
         first = await claim_one(store, NOW)
-        await store.finish([Finished(first, Again(NOW + MINUTE, refused_in=1, anew=True), {}, NOW)], {})
+        await store.finish([Finished(first, Again(NOW + MINUTE, anew=True), {}, NOW)], {})
 
         assert (await claim_one(store, NOW + MINUTE)).first_attempt_at == NOW + MINUTE
 
@@ -249,28 +248,28 @@ class TestProbing:
     """Which of all that is due finds out whether the endpoint works: what failed must not stand in the others' way."""
 
     async def probe(self, store: Store, at: int) -> str:
-        (entry,) = await store.claim(at, HORIZON, {ENDPOINT: 1}, {ENDPOINT: 3})
+        (entry,) = await store.claim(at, HORIZON, {ENDPOINT: 1}, {ENDPOINT})
         self.entry = entry
         return entry.application_id
 
-    async def again(self, store: Store, at: int, refused_in: int | None = None) -> None:
-        await store.finish([Finished(self.entry, Again(at, refused_in=refused_in), {"reason": "HTTP 401"}, at)], {})
+    async def again(self, store: Store, at: int) -> None:
+        await store.finish([Finished(self.entry, Again(at), {"reason": "HTTP 401"}, at)], {})
 
-    async def test_the_newest_that_was_never_tried_comes_first_and_what_was_refused_last(self, store: Store) -> None:
-        await settle(store, alone=0, refused=1, failed=2, new=SECOND, newer=2 * SECOND)
-        for at, one, refused_in in [(NOW, "alone", 1), (NOW + 1, "refused", 3), (NOW + 2, "failed", None)]:
+    async def test_the_fewest_attempts_come_first_of_these_the_longest_due(self, store: Store) -> None:
+        await settle(store, a1=0, a2=SECOND, a3=MINUTE, a4=MINUTE + SECOND)
+        for at, one in [(NOW, "a1"), (NOW + SECOND, "a2"), (NOW + 2 * SECOND, "a1")]:
             assert await self.probe(store, at) == one
-            await self.again(store, at, refused_in)
-        at = NOW + MINUTE
+            await self.again(store, at)
+        at = NOW + 2 * MINUTE
 
-        assert [await self.probe(store, at) for _ in range(5)] == ["newer", "new", "failed", "refused", "alone"]
+        assert [await self.probe(store, at) for _ in range(4)] == ["a3", "a4", "a2", "a1"]
 
-    async def test_in_turn_if_all_were_refused(self, store: Store) -> None:
+    async def test_all_that_are_refused_are_probed_in_turn(self, store: Store) -> None:
         await settle(store, a1=0, a2=0, a3=0)
         probed = []
         for at in range(NOW, NOW + 6):
             probed.append(await self.probe(store, at))
-            await self.again(store, at, refused_in=3)
+            await self.again(store, at)
 
         assert sorted(probed[:3]) == ["a1", "a2", "a3"]
         assert probed[3:] == probed[:3]
@@ -279,45 +278,17 @@ class TestProbing:
         await settle(store, a1=0, a2=MINUTE)
         assert await self.probe(store, NOW) == "a1"
 
-        assert await store.claim(NOW + SECOND, HORIZON, {ENDPOINT: 1}, {ENDPOINT: 3}) == []
-        assert ids(await store.claim(NOW, SECOND, {ENDPOINT: 1}, {ENDPOINT: 3})) == ["a2"], "a clock's mistake is due"
+        assert await store.claim(NOW + SECOND, HORIZON, {ENDPOINT: 1}, {ENDPOINT}) == []
+        assert ids(await store.claim(NOW, SECOND, {ENDPOINT: 1}, {ENDPOINT})) == ["a2"], "a clock's mistake is due"
 
     async def test_only_where_it_is_asked_for(self, store: Store) -> None:
         await settle(store, refused=0, new=SECOND)
         assert await self.probe(store, NOW) == "refused"
-        await self.again(store, NOW, refused_in=1)
+        await self.again(store, NOW)
 
-        claimed = await store.claim(NOW + MINUTE, HORIZON, {ENDPOINT: 1}, {"https://elsewhere.example:443": 1})
+        claimed = await store.claim(NOW + MINUTE, HORIZON, {ENDPOINT: 1}, {"https://elsewhere.example:443"})
 
         assert ids(claimed) == ["refused"]
-
-    async def test_a_refusal_is_forgotten_with_the_endpoint_it_came_from(self, store: Store) -> None:
-        """The turns of another one are not to be compared with its turns."""
-        await settle(store, a1=0)
-        await self.probe(store, NOW)
-        await self.again(store, NOW, refused_in=3)
-        elsewhere = replace(a_content(), url="https://elsewhere.example/v1/applications/a1/status")
-
-        await observe(store, replace(a_sighting("a1"), content=elsewhere))
-        assert (await waiting_entry(store)).content.url == elsewhere.url
-        assert (await waiting_entry(store)).refused_in is None
-
-    async def test_a_refusal_is_remembered_until_it_is_answered(self, store: Store) -> None:
-        await settle(store, a1=0)
-        await self.probe(store, NOW)
-        await self.again(store, NOW, refused_in=3)
-        assert (await waiting_entry(store)).refused_in == 3
-
-        await observe(store, a_sighting("a1", "offered"))
-        assert (await waiting_entry(store)).refused_in == 3, "it is about the application, not about what it says"
-        assert await self.probe(store, NOW) == "a1"
-        assert self.entry.refused_in == 3
-        await store.finish([Finished(self.entry, GiveUp("no"), {}, NOW)], {})
-        assert (await waiting_entry(store)).refused_in == 3
-        await store.retry_dead(WATCH, ["a1"], NOW)
-        await self.probe(store, NOW)
-        await self.again(store, NOW)
-        assert (await waiting_entry(store)).refused_in is None
 
 
 class TestAfterACrash:
@@ -377,7 +348,7 @@ class TestEndpoints:
 
     async def test_its_health_is_kept(self, store: Store, open_store: OpenStore) -> None:
         await settle(store, a1=0)
-        paused = Health("paused", failures=3, until=NOW + MINUTE, reason="HTTP 401", turn=5)
+        paused = Health("paused", failures=3, until=NOW + MINUTE, reason="HTTP 401")
 
         await store.finish([], {ENDPOINT: paused, "https://b.example:443": Health("throttled", 1, NOW)})
         await store.close()

@@ -23,7 +23,6 @@ from cdc_sync.core.reply import (
     CredentialsRefused,
     Meaning,
     NotFound,
-    RefusedAlone,
     Rejected,
     Throttled,
     Unavailable,
@@ -58,7 +57,6 @@ ENTRY = Entry(
     attempts=3,
     first_attempt_at=NOW - DAY,
     not_found_since=None,
-    refused_in=None,
     reason=None,
 )
 
@@ -78,8 +76,8 @@ AGAIN = Again(NOW + BACKOFF)
         (Acknowledged(), "200", EXPIRED, LONG_SINCE, Done()),
         (Rejected(), "400: no such job", YOUNG, None, GiveUp("400: no such job")),
         (Rejected(), "400: no such job", EXPIRED, LONG_SINCE, GiveUp("400: no such job")),
-        (CredentialsRefused(5), "401", YOUNG, None, Again(NOW, refused_in=5, anew=True)),
-        (CredentialsRefused(5), "401", EXPIRED, LONG_SINCE, Again(NOW, refused_in=5, anew=True)),
+        (CredentialsRefused(), "401", YOUNG, None, Again(NOW + BACKOFF, anew=True)),
+        (CredentialsRefused(), "401", EXPIRED, LONG_SINCE, Again(NOW + BACKOFF, anew=True)),
         (Throttled(None), "429", YOUNG, None, Again(NOW)),
         (Throttled(5_000), "429", EXPIRED, LONG_SINCE, Again(NOW)),
         (NotFound(), "404", YOUNG, None, Again(NOW + BACKOFF, not_found_since=NOW)),
@@ -100,24 +98,6 @@ def test_fate(
     entry = replace(ENTRY, first_attempt_at=first_attempt_at, not_found_since=not_found_since)
 
     assert fate(entry, meaning, reason, POLICY, now=NOW, chance=CHANCE) == expected
-
-
-@pytest.mark.parametrize(
-    ("meaning", "first_attempt_at", "expected"),
-    [
-        (CredentialsRefused(5), EXPIRED, Again(NOW, refused_in=3, anew=True)),
-        (Throttled(None), EXPIRED, Again(NOW, refused_in=3)),
-        (Unavailable(), YOUNG, Again(NOW + BACKOFF, refused_in=3)),
-        (RefusedAlone(), YOUNG, Again(NOW + BACKOFF, refused_in=3, anew=True)),
-        (RefusedAlone(), EXPIRED, Again(NOW + BACKOFF, refused_in=3, anew=True)),
-        # To be unknown is to be answered.
-        (NotFound(), YOUNG, Again(NOW + BACKOFF, not_found_since=NOW)),
-    ],
-)
-def test_the_fate_of_what_was_refused_before(meaning: Meaning, first_attempt_at: int, expected: Fate) -> None:
-    entry = replace(ENTRY, refused_in=3, first_attempt_at=first_attempt_at)
-
-    assert fate(entry, meaning, "403", POLICY, now=NOW, chance=CHANCE) == expected
 
 
 def test_an_application_that_was_just_posted_is_not_given_up_at_its_first_404_even_without_patience() -> None:

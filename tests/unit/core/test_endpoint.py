@@ -16,7 +16,6 @@ from cdc_sync.core.endpoint import (
     Mode,
     admits,
     after,
-    in_context,
     with_other_credentials,
 )
 from cdc_sync.core.reply import (
@@ -25,7 +24,6 @@ from cdc_sync.core.reply import (
     CredentialsRefused,
     Meaning,
     NotFound,
-    RefusedAlone,
     Rejected,
     Throttled,
     Unavailable,
@@ -90,26 +88,13 @@ def test_what_may_be_sent(mode: Mode, until: int, under_way: int, admission: Adm
         (Health("open", 6, NOW), Unavailable(), Health("open", 7, NOW + 3_000, "why")),
         (Health("open", 500, NOW), Unavailable(), Health("open", 501, NOW + LONGEST_OPEN, "why")),
         # Refused credentials pause at once, and each refused probe doubles the wait.
-        (Health(), CredentialsRefused(), Health("paused", 1, NOW + 750, "why", 1)),
-        (Health("open", 9, NOW), CredentialsRefused(), Health("paused", 1, NOW + 750, "why", 1)),
-        (Health("throttled", 9, NOW), CredentialsRefused(), Health("paused", 1, NOW + 750, "why", 1)),
-        (Health("paused", 1, NOW, "ill", 1), CredentialsRefused(), Health("paused", 2, NOW + 1_500, "why", 1)),
-        (Health("paused", 500, NOW, "ill", 1), CredentialsRefused(), Health("paused", 501, NOW + 675_000, "why", 1)),
+        (Health(), CredentialsRefused(), Health("paused", 1, NOW + 750, "why")),
+        (Health("open", 9, NOW), CredentialsRefused(), Health("paused", 1, NOW + 750, "why")),
+        (Health("throttled", 9, NOW), CredentialsRefused(), Health("paused", 1, NOW + 750, "why")),
+        (Health("paused", 1, NOW, "ill"), CredentialsRefused(), Health("paused", 2, NOW + 1_500, "why")),
+        (Health("paused", 500, NOW, "ill"), CredentialsRefused(), Health("paused", 501, NOW + 675_000, "why")),
         # A probe that finds nobody there says nothing about the credentials.
-        (Health("paused", 3, NOW, "ill", 1), Unavailable(), Health("open", 5, NOW + 750, "why", 1)),
-        # Its word on them turns with an answer, and with the next refusal, and with nothing else.
-        *((Health(mode, 7, NOW, "ill", 1), answer, Health(turn=2)) for mode in WAITING_MODES for answer in ANSWERS),
-        (Health("healthy", 4, 0, "ill", 2), Acknowledged(), Health(turn=2)),
-        (Health(turn=2), CredentialsRefused(), Health("paused", 1, NOW + 750, "why", 3)),
-        (Health(turn=2), Throttled(7_000), Health("throttled", 1, NOW + 7_000, "why", 2)),
-        (Health("paused", 3, NOW, "ill", 1), Throttled(7_000), Health("throttled", 1, NOW + 7_000, "why", 1)),
-        (Health("throttled", 1, NOW, "ill", 1), Unavailable(), Health("healthy", 1, 0, "why", 1)),
-        (Health(turn=2), Unavailable(), Health("healthy", 1, 0, "why", 2)),
-        (Health("healthy", 4, turn=2), Unavailable(), Health("open", 5, NOW + 750, "why", 2)),
-        # Refused alone: nobody pauses, and whoever refuses is up.
-        (Health(turn=2), RefusedAlone(), Health(turn=3)),
-        (Health(turn=3), RefusedAlone(), Health(turn=3)),
-        (Health("healthy", 4, 0, "ill", 2), RefusedAlone(), Health(turn=3)),
+        (Health("paused", 3, NOW, "ill"), Unavailable(), Health("open", 5, NOW + 750, "why")),
         # Throttled: as told, else by backoff; "at once" is no wait.
         (Health(), Throttled(7_000), Health("throttled", 1, NOW + 7_000, "why")),
         (Health(), Throttled(HOUR), Health("throttled", 1, NOW + HOUR, "why")),
@@ -154,7 +139,6 @@ def test_a_straggler_that_was_answered_ends_a_wait_unless_hellowork_asked_for_it
     assert then(Health("open", 6, NOW + 5_000, "ill"), answer) == Health()
     assert then(Health("paused", 6, NOW + 5_000, "ill"), answer) == Health()
     assert then(throttled, answer) == throttled
-    assert then(Health("paused", 1, NOW + 5_000, "ill", 1), answer) == Health(turn=2)
 
 
 def test_a_whole_volley_that_fails_counts_as_one_failed_probe() -> None:
@@ -211,37 +195,7 @@ def test_every_reply_has_a_meaning_in_every_state() -> None:
         health = then(Health(mode, failures, until, "ill"), meaning)
         assert health.until <= max(until, NOW + LONGEST_RETRY_AFTER)
         assert (health.mode == "healthy") is (health.until == 0)
-        assert (health.reason is None) is (health == Health(turn=health.turn))
-
-
-@pytest.mark.parametrize(
-    ("health", "refused_in", "expected"),
-    [
-        # The first refusal of an application is about us, whatever else was refused before.
-        (Health(), None, CredentialsRefused(1)),
-        (Health(turn=2), None, CredentialsRefused(3)),
-        (Health(turn=3), None, CredentialsRefused(3)),
-        # So are those that follow, as long as nobody was answered.
-        (Health("paused", 1, NOW, "401", 1), 1, CredentialsRefused(1)),
-        (Health("healthy", 1, 0, "503", 1), 1, CredentialsRefused(1)),
-        (Health(turn=1), 3, CredentialsRefused(1)),
-        # Others were answered since. Who is refused alone still is so when it is refused again.
-        (Health(turn=2), 1, RefusedAlone()),
-        (Health(turn=3), 1, RefusedAlone()),
-        (Health("healthy", 4, 0, "503", 2), 1, RefusedAlone()),
-        # But where anything is wrong, it finds out nothing about itself.
-        (Health("paused", 1, NOW, "401", 3), 1, CredentialsRefused(3)),
-        (Health("open", 5, NOW, "503", 2), 1, CredentialsRefused(3)),
-        (Health("throttled", 1, NOW, "429", 2), 1, CredentialsRefused(3)),
-    ],
-)
-def test_a_refusal_of_our_credentials_in_its_context(health: Health, refused_in: int | None, expected: Meaning) -> None:
-    assert in_context(CredentialsRefused(), health, refused_in) == expected
-
-
-@pytest.mark.parametrize("meaning", [each for each in MEANINGS if not isinstance(each, CredentialsRefused)])
-def test_anything_else_means_the_same_everywhere(meaning: Meaning) -> None:
-    assert in_context(meaning, Health(turn=2), 1) == meaning
+        assert (health.reason is None) is (health == Health())
 
 
 @dataclass

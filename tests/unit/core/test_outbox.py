@@ -29,7 +29,6 @@ def an_entry(*, attempted: bool) -> Entry:
         attempts=0,
         first_attempt_at=None,
         not_found_since=None,
-        refused_in=None,
         reason="more than 1000 changes at once",
     )
 

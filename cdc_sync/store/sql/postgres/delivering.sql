@@ -5,7 +5,7 @@ SELECT watch, application_id, status, job_id, deleted, created, event_date, sour
        queued_at, due_at, true, attempts + 1,
        coalesce(least(first_attempt_at + greatest(%(overdue)s - due_at, 0), %(now)s), %(now)s),
        CASE WHEN not_found_since IS NOT NULL
-            THEN least(not_found_since + greatest(%(unasked)s - due_at, 0), %(now)s) END, refused_in, reason
+            THEN least(not_found_since + greatest(%(unasked)s - due_at, 0), %(now)s) END, reason
   FROM cdc_sync.outbox
  WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = %(endpoint)s AND due_at <= %(now)s
  ORDER BY due_at, watch, application_id
@@ -18,11 +18,10 @@ SELECT watch, application_id, status, job_id, deleted, created, event_date, sour
        queued_at, due_at, true, attempts + 1,
        coalesce(least(first_attempt_at + greatest(%(overdue)s - due_at, 0), %(now)s), %(now)s),
        CASE WHEN not_found_since IS NOT NULL
-            THEN least(not_found_since + greatest(%(unasked)s - due_at, 0), %(now)s) END, refused_in, reason
+            THEN least(not_found_since + greatest(%(unasked)s - due_at, 0), %(now)s) END, reason
   FROM cdc_sync.outbox
  WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = %(endpoint)s AND due_at <= %(now)s
- ORDER BY CASE WHEN refused_in < %(turn)s THEN 3 WHEN refused_in IS NOT NULL THEN 2 WHEN attempts > 0 THEN 1 ELSE 0 END,
-          CASE WHEN refused_in IS NULL AND attempts = 0 THEN -due_at ELSE due_at END, watch, application_id
+ ORDER BY attempts, due_at, watch, application_id
  LIMIT %(limit)s
    FOR UPDATE SKIP LOCKED;
 
@@ -31,7 +30,7 @@ SELECT watch, application_id, status, job_id, deleted, created, event_date, sour
        queued_at, due_at, true, attempts + 1,
        coalesce(least(first_attempt_at + greatest(%(overdue)s - due_at, 0), %(now)s), %(now)s),
        CASE WHEN not_found_since IS NOT NULL
-            THEN least(not_found_since + greatest(%(unasked)s - due_at, 0), %(now)s) END, refused_in, reason
+            THEN least(not_found_since + greatest(%(unasked)s - due_at, 0), %(now)s) END, reason
   FROM cdc_sync.outbox
  WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = %(endpoint)s AND due_at > %(latest)s
  ORDER BY due_at, watch, application_id
@@ -92,12 +91,11 @@ UPDATE cdc_sync.outbox o
        state = CASE x.becomes WHEN 'dead' THEN 'dead' ELSE o.state END,
        due_at = CASE x.becomes WHEN 'again' THEN x.due_at ELSE o.due_at END,
        not_found_since = CASE x.becomes WHEN 'again' THEN x.not_found_since ELSE o.not_found_since END,
-       refused_in = CASE x.becomes WHEN 'again' THEN x.refused_in ELSE o.refused_in END,
        first_attempt_at = CASE WHEN x.becomes = 'again' AND x.anew THEN NULL ELSE o.first_attempt_at END,
        reason = CASE WHEN x.becomes IN ('again', 'dead') THEN x.reason ELSE o.reason END
   FROM json_to_recordset(%(rows)s::json)
-    AS x (watch text, application_id text, becomes text, due_at bigint, not_found_since bigint, refused_in bigint,
-          anew boolean, reason text)
+    AS x (watch text, application_id text, becomes text, due_at bigint, not_found_since bigint, anew boolean,
+          reason text)
  WHERE o.watch = x.watch AND o.application_id = x.application_id;
 
 -- name: count_calls

@@ -23,7 +23,7 @@ SELECT o.watch, o.application_id, o.status, o.job_id, o.deleted, o.created, o.ev
 -- name: revive
 UPDATE cdc_sync.outbox o
    SET state = 'pending', due_at = %(now)s, attempts = 0, first_attempt_at = NULL, not_found_since = NULL,
-       reason = NULL, endpoint = x.endpoint, refused_in = CASE WHEN o.endpoint = x.endpoint THEN o.refused_in END
+       reason = NULL, endpoint = x.endpoint
   FROM json_to_recordset(%(rows)s::json) AS x (watch text, application_id text, endpoint text)
  WHERE o.watch = x.watch AND o.application_id = x.application_id;
 

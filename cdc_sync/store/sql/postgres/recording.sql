@@ -143,13 +143,12 @@ ON CONFLICT (watch, application_id) DO UPDATE
        event_date = excluded.event_date, source = excluded.source, extra = excluded.extra, url = excluded.url,
        kinds = excluded.kinds, state = excluded.state, revision = o.revision + 1, queued_at = excluded.queued_at,
        due_at = excluded.due_at, attempts = 0, first_attempt_at = NULL, not_found_since = NULL,
-       reason = excluded.reason, endpoint = excluded.endpoint,
-       refused_in = CASE WHEN o.endpoint = excluded.endpoint THEN o.refused_in END;
+       reason = excluded.reason, endpoint = excluded.endpoint;
 
 -- name: refresh
 UPDATE cdc_sync.outbox o
    SET created = x.created, source = x.source, extra = x.extra, url = x.url, endpoint = x.endpoint,
-       revision = o.revision + 1, refused_in = CASE WHEN o.endpoint = x.endpoint THEN o.refused_in END
+       revision = o.revision + 1
   FROM json_to_recordset(%(rows)s::json)
     AS x (application_id text, created bigint, source text, extra text, url text, endpoint text)
  WHERE o.watch = %(watch)s AND o.application_id = x.application_id;

@@ -1,6 +1,6 @@
 -- name: entries
 SELECT watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
-       queued_at, due_at, attempted, attempts, first_attempt_at, not_found_since, refused_in, reason
+       queued_at, due_at, attempted, attempts, first_attempt_at, not_found_since, reason
   FROM cdc_sync.outbox
  WHERE state = %(state)s AND (%(watch)s::text IS NULL OR watch = %(watch)s)
  ORDER BY queued_at, watch, application_id
@@ -33,7 +33,7 @@ SELECT watch, application_id, row_key, in_scope, status, job_id, deleted, create
 
 -- name: entries_of
 SELECT watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
-       queued_at, due_at, attempted, attempts, first_attempt_at, not_found_since, refused_in, reason
+       queued_at, due_at, attempted, attempts, first_attempt_at, not_found_since, reason
   FROM cdc_sync.outbox
  WHERE application_id = %(id)s AND watch = ANY (%(watches)s::text[]);
 

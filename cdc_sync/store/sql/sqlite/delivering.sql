@@ -4,7 +4,7 @@
 SELECT json_group_array(json_array(
        watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
        queued_at, due_at, 1, attempts + 1, coalesce(min(first_attempt_at + max(:overdue - due_at, 0), :now), :now),
-       min(not_found_since + max(:unasked - due_at, 0), :now), refused_in, reason))
+       min(not_found_since + max(:unasked - due_at, 0), :now), reason))
   FROM (SELECT * FROM outbox
          WHERE state = 'pending' AND claimed = 0 AND endpoint = :endpoint AND due_at <= :now
          ORDER BY due_at
@@ -15,18 +15,17 @@ SELECT json_group_array(json_array(
 SELECT json_group_array(json_array(
        watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
        queued_at, due_at, 1, attempts + 1, coalesce(min(first_attempt_at + max(:overdue - due_at, 0), :now), :now),
-       min(not_found_since + max(:unasked - due_at, 0), :now), refused_in, reason))
+       min(not_found_since + max(:unasked - due_at, 0), :now), reason))
   FROM (SELECT * FROM outbox
          WHERE state = 'pending' AND claimed = 0 AND endpoint = :endpoint AND due_at <= :now
-         ORDER BY CASE WHEN refused_in < :turn THEN 3 WHEN refused_in IS NOT NULL THEN 2 WHEN attempts > 0 THEN 1 ELSE 0 END,
-                  CASE WHEN refused_in IS NULL AND attempts = 0 THEN -due_at ELSE due_at END
+         ORDER BY attempts, due_at
          LIMIT :limit);
 
 -- name: overdue_by_clock
 SELECT json_group_array(json_array(
        watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
        queued_at, due_at, 1, attempts + 1, coalesce(min(first_attempt_at + max(:overdue - due_at, 0), :now), :now),
-       min(not_found_since + max(:unasked - due_at, 0), :now), refused_in, reason))
+       min(not_found_since + max(:unasked - due_at, 0), :now), reason))
   FROM (SELECT * FROM outbox
          WHERE state = 'pending' AND claimed = 0 AND endpoint = :endpoint AND due_at > :latest
          ORDER BY due_at
@@ -60,7 +59,7 @@ UPDATE outbox SET claimed = 0, attempted = 0 WHERE watch = ? AND application_id 
 
 -- name: again
 UPDATE outbox
-   SET claimed = 0, due_at = ?, not_found_since = ?, refused_in = ?,
+   SET claimed = 0, due_at = ?, not_found_since = ?,
        first_attempt_at = CASE WHEN ? THEN NULL ELSE first_attempt_at END, reason = ?
  WHERE watch = ? AND application_id = ?;
 

@@ -11,7 +11,7 @@ SELECT watch, application_id, status, job_id, deleted, created, event_date, sour
 -- name: revive
 UPDATE outbox
    SET state = 'pending', due_at = :now, attempts = 0, first_attempt_at = NULL, not_found_since = NULL, reason = NULL,
-       endpoint = :endpoint, refused_in = CASE WHEN endpoint = :endpoint THEN refused_in END
+       endpoint = :endpoint
  WHERE watch = :watch AND application_id = :application_id;
 
 -- name: drop

@@ -100,13 +100,11 @@ ON CONFLICT (watch, application_id) DO UPDATE
        event_date = excluded.event_date, source = excluded.source, extra = excluded.extra, url = excluded.url,
        kinds = excluded.kinds, state = excluded.state, revision = outbox.revision + 1, queued_at = excluded.queued_at,
        due_at = excluded.due_at, attempts = 0, first_attempt_at = NULL, not_found_since = NULL,
-       reason = excluded.reason, endpoint = excluded.endpoint,
-       refused_in = CASE WHEN outbox.endpoint = excluded.endpoint THEN outbox.refused_in END;
+       reason = excluded.reason, endpoint = excluded.endpoint;
 
 -- name: refresh
 UPDATE outbox
-   SET created = :created, source = :source, extra = :extra, url = :url, endpoint = :endpoint, revision = revision + 1,
-       refused_in = CASE WHEN endpoint = :endpoint THEN refused_in END
+   SET created = :created, source = :source, extra = :extra, url = :url, endpoint = :endpoint, revision = revision + 1
  WHERE watch = :watch AND application_id = :application_id;
 
 -- name: cancel

@@ -1,6 +1,6 @@
 -- name: entries
 SELECT watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
-       queued_at, due_at, attempted, attempts, first_attempt_at, not_found_since, refused_in, reason
+       queued_at, due_at, attempted, attempts, first_attempt_at, not_found_since, reason
   FROM outbox
  WHERE state = :state AND watch = :watch
  ORDER BY queued_at, application_id
@@ -36,7 +36,7 @@ SELECT watch, application_id, row_key, in_scope, status, job_id, deleted, create
 
 -- name: entry
 SELECT watch, application_id, status, job_id, deleted, created, event_date, source, extra, url, kinds, state, revision,
-       queued_at, due_at, attempted, attempts, first_attempt_at, not_found_since, refused_in, reason
+       queued_at, due_at, attempted, attempts, first_attempt_at, not_found_since, reason
   FROM outbox
  WHERE watch = ? AND application_id = ?;
 

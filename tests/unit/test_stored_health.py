@@ -1,0 +1,23 @@
+"""An endpoint's health as the store has it, also as another version wrote it."""
+
+import json
+from dataclasses import asdict
+
+from cdc_sync.core.endpoint import Health
+from cdc_sync.store.columns import health_from
+
+
+def test_health_is_read_as_it_was_written() -> None:
+    paused = Health("paused", 3, 1_700_000_000_000, "HTTP 401")
+
+    assert health_from(json.dumps(asdict(paused))) == paused
+
+
+def test_fields_that_another_version_wrote_are_left_out() -> None:
+    assert health_from('{"mode": "open", "failures": 5, "until": 1, "reason": "HTTP 503", "turn": 4}') == Health(
+        "open", 5, 1, "HTTP 503"
+    )
+
+
+def test_fields_that_another_version_did_not_know_have_their_defaults() -> None:
+    assert health_from('{"mode": "throttled"}') == Health("throttled")
