@@ -120,7 +120,7 @@ async def _catch_up(parts: WatchParts) -> None:
         if parts.watch.capture.mode == "poll":
             fast = await make_poll(connected, position, lambda: None)
         elif connected.installation is not None and connected.installation.has_log:
-            fast = Drain(connected.intake, connected.log, lambda: None)
+            fast = Drain(connected.intake, connected.log, lambda: None, parts.watch.capture.max_backlog)
         else:
             fast = SweepsAlone()
         await fast.catch_up()

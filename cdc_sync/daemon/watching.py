@@ -444,7 +444,7 @@ class WatchWorker:
         if connected.installation is None or not connected.installation.has_log:
             return SweepsAlone(), {**jobs, "lock": hold(connected.session, _PROVE_EVERY)}
         progressed()
-        drain = Drain(connected.intake, connected.log, self.want_sweep)
+        drain = Drain(connected.intake, connected.log, self.want_sweep, capture.max_backlog)
         drain_interval = capture.drain_interval.total_seconds()
         if not self._may_be_rung_for(connected.server):
             jobs["lock"] = hold(connected.session, _PROVE_EVERY)
@@ -463,9 +463,7 @@ class WatchWorker:
                 poll_interval = capture.poll_interval.total_seconds()
                 jobs["drain"] = Doorbell(drain, bell, drain_interval, clock, poll_interval).run(progressed)
         if not self._parts.dry_run:
-            jobs["missed"] = watch_missed(
-                connected.intake, connected.pool, self.want_sweep, drain_interval, capture.max_backlog
-            )
+            jobs["missed"] = watch_missed(connected.intake, connected.pool, drain, self.want_sweep, drain_interval)
         return drain, jobs
 
     async def _drain_without_bell(self, connected: Connected, drain: Drain, progressed: Callable[[], None]) -> None:

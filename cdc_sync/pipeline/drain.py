@@ -21,12 +21,17 @@ class Drain:
         log: the change log.
         sweep: called when the log asks for a sweep (TRUNCATE, a changed lookup table). What asks is consumed before
             the sweep has run; a crash in between loses nothing, since a whole sweep follows every start.
+        max_backlog: the log's limit in bytes.
     """
 
-    def __init__(self, intake: Intake, log: ChangeLog, sweep: Callable[[], None]) -> None:
+    def __init__(self, intake: Intake, log: ChangeLog, sweep: Callable[[], None], max_backlog: int) -> None:
         self._intake = intake
         self._log = log
         self._sweep = sweep
+        self.max_backlog = max_backlog
+        self._was_full = False
+        self._worth_giving_back = max_backlog // 16
+        self._nearly_full = max_backlog // 2
         # A drain that the sweep asks for and one that the bell asks for would wait for each other's row locks.
         self._lock = asyncio.Lock()
         self._begun: float | None = None
@@ -37,6 +42,11 @@ class Drain:
     def ring(self) -> None:
         """There may be something in the log."""
         self.rung.set()
+
+    def was_full(self) -> bool:
+        """Whether the log was found full since this was asked last."""
+        was_full, self._was_full = self._was_full, False
+        return was_full
 
     async def catch_up(self, progressed: Callable[[], None] = lambda: None) -> None:
         """Empty the log of every change that was committed before this call; `progressed` is told of each batch.
@@ -68,6 +78,7 @@ class Drain:
             self._begun = time.monotonic() if self._begun is None else self._begun
             async with self._log.batch(BATCH) as changes:
                 self.searched = changes.searched
+                self._was_full = self._was_full or changes.size >= self.max_backlog
                 if found is not None:
                     await found(changes.number)
                 if changes.hints:
@@ -78,6 +89,8 @@ class Drain:
                 self._sweep()
             more = changes.full and self._log.consumes
             if not more:
+                if self._log.consumes and changes.size >= self._worth_giving_back:
+                    await self._log.give_back(nearly_full=changes.size >= self._nearly_full)
                 self._intake.observe(CaughtUp(self._intake.rules.watch, time.monotonic() - self._begun))
                 self._begun = None
             return more

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from psycopg_pool import AsyncConnectionPool
 
 from cdc_sync.core.observations import ChangesMissed
+from cdc_sync.pipeline.drain import Drain
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.source.bell import Bell
 from cdc_sync.source.connection import Connection
@@ -22,11 +23,11 @@ POSITION = "missed"
 async def watch_missed(
     intake: Intake,
     pool: AsyncConnectionPool[Connection],
+    drain: Drain,
     sweep: Callable[[], None],
     every: float,
-    max_backlog: int,
 ) -> None:
-    """Look every `every` seconds, for ever, and call `sweep` when one is needed.
+    """Look every `every` seconds, for ever, and call `sweep` when one is needed; `drain` empties the log.
 
     Raises:
         SourceError: the database cannot answer.
@@ -37,11 +38,12 @@ async def watch_missed(
     answered = int((await intake.store.positions(watch)).get(POSITION, "0"))
     while True:
         await bell.worked()
+        was_full = drain.was_full()
         count = await missed_changes(pool, watch)
         if count != answered:
             # Fewer than before: the sequence was made anew.
             dropped = count - answered if count > answered else count
-            intake.observe(ChangesMissed(watch, dropped, await _reason(pool, max_backlog)))
+            intake.observe(ChangesMissed(watch, dropped, await _reason(pool, drain.max_backlog, was_full=was_full)))
             await all_ended(pool)
             sweep()
             await intake.place({POSITION: str(count)})
@@ -49,14 +51,18 @@ async def watch_missed(
         await asyncio.sleep(every)
 
 
-async def _reason(pool: AsyncConnectionPool[Connection], max_backlog: int) -> str:
+async def _reason(pool: AsyncConnectionPool[Connection], max_backlog: int, *, was_full: bool) -> str:
     filled_by = await log_filled_by(pool, max_backlog)
+    bound = f"full (max_backlog is {max_backlog:,} bytes)"
+    if filled_by is None and was_full:
+        return f"the change log was {bound}; its changes were taken, and its space given back"
     if filled_by is None:
         return (
             "writing to the change log failed (the server's log has the triggers' WARNINGs), or nobody had taken this "
             "watch's changes for a day while another's were taken"
         )
-    full = f"the change log is full (max_backlog is {max_backlog:,} bytes)"
     if not filled_by:
-        return f"{full}; its changes were taken, and VACUUM makes room"
-    return f"{full}; in it are " + ", ".join(f"{number:,} of the watch {name}" for name, number in filled_by.items())
+        return f"the change log is {bound}; its changes were taken, and its space will be given back"
+    return f"the change log is {bound}; in it are " + ", ".join(
+        f"{number:,} of the watch {name}" for name, number in filled_by.items()
+    )

@@ -5,11 +5,11 @@ between nothing is open: no transaction, no lock, no connection of the pool. So 
 nothing up, and one connection is enough for the log and the rows. If anything fails before the second statement, the
 same changes come again. A transaction that commits late simply appears in a later batch.
 
-Only SELECT and DELETE are needed. Rows are found by their place (ctid), so the log needs no index, and the triggers pay
-for none. Another row may have come to that place meanwhile, if another daemon has deleted ours and VACUUM has made
-room. So a row is deleted only if it was written (xmin) by one of the transactions whose rows the batch has: these had
-ended when it was read, and write no more. VACUUM FULL moves their other rows, too: into another file, whose rows have
-other places.
+SELECT and DELETE are needed, and TRUNCATE to give the file's space back. Rows are found by their place (ctid), so the
+log needs no index, and the triggers pay for none. Another row may have come to that place meanwhile, if another daemon
+has deleted ours and VACUUM has made room. So a row is deleted only if it was written (xmin) by one of the transactions
+whose rows the batch has: these had ended when it was read, and write no more. VACUUM FULL moves their other rows, too:
+into another file, whose rows have other places.
 """
 
 import time
@@ -52,6 +52,40 @@ DELETE FROM cdc_sync.changes
  WHERE ctid = ANY ({places}::tid[]) AND xmin = ANY ({writers}::xid[]) AND watch = {watch}
    AND pg_relation_filenode('cdc_sync.changes') = {file}::oid;
 COMMIT
+"""
+
+# The file is shortened by us, and seldom, since that cancels whoever holds a lock on the log on a standby, as pg_dump
+# does. Not where subscribers get the TRUNCATE: they may have a log of their own. A file that VACUUM has not cleaned may
+# be so for a standby's sake (hot_standby_feedback): only a nearly full one is shortened all the same.
+_MAY_GIVE_BACK = """
+SELECT CASE WHEN {nearly_full} OR relallvisible > relpages / 2
+            THEN NOT EXISTS (SELECT FROM pg_publication_tables WHERE schemaname = 'cdc_sync' AND tablename = 'changes')
+       END
+  FROM pg_class
+ WHERE oid = to_regclass('cdc_sync.changes')
+"""
+
+# One message, so that a daemon that is stopped holds no lock. We do not wait for the lock, and nobody waits behind us.
+# Who writes while we have it waits for a walk through an empty file, and no longer than `statement_timeout`, which must
+# be set by an earlier message on PostgreSQL 10. Each statement has a snapshot of its own: once we have the lock, we see
+# all that was committed, and nothing else is under way.
+_GIVE_BACK = """
+DO $cdc_sync$
+BEGIN
+    LOCK TABLE cdc_sync.changes IN ACCESS EXCLUSIVE MODE NOWAIT;
+    IF NOT EXISTS (SELECT FROM cdc_sync.changes) THEN
+        TRUNCATE cdc_sync.changes;
+    END IF;
+EXCEPTION WHEN lock_not_available OR insufficient_privilege THEN
+    NULL; -- Without an error in the server's log: there will be another time, or `cdc-sync check` says what is missing.
+END
+$cdc_sync$;
+COMMIT
+"""
+_GIVE_BACK_WITHIN = """
+BEGIN ISOLATION LEVEL READ COMMITTED;
+SET LOCAL synchronous_commit = off;
+SET LOCAL statement_timeout = '200ms'
 """
 
 _OLDER = "SELECT EXISTS (SELECT FROM cdc_sync.changes WHERE watch = {watch} AND changed_at <= {than})"
@@ -132,6 +166,22 @@ class ChangeLog:
             )
             async with self._asking() as connection:
                 await connection.execute(delete)
+
+    async def give_back(self, *, nearly_full: bool) -> None:
+        """Shorten the log's file, if nothing is in it and nobody uses it at this moment.
+
+        Raises:
+            SourceError: the database cannot answer.
+        """
+        query = sql.SQL(_MAY_GIVE_BACK).format(nearly_full=nearly_full)
+        async with self._asking() as connection:
+            if (True,) not in await (await connection.execute(query)).fetchall():
+                return
+            await connection.execute(_GIVE_BACK_WITHIN)
+            try:
+                await connection.execute(_GIVE_BACK)
+            except psycopg.errors.QueryCanceled:
+                await connection.execute("ROLLBACK")
 
     @asynccontextmanager
     async def _asking(self) -> AsyncIterator[Connection]:

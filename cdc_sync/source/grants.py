@@ -32,7 +32,7 @@ def grants(config: Config, role: str) -> str:
             bell, missed = sql.Identifier(bell_of(name)), sql.Identifier(missed_of(name))
             lines += [
                 render("GRANT USAGE ON SCHEMA cdc_sync TO {to};", to=to),
-                render("GRANT SELECT, DELETE ON cdc_sync.changes TO {to};", to=to),
+                render("GRANT SELECT, DELETE, TRUNCATE ON cdc_sync.changes TO {to};", to=to),
                 render("GRANT SELECT, UPDATE ON SEQUENCE cdc_sync.{bell} TO {to};", bell=bell, to=to),
                 render("GRANT SELECT ON SEQUENCE cdc_sync.{missed} TO {to};", missed=missed, to=to),
             ]
@@ -76,7 +76,7 @@ def _granted(config: Config, role: str) -> rights.Grants:
             if table.schema is not None:
                 schemas[_literal(table.schema)] = None
         if watch.capture.mode == "notify":
-            ours[_literal("changes"), _literal("SELECT, DELETE")] = None
+            ours[_literal("changes"), _literal("SELECT, DELETE, TRUNCATE")] = None
             ours[_literal(bell_of(name)), _literal("SELECT, UPDATE")] = None
             ours[_literal(missed_of(name)), _literal("SELECT")] = None
             schemas[_literal("cdc_sync")] = None

@@ -32,7 +32,8 @@ async def missed_changes(pool: AsyncConnectionPool[Connection], watch: str) -> i
 async def log_filled_by(pool: AsyncConnectionPool[Connection], limit: int) -> dict[str, int] | None:
     """Whose changes fill the log, by watch, the most first, if it has reached `limit` bytes; None if it has not.
 
-    Costs a walk through a full log. What was taken since leaves an empty mapping until VACUUM has made room.
+    Costs a walk through a full log. What was taken since leaves an empty mapping until its space is
+    given back.
 
     Raises:
         SourceError: it cannot be read.

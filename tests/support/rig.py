@@ -77,7 +77,9 @@ class Rig:
     drain: Drain = field(init=False)
 
     def __post_init__(self) -> None:
-        self.drain = Drain(self.intake, self.connected.log, self.want_sweep)
+        self.drain = Drain(
+            self.intake, self.connected.log, self.want_sweep, self.connected.parts.watch.capture.max_backlog
+        )
 
     @property
     def intake(self) -> Intake:

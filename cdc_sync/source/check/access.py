@@ -16,7 +16,8 @@ from cdc_sync.source.recorders import bell_of, missed_of, render
 # Whatever is not there yet is no matter of privileges.
 _OURS = """
 SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE'), c.relname::text,
-       pg_catalog.has_table_privilege(c.oid, 'SELECT'), pg_catalog.has_table_privilege(c.oid, 'DELETE'),
+       pg_catalog.has_table_privilege(c.oid, 'SELECT'),
+       pg_catalog.has_table_privilege(c.oid, 'DELETE') AND pg_catalog.has_table_privilege(c.oid, 'TRUNCATE'),
        CASE WHEN c.relkind = 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'UPDATE') END
   FROM pg_catalog.pg_namespace n
   LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname::text = ANY (%s)
@@ -68,13 +69,13 @@ def whole_table(table: TableSeen, to: sql.Identifier) -> str:
 
 async def _on_ours(connection: Connection, watch: str, to: sql.Identifier) -> AsyncIterator[str]:
     bell, missed = bell_of(watch), missed_of(watch)
-    for usable, name, selects, deletes, updates in await (
+    for usable, name, selects, empties, updates in await (
         await connection.execute(_OURS, (["changes", bell, missed],))
     ).fetchall():
         if not usable:
             yield render("GRANT USAGE ON SCHEMA cdc_sync TO {to};", to=to)
-        if name == "changes" and not (selects and deletes):
-            yield render("GRANT SELECT, DELETE ON cdc_sync.changes TO {to};", to=to)
+        if name == "changes" and not (selects and empties):
+            yield render("GRANT SELECT, DELETE, TRUNCATE ON cdc_sync.changes TO {to};", to=to)
         if name == bell and not (selects and updates):
             yield render("GRANT SELECT, UPDATE ON SEQUENCE cdc_sync.{bell} TO {to};", bell=sql.Identifier(bell), to=to)
         if name == missed and not selects:

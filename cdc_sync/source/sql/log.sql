@@ -42,11 +42,14 @@ BEGIN
     IF log.relreplident <> 'f' THEN
         ALTER TABLE cdc_sync.changes REPLICA IDENTITY FULL;
     END IF;
-    -- Its size is the file's: if the server is set not to give space back, it would stay full. Known since 12.
+    -- VACUUM would take ACCESS EXCLUSIVE each minute to shorten the file, and cancel every pg_dump on a standby. The
+    -- daemon does it, seldom; but not where subscribers get its TRUNCATE. Known since 12.
     IF pg_catalog.current_setting('server_version_num')::int >= 120000
        AND coalesce(pg_catalog.array_to_string(log.reloptions, ' '), '') !~ 'vacuum_truncate='
     THEN
-        ALTER TABLE cdc_sync.changes SET (vacuum_truncate = true);
+        EXECUTE pg_catalog.format('ALTER TABLE cdc_sync.changes SET (vacuum_truncate = %s)', EXISTS (
+            SELECT FROM pg_catalog.pg_publication_tables p
+             WHERE p.schemaname = 'cdc_sync' AND p.tablename = 'changes'));
     END IF;
 END
 $cdc_sync$;

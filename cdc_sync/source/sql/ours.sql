@@ -5,7 +5,7 @@
                  UNION ALL
                 SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
                        pg_catalog.format('cdc_sync.%I', c.relname), c.relowner, acls.acl,
-                       CASE WHEN c.relkind <> 'S' THEN ARRAY['SELECT', 'DELETE']
+                       CASE WHEN c.relkind <> 'S' THEN ARRAY['SELECT', 'DELETE', 'TRUNCATE']
                             WHEN c.relname LIKE 'bell%' THEN ARRAY['SELECT', 'UPDATE']
                             ELSE ARRAY['SELECT'] END,
                        {new_relation}

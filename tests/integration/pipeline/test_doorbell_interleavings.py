@@ -139,7 +139,7 @@ class Stage:
     def _daemon(self, clock: list[float]) -> Doorbell:
         bell = SteppedBell(self.rig.connected.pool, WATCH)
         bell.steps, bell.fenced = self.gate, self.fenced
-        drain = SteppedDrain(self.rig.intake, self.rig.connected.log, self.rig.want_sweep)
+        drain = SteppedDrain(self.rig.intake, self.rig.connected.log, self.rig.want_sweep, 1 << 20)
         drain.steps = self.gate
         return Doorbell(drain, bell, NEVER, lambda: clock[0])
 

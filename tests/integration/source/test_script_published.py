@@ -48,6 +48,17 @@ async def test_one_that_may_be_can_be_taken(database: str, published: Ats) -> No
     assert await take(database) == 0
 
 
+async def test_vacuum_shortens_one_that_the_daemon_may_not_truncate(published: Ats) -> None:
+    published.execute("SET cdc_sync.published = 'yes'")
+    install_triggers(published, a_config())
+    published.execute("INSERT INTO public.applications (status) SELECT 'NEW' FROM generate_series(1, 1000)")
+    published.execute("DELETE FROM cdc_sync.changes")
+
+    published.execute("VACUUM cdc_sync.changes")
+
+    assert one(published, "SELECT pg_relation_size('cdc_sync.changes')") == 0
+
+
 async def test_a_log_of_an_earlier_version_is_mended(database: str, ats: Ats) -> None:
     install_triggers(ats, a_config())
     ats.execute("ALTER TABLE cdc_sync.changes REPLICA IDENTITY DEFAULT")

@@ -87,6 +87,7 @@ DAEMONS = [
     ("cdc_sync.bell_applications", "UPDATE"),
     ("cdc_sync.changes", "DELETE"),
     ("cdc_sync.changes", "SELECT"),
+    ("cdc_sync.changes", "TRUNCATE"),
     ("cdc_sync.missed_applications", "SELECT"),
 ]
 
