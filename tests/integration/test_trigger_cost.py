@@ -4,6 +4,7 @@ import json
 
 from support.binaries import server_binaries
 from trigger_cost.bystanders import Paid, measure_bystanders
+from trigger_cost.cancelled import measure_cancelled
 from trigger_cost.measuring import Sample, figures_of
 from trigger_cost.options import QUICK
 from trigger_cost.report import as_json, as_table
@@ -35,6 +36,13 @@ def test_a_bulk_costs_the_others_two_transaction_ids_and_no_lookups() -> None:
     assert reads.bare
     assert reads.watched
     assert "0.50" in as_table({}, [], [Paid("reads", 200.0, 100.0)])
+
+
+def test_a_standby_cancels_no_lock_for_the_log() -> None:
+    locks, reads = measure_cancelled(server_binaries(), 2, lambda _: None, rows=1_000)
+
+    assert (locks.bare, locks.watched) == (0, 0)
+    assert reads.bare == reads.watched
 
 
 def test_ratios_are_taken_within_a_round_and_their_median_is_held_against_the_target() -> None:

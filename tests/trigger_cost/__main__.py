@@ -9,6 +9,7 @@ from support.binaries import binaries_in, server_binaries
 from cdc_sync.demo.binaries import PostgresMissingError
 from cdc_sync.demo.postgres import PostgresFailedError
 from trigger_cost.bystanders import measure_bystanders
+from trigger_cost.cancelled import measure_cancelled
 from trigger_cost.options import QUICK, Options
 from trigger_cost.pgbench import PgbenchError
 from trigger_cost.report import as_json, as_table
@@ -26,12 +27,21 @@ def main() -> int:
     parser.add_argument(
         "--no-fsync", action="store_true", help="a disk that costs nothing: the least flattering ratios"
     )
+    parser.add_argument(
+        "--standby",
+        type=_positive,
+        metavar="SECONDS",
+        help="instead: what a standby cancels, for so long on each table",
+    )
     parser.add_argument("--quick", action="store_true", help="only see that it works: the figures mean nothing")
     parser.add_argument("--json", action="store_true", help="write JSON instead of a table")
     given = parser.parse_args()
     options = QUICK if given.quick else _options(given.rounds, given.seconds)
     try:
         binaries = binaries_in(given.pgbin, "--pgbin") if given.pgbin else server_binaries()
+        if given.standby:
+            sys.stdout.write(as_table({}, [], measure_cancelled(binaries, given.standby, tell)) + "\n")
+            return 0
         facts, figures = bench(binaries, replace(options, fsync=not given.no_fsync), tell)
         paid = measure_bystanders(binaries, options, tell)
     except (PgbenchError, PostgresMissingError, PostgresFailedError, ValueError) as error:

@@ -37,7 +37,7 @@ class Pgbench:
     program: Path
     libraries: Path | None
 
-    def run(self, script: Path, dsn: str, clients: int, length: tuple[str, str]) -> Ran:
+    def run(self, script: Path, dsn: str, clients: int, length: tuple[str, ...]) -> Ran:
         """Run a script to its end.
 
         Raises:
