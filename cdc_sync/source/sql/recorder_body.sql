@@ -7,7 +7,8 @@ DECLARE
     row_key pg_catalog.text[];
     former_key pg_catalog.text[]; -- of a row whose key has changed
     patience pg_catalog.text;
-    unguarded boolean := false;
+    marked pg_catalog.text;
+    unguarded boolean; -- not set, since each expression costs
 {declared}BEGIN
     BEGIN
         -- Not in the trigger's WHEN: that would keep the ATS's migrations from dropping or retyping these columns, and
@@ -23,16 +24,17 @@ DECLARE
         -- transaction is written in it; it leaves a lock on the log that keeps everybody from dropping, altering or
         -- locking it until the end. The rows after it are written below, where nothing takes an id.
         -- The setting says so, and until when (seconds since the epoch) the log need not be looked at again. It ends
-        -- with the transaction, or with the savepoint up to which it is rolled back, exactly as the lock does. The zero
-        -- makes a number of ''.
-        DECLARE
-            rest pg_catalog.float8 :=
-                ('0' OPERATOR(pg_catalog.||) pg_catalog.current_setting('cdc_sync.{function}', true))::pg_catalog.float8
-                OPERATOR(pg_catalog.-) pg_catalog.date_part('epoch', pg_catalog.clock_timestamp());
-        BEGIN
-            unguarded := (rest OPERATOR(pg_catalog.>=) 0 AND rest OPERATOR(pg_catalog.<=) 0.01) IS TRUE;
-        END;
-        IF NOT unguarded THEN
+        -- with the transaction, or with the savepoint up to which it is rolled back, exactly as the lock does.
+        marked := pg_catalog.current_setting('cdc_sync.{function}', true);
+        IF marked OPERATOR(pg_catalog.<>) '' THEN
+            DECLARE
+                rest pg_catalog.float8 := marked::pg_catalog.float8
+                    OPERATOR(pg_catalog.-) pg_catalog.date_part('epoch', pg_catalog.clock_timestamp());
+            BEGIN
+                unguarded := rest OPERATOR(pg_catalog.>=) 0 AND rest OPERATOR(pg_catalog.<=) 0.01;
+            END;
+        END IF;
+        IF unguarded IS NOT TRUE THEN
             patience := pg_catalog.current_setting('lock_timeout');
             said := pg_catalog.set_config('lock_timeout', '500ms', true);
             <<recording>>
@@ -101,7 +103,7 @@ DECLARE
                             false);
                     END IF;
                 END IF;
-                IF pg_catalog.current_setting('cdc_sync.{function}', true) OPERATOR(pg_catalog.<>) '' THEN
+                IF marked OPERATOR(pg_catalog.<>) '' THEN
                     unguarded := true;
                 ELSE
                     INSERT INTO cdc_sync.changes VALUES ({watch}, operation, row_key, pg_catalog.clock_timestamp());
