@@ -30,7 +30,7 @@ from cdc_sync.source.replica_guard import NOW, ReplicaGuard
 # In one message, and so in one round trip. Each statement has a snapshot of its own; after the changes it is asked once
 # more how far the server is, since the rows that they name are read afterwards, and must not be behind them.
 _READ = """
-SELECT {now};
+SELECT pg_relation_size(to_regclass('cdc_sync.changes')), {now};
 SELECT operation::text, row_key, (extract(epoch FROM changed_at) * 1000)::bigint, ctid::text, xmin::text
   FROM cdc_sync.changes
  WHERE watch = {watch}
@@ -101,6 +101,7 @@ class Changes:
         everything: whether one asks for a sweep (TRUNCATE, a changed lookup table).
         full: whether there may be more.
         searched: seconds that it took to find them.
+        size: bytes of the whole log, those included that were taken and that VACUUM has not made room of.
     """
 
     number: int
@@ -108,6 +109,7 @@ class Changes:
     everything: bool
     full: bool
     searched: float
+    size: int
 
 
 class ChangeLog:
@@ -145,7 +147,7 @@ class ChangeLog:
         async with self._asking() as connection:
             # Without parameters: only so may several statements be one message.
             cursor = await connection.execute(query)
-            ((before,),) = await cursor.fetchall()
+            ((size, before),) = await cursor.fetchall()
             self._guard.check(before)
             rows = await (await cursor.set_result(1)).fetchall()
             ((after, file),) = await (await cursor.set_result(2)).fetchall()
@@ -158,6 +160,7 @@ class ChangeLog:
             everything=any(not key for _, key, *_ in rows),
             full=len(rows) == limit,
             searched=time.monotonic() - started,
+            size=size,
         )
         if rows and self.consumes:
             *_, places, writers = zip(*rows, strict=True)
