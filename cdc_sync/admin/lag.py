@@ -1,20 +1,10 @@
-"""How far behind capture is: one reader of the observations, asked by metrics, page and whoever raises the alarm."""
+"""How far behind capture is: what events say of it, for metrics, page and alarm."""
 
 import time
 from collections.abc import Callable
 
-from cdc_sync.core.observations import (
-    BaselineProgress,
-    CaughtUp,
-    DaemonStarted,
-    ListenerProved,
-    Observation,
-    Reloaded,
-    SweepDone,
-    WatchConnected,
-    WatchEnded,
-    WatchStandsBy,
-)
+from cdc_sync.core import observations as events
+from cdc_sync.core.observations import Event, Handlers
 
 
 class Lag:
@@ -31,34 +21,51 @@ class Lag:
         self._clock = clock
         self._complete_until: dict[str, float] = {}
         self._heard_at: dict[str, float] = {}
+        self._handlers: Handlers = {
+            events.DaemonStarted: self._watches_begin,
+            events.Reloaded: self._watches_begin,
+            events.WatchConnected: self._connected,
+            events.CaughtUp: self._looked,
+            events.SweepDone: self._looked,
+            events.BaselineProgress: self._baseline_goes_on,
+            events.ListenerProved: self._listener_proved,
+            events.WatchStandsBy: self._stands_by,
+            events.WatchEnded: self._ended,
+        }
 
-    def read(self, observation: Observation) -> None:
-        """Take one observation into account."""
-        match observation:
-            case DaemonStarted(_, watches) | Reloaded(watches):
-                for watch in watches:
-                    self._complete_until.setdefault(watch, self._clock())
-            case CaughtUp(watch, seconds) | SweepDone(watch, _, seconds):
-                # A look finds what was committed before it began.
-                began = self._clock() - seconds
-                self._complete_until[watch] = max(self._complete_until.get(watch, began), began)
-            case BaselineProgress(watch):
-                # What exists is being adopted, and that it is not done yet is told by itself: nothing is late.
-                self._complete_until[watch] = self._clock()
-            case ListenerProved(watch):
-                self._heard_at[watch] = self._clock()
-            case WatchStandsBy(watch):
-                # Another daemon reads it, and knows how far behind it is.
-                self._complete_until.pop(watch, None)
-                self._heard_at.pop(watch, None)
-            case WatchConnected(watch):
-                self._complete_until.setdefault(watch, self._clock())
-            case WatchEnded(watch, for_good):
-                self._heard_at.pop(watch, None)
-                if for_good:
-                    self._complete_until.pop(watch, None)
-            case _:
-                pass
+    def handle(self, event: Event) -> None:
+        """Take one event into account."""
+        if handler := self._handlers.get(type(event)):
+            handler(event)
+
+    def _watches_begin(self, event: events.DaemonStarted | events.Reloaded) -> None:
+        for watch in event.watches:
+            self._complete_until.setdefault(watch, self._clock())
+
+    def _connected(self, event: events.WatchConnected) -> None:
+        self._complete_until.setdefault(event.watch, self._clock())
+
+    def _looked(self, event: events.CaughtUp | events.SweepDone) -> None:
+        """A look finds what was committed before it began."""
+        began = self._clock() - event.seconds
+        self._complete_until[event.watch] = max(self._complete_until.get(event.watch, began), began)
+
+    def _baseline_goes_on(self, event: events.BaselineProgress) -> None:
+        """What exists is being adopted, and that it is not done yet is a condition of its own: nothing is late."""
+        self._complete_until[event.watch] = self._clock()
+
+    def _listener_proved(self, event: events.ListenerProved) -> None:
+        self._heard_at[event.watch] = self._clock()
+
+    def _stands_by(self, event: events.WatchStandsBy) -> None:
+        """Another daemon reads it, and knows how far behind it is."""
+        self._complete_until.pop(event.watch, None)
+        self._heard_at.pop(event.watch, None)
+
+    def _ended(self, event: events.WatchEnded) -> None:
+        self._heard_at.pop(event.watch, None)
+        if event.for_good:
+            self._complete_until.pop(event.watch, None)
 
     def capture(self) -> dict[str, float]:
         """For how many seconds changes may be unread, by watch."""

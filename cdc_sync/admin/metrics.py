@@ -1,64 +1,21 @@
-"""The metrics: a reader of the observations, and gauges read from the store when somebody scrapes."""
+"""The metrics: what events count, and gauges read from the store at each scrape.
 
-from typing import assert_never, get_args
+A new metric is made in `__init__` and moved by a line of the table, or set in `render`; `docs/metrics.md` lists it.
+"""
+
+from collections.abc import Callable
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from cdc_sync import __version__
 from cdc_sync.admin.lag import Lag
+from cdc_sync.core import observations as events
 from cdc_sync.core.conditions import Conditions, wrong
 from cdc_sync.core.content import Kind
 from cdc_sync.core.delivery import CallOutcome
 from cdc_sync.core.hints import Origin
-from cdc_sync.core.observations import (
-    ASKED_FOR,
-    BaselineDone,
-    BaselineOverEarlierWork,
-    BaselineProgress,
-    BellLeftAlone,
-    CallEnded,
-    CaptureInTime,
-    CaptureLate,
-    CaptureStarted,
-    CaughtUp,
-    ChangesMissed,
-    ChangesRead,
-    ClockAgrees,
-    ClockSkewed,
-    ConnectionDisplaced,
-    DaemonStarted,
-    DaemonStopped,
-    DaemonStopping,
-    Decided,
-    DeliveryInTime,
-    DeliveryLate,
-    EndpointChanged,
-    HeartBeat,
-    ListenerProved,
-    LoopsHang,
-    LoopsMove,
-    Observation,
-    Outcome,
-    Reloaded,
-    ReloadRefused,
-    ReloadStarted,
-    RowsHidden,
-    RowSkipped,
-    RowsVisible,
-    StatusRulesChanged,
-    StoreFailed,
-    StoreMoved,
-    StoreRecovered,
-    SweepDone,
-    TokenRefused,
-    TriggersFound,
-    TriggersMissing,
-    WatchConnected,
-    WatchEnded,
-    WatchLost,
-    WatchStandsBy,
-    WatchUnconfigured,
-)
+from cdc_sync.core.observations import ASKED_FOR, Event, Handlers, Outcome
 from cdc_sync.store.protocol import Store
 
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -67,7 +24,7 @@ CAUSES = (*get_args(Kind), "gone", "undone", ASKED_FOR)
 """By what sweeps count their repairs (`pipeline.sweep`)."""
 
 
-class Metrics:
+class EventMetrics:
     """The process's metrics, in a registry of their own. `docs/metrics.md` tells what each is good for."""
 
     def __init__(self, lag: Lag | None = None) -> None:
@@ -180,130 +137,116 @@ class Metrics:
         )
         for outcome in ("applied", "refused"):
             self._reloads.labels(outcome)
-        self._door: dict[type[Observation], Counter] = {
-            TokenRefused: Counter(
-                "cdc_sync_admin_refused_tokens", "Wrong tokens that were brought to the admin server", registry=r
-            ),
-            ConnectionDisplaced: Counter(
-                "cdc_sync_admin_displaced_connections",
-                "Connections to the admin server that were cut off or refused because all places were taken",
-                registry=r,
-            ),
+        self._tokens = Counter(
+            "cdc_sync_admin_refused_tokens", "Wrong tokens that were brought to the admin server", registry=r
+        )
+        self._displaced = Counter(
+            "cdc_sync_admin_displaced_connections",
+            "Connections to the admin server that were cut off or refused because all places were taken",
+            registry=r,
+        )
+        # Of each watch and outcome: what counts a call. To find it by its labels takes longer than to count.
+        self._counting: dict[tuple[str, str], Callable[[events.CallEnded], None]] = {}
+        self._handlers: Handlers = {
+            events.DaemonStarted: lambda e: self._begin(e.watches),
+            events.Reloaded: self._reloaded,
+            events.ReloadRefused: lambda _: self._reloads.labels("refused").inc(),
+            events.WatchEnded: self._watch_ended,
+            events.WatchConnected: lambda e: self._stands(e.watch, connected=True),
+            events.WatchLost: lambda e: self._stands(e.watch),
+            events.WatchStandsBy: self._stands_by,
+            events.ChangesRead: lambda e: self._keys.labels(e.watch, e.origin).inc(e.keys),
+            events.Decided: lambda e: self._decisions.labels(e.watch, e.outcome).inc(),
+            events.CallEnded: self._call_ended,
+            events.ChangesMissed: lambda e: self._missed.labels(e.watch).inc(e.number),
+            events.RowsHidden: lambda e: self._hidden.labels(e.watch).set(1),
+            events.RowsVisible: lambda e: self._hidden.labels(e.watch).set(0),
+            events.SweepDone: self._sweep_done,
+            events.ListenerProved: lambda e: self._queue.labels(e.watch).set(e.queue_usage),
+            events.StoreFailed: self._store_failed,
+            events.StoreRecovered: lambda e: self._store_recovered(e.by),
+            events.TokenRefused: lambda _: self._tokens.inc(),
+            events.ConnectionDisplaced: lambda _: self._displaced.inc(),
         }
 
-    def read(self, observation: Observation) -> None:  # noqa: C901, PLR0912, PLR0915 - one case per kind
-        """Take one observation into account."""
-        self.lag.read(observation)
-        match observation:
-            case DaemonStarted(_, watches):
-                for name in watches:
-                    self._begin(name)
-            case Reloaded(begun=names):
-                self._reloads.labels("applied").inc()
-                for name in names:
-                    self._begin(name)
-            case ReloadRefused():
-                self._reloads.labels("refused").inc()
-            case WatchEnded(watch, for_good):
-                self._connected.labels(watch).set(0)
-                self._standby.labels(watch).set(0)
-                self._store_well_for(watch)
-                self._listener_age.remove_by_labels({"watch": watch})
-                if for_good:
-                    self._connected.remove(watch)
-                    self._standby.remove(watch)
-                    self._capture_lag.remove_by_labels({"watch": watch})
-            case WatchConnected(watch):
-                self._connected.labels(watch).set(1)
-                self._standby.labels(watch).set(0)
-            case WatchLost(watch):
-                self._connected.labels(watch).set(0)
-                self._standby.labels(watch).set(0)
-            case WatchStandsBy(watch):
-                self._connected.labels(watch).set(0)
-                self._standby.labels(watch).set(1)
-                self._capture_lag.remove_by_labels({"watch": watch})
-                self._listener_age.remove_by_labels({"watch": watch})
-            case ChangesRead(watch, origin, keys):
-                self._keys.labels(watch, origin).inc(keys)
-            case Decided(watch, _, _, outcome):
-                self._decisions.labels(watch, outcome).inc()
-            case CallEnded():
-                self._calls.labels(observation.watch, observation.outcome).inc()
-                self._seconds.labels(observation.watch).observe(observation.seconds)
-                self._waited.labels(observation.watch).observe(observation.waited)
-            case ChangesMissed(watch, number, _):
-                self._missed.labels(watch).inc(number)
-            case RowsHidden(watch):
-                self._hidden.labels(watch).set(1)
-            case RowsVisible(watch):
-                self._hidden.labels(watch).set(0)
-            case SweepDone(watch, _, seconds, repaired):
-                self._sweep_seconds.labels(watch).set(seconds)
-                for cause, number in repaired.items():
-                    self._repairs.labels(watch, cause).inc(number)
-            case ListenerProved(watch, usage):
-                self._queue.labels(watch).set(usage)
-            case StoreFailed(_, by):
-                self._store_fails_for.add(by)
-                self._store_ok.set(0)
-            case StoreRecovered(by):
-                self._store_well_for(by)
-            case TokenRefused() | ConnectionDisplaced():
-                self._door[type(observation)].inc()
-            case (
-                CaptureStarted()
-                | CaptureLate()
-                | CaptureInTime()
-                | CaughtUp()
-                | DeliveryLate()
-                | DeliveryInTime()
-                | ClockSkewed()
-                | ClockAgrees()
-                | StoreMoved()
-                | BaselineOverEarlierWork()
-                | DaemonStopping()
-                | DaemonStopped()
-                | ReloadStarted()
-                | WatchUnconfigured()
-                | HeartBeat()
-                | LoopsHang()
-                | LoopsMove()
-                | TriggersMissing()
-                | TriggersFound()
-                | BellLeftAlone()
-                | BaselineProgress()
-                | BaselineDone()
-                | StatusRulesChanged()
-                | RowSkipped()
-                | EndpointChanged()
-            ):
-                return
-            case _:
-                assert_never(observation)
+    def handle(self, event: Event) -> None:
+        """Count one event."""
+        self.lag.handle(event)
+        if handler := self._handlers.get(type(event)):
+            handler(event)
 
-    def _begin(self, watch: str) -> None:
-        """Give a watch its samples from the first scrape on.
+    def _reloaded(self, event: events.Reloaded) -> None:
+        self._reloads.labels("applied").inc()
+        self._begin(event.begun)
+
+    def _watch_ended(self, event: events.WatchEnded) -> None:
+        watch = event.watch
+        self._stands(watch)
+        self._store_recovered(watch)
+        self._listener_age.remove_by_labels({"watch": watch})
+        if event.for_good:
+            self._connected.remove(watch)
+            self._standby.remove(watch)
+            self._capture_lag.remove_by_labels({"watch": watch})
+
+    def _stands(self, watch: str, *, connected: bool = False, standby: bool = False) -> None:
+        self._connected.labels(watch).set(connected)
+        self._standby.labels(watch).set(standby)
+
+    def _stands_by(self, event: events.WatchStandsBy) -> None:
+        self._stands(event.watch, standby=True)
+        for gauge in (self._capture_lag, self._listener_age):
+            gauge.remove_by_labels({"watch": event.watch})
+
+    def _call_ended(self, event: events.CallEnded) -> None:
+        key = event.watch, event.outcome
+        count = self._counting.get(key)
+        if count is None:
+            count = self._counting[key] = self._counter_of_calls(*key)
+        count(event)
+
+    def _counter_of_calls(self, watch: str, outcome: str) -> Callable[[events.CallEnded], None]:
+        calls = self._calls.labels(watch, outcome)
+        seconds, waited = self._seconds.labels(watch), self._waited.labels(watch)
+
+        def count(event: events.CallEnded) -> None:
+            calls.inc()
+            seconds.observe(event.seconds)
+            waited.observe(event.waited)
+
+        return count
+
+    def _sweep_done(self, event: events.SweepDone) -> None:
+        self._sweep_seconds.labels(event.watch).set(event.seconds)
+        for cause, number in event.repaired.items():
+            self._repairs.labels(event.watch, cause).inc(number)
+
+    def _store_failed(self, event: events.StoreFailed) -> None:
+        self._store_fails_for.add(event.by)
+        self._store_ok.set(0)
+
+    def _begin(self, watches: tuple[str, ...]) -> None:
+        """Give watches their samples from the first scrape on.
 
         An alert on 0 then rings also for one that never connects; and the first event of a kind is an increase, which
         it would not be for a sample that is not there before.
         """
-        self._connected.labels(watch).set(0)
-        self._standby.labels(watch).set(0)
-        self._missed.labels(watch)
-        self._seconds.labels(watch)
-        self._waited.labels(watch)
-        for counter, values in (
-            (self._keys, get_args(Origin)),
-            (self._decisions, get_args(Outcome)),
-            (self._calls, get_args(CallOutcome)),
-            (self._repairs, CAUSES),
-        ):
-            for value in values:
-                counter.labels(watch, value)
+        for watch in watches:
+            self._stands(watch)
+            self._missed.labels(watch)
+            self._seconds.labels(watch)
+            self._waited.labels(watch)
+            for counter, values in (
+                (self._keys, get_args(Origin)),
+                (self._decisions, get_args(Outcome)),
+                (self._calls, get_args(CallOutcome)),
+                (self._repairs, CAUSES),
+            ):
+                for value in values:
+                    counter.labels(watch, value)
 
-    def _store_well_for(self, whom: str | None) -> None:
-        self._store_fails_for.discard(whom)
+    def _store_recovered(self, by: str | None) -> None:
+        self._store_fails_for.discard(by)
         self._store_ok.set(not self._store_fails_for)
 
     async def render(self, store: Store, conditions: Conditions, now: int) -> bytes:

@@ -17,7 +17,7 @@ from cdc_sync.admin.access import SAFE_HEADERS, Access, Visitor
 from cdc_sync.admin.actions import CannotActError, Done, Wish, wish_of
 from cdc_sync.admin.assets import STATIC, static
 from cdc_sync.admin.language import Language, preferred
-from cdc_sync.admin.metrics import Metrics
+from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.overview import overview, story
 from cdc_sync.admin.report import status_report
 from cdc_sync.config import Config, HostPort
@@ -96,7 +96,7 @@ class AdminServer:
         self,
         config: Config,
         store: Store,
-        metrics: Metrics,
+        metrics: EventMetrics,
         conditions: Callable[[], Conditions],
         clock: Callable[[], int],
         *,

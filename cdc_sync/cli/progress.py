@@ -3,14 +3,14 @@
 import sys
 from typing import TYPE_CHECKING, Self
 
-from cdc_sync.core.observations import BaselineDone, BaselineProgress, Observation
+from cdc_sync.core.observations import BaselineDone, BaselineProgress, Event
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
 class BaselineBar:
-    """A reader of observations that draws one bar per watch while its baseline runs."""
+    """Draws one bar per watch while its baseline runs."""
 
     def __init__(self) -> None:
         self.shown = sys.stderr.isatty()
@@ -23,25 +23,28 @@ class BaselineBar:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def read(self, observation: Observation) -> None:
+    def handle(self, event: Event) -> None:
         """Move the bar."""
         if not self.shown:
             return
-        match observation:
-            case BaselineProgress(watch, rows, estimate):
-                progress = self._start()
-                # The planner's estimate may be too small: a bar never runs over its end.
-                total = max(estimate, rows) or None
-                if watch not in self._tasks:
-                    self._tasks[watch] = progress.add_task(f"baseline {watch}", total=total)
-                progress.update(self._tasks[watch], completed=rows, total=total)
-            case BaselineDone(watch):
-                if watch in self._tasks and self._progress is not None:
-                    self._progress.remove_task(self._tasks.pop(watch))
-                    if not self._tasks:
-                        self._stop()
-            case _:
-                return
+        if isinstance(event, BaselineProgress):
+            self._move(event)
+        elif isinstance(event, BaselineDone):
+            self._end(event.watch)
+
+    def _move(self, event: BaselineProgress) -> None:
+        progress = self._start()
+        # The planner's estimate may be too small: a bar never runs over its end.
+        total = max(event.estimate, event.rows) or None
+        if event.watch not in self._tasks:
+            self._tasks[event.watch] = progress.add_task(f"baseline {event.watch}", total=total)
+        progress.update(self._tasks[event.watch], completed=event.rows, total=total)
+
+    def _end(self, watch: str) -> None:
+        if watch in self._tasks and self._progress is not None:
+            self._progress.remove_task(self._tasks.pop(watch))
+            if not self._tasks:
+                self._stop()
 
     def _start(self) -> "Progress":
         if self._progress is None:

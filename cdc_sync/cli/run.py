@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Annotated
 
@@ -12,11 +11,13 @@ from cdc_sync.cli.context import invocation
 from cdc_sync.cli.progress import BaselineBar
 from cdc_sync.cli.saying import say
 from cdc_sync.config import Config
-from cdc_sync.core.observations import Observation, Observe
-from cdc_sync.daemon import RunOptions, logs, run_once
+from cdc_sync.core.observations import Event, Observe
+from cdc_sync.daemon import RunOptions, run_once
 from cdc_sync.daemon import run as run_daemon
+from cdc_sync.daemon.lines import Lines, configure
+from cdc_sync.daemon.logs import EventLogger
 from cdc_sync.daemon.reloading import Reread
-from cdc_sync.daemon.systemd import SystemdReader
+from cdc_sync.daemon.systemd import SystemdNotifier
 
 
 def run(
@@ -30,21 +31,22 @@ def run(
     called = invocation(context)
     config = called.config()
 
-    def use(config: Config) -> None:
-        logs.configure(config.log, called.environ)
+    def configured(config: Config) -> Lines:
+        lines = configure(config.log, called.environ)
         for warning in called.warnings(config):
-            logs.warn(str(warning))
+            lines.warn(str(warning))
+        return lines
 
-    use(config)
+    lines = configured(config)
     with ExitStack() as stack:
         bar = stack.enter_context(BaselineBar())
-        log = logs.LogReader(progress_elsewhere=bar.shown, rehearsal=dry_run)
-        systemd = SystemdReader(called.environ)
-        readers: list[Observe] = [bar.read, log.read, systemd.read]
+        log = EventLogger(lines, progress_elsewhere=bar.shown, rehearsal=dry_run)
+        systemd = SystemdNotifier(called.environ)
+        consumers: list[Observe] = [bar.handle, log.handle, systemd.handle]
 
-        def observe(observation: Observation) -> None:
-            for read in readers:
-                read(observation)
+        def observe(event: Event) -> None:
+            for handle in consumers:
+                handle(event)
 
         # What is there by now stays for ever. For the collector to look through it again and again costs a tenth of the
         # time that rows take.
@@ -53,16 +55,11 @@ def run(
             raise typer.Exit(_once(config, observe, dry_run=dry_run))
         options = RunOptions(dry_run=dry_run, beat_every=systemd.wants_to_hear_every)
         # Who only looks is at a terminal: closing it ends the look.
-
-        def use_anew(config: Config) -> None:
-            use(config)
-            log.follow_configuration()
-
-        reread = None if dry_run else Reread(called.config, use_anew)
+        reread = None if dry_run else Reread(called.config, lambda config: log.use(configured(config)))
         asyncio.run(run_daemon(config, options, observe, _show, reread))
 
 
-def _once(config: Config, observe: Callable[[Observation], None], *, dry_run: bool) -> int:
+def _once(config: Config, observe: Observe, *, dry_run: bool) -> int:
     result = asyncio.run(run_once(config, observe, _show, dry_run=dry_run))
     verb = "would be sent" if dry_run else "sent"
     say(

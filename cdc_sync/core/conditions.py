@@ -1,7 +1,8 @@
-"""What is wrong now, folded from the observations: the one source of readiness and of `status`."""
+"""What is wrong now, folded from the events: the one source of readiness and of `status`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from cdc_sync.core.observations import (
     BaselineDone,
@@ -12,9 +13,9 @@ from cdc_sync.core.observations import (
     DeliveryInTime,
     DeliveryLate,
     EndpointChanged,
+    Event,
     LoopsHang,
     LoopsMove,
-    Observation,
     Reloaded,
     RowsHidden,
     RowsVisible,
@@ -30,6 +31,8 @@ from cdc_sync.core.observations import (
 
 Conditions = Mapping[str, str]
 """Name of a condition → what is wrong, in words, with the remedy."""
+
+_Handler = Callable[[Conditions, Any], Conditions]
 
 NONE: Conditions = MappingProxyType({})
 
@@ -53,22 +56,10 @@ def starting(watches: tuple[str, ...]) -> Conditions:
     return {f"watch {watch}": "not connected yet" for watch in watches}
 
 
-def fold(conditions: Conditions, observation: Observation) -> Conditions:
-    """The conditions after an observation; the same object if it changes none."""
-    if isinstance(observation, WatchEnded):
-        return _without(conditions, observation)
-    if isinstance(observation, Reloaded):
-        return {**conditions, **starting(observation.begun)} if observation.begun else conditions
-    if isinstance(observation, WatchStandsBy):
-        return _standing_by(conditions, observation)
-    name, message = _about(observation)
-    if name is None or conditions.get(name) == message:
-        return conditions
-    settled = {name}
-    if isinstance(observation, WatchConnected | WatchLost):
-        settled.add(f"{STANDBY} {observation.watch}")
-    others = {key: value for key, value in conditions.items() if key not in settled}
-    return others if message is None else {**others, name: message}
+def fold(conditions: Conditions, event: Event) -> Conditions:
+    """The conditions after an event; the same object if it changes none."""
+    handler = _HANDLERS.get(type(event))
+    return conditions if handler is None else handler(conditions, event)
 
 
 def wrong(conditions: Conditions) -> Conditions:
@@ -102,52 +93,90 @@ def _without(conditions: Conditions, ended: WatchEnded) -> Conditions:
     return others if len(others) < len(conditions) else conditions
 
 
-def _about(observation: Observation) -> tuple[str | None, str | None]:  # noqa: C901, PLR0912 - one case per kind
-    """Which condition an observation tells of, and what is wrong; no message: nothing is any more."""
-    found: tuple[str | None, str | None] = (None, None)
-    match observation:
-        case WatchConnected(watch):
-            found = (f"watch {watch}", "connected, and getting ready")
-        case CaptureStarted(watch):
-            found = (f"watch {watch}", None)
-        case WatchLost(watch, message):
-            found = (f"watch {watch}", message)
-        case TriggersMissing(watch, message):
-            found = (f"triggers {watch}", message)
-        case TriggersFound(watch):
-            found = (f"triggers {watch}", None)
-        case RowsHidden(watch, message):
-            found = (f"row security {watch}", message)
-        case RowsVisible(watch):
-            found = (f"row security {watch}", None)
-        case BaselineProgress(watch, rows, estimate):
-            of = f" of about {estimate}" if estimate else ""
-            found = (f"baseline {watch}", f"the baseline is running: {rows}{of} rows")
-        case BaselineDone(watch):
-            found = (f"baseline {watch}", None)
-        case EndpointChanged(endpoint, mode, reason):
-            found = (f"endpoint {endpoint}", None if mode == "healthy" else f"{mode}: {reason}")
-        case CaptureLate(watch, limit):
-            found = (f"lag {watch}", f"changes were last read completely more than {limit:.0f} s ago")
-        case CaptureInTime(watch):
-            found = (f"lag {watch}", None)
-        case DeliveryLate(endpoint, limit):
-            found = (f"lag {endpoint}", f"a call has been due for more than {limit:.0f} s")
-        case DeliveryInTime(endpoint):
-            found = (f"lag {endpoint}", None)
-        case StoreFailed(message, by):
-            found = (_store(by), message)
-        case StoreRecovered(by):
-            found = (_store(by), None)
-        case LoopsHang(loops):
-            found = ("loops", f"these have not got round in time, and only a restart mends that: {', '.join(loops)}")
-        case LoopsMove():
-            found = ("loops", None)
-        case _:
-            pass
-    return found
+def _begun(conditions: Conditions, reloaded: Reloaded) -> Conditions:
+    return {**conditions, **starting(reloaded.begun)} if reloaded.begun else conditions
 
 
-def _store(by: str | None) -> str:
+def _watch_stands(message_of: Callable[[Any], str]) -> _Handler:
+    """Of a watch that is connected or lost: it does not wait for its turn any more."""
+
+    def handle(conditions: Conditions, event: Any) -> Conditions:
+        without = _with(conditions, f"{STANDBY} {event.watch}", None)
+        return _with(without, f"watch {event.watch}", message_of(event))
+
+    return handle
+
+
+def _begins(name_of: Callable[[Any], str], message_of: Callable[[Any], str | None]) -> _Handler:
+    """What begins a condition, if there is a message, or else ends it."""
+    return lambda conditions, event: _with(conditions, name_of(event), message_of(event))
+
+
+def _ends(name_of: Callable[[Any], str]) -> _Handler:
+    return lambda conditions, event: _with(conditions, name_of(event), None)
+
+
+def _with(conditions: Conditions, name: str, message: str | None) -> Conditions:
+    """The conditions with one as it is now; no message: nothing is wrong any more."""
+    if conditions.get(name) == message:
+        return conditions
+    others = {key: value for key, value in conditions.items() if key != name}
+    return others if message is None else {**others, name: message}
+
+
+def _of(kind: str) -> Callable[[Any], str]:
+    return lambda event: f"{kind} {event.watch}"
+
+
+def _of_endpoint(kind: str) -> Callable[[Any], str]:
+    return lambda event: f"{kind} {event.endpoint}"
+
+
+def _store(event: StoreFailed | StoreRecovered) -> str:
     """One for each whom it fails: that the sender can write again says nothing of what a watch could not record."""
-    return "store" if by is None else f"store {by}"
+    return "store" if event.by is None else f"store {event.by}"
+
+
+def _message(event: Any) -> str:
+    return str(event.message)
+
+
+def _baseline_runs(event: BaselineProgress) -> str:
+    of = f" of about {event.estimate}" if event.estimate else ""
+    return f"the baseline is running: {event.rows}{of} rows"
+
+
+def _endpoint_stands(event: EndpointChanged) -> str | None:
+    return None if event.mode == "healthy" else f"{event.mode}: {event.reason}"
+
+
+def _loops_hang(event: LoopsHang) -> str:
+    return f"these have not got round in time, and only a restart mends that: {', '.join(event.loops)}"
+
+
+_HANDLERS: Mapping[type[Event], _Handler] = {
+    Reloaded: _begun,
+    WatchEnded: _without,
+    WatchStandsBy: _standing_by,
+    WatchConnected: _watch_stands(lambda _: "connected, and getting ready"),
+    WatchLost: _watch_stands(_message),
+    CaptureStarted: _ends(_of("watch")),
+    TriggersMissing: _begins(_of("triggers"), _message),
+    TriggersFound: _ends(_of("triggers")),
+    RowsHidden: _begins(_of("row security"), _message),
+    RowsVisible: _ends(_of("row security")),
+    BaselineProgress: _begins(_of("baseline"), _baseline_runs),
+    BaselineDone: _ends(_of("baseline")),
+    EndpointChanged: _begins(_of_endpoint("endpoint"), _endpoint_stands),
+    CaptureLate: _begins(
+        _of("lag"), lambda late: f"changes were last read completely more than {late.limit:.0f} s ago"
+    ),
+    CaptureInTime: _ends(_of("lag")),
+    DeliveryLate: _begins(_of_endpoint("lag"), lambda late: f"a call has been due for more than {late.limit:.0f} s"),
+    DeliveryInTime: _ends(_of_endpoint("lag")),
+    StoreFailed: _begins(_store, _message),
+    StoreRecovered: _ends(_store),
+    LoopsHang: _begins(lambda _: "loops", _loops_hang),
+    LoopsMove: _ends(lambda _: "loops"),
+}
+"""What each type of event does to the conditions; of the others nothing is wrong."""

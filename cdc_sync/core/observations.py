@@ -1,19 +1,35 @@
-"""Everything that the daemon says about itself: one closed set of values. Logs and metrics are two readers of it.
+"""Everything that the program reports about itself: its events, which logs, metrics and conditions are made of.
 
-A component says what happened; what of it is worth a line, and which number it moves, is the readers' business. Lengths
-of time are in seconds here, as clocks and histograms have them.
+A component emits what happened. What of it is worth a line, and which number it moves, is decided by each consumer: it
+has a table from the type of an event to what it does about it, and leaves alone what the table does not have. So a new
+event needs no edit of them; the log writes it under its class's name. Durations are in seconds.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from cdc_sync.core.endpoint import Mode
 from cdc_sync.core.hints import Origin
 
 
 @dataclass(frozen=True, slots=True)
-class DaemonStarted:
+class Event:
+    """Something that happened, as a value."""
+
+
+Observation = Event
+"""The former name, by which most parts still know it."""
+
+Observe = Callable[[Event], None]
+"""Takes each event as it happens."""
+
+Handlers = Mapping[type[Event], Callable[[Any], None]]
+"""What a consumer does about the events of each type."""
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStarted(Event):
     """The process is up; `watches` names what it works on, `admin` is where it can be looked at."""
 
     version: str
@@ -23,7 +39,7 @@ class DaemonStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class DaemonStopping:
+class DaemonStopping(Event):
     """A signal asked for the end; calls under way are finished first."""
 
     signal: str
@@ -31,17 +47,17 @@ class DaemonStopping:
 
 
 @dataclass(frozen=True, slots=True)
-class DaemonStopped:
+class DaemonStopped(Event):
     """Everything is put away."""
 
 
 @dataclass(frozen=True, slots=True)
-class ReloadStarted:
+class ReloadStarted(Event):
     """A signal asked for the configuration to be read again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reloaded:
+class Reloaded(Event):
     """The configuration was read again, and is in use; `watches` are its watches.
 
     `begun`, `renewed` and `ended` name those that are new, that begin again with other settings, and that are no more.
@@ -54,14 +70,14 @@ class Reloaded:
 
 
 @dataclass(frozen=True, slots=True)
-class ReloadRefused:
+class ReloadRefused(Event):
     """The configuration was read again and cannot be used: the one in use stays, whole. `problems` has everything."""
 
     problems: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class WatchEnded:
+class WatchEnded(Event):
     """A watch has stopped because of another configuration, for good or to begin again: what was said of it is past."""
 
     watch: str
@@ -69,7 +85,7 @@ class WatchEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class WatchUnconfigured:
+class WatchUnconfigured(Event):
     """The store knows a watch that the configuration in use does not have: it was removed, or renamed.
 
     Of it the store holds `known` applications, so many entries that are `pending`, `held` and `dead` letters, and
@@ -85,26 +101,26 @@ class WatchUnconfigured:
 
 
 @dataclass(frozen=True, slots=True)
-class HeartBeat:
+class HeartBeat(Event):
     """Every loop gets round. `pending` entries wait; None if the store does not tell."""
 
     pending: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class LoopsHang:
+class LoopsHang(Event):
     """These loops have not got round in time: they wait for something that never comes."""
 
     loops: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class LoopsMove:
+class LoopsMove(Event):
     """All loops get round again."""
 
 
 @dataclass(frozen=True, slots=True)
-class WatchConnected:
+class WatchConnected(Event):
     """The watch's database is reached, its lock is held."""
 
     watch: str
@@ -113,14 +129,14 @@ class WatchConnected:
 
 
 @dataclass(frozen=True, slots=True)
-class CaptureStarted:
+class CaptureStarted(Event):
     """The baseline is done, and changes are captured from now on."""
 
     watch: str
 
 
 @dataclass(frozen=True, slots=True)
-class WatchLost:
+class WatchLost(Event):
     """The watch's database cannot be used. Said when the reason changes, not at each try."""
 
     watch: str
@@ -129,7 +145,7 @@ class WatchLost:
 
 
 @dataclass(frozen=True, slots=True)
-class WatchStandsBy:
+class WatchStandsBy(Event):
     """Another daemon captures the watch; this one could, and waits for its turn. Said when `message` changes."""
 
     watch: str
@@ -137,7 +153,7 @@ class WatchStandsBy:
 
 
 @dataclass(frozen=True, slots=True)
-class TriggersMissing:
+class TriggersMissing(Event):
     """Notify mode without its triggers: only sweeps find changes. `message` has the remedy."""
 
     watch: str
@@ -145,14 +161,14 @@ class TriggersMissing:
 
 
 @dataclass(frozen=True, slots=True)
-class TriggersFound:
+class TriggersFound(Event):
     """The triggers are there, enabled and current."""
 
     watch: str
 
 
 @dataclass(frozen=True, slots=True)
-class BellLeftAlone:
+class BellLeftAlone(Event):
     """The triggers may not NOTIFY on this server: the log is read every `pause` seconds instead."""
 
     watch: str
@@ -160,14 +176,14 @@ class BellLeftAlone:
 
 
 @dataclass(frozen=True, slots=True)
-class BaselineOverEarlierWork:
+class BaselineOverEarlierWork(Event):
     """A silent baseline begins where the database shows that the watch was worked before, with another store."""
 
     watch: str
 
 
 @dataclass(frozen=True, slots=True)
-class ChangesMissed:
+class ChangesMissed(Event):
     """The triggers could not record `number` changes (some may have been rolled back): a sweep follows."""
 
     watch: str
@@ -176,7 +192,7 @@ class ChangesMissed:
 
 
 @dataclass(frozen=True, slots=True)
-class RowsHidden:
+class RowsHidden(Event):
     """Row-level security may hide rows from us: every deletion is held. `message` has the remedy."""
 
     watch: str
@@ -184,14 +200,14 @@ class RowsHidden:
 
 
 @dataclass(frozen=True, slots=True)
-class RowsVisible:
+class RowsVisible(Event):
     """Row-level security hides no rows from us."""
 
     watch: str
 
 
 @dataclass(frozen=True, slots=True)
-class BaselineProgress:
+class BaselineProgress(Event):
     """So many applications are known; `estimate` is the planner's guess at the table's rows (0: no idea)."""
 
     watch: str
@@ -200,7 +216,7 @@ class BaselineProgress:
 
 
 @dataclass(frozen=True, slots=True)
-class BaselineDone:
+class BaselineDone(Event):
     """The first look is over: `known` applications, `queued` calls (0 unless the baseline is to be sent)."""
 
     watch: str
@@ -210,7 +226,7 @@ class BaselineDone:
 
 
 @dataclass(frozen=True, slots=True)
-class StatusRulesChanged:
+class StatusRulesChanged(Event):
     """Labels become other statuses than when the watch was worked on last: `touched` applications are to be told.
 
     `held`: they are more than the fuse believes, so all of them wait for a person.
@@ -222,7 +238,7 @@ class StatusRulesChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class ChangesRead:
+class ChangesRead(Event):
     """Capture brought `keys` keys in one batch."""
 
     watch: str
@@ -231,7 +247,7 @@ class ChangesRead:
 
 
 @dataclass(frozen=True, slots=True)
-class CaughtUp:
+class CaughtUp(Event):
     """Everything that was committed before a look that took `seconds`, and is over now, is recorded."""
 
     watch: str
@@ -239,7 +255,7 @@ class CaughtUp:
 
 
 @dataclass(frozen=True, slots=True)
-class ListenerProved:
+class ListenerProved(Event):
     """The listening connection hears; `queue_usage` is the share in use of the server's NOTIFY queue, from 0 to 1."""
 
     watch: str
@@ -247,7 +263,7 @@ class ListenerProved:
 
 
 @dataclass(frozen=True, slots=True)
-class CaptureLate:
+class CaptureLate(Event):
     """For longer than `limit` seconds capture has not caught up with the database. Said once, when it begins."""
 
     watch: str
@@ -255,14 +271,14 @@ class CaptureLate:
 
 
 @dataclass(frozen=True, slots=True)
-class CaptureInTime:
+class CaptureInTime(Event):
     """Capture has caught up again."""
 
     watch: str
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryLate:
+class DeliveryLate(Event):
     """A call to an endpoint has been due for longer than `limit` seconds. Said once, when it begins."""
 
     endpoint: str
@@ -270,14 +286,14 @@ class DeliveryLate:
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryInTime:
+class DeliveryInTime(Event):
     """No call to the endpoint is late any more."""
 
     endpoint: str
 
 
 @dataclass(frozen=True, slots=True)
-class ClockSkewed:
+class ClockSkewed(Event):
     """This machine's clock is so many seconds ahead of the store's, negative: behind.
 
     If nobody else has the store, it is ahead of its own as it was when the store was first opened after the boot.
@@ -288,7 +304,7 @@ class ClockSkewed:
 
 
 @dataclass(frozen=True, slots=True)
-class ClockAgrees:
+class ClockAgrees(Event):
     """This machine's clock agrees again."""
 
 
@@ -297,7 +313,7 @@ Outcome = Literal["queued", "cancelled", "adopted", "held", "dead"]
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class Decided(Event):
     """An observation was news."""
 
     watch: str
@@ -308,7 +324,7 @@ class Decided:
 
 
 @dataclass(frozen=True, slots=True)
-class RowSkipped:
+class RowSkipped(Event):
     """A row cannot be reported."""
 
     watch: str
@@ -322,7 +338,7 @@ ASKED_FOR = "asked_for"
 
 
 @dataclass(frozen=True, slots=True)
-class SweepDone:
+class SweepDone(Event):
     """The whole table was compared. `repaired` counts by cause what nothing else had found.
 
     `resumed`: it was interrupted and went on. What happened meanwhile to rows that it had compared before, it missed.
@@ -336,7 +352,7 @@ class SweepDone:
 
 
 @dataclass(frozen=True, slots=True)
-class CallEnded:
+class CallEnded(Event):
     """A call to HelloWork is over."""
 
     watch: str
@@ -349,7 +365,7 @@ class CallEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class EndpointChanged:
+class EndpointChanged(Event):
     """An endpoint opened, paused, throttled or recovered."""
 
     endpoint: str
@@ -359,7 +375,7 @@ class EndpointChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class StoreFailed:
+class StoreFailed(Event):
     """The store cannot be written; nothing is sent or consumed meanwhile.
 
     `by` is whom it fails: the watch that cannot record, or None for the sender. Each tells its own recovery.
@@ -370,74 +386,24 @@ class StoreFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class StoreMoved:
+class StoreMoved(Event):
     """Another server than before has the shared store, or the same after a restart: sweeps find what it may lack."""
 
 
 @dataclass(frozen=True, slots=True)
-class StoreRecovered:
+class StoreRecovered(Event):
     """The store can be written again, by whom it had failed."""
 
     by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class TokenRefused:
+class TokenRefused(Event):
     """Somebody brought the admin server another token than the right one. `peer` is the address that he came from."""
 
     peer: str
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectionDisplaced:
+class ConnectionDisplaced(Event):
     """All places of the admin server are taken: one that waited longest was cut off for a new one, or that refused."""
-
-
-Observation = (
-    DaemonStarted
-    | DaemonStopping
-    | DaemonStopped
-    | ReloadStarted
-    | Reloaded
-    | ReloadRefused
-    | WatchEnded
-    | WatchUnconfigured
-    | HeartBeat
-    | LoopsHang
-    | LoopsMove
-    | WatchConnected
-    | CaptureStarted
-    | WatchLost
-    | WatchStandsBy
-    | TriggersMissing
-    | TriggersFound
-    | BellLeftAlone
-    | ChangesMissed
-    | RowsHidden
-    | RowsVisible
-    | BaselineProgress
-    | BaselineDone
-    | BaselineOverEarlierWork
-    | StatusRulesChanged
-    | ChangesRead
-    | CaughtUp
-    | ListenerProved
-    | CaptureLate
-    | CaptureInTime
-    | DeliveryLate
-    | DeliveryInTime
-    | ClockSkewed
-    | ClockAgrees
-    | Decided
-    | RowSkipped
-    | SweepDone
-    | CallEnded
-    | EndpointChanged
-    | StoreFailed
-    | StoreMoved
-    | StoreRecovered
-    | TokenRefused
-    | ConnectionDisplaced
-)
-
-Observe = Callable[[Observation], None]

@@ -5,7 +5,6 @@
 - Anything unforeseen ends the process: a daemon that is half alive is worse than one that systemd starts again.
 """
 
-from cdc_sync.daemon import structlog_alone  # noqa: F401 - first of all: whoever loads structlog gets it so
 from cdc_sync.daemon.once import OnceResult, run_once
 from cdc_sync.daemon.running import RunOptions, run
 

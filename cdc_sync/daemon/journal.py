@@ -9,21 +9,21 @@ import os
 import socket
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 SOCKET = Path("/run/systemd/journal/socket")
+"""Where the journal listens."""
 
 _PREFIX = "CDC_SYNC_"
 
 
-def is_ours(environ: Mapping[str, str]) -> bool:
+def is_ours(environ: Mapping[str, str], path: Path) -> bool:
     """Whether our standard error is the journal's: `$JOURNAL_STREAM` names its device and inode (systemd.exec(5))."""
     try:
         stream = os.fstat(sys.stderr.fileno())
     except (OSError, ValueError):
         return False
-    return environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}" and SOCKET.exists()
+    return environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}" and path.exists()
 
 
 def datagram(message: str, priority: int, facts: Mapping[str, object]) -> bytes:
@@ -33,20 +33,11 @@ def datagram(message: str, priority: int, facts: Mapping[str, object]) -> bytes:
     return "".join(f"{name}={value}\n" for name, value in fields.items()).encode("utf-8", "backslashreplace")
 
 
-class Journal:
-    """Writes lines to the journal. One that it does not take goes to standard error, as the line that it would be."""
-
-    def __init__(self, *_: object) -> None:
-        """A logger's arguments are of no use here."""
-
-    def error(self, *, message: str, priority: int, facts: Mapping[str, object]) -> None:
-        """Write a line."""
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as journal:
-                journal.sendto(datagram(message, priority, facts), str(SOCKET))
-        except OSError:
-            with suppress(OSError):
-                sys.stderr.write(f"<{priority}>{message}\n")
-                sys.stderr.flush()
-
-    debug = info = warning = error
+def send(line: bytes, path: Path) -> bool:
+    """Hand a datagram to the journal; returns whether it took it."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as journal:
+            journal.sendto(line, str(path))
+    except OSError:
+        return False
+    return True

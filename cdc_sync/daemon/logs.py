@@ -1,77 +1,372 @@
-"""The log: one reader of the observations, one line for each thing that a person needs to know.
+"""The log: which line each event has.
 
-A state that lasts is told when it changes. Levels: error, somebody must do something; warning, something is lost for
-now and mends itself, or a person should look when there is time; info, the milestones; debug, every change and call.
+A state that lasts is reported when it changes. Levels: error, somebody must do something; warning, something is lost
+for now and mends itself, or a person should look when there is time; info, the milestones; debug, every change and
+call. An event without a line of its own here is written under its class's name, with its fields.
 """
 
-import json
-import logging
-import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
+from dataclasses import fields as fields_of
 from datetime import timedelta
-from typing import Any, assert_never
+from logging import DEBUG, ERROR, INFO, WARNING
+from typing import Any
 
-import structlog
-
-from cdc_sync.config import Log
-from cdc_sync.core.observations import (
-    ASKED_FOR,
-    BaselineDone,
-    BaselineOverEarlierWork,
-    BaselineProgress,
-    BellLeftAlone,
-    CallEnded,
-    CaptureInTime,
-    CaptureLate,
-    CaptureStarted,
-    CaughtUp,
-    ChangesMissed,
-    ChangesRead,
-    ClockAgrees,
-    ClockSkewed,
-    ConnectionDisplaced,
-    DaemonStarted,
-    DaemonStopped,
-    DaemonStopping,
-    Decided,
-    DeliveryInTime,
-    DeliveryLate,
-    EndpointChanged,
-    HeartBeat,
-    ListenerProved,
-    LoopsHang,
-    LoopsMove,
-    Observation,
-    Outcome,
-    Reloaded,
-    ReloadRefused,
-    ReloadStarted,
-    RowsHidden,
-    RowSkipped,
-    RowsVisible,
-    StatusRulesChanged,
-    StoreFailed,
-    StoreMoved,
-    StoreRecovered,
-    SweepDone,
-    TokenRefused,
-    TriggersFound,
-    TriggersMissing,
-    WatchConnected,
-    WatchEnded,
-    WatchLost,
-    WatchStandsBy,
-    WatchUnconfigured,
-)
+from cdc_sync.core import observations as events
 from cdc_sync.core.unconfigured import MESSAGE as _UNCONFIGURED
-from cdc_sync.core.visible import visible, visible_json
-from cdc_sync.daemon import journal
-from cdc_sync.daemon.journal import Journal
+from cdc_sync.daemon.lines import Fields, Lines, Repeats
 
-# syslog's priorities, as sd-daemon(3) wants them at the beginning of a line
-_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}
+Handler = Callable[[Any], None]
+
+
+class EventLogger:
+    """Writes the lines of events.
+
+    Args:
+        lines: takes the lines.
+        progress_elsewhere: a bar shows a baseline's progress, so it has no lines.
+        rehearsal: the calls themselves are shown, so they have no lines.
+        clock: seconds that do not go back.
+        remembered: applications whose last reply is remembered, so that it is reported once.
+    """
+
+    def __init__(
+        self,
+        lines: Lines,
+        *,
+        progress_elsewhere: bool = False,
+        rehearsal: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        remembered: int = 10_000,
+    ) -> None:
+        self._progress_elsewhere = progress_elsewhere
+        self._rehearsal = rehearsal
+        self._remembered = remembered
+        self._repeats = Repeats(clock)
+        self._peer: str | None = None
+        # Watches whose fuse was reported as blown.
+        self._blown: set[str] = set()
+        # Endpoints that were reported as unwell; and of each application the reply that was reported last.
+        self._unwell: set[str] = set()
+        self._refused: dict[tuple[str, str], str] = {}
+        # What row-level security hides, as reported: it is found anew after each reconnect.
+        self._hidden: dict[str, str] = {}
+        # How many steps of a baseline were reported.
+        self._progress: dict[str, int] = {}
+        # Mistakes of a watch's configuration that were reported, until it works again. It tries every few seconds, and
+        # may get as far as capturing each time.
+        self._mistakes: dict[str, set[str]] = {}
+        self.use(lines)
+
+    def use(self, lines: Lines) -> None:
+        """Write to other lines from now on: the logging was configured anew."""
+        self._lines = lines
+        self._handlers = self._table()
+
+    def handle(self, event: events.Event) -> None:
+        """Write the line of one event."""
+        self._handlers.get(type(event), self._unknown)(event)
+
+    def _table(self) -> dict[type[events.Event], Handler]:
+        """What is done about each type of event. A line whose level is off is not there to be formatted."""
+        line, varying = self._line, self._line_of_varying_level
+        return {
+            events.DaemonStarted: line(INFO, "started", _started),
+            events.DaemonStopping: line(
+                INFO, "stopping", lambda e: {"signal": e.signal, "calls_under_way": e.under_way}
+            ),
+            events.DaemonStopped: line(INFO, "stopped", _nothing),
+            events.ReloadStarted: line(DEBUG, "reading the configuration again", _nothing),
+            events.Reloaded: line(INFO, "the configuration was read again and is in use", _reloaded),
+            events.ReloadRefused: self._reload_refused,
+            events.WatchEnded: varying(self._level_of_end, "no longer watching", _watch),
+            events.WatchUnconfigured: line(WARNING, _UNCONFIGURED, _unconfigured),
+            events.HeartBeat: self._heart_beat,
+            events.LoopsHang: line(ERROR, _HANG, lambda e: {"loops": ", ".join(e.loops)}),
+            events.LoopsMove: line(INFO, "every loop gets round again", _nothing),
+            events.WatchConnected: varying(self._level_of_milestone, "connected", _connected),
+            events.CaptureStarted: varying(self._level_of_milestone, "watching", _watch),
+            events.WatchStandsBy: varying(self._level_of_milestone, _message, _watch),
+            events.WatchLost: varying(self._level_of_loss, _message, _watch),
+            events.TriggersMissing: line(ERROR, _message, _watch),
+            events.TriggersFound: line(DEBUG, "triggers are in place", _watch),
+            events.BellLeftAlone: line(
+                INFO, _NEVER_RINGS, lambda e: {"watch": e.watch, "drains_every": _short(e.pause)}
+            ),
+            events.ChangesMissed: line(
+                WARNING, _MISSED, lambda e: {"watch": e.watch, "changes": e.number, "reason": e.reason}
+            ),
+            events.RowsHidden: varying(self._level_of_hiding, _message, _watch),
+            events.RowsVisible: varying(self._level_of_visibility, "row-level security hides no rows", _watch),
+            events.BaselineProgress: (
+                _no_line if self._progress_elsewhere else varying(self._level_of_progress, "baseline", _progress)
+            ),
+            events.BaselineDone: line(
+                INFO, _baseline_done, lambda e: {"watch": e.watch, "seconds": round(e.seconds, 1)}
+            ),
+            events.BaselineOverEarlierWork: line(ERROR, _OVER_EARLIER_WORK, _watch),
+            events.StatusRulesChanged: varying(
+                lambda e: WARNING if e.held else INFO,
+                lambda e: _REMAPPED_AND_HELD if e.held else _REMAPPED,
+                lambda e: {"watch": e.watch, "applications": e.touched},
+            ),
+            events.ChangesRead: line(DEBUG, "read", lambda e: {"watch": e.watch, "by": e.origin, "keys": e.keys}),
+            events.CaughtUp: _no_line,  # many times a second
+            events.ListenerProved: _no_line,  # nothing but a number
+            events.CaptureLate: line(
+                WARNING, _CAPTURE_LATE, lambda e: {"watch": e.watch, "longer_than": _short(e.limit)}
+            ),
+            events.CaptureInTime: line(INFO, "changes are read in time again", _watch),
+            events.DeliveryLate: line(
+                WARNING, _DELIVERY_LATE, lambda e: {"endpoint": e.endpoint, "longer_than": _short(e.limit)}
+            ),
+            events.DeliveryInTime: line(INFO, "calls go out in time again", lambda e: {"endpoint": e.endpoint}),
+            events.ClockSkewed: line(
+                WARNING,
+                lambda e: _CLOCKS_DIFFER if e.shared else _CLOCK_SET,
+                lambda e: {"ahead_seconds": round(e.ahead, 1)},
+            ),
+            events.ClockAgrees: line(INFO, "this machine's clock agrees again", _nothing),
+            events.Decided: varying(
+                self._level_of_decision, lambda e: _HELD if e.outcome == "held" else e.outcome, _decided
+            ),
+            events.RowSkipped: line(
+                WARNING,
+                lambda e: f"a row cannot be reported: {e.reason}",
+                lambda e: {"watch": e.watch, "key": e.key, "application_id": e.application_id},
+            ),
+            events.SweepDone: varying(self._level_of_sweep, "swept", _swept),
+            events.CallEnded: (
+                _no_line if self._rehearsal else varying(self._level_of_call, lambda e: _CALL[e.outcome], _call)
+            ),
+            events.EndpointChanged: varying(self._level_of_endpoint, lambda e: _ENDPOINT[e.mode], _endpoint),
+            events.StoreFailed: line(ERROR, _message, lambda e: {"watch": e.by}),
+            events.StoreRecovered: line(INFO, "the store can be written again", lambda e: {"watch": e.by}),
+            events.StoreMoved: line(WARNING, _STORE_MOVED, _nothing),
+            events.TokenRefused: self._token_refused,
+            events.ConnectionDisplaced: self._connection_displaced,
+        }
+
+    def _line(self, level: int, message: str | Callable[[Any], str], fields: Callable[[Any], Fields]) -> Handler:
+        if level < self._lines.level:
+            return _no_line
+        return self._line_of_varying_level(lambda _: level, message, fields)
+
+    def _line_of_varying_level(
+        self, level_of: Callable[[Any], int], message: str | Callable[[Any], str], fields: Callable[[Any], Fields]
+    ) -> Handler:
+        """A line whose level depends on the event, and on what was reported before, which `level_of` remembers."""
+        least, write = self._lines.level, self._lines.write
+
+        def handle(event: Any) -> None:
+            level = level_of(event)
+            if level >= least:
+                write(level, message if isinstance(message, str) else message(event), fields(event))
+
+        return handle
+
+    def _unknown(self, event: events.Event) -> None:
+        if self._lines.level <= INFO:
+            fields = {field.name: getattr(event, field.name) for field in fields_of(event)}
+            self._lines.write(INFO, type(event).__name__, fields)
+
+    def _reload_refused(self, event: events.ReloadRefused) -> None:
+        for problem in event.problems:
+            self._lines.write(ERROR, f"not reloaded, the configuration in use stays: {problem}", {})
+
+    def _heart_beat(self, event: events.HeartBeat) -> None:
+        if self._lines.level <= DEBUG:
+            self._lines.write(DEBUG, "every loop gets round", {"pending": event.pending})
+        # What happened at the door since its last line, though nothing more does.
+        self._door()
+
+    def _token_refused(self, event: events.TokenRefused) -> None:
+        self._peer = event.peer
+        self._door(token_refused=True)
+
+    def _connection_displaced(self, _: events.ConnectionDisplaced) -> None:
+        self._door(displaced=True)
+
+    def _door(self, *, token_refused: bool = False, displaced: bool = False) -> None:
+        """What strangers do at the admin server's door: a line a minute at most."""
+        if self._lines.level > WARNING:
+            return
+        if times := self._repeats.times(_REFUSED_TOKEN, happened=token_refused):
+            self._lines.write(WARNING, _REFUSED_TOKEN, {"peer": self._peer, "times": times})
+        if times := self._repeats.times(_FULL, happened=displaced):
+            self._lines.write(WARNING, _FULL, {"times": times})
+
+    def _level_of_end(self, event: events.WatchEnded) -> int:
+        for reported in (self._hidden, self._progress, self._mistakes):
+            reported.pop(event.watch, None)
+        return DEBUG
+
+    def _level_of_milestone(self, event: events.WatchConnected | events.CaptureStarted | events.WatchStandsBy) -> int:
+        """A watch that tries again with a mistake that was reported has nothing new to report."""
+        return DEBUG if event.watch in self._mistakes else INFO
+
+    def _level_of_loss(self, event: events.WatchLost) -> int:
+        if not event.misconfigured:
+            return WARNING
+        reported = self._mistakes.setdefault(event.watch, set())
+        if event.message in reported:
+            return DEBUG
+        reported.add(event.message)
+        return ERROR
+
+    def _level_of_hiding(self, event: events.RowsHidden) -> int:
+        reported = self._hidden.get(event.watch)
+        self._hidden[event.watch] = event.message
+        return DEBUG if event.message == reported else WARNING
+
+    def _level_of_visibility(self, event: events.RowsVisible) -> int:
+        return INFO if self._hidden.pop(event.watch, None) else DEBUG
+
+    def _level_of_progress(self, event: events.BaselineProgress) -> int:
+        """A line at about every tenth, and not more often than every 20,000 rows."""
+        step = event.rows // max(event.estimate // 10, 20_000)
+        if step <= self._progress.get(event.watch, 0):
+            return _NEVER
+        self._progress[event.watch] = step
+        return INFO
+
+    def _level_of_decision(self, event: events.Decided) -> int:
+        """That entries are held is reported with the first one, and not again for each of the thousands after it."""
+        match event.outcome:
+            case "dead":
+                return ERROR
+            case "held" if event.watch not in self._blown:
+                self._blown.add(event.watch)
+                return WARNING
+            case "queued":
+                self._blown.discard(event.watch)
+        return DEBUG
+
+    def _level_of_sweep(self, event: events.SweepDone) -> int:
+        if self._mistakes.pop(event.watch, None) and self._lines.level <= INFO:
+            self._lines.write(INFO, "watching again", {"watch": event.watch})
+        return WARNING if event.repaired.keys() - {events.ASKED_FOR} else INFO if event.repaired else DEBUG
+
+    def _level_of_endpoint(self, event: events.EndpointChanged) -> int:
+        if event.mode == "healthy":
+            self._unwell.discard(event.endpoint)
+            return INFO
+        self._unwell.add(event.endpoint)
+        return ERROR if event.mode == "paused" else WARNING
+
+    def _level_of_call(self, event: events.CallEnded) -> int:
+        if event.outcome == "retry":
+            return INFO if self._is_news(event) else DEBUG
+        if self._refused:
+            self._refused.pop((event.watch, event.application_id), None)
+        return INFO if event.outcome == "acknowledged" else ERROR
+
+    def _is_news(self, event: events.CallEnded) -> bool:
+        """Whether a failed call is news: not if the reply is as before, or the whole endpoint is down.
+
+        An outage of days would have thousands of such lines.
+        """
+        key = (event.watch, event.application_id)
+        if len(self._refused) >= self._remembered:
+            self._refused.clear()
+        before = self._refused.get(key)
+        self._refused[key] = event.reply
+        return event.reply != before and not self._unwell
+
+
+_NEVER = -1
+"""The level of what has no line, whatever level is on."""
+
+
+def _no_line(_: events.Event) -> None:
+    pass
+
+
+def _nothing(_: events.Event) -> Fields:
+    return {}
+
+
+def _watch(event: Any) -> Fields:
+    return {"watch": event.watch}
+
+
+def _message(event: Any) -> str:
+    return str(event.message)
+
+
+def _started(event: events.DaemonStarted) -> Fields:
+    watches = ",".join(event.watches)
+    return {"version": event.version, "watches": watches, "dry_run": event.dry_run or None, "admin": event.admin}
+
+
+def _reloaded(event: events.Reloaded) -> Fields:
+    changed = {"begun": event.begun, "renewed": event.renewed, "ended": event.ended}
+    return {"watches": ",".join(event.watches), **{name: ",".join(each) or None for name, each in changed.items()}}
+
+
+def _unconfigured(event: events.WatchUnconfigured) -> Fields:
+    return {
+        "watch": event.watch,
+        "known": event.known,
+        "pending": event.pending,
+        "held": event.held,
+        "dead_letters": event.dead,
+        "suspected_deletions": event.suspected,
+    }
+
+
+def _connected(event: events.WatchConnected) -> Fields:
+    return {"watch": event.watch, "mode": event.mode, "postgresql": event.server_version // 10_000}
+
+
+def _progress(event: events.BaselineProgress) -> Fields:
+    return {"watch": event.watch, "rows": event.rows, "about": event.estimate or None}
+
+
+def _baseline_done(event: events.BaselineDone) -> str:
+    calls = f"{event.queued} calls queued" if event.queued else "0 calls"
+    return f"{event.known} applications known, {calls}"
+
+
+def _decided(event: events.Decided) -> Fields:
+    return {
+        "watch": event.watch,
+        "application_id": event.application_id,
+        "by": event.origin,
+        "reason": event.reason,
+    }
+
+
+def _swept(event: events.SweepDone) -> Fields:
+    return {
+        "watch": event.watch,
+        "rows": event.rows,
+        "seconds": round(event.seconds, 2),
+        "repaired": dict(event.repaired),
+        "resumed": event.resumed or None,
+    }
+
+
+def _call(event: events.CallEnded) -> Fields:
+    fields: Fields = {} if event.outcome == "acknowledged" else {"reply": event.reply}
+    fields["watch"] = event.watch
+    fields["application_id"] = event.application_id
+    fields["attempt"] = event.attempt
+    fields["ms"] = round(event.seconds * 1000)
+    return fields
+
+
+def _endpoint(event: events.EndpointChanged) -> Fields:
+    if event.mode == "healthy":
+        return {"endpoint": event.endpoint}
+    return {"endpoint": event.endpoint, "reason": event.reason, "next_try_in": _short(event.wait)}
+
+
+_CALL = {
+    "acknowledged": "sent",
+    "retry": "not sent yet",
+    "dead": "given up, now a dead letter",
+}
 
 _NEVER_RINGS = (
     "the server allows prepared transactions (max_prepared_transactions), which may not NOTIFY, or its commits wait "
@@ -90,424 +385,6 @@ _REMAPPED_AND_HELD = (
     "the section status of the configuration has changed, and more applications would be told another status than "
     "fuse.max_changes: all of it is held for a person; see `cdc-sync fuse show`, then release or discard"
 )
-_LOGFMT = structlog.processors.LogfmtRenderer(key_order=["event"])
-
-
-def configure(log: Log, environ: Mapping[str, str]) -> None:
-    """Set the process's logging up; `auto` is text on a terminal, the journal under systemd, else JSON.
-
-    The journal takes fields if our standard error leads to it, and lines with priorities if somebody stands in between.
-    """
-    kind = log.format
-    factory: Any = _StandardError
-    if kind == "auto":
-        kind = "text" if sys.stderr.isatty() else "journal" if "JOURNAL_STREAM" in environ else "json"
-    processors: list[structlog.typing.Processor] = [_without_nothing, structlog.processors.add_log_level]
-    if kind != "json":
-        processors.append(_on_one_line)
-    if kind != "journal":
-        processors.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
-    match kind:
-        case "text":
-            processors.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and "NO_COLOR" not in environ))
-        case "journal":
-            processors.append(_priority)
-            if journal.is_ours(environ):
-                factory = Journal
-                processors.append(_with_fields)
-            else:
-                processors += [_LOGFMT, _with_priority]
-        case _:
-            processors.append(structlog.processors.JSONRenderer(_json_line))
-    level = getattr(logging, log.level.upper())
-    structlog.configure(
-        processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=factory,
-        cache_logger_on_first_use=False,
-    )
-    # Libraries' own loggers: their warnings matter, their chatter does not. The driver's are told by our observations.
-    logging.basicConfig(level=logging.WARNING, handlers=[_Libraries()], force=True)
-    logging.getLogger("psycopg").setLevel(logging.CRITICAL)
-
-
-_encode = json.JSONEncoder(ensure_ascii=False, default=repr).encode
-
-
-def _json_line(event: structlog.typing.EventDict, **_: Any) -> str:
-    return visible_json(_encode(event))
-
-
-def warn(message: str) -> None:
-    """Write a line that no observation tells: something suspicious in the configuration."""
-    structlog.get_logger().warning(message)
-
-
-_OFTEN = 60.0
-"""Seconds between two lines that say the same of something which others can make happen as often as they like."""
-
-_MOST_REPEATED = 1_000
-"""Different things whose last line is remembered."""
-
-
-class _Repeated:
-    """Lets what repeats itself have a line a minute, which has the number of times since the last one."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        # Of each: when its next line may come, and how many times it has happened without one.
-        self._seen: dict[str, tuple[float, int]] = {}
-
-    def times(self, what: str, *, happened: bool = True) -> int:
-        """How many times a line may tell of now; 0: none may be written yet, or there is nothing to tell."""
-        now = self._clock()
-        free_at, times = self._seen.get(what, (now, 0))
-        times += happened
-        if now < free_at or not times:
-            self._seen[what] = (free_at, times)
-            return 0
-        if len(self._seen) >= _MOST_REPEATED:
-            self._seen.clear()
-        self._seen[what] = (now + _OFTEN, 0)
-        return times
-
-
-class _Libraries(logging.Handler):
-    """Takes what libraries log into the same lines, so that whoever reads them has one format to understand.
-
-    A line that repeats itself comes once a minute: of a full table of open files asyncio has a hundred a second.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._repeated = _Repeated(time.monotonic)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write a line."""
-        # Not the exception's text: it may quote what a connection string or a row holds.
-        exception = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
-        message = record.getMessage()
-        times = self._repeated.times(f"{record.name} {exception} {message.partition(chr(10))[0]}")
-        if not times:
-            return
-        log = structlog.get_logger()
-        say = log.error if record.levelno >= logging.ERROR else log.warning
-        say(message, library=record.name, exception=exception, times=times if times > 1 else None)
-
-
-class _StandardError:
-    """Writes lines to standard error. One that it does not take is lost: a full disk must not stop the work."""
-
-    def __init__(self, *_: Any) -> None:
-        """A logger's arguments are of no use here."""
-
-    def error(self, line: str) -> None:
-        """Write a line."""
-        with suppress(OSError):
-            sys.stderr.write(line + "\n")
-            sys.stderr.flush()
-
-    debug = info = warning = error
-
-
-def _on_one_line(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Make control characters visible: text from outside must not forge a line, or steer a terminal."""
-    event["event"] = " ".join(event["event"].split())
-    return {name: visible(value) if isinstance(value, str) else value for name, value in event.items()}
-
-
-def _without_nothing(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    return {name: value for name, value in event.items() if value is not None}
-
-
-def _priority(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    event["_priority"] = _PRIORITIES.get(event.pop("level"), 6)
-    return event
-
-
-def _with_priority(_: object, __: str, line: Any) -> str:
-    """Move the priority to the front, where systemd takes it off again."""
-    text = str(line)
-    head, _sep, priority = text.rpartition(" _priority=")
-    return f"<{priority}>{head}"
-
-
-def _with_fields(logger: object, method: str, event: structlog.typing.EventDict) -> dict[str, Any]:
-    """A line as it always is, and its facts as fields beside it."""
-    priority = event.pop("_priority")
-    return {"message": str(_LOGFMT(logger, method, dict(event))), "priority": priority, "facts": event}
-
-
-class LogReader:
-    """Writes lines for observations.
-
-    With `progress_elsewhere`, somebody shows a baseline's progress as a bar; in a `rehearsal`, the calls are shown.
-    """
-
-    def __init__(
-        self,
-        *,
-        progress_elsewhere: bool = False,
-        rehearsal: bool = False,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.follow_configuration()
-        self._repeated = _Repeated(clock)
-        self._peer: str | None = None
-        self._progress_elsewhere = progress_elsewhere
-        self._rehearsal = rehearsal
-        self._blown: set[str] = set()
-        # Endpoints that were told to be unwell; and of each application what was told to stand in a call's way.
-        self._unwell: set[str] = set()
-        self._refused: dict[tuple[str, str], str] = {}
-        # What row-level security hides, as told: it is found anew after each reconnect.
-        self._hidden: dict[str, str] = {}
-        self._told: dict[str, int] = {}
-        # Mistakes of a watch's configuration that were told, until it works again. It tries every few seconds, and may
-        # get as far as capturing each time.
-        self._mistakes: dict[str, set[str]] = {}
-
-    def follow_configuration(self) -> None:
-        """Write as the logging is set up now (`configure`)."""
-        # Bound once: the processors would be put together anew for each line.
-        self._log = structlog.get_logger().bind()
-
-    def read(self, observation: Observation) -> None:  # noqa: C901, PLR0912, PLR0915 - one case per kind
-        """Write the line of one observation."""
-        log = self._log
-        match observation:
-            case DaemonStarted(version, watches, dry_run, admin):
-                log.info("started", version=version, watches=",".join(watches), dry_run=dry_run or None, admin=admin)
-            case DaemonStopping(signal, under_way):
-                log.info("stopping", signal=signal, calls_under_way=under_way)
-            case DaemonStopped():
-                log.info("stopped")
-            case ReloadStarted() | Reloaded() | ReloadRefused() | WatchEnded():
-                self._reload(observation)
-            case WatchUnconfigured(watch, known, pending, held, dead, suspected):
-                holds = {"pending": pending, "held": held, "dead_letters": dead, "suspected_deletions": suspected}
-                log.warning(_UNCONFIGURED, watch=watch, known=known, **holds)
-            case HeartBeat() | LoopsHang() | LoopsMove():
-                self._heart(observation)
-            case WatchConnected() | CaptureStarted() | WatchLost() | WatchStandsBy():
-                self._watch(observation)
-            case TriggersMissing() | TriggersFound() | BellLeftAlone() | ChangesMissed():
-                self._triggers(observation)
-            case RowsHidden() | RowsVisible():
-                self._row_security(observation)
-            case BaselineProgress(watch, rows, estimate):
-                self._progress(watch, rows, estimate)
-            case BaselineDone(watch, known, queued, seconds):
-                calls = "0 calls" if not queued else f"{queued} calls queued"
-                message = f"{known} applications known, {calls}"
-                log.info(message, watch=watch, seconds=round(seconds, 1))
-            case CaptureLate() | CaptureInTime() | DeliveryLate() | DeliveryInTime():
-                self._lag(observation)
-            case BaselineOverEarlierWork(watch):
-                log.error(_OVER_EARLIER_WORK, watch=watch)
-            case StoreMoved():
-                log.warning(_STORE_MOVED)
-            case ClockSkewed(ahead, shared):
-                log.warning(_CLOCKS_DIFFER if shared else _CLOCK_SET, ahead_seconds=round(ahead, 1))
-            case ClockAgrees():
-                log.info("this machine's clock agrees again")
-            case CaughtUp() | ListenerProved():
-                pass  # many times a second, or nothing but a number
-            case StatusRulesChanged():
-                self._rules(observation)
-            case ChangesRead(watch, origin, keys):
-                log.debug("read", watch=watch, by=origin, keys=keys)
-            case Decided(watch, application_id, origin, outcome, reason):
-                say = self._how_to_say(watch, outcome)
-                say(
-                    _HELD if outcome == "held" else outcome,
-                    watch=watch,
-                    application_id=application_id,
-                    by=origin,
-                    reason=reason,
-                )
-            case RowSkipped(watch, key, application_id, reason):
-                message = f"a row cannot be reported: {reason}"
-                log.warning(message, watch=watch, key=key, application_id=application_id)
-            case SweepDone(watch, rows, seconds, repaired, resumed):
-                if self._mistakes.pop(watch, None):
-                    log.info("watching again", watch=watch)
-                say = log.warning if repaired.keys() - {ASKED_FOR} else log.info if repaired else log.debug
-                how = {"resumed": True} if resumed else {}
-                say("swept", watch=watch, rows=rows, seconds=round(seconds, 2), repaired=dict(repaired), **how)
-            case CallEnded():
-                self._call(observation)
-            case EndpointChanged(endpoint, mode, reason, wait):
-                if mode == "healthy":
-                    self._unwell.discard(endpoint)
-                    log.info("the endpoint takes calls again", endpoint=endpoint)
-                else:
-                    self._unwell.add(endpoint)
-                    say = log.error if mode == "paused" else log.warning
-                    say(_ENDPOINT[mode], endpoint=endpoint, reason=reason, next_try_in=_short(wait))
-            case StoreFailed() | StoreRecovered():
-                self._store(observation)
-            case TokenRefused(peer):
-                self._peer = peer
-                self._door(token_refused=True)
-            case ConnectionDisplaced():
-                self._door(displaced=True)
-            case _:
-                assert_never(observation)
-
-    def _reload(self, observation: ReloadStarted | Reloaded | ReloadRefused | WatchEnded) -> None:
-        log = self._log
-        match observation:
-            case ReloadStarted():
-                log.debug("reading the configuration again")
-            case Reloaded(watches, begun, renewed, ended):
-                changed = {"begun": begun, "renewed": renewed, "ended": ended}
-                facts = {name: ",".join(names) or None for name, names in changed.items()}
-                log.info("the configuration was read again and is in use", watches=",".join(watches), **facts)
-            case ReloadRefused(problems):
-                for problem in problems:
-                    message = f"not reloaded, the configuration in use stays: {problem}"
-                    log.error(message)
-            case WatchEnded(watch):
-                log.debug("no longer watching", watch=watch)
-                for told in (self._hidden, self._told, self._mistakes):
-                    told.pop(watch, None)
-
-    def _heart(self, observation: HeartBeat | LoopsHang | LoopsMove) -> None:
-        match observation:
-            case HeartBeat(pending):
-                self._log.debug("every loop gets round", pending=pending)
-                self._door()  # what happened since its last line, though nothing more does
-            case LoopsHang(loops):
-                self._log.error(_HANG, loops=", ".join(loops))
-            case LoopsMove():
-                self._log.info("every loop gets round again")
-
-    def _triggers(self, observation: TriggersMissing | TriggersFound | BellLeftAlone | ChangesMissed) -> None:
-        log, watch = self._log, observation.watch
-        match observation:
-            case TriggersMissing(_, message):
-                log.error(message, watch=watch)
-            case TriggersFound():
-                log.debug("triggers are in place", watch=watch)
-            case BellLeftAlone(_, pause):
-                log.info(_NEVER_RINGS, watch=watch, drains_every=_short(pause))
-            case ChangesMissed(_, number, reason):
-                log.warning(_MISSED, watch=watch, changes=number, reason=reason)
-
-    def _watch(self, observation: WatchConnected | CaptureStarted | WatchLost | WatchStandsBy) -> None:
-        """A watch that tries again with a mistake that was told has nothing new to say."""
-        log, watch = self._log, observation.watch
-        milestone = log.debug if watch in self._mistakes else log.info
-        match observation:
-            case WatchConnected(_, mode, version):
-                milestone("connected", watch=watch, mode=mode, postgresql=version // 10000)
-            case CaptureStarted():
-                milestone("watching", watch=watch)
-            case WatchStandsBy(_, message):
-                milestone(message, watch=watch)
-            case WatchLost(_, message, misconfigured=False):
-                log.warning(message, watch=watch)
-            case WatchLost(_, message):
-                told = self._mistakes.setdefault(watch, set())
-                (log.debug if message in told else log.error)(message, watch=watch)
-                told.add(message)
-
-    def _lag(self, observation: CaptureLate | CaptureInTime | DeliveryLate | DeliveryInTime) -> None:
-        match observation:
-            case CaptureLate(watch, limit):
-                self._log.warning(_CAPTURE_LATE, watch=watch, longer_than=_short(limit))
-            case CaptureInTime(watch):
-                self._log.info("changes are read in time again", watch=watch)
-            case DeliveryLate(endpoint, limit):
-                self._log.warning(_DELIVERY_LATE, endpoint=endpoint, longer_than=_short(limit))
-            case DeliveryInTime(endpoint):
-                self._log.info("calls go out in time again", endpoint=endpoint)
-
-    def _store(self, observation: StoreFailed | StoreRecovered) -> None:
-        match observation:
-            case StoreFailed(message, by):
-                self._log.error(message, watch=by)
-            case StoreRecovered(by):
-                self._log.info("the store can be written again", watch=by)
-
-    def _door(self, *, token_refused: bool = False, displaced: bool = False) -> None:
-        """What strangers do at the admin server's door: a line a minute at most."""
-        if times := self._repeated.times(_REFUSED_TOKEN, happened=token_refused):
-            self._log.warning(_REFUSED_TOKEN, peer=self._peer, times=times)
-        if times := self._repeated.times(_FULL, happened=displaced):
-            self._log.warning(_FULL, times=times)
-
-    def _rules(self, changed: StatusRulesChanged) -> None:
-        if changed.held:
-            self._log.warning(_REMAPPED_AND_HELD, watch=changed.watch, applications=changed.touched)
-        else:
-            self._log.info(_REMAPPED, watch=changed.watch, applications=changed.touched)
-
-    def _row_security(self, observation: RowsHidden | RowsVisible) -> None:
-        told = self._hidden.pop(observation.watch, None)
-        match observation:
-            case RowsHidden(watch, message):
-                self._hidden[watch] = message
-                (self._log.debug if message == told else self._log.warning)(message, watch=watch)
-            case RowsVisible(watch):
-                (self._log.info if told else self._log.debug)("row-level security hides no rows", watch=watch)
-
-    def _how_to_say(self, watch: str, outcome: Outcome) -> Any:
-        """That entries are held is told with the first one, and not again for each of the thousands after it."""
-        if outcome == "dead":
-            return self._log.error
-        if outcome == "held" and watch not in self._blown:
-            self._blown.add(watch)
-            return self._log.warning
-        if outcome == "queued":
-            self._blown.discard(watch)
-        return self._log.debug
-
-    def _progress(self, watch: str, rows: int, estimate: int) -> None:
-        """A line at about every tenth, and not more often than every 20,000 rows."""
-        if self._progress_elsewhere:
-            return
-        step = max(estimate // 10, 20_000)
-        if rows // step > self._told.get(watch, 0):
-            self._told[watch] = rows // step
-            self._log.info("baseline", watch=watch, rows=rows, about=estimate or None)
-
-    def _call(self, call: CallEnded) -> None:
-        if self._rehearsal:
-            return
-        facts: dict[str, Any] = {
-            "watch": call.watch,
-            "application_id": call.application_id,
-            "attempt": call.attempt,
-            "ms": round(call.seconds * 1000),
-        }
-        match call.outcome:
-            case "acknowledged":
-                self._refused.pop((call.watch, call.application_id), None)
-                self._log.info("sent", **facts)
-            case "retry":
-                say = self._log.info if self._is_news(call) else self._log.debug
-                say("not sent yet", reply=call.reply, **facts)
-            case "dead":
-                self._refused.pop((call.watch, call.application_id), None)
-                self._log.error("given up, now a dead letter", reply=call.reply, **facts)
-
-    def _is_news(self, call: CallEnded) -> bool:
-        """Whether a try that failed tells anything: not if the same was answered before, or the whole endpoint is down.
-
-        An outage of days would have thousands of such lines.
-        """
-        key = (call.watch, call.application_id)
-        if len(self._refused) >= _MOST_REFUSED:
-            self._refused.clear()
-        before = self._refused.get(key)
-        self._refused[key] = call.reply
-        return call.reply != before and not self._unwell
-
-
-_MOST_REFUSED = 10_000
-"""Applications whose last reply is remembered, so that it is told once."""
 
 _CAPTURE_LATE = (
     "changes are not read in time. Is the database slow, or a table locked (pg_stat_activity tells), or are more rows "
@@ -555,6 +432,7 @@ _FULL = (
 )
 
 _ENDPOINT = {
+    "healthy": "the endpoint takes calls again",
     "throttled": "the endpoint asks to wait",
     "open": "the endpoint does not work; trying one call at a time",
     "paused": "the endpoint refuses our credentials; everything is kept. Check hellowork.headers",

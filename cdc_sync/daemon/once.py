@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from cdc_sync.config import Config
-from cdc_sync.core.observations import CallEnded, Decided, Observation, Observe, WatchConnected, WatchLost
+from cdc_sync.core.observations import CallEnded, Decided, Event, Observe, WatchConnected, WatchLost
 from cdc_sync.daemon.running import make_parts, make_sender, opened_caller, opened_store, tell_of_unconfigured
 from cdc_sync.daemon.watching import (
     Connected,
@@ -65,15 +65,12 @@ async def run_once(config: Config, observe: Observe, show: Callable[[str], None]
     """
     calls: Counter[str] = Counter()
 
-    def count(observation: Observation) -> None:
-        match observation:
-            case CallEnded(outcome=outcome):
-                calls[outcome] += 1
-            case Decided(outcome="dead"):
-                calls["dead"] += 1
-            case _:
-                pass
-        observe(observation)
+    def count(event: Event) -> None:
+        if isinstance(event, CallEnded):
+            calls[event.outcome] += 1
+        elif isinstance(event, Decided) and event.outcome == "dead":
+            calls["dead"] += 1
+        observe(event)
 
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(opened_store(config, dry_run=dry_run))

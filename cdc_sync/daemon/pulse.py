@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.observations import ChangesRead, HeartBeat, LoopsHang, LoopsMove, Observation, Observe
+from cdc_sync.core.observations import ChangesRead, Event, HeartBeat, LoopsHang, LoopsMove, Observe
 from cdc_sync.store.protocol import Store
 
 STEP_OF_DATABASE = 900.0
@@ -52,16 +52,13 @@ class Pulse:
         """A loop has ended."""
         self._until.pop((watch, loop), None)
 
-    def read(self, observation: Observation) -> None:
+    def handle(self, event: Event) -> None:
         """A batch of a long catching-up is a step too: of capture, and of a sweep, which waits for it."""
-        match observation:
-            case ChangesRead(watch, "notify" | "poll"):
-                until = self._clock() + STEP_OF_DATABASE
-                for loop in (CAPTURE, SWEEPS):
-                    if (watch, loop) in self._until:
-                        self._until[watch, loop] = max(until, self._until[watch, loop])
-            case _:
-                return
+        if isinstance(event, ChangesRead) and event.origin in ("notify", "poll"):
+            until = self._clock() + STEP_OF_DATABASE
+            for loop in (CAPTURE, SWEEPS):
+                if (event.watch, loop) in self._until:
+                    self._until[event.watch, loop] = max(until, self._until[event.watch, loop])
 
     def hung(self) -> tuple[str, ...]:
         """The loops that have missed their time."""

@@ -19,7 +19,7 @@ from apscheduler.job import Job
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from cdc_sync import __version__
-from cdc_sync.admin.metrics import Metrics
+from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config, ConfigurationError
 from cdc_sync.config.rules import allowed_hosts, built_urls, retry_policy, sender_horizon, watch_rules
@@ -32,7 +32,8 @@ from cdc_sync.core.observations import (
     DaemonStarted,
     DaemonStopped,
     DaemonStopping,
-    Observation,
+    Event,
+    Handlers,
     Observe,
     Reloaded,
     ReloadRefused,
@@ -171,28 +172,35 @@ class _Daemon:
         self._show = show
         self._conditions: Conditions = starting(tuple(config.watches))
         self._conditions_changed = asyncio.Event()
-        self._metrics = Metrics()
+        self._metrics = EventMetrics()
         self._pulse = Pulse()
         self._bound = asyncio.Event()
         self._signalled = asyncio.Event()
         self._reload_wanted = False
         self._pruning: Job | None = None
         self._stop = ""
+        self._handlers: Handlers = {
+            ClockSkewed: self._clock_was_set,
+            ClockAgrees: self._clock_was_set,
+            WatchConnected: lambda _: self._bound.set(),
+        }
 
-    def observe(self, observation: Observation) -> None:
-        """Hand an observation to the readers, and keep what is wrong now up to date."""
-        self._tell(observation)
-        self._metrics.read(observation)
-        self._pulse.read(observation)
-        if isinstance(observation, ClockSkewed | ClockAgrees) and self._pruning is not None:
-            # It is scheduled by the wall clock, and would wait for as long as that was set back.
-            self._pruning.modify(next_run_time=datetime.now(UTC))
-        if isinstance(observation, WatchConnected):
-            self._bound.set()
-        conditions = fold(self._conditions, observation)
+    def observe(self, event: Event) -> None:
+        """Hand an event to its consumers, and keep what is wrong now up to date."""
+        self._tell(event)
+        self._metrics.handle(event)
+        self._pulse.handle(event)
+        if handler := self._handlers.get(type(event)):
+            handler(event)
+        conditions = fold(self._conditions, event)
         if conditions is not self._conditions:
             self._conditions = conditions
             self._conditions_changed.set()
+
+    def _clock_was_set(self, _: ClockSkewed | ClockAgrees) -> None:
+        """Prune now: that is scheduled by the wall clock, and would wait for as long as that was set back."""
+        if self._pruning is not None:
+            self._pruning.modify(next_run_time=datetime.now(UTC))
 
     async def run(self) -> None:
         dry_run = self._options.dry_run

@@ -1,4 +1,4 @@
-"""Telling systemd how far we are: a reader of the observations that speaks sd_notify(3) where a manager listens.
+"""Telling systemd how far we are: what events say of it, by sd_notify(3) where a manager listens.
 
 The protocol is one datagram of NAME=VALUE lines to the socket that `$NOTIFY_SOCKET` names; a leading `@` stands for the
 abstract namespace. `$WATCHDOG_USEC` is the time within which it wants to hear WATCHDOG=1 again, if it does at all.
@@ -15,9 +15,10 @@ from cdc_sync.core.observations import (
     CallEnded,
     DaemonStarted,
     DaemonStopping,
+    Event,
+    Handlers,
     HeartBeat,
     LoopsHang,
-    Observation,
     Reloaded,
     ReloadRefused,
     ReloadStarted,
@@ -31,7 +32,7 @@ _LONGEST = 100
 """Characters of a reply that a line of `systemctl status` has room for."""
 
 
-class SystemdReader:
+class SystemdNotifier:
     """Says when the daemon runs, reloads and ends, that its loops get round, and how it stands; silent elsewhere."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -40,35 +41,52 @@ class SystemdReader:
         self.wants_to_hear_every = _watchdog(environ) / _BEATS
         self._watches: tuple[str, ...] = ()
         self._last_call: tuple[int, CallEnded] | None = None
+        self._handlers: Handlers = {
+            DaemonStarted: self._started,
+            DaemonStopping: self._stopping,
+            ReloadStarted: self._reload_started,
+            Reloaded: self._reloaded,
+            ReloadRefused: self._reload_refused,
+            HeartBeat: self._heart_beat,
+            LoopsHang: self._loops_hang,
+            CallEnded: self._call_ended,
+        }
 
-    def read(self, observation: Observation) -> None:
-        """Take one observation into account."""
-        match observation:
-            case DaemonStarted(watches=watches):
-                self._watches = watches
-                self._say("READY=1", self._status("starting"))
-            case ReloadStarted():
-                # With the time, so that systemd knows that this answers its own request, and not an earlier one.
-                microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-                self._say("RELOADING=1", f"MONOTONIC_USEC={microseconds}", "STATUS=Reading the configuration again")
-            case Reloaded(watches):
-                self._watches = watches
-                self._say("READY=1", self._status("the configuration was read again"))
-            case ReloadRefused():
-                self._say("READY=1", self._status("the configuration was read again and refused, see the log"))
-            case CallEnded():
-                self._last_call = time.time_ns() // 1_000_000, observation
-            case HeartBeat(pending):
-                waiting = "the store does not answer" if pending is None else f"{pending} pending"
-                self._say("WATCHDOG=1", self._status(f"{waiting}; last call: {self._told()}"))
-            case LoopsHang(loops):
-                self._say(f"STATUS=Hung: {', '.join(loops)}")
-            case DaemonStopping(signal):
-                self._say("STOPPING=1", f"STATUS=Stopping on {signal}")
-            case _:
-                return
+    def handle(self, event: Event) -> None:
+        """Take one event into account."""
+        if handler := self._handlers.get(type(event)):
+            handler(event)
 
-    def _told(self) -> str:
+    def _started(self, event: DaemonStarted) -> None:
+        self._watches = event.watches
+        self._say("READY=1", self._status("starting"))
+
+    def _reload_started(self, _: ReloadStarted) -> None:
+        # With the time, so that systemd knows that this answers its own request, and not an earlier one.
+        microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._say("RELOADING=1", f"MONOTONIC_USEC={microseconds}", "STATUS=Reading the configuration again")
+
+    def _reloaded(self, event: Reloaded) -> None:
+        self._watches = event.watches
+        self._say("READY=1", self._status("the configuration was read again"))
+
+    def _reload_refused(self, _: ReloadRefused) -> None:
+        self._say("READY=1", self._status("the configuration was read again and refused, see the log"))
+
+    def _call_ended(self, event: CallEnded) -> None:
+        self._last_call = time.time_ns() // 1_000_000, event
+
+    def _heart_beat(self, event: HeartBeat) -> None:
+        waiting = "the store does not answer" if event.pending is None else f"{event.pending} pending"
+        self._say("WATCHDOG=1", self._status(f"{waiting}; last call: {self._last_call_text()}"))
+
+    def _loops_hang(self, event: LoopsHang) -> None:
+        self._say(f"STATUS=Hung: {', '.join(event.loops)}")
+
+    def _stopping(self, event: DaemonStopping) -> None:
+        self._say("STOPPING=1", f"STATUS=Stopping on {event.signal}")
+
+    def _last_call_text(self) -> str:
         if self._last_call is None:
             return "none yet"
         at, call = self._last_call

@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 from multidict import CIMultiDictProxy
 
-from cdc_sync.admin.metrics import Metrics
+from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config
 from cdc_sync.core.conditions import NONE, Conditions
@@ -43,7 +43,7 @@ class Admin:
     config: Config
     store: SqliteStore
     session: aiohttp.ClientSession
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: EventMetrics = field(default_factory=EventMetrics)
     conditions: Conditions = field(default_factory=lambda: NONE)
     url: str = ""
     use: Callable[[Config], None] = field(init=False)

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import logging
 import re
 import sqlite3
 import tempfile
@@ -11,7 +12,6 @@ from typing import Any
 
 import psycopg
 import pytest
-import structlog
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 from support.configurations import LEAST
@@ -19,13 +19,14 @@ from support.installation import merged
 from support.observing import EXAMPLES
 
 import cdc_sync
-from cdc_sync.admin.metrics import Metrics
+from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.config import exposures, parse, suspicions, warnings
 from cdc_sync.core.database_identity import Whereabouts, elsewhere
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.observations import RowsHidden, StoreFailed, TriggersMissing, WatchLost
 from cdc_sync.daemon import watching
-from cdc_sync.daemon.logs import LogReader
+from cdc_sync.daemon.lines import Lines
+from cdc_sync.daemon.logs import EventLogger
 from cdc_sync.source import changelog, errors, facts
 from cdc_sync.source.row_security import Hiding, warning
 from cdc_sync.store.postgres import connecting
@@ -136,12 +137,12 @@ def messages() -> list[tuple[str, str]]:
 
 def _lines() -> list[tuple[str, str]]:
     """The lines of the observations that have a text of their own."""
-    with structlog.testing.capture_logs() as written:
-        reader = LogReader()
-        for example in EXAMPLES:
-            if not isinstance(example, _FREE):
-                reader.read(example)
-    return [(line["log_level"], line["event"]) for line in written if line["log_level"] in {"warning", "error"}]
+    written: list[tuple[int, str]] = []
+    log = EventLogger(Lines(logging.WARNING, lambda level, message, _: written.append((level, message))))
+    for example in EXAMPLES:
+        if not isinstance(example, _FREE):
+            log.handle(example)
+    return [("error" if level == logging.ERROR else "warning", message) for level, message in written]
 
 
 def _suspicions() -> Iterator[str]:
@@ -194,7 +195,7 @@ def _text(said: ast.expr) -> str:
 def families() -> dict[str, set[str]]:
     """The names under which samples are scraped, with their labels."""
     found: dict[str, set[str]] = {}
-    for collector in Metrics()._registry._collector_to_names:
+    for collector in EventMetrics()._registry._collector_to_names:
         assert isinstance(collector, MetricWrapperBase)
         labels = set(collector._labelnames)
         for family in collector.describe():

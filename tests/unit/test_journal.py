@@ -8,21 +8,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import structlog
 from support.builders import WATCH
 
 from cdc_sync.config import Log
 from cdc_sync.core.observations import CallEnded, RowSkipped
 from cdc_sync.daemon import journal
-from cdc_sync.daemon.logs import LogReader, configure
+from cdc_sync.daemon.lines import configure
+from cdc_sync.daemon.logs import EventLogger
 
 
 @pytest.fixture
-def listening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    path = tmp_path / "journal"
-    monkeypatch.setattr(journal, "SOCKET", path)
+def listening(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as opened:
-        opened.bind(str(path))
+        opened.bind(str(tmp_path / "journal"))
         opened.settimeout(5)
         yield opened
 
@@ -38,15 +36,13 @@ def standard_error(file: Path) -> Iterator[dict[str, str]]:
             yield {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
         finally:
             sys.stderr = usual
-            structlog.reset_defaults()
 
 
 def test_each_fact_is_a_field(listening: socket.socket, tmp_path: Path) -> None:
     with standard_error(tmp_path / "stderr") as environ:
-        configure(Log(), environ)
-        log = LogReader()
-        log.read(CallEnded(WATCH, "hw-é", "dead", "HTTP 400: no\nPRIORITY=0", 2, 0.5, 0.1))
-        log.read(RowSkipped(WATCH, "7", None, "it has no id"))
+        log = EventLogger(configure(Log(), environ, tmp_path / "journal"))
+        log.handle(CallEnded(WATCH, "hw-é", "dead", "HTTP 400: no\nPRIORITY=0", 2, 0.5, 0.1))
+        log.handle(RowSkipped(WATCH, "7", None, "it has no id"))
 
     message, *fields = listening.recv(2000).decode().splitlines()
     assert message.startswith(
@@ -67,18 +63,20 @@ def test_each_fact_is_a_field(listening: socket.socket, tmp_path: Path) -> None:
 
 def test_another_standard_error_than_the_journals_gets_lines(listening: socket.socket, tmp_path: Path) -> None:
     with standard_error(tmp_path / "stderr") as environ:
-        assert journal.is_ours(environ)
-        assert not journal.is_ours({})
-        configure(Log(), {"JOURNAL_STREAM": "1:2"})
-        LogReader().read(RowSkipped(WATCH, "7", None, "it has no id"))
+        path = tmp_path / "journal"
+        assert journal.is_ours(environ, path)
+        assert not journal.is_ours({}, path)
+        EventLogger(configure(Log(), {"JOURNAL_STREAM": "1:2"}, path)).handle(
+            RowSkipped(WATCH, "7", None, "it has no id")
+        )
     line = f'<4>event="a row cannot be reported: it has no id" watch={WATCH} key=7\n'
     assert (tmp_path / "stderr").read_text() == line
 
 
 def test_what_the_journal_does_not_take_is_a_line(listening: socket.socket, tmp_path: Path) -> None:
     with standard_error(tmp_path / "stderr") as environ:
-        configure(Log(), environ)
+        log = EventLogger(configure(Log(), environ, tmp_path / "journal"))
         listening.close()
-        LogReader().read(RowSkipped(WATCH, "7", None, "it has no id"))
+        log.handle(RowSkipped(WATCH, "7", None, "it has no id"))
     line = f'<4>event="a row cannot be reported: it has no id" watch={WATCH} key=7\n'
     assert (tmp_path / "stderr").read_text() == line

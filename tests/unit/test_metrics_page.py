@@ -5,7 +5,7 @@ from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from cdc_sync.admin.metrics import Metrics
+from cdc_sync.admin.metrics import EventMetrics
 
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 _ROW = re.compile(r"^\| `(cdc_sync_\w+)` \| (\w+) \| ([\w, ]*?) ?\| (.+) \|$", re.MULTILINE)
@@ -13,7 +13,7 @@ _ROW = re.compile(r"^\| `(cdc_sync_\w+)` \| (\w+) \| ([\w, ]*?) ?\| (.+) \|$", r
 
 def test_the_document_lists_every_metric_with_its_labels_and_help() -> None:
     # prometheus_client gives labels only of metrics that have a sample; its registry knows them all.
-    registered = Metrics()._registry._collector_to_names
+    registered = EventMetrics()._registry._collector_to_names
     collectors = [collector for collector in registered if isinstance(collector, MetricWrapperBase)]
     assert len(collectors) == len(registered)
     families = {family.name: family for collector in collectors for family in collector.describe()}

@@ -48,14 +48,14 @@ def test_a_batch_of_a_long_catching_up_is_a_step() -> None:
     clock = Clock()
     pulse = Pulse(clock)
     pulse.beat(CAPTURE, 30.0 + STEP_OF_DATABASE, watch=WATCH)
-    pulse.read(ChangesRead(WATCH, "notify", 1000))
+    pulse.handle(ChangesRead(WATCH, "notify", 1000))
     clock.now += 30.0 + STEP_OF_DATABASE
     assert pulse.hung() == (), "a batch shortens no rest"
-    pulse.read(ChangesRead(WATCH, "sweep", 1000))
-    pulse.read(HeartBeat(0))
+    pulse.handle(ChangesRead(WATCH, "sweep", 1000))
+    pulse.handle(HeartBeat(0))
     clock.now += 1.0
     assert pulse.hung() == (f"{CAPTURE} {WATCH}",), "what a sweep reads is no step of capture"
-    pulse.read(ChangesRead(WATCH, "notify", 1000))
+    pulse.handle(ChangesRead(WATCH, "notify", 1000))
     assert pulse.hung() == ()
 
 
@@ -65,7 +65,7 @@ def test_and_one_of_the_sweep_that_waits_for_it() -> None:
     pulse.beat(SWEEPS, STEP_OF_DATABASE, watch=WATCH)
     for _ in range(3):
         clock.now += STEP_OF_DATABASE
-        pulse.read(ChangesRead(WATCH, "notify", 1000))
+        pulse.handle(ChangesRead(WATCH, "notify", 1000))
     assert pulse.hung() == ()
     clock.now += STEP_OF_DATABASE + 1.0
     assert pulse.hung() == (f"{SWEEPS} {WATCH}",)
@@ -74,7 +74,7 @@ def test_and_one_of_the_sweep_that_waits_for_it() -> None:
 def test_batches_of_a_watch_without_capture_are_nobodys_steps() -> None:
     clock = Clock()
     pulse = Pulse(clock)
-    pulse.read(ChangesRead(WATCH, "poll", 1000))
+    pulse.handle(ChangesRead(WATCH, "poll", 1000))
     clock.now += 2 * STEP_OF_DATABASE
     assert pulse.hung() == ()
 

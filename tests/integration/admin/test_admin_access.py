@@ -9,7 +9,7 @@ import pytest
 from support.configurations import a_config
 from support.looking import TOKEN, Admin, admin_server
 
-from cdc_sync.admin.metrics import Metrics
+from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.server import AdminError, AdminServer
 from cdc_sync.core.conditions import NONE
 from cdc_sync.store.sqlite import SqliteStore
@@ -293,7 +293,7 @@ class TestListening:
     async def test_nowhere(self, tmp_path: Path) -> None:
         store = SqliteStore(tmp_path / "state.db")
         config = a_config({"admin.listen": None})
-        async with AdminServer(config, store, Metrics(), lambda: NONE, lambda: 0) as server:
+        async with AdminServer(config, store, EventMetrics(), lambda: NONE, lambda: 0) as server:
             assert server.url is None
         await store.close()
 

@@ -5,12 +5,11 @@ import logging
 import os
 import re
 import sys
-import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import pytest
-import structlog
 from support.builders import ENDPOINT, WATCH
 from support.observing import EXAMPLES
 
@@ -32,11 +31,11 @@ from cdc_sync.core.observations import (
     DeliveryInTime,
     DeliveryLate,
     EndpointChanged,
+    Event,
     HeartBeat,
     ListenerProved,
     LoopsHang,
     LoopsMove,
-    Observation,
     Reloaded,
     ReloadRefused,
     RowSkipped,
@@ -51,7 +50,8 @@ from cdc_sync.core.observations import (
     WatchUnconfigured,
 )
 from cdc_sync.core.unconfigured import MESSAGE
-from cdc_sync.daemon.logs import LogReader, configure, warn
+from cdc_sync.daemon.lines import Fields, Libraries, Lines, configure
+from cdc_sync.daemon.logs import EventLogger
 
 Format = Literal["text", "journal", "json"]
 FORMATS: tuple[Format, ...] = ("text", "journal", "json")
@@ -68,7 +68,6 @@ def _restored() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.getLogger("psycopg.pool").setLevel(logging.NOTSET)
-    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -83,38 +82,80 @@ class Written:
         self._capsys = capsys
 
     def lines(
-        self, kind: str, *observations: Observation, level: str = "debug", environ: Mapping[str, str] | None = None
+        self, kind: str, *observations: Event, level: str = "debug", environ: Mapping[str, str] | None = None
     ) -> list[str]:
         """The lines of observations in a format."""
-        configure(Log.model_validate({"format": kind, "level": level}), environ or {})
-        reader = LogReader()
+        log = EventLogger(configure(Log.model_validate({"format": kind, "level": level}), environ or {}))
         for observation in observations:
-            reader.read(observation)
+            log.handle(observation)
         captured = self._capsys.readouterr()
         assert captured.out == ""
         # Not splitlines: to whoever reads a log, no other character ends a line.
         return captured.err.removesuffix("\n").split("\n") if captured.err else []
 
-    def records(self, *observations: Observation, level: str = "debug") -> list[dict[str, Any]]:
+    def records(self, *observations: Event, level: str = "debug") -> list[dict[str, Any]]:
         """The JSON lines of observations, without the time."""
         records = [json.loads(line) for line in self.lines("json", *observations, level=level)]
         for record in records:
             assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", record.pop("timestamp"))
         return records
 
-    def record(self, observation: Observation) -> dict[str, Any]:
+    def record(self, observation: Event) -> dict[str, Any]:
         """The JSON line of an observation that has exactly one."""
         (record,) = self.records(observation)
         return record
 
 
-def test_there_is_an_example_of_every_kind() -> None:
-    assert {type(example) for example in EXAMPLES} == set(get_args(Observation))
+@dataclass(frozen=True, slots=True)
+class TideTurned(Event):
+    """An event that nothing knows."""
+
+    harbour: str
+    metres: float
+    boats: tuple[str, ...] = ()
+    height: int | None = None
+
+
+class Unreadable:
+    """What cannot be formatted."""
+
+    def __mul__(self, _: object) -> float:
+        pytest.fail("a line is formatted though its level is off")
+
+
+def test_there_is_an_example_of_every_event_with_a_line_of_its_own() -> None:
+    assert {type(example) for example in EXAMPLES} == set(EventLogger(Lines(logging.DEBUG, print))._handlers)
+
+
+def test_an_event_without_a_line_of_its_own_is_written_under_its_class_name_with_its_fields(written: Written) -> None:
+    event = TideTurned("Saint-Malo", 12.5, ("Pourquoi-Pas ?", "Belem"))
+
+    assert written.record(event) == {
+        "event": "TideTurned",
+        "level": "info",
+        "harbour": "Saint-Malo",
+        "metres": 12.5,
+        "boats": ["Pourquoi-Pas ?", "Belem"],
+    }
+    assert written.lines("journal", TideTurned("Brest", 7.0)) == [
+        "<6>event=TideTurned harbour=Brest metres=7.0 boats=()"
+    ]
+    assert written.lines("json", event, level="warning") == []
+
+
+def test_a_line_is_formatted_only_if_its_level_is_on() -> None:
+    lines: list[tuple[int, str, Fields]] = []
+    log = EventLogger(Lines(logging.WARNING, lambda *line: lines.append(line)))
+    unreadable: Any = Unreadable()
+
+    log.handle(CallEnded(WATCH, "a1", "acknowledged", "HTTP 200", 1, unreadable, 0.2))
+
+    assert lines == []
 
 
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("example", [example for example in EXAMPLES if not isinstance(example, UNSAID)], ids=str)
-def test_every_kind_has_one_line_without_empty_fields(written: Written, kind: Format, example: Observation) -> None:
+def test_every_kind_has_one_line_without_empty_fields(written: Written, kind: Format, example: Event) -> None:
     (line,) = written.lines(kind, example)
 
     assert "None" not in line
@@ -122,7 +163,7 @@ def test_every_kind_has_one_line_without_empty_fields(written: Written, kind: Fo
 
 
 @pytest.mark.parametrize("example", [example for example in EXAMPLES if isinstance(example, UNSAID)], ids=str)
-def test_what_is_only_a_number_has_none(written: Written, example: Observation) -> None:
+def test_what_is_only_a_number_has_none(written: Written, example: Event) -> None:
     assert written.lines("json", example) == []
 
 
@@ -166,7 +207,7 @@ def test_what_is_only_a_number_has_none(written: Written, example: Observation) 
     ],
     ids=str,
 )
-def test_how_much_it_matters(written: Written, observation: Observation, level: str) -> None:
+def test_how_much_it_matters(written: Written, observation: Event, level: str) -> None:
     assert written.record(observation)["level"] == level
 
 
@@ -247,7 +288,7 @@ class TestJournal:
         ],
         ids=str,
     )
-    def test_lines(self, written: Written, observation: Observation, line: str) -> None:
+    def test_lines(self, written: Written, observation: Event, line: str) -> None:
         assert written.lines("journal", observation) == [line]
 
 
@@ -263,7 +304,7 @@ class TestJournal:
     ids=lambda observation: type(observation).__name__,
 )
 def test_text_from_outside_cannot_forge_a_line_or_steer_a_terminal(
-    written: Written, kind: str, observation: Observation
+    written: Written, kind: str, observation: Event
 ) -> None:
     configure_and_read = written.lines(kind, observation)
 
@@ -295,8 +336,7 @@ class TestFormatByItself:
         master, slave = os.openpty()
         with open(master, "rb", buffering=0) as screen, open(slave, "w", encoding="utf-8") as terminal:  # noqa: PTH123 - descriptors
             monkeypatch.setattr(sys, "stderr", terminal)
-            configure(Log(), {"JOURNAL_STREAM": "8:1", **environ})
-            LogReader().read(StoreRecovered())
+            EventLogger(configure(Log(), {"JOURNAL_STREAM": "8:1", **environ})).handle(StoreRecovered())
             line = screen.read(10_000).decode()
 
         assert "the store can be written again" in line
@@ -304,7 +344,7 @@ class TestFormatByItself:
 
 
 class TestBaseline:
-    def progress(self, estimate: int, step: int = 1_000) -> list[Observation]:
+    def progress(self, estimate: int, step: int = 1_000) -> list[Event]:
         return [BaselineProgress(WATCH, rows, estimate) for rows in range(0, 500_001, step)]
 
     @pytest.mark.parametrize(("estimate", "told"), [(500_000, 10), (0, 25), (50_000, 25), (5_000_000, 1)])
@@ -316,10 +356,9 @@ class TestBaseline:
         assert {record.get("about") for record in records} == {estimate or None}
 
     def test_that_is_shown_as_a_bar_has_no_lines(self, capsys: pytest.CaptureFixture[str]) -> None:
-        configure(Log(format="json"), {})
-        reader = LogReader(progress_elsewhere=True)
+        log = EventLogger(configure(Log(format="json"), {}), progress_elsewhere=True)
         for observation in self.progress(500_000):
-            reader.read(observation)
+            log.handle(observation)
 
         assert capsys.readouterr().err == ""
 
@@ -330,11 +369,10 @@ def test_a_log_that_cannot_be_written_does_not_stop_the_work(monkeypatch: pytest
     # The first lines fill its buffer; the rest, and what is left in it at the end, finds no room.
     full = open("/dev/full", "w", encoding="utf-8", buffering=1)  # noqa: PTH123, SIM115 - closed below, and fails
     monkeypatch.setattr(sys, "stderr", full)
-    configure(Log(format=kind), {})
-    reader = LogReader()
+    log = EventLogger(configure(Log(format=kind), {}))
 
     for _ in range(1000):
-        reader.read(StoreRecovered())
+        log.handle(StoreRecovered())
 
     with pytest.raises(OSError, match="No space left"):
         full.close()
@@ -349,19 +387,17 @@ def test_every_problem_of_a_configuration_has_a_line(written: Written) -> None:
 
 
 def test_another_configuration_is_followed_at_once(capsys: pytest.CaptureFixture[str]) -> None:
-    configure(Log(level="warning", format="json"), {})
-    log = LogReader()
-    log.read(StoreRecovered())
-    configure(Log(level="info", format="text"), {})
-    log.follow_configuration()
-    log.read(StoreRecovered())
+    log = EventLogger(configure(Log(level="warning", format="json"), {}))
+    log.handle(StoreRecovered())
+    log.use(configure(Log(level="info", format="text"), {}))
+    log.handle(StoreRecovered())
     (line,) = capsys.readouterr().err.splitlines()
     assert "the store can be written again" in line
     assert not line.startswith("{")
 
 
 class TestRetries:
-    def told(self, written: Written, *observations: Observation) -> list[tuple[str, str]]:
+    def told(self, written: Written, *observations: Event) -> list[tuple[str, str]]:
         calls = [line for line in written.records(*observations) if "application_id" in line]
         return [(line["application_id"], line["level"]) for line in calls]
 
@@ -398,7 +434,7 @@ class TestFuse:
     HELD = Decided(WATCH, "a1", "notify", "held", "more than 1000 changes at once")
     QUEUED = Decided(WATCH, "a2", "notify", "queued")
 
-    def told(self, written: Written, *observations: Observation) -> list[tuple[str, str]]:
+    def told(self, written: Written, *observations: Event) -> list[tuple[str, str]]:
         return [(record["watch"], record["reason"]) for record in written.records(*observations, level="info")]
 
     def test_that_is_blown_is_told_once(self, written: Written) -> None:
@@ -425,7 +461,7 @@ class TestWatch:
     MISTAKE = WatchLost(WATCH, "no such table", misconfigured=True)
     SWEPT = SweepDone(WATCH, 9, 0.1, {})
 
-    def events(self, written: Written, *observations: Observation) -> list[str]:
+    def events(self, written: Written, *observations: Event) -> list[str]:
         return [record["event"] for record in written.records(*observations, level="info")]
 
     def test_that_is_lost_and_regained(self, written: Written) -> None:
@@ -465,17 +501,15 @@ class TestWatch:
 
 
 def test_in_a_rehearsal_calls_have_no_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    configure(Log(format="json"), {})
+    log = EventLogger(configure(Log(format="json"), {}), rehearsal=True)
 
-    LogReader(rehearsal=True).read(CallEnded(WATCH, "a1", "acknowledged", "HTTP 200", 1, 0.1, 0.1))
+    log.handle(CallEnded(WATCH, "a1", "acknowledged", "HTTP 200", 1, 0.1, 0.1))
 
     assert capsys.readouterr().err == ""
 
 
-def test_a_warning_that_no_observation_tells(capsys: pytest.CaptureFixture[str]) -> None:
-    configure(Log(format="journal"), {})
-
-    warn("the map has a status of HelloWork's own side")
+def test_a_warning_that_no_event_reports(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(Log(format="journal"), {}).warn("the map has a status of HelloWork's own side")
 
     assert capsys.readouterr().err == '<4>event="the map has a status of HelloWork\'s own side"\n'
 
@@ -510,18 +544,18 @@ class TestLibraries:
 
         assert capsys.readouterr().err == ""
 
-    def test_what_repeats_itself_has_a_line_a_minute_with_its_number(
-        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_what_repeats_itself_has_a_line_a_minute_with_its_number(self, capsys: pytest.CaptureFixture[str]) -> None:
         now = [0.0]
-        monkeypatch.setattr(time, "monotonic", lambda: now[0])
-        configure(Log.model_validate({"format": "json"}), {})
-        library = logging.getLogger("asyncio")
+        libraries = Libraries(configure(Log(format="json"), {}), clock=lambda: now[0])
+
+        def log(message: str) -> None:
+            libraries.handle(logging.LogRecord("asyncio", logging.ERROR, "", 0, message, None, None))
+
         for second in range(121):
             now[0] = float(second)
             # As asyncio says it: which socket is in the second line.
-            library.error(f"socket.accept() out of system resource\nsocket: {second}")
-        library.error("something else")
+            log(f"socket.accept() out of system resource\nsocket: {second}")
+        log("something else")
 
         records = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
         assert [(record["event"].split("\n")[0], record.get("times")) for record in records] == [
@@ -544,19 +578,18 @@ class TestDoor:
         ids=lambda value: type(value).__name__,
     )
     def test_it_has_a_warning_a_minute_with_its_number(
-        self, capsys: pytest.CaptureFixture[str], observation: Observation, event: str
+        self, capsys: pytest.CaptureFixture[str], observation: Event, event: str
     ) -> None:
         now = [0.0]
-        configure(Log.model_validate({"format": "json", "level": "info"}), {})
-        reader = LogReader(clock=lambda: now[0])
+        log = EventLogger(configure(Log(format="json"), {}), clock=lambda: now[0])
         for _ in range(1_000):
-            reader.read(observation)
-        reader.read(HeartBeat(0))
+            log.handle(observation)
+        log.handle(HeartBeat(0))
         now[0] = 60.0
         # Nothing more happens: what did is told all the same.
-        reader.read(HeartBeat(0))
+        log.handle(HeartBeat(0))
         now[0] = 120.0
-        reader.read(HeartBeat(0))
+        log.handle(HeartBeat(0))
 
         records = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
         assert [(record["level"], record["times"]) for record in records] == [("warning", 1), ("warning", 999)]

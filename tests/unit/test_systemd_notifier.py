@@ -21,7 +21,7 @@ from cdc_sync.core.observations import (
     ReloadRefused,
     ReloadStarted,
 )
-from cdc_sync.daemon.systemd import SystemdReader
+from cdc_sync.daemon.systemd import SystemdNotifier
 
 STARTED = DaemonStarted("1.0", ("applications", "candidates"), dry_run=False)
 
@@ -35,24 +35,24 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 def test_systemd_hears_of_the_start_and_of_the_end(manager: socket.socket) -> None:
-    reader = SystemdReader({"NOTIFY_SOCKET": str(manager.getsockname())})
+    notifier = SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())})
 
-    reader.read(STARTED)
-    reader.read(DaemonStopped())
-    reader.read(DaemonStopping("SIGTERM", under_way=0))
+    notifier.handle(STARTED)
+    notifier.handle(DaemonStopped())
+    notifier.handle(DaemonStopping("SIGTERM", under_way=0))
 
     assert manager.recv(200) == b"READY=1\nSTATUS=Watching applications, candidates: starting"
     assert manager.recv(200) == b"STOPPING=1\nSTATUS=Stopping on SIGTERM"
 
 
 def test_systemd_hears_of_a_reload_and_when_it_began(manager: socket.socket) -> None:
-    reader = SystemdReader({"NOTIFY_SOCKET": str(manager.getsockname())})
+    notifier = SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())})
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
 
-    reader.read(ReloadStarted())
-    reader.read(Reloaded(("others",)))
-    reader.read(ReloadStarted())
-    reader.read(ReloadRefused(("wrong",)))
+    notifier.handle(ReloadStarted())
+    notifier.handle(Reloaded(("others",)))
+    notifier.handle(ReloadStarted())
+    notifier.handle(ReloadRefused(("wrong",)))
 
     reloading, microseconds, _ = manager.recv(200).decode().split("\n")
     assert reloading == "RELOADING=1"
@@ -65,14 +65,14 @@ def test_systemd_hears_of_a_reload_and_when_it_began(manager: socket.socket) -> 
 
 
 def test_a_beat_feeds_the_watchdog_and_tells_how_it_stands(manager: socket.socket) -> None:
-    reader = SystemdReader({"NOTIFY_SOCKET": str(manager.getsockname())})
-    reader.read(STARTED)
+    notifier = SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())})
+    notifier.handle(STARTED)
     manager.recv(200)
 
-    reader.read(HeartBeat(3))
-    reader.read(CallEnded("applications", "a1", "retry", "HTTP 503: line\n" + "x" * 500, 1, 0.1, 0.1))
-    reader.read(HeartBeat(None))
-    reader.read(LoopsHang(("sender",)))
+    notifier.handle(HeartBeat(3))
+    notifier.handle(CallEnded("applications", "a1", "retry", "HTTP 503: line\n" + "x" * 500, 1, 0.1, 0.1))
+    notifier.handle(HeartBeat(None))
+    notifier.handle(LoopsHang(("sender",)))
 
     assert manager.recv(900) == (
         b"WATCHDOG=1\nSTATUS=Watching applications, candidates: 3 pending; last call: none yet"
@@ -87,10 +87,10 @@ def test_a_beat_feeds_the_watchdog_and_tells_how_it_stands(manager: socket.socke
 
 
 def test_a_reply_is_no_other_assignment_and_steers_no_terminal(manager: socket.socket) -> None:
-    reader = SystemdReader({"NOTIFY_SOCKET": str(manager.getsockname())})
-    reader.read(CallEnded("applications", "hw-1", "dead", "a\nMAINPID=1\x1b[2J\x9b\u202e\ud800", 1, 0.1, 0.1))
+    notifier = SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())})
+    notifier.handle(CallEnded("applications", "hw-1", "dead", "a\nMAINPID=1\x1b[2J\x9b\u202e\ud800", 1, 0.1, 0.1))
 
-    reader.read(HeartBeat(0))
+    notifier.handle(HeartBeat(0))
 
     watchdog, status = manager.recv(10_000).decode().split("\n")
     assert watchdog == "WATCHDOG=1"
@@ -109,7 +109,7 @@ def test_a_reply_is_no_other_assignment_and_steers_no_terminal(manager: socket.s
     ],
 )
 def test_the_watchdog_is_fed_four_times_in_its_time(environ: dict[str, str], seconds: float) -> None:
-    assert SystemdReader(environ).wants_to_hear_every == seconds
+    assert SystemdNotifier(environ).wants_to_hear_every == seconds
 
 
 def test_an_address_in_the_abstract_namespace() -> None:
@@ -117,11 +117,11 @@ def test_an_address_in_the_abstract_namespace() -> None:
         listening.bind("\0cdc-sync-test-notify")
         listening.settimeout(5)
 
-        SystemdReader({"NOTIFY_SOCKET": "@cdc-sync-test-notify"}).read(STARTED)
+        SystemdNotifier({"NOTIFY_SOCKET": "@cdc-sync-test-notify"}).handle(STARTED)
 
         assert listening.recv(200).startswith(b"READY=1")
 
 
 @pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": "/nobody/listens/here"}])
 def test_without_a_manager_nothing_happens(environ: dict[str, str]) -> None:
-    SystemdReader(environ).read(STARTED)
+    SystemdNotifier(environ).handle(STARTED)
