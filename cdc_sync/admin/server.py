@@ -78,6 +78,14 @@ _logger.addFilter(_is_bug)
 class AdminError(OperationError):
     """The admin address cannot be listened on."""
 
+    @classmethod
+    def at(cls, address: object, reason: str | None) -> Self:
+        """The system refuses the address for a reason."""
+        return cls(
+            f"admin.listen {address} cannot be listened on: {reason}. Is another cdc-sync or another program on that "
+            f"port? Choose another one, or null for none."
+        )
+
 
 class AdminServer:
     """Serves while it is entered; does nothing if `admin.listen` is null.
@@ -153,10 +161,7 @@ class AdminServer:
             await self._listener.open(host, port)
         except OSError as error:
             await self._runner.cleanup()
-            raise AdminError(
-                f"admin.listen {listen} cannot be listened on: {error.strerror}. Is another cdc-sync or another "
-                f"program on that port? Choose another one, or null for none."
-            ) from error
+            raise AdminError.at(listen, error.strerror) from error
         bound = self._listener.port
         self._access.listens_on(bound)
         self.url = f"http://{HostPort(host, bound)}/"

@@ -13,12 +13,12 @@ from psycopg.conninfo import conninfo_to_dict
 from cdc_sync.cli.saying import put_out, say
 from cdc_sync.config import ConfigurationError, parse
 from cdc_sync.config.first import Answers, first_configuration
+from cdc_sync.core.failures import OperationError
 from cdc_sync.core.guessing import Candidate, Proposal, Table, propose, rank
 from cdc_sync.core.guessing.proposal import FIELDS
 from cdc_sync.core.identifiers import IdentifierError, parse_column, parse_qualified, written
 from cdc_sync.core.visible import visible
 from cdc_sync.source.connection import connected
-from cdc_sync.source.errors import SourceError
 from cdc_sync.source.survey import Survey, survey
 
 _NAMED = (*FIELDS, "watermark")
@@ -111,8 +111,7 @@ def _table(seen: Survey, name: str | None, *, asks: bool) -> tuple[Table, tuple[
     if not ranked:
         names = [str(table.name) for table in seen.tables]
         listed = f"{', '.join(names[:_MANY])}{' …' if len(names) > _MANY else ''}" if names else "none at all"
-        raise SourceError(
-            "misconfigured",
+        raise OperationError(
             f"No table of the database {seen.database} looks like one of applications. Name it with --table; there "
             f"are: {listed}. (A table of which {seen.user} may see nothing is among them too.)",
         )
@@ -135,10 +134,10 @@ def _table_named(seen: Survey, text: str) -> Table:
         every = [str(table.name) for table in seen.tables]
         close = get_close_matches(str(name), every, n=3) or get_close_matches(f"public.{name}", every, n=3)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
-        raise SourceError("misconfigured", f"The database {seen.database} has no table {name}.{hint}")
+        raise OperationError(f"The database {seen.database} has no table {name}.{hint}")
     if len(found) > 1:
         names = ", ".join(str(table.name) for table in found)
-        raise SourceError("misconfigured", f"Several tables are called {name}: {names}. Say which, with its schema.")
+        raise OperationError(f"Several tables are called {name}: {names}. Say which, with its schema.")
     return found[0]
 
 

@@ -15,10 +15,11 @@ from cdc_sync.cli.saying import put_out, say
 from cdc_sync.config import Config, parse_duration
 from cdc_sync.config.dsn import user_of
 from cdc_sync.config.mistakes import Mistake
+from cdc_sync.core.failures import OperationError
 from cdc_sync.core.visible import visible
 from cdc_sync.source import scripts
 from cdc_sync.source.connection import connected
-from cdc_sync.source.errors import SourceError, translate, unwritable
+from cdc_sync.source.errors import translate, unwritable
 from cdc_sync.source.grants import grants as grants_script
 from cdc_sync.source.grants import revokes
 from cdc_sync.source.triggers import Verified, verified
@@ -96,14 +97,14 @@ class _Configured:
         """Where a script is run.
 
         Raises:
-            SourceError: the configuration has it by a reference that has no value here.
+            OperationError: the configuration has it by a reference that has no value here.
         """
         if self.dsn is not None:
             return self.dsn
         section = self._section(store=store)
         missing = self.lacking.get((section, "dsn"))
         if missing is not None:
-            raise SourceError("misconfigured", f"{section}.dsn is not known: {missing}. {_NAME_IT}")
+            raise OperationError(f"{section}.dsn is not known: {missing}. {_NAME_IT}")
         return store_dsn(self.config) if store else self.config.database.dsn.get_secret_value()
 
     def _section(self, *, store: bool) -> str:
@@ -295,13 +296,12 @@ async def _apply(dsn: str, script: str, *, store: bool) -> list[str]:
     return [notice for notice in notices if "does not exist, skipping" not in notice and "already exists" not in notice]
 
 
-def _refused(error: psycopg.Error, *, store: bool) -> SourceError:
+def _refused(error: psycopg.Error, *, store: bool) -> OperationError:
     """What a script met with, and what its runner can do; all of it is taken back then."""
     said = visible(error.diag.message_primary or str(error))
     match error:
         case psycopg.errors.LockNotAvailable():
-            return SourceError(
-                "unreachable",
+            return OperationError(
                 "A table's lock was not to be had in time, so nothing was changed. Something holds it: a long "
                 "transaction, a backup, a migration. Run the command again in a quieter moment.",
             )
@@ -326,4 +326,4 @@ def _refused(error: psycopg.Error, *, store: bool) -> SourceError:
             remedy = "Correct the watch's table, or let the connection lead to the database that has it."
         case _:
             return translate(error, "running the script; nothing was changed")
-    return SourceError("misconfigured", f"Nothing was changed: {said.rstrip('.')}. {remedy}".rstrip())
+    return OperationError(f"Nothing was changed: {said.rstrip('.')}. {remedy}".rstrip())

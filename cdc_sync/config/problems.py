@@ -21,6 +21,7 @@ class Problem:
             or for a list or a section that it is one; None if the key alone tells enough.
         message: what was expected.
         suggestion: how to repair it, if there is more to say than that.
+        code: what is suspicious, as a stable name; None for what is wrong.
     """
 
     path: str
@@ -29,6 +30,7 @@ class Problem:
     found: str | None
     message: str
     suggestion: str | None = None
+    code: str | None = None
 
     def __str__(self) -> str:
         where = f"{self.path}: " if self.path else ""

@@ -1,6 +1,7 @@
 """What is allowed in a configuration, and hardly ever meant."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 from cdc_sync.config.disclosure import path_text
 from cdc_sync.config.document import Path
@@ -9,6 +10,11 @@ from cdc_sync.config.problems import Problem
 from cdc_sync.config.watch import Watch
 from cdc_sync.core.hellowork_statuses import MEANINGS, OWN_SIDE, meant
 
+Code = Literal[
+    "dsn-unused", "path-relative", "token-short", "status-of-hellowork", "status-nearly-a-code", "status-never-sent"
+]
+"""What is suspicious, as a stable name."""
+
 
 def warnings(config: Config) -> list[Problem]:
     """What is suspicious in a valid configuration; the problems have no line, as the file is not at hand any more."""
@@ -16,12 +22,17 @@ def warnings(config: Config) -> list[Problem]:
     if config.state.backend == "sqlite" and config.state.dsn is not None:
         found.append(
             _suspicion(
-                ("state", "dsn"), None, "is not used by backend sqlite", "set state.backend: postgres, or remove it"
+                "dsn-unused",
+                ("state", "dsn"),
+                None,
+                "is not used by backend sqlite",
+                "set state.backend: postgres, or remove it",
             )
         )
     if config.state.backend == "sqlite" and not config.state.path.is_absolute():
         found.append(
             _suspicion(
+                "path-relative",
                 ("state", "path"),
                 str(config.state.path),
                 "is relative to whatever folder the command is run in; in another one it would begin with a new store, "
@@ -33,6 +44,7 @@ def warnings(config: Config) -> list[Problem]:
     if token is not None and len(token.get_secret_value()) < SHORTEST_TOKEN:
         found.append(
             _suspicion(
+                "token-short",
                 ("admin", "token"),
                 None,
                 f"has fewer than {SHORTEST_TOKEN} characters, so that it could be guessed",
@@ -52,9 +64,21 @@ def _labels(path: Path, watch: Watch) -> Iterator[Problem]:
         code = meant(status)
         if status in OWN_SIDE:
             message = f"is HelloWork's own code for its side of the exchange ({MEANINGS[status]})"
-            yield _suspicion(place, status, message, "send the ATS's own label, or a code for what a recruiter did")
+            yield _suspicion(
+                "status-of-hellowork",
+                place,
+                status,
+                message,
+                "send the ATS's own label, or a code for what a recruiter did",
+            )
         elif code is not None:
-            yield _suspicion(place, status, "is nearly a code of HelloWork's", f'HelloWork spells it "{code}"')
+            yield _suspicion(
+                "status-nearly-a-code",
+                place,
+                status,
+                "is nearly a code of HelloWork's",
+                f'HelloWork spells it "{code}"',
+            )
 
 
 def _never_sent(path: Path, watch: Watch) -> Iterator[Problem]:
@@ -67,6 +91,7 @@ def _never_sent(path: Path, watch: Watch) -> Iterator[Problem]:
     for place, status in named.items():
         if status not in sent:
             yield _suspicion(
+                "status-never-sent",
                 place,
                 status,
                 "is never sent: status.map has no label for it, and status.unmapped is not send",
@@ -74,5 +99,5 @@ def _never_sent(path: Path, watch: Watch) -> Iterator[Problem]:
             )
 
 
-def _suspicion(path: Path, found: str | None, message: str, suggestion: str) -> Problem:
-    return Problem(path_text(path), None, None, found, message, suggestion)
+def _suspicion(code: Code, path: Path, found: str | None, message: str, suggestion: str) -> Problem:
+    return Problem(path_text(path), None, None, found, message, suggestion, code)

@@ -137,11 +137,15 @@ class CaptureStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class WatchLost(Event):
-    """The watch's database cannot be used. Said when the reason changes, not at each try."""
+    """The watch's database cannot be used. Reported when the reason changes, not at each try.
+
+    `code` names what is wrong; docs/operations.md has the codes.
+    """
 
     watch: str
     message: str
     misconfigured: bool
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ class EventLogger:
             events.WatchConnected: varying(self._level_of_milestone, "connected", _connected),
             events.CaptureStarted: varying(self._level_of_milestone, "watching", _watch),
             events.WatchStandsBy: varying(self._level_of_milestone, _message, _watch),
-            events.WatchLost: varying(self._level_of_loss, _message, _watch),
+            events.WatchLost: varying(self._level_of_loss, _message, lambda e: {"watch": e.watch, "code": e.code}),
             events.TriggersMissing: line(ERROR, _message, _watch),
             events.TriggersFound: line(DEBUG, "triggers are in place", _watch),
             events.BellLeftAlone: line(

@@ -85,7 +85,7 @@ async def run_once(config: Config, observe: Observe, show: Callable[[str], None]
                 lost.append(error)
                 if len(lost) == len(config.watches):
                     raise error from None
-                count(WatchLost(name, str(error), error.kind == "misconfigured"))
+                count(WatchLost(name, str(error), error.kind == "misconfigured", error.code))
         await make_sender(config, store, caller, count).run_once()
         counts = (await store.counts()).values()
         return OnceResult(

@@ -244,7 +244,7 @@ async def _turn(parts: WatchParts, session: Session) -> AsyncIterator[None]:
 
 def refused_by_system(error: OSError) -> SourceError:
     """What a watch says that lacks something of the machine's, open files for one: it may pass."""
-    return SourceError("unreachable", f"The operating system refuses what the watch needs: {error}.")
+    return SourceError("system-refused", f"The operating system refuses what the watch needs: {error}.")
 
 
 async def bind(dsn: str, store: Store) -> None:
@@ -383,7 +383,7 @@ class WatchWorker:
             if str(failure) != self._lost:
                 self._lost = str(failure)
                 misconfigured = failure.kind == "misconfigured"
-                self._parts.observe(WatchLost(self._parts.name, str(failure), misconfigured))
+                self._parts.observe(WatchLost(self._parts.name, str(failure), misconfigured, failure.code))
             if failure.kind == "misconfigured":
                 return _MISCONFIGURED_WAIT
         elif not self._store_failed:
@@ -547,6 +547,10 @@ class WatchWorker:
                 raise _TriggersChangedError
 
 
+NO_TRIGGERS = "capture.mode is notify, but"
+"""What the message of `TriggersMissing` begins with."""
+
+
 def tell_triggers(connected: Connected, meanwhile: str) -> None:
     """Say whether capture.mode notify has what it needs, and what finds changes `meanwhile` if not."""
     found, parts = connected.installation, connected.parts
@@ -560,8 +564,7 @@ def tell_triggers(connected: Connected, meanwhile: str) -> None:
     never = untriggered(connected.mapping.facts.kind, connected.server.version)
     if never is not None:
         reason, remedy = f"{parts.watch.table} {never.reason}", never.remedy
-    message = f"capture.mode is notify, but {reason}. {meanwhile} {remedy}"
-    parts.observe(TriggersMissing(parts.name, message))
+    parts.observe(TriggersMissing(parts.name, f"{NO_TRIGGERS} {reason}. {meanwhile} {remedy}"))
 
 
 def most_telling(group: BaseExceptionGroup[Exception]) -> Exception:

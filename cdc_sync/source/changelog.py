@@ -192,9 +192,9 @@ class ChangeLog:
             try:
                 yield connection
             except psycopg.errors.UndefinedTable as error:
-                raise SourceError("misconfigured", MISSING) from error
+                raise SourceError("log-missing", MISSING) from error
             except psycopg.errors.ObjectNotInPrerequisiteState as error:
-                raise SourceError("misconfigured", UNIDENTIFIED) from error
+                raise SourceError("log-published", UNIDENTIFIED) from error
 
     async def clock(self) -> str:
         """The server's clock, as a text that does not depend on DateStyle."""

@@ -47,7 +47,7 @@ def conninfo(dsn: str) -> str:
         check(dsn)
     except Mistake as mistake:
         said = f"{mistake.message}; {mistake.suggestion}" if mistake.suggestion else mistake.message
-        raise SourceError("misconfigured", f"The connection string {said}.") from None
+        raise SourceError("connection-string", f"The connection string {said}.") from None
     return completed(dsn, "cdc-sync")
 
 
@@ -69,14 +69,14 @@ async def asking(doing: str) -> AsyncIterator[None]:
         raise translate(error, doing) from error
     except UnicodeError as error:
         raise SourceError(
-            "misconfigured",
+            "bytes-not-text",
             f"The database gave bytes that are no text in its client_encoding ({doing}). Where it keeps whatever bytes "
             f'it is given (SQL_ASCII, or the type "char"), say in database.dsn what they are: client_encoding=WIN1252, '
             f"for example.",
         ) from error
     except TimeoutError as error:
         raise SourceError(
-            "unreachable",
+            "unanswered",
             f"The database has not answered within {ANSWERS_WITHIN:.0f} s ({doing}). If it does work, see which of "
             f"its sessions named cdc-sync is slow or waits for a lock, and whether the key and the watermark are "
             f"indexed; else something between here and it has forgotten the connection.",

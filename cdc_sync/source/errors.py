@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Awaitable
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar, get_args
 
 import psycopg
 from psycopg import errors
@@ -12,27 +12,79 @@ from cdc_sync.core.visible import visible
 
 T = TypeVar("T")
 
+Misconfigured = Literal[
+    "bytes-not-text",
+    "configuration-mismatch",
+    "connection-settings",
+    "connection-string",
+    "database-error",
+    "database-missing",
+    "dsn-wrong",
+    "function-raised",
+    "key-missing",
+    "log-missing",
+    "log-published",
+    "login-refused",
+    "name-not-encodable",
+    "not-a-table",
+    "not-ready",
+    "object-missing",
+    "pooled",
+    "privilege-missing",
+    "read-only-server",
+    "several-rows",
+    "table-missing",
+    "table-unsuitable",
+    "text-not-convertible",
+    "time-zone-unknown",
+    "two-databases",
+    "value-not-convertible",
+    "watermark-missing",
+    "watermark-type",
+]
+"""Codes of errors that need a person: keep trying, slowly."""
+
+Unreachable = Literal[
+    "listener-deaf",
+    "lock-foreign",
+    "lock-taken",
+    "server-behind",
+    "server-may-lag",
+    "standby",
+    "system-refused",
+    "table-locked",
+    "unanswered",
+    "unreachable",
+]
+"""Codes of errors that mend themselves: keep trying."""
+
+Code = Misconfigured | Unreachable
+"""What is wrong, for programs and for whoever looks it up in docs/operations.md: stable, where a message is not."""
+
 Kind = Literal["unreachable", "misconfigured"]
-"""`unreachable` mends itself (keep trying); `misconfigured` needs a person (keep trying, slowly)."""
+
+_UNREACHABLE = frozenset(get_args(Unreachable))
 
 
 class SourceError(OperationError):
     """The database cannot be used as configured.
 
     Attributes:
+        code: what is wrong, as a stable name.
         kind: who can mend it.
         message: what is wrong, and the remedy.
     """
 
     # No frozen dataclass: whoever passes an exception on, contextlib for one, writes its traceback into it.
-    def __init__(self, kind: Kind, message: str) -> None:
+    def __init__(self, code: Code, message: str) -> None:
         super().__init__(message)
-        self.kind = kind
+        self.code = code
+        self.kind: Kind = "unreachable" if code in _UNREACHABLE else "misconfigured"
         self.message = message
 
     def followed_by(self, sentences: str) -> Self:
         """The same error, with more to say."""
-        return type(self)(self.kind, f"{self.message} {sentences}")
+        return type(self)(self.code, f"{self.message} {sentences}")
 
 
 _QUOTED = re.compile('["«].*["»]', re.DOTALL)
@@ -76,10 +128,11 @@ _LOGIN_REMEDIES: tuple[tuple[str, str], ...] = (
 )
 
 # The first match tells. Every text is a sentence about {said} while {doing}, and then the remedy.
-_MISCONFIGURED: tuple[tuple[tuple[type[psycopg.Error], ...], str], ...] = (
-    ((errors.InvalidCatalogName,), "{said}. Correct the database's name in database.dsn."),
+_MISCONFIGURED: tuple[tuple[tuple[type[psycopg.Error], ...], Misconfigured, str], ...] = (
+    ((errors.InvalidCatalogName,), "database-missing", "{said}. Correct the database's name in database.dsn."),
     (
         (errors.InsufficientPrivilege,),
+        "privilege-missing",
         (
             "The database's role may not do what is needed ({doing}): {said}. Let the DBA run what `cdc-sync sql "
             "grants` prints."
@@ -87,10 +140,12 @@ _MISCONFIGURED: tuple[tuple[tuple[type[psycopg.Error], ...], str], ...] = (
     ),
     (
         (errors.WrongObjectType,),
+        "table-unsuitable",
         "A table cannot be used like this ({doing}): {said}.",
     ),
     (
         (errors.UndefinedTable, errors.InvalidSchemaName),
+        "object-missing",
         (
             "Something is missing in the database ({doing}): {said}. Correct the watch's table, or let the DBA "
             "run what `cdc-sync sql install` prints."
@@ -98,6 +153,7 @@ _MISCONFIGURED: tuple[tuple[tuple[type[psycopg.Error], ...], str], ...] = (
     ),
     (
         (errors.CardinalityViolation,),
+        "several-rows",
         (
             "A subquery of columns or where gives more than one row for a row of the table ({doing}): {said}. Let it "
             "give one: by LIMIT 1, or by an aggregate."
@@ -105,11 +161,13 @@ _MISCONFIGURED: tuple[tuple[tuple[type[psycopg.Error], ...], str], ...] = (
     ),
     (
         (errors.RaiseException, errors.NoDataFound, errors.TooManyRows, errors.AssertFailure),
+        "function-raised",
         "A function that columns or where call raises an error ({doing}): {said}. Let it give NULL instead.",
     ),
     (
         # All that SQLSTATE's class 42 has beside the above: names, syntax, types.
         (psycopg.ProgrammingError,),
+        "configuration-mismatch",
         (
             "The watch's configuration does not fit the table ({doing}): {said}. Correct columns, where or key; "
             "if a column was renamed in the ATS, rename it here too."
@@ -117,6 +175,7 @@ _MISCONFIGURED: tuple[tuple[tuple[type[psycopg.Error], ...], str], ...] = (
     ),
     (
         (errors.ReadOnlySqlTransaction,),
+        "read-only-server",
         (
             "The server takes no writes ({doing}): it is a standby, and capture.mode notify consumes a change "
             "log. Point database.dsn at the primary (target_session_attrs=read-write), or use capture.mode poll."
@@ -125,10 +184,12 @@ _MISCONFIGURED: tuple[tuple[tuple[type[psycopg.Error], ...], str], ...] = (
     (
         # A materialized view without contents, for one. Time does not mend it.
         (errors.ObjectNotInPrerequisiteState,),
+        "not-ready",
         "Something in the database is not ready to be used ({doing}): {said}.",
     ),
     (
         (errors.CharacterNotInRepertoire, errors.UntranslatableCharacter),
+        "text-not-convertible",
         (
             "A text does not convert to the connection's encoding ({doing}). If the database's own is SQL_ASCII, which "
             "keeps whatever bytes it is given, say in database.dsn what they are: client_encoding=WIN1252, for "
@@ -137,6 +198,7 @@ _MISCONFIGURED: tuple[tuple[tuple[type[psycopg.Error], ...], str], ...] = (
     ),
     (
         (psycopg.DataError,),
+        "value-not-convertible",
         (
             "A value does not convert ({doing}): {said}. If an expression of columns or where casts, let it give "
             "NULL for what it cannot convert."
@@ -148,7 +210,7 @@ _MISCONFIGURED: tuple[tuple[tuple[type[psycopg.Error], ...], str], ...] = (
 def unwritable(error: UnicodeEncodeError) -> SourceError:
     """A name that the connection's encoding does not have."""
     return SourceError(
-        "misconfigured",
+        "name-not-encodable",
         f"The connection's client_encoding has no character U+{ord(error.object[error.start]):04X}, which a configured "
         "name has. Take client_encoding out of the connection string, or correct the name.",
     )
@@ -165,22 +227,22 @@ def translate(error: psycopg.Error, doing: str) -> SourceError:
     setting = _SETTING.search(said) if error.sqlstate is None else None
     if setting is not None:
         return SourceError(
-            "misconfigured",
+            "connection-settings",
             f"No connection can be made with these settings: {said[setting.start() :]}. Correct it where it stands: a "
             f"PG* environment variable, a service file, or database.dsn.",
         )
     if _is_refused_login(error, said):
         remedy = next(remedy for mark, remedy in _LOGIN_REMEDIES if mark in said)
-        return SourceError("misconfigured", f"The database refuses the login: {said}. {remedy}")
-    for kinds, text in _MISCONFIGURED:
+        return SourceError("login-refused", f"The database refuses the login: {said}. {remedy}")
+    for kinds, code, text in _MISCONFIGURED:
         if isinstance(error, kinds):
-            return SourceError("misconfigured", text.format(said=said, doing=doing))
+            return SourceError(code, text.format(said=said, doing=doing))
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None and "does not exist" in said:
-        return SourceError("misconfigured", f"{said}. Correct database.dsn.")
+        return SourceError("dsn-wrong", f"{said}. Correct database.dsn.")
     if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | errors.InternalError):
         remedy = _GIVE_SLOTS if _NO_SLOT.search(said) else ""
         return SourceError("unreachable", f"The database cannot be reached ({doing}): {said}.{remedy}")
-    return SourceError("misconfigured", f"The database reports an error ({doing}): {said}.")
+    return SourceError("database-error", f"The database reports an error ({doing}): {said}.")
 
 
 # By SQLSTATE (PostgreSQL, "Error Codes"), whole or the class.

@@ -106,7 +106,7 @@ async def table_facts(connection: Connection, table: QualifiedName) -> TableFact
         row = await (await connection.execute(_TABLE, (str(table),))).fetchone()
         if row is None:
             names = [name for (name,) in await (await connection.execute(_TABLES)).fetchall()]
-            raise SourceError("misconfigured", _missing(table, names))
+            raise SourceError("table-missing", _missing(table, names))
         oid, schema, name, kind, estimate = row
         columns: dict[str, str] = dict(await (await connection.execute(_COLUMNS, (oid,))).fetchall())
     except psycopg.Error as error:

@@ -93,14 +93,14 @@ class Mapping:
         """
         if facts.kind not in _READABLE:
             raise SourceError(
-                "misconfigured",
+                "not-a-table",
                 f"{facts.schema}.{facts.name} is no table, view or foreign table, so it has no rows to read. Correct "
                 f"the watch's table.",
             )
         for name in watch.key:
             if name not in facts.columns:
                 raise SourceError(
-                    "misconfigured",
+                    "key-missing",
                     f"The key column {name} does not exist in {facts.schema}.{facts.name}, which has "
                     f"{', '.join(facts.columns)}. Correct the watch's key.",
                 )
@@ -266,7 +266,7 @@ async def check_time_zone(connection: Connection, name: str) -> None:
         await connection.execute("SELECT timestamp 'epoch' AT TIME ZONE %s", (name,))
     except psycopg.DataError as error:
         raise SourceError(
-            "misconfigured",
+            "time-zone-unknown",
             f"The database does not know the time zone {name}. Set the watch's timezone to a name that stands in its "
             f"view pg_timezone_names: the zone may have an older name there.",
         ) from error
@@ -288,7 +288,9 @@ def _check(watch: Watch, types: dict[str, int]) -> None:
             f'another one use {{sql: "{_named(watch, "deleted")} = …", depends_on: [{_named(watch, "deleted")}]}}'
         )
     if wrong:
-        raise SourceError("misconfigured", "The watch's configuration does not fit the table: " + "; ".join(wrong))
+        raise SourceError(
+            "configuration-mismatch", "The watch's configuration does not fit the table: " + "; ".join(wrong)
+        )
 
 
 def _named(watch: Watch, field: str) -> str:

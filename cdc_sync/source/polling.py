@@ -171,7 +171,7 @@ def watermark_type(mapping: Mapping, watermark: str) -> str:
     where = f"{mapping.facts.schema}.{mapping.facts.name}"
     if found is None:
         raise SourceError(
-            "misconfigured",
+            "watermark-missing",
             f"The watermark column {watermark} does not exist in {where}, which has {', '.join(columns)}. "
             f"Correct capture.watermark.",
         )
@@ -182,7 +182,7 @@ def watermark_type(mapping: Mapping, watermark: str) -> str:
     if found == "date":
         return "date"
     raise SourceError(
-        "misconfigured",
+        "watermark-type",
         f"The watermark column {watermark} of {where} is of type {found}; it must be a timestamp or a date that the "
         f"ATS sets whenever it changes a row. Choose another column, or capture.mode notify.",
     )

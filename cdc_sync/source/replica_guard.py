@@ -77,14 +77,14 @@ class ReplicaGuard:
         lag = None if self.position is None else behind(self.position, now)
         if lag is not None and lag.waits_for is not None:
             raise SourceError(
-                "unreachable",
+                "server-may-lag",
                 f"This server may be behind what was read before: its transaction {lag.waits_for} is still open, and "
                 f"its outcome may have been read on another server. Nothing is read from here until it has ended; "
                 f"pg_stat_activity.backend_xid on the primary, or pg_prepared_xacts, tells whose it is. {_REMEDY}",
             )
         if lag is not None:
             raise SourceError(
-                "unreachable",
+                "server-behind",
                 f"This server is behind what was read before: it is a replica that lags, a primary that a failover "
                 f"left behind, or an older copy. Nothing is read from it until it has caught up, since old states "
                 f"would be sent as new ones. {_REMEDY}",
@@ -111,7 +111,7 @@ class ReplicaGuard:
         ((text, identity),) = await (await connection.execute(_NOW_AND_IDENTITY)).fetchall()
         if self.identity not in ("", identity):
             raise SourceError(
-                "misconfigured",
+                "two-databases",
                 f"A connection made with database.dsn leads to the database {identity}, and another one to "
                 f"{self.identity}. Let it name one database, whose servers are replicas of each other.",
             )

@@ -140,7 +140,7 @@ class StandbyError(SourceError):
     """Another daemon captures the watch; this one could take over, and waits for its turn."""
 
     def __init__(self, message: str) -> None:
-        super().__init__("unreachable", message)
+        super().__init__("standby", message)
 
 
 class Session:
@@ -247,7 +247,7 @@ class Session:
 
 def _shared() -> SourceError:
     return SourceError(
-        "misconfigured",
+        "pooled",
         "A pooler stands between the daemon and the database and lets several clients use one session (pgbouncer with "
         "pool_mode = transaction?). The lock that keeps a second daemon away, and LISTEN, need a session of their own, "
         "so nothing is captured. Let database.dsn lead directly to PostgreSQL; or give the daemon's user a pool in "
@@ -313,7 +313,7 @@ async def _held_by(connection: Connection, watch: str) -> SourceError:
     """Who holds the watch's lock, and what to do. Any role may take it: its number is no secret."""
     row = await (await connection.execute(_HOLDER, _halves(_lock_number(watch)))).fetchone()
     if row is None:
-        return SourceError("unreachable", f"Another session held the lock of the watch {watch}. It is tried again.")
+        return SourceError("lock-taken", f"Another session held the lock of the watch {watch}. It is tried again.")
     process, role, is_ours, application, since, client = row
     facts = [
         f"application_name {visible(application)!r}" if application else "",
@@ -328,7 +328,7 @@ async def _held_by(connection: Connection, watch: str) -> SourceError:
             f"to end; if it should not run, stop that daemon, or where it is gone its session: {end}"
         )
     return SourceError(
-        "unreachable",
+        "lock-foreign",
         f"A session of another role holds the advisory lock of the watch {watch}: {who}. Waiting for it to end. Is it "
         f"a cdc-sync that logs in as that role? Then stop that daemon. Else nobody needs that lock: as that role or a "
         f"superuser {end}",
@@ -413,7 +413,7 @@ async def _at_once() -> AsyncIterator[None]:
         async with asyncio.timeout(_ECHO_WITHIN):
             yield
     except TimeoutError as error:
-        raise SourceError("unreachable", f"The database does not answer within {_ECHO_WITHIN:.0f} s.") from error
+        raise SourceError("unanswered", f"The database does not answer within {_ECHO_WITHIN:.0f} s.") from error
 
 
 async def _prove(session: Session, echo: str, ring: Callable[[], None]) -> float:
@@ -431,7 +431,7 @@ async def _prove(session: Session, echo: str, ring: Callable[[], None]) -> float
                     ring()
     except TimeoutError as error:
         raise SourceError(
-            "unreachable",
+            "listener-deaf",
             f"The listening connection is deaf: its own notification did not come back within {_ECHO_WITHIN:.0f} s. "
             f"Something between here and PostgreSQL loses notifications: let database.dsn lead directly to the server.",
         ) from error

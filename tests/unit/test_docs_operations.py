@@ -8,7 +8,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import psycopg
 import pytest
@@ -18,14 +18,16 @@ from support.configurations import LEAST
 from support.installation import merged
 from support.observing import EXAMPLES
 
-import cdc_sync
+from cdc_sync import store
 from cdc_sync.admin.metrics import EventMetrics
+from cdc_sync.admin.server import AdminError
 from cdc_sync.config import exposures, parse, suspicions, warnings
+from cdc_sync.config.problems import Problem
 from cdc_sync.core.database_identity import Whereabouts, elsewhere
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.observations import RowsHidden, StoreFailed, TriggersMissing, WatchLost
 from cdc_sync.daemon import watching
-from cdc_sync.daemon.lines import Lines
+from cdc_sync.daemon.lines import Fields, Lines
 from cdc_sync.daemon.logs import EventLogger
 from cdc_sync.source import changelog, errors, facts
 from cdc_sync.source.row_security import Hiding, warning
@@ -38,31 +40,20 @@ PAGE = (DOCS / "operations.md").read_text(encoding="utf-8")
 ALERTS = DOCS / "monitoring" / "alerts.yaml"
 DASHBOARD = DOCS / "monitoring" / "grafana-dashboard.json"
 
-ROWS = re.findall(r"^\| (error|warning) \| `([^`]+)` \| (.+) \|$", PAGE, re.MULTILINE)
-"""Level, message and remedy, as the page has them."""
+ROWS = re.findall(r"^\| (error|warning) \| (?!`[a-z-]+` \| `)(?:\| )?`([^`]+)` \| (.+) \|$", PAGE, re.MULTILINE)
+"""Level, message and remedy, as the page has them, of what has no code."""
 
-_CODE = Path(cdc_sync.__file__).parent
-_RAISED = {
-    "SourceError": "by kind",
-    "StandbyError": "warning",
-    "StoreError": "error",
-    "StoreLockedError": "error",
-    "TakenOverError": "error",
-    "AdminError": "error",
-}
-_KINDS = {"misconfigured": "error", "unreachable": "warning"}
-_ELSEWHERE = ("cli", "demo", "emulator", "check")
-"""Where nothing is raised that the daemon could say."""
+CODED = re.findall(r"^\| (error|warning) \| `([a-z-]+)` \| `([^`]+)` \| .+ \|$", PAGE, re.MULTILINE)
+"""Level, code and message of what has one."""
+
+# The store's errors have no codes yet: their texts are taken from where they are raised.
+_STORE = Path(store.__file__).parent
+_RAISED = ("StoreError", "StoreLockedError", "TakenOverError")
 
 # What observations bring along is someone else's text, and stands here by where it comes from.
 _FREE = (WatchLost, TriggersMissing, RowsHidden, StoreFailed)
-_TRIGGERS = "capture.mode is notify, but "
 _DSN = "postgresql://host/ats"
 _MADE = {
-    "MISSING": changelog.MISSING,
-    "UNIDENTIFIED": changelog.UNIDENTIFIED,
-    "_missing(table, names)": facts._missing(QualifiedName("public", "applications"), []),
-    "text.format(said=said, doing=doing)": "",  # each of them: see `_templates`
     "translate(path, error)": schema.translate(Path("state.db"), sqlite3.Error("…")),
     "translate(source, error)": schema.translate(Path("state.db"), sqlite3.Error("…")),
     "translate(self._path, error)": schema.translate(Path("state.db"), sqlite3.Error("…")),
@@ -102,10 +93,38 @@ class TestMessages:
         assert not rows_of("warning", "given up, now a dead letter")
 
     def test_every_suspicion_is_among_the_examples(self) -> None:
-        # Each of them is one call in the code, beside the definition.
-        source = Path(suspicions.__file__).read_text(encoding="utf-8")
+        assert {problem.code for problem in _suspicions()} == set(get_args(suspicions.Code))
 
-        assert len(list(_suspicions())) == source.count("_suspicion(") - 1
+
+class TestCodes:
+    """Every error of the ATS's database has a row, by its code."""
+
+    def test_every_code_has_a_row_of_its_level_and_every_row_a_code(self) -> None:
+        levels = {"error": errors.Misconfigured, "warning": errors.Unreachable}
+
+        assert {(level, code) for level, code, _ in CODED} == {
+            (level, code) for level, codes in levels.items() for code in get_args(codes)
+        }
+
+    @pytest.mark.parametrize(
+        ("code", "message"),
+        [
+            *((code, template) for _, code, template in errors._MISCONFIGURED),
+            ("log-missing", changelog.MISSING),
+            ("log-published", changelog.UNIDENTIFIED),
+            ("table-missing", facts._missing(QualifiedName("public", "applications"), [])),
+        ],
+    )
+    def test_a_row_has_the_message_of_its_code(self, code: str, message: str) -> None:
+        assert [row for _, its, row in CODED if its == code and pattern(row).match(message)]
+
+    def test_a_line_of_the_log_has_the_code(self) -> None:
+        written: list[Fields] = []
+        log = EventLogger(Lines(logging.WARNING, lambda *line: written.append(line[2])))
+
+        log.handle(WatchLost("applications", "no such table", misconfigured=True, code="table-missing"))
+
+        assert written == [{"watch": "applications", "code": "table-missing"}]
 
 
 def rows_of(level: str, text: str) -> list[tuple[str, str]]:
@@ -120,14 +139,13 @@ def pattern(row: str) -> re.Pattern[str]:
 
 def messages() -> list[tuple[str, str]]:
     """Every message of level warning or error, with `…` for what differs."""
-    assert _TRIGGERS in Path(watching.__file__).read_text(encoding="utf-8")
     return [
         *_lines(),
         *_raised(),
-        *(("error", template) for _, template in errors._MISCONFIGURED),
-        *(("warning", text) for text in _suspicions()),
+        *(("warning", str(problem)) for problem in _suspicions()),
         *(("warning", text) for text in _exposures()),
-        ("error", f"{_TRIGGERS}…"),
+        ("error", f"{watching.NO_TRIGGERS} …"),
+        ("error", str(AdminError.at("…", "…"))),
         ("error", str(AnotherDatabaseError.between("in …", "one", "another"))),
         ("error", elsewhere("one", Whereabouts(("a:5432",), "1"), Whereabouts(("b:5432",), "2"))),
         ("error", str(StoreGoneError.from_under("…", "…"))),
@@ -145,9 +163,9 @@ def _lines() -> list[tuple[str, str]]:
     return [("error" if level == logging.ERROR else "warning", message) for level, message in written]
 
 
-def _suspicions() -> Iterator[str]:
+def _suspicions() -> list[Problem]:
     document = merged(yaml.safe_load(LEAST), yaml.safe_load(SUSPICIOUS))
-    return map(str, warnings(parse(yaml.safe_dump(document), name="suspicious", environ={})))
+    return warnings(parse(yaml.safe_dump(document), name="suspicious", environ={}))
 
 
 def _exposures() -> list[str]:
@@ -164,19 +182,11 @@ def _exposures() -> list[str]:
 
 
 def _raised() -> Iterator[tuple[str, str]]:
-    """The texts of the errors that the daemon may tell, from the code."""
-    for file in sorted(_CODE.rglob("*.py")):
-        if set(file.relative_to(_CODE).parts) & set(_ELSEWHERE):
-            continue
+    """The texts of the store's errors, from the code."""
+    for file in sorted(_STORE.rglob("*.py")):
         for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id not in _RAISED:
-                continue
-            level, said = _RAISED[call.func.id], call.args[-1]
-            if level == "by kind":
-                assert isinstance(call.args[0], ast.Constant)
-                level = _KINDS[str(call.args[0].value)]
-            if text := _text(said):
-                yield level, text
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in _RAISED:
+                yield "error", _text(call.args[-1])
 
 
 def _text(said: ast.expr) -> str:

@@ -33,7 +33,7 @@ async def asking_shortly(connection: Connection, doing: str) -> AsyncIterator[No
             if not is_about_a_lock(error):
                 raise
             raise SourceError(
-                "unreachable",
+                "table-locked",
                 f"Something holds a lock that keeps readers out ({doing}): a migration, VACUUM FULL, LOCK TABLE? Check "
                 f"again when it is over.",
             ) from error
