@@ -70,15 +70,18 @@ class Access:
     Args:
         admin: where the server listens, and its token.
         clock: seconds that do not go back.
+        guesses: makes those wait who guess.
         observe: told of wrong tokens.
     """
 
-    def __init__(self, admin: Admin, clock: Callable[[], float], observe: Observe = lambda _: None) -> None:
+    def __init__(
+        self, admin: Admin, clock: Callable[[], float], guesses: Guesses, observe: Observe = lambda _: None
+    ) -> None:
         self._token = _token_of(admin)
         self._is_loopback = admin.listen is not None and admin.listen.is_loopback
         self._clock = clock
         self._sessions = Sessions(clock)
-        self._guesses = Guesses(clock)
+        self._guesses = guesses
         self._observe = observe
         self.cookie = "cdc_sync"
 

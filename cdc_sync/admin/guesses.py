@@ -15,9 +15,6 @@ from ipaddress import IPv6Address, ip_address
 FREE = 10
 """Wrong tokens before there are turns."""
 
-LONGEST_WAIT = 10.0
-"""Seconds that a try waits for its turn, at most."""
-
 _APART = 1.0
 _APART_OVERALL = 0.25
 """Seconds between two turns of one address, and of all together."""
@@ -52,10 +49,16 @@ class TooManyGuessesError(Exception):
 
 
 class Guesses:
-    """Gives turns; `clock` gives seconds that do not go back."""
+    """Gives turns.
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    Args:
+        clock: seconds that do not go back.
+        longest_wait: seconds that a try waits for its turn, at most.
+    """
+
+    def __init__(self, clock: Callable[[], float], longest_wait: float = 10.0) -> None:
         self._clock = clock
+        self._longest_wait = longest_wait
         self._peers: dict[str, _Record] = {}
         self._all = _Record()
         self._right: dict[str, float] = {}
@@ -76,8 +79,8 @@ class Guesses:
             limits.append((self._all, _APART_OVERALL))
         turn = max((record.next_turn for record, _ in limits), default=now)
         wait = max(turn - now, 0.0)
-        if wait > LONGEST_WAIT:
-            raise TooManyGuessesError(LONGEST_WAIT)
+        if wait > self._longest_wait:
+            raise TooManyGuessesError(self._longest_wait)
         for record, apart in limits:
             record.next_turn = now + wait + apart
         return wait

@@ -16,6 +16,7 @@ from cdc_sync.admin import actions
 from cdc_sync.admin.access import SAFE_HEADERS, Access, Visitor
 from cdc_sync.admin.actions import CannotActError, Done, Wish, wish_of
 from cdc_sync.admin.assets import STATIC, static
+from cdc_sync.admin.guesses import Guesses
 from cdc_sync.admin.language import Language, preferred
 from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.overview import overview, story
@@ -39,12 +40,6 @@ _LONGEST_FAREWELL = 2.0
 
 _LARGEST_FORM = 64 * 1024
 """Bytes of a request's body."""
-
-_MOST_CONNECTIONS = 128
-"""Connections at once: a scraper, health checks and a few browsers take a dozen."""
-
-_REQUEST_WITHIN = 10.0
-"""Seconds that a connection may take for a complete request, at its beginning and after each answer."""
 
 _ACTIONS: Mapping[str, Act] = {
     "/fuse/release": actions.release,
@@ -97,7 +92,10 @@ class AdminServer:
         conditions: what is wrong now.
         clock: milliseconds since the epoch.
         hung: the loops that do not get round any more.
-        observe: reads what happens at the door.
+        observe: takes what happens at the door.
+        places: connections at once: a scraper, health checks and a few browsers take a dozen.
+        patience: seconds that a connection may take for a complete request, at its beginning and after each answer.
+        longest_wait: seconds that a guess of the token waits for its turn, at most.
     """
 
     def __init__(
@@ -110,14 +108,19 @@ class AdminServer:
         *,
         hung: Callable[[], Sequence[str]] = lambda: (),
         observe: Observe = lambda _: None,
+        places: int = 128,
+        patience: float = 10.0,
+        longest_wait: float = 10.0,
     ) -> None:
         self._config = config
+        self._places = places
+        self._patience = patience
         self._hung = hung
         self._store = store
         self._metrics = metrics
         self._conditions = conditions
         self._clock = clock
-        self._access = Access(config.admin, time.monotonic, observe)
+        self._access = Access(config.admin, time.monotonic, Guesses(time.monotonic, longest_wait), observe)
         self._observe = observe
         self._runner: web.AppRunner | None = None
         self._listener: Listener | None = None
@@ -152,9 +155,9 @@ class AdminServer:
             raise AssertionError("it was set up")
         self._listener = Listener(
             self._runner.server,
-            most=_MOST_CONNECTIONS,
-            request_within=_REQUEST_WITHIN,
-            idle=_REQUEST_WITHIN,
+            most=self._places,
+            request_within=self._patience,
+            idle=self._patience,
             displaced=lambda: self._observe(ConnectionDisplaced()),
         )
         try:

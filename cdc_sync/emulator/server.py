@@ -27,13 +27,6 @@ from cdc_sync.listening import Listener, allow_all_descriptors, descriptors, nam
 
 _STOP_GRACE_SECONDS = 0.1
 
-_MOST_CONNECTIONS = 2_000
-"""Connections at once: twice what a cdc-sync opens at most (`hellowork.concurrency`)."""
-
-_REQUEST_WITHIN_SECONDS = 10.0
-_IDLE_SECONDS = 75.0
-"""Longer than clients keep a connection (15 seconds, aiohttp's), so that none calls into one that is being closed."""
-
 
 def _is_bug(record: logging.LogRecord) -> bool:
     # What is no HTTP is answered 400, and that is all: a traceback of it would read like a fault of the emulator.
@@ -50,6 +43,11 @@ class Emulator:
     Args:
         options: What it knows and demands; by default every application, and no header.
         on_call: Told of each call that is over, from within the event loop: it must be quick.
+        places: Connections at once, twice what a cdc-sync opens at most (`hellowork.concurrency`); never more than half
+            of the files that this process may open.
+        request_within: Seconds that a connection may take for a complete request.
+        idle: Seconds that it may be silent: longer than clients keep one (15 seconds, aiohttp's), so that none calls
+            into one that is being closed.
 
     Raises:
         ListenError: On entry: the address cannot be listened on.
@@ -57,8 +55,17 @@ class Emulator:
     """
 
     def __init__(
-        self, options: EmulatorOptions | None = None, *, on_call: Callable[[Call], None] | None = None
+        self,
+        options: EmulatorOptions | None = None,
+        *,
+        on_call: Callable[[Call], None] | None = None,
+        places: int = 2_000,
+        request_within: float = 10.0,
+        idle: float = 75.0,
     ) -> None:
+        self._places = places
+        self._request_within = request_within
+        self._idle = idle
         self._options = options = options or EmulatorOptions()
         self._on_call = on_call
         self._log = CallLog(options.keep)
@@ -146,7 +153,10 @@ class Emulator:
         )
         try:
             self._listener = await Listener(
-                self._server, most=_most_connections(), request_within=_REQUEST_WITHIN_SECONDS, idle=_IDLE_SECONDS
+                self._server,
+                most=min(self._places, descriptors() // 2),
+                request_within=self._request_within,
+                idle=self._idle,
             ).open(options.host, options.port)
         except OSError as error:
             self._close_journal()
@@ -200,11 +210,6 @@ class Emulator:
 
 def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _most_connections() -> int:
-    """As many as said above, and never more than half of the files that this process may open."""
-    return min(_MOST_CONNECTIONS, descriptors() // 2)
 
 
 async def serve(

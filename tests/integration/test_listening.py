@@ -11,10 +11,8 @@ from support.connections import WORDS
 from support.eventually import eventually
 from support.looking import admin_server
 
-from cdc_sync.admin import server as admin
 from cdc_sync.core.observations import ConnectionDisplaced, Observation
 from cdc_sync.emulator import Emulator
-from cdc_sync.emulator import server as emulator
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 MOST = 4
@@ -34,22 +32,18 @@ def seen() -> list[Observation]:
 
 
 @pytest.fixture(params=["admin", "emulator"])
-async def start(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: list[Observation]
-) -> AsyncIterator[Start]:
+async def start(request: pytest.FixtureRequest, tmp_path: Path, seen: list[Observation]) -> AsyncIterator[Start]:
     """Starts each of the servers."""
     async with AsyncExitStack() as stack:
 
         async def started(*, request_within: float = LONG, idle: float = LONG) -> int:
             if request.param == "admin":
                 # It has one patience for both.
-                monkeypatch.setattr(admin, "_MOST_CONNECTIONS", MOST)
-                monkeypatch.setattr(admin, "_REQUEST_WITHIN", min(request_within, idle))
-                return (await stack.enter_async_context(admin_server(tmp_path, observe=seen.append))).port
-            monkeypatch.setattr(emulator, "_MOST_CONNECTIONS", MOST)
-            monkeypatch.setattr(emulator, "_REQUEST_WITHIN_SECONDS", request_within)
-            monkeypatch.setattr(emulator, "_IDLE_SECONDS", idle)
-            return int((await stack.enter_async_context(Emulator())).url.rpartition(":")[2])
+                patience = min(request_within, idle)
+                server = admin_server(tmp_path, observe=seen.append, places=MOST, patience=patience)
+                return (await stack.enter_async_context(server)).port
+            emulator = Emulator(places=MOST, request_within=request_within, idle=idle)
+            return int((await stack.enter_async_context(emulator)).url.rpartition(":")[2])
 
         yield started
 
@@ -143,11 +137,8 @@ async def test_a_new_connection_takes_the_place_of_the_one_that_waits_longest(st
         assert not await idle[1].is_cut_off(within=SHORT)
 
 
-async def test_the_admin_server_says_whom_it_cut_off(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: list[Observation]
-) -> None:
-    monkeypatch.setattr(admin, "_MOST_CONNECTIONS", 1)
-    async with admin_server(tmp_path, observe=seen.append) as server, connected(server.port):
+async def test_the_admin_server_says_whom_it_cut_off(tmp_path: Path, seen: list[Observation]) -> None:
+    async with admin_server(tmp_path, observe=seen.append, places=1) as server, connected(server.port):
         assert seen == []
         async with connected(server.port) as another:
             await another.ask()
@@ -155,11 +146,8 @@ async def test_the_admin_server_says_whom_it_cut_off(
             assert seen == [ConnectionDisplaced()]
 
 
-async def test_where_all_are_being_answered_a_new_connection_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(emulator, "_MOST_CONNECTIONS", 2)
-    async with Emulator() as running, AsyncExitStack() as stack:
+async def test_where_all_are_being_answered_a_new_connection_is_refused() -> None:
+    async with Emulator(places=2) as running, AsyncExitStack() as stack:
         port = int(running.url.rpartition(":")[2])
         waits = b"GET /_emulator/calls?wait=60 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
         asking = [await stack.enter_async_context(connected(port, waits)) for _ in range(2)]
@@ -181,11 +169,8 @@ async def can_ask(port: int) -> bool:
         return False
 
 
-async def test_a_long_answer_may_take_its_time_as_long_as_some_of_it_is_taken(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(emulator, "_IDLE_SECONDS", SHORT)
-    async with Emulator() as running:
+async def test_a_long_answer_may_take_its_time_as_long_as_some_of_it_is_taken() -> None:
+    async with Emulator(idle=SHORT) as running:
         running.know(frozenset(f"{number:>1000}" for number in range(20_000)))
         port = int(running.url.rpartition(":")[2])
         ask = b"GET /_emulator/applications HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
@@ -198,9 +183,8 @@ async def test_a_long_answer_may_take_its_time_as_long_as_some_of_it_is_taken(
         assert taken > 20_000_000
 
 
-async def test_a_long_answer_that_nobody_takes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(emulator, "_IDLE_SECONDS", SHORT)
-    async with Emulator() as running:
+async def test_a_long_answer_that_nobody_takes_is_given_up() -> None:
+    async with Emulator(idle=SHORT) as running:
         running.know(frozenset(f"{number:>1000}" for number in range(20_000)))
         port = int(running.url.rpartition(":")[2])
         async with connected(port, b"GET /_emulator/applications HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"):

@@ -143,6 +143,9 @@ async def admin_server(
     token: str | None = None,
     now: int = NOW,
     observe: Observe = lambda _: None,
+    places: int = 128,
+    patience: float = 10.0,
+    longest_wait: float = 10.0,
 ) -> AsyncIterator[Admin]:
     """Serve a store in this folder; the clock stands still."""
     config = a_config({"admin.listen": listen, "admin.token": token})
@@ -152,7 +155,15 @@ async def admin_server(
         async with aiohttp.ClientSession(timeout=timeout, cookie_jar=jar) as session:
             admin = Admin(folder, config, store, session)
             async with AdminServer(
-                config, store, admin.metrics, lambda: admin.conditions, lambda: now, observe=observe
+                config,
+                store,
+                admin.metrics,
+                lambda: admin.conditions,
+                lambda: now,
+                observe=observe,
+                places=places,
+                patience=patience,
+                longest_wait=longest_wait,
             ) as server:
                 admin.url = server.url or ""
                 admin.use = server.use

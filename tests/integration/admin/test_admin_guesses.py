@@ -8,17 +8,10 @@ from pathlib import Path
 import pytest
 from support.looking import TOKEN, Admin, Answer, admin_server
 
-from cdc_sync.admin import guesses
 from cdc_sync.admin.guesses import FREE
 from cdc_sync.core.observations import Observation, TokenRefused
 
-
-@pytest.fixture(autouse=True)
-def _short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for longer than two seconds."""
-    monkeypatch.setattr(guesses, "LONGEST_WAIT", 2.0)
-
-
+LONGEST_WAIT = 2.0
 WRONG = "wrong-secret-0123456789"
 
 
@@ -32,7 +25,7 @@ async def guess(admin: Admin, *, by: str) -> int:
 @pytest.mark.parametrize("by", ["log-in", "header"])
 async def test_who_guesses_fast_is_sent_away_and_observed(tmp_path: Path, by: str) -> None:
     seen: list[Observation] = []
-    async with admin_server(tmp_path, token=TOKEN, observe=seen.append) as admin:
+    async with admin_server(tmp_path, longest_wait=LONGEST_WAIT, token=TOKEN, observe=seen.append) as admin:
         assert [await guess(admin, by=by) for _ in range(FREE)] == [401] * FREE
         # Some of them take turns, of which each has another delay.
         tries = [asyncio.create_task(guess(admin, by=by)) for _ in range(100)]
@@ -50,7 +43,7 @@ async def test_who_guesses_fast_is_sent_away_and_observed(tmp_path: Path, by: st
 
 
 async def test_who_is_sent_away_is_told_when_to_come_again(tmp_path: Path) -> None:
-    async with admin_server(tmp_path, token=TOKEN) as admin:
+    async with admin_server(tmp_path, longest_wait=LONGEST_WAIT, token=TOKEN) as admin:
         answers = await in_penalty(admin, 30)
 
         late = [answer for answer in answers if answer.status == 429]
@@ -68,7 +61,7 @@ async def in_penalty(admin: Admin, number: int) -> list[Answer]:
 
 
 async def test_guesses_keep_out_neither_health_checks_nor_who_has_logged_in(tmp_path: Path) -> None:
-    async with admin_server(tmp_path, token=TOKEN) as admin:
+    async with admin_server(tmp_path, longest_wait=LONGEST_WAIT, token=TOKEN) as admin:
         browser = await admin.log_in()
         guessing = asyncio.create_task(in_penalty(admin, 30))
         while not guessing.done():
@@ -82,7 +75,7 @@ async def test_guesses_keep_out_neither_health_checks_nor_who_has_logged_in(tmp_
 
 
 async def test_the_right_token_has_its_turn_like_any_other_and_ends_the_turns(tmp_path: Path) -> None:
-    async with admin_server(tmp_path, token=TOKEN) as admin:
+    async with admin_server(tmp_path, longest_wait=LONGEST_WAIT, token=TOKEN) as admin:
         for _ in range(FREE):
             await guess(admin, by="log-in")
 
@@ -93,7 +86,7 @@ async def test_the_right_token_has_its_turn_like_any_other_and_ends_the_turns(tm
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
 async def test_the_scheme_is_written_in_any_case(tmp_path: Path, scheme: str) -> None:
-    async with admin_server(tmp_path, token=TOKEN) as admin:
+    async with admin_server(tmp_path, longest_wait=LONGEST_WAIT, token=TOKEN) as admin:
         assert (await admin.get("/metrics", authorization=f"{scheme} {TOKEN}")).status == 200
 
 
@@ -129,7 +122,7 @@ async def test_a_body_that_is_no_form_is_refused_without_a_line(
     seen: list[Observation] = []
     length = "" if "chunked" in header else f"Content-Length: {len(body)}\r\n"
     head = f"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{header}\r\n{length}\r\n"
-    async with admin_server(tmp_path, token=TOKEN, observe=seen.append) as admin:
+    async with admin_server(tmp_path, longest_wait=LONGEST_WAIT, token=TOKEN, observe=seen.append) as admin:
         answer = await admin.send(head.encode() + body)
 
     # Of a chunk that is none the parser says so, in another version; the beginning of a form is a form.
@@ -143,7 +136,7 @@ async def test_who_goes_away_in_the_middle_of_a_form_leaves_no_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     head = f"POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\nContent-Length: 100\r\n\r\ntoken".encode()
-    async with admin_server(tmp_path, token=TOKEN) as admin:
+    async with admin_server(tmp_path, longest_wait=LONGEST_WAIT, token=TOKEN) as admin:
         for _ in range(3):
             _, writer = await asyncio.open_connection("127.0.0.1", admin.port)
             writer.write(head)
@@ -161,7 +154,7 @@ async def test_a_form_that_unpacks_to_more_than_a_form_may_have_is_refused(
 ) -> None:
     bomb = gzip.compress(b"token=" + b"x" * 100_000_000)
     head = f"POST /login HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {FORM}\r\nContent-Encoding: gzip\r\n"
-    async with admin_server(tmp_path, token=TOKEN) as admin:
+    async with admin_server(tmp_path, longest_wait=LONGEST_WAIT, token=TOKEN) as admin:
         answer = await admin.send(f"{head}Content-Length: {len(bomb)}\r\n\r\n".encode() + bomb)
 
     assert answer.startswith(b"HTTP/1.1 413 ")
