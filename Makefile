@@ -9,6 +9,7 @@ PYTEST_ARGS ?=
 TORTURE_ARGS ?=
 export CDC_SYNC_SCREENSHOTS ?=
 BENCH_ARGS ?=
+TRACE_ARGS ?=
 MATRIX ?=
 MATRIX_ARGS ?=
 
@@ -18,7 +19,7 @@ SOURCES   := $(shell find cdc_sync -type f -not -name '*.pyc')
 
 .PHONY: help demo test test-systemd test-image test-browser screenshots \
 	test-postgres-matrix check lint types imports format coverage \
-	torture torture-cluster bench bench-trigger wheel deb constraints clean
+	torture torture-cluster bench trace-change bench-trigger wheel deb constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +84,9 @@ torture-cluster: $(READY) ## The same for three daemons on three hosts; needs ro
 
 bench: $(READY) ## How fast it is, each figure beside a bare loop, in some minutes; BENCH_ARGS="--rounds 5"
 	@PYTHONPATH=tests $(BIN)/python -m bench $(BENCH_ARGS)
+
+trace-change: $(READY) ## The path of one change: functions, store jobs, statements; TRACE_ARGS="--store postgres --times"
+	@PYTHONPATH=tests $(BIN)/python -m trace_change $(TRACE_ARGS)
 
 bench-trigger: $(READY) ## What the triggers cost, by pgbench, in 20 minutes; BENCH_ARGS="--pgbin /usr/lib/postgresql/15/bin"
 	@PYTHONPATH=tests $(BIN)/python -m trigger_cost $(BENCH_ARGS)

@@ -17,7 +17,7 @@ from bench.figures import Figure, at_least, most, no_more_than
 from bench.options import Options
 from bench.report import in_short
 from bench.sink import Sink, sink
-from bench.site import Site, facts_of, site
+from bench.site import DURABLE, Site, facts_of, site
 from cdc_sync.demo.binaries import Binaries
 from cdc_sync.demo.postgres import Server, server
 
@@ -38,7 +38,7 @@ def bench(
     """
     pgbench = find_pgbench(binaries)
     load_before = os.getloadavg()[0]
-    with server(binaries, settings={"fsync": "on"}) as postgres, sink() as takes_calls:
+    with server(binaries, settings=DURABLE) as postgres, sink() as takes_calls:
         run = _Run(postgres, takes_calls, pgbench, options, tell)
         figures: list[Figure] = []
         for figure in chain(run.small(), run.middle(), run.large()):

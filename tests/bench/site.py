@@ -3,9 +3,10 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,26 @@ import psutil
 import psycopg
 import yaml
 from psycopg import sql
-from support.daemon_process import DaemonProcess, free_port
+from support.daemon_process import COMMAND, DaemonProcess, free_port
 
-from bench.agreed import CONCURRENCY
+from bench.agreed import CONCURRENCY, STORE
 from bench.sink import TESTS_ON_PATH, Sink
 from cdc_sync.config import Config, load
-from cdc_sync.demo.postgres import Server
+from cdc_sync.demo.binaries import Binaries
+from cdc_sync.demo.postgres import Server, server
 from cdc_sync.source import grants, scripts
 
 PATIENCE = 600.0
 """Seconds within which whatever is waited for must happen, on a slow machine too."""
 
+DURABLE = {"fsync": "on"}
+"""A server's settings, as an ATS has them."""
+
 _DAEMON = "cdc_sync"
 _BARE_ROWS = 100_000
 _PAUSE = 0.05
+
+_NUMBERS = count(1)
 
 _TABLES = ("applications", "bare", "notifying")
 
@@ -66,6 +73,8 @@ class Site:
         ats: a session in autocommit.
         sink: takes the calls.
         rows: how many the table has.
+        command: starts the daemon.
+        variables: put into its environment.
         daemon: the daemon, once it is started.
     """
 
@@ -75,6 +84,8 @@ class Site:
     ats: psycopg.Connection[Any]
     sink: Sink
     rows: int
+    command: Sequence[str] = COMMAND
+    variables: Mapping[str, str] = field(default_factory=dict)
     daemon: DaemonProcess | None = None
     _statuses: Iterator[int] = field(default_factory=lambda: iter(range(1, sys.maxsize)))
     _starts: int = 0
@@ -85,7 +96,8 @@ class Site:
         loaded = yaml.safe_load(self.config.read_text())
         port = int(loaded["admin"]["listen"].rpartition(":")[2])
         arguments = ["--config", str(self.config), "run"]
-        self.daemon = DaemonProcess(arguments, {}, self.folder / f"run-{self._starts}", port, admin_token="")
+        output = self.folder / f"run-{self._starts}"
+        self.daemon = DaemonProcess(arguments, self.variables, output, port, admin_token="", command=self.command)
         return self.daemon
 
     def restart(self) -> DaemonProcess:
@@ -174,12 +186,38 @@ class Site:
 
 
 @contextmanager
-def site(server: Server, sink: Sink, rows: int, folder: Path) -> Iterator[Site]:
-    """Set one size up, without starting its daemon; the daemon is gone when the `with` is left."""
-    database = f"rows_{rows}"
-    with psycopg.connect(server.dsn, autocommit=True) as dba:
+def store_server(binaries: Binaries) -> Iterator[Server]:
+    """A server of its own for the PostgreSQL store, as durable as the ATS's."""
+    with server(binaries, settings=DURABLE) as made, psycopg.connect(made.dsn, autocommit=True) as dba:
+        dba.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(_DAEMON)))
+        yield made
+
+
+def new_store(of: Server) -> Mapping[str, str]:
+    """The section `state` for a store in a new database."""
+    name = f"{STORE}_{next(_NUMBERS)}"
+    with psycopg.connect(of.dsn, autocommit=True) as dba:
+        dba.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(_DAEMON)))
+    return {"backend": "postgres", "dsn": of.dsn_for(name, _DAEMON)}
+
+
+@contextmanager
+def site(
+    postgres: Server, sink: Sink, rows: int, folder: Path, *, state: Mapping[str, str] | None = None
+) -> Iterator[Site]:
+    """Set one size up, without starting its daemon; the daemon is gone when the `with` is left.
+
+    Args:
+        postgres: has the ATS's database.
+        sink: takes the calls.
+        rows: of the table.
+        folder: an empty one.
+        state: the configuration's section; an SQLite store in the folder unless given.
+    """
+    database = f"rows_{rows}_{next(_NUMBERS)}"
+    with psycopg.connect(postgres.dsn, autocommit=True) as dba:
         dba.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
-    dsn = server.dsn_for(database)
+    dsn = postgres.dsn_for(database)
     with psycopg.connect(dsn, autocommit=True) as ats:
         template = sql.SQL((Path(__file__).parent / "site.sql").read_text(encoding="utf-8"))
         for table, number in zip(_TABLES, (rows, min(rows, _BARE_ROWS), min(rows, 10_000)), strict=True):
@@ -187,8 +225,9 @@ def site(server: Server, sink: Sink, rows: int, folder: Path) -> Iterator[Site]:
         ats.execute(_NOTIFYING.encode())
         if not ats.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (_DAEMON,)).fetchone():
             ats.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(_DAEMON)))
-        made = Site(folder, dsn, server, ats, sink, rows)
-        made.config.write_text(yaml.safe_dump(_document(server.dsn_for(database, _DAEMON), sink.url, folder)))
+        made = Site(folder, dsn, postgres, ats, sink, rows)
+        document = _document(postgres.dsn_for(database, _DAEMON), sink.url, state or {"path": str(folder / "state.db")})
+        made.config.write_text(yaml.safe_dump(document))
         ats.execute(scripts.install(made.loaded).encode())
         ats.execute(grants.grants(made.loaded, _DAEMON).encode())
         for table in _TABLES:
@@ -236,7 +275,7 @@ def facts_of(dsn: str) -> dict[str, str]:
     return {name: str(found[0][name]) for name in names}
 
 
-def _document(dsn: str, hellowork_url: str, folder: Path) -> dict[str, Any]:
+def _document(dsn: str, hellowork_url: str, state: Mapping[str, str]) -> dict[str, Any]:
     watch = {
         "table": "public.applications",
         "key": ["id"],
@@ -248,7 +287,7 @@ def _document(dsn: str, hellowork_url: str, folder: Path) -> dict[str, Any]:
     return {
         "database": {"dsn": dsn},
         "hellowork": {"base_url": hellowork_url, "concurrency": CONCURRENCY},
-        "state": {"path": str(folder / "state.db")},
+        "state": dict(state),
         "admin": {"listen": f"127.0.0.1:{free_port()}"},
         "log": {"format": "json"},
         "watches": {"applications": watch},

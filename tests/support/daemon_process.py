@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -57,10 +57,18 @@ class DaemonProcess:
         output: the beginning of the names of the two files that take its output.
         admin_port: where its admin server listens on loopback.
         admin_token: what the admin server asks for.
+        command: the program.
     """
 
     def __init__(
-        self, arguments: list[str], variables: Mapping[str, str], output: Path, admin_port: int, admin_token: str
+        self,
+        arguments: list[str],
+        variables: Mapping[str, str],
+        output: Path,
+        admin_port: int,
+        admin_token: str,
+        *,
+        command: Sequence[str] = COMMAND,
     ) -> None:
         self.admin_port = admin_port
         self._token = admin_token
@@ -70,7 +78,7 @@ class DaemonProcess:
         self._read = 0
         with self._said.open("wb") as said, self._logged.open("wb") as logged:
             self._process = subprocess.Popen(
-                [*COMMAND, *arguments], stdin=subprocess.DEVNULL, stdout=said, stderr=logged, env=environment(variables)
+                [*command, *arguments], stdin=subprocess.DEVNULL, stdout=said, stderr=logged, env=environment(variables)
             )
 
     @property

@@ -1,0 +1,192 @@
+"""The daemon with a recorder in it: `python -m trace_change.hooks FILE FUNCTIONS ARGUMENTS...`.
+
+SIGUSR1 begins a recording, and another one ends it and writes it to FILE. FUNCTIONS is `functions` or `times`: whether
+calls of functions are recorded as well. All times are nanoseconds of the monotonic clock.
+"""
+
+import inspect
+import json
+import os
+import signal
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import aiohttp
+import psycopg
+from bench.agreed import STORE
+
+import cdc_sync
+from cdc_sync.cli import main
+
+_PACKAGE = str(Path(cdc_sync.__file__).parent) + os.sep
+_STORE = os.path.join(_PACKAGE, "store", "")  # noqa: PTH118 - compared with the file names of code objects
+_NESTED = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
+
+
+class Recorder:
+    """What happened since a recording began."""
+
+    def __init__(self, file: Path) -> None:
+        self.is_on = False
+        self._file = file
+        self._seen: dict[CodeType, tuple[str, str, int] | None] = {}
+        self._clear()
+
+    def _clear(self) -> None:
+        self.functions: list[tuple[int, tuple[str, str, int]]] = []
+        self.jobs: list[tuple[int, str]] = []
+        self.statements: list[tuple[int, int, str, str]] = []
+        self.waits: list[tuple[int, int, str, bool]] = []
+        self.notified: list[int] = []
+        self.requests: list[tuple[int, int]] = []
+
+    def toggle(self, *_: object) -> None:
+        """Begin a recording, or end it and write it down."""
+        self.is_on = not self.is_on
+        if self.is_on:
+            self._clear()
+            return
+        names = ("functions", "jobs", "statements", "waits", "notified", "requests")
+        partial = self._file.with_suffix(".partial")
+        partial.write_text(json.dumps({name: getattr(self, name) for name in names}))
+        partial.rename(self._file)
+
+    def called(self, frame: FrameType, event: str, _argument: object) -> None:
+        """The profiler."""
+        if event != "call" or not self.is_on:
+            return
+        code = frame.f_code
+        if code not in self._seen:
+            self._seen[code] = _ours(code)
+        if (name := self._seen[code]) is None:
+            return
+        now = time.monotonic_ns()
+        self.functions.append((now, name))
+        if code.co_filename.startswith(_STORE) and _is_begun(frame) and not _is_of_store(frame.f_back):
+            self.jobs.append((now, code.co_qualname))
+
+
+def _ours(code: CodeType) -> tuple[str, str, int] | None:
+    """File, qualified name and line of a function of the package."""
+    if not code.co_filename.startswith(_PACKAGE) or code.co_name in _NESTED:
+        return None
+    return code.co_filename.removeprefix(_PACKAGE), code.co_qualname, code.co_firstlineno
+
+
+def _is_begun(frame: FrameType) -> bool:
+    """Whether a coroutine's body begins, and is not resumed: the argument of RESUME tells."""
+    return bool(frame.f_code.co_flags & inspect.CO_COROUTINE) and frame.f_code.co_code[frame.f_lasti + 1] & 3 == 0
+
+
+def _is_of_store(frame: FrameType | None) -> bool:
+    return frame is not None and frame.f_code.co_filename.startswith(_STORE)
+
+
+def record_sqlite(recorder: Recorder) -> None:
+    """Record the statements of connections that are opened from now on."""
+
+    def note(begun: int, text: str) -> None:
+        if recorder.is_on:
+            ended = time.monotonic_ns()
+            recorder.statements.append((begun, ended, "store", text))
+            recorder.waits.append((begun, ended, "store", text == "COMMIT"))
+
+    class Connection(sqlite3.Connection):
+        def execute(self, *arguments: Any) -> sqlite3.Cursor:
+            begun = time.monotonic_ns()
+            cursor = super().execute(*arguments)
+            note(begun, arguments[0])
+            return cursor
+
+        def executemany(self, *arguments: Any) -> sqlite3.Cursor:
+            begun = time.monotonic_ns()
+            cursor = super().executemany(*arguments)
+            if cursor.rowcount > 0:  # of no rows, nothing is executed
+                note(begun, arguments[0])
+            return cursor
+
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+    sqlite3.connect = lambda *arguments, **named: connect(*arguments, **{"factory": Connection, **named})  # type: ignore[assignment]
+
+
+def record_psycopg(recorder: Recorder) -> None:
+    """Record statements, notifications, and how long each was waited for.
+
+    psycopg has no hook for it. Its methods that send are private; if a version has others, this fails at once.
+    """
+    sent: dict[int, list[str]] = {}
+
+    def note(pgconn: Any, query: str | bytes | Any) -> None:
+        text = query if isinstance(query, str) else query.decode() if isinstance(query, bytes) else str(query)
+        sent.setdefault(id(pgconn), []).append(text)
+
+    execute_send, send_prepared = psycopg.AsyncCursor._execute_send, psycopg.AsyncCursor._send_query_prepared
+    exec_command, wait = psycopg.AsyncConnection._exec_command, psycopg.AsyncConnection.wait
+
+    def _execute_send(self: Any, query: Any, **named: Any) -> None:
+        note(self._pgconn, query.query)
+        execute_send(self, query, **named)
+
+    def _send_query_prepared(self: Any, name: bytes, query: Any, **named: Any) -> None:
+        note(self._pgconn, query.query)
+        send_prepared(self, name, query, **named)
+
+    def _exec_command(self: Any, command: Any, *arguments: Any) -> Any:
+        note(self.pgconn, command)
+        return (yield from exec_command(self, command, *arguments))
+
+    async def _wait(self: Any, *arguments: Any, **named: Any) -> Any:
+        begun, connection = time.monotonic_ns(), id(self.pgconn)
+        for_notifications = "timeout" in named
+        try:
+            result = await wait(self, *arguments, **named)
+        finally:
+            statements, ended = sent.pop(connection, []), time.monotonic_ns()
+            if recorder.is_on and not for_notifications:
+                where = "store" if self.info.dbname.startswith(STORE) else "ats"
+                recorder.statements += [(begun, ended, where, text) for text in statements]
+                # A pipeline's statements are sent by one wait, and their results come with another.
+                recorder.waits.append((begun, ended, where, "COMMIT" in statements))
+        if recorder.is_on and for_notifications:
+            recorder.notified.append(ended)
+        return result
+
+    psycopg.AsyncCursor._execute_send = _execute_send  # type: ignore[method-assign]
+    psycopg.AsyncCursor._send_query_prepared = _send_query_prepared  # type: ignore[method-assign,assignment]
+    psycopg.AsyncConnection._exec_command = _exec_command  # type: ignore[method-assign,assignment]
+    psycopg.AsyncConnection.wait = _wait  # type: ignore[method-assign]
+
+
+def record_aiohttp(recorder: Recorder) -> None:
+    """Record from when to when each request was under way."""
+    request = aiohttp.ClientSession._request
+
+    async def _request(self: Any, *arguments: Any, **named: Any) -> Any:
+        begun = time.monotonic_ns()
+        try:
+            return await request(self, *arguments, **named)
+        finally:
+            if recorder.is_on:
+                recorder.requests.append((begun, time.monotonic_ns()))
+
+    aiohttp.ClientSession._request = _request  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    _, file, what, *arguments = sys.argv
+    made = Recorder(Path(file))
+    record_sqlite(made)
+    record_psycopg(made)
+    record_aiohttp(made)
+    signal.signal(signal.SIGUSR1, made.toggle)
+    if what == "functions":
+        threading.setprofile(made.called)
+        sys.setprofile(made.called)
+    sys.argv = ["cdc-sync", *arguments]
+    main()

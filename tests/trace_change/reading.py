@@ -1,0 +1,132 @@
+"""What recordings say."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, TypeAlias
+
+Function: TypeAlias = tuple[str, str, int]
+"""File, qualified name, line."""
+
+_STILL = 50_000_000
+"""Nanoseconds of doing nothing after which the daemon is at rest."""
+
+_AROUND = ("BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """An SQL statement: nanoseconds, `ats` or `store`, and its text in one line."""
+
+    begun: int
+    ended: int
+    where: str
+    text: str
+
+    @property
+    def is_around(self) -> bool:
+        """Whether it only begins or ends a transaction or a part of one."""
+        return self.text.upper().startswith(_AROUND) and ";" not in self.text
+
+
+class Trace:
+    """One change, from the writer's COMMIT until the daemon rests after its call.
+
+    Args:
+        recorded: what `hooks` has written.
+        committed: when the COMMIT was sent.
+        arrived: when the call arrived.
+    """
+
+    def __init__(self, recorded: dict[str, Any], committed: int, arrived: int) -> None:
+        self.committed, self.arrived = committed, arrived
+        functions: list[tuple[int, Function]] = [(at, tuple(function)) for at, function in recorded["functions"]]
+        statements = sorted(
+            (
+                Statement(begun, ended, where, " ".join(text.split()))
+                for begun, ended, where, text in recorded["statements"]
+            ),
+            key=lambda each: each.begun,
+        )
+        self.rests = _rest(arrived, [at for at, _ in functions] + [each.ended for each in statements])
+        self.functions = list(dict.fromkeys(function for at, function in functions if committed <= at <= self.rests))
+        self.jobs: list[str] = [name for at, name in recorded["jobs"] if committed <= at <= self.rests]
+        self.statements = [each for each in statements if committed < each.ended <= self.rests]
+        self.waits: list[tuple[int, int, str, bool]] = [tuple(each) for each in recorded["waits"]]
+        self.requests: list[tuple[int, int]] = [(begun, ended) for begun, ended in recorded["requests"]]
+        # A transaction's notification may arrive before its writer hears of the commit, but not before it is sent.
+        self.notified = min((at for at in recorded["notified"] if committed <= at <= arrived), default=committed)
+
+    def of(self, where: str, *, around: bool) -> list[Statement]:
+        """The statements of one database: those that begin and end transactions, or the others."""
+        return [each for each in self.statements if each.where == where and each.is_around == around]
+
+
+def _rest(arrived: int, moments: Iterable[int]) -> int:
+    """The last of the moments after which nothing happened for a while."""
+    last = arrived
+    for at in sorted(each for each in moments if each > arrived):
+        if at - last > _STILL:
+            break
+        last = at
+    return last
+
+
+def common(traces: Sequence[Trace]) -> set[Function]:
+    """What most changes met on their way."""
+    met = [each for trace in traces for each in trace.functions]
+    return {each for each in set(met) if met.count(each) * 2 > len(traces)}
+
+
+def now_and_then(traces: Sequence[Trace]) -> set[Function]:
+    """What fewer met, and what background work did meanwhile."""
+    return {each for trace in traces for each in trace.functions} - common(traces)
+
+
+def typical(traces: Sequence[Trace]) -> Trace:
+    """The one that has least that is its own, to be shown."""
+    path = common(traces)
+    return min(traces, key=lambda each: (len(path.symmetric_difference(each.functions)), len(each.statements)))
+
+
+def middle(values: Iterable[float]) -> float:
+    """The median."""
+    return median(list(values))
+
+
+STEPS = (
+    "notification: COMMIT sent → the daemon has it",
+    "statements on the ATS's database",
+    "store: statements",
+    "store: commit (a pipeline's is among the statements)",
+    "call: request begun → it has arrived",
+    "the daemon's own code, and waiting for its turn",
+)
+
+
+def times(trace: Trace) -> list[float]:
+    """Milliseconds of each of `STEPS` between the COMMIT and the call's arrival. What overlaps counts once."""
+    begin = trace.notified
+    spans = [
+        [(begun, ended) for begun, ended, where, _ in trace.waits if where == "ats"],
+        [(begun, ended) for begun, ended, where, commits in trace.waits if where == "store" and not commits],
+        [(begun, ended) for begun, ended, where, commits in trace.waits if where == "store" and commits],
+        [span for span in trace.requests if span[0] <= trace.arrived <= span[1]],
+    ]
+    found = [begin - trace.committed]
+    covered: list[tuple[int, int]] = []
+    for each in reversed(spans):  # a request or a flush under way is what the change waits for
+        before = _length(covered, begin, trace.arrived)
+        covered += each
+        found.insert(1, _length(covered, begin, trace.arrived) - before)
+    found.append(trace.arrived - begin - _length(covered, begin, trace.arrived))
+    return [each / 1e6 for each in found]
+
+
+def _length(spans: Iterable[tuple[int, int]], begin: int, end: int) -> int:
+    """How much of an interval is covered."""
+    total, reached = 0, begin
+    for first, last in sorted(spans):
+        total += max(min(last, end) - max(first, reached), 0)
+        reached = max(reached, min(last, end))
+    return total
