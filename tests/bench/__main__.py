@@ -11,7 +11,7 @@ from trigger_cost.pgbench import PgbenchError
 
 from bench.options import QUICK, Options
 from bench.report import as_json, as_table
-from bench.run import bench
+from bench.run import ROWS, STORE_ROWS, bench
 from cdc_sync.demo.binaries import PostgresMissingError
 from cdc_sync.demo.postgres import PostgresFailedError
 
@@ -20,16 +20,20 @@ RESULTS = Path("bench") / "results.json"
 
 def main() -> int:
     """Measure as asked for; returns the exit code, which no figure changes."""
+    names = (*ROWS, *STORE_ROWS)
     parser = argparse.ArgumentParser(prog="python -m bench", description="How fast cdc-sync is, beside bare loops.")
     parser.add_argument("--pgbin", metavar="FOLDER", help="the bin folder of the server to measure with")
     parser.add_argument("--rounds", type=int, default=3, help="how often each takes its turn (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="only see that it works: the figures mean nothing")
+    parser.add_argument(
+        "--only", metavar="NAME", nargs="+", choices=names, default=(), help=f"some of {', '.join(names)}"
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, default=RESULTS, help="where to write it (%(default)s)")
     given = parser.parse_args()
     options = QUICK if given.quick else replace(Options(), rounds=given.rounds)
     try:
         binaries = binaries_in(given.pgbin, "--pgbin") if given.pgbin else server_binaries()
-        facts, figures = bench(binaries, options, tell)
+        facts, figures = bench(binaries, options, tell, given.only)
     except (PgbenchError, PostgresMissingError, PostgresFailedError, ValueError) as error:
         sys.stderr.write(f"bench: {error}\n")
         return 1

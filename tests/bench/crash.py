@@ -4,21 +4,21 @@ import time
 from collections import Counter
 
 from bench.agreed import CONCURRENCY, id_of
-from bench.figures import Figure, no_more_than
+from bench.figures import Figure, at_most
 from bench.options import Options
 from bench.site import PATIENCE, Site, bare, go
 
 
 def crash(site: Site, options: Options) -> list[Figure]:
-    """What is lost, what is told twice, and when all of it has been told."""
+    """What is lost, what is sent twice, and when all of it has been sent."""
     number, enough = options.interrupted, options.interrupted // 3
     site.rest()
     site.sink.reset()
     site.update_first("applications", number)
     site.sink.wait(enough, PATIENCE)
     site.running.kill()
-    told_before = len(site.sink.calls())
-    assert told_before < number, "the daemon was killed too late"
+    sent_before = len(site.sink.calls())
+    assert sent_before < number, "the daemon was killed too late"
     started = time.monotonic_ns()
     site.start()
     last = site.sink.wait(number, PATIENCE)
@@ -29,10 +29,10 @@ def crash(site: Site, options: Options) -> list[Figure]:
     measure = f"kill -9 after {enough:,} of {number:,} calls, restart at once"
     return [
         Figure(f"{measure}: lost", "calls", len(lost), _lost_by_bare_client(site, number, enough), None, (),
-               no_more_than(0)),
-        Figure(f"{measure}: told twice", "calls", times.total() - len(times), None, None, (),
-               no_more_than(CONCURRENCY)),
-        Figure(f"{measure}: all told after", "s", (last - started) / 1e9, None, None, (), no_more_than(5)),
+               at_most(0)),
+        Figure(f"{measure}: sent twice", "calls", times.total() - len(times), None, None, (),
+               at_most(CONCURRENCY)),
+        Figure(f"{measure}: all sent after", "s", (last - started) / 1e9, None, None, (), at_most(5)),
     ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What was measured, beside its bare loop and its target."""
+"""What was measured, beside its bare loop and its budget."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,24 +7,32 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """What is demanded of a figure: of its ratio to the bare loop, or of its value."""
+class Budget:
+    """What is demanded of a figure, of its ratio to the bare loop or of its value.
+
+    Attributes:
+        of: which of the two.
+        least: without this it is missed.
+        goal: what is wanted.
+        more: whether more is better.
+    """
 
     of: Literal["ratio", "value"]
-    bound: float
-    least: bool = False
+    least: float
+    goal: float
+    more: bool = False
 
-    def is_met(self, figure: "Figure") -> bool:
-        """Whether a figure is as demanded."""
+    def is_met(self, figure: "Figure", bound: float) -> bool:
+        """Whether a figure reaches one of the bounds."""
         found = figure.ratio if self.of == "ratio" else figure.value
         if found is None:
             raise AssertionError(f"{figure.measure} has no {self.of}")
-        return found >= self.bound if self.least else found <= self.bound
+        return found >= bound if self.more else found <= bound
 
-    def in_words(self, unit: str) -> str:
-        """As it stands in the table."""
-        bound = f"{'≥' if self.least else '≤'} {self.bound:g}"
-        return f"ratio {bound}" if self.of == "ratio" else f"{bound} {unit}"
+    def in_words(self, bound: float, unit: str) -> str:
+        """One of the bounds as it stands in the table."""
+        text = f"{'≥' if self.more else '≤'} {bound:g}"
+        return f"ratio {text}" if self.of == "ratio" else f"{text} {unit}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +46,7 @@ class Figure:
         bare: the bare loop's, None if there is none.
         ratio: cdc-sync's figure divided by the bare loop's in the same round; the median.
         rounds: each round's two figures, cdc-sync's first.
-        target: what is demanded, None if nothing.
+        budget: what is demanded, None if nothing.
     """
 
     measure: str
@@ -47,15 +55,20 @@ class Figure:
     bare: float | None = None
     ratio: float | None = None
     rounds: Sequence[tuple[float, float]] = ()
-    target: Target | None = None
+    budget: Budget | None = None
 
     @property
     def missed(self) -> bool:
-        """Whether a target is set and not met."""
-        return self.target is not None and not self.target.is_met(self)
+        """Whether there is a budget of which not even the least is met."""
+        return self.budget is not None and not self.budget.is_met(self, self.budget.least)
+
+    @property
+    def reached(self) -> bool:
+        """Whether there is a budget whose goal is met."""
+        return self.budget is not None and self.budget.is_met(self, self.budget.goal)
 
 
-def beside(measure: str, unit: str, rounds: Sequence[tuple[float, float]], target: Target | None = None) -> Figure:
+def beside(measure: str, unit: str, rounds: Sequence[tuple[float, float]], budget: Budget | None = None) -> Figure:
     """A figure from rounds of (cdc-sync, bare loop)."""
     return Figure(
         measure=measure,
@@ -64,20 +77,20 @@ def beside(measure: str, unit: str, rounds: Sequence[tuple[float, float]], targe
         bare=median(bare for _, bare in rounds),
         ratio=median(ours / bare for ours, bare in rounds),
         rounds=tuple(rounds),
-        target=target,
+        budget=budget,
     )
 
 
-def most(bound: float) -> Target:
+def ratio_at_most(least: float, goal: float) -> Budget:
     """The ratio may be this at most."""
-    return Target("ratio", bound)
+    return Budget("ratio", least, goal)
 
 
-def at_least(bound: float) -> Target:
+def ratio_at_least(least: float, goal: float) -> Budget:
     """The ratio must be this at least."""
-    return Target("ratio", bound, least=True)
+    return Budget("ratio", least, goal, more=True)
 
 
-def no_more_than(bound: float) -> Target:
+def at_most(least: float, goal: float | None = None) -> Budget:
     """The value itself may be this at most."""
-    return Target("value", bound)
+    return Budget("value", least, least if goal is None else goal)

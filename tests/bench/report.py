@@ -5,16 +5,19 @@ from dataclasses import asdict
 
 from bench.figures import Figure
 
-_HEAD = ("measure", "unit", "bare loop", "cdc-sync", "ratio", "target")
+_HEAD = ("measure", "unit", "bare loop", "cdc-sync", "ratio", "least", "goal")
 
 
 def as_json(facts: Mapping[str, object], figures: Sequence[Figure]) -> dict[str, object]:
     """`facts`, and a list of `figures` with all their rounds."""
-    return {"facts": facts, "figures": [{**asdict(figure), "missed": figure.missed} for figure in figures]}
+    return {
+        "facts": facts,
+        "figures": [{**asdict(figure), "missed": figure.missed, "reached": figure.reached} for figure in figures],
+    }
 
 
 def as_table(facts: Mapping[str, object], figures: Sequence[Figure]) -> str:
-    """For people, in Markdown; a target that is not met is marked."""
+    """For people, in Markdown; a budget that is missed is marked."""
     lines = [_HEAD, *map(_line, figures)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     aligned = [_row(line, widths) for line in lines]
@@ -24,11 +27,11 @@ def as_table(facts: Mapping[str, object], figures: Sequence[Figure]) -> str:
 
 def in_short(figure: Figure) -> str:
     """One figure on a line."""
-    _, unit, bare, value, ratio, target = _line(figure)
+    _, unit, bare, value, ratio, least, goal = _line(figure)
     parts = [f"  {figure.measure}: {value} {unit}"]
     parts += [f"bare loop {bare}"] if bare else []
     parts += [f"ratio {ratio}"] if ratio else []
-    parts += [f"target {target}"] if target else []
+    parts += [f"least {least}", f"goal {goal}"] if least else []
     return ", ".join(parts)
 
 
@@ -38,10 +41,12 @@ def _said(facts: Mapping[str, object]) -> Iterator[str]:
 
 
 def _line(figure: Figure) -> tuple[str, ...]:
-    target = figure.target.in_words(figure.unit) if figure.target else ""
-    target += " MISSED" if figure.missed else ""
+    least = goal = ""
+    if figure.budget is not None:
+        least = figure.budget.in_words(figure.budget.least, figure.unit) + (" MISSED" if figure.missed else "")
+        goal = figure.budget.in_words(figure.budget.goal, figure.unit) + (" reached" if figure.reached else "")
     ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
-    return (figure.measure, figure.unit, _number(figure.bare), _number(figure.value), ratio, target)
+    return (figure.measure, figure.unit, _number(figure.bare), _number(figure.value), ratio, least, goal)
 
 
 def _number(value: float | None) -> str:

@@ -3,45 +3,124 @@
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 
-from trigger_cost.pgbench import Pgbench, find_pgbench
+from trigger_cost.pgbench import find_pgbench
 
-from bench import calls, crash, memory, walks, writers
-from bench.figures import Figure, at_least, most, no_more_than
+from bench import calls, crash, memory, stores, walks, writers
+from bench.figures import Figure, at_most, ratio_at_most
 from bench.options import Options
 from bench.report import in_short
-from bench.sink import Sink, sink
-from bench.site import DURABLE, Site, facts_of, site
+from bench.sink import sink
+from bench.site import DURABLE, Rig, Site, facts_of, site
 from cdc_sync.demo.binaries import Binaries
-from cdc_sync.demo.postgres import Server, server
+from cdc_sync.demo.postgres import server
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What is measured with one table.
+
+    Attributes:
+        sizes: with which of `Options.sizes` in a whole run.
+        budget_at: the one that the budget is about, and that is measured if this row alone is asked for.
+        measure: does it; the last argument tells whether the budget is about this size.
+        without_daemon: whether it must not run yet.
+    """
+
+    sizes: Sequence[int]
+    budget_at: int
+    measure: Callable[[Site, Options, bool], Iterable[Figure]]
+    without_daemon: bool = False
+
+
+_SMALL, _MIDDLE, _LARGE = range(3)
+
+
+def _baseline(site: Site, options: Options, has_budget: bool) -> Iterator[Figure]:  # noqa: FBT001 - see Row
+    yield walks.baseline(site, options.rounds if has_budget else 1, ratio_at_most(30, 15) if has_budget else None)
+
+
+def _sweep(site: Site, _: Options, has_budget: bool) -> Iterator[Figure]:  # noqa: FBT001 - see Row
+    yield walks.sweeps(site, walks.copied(site), ratio_at_most(4, 4) if has_budget else None)
+
+
+def _poll(site: Site, options: Options, has_budget: bool) -> Iterator[Figure]:  # noqa: FBT001 - see Row
+    yield walks.empty_polls(site, options, at_most(3) if has_budget else None)
+
+
+ROWS: Mapping[str, Row] = {
+    "poll": Row((_SMALL, _MIDDLE, _LARGE), _LARGE, _poll, without_daemon=True),
+    "baseline": Row((_SMALL, _MIDDLE, _LARGE), _LARGE, _baseline),
+    "sweep": Row((_SMALL, _MIDDLE, _LARGE), _LARGE, _sweep),
+    "idle": Row((_SMALL,), _SMALL, lambda site, *_: [memory.idle(site)]),
+    "latency": Row((_MIDDLE, _LARGE), _MIDDLE, calls.latency),
+    "drain": Row((_SMALL, _MIDDLE, _LARGE), _MIDDLE, calls.drain),
+    "draining": Row((_MIDDLE,), _MIDDLE, lambda site, options, _: [memory.draining(site, options)]),
+    "slow": Row((_MIDDLE,), _MIDDLE, lambda site, options, _: calls.slow_endpoint(site, options)),
+    "writers": Row((_MIDDLE,), _MIDDLE, lambda site, options, _: writers.writers(site, options)),
+    "crash": Row((_MIDDLE,), _MIDDLE, lambda site, options, _: crash.crash(site, options)),
+    # The last of its size: it is about all that was done with it.
+    "known": Row((_LARGE,), _LARGE, lambda site, options, _: [memory.with_many(site, options)]),
+}
+"""What is measured with a table and an SQLite store, in the order in which it is."""
+
+STORE_ROWS: Mapping[str, Callable[[Rig, Options], Iterable[Figure]]] = {
+    "store": stores.beside_sqlite,
+    "two-daemons": stores.two_daemons,
+    "claim": stores.claims,
+}
+"""What is measured with stores of PostgreSQL."""
+
+
+def _measured(rig: Rig, options: Options, only: Collection[str], tell: Callable[[str], None]) -> Iterator[Figure]:
+    for size, rows in enumerate(options.sizes):
+        chosen = [name for name, row in ROWS.items() if _is_wanted(name, row, size, only)]
+        if chosen:
+            tell(f"a table of {rows:,} rows")
+            with (
+                tempfile.TemporaryDirectory(prefix="cdc-sync-bench-") as folder,
+                site(rig, rows, Path(folder)) as made,
+            ):
+                for name in chosen:
+                    tell(name)
+                    if made.daemon is None and not ROWS[name].without_daemon:
+                        made.start()
+                        made.wait_until_swept()
+                    yield from ROWS[name].measure(made, options, size == ROWS[name].budget_at)
+    for name, measure in STORE_ROWS.items():
+        if not only or name in only:
+            tell(name)
+            yield from measure(rig, options)
+
+
+def _is_wanted(name: str, row: Row, size: int, only: Collection[str]) -> bool:
+    return name in only and size == row.budget_at if only else size in row.sizes
 
 
 def bench(
-    binaries: Binaries, options: Options, tell: Callable[[str], None]
+    binaries: Binaries, options: Options, tell: Callable[[str], None], only: Collection[str] = ()
 ) -> tuple[Mapping[str, object], list[Figure]]:
-    """Measure everything, and tell under which conditions.
+    """Measure, and tell under which conditions.
 
     Args:
-        binaries: the server to measure with.
+        binaries: the servers to measure with.
         options: how.
         tell: told what is done now.
+        only: names of rows, each at the size that its budget is about; all, at all their sizes, if there is none.
 
     Raises:
         PgbenchError: there is no pgbench.
         PostgresFailedError: the server could not be started.
     """
-    pgbench = find_pgbench(binaries)
+    find_pgbench(binaries)  # at once, and not after minutes
     load_before = os.getloadavg()[0]
     with server(binaries, settings=DURABLE) as postgres, sink() as takes_calls:
-        run = _Run(postgres, takes_calls, pgbench, options, tell)
         figures: list[Figure] = []
-        for figure in chain(run.small(), run.middle(), run.large()):
+        for figure in _measured(Rig(postgres, binaries, takes_calls), options, only, tell):
             tell(in_short(figure))  # whoever interrupts it keeps what was measured
             figures.append(figure)
         facts = {
@@ -54,66 +133,3 @@ def bench(
             "rounds": options.rounds,
         }
     return facts, figures
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    postgres: Server
-    takes_calls: Sink
-    pgbench: Pgbench
-    options: Options
-    tell: Callable[[str], None]
-
-    def small(self) -> Iterator[Figure]:
-        """What is to be compared with the larger ones."""
-        with self._site(self.options.sizes[0]) as small:
-            yield walks.empty_polls(small, self.options, None)
-            copied = walks.copied(small)
-            small.start()
-            yield walks.baseline(small, copied, None)
-            yield walks.sweeps(small, copied, None)
-            yield memory.idle(small)
-            yield from calls.latency(small, self.options, targets=False)
-            yield from calls.drain(small, self.options, target=None)
-
-    def middle(self) -> Iterator[Figure]:
-        """Everything that does not need a large table."""
-        with self._site(self.options.sizes[1]) as middle:
-            yield walks.empty_polls(middle, self.options, None)
-            copied = walks.copied(middle)
-            middle.start()
-            yield walks.baseline(middle, copied, None)
-            yield walks.sweeps(middle, copied, None)
-            self.tell("commit to call")
-            yield from calls.latency(middle, self.options, targets=True)
-            self.tell(f"{self.options.bulk:,} rows by one UPDATE")
-            yield from calls.drain(middle, self.options, target=at_least(0.75))
-            yield memory.draining(middle, self.options)
-            self.tell("a slow endpoint")
-            yield from calls.slow_endpoint(middle, self.options)
-            self.tell("writers")
-            yield from writers.writers(middle, self.pgbench, self.options)
-            self.tell("kill -9")
-            yield from crash.crash(middle, self.options)
-
-    def large(self) -> Iterator[Figure]:
-        """What must not grow with the table, and what must not grow faster than it."""
-        with self._site(self.options.sizes[2]) as large:
-            yield walks.empty_polls(large, self.options, no_more_than(3))
-            copied = walks.copied(large)
-            large.start()
-            with memory.peak(large.running.pid) as most_memory:
-                yield walks.baseline(large, copied, most(8))
-                yield walks.sweeps(large, copied, most(4))
-                yield from calls.latency(large, self.options, targets=False)
-                yield from calls.drain(large, self.options, target=None)
-            yield memory.with_many(large, most_memory)
-
-    @contextmanager
-    def _site(self, rows: int) -> Iterator[Site]:
-        self.tell(f"a table of {rows:,} rows")
-        with (
-            tempfile.TemporaryDirectory(prefix="cdc-sync-bench-") as folder,
-            site(self.postgres, self.takes_calls, rows, Path(folder)) as made,
-        ):
-            yield made

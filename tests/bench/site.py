@@ -59,6 +59,21 @@ COPY = sql.SQL("COPY (SELECT id, {} FROM public.applications) TO STDOUT").format
 """The bare read of a whole table."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """What all sites of a run share.
+
+    Attributes:
+        server: has the ATS's databases.
+        binaries: that server's programs.
+        sink: takes the calls.
+    """
+
+    server: Server
+    binaries: Binaries
+    sink: Sink
+
+
 @dataclass(slots=True)
 class Site:
     """See the module's text; made by `site()`.
@@ -69,45 +84,68 @@ class Site:
     Attributes:
         folder: has the configuration, the store and the log.
         dsn: of the database, as its superuser.
-        server: the PostgreSQL server.
+        binaries: its server's programs.
         ats: a session in autocommit.
         sink: takes the calls.
         rows: how many the table has.
         command: starts the daemon.
         variables: put into its environment.
         daemon: the daemon, once it is started.
+        second: one that shares its store, once it is started.
     """
 
     folder: Path
     dsn: str
-    server: Server
+    binaries: Binaries
     ats: psycopg.Connection[Any]
     sink: Sink
     rows: int
     command: Sequence[str] = COMMAND
     variables: Mapping[str, str] = field(default_factory=dict)
     daemon: DaemonProcess | None = None
+    second: DaemonProcess | None = None
     _statuses: Iterator[int] = field(default_factory=lambda: iter(range(1, sys.maxsize)))
     _starts: int = 0
 
     def start(self) -> DaemonProcess:
         """Start the daemon; `running` waits for it."""
-        self._starts += 1
-        loaded = yaml.safe_load(self.config.read_text())
-        port = int(loaded["admin"]["listen"].rpartition(":")[2])
-        arguments = ["--config", str(self.config), "run"]
-        output = self.folder / f"run-{self._starts}"
-        self.daemon = DaemonProcess(arguments, self.variables, output, port, admin_token="", command=self.command)
+        self.daemon = self._started(self.config)
         return self.daemon
 
-    def restart(self) -> DaemonProcess:
-        """Stop the daemon, start it anew, and wait until it has swept."""
-        assert self.daemon is not None
-        self.daemon.stop()
+    def start_anew(self) -> None:
+        """Stop the daemon, and start it on an empty store."""
+        self.running.stop()
+        document = yaml.safe_load(self.config.read_text())
+        document["state"] = {"path": str(self.folder / f"state-{self._starts}.db")}
+        self.config.write_text(yaml.safe_dump(document))
         self.start()
+
+    def start_second(self) -> None:
+        """Start a daemon that shares the store, and wait until it stands by to capture; it sends at once."""
+        document = yaml.safe_load(self.config.read_text())
+        document["admin"]["listen"] = f"127.0.0.1:{free_port()}"
+        config = self.folder / "second.yaml"
+        config.write_text(yaml.safe_dump(document))
+        self.second = self._started(config)
+        self.second.wait_until_standby()
+
+    def stop(self) -> None:
+        """Stop the daemons in order."""
+        for each in (self.second, self.daemon):
+            if each is not None:
+                each.stop()
+
+    def _started(self, config: Path) -> DaemonProcess:
+        self._starts += 1
+        port = int(yaml.safe_load(config.read_text())["admin"]["listen"].rpartition(":")[2])
+        arguments = ["--config", str(config), "run"]
+        output = self.folder / f"run-{self._starts}"
+        return DaemonProcess(arguments, self.variables, output, port, admin_token="", command=self.command)
+
+    def wait_until_swept(self) -> None:
+        """Wait until the daemon is ready and has swept, as it does after its start."""
         self.running.wait_until_ready(PATIENCE)
         self.wait_until(lambda: self.sweep_seconds() > 0, "the first sweep")
-        return self.running
 
     @property
     def config(self) -> Path:
@@ -186,9 +224,9 @@ class Site:
 
 
 @contextmanager
-def store_server(binaries: Binaries) -> Iterator[Server]:
+def store_server(binaries: Binaries, **settings: str) -> Iterator[Server]:
     """A server of its own for the PostgreSQL store, as durable as the ATS's."""
-    with server(binaries, settings=DURABLE) as made, psycopg.connect(made.dsn, autocommit=True) as dba:
+    with server(binaries, settings={**DURABLE, **settings}) as made, psycopg.connect(made.dsn, autocommit=True) as dba:
         dba.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(_DAEMON)))
         yield made
 
@@ -202,22 +240,19 @@ def new_store(of: Server) -> Mapping[str, str]:
 
 
 @contextmanager
-def site(
-    postgres: Server, sink: Sink, rows: int, folder: Path, *, state: Mapping[str, str] | None = None
-) -> Iterator[Site]:
+def site(rig: Rig, rows: int, folder: Path, *, state: Mapping[str, str] | None = None) -> Iterator[Site]:
     """Set one size up, without starting its daemon; the daemon is gone when the `with` is left.
 
     Args:
-        postgres: has the ATS's database.
-        sink: takes the calls.
+        rig: where.
         rows: of the table.
         folder: an empty one.
         state: the configuration's section; an SQLite store in the folder unless given.
     """
     database = f"rows_{rows}_{next(_NUMBERS)}"
-    with psycopg.connect(postgres.dsn, autocommit=True) as dba:
+    with psycopg.connect(rig.server.dsn, autocommit=True) as dba:
         dba.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
-    dsn = postgres.dsn_for(database)
+    dsn = rig.server.dsn_for(database)
     with psycopg.connect(dsn, autocommit=True) as ats:
         template = sql.SQL((Path(__file__).parent / "site.sql").read_text(encoding="utf-8"))
         for table, number in zip(_TABLES, (rows, min(rows, _BARE_ROWS), min(rows, 10_000)), strict=True):
@@ -225,8 +260,10 @@ def site(
         ats.execute(_NOTIFYING.encode())
         if not ats.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (_DAEMON,)).fetchone():
             ats.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(_DAEMON)))
-        made = Site(folder, dsn, postgres, ats, sink, rows)
-        document = _document(postgres.dsn_for(database, _DAEMON), sink.url, state or {"path": str(folder / "state.db")})
+        made = Site(folder, dsn, rig.binaries, ats, rig.sink, rows)
+        document = _document(
+            rig.server.dsn_for(database, _DAEMON), rig.sink.url, state or {"path": str(folder / "state.db")}
+        )
         made.config.write_text(yaml.safe_dump(document))
         ats.execute(scripts.install(made.loaded).encode())
         ats.execute(grants.grants(made.loaded, _DAEMON).encode())
@@ -236,8 +273,9 @@ def site(
         try:
             yield made
         finally:
-            if made.daemon is not None:
-                made.daemon.kill()
+            for each in (made.daemon, made.second):
+                if each is not None:
+                    each.kill()
 
 
 @contextmanager

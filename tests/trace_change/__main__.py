@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.agreed import id_of
 from bench.sink import TESTS_ON_PATH, Sink, sink
-from bench.site import DURABLE, PATIENCE, Site, new_store, site, store_server
+from bench.site import DURABLE, PATIENCE, Rig, Site, new_store, site, store_server
 from support.binaries import binaries_in, server_binaries
 
 from cdc_sync.demo.binaries import Binaries, PostgresMissingError
@@ -56,14 +56,13 @@ def traced(binaries: Binaries, number: int, *, store: str, with_functions: bool)
         takes_calls = stack.enter_context(sink())
         ats = stack.enter_context(server(binaries, settings=DURABLE))
         state = new_store(stack.enter_context(store_server(binaries))) if store == "postgres" else None
-        place = stack.enter_context(site(ats, takes_calls, _ROWS, folder, state=state))
+        place = stack.enter_context(site(Rig(ats, binaries, takes_calls), _ROWS, folder, state=state))
         recording = folder / "recording.json"
         what = "functions" if with_functions else "times"
         place.command = (sys.executable, "-m", "trace_change.hooks", str(recording), what)
         place.variables = {"PYTHONPATH": TESTS_ON_PATH["PYTHONPATH"]}
         place.start()
-        place.running.wait_until_ready(PATIENCE)
-        place.wait_until(lambda: place.sweep_seconds() > 0, "the first sweep")
+        place.wait_until_swept()
         for row in range(1, _WARM_UP + 1):
             place.update_one("applications", row)
             time.sleep(_PAUSE)

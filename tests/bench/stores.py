@@ -1,0 +1,133 @@
+"""The PostgreSQL store, on a server of its own: beside SQLite, with two daemons, and with a long outbox."""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+
+import psutil
+import yaml
+from support.daemon_process import free_port
+
+from bench.agreed import CONCURRENCY
+from bench.calls import SLOW, drained
+from bench.figures import Figure, at_most, beside, ratio_at_least
+from bench.options import Options
+from bench.site import Rig, Site, new_store, site, store_server
+from cdc_sync.config.rules import sender_horizon
+from cdc_sync.core.status_url import endpoint_of
+from cdc_sync.demo.postgres import Server
+from cdc_sync.store.opening import opened_by_daemon
+
+_ROWS = 10_000
+
+
+def beside_sqlite(rig: Rig, options: Options) -> list[Figure]:
+    """A drain with a store of PostgreSQL, beside the same with one of SQLite; and what it costs PostgreSQL."""
+    rounds: list[tuple[float, float]] = []
+    cpu: list[float] = []
+    with store_server(rig.binaries) as of_store, _places(rig, options) as place:
+        shared, alone = place(new_store(of_store)), place(None)
+        for _ in range(options.rounds):
+            _rest(shared, alone)
+            used = _cpu(of_store)
+            ours = drained(shared, options.bulk)
+            cpu.append((_cpu(of_store) - used) * 1e6 / options.bulk)
+            _rest(shared, alone)
+            rounds.append((ours, drained(alone, options.bulk)))
+    measure = f"{options.bulk:,} rows by one UPDATE, PostgreSQL store"
+    return [
+        beside(f"{measure}: beside SQLite", "calls/s", rounds, ratio_at_least(0.5, 0.7)),
+        Figure(
+            f"{measure}: CPU time of its server for each call",
+            "µs",
+            median(cpu),
+            rounds=[(each, 0.0) for each in cpu],
+            budget=at_most(350, 200),
+        ),
+    ]
+
+
+def two_daemons(rig: Rig, options: Options) -> list[Figure]:
+    """Two daemons that share a store, beside one, to an endpoint that takes its time."""
+    rounds: list[tuple[float, float]] = []
+    with store_server(rig.binaries) as of_store, _places(rig, options) as place:
+        two, one = place(new_store(of_store)), place(new_store(of_store))
+        two.start_second()
+        for _ in range(options.rounds):
+            _rest(two, one)
+            ours = drained(two, options.bulk, SLOW)
+            _rest(two, one)
+            rounds.append((ours, drained(one, options.bulk, SLOW)))
+    measure = f"two daemons, {SLOW * 1000:.0f} ms endpoint: beside one"
+    return [beside(measure, "calls/s", rounds, ratio_at_least(1.8, 1.9))]
+
+
+def claims(rig: Rig, options: Options) -> list[Figure]:
+    """A claim while HelloWork has been out of reach for long. The outbox was never analysed: its server never does."""
+    with (
+        store_server(rig.binaries, autovacuum="off") as of_store,
+        tempfile.TemporaryDirectory(prefix="cdc-sync-bench-") as folder,
+        site(rig, options.pending, Path(folder), state=new_store(of_store)) as place,
+    ):
+        document = yaml.safe_load(place.config.read_text())
+        document["hellowork"]["base_url"] = f"http://127.0.0.1:{free_port()}"
+        place.config.write_text(yaml.safe_dump(document))
+        place.start()
+        place.wait_until_swept()
+        place.update_first("applications", options.pending)
+        place.wait_until(lambda: place.pending() == options.pending, "all entries to be pending")
+        place.stop()
+        took = asyncio.run(_claimed(place, options.claims))
+    measure = f"claim at {options.pending:,} pending, never analysed, PostgreSQL store"
+    return [Figure(measure, "ms", median(took), rounds=[(each, 0.0) for each in took], budget=at_most(3, 1))]
+
+
+async def _claimed(place: Site, number: int) -> list[float]:
+    """Milliseconds of each claim of as many entries as the daemon's workers take."""
+    took: list[float] = []
+    endpoint = endpoint_of(place.loaded.hellowork.base_url)
+    async with opened_by_daemon(place.loaded) as store:
+        for _ in range(number):
+            begun = time.monotonic()
+            entries = await store.claim(store.clock(), sender_horizon(place.loaded), {endpoint: CONCURRENCY}, {})
+            took.append((time.monotonic() - begun) * 1000)
+            assert len(entries) == CONCURRENCY
+    return took
+
+
+@contextmanager
+def _places(rig: Rig, options: Options) -> Iterator[Callable[[Mapping[str, str] | None], Site]]:
+    """Makes sites whose daemons have swept; they are gone when the `with` is left."""
+    with ExitStack() as stack:
+
+        def place(state: Mapping[str, str] | None) -> Site:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cdc-sync-bench-")))
+            made = stack.enter_context(site(rig, max(options.bulk, _ROWS), folder, state=state))
+            made.start()
+            made.wait_until_swept()
+            return made
+
+        yield place
+
+
+def _rest(*places: Site) -> None:
+    for place in places:
+        place.rest()
+
+
+def _cpu(server: Server) -> float:
+    """Seconds of CPU time that a server's processes have used, those that have ended included."""
+    postmaster = psutil.Process(server.pid)
+    of_postmaster = postmaster.cpu_times()
+    used = of_postmaster.user + of_postmaster.system + of_postmaster.children_user + of_postmaster.children_system
+    for process in postmaster.children(recursive=True):
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:  # it is the postmaster's by now
+            continue
+        used += times.user + times.system
+    return float(used)
