@@ -8,7 +8,7 @@ from bench.run import bench
 from support.binaries import server_binaries
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_benchmark_measures_everything() -> None:
     # Each measure fails unless everything that was changed has been told.
     facts, figures = bench(server_binaries(), QUICK, lambda _: None)
