@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import psycopg
@@ -97,19 +97,29 @@ def record_sqlite(recorder: Recorder) -> None:
             recorder.statements.append((begun, ended, "store", text))
             recorder.waits.append((begun, ended, "store", text == "COMMIT"))
 
-    class Connection(sqlite3.Connection):
-        def execute(self, *arguments: Any) -> sqlite3.Cursor:
+    class Cursor(sqlite3.Cursor):
+        def execute(self, *arguments: Any) -> Self:
             begun = time.monotonic_ns()
-            cursor = super().execute(*arguments)
+            super().execute(*arguments)
             note(begun, arguments[0])
-            return cursor
+            return self
+
+        def executemany(self, *arguments: Any) -> Self:
+            begun = time.monotonic_ns()
+            super().executemany(*arguments)
+            if self.rowcount > 0:  # of no rows, nothing is executed
+                note(begun, arguments[0])
+            return self
+
+    class Connection(sqlite3.Connection):
+        def cursor(self, factory: Any = Cursor) -> Any:
+            return super().cursor(factory)
+
+        def execute(self, *arguments: Any) -> sqlite3.Cursor:
+            return Cursor(self).execute(*arguments)
 
         def executemany(self, *arguments: Any) -> sqlite3.Cursor:
-            begun = time.monotonic_ns()
-            cursor = super().executemany(*arguments)
-            if cursor.rowcount > 0:  # of no rows, nothing is executed
-                note(begun, arguments[0])
-            return cursor
+            return Cursor(self).executemany(*arguments)
 
     connect: Callable[..., sqlite3.Connection] = sqlite3.connect
     sqlite3.connect = lambda *arguments, **named: connect(*arguments, **{"factory": Connection, **named})  # type: ignore[assignment]
