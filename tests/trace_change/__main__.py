@@ -25,6 +25,8 @@ _ROWS = 1_000
 _WARM_UP = 5
 _REST = 0.3
 _PAUSE = 0.05
+_WIRING = ("cli/", "daemon/", "admin/")
+"""Where the daemon is put together, and where its log lines and metrics are made."""
 
 BUDGETS = {"files": (26, 22), "functions": (110, 90), "store jobs": (4, 3)}
 """Least and goal of docs/benchmarks.md."""
@@ -125,6 +127,9 @@ def path(traces: Sequence[Trace]) -> Iterator[str]:
         "functions": len(crossed),
         "store jobs": middle(len(each.jobs) for each in traces),
     }
+    apart = [each for each in crossed if not each[0].startswith(_WIRING)]
+    counts["files without cli, daemon, admin"] = len({file for file, _, _ in apart})
+    counts["functions without cli, daemon, admin"] = len(apart)
     for where, around in product(("ats", "store"), (False, True)):
         name = "BEGIN, COMMIT, savepoints, alone" if around else "statements"
         counts[f"{name}: {where}"] = middle(len(each.of(where, around=around)) for each in traces)
