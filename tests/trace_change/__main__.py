@@ -19,7 +19,7 @@ from support.binaries import binaries_in, server_binaries
 
 from cdc_sync.demo.binaries import Binaries, PostgresMissingError
 from cdc_sync.demo.postgres import PostgresFailedError, server
-from trace_change.reading import STEPS, Trace, common, middle, now_and_then, times, typical
+from trace_change.reading import STEPS, Trace, common, jobs, middle, now_and_then, times, typical
 
 _ROWS = 1_000
 _WARM_UP = 5
@@ -118,6 +118,7 @@ def path(traces: Sequence[Trace]) -> Iterator[str]:
         yield f"{(each.begun - shown.committed) / 1e6:8.2f}  {each.where:5}  {each.text[:110]}"
     yield ""
     yield f"store jobs: {', '.join(shown.jobs)}"
+    yield f"in most changes: {', '.join(f'{name} {number}' for name, number in jobs(traces).items())}"
     if rare := sorted(f"{file}: {name}" for file, name, _ in now_and_then(traces)):
         yield f"now and then, or in the background: {'; '.join(rare)}"
     yield f"functions by package: {', '.join(f'{name} {number}' for name, number in packages.most_common())}"
@@ -125,7 +126,7 @@ def path(traces: Sequence[Trace]) -> Iterator[str]:
     counts: dict[str, float] = {
         "files": len(files),
         "functions": len(crossed),
-        "store jobs": middle(len(each.jobs) for each in traces),
+        "store jobs": sum(jobs(traces).values()),
     }
     apart = [each for each in crossed if not each[0].startswith(_WIRING)]
     counts["files without cli, daemon, admin"] = len({file for file, _, _ in apart})

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, median_low
 from typing import Any, TypeAlias
 
 Function: TypeAlias = tuple[str, str, int]
@@ -81,6 +81,13 @@ def common(traces: Sequence[Trace]) -> set[Function]:
 def now_and_then(traces: Sequence[Trace]) -> set[Function]:
     """What fewer met, and what background work did meanwhile."""
     return {each for trace in traces for each in trace.functions} - common(traces)
+
+
+def jobs(traces: Sequence[Trace]) -> dict[str, int]:
+    """How often most changes come to each of the store's jobs; not what background work asks of it meanwhile."""
+    names = dict.fromkeys(name for trace in traces for name in trace.jobs)
+    found = {name: median_low(trace.jobs.count(name) for trace in traces) for name in names}
+    return {name: number for name, number in found.items() if number}
 
 
 def typical(traces: Sequence[Trace]) -> Trace:
