@@ -15,9 +15,9 @@ from support.binaries import server_binaries
 WITHIN = 60.0
 
 
-def dump(dsn: str) -> subprocess.CompletedProcess[str]:
-    """Dump a database as plain SQL."""
-    return _run(dsn)
+def dump(dsn: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Dump a database as plain SQL, or what options of `pg_dump` leave of it."""
+    return _run(dsn, options)
 
 
 def restore(dsn: str, script: str) -> None:
@@ -32,7 +32,7 @@ def restore(dsn: str, script: str) -> None:
             connection.execute(after.encode())
 
 
-def _run(dsn: str) -> subprocess.CompletedProcess[str]:
+def _run(dsn: str, options: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     with psycopg.connect(dsn) as connection:
         server = connection.info.server_version // 10_000
     own = server_binaries()
@@ -41,7 +41,7 @@ def _run(dsn: str) -> subprocess.CompletedProcess[str]:
     for folder, libraries in places:
         file = folder / "pg_dump"
         if file.exists() and _version(file, libraries) >= server:
-            return _program([str(file), "--dbname", _without_password(dsn)], libraries, dsn)
+            return _program([str(file), *options, "--dbname", _without_password(dsn)], libraries, dsn)
     pytest.skip(f"no pg_dump on this machine is of PostgreSQL {server} or newer")
 
 

@@ -1,0 +1,134 @@
+"""A daemon of this version starts on a store that an earlier one left behind: see `tests/old_stores`."""
+
+import asyncio
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+from old_stores import DIRECT_PORT, OLD_STORES, PORT, OldStore
+from old_stores.programs import check_out, run_old
+from old_stores.scenario import TABLES, create_tables, document, put_back
+from support.daemon_process import COMMAND, DaemonProcess, environment, free_port
+from support.hellowork_server import HelloWork, hellowork
+from support.postgres import Cluster, fresh_database
+from support.upgrading import OldFile, OldSchema, newest
+
+from cdc_sync.config import load
+from cdc_sync.emulator import EmulatorOptions
+from cdc_sync.source import scripts
+
+
+class Upgraded:
+    """The ATS as it was when the old daemon was killed, its store, and HelloWork where it then was."""
+
+    def __init__(self, old: OldStore, folder: Path, dsn: str, state_dsn: str, endpoints: list[HelloWork]) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.config = folder / "config.yaml"
+        self.endpoints = endpoints
+        self.data: OldFile | OldSchema
+        place: dict[str, Any] = {"path": str(folder / "state.db")}
+        if old.backend == "sqlite":
+            self.data = OldFile(old, folder)
+        else:
+            place = {"backend": "postgres", "dsn": state_dsn}
+            self.data = OldSchema(old, state_dsn)
+        self.config.write_text(yaml.safe_dump(document(old.host, dsn, place, self.port)), encoding="utf-8")
+        with psycopg.connect(dsn, autocommit=True) as ats:
+            create_tables(ats)
+            put_back(ats, old.then().rows)
+            ats.execute(scripts.install(load(self.config, {})).encode())
+
+    def command(self, *arguments: str) -> str:
+        """What a command says, which must succeed."""
+        command = [*COMMAND, "--config", str(self.config), *arguments]
+        ended = subprocess.run(command, env=environment({}), check=False, capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    def daemon(self, name: str) -> DaemonProcess:
+        """A daemon of this version."""
+        return DaemonProcess(["--config", str(self.config), "run"], {}, self.folder / name, self.port, "")
+
+    def calls(self) -> list[tuple[str, str, str]]:
+        """Path, body and idempotency key of each call, sorted."""
+        calls = [call for endpoint in self.endpoints for call in endpoint.calls]
+        return sorted((call.path, call.raw, call.idempotency_key or "") for call in calls)
+
+
+@pytest.fixture(params=OLD_STORES, ids=lambda old: old.name)
+def old(request: pytest.FixtureRequest) -> OldStore:
+    found: OldStore = request.param
+    return found
+
+
+@pytest.fixture
+def upgraded(old: OldStore, tmp_path: Path, cluster: Cluster) -> Iterator[Upgraded]:
+    with ExitStack() as stack:
+        dsn, state_dsn = (stack.enter_context(fresh_database(cluster)) for _ in range(2))
+        endpoints = [
+            stack.enter_context(hellowork(EmulatorOptions(host=old.host, port=port))) for port in (PORT, DIRECT_PORT)
+        ]
+        yield Upgraded(old, tmp_path, dsn, state_dsn, endpoints)
+
+
+def test_what_was_pending_is_sent_as_the_old_version_would_have_sent_it_and_nothing_else(
+    old: OldStore, upgraded: Upgraded
+) -> None:
+    # These tables are on another server than the old daemon's were: after a move an operator does the same.
+    upgraded.command("adopt-database", "--yes")
+    daemon = upgraded.daemon("run")
+    try:
+        daemon.wait_until(lambda: daemon.readiness()[0], "the admin server")
+        daemon.wait_for_report(
+            lambda report: not any(watch["pending"] or watch["suspected_deletions"] for watch in report["watches"]),
+            "nothing pending",
+        )
+        daemon.wait_until(
+            lambda: {event["watch"] for event in daemon.events_named("swept")} == set(TABLES), "a sweep of every watch"
+        )
+        sweeps = len(daemon.events_named("swept"))
+        daemon.wait_for_event("swept", sweeps + 2)
+        report = daemon.report()
+    finally:
+        daemon.kill()
+
+    assert upgraded.calls() == sorted(map(tuple, old.then().calls))
+    assert {watch["watch"]: (watch["held"], watch["dead_letters"]) for watch in report["watches"]} == {
+        "applications": (0, 1),
+        "direct": (0, 0),
+        "polled": (3, 0),
+    }
+    assert upgraded.data.schema() == newest(old.backend)
+
+
+@pytest.mark.parametrize(
+    "old", [old for old in OLD_STORES if old.schema < newest(old.backend)], ids=lambda old: old.name
+)
+def test_the_version_that_wrote_it_refuses_it_afterwards_and_says_what_to_do(
+    old: OldStore, upgraded: Upgraded, tmp_path: Path
+) -> None:
+    try:
+        code = check_out(old.commit, tmp_path / "code")
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("there is no repository here that has this version")
+    asyncio.run(open_once(upgraded.data))
+    before = upgraded.data.tables()
+
+    for command in (["status"], ["run"], ["fuse", "show"], ["resend", "applications-1"]):
+        refused = run_old(code, upgraded.config, *command)
+
+        assert refused.returncode != 0
+        said = " ".join(f"{refused.stdout}{refused.stderr}".split())
+        assert "was written by a newer cdc-sync" in said
+        assert "Run that version, or restore the store's backup from before the upgrade." in said
+    assert upgraded.data.tables() == before
+
+
+async def open_once(data: OldFile | OldSchema) -> None:
+    await (await data.open()).close()

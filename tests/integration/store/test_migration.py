@@ -1,0 +1,254 @@
+"""Stores that earlier versions wrote, opened by this one: see `tests/old_stores`."""
+
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from old_stores import OLD_STORES, OldStore
+from support.postgres import Cluster, fresh_database
+from support.upgrading import OldData, OldFile, OldSchema, Row, Tables, newest
+
+from cdc_sync.core.content import Content
+from cdc_sync.core.fuse import Fuse
+from cdc_sync.core.outbox import Skip, Suspicion
+from cdc_sync.store.protocol import CallCounts, Condition, Event, Store
+
+WATCHES = ("applications", "direct", "polled")
+FUTURE = 2**62
+
+
+@contextmanager
+def restored(old: OldStore, folder: Path, request: pytest.FixtureRequest) -> Iterator[OldData]:
+    if old.backend == "sqlite":
+        yield OldFile(old, folder)
+    else:
+        cluster: Cluster = request.getfixturevalue("cluster")
+        with fresh_database(cluster) as dsn:
+            yield OldSchema(old, dsn)
+
+
+@pytest.fixture(scope="module", params=OLD_STORES, ids=lambda old: old.name)
+def old(request: pytest.FixtureRequest) -> OldStore:
+    found: OldStore = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def data(old: OldStore, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[OldData]:
+    """One for the tests that only look; the first of them brings it up to date."""
+    with restored(old, tmp_path_factory.mktemp("old"), request) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def before(data: OldData) -> Tables:
+    """What its tables held; asked before it is opened."""
+    return data.tables()
+
+
+@pytest.fixture
+async def store(before: Tables, data: OldData) -> AsyncIterator[Store]:
+    opened = await data.open()
+    yield opened
+    await opened.close()
+
+
+def content(row: Row) -> Content | None:
+    """What a row of `snapshot` or `outbox` says, as every version has kept it until schema 4."""
+    names = ("status", "job_id", "deleted", "created", "event_date", "source", "extra", "url")
+    status, job_id, deleted, *rest = (row[name] for name in names)
+    return None if status is None else Content(status, job_id, bool(deleted), *rest)
+
+
+def entries_of(before: Tables, state: str) -> list[Row]:
+    return [row for row in before["outbox"] if row["state"] == state]
+
+
+def ids_of(before: Tables, watch: str) -> list[str]:
+    return [row["application_id"] for row in before["snapshot"] if row["watch"] == watch]
+
+
+class TestEveryState:
+    def test_the_old_stores_hold_one_of_everything(self, old: OldStore, before: Tables) -> None:
+        pending = entries_of(before, "pending")
+
+        assert Counter(row["state"] for row in before["outbox"]) == {"pending": 7, "held": 3, "dead": 1}
+        assert sorted(row["attempts"] > 0 for row in pending) == [False] * 3 + [True] * 4
+        assert sum(bool(row.get("claimed") or row.get("claimed_by")) for row in before["outbox"]) == 1
+        assert len([row for row in pending if row["not_found_since"]]) == 1
+        assert {row["source"] is None for row in before["snapshot"] if row["status"]} == {True, False}
+        assert {row["extra"] is None for row in before["snapshot"] if row["status"]} == {True, False}
+        assert len([row for row in before["snapshot"] if row["status"] is None]) == 1
+        assert len([row for row in before["snapshot"] if not row["in_scope"]]) == 1
+        assert {bool(row["deleted"]) for row in before["snapshot"]} == {True, False}
+        tables = ["suspicion", "skipped", "position", "endpoint", "repair", "condition", "history"]
+        assert [table for table in tables if not before[table]] == []
+        assert before.get("call_count") != []
+        has_adopted = any((row["told_at"] or 0) < 0 for row in before["snapshot"])
+        assert has_adopted == (old.commit == OLD_STORES[-1].commit)
+
+    async def test_the_store_has_this_versions_schema(self, old: OldStore, store: Store, data: OldData) -> None:
+        assert data.schema() == newest(old.backend)
+
+    async def test_the_acknowledged_and_adopted_states_are_the_same(self, store: Store, before: Tables) -> None:
+        for watch in WATCHES:
+            known = await store.known(watch, ids_of(before, watch))
+            for row in (row for row in before["snapshot"] if row["watch"] == watch):
+                found = known[row["application_id"]]
+                assert (found.number, list(found.key), found.in_scope) == (
+                    *(row["number"], json.loads(row["row_key"])),
+                    bool(row["in_scope"]),
+                )
+                assert found.told == content(row)
+                assert found.is_acknowledged == ((row["told_at"] or 0) > 0)
+                (record,) = await store.records(row["application_id"], watch)
+                assert record.told == content(row)
+                assert record.told_at == (row["told_at"] and abs(row["told_at"]))
+        assert await store.highest_number() == max(row["number"] for row in before["snapshot"])
+
+    @pytest.mark.parametrize("state", ["pending", "held", "dead"])
+    async def test_the_outbox_is_the_same(self, store: Store, before: Tables, state: Any) -> None:
+        found = await store.entries(state, None, 100)
+
+        # As people read it: a clock that is behind the newest event of the history shifts what is due.
+        shift = store.clock.shift
+        assert sorted(described(asdict(entry)) for entry in found) == sorted(
+            described(
+                {
+                    **row,
+                    "content": vars_of(content(row)),
+                    "kinds": frozenset(row["kinds"].split()),
+                    "attempted": bool(row["attempted"]),
+                    "queued_at": row["queued_at"] + shift,
+                    "due_at": row["due_at"] + shift,
+                }
+            )
+            for row in entries_of(before, state)
+        )
+
+    async def test_a_decision_finds_the_pending_entry(self, store: Store, before: Tables) -> None:
+        for row in before["outbox"]:
+            known = (await store.known(row["watch"], [row["application_id"]]))[row["application_id"]]
+            assert known.waiting is not None
+            assert (known.waiting.content, known.waiting.attempted) == (content(row), bool(row["attempted"]))
+
+    async def test_the_numbers_are_the_same(self, store: Store, before: Tables) -> None:
+        counts = await store.counts()
+
+        for watch in WATCHES:
+            of = counts[watch]
+            states = Counter(row["state"] for row in before["outbox"] if row["watch"] == watch)
+            assert (of.pending, of.held, of.dead) == (states["pending"], states["held"], states["dead"])
+            assert of.known == len(ids_of(before, watch))
+            assert of.skipped == len([row for row in before["skipped"] if row["watch"] == watch])
+            assert of.suspected == len([row for row in before["suspicion"] if row["watch"] == watch])
+            tallies = before.get("tally") or before.get("watch") or []
+            changed = [row["changed_at"] for row in tallies if watch in (row.get("watch"), row.get("name"))]
+            assert of.changed_at == (changed[0] if changed else None)
+
+    async def test_suspicions_are_the_same(self, store: Store, before: Tables) -> None:
+        for watch in WATCHES:
+            rows = [row for row in before["suspicion"] if row["watch"] == watch]
+            expected = [Suspicion(row["application_id"], row["at"], row["due_at"]) for row in rows]
+            assert await store.due_suspicions(watch, FUTURE, 10, horizon=0) == expected
+            assert await store.suspected(watch, ids_of(before, watch)) == {each.application_id for each in expected}
+            assert await store.next_suspicion(watch) == min((each.due_at for each in expected), default=None)
+
+    async def test_rows_that_cannot_be_reported_are_the_same(self, store: Store, before: Tables) -> None:
+        (row,) = before["skipped"]
+
+        found = await store.skipped(row["watch"], 10)
+
+        assert found == [Skip(tuple(json.loads(row["row_key"])), row["application_id"], row["reason"])]
+
+    async def test_positions_are_the_same(self, store: Store, before: Tables) -> None:
+        for watch in WATCHES:
+            expected = {row["name"]: row["value"] for row in before["position"] if row["watch"] == watch}
+            assert await store.positions(watch) == expected
+
+    async def test_the_database_that_it_belongs_to_is_the_same(self, store: Store, before: Tables) -> None:
+        about = {row["name"]: row["value"] for row in before["about"]}
+
+        assert await store.identity() == about["database"]
+        assert await store.hosts() == about.get("hosts")
+
+    async def test_the_endpoints_health_is_the_same(self, store: Store, before: Tables) -> None:
+        endpoints = await store.endpoints()
+
+        assert endpoints.keys() == {row["endpoint"] for row in before["endpoint"]}
+        for row in before["endpoint"]:
+            assert asdict(endpoints[row["endpoint"]][0]).items() >= json.loads(row["health"]).items()
+
+    async def test_fuses_are_the_same(self, store: Store, before: Tables) -> None:
+        kept = before.get("fuse") or before["watch"]
+        expected = {row.get("watch") or row["name"]: row.get("state") or row.get("fuse") for row in kept}
+
+        assert await store.fuses() == {watch: Fuse(**json.loads(text)) for watch, text in expected.items() if text}
+
+    async def test_the_history_is_the_same(self, store: Store, before: Tables) -> None:
+        expected = [
+            Event(row["at"], row["watch"], row["application_id"], row["event"], json.loads(row["detail"]))
+            for row in sorted(before["history"], key=lambda row: row["number"])
+        ]
+
+        assert list(reversed(await store.recent(1_000))) == expected
+        for id_ in ids_of(before, "applications"):
+            assert await store.story(id_, None, 100) == [each for each in expected if each.application_id == id_]
+
+    async def test_the_tallies_are_the_same(self, store: Store, before: Tables) -> None:
+        repairs = {(row["watch"], row["cause"]): row["count"] for row in before["repair"]}
+        calls: dict[int, dict[str, int]] = {}
+        for row in before.get("call_count", []):
+            calls.setdefault(row["step"], {})[row["outcome"]] = row["count"]
+
+        found = await store.repairs()
+
+        assert {(watch, cause): n for watch, of in found.items() for cause, n in of.items()} == repairs
+        assert await store.call_counts(0) == [CallCounts(step, **of) for step, of in sorted(calls.items())]
+
+    async def test_the_conditions_are_the_same(self, store: Store, before: Tables) -> None:
+        expected = [Condition(row["name"], row["message"], row["since"]) for row in before["condition"]]
+
+        assert await store.conditions() == expected
+
+    async def test_sweeps_pass_over_what_was_verified(self, store: Store, before: Tables) -> None:
+        verified = [row for row in before["snapshot"] if row.get("verified")]
+        waiting = {(row["watch"], row["application_id"]) for row in before["outbox"]}
+
+        for row in verified:
+            (found,) = await store.compare(row["watch"], json.dumps([f"{row['verified']}{row['row_key']}"]))
+            assert found == (-1 if (row["watch"], row["application_id"]) in waiting else row["number"])
+
+    async def test_it_works_on(
+        self, old: OldStore, before: Tables, tmp_path: Path, request: pytest.FixtureRequest
+    ) -> None:
+        with restored(old, tmp_path, request) as data:
+            store = await data.open()
+            assert len(await store.retry_dead(None, None, 1)) == 1
+            assert len(await store.discard("held", "polled", None, now=1)) == 3
+            assert len(await store.resend("applications", ["applications-1"], 1)) == 1
+            await store.release_claims()
+
+            wanted = {row["endpoint"]: 50 for row in before["endpoint"]}
+            claimed = await store.claim(store.clock(), 60_000, wanted)
+
+            # Of PostgreSQL, what a dead daemon had under way waits until nobody renews its lease.
+            assert len(claimed) == (9 if old.backend == "sqlite" else 8)
+            await store.close()
+
+
+def vars_of(found: Content | None) -> dict[str, Any]:
+    assert found is not None
+    return asdict(found)
+
+
+def described(entry: dict[str, Any]) -> str:
+    """What an entry and a row of the outbox have in common, as text that can be sorted."""
+    names = ("watch", "application_id", "content", "kinds", "state", "revision", "queued_at", "due_at", "attempted")
+    more = ("attempts", "first_attempt_at", "not_found_since", "reason")
+    return repr([sorted(v) if isinstance(v := entry[name], frozenset) else v for name in (*names, *more)])

@@ -1,0 +1,93 @@
+"""Stores that earlier versions of cdc-sync wrote, one for each version that the schema has had.
+
+`PYTHONPATH=tests python -m old_stores [NAME …]` makes them anew: it takes the code of each commit below out of the
+repository, runs that daemon against an embedded PostgreSQL and an HTTP endpoint until the store has one of everything,
+and ends it by kill -9. Beside each store lies what that version then sent of it, when it was started once more.
+
+`PYTHONPATH=tests python -m old_stores.timing` measures how long the migration of a big one takes.
+"""
+
+import gzip
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+PORT = 15_015
+"""Where HelloWork listens, on a loopback address that each store has for itself: URLs are part of what it holds."""
+
+DIRECT_PORT = 15_016
+"""Where the status URLs of the watch `direct` lead."""
+
+_NOT_EVERYWHERE = re.compile(r"^SET (transaction_timeout|default_table_access_method) .*$", re.MULTILINE)
+"""Settings of a dump that an older server than its own does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class OldStore:
+    """One of them.
+
+    Attributes:
+        backend: `state.backend`.
+        schema: the number of its schema.
+        commit: whose code wrote it: the last one of that schema; of the newest schemas, one of them.
+        host: the loopback address on which its endpoints listen.
+    """
+
+    backend: str
+    schema: int
+    commit: str
+    host: str
+
+    @property
+    def name(self) -> str:
+        """What its files are called."""
+        return f"{self.backend}-{self.schema}-{self.commit[:7]}"
+
+    def file(self) -> bytes:
+        """The SQLite file."""
+        return gzip.decompress((FIXTURES / f"{self.name}.db.gz").read_bytes())
+
+    def script(self) -> str:
+        """The dump of the schema `cdc_sync`."""
+        return _NOT_EVERYWHERE.sub("", (FIXTURES / f"{self.name}.sql").read_text(encoding="utf-8"))
+
+    def then(self) -> "Then":
+        """What was beside it."""
+        return Then(**json.loads((FIXTURES / f"{self.name}.json").read_text(encoding="utf-8")))
+
+
+@dataclass(frozen=True, slots=True)
+class Then:
+    """What was beside a store when its daemon was killed, and what came of it.
+
+    Attributes:
+        rows: the rows of each of the ATS's tables, by column.
+        calls: what the same version sent when it was started again: path, body and idempotency key.
+    """
+
+    rows: Mapping[str, list[dict[str, Any]]]
+    calls: list[tuple[str, str, str]]
+
+
+_WRITTEN_BY = (
+    ("sqlite", 1, "9cfa46ee16e0c40647d339e60aab4015216fcada"),
+    ("sqlite", 2, "fcd1f3f91c41066197d29335bdc9111dc18ec8cf"),
+    ("sqlite", 3, "54958ab0ad38124478c52824d733bc9d89e949ce"),
+    ("sqlite", 4, "055263e68a723901bf20ebf39e9996a259acdd1f"),
+    # The same schema, but adopted states have negative times.
+    ("sqlite", 4, "0e7d387677fc18fd6130df8e5a4015d0fd330496"),
+    ("postgres", 1, "fcd1f3f91c41066197d29335bdc9111dc18ec8cf"),
+    ("postgres", 2, "54958ab0ad38124478c52824d733bc9d89e949ce"),
+    ("postgres", 3, "055263e68a723901bf20ebf39e9996a259acdd1f"),
+    ("postgres", 4, "0e7d387677fc18fd6130df8e5a4015d0fd330496"),
+)
+
+OLD_STORES = tuple(
+    OldStore(backend, schema, commit, f"127.15.15.{number}")
+    for number, (backend, schema, commit) in enumerate(_WRITTEN_BY, start=1)
+)

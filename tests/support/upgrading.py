@@ -1,0 +1,97 @@
+"""A store of an earlier version where a test can open it, and what its tables hold, asked by hand."""
+
+import contextlib
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import psycopg
+from old_stores import OldStore
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from cdc_sync.store.postgres import PostgresStore
+from cdc_sync.store.protocol import Store
+from cdc_sync.store.queries import migrations
+from cdc_sync.store.sqlite import SqliteStore
+from support.dumping import restore
+
+Row: TypeAlias = dict[str, Any]
+Tables: TypeAlias = Mapping[str, list[Row]]
+"""The rows of every table."""
+
+
+class OldData(Protocol):
+    """One store's data, as an earlier version left it."""
+
+    async def open(self) -> Store:
+        """Open it with this version."""
+
+    def schema(self) -> int:
+        """The number of its schema."""
+
+    def tables(self) -> Tables:
+        """What it holds."""
+
+
+class OldFile:
+    """A store in a file."""
+
+    def __init__(self, old: OldStore, folder: Path) -> None:
+        self.path = folder / "state.db"
+        self.path.write_bytes(old.file())
+
+    async def open(self) -> SqliteStore:
+        """See `OldData`."""
+        return SqliteStore(self.path)
+
+    def schema(self) -> int:
+        """See `OldData`."""
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+    def tables(self) -> Tables:
+        """See `OldData`."""
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            connection.row_factory = sqlite3.Row
+            names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
+            return {name: [dict(row) for row in connection.execute(f"SELECT * FROM {name}")] for (name,) in names}  # noqa: S608 - its own tables
+
+
+class OldSchema:
+    """A store in a database, which must have no schema `cdc_sync` yet."""
+
+    def __init__(self, old: OldStore, dsn: str) -> None:
+        self.dsn = dsn
+        restore(dsn, old.script())
+
+    async def open(self) -> PostgresStore:
+        """See `OldData`."""
+        return await PostgresStore.open(self.dsn)
+
+    def schema(self) -> int:
+        """See `OldData`."""
+        with psycopg.connect(self.dsn) as connection:
+            row = connection.execute("SELECT value::int FROM cdc_sync.about WHERE name = 'schema'").fetchone()
+            assert row is not None
+            return int(row[0])
+
+    def tables(self) -> Tables:
+        """See `OldData`."""
+        with psycopg.connect(self.dsn, row_factory=dict_row) as connection:
+            names = connection.execute(
+                "SELECT relname FROM pg_class"
+                " WHERE relnamespace = 'cdc_sync'::regnamespace AND relkind = 'r' ORDER BY relname"
+            ).fetchall()
+            return {
+                row["relname"]: connection.execute(
+                    sql.SQL("SELECT * FROM {} AS t ORDER BY t::text").format(sql.Identifier("cdc_sync", row["relname"]))
+                ).fetchall()
+                for row in names
+            }
+
+
+def newest(backend: str) -> int:
+    """The number of this version's schema."""
+    return len(migrations(backend))
