@@ -1,11 +1,13 @@
 """Opening the file: pragmas, migrations, and what is said when it cannot be opened."""
 
+import os
 import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
 
 from cdc_sync.store import queries
+from cdc_sync.store.lock import holder_of
 from cdc_sync.store.protocol import StoreError
 
 _BUSY_TIMEOUT_MS = 10_000
@@ -77,7 +79,7 @@ def copy_store(source: Path, target: Path) -> None:
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
-    """Apply what is missing, each migration in one transaction with its number."""
+    """Apply what is missing, all of it in one transaction with the number: an older version can use what it left."""
     scripts = queries.migrations("sqlite")
     # Before the version: a migration that commits in between must not make our own file look foreign.
     tables: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
@@ -96,16 +98,21 @@ def _migrate(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> 
         if version < len(scripts):
             raise StoreError(f"The store {path} has not been set up by this version yet: start the daemon once.")
         return
-    for number, script in enumerate(scripts[version:], start=version + 1):
-        try:
-            connection.executescript(
-                f"BEGIN IMMEDIATE;\n{queries.text(script)}\nPRAGMA user_version = {number};\nCOMMIT;"
-            )
-        except sqlite3.Error:
-            connection.rollback()
-            if version_of(connection) < number:
-                raise
-            # Another process, which opened it at the same moment, was faster.
+    if version == len(scripts):
+        return
+    if version and (holder := holder_of(path)) not in {None, os.getpid()}:
+        raise StoreError(
+            f"The store {path} cannot be brought up to date: an older cdc-sync (process {holder or 'unknown'}) works "
+            f"on it. Stop it, then try again."
+        )
+    statements = "\n".join(map(queries.text, scripts[version:]))
+    try:
+        connection.executescript(f"BEGIN IMMEDIATE;\n{statements}\nPRAGMA user_version = {len(scripts)};\nCOMMIT;")
+    except sqlite3.Error:
+        connection.rollback()
+        if version_of(connection) < len(scripts):
+            raise
+        # Another process, which opened it at the same moment, was faster.
 
 
 def version_of(connection: sqlite3.Connection) -> int:

@@ -1,0 +1,246 @@
+"""The migration of an old store is all or nothing, whoever dies in the middle, and never done under an older daemon."""
+
+import asyncio
+import random
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+from old_stores import OLD_STORES, OldStore
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from support.eventually import eventually
+from support.migrating_process import count, killed_at
+from support.sessions import Ats, end_sessions, rows
+from support.store_process import store_process
+from support.upgrading import OldFile, OldSchema, newest
+
+from cdc_sync.demo.postgres import Server
+from cdc_sync.store.postgres import PostgresStore, scripts
+from cdc_sync.store.protocol import StoreError
+from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.sqlite.schema import connect
+
+FILES = [old for old in OLD_STORES if old.backend == "sqlite"]
+SCHEMAS = [old for old in OLD_STORES if old.backend == "postgres"]
+OLD = [old for old in SCHEMAS if old.schema < newest("postgres")]
+"""Those that are brought up to date."""
+
+of_files = pytest.mark.parametrize("old", FILES, ids=lambda old: old.name)
+of_schemas = pytest.mark.parametrize("old", SCHEMAS, ids=lambda old: old.name)
+
+
+class TestAFile:
+    @of_files
+    @pytest.mark.parametrize("unit", ["statement", "instruction"])
+    def test_kill_9_anywhere_leaves_it_as_it_was_or_complete(self, old: OldStore, tmp_path: Path, unit: str) -> None:
+        data = OldFile(old, tmp_path)
+        before = data.tables()
+        number = count(data.path, unit)
+        assert number
+        complete = data.tables()
+        found = set()
+        for at in range(1, number + 1):
+            for file in tmp_path.iterdir():
+                file.unlink()
+            data = OldFile(old, tmp_path)
+            assert killed_at(data.path, unit, at)
+
+            schema = data.schema()
+            assert schema in {old.schema, newest("sqlite")}
+            assert data.tables() == (before if schema == old.schema else complete)
+            connect(data.path).close()
+
+            assert (data.schema(), data.tables()) == (newest("sqlite"), complete)
+            found.add(schema)
+        assert old.schema in found
+
+    async def test_it_is_not_done_under_an_older_daemon(self, tmp_path: Path) -> None:
+        data = OldFile(FILES[0], tmp_path)
+        with store_process("lock", data.path) as older:
+            assert older.stdout is not None
+            assert older.stdout.readline()
+
+            with pytest.raises(StoreError, match=rf"older cdc-sync \(process {older.pid}\) works on it\. Stop it"):
+                SqliteStore(data.path)
+
+            assert data.schema() == FILES[0].schema
+        connect(data.path).close()
+        assert data.schema() == newest("sqlite")
+
+    async def test_what_only_reads_leaves_it_as_it_is(self, tmp_path: Path) -> None:
+        data = OldFile(FILES[0], tmp_path)
+
+        with pytest.raises(StoreError, match="not been set up by this version yet: start the daemon once"):
+            SqliteStore(data.path, read_only=True)
+
+        assert data.schema() == FILES[0].schema
+
+
+_STOP = """
+CREATE SEQUENCE public.commands;
+CREATE TABLE public.stop (at bigint);
+INSERT INTO public.stop VALUES (0);
+CREATE FUNCTION public.stop() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF nextval('public.commands') = (SELECT at FROM public.stop) THEN
+        PERFORM pg_terminate_backend(pg_backend_pid());
+        PERFORM pg_sleep(60);
+    END IF;
+END $$;
+CREATE EVENT TRIGGER stop ON ddl_command_start EXECUTE PROCEDURE public.stop();
+"""
+
+
+async def can_be_opened(data: OldSchema) -> bool:
+    try:
+        await (await data.open()).close()
+    except StoreError as error:
+        return "It is tried again" not in str(error)
+    return True
+
+
+@contextmanager
+def dba(dsn: str) -> Iterator[Ats]:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        yield connection
+
+
+def waiting(connection: Ats) -> list[int]:
+    """Who waits for a lock in this database."""
+    query = (
+        "SELECT pid FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock' ORDER BY query_start"
+    )
+    return [pid for (pid,) in rows(connection, query)]
+
+
+@asynccontextmanager
+async def in_the_middle(dsn: str, number: int = 1) -> AsyncIterator[tuple[Ats, list["asyncio.Task[PostgresStore]"]]]:
+    """So many daemons that open the store, while the table of the snapshot is locked: they wait until the `with` ends.
+
+    Yields a session of the DBA, and the daemons.
+    """
+    with dba(dsn) as connection, psycopg.connect(dsn) as locker:
+        locker.execute("LOCK TABLE cdc_sync.snapshot, cdc_sync.watch IN ACCESS SHARE MODE")
+        opening = [asyncio.create_task(PostgresStore.open(dsn)) for _ in range(number)]
+        await eventually(lambda: len(waiting(connection)) == number, "the migration to wait", within=30)
+        yield connection, opening
+
+
+class TestASchema:
+    @of_schemas
+    async def test_an_end_before_any_command_leaves_it_as_it_was(self, old: OldStore, database: str) -> None:
+        data = OldSchema(old, database)
+        before = data.tables()
+        with dba(database) as connection:
+            connection.execute(_STOP.encode())
+            at, is_done = 0, False
+            while not is_done:
+                at += 1
+                connection.execute("UPDATE public.stop SET at = %s", (at,))
+                connection.execute("SELECT setval('public.commands', 1, false)")
+                is_done = await can_be_opened(data)
+                assert is_done or data.tables() == before
+            assert old not in OLD or at > 1
+        assert data.schema() == newest("postgres")
+
+    @pytest.mark.parametrize("old", OLD, ids=lambda old: old.name)
+    async def test_an_end_of_the_session_leaves_it_as_it_was(self, old: OldStore, database: str) -> None:
+        data = OldSchema(old, database)
+        before = data.tables()
+        async with in_the_middle(database) as (connection, (opening,)):
+            end_sessions(connection, "pid = ANY(%s)", [waiting(connection)])
+
+            with pytest.raises(StoreError, match="It is tried again"):
+                await opening
+
+        assert data.tables() == before
+        await (await data.open()).close()
+        assert data.schema() == newest("postgres")
+
+    async def test_an_end_at_any_moment_leaves_it_as_it_was_or_complete(self, database: str) -> None:
+        data, drawn = OldSchema(SCHEMAS[0], database), random.Random(15)  # noqa: S311 - moments of a test
+        before, complete = data.tables(), None
+        for _ in range(20):
+            opening = asyncio.create_task(PostgresStore.open(database))
+            await asyncio.sleep(drawn.random() / 10)
+            with dba(database) as connection:
+                end_sessions(connection, "datname = current_database() AND pid <> pg_backend_pid()")
+            with suppress(StoreError):
+                await (await opening).close()
+            found = data.tables()
+            if data.schema() == SCHEMAS[0].schema:
+                assert found == before
+            else:
+                complete = complete or found
+                assert found == complete
+        await (await data.open()).close()
+        assert data.schema() == newest("postgres")
+
+    @pytest.mark.skipif(not OLD, reason="no schema is older than this version's")
+    async def test_a_crash_of_the_server_leaves_it_as_it_was(self, restartable_server: Server) -> None:
+        data = OldSchema(OLD[0], restartable_server.dsn)
+        before = data.tables()
+        with suppress(psycopg.OperationalError):  # of the sessions that were looking on
+            async with in_the_middle(restartable_server.dsn) as (_, (opening,)):
+                restartable_server.stop("immediate")
+        with pytest.raises(StoreError):
+            await opening
+        restartable_server.start()
+
+        assert data.tables() == before
+        await (await data.open()).close()
+        assert data.schema() == newest("postgres")
+
+    @pytest.mark.parametrize("old", OLD, ids=lambda old: old.name)
+    async def test_of_several_daemons_one_does_it_and_the_others_wait_and_work(
+        self, old: OldStore, database: str
+    ) -> None:
+        OldSchema(old, database)
+        async with in_the_middle(database, 3) as (_, opening):
+            pass
+
+        stores = await asyncio.gather(*opening)
+
+        for store in stores:
+            await store.release_claims()
+            assert (await store.counts())["applications"].dead == 1
+        assert len(await stores[0].living()) == 3
+        for store in stores:
+            await store.close()
+
+
+class TestARoleThatMayNotChangeTheSchema:
+    @pytest.fixture
+    def role(self, database: str) -> Iterator[str]:
+        name = f"cdc_sync_{uuid.uuid4().hex[:12]}"
+        with dba(database) as connection:
+            connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(name)))
+            yield name
+            end_sessions(connection, "usename = %s", [name])
+            connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(name)))
+            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+
+    @pytest.mark.parametrize("old", OLD, ids=lambda old: old.name)
+    async def test_it_is_told_what_the_dba_runs_and_works_after_that(
+        self, old: OldStore, database: str, role: str
+    ) -> None:
+        data, own = OldSchema(old, database), make_conninfo(database, user=role)
+        with dba(database) as connection:
+            connection.execute(scripts.grants(role).encode())
+        before = data.tables()
+
+        with pytest.raises(StoreError, match="Let the DBA run what `cdc-sync sql install --store` and"):
+            await PostgresStore.open(own)
+        assert data.tables() == before
+        with dba(database) as connection:
+            connection.execute(scripts.install(role).encode())
+
+        store = await PostgresStore.open(own)
+        assert len(await store.entries("pending", None, 100)) == 7
+        await store.retry_dead(None, None, 1)
+        await store.resend("applications", ["applications-1"], 1)
+        await store.close()
