@@ -10,7 +10,8 @@ from typing import Any
 
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.store import in_steps
-from cdc_sync.store.protocol import Store, WatchCounts
+from cdc_sync.store.protocol import WatchCounts
+from cdc_sync.store.store import Store
 
 
 class CannotActError(Exception):

@@ -16,7 +16,7 @@ from cdc_sync.core.content import Kind
 from cdc_sync.core.delivery import CallOutcome
 from cdc_sync.core.hints import Origin
 from cdc_sync.core.observations import ASKED_FOR, Event, Handlers, Outcome
-from cdc_sync.store.protocol import Store
+from cdc_sync.store.store import Store
 
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 

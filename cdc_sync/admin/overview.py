@@ -9,7 +9,8 @@ from cdc_sync.admin.chart import Chart, chart, since
 from cdc_sync.admin.report import status_report
 from cdc_sync.config import Config
 from cdc_sync.core.outbox import Entry
-from cdc_sync.store.protocol import Event, Record, Store
+from cdc_sync.store.protocol import Event, Record
+from cdc_sync.store.store import Store
 
 CALLS = 20
 """How many of the last calls are shown."""

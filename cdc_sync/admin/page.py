@@ -26,7 +26,7 @@ _HAPPENINGS = {
     "queued": "to be sent",
     "held": "held",
     "cancelled": "undone before it was sent",
-    "attempted": "called",
+    "attempted": "called, its answer is not known",
     "suspected": "its row seems gone",
     "released": "released by a person",
     "discarded": "discarded by a person",

@@ -27,7 +27,8 @@ from cdc_sync.core.failures import OperationError
 from cdc_sync.core.observations import ConnectionDisplaced, Observe
 from cdc_sync.core.visible import visible
 from cdc_sync.listening import Listener
-from cdc_sync.store.protocol import Store, StoreError
+from cdc_sync.store.protocol import StoreError
+from cdc_sync.store.store import Store
 
 if TYPE_CHECKING:
     from cdc_sync.admin.page import Pages

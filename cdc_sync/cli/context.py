@@ -12,7 +12,7 @@ import typer
 from cdc_sync.config import Config, ConfigurationError, Problem, exposures, load, load_without_secrets, warnings
 from cdc_sync.core.visible import visible, visible_json
 from cdc_sync.store.opening import opened_beside as opened
-from cdc_sync.store.protocol import Store
+from cdc_sync.store.store import Store
 from cdc_sync.store.unconfigured import unconfigured
 
 DEFAULT_PATH = Path("/etc/cdc-sync/config.yaml")

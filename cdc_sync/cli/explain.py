@@ -24,8 +24,6 @@ _MOST_EVENTS = 500
 _DATES = ("due_at", "again_at", "event_date", "event_date_of_row")
 """What an event may tell of other times than its own, in milliseconds since the epoch."""
 
-_ABOUT_CALLS = {"attempted", "answered", "acknowledged", "dead-lettered"}
-
 
 def explain(
     context: typer.Context, application_id: str, watch: WatchOption = None, as_json: JsonOption = False
@@ -108,7 +106,7 @@ class _Story:
     @property
     def next(self) -> list[str]:
         """What will happen, and when."""
-        return _next(self.record, self.events, self._found)
+        return _next(self.record, self._found)
 
 
 def _tell(story: _Story) -> None:
@@ -133,7 +131,7 @@ def _told(story: _Story) -> str:
     return f"told: {_words(told)}, since {at}{adopted}"
 
 
-def _next(record: Record, events: list[Event], found: _Found) -> list[str]:
+def _next(record: Record, found: _Found) -> list[str]:
     lines: list[str] = []
     entry = record.entry
     if entry is not None:
@@ -141,7 +139,7 @@ def _next(record: Record, events: list[Event], found: _Found) -> list[str]:
         match entry.state:
             case "pending":
                 again = f", after {entry.attempts} attempts: {entry.reason}" if entry.reason else ""
-                lines.append(f"pending: {what}, {_when(entry, events, found)}{again}")
+                lines.append(f"pending: {what}, {_when(record, entry, found)}{again}")
             case "held":
                 lines.append(f"held by the fuse: {what}: {entry.reason}. Release it with cdc-sync fuse release")
             case "dead":
@@ -155,13 +153,12 @@ def _next(record: Record, events: list[Event], found: _Found) -> list[str]:
     return lines or ["nothing is pending"]
 
 
-def _when(entry: Entry, events: list[Event], found: _Found) -> str:
+def _when(record: Record, entry: Entry, found: _Found) -> str:
     """When a pending entry is sent, as far as anybody can know."""
     if not found.daemon_runs:
         return f"due {iso(entry.due_at)}, to be sent when the daemon runs: it does not"
-    calls = [event for event in events if event.event in _ABOUT_CALLS]
-    if calls and calls[-1].event == "attempted":
-        return f"a call is under way since {iso(calls[-1].at)}; what comes after it is decided by its answer"
+    if record.under_way:
+        return "a call is under way, or about to be; what comes after it is decided by its answer"
     endpoint = endpoint_of(entry.content.url)
     health = found.endpoints.get(endpoint, Health())
     if health.mode in ("open", "paused") or (health.mode == "throttled" and health.until > found.now):

@@ -19,7 +19,7 @@ from cdc_sync.pipeline import remapping
 from cdc_sync.pipeline.baseline import POSITION, BaselinePosition
 from cdc_sync.pipeline.plan import Planned
 from cdc_sync.pipeline.plan import plan as make_plan
-from cdc_sync.store.protocol import Store
+from cdc_sync.store.store import Store
 
 _MOST_ENTRIES = 1_000_000
 _AT_ONCE = 20_000

@@ -1,7 +1,7 @@
 """What the store holds of an application: the records that the pipeline and the sender work on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 from cdc_sync.core.content import Content, Kind
@@ -167,3 +167,24 @@ class Skip:
     key: Key
     application_id: str | None
     reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What the sender gives to a batch that is applied, and would take with it.
+
+    Attributes:
+        unstarted: applications of the watch whose entry is claimed, and whose call does not begin before the batch is
+            applied: they count as never attempted.
+        wanted: how many entries to claim, for each endpoint; see `Store.claim`, for the others too.
+        probing: the endpoints whose call is to find out whether they work.
+        horizon: beyond it a due time is a clock's mistake, in milliseconds.
+    """
+
+    unstarted: frozenset[str] = frozenset()
+    wanted: Mapping[str, int] = field(default_factory=dict)
+    probing: frozenset[str] = frozenset()
+    horizon: int = 0
+
+
+NOTHING = Offer()

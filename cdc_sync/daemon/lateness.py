@@ -18,7 +18,8 @@ from cdc_sync.core.observations import (
     Observe,
 )
 from cdc_sync.pipeline.poll import LONGEST_PAUSE
-from cdc_sync.store.protocol import Store, StoreError
+from cdc_sync.store.protocol import StoreError
+from cdc_sync.store.store import Store
 
 LOOK_EVERY = 5.0
 """Seconds between looks."""

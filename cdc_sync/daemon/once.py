@@ -24,7 +24,7 @@ from cdc_sync.pipeline import deletions, remapping
 from cdc_sync.pipeline.drain import Drain
 from cdc_sync.pipeline.sweep import sweep
 from cdc_sync.source.errors import SourceError
-from cdc_sync.store.protocol import Store
+from cdc_sync.store.store import Store
 
 LONGEST_GRACE = 30_000
 """A deletion whose grace ends within so many milliseconds is waited for; a longer one is the next run's business."""

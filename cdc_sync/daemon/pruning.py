@@ -1,6 +1,7 @@
 """Keeping the history within bounds, in small steps between which everybody else has the store."""
 
-from cdc_sync.store.protocol import Store, StoreError
+from cdc_sync.store.protocol import StoreError
+from cdc_sync.store.store import Store
 
 EVERY_MINUTES = 10
 

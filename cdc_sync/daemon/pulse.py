@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import ChangesRead, Event, HeartBeat, LoopsHang, LoopsMove, Observe
-from cdc_sync.store.protocol import Store
+from cdc_sync.store.store import Store
 
 STEP_OF_DATABASE = 900.0
 """Seconds that a step of capture may take: it is a few statements, each of which ends within 5 minutes, answered or not

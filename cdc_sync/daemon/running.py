@@ -53,7 +53,8 @@ from cdc_sync.delivery.sender import Sender, SenderSettings
 from cdc_sync.listening import allow_all_descriptors
 from cdc_sync.source.session import LastSession
 from cdc_sync.store.opening import opened_by_daemon, opened_copy
-from cdc_sync.store.protocol import Store, StoreError
+from cdc_sync.store.protocol import StoreError
+from cdc_sync.store.store import Store
 from cdc_sync.store.unconfigured import unconfigured
 
 GRACE = 20.0

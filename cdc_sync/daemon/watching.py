@@ -61,7 +61,8 @@ from cdc_sync.source.session import (
     primary_session,
 )
 from cdc_sync.source.triggers import Installation, installation, worked_before
-from cdc_sync.store.protocol import AnotherDatabaseError, Store
+from cdc_sync.store.protocol import AnotherDatabaseError
+from cdc_sync.store.store import Store
 
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 5.0

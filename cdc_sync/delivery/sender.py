@@ -47,7 +47,7 @@ class Outbox(Protocol):
     def holds(self, entry: Entry) -> bool:
         """Whether a call for a claimed entry may begin."""
 
-    async def finish(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
+    async def complete(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
         """Write ends of attempts."""
 
     async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
@@ -328,7 +328,7 @@ class Sender:
         self._writes += 1
         self._writing = True
         try:
-            await self._outbox.finish(ends, health)
+            await self._outbox.complete(ends, health)
             self._endpoints.saved(health)
         except StoreError as error:
             self._ends, self._changed = ends + self._ends, health | self._changed

@@ -19,7 +19,8 @@ from cdc_sync.core.rows import Key
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.shape import shape_of_digests
 from cdc_sync.source.reading import Page
-from cdc_sync.store.protocol import Recorded, Store
+from cdc_sync.store.protocol import ApplyResult
+from cdc_sync.store.store import Store
 
 PAGE = 1_000
 """Rows; see `sweep.PAGE`."""
@@ -74,8 +75,8 @@ async def is_adopted(store: Store, watch: str) -> bool:
 
 
 async def _and_meanwhile(
-    adopted: Coroutine[Any, Any, list[Recorded]], reading: Coroutine[Any, Any, Page] | None
-) -> tuple[list[Recorded], Page | None]:
+    adopted: Coroutine[Any, Any, list[ApplyResult]], reading: Coroutine[Any, Any, Page] | None
+) -> tuple[list[ApplyResult], Page | None]:
     """Let the server read the next page while one is recorded.
 
     The recording is waited for whatever becomes of the reading: one that ended later, after a new start from an older

@@ -36,7 +36,8 @@ from cdc_sync.source import row_security
 from cdc_sync.source.reading import Read, Reader
 from cdc_sync.source.replica_guard import POSITION as REPLICA
 from cdc_sync.source.row_security import Hiding
-from cdc_sync.store.protocol import Batch, Recorded, Store, StoreError
+from cdc_sync.store.protocol import ApplyResult, Batch, StoreError
+from cdc_sync.store.store import Store
 
 T = TypeVar("T")
 
@@ -129,7 +130,7 @@ class Intake:
                 self._tell_hidden()
             return bool(before - self._hidden_by)
 
-    async def keys(self, times: Mapping[Key, int], origin: Origin) -> list[Recorded]:
+    async def keys(self, times: Mapping[Key, int], origin: Origin) -> list[ApplyResult]:
         """Read the rows of these keys and record what they say; `times` tells when each may have changed.
 
         Raises:
@@ -137,7 +138,7 @@ class Intake:
             StoreError: the outcome cannot be recorded.
         """
         async with self._lock:
-            news: list[Recorded] = []
+            news: list[ApplyResult] = []
             async for read, keys in self.reader.parts_by_key(times):
                 dated = [(row, times.get(row.key, read.at)) for row in read.rows]
                 found = {row.key for row in read.rows}
@@ -152,7 +153,7 @@ class Intake:
             await self._take([(row, found.at) for row in found.rows], {}, origin, self.rules.first_status)
             return found
 
-    async def adopt(self, rows: Read, positions: Mapping[str, str]) -> list[Recorded]:
+    async def adopt(self, rows: Read, positions: Mapping[str, str]) -> list[ApplyResult]:
         """Record a page of the baseline together with the position that it reaches."""
         async with self._lock:
             return await self._take(
@@ -195,7 +196,7 @@ class Intake:
         self._written(what, kept=True)
         return kept
 
-    async def confirm(self, suspicions: Sequence[Suspicion]) -> list[Recorded]:
+    async def confirm(self, suspicions: Sequence[Suspicion]) -> list[ApplyResult]:
         """Answer suspicions with a fresh read of all rows that carry the applications' ids."""
         async with self._lock:
             suspected = [suspicion.application_id for suspicion in suspicions]
@@ -236,7 +237,7 @@ class Intake:
         origin: Origin,
         unseen: Unseen,
         positions: Mapping[str, str] | None = None,
-    ) -> list[Recorded]:
+    ) -> list[ApplyResult]:
         readings = [(interpret(row, self.rules, at), at) for row, at in dated]
         known = await self._known(readings, gone)
         readings = [(with_last_job(_owned(reading, known), known), at) for reading, at in readings]
@@ -375,7 +376,7 @@ class Intake:
         *,
         answered: Sequence[str] = (),
         positions: Mapping[str, str] | None = None,
-    ) -> list[Recorded]:
+    ) -> list[ApplyResult]:
         if found.is_empty() and not answered and not positions:
             return []
         now = self.clock()
@@ -399,12 +400,13 @@ class Intake:
             # Before it is recorded, too: a claim that follows at its heels may share its commit. `_tell` says it again
             # for a store where the claim was faster.
             self._queued()
-        news = await self.write(_named_by(batch), self.store.record(self.rules, batch))
+        applied = await self.write(_named_by(batch), self.store.apply(self.rules, batch))
+        news = list(applied.results)
         self.reader.guard.load(batch.positions.get(REPLICA))
         self._tell(found, news, origin)
         return news
 
-    def _tell(self, found: _Found, news: list[Recorded], origin: Origin) -> None:
+    def _tell(self, found: _Found, news: list[ApplyResult], origin: Origin) -> None:
         if any(recorded.state == "pending" for recorded in news):
             self._queued()
         if found.suspicions:
@@ -477,7 +479,7 @@ def is_news(reading: Reportable, before: Known | None, unseen: Unseen) -> bool:
     return not isinstance(decide(reading.content, before.told, before.waiting, unseen), Nothing)
 
 
-def _outcome(recorded: Recorded) -> Outcome:
+def _outcome(recorded: ApplyResult) -> Outcome:
     match recorded.decision:
         case Adopt():
             return "adopted"

@@ -14,7 +14,7 @@ from cdc_sync.pipeline.intake import content_of_gone, nameless
 from cdc_sync.pipeline.marks import Marks
 from cdc_sync.source import row_security
 from cdc_sync.source.reading import Page, Reader
-from cdc_sync.store.protocol import Store
+from cdc_sync.store.store import Store
 
 PAGE = 2_000
 _WINDOW = 20_000

@@ -3,7 +3,8 @@
 from cdc_sync.core.database_identity import Whereabouts, elsewhere
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.whereabouts import is_same_cluster, whereabouts
-from cdc_sync.store.protocol import AnotherDatabaseError, Store
+from cdc_sync.store.protocol import AnotherDatabaseError
+from cdc_sync.store.store import Store
 
 
 async def recognise(store: Store, identity: str, dsn: str, connection: Connection) -> None:

@@ -1,7 +1,10 @@
-"""Between the core's values and the columns that hold them."""
+"""Between the core's values and the columns that hold them.
+
+A state is three columns, which are what is compared, and `metadata`, a JSON object of what is sent beside them.
+"""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -13,78 +16,68 @@ from cdc_sync.core.rows import Key
 
 Columns = Sequence[Any]
 
-_as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
 _HEALTH = tuple(each.name for each in fields(Health))
 
-_CONTENT = 8
-"""How many columns a content has."""
+as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-def content_columns(content: Content) -> tuple[Any, ...]:
-    """The eight columns from status to url."""
-    return (
-        content.status,
-        content.job_id,
-        int(content.deleted),
-        content.created,
-        content.event_date,
-        content.source,
-        content.extra,
-        content.url,
-    )
+def state_columns(content: Content) -> tuple[str, str, bool, str]:
+    """The four columns of a state: status, job_id, deleted and metadata."""
+    return content.status, content.job_id, content.deleted, metadata(content)
 
 
-def compared_columns(content: Content | None) -> tuple[Any, ...]:
-    """Status, job and existence; three times None for none."""
-    return (None, None, None) if content is None else (content.status, content.job_id, int(content.deleted))
+def metadata(content: Content) -> str:
+    """What is sent beside the compared fields; what is None is left out."""
+    sent = {
+        "created": content.created,
+        "event_date": content.event_date,
+        "source": content.source,
+        "extra": content.extra,
+        "url": content.url,
+    }
+    return as_json({name: value for name, value in sent.items() if value is not None})
 
 
 def content_from(columns: Columns) -> Content | None:
-    """The content in eight columns; None if nothing was told."""
-    if columns[0] is None:
+    """The content in four columns; None if there is none."""
+    status, job_id, deleted, rest = columns
+    if status is None:
         return None
-    status, job_id, deleted, created, event_date, source, extra, url = columns
-    return Content(status, job_id, bool(deleted), created, event_date, source, extra, url)
+    sent: dict[str, Any] = {"source": None, "extra": None, **json.loads(rest)}
+    return Content(status=status, job_id=job_id, deleted=bool(deleted), **sent)
 
 
-def adopted_at(now: int) -> int:
-    """The time since when HelloWork is taken to know a state without a call, as the column `told_at` has it.
+def known_from(columns: Columns, *, unstarted: bool = False) -> Known:
+    """What is known of an application, from the columns of the statements `known` and `owners`.
 
-    Negative, which tells it from an acknowledgement. Version 0.1.0 has written both alike.
+    Args:
+        columns: those.
+        unstarted: the call for which its entry is claimed has not begun, and will not before this is decided.
     """
-    return -now
-
-
-def told_at_from(told_at: int | None) -> int | None:
-    """When HelloWork acknowledged a state, or since when it is taken to know it."""
-    return None if told_at is None else abs(told_at)
-
-
-def known_from(columns: Columns) -> Known:
-    """What is known of an application, from the queries that begin with its number and id."""
     number, _, row_key, in_scope = columns[:4]
-    told = content_from(columns[4 : 4 + _CONTENT])
-    waiting = content_from(columns[4 + _CONTENT : 4 + 2 * _CONTENT])
-    attempted, told_at = columns[4 + 2 * _CONTENT : 6 + 2 * _CONTENT]
+    acknowledged = content_from(columns[4:8])
+    acknowledged_at, adopted = columns[8:10]
+    waiting = content_from(columns[10:14])
+    attempted, claimed_by = columns[14:16]
     return Known(
         number=number,
         key=key_from(row_key),
         in_scope=bool(in_scope),
-        told=told,
-        waiting=None if waiting is None else Waiting(waiting, bool(attempted)),
-        is_acknowledged=told is not None and (told_at or 0) > 0,
+        told=acknowledged,
+        waiting=None
+        if waiting is None
+        else Waiting(waiting, bool(attempted) or (claimed_by is not None and not unstarted)),
+        is_acknowledged=acknowledged_at is not None and not adopted,
     )
 
 
 def entry_from(columns: Columns) -> Entry:
-    """An outbox entry, from the queries that select one."""
+    """An outbox entry, from the statements that select one."""
     watch, application_id = columns[:2]
-    content = content_from(columns[2 : 2 + _CONTENT])
+    content = content_from(columns[2:6])
     if content is None:
         raise AssertionError("the schema forbids an entry without content")
-    kinds, state, revision, queued_at, due_at, attempted, attempts, *after_attempts = columns[2 + _CONTENT :]
-    first, not_found, reason = after_attempts
+    kinds, state, revision, queued_at, due_at, attempted, attempts, first, not_found, reason = columns[6:]
     return Entry(
         watch=watch,
         application_id=application_id,
@@ -112,14 +105,9 @@ def key_text(key: Key) -> str:
     """A row's key as one column."""
     if len(key) == 1 and key[0].isalnum():  # nothing in it is escaped
         return f'["{key[0]}"]'
-    return _as_json(key)
+    return as_json(key)
 
 
 def key_from(text: str) -> Key:
     """The inverse of `key_text`."""
     return tuple(json.loads(text))
-
-
-def json_list(values: Iterable[str]) -> str:
-    """A list for `json_each`: SQLite's way of passing any number of values in one parameter."""
-    return json.dumps(list(values))

@@ -7,7 +7,7 @@ between: see `protocol`.
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import Again, Done, GiveUp, outcome_of
@@ -18,7 +18,7 @@ from cdc_sync.core.outbox import Entry, EntryState, Known, Sighting, corrects
 from cdc_sync.core.retry import LONGEST_COUNTED, LONGEST_UNASKED
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.core.status_url import endpoint_of
-from cdc_sync.store.protocol import CALL_STEP, Batch, Event, Finished, Recorded
+from cdc_sync.store.protocol import CALL_STEP, ApplyResult, Batch, Event, Finished
 
 NOWHERE = "nowhere"
 """The endpoint of an entry whose URL cannot be called; such an entry is born dead."""
@@ -66,7 +66,7 @@ class Steps:
         events: for the history.
         endpoints: to which something is to be sent.
         fuse: the fuse afterwards; None if it counted nothing.
-        news: what `Store.record` returns.
+        news: what `Store.apply` returns.
     """
 
     new: list[Sighting] = field(default_factory=list)
@@ -79,7 +79,7 @@ class Steps:
     events: list[Event] = field(default_factory=list)
     endpoints: set[str] = field(default_factory=set)
     fuse: Fuse | None = None
-    news: list[Recorded] = field(default_factory=list)
+    news: list[ApplyResult] = field(default_factory=list)
 
 
 def steps_of(rules: WatchRules, batch: Batch, before: Mapping[str, Before], fuse: Fuse) -> Steps:
@@ -111,7 +111,7 @@ class _Deciding:
                 decision = decide(sighting.content, None, None, batch.unseen)
                 if isinstance(decision, Adopt):
                     steps.adopted.append(sighting)
-                    steps.news.append(Recorded(sighting.application_id, decision))
+                    steps.news.append(ApplyResult(sighting.application_id, decision))
                     continue
                 steps.new.append(sighting)
             else:
@@ -128,16 +128,16 @@ class _Deciding:
                 self._refresh(sighting, before)
         return steps
 
-    def _act(self, sighting: Sighting, before: Before | None, decision: Decision) -> Recorded:
+    def _act(self, sighting: Sighting, before: Before | None, decision: Decision) -> ApplyResult:
         application_id = sighting.application_id
         match decision:
             case Adopt():
                 self._steps.told.append(sighting)
-                return Recorded(application_id, decision)
+                return ApplyResult(application_id, decision)
             case Cancel():
                 self._steps.cancelled.append(application_id)
                 self._remember(sighting, "cancelled", self._detail(sighting, before))
-                return Recorded(application_id, decision)
+                return ApplyResult(application_id, decision)
             case Queue(kinds):
                 own_date = sighting.content.event_date
                 sighting = self._in_order(sighting, before)
@@ -157,7 +157,7 @@ class _Deciding:
                     detail["reason"] = placed.reason
                 event = {"pending": "queued", "held": "held", "dead": "dead-lettered"}[placed.state]
                 self._remember(sighting, event, detail)
-                return Recorded(application_id, decision, placed.state, placed.reason)
+                return ApplyResult(application_id, decision, placed.state, placed.reason)
             case _:
                 raise AssertionError("nothing to act on")
 
@@ -171,7 +171,11 @@ class _Deciding:
 
     def _refresh(self, sighting: Sighting, before: Before) -> None:
         """A row that is corrected corrects what waits: else a dead letter that is retried would be refused again."""
-        self._steps.refreshed.append(sighting)
+        waiting = before.known.waiting
+        if waiting is not None:
+            # Not the event's date: each write to a row may change it.
+            content = replace(sighting.content, event_date=waiting.content.event_date)
+            self._steps.refreshed.append(replace(sighting, content=content))
         if before.state == "pending":
             self._steps.endpoints.add(endpoint_of(sighting.content.url))
 
@@ -212,25 +216,33 @@ class _Deciding:
 
 @dataclass(frozen=True, slots=True)
 class Current:
-    """What is compared of the outbox entry that is there when an attempt has ended."""
+    """The outbox entry that is there when an attempt has ended."""
 
     revision: int
     status: str
     job_id: str
     deleted: bool
-
-
-Becomes = Literal["forgotten", "unheard", "free", "again", "dead"]
-"""What an ended attempt makes of the outbox entry: it is gone; it may be claimed again, as never attempted or as it is;
-it is due again; it is a dead letter."""
+    attempted: bool
+    attempts: int
+    state: EntryState
+    due_at: int
+    first_attempt_at: int | None
+    not_found_since: int | None
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What follows from an attempt's end: whether the snapshot takes its content, and what becomes of the entry."""
+    """What follows from an attempt's end.
 
-    told: bool
-    becomes: Becomes
+    Attributes:
+        acknowledged: whether the snapshot takes its content.
+        entry: the outbox entry afterwards; None: it goes.
+        event: the line in the history.
+    """
+
+    acknowledged: bool
+    entry: Current | None
     event: Event
 
 
@@ -242,28 +254,47 @@ def ended(end: Finished, current: Current | None, shift: int = 0) -> Ended:
         current: the entry that the application has in the outbox now, which may be a newer one.
         shift: what is added to its times for people.
     """
-    end = replace(end, at=end.at + shift)
-    entry = end.entry
-    detail: dict[str, Any] = {**end.reply, "to": described(entry.content)}
+    at, entry = end.at + shift, end.entry
+    detail: dict[str, Any] = {**end.reply, "attempt": entry.attempts, "to": described(entry.content)}
     # A store that failed over to a server that was behind may number another content like this one.
     replaced = current is None or current.revision != entry.revision or not _is_same(entry.content, current)
+
+    def event(name: str, **more: Any) -> Event:
+        return Event(at, entry.watch, entry.application_id, name, {**detail, **more})
+
     match end.fate:
         case Done():
-            waits = current is not None and replaced and not _is_said_too(entry.content, current)
-            # What waits now was put there while the call was under way: it was never sent, and of what was unsure
+            # What is pending now was enqueued while the call was under way: it was never sent, and of what was unsure
             # HelloWork has acknowledged the last.
-            return _ended(end, "acknowledged", detail, "unheard" if waits else "forgotten", told=True)
-        case _ if replaced:
-            # A newer content waits in its place: it stays due as it is, and stays marked as attempted.
-            return _ended(end, "answered", {**detail, "replaced": True}, "free")
-        case Again(due_at, _):
-            return _ended(end, "answered", {**detail, "again_at": due_at + shift}, "again")
+            goes = current is None or not replaced or _is_said_too(entry.content, current)
+            after = None if goes or current is None else replace(current, attempted=False)
+            return Ended(acknowledged=True, entry=after, event=event("acknowledged"))
+        case _ if replaced or current is None:
+            # A newer content is pending in its place: it stays due as it is, and is marked as attempted.
+            after = None if current is None else replace(current, attempted=True)
+            return Ended(acknowledged=False, entry=after, event=event("answered", replaced=True))
+        case Again(due_at, not_found_since, anew=anew):
+            after = replace(
+                current,
+                attempted=True,
+                attempts=entry.attempts,
+                due_at=due_at,
+                first_attempt_at=None if anew else entry.first_attempt_at,
+                not_found_since=not_found_since,
+                reason=end.reply.get("reason"),
+            )
+            return Ended(acknowledged=False, entry=after, event=event("answered", again_at=due_at + shift))
         case GiveUp(reason):
-            return _ended(end, "dead-lettered", {**detail, "reason": reason}, "dead")
-
-
-def _ended(end: Finished, event: str, detail: dict[str, Any], becomes: Becomes, *, told: bool = False) -> Ended:
-    return Ended(told, becomes, Event(end.at, end.entry.watch, end.entry.application_id, event, detail))
+            after = replace(
+                current,
+                attempted=True,
+                attempts=entry.attempts,
+                first_attempt_at=entry.first_attempt_at,
+                not_found_since=entry.not_found_since,
+                state="dead",
+                reason=reason,
+            )
+            return Ended(acknowledged=False, entry=after, event=event("dead-lettered", reason=reason))
 
 
 def _is_same(sent: Content, current: Current) -> bool:
@@ -275,21 +306,26 @@ def _is_said_too(sent: Content, current: Current) -> bool:
     return is_said(sent, Waiting(waiting, attempted=False))
 
 
-def counted(now: int) -> dict[str, int]:
-    """Since when an entry may have been due for all of it to count as tried, and as asked for after a 404."""
-    return {"overdue": now - LONGEST_COUNTED, "unasked": now - LONGEST_UNASKED}
+def as_claimed(entry: Entry, now: int) -> Entry:
+    """An entry as it is when the call that it is claimed for was made.
+
+    If it was due for longer than counts, its first attempt moves on, up to now, and so does its first 404.
+    """
+    overdue, unasked = now - LONGEST_COUNTED - entry.due_at, now - LONGEST_UNASKED - entry.due_at
+    first, not_found = entry.first_attempt_at, entry.not_found_since
+    return replace(
+        entry,
+        attempted=True,
+        attempts=entry.attempts + 1,
+        first_attempt_at=now if first is None else min(first + max(overdue, 0), now),
+        not_found_since=None if not_found is None else min(not_found + max(unasked, 0), now),
+    )
 
 
 def counted_calls(finished: Iterable[Finished], shift: int) -> Counter[tuple[int, str]]:
     """How many calls ended, by step of time and outcome; `shift` is what is added to their times for people."""
     ends = ((end.at + shift, outcome_of(end.fate)) for end in finished)
     return Counter((at - at % CALL_STEP, outcome) for at, outcome in ends)
-
-
-def attempt(entry: Entry, now: int) -> Event:
-    """A claimed entry's line in its application's story."""
-    detail = {"attempt": entry.attempts, "revision": entry.revision, "to": described(entry.content)}
-    return Event(now, entry.watch, entry.application_id, "attempted", detail)
 
 
 def described(content: Content) -> dict[str, Any]:

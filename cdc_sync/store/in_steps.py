@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from cdc_sync.core.outbox import EntryState
-from cdc_sync.store.protocol import Only, Store
+from cdc_sync.store.protocol import Only
+from cdc_sync.store.store import Store
 
 STEP: Final = 5_000
 

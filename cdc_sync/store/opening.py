@@ -23,9 +23,10 @@ from cdc_sync.core.delivery import longest_on_its_way
 from cdc_sync.core.findings import Tell
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store.lock import StoreLock, holder_of
-from cdc_sync.store.protocol import Store, StoreError, StoreLockedError
+from cdc_sync.store.protocol import StoreError, StoreLockedError
 from cdc_sync.store.sqlite import SqliteStore, copy_store
 from cdc_sync.store.sqlite import inspection as sqlite_inspection
+from cdc_sync.store.store import Store
 from cdc_sync.store.unconfigured import unconfigured
 
 if TYPE_CHECKING:

@@ -1,38 +1,22 @@
-"""What a store promises, whatever it is made of.
+"""What goes into the store and what comes out of it, beside the core's own values; and how it fails."""
 
-Each method is one transaction, durable when it returns. The decision about an observation is taken *inside* the store's
-transaction (`record`), from the state as it is then: between reading an entry and cancelling it, the sender may have
-sent it, and what was sent must never be silently cancelled.
-
-What a crash costs, step by step:
-
-- before `record` returns: nothing is known of the observation; its hint is still in the change log or before the
-  watermark, and comes again;
-- after `record`, before the change log's commit or the position's next use: the hint comes again and finds nothing new;
-- before `claim` returns: the entry is due as before;
-- after `claim`, before `finish` returns: the entry is marked as attempted, and is sent again with the same body and the
-  same idempotency key. This is the one place where HelloWork can hear the same thing twice.
-"""
-
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Self
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import Finished
 from cdc_sync.core.diff import Decision, Unseen
-from cdc_sync.core.endpoint import Health
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.hints import Origin
-from cdc_sync.core.outbox import Entry, EntryState, Known, Sighting, Skip, Suspicion, Verified
+from cdc_sync.core.outbox import Entry, EntryState, Sighting, Skip, Suspicion
 from cdc_sync.core.rows import Key
-from cdc_sync.core.rules import WatchRules
-from cdc_sync.store.clock import Clock
 
 __all__ = [
     "CALL_STEP",
     "AnotherDatabaseError",
+    "Applied",
+    "ApplyResult",
     "Batch",
     "CallCounts",
     "Condition",
@@ -41,8 +25,6 @@ __all__ = [
     "Lease",
     "Only",
     "Record",
-    "Recorded",
-    "Store",
     "StoreError",
     "StoreLockedError",
     "TakenOverError",
@@ -124,13 +106,30 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """What became of one sighting that was news: the decision, and the state of its entry if it was queued."""
+class ApplyResult:
+    """What became of one observation that was news: the decision, and the state of its entry if it was enqueued."""
 
     application_id: str
     decision: Decision
     state: EntryState | None = None
     reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a batch came to.
+
+    Attributes:
+        results: what was news.
+        touched: of the offer's entries that have not begun, those that are replaced, corrected or cancelled now.
+        claimed: entries that were claimed for the sender in the same transaction, by its offer.
+        unresolved: applications that only all of their rows together can tell of.
+    """
+
+    results: Sequence[ApplyResult] = ()
+    touched: frozenset[str] = frozenset()
+    claimed: Sequence[Entry] = ()
+    unresolved: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +186,10 @@ class CallCounts:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Everything the store holds of one application of one watch, for people."""
+    """Everything the store holds of one application of one watch, for people.
+
+    `under_way`: its entry is claimed, so a call is being made, or about to be.
+    """
 
     watch: str
     application_id: str
@@ -196,6 +198,7 @@ class Record:
     told: Content | None
     told_at: int | None
     entry: Entry | None
+    under_way: bool
     suspicion: Suspicion | None
     skipped: str | None
 
@@ -221,224 +224,3 @@ class Lease:
 
 
 Only = Literal["changes", "deletions"]
-
-
-class Store(Protocol):
-    """See the module's text. Times are in milliseconds since the epoch; every method may raise `StoreError`.
-
-    Attributes:
-        clock: decides when something is due: its readings are the `now` of batches, claims and ends of attempts. What a
-            person asks for comes with the time that people read. What is written for people is by that one.
-        moves: how often another server answered than before, or the same after a restart: what was committed last may
-            be missing there.
-    """
-
-    clock: Clock
-    moves: int
-
-    async def close(self) -> None:
-        """Finish what was begun and let go of the store."""
-
-    async def bind(self, identity: str) -> None:
-        """Remember, the first time, which database the store belongs to; afterwards insist on it.
-
-        Raises:
-            AnotherDatabaseError: the store belongs to another one.
-        """
-
-    async def identity(self) -> str | None:
-        """The database that the store belongs to; None if it never met one."""
-
-    async def hosts(self) -> str | None:
-        """Where the database was reached last (`core.database_identity`), as text; None if that is not known."""
-
-    async def set_hosts(self, hosts: str, instead_of: str | None) -> bool:
-        """Remember where the database is reached, if what `hosts` gives is still `instead_of`; returns whether it was.
-
-        Another daemon of a shared store may have written its own hosts since.
-        """
-
-    async def rebind(self, identity: str, hosts: str, positions: Mapping[str, Mapping[str, str]]) -> None:
-        """Let the store belong to another database from now on, with these capture positions put in, by watch."""
-
-    async def take(self, watch: str, session: str = "", instead_of: Lease | None = None) -> Lease:
-        """Take the watch's lease, if it is free: be the one that records for the watch, as long as this daemon lives.
-
-        Whoever had it before is refused from then on: it would write what it read before over what the next one reads.
-
-        Args:
-            watch: the watch's name.
-            session: the one on the ATS's database by which this daemon captures.
-            instead_of: a lease whose holder is known to capture no more; taken too, unless it was renewed in another
-                session since.
-        """
-
-    async def give_back(self, watch: str) -> None:
-        """Give the watch's lease back, if it is ours; nothing is recorded until it is taken again."""
-
-    async def positions(self, watch: str) -> dict[str, str]:
-        """The watch's capture positions by name."""
-
-    async def known(self, watch: str, application_ids: Sequence[str]) -> dict[str, Known]:
-        """What is known of each of these applications; the unknown are left out."""
-
-    async def owners(self, watch: str, keys: Iterable[Key]) -> dict[str, Known]:
-        """The applications for which one of these rows spoke last."""
-
-    async def compare(self, watch: str, digests: str) -> list[int]:
-        """What is to be done about each row of a page of digests (`source.digests`), in the page's order.
-
-        A record's number: it was verified with this digest and is as it was then, and nothing of it waits. 0: nothing
-        is to be done. -1: the row is to be read.
-        """
-
-    async def verify(self, watch: str, verified: Sequence[Verified]) -> None:
-        """Keep the digests of rows that are no news, where they are none now: whatever has happened since.
-
-        A record that changes, or gets another row, is verified no longer.
-        """
-
-    async def unseen(self, watch: str, bitmap: bytes, first: int, last: int) -> list[str]:
-        """The applications, of those numbered `first` to `last`, whose bit in a sweep's bitmap is not set.
-
-        Left out are those of which HelloWork knows, or will be told, that they are gone, and those out of scope.
-        """
-
-    async def highest_number(self) -> int:
-        """The highest record number in use; 0 if there is none."""
-
-    async def record(self, rules: WatchRules, batch: Batch) -> list[Recorded]:
-        """Decide about a batch and write all of it; returns only what was news.
-
-        Raises:
-            TakenOverError: this daemon took the watch, and does not hold its lease any more (see `take`).
-        """
-
-    async def due_suspicions(self, watch: str, now: int, limit: int, *, horizon: int) -> list[Suspicion]:
-        """Suspicions whose grace is over, oldest first.
-
-        One that would be due more than `horizon` milliseconds ahead was made by a wrong clock, and is due too.
-        """
-
-    async def suspected(self, watch: str, application_ids: Sequence[str]) -> set[str]:
-        """Which of these applications are suspected to be gone."""
-
-    async def next_suspicion(self, watch: str) -> int | None:
-        """When the next suspicion's grace is over."""
-
-    async def claim(
-        self, now: int, horizon: int, wanted: Mapping[str, int], probing: Collection[str] = ()
-    ) -> list[Entry]:
-        """Take due entries for sending and mark them as attempted, before anything is sent.
-
-        The longest due come first. If one was due for long, its first attempt moves on: see `Entry`.
-
-        Args:
-            now: the time.
-            horizon: a due time further than this many milliseconds ahead is a clock's mistake, and counts as due.
-            wanted: how many at most, for each endpoint.
-            probing: the endpoints whose call is to find out whether they work. There the entry with the fewest attempts
-                comes first, of these the longest due, so that a few whose calls always fail hold nobody up.
-        """
-
-    async def finish(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
-        """Write the ends of attempts and the endpoints' new states."""
-
-    def expect(self, longest_call: float) -> None:
-        """The bytes of a call may leave this host for so many seconds from now on."""
-
-    def holds(self, entry: Entry) -> bool:
-        """Whether a call for a claimed entry may begin: the claim outlasts any call. To be asked right before it."""
-
-    async def check_place(self) -> None:
-        """Find out whether what is written can be found again at the next start.
-
-        Raises:
-            StoreGoneError: it cannot: the store was deleted or replaced.
-        """
-
-    async def release_claims(self) -> None:
-        """Forget claims of daemons that died; what they sent stays marked as attempted."""
-
-    async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
-        """Every endpoint's health, and when its next entry is due."""
-
-    async def fuses(self) -> dict[str, Fuse]:
-        """The state of every watch's fuse that ever counted anything."""
-
-    async def blow_fuse(self, watch: str, reason: str, now: int) -> None:
-        """Hold everything new of a watch until a person releases or discards it; a blown fuse stays as it is."""
-
-    async def release_held(self, watch: str | None, now: int, only: Only | None, limit: int | None) -> int:
-        """Let held entries be sent; the fuse is whole again once none is held. Returns how many."""
-
-    async def discard(
-        self,
-        state: EntryState,
-        watch: str | None,
-        ids: Sequence[str] | None,
-        *,
-        now: int,
-        only: Only | None = None,
-        limit: int | None = None,
-    ) -> list[tuple[str, str]]:
-        """Take held or dead entries as told without a call, the oldest first, `limit` at most. `ids` None: all.
-
-        Returns (watch, application id) of each.
-
-        Left out are those of which a call with an earlier content is still under way: its answer comes first.
-        """
-
-    async def retry_dead(self, watch: str | None, ids: Sequence[str] | None, now: int) -> list[tuple[str, str]]:
-        """Make dead letters pending again. `ids` None: all. Returns (watch, application id)."""
-
-    async def resend(self, watch: str | None, ids: Sequence[str], now: int) -> list[tuple[str, str]]:
-        """Queue what HelloWork was told last once more. Returns (watch, application id) of those that it found."""
-
-    async def entries(self, state: EntryState, watch: str | None, limit: int) -> list[Entry]:
-        """Outbox entries in a state, oldest first."""
-
-    async def counts(self) -> dict[str, WatchCounts]:
-        """Every watch in numbers of which anything is known, held or noted, be it a position: configured or not.
-
-        Costs as much as the outbox is long, not as much as is known.
-        """
-
-    async def skipped(self, watch: str, limit: int) -> list[Skip]:
-        """Rows that cannot be reported, and why."""
-
-    async def records(self, application_id: str, watch: str | None) -> list[Record]:
-        """What is held of an application, in each watch."""
-
-    async def story(self, application_id: str, watch: str | None, limit: int) -> list[Event]:
-        """What happened to an application, oldest first; the newest `limit` events."""
-
-    async def recent(self, limit: int) -> list[Event]:
-        """The newest events of all applications, newest first."""
-
-    async def recent_ends(self, limit: int, *, failed: bool) -> list[Event]:
-        """The newest `acknowledged`, `answered` and `dead-lettered` of all applications, newest first.
-
-        With `failed` without the acknowledged ones. Costs no walk through the events of other kinds.
-        """
-
-    async def call_counts(self, since: int) -> list[CallCounts]:
-        """How many attempts ended, from the step that `since` is in on; steps without any are left out."""
-
-    async def set_condition(self, name: str, message: str | None, now: int) -> None:
-        """Note what is wrong, or with None that it no longer is."""
-
-    async def conditions(self) -> list[Condition]:
-        """What is wrong now."""
-
-    async def add_repairs(self, watch: str, causes: Mapping[str, int]) -> None:
-        """Count what a sweep repaired."""
-
-    async def repairs(self) -> dict[str, dict[str, int]]:
-        """What sweeps have repaired, by watch and cause."""
-
-    async def prune(self, before: int, keep: int, limit: int) -> int:
-        """Forget call counts older than `before`, and up to `limit` events: older ones, and all but the newest `keep`.
-
-        Returns how many of these.
-        """

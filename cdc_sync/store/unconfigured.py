@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from cdc_sync.core.observations import WatchUnconfigured
-from cdc_sync.store.protocol import Store
+from cdc_sync.store.store import Store
 
 
 async def unconfigured(store: Store, configured: Collection[str]) -> list[WatchUnconfigured]:

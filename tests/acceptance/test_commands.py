@@ -284,7 +284,7 @@ def test_a_plan_and_an_explanation_tell_what_was_told_and_what_would_be(notify: 
     (story,) = json.loads(explained.stdout)
     assert (story["watch"], story["application_id"]) == ("applications", "hw-1")
     assert story["told"]["status"] == "SEEN"
-    assert [event["event"] for event in story["events"]] == ["queued", "attempted", "acknowledged"]
+    assert [event["event"] for event in story["events"]] == ["queued", "acknowledged"]
     assert all(event["at"].endswith("Z") for event in story["events"])
     assert story["events"][0]["due_at"] == story["events"][0]["at"]
     told = notify.run("explain", "hw-1").stdout

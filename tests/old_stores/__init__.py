@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cdc_sync.store.statements import Database
+
 FIXTURES = Path(__file__).parent / "fixtures"
 
 PORT = 15_015
@@ -38,7 +40,7 @@ class OldStore:
         host: the loopback address on which its endpoints listen.
     """
 
-    backend: str
+    backend: Database
     schema: int
     commit: str
     host: str
@@ -74,7 +76,7 @@ class Then:
     calls: list[tuple[str, str, str]]
 
 
-_WRITTEN_BY = (
+_WRITTEN_BY: tuple[tuple[Database, int, str], ...] = (
     ("sqlite", 1, "9cfa46ee16e0c40647d339e60aab4015216fcada"),
     ("sqlite", 2, "fcd1f3f91c41066197d29335bdc9111dc18ec8cf"),
     ("sqlite", 3, "54958ab0ad38124478c52824d733bc9d89e949ce"),

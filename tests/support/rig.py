@@ -22,8 +22,8 @@ from cdc_sync.pipeline.poll import Poll
 from cdc_sync.pipeline.silent_changes import SilentChanges
 from cdc_sync.pipeline.sweep import sweep
 from cdc_sync.source.errors import SourceError
-from cdc_sync.store.protocol import Store
 from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.store import Store
 from support.builders import WATCH
 from support.store_steps import acknowledge, claim
 

@@ -17,8 +17,8 @@ from cdc_sync.core.retry import RetryPolicy
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 from cdc_sync.delivery.client import Caller, Client
 from cdc_sync.delivery.sender import Sender, SenderSettings, wall_clock
-from cdc_sync.store.protocol import Store
 from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.store import Store
 from support.builders import HOUR, WATCH, a_baseline, a_batch, a_content, a_sighting, some_rules
 
 
@@ -133,12 +133,12 @@ class Watched:
         """See `Outbox`."""
         return self._store.holds(entry)
 
-    async def finish(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
+    async def complete(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
         """See `Outbox`."""
         self.finishes += 1
         self._check("finish")
         await self.finish_may_begin.wait()
-        await self._store.finish(finished, health)
+        await self._store.complete(finished, health)
 
     async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
         """See `Outbox`."""
@@ -192,9 +192,9 @@ class Delivery:
         now = self.clock()
         known = await self.store.known(WATCH, ids)
         new = [a_sighting(each, base_url=base_url) for each in ids if each not in known]
-        await self.store.record(RULES, a_baseline(*new, now=now))
+        await self.store.apply(RULES, a_baseline(*new, now=now))
         changed = [a_sighting(each, status, base_url=base_url) for each in ids]
-        await self.store.record(RULES, a_batch(*changed, now=now))
+        await self.store.apply(RULES, a_batch(*changed, now=now))
 
     async def is_settled(self) -> bool:
         """Whether nothing waits to be sent."""

@@ -3,7 +3,8 @@
 from cdc_sync.core.delivery import Again, Done, GiveUp
 from cdc_sync.core.outbox import Entry, Known, Sighting
 from cdc_sync.core.rules import WatchRules
-from cdc_sync.store.protocol import Event, Finished, Recorded, Store
+from cdc_sync.store.protocol import ApplyResult, Batch, Event, Finished
+from cdc_sync.store.store import Store
 from support.builders import ENDPOINT, HOUR, NOW, WATCH, a_baseline, a_batch, a_sighting, some_rules
 
 HORIZON = 24 * HOUR
@@ -12,12 +13,19 @@ HORIZON = 24 * HOUR
 
 async def adopt(store: Store, *ids: str, watch: str = WATCH, at: int = NOW) -> None:
     """Let HelloWork be taken to know these applications as `applied` for job J1."""
-    await store.record(some_rules(watch), a_baseline(*map(a_sighting, ids), now=at))
+    await store.apply(some_rules(watch), a_baseline(*map(a_sighting, ids), now=at))
 
 
-async def observe(store: Store, *sightings: Sighting, rules: WatchRules | None = None, at: int = NOW) -> list[Recorded]:
+async def results_of(store: Store, rules: WatchRules, batch: Batch) -> list[ApplyResult]:
+    """What was news of a batch that is applied."""
+    return list((await store.apply(rules, batch)).results)
+
+
+async def observe(
+    store: Store, *sightings: Sighting, rules: WatchRules | None = None, at: int = NOW
+) -> list[ApplyResult]:
     """Record observations that capture made."""
-    return await store.record(rules or some_rules(), a_batch(*sightings, now=at))
+    return await results_of(store, rules or some_rules(), a_batch(*sightings, now=at))
 
 
 async def claim(store: Store, at: int = NOW, *, limit: int = 100, endpoint: str = ENDPOINT) -> list[Entry]:
@@ -33,18 +41,18 @@ async def claim_one(store: Store, at: int = NOW) -> Entry:
 
 async def acknowledge(store: Store, *entries: Entry, at: int = NOW) -> None:
     """HelloWork answered 200."""
-    await store.finish([Finished(entry, Done(), {"http": 200}, at) for entry in entries], {})
+    await store.complete([Finished(entry, Done(), {"http": 200}, at) for entry in entries], {})
 
 
 async def lose_answer(store: Store, entry: Entry, *, at: int = NOW, again_at: int | None = None) -> None:
     """Nobody knows whether HelloWork heard it; to be tried again."""
     fate = Again(at if again_at is None else again_at)
-    await store.finish([Finished(entry, fate, {"reason": "timed out"}, at)], {})
+    await store.complete([Finished(entry, fate, {"reason": "timed out"}, at)], {})
 
 
 async def reject(store: Store, entry: Entry, *, at: int = NOW, reason: str = "HTTP 400") -> None:
     """HelloWork refused it for good."""
-    await store.finish([Finished(entry, GiveUp(reason), {"http": 400}, at)], {})
+    await store.complete([Finished(entry, GiveUp(reason), {"http": 400}, at)], {})
 
 
 async def bury(store: Store, *sightings: Sighting) -> None:

@@ -12,9 +12,9 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from cdc_sync.store.postgres import PostgresStore
-from cdc_sync.store.protocol import Store
-from cdc_sync.store.queries import migrations
 from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.statements import Database, migrations
+from cdc_sync.store.store import Store
 from support.dumping import restore
 
 Row: TypeAlias = dict[str, Any]
@@ -92,6 +92,6 @@ class OldSchema:
             }
 
 
-def newest(backend: str) -> int:
+def newest(backend: Database) -> int:
     """The number of this version's schema."""
     return len(migrations(backend))

@@ -10,10 +10,10 @@ from cdc_sync.config.dsn import shown
 from cdc_sync.config.sessions import completed, session_settings
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
-from cdc_sync.store import queries
-from cdc_sync.store.postgres.rows import Connection
 from cdc_sync.store.postgres.scripts import install, owners
+from cdc_sync.store.postgres.transaction import Connection
 from cdc_sync.store.protocol import StoreError
+from cdc_sync.store.statements import migrations
 
 # A commit is on disk when it returns, whatever the role or the database sets.
 _SETTINGS = b"""
@@ -75,7 +75,7 @@ async def prepare(dsn: str, *, read_only: bool, tables: Iterable[QualifiedName] 
         StoreError: the database cannot be used; or the schema is newer than this version, or older and may not be
             changed, by this role or because an older daemon works on it.
     """
-    newest = len(queries.migrations("postgres"))
+    newest = len(migrations("postgres"))
     try:
         async with connected(dsn, read_only=read_only) as connection:
             check_server(connection, dsn)

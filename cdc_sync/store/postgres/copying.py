@@ -14,14 +14,16 @@ from cdc_sync.store.postgres.connecting import connected, prepare, translate
 from cdc_sync.store.protocol import StoreError
 from cdc_sync.store.sqlite.schema import connect
 
-_CONTENT = ("status", "job_id", "deleted", "created", "event_date", "source", "extra", "url")
-
 _COPIED: dict[str, tuple[str, ...]] = {
     "about": ("name", "value"),
-    "snapshot": ("number", "watch", "application_id", "row_key", "in_scope", *_CONTENT, "told_at", "verified"),
+    "watch": ("name", "fuse", "known", "changed_at"),
+    "snapshot": (
+        *("number", "watch", "application_id", "row_key", "in_scope", "status", "job_id", "deleted", "metadata"),
+        *("acknowledged_at", "adopted", "verified"),
+    ),
     "outbox": (
-        *("watch", "application_id", *_CONTENT, "kinds", "state", "revision", "queued_at", "due_at", "attempted"),
-        *("attempts", "first_attempt_at", "not_found_since", "reason", "endpoint"),
+        *("watch", "application_id", "status", "job_id", "deleted", "metadata", "kinds", "state", "revision"),
+        *("queued_at", "due_at", "attempted", "attempts", "first_attempt_at", "not_found_since", "reason", "endpoint"),
     ),
     "suspicion": ("watch", "application_id", "at", "due_at"),
     "skipped": ("watch", "row_key", "application_id", "reason", "at"),
@@ -29,8 +31,6 @@ _COPIED: dict[str, tuple[str, ...]] = {
     "endpoint": ("endpoint", "health"),
 }
 """What decisions depend on. The history, repairs and conditions are for people, who do not look into a dry run."""
-
-_WATCHES = "SELECT name, known, changed_at, fuse FROM cdc_sync.watch"
 
 _PAGE = 5_000
 
@@ -54,15 +54,6 @@ async def copy_to_sqlite(dsn: str, target: Path) -> None:
                     await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
                     for table, columns in _COPIED.items():
                         await _copy(connection, copy, table, columns)
-                    watches = await (await connection.execute(_WATCHES)).fetchall()
-                    copy.executemany(
-                        "INSERT INTO tally (watch, known, changed_at) VALUES (?, ?, ?)",
-                        [(name, known, changed_at) for name, known, changed_at, _ in watches],
-                    )
-                    copy.executemany(
-                        "INSERT INTO fuse (watch, state) VALUES (?, ?)",
-                        [(name, fuse) for name, _, _, fuse in watches if fuse is not None],
-                    )
                 copy.commit()
     except psycopg.Error as error:
         raise StoreError(translate(dsn, error)) from error

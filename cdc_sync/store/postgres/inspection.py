@@ -8,14 +8,13 @@ from cdc_sync.config.dsn import shown
 from cdc_sync.core import clock_skew
 from cdc_sync.core.findings import Finding, Tell
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.store import queries
 from cdc_sync.store.clock import wall_clock
-from cdc_sync.store.postgres import operating
 from cdc_sync.store.postgres.connecting import check_server, connected, translate, version_of
 from cdc_sync.store.postgres.living import living
-from cdc_sync.store.postgres.rows import Connection
 from cdc_sync.store.postgres.scripts import TABLES, exposed, owners, unreadable
+from cdc_sync.store.postgres.transaction import Connection, PostgresTransaction
 from cdc_sync.store.protocol import StoreError
+from cdc_sync.store.statements import migrations
 
 _REMEDY = (
     "cdc-sync sql install --store --apply --dsn OWNER   # or let the DBA run what they print without --apply\n"
@@ -63,7 +62,7 @@ async def check_store(dsn: str, tell: Tell, tables: Iterable[QualifiedName] = ()
 
 
 async def _check_content(connection: Connection, dsn: str, tell: Tell, tables: Iterable[QualifiedName]) -> str | None:
-    newest = len(queries.migrations("postgres"))
+    newest = len(migrations("postgres"))
     version = await version_of(connection)
     row = await (await connection.execute(_MAY_CREATE)).fetchone()
     may_create = row is not None and bool(row[0])
@@ -84,7 +83,7 @@ async def _check_content(connection: Connection, dsn: str, tell: Tell, tables: I
         message = f"this role may not read and write {', '.join(refused)} of {where}"
         tell(Finding("store", "failed", message, "cdc-sync sql grants --store --apply --dsn OWNER"))
         return None
-    daemons = await living(connection)
+    daemons = await living(PostgresTransaction(connection))
     by = ", ".join(f"process {process} on {host}" for host, process in daemons) or "nobody: no daemon runs"
     if version < newest and daemons:
         message = f"{where} has schema {version} of {newest}, and an older cdc-sync works on it: {by}"
@@ -109,9 +108,8 @@ async def _check_content(connection: Connection, dsn: str, tell: Tell, tables: I
         tell(Finding("store", "ok", f"{where} can be written, and has this version's schema"))
     tell(Finding("store-lock", "ok", f"the store is worked on by {by}"))
     before = wall_clock()
-    row = await (await connection.execute(operating.SQL["clock"])).fetchone()
-    if row is not None:
+    for row in await PostgresTransaction(connection).rows("clock"):
         found = clock_skew.skew(int(row[0]), before, wall_clock())
         tell(clock_skew.judged("store-clock", "the clock of the store's server", found))
-    bound = await (await connection.execute(operating.SQL["identity"])).fetchone()
-    return None if bound is None else str(bound[0])
+    bound = await PostgresTransaction(connection).rows("about", name="database")
+    return str(bound[0][0]) if bound else None

@@ -20,18 +20,16 @@ import math
 import os
 import platform
 import time
-from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-from cdc_sync.store import queries
-from cdc_sync.store.clock import uptime
-from cdc_sync.store.postgres.rows import Connection, text
+from cdc_sync.store.clock import Clock, uptime
+from cdc_sync.store.delivery import expire
+from cdc_sync.store.driver import Transaction, Work
 from cdc_sync.store.protocol import StoreError
+from cdc_sync.store.statements import migrations
 
-_SCHEMA = str(len(queries.migrations("postgres")))
-
-SQL = queries.statements("postgres/living.sql")
+_SCHEMA = str(len(migrations("postgres")))
 
 BEAT = 2.0
 """Seconds between renewals."""
@@ -51,7 +49,7 @@ T = TypeVar("T")
 class Run(Protocol):
     """Runs work in one transaction."""
 
-    async def __call__(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def __call__(self, work: Work[T]) -> T:
         """Return what the work returns, once it is durable."""
 
 
@@ -109,10 +107,10 @@ class Living:
         self._good_until = asked + lease
         return number
 
-    async def bury_dead(self) -> None:
+    async def bury_dead(self, clock: Clock) -> None:
         """Free the claims of daemons that ended, and of those whose lease has lapsed for long enough."""
         now = time.monotonic()
-        rows = await self._run(lambda c: _rows(c, "overdue", daemon=self.number))
+        rows = await self._run(lambda t: t.rows("overdue", daemon=self.number))
         self._lapsed = {
             number: self._lapsed[number]
             if number in self._lapsed and self._lapsed[number][0] == until
@@ -121,25 +119,23 @@ class Living:
         }
         for number, (until, since) in self._lapsed.items():
             if now - since >= _BELIEVED_AFTER:
-                await self._run(partial(_bury, number=number, until=until))
+                await self._run(partial(_bury, number=number, until=until, clock=clock))
 
     async def end(self) -> None:
         """Give the lease up: no call of ours is under way any more."""
         if self.number is not None:
-            await self._run(lambda c: _do(c, "end", daemon=self.number, since=self._since))
+            await self._run(lambda t: t.run("end", daemon=self.number, since=self._since))
         self.number, self._good_until = None, -math.inf
 
-    async def _renew(self, connection: Connection) -> int | None:
+    async def _renew(self, transaction: Transaction) -> int | None:
         if self.number is None:
             return None
-        rows = await _rows(
-            connection, "renew", daemon=self.number, since=self._since, lease=self._lease, schema=_SCHEMA
-        )
+        rows = await transaction.rows("renew", daemon=self.number, since=self._since, lease=self._lease, schema=_SCHEMA)
         return self.number if rows else None
 
-    async def _register(self, connection: Connection) -> tuple[int, int]:
-        host = text(platform.node()) or "unknown"
-        rows = await _rows(connection, "register", host=host, process=os.getpid(), lease=self._lease, schema=_SCHEMA)
+    async def _register(self, transaction: Transaction) -> tuple[int, int]:
+        host = platform.node() or "unknown"
+        rows = await transaction.rows("register", host=host, process=os.getpid(), lease=self._lease, schema=_SCHEMA)
         if not rows:
             raise StoreError(
                 "The store was changed by another version of cdc-sync while this daemon ran. Nothing is sent any more: "
@@ -148,21 +144,15 @@ class Living:
         return int(rows[0][0]), int(rows[0][1])
 
 
-async def living(connection: Connection) -> list[tuple[str, int]]:
+async def living(transaction: Transaction) -> list[tuple[str, int]]:
     """The daemons that live: host and process id, the oldest first."""
-    return [(host, process) for host, process in await _rows(connection, "living")]
+    return [(host, process) for host, process in await transaction.rows("living")]
 
 
-async def _bury(connection: Connection, number: int, until: str) -> None:
+async def _bury(transaction: Transaction, number: int, until: str, clock: Clock) -> None:
     # In order, before the row's deletion frees them in none: see the package's text.
-    await _do(connection, "lock_watches", daemon=number)
-    await _do(connection, "lock_claims", daemon=number)
-    await _do(connection, "forget", daemon=number, alive_until=until)
-
-
-async def _rows(connection: Connection, name: str, **parameters: Any) -> list[tuple[Any, ...]]:
-    return await (await connection.execute(SQL[name], parameters)).fetchall()
-
-
-async def _do(connection: Connection, name: str, **parameters: Any) -> None:
-    await connection.execute(SQL[name], parameters)
+    if not await transaction.rows("lock_daemon", daemon=number, alive_until=until):
+        return
+    await transaction.rows("lock_leased", daemon=number)
+    await expire(transaction, number, clock(), clock.shift)
+    await transaction.run("forget", daemon=number, alive_until=until)

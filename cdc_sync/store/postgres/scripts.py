@@ -8,7 +8,7 @@ from psycopg import sql
 from cdc_sync.core import rights
 from cdc_sync.core.dollar_quotes import requoted
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.store import queries
+from cdc_sync.store.statements import migrations, text
 
 TABLES = (
     "call_count",
@@ -163,11 +163,11 @@ def install(daemon: str | None = None, tables_owners: str = _NOBODY) -> str:
         "    IF pg_catalog.to_regclass('cdc_sync.about') IS NOT NULL THEN\n",
         "        SELECT value INTO version FROM cdc_sync.about WHERE name = 'schema';\n    END IF;\n",
     ]
-    migrations = queries.migrations("postgres")
-    parts.append(_NOBODY_OLDER.format(newest=len(migrations)))
-    for number, script in enumerate(migrations, start=1):
+    scripts = migrations("postgres")
+    parts.append(_NOBODY_OLDER.format(newest=len(scripts)))
+    for number, script in enumerate(scripts, start=1):
         remember = _FIRST if number == 1 else _NEXT.format(number=number)
-        statements = "\n".join(f"        {line}".rstrip() for line in queries.text(script).splitlines())
+        statements = "\n".join(f"        {line}".rstrip() for line in text(script).splitlines())
         parts.append(_MIGRATION.format(number=number, statements=statements, remember=remember))
     parts += [rights.revoke(_OURS, _OURSELVES, "{daemon}"), "\n", "{readable}", "\nEND\n$cdc_sync$;\n"]
     name, readable = sql.Literal(daemon).as_string(), rights.readable(tables_owners, _RELATIONS)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from cdc_sync.core import disk_space
 from cdc_sync.core.findings import Finding, Tell
-from cdc_sync.store import queries
 from cdc_sync.store.lock import holder_of
-from cdc_sync.store.sqlite import operating
+from cdc_sync.store.sqlite.driver import run
 from cdc_sync.store.sqlite.schema import translate, version_of
+from cdc_sync.store.statements import migrations
 
 
 def check_store(path: Path, tell: Tell) -> str | None:
@@ -73,12 +73,12 @@ def _check_lock(path: Path, tell: Tell) -> None:
 
 
 def _check_content(path: Path, tell: Tell) -> str | None:
-    newest = len(queries.migrations("sqlite"))
+    newest = len(migrations("sqlite"))
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as store:
             tables = store.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
             version = version_of(store)
-            bound = store.execute(operating.SQL["identity"]).fetchone() if 0 < version <= newest else None
+            bound = run(store, "about", name="database") if 0 < version <= newest else None
     except sqlite3.Error as error:
         tell(Finding("store", "failed", translate(path, error), f"sqlite3 {path} 'PRAGMA integrity_check'"))
         return None
@@ -93,7 +93,7 @@ def _check_content(path: Path, tell: Tell) -> str | None:
         tell(Finding("store", "ok", f"{path} has schema {version}; the daemon's next start brings it to {newest}"))
     else:
         tell(Finding("store", "ok", f"{path} can be written, and has this version's schema"))
-    return str(bound[0]) if bound else None
+    return str(bound[0][0]) if bound else None
 
 
 def _files(path: Path) -> list[Path]:

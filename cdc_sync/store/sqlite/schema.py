@@ -3,12 +3,13 @@
 import os
 import sqlite3
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from cdc_sync.store import queries
 from cdc_sync.store.lock import holder_of
 from cdc_sync.store.protocol import StoreError
+from cdc_sync.store.statements import migrations, text
 
 _BUSY_TIMEOUT_MS = 10_000
 """How long to wait for another process's transaction: operator commands write beside the daemon."""
@@ -80,7 +81,7 @@ def copy_store(source: Path, target: Path) -> None:
 
 def _migrate(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
     """Apply what is missing, all of it in one transaction with the number: an older version can use what it left."""
-    scripts = queries.migrations("sqlite")
+    scripts = migrations("sqlite")
     # Before the version: a migration that commits in between must not make our own file look foreign.
     tables: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     version = version_of(connection)
@@ -105,14 +106,33 @@ def _migrate(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> 
             f"The store {path} cannot be brought up to date: an older cdc-sync (process {holder or 'unknown'}) works "
             f"on it. Stop it, then try again."
         )
-    statements = "\n".join(map(queries.text, scripts[version:]))
+    _bring_up_to_date(connection, scripts)
+
+
+def _bring_up_to_date(connection: sqlite3.Connection, scripts: Sequence[str]) -> None:
+    connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.executescript(f"BEGIN IMMEDIATE;\n{statements}\nPRAGMA user_version = {len(scripts)};\nCOMMIT;")
-    except sqlite3.Error:
-        connection.rollback()
-        if version_of(connection) < len(scripts):
-            raise
-        # Another process, which opened it at the same moment, was faster.
+        # Another process may open it at the same moment, and be faster. No migration is applied twice: a later one may
+        # have dropped what it makes.
+        for script in scripts[version_of(connection) :]:
+            for statement in _split(text(script)):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(scripts)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _split(script: str) -> Iterator[str]:
+    """The statements of a script. `executescript` would commit what is open before it begins."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
 
 
 def version_of(connection: sqlite3.Connection) -> int:

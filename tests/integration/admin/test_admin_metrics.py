@@ -125,11 +125,11 @@ async def test_an_event_that_no_metric_is_about_is_counted_nowhere(admin: Admin)
 
 async def test_what_waits(admin: Admin) -> None:
     rules = some_rules()
-    await admin.store.record(rules, a_baseline(a_sighting("a1"), a_sighting("a2")))
-    await admin.store.record(rules, a_batch(a_sighting("a1", "seen"), now=NOW - HOUR))
+    await admin.store.apply(rules, a_baseline(a_sighting("a1"), a_sighting("a2")))
+    await admin.store.apply(rules, a_batch(a_sighting("a1", "seen"), now=NOW - HOUR))
     await reject(admin.store, await claim_one(admin.store))
-    await admin.store.record(rules, a_batch(a_sighting("a2", "seen"), now=NOW - 90 * SECOND))
-    await admin.store.record(some_rules(max_changes=0), a_batch(a_sighting("a3"), skips=[Skip(("9",), None, "no id")]))
+    await admin.store.apply(rules, a_batch(a_sighting("a2", "seen"), now=NOW - 90 * SECOND))
+    await admin.store.apply(some_rules(max_changes=0), a_batch(a_sighting("a3"), skips=[Skip(("9",), None, "no id")]))
     admin.conditions = {"one": "wrong", "another": "wrong"}
 
     samples = await scrape(admin)
@@ -142,7 +142,7 @@ async def test_what_waits(admin: Admin) -> None:
 
 
 async def test_what_waits_no_longer(admin: Admin) -> None:
-    await admin.store.record(some_rules(), a_batch(a_sighting("a1", "seen")))
+    await admin.store.apply(some_rules(), a_batch(a_sighting("a1", "seen")))
     assert (await scrape(admin))['cdc_sync_outbox_entries{state="pending",watch="applications"}'] == 1
     await reject(admin.store, await claim_one(admin.store))
     await admin.store.discard("dead", None, None, now=NOW)
@@ -157,14 +157,14 @@ async def test_what_waits_no_longer(admin: Admin) -> None:
 async def test_an_endpoint_is_shown_as_the_store_has_it_also_after_a_restart(
     admin: Admin, mode: Mode, healthy: int
 ) -> None:
-    await admin.store.record(some_rules(), a_batch(a_sighting("a1", "seen")))
-    await admin.store.finish([], {ENDPOINT: Health(mode, 1, NOW + HOUR, "HTTP 401")})
+    await admin.store.apply(some_rules(), a_batch(a_sighting("a1", "seen")))
+    await admin.store.complete([], {ENDPOINT: Health(mode, 1, NOW + HOUR, "HTTP 401")})
 
     assert (await scrape(admin))[f'cdc_sync_endpoint_healthy{{endpoint="{ENDPOINT}"}}'] == healthy
 
 
 async def test_an_endpoint_that_nothing_waits_for_is_no_cause_of_alarm(admin: Admin) -> None:
-    await admin.store.finish([], {ENDPOINT: Health("open", 5, NOW + HOUR, "HTTP 503")})
+    await admin.store.complete([], {ENDPOINT: Health("open", 5, NOW + HOUR, "HTTP 503")})
 
     assert (await scrape(admin))[f'cdc_sync_endpoint_healthy{{endpoint="{ENDPOINT}"}}'] == 1
 
@@ -223,7 +223,7 @@ async def test_a_daemon_that_waits_for_its_turn(admin: Admin) -> None:
 
 
 async def test_lag(admin: Admin) -> None:
-    await admin.store.record(some_rules(), a_batch(a_sighting("a1", "seen"), now=NOW - 90 * SECOND))
+    await admin.store.apply(some_rules(), a_batch(a_sighting("a1", "seen"), now=NOW - 90 * SECOND))
 
     samples = await read(admin, CaughtUp("w", 2.0), ListenerProved("w", 0.25))
 
@@ -235,7 +235,7 @@ async def test_lag(admin: Admin) -> None:
 
 
 async def test_a_fuse(admin: Admin) -> None:
-    await admin.store.record(
+    await admin.store.apply(
         some_rules(max_changes=0), a_batch(a_sighting("a1"), suspicions=[Suspicion("a2", NOW, NOW + SECOND)])
     )
     samples = await scrape(admin)

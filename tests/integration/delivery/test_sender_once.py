@@ -93,7 +93,7 @@ async def test_an_endpoint_that_never_answers(tmp_path: Path, hellowork: Emulato
 async def test_what_is_not_due_yet_is_left_alone(desk: Delivery, hellowork: Emulator) -> None:
     rules = some_rules(settle={"seen": HOUR})
     sighting = a_sighting("a1", "seen", base_url=hellowork.url)
-    await desk.store.record(rules, a_batch(sighting, now=desk.clock()))
+    await desk.store.apply(rules, a_batch(sighting, now=desk.clock()))
 
     await desk.send_once()
 

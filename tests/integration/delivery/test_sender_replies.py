@@ -54,7 +54,7 @@ async def test_acknowledged(desk: Delivery, hellowork: Emulator, fault: Fault) -
 
     assert await told_status(desk.store) == "seen"
     assert await entry_of(desk.store) is None
-    assert await events(desk) == ["queued", "attempted", "acknowledged"]
+    assert await events(desk) == ["queued", "acknowledged"]
     assert (await desk.health(hellowork.url)).mode == "healthy"
     assert [(end.outcome, end.attempt) for end in desk.of_type(CallEnded)] == [("acknowledged", 1)]
 
@@ -88,7 +88,7 @@ class TestNotFound:
         assert entry.state == "dead"
         assert entry.reason is not None
         assert entry.reason.startswith("HelloWork still does not know the application: HTTP 404")
-        assert await events(desk) == ["queued", "attempted", "answered", "attempted", "dead-lettered"]
+        assert await events(desk) == ["queued", "answered", "dead-lettered"]
 
     async def test_is_acknowledged_once_it_is_known(self, desk: Delivery, hellowork: Emulator) -> None:
         hellowork.know(frozenset())
@@ -187,7 +187,7 @@ class TestUnavailable:
         health = await desk.health(hellowork.url)
         assert (health.mode, health.failures) == ("healthy", 1)
         assert await told_status(desk.store) == "applied"
-        assert await events(desk) == ["queued", "attempted", "answered"]
+        assert await events(desk) == ["queued", "answered"]
         assert [end.outcome for end in desk.of_type(CallEnded)] == ["retry"]
         assert desk.of_type(EndpointChanged) == []
 
@@ -241,7 +241,7 @@ class TestRejected:
         assert (entry.state, entry.attempts) == ("dead", 1)
         assert entry.reason is not None
         assert entry.reason.startswith(f"HTTP {code}: ")
-        assert await events(desk) == ["queued", "attempted", "dead-lettered"]
+        assert await events(desk) == ["queued", "dead-lettered"]
         assert await told_status(desk.store) == "applied"
         assert (await desk.health(hellowork.url)).mode == "healthy"
         assert [end.outcome for end in desk.of_type(CallEnded)] == ["dead"]

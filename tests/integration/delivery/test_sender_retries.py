@@ -98,7 +98,6 @@ async def test_what_was_in_flight_when_the_process_died_is_sent_again(tmp_path: 
         assert [event.event for event in await story_of(desk.store)] == [
             "queued",
             "attempted",
-            "attempted",
             "acknowledged",
         ]
 

@@ -21,13 +21,13 @@ class TestTheEndpointsHealth:
         paused = Health("paused", failures=1, until=desk.clock() + HOUR, reason="HTTP 401")
         async with desk.sending(policy=SLOW) as sender:
             await eventually(desk.is_settled, "the first call", within=60)
-            await desk.store.finish([], {endpoint: paused})
+            await desk.store.complete([], {endpoint: paused})
             await eventually(lambda: [each.mode for each in desk.of_type(EndpointChanged)] == ["paused"], "news", 60)
 
             await desk.queue(hellowork.url, "a2")
             desk_calls = len(hellowork.calls)
             assert sender._endpoints[endpoint].most == 1, "it comes back gently here too"
-            await desk.store.finish([], {endpoint: Health()})
+            await desk.store.complete([], {endpoint: Health()})
             await eventually(desk.is_settled, "the second call", within=60)
 
         assert desk_calls == 1

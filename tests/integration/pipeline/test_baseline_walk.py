@@ -16,7 +16,7 @@ from cdc_sync.pipeline import baseline
 from cdc_sync.pipeline.baseline import BaselinePosition
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.reading import Read
-from cdc_sync.store.protocol import Recorded
+from cdc_sync.store.protocol import ApplyResult
 
 MANY = (
     "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at)"
@@ -96,14 +96,14 @@ async def test_goes_on_after_a_failure_in_the_middle(
 async def test_a_page_is_recorded_before_the_failure_of_the_next_is_told(
     ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Recorded later, it would set the position back, under the feet of whoever goes on."""
+    """ApplyResult later, it would set the position back, under the feet of whoever goes on."""
     for number in range(1, 9):
         insert(ats, number, f"a{number}")
     async with open_rig() as rig:
         fail_after(1, rig, monkeypatch, "reading")
         adopt = rig.intake.adopt
 
-        async def adopt_late(page: Read, positions: Mapping[str, str]) -> list[Recorded]:
+        async def adopt_late(page: Read, positions: Mapping[str, str]) -> list[ApplyResult]:
             for _ in range(100):
                 await asyncio.sleep(0)  # whatever could run before it has run
             return await adopt(page, positions)
@@ -125,7 +125,7 @@ def fail_after(pages: int, rig: Rig, patched: pytest.MonkeyPatch, failing: str) 
             raise SourceError("unreachable", "lost")
         return await page(after, size, shape)
 
-    async def adopt_or_fail(rows: Read, positions: Mapping[str, str]) -> list[Recorded]:
+    async def adopt_or_fail(rows: Read, positions: Mapping[str, str]) -> list[ApplyResult]:
         if failing == "recording" and next(count) == pages:
             raise SourceError("unreachable", "lost")
         return await adopt(rows, positions)
@@ -143,7 +143,7 @@ async def test_what_changes_behind_its_back_is_in_the_log(
     async with open_rig() as rig:
         adopt, turns = rig.intake.adopt, iter(range(10))
 
-        async def eventful(rows: Read, positions: Mapping[str, str]) -> list[Recorded]:
+        async def eventful(rows: Read, positions: Mapping[str, str]) -> list[ApplyResult]:
             if next(turns) == 1:
                 update(ats, 1, 9, status="hired")
                 delete(ats, 2, 8)

@@ -3,10 +3,10 @@
 import pytest
 from support.builders import HOUR, NOW, SECOND, WATCH, a_baseline, a_batch, a_sighting, moved, some_rules
 from support.store_backends import OpenStore
-from support.store_steps import acknowledge, adopt, claim_one, events_of, known_one, observe, waiting_entry
+from support.store_steps import acknowledge, adopt, claim_one, events_of, known_one, observe, results_of, waiting_entry
 
 from cdc_sync.core.outbox import Skip, Suspicion
-from cdc_sync.store.protocol import Store
+from cdc_sync.store.store import Store
 
 
 class TestKeys:
@@ -49,7 +49,7 @@ class TestScope:
     async def test_an_application_leaves_the_scope_without_a_call(self, store: Store) -> None:
         await adopt(store, "a1", "a2")
 
-        assert await store.record(some_rules(), a_batch(out_of_scope=["a1", "never seen"])) == []
+        assert await results_of(store, some_rules(), a_batch(out_of_scope=["a1", "never seen"])) == []
 
         assert not (await known_one(store, "a1")).in_scope
         assert (await known_one(store, "a2")).in_scope
@@ -57,7 +57,7 @@ class TestScope:
 
     async def test_an_observation_brings_it_back(self, store: Store) -> None:
         await adopt(store, "a1")
-        await store.record(some_rules(), a_batch(out_of_scope=["a1"]))
+        await store.apply(some_rules(), a_batch(out_of_scope=["a1"]))
 
         assert await observe(store, a_sighting()) == []
 
@@ -67,7 +67,7 @@ class TestScope:
         await adopt(store, "a1")
         await observe(store, a_sighting(status="hired"))
 
-        await store.record(some_rules(), a_batch(out_of_scope=["a1"]))
+        await store.apply(some_rules(), a_batch(out_of_scope=["a1"]))
 
         assert (await claim_one(store)).content.status == "hired"
 
@@ -76,7 +76,7 @@ class TestSuspicions:
     async def test_a_suspicion_is_due_after_its_grace(self, store: Store) -> None:
         suspicion = Suspicion("a1", at=NOW, due_at=NOW + 5 * SECOND)
 
-        await store.record(some_rules(), a_batch(suspicions=[suspicion]))
+        await store.apply(some_rules(), a_batch(suspicions=[suspicion]))
 
         assert await store.next_suspicion(WATCH) == NOW + 5 * SECOND
         assert await store.due_suspicions(WATCH, NOW + 5 * SECOND - 1, 10, horizon=HOUR) == []
@@ -85,16 +85,16 @@ class TestSuspicions:
 
     async def test_the_first_suspicion_counts(self, store: Store) -> None:
         first = Suspicion("a1", at=NOW, due_at=NOW + 5)
-        await store.record(some_rules(), a_batch(suspicions=[first]))
+        await store.apply(some_rules(), a_batch(suspicions=[first]))
 
-        await store.record(some_rules(), a_batch(suspicions=[Suspicion("a1", at=NOW + 4, due_at=NOW + 9)]))
+        await store.apply(some_rules(), a_batch(suspicions=[Suspicion("a1", at=NOW + 4, due_at=NOW + 9)]))
 
         assert await store.due_suspicions(WATCH, NOW + 100, 10, horizon=HOUR) == [first]
         assert await events_of(store) == ["suspected"]
 
     async def test_the_oldest_come_first_and_no_more_than_asked_for(self, store: Store) -> None:
         suspicions = [Suspicion(f"a{number}", at=NOW, due_at=NOW - number) for number in range(5)]
-        await store.record(some_rules(), a_batch(suspicions=suspicions))
+        await store.apply(some_rules(), a_batch(suspicions=suspicions))
 
         due = await store.due_suspicions(WATCH, NOW, 2, horizon=HOUR)
 
@@ -102,30 +102,30 @@ class TestSuspicions:
 
     async def test_one_that_a_wrong_clock_made_is_due_too(self, store: Store) -> None:
         ahead = Suspicion("a1", at=NOW, due_at=NOW + 365 * 24 * HOUR)
-        await store.record(some_rules(), a_batch(suspicions=[ahead]))
+        await store.apply(some_rules(), a_batch(suspicions=[ahead]))
 
         assert await store.due_suspicions(WATCH, NOW, 10, horizon=366 * 24 * HOUR) == []
         assert await store.due_suspicions(WATCH, NOW, 10, horizon=HOUR) == [ahead]
 
     async def test_an_answer_ends_it(self, store: Store) -> None:
-        await store.record(some_rules(), a_batch(suspicions=[Suspicion("a1", NOW, NOW), Suspicion("a2", NOW, NOW)]))
+        await store.apply(some_rules(), a_batch(suspicions=[Suspicion("a1", NOW, NOW), Suspicion("a2", NOW, NOW)]))
 
-        await store.record(some_rules(), a_batch(answered=["a1", "never suspected"]))
+        await store.apply(some_rules(), a_batch(answered=["a1", "never suspected"]))
 
         assert [one.application_id for one in await store.due_suspicions(WATCH, NOW, 10, horizon=HOUR)] == ["a2"]
 
     async def test_one_step_may_answer_and_suspect_anew(self, store: Store) -> None:
-        await store.record(some_rules(), a_batch(suspicions=[Suspicion("a1", NOW, NOW)]))
+        await store.apply(some_rules(), a_batch(suspicions=[Suspicion("a1", NOW, NOW)]))
         renewed = Suspicion("a1", NOW + 1, NOW + 10)
 
-        await store.record(some_rules(), a_batch(answered=["a1"], suspicions=[renewed]))
+        await store.apply(some_rules(), a_batch(answered=["a1"], suspicions=[renewed]))
 
         assert await store.due_suspicions(WATCH, NOW + 10, 10, horizon=HOUR) == [renewed]
 
     async def test_a_watch_has_its_own(self, store: Store) -> None:
-        await store.record(some_rules("spontaneous"), a_batch(suspicions=[Suspicion("a1", NOW, NOW)]))
+        await store.apply(some_rules("spontaneous"), a_batch(suspicions=[Suspicion("a1", NOW, NOW)]))
 
-        await store.record(some_rules(), a_batch(answered=["a1"]))
+        await store.apply(some_rules(), a_batch(answered=["a1"]))
 
         assert await store.due_suspicions(WATCH, NOW, 10, horizon=HOUR) == []
         assert await store.next_suspicion(WATCH) is None
@@ -136,31 +136,31 @@ class TestSkips:
     async def test_a_row_that_cannot_be_reported_is_kept_with_its_reason(self, store: Store) -> None:
         skips = [Skip(("2",), None, "the application's id is empty"), Skip(("1", "x"), "a1", "it has no status")]
 
-        await store.record(some_rules(), a_batch(skips=skips))
+        await store.apply(some_rules(), a_batch(skips=skips))
 
         assert await store.skipped(WATCH, 10) == sorted(skips, key=lambda skip: skip.key)
         assert len(await store.skipped(WATCH, 1)) == 1
 
     async def test_its_newest_reason_counts(self, store: Store) -> None:
-        await store.record(some_rules(), a_batch(skips=[Skip(("1",), None, "the application's id is empty")]))
+        await store.apply(some_rules(), a_batch(skips=[Skip(("1",), None, "the application's id is empty")]))
         newest = Skip(("1",), "a1", "it has no job id")
 
-        await store.record(some_rules(), a_batch(skips=[newest]))
+        await store.apply(some_rules(), a_batch(skips=[newest]))
 
         assert await store.skipped(WATCH, 10) == [newest]
 
     async def test_a_row_that_can_be_reported_again_is_forgotten(self, store: Store) -> None:
         kept = Skip(("2",), "a2", "it has no status")
-        await store.record(some_rules(), a_batch(skips=[Skip(("1",), "a1", "it has no status"), kept]))
+        await store.apply(some_rules(), a_batch(skips=[Skip(("1",), "a1", "it has no status"), kept]))
 
-        await store.record(some_rules(), a_batch(skips=[Skip(("1",), "a1", None), Skip(("3",), "a3", None)]))
+        await store.apply(some_rules(), a_batch(skips=[Skip(("1",), "a1", None), Skip(("3",), "a3", None)]))
 
         assert await store.skipped(WATCH, 10) == [kept]
 
     async def test_a_watch_has_its_own(self, store: Store) -> None:
-        await store.record(some_rules("spontaneous"), a_batch(skips=[Skip(("1",), "a1", "it has no status")]))
+        await store.apply(some_rules("spontaneous"), a_batch(skips=[Skip(("1",), "a1", "it has no status")]))
 
-        await store.record(some_rules(), a_batch(skips=[Skip(("1",), "a1", None)]))
+        await store.apply(some_rules(), a_batch(skips=[Skip(("1",), "a1", None)]))
 
         assert await store.skipped(WATCH, 10) == []
         assert len(await store.skipped("spontaneous", 10)) == 1
@@ -171,8 +171,8 @@ class TestPositions:
         assert await store.positions(WATCH) == {}
 
     async def test_a_batch_brings_them_along(self, store: Store, open_store: OpenStore) -> None:
-        await store.record(some_rules(), a_batch(positions={"watermark": "2023-01-10 09:00:00.123456", "fence": "1"}))
-        await store.record(some_rules(), a_batch(positions={"fence": "2"}))
+        await store.apply(some_rules(), a_batch(positions={"watermark": "2023-01-10 09:00:00.123456", "fence": "1"}))
+        await store.apply(some_rules(), a_batch(positions={"fence": "2"}))
         await store.close()
 
         assert await (await open_store()).positions(WATCH) == {
@@ -181,7 +181,7 @@ class TestPositions:
         }
 
     async def test_a_watch_has_its_own(self, store: Store) -> None:
-        await store.record(some_rules("spontaneous"), a_batch(positions={"fence": "1"}))
+        await store.apply(some_rules("spontaneous"), a_batch(positions={"fence": "1"}))
 
         assert await store.positions(WATCH) == {}
 
@@ -224,12 +224,12 @@ class TestUnseen:
 
     async def test_what_is_out_of_scope_is_not_missed(self, store: Store) -> None:
         await adopt(store, "a1", "a2")
-        await store.record(some_rules(), a_batch(out_of_scope=["a1"]))
+        await store.apply(some_rules(), a_batch(out_of_scope=["a1"]))
 
         assert await self.of(store) == ["a2"]
 
     async def test_what_hellowork_knows_to_be_gone_is_not_missed(self, store: Store) -> None:
-        await store.record(some_rules(), a_baseline(a_sighting("a1", deleted=True), a_sighting("a2")))
+        await store.apply(some_rules(), a_baseline(a_sighting("a1", deleted=True), a_sighting("a2")))
 
         assert await self.of(store) == ["a2"]
 

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from itertools import chain
 
 import pytest
-from support.builders import ENDPOINT, HOUR, MINUTE, NOW, SECOND, a_content, a_sighting, some_rules
+from support.builders import ENDPOINT, HOUR, MINUTE, NOW, SECOND, a_batch, a_content, a_sighting, some_rules
 from support.store_backends import OpenStore
 from support.store_steps import (
     HORIZON,
+    acknowledge,
     adopt,
     bury,
     claim,
@@ -22,10 +24,11 @@ from support.store_steps import (
 
 from cdc_sync.core.delivery import Again
 from cdc_sync.core.endpoint import Health
-from cdc_sync.core.outbox import Entry
+from cdc_sync.core.outbox import Entry, Offer
 from cdc_sync.core.payload import body, idempotency_key
 from cdc_sync.core.retry import LONGEST_COUNTED, LONGEST_UNASKED
-from cdc_sync.store.protocol import Finished, Store
+from cdc_sync.store.protocol import Finished
+from cdc_sync.store.store import Store
 
 STAGING = "https://staging.hellowork.com"
 
@@ -49,7 +52,7 @@ async def test_a_due_entry_is_claimed_as_it_will_be_sent(store: Store) -> None:
 
     assert entry.content == a_content("hired")
     assert (entry.attempted, entry.attempts, entry.first_attempt_at) == (True, 1, NOW + SECOND)
-    assert entry == await waiting_entry(store)
+    assert replace(entry, first_attempt_at=None) == await waiting_entry(store), "its start is written with its end"
 
 
 async def test_the_attempt_is_known_to_whoever_opens_the_store_next(store: Store, open_store: OpenStore) -> None:
@@ -58,19 +61,21 @@ async def test_the_attempt_is_known_to_whoever_opens_the_store_next(store: Store
     claimed = await claim_one(store)
     await store.close()
 
-    assert await waiting_entry(await open_store()) == claimed
-    assert claimed.attempted
+    found = await waiting_entry(await open_store())
+    assert (found.attempted, found.attempts) == (claimed.attempted, claimed.attempts) == (True, 1)
 
 
-async def test_the_history_tells_the_attempt(store: Store) -> None:
+async def test_the_history_has_the_attempt_with_its_end(store: Store) -> None:
     await adopt(store, "a1")
     await observe(store, a_sighting(status="hired"))
+    entry = await claim_one(store, NOW)
+    assert await events_of(store) == ["queued"]
 
-    await claim(store, NOW + SECOND)
+    await acknowledge(store, entry, at=NOW + SECOND)
 
-    attempted = (await story_of(store))[-1]
-    assert (attempted.event, attempted.at, attempted.detail["attempt"]) == ("attempted", NOW + SECOND, 1)
-    assert attempted.detail["to"] == {"status": "hired", "job_id": "J1", "deleted": False}
+    ended = (await story_of(store))[-1]
+    assert (ended.event, ended.at, ended.detail["attempt"]) == ("acknowledged", NOW + SECOND, 1)
+    assert ended.detail["to"] == {"status": "hired", "job_id": "J1", "deleted": False}
 
 
 async def test_nothing_is_claimed_before_it_is_due(store: Store) -> None:
@@ -177,7 +182,7 @@ async def test_a_retry_is_the_same_request_to_the_byte(store: Store) -> None:
 class TestHowLongItWasTried:
     """From the first attempt to now, without the time for which it was due and nobody tried it."""
 
-    @pytest.mark.parametrize("probing", [(), {ENDPOINT}], ids=["healthy", "probing"])
+    @pytest.mark.parametrize("probing", [(), (ENDPOINT,)], ids=["healthy", "probing"])
     async def test_a_wait_of_its_own_counts_and_a_long_pause_of_the_endpoint_does_not(
         self, store: Store, probing: Collection[str]
     ) -> None:
@@ -189,12 +194,11 @@ class TestHowLongItWasTried:
         (again,) = await store.claim(a_week_later, HORIZON, {ENDPOINT: 1}, probing)
 
         assert again.first_attempt_at == a_week_later - 59 * SECOND - LONGEST_COUNTED
-        assert again == await waiting_entry(store)
 
     async def test_from_a_refusal_of_our_credentials_on_it_counts_anew(self, store: Store) -> None:
         await settle(store, a1=0)
         first = await claim_one(store, NOW)
-        await store.finish([Finished(first, Again(NOW + MINUTE, anew=True), {}, NOW)], {})
+        await store.complete([Finished(first, Again(NOW + MINUTE, anew=True), {}, NOW)], {})
 
         assert (await claim_one(store, NOW + MINUTE)).first_attempt_at == NOW + MINUTE
 
@@ -207,15 +211,14 @@ class TestHowLongItWasTried:
     async def test_a_404_counts_for_as_long_as_somebody_asked(self, store: Store) -> None:
         await settle(store, a1=0)
         first = await claim_one(store, NOW)
-        await store.finish([Finished(first, Again(NOW + SECOND, not_found_since=NOW), {}, NOW)], {})
+        await store.complete([Finished(first, Again(NOW + SECOND, not_found_since=NOW), {}, NOW)], {})
 
         again = await claim_one(store, NOW + SECOND + LONGEST_UNASKED)
         assert again.not_found_since == NOW
-        await store.finish([Finished(again, Again(NOW + 2 * MINUTE, not_found_since=NOW), {}, NOW)], {})
+        await store.complete([Finished(again, Again(NOW + 2 * MINUTE, not_found_since=NOW), {}, NOW)], {})
         much_later = NOW + HOUR
         again = await claim_one(store, much_later)
         assert again.not_found_since == much_later - 2 * MINUTE - LONGEST_UNASKED
-        assert again == await waiting_entry(store)
 
     async def test_what_was_never_answered_with_404_is_not_said_to_have_been(self, store: Store) -> None:
         await settle(store, a1=0)
@@ -248,47 +251,131 @@ class TestProbing:
     """Which of all that is due finds out whether the endpoint works: what failed must not stand in the others' way."""
 
     async def probe(self, store: Store, at: int) -> str:
-        (entry,) = await store.claim(at, HORIZON, {ENDPOINT: 1}, {ENDPOINT})
+        (entry,) = await store.claim(at, HORIZON, {ENDPOINT: 1}, [ENDPOINT])
         self.entry = entry
         return entry.application_id
 
-    async def again(self, store: Store, at: int) -> None:
-        await store.finish([Finished(self.entry, Again(at), {"reason": "HTTP 401"}, at)], {})
+    async def test_the_least_attempted_comes_first_and_of_these_the_longest_due(self, store: Store) -> None:
+        await settle(store, twice=0, failed=1, new=SECOND, newer=2 * SECOND)
+        for at, one in [(NOW, "twice"), (NOW, "twice"), (NOW + 1, "failed")]:
+            (entry,) = await claim(store, at, limit=1)
+            assert entry.application_id == one
+            await lose_answer(store, entry, at=at, again_at=NOW if one == "twice" and entry.attempts == 1 else NOW + 2)
+        at = NOW + MINUTE
 
-    async def test_the_fewest_attempts_come_first_of_these_the_longest_due(self, store: Store) -> None:
-        await settle(store, a1=0, a2=SECOND, a3=MINUTE, a4=MINUTE + SECOND)
-        for at, one in [(NOW, "a1"), (NOW + SECOND, "a2"), (NOW + 2 * SECOND, "a1")]:
-            assert await self.probe(store, at) == one
-            await self.again(store, at)
-        at = NOW + 2 * MINUTE
-
-        assert [await self.probe(store, at) for _ in range(4)] == ["a3", "a4", "a2", "a1"]
-
-    async def test_all_that_are_refused_are_probed_in_turn(self, store: Store) -> None:
-        await settle(store, a1=0, a2=0, a3=0)
-        probed = []
-        for at in range(NOW, NOW + 6):
-            probed.append(await self.probe(store, at))
-            await self.again(store, at)
-
-        assert sorted(probed[:3]) == ["a1", "a2", "a3"]
-        assert probed[3:] == probed[:3]
+        assert [await self.probe(store, at) for _ in range(4)] == ["new", "newer", "failed", "twice"]
 
     async def test_only_one_that_is_due_and_free(self, store: Store) -> None:
         await settle(store, a1=0, a2=MINUTE)
         assert await self.probe(store, NOW) == "a1"
 
-        assert await store.claim(NOW + SECOND, HORIZON, {ENDPOINT: 1}, {ENDPOINT}) == []
-        assert ids(await store.claim(NOW, SECOND, {ENDPOINT: 1}, {ENDPOINT})) == ["a2"], "a clock's mistake is due"
+        assert await store.claim(NOW + SECOND, HORIZON, {ENDPOINT: 1}, [ENDPOINT]) == []
+        assert ids(await store.claim(NOW, SECOND, {ENDPOINT: 1}, [ENDPOINT])) == ["a2"], "a clock's mistake is due"
 
     async def test_only_where_it_is_asked_for(self, store: Store) -> None:
-        await settle(store, refused=0, new=SECOND)
-        assert await self.probe(store, NOW) == "refused"
-        await self.again(store, NOW)
+        await settle(store, failed=0, new=SECOND)
+        assert await self.probe(store, NOW) == "failed"
+        await lose_answer(store, self.entry, at=NOW)
 
-        claimed = await store.claim(NOW + MINUTE, HORIZON, {ENDPOINT: 1}, {"https://elsewhere.example:443"})
+        claimed = await store.claim(NOW + MINUTE, HORIZON, {ENDPOINT: 1}, ["https://elsewhere.example:443"])
 
-        assert ids(claimed) == ["refused"]
+        assert ids(claimed) == ["failed"]
+
+
+class TestUnclaim:
+    async def test_what_was_not_begun_is_as_it_was(self, store: Store) -> None:
+        await settle(store, a1=0)
+        before = await waiting_entry(store)
+        entry = await claim_one(store)
+
+        await store.unclaim([entry])
+        await store.unclaim([entry])
+
+        assert await waiting_entry(store) == before
+        assert await events_of(store) == ["queued"]
+        assert (await claim_one(store)).attempts == 1
+
+    async def test_a_change_that_is_undone_then_is_never_sent(self, store: Store) -> None:
+        await settle(store, a1=0)
+        await store.unclaim([await claim_one(store)])
+
+        await observe(store, a_sighting())
+
+        assert await claim(store, NOW + MINUTE) == []
+        assert await events_of(store) == ["queued", "cancelled"]
+
+    async def test_of_several_only_those(self, store: Store) -> None:
+        await settle(store, a1=0, a2=0)
+        first, _ = sorted(await claim(store), key=lambda entry: entry.application_id)
+
+        await store.unclaim([first])
+
+        assert ids(await claim(store)) == ["a1"]
+
+
+class TestOffer:
+    """What the sender has claimed and not begun, and what it would claim with a batch."""
+
+    async def test_what_has_not_begun_counts_as_never_attempted(self, store: Store) -> None:
+        await settle(store, a1=0)
+        await claim_one(store)
+
+        applied = await store.apply(some_rules(), a_batch(a_sighting()), Offer(unstarted=frozenset(["a1"])))
+
+        assert applied.touched == {"a1"}
+        assert list(applied.claimed) == []
+        assert await events_of(store) == ["queued", "cancelled"]
+        assert await claim(store, NOW + MINUTE) == []
+
+    async def test_what_is_replaced_is_due_again_and_free(self, store: Store) -> None:
+        await settle(store, a1=0)
+        await claim_one(store)
+        offer = Offer(unstarted=frozenset(["a1"]))
+
+        applied = await store.apply(some_rules(), a_batch(a_sighting(status="offered")), offer)
+
+        assert applied.touched == {"a1"}
+        assert (await waiting_entry(store)).attempted is False
+        assert (await claim_one(store)).content == a_content("offered")
+
+    async def test_what_is_no_news_stays_claimed(self, store: Store) -> None:
+        await settle(store, a1=0)
+        entry = await claim_one(store)
+        again = replace(a_sighting(), content=entry.content)
+
+        applied = await store.apply(some_rules(), a_batch(again), Offer(unstarted=frozenset(["a1"])))
+
+        assert applied.touched == frozenset()
+        assert await claim(store, NOW + MINUTE) == []
+        assert store.holds(entry)
+
+    async def test_a_call_that_has_begun_may_have_been_received(self, store: Store) -> None:
+        await settle(store, a1=0)
+        await claim_one(store)
+
+        await store.apply(some_rules(), a_batch(a_sighting()), Offer(unstarted=frozenset(["a2"])))
+
+        assert (await waiting_entry(store)).content == a_content(), "sent once more"
+
+    async def test_it_is_claimed_in_the_same_step(self, store: Store) -> None:
+        await adopt(store, "a1", "a2")
+        batch = a_batch(a_sighting("a1", "seen"), a_sighting("a2", "seen"))
+
+        applied = await store.apply(some_rules(), batch, Offer(wanted={ENDPOINT: 1}, horizon=HORIZON))
+
+        (entry,) = applied.claimed
+        assert (entry.attempts, store.holds(entry)) == (1, True)
+        assert {entry.application_id, *ids(await claim(store))} == {"a1", "a2"}
+
+    async def test_nothing_is_claimed_with_a_batch_without_news(self, store: Store) -> None:
+        await settle(store, a1=0)
+        await adopt(store, "a2")
+
+        applied = await store.apply(
+            some_rules(), a_batch(a_sighting("a2")), Offer(wanted={ENDPOINT: 1}, horizon=HORIZON)
+        )
+
+        assert list(applied.claimed) == []
 
 
 class TestAfterACrash:
@@ -302,7 +389,9 @@ class TestAfterACrash:
         await store.release_claims()
         again = await claim_one(store, NOW + MINUTE)
 
-        assert (again.attempted, again.attempts, again.first_attempt_at) == (True, 2, NOW)
+        assert (again.attempted, again.attempts) == (True, 2)
+        (line,) = [event for event in await story_of(store) if event.event == "attempted"]
+        assert line.detail == {"outcome": "unknown"}
 
     async def test_what_may_have_been_heard_is_not_cancelled(self, store: Store, open_store: OpenStore) -> None:
         await settle(store, a1=0)
@@ -315,7 +404,7 @@ class TestAfterACrash:
 
         entry = await claim_one(store)
         assert entry.content == a_content()
-        assert await events_of(store) == ["queued", "attempted", "queued", "attempted"]
+        assert await events_of(store) == ["queued", "attempted", "queued"]
 
     async def test_to_release_nothing_is_nothing(self, store: Store) -> None:
         await settle(store, a1=0)
@@ -350,7 +439,7 @@ class TestEndpoints:
         await settle(store, a1=0)
         paused = Health("paused", failures=3, until=NOW + MINUTE, reason="HTTP 401")
 
-        await store.finish([], {ENDPOINT: paused, "https://b.example:443": Health("throttled", 1, NOW)})
+        await store.complete([], {ENDPOINT: paused, "https://b.example:443": Health("throttled", 1, NOW)})
         await store.close()
 
         assert await (await open_store()).endpoints() == {
@@ -360,7 +449,7 @@ class TestEndpoints:
 
     async def test_its_health_outlives_further_entries(self, store: Store) -> None:
         paused = Health("paused", failures=3, until=NOW + MINUTE, reason="HTTP 401")
-        await store.finish([], {ENDPOINT: paused})
+        await store.complete([], {ENDPOINT: paused})
 
         await settle(store, a1=0)
 

@@ -1,6 +1,7 @@
 """The end of an attempt: each fate, whether or not something newer took the entry's place meanwhile."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,7 +26,8 @@ from cdc_sync.core.delivery import Again, Done, Fate, GiveUp
 from cdc_sync.core.diff import Cancel
 from cdc_sync.core.endpoint import Health
 from cdc_sync.core.outbox import Entry
-from cdc_sync.store.protocol import Finished, Recorded, Store
+from cdc_sync.store.protocol import ApplyResult, Finished
+from cdc_sync.store.store import Store
 
 REPLY: Mapping[str, Any] = {"http": 503, "reason": "HTTP 503"}
 
@@ -38,7 +40,7 @@ async def under_way(store: Store, status: str = "seen") -> Entry:
 
 
 async def end(store: Store, entry: Entry, fate: Fate, at: int = NOW) -> None:
-    await store.finish([Finished(entry, fate, REPLY, at)], {})
+    await store.complete([Finished(entry, fate, REPLY, at)], {})
 
 
 class TestNothingNewer:
@@ -104,7 +106,7 @@ class TestUnheardAndReplaced:
 
         await end(store, entry, fate)
 
-        assert await waiting_entry(store) == newer
+        assert await waiting_entry(store) == replace(newer, attempts=0), "the call that ended was not for it"
         assert (await claim_one(store, NOW + SECOND)).content == a_content("hired")
 
     async def test_what_may_have_been_heard_is_not_cancelled(self, store: Store, fate: Fate) -> None:
@@ -145,7 +147,7 @@ class TestAcknowledgedAndReplaced:
 
         waiting = await waiting_entry(store)
         assert (waiting.attempted, waiting.attempts, waiting.first_attempt_at) == (False, 0, None)
-        assert await observe(store, a_sighting(status="seen")) == [Recorded("a1", Cancel())]
+        assert await observe(store, a_sighting(status="seen")) == [ApplyResult("a1", Cancel())]
         assert await claim(store) == []
 
     async def test_an_earlier_attempt_whose_answer_was_lost_is_settled_by_it_too(self, store: Store) -> None:
@@ -220,7 +222,12 @@ class TestTheStory:
 
         last = (await story_of(store))[-1]
         assert (last.event, last.at) == (event, NOW + SECOND)
-        assert last.detail == {**REPLY, "to": {"status": "seen", "job_id": "J1", "deleted": False}, **detail}
+        assert last.detail == {
+            **REPLY,
+            "attempt": 1,
+            "to": {"status": "seen", "job_id": "J1", "deleted": False},
+            **detail,
+        }
 
     async def test_an_answer_to_what_was_replaced_says_so(self, store: Store) -> None:
         entry = await under_way(store)
@@ -239,7 +246,7 @@ async def test_several_ends_and_a_health_are_one_step(store: Store) -> None:
 
     fates: list[Fate] = [Done(), Again(NOW + MINUTE), GiveUp("HTTP 400")]
     ends = [Finished(entry, fate, REPLY, NOW) for entry, fate in zip((first, second, third), fates, strict=True)]
-    await store.finish(ends, {ENDPOINT: Health("healthy", 2, reason="HTTP 503")})
+    await store.complete(ends, {ENDPOINT: Health("healthy", 2, reason="HTTP 503")})
 
     assert await entry_of(store, "a1") is None
     assert (await waiting_entry(store, "a2")).due_at == NOW + MINUTE

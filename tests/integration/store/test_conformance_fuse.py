@@ -12,6 +12,7 @@ from support.store_steps import (
     events_of,
     lose_answer,
     observe,
+    results_of,
     told_status,
     waiting_entry,
 )
@@ -20,7 +21,8 @@ from cdc_sync.core.diff import Cancel, Queue
 from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.outbox import Sighting
 from cdc_sync.core.rules import WatchRules
-from cdc_sync.store.protocol import Recorded, Store
+from cdc_sync.store.protocol import ApplyResult
+from cdc_sync.store.store import Store
 
 TWO_CHANGES = some_rules(max_changes=2)
 ONE_DELETION = some_rules(max_deletions=1)
@@ -56,9 +58,9 @@ async def test_what_goes_beyond_is_held_and_says_why(store: Store) -> None:
 
     queue = Queue(frozenset({"status"}))
     assert news == [
-        Recorded("a1", queue, "pending"),
-        Recorded("a2", queue, "pending"),
-        Recorded("a3", queue, "held", "more than 2 changes at once"),
+        ApplyResult("a1", queue, "pending"),
+        ApplyResult("a2", queue, "pending"),
+        ApplyResult("a3", queue, "held", "more than 2 changes at once"),
     ]
     assert (await waiting_entry(store, "a3")).reason == "more than 2 changes at once"
     assert [entry.application_id for entry in await claim(store)] == ["a1", "a2"]
@@ -132,7 +134,7 @@ async def test_held_entries_follow_later_changes_and_stay_held(store: Store) -> 
 
     news = await observe(store, a_sighting("a3", "rejected"), rules=TWO_CHANGES, at=NOW + 100 * MINUTE)
 
-    assert news == [Recorded("a3", Queue(frozenset({"status"})), "held", "more than 2 changes at once")]
+    assert news == [ApplyResult("a3", Queue(frozenset({"status"})), "held", "more than 2 changes at once")]
     entry = await waiting_entry(store, "a3")
     assert (entry.content, entry.state) == (a_content("rejected", application_id="a3"), "held")
 
@@ -140,7 +142,7 @@ async def test_held_entries_follow_later_changes_and_stay_held(store: Store) -> 
 async def test_a_held_change_that_is_undone_is_cancelled(store: Store) -> None:
     await blow(store)
 
-    assert await observe(store, a_sighting("a3"), rules=TWO_CHANGES) == [Recorded("a3", Cancel())]
+    assert await observe(store, a_sighting("a3"), rules=TWO_CHANGES) == [ApplyResult("a3", Cancel())]
 
     assert await entry_of(store, "a3") is None
 
@@ -235,7 +237,7 @@ async def test_only_what_would_be_sent_counts(store: Store, sighting: Sighting) 
 
 
 async def test_a_baseline_does_not_count(store: Store) -> None:
-    await store.record(TWO_CHANGES, a_baseline(*(a_sighting(f"a{number}") for number in range(10))))
+    await store.apply(TWO_CHANGES, a_baseline(*(a_sighting(f"a{number}") for number in range(10))))
 
     assert await store.fuses() == {}
 
@@ -267,9 +269,9 @@ class TestADoubtedDeletion:
 
         kinds = Queue(frozenset({"deleted", "status"}))
         assert news == [
-            Recorded("a1", kinds, "held", DOUBT),
-            Recorded("a2", Queue(frozenset({"status"})), "pending"),
-            Recorded("a3", kinds, "held", DOUBT),
+            ApplyResult("a1", kinds, "held", DOUBT),
+            ApplyResult("a2", Queue(frozenset({"status"})), "pending"),
+            ApplyResult("a3", kinds, "held", DOUBT),
         ]
         assert await store.fuses() == {WATCH: Fuse(window_start=NOW, changes=1)}
         assert [entry.application_id for entry in await claim(store)] == ["a2"]
@@ -278,7 +280,7 @@ class TestADoubtedDeletion:
         await adopt(store, "a1")
         await doubt(store, gone("a1"))
 
-        assert await doubt(store, a_sighting("a1")) == [Recorded("a1", Cancel())]
+        assert await doubt(store, a_sighting("a1")) == [ApplyResult("a1", Cancel())]
 
     async def test_becomes_a_change_that_is_sent_when_the_row_is_seen_with_one(self, store: Store) -> None:
         await adopt(store, "a1")
@@ -340,5 +342,5 @@ class TestADoubtedDeletion:
 DOUBT = "row-level security of public.applications may hide rows from cdc_sync"
 
 
-async def doubt(store: Store, *sightings: Sighting) -> list[Recorded]:
-    return await store.record(some_rules(), a_batch(*sightings, doubt=DOUBT))
+async def doubt(store: Store, *sightings: Sighting) -> list[ApplyResult]:
+    return await results_of(store, some_rules(), a_batch(*sightings, doubt=DOUBT))

@@ -20,7 +20,8 @@ from cdc_sync.core.diff import Queue
 from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.store import in_steps
-from cdc_sync.store.protocol import Only, Recorded, Store
+from cdc_sync.store.protocol import ApplyResult, Only
+from cdc_sync.store.store import Store
 
 LATER = NOW + MINUTE
 
@@ -50,7 +51,7 @@ class TestRelease:
         assert [entry.application_id for entry in claimed] == ["a1", "a2"]
         assert [entry.reason for entry in claimed] == [None, None]
         assert await store.fuses() == {WATCH: Fuse()}
-        assert await events_of(store) == ["held", "released", "attempted"]
+        assert await events_of(store) == ["held", "released"]
 
     async def test_they_are_due_at_once(self, store: Store) -> None:
         await adopt(store, "a1")
@@ -149,7 +150,7 @@ class TestDiscard:
         await store.discard("dead", None, None, now=LATER)
 
         assert await observe(store, a_sighting(status="hired")) == []
-        assert await observe(store, a_sighting()) == [Recorded("a1", Queue(frozenset({"status"})), "pending")]
+        assert await observe(store, a_sighting()) == [ApplyResult("a1", Queue(frozenset({"status"})), "pending")]
 
     @pytest.mark.parametrize(("only", "kept"), [("changes", ["d1"]), ("deletions", ["a1"])])
     async def test_changes_or_deletions_only(self, store: Store, only: Only, kept: list[str]) -> None:
@@ -232,7 +233,7 @@ class TestRetry:
         entry = await claim_one(store, LATER)
         assert entry.content == a_content("hired")
         assert (entry.attempts, entry.first_attempt_at, entry.reason) == (1, LATER, None)
-        assert (await events_of(store))[-2:] == ["retried", "attempted"]
+        assert (await events_of(store))[-2:] == ["dead-lettered", "retried"]
 
     async def test_it_stays_attempted(self, store: Store) -> None:
         await adopt(store, "a1")
@@ -287,7 +288,7 @@ class TestResend:
         assert (entry.content, entry.kinds) == (a_content(), frozenset())
         assert await entry_of(store, "a2") is None
         await acknowledge(store, entry)
-        assert await events_of(store) == ["resend", "attempted", "acknowledged"]
+        assert await events_of(store) == ["resend", "acknowledged"]
 
     async def test_the_state_that_it_tells_is_no_news(self, store: Store) -> None:
         await adopt(store, "a1")
@@ -333,7 +334,7 @@ class TestResend:
         assert (await left(store, "held"), await left(store, "dead")) == (["a1"], ["a2"])
 
     async def test_what_has_no_url_to_call_is_left_out(self, store: Store) -> None:
-        await store.record(some_rules(), a_baseline(a_sighting(base_url="gopher://example", refused="no URL")))
+        await store.apply(some_rules(), a_baseline(a_sighting(base_url="gopher://example", refused="no URL")))
 
         assert await store.resend(None, ["a1"], LATER) == []
 

@@ -17,6 +17,7 @@ from support.store_steps import (
     lose_answer,
     observe,
     reject,
+    results_of,
     story_of,
     told_status,
     waiting_entry,
@@ -26,13 +27,14 @@ from cdc_sync.core.content import Kind
 from cdc_sync.core.diff import Adopt, Cancel, Queue
 from cdc_sync.core.outbox import Entry, Sighting
 from cdc_sync.core.status_url import endpoint_of
-from cdc_sync.store.protocol import Recorded, Store, StoreError
+from cdc_sync.store.protocol import ApplyResult, StoreError
+from cdc_sync.store.store import Store
 
 
 async def test_a_baseline_is_adopted_without_a_call(store: Store) -> None:
-    news = await store.record(some_rules(), a_baseline(a_sighting("a1"), a_sighting("a2", "hired", "J2")))
+    news = await results_of(store, some_rules(), a_baseline(a_sighting("a1"), a_sighting("a2", "hired", "J2")))
 
-    assert news == [Recorded("a1", Adopt()), Recorded("a2", Adopt())]
+    assert news == [ApplyResult("a1", Adopt()), ApplyResult("a2", Adopt())]
     assert await claim(store) == []
     known = await known_one(store, "a2")
     assert (known.told, known.waiting) == (a_content("hired", "J2", application_id="a2"), None)
@@ -41,7 +43,7 @@ async def test_a_baseline_is_adopted_without_a_call(store: Store) -> None:
 async def test_a_second_row_that_a_baseline_meets_of_one_application_is_adopted_too(store: Store) -> None:
     await adopt(store, "a1")
 
-    assert await store.record(some_rules(), a_baseline(a_sighting(status="hired"))) == [Recorded("a1", Adopt())]
+    assert await results_of(store, some_rules(), a_baseline(a_sighting(status="hired"))) == [ApplyResult("a1", Adopt())]
 
     assert await entry_of(store) is None
     assert await told_status(store) == "hired"
@@ -49,10 +51,10 @@ async def test_a_second_row_that_a_baseline_meets_of_one_application_is_adopted_
 
 async def test_a_baseline_that_sends_does_not_say_twice_what_was_acknowledged_meanwhile(store: Store) -> None:
     sending = a_batch(a_sighting(), origin="baseline", unseen="send")
-    await store.record(some_rules(), sending)
+    await store.apply(some_rules(), sending)
     await acknowledge(store, await claim_one(store))
 
-    assert await store.record(some_rules(), sending) == []
+    assert await results_of(store, some_rules(), sending) == []
 
     assert await claim(store) == []
 
@@ -79,14 +81,14 @@ async def test_every_field_of_a_content_is_kept(store: Store) -> None:
     ids=["live", "deleted"],
 )
 async def test_an_application_never_seen_is_queued(store: Store, sighting: Sighting, kinds: frozenset[Kind]) -> None:
-    assert await observe(store, sighting) == [Recorded("a1", Queue(kinds), "pending")]
+    assert await observe(store, sighting) == [ApplyResult("a1", Queue(kinds), "pending")]
 
     assert (await waiting_entry(store)).kinds == kinds
     assert (await known_one(store)).told is None
 
 
 async def test_an_application_that_appears_later_is_adopted_if_so_configured(store: Store) -> None:
-    assert await store.record(some_rules(), a_batch(a_sighting(), unseen="adopt")) == [Recorded("a1", Adopt())]
+    assert await results_of(store, some_rules(), a_batch(a_sighting(), unseen="adopt")) == [ApplyResult("a1", Adopt())]
 
     assert await entry_of(store) is None
     assert await told_status(store) == "applied"
@@ -95,7 +97,7 @@ async def test_an_application_that_appears_later_is_adopted_if_so_configured(sto
 async def test_what_waits_for_its_first_call_is_not_adopted_by_a_later_baseline(store: Store) -> None:
     await observe(store, a_sighting())
 
-    assert await store.record(some_rules(), a_baseline(a_sighting())) == []
+    assert await results_of(store, some_rules(), a_baseline(a_sighting())) == []
 
     assert (await waiting_entry(store)).state == "pending"
 
@@ -113,7 +115,7 @@ async def test_what_waits_for_its_first_call_is_not_adopted_by_a_later_baseline(
 async def test_a_change_is_queued(store: Store, changed: Sighting, kinds: frozenset[Kind]) -> None:
     await adopt(store, "a1")
 
-    assert await observe(store, changed, at=NOW + 1) == [Recorded("a1", Queue(kinds), "pending")]
+    assert await observe(store, changed, at=NOW + 1) == [ApplyResult("a1", Queue(kinds), "pending")]
 
     entry = await waiting_entry(store)
     assert (entry.content, entry.kinds, entry.state) == (changed.content, kinds, "pending")
@@ -222,7 +224,7 @@ async def test_the_newest_state_takes_the_place_of_what_waits(store: Store) -> N
 
     news = await observe(store, a_sighting(status="hired", job_id="J2"), at=NOW + SECOND)
 
-    assert news == [Recorded("a1", Queue(frozenset({"status", "job"})), "pending")]
+    assert news == [ApplyResult("a1", Queue(frozenset({"status", "job"})), "pending")]
     second = await waiting_entry(store)
     assert second.content == a_content("hired", "J2")
     assert second.revision > first.revision
@@ -247,7 +249,7 @@ async def test_a_change_undone_before_it_was_attempted_is_cancelled(store: Store
     await adopt(store, "a1")
     await observe(store, a_sighting(status="hired"))
 
-    assert await observe(store, a_sighting()) == [Recorded("a1", Cancel())]
+    assert await observe(store, a_sighting()) == [ApplyResult("a1", Cancel())]
 
     assert await entry_of(store) is None
     assert await claim(store) == []
@@ -259,7 +261,7 @@ async def test_a_change_undone_after_an_attempt_is_said(store: Store) -> None:
     await observe(store, a_sighting(status="hired"))
     await lose_answer(store, await claim_one(store))
 
-    assert await observe(store, a_sighting()) == [Recorded("a1", Queue(frozenset({"status"})), "pending")]
+    assert await observe(store, a_sighting()) == [ApplyResult("a1", Queue(frozenset({"status"})), "pending")]
 
     assert (await claim_one(store)).content == a_content()
 
@@ -280,7 +282,7 @@ async def test_a_first_call_that_was_never_answered_is_never_cancelled(store: St
     await observe(store, a_sighting())
 
     assert await observe(store, a_sighting(status="hired")) == [
-        Recorded("a1", Queue(frozenset({"first"})), "pending"),
+        ApplyResult("a1", Queue(frozenset({"first"})), "pending"),
     ]
 
 
@@ -290,7 +292,7 @@ async def test_what_must_not_be_sent_becomes_a_dead_letter_at_once(store: Store)
     refused = a_sighting(status="42", refused="the label '42' is not in status.map")
     news = await observe(store, refused)
 
-    assert news == [Recorded("a1", Queue(frozenset({"status"})), "dead", "the label '42' is not in status.map")]
+    assert news == [ApplyResult("a1", Queue(frozenset({"status"})), "dead", "the label '42' is not in status.map")]
     entry = await waiting_entry(store)
     assert (entry.state, entry.reason, entry.attempted) == ("dead", "the label '42' is not in status.map", False)
     assert await claim(store) == []
@@ -321,7 +323,7 @@ async def test_a_dead_letter_that_was_never_attempted_is_cancelled_when_undone(s
     await adopt(store, "a1")
     await observe(store, a_sighting(status="42", refused="unmapped"))
 
-    assert await observe(store, a_sighting()) == [Recorded("a1", Cancel())]
+    assert await observe(store, a_sighting()) == [ApplyResult("a1", Cancel())]
 
 
 async def test_a_dead_letter_waits_until_the_application_changes_again(store: Store) -> None:
@@ -330,7 +332,7 @@ async def test_a_dead_letter_waits_until_the_application_changes_again(store: St
 
     assert await observe(store, a_sighting(status="hired")) == []
     assert await observe(store, a_sighting(status="seen")) == [
-        Recorded("a1", Queue(frozenset({"status"})), "pending"),
+        ApplyResult("a1", Queue(frozenset({"status"})), "pending"),
     ]
 
     entry = await claim_one(store)
@@ -406,7 +408,7 @@ async def test_a_batch_that_cannot_be_recorded_leaves_nothing_behind(store: Stor
     twice = a_baseline(a_sighting("a1"), a_sighting("a2"), a_sighting("a2", "hired"))
 
     with pytest.raises(StoreError):
-        await store.record(some_rules(), replace(twice, positions={"baseline": "a2"}))
+        await store.apply(some_rules(), replace(twice, positions={"baseline": "a2"}))
 
     assert await store.known("applications", ["a1", "a2"]) == {}
     assert await store.positions("applications") == {}
@@ -429,7 +431,7 @@ async def test_observations_and_claims_at_once_do_not_disturb_each_other(store: 
 async def test_the_history_tells_who_saw_what(store: Store) -> None:
     await adopt(store, "a1")
 
-    await store.record(some_rules(), a_batch(a_sighting(job_id="J2"), origin="sweep", now=NOW + 1))
+    await store.apply(some_rules(), a_batch(a_sighting(job_id="J2"), origin="sweep", now=NOW + 1))
 
     (event,) = await story_of(store)
     assert (event.at, event.watch, event.application_id, event.event) == (NOW + 1, "applications", "a1", "queued")

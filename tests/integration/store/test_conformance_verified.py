@@ -11,7 +11,7 @@ from support.store_steps import acknowledge, adopt, bury, claim_one, known_one, 
 from cdc_sync.core.outbox import Verified
 from cdc_sync.core.rows import Key
 from cdc_sync.store.columns import key_text
-from cdc_sync.store.protocol import Store
+from cdc_sync.store.store import Store
 
 DIGEST = "0123456789abcdef"
 OTHER = "f" * 16
@@ -87,8 +87,8 @@ class TestVerifying:
     async def test_not_where_nothing_was_told_or_the_row_is_out_of_scope(self, store: Store) -> None:
         await observe(store, a_sighting())
         await store.verify(WATCH, [verified()])
-        await store.record(some_rules(), a_baseline(a_sighting("a2")))
-        await store.record(some_rules(), a_batch(out_of_scope=["a2"]))
+        await store.apply(some_rules(), a_baseline(a_sighting("a2")))
+        await store.apply(some_rules(), a_batch(out_of_scope=["a2"]))
         await store.verify(WATCH, [verified("a2")])
 
         assert await store.compare(WATCH, digests(("a1",), ("a2",))) == [IN_FULL, IN_FULL]
@@ -108,7 +108,7 @@ class TestVerifying:
         assert await known.compare(WATCH, digests(digest=OTHER)) != [IN_FULL]
 
     async def test_a_baseline_may_bring_it(self, store: Store) -> None:
-        await store.record(some_rules(), a_baseline(replace(a_sighting(), digest=DIGEST), a_sighting("a2")))
+        await store.apply(some_rules(), a_baseline(replace(a_sighting(), digest=DIGEST), a_sighting("a2")))
 
         assert await passes(store)
         assert await store.compare(WATCH, digests(("a2",))) == [IN_FULL]
@@ -117,13 +117,13 @@ class TestVerifying:
         "key", [("1", "2"), ("a,b", 'c"d'), ("é🎉", ""), ("[", "]", "\\"), ("1",), ("\x01\t\x7f",)]
     )
     async def test_a_key_may_have_several_columns_and_any_text(self, store: Store, key: Key) -> None:
-        await store.record(some_rules(), a_baseline(moved(replace(a_sighting(), digest=DIGEST), *key)))
+        await store.apply(some_rules(), a_baseline(moved(replace(a_sighting(), digest=DIGEST), *key)))
 
         assert await store.compare(WATCH, digests(key)) == [(await known_one(store)).number]
 
     async def test_two_records_of_one_row(self, store: Store) -> None:
         """The row has changed its id, and back: each of the two has what it was verified with."""
-        await store.record(some_rules(), a_baseline(*(moved(a_sighting(id_), "row") for id_ in ("a1", "a2"))))
+        await store.apply(some_rules(), a_baseline(*(moved(a_sighting(id_), "row") for id_ in ("a1", "a2"))))
         await store.verify(WATCH, [verified("a1", "row"), verified("a2", "row", digest=OTHER)])
         numbers = {id_: known.number for id_, known in (await store.known(WATCH, ["a1", "a2"])).items()}
 
@@ -167,8 +167,8 @@ class TestForgetting:
         "happen",
         [
             lambda store: observe(store, moved(a_sighting(), "another row")),
-            lambda store: store.record(some_rules(), a_batch(out_of_scope=["a1"])),
-            lambda store: store.record(some_rules(), a_baseline(a_sighting(status="hired"))),
+            lambda store: store.apply(some_rules(), a_batch(out_of_scope=["a1"])),
+            lambda store: store.apply(some_rules(), a_baseline(a_sighting(status="hired"))),
         ],
         ids=["another row speaks for it", "it leaves the scope", "it is adopted anew"],
     )
@@ -196,5 +196,5 @@ class TestOtherRows:
         await adopt(known, 'a"2')
 
         assert await known.compare(WATCH, page) == [IN_FULL, NOTHING, IN_FULL]
-        await known.record(some_rules(), a_batch(out_of_scope=["a1"]))
+        await known.apply(some_rules(), a_batch(out_of_scope=["a1"]))
         assert await known.compare(WATCH, page) == [NOTHING, NOTHING, IN_FULL]

@@ -16,7 +16,8 @@ from support.upgrading import OldData, OldFile, OldSchema, Row, Tables, newest
 from cdc_sync.core.content import Content
 from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.outbox import Skip, Suspicion
-from cdc_sync.store.protocol import CallCounts, Condition, Event, Store
+from cdc_sync.store.protocol import CallCounts, Condition, Event
+from cdc_sync.store.store import Store
 
 WATCHES = ("applications", "direct", "polled")
 FUTURE = 2**62

@@ -30,6 +30,7 @@ from hypothesis.stateful import (
 )
 from support.builders import ENDPOINT, NOW, SECOND, WATCH, a_baseline, a_batch, a_content, some_rules
 from support.store_backends import Backend, PostgresBackend, SqliteBackend
+from support.store_steps import results_of
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import fate
@@ -44,7 +45,7 @@ from cdc_sync.core.reply import (
     Unavailable,
 )
 from cdc_sync.core.retry import RetryPolicy
-from cdc_sync.store.protocol import Finished, Recorded
+from cdc_sync.store.protocol import ApplyResult, Finished
 
 T = TypeVar("T")
 
@@ -148,7 +149,7 @@ class Deliveries(RuleBasedStateMachine):
     def first_start(self, status: str) -> None:
         self.applications = {one: Application(State(status)) for one in EXISTING}
         sightings = [self.sighting(one, application.now) for one, application in self.applications.items()]
-        self.run(self.store.record(RULES, a_baseline(*sightings, now=self.now)))
+        self.run(self.store.apply(RULES, a_baseline(*sightings, now=self.now)))
         for application in self.applications.values():
             application.recorded.append(application.now)
             application.sure = application.heard = application.now
@@ -175,11 +176,20 @@ class Deliveries(RuleBasedStateMachine):
     @rule(
         limit=st.integers(1, 3),
         clock=st.sampled_from([0, SECOND, 5 * SECOND, 30 * SECOND, -SECOND, -60 * SECOND]),
-        probing=st.sampled_from([(), (ENDPOINT,)]),
+        probing=st.sampled_from([[], [ENDPOINT]]),
     )
-    def due_calls_begin(self, limit: int, clock: int, probing: Collection[str]) -> None:
+    def due_calls_begin(self, limit: int, clock: int, probing: list[str]) -> None:
         self.now += clock
         self.claim(limit, probing)
+
+    @precondition(lambda self: self.in_state("pending") != sorted(self.calls))
+    @rule(limit=st.integers(1, 3))
+    def claimed_ahead_and_given_back(self, limit: int) -> None:
+        before = {one: entry for one, entry in self.waiting.items() if one not in self.calls}
+        entries = self.run(self.store.claim(self.now, HORIZON, {ENDPOINT: limit}))
+        self.run(self.store.unclaim(entries))
+        self.look()
+        assert before == {one: entry for one, entry in self.waiting.items() if one not in self.calls}
 
     @precondition(lambda self: self.calls)
     @rule(data=st.data(), is_heard=st.booleans(), chance=st.sampled_from([0.0, 0.5, 0.99]))
@@ -297,12 +307,12 @@ class Deliveries(RuleBasedStateMachine):
     def in_state(self, *states: EntryState) -> list[str]:
         return sorted(one for one, entry in self.waiting.items() if entry.state in states)
 
-    def record(self, states: dict[str, State]) -> list[Recorded]:
+    def record(self, states: dict[str, State]) -> list[ApplyResult]:
         for one, state in states.items():
             self.applications[one].recorded.append(state)
         held = self.in_state("held")
         sightings = [self.sighting(one, state) for one, state in states.items()]
-        news = self.run(self.store.record(RULES, a_batch(*sightings, now=self.now)))
+        news = self.run(results_of(self.store, RULES, a_batch(*sightings, now=self.now)))
         self.look()
         assert not set(held) & set(self.in_state("pending")), "only people release what is held"
         return news
@@ -329,7 +339,7 @@ class Deliveries(RuleBasedStateMachine):
         self.look()
         before = self.waiting.get(one)
         assert before is not None, "what may have been heard is never dropped"
-        self.run(self.store.finish([Finished(call.entry, outcome, {}, self.now)], {}))
+        self.run(self.store.complete([Finished(call.entry, outcome, {}, self.now)], {}))
         self.look()
         if not isinstance(meaning, Acknowledged) and before.revision != call.entry.revision:
             assert self.waiting.get(one) == before, "what was put in its place has a fate of its own"

@@ -30,11 +30,11 @@ from support.store_steps import (
 
 from cdc_sync.core.delivery import Again, GiveUp
 from cdc_sync.core.findings import Finding
-from cdc_sync.store import queries
 from cdc_sync.store.postgres import PostgresStore, copy_to_sqlite, scripts
 from cdc_sync.store.postgres.inspection import check_store
 from cdc_sync.store.protocol import Finished, Lease, StoreError, TakenOverError
 from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.statements import migrations
 
 Open = Callable[[], Awaitable[PostgresStore]]
 
@@ -71,9 +71,9 @@ def dba(dsn: str) -> Iterator["psycopg.Connection[tuple[object, ...]]"]:
 
 async def die(store: PostgresStore) -> None:
     """Stop renewing, as kill -9 does; nothing else is told to anybody."""
-    assert store._beating is not None
-    store._beating.cancel()
-    await asyncio.wait([store._beating])
+    assert store.driver._beating is not None
+    store.driver._beating.cancel()
+    await asyncio.wait([store.driver._beating])
 
 
 def let_leases_lapse(dsn: str) -> None:
@@ -91,6 +91,16 @@ def claimed_by(dsn: str) -> set[object]:
     """Whose claims there are; None stands for entries that nobody has."""
     with dba(dsn) as connection:
         return {number for (number,) in connection.execute("SELECT claimed_by FROM cdc_sync.outbox").fetchall()}
+
+
+def take_for_dead(dsn: str) -> None:
+    """What another daemon does to all whose lease has lapsed."""
+    with dba(dsn) as connection:
+        connection.execute(
+            "UPDATE cdc_sync.outbox SET claimed_by = NULL, attempted = true, attempts = attempts + 1"
+            " WHERE claimed_by IS NOT NULL"
+        )
+        connection.execute("DELETE FROM cdc_sync.daemon")
 
 
 class TestClaims:
@@ -138,12 +148,12 @@ class TestClaims:
         other = await open_another()
         await other.release_claims()
         let_leases_lapse(dsn)
-        await other._living.bury_dead()
-        assert other._living._lapsed, "it was seen to have lapsed"
+        await other.driver._living.bury_dead(other.clock)
+        assert other.driver._living._lapsed, "it was seen to have lapsed"
 
         async def believed_again() -> bool:
-            await other._living.bury_dead()
-            return not other._living._lapsed
+            await other.driver._living.bury_dead(other.clock)
+            return not other.driver._living._lapsed
 
         await eventually(believed_again, "the lease to be renewed", within=60)
 
@@ -157,7 +167,7 @@ class TestClaims:
 
         await eventually(lambda: not store.holds(entry), "the lease to run short", within=60)
 
-        await store._living.renew()
+        await store.driver._living.renew()
         assert store.holds(entry), "nobody has taken it meanwhile"
 
     async def test_an_end_that_comes_after_the_claim_was_taken_decides_nothing(
@@ -167,8 +177,7 @@ class TestClaims:
         await observe(store, a_sighting(status="seen"))
         stalled = await claim_one(store)
         await die(store)
-        with dba(dsn) as connection:
-            connection.execute("DELETE FROM cdc_sync.daemon")
+        take_for_dead(dsn)
         other = await open_another()
         await observe(other, a_sighting(status="hired"))
         await acknowledge(other, await claim_one(other))
@@ -184,12 +193,11 @@ class TestClaims:
     async def test_who_was_taken_for_dead_goes_on_under_another_number(self, dsn: str, store: PostgresStore) -> None:
         await one_under_way(store)
         lost = await waiting_entry(store)
-        with dba(dsn) as connection:
-            connection.execute("DELETE FROM cdc_sync.daemon")
-        before = store._living.number
+        take_for_dead(dsn)
+        before = store.driver._living.number
 
         assert await claim(store) == [], "its own call may still be under way"
-        await eventually(lambda: store._living.number != before, "another number", within=60)
+        await eventually(lambda: store.driver._living.number != before, "another number", within=60)
         assert not store.holds(lost)
         await lose_answer(store, lost)
 
@@ -197,10 +205,11 @@ class TestClaims:
 
     async def test_a_claim_whose_answer_was_lost_is_given_back(self, dsn: str, store: PostgresStore) -> None:
         await one_under_way(store)
-        store._claims.clear()  # as if the answer to its claim had been lost
-        store._unsure = True
+        store.driver._claims._numbers.clear()  # as if the answer to its claim had been lost
+        store.driver._claims._entries.clear()
+        store.driver._claims.doubt()
 
-        assert (await claim_one(store)).attempts == 2
+        assert (await claim_one(store)).attempts == 1, "its call has not begun"
 
     async def test_a_claim_that_a_failover_brought_back_is_given_back_without_anything_to_claim(
         self, dsn: str, store: PostgresStore
@@ -220,7 +229,7 @@ class TestClaims:
         self, dsn: str, store: PostgresStore, open_another: Open
     ) -> None:
         await one_under_way(store)
-        under_way = store._under_way[WATCH, "a1"]
+        under_way = store.driver._claims._entries[WATCH, "a1"]
         other = await open_another()
         with dba(dsn) as connection:  # as on a standby that had not heard of the claim, nor of the daemon
             connection.execute("UPDATE cdc_sync.outbox SET claimed_by = NULL, attempts = 0, attempted = false")
@@ -242,11 +251,10 @@ class TestClaims:
         await one_under_way(store)
         other = await open_another()
         await die(store)
-        with dba(dsn) as connection:
-            connection.execute("DELETE FROM cdc_sync.daemon")
+        take_for_dead(dsn)
         await lose_answer(other, await claim_one(other), again_at=NOW + HOUR)
 
-        await store._reconcile()
+        await store.driver._claims.compare()
 
         assert claimed_by(dsn) == {None}
 
@@ -254,7 +262,7 @@ class TestClaims:
         self, dsn: str, store: PostgresStore
     ) -> None:
         await one_under_way(store)
-        under_way = store._under_way[WATCH, "a1"]
+        under_way = store.driver._claims._entries[WATCH, "a1"]
         with dba(dsn) as connection:
             connection.execute("UPDATE cdc_sync.outbox SET status = 'refused'")
 
@@ -265,19 +273,19 @@ class TestClaims:
 
     async def test_a_number_that_is_handed_out_twice_has_one_owner(self, dsn: str, store: PostgresStore) -> None:
         await one_under_way(store)
-        before = store._living.number
+        before = store.driver._living.number
         with dba(dsn) as connection:  # as on a standby whose sequence was behind, where another daemon was first
             connection.execute("UPDATE cdc_sync.daemon SET started_at = started_at + interval '1 second'")
 
-        assert await store._living.renew() != before
+        assert await store.driver._living.renew() != before
 
     async def test_an_end_written_twice_is_written_once(self, store: PostgresStore) -> None:
         await adopt(store, "a1")
         await observe(store, a_sighting(status="hired"))
         entry = await claim_one(store)
-        claims = dict(store._claims)
+        claims = dict(store.driver._claims._numbers)
         await lose_answer(store, entry)
-        store._claims |= claims  # as if the first answer had been lost, and it is tried again
+        store.driver._claims._numbers |= claims  # as if the first answer had been lost, and it is tried again
 
         await lose_answer(store, entry, again_at=NOW + 60_000)
 
@@ -342,9 +350,8 @@ class TestTakingOver:
     ) -> None:
         await store.take(WATCH, "first")
         await adopt(store, "a1")
-        with dba(dsn) as connection:
-            connection.execute("DELETE FROM cdc_sync.daemon")
-        await store._living.renew()
+        take_for_dead(dsn)
+        await store.driver._living.renew()
 
         with pytest.raises(TakenOverError):
             await observe(store, a_sighting(status="seen"))
@@ -365,7 +372,7 @@ class TestAtOnce:
             order = names if turn % 2 else names[::-1]
             sightings = [a_sighting(one, f"status {turn}") for one in order[::2]]
             batch = a_batch(*sightings, out_of_scope=order[1::2])
-            await stores[turn % 3].record(some_rules(), batch)
+            await stores[turn % 3].apply(some_rules(), batch)
 
         async def send(turn: int) -> None:
             mine = stores[turn % 3]
@@ -381,7 +388,7 @@ class TestAtOnce:
         for _ in range(100):
             await send(0)
         assert await store.entries("pending", None, 100) == []
-        with dba(store._dsn) as connection:
+        with dba(store.driver._dsn) as connection:
             found = connection.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
             assert found.fetchone() == (0,)
 
@@ -412,13 +419,11 @@ class TestUpgrading:
     def older(self, database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         """A store as the version before made it; within, this version is that one."""
         with monkeypatch.context() as before, dba(database) as connection:
-            migrations = queries.migrations("postgres")[:-1]
-            before.setattr(queries, "migrations", lambda _: migrations)
+            older = migrations("postgres")[:-1]
+            before.setattr(scripts, "migrations", lambda _: older)
             connection.execute(scripts.install().encode())
             before.undo()
-            connection.execute(
-                "INSERT INTO cdc_sync.watch (name, captured_by, known) VALUES ('applications', 'somebody', 7)"
-            )
+            connection.execute("INSERT INTO cdc_sync.watch (name, known) VALUES ('applications', 7)")
             connection.execute(
                 "INSERT INTO cdc_sync.daemon (host, process, lease, alive_until)"
                 " VALUES ('older-host', 4711, interval '20 s', clock_timestamp() + interval '15 s')"
@@ -452,7 +457,7 @@ class TestUpgrading:
             connection.execute("UPDATE cdc_sync.about SET value = '999' WHERE name = 'schema'")
 
         with pytest.raises(StoreError, match="changed by another version"):
-            await store._living.renew()
+            await store.driver._living.renew()
 
         await die(store)
         await eventually(lambda: not store.holds(entry), "the lease to run short", within=60)
@@ -487,7 +492,7 @@ class TestTheRole:
         store = await PostgresStore.open(own)
         await one_under_way(store)
         await store.release_claims()
-        await store.finish([Finished(await waiting_entry(store), GiveUp("HTTP 400"), {}, NOW)], {})
+        await store.complete([Finished(await waiting_entry(store), GiveUp("HTTP 400"), {}, NOW)], {})
         await store.retry_dead(None, None, NOW)
         await store.prune(NOW + 1, 1_000, 10)
         await store.close()
@@ -606,4 +611,4 @@ class TestACopy:
 
 async def lose_answer_with(store: PostgresStore, reason: str) -> None:
     (entry,) = await store.claim(NOW, 60_000, {ENDPOINT: 1})
-    await store.finish([Finished(entry, Again(NOW), {"reason": reason}, NOW)], {})
+    await store.complete([Finished(entry, Again(NOW), {"reason": reason}, NOW)], {})

@@ -16,10 +16,12 @@ from support.builders import NOW, WATCH, a_sighting
 from support.store_process import store_process
 from support.store_steps import adopt, claim_one, observe, told_status, waiting_entry
 
-from cdc_sync.store import queries
+from cdc_sync.store.driver import Transaction
 from cdc_sync.store.protocol import StoreError
 from cdc_sync.store.sqlite import SqliteStore, copy_store
+from cdc_sync.store.sqlite.driver import SqliteTransaction
 from cdc_sync.store.sqlite.schema import connect
+from cdc_sync.store.statements import migrations
 
 PAGE = 4096
 
@@ -45,7 +47,7 @@ def generous_umask() -> Iterator[None]:
 
 async def inside(store: SqliteStore, statement: str) -> Any:
     """Ask the store's own connection: some settings belong to a connection, and nobody else can see them."""
-    row = await store._thread.run(lambda connection: connection.execute(statement).fetchone())
+    row = await store.driver._thread.run(lambda connection: connection.execute(statement).fetchone())
     return row and row[0]
 
 
@@ -68,7 +70,7 @@ class TestTheFile:
         assert await inside(store, "PRAGMA synchronous") == 2, "FULL: the log is synchronised at each commit"
 
     async def test_its_schema_is_at_the_newest_version(self, store: SqliteStore) -> None:
-        assert await inside(store, "PRAGMA user_version") == len(queries.migrations("sqlite"))
+        assert await inside(store, "PRAGMA user_version") == len(migrations("sqlite"))
 
     async def test_it_is_one_file_once_it_is_closed(self, store: SqliteStore, path: Path) -> None:
         await adopt(store, "a1")
@@ -320,9 +322,13 @@ class TestNoGood:
 
 class TestConnectionLost:
     async def test_what_cannot_even_be_undone_fails_and_nobody_waits_for_ever(self, store: SqliteStore) -> None:
+        async def close(transaction: Transaction) -> None:
+            assert isinstance(transaction, SqliteTransaction)
+            transaction._connection.close()
+
         async with asyncio.timeout(60):
             with pytest.raises(StoreError, match="closed database"):
-                await store._run(lambda connection: connection.close())
+                await store.driver.transact(close)
             with pytest.raises(StoreError, match="closed database"):
                 await store.counts()
 
@@ -335,7 +341,7 @@ class TestWhatIsLookedAtAllDay:
     ) -> None:
         statements: list[str] = []
         await adopt(store, "a1")
-        await store._thread.run(lambda connection: connection.set_trace_callback(statements.append))
+        await store.driver._thread.run(lambda connection: connection.set_trace_callback(statements.append))
         await store.counts()
         await store.endpoints()
         await store.fuses()

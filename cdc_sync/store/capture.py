@@ -1,0 +1,399 @@
+"""The store as capture sees it: what is known, and batches of observations.
+
+The decision about an observation is taken inside the transaction that writes it, from the state as it is then: between
+reading an entry and cancelling it the sender may have sent it, and what was sent must never be silently cancelled.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from cdc_sync.core.diff import Adopt
+from cdc_sync.core.fuse import Fuse, blow
+from cdc_sync.core.outbox import NOTHING, Entry, Known, Offer, Suspicion, Verified
+from cdc_sync.core.rows import Key
+from cdc_sync.core.rules import WatchRules
+from cdc_sync.core.status_url import endpoint_of
+from cdc_sync.store.bitmaps import unmarked
+from cdc_sync.store.columns import key_text, known_from, metadata, state_columns
+from cdc_sync.store.deciding import Before, Placed, Steps, steps_of
+from cdc_sync.store.delivery import claim, history_rows
+from cdc_sync.store.driver import Driver, Transaction
+from cdc_sync.store.protocol import (
+    AnotherDatabaseError,
+    Applied,
+    Batch,
+    Event,
+    Lease,
+    TakenOverError,
+)
+
+_GIVEN_BACK = 0
+"""No daemon's number: nothing is recorded for a watch that was taken once, and is not any more."""
+
+
+class Capture:
+    """See the module's text. Every method may raise `StoreError`."""
+
+    _driver: Driver
+
+    def __init__(self) -> None:
+        self._leases: dict[str, int] = {}
+        """The number of this daemon when it took each watch; `_GIVEN_BACK` afterwards."""
+
+    async def bind(self, identity: str) -> None:
+        """Remember, the first time, which database the store belongs to; afterwards insist on it.
+
+        Raises:
+            AnotherDatabaseError: the store belongs to another one.
+        """
+
+        async def work(transaction: Transaction) -> str:
+            if (bound := await _about(transaction, "database")) is None:
+                await transaction.run("set_about_first", name="database", value=identity)
+                bound = await _about(transaction, "database") or identity
+            return bound
+
+        bound = await self._driver.transact(work)
+        if bound != identity:
+            raise AnotherDatabaseError.between(self._driver.name, bound, identity)
+
+    async def identity(self) -> str | None:
+        """The database that the store belongs to; None if it never met one."""
+        return await self._driver.transact(lambda t: _about(t, "database"))
+
+    async def hosts(self) -> str | None:
+        """Where the database was reached last (`core.database_identity`), as text; None if that is not known."""
+        return await self._driver.transact(lambda t: _about(t, "hosts"))
+
+    async def set_hosts(self, hosts: str, instead_of: str | None) -> bool:
+        """Remember where the database is reached, if what `hosts` gives is still `instead_of`; returns whether it was.
+
+        Another daemon of a shared store may have written its own hosts since.
+        """
+        return bool(
+            await self._driver.transact(
+                lambda t: t.count("replace_about", name="hosts", value=hosts, instead_of=instead_of)
+            )
+        )
+
+    async def rebind(self, identity: str, hosts: str, positions: Mapping[str, Mapping[str, str]]) -> None:
+        """Let the store belong to another database from now on, with these capture positions put in, by watch."""
+        rows = [(watch, name, value) for watch, of in sorted(positions.items()) for name, value in of.items()]
+
+        async def work(transaction: Transaction) -> None:
+            await transaction.run("set_about", name="database", value=identity)
+            await transaction.run("set_about", name="hosts", value=hosts)
+            await transaction.write("set_position", rows)
+
+        await self._driver.transact(work)
+
+    async def take(self, watch: str, session: str = "", instead_of: Lease | None = None) -> Lease:
+        """Take the watch's lease, if it is free: be the one that records for the watch, as long as this daemon lives.
+
+        Whoever had it before is refused from then on: it would write what it read before over what the next one reads.
+
+        Args:
+            watch: the watch's name.
+            session: the one on the ATS's database by which this daemon captures.
+            instead_of: a lease whose holder is known to capture no more; taken too, unless it was renewed in another
+                session since.
+        """
+        daemon = await self._driver.daemon()
+
+        async def work(transaction: Transaction) -> Lease:
+            await transaction.run("add_watch", watch=watch)
+            rows = await transaction.rows("lease", watch=watch)
+            number, host, process, before = rows[0] if rows else (None, None, None, None)
+            found = Lease(mine=False, session=before, number=number, host=host, process=process)
+            if number not in {None, daemon} and found != instead_of:
+                return found
+            await transaction.run("set_lease", watch=watch, daemon=daemon, session=session)
+            return Lease(mine=True, session=before)
+
+        lease = await self._driver.transact(work)
+        self._leases[watch] = daemon if lease.mine else _GIVEN_BACK
+        return lease
+
+    async def give_back(self, watch: str) -> None:
+        """Give the watch's lease back, if it is ours; nothing is recorded until it is taken again."""
+        daemon, self._leases[watch] = self._leases.get(watch, _GIVEN_BACK), _GIVEN_BACK
+        await self._driver.transact(lambda t: t.run("give_lease_back", watch=watch, daemon=daemon))
+
+    async def positions(self, watch: str) -> dict[str, str]:
+        """The watch's capture positions by name."""
+        rows = await self._driver.transact(lambda t: t.rows("positions", watch=watch))
+        return dict(rows)
+
+    async def known(self, watch: str, application_ids: Sequence[str]) -> dict[str, Known]:
+        """What is known of each of these applications; the unknown are left out."""
+        ids = list(application_ids)
+        rows = await self._driver.transact(lambda t: t.rows("known", watch=watch, ids=ids))
+        return {row[1]: known_from(row) for row in rows}
+
+    async def owners(self, watch: str, keys: Iterable[Key]) -> dict[str, Known]:
+        """The applications for which one of these rows spoke last."""
+        texts = list(map(key_text, keys))
+        rows = await self._driver.transact(lambda t: t.rows("owners", watch=watch, keys=texts))
+        return {row[1]: known_from(row) for row in rows}
+
+    async def compare(self, watch: str, digests: str) -> list[int]:
+        """What is to be done about each row of a page of digests (`source.digests`), in the page's order.
+
+        A record's number: it was verified with this digest and is as it was then, and nothing of it waits. 0: nothing
+        is to be done. -1: the row is to be read.
+        """
+        rows = await self._driver.transact(lambda t: t.rows("compare", watch=watch, digests=digests))
+        found: list[int] = json.loads(rows[0][0] or "[]")
+        return found
+
+    async def verify(self, watch: str, verified: Sequence[Verified]) -> None:
+        """Keep the digests of rows that are no news, where they are none now: whatever has happened since.
+
+        A record that changes, or gets another row, is verified no longer.
+        """
+        rows = [
+            (
+                watch,
+                each.application_id,
+                key_text(each.key),
+                each.digest,
+                *(
+                    (None, None, None)
+                    if each.content is None
+                    else (each.content.status, each.content.job_id, each.content.deleted)
+                ),
+            )
+            for each in sorted(verified, key=lambda each: each.application_id)
+        ]
+        await self._driver.transact(lambda t: t.write("verify", rows))
+
+    async def unseen(self, watch: str, bitmap: bytes, first: int, last: int) -> list[str]:
+        """The applications, of those numbered `first` to `last`, whose bit in a sweep's bitmap is not set.
+
+        Left out are those of which HelloWork knows, or will be told, that they are gone, and those out of scope.
+        """
+        if not (numbers := unmarked(bitmap, first, last)):
+            return []
+        rows = await self._driver.transact(lambda t: t.rows("unseen", watch=watch, numbers=numbers))
+        return [application_id for (application_id,) in rows]
+
+    async def highest_number(self) -> int:
+        """The highest record number in use; 0 if there is none."""
+        ((number,),) = await self._driver.transact(lambda t: t.rows("highest_number"))
+        return int(number)
+
+    async def apply(self, rules: WatchRules, batch: Batch, offer: Offer = NOTHING) -> Applied:
+        """Decide about a batch and write all of it; and claim what the sender offers to take, if it enqueues anything.
+
+        Raises:
+            TakenOverError: this daemon took the watch, and does not hold its lease any more (see `take`).
+        """
+        batch = replace(batch, shift=self._driver.clock.shift)
+        lease = self._leases.get(rules.watch)
+        unstarted = {id_: self._driver.claimant((rules.watch, id_)) for id_ in offer.unstarted}
+        if not offer.wanted:
+            return await self._apply(_Apply(self._driver, rules, batch, lease, unstarted, offer, None))
+        daemon = await self._driver.daemon()
+        async with self._driver.claiming() as may_claim:
+            apply = _Apply(self._driver, rules, batch, lease, unstarted, offer, daemon if may_claim else None)
+            applied = await self._apply(apply)
+            self._driver.claimed(applied.claimed, daemon)
+        return applied
+
+    async def _apply(self, apply: "_Apply") -> Applied:
+        watch = apply.rules.watch
+        async with self._driver.ending((watch, id_) for id_ in apply.unstarted) as over:
+            applied = await self._driver.transact(apply.run)
+            over &= {(watch, id_) for id_ in applied.touched}
+        return applied
+
+    async def due_suspicions(self, watch: str, now: int, limit: int, *, horizon: int) -> list[Suspicion]:
+        """Suspicions whose grace is over, oldest first.
+
+        One that would be due more than `horizon` milliseconds ahead was made by a wrong clock, and is due too.
+        """
+        rows = await self._driver.transact(
+            lambda t: t.rows("due_suspicions", watch=watch, now=now, latest=now + horizon, limit=limit)
+        )
+        return [Suspicion(*row) for row in rows]
+
+    async def suspected(self, watch: str, application_ids: Sequence[str]) -> set[str]:
+        """Which of these applications are suspected to be gone."""
+        ids = list(application_ids)
+        rows = await self._driver.transact(lambda t: t.rows("suspected", watch=watch, ids=ids))
+        return {application_id for (application_id,) in rows}
+
+    async def next_suspicion(self, watch: str) -> int | None:
+        """When the next suspicion's grace is over."""
+        ((due_at,),) = await self._driver.transact(lambda t: t.rows("next_suspicion", watch=watch))
+        return None if due_at is None else int(due_at)
+
+    async def blow_fuse(self, watch: str, reason: str, now: int) -> None:
+        """Hold everything new of a watch until a person releases or discards it; a blown fuse stays as it is."""
+
+        async def work(transaction: Transaction) -> None:
+            await save_fuse(transaction, watch, blow(await _lock(transaction, watch, None), now, reason))
+
+        await self._driver.transact(work)
+
+
+async def _about(transaction: Transaction, name: str) -> str | None:
+    rows = await transaction.rows("about", name=name)
+    return str(rows[0][0]) if rows else None
+
+
+def fuse_from(state: str | None) -> Fuse:
+    """A watch's fuse; a whole one if it never counted anything."""
+    return Fuse() if state is None else Fuse(**json.loads(state))
+
+
+async def save_fuse(transaction: Transaction, watch: str, fuse: Fuse) -> None:
+    """Keep the watch's fuse; its row is locked."""
+    await transaction.run("set_fuse", watch=watch, fuse=json.dumps(asdict(fuse)))
+
+
+async def enqueue(transaction: Transaction, watch: str, placed: Iterable[Placed]) -> None:
+    """Put states into the outbox, each instead of the application's pending entry, if it has one."""
+    rows = [
+        (
+            watch,
+            each.sighting.application_id,
+            *state_columns(each.sighting.content),
+            each.kinds,
+            each.state,
+            each.at,
+            each.due_at,
+            each.reason,
+            each.endpoint,
+        )
+        for each in placed
+    ]
+    await transaction.write("enqueue", rows)
+
+
+async def _lock(transaction: Transaction, watch: str, lease: int | None) -> Fuse:
+    """From here on nobody else writes for the watch."""
+    rows = await transaction.rows("lock_watch", watch=watch)
+    if not rows:
+        await transaction.run("add_watch", watch=watch)
+        rows = await transaction.rows("lock_watch", watch=watch)
+    leased_by, fuse = rows[0]
+    if lease is not None and leased_by != lease:
+        raise TakenOverError(
+            f"This daemon's lease on the watch {watch} has ended: it was stopped, cut off from the store, or lost its "
+            f"session on the database, and another daemon may work now. What it had read is not recorded; it waits for "
+            f"its turn."
+        )
+    return fuse_from(fuse)
+
+
+@dataclass(frozen=True, slots=True)
+class _Apply:
+    """One batch on its way; `unstarted` has the numbers under which this daemon claimed those entries."""
+
+    driver: Driver
+    rules: WatchRules
+    batch: Batch
+    lease: int | None
+    unstarted: Mapping[str, int | None]
+    offer: Offer
+    claim_as: int | None
+
+    async def run(self, transaction: Transaction) -> Applied:
+        watch, batch, offer = self.rules.watch, self.batch, self.offer
+        fuse = await _lock(transaction, watch, self.lease)
+        ids = sorted(sighting.application_id for sighting in batch.sightings)
+        before: dict[str, Before] = {}
+        ours: dict[str, int] = {}
+        if ids:
+            # What is decided from is locked before it is read.
+            await transaction.run("lock_entries", watch=watch, ids=ids)
+            for row in await transaction.rows("known", watch=watch, ids=ids):
+                application_id, claimed_by = row[1], row[15]
+                # Unless another daemon has taken it for its own meanwhile.
+                if claimed_by is not None and self.unstarted.get(application_id) == claimed_by:
+                    ours[application_id] = claimed_by
+                known = known_from(row, unstarted=application_id in ours)
+                before[application_id] = Before(known, *row[-3:])
+        steps = steps_of(self.rules, batch, before, fuse)
+        touched = _touched(steps)
+        unclaimed = sorted((watch, id_, number) for id_, number in ours.items() if id_ in touched)
+        await transaction.write("unclaim", unclaimed)
+        await _write(transaction, watch, batch.at, steps)
+        await _note(transaction, watch, batch)
+        claimed: list[Entry] = []
+        if self.claim_as is not None and any(
+            each.state == "pending" and each.due_at <= batch.now for each in steps.placed
+        ):
+            claimed = await claim(
+                transaction, self.driver, self.claim_as, batch.now, offer.horizon, offer.wanted, offer.probing
+            )
+        return Applied(steps.news, touched & offer.unstarted, claimed)
+
+
+def _touched(steps: Steps) -> frozenset[str]:
+    """The applications whose entry is replaced, corrected or cancelled."""
+    placed = (each.sighting for each in steps.placed)
+    return frozenset({*steps.cancelled, *(each.application_id for each in (*placed, *steps.refreshed))})
+
+
+async def _write(transaction: Transaction, watch: str, at: int, steps: Steps) -> None:
+    """Do what was decided: a statement for each sort of step."""
+    write = transaction.write
+    await write("seen_new", [(watch, each.application_id, key_text(each.key)) for each in steps.new])
+    await write(
+        "adopt_new",
+        [
+            (watch, each.application_id, key_text(each.key), *state_columns(each.content), at, each.digest)
+            for each in steps.adopted
+        ],
+    )
+    await write("move", [(watch, each.application_id, key_text(each.key)) for each in steps.moved])
+    await write(
+        "acknowledge",
+        [(watch, each.application_id, *state_columns(each.content), at, True) for each in steps.told],
+    )
+    await write("remove", [(watch, application_id) for application_id in steps.cancelled])
+    await enqueue(transaction, watch, steps.placed)
+    await write(
+        "refresh",
+        [
+            (watch, each.application_id, metadata(each.content), endpoint_of(each.content.url))
+            for each in steps.refreshed
+        ],
+    )
+    await write("add_history", history_rows(steps.events))
+    await write("add_endpoint", [(endpoint,) for endpoint in sorted(steps.endpoints)])
+    if steps.fuse is not None:
+        await save_fuse(transaction, watch, steps.fuse)
+    # Every record is made here, and none is ever removed.
+    new = len(steps.new) + len(steps.adopted)
+    changed = any(not isinstance(one.decision, Adopt) for one in steps.news)
+    if new or changed:
+        await transaction.run("tally", watch=watch, new=new, changed_at=at if changed else None)
+
+
+async def _note(transaction: Transaction, watch: str, batch: Batch) -> None:
+    """Scope, suspicions, rows that cannot be reported, positions."""
+    await transaction.write("leave_scope", [(watch, application_id) for application_id in sorted(batch.out_of_scope)])
+    if batch.answered:
+        await transaction.run("answer", watch=watch, ids=list(batch.answered))
+    if batch.suspicions:
+        ids = [suspicion.application_id for suspicion in batch.suspicions]
+        already = {row[0] for row in await transaction.rows("suspected", watch=watch, ids=ids)}
+        new = [suspicion for suspicion in batch.suspicions if suspicion.application_id not in already]
+        await transaction.write("suspect", [(watch, each.application_id, each.at, each.due_at) for each in new])
+        events = [Event(batch.at, watch, each.application_id, "suspected", {"by": batch.origin}) for each in new]
+        await transaction.write("add_history", history_rows(events))
+    if cleared := [key_text(skip.key) for skip in batch.skips if skip.reason is None]:
+        await transaction.run("unskip", watch=watch, keys=cleared)
+    # The last one of a row counts: a statement cannot write a row twice.
+    skipped = {
+        key: (watch, key, skip.application_id, skip.reason, batch.at)
+        for skip in batch.skips
+        if skip.reason is not None
+        for key in (key_text(skip.key),)
+    }
+    await transaction.write("skip", list(skipped.values()))
+    await transaction.write("set_position", [(watch, name, value) for name, value in batch.positions.items()])

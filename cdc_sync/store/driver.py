@@ -1,0 +1,94 @@
+"""What the store's logic needs of a database: a transaction that runs statements by name, and a few facts.
+
+The logic (`capture`, `delivery`, `operation`, `report`) is coroutines over this. The SQLite driver runs one in its
+thread, from beginning to end without suspending it; the PostgreSQL driver awaits its server.
+"""
+
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, TypeVar
+
+from cdc_sync.core.outbox import Entry
+from cdc_sync.store.clock import Clock
+
+T = TypeVar("T")
+
+Whose = tuple[str, str]
+"""Watch and application id."""
+
+Row = Sequence[Any]
+
+
+class Transaction(Protocol):
+    """Runs statements of `sql/` by name, all or none of them."""
+
+    async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
+        """The rows that a statement gives. A list is a parameter for `@in`, a list of pairs one for `@pairs`."""
+
+    async def run(self, name: str, /, **parameters: Any) -> None:
+        """Run a statement that gives nothing."""
+
+    async def count(self, name: str, /, **parameters: Any) -> int:
+        """Run a statement that changes rows; returns how many."""
+
+    async def write(self, name: str, rows: Iterable[Row]) -> None:
+        """Run a statement for many rows, in the order of the columns that it names."""
+
+
+Work = Callable[[Transaction], Coroutine[Any, Any, T]]
+
+
+class Driver(Protocol):
+    """One of the two databases.
+
+    Attributes:
+        name: how the store is named for people: a path, or a DSN without its password.
+        clock: see `Store.clock`.
+        moves: see `Store.moves`.
+    """
+
+    name: str
+    clock: Clock
+    moves: int
+
+    async def transact(self, work: Work[T]) -> T:
+        """Run work in one transaction; returns what it returns, once that is durable.
+
+        It may be run more than once before it is durable.
+
+        Raises:
+            StoreError: it failed, and nothing of it is kept, unless the answer to the commit was lost.
+        """
+
+    async def daemon(self) -> int:
+        """This daemon's number among those that share the store, kept alive from now on."""
+
+    def claiming(self) -> AbstractAsyncContextManager[bool]:
+        """Around a transaction that claims; whether it may. Two of them may have to come one after the other."""
+
+    def claimed(self, entries: Iterable[Entry], daemon: int) -> None:
+        """These claims are durable."""
+
+    def ending(self, of: Iterable[Whose]) -> AbstractAsyncContextManager[set[Whose]]:
+        """Around the transaction that ends claims; those in the set are over once it was left without an error."""
+
+    def claimant(self, of: Whose) -> int | None:
+        """The number of this daemon when it claimed an entry; None if it has not."""
+
+    def under_way(self, of: Whose) -> bool:
+        """Whether this daemon has a call for an application, whoever the store thinks has its claim."""
+
+    def holds(self, entry: Entry) -> bool:
+        """See `Store.holds`."""
+
+    def expect(self, longest_call: float) -> None:
+        """See `Store.expect`."""
+
+    async def release_claims(self) -> None:
+        """See `Store.release_claims`."""
+
+    async def check_place(self) -> None:
+        """See `Store.check_place`."""
+
+    async def close(self) -> None:
+        """See `Store.close`."""

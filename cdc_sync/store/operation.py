@@ -1,0 +1,237 @@
+"""The store as operators and the daemon's housekeeping see it: release, discard, retry, resend, and small notes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cdc_sync.core.content import Content
+from cdc_sync.core.fuse import Fuse
+from cdc_sync.core.outbox import EntryState, Sighting
+from cdc_sync.core.status_url import endpoint_of
+from cdc_sync.store.capture import enqueue, fuse_from, save_fuse
+from cdc_sync.store.columns import content_from, state_columns
+from cdc_sync.store.deciding import Placed, described
+from cdc_sync.store.delivery import history_rows
+from cdc_sync.store.driver import Driver, Transaction, Whose
+from cdc_sync.store.protocol import CALL_STEP, Condition, Event, Only
+
+_NO_LIMIT = 1 << 40
+
+
+class Operation:
+    """See the module's text. Every method may raise `StoreError`."""
+
+    _driver: Driver
+
+    async def fuses(self) -> dict[str, Fuse]:
+        """The state of every watch's fuse that ever counted anything."""
+        return {watch: fuse_from(fuse) for watch, fuse in await self._driver.transact(lambda t: t.rows("fuses"))}
+
+    async def release_held(self, watch: str | None, now: int, only: Only | None, limit: int | None) -> int:
+        """Let held entries be sent; the fuse is whole again once none is held. Returns how many."""
+        selection, due_at = Selection("held", watch, None, only, limit), self._driver.clock.due(now)
+
+        async def work(transaction: Transaction) -> int:
+            fuses = await _lock_watches(transaction, watch)
+            chosen = await _select(transaction, selection, fuses)
+            events = [Event(now, *of, "released", {"to": described(content)}) for of, content in chosen]
+            await _revive(transaction, chosen, due_at, events)
+            await _mend_fuses(transaction, fuses)
+            return len(chosen)
+
+        return await self._driver.transact(work)
+
+    async def discard(
+        self,
+        state: EntryState,
+        watch: str | None,
+        ids: Sequence[str] | None,
+        *,
+        now: int,
+        only: Only | None = None,
+        limit: int | None = None,
+    ) -> list[tuple[str, str]]:
+        """Take held or dead entries as acknowledged without a call, the oldest first, `limit` at most. `ids` None: all.
+
+        Returns (watch, application id) of each.
+
+        Left out are those of which a call with an earlier content is still under way: its answer comes first.
+        """
+        selection = Selection(state, watch, ids, only, limit)
+
+        async def work(transaction: Transaction) -> list[Whose]:
+            fuses = await _lock_watches(transaction, watch)
+            # An entry with a call under way stays: without it, nothing would keep a second call from overtaking it.
+            chosen = await _select(transaction, selection, fuses, under_way=False)
+            await transaction.write("remove", sorted(of for of, _ in chosen))
+            await transaction.write(
+                "acknowledge",
+                [(*of, *state_columns(content), now, False) for of, content in sorted(chosen, key=_by_of)],
+            )
+            details = ((of, {"was": state, "to": described(content)}) for of, content in chosen)
+            await transaction.write("add_history", history_rows(Event(now, *of, "discarded", d) for of, d in details))
+            if state == "held":
+                await _mend_fuses(transaction, fuses)
+            return [of for of, _ in chosen]
+
+        return await self._driver.transact(work)
+
+    async def retry_dead(self, watch: str | None, ids: Sequence[str] | None, now: int) -> list[tuple[str, str]]:
+        """Make dead letters pending again. `ids` None: all. Returns (watch, application id)."""
+        selection, due_at = Selection("dead", watch, ids), self._driver.clock.due(now)
+
+        async def work(transaction: Transaction) -> list[Whose]:
+            watches = await _lock_watches(transaction, watch)
+            chosen = [each for each in await _select(transaction, selection, watches) if _is_callable(each[1])]
+            events = [Event(now, *of, "retried", {"to": described(content)}) for of, content in chosen]
+            await _revive(transaction, chosen, due_at, events)
+            return [of for of, _ in chosen]
+
+        return await self._driver.transact(work)
+
+    async def resend(self, watch: str | None, ids: Sequence[str], now: int) -> list[tuple[str, str]]:
+        """Enqueue the last acknowledged state once more. Returns (watch, application id) of those that it found."""
+        due_at = self._driver.clock.due(now)
+
+        async def work(transaction: Transaction) -> list[Whose]:
+            watches = sorted(await _lock_watches(transaction, watch))
+            for name in watches:
+                await transaction.run("lock_entries", watch=name, ids=list(ids))
+            rows = await transaction.rows("to_resend", ids=list(ids), watches=watches)
+            known = {(row[0], row[1]): (content_from(row[2:6]), row[6]) for row in rows}
+            # Something newer, or the same, is pending already: let it go out now.
+            hastened = [of for of, (_, state) in known.items() if state == "pending"]
+            again = {
+                of: content
+                for of, (content, state) in known.items()
+                if state is None and content is not None and _is_callable(content)
+            }
+            await transaction.write("hasten", [(*of, due_at) for of in hastened])
+            for of, content in again.items():
+                placed = Placed(Sighting(of[1], (), content), "", "pending", due_at, due_at, None)
+                await enqueue(transaction, of[0], [placed])
+            found = [of for of in known if of in again or of in hastened]
+            events = [
+                Event(now, *of, "resend", {"to": content and described(content)})
+                for of in found
+                for content in (known[of][0],)
+            ]
+            await transaction.write("add_history", history_rows(events))
+            await transaction.write("add_endpoint", _endpoints(again.values()))
+            return found
+
+        return await self._driver.transact(work)
+
+    async def set_condition(self, name: str, message: str | None, now: int) -> None:
+        """Note what is wrong, or with None that it no longer is."""
+        daemon = await self._driver.daemon()
+        if message is None:
+            await self._driver.transact(lambda t: t.run("clear_condition", daemon=daemon, name=name))
+        else:
+            await self._driver.transact(
+                lambda t: t.run("set_condition", daemon=daemon, name=name, message=message, now=now)
+            )
+
+    async def conditions(self) -> list[Condition]:
+        """What is wrong now. Where several daemons see something wrong, it is told which."""
+        rows = await self._driver.transact(lambda t: t.rows("conditions"))
+        several = len({(host, process) for *_, host, process in rows}) > 1
+        return [
+            Condition(name, f"{host}, process {process}: {message}" if several else message, since)
+            for name, message, since, host, process in rows
+        ]
+
+    async def add_repairs(self, watch: str, causes: Mapping[str, int]) -> None:
+        """Count what a sweep repaired."""
+        rows = [(watch, cause, number) for cause, number in sorted(causes.items())]
+        await self._driver.transact(lambda t: t.write("add_repairs", rows))
+
+    async def repairs(self) -> dict[str, dict[str, int]]:
+        """What sweeps have repaired, by watch and cause."""
+        found: dict[str, dict[str, int]] = {}
+        for watch, cause, number in await self._driver.transact(lambda t: t.rows("repairs")):
+            found.setdefault(watch, {})[cause] = number
+        return found
+
+    async def prune(self, before: int, keep: int, limit: int) -> int:
+        """Forget call counts older than `before`, and up to `limit` events: older ones, and all but the newest `keep`.
+
+        Returns how many of these. Events are numbered in order of time, so the oldest are the first.
+        """
+
+        async def work(transaction: Transaction) -> int:
+            await transaction.run("prune_call_counts", until=before - CALL_STEP)
+            return await transaction.count("prune", before=before, keep=keep, limit=limit)
+
+        return await self._driver.transact(work)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which outbox entries a person means; None means no restriction."""
+
+    state: EntryState
+    watch: str | None
+    ids: Sequence[str] | None = None
+    only: Only | None = None
+    limit: int | None = None
+
+
+async def _lock_watches(transaction: Transaction, watch: str | None) -> dict[str, Fuse]:
+    """From here on nobody applies for these watches; only claims and ends come between. Returns their fuses."""
+    return {name: fuse_from(fuse) for name, fuse in await transaction.rows("lock_watches", watch=watch)}
+
+
+async def _select(
+    transaction: Transaction, selection: Selection, watches: Mapping[str, Fuse], *, under_way: bool = True
+) -> list[tuple[Whose, Content]]:
+    """Find entries, lock them in order, and leave out those that are no longer what was found."""
+    found: list[Whose] = [
+        (watch, id_)
+        for watch, id_ in await transaction.rows(
+            "in_state",
+            state=selection.state,
+            watches=list(watches),
+            any_id=selection.ids is None,
+            ids=list(selection.ids or ()),
+            deleted=None if selection.only is None else selection.only == "deletions",
+            under_way=under_way,
+            limit=_NO_LIMIT if selection.limit is None else selection.limit,
+        )
+    ]
+    if not found:
+        return []
+    rows = await transaction.rows("contents_in_state", keys=sorted(found), state=selection.state, under_way=under_way)
+    contents = {(row[0], row[1]): content_from(row[2:]) for row in rows}
+    return [(of, content) for of in found if (content := contents.get(of)) is not None]
+
+
+def _is_callable(content: Content) -> bool:
+    """An entry whose URL is no URL can only be discarded, or corrected in the ATS."""
+    try:
+        endpoint_of(content.url)
+    except ValueError:
+        return False
+    return True
+
+
+async def _revive(
+    transaction: Transaction, chosen: Sequence[tuple[Whose, Content]], due_at: int, events: Sequence[Event]
+) -> None:
+    rows = [(*of, endpoint_of(content.url), due_at) for of, content in sorted(chosen, key=_by_of)]
+    await transaction.write("revive", rows)
+    await transaction.write("add_history", history_rows(events))
+    await transaction.write("add_endpoint", _endpoints(content for _, content in chosen))
+
+
+async def _mend_fuses(transaction: Transaction, fuses: Mapping[str, Fuse]) -> None:
+    for watch, fuse in fuses.items():
+        if fuse.blown_at is not None and (await transaction.rows("held_left", watch=watch))[0][0] == 0:
+            await save_fuse(transaction, watch, Fuse())
+
+
+def _endpoints(contents: Iterable[Content]) -> list[tuple[str]]:
+    return [(endpoint,) for endpoint in sorted({endpoint_of(content.url) for content in contents})]
+
+
+def _by_of(chosen: tuple[Whose, Content]) -> Whose:
+    return chosen[0]

@@ -1,0 +1,122 @@
+"""The claims of this daemon on a shared store, and how they are made those that the store has.
+
+A server may lose them: after a failover to one that was behind, the store knows nothing of what was committed last. And
+it may have some that nobody here knows of: the answer to a claim's commit was lost. So both are compared, after each
+failure and with each beat of the lease, never while a claim is being made.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+
+from cdc_sync.core.outbox import Entry
+from cdc_sync.store.driver import Transaction, Whose
+
+
+class Claims:
+    """See the module's text.
+
+    Args:
+        reconcile: runs `reconciled` in a transaction and calls `take_over` with what it returns.
+    """
+
+    def __init__(self, reconcile: Callable[[], Awaitable[None]]) -> None:
+        self._reconcile = reconcile
+        self._numbers: dict[Whose, int] = {}
+        """Claims that were handed out and have not ended, with the number of this daemon at that time."""
+        self._entries: dict[Whose, Entry] = {}
+        """The same, as they were claimed."""
+        self._ending: set[Whose] = set()
+        """Those whose end is being written."""
+        self._claimed_again: set[Whose] = set()
+        """Those whose claim the store had lost: their calls may go on, and none may begin."""
+        self._unsure = False
+        """Whether the store may have other claims of ours than we know of."""
+        self._lock = asyncio.Lock()
+
+    def doubt(self) -> None:
+        """The store may not have what we know: compare before the next claim."""
+        self._unsure = True
+
+    def claimant(self, of: Whose) -> int | None:
+        """See `Driver.claimant`."""
+        return self._numbers.get(of)
+
+    def under_way(self, of: Whose) -> bool:
+        """See `Driver.under_way`."""
+        return of in self._entries
+
+    def is_sure(self, of: Whose) -> bool:
+        """Whether the store has had this claim from its beginning on, as far as we know."""
+        return of in self._numbers and of not in self._claimed_again
+
+    def add(self, entries: Iterable[Entry], daemon: int) -> None:
+        """See `Driver.claimed`."""
+        for entry in entries:
+            self._numbers[_whose(entry)], self._entries[_whose(entry)] = daemon, entry
+
+    @asynccontextmanager
+    async def claiming(self) -> AsyncIterator[bool]:
+        """Around a claim."""
+        async with self._lock:
+            if self._unsure:
+                await self._reconcile()
+            try:
+                yield True
+            except BaseException:
+                # It may have been written all the same; then those claims are ours, and nobody knows of them.
+                self._unsure = True
+                raise
+
+    @asynccontextmanager
+    async def ending(self, of: Iterable[Whose]) -> AsyncIterator[set[Whose]]:
+        """See `Driver.ending`."""
+        over = set(of)
+        ending = frozenset(over)
+        self._ending |= ending
+        try:
+            yield over
+            for each in over:
+                self._numbers.pop(each, None)
+                self._entries.pop(each, None)
+            self._claimed_again -= over
+        finally:
+            self._ending -= ending
+
+    async def compare(self) -> None:
+        """Compare with the store, unless the claim that is being made does it."""
+        if self._lock.locked():
+            self._unsure = True
+            return
+        async with self._lock:
+            await self._reconcile()
+
+    async def reconciled(self, transaction: Transaction, daemon: int) -> list[Whose]:
+        """Make the store's claims of this daemon those that we know of.
+
+        What the store has beyond them is given back: its call never began. What it has lost is claimed again, unless
+        somebody else has it or has tried it since. Returns those.
+        """
+        claimed = {(watch, id_) for watch, id_ in await transaction.rows("claimed", daemon=daemon)}
+        forgotten = sorted(claimed - self._numbers.keys())
+        await transaction.write("unclaim", [(*of, daemon) for of in forgotten])
+        lost = [entry for of, entry in sorted(self._entries.items()) if of not in self._ending and of not in claimed]
+        await transaction.write("claim_again", [(*_whose(e), e.revision, e.attempts, daemon) for e in lost])
+        if not lost:
+            return []
+        now = {(watch, id_) for watch, id_ in await transaction.rows("claimed", daemon=daemon)}
+        return [of for of in map(_whose, lost) if of in now]
+
+    def take_over(self, again: Iterable[Whose], daemon: int) -> None:
+        """The store has these again, under this number."""
+        self._unsure = False
+        for of in again:
+            if of in self._numbers:
+                self._numbers[of] = daemon
+                self._claimed_again.add(of)
+            else:
+                self._unsure = True  # its end was written at the same moment, and nobody knows of this claim
+
+
+def _whose(entry: Entry) -> Whose:
+    return entry.watch, entry.application_id

@@ -1,0 +1,209 @@
+"""The store's driver for PostgreSQL: a transaction is one on a connection of a small pool."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
+from typing import Self, TypeVar
+
+import psycopg
+from psycopg import errors
+from psycopg_pool import AsyncConnectionPool
+
+from cdc_sync.config.dsn import shown
+from cdc_sync.config.sessions import POOL_SIZE
+from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.core.outbox import Entry
+from cdc_sync.store.clock import Clock, uptime
+from cdc_sync.store.driver import Transaction, Whose, Work
+from cdc_sync.store.postgres.claims import Claims
+from cdc_sync.store.postgres.connecting import configure, conninfo, prepare, translate
+from cdc_sync.store.postgres.living import BEAT, Living, living
+from cdc_sync.store.postgres.transaction import Connection, PostgresTransaction, pipelined
+from cdc_sync.store.protocol import StoreError
+
+T = TypeVar("T")
+
+_ANSWERS_WITHIN = 30.0
+"""Seconds within which a step is done; a page of a baseline takes a moment."""
+
+_RENEWS_WITHIN = 5.0
+_CONNECTS_WITHIN = 5.0
+_ENDS_WITHIN = 2.0
+
+_TRIES = 5
+"""How often a step is begun again after a deadlock."""
+
+
+class PostgresDriver:
+    """See `Driver`; made by `open`.
+
+    The schema may be opened by several daemons, and by operator commands beside them. A daemon is whoever claims, takes
+    a watch, releases claims or notes conditions: it then holds a lease until it is closed.
+    """
+
+    def __init__(self, dsn: str, longest_call: float, pool: "AsyncConnectionPool[Connection]") -> None:
+        self.name = f"in {shown(dsn)}"
+        self.moves = 0
+        self.clock: Clock
+        self._dsn = dsn
+        self._pool = pool
+        self._living = Living(partial(self._within, _RENEWS_WITHIN), longest_call)
+        self._claims = Claims(self._reconcile)
+        self._server: str | None = None
+        self._beating: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, dsn: str, *, longest_call: float, read_only: bool, tables: Iterable[QualifiedName]) -> Self:
+        """See `PostgresStore.open`."""
+        await prepare(dsn, read_only=read_only, tables=tables)
+        pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            conninfo(dsn),
+            kwargs={"autocommit": True, "prepare_threshold": None},
+            min_size=1,
+            max_size=POOL_SIZE,
+            open=False,
+            timeout=_CONNECTS_WITHIN,
+            reconnect_timeout=_CONNECTS_WITHIN,
+            configure=partial(configure, read_only=read_only),
+        )
+        await pool.open()
+        driver = cls(dsn, longest_call, pool)
+        try:
+            await driver._begin_clock()
+        except BaseException:
+            await driver.close()
+            raise
+        return driver
+
+    async def transact(self, work: Work[T]) -> T:
+        """See `Driver`."""
+        return await self._within(_ANSWERS_WITHIN, work)
+
+    async def daemon(self) -> int:
+        """See `Driver`."""
+        number = await self._living.ensure()
+        if self._beating is None:
+            self._beating = asyncio.create_task(self._beat(), name="store: lease")
+        return number
+
+    def claiming(self) -> AbstractAsyncContextManager[bool]:
+        """See `Driver`."""
+        return self._claims.claiming()
+
+    def claimed(self, entries: Iterable[Entry], daemon: int) -> None:
+        """See `Driver`."""
+        self._claims.add(entries, daemon)
+
+    def ending(self, of: Iterable[Whose]) -> AbstractAsyncContextManager[set[Whose]]:
+        """See `Driver`."""
+        return self._claims.ending(of)
+
+    def claimant(self, of: Whose) -> int | None:
+        """See `Driver`."""
+        return self._claims.claimant(of)
+
+    def under_way(self, of: Whose) -> bool:
+        """See `Driver`."""
+        return self._claims.under_way(of)
+
+    def holds(self, entry: Entry) -> bool:
+        """See `Store`."""
+        of = (entry.watch, entry.application_id)
+        return self._claims.is_sure(of) and self._claims.claimant(of) == self._living.number and self._living.holds
+
+    def expect(self, longest_call: float) -> None:
+        """See `Store`."""
+        self._living.expect(longest_call)
+
+    async def release_claims(self) -> None:
+        """See `Store`. Those of daemons that ended in order at once, of others when it is certain."""
+        await self.daemon()
+        await self._living.bury_dead(self.clock)
+
+    async def check_place(self) -> None:
+        """See `Store`. A server that has lost its tables says so."""
+
+    async def close(self) -> None:
+        """See `Store`."""
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.wait([self._beating])
+            self._beating = None
+            # Without it the claims wait for the lease to lapse; nothing is lost.
+            with suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(_ENDS_WITHIN):
+                    await self._living.end()
+        await self._pool.close(timeout=_ENDS_WITHIN)
+
+    async def living(self) -> list[tuple[str, int]]:
+        """The daemons that live: host and process id, the oldest first."""
+        return await self.transact(living)
+
+    async def _within(self, seconds: float, work: Work[T]) -> T:
+        for attempt in range(_TRIES):
+            try:
+                async with asyncio.timeout(seconds), self._transaction() as transaction:
+                    return await work(transaction)
+            except (errors.DeadlockDetected, errors.SerializationFailure) as error:
+                if attempt == _TRIES - 1:
+                    raise StoreError(translate(self._dsn, error)) from error
+            except TimeoutError as error:
+                raise StoreError(
+                    f"The store in {shown(self._dsn)} cannot be used: it has not answered within {seconds:.0f} s. It "
+                    f"is tried again; nothing is sent that could not be recorded."
+                ) from error
+            except psycopg.Error as error:
+                # After a restart of the server the pool's other connections are dead too: not one failure for each.
+                with suppress(psycopg.Error):
+                    await self._pool.check()
+                # The next one may be to another server, which does not know all that this one knew.
+                self._claims.doubt()
+                self._living.doubt()
+                raise StoreError(translate(self._dsn, error)) from error
+        raise AssertionError("unreachable")
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Transaction]:
+        async with self._pool.connection() as connection, pipelined(connection), connection.transaction():
+            yield PostgresTransaction(connection)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT)
+            # Whoever claims next says what is wrong; until it is renewed nothing is sent.
+            with suppress(StoreError):
+                await self._living.renew()
+                await self._living.bury_dead(self.clock)
+                await self._compare_clock()
+                await self._claims.compare()
+
+    async def _reconcile(self) -> None:
+        daemon = await self._living.ensure()
+        again = await self._within(_RENEWS_WITHIN, lambda t: self._claims.reconciled(t, daemon))
+        self._claims.take_over(again, daemon)
+
+    async def _begin_clock(self) -> None:
+        before = uptime()
+        ((store, ahead, self._server),) = await self.transact(lambda t: t.rows("clock"))
+        after = uptime()
+        newest = await self.transact(lambda t: t.rows("newest_event"))
+        # As it was for whoever wrote it: people read the store's clock.
+        reading = max([store, *(at for (at,) in newest)]) + (ahead or 0)
+        self.clock = Clock(reading - after, ahead or 0)
+        self.clock.compare(store, ahead or 0, before, after)
+
+    async def _compare_clock(self) -> None:
+        """Compare our clock with the store's, and raise the offset if the store's went back."""
+        before = uptime()
+        ((store, ahead, server),) = await self._within(_RENEWS_WITHIN, lambda t: t.rows("clock"))
+        if server != self._server:
+            self._server, self.moves = server, self.moves + 1
+            self._claims.doubt()
+        missing = self.clock.compare(store, ahead or 0, before, uptime())
+        if missing:
+            raised = (ahead or 0) + missing
+            await self._within(
+                _RENEWS_WITHIN,
+                lambda t: t.run("raise_clock", ahead=str(raised), was=None if ahead is None else str(ahead)),
+            )

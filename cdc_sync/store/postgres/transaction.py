@@ -1,0 +1,84 @@
+"""A transaction of the store in PostgreSQL: statements by name, their rows as arrays."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+
+from cdc_sync.store.driver import Row
+from cdc_sync.store.statements import statements
+
+Connection = AsyncConnection[tuple[Any, ...]]
+
+_AT_ONCE = 5_000
+"""Rows in one statement, at most: both sides hold them in memory."""
+
+
+class PostgresTransaction:
+    """See `Transaction`; what is open on `connection` belongs to it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
+        """See `Transaction`."""
+        return await (await self._execute(name, parameters)).fetchall()
+
+    async def run(self, name: str, /, **parameters: Any) -> None:
+        """See `Transaction`."""
+        await self._execute(name, parameters)
+
+    async def count(self, name: str, /, **parameters: Any) -> int:
+        """See `Transaction`. The statement gives it: while statements are sent ahead, nobody else knows."""
+        ((number,),) = await self.rows(name, **parameters)
+        return int(number)
+
+    async def write(self, name: str, rows: Iterable[Row]) -> None:
+        """See `Transaction`."""
+        rows = list(rows)
+        statement = _STATEMENTS[name]
+        for first in range(0, len(rows), _AT_ONCE):
+            columns = zip(*rows[first : first + _AT_ONCE], strict=True)
+            arrays = {
+                column: [text(value) if kind == "text" and value else value for value in values]
+                for (column, kind), values in zip(statement.columns, columns, strict=True)
+            }
+            await self._connection.execute(statement.text.encode(), arrays)
+
+    async def _execute(self, name: str, parameters: dict[str, Any]) -> psycopg.AsyncCursor[tuple[Any, ...]]:
+        bound: dict[str, Any] = {}
+        for key, value in parameters.items():
+            match value:
+                case str():
+                    bound[key] = text(value)
+                case [(str(), str()), *_]:
+                    bound[f"{key}_first"], bound[f"{key}_second"] = map(list, zip(*value, strict=True))
+                case [str(), *_]:
+                    bound[key] = list(map(text, value))
+                case _:
+                    bound[key] = value
+        return await self._connection.execute(_STATEMENTS[name].text.encode(), bound)
+
+
+_STATEMENTS = statements("postgres")
+
+
+def text(value: str) -> str:
+    """A text as PostgreSQL can hold it: without U+0000, which a reply's body can have."""
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+@asynccontextmanager
+async def pipelined(connection: Connection) -> AsyncIterator[None]:
+    """Send statements without waiting for each one's answer; whoever reads an answer waits for those before it too.
+
+    A step is a dozen statements and half of them are writes: each would cost the way to the server and back. An error
+    is raised where the next answer is read, at the latest at the end, which is after the COMMIT. Needs libpq 14.
+    """
+    if not psycopg.Pipeline.is_supported():
+        yield
+        return
+    async with connection.pipeline():
+        yield

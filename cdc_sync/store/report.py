@@ -1,0 +1,156 @@
+"""The store as people see it: counts, lists, one application's history. Its times are those that people read."""
+
+import json
+from dataclasses import replace
+
+from cdc_sync.core.outbox import Entry, EntryState, Skip, Suspicion
+from cdc_sync.store.columns import Columns, content_from, entry_from, key_from
+from cdc_sync.store.driver import Driver, Transaction
+from cdc_sync.store.protocol import CALL_STEP, CallCounts, Event, Record, WatchCounts
+
+
+class Report:
+    """See the module's text. Every method may raise `StoreError`."""
+
+    _driver: Driver
+
+    async def entries(self, state: EntryState, watch: str | None, limit: int) -> list[Entry]:
+        """Outbox entries in a state, oldest first."""
+
+        async def work(transaction: Transaction) -> list[Entry]:
+            watches = [watch] if watch is not None else [row[0] for row in await transaction.rows("watches")]
+            # Watch by watch, in the index's order: of a mass change that is held, only what is wanted is read.
+            rows = [
+                row
+                for name in watches
+                for row in await transaction.rows("entries", state=state, watch=name, limit=limit)
+            ]
+            return sorted(map(entry_from, rows), key=lambda entry: (entry.queued_at, entry.watch, entry.application_id))
+
+        found = await self._driver.transact(work)
+        return [self._for_people(entry) for entry in found[:limit]]
+
+    async def counts(self) -> dict[str, WatchCounts]:
+        """Every watch in numbers of which anything is known, held or noted, be it a position: configured or not.
+
+        Costs as much as the outbox is long, not as much as is known.
+        """
+        shift = self._driver.clock.shift
+
+        async def work(transaction: Transaction) -> dict[str, WatchCounts]:
+            found = {watch: WatchCounts() for (watch,) in await transaction.rows("captured")}
+            for watch, number, changed_at in await transaction.rows("tallies"):
+                found[watch] = WatchCounts(known=number, changed_at=changed_at)
+            for watch, state, number, oldest in await transaction.rows("count_outbox"):
+                of_watch = replace(found.get(watch, WatchCounts()), **{state: number})
+                found[watch] = replace(of_watch, oldest_queued_at=oldest + shift) if state == "pending" else of_watch
+            for column in ("skipped", "suspected"):
+                for watch, number in await transaction.rows(f"count_{column}"):
+                    found[watch] = replace(found.get(watch, WatchCounts()), **{column: number})
+            return found
+
+        return await self._driver.transact(work)
+
+    async def skipped(self, watch: str, limit: int) -> list[Skip]:
+        """Rows that cannot be reported, and why."""
+        rows = await self._driver.transact(lambda t: t.rows("skipped", watch=watch, limit=limit))
+        return [Skip(key_from(row_key), application_id, reason) for row_key, application_id, reason in rows]
+
+    async def records(self, application_id: str, watch: str | None) -> list[Record]:
+        """What is held of an application, in each watch."""
+        shift = self._driver.clock.shift
+
+        async def work(transaction: Transaction) -> list[Record]:
+            reasons = {
+                name: (row_key, reason)
+                for name, row_key, reason in await transaction.rows("skipped_of", id=application_id, watch=watch)
+            }
+            watches = [watch] if watch is not None else [row[0] for row in await transaction.rows("watches")]
+            rows = await transaction.rows("records", id=application_id, watches=watches)
+            entries = {
+                row[0]: (self._for_people(entry_from(row[:-1])), bool(row[-1]))
+                for row in await transaction.rows("entries_of", id=application_id, watches=watches)
+            }
+            suspicions = {
+                row[0]: Suspicion(row[1], row[2], row[3] + shift)
+                for row in await transaction.rows("suspicions_of", id=application_id, watches=watches)
+            }
+            found = [
+                Record(
+                    watch=name,
+                    application_id=application_id,
+                    key=key_from(row_key),
+                    in_scope=bool(in_scope),
+                    told=content_from(state),
+                    told_at=acknowledged_at,
+                    entry=entry,
+                    under_way=under_way,
+                    suspicion=suspicions.get(name),
+                    skipped=reasons.pop(name, ("", None))[1],
+                )
+                for name, _, row_key, in_scope, *state, acknowledged_at in rows
+                for entry, under_way in (entries.get(name, (None, False)),)
+            ]
+            # A row that could never be reported has no snapshot; it is still known why.
+            return found + [_only_skipped(name, application_id, *skip) for name, skip in reasons.items()]
+
+        return await self._driver.transact(work)
+
+    async def story(self, application_id: str, watch: str | None, limit: int) -> list[Event]:
+        """What happened to an application, oldest first; the newest `limit` events."""
+        rows = await self._driver.transact(lambda t: t.rows("story", id=application_id, watch=watch, limit=limit))
+        return list(map(_event, reversed(rows)))
+
+    async def recent(self, limit: int) -> list[Event]:
+        """The newest events of all applications, newest first."""
+        return list(map(_event, await self._driver.transact(lambda t: t.rows("recent", limit=limit))))
+
+    async def recent_ends(self, limit: int, *, failed: bool) -> list[Event]:
+        """The newest `acknowledged`, `answered` and `dead-lettered` of all applications, newest first.
+
+        With `failed` without the acknowledged ones. Costs no walk through the events of other kinds.
+        """
+        kinds = ("answered", "dead-lettered", *(() if failed else ("acknowledged",)))
+
+        async def work(transaction: Transaction) -> list[Columns]:
+            # One statement for each kind, since that is what the index is ordered by.
+            return [
+                row
+                for kind in kinds
+                for row in await transaction.rows("recent_ends", event=kind, failed=failed, limit=limit)
+            ]
+
+        rows = sorted(await self._driver.transact(work), key=lambda row: -int(row[-1]))
+        return [_event(row[:-1]) for row in rows[:limit]]
+
+    async def call_counts(self, since: int) -> list[CallCounts]:
+        """How many attempts ended, from the step that `since` is in on; steps without any are left out."""
+        found: dict[int, CallCounts] = {}
+        rows = await self._driver.transact(lambda t: t.rows("call_counts", after=since - CALL_STEP))
+        for step, outcome, number in rows:
+            found[step] = replace(found.get(step, CallCounts(step)), **{outcome: number})
+        return list(found.values())
+
+    def _for_people(self, entry: Entry) -> Entry:
+        shift = self._driver.clock.shift
+        return replace(entry, queued_at=entry.queued_at + shift, due_at=entry.due_at + shift) if shift else entry
+
+
+def _only_skipped(watch: str, application_id: str, row_key: str, reason: str) -> Record:
+    return Record(
+        watch=watch,
+        application_id=application_id,
+        key=key_from(row_key),
+        in_scope=True,
+        told=None,
+        told_at=None,
+        entry=None,
+        under_way=False,
+        suspicion=None,
+        skipped=reason,
+    )
+
+
+def _event(row: Columns) -> Event:
+    at, watch, application_id, event, detail = row
+    return Event(at, watch, application_id, event, json.loads(detail))

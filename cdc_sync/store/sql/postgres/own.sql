@@ -1,0 +1,134 @@
+-- What PostgreSQL says otherwise.
+
+-- name: lease
+-- One whose daemon has ended in order is free.
+SELECT d.id, d.host, d.process, w.session
+  FROM @watch w
+  LEFT JOIN @daemon d ON d.id = w.leased_by AND d.alive_until <> '-infinity'
+ WHERE w.name = :watch
+   FOR UPDATE OF w;
+
+-- name: lock_entries
+SELECT FROM @outbox WHERE watch = :watch AND application_id @in(ids) ORDER BY application_id FOR UPDATE;
+
+-- name: remove(watch text, application_id text)
+DELETE FROM @outbox AS o USING @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
+
+-- name: unseen
+SELECT s.application_id
+  FROM @snapshot s
+  LEFT JOIN @outbox o ON o.watch = s.watch AND o.application_id = s.application_id
+ WHERE s.number = ANY (:numbers::bigint[]) AND s.watch = :watch AND s.in_scope AND NOT coalesce(o.deleted, s.deleted)
+ ORDER BY s.number;
+
+-- name: compare
+SELECT json_agg(
+       coalesce(s.number,
+                CASE left(e.value, 1)
+                WHEN 'n' THEN 0
+                WHEN 'o' THEN coalesce((SELECT -1 FROM @snapshot o
+                                         WHERE o.watch = :watch AND o.in_scope
+                                           AND o.application_id = substr(e.value, 2)::json ->> 1), 0)
+                ELSE -1
+                END) ORDER BY e.place)::text
+  FROM json_array_elements_text(:digests::json) WITH ORDINALITY AS e (value, place)
+  LEFT JOIN @snapshot s
+    ON s.watch = :watch AND s.row_key = substr(e.value, 17) AND s.verified = left(e.value, 16)
+   AND NOT EXISTS (SELECT FROM @outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id);
+
+-- name: conditions
+-- Of the daemons that live; of those that were the last to live if none does.
+SELECT c.name, c.message, c.since, d.host, d.process
+  FROM @condition c
+  JOIN @daemon d ON d.id = c.daemon
+ WHERE d.alive_until > clock_timestamp()
+    OR NOT EXISTS (SELECT FROM @daemon l WHERE l.alive_until > clock_timestamp())
+ ORDER BY c.since, c.name, d.id;
+
+-- name: recent_ends
+SELECT at, watch, application_id, event, detail, number
+  FROM @history
+ WHERE event = :event AND event IN ('acknowledged', 'answered', 'dead-lettered')
+   AND NOT (:failed AND detail::json ->> 'acknowledged' IS NOT NULL)
+ ORDER BY number DESC
+ LIMIT :limit;
+
+-- name: replace_about
+-- Of several daemons that have read the same, one writes; the others look again.
+WITH replaced AS (
+    INSERT INTO @about AS a (name, value) VALUES (:name, :value)
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE a.value = :instead_of
+    RETURNING 1
+)
+SELECT count(*) FROM replaced;
+
+-- name: prune
+WITH oldest AS (
+    -- By itself: inside of the other it could be looked for again for each row, and find others each time.
+    SELECT number, at FROM @history ORDER BY number LIMIT :limit FOR UPDATE SKIP LOCKED
+), pruned AS (
+    DELETE FROM @history
+     WHERE number IN (SELECT number FROM oldest
+                       WHERE at < :before OR number <= (SELECT max(number) FROM @history) - :keep)
+    RETURNING 1
+)
+SELECT count(*) FROM pruned;
+
+-- name: clock
+SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint,
+       (SELECT value::bigint FROM @about WHERE name = 'clock_ahead'), pg_postmaster_start_time()::text;
+
+-- name: raise_clock
+-- Of several daemons that find it behind, the first raises it.
+INSERT INTO @about AS a (name, value) VALUES ('clock_ahead', :ahead::text)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE a.value = :was::text;
+
+-- name: claimed
+SELECT watch, application_id FROM @outbox WHERE claimed_by = :daemon;
+
+-- name: claim_again(watch text, application_id text, revision bigint, attempts bigint, daemon bigint)
+UPDATE @outbox AS o SET claimed_by = x.daemon
+  FROM @rows
+ WHERE o.watch = x.watch AND o.application_id = x.application_id AND o.claimed_by IS NULL
+   AND (o.revision <> x.revision OR o.attempts < x.attempts);
+
+-- name: register
+-- Not with tables of another version: a newer one may have changed them since this daemon began.
+INSERT INTO @daemon (host, process, lease, alive_until)
+SELECT :host, :process, :lease * interval '1 second', clock_timestamp() + :lease * interval '1 second'
+  FROM @about
+ WHERE name = 'schema' AND value = :schema
+RETURNING id, (extract(epoch FROM started_at) * 1000000)::bigint;
+
+-- name: renew
+-- A server that was behind, and is the primary now, may hand a number out again: whose it is tells when it began.
+UPDATE @daemon
+   SET lease = :lease * interval '1 second', alive_until = clock_timestamp() + :lease * interval '1 second'
+ WHERE id = :daemon AND (extract(epoch FROM started_at) * 1000000)::bigint = :since
+   AND EXISTS (SELECT FROM @about WHERE name = 'schema' AND value = :schema)
+RETURNING id;
+
+-- name: end
+UPDATE @daemon SET alive_until = '-infinity'
+ WHERE id = :daemon AND (extract(epoch FROM started_at) * 1000000)::bigint = :since;
+
+-- name: overdue
+-- A lease that reaches further ahead than it is long was taken before the database's clock was set back.
+SELECT id, alive_until::text, alive_until = '-infinity'
+  FROM @daemon
+ WHERE id <> :daemon AND (alive_until < clock_timestamp() OR alive_until > clock_timestamp() + lease);
+
+-- name: lock_daemon
+-- Unless it has renewed its lease meanwhile.
+SELECT id FROM @daemon WHERE id = :daemon AND alive_until::text = :alive_until FOR NO KEY UPDATE;
+
+-- name: lock_leased
+SELECT FROM @watch WHERE leased_by = :daemon ORDER BY name FOR UPDATE;
+
+-- name: forget
+DELETE FROM @daemon WHERE id = :daemon AND alive_until::text = :alive_until;
+
+-- name: living
+SELECT host, process FROM @daemon
+ WHERE alive_until BETWEEN clock_timestamp() AND clock_timestamp() + lease
+ ORDER BY id;

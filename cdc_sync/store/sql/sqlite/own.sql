@@ -1,0 +1,53 @@
+-- What SQLite says otherwise.
+
+-- name: lease
+-- One daemon has the file: nobody else can hold a lease.
+SELECT NULL, NULL, NULL, session FROM @watch WHERE name = :watch;
+
+-- name: lock_entries
+-- Nobody else is in the file during a transaction.
+
+-- name: remove(watch text, application_id text)
+DELETE FROM @outbox WHERE watch = ?1 AND application_id = ?2;
+
+-- name: unseen
+SELECT s.application_id
+  FROM json_each(:numbers) j
+ CROSS JOIN @snapshot s ON s.number = j.value
+  LEFT JOIN @outbox o ON o.watch = s.watch AND o.application_id = s.application_id
+ WHERE s.watch = :watch AND s.in_scope = 1 AND coalesce(o.deleted, s.deleted) = 0;
+
+-- name: compare
+SELECT json_group_array(
+       coalesce(s.number,
+                CASE substr(e.value, 1, 1)
+                WHEN 'n' THEN 0
+                WHEN 'o' THEN coalesce((SELECT -1 FROM @snapshot o
+                                         WHERE o.watch = :watch AND o.in_scope = 1
+                                           AND o.application_id = json_extract(substr(e.value, 2), '$[1]')), 0)
+                ELSE -1
+                END))
+  FROM json_each(:digests) e
+  LEFT JOIN @snapshot s
+    ON s.watch = :watch AND s.row_key = substr(e.value, 17) AND s.verified = substr(e.value, 1, 16)
+   AND NOT EXISTS (SELECT 1 FROM @outbox o WHERE o.watch = s.watch AND o.application_id = s.application_id);
+
+-- name: conditions
+SELECT name, message, since, '', 0 FROM @condition ORDER BY since, name;
+
+-- name: recent_ends
+-- The index's own condition has to stand in the statement, word for word, or SQLite does not see that it applies.
+SELECT at, watch, application_id, event, detail, number
+  FROM @history INDEXED BY history_ends
+ WHERE event IN ('acknowledged', 'answered', 'dead-lettered') AND event = :event
+   AND NOT (:failed AND json_extract(detail, '$.acknowledged') IS NOT NULL)
+ ORDER BY number DESC LIMIT :limit;
+
+-- name: replace_about
+INSERT INTO @about AS a (name, value) VALUES (:name, :value)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE a.value = :instead_of;
+
+-- name: prune
+DELETE FROM @history
+ WHERE number IN (SELECT number FROM (SELECT number, at FROM @history ORDER BY number LIMIT :limit) AS oldest
+                   WHERE at < :before OR number <= (SELECT max(number) FROM @history) - :keep);

@@ -1,0 +1,331 @@
+-- The store's statements, once for both databases; `statements.py` tells what stands for what:
+-- @table, @rows, @in(list), @pairs(list), @lock, @lock(alias), @skip. What one of them says otherwise is in its own file.
+
+-- name: lock_watch
+SELECT leased_by, fuse FROM @watch WHERE name = :watch @lock;
+
+-- name: lock_watches
+SELECT name, fuse FROM @watch WHERE CAST(:watch AS text) IS NULL OR name = :watch ORDER BY name @lock;
+
+-- name: add_watch
+INSERT INTO @watch (name) VALUES (:watch) ON CONFLICT DO NOTHING;
+
+-- name: set_lease
+UPDATE @watch SET leased_by = :daemon, session = :session WHERE name = :watch;
+
+-- name: give_lease_back
+UPDATE @watch SET leased_by = NULL WHERE name = :watch AND leased_by = :daemon;
+
+-- name: known
+SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at,
+       s.adopted, o.status, o.job_id, o.deleted, o.metadata, o.attempted, o.claimed_by, o.state, o.reason, o.queued_at
+  FROM @snapshot s
+  LEFT JOIN @outbox o ON o.watch = s.watch AND o.application_id = s.application_id
+ WHERE s.watch = :watch AND s.application_id @in(ids);
+
+-- name: owners
+SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at,
+       s.adopted, o.status, o.job_id, o.deleted, o.metadata, o.attempted, o.claimed_by, o.state, o.reason, o.queued_at
+  FROM @snapshot s
+  LEFT JOIN @outbox o ON o.watch = s.watch AND o.application_id = s.application_id
+ WHERE s.watch = :watch AND s.row_key @in(keys);
+
+-- name: seen_new(watch text, application_id text, row_key text)
+INSERT INTO @snapshot (watch, application_id, row_key) SELECT x.watch, x.application_id, x.row_key FROM @rows;
+
+-- name: adopt_new(watch text, application_id text, row_key text, status text, job_id text, deleted boolean, metadata text, at bigint, verified text)
+INSERT INTO @snapshot (watch, application_id, row_key, status, job_id, deleted, metadata, acknowledged_at, adopted,
+                       verified)
+SELECT x.watch, x.application_id, x.row_key, x.status, x.job_id, x.deleted, x.metadata, x.at, TRUE, x.verified
+  FROM @rows;
+
+-- name: move(watch text, application_id text, row_key text)
+UPDATE @snapshot AS s SET row_key = x.row_key, in_scope = TRUE
+  FROM @rows WHERE s.watch = x.watch AND s.application_id = x.application_id;
+
+-- name: acknowledge(watch text, application_id text, status text, job_id text, deleted boolean, metadata text, at bigint, adopted boolean)
+UPDATE @snapshot AS s
+   SET status = x.status, job_id = x.job_id, deleted = x.deleted, metadata = x.metadata, acknowledged_at = x.at,
+       adopted = x.adopted
+  FROM @rows WHERE s.watch = x.watch AND s.application_id = x.application_id;
+
+-- name: leave_scope(watch text, application_id text)
+UPDATE @snapshot AS s SET in_scope = FALSE
+  FROM @rows WHERE s.watch = x.watch AND s.application_id = x.application_id AND s.in_scope;
+
+-- name: verify(watch text, application_id text, row_key text, digest text, status text, job_id text, deleted boolean)
+UPDATE @snapshot AS s SET verified = x.digest
+  FROM @rows
+ WHERE s.watch = x.watch AND s.application_id = x.application_id AND s.row_key = x.row_key AND s.in_scope
+   AND (x.status IS NULL OR (s.status = x.status AND s.job_id = x.job_id AND s.deleted = x.deleted));
+
+-- name: enqueue(watch text, application_id text, status text, job_id text, deleted boolean, metadata text, kinds text, state text, at bigint, due_at bigint, reason text, endpoint text)
+INSERT INTO @outbox AS o (watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at,
+                          due_at, attempted, attempts, reason, endpoint)
+SELECT x.watch, x.application_id, x.status, x.job_id, x.deleted, x.metadata, x.kinds, x.state, 1, x.at, x.due_at, FALSE,
+       0, x.reason, x.endpoint
+  FROM @rows WHERE TRUE
+ON CONFLICT (watch, application_id) DO UPDATE
+   SET status = excluded.status, job_id = excluded.job_id, deleted = excluded.deleted, metadata = excluded.metadata,
+       kinds = excluded.kinds, state = excluded.state, revision = o.revision + 1, queued_at = excluded.queued_at,
+       due_at = excluded.due_at, attempts = 0, first_attempt_at = NULL, not_found_since = NULL,
+       reason = excluded.reason, endpoint = excluded.endpoint;
+
+-- name: refresh(watch text, application_id text, metadata text, endpoint text)
+UPDATE @outbox AS o SET metadata = x.metadata, endpoint = x.endpoint, revision = o.revision + 1
+  FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
+
+-- name: add_endpoint(endpoint text)
+INSERT INTO @endpoint (endpoint) SELECT x.endpoint FROM @rows WHERE TRUE ON CONFLICT DO NOTHING;
+
+-- name: tally
+UPDATE @watch SET known = known + :new, changed_at = coalesce(:changed_at, changed_at) WHERE name = :watch;
+
+-- name: set_fuse
+UPDATE @watch SET fuse = :fuse WHERE name = :watch;
+
+-- name: suspect(watch text, application_id text, at bigint, due_at bigint)
+INSERT INTO @suspicion (watch, application_id, at, due_at)
+SELECT x.watch, x.application_id, x.at, x.due_at FROM @rows WHERE TRUE
+ON CONFLICT (watch, application_id) DO NOTHING;
+
+-- name: answer
+DELETE FROM @suspicion WHERE watch = :watch AND application_id @in(ids);
+
+-- name: due_suspicions
+SELECT application_id, at, due_at FROM @suspicion
+ WHERE watch = :watch AND (due_at <= :now OR due_at > :latest)
+ ORDER BY due_at, application_id
+ LIMIT :limit;
+
+-- name: suspected
+SELECT application_id FROM @suspicion WHERE watch = :watch AND application_id @in(ids);
+
+-- name: next_suspicion
+SELECT min(due_at) FROM @suspicion WHERE watch = :watch;
+
+-- name: skip(watch text, row_key text, application_id text, reason text, at bigint)
+INSERT INTO @skipped (watch, row_key, application_id, reason, at)
+SELECT x.watch, x.row_key, x.application_id, x.reason, x.at FROM @rows WHERE TRUE
+ON CONFLICT (watch, row_key) DO UPDATE
+   SET application_id = excluded.application_id, reason = excluded.reason, at = excluded.at;
+
+-- name: unskip
+DELETE FROM @skipped WHERE watch = :watch AND row_key @in(keys);
+
+-- name: set_position(watch text, name text, value text)
+INSERT INTO @position (watch, name, value) SELECT x.watch, x.name, x.value FROM @rows WHERE TRUE
+ON CONFLICT (watch, name) DO UPDATE SET value = excluded.value;
+
+-- name: positions
+SELECT name, value FROM @position WHERE watch = :watch;
+
+-- name: add_history(at bigint, watch text, application_id text, event text, detail text)
+INSERT INTO @history (at, watch, application_id, event, detail)
+SELECT x.at, x.watch, x.application_id, x.event, x.detail FROM @rows;
+
+-- name: due
+-- Ordered as the index is, and by nothing else: a tie-break would sort all that is due.
+SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at, attempted,
+       attempts, first_attempt_at, not_found_since, reason
+  FROM @outbox
+ WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at <= :now
+ ORDER BY due_at
+ LIMIT :limit @skip;
+
+-- name: probe
+-- Looks at all that is due, but only once after each of the endpoint's waits.
+SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at, attempted,
+       attempts, first_attempt_at, not_found_since, reason
+  FROM @outbox
+ WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at <= :now
+ ORDER BY attempts, due_at
+ LIMIT :limit @skip;
+
+-- name: due_by_a_wrong_clock
+SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at, attempted,
+       attempts, first_attempt_at, not_found_since, reason
+  FROM @outbox
+ WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at > :latest
+ ORDER BY due_at
+ LIMIT :limit @skip;
+
+-- name: claim(watch text, application_id text, daemon bigint)
+UPDATE @outbox AS o SET claimed_by = x.daemon
+  FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
+
+-- name: unclaim(watch text, application_id text, daemon bigint)
+UPDATE @outbox AS o SET claimed_by = NULL
+  FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id AND o.claimed_by = x.daemon;
+
+-- name: expired
+SELECT watch, application_id FROM @outbox WHERE claimed_by = :daemon ORDER BY watch, application_id @lock;
+
+-- name: expire_claims
+UPDATE @outbox
+   SET claimed_by = NULL, attempted = TRUE, attempts = attempts + 1,
+       first_attempt_at = coalesce(first_attempt_at, :now)
+ WHERE claimed_by = :daemon;
+
+-- name: current
+SELECT watch, application_id, claimed_by, revision, status, job_id, deleted, attempted, attempts, state, due_at,
+       first_attempt_at, not_found_since, reason
+  FROM @outbox
+ WHERE (watch, application_id) @pairs(keys)
+ ORDER BY watch, application_id @lock;
+
+-- name: end_attempt(watch text, application_id text, attempted boolean, attempts bigint, state text, due_at bigint, first_attempt_at bigint, not_found_since bigint, reason text)
+UPDATE @outbox AS o
+   SET claimed_by = NULL, attempted = x.attempted, attempts = x.attempts, state = x.state, due_at = x.due_at,
+       first_attempt_at = x.first_attempt_at, not_found_since = x.not_found_since, reason = x.reason
+  FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
+
+-- name: count_calls(step bigint, outcome text, count bigint)
+INSERT INTO @call_count AS c (step, outcome, count) SELECT x.step, x.outcome, x.count FROM @rows WHERE TRUE
+ON CONFLICT (step, outcome) DO UPDATE SET count = c.count + excluded.count;
+
+-- name: set_health(endpoint text, health text)
+INSERT INTO @endpoint (endpoint, health) SELECT x.endpoint, x.health FROM @rows WHERE TRUE
+ON CONFLICT (endpoint) DO UPDATE SET health = excluded.health;
+
+-- name: endpoints
+SELECT e.endpoint, e.health,
+       (SELECT o.due_at FROM @outbox o
+         WHERE o.state = 'pending' AND o.claimed_by IS NULL AND o.endpoint = e.endpoint ORDER BY o.due_at LIMIT 1)
+  FROM @endpoint e;
+
+-- name: in_state
+SELECT watch, application_id
+  FROM @outbox
+ WHERE state = :state AND watch @in(watches)
+   AND (:any_id OR application_id @in(ids))
+   AND (CAST(:deleted AS boolean) IS NULL OR deleted = :deleted)
+   AND (:under_way OR claimed_by IS NULL)
+ ORDER BY queued_at, watch, application_id
+ LIMIT :limit;
+
+-- name: contents_in_state
+SELECT watch, application_id, status, job_id, deleted, metadata
+  FROM @outbox
+ WHERE (watch, application_id) @pairs(keys) AND state = :state AND (:under_way OR claimed_by IS NULL)
+ ORDER BY watch, application_id @lock;
+
+-- name: revive(watch text, application_id text, endpoint text, due_at bigint)
+UPDATE @outbox AS o
+   SET state = 'pending', due_at = x.due_at, attempts = 0, first_attempt_at = NULL, not_found_since = NULL,
+       reason = NULL, endpoint = x.endpoint
+  FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
+
+-- name: to_resend
+SELECT s.watch, s.application_id, s.status, s.job_id, s.deleted, s.metadata, o.state
+  FROM @snapshot s
+  LEFT JOIN @outbox o ON o.watch = s.watch AND o.application_id = s.application_id
+ WHERE s.application_id @in(ids) AND s.watch @in(watches)
+ ORDER BY s.watch, s.application_id;
+
+-- name: hasten(watch text, application_id text, due_at bigint)
+UPDATE @outbox AS o SET due_at = x.due_at
+  FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id AND o.claimed_by IS NULL;
+
+-- name: held_left
+SELECT count(*) FROM (SELECT 1 AS one FROM @outbox WHERE state = 'held' AND watch = :watch LIMIT 1) AS found;
+
+-- name: fuses
+SELECT name, fuse FROM @watch WHERE fuse IS NOT NULL;
+
+-- name: add_repairs(watch text, cause text, count bigint)
+INSERT INTO @repair AS r (watch, cause, count) SELECT x.watch, x.cause, x.count FROM @rows WHERE TRUE
+ON CONFLICT (watch, cause) DO UPDATE SET count = r.count + excluded.count;
+
+-- name: set_condition
+INSERT INTO @condition (daemon, name, message, since) VALUES (:daemon, :name, :message, :now)
+ON CONFLICT (daemon, name) DO UPDATE SET message = excluded.message;
+
+-- name: clear_condition
+DELETE FROM @condition WHERE daemon = :daemon AND name = :name;
+
+-- name: prune_call_counts
+DELETE FROM @call_count WHERE step <= :until;
+
+-- name: about
+SELECT value FROM @about WHERE name = :name;
+
+-- name: set_about
+INSERT INTO @about (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
+-- name: set_about_first
+INSERT INTO @about (name, value) VALUES (:name, :value) ON CONFLICT DO NOTHING;
+
+-- name: newest_event
+SELECT at FROM @history ORDER BY number DESC LIMIT 1;
+
+-- name: entries
+SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at,
+       attempted OR claimed_by IS NOT NULL, attempts + CASE WHEN claimed_by IS NULL THEN 0 ELSE 1 END,
+       first_attempt_at, not_found_since, reason
+  FROM @outbox
+ WHERE state = :state AND watch = :watch
+ ORDER BY queued_at, application_id
+ LIMIT :limit;
+
+-- name: watches
+SELECT name FROM @watch;
+
+-- name: tallies
+SELECT name, known, changed_at FROM @watch WHERE known > 0 OR changed_at IS NOT NULL;
+
+-- name: captured
+SELECT DISTINCT watch FROM @position;
+
+-- name: count_outbox
+SELECT watch, state, count(*), min(queued_at) FROM @outbox GROUP BY watch, state;
+
+-- name: count_skipped
+SELECT watch, count(*) FROM @skipped GROUP BY watch;
+
+-- name: count_suspected
+SELECT watch, count(*) FROM @suspicion GROUP BY watch;
+
+-- name: skipped
+SELECT row_key, application_id, reason FROM @skipped WHERE watch = :watch ORDER BY row_key LIMIT :limit;
+
+-- name: records
+SELECT watch, application_id, row_key, in_scope, status, job_id, deleted, metadata, acknowledged_at
+  FROM @snapshot
+ WHERE application_id = :id AND watch @in(watches)
+ ORDER BY watch;
+
+-- name: entries_of
+SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at,
+       attempted OR claimed_by IS NOT NULL, attempts + CASE WHEN claimed_by IS NULL THEN 0 ELSE 1 END,
+       first_attempt_at, not_found_since, reason, claimed_by IS NOT NULL
+  FROM @outbox
+ WHERE application_id = :id AND watch @in(watches);
+
+-- name: suspicions_of
+SELECT watch, application_id, at, due_at FROM @suspicion WHERE application_id = :id AND watch @in(watches);
+
+-- name: skipped_of
+SELECT watch, row_key, reason
+  FROM @skipped
+ WHERE application_id = :id AND (CAST(:watch AS text) IS NULL OR watch = :watch)
+ ORDER BY watch, row_key;
+
+-- name: story
+SELECT at, watch, application_id, event, detail
+  FROM @history
+ WHERE application_id = :id AND (CAST(:watch AS text) IS NULL OR watch = :watch)
+ ORDER BY number DESC
+ LIMIT :limit;
+
+-- name: recent
+SELECT at, watch, application_id, event, detail FROM @history ORDER BY number DESC LIMIT :limit;
+
+-- name: call_counts
+SELECT step, outcome, count FROM @call_count WHERE step > :after ORDER BY step;
+
+-- name: repairs
+SELECT watch, cause, count FROM @repair ORDER BY watch, cause;
+
+-- name: highest_number
+SELECT coalesce(max(number), 0) FROM @snapshot;
