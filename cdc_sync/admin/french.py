@@ -133,7 +133,7 @@ FRENCH = {
     "to be sent": "à envoyer",
     "held": "retenu",
     "undone before it was sent": "annulé avant l'envoi",
-    "called": "appelé",
+    "called, its answer is not known": "appelé, réponse inconnue",
     "its row seems gone": "sa ligne semble avoir disparu",
     "released by a person": "libéré par une personne",
     "discarded by a person": "écarté par une personne",

@@ -15,6 +15,12 @@ Code = Literal["en", "fr"]
 _BEFORE_A_MARK = re.compile(" (?=[:;?!])")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
+_SECONDS, _MINUTES, _HOURS, _DAYS = "{number} s", "{number} min", "{number} h", "{number} d"
+_AHEAD, _AGO = "in {length}", "{length} ago"
+
+TEXTS = (_SECONDS, _MINUTES, _HOURS, _DAYS, _AHEAD, _AGO)
+"""The texts of this module."""
+
 
 @dataclass(frozen=True, slots=True)
 class Language:
@@ -23,8 +29,13 @@ class Language:
     code: Code
 
     def text(self, english: str, /, **values: object) -> str:
-        """A text, with values in the places that it names in braces."""
-        text = _BEFORE_A_MARK.sub("\N{NO-BREAK SPACE}", FRENCH[english]) if self.code == "fr" else english
+        """A text, with values in the places that it names in braces.
+
+        Raises:
+            KeyError: it has no French, in whichever language it is asked for.
+        """
+        in_french = FRENCH[english]
+        text = _BEFORE_A_MARK.sub("\N{NO-BREAK SPACE}", in_french) if self.code == "fr" else english
         return text.format(**values) if values else text
 
     def counted(self, one: str, many: str, number: int) -> str:
@@ -40,18 +51,18 @@ class Language:
         """A length of time, in the largest unit that leaves a number of 1 or more."""
         seconds = max(seconds, 0.0)
         if seconds < _MINUTE:
-            return self.text("{number} s", number=round(seconds))
+            return self.text(_SECONDS, number=round(seconds))
         if seconds < _HOUR:
-            return self.text("{number} min", number=round(seconds / _MINUTE))
+            return self.text(_MINUTES, number=round(seconds / _MINUTE))
         if seconds < 2 * _DAY:
-            return self.text("{number} h", number=round(seconds / _HOUR))
-        return self.text("{number} d", number=round(seconds / _DAY))
+            return self.text(_HOURS, number=round(seconds / _HOUR))
+        return self.text(_DAYS, number=round(seconds / _DAY))
 
     def ago(self, at: int, now: int) -> str:
         """How long ago an instant is, or how far ahead; both in milliseconds since the epoch."""
         if at > now:
-            return self.text("in {length}", length=self.length((at - now) / 1000))
-        return self.text("{length} ago", length=self.length((now - at) / 1000))
+            return self.text(_AHEAD, length=self.length((at - now) / 1000))
+        return self.text(_AGO, length=self.length((now - at) / 1000))
 
 
 ENGLISH_PAGE = Language("en")

@@ -59,6 +59,11 @@ _DONE = {
     "discarded": ("{number} entry was discarded.", "{number} entries were discarded."),
     "retried": ("{number} dead letter is sent again.", "{number} dead letters are sent again."),
 }
+_TOO_MANY_GUESSES = "Too many wrong tokens were given. Try again in ten seconds."
+_NOT_DONE = "This was not done"
+
+TEXTS = (*(text for pair in _DONE.values() for text in pair), _TOO_MANY_GUESSES, _NOT_DONE)
+"""The texts of this module."""
 
 
 def _is_bug(record: logging.LogRecord) -> bool:
@@ -224,7 +229,7 @@ class AdminServer:
         except web.HTTPTooManyRequests as refusal:
             if not _is_browser(request):
                 raise
-            message = _language(request).text("Too many wrong tokens were given. Try again in ten seconds.")
+            message = _language(request).text(_TOO_MANY_GUESSES)
             answer = self._refusal(request, 429, message)
             answer.headers["Retry-After"] = refusal.headers["Retry-After"]
             return answer
@@ -335,7 +340,7 @@ class AdminServer:
         if not _is_browser(request):
             return web.Response(status=status, text=f"{message.rstrip()}\n")
         language = _language(request)
-        page = self._pages.refusal(language, language.text("This was not done"), message)
+        page = self._pages.refusal(language, language.text(_NOT_DONE), message)
         return _html(language, page, status=status)
 
 

@@ -1,14 +1,13 @@
 """The page's languages: every text has its French, and numbers and times are said as people say them."""
 
-import ast
 import re
 from pathlib import Path
 
 import pytest
 
-from cdc_sync.admin import french, page, server
+from cdc_sync.admin import french, language, page, server
 from cdc_sync.admin.french import FRENCH
-from cdc_sync.admin.language import ENGLISH_PAGE, FRENCH_PAGE
+from cdc_sync.admin.language import ENGLISH_PAGE, FRENCH_PAGE, Language
 
 _ADMIN = Path(french.__file__).parent
 _LITERAL = re.compile(r'"((?:[^"\\]|\\.)*)"')
@@ -16,7 +15,7 @@ _PLACE = re.compile(r"\{(\w+)\}")
 
 
 def texts() -> set[str]:
-    """Every English text of the templates and of the code."""
+    """Every English text of the templates and of the modules."""
     found: set[str] = set()
     for template in (_ADMIN / "templates").glob("*.html"):
         for call in re.finditer(r"\b[tn]\((?=[\"{])", template.read_text()):
@@ -24,19 +23,17 @@ def texts() -> set[str]:
             literals = re.match(r'(?:\{.*?\}\[|"(?:[^"\\]|\\.)*"(?:, )?)+', rest, re.DOTALL)
             assert literals is not None, rest[:60]
             found |= set(_LITERAL.findall(literals[0])) - {"healthy", "throttled", "open", "paused"}
-    tree = ast.parse((_ADMIN / "language.py").read_text()), ast.parse((_ADMIN / "server.py").read_text())
-    for node in (node for one in tree for node in ast.walk(one)):
-        if (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and node.func.attr in ("text", "counted")
-        ):
-            found |= {str(argument.value) for argument in node.args if isinstance(argument, ast.Constant)}
-    return found | set(page._HAPPENINGS.values()) | {text for pair in server._DONE.values() for text in pair}
+    return found | {*page._HAPPENINGS.values(), *language.TEXTS, *server.TEXTS}
 
 
 def test_every_text_has_its_french_and_every_french_its_text() -> None:
     assert texts() == set(FRENCH)
+
+
+@pytest.mark.parametrize("shown", [ENGLISH_PAGE, FRENCH_PAGE])
+def test_a_text_without_french_is_shown_in_no_language(shown: Language) -> None:
+    with pytest.raises(KeyError):
+        shown.text("The tide has turned")
 
 
 @pytest.mark.parametrize(("english", "french_text"), FRENCH.items(), ids=str)
