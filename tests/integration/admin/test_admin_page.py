@@ -125,7 +125,7 @@ async def test_one_applications_story(admin: Admin) -> None:
     assert "HelloWork was told applied , job J1 , 0 s ago" in text
     assert "To be sent hired , job J1 , queued 1 min ago , due in 1 min , 1 attempt: timed out" in text
     assert "to be sent applied , job J1 → hired , job J1 found by notify" in text
-    assert "called hired , job J1 attempt 1" in text
+    assert "hired , job J1 attempt 1" in text
     assert "its row seems gone" in (await page_of(admin, "/application?id=gone")).text.lower()
 
 
