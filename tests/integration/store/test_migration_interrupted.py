@@ -4,7 +4,7 @@ import asyncio
 import random
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -205,12 +205,13 @@ class TestASchema:
 
         stores = await asyncio.gather(*opening)
 
-        for store in stores:
-            await store.release_claims()
-            assert (await store.counts())["applications"].dead == 1
-        assert len(await stores[0].living()) == 3
-        for store in stores:
-            await store.close()
+        async with AsyncExitStack() as opened:
+            for store in stores:
+                opened.push_async_callback(store.close)
+            for store in stores:
+                await store.release_claims()
+                assert (await store.counts())["applications"].dead == 1
+            assert len(await stores[0].living()) == 3
 
 
 class TestARoleThatMayNotChangeTheSchema:
@@ -239,8 +240,9 @@ class TestARoleThatMayNotChangeTheSchema:
         with dba(database) as connection:
             connection.execute(scripts.install(role).encode())
 
-        store = await PostgresStore.open(own)
-        assert len(await store.entries("pending", None, 100)) == 7
-        await store.retry_dead(None, None, 1)
-        await store.resend("applications", ["applications-1"], 1)
-        await store.close()
+        async with AsyncExitStack() as opened:
+            store = await PostgresStore.open(own)
+            opened.push_async_callback(store.close)
+            assert len(await store.entries("pending", None, 100)) == 7
+            await store.retry_dead(None, None, 1)
+            await store.resend("applications", ["applications-1"], 1)
