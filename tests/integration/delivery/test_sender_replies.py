@@ -343,5 +343,6 @@ async def test_the_story_tells_what_was_answered(desk: Delivery, hellowork: Emul
         "status": 503,
         "reason": 'HTTP 503: {"message": "busy"}',
         "body": '{"message": "busy"}',
+        "attempt": 1,
         "to": {"status": "seen", "job_id": "J1", "deleted": False},
     }

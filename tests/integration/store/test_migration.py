@@ -183,9 +183,15 @@ class TestEveryState:
 
         assert endpoints.keys() == {row["endpoint"] for row in before["endpoint"]}
         for row in before["endpoint"]:
+<<<<<<< HEAD
             health = asdict(endpoints[row["endpoint"]][0])
             stored = json.loads(row["health"])
             assert health.items() >= {(name, value) for name, value in stored.items() if name in health}
+=======
+            # `turn` counted how often an endpoint began to refuse our credentials.
+            expected = {name: value for name, value in json.loads(row["health"]).items() if name != "turn"}
+            assert asdict(endpoints[row["endpoint"]][0]) == expected
+>>>>>>> dc74517 (store: leave nothing of dropped columns in migrated rows)
 
     async def test_fuses_are_the_same(self, store: Store, before: Tables) -> None:
         kept = before.get("fuse") or before["watch"]
@@ -240,9 +246,15 @@ class TestEveryState:
             wanted = {row["endpoint"]: 50 for row in before["endpoint"]}
             claimed = await store.claim(store.clock(), 60_000, wanted)
 
+<<<<<<< HEAD
             # With what a daemon that is dead had under way: no store is brought up to date while an older one lives.
             assert len(claimed) == 9
             await store.close()
+=======
+                assert len(claimed) == 9
+            finally:
+                await store.close()
+>>>>>>> dc74517 (store: leave nothing of dropped columns in migrated rows)
 
 
 def vars_of(found: Content | None) -> dict[str, Any]:
