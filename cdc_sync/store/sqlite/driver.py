@@ -126,7 +126,8 @@ class SqliteDriver:
         self._look()
 
     async def close(self) -> None:
-        """See `Store`."""
+        """See `Store`. SQLite then removes the files beside the store's."""
+        self._files = {}
         await self._thread.close()
 
     def _look(self) -> None:
