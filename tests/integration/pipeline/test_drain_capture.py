@@ -167,7 +167,7 @@ class TestCrash:
             insert(ats, 1, "a1")
             with monkeypatch.context() as patched:
                 if failing == "store":
-                    patched.setattr(rig.store, "record", failing_store)
+                    patched.setattr(rig.store, "apply", failing_store)
                 else:
                     ats.execute("ALTER TABLE public.applications RENAME TO elsewhere")
                 with pytest.raises((StoreError, SourceError), match=r"no space left|does not exist"):

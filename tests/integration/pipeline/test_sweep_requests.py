@@ -155,7 +155,7 @@ async def test_a_request_that_cannot_be_kept_stays_in_the_log(
             raise StoreError("The disk is full.")
 
         with monkeypatch.context() as patched:
-            patched.setattr(rig.store, "record", fail)
+            patched.setattr(rig.store, "apply", fail)
             with pytest.raises(StoreError):
                 await rig.drain.catch_up()
         assert rig.sweeps_wanted == 0
