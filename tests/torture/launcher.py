@@ -22,6 +22,7 @@ from cdc_sync.delivery.client import Client
 from cdc_sync.pipeline import baseline, deletions, drain, poll, sweep
 from cdc_sync.source.changelog import ChangeLog, Changes
 from cdc_sync.store.postgres import PostgresStore
+from cdc_sync.store.protocol import Applied
 from cdc_sync.store.sqlite import SqliteStore
 
 Strike = Callable[[], None]
@@ -54,7 +55,7 @@ def _after(method: Method, strike: Strike) -> Method:
     @wraps(method)
     async def doomed(*arguments: Any, **named: Any) -> Any:
         result = await method(*arguments, **named)
-        if result != []:  # claims that found nothing, and recordings of what is no news, are many
+        if result != [] and result != Applied():  # claims that found nothing, and batches without news, are many
             strike()
         return result
 
@@ -75,13 +76,13 @@ def _consumed(batch: Batches, strike: Strike) -> Batches:
 _STORES = (SqliteStore, PostgresStore)
 
 POINTS: Mapping[str, tuple[tuple[type, ...], str, Callable[[Any, Strike], Any]]] = {
-    "read, not recorded": (_STORES, "record", _before),
-    "recorded, not consumed": (_STORES, "record", _after),
+    "read, not recorded": (_STORES, "apply", _before),
+    "recorded, not consumed": (_STORES, "apply", _after),
     "consumed": ((ChangeLog,), "batch", _consumed),
     "claimed, not called": (_STORES, "claim", _after),
     "called": ((Client,), "call", _after),
-    "answered, not finished": (_STORES, "finish", _before),
-    "finished": (_STORES, "finish", _after),
+    "answered, not finished": (_STORES, "complete", _before),
+    "finished": (_STORES, "complete", _after),
 }
 """Where it may die: the class (of the stores whichever is used), its method, and when."""
 
