@@ -5,6 +5,7 @@ import json
 from support.binaries import server_binaries
 from trigger_cost.bystanders import Paid, measure_bystanders
 from trigger_cost.cancelled import measure_cancelled
+from trigger_cost.cpu import measure_cpu
 from trigger_cost.measuring import Sample, figures_of
 from trigger_cost.options import QUICK
 from trigger_cost.report import as_json, as_table
@@ -43,6 +44,13 @@ def test_a_standby_cancels_no_lock_for_the_log() -> None:
 
     assert (locks.bare, locks.watched) == (0, 0)
     assert reads.bare == reads.watched
+
+
+def test_the_cpu_time_of_each_kind_of_statement_is_measured() -> None:
+    measured = measure_cpu(server_binaries(), 1, lambda _: None, rows=1_000)
+
+    assert len(measured) == 3
+    assert all(each.bare and each.watched for each in measured)
 
 
 def test_ratios_are_taken_within_a_round_and_their_median_is_held_against_the_target() -> None:

@@ -10,6 +10,7 @@ from cdc_sync.demo.binaries import PostgresMissingError
 from cdc_sync.demo.postgres import PostgresFailedError
 from trigger_cost.bystanders import measure_bystanders
 from trigger_cost.cancelled import measure_cancelled
+from trigger_cost.cpu import measure_cpu
 from trigger_cost.options import QUICK, Options
 from trigger_cost.pgbench import PgbenchError
 from trigger_cost.report import as_json, as_table
@@ -33,12 +34,18 @@ def main() -> int:
         metavar="SECONDS",
         help="instead: what a standby cancels, for so long on each table",
     )
+    parser.add_argument(
+        "--cpu", action="store_true", help="instead: CPU time per statement, which a busy machine changes little"
+    )
     parser.add_argument("--quick", action="store_true", help="only see that it works: the figures mean nothing")
     parser.add_argument("--json", action="store_true", help="write JSON instead of a table")
     given = parser.parse_args()
     options = QUICK if given.quick else _options(given.rounds, given.seconds)
     try:
         binaries = binaries_in(given.pgbin, "--pgbin") if given.pgbin else server_binaries()
+        if given.cpu:
+            sys.stdout.write(as_table({}, [], measure_cpu(binaries, given.rounds, tell)) + "\n")
+            return 0
         if given.standby:
             sys.stdout.write(as_table({}, [], measure_cancelled(binaries, given.standby, tell)) + "\n")
             return 0

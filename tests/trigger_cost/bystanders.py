@@ -12,7 +12,7 @@ A server of its own, without a daemon: what is measured follows from the transac
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +64,7 @@ def measure_bystanders(binaries: Binaries, options: Options, tell: Callable[[str
     """Measure all of it; `tell` says what is done now."""
     pgbench, rows, length = find_pgbench(binaries), 2 * options.rows, options.length
     paid: list[Paid] = []
-    with _server(binaries, rows) as (server, dba):
+    with watched_server(binaries, rows, _SETTINGS) as (server, dba):
         version = dba.info.server_version
         tell("transaction ids of a bulk update")
         ids = [_ids_of_bulk(dba, table, rows) for table in _TABLES]
@@ -88,9 +88,12 @@ def measure_bystanders(binaries: Binaries, options: Options, tell: Callable[[str
 
 
 @contextmanager
-def _server(binaries: Binaries, rows: int) -> Iterator[tuple[Server, psycopg.Connection[Any]]]:
+def watched_server(
+    binaries: Binaries, rows: int, settings: Mapping[str, str]
+) -> Iterator[tuple[Server, psycopg.Connection[Any]]]:
+    """A server with the two tables and the triggers, without a daemon; and a superuser's session."""
     with (
-        postgres_server(binaries, settings=_SETTINGS) as server,
+        postgres_server(binaries, settings=settings) as server,
         psycopg.connect(server.dsn, autocommit=True) as dba,
         tempfile.TemporaryDirectory() as folder,
     ):
