@@ -200,8 +200,7 @@ class Site:
 
     def cpu(self) -> float:
         """Seconds of CPU time that the daemon has used."""
-        times = psutil.Process(self.running.pid).cpu_times()
-        return float(times.user + times.system)
+        return cpu_of(self.running.pid)
 
     def pending(self) -> int:
         """How many calls the daemon has still to make."""
@@ -291,6 +290,12 @@ def bare(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
             yield process
         finally:
             process.kill()
+
+
+def cpu_of(pid: int) -> float:
+    """Seconds of CPU time that a process has used."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def go(loop: "subprocess.Popen[str]") -> int:
