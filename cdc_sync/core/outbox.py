@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from cdc_sync.core.content import Content, Kind
 from cdc_sync.core.diff import Waiting
-from cdc_sync.core.rows import Key, Reading, Unreportable
+from cdc_sync.core.rows import Key, Observation, Unreportable
 from cdc_sync.core.status_url import build
 
 EntryState = Literal["pending", "held", "dead"]
@@ -92,18 +92,17 @@ class Known:
         return self.told if self.waiting is None else self.waiting.content
 
 
-def with_last_job(reading: Reading, known: Mapping[str, Known]) -> Reading:
-    """A reading of a row that has no job any more, for the application's last known job if there is one.
+def with_last_job(observation: Observation, known: Known | None) -> Observation:
+    """An observation of a row that has no job any more, with its application's last known job if there is one.
 
     A job that is deleted in the ATS often leaves its applications behind without one (ON DELETE SET NULL).
     """
-    if not isinstance(reading, Unreportable) or reading.without_job is None:
-        return reading
-    before = known.get(reading.without_job.application_id)
-    if before is None or before.latest is None:
-        return reading
-    content = replace(reading.without_job.content, job_id=before.latest.job_id)
-    return replace(reading.without_job, content=content)
+    if not isinstance(observation, Unreportable) or observation.without_job is None:
+        return observation
+    if known is None or known.latest is None:
+        return observation
+    content = replace(observation.without_job.content, job_id=known.latest.job_id)
+    return replace(observation.without_job, content=content)
 
 
 @dataclass(frozen=True, slots=True)

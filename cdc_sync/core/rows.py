@@ -63,6 +63,7 @@ class Reportable:
     content: Content
     refused: str | None
     digest: str | None = None
+    changed_at: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class Unreportable:
     reason: str
     unreadable: bool = False
     without_job: Reportable | None = field(default=None, compare=False)
+    changed_at: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class OutOfScope:
 
     application_id: str
     key: Key
+    changed_at: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ class Ignored:
     application_id: str
     key: Key
     digest: str | None = None
+    changed_at: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,47 +107,58 @@ class Foreign:
     """The row is about no application of HelloWork's: it has no id, or an unusable one and is out of scope."""
 
     key: Key
+    changed_at: int = field(default=0, compare=False)
+
+    @property
+    def application_id(self) -> None:
+        """None: it has none."""
+        return None
 
 
-Reading = Reportable | Unreportable | OutOfScope | Ignored | Foreign
+Observation = Reportable | Unreportable | OutOfScope | Ignored | Foreign
+"""A row as read and interpreted.
+
+`changed_at` is when the change was recorded or read, in milliseconds since the epoch. `digest` is the row's, if it was
+made when the row was read; a row that is adopted is verified with it.
+"""
 
 
-def interpret(row: Row, rules: WatchRules, changed_at: int) -> Reading:
+def interpret(row: Row, rules: WatchRules, changed_at: int) -> Observation:
     """Say what a row means for HelloWork, by itself: see `outbox.with_last_job`.
 
     Args:
         row: the row.
         rules: the watch's rules.
-        changed_at: the event's date if the row has none, in milliseconds since the epoch.
+        changed_at: when it changed; also the event's date if the row has none. Milliseconds since the epoch.
     """
-    identified = _identify(row)
+    identified = _identify(row, changed_at)
     if not isinstance(identified, str):
         # `where` is how people leave out the rows whose id is not HelloWork's; those are nobody's mistake.
-        return identified if row.in_scope else Foreign(row.key)
+        return identified if row.in_scope else Foreign(row.key, changed_at)
     if not row.in_scope:
-        return OutOfScope(identified, row.key)
+        return OutOfScope(identified, row.key, changed_at)
     if row.unreadable is not None:
-        return Unreportable(identified, row.key, row.unreadable, unreadable=True)
-    return _reading_of(identified, row, rules, changed_at)
+        return Unreportable(identified, row.key, row.unreadable, unreadable=True, changed_at=changed_at)
+    return _observation_of(identified, row, rules, changed_at)
 
 
-def _reading_of(identified: str, row: Row, rules: WatchRules, changed_at: int) -> Reading:
+def _observation_of(identified: str, row: Row, rules: WatchRules, changed_at: int) -> Observation:
     """What a row in scope means for the application that it is about."""
     mapped = status_of(row, rules.status)
     if mapped is None:
-        return Ignored(identified, row.key, row.digest)
+        return Ignored(identified, row.key, row.digest, changed_at)
     try:
         content = _content(row, rules, mapped.status, identified, changed_at)
     except _LackingError as lacking:
-        return Unreportable(identified, row.key, str(lacking))
+        return Unreportable(identified, row.key, str(lacking), changed_at=changed_at)
     own_url = _value(row.status_url) is not None
     refusal = rules.allowed.refusal(content.url) if own_url else _refusal_of_built(rules.allowed, rules.base_url)
     refused = mapped.refused or (refusal and f"the URL {content.url!r} may not be called: {refusal}")
-    reportable = Reportable(identified, row.key, content, refused, row.digest)
+    reportable = Reportable(identified, row.key, content, refused, row.digest, changed_at)
     if content.job_id:
         return reportable
     without_job = reportable if rules.last_known_job else None
-    return Unreportable(identified, row.key, "it has no job id", without_job=without_job)
+    return Unreportable(identified, row.key, "it has no job id", without_job=without_job, changed_at=changed_at)
 
 
 def current(rows: Iterable[Row]) -> Row | None:
@@ -218,24 +233,25 @@ def _beyond(longest: int) -> str:
     return f"has more than {longest} characters, which no call can be expected to carry; correct it in the ATS"
 
 
-def _identify(row: Row) -> str | Foreign | Unreportable:
+def _identify(row: Row, changed_at: int) -> str | Foreign | Unreportable:
     if row.id_unreadable:
-        return Unreportable(None, row.key, row.unreadable or "", unreadable=True)
+        return Unreportable(None, row.key, row.unreadable or "", unreadable=True, changed_at=changed_at)
     application_id, url = _value(row.application_id), _value(row.status_url)
     if application_id is None and url is None:
-        return Foreign(row.key)
+        return Foreign(row.key, changed_at)
     for name, text in (("application id", application_id), ("status URL", url)):
         if text is not None and len(text) > LONGEST_TEXT:
             # Of no application: what is cut may be the beginning of several ids.
-            return Unreportable(None, row.key, f"its {name} {_beyond(LONGEST_TEXT)}")
+            return Unreportable(None, row.key, f"its {name} {_beyond(LONGEST_TEXT)}", changed_at=changed_at)
     if application_id is None:
         application_id = status_url.id_in(url or "")
         if application_id is None:
-            return Unreportable(
-                None, row.key, "its status URL has no application id: expected …/v1/applications/{id}/status"
-            )
+            reason = "its status URL has no application id: expected …/v1/applications/{id}/status"
+            return Unreportable(None, row.key, reason, changed_at=changed_at)
     refusal = status_url.id_refusal(application_id)
-    return application_id if refusal is None else Unreportable(application_id, row.key, refusal)
+    if refusal is not None:
+        return Unreportable(application_id, row.key, refusal, changed_at=changed_at)
+    return application_id
 
 
 def _value(text: str | None) -> str | None:

@@ -21,8 +21,8 @@ from cdc_sync.core.rows import (
     Foreign,
     Ignored,
     Key,
+    Observation,
     OutOfScope,
-    Reading,
     Reportable,
     Row,
     Unreportable,
@@ -214,7 +214,9 @@ class Intake:
                 before = known.get(suspicion.application_id)
                 row = current_rows.get(suspicion.application_id)
                 if row is not None:
-                    reading = with_last_job(interpret(row, self.rules, suspicion.at), known)
+                    reading = with_last_job(
+                        interpret(row, self.rules, suspicion.at), known.get(suspicion.application_id)
+                    )
                     self._sort(reading, before, found, suspicion.at, believe=True)
                 elif before is not None and before.in_scope and before.latest is not None:
                     if before.key in unreadable:
@@ -240,7 +242,10 @@ class Intake:
     ) -> list[ApplyResult]:
         readings = [(interpret(row, self.rules, at), at) for row, at in dated]
         known = await self._known(readings, gone)
-        readings = [(with_last_job(_owned(reading, known), known), at) for reading, at in readings]
+        readings = [
+            (with_last_job(owned, known.get(owned.application_id or "")), at)
+            for owned, at in ((_owned(reading, known), at) for reading, at in readings)
+        ]
         found = _Found()
         self._disowned(readings, gone, known, found)
         seen: set[str] = set()
@@ -259,7 +264,7 @@ class Intake:
             self.observe(ChangesRead(self.rules.watch, origin, len(dated) + len(gone)))
         return await self._record(found, origin, unseen, positions=positions)
 
-    async def _known(self, readings: list[tuple[Reading, int]], gone: Mapping[Key, int]) -> dict[str, Known]:
+    async def _known(self, readings: list[tuple[Observation, int]], gone: Mapping[Key, int]) -> dict[str, Known]:
         """What is known of the applications that spoke through these rows last, or speak through them now."""
         known = await self.store.owners(self.rules.watch, [*(reading.key for reading, _ in readings), *gone])
         others = {
@@ -270,7 +275,11 @@ class Intake:
         return {**known, **await self.store.known(self.rules.watch, sorted(others))} if others else known
 
     def _disowned(
-        self, readings: list[tuple[Reading, int]], gone: Mapping[Key, int], known: Mapping[str, Known], found: _Found
+        self,
+        readings: list[tuple[Observation, int]],
+        gone: Mapping[Key, int],
+        known: Mapping[str, Known],
+        found: _Found,
     ) -> None:
         """Applications whose row is gone, or now carries another id."""
         speaks = {reading.key: (getattr(reading, "application_id", None), at) for reading, at in readings}
@@ -326,13 +335,13 @@ class Intake:
                 # No row carries the id any more, or not just now.
                 found.suspicions[application_id] = at
             else:
-                reading = with_last_job(interpret(row, self.rules, at), known)
+                reading = with_last_job(interpret(row, self.rules, at), known.get(application_id))
                 self._sort(reading, before, found, at, believe=believe)
                 if application_id in found.sightings and before is not None:
                     moved = all(row.key != before.key for row in rows[application_id])
                     found.sightings[application_id] = replace(found.sightings[application_id], moved=moved)
 
-    def _sort(self, reading: Reading, before: Known | None, found: _Found, at: int, *, believe: bool) -> None:
+    def _sort(self, reading: Observation, before: Known | None, found: _Found, at: int, *, believe: bool) -> None:
         """Put one reading where it belongs. With `believe`, a soft deletion needs no grace any more."""
         match reading:
             case Foreign(key):
@@ -426,7 +435,7 @@ class Intake:
             )
 
 
-def _owned(reading: Reading, known: Mapping[str, Known]) -> Reading:
+def _owned(reading: Observation, known: Mapping[str, Known]) -> Observation:
     """A reading of a row whose id cannot be read, as one of the application for which the row spoke last."""
     if not isinstance(reading, Unreportable) or not reading.unreadable or reading.application_id is not None:
         return reading

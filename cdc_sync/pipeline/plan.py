@@ -103,7 +103,7 @@ async def _judge_page(
     known = await store.known(rules.watch, list(by_id))
     found: list[tuple[Row | None, Planned]] = [
         (None, Planned(reading.application_id, "skip", (), None, None, reading.reason))
-        for reading in (with_last_job(reading, known) for reading in readings)
+        for reading in (with_last_job(reading, known.get(reading.application_id or "")) for reading in readings)
         if isinstance(reading, Unreportable)
     ]
     marks.add(known.values())
@@ -112,7 +112,7 @@ async def _judge_page(
         by_id |= await _all_rows(reader, rules, moved)
     for application_id, rows in by_id.items():
         best = current(rows)
-        said = None if best is None else with_last_job(interpret(best, rules, page.at), known)
+        said = None if best is None else with_last_job(interpret(best, rules, page.at), known.get(application_id))
         if isinstance(said, Reportable):
             planned = _judge(said, known.get(application_id), unseen)
             if planned is not None:

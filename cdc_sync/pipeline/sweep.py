@@ -49,7 +49,7 @@ from dataclasses import replace
 from cdc_sync.core.diff import Adopt, Decision, Queue
 from cdc_sync.core.observations import ASKED_FOR, SweepDone
 from cdc_sync.core.outbox import Known, Verified, with_last_job
-from cdc_sync.core.rows import Foreign, Ignored, Key, OutOfScope, Reading, Reportable, Unreportable, interpret
+from cdc_sync.core.rows import Foreign, Ignored, Key, Observation, OutOfScope, Reportable, Unreportable, interpret
 from cdc_sync.pipeline.intake import Intake, is_news, takes_over
 from cdc_sync.pipeline.marks import Marks
 from cdc_sync.pipeline.shape import shape_of, shape_of_digests
@@ -211,7 +211,7 @@ class _Sweep:
         """Mark what is known, and look again at what seems different once the fast path has caught up."""
         readings = [interpret(row, self._intake.rules, read.at) for row in read.rows]
         known = await self._known(readings)
-        readings = [with_last_job(reading, known) for reading in readings]
+        readings = [with_last_job(reading, known.get(reading.application_id or "")) for reading in readings]
         self._marks.add(known.values())
         different = {reading.key: read.at for reading in readings if self._differs(reading, known)}
         self._skipped.update(reading.key for reading in readings if isinstance(reading, Unreportable))
@@ -226,7 +226,7 @@ class _Sweep:
             verifying = self._intake.store.verify(self._intake.rules.watch, verified)
             await self._intake.write([each.application_id for each in verified], verifying)
 
-    async def _known(self, readings: list[Reading]) -> dict[str, Known]:
+    async def _known(self, readings: list[Observation]) -> dict[str, Known]:
         ids = [
             reading.application_id
             for reading in readings
@@ -240,7 +240,7 @@ class _Sweep:
         Looked for twice. A row that changes anew before the fast path's turn, and back after it, differs though nothing
         was missed; the second turn knows of it.
         """
-        readings: list[Reading] = []
+        readings: list[Observation] = []
         deleted: list[str] = []
         suspected: set[str] = set()
         for _ in range(2):
@@ -268,12 +268,12 @@ class _Sweep:
             repaired["deleted"] += len(missed)
         await self._count(repaired)
 
-    async def _still_different(self, different: Mapping[Key, int]) -> tuple[list[Reading], dict[Key, int]]:
+    async def _still_different(self, different: Mapping[Key, int]) -> tuple[list[Observation], dict[Key, int]]:
         """Read these rows again: what they are, and which of them differ from what is known now, or are gone."""
         rows = (await self._intake.reader.by_key(different.keys())).rows
         readings = [interpret(row, self._intake.rules, different.get(row.key, 0)) for row in rows]
         known = await self._known(readings)
-        readings = [with_last_job(reading, known) for reading in readings]
+        readings = [with_last_job(reading, known.get(reading.application_id or "")) for reading in readings]
         same = {reading.key for reading in readings} - {
             reading.key for reading in readings if self._differs(reading, known)
         }
@@ -314,7 +314,7 @@ class _Sweep:
         suspected = await self._suspected(list(absent))
         return [id_ for id_, now in after.items() if now.key == absent[id_].key and id_ not in suspected]
 
-    async def _changed(self, readings: list[Reading], recorded: list[str]) -> set[str]:
+    async def _changed(self, readings: list[Observation], recorded: list[str]) -> set[str]:
         """Of what was recorded, that which is not as the page had it: it changed after the fast path's turn."""
         after = await self._intake.store.known(self._intake.rules.watch, recorded) if recorded else {}
         return {
@@ -330,7 +330,7 @@ class _Sweep:
             return set()
         return await self._intake.store.suspected(self._intake.rules.watch, application_ids)
 
-    def _differs(self, reading: Reading, known: dict[str, Known]) -> bool:
+    def _differs(self, reading: Observation, known: dict[str, Known]) -> bool:
         match reading:
             case Foreign(key):
                 return key in self._intake.skipped
@@ -367,7 +367,7 @@ def _reached(position: SweepPosition, rows: int, at: int, last: Key | None) -> S
     return replace(position, rows=position.rows + rows, at=at, after=last, walked=last is None)
 
 
-def _verified(reading: Reading, known: Mapping[str, Known]) -> Verified | None:
+def _verified(reading: Observation, known: Mapping[str, Known]) -> Verified | None:
     """What may be kept of a row that does not differ: None if nothing is known of it, or something waits."""
     match reading:
         case Reportable(application_id, key, content, _, str(digest)) if application_id in known:

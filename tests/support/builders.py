@@ -12,7 +12,7 @@ from cdc_sync.core.fuse import FusePolicy
 from cdc_sync.core.hints import Origin
 from cdc_sync.core.outbox import Sighting, Skip, Suspicion
 from cdc_sync.core.retry import RetryPolicy
-from cdc_sync.core.rows import Key
+from cdc_sync.core.rows import Key, Reportable
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.core.status import StatusRules
 from cdc_sync.core.status_url import AllowedHosts, build
@@ -74,6 +74,25 @@ def a_sighting(
         status, job_id, application_id=application_id, deleted=deleted, event_date=event_date, base_url=base_url
     )
     return Sighting(application_id, key or (application_id,), content, refused)
+
+
+def an_observation(
+    application_id: str = "a1",
+    status: str = "applied",
+    job_id: str = "J1",
+    *,
+    deleted: bool = False,
+    event_date: int = NOW,
+    base_url: str = BASE_URL,
+    key: Key | None = None,
+    refused: str | None = None,
+    changed_at: int = NOW,
+) -> Reportable:
+    """A row that says this of one application; its key is the application's own id unless another is given."""
+    content = a_content(
+        status, job_id, application_id=application_id, deleted=deleted, event_date=event_date, base_url=base_url
+    )
+    return Reportable(application_id, key or (application_id,), content, refused, changed_at=changed_at)
 
 
 def moved(sighting: Sighting, *key: str) -> Sighting:

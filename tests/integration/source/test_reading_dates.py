@@ -13,7 +13,7 @@ from support.watched import a_config
 
 from cdc_sync.config import ConfigurationError
 from cdc_sync.config.rules import watch_rules
-from cdc_sync.core.rows import Reading, Reportable, Row, Unreportable, interpret
+from cdc_sync.core.rows import Observation, Reportable, Row, Unreportable, interpret
 from cdc_sync.source.errors import SourceError
 
 PARIS = "Europe/Paris"
@@ -30,7 +30,7 @@ async def read(database: str, ats: Ats, type_: str, value: str | None, timezone:
         return await source.row()
 
 
-def meant(row: Row) -> Reading:
+def meant(row: Row) -> Observation:
     return interpret(row, watch_rules(a_config(), WATCH), 0)
 
 

@@ -107,7 +107,7 @@ def test_a_row_that_lost_its_job_has_the_last_known_one(known: dict[str, Known],
     says = Reportable("1", ("7",), replace(QUEUED, job_id=""), None)
     jobless = Unreportable("1", ("7",), "it has no job id", without_job=says)
 
-    found = with_last_job(jobless, known)
+    found = with_last_job(jobless, known.get("1"))
 
     if job is None:
         assert found is jobless
@@ -117,4 +117,4 @@ def test_a_row_that_lost_its_job_has_the_last_known_one(known: dict[str, Known],
 
 def test_what_lacks_more_than_a_job_stays_as_it_is() -> None:
     for reading in (Unreportable("1", ("7",), "it has no status"), Foreign(("7",))):
-        assert with_last_job(reading, known_with(QUEUED)) is reading
+        assert with_last_job(reading, known_with(QUEUED)["1"]) is reading

@@ -1,0 +1,512 @@
+"""What a batch of observations changes: decided once, for every store, from all that is known, and without a database.
+
+A store reads what is known of the batch's applications and rows, asks here what follows, and writes that, all in one
+transaction that nobody else can come between.
+
+A row that seems gone, that represents another application than before, or that is not the only one of its application
+is never believed at first sight. Its application is *unresolved*: nothing of it is written. Capture then reads all rows
+that carry its id, and applies what it found (`Resolved`) in a second batch.
+
+A deletion is only suspected at first. A fresh read after the grace decides, in a batch with the origin `deletion`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cdc_sync.core.content import Content
+from cdc_sync.core.diff import Adopt, Decision, Nothing, Queue, Unseen, decide
+from cdc_sync.core.event_order import in_order
+from cdc_sync.core.fuse import Fuse, count, has_counted
+from cdc_sync.core.hints import Origin
+from cdc_sync.core.outbox import EntryState, Known, Skip, Suspicion, corrects, with_last_job
+from cdc_sync.core.rows import Foreign, Ignored, Key, Observation, OutOfScope, Reportable, Unreportable
+from cdc_sync.core.rules import WatchRules
+from cdc_sync.core.status_url import build, endpoint_of
+
+NOWHERE = "nowhere"
+"""The endpoint of an entry whose URL cannot be called; such an entry is born dead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """All rows that carry an application's id, read together.
+
+    Attributes:
+        application_id: whose they are.
+        changed_at: when the application seems to have changed, in milliseconds since the epoch.
+        canonical: the one that represents it (`rows.current`). If no row carries the id any more: the row that did and
+            is still there without a usable id, else None.
+        keys: the rows that carry the id.
+    """
+
+    application_id: str
+    changed_at: int
+    canonical: Observation | None
+    keys: frozenset[Key] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """All that one step of capture found out, applied together with the position that it reached.
+
+    Attributes:
+        origin: which part of capture it comes from.
+        now: the store's `clock`.
+        unseen: what an application gets of which nothing is known. With the origin `baseline`, `adopt` also takes what
+            was adopted before anew: two rows of one application are no news about each other, unless the first is gone.
+        observations: rows as they were read, at most one per key.
+        gone: keys of rows that do not exist any more, and when each may have gone.
+        resolved: what all rows of applications together say. With the origin `deletion`, suspicions are answered by it.
+        skipped: of the rows above, those that could not be reported so far, and why.
+        positions: capture positions to save with it; not if there is an unresolved application, since the step is not
+            over then.
+        replica: the replica position to save, if anything else is written.
+        doubt: why no deletion is believed now; None if they are. A new one is held then, whatever the fuse says.
+        shift: what is added to `now` for people; the store's own business.
+    """
+
+    origin: Origin
+    now: int
+    unseen: Unseen
+    observations: Sequence[Observation] = ()
+    gone: Mapping[Key, int] = field(default_factory=dict)
+    resolved: Sequence[Resolved] = ()
+    skipped: Mapping[Key, str] = field(default_factory=dict)
+    positions: Mapping[str, str] = field(default_factory=dict)
+    replica: Mapping[str, str] = field(default_factory=dict)
+    doubt: str | None = None
+    shift: int = 0
+
+    @property
+    def at(self) -> int:
+        """When it was recorded, as people read it."""
+        return self.now + self.shift
+
+    @property
+    def application_ids(self) -> list[str]:
+        """The applications that it is about by their ids, each once."""
+        ids = dict.fromkeys(each.application_id for each in self.observations)
+        ids |= dict.fromkeys(each.application_id for each in self.resolved)
+        return [id_ for id_ in ids if id_ is not None]
+
+    @property
+    def keys(self) -> list[Key]:
+        """The rows that it is about; who was represented by one of them last is to be known too."""
+        return [*(each.key for each in self.observations), *self.gone]
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """An application when a batch arrives; `state` and what follows are its outbox entry's, if it has one."""
+
+    known: Known
+    state: EntryState | None = None
+    reason: str | None = None
+    queued_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyResult:
+    """What became of one observation that was news: the decision, and the state of its entry if it was enqueued."""
+
+    application_id: str
+    decision: Decision
+    state: EntryState | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """A line of an application's history."""
+
+    at: int
+    watch: str
+    application_id: str
+    event: str
+    detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """A content that goes into the outbox, in the place of the pending entry if there is one."""
+
+    application_id: str
+    content: Content
+    kinds: str
+    state: EntryState
+    at: int
+    due_at: int
+    reason: str | None
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """A pending entry that is sent with other metadata, and maybe to another endpoint."""
+
+    application_id: str
+    content: Content
+    endpoint: str
+
+
+@dataclass(slots=True)
+class BatchPlan:
+    """What one batch changes; at most one step per application in each list.
+
+    Attributes:
+        new: applications never seen before, of which HelloWork acknowledged nothing.
+        adopted: applications never seen before that are taken as acknowledged.
+        moved: another row represents them, or one that is in scope again.
+        acknowledged: known applications that are taken as acknowledged.
+        cancelled: their outbox entries are undone.
+        enqueued: into the outbox.
+        refreshed: their pending entries are corrected.
+        out_of_scope: their row is out of scope.
+        suspicions: applications whose row seems gone; the first suspicion counts.
+        answered: their suspicions have been answered.
+        skips: rows that cannot be reported, or can be again.
+        positions: capture positions.
+        history: lines of applications' histories; those of new suspicions are not among them.
+        endpoints: to which something is to be sent.
+        fuse: the fuse afterwards; None if it counted nothing.
+        results: what was news.
+        unresolved: applications of which nothing is written before all their rows have been read, and when each seems
+            to have changed.
+    """
+
+    new: list[Reportable] = field(default_factory=list)
+    adopted: list[Reportable] = field(default_factory=list)
+    moved: list[Reportable | Ignored] = field(default_factory=list)
+    acknowledged: list[Reportable] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+    enqueued: list[Enqueued] = field(default_factory=list)
+    refreshed: list[Refreshed] = field(default_factory=list)
+    out_of_scope: list[str] = field(default_factory=list)
+    suspicions: list[Suspicion] = field(default_factory=list)
+    answered: list[str] = field(default_factory=list)
+    skips: list[Skip] = field(default_factory=list)
+    positions: dict[str, str] = field(default_factory=dict)
+    history: list[HistoryEntry] = field(default_factory=list)
+    endpoints: set[str] = field(default_factory=set)
+    fuse: Fuse | None = None
+    results: list[ApplyResult] = field(default_factory=list)
+    unresolved: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not (self._has_news or self.positions)
+
+    @property
+    def touched(self) -> set[str]:
+        """The applications whose outbox entry is another one afterwards, or gone."""
+        return {
+            *self.cancelled,
+            *(each.application_id for each in self.enqueued),
+            *(each.application_id for each in self.refreshed),
+        }
+
+    @property
+    def _has_news(self) -> bool:
+        return bool(
+            self.results
+            or self.moved
+            or self.refreshed
+            or self.out_of_scope
+            or self.suspicions
+            or self.answered
+            or self.skips
+        )
+
+    def concerned(self) -> Iterator[str]:
+        """The applications about which something is written, or which are unresolved."""
+        yield from self.unresolved
+        yield from self.out_of_scope
+        for each in (*self.results, *self.moved, *self.refreshed, *self.suspicions):
+            yield each.application_id
+
+    def save(self, positions: Mapping[str, str], replica: Mapping[str, str]) -> None:
+        """Let positions be saved with what there is."""
+        if not self.unresolved:
+            self.positions |= positions
+        if not self.is_empty:
+            self.positions |= replica
+
+
+def plan_batch(rules: WatchRules, batch: Batch, before: Mapping[str, Before], fuse: Fuse) -> BatchPlan:
+    """Decide what a batch changes.
+
+    Args:
+        rules: the watch's rules.
+        batch: what capture found out.
+        before: what is known of the applications that the batch names, and of those that one of its rows represented
+            last; an application that is missing was never seen.
+        fuse: the watch's fuse.
+    """
+    return _Planner(rules, batch, before, fuse).plan()
+
+
+def different(rules: WatchRules, batch: Batch, known: Mapping[str, Known]) -> set[Key]:
+    """The rows of a batch's observations about which something would be written, or whose application is unresolved.
+
+    Of two rows of one application the canonical one is not among them for the other one's sake.
+    """
+    plan = plan_batch(rules, batch, {id_: Before(each) for id_, each in known.items()}, Fuse())
+    concerned, skips = set(plan.concerned()), {skip.key for skip in plan.skips}
+    found: set[Key] = set()
+    for each in batch.observations:
+        id_ = each.application_id
+        is_canonical = id_ in plan.unresolved and id_ in known and known[id_].key == each.key
+        if each.key in skips or (id_ in concerned and not is_canonical):
+            found.add(each.key)
+    return found
+
+
+def content_of_gone(application_id: str, latest: Content, rules: WatchRules, at: int) -> Content:
+    """What HelloWork is to be sent of an application whose row is gone since `at`."""
+    status = rules.status.deleted
+    content = latest.as_deleted(status, at, rules.extra_fields_of(status))
+    # What was acknowledged last may have gone to an earlier base_url.
+    return content if rules.own_urls else replace(content, url=build(rules.base_url, application_id))
+
+
+def is_nameless(observation: Observation) -> bool:
+    """Whether a row carries no usable id: nothing can be said of it, so that it has none is no deletion."""
+    return isinstance(observation, Foreign | Unreportable)
+
+
+def described(content: Content) -> dict[str, Any]:
+    """A content as the history keeps it: what was compared."""
+    return {"status": content.status, "job_id": content.job_id, "deleted": content.deleted}
+
+
+class _Planner:
+    """The state of one `plan_batch`."""
+
+    def __init__(self, rules: WatchRules, batch: Batch, before: Mapping[str, Before], fuse: Fuse) -> None:
+        self._rules = rules
+        self._batch = batch
+        self._before = dict(before)
+        self._fuse = fuse
+        self._plan = BatchPlan()
+        self._owners: dict[Key, str] | None = None
+        # A baseline and a fresh read after the grace need no grace any more.
+        self._believes_deletions = batch.origin in {"baseline", "deletion"}
+
+    def plan(self) -> BatchPlan:
+        batch, plan = self._batch, self._plan
+        observations = [self._owned(each) for each in batch.observations]
+        plan.unresolved = self._unresolved(observations)
+        for each in observations:
+            if each.application_id not in plan.unresolved:
+                self._observe(each)
+        for key in batch.gone:
+            self._unskip(key)
+        for resolved in batch.resolved:
+            self._resolve(resolved)
+        plan.save(batch.positions, batch.replica)
+        return plan
+
+    def _owned(self, observation: Observation) -> Observation:
+        """A row whose id cannot be read, as one of the application that it represented last."""
+        if not isinstance(observation, Unreportable) or not observation.unreadable or observation.application_id:
+            return observation
+        if self._owners is None:
+            self._owners = {before.known.key: id_ for id_, before in reversed(self._before.items())}
+        return replace(observation, application_id=self._owners.get(observation.key))
+
+    def _unresolved(self, observations: Sequence[Observation]) -> dict[str, int]:
+        """Applications whose row is gone or carries another id, and those that have another row than before, or two."""
+        unresolved: dict[str, int] = {}
+        rows = {each.key: each for each in observations}
+        for id_, before in self._before.items():
+            key = before.known.key
+            row = rows.get(key)
+            at = self._batch.gone.get(key) if row is None else row.changed_at
+            if at is not None and (row is None or row.application_id != id_) and _is_alive(before.known):
+                unresolved[id_] = at
+        seen: set[str] = set()
+        for each in observations:
+            id_or_none = each.application_id
+            if id_or_none is None:
+                continue
+            known = self._before.get(id_or_none)
+            if id_or_none in seen or (known is not None and known.known.key != each.key):
+                unresolved[id_or_none] = each.changed_at
+            seen.add(id_or_none)
+        return unresolved
+
+    def _resolve(self, resolved: Resolved) -> None:
+        id_, row = resolved.application_id, resolved.canonical
+        before = self._before.get(id_)
+        is_answer = self._batch.origin == "deletion"
+        if is_answer:
+            self._plan.answered.append(id_)
+        if row is not None and row.application_id == id_:
+            self._observe(row, is_move=before is not None and before.known.key not in resolved.keys)
+        elif before is None or not before.known.in_scope or before.known.latest is None:
+            return
+        elif not is_answer:
+            if _is_alive(before.known):
+                self._suspect(id_, resolved.changed_at)
+        elif row is None:
+            self._believe_gone(before.known, before.known.latest, resolved)
+        elif not isinstance(row, Unreportable) or not row.unreadable:
+            # The row is there and has lost its id. One that cannot be read may well have its id, and stays as it is.
+            self._plan.out_of_scope.append(id_)
+
+    def _believe_gone(self, known: Known, latest: Content, resolved: Resolved) -> None:
+        content = content_of_gone(resolved.application_id, latest, self._rules, resolved.changed_at)
+        refused = self._rules.allowed.refusal(content.url)
+        gone = Reportable(resolved.application_id, known.key, content, refused, changed_at=resolved.changed_at)
+        self._decide(gone, self._before[resolved.application_id], is_move=False)
+
+    def _observe(self, observation: Observation, *, is_move: bool = False) -> None:
+        """Put one observation where it belongs."""
+        id_ = observation.application_id
+        before = None if id_ is None else self._before.get(id_)
+        known = None if before is None else before.known
+        match with_last_job(observation, known):
+            case Unreportable(application_id, key, reason):
+                if self._batch.skipped.get(key) != reason:
+                    self._plan.skips.append(Skip(key, application_id, reason))
+                return
+            case OutOfScope(application_id):
+                if known is not None and known.in_scope:
+                    self._plan.out_of_scope.append(application_id)
+            case Ignored() as row:
+                # Its end would be its application's from now on.
+                if known is not None and known.latest is not None and not _is_canonical(row, known):
+                    self._plan.moved.append(row)
+            case Reportable() as row:
+                self._decide(row, before, is_move=is_move)
+        self._unskip(observation.key)
+
+    def _unskip(self, key: Key) -> None:
+        if key in self._batch.skipped:
+            self._plan.skips.append(Skip(key, None, None))
+
+    def _suspect(self, application_id: str, at: int) -> None:
+        due_at = self._batch.now + self._rules.deletion_grace
+        self._plan.suspicions.append(Suspicion(application_id, at, due_at))
+
+    def _decide(self, row: Reportable, before: Before | None, *, is_move: bool) -> None:
+        known = None if before is None else before.known
+        is_known_gone = known is not None and known.latest is not None and known.latest.deleted
+        if row.content.deleted and not self._believes_deletions and not is_known_gone:
+            self._suspect(row.application_id, row.changed_at)
+            return
+        if before is None:
+            decision = decide(row.content, None, None, self._batch.unseen)
+            if isinstance(decision, Adopt):
+                self._plan.adopted.append(row)
+                self._plan.results.append(ApplyResult(row.application_id, decision))
+                return
+            self._plan.new.append(row)
+        else:
+            decision = self._decision(row, before.known, is_move=is_move)
+            if not _is_canonical(row, before.known):
+                self._plan.moved.append(row)
+        if not isinstance(decision, Nothing):
+            self._plan.results.append(self._act(row, before, decision))
+        elif before is not None and corrects(row.content, row.refused, before.known.waiting):
+            self._refresh(row, before)
+
+    def _decision(self, row: Reportable, known: Known, *, is_move: bool) -> Decision:
+        batch = self._batch
+        decision = decide(row.content, known.told, known.waiting, batch.unseen)
+        # A baseline may meet two rows of one application, on two pages: the second is no news about the first.
+        adopts = batch.origin == "baseline" and batch.unseen == "adopt" and known.waiting is None and not is_move
+        return Adopt() if adopts and isinstance(decision, Queue) else decision
+
+    def _act(self, row: Reportable, before: Before | None, decision: Decision) -> ApplyResult:
+        application_id = row.application_id
+        match decision:
+            case Adopt():
+                self._plan.acknowledged.append(row)
+                return ApplyResult(application_id, decision)
+            case Queue(kinds):
+                return self._enqueue(row, before, decision, sorted(kinds))
+            case _:
+                self._plan.cancelled.append(application_id)
+                self._remember(application_id, "cancelled", self._detail(row.content, before))
+                return ApplyResult(application_id, decision)
+
+    def _enqueue(self, row: Reportable, before: Before | None, decision: Decision, kinds: list[str]) -> ApplyResult:
+        content = self._in_order(row, before)
+        entry = self._entry(row, content, before, " ".join(kinds))
+        self._plan.enqueued.append(entry)
+        if entry.state == "pending":
+            self._plan.endpoints.add(entry.endpoint)
+        detail = {
+            **self._detail(content, before),
+            "kinds": kinds,
+            "replaced": before is not None and before.state is not None,
+            "due_at": entry.due_at + self._batch.shift,
+        }
+        if content.event_date != row.content.event_date:
+            detail |= {"event_date": content.event_date, "event_date_of_row": row.content.event_date}
+        if entry.reason:
+            detail["reason"] = entry.reason
+        event = {"pending": "queued", "held": "held", "dead": "dead-lettered"}[entry.state]
+        self._remember(row.application_id, event, detail)
+        return ApplyResult(row.application_id, decision, entry.state, entry.reason)
+
+    def _in_order(self, row: Reportable, before: Before | None) -> Content:
+        if before is None or not self._rules.ordered_dates:
+            return row.content
+        known = before.known
+        acknowledged = known.told if known.is_acknowledged else None  # the date of an adopted state was never sent
+        return in_order(row.content, row.changed_at, acknowledged, known.waiting)
+
+    def _entry(self, row: Reportable, content: Content, before: Before | None, kinds: str) -> Enqueued:
+        now = self._batch.now
+        if row.refused:
+            return Enqueued(row.application_id, content, kinds, "dead", now, now, row.refused, NOWHERE)
+        due_at = now + self._rules.settle_of(content.status)
+        hold = self._hold(content, before)
+        endpoint = endpoint_of(content.url)
+        state: EntryState = "pending" if hold is None else "held"
+        return Enqueued(row.application_id, content, kinds, state, now, due_at, hold, endpoint)
+
+    def _hold(self, content: Content, before: Before | None) -> str | None:
+        """Why a person has to decide about an entry; None if it is to be sent."""
+        pending = None if before is None else before.known.waiting
+        deletion = content.deleted and not (pending is not None and pending.content.deleted)
+        if deletion and self._batch.doubt is not None:
+            return self._batch.doubt
+        # With a whole fuse it was a doubted deletion that is held: that the row is back ends the doubt.
+        if before is not None and before.state == "held" and (content.deleted or self._fuse.blown_at is not None):
+            return before.reason or ""
+        if self._fuse.blown_at is not None or deletion or not self._is_counted(before):
+            self._fuse = self._plan.fuse = count(self._fuse, self._rules.fuse, self._batch.now, deletion=deletion)
+        return None if self._fuse.blown_at is None else self._fuse.reason or ""
+
+    def _is_counted(self, before: Before | None) -> bool:
+        """Whether the fuse has counted the application as one that is being changed, not long ago."""
+        if before is None or before.state != "pending" or before.queued_at is None:
+            return False
+        return has_counted(self._fuse, self._rules.fuse, self._batch.now, before.queued_at)
+
+    def _refresh(self, row: Reportable, before: Before) -> None:
+        """A row that is corrected corrects its pending entry: else a dead letter that is retried is refused again."""
+        endpoint = endpoint_of(row.content.url)
+        self._plan.refreshed.append(Refreshed(row.application_id, row.content, endpoint))
+        if before.state == "pending":
+            self._plan.endpoints.add(endpoint)
+
+    def _remember(self, application_id: str, event: str, detail: dict[str, Any]) -> None:
+        self._plan.history.append(HistoryEntry(self._batch.at, self._rules.watch, application_id, event, detail))
+
+    def _detail(self, content: Content, before: Before | None) -> dict[str, Any]:
+        told = None if before is None else before.known.told
+        return {"by": self._batch.origin, "from": told and described(told), "to": described(content)}
+
+
+def _is_alive(known: Known) -> bool:
+    return known.in_scope and known.latest is not None and not known.latest.deleted
+
+
+def _is_canonical(row: Reportable | Ignored, known: Known) -> bool:
+    return known.in_scope and known.key == row.key

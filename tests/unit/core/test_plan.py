@@ -1,0 +1,673 @@
+"""What a batch changes, by what is known: nothing is written of what only all rows of an application can tell."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.builders import ENDPOINT, MINUTE, NOW, SECOND, WATCH, a_content, an_observation, some_rules
+
+from cdc_sync.core.content import Content
+from cdc_sync.core.diff import Adopt, Cancel, Queue, Unseen, Waiting
+from cdc_sync.core.fuse import Fuse
+from cdc_sync.core.hints import Origin
+from cdc_sync.core.outbox import EntryState, Known, Skip, Suspicion
+from cdc_sync.core.plan import (
+    NOWHERE,
+    ApplyResult,
+    Batch,
+    BatchPlan,
+    Before,
+    HistoryEntry,
+    Resolved,
+    different,
+    is_nameless,
+    plan_batch,
+)
+from cdc_sync.core.rows import Foreign, Ignored, Key, Observation, OutOfScope, Reportable, Unreportable
+from cdc_sync.core.rules import WatchRules
+
+RULES = some_rules()
+STATUS = Queue(frozenset({"status"}))
+DELETED = Queue(frozenset({"deleted"}))
+
+
+def known(
+    acknowledged: Content | None = None,
+    pending: Waiting | None = None,
+    *,
+    key: Key = ("a1",),
+    in_scope: bool = True,
+    is_acknowledged: bool = True,
+) -> Known:
+    return Known(1, key, in_scope, acknowledged, pending, is_acknowledged)
+
+
+def before(
+    acknowledged: Content | None = None,
+    pending: Content | None = None,
+    *,
+    attempted: bool = False,
+    state: EntryState = "pending",
+    reason: str | None = None,
+    queued_at: int = NOW,
+    **others: object,
+) -> Before:
+    """An application that HelloWork knows, and its entry if there is one."""
+    if pending is None:
+        return Before(known(acknowledged, **others))  # type: ignore[arg-type] # passed on as they come
+    waiting = Waiting(pending, attempted)
+    return Before(known(acknowledged, waiting, **others), state, reason, queued_at)  # type: ignore[arg-type] # as above
+
+
+def plan(
+    *observations: Observation,
+    a1: Before | None = None,
+    rules: WatchRules = RULES,
+    fuse: Fuse | None = None,
+    origin: Origin = "notify",
+    unseen: Unseen = "send",
+    others: Mapping[str, Before] | None = None,
+    **batch: object,
+) -> BatchPlan:
+    """What a batch changes where `a1` is known so."""
+    everything = {**({} if a1 is None else {"a1": a1}), **(others or {})}
+    step = Batch(origin, NOW, unseen, observations, **batch)  # type: ignore[arg-type] # passed on as they come
+    return plan_batch(rules, step, everything, fuse or Fuse())
+
+
+def resolved(canonical: Observation | None, *keys: str, id_: str = "a1") -> Resolved:
+    return Resolved(id_, NOW - 1, canonical, frozenset((key,) for key in keys))
+
+
+class TestNews:
+    def test_an_application_never_seen_is_enqueued(self) -> None:
+        row = an_observation()
+
+        found = plan(row)
+
+        assert found.new == [row]
+        (entry,) = found.enqueued
+        assert (entry.application_id, entry.content, entry.kinds, entry.state) == (
+            "a1",
+            row.content,
+            "first",
+            "pending",
+        )
+        assert (entry.at, entry.due_at, entry.reason, entry.endpoint) == (NOW, NOW, None, ENDPOINT)
+        assert found.endpoints == {ENDPOINT}
+        assert found.results == [ApplyResult("a1", Queue(frozenset({"first"})), "pending")]
+        assert found.touched == {"a1"}
+
+    def test_it_is_adopted_if_so_configured(self) -> None:
+        row = an_observation()
+
+        found = plan(row, unseen="adopt")
+
+        assert (found.adopted, found.new, found.enqueued, found.history) == ([row], [], [], [])
+        assert found.results == [ApplyResult("a1", Adopt())]
+
+    def test_a_change_is_enqueued_and_told_in_the_history(self) -> None:
+        found = plan(an_observation(status="hired"), a1=before(a_content()), shift=7)
+
+        assert found.results == [ApplyResult("a1", STATUS, "pending")]
+        assert (found.new, found.moved) == ([], [])
+        detail = {
+            "by": "notify",
+            "from": {"status": "applied", "job_id": "J1", "deleted": False},
+            "to": {"status": "hired", "job_id": "J1", "deleted": False},
+            "kinds": ["status"],
+            "replaced": False,
+            "due_at": NOW + 7,
+        }
+        assert found.history == [HistoryEntry(NOW + 7, WATCH, "a1", "queued", detail)]
+
+    def test_a_status_that_settles_is_due_later(self) -> None:
+        (entry,) = plan(an_observation(), rules=some_rules(settle={"applied": SECOND})).enqueued
+
+        assert (entry.at, entry.due_at) == (NOW, NOW + SECOND)
+
+    def test_the_acknowledged_state_again_is_no_news(self) -> None:
+        assert plan(an_observation(), a1=before(a_content())).is_empty
+
+    def test_a_reverted_change_is_cancelled(self) -> None:
+        found = plan(an_observation(), a1=before(a_content(), a_content("hired")))
+
+        assert (found.cancelled, found.enqueued) == (["a1"], [])
+        assert found.results == [ApplyResult("a1", Cancel())]
+        assert [entry.event for entry in found.history] == ["cancelled"]
+        assert found.touched == {"a1"}
+
+    def test_a_reverted_change_that_was_attempted_is_sent(self) -> None:
+        found = plan(an_observation(), a1=before(a_content(), a_content("hired"), attempted=True))
+
+        assert [entry.content.status for entry in found.enqueued] == ["applied"]
+        assert found.history[0].detail["replaced"]
+
+    def test_what_may_not_be_called_is_born_dead(self) -> None:
+        found = plan(an_observation(refused="another host"))
+
+        (entry,) = found.enqueued
+        assert (entry.state, entry.reason, entry.endpoint) == ("dead", "another host", NOWHERE)
+        assert found.endpoints == set()
+        assert found.results == [ApplyResult("a1", Queue(frozenset({"first"})), "dead", "another host")]
+        assert (found.history[0].event, found.history[0].detail["reason"]) == ("dead-lettered", "another host")
+
+    def test_dates_rise(self) -> None:
+        rules = replace(RULES, ordered_dates=True)
+        row = an_observation(status="hired", event_date=NOW - MINUTE, changed_at=NOW + SECOND)
+
+        found = plan(row, a1=before(a_content()), rules=rules)
+
+        assert found.enqueued[0].content.event_date == NOW + SECOND
+        dates = found.history[0].detail["event_date"], found.history[0].detail["event_date_of_row"]
+        assert dates == (NOW + SECOND, NOW - MINUTE)
+
+    def test_the_date_of_an_adopted_state_was_never_sent(self) -> None:
+        rules = replace(RULES, ordered_dates=True)
+        row = an_observation(status="hired", event_date=NOW - MINUTE)
+
+        found = plan(row, a1=before(a_content(), is_acknowledged=False), rules=rules)
+
+        assert found.enqueued[0].content.event_date == NOW - MINUTE
+
+    @pytest.mark.parametrize(("state", "endpoints"), [("pending", {ENDPOINT}), ("dead", set())])
+    def test_a_corrected_row_corrects_its_pending_entry(self, state: EntryState, endpoints: set[str]) -> None:
+        row = an_observation(status="hired")
+        row = replace(row, content=replace(row.content, source='"partner"'))
+
+        found = plan(row, a1=before(a_content(), a_content("hired"), state=state))
+
+        assert [(each.content, each.endpoint) for each in found.refreshed] == [(row.content, ENDPOINT)]
+        assert (found.results, found.history, found.endpoints) == ([], [], endpoints)
+        assert found.touched == {"a1"}
+
+    def test_a_row_without_a_job_has_the_last_known_one(self) -> None:
+        jobless = an_observation(status="hired", job_id="")
+        row = Unreportable("a1", ("a1",), "it has no job id", without_job=jobless)
+
+        assert plan(row).skips == [Skip(("a1",), "a1", "it has no job id")]
+        (entry,) = plan(row, a1=before(a_content(job_id="J7"))).enqueued
+        assert (entry.content.status, entry.content.job_id) == ("hired", "J7")
+
+
+class TestBaseline:
+    def test_what_differs_from_an_adopted_row_is_adopted(self) -> None:
+        row = an_observation(status="hired")
+
+        found = plan(row, a1=before(a_content()), origin="baseline", unseen="adopt")
+
+        assert (found.acknowledged, found.results) == ([row], [ApplyResult("a1", Adopt())])
+        assert found.history == []
+
+    def test_a_page_that_is_met_again_is_no_news(self) -> None:
+        assert plan(an_observation(), a1=before(a_content()), origin="baseline", unseen="adopt").is_empty
+
+    def test_a_soft_deletion_is_adopted_at_once(self) -> None:
+        row = an_observation(deleted=True)
+
+        assert plan(row, origin="baseline", unseen="adopt").adopted == [row]
+
+    @pytest.mark.parametrize(
+        ("keys", "decision"), [(("a1", "2"), Adopt()), (("2",), STATUS)], ids=["both are there", "the first has gone"]
+    )
+    def test_a_second_row_is_adopted_unless_the_first_has_gone(self, keys: tuple[str, ...], decision: object) -> None:
+        row = an_observation(status="hired", key=("2",))
+
+        found = plan(a1=before(a_content()), origin="baseline", unseen="adopt", resolved=[resolved(row, *keys)])
+
+        assert [each.decision for each in found.results] == [decision]
+        assert found.moved == [row]
+
+    def test_what_waits_for_its_first_call_is_not_adopted(self) -> None:
+        row = an_observation(status="hired")
+
+        found = plan(row, a1=before(None, a_content()), origin="baseline", unseen="adopt")
+
+        assert [each.content.status for each in found.enqueued] == ["hired"]
+
+    def test_one_that_sends_sends(self) -> None:
+        found = plan(an_observation(status="hired"), a1=before(a_content()), origin="baseline")
+
+        assert [each.decision for each in found.results] == [STATUS]
+
+
+class TestUnresolved:
+    def written(self, found: BatchPlan) -> None:
+        assert replace(found, unresolved={}).is_empty, "nothing is written of it"
+
+    @pytest.mark.parametrize("other", ["a2", None])
+    def test_a_row_that_carries_another_id(self, other: str | None) -> None:
+        row = Foreign(("a1",), 5) if other is None else an_observation(other, key=("a1",), changed_at=5)
+
+        found = plan(row, a1=before(a_content()))
+
+        assert found.unresolved == {"a1": 5}
+        assert [each.application_id for each in found.new] == ([] if other is None else ["a2"])
+
+    def test_a_row_that_is_gone(self) -> None:
+        found = plan(a1=before(a_content()), gone={("a1",): 5})
+
+        assert found.unresolved == {"a1": 5}
+        self.written(found)
+
+    def test_another_row_than_before(self) -> None:
+        found = plan(an_observation(status="hired", key=("2",), changed_at=5), a1=before(a_content()))
+
+        assert found.unresolved == {"a1": 5}
+        self.written(found)
+
+    def test_two_rows_of_one_application(self) -> None:
+        rows = [an_observation(key=("1",)), an_observation(status="hired", key=("2",), changed_at=5)]
+
+        found = plan(*rows)
+
+        assert found.unresolved == {"a1": 5}
+        self.written(found)
+
+    @pytest.mark.parametrize(
+        "a1",
+        [before(a_content(deleted=True)), before(a_content(), in_scope=False), before()],
+        ids=["known to be gone", "out of scope", "nothing known"],
+    )
+    def test_what_is_no_loss_needs_no_second_look(self, a1: Before) -> None:
+        assert plan(a1=a1, gone={("a1",): 5}).is_empty
+        assert plan(Foreign(("a1",)), a1=a1).unresolved == {}
+
+    def test_a_row_whose_id_cannot_be_read_is_as_good_as_its_applications(self) -> None:
+        row = Unreportable(None, ("a1",), "it fails", unreadable=True)
+
+        found = plan(row, replace(row, key=("8",)), a1=before(a_content()), others={"a2": before(key=("9",))})
+
+        assert found.unresolved == {}
+        assert found.skips == [Skip(("a1",), "a1", "it fails"), Skip(("8",), None, "it fails")]
+
+    def test_the_step_is_not_over_so_its_position_is_not_saved(self) -> None:
+        found = plan(an_observation("a2"), a1=before(a_content()), gone={("a1",): 5}, positions={"at": "9"})
+
+        assert found.unresolved
+        assert found.positions == {}
+        assert [each.application_id for each in found.enqueued] == ["a2"], "others go on"
+
+
+class TestResolved:
+    def test_the_canonical_row_represents_the_application(self) -> None:
+        row = an_observation(status="hired", key=("2",))
+
+        found = plan(a1=before(a_content()), resolved=[resolved(row, "2")])
+
+        assert found.moved == [row]
+        assert [each.decision for each in found.results] == [STATUS]
+
+    def test_a_move_alone_is_written_and_is_no_news(self) -> None:
+        row = an_observation(key=("2",))
+
+        found = plan(a1=before(a_content()), resolved=[resolved(row, "2")])
+
+        assert (found.moved, found.results, found.is_empty) == ([row], [], False)
+
+    def test_a_row_that_is_in_scope_again(self) -> None:
+        row = an_observation()
+
+        assert plan(row, a1=before(a_content(), in_scope=False)).moved == [row]
+
+    def test_no_row_any_more_is_a_suspicion(self) -> None:
+        found = plan(a1=before(a_content()), resolved=[resolved(None)])
+
+        assert found.suspicions == [Suspicion("a1", NOW - 1, NOW + 5 * SECOND)]
+
+    @pytest.mark.parametrize(
+        "a1",
+        [None, before(a_content(deleted=True)), before(a_content(), in_scope=False), before()],
+        ids=["never seen", "known to be gone", "out of scope", "nothing known"],
+    )
+    def test_what_is_no_loss_is_not_suspected(self, a1: Before | None) -> None:
+        assert plan(a1=a1, resolved=[resolved(None)]).is_empty
+
+    def test_a_soft_deletion_is_a_suspicion(self) -> None:
+        for a1 in (before(a_content()), None):
+            found = plan(an_observation(deleted=True, changed_at=5), a1=a1)
+
+            assert found.suspicions == [Suspicion("a1", 5, NOW + 5 * SECOND)]
+            assert (found.results, found.new) == ([], [])
+
+    def test_a_soft_deletion_that_is_known_is_no_news(self) -> None:
+        assert plan(an_observation(deleted=True), a1=before(a_content(deleted=True))).is_empty
+
+
+class TestAnsweredSuspicions:
+    """After the grace, by a fresh read."""
+
+    def answered(self, a1: Before | None, canonical: Observation | None, **others: object) -> BatchPlan:
+        keys = () if canonical is None or canonical.application_id is None else ("a1",)
+        batch = {"resolved": [resolved(canonical, *keys)], **others}
+        found = plan(a1=a1, origin="deletion", **batch)  # type: ignore[arg-type] # passed on as they come
+        assert found.answered == ["a1"]
+        return found
+
+    def test_a_row_that_is_still_gone_is_a_deletion(self) -> None:
+        found = self.answered(before(a_content("hired", "J2")), None)
+
+        (entry,) = found.enqueued
+        assert entry.content == replace(a_content("deleted", "J2", deleted=True), event_date=NOW - 1)
+        assert [each.decision for each in found.results] == [Queue(frozenset({"status", "deleted"}))]
+
+    def test_its_url_is_built_again_unless_rows_have_their_own(self) -> None:
+        moved = replace(RULES, base_url="https://ats-partner.hellowork.com/x", own_urls=False)
+
+        (entry,) = self.answered(before(a_content()), None, rules=moved).enqueued
+
+        assert entry.content.url == "https://ats-partner.hellowork.com/x/v1/applications/a1/status"
+
+    def test_a_url_that_may_not_be_called_any_more_makes_a_dead_letter(self) -> None:
+        (entry,) = self.answered(before(a_content(base_url="https://elsewhere.example")), None).enqueued
+
+        assert entry.state == "dead"
+
+    def test_a_row_that_is_back_is_no_deletion(self) -> None:
+        found = self.answered(before(a_content()), an_observation())
+
+        assert (found.results, found.suspicions) == ([], [])
+
+    def test_a_soft_deletion_is_believed(self) -> None:
+        found = self.answered(before(a_content()), an_observation(deleted=True))
+
+        assert [each.decision for each in found.results] == [DELETED]
+
+    def test_a_row_that_lost_its_id_is_no_deletion(self) -> None:
+        for row in (Foreign(("a1",)), Unreportable("..", ("a1",), "no id")):
+            found = self.answered(before(a_content()), row)
+
+            assert (found.out_of_scope, found.results, found.skips) == (["a1"], [], [])
+
+    def test_a_row_that_cannot_be_read_may_well_have_its_id(self) -> None:
+        found = self.answered(before(a_content()), Unreportable(None, ("a1",), "it fails", unreadable=True))
+
+        assert (found.out_of_scope, found.results) == ([], [])
+
+    @pytest.mark.parametrize("a1", [None, before(a_content(), in_scope=False), before()])
+    def test_nothing_is_sent_of_what_was_never_reported(self, a1: Before | None) -> None:
+        assert self.answered(a1, None).results == []
+
+    def test_a_doubted_deletion_is_held_and_does_not_count(self) -> None:
+        found = self.answered(before(a_content()), None, doubt="rows may be hidden")
+
+        assert [(each.state, each.reason) for each in found.enqueued] == [("held", "rows may be hidden")]
+        assert found.fuse is None
+        assert found.history[0].event == "held"
+
+
+class TestScopeAndSkips:
+    def test_a_row_leaves_the_scope_once(self) -> None:
+        row = OutOfScope("a1", ("a1",))
+
+        assert plan(row, a1=before(a_content())).out_of_scope == ["a1"]
+        assert plan(row, a1=before(a_content(), in_scope=False)).is_empty
+        assert plan(row).is_empty
+
+    def test_a_row_whose_label_is_ignored_represents_a_reported_application(self) -> None:
+        row = Ignored("a1", ("2",))
+
+        found = plan(a1=before(a_content()), resolved=[resolved(row, "2")])
+
+        assert (found.moved, found.results) == ([row], [])
+        assert plan(Ignored("a1", ("a1",)), a1=before(a_content())).is_empty
+        assert plan(row, a1=before(key=("2",))).is_empty
+        assert plan(row).is_empty
+
+    def test_a_row_that_cannot_be_reported_is_skipped_once(self) -> None:
+        row = Unreportable("a1", ("1",), "it has no status")
+
+        assert plan(row).skips == [Skip(("1",), "a1", "it has no status")]
+        assert plan(row, skipped={("1",): "it has no status"}).is_empty
+        assert plan(row, skipped={("1",): "another reason"}).skips == [Skip(("1",), "a1", "it has no status")]
+
+    @pytest.mark.parametrize(
+        "row", [Foreign(("1",)), OutOfScope("a1", ("1",)), Ignored("a1", ("1",)), an_observation(key=("1",))]
+    )
+    def test_a_row_that_can_be_reported_or_need_not_is_skipped_no_more(self, row: Observation) -> None:
+        a1 = before(a_content(), key=("1",))
+
+        assert plan(row, a1=a1, skipped={("1",): "it has no status"}).skips == [Skip(("1",), None, None)]
+
+    def test_a_row_that_is_gone_is_skipped_no_more(self) -> None:
+        assert plan(gone={("1",): 5}, skipped={("1",): "it has no status"}).skips == [Skip(("1",), None, None)]
+
+
+class TestPositions:
+    def test_they_are_saved_even_without_news(self) -> None:
+        found = plan(positions={"watermark": "9"}, replica={"replica": "7"})
+
+        assert found.positions == {"watermark": "9", "replica": "7"}
+        assert not found.is_empty
+
+    def test_the_replicas_is_saved_with_news_only(self) -> None:
+        a1 = before(a_content())
+
+        assert plan(an_observation(), a1=a1, replica={"replica": "7"}).is_empty
+        assert plan(an_observation(status="hired"), a1=a1, replica={"replica": "7"}).positions == {"replica": "7"}
+
+
+class TestFuse:
+    STRICT = some_rules(max_changes=1, max_deletions=1)
+
+    def test_it_counts_and_holds_what_is_too_much(self) -> None:
+        found = plan(an_observation("a1"), an_observation("a2"), rules=self.STRICT)
+
+        assert [each.state for each in found.enqueued] == ["pending", "held"]
+        assert found.fuse is not None
+        assert (found.fuse.changes, found.fuse.blown_at) == (2, NOW)
+        assert [each.event for each in found.history] == ["queued", "held"]
+
+    def test_a_blown_one_holds_everything_new(self) -> None:
+        fuse = Fuse(NOW, blown_at=NOW, reason="too much")
+
+        (entry,) = plan(an_observation(), fuse=fuse).enqueued
+
+        assert (entry.state, entry.reason) == ("held", "too much")
+
+    def test_a_held_entry_stays_held_for_its_reason(self) -> None:
+        a1 = before(a_content(), a_content("seen"), state="held", reason="earlier")
+
+        (entry,) = plan(an_observation(status="hired"), a1=a1, fuse=Fuse(NOW, blown_at=NOW, reason="later")).enqueued
+
+        assert (entry.state, entry.reason) == ("held", "earlier")
+
+    def test_that_a_row_is_back_ends_the_doubt(self) -> None:
+        a1 = before(a_content(), a_content("deleted", deleted=True), state="held", reason="rows may be hidden")
+
+        (entry,) = plan(an_observation(status="hired"), a1=a1).enqueued
+
+        assert entry.state == "pending"
+
+    @pytest.mark.parametrize(("queued_at", "changes"), [(NOW, 5), (NOW - MINUTE, 6)])
+    def test_an_entry_counts_once_in_a_window(self, queued_at: int, changes: int) -> None:
+        a1 = before(a_content(), a_content("seen"), queued_at=queued_at)
+
+        found = plan(an_observation(status="hired"), a1=a1, fuse=Fuse(NOW - 1, changes=5))
+
+        assert (found.fuse.changes if found.fuse else 5) == changes
+
+    def test_a_deletion_always_counts(self) -> None:
+        a1 = before(a_content(), a_content("seen"))
+
+        found = plan(a1=a1, fuse=Fuse(NOW - 1, changes=5), origin="deletion", resolved=[resolved(None)])
+
+        assert found.fuse == Fuse(NOW - 1, changes=6, deletions=1)
+
+    def test_a_deletion_that_is_pending_needs_no_doubt(self) -> None:
+        a1 = before(a_content(), a_content("deleted", deleted=True), attempted=True)
+        row = an_observation(status="gone", deleted=True)
+
+        found = plan(row, a1=a1, doubt="rows may be hidden")
+
+        assert [each.state for each in found.enqueued] == ["pending"]
+
+
+class TestDifferent:
+    """For sweeps: which rows are to be looked at again."""
+
+    def found(self, *rows: Observation, known: Mapping[str, Known], **batch: object) -> set[Key]:
+        step = Batch("sweep", NOW, "send", rows, **batch)  # type: ignore[arg-type] # passed on as they come
+        return different(RULES, step, known)
+
+    def test_rows_of_which_something_would_be_written(self) -> None:
+        rows: list[Observation] = [
+            an_observation("a1"),
+            an_observation("a2", "hired"),
+            an_observation("a3"),
+            OutOfScope("a4", ("a4",)),
+            Unreportable("a5", ("a5",), "it has no status"),
+            Unreportable("a6", ("a6",), "it has no status"),
+            an_observation("a7", deleted=True),
+            Foreign(("8",)),
+        ]
+        everything = {
+            id_: known(a_content(application_id=id_), key=(id_,)) for id_ in ("a1", "a2", "a4", "a5", "a6", "a7")
+        }
+
+        found = self.found(*rows, known=everything, skipped={("a6",): "it has no status"})
+
+        assert found == {("a2",), ("a3",), ("a4",), ("a5",), ("a7",)}
+
+    def test_of_two_rows_the_canonical_one_is_not_different(self) -> None:
+        rows = [an_observation(key=("1",)), an_observation(key=("2",), status="hired")]
+
+        assert self.found(*rows, known={"a1": known(a_content(), key=("1",))}) == {("2",)}
+        assert self.found(*rows, known={}) == {("1",), ("2",)}
+
+
+def test_a_row_without_a_usable_id_is_nameless() -> None:
+    assert is_nameless(Foreign(("1",)))
+    assert is_nameless(Unreportable(None, ("1",), "no id"))
+    assert not is_nameless(OutOfScope("a1", ("1",)))
+
+
+def test_a_batch_names_its_applications_and_rows() -> None:
+    rows: list[Observation] = [
+        an_observation("a1"),
+        Foreign(("f",)),
+        an_observation("a2"),
+        an_observation("a1", key=("3",)),
+    ]
+    batch = Batch("notify", NOW, "send", rows, {("g",): 5}, [resolved(None, id_="a9")], shift=7)
+
+    assert batch.application_ids == ["a1", "a2", "a9"]
+    assert batch.keys == [("a1",), ("f",), ("a2",), ("3",), ("g",)]
+    assert batch.at == NOW + 7
+
+
+IDS, KEYS = ("a1", "a2", "a3"), (("1",), ("2",), ("3",), ("4",))
+ids, keys = st.sampled_from(IDS), st.sampled_from(KEYS)
+
+
+@st.composite
+def contents(draw: st.DrawFn, id_: str) -> Content:
+    status, deleted = draw(st.sampled_from(["s1", "s2"])), draw(st.booleans())
+    return a_content(status, draw(st.sampled_from(["J1", "J2"])), application_id=id_, deleted=deleted)
+
+
+@st.composite
+def rows(draw: st.DrawFn, key: Key) -> Observation:
+    id_ = draw(ids)
+    kinds: list[Observation] = [
+        Foreign(key),
+        Unreportable(draw(st.sampled_from([None, id_])), key, "it fails", unreadable=draw(st.booleans())),
+        OutOfScope(id_, key),
+        Ignored(id_, key),
+    ]
+    reportable = st.builds(lambda content: Reportable(id_, key, content, None), contents(id_))
+    return draw(reportable | st.sampled_from(kinds) | reportable)
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> dict[str, Before]:
+    world: dict[str, Before] = {}
+    states: tuple[EntryState, ...] = ("pending", "held", "dead")
+    for id_ in draw(st.sets(ids)):
+        pending = draw(st.none() | contents(id_))
+        acknowledged = draw(contents(id_) if pending is None else st.none() | contents(id_))
+        state = draw(st.sampled_from(states))
+        attempted = draw(st.booleans())
+        world[id_] = before(
+            acknowledged,
+            pending,
+            attempted=attempted,
+            state=state,
+            reason="earlier" if state != "pending" else None,
+            key=draw(keys),
+            in_scope=draw(st.booleans()),
+        )
+    return world
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> Batch:
+    met = draw(st.sets(keys))
+    origin: Origin = draw(st.sampled_from(["notify", "sweep", "baseline"]))
+    observations = [draw(rows(key)) for key in sorted(met)]
+    gone: dict[Key, int] = {key: NOW for key in KEYS if key not in met and draw(st.booleans())}
+    return Batch(origin, NOW, draw(st.sampled_from(["send", "adopt"])), observations, gone)
+
+
+def applied(world: Mapping[str, Before], found: BatchPlan) -> dict[str, Before]:
+    """The world as a store has it that wrote the plan."""
+    after = dict(world)
+    for row in (*found.new, *found.adopted):
+        acknowledged = row.content if row in found.adopted else None
+        after[row.application_id] = Before(known(acknowledged, key=row.key))
+    for moved in found.moved:
+        one = after[moved.application_id]
+        after[moved.application_id] = replace(one, known=replace(one.known, key=moved.key, in_scope=True))
+    for row in found.acknowledged:
+        one = after[row.application_id]
+        after[row.application_id] = replace(one, known=replace(one.known, told=row.content))
+    for id_ in found.cancelled:
+        after[id_] = Before(replace(after[id_].known, waiting=None))
+    for entry in found.enqueued:
+        one = after[entry.application_id]
+        attempted = one.known.waiting is not None and one.known.waiting.attempted
+        waiting = Waiting(entry.content, attempted)
+        after[entry.application_id] = Before(replace(one.known, waiting=waiting), entry.state, entry.reason, entry.at)
+    for id_ in found.out_of_scope:
+        after[id_] = replace(after[id_], known=replace(after[id_].known, in_scope=False))
+    return after
+
+
+@given(world=worlds(), batch=batches())
+def test_what_was_applied_is_no_news_any_more(world: dict[str, Before], batch: Batch) -> None:
+    first = plan_batch(RULES, batch, world, Fuse())
+    skipped = {skip.key: skip.reason for skip in first.skips if skip.reason is not None}
+
+    again = plan_batch(RULES, replace(batch, skipped=skipped), applied(world, first), Fuse())
+
+    assert (again.results, again.moved, again.out_of_scope, again.skips) == ([], [], [], [])
+    assert again.unresolved == first.unresolved
+    assert again.suspicions == first.suspicions, "the first one counts, which the store knows"
+
+
+@given(world=worlds(), batch=batches())
+def test_nothing_is_written_of_what_is_unresolved_and_one_step_of_what_is_not(
+    world: dict[str, Before], batch: Batch
+) -> None:
+    found = plan_batch(RULES, batch, world, Fuse())
+
+    ids_of = [[each.application_id for each in some] for some in (found.new, found.adopted, found.acknowledged)]
+    ids_of += [[each.application_id for each in found.enqueued], [each.application_id for each in found.moved]]
+    ids_of += [[each.application_id for each in found.suspicions], found.cancelled, found.out_of_scope]
+    for some in ids_of:
+        assert not set(some) & found.unresolved.keys()
+        assert all(number == 1 for number in Counter(some).values())
+    assert {entry.application_id for entry in found.enqueued} <= {each.application_id for each in found.results}
+
+
+@given(world=worlds(), batch=batches())
+def test_only_a_baseline_believes_a_deletion_at_once(world: dict[str, Before], batch: Batch) -> None:
+    found = plan_batch(RULES, batch, world, Fuse())
+
+    for entry in found.enqueued:
+        latest = world[entry.application_id].known.latest if entry.application_id in world else None
+        was_gone = latest is not None and latest.deleted
+        assert batch.origin == "baseline" or was_gone or not entry.content.deleted
