@@ -9,7 +9,7 @@ from cdc_sync.admin.chart import Chart, chart, since
 from cdc_sync.admin.report import status_report
 from cdc_sync.config import Config
 from cdc_sync.core.outbox import Entry
-from cdc_sync.store.protocol import Event, Record
+from cdc_sync.store.protocol import HistoryEntry, Record
 from cdc_sync.store.store import Store
 
 CALLS = 20
@@ -46,7 +46,7 @@ class Overview:
     report: Mapping[str, Any]
     lags: Mapping[str, float]
     chart: Chart
-    calls: Sequence[Event]
+    calls: Sequence[HistoryEntry]
     pending: Sequence[Entry]
     held: Mapping[str, Sequence[Entry]]
     letters: Sequence[Letter]
@@ -105,7 +105,7 @@ class Story:
 
     application_id: str
     now: int
-    chapters: Sequence[tuple[Record, Sequence[Event]]]
+    chapters: Sequence[tuple[Record, Sequence[HistoryEntry]]]
 
 
 async def story(store: Store, application_id: str, now: int) -> Story:

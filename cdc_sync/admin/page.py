@@ -17,7 +17,7 @@ from cdc_sync.admin.chart import HEIGHT, HOURS, WIDTH
 from cdc_sync.admin.language import Language
 from cdc_sync.admin.overview import Overview, Story
 from cdc_sync.core.instants import from_datetime, iso
-from cdc_sync.store.protocol import Event
+from cdc_sync.store.protocol import HistoryEntry
 
 _OUTCOMES = {"acknowledged": "acknowledged", "answered": "to be tried again", "dead-lettered": "given up"}
 
@@ -98,7 +98,7 @@ class Pages:
         )
 
 
-def _happened(language: Language, event: Event) -> str:
+def _happened(language: Language, event: HistoryEntry) -> str:
     """What happened, in words; a later version's word is shown as it is."""
     word = _HAPPENINGS.get(event.event)
     return event.event if word is None else language.text(word)

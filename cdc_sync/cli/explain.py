@@ -18,7 +18,7 @@ from cdc_sync.core.outbox import Entry
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.pipeline.baseline import is_adopted
 from cdc_sync.store.opening import daemons, place_of
-from cdc_sync.store.protocol import Event, Record
+from cdc_sync.store.protocol import HistoryEntry, Record
 
 _MOST_EVENTS = 500
 _DATES = ("due_at", "again_at", "event_date", "event_date_of_row")
@@ -57,7 +57,7 @@ class _Found:
     """What was looked up: the application's records and events, its endpoints' health, and what is not known yet."""
 
     records: list[Record]
-    events: list[Event]
+    events: list[HistoryEntry]
     endpoints: Mapping[str, Health]
     unread: list[str]
     daemon_runs: bool
@@ -166,7 +166,7 @@ def _when(record: Record, entry: Entry, found: _Found) -> str:
     return f"to be sent at {iso(entry.due_at)}" if entry.due_at > found.now else f"due since {iso(entry.due_at)}"
 
 
-def _detail(event: Event) -> str:
+def _detail(event: HistoryEntry) -> str:
     detail = dict(event.detail)
     parts: list[str] = []
     if detail.get("from"):
@@ -219,7 +219,7 @@ def _as_json(story: _Story) -> dict[str, Any]:
     }
 
 
-def _event(event: Event) -> dict[str, Any]:
+def _event(event: HistoryEntry) -> dict[str, Any]:
     dates = {name: iso(event.detail[name]) for name in _DATES if event.detail.get(name) is not None}
     return {"at": iso(event.at), "event": event.event, **event.detail, **dates}
 

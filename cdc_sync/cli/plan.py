@@ -75,7 +75,7 @@ async def _waiting(store: Store, name: str, state: EntryState) -> list[dict[str,
 
 
 async def _differences(config: Config, name: str, store: Store, notes: list[str]) -> list[dict[str, Any]]:
-    parts = make_parts(config, name, store, lambda _: None, queued=lambda: None, dry_run=True)
+    parts = make_parts(config, name, store, lambda _: None, dry_run=True)
     positions = await store.positions(name)
     position = BaselinePosition.from_text(positions.get(POSITION))
     first = position is None or not position.done

@@ -105,30 +105,6 @@ def with_last_job(observation: Observation, known: Known | None) -> Observation:
     return replace(observation.without_job, content=content)
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
-    """An observation on its way into the store.
-
-    Attributes:
-        application_id: whose it is.
-        key: the row that says it.
-        content: what it says.
-        refused: why it must become a dead letter at once.
-        digest: its row's, if it was made when the row was read; one that is adopted is verified with it.
-        moved: the row that spoke before is gone. So it is news, even if it is met by a baseline, which takes two rows
-            of one application for none.
-        changed_at: when the change was recorded or read, in milliseconds since the epoch.
-    """
-
-    application_id: str
-    key: Key
-    content: Content
-    refused: str | None = None
-    digest: str | None = None
-    moved: bool = False
-    changed_at: int = 0
-
-
 def corrects(content: Content, refused: str | None, waiting: Waiting | None) -> bool:
     """Whether an observation that is no news to what waits tells it something else that rides along."""
     return waiting is not None and refused is None and not content.rides_as(waiting.content)

@@ -91,9 +91,9 @@ class Batch:
         return [id_ for id_ in ids if id_ is not None]
 
     @property
-    def keys(self) -> list[Key]:
-        """The rows that it is about; who was represented by one of them last is to be known too."""
-        return [*(each.key for each in self.observations), *self.gone]
+    def rows(self) -> list[tuple[Key, str | None]]:
+        """The rows that it is about, each with its id; whom else one of them represented last is to be known too."""
+        return [*((each.key, each.application_id) for each in self.observations), *((key, None) for key in self.gone)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,13 +199,10 @@ class BatchPlan:
         return not (self._has_news or self.positions)
 
     @property
-    def touched(self) -> set[str]:
+    def touched(self) -> frozenset[str]:
         """The applications whose outbox entry is another one afterwards, or gone."""
-        return {
-            *self.cancelled,
-            *(each.application_id for each in self.enqueued),
-            *(each.application_id for each in self.refreshed),
-        }
+        corrected = (each.application_id for each in self.refreshed)
+        return frozenset({*self.cancelled, *(each.application_id for each in self.enqueued), *corrected})
 
     @property
     def _has_news(self) -> bool:

@@ -1,7 +1,7 @@
 """A row of the ATS's table, as the mapping's SQL gives it, and what it says about an application."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -175,6 +175,17 @@ def current(rows: Iterable[Row]) -> Row | None:
         if best is None or _precedence(row) >= _precedence(best):
             best = row
     return best
+
+
+def by_application(rows: Iterable[Row], application_ids: Container[str]) -> dict[str, list[Row]]:
+    """The rows that carry one of these ids, by id."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        identified = _identify(row, 0)
+        id_ = identified if isinstance(identified, str) else identified.application_id
+        if id_ is not None and id_ in application_ids:
+            found.setdefault(id_, []).append(row)
+    return found
 
 
 def _precedence(row: Row) -> tuple[bool, bool, int]:

@@ -79,7 +79,7 @@ async def run_once(config: Config, observe: Observe, show: Callable[[str], None]
         lost: list[SourceError] = []
         for name in config.watches:
             try:
-                await _catch_up(make_parts(config, name, store, count, queued=lambda: None, dry_run=dry_run))
+                await _catch_up(make_parts(config, name, store, count, dry_run=dry_run))
             except (SourceError, OSError) as failure:
                 error = failure if isinstance(failure, SourceError) else refused_by_system(failure)
                 lost.append(error)

@@ -41,6 +41,7 @@ from cdc_sync.core.observations import (
     StoreMoved,
     WatchConnected,
 )
+from cdc_sync.core.outbox import NOTHING, Offer
 from cdc_sync.daemon import pruning
 from cdc_sync.daemon.lateness import LOOK_EVERY, Lateness
 from cdc_sync.daemon.pulse import BEAT_EVERY, STEP_OF_STORE, Heart, Pulse
@@ -51,9 +52,10 @@ from cdc_sync.daemon.watching import WatchParts, WatchWorker, bind, most_telling
 from cdc_sync.delivery.client import Caller, Client
 from cdc_sync.delivery.sender import Sender, SenderSettings
 from cdc_sync.listening import allow_all_descriptors
+from cdc_sync.pipeline.intake import Delivery, NoDelivery
 from cdc_sync.source.session import LastSession
 from cdc_sync.store.opening import opened_by_daemon, opened_copy
-from cdc_sync.store.protocol import StoreError
+from cdc_sync.store.protocol import Applied, StoreError
 from cdc_sync.store.store import Store
 from cdc_sync.store.unconfigured import unconfigured
 
@@ -136,8 +138,8 @@ def make_parts(
     store: Store,
     observe: Observe,
     *,
-    queued: Callable[[], None],
     dry_run: bool,
+    delivery: Delivery | None = None,
     last_session: LastSession | None = None,
 ) -> WatchParts:
     """A watch's parts as configured."""
@@ -149,10 +151,24 @@ def make_parts(
         store=store,
         observe=observe,
         clock=store.clock,
-        queued=queued,
+        delivery=delivery or NoDelivery(),
         dry_run=dry_run,
         last_session=last_session or LastSession(),
     )
+
+
+class _Waking:
+    """A sender that only has to know that there may be something new."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+
+    def offer(self, watch: str, application_ids: Collection[str]) -> Offer:  # noqa: ARG002 - of whatever
+        return NOTHING
+
+    def settle(self, offered: Offer, watch: str, applied: Applied | None) -> None:  # noqa: ARG002 - of whatever
+        if applied is not None and any(result.state == "pending" for result in applied.results):
+            self._wake()
 
 
 class _Daemon:
@@ -213,8 +229,9 @@ class _Daemon:
             sender = make_sender(self._config, store, caller, self.observe, self._sender_progressed)
 
             def worker(config: Config, name: str, last: LastSession) -> WatchWorker:
+                delivery = _Waking(sender.wake)
                 parts = make_parts(
-                    config, name, store, self.observe, queued=sender.wake, dry_run=dry_run, last_session=last
+                    config, name, store, self.observe, delivery=delivery, dry_run=dry_run, last_session=last
                 )
                 return WatchWorker(parts, self._pulse)
 

@@ -32,7 +32,7 @@ from cdc_sync.daemon.together import live_together
 from cdc_sync.pipeline import baseline, deletions, remapping
 from cdc_sync.pipeline.doorbell import Doorbell
 from cdc_sync.pipeline.drain import Drain
-from cdc_sync.pipeline.intake import Intake, Written, no_account
+from cdc_sync.pipeline.intake import Delivery, Intake, NoDelivery, Written, no_account
 from cdc_sync.pipeline.missed import watch_missed
 from cdc_sync.pipeline.poll import BEGAN, LONGEST_PAUSE, Poll
 from cdc_sync.pipeline.poll import POSITION as WATERMARK
@@ -111,7 +111,7 @@ class WatchParts:
     store: Store
     observe: Observe
     clock: Callable[[], int]
-    queued: Callable[[], None]
+    delivery: Delivery = field(default_factory=NoDelivery)
     written: Written = no_account
     dry_run: bool = False
     last_session: LastSession = field(default_factory=LastSession)
@@ -190,7 +190,7 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
             parts.store,
             observe=parts.observe,
             clock=parts.clock,
-            queued=parts.queued,
+            delivery=parts.delivery,
             written=parts.written,
         )
         await intake.load()

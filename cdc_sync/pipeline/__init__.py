@@ -1,10 +1,10 @@
-"""Keys → rows → diff → outbox: how a change in the ATS's database becomes an entry to be sent.
+"""Keys → rows → observations → one apply: how a change in the ATS's database becomes an entry to be sent.
 
-Every capture method is only a source of keys. The rows behind them are read anew and go through one place (`intake`),
-so capture methods may overlap, repeat and race as they like.
+Every capture method is only a source of keys or rows. They go through one place (`intake`), where what they mean is
+decided once, in the store's transaction; so capture methods may overlap, repeat and race as they like.
 
-**Order.** Of two readings of one row the later one must win. Reading and recording therefore happen under one lock per
-watch: what is recorded later was read later. Sweeps compare outside the lock, since what they find are only keys again.
+**Order.** Of two readings of one row the later one must win. Reading and applying therefore happen under one lock per
+watch: what is applied later was read later. Sweeps compare outside the lock; what they find is read again under it.
 
 **What a crash costs**, step by step, for a change that the ATS has committed:
 

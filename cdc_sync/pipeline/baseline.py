@@ -15,11 +15,11 @@ from typing import Any
 from cdc_sync.core.diff import Queue
 from cdc_sync.core.fence import SnapshotReading
 from cdc_sync.core.observations import BaselineDone, BaselineProgress
+from cdc_sync.core.plan import ApplyResult
 from cdc_sync.core.rows import Key
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.shape import shape_of_digests
 from cdc_sync.source.reading import Page
-from cdc_sync.store.protocol import ApplyResult
 from cdc_sync.store.store import Store
 
 PAGE = 1_000
@@ -86,12 +86,12 @@ async def _and_meanwhile(
         return await adopted, None
     following = asyncio.create_task(reading, name="baseline: the next page")
     try:
-        news = await adopted
+        results = await adopted
     except BaseException:
         following.cancel()
         await asyncio.wait([following])
         raise
-    return news, await following
+    return results, await following
 
 
 async def adopt_everything(
@@ -113,8 +113,8 @@ async def adopt_everything(
     while page is not None:
         reached = replace(position, done=page.last is None, after=page.last, known=position.known + len(page.rows))
         adopted = intake.adopt(page, {POSITION: reached.to_text()})
-        news, page = await _and_meanwhile(adopted, None if page.last is None else read(page.last))
-        queued = sum(isinstance(recorded.decision, Queue) for recorded in news)
+        results, page = await _and_meanwhile(adopted, None if page.last is None else read(page.last))
+        queued = sum(isinstance(result.decision, Queue) for result in results)
         position = replace(reached, queued=position.queued + queued)
         intake.observe(BaselineProgress(watch, position.known, estimate))
         progressed()

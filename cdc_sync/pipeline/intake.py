@@ -1,42 +1,31 @@
-"""From keys, or rows just read, to one recorded batch. The only place that writes observations.
+"""From keys, or rows just read, to one applied batch. The only place that writes observations.
+
+What a row means is decided once, in the store's transaction (`core.plan`). An application of which one row alone cannot
+tell comes back as unresolved: all rows that carry its id are read, and what they say together is applied in a second
+transaction. So the slow path costs two transactions, and the common one costs one.
 
 While row-level security may hide rows, no deletion is believed: it is held for a person (`source.row_security`).
-
-A row that seems gone, softly deleted, or replaced by another row with the same application id is never believed at
-first sight: all rows that carry the id are read, and the one that speaks for it decides (`core.rows.current`).
-Deletions also wait for their grace: a move done as DELETE and INSERT in two transactions looks like one for a moment.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
-from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Adopt, Cancel, Nothing, Queue, Unseen, decide
+from cdc_sync.core import plan
+from cdc_sync.core.diff import Adopt, Cancel, Queue, Unseen
 from cdc_sync.core.hints import Origin
 from cdc_sync.core.observations import ChangesRead, Decided, Observe, Outcome, RowsHidden, RowSkipped, RowsVisible
-from cdc_sync.core.outbox import Known, Sighting, Skip, Suspicion, corrects, with_last_job
-from cdc_sync.core.rows import (
-    Foreign,
-    Ignored,
-    Key,
-    Observation,
-    OutOfScope,
-    Reportable,
-    Row,
-    Unreportable,
-    current,
-    interpret,
-)
+from cdc_sync.core.outbox import NOTHING, Known, Offer, Suspicion
+from cdc_sync.core.plan import ApplyResult, Batch, Resolved, is_nameless
+from cdc_sync.core.rows import Key, Observation, Row, Unreportable, by_application, current, interpret
 from cdc_sync.core.rules import WatchRules
-from cdc_sync.core.status_url import build
 from cdc_sync.pipeline.requests import SweepRequests
 from cdc_sync.source import row_security
 from cdc_sync.source.reading import Read, Reader
 from cdc_sync.source.replica_guard import POSITION as REPLICA
 from cdc_sync.source.row_security import Hiding
-from cdc_sync.store.protocol import ApplyResult, Batch, StoreError
+from cdc_sync.store.protocol import Applied, StoreError
 from cdc_sync.store.store import Store
 
 T = TypeVar("T")
@@ -53,21 +42,28 @@ def no_account(what: Collection[str], *, kept: bool) -> None:
     """Keep no account of it."""
 
 
+class Delivery(Protocol):
+    """The sender's part in an apply; see `delivery.sender.Sender`."""
+
+    def offer(self, watch: str, application_ids: Collection[str]) -> Offer:
+        """Withdraw the entries of these applications that have not begun, and say what may be claimed."""
+
+    def settle(self, offered: Offer, watch: str, applied: Applied | None) -> None:
+        """Take what the apply has claimed, and what it has left as it was; None if it failed."""
+
+
+class NoDelivery:
+    """Nothing is sent while this process captures."""
+
+    def offer(self, watch: str, application_ids: Collection[str]) -> Offer:  # noqa: ARG002 - of whatever
+        """See `Delivery`."""
+        return NOTHING
+
+    def settle(self, offered: Offer, watch: str, applied: Applied | None) -> None:
+        """See `Delivery`."""
+
+
 _REMEMBERED_SKIPS = 100_000
-
-
-@dataclass(slots=True)
-class _Found:
-    """What a batch of readings amounts to, while it is put together."""
-
-    sightings: dict[str, Sighting] = field(default_factory=dict)
-    suspicions: dict[str, int] = field(default_factory=dict)
-    skips: list[Skip] = field(default_factory=list)
-    out_of_scope: list[str] = field(default_factory=list)
-    unclear: dict[str, int] = field(default_factory=dict)
-
-    def is_empty(self) -> bool:
-        return not (self.sightings or self.suspicions or self.skips or self.out_of_scope)
 
 
 class Intake:
@@ -79,7 +75,7 @@ class Intake:
         store: where it goes.
         observe: told of what was news.
         clock: our clock, milliseconds since the epoch.
-        queued: called when something may be due for sending.
+        delivery: the sender.
         written: called with what the store was asked to write, and whether it did.
     """
 
@@ -91,7 +87,7 @@ class Intake:
         *,
         observe: Observe,
         clock: Callable[[], int],
-        queued: Callable[[], None],
+        delivery: Delivery,
         written: Written = no_account,
     ) -> None:
         self.rules = rules
@@ -105,8 +101,9 @@ class Intake:
         self.skipped: dict[Key, str] = {}
         # Whose policies may hide rows from us, as far as is known.
         self._hidden_by: frozenset[Hiding] = frozenset()
-        self._queued = queued
+        self._delivery = delivery
         self._written = written
+        # Of two readings of one row the later one must win: they are read and applied one after the other.
         self._lock = asyncio.Lock()
 
     async def load(self) -> None:
@@ -131,39 +128,46 @@ class Intake:
             return bool(before - self._hidden_by)
 
     async def keys(self, times: Mapping[Key, int], origin: Origin) -> list[ApplyResult]:
-        """Read the rows of these keys and record what they say; `times` tells when each may have changed.
+        """Read the rows of these keys and apply what they say; `times` tells when each may have changed.
 
         Raises:
             SourceError: the rows cannot be read. Of large rows, which come in parts, some may be recorded by then.
             StoreError: the outcome cannot be recorded.
         """
         async with self._lock:
-            news: list[ApplyResult] = []
+            results: list[ApplyResult] = []
             async for read, keys in self.reader.parts_by_key(times):
-                dated = [(row, times.get(row.key, read.at)) for row in read.rows]
-                found = {row.key for row in read.rows}
+                rows = [interpret(row, self.rules, times.get(row.key, read.at)) for row in read.rows]
+                found = {row.key for row in rows}
                 gone = {key: times[key] for key in keys if key not in found}
-                news += await self._take(dated, gone, origin, self.rules.first_status)
-            return news
+                self.observe(ChangesRead(self.rules.watch, origin, len(rows) + len(gone)))
+                results += (await self._apply(origin, rows, gone)).results
+            return results
 
     async def rows(self, read: Callable[[], Awaitable[Read]], origin: Origin) -> Read:
-        """Read rows, which did not change later than they are read, and record what they say."""
+        """Read rows, which did not change later than they are read, and apply what they say.
+
+        The same rows are read again and again, so only what is news is observed.
+        """
         async with self._lock:
             found = await read()
-            await self._take([(row, found.at) for row in found.rows], {}, origin, self.rules.first_status)
+            applied = await self._apply(origin, self._interpreted(found))
+            if applied.written or applied.unresolved:
+                self.observe(ChangesRead(self.rules.watch, origin, len(found.rows)))
             return found
 
     async def adopt(self, rows: Read, positions: Mapping[str, str]) -> list[ApplyResult]:
-        """Record a page of the baseline together with the position that it reaches."""
+        """Apply a page of the baseline together with the position that it reaches."""
         async with self._lock:
-            return await self._take(
-                [(row, rows.at) for row in rows.rows], {}, "baseline", self.rules.baseline, positions
-            )
+            self.observe(ChangesRead(self.rules.watch, "baseline", len(rows.rows)))
+            observations = self._interpreted(rows)
+            applied = await self._apply("baseline", observations, unseen=self.rules.baseline, positions=positions)
+            return list(applied.results)
 
-    async def unskip(self, keys: Iterable[Key]) -> None:
+    async def forget_skips(self, keys: Iterable[Key], at: int) -> None:
         """Rows that could not be reported and that a sweep did not meet any more."""
         async with self._lock:
-            await self._record(_Found(skips=[Skip(key, None, None) for key in keys]), "sweep", self.rules.first_status)
+            await self._apply("sweep", gone=dict.fromkeys(keys, at))
 
     async def suspect(self, application_ids: Iterable[str], at: int, origin: Origin) -> int:
         """Applications whose row a sweep did not meet: a fresh read after the grace will tell.
@@ -171,16 +175,26 @@ class Intake:
         Returns how many of them were not suspected yet, nor known to be gone by now.
         """
         async with self._lock:
-            known = await self.store.known(self.rules.watch, list(application_ids))
-            already = await self.store.suspected(self.rules.watch, list(known))
-            alive = [id_ for id_, before in known.items() if self._is_alive(before) and id_ not in already]
-            await self._record(_Found(suspicions=dict.fromkeys(alive, at)), origin, self.rules.first_status)
-            return len(alive)
+            applied = await self._apply(origin, resolved=[Resolved(id_, at, None) for id_ in application_ids])
+            return len(applied.suspected)
 
     async def place(self, positions: Mapping[str, str]) -> None:
         """Save capture positions alone."""
         async with self._lock:
-            await self._record(_Found(), "poll", self.rules.first_status, positions=positions)
+            await self._apply("poll", positions=positions)
+
+    async def confirm(self, suspicions: Sequence[Suspicion]) -> list[ApplyResult]:
+        """Answer suspicions with a fresh read of all rows that carry the applications' ids."""
+        async with self._lock:
+            resolved = await self._resolve({each.application_id: each.at for each in suspicions})
+            missing = [each.application_id for each in resolved if each.canonical is None]
+            left = await self._without_id(missing) if missing else {}
+            resolved = [replace(each, canonical=left.get(each.application_id, each.canonical)) for each in resolved]
+            return list((await self._apply("deletion", resolved=resolved)).results)
+
+    def different(self, rows: Sequence[Observation], known: Mapping[str, Known]) -> set[Key]:
+        """The rows that are to be looked at again, where so much is known; see `core.plan.different`."""
+        return plan.different(self.rules, self._batch("sweep", rows), known)
 
     async def write(self, what: Collection[str], writing: Awaitable[T]) -> T:
         """Have something written, and say whether it was; `what` names it, so that it is known when it comes again.
@@ -196,120 +210,23 @@ class Intake:
         self._written(what, kept=True)
         return kept
 
-    async def confirm(self, suspicions: Sequence[Suspicion]) -> list[ApplyResult]:
-        """Answer suspicions with a fresh read of all rows that carry the applications' ids."""
-        async with self._lock:
-            suspected = [suspicion.application_id for suspicion in suspicions]
-            known = await self.store.known(self.rules.watch, suspected)
-            current_rows = await self._current(suspected)
-            still_there: set[Key] = set()
-            unreadable: set[Key] = set()
-            if gone := {known[id_].key for id_ in known.keys() - current_rows.keys()}:
-                read = await self.reader.by_key(gone, doubting=True)
-                self._doubt(read)
-                still_there = nameless(read.rows, self.rules)
-                unreadable = {row.key for row in read.rows if row.unreadable is not None}
-            found = _Found()
-            for suspicion in suspicions:
-                before = known.get(suspicion.application_id)
-                row = current_rows.get(suspicion.application_id)
-                if row is not None:
-                    reading = with_last_job(
-                        interpret(row, self.rules, suspicion.at), known.get(suspicion.application_id)
-                    )
-                    self._sort(reading, before, found, suspicion.at, believe=True)
-                elif before is not None and before.in_scope and before.latest is not None:
-                    if before.key in unreadable:
-                        # It may well have its id, and comes back to where it was when it can be read.
-                        continue
-                    if before.key in still_there:
-                        # The row is there and has lost its id. That is no deletion, and nothing can be said of it.
-                        found.out_of_scope.append(suspicion.application_id)
-                        continue
-                    content = content_of_gone(suspicion.application_id, before.latest, self.rules, suspicion.at)
-                    refused = self.rules.allowed.refusal(content.url)
-                    sighting = Sighting(suspicion.application_id, before.key, content, refused, changed_at=suspicion.at)
-                    found.sightings[suspicion.application_id] = sighting
-            return await self._record(found, "deletion", self.rules.first_status, answered=suspected)
+    def _interpreted(self, read: Read) -> list[Observation]:
+        return [interpret(row, self.rules, read.at) for row in read.rows]
 
-    async def _take(
-        self,
-        dated: list[tuple[Row, int]],
-        gone: Mapping[Key, int],
-        origin: Origin,
-        unseen: Unseen,
-        positions: Mapping[str, str] | None = None,
-    ) -> list[ApplyResult]:
-        readings = [(interpret(row, self.rules, at), at) for row, at in dated]
-        known = await self._known(readings, gone)
-        readings = [
-            (with_last_job(owned, known.get(owned.application_id or "")), at)
-            for owned, at in ((_owned(reading, known), at) for reading, at in readings)
-        ]
-        found = _Found()
-        self._disowned(readings, gone, known, found)
-        seen: set[str] = set()
-        for reading, at in readings:
-            before = None
-            if not isinstance(reading, Foreign) and reading.application_id is not None:
-                before = known.get(reading.application_id)
-                if reading.application_id in seen or (before is not None and before.key != reading.key):
-                    # Two rows with one id, or another row than before: only all of them together tell.
-                    found.unclear[reading.application_id] = at
-                    continue
-                seen.add(reading.application_id)
-            self._sort(reading, before, found, at, believe=origin == "baseline")
-        await self._resolve(known, found, believe=origin == "baseline")
-        if origin != "poll" or not found.is_empty():  # a poll reads the same rows again and again
-            self.observe(ChangesRead(self.rules.watch, origin, len(dated) + len(gone)))
-        return await self._record(found, origin, unseen, positions=positions)
-
-    async def _known(self, readings: list[tuple[Observation, int]], gone: Mapping[Key, int]) -> dict[str, Known]:
-        """What is known of the applications that spoke through these rows last, or speak through them now."""
-        known = await self.store.owners(self.rules.watch, [*(reading.key for reading, _ in readings), *gone])
-        others = {
-            reading.application_id
-            for reading, _ in readings
-            if not isinstance(reading, Foreign) and reading.application_id is not None
-        } - known.keys()
-        return {**known, **await self.store.known(self.rules.watch, sorted(others))} if others else known
-
-    def _disowned(
-        self,
-        readings: list[tuple[Observation, int]],
-        gone: Mapping[Key, int],
-        known: Mapping[str, Known],
-        found: _Found,
-    ) -> None:
-        """Applications whose row is gone, or now carries another id."""
-        speaks = {reading.key: (getattr(reading, "application_id", None), at) for reading, at in readings}
-        for application_id, before in known.items():
-            says, at = speaks.get(before.key, (None, gone.get(before.key)))
-            if at is not None and says != application_id and self._is_alive(before):
-                found.unclear[application_id] = at
-        for key in gone:
-            self._not_skipped(key, found)
-
-    def _is_alive(self, known: Known) -> bool:
-        return known.in_scope and known.latest is not None and not known.latest.deleted
-
-    async def _current(self, application_ids: Iterable[str]) -> dict[str, Row]:
-        """For each application that has rows, the one that speaks for it now."""
-        return _speakers(await self._rows_of(application_ids))
-
-    async def _rows_of(self, application_ids: Iterable[str]) -> dict[str, list[Row]]:
-        """All rows that carry these applications' ids now."""
-        wanted = set(application_ids)
-        if not wanted:
-            return {}
-        by_id: dict[str, list[Row]] = {}
-        read = await self.reader.by_application(wanted)
+    async def _resolve(self, unresolved: Mapping[str, int]) -> list[Resolved]:
+        """Read all rows that carry these applications' ids now; with each id, when it seems to have changed."""
+        read = await self.reader.by_application(unresolved)
         self._doubt(read)
-        for row in read.rows:
-            reading = interpret(row, self.rules, 0)
-            if not isinstance(reading, Foreign) and reading.application_id in wanted:
-                by_id.setdefault(reading.application_id, []).append(row)
-        return by_id
+        found = by_application(read.rows, unresolved)
+        return [resolved(id_, at, found.get(id_, ()), self.rules) for id_, at in unresolved.items()]
+
+    async def _without_id(self, application_ids: Sequence[str]) -> dict[str, Observation]:
+        """Applications that no row carries: their last rows, where those are there and have no usable id."""
+        known = await self.store.known(self.rules.watch, application_ids)
+        read = await self.reader.by_key({before.key for before in known.values()}, doubting=True)
+        self._doubt(read)
+        rows = {row.key: left for row in read.rows if (left := _without_id(row, self.rules)) is not None}
+        return {id_: rows[before.key] for id_, before in known.items() if before.key in rows}
 
     def _doubt(self, read: Read) -> None:
         """Take what may have hidden rows from a read into account, and keep it until `look_for_policies`."""
@@ -323,186 +240,124 @@ class Intake:
             return
         self.observe(RowsHidden(self.rules.watch, row_security.warning(self._hidden_by)))
 
-    async def _resolve(self, known: Mapping[str, Known], found: _Found, *, believe: bool) -> None:
-        rows = await self._rows_of(found.unclear)
-        speakers = _speakers(rows)
-        for application_id, at in found.unclear.items():
-            row, before = speakers.get(application_id), known.get(application_id)
-            # What single rows of it said counts no more.
-            found.sightings.pop(application_id, None)
-            found.suspicions.pop(application_id, None)
-            if row is None:
-                # No row carries the id any more, or not just now.
-                found.suspicions[application_id] = at
-            else:
-                reading = with_last_job(interpret(row, self.rules, at), known.get(application_id))
-                self._sort(reading, before, found, at, believe=believe)
-                if application_id in found.sightings and before is not None:
-                    moved = all(row.key != before.key for row in rows[application_id])
-                    found.sightings[application_id] = replace(found.sightings[application_id], moved=moved)
-
-    def _sort(self, reading: Observation, before: Known | None, found: _Found, at: int, *, believe: bool) -> None:
-        """Put one reading where it belongs. With `believe`, a soft deletion needs no grace any more."""
-        match reading:
-            case Foreign(key):
-                self._not_skipped(key, found)
-            case Unreportable(application_id, key, reason):
-                if self.skipped.get(key) != reason:
-                    found.skips.append(Skip(key, application_id, reason))
-            case OutOfScope(application_id, key):
-                self._not_skipped(key, found)
-                if before is not None and before.in_scope:
-                    found.out_of_scope.append(application_id)
-            case Ignored(application_id, key):
-                self._not_skipped(key, found)
-                if (sighting := takes_over(reading, before)) is not None:
-                    found.sightings[application_id] = sighting
-            case Reportable(_, key):
-                self._not_skipped(key, found)
-                if is_news(reading, before, self.rules.first_status):
-                    self._see(reading, before, found, at, believe=believe)
-
-    def _see(self, news: Reportable, before: Known | None, found: _Found, at: int, *, believe: bool) -> None:
-        if news.content.deleted and not believe and not self._told_gone(before):
-            found.suspicions[news.application_id] = at
-        else:
-            found.sightings[news.application_id] = Sighting(
-                news.application_id, news.key, news.content, news.refused, news.digest, changed_at=at
-            )
-
-    def _not_skipped(self, key: Key, found: _Found) -> None:
-        if key in self.skipped:
-            found.skips.append(Skip(key, None, None))
-
-    def _told_gone(self, before: Known | None) -> bool:
-        return before is not None and before.latest is not None and before.latest.deleted
-
-    async def _record(
+    def _batch(
         self,
-        found: _Found,
         origin: Origin,
-        unseen: Unseen,
+        observations: Sequence[Observation] = (),
+        gone: Mapping[Key, int] | None = None,
         *,
-        answered: Sequence[str] = (),
+        resolved: Sequence[Resolved] = (),
+        unseen: Unseen | None = None,
         positions: Mapping[str, str] | None = None,
-    ) -> list[ApplyResult]:
-        if found.is_empty() and not answered and not positions:
-            return []
-        now = self.clock()
-        batch = Batch(
+    ) -> Batch:
+        rows = [*observations, *(each.canonical for each in resolved if each.canonical is not None)]
+        keys = (*(row.key for row in rows), *(gone or ())) if self.skipped else ()
+        return Batch(
             origin=origin,
-            now=now,
-            unseen=unseen,
-            sightings=list(found.sightings.values()),
-            suspicions=[
-                Suspicion(application_id, at, now + self.rules.deletion_grace)
-                for application_id, at in found.suspicions.items()
-            ],
-            answered=answered,
-            skips=found.skips,
-            out_of_scope=found.out_of_scope,
+            now=self.clock(),
+            unseen=unseen or self.rules.first_status,
+            observations=observations,
+            gone=gone or {},
+            resolved=resolved,
+            skipped={key: self.skipped[key] for key in keys if key in self.skipped},
+            positions=positions or {},
             # With the news: after a restart no server is read that does not show them.
-            positions={**(positions or {}), **self.reader.guard.unstored()},
+            replica=self.reader.guard.unstored(),
             doubt=row_security.described(self._hidden_by) if self._hidden_by else None,
         )
-        if found.sightings:
-            # Before it is recorded, too: a claim that follows at its heels may share its commit. `_tell` says it again
-            # for a store where the claim was faster.
-            self._queued()
-        applied = await self.write(_named_by(batch), self.store.apply(self.rules, batch))
-        news = list(applied.results)
-        self.reader.guard.load(batch.positions.get(REPLICA))
-        self._tell(found, news, origin)
-        return news
 
-    def _tell(self, found: _Found, news: list[ApplyResult], origin: Origin) -> None:
-        if any(recorded.state == "pending" for recorded in news):
-            self._queued()
-        if found.suspicions:
+    async def _apply(
+        self,
+        origin: Origin,
+        observations: Sequence[Observation] = (),
+        gone: Mapping[Key, int] | None = None,
+        *,
+        resolved: Sequence[Resolved] = (),
+        unseen: Unseen | None = None,
+        positions: Mapping[str, str] | None = None,
+    ) -> Applied:
+        """Apply what was found; if all rows of some applications have to be read first, that too.
+
+        Raises:
+            SourceError: those rows cannot be read; the rest is recorded, without the positions.
+            StoreError: it cannot be recorded.
+        """
+        batch = self._batch(origin, observations, gone, resolved=resolved, unseen=unseen, positions=positions)
+        if not (observations or gone or resolved or positions):
+            return Applied()
+        first = await self._step(batch)
+        if not first.unresolved:
+            return first
+        resolved = await self._resolve(first.unresolved)
+        second = await self._step(self._batch(origin, resolved=resolved, unseen=unseen, positions=positions))
+        return replace(first, results=[*first.results, *second.results], written=first.written or second.written)
+
+    async def _step(self, batch: Batch) -> Applied:
+        """Have one batch applied, and say what came of it."""
+        watch = self.rules.watch
+        offer = self._delivery.offer(watch, batch.application_ids)
+        applying = asyncio.create_task(self.store.apply(self.rules, batch, offer), name=f"apply {watch}")
+        # Whatever becomes of this task: what the store has claimed is the sender's.
+        applying.add_done_callback(lambda done: self._delivery.settle(offer, watch, _result(done)))
+        try:
+            applied = await self.write(_named_by(batch), asyncio.shield(applying))
+        except asyncio.CancelledError:
+            # What is read after it is applied after it.
+            await asyncio.wait([applying])
+            raise
+        if applied.written:
+            self.reader.guard.load(batch.replica.get(REPLICA))
+        self._tell(applied, batch.origin)
+        return applied
+
+    def _tell(self, applied: Applied, origin: Origin) -> None:
+        if applied.suspected:
             self.suspected.set()
-        for skip in found.skips:
+        for skip in applied.skips:
             if skip.reason is None:
                 self.skipped.pop(skip.key, None)
             else:
                 self.skipped[skip.key] = skip.reason
                 key = "/".join(skip.key)
                 self.observe(RowSkipped(self.rules.watch, key, skip.application_id, skip.reason))
-        for recorded in news:
-            if origin == "baseline" and isinstance(recorded.decision, Adopt):
+        for result in applied.results:
+            if origin == "baseline" and isinstance(result.decision, Adopt):
                 continue  # told as a number, not one by one
-            self.observe(
-                Decided(self.rules.watch, recorded.application_id, origin, _outcome(recorded), recorded.reason)
-            )
+            self.observe(Decided(self.rules.watch, result.application_id, origin, _outcome(result), result.reason))
 
 
-def _owned(reading: Observation, known: Mapping[str, Known]) -> Observation:
-    """A reading of a row whose id cannot be read, as one of the application for which the row spoke last."""
-    if not isinstance(reading, Unreportable) or not reading.unreadable or reading.application_id is not None:
-        return reading
-    owner = next((id_ for id_, before in known.items() if before.key == reading.key), None)
-    return replace(reading, application_id=owner)
+def resolved(application_id: str, changed_at: int, rows: Sequence[Row], rules: WatchRules) -> Resolved:
+    """What all rows of an application say together."""
+    best = current(rows)
+    canonical = None if best is None else interpret(best, rules, changed_at)
+    return Resolved(application_id, changed_at, canonical, frozenset(row.key for row in rows))
 
 
-def _speakers(rows: Mapping[str, Sequence[Row]]) -> dict[str, Row]:
-    return {application_id: best for application_id, of_it in rows.items() if (best := current(of_it)) is not None}
+def _without_id(row: Row, rules: WatchRules) -> Observation | None:
+    """A row that carries no usable id, or may carry any; None if it carries one."""
+    if row.unreadable is not None:
+        return Unreportable(None, row.key, row.unreadable, unreadable=True)
+    observation = interpret(row, rules, 0)
+    return observation if is_nameless(observation) else None
 
 
-def nameless(rows: Iterable[Row], rules: WatchRules) -> set[Key]:
-    """The keys of rows that carry no usable id: nothing can be said of them, so that they have none is no deletion."""
-    readings = [interpret(row, rules, 0) for row in rows]
-    return {reading.key for reading in readings if isinstance(reading, Foreign | Unreportable)}
+def _result(applying: asyncio.Task[Applied]) -> Applied | None:
+    return None if applying.cancelled() or applying.exception() is not None else applying.result()
 
 
-def content_of_gone(application_id: str, latest: Content, rules: WatchRules, at: int) -> Content:
-    """What HelloWork is to be told of an application whose row is gone since `at`."""
-    status = rules.status.deleted
-    content = latest.as_deleted(status, at, rules.extra_fields_of(status))
-    # What was told last may have gone to an earlier base_url.
-    return content if rules.own_urls else replace(content, url=build(rules.base_url, application_id))
-
-
-def takes_over(reading: Ignored, before: Known | None) -> Sighting | None:
-    """The sighting that makes this row the one whose end is its application's; None if it is so, or none was told of.
-
-    It says what is known already: no news.
-    """
-    if before is None or before.latest is None or _speaks_already(reading, before):
-        return None
-    return Sighting(reading.application_id, reading.key, before.latest)
-
-
-def _speaks_already(reading: Ignored | Reportable, before: Known) -> bool:
-    return before.key == reading.key and before.in_scope
-
-
-def is_news(reading: Reportable, before: Known | None, unseen: Unseen) -> bool:
-    """Whether recording this reading would change anything.
-
-    Decided from a state that may be a moment old, so only to spare the store a useless transaction: a reading that
-    equals what was told or waits stays no news whatever the sender does meanwhile. The store decides again.
-    """
-    if before is None or not _speaks_already(reading, before):
-        return True
-    if corrects(reading.content, reading.refused, before.waiting):
-        return True
-    return not isinstance(decide(reading.content, before.told, before.waiting, unseen), Nothing)
-
-
-def _outcome(recorded: ApplyResult) -> Outcome:
-    match recorded.decision:
+def _outcome(result: ApplyResult) -> Outcome:
+    match result.decision:
         case Adopt():
             return "adopted"
         case Cancel():
             return "cancelled"
         case Queue():
-            return {"pending": "queued", "held": "held", "dead": "dead"}[recorded.state or "pending"]  # type: ignore[return-value] # the three states
+            return {"pending": "queued", "held": "held", "dead": "dead"}[result.state or "pending"]  # type: ignore[return-value] # the three states
         case _:
             raise AssertionError("the store returns only news")
 
 
 def _named_by(batch: Batch) -> set[str]:
     """The applications and rows of a batch; its positions, if it is about none."""
-    of_rows = {each.application_id for each in batch.sightings}
-    of_rows |= {each.application_id for each in batch.suspicions}
-    of_rows |= {*batch.answered, *batch.out_of_scope, *("/".join(skip.key) for skip in batch.skips)}
-    return of_rows or set(batch.positions)
+    rows = (*(row.key for row in batch.observations if row.application_id is None), *batch.gone)
+    return {*batch.application_ids, *map("/".join, rows)} or set(batch.positions)

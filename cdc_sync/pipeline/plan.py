@@ -5,12 +5,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Adopt, Cancel, Queue, Unseen, decide
+from cdc_sync.core.diff import Cancel, Queue, Unseen
+from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.outbox import Known, with_last_job
-from cdc_sync.core.rows import Key, Reportable, Row, Unreportable, current, interpret, status_of
+from cdc_sync.core.plan import ApplyResult, Batch, Before, content_of_gone, is_nameless, plan_batch
+from cdc_sync.core.rows import Key, Observation, Reportable, Row, by_application, interpret, status_of
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.core.status import StatusRules
-from cdc_sync.pipeline.intake import content_of_gone, nameless
+from cdc_sync.pipeline.intake import resolved
 from cdc_sync.pipeline.marks import Marks
 from cdc_sync.source import row_security
 from cdc_sync.source.reading import Page, Reader
@@ -66,7 +68,7 @@ async def plan(
     while True:
         page = await reader.page(after, PAGE)
         progressed()
-        for row, planned in await _judge_page(page, reader, store, rules, unseen=unseen, marks=marks):
+        for row, planned in await _plan_page(page, reader, store, rules, unseen=unseen, marks=marks):
             yield planned if old is None or row is None else replace(planned, remapped=_differs(row, rules, old))
         if page.last is None:
             break
@@ -78,7 +80,7 @@ async def plan(
         if not known:
             continue
         read = await reader.by_key({before.key for before in known.values()}, doubting=True)
-        still_there = nameless(read.rows, rules)
+        still_there = {row.key for row in read.rows if is_nameless(interpret(row, rules, 0))}
         reason = "its row is gone"
         if read.hidden_by:
             reason = f"{reason}, or {row_security.described(read.hidden_by)}: it will be held"
@@ -90,60 +92,53 @@ async def plan(
             yield Planned(application_id, "confirm-deletion", ("deleted",), before.told, observed, reason)
 
 
-async def _judge_page(
+async def _plan_page(
     page: Page, reader: Reader, store: Store, rules: WatchRules, *, unseen: Unseen, marks: Marks
 ) -> list[tuple[Row | None, Planned]]:
     """What follows from a page's rows, and from which row."""
-    by_id: dict[str, list[Row]] = {}
-    readings = [interpret(row, rules, page.at) for row in page.rows]
-    for row, reading in zip(page.rows, readings, strict=True):
-        application_id = getattr(reading, "application_id", None)
-        if application_id is not None:
-            by_id.setdefault(application_id, []).append(row)
-    known = await store.known(rules.watch, list(by_id))
-    found: list[tuple[Row | None, Planned]] = [
-        (None, Planned(reading.application_id, "skip", (), None, None, reading.reason))
-        for reading in (with_last_job(reading, known.get(reading.application_id or "")) for reading in readings)
-        if isinstance(reading, Unreportable)
-    ]
+    rows = {row.key: row for row in page.rows}
+    observations = [interpret(row, rules, page.at) for row in page.rows]
+    ids = {each.application_id for each in observations if each.application_id is not None}
+    known = await store.known(rules.watch, list(ids))
     marks.add(known.values())
-    moved = [id_ for id_, rows in by_id.items() if len(rows) > 1 or (id_ in known and rows[0].key != known[id_].key)]
-    if moved:
-        by_id |= await _all_rows(reader, rules, moved)
-    for application_id, rows in by_id.items():
-        best = current(rows)
-        said = None if best is None else with_last_job(interpret(best, rules, page.at), known.get(application_id))
-        if isinstance(said, Reportable):
-            planned = _judge(said, known.get(application_id), unseen)
-            if planned is not None:
-                found.append((best, planned))
-    return found
+    before = {id_: Before(each) for id_, each in known.items()}
+    # As after the grace, which a preview has not.
+    batch = Batch("deletion", page.at, unseen, observations)
+    plan = plan_batch(rules, batch, before, Fuse())
+    plans = [(observations, plan)]
+    if plan.unresolved:
+        found = by_application((await reader.by_application(plan.unresolved)).rows, plan.unresolved)
+        rows |= {row.key: row for of_one in found.values() for row in of_one}
+        together = [resolved(id_, page.at, of_one, rules) for id_, of_one in found.items()]
+        canonical = [each.canonical for each in together if each.canonical is not None]
+        again = replace(batch, observations=(), resolved=together)
+        plans.append((canonical, plan_batch(rules, again, before, Fuse())))
+    planned: list[tuple[Row | None, Planned]] = []
+    for observed, plan in plans:
+        skips = (Planned(skip.application_id, "skip", (), None, None, skip.reason) for skip in plan.skips)
+        planned += [(None, each) for each in skips]
+        of_ids = {each.application_id: each for each in observed}
+        for result in plan.results:
+            row = of_ids[result.application_id]
+            planned.append((rows[row.key], _planned(result, row, known.get(result.application_id))))
+    return planned
 
 
 def _differs(row: Row, rules: WatchRules, old: StatusRules) -> bool:
     return status_of(row, rules.status) != status_of(row, old)
 
 
-async def _all_rows(reader: Reader, rules: WatchRules, ids: list[str]) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
-    for row in (await reader.by_application(ids)).rows:
-        application_id = getattr(interpret(row, rules, 0), "application_id", None)
-        if application_id in ids:
-            found.setdefault(application_id, []).append(row)
-    return found
-
-
-def _judge(reading: Reportable, before: Known | None, unseen: Unseen) -> Planned | None:
-    told = None if before is None else before.told
-    waiting = None if before is None else before.waiting
-    application_id, content = reading.application_id, reading.content
-    match decide(content, told, waiting, unseen):
-        case Adopt():
-            return Planned(application_id, "adopt", (), told, content, None)
-        case Cancel():
-            return Planned(application_id, "cancel", (), told, content, "undone before it was sent")
+def _planned(result: ApplyResult, row: Observation, known: Known | None) -> Planned:
+    """A result for people; `row` is the one that says it."""
+    told = None if known is None else known.told
+    observed = with_last_job(row, known)
+    content = observed.content if isinstance(observed, Reportable) else None
+    match result.decision:
         case Queue(kinds):
-            action: Action = "dead-letter" if reading.refused else "send"
-            return Planned(application_id, action, tuple(sorted(kinds)), told, content, reading.refused)
+            action: Action = "dead-letter" if result.state == "dead" else "send"
+            refused = result.reason if result.state == "dead" else None
+            return Planned(result.application_id, action, tuple(sorted(kinds)), told, content, refused)
+        case Cancel():
+            return Planned(result.application_id, "cancel", (), told, content, "undone before it was sent")
         case _:
-            return None
+            return Planned(result.application_id, "adopt", (), told, content, None)

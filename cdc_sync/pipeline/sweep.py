@@ -1,9 +1,9 @@
 """The sweep: the whole table against the whole snapshot, in constant memory and short transactions.
 
-It goes through the table in key order and only collects keys that look different. Before they are looked at, the fast
-path catches up; what still differs then, as the page had it, was really missed, and is counted by cause, unless it was
-left to a sweep on purpose (`requests`). Rows that are gone are found from the other side: every record met is marked in
-a bitmap (one bit for each record number), and what is alive in the snapshot but unmarked is suspected.
+It goes through the table in key order and only collects rows that look different. Then the fast path catches up; what
+still differs, as the page had it, was really missed: it is read once more and applied, and counted by cause, unless it
+was left to a sweep on purpose (`requests`). Rows that are gone are found from the other side: every record met is
+marked in a bitmap (one bit for each record number), and what is alive in the snapshot but unmarked is suspected.
 
 **Digests.** Most rows are as they were. The server makes a digest of each row, of all that its reading depends on
 (`source.digests`); the store compares it with the one that the record was last verified with. What is equal is not
@@ -43,14 +43,14 @@ numbers it speaks of. Step by step:
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from cdc_sync.core.diff import Adopt, Decision, Queue
 from cdc_sync.core.observations import ASKED_FOR, SweepDone
 from cdc_sync.core.outbox import Known, Verified, with_last_job
-from cdc_sync.core.rows import Foreign, Ignored, Key, Observation, OutOfScope, Reportable, Unreportable, interpret
-from cdc_sync.pipeline.intake import Intake, is_news, takes_over
+from cdc_sync.core.rows import Ignored, Key, Observation, Reportable, Unreportable, interpret
+from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.marks import Marks
 from cdc_sync.pipeline.shape import shape_of, shape_of_digests
 from cdc_sync.pipeline.sweep_position import FINISHED, POSITION, SweepPosition
@@ -103,7 +103,7 @@ class _Sweep:
         await self._find_gone(position)
         stale = (skipped_before & self._intake.skipped.keys()) - self._skipped
         if stale and not resumed:  # what an earlier part has met of them is not remembered
-            await self._intake.unskip(stale)
+            await self._intake.forget_skips(stale, position.at)
         if self._is_saved:
             await self._intake.place({POSITION: FINISHED})
         await self._intake.requests.answer(position.requests)
@@ -209,75 +209,57 @@ class _Sweep:
 
     async def _compare(self, read: Read) -> None:
         """Mark what is known, and look again at what seems different once the fast path has caught up."""
-        readings = [interpret(row, self._intake.rules, read.at) for row in read.rows]
-        known = await self._known(readings)
-        readings = [with_last_job(reading, known.get(reading.application_id or "")) for reading in readings]
+        rows = [interpret(row, self._intake.rules, read.at) for row in read.rows]
+        known = await self._known(rows)
+        rows = [with_last_job(row, known.get(row.application_id or "")) for row in rows]
         self._marks.add(known.values())
-        different = {reading.key: read.at for reading in readings if self._differs(reading, known)}
-        self._skipped.update(reading.key for reading in readings if isinstance(reading, Unreportable))
+        different = self._intake.different(rows, known)
+        self._skipped.update(row.key for row in rows if isinstance(row, Unreportable))
         if different:
-            await self._repair(different)
-        verified = [
-            row
-            for reading in readings
-            if reading.key not in different and (row := _verified(reading, known)) is not None
-        ]
+            await self._repair([row for row in rows if row.key in different])
+        verified = [found for row in rows if row.key not in different and (found := _verified(row, known)) is not None]
         if verified:
             verifying = self._intake.store.verify(self._intake.rules.watch, verified)
             await self._intake.write([each.application_id for each in verified], verifying)
 
-    async def _known(self, readings: list[Observation]) -> dict[str, Known]:
-        ids = [
-            reading.application_id
-            for reading in readings
-            if not isinstance(reading, Foreign) and reading.application_id is not None
-        ]
-        return await self._intake.store.known(self._intake.rules.watch, ids)
+    async def _known(self, rows: Iterable[Observation]) -> dict[str, Known]:
+        ids = [row.application_id for row in rows if row.application_id is not None]
+        return await self._intake.store.known(self._intake.rules.watch, ids) if ids else {}
 
-    async def _repair(self, different: Mapping[Key, int]) -> None:
-        """Let the fast path catch up, and record and count what still differs.
+    async def _repair(self, rows: list[Observation]) -> None:
+        """Let the fast path catch up; read again, apply and count what still differs from what is known by then.
 
         Looked for twice. A row that changes anew before the fast path's turn, and back after it, differs though nothing
         was missed; the second turn knows of it.
         """
-        readings: list[Observation] = []
         deleted: list[str] = []
         suspected: set[str] = set()
         for _ in range(2):
-            if different:
-                await self._catch_up()
-                readings, different = await self._still_different(different)
-                deleted = [
-                    reading.application_id
-                    for reading in readings
-                    if isinstance(reading, Reportable) and reading.content.deleted and reading.key in different
-                ]
-                # Each time: one that is taken back and deleted anew in between was not missed either.
-                suspected |= await self._suspected(deleted)
-        if not different:
-            return
+            await self._catch_up()
+            different = self._intake.different(rows, await self._known(rows))
+            rows = [row for row in rows if row.key in different]
+            deleted = [row.application_id for row in rows if isinstance(row, Reportable) and row.content.deleted]
+            # Each time: one that is taken back and deleted anew in between was not missed either.
+            suspected |= await self._suspected(deleted)
+            if not rows:
+                return
         repaired: Counter[str] = Counter()
-        news = await self._intake.keys(different, "sweep")
-        changed = await self._changed(readings, [recorded.application_id for recorded in news])
-        for recorded in news:
-            if recorded.application_id not in changed:
-                repaired.update(_causes(recorded.decision))
+        results = await self._intake.keys({row.key: row.changed_at for row in rows}, "sweep")
+        changed = await self._changed(rows, {result.application_id for result in results})
+        for result in results:
+            if result.application_id not in changed:
+                repaired.update(_causes(result.decision))
         # They wait for their grace, so nothing was queued yet that could be counted.
         missed = await self._suspected(deleted) - suspected
         if missed:
             repaired["deleted"] += len(missed)
         await self._count(repaired)
 
-    async def _still_different(self, different: Mapping[Key, int]) -> tuple[list[Observation], dict[Key, int]]:
-        """Read these rows again: what they are, and which of them differ from what is known now, or are gone."""
-        rows = (await self._intake.reader.by_key(different.keys())).rows
-        readings = [interpret(row, self._intake.rules, different.get(row.key, 0)) for row in rows]
-        known = await self._known(readings)
-        readings = [with_last_job(reading, known.get(reading.application_id or "")) for reading in readings]
-        same = {reading.key for reading in readings} - {
-            reading.key for reading in readings if self._differs(reading, known)
-        }
-        return readings, {key: at for key, at in different.items() if key not in same}
+    async def _changed(self, rows: Iterable[Observation], applied: Collection[str]) -> set[str]:
+        """Of what was applied, that which is not as the page had it: it changed after the fast path's turn."""
+        rows = [row for row in rows if row.application_id in applied]
+        different = self._intake.different(rows, await self._known(rows))
+        return {row.application_id for row in rows if row.application_id is not None and row.key in different}
 
     async def _absent(self, unmet: list[str]) -> list[str]:
         """Of the applications whose row was not met, those whose row has gone without the fast path's knowing.
@@ -299,8 +281,7 @@ class _Sweep:
         if not known:
             return {}
         found = (await self._intake.reader.by_key({before.key for before in known.values()})).rows
-        readings = [interpret(row, self._intake.rules, 0) for row in found]
-        there = {reading.application_id for reading in readings if not isinstance(reading, Foreign)}
+        there = {interpret(row, self._intake.rules, 0).application_id for row in found}
         unreadable = {row.key for row in found if row.unreadable is not None}
         return {id_: before for id_, before in known.items() if id_ not in there and before.key not in unreadable}
 
@@ -314,36 +295,10 @@ class _Sweep:
         suspected = await self._suspected(list(absent))
         return [id_ for id_, now in after.items() if now.key == absent[id_].key and id_ not in suspected]
 
-    async def _changed(self, readings: list[Observation], recorded: list[str]) -> set[str]:
-        """Of what was recorded, that which is not as the page had it: it changed after the fast path's turn."""
-        after = await self._intake.store.known(self._intake.rules.watch, recorded) if recorded else {}
-        return {
-            reading.application_id
-            for reading in readings
-            if isinstance(reading, Reportable)
-            and reading.application_id in after
-            and is_news(reading, after[reading.application_id], self._intake.rules.first_status)
-        }
-
     async def _suspected(self, application_ids: list[str]) -> set[str]:
         if not application_ids:
             return set()
         return await self._intake.store.suspected(self._intake.rules.watch, application_ids)
-
-    def _differs(self, reading: Observation, known: dict[str, Known]) -> bool:
-        match reading:
-            case Foreign(key):
-                return key in self._intake.skipped
-            case Unreportable(_, key, reason):
-                return self._intake.skipped.get(key) != reason
-            case OutOfScope(application_id, key):
-                before = known.get(application_id)
-                return key in self._intake.skipped or (before is not None and before.in_scope)
-            case Ignored(application_id, key):
-                return key in self._intake.skipped or takes_over(reading, known.get(application_id)) is not None
-            case Reportable(application_id, key):
-                before = known.get(application_id)
-                return key in self._intake.skipped or is_news(reading, before, self._intake.rules.first_status)
 
     async def _find_gone(self, position: SweepPosition) -> None:
         """Suspect what is alive in the snapshot and was not met. Interrupted, it begins anew, and counts none twice."""
@@ -367,9 +322,9 @@ def _reached(position: SweepPosition, rows: int, at: int, last: Key | None) -> S
     return replace(position, rows=position.rows + rows, at=at, after=last, walked=last is None)
 
 
-def _verified(reading: Observation, known: Mapping[str, Known]) -> Verified | None:
+def _verified(row: Observation, known: Mapping[str, Known]) -> Verified | None:
     """What may be kept of a row that does not differ: None if nothing is known of it, or something waits."""
-    match reading:
+    match row:
         case Reportable(application_id, key, content, _, str(digest)) if application_id in known:
             return None if known[application_id].waiting else Verified(application_id, key, digest, content)
         case Ignored(application_id, key, str(digest)) if application_id in known:

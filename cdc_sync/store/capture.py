@@ -11,19 +11,15 @@ from dataclasses import asdict, dataclass, replace
 from cdc_sync.core.diff import Adopt
 from cdc_sync.core.fuse import Fuse, blow
 from cdc_sync.core.outbox import NOTHING, Entry, Known, Offer, Suspicion, Verified
-from cdc_sync.core.rows import Key
+from cdc_sync.core.plan import Batch, BatchPlan, Before, Enqueued, HistoryEntry, plan_batch
 from cdc_sync.core.rules import WatchRules
-from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store.bitmaps import unmarked
 from cdc_sync.store.columns import key_text, known_from, metadata, state_columns
-from cdc_sync.store.deciding import Before, Placed, Steps, steps_of
 from cdc_sync.store.delivery import claim, history_rows
 from cdc_sync.store.driver import Driver, Transaction
 from cdc_sync.store.protocol import (
     AnotherDatabaseError,
     Applied,
-    Batch,
-    Event,
     Lease,
     TakenOverError,
 )
@@ -129,12 +125,6 @@ class Capture:
         """What is known of each of these applications; the unknown are left out."""
         ids = list(application_ids)
         rows = await self._driver.transact(lambda t: t.rows("known", watch=watch, ids=ids))
-        return {row[1]: known_from(row) for row in rows}
-
-    async def owners(self, watch: str, keys: Iterable[Key]) -> dict[str, Known]:
-        """The applications for which one of these rows spoke last."""
-        texts = list(map(key_text, keys))
-        rows = await self._driver.transact(lambda t: t.rows("owners", watch=watch, keys=texts))
         return {row[1]: known_from(row) for row in rows}
 
     async def compare(self, watch: str, digests: str) -> list[int]:
@@ -253,13 +243,13 @@ async def save_fuse(transaction: Transaction, watch: str, fuse: Fuse) -> None:
     await transaction.run("set_fuse", watch=watch, fuse=json.dumps(asdict(fuse)))
 
 
-async def enqueue(transaction: Transaction, watch: str, placed: Iterable[Placed]) -> None:
+async def enqueue(transaction: Transaction, watch: str, entries: Iterable[Enqueued]) -> None:
     """Put states into the outbox, each instead of the application's pending entry, if it has one."""
     rows = [
         (
             watch,
-            each.sighting.application_id,
-            *state_columns(each.sighting.content),
+            each.application_id,
+            *state_columns(each.content),
             each.kinds,
             each.state,
             each.at,
@@ -267,7 +257,7 @@ async def enqueue(transaction: Transaction, watch: str, placed: Iterable[Placed]
             each.reason,
             each.endpoint,
         )
-        for each in placed
+        for each in entries
     ]
     await transaction.write("enqueue", rows)
 
@@ -303,97 +293,110 @@ class _Apply:
     async def run(self, transaction: Transaction) -> Applied:
         watch, batch, offer = self.rules.watch, self.batch, self.offer
         fuse = await _lock(transaction, watch, self.lease)
-        ids = sorted(sighting.application_id for sighting in batch.sightings)
-        before: dict[str, Before] = {}
-        ours: dict[str, int] = {}
-        if ids:
-            # What is decided from is locked before it is read.
-            await transaction.run("lock_entries", watch=watch, ids=ids)
-            for row in await transaction.rows("known", watch=watch, ids=ids):
-                application_id, claimed_by = row[1], row[15]
-                # Unless another daemon has taken it for its own meanwhile.
-                if claimed_by is not None and self.unstarted.get(application_id) == claimed_by:
-                    ours[application_id] = claimed_by
-                known = known_from(row, unstarted=application_id in ours)
-                before[application_id] = Before(known, *row[-3:])
-        steps = steps_of(self.rules, batch, before, fuse)
-        touched = _touched(steps)
+        before, ours = await self._before(transaction)
+        plan = plan_batch(self.rules, batch, before, fuse)
+        if plan.is_empty:
+            await transaction.run("need_no_flush")
+            return Applied(unresolved=plan.unresolved)
+        touched = plan.touched
         unclaimed = sorted((watch, id_, number) for id_, number in ours.items() if id_ in touched)
         await transaction.write("unclaim", unclaimed)
-        await _write(transaction, watch, batch.at, steps)
-        await _note(transaction, watch, batch)
+        await _write(transaction, watch, batch.at, plan)
+        suspected = await _note(transaction, watch, batch, plan)
         claimed: list[Entry] = []
         if self.claim_as is not None and any(
-            each.state == "pending" and each.due_at <= batch.now for each in steps.placed
+            each.state == "pending" and each.due_at <= batch.now for each in plan.enqueued
         ):
             claimed = await claim(
                 transaction, self.driver, self.claim_as, batch.now, offer.horizon, offer.wanted, offer.probing
             )
-        return Applied(steps.news, touched & offer.unstarted, claimed)
+        return Applied(
+            plan.results,
+            touched & offer.unstarted,
+            claimed,
+            unresolved=plan.unresolved,
+            suspected=suspected,
+            skips=plan.skips,
+            written=True,
+        )
+
+    async def _before(self, transaction: Transaction) -> tuple[dict[str, Before], dict[str, int]]:
+        """What is known of the batch's applications and rows; and the claims of entries that have not begun."""
+        watch, ids, rows = self.rules.watch, sorted(self.batch.application_ids), self.batch.rows
+        before: dict[str, Before] = {}
+        ours: dict[str, int] = {}
+        if not ids and not rows:
+            return before, ours
+        if ids:
+            # What is decided from is locked before it is read. What a row represented before, by another id, is not
+            # written.
+            await transaction.run("lock_entries", watch=watch, ids=ids)
+        # One at least, of no row: an empty list is no list of pairs.
+        pairs = [(key_text(key), application_id or "") for key, application_id in rows] or [("", "")]
+        for row in await transaction.rows("before", watch=watch, ids=ids, rows=pairs):
+            application_id, claimed_by = row[1], row[15]
+            # Unless another daemon has taken it for its own meanwhile.
+            if claimed_by is not None and self.unstarted.get(application_id) == claimed_by:
+                ours[application_id] = claimed_by
+            known = known_from(row, unstarted=application_id in ours)
+            before[application_id] = Before(known, *row[-3:])
+        return before, ours
 
 
-def _touched(steps: Steps) -> frozenset[str]:
-    """The applications whose entry is replaced, corrected or cancelled."""
-    placed = (each.sighting for each in steps.placed)
-    return frozenset({*steps.cancelled, *(each.application_id for each in (*placed, *steps.refreshed))})
-
-
-async def _write(transaction: Transaction, watch: str, at: int, steps: Steps) -> None:
+async def _write(transaction: Transaction, watch: str, at: int, plan: BatchPlan) -> None:
     """Do what was decided: a statement for each sort of step."""
     write = transaction.write
-    await write("seen_new", [(watch, each.application_id, key_text(each.key)) for each in steps.new])
+    await write("seen_new", [(watch, each.application_id, key_text(each.key)) for each in plan.new])
     await write(
         "adopt_new",
         [
             (watch, each.application_id, key_text(each.key), *state_columns(each.content), at, each.digest)
-            for each in steps.adopted
+            for each in plan.adopted
         ],
     )
-    await write("move", [(watch, each.application_id, key_text(each.key)) for each in steps.moved])
+    await write("move", [(watch, each.application_id, key_text(each.key)) for each in plan.moved])
     await write(
         "acknowledge",
-        [(watch, each.application_id, *state_columns(each.content), at, True) for each in steps.told],
+        [(watch, each.application_id, *state_columns(each.content), at, True) for each in plan.acknowledged],
     )
-    await write("remove", [(watch, application_id) for application_id in steps.cancelled])
-    await enqueue(transaction, watch, steps.placed)
+    await write("remove", [(watch, application_id) for application_id in plan.cancelled])
+    await enqueue(transaction, watch, plan.enqueued)
     await write(
-        "refresh",
-        [
-            (watch, each.application_id, metadata(each.content), endpoint_of(each.content.url))
-            for each in steps.refreshed
-        ],
+        "refresh", [(watch, each.application_id, metadata(each.content), each.endpoint) for each in plan.refreshed]
     )
-    await write("add_history", history_rows(steps.events))
-    await write("add_endpoint", [(endpoint,) for endpoint in sorted(steps.endpoints)])
-    if steps.fuse is not None:
-        await save_fuse(transaction, watch, steps.fuse)
+    await write("add_history", history_rows(plan.history))
+    await write("add_endpoint", [(endpoint,) for endpoint in sorted(plan.endpoints)])
+    if plan.fuse is not None:
+        await save_fuse(transaction, watch, plan.fuse)
     # Every record is made here, and none is ever removed.
-    new = len(steps.new) + len(steps.adopted)
-    changed = any(not isinstance(one.decision, Adopt) for one in steps.news)
+    new = len(plan.new) + len(plan.adopted)
+    changed = any(not isinstance(one.decision, Adopt) for one in plan.results)
     if new or changed:
         await transaction.run("tally", watch=watch, new=new, changed_at=at if changed else None)
 
 
-async def _note(transaction: Transaction, watch: str, batch: Batch) -> None:
-    """Scope, suspicions, rows that cannot be reported, positions."""
-    await transaction.write("leave_scope", [(watch, application_id) for application_id in sorted(batch.out_of_scope)])
-    if batch.answered:
-        await transaction.run("answer", watch=watch, ids=list(batch.answered))
-    if batch.suspicions:
-        ids = [suspicion.application_id for suspicion in batch.suspicions]
+async def _note(transaction: Transaction, watch: str, batch: Batch, plan: BatchPlan) -> frozenset[str]:
+    """Scope, suspicions, rows that cannot be reported, positions; returns what was not suspected before."""
+    await transaction.write("leave_scope", [(watch, application_id) for application_id in sorted(plan.out_of_scope)])
+    if plan.answered:
+        await transaction.run("answer", watch=watch, ids=plan.answered)
+    new: list[Suspicion] = []
+    if plan.suspicions:
+        ids = [suspicion.application_id for suspicion in plan.suspicions]
         already = {row[0] for row in await transaction.rows("suspected", watch=watch, ids=ids)}
-        new = [suspicion for suspicion in batch.suspicions if suspicion.application_id not in already]
+        new = [suspicion for suspicion in plan.suspicions if suspicion.application_id not in already]
         await transaction.write("suspect", [(watch, each.application_id, each.at, each.due_at) for each in new])
-        events = [Event(batch.at, watch, each.application_id, "suspected", {"by": batch.origin}) for each in new]
-        await transaction.write("add_history", history_rows(events))
-    if cleared := [key_text(skip.key) for skip in batch.skips if skip.reason is None]:
+        history = [
+            HistoryEntry(batch.at, watch, each.application_id, "suspected", {"by": batch.origin}) for each in new
+        ]
+        await transaction.write("add_history", history_rows(history))
+    if cleared := [key_text(skip.key) for skip in plan.skips if skip.reason is None]:
         await transaction.run("unskip", watch=watch, keys=cleared)
-    # The last one of a row counts: a statement cannot write a row twice.
-    skipped = {
-        key: (watch, key, skip.application_id, skip.reason, batch.at)
-        for skip in batch.skips
+    skipped = [
+        (watch, key_text(skip.key), skip.application_id, skip.reason, batch.at)
+        for skip in plan.skips
         if skip.reason is not None
-        for key in (key_text(skip.key),)
-    }
-    await transaction.write("skip", list(skipped.values()))
-    await transaction.write("set_position", [(watch, name, value) for name, value in batch.positions.items()])
+    ]
+    await transaction.write("skip", skipped)
+    await transaction.write("set_position", [(watch, name, value) for name, value in plan.positions.items()])
+    return frozenset(each.application_id for each in new)

@@ -13,10 +13,11 @@ from typing import Any
 from cdc_sync.core.delivery import Done
 from cdc_sync.core.endpoint import Health
 from cdc_sync.core.outbox import Entry
+from cdc_sync.core.plan import described
 from cdc_sync.store.columns import as_json, entry_from, health_from, state_columns
-from cdc_sync.store.deciding import Current, as_claimed, counted_calls, described, ended
+from cdc_sync.store.deciding import Current, as_claimed, counted_calls, ended
 from cdc_sync.store.driver import Driver, Transaction, Whose
-from cdc_sync.store.protocol import Event, Finished
+from cdc_sync.store.protocol import Finished, HistoryEntry
 
 
 class Delivery:
@@ -90,7 +91,7 @@ class Delivery:
         return {endpoint: (health_from(health), due_at) for endpoint, health, due_at in rows}
 
 
-def history_rows(events: Iterable[Event]) -> list[tuple[int, str, str, str, str]]:
+def history_rows(events: Iterable[HistoryEntry]) -> list[tuple[int, str, str, str, str]]:
     """Lines of applications' histories, as rows."""
     return [(event.at, event.watch, event.application_id, event.event, as_json(event.detail)) for event in events]
 
@@ -131,7 +132,7 @@ async def expire(transaction: Transaction, daemon: int, now: int, shift: int) ->
     if not claimed:
         return
     await transaction.run("expire_claims", daemon=daemon, now=now)
-    events = [Event(now + shift, watch, id_, "attempted", {"outcome": "unknown"}) for watch, id_ in claimed]
+    events = [HistoryEntry(now + shift, watch, id_, "attempted", {"outcome": "unknown"}) for watch, id_ in claimed]
     await transaction.write("add_history", history_rows(events))
 
 
@@ -152,7 +153,7 @@ async def _complete(
     acknowledged: list[tuple[object, ...]] = []
     removed: list[Whose] = []
     kept: list[tuple[object, ...]] = []
-    events: list[Event] = []
+    events: list[HistoryEntry] = []
     for end in sorted(finished, key=lambda end: _whose(end.entry)):
         of = _whose(end.entry)
         claimed_by, entry_now = current.get(of, (None, None))
@@ -181,11 +182,11 @@ _FIRST_OF_ATTEMPT = [field.name for field in fields(Current)].index("attempted")
 """From here on a `Current` has the columns that `end_attempt` writes."""
 
 
-def _too_late(end: Finished, shift: int) -> Event:
+def _too_late(end: Finished, shift: int) -> HistoryEntry:
     detail = {**end.reply, "attempt": end.entry.attempts, "to": described(end.entry.content), "claim_lost": True}
     if isinstance(end.fate, Done):
         detail["acknowledged"] = True  # no failure: HelloWork has it, and receives it once more
-    return Event(end.at + shift, end.entry.watch, end.entry.application_id, "answered", detail)
+    return HistoryEntry(end.at + shift, end.entry.watch, end.entry.application_id, "answered", detail)
 
 
 def _whose(entry: Entry) -> Whose:

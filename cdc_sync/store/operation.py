@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.fuse import Fuse
-from cdc_sync.core.outbox import EntryState, Sighting
+from cdc_sync.core.outbox import EntryState
+from cdc_sync.core.plan import Enqueued, described
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store.capture import enqueue, fuse_from, save_fuse
 from cdc_sync.store.columns import content_from, state_columns
-from cdc_sync.store.deciding import Placed, described
 from cdc_sync.store.delivery import history_rows
 from cdc_sync.store.driver import Driver, Transaction, Whose
-from cdc_sync.store.protocol import CALL_STEP, Condition, Event, Only
+from cdc_sync.store.protocol import CALL_STEP, Condition, HistoryEntry, Only
 
 _NO_LIMIT = 1 << 40
 
@@ -33,7 +33,7 @@ class Operation:
         async def work(transaction: Transaction) -> int:
             fuses = await _lock_watches(transaction, watch)
             chosen = await _select(transaction, selection, fuses)
-            events = [Event(now, *of, "released", {"to": described(content)}) for of, content in chosen]
+            events = [HistoryEntry(now, *of, "released", {"to": described(content)}) for of, content in chosen]
             await _revive(transaction, chosen, due_at, events)
             await _mend_fuses(transaction, fuses)
             return len(chosen)
@@ -68,7 +68,9 @@ class Operation:
                 [(*of, *state_columns(content), now, False) for of, content in sorted(chosen, key=_by_of)],
             )
             details = ((of, {"was": state, "to": described(content)}) for of, content in chosen)
-            await transaction.write("add_history", history_rows(Event(now, *of, "discarded", d) for of, d in details))
+            await transaction.write(
+                "add_history", history_rows(HistoryEntry(now, *of, "discarded", d) for of, d in details)
+            )
             if state == "held":
                 await _mend_fuses(transaction, fuses)
             return [of for of, _ in chosen]
@@ -82,7 +84,7 @@ class Operation:
         async def work(transaction: Transaction) -> list[Whose]:
             watches = await _lock_watches(transaction, watch)
             chosen = [each for each in await _select(transaction, selection, watches) if _is_callable(each[1])]
-            events = [Event(now, *of, "retried", {"to": described(content)}) for of, content in chosen]
+            events = [HistoryEntry(now, *of, "retried", {"to": described(content)}) for of, content in chosen]
             await _revive(transaction, chosen, due_at, events)
             return [of for of, _ in chosen]
 
@@ -107,11 +109,12 @@ class Operation:
             }
             await transaction.write("hasten", [(*of, due_at) for of in hastened])
             for of, content in again.items():
-                placed = Placed(Sighting(of[1], (), content), "", "pending", due_at, due_at, None)
-                await enqueue(transaction, of[0], [placed])
+                endpoint = endpoint_of(content.url)
+                entry = Enqueued(of[1], content, "", "pending", due_at, due_at, None, endpoint)
+                await enqueue(transaction, of[0], [entry])
             found = [of for of in known if of in again or of in hastened]
             events = [
-                Event(now, *of, "resend", {"to": content and described(content)})
+                HistoryEntry(now, *of, "resend", {"to": content and described(content)})
                 for of in found
                 for content in (known[of][0],)
             ]
@@ -215,7 +218,7 @@ def _is_callable(content: Content) -> bool:
 
 
 async def _revive(
-    transaction: Transaction, chosen: Sequence[tuple[Whose, Content]], due_at: int, events: Sequence[Event]
+    transaction: Transaction, chosen: Sequence[tuple[Whose, Content]], due_at: int, events: Sequence[HistoryEntry]
 ) -> None:
     rows = [(*of, endpoint_of(content.url), due_at) for of, content in sorted(chosen, key=_by_of)]
     await transaction.write("revive", rows)

@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import Finished
-from cdc_sync.core.diff import Decision, Unseen
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.hints import Origin
-from cdc_sync.core.outbox import Entry, EntryState, Sighting, Skip, Suspicion
+from cdc_sync.core.outbox import Entry, Skip, Suspicion
+from cdc_sync.core.plan import ApplyResult, Batch, HistoryEntry
 from cdc_sync.core.rows import Key
 
 __all__ = [
@@ -20,8 +19,8 @@ __all__ = [
     "Batch",
     "CallCounts",
     "Condition",
-    "Event",
     "Finished",
+    "HistoryEntry",
     "Lease",
     "Only",
     "Record",
@@ -69,53 +68,6 @@ class TakenOverError(StoreError):
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """All that one step of capture found out, recorded together with the position that it reached.
-
-    Attributes:
-        origin: which part of capture it comes from.
-        now: the store's `clock`.
-        unseen: what an application gets of which nothing is known. With the origin `baseline`, `adopt` also takes what
-            was adopted before anew: two rows of one application are no news about each other, unless the first is gone.
-        sightings: observations, at most one per application.
-        suspicions: applications whose row seems gone.
-        answered: suspicions that a fresh read has answered; forgotten.
-        skips: rows that cannot be reported, or can be again.
-        out_of_scope: applications whose row is out of scope.
-        positions: capture positions to save with it.
-        doubt: why no deletion is believed now; None if they are. A new one is held then, whatever the fuse says.
-        shift: what is added to `now` for people; the store's own business.
-    """
-
-    origin: Origin
-    now: int
-    unseen: Unseen
-    sightings: Sequence[Sighting] = ()
-    suspicions: Sequence[Suspicion] = ()
-    answered: Sequence[str] = ()
-    skips: Sequence[Skip] = ()
-    out_of_scope: Sequence[str] = ()
-    positions: Mapping[str, str] = field(default_factory=dict)
-    doubt: str | None = None
-    shift: int = 0
-
-    @property
-    def at(self) -> int:
-        """When it was recorded, as people read it."""
-        return self.now + self.shift
-
-
-@dataclass(frozen=True, slots=True)
-class ApplyResult:
-    """What became of one observation that was news: the decision, and the state of its entry if it was enqueued."""
-
-    application_id: str
-    decision: Decision
-    state: EntryState | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Applied:
     """What a batch came to.
 
@@ -123,24 +75,20 @@ class Applied:
         results: what was news.
         touched: of the offer's entries that have not begun, those that are replaced, corrected or cancelled now.
         claimed: entries that were claimed for the sender in the same transaction, by its offer.
-        unresolved: applications that only all of their rows together can tell of.
+        unresolved: applications of which nothing was written before all their rows are read, and when each seems to
+            have changed.
+        suspected: applications that were not suspected before.
+        skips: rows that cannot be reported, or can be again, which is news.
+        written: whether anything was written.
     """
 
     results: Sequence[ApplyResult] = ()
     touched: frozenset[str] = frozenset()
     claimed: Sequence[Entry] = ()
-    unresolved: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A line of an application's story."""
-
-    at: int
-    watch: str
-    application_id: str
-    event: str
-    detail: Mapping[str, Any]
+    unresolved: Mapping[str, int] = field(default_factory=dict)
+    suspected: frozenset[str] = frozenset()
+    skips: Sequence[Skip] = ()
+    written: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from cdc_sync.core.outbox import Entry, EntryState, Skip, Suspicion
 from cdc_sync.store.columns import Columns, content_from, entry_from, key_from
 from cdc_sync.store.driver import Driver, Transaction
-from cdc_sync.store.protocol import CALL_STEP, CallCounts, Event, Record, WatchCounts
+from cdc_sync.store.protocol import CALL_STEP, CallCounts, HistoryEntry, Record, WatchCounts
 
 
 class Report:
@@ -96,16 +96,16 @@ class Report:
 
         return await self._driver.transact(work)
 
-    async def story(self, application_id: str, watch: str | None, limit: int) -> list[Event]:
+    async def story(self, application_id: str, watch: str | None, limit: int) -> list[HistoryEntry]:
         """What happened to an application, oldest first; the newest `limit` events."""
         rows = await self._driver.transact(lambda t: t.rows("story", id=application_id, watch=watch, limit=limit))
         return list(map(_event, reversed(rows)))
 
-    async def recent(self, limit: int) -> list[Event]:
+    async def recent(self, limit: int) -> list[HistoryEntry]:
         """The newest events of all applications, newest first."""
         return list(map(_event, await self._driver.transact(lambda t: t.rows("recent", limit=limit))))
 
-    async def recent_ends(self, limit: int, *, failed: bool) -> list[Event]:
+    async def recent_ends(self, limit: int, *, failed: bool) -> list[HistoryEntry]:
         """The newest `acknowledged`, `answered` and `dead-lettered` of all applications, newest first.
 
         With `failed` without the acknowledged ones. Costs no walk through the events of other kinds.
@@ -151,6 +151,6 @@ def _only_skipped(watch: str, application_id: str, row_key: str, reason: str) ->
     )
 
 
-def _event(row: Columns) -> Event:
+def _event(row: Columns) -> HistoryEntry:
     at, watch, application_id, event, detail = row
-    return Event(at, watch, application_id, event, json.loads(detail))
+    return HistoryEntry(at, watch, application_id, event, json.loads(detail))

@@ -13,7 +13,7 @@ from torture.verdict import faults, in_order, repeats
 
 from cdc_sync.core.content import Content
 from cdc_sync.emulator import Call
-from cdc_sync.store.protocol import Event
+from cdc_sync.store.protocol import HistoryEntry
 
 SECONDS = 22.0
 SEED = 20_240_501
@@ -70,7 +70,7 @@ GOOD = Evidence(
     state={"hw-1": {"status": "HIRED", "jobId": "job-1"}},
     told={"hw-1": told("HIRED")},
     kills=[],
-    history=[Event(1_500, "applications", "hw-1", "queued", {"by": "notify", "to": {}})],
+    history=[HistoryEntry(1_500, "applications", "hw-1", "queued", {"by": "notify", "to": {}})],
     repairs={},
     dead=[],
     log='{"event": "started"}\n',
@@ -91,9 +91,9 @@ def test_good_evidence_is_good(nothing_else: None) -> None:
     assert verdict() == []
 
 
-def a_sweep_found(event: str = "queued", *, at: int, status: str = "HIRED") -> list[Event]:
+def a_sweep_found(event: str = "queued", *, at: int, status: str = "HIRED") -> list[HistoryEntry]:
     to = {"status": status, "job_id": "job-1", "deleted": False}
-    return [Event(at, "applications", "hw-1", event, {"by": "sweep", "to": to})]
+    return [HistoryEntry(at, "applications", "hw-1", event, {"by": "sweep", "to": to})]
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Unseen
 from cdc_sync.core.fuse import FusePolicy
 from cdc_sync.core.hints import Origin
-from cdc_sync.core.outbox import Sighting, Skip, Suspicion
+from cdc_sync.core.outbox import Skip
+from cdc_sync.core.plan import Batch, Resolved
 from cdc_sync.core.retry import RetryPolicy
-from cdc_sync.core.rows import Key, Reportable
+from cdc_sync.core.rows import Key, Observation, OutOfScope, Reportable, Unreportable
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.core.status import StatusRules
 from cdc_sync.core.status_url import AllowedHosts, build
-from cdc_sync.store.protocol import Batch
 
 SECOND = 1000
 MINUTE = 60 * SECOND
@@ -58,24 +58,6 @@ def a_content(
     )
 
 
-def a_sighting(
-    application_id: str = "a1",
-    status: str = "applied",
-    job_id: str = "J1",
-    *,
-    deleted: bool = False,
-    event_date: int = NOW,
-    base_url: str = BASE_URL,
-    key: Key | None = None,
-    refused: str | None = None,
-) -> Sighting:
-    """An observation of one application, in the row whose key is its own id unless another is given."""
-    content = a_content(
-        status, job_id, application_id=application_id, deleted=deleted, event_date=event_date, base_url=base_url
-    )
-    return Sighting(application_id, key or (application_id,), content, refused)
-
-
 def an_observation(
     application_id: str = "a1",
     status: str = "applied",
@@ -95,9 +77,10 @@ def an_observation(
     return Reportable(application_id, key or (application_id,), content, refused, changed_at=changed_at)
 
 
-def moved(sighting: Sighting, *key: str) -> Sighting:
-    """The same observation made in another row."""
-    return replace(sighting, key=key)
+def moved(observation: Reportable, *key: str) -> Resolved:
+    """The same application in another row, which is the only one that carries its id."""
+    row = replace(observation, key=key)
+    return Resolved(row.application_id, row.changed_at, row, frozenset({key}))
 
 
 def some_rules(
@@ -133,21 +116,55 @@ def a_retry_policy() -> RetryPolicy:
 
 
 def a_batch(
-    *sightings: Sighting,
+    *found: Observation | Resolved,
     now: int = NOW,
     origin: Origin = "notify",
     unseen: Unseen = "send",
-    suspicions: Sequence[Suspicion] = (),
-    answered: Sequence[str] = (),
     skips: Sequence[Skip] = (),
     out_of_scope: Sequence[str] = (),
+    answered: Sequence[str] = (),
     positions: Mapping[str, str] | None = None,
     doubt: str | None = None,
 ) -> Batch:
-    """One step of capture."""
-    return Batch(origin, now, unseen, sightings, suspicions, answered, skips, out_of_scope, positions or {}, doubt)
+    """One step of capture.
+
+    Args:
+        found: rows, and what all rows of an application say together.
+        now: the time.
+        origin: which part of capture it is.
+        unseen: what an application gets of which nothing is known.
+        skips: rows that cannot be reported; without a reason, rows that are gone and could not.
+        out_of_scope: applications whose row, of the key that `an_observation` gives it, is out of scope.
+        answered: applications that no row carries any more, after the grace.
+        positions: what it reaches.
+        doubt: why no deletion is believed.
+    """
+    rows = [each for each in found if not isinstance(each, Resolved)]
+    rows += [OutOfScope(id_, (id_,)) for id_ in out_of_scope]
+    rows += [Unreportable(skip.application_id, skip.key, skip.reason) for skip in skips if skip.reason is not None]
+    gone = {skip.key: now for skip in skips if skip.reason is None}
+    return Batch(
+        origin="deletion" if answered else origin,
+        now=now,
+        unseen=unseen,
+        observations=rows,
+        gone=gone,
+        resolved=[
+            *(each for each in found if isinstance(each, Resolved)),
+            *(Resolved(id_, now, None) for id_ in answered),
+        ],
+        skipped=dict.fromkeys(gone, "it could not be reported"),
+        positions=positions or {},
+        doubt=doubt,
+    )
 
 
-def a_baseline(*sightings: Sighting, now: int = NOW) -> Batch:
+def a_suspicion(*ids: str, at: int = NOW, due_at: int = NOW + 5 * SECOND, key: Key | None = None) -> Batch:
+    """Applications whose row is softly deleted, which `some_rules` suspect until `due_at`."""
+    rows = [an_observation(id_, deleted=True, changed_at=at, key=key) for id_ in ids]
+    return a_batch(*rows, now=due_at - 5 * SECOND)
+
+
+def a_baseline(*observations: Observation | Resolved, now: int = NOW) -> Batch:
     """The first start's silent adoption."""
-    return a_batch(*sightings, now=now, origin="baseline", unseen="adopt")
+    return a_batch(*observations, now=now, origin="baseline", unseen="adopt")

@@ -16,11 +16,11 @@ from cdc_sync.core.conditions import NONE, Conditions
 from cdc_sync.core.delivery import GiveUp
 from cdc_sync.core.endpoint import Health
 from cdc_sync.core.observations import Observe
-from cdc_sync.core.outbox import Skip, Suspicion
+from cdc_sync.core.outbox import Skip
 from cdc_sync.store.protocol import Finished
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.store import Store
-from support.builders import ENDPOINT, HOUR, MINUTE, NOW, SECOND, a_baseline, a_batch, a_sighting, some_rules
+from support.builders import ENDPOINT, HOUR, MINUTE, NOW, a_baseline, a_batch, an_observation, some_rules
 from support.configurations import a_config
 from support.store_steps import claim_one, lose_answer
 
@@ -101,17 +101,17 @@ class Admin:
 async def fill(store: Store, application_id: str = "a1", reason: str = "HTTP 400: no") -> None:
     """Put one of everything into a store, with an id and a reason of one's choice."""
     rules = some_rules()
-    await store.apply(rules, a_baseline(a_sighting("known"), a_sighting("gone")))
-    await store.apply(rules, a_batch(a_sighting(application_id, "seen"), now=NOW - HOUR))
+    await store.apply(rules, a_baseline(an_observation("known"), an_observation("gone")))
+    await store.apply(rules, a_batch(an_observation(application_id, "seen"), now=NOW - HOUR))
     letter = await claim_one(store)
     await store.complete(
         [Finished(letter, GiveUp(reason), {"status": 400, "reason": reason, "body": reason}, NOW - HOUR)], {}
     )
-    await store.apply(rules, a_batch(a_sighting("known", "hired"), now=NOW - MINUTE))
+    await store.apply(rules, a_batch(an_observation("known", "hired"), now=NOW - MINUTE))
     await lose_answer(store, await claim_one(store), again_at=NOW + MINUTE)
     skip = Skip((application_id, "2"), application_id, reason)
-    await store.apply(rules, a_batch(suspicions=[Suspicion("gone", NOW, NOW + SECOND)], skips=[skip]))
-    await store.apply(some_rules(max_changes=0), a_batch(a_sighting("known2"), now=NOW))
+    await store.apply(rules, a_batch(an_observation("gone", deleted=True), skips=[skip]))
+    await store.apply(some_rules(max_changes=0), a_batch(an_observation("known2"), now=NOW))
     await store.complete([], {ENDPOINT: Health("paused", 2, NOW + HOUR, reason)})
     await store.set_condition(f"endpoint {ENDPOINT}", f"paused: {reason}", NOW - MINUTE)
     await store.add_repairs("applications", {"missed": 2})

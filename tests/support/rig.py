@@ -161,7 +161,6 @@ def parts_of(config: Config, store: Store, observe: Observe, clock: Clock) -> Wa
         store=store,
         observe=observe,
         clock=clock,
-        queued=nothing,
     )
 
 

@@ -19,7 +19,7 @@ from cdc_sync.delivery.client import Caller, Client
 from cdc_sync.delivery.sender import Sender, SenderSettings, wall_clock
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.store import Store
-from support.builders import HOUR, WATCH, a_baseline, a_batch, a_content, a_sighting, some_rules
+from support.builders import HOUR, WATCH, a_baseline, a_batch, a_content, an_observation, some_rules
 
 
 class _AnyPort(frozenset[str]):
@@ -191,9 +191,9 @@ class Delivery:
         """Let applications, known to HelloWork as `applied`, have this status now."""
         now = self.clock()
         known = await self.store.known(WATCH, ids)
-        new = [a_sighting(each, base_url=base_url) for each in ids if each not in known]
+        new = [an_observation(each, base_url=base_url) for each in ids if each not in known]
         await self.store.apply(RULES, a_baseline(*new, now=now))
-        changed = [a_sighting(each, status, base_url=base_url) for each in ids]
+        changed = [an_observation(each, status, base_url=base_url) for each in ids]
         await self.store.apply(RULES, a_batch(*changed, now=now))
 
     async def is_settled(self) -> bool:

@@ -23,7 +23,7 @@ from cdc_sync.store.lock import StoreLock, holder_of
 from cdc_sync.store.protocol import StoreError
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.store import Store
-from support.builders import a_baseline, a_sighting, some_rules
+from support.builders import a_baseline, an_observation, some_rules
 
 _TESTS = Path(__file__).parent.parent
 _AT_ONCE = 8
@@ -47,7 +47,7 @@ async def _record_for_ever(store: Store, numbers: Iterator[int]) -> None:
 
 
 async def _record_one(store: Store, application_id: str) -> None:
-    await store.apply(some_rules(), a_baseline(a_sighting(application_id)))
+    await store.apply(some_rules(), a_baseline(an_observation(application_id)))
     print(application_id, flush=True)
 
 

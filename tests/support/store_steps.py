@@ -1,11 +1,13 @@
 """Steps that tests of a store take again and again, through its protocol alone."""
 
 from cdc_sync.core.delivery import Again, Done, GiveUp
-from cdc_sync.core.outbox import Entry, Known, Sighting
+from cdc_sync.core.outbox import Entry, Known
+from cdc_sync.core.plan import Resolved
+from cdc_sync.core.rows import Reportable
 from cdc_sync.core.rules import WatchRules
-from cdc_sync.store.protocol import ApplyResult, Batch, Event, Finished
+from cdc_sync.store.protocol import ApplyResult, Batch, Finished, HistoryEntry
 from cdc_sync.store.store import Store
-from support.builders import ENDPOINT, HOUR, NOW, WATCH, a_baseline, a_batch, a_sighting, some_rules
+from support.builders import ENDPOINT, HOUR, NOW, WATCH, a_baseline, a_batch, an_observation, some_rules
 
 HORIZON = 24 * HOUR
 """No due time of these tests is further ahead than that, unless it is about a clock's mistake."""
@@ -13,7 +15,7 @@ HORIZON = 24 * HOUR
 
 async def adopt(store: Store, *ids: str, watch: str = WATCH, at: int = NOW) -> None:
     """Let HelloWork be taken to know these applications as `applied` for job J1."""
-    await store.apply(some_rules(watch), a_baseline(*map(a_sighting, ids), now=at))
+    await store.apply(some_rules(watch), a_baseline(*map(an_observation, ids), now=at))
 
 
 async def results_of(store: Store, rules: WatchRules, batch: Batch) -> list[ApplyResult]:
@@ -22,10 +24,12 @@ async def results_of(store: Store, rules: WatchRules, batch: Batch) -> list[Appl
 
 
 async def observe(
-    store: Store, *sightings: Sighting, rules: WatchRules | None = None, at: int = NOW
+    store: Store, *found: Reportable | Resolved, rules: WatchRules | None = None, at: int = NOW
 ) -> list[ApplyResult]:
-    """Record observations that capture made."""
-    return await results_of(store, rules or some_rules(), a_batch(*sightings, now=at))
+    """Apply observations that capture made; of a deletion, after its grace."""
+    is_deletion = any(isinstance(each, Reportable) and each.content.deleted for each in found)
+    batch = a_batch(*found, now=at, origin="deletion" if is_deletion else "notify")
+    return await results_of(store, rules or some_rules(), batch)
 
 
 async def claim(store: Store, at: int = NOW, *, limit: int = 100, endpoint: str = ENDPOINT) -> list[Entry]:
@@ -55,9 +59,9 @@ async def reject(store: Store, entry: Entry, *, at: int = NOW, reason: str = "HT
     await store.complete([Finished(entry, GiveUp(reason), {"http": 400}, at)], {})
 
 
-async def bury(store: Store, *sightings: Sighting) -> None:
+async def bury(store: Store, *observations: Reportable) -> None:
     """Record observations and let HelloWork refuse the calls."""
-    await observe(store, *sightings)
+    await observe(store, *observations)
     for entry in await claim(store):
         await reject(store, entry)
 
@@ -92,6 +96,6 @@ async def events_of(store: Store, application_id: str = "a1") -> list[str]:
     return [event.event for event in await story_of(store, application_id)]
 
 
-async def story_of(store: Store, application_id: str = "a1") -> list[Event]:
+async def story_of(store: Store, application_id: str = "a1") -> list[HistoryEntry]:
     """What happened to an application, oldest first."""
     return await store.story(application_id, None, 1000)

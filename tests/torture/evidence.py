@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cdc_sync.core.content import Content
 from cdc_sync.emulator import Call
-from cdc_sync.store.protocol import Event
+from cdc_sync.store.protocol import HistoryEntry
 from torture.ats import Committed, State
 
 
@@ -34,7 +34,7 @@ class Evidence:
     state: Mapping[str, Mapping[str, object]]
     told: Mapping[str, Content | None]
     kills: Sequence[float]
-    history: Sequence[Event]
+    history: Sequence[HistoryEntry]
     repairs: Mapping[str, int]
     dead: Sequence[str]
     log: str

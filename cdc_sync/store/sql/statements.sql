@@ -23,13 +23,6 @@ SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.
   LEFT JOIN @outbox o ON o.watch = s.watch AND o.application_id = s.application_id
  WHERE s.watch = :watch AND s.application_id @in(ids);
 
--- name: owners
-SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at,
-       s.adopted, o.status, o.job_id, o.deleted, o.metadata, o.attempted, o.claimed_by, o.state, o.reason, o.queued_at
-  FROM @snapshot s
-  LEFT JOIN @outbox o ON o.watch = s.watch AND o.application_id = s.application_id
- WHERE s.watch = :watch AND s.row_key @in(keys);
-
 -- name: seen_new(watch text, application_id text, row_key text)
 INSERT INTO @snapshot (watch, application_id, row_key) SELECT x.watch, x.application_id, x.row_key FROM @rows;
 

@@ -6,7 +6,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from support.builders import NOW, a_batch, a_sighting, some_rules
+from support.builders import NOW, a_batch, an_observation, some_rules
 from support.looking import TOKEN, Admin, admin_server
 from support.store_steps import bury, claim_one, entry_of, reject, told_status, waiting_entry
 
@@ -18,8 +18,8 @@ BEARER = f"Bearer {TOKEN}"
 async def guarded(tmp_path: Path) -> AsyncIterator[Admin]:
     """A server with a token; two entries are held, two are dead letters."""
     async with admin_server(tmp_path, token=TOKEN) as opened:
-        await bury(opened.store, a_sighting("d1"), a_sighting("d2"))
-        await opened.store.apply(some_rules(max_changes=0), a_batch(a_sighting("h1"), a_sighting("h2")))
+        await bury(opened.store, an_observation("d1"), an_observation("d2"))
+        await opened.store.apply(some_rules(max_changes=0), a_batch(an_observation("h1"), an_observation("h2")))
         yield opened
 
 
@@ -93,7 +93,7 @@ class TestByThePage:
 
     async def test_what_a_watch_left_that_is_configured_no_more_is_decided_about_too(self, guarded: Admin) -> None:
         former = some_rules("former", max_changes=0)
-        await guarded.store.apply(former, a_batch(a_sighting("f1"), a_sighting("f2")))
+        await guarded.store.apply(former, a_batch(an_observation("f1"), an_observation("f2")))
         browser = await guarded.log_in()
         page = await browser.page()
         assert 'id="watch-former"' in page
@@ -107,7 +107,7 @@ class TestByThePage:
         assert await states(guarded) == UNTOUCHED
 
     async def test_dead_letters_of_such_a_watch_are_among_all(self, guarded: Admin) -> None:
-        await guarded.store.apply(some_rules("former"), a_batch(a_sighting("f1")))
+        await guarded.store.apply(some_rules("former"), a_batch(an_observation("f1")))
         await reject(guarded.store, await claim_one(guarded.store))
         browser = await guarded.log_in()
         assert 'name="number" value="3"' in await browser.page()
@@ -193,8 +193,8 @@ class TestNobodyElse:
             assert (await guarded.get(f"{path}?all=1", headers={"Cookie": browser.cookie})).status == 405
 
     async def test_where_no_token_is_configured(self, admin: Admin) -> None:
-        await bury(admin.store, a_sighting("d1"))
-        await admin.store.apply(some_rules(max_changes=0), a_batch(a_sighting("h1")))
+        await bury(admin.store, an_observation("d1"))
+        await admin.store.apply(some_rules(max_changes=0), a_batch(an_observation("h1")))
 
         page = (await admin.get("/")).text
         for path in PATHS:

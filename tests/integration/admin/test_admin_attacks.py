@@ -5,7 +5,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from support.builders import a_batch, a_sighting, some_rules
+from support.builders import a_batch, an_observation, some_rules
 from support.looking import TOKEN, Admin, admin_server
 
 from cdc_sync.admin.server import _ACTIONS
@@ -24,7 +24,7 @@ FOREIGN = [
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
 async def test_no_action_is_done_for_a_page_of_another_site(tmp_path: Path, headers: dict[str, str]) -> None:
     async with admin_server(tmp_path, token=TOKEN) as admin:
-        await admin.store.apply(some_rules(max_changes=0), a_batch(a_sighting("h1")))
+        await admin.store.apply(some_rules(max_changes=0), a_batch(an_observation("h1")))
         browser = await admin.log_in()
         form = {"form_token": browser.form_token, "token": TOKEN, "all": "1", "watch": "applications"}
         for path in (*GUARDED_POSTS, "/login"):

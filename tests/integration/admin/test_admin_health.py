@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from support.builders import NOW, SECOND, a_batch, a_sighting, some_rules
+from support.builders import NOW, SECOND, a_batch, an_observation, some_rules
 from support.looking import TOKEN, Admin, admin_server
 
 from cdc_sync.core.conditions import fold, starting
@@ -82,7 +82,7 @@ async def test_a_reason_from_outside_is_one_line_and_steers_no_terminal(admin: A
 
 async def test_a_fuse_that_is_blown(admin: Admin) -> None:
     rules = some_rules(max_changes=1)
-    await admin.store.apply(rules, a_batch(a_sighting("a1"), a_sighting("a2")))
+    await admin.store.apply(rules, a_batch(an_observation("a1"), an_observation("a2")))
 
     answer = await admin.get("/readyz")
 
@@ -94,8 +94,8 @@ async def test_a_fuse_that_is_blown(admin: Admin) -> None:
 
 
 async def test_a_deletion_that_is_held_of_a_watch_that_is_configured_no_more(admin: Admin) -> None:
-    doubted = a_batch(a_sighting("a1", deleted=True), doubt="rows may be hidden")
-    await admin.store.apply(some_rules("former"), a_batch(a_sighting("a2")))
+    doubted = a_batch(an_observation("a1", deleted=True), origin="deletion", doubt="rows may be hidden")
+    await admin.store.apply(some_rules("former"), a_batch(an_observation("a2")))
     await admin.store.apply(some_rules("former"), doubted)
 
     answer = await admin.get("/readyz")
@@ -104,7 +104,9 @@ async def test_a_deletion_that_is_held_of_a_watch_that_is_configured_no_more(adm
 
 
 async def test_a_deletion_that_is_held_by_itself(admin: Admin) -> None:
-    await admin.store.apply(some_rules(), a_batch(a_sighting("a1", deleted=True), doubt="rows may be hidden"))
+    await admin.store.apply(
+        some_rules(), a_batch(an_observation("a1", deleted=True), origin="deletion", doubt="rows may be hidden")
+    )
 
     answer = await admin.get("/readyz")
 
@@ -143,7 +145,7 @@ SECRETIVE = {
 async def test_beyond_loopback_a_stranger_is_told_what_kinds_of_reasons_there_are(tmp_path: Path) -> None:
     async with admin_server(tmp_path, listen="0.0.0.0:0", token=TOKEN) as admin:
         admin.conditions = SECRETIVE
-        await admin.store.apply(some_rules("secret-too", max_changes=0), a_batch(a_sighting("a1")))
+        await admin.store.apply(some_rules("secret-too", max_changes=0), a_batch(an_observation("a1")))
         for authorization in (None, "Bearer wrong-secret-0123456789"):
             answer = await admin.get("/readyz", authorization=authorization)
             assert answer.status == 503

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 import pytest
-from support.builders import ENDPOINT, MINUTE, NOW, SECOND, a_batch, a_sighting, some_rules
+from support.builders import ENDPOINT, MINUTE, NOW, SECOND, a_batch, an_observation, some_rules
 from support.looking import Admin
 from support.store_steps import claim
 
@@ -158,7 +158,7 @@ async def test_capture_that_is_late_is_said_when_it_begins_and_when_it_ends(admi
 
 async def test_calls_that_are_late_are_said_when_that_begins_and_when_it_ends(admin: Admin) -> None:
     watched = Watched(admin)
-    await admin.store.apply(some_rules(default_settle=MINUTE), a_batch(a_sighting("a1", "seen")))
+    await admin.store.apply(some_rules(default_settle=MINUTE), a_batch(an_observation("a1", "seen")))
 
     watched.now = NOW + 2 * MINUTE
     assert await watched.look() == [], "it has been due for a minute only"
@@ -170,7 +170,7 @@ async def test_calls_that_are_late_are_said_when_that_begins_and_when_it_ends(ad
 
 async def test_an_endpoint_that_is_paused_is_not_late_as_well(admin: Admin) -> None:
     watched = Watched(admin)
-    await admin.store.apply(some_rules(), a_batch(a_sighting("a1", "seen")))
+    await admin.store.apply(some_rules(), a_batch(an_observation("a1", "seen")))
     await admin.store.complete([], {ENDPOINT: Health("paused", 1, NOW + MINUTE, "HTTP 401")})
 
     watched.now = NOW + 10 * MINUTE

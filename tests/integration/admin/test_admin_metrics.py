@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from support.builders import ENDPOINT, HOUR, NOW, SECOND, a_baseline, a_batch, a_sighting, some_rules
+from support.builders import ENDPOINT, HOUR, NOW, SECOND, a_baseline, a_batch, an_observation, some_rules
 from support.looking import Admin
 from support.observing import EXAMPLES
 from support.store_steps import claim_one, reject
@@ -38,7 +38,7 @@ from cdc_sync.core.observations import (
     WatchLost,
     WatchStandsBy,
 )
-from cdc_sync.core.outbox import Skip, Suspicion
+from cdc_sync.core.outbox import Skip
 from cdc_sync.pipeline.sweep import _causes
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -125,11 +125,13 @@ async def test_an_event_that_no_metric_is_about_is_counted_nowhere(admin: Admin)
 
 async def test_what_waits(admin: Admin) -> None:
     rules = some_rules()
-    await admin.store.apply(rules, a_baseline(a_sighting("a1"), a_sighting("a2")))
-    await admin.store.apply(rules, a_batch(a_sighting("a1", "seen"), now=NOW - HOUR))
+    await admin.store.apply(rules, a_baseline(an_observation("a1"), an_observation("a2")))
+    await admin.store.apply(rules, a_batch(an_observation("a1", "seen"), now=NOW - HOUR))
     await reject(admin.store, await claim_one(admin.store))
-    await admin.store.apply(rules, a_batch(a_sighting("a2", "seen"), now=NOW - 90 * SECOND))
-    await admin.store.apply(some_rules(max_changes=0), a_batch(a_sighting("a3"), skips=[Skip(("9",), None, "no id")]))
+    await admin.store.apply(rules, a_batch(an_observation("a2", "seen"), now=NOW - 90 * SECOND))
+    await admin.store.apply(
+        some_rules(max_changes=0), a_batch(an_observation("a3"), skips=[Skip(("9",), None, "no id")])
+    )
     admin.conditions = {"one": "wrong", "another": "wrong"}
 
     samples = await scrape(admin)
@@ -142,7 +144,7 @@ async def test_what_waits(admin: Admin) -> None:
 
 
 async def test_what_waits_no_longer(admin: Admin) -> None:
-    await admin.store.apply(some_rules(), a_batch(a_sighting("a1", "seen")))
+    await admin.store.apply(some_rules(), a_batch(an_observation("a1", "seen")))
     assert (await scrape(admin))['cdc_sync_outbox_entries{state="pending",watch="applications"}'] == 1
     await reject(admin.store, await claim_one(admin.store))
     await admin.store.discard("dead", None, None, now=NOW)
@@ -157,7 +159,7 @@ async def test_what_waits_no_longer(admin: Admin) -> None:
 async def test_an_endpoint_is_shown_as_the_store_has_it_also_after_a_restart(
     admin: Admin, mode: Mode, healthy: int
 ) -> None:
-    await admin.store.apply(some_rules(), a_batch(a_sighting("a1", "seen")))
+    await admin.store.apply(some_rules(), a_batch(an_observation("a1", "seen")))
     await admin.store.complete([], {ENDPOINT: Health(mode, 1, NOW + HOUR, "HTTP 401")})
 
     assert (await scrape(admin))[f'cdc_sync_endpoint_healthy{{endpoint="{ENDPOINT}"}}'] == healthy
@@ -223,7 +225,7 @@ async def test_a_daemon_that_waits_for_its_turn(admin: Admin) -> None:
 
 
 async def test_lag(admin: Admin) -> None:
-    await admin.store.apply(some_rules(), a_batch(a_sighting("a1", "seen"), now=NOW - 90 * SECOND))
+    await admin.store.apply(some_rules(), a_batch(an_observation("a1", "seen"), now=NOW - 90 * SECOND))
 
     samples = await read(admin, CaughtUp("w", 2.0), ListenerProved("w", 0.25))
 
@@ -236,7 +238,7 @@ async def test_lag(admin: Admin) -> None:
 
 async def test_a_fuse(admin: Admin) -> None:
     await admin.store.apply(
-        some_rules(max_changes=0), a_batch(a_sighting("a1"), suspicions=[Suspicion("a2", NOW, NOW + SECOND)])
+        some_rules(max_changes=0), a_batch(an_observation("a1"), an_observation("a2", deleted=True))
     )
     samples = await scrape(admin)
     assert samples['cdc_sync_fuse_blown{watch="applications"}'] == 1

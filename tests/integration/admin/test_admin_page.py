@@ -4,7 +4,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from support.builders import ENDPOINT, NOW, SECOND, a_batch, a_sighting, some_rules
+from support.builders import ENDPOINT, NOW, SECOND, a_batch, an_observation, some_rules
 from support.looking import Admin, fill
 from support.store_steps import acknowledge, claim, claim_one
 
@@ -98,7 +98,7 @@ async def test_everything_has_its_place(admin: Admin) -> None:
 
 
 async def test_a_dead_letter_alone_asks_for_a_decision(admin: Admin) -> None:
-    await admin.store.apply(some_rules(), a_batch(a_sighting("a1", refused="the label is unknown")))
+    await admin.store.apply(some_rules(), a_batch(an_observation("a1", refused="the label is unknown")))
 
     text = (await page_of(admin)).text
 
@@ -108,7 +108,7 @@ async def test_a_dead_letter_alone_asks_for_a_decision(admin: Admin) -> None:
 
 
 async def test_acknowledged_calls(admin: Admin) -> None:
-    await admin.store.apply(some_rules(), a_batch(a_sighting("a1")))
+    await admin.store.apply(some_rules(), a_batch(an_observation("a1")))
     await acknowledge(admin.store, await claim_one(admin.store))
 
     text = (await page_of(admin)).text
@@ -192,7 +192,7 @@ async def test_on_a_french_page_what_the_daemon_says_is_marked_as_english(admin:
 
 async def test_the_chart_shows_both_sides_of_the_axis(admin: Admin) -> None:
     await fill(admin.store)
-    await admin.store.apply(some_rules(), a_batch(a_sighting("b1")))
+    await admin.store.apply(some_rules(), a_batch(an_observation("b1")))
     await admin.store.release_held(None, NOW, None, None)
     await acknowledge(admin.store, *await claim(admin.store, NOW + SECOND))
 

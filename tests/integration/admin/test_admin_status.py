@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from support.builders import ENDPOINT, NOW, a_batch, a_sighting, some_rules
+from support.builders import ENDPOINT, NOW, a_batch, an_observation, some_rules
 from support.looking import Admin, fill
 
 from cdc_sync.admin.report import status_report
@@ -81,7 +81,7 @@ async def test_how_far_the_baseline_is(admin: Admin, position: object, baseline:
 
 async def test_a_watch_that_is_configured_no_more(admin: Admin) -> None:
     former = some_rules("former")
-    await admin.store.apply(former, a_batch(a_sighting("f1"), positions={"baseline": '{"done": true, "known": 1}'}))
+    await admin.store.apply(former, a_batch(an_observation("f1"), positions={"baseline": '{"done": true, "known": 1}'}))
 
     report = json.loads((await admin.get("/api/status")).text)
 

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.builders import HOUR, a_batch, a_sighting, some_rules
+from support.builders import HOUR, a_batch, an_observation, some_rules
 from support.sending import QUICK, Delivery, delivery
 from support.store_steps import events_of
 
@@ -92,8 +92,8 @@ async def test_an_endpoint_that_never_answers(tmp_path: Path, hellowork: Emulato
 
 async def test_what_is_not_due_yet_is_left_alone(desk: Delivery, hellowork: Emulator) -> None:
     rules = some_rules(settle={"seen": HOUR})
-    sighting = a_sighting("a1", "seen", base_url=hellowork.url)
-    await desk.store.apply(rules, a_batch(sighting, now=desk.clock()))
+    observation = an_observation("a1", "seen", base_url=hellowork.url)
+    await desk.store.apply(rules, a_batch(observation, now=desk.clock()))
 
     await desk.send_once()
 

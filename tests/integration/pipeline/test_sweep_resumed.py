@@ -23,11 +23,11 @@ from cdc_sync.source.errors import SourceError
 from cdc_sync.source.reading import Digests, Page, Read
 
 ROWS = 10
-STEPS = 23
+STEPS = 19
 """Of a sweep that repairs `harm`: the digests of three pages, and for two of them a reading of what is not as it was,
-twice a turn of the fast path and another reading, and the reading that is recorded; and twice a reading of what was not
-met and a turn of the fast path for two windows of the search."""
-FIRST_PAGE = 7
+two turns of the fast path, and the reading that is applied; and twice a reading of what was not met and a turn of the
+fast path for two windows of the search."""
+FIRST_PAGE = 5
 """The last step before the first page is done: the second's digests are made while it is compared."""
 
 

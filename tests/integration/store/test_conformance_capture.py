@@ -1,48 +1,103 @@
 """What capture keeps in the store: rows and keys, scope, suspicions, skips, positions, and a sweep's question."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import pytest
-from support.builders import HOUR, NOW, SECOND, WATCH, a_baseline, a_batch, a_sighting, moved, some_rules
+from support.builders import (
+    HOUR,
+    NOW,
+    SECOND,
+    WATCH,
+    a_baseline,
+    a_batch,
+    a_suspicion,
+    an_observation,
+    moved,
+    some_rules,
+)
 from support.store_backends import OpenStore
-from support.store_steps import acknowledge, adopt, claim_one, events_of, known_one, observe, results_of, waiting_entry
+from support.store_steps import (
+    acknowledge,
+    adopt,
+    claim_one,
+    entry_of,
+    events_of,
+    known_one,
+    observe,
+    results_of,
+    waiting_entry,
+)
 
 from cdc_sync.core.outbox import Skip, Suspicion
+from cdc_sync.core.plan import Resolved
+from cdc_sync.core.rows import Key, Unreportable
 from cdc_sync.store.store import Store
 
 
+async def unresolved(store: Store, *keys: Key, watch: str = WATCH) -> Mapping[str, int]:
+    """The applications that these rows represented last, now that the rows are gone."""
+    batch = a_batch(skips=[Skip(key, None, None) for key in keys])
+    return (await store.apply(some_rules(watch), replace(batch, skipped={}))).unresolved
+
+
 class TestKeys:
-    async def test_a_row_leads_to_the_application_for_which_it_spoke(self, store: Store) -> None:
+    async def test_a_row_leads_to_the_application_that_it_represented(self, store: Store) -> None:
         await adopt(store, "a1", "a2")
 
-        owners = await store.owners(WATCH, [("a1",), ("nobody's",)])
+        assert await unresolved(store, ("a1",), ("nobody's",)) == {"a1": NOW}
 
-        assert owners == {"a1": await known_one(store, "a1")}
+    async def test_a_row_that_carries_another_id_leads_to_the_one_that_it_represented(self, store: Store) -> None:
+        await adopt(store, "a1")
+        row = an_observation("a2", key=("a1",))
+
+        applied = await store.apply(some_rules(), a_batch(row))
+
+        assert applied.unresolved == {"a1": NOW}
+
+    async def test_a_row_whose_id_cannot_be_read_is_its_applications(self, store: Store) -> None:
+        await adopt(store, "a1")
+        row = Unreportable(None, ("a1",), "it fails", unreadable=True)
+
+        applied = await store.apply(some_rules(), a_batch(row))
+
+        assert (applied.unresolved, applied.skips) == ({}, [Skip(("a1",), "a1", "it fails")])
+
+    async def test_another_row_than_before_is_unresolved_and_nothing_is_written(self, store: Store) -> None:
+        await adopt(store, "a1", "a2")
+        other = an_observation("a1", "hired", key=("row 2",))
+
+        applied = await store.apply(some_rules(), a_batch(other, an_observation("a2", "hired")))
+
+        assert (applied.unresolved, [result.application_id for result in applied.results]) == ({"a1": NOW}, ["a2"])
+        assert await entry_of(store) is None
 
     async def test_a_move_to_another_row_is_followed_even_if_it_is_no_news(self, store: Store) -> None:
         await adopt(store, "a1")
 
-        assert await observe(store, moved(a_sighting(), "row 2")) == []
+        assert await observe(store, moved(an_observation(), "row 2")) == []
 
         assert (await known_one(store)).key == ("row 2",)
-        assert await store.owners(WATCH, [("a1",)]) == {}
-        assert list(await store.owners(WATCH, [("row 2",)])) == ["a1"]
+        assert await unresolved(store, ("a1",)) == {}
+        assert await unresolved(store, ("row 2",)) == {"a1": NOW}
 
-    async def test_one_row_may_have_spoken_for_two_applications(self, store: Store) -> None:
-        await observe(store, moved(a_sighting("a1"), "row"), moved(a_sighting("a2"), "row"))
+    async def test_one_row_may_have_represented_two_applications(self, store: Store) -> None:
+        await observe(store, moved(an_observation("a1"), "row"), moved(an_observation("a2"), "row"))
 
-        assert set(await store.owners(WATCH, [("row",)])) == {"a1", "a2"}
+        assert await unresolved(store, ("row",)) == {"a1": NOW, "a2": NOW}
 
     @pytest.mark.parametrize("key", [("1", "2"), ("a,b", 'c"d'), ("é🎉", ""), ("[", "]", "\\"), ("1",)])
     async def test_a_key_may_have_several_columns_and_any_text(self, store: Store, key: tuple[str, ...]) -> None:
         await adopt(store, "other")
-        await observe(store, moved(a_sighting(), *key))
+        await observe(store, moved(an_observation(), *key))
 
         assert (await known_one(store)).key == key
-        assert list(await store.owners(WATCH, [key])) == ["a1"]
+        assert await unresolved(store, key) == {"a1": NOW}
 
     async def test_a_watch_does_not_see_another_watchs_rows(self, store: Store) -> None:
         await adopt(store, "a1")
 
-        assert await store.owners("spontaneous", [("a1",)]) == {}
+        assert await unresolved(store, ("a1",), watch="spontaneous") == {}
 
 
 class TestScope:
@@ -59,13 +114,13 @@ class TestScope:
         await adopt(store, "a1")
         await store.apply(some_rules(), a_batch(out_of_scope=["a1"]))
 
-        assert await observe(store, a_sighting()) == []
+        assert await observe(store, an_observation()) == []
 
         assert (await known_one(store)).in_scope
 
     async def test_what_waits_is_sent_all_the_same(self, store: Store) -> None:
         await adopt(store, "a1")
-        await observe(store, a_sighting(status="hired"))
+        await observe(store, an_observation(status="hired"))
 
         await store.apply(some_rules(), a_batch(out_of_scope=["a1"]))
 
@@ -74,27 +129,38 @@ class TestScope:
 
 class TestSuspicions:
     async def test_a_suspicion_is_due_after_its_grace(self, store: Store) -> None:
-        suspicion = Suspicion("a1", at=NOW, due_at=NOW + 5 * SECOND)
+        applied = await store.apply(some_rules(), a_suspicion("a1"))
 
-        await store.apply(some_rules(), a_batch(suspicions=[suspicion]))
-
+        assert applied.suspected == {"a1"}
         assert await store.next_suspicion(WATCH) == NOW + 5 * SECOND
         assert await store.due_suspicions(WATCH, NOW + 5 * SECOND - 1, 10, horizon=HOUR) == []
+        suspicion = Suspicion("a1", at=NOW, due_at=NOW + 5 * SECOND)
         assert await store.due_suspicions(WATCH, NOW + 5 * SECOND, 10, horizon=HOUR) == [suspicion]
         assert await events_of(store) == ["suspected"]
 
+    async def test_an_application_that_no_row_carries_any_more_is_suspected(self, store: Store) -> None:
+        await adopt(store, "a1")
+        gone = Resolved("a1", NOW - 1, None)
+
+        applied = await store.apply(some_rules(), a_batch(gone, Resolved("never seen", NOW, None)))
+
+        assert applied.suspected == {"a1"}
+        due = await store.due_suspicions(WATCH, NOW + 5 * SECOND, 10, horizon=HOUR)
+        assert due == [Suspicion("a1", NOW - 1, NOW + 5 * SECOND)]
+
     async def test_the_first_suspicion_counts(self, store: Store) -> None:
-        first = Suspicion("a1", at=NOW, due_at=NOW + 5)
-        await store.apply(some_rules(), a_batch(suspicions=[first]))
+        await store.apply(some_rules(), a_suspicion("a1", due_at=NOW + 5))
 
-        await store.apply(some_rules(), a_batch(suspicions=[Suspicion("a1", at=NOW + 4, due_at=NOW + 9)]))
+        applied = await store.apply(some_rules(), a_suspicion("a1", at=NOW + 4, due_at=NOW + 9))
 
-        assert await store.due_suspicions(WATCH, NOW + 100, 10, horizon=HOUR) == [first]
+        assert applied.suspected == frozenset()
+        due = await store.due_suspicions(WATCH, NOW + 100, 10, horizon=HOUR)
+        assert due == [Suspicion("a1", at=NOW, due_at=NOW + 5)]
         assert await events_of(store) == ["suspected"]
 
     async def test_the_oldest_come_first_and_no_more_than_asked_for(self, store: Store) -> None:
-        suspicions = [Suspicion(f"a{number}", at=NOW, due_at=NOW - number) for number in range(5)]
-        await store.apply(some_rules(), a_batch(suspicions=suspicions))
+        for number in range(5):
+            await store.apply(some_rules(), a_suspicion(f"a{number}", due_at=NOW - number))
 
         due = await store.due_suspicions(WATCH, NOW, 2, horizon=HOUR)
 
@@ -102,28 +168,20 @@ class TestSuspicions:
 
     async def test_one_that_a_wrong_clock_made_is_due_too(self, store: Store) -> None:
         ahead = Suspicion("a1", at=NOW, due_at=NOW + 365 * 24 * HOUR)
-        await store.apply(some_rules(), a_batch(suspicions=[ahead]))
+        await store.apply(some_rules(), a_suspicion("a1", due_at=ahead.due_at))
 
         assert await store.due_suspicions(WATCH, NOW, 10, horizon=366 * 24 * HOUR) == []
         assert await store.due_suspicions(WATCH, NOW, 10, horizon=HOUR) == [ahead]
 
     async def test_an_answer_ends_it(self, store: Store) -> None:
-        await store.apply(some_rules(), a_batch(suspicions=[Suspicion("a1", NOW, NOW), Suspicion("a2", NOW, NOW)]))
+        await store.apply(some_rules(), a_suspicion("a1", "a2", due_at=NOW))
 
         await store.apply(some_rules(), a_batch(answered=["a1", "never suspected"]))
 
         assert [one.application_id for one in await store.due_suspicions(WATCH, NOW, 10, horizon=HOUR)] == ["a2"]
 
-    async def test_one_step_may_answer_and_suspect_anew(self, store: Store) -> None:
-        await store.apply(some_rules(), a_batch(suspicions=[Suspicion("a1", NOW, NOW)]))
-        renewed = Suspicion("a1", NOW + 1, NOW + 10)
-
-        await store.apply(some_rules(), a_batch(answered=["a1"], suspicions=[renewed]))
-
-        assert await store.due_suspicions(WATCH, NOW + 10, 10, horizon=HOUR) == [renewed]
-
     async def test_a_watch_has_its_own(self, store: Store) -> None:
-        await store.apply(some_rules("spontaneous"), a_batch(suspicions=[Suspicion("a1", NOW, NOW)]))
+        await store.apply(some_rules("spontaneous"), a_suspicion("a1", due_at=NOW))
 
         await store.apply(some_rules(), a_batch(answered=["a1"]))
 
@@ -229,27 +287,27 @@ class TestUnseen:
         assert await self.of(store) == ["a2"]
 
     async def test_what_hellowork_knows_to_be_gone_is_not_missed(self, store: Store) -> None:
-        await store.apply(some_rules(), a_baseline(a_sighting("a1", deleted=True), a_sighting("a2")))
+        await store.apply(some_rules(), a_baseline(an_observation("a1", deleted=True), an_observation("a2")))
 
         assert await self.of(store) == ["a2"]
 
     async def test_what_hellowork_will_be_told_to_be_gone_is_not_missed(self, store: Store) -> None:
         await adopt(store, "a1", "a2")
-        await observe(store, a_sighting("a1", deleted=True))
+        await observe(store, an_observation("a1", deleted=True))
 
         assert await self.of(store) == ["a2"]
 
     async def test_what_is_back_is_missed_again(self, store: Store) -> None:
         await adopt(store, "a1")
-        await observe(store, a_sighting(deleted=True))
+        await observe(store, an_observation(deleted=True))
         await acknowledge(store, await claim_one(store))
-        await observe(store, a_sighting())
+        await observe(store, an_observation())
         assert not (await waiting_entry(store)).content.deleted
 
         assert await self.of(store) == ["a1"]
 
     async def test_what_was_never_told_is_missed_too(self, store: Store) -> None:
-        await observe(store, a_sighting())
+        await observe(store, an_observation())
 
         assert await self.of(store) == ["a1"]
 

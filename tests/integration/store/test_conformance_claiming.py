@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import chain
 
 import pytest
-from support.builders import ENDPOINT, HOUR, MINUTE, NOW, SECOND, a_batch, a_content, a_sighting, some_rules
+from support.builders import ENDPOINT, HOUR, MINUTE, NOW, SECOND, a_batch, a_content, an_observation, some_rules
 from support.store_backends import OpenStore
 from support.store_steps import (
     HORIZON,
@@ -37,7 +37,7 @@ async def settle(store: Store, **due_in: int) -> None:
     """Queue applications which become due so many milliseconds from now."""
     await adopt(store, *due_in)
     for one, wait in due_in.items():
-        await observe(store, a_sighting(one, "hired"), rules=some_rules(default_settle=wait))
+        await observe(store, an_observation(one, "hired"), rules=some_rules(default_settle=wait))
 
 
 def ids(entries: Iterable[Entry]) -> list[str]:
@@ -46,7 +46,7 @@ def ids(entries: Iterable[Entry]) -> list[str]:
 
 async def test_a_due_entry_is_claimed_as_it_will_be_sent(store: Store) -> None:
     await adopt(store, "a1")
-    await observe(store, a_sighting(status="hired"))
+    await observe(store, an_observation(status="hired"))
 
     entry = await claim_one(store, NOW + SECOND)
 
@@ -57,7 +57,7 @@ async def test_a_due_entry_is_claimed_as_it_will_be_sent(store: Store) -> None:
 
 async def test_the_attempt_is_known_to_whoever_opens_the_store_next(store: Store, open_store: OpenStore) -> None:
     await adopt(store, "a1")
-    await observe(store, a_sighting(status="hired"))
+    await observe(store, an_observation(status="hired"))
     claimed = await claim_one(store)
     await store.close()
 
@@ -67,7 +67,7 @@ async def test_the_attempt_is_known_to_whoever_opens_the_store_next(store: Store
 
 async def test_the_history_has_the_attempt_with_its_end(store: Store) -> None:
     await adopt(store, "a1")
-    await observe(store, a_sighting(status="hired"))
+    await observe(store, an_observation(status="hired"))
     entry = await claim_one(store, NOW)
     assert await events_of(store) == ["queued"]
 
@@ -96,7 +96,7 @@ async def test_nothing_is_claimed_twice(store: Store) -> None:
 async def test_claims_at_once_share_what_is_due(store: Store) -> None:
     names = [f"a{number}" for number in range(60)]
     await adopt(store, *names)
-    await observe(store, *(a_sighting(one, "hired") for one in names))
+    await observe(store, *(an_observation(one, "hired") for one in names))
 
     claims = await asyncio.gather(*(claim(store, limit=7) for _ in range(10)))
 
@@ -113,8 +113,8 @@ async def test_the_longest_due_come_first_and_no_more_than_wanted(store: Store) 
 
 
 async def test_each_endpoint_gets_what_it_wants(store: Store) -> None:
-    await observe(store, *(a_sighting(one) for one in ("a1", "a2", "a3")))
-    await observe(store, *(a_sighting(one, base_url=STAGING) for one in ("s1", "s2", "s3")))
+    await observe(store, *(an_observation(one) for one in ("a1", "a2", "a3")))
+    await observe(store, *(an_observation(one, base_url=STAGING) for one in ("s1", "s2", "s3")))
 
     assert ids(await store.claim(NOW, HORIZON, {"https://elsewhere.example:443": 10})) == []
     claimed = await store.claim(NOW, HORIZON, {ENDPOINT: 1, f"{STAGING}:443": 2})
@@ -123,9 +123,9 @@ async def test_each_endpoint_gets_what_it_wants(store: Store) -> None:
 
 
 async def test_an_entry_follows_its_newest_url_to_another_endpoint(store: Store) -> None:
-    await observe(store, a_sighting(status="seen"))
+    await observe(store, an_observation(status="seen"))
 
-    await observe(store, a_sighting(status="hired", base_url=STAGING))
+    await observe(store, an_observation(status="hired", base_url=STAGING))
 
     assert await claim(store) == []
     assert ids(await claim(store, endpoint=f"{STAGING}:443")) == ["a1"]
@@ -135,9 +135,9 @@ async def test_an_entry_follows_its_newest_url_to_another_endpoint(store: Store)
 async def test_only_pending_entries_are_claimed(store: Store, state: str) -> None:
     await adopt(store, "a1")
     if state == "held":
-        await observe(store, a_sighting(status="hired"), rules=some_rules(max_changes=0))
+        await observe(store, an_observation(status="hired"), rules=some_rules(max_changes=0))
     else:
-        await bury(store, a_sighting(status="hired"))
+        await bury(store, an_observation(status="hired"))
     assert (await waiting_entry(store)).state == state
 
     assert await claim(store, NOW + MINUTE) == []
@@ -167,10 +167,10 @@ async def test_what_is_due_goes_before_a_clocks_mistakes(store: Store) -> None:
 
 async def test_a_retry_is_the_same_request_to_the_byte(store: Store) -> None:
     await adopt(store, "a1")
-    await observe(store, a_sighting(status="hired", event_date=NOW))
+    await observe(store, an_observation(status="hired", event_date=NOW))
     first = await claim_one(store, NOW)
     await lose_answer(store, first, again_at=NOW + SECOND)
-    await observe(store, a_sighting(status="hired", event_date=NOW + MINUTE))
+    await observe(store, an_observation(status="hired", event_date=NOW + MINUTE))
 
     second = await claim_one(store, NOW + SECOND)
 
@@ -299,7 +299,7 @@ class TestUnclaim:
         await settle(store, a1=0)
         await store.unclaim([await claim_one(store)])
 
-        await observe(store, a_sighting())
+        await observe(store, an_observation())
 
         assert await claim(store, NOW + MINUTE) == []
         assert await events_of(store) == ["queued", "cancelled"]
@@ -320,7 +320,7 @@ class TestOffer:
         await settle(store, a1=0)
         await claim_one(store)
 
-        applied = await store.apply(some_rules(), a_batch(a_sighting()), Offer(unstarted=frozenset(["a1"])))
+        applied = await store.apply(some_rules(), a_batch(an_observation()), Offer(unstarted=frozenset(["a1"])))
 
         assert applied.touched == {"a1"}
         assert list(applied.claimed) == []
@@ -332,7 +332,7 @@ class TestOffer:
         await claim_one(store)
         offer = Offer(unstarted=frozenset(["a1"]))
 
-        applied = await store.apply(some_rules(), a_batch(a_sighting(status="offered")), offer)
+        applied = await store.apply(some_rules(), a_batch(an_observation(status="offered")), offer)
 
         assert applied.touched == {"a1"}
         assert (await waiting_entry(store)).attempted is False
@@ -341,7 +341,7 @@ class TestOffer:
     async def test_what_is_no_news_stays_claimed(self, store: Store) -> None:
         await settle(store, a1=0)
         entry = await claim_one(store)
-        again = replace(a_sighting(), content=entry.content)
+        again = replace(an_observation(), content=entry.content)
 
         applied = await store.apply(some_rules(), a_batch(again), Offer(unstarted=frozenset(["a1"])))
 
@@ -353,13 +353,13 @@ class TestOffer:
         await settle(store, a1=0)
         await claim_one(store)
 
-        await store.apply(some_rules(), a_batch(a_sighting()), Offer(unstarted=frozenset(["a2"])))
+        await store.apply(some_rules(), a_batch(an_observation()), Offer(unstarted=frozenset(["a2"])))
 
         assert (await waiting_entry(store)).content == a_content(), "sent once more"
 
     async def test_it_is_claimed_in_the_same_step(self, store: Store) -> None:
         await adopt(store, "a1", "a2")
-        batch = a_batch(a_sighting("a1", "seen"), a_sighting("a2", "seen"))
+        batch = a_batch(an_observation("a1", "seen"), an_observation("a2", "seen"))
 
         applied = await store.apply(some_rules(), batch, Offer(wanted={ENDPOINT: 1}, horizon=HORIZON))
 
@@ -372,7 +372,7 @@ class TestOffer:
         await adopt(store, "a2")
 
         applied = await store.apply(
-            some_rules(), a_batch(a_sighting("a2")), Offer(wanted={ENDPOINT: 1}, horizon=HORIZON)
+            some_rules(), a_batch(an_observation("a2")), Offer(wanted={ENDPOINT: 1}, horizon=HORIZON)
         )
 
         assert list(applied.claimed) == []
@@ -400,7 +400,7 @@ class TestAfterACrash:
         store = await open_store()
         await store.release_claims()
 
-        await observe(store, a_sighting())
+        await observe(store, an_observation())
 
         entry = await claim_one(store)
         assert entry.content == a_content()
@@ -421,7 +421,7 @@ class TestEndpoints:
         await adopt(store, "a1")
         assert await store.endpoints() == {}, "nothing was to be sent there"
 
-        await observe(store, a_sighting(status="hired"))
+        await observe(store, an_observation(status="hired"))
 
         assert await store.endpoints() == {ENDPOINT: (Health(), NOW)}
 

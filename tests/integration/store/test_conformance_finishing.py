@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.builders import ENDPOINT, MINUTE, NOW, SECOND, a_content, a_sighting, some_rules
+from support.builders import ENDPOINT, MINUTE, NOW, SECOND, a_content, an_observation, some_rules
 from support.store_steps import (
     acknowledge,
     adopt,
@@ -35,7 +35,7 @@ REPLY: Mapping[str, Any] = {"http": 503, "reason": "HTTP 503"}
 async def under_way(store: Store, status: str = "seen") -> Entry:
     """An application known as `applied`, with a call under way that tells `status`."""
     await adopt(store, "a1")
-    await observe(store, a_sighting(status=status))
+    await observe(store, an_observation(status=status))
     return await claim_one(store)
 
 
@@ -52,10 +52,10 @@ class TestNothingNewer:
         (record,) = await store.records("a1", None)
         assert (record.told, record.told_at, record.entry) == (a_content("seen"), NOW + SECOND, None)
         assert await claim(store, NOW + MINUTE) == []
-        assert await observe(store, a_sighting(status="seen")) == []
+        assert await observe(store, an_observation(status="seen")) == []
 
     async def test_acknowledged_for_the_first_time(self, store: Store) -> None:
-        await observe(store, a_sighting())
+        await observe(store, an_observation())
 
         await acknowledge(store, await claim_one(store))
 
@@ -101,7 +101,7 @@ class TestUnheardAndReplaced:
 
     async def test_the_newer_waits_untouched(self, store: Store, fate: Fate) -> None:
         entry = await under_way(store)
-        await observe(store, a_sighting(status="hired"), rules=some_rules(default_settle=SECOND))
+        await observe(store, an_observation(status="hired"), rules=some_rules(default_settle=SECOND))
         newer = await waiting_entry(store)
 
         await end(store, entry, fate)
@@ -111,17 +111,17 @@ class TestUnheardAndReplaced:
 
     async def test_what_may_have_been_heard_is_not_cancelled(self, store: Store, fate: Fate) -> None:
         entry = await under_way(store)
-        await observe(store, a_sighting(status="hired"))
+        await observe(store, an_observation(status="hired"))
         await end(store, entry, fate)
 
-        await observe(store, a_sighting(status="applied"))
+        await observe(store, an_observation(status="applied"))
 
         assert (await claim_one(store)).content == a_content("applied")
 
     async def test_the_same_content_in_a_newer_entry_has_its_own_fate(self, store: Store, fate: Fate) -> None:
         entry = await under_way(store, "seen")
-        await observe(store, a_sighting(status="applied"))
-        await observe(store, a_sighting(status="seen"))
+        await observe(store, an_observation(status="applied"))
+        await observe(store, an_observation(status="seen"))
 
         await end(store, entry, fate)
 
@@ -132,7 +132,7 @@ class TestUnheardAndReplaced:
 class TestAcknowledgedAndReplaced:
     async def test_the_newer_is_sent_next(self, store: Store) -> None:
         entry = await under_way(store)
-        await observe(store, a_sighting(status="hired"))
+        await observe(store, an_observation(status="hired"))
 
         await acknowledge(store, entry)
 
@@ -141,20 +141,20 @@ class TestAcknowledgedAndReplaced:
 
     async def test_the_newer_was_never_attempted(self, store: Store) -> None:
         entry = await under_way(store)
-        await observe(store, a_sighting(status="hired"))
+        await observe(store, an_observation(status="hired"))
 
         await acknowledge(store, entry)
 
         waiting = await waiting_entry(store)
         assert (waiting.attempted, waiting.attempts, waiting.first_attempt_at) == (False, 0, None)
-        assert await observe(store, a_sighting(status="seen")) == [ApplyResult("a1", Cancel())]
+        assert await observe(store, an_observation(status="seen")) == [ApplyResult("a1", Cancel())]
         assert await claim(store) == []
 
     async def test_an_earlier_attempt_whose_answer_was_lost_is_settled_by_it_too(self, store: Store) -> None:
         await lose_answer(store, await under_way(store, "seen"))
-        await observe(store, a_sighting(status="hired"))
+        await observe(store, an_observation(status="hired"))
         entry = await claim_one(store)
-        await observe(store, a_sighting(status="pool"))
+        await observe(store, an_observation(status="pool"))
 
         await acknowledge(store, entry)
 
@@ -163,8 +163,8 @@ class TestAcknowledgedAndReplaced:
 
     async def test_the_newer_that_says_the_same_is_said(self, store: Store) -> None:
         entry = await under_way(store, "seen")
-        await observe(store, a_sighting(status="applied"))
-        await observe(store, a_sighting(status="seen", event_date=NOW + MINUTE))
+        await observe(store, an_observation(status="applied"))
+        await observe(store, an_observation(status="seen", event_date=NOW + MINUTE))
 
         await acknowledge(store, entry)
 
@@ -174,7 +174,7 @@ class TestAcknowledgedAndReplaced:
 
     @pytest.mark.parametrize(
         "newer",
-        [a_sighting(status="seen", job_id="J2"), a_sighting(status="seen", deleted=True)],
+        [an_observation(status="seen", job_id="J2"), an_observation(status="seen", deleted=True)],
         ids=["job", "deletion"],
     )
     async def test_the_same_status_is_not_yet_the_same(self, store: Store, newer: Any) -> None:
@@ -187,7 +187,7 @@ class TestAcknowledgedAndReplaced:
 
     async def test_the_newer_stays_held(self, store: Store) -> None:
         entry = await under_way(store)
-        await observe(store, a_sighting(deleted=True), rules=some_rules(max_deletions=0))
+        await observe(store, an_observation(deleted=True), rules=some_rules(max_deletions=0))
 
         await acknowledge(store, entry)
 
@@ -197,7 +197,7 @@ class TestAcknowledgedAndReplaced:
 
     async def test_the_newer_stays_a_dead_letter(self, store: Store) -> None:
         entry = await under_way(store)
-        await observe(store, a_sighting(status="42", refused="unmapped"))
+        await observe(store, an_observation(status="42", refused="unmapped"))
 
         await acknowledge(store, entry)
 
@@ -231,7 +231,7 @@ class TestTheStory:
 
     async def test_an_answer_to_what_was_replaced_says_so(self, store: Store) -> None:
         entry = await under_way(store)
-        await observe(store, a_sighting(status="hired"))
+        await observe(store, an_observation(status="hired"))
 
         await end(store, entry, GiveUp("HTTP 400"))
 
@@ -241,7 +241,7 @@ class TestTheStory:
 
 async def test_several_ends_and_a_health_are_one_step(store: Store) -> None:
     await adopt(store, "a1", "a2", "a3")
-    await observe(store, *(a_sighting(one, "seen") for one in ("a1", "a2", "a3")))
+    await observe(store, *(an_observation(one, "seen") for one in ("a1", "a2", "a3")))
     first, second, third = await claim(store)
 
     fates: list[Fate] = [Done(), Again(NOW + MINUTE), GiveUp("HTTP 400")]
@@ -256,8 +256,8 @@ async def test_several_ends_and_a_health_are_one_step(store: Store) -> None:
 
 async def test_an_end_concerns_its_watch_only(store: Store) -> None:
     spontaneous = some_rules("spontaneous")
-    await observe(store, a_sighting(status="seen"))
-    await observe(store, a_sighting(status="hired"), rules=spontaneous)
+    await observe(store, an_observation(status="seen"))
+    await observe(store, an_observation(status="hired"), rules=spontaneous)
     entries = {entry.watch: entry for entry in await claim(store)}
 
     await acknowledge(store, entries["spontaneous"])

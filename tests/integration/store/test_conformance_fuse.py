@@ -1,7 +1,7 @@
 """A mass change is held for a person."""
 
 import pytest
-from support.builders import MINUTE, NOW, WATCH, a_baseline, a_batch, a_content, a_sighting, some_rules
+from support.builders import MINUTE, NOW, WATCH, a_baseline, a_batch, a_content, an_observation, some_rules
 from support.store_backends import OpenStore
 from support.store_steps import (
     adopt,
@@ -19,7 +19,7 @@ from support.store_steps import (
 
 from cdc_sync.core.diff import Cancel, Queue
 from cdc_sync.core.fuse import Fuse
-from cdc_sync.core.outbox import Sighting
+from cdc_sync.core.rows import Reportable
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.store.protocol import ApplyResult
 from cdc_sync.store.store import Store
@@ -28,8 +28,8 @@ TWO_CHANGES = some_rules(max_changes=2)
 ONE_DELETION = some_rules(max_deletions=1)
 
 
-def gone(application_id: str, status: str = "deleted") -> Sighting:
-    return a_sighting(application_id, status, deleted=True)
+def gone(application_id: str, status: str = "deleted") -> Reportable:
+    return an_observation(application_id, status, deleted=True)
 
 
 async def states(store: Store, *ids: str) -> list[str]:
@@ -39,13 +39,13 @@ async def states(store: Store, *ids: str) -> list[str]:
 async def blow(store: Store, rules: WatchRules = TWO_CHANGES) -> None:
     """Three applications change, and the third is one too many."""
     await adopt(store, "a1", "a2", "a3")
-    await observe(store, *(a_sighting(one, "hired") for one in ("a1", "a2", "a3")), rules=rules)
+    await observe(store, *(an_observation(one, "hired") for one in ("a1", "a2", "a3")), rules=rules)
 
 
 async def test_as_many_changes_as_allowed_are_sent(store: Store) -> None:
     await adopt(store, "a1", "a2")
 
-    await observe(store, a_sighting("a1", "hired"), a_sighting("a2", "hired"), rules=TWO_CHANGES)
+    await observe(store, an_observation("a1", "hired"), an_observation("a2", "hired"), rules=TWO_CHANGES)
 
     assert await states(store, "a1", "a2") == ["pending", "pending"]
     assert await store.fuses() == {WATCH: Fuse(window_start=NOW, changes=2)}
@@ -54,7 +54,7 @@ async def test_as_many_changes_as_allowed_are_sent(store: Store) -> None:
 async def test_what_goes_beyond_is_held_and_says_why(store: Store) -> None:
     await adopt(store, "a1", "a2", "a3")
 
-    news = await observe(store, *(a_sighting(one, "hired") for one in ("a1", "a2", "a3")), rules=TWO_CHANGES)
+    news = await observe(store, *(an_observation(one, "hired") for one in ("a1", "a2", "a3")), rules=TWO_CHANGES)
 
     queue = Queue(frozenset({"status"}))
     assert news == [
@@ -72,7 +72,7 @@ async def test_what_goes_beyond_is_held_and_says_why(store: Store) -> None:
 async def test_deletions_have_a_limit_of_their_own(store: Store) -> None:
     await adopt(store, "a1", "a2", "a3")
 
-    await observe(store, gone("a1"), a_sighting("a3", "hired"), gone("a2"), rules=ONE_DELETION)
+    await observe(store, gone("a1"), an_observation("a3", "hired"), gone("a2"), rules=ONE_DELETION)
 
     assert await states(store, "a1", "a3", "a2") == ["pending", "pending", "held"]
     assert (await waiting_entry(store, "a2")).reason == "more than 1 deletions at once"
@@ -80,21 +80,21 @@ async def test_deletions_have_a_limit_of_their_own(store: Store) -> None:
 
 async def test_changes_are_counted_over_batches_and_restarts(store: Store, open_store: OpenStore) -> None:
     await adopt(store, "a1", "a2", "a3")
-    await observe(store, a_sighting("a1", "hired"), rules=TWO_CHANGES, at=NOW)
-    await observe(store, a_sighting("a2", "hired"), rules=TWO_CHANGES, at=NOW + MINUTE)
+    await observe(store, an_observation("a1", "hired"), rules=TWO_CHANGES, at=NOW)
+    await observe(store, an_observation("a2", "hired"), rules=TWO_CHANGES, at=NOW + MINUTE)
     await store.close()
 
     later = await open_store()
-    await observe(later, a_sighting("a3", "hired"), rules=TWO_CHANGES, at=NOW + 2 * MINUTE)
+    await observe(later, an_observation("a3", "hired"), rules=TWO_CHANGES, at=NOW + 2 * MINUTE)
 
     assert await states(later, "a1", "a2", "a3") == ["pending", "pending", "held"]
 
 
 async def test_a_new_window_counts_anew(store: Store) -> None:
     await adopt(store, "a1", "a2", "a3")
-    await observe(store, a_sighting("a1", "hired"), a_sighting("a2", "hired"), rules=TWO_CHANGES, at=NOW)
+    await observe(store, an_observation("a1", "hired"), an_observation("a2", "hired"), rules=TWO_CHANGES, at=NOW)
 
-    await observe(store, a_sighting("a3", "hired"), rules=TWO_CHANGES, at=NOW + 10 * MINUTE)
+    await observe(store, an_observation("a3", "hired"), rules=TWO_CHANGES, at=NOW + 10 * MINUTE)
 
     assert await states(store, "a3") == ["pending"]
 
@@ -103,7 +103,7 @@ async def test_a_blown_fuse_does_not_mend_itself_with_time(store: Store) -> None
     await blow(store)
     await adopt(store, "a4")
 
-    await observe(store, a_sighting("a4", "hired"), rules=TWO_CHANGES, at=NOW + 100 * MINUTE)
+    await observe(store, an_observation("a4", "hired"), rules=TWO_CHANGES, at=NOW + 100 * MINUTE)
 
     assert await states(store, "a4") == ["held"]
 
@@ -112,7 +112,7 @@ async def test_it_can_be_blown_beforehand(store: Store) -> None:
     await adopt(store, "a1")
 
     await store.blow_fuse(WATCH, "the map has changed", NOW)
-    await observe(store, a_sighting("a1", "hired"), rules=TWO_CHANGES)
+    await observe(store, an_observation("a1", "hired"), rules=TWO_CHANGES)
 
     entry = await waiting_entry(store, "a1")
     assert (entry.state, entry.reason) == ("held", "the map has changed")
@@ -132,7 +132,7 @@ async def test_what_blew_it_first_is_what_is_told(store: Store) -> None:
 async def test_held_entries_follow_later_changes_and_stay_held(store: Store) -> None:
     await blow(store)
 
-    news = await observe(store, a_sighting("a3", "rejected"), rules=TWO_CHANGES, at=NOW + 100 * MINUTE)
+    news = await observe(store, an_observation("a3", "rejected"), rules=TWO_CHANGES, at=NOW + 100 * MINUTE)
 
     assert news == [ApplyResult("a3", Queue(frozenset({"status"})), "held", "more than 2 changes at once")]
     entry = await waiting_entry(store, "a3")
@@ -142,19 +142,19 @@ async def test_held_entries_follow_later_changes_and_stay_held(store: Store) -> 
 async def test_a_held_change_that_is_undone_is_cancelled(store: Store) -> None:
     await blow(store)
 
-    assert await observe(store, a_sighting("a3"), rules=TWO_CHANGES) == [ApplyResult("a3", Cancel())]
+    assert await observe(store, an_observation("a3"), rules=TWO_CHANGES) == [ApplyResult("a3", Cancel())]
 
     assert await entry_of(store, "a3") is None
 
 
 async def test_a_held_entry_whose_content_was_tried_before_is_not_cancelled(store: Store) -> None:
     await adopt(store, "a1", "a2")
-    await observe(store, a_sighting("a1", "hired"), rules=ONE_DELETION)
+    await observe(store, an_observation("a1", "hired"), rules=ONE_DELETION)
     await lose_answer(store, await claim_one(store))
     await observe(store, gone("a2"), gone("a1"), rules=ONE_DELETION)
     assert await states(store, "a1") == ["held"]
 
-    await observe(store, a_sighting("a1"), rules=ONE_DELETION)
+    await observe(store, an_observation("a1"), rules=ONE_DELETION)
 
     entry = await waiting_entry(store, "a1")
     assert (entry.state, entry.content.status, entry.attempted) == ("held", "applied", True)
@@ -164,7 +164,7 @@ async def test_replacing_what_waits_is_not_counted_again(store: Store) -> None:
     await adopt(store, "a1")
 
     for status in ("seen", "interview", "hired", "pool"):
-        await observe(store, a_sighting("a1", status), rules=TWO_CHANGES)
+        await observe(store, an_observation("a1", status), rules=TWO_CHANGES)
 
     assert await states(store, "a1") == ["pending"]
     assert (await store.fuses())[WATCH].changes == 1
@@ -175,9 +175,11 @@ async def test_a_mass_change_of_what_waits_already_is_held(store: Store) -> None
     ids = ("a1", "a2", "a3", "a4")
     await adopt(store, *ids)
     for minutes, pair in ((0, ids[:2]), (10, ids[2:])):
-        await observe(store, *(a_sighting(one, "seen") for one in pair), rules=TWO_CHANGES, at=NOW + minutes * MINUTE)
+        await observe(
+            store, *(an_observation(one, "seen") for one in pair), rules=TWO_CHANGES, at=NOW + minutes * MINUTE
+        )
 
-    await observe(store, *(a_sighting(one, "rejected") for one in ids), rules=TWO_CHANGES, at=NOW + 30 * MINUTE)
+    await observe(store, *(an_observation(one, "rejected") for one in ids), rules=TWO_CHANGES, at=NOW + 30 * MINUTE)
 
     assert await states(store, *ids) == ["pending", "pending", "held", "held"]
 
@@ -186,8 +188,8 @@ async def test_while_it_is_blown_what_waited_before_is_held_as_soon_as_it_change
     await blow(store)
     assert await states(store, "a1", "a2") == ["pending", "pending"]
 
-    await observe(store, a_sighting("a1", "rejected"), rules=TWO_CHANGES)
-    await observe(store, a_sighting("a2"), rules=TWO_CHANGES)
+    await observe(store, an_observation("a1", "rejected"), rules=TWO_CHANGES)
+    await observe(store, an_observation("a2"), rules=TWO_CHANGES)
 
     assert await states(store, "a1") == ["held"]
     assert await entry_of(store, "a2") is None, "what is undone before it was sent is forgotten as ever"
@@ -195,7 +197,7 @@ async def test_while_it_is_blown_what_waited_before_is_held_as_soon_as_it_change
 
 async def test_a_pending_change_that_becomes_a_deletion_counts_as_one(store: Store) -> None:
     await adopt(store, "a1", "a2")
-    await observe(store, a_sighting("a1", "seen"), a_sighting("a2", "seen"), rules=ONE_DELETION)
+    await observe(store, an_observation("a1", "seen"), an_observation("a2", "seen"), rules=ONE_DELETION)
 
     await observe(store, gone("a1"), gone("a2"), rules=ONE_DELETION)
 
@@ -214,36 +216,36 @@ async def test_a_pending_deletion_that_changes_is_not_counted_again(store: Store
 
 async def test_a_dead_letter_that_changes_is_counted(store: Store) -> None:
     await adopt(store, "a1", "a2", "a3")
-    await bury(store, a_sighting("a1", "hired"))
-    await observe(store, a_sighting("a2", "hired"), rules=TWO_CHANGES)
+    await bury(store, an_observation("a1", "hired"))
+    await observe(store, an_observation("a2", "hired"), rules=TWO_CHANGES)
     assert (await store.fuses())[WATCH].changes == 2
 
-    await observe(store, a_sighting("a1", "seen"), rules=TWO_CHANGES)
+    await observe(store, an_observation("a1", "seen"), rules=TWO_CHANGES)
 
     assert await states(store, "a1") == ["held"]
 
 
 @pytest.mark.parametrize(
-    "sighting",
-    [a_sighting("a1"), a_sighting("a1", "42", refused="unmapped")],
+    "observation",
+    [an_observation("a1"), an_observation("a1", "42", refused="unmapped")],
     ids=["what is no news", "what is not to be sent"],
 )
-async def test_only_what_would_be_sent_counts(store: Store, sighting: Sighting) -> None:
+async def test_only_what_would_be_sent_counts(store: Store, observation: Reportable) -> None:
     await adopt(store, "a1")
 
-    await observe(store, sighting, rules=TWO_CHANGES)
+    await observe(store, observation, rules=TWO_CHANGES)
 
     assert await store.fuses() == {}
 
 
 async def test_a_baseline_does_not_count(store: Store) -> None:
-    await store.apply(TWO_CHANGES, a_baseline(*(a_sighting(f"a{number}") for number in range(10))))
+    await store.apply(TWO_CHANGES, a_baseline(*(an_observation(f"a{number}") for number in range(10))))
 
     assert await store.fuses() == {}
 
 
 async def test_applications_sent_as_the_first_count(store: Store) -> None:
-    await observe(store, *(a_sighting(one) for one in ("a1", "a2", "a3")), rules=TWO_CHANGES)
+    await observe(store, *(an_observation(one) for one in ("a1", "a2", "a3")), rules=TWO_CHANGES)
 
     assert await states(store, "a1", "a2", "a3") == ["pending", "pending", "held"]
     assert await told_status(store, "a3") is None
@@ -253,7 +255,7 @@ async def test_another_watch_goes_on(store: Store) -> None:
     await blow(store)
     await adopt(store, "b1", watch="spontaneous")
 
-    await observe(store, a_sighting("b1", "hired"), rules=some_rules("spontaneous", max_changes=2))
+    await observe(store, an_observation("b1", "hired"), rules=some_rules("spontaneous", max_changes=2))
 
     assert (await waiting_entry(store, "b1", "spontaneous")).state == "pending"
     assert (await store.fuses())["spontaneous"].blown_at is None
@@ -265,7 +267,7 @@ class TestADoubtedDeletion:
     async def test_is_held_by_itself(self, store: Store) -> None:
         await adopt(store, "a1", "a2", "a3")
 
-        news = await doubt(store, gone("a1"), a_sighting("a2", "hired"), gone("a3"))
+        news = await doubt(store, gone("a1"), an_observation("a2", "hired"), gone("a3"))
 
         kinds = Queue(frozenset({"deleted", "status"}))
         assert news == [
@@ -280,13 +282,13 @@ class TestADoubtedDeletion:
         await adopt(store, "a1")
         await doubt(store, gone("a1"))
 
-        assert await doubt(store, a_sighting("a1")) == [ApplyResult("a1", Cancel())]
+        assert await doubt(store, an_observation("a1")) == [ApplyResult("a1", Cancel())]
 
     async def test_becomes_a_change_that_is_sent_when_the_row_is_seen_with_one(self, store: Store) -> None:
         await adopt(store, "a1")
         await doubt(store, gone("a1"))
 
-        await doubt(store, a_sighting("a1", "hired"))
+        await doubt(store, an_observation("a1", "hired"))
 
         assert await states(store, "a1") == ["pending"]
         assert (await store.fuses())[WATCH].changes == 1
@@ -303,7 +305,7 @@ class TestADoubtedDeletion:
 
     async def test_takes_the_place_of_a_change_that_waits(self, store: Store) -> None:
         await adopt(store, "a1")
-        await observe(store, a_sighting("a1", "hired"))
+        await observe(store, an_observation("a1", "hired"))
 
         await doubt(store, gone("a1"))
 
@@ -313,7 +315,7 @@ class TestADoubtedDeletion:
         await blow(store)
         await doubt(store, gone("a3"))
 
-        await doubt(store, a_sighting("a3", "rejected"))
+        await doubt(store, an_observation("a3", "rejected"))
 
         assert await states(store, "a3") == ["held"]
 
@@ -342,5 +344,5 @@ class TestADoubtedDeletion:
 DOUBT = "row-level security of public.applications may hide rows from cdc_sync"
 
 
-async def doubt(store: Store, *sightings: Sighting) -> list[ApplyResult]:
-    return await results_of(store, some_rules(), a_batch(*sightings, doubt=DOUBT))
+async def doubt(store: Store, *observations: Reportable) -> list[ApplyResult]:
+    return await results_of(store, some_rules(), a_batch(*observations, origin="deletion", doubt=DOUBT))

@@ -1,7 +1,7 @@
 """What a person asks for: release, discard, retry, resend."""
 
 import pytest
-from support.builders import ENDPOINT, MINUTE, NOW, SECOND, WATCH, a_baseline, a_content, a_sighting, some_rules
+from support.builders import ENDPOINT, MINUTE, NOW, SECOND, WATCH, a_baseline, a_content, an_observation, some_rules
 from support.store_steps import (
     acknowledge,
     adopt,
@@ -29,8 +29,8 @@ LATER = NOW + MINUTE
 async def hold(store: Store, *ids: str, watch: str = WATCH) -> None:
     """Let a fuse hold a change of each application, and a deletion if its id begins with `d`."""
     await adopt(store, *ids, watch=watch)
-    sightings = [a_sighting(one, "hired", deleted=one.startswith("d")) for one in ids]
-    await observe(store, *sightings, rules=some_rules(watch, max_changes=0))
+    observations = [an_observation(one, "hired", deleted=one.startswith("d")) for one in ids]
+    await observe(store, *observations, rules=some_rules(watch, max_changes=0))
 
 
 async def left(store: Store, state: EntryState = "held", watch: str | None = None) -> list[str]:
@@ -55,7 +55,7 @@ class TestRelease:
 
     async def test_they_are_due_at_once(self, store: Store) -> None:
         await adopt(store, "a1")
-        await observe(store, a_sighting(status="hired"), rules=some_rules(max_changes=0, default_settle=MINUTE))
+        await observe(store, an_observation(status="hired"), rules=some_rules(max_changes=0, default_settle=MINUTE))
 
         await store.release_held(None, NOW + SECOND, None, None)
 
@@ -92,7 +92,7 @@ class TestRelease:
 
     async def test_a_fuse_that_holds_nothing_any_more_can_be_mended(self, store: Store) -> None:
         await hold(store, "a1")
-        await observe(store, a_sighting())
+        await observe(store, an_observation())
         assert await left(store) == []
         assert await is_blown(store)
 
@@ -102,18 +102,18 @@ class TestRelease:
 
     async def test_what_was_tried_before_it_was_held_stays_attempted(self, store: Store) -> None:
         await adopt(store, "a1")
-        await observe(store, a_sighting(status="seen"))
+        await observe(store, an_observation(status="seen"))
         await lose_answer(store, await claim_one(store))
-        await observe(store, a_sighting(deleted=True), rules=some_rules(max_deletions=0))
+        await observe(store, an_observation(deleted=True), rules=some_rules(max_deletions=0))
 
         await store.release_held(None, LATER, None, None)
-        await observe(store, a_sighting())
+        await observe(store, an_observation())
 
         assert (await claim_one(store, LATER)).content == a_content()
 
     async def test_pending_and_dead_entries_are_not_touched(self, store: Store) -> None:
-        await bury(store, a_sighting("a1"))
-        await observe(store, a_sighting("a2"), rules=some_rules(default_settle=MINUTE))
+        await bury(store, an_observation("a1"))
+        await observe(store, an_observation("a2"), rules=some_rules(default_settle=MINUTE))
 
         assert await store.release_held(None, NOW, None, None) == 0
 
@@ -137,7 +137,7 @@ class TestDiscard:
         assert await events_of(store) == ["held", "discarded"]
 
     async def test_dead_letters_are_taken_as_told(self, store: Store) -> None:
-        await bury(store, a_sighting("a1"), a_sighting("a2"))
+        await bury(store, an_observation("a1"), an_observation("a2"))
 
         assert await store.discard("dead", None, ["a1", "never seen"], now=LATER) == [(WATCH, "a1")]
 
@@ -146,11 +146,11 @@ class TestDiscard:
 
     async def test_the_next_change_is_a_change_from_there(self, store: Store) -> None:
         await adopt(store, "a1")
-        await bury(store, a_sighting(status="hired"))
+        await bury(store, an_observation(status="hired"))
         await store.discard("dead", None, None, now=LATER)
 
-        assert await observe(store, a_sighting(status="hired")) == []
-        assert await observe(store, a_sighting()) == [ApplyResult("a1", Queue(frozenset({"status"})), "pending")]
+        assert await observe(store, an_observation(status="hired")) == []
+        assert await observe(store, an_observation()) == [ApplyResult("a1", Queue(frozenset({"status"})), "pending")]
 
     @pytest.mark.parametrize(("only", "kept"), [("changes", ["d1"]), ("deletions", ["a1"])])
     async def test_changes_or_deletions_only(self, store: Store, only: Only, kept: list[str]) -> None:
@@ -193,19 +193,19 @@ class TestDiscard:
 
     @pytest.mark.parametrize(("state", "discarded"), [("held", "a1"), ("dead", "a2")])
     async def test_one_state_only(self, store: Store, state: EntryState, discarded: str) -> None:
-        await bury(store, a_sighting("a2"))
+        await bury(store, an_observation("a2"))
         await hold(store, "a1")
 
         assert await store.discard(state, None, ["a1", "a2"], now=LATER) == [(WATCH, discarded)]
 
     async def test_a_call_that_is_under_way_is_awaited(self, store: Store) -> None:
         await adopt(store, "a1")
-        await observe(store, a_sighting(status="seen"))
+        await observe(store, an_observation(status="seen"))
         under_way = await claim_one(store)
-        await observe(store, a_sighting(status="42", refused="unmapped"))
+        await observe(store, an_observation(status="42", refused="unmapped"))
 
         assert await store.discard("dead", None, None, now=LATER) == []
-        await observe(store, a_sighting(status="hired"))
+        await observe(store, an_observation(status="hired"))
         assert await claim(store, LATER) == [], "one call at a time per application"
         await acknowledge(store, under_way)
 
@@ -213,9 +213,9 @@ class TestDiscard:
 
     async def test_once_it_is_answered_it_can_be_discarded(self, store: Store) -> None:
         await adopt(store, "a1")
-        await observe(store, a_sighting(status="seen"))
+        await observe(store, an_observation(status="seen"))
         under_way = await claim_one(store)
-        await observe(store, a_sighting(status="42", refused="unmapped"))
+        await observe(store, an_observation(status="42", refused="unmapped"))
         await acknowledge(store, under_way)
 
         assert await store.discard("dead", None, None, now=LATER) == [(WATCH, "a1")]
@@ -226,7 +226,7 @@ class TestDiscard:
 class TestRetry:
     async def test_a_dead_letter_is_sent_again(self, store: Store) -> None:
         await adopt(store, "a1")
-        await bury(store, a_sighting(status="hired"))
+        await bury(store, an_observation(status="hired"))
 
         assert await store.retry_dead(None, None, LATER) == [(WATCH, "a1")]
 
@@ -237,15 +237,15 @@ class TestRetry:
 
     async def test_it_stays_attempted(self, store: Store) -> None:
         await adopt(store, "a1")
-        await bury(store, a_sighting(status="hired"))
+        await bury(store, an_observation(status="hired"))
 
         await store.retry_dead(None, None, LATER)
-        await observe(store, a_sighting())
+        await observe(store, an_observation())
 
         assert (await claim_one(store, LATER)).content == a_content()
 
     async def test_what_was_refused_goes_to_its_own_endpoint(self, store: Store) -> None:
-        await observe(store, a_sighting(refused="unmapped"))
+        await observe(store, an_observation(refused="unmapped"))
         assert await store.endpoints() == {}
 
         await store.retry_dead(None, ["a1"], LATER)
@@ -255,7 +255,7 @@ class TestRetry:
         assert (await claim_one(store, LATER)).application_id == "a1"
 
     async def test_what_has_no_url_to_call_stays_a_dead_letter(self, store: Store) -> None:
-        await observe(store, a_sighting(base_url="gopher://example", refused="its URL may not be called"))
+        await observe(store, an_observation(base_url="gopher://example", refused="its URL may not be called"))
 
         assert await store.retry_dead(None, None, LATER) == []
 
@@ -263,7 +263,7 @@ class TestRetry:
         assert await events_of(store) == ["dead-lettered"]
 
     async def test_named_ones_of_one_watch_only(self, store: Store) -> None:
-        await bury(store, a_sighting("a1"), a_sighting("a2"))
+        await bury(store, an_observation("a1"), an_observation("a2"))
 
         assert await store.retry_dead("spontaneous", None, LATER) == []
         assert await store.retry_dead(WATCH, ["a2", "never seen"], LATER) == [(WATCH, "a2")]
@@ -294,7 +294,7 @@ class TestResend:
         await adopt(store, "a1")
         await store.resend(None, ["a1"], LATER)
 
-        assert await observe(store, a_sighting()) == []
+        assert await observe(store, an_observation()) == []
 
         assert (await claim_one(store, LATER)).content == a_content()
 
@@ -302,13 +302,13 @@ class TestResend:
         await adopt(store, "a1")
         await store.resend(None, ["a1"], LATER)
 
-        await observe(store, a_sighting(status="hired"), at=LATER)
+        await observe(store, an_observation(status="hired"), at=LATER)
 
         assert (await claim_one(store, LATER)).content == a_content("hired")
 
     async def test_what_waits_already_goes_out_now(self, store: Store) -> None:
         await adopt(store, "a1")
-        await observe(store, a_sighting(status="hired"), rules=some_rules(default_settle=MINUTE))
+        await observe(store, an_observation(status="hired"), rules=some_rules(default_settle=MINUTE))
 
         assert await store.resend(None, ["a1"], NOW + SECOND) == [(WATCH, "a1")]
 
@@ -316,7 +316,7 @@ class TestResend:
 
     async def test_a_call_that_is_under_way_is_not_made_twice(self, store: Store) -> None:
         await adopt(store, "a1")
-        await observe(store, a_sighting(status="hired"))
+        await observe(store, an_observation(status="hired"))
         under_way = await claim_one(store)
 
         await store.resend(None, ["a1"], LATER)
@@ -326,7 +326,7 @@ class TestResend:
         assert await entry_of(store) is None
 
     async def test_held_and_dead_entries_have_commands_of_their_own(self, store: Store) -> None:
-        await bury(store, a_sighting("a2"))
+        await bury(store, an_observation("a2"))
         await hold(store, "a1")
 
         assert await store.resend(None, ["a1", "a2"], LATER) == []
@@ -334,7 +334,7 @@ class TestResend:
         assert (await left(store, "held"), await left(store, "dead")) == (["a1"], ["a2"])
 
     async def test_what_has_no_url_to_call_is_left_out(self, store: Store) -> None:
-        await store.apply(some_rules(), a_baseline(a_sighting(base_url="gopher://example", refused="no URL")))
+        await store.apply(some_rules(), a_baseline(an_observation(base_url="gopher://example", refused="no URL")))
 
         assert await store.resend(None, ["a1"], LATER) == []
 

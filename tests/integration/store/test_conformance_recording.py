@@ -4,7 +4,19 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from support.builders import HOUR, MINUTE, NOW, SECOND, WATCH, a_baseline, a_batch, a_content, a_sighting, some_rules
+from support.builders import (
+    HOUR,
+    MINUTE,
+    NOW,
+    SECOND,
+    WATCH,
+    a_baseline,
+    a_batch,
+    a_content,
+    an_observation,
+    moved,
+    some_rules,
+)
 from support.store_steps import (
     acknowledge,
     adopt,
@@ -25,14 +37,15 @@ from support.store_steps import (
 
 from cdc_sync.core.content import Kind
 from cdc_sync.core.diff import Adopt, Cancel, Queue
-from cdc_sync.core.outbox import Entry, Sighting
+from cdc_sync.core.outbox import Entry
+from cdc_sync.core.rows import Foreign, Observation, Reportable
 from cdc_sync.core.status_url import endpoint_of
-from cdc_sync.store.protocol import ApplyResult, StoreError
+from cdc_sync.store.protocol import Applied, ApplyResult, StoreError
 from cdc_sync.store.store import Store
 
 
 async def test_a_baseline_is_adopted_without_a_call(store: Store) -> None:
-    news = await results_of(store, some_rules(), a_baseline(a_sighting("a1"), a_sighting("a2", "hired", "J2")))
+    news = await results_of(store, some_rules(), a_baseline(an_observation("a1"), an_observation("a2", "hired", "J2")))
 
     assert news == [ApplyResult("a1", Adopt()), ApplyResult("a2", Adopt())]
     assert await claim(store) == []
@@ -43,14 +56,16 @@ async def test_a_baseline_is_adopted_without_a_call(store: Store) -> None:
 async def test_a_second_row_that_a_baseline_meets_of_one_application_is_adopted_too(store: Store) -> None:
     await adopt(store, "a1")
 
-    assert await results_of(store, some_rules(), a_baseline(a_sighting(status="hired"))) == [ApplyResult("a1", Adopt())]
+    assert await results_of(store, some_rules(), a_baseline(an_observation(status="hired"))) == [
+        ApplyResult("a1", Adopt())
+    ]
 
     assert await entry_of(store) is None
     assert await told_status(store) == "hired"
 
 
 async def test_a_baseline_that_sends_does_not_say_twice_what_was_acknowledged_meanwhile(store: Store) -> None:
-    sending = a_batch(a_sighting(), origin="baseline", unseen="send")
+    sending = a_batch(an_observation(), origin="baseline", unseen="send")
     await store.apply(some_rules(), sending)
     await acknowledge(store, await claim_one(store))
 
@@ -68,7 +83,7 @@ async def test_every_field_of_a_content_is_kept(store: Store) -> None:
         extra='{"communicationDelay": 3}',
     )
 
-    await observe(store, replace(a_sighting(), content=content))
+    await observe(store, replace(an_observation(), content=content))
     assert (await waiting_entry(store)).content == content
 
     await acknowledge(store, await claim_one(store))
@@ -76,28 +91,30 @@ async def test_every_field_of_a_content_is_kept(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sighting", "kinds"),
-    [(a_sighting(), frozenset({"first"})), (a_sighting(deleted=True), frozenset({"first", "deleted"}))],
+    ("row", "kinds"),
+    [(an_observation(), frozenset({"first"})), (an_observation(deleted=True), frozenset({"first", "deleted"}))],
     ids=["live", "deleted"],
 )
-async def test_an_application_never_seen_is_queued(store: Store, sighting: Sighting, kinds: frozenset[Kind]) -> None:
-    assert await observe(store, sighting) == [ApplyResult("a1", Queue(kinds), "pending")]
+async def test_an_application_never_seen_is_queued(store: Store, row: Reportable, kinds: frozenset[Kind]) -> None:
+    assert await observe(store, row) == [ApplyResult("a1", Queue(kinds), "pending")]
 
     assert (await waiting_entry(store)).kinds == kinds
     assert (await known_one(store)).told is None
 
 
 async def test_an_application_that_appears_later_is_adopted_if_so_configured(store: Store) -> None:
-    assert await results_of(store, some_rules(), a_batch(a_sighting(), unseen="adopt")) == [ApplyResult("a1", Adopt())]
+    assert await results_of(store, some_rules(), a_batch(an_observation(), unseen="adopt")) == [
+        ApplyResult("a1", Adopt())
+    ]
 
     assert await entry_of(store) is None
     assert await told_status(store) == "applied"
 
 
 async def test_what_waits_for_its_first_call_is_not_adopted_by_a_later_baseline(store: Store) -> None:
-    await observe(store, a_sighting())
+    await observe(store, an_observation())
 
-    assert await results_of(store, some_rules(), a_baseline(a_sighting())) == []
+    assert await results_of(store, some_rules(), a_baseline(an_observation())) == []
 
     assert (await waiting_entry(store)).state == "pending"
 
@@ -105,14 +122,14 @@ async def test_what_waits_for_its_first_call_is_not_adopted_by_a_later_baseline(
 @pytest.mark.parametrize(
     ("changed", "kinds"),
     [
-        (a_sighting(status="hired"), frozenset({"status"})),
-        (a_sighting(job_id="J2"), frozenset({"job"})),
-        (a_sighting(deleted=True), frozenset({"deleted"})),
-        (a_sighting(status="hired", job_id="J2", deleted=True), frozenset({"status", "job", "deleted"})),
+        (an_observation(status="hired"), frozenset({"status"})),
+        (an_observation(job_id="J2"), frozenset({"job"})),
+        (an_observation(deleted=True), frozenset({"deleted"})),
+        (an_observation(status="hired", job_id="J2", deleted=True), frozenset({"status", "job", "deleted"})),
     ],
     ids=["status", "job", "deletion", "all at once"],
 )
-async def test_a_change_is_queued(store: Store, changed: Sighting, kinds: frozenset[Kind]) -> None:
+async def test_a_change_is_queued(store: Store, changed: Reportable, kinds: frozenset[Kind]) -> None:
     await adopt(store, "a1")
 
     assert await observe(store, changed, at=NOW + 1) == [ApplyResult("a1", Queue(kinds), "pending")]
@@ -126,7 +143,7 @@ async def test_a_change_is_queued(store: Store, changed: Sighting, kinds: frozen
 
 async def test_the_same_state_again_is_no_news(store: Store) -> None:
     await adopt(store, "a1")
-    rewritten = a_sighting(event_date=NOW + MINUTE)
+    rewritten = an_observation(event_date=NOW + MINUTE)
 
     assert await observe(store, rewritten) == []
 
@@ -142,13 +159,13 @@ class TestDates:
     @pytest.fixture(autouse=True)
     async def _acknowledged(self, store: Store) -> None:
         """HelloWork has acknowledged `applied`, dated NOW."""
-        await observe(store, a_sighting())
+        await observe(store, an_observation())
         await acknowledge(store, await claim_one(store))
 
     async def test_an_older_date_than_the_acknowledged_one_is_replaced_and_kept_in_the_history(
         self, store: Store
     ) -> None:
-        older = replace(a_sighting(status="seen", event_date=NOW - MINUTE), changed_at=NOW + SECOND)
+        older = replace(an_observation(status="seen", event_date=NOW - MINUTE), changed_at=NOW + SECOND)
 
         await observe(store, older, rules=self.RULES)
 
@@ -164,42 +181,42 @@ class TestDates:
 
     async def test_a_later_date_stays_and_needs_no_words(self, store: Store) -> None:
 
-        await observe(store, a_sighting(status="seen", event_date=NOW + 1), rules=self.RULES)
+        await observe(store, an_observation(status="seen", event_date=NOW + 1), rules=self.RULES)
 
         assert (await waiting_entry(store)).content.event_date == NOW + 1
         queued = (await story_of(store))[-1]
         assert not queued.detail.keys() & {"event_date", "event_date_of_row"}
 
     async def test_an_attempted_entry_counts_as_received(self, store: Store) -> None:
-        await observe(store, a_sighting(status="seen", event_date=NOW + MINUTE), rules=self.RULES)
+        await observe(store, an_observation(status="seen", event_date=NOW + MINUTE), rules=self.RULES)
         await lose_answer(store, await claim_one(store))
 
         # Undone: sent, since the answer may be lost, and later than what it undoes.
-        await observe(store, a_sighting(event_date=NOW), rules=self.RULES)
+        await observe(store, an_observation(event_date=NOW), rules=self.RULES)
 
         assert (await waiting_entry(store)).content == a_content(event_date=NOW + MINUTE + 1)
 
     async def test_a_deletion_and_what_follows_it_are_in_order_too(self, store: Store) -> None:
-        await observe(store, a_sighting(status="deleted", deleted=True, event_date=NOW - MINUTE), rules=self.RULES)
+        await observe(store, an_observation(status="deleted", deleted=True, event_date=NOW - MINUTE), rules=self.RULES)
         await acknowledge(store, await claim_one(store))
-        await observe(store, a_sighting(event_date=NOW - MINUTE), rules=self.RULES)
+        await observe(store, an_observation(event_date=NOW - MINUTE), rules=self.RULES)
 
         assert (await waiting_entry(store)).content.event_date == NOW + 2
 
     async def test_a_date_alone_is_never_news(self, store: Store) -> None:
 
-        assert await observe(store, a_sighting(event_date=NOW - MINUTE), rules=self.RULES) == []
+        assert await observe(store, an_observation(event_date=NOW - MINUTE), rules=self.RULES) == []
         assert await entry_of(store) is None
 
     async def test_without_the_rule_the_rows_own_date_is_sent(self, store: Store) -> None:
-        await observe(store, a_sighting(status="seen", event_date=NOW - MINUTE), rules=some_rules())
+        await observe(store, an_observation(status="seen", event_date=NOW - MINUTE), rules=some_rules())
 
         assert (await waiting_entry(store)).content.event_date == NOW - MINUTE
 
     async def test_the_date_of_an_adopted_state_was_never_sent(self, store: Store) -> None:
         await adopt(store, "a2")
 
-        await observe(store, a_sighting("a2", "seen", event_date=NOW - MINUTE), rules=self.RULES)
+        await observe(store, an_observation("a2", "seen", event_date=NOW - MINUTE), rules=self.RULES)
 
         assert (await waiting_entry(store, "a2")).content.event_date == NOW - MINUTE
         assert not (await known_one(store, "a2")).is_acknowledged
@@ -209,20 +226,20 @@ class TestDates:
 
 async def test_the_same_state_again_leaves_what_waits_as_it_is(store: Store) -> None:
     await adopt(store, "a1")
-    await observe(store, a_sighting(status="hired"))
+    await observe(store, an_observation(status="hired"))
     before = await waiting_entry(store)
 
-    assert await observe(store, a_sighting(status="hired", event_date=NOW + MINUTE), at=NOW + MINUTE) == []
+    assert await observe(store, an_observation(status="hired", event_date=NOW + MINUTE), at=NOW + MINUTE) == []
 
     assert await waiting_entry(store) == before
 
 
 async def test_the_newest_state_takes_the_place_of_what_waits(store: Store) -> None:
     await adopt(store, "a1")
-    await observe(store, a_sighting(status="seen"))
+    await observe(store, an_observation(status="seen"))
     first = await waiting_entry(store)
 
-    news = await observe(store, a_sighting(status="hired", job_id="J2"), at=NOW + SECOND)
+    news = await observe(store, an_observation(status="hired", job_id="J2"), at=NOW + SECOND)
 
     assert news == [ApplyResult("a1", Queue(frozenset({"status", "job"})), "pending")]
     second = await waiting_entry(store)
@@ -234,10 +251,10 @@ async def test_the_newest_state_takes_the_place_of_what_waits(store: Store) -> N
 
 async def test_a_new_content_starts_its_retries_afresh_but_stays_attempted(store: Store) -> None:
     await adopt(store, "a1")
-    await observe(store, a_sighting(status="seen"))
+    await observe(store, an_observation(status="seen"))
     await lose_answer(store, await claim_one(store), again_at=NOW + 10 * MINUTE)
 
-    await observe(store, a_sighting(status="hired"), at=NOW + SECOND)
+    await observe(store, an_observation(status="hired"), at=NOW + SECOND)
 
     entry = await waiting_entry(store)
     assert (entry.attempts, entry.first_attempt_at, entry.reason) == (0, None, None)
@@ -247,9 +264,9 @@ async def test_a_new_content_starts_its_retries_afresh_but_stays_attempted(store
 
 async def test_a_change_undone_before_it_was_attempted_is_cancelled(store: Store) -> None:
     await adopt(store, "a1")
-    await observe(store, a_sighting(status="hired"))
+    await observe(store, an_observation(status="hired"))
 
-    assert await observe(store, a_sighting()) == [ApplyResult("a1", Cancel())]
+    assert await observe(store, an_observation()) == [ApplyResult("a1", Cancel())]
 
     assert await entry_of(store) is None
     assert await claim(store) == []
@@ -258,20 +275,20 @@ async def test_a_change_undone_before_it_was_attempted_is_cancelled(store: Store
 
 async def test_a_change_undone_after_an_attempt_is_said(store: Store) -> None:
     await adopt(store, "a1")
-    await observe(store, a_sighting(status="hired"))
+    await observe(store, an_observation(status="hired"))
     await lose_answer(store, await claim_one(store))
 
-    assert await observe(store, a_sighting()) == [ApplyResult("a1", Queue(frozenset({"status"})), "pending")]
+    assert await observe(store, an_observation()) == [ApplyResult("a1", Queue(frozenset({"status"})), "pending")]
 
     assert (await claim_one(store)).content == a_content()
 
 
 async def test_a_change_undone_while_its_call_is_under_way_is_said_afterwards(store: Store) -> None:
     await adopt(store, "a1")
-    await observe(store, a_sighting(status="hired"))
+    await observe(store, an_observation(status="hired"))
     under_way = await claim_one(store)
 
-    await observe(store, a_sighting())
+    await observe(store, an_observation())
 
     assert await claim(store) == [], "one call at a time per application"
     await acknowledge(store, under_way)
@@ -279,9 +296,9 @@ async def test_a_change_undone_while_its_call_is_under_way_is_said_afterwards(st
 
 
 async def test_a_first_call_that_was_never_answered_is_never_cancelled(store: Store) -> None:
-    await observe(store, a_sighting())
+    await observe(store, an_observation())
 
-    assert await observe(store, a_sighting(status="hired")) == [
+    assert await observe(store, an_observation(status="hired")) == [
         ApplyResult("a1", Queue(frozenset({"first"})), "pending"),
     ]
 
@@ -289,7 +306,7 @@ async def test_a_first_call_that_was_never_answered_is_never_cancelled(store: St
 async def test_what_must_not_be_sent_becomes_a_dead_letter_at_once(store: Store) -> None:
     await adopt(store, "a1")
 
-    refused = a_sighting(status="42", refused="the label '42' is not in status.map")
+    refused = an_observation(status="42", refused="the label '42' is not in status.map")
     news = await observe(store, refused)
 
     assert news == [ApplyResult("a1", Queue(frozenset({"status"})), "dead", "the label '42' is not in status.map")]
@@ -303,7 +320,7 @@ async def test_what_must_not_be_sent_becomes_a_dead_letter_at_once(store: Store)
 async def test_what_must_not_be_sent_may_even_have_a_url_that_is_none(store: Store) -> None:
     odd = replace(a_content("hired"), url="javascript:alert(1)")
 
-    await observe(store, replace(a_sighting(), content=odd, refused="its URL may not be called"))
+    await observe(store, replace(an_observation(), content=odd, refused="its URL may not be called"))
 
     assert (await waiting_entry(store)).content.url == "javascript:alert(1)"
     assert await store.endpoints() == {}
@@ -311,9 +328,9 @@ async def test_what_must_not_be_sent_may_even_have_a_url_that_is_none(store: Sto
 
 async def test_what_must_not_be_sent_takes_the_place_of_what_waits(store: Store) -> None:
     await adopt(store, "a1")
-    await observe(store, a_sighting(status="hired"))
+    await observe(store, an_observation(status="hired"))
 
-    await observe(store, a_sighting(status="42", refused="unmapped"))
+    await observe(store, an_observation(status="42", refused="unmapped"))
 
     assert await claim(store) == []
     assert (await waiting_entry(store)).state == "dead"
@@ -321,17 +338,17 @@ async def test_what_must_not_be_sent_takes_the_place_of_what_waits(store: Store)
 
 async def test_a_dead_letter_that_was_never_attempted_is_cancelled_when_undone(store: Store) -> None:
     await adopt(store, "a1")
-    await observe(store, a_sighting(status="42", refused="unmapped"))
+    await observe(store, an_observation(status="42", refused="unmapped"))
 
-    assert await observe(store, a_sighting()) == [ApplyResult("a1", Cancel())]
+    assert await observe(store, an_observation()) == [ApplyResult("a1", Cancel())]
 
 
 async def test_a_dead_letter_waits_until_the_application_changes_again(store: Store) -> None:
     await adopt(store, "a1")
-    await bury(store, a_sighting(status="hired"))
+    await bury(store, an_observation(status="hired"))
 
-    assert await observe(store, a_sighting(status="hired")) == []
-    assert await observe(store, a_sighting(status="seen")) == [
+    assert await observe(store, an_observation(status="hired")) == []
+    assert await observe(store, an_observation(status="seen")) == [
         ApplyResult("a1", Queue(frozenset({"status"})), "pending"),
     ]
 
@@ -342,9 +359,9 @@ async def test_a_dead_letter_waits_until_the_application_changes_again(store: St
 
 async def test_a_dead_letter_that_was_attempted_is_said_when_undone(store: Store) -> None:
     await adopt(store, "a1")
-    await bury(store, a_sighting(status="hired"))
+    await bury(store, an_observation(status="hired"))
 
-    await observe(store, a_sighting())
+    await observe(store, an_observation())
 
     assert (await claim_one(store)).content == a_content()
 
@@ -353,7 +370,7 @@ async def test_a_status_must_stand_for_its_settle_time(store: Store) -> None:
     rules = some_rules(settle={"rejected": 5 * MINUTE}, default_settle=SECOND)
     await adopt(store, "a1", "a2")
 
-    await observe(store, a_sighting("a1", "rejected"), a_sighting("a2", "seen"), rules=rules)
+    await observe(store, an_observation("a1", "rejected"), an_observation("a2", "seen"), rules=rules)
 
     assert (await waiting_entry(store, "a1")).due_at == NOW + 5 * MINUTE
     assert (await waiting_entry(store, "a2")).due_at == NOW + SECOND
@@ -366,9 +383,9 @@ async def test_each_new_status_settles_anew_and_a_repeated_one_does_not(store: S
     rules = some_rules(default_settle=MINUTE)
     await adopt(store, "a1")
 
-    await observe(store, a_sighting(status="seen"), rules=rules, at=NOW)
-    await observe(store, a_sighting(status="hired"), rules=rules, at=NOW + 30 * SECOND)
-    await observe(store, a_sighting(status="hired"), rules=rules, at=NOW + 40 * SECOND)
+    await observe(store, an_observation(status="seen"), rules=rules, at=NOW)
+    await observe(store, an_observation(status="hired"), rules=rules, at=NOW + 30 * SECOND)
+    await observe(store, an_observation(status="hired"), rules=rules, at=NOW + 40 * SECOND)
 
     assert (await waiting_entry(store)).due_at == NOW + 90 * SECOND
 
@@ -377,7 +394,7 @@ async def test_watches_do_not_know_each_other(store: Store) -> None:
     await adopt(store, "a1", watch="applications")
     await adopt(store, "a1", watch="spontaneous")
 
-    await observe(store, a_sighting(status="hired"), rules=some_rules("spontaneous"))
+    await observe(store, an_observation(status="hired"), rules=some_rules("spontaneous"))
 
     assert await entry_of(store, "a1", "applications") is None
     assert (await waiting_entry(store, "a1", "spontaneous")).content.status == "hired"
@@ -388,7 +405,7 @@ async def test_watches_do_not_know_each_other(store: Store) -> None:
 async def test_any_id_names_its_application_and_no_other(store: Store, application_id: str) -> None:
     await adopt(store, application_id, "other")
 
-    await observe(store, a_sighting(application_id, "hired"))
+    await observe(store, an_observation(application_id, "hired"))
 
     assert (await claim_one(store)).application_id == application_id
     assert list(await store.known("applications", [application_id])) == [application_id]
@@ -405,13 +422,37 @@ async def test_a_large_baseline_is_one_step(store: Store) -> None:
 
 
 async def test_a_batch_that_cannot_be_recorded_leaves_nothing_behind(store: Store) -> None:
-    twice = a_baseline(a_sighting("a1"), a_sighting("a2"), a_sighting("a2", "hired"))
+    twice = a_baseline(an_observation("a1"), *(moved(an_observation("a2"), row) for row in ("row 1", "row 2")))
 
     with pytest.raises(StoreError):
         await store.apply(some_rules(), replace(twice, positions={"baseline": "a2"}))
 
     assert await store.known("applications", ["a1", "a2"]) == {}
     assert await store.positions("applications") == {}
+
+
+async def test_a_batch_without_news_is_not_written(store: Store) -> None:
+    await adopt(store, "a1", "a2")
+    await observe(store, an_observation("a2", "seen"))
+    rows: list[Observation] = [an_observation("a1"), an_observation("a2", "seen"), Foreign(("nobody's",))]
+
+    assert await store.apply(some_rules(), replace(a_batch(*rows), replica={"replica": "7"})) == Applied()
+    assert (await store.apply(some_rules(), a_batch(an_observation("a1", key=("row 2",))))).written is False
+    assert await store.positions(WATCH) == {}
+
+    applied = await store.apply(some_rules(), replace(a_batch(an_observation("a1", "seen")), replica={"replica": "7"}))
+    assert applied.written
+    assert await store.positions(WATCH) == {"replica": "7"}
+
+
+async def test_an_unresolved_application_keeps_the_position_back(store: Store) -> None:
+    await adopt(store, "a1")
+    rows = [an_observation("a1", "hired", key=("row 2",)), an_observation("a3")]
+
+    applied = await store.apply(some_rules(), replace(a_batch(*rows), positions={"baseline": "row 2"}))
+
+    assert (applied.unresolved, [result.application_id for result in applied.results]) == ({"a1": NOW}, ["a3"])
+    assert await store.positions(WATCH) == {}
 
 
 async def test_observations_and_claims_at_once_do_not_disturb_each_other(store: Store) -> None:
@@ -421,7 +462,7 @@ async def test_observations_and_claims_at_once_do_not_disturb_each_other(store: 
     claims: list[asyncio.Task[list[Entry]]] = []
     async with asyncio.TaskGroup() as group:
         for one in ids:
-            group.create_task(observe(store, a_sighting(one, "hired")))
+            group.create_task(observe(store, an_observation(one, "hired")))
             claims.append(group.create_task(claim(store)))
 
     claimed = [entry.application_id for task in claims for entry in task.result()]
@@ -431,7 +472,7 @@ async def test_observations_and_claims_at_once_do_not_disturb_each_other(store: 
 async def test_the_history_tells_who_saw_what(store: Store) -> None:
     await adopt(store, "a1")
 
-    await store.apply(some_rules(), a_batch(a_sighting(job_id="J2"), origin="sweep", now=NOW + 1))
+    await store.apply(some_rules(), a_batch(an_observation(job_id="J2"), origin="sweep", now=NOW + 1))
 
     (event,) = await story_of(store)
     assert (event.at, event.watch, event.application_id, event.event) == (NOW + 1, "applications", "a1", "queued")
@@ -450,9 +491,9 @@ class TestACorrectedRow:
 
     async def test_corrects_a_dead_letter_which_stays_one(self, store: Store) -> None:
         await adopt(store, "a1")
-        await bury(store, a_sighting(status="hired"))
+        await bury(store, an_observation(status="hired"))
         before = await waiting_entry(store, "a1")
-        corrected = replace(a_sighting(status="hired"), content=RIGHT)
+        corrected = replace(an_observation(status="hired"), content=RIGHT)
 
         assert await observe(store, corrected) == []
 
@@ -465,9 +506,11 @@ class TestACorrectedRow:
 
     async def test_is_sent_instead_of_what_waits_and_no_sooner(self, store: Store) -> None:
         await adopt(store, "a1")
-        await observe(store, a_sighting(status="hired"), rules=some_rules(default_settle=MINUTE))
+        await observe(store, an_observation(status="hired"), rules=some_rules(default_settle=MINUTE))
 
-        await observe(store, replace(a_sighting(status="hired"), content=RIGHT), rules=some_rules(), at=NOW + SECOND)
+        await observe(
+            store, replace(an_observation(status="hired"), content=RIGHT), rules=some_rules(), at=NOW + SECOND
+        )
 
         assert await store.claim(NOW + MINUTE - 1, HOUR, {endpoint_of(RIGHT.url): 9}) == []
         assert endpoint_of(RIGHT.url) in await store.endpoints()
@@ -477,19 +520,19 @@ class TestACorrectedRow:
 
     async def test_is_not_taken_for_said_by_a_call_under_way(self, store: Store) -> None:
         await adopt(store, "a1")
-        await observe(store, a_sighting(status="hired"))
+        await observe(store, an_observation(status="hired"))
         under_way = await claim_one(store)
 
-        await observe(store, replace(a_sighting(status="hired"), content=RIGHT))
+        await observe(store, replace(an_observation(status="hired"), content=RIGHT))
         await reject(store, under_way)
 
         assert (await waiting_entry(store, "a1")).state == "pending", "what was refused was the earlier one"
 
     async def test_changes_nothing_if_it_may_not_be_called(self, store: Store) -> None:
         await adopt(store, "a1")
-        await observe(store, a_sighting(status="hired"))
+        await observe(store, an_observation(status="hired"))
 
-        await observe(store, replace(a_sighting(status="hired", refused="another host"), content=RIGHT))
+        await observe(store, replace(an_observation(status="hired", refused="another host"), content=RIGHT))
 
         assert (await claim_one(store)).content == a_content("hired")
 

@@ -1,7 +1,19 @@
 """Reading the store for people, and what keeps it in order."""
 
 import pytest
-from support.builders import HOUR, MINUTE, NOW, SECOND, WATCH, a_batch, a_content, a_sighting, moved, some_rules
+from support.builders import (
+    HOUR,
+    MINUTE,
+    NOW,
+    SECOND,
+    WATCH,
+    a_batch,
+    a_content,
+    a_suspicion,
+    an_observation,
+    moved,
+    some_rules,
+)
 from support.store_backends import Backend, OpenStore
 from support.store_steps import (
     acknowledge,
@@ -18,6 +30,8 @@ from support.store_steps import (
 
 from cdc_sync.core.observations import WatchUnconfigured
 from cdc_sync.core.outbox import Skip, Suspicion
+from cdc_sync.core.plan import Resolved
+from cdc_sync.core.rows import OutOfScope, Unreportable
 from cdc_sync.store.protocol import (
     CALL_STEP,
     AnotherDatabaseError,
@@ -102,11 +116,11 @@ async def test_a_closed_store_says_so(store: Store) -> None:
 
 class TestUnconfigured:
     async def test_what_is_held_of_watches_that_the_configuration_does_not_have(self, store: Store) -> None:
-        await bury(store, a_sighting("x1"))
-        await observe(store, a_sighting("h1"), rules=some_rules(max_changes=0))
+        await bury(store, an_observation("x1"))
+        await observe(store, an_observation("h1"), rules=some_rules(max_changes=0))
         await adopt(store, "a1")
-        await store.apply(some_rules(), a_batch(suspicions=[Suspicion("a1", NOW, NOW)]))
-        await store.apply(some_rules("spontaneous"), a_batch(a_sighting("s1")))
+        await store.apply(some_rules(), a_suspicion("a1"))
+        await store.apply(some_rules("spontaneous"), a_batch(an_observation("s1")))
         await store.apply(some_rules("empty"), a_batch(positions={"baseline": "done"}))
 
         assert await unconfigured(store, {WATCH, "spontaneous", "new"}) == [WatchUnconfigured("empty")]
@@ -118,7 +132,7 @@ class TestUnconfigured:
 
     async def test_their_entries_are_sent_all_the_same(self, store: Store) -> None:
         """Nothing that a store does asks what is configured; these are the promises that `MESSAGE` relies on."""
-        await observe(store, a_sighting("a1"))
+        await observe(store, an_observation("a1"))
 
         await acknowledge(store, await claim_one(store))
 
@@ -127,10 +141,10 @@ class TestUnconfigured:
 
 class TestEntries:
     async def test_each_state_has_its_list_oldest_first(self, store: Store) -> None:
-        await bury(store, a_sighting("x1"), a_sighting("x2"))
-        await observe(store, a_sighting("a2"), at=NOW + 2)
-        await observe(store, a_sighting("a1"), at=NOW + 1)
-        await observe(store, a_sighting("h1"), rules=some_rules(max_changes=0))
+        await bury(store, an_observation("x1"), an_observation("x2"))
+        await observe(store, an_observation("a2"), at=NOW + 2)
+        await observe(store, an_observation("a1"), at=NOW + 1)
+        await observe(store, an_observation("h1"), rules=some_rules(max_changes=0))
 
         assert [e.application_id for e in await store.entries("pending", None, 10)] == ["a1", "a2"]
         assert [e.application_id for e in await store.entries("dead", None, 10)] == ["x1", "x2"]
@@ -138,13 +152,13 @@ class TestEntries:
         assert [e.application_id for e in await store.entries("pending", None, 1)] == ["a1"]
 
     async def test_they_are_whole(self, store: Store) -> None:
-        await observe(store, a_sighting())
+        await observe(store, an_observation())
 
         assert await store.entries("pending", WATCH, 10) == [await waiting_entry(store)]
         assert await store.entries("pending", "spontaneous", 10) == []
 
     async def test_what_is_under_way_is_pending_too(self, store: Store) -> None:
-        await observe(store, a_sighting())
+        await observe(store, an_observation())
         entry = await claim_one(store)
 
         assert [each.application_id for each in await store.entries("pending", None, 10)] == [entry.application_id]
@@ -156,13 +170,13 @@ class TestCounts:
 
     async def test_each_watch_is_counted(self, store: Store) -> None:
         await adopt(store, "a1", "a2", "a3", "a4", "a5")
-        await bury(store, a_sighting("a1", "seen"))
-        await observe(store, a_sighting("a2", "seen"), at=NOW + 5)
-        await observe(store, a_sighting("a3", "seen"), at=NOW + 3)
-        await observe(store, a_sighting("a4", "seen"), rules=some_rules(max_changes=0))
+        await bury(store, an_observation("a1", "seen"))
+        await observe(store, an_observation("a2", "seen"), at=NOW + 5)
+        await observe(store, an_observation("a3", "seen"), at=NOW + 3)
+        await observe(store, an_observation("a4", "seen"), rules=some_rules(max_changes=0))
         await store.apply(
             some_rules(),
-            a_batch(suspicions=[Suspicion("a5", NOW, NOW)], skips=[Skip(("9",), None, "it has no status")]),
+            a_batch(an_observation("a5", deleted=True), skips=[Skip(("9",), None, "it has no status")]),
         )
         await store.apply(some_rules("spontaneous"), a_batch(skips=[Skip(("9",), None, "it has no status")]))
 
@@ -187,26 +201,26 @@ class TestCounts:
         assert await store.counts() == {WATCH: WatchCounts()}
 
     async def test_only_pending_entries_make_the_oldest(self, store: Store) -> None:
-        await bury(store, a_sighting())
+        await bury(store, an_observation())
 
         assert (await store.counts())[WATCH] == WatchCounts(known=1, dead=1, changed_at=NOW)
 
     async def test_what_is_seen_again_is_counted_once(self, store: Store) -> None:
         await adopt(store, "a1", "a2")
         await adopt(store, "a2", "a3")
-        await observe(store, moved(a_sighting("a1"), "another row"))
-        await observe(store, a_sighting("a4"))
+        await observe(store, moved(an_observation("a1"), "another row"))
+        await observe(store, an_observation("a4"))
 
         assert (await store.counts())[WATCH].known == 4
 
     async def test_the_last_change_is_the_last_news(self, store: Store) -> None:
         await adopt(store, "a1")
         assert (await store.counts())[WATCH].changed_at is None, "adopted, which is no change"
-        await observe(store, a_sighting("a1", "seen"), at=NOW + 1)
+        await observe(store, an_observation("a1", "seen"), at=NOW + 1)
         assert (await store.counts())[WATCH].changed_at == NOW + 1
-        await observe(store, a_sighting("a1"), at=NOW + 2)
+        await observe(store, an_observation("a1"), at=NOW + 2)
         assert (await store.counts())[WATCH].changed_at == NOW + 2, "undone"
-        await observe(store, a_sighting("a1"), at=NOW + 3)
+        await observe(store, an_observation("a1"), at=NOW + 3)
         await adopt(store, "a2", at=NOW + 4)
         assert (await store.counts())[WATCH].changed_at == NOW + 2
 
@@ -217,16 +231,12 @@ class TestRecords:
 
     async def test_one_has_everything(self, store: Store) -> None:
         await adopt(store, "a1")
-        suspicion = Suspicion("a1", NOW, NOW + SECOND)
-        await observe(store, moved(a_sighting(status="hired"), "row 2"))
-        await store.apply(
-            some_rules(),
-            a_batch(
-                suspicions=[suspicion],
-                skips=[Skip(("row 3",), "a1", "it has no job id")],
-                out_of_scope=["a1"],
-            ),
-        )
+        await observe(store, moved(an_observation(status="hired"), "row 2"))
+        await store.apply(some_rules(), a_suspicion("a1", key=("row 2",)))
+        await store.apply(some_rules(), a_batch(OutOfScope("a1", ("row 2",))))
+        skipped = Resolved("a1", NOW, Unreportable("a1", ("row 3",), "it has no job id"))
+        await store.apply(some_rules(), a_batch(skipped))
+        suspicion = Suspicion("a1", NOW, NOW + 5 * SECOND)
 
         entry = await waiting_entry(store)
         assert await store.records("a1", None) == [
@@ -253,7 +263,7 @@ class TestRecords:
 class TestHistory:
     async def test_a_story_is_told_in_order(self, store: Store) -> None:
         await adopt(store, "a1", "a2")
-        await observe(store, a_sighting("a1", "seen"), a_sighting("a2", "seen"), at=NOW)
+        await observe(store, an_observation("a1", "seen"), an_observation("a2", "seen"), at=NOW)
         for entry in await claim(store, NOW + 1):
             await acknowledge(store, entry, at=NOW + 2)
 
@@ -266,27 +276,27 @@ class TestHistory:
         assert {event.application_id for event in story} == {"a1"}
 
     async def test_the_order_is_the_stores_even_if_the_clock_was_set_back(self, store: Store) -> None:
-        await observe(store, a_sighting(status="seen"), at=NOW)
-        await observe(store, a_sighting(status="hired"), at=NOW - MINUTE)
+        await observe(store, an_observation(status="seen"), at=NOW)
+        await observe(store, an_observation(status="hired"), at=NOW - MINUTE)
 
         assert [event.at for event in await story_of(store)] == [NOW, NOW - MINUTE]
 
     async def test_a_limited_story_is_its_end(self, store: Store) -> None:
-        await observe(store, a_sighting())
+        await observe(store, an_observation())
         await acknowledge(store, await claim_one(store))
 
         assert [event.event for event in await store.story("a1", None, 2)] == ["queued", "acknowledged"]
 
     async def test_a_watch_has_its_own(self, store: Store) -> None:
-        await observe(store, a_sighting())
-        await observe(store, a_sighting(), rules=some_rules("spontaneous"))
+        await observe(store, an_observation())
+        await observe(store, an_observation(), rules=some_rules("spontaneous"))
 
         assert [event.watch for event in await store.story("a1", "spontaneous", 10)] == ["spontaneous"]
         assert [event.watch for event in await store.story("a1", None, 10)] == [WATCH, "spontaneous"]
 
     async def test_recent_events_of_all_come_newest_first(self, store: Store) -> None:
-        await observe(store, a_sighting("a1"))
-        await observe(store, a_sighting("a2"))
+        await observe(store, an_observation("a1"))
+        await observe(store, an_observation("a2"))
         (entry,) = await claim(store, limit=1)
         await acknowledge(store, entry)
 
@@ -296,7 +306,7 @@ class TestHistory:
 
     async def test_what_is_older_is_forgotten_in_steps(self, store: Store) -> None:
         for number in range(5):
-            await observe(store, a_sighting(f"a{number}"), at=NOW + number)
+            await observe(store, an_observation(f"a{number}"), at=NOW + number)
 
         assert await store.prune(NOW + 4, EVERYTHING, 3) == 3
         assert await store.prune(NOW + 4, EVERYTHING, 3) == 1
@@ -306,7 +316,7 @@ class TestHistory:
 
     async def test_of_a_history_that_is_too_long_the_newest_is_kept_whatever_its_age(self, store: Store) -> None:
         for number in range(6):
-            await observe(store, a_sighting(f"a{number}"), at=NOW + number)
+            await observe(store, an_observation(f"a{number}"), at=NOW + number)
 
         assert await store.prune(NOW, 2, 3) == 3
         assert await store.prune(NOW, 2, 3) == 1
@@ -316,17 +326,17 @@ class TestHistory:
 
     async def test_of_what_a_fast_clock_has_dated_the_newest_is_kept_too(self, store: Store) -> None:
         for number in range(4):
-            await observe(store, a_sighting(f"a{number}"), at=NOW + HOUR - number)
+            await observe(store, an_observation(f"a{number}"), at=NOW + HOUR - number)
 
         assert await store.prune(NOW, 1, 10) == 3
 
         assert [event.application_id for event in await store.recent(10)] == ["a3"]
 
     async def test_to_forget_the_history_forgets_nothing_else(self, store: Store) -> None:
-        await observe(store, a_sighting())
+        await observe(store, an_observation())
 
         await store.prune(NOW + 1, EVERYTHING, 10)
-        await observe(store, a_sighting(status="hired"), at=NOW + 2)
+        await observe(store, an_observation(status="hired"), at=NOW + 2)
 
         assert [event.at for event in await store.recent(10)] == [NOW + 2]
         assert (await waiting_entry(store)).content.status == "hired"
@@ -335,7 +345,7 @@ class TestHistory:
 class TestEndsOfCalls:
     async def test_the_newest_come_first_whatever_else_has_happened(self, store: Store) -> None:
         for number, id_ in enumerate(("a1", "a2", "a3", "a4")):
-            await observe(store, a_sighting(id_), at=NOW + number)
+            await observe(store, an_observation(id_), at=NOW + number)
             entry = await claim_one(store, NOW + number)
             match id_:
                 case "a2":
@@ -344,7 +354,7 @@ class TestEndsOfCalls:
                     await reject(store, entry, at=NOW + number)
                 case _:
                     await acknowledge(store, entry, at=NOW + number)
-        await observe(store, *(a_sighting(f"b{number}") for number in range(20)), at=NOW + 9)
+        await observe(store, *(an_observation(f"b{number}") for number in range(20)), at=NOW + 9)
 
         ends = await store.recent_ends(3, failed=False)
         assert [(end.application_id, end.event) for end in ends] == [
@@ -357,7 +367,7 @@ class TestEndsOfCalls:
 
     async def test_they_are_counted_by_outcome_in_steps_of_time(self, store: Store, open_store: OpenStore) -> None:
         step = NOW - NOW % CALL_STEP
-        await observe(store, a_sighting("a1"), a_sighting("a2"), a_sighting("a3"), a_sighting("a4"))
+        await observe(store, an_observation("a1"), an_observation("a2"), an_observation("a3"), an_observation("a4"))
         one, two, three, four = await claim(store)
         await acknowledge(store, one, two, at=step + CALL_STEP - 1)
         await lose_answer(store, three, at=step + CALL_STEP)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
-from support.builders import NOW, WATCH, a_baseline, a_batch, a_content, a_sighting, moved, some_rules
+from support.builders import NOW, WATCH, a_baseline, a_batch, a_content, an_observation, moved, some_rules
 from support.store_steps import acknowledge, adopt, bury, claim_one, known_one, lose_answer, observe
 
 from cdc_sync.core.outbox import Verified
@@ -85,9 +85,9 @@ class TestVerifying:
         assert await passes(store)
 
     async def test_not_where_nothing_was_told_or_the_row_is_out_of_scope(self, store: Store) -> None:
-        await observe(store, a_sighting())
+        await observe(store, an_observation())
         await store.verify(WATCH, [verified()])
-        await store.apply(some_rules(), a_baseline(a_sighting("a2")))
+        await store.apply(some_rules(), a_baseline(an_observation("a2")))
         await store.apply(some_rules(), a_batch(out_of_scope=["a2"]))
         await store.verify(WATCH, [verified("a2")])
 
@@ -108,7 +108,7 @@ class TestVerifying:
         assert await known.compare(WATCH, digests(digest=OTHER)) != [IN_FULL]
 
     async def test_a_baseline_may_bring_it(self, store: Store) -> None:
-        await store.apply(some_rules(), a_baseline(replace(a_sighting(), digest=DIGEST), a_sighting("a2")))
+        await store.apply(some_rules(), a_baseline(replace(an_observation(), digest=DIGEST), an_observation("a2")))
 
         assert await passes(store)
         assert await store.compare(WATCH, digests(("a2",))) == [IN_FULL]
@@ -117,13 +117,13 @@ class TestVerifying:
         "key", [("1", "2"), ("a,b", 'c"d'), ("é🎉", ""), ("[", "]", "\\"), ("1",), ("\x01\t\x7f",)]
     )
     async def test_a_key_may_have_several_columns_and_any_text(self, store: Store, key: Key) -> None:
-        await store.apply(some_rules(), a_baseline(moved(replace(a_sighting(), digest=DIGEST), *key)))
+        await store.apply(some_rules(), a_baseline(moved(replace(an_observation(), digest=DIGEST), *key)))
 
         assert await store.compare(WATCH, digests(key)) == [(await known_one(store)).number]
 
     async def test_two_records_of_one_row(self, store: Store) -> None:
         """The row has changed its id, and back: each of the two has what it was verified with."""
-        await store.apply(some_rules(), a_baseline(*(moved(a_sighting(id_), "row") for id_ in ("a1", "a2"))))
+        await store.apply(some_rules(), a_baseline(*(moved(an_observation(id_), "row") for id_ in ("a1", "a2"))))
         await store.verify(WATCH, [verified("a1", "row"), verified("a2", "row", digest=OTHER)])
         numbers = {id_: known.number for id_, known in (await store.known(WATCH, ["a1", "a2"])).items()}
 
@@ -133,26 +133,26 @@ class TestVerifying:
 
 class TestForgetting:
     async def test_a_change_that_waits_and_one_that_was_told(self, known: Store) -> None:
-        await observe(known, a_sighting(status="hired"))
+        await observe(known, an_observation(status="hired"))
         assert not await passes(known)
         await acknowledge(known, await claim_one(known))
 
         assert not await passes(known), "A, B, and A again, which nobody saw"
 
     async def test_a_change_that_may_have_been_heard(self, known: Store) -> None:
-        await observe(known, a_sighting(status="hired"))
+        await observe(known, an_observation(status="hired"))
         await lose_answer(known, await claim_one(known))
 
         assert not await passes(known)
 
     async def test_a_change_that_was_undone_in_time_has_changed_nothing(self, known: Store) -> None:
-        await observe(known, a_sighting(status="hired"))
-        await observe(known, a_sighting())
+        await observe(known, an_observation(status="hired"))
+        await observe(known, an_observation())
 
         assert await passes(known)
 
     async def test_an_operators_discard(self, known: Store) -> None:
-        await bury(known, a_sighting(status="hired"))
+        await bury(known, an_observation(status="hired"))
         assert not await passes(known)
         await known.discard("dead", WATCH, None, now=NOW)
 
@@ -166,21 +166,21 @@ class TestForgetting:
     @pytest.mark.parametrize(
         "happen",
         [
-            lambda store: observe(store, moved(a_sighting(), "another row")),
+            lambda store: observe(store, moved(an_observation(), "another row")),
             lambda store: store.apply(some_rules(), a_batch(out_of_scope=["a1"])),
-            lambda store: store.apply(some_rules(), a_baseline(a_sighting(status="hired"))),
+            lambda store: store.apply(some_rules(), a_baseline(an_observation(status="hired"))),
         ],
         ids=["another row speaks for it", "it leaves the scope", "it is adopted anew"],
     )
     async def test_what_changes_the_record(self, known: Store, happen: Callable[[Store], Awaitable[object]]) -> None:
         await happen(known)
         assert not await passes(known)
-        await observe(known, a_sighting())
+        await observe(known, an_observation())
 
         assert not await passes(known), "though it is as it was again, but for what waits"
 
     async def test_verified_again_it_is_passed_over_again(self, known: Store) -> None:
-        await observe(known, a_sighting(status="hired"))
+        await observe(known, an_observation(status="hired"))
         await acknowledge(known, await claim_one(known))
         await known.verify(WATCH, [verified(status="hired", digest=OTHER)])
 

@@ -34,7 +34,7 @@ from support.store_steps import results_of
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import fate
-from cdc_sync.core.outbox import Entry, EntryState, Sighting
+from cdc_sync.core.outbox import Entry, EntryState
 from cdc_sync.core.reply import (
     Acknowledged,
     CredentialsRefused,
@@ -45,6 +45,7 @@ from cdc_sync.core.reply import (
     Unavailable,
 )
 from cdc_sync.core.retry import RetryPolicy
+from cdc_sync.core.rows import Reportable
 from cdc_sync.store.protocol import ApplyResult, Finished
 
 T = TypeVar("T")
@@ -148,8 +149,8 @@ class Deliveries(RuleBasedStateMachine):
     @initialize(status=st.sampled_from(["A", "B"]))
     def first_start(self, status: str) -> None:
         self.applications = {one: Application(State(status)) for one in EXISTING}
-        sightings = [self.sighting(one, application.now) for one, application in self.applications.items()]
-        self.run(self.store.apply(RULES, a_baseline(*sightings, now=self.now)))
+        observations = [self.observation(one, application.now) for one, application in self.applications.items()]
+        self.run(self.store.apply(RULES, a_baseline(*observations, now=self.now)))
         for application in self.applications.values():
             application.recorded.append(application.now)
             application.sure = application.heard = application.now
@@ -279,9 +280,9 @@ class Deliveries(RuleBasedStateMachine):
         others += [replace(now, job_id=job_id) for job_id in JOBS]
         return st.sampled_from(earlier) | st.sampled_from([*others, replace(now, deleted=True)])
 
-    def sighting(self, one: str, state: State) -> Sighting:
+    def observation(self, one: str, state: State) -> Reportable:
         content = a_content(state.status, state.job_id, application_id=one, deleted=state.deleted, event_date=self.now)
-        return Sighting(one, (one,), content, "not to be sent" if state.status == "refused" else None)
+        return Reportable(one, (one,), content, "not to be sent" if state.status == "refused" else None)
 
     def discard(self, entry: Entry) -> None:
         if self.run(self.store.discard(entry.state, WATCH, [entry.application_id], now=self.now)):
@@ -311,8 +312,8 @@ class Deliveries(RuleBasedStateMachine):
         for one, state in states.items():
             self.applications[one].recorded.append(state)
         held = self.in_state("held")
-        sightings = [self.sighting(one, state) for one, state in states.items()]
-        news = self.run(results_of(self.store, RULES, a_batch(*sightings, now=self.now)))
+        observations = [self.observation(one, state) for one, state in states.items()]
+        news = self.run(results_of(self.store, RULES, a_batch(*observations, now=self.now, origin="deletion")))
         self.look()
         assert not set(held) & set(self.in_state("pending")), "only people release what is held"
         return news

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from support.builders import ENDPOINT, HOUR, NOW, WATCH, a_batch, a_sighting, some_rules
+from support.builders import ENDPOINT, HOUR, NOW, WATCH, a_batch, an_observation, some_rules
 from support.eventually import eventually
 from support.postgres import Cluster
 from support.store_backends import PostgresBackend
@@ -83,7 +83,7 @@ def let_leases_lapse(dsn: str) -> None:
 
 async def one_under_way(store: PostgresStore) -> None:
     await adopt(store, "a1")
-    await observe(store, a_sighting(status="hired"))
+    await observe(store, an_observation(status="hired"))
     await claim_one(store)
 
 
@@ -108,7 +108,7 @@ class TestClaims:
         other = await open_another()
         names = [f"a{number}" for number in range(60)]
         await adopt(store, *names)
-        await observe(store, *(a_sighting(one, "hired") for one in names))
+        await observe(store, *(an_observation(one, "hired") for one in names))
 
         claims = await asyncio.gather(*(claim(each, limit=7) for each in [store, other] * 5))
 
@@ -174,12 +174,12 @@ class TestClaims:
         self, dsn: str, store: PostgresStore, open_another: Open
     ) -> None:
         await adopt(store, "a1")
-        await observe(store, a_sighting(status="seen"))
+        await observe(store, an_observation(status="seen"))
         stalled = await claim_one(store)
         await die(store)
         take_for_dead(dsn)
         other = await open_another()
-        await observe(other, a_sighting(status="hired"))
+        await observe(other, an_observation(status="hired"))
         await acknowledge(other, await claim_one(other))
         assert await told_status(other) == "hired"
 
@@ -281,7 +281,7 @@ class TestClaims:
 
     async def test_an_end_written_twice_is_written_once(self, store: PostgresStore) -> None:
         await adopt(store, "a1")
-        await observe(store, a_sighting(status="hired"))
+        await observe(store, an_observation(status="hired"))
         entry = await claim_one(store)
         claims = dict(store.driver._claims._numbers)
         await lose_answer(store, entry)
@@ -300,18 +300,18 @@ class TestTakingOver:
         assert await other.take(WATCH, "second", instead_of=await other.take(WATCH, "second")) == Lease(
             mine=True, session="first"
         )
-        await observe(other, a_sighting(status="hired"))
+        await observe(other, an_observation(status="hired"))
 
         with pytest.raises(TakenOverError, match="lease on the watch applications has ended"):
-            await observe(store, a_sighting(status="seen"))
+            await observe(store, an_observation(status="seen"))
 
         assert (await waiting_entry(store)).content.status == "hired"
         assert not (await store.take(WATCH, "first")).mine
         await other.give_back(WATCH)
         with pytest.raises(TakenOverError, match="waits for its turn"):
-            await observe(other, a_sighting(status="seen"))
+            await observe(other, an_observation(status="seen"))
         assert await store.take(WATCH, "third") == Lease(mine=True, session="second")
-        await observe(store, a_sighting(status="seen"))
+        await observe(store, an_observation(status="seen"))
 
     async def test_who_does_not_hold_the_lease_waits(self, store: PostgresStore, open_another: Open) -> None:
         other = await open_another()
@@ -343,7 +343,7 @@ class TestTakingOver:
         await eventually(free, "the lease to be free", within=60)
 
         with pytest.raises(TakenOverError):  # as when the daemon that was stopped goes on
-            await observe(store, a_sighting(status="seen"))
+            await observe(store, an_observation(status="seen"))
 
     async def test_who_was_taken_for_dead_records_nothing_though_nobody_else_works(
         self, dsn: str, store: PostgresStore
@@ -354,10 +354,10 @@ class TestTakingOver:
         await store.driver._living.renew()
 
         with pytest.raises(TakenOverError):
-            await observe(store, a_sighting(status="seen"))
+            await observe(store, an_observation(status="seen"))
 
         assert await store.take(WATCH, "second") == Lease(mine=True, session="first")
-        await observe(store, a_sighting(status="seen"))
+        await observe(store, an_observation(status="seen"))
 
 
 class TestAtOnce:
@@ -370,8 +370,8 @@ class TestAtOnce:
 
         async def watch(turn: int) -> None:
             order = names if turn % 2 else names[::-1]
-            sightings = [a_sighting(one, f"status {turn}") for one in order[::2]]
-            batch = a_batch(*sightings, out_of_scope=order[1::2])
+            observations = [an_observation(one, f"status {turn}") for one in order[::2]]
+            batch = a_batch(*observations, out_of_scope=order[1::2])
             await stores[turn % 3].apply(some_rules(), batch)
 
         async def send(turn: int) -> None:
@@ -577,7 +577,7 @@ class TestWhatCheckFinds:
 class TestTexts:
     async def test_what_postgresql_cannot_hold_is_kept_as_well_as_can_be(self, store: PostgresStore) -> None:
         await adopt(store, "a1")
-        await observe(store, a_sighting(status="hired"))
+        await observe(store, an_observation(status="hired"))
 
         await lose_answer_with(store, "a\0b")
 
@@ -589,7 +589,7 @@ class TestACopy:
     async def test_it_is_whole_and_apart(self, dsn: str, store: PostgresStore, tmp_path: Path) -> None:
         await store.bind("a database")
         await adopt(store, "a1", "a2")
-        await observe(store, a_sighting(status="hired"), rules=some_rules(max_changes=0))
+        await observe(store, an_observation(status="hired"), rules=some_rules(max_changes=0))
         path = tmp_path / "copy.db"
 
         await copy_to_sqlite(dsn, path)

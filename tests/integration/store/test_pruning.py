@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from support.builders import NOW, WATCH, a_sighting, some_rules
+from support.builders import NOW, WATCH, an_observation, some_rules
 from support.store_steps import observe
 
 from cdc_sync.daemon import pruning
@@ -15,8 +15,8 @@ async def a_long_history(path: Path) -> SqliteStore:
     """One event of each of many applications, a millisecond apart."""
     store = SqliteStore(path)
     rules = some_rules(max_changes=EVENTS)
-    await observe(store, *(a_sighting(f"a{number}") for number in range(EVENTS - 1)), rules=rules)
-    await observe(store, a_sighting("last"), rules=rules, at=NOW + 1)
+    await observe(store, *(an_observation(f"a{number}") for number in range(EVENTS - 1)), rules=rules)
+    await observe(store, an_observation("last"), rules=rules, at=NOW + 1)
     return store
 
 

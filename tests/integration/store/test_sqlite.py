@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.builders import NOW, WATCH, a_sighting
+from support.builders import NOW, WATCH, an_observation
 from support.store_process import store_process
 from support.store_steps import adopt, claim_one, observe, told_status, waiting_entry
 
@@ -161,7 +161,7 @@ class TestBesideAnother:
     async def test_a_copy_is_whole_private_and_apart(
         self, generous_umask: None, store: SqliteStore, path: Path, tmp_path: Path
     ) -> None:
-        await observe(store, a_sighting())
+        await observe(store, an_observation())
         copied = tmp_path / "copy.db"
 
         copy_store(path, copied)
@@ -327,9 +327,9 @@ class TestConnectionLost:
             transaction._connection.close()
 
         async with asyncio.timeout(60):
-            with pytest.raises(StoreError, match="closed database|gone from under"):
+            with pytest.raises(StoreError, match=r"closed database|gone from under"):
                 await store.driver.transact(close)
-            with pytest.raises(StoreError, match="closed database|gone from under"):
+            with pytest.raises(StoreError, match=r"closed database|gone from under"):
                 await store.counts()
 
 

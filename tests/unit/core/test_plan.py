@@ -555,7 +555,7 @@ def test_a_batch_names_its_applications_and_rows() -> None:
     batch = Batch("notify", NOW, "send", rows, {("g",): 5}, [resolved(None, id_="a9")], shift=7)
 
     assert batch.application_ids == ["a1", "a2", "a9"]
-    assert batch.keys == [("a1",), ("f",), ("a2",), ("3",), ("g",)]
+    assert batch.rows == [(("a1",), "a1"), (("f",), None), (("a2",), "a2"), (("3",), "a1"), (("g",), None)]
     assert batch.at == NOW + 7
 
 

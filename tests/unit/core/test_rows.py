@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.fuse import FusePolicy
-from cdc_sync.core.rows import Foreign, Ignored, OutOfScope, Reportable, Row, Unreportable, current, interpret
+from cdc_sync.core.rows import (
+    Foreign,
+    Ignored,
+    OutOfScope,
+    Reportable,
+    Row,
+    Unreportable,
+    by_application,
+    current,
+    interpret,
+)
 from cdc_sync.core.rules import ExtraField, WatchRules
 from cdc_sync.core.status import StatusRules
 from cdc_sync.core.status_url import OUT_OF_PLACE, AllowedHosts
@@ -457,3 +467,15 @@ def test_a_row_that_lacks_nothing_but_a_job_says_all_the_rest(job_id: str | None
     assert found.without_job == Reportable("42", ("7",), replace(CONTENT, job_id=""), refused=None)
     assert reading(replace(RULES, last_known_job=False), job_id=job_id).without_job is None
     assert reading(job_id=job_id, created=None) == Unreportable("42", ("7",), "it has no creation date")
+
+
+def test_rows_are_found_by_the_id_that_they_carry_usable_or_not() -> None:
+    rows = [
+        replace(ROW, key=("1",), application_id="a1"),
+        replace(ROW, key=("2",), application_id=None, status_url="https://any.example/v1/applications/a1/status"),
+        replace(ROW, key=("3",), application_id="a2"),
+        replace(ROW, key=("4",), application_id=".."),
+        replace(ROW, key=("5",), application_id=None, status_url=None),
+    ]
+
+    assert by_application(rows, {"a1", ".."}) == {"a1": rows[:2], "..": [rows[3]]}

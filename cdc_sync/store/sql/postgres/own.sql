@@ -11,6 +11,23 @@ SELECT d.id, d.host, d.process, w.session
 -- name: lock_entries
 SELECT FROM @outbox WHERE watch = :watch AND application_id @in(ids) ORDER BY application_id FOR UPDATE;
 
+-- name: before
+-- By application, and of the rows those that another application had.
+SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at,
+       s.adopted, o.status, o.job_id, o.deleted, o.metadata, o.attempted, o.claimed_by, o.state, o.reason, o.queued_at
+  FROM @snapshot s
+  LEFT JOIN @outbox o ON o.watch = s.watch AND o.application_id = s.application_id
+ WHERE s.watch = :watch AND s.application_id @in(ids)
+UNION ALL
+SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at,
+       s.adopted, o.status, o.job_id, o.deleted, o.metadata, o.attempted, o.claimed_by, o.state, o.reason, o.queued_at
+  FROM unnest(:rows_first::text[], :rows_second::text[]) AS x (row_key, application_id)
+  JOIN @snapshot s ON s.watch = :watch AND s.row_key = x.row_key AND s.application_id <> x.application_id
+  LEFT JOIN @outbox o ON o.watch = s.watch AND o.application_id = s.application_id;
+
+-- name: need_no_flush
+SET LOCAL synchronous_commit TO off;
+
 -- name: remove(watch text, application_id text)
 DELETE FROM @outbox AS o USING @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
 

@@ -7,6 +7,25 @@ SELECT NULL, NULL, NULL, session FROM @watch WHERE name = :watch;
 -- name: lock_entries
 -- Nobody else is in the file during a transaction.
 
+-- name: before
+-- By application, and of the rows those that another application had.
+SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at,
+       s.adopted, o.status, o.job_id, o.deleted, o.metadata, o.attempted, o.claimed_by, o.state, o.reason, o.queued_at
+  FROM json_each(:ids) i
+ CROSS JOIN snapshot s ON s.watch = :watch AND s.application_id = i.value
+  LEFT JOIN outbox o ON o.watch = s.watch AND o.application_id = s.application_id
+UNION ALL
+SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at,
+       s.adopted, o.status, o.job_id, o.deleted, o.metadata, o.attempted, o.claimed_by, o.state, o.reason, o.queued_at
+  FROM json_each(:rows) j
+ CROSS JOIN snapshot s
+    ON s.watch = :watch AND s.row_key = json_extract(j.value, '$[0]')
+   AND s.application_id <> json_extract(j.value, '$[1]')
+  LEFT JOIN @outbox o ON o.watch = s.watch AND o.application_id = s.application_id;
+
+-- name: need_no_flush
+-- Nothing is flushed where nothing was written.
+
 -- name: remove(watch text, application_id text)
 DELETE FROM @outbox WHERE watch = ?1 AND application_id = ?2;
 

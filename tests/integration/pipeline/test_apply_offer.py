@@ -1,0 +1,141 @@
+"""Each step of capture is one apply, beside which the sender stands still for its applications; two if rows of an
+application have to be read together."""
+
+import asyncio
+from collections.abc import Collection
+
+import pytest
+from support.applications import delete, insert, update
+from support.builders import WATCH
+from support.rig import OpenRig, Rig
+from support.sessions import Ats
+
+from cdc_sync.core.outbox import Offer
+from cdc_sync.core.plan import Batch
+from cdc_sync.core.rules import WatchRules
+from cdc_sync.pipeline.intake import Intake
+from cdc_sync.store.protocol import Applied, StoreError
+
+
+class Deliveries:
+    """A sender of which only its part in an apply is there."""
+
+    def __init__(self) -> None:
+        self.offered: list[tuple[Offer, list[str]]] = []
+        self.settled: list[tuple[Offer, Applied | None]] = []
+
+    def offer(self, watch: str, application_ids: Collection[str]) -> Offer:
+        assert watch == WATCH
+        offer = Offer(frozenset({f"offer {len(self.offered)}"}))
+        self.offered.append((offer, list(application_ids)))
+        return offer
+
+    def settle(self, offered: Offer, watch: str, applied: Applied | None) -> None:
+        assert watch == WATCH
+        self.settled.append((offered, applied))
+
+    @property
+    def of(self) -> list[list[str]]:
+        """The applications of each apply that was settled."""
+        assert [offer for offer, _ in self.offered] == [offer for offer, _ in self.settled]
+        return [sorted(ids) for _, ids in self.offered]
+
+
+def intake_of(rig: Rig, deliveries: Deliveries) -> Intake:
+    return Intake(
+        rig.intake.rules, rig.intake.reader, rig.store, observe=rig.said.append, clock=rig.clock, delivery=deliveries
+    )
+
+
+async def test_a_change_is_one_apply(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    insert(ats, 2, "a2")
+    async with open_rig() as rig:
+        await rig.adopt()
+        update(ats, 1, 2, status="hired")
+        deliveries = Deliveries()
+
+        await intake_of(rig, deliveries).keys({("1",): 0, ("2",): 0}, "notify")
+
+        assert deliveries.of == [["a1", "a2"]]
+        ((_, applied),) = deliveries.settled
+        assert applied is not None
+        assert [result.application_id for result in applied.results] == ["a1", "a2"]
+
+
+async def test_what_all_rows_together_tell_is_a_second_one(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    insert(ats, 2, "a2")
+    async with open_rig() as rig:
+        await rig.adopt()
+        delete(ats, 1)
+        insert(ats, 3, "a1", job_id="J2")
+        update(ats, 2, status="hired")
+        deliveries = Deliveries()
+
+        results = await intake_of(rig, deliveries).keys({("1",): 0, ("2",): 0, ("3",): 0}, "notify")
+
+        assert deliveries.of == [["a1", "a2"], ["a1"]]
+        assert [result.application_id for result in results] == ["a2", "a1"]
+        assert await rig.deliver() == [("a1", "applied", "J2"), ("a2", "hired", "J1")]
+
+
+async def test_nothing_new_writes_nothing(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    async with open_rig() as rig:
+        await rig.adopt()
+        deliveries = Deliveries()
+        intake = intake_of(rig, deliveries)
+        await intake.place({"any": "thing"})
+
+        await intake.keys({("1",): 0, ("gone",): 0}, "notify")
+
+        assert deliveries.of == [[], ["a1"]]
+        applied = deliveries.settled[-1][1]
+        assert applied is not None
+        assert (list(applied.results), applied.written) == ([], False)
+
+
+async def test_an_apply_that_fails_is_settled_too(ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    insert(ats, 1, "a1")
+    async with open_rig() as rig:
+        deliveries = Deliveries()
+
+        async def fail(*_: object) -> None:
+            raise StoreError("The disk is full.")
+
+        monkeypatch.setattr(rig.store, "apply", fail)
+        with pytest.raises(StoreError):
+            await intake_of(rig, deliveries).keys({("1",): 0}, "notify")
+
+        assert deliveries.of == [["a1"]]
+        assert deliveries.settled[0][1] is None
+
+
+async def test_an_apply_goes_on_when_its_capture_is_cancelled(
+    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the store has claimed meanwhile is the sender's, and what is read afterwards is applied afterwards."""
+    insert(ats, 1, "a1")
+    async with open_rig() as rig:
+        deliveries, begun, may_end = Deliveries(), asyncio.Event(), asyncio.Event()
+        apply = rig.store.apply
+
+        async def slow(rules: WatchRules, batch: Batch, offer: Offer) -> Applied:
+            begun.set()
+            await may_end.wait()
+            return await apply(rules, batch, offer)
+
+        monkeypatch.setattr(rig.store, "apply", slow)
+        capture = asyncio.create_task(intake_of(rig, deliveries).keys({("1",): 0}, "notify"))
+        await begun.wait()
+        capture.cancel()
+        await asyncio.wait([capture], timeout=0.05)
+        assert not capture.done()
+        may_end.set()
+        with pytest.raises(asyncio.CancelledError):
+            await capture
+
+        ((_, applied),) = deliveries.settled
+        assert applied is not None
+        assert [result.application_id for result in applied.results] == ["a1"]
