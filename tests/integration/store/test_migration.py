@@ -232,13 +232,14 @@ class TestEveryState:
     ) -> None:
         with restored(old, tmp_path, request) as data:
             store = await data.open()
-            assert len(await store.retry_dead(None, None, 1)) == 1
-            assert len(await store.discard("held", "polled", None, now=1)) == 3
-            assert len(await store.resend("applications", ["applications-1"], 1)) == 1
-            await store.release_claims()
+            try:
+                assert len(await store.retry_dead(None, None, 1)) == 1
+                assert len(await store.discard("held", "polled", None, now=1)) == 3
+                assert len(await store.resend("applications", ["applications-1"], 1)) == 1
+                await store.release_claims()
 
-            wanted = {row["endpoint"]: 50 for row in before["endpoint"]}
-            claimed = await store.claim(store.clock(), 60_000, wanted)
+                wanted = {row["endpoint"]: 50 for row in before["endpoint"]}
+                claimed = await store.claim(store.clock(), 60_000, wanted)
 
                 assert len(claimed) == 9
             finally:
