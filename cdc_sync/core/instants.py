@@ -1,11 +1,11 @@
 """Instants as whole milliseconds since the epoch, and HelloWork's way of writing them."""
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# Without a zone, which `isoformat` would write otherwise than HelloWork.
-_EPOCH_IN_UTC = datetime(1970, 1, 1)  # noqa: DTZ001
 _MILLISECOND = timedelta(milliseconds=1)
+_DAY = 24 * 60 * 60 * 1000
 # HelloWork's dates have a year of four digits (hellowork-api: `2023-01-10T09:00:00.000Z`).
 _FIRST = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MILLISECOND
 LATEST = (datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC) - _EPOCH) // _MILLISECOND
@@ -18,7 +18,15 @@ class NotAnInstant(ValueError):  # noqa: N818 - says what the value is, as the r
 
 def iso(instant: int) -> str:
     """Write an instant as HelloWork documents it: UTC, milliseconds, `Z`."""
-    return (_EPOCH_IN_UTC + timedelta(milliseconds=instant)).isoformat(timespec="milliseconds") + "Z"
+    day, rest = divmod(instant, _DAY)
+    seconds, millisecond = divmod(rest, 1000)
+    return f"{_date(day)}T{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{millisecond:03}Z"
+
+
+@lru_cache(maxsize=4096)  # two for each call, mostly of a few days
+def _date(day: int) -> str:
+    """The date of a day since the epoch."""
+    return (_EPOCH + timedelta(days=day)).date().isoformat()
 
 
 def milliseconds(length: timedelta) -> int:

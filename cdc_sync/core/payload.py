@@ -4,8 +4,7 @@ Both are functions of the content, so every retry of a delivery, also after a cr
 """
 
 import hashlib
-import json
-from collections.abc import Callable
+from json.encoder import encode_basestring_ascii as _text
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.instants import iso
@@ -15,8 +14,8 @@ def body(content: Content) -> bytes:
     """The JSON body, as HelloWork's page "Envoi changements de statut" documents it."""
     fields = [
         f'"status": {_text(content.status)}',
-        f'"eventDate": {_text(iso(content.event_date))}',
-        f'"created": {_text(iso(content.created))}',
+        f'"eventDate": "{iso(content.event_date)}"',
+        f'"created": "{iso(content.created)}"',
         f'"jobId": {_text(content.job_id)}',
     ]
     if content.source is not None:
@@ -34,13 +33,11 @@ def idempotency_key(application_id: str, content: Content) -> str:
 
 def request(application_id: str, content: Content) -> tuple[bytes, str]:
     """The body, and the idempotency key of the call that carries it."""
-    data = body(content)
-    digest = hashlib.sha256()
-    for part in (application_id.encode(), content.url.encode(), data):
-        # The length first: otherwise ("a", "bc") and ("ab", "c") would be one key.
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
-    return data, digest.hexdigest()[:40]
+    whose, url, data = application_id.encode(), content.url.encode(), body(content)
+    # The lengths too: otherwise ("a", "bc") and ("ab", "c") would be one key.
+    parts = (_length(whose), whose, _length(url), url, _length(data), data)
+    return data, hashlib.sha256(b"".join(parts)).hexdigest()[:40]
 
 
-_text: Callable[[str], str] = json.JSONEncoder().encode
+def _length(part: bytes) -> bytes:
+    return len(part).to_bytes(8, "big")

@@ -20,6 +20,8 @@ _URL = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _STATUS_PATH = re.compile(r"/v1/applications/(?P<id>[^/]+)/status/?$")
+# Nothing in it can be read in two ways, by whoever decodes it.
+_PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-]+)+", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # no id has one, and PostgreSQL cannot keep a NUL that a URL brought as %00
 # Segments of a decoded path that a server takes away, with the one before or alone. Some read `\` as `/`, or let go of
 # what follows a `;`.
@@ -46,7 +48,18 @@ class AllowedHosts:
 
     def refusal(self, url: str) -> str | None:
         """Why a call to this URL must not be made; None if it may."""
+        path = _path_at(url)
+        if _PLAIN_PATH.fullmatch(url, path):
+            return self._origin_refusal(url[:path])
         match = _URL.fullmatch(url)
+        if match is None:
+            return "it is not a plain https URL (no user name, no fragment, no blank or odd character)"
+        return self._origin_refusal(url[: match.start("path")]) or _path_refusal(match["path"])
+
+    @lru_cache(maxsize=256)  # noqa: B019 - of very few configurations, and hosts
+    def _origin_refusal(self, origin: str) -> str | None:
+        """Why nothing of this origin may be called; None if what is under it may."""
+        match = _URL.fullmatch(origin)
         if match is None:
             return "it is not a plain https URL (no user name, no fragment, no blank or odd character)"
         scheme, host = match["scheme"].lower(), match["host"].lower()
@@ -57,7 +70,7 @@ class AllowedHosts:
             return "it is http: only https may be used, except to a loopback address"
         entry = host if port == _PORTS[scheme] else f"{host}:{port}"
         if f"{scheme}://{host}:{port}" == self.base or entry in self.names or f"{host}:{port}" in self.names:
-            return _path_refusal(match["path"])
+            return None
         return (
             f"its origin {scheme}://{host}:{port} is neither base_url's nor in hellowork.allowed_hosts;"
             f" if calls may go there, add {entry!r} to that list"
@@ -81,7 +94,22 @@ def endpoint_of(url: str) -> str:
     Raises:
         ValueError: if the URL is not one that `AllowedHosts` could let pass.
     """
+    path = _path_at(url)
+    if _PLAIN_PATH.fullmatch(url, path):
+        return _endpoint_of(url[:path])
     match = _URL.fullmatch(url)
+    return _endpoint_of(url if match is None else url[: match.start("path")])
+
+
+def _path_at(url: str) -> int:
+    """Where the path of a URL begins; its length if it has none."""
+    at = url.find("/", len("https://"))
+    return len(url) if at < 0 else at
+
+
+@lru_cache(maxsize=256)  # asked for each call, of very few hosts
+def _endpoint_of(origin: str) -> str:
+    match = _URL.fullmatch(origin)
     if match is None:
         raise ValueError("not a URL that can be called")
     scheme = match["scheme"].lower()
