@@ -82,7 +82,6 @@ class Client:
     async def call(self, entry: Entry) -> tuple[Reply, str]:
         """See `Caller`."""
         body, key = payload.request(entry.application_id, entry.content)
-        headers = {"Content-Type": "application/json", "Idempotency-Key": key}
         # encoded=True: the URL was checked as it stands, so it must be called as it stands.
         url = URL(entry.content.url, encoded=True)
         opened = self._opened
@@ -91,16 +90,21 @@ class Client:
         _USED.set(used)
         answered = False
         try:
-            async with opened.session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+            headers = {"Idempotency-Key": key}
+            response = await opened.session.post(url, data=body, headers=headers, allow_redirects=False)
+            try:
                 read, whole = await _read(response)
                 answered = whole and (_is_success(response) or not any(map(_unsent, used)))
-                reply = Reply(
-                    status=response.status,
-                    content_type=_header(response, "Content-Type") or "",
-                    retry_after=_header(response, "Retry-After"),
-                    date=_header(response, "Date") if "Retry-After" in response.headers else None,
-                )
-                return reply, _excerpt_of(read, opened.secrets)
+            finally:
+                response.release()
+            retry_after = _header(response, "Retry-After")
+            reply = Reply(
+                status=response.status,
+                content_type=_header(response, "Content-Type") or "",
+                retry_after=retry_after,
+                date=None if retry_after is None else _header(response, "Date"),
+            )
+            return reply, _excerpt_of(read, opened.secrets)
         except TimeoutError:
             return Reply(failure="no answer within hellowork.timeout"), ""
         except Exception as error:  # noqa: BLE001 - whatever an answer does to the library, the other calls go on
@@ -178,6 +182,7 @@ def _opened(headers: Mapping[str, str], timeout: float, connections: int) -> _Op
             {
                 "Accept": "application/json",
                 "Accept-Encoding": "identity",
+                "Content-Type": "application/json",
                 "User-Agent": f"cdc-sync/{__version__}",
             },
             headers,
@@ -209,9 +214,13 @@ def _header(response: aiohttp.ClientResponse, name: str) -> str | None:
 
 async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
     """The body, and whether that is all of it."""
+    content = response.content
+    if content.is_eof():
+        # A short reply comes with its headers, as a rule.
+        return content.read_nowait(READ_LIMIT), content.at_eof()
     read = bytearray()
     while len(read) < READ_LIMIT:
-        chunk = await response.content.read(READ_LIMIT - len(read))
+        chunk = await content.read(READ_LIMIT - len(read))
         if not chunk:
             return bytes(read), True
         read += chunk
