@@ -1,7 +1,7 @@
 """A rate limit: calls to one endpoint are spaced evenly, with no burst after a silence."""
 
 _LATENESS = 0.05
-"""Seconds by which a call may be late and still count as made in its time: a wake-up, and the claim before the call."""
+"""Seconds by which a call may be late and still count as made in its time."""
 
 
 class Pace:
@@ -11,12 +11,6 @@ class Pace:
 
     def __init__(self) -> None:
         self._next = 0.0
-
-    def allowance(self, now: float, rate: float | None, most: int) -> int:
-        """How many calls may be made now, `most` at most."""
-        if rate is None:
-            return most
-        return min(most, 1) if now >= self._next else 0
 
     def take(self, now: float, rate: float | None) -> None:
         """A call is made."""
@@ -29,3 +23,10 @@ class Pace:
     def wait(self, now: float, rate: float | None) -> float:
         """Seconds until the next call may be made."""
         return 0.0 if rate is None else max(self._next - now, 0.0)
+
+    def within(self, now: float, rate: float | None, seconds: float, most: int) -> int:
+        """How many calls may be made from now until so many seconds later, `most` at most."""
+        if rate is None:
+            return most
+        rest = seconds - self.wait(now, rate)
+        return min(most, int(rest * rate) + 1) if rest >= 0 else 0

@@ -1,20 +1,35 @@
-"""The sender: claims due entries, calls, and writes down what came of it.
+"""The sender: claims due entries, calls, and completes them.
 
-    outbox ──claim (durable)──▶ call ──▶ reply ──finish (durable)──▶ snapshot, or due again, or dead letter
+    outbox ──claim (durable)──▶ ready queue ──▶ worker: call, reply ──complete (durable)──▶ snapshot, due again, dead
+                 ▲                   │
+                 └──unclaim──────────┘ its endpoint waits, or the sender stops
+
+- `concurrency` workers live as long as the sender. Each takes an entry from the ready queue, calls, and leaves the end
+  to the recorder.
+- The claimer claims ahead what the workers will begin within about 50 ms, so that no worker waits for a commit. What
+  does not begin, because its endpoint pauses, is throttled or down, or because the sender stops, is given back,
+  uncounted.
+- The recorder completes calls in groups: while one transaction is written, the ends of other calls collect for the
+  next.
 
 At most one call per application is under way, because an application has one entry, and a claimed entry is not claimed
-again. Ends are written in groups: while one transaction is written, the ends of other calls collect for the next.
+again before it is completed or given back. Claims and unclaims are made by one task, one after the other; an
+application that is being given back is not called whoever claims it meanwhile, but given back once more.
 
-If the store cannot write a claim, nothing is sent. If it cannot write an end, the sender claims nothing more and tries
-until it can: what was sent is marked as attempted already, so nothing is forgotten, and nothing is sent that could not
-be recorded.
+**Beside an apply.** `offer` withdraws the entries of a batch's applications that have not begun: until `settle` none of
+them begins, so the apply may treat them as never attempted. It is one step of the event loop: an entry has either begun
+or not.
+
+If the store cannot write a claim, nothing is sent. If it cannot complete, no further call begins until it can: what was
+sent is marked already, so nothing is forgotten, and nothing is sent that could not be recorded.
 """
 
 import asyncio
 import math
 import random
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -22,27 +37,27 @@ from cdc_sync.core.delivery import Again, Fate, Finished, GiveUp, fate, outcome_
 from cdc_sync.core.endpoint import Health, after
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import CallEnded, EndpointChanged, Observe, StoreFailed, StoreRecovered
-from cdc_sync.core.outbox import Entry
+from cdc_sync.core.outbox import NOTHING, Entry, EntryState, Offer
 from cdc_sync.core.reply import Acknowledged, Meaning, NotFound, Rejected, Reply, meaning_of
 from cdc_sync.core.retry import RetryPolicy
-from cdc_sync.core.status_url import AllowedHosts, endpoint_of
+from cdc_sync.core.status_url import AllowedHosts
 from cdc_sync.delivery.client import Caller
-from cdc_sync.delivery.endpoints import Endpoints
+from cdc_sync.delivery.endpoints import Endpoint, Endpoints, Whose, whose
 
-_LOOK_EVERY = 1.0
-"""Seconds between looks at the whole outbox, at most: nobody tells of an entry that an operator command wrote to it."""
-
-_STORE_RETRY = 1.0
-"""Seconds between tries while the store cannot be written."""
-
-_Step = Literal["claim", "look", "finish"]
+_Step = Literal["claim", "look", "complete"]
+_Begun = tuple[Entry, Endpoint]
 
 
 class Outbox(Protocol):
     """The part of the store that the sender uses; see `store.protocol.Store`."""
 
-    async def claim(self, now: int, horizon: int, wanted: Mapping[str, int], probing: Collection[str]) -> list[Entry]:
-        """Take due entries, marked as attempted."""
+    async def claim(
+        self, now: int, horizon: int, wanted: Mapping[str, int], probing: Collection[str] = ()
+    ) -> list[Entry]:
+        """Take due entries, marked as claimed."""
+
+    async def unclaim(self, entries: Sequence[Entry]) -> None:
+        """Give back claimed entries whose calls have not begun."""
 
     def holds(self, entry: Entry) -> bool:
         """Whether a call for a claimed entry may begin."""
@@ -52,6 +67,34 @@ class Outbox(Protocol):
 
     async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
         """Every endpoint's health and next due time."""
+
+
+class Result(Protocol):
+    """What became of one observation that was news; see `store.protocol`."""
+
+    @property
+    def application_id(self) -> str:
+        """Whose it is."""
+
+    @property
+    def state(self) -> EntryState | None:
+        """The state of its entry, if it was enqueued."""
+
+
+class Applied(Protocol):
+    """What an apply has done; see `store.protocol`."""
+
+    @property
+    def results(self) -> Sequence[Result]:
+        """What was news."""
+
+    @property
+    def touched(self) -> Collection[str]:
+        """Those of the offer's unstarted applications whose entry is no longer claimed as it was."""
+
+    @property
+    def claimed(self) -> Sequence[Entry]:
+        """What it claimed for the sender."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +124,20 @@ def wall_clock() -> int:
 
 
 class Sender:
-    """Delivers what is due. `run` works until `stop` is called; `wake` says that there may be something new.
+    """Delivers what is due. `run` works until `stop` is called.
 
-    While it runs, `progressed` is called at every turn, about once a second at least.
+    Args:
+        outbox: the store.
+        caller: makes the calls.
+        settings: what the sender may do.
+        observe: gets what happened.
+        clock: when something is due.
+        progressed: called at each turn of the claimer, about once a second at least.
+        look_every: seconds between looks at the whole outbox, at most: nobody tells of an entry that an operator's
+            command, or another daemon, has written to it.
+        store_retry: seconds between tries while the store cannot be written.
+        monotonic: seconds, for lengths of time.
+        chance: a random number, 0 ≤ chance < 1, for waits.
     """
 
     def __init__(
@@ -95,6 +149,10 @@ class Sender:
         clock: Callable[[], int] = wall_clock,
         *,
         progressed: Callable[[], None] = lambda: None,
+        look_every: float = 1.0,
+        store_retry: float = 1.0,
+        monotonic: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._outbox = outbox
         self._caller = caller
@@ -102,34 +160,98 @@ class Sender:
         self._observe = observe
         self._clock = clock
         self._progressed = progressed
-        self._endpoints = Endpoints(settings.concurrency, settings.rate, settings.horizon)
+        self._look_every = look_every
+        self._store_retry = store_retry
+        self._monotonic = monotonic
+        self._chance = chance
+        self._endpoints = Endpoints(settings.concurrency, settings.rate, settings.horizon, monotonic)
+
+        self._workers = 0
+        self._idle: deque[asyncio.Future[_Begun | None]] = deque()
+        self._open = False
+        """Whether calls may begin."""
+        self._stopping = False
+
+        self._woken = asyncio.Event()
+        self._look = False
+        """Something may be due that no hint says: look at the outbox at the next turn."""
+        self._learnt_at = -math.inf
+        self._returning: dict[Whose, Entry] = {}
+        """Claimed entries that are to be given back."""
+        self._lapsed = False
+        """A claim did not hold any more when its call was to begin."""
+
         self._ends: list[Finished] = []
+        self._agains: list[tuple[Endpoint, int]] = []
+        """When those of them that are tried again are due."""
         self._changed: dict[str, Health] = {}
-        self._failing: set[_Step] = set()
-        self._step: _Step = "claim"
-        self._refused: set[str] = set()
-        """Endpoints for which a claim could not be written, and none has been since."""
+        self._unfinished: set[Whose] = set()
+        """Applications with a call that is under way, or not completed yet."""
+        self._newer: set[Whose] = set()
+        """Those of them for which something newer was enqueued: it can be claimed when they are completed."""
+        self._ended = asyncio.Event()
         self._writes = 0
         self._writing = False
-        self._woken = asyncio.Event()
-        self._ended = asyncio.Event()
-        self._hinted = False
-        self._stopping = False
-        self._dispatching = True
-        self._learnt_at = -math.inf
+
+        self._failing: set[_Step] = set()
+        self._refused: set[str] = set()
+        """Endpoints for which a claim could not be written, and none has been since."""
 
     @property
     def under_way(self) -> int:
         """How many calls are under way."""
         return self._endpoints.under_way
 
-    def wake(self) -> None:
-        """Claim now: something is being queued, or has been.
+    # Beside an apply.
 
-        While it is being recorded, the claim follows in the same queue of the store, and may share its commit.
+    def offer(self, watch: str, application_ids: Collection[str]) -> Offer:
+        """Withdraw the entries of a batch's applications that have not begun, until `settle`.
+
+        Returns what the apply is to know of them, and what it may claim.
         """
-        self._hinted = True
+        unstarted = self._endpoints.withdraw(watch, application_ids)
+        now = self._clock()
+        wanted = self._endpoints.offered(now) if self._claims else {}
+        if not unstarted and not wanted:
+            return NOTHING
+        offer = Offer(unstarted, wanted, self._endpoints.probing(wanted, now), self._settings.horizon)
+        self._endpoints.hold(watch, offer)
+        self._endpoints.expect(wanted)
+        return offer
+
+    def settle(self, offered: Offer, watch: str, applied: Applied | None) -> None:
+        """Go on with what an apply has left and claimed; None if it failed: then what was withdrawn is given back."""
+        self._endpoints.came(offered.wanted)
+        touched = None if applied is None else applied.touched
+        self._give_back(self._endpoints.settle(watch, offered, touched))
+        if applied is not None:
+            self._take(applied.claimed)
+            self._notice(offered, watch, applied)
+        self._dispatch()
+        if self._returning or self._look or self._endpoints.is_hinted:
+            self._woken.set()
+
+    def _notice(self, offered: Offer, watch: str, applied: Applied) -> None:
+        """Find out what the apply has enqueued and not claimed."""
+        claimed = {entry.application_id for entry in applied.claimed}
+        enqueued = {result.application_id for result in applied.results if result.state == "pending"}
+        left = (enqueued | set(applied.touched)) - claimed
+        later = {of for of in ((watch, application_id) for application_id in left) if of in self._unfinished}
+        self._newer |= later
+        if len(left) == len(later):
+            return
+        self._look = True  # its endpoint may be new
+        if len(claimed) == sum(offered.wanted.values()) or applied.touched:
+            # Else the apply would have claimed what is due at an endpoint that is known.
+            self._endpoints.hint(self._clock())
+
+    def wake(self) -> None:
+        """Something may be due that no `settle` tells of."""
+        self._look = True
+        self._endpoints.hint(self._clock())
         self._woken.set()
+
+    # Life.
 
     def use(self, settings: SenderSettings) -> None:
         """Go on with other settings; what is known of the endpoints stays, and one that refused us is asked again."""
@@ -139,103 +261,167 @@ class Sender:
         self._woken.set()
 
     def stop(self) -> None:
-        """Claim nothing more; `run` returns when the calls under way have ended and are written down."""
+        """Begin no more calls; `run` returns when those under way are completed, and the others given back."""
         self._stopping = True
+        self._open = False
         self._woken.set()
 
     async def run(self) -> None:
         """Deliver until stopped."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._record(patient=True), name="sender: record")
+            self._open = not self._stopping
+            recorder = tasks.create_task(self._record(patient=True), name="sender: recorder")
             while not self._stopping:
-                await self._dispatch(tasks)
-            self._no_more_calls()
+                self._employ(tasks)
+                await self._turn()
+            await self._return_everything()
+            await self._end(recorder)
+            await self._return_everything()  # what an apply had until now
 
     async def run_once(self) -> None:
-        """Try everything that is due now once, and return when all of it is written down.
+        """Try everything that is due now once, and return when all of it is completed.
 
         Raises:
-            StoreError: the store failed; what was sent, and could not be written down, is sent again another time.
+            StoreError: the store failed; what was sent, and could not be completed, is sent again another time.
         """
         failure: StoreError | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._record(patient=False), name="sender: record")
-                await self._dispatch_all(tasks, self._clock())
-                self._no_more_calls()
+                self._open = True
+                self._employ(tasks)
+                recorder = tasks.create_task(self._record(patient=False), name="sender: recorder")
+                await self._deliver_due(self._clock())
+                await self._end(recorder)
         except* StoreError as group:
             failure = _first(group)
         if failure is not None:
             raise failure
 
-    async def _dispatch(self, tasks: asyncio.TaskGroup) -> None:
-        """Start what is due, then wait until there may be more."""
+    def _employ(self, tasks: asyncio.TaskGroup) -> None:
+        """Have a worker for each call that may be under way. Those that are too many after a reload stay idle."""
+        while self._workers < self._settings.concurrency:
+            self._workers += 1
+            tasks.create_task(self._work(), name=f"sender: worker {self._workers}")
+
+    async def _end(self, recorder: asyncio.Task[None]) -> None:
+        """Let the workers and the recorder return when they have nothing left to do."""
+        self._open = False
+        self._stopping = True
+        for idle in self._idle:
+            if not idle.done():
+                idle.set_result(None)
+        self._idle.clear()
+        self._ended.set()
+        await recorder
+
+    # The claimer.
+
+    @property
+    def _claims(self) -> bool:
+        """Whether entries may be claimed now."""
+        return self._open and not (self._failing or self._returning or self._lapsed)
+
+    async def _turn(self) -> None:
+        """Claim ahead and give back, then wait until there may be more to do."""
         self._woken.clear()
         self._progressed()
-        now, wait = self._clock(), _LOOK_EVERY
+        if "complete" in self._failing:
+            # Nothing is sent that could not be recorded either. The recorder wakes us.
+            await self._pause(self._look_every)
+            return
+        now, lapsed = self._clock(), self._lapsed
         try:
-            # An end that cannot be written: nothing is sent that could not be recorded either. The recorder wakes us.
-            if "finish" not in self._failing:
-                await self._start_due(tasks, now)
-                wait = min(self._endpoints.ready_in(now), self._endpoints.more_in(now), wait)
-        except StoreError as error:
-            self._fails(self._step, error)
-            await asyncio.sleep(_STORE_RETRY)
+            await self._claim_ahead(now)
+        except StoreError:
+            await asyncio.sleep(self._store_retry)
+            return
+        if lapsed:
+            # The store renews its lease, or says that it cannot.
+            await asyncio.sleep(self._store_retry)
+            self._lapsed = False
         else:
-            await self._pause(wait)
+            await self._pause(min(self._endpoints.due_in(now), self._look_every))
 
-    async def _dispatch_all(self, tasks: asyncio.TaskGroup, now: int) -> None:
-        """Start what is due at `now`, as calls end and the pace allows, until there is nothing more to start."""
+    async def _deliver_due(self, now: int) -> None:
+        """Deliver what is due at `now`, as calls end and the pace allows, until nothing more can begin."""
         while True:
             self._woken.clear()
-            await self._start_due(tasks, now)
-            wait = self._endpoints.ready_in(now)
-            if wait == math.inf and not self.under_way:
+            await self._claim_ahead(now)
+            done = self._lapsed or not self._endpoints.has_due(now)
+            if done and not (self._endpoints.ready or self.under_way or self._returning):
                 return
-            await self._pause(min(wait, _LOOK_EVERY))
+            await self._pause(min(self._endpoints.due_in(now), self._look_every))
 
-    def _no_more_calls(self) -> None:
-        """Let the recorder return when it has written the last end."""
-        self._dispatching = False
-        self._ended.set()
-
-    async def _start_due(self, tasks: asyncio.TaskGroup, now: int) -> None:
-        """Claim what may be sent now and start its calls; learn what else is due, unless that is plenty already."""
-        if not self._endpoints.free:
-            return
-        if self._hinted:
-            self._hinted = False
-            self._endpoints.expect(now)
-        knows_some = self._endpoints.ready_in(now) < math.inf
-        wanted = self._endpoints.wanted(now)
-        probing = self._endpoints.probing(wanted, now)
-        entries = await self._claim(now, wanted, probing) if wanted else []
-        for entry in entries:
-            endpoint = endpoint_of(entry.content.url)
-            self._endpoints.begin(endpoint)
-            tasks.create_task(self._deliver(entry, endpoint), name=f"call {entry.application_id}")
-        is_old = time.monotonic() - self._learnt_at >= _LOOK_EVERY
-        if not knows_some or len(entries) < sum(wanted.values()) or is_old:
+    async def _claim_ahead(self, now: int) -> None:
+        """Give back what will not begin soon, claim what may, and learn what else is due if that is in question."""
+        self._give_back(self._endpoints.surplus(now))
+        if self._returning:
+            await self._unclaim()
+        self._endpoints.follow_hints()
+        wanted = self._endpoints.wanted(now) if self._open and not self._lapsed else {}
+        few = False
+        if wanted:
+            entries = await self._claim(now, wanted)
+            self._take(entries)
+            few = len(entries) < sum(wanted.values())
+            self._give_back(self._endpoints.surplus(self._clock(), everything=not self._open))
+        if few or self._look or self._monotonic() - self._learnt_at >= self._look_every:
+            self._look = False
             await self._learn()
+            if self._endpoints.wanted(now):
+                self._woken.set()
+        self._dispatch()
+        if self._returning:
+            self._woken.set()
 
-    async def _claim(self, now: int, wanted: Mapping[str, int], probing: Collection[str]) -> list[Entry]:
-        self._step = "claim"
+    async def _claim(self, now: int, wanted: Mapping[str, int]) -> list[Entry]:
+        probing = self._endpoints.probing(wanted, now)
+        self._endpoints.expect(wanted)
         try:
             entries = await self._outbox.claim(now, self._settings.horizon, wanted, probing)
-        except StoreError:
+        except StoreError as error:
             self._refused.update(wanted)
+            self._fails("claim", error)
             raise
+        finally:
+            self._endpoints.came(wanted)
         # What could not be claimed is claimed now, or gone. That there was nothing to ask for says nothing.
         self._refused.difference_update(wanted)
         if not self._refused:
             self._works("claim")
         return entries
 
+    async def _unclaim(self) -> None:
+        entries = dict(self._returning)
+        try:
+            await self._outbox.unclaim(list(entries.values()))
+        except StoreError as error:
+            self._fails("claim", error)
+            raise
+        # What was claimed again meanwhile stays to be given back: nobody knows which of the two was written first.
+        self._returning = {of: entry for of, entry in self._returning.items() if entries.get(of) is not entry}
+        if not self._refused:
+            self._works("claim")
+
+    async def _return_everything(self) -> None:
+        """Give back what has not begun: nothing will begin any more."""
+        while True:
+            self._give_back(self._endpoints.surplus(self._clock(), everything=True))
+            if not self._returning:
+                return
+            try:
+                await self._unclaim()
+            except StoreError:
+                await asyncio.sleep(self._store_retry)
+
     async def _learn(self) -> None:
-        self._step = "look"
-        self._learnt_at = time.monotonic()
+        self._learnt_at = self._monotonic()
         writes = self._writes
-        found = await self._outbox.endpoints()
+        try:
+            found = await self._outbox.endpoints()
+        except StoreError as error:
+            self._fails("look", error)
+            raise
         self._works("look")
         self._refused.difference_update(name for name, (_, due_at) in found.items() if due_at is None)
         if not self._refused:
@@ -253,93 +439,177 @@ class Sender:
         except TimeoutError:
             return
 
-    async def _deliver(self, entry: Entry, endpoint: str) -> None:
-        started = time.monotonic()
+    def _take(self, entries: Iterable[Entry]) -> None:
+        """Put claimed entries into the ready queues."""
+        for entry in entries:
+            of = whose(entry)
+            if of in self._returning:
+                self._returning[of] = entry  # the unclaim may be written after this claim
+            else:
+                self._endpoints.put(entry)
+
+    def _give_back(self, entries: Iterable[Entry]) -> None:
+        self._returning.update((whose(entry), entry) for entry in entries)
+
+    # The workers.
+
+    def _next(self) -> _Begun | None:
+        """Take an entry whose call may begin now; its call counts as begun."""
+        if not self._open or "complete" in self._failing:
+            return None
+        begun = self._endpoints.begin(self._clock)
+        if begun is not None:
+            self._unfinished.add(whose(begun[0]))
+            if self._endpoints.runs_low and self._endpoints.expects_more:
+                self._woken.set()
+        return begun
+
+    def _dispatch(self) -> None:
+        """Hand entries to idle workers, as many as may begin now."""
+        while self._idle:
+            if self._idle[-1].done():  # it was cancelled
+                self._idle.pop()
+            elif (begun := self._next()) is not None:
+                self._idle.pop().set_result(begun)
+            else:
+                return
+
+    async def _work(self) -> None:
+        """Make one call after the other."""
+        loop = asyncio.get_running_loop()
+        while True:
+            begun = self._next()
+            if begun is None:
+                if self._stopping:
+                    return
+                if self._endpoints.expects_more or not self.under_way:
+                    self._woken.set()
+                idle = loop.create_future()
+                self._idle.append(idle)
+                begun = await idle
+                if begun is None:
+                    return
+            await self._deliver(*begun)
+            if self._idle:
+                self._dispatch()  # a reply may have let more than one begin
+
+    async def _deliver(self, entry: Entry, endpoint: Endpoint) -> None:
+        started = self._monotonic()
         waited = (self._clock() - entry.queued_at) / 1000
         # With the settings as they are now. The endpoint stays the one that the entry was claimed for, whose calls are
         # counted; what is queued from now on has the new one.
         entry = entry.addressed(self._settings.built)
+        refusal = self._settings.allowed.refusal(entry.content.url)
+        meaning: Meaning | None = None
+        called = False
         try:
-            became, detail, meaning = await self._attempt(entry)
+            if refusal is not None:
+                now = self._clock()
+                said = f"the URL {entry.content.url!r} may not be called: {refusal}"
+                became: Fate = GiveUp(said)
+                detail: dict[str, Any] = {"reason": said}
+            elif not self._outbox.holds(entry):
+                self._lapse(entry, waited)
+                return
+            else:
+                called = True
+                reply, excerpt = await self._caller.call(entry)
+                now = self._clock()
+                meaning = meaning_of(reply, wall_clock())
+                said = describe(reply, excerpt)
+                became = fate(entry, meaning, said, self._settings.policy, now=now, chance=self._chance())
+                detail = {"status": reply.status, "reason": said}
+                if excerpt:
+                    detail["body"] = excerpt
         finally:
-            self._endpoints.end(endpoint)
-        seconds = time.monotonic() - started
-        now, said = self._clock(), detail["reason"]
-        self._ends.append(Finished(entry, became, {**detail, "seconds": round(seconds, 4)}, now))
+            seconds = self._monotonic() - started
+            self._endpoints.end(endpoint, seconds if called else None)
+        detail["seconds"] = round(seconds, 4)
+        self._ends.append(Finished(entry, became, detail, now))
+        if isinstance(became, Again):
+            self._agains.append((endpoint, became.due_at))
         if meaning is not None:
             self._judge(endpoint, meaning, said, now)
         self._ended.set()
-        self._woken.set()
         self._observe(
             CallEnded(entry.watch, entry.application_id, outcome_of(became), said, entry.attempts, seconds, waited)
         )
 
-    async def _attempt(self, entry: Entry) -> tuple[Fate, dict[str, Any], Meaning | None]:
-        """Call, if the URL may be called: what becomes of the entry, what the history keeps, what the reply means."""
-        refusal = self._settings.allowed.refusal(entry.content.url)
-        if refusal is not None:
-            reason = f"the URL {entry.content.url!r} may not be called: {refusal}"
-            return GiveUp(reason), {"reason": reason}, None
-        if not self._outbox.holds(entry):
-            # This process was stopped, or cut off from the store, for so long that another daemon may send it instead.
-            reason = "not sent: the claim on it may have lapsed before the call was over"
-            return Again(self._clock()), {"reason": reason}, None
-        reply, excerpt = await self._caller.call(entry)
-        now = self._clock()
-        meaning = meaning_of(reply, wall_clock())
-        said = describe(reply, excerpt)
-        detail = {"status": reply.status, "reason": said}
-        if excerpt:
-            detail["body"] = excerpt
-        return fate(entry, meaning, said, self._settings.policy, now=now, chance=_chance()), detail, meaning
+    def _lapse(self, entry: Entry, waited: float) -> None:
+        """A claim does not hold: this process was stopped, or cut off from the store, and another daemon may call."""
+        self._lapsed = True
+        self._unfinished.discard(whose(entry))
+        self._give_back([entry])
+        self._woken.set()
+        self._ended.set()
+        reason = "not sent: the claim on it may have lapsed before the call was over"
+        self._observe(CallEnded(entry.watch, entry.application_id, "retry", reason, entry.attempts, 0.0, waited))
 
-    def _judge(self, name: str, meaning: Meaning, reason: str, now: int) -> None:
-        endpoint = self._endpoints[name]
+    def _judge(self, endpoint: Endpoint, meaning: Meaning, reason: str, now: int) -> None:
         before = endpoint.health
-        health = after(before, meaning, reason, self._settings.policy, now=now, chance=_chance())
+        if isinstance(meaning, Acknowledged) and before.mode == "healthy" and not before.failures:
+            endpoint.heed(before, answered=True)
+            return
+        health = after(before, meaning, reason, self._settings.policy, now=now, chance=self._chance())
         endpoint.heed(health, answered=isinstance(meaning, Acknowledged | NotFound | Rejected))
         if health == before:
             return
-        self._changed[name] = health
+        self._changed[endpoint.name] = health
+        self._woken.set()
         if health.mode != before.mode or (health.mode != "healthy" and health.reason != before.reason):
-            self._tell(name, health)
+            self._tell(endpoint.name, health)
 
     def _tell(self, name: str, health: Health) -> None:
         wait = max(health.until - self._clock(), 0) / 1000
         self._observe(EndpointChanged(name, health.mode, health.reason, wait))
 
+    # The recorder.
+
     async def _record(self, *, patient: bool) -> None:
-        """Write ends as they come, in groups, until no more can come.
+        """Complete calls as they end, in groups, until no more can end.
 
         Raises:
-            StoreError: they cannot be written; not if `patient`, which tries until they can.
+            StoreError: they cannot be completed; not if `patient`, which tries until they can.
         """
-        while self._dispatching or self.under_way or self._ends:
+        while not self._stopping or self.under_way or self._ends:
             await self._ended.wait()
             self._ended.clear()
             while self._ends:
-                await self._write_ends(patient=patient)
-            # An entry that is due again at once can be claimed only now.
-            self._woken.set()
+                await self._complete(patient=patient)
 
-    async def _write_ends(self, *, patient: bool) -> None:
-        ends, health = self._ends, self._changed
-        self._ends, self._changed = [], {}
+    async def _complete(self, *, patient: bool) -> None:
+        ends, health, agains = self._ends, self._changed, self._agains
+        self._ends, self._changed, self._agains = [], {}, []
         self._writes += 1
         self._writing = True
         try:
             await self._outbox.complete(ends, health)
-            self._endpoints.saved(health)
         except StoreError as error:
-            self._ends, self._changed = ends + self._ends, health | self._changed
+            self._ends, self._changed, self._agains = ends + self._ends, health | self._changed, agains + self._agains
             if not patient:
                 raise
-            self._fails("finish", error)
-            await asyncio.sleep(_STORE_RETRY)
+            self._fails("complete", error)
+            await asyncio.sleep(self._store_retry)
         else:
-            self._works("finish")
+            self._endpoints.saved(health)
+            self._completed({whose(end.entry) for end in ends}, agains)
+            if "complete" in self._failing:
+                self._works("complete")
+                self._woken.set()
+                self._dispatch()
         finally:
             self._writing = False
+
+    def _completed(self, ended: set[Whose], agains: Iterable[tuple[Endpoint, int]]) -> None:
+        """What was enqueued or is due again can be claimed now."""
+        self._unfinished -= ended
+        for endpoint, due_at in agains:
+            endpoint.hint(due_at)
+        if not self._newer.isdisjoint(ended):
+            self._newer -= ended
+            self._endpoints.hint(self._clock())
+        if self._endpoints.is_hinted:
+            self._woken.set()
 
     def _fails(self, step: _Step, error: StoreError) -> None:
         if not self._failing:
@@ -351,10 +621,6 @@ class Sender:
             self._failing.remove(step)
             if not self._failing:
                 self._observe(StoreRecovered())
-
-
-def _chance() -> float:
-    return random.random()  # noqa: S311 - jitter
 
 
 def _first(group: BaseExceptionGroup[StoreError]) -> StoreError:

@@ -1,7 +1,8 @@
 """A sender at work: a real store, the real client, the emulator at the other end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+import random
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from cdc_sync.core.delivery import Finished
 from cdc_sync.core.endpoint import Health
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import Observation
-from cdc_sync.core.outbox import Entry
+from cdc_sync.core.outbox import NOTHING, Entry
 from cdc_sync.core.reply import Reply
 from cdc_sync.core.retry import RetryPolicy
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of
@@ -105,21 +106,24 @@ class Watched:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.claims = self.looks = self.finishes = 0
+        self.claims = self.looks = self.completions = 0
         self.claimed: list[Entry] = []
+        self.unclaimed: list[Entry] = []
         self.fails: set[str] = set()
         self.claim_waits = asyncio.Event()
         self.claim_may_return = asyncio.Event()
-        self.finish_may_begin = asyncio.Event()
-        for gate in (self.claim_may_return, self.finish_may_begin):
+        self.complete_may_begin = asyncio.Event()
+        for gate in (self.claim_may_return, self.complete_may_begin):
             gate.set()
 
     @property
     def asked(self) -> int:
         """How often it was asked for anything."""
-        return self.claims + self.looks + self.finishes
+        return self.claims + self.looks + self.completions
 
-    async def claim(self, now: int, horizon: int, wanted: Mapping[str, int], probing: Collection[str]) -> list[Entry]:
+    async def claim(
+        self, now: int, horizon: int, wanted: Mapping[str, int], probing: Collection[str] = ()
+    ) -> list[Entry]:
         """See `Outbox`."""
         self.claims += 1
         self._check("claim")
@@ -129,15 +133,21 @@ class Watched:
         await self.claim_may_return.wait()
         return entries
 
+    async def unclaim(self, entries: Sequence[Entry]) -> None:
+        """See `Outbox`."""
+        self._check("unclaim")
+        await self._store.unclaim(entries)
+        self.unclaimed += entries
+
     def holds(self, entry: Entry) -> bool:
         """See `Outbox`."""
         return self._store.holds(entry)
 
     async def complete(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
         """See `Outbox`."""
-        self.finishes += 1
-        self._check("finish")
-        await self.finish_may_begin.wait()
+        self.completions += 1
+        self._check("complete")
+        await self.complete_may_begin.wait()
         await self._store.complete(finished, health)
 
     async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
@@ -153,7 +163,12 @@ class Watched:
 
 @dataclass
 class Delivery:
-    """What a sender works with."""
+    """What a sender works with.
+
+    Attributes:
+        look_every: see `Sender`, as `store_retry`, `chance` and `progressed`.
+        at_work: the sender that is at work.
+    """
 
     path: Path
     store: SqliteStore
@@ -161,6 +176,11 @@ class Delivery:
     clock: MovableClock = field(default_factory=MovableClock)
     settings: SenderSettings = SETTINGS
     observed: list[Observation] = field(default_factory=list)
+    look_every: float = 1.0
+    store_retry: float = 1.0
+    chance: Callable[[], float] = random.random
+    progressed: Callable[[], None] = lambda: None
+    at_work: Sender | None = None
 
     def __post_init__(self) -> None:
         self.outbox = Watched(self.store)
@@ -168,16 +188,28 @@ class Delivery:
     def sender(self, **settings: object) -> Sender:
         """A sender; the settings that are named replace the usual ones."""
         used = replace(self.settings, **settings)  # type: ignore[arg-type] # passed through
-        return Sender(self.outbox, self.caller, used, self.observed.append, self.clock)
+        return Sender(
+            self.outbox,
+            self.caller,
+            used,
+            self.observed.append,
+            self.clock,
+            progressed=self.progressed,
+            look_every=self.look_every,
+            store_retry=self.store_retry,
+            chance=self.chance,
+        )
 
     @asynccontextmanager
     async def sending(self, **settings: object) -> AsyncIterator[Sender]:
         """A sender at work, stopped at the end."""
         sender = self.sender(**settings)
         work = asyncio.create_task(sender.run())
+        self.at_work = sender
         try:
             yield sender
         finally:
+            self.at_work = None
             sender.stop()
             async with asyncio.timeout(20):
                 await work
@@ -188,13 +220,16 @@ class Delivery:
             await self.sender(**settings).run_once()
 
     async def queue(self, base_url: str, *ids: str, status: str = "seen") -> None:
-        """Let applications, known to HelloWork as `applied`, have this status now."""
+        """Let applications, known to HelloWork as `applied`, have this status now. The sender at work hears of it."""
         now = self.clock()
         known = await self.store.known(WATCH, ids)
         new = [an_observation(each, base_url=base_url) for each in ids if each not in known]
         await self.store.apply(RULES, a_baseline(*new, now=now))
         changed = [an_observation(each, status, base_url=base_url) for each in ids]
-        await self.store.apply(RULES, a_batch(*changed, now=now))
+        offer = NOTHING if self.at_work is None else self.at_work.offer(WATCH, ids)
+        applied = await self.store.apply(RULES, a_batch(*changed, now=now), offer)
+        if self.at_work is not None:
+            self.at_work.settle(offer, WATCH, applied)
 
     async def is_settled(self) -> bool:
         """Whether nothing waits to be sent."""

@@ -295,9 +295,8 @@ async def test_an_endpoint_that_waits_keeps_new_entries(desk: Delivery, hellowor
     await desk.send_once(policy=SLOW, concurrency=1)
     calls = len(hellowork.calls)
 
-    async with desk.sending(policy=SLOW) as sender:
+    async with desk.sending(policy=SLOW):
         await desk.queue(hellowork.url, "new")
-        sender.wake()
         await eventually(lambda: desk.outbox.looks >= 2, "the sender has looked twice")
 
     assert len(hellowork.calls) == calls

@@ -29,11 +29,10 @@ async def test_five_hundred_calls_over_a_bad_network(desk: Delivery, hellowork: 
     hellowork.inject(Random(seed=4, rate=0.1, kinds=kinds))
     await desk.queue(hellowork.url, *ids)
 
-    async with desk.sending() as sender:
+    async with desk.sending():
         await hellowork.wait_for_calls(50, timeout=60)
         # A third of them change once more in the middle of it.
         await desk.queue(hellowork.url, *ids[::3], status="hired")
-        sender.wake()
         await eventually(desk.is_settled, "everything is acknowledged", within=60)
 
     wanted = {each: "hired" if number % 3 == 0 else "seen" for number, each in enumerate(ids)}

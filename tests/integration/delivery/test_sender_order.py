@@ -27,11 +27,10 @@ class TestWhileACallIsUnderWay:
         return desk
 
     async def test_the_newest_state_waits_for_its_end(self, desk: Delivery, hellowork: Emulator) -> None:
-        async with desk.sending() as sender:
+        async with desk.sending():
             await hellowork.wait_for_calls(1, timeout=60)
             for status in ("interview", "offred", "hired"):
                 await desk.queue(hellowork.url, "a1", status=status)
-                sender.wake()
             await eventually(desk.is_settled, "everything is acknowledged")
 
         assert statuses(hellowork.calls) == ["seen", "hired"]
@@ -39,30 +38,27 @@ class TestWhileACallIsUnderWay:
         assert await told_status(desk.store) == "hired"
 
     async def test_what_is_undone_meanwhile_is_told(self, desk: Delivery, hellowork: Emulator) -> None:
-        async with desk.sending() as sender:
+        async with desk.sending():
             await hellowork.wait_for_calls(1, timeout=60)
             await desk.queue(hellowork.url, "a1", status="applied")
-            sender.wake()
             await eventually(desk.is_settled, "everything is acknowledged")
 
         assert statuses(hellowork.calls) == ["seen", "applied"]
 
     async def test_what_comes_to_the_same_is_not_told_twice(self, desk: Delivery, hellowork: Emulator) -> None:
-        async with desk.sending() as sender:
+        async with desk.sending():
             await hellowork.wait_for_calls(1, timeout=60)
             for status in ("applied", "seen"):
                 await desk.queue(hellowork.url, "a1", status=status)
-                sender.wake()
             await eventually(lambda: entry_is_gone(desk), "the first call is acknowledged")
 
         assert statuses(hellowork.calls) == ["seen"]
         assert await told_status(desk.store) == "seen"
 
     async def test_others_are_not_kept_waiting(self, desk: Delivery, hellowork: Emulator) -> None:
-        async with desk.sending() as sender:
+        async with desk.sending():
             await hellowork.wait_for_calls(1, timeout=60)
             await desk.queue(hellowork.url, "a2")
-            sender.wake()
             calls = await hellowork.wait_for_calls(2, timeout=60)
 
             assert calls[0].duration is None
@@ -70,10 +66,9 @@ class TestWhileACallIsUnderWay:
     async def test_if_it_fails_the_newer_one_need_not_wait_long(self, desk: Delivery, hellowork: Emulator) -> None:
         hellowork.clear()
         hellowork.inject(Hang(seconds=0.3))
-        async with desk.sending(policy=SLOW) as sender:
+        async with desk.sending(policy=SLOW):
             await hellowork.wait_for_calls(1, timeout=60)
             await desk.queue(hellowork.url, "a1", status="hired")
-            sender.wake()
             await eventually(desk.is_settled, "the newer one is acknowledged")
 
         assert statuses(hellowork.calls) == ["seen", "hired"]

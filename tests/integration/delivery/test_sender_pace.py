@@ -87,17 +87,27 @@ class TestPace:
         pace = Pace()
         pace.take(0.0, None)
 
-        assert pace.allowance(0.0, None, 7) == 7
+        assert pace.within(0.0, None, 0.0, 7) == 7
         assert pace.wait(0.0, None) == 0.0
 
     def test_one_call_then_the_next_one_in_its_time(self) -> None:
         pace = Pace()
-        assert pace.allowance(1000.0, 4.0, 7) == 1
+        assert pace.within(1000.0, 4.0, 0.0, 7) == 1
         pace.take(1000.0, 4.0)
 
-        assert pace.allowance(1000.2, 4.0, 7) == 0
+        assert pace.within(1000.2, 4.0, 0.0, 7) == 0
         assert math.isclose(pace.wait(1000.2, 4.0), 0.05)
-        assert pace.allowance(1000.25, 4.0, 7) == 1
+        assert pace.within(1000.25, 4.0, 0.0, 7) == 1
+
+    def test_as_many_are_claimed_ahead_as_begin_meanwhile(self) -> None:
+        pace = Pace()
+        pace.take(1000.0, 100.0)
+
+        assert pace.within(1000.0, 100.0, 0.005, 7) == 0
+        assert pace.within(1000.0, 100.0, 0.015, 7) == 1
+        assert pace.within(1000.0, 100.0, 0.055, 7) == 5
+        assert pace.within(1000.0, 100.0, 0.055, 3) == 3
+        assert pace.within(2000.0, 100.0, 0.055, 7) == 6
 
     def test_nothing_is_saved_up(self) -> None:
         pace = Pace()
@@ -118,11 +128,11 @@ class TestPace:
     def test_late_calls_do_not_lower_the_rate(self) -> None:
         pace, now = Pace(), 1000.0
         for _ in range(100):
-            assert pace.allowance(now, 10.0, 7) == 1
+            assert pace.within(now, 10.0, 0.0, 7) == 1
             pace.take(now, 10.0)
             now += pace.wait(now, 10.0) + 0.03
 
         assert now - 1000.0 < 100 / 10.0 + 0.2
 
     def test_nothing_may_be_sent_at_all(self) -> None:
-        assert Pace().allowance(1000.0, 4.0, 0) == 0
+        assert Pace().within(1000.0, 4.0, 0.0, 0) == 0

@@ -11,7 +11,6 @@ from support.wire import OK, saying, wire_server
 from cdc_sync.core.observations import CallEnded, EndpointChanged
 from cdc_sync.core.retry import RetryPolicy
 from cdc_sync.core.status_url import AllowedHosts
-from cdc_sync.delivery import sender as module
 from cdc_sync.delivery.client import EXCERPT
 from cdc_sync.emulator import Emulator
 from cdc_sync.emulator.faults import Fault, HalfAnswer, Html, LostAnswer, Redirect, Reset, Status
@@ -191,10 +190,8 @@ class TestUnavailable:
         assert [end.outcome for end in desk.of_type(CallEnded)] == ["retry"]
         assert desk.of_type(EndpointChanged) == []
 
-    async def test_for_too_long_becomes_a_dead_letter(
-        self, desk: Delivery, hellowork: Emulator, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(module, "_chance", lambda: 0.5)
+    async def test_for_too_long_becomes_a_dead_letter(self, desk: Delivery, hellowork: Emulator) -> None:
+        desk.chance = lambda: 0.5
 
         await attempt(desk, hellowork, status(503), status(502), policy=replace(KEEPS_AT_IT, give_up_after=HOUR // 2))
 
@@ -203,10 +200,8 @@ class TestUnavailable:
         assert entry.reason is not None
         assert entry.reason.startswith("given up after 2 attempts: HTTP 502")
 
-    async def test_not_if_it_could_not_be_tried_for_so_long(
-        self, desk: Delivery, hellowork: Emulator, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(module, "_chance", lambda: 0.5)
+    async def test_not_if_it_could_not_be_tried_for_so_long(self, desk: Delivery, hellowork: Emulator) -> None:
+        desk.chance = lambda: 0.5
 
         # It waits for half an hour, and for 31 minutes more, of which a quarter of an hour counts.
         await attempt(desk, hellowork, status(503), status(502), policy=replace(KEEPS_AT_IT, give_up_after=46 * MINUTE))

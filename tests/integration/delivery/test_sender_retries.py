@@ -10,7 +10,6 @@ from support.eventually import eventually
 from support.sending import SLOW, Delivery, delivery
 from support.store_steps import entry_of, story_of, told_status, waiting_entry
 
-from cdc_sync.delivery import sender as module
 from cdc_sync.emulator import Emulator
 from cdc_sync.emulator.faults import Hang, LostAnswer, Reset, Status
 from cdc_sync.store.sqlite import SqliteStore
@@ -27,8 +26,7 @@ async def test_the_wait_outlives_the_process(tmp_path: Path, hellowork: Emulator
         before = await waiting_entry(desk.store)
 
     async with delivery(tmp_path / "state.db") as desk:
-        async with desk.sending(policy=VERY_SLOW, horizon=2 * VERY_SLOW.max) as sender:
-            sender.wake()
+        async with desk.sending(policy=VERY_SLOW, horizon=2 * VERY_SLOW.max):
             await eventually(lambda: desk.outbox.looks >= 2, "the sender has looked twice")
         assert await waiting_entry(desk.store) == before
         assert len(hellowork.calls) == 1
@@ -155,14 +153,11 @@ class TestFromAnotherProcess:
             await hellowork.wait_for_calls(1, timeout=60)
 
 
-async def test_a_wake_up_is_answered_at_once(
-    desk: Delivery, hellowork: Emulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_LOOK_EVERY", 1_000.0)  # whoever waits for the next look does not call here
-    async with desk.sending() as sender:
+async def test_a_wake_up_is_answered_at_once(desk: Delivery, hellowork: Emulator) -> None:
+    desk.look_every = 1_000.0  # whoever waits for the next look does not call here
+    async with desk.sending():
         for number in range(10):
             await desk.queue(hellowork.url, f"a{number}")
-            sender.wake()
             await hellowork.wait_for_calls(number + 1, timeout=60)
 
 

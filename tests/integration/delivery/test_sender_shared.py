@@ -37,16 +37,16 @@ class TestTheEndpointsHealth:
         self, desk: Delivery, hellowork: Emulator
     ) -> None:
         await desk.queue(hellowork.url, "a1")
-        desk.outbox.finish_may_begin.clear()
+        desk.outbox.complete_may_begin.clear()
         async with desk.sending(policy=SLOW) as sender:
-            await eventually(lambda: desk.outbox.finishes, "an end to be written", within=60)
+            await eventually(lambda: desk.outbox.completions, "an end to be written", within=60)
             looks = desk.outbox.looks
             sender._endpoints[endpoint_of(hellowork.url)].health = Health("paused", 1, desk.clock() + HOUR)
             await eventually(lambda: desk.outbox.looks > looks + 1, "looks at the store", within=60)
 
             assert sender._endpoints[endpoint_of(hellowork.url)].health.mode == "paused"
 
-            desk.outbox.finish_may_begin.set()
+            desk.outbox.complete_may_begin.set()
 
 
 class TestTheClaim:

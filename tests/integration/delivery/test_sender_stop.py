@@ -5,9 +5,8 @@ import asyncio
 import pytest
 from support.eventually import eventually
 from support.sending import Delivery
-from support.store_steps import events_of, told_status, waiting_entry
+from support.store_steps import events_of, waiting_entry
 
-from cdc_sync.delivery import sender as module
 from cdc_sync.emulator import Emulator, EmulatorOptions
 from cdc_sync.emulator.faults import Delay, Status
 
@@ -38,7 +37,7 @@ async def test_what_fails_at_the_end_is_written_down_too(desk: Delivery, hellowo
     assert (await waiting_entry(desk.store)).state == "dead"
 
 
-async def test_a_claim_that_is_under_way_is_sent_and_written_down(desk: Delivery, hellowork: Emulator) -> None:
+async def test_a_claim_that_is_under_way_is_given_back(desk: Delivery, hellowork: Emulator) -> None:
     await desk.queue(hellowork.url, "a1")
     desk.outbox.claim_may_return.clear()
     async with desk.sending() as sender:
@@ -49,12 +48,13 @@ async def test_a_claim_that_is_under_way_is_sent_and_written_down(desk: Delivery
             await asyncio.sleep(0)
         desk.outbox.claim_may_return.set()
 
-    assert len(hellowork.calls) == 1
-    assert await told_status(desk.store) == "seen"
+    assert hellowork.calls == []
+    entry = await waiting_entry(desk.store)
+    assert (entry.attempted, entry.attempts) == (False, 0)
 
 
-async def test_with_nothing_to_do_it_ends_at_once(desk: Delivery, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LOOK_EVERY", 1_000.0)  # whoever waits for the next look does not end here
+async def test_with_nothing_to_do_it_ends_at_once(desk: Delivery) -> None:
+    desk.look_every = 1_000.0  # whoever waits for the next look does not end here
     sender = desk.sender()
     running = asyncio.create_task(sender.run())
     await eventually(lambda: desk.outbox.looks, "the sender has looked")

@@ -10,7 +10,6 @@ from support.sending import QUICK, SLOW, Delivery
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import Observation, StoreFailed, StoreRecovered
-from cdc_sync.delivery import sender as module
 from cdc_sync.delivery.sender import Sender
 from cdc_sync.emulator import Emulator
 from cdc_sync.emulator.faults import Status
@@ -19,9 +18,9 @@ IDS = tuple(f"a{number:02}" for number in range(20))
 
 
 @pytest.fixture(autouse=True)
-def _short_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_breaks(desk: Delivery) -> None:
     # Looking inside: what matters is that there is a break between two tries, not that it takes a second.
-    monkeypatch.setattr(module, "_STORE_RETRY", 0.3)
+    desk.store_retry = 0.3
 
 
 def of_the_store(desk: Delivery) -> list[Observation]:
@@ -34,13 +33,13 @@ FAILED, RECOVERED = StoreFailed("the disk is full"), StoreRecovered()
 class TestEndsCannotBeWritten:
     async def test_nothing_new_is_claimed(self, desk: Delivery, hellowork: Emulator) -> None:
         await desk.queue(hellowork.url, *IDS)
-        desk.outbox.fails = {"finish"}
+        desk.outbox.fails = {"complete"}
         async with desk.sending(concurrency=2):
-            await eventually(lambda: desk.outbox.finishes >= 2, "two tries to write an end")
+            await eventually(lambda: desk.outbox.completions >= 2, "two tries to write an end")
             calls, claimed = len(hellowork.calls), len(desk.outbox.claimed)
             # No more than were free when the first end failed.
             assert calls <= 4
-            await eventually(lambda: desk.outbox.finishes >= 3, "one more")
+            await eventually(lambda: desk.outbox.completions >= 3, "one more")
             assert (len(hellowork.calls), len(desk.outbox.claimed)) == (calls, claimed)
             assert of_the_store(desk) == [FAILED]
             desk.outbox.fails = set()
@@ -51,14 +50,13 @@ class TestEndsCannotBeWritten:
 
     async def test_the_store_is_not_pestered(self, desk: Delivery, hellowork: Emulator) -> None:
         await desk.queue(hellowork.url, *IDS)
-        desk.outbox.fails = {"finish"}
-        async with desk.sending(concurrency=2) as sender:
-            await eventually(lambda: desk.outbox.finishes >= 1, "a try to write an end")
-            asked, finishes = desk.outbox.asked, desk.outbox.finishes
+        desk.outbox.fails = {"complete"}
+        async with desk.sending(concurrency=2):
+            await eventually(lambda: desk.outbox.completions >= 1, "a try to write an end")
+            asked, finishes = desk.outbox.asked, desk.outbox.completions
 
             def two_more() -> bool:
-                sender.wake()
-                return desk.outbox.finishes >= finishes + 2
+                return desk.outbox.completions >= finishes + 2
 
             await eventually(two_more, "two more, with a wake-up at every chance")
             assert desk.outbox.asked - asked <= 6
@@ -67,9 +65,9 @@ class TestEndsCannotBeWritten:
     async def test_the_ends_are_written_as_they_were(self, desk: Delivery, hellowork: Emulator) -> None:
         hellowork.inject(Status(status=400, application_id="a00"), Status(status=503, application_id="a01"))
         await desk.queue(hellowork.url, *IDS[:3])
-        desk.outbox.fails = {"finish"}
+        desk.outbox.fails = {"complete"}
         async with desk.sending(policy=replace(QUICK, first=3_600_000, max=3_600_000)):
-            await eventually(lambda: desk.outbox.finishes >= 2, "two tries to write an end")
+            await eventually(lambda: desk.outbox.completions >= 2, "two tries to write an end")
             desk.outbox.fails = set()
 
         assert [entry.application_id for entry in await desk.store.entries("dead", None, 9)] == ["a00"]
@@ -79,29 +77,29 @@ class TestEndsCannotBeWritten:
     async def test_what_was_learnt_of_the_endpoint_is_written_too(self, desk: Delivery, hellowork: Emulator) -> None:
         hellowork.inject(Status(status=401))
         await desk.queue(hellowork.url, "a1")
-        desk.outbox.fails = {"finish"}
+        desk.outbox.fails = {"complete"}
         async with desk.sending(policy=SLOW):
-            await eventually(lambda: desk.outbox.finishes >= 1, "a try to write an end")
+            await eventually(lambda: desk.outbox.completions >= 1, "a try to write an end")
             desk.outbox.fails = set()
 
         assert (await desk.health(hellowork.url)).mode == "paused"
 
     async def test_the_end_of_the_sender_waits_for_them(self, desk: Delivery, hellowork: Emulator) -> None:
         await desk.queue(hellowork.url, "a1")
-        desk.outbox.fails = {"finish"}
+        desk.outbox.fails = {"complete"}
         async with desk.sending() as sender:
-            await eventually(lambda: desk.outbox.finishes >= 1, "a try to write an end")
+            await eventually(lambda: desk.outbox.completions >= 1, "a try to write an end")
             sender.stop()
-            await eventually(lambda: desk.outbox.finishes >= 2, "another one")
+            await eventually(lambda: desk.outbox.completions >= 2, "another one")
             desk.outbox.fails = set()
 
         assert await desk.is_settled()
 
     async def test_given_up_nothing_is_lost(self, desk: Delivery, hellowork: Emulator) -> None:
         await desk.queue(hellowork.url, "a1")
-        desk.outbox.fails = {"finish"}
+        desk.outbox.fails = {"complete"}
         running = asyncio.create_task(desk.sender().run())
-        await eventually(lambda: desk.outbox.finishes >= 1, "a try to write an end")
+        await eventually(lambda: desk.outbox.completions >= 1, "a try to write an end")
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
@@ -120,15 +118,13 @@ async def test_a_store_that_is_slow_does_not_know_better_how_the_endpoint_is(
 ) -> None:
     hellowork.inject(Status(status=401))
     await desk.queue(hellowork.url, *IDS[:3])
-    desk.outbox.finish_may_begin.clear()
-    async with desk.sending(policy=SLOW, concurrency=1) as sender:
-        await eventually(lambda: desk.outbox.finishes, "the end is about to be written")
+    desk.outbox.complete_may_begin.clear()
+    async with desk.sending(policy=SLOW, concurrency=1):
+        await eventually(lambda: desk.outbox.completions, "the end is about to be written")
         looks = desk.outbox.looks
-        sender.wake()
         await eventually(lambda: desk.outbox.looks > looks, "the sender has looked")
-        sender.wake()
         await eventually(lambda: desk.outbox.looks > looks + 1, "the sender has looked again")
-        desk.outbox.finish_may_begin.set()
+        desk.outbox.complete_may_begin.set()
 
     assert len(hellowork.calls) == 1
 
@@ -152,10 +148,9 @@ class TestNothingCanBeClaimed:
     async def test_what_is_under_way_is_written_down(self, desk: Delivery, hellowork: Emulator) -> None:
         hellowork.inject({"kind": "delay", "seconds": 0.5})
         await desk.queue(hellowork.url, "a1")
-        async with desk.sending() as sender:
+        async with desk.sending():
             await hellowork.wait_for_calls(1, timeout=60)
             desk.outbox.fails = {"claim", "endpoints"}
-            sender.wake()
             await eventually(lambda: of_the_store(desk), "the store's failure")
             await eventually(desk.is_settled, "the end is written")
             desk.outbox.fails = set()
@@ -180,7 +175,6 @@ class TestNothingCanBeClaimed:
         await hellowork.wait_for_calls(1, timeout=60)
         await desk.queue(hellowork.url, "a2")
         desk.outbox.fails = {"claim"}
-        sender.wake()
         await eventually(lambda: of_the_store(desk), "the store's failure")
         # As many calls are under way as may be: the sender takes its turns, and asks for nothing.
         sender.use(replace(settings, concurrency=1))
@@ -196,7 +190,7 @@ class TestNothingCanBeClaimed:
 
 
 class TestOnce:
-    @pytest.mark.parametrize("step", ["claim", "finish", "endpoints"])
+    @pytest.mark.parametrize("step", ["claim", "complete", "endpoints"])
     async def test_it_ends_and_says_why(self, desk: Delivery, hellowork: Emulator, step: str) -> None:
         await desk.queue(hellowork.url, *IDS)
         desk.outbox.fails = {step}

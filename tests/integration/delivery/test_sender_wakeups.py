@@ -4,7 +4,6 @@ import pytest
 from support.eventually import eventually
 from support.sending import QUICK, Delivery
 
-from cdc_sync.delivery import sender as module
 from cdc_sync.emulator import Emulator, EmulatorOptions
 from cdc_sync.emulator.faults import Delay, Fault, Hang, Reset, Status
 
@@ -12,9 +11,9 @@ IDS = tuple(f"a{number:02}" for number in range(20))
 
 
 @pytest.fixture(autouse=True)
-def _no_regular_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_regular_looks(desk: Delivery) -> None:
     # Looking inside: the regular looks would hide a wake-up that is missing.
-    monkeypatch.setattr(module, "_LOOK_EVERY", 600.0)
+    desk.look_every = 600.0
 
 
 @pytest.mark.parametrize("concurrency", [1, 4, 100])
@@ -27,11 +26,11 @@ async def test_the_end_of_a_call(desk: Delivery, hellowork: Emulator, concurrenc
 
 async def test_the_end_of_a_call_that_a_slow_store_has_not_written_yet(desk: Delivery, hellowork: Emulator) -> None:
     await desk.queue(hellowork.url, *IDS[:3])
-    desk.outbox.finish_may_begin.clear()
+    desk.outbox.complete_may_begin.clear()
     async with desk.sending(concurrency=1):
         await hellowork.wait_for_calls(3, timeout=60)
-        assert desk.outbox.finishes == 1
-        desk.outbox.finish_may_begin.set()
+        assert desk.outbox.completions == 1
+        desk.outbox.complete_may_begin.set()
 
 
 @pytest.mark.parametrize("fault", [Delay(seconds=0.2), Hang(seconds=0.2)], ids=lambda fault: fault.kind)
@@ -86,19 +85,18 @@ async def test_an_end_at_another_endpoint(desk: Delivery) -> None:
 
 
 async def test_a_new_entry(desk: Delivery, hellowork: Emulator) -> None:
-    async with desk.sending() as sender:
+    async with desk.sending():
         for number, each in enumerate(IDS, start=1):
             await desk.queue(hellowork.url, each)
-            sender.wake()
             await hellowork.wait_for_calls(number, timeout=60)
 
 
 async def test_the_store_works_again(desk: Delivery, hellowork: Emulator) -> None:
     await desk.queue(hellowork.url, *IDS)
-    desk.outbox.fails = {"finish"}
+    desk.outbox.fails = {"complete"}
 
     async with desk.sending(concurrency=4):
-        await eventually(lambda: desk.outbox.finishes >= 1, "a try to write an end")
+        await eventually(lambda: desk.outbox.completions >= 1, "a try to write an end")
         desk.outbox.fails = set()
         await eventually(desk.is_settled, "everything is acknowledged")
 

@@ -1,0 +1,239 @@
+"""An outbox in memory that keeps to the store's protocol, and insists that the sender keeps to it too."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cdc_sync.core.delivery import Again, Done, Finished
+from cdc_sync.core.endpoint import Health
+from cdc_sync.core.failures import StoreError
+from cdc_sync.core.outbox import NOTHING, Entry, EntryState, Offer
+from cdc_sync.core.status_url import endpoint_of
+from support.builders import WATCH, a_content
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryResult:
+    """What became of one observation that was news."""
+
+    application_id: str
+    state: EntryState | None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryApplied:
+    """What an apply has done."""
+
+    results: Sequence[MemoryResult] = ()
+    touched: frozenset[str] = frozenset()
+    claimed: Sequence[Entry] = ()
+
+
+@dataclass
+class Row:
+    """An application's entry in the outbox."""
+
+    status: str
+    base_url: str
+    revision: int
+    due_at: int
+    claimed: bool = False
+    attempted: bool = False
+    attempts: int = 0
+    dead: bool = False
+
+
+@dataclass
+class MemoryOutbox:
+    """The outbox of one watch, of whose applications each is known to HelloWork as `applied`.
+
+    Attributes:
+        clock: milliseconds.
+        rows: what waits, by application.
+        acknowledged: what HelloWork is known to know, by application.
+        wanted: what it ought to know in the end.
+        stored: the endpoints' health.
+        lapsed: whether no claim holds.
+        claims: how many entries were claimed.
+        most_claimed: the most that were claimed at once.
+    """
+
+    clock: Callable[[], int]
+    rows: dict[str, Row] = field(default_factory=dict)
+    acknowledged: dict[str, str] = field(default_factory=dict)
+    wanted: dict[str, str] = field(default_factory=dict)
+    stored: dict[str, Health] = field(default_factory=dict)
+    lapsed: bool = False
+    claims: int = 0
+    most_claimed: int = 0
+    revisions: int = 0
+    seen: set[str] = field(default_factory=set)
+
+    @property
+    def claimed(self) -> set[str]:
+        """The applications whose entry is claimed."""
+        return {application_id for application_id, row in self.rows.items() if row.claimed}
+
+    def enqueue(self, application_id: str, status: str, base_url: str, *, due_at: int | None = None) -> None:
+        """Let an application have this status now, which it did not have."""
+        self.revisions += 1
+        due = self.clock() if due_at is None else due_at
+        self.rows[application_id] = Row(status, base_url, self.revisions, due)
+        self.seen.add(endpoint_of(base_url))
+        self.wanted[application_id] = status
+
+    def apply_now(self, changes: Mapping[str, tuple[str, str]], offer: Offer = NOTHING) -> MemoryApplied:
+        """Apply statuses (each with its base URL) by application, as the store's `apply` does with observations."""
+        results: list[MemoryResult] = []
+        touched: set[str] = set()
+        for application_id in offer.unstarted:
+            assert self.rows[application_id].claimed, "only a claimed entry can be withdrawn"
+        for application_id, (status, base_url) in changes.items():
+            self.wanted[application_id] = status
+            known = self.acknowledged.get(application_id, "applied")
+            row = self.rows.get(application_id)
+            unstarted = application_id in offer.unstarted
+            if row is None:
+                if status != known:
+                    self.enqueue(application_id, status, base_url)
+                    results.append(MemoryResult(application_id, "pending"))
+                continue
+            if status == row.status:
+                continue
+            if unstarted:
+                touched.add(application_id)
+                row.claimed = False
+            attempted = row.attempted or row.claimed
+            if status == known and not attempted:
+                del self.rows[application_id]
+                results.append(MemoryResult(application_id, None))
+                continue
+            claimed = row.claimed
+            self.enqueue(application_id, status, base_url)
+            self.rows[application_id].claimed = claimed
+            self.rows[application_id].attempted = attempted
+            results.append(MemoryResult(application_id, "pending"))
+        enqueued = [result.application_id for result in results if result.state == "pending"]
+        claimed_now: list[Entry] = []
+        for endpoint, limit in offer.wanted.items():
+            claimed_now += self.claim_of(endpoint, limit, enqueued)
+        return MemoryApplied(tuple(results), frozenset(touched), tuple(claimed_now))
+
+    def claim_now(self, wanted: Mapping[str, int]) -> list[Entry]:
+        """See `Outbox.claim`."""
+        return [
+            entry for endpoint, limit in wanted.items() for entry in self.claim_of(endpoint, limit, list(self.rows))
+        ]
+
+    def unclaim_now(self, entries: Sequence[Entry]) -> None:
+        """See `Outbox.unclaim`. By application alone: the sender must not give back what it has claimed again."""
+        for entry in entries:
+            row = self.rows.get(entry.application_id)
+            if row is not None:
+                row.claimed = False
+
+    def complete_now(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
+        """See `Outbox.complete`."""
+        for end in finished:
+            row = self.rows.get(end.entry.application_id)
+            assert row is not None, f"{end.entry.application_id} has no entry"
+            assert row.claimed, f"{end.entry.application_id} was not claimed, or is completed already"
+            self._complete(row, end)
+        self.stored |= health
+
+    def _complete(self, row: Row, end: Finished) -> None:
+        application_id = end.entry.application_id
+        row.claimed = False
+        if isinstance(end.fate, Done):
+            self.acknowledged[application_id] = end.entry.content.status
+            if row.revision == end.entry.revision or row.status == end.entry.content.status:
+                del self.rows[application_id]
+            return
+        row.attempted = True
+        if row.revision != end.entry.revision:
+            return
+        row.attempts += 1
+        if isinstance(end.fate, Again):
+            row.due_at = end.fate.due_at
+        else:
+            row.dead = True
+
+    def endpoints_now(self) -> dict[str, tuple[Health, int | None]]:
+        """See `Outbox.endpoints`."""
+        due: dict[str, int] = {}
+        for row in self.rows.values():
+            if not (row.claimed or row.dead):
+                endpoint = endpoint_of(row.base_url)
+                due[endpoint] = min(due.get(endpoint, row.due_at), row.due_at)
+        return {name: (self.stored.get(name, Health()), due.get(name)) for name in sorted(self.seen)}
+
+    def restart(self) -> None:
+        """The daemon died: whatever it had claimed may have been heard."""
+        for row in self.rows.values():
+            if row.claimed:
+                row.claimed, row.attempted = False, True
+                row.attempts += 1
+
+    def claim_of(self, endpoint: str, limit: int, candidates: Collection[str]) -> list[Entry]:
+        """Claim due entries of these applications for one endpoint."""
+        now = self.clock()
+        due = sorted(
+            (row.due_at, application_id, row)
+            for application_id in candidates
+            if (row := self.rows.get(application_id)) is not None
+            and not (row.claimed or row.dead)
+            and row.due_at <= now
+            and endpoint_of(row.base_url) == endpoint
+        )[:limit]
+        for _, _, row in due:
+            row.claimed = True
+        self.claims += len(due)
+        self.most_claimed = max(self.most_claimed, len(self.claimed))
+        return [self._entry(application_id, row) for _, application_id, row in due]
+
+    def _entry(self, application_id: str, row: Row) -> Entry:
+        return Entry(
+            watch=WATCH,
+            application_id=application_id,
+            content=a_content(row.status, application_id=application_id, base_url=row.base_url),
+            kinds=frozenset({"status"}),
+            state="pending",
+            revision=row.revision,
+            queued_at=row.due_at,
+            due_at=row.due_at,
+            attempted=True,
+            attempts=row.attempts + 1,
+            first_attempt_at=self.clock(),
+            not_found_since=None,
+            reason=None,
+        )
+
+    # The protocol, without any waiting.
+
+    async def claim(
+        self,
+        now: int,
+        horizon: int,
+        wanted: Mapping[str, int],
+        probing: Collection[str] = (),
+    ) -> list[Entry]:
+        """See `Outbox`."""
+        return self.claim_now(wanted)
+
+    async def unclaim(self, entries: Sequence[Entry]) -> None:
+        """See `Outbox`."""
+        self.unclaim_now(entries)
+
+    def holds(self, entry: Entry) -> bool:
+        """See `Outbox`."""
+        return not self.lapsed
+
+    async def complete(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
+        """See `Outbox`."""
+        self.complete_now(finished, health)
+
+    async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
+        """See `Outbox`."""
+        return self.endpoints_now()
+
+
+FULL = StoreError("the disk is full")
