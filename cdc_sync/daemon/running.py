@@ -41,7 +41,6 @@ from cdc_sync.core.observations import (
     StoreMoved,
     WatchConnected,
 )
-from cdc_sync.core.outbox import NOTHING, Offer
 from cdc_sync.daemon import pruning
 from cdc_sync.daemon.lateness import LOOK_EVERY, Lateness
 from cdc_sync.daemon.pulse import BEAT_EVERY, STEP_OF_STORE, Heart, Pulse
@@ -55,7 +54,7 @@ from cdc_sync.listening import allow_all_descriptors
 from cdc_sync.pipeline.intake import Delivery, NoDelivery
 from cdc_sync.source.session import LastSession
 from cdc_sync.store.opening import opened_by_daemon, opened_copy
-from cdc_sync.store.protocol import Applied, StoreError
+from cdc_sync.store.protocol import StoreError
 from cdc_sync.store.store import Store
 from cdc_sync.store.unconfigured import unconfigured
 
@@ -157,20 +156,6 @@ def make_parts(
     )
 
 
-class _Waking:
-    """A sender that only has to know that there may be something new."""
-
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
-
-    def offer(self, watch: str, application_ids: Collection[str]) -> Offer:  # noqa: ARG002 - of whatever
-        return NOTHING
-
-    def settle(self, offered: Offer, watch: str, applied: Applied | None) -> None:  # noqa: ARG002 - of whatever
-        if applied is not None and any(result.state == "pending" for result in applied.results):
-            self._wake()
-
-
 class _Daemon:
     """What one run holds together."""
 
@@ -229,9 +214,8 @@ class _Daemon:
             sender = make_sender(self._config, store, caller, self.observe, self._sender_progressed)
 
             def worker(config: Config, name: str, last: LastSession) -> WatchWorker:
-                delivery = _Waking(sender.wake)
                 parts = make_parts(
-                    config, name, store, self.observe, delivery=delivery, dry_run=dry_run, last_session=last
+                    config, name, store, self.observe, delivery=sender, dry_run=dry_run, last_session=last
                 )
                 return WatchWorker(parts, self._pulse)
 
