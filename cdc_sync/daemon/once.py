@@ -117,13 +117,15 @@ async def _catch_up(parts: WatchParts) -> None:
         if parts.watch.capture.mode == "poll":
             fast = await make_poll(connected, position, lambda: None)
         elif connected.installation is not None and connected.installation.has_log:
-            fast = Drain(connected.intake, connected.log, lambda: None, parts.watch.capture.max_backlog)
+            fast = Drain(
+                connected.intake, connected.log, lambda: None, parts.watch.capture.max_backlog, steps=parts.steps
+            )
         else:
             fast = SweepsAlone()
         await fast.catch_up()
-        done = await sweep(connected.intake, fast.catch_up, lambda: None)
+        done = await sweep(connected.intake, fast.catch_up, lambda: None, steps=parts.steps)
         if done.resumed:
-            await sweep(connected.intake, fast.catch_up, lambda: None)
+            await sweep(connected.intake, fast.catch_up, lambda: None, steps=parts.steps)
         await _confirm(connected)
 
 
@@ -132,7 +134,7 @@ async def _confirm(connected: Connected) -> None:
     intake = connected.intake
     until = intake.clock() + LONGEST_GRACE
     while True:
-        await deletions.confirm_due(intake)
+        await deletions.confirm_due(intake, steps=connected.parts.steps)
         due_at = await intake.store.next_suspicion(intake.rules.watch)
         if due_at is None or due_at > until:
             return

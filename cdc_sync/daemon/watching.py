@@ -38,6 +38,7 @@ from cdc_sync.pipeline.poll import BEGAN, LONGEST_PAUSE, Poll
 from cdc_sync.pipeline.poll import POSITION as WATERMARK
 from cdc_sync.pipeline.recognition import recognise
 from cdc_sync.pipeline.silent_changes import SilentChanges
+from cdc_sync.pipeline.steps import STEPS, Steps
 from cdc_sync.pipeline.sweep import sweep
 from cdc_sync.source.bell import Bell
 from cdc_sync.source.changelog import ChangeLog
@@ -65,12 +66,8 @@ from cdc_sync.store.protocol import AnotherDatabaseError
 from cdc_sync.store.store import Store
 
 _FIRST_WAIT = 0.5
-_LONGEST_WAIT = 5.0
 _MISCONFIGURED_WAIT = 10.0
 """Seconds between tries when only a person can mend it: soon enough after the repair."""
-
-_PROVE_EVERY = 15.0
-"""Seconds between proofs that the lasting connection is alive."""
 
 _GIVES_BACK_WITHIN = 2.0
 """Seconds within which the store takes a lease back."""
@@ -115,6 +112,11 @@ class WatchParts:
     written: Written = no_account
     dry_run: bool = False
     last_session: LastSession = field(default_factory=LastSession)
+    steps: Steps = STEPS
+    longest_wait: float = 5.0
+    """Seconds between tries to connect, at most, if the trouble may pass."""
+    prove_every: float = 15.0
+    """Seconds between proofs that the lasting connection is alive."""
 
 
 @dataclass(slots=True)
@@ -248,8 +250,10 @@ def refused_by_system(error: OSError) -> SourceError:
     return SourceError("system-refused", f"The operating system refuses what the watch needs: {error}.")
 
 
-async def bind(dsn: str, store: Store) -> None:
+async def bind(dsn: str, store: Store, wait: float = 5.0) -> None:
     """Make sure that the database is the one that the store belongs to, however long that takes.
+
+    It tries again after `wait` seconds.
 
     Raises:
         AnotherDatabaseError: it is not.
@@ -263,7 +267,7 @@ async def bind(dsn: str, store: Store) -> None:
             raise
         except (SourceError, StoreError, OSError):
             # The watches meet the same, and say it.
-            await asyncio.sleep(_LONGEST_WAIT)
+            await asyncio.sleep(wait)
         else:
             return
 
@@ -280,7 +284,7 @@ async def adopt(connected: Connected, progressed: Callable[[], None]) -> baselin
             look = await connected.watermark_reader().look()
         position = baseline.BaselinePosition(look=look)
     if not position.done:
-        position = await baseline.adopt_everything(connected.intake, position, progressed)
+        position = await baseline.adopt_everything(connected.intake, position, progressed, steps=parts.steps)
     return position
 
 
@@ -305,7 +309,7 @@ async def make_poll(connected: Connected, position: baseline.BaselinePosition, w
         look = position.look or await reader.look()
         watermark, began = await reader.watermark_at(look.instant), str(look.xmax)
         await connected.intake.place({WATERMARK: watermark, BEGAN: began})
-    return Poll(connected.intake, reader, watermark, int(began) if began else None, want_sweep)
+    return Poll(connected.intake, reader, watermark, int(began) if began else None, want_sweep, steps=parts.steps)
 
 
 class WatchWorker:
@@ -390,7 +394,7 @@ class WatchWorker:
         elif not self._store_failed:
             self._store_failed = True
             self._parts.observe(StoreFailed(str(failure), self._parts.name))
-        ceiling = min(_FIRST_WAIT * 2.0 ** min(failures - 1, 10), _LONGEST_WAIT)
+        ceiling = min(_FIRST_WAIT * 2.0 ** min(failures - 1, 10), self._parts.longest_wait)
         return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter
 
     async def _work(self) -> None:
@@ -410,8 +414,8 @@ class WatchWorker:
             jobs["silent changes"] = silent.run(watch.capture.drain_interval.total_seconds())
             jobs["sweeps"] = self._begin_and_sweep(connected, fast)
             if connected.locked is not connected.session:
-                jobs["lock on the primary"] = hold(connected.locked, _PROVE_EVERY)
-            jobs["deletions"] = deletions.run(connected.intake, self._deletions_progressed)
+                jobs["lock on the primary"] = hold(connected.locked, self._parts.prove_every)
+            jobs["deletions"] = deletions.run(connected.intake, self._deletions_progressed, steps=self._parts.steps)
             self._rest(_CONNECTING)
             self._deletions_progressed()
             self._beat(SWEEPS)
@@ -438,24 +442,24 @@ class WatchWorker:
             poll = await make_poll(connected, position, self.want_sweep)
             progressed()
             return poll, {
-                "lock": hold(connected.session, _PROVE_EVERY),
+                "lock": hold(connected.session, self._parts.prove_every),
                 "poll": poll.run(capture.poll_interval.total_seconds(), progressed),
             }
         jobs: dict[str, Coroutine[Any, Any, None]] = {"triggers": self._watch_triggers(connected)}
         if connected.installation is None or not connected.installation.has_log:
-            return SweepsAlone(), {**jobs, "lock": hold(connected.session, _PROVE_EVERY)}
+            return SweepsAlone(), {**jobs, "lock": hold(connected.session, self._parts.prove_every)}
         progressed()
-        drain = Drain(connected.intake, connected.log, self.want_sweep, capture.max_backlog)
+        drain = Drain(connected.intake, connected.log, self.want_sweep, capture.max_backlog, steps=self._parts.steps)
         drain_interval = capture.drain_interval.total_seconds()
         if not self._may_be_rung_for(connected.server):
-            jobs["lock"] = hold(connected.session, _PROVE_EVERY)
+            jobs["lock"] = hold(connected.session, self._parts.prove_every)
             pause = capture.poll_interval.total_seconds()
             if capture.wakeup == "notify":
                 self._parts.observe(BellLeftAlone(name, pause))
             jobs["drain"] = self._drain_without_bell(connected, drain, progressed)
         else:
             proved = lambda usage: self._parts.observe(ListenerProved(name, usage))  # noqa: E731 - a bound argument
-            jobs["listen"] = listen(connected.session, drain.ring, _PROVE_EVERY, proved)
+            jobs["listen"] = listen(connected.session, drain.ring, self._parts.prove_every, proved)
             if self._parts.dry_run:
                 jobs["drain"] = drain.run(drain_interval, progressed)
             else:
@@ -522,7 +526,9 @@ class WatchWorker:
 
             progressed()
             try:
-                done = await sweep(connected.intake, lambda: fast.catch_up(progressed), progressed)
+                done = await sweep(
+                    connected.intake, lambda: fast.catch_up(progressed), progressed, steps=self._parts.steps
+                )
             finally:
                 self._next_sweep_from = clock() + (reached - started) * (_SWEEP_SHARE - 1)
             # Whatever was refused has been written by now, or is no news any more.

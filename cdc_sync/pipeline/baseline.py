@@ -19,11 +19,9 @@ from cdc_sync.core.plan import ApplyResult
 from cdc_sync.core.rows import Key
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.shape import shape_of_digests
+from cdc_sync.pipeline.steps import STEPS, Steps
 from cdc_sync.source.reading import Page
 from cdc_sync.store.store import Store
-
-PAGE = 1_000
-"""Rows; see `sweep.PAGE`."""
 
 POSITION = "baseline"
 
@@ -95,7 +93,7 @@ async def _and_meanwhile(
 
 
 async def adopt_everything(
-    intake: Intake, position: BaselinePosition, progressed: Callable[[], None]
+    intake: Intake, position: BaselinePosition, progressed: Callable[[], None], *, steps: Steps = STEPS
 ) -> BaselinePosition:
     """Walk the rest of the table and return the final position.
 
@@ -107,7 +105,7 @@ async def adopt_everything(
     estimate, digests = intake.reader.estimate, shape_of_digests(intake)
 
     def read(after: Key | None) -> Coroutine[Any, Any, Page]:
-        return intake.reader.page(after, PAGE, digests)
+        return intake.reader.page(after, steps.adopted, digests)
 
     page = None if position.done else await read(position.after)
     while page is not None:

@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from cdc_sync.pipeline.intake import Intake
-
-BATCH = 500
+from cdc_sync.pipeline.steps import STEPS, Steps
 
 LONGEST_REST = 60.0
 """Seconds between looks where nothing is suspected, at most."""
@@ -17,7 +16,7 @@ _LOOK_EVERY = 1.0
 """Seconds between looks, at most: the clock may be set, and a suspicion be due earlier than it seemed."""
 
 
-async def confirm_due(intake: Intake) -> int:
+async def confirm_due(intake: Intake, *, steps: Steps = STEPS) -> int:
     """Answer what is due now; returns how many suspicions that were.
 
     Raises:
@@ -26,7 +25,7 @@ async def confirm_due(intake: Intake) -> int:
     """
     answered, horizon = 0, intake.rules.deletion_grace + _SLACK
     while True:
-        limit = intake.reader.at_once(BATCH)
+        limit = intake.reader.at_once(steps.confirmed)
         due = await intake.store.due_suspicions(intake.rules.watch, intake.clock(), limit, horizon=horizon)
         if due:
             await intake.confirm(due)
@@ -35,11 +34,11 @@ async def confirm_due(intake: Intake) -> int:
             return answered
 
 
-async def run(intake: Intake, progressed: Callable[[], None]) -> None:
+async def run(intake: Intake, progressed: Callable[[], None], *, steps: Steps = STEPS) -> None:
     """Answer suspicions for ever."""
     while True:
         intake.suspected.clear()
-        await confirm_due(intake)
+        await confirm_due(intake, steps=steps)
         progressed()
         due_at = await intake.store.next_suspicion(intake.rules.watch)
         try:

@@ -8,9 +8,8 @@ from cdc_sync.core.hints import Hint, latest
 from cdc_sync.core.observations import CaughtUp
 from cdc_sync.core.rows import Key
 from cdc_sync.pipeline.intake import Intake
+from cdc_sync.pipeline.steps import STEPS, Steps
 from cdc_sync.source.changelog import ChangeLog
-
-BATCH = 1_000
 
 
 class Drain:
@@ -22,12 +21,16 @@ class Drain:
         sweep: called when the log asks for a sweep (TRUNCATE, a changed lookup table). What asks is consumed before
             the sweep has run; a crash in between loses nothing, since a whole sweep follows every start.
         max_backlog: the log's limit in bytes.
+        steps: how many changes it takes at once.
     """
 
-    def __init__(self, intake: Intake, log: ChangeLog, sweep: Callable[[], None], max_backlog: int) -> None:
+    def __init__(
+        self, intake: Intake, log: ChangeLog, sweep: Callable[[], None], max_backlog: int, *, steps: Steps = STEPS
+    ) -> None:
         self._intake = intake
         self._log = log
         self._sweep = sweep
+        self._steps = steps
         self.max_backlog = max_backlog
         self._was_full = False
         self._worth_giving_back = max_backlog // 16
@@ -76,7 +79,7 @@ class Drain:
         """
         async with self._lock:
             self._begun = time.monotonic() if self._begun is None else self._begun
-            async with self._log.batch(BATCH) as changes:
+            async with self._log.batch(self._steps.drained) as changes:
                 self.searched = changes.searched
                 self._was_full = self._was_full or changes.size >= self.max_backlog
                 if found is not None:

@@ -14,15 +14,12 @@ from collections.abc import Callable
 from cdc_sync.core.fence import Fence, SnapshotReading, look
 from cdc_sync.core.observations import CaughtUp
 from cdc_sync.pipeline.intake import Intake
+from cdc_sync.pipeline.steps import STEPS, Steps
 from cdc_sync.source.polling import Place, PollPage, WatermarkReader
 from cdc_sync.source.reading import Read
 
-PAGE = 2_000
 POSITION = "watermark"
 BEGAN = "watermark-began"
-
-_LOOK_EVERY = 15.0
-"""Seconds between looks, and so between moves of the watermark: each look takes one of the server's transaction ids."""
 
 _SHARE = 10
 """Polls take no more than one part in this many of the time, as sweeps do, as far as `LONGEST_PAUSE` allows."""
@@ -46,6 +43,7 @@ class Poll:
         began: the transaction id at the first watermark, as long as transactions from before it may be open; else None.
         sweep: called once, when the last of them has ended: they may have committed rows with times from before the
             first watermark.
+        steps: how many rows it reads at once, and how often it looks at the server's transactions.
     """
 
     def __init__(
@@ -55,12 +53,15 @@ class Poll:
         watermark: str,
         began: int | None,
         sweep: Callable[[], None],
+        *,
+        steps: Steps = STEPS,
     ) -> None:
         self._intake = intake
         self._reader = reader
         self.watermark = watermark
         self._began = began
         self._sweep = sweep
+        self._steps = steps
         self._fence = Fence()
         self._clock = time.monotonic
         self._next_look = 0.0
@@ -92,14 +93,14 @@ class Poll:
 
         async def read() -> Read:
             nonlocal reached
-            reached = await self._reader.page(place, PAGE)
+            reached = await self._reader.page(place, self._steps.polled)
             return Read(reached.rows, reached.at)
 
         await self._intake.rows(read, "poll")
         return None if reached is None else reached.next
 
     async def _advance(self, reading: SnapshotReading) -> None:
-        self._next_look = self._clock() + _LOOK_EVERY
+        self._next_look = self._clock() + self._steps.look_every
         self._fence = look(self._fence, reading)
         if self._fence.instant is None:
             return

@@ -53,41 +53,40 @@ from cdc_sync.core.rows import Ignored, Key, Observation, Reportable, Unreportab
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.marks import Marks
 from cdc_sync.pipeline.shape import shape_of, shape_of_digests
+from cdc_sync.pipeline.steps import STEPS, Steps
 from cdc_sync.pipeline.sweep_position import FINISHED, POSITION, SweepPosition
 from cdc_sync.source.digests import keys_of
 from cdc_sync.source.reading import Digests, Read
 
-PAGE = 5_000
-"""Rows compared in one go: a statement of the store's of some 10 ms, for which the fast path may have to wait."""
 
-_READ = 1_000
-"""Rows read at once, at most: what they take of memory Python gives little back."""
-
-_WINDOW = 20_000
-"""Record numbers looked at in one go when searching for what was not met."""
-
-_SAVE_EVERY = 5.0
-"""Seconds between savings of the position, at least: a sweep that is quicker than this is cheaper to repeat."""
-
-_SAVE_SHARE = 20
-"""Saving never takes more than one part in this many of the time: a bitmap of many millions of records is large."""
-
-
-async def sweep(intake: Intake, catch_up: Callable[[], Awaitable[None]], progressed: Callable[[], None]) -> SweepDone:
+async def sweep(
+    intake: Intake,
+    catch_up: Callable[[], Awaitable[None]],
+    progressed: Callable[[], None],
+    *,
+    steps: Steps = STEPS,
+) -> SweepDone:
     """Compare everything once, or the rest of what an interrupted sweep has left; returns what it did.
 
     Raises:
         SourceError: a page cannot be read.
         StoreError: the store cannot be read or written.
     """
-    return await _Sweep(intake, catch_up, progressed).run()
+    return await _Sweep(intake, catch_up, progressed, steps).run()
 
 
 class _Sweep:
-    def __init__(self, intake: Intake, catch_up: Callable[[], Awaitable[None]], progressed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        intake: Intake,
+        catch_up: Callable[[], Awaitable[None]],
+        progressed: Callable[[], None],
+        steps: Steps,
+    ) -> None:
         self._intake = intake
         self._catch_up = catch_up
         self._progressed = progressed
+        self._steps = steps
         self._digests = shape_of_digests(intake)
         self._ahead: tuple[Key, Digests | None] | None = None
         self._marks = Marks(0)
@@ -116,7 +115,7 @@ class _Sweep:
         """Where to go on, and whether that is in the middle."""
         store, shape = self._intake.store, shape_of(self._intake)
         text = (await store.positions(self._intake.rules.watch)).get(POSITION)
-        self._save_at += _SAVE_EVERY
+        self._save_at += self._steps.save_every
         self._is_saved = bool(text)
         found = await asyncio.to_thread(SweepPosition.from_text, text, shape)
         if found is not None:
@@ -141,7 +140,7 @@ class _Sweep:
         if self._ahead is not None and self._ahead[0] == position.after:
             page = self._ahead[1]
         else:
-            page = await reader.digests(position.after, PAGE, self._digests)
+            page = await reader.digests(position.after, self._steps.compared, self._digests)
         self._ahead = None
         if page is None:
             return None
@@ -150,20 +149,20 @@ class _Sweep:
             numbers = await compared
         else:
             # The server makes the next page's digests while the store compares these.
-            ahead = reader.digests(page.last, PAGE, self._digests)
+            ahead = reader.digests(page.last, self._steps.compared, self._digests)
             numbers, following = await asyncio.gather(compared, ahead)
             self._ahead = (page.last, following)
         if len(numbers) != page.rows:
             return None
         others = [place for place, number in enumerate(numbers) if number < 0]
-        if len(others) > PAGE // 2:
+        if len(others) > self._steps.compared // 2:
             return None
         if others:
             keys = keys_of(page.text, others)
             if keys is None:
                 return None
-            for first in range(0, len(keys), _READ):
-                left = keys[first : first + _READ]
+            for first in range(0, len(keys), self._steps.read):
+                left = keys[first : first + self._steps.read]
                 while left:
                     read = await reader.digested(left, self._digests)
                     await self._compare(read)
@@ -173,12 +172,12 @@ class _Sweep:
 
     async def _read(self, position: SweepPosition) -> SweepPosition:
         """Compare the next page by reading it, in parts."""
-        left = PAGE
+        left = self._steps.compared
         while left > 0 and not position.walked:
-            page = await self._intake.reader.page(position.after, min(_READ, left), self._digests)
+            page = await self._intake.reader.page(position.after, min(self._steps.read, left), self._digests)
             await self._compare(page)
             position = _reached(position, len(page.rows), page.at, page.last)
-            left -= _READ
+            left -= self._steps.read
         return position
 
     async def _save(self, position: SweepPosition) -> None:
@@ -192,7 +191,7 @@ class _Sweep:
         await self._intake.place({POSITION: await asyncio.to_thread(whole.to_text)})
         self._is_saved = True
         ended = time.monotonic()
-        self._save_at = ended + max(_SAVE_EVERY, (ended - started) * (_SAVE_SHARE - 1))
+        self._save_at = ended + max(self._steps.save_every, (ended - started) * (self._steps.save_share - 1))
 
     def _seconds(self, position: SweepPosition) -> float:
         """How long the sweep has worked: its parts before the interruptions, and this one."""
@@ -303,11 +302,11 @@ class _Sweep:
     async def _find_gone(self, position: SweepPosition) -> None:
         """Suspect what is alive in the snapshot and was not met. Interrupted, it begins anew, and counts none twice."""
         watch, marks, last = self._intake.rules.watch, self._marks.bitmap(), position.last
-        for first in range(1, last + 1, _WINDOW):
-            gone = await self._intake.store.unseen(watch, marks, first, min(first + _WINDOW - 1, last))
+        for first in range(1, last + 1, self._steps.searched):
+            gone = await self._intake.store.unseen(watch, marks, first, min(first + self._steps.searched - 1, last))
             self._progressed()
             # In parts, since what is known of each is as large as its row was.
-            size = self._intake.reader.at_once(_READ)
+            size = self._intake.reader.at_once(self._steps.read)
             for part in range(0, len(gone), size):
                 absent = await self._absent(gone[part : part + size])
                 suspected = await self._intake.suspect(absent, position.at, "sweep") if absent else 0

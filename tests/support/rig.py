@@ -20,6 +20,7 @@ from cdc_sync.pipeline.drain import Drain
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.poll import Poll
 from cdc_sync.pipeline.silent_changes import SilentChanges
+from cdc_sync.pipeline.steps import STEPS, Steps
 from cdc_sync.pipeline.sweep import sweep
 from cdc_sync.source.errors import SourceError
 from cdc_sync.store.sqlite import SqliteStore
@@ -78,13 +79,22 @@ class Rig:
 
     def __post_init__(self) -> None:
         self.drain = Drain(
-            self.intake, self.connected.log, self.want_sweep, self.connected.parts.watch.capture.max_backlog
+            self.intake,
+            self.connected.log,
+            self.want_sweep,
+            self.connected.parts.watch.capture.max_backlog,
+            steps=self.steps,
         )
 
     @property
     def intake(self) -> Intake:
         """The watch's intake."""
         return self.connected.intake
+
+    @property
+    def steps(self) -> Steps:
+        """How large its steps are."""
+        return self.connected.parts.steps
 
     @property
     def store(self) -> Store:
@@ -116,12 +126,12 @@ class Rig:
 
     async def sweep(self, fast: CatchesUp | None = None) -> SweepDone:
         """One sweep; the drain catches up unless another fast path is given."""
-        return await sweep(self.intake, (fast or self.drain).catch_up, nothing)
+        return await sweep(self.intake, (fast or self.drain).catch_up, nothing, steps=self.steps)
 
     async def pass_grace(self) -> int:
         """Let the deletion grace pass and answer what is suspected; returns how many suspicions that were."""
         self.clock.forward(self.intake.rules.deletion_grace + 1)
-        return await confirm_due(self.intake)
+        return await confirm_due(self.intake, steps=self.steps)
 
     async def entries(self, state: EntryState = "pending") -> list[Entry]:
         """What waits in the outbox, oldest first."""
@@ -151,7 +161,7 @@ def _told(content: Content) -> tuple[str, str]:
     return content.status, content.job_id
 
 
-def parts_of(config: Config, store: Store, observe: Observe, clock: Clock) -> WatchParts:
+def parts_of(config: Config, store: Store, observe: Observe, clock: Clock, steps: Steps = STEPS) -> WatchParts:
     """What the configuration's only watch works with."""
     return WatchParts(
         name=WATCH,
@@ -161,15 +171,16 @@ def parts_of(config: Config, store: Store, observe: Observe, clock: Clock) -> Wa
         store=store,
         observe=observe,
         clock=clock,
+        steps=steps,
     )
 
 
 @asynccontextmanager
-async def rig(config: Config, folder: Path) -> AsyncIterator[Rig]:
+async def rig(config: Config, folder: Path, steps: Steps = STEPS) -> AsyncIterator[Rig]:
     """Connect the configuration's only watch, with the store in `folder`; again for what a restart finds."""
     clock, said = Clock(), list[Observation]()
     store = SqliteStore(folder / "state.db")
-    parts = parts_of(config, store, said.append, clock)
+    parts = parts_of(config, store, said.append, clock, steps)
     try:
         async with AsyncExitStack() as stack:
             yield Rig(await _connected(stack, parts), clock, said)

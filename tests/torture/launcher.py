@@ -13,13 +13,14 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import asdict, dataclass
-from functools import wraps
-from types import ModuleType
+from functools import partial, wraps
 from typing import Any
 
 from cdc_sync.cli import main
+from cdc_sync.daemon import running
+from cdc_sync.daemon.watching import WatchParts
 from cdc_sync.delivery.client import Client
-from cdc_sync.pipeline import baseline, deletions, drain, poll, sweep
+from cdc_sync.pipeline.steps import Steps
 from cdc_sync.source.changelog import ChangeLog, Changes
 from cdc_sync.store.postgres import PostgresStore
 from cdc_sync.store.protocol import Applied
@@ -31,14 +32,7 @@ Batches = Callable[[ChangeLog, int], AbstractAsyncContextManager[Changes]]
 
 _LATEST_PASSAGE = 40
 
-_SMALL: tuple[tuple[ModuleType, str, int], ...] = (
-    (baseline, "PAGE", 40),
-    (deletions, "BATCH", 5),
-    (drain, "BATCH", 7),
-    (poll, "PAGE", 23),
-    (sweep, "PAGE", 31),
-    (sweep, "_WINDOW", 50),
-)
+_SMALL = Steps(adopted=40, confirmed=5, drained=7, polled=23, compared=31, searched=50)
 """Sizes with which a small table has as many borders of pages as a big one has with the real ones."""
 
 
@@ -116,8 +110,7 @@ class Life:
     def lead(self) -> None:
         """Let this process live it."""
         if self.small:
-            for module, name, size in _SMALL:
-                setattr(module, name, size)
+            setattr(running, WatchParts.__name__, partial(WatchParts, steps=_SMALL))
         if self.point is not None:
             owners, name, how = POINTS[self.point]
             for owner in owners:

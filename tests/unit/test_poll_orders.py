@@ -14,8 +14,8 @@ from support.transactions import Event, ServerModel
 
 from cdc_sync.core.fence import SnapshotReading
 from cdc_sync.core.rows import Row
-from cdc_sync.pipeline import poll as poll_module
 from cdc_sync.pipeline.poll import Poll
+from cdc_sync.pipeline.steps import Steps
 from cdc_sync.source.polling import PollPage
 
 LOOKBACK = 3
@@ -24,11 +24,6 @@ LOOKBACK = 3
 START = 1_000
 WRITERS = ("one", "two", "three")
 POLL = ("look", "read")
-
-
-@pytest.fixture(autouse=True)
-def look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poll_module, "_LOOK_EVERY", 0.0)
 
 
 def orders(polls: int, writers: int, longest: int = LOOKBACK) -> Iterator[tuple[Event, ...]]:
@@ -103,7 +98,8 @@ def missed(events: tuple[Event, ...], poll_of: type[Poll] = Poll, reader_of: typ
     """The committed rows that nobody has seen when all is over."""
     server = ServerModel(START)
     reader = reader_of(server)
-    poll = poll_of(cast("Any", Intake()), cast("Any", reader), str(START - LOOKBACK), None, lambda: None)
+    steps = Steps(look_every=0.0)
+    poll = poll_of(cast("Any", Intake()), cast("Any", reader), str(START - LOOKBACK), None, lambda: None, steps=steps)
     starts: dict[str, int] = {}
     polling: Any = None
     for what, name in events:

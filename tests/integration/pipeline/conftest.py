@@ -11,6 +11,8 @@ from support.roles import NewRole, roles
 from support.sessions import Ats, OpenSession, sessions
 from support.watched import a_config, install_triggers
 
+from cdc_sync.pipeline.steps import STEPS, Steps
+
 
 @pytest.fixture(scope="session")
 def one_database(cluster: Cluster) -> Iterator[str]:
@@ -50,11 +52,17 @@ def new_role(database: str) -> Iterator[NewRole]:
 
 
 @pytest.fixture
-def open_rig(database: str, ats: Ats, tmp_path: Path) -> OpenRig:
-    def open_rig(*, install: bool = True, **watch: Any) -> AbstractAsyncContextManager[Rig]:
+def steps() -> Steps:
+    """How large the steps of the watches of `open_rig` are, unless it is told otherwise."""
+    return STEPS
+
+
+@pytest.fixture
+def open_rig(database: str, ats: Ats, tmp_path: Path, steps: Steps) -> OpenRig:
+    def open_rig(*, install: bool = True, steps: Steps = steps, **watch: Any) -> AbstractAsyncContextManager[Rig]:
         config = a_config(database, **watch)
         if install:
             install_triggers(ats, config)
-        return rig(config, tmp_path)
+        return rig(config, tmp_path, steps)
 
     return open_rig

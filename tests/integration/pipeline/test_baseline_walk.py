@@ -12,8 +12,8 @@ from support.store_steps import events_of
 
 from cdc_sync.core.observations import BaselineDone, BaselineProgress, Decided
 from cdc_sync.daemon.watching import adopt
-from cdc_sync.pipeline import baseline
 from cdc_sync.pipeline.baseline import BaselinePosition
+from cdc_sync.pipeline.steps import Steps
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.reading import Read
 from cdc_sync.store.protocol import ApplyResult
@@ -25,14 +25,14 @@ MANY = (
 
 
 @pytest.fixture
-def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baseline, "PAGE", 3)
+def steps() -> Steps:
+    return Steps(adopted=3)
 
 
 async def test_adopts_many_rows_in_pages_without_a_call(ats: Ats, open_rig: OpenRig) -> None:
     ats.execute(MANY)
     ats.execute("ANALYZE public.applications")
-    async with open_rig() as rig:
+    async with open_rig(steps=Steps()) as rig:
         position = await rig.adopt()
 
         assert (position.done, position.known, position.queued) == (True, 5000, 0)
@@ -54,7 +54,6 @@ async def test_an_empty_table(open_rig: OpenRig) -> None:
         assert (done.known, done.queued) == (0, 0)
 
 
-@pytest.mark.usefixtures("small_pages")
 async def test_is_made_once(ats: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1")
     async with open_rig() as rig:
@@ -68,7 +67,6 @@ async def test_is_made_once(ats: Ats, open_rig: OpenRig) -> None:
         assert await rig.deliver() == [("a2", "applied", "J1")]
 
 
-@pytest.mark.usefixtures("small_pages")
 @pytest.mark.parametrize("failing", ["reading", "recording"])
 @pytest.mark.parametrize("after", [0, 1, 2])
 async def test_goes_on_after_a_failure_in_the_middle(
@@ -92,7 +90,6 @@ async def test_goes_on_after_a_failure_in_the_middle(
         assert await rig.deliver() == []
 
 
-@pytest.mark.usefixtures("small_pages")
 async def test_a_page_is_recorded_before_the_failure_of_the_next_is_told(
     ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,7 +131,6 @@ def fail_after(pages: int, rig: Rig, patched: pytest.MonkeyPatch, failing: str) 
     patched.setattr(rig.intake, "adopt", adopt_or_fail)
 
 
-@pytest.mark.usefixtures("small_pages")
 async def test_what_changes_behind_its_back_is_in_the_log(
     ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,7 +156,6 @@ async def test_what_changes_behind_its_back_is_in_the_log(
         assert (await rig.sweep()).repaired == {}
 
 
-@pytest.mark.usefixtures("small_pages")
 class TestSend:
     async def test_every_row_is_reported(self, ats: Ats, open_rig: OpenRig) -> None:
         for number in range(1, 6):
@@ -197,7 +192,6 @@ class TestSend:
             assert await rig.deliver() == [("a1", "deleted", "J1")]
 
 
-@pytest.mark.usefixtures("small_pages")
 class TestRows:
     async def test_deleted_ones_are_known_as_deleted(self, ats: Ats, open_rig: OpenRig) -> None:
         insert(ats, 1, "a1", deleted_at="2024-01-01")
@@ -280,7 +274,6 @@ async def adopt_a_page(rig: Rig) -> None:
         await adopt(rig.connected, interrupt)
 
 
-@pytest.mark.usefixtures("small_pages")
 class TestAMoveBetweenItsPages:
     """An application that was adopted on one page is met again, in another row, on a later one."""
 

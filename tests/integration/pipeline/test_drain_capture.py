@@ -17,7 +17,7 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.hints import Origin, latest
 from cdc_sync.core.observations import CaughtUp, ChangesRead
 from cdc_sync.core.rows import Key
-from cdc_sync.pipeline import drain as drain_module
+from cdc_sync.pipeline.steps import Steps
 from cdc_sync.source.changelog import ChangeLog
 from cdc_sync.source.errors import SourceError
 from cdc_sync.store.protocol import ApplyResult
@@ -357,9 +357,8 @@ class TestSweepWanted:
 
 
 class TestLog:
-    async def test_is_emptied_in_batches(self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(drain_module, "BATCH", 100)
-        async with open_rig(fuse={"max_changes": 10_000}) as rig:
+    async def test_is_emptied_in_batches(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig(steps=Steps(drained=100), fuse={"max_changes": 10_000}) as rig:
             await rig.adopt()
             ats.execute(
                 "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at)"
@@ -372,12 +371,11 @@ class TestLog:
             assert [read.keys for read in rig.heard(ChangesRead) if read.origin == "notify"] == [100, 100, 100, 50]
 
     async def test_is_emptied_of_what_was_there_not_of_what_comes_as_fast_as_it_is_taken(
-        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+        self, ats: Ats, open_rig: OpenRig
     ) -> None:
-        monkeypatch.setattr(drain_module, "BATCH", 2)
         for number in range(1, 11):
             insert(ats, number, f"a{number}")
-        async with open_rig() as rig:
+        async with open_rig(steps=Steps(drained=2)) as rig:
             await rig.adopt()
             await rig.drain.catch_up()
             update(ats, *range(1, 10), status="hired")
@@ -395,21 +393,20 @@ class TestLog:
             assert {entry.application_id for entry in await rig.entries()} >= {f"a{n}" for n in range(1, 10)}
             assert batches == 4
             assert one(ats, LOG) > 0
-            monkeypatch.setattr(drain_module, "BATCH", 100)
-            await rig.drain.catch_up()
+            while await rig.drain.step():
+                pass
             assert one(ats, LOG) == 0
 
     @pytest.mark.parametrize("style", ["SQL", "German", "Postgres"])
     async def test_is_emptied_whatever_the_sessions_date_style_is(
-        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch, style: str
+        self, ats: Ats, open_rig: OpenRig, style: str
     ) -> None:
         """A date as text with a zone's abbreviation may be no date for PostgreSQL, or one hours away."""
-        monkeypatch.setattr(drain_module, "BATCH", 2)
         for number in range(1, 6):
             insert(ats, number, f"a{number}")
         for setting in (f"datestyle = '{style}'", "timezone = 'Asia/Jakarta'"):
             run(ats, "ALTER DATABASE {name} SET {setting}", name=ats.info.dbname, setting=setting)
-        async with open_rig() as rig:
+        async with open_rig(steps=Steps(drained=2)) as rig:
             await rig.adopt()
             update(ats, *range(1, 6), status="hired")
 

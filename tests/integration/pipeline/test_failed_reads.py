@@ -14,8 +14,7 @@ from support.watched import a_config, grant, install_triggers
 
 from cdc_sync.core.rows import Key
 from cdc_sync.daemon.watching import SweepsAlone
-from cdc_sync.pipeline import poll as poll_module
-from cdc_sync.pipeline import sweep as sweep_module
+from cdc_sync.pipeline.steps import Steps
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.reading import Digests
 
@@ -88,16 +87,15 @@ READINGS: dict[str, tuple[str, Reading]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep_module, "PAGE", 3)
-    monkeypatch.setattr(poll_module, "PAGE", 3)
+@pytest.fixture
+def steps() -> Steps:
+    return Steps(compared=3, polled=3)
 
 
 @pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("reading", READINGS)
 async def test_a_read_that_fails_is_no_deletion(
-    database: str, ats: Ats, new_role: NewRole, tmp_path: Path, *, reading: str, harm: str
+    database: str, ats: Ats, new_role: NewRole, tmp_path: Path, steps: Steps, *, reading: str, harm: str
 ) -> None:
     mode, read = READINGS[reading]
     breaks, mends = HARMS[harm]
@@ -116,7 +114,7 @@ async def test_a_read_that_fails_is_no_deletion(
         else:
             end_sessions(ats, "usename = %s", [role])
 
-    async with rig(config, tmp_path) as watch:
+    async with rig(config, tmp_path, steps) as watch:
         await watch.adopt()
         delete(ats, ROWS)
         before = one(ats, "SELECT count(*) FROM cdc_sync.changes")
@@ -129,7 +127,7 @@ async def test_a_read_that_fails_is_no_deletion(
         assert one(ats, "SELECT count(*) FROM cdc_sync.changes") == before
     if mends:
         run(ats, mends, role=role)
-    async with rig(config, tmp_path) as watch:
+    async with rig(config, tmp_path, steps) as watch:
         while (await watch.sweep(SweepsAlone())).resumed:
             pass
         await watch.pass_grace()

@@ -13,14 +13,14 @@ from support.rig import Call, OpenRig, Rig
 from support.sessions import Ats, OpenSession, one, rows, run
 
 from cdc_sync.core.observations import CaughtUp
-from cdc_sync.pipeline import poll as poll_module
 from cdc_sync.pipeline.poll import BEGAN, POSITION, Poll
+from cdc_sync.pipeline.steps import Steps
 
 
-@pytest.fixture(autouse=True)
-def look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def steps() -> Steps:
     """The watermark may move with every poll, instead of now and then."""
-    monkeypatch.setattr(poll_module, "_LOOK_EVERY", 0.0)
+    return Steps(look_every=0.0)
 
 
 @asynccontextmanager
@@ -193,11 +193,8 @@ async def passes(poll: Poll, moment: str) -> bool:
 
 
 class TestTimes:
-    async def test_equal_ones_over_several_pages(
-        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(poll_module, "PAGE", 3)
-        async with polling(open_rig) as (rig, poll):
+    async def test_equal_ones_over_several_pages(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with polling(open_rig, steps=Steps(polled=3, look_every=0.0)) as (rig, poll):
             moment = one(ats, "SELECT clock_timestamp()")
             for number in range(1, 11):
                 insert(ats, number, f"a{number}", updated_at=moment)
@@ -231,11 +228,8 @@ class TestTimes:
             assert poll.watermark < "2999"
 
     @pytest.mark.parametrize("moment", ["infinity", "9999-12-31 23:59:59", "12000-01-01"])
-    async def test_the_farthest_future(
-        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch, moment: str
-    ) -> None:
-        monkeypatch.setattr(poll_module, "PAGE", 1)
-        async with polling(open_rig) as (rig, poll):
+    async def test_the_farthest_future(self, ats: Ats, open_rig: OpenRig, moment: str) -> None:
+        async with polling(open_rig, steps=Steps(polled=1, look_every=0.0)) as (rig, poll):
             insert(ats, 1, "a1", updated_at=moment)
             insert(ats, 2, "a2", updated_at=moment)
 

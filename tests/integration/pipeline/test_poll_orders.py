@@ -16,8 +16,8 @@ from support.sessions import Ats, OpenSession, rows
 from support.transactions import Event, interleavings
 
 from cdc_sync.core.fence import SnapshotReading
-from cdc_sync.pipeline import poll as poll_module
 from cdc_sync.pipeline.poll import Poll
+from cdc_sync.pipeline.steps import Steps
 
 LOOKBACK = 2
 """Minutes."""
@@ -27,9 +27,10 @@ WRITERS = {"one": 1, "two": 2}
 """And the row that each writes."""
 
 
-@pytest.fixture(autouse=True)
-def look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poll_module, "_LOOK_EVERY", 0.0)
+@pytest.fixture
+def steps() -> Steps:
+    """It looks each time."""
+    return Steps(look_every=0.0)
 
 
 def orders() -> Iterator[tuple[Event, ...]]:
@@ -75,7 +76,7 @@ class Course:
     async def play(self, events: tuple[Event, ...], number: int) -> Poll:
         """Let it happen, and poll once more."""
         watermark = await self._reader.watermark_at(self._clock.instant)
-        poll = Poll(self.rig.intake, self._reader, watermark, None, nothing)
+        poll = Poll(self.rig.intake, self._reader, watermark, None, nothing, steps=self.rig.steps)
         starts: dict[str, int] = {}
         for what, name in events:
             self._clock.tick()

@@ -14,15 +14,15 @@ from cdc_sync.core.observations import SweepDone
 from cdc_sync.core.rows import Key
 from cdc_sync.daemon.watching import SweepsAlone
 from cdc_sync.pipeline import shape as shape_module
-from cdc_sync.pipeline import sweep as sweep_module
+from cdc_sync.pipeline.steps import Steps
 from cdc_sync.source.reading import Page, Read
 
 ROWS = 12
 
 
-@pytest.fixture(autouse=True)
-def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep_module, "PAGE", 5)
+@pytest.fixture
+def steps() -> Steps:
+    return Steps(compared=5)
 
 
 @dataclass
@@ -147,11 +147,8 @@ async def test_most_of_a_page_is_read_as_a_page(ats: Ats, open_rig: OpenRig) -> 
 
 
 @pytest.mark.parametrize("changed", [(1, 2), (1, 2, 3, 4, 6, 7, 8)])
-async def test_what_is_read_is_read_in_parts(
-    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch, changed: tuple[int, ...]
-) -> None:
-    monkeypatch.setattr(sweep_module, "_READ", 2)
-    async with open_rig(install=False) as rig:
+async def test_what_is_read_is_read_in_parts(ats: Ats, open_rig: OpenRig, changed: tuple[int, ...]) -> None:
+    async with open_rig(install=False, steps=Steps(compared=5, read=2)) as rig:
         reads = await filled(ats, rig)
         update(ats, *changed, 11, 12, status="hired")
 

@@ -15,12 +15,12 @@ from cdc_sync.core.rules import WatchRules
 from cdc_sync.daemon.watching import SweepsAlone
 from cdc_sync.pipeline import intake as intake_module
 from cdc_sync.pipeline import sweep as sweep_module
+from cdc_sync.pipeline.steps import Steps
 
 
-@pytest.fixture(autouse=True)
-def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep_module, "PAGE", 3)
-    monkeypatch.setattr(sweep_module, "_WINDOW", 4)
+@pytest.fixture
+def steps() -> Steps:
+    return Steps(compared=3, searched=4)
 
 
 def off(ats: Ats) -> None:
@@ -368,15 +368,12 @@ async def test_alone_without_any_fast_path(ats: Ats, open_rig: OpenRig) -> None:
         assert await rig.deliver() == [("a1", "hired", "J1"), ("a2", "deleted", "J1")]
 
 
-async def test_many_rows_in_pages_of_the_usual_size(
-    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.undo()
+async def test_many_rows_in_pages_of_the_usual_size(ats: Ats, open_rig: OpenRig) -> None:
     ats.execute(
         "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at)"
         " SELECT n, 'a' || n, 's', 'j', now() FROM generate_series(1, 5000) n"
     )
-    async with open_rig() as rig:
+    async with open_rig(steps=Steps()) as rig:
         await rig.adopt()
         off(ats)
         ats.execute("UPDATE public.applications SET status = 't' WHERE id % 1000 = 7")

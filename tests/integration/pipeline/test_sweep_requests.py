@@ -7,7 +7,7 @@ from support.rig import OpenRig, Rig
 from support.sessions import Ats, run
 
 from cdc_sync.core.failures import StoreError
-from cdc_sync.pipeline import sweep as sweep_module
+from cdc_sync.pipeline.steps import Steps
 from cdc_sync.source.errors import SourceError
 
 LABEL = {"sql": "(SELECT s.label FROM public.stages s WHERE s.code = t.status)"}
@@ -60,11 +60,14 @@ class Lost:
 
 
 @pytest.fixture
-def interrupted(monkeypatch: pytest.MonkeyPatch) -> Lost:
-    """What interrupts a sweep in the middle, of which each small page is kept."""
-    monkeypatch.setattr(sweep_module, "PAGE", 3)
-    monkeypatch.setattr(sweep_module, "_SAVE_EVERY", 0.0)
-    monkeypatch.setattr(sweep_module, "_SAVE_SHARE", 0)
+def steps() -> Steps:
+    """Small pages, of which each is kept."""
+    return Steps(compared=3, save_every=0.0, save_share=0)
+
+
+@pytest.fixture
+def interrupted() -> Lost:
+    """What interrupts a sweep in the middle."""
     return Lost()
 
 
@@ -84,11 +87,8 @@ async def test_only_the_sweep_that_was_asked_for_finds_what_it_was_asked_for(sta
         assert await rig.store.repairs() == {WATCH: {"job": 2, "asked_for": 3}}
 
 
-async def test_one_that_was_asked_for_while_another_was_under_way(
-    staged: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_one_that_was_asked_for_while_another_was_under_way(staged: Ats, open_rig: OpenRig) -> None:
     """That one may meet what changed, or be past it: it finds a part, and the next one the rest."""
-    monkeypatch.setattr(sweep_module, "PAGE", 3)
     async with open_rig(**STAGED) as rig:
         await rig.adopt()
         change_unnoticed(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,7 @@ from support.watched import a_config
 from cdc_sync.core.observations import Observation, SweepDone
 from cdc_sync.core.rows import Key
 from cdc_sync.daemon.once import run_once
-from cdc_sync.pipeline import baseline as baseline_module
-from cdc_sync.pipeline import sweep as sweep_module
+from cdc_sync.pipeline.steps import Steps
 from cdc_sync.pipeline.sweep import sweep
 from cdc_sync.pipeline.sweep_position import FINISHED, POSITION
 from cdc_sync.source.errors import SourceError
@@ -31,13 +31,10 @@ FIRST_PAGE = 5
 """The last step before the first page is done: the second's digests are made while it is compared."""
 
 
-@pytest.fixture(autouse=True)
-def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And a position that is kept after each."""
-    monkeypatch.setattr(sweep_module, "PAGE", 3)
-    monkeypatch.setattr(sweep_module, "_WINDOW", 4)
-    monkeypatch.setattr(sweep_module, "_SAVE_EVERY", 0.0)
-    monkeypatch.setattr(sweep_module, "_SAVE_SHARE", 0)
+@pytest.fixture
+def steps() -> Steps:
+    """Small pages, and a position that is kept after each."""
+    return Steps(adopted=3, compared=3, searched=4, save_every=0.0, save_share=0)
 
 
 class Interrupted:
@@ -74,7 +71,8 @@ class Interrupted:
                 yield part
 
         patched.setattr(reader, "parts_by_key", parts)
-        return await sweep(self._rig.intake, lambda: self._step(self._rig.drain.catch_up), nothing)
+        rig = self._rig
+        return await sweep(rig.intake, lambda: self._step(rig.drain.catch_up), nothing, steps=rig.steps)
 
     async def _step(self, do: Callable[[], Awaitable[Any]]) -> Any:
         if self.steps == self._at:
@@ -246,11 +244,8 @@ async def test_skips_that_an_earlier_part_met_are_kept(ats: Ats, open_rig: OpenR
 
 
 class TestCost:
-    async def test_one_that_is_quick_keeps_no_place(
-        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(sweep_module, "_SAVE_EVERY", 60.0)
-        async with open_rig() as rig:
+    async def test_one_that_is_quick_keeps_no_place(self, ats: Ats, open_rig: OpenRig, steps: Steps) -> None:
+        async with open_rig(steps=replace(steps, save_every=60.0)) as rig:
             await filled(ats, rig)
 
             await rig.sweep()
@@ -258,10 +253,9 @@ class TestCost:
             assert POSITION not in await rig.store.positions(WATCH)
 
     async def test_keeping_it_takes_a_share_of_the_time(
-        self, ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+        self, ats: Ats, open_rig: OpenRig, steps: Steps, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sweep_module, "_SAVE_SHARE", 1_000_000)
-        async with open_rig() as rig:
+        async with open_rig(steps=replace(steps, save_share=1_000_000)) as rig:
             await filled(ats, rig)
             places: list[object] = []
             place = rig.intake.place
@@ -278,7 +272,6 @@ class TestCost:
 
 async def test_no_transaction_outlives_a_page(ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the baseline's either: nothing that would keep VACUUM from cleaning up after the ATS."""
-    monkeypatch.setattr(baseline_module, "PAGE", 3)
     open_ones: list[int] = []
 
     def look() -> None:

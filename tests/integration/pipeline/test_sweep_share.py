@@ -13,7 +13,7 @@ from cdc_sync.core.observations import SweepDone
 from cdc_sync.core.rows import Key
 from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import SweepsAlone, WatchWorker
-from cdc_sync.pipeline import sweep as sweep_module
+from cdc_sync.pipeline.steps import Steps
 from cdc_sync.source.reading import Digests
 
 PAGES = 60
@@ -21,9 +21,9 @@ NEARLY = 0.9
 """Clocks are read at slightly different moments."""
 
 
-@pytest.fixture(autouse=True)
-def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep_module, "PAGE", 10)
+@pytest.fixture
+def steps() -> Steps:
+    return Steps(compared=10)
 
 
 class Paged:
@@ -107,8 +107,7 @@ async def test_after_an_interruption(open_rig: OpenRig, monkeypatch: pytest.Monk
 async def test_one_that_was_resumed_is_followed_by_a_whole_one(
     open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep_module, "_SAVE_EVERY", 0.0)
-    async with open_rig(install=False, capture={"sweep": "1h"}) as rig:
+    async with open_rig(install=False, steps=Steps(compared=10, save_every=0.0), capture={"sweep": "1h"}) as rig:
         await rig.adopt()
         paged = Paged(rig, monkeypatch, PAGES - 5)
         async with sweeping(WatchWorker(rig.connected.parts, Pulse()), rig):

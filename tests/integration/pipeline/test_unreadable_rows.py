@@ -10,6 +10,7 @@ from support.sessions import Ats
 
 from cdc_sync.core.observations import RowSkipped
 from cdc_sync.pipeline import plan as plan_module
+from cdc_sync.pipeline.steps import Steps
 
 FAILS = "columns.status cannot be read: division by zero"
 FRAGILE: dict[str, Any] = {
@@ -49,12 +50,11 @@ async def test_a_poll_passes_them_and_sends_them_once_they_are_corrected(ats: At
         assert (await skipped(rig)).keys() == {"3", "17"}
 
 
-async def test_a_poll_in_pages_reads_every_row(ats: Ats, open_rig: OpenRig, monkeypatch: Any) -> None:
+async def test_a_poll_in_pages_reads_every_row(ats: Ats, open_rig: OpenRig) -> None:
     for number in range(1, 12):
         insert(ats, number, f"a{number}")
-    async with open_rig(install=False, capture=POLL, **FRAGILE) as rig:
+    async with open_rig(install=False, steps=Steps(polled=3), capture=POLL, **FRAGILE) as rig:
         poll = await rig.poll()
-        monkeypatch.setattr("cdc_sync.pipeline.poll.PAGE", 3)
         update(ats, *range(1, 12), status="hired")
         update(ats, 3, 6, 9, notes="bad")
         await poll.catch_up()

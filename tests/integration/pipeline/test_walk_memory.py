@@ -5,14 +5,12 @@ import tracemalloc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import pytest
 from support.rig import rig
 from support.sessions import Ats
 from support.watched import a_config
 
 from cdc_sync.daemon.watching import SweepsAlone
-from cdc_sync.pipeline import baseline as baseline_module
-from cdc_sync.pipeline import sweep as sweep_module
+from cdc_sync.pipeline.steps import Steps
 
 FEW = 2_000
 MANY = 12_000
@@ -20,13 +18,8 @@ TOLERATED = (MANY - FEW) * 20
 """Bytes of growth. A row's key alone, kept, is more than a hundred."""
 
 
-@pytest.fixture(autouse=True)
-def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And a position that is kept after each of the sweep's."""
-    monkeypatch.setattr(baseline_module, "PAGE", 500)
-    monkeypatch.setattr(sweep_module, "PAGE", 500)
-    monkeypatch.setattr(sweep_module, "_WINDOW", 500)
-    monkeypatch.setattr(sweep_module, "_SAVE_EVERY", 0.0)
+SMALL = Steps(adopted=500, compared=500, searched=500, save_every=0.0)
+"""Small pages, and a position that is kept after each of the sweep's."""
 
 
 async def test_it_is_flat(database: str, ats: Ats, tmp_path: Path) -> None:
@@ -46,7 +39,7 @@ async def peaks(database: str, ats: Ats, folder: Path, number: int) -> dict[str,
         [number],
     )
     folder.mkdir()
-    async with rig(a_config(database), folder) as walking:
+    async with rig(a_config(database), folder, SMALL) as walking:
         baseline = await peak_of(walking.adopt)
         # In each page one row differs, and one is gone.
         ats.execute("UPDATE public.applications SET status = 't' WHERE id %% 500 = 7", [])

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,13 @@ async def test_what_the_system_refuses_is_said_and_tried_again(
         return await looked_for(*arguments)
 
     monkeypatch.setattr(watching, "installation", installation)
-    monkeypatch.setattr(watching, "_LONGEST_WAIT", 0.2)
 
     def of(kind: type[Observation]) -> list[Observation]:
         return [each for each in said if isinstance(each, kind)]
 
     store = SqliteStore(tmp_path / "state.db")
-    working = asyncio.create_task(WatchWorker(parts_of(config, store, said.append, Clock()), Pulse()).run())
+    parts = replace(parts_of(config, store, said.append, Clock()), longest_wait=0.2)
+    working = asyncio.create_task(WatchWorker(parts, Pulse()).run())
     try:
         await eventually(lambda: of(CaptureStarted), "it works")
         refused = True

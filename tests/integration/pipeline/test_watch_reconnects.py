@@ -4,6 +4,7 @@ import asyncio
 import random
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,9 @@ from support.watched import a_config, install_triggers
 
 from cdc_sync.config.sessions import POOL_SIZE
 from cdc_sync.core.observations import CaptureStarted, Observation, SweepDone, WatchLost
-from cdc_sync.daemon import watching as module
 from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchWorker
-from cdc_sync.pipeline import sweep as sweep_module
+from cdc_sync.pipeline.steps import Steps
 from cdc_sync.source import session as session_module
 from cdc_sync.source.errors import SourceError
 from cdc_sync.store.sqlite import SqliteStore
@@ -46,10 +46,7 @@ SELECT count(*) > 0 FROM pg_stat_activity
 async def test_in_the_middle_of_a_sweeps_page(
     database: str, ats: Ats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    monkeypatch.setattr(module, "_PROVE_EVERY", 0.2)
     monkeypatch.setattr(session_module, "_ECHO_WITHIN", 0.3)
-    monkeypatch.setattr(sweep_module, "PAGE", 3)
-    monkeypatch.setattr(sweep_module, "_SAVE_EVERY", 0.0)
     said: list[Observation] = []
 
     def times(kind: type[Observation]) -> int:
@@ -63,7 +60,8 @@ async def test_in_the_middle_of_a_sweeps_page(
         config = a_config(proxy.dsn, capture=capture, columns={"status": _STATUS})
         install_triggers(ats, config)
         store = SqliteStore(tmp_path / "state.db")
-        parts = parts_of(config, store, said.append, Clock())
+        parts = parts_of(config, store, said.append, Clock(), Steps(compared=3, save_every=0.0))
+        parts = replace(parts, prove_every=0.2)
         working = asyncio.create_task(WatchWorker(parts, Pulse()).run())
         try:
             await eventually(lambda: times(SweepDone), "the sweep at the start")
