@@ -52,6 +52,7 @@ from cdc_sync.source.relations import tables_of, untriggered
 from cdc_sync.source.replica_guard import POSITION as REPLICA
 from cdc_sync.source.replica_guard import ReplicaGuard
 from cdc_sync.source.session import (
+    ECHO_WITHIN,
     LastSession,
     Process,
     Session,
@@ -117,6 +118,8 @@ class WatchParts:
     """Seconds between tries to connect, at most, if the trouble may pass."""
     prove_every: float = 15.0
     """Seconds between proofs that the lasting connection is alive."""
+    answers_within: float = ECHO_WITHIN
+    """Seconds that the answer to such a proof may take."""
 
 
 @dataclass(slots=True)
@@ -414,7 +417,7 @@ class WatchWorker:
             jobs["silent changes"] = silent.run(watch.capture.drain_interval.total_seconds())
             jobs["sweeps"] = self._begin_and_sweep(connected, fast)
             if connected.locked is not connected.session:
-                jobs["lock on the primary"] = hold(connected.locked, self._parts.prove_every)
+                jobs["lock on the primary"] = self._hold(connected.locked)
             jobs["deletions"] = deletions.run(connected.intake, self._deletions_progressed, steps=self._parts.steps)
             self._rest(_CONNECTING)
             self._deletions_progressed()
@@ -424,6 +427,9 @@ class WatchWorker:
             finally:
                 self._beat(_CONNECTING)
                 self._rest(CAPTURE, SWEEPS, _DELETING)
+
+    def _hold(self, session: Session) -> Coroutine[Any, Any, None]:
+        return hold(session, self._parts.prove_every, within=self._parts.answers_within)
 
     def _deletions_progressed(self) -> None:
         self._beat(_DELETING, deletions.LONGEST_REST)
@@ -442,24 +448,26 @@ class WatchWorker:
             poll = await make_poll(connected, position, self.want_sweep)
             progressed()
             return poll, {
-                "lock": hold(connected.session, self._parts.prove_every),
+                "lock": self._hold(connected.session),
                 "poll": poll.run(capture.poll_interval.total_seconds(), progressed),
             }
         jobs: dict[str, Coroutine[Any, Any, None]] = {"triggers": self._watch_triggers(connected)}
         if connected.installation is None or not connected.installation.has_log:
-            return SweepsAlone(), {**jobs, "lock": hold(connected.session, self._parts.prove_every)}
+            return SweepsAlone(), {**jobs, "lock": self._hold(connected.session)}
         progressed()
         drain = Drain(connected.intake, connected.log, self.want_sweep, capture.max_backlog, steps=self._parts.steps)
         drain_interval = capture.drain_interval.total_seconds()
         if not self._may_be_rung_for(connected.server):
-            jobs["lock"] = hold(connected.session, self._parts.prove_every)
+            jobs["lock"] = self._hold(connected.session)
             pause = capture.poll_interval.total_seconds()
             if capture.wakeup == "notify":
                 self._parts.observe(BellLeftAlone(name, pause))
             jobs["drain"] = self._drain_without_bell(connected, drain, progressed)
         else:
             proved = lambda usage: self._parts.observe(ListenerProved(name, usage))  # noqa: E731 - a bound argument
-            jobs["listen"] = listen(connected.session, drain.ring, self._parts.prove_every, proved)
+            jobs["listen"] = listen(
+                connected.session, drain.ring, self._parts.prove_every, proved, within=self._parts.answers_within
+            )
             if self._parts.dry_run:
                 jobs["drain"] = drain.run(drain_interval, progressed)
             else:

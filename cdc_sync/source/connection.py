@@ -30,9 +30,6 @@ Connection = AsyncConnection[tuple[Any, ...]]
 _TRIES = 4
 """Connections made in a row, at most, to find the server that was read last among those behind one address."""
 
-_CONNECTS_WITHIN = 15.0
-"""Seconds within which a pool has its first connection."""
-
 _FREE_WITHIN = ANSWERS_WITHIN - 60
 """Seconds within which a pool has a connection to give: the only one that it gets may be at work on a long page."""
 
@@ -157,7 +154,9 @@ def _staying_on_server(guard: ReplicaGuard, refused: Callable[[psycopg.Error | N
 
 
 @asynccontextmanager
-async def pooled(dsn: str, guard: ReplicaGuard | None = None) -> AsyncIterator[AsyncConnectionPool[Connection]]:
+async def pooled(
+    dsn: str, guard: ReplicaGuard | None = None, *, connects_within: float = 15.0
+) -> AsyncIterator[AsyncConnectionPool[Connection]]:
     """A small pool for reads, for which one connection is enough: nobody takes a second one while he holds one.
 
     Prepared statements stay off: a transaction pooler may stand in between.
@@ -166,6 +165,7 @@ async def pooled(dsn: str, guard: ReplicaGuard | None = None) -> AsyncIterator[A
         dsn: the database.
         guard: connections stay on the server that was read last, if it can be reached; none is made to a server that is
             behind.
+        connects_within: seconds within which it has its first connection.
 
     Raises:
         SourceError: no connection can be made.
@@ -197,14 +197,14 @@ async def pooled(dsn: str, guard: ReplicaGuard | None = None) -> AsyncIterator[A
     )
     try:
         try:
-            await pool.open(wait=True, timeout=_CONNECTS_WITHIN)
+            await pool.open(wait=True, timeout=connects_within)
         except PoolTimeout as error:
             if isinstance(pool.refused, SourceError):
                 raise pool.refused from error
             if pool.refused is not None:
                 raise translate(pool.refused, "connecting") from error
             raise SourceError(
-                "unreachable", f"The database cannot be reached: no connection within {_CONNECTS_WITHIN:.0f} s."
+                "unreachable", f"The database cannot be reached: no connection within {connects_within:.0f} s."
             ) from error
         yield pool
     finally:

@@ -13,9 +13,6 @@ from cdc_sync.source.connection import Connection, asking
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.replica_guard import NOW, ReplicaGuard
 
-_BEHIND_FOR = 3.0
-"""Seconds for which a read is repeated that meets a server that is behind."""
-
 _AGAIN_AFTER = 0.1
 """Seconds between two tries."""
 
@@ -77,7 +74,7 @@ async def guarded(
     Raises:
         SourceError: it failed, was not answered in time, or the server is behind what was read before.
     """
-    until = time.monotonic() + _BEHIND_FOR
+    until = time.monotonic() + guard.behind_for
     while True:
         async with asking(doing), pool.connection() as connection:
             position, rows = await read(connection)

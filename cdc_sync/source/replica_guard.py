@@ -51,12 +51,14 @@ class ReplicaGuard:
         text: the same as the server wrote it, and as the store keeps it.
         stored: what the store has.
         identity: the database's; empty as long as it is not known.
+        behind_for: seconds for which a read is repeated that meets a server that is behind.
     """
 
     position: ReplicaPosition | None = None
     text: str = ""
     stored: str = ""
     identity: str = ""
+    behind_for: float = 3.0
 
     def load(self, text: str | None) -> None:
         """Take up what the store has, unless it was read further since."""

@@ -33,7 +33,7 @@ from cdc_sync.source.replica_guard import ReplicaGuard
 
 CHANNEL = "cdc_sync"
 
-_ECHO_WITHIN = 10.0
+ECHO_WITHIN = 10.0
 """Seconds within which our own notification must come back."""
 
 _ENDS_WITHIN = 2.0
@@ -357,12 +357,18 @@ def _halves(number: int) -> dict[str, int]:
 
 
 async def listen(
-    session: Session, ring: Callable[[], None], prove_every: float, proved: Callable[[float], None] | None = None
+    session: Session,
+    ring: Callable[[], None],
+    prove_every: float,
+    proved: Callable[[float], None] | None = None,
+    *,
+    within: float = ECHO_WITHIN,
 ) -> None:
     """Call `ring` at each notification, for ever; the first call is right after LISTEN has taken effect.
 
     Changes committed before LISTEN rang for nobody, so the first call makes the listener drain. Every `prove_every`
-    seconds the connection notifies itself: a half-open one fails to send, and a deaf one hears nothing.
+    seconds the connection notifies itself: a half-open one fails to send, and a deaf one hears nothing within `within`
+    seconds.
 
     Each time, also at the beginning, `proved` is told which share of the server's NOTIFY queue is in use.
 
@@ -372,7 +378,7 @@ async def listen(
     proved = proved or (lambda _: None)
     connection = session.connection
     try:
-        async with _at_once():
+        async with _at_once(within):
             row = await (await connection.execute(_ECHO)).fetchone()
             echo, usage = row or ("", 0.0)
             await connection.execute(f"LISTEN {CHANNEL}")
@@ -383,16 +389,16 @@ async def listen(
             async for notification in connection.notifies(timeout=prove_every):
                 if notification.channel == CHANNEL:
                     ring()
-            proved(await _prove(session, echo, ring))
+            proved(await _prove(session, echo, ring, within))
     except psycopg.Error as error:
         raise translate(error, "listening for changes") from error
 
 
-async def hold(session: Session, prove_every: float) -> None:
+async def hold(session: Session, prove_every: float, *, within: float = ECHO_WITHIN) -> None:
     """Keep the watch's lock where nobody listens: find out that the connection is lost.
 
-    At once if the server ends it, since another daemon may take the lock then; within `prove_every` seconds if it only
-    falls silent.
+    At once if the server ends it, since another daemon may take the lock then; `within` seconds after one of the
+    proofs, made every `prove_every` seconds, if it only falls silent.
 
     Raises:
         SourceError: it is lost, and the lock with it; or its session is another's too.
@@ -401,25 +407,25 @@ async def hold(session: Session, prove_every: float) -> None:
         while True:
             async for _ in session.connection.notifies(timeout=prove_every):
                 pass  # nothing was listened to; this waits for the end of the connection
-            async with _at_once():
+            async with _at_once(within):
                 await session.prove()
     except psycopg.Error as error:
         raise translate(error, "holding the watch's lock") from error
 
 
 @asynccontextmanager
-async def _at_once() -> AsyncIterator[None]:
+async def _at_once(within: float = ECHO_WITHIN) -> AsyncIterator[None]:
     try:
-        async with asyncio.timeout(_ECHO_WITHIN):
+        async with asyncio.timeout(within):
             yield
     except TimeoutError as error:
-        raise SourceError("unanswered", f"The database does not answer within {_ECHO_WITHIN:.0f} s.") from error
+        raise SourceError("unanswered", f"The database does not answer within {within:.0f} s.") from error
 
 
-async def _prove(session: Session, echo: str, ring: Callable[[], None]) -> float:
+async def _prove(session: Session, echo: str, ring: Callable[[], None], within: float) -> float:
     """Hear from ourselves; returns the share of the server's NOTIFY queue that is in use."""
     try:
-        async with asyncio.timeout(_ECHO_WITHIN):
+        async with asyncio.timeout(within):
             row = await (await session.connection.execute(_NOTIFY_OURSELVES, (echo,))).fetchone()
             _, usage, token = row or (None, 0.0, None)
             session.recognise(token)
@@ -432,7 +438,7 @@ async def _prove(session: Session, echo: str, ring: Callable[[], None]) -> float
     except TimeoutError as error:
         raise SourceError(
             "listener-deaf",
-            f"The listening connection is deaf: its own notification did not come back within {_ECHO_WITHIN:.0f} s. "
+            f"The listening connection is deaf: its own notification did not come back within {within:.0f} s. "
             f"Something between here and PostgreSQL loses notifications: let database.dsn lead directly to the server.",
         ) from error
     return float(usage)

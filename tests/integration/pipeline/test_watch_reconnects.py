@@ -21,7 +21,6 @@ from cdc_sync.core.observations import CaptureStarted, Observation, SweepDone, W
 from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.pipeline.steps import Steps
-from cdc_sync.source import session as session_module
 from cdc_sync.source.errors import SourceError
 from cdc_sync.store.sqlite import SqliteStore
 
@@ -46,7 +45,6 @@ SELECT count(*) > 0 FROM pg_stat_activity
 async def test_in_the_middle_of_a_sweeps_page(
     database: str, ats: Ats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    monkeypatch.setattr(session_module, "_ECHO_WITHIN", 0.3)
     said: list[Observation] = []
 
     def times(kind: type[Observation]) -> int:
@@ -61,7 +59,7 @@ async def test_in_the_middle_of_a_sweeps_page(
         install_triggers(ats, config)
         store = SqliteStore(tmp_path / "state.db")
         parts = parts_of(config, store, said.append, Clock(), Steps(compared=3, save_every=0.0))
-        parts = replace(parts, prove_every=0.2)
+        parts = replace(parts, prove_every=0.2, answers_within=0.3)
         working = asyncio.create_task(WatchWorker(parts, Pulse()).run())
         try:
             await eventually(lambda: times(SweepDone), "the sweep at the start")

@@ -11,8 +11,6 @@ from support.standby import Standby, standby_of
 from support.watched import a_config
 
 from cdc_sync.demo.postgres import Server
-from cdc_sync.source import connection as module
-from cdc_sync.source import guarded
 from cdc_sync.source.connection import connected, pooled
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import server_facts
@@ -38,10 +36,7 @@ async def met(dsn: str, guard: ReplicaGuard) -> bool:
     return True
 
 
-async def test_a_replica_that_lags_is_waited_for(
-    restartable_server: Server, standby: Standby, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_CONNECTS_WITHIN", 1.0)
+async def test_a_replica_that_lags_is_waited_for(restartable_server: Server, standby: Standby) -> None:
     with sessions(restartable_server.dsn) as on_primary, sessions(standby.dsn) as on_standby:
         ats, replica = on_primary(), on_standby()
         run(replica, "SELECT pg_wal_replay_pause()")
@@ -51,7 +46,7 @@ async def test_a_replica_that_lags_is_waited_for(
 
         assert not await met(standby.dsn, guard)
         with pytest.raises(SourceError, match="behind what was read before"):
-            async with pooled(standby.dsn, guard):
+            async with pooled(standby.dsn, guard, connects_within=1.0):
                 pass
 
         run(replica, "SELECT pg_wal_replay_resume()")
@@ -110,16 +105,13 @@ async def test_another_primary_is_read_though_a_transaction_is_open_that_was_ope
         assert await met(database, guard)
 
 
-async def test_each_read_is_checked_on_connections_that_are_open(
-    restartable_server: Server, standby: Standby, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_each_read_is_checked_on_connections_that_are_open(restartable_server: Server, standby: Standby) -> None:
     """Behind a transaction pooler, one connection leads to several servers."""
-    monkeypatch.setattr(guarded, "_BEHIND_FOR", 0.2)
     with sessions(restartable_server.dsn) as on_primary, sessions(standby.dsn) as on_standby:
         ats, replica = on_primary(), on_standby()
         run(ats, "INSERT INTO public.applications (hellowork_id, updated_at) VALUES ('a1', now())")
         await eventually(lambda: one(replica, HAS, ["a1"]), "the replica has the row")
-        guard = ReplicaGuard()
+        guard = ReplicaGuard(behind_for=0.2)
         async with (
             opened(a_config(restartable_server.dsn), guard) as there,
             opened(a_config(standby.dsn), guard) as lagging,
@@ -146,7 +138,7 @@ async def test_each_read_is_checked_on_connections_that_are_open(
                     await read()
 
             run(replica, "SELECT pg_wal_replay_resume()")
-            monkeypatch.setattr(guarded, "_BEHIND_FOR", 60.0)
+            guard.behind_for = 60.0
             assert [row.status for row in await lagging.rows()] == ["HIRED"]
 
 

@@ -10,10 +10,9 @@ from support.proxy import Direction, proxy_to
 from support.sessions import Ats, end_sessions, one, rows
 from support.watch_session import session
 
-from cdc_sync.source import session as module
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.session import hold, listen, own_session
+from cdc_sync.source.session import ECHO_WITHIN, hold, listen, own_session
 
 QUIET = 60.0
 """Seconds between proofs that no test lives to see."""
@@ -35,12 +34,12 @@ class Bell:
 
 @asynccontextmanager
 async def listening(
-    dsn: str, prove_every: float = QUIET, watch: str = "applications"
+    dsn: str, prove_every: float = QUIET, watch: str = "applications", *, within: float = ECHO_WITHIN
 ) -> AsyncIterator[tuple[Bell, asyncio.Task[None], Connection]]:
     """A listener that has begun: its first ring has been heard."""
     bell = Bell()
     async with session(dsn, watch) as own:
-        task = asyncio.create_task(listen(own, bell.ring, prove_every))
+        task = asyncio.create_task(listen(own, bell.ring, prove_every, within=within))
         try:
             await eventually(lambda: bell.rung or task.done(), "the first ring")
             yield bell, task, own.connection
@@ -74,13 +73,13 @@ async def errors_in_silence(database: str, number: int, directions: tuple[Direct
     """How a listener, a holder, and a listener that begins only then end when the network falls silent."""
     async with (
         proxy_to(database) as proxy,
-        listening(proxy.dsn, prove_every=0.1, watch=f"listener{number}") as (_, listener, _),
+        listening(proxy.dsn, prove_every=0.1, watch=f"listener{number}", within=0.3) as (_, listener, _),
         session(proxy.dsn, f"holder{number}") as held,
         own_session(proxy.dsn) as idle,
     ):
-        holder = asyncio.create_task(hold(held, prove_every=0.1))
+        holder = asyncio.create_task(hold(held, prove_every=0.1, within=0.3))
         proxy.fall_silent(*directions)
-        beginner = asyncio.create_task(listen(idle, Bell().ring, QUIET))
+        beginner = asyncio.create_task(listen(idle, Bell().ring, QUIET, within=0.3))
         return list(await asyncio.gather(*(lost(task, within=30) for task in (listener, holder, beginner))))
 
 
@@ -158,11 +157,8 @@ class TestLoss:
 
             assert (await lost(task, within=30)).kind == "unreachable"
 
-    async def test_a_connection_that_falls_silent_is_noticed(
-        self, database: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_a_connection_that_falls_silent_is_noticed(self, database: str) -> None:
         """In both directions or in one only, and from the first statement on."""
-        monkeypatch.setattr(module, "_ECHO_WITHIN", 0.3)
         silences: tuple[tuple[Direction, ...], ...] = ((), ("requests",), ("answers",))
 
         # They take their time: before they give up, the driver tries to cancel its statement, for ten seconds.
@@ -176,11 +172,8 @@ class TestLoss:
             assert "does not answer within" in str(holder)
             assert "does not answer within" in str(beginner)
 
-    async def test_a_connection_that_loses_notifications_is_noticed(
-        self, database: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(module, "_ECHO_WITHIN", 0.3)
-        async with proxy_to(database) as proxy, listening(proxy.dsn, prove_every=0.1) as (_, task, _):
+    async def test_a_connection_that_loses_notifications_is_noticed(self, database: str) -> None:
+        async with proxy_to(database) as proxy, listening(proxy.dsn, prove_every=0.1, within=0.3) as (_, task, _):
             proxy.lose_notifications()
 
             error = await lost(task, within=30)
