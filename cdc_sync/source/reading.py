@@ -3,8 +3,9 @@
 A read that is to prove that a row is gone is `doubting`: what may have hidden the row is part of its answer.
 """
 
+import time
 from collections import abc
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,7 +32,7 @@ from cdc_sync.source.unreadable import ReadKeys, UnreadableRows
 # locks of the first one, and the ATS's next ALTER TABLE would wait for it, and everybody else for that.
 _BEGIN_DOUBTING = """
 BEGIN ISOLATION LEVEL READ COMMITTED;
-SET LOCAL idle_in_transaction_session_timeout = '10s';
+SET LOCAL idle_in_transaction_session_timeout = {idle};
 """
 
 
@@ -80,18 +81,32 @@ class Reader:
     row on which an expression of the configuration fails comes as one that is `unreadable`.
 
     Rows come with their digests where a `shape` is given. `guard` knows how far any of the servers was that were read.
+
+    Args:
+        pool: its connections.
+        mapping: the watch's.
+        guard: see above.
+        clock: seconds that do not go back.
+        idle: seconds for which the two statements of a doubting read may be apart: see `_BEGIN_DOUBTING`.
     """
 
     def __init__(
-        self, pool: AsyncConnectionPool[Connection], mapping: Mapping, guard: ReplicaGuard | None = None
+        self,
+        pool: AsyncConnectionPool[Connection],
+        mapping: Mapping,
+        guard: ReplicaGuard | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        idle: float = 10.0,
     ) -> None:
+        self._begin_doubting = sql.SQL(_BEGIN_DOUBTING).format(idle=sql.Literal(round(idle * 1000)))
         self.guard = guard or ReplicaGuard()
         self._pool = pool
         self._mapping = mapping
         self._statements = Statements(mapping)
         self._size = PageSize()
         self._doing = f"reading {mapping.watch.table}"
-        self._unreadable = UnreadableRows(mapping, self._statements, self._fetch)
+        self._unreadable = UnreadableRows(mapping, self._statements, self._fetch, clock)
 
     @property
     def estimate(self) -> int:
@@ -278,7 +293,7 @@ class Reader:
         async def read(connection: Connection) -> tuple[str, list[tuple[Any, ...]]]:
             nonlocal hidden_by
             # Leaving the pool's block commits, or rolls back if there is an exception.
-            await connection.execute(_BEGIN_DOUBTING)
+            await connection.execute(self._begin_doubting)
             found = await read_with_position(connection, query, parameters, width=width)
             hidden_by = frozenset(await row_security.hiding(connection))
             return found

@@ -11,7 +11,6 @@ is wrong: that is an error, as it would be without all this.
 from __future__ import annotations
 
 import re
-import time
 from collections import abc
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
@@ -54,9 +53,12 @@ _INTEGERS = frozenset({WHERE, "columns.deleted"})
 
 
 class UnreadableRows:
-    """Reads a watch's rows apart where a statement fails on one of them, and remembers which rows those were."""
+    """Reads a watch's rows apart where a statement fails on one of them, and remembers which rows those were.
 
-    def __init__(self, mapping: Mapping, statements: Statements, fetch: Fetch) -> None:
+    `clock` gives seconds that do not go back.
+    """
+
+    def __init__(self, mapping: Mapping, statements: Statements, fetch: Fetch, clock: Callable[[], float]) -> None:
         self._mapping = mapping
         self._statements = statements
         self._fetch = fetch
@@ -66,7 +68,7 @@ class UnreadableRows:
         self._without_id: set[Key] = set()
         self._culprits: dict[str, frozenset[str]] = {}
         self._some_can_be_read = False
-        self._clock = time.monotonic
+        self._clock = clock
 
     def expect(self, skips: abc.Mapping[Key, str]) -> None:
         """Remember rows that an earlier run could not read, and why: to find them takes a walk through the table."""

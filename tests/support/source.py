@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from psycopg_pool import AsyncConnectionPool
 
@@ -42,8 +43,8 @@ class Source:
 
 
 @asynccontextmanager
-async def opened(config: Config, guard: ReplicaGuard | None = None) -> AsyncIterator[Source]:
-    """Open the source of a configuration's only watch, with what was read of it before.
+async def opened(config: Config, guard: ReplicaGuard | None = None, **reader: Any) -> AsyncIterator[Source]:
+    """Open the source of a configuration's only watch, with what was read of it before; `reader` is its reader's.
 
     Raises:
         SourceError: it cannot be used as configured.
@@ -52,4 +53,4 @@ async def opened(config: Config, guard: ReplicaGuard | None = None) -> AsyncIter
     dsn = config.database.dsn.get_secret_value()
     async with connected(dsn) as connection, pooled(dsn, guard) as pool:
         mapping = await Mapping.prepare(connection, watch, await table_facts(connection, watch.table))
-        yield Source(watch, connection, pool, mapping, Reader(pool, mapping, guard))
+        yield Source(watch, connection, pool, mapping, Reader(pool, mapping, guard, **reader))

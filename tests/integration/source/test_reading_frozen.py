@@ -6,7 +6,7 @@ from support.sessions import Ats
 from support.source import opened
 from support.watched import a_config
 
-from cdc_sync.source import reading, row_security
+from cdc_sync.source import row_security
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.row_security import Hiding
@@ -24,9 +24,8 @@ async def test_its_locks_are_let_go_and_reading_goes_on(
         ats.execute("ALTER TABLE public.applications ADD COLUMN added int")
         return await ask(connection)
 
-    async with opened(a_config(database)) as source:
+    async with opened(a_config(database), idle=0.2) as source:
         monkeypatch.setattr(row_security, "hiding", freeze)
-        monkeypatch.setattr(reading, "_BEGIN_DOUBTING", reading._BEGIN_DOUBTING.replace("10s", "200ms"))
         with pytest.raises(SourceError) as raised:
             await source.reader.by_application(["a1"])
         assert raised.value.kind == "unreachable"

@@ -90,16 +90,13 @@ async def test_thousands_of_bad_rows_in_a_row_cost_two_statements_each(
         assert statements.since() <= 4 * 1000
 
 
-async def test_too_many_to_be_told_apart_at_once_are_told_apart_time_after_time(
-    database: str, ats: Ats, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_too_many_to_be_told_apart_at_once_are_told_apart_time_after_time(database: str, ats: Ats) -> None:
     """The change log's transaction is open meanwhile, and ends after a minute."""
     insert_many(ats, 64)
     spoil(ats, "id % 8 = 0")
     worst = {str(id_) for id_ in range(8, 65, 8)}
-    async with opened(a_config(database, columns=FRAGILE)) as source:
-        ticks = count()
-        monkeypatch.setattr(source.reader._unreadable, "_clock", lambda: float(next(ticks)))
+    ticks = count()
+    async with opened(a_config(database, columns=FRAGILE), clock=lambda: float(next(ticks))) as source:
         keys = [(str(number),) for number in range(1, 65)]
         left: list[int] = []
         while True:
