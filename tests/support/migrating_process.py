@@ -1,9 +1,9 @@
 """A process that brings an SQLite store up to date, and is killed in the middle of it.
 
 `python -m support.migrating_process PATH statement N`: by kill -9, right before its statement number N.
-`python -m support.migrating_process PATH instruction N`: after N times a hundred instructions of SQLite's machine.
+`python -m support.migrating_process PATH instruction N`: after N times 500 instructions of SQLite's machine.
 
-If it comes to the end before, it prints how many statements, or hundreds of instructions, there were.
+If it comes to the end before, it prints how many statements, or times 500 instructions, there were.
 """
 
 import os
@@ -17,7 +17,7 @@ from typing import Any
 from cdc_sync.store.sqlite import schema
 
 _TESTS = Path(__file__).parent.parent
-_INSTRUCTIONS = 100
+_INSTRUCTIONS = 500
 
 
 def killed_at(path: Path, unit: str, number: int) -> bool:
