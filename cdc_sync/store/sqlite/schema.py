@@ -114,10 +114,12 @@ def _bring_up_to_date(connection: sqlite3.Connection, scripts: Sequence[str]) ->
     try:
         # Another process may open it at the same moment, and be faster. No migration is applied twice: a later one may
         # have dropped what it makes.
-        for script in scripts[version_of(connection) :]:
+        missing = scripts[version_of(connection) :]
+        for script in missing:
             for statement in _split(text(script)):
                 connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {len(scripts)}")
+        if missing:  # else the other process may be of a newer version, with a higher number
+            connection.execute(f"PRAGMA user_version = {len(scripts)}")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

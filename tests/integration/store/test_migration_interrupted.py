@@ -2,9 +2,10 @@
 
 import asyncio
 import random
+import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -21,8 +22,9 @@ from support.upgrading import OldFile, OldSchema, newest
 from cdc_sync.demo.postgres import Server
 from cdc_sync.store.postgres import PostgresStore, scripts
 from cdc_sync.store.protocol import StoreError
-from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.sqlite import SqliteStore, schema
 from cdc_sync.store.sqlite.schema import connect
+from cdc_sync.store.statements import migrations
 
 FILES = [old for old in OLD_STORES if old.backend == "sqlite"]
 SCHEMAS = [old for old in OLD_STORES if old.backend == "postgres"]
@@ -68,6 +70,15 @@ class TestAFile:
 
             assert data.schema() == FILES[0].schema
         connect(data.path).close()
+        assert data.schema() == newest("sqlite")
+
+    def test_a_newer_version_that_is_faster_keeps_its_number(self, tmp_path: Path) -> None:
+        data = OldFile(FILES[0], tmp_path)
+        connect(data.path).close()
+        with closing(sqlite3.connect(data.path, isolation_level=None)) as connection:
+            # It has looked at the file before the newer one was done, and waited for it.
+            schema._bring_up_to_date(connection, migrations("sqlite")[:-1])
+
         assert data.schema() == newest("sqlite")
 
     async def test_what_only_reads_leaves_it_as_it_is(self, tmp_path: Path) -> None:
