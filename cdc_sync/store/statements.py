@@ -6,7 +6,7 @@
 | `@snapshot`          | the table                              | `cdc_sync.snapshot`                                |
 | `@in(ids)`           | `IN` the values of a JSON list         | `= ANY` of a text array                            |
 | `@pairs(keys)`       | `IN` the pairs of a JSON list          | `IN` the rows of two arrays                        |
-| `@rows`              | one row, as `x`; run once for each row | all rows, as `x`: unnested arrays; run once        |
+| `FROM @rows`, `x.id` | nothing; a parameter. Run for each row | all rows, as `x`: unnested arrays. Run once        |
 | `@lock`, `@lock(o)`  | nothing: one writes at a time          | `FOR UPDATE`, `FOR UPDATE OF o`                    |
 | `@skip`              | nothing                                | `FOR UPDATE SKIP LOCKED`                           |
 
@@ -25,6 +25,8 @@ Database = Literal["sqlite", "postgres"]
 
 _HEAD = re.compile(r"^-- name: (\w+)(?:\((.*)\))?\s*$", re.MULTILINE)
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
+_FROM_ROWS = re.compile(r"\s+FROM @rows\b")
+_ROW_COLUMN = re.compile(r"\bx\.(\w+)")
 _IN = re.compile(r"@in\((\w+)\)")
 _PAIRS = re.compile(r"@pairs\((\w+)\)")
 _LOCK = re.compile(r"\s*@(lock|skip)\b(?:\((\w+)\))?")
@@ -74,8 +76,8 @@ def _parts(source: str) -> list[tuple[str, tuple[tuple[str, str], ...], str]]:
 def _rendered(body: str, columns: tuple[tuple[str, str], ...], database: Database) -> str:
     names = [name for name, _ in columns]
     if database == "sqlite":
-        row = ", ".join(f"?{place} AS {name}" for place, name in enumerate(names, start=1))
-        body = body.replace("@rows", f"(SELECT {row}) AS x")
+        # The row's values stand where its columns are named: SQLite has nothing to unnest.
+        body = _ROW_COLUMN.sub(lambda column: f"?{names.index(column[1]) + 1}", _FROM_ROWS.sub("", body))
         body = _IN.sub(r"IN (SELECT value FROM json_each(:\1))", body)
         pair = r"IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:\1))"
         return _TABLE.sub(r"\1", _LOCK.sub("", _PAIRS.sub(pair, body)))
