@@ -84,7 +84,6 @@ DROP TABLE outbox;
 ALTER TABLE outbox_5 RENAME TO outbox;
 CREATE INDEX outbox_due ON outbox (endpoint, due_at) WHERE state = 'pending' AND claimed_by IS NULL;
 CREATE INDEX outbox_state ON outbox (state, watch, queued_at);
-CREATE INDEX outbox_claimed ON outbox (claimed_by) WHERE claimed_by IS NOT NULL;
 
 -- What is wrong now, as each daemon sees it: here there is one.
 CREATE TABLE condition_5 (
