@@ -14,6 +14,7 @@ from old_stores import DIRECT_PORT, OLD_STORES, PORT, OldStore
 from old_stores.programs import check_out, run_old
 from old_stores.scenario import TABLES, create_tables, document, put_back
 from support.daemon_process import COMMAND, DaemonProcess, environment, free_port
+from support.dumping import dump, restore
 from support.hellowork_server import HelloWork, hellowork
 from support.postgres import Cluster, fresh_database
 from support.upgrading import OldFile, OldSchema, newest
@@ -128,6 +129,34 @@ def test_the_version_that_wrote_it_refuses_it_afterwards_and_says_what_to_do(
         assert "was written by a newer cdc-sync" in said
         assert "Run that version, or restore the store's backup from before the upgrade." in said
     assert upgraded.data.tables() == before
+
+
+def test_the_backup_of_a_shared_store_is_the_way_back(database: str, tmp_path: Path) -> None:
+    """As docs/operations.md has it, with the triggers' own relations in the same schema."""
+    old = [old for old in OLD_STORES if old.backend == "postgres"][-1]
+    try:
+        code = check_out(old.commit, tmp_path / "code")
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("there is no repository here that has this version")
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(document(old.host, database, {"backend": "postgres"}, free_port())))
+    with psycopg.connect(database, autocommit=True) as dba:
+        create_tables(dba)
+        data = OldSchema(old, database)
+        dba.execute(scripts.install(load(config, {})).encode())
+        before = data.tables()
+        others = [f"--exclude-table=cdc_sync.{name}*" for name in ("changes", "bell_", "missed_")]
+        backup = dump(database, "--data-only", "--table=cdc_sync.*", *others)
+        assert backup.returncode == 0, backup.stderr
+        asyncio.run(open_once(data))
+
+        dba.execute(run_old(code, config, "sql", "uninstall", "--store").stdout.encode())
+        dba.execute(run_old(code, config, "sql", "install", "--store").stdout.encode())
+        dba.execute("DELETE FROM cdc_sync.about")
+        restore(database, backup.stdout)
+
+    assert data.tables() == before
+    assert run_old(code, config, "status", "--json").returncode == 0
 
 
 async def open_once(data: OldFile | OldSchema) -> None:
