@@ -159,6 +159,8 @@ class Sender:
         self._settings = settings
         self._observe = observe
         self._clock = clock
+        self._moment = clock
+        """By which an endpoint's wait is over: in `run_once` the clock as it was at the beginning."""
         self._progressed = progressed
         self._look_every = look_every
         self._store_retry = store_retry
@@ -290,7 +292,9 @@ class Sender:
                 self._open = True
                 self._employ(tasks)
                 recorder = tasks.create_task(self._record(patient=False), name="sender: recorder")
-                await self._deliver_due(self._clock())
+                now = self._clock()
+                self._moment = lambda: now
+                await self._deliver_due(now)
                 await self._end(recorder)
         except* StoreError as group:
             failure = _first(group)
@@ -364,7 +368,7 @@ class Sender:
             entries = await self._claim(now, wanted)
             self._take(entries)
             few = len(entries) < sum(wanted.values())
-            self._give_back(self._endpoints.surplus(self._clock(), everything=not self._open))
+            self._give_back(self._endpoints.surplus(self._moment(), everything=not self._open))
         if few or self._look or self._monotonic() - self._learnt_at >= self._look_every:
             self._look = False
             await self._learn()
@@ -457,7 +461,7 @@ class Sender:
         """Take an entry whose call may begin now; its call counts as begun."""
         if not self._open or "complete" in self._failing:
             return None
-        begun = self._endpoints.begin(self._clock)
+        begun = self._endpoints.begin(self._moment)
         if begun is not None:
             self._unfinished.add(whose(begun[0]))
             if self._endpoints.runs_low and self._endpoints.expects_more:
