@@ -1,6 +1,7 @@
 """Capture by notify: consume the change log when the bell rings, and now and then in case a bell was lost."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 
@@ -10,6 +11,9 @@ from cdc_sync.core.rows import Key
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.steps import STEPS, Steps
 from cdc_sync.source.changelog import ChangeLog
+
+_GIVE_BACK_EVERY = 60.0
+"""Seconds between tries to shorten the log: each takes a lock for a moment, which a standby replays."""
 
 
 class Drain:
@@ -33,6 +37,7 @@ class Drain:
         self._steps = steps
         self.max_backlog = max_backlog
         self._was_full = False
+        self._gave_back_at = -math.inf
         self._worth_giving_back = max_backlog // 16
         self._nearly_full = max_backlog // 2
         # A drain that the sweep asks for and one that the bell asks for would wait for each other's row locks.
@@ -92,7 +97,9 @@ class Drain:
                 self._sweep()
             more = changes.full and self._log.consumes
             if not more:
-                if self._log.consumes and changes.size >= self._worth_giving_back:
+                may_give_back = time.monotonic() - self._gave_back_at >= _GIVE_BACK_EVERY
+                if self._log.consumes and changes.size >= self._worth_giving_back and may_give_back:
+                    self._gave_back_at = time.monotonic()
                     await self._log.give_back(nearly_full=changes.size >= self._nearly_full)
                 self._intake.observe(CaughtUp(self._intake.rules.watch, time.monotonic() - self._begun))
                 self._begun = None

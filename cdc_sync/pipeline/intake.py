@@ -9,6 +9,7 @@ While row-level security may hide rows, no deletion is believed: it is held for 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
@@ -300,11 +301,18 @@ class Intake:
         # Whatever becomes of this task: what the store has claimed is the sender's.
         applying.add_done_callback(lambda done: self._delivery.settle(offer, watch, _result(done)))
         try:
-            applied = await self.write(_named_by(batch), asyncio.shield(applying))
+            applied = await asyncio.shield(applying)
         except asyncio.CancelledError:
-            # What is read after it is applied after it.
-            await asyncio.wait([applying])
+            # What is read after it is applied after it, however often this task is cancelled meanwhile.
+            while not applying.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([applying])
             raise
+        except StoreError:
+            self._written(_named_by(batch), kept=False)
+            raise
+        if applied.written:  # what is no news says nothing of whether the store can be written
+            self._written(_named_by(batch), kept=True)
         if applied.written:
             self.reader.guard.load(batch.replica.get(REPLICA))
         self._tell(applied, batch.origin)

@@ -62,7 +62,7 @@ SELECT CASE WHEN {nearly_full} OR relallvisible > relpages / 2
             THEN NOT EXISTS (SELECT FROM pg_publication_tables WHERE schemaname = 'cdc_sync' AND tablename = 'changes')
        END
   FROM pg_class
- WHERE oid = to_regclass('cdc_sync.changes')
+ WHERE oid = to_regclass('cdc_sync.changes') AND NOT EXISTS (SELECT FROM cdc_sync.changes)
 """
 
 # One message, so that a daemon that is stopped holds no lock. We do not wait for the lock, and nobody waits behind us.

@@ -185,11 +185,16 @@ class Capture:
         if not offer.wanted:
             return await self._apply(_Apply(self._driver, rules, batch, lease, unstarted, offer, None))
         daemon = await self._driver.daemon()
-        async with self._driver.claiming() as may_claim:
-            apply = _Apply(self._driver, rules, batch, lease, unstarted, offer, daemon if may_claim else None)
-            applied = await self._apply(apply)
-            self._driver.claimed(applied.claimed, daemon)
-        return applied
+        async with self._driver.claiming():
+            try:
+                applied = await self._apply(_Apply(self._driver, rules, batch, lease, unstarted, offer, daemon))
+            except _WatchBusyError:
+                pass
+            else:
+                self._driver.claimed(applied.claimed, daemon)
+                return applied
+        # Waiting for the watch inside would keep the other watches from claiming.
+        return await self._apply(_Apply(self._driver, rules, batch, lease, unstarted, offer, None))
 
     async def _apply(self, apply: "_Apply") -> Applied:
         watch = apply.rules.watch
@@ -226,6 +231,10 @@ class Capture:
             await save_fuse(transaction, watch, blow(await _lock(transaction, watch, None), now, reason))
 
         await self._driver.transact(work)
+
+
+class _WatchBusyError(Exception):
+    """An operator or another daemon writes for the watch at this moment."""
 
 
 async def _about(transaction: Transaction, name: str) -> str | None:
@@ -292,6 +301,8 @@ class _Apply:
 
     async def run(self, transaction: Transaction) -> Applied:
         watch, batch, offer = self.rules.watch, self.batch, self.offer
+        if self.claim_as is not None and not await transaction.rows("lock_watch_if_free", watch=watch):
+            raise _WatchBusyError
         fuse = await _lock(transaction, watch, self.lease)
         before, ours = await self._before(transaction)
         plan = plan_batch(self.rules, batch, before, fuse)

@@ -154,11 +154,14 @@ async def _complete(
     removed: list[Whose] = []
     kept: list[tuple[object, ...]] = []
     events: list[HistoryEntry] = []
+    made: list[Whose] = []
     for end in sorted(finished, key=lambda end: _whose(end.entry)):
         of = _whose(end.entry)
         claimed_by, entry_now = current.get(of, (None, None))
         if claimed_by is None or claimed_by != claims[of]:
             events.append(_too_late(end, shift))
+            if entry_now is not None and not entry_now.attempted:
+                made.append(of)  # the store had lost the claim, and the call was made
             continue
         after = ended(end, entry_now, shift)
         if after.acknowledged:
@@ -168,6 +171,7 @@ async def _complete(
         else:
             kept.append((*of, *astuple(after.entry)[_FIRST_OF_ATTEMPT:]))
         events.append(after.event)
+    await transaction.write("mark_attempted", made)
     await transaction.write("remove", removed)
     await transaction.write("end_attempt", kept)
     await transaction.write("acknowledge", acknowledged)

@@ -71,7 +71,7 @@ def test_the_whole_story_in_order(poll: Installation) -> None:
         assert not told["adopted"]
         assert told["next"] == ["nothing is pending"]
         shown = poll.run("explain", "hw-1").stdout
-        assert "answered: SEEN, job job-1; reason HTTP 503: " in shown
+        assert "answered: SEEN, job job-1; attempt 1; reason HTTP 503: " in shown
         assert "adopted" not in shown
         assert daemon.stop() == 0
 

@@ -16,7 +16,8 @@ from cdc_sync.core.conditions import NONE, Conditions
 from cdc_sync.core.delivery import GiveUp
 from cdc_sync.core.endpoint import Health
 from cdc_sync.core.observations import Observe
-from cdc_sync.core.outbox import Skip
+from cdc_sync.core.plan import Resolved
+from cdc_sync.core.rows import Unreportable
 from cdc_sync.store.protocol import Finished
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.store import Store
@@ -109,8 +110,8 @@ async def fill(store: Store, application_id: str = "a1", reason: str = "HTTP 400
     )
     await store.apply(rules, a_batch(an_observation("known", "hired"), now=NOW - MINUTE))
     await lose_answer(store, await claim_one(store), again_at=NOW + MINUTE)
-    skip = Skip((application_id, "2"), application_id, reason)
-    await store.apply(rules, a_batch(an_observation("gone", deleted=True), skips=[skip]))
+    unreportable = Resolved(application_id, NOW, Unreportable(application_id, (application_id, "2"), reason))
+    await store.apply(rules, a_batch(an_observation("gone", deleted=True), unreportable))
     await store.apply(some_rules(max_changes=0), a_batch(an_observation("known2"), now=NOW))
     await store.complete([], {ENDPOINT: Health("paused", 2, NOW + HOUR, reason)})
     await store.set_condition(f"endpoint {ENDPOINT}", f"paused: {reason}", NOW - MINUTE)

@@ -94,12 +94,12 @@ class Claims:
     async def reconciled(self, transaction: Transaction, daemon: int) -> list[Whose]:
         """Make the store's claims of this daemon those that we know of.
 
-        What the store has beyond them is given back: its call never began. What it has lost is claimed again, unless
-        somebody else has it or has tried it since. Returns those.
+        What the store has beyond them is freed, as attempted: its end may have been lost in a failover. What it has
+        lost is claimed again, unless somebody else has it or has tried it since. Returns those.
         """
         claimed = {(watch, id_) for watch, id_ in await transaction.rows("claimed", daemon=daemon)}
         forgotten = sorted(claimed - self._numbers.keys())
-        await transaction.write("unclaim", [(*of, daemon) for of in forgotten])
+        await transaction.write("free_claims", [(*of, daemon) for of in forgotten])
         lost = [entry for of, entry in sorted(self._entries.items()) if of not in self._ending and of not in claimed]
         await transaction.write("claim_again", [(*_whose(e), e.revision, e.attempts, daemon) for e in lost])
         if not lost:

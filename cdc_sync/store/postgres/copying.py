@@ -69,7 +69,9 @@ def _opened(target: Path) -> sqlite3.Connection:
 async def _copy(
     connection: "psycopg.AsyncConnection[tuple[Any, ...]]", copy: sqlite3.Connection, table: str, columns: Sequence[str]
 ) -> None:
-    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    # What is claimed counts as attempted, as it does at a start.
+    attempted = sql.SQL("attempted OR claimed_by IS NOT NULL")
+    names = sql.SQL(", ").join(attempted if name == "attempted" else sql.Identifier(name) for name in columns)
     query = sql.SQL("SELECT {} FROM {}").format(names, sql.Identifier("cdc_sync", table))
     # The table's name and the columns' are those of the constant above.
     insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608

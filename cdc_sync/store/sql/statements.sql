@@ -173,6 +173,9 @@ UPDATE @outbox AS o
        first_attempt_at = x.first_attempt_at, not_found_since = x.not_found_since, reason = x.reason
   FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
 
+-- name: mark_attempted(watch text, application_id text)
+UPDATE @outbox AS o SET attempted = TRUE FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
+
 -- name: count_calls(step bigint, outcome text, count bigint)
 INSERT INTO @call_count AS c (step, outcome, count) SELECT x.step, x.outcome, x.count FROM @rows WHERE TRUE
 ON CONFLICT (step, outcome) DO UPDATE SET count = c.count + excluded.count;

@@ -218,12 +218,27 @@ class TestClaims:
         entry = await waiting_entry(store)
         await lose_answer(store, entry, again_at=NOW + HOUR)
         with dba(dsn) as connection:  # as on a standby that had not heard of the end
-            connection.execute("UPDATE cdc_sync.outbox SET claimed_by = (SELECT max(id) FROM cdc_sync.daemon)")
+            connection.execute(
+                "UPDATE cdc_sync.outbox SET claimed_by = (SELECT max(id) FROM cdc_sync.daemon), attempted = false"
+            )
 
         async def free() -> bool:
             return claimed_by(dsn) == {None}
 
         await eventually(free, "the claim to be free", within=30)
+        assert (await waiting_entry(store)).attempted, "its call was made"
+
+    async def test_an_end_whose_claim_a_failover_lost_says_that_a_call_was_made(
+        self, dsn: str, store: PostgresStore
+    ) -> None:
+        await one_under_way(store)
+        under_way = store.driver._claims._entries[WATCH, "a1"]
+        with dba(dsn) as connection:
+            connection.execute("UPDATE cdc_sync.outbox SET claimed_by = NULL")
+
+        await acknowledge(store, under_way)
+
+        assert (await waiting_entry(store)).attempted
 
     async def test_a_claim_that_a_failover_lost_is_taken_again_and_no_call_begins_by_it(
         self, dsn: str, store: PostgresStore, open_another: Open

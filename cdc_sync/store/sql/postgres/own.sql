@@ -8,6 +8,9 @@ SELECT d.id, d.host, d.process, w.session
  WHERE w.name = :watch
    FOR UPDATE OF w;
 
+-- name: lock_watch_if_free
+SELECT leased_by, fuse FROM @watch WHERE name = :watch FOR UPDATE SKIP LOCKED;
+
 -- name: lock_entries
 SELECT FROM @outbox WHERE watch = :watch AND application_id @in(ids) ORDER BY application_id FOR UPDATE;
 
@@ -66,7 +69,8 @@ SELECT c.name, c.message, c.since, d.host, d.process
 SELECT at, watch, application_id, event, detail, number
   FROM @history
  WHERE event = :event AND event IN ('acknowledged', 'answered', 'dead-lettered')
-   AND NOT (:failed AND detail::json ->> 'acknowledged' IS NOT NULL)
+   -- As text: JSON may hold an escaped U+0000, which PostgreSQL does not parse.
+   AND NOT (:failed AND strpos(detail, '"acknowledged"') > 0)
  ORDER BY number DESC
  LIMIT :limit;
 
@@ -107,7 +111,14 @@ SELECT watch, application_id FROM @outbox WHERE claimed_by = :daemon;
 UPDATE @outbox AS o SET claimed_by = x.daemon
   FROM @rows
  WHERE o.watch = x.watch AND o.application_id = x.application_id AND o.claimed_by IS NULL
-   AND (o.revision <> x.revision OR o.attempts < x.attempts);
+   -- Unless somebody else has tried it since: a replacement begins with no attempts.
+   AND (o.revision < x.revision OR (o.revision > x.revision AND o.attempts = 0)
+        OR (o.revision = x.revision AND o.attempts < x.attempts));
+
+-- name: free_claims(watch text, application_id text, daemon bigint)
+-- A claim that nobody here knows of: its call may have been made before a failover to a server that was behind.
+UPDATE @outbox AS o SET claimed_by = NULL, attempted = TRUE
+  FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id AND o.claimed_by = x.daemon;
 
 -- name: register
 -- Not with tables of another version: a newer one may have changed them since this daemon began.

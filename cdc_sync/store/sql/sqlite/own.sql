@@ -1,8 +1,20 @@
 -- What SQLite says otherwise.
 
 -- name: lease
--- One daemon has the file: nobody else can hold a lease.
-SELECT NULL, NULL, NULL, session FROM @watch WHERE name = :watch;
+-- One daemon has the file: nobody else can hold a lease, so none is kept, and a full disk takes none away.
+SELECT NULL, NULL, NULL, NULL;
+
+-- name: lock_watch
+SELECT 1, fuse FROM @watch WHERE name = :watch;
+
+-- name: lock_watch_if_free
+SELECT 1, fuse FROM @watch WHERE name = :watch;
+
+-- name: set_lease
+-- As above.
+
+-- name: give_lease_back
+-- As above.
 
 -- name: lock_entries
 -- Nobody else is in the file during a transaction.
