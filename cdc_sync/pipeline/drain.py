@@ -12,9 +12,6 @@ from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.steps import STEPS, Steps
 from cdc_sync.source.changelog import ChangeLog
 
-_GIVE_BACK_EVERY = 60.0
-"""Seconds between tries to shorten the log: each takes a lock for a moment, which a standby replays."""
-
 
 class Drain:
     """Empties one watch's change log into the intake.
@@ -97,7 +94,7 @@ class Drain:
                 self._sweep()
             more = changes.full and self._log.consumes
             if not more:
-                may_give_back = time.monotonic() - self._gave_back_at >= _GIVE_BACK_EVERY
+                may_give_back = time.monotonic() - self._gave_back_at >= self._steps.give_back_every
                 if self._log.consumes and changes.size >= self._worth_giving_back and may_give_back:
                     self._gave_back_at = time.monotonic()
                     await self._log.give_back(nearly_full=changes.size >= self._nearly_full)

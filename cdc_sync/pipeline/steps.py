@@ -10,6 +10,8 @@ class Steps:
     Attributes:
         adopted: rows that the baseline reads and adopts at once.
         drained: changes taken from the change log at once.
+        give_back_every: between tries to shorten the change log's file, at least: each takes a lock for a moment,
+            which a standby replays.
         polled: rows that a poll reads at once.
         look_every: between looks at the server's transactions, and so between moves of a poll's watermark: each look
             takes one of the server's transaction ids.
@@ -26,6 +28,7 @@ class Steps:
 
     adopted: int = 1_000
     drained: int = 1_000
+    give_back_every: float = 60.0
     polled: int = 2_000
     look_every: float = 15.0
     compared: int = 5_000

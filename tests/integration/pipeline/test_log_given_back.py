@@ -12,12 +12,18 @@ from support.versions import needs
 from support.watched import a_config, install_triggers
 
 from cdc_sync.demo.postgres import Server
+from cdc_sync.pipeline.steps import Steps
 
 BACKLOG = 1024 * 1024
 BOUND = {"max_backlog": BACKLOG}
 SIZE = "SELECT pg_relation_size('cdc_sync.changes')"
 A_QUARTER, MOST = 3_000, 9_000
 """Changes that take a quarter of BACKLOG, and more than half of it."""
+
+
+@pytest.fixture
+def steps() -> Steps:
+    return Steps(give_back_every=0)
 
 
 def take(ats: Ats, number: int, *, vacuumed: bool) -> int:
