@@ -181,7 +181,7 @@ def test_an_application_is_looked_up(shown: Scene, browser: Browser, images: Pat
     browser.wait_for("Its story")
     story = browser.text
     assert "HelloWork was told Entretien RH" in story
-    assert "to be tried again Entretien RH, job job-1 HTTP 503: maintenance" in story
+    assert "to be tried again Entretien RH, job job-1 attempt 1 HTTP 503: maintenance" in story
     check_accessibility(browser)
     check_contrast(browser)
     keep(browser, images, "page-story")
