@@ -247,12 +247,6 @@ class Sender:
             # Else the apply would have claimed what is due at an endpoint that is known.
             self._endpoints.hint(self._clock())
 
-    def wake(self) -> None:
-        """Something may be due that no `settle` tells of."""
-        self._look = True
-        self._endpoints.hint(self._clock())
-        self._woken.set()
-
     # Life.
 
     def use(self, settings: SenderSettings) -> None:
