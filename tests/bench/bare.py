@@ -2,8 +2,8 @@
 
 - `listen DSN URL [FILE]`: for each notification on the channel `bare`, whose payload is an application's id, a call;
   with a file, after a line about it is on the disk.
-- `post URL CALLS`: so many calls, `CONCURRENCY` of them at once. It prepares all of them, begins when it reads a line,
-  and ends when it reads another.
+- `post URL CALLS`: so many calls, a task for each, `CONCURRENCY` of them at once. It prepares all of them, begins when
+  it reads a line, and ends when it reads another.
 
 Each says `ready` when it is.
 """
@@ -11,7 +11,7 @@ Each says `ready` when it is.
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import aiohttp
@@ -36,21 +36,23 @@ async def listen(dsn: str, base_url: str, keep: Callable[[str], None]) -> None:
 
 
 async def post(base_url: str, number: int) -> None:
-    """Make many calls, `CONCURRENCY` at once."""
-    calls: Iterator[tuple[URL, bytes, dict[str, str]]] = iter(
-        [_call(base_url, id_of("bare", row)) for row in range(1, number + 1)]
-    )
+    """Make many calls, a task for each, `CONCURRENCY` at once."""
+    calls = [_call(base_url, id_of("bare", row)) for row in range(1, number + 1)]
+    free = asyncio.Semaphore(CONCURRENCY)
 
-    async def work(session: aiohttp.ClientSession) -> None:
-        for url, data, headers in calls:
+    async def work(url: URL, data: bytes, headers: dict[str, str]) -> None:
+        try:
             await _post(session, url, data, headers)
+        finally:
+            free.release()
 
     async with _session() as session:
         _say("ready")
         await asyncio.to_thread(sys.stdin.readline)
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(CONCURRENCY):
-                tasks.create_task(work(session))
+            for call in calls:
+                await free.acquire()
+                tasks.create_task(work(*call))
         _say("done")
         await asyncio.to_thread(sys.stdin.readline)
 
