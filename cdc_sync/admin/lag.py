@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from cdc_sync.core import observations as events
-from cdc_sync.core.observations import Event, Handlers
+from cdc_sync.core.observations import Handlers
 
 
 class Lag:
@@ -33,10 +33,9 @@ class Lag:
             events.WatchEnded: self._ended,
         }
 
-    def handle(self, event: Event) -> None:
-        """Take one event into account."""
-        if handler := self._handlers.get(type(event)):
-            handler(event)
+    def handlers(self) -> Handlers:
+        """What tells how far capture has got."""
+        return self._handlers
 
     def _watches_begin(self, event: events.DaemonStarted | events.Reloaded) -> None:
         for watch in event.watches:

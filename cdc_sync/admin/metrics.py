@@ -15,7 +15,7 @@ from cdc_sync.core.conditions import Conditions, wrong
 from cdc_sync.core.content import Kind
 from cdc_sync.core.delivery import CallOutcome
 from cdc_sync.core.hints import Origin
-from cdc_sync.core.observations import ASKED_FOR, Event, Handlers, Outcome
+from cdc_sync.core.observations import ASKED_FOR, Handlers, Outcome
 from cdc_sync.store.store import Store
 
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -169,11 +169,9 @@ class EventMetrics:
             events.ConnectionDisplaced: lambda _: self._displaced.inc(),
         }
 
-    def handle(self, event: Event) -> None:
-        """Count one event."""
-        self.lag.handle(event)
-        if handler := self._handlers.get(type(event)):
-            handler(event)
+    def handlers(self) -> Handlers:
+        """What counts the events of each type."""
+        return self._handlers
 
     def _reloaded(self, event: events.Reloaded) -> None:
         self._reloads.labels("applied").inc()

@@ -3,7 +3,7 @@
 import sys
 from typing import TYPE_CHECKING, Self
 
-from cdc_sync.core.observations import BaselineDone, BaselineProgress, Event
+from cdc_sync.core.observations import BaselineDone, BaselineProgress, Handlers
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -23,14 +23,9 @@ class BaselineBar:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def handle(self, event: Event) -> None:
-        """Move the bar."""
-        if not self.shown:
-            return
-        if isinstance(event, BaselineProgress):
-            self._move(event)
-        elif isinstance(event, BaselineDone):
-            self._end(event.watch)
+    def handlers(self) -> Handlers:
+        """What moves a bar; nothing if none is shown."""
+        return {BaselineProgress: self._move, BaselineDone: self._done} if self.shown else {}
 
     def _move(self, event: BaselineProgress) -> None:
         progress = self._start()
@@ -40,7 +35,8 @@ class BaselineBar:
             self._tasks[event.watch] = progress.add_task(f"baseline {event.watch}", total=total)
         progress.update(self._tasks[event.watch], completed=event.rows, total=total)
 
-    def _end(self, watch: str) -> None:
+    def _done(self, event: BaselineDone) -> None:
+        watch = event.watch
         if watch in self._tasks and self._progress is not None:
             self._progress.remove_task(self._tasks.pop(watch))
             if not self._tasks:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from cdc_sync.cli.context import invocation
 from cdc_sync.cli.progress import BaselineBar
 from cdc_sync.cli.saying import say
 from cdc_sync.config import Config
-from cdc_sync.core.observations import Event, Observe
+from cdc_sync.core.observations import Consumer
 from cdc_sync.daemon import RunOptions, run_once
 from cdc_sync.daemon import run as run_daemon
 from cdc_sync.daemon.lines import Lines, configure
@@ -42,25 +43,20 @@ def run(
         bar = stack.enter_context(BaselineBar())
         log = EventLogger(lines, progress_elsewhere=bar.shown, rehearsal=dry_run)
         systemd = SystemdNotifier(called.environ)
-        consumers: list[Observe] = [bar.handle, log.handle, systemd.handle]
-
-        def observe(event: Event) -> None:
-            for handle in consumers:
-                handle(event)
-
+        consumers = (bar.handlers, log.handlers, systemd.handlers)
         # What is there by now stays for ever. For the collector to look through it again and again costs a tenth of the
         # time that rows take.
         gc.freeze()
         if once:
-            raise typer.Exit(_once(config, observe, dry_run=dry_run))
+            raise typer.Exit(_once(config, consumers, dry_run=dry_run))
         options = RunOptions(dry_run=dry_run, beat_every=systemd.wants_to_hear_every)
         # Who only looks is at a terminal: closing it ends the look.
         reread = None if dry_run else Reread(called.config, lambda config: log.use(configured(config)))
-        asyncio.run(run_daemon(config, options, observe, _show, reread))
+        asyncio.run(run_daemon(config, options, consumers, _show, reread))
 
 
-def _once(config: Config, observe: Observe, *, dry_run: bool) -> int:
-    result = asyncio.run(run_once(config, observe, _show, dry_run=dry_run))
+def _once(config: Config, consumers: Sequence[Consumer], *, dry_run: bool) -> int:
+    result = asyncio.run(run_once(config, consumers, _show, dry_run=dry_run))
     verb = "would be sent" if dry_run else "sent"
     say(
         f"{result.calls['acknowledged']} {verb}, {result.calls['retry']} to try again, "

@@ -179,4 +179,7 @@ _HANDLERS: Mapping[type[Event], _Handler] = {
     LoopsHang: _begins(lambda _: "loops", _loops_hang),
     LoopsMove: _ends(lambda _: "loops"),
 }
-"""What each type of event does to the conditions; of the others nothing is wrong."""
+"""What each type of event does to the conditions."""
+
+EVENTS = frozenset(_HANDLERS)
+"""The types of the events that can change a condition."""

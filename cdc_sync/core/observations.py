@@ -1,8 +1,9 @@
 """Everything that the program reports about itself: its events, which logs, metrics and conditions are made of.
 
 A component emits what happened. What of it is worth a line, and which number it moves, is decided by each consumer: it
-has a table from the type of an event to what it does about it, and leaves alone what the table does not have. So a new
-event needs no edit of them; the log writes it under its class's name. Durations are in seconds.
+offers a handler for each type of event that it cares about. `Dispatch` puts their offers together in one table, so an
+event costs one look-up and the handlers that its type has. A new event needs no edit of the consumers; the log writes
+it under its class's name. Durations are in seconds.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,8 +25,37 @@ Observation = Event
 Observe = Callable[[Event], None]
 """Takes each event as it happens."""
 
-Handlers = Mapping[type[Event], Callable[[Any], None]]
-"""What a consumer does about the events of each type."""
+Handler = Callable[[Any], None]
+
+Handlers = Mapping[type[Event], Handler | None]
+"""What a consumer does about the events of each type: None, nothing. `Event` stands for each type that is not there."""
+
+Consumer = Callable[[], Handlers]
+"""Offers its handlers, as they are now."""
+
+
+class Dispatch:
+    """Hands each event to the consumers that have a handler for its type, in their order."""
+
+    def __init__(self, *consumers: Consumer) -> None:
+        self._consumers = consumers
+        self._table: dict[type[Event], tuple[Handler, ...]] = {}
+        self._others: tuple[Handler, ...] = ()
+        self.rebuild()
+
+    def rebuild(self) -> None:
+        """Ask the consumers anew: what one of them does about some event has changed."""
+        offers = [offer() for offer in self._consumers]
+        self._table = {
+            of: tuple(handler for each in offers if (handler := each.get(of, each.get(Event))))
+            for of in {Event}.union(*offers)
+        }
+        self._others = self._table[Event]
+
+    def emit(self, event: Event) -> None:
+        """Have an event handled."""
+        for handle in self._table.get(type(event), self._others):
+            handle(event)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,9 @@ from logging import DEBUG, ERROR, INFO, WARNING
 from typing import Any
 
 from cdc_sync.core import observations as events
+from cdc_sync.core.observations import Handler, Handlers
 from cdc_sync.core.unconfigured import MESSAGE as _UNCONFIGURED
 from cdc_sync.daemon.lines import Fields, Lines, Repeats
-
-Handler = Callable[[Any], None]
 
 
 class EventLogger:
@@ -56,21 +55,20 @@ class EventLogger:
         # Mistakes of a watch's configuration that were reported, until it works again. It tries every few seconds, and
         # may get as far as capturing each time.
         self._mistakes: dict[str, set[str]] = {}
-        self.use(lines)
+        self._lines = lines
 
     def use(self, lines: Lines) -> None:
-        """Write to other lines from now on: the logging was configured anew."""
+        """Write to other lines: the logging was configured anew, and the handlers are others now."""
         self._lines = lines
-        self._handlers = self._table()
 
-    def handle(self, event: events.Event) -> None:
-        """Write the line of one event."""
-        self._handlers.get(type(event), self._unknown)(event)
+    def handlers(self) -> Handlers:
+        """What writes the line of each type of event; None where the level is off, so that nothing is formatted.
 
-    def _table(self) -> dict[type[events.Event], Handler]:
-        """What is done about each type of event. A line whose level is off is not there to be formatted."""
-        line, varying = self._line, self._line_of_varying_level
+        What remembers something for a later line is there on every level: a reload may turn that line on.
+        """
+        line, varying, level = self._line, self._line_of_varying_level, self._lines.level
         return {
+            events.Event: self._unknown if level <= INFO else None,
             events.DaemonStarted: line(INFO, "started", _started),
             events.DaemonStopping: line(
                 INFO, "stopping", lambda e: {"signal": e.signal, "calls_under_way": e.under_way}
@@ -81,12 +79,12 @@ class EventLogger:
             events.ReloadRefused: self._reload_refused,
             events.WatchEnded: varying(self._level_of_end, "no longer watching", _watch),
             events.WatchUnconfigured: line(WARNING, _UNCONFIGURED, _unconfigured),
-            events.HeartBeat: self._heart_beat,
+            events.HeartBeat: self._heart_beat if level <= WARNING else None,
             events.LoopsHang: line(ERROR, _HANG, lambda e: {"loops": ", ".join(e.loops)}),
             events.LoopsMove: line(INFO, "every loop gets round again", _nothing),
-            events.WatchConnected: varying(self._level_of_milestone, "connected", _connected),
-            events.CaptureStarted: varying(self._level_of_milestone, "watching", _watch),
-            events.WatchStandsBy: varying(self._level_of_milestone, _message, _watch),
+            events.WatchConnected: varying(self._level_of_milestone, "connected", _connected, highest=INFO),
+            events.CaptureStarted: varying(self._level_of_milestone, "watching", _watch, highest=INFO),
+            events.WatchStandsBy: varying(self._level_of_milestone, _message, _watch, highest=INFO),
             events.WatchLost: varying(self._level_of_loss, _message, lambda e: {"watch": e.watch, "code": e.code}),
             events.TriggersMissing: line(ERROR, _message, _watch),
             events.TriggersFound: line(DEBUG, "triggers are in place", _watch),
@@ -99,7 +97,7 @@ class EventLogger:
             events.RowsHidden: varying(self._level_of_hiding, _message, _watch),
             events.RowsVisible: varying(self._level_of_visibility, "row-level security hides no rows", _watch),
             events.BaselineProgress: (
-                _no_line if self._progress_elsewhere else varying(self._level_of_progress, "baseline", _progress)
+                None if self._progress_elsewhere else varying(self._level_of_progress, "baseline", _progress)
             ),
             events.BaselineDone: line(
                 INFO, _baseline_done, lambda e: {"watch": e.watch, "seconds": round(e.seconds, 1)}
@@ -111,8 +109,8 @@ class EventLogger:
                 lambda e: {"watch": e.watch, "applications": e.touched},
             ),
             events.ChangesRead: line(DEBUG, "read", lambda e: {"watch": e.watch, "by": e.origin, "keys": e.keys}),
-            events.CaughtUp: _no_line,  # many times a second
-            events.ListenerProved: _no_line,  # nothing but a number
+            events.CaughtUp: None,  # many times a second
+            events.ListenerProved: None,  # nothing but a number
             events.CaptureLate: line(
                 WARNING, _CAPTURE_LATE, lambda e: {"watch": e.watch, "longer_than": _short(e.limit)}
             ),
@@ -127,36 +125,40 @@ class EventLogger:
                 lambda e: {"ahead_seconds": round(e.ahead, 1)},
             ),
             events.ClockAgrees: line(INFO, "this machine's clock agrees again", _nothing),
-            events.Decided: varying(
-                self._level_of_decision, lambda e: _HELD if e.outcome == "held" else e.outcome, _decided
-            ),
+            events.Decided: self._decided,
             events.RowSkipped: line(
                 WARNING,
                 lambda e: f"a row cannot be reported: {e.reason}",
                 lambda e: {"watch": e.watch, "key": e.key, "application_id": e.application_id},
             ),
             events.SweepDone: varying(self._level_of_sweep, "swept", _swept),
-            events.CallEnded: (
-                _no_line if self._rehearsal else varying(self._level_of_call, lambda e: _CALL[e.outcome], _call)
-            ),
+            events.CallEnded: None if self._rehearsal else self._call_ended,
             events.EndpointChanged: varying(self._level_of_endpoint, lambda e: _ENDPOINT[e.mode], _endpoint),
             events.StoreFailed: line(ERROR, _message, lambda e: {"watch": e.by}),
             events.StoreRecovered: line(INFO, "the store can be written again", lambda e: {"watch": e.by}),
             events.StoreMoved: line(WARNING, _STORE_MOVED, _nothing),
-            events.TokenRefused: self._token_refused,
-            events.ConnectionDisplaced: self._connection_displaced,
+            events.TokenRefused: self._token_refused if level <= WARNING else None,
+            events.ConnectionDisplaced: self._connection_displaced if level <= WARNING else None,
         }
 
-    def _line(self, level: int, message: str | Callable[[Any], str], fields: Callable[[Any], Fields]) -> Handler:
-        if level < self._lines.level:
-            return _no_line
-        return self._line_of_varying_level(lambda _: level, message, fields)
+    def _line(self, level: int, message: str | Callable[[Any], str], fields: Callable[[Any], Fields]) -> Handler | None:
+        return self._line_of_varying_level(lambda _: level, message, fields, highest=level)
 
     def _line_of_varying_level(
-        self, level_of: Callable[[Any], int], message: str | Callable[[Any], str], fields: Callable[[Any], Fields]
-    ) -> Handler:
-        """A line whose level depends on the event, and on what was reported before, which `level_of` remembers."""
+        self,
+        level_of: Callable[[Any], int],
+        message: str | Callable[[Any], str],
+        fields: Callable[[Any], Fields],
+        *,
+        highest: int | None = None,
+    ) -> Handler | None:
+        """A line whose level depends on the event, and on what was reported before, which `level_of` remembers.
+
+        One that remembers nothing has a highest level, above which it is left out.
+        """
         least, write = self._lines.level, self._lines.write
+        if highest is not None and highest < least:
+            return None
 
         def handle(event: Any) -> None:
             level = level_of(event)
@@ -166,9 +168,8 @@ class EventLogger:
         return handle
 
     def _unknown(self, event: events.Event) -> None:
-        if self._lines.level <= INFO:
-            fields = {field.name: getattr(event, field.name) for field in fields_of(event)}
-            self._lines.write(INFO, type(event).__name__, fields)
+        fields = {field.name: getattr(event, field.name) for field in fields_of(event)}
+        self._lines.write(INFO, type(event).__name__, fields)
 
     def _reload_refused(self, event: events.ReloadRefused) -> None:
         for problem in event.problems:
@@ -189,8 +190,6 @@ class EventLogger:
 
     def _door(self, *, token_refused: bool = False, displaced: bool = False) -> None:
         """What strangers do at the admin server's door: a line a minute at most."""
-        if self._lines.level > WARNING:
-            return
         if times := self._repeats.times(_REFUSED_TOKEN, happened=token_refused):
             self._lines.write(WARNING, _REFUSED_TOKEN, {"peer": self._peer, "times": times})
         if times := self._repeats.times(_FULL, happened=displaced):
@@ -230,17 +229,25 @@ class EventLogger:
         self._progress[event.watch] = step
         return INFO
 
-    def _level_of_decision(self, event: events.Decided) -> int:
+    def _decided(self, event: events.Decided) -> None:
         """That entries are held is reported with the first one, and not again for each of the thousands after it."""
-        match event.outcome:
-            case "dead":
-                return ERROR
-            case "held" if event.watch not in self._blown:
-                self._blown.add(event.watch)
-                return WARNING
-            case "queued":
+        outcome, level = event.outcome, DEBUG
+        if outcome == "queued":
+            if self._blown:
                 self._blown.discard(event.watch)
-        return DEBUG
+        elif outcome == "dead":
+            level = ERROR
+        elif outcome == "held" and event.watch not in self._blown:
+            self._blown.add(event.watch)
+            level = WARNING
+        if level >= self._lines.level:
+            fields: Fields = {
+                "watch": event.watch,
+                "application_id": event.application_id,
+                "by": event.origin,
+                "reason": event.reason,
+            }
+            self._lines.write(level, _HELD if outcome == "held" else outcome, fields)
 
     def _level_of_sweep(self, event: events.SweepDone) -> int:
         if self._mistakes.pop(event.watch, None) and self._lines.level <= INFO:
@@ -254,12 +261,20 @@ class EventLogger:
         self._unwell.add(event.endpoint)
         return ERROR if event.mode == "paused" else WARNING
 
-    def _level_of_call(self, event: events.CallEnded) -> int:
+    def _call_ended(self, event: events.CallEnded) -> None:
         if event.outcome == "retry":
-            return INFO if self._is_news(event) else DEBUG
-        if self._refused:
-            self._refused.pop((event.watch, event.application_id), None)
-        return INFO if event.outcome == "acknowledged" else ERROR
+            level = INFO if self._is_news(event) else DEBUG
+        else:
+            level = INFO if event.outcome == "acknowledged" else ERROR
+            if self._refused:
+                self._refused.pop((event.watch, event.application_id), None)
+        if level >= self._lines.level:
+            fields: Fields = {} if event.outcome == "acknowledged" else {"reply": event.reply}
+            fields["watch"] = event.watch
+            fields["application_id"] = event.application_id
+            fields["attempt"] = event.attempt
+            fields["ms"] = round(event.seconds * 1000)
+            self._lines.write(level, _CALL[event.outcome], fields)
 
     def _is_news(self, event: events.CallEnded) -> bool:
         """Whether a failed call is news: not if the reply is as before, or the whole endpoint is down.
@@ -276,10 +291,6 @@ class EventLogger:
 
 _NEVER = -1
 """The level of what has no line, whatever level is on."""
-
-
-def _no_line(_: events.Event) -> None:
-    pass
 
 
 def _nothing(_: events.Event) -> Fields:
@@ -328,15 +339,6 @@ def _baseline_done(event: events.BaselineDone) -> str:
     return f"{event.known} applications known, {calls}"
 
 
-def _decided(event: events.Decided) -> Fields:
-    return {
-        "watch": event.watch,
-        "application_id": event.application_id,
-        "by": event.origin,
-        "reason": event.reason,
-    }
-
-
 def _swept(event: events.SweepDone) -> Fields:
     return {
         "watch": event.watch,
@@ -345,15 +347,6 @@ def _swept(event: events.SweepDone) -> Fields:
         "repaired": dict(event.repaired),
         "resumed": event.resumed or None,
     }
-
-
-def _call(event: events.CallEnded) -> Fields:
-    fields: Fields = {} if event.outcome == "acknowledged" else {"reply": event.reply}
-    fields["watch"] = event.watch
-    fields["application_id"] = event.application_id
-    fields["attempt"] = event.attempt
-    fields["ms"] = round(event.seconds * 1000)
-    return fields
 
 
 def _endpoint(event: events.EndpointChanged) -> Fields:

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from cdc_sync.config import Config
-from cdc_sync.core.observations import CallEnded, Decided, Event, Observe, WatchConnected, WatchLost
+from cdc_sync.core.observations import CallEnded, Consumer, Decided, Dispatch, WatchConnected, WatchLost
 from cdc_sync.daemon.running import make_parts, make_sender, opened_caller, opened_store, tell_of_unconfigured
 from cdc_sync.daemon.watching import (
     Connected,
@@ -56,7 +56,9 @@ class OnceResult:
         return bool(self.lost or self.refused or self.calls["retry"] or self.calls["dead"])
 
 
-async def run_once(config: Config, observe: Observe, show: Callable[[str], None], *, dry_run: bool) -> OnceResult:
+async def run_once(
+    config: Config, consumers: Sequence[Consumer], show: Callable[[str], None], *, dry_run: bool
+) -> OnceResult:
     """Catch up with every watch, deliver what is due now, and return. A watch that cannot work keeps no other one back.
 
     Raises:
@@ -65,28 +67,29 @@ async def run_once(config: Config, observe: Observe, show: Callable[[str], None]
     """
     calls: Counter[str] = Counter()
 
-    def count(event: Event) -> None:
-        if isinstance(event, CallEnded):
-            calls[event.outcome] += 1
-        elif isinstance(event, Decided) and event.outcome == "dead":
-            calls["dead"] += 1
-        observe(event)
+    def called(event: CallEnded) -> None:
+        calls[event.outcome] += 1
+
+    def decided(event: Decided) -> None:
+        calls["dead"] += event.outcome == "dead"
+
+    emit = Dispatch(*consumers, lambda: {CallEnded: called, Decided: decided}).emit
 
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(opened_store(config, dry_run=dry_run))
         caller = await stack.enter_async_context(opened_caller(config, show, dry_run=dry_run))
-        await tell_of_unconfigured(config, store, observe)
+        await tell_of_unconfigured(config, store, emit)
         lost: list[SourceError] = []
         for name in config.watches:
             try:
-                await _catch_up(make_parts(config, name, store, count, dry_run=dry_run))
+                await _catch_up(make_parts(config, name, store, emit, dry_run=dry_run))
             except (SourceError, OSError) as failure:
                 error = failure if isinstance(failure, SourceError) else refused_by_system(failure)
                 lost.append(error)
                 if len(lost) == len(config.watches):
                     raise error from None
-                count(WatchLost(name, str(error), error.kind == "misconfigured", error.code))
-        await make_sender(config, store, caller, count).run_once()
+                emit(WatchLost(name, str(error), error.kind == "misconfigured", error.code))
+        await make_sender(config, store, caller, emit).run_once()
         counts = (await store.counts()).values()
         return OnceResult(
             calls,

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.observations import ChangesRead, Event, HeartBeat, LoopsHang, LoopsMove, Observe
+from cdc_sync.core.observations import ChangesRead, Handlers, HeartBeat, LoopsHang, LoopsMove, Observe
 from cdc_sync.store.store import Store
 
 STEP_OF_DATABASE = 900.0
@@ -52,9 +52,12 @@ class Pulse:
         """A loop has ended."""
         self._until.pop((watch, loop), None)
 
-    def handle(self, event: Event) -> None:
+    def handlers(self) -> Handlers:
         """A batch of a long catching-up is a step too: of capture, and of a sweep, which waits for it."""
-        if isinstance(event, ChangesRead) and event.origin in ("notify", "poll"):
+        return {ChangesRead: self._changes_read}
+
+    def _changes_read(self, event: ChangesRead) -> None:
+        if event.origin in ("notify", "poll"):
             until = self._clock() + STEP_OF_DATABASE
             for loop in (CAPTURE, SWEEPS):
                 if (event.watch, loop) in self._until:

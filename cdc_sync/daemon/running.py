@@ -9,10 +9,11 @@ that costs no more than kill -9, which nothing is lost by.
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from apscheduler.job import Job
@@ -23,15 +24,18 @@ from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config, ConfigurationError
 from cdc_sync.config.rules import allowed_hosts, built_urls, retry_policy, sender_horizon, watch_rules
-from cdc_sync.core.conditions import Conditions, fold, starting
+from cdc_sync.core import conditions
+from cdc_sync.core.conditions import Conditions, starting
 from cdc_sync.core.delivery import longest_on_its_way
 from cdc_sync.core.instants import milliseconds
 from cdc_sync.core.observations import (
     ClockAgrees,
     ClockSkewed,
+    Consumer,
     DaemonStarted,
     DaemonStopped,
     DaemonStopping,
+    Dispatch,
     Event,
     Handlers,
     Observe,
@@ -163,14 +167,13 @@ class _Daemon:
         self,
         config: Config,
         options: RunOptions,
-        observe: Observe,
+        consumers: Sequence[Consumer],
         show: Callable[[str], None],
         reread: Reread | None,
     ) -> None:
         self._config = config
         self._reread = reread
         self._options = options
-        self._tell = observe
         self._show = show
         self._conditions: Conditions = starting(tuple(config.watches))
         self._conditions_changed = asyncio.Event()
@@ -181,22 +184,28 @@ class _Daemon:
         self._reload_wanted = False
         self._pruning: Job | None = None
         self._stop = ""
-        self._handlers: Handlers = {
+        self._events = Dispatch(
+            *consumers,
+            self._metrics.handlers,
+            self._metrics.lag.handlers,
+            self._pulse.handlers,
+            self._handlers,
+            lambda: dict.fromkeys(conditions.EVENTS, self._fold),
+        )
+        self._emit = self._events.emit
+
+    def _handlers(self) -> Handlers:
+        return {
             ClockSkewed: self._clock_was_set,
             ClockAgrees: self._clock_was_set,
             WatchConnected: lambda _: self._bound.set(),
         }
 
-    def observe(self, event: Event) -> None:
-        """Hand an event to its consumers, and keep what is wrong now up to date."""
-        self._tell(event)
-        self._metrics.handle(event)
-        self._pulse.handle(event)
-        if handler := self._handlers.get(type(event)):
-            handler(event)
-        conditions = fold(self._conditions, event)
-        if conditions is not self._conditions:
-            self._conditions = conditions
+    def _fold(self, event: Event) -> None:
+        """Keep what is wrong now up to date."""
+        after = conditions.fold(self._conditions, event)
+        if after is not self._conditions:
+            self._conditions = after
             self._conditions_changed.set()
 
     def _clock_was_set(self, _: ClockSkewed | ClockAgrees) -> None:
@@ -211,15 +220,15 @@ class _Daemon:
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(opened_store(self._config, dry_run=dry_run))
             caller = await stack.enter_async_context(opened_caller(self._config, self._show, dry_run=dry_run))
-            sender = make_sender(self._config, store, caller, self.observe, self._sender_progressed)
+            sender = make_sender(
+                self._config, store, caller, self._emit, partial(self._pulse.beat, "sender", STEP_OF_STORE)
+            )
 
             def worker(config: Config, name: str, last: LastSession) -> WatchWorker:
-                parts = make_parts(
-                    config, name, store, self.observe, delivery=sender, dry_run=dry_run, last_session=last
-                )
+                parts = make_parts(config, name, store, self._emit, delivery=sender, dry_run=dry_run, last_session=last)
                 return WatchWorker(parts, self._pulse)
 
-            watches = RunningWatches(worker, self.observe)
+            watches = RunningWatches(worker, self._emit)
             admin = AdminServer(
                 self._config,
                 store,
@@ -227,20 +236,20 @@ class _Daemon:
                 lambda: self._conditions,
                 store.clock.for_people,
                 hung=self._pulse.hung,
-                observe=self.observe,
+                observe=self._emit,
             )
             if not dry_run:
                 await stack.enter_async_context(admin)
             stack.enter_context(self._schedule(store))
-            self.observe(DaemonStarted(__version__, tuple(self._config.watches), dry_run, admin.url))
-            await tell_of_unconfigured(self._config, store, self.observe)
+            self._emit(DaemonStarted(__version__, tuple(self._config.watches), dry_run, admin.url))
+            await tell_of_unconfigured(self._config, store, self._emit)
 
             async def take_over(config: Config) -> None:
                 store.expect(longest_on_its_way(config.hellowork.timeout.total_seconds()))
                 await self._take_over(config, caller, sender, admin)
 
             await self._supervise(watches, sender, store, take_over)
-        self.observe(DaemonStopped())
+        self._emit(DaemonStopped())
 
     async def _supervise(
         self,
@@ -250,9 +259,9 @@ class _Daemon:
         take_over: Callable[[Config], Awaitable[None]],
     ) -> None:
         await watches.use(self._config)
-        heart = Heart(self._pulse, store, self.observe, min(BEAT_EVERY, self._options.beat_every))
+        heart = Heart(self._pulse, store, self._emit, min(BEAT_EVERY, self._options.beat_every))
         sending = asyncio.create_task(self._send(sender, store))
-        lateness = Lateness(lambda: self._config, store, self._metrics.lag.capture, self.observe, store.clock)
+        lateness = Lateness(lambda: self._config, store, self._metrics.lag.capture, self._emit, store.clock)
         lasting = [
             sending,
             asyncio.create_task(self._note_conditions(store)),
@@ -265,7 +274,7 @@ class _Daemon:
             while await self._is_reload_wanted([*watches.tasks, *lasting]):
                 await self._reload(watches, store, take_over)
             if self._stop:
-                self.observe(DaemonStopping(self._stop, sender.under_way))
+                self._emit(DaemonStopping(self._stop, sender.under_way))
                 await end(watches.tasks)
                 sender.stop()
                 await asyncio.wait([sending], timeout=GRACE if self._bound.is_set() else 0)
@@ -290,21 +299,22 @@ class _Daemon:
         """Use what the configuration's file says now; or stay as we are, whole, and say why."""
         if self._reread is None:
             return
-        self.observe(ReloadStarted())
+        self._emit(ReloadStarted())
         try:
             config = await asyncio.to_thread(self._reread.read)
         except ConfigurationError as error:
-            self.observe(ReloadRefused(tuple(str(error).splitlines())))
+            self._emit(ReloadRefused(tuple(str(error).splitlines())))
             return
         if fixed := changes_that_need_a_restart(self._config, config):
-            self.observe(ReloadRefused(fixed))
+            self._emit(ReloadRefused(fixed))
             return
         self._reread.used(config)
+        self._events.rebuild()  # the log may have another level
         self._config = config
         await take_over(config)
         changed = await watches.use(config)
-        self.observe(Reloaded(tuple(config.watches), changed.begun, changed.renewed, changed.ended))
-        await tell_of_unconfigured(config, store, self.observe)
+        self._emit(Reloaded(tuple(config.watches), changed.begun, changed.renewed, changed.ended))
+        await tell_of_unconfigured(config, store, self._emit)
 
     async def _take_over(self, config: Config, caller: Client | Rehearsal, sender: Sender, admin: AdminServer) -> None:
         """Have what all watches share use another configuration. Before the watches: what they queue may be sent."""
@@ -312,9 +322,6 @@ class _Daemon:
             await caller.use(*client_settings(config))
         sender.use(sender_settings(config))
         admin.use(config)
-
-    def _sender_progressed(self) -> None:
-        self._pulse.beat("sender", STEP_OF_STORE)
 
     async def _send(self, sender: Sender, store: Store) -> None:
         """Send, once it is known that the database is the one that the store belongs to.
@@ -349,7 +356,7 @@ class _Daemon:
             await asyncio.sleep(LOOK_EVERY)
             if store.moves != seen:
                 seen = store.moves
-                self.observe(StoreMoved())
+                self._emit(StoreMoved())
                 watches.want_sweeps()
 
     @contextmanager
@@ -404,7 +411,7 @@ async def _regularly(work: Callable[[], Awaitable[None]], seconds: float) -> Non
 async def run(
     config: Config,
     options: RunOptions,
-    observe: Observe,
+    consumers: Sequence[Consumer],
     show: Callable[[str], None],
     reread: Reread | None = None,
 ) -> None:
@@ -413,7 +420,7 @@ async def run(
     Args:
         config: the configuration.
         options: how it was asked for.
-        observe: reads what happens.
+        consumers: handle what happens.
         show: gets the calls of a dry run, as text.
         reread: reads the configuration again at SIGHUP; without it that signal does what it does to any process.
 
@@ -423,7 +430,7 @@ async def run(
     """
     failure: Exception | None = None
     try:
-        await _Daemon(config, options, observe, show, reread).run()
+        await _Daemon(config, options, consumers, show, reread).run()
     except* StoreError as group:
         failure = most_telling(group)
     if failure is not None:

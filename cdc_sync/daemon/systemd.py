@@ -15,7 +15,6 @@ from cdc_sync.core.observations import (
     CallEnded,
     DaemonStarted,
     DaemonStopping,
-    Event,
     Handlers,
     HeartBeat,
     LoopsHang,
@@ -41,7 +40,12 @@ class SystemdNotifier:
         self.wants_to_hear_every = _watchdog(environ) / _BEATS
         self._watches: tuple[str, ...] = ()
         self._last_call: tuple[int, CallEnded] | None = None
-        self._handlers: Handlers = {
+
+    def handlers(self) -> Handlers:
+        """What is said about each type of event; nothing if no manager listens."""
+        if not self._address:
+            return {}
+        return {
             DaemonStarted: self._started,
             DaemonStopping: self._stopping,
             ReloadStarted: self._reload_started,
@@ -51,11 +55,6 @@ class SystemdNotifier:
             LoopsHang: self._loops_hang,
             CallEnded: self._call_ended,
         }
-
-    def handle(self, event: Event) -> None:
-        """Take one event into account."""
-        if handler := self._handlers.get(type(event)):
-            handler(event)
 
     def _started(self, event: DaemonStarted) -> None:
         self._watches = event.watches
@@ -96,8 +95,6 @@ class SystemdNotifier:
         return f"STATUS=Watching {', '.join(self._watches)}: {text}"
 
     def _say(self, *lines: str) -> None:
-        if not self._address:
-            return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
                 # A line break in a reply would be another assignment, and `systemctl status` shows the rest.

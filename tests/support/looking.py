@@ -15,7 +15,7 @@ from cdc_sync.config import Config
 from cdc_sync.core.conditions import NONE, Conditions
 from cdc_sync.core.delivery import GiveUp
 from cdc_sync.core.endpoint import Health
-from cdc_sync.core.observations import Observe
+from cdc_sync.core.observations import Dispatch, Observe
 from cdc_sync.core.plan import Resolved
 from cdc_sync.core.rows import Unreportable
 from cdc_sync.store.protocol import Finished
@@ -49,6 +49,11 @@ class Admin:
     conditions: Conditions = field(default_factory=lambda: NONE)
     url: str = ""
     use: Callable[[Config], None] = field(init=False)
+
+    @property
+    def emit(self) -> Observe:
+        """Have an event counted."""
+        return Dispatch(self.metrics.handlers, self.metrics.lag.handlers).emit
 
     async def get(
         self,

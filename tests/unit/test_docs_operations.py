@@ -25,7 +25,7 @@ from cdc_sync.config import exposures, parse, suspicions, warnings
 from cdc_sync.config.problems import Problem
 from cdc_sync.core.database_identity import Whereabouts, elsewhere
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.core.observations import RowsHidden, StoreFailed, TriggersMissing, WatchLost
+from cdc_sync.core.observations import Dispatch, RowsHidden, StoreFailed, TriggersMissing, WatchLost
 from cdc_sync.daemon import watching
 from cdc_sync.daemon.lines import Fields, Lines
 from cdc_sync.daemon.logs import EventLogger
@@ -120,9 +120,9 @@ class TestCodes:
 
     def test_a_line_of_the_log_has_the_code(self) -> None:
         written: list[Fields] = []
-        log = EventLogger(Lines(logging.WARNING, lambda *line: written.append(line[2])))
+        emit = Dispatch(EventLogger(Lines(logging.WARNING, lambda *line: written.append(line[2]))).handlers).emit
 
-        log.handle(WatchLost("applications", "no such table", misconfigured=True, code="table-missing"))
+        emit(WatchLost("applications", "no such table", misconfigured=True, code="table-missing"))
 
         assert written == [{"watch": "applications", "code": "table-missing"}]
 
@@ -157,9 +157,10 @@ def _lines() -> list[tuple[str, str]]:
     """The lines of the observations that have a text of their own."""
     written: list[tuple[int, str]] = []
     log = EventLogger(Lines(logging.WARNING, lambda level, message, _: written.append((level, message))))
+    emit = Dispatch(log.handlers).emit
     for example in EXAMPLES:
         if not isinstance(example, _FREE):
-            log.handle(example)
+            emit(example)
     return [("error" if level == logging.ERROR else "warning", message) for level, message in written]
 
 

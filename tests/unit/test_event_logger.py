@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pytest
@@ -23,6 +23,7 @@ from cdc_sync.core.observations import (
     CaptureLate,
     CaptureStarted,
     CaughtUp,
+    ChangesRead,
     ClockAgrees,
     ClockSkewed,
     ConnectionDisplaced,
@@ -30,6 +31,7 @@ from cdc_sync.core.observations import (
     Decided,
     DeliveryInTime,
     DeliveryLate,
+    Dispatch,
     EndpointChanged,
     Event,
     HeartBeat,
@@ -38,12 +40,15 @@ from cdc_sync.core.observations import (
     LoopsMove,
     Reloaded,
     ReloadRefused,
+    ReloadStarted,
+    RowsHidden,
     RowSkipped,
     StoreFailed,
     StoreMoved,
     StoreRecovered,
     SweepDone,
     TokenRefused,
+    TriggersFound,
     WatchConnected,
     WatchEnded,
     WatchLost,
@@ -85,9 +90,11 @@ class Written:
         self, kind: str, *observations: Event, level: str = "debug", environ: Mapping[str, str] | None = None
     ) -> list[str]:
         """The lines of observations in a format."""
-        log = EventLogger(configure(Log.model_validate({"format": kind, "level": level}), environ or {}))
+        emit = Dispatch(
+            EventLogger(configure(Log.model_validate({"format": kind, "level": level}), environ or {})).handlers
+        ).emit
         for observation in observations:
-            log.handle(observation)
+            emit(observation)
         captured = self._capsys.readouterr()
         assert captured.out == ""
         # Not splitlines: to whoever reads a log, no other character ends a line.
@@ -124,7 +131,7 @@ class Unreadable:
 
 
 def test_there_is_an_example_of_every_event_with_a_line_of_its_own() -> None:
-    assert {type(example) for example in EXAMPLES} == set(EventLogger(Lines(logging.DEBUG, print))._handlers)
+    assert {type(example) for example in EXAMPLES} == set(EventLogger(Lines(logging.DEBUG, print)).handlers()) - {Event}
 
 
 def test_an_event_without_a_line_of_its_own_is_written_under_its_class_name_with_its_fields(written: Written) -> None:
@@ -145,12 +152,51 @@ def test_an_event_without_a_line_of_its_own_is_written_under_its_class_name_with
 
 def test_a_line_is_formatted_only_if_its_level_is_on() -> None:
     lines: list[tuple[int, str, Fields]] = []
-    log = EventLogger(Lines(logging.WARNING, lambda *line: lines.append(line)))
+    emit = Dispatch(EventLogger(Lines(logging.WARNING, lambda *line: lines.append(line))).handlers).emit
     unreadable: Any = Unreadable()
 
-    log.handle(CallEnded(WATCH, "a1", "acknowledged", "HTTP 200", 1, unreadable, 0.2))
+    emit(CallEnded(WATCH, "a1", "acknowledged", "HTTP 200", 1, unreadable, 0.2))
 
     assert lines == []
+
+
+@pytest.mark.parametrize(
+    ("level", "silent"),
+    [
+        ("debug", {CaughtUp, ListenerProved}),
+        ("info", {CaughtUp, ListenerProved, ChangesRead, ReloadStarted, TriggersFound}),
+    ],
+)
+def test_an_event_that_never_has_a_line_on_a_level_has_no_handler(level: str, silent: set[type[Event]]) -> None:
+    log = EventLogger(Lines(logging.getLevelNamesMapping()[level.upper()], print))
+
+    assert {event for event, handler in log.handlers().items() if handler is None} == silent
+
+
+def test_what_a_lower_level_needs_to_know_is_remembered_on_a_higher_one() -> None:
+    """Also on level error, since a reload may turn the lines on."""
+    lines: list[str] = []
+
+    def write(_: int, message: str, __: Fields) -> None:
+        lines.append(message)
+
+    refused = CallEnded(WATCH, "a1", "retry", "HTTP 503", 1, 0.1, 0.1)
+    hidden = RowsHidden(WATCH, "row-level security may hide rows")
+    log = EventLogger(Lines(logging.ERROR, write))
+    dispatch = Dispatch(log.handlers)
+    for event in (refused, hidden, Decided(WATCH, "a1", "notify", "held")):
+        dispatch.emit(event)
+    assert lines == []
+
+    log.use(Lines(logging.INFO, write))
+    dispatch.rebuild()
+    for event in (refused, hidden, Decided(WATCH, "a2", "notify", "held")):
+        dispatch.emit(event)
+    assert lines == []
+
+    dispatch.emit(EndpointChanged(ENDPOINT, "open", "HTTP 503", 1.0))
+    dispatch.emit(replace(refused, reply="HTTP 502"))
+    assert lines == ["the endpoint does not work; trying one call at a time"]
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -336,7 +382,9 @@ class TestFormatByItself:
         master, slave = os.openpty()
         with open(master, "rb", buffering=0) as screen, open(slave, "w", encoding="utf-8") as terminal:  # noqa: PTH123 - descriptors
             monkeypatch.setattr(sys, "stderr", terminal)
-            EventLogger(configure(Log(), {"JOURNAL_STREAM": "8:1", **environ})).handle(StoreRecovered())
+            Dispatch(EventLogger(configure(Log(), {"JOURNAL_STREAM": "8:1", **environ})).handlers).emit(
+                StoreRecovered()
+            )
             line = screen.read(10_000).decode()
 
         assert "the store can be written again" in line
@@ -356,9 +404,9 @@ class TestBaseline:
         assert {record.get("about") for record in records} == {estimate or None}
 
     def test_that_is_shown_as_a_bar_has_no_lines(self, capsys: pytest.CaptureFixture[str]) -> None:
-        log = EventLogger(configure(Log(format="json"), {}), progress_elsewhere=True)
+        emit = Dispatch(EventLogger(configure(Log(format="json"), {}), progress_elsewhere=True).handlers).emit
         for observation in self.progress(500_000):
-            log.handle(observation)
+            emit(observation)
 
         assert capsys.readouterr().err == ""
 
@@ -369,10 +417,10 @@ def test_a_log_that_cannot_be_written_does_not_stop_the_work(monkeypatch: pytest
     # The first lines fill its buffer; the rest, and what is left in it at the end, finds no room.
     full = open("/dev/full", "w", encoding="utf-8", buffering=1)  # noqa: PTH123, SIM115 - closed below, and fails
     monkeypatch.setattr(sys, "stderr", full)
-    log = EventLogger(configure(Log(format=kind), {}))
+    emit = Dispatch(EventLogger(configure(Log(format=kind), {})).handlers).emit
 
     for _ in range(1000):
-        log.handle(StoreRecovered())
+        emit(StoreRecovered())
 
     with pytest.raises(OSError, match="No space left"):
         full.close()
@@ -388,9 +436,11 @@ def test_every_problem_of_a_configuration_has_a_line(written: Written) -> None:
 
 def test_another_configuration_is_followed_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     log = EventLogger(configure(Log(level="warning", format="json"), {}))
-    log.handle(StoreRecovered())
+    dispatch = Dispatch(log.handlers)
+    dispatch.emit(StoreRecovered())
     log.use(configure(Log(level="info", format="text"), {}))
-    log.handle(StoreRecovered())
+    dispatch.rebuild()
+    dispatch.emit(StoreRecovered())
     (line,) = capsys.readouterr().err.splitlines()
     assert "the store can be written again" in line
     assert not line.startswith("{")
@@ -501,9 +551,9 @@ class TestWatch:
 
 
 def test_in_a_rehearsal_calls_have_no_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    log = EventLogger(configure(Log(format="json"), {}), rehearsal=True)
+    emit = Dispatch(EventLogger(configure(Log(format="json"), {}), rehearsal=True).handlers).emit
 
-    log.handle(CallEnded(WATCH, "a1", "acknowledged", "HTTP 200", 1, 0.1, 0.1))
+    emit(CallEnded(WATCH, "a1", "acknowledged", "HTTP 200", 1, 0.1, 0.1))
 
     assert capsys.readouterr().err == ""
 
@@ -581,15 +631,15 @@ class TestDoor:
         self, capsys: pytest.CaptureFixture[str], observation: Event, event: str
     ) -> None:
         now = [0.0]
-        log = EventLogger(configure(Log(format="json"), {}), clock=lambda: now[0])
+        emit = Dispatch(EventLogger(configure(Log(format="json"), {}), clock=lambda: now[0]).handlers).emit
         for _ in range(1_000):
-            log.handle(observation)
-        log.handle(HeartBeat(0))
+            emit(observation)
+        emit(HeartBeat(0))
         now[0] = 60.0
         # Nothing more happens: what did is told all the same.
-        log.handle(HeartBeat(0))
+        emit(HeartBeat(0))
         now[0] = 120.0
-        log.handle(HeartBeat(0))
+        emit(HeartBeat(0))
 
         records = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
         assert [(record["level"], record["times"]) for record in records] == [("warning", 1), ("warning", 999)]

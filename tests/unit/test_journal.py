@@ -11,7 +11,7 @@ import pytest
 from support.builders import WATCH
 
 from cdc_sync.config import Log
-from cdc_sync.core.observations import CallEnded, RowSkipped
+from cdc_sync.core.observations import CallEnded, Dispatch, RowSkipped
 from cdc_sync.daemon import journal
 from cdc_sync.daemon.lines import configure
 from cdc_sync.daemon.logs import EventLogger
@@ -40,9 +40,9 @@ def standard_error(file: Path) -> Iterator[dict[str, str]]:
 
 def test_each_fact_is_a_field(listening: socket.socket, tmp_path: Path) -> None:
     with standard_error(tmp_path / "stderr") as environ:
-        log = EventLogger(configure(Log(), environ, tmp_path / "journal"))
-        log.handle(CallEnded(WATCH, "hw-é", "dead", "HTTP 400: no\nPRIORITY=0", 2, 0.5, 0.1))
-        log.handle(RowSkipped(WATCH, "7", None, "it has no id"))
+        emit = Dispatch(EventLogger(configure(Log(), environ, tmp_path / "journal")).handlers).emit
+        emit(CallEnded(WATCH, "hw-é", "dead", "HTTP 400: no\nPRIORITY=0", 2, 0.5, 0.1))
+        emit(RowSkipped(WATCH, "7", None, "it has no id"))
 
     message, *fields = listening.recv(2000).decode().splitlines()
     assert message.startswith(
@@ -66,7 +66,7 @@ def test_another_standard_error_than_the_journals_gets_lines(listening: socket.s
         path = tmp_path / "journal"
         assert journal.is_ours(environ, path)
         assert not journal.is_ours({}, path)
-        EventLogger(configure(Log(), {"JOURNAL_STREAM": "1:2"}, path)).handle(
+        Dispatch(EventLogger(configure(Log(), {"JOURNAL_STREAM": "1:2"}, path)).handlers).emit(
             RowSkipped(WATCH, "7", None, "it has no id")
         )
     line = f'<4>event="a row cannot be reported: it has no id" watch={WATCH} key=7\n'
@@ -75,8 +75,8 @@ def test_another_standard_error_than_the_journals_gets_lines(listening: socket.s
 
 def test_what_the_journal_does_not_take_is_a_line(listening: socket.socket, tmp_path: Path) -> None:
     with standard_error(tmp_path / "stderr") as environ:
-        log = EventLogger(configure(Log(), environ, tmp_path / "journal"))
+        emit = Dispatch(EventLogger(configure(Log(), environ, tmp_path / "journal")).handlers).emit
         listening.close()
-        log.handle(RowSkipped(WATCH, "7", None, "it has no id"))
+        emit(RowSkipped(WATCH, "7", None, "it has no id"))
     line = f'<4>event="a row cannot be reported: it has no id" watch={WATCH} key=7\n'
     assert (tmp_path / "stderr").read_text() == line

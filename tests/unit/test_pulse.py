@@ -7,7 +7,7 @@ from pathlib import Path
 
 from support.builders import WATCH
 
-from cdc_sync.core.observations import ChangesRead, HeartBeat, LoopsHang, LoopsMove, Observation
+from cdc_sync.core.observations import ChangesRead, Dispatch, HeartBeat, LoopsHang, LoopsMove, Observation
 from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, SWEEPS, Heart, Pulse
 from cdc_sync.daemon.together import end
 from cdc_sync.store.sqlite import SqliteStore
@@ -48,14 +48,14 @@ def test_a_batch_of_a_long_catching_up_is_a_step() -> None:
     clock = Clock()
     pulse = Pulse(clock)
     pulse.beat(CAPTURE, 30.0 + STEP_OF_DATABASE, watch=WATCH)
-    pulse.handle(ChangesRead(WATCH, "notify", 1000))
+    Dispatch(pulse.handlers).emit(ChangesRead(WATCH, "notify", 1000))
     clock.now += 30.0 + STEP_OF_DATABASE
     assert pulse.hung() == (), "a batch shortens no rest"
-    pulse.handle(ChangesRead(WATCH, "sweep", 1000))
-    pulse.handle(HeartBeat(0))
+    Dispatch(pulse.handlers).emit(ChangesRead(WATCH, "sweep", 1000))
+    Dispatch(pulse.handlers).emit(HeartBeat(0))
     clock.now += 1.0
     assert pulse.hung() == (f"{CAPTURE} {WATCH}",), "what a sweep reads is no step of capture"
-    pulse.handle(ChangesRead(WATCH, "notify", 1000))
+    Dispatch(pulse.handlers).emit(ChangesRead(WATCH, "notify", 1000))
     assert pulse.hung() == ()
 
 
@@ -65,7 +65,7 @@ def test_and_one_of_the_sweep_that_waits_for_it() -> None:
     pulse.beat(SWEEPS, STEP_OF_DATABASE, watch=WATCH)
     for _ in range(3):
         clock.now += STEP_OF_DATABASE
-        pulse.handle(ChangesRead(WATCH, "notify", 1000))
+        Dispatch(pulse.handlers).emit(ChangesRead(WATCH, "notify", 1000))
     assert pulse.hung() == ()
     clock.now += STEP_OF_DATABASE + 1.0
     assert pulse.hung() == (f"{SWEEPS} {WATCH}",)
@@ -74,7 +74,7 @@ def test_and_one_of_the_sweep_that_waits_for_it() -> None:
 def test_batches_of_a_watch_without_capture_are_nobodys_steps() -> None:
     clock = Clock()
     pulse = Pulse(clock)
-    pulse.handle(ChangesRead(WATCH, "poll", 1000))
+    Dispatch(pulse.handlers).emit(ChangesRead(WATCH, "poll", 1000))
     clock.now += 2 * STEP_OF_DATABASE
     assert pulse.hung() == ()
 

@@ -15,6 +15,7 @@ from cdc_sync.core.observations import (
     DaemonStarted,
     DaemonStopped,
     DaemonStopping,
+    Dispatch,
     HeartBeat,
     LoopsHang,
     Reloaded,
@@ -35,24 +36,24 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 def test_systemd_hears_of_the_start_and_of_the_end(manager: socket.socket) -> None:
-    notifier = SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())})
+    emit = Dispatch(SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())}).handlers).emit
 
-    notifier.handle(STARTED)
-    notifier.handle(DaemonStopped())
-    notifier.handle(DaemonStopping("SIGTERM", under_way=0))
+    emit(STARTED)
+    emit(DaemonStopped())
+    emit(DaemonStopping("SIGTERM", under_way=0))
 
     assert manager.recv(200) == b"READY=1\nSTATUS=Watching applications, candidates: starting"
     assert manager.recv(200) == b"STOPPING=1\nSTATUS=Stopping on SIGTERM"
 
 
 def test_systemd_hears_of_a_reload_and_when_it_began(manager: socket.socket) -> None:
-    notifier = SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())})
+    emit = Dispatch(SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())}).handlers).emit
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
 
-    notifier.handle(ReloadStarted())
-    notifier.handle(Reloaded(("others",)))
-    notifier.handle(ReloadStarted())
-    notifier.handle(ReloadRefused(("wrong",)))
+    emit(ReloadStarted())
+    emit(Reloaded(("others",)))
+    emit(ReloadStarted())
+    emit(ReloadRefused(("wrong",)))
 
     reloading, microseconds, _ = manager.recv(200).decode().split("\n")
     assert reloading == "RELOADING=1"
@@ -65,14 +66,14 @@ def test_systemd_hears_of_a_reload_and_when_it_began(manager: socket.socket) -> 
 
 
 def test_a_beat_feeds_the_watchdog_and_tells_how_it_stands(manager: socket.socket) -> None:
-    notifier = SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())})
-    notifier.handle(STARTED)
+    emit = Dispatch(SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())}).handlers).emit
+    emit(STARTED)
     manager.recv(200)
 
-    notifier.handle(HeartBeat(3))
-    notifier.handle(CallEnded("applications", "a1", "retry", "HTTP 503: line\n" + "x" * 500, 1, 0.1, 0.1))
-    notifier.handle(HeartBeat(None))
-    notifier.handle(LoopsHang(("sender",)))
+    emit(HeartBeat(3))
+    emit(CallEnded("applications", "a1", "retry", "HTTP 503: line\n" + "x" * 500, 1, 0.1, 0.1))
+    emit(HeartBeat(None))
+    emit(LoopsHang(("sender",)))
 
     assert manager.recv(900) == (
         b"WATCHDOG=1\nSTATUS=Watching applications, candidates: 3 pending; last call: none yet"
@@ -87,10 +88,10 @@ def test_a_beat_feeds_the_watchdog_and_tells_how_it_stands(manager: socket.socke
 
 
 def test_a_reply_is_no_other_assignment_and_steers_no_terminal(manager: socket.socket) -> None:
-    notifier = SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())})
-    notifier.handle(CallEnded("applications", "hw-1", "dead", "a\nMAINPID=1\x1b[2J\x9b\u202e\ud800", 1, 0.1, 0.1))
+    emit = Dispatch(SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())}).handlers).emit
+    emit(CallEnded("applications", "hw-1", "dead", "a\nMAINPID=1\x1b[2J\x9b\u202e\ud800", 1, 0.1, 0.1))
 
-    notifier.handle(HeartBeat(0))
+    emit(HeartBeat(0))
 
     watchdog, status = manager.recv(10_000).decode().split("\n")
     assert watchdog == "WATCHDOG=1"
@@ -117,11 +118,11 @@ def test_an_address_in_the_abstract_namespace() -> None:
         listening.bind("\0cdc-sync-test-notify")
         listening.settimeout(5)
 
-        SystemdNotifier({"NOTIFY_SOCKET": "@cdc-sync-test-notify"}).handle(STARTED)
+        Dispatch(SystemdNotifier({"NOTIFY_SOCKET": "@cdc-sync-test-notify"}).handlers).emit(STARTED)
 
         assert listening.recv(200).startswith(b"READY=1")
 
 
 @pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": "/nobody/listens/here"}])
 def test_without_a_manager_nothing_happens(environ: dict[str, str]) -> None:
-    SystemdNotifier(environ).handle(STARTED)
+    Dispatch(SystemdNotifier(environ).handlers).emit(STARTED)

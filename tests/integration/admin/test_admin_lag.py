@@ -19,6 +19,7 @@ from cdc_sync.core.observations import (
     DaemonStarted,
     DeliveryInTime,
     DeliveryLate,
+    Dispatch,
     ListenerProved,
     Observation,
     Reloaded,
@@ -70,25 +71,27 @@ class Watched:
 def test_lag_is_since_the_beginning_of_the_last_complete_look() -> None:
     time = Time()
     lag = Lag(time)
-    lag.handle(DaemonStarted("1.0", ("w", "v"), dry_run=False))
+    emit = Dispatch(lag.handlers).emit
+    emit(DaemonStarted("1.0", ("w", "v"), dry_run=False))
     time.seconds += 10
     assert lag.capture() == {"w": 10, "v": 10}, "nobody knows what was committed before the start"
 
-    lag.handle(CaughtUp("w", 2.0))
+    emit(CaughtUp("w", 2.0))
     assert lag.capture() == {"w": 2, "v": 10}
     time.seconds += 5
-    lag.handle(SweepDone("w", 1000, 30.0, {}))
+    emit(SweepDone("w", 1000, 30.0, {}))
     assert lag.capture()["w"] == 7, "a sweep that began before the last look says nothing new"
-    lag.handle(SweepDone("w", 1000, 3.0, {}))
+    emit(SweepDone("w", 1000, 3.0, {}))
     assert lag.capture()["w"] == 3
 
 
 def test_a_baseline_is_not_late() -> None:
     time = Time()
     lag = Lag(time)
-    lag.handle(DaemonStarted("1.0", ("w",), dry_run=False))
+    emit = Dispatch(lag.handlers).emit
+    emit(DaemonStarted("1.0", ("w",), dry_run=False))
     time.seconds += 1000
-    lag.handle(BaselineProgress("w", 20_000, 90_000))
+    emit(BaselineProgress("w", 20_000, 90_000))
 
     assert lag.capture() == {"w": 0}
 
@@ -96,8 +99,9 @@ def test_a_baseline_is_not_late() -> None:
 def test_a_listeners_age_is_since_its_last_proof() -> None:
     time = Time()
     lag = Lag(time)
+    emit = Dispatch(lag.handlers).emit
     assert lag.listeners() == {}
-    lag.handle(ListenerProved("w", 0.0))
+    emit(ListenerProved("w", 0.0))
     time.seconds += 4
 
     assert lag.listeners() == {"w": 4}
@@ -106,12 +110,13 @@ def test_a_listeners_age_is_since_its_last_proof() -> None:
 def test_a_watch_that_another_daemon_captures_has_no_lag_here() -> None:
     time = Time()
     lag = Lag(time)
+    emit = Dispatch(lag.handlers).emit
     for event in (DaemonStarted("1.0", (WATCH,), dry_run=False), ListenerProved(WATCH, 0.0), WatchStandsBy(WATCH, "")):
-        lag.handle(event)
+        emit(event)
     time.seconds += 3600
     assert (lag.capture(), lag.listeners()) == ({}, {})
 
-    lag.handle(WatchConnected(WATCH, "notify", 180_000))  # its turn has come
+    emit(WatchConnected(WATCH, "notify", 180_000))  # its turn has come
     time.seconds += 5
     assert lag.capture() == {WATCH: 5}
 
@@ -119,13 +124,14 @@ def test_a_watch_that_another_daemon_captures_has_no_lag_here() -> None:
 def test_a_watch_that_has_ended_has_no_lag() -> None:
     time = Time()
     lag = Lag(time)
-    lag.handle(DaemonStarted("1.0", ("w", "v"), dry_run=False))
-    lag.handle(ListenerProved("w", 0.0))
-    lag.handle(ListenerProved("v", 0.0))
+    emit = Dispatch(lag.handlers).emit
+    emit(DaemonStarted("1.0", ("w", "v"), dry_run=False))
+    emit(ListenerProved("w", 0.0))
+    emit(ListenerProved("v", 0.0))
     time.seconds += 10
-    lag.handle(WatchEnded("w", for_good=False))
-    lag.handle(WatchEnded("v", for_good=True))
-    lag.handle(Reloaded(("w", "u")))
+    emit(WatchEnded("w", for_good=False))
+    emit(WatchEnded("v", for_good=True))
+    emit(Reloaded(("w", "u")))
 
     assert lag.capture() == {"w": 10, "u": 0}, "one that begins again is as late as it was"
     assert lag.listeners() == {}

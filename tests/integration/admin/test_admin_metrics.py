@@ -63,7 +63,7 @@ def states_of(samples: dict[str, float]) -> dict[str, float]:
 
 async def read(admin: Admin, *events: Event) -> dict[str, float]:
     for event in events:
-        admin.metrics.handle(event)
+        admin.emit(event)
     return await scrape(admin)
 
 
@@ -114,7 +114,7 @@ class Unknown(Event):
 
 async def test_every_event_is_taken(admin: Admin) -> None:
     for example in EXAMPLES:
-        admin.metrics.handle(example)
+        admin.emit(example)
 
 
 async def test_an_event_that_no_metric_is_about_is_counted_nowhere(admin: Admin) -> None:

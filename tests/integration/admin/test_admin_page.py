@@ -80,7 +80,7 @@ async def test_what_is_wrong(admin: Admin) -> None:
 
 async def test_everything_has_its_place(admin: Admin) -> None:
     await fill(admin.store)
-    admin.metrics.handle(CaughtUp("applications", 300.0))
+    admin.emit(CaughtUp("applications", 300.0))
 
     text = (await page_of(admin)).text
 

@@ -170,7 +170,7 @@ async def test_a_single_run_makes_the_next_one_too(database: str, ats: Ats, open
     said: list[Observation] = []
     shown: list[str] = []
 
-    await run_once(config, said.append, shown.append, dry_run=True)
+    await run_once(config, [lambda: {Observation: said.append}], shown.append, dry_run=True)
 
     assert [done.resumed for done in said if isinstance(done, SweepDone)] == [True, False]
     assert ["hired" in call for call in shown] == [True]
