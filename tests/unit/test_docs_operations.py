@@ -13,7 +13,6 @@ from typing import Any, get_args
 import psycopg
 import pytest
 import yaml
-from prometheus_client.metrics import MetricWrapperBase
 from support.configurations import LEAST
 from support.installation import merged
 from support.observing import EXAMPLES
@@ -206,18 +205,16 @@ def _text(said: ast.expr) -> str:
 def families() -> dict[str, set[str]]:
     """The names under which samples are scraped, with their labels."""
     found: dict[str, set[str]] = {}
-    for collector in EventMetrics()._registry._collector_to_names:
-        assert isinstance(collector, MetricWrapperBase)
-        labels = set(collector._labelnames)
-        for family in collector.describe():
-            match family.type:
-                case "counter":
-                    found[f"{family.name}_total"] = labels
-                case "histogram":
-                    found[f"{family.name}_bucket"] = labels | {"le"}
-                    found |= {f"{family.name}_{part}": labels for part in ("sum", "count")}
-                case _:
-                    found[family.name] = labels
+    for metric in EventMetrics().metrics:
+        labels = set(metric.labels)
+        match metric.kind:
+            case "counter":
+                found[f"{metric.name}_total"] = labels
+            case "histogram":
+                found[f"{metric.name}_bucket"] = labels | {"le"}
+                found |= {f"{metric.name}_{part}": labels for part in ("sum", "count")}
+            case "gauge":
+                found[metric.name] = labels
     return found
 
 

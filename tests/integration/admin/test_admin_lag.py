@@ -7,7 +7,7 @@ from support.builders import ENDPOINT, MINUTE, NOW, SECOND, a_batch, an_observat
 from support.looking import Admin
 from support.store_steps import claim
 
-from cdc_sync.admin.lag import Lag
+from cdc_sync.admin.metrics import Lag
 from cdc_sync.config import Config
 from cdc_sync.core.conditions import NONE, fold
 from cdc_sync.core.endpoint import Health

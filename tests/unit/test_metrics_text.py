@@ -1,0 +1,75 @@
+"""What a scrape gives is what the instruments of prometheus_client would give."""
+
+import re
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from cdc_sync.admin.metrics import BUCKETS, EventMetrics
+from cdc_sync.core.observations import CallEnded, DaemonStarted, Decided, Dispatch, Reloaded, SweepDone, WatchEnded
+
+SECONDS = (0.0, 0.001, 0.0011, 0.3, 60.0, 61.0)
+"""At the ends of buckets, between them, and beyond."""
+
+
+def text_of(metrics: EventMetrics) -> str:
+    """The text, without the moments at which samples were made."""
+    return _without_moments(generate_latest(metrics))
+
+
+def _without_moments(text: bytes) -> str:
+    return re.sub(r"^(cdc_sync_\w+_created(?:\{.*\})?) \S+$", r"\1 …", text.decode(), flags=re.MULTILINE)
+
+
+def instruments(metrics: EventMetrics) -> tuple[CollectorRegistry, dict[str, Any]]:
+    """The same metrics as instruments, of which none has moved."""
+    registry = CollectorRegistry()
+    made: dict[str, Any] = {}
+    for metric in metrics.metrics:
+        if metric.kind == "histogram":
+            made[metric.name] = Histogram(metric.name, metric.text, metric.labels, buckets=BUCKETS, registry=registry)
+        else:
+            kind = Counter if metric.kind == "counter" else Gauge
+            made[metric.name] = kind(metric.name, metric.text, metric.labels, registry=registry)
+    return registry, made
+
+
+def test_the_text_is_that_of_instruments() -> None:
+    metrics = EventMetrics()
+    emit = Dispatch(metrics.handlers).emit
+    emit(Reloaded(("w",)))
+    emit(Decided("w", "a1", "notify", "queued"))
+    emit(Decided("w", "a2", "notify", "queued"))
+    emit(Decided('a "strange" \\ name\n', "a3", "notify", "dead"))
+    emit(SweepDone("w", 1, 0.25, {"missed": 3}))
+    for seconds in SECONDS:
+        emit(CallEnded("w", "a1", "acknowledged", "HTTP 200", 1, seconds, 2 * seconds))
+
+    registry, made = instruments(metrics)
+    for values, sample in next(metric for metric in metrics.metrics if metric.name == "cdc_sync_build_info").items():
+        made["cdc_sync_build_info"].labels(*values).set(sample.value)
+    made["cdc_sync_store_ok"].set(1)
+    for outcome, number in (("applied", 1), ("refused", 0)):
+        made["cdc_sync_reloads"].labels(outcome).inc(number)
+    made["cdc_sync_decisions"].labels("w", "queued").inc(2)
+    made["cdc_sync_decisions"].labels('a "strange" \\ name\n', "dead").inc()
+    made["cdc_sync_sweep_seconds"].labels("w").set(0.25)
+    made["cdc_sync_sweep_repairs"].labels("w", "missed").inc(3)
+    made["cdc_sync_calls"].labels("w", "acknowledged").inc(len(SECONDS))
+    for seconds in SECONDS:
+        made["cdc_sync_call_seconds"].labels("w").observe(seconds)
+        made["cdc_sync_queue_seconds"].labels("w").observe(2 * seconds)
+
+    assert text_of(metrics) == _without_moments(generate_latest(registry))
+
+
+def test_a_sample_that_is_forgotten_is_gone() -> None:
+    metrics = EventMetrics()
+    emit = Dispatch(metrics.handlers).emit
+    emit(DaemonStarted("1.0", ("w", "v"), dry_run=False))
+
+    emit(WatchEnded("w", for_good=True))
+
+    text = text_of(metrics)
+    assert 'cdc_sync_watch_connected{watch="v"}' in text
+    assert 'cdc_sync_watch_connected{watch="w"}' not in text
