@@ -1,12 +1,24 @@
 """How a line of the log is written: as text on a terminal, as fields for systemd's journal, or as JSON.
 
 A line is a level, a message and fields. A field that is None is left out.
+
+The journal is spoken to in its own protocol, so that each field can be asked for:
+
+    journalctl --unit cdc-sync CDC_SYNC_APPLICATION_ID=hw-1
+
+That is one datagram per line, of NAME=VALUE lines (https://systemd.io/JOURNAL_NATIVE_PROTOCOL); values have no line
+break here.
 """
 
+import asyncio
 import json
 import logging
+import os
+import socket
 import sys
 import time
+import weakref
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,14 +28,19 @@ from pathlib import Path
 
 from cdc_sync.config import Log
 from cdc_sync.core.visible import visible, visible_json
-from cdc_sync.daemon import journal
 
 Fields = dict[str, object]
 Write = Callable[[int, str, Fields], None]
 """Writes a line whatever its level is. It may change the fields that it gets."""
 
+JOURNAL = Path("/run/systemd/journal/socket")
+"""Where the journal listens."""
+
 _LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
 _NAMES = {number: name for name, number in _LEVELS.items()}
+
+_ToStandardError = Callable[[int, str], None]
+"""Writes a line of a level."""
 
 # syslog's priorities, as sd-daemon(3) wants them at the beginning of a line.
 _PRIORITIES = {DEBUG: 7, INFO: 6, WARNING: 4, ERROR: 3}
@@ -42,7 +59,7 @@ class Lines:
             self.write(WARNING, message, {})
 
 
-def configure(log: Log, environ: Mapping[str, str], journal_socket: Path = journal.SOCKET) -> Lines:
+def configure(log: Log, environ: Mapping[str, str], journal: Path = JOURNAL) -> Lines:
     """Set the process's logging up, libraries' included; `auto` is text on a terminal, the journal's, else JSON.
 
     The journal takes fields if our standard error leads to it, and lines with priorities if another process stands in
@@ -51,13 +68,14 @@ def configure(log: Log, environ: Mapping[str, str], journal_socket: Path = journ
     kind = log.format
     if kind == "auto":
         kind = "text" if sys.stderr.isatty() else "journal" if "JOURNAL_STREAM" in environ else "json"
+    line = _StandardError().write
     match kind:
         case "text":
-            write = _text(colors=sys.stderr.isatty() and "NO_COLOR" not in environ)
+            write = _text(line, colors=sys.stderr.isatty() and "NO_COLOR" not in environ)
         case "journal":
-            write = _fields_to(journal_socket) if journal.is_ours(environ, journal_socket) else _write_priority
+            write = _fields_to(journal, line) if is_the_journals(environ, journal) else _priorities(line)
         case _:
-            write = _write_json
+            write = _json(line)
     lines = Lines(_LEVELS[log.level], write)
     # Libraries' own loggers: their warnings matter, their chatter does not. Events report the driver's.
     logging.basicConfig(level=WARNING, handlers=[Libraries(lines)], force=True)
@@ -68,33 +86,74 @@ def configure(log: Log, environ: Mapping[str, str], journal_socket: Path = journ
 _encode = json.JSONEncoder(ensure_ascii=False, default=repr).encode
 
 
-def _write_json(level: int, message: str, fields: Fields) -> None:
-    if None in fields.values():
-        fields = _without_nothing(fields)
-    fields["event"] = message
-    fields["level"] = _NAMES[level]
-    fields["timestamp"] = _now()
-    _to_standard_error(visible_json(_encode(fields)))
-
-
-def _write_priority(level: int, message: str, fields: Fields) -> None:
-    """Write a line for the journal: systemd takes the priority off its beginning."""
-    _to_standard_error(f"<{_PRIORITIES[level]}>{logfmt(_on_one_line(message, fields))}")
-
-
-def _fields_to(journal_socket: Path) -> Write:
-    """Write a line to the journal, with its facts as fields; to standard error if the journal does not take it."""
+def _json(to_standard_error: _ToStandardError) -> Write:
+    """A line as a JSON object. Every call has one, so this is written for speed: the encoder takes twice as long."""
+    second, until_second = 0, ""
 
     def write(level: int, message: str, fields: Fields) -> None:
-        facts, priority = _on_one_line(message, fields), _PRIORITIES[level]
-        line = logfmt(facts)
-        if not journal.send(journal.datagram(line, priority, facts), journal_socket):
-            _to_standard_error(f"<{priority}>{line}")
+        nonlocal second, until_second
+        fields["event"] = message
+        members = []
+        for name, value in fields.items():
+            if type(value) is int:
+                members.append(f'"{name}": {value}')
+            elif value is not None:
+                text = _encode(value)
+                members.append(f'"{name}": {text if text.isprintable() else visible_json(text)}')
+        now, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
+        if now != second:
+            second, until_second = now, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+        to_standard_error(
+            level,
+            f'{{{", ".join(members)}, "level": "{_NAMES[level]}", "timestamp": "{until_second}.{microseconds:06}Z"}}',
+        )
 
     return write
 
 
-def _text(*, colors: bool) -> Write:
+def _priorities(to_standard_error: _ToStandardError) -> Write:
+    """A line for the journal: systemd takes the priority off its beginning."""
+
+    def write(level: int, message: str, fields: Fields) -> None:
+        to_standard_error(level, f"<{_PRIORITIES[level]}>{logfmt(_on_one_line(message, fields))}")
+
+    return write
+
+
+def _fields_to(journal: Path, to_standard_error: _ToStandardError) -> Write:
+    """Write a line to the journal, with its facts as fields; to standard error if the journal does not take it."""
+    path = str(journal)
+    # Bound to no journal: the next line finds the one that was started in its place.
+    sending = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+
+    def write(level: int, message: str, fields: Fields) -> None:
+        facts, priority = _on_one_line(message, fields), _PRIORITIES[level]
+        line = logfmt(facts)
+        try:
+            sending.sendto(_datagram(line, priority, facts), path)
+        except OSError:
+            to_standard_error(level, f"<{priority}>{line}")
+
+    weakref.finalize(write, sending.close)
+    return write
+
+
+def is_the_journals(environ: Mapping[str, str], journal: Path) -> bool:
+    """Whether our standard error is the journal's: `$JOURNAL_STREAM` names its device and inode (systemd.exec(5))."""
+    try:
+        stream = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}" and journal.exists()
+
+
+def _datagram(line: str, priority: int, facts: Mapping[str, object]) -> bytes:
+    fields = {"MESSAGE": line, "PRIORITY": priority, "SYSLOG_IDENTIFIER": "cdc-sync"}
+    fields |= {f"CDC_SYNC_{name.upper()}": value for name, value in facts.items()}
+    return "".join(f"{name}={value}\n" for name, value in fields.items()).encode("utf-8", "backslashreplace")
+
+
+def _text(to_standard_error: _ToStandardError, *, colors: bool) -> Write:
     # A daemon without a terminal never gets here, and does without structlog and the rich that it loads.
     import structlog  # noqa: PLC0415 - as above
 
@@ -102,16 +161,41 @@ def _text(*, colors: bool) -> Write:
 
     def write(level: int, message: str, fields: Fields) -> None:
         line = {**_on_one_line(message, fields), "level": _NAMES[level], "timestamp": _now()}
-        _to_standard_error(str(render(None, _NAMES[level], line)))
+        to_standard_error(level, str(render(None, _NAMES[level], line)))
 
     return write
 
 
-def _to_standard_error(line: str) -> None:
-    """Write a line. One that standard error does not take is lost: a full disk must not stop the work."""
+class _StandardError:
+    """Writes lines: those of level info and debug that one turn of the event loop has, together at its end.
+
+    A warning or an error is written at once, and with it those before it. A process that is killed takes along at most
+    the lines of the turn that it was in.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[str] = deque()
+        weakref.finalize(self, _write_all, self._waiting)
+
+    def write(self, level: int, line: str) -> None:
+        self._waiting.append(f"{line}\n")
+        if level >= WARNING:
+            _write_all(self._waiting)
+        elif len(self._waiting) == 1:
+            try:
+                asyncio.get_running_loop().call_soon(_write_all, self._waiting)
+            except RuntimeError:  # none runs here
+                _write_all(self._waiting)
+
+
+def _write_all(lines: deque[str]) -> None:
+    """Write lines. What standard error does not take is lost: a full disk must not stop the work."""
+    text = ""
+    with suppress(IndexError):  # each is taken once, also if a library writes in another thread
+        while True:
+            text += lines.popleft()
     with suppress(OSError):
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()
+        sys.stderr.write(text)  # nothing of it stays there: standard error is buffered by the line
 
 
 def _now() -> str:

@@ -1,5 +1,6 @@
 """The log: one line for each thing that a person needs to know, in three formats."""
 
+import asyncio
 import json
 import logging
 import os
@@ -28,6 +29,7 @@ from cdc_sync.core.observations import (
     ClockSkewed,
     ConnectionDisplaced,
     DaemonStarted,
+    DaemonStopped,
     Decided,
     DeliveryInTime,
     DeliveryLate,
@@ -197,6 +199,49 @@ def test_what_a_lower_level_needs_to_know_is_remembered_on_a_higher_one() -> Non
     dispatch.emit(EndpointChanged(ENDPOINT, "open", "HTTP 503", 1.0))
     dispatch.emit(replace(refused, reply="HTTP 502"))
     assert lines == ["the endpoint does not work; trying one call at a time"]
+
+
+async def test_the_lines_of_one_turn_of_the_loop_are_written_together(capsys: pytest.CaptureFixture[str]) -> None:
+    emit = Dispatch(EventLogger(configure(Log(format="json"), {})).handlers).emit
+
+    def lines() -> list[str]:
+        return [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
+
+    emit(StoreRecovered())
+    emit(DaemonStopped())
+    assert lines() == []
+    await asyncio.sleep(0)
+    assert lines() == ["the store can be written again", "stopped"]
+
+
+async def test_a_warning_or_an_error_is_written_at_once_after_what_came_before_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    emit = Dispatch(EventLogger(configure(Log(format="json"), {})).handlers).emit
+
+    emit(StoreRecovered())
+    emit(StoreFailed("the disk is full"))
+
+    lines = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["the store can be written again", "the disk is full"]
+    await asyncio.sleep(0)
+    assert capsys.readouterr().err == ""
+
+
+def test_lines_that_a_loop_left_behind_are_written(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = configure(Log(format="json"), {})
+
+    def end_in_mid_turn() -> None:
+        loop.stop()
+        lines.write(logging.INFO, "first", {})
+
+    loop = asyncio.new_event_loop()
+    loop.call_soon(end_in_mid_turn)
+    loop.run_forever()
+    loop.close()
+    lines.write(logging.WARNING, "second", {})
+
+    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["first", "second"]
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -12,8 +12,7 @@ from support.builders import WATCH
 
 from cdc_sync.config import Log
 from cdc_sync.core.observations import CallEnded, Dispatch, RowSkipped
-from cdc_sync.daemon import journal
-from cdc_sync.daemon.lines import configure
+from cdc_sync.daemon.lines import configure, is_the_journals
 from cdc_sync.daemon.logs import EventLogger
 
 
@@ -64,8 +63,8 @@ def test_each_fact_is_a_field(listening: socket.socket, tmp_path: Path) -> None:
 def test_another_standard_error_than_the_journals_gets_lines(listening: socket.socket, tmp_path: Path) -> None:
     with standard_error(tmp_path / "stderr") as environ:
         path = tmp_path / "journal"
-        assert journal.is_ours(environ, path)
-        assert not journal.is_ours({}, path)
+        assert is_the_journals(environ, path)
+        assert not is_the_journals({}, path)
         Dispatch(EventLogger(configure(Log(), {"JOURNAL_STREAM": "1:2"}, path)).handlers).emit(
             RowSkipped(WATCH, "7", None, "it has no id")
         )
@@ -80,3 +79,18 @@ def test_what_the_journal_does_not_take_is_a_line(listening: socket.socket, tmp_
         emit(RowSkipped(WATCH, "7", None, "it has no id"))
     line = f'<4>event="a row cannot be reported: it has no id" watch={WATCH} key=7\n'
     assert (tmp_path / "stderr").read_text() == line
+
+
+def test_a_journal_that_was_started_anew_gets_the_next_line(listening: socket.socket, tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with standard_error(tmp_path / "stderr") as environ:
+        emit = Dispatch(EventLogger(configure(Log(), environ, path)).handlers).emit
+        emit(RowSkipped(WATCH, "7", None, "it has no id"))
+        listening.close()
+        path.unlink()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as again:
+            again.bind(str(path))
+            again.settimeout(5)
+            emit(RowSkipped(WATCH, "8", None, "it has no id"))
+            assert b"CDC_SYNC_KEY=8\n" in again.recv(2000)
+    assert (tmp_path / "stderr").read_text() == ""
