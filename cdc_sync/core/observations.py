@@ -413,10 +413,12 @@ class StoreFailed(Event):
     """The store cannot be written; nothing is sent or consumed meanwhile.
 
     `by` is whom it fails: the watch that cannot record, or None for the sender. Each tells its own recovery.
+    `code` names what is wrong; docs/operations.md has the codes.
     """
 
     message: str
     by: str | None = None
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

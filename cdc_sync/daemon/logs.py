@@ -134,7 +134,7 @@ class EventLogger:
             events.SweepDone: varying(self._level_of_sweep, "swept", _swept),
             events.CallEnded: None if self._rehearsal else self._call_ended,
             events.EndpointChanged: varying(self._level_of_endpoint, lambda e: _ENDPOINT[e.mode], _endpoint),
-            events.StoreFailed: line(ERROR, _message, lambda e: {"watch": e.by}),
+            events.StoreFailed: line(ERROR, _message, lambda e: {"watch": e.by, "code": e.code}),
             events.StoreRecovered: line(INFO, "the store can be written again", lambda e: {"watch": e.by}),
             events.StoreMoved: line(WARNING, _STORE_MOVED, _nothing),
             events.TokenRefused: self._token_refused if level <= WARNING else None,

@@ -396,7 +396,8 @@ class WatchWorker:
                 return _MISCONFIGURED_WAIT
         elif not self._store_failed:
             self._store_failed = True
-            self._parts.observe(StoreFailed(str(failure), self._parts.name))
+            code = failure.code if isinstance(failure, StoreError) else None
+            self._parts.observe(StoreFailed(str(failure), self._parts.name, code))
         ceiling = min(_FIRST_WAIT * 2.0 ** min(failures - 1, 10), self._parts.longest_wait)
         return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter
 

@@ -611,7 +611,7 @@ class Sender:
 
     def _fails(self, step: _Step, error: StoreError) -> None:
         if not self._failing:
-            self._observe(StoreFailed(str(error)))
+            self._observe(StoreFailed(str(error), code=error.code))
         self._failing.add(step)
 
     def _works(self, step: _Step) -> None:

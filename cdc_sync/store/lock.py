@@ -25,8 +25,9 @@ class StoreLock:
             self._file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreError(
+                "store-lock-file",
                 f"The lock file {lock} cannot be opened: {error.strerror}. Does the folder exist, and may this user "
-                f"write there? It is the folder of state.path."
+                f"write there? It is the folder of state.path.",
             ) from error
         if not _acquire(self._file):
             holder = os.read(self._file, 32).decode("ascii", "replace").strip()

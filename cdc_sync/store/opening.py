@@ -89,7 +89,9 @@ async def opened_beside(config: Config, *, read_only: bool) -> AsyncIterator[Sto
     else:
         path = config.state.path
         if not path.exists():
-            raise StoreError(f"The store {path} does not exist yet: the daemon makes it at its first start.")
+            raise StoreError(
+                "store-missing", f"The store {path} does not exist yet: the daemon makes it at its first start."
+            )
         store = SqliteStore(path, read_only=read_only)
     try:
         yield store
@@ -218,8 +220,9 @@ def _temporary_folder() -> Iterator[Path]:
         folder = folder.rename(folder.with_name(folder.name.replace("making-", _COPY, 1)))
     except OSError as error:
         raise StoreError(
+            "store-copy",
             f"A dry run works on a copy of the store, and there is no temporary folder for it: {error.strerror}. Let "
-            f"TMPDIR name one that can be written."
+            f"TMPDIR name one that can be written.",
         ) from error
     try:
         yield folder

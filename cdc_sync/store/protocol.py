@@ -34,6 +34,9 @@ __all__ = [
 class AnotherDatabaseError(StoreError):
     """The store belongs to another database than the one that the daemon is connected to."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__("store-another-database", message)
+
     @classmethod
     def between(cls, store: str, bound: str, connected: str) -> Self:
         """Say so of a store, named as in "in postgresql://host/state", with both databases' identities."""
@@ -48,9 +51,15 @@ class AnotherDatabaseError(StoreError):
 class StoreLockedError(StoreError):
     """Another daemon works on this store."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__("store-in-use", message)
+
 
 class StoreGoneError(StoreError):
     """The store is not where it was opened: what is written to it from here on is lost."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("store-gone", message)
 
     @classmethod
     def from_under(cls, path: str, missing: str) -> Self:
@@ -65,6 +74,9 @@ class StoreGoneError(StoreError):
 
 class TakenOverError(StoreError):
     """Another daemon may capture the watch now."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("store-lease-ended", message)
 
 
 @dataclass(frozen=True, slots=True)

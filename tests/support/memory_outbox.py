@@ -236,4 +236,4 @@ class MemoryOutbox:
         return self.endpoints_now()
 
 
-FULL = StoreError("the disk is full")
+FULL = StoreError("store-unusable", "the disk is full")

@@ -158,7 +158,7 @@ class Watched:
 
     def _check(self, step: str) -> None:
         if step in self.fails:
-            raise StoreError("the disk is full")
+            raise StoreError("store-unusable", "the disk is full")
 
 
 @dataclass

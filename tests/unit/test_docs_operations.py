@@ -1,12 +1,11 @@
 """docs/operations.md and docs/monitoring tell of every message and alert, and of none that does not exist."""
 
-import ast
 import json
 import logging
 import re
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,12 +16,13 @@ from support.configurations import LEAST
 from support.installation import merged
 from support.observing import EXAMPLES
 
-from cdc_sync import store
 from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.server import AdminError
 from cdc_sync.config import exposures, parse, suspicions, warnings
 from cdc_sync.config.problems import Problem
+from cdc_sync.core import failures
 from cdc_sync.core.database_identity import Whereabouts, elsewhere
+from cdc_sync.core.failures import StoreError
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.observations import Dispatch, RowsHidden, StoreFailed, TriggersMissing, WatchLost
 from cdc_sync.daemon import watching
@@ -45,21 +45,8 @@ ROWS = re.findall(r"^\| (error|warning) \| (?!`[a-z-]+` \| `)(?:\| )?`([^`]+)` \
 CODED = re.findall(r"^\| (error|warning) \| `([a-z-]+)` \| `([^`]+)` \| .+ \|$", PAGE, re.MULTILINE)
 """Level, code and message of what has one."""
 
-# The store's errors have no codes yet: their texts are taken from where they are raised.
-_STORE = Path(store.__file__).parent
-_RAISED = ("StoreError", "StoreLockedError", "TakenOverError")
-
 # What observations bring along is someone else's text, and stands here by where it comes from.
 _FREE = (WatchLost, TriggersMissing, RowsHidden, StoreFailed)
-_DSN = "postgresql://host/ats"
-_MADE = {
-    "translate(path, error)": schema.translate(Path("state.db"), sqlite3.Error("…")),
-    "translate(source, error)": schema.translate(Path("state.db"), sqlite3.Error("…")),
-    "translate(self._path, error)": schema.translate(Path("state.db"), sqlite3.Error("…")),
-    "translate(dsn, error)": connecting.translate(_DSN, psycopg.Error("…")),
-    "translate(self._dsn, error)": connecting.translate(_DSN, psycopg.Error("…")),
-}
-"""What an error says that is raised with an expression instead of a text."""
 
 SUSPICIOUS = """
 state: {dsn: "dbname=state", path: state.db}
@@ -96,13 +83,13 @@ class TestMessages:
 
 
 class TestCodes:
-    """Every error of the ATS's database has a row, by its code."""
+    """Every error of the ATS's database, and of the store, has a row, by its code."""
 
     def test_every_code_has_a_row_of_its_level_and_every_row_a_code(self) -> None:
-        levels = {"error": errors.Misconfigured, "warning": errors.Unreachable}
+        levels = {"error": (errors.Misconfigured, failures.StoreCode), "warning": (errors.Unreachable,)}
 
         assert {(level, code) for level, code, _ in CODED} == {
-            (level, code) for level, codes in levels.items() for code in get_args(codes)
+            (level, code) for level, kinds in levels.items() for codes in kinds for code in get_args(codes)
         }
 
     @pytest.mark.parametrize(
@@ -112,18 +99,51 @@ class TestCodes:
             ("log-missing", changelog.MISSING),
             ("log-published", changelog.UNIDENTIFIED),
             ("table-missing", facts._missing(QualifiedName("public", "applications"), [])),
+            ("store-unusable", schema.translate(Path("state.db"), sqlite3.Error("disk full"))),
+            ("store-unusable", connecting.translate("postgresql://host/ats", psycopg.Error("disk full"))),
+            ("store-another-database", elsewhere("one", Whereabouts(("a:1",), "1"), Whereabouts(("b:1",), "2"))),
         ],
     )
     def test_a_row_has_the_message_of_its_code(self, code: str, message: str) -> None:
         assert [row for _, its, row in CODED if its == code and pattern(row).match(message)]
+
+    @pytest.mark.parametrize("code", ["store-foreign", "store-newer", "store-not-set-up", "store-unopenable"])
+    def test_a_row_has_the_message_of_a_file_that_is_no_store(self, code: str, tmp_path: Path) -> None:
+        path = tmp_path / "state.db"
+        if code == "store-unopenable":
+            path = path / "state.db"
+        elif code == "store-not-set-up":
+            path.touch()
+        else:
+            schema.connect(path).close()
+            with closing(sqlite3.connect(path)) as file:
+                file.execute(f"PRAGMA user_version = {99 if code == 'store-newer' else 0}")
+
+        with pytest.raises(StoreError) as raised:
+            schema.connect(path, read_only=code == "store-not-set-up")
+
+        assert raised.value.code == code
+        assert [row for _, its, row in CODED if its == code and pattern(row).match(str(raised.value))]
+
+    @pytest.mark.parametrize(
+        ("error", "code"),
+        [
+            (AnotherDatabaseError.between("in …", "one", "another"), "store-another-database"),
+            (StoreGoneError.from_under("…", "…"), "store-gone"),
+        ],
+    )
+    def test_an_error_of_its_own_type_has_the_row_of_its_code(self, error: StoreError, code: str) -> None:
+        assert error.code == code
+        assert [row for _, its, row in CODED if its == code and pattern(row).match(str(error))]
 
     def test_a_line_of_the_log_has_the_code(self) -> None:
         written: list[Fields] = []
         emit = Dispatch(EventLogger(Lines(logging.WARNING, lambda *line: written.append(line[2]))).handlers).emit
 
         emit(WatchLost("applications", "no such table", misconfigured=True, code="table-missing"))
+        emit(StoreFailed("the disk is full", "applications", "store-unusable"))
 
-        assert written == [{"watch": "applications", "code": "table-missing"}]
+        assert written == [{"watch": "applications", "code": code} for code in ("table-missing", "store-unusable")]
 
 
 def rows_of(level: str, text: str) -> list[tuple[str, str]]:
@@ -140,14 +160,10 @@ def messages() -> list[tuple[str, str]]:
     """Every message of level warning or error, with `…` for what differs."""
     return [
         *_lines(),
-        *_raised(),
         *(("warning", str(problem)) for problem in _suspicions()),
         *(("warning", text) for text in _exposures()),
         ("error", f"{watching.NO_TRIGGERS} …"),
         ("error", str(AdminError.at("…", "…"))),
-        ("error", str(AnotherDatabaseError.between("in …", "one", "another"))),
-        ("error", elsewhere("one", Whereabouts(("a:5432",), "1"), Whereabouts(("b:5432",), "2"))),
-        ("error", str(StoreGoneError.from_under("…", "…"))),
         ("warning", warning([Hiding("public.applications", "cdc_sync", ())])),
     ]
 
@@ -179,27 +195,6 @@ def _exposures() -> list[str]:
             each.write_text(text)
             each.chmod(0o666)
         return list(map(str, exposures(file, parse(text, name="exposed", environ={}))))
-
-
-def _raised() -> Iterator[tuple[str, str]]:
-    """The texts of the store's errors, from the code."""
-    for file in sorted(_STORE.rglob("*.py")):
-        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in _RAISED:
-                yield "error", _text(call.args[-1])
-
-
-def _text(said: ast.expr) -> str:
-    """What an expression says; one that nobody has told us of fails."""
-    match said:
-        case ast.Constant(str(text)):
-            return text
-        case ast.JoinedStr(parts):
-            return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts)
-        case ast.BinOp(left=ast.Constant(str(text))):
-            return text
-        case _:
-            return _MADE[ast.unparse(said)]
 
 
 def families() -> dict[str, set[str]]:

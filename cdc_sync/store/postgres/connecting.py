@@ -36,9 +36,10 @@ def conninfo(dsn: str) -> str:
         return completed(dsn, "cdc-sync store")
     except psycopg.ProgrammingError:
         raise StoreError(
+            "store-dsn",
             "The store's database cannot be reached: state.dsn is not a connection string that libpq understands. "
             "Expected postgresql://USER@HOST:PORT/DATABASE or key=value pairs; special characters in a URI's password "
-            "are percent-encoded."
+            "are percent-encoded.",
         ) from None
 
 
@@ -85,20 +86,23 @@ async def prepare(dsn: str, *, read_only: bool, tables: Iterable[QualifiedName] 
                 version = await version_of(connection)
     except errors.ObjectNotInPrerequisiteState as error:
         raise StoreError(
+            "store-upgrade",
             f"The store in {shown(dsn)} cannot be brought up to date: {error.diag.message_primary}. "
-            f"{error.diag.message_hint}"
+            f"{error.diag.message_hint}",
         ) from error
     except psycopg.Error as error:
-        raise StoreError(translate(dsn, error)) from error
+        raise StoreError("store-unusable", translate(dsn, error)) from error
     if version > newest:
         raise StoreError(
+            "store-newer",
             f"The store in {shown(dsn)} was written by a newer cdc-sync (schema {version}; this one knows {newest}). "
-            f"Run that version, or restore the store's backup from before the upgrade."
+            f"Run that version, or restore the store's backup from before the upgrade.",
         )
     if version < newest:
         raise StoreError(
+            "store-not-set-up",
             f"The store in {shown(dsn)} has not been set up by this version yet: start the daemon once, or let the DBA "
-            f"run what `cdc-sync sql install --store` prints."
+            f"run what `cdc-sync sql install --store` prints.",
         )
 
 
@@ -111,12 +115,15 @@ def check_server(connection: Connection, dsn: str) -> None:
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
         raise StoreError(
+            "store-unsuitable",
             f"The store cannot be kept in {shown(dsn)}: that database's encoding is {encoding}, which does not hold "
             f"whatever HelloWork may answer. Let state.dsn name a database with the encoding UTF8; it may be on the "
-            f"same server."
+            f"same server.",
         )
     if connection.info.server_version < _OLDEST:
-        raise StoreError(f"The store cannot be kept in {shown(dsn)}: it needs PostgreSQL 10 or newer.")
+        raise StoreError(
+            "store-unsuitable", f"The store cannot be kept in {shown(dsn)}: it needs PostgreSQL 10 or newer."
+        )
 
 
 async def version_of(connection: Connection) -> int:

@@ -56,9 +56,11 @@ async def copy_to_sqlite(dsn: str, target: Path) -> None:
                         await _copy(connection, copy, table, columns)
                 copy.commit()
     except psycopg.Error as error:
-        raise StoreError(translate(dsn, error)) from error
+        raise StoreError("store-unusable", translate(dsn, error)) from error
     except sqlite3.Error as error:
-        raise StoreError(f"A dry run works on a copy of the store, which cannot be written: {error}.") from error
+        raise StoreError(
+            "store-copy", f"A dry run works on a copy of the store, which cannot be written: {error}."
+        ) from error
 
 
 def _opened(target: Path) -> sqlite3.Connection:

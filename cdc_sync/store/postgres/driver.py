@@ -147,11 +147,12 @@ class PostgresDriver:
                     return await work(transaction)
             except (errors.DeadlockDetected, errors.SerializationFailure) as error:
                 if attempt == _TRIES - 1:
-                    raise StoreError(translate(self._dsn, error)) from error
+                    raise StoreError("store-unusable", translate(self._dsn, error)) from error
             except TimeoutError as error:
                 raise StoreError(
+                    "store-unanswered",
                     f"The store in {shown(self._dsn)} cannot be used: it has not answered within {seconds:.0f} s. It "
-                    f"is tried again; nothing is sent that could not be recorded."
+                    f"is tried again; nothing is sent that could not be recorded.",
                 ) from error
             except psycopg.Error as error:
                 # After a restart of the server the pool's other connections are dead too: not one failure for each.
@@ -160,7 +161,7 @@ class PostgresDriver:
                 # The next one may be to another server, which does not know all that this one knew.
                 self._claims.doubt()
                 self._living.doubt()
-                raise StoreError(translate(self._dsn, error)) from error
+                raise StoreError("store-unusable", translate(self._dsn, error)) from error
         raise AssertionError("unreachable")
 
     @asynccontextmanager

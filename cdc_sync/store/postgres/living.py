@@ -138,8 +138,9 @@ class Living:
         rows = await transaction.rows("register", host=host, process=os.getpid(), lease=self._lease, schema=_SCHEMA)
         if not rows:
             raise StoreError(
+                "store-changed",
                 "The store was changed by another version of cdc-sync while this daemon ran. Nothing is sent any more: "
-                "stop it, and start the version that changed the store."
+                "stop it, and start the version that changed the store.",
             )
         return int(rows[0][0]), int(rows[0][1])
 

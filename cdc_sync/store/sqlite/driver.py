@@ -81,7 +81,7 @@ class SqliteDriver:
         try:
             result: T = await self._thread.run(partial(_stepped, work))
         except sqlite3.Error as error:
-            raise StoreError(translate(self._path, error)) from error
+            raise StoreError("store-unusable", translate(self._path, error)) from error
         self._look()
         return result
 
@@ -143,7 +143,7 @@ class SqliteDriver:
             self.clock = _clock(connection, keep=not read_only)
         except sqlite3.Error as error:
             connection.close()
-            raise StoreError(translate(self._path, error)) from error
+            raise StoreError("store-unusable", translate(self._path, error)) from error
         # Without a journal of its own, a reader has no file that is its.
         self._files = {} if read_only else _files_of(self._path)
         return connection

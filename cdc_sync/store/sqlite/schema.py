@@ -30,8 +30,9 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
             connection = sqlite3.connect(path, isolation_level=None)
     except (OSError, sqlite3.Error) as error:
         raise StoreError(
+            "store-unopenable",
             f"The store {path} cannot be opened: {error}. Does the folder of state.path exist, and may this user "
-            f"{'read' if read_only else 'write'} there?"
+            f"{'read' if read_only else 'write'} there?",
         ) from error
     try:
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
@@ -41,7 +42,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         _migrate(connection, path, read_only=read_only)
     except sqlite3.Error as error:
         connection.close()
-        raise StoreError(translate(path, error)) from error
+        raise StoreError("store-unusable", translate(path, error)) from error
     except StoreError:
         connection.close()
         raise
@@ -76,7 +77,7 @@ def copy_store(source: Path, target: Path) -> None:
         try:
             original.backup(copy)
         except sqlite3.Error as error:
-            raise StoreError(translate(source, error)) from error
+            raise StoreError("store-unusable", translate(source, error)) from error
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
@@ -87,24 +88,29 @@ def _migrate(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> 
     version = version_of(connection)
     if tables and version == 0:
         raise StoreError(
+            "store-foreign",
             f"The store {path} is an SQLite file of something else: it has tables, and none is cdc-sync's. Choose "
-            f"another state.path."
+            f"another state.path.",
         )
     if version > len(scripts):
         raise StoreError(
+            "store-newer",
             f"The store {path} was written by a newer cdc-sync (schema {version}; this one knows {len(scripts)}). "
-            f"Run that version, or restore the store's backup from before the upgrade."
+            f"Run that version, or restore the store's backup from before the upgrade.",
         )
     if read_only:
         if version < len(scripts):
-            raise StoreError(f"The store {path} has not been set up by this version yet: start the daemon once.")
+            raise StoreError(
+                "store-not-set-up", f"The store {path} has not been set up by this version yet: start the daemon once."
+            )
         return
     if version == len(scripts):
         return
     if version and (holder := holder_of(path)) not in {None, os.getpid()}:
         raise StoreError(
+            "store-upgrade",
             f"The store {path} cannot be brought up to date: an older cdc-sync (process {holder or 'unknown'}) works "
-            f"on it. Stop it, then try again."
+            f"on it. Stop it, then try again.",
         )
     _bring_up_to_date(connection, scripts)
 

@@ -27,7 +27,7 @@ def of_the_store(desk: Delivery) -> list[Observation]:
     return [each for each in desk.observed if isinstance(each, StoreFailed | StoreRecovered)]
 
 
-FAILED, RECOVERED = StoreFailed("the disk is full"), StoreRecovered()
+FAILED, RECOVERED = StoreFailed("the disk is full", code="store-unusable"), StoreRecovered()
 
 
 class TestEndsCannotBeWritten:

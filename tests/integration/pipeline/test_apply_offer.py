@@ -102,7 +102,7 @@ async def test_an_apply_that_fails_is_settled_too(ats: Ats, open_rig: OpenRig, m
         deliveries = Deliveries()
 
         async def fail(*_: object) -> None:
-            raise StoreError("The disk is full.")
+            raise StoreError("store-unusable", "The disk is full.")
 
         monkeypatch.setattr(rig.store, "apply", fail)
         with pytest.raises(StoreError):

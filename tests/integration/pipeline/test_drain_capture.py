@@ -182,7 +182,7 @@ class TestCrash:
 
 
 async def failing_store(*_: object) -> None:
-    raise StoreError("no space left")
+    raise StoreError("store-unusable", "no space left")
 
 
 class TestSeveralSessions:

@@ -152,7 +152,7 @@ async def test_a_request_that_cannot_be_kept_stays_in_the_log(
         rename(staged, 1)
 
         async def fail(*_: object) -> None:
-            raise StoreError("The disk is full.")
+            raise StoreError("store-unusable", "The disk is full.")
 
         with monkeypatch.context() as patched:
             patched.setattr(rig.store, "apply", fail)
