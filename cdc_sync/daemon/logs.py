@@ -167,7 +167,7 @@ class EventLogger:
 
         return handle
 
-    def _unknown(self, event: events.Event) -> None:
+    def _unknown(self, event: Any) -> None:
         fields = {field.name: getattr(event, field.name) for field in fields_of(event)}
         self._lines.write(INFO, type(event).__name__, fields)
 
