@@ -46,8 +46,7 @@ from cdc_sync.core.observations import (
     WatchConnected,
 )
 from cdc_sync.daemon import pruning
-from cdc_sync.daemon.lateness import LOOK_EVERY, Lateness
-from cdc_sync.daemon.pulse import BEAT_EVERY, STEP_OF_STORE, Heart, Pulse
+from cdc_sync.daemon.pulse import BEAT_EVERY, LOOK_EVERY, STEP_OF_STORE, Heart, Lateness, Pulse
 from cdc_sync.daemon.rehearsal import Rehearsal
 from cdc_sync.daemon.reloading import Reread, RunningWatches, changes_that_need_a_restart
 from cdc_sync.daemon.together import end, raise_failures

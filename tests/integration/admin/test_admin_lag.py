@@ -28,7 +28,7 @@ from cdc_sync.core.observations import (
     WatchEnded,
     WatchStandsBy,
 )
-from cdc_sync.daemon.lateness import Lateness
+from cdc_sync.daemon.pulse import Lateness
 
 WATCH = "applications"
 LATE = 60.0 + 2 * 30.0
