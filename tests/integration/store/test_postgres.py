@@ -447,8 +447,11 @@ class TestUpgrading:
 
     @pytest.mark.usefixtures("older")
     async def test_not_under_an_older_daemon(self, database: str) -> None:
-        with pytest.raises(StoreError, match=r"process 4711 on older-host\. Stop all daemons that share the store"):
+        with pytest.raises(
+            StoreError, match=r"process 4711 on older-host\. Stop all daemons that share the store"
+        ) as raised:
             await PostgresStore.open(database)
+        assert raised.value.code == "store-upgrade"
         with dba(database) as connection, pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="4711"):
             connection.execute(scripts.install().encode())
         findings: list[Finding] = []
@@ -524,8 +527,11 @@ class TestTheRole:
             await store.close()
 
     async def test_reading_sets_nothing_up(self, database: str) -> None:
-        with pytest.raises(StoreError, match="has not been set up by this version yet: start the daemon once"):
+        with pytest.raises(
+            StoreError, match="has not been set up by this version yet: start the daemon once"
+        ) as raised:
             await PostgresStore.open(database, read_only=True)
+        assert raised.value.code == "store-not-set-up"
 
     async def test_reading_writes_nothing(self, dsn: str, store: PostgresStore) -> None:
         reader = await PostgresStore.open(dsn, read_only=True)
@@ -541,8 +547,9 @@ class TestTheRole:
         with dba(server) as connection:
             connection.execute(sql.SQL(create).format(sql.Identifier(name)))
             try:
-                with pytest.raises(StoreError, match="encoding is LATIN1"):
+                with pytest.raises(StoreError, match="encoding is LATIN1") as raised:
                     await PostgresStore.open(make_conninfo(server, dbname=name))
+                assert raised.value.code == "store-unsuitable"
             finally:
                 connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
 

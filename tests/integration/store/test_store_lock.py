@@ -79,5 +79,8 @@ def test_the_lock_file_is_its_owners_alone(path: Path) -> None:
 
 
 def test_a_missing_folder_is_named(path: Path) -> None:
-    with pytest.raises(StoreError, match=r"state\.db\.lock cannot be opened: No such file.*folder of state\.path"):
+    with pytest.raises(
+        StoreError, match=r"state\.db\.lock cannot be opened: No such file.*folder of state\.path"
+    ) as raised:
         StoreLock(path.parent / "missing" / "state.db")
+    assert raised.value.code == "store-lock-file"
