@@ -47,9 +47,10 @@ def test_nothing_is_left_that_is_obeyed(text: str) -> None:
     assert visible_lines(text).split("\n") == [visible(line) for line in text.split("\n")]
 
 
-@given(st.text())
-def test_json_means_the_same(text: str) -> None:
-    shown = visible_json(json.dumps({"a": text}, ensure_ascii=False, indent=2))
+@pytest.mark.parametrize("indent", [None, 2])
+@given(text=st.text())
+def test_json_means_the_same(text: str, indent: int | None) -> None:
+    shown = visible_json(json.dumps({"a": text}, ensure_ascii=False, indent=indent))
 
     assert json.loads(shown) == {"a": text}
     assert visible_lines(shown) == shown
