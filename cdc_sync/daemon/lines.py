@@ -88,10 +88,10 @@ _encode = json.JSONEncoder(ensure_ascii=False, default=repr).encode
 
 def _json(to_standard_error: _ToStandardError) -> Write:
     """A line as a JSON object. Every call has one, so this is written for speed: the encoder takes twice as long."""
-    second, until_second = 0, ""
+    second = (0, "")
 
     def write(level: int, message: str, fields: Fields) -> None:
-        nonlocal second, until_second
+        nonlocal second
         fields["event"] = message
         members = []
         for name, value in fields.items():
@@ -101,11 +101,12 @@ def _json(to_standard_error: _ToStandardError) -> Write:
                 text = _encode(value)
                 members.append(f'"{name}": {text if text.isprintable() else visible_json(text)}')
         now, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
-        if now != second:
-            second, until_second = now, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+        date = second  # libraries may write in other threads
+        if date[0] != now:
+            date = second = (now, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)))
         to_standard_error(
             level,
-            f'{{{", ".join(members)}, "level": "{_NAMES[level]}", "timestamp": "{until_second}.{microseconds:06}Z"}}',
+            f'{{{", ".join(members)}, "level": "{_NAMES[level]}", "timestamp": "{date[1]}.{microseconds:06}Z"}}',
         )
 
     return write
