@@ -7,6 +7,7 @@
 | `@in(ids)`           | `IN` the values of a JSON list         | `= ANY` of a text array                            |
 | `@pairs(keys)`       | `IN` the pairs of a JSON list          | `IN` the rows of two arrays                        |
 | `FROM @rows`, `x.id` | nothing; a parameter. Run for each row | all rows, as `x`: unnested arrays. Run once        |
+| `SELECT … FROM @rows` | `VALUES (…)` in an `INSERT`           | as above                                           |
 | `@lock`, `@lock(o)`  | nothing: one writes at a time          | `FOR UPDATE`, `FOR UPDATE OF o`                    |
 | `@skip`              | nothing                                | `FOR UPDATE SKIP LOCKED`                           |
 
@@ -26,6 +27,7 @@ Database = Literal["sqlite", "postgres"]
 _HEAD = re.compile(r"^-- name: (\w+)(?:\((.*)\))?\s*$", re.MULTILINE)
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 _FROM_ROWS = re.compile(r"\s+FROM @rows\b")
+_INSERTED_ROWS = re.compile(r"\bSELECT (.*?)\s+FROM @rows(?: WHERE TRUE)?", re.DOTALL)
 _ROW_COLUMN = re.compile(r"\bx\.(\w+)")
 _IN = re.compile(r"@in\((\w+)\)")
 _PAIRS = re.compile(r"@pairs\((\w+)\)")
@@ -76,7 +78,10 @@ def _parts(source: str) -> list[tuple[str, tuple[tuple[str, str], ...], str]]:
 def _rendered(body: str, columns: tuple[tuple[str, str], ...], database: Database) -> str:
     names = [name for name, _ in columns]
     if database == "sqlite":
-        # The row's values stand where its columns are named: SQLite has nothing to unnest.
+        # The row's values stand where its columns are named: SQLite has nothing to unnest. An INSERT of a SELECT could be
+        # of many rows: SQLite would copy each page that it changes, to be able to undo the first when the second fails.
+        if body.startswith("INSERT"):
+            body = _INSERTED_ROWS.sub(r"VALUES (\1)", body)
         body = _ROW_COLUMN.sub(lambda column: f"?{names.index(column[1]) + 1}", _FROM_ROWS.sub("", body))
         body = _IN.sub(r"IN (SELECT value FROM json_each(:\1))", body)
         pair = r"IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:\1))"

@@ -5,9 +5,9 @@ that were handed in while the last commit was being written to disk, or while th
 one commit: under load the price of a durable commit is shared by all who wait for it. So do those that one turn of the
 event loop hands in: a claim that follows at the heels of the entry that it takes costs no flush of its own.
 
-A job that fails is undone alone (each runs in a savepoint). If the commit fails, nothing of the group is kept, and each
-of its jobs is run once more, alone: what the disk has no room for fails, and a job that only reads, or finds nothing to
-write, does not fail with it.
+If a job fails, or the commit, nothing of the group is kept, and each of its jobs is run once more, alone: what the disk
+has no room for fails, and a job that only reads, or finds nothing to write, does not fail with it. A savepoint for each
+job would spare that, and would cost each of them a copy of every page that it changes.
 """
 
 import asyncio
@@ -121,18 +121,7 @@ def _run(
         connection.execute(begin)
         while job is not None:
             done.append((job, None))  # whatever happens now, its waiter gets an answer
-            connection.execute("SAVEPOINT job")
-            result: object
-            try:
-                result = job.work(connection)
-            except Exception as error:  # noqa: BLE001 - handed to the job's waiter
-                if not connection.in_transaction:
-                    # SQLite undid the whole group by itself, as it may when the disk is full or fails.
-                    return True, *_undone(done, error)
-                connection.execute("ROLLBACK TO job")
-                result = error
-            connection.execute("RELEASE job")
-            done[-1] = (job, result)
+            done[-1] = (job, job.work(connection))
             if jobs is None or len(done) == _LARGEST_GROUP:
                 break
             try:
@@ -140,20 +129,16 @@ def _run(
             except queue.Empty:
                 break
         connection.execute("COMMIT")
-    except sqlite3.Error as error:
+    except Exception as error:  # noqa: BLE001 - handed to the job's waiter, if it is alone
         # A rollback may fail as well. This thread must outlive it, or everybody would wait for it for ever; what is
         # still open then keeps the next group from beginning, which tries to undo it again.
         with suppress(sqlite3.Error):
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-        return job is not None, *_undone(done or [(first, error)], error)
+        if len(done) > 1:
+            return job is not None, [], [each for each, _ in done]
+        return job is not None, [(first, error)], []
     return job is not None, done, []
-
-
-def _undone(done: list[tuple[_Job, object]], error: Exception) -> tuple[list[tuple[_Job, object]], list[_Job]]:
-    """What an undone transaction leaves: the results of its jobs, and those that are to be run alone."""
-    jobs = [job for job, _ in done]
-    return ([(jobs[0], error)], []) if len(jobs) == 1 else ([], jobs)
 
 
 def _deliver(results: list[tuple[_Job, object]]) -> None:
