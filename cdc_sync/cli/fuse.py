@@ -1,7 +1,6 @@
 """`cdc-sync fuse`: a mass change was held; look at it, then release or discard it."""
 
 import asyncio
-from dataclasses import replace
 from typing import Annotated, Any, cast
 
 import typer
@@ -88,7 +87,7 @@ async def _held(config: Config, watch: str | None) -> tuple[dict[str, Fuse], lis
     async with opened(config, read_only=True) as store:
         await check_watch_in(store, config, watch)
         fuses = {
-            name: fuse if fuse.blown_at is None else replace(fuse, blown_at=store.clock.for_people(fuse.blown_at))
+            name: fuse if fuse.blown_at is None else fuse._replace(blown_at=store.clock.for_people(fuse.blown_at))
             for name, fuse in (await store.fuses()).items()
         }
         return fuses, await store.entries("held", watch, _MOST)

@@ -56,19 +56,3 @@ class Content:
         """
         extra = None if self.extra is None else only_fields(self.extra, extra_fields)
         return replace(self, status=status, deleted=True, event_date=at, extra=extra)
-
-
-def kinds_between(told: Content | None, observed: Content) -> frozenset[Kind]:
-    """In which respects `observed` is news to somebody who was told `told` (None: nothing yet)."""
-    kinds: set[Kind] = set()
-    if told is None:
-        kinds.add("first")
-    else:
-        # Existence has no field of its own in a call: an application that is back is told by its status alone.
-        if told.status != observed.status or (told.deleted and not observed.deleted):
-            kinds.add("status")
-        if told.job_id != observed.job_id:
-            kinds.add("job")
-    if observed.deleted and not (told and told.deleted):
-        kinds.add("deleted")
-    return frozenset(kinds)

@@ -10,7 +10,8 @@ A deletion that is doubted, since row-level security may have hidden the row, is
 other changes, so it neither blows the fuse nor counts.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,7 @@ class FusePolicy:
     window: int
 
 
-@dataclass(frozen=True, slots=True)
-class Fuse:
+class Fuse(NamedTuple):
     """The state of one watch's fuse.
 
     Attributes:
@@ -48,9 +48,9 @@ def count(fuse: Fuse, policy: FusePolicy, now: int, *, deletion: bool) -> Fuse:
     """
     if fuse.blown_at is not None:
         return fuse
-    if not _is_open(fuse, policy, now):
+    if not 0 <= now - fuse.window_start < policy.window:
         fuse = Fuse(window_start=now)
-    fuse = replace(fuse, changes=fuse.changes + 1, deletions=fuse.deletions + deletion)
+    fuse = Fuse(fuse.window_start, fuse.changes + 1, fuse.deletions + deletion)
     if fuse.deletions > policy.max_deletions:
         return blow(fuse, now, f"more than {policy.max_deletions} deletions at once")
     if fuse.changes > policy.max_changes:
@@ -60,13 +60,9 @@ def count(fuse: Fuse, policy: FusePolicy, now: int, *, deletion: bool) -> Fuse:
 
 def has_counted(fuse: Fuse, policy: FusePolicy, now: int, queued_at: int) -> bool:
     """Whether an entry that was queued at some moment was counted in the window that is open now."""
-    return _is_open(fuse, policy, now) and queued_at >= fuse.window_start
-
-
-def _is_open(fuse: Fuse, policy: FusePolicy, now: int) -> bool:
-    return 0 <= now - fuse.window_start < policy.window
+    return 0 <= now - fuse.window_start < policy.window and queued_at >= fuse.window_start
 
 
 def blow(fuse: Fuse, now: int, reason: str) -> Fuse:
     """Blow it, unless it is blown already: what blew it first is what people look for."""
-    return fuse if fuse.blown_at is not None else replace(fuse, blown_at=now, reason=reason)
+    return fuse if fuse.blown_at is not None else fuse._replace(blown_at=now, reason=reason)

@@ -1,8 +1,15 @@
-"""Cutting fields out of a JSON object without touching what stays: reading a number and writing it could change it."""
+"""JSON text where reading it into objects, or making it from them, would change or cost too much.
+
+Fields are cut out of an object without touching what stays: reading a number and writing it could change it.
+"""
 
 import json
 import re
 from collections.abc import Collection
+from json.encoder import encode_basestring
+
+quoted = encode_basestring
+"""A text as a JSON string."""
 
 _decode = json.JSONDecoder().raw_decode
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from cdc_sync.core.content import Content, Kind
 from cdc_sync.core.diff import Waiting
@@ -13,8 +13,7 @@ EntryState = Literal["pending", "held", "dead"]
 """`pending`: to be sent when due. `held`: the fuse keeps it for a person. `dead`: given up, kept for a person."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """An application's one outbox entry. Times are in milliseconds since the epoch.
 
     Attributes:
@@ -63,11 +62,10 @@ class Entry:
         base_url = built.get(self.watch)
         if base_url is None or (url := build(base_url, self.application_id)) == self.content.url:
             return self
-        return replace(self, content=replace(self.content, url=url))
+        return self._replace(content=replace(self.content, url=url))
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """Everything the store knows of one application when an observation arrives.
 
     Attributes:

@@ -12,13 +12,13 @@ A deletion is only suspected at first. A fresh read after the grace decides, in 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Adopt, Decision, Nothing, Queue, Unseen, decide
-from cdc_sync.core.event_order import in_order
+from cdc_sync.core.diff import Adopt, Cancel, Decision, Nothing, Queue, Unseen, decide, in_order
 from cdc_sync.core.fuse import Fuse, count, has_counted
 from cdc_sync.core.hints import Origin
+from cdc_sync.core.json_object import quoted
 from cdc_sync.core.outbox import EntryState, Known, Skip, Suspicion, corrects, with_last_job
 from cdc_sync.core.rows import Foreign, Ignored, Key, Observation, OutOfScope, Reportable, Unreportable
 from cdc_sync.core.rules import WatchRules
@@ -79,25 +79,14 @@ class Batch:
     shift: int = 0
 
     @property
-    def at(self) -> int:
-        """When it was recorded, as people read it."""
-        return self.now + self.shift
-
-    @property
     def application_ids(self) -> list[str]:
         """The applications that it is about by their ids, each once."""
-        ids = dict.fromkeys(each.application_id for each in self.observations)
-        ids |= dict.fromkeys(each.application_id for each in self.resolved)
-        return [id_ for id_ in ids if id_ is not None]
-
-    @property
-    def rows(self) -> list[tuple[Key, str | None]]:
-        """The rows that it is about, each with its id; whom else one of them represented last is to be known too."""
-        return [*((each.key, each.application_id) for each in self.observations), *((key, None) for key in self.gone)]
+        ids = {each.application_id for each in self.observations}
+        ids.update([each.application_id for each in self.resolved])
+        return sorted([id_ for id_ in ids if id_ is not None])
 
 
-@dataclass(frozen=True, slots=True)
-class Before:
+class Before(NamedTuple):
     """An application when a batch arrives; `state` and what follows are its outbox entry's, if it has one."""
 
     known: Known
@@ -106,8 +95,7 @@ class Before:
     queued_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ApplyResult:
+class ApplyResult(NamedTuple):
     """What became of one observation that was news: the decision, and the state of its entry if it was enqueued."""
 
     application_id: str
@@ -116,8 +104,7 @@ class ApplyResult:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryEntry:
+class HistoryEntry(NamedTuple):
     """A line of an application's history."""
 
     at: int
@@ -127,8 +114,17 @@ class HistoryEntry:
     detail: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Enqueued:
+class HistoryLine(NamedTuple):
+    """The same as it is kept: its detail is a JSON text."""
+
+    at: int
+    watch: str
+    application_id: str
+    event: str
+    detail: str
+
+
+class Enqueued(NamedTuple):
     """A content that goes into the outbox, in the place of the pending entry if there is one."""
 
     application_id: str
@@ -141,8 +137,7 @@ class Enqueued:
     endpoint: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refreshed:
+class Refreshed(NamedTuple):
     """A pending entry that is sent with other metadata, and maybe to another endpoint."""
 
     application_id: str
@@ -187,7 +182,7 @@ class BatchPlan:
     answered: list[str] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
     positions: dict[str, str] = field(default_factory=dict)
-    history: list[HistoryEntry] = field(default_factory=list)
+    history: list[HistoryLine] = field(default_factory=list)
     endpoints: set[str] = field(default_factory=set)
     fuse: Fuse | None = None
     results: list[ApplyResult] = field(default_factory=list)
@@ -196,17 +191,7 @@ class BatchPlan:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to write."""
-        return not (self._has_news or self.positions)
-
-    @property
-    def touched(self) -> frozenset[str]:
-        """The applications whose outbox entry is another one afterwards, or gone."""
-        corrected = (each.application_id for each in self.refreshed)
-        return frozenset({*self.cancelled, *(each.application_id for each in self.enqueued), *corrected})
-
-    @property
-    def _has_news(self) -> bool:
-        return bool(
+        return not (
             self.results
             or self.moved
             or self.refreshed
@@ -214,7 +199,15 @@ class BatchPlan:
             or self.suspicions
             or self.answered
             or self.skips
+            or self.positions
         )
+
+    @property
+    def touched(self) -> frozenset[str]:
+        """The applications whose outbox entry is another one afterwards, or gone."""
+        touched = [each.application_id for each in self.enqueued]
+        touched += [each.application_id for each in self.refreshed]
+        return frozenset(touched + self.cancelled)
 
     def concerned(self) -> Iterator[str]:
         """The applications about which something is written, or which are unresolved."""
@@ -222,13 +215,6 @@ class BatchPlan:
         yield from self.out_of_scope
         for each in (*self.results, *self.moved, *self.refreshed, *self.suspicions):
             yield each.application_id
-
-    def save(self, positions: Mapping[str, str], replica: Mapping[str, str]) -> None:
-        """Let positions be saved with what there is."""
-        if not self.unresolved:
-            self.positions |= positions
-        if not self.is_empty:
-            self.positions |= replica
 
 
 def plan_batch(rules: WatchRules, batch: Batch, before: Mapping[str, Before], fuse: Fuse) -> BatchPlan:
@@ -273,73 +259,81 @@ def is_nameless(observation: Observation) -> bool:
     return isinstance(observation, Foreign | Unreportable)
 
 
-def described(content: Content) -> dict[str, Any]:
-    """A content as the history keeps it: what was compared."""
-    return {"status": content.status, "job_id": content.job_id, "deleted": content.deleted}
+def described(content: Content) -> str:
+    """A content as the history keeps it, in JSON: what was compared."""
+    deleted = "true" if content.deleted else "false"
+    return f'{{"status":{quoted(content.status)},"job_id":{quoted(content.job_id)},"deleted":{deleted}}}'
 
 
+@dataclass(slots=True)
 class _Planner:
-    """The state of one `plan_batch`."""
+    """The state of one `plan_batch`; `fuse` is the watch's, with what was counted so far."""
 
-    def __init__(self, rules: WatchRules, batch: Batch, before: Mapping[str, Before], fuse: Fuse) -> None:
-        self._rules = rules
-        self._batch = batch
-        self._before = dict(before)
-        self._fuse = fuse
-        self._plan = BatchPlan()
-        self._owners: dict[Key, str] | None = None
-        # A baseline and a fresh read after the grace need no grace any more.
-        self._believes_deletions = batch.origin in {"baseline", "deletion"}
+    rules: WatchRules
+    batch: Batch
+    before: Mapping[str, Before]
+    fuse: Fuse
+    changes: BatchPlan = field(default_factory=BatchPlan)
 
     def plan(self) -> BatchPlan:
-        batch, plan = self._batch, self._plan
-        observations = [self._owned(each) for each in batch.observations]
-        plan.unresolved = self._unresolved(observations)
+        batch, changes = self.batch, self.changes
+        observations = batch.observations
+        if any(isinstance(each, Unreportable) for each in observations):
+            observations = self._owned(observations)
+        unresolved = changes.unresolved = self._unresolved(observations)
         for each in observations:
-            if each.application_id not in plan.unresolved:
+            if each.application_id not in unresolved:
                 self._observe(each)
         for key in batch.gone:
-            self._unskip(key)
+            if key in batch.skipped:
+                changes.skips.append(Skip(key, None, None))
         for resolved in batch.resolved:
             self._resolve(resolved)
-        plan.save(batch.positions, batch.replica)
-        return plan
+        if not unresolved:
+            changes.positions.update(batch.positions)
+        if not changes.is_empty:
+            changes.positions.update(batch.replica)
+        return changes
 
-    def _owned(self, observation: Observation) -> Observation:
-        """A row whose id cannot be read, as one of the application that it represented last."""
-        if not isinstance(observation, Unreportable) or not observation.unreadable or observation.application_id:
-            return observation
-        if self._owners is None:
-            self._owners = {before.known.key: id_ for id_, before in reversed(self._before.items())}
-        return replace(observation, application_id=self._owners.get(observation.key))
+    def _owned(self, observations: Sequence[Observation]) -> list[Observation]:
+        """Rows, those whose id cannot be read as of the applications that they represented last."""
+        owners = {before.known.key: id_ for id_, before in reversed(list(self.before.items()))}
+        return [
+            replace(each, application_id=owners.get(each.key))
+            if isinstance(each, Unreportable) and each.unreadable and not each.application_id
+            else each
+            for each in observations
+        ]
 
     def _unresolved(self, observations: Sequence[Observation]) -> dict[str, int]:
         """Applications whose row is gone or carries another id, and those that have another row than before, or two."""
         unresolved: dict[str, int] = {}
         rows = {each.key: each for each in observations}
-        for id_, before in self._before.items():
+        for id_, before in self.before.items():
             key = before.known.key
             row = rows.get(key)
-            at = self._batch.gone.get(key) if row is None else row.changed_at
-            if at is not None and (row is None or row.application_id != id_) and _is_alive(before.known):
+            if row is not None and row.application_id == id_:
+                continue
+            at = self.batch.gone.get(key) if row is None else row.changed_at
+            if at is not None and _is_alive(before.known):
                 unresolved[id_] = at
         seen: set[str] = set()
         for each in observations:
             id_or_none = each.application_id
             if id_or_none is None:
                 continue
-            known = self._before.get(id_or_none)
-            if id_or_none in seen or (known is not None and known.known.key != each.key):
+            found = self.before.get(id_or_none)
+            if id_or_none in seen or (found is not None and found.known.key != each.key):
                 unresolved[id_or_none] = each.changed_at
             seen.add(id_or_none)
         return unresolved
 
     def _resolve(self, resolved: Resolved) -> None:
         id_, row = resolved.application_id, resolved.canonical
-        before = self._before.get(id_)
-        is_answer = self._batch.origin == "deletion"
+        before = self.before.get(id_)
+        is_answer = self.batch.origin == "deletion"
         if is_answer:
-            self._plan.answered.append(id_)
+            self.changes.answered.append(id_)
         if row is not None and row.application_id == id_:
             self._observe(row, is_move=before is not None and before.known.key not in resolved.keys)
         elif before is None or not before.known.in_scope or before.known.latest is None:
@@ -348,162 +342,155 @@ class _Planner:
             if _is_alive(before.known):
                 self._suspect(id_, resolved.changed_at)
         elif row is None:
-            self._believe_gone(before.known, before.known.latest, resolved)
+            self._believe_gone(before, before.known.latest, resolved)
         elif not isinstance(row, Unreportable) or not row.unreadable:
             # The row is there and has lost its id. One that cannot be read may well have its id, and stays as it is.
-            self._plan.out_of_scope.append(id_)
+            self.changes.out_of_scope.append(id_)
 
-    def _believe_gone(self, known: Known, latest: Content, resolved: Resolved) -> None:
-        content = content_of_gone(resolved.application_id, latest, self._rules, resolved.changed_at)
-        refused = self._rules.allowed.refusal(content.url)
-        gone = Reportable(resolved.application_id, known.key, content, refused, changed_at=resolved.changed_at)
-        self._decide(gone, self._before[resolved.application_id], is_move=False)
+    def _believe_gone(self, before: Before, latest: Content, resolved: Resolved) -> None:
+        content = content_of_gone(resolved.application_id, latest, self.rules, resolved.changed_at)
+        refused = self.rules.allowed.refusal(content.url)
+        gone = Reportable(resolved.application_id, before.known.key, content, refused, changed_at=resolved.changed_at)
+        self._decide(gone, before, is_move=False)
 
     def _observe(self, observation: Observation, *, is_move: bool = False) -> None:
         """Put one observation where it belongs."""
         id_ = observation.application_id
-        before = None if id_ is None else self._before.get(id_)
+        before = None if id_ is None else self.before.get(id_)
         known = None if before is None else before.known
-        match with_last_job(observation, known):
+        if isinstance(observation, Unreportable):
+            observation = with_last_job(observation, known)
+        match observation:
+            case Reportable() as row:
+                self._decide(row, before, is_move=is_move)
             case Unreportable(application_id, key, reason):
-                if self._batch.skipped.get(key) != reason:
-                    self._plan.skips.append(Skip(key, application_id, reason))
+                if self.batch.skipped.get(key) != reason:
+                    self.changes.skips.append(Skip(key, application_id, reason))
                 return
             case OutOfScope(application_id):
                 if known is not None and known.in_scope:
-                    self._plan.out_of_scope.append(application_id)
+                    self.changes.out_of_scope.append(application_id)
             case Ignored() as row:
                 # Its end would be its application's from now on.
-                if known is not None and known.latest is not None and not _is_canonical(row, known):
-                    self._plan.moved.append(row)
-            case Reportable() as row:
-                self._decide(row, before, is_move=is_move)
-        self._unskip(observation.key)
-
-    def _unskip(self, key: Key) -> None:
-        if key in self._batch.skipped:
-            self._plan.skips.append(Skip(key, None, None))
+                if known is not None and known.latest is not None and not (known.in_scope and known.key == row.key):
+                    self.changes.moved.append(row)
+        if observation.key in self.batch.skipped:
+            self.changes.skips.append(Skip(observation.key, None, None))
 
     def _suspect(self, application_id: str, at: int) -> None:
-        due_at = self._batch.now + self._rules.deletion_grace
-        self._plan.suspicions.append(Suspicion(application_id, at, due_at))
+        due_at = self.batch.now + self.rules.deletion_grace
+        self.changes.suspicions.append(Suspicion(application_id, at, due_at))
 
     def _decide(self, row: Reportable, before: Before | None, *, is_move: bool) -> None:
+        """Do what a row asks for. The common one is of a known application, and the row that it had before."""
+        batch, changes, content, id_ = self.batch, self.changes, row.content, row.application_id
         known = None if before is None else before.known
-        is_known_gone = known is not None and known.latest is not None and known.latest.deleted
-        if row.content.deleted and not self._believes_deletions and not is_known_gone:
-            self._suspect(row.application_id, row.changed_at)
+        if content.deleted and self._needs_grace(known):
+            self._suspect(id_, row.changed_at)
             return
-        if before is None:
-            decision = decide(row.content, None, None, self._batch.unseen)
-            if isinstance(decision, Adopt):
-                self._plan.adopted.append(row)
-                self._plan.results.append(ApplyResult(row.application_id, decision))
-                return
-            self._plan.new.append(row)
+        if known is None:
+            decision = decide(content, None, None, batch.unseen)
+            (changes.adopted if isinstance(decision, Adopt) else changes.new).append(row)
         else:
-            decision = self._decision(row, before.known, is_move=is_move)
-            if not _is_canonical(row, before.known):
-                self._plan.moved.append(row)
-        if not isinstance(decision, Nothing):
-            self._plan.results.append(self._act(row, before, decision))
-        elif before is not None and corrects(row.content, row.refused, before.known.waiting):
-            self._refresh(row, before)
+            decision = self._decision(row, known, is_move=is_move)
+            if known.key != row.key or not known.in_scope:
+                changes.moved.append(row)
+        match decision:
+            case Queue():
+                changes.results.append(self._enqueue(row, before, decision))
+            case Nothing():
+                if before is not None and corrects(content, row.refused, before.known.waiting):
+                    self._refresh(row, before)
+            case Adopt():
+                if known is not None:
+                    changes.acknowledged.append(row)
+                changes.results.append(ApplyResult(id_, decision))
+            case Cancel():
+                changes.cancelled.append(id_)
+                detail = f"{self._what(content, before)}}}"
+                changes.history.append(HistoryLine(batch.now + batch.shift, self.rules.watch, id_, "cancelled", detail))
+                changes.results.append(ApplyResult(id_, decision))
+
+    def _needs_grace(self, known: Known | None) -> bool:
+        """Whether a deletion is only suspected: not by a baseline, by a fresh read after the grace, or twice."""
+        latest = None if known is None else known.latest
+        return self.batch.origin not in {"baseline", "deletion"} and (latest is None or not latest.deleted)
 
     def _decision(self, row: Reportable, known: Known, *, is_move: bool) -> Decision:
-        batch = self._batch
+        batch = self.batch
         decision = decide(row.content, known.told, known.waiting, batch.unseen)
         # A baseline may meet two rows of one application, on two pages: the second is no news about the first.
         adopts = batch.origin == "baseline" and batch.unseen == "adopt" and known.waiting is None and not is_move
         return Adopt() if adopts and isinstance(decision, Queue) else decision
 
-    def _act(self, row: Reportable, before: Before | None, decision: Decision) -> ApplyResult:
-        application_id = row.application_id
-        match decision:
-            case Adopt():
-                self._plan.acknowledged.append(row)
-                return ApplyResult(application_id, decision)
-            case Queue(kinds):
-                return self._enqueue(row, before, decision, sorted(kinds))
-            case _:
-                self._plan.cancelled.append(application_id)
-                self._remember(application_id, "cancelled", self._detail(row.content, before))
-                return ApplyResult(application_id, decision)
-
-    def _enqueue(self, row: Reportable, before: Before | None, decision: Decision, kinds: list[str]) -> ApplyResult:
-        content = self._in_order(row, before)
-        entry = self._entry(row, content, before, " ".join(kinds))
-        self._plan.enqueued.append(entry)
-        if entry.state == "pending":
-            self._plan.endpoints.add(entry.endpoint)
-        detail = {
-            **self._detail(content, before),
-            "kinds": kinds,
-            "replaced": before is not None and before.state is not None,
-            "due_at": entry.due_at + self._batch.shift,
-        }
+    def _enqueue(self, row: Reportable, before: Before | None, decision: Queue) -> ApplyResult:
+        batch, rules, changes, content, id_ = self.batch, self.rules, self.changes, row.content, row.application_id
+        if before is not None and rules.ordered_dates:
+            known = before.known
+            # The date of an adopted state was never sent.
+            content = in_order(content, row.changed_at, known.told if known.is_acknowledged else None, known.waiting)
+        state: EntryState = "pending"
+        event, endpoint, due_at, reason = "queued", NOWHERE, batch.now, row.refused
+        if reason:
+            state, event = "dead", "dead-lettered"
+        else:
+            endpoint = endpoint_of(content.url)
+            due_at += rules.settle.get(content.status, rules.default_settle)
+            reason = self._hold(content, before)
+            if reason is None:
+                changes.endpoints.add(endpoint)
+            else:
+                state = event = "held"
+        kinds = sorted(decision.kinds)
+        changes.enqueued.append(Enqueued(id_, content, " ".join(kinds), state, batch.now, due_at, reason, endpoint))
+        replaced = "false" if before is None or before.state is None else "true"
+        detail = f'{self._what(content, before)},"kinds":{_listed(kinds)},"replaced":{replaced}'
+        detail += f',"due_at":{due_at + batch.shift}'
         if content.event_date != row.content.event_date:
-            detail |= {"event_date": content.event_date, "event_date_of_row": row.content.event_date}
-        if entry.reason:
-            detail["reason"] = entry.reason
-        event = {"pending": "queued", "held": "held", "dead": "dead-lettered"}[entry.state]
-        self._remember(row.application_id, event, detail)
-        return ApplyResult(row.application_id, decision, entry.state, entry.reason)
-
-    def _in_order(self, row: Reportable, before: Before | None) -> Content:
-        if before is None or not self._rules.ordered_dates:
-            return row.content
-        known = before.known
-        acknowledged = known.told if known.is_acknowledged else None  # the date of an adopted state was never sent
-        return in_order(row.content, row.changed_at, acknowledged, known.waiting)
-
-    def _entry(self, row: Reportable, content: Content, before: Before | None, kinds: str) -> Enqueued:
-        now = self._batch.now
-        if row.refused:
-            return Enqueued(row.application_id, content, kinds, "dead", now, now, row.refused, NOWHERE)
-        due_at = now + self._rules.settle_of(content.status)
-        hold = self._hold(content, before)
-        endpoint = endpoint_of(content.url)
-        state: EntryState = "pending" if hold is None else "held"
-        return Enqueued(row.application_id, content, kinds, state, now, due_at, hold, endpoint)
+            detail += f',"event_date":{content.event_date},"event_date_of_row":{row.content.event_date}'
+        if reason:
+            detail += f',"reason":{quoted(reason)}'
+        changes.history.append(HistoryLine(batch.now + batch.shift, rules.watch, id_, event, detail + "}"))
+        return ApplyResult(id_, decision, state, reason)
 
     def _hold(self, content: Content, before: Before | None) -> str | None:
         """Why a person has to decide about an entry; None if it is to be sent."""
         pending = None if before is None else before.known.waiting
         deletion = content.deleted and not (pending is not None and pending.content.deleted)
-        if deletion and self._batch.doubt is not None:
-            return self._batch.doubt
-        # With a whole fuse it was a doubted deletion that is held: that the row is back ends the doubt.
-        if before is not None and before.state == "held" and (content.deleted or self._fuse.blown_at is not None):
-            return before.reason or ""
-        if self._fuse.blown_at is not None or deletion or not self._is_counted(before):
-            self._fuse = self._plan.fuse = count(self._fuse, self._rules.fuse, self._batch.now, deletion=deletion)
-        return None if self._fuse.blown_at is None else self._fuse.reason or ""
+        if deletion and self.batch.doubt is not None:
+            return self.batch.doubt
+        is_blown = self.fuse.blown_at is not None
+        if before is not None and before.state is not None:
+            # With a whole fuse it was a doubted deletion that is held: that the row is back ends the doubt.
+            if before.state == "held" and (content.deleted or is_blown):
+                return before.reason or ""
+            if not is_blown and not deletion and self._is_counted(before):
+                return None
+        self.fuse = self.changes.fuse = count(self.fuse, self.rules.fuse, self.batch.now, deletion=deletion)
+        return None if self.fuse.blown_at is None else self.fuse.reason or ""
 
-    def _is_counted(self, before: Before | None) -> bool:
+    def _is_counted(self, before: Before) -> bool:
         """Whether the fuse has counted the application as one that is being changed, not long ago."""
-        if before is None or before.state != "pending" or before.queued_at is None:
+        if before.state != "pending" or before.queued_at is None:
             return False
-        return has_counted(self._fuse, self._rules.fuse, self._batch.now, before.queued_at)
+        return has_counted(self.fuse, self.rules.fuse, self.batch.now, before.queued_at)
 
     def _refresh(self, row: Reportable, before: Before) -> None:
         """A row that is corrected corrects its pending entry: else a dead letter that is retried is refused again."""
         endpoint = endpoint_of(row.content.url)
-        self._plan.refreshed.append(Refreshed(row.application_id, row.content, endpoint))
+        self.changes.refreshed.append(Refreshed(row.application_id, row.content, endpoint))
         if before.state == "pending":
-            self._plan.endpoints.add(endpoint)
+            self.changes.endpoints.add(endpoint)
 
-    def _remember(self, application_id: str, event: str, detail: dict[str, Any]) -> None:
-        self._plan.history.append(HistoryEntry(self._batch.at, self._rules.watch, application_id, event, detail))
-
-    def _detail(self, content: Content, before: Before | None) -> dict[str, Any]:
+    def _what(self, content: Content, before: Before | None) -> str:
+        """The beginning of a history line's detail: what was done by whom, from which state to which."""
         told = None if before is None else before.known.told
-        return {"by": self._batch.origin, "from": told and described(told), "to": described(content)}
+        return f'{{"by":"{self.batch.origin}","from":{described(told) if told else "null"},"to":{described(content)}'
+
+
+def _listed(words: Sequence[str]) -> str:
+    return '["' + '","'.join(words) + '"]'
 
 
 def _is_alive(known: Known) -> bool:
     return known.in_scope and known.latest is not None and not known.latest.deleted
-
-
-def _is_canonical(row: Reportable | Ignored, known: Known) -> bool:
-    return known.in_scope and known.key == row.key

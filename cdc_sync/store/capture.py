@@ -6,16 +6,17 @@ reading an entry and cancelling it the sender may have sent it, and what was sen
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from cdc_sync.core.diff import Adopt
 from cdc_sync.core.fuse import Fuse, blow
 from cdc_sync.core.outbox import NOTHING, Entry, Known, Offer, Suspicion, Verified
-from cdc_sync.core.plan import Batch, BatchPlan, Before, Enqueued, HistoryEntry, plan_batch
+from cdc_sync.core.plan import Batch, BatchPlan, Before, Enqueued, HistoryLine, plan_batch
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.store.bitmaps import unmarked
-from cdc_sync.store.columns import key_text, known_from, metadata, state_columns
-from cdc_sync.store.delivery import claim, history_rows
+from cdc_sync.store.columns import as_json, key_text, known_from, state_columns
+from cdc_sync.store.delivery import claim
 from cdc_sync.store.driver import Driver, Transaction
 from cdc_sync.store.protocol import (
     AnotherDatabaseError,
@@ -179,27 +180,24 @@ class Capture:
         Raises:
             TakenOverError: this daemon took the watch, and does not hold its lease any more (see `take`).
         """
-        batch = replace(batch, shift=self._driver.clock.shift)
-        lease = self._leases.get(rules.watch)
-        unstarted = {id_: self._driver.claimant((rules.watch, id_)) for id_ in offer.unstarted}
-        if not offer.wanted:
-            return await self._apply(_Apply(self._driver, rules, batch, lease, unstarted, offer, None))
-        daemon = await self._driver.daemon()
-        async with self._driver.claiming():
-            try:
-                applied = await self._apply(_Apply(self._driver, rules, batch, lease, unstarted, offer, daemon))
-            except _WatchBusyError:
-                pass
-            else:
-                self._driver.claimed(applied.claimed, daemon)
-                return applied
+        driver, watch = self._driver, rules.watch
+        claims = driver.claimants([(watch, id_) for id_ in offer.unstarted])
+        unstarted = {id_: claims[watch, id_] for id_ in offer.unstarted}
+        batch = replace(batch, shift=driver.clock.shift)
+        apply = _Apply(driver, rules, batch, self._leases.get(watch), unstarted, offer)
+        if offer.wanted:
+            async with driver.claiming() as daemon:
+                with suppress(_WatchBusyError):
+                    applied = await self._apply(apply, daemon)
+                    driver.claimed(applied.claimed, daemon)
+                    return applied
         # Waiting for the watch inside would keep the other watches from claiming.
-        return await self._apply(_Apply(self._driver, rules, batch, lease, unstarted, offer, None))
+        return await self._apply(apply, None)
 
-    async def _apply(self, apply: "_Apply") -> Applied:
+    async def _apply(self, apply: "_Apply", claim_as: int | None) -> Applied:
         watch = apply.rules.watch
-        async with self._driver.ending((watch, id_) for id_ in apply.unstarted) as over:
-            applied = await self._driver.transact(apply.run)
+        async with self._driver.ending([(watch, id_) for id_ in apply.unstarted]) as over:
+            applied = await self._driver.transact(lambda t: apply.run(t, claim_as))
             over &= {(watch, id_) for id_ in applied.touched}
         return applied
 
@@ -249,7 +247,7 @@ def fuse_from(state: str | None) -> Fuse:
 
 async def save_fuse(transaction: Transaction, watch: str, fuse: Fuse) -> None:
     """Keep the watch's fuse; its row is locked."""
-    await transaction.run("set_fuse", watch=watch, fuse=json.dumps(asdict(fuse)))
+    await transaction.run("set_fuse", watch=watch, fuse=json.dumps(fuse._asdict()))
 
 
 async def enqueue(transaction: Transaction, watch: str, entries: Iterable[Enqueued]) -> None:
@@ -297,11 +295,11 @@ class _Apply:
     lease: int | None
     unstarted: Mapping[str, int | None]
     offer: Offer
-    claim_as: int | None
 
-    async def run(self, transaction: Transaction) -> Applied:
+    async def run(self, transaction: Transaction, claim_as: int | None) -> Applied:
+        """Apply it, and with `claim_as`, a daemon's number, claim."""
         watch, batch, offer = self.rules.watch, self.batch, self.offer
-        if self.claim_as is not None and not await transaction.rows("lock_watch_if_free", watch=watch):
+        if claim_as is not None and not await transaction.rows("lock_watch_if_free", watch=watch):
             raise _WatchBusyError
         fuse = await _lock(transaction, watch, self.lease)
         before, ours = await self._before(transaction)
@@ -312,14 +310,12 @@ class _Apply:
         touched = plan.touched
         unclaimed = sorted((watch, id_, number) for id_, number in ours.items() if id_ in touched)
         await transaction.write("unclaim", unclaimed)
-        await _write(transaction, watch, batch.at, plan)
+        await _write(transaction, watch, batch, plan)
         suspected = await _note(transaction, watch, batch, plan)
         claimed: list[Entry] = []
-        if self.claim_as is not None and any(
-            each.state == "pending" and each.due_at <= batch.now for each in plan.enqueued
-        ):
+        if claim_as is not None and any(each.state == "pending" and each.due_at <= batch.now for each in plan.enqueued):
             claimed = await claim(
-                transaction, self.driver, self.claim_as, batch.now, offer.horizon, offer.wanted, offer.probing
+                transaction, self.driver, claim_as, batch.now, offer.horizon, offer.wanted, offer.probing
             )
         return Applied(
             plan.results,
@@ -333,9 +329,12 @@ class _Apply:
 
     async def _before(self, transaction: Transaction) -> tuple[dict[str, Before], dict[str, int]]:
         """What is known of the batch's applications and rows; and the claims of entries that have not begun."""
-        watch, ids, rows = self.rules.watch, sorted(self.batch.application_ids), self.batch.rows
+        watch, ids = self.rules.watch, self.batch.application_ids
         before: dict[str, Before] = {}
         ours: dict[str, int] = {}
+        # Each row with its id: whom else one of them represented last is to be known too.
+        rows = [(key_text(each.key), each.application_id or "") for each in self.batch.observations]
+        rows += [(key_text(key), "") for key in self.batch.gone]
         if not ids and not rows:
             return before, ours
         if ids:
@@ -343,8 +342,7 @@ class _Apply:
             # written.
             await transaction.run("lock_entries", watch=watch, ids=ids)
         # One at least, of no row: an empty list is no list of pairs.
-        pairs = [(key_text(key), application_id or "") for key, application_id in rows] or [("", "")]
-        for row in await transaction.rows("before", watch=watch, ids=ids, rows=pairs):
+        for row in await transaction.rows("before", watch=watch, ids=ids, rows=rows or [("", "")]):
             application_id, claimed_by = row[1], row[15]
             # Unless another daemon has taken it for its own meanwhile.
             if claimed_by is not None and self.unstarted.get(application_id) == claimed_by:
@@ -354,9 +352,9 @@ class _Apply:
         return before, ours
 
 
-async def _write(transaction: Transaction, watch: str, at: int, plan: BatchPlan) -> None:
-    """Do what was decided: a statement for each sort of step."""
-    write = transaction.write
+async def _write(transaction: Transaction, watch: str, batch: Batch, plan: BatchPlan) -> None:
+    """Do what was decided about states: a statement for each sort of step."""
+    write, at = transaction.write, batch.now + batch.shift
     await write("seen_new", [(watch, each.application_id, key_text(each.key)) for each in plan.new])
     await write(
         "adopt_new",
@@ -373,9 +371,10 @@ async def _write(transaction: Transaction, watch: str, at: int, plan: BatchPlan)
     await write("remove", [(watch, application_id) for application_id in plan.cancelled])
     await enqueue(transaction, watch, plan.enqueued)
     await write(
-        "refresh", [(watch, each.application_id, metadata(each.content), each.endpoint) for each in plan.refreshed]
+        "refresh",
+        [(watch, each.application_id, state_columns(each.content)[-1], each.endpoint) for each in plan.refreshed],
     )
-    await write("add_history", history_rows(plan.history))
+    await write("add_history", plan.history)
     await write("add_endpoint", [(endpoint,) for endpoint in sorted(plan.endpoints)])
     if plan.fuse is not None:
         await save_fuse(transaction, watch, plan.fuse)
@@ -388,7 +387,8 @@ async def _write(transaction: Transaction, watch: str, at: int, plan: BatchPlan)
 
 async def _note(transaction: Transaction, watch: str, batch: Batch, plan: BatchPlan) -> frozenset[str]:
     """Scope, suspicions, rows that cannot be reported, positions; returns what was not suspected before."""
-    await transaction.write("leave_scope", [(watch, application_id) for application_id in sorted(plan.out_of_scope)])
+    write, at = transaction.write, batch.now + batch.shift
+    await write("leave_scope", [(watch, application_id) for application_id in sorted(plan.out_of_scope)])
     if plan.answered:
         await transaction.run("answer", watch=watch, ids=plan.answered)
     new: list[Suspicion] = []
@@ -396,18 +396,16 @@ async def _note(transaction: Transaction, watch: str, batch: Batch, plan: BatchP
         ids = [suspicion.application_id for suspicion in plan.suspicions]
         already = {row[0] for row in await transaction.rows("suspected", watch=watch, ids=ids)}
         new = [suspicion for suspicion in plan.suspicions if suspicion.application_id not in already]
-        await transaction.write("suspect", [(watch, each.application_id, each.at, each.due_at) for each in new])
-        history = [
-            HistoryEntry(batch.at, watch, each.application_id, "suspected", {"by": batch.origin}) for each in new
-        ]
-        await transaction.write("add_history", history_rows(history))
+        await write("suspect", [(watch, each.application_id, each.at, each.due_at) for each in new])
+        detail = as_json({"by": batch.origin})
+        await write("add_history", [HistoryLine(at, watch, each.application_id, "suspected", detail) for each in new])
     if cleared := [key_text(skip.key) for skip in plan.skips if skip.reason is None]:
         await transaction.run("unskip", watch=watch, keys=cleared)
     skipped = [
-        (watch, key_text(skip.key), skip.application_id, skip.reason, batch.at)
+        (watch, key_text(skip.key), skip.application_id, skip.reason, at)
         for skip in plan.skips
         if skip.reason is not None
     ]
-    await transaction.write("skip", skipped)
-    await transaction.write("set_position", [(watch, name, value) for name, value in plan.positions.items()])
-    return frozenset(each.application_id for each in new)
+    await write("skip", skipped)
+    await write("set_position", [(watch, name, value) for name, value in plan.positions.items()])
+    return frozenset([each.application_id for each in new])

@@ -6,12 +6,15 @@ A state is three columns, which are what is compared, and `metadata`, a JSON obj
 import json
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
-from cdc_sync.core.content import Content
+from cdc_sync.core.content import Content, Kind
 from cdc_sync.core.diff import Waiting
 from cdc_sync.core.endpoint import Health
+from cdc_sync.core.json_object import quoted
 from cdc_sync.core.outbox import Entry, Known
+from cdc_sync.core.retry import LONGEST_COUNTED, LONGEST_UNASKED
 from cdc_sync.core.rows import Key
 
 Columns = Sequence[Any]
@@ -19,80 +22,100 @@ Columns = Sequence[Any]
 _HEALTH = tuple(each.name for each in fields(Health))
 
 as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_decode = json.JSONDecoder().raw_decode
 
 
 def state_columns(content: Content) -> tuple[str, str, bool, str]:
-    """The four columns of a state: status, job_id, deleted and metadata."""
-    return content.status, content.job_id, content.deleted, metadata(content)
+    """The four columns of a state: status, job_id, deleted and metadata.
+
+    Metadata is what is sent beside the compared fields; what is None is left out.
+    """
+    sent = f'{{"created":{content.created},"event_date":{content.event_date}'
+    if content.source is not None:
+        sent += f',"source":{quoted(content.source)}'
+    if content.extra is not None:
+        sent += f',"extra":{quoted(content.extra)}'
+    return content.status, content.job_id, content.deleted, f'{sent},"url":{quoted(content.url)}}}'
 
 
-def metadata(content: Content) -> str:
-    """What is sent beside the compared fields; what is None is left out."""
-    sent = {
-        "created": content.created,
-        "event_date": content.event_date,
-        "source": content.source,
-        "extra": content.extra,
-        "url": content.url,
-    }
-    return as_json({name: value for name, value in sent.items() if value is not None})
-
-
-def content_from(columns: Columns) -> Content | None:
+def content_from(status: str | None, job_id: str, deleted: object, metadata: str) -> Content | None:
     """The content in four columns; None if there is none."""
-    status, job_id, deleted, rest = columns
     if status is None:
         return None
-    sent: dict[str, Any] = {"source": None, "extra": None, **json.loads(rest)}
-    return Content(status=status, job_id=job_id, deleted=bool(deleted), **sent)
+    sent, _ = _decode(metadata)
+    return Content(
+        status,
+        job_id,
+        bool(deleted),
+        sent["created"],
+        sent["event_date"],
+        sent.get("source"),
+        sent.get("extra"),
+        sent["url"],
+    )
 
 
 def known_from(columns: Columns, *, unstarted: bool = False) -> Known:
-    """What is known of an application, from the columns of the statements `known` and `owners`.
+    """What is known of an application, from the columns of the statements `known` and `before`.
 
     Args:
         columns: those.
         unstarted: the call for which its entry is claimed has not begun, and will not before this is decided.
     """
-    number, _, row_key, in_scope = columns[:4]
-    acknowledged = content_from(columns[4:8])
-    acknowledged_at, adopted = columns[8:10]
-    waiting = content_from(columns[10:14])
-    attempted, claimed_by = columns[14:16]
+    number, _, row_key, in_scope, status, job_id, deleted, metadata, acknowledged_at, adopted = columns[:10]
+    pending = None
+    if columns[10] is not None and (waiting := content_from(*columns[10:14])) is not None:
+        attempted, claimed_by = columns[14:16]
+        pending = Waiting(waiting, bool(attempted) or (claimed_by is not None and not unstarted))
     return Known(
-        number=number,
-        key=key_from(row_key),
-        in_scope=bool(in_scope),
-        told=acknowledged,
-        waiting=None
-        if waiting is None
-        else Waiting(waiting, bool(attempted) or (claimed_by is not None and not unstarted)),
-        is_acknowledged=acknowledged_at is not None and not adopted,
+        number,
+        key_from(row_key),
+        bool(in_scope),
+        content_from(status, job_id, deleted, metadata),
+        pending,
+        acknowledged_at is not None and not adopted,
     )
 
 
-def entry_from(columns: Columns) -> Entry:
-    """An outbox entry, from the statements that select one."""
-    watch, application_id = columns[:2]
-    content = content_from(columns[2:6])
+def entry_from(columns: Columns, claimed_at: int | None = None) -> Entry:
+    """An outbox entry, from the statements that select one.
+
+    Args:
+        columns: those.
+        claimed_at: now, if it is claimed: then it is as it will be when its call was made. If it was due for longer
+            than counts, its first attempt moves on, up to now, and so does its first 404.
+    """
+    watch, id_, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at = columns[:11]
+    attempted, attempts, first, not_found, reason = columns[11:]
+    if claimed_at is not None:
+        attempted, attempts = True, attempts + 1
+        late = claimed_at - due_at
+        first = claimed_at if first is None else min(first + max(late - LONGEST_COUNTED, 0), claimed_at)
+        if not_found is not None:
+            not_found = min(not_found + max(late - LONGEST_UNASKED, 0), claimed_at)
+    content = content_from(status, job_id, deleted, metadata)
     if content is None:
         raise AssertionError("the schema forbids an entry without content")
-    kinds, state, revision, queued_at, due_at, attempted, attempts, first, not_found, reason = columns[6:]
     return Entry(
-        watch=watch,
-        application_id=application_id,
-        content=content,
-        kinds=frozenset(kinds.split()),
-        state=state,
-        revision=revision,
-        queued_at=queued_at,
-        due_at=due_at,
-        attempted=bool(attempted),
-        attempts=attempts,
-        first_attempt_at=first,
-        not_found_since=not_found,
-        reason=reason,
+        watch,
+        id_,
+        content,
+        _kinds_of(kinds),
+        state,
+        revision,
+        queued_at,
+        due_at,
+        bool(attempted),
+        attempts,
+        first,
+        not_found,
+        reason,
     )
+
+
+@cache
+def _kinds_of(text: str) -> frozenset[Kind]:
+    return frozenset(text.split())  # type: ignore[arg-type] # they are written from kinds
 
 
 def health_from(text: str) -> Health:
@@ -110,4 +133,6 @@ def key_text(key: Key) -> str:
 
 def key_from(text: str) -> Key:
     """The inverse of `key_text`."""
+    if text.startswith('["') and (only := text[2:-2]).isalnum():
+        return (only,)
     return tuple(json.loads(text))

@@ -6,18 +6,20 @@ and not begun is given back as it was.
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, fields
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from operator import attrgetter
 from typing import Any
 
-from cdc_sync.core.delivery import Done
+from cdc_sync.core.delivery import Again, Done, outcome_of
 from cdc_sync.core.endpoint import Health
+from cdc_sync.core.json_object import quoted
 from cdc_sync.core.outbox import Entry
-from cdc_sync.core.plan import described
+from cdc_sync.core.plan import HistoryLine, described
 from cdc_sync.store.columns import as_json, entry_from, health_from, state_columns
-from cdc_sync.store.deciding import Current, as_claimed, counted_calls, ended
 from cdc_sync.store.driver import Driver, Transaction, Whose
-from cdc_sync.store.protocol import Finished, HistoryEntry
+from cdc_sync.store.protocol import CALL_STEP, Finished
 
 
 class Delivery:
@@ -39,8 +41,7 @@ class Delivery:
             probing: the endpoints whose call is to find out whether they work. There the least attempted come first,
                 so a few at the head, whose calls fail alone, do not stand for all.
         """
-        daemon = await self._driver.daemon()
-        async with self._driver.claiming():
+        async with self._driver.claiming() as daemon:
             entries = await self._driver.transact(
                 lambda t: claim(t, self._driver, daemon, now, horizon, wanted, probing)
             )
@@ -49,9 +50,9 @@ class Delivery:
 
     async def unclaim(self, entries: Sequence[Entry]) -> None:
         """Give back what was claimed and whose call has not begun, as it was before; what is not ours is left alone."""
-        claims = [(of, number) for of in map(_whose, entries) if (number := self._driver.claimant(of)) is not None]
-        rows = sorted((*of, number) for of, number in claims)
-        async with self._driver.ending([of for of, _ in claims]):
+        claims = self._driver.claimants([(entry.watch, entry.application_id) for entry in entries])
+        rows = sorted((*of, number) for of, number in claims.items() if number is not None)
+        async with self._driver.ending([(watch, id_) for watch, id_, _ in rows]):
             await self._driver.transact(lambda t: t.write("unclaim", rows))
 
     async def complete(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
@@ -61,7 +62,7 @@ class Delivery:
         or will. Only the history has it.
         """
         shift = self._driver.clock.shift
-        claims = {of: self._driver.claimant(of) for of in (_whose(end.entry) for end in finished)}
+        claims = self._driver.claimants([(end.entry.watch, end.entry.application_id) for end in finished])
         async with self._driver.ending(claims):
             await self._driver.transact(lambda t: _complete(t, finished, health, claims, shift))
 
@@ -91,11 +92,6 @@ class Delivery:
         return {endpoint: (health_from(health), due_at) for endpoint, health, due_at in rows}
 
 
-def history_rows(events: Iterable[HistoryEntry]) -> list[tuple[int, str, str, str, str]]:
-    """Lines of applications' histories, as rows."""
-    return [(event.at, event.watch, event.application_id, event.event, as_json(event.detail)) for event in events]
-
-
 async def claim(  # noqa: PLR0917 - those of `Delivery.claim`
     transaction: Transaction,
     driver: Driver,
@@ -114,9 +110,11 @@ async def claim(  # noqa: PLR0917 - those of `Delivery.claim`
             found += await transaction.rows(
                 "due_by_a_wrong_clock", endpoint=endpoint, latest=now + horizon, limit=limit - len(found)
             )
-        rows += [row for row in found if not driver.under_way((row[0], row[1]))]
-    await transaction.write("claim", sorted((row[0], row[1], daemon) for row in rows))
-    return [as_claimed(entry_from(row), now) for row in rows]
+        rows += found
+    if driver.under_way:
+        rows = [row for row in rows if (row[0], row[1]) not in driver.under_way]
+    await transaction.write("claim", sorted([(row[0], row[1], daemon) for row in rows]))
+    return [entry_from(row, claimed_at=now) for row in rows]
 
 
 async def expire(transaction: Transaction, daemon: int, now: int, shift: int) -> None:
@@ -132,8 +130,9 @@ async def expire(transaction: Transaction, daemon: int, now: int, shift: int) ->
     if not claimed:
         return
     await transaction.run("expire_claims", daemon=daemon, now=now)
-    events = [HistoryEntry(now + shift, watch, id_, "attempted", {"outcome": "unknown"}) for watch, id_ in claimed]
-    await transaction.write("add_history", history_rows(events))
+    detail = as_json({"outcome": "unknown"})
+    history = [HistoryLine(now + shift, watch, id_, "attempted", detail) for watch, id_ in claimed]
+    await transaction.write("add_history", history)
 
 
 async def _complete(
@@ -143,55 +142,69 @@ async def _complete(
     claims: Mapping[Whose, int | None],
     shift: int,
 ) -> None:
-    current: dict[Whose, tuple[int | None, Current]] = {}
-    if claims:
-        for watch, id_, claimed_by, revision, status, job_id, deleted, attempted, *rest in await transaction.rows(
-            "current", keys=sorted(claims)
-        ):
-            entry = Current(revision, status, job_id, bool(deleted), bool(attempted), *rest)
-            current[watch, id_] = claimed_by, entry
+    rows = await transaction.rows("current", keys=sorted(claims)) if claims else []
+    current = {(row[0], row[1]): row[2:] for row in rows}
     acknowledged: list[tuple[object, ...]] = []
     removed: list[Whose] = []
     kept: list[tuple[object, ...]] = []
-    events: list[HistoryEntry] = []
     made: list[Whose] = []
-    for end in sorted(finished, key=lambda end: _whose(end.entry)):
-        of = _whose(end.entry)
-        claimed_by, entry_now = current.get(of, (None, None))
+    history: list[HistoryLine] = []
+    calls: Counter[tuple[int, str]] = Counter()
+    for end in sorted(finished, key=attrgetter("entry.watch", "entry.application_id")):
+        entry, at, reply, more = end.entry, end.at + shift, end.reply, ""
+        content, of = entry.content, (entry.watch, entry.application_id)
+        calls[at - at % CALL_STEP, outcome_of(end.fate)] += 1
+        claimed_by, revision, status, job_id, deleted, *attempt = current.get(of, _NO_ENTRY)
+        says_the_same = content.status == status and content.job_id == job_id and content.deleted == bool(deleted)
         if claimed_by is None or claimed_by != claims[of]:
-            events.append(_too_late(end, shift))
-            if entry_now is not None and not entry_now.attempted:
+            event, more = "answered", ',"claim_lost":true'
+            if isinstance(end.fate, Done):
+                more += ',"acknowledged":true'  # no failure: HelloWork has it, and receives it once more
+            if attempt and not attempt[0]:
                 made.append(of)  # the store had lost the claim, and the call was made
-            continue
-        after = ended(end, entry_now, shift)
-        if after.acknowledged:
-            acknowledged.append((*of, *state_columns(end.entry.content), after.event.at, False))
-        if after.entry is None:
-            removed.append(of)
+        elif isinstance(end.fate, Done):
+            event = "acknowledged"
+            acknowledged.append((*of, *state_columns(content), at, False))
+            if says_the_same:
+                removed.append(of)
+            else:
+                # What is pending now was enqueued while the call was under way: it was never sent, and of what was
+                # unsure HelloWork has acknowledged the last.
+                kept.append((*of, False, *attempt[1:]))
+        elif revision != entry.revision or not says_the_same:
+            # A newer content is pending in its place: it stays due as it is, and is marked as attempted. A store that
+            # failed over to a server that was behind may number another content like this one.
+            event, more = "answered", ',"replaced":true'
+            kept.append((*of, True, *attempt[1:]))
+        elif isinstance(end.fate, Again):
+            again = end.fate
+            event, more = "answered", f',"again_at":{again.due_at + shift}'
+            first = None if again.anew else entry.first_attempt_at
+            reason = reply.get("reason")
+            kept.append((*of, True, entry.attempts, attempt[2], again.due_at, first, again.not_found_since, reason))
         else:
-            kept.append((*of, *astuple(after.entry)[_FIRST_OF_ATTEMPT:]))
-        events.append(after.event)
+            event, reason = "dead-lettered", end.fate.reason
+            reply = {**reply, "reason": reason}
+            first, not_found = entry.first_attempt_at, entry.not_found_since
+            kept.append((*of, True, entry.attempts, "dead", attempt[3], first, not_found, reason))
+        said = "".join([f'"{name}":{_json_of(value)},' for name, value in reply.items()])
+        detail = f'{{{said}"attempt":{entry.attempts},"to":{described(content)}{more}}}'
+        history.append(HistoryLine(at, *of, event, detail))
     await transaction.write("mark_attempted", made)
     await transaction.write("remove", removed)
     await transaction.write("end_attempt", kept)
     await transaction.write("acknowledge", acknowledged)
-    await transaction.write("add_history", history_rows(events))
+    await transaction.write("add_history", history)
     # In order, and last: everybody writes to these rows.
     await transaction.write("set_health", [(name, json.dumps(asdict(health[name]))) for name in sorted(health)])
-    calls = counted_calls(finished, shift)
     await transaction.write("count_calls", [(*of, calls[of]) for of in sorted(calls)])
 
 
-_FIRST_OF_ATTEMPT = [field.name for field in fields(Current)].index("attempted")
-"""From here on a `Current` has the columns that `end_attempt` writes."""
+def _json_of(value: object) -> str:
+    if isinstance(value, str):
+        return quoted(value)
+    return as_json(value) if value is None or isinstance(value, bool) else str(value)
 
 
-def _too_late(end: Finished, shift: int) -> HistoryEntry:
-    detail = {**end.reply, "attempt": end.entry.attempts, "to": described(end.entry.content), "claim_lost": True}
-    if isinstance(end.fate, Done):
-        detail["acknowledged"] = True  # no failure: HelloWork has it, and receives it once more
-    return HistoryEntry(end.at + shift, end.entry.watch, end.entry.application_id, "answered", detail)
-
-
-def _whose(entry: Entry) -> Whose:
-    return entry.watch, entry.application_id
+_NO_ENTRY = (None, 0, "", "", False)
+"""What the statement `current` would tell of an entry that is not there, as far as it is asked."""

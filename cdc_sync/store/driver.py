@@ -4,7 +4,7 @@ The logic (`capture`, `delivery`, `operation`, `report`) is coroutines over this
 thread, from beginning to end without suspending it; the PostgreSQL driver awaits its server.
 """
 
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
@@ -63,8 +63,12 @@ class Driver(Protocol):
     async def daemon(self) -> int:
         """This daemon's number among those that share the store, kept alive from now on."""
 
-    def claiming(self) -> AbstractAsyncContextManager[bool]:
-        """Around a transaction that claims; whether it may. Two of them may have to come one after the other."""
+    @property
+    def under_way(self) -> Collection[Whose]:
+        """The applications for which this daemon has a call, whoever the store thinks has the claim. May be empty."""
+
+    def claiming(self) -> AbstractAsyncContextManager[int]:
+        """Around a transaction that claims, with this daemon's number. Two may have to come one after the other."""
 
     def claimed(self, entries: Iterable[Entry], daemon: int) -> None:
         """These claims are durable."""
@@ -72,11 +76,8 @@ class Driver(Protocol):
     def ending(self, of: Iterable[Whose]) -> AbstractAsyncContextManager[set[Whose]]:
         """Around the transaction that ends claims; those in the set are over once it was left without an error."""
 
-    def claimant(self, of: Whose) -> int | None:
-        """The number of this daemon when it claimed an entry; None if it has not."""
-
-    def under_way(self, of: Whose) -> bool:
-        """Whether this daemon has a call for an application, whoever the store thinks has its claim."""
+    def claimants(self, of: Iterable[Whose]) -> dict[Whose, int | None]:
+        """The number of this daemon when it claimed each of these entries; None if it has not."""
 
     def holds(self, entry: Entry) -> bool:
         """See `Store.holds`."""

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from cdc_sync.core.content import Content
 from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.outbox import EntryState
-from cdc_sync.core.plan import Enqueued, described
+from cdc_sync.core.plan import Enqueued, HistoryLine, described
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store.capture import enqueue, fuse_from, save_fuse
 from cdc_sync.store.columns import content_from, state_columns
-from cdc_sync.store.delivery import history_rows
 from cdc_sync.store.driver import Driver, Transaction, Whose
-from cdc_sync.store.protocol import CALL_STEP, Condition, HistoryEntry, Only
+from cdc_sync.store.protocol import CALL_STEP, Condition, Only
 
 _NO_LIMIT = 1 << 40
 
@@ -33,7 +32,7 @@ class Operation:
         async def work(transaction: Transaction) -> int:
             fuses = await _lock_watches(transaction, watch)
             chosen = await _select(transaction, selection, fuses)
-            events = [HistoryEntry(now, *of, "released", {"to": described(content)}) for of, content in chosen]
+            events = [_line(now, of, "released", content) for of, content in chosen]
             await _revive(transaction, chosen, due_at, events)
             await _mend_fuses(transaction, fuses)
             return len(chosen)
@@ -67,9 +66,9 @@ class Operation:
                 "acknowledge",
                 [(*of, *state_columns(content), now, False) for of, content in sorted(chosen, key=_by_of)],
             )
-            details = ((of, {"was": state, "to": described(content)}) for of, content in chosen)
+            was = f'"was":"{state}",'
             await transaction.write(
-                "add_history", history_rows(HistoryEntry(now, *of, "discarded", d) for of, d in details)
+                "add_history", [_line(now, of, "discarded", content, was) for of, content in chosen]
             )
             if state == "held":
                 await _mend_fuses(transaction, fuses)
@@ -84,7 +83,7 @@ class Operation:
         async def work(transaction: Transaction) -> list[Whose]:
             watches = await _lock_watches(transaction, watch)
             chosen = [each for each in await _select(transaction, selection, watches) if _is_callable(each[1])]
-            events = [HistoryEntry(now, *of, "retried", {"to": described(content)}) for of, content in chosen]
+            events = [_line(now, of, "retried", content) for of, content in chosen]
             await _revive(transaction, chosen, due_at, events)
             return [of for of, _ in chosen]
 
@@ -99,7 +98,7 @@ class Operation:
             for name in watches:
                 await transaction.run("lock_entries", watch=name, ids=list(ids))
             rows = await transaction.rows("to_resend", ids=list(ids), watches=watches)
-            known = {(row[0], row[1]): (content_from(row[2:6]), row[6]) for row in rows}
+            known = {(row[0], row[1]): (content_from(*row[2:6]), row[6]) for row in rows}
             # Something newer, or the same, is pending already: let it go out now.
             hastened = [of for of, (_, state) in known.items() if state == "pending"]
             again = {
@@ -113,12 +112,7 @@ class Operation:
                 entry = Enqueued(of[1], content, "", "pending", due_at, due_at, None, endpoint)
                 await enqueue(transaction, of[0], [entry])
             found = [of for of in known if of in again or of in hastened]
-            events = [
-                HistoryEntry(now, *of, "resend", {"to": content and described(content)})
-                for of in found
-                for content in (known[of][0],)
-            ]
-            await transaction.write("add_history", history_rows(events))
+            await transaction.write("add_history", [_line(now, of, "resend", known[of][0]) for of in found])
             await transaction.write("add_endpoint", _endpoints(again.values()))
             return found
 
@@ -204,8 +198,12 @@ async def _select(
     if not found:
         return []
     rows = await transaction.rows("contents_in_state", keys=sorted(found), state=selection.state, under_way=under_way)
-    contents = {(row[0], row[1]): content_from(row[2:]) for row in rows}
+    contents = {(row[0], row[1]): content_from(*row[2:]) for row in rows}
     return [(of, content) for of in found if (content := contents.get(of)) is not None]
+
+
+def _line(at: int, of: Whose, event: str, content: Content | None, more: str = "") -> HistoryLine:
+    return HistoryLine(at, *of, event, f'{{{more}"to":{"null" if content is None else described(content)}}}')
 
 
 def _is_callable(content: Content) -> bool:
@@ -218,11 +216,11 @@ def _is_callable(content: Content) -> bool:
 
 
 async def _revive(
-    transaction: Transaction, chosen: Sequence[tuple[Whose, Content]], due_at: int, events: Sequence[HistoryEntry]
+    transaction: Transaction, chosen: Sequence[tuple[Whose, Content]], due_at: int, history: Sequence[HistoryLine]
 ) -> None:
     rows = [(*of, endpoint_of(content.url), due_at) for of, content in sorted(chosen, key=_by_of)]
     await transaction.write("revive", rows)
-    await transaction.write("add_history", history_rows(events))
+    await transaction.write("add_history", history)
     await transaction.write("add_endpoint", _endpoints(content for _, content in chosen))
 
 

@@ -81,7 +81,7 @@ class Report:
                     application_id=application_id,
                     key=key_from(row_key),
                     in_scope=bool(in_scope),
-                    told=content_from(state),
+                    told=content_from(*state),
                     told_at=acknowledged_at,
                     entry=entry,
                     under_way=under_way,
@@ -133,7 +133,7 @@ class Report:
 
     def _for_people(self, entry: Entry) -> Entry:
         shift = self._driver.clock.shift
-        return replace(entry, queued_at=entry.queued_at + shift, due_at=entry.due_at + shift) if shift else entry
+        return entry._replace(queued_at=entry.queued_at + shift, due_at=entry.due_at + shift) if shift else entry
 
 
 def _only_skipped(watch: str, application_id: str, row_key: str, reason: str) -> Record:

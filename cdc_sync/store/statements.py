@@ -78,8 +78,8 @@ def _parts(source: str) -> list[tuple[str, tuple[tuple[str, str], ...], str]]:
 def _rendered(body: str, columns: tuple[tuple[str, str], ...], database: Database) -> str:
     names = [name for name, _ in columns]
     if database == "sqlite":
-        # The row's values stand where its columns are named: SQLite has nothing to unnest. An INSERT of a SELECT could be
-        # of many rows: SQLite would copy each page that it changes, to be able to undo the first when the second fails.
+        # The row's values stand where its columns are named: SQLite has nothing to unnest. An INSERT of a SELECT could
+        # be of many rows: SQLite would copy each page that it changes, to be able to undo one when the next fails.
         if body.startswith("INSERT"):
             body = _INSERTED_ROWS.sub(r"VALUES (\1)", body)
         body = _ROW_COLUMN.sub(lambda column: f"?{names.index(column[1]) + 1}", _FROM_ROWS.sub("", body))

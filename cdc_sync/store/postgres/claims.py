@@ -6,7 +6,7 @@ failure and with each beat of the lease, never while a claim is being made.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 
 from cdc_sync.core.outbox import Entry
@@ -39,12 +39,13 @@ class Claims:
         self._unsure = True
 
     def claimant(self, of: Whose) -> int | None:
-        """See `Driver.claimant`."""
+        """See `Driver.claimants`."""
         return self._numbers.get(of)
 
-    def under_way(self, of: Whose) -> bool:
+    @property
+    def under_way(self) -> Collection[Whose]:
         """See `Driver.under_way`."""
-        return of in self._entries
+        return self._entries.keys()
 
     def is_sure(self, of: Whose) -> bool:
         """Whether the store has had this claim from its beginning on, as far as we know."""
@@ -56,13 +57,13 @@ class Claims:
             self._numbers[_whose(entry)], self._entries[_whose(entry)] = daemon, entry
 
     @asynccontextmanager
-    async def claiming(self) -> AsyncIterator[bool]:
+    async def claiming(self) -> AsyncIterator[None]:
         """Around a claim."""
         async with self._lock:
             if self._unsure:
                 await self._reconcile()
             try:
-                yield True
+                yield
             except BaseException:
                 # It may have been written all the same; then those claims are ours, and nobody knows of them.
                 self._unsure = True

@@ -1,7 +1,7 @@
 """The store's driver for PostgreSQL: a transaction is one on a connection of a small pool."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import Self, TypeVar
@@ -87,9 +87,12 @@ class PostgresDriver:
             self._beating = asyncio.create_task(self._beat(), name="store: lease")
         return number
 
-    def claiming(self) -> AbstractAsyncContextManager[bool]:
+    @asynccontextmanager
+    async def claiming(self) -> AsyncIterator[int]:
         """See `Driver`."""
-        return self._claims.claiming()
+        daemon = await self.daemon()
+        async with self._claims.claiming():
+            yield daemon
 
     def claimed(self, entries: Iterable[Entry], daemon: int) -> None:
         """See `Driver`."""
@@ -99,13 +102,14 @@ class PostgresDriver:
         """See `Driver`."""
         return self._claims.ending(of)
 
-    def claimant(self, of: Whose) -> int | None:
+    def claimants(self, of: Iterable[Whose]) -> dict[Whose, int | None]:
         """See `Driver`."""
-        return self._claims.claimant(of)
+        return {each: self._claims.claimant(each) for each in of}
 
-    def under_way(self, of: Whose) -> bool:
+    @property
+    def under_way(self) -> Collection[Whose]:
         """See `Driver`."""
-        return self._claims.under_way(of)
+        return self._claims.under_way
 
     def holds(self, entry: Entry) -> bool:
         """See `Store`."""

@@ -2,8 +2,8 @@
 
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,7 +36,8 @@ class SqliteTransaction:
 
     async def run(self, name: str, /, **parameters: Any) -> None:
         """See `Transaction`."""
-        self._execute(name, parameters)
+        if self._statements[name].text:
+            self._execute(name, parameters)
 
     async def count(self, name: str, /, **parameters: Any) -> int:
         """See `Transaction`."""
@@ -61,6 +62,9 @@ class SqliteDriver:
     Raises:
         StoreError: the file cannot be used; the message says why.
     """
+
+    under_way: Collection[Whose] = frozenset()
+    """See `Driver`: what is claimed is claimed in the file."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.name = str(path)
@@ -89,26 +93,20 @@ class SqliteDriver:
         """See `Driver`."""
         return _DAEMON
 
-    @asynccontextmanager
-    async def claiming(self) -> AsyncIterator[bool]:
+    def claiming(self) -> AbstractAsyncContextManager[int]:
         """See `Driver`. Transactions come one after the other anyway."""
-        yield True
+        return nullcontext(_DAEMON)
 
     def claimed(self, entries: Iterable[Entry], daemon: int) -> None:
         """See `Driver`."""
 
-    @asynccontextmanager
-    async def ending(self, of: Iterable[Whose]) -> AsyncIterator[set[Whose]]:
+    def ending(self, of: Iterable[Whose]) -> AbstractAsyncContextManager[set[Whose]]:
         """See `Driver`."""
-        yield set(of)
+        return nullcontext(set(of))
 
-    def claimant(self, of: Whose) -> int | None:  # noqa: ARG002 - whatever is claimed
-        """See `Driver`."""
-        return _DAEMON
-
-    def under_way(self, of: Whose) -> bool:  # noqa: ARG002 - what is claimed is claimed in the file
-        """See `Driver`."""
-        return False
+    def claimants(self, of: Iterable[Whose]) -> dict[Whose, int | None]:
+        """See `Driver`. Whatever is claimed."""
+        return dict.fromkeys(of, _DAEMON)
 
     def holds(self, entry: Entry) -> bool:  # noqa: ARG002 - whatever was claimed
         """See `Store`. Nobody else can claim it: one daemon has the file."""

@@ -49,7 +49,7 @@ async def test_the_documented_calls(client: Client, source: str, body: bytes) ->
     async with wire_server(saying(UPDATED)) as wire:
         content = documented(wire.url, source)
 
-        answer = await client.call(replace(an_entry(base_url=wire.url), content=content))
+        answer = await client.call(an_entry(base_url=wire.url)._replace(content=content))
 
     assert answer == (Reply(200, "application/json"), '{"result": "Status was updated successfully"}')
     assert wire.request == (
@@ -97,7 +97,7 @@ async def test_a_url_from_a_row_is_called_as_it_stands(client: Client) -> None:
         entry = an_entry(base_url=wire.url)
         target = "/ats//v1/applications/a%2fb%7e+%C3%A9/status/?tenant=a%2Fb&x=1+2&empty="
 
-        await client.call(replace(entry, content=replace(entry.content, url=wire.url + target)))
+        await client.call(entry._replace(content=replace(entry.content, url=wire.url + target)))
 
     assert wire.request[0] == f"POST {target} HTTP/1.1"
 
@@ -107,7 +107,7 @@ async def test_a_retry_is_the_same_request_to_the_byte(client: Client) -> None:
         entry = an_entry(base_url=wire.url)
 
         await client.call(entry)
-        await client.call(replace(entry, attempts=7, revision=9, reason="HTTP 503", due_at=NOW))
+        await client.call(entry._replace(attempts=7, revision=9, reason="HTTP 503", due_at=NOW))
 
     first, second = wire.requests
     assert first == second

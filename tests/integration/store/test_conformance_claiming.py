@@ -52,7 +52,7 @@ async def test_a_due_entry_is_claimed_as_it_will_be_sent(store: Store) -> None:
 
     assert entry.content == a_content("hired")
     assert (entry.attempted, entry.attempts, entry.first_attempt_at) == (True, 1, NOW + SECOND)
-    assert replace(entry, first_attempt_at=None) == await waiting_entry(store), "its start is written with its end"
+    assert entry._replace(first_attempt_at=None) == await waiting_entry(store), "its start is written with its end"
 
 
 async def test_the_attempt_is_known_to_whoever_opens_the_store_next(store: Store, open_store: OpenStore) -> None:

@@ -1,7 +1,6 @@
 """The end of an attempt: each fate, whether or not something newer took the entry's place meanwhile."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -106,7 +105,7 @@ class TestUnheardAndReplaced:
 
         await end(store, entry, fate)
 
-        assert await waiting_entry(store) == replace(newer, attempts=0), "the call that ended was not for it"
+        assert await waiting_entry(store) == newer._replace(attempts=0), "the call that ended was not for it"
         assert (await claim_one(store, NOW + SECOND)).content == a_content("hired")
 
     async def test_what_may_have_been_heard_is_not_cancelled(self, store: Store, fate: Fate) -> None:

@@ -499,7 +499,7 @@ class TestACorrectedRow:
 
         entry = await waiting_entry(store, "a1")
         assert entry.content == replace(RIGHT, event_date=before.content.event_date)
-        assert replace(entry, content=before.content, revision=before.revision) == before
+        assert entry._replace(content=before.content, revision=before.revision) == before
         assert await store.retry_dead(None, None, NOW) == [(WATCH, "a1")]
         (claimed,) = await store.claim(NOW, HOUR, {endpoint_of(RIGHT.url): 9})
         assert claimed.content == entry.content

@@ -344,7 +344,7 @@ class Deliveries(RuleBasedStateMachine):
         self.look()
         if not isinstance(meaning, Acknowledged) and before.revision != call.entry.revision:
             # Of a claimed entry one attempt more is shown.
-            untouched = replace(before, attempts=before.attempts - 1)
+            untouched = before._replace(attempts=before.attempts - 1)
             assert self.waiting.get(one) == untouched, "what was put in its place has a fate of its own"
         if is_heard:
             application.heard = call.state

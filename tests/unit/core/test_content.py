@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from cdc_sync.core.content import Content, Kind, kinds_between
+from cdc_sync.core.content import Content, Kind
+from cdc_sync.core.diff import kinds_between
 
 BASE = Content(
     status="NEW_STATUS",

@@ -95,7 +95,7 @@ AGAIN = Again(NOW + BACKOFF)
 def test_fate(
     meaning: Meaning, reason: str, first_attempt_at: int | None, not_found_since: int | None, expected: Fate
 ) -> None:
-    entry = replace(ENTRY, first_attempt_at=first_attempt_at, not_found_since=not_found_since)
+    entry = ENTRY._replace(first_attempt_at=first_attempt_at, not_found_since=not_found_since)
 
     assert fate(entry, meaning, reason, POLICY, now=NOW, chance=CHANCE) == expected
 
@@ -109,7 +109,7 @@ def test_an_application_that_was_just_posted_is_not_given_up_at_its_first_404_ev
 
 
 def test_an_entry_that_does_not_count_its_attempts_waits_as_after_the_first() -> None:
-    decided = fate(replace(ENTRY, attempts=0), Unavailable(), "503", POLICY, now=NOW, chance=CHANCE)
+    decided = fate(ENTRY._replace(attempts=0), Unavailable(), "503", POLICY, now=NOW, chance=CHANCE)
 
     assert decided == Again(NOW + 500)
 
@@ -123,7 +123,7 @@ def test_an_entry_that_does_not_count_its_attempts_waits_as_after_the_first() ->
 def test_the_next_attempt_is_never_in_the_past_and_never_beyond_the_ceiling(
     attempts: int, age: int, meaning: Meaning, chance: float
 ) -> None:
-    entry = replace(ENTRY, attempts=attempts, first_attempt_at=NOW - age)
+    entry = ENTRY._replace(attempts=attempts, first_attempt_at=NOW - age)
 
     decided = fate(entry, meaning, "no", POLICY, now=NOW, chance=chance)
 
@@ -136,13 +136,13 @@ def test_the_next_attempt_is_never_in_the_past_and_never_beyond_the_ceiling(
     meaning=st.sampled_from([CredentialsRefused(), Throttled(None), Throttled(0), Throttled(3_600_000)]),
 )
 def test_what_is_not_the_entrys_fault_never_makes_a_dead_letter(age: int, meaning: Meaning) -> None:
-    entry = replace(ENTRY, first_attempt_at=NOW - age, not_found_since=NOW - age)
+    entry = ENTRY._replace(first_attempt_at=NOW - age, not_found_since=NOW - age)
 
     assert isinstance(fate(entry, meaning, "wait", POLICY, now=NOW, chance=CHANCE), Again)
 
 
 def test_a_clock_that_was_set_back_gives_nothing_up() -> None:
-    entry = replace(ENTRY, first_attempt_at=NOW + 30 * DAY, not_found_since=NOW + 30 * DAY)
+    entry = ENTRY._replace(first_attempt_at=NOW + 30 * DAY, not_found_since=NOW + 30 * DAY)
 
     assert fate(entry, Unavailable(), "503", POLICY, now=NOW, chance=CHANCE) == AGAIN
     assert isinstance(fate(entry, NotFound(), "404", POLICY, now=NOW, chance=CHANCE), Again)

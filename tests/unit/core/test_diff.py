@@ -140,7 +140,7 @@ class World:
     def claim(self) -> None:
         if self.waiting and not self.under_way:
             self.under_way = self.waiting.content
-            self.waiting = replace(self.waiting, attempted=True)
+            self.waiting = self.waiting._replace(attempted=True)
 
     def call(self, *, arrives: bool, answer_arrives: bool) -> None:
         sent, self.under_way = self.under_way, None
@@ -155,7 +155,7 @@ class World:
             if self.waiting and is_said(sent, self.waiting):
                 self.waiting = None
             elif self.waiting:
-                self.waiting = replace(self.waiting, attempted=False)
+                self.waiting = self.waiting._replace(attempted=False)
 
 
 Step = tuple[str, Content, bool, bool]

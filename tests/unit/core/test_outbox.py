@@ -72,7 +72,7 @@ def test_an_entry_is_addressed_as_the_configuration_says_now(built: dict[str, st
     entry = before.addressed(built)
 
     assert entry.content.url == url
-    assert replace(entry, content=replace(entry.content, url=URL)) == before
+    assert entry._replace(content=replace(entry.content, url=URL)) == before
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What a batch changes, by what is known: nothing is written of what only all rows of an application can tell."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,7 +21,6 @@ from cdc_sync.core.plan import (
     Batch,
     BatchPlan,
     Before,
-    HistoryEntry,
     Resolved,
     different,
     is_nameless,
@@ -122,7 +122,8 @@ class TestNews:
             "replaced": False,
             "due_at": NOW + 7,
         }
-        assert found.history == [HistoryEntry(NOW + 7, WATCH, "a1", "queued", detail)]
+        ((*line, text),) = found.history
+        assert (*line, json.loads(text)) == (NOW + 7, WATCH, "a1", "queued", detail)
 
     def test_a_status_that_settles_is_due_later(self) -> None:
         (entry,) = plan(an_observation(), rules=some_rules(settle={"applied": SECOND})).enqueued
@@ -144,7 +145,7 @@ class TestNews:
         found = plan(an_observation(), a1=before(a_content(), a_content("hired"), attempted=True))
 
         assert [entry.content.status for entry in found.enqueued] == ["applied"]
-        assert found.history[0].detail["replaced"]
+        assert json.loads(found.history[0].detail)["replaced"]
 
     def test_what_may_not_be_called_is_born_dead(self) -> None:
         found = plan(an_observation(refused="another host"))
@@ -153,7 +154,10 @@ class TestNews:
         assert (entry.state, entry.reason, entry.endpoint) == ("dead", "another host", NOWHERE)
         assert found.endpoints == set()
         assert found.results == [ApplyResult("a1", Queue(frozenset({"first"})), "dead", "another host")]
-        assert (found.history[0].event, found.history[0].detail["reason"]) == ("dead-lettered", "another host")
+        assert (found.history[0].event, json.loads(found.history[0].detail)["reason"]) == (
+            "dead-lettered",
+            "another host",
+        )
 
     def test_dates_rise(self) -> None:
         rules = replace(RULES, ordered_dates=True)
@@ -162,7 +166,8 @@ class TestNews:
         found = plan(row, a1=before(a_content()), rules=rules)
 
         assert found.enqueued[0].content.event_date == NOW + SECOND
-        dates = found.history[0].detail["event_date"], found.history[0].detail["event_date_of_row"]
+        detail = json.loads(found.history[0].detail)
+        dates = detail["event_date"], detail["event_date_of_row"]
         assert dates == (NOW + SECOND, NOW - MINUTE)
 
     def test_the_date_of_an_adopted_state_was_never_sent(self) -> None:
@@ -545,7 +550,7 @@ def test_a_row_without_a_usable_id_is_nameless() -> None:
     assert not is_nameless(OutOfScope("a1", ("1",)))
 
 
-def test_a_batch_names_its_applications_and_rows() -> None:
+def test_a_batch_names_its_applications() -> None:
     rows: list[Observation] = [
         an_observation("a1"),
         Foreign(("f",)),
@@ -555,8 +560,6 @@ def test_a_batch_names_its_applications_and_rows() -> None:
     batch = Batch("notify", NOW, "send", rows, {("g",): 5}, [resolved(None, id_="a9")], shift=7)
 
     assert batch.application_ids == ["a1", "a2", "a9"]
-    assert batch.rows == [(("a1",), "a1"), (("f",), None), (("a2",), "a2"), (("3",), "a1"), (("g",), None)]
-    assert batch.at == NOW + 7
 
 
 IDS, KEYS = ("a1", "a2", "a3"), (("1",), ("2",), ("3",), ("4",))
@@ -620,19 +623,19 @@ def applied(world: Mapping[str, Before], found: BatchPlan) -> dict[str, Before]:
         after[row.application_id] = Before(known(acknowledged, key=row.key))
     for moved in found.moved:
         one = after[moved.application_id]
-        after[moved.application_id] = replace(one, known=replace(one.known, key=moved.key, in_scope=True))
+        after[moved.application_id] = one._replace(known=one.known._replace(key=moved.key, in_scope=True))
     for row in found.acknowledged:
         one = after[row.application_id]
-        after[row.application_id] = replace(one, known=replace(one.known, told=row.content))
+        after[row.application_id] = one._replace(known=one.known._replace(told=row.content))
     for id_ in found.cancelled:
-        after[id_] = Before(replace(after[id_].known, waiting=None))
+        after[id_] = Before(after[id_].known._replace(waiting=None))
     for entry in found.enqueued:
         one = after[entry.application_id]
         attempted = one.known.waiting is not None and one.known.waiting.attempted
         waiting = Waiting(entry.content, attempted)
-        after[entry.application_id] = Before(replace(one.known, waiting=waiting), entry.state, entry.reason, entry.at)
+        after[entry.application_id] = Before(one.known._replace(waiting=waiting), entry.state, entry.reason, entry.at)
     for id_ in found.out_of_scope:
-        after[id_] = replace(after[id_], known=replace(after[id_].known, in_scope=False))
+        after[id_] = after[id_]._replace(known=after[id_].known._replace(in_scope=False))
     return after
 
 

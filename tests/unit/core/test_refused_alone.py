@@ -5,7 +5,7 @@ The order in which the store gives probes is told here once more, in a few lines
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from hypothesis import given, settings
@@ -46,7 +46,7 @@ class Endpoint:
     def queue(self, *ids: str) -> None:
         for each in ids:
             entry = an_entry(each, base_url="https://ats-partner.hellowork.com")
-            new = replace(entry, queued_at=self.now, due_at=self.now, attempts=0, first_attempt_at=None)
+            new = entry._replace(queued_at=self.now, due_at=self.now, attempts=0, first_attempt_at=None)
             self.outbox[each] = new
 
     def work_until(self, end: int) -> None:
@@ -65,7 +65,7 @@ class Endpoint:
 
     def call(self, entry: Entry) -> None:
         tried_since = self.now if entry.first_attempt_at is None else entry.first_attempt_at
-        entry = replace(entry, attempts=entry.attempts + 1, first_attempt_at=tried_since)
+        entry = entry._replace(attempts=entry.attempts + 1, first_attempt_at=tried_since)
         self.calls.append((self.now, entry.application_id, self.health.mode))
         self.now += LATENCY
         meaning = CredentialsRefused() if self.refuses(entry.application_id) else Acknowledged()
@@ -79,7 +79,7 @@ class Endpoint:
                 raise AssertionError(f"{entry.application_id} is given up for our credentials")
             case Again() as again:
                 first = None if again.anew else entry.first_attempt_at
-                later = replace(entry, due_at=again.due_at, first_attempt_at=first)
+                later = entry._replace(due_at=again.due_at, first_attempt_at=first)
                 self.outbox[entry.application_id] = later
 
 

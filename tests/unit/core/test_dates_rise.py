@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from support.builders import CREATED, NOW, SECOND, a_content
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Waiting
-from cdc_sync.core.event_order import in_order
+from cdc_sync.core.diff import Waiting, in_order
 from cdc_sync.core.instants import LATEST, iso
 
 ACKNOWLEDGED = a_content("rejected", event_date=NOW)
