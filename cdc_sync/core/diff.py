@@ -108,12 +108,3 @@ def in_order(content: Content, changed_at: int, acknowledged: Content | None, pe
         return content
     # Beyond the last date that can be written there is nothing to order by.
     return replace(content, event_date=min(max(changed_at, max(received) + 1, content.created), LATEST))
-
-
-def is_said(sent: Content, waiting: Waiting) -> bool:
-    """Whether an acknowledgement of `sent` also says what was put in its place while the call was under way.
-
-    A → B in flight, back to A, and to B again: the entry that now waits says what HelloWork has just acknowledged.
-    At most one call per application is under way, so nothing was sent in between.
-    """
-    return waiting.content.same_as(sent)

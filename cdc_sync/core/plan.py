@@ -384,43 +384,45 @@ class _Planner:
     def _decide(self, row: Reportable, before: Before | None, *, is_move: bool) -> None:
         """Do what a row asks for. The common one is of a known application, and the row that it had before."""
         batch, changes, content, id_ = self.batch, self.changes, row.content, row.application_id
-        known = None if before is None else before.known
-        if content.deleted and self._needs_grace(known):
+        if content.deleted and self._needs_grace(before):
             self._suspect(id_, row.changed_at)
             return
-        if known is None:
+        if before is None:
             decision = decide(content, None, None, batch.unseen)
             (changes.adopted if isinstance(decision, Adopt) else changes.new).append(row)
         else:
-            decision = self._decision(row, known, is_move=is_move)
+            known = before.known
+            decision = decide(content, known.told, known.waiting, batch.unseen)
+            if batch.origin == "baseline":
+                decision = self._of_baseline(decision, known, is_move=is_move)
             if known.key != row.key or not known.in_scope:
                 changes.moved.append(row)
         match decision:
             case Queue():
                 changes.results.append(self._enqueue(row, before, decision))
             case Nothing():
-                if before is not None and corrects(content, row.refused, before.known.waiting):
-                    self._refresh(row, before)
+                self._refresh(row, before)
             case Adopt():
-                if known is not None:
+                if before is not None:
                     changes.acknowledged.append(row)
                 changes.results.append(ApplyResult(id_, decision))
-            case Cancel():
-                changes.cancelled.append(id_)
-                detail = f"{self._what(content, before)}}}"
-                changes.history.append(HistoryLine(batch.now + batch.shift, self.rules.watch, id_, "cancelled", detail))
-                changes.results.append(ApplyResult(id_, decision))
+            case _:
+                changes.results.append(self._cancel(row, before, decision))
 
-    def _needs_grace(self, known: Known | None) -> bool:
+    def _cancel(self, row: Reportable, before: Before | None, decision: Cancel) -> ApplyResult:
+        id_, at, detail = row.application_id, self.batch.now + self.batch.shift, f"{self._what(row.content, before)}}}"
+        self.changes.cancelled.append(id_)
+        self.changes.history.append(HistoryLine(at, self.rules.watch, id_, "cancelled", detail))
+        return ApplyResult(id_, decision)
+
+    def _needs_grace(self, before: Before | None) -> bool:
         """Whether a deletion is only suspected: not by a baseline, by a fresh read after the grace, or twice."""
-        latest = None if known is None else known.latest
+        latest = None if before is None else before.known.latest
         return self.batch.origin not in {"baseline", "deletion"} and (latest is None or not latest.deleted)
 
-    def _decision(self, row: Reportable, known: Known, *, is_move: bool) -> Decision:
-        batch = self.batch
-        decision = decide(row.content, known.told, known.waiting, batch.unseen)
-        # A baseline may meet two rows of one application, on two pages: the second is no news about the first.
-        adopts = batch.origin == "baseline" and batch.unseen == "adopt" and known.waiting is None and not is_move
+    def _of_baseline(self, decision: Decision, known: Known, *, is_move: bool) -> Decision:
+        """A baseline may meet two rows of one application, on two pages: the second is no news about the first."""
+        adopts = self.batch.unseen == "adopt" and known.waiting is None and not is_move
         return Adopt() if adopts and isinstance(decision, Queue) else decision
 
     def _enqueue(self, row: Reportable, before: Before | None, decision: Queue) -> ApplyResult:
@@ -475,8 +477,10 @@ class _Planner:
             return False
         return has_counted(self.fuse, self.rules.fuse, self.batch.now, before.queued_at)
 
-    def _refresh(self, row: Reportable, before: Before) -> None:
+    def _refresh(self, row: Reportable, before: Before | None) -> None:
         """A row that is corrected corrects its pending entry: else a dead letter that is retried is refused again."""
+        if before is None or not corrects(row.content, row.refused, before.known.waiting):
+            return
         endpoint = endpoint_of(row.content.url)
         self.changes.refreshed.append(Refreshed(row.application_id, row.content, endpoint))
         if before.state == "pending":

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from cdc_sync.core.diff import Adopt
 from cdc_sync.core.fuse import Fuse, blow
@@ -197,7 +198,7 @@ class Capture:
     async def _apply(self, apply: "_Apply", claim_as: int | None) -> Applied:
         watch = apply.rules.watch
         async with self._driver.ending([(watch, id_) for id_ in apply.unstarted]) as over:
-            applied = await self._driver.transact(lambda t: apply.run(t, claim_as))
+            applied = await self._driver.transact(partial(apply.run, claim_as=claim_as))
             over &= {(watch, id_) for id_ in applied.touched}
         return applied
 
@@ -307,11 +308,14 @@ class _Apply:
         if plan.is_empty:
             await transaction.run("need_no_flush")
             return Applied(unresolved=plan.unresolved)
-        touched = plan.touched
-        unclaimed = sorted((watch, id_, number) for id_, number in ours.items() if id_ in touched)
+        touched = plan.touched & offer.unstarted if offer.unstarted else frozenset()
+        unclaimed = sorted([(watch, id_, number) for id_, number in ours.items() if id_ in touched])
         await transaction.write("unclaim", unclaimed)
         await _write(transaction, watch, batch, plan)
-        suspected = await _note(transaction, watch, batch, plan)
+        suspected: frozenset[str] = frozenset()
+        if plan.out_of_scope or plan.answered or plan.suspicions or plan.skips:
+            suspected = await _note(transaction, watch, batch, plan)
+        await transaction.write("set_position", [(watch, name, value) for name, value in plan.positions.items()])
         claimed: list[Entry] = []
         if claim_as is not None and any(each.state == "pending" and each.due_at <= batch.now for each in plan.enqueued):
             claimed = await claim(
@@ -319,7 +323,7 @@ class _Apply:
             )
         return Applied(
             plan.results,
-            touched & offer.unstarted,
+            touched,
             claimed,
             unresolved=plan.unresolved,
             suspected=suspected,
@@ -386,7 +390,7 @@ async def _write(transaction: Transaction, watch: str, batch: Batch, plan: Batch
 
 
 async def _note(transaction: Transaction, watch: str, batch: Batch, plan: BatchPlan) -> frozenset[str]:
-    """Scope, suspicions, rows that cannot be reported, positions; returns what was not suspected before."""
+    """Scope, suspicions, rows that cannot be reported; returns what was not suspected before."""
     write, at = transaction.write, batch.now + batch.shift
     await write("leave_scope", [(watch, application_id) for application_id in sorted(plan.out_of_scope)])
     if plan.answered:
@@ -407,5 +411,4 @@ async def _note(transaction: Transaction, watch: str, batch: Batch, plan: BatchP
         if skip.reason is not None
     ]
     await write("skip", skipped)
-    await write("set_position", [(watch, name, value) for name, value in plan.positions.items()])
     return frozenset([each.application_id for each in new])

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from cdc_sync.store.sqlite.driver import SqliteThread
 from cdc_sync.store.sqlite.schema import connect
-from cdc_sync.store.sqlite.thread import SqliteThread
 
 Work = Callable[[sqlite3.Connection], Any]
 
