@@ -9,7 +9,8 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
-from operator import attrgetter
+from functools import partial
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from cdc_sync.core.delivery import Again, Done, outcome_of
@@ -64,7 +65,8 @@ class Delivery:
         shift = self._driver.clock.shift
         claims = self._driver.claimants([(end.entry.watch, end.entry.application_id) for end in finished])
         async with self._driver.ending(claims):
-            await self._driver.transact(lambda t: _complete(t, finished, health, claims, shift))
+            work = partial(_complete, finished=finished, health=health, claims=claims, shift=shift)
+            await self._driver.transact(work)
 
     def expect(self, longest_call: float) -> None:
         """The bytes of a call may leave this host for so many seconds from now on."""
@@ -92,6 +94,10 @@ class Delivery:
         return {endpoint: (health_from(health), due_at) for endpoint, health, due_at in rows}
 
 
+_DUE = itemgetter(10)
+_ATTEMPTS_AND_DUE = itemgetter(12, 10)
+
+
 async def claim(  # noqa: PLR0917 - those of `Delivery.claim`
     transaction: Transaction,
     driver: Driver,
@@ -105,14 +111,20 @@ async def claim(  # noqa: PLR0917 - those of `Delivery.claim`
     rows: list[tuple[Any, ...]] = []
     for endpoint, limit in wanted.items():
         first = "probe" if endpoint in probing else "due"
-        found = await transaction.rows(first, endpoint=endpoint, now=now, limit=limit)
+        found = await transaction.rows(first, endpoint=endpoint, now=now, limit=limit, daemon=daemon)
         if len(found) < limit:
             found += await transaction.rows(
-                "due_by_a_wrong_clock", endpoint=endpoint, latest=now + horizon, limit=limit - len(found)
+                "due_by_a_wrong_clock",
+                endpoint=endpoint,
+                latest=now + horizon,
+                limit=limit - len(found),
+                daemon=daemon,
             )
-        rows += found
-    if driver.under_way:
-        rows = [row for row in rows if (row[0], row[1]) not in driver.under_way]
+        rows += sorted(found, key=_ATTEMPTS_AND_DUE if first == "probe" else _DUE)
+    # PostgreSQL has claimed them by the same statement.
+    if held := [row for row in rows if (row[0], row[1]) in driver.under_way] if driver.under_way else ():
+        await transaction.write("unclaim", sorted([(row[0], row[1], daemon) for row in held]))
+        rows = [row for row in rows if row not in held]
     await transaction.write("claim", sorted([(row[0], row[1], daemon) for row in rows]))
     return [entry_from(row, claimed_at=now) for row in rows]
 
@@ -166,6 +178,7 @@ async def _complete(
             event = "acknowledged"
             acknowledged.append((*of, *state_columns(content), at, False))
             if says_the_same:
+                # Also if it was put there while the call was under way: to A while B is sent, and to B again.
                 removed.append(of)
             else:
                 # What is pending now was enqueued while the call was under way: it was never sent, and of what was

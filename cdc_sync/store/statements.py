@@ -9,7 +9,6 @@
 | `FROM @rows`, `x.id` | nothing; a parameter. Run for each row | all rows, as `x`: unnested arrays. Run once        |
 | `SELECT … FROM @rows` | `VALUES (…)` in an `INSERT`           | as above                                           |
 | `@lock`, `@lock(o)`  | nothing: one writes at a time          | `FOR UPDATE`, `FOR UPDATE OF o`                    |
-| `@skip`              | nothing                                | `FOR UPDATE SKIP LOCKED`                           |
 
 A statement for many rows names its columns and their types: `-- name: claim(watch text, application_id text)`. What one
 database says in another way stands in `sql/DATABASE/own.sql` by the same name; no text at all: there is nothing to do.
@@ -31,7 +30,7 @@ _INSERTED_ROWS = re.compile(r"\bSELECT (.*?)\s+FROM @rows(?: WHERE TRUE)?", re.D
 _ROW_COLUMN = re.compile(r"\bx\.(\w+)")
 _IN = re.compile(r"@in\((\w+)\)")
 _PAIRS = re.compile(r"@pairs\((\w+)\)")
-_LOCK = re.compile(r"\s*@(lock|skip)\b(?:\((\w+)\))?")
+_LOCK = re.compile(r"\s*@lock\b(?:\((\w+)\))?")
 _TABLE = re.compile(r"@([a-z_]+)")
 _COMMENT = re.compile(r"^--.*\n?", re.MULTILINE)
 
@@ -94,5 +93,4 @@ def _rendered(body: str, columns: tuple[tuple[str, str], ...], database: Databas
 
 
 def _for_update(token: re.Match[str]) -> str:
-    of = f" OF {token[2]}" if token[2] else ""
-    return f"\n   FOR UPDATE{of}" + (" SKIP LOCKED" if token[1] == "skip" else "")
+    return "\n   FOR UPDATE" + (f" OF {token[1]}" if token[1] else "")

@@ -87,6 +87,9 @@ _WRITTEN_BY: tuple[tuple[Database, int, str], ...] = (
     ("postgres", 2, "54958ab0ad38124478c52824d733bc9d89e949ce"),
     ("postgres", 3, "055263e68a723901bf20ebf39e9996a259acdd1f"),
     ("postgres", 4, "0e7d387677fc18fd6130df8e5a4015d0fd330496"),
+    # At the end: a store's place in this list gives its address.
+    ("sqlite", 5, "74a6983ed2c14146bd0908894b7a2444a4cabbea"),
+    ("postgres", 5, "74a6983ed2c14146bd0908894b7a2444a4cabbea"),
 )
 
 OLD_STORES = tuple(

@@ -7,8 +7,9 @@ Who locks what, in this order, so that there is no deadlock:
 3. rows of the snapshot, in the same order: only whoever has the application's entry, or its watch, writes to one;
 4. rows of endpoints, then of call counts, in order.
 
-Claiming waits for nobody: it skips what is locked. What a decision is taken from is locked before it is read. Should
-PostgreSQL find a deadlock all the same, the whole step is done again.
+A claim holds the key of its daemon's row, so whoever takes the daemon for dead waits for it, and then finds its claims.
+Claiming waits for nobody else: it skips what is locked. What a decision is taken from is locked before it is read.
+Should PostgreSQL find a deadlock all the same, the whole step is done again.
 """
 
 from collections.abc import Iterable

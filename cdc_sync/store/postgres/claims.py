@@ -98,6 +98,9 @@ class Claims:
         What the store has beyond them is freed, as attempted: its end may have been lost in a failover. What it has
         lost is claimed again, unless somebody else has it or has tried it since. Returns those.
         """
+        # As a claim does: it is gone if this daemon was taken for dead meanwhile.
+        if not await transaction.rows("lock_own_daemon", daemon=daemon):
+            return []
         claimed = {(watch, id_) for watch, id_ in await transaction.rows("claimed", daemon=daemon)}
         forgotten = sorted(claimed - self._numbers.keys())
         await transaction.write("free_claims", [(*of, daemon) for of in forgotten])

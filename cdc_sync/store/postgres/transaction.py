@@ -37,8 +37,8 @@ class PostgresTransaction:
 
     async def write(self, name: str, rows: Iterable[Row]) -> None:
         """See `Transaction`."""
-        rows = list(rows)
         statement = _STATEMENTS[name]
+        rows = list(rows) if statement.text else []
         for first in range(0, len(rows), _AT_ONCE):
             columns = zip(*rows[first : first + _AT_ONCE], strict=True)
             arrays = {

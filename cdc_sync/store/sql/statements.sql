@@ -1,5 +1,5 @@
 -- The store's statements, once for both databases; `statements.py` tells what stands for what:
--- @table, @rows, @in(list), @pairs(list), @lock, @lock(alias), @skip. What one of them says otherwise is in its own file.
+-- @table, @rows, @in(list), @pairs(list), @lock, @lock(alias). What one of them says otherwise is in its own file.
 
 -- name: lock_watch
 SELECT leased_by, fuse FROM @watch WHERE name = :watch @lock;
@@ -116,36 +116,6 @@ SELECT name, value FROM @position WHERE watch = :watch;
 -- name: add_history(at bigint, watch text, application_id text, event text, detail text)
 INSERT INTO @history (at, watch, application_id, event, detail)
 SELECT x.at, x.watch, x.application_id, x.event, x.detail FROM @rows;
-
--- name: due
--- Ordered as the index is, and by nothing else: a tie-break would sort all that is due.
-SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at, attempted,
-       attempts, first_attempt_at, not_found_since, reason
-  FROM @outbox
- WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at <= :now
- ORDER BY due_at
- LIMIT :limit @skip;
-
--- name: probe
--- Looks at all that is due, but only once after each of the endpoint's waits.
-SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at, attempted,
-       attempts, first_attempt_at, not_found_since, reason
-  FROM @outbox
- WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at <= :now
- ORDER BY attempts, due_at
- LIMIT :limit @skip;
-
--- name: due_by_a_wrong_clock
-SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at, attempted,
-       attempts, first_attempt_at, not_found_since, reason
-  FROM @outbox
- WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at > :latest
- ORDER BY due_at
- LIMIT :limit @skip;
-
--- name: claim(watch text, application_id text, daemon bigint)
-UPDATE @outbox AS o SET claimed_by = x.daemon
-  FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
 
 -- name: unclaim(watch text, application_id text, daemon bigint)
 UPDATE @outbox AS o SET claimed_by = NULL
@@ -316,6 +286,14 @@ SELECT at, watch, application_id, event, detail
 
 -- name: recent
 SELECT at, watch, application_id, event, detail FROM @history ORDER BY number DESC LIMIT :limit;
+
+-- name: recent_acknowledgements
+-- Among the newest events only: no index is kept for what nearly every second event is.
+SELECT at, watch, application_id, event, detail, number
+  FROM @history
+ WHERE event = 'acknowledged' AND number > (SELECT max(number) FROM @history) - :among
+ ORDER BY number DESC
+ LIMIT :limit;
 
 -- name: call_counts
 SELECT step, outcome, count FROM @call_count WHERE step > :after ORDER BY step;

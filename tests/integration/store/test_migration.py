@@ -49,7 +49,20 @@ def data(old: OldStore, tmp_path_factory: pytest.TempPathFactory, request: pytes
 @pytest.fixture(scope="module")
 def before(data: OldData) -> Tables:
     """What its tables held; asked before it is opened."""
-    return data.tables()
+    found = data.tables()
+    return {**found, **{name: list(map(as_until_4, found[name])) for name in ("snapshot", "outbox")}}
+
+
+def as_until_4(row: Row) -> Row:
+    """A row of schema 5 as earlier ones had it: a column for each field, and an attempt counted when it is claimed."""
+    if "metadata" not in row:
+        return row
+    sent = dict.fromkeys(("created", "event_date", "source", "extra", "url")) | json.loads(row["metadata"] or "{}")
+    if "acknowledged_at" in row:
+        at = row["acknowledged_at"]
+        return {**row, **sent, "told_at": -at if at and row["adopted"] else at}
+    claimed = row["claimed_by"] is not None
+    return {**row, **sent, "attempted": row["attempted"] or claimed, "attempts": row["attempts"] + claimed}
 
 
 @pytest.fixture
@@ -91,7 +104,7 @@ class TestEveryState:
         assert [table for table in tables if not before[table]] == []
         assert before.get("call_count") != []
         has_adopted = any((row["told_at"] or 0) < 0 for row in before["snapshot"])
-        assert has_adopted == (old.commit == OLD_STORES[-1].commit)
+        assert has_adopted == (old.schema > 4 or old.commit.startswith("0e7d387"))
 
     async def test_the_store_has_this_versions_schema(self, old: OldStore, store: Store, data: OldData) -> None:
         assert data.schema() == newest(old.backend)
@@ -241,7 +254,8 @@ class TestEveryState:
                 wanted = {row["endpoint"]: 50 for row in before["endpoint"]}
                 claimed = await store.claim(store.clock(), 60_000, wanted)
 
-                assert len(claimed) == 9
+                # A claim of schema 5 is its daemon's for as long as that is not believed to be dead.
+                assert len(claimed) == (8 if (old.backend, old.schema) == ("postgres", 5) else 9)
             finally:
                 await store.close()
 

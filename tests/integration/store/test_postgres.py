@@ -5,6 +5,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -32,6 +33,7 @@ from cdc_sync.core.delivery import Again, GiveUp
 from cdc_sync.core.findings import Finding
 from cdc_sync.store.postgres import PostgresStore, copy_to_sqlite, scripts
 from cdc_sync.store.postgres.inspection import check_store
+from cdc_sync.store.postgres.living import _bury
 from cdc_sync.store.protocol import Finished, Lease, StoreError, TakenOverError
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.statements import migrations
@@ -202,6 +204,38 @@ class TestClaims:
         await lose_answer(store, lost)
 
         assert (await claim_one(store)).application_id == "a1"
+
+    async def test_who_was_taken_for_dead_claims_nothing(self, dsn: str, store: PostgresStore) -> None:
+        await adopt(store, "a1")
+        await observe(store, an_observation(status="hired"))
+        await store.driver.daemon()
+        take_for_dead(dsn)
+
+        assert await claim(store) == []
+        assert claimed_by(dsn) == {None}
+
+    async def test_whoever_takes_a_daemon_for_dead_waits_for_the_claim_that_it_is_making(
+        self, dsn: str, store: PostgresStore, open_another: Open
+    ) -> None:
+        await adopt(store, "a1")
+        await observe(store, an_observation(status="hired"))
+        other, number = await open_another(), await store.driver.daemon()
+        with dba(dsn) as connection:
+            ((until,),) = connection.execute(
+                "SELECT alive_until::text FROM cdc_sync.daemon WHERE id = %s", [number]
+            ).fetchall()
+
+        async with store.driver._transaction() as transaction:
+            due = {"endpoint": ENDPOINT, "now": NOW + HOUR, "limit": 1, "daemon": number}
+            assert len(await transaction.rows("due", **due)) == 1
+            burial = partial(_bury, number=number, until=str(until), clock=other.clock)
+            burying = asyncio.create_task(other.driver.transact(burial))
+            await asyncio.sleep(0.3)
+            assert not burying.done()
+        await burying
+
+        assert claimed_by(dsn) == {None}
+        assert (await waiting_entry(store)).attempted
 
     async def test_a_claim_whose_answer_was_lost_is_given_back(self, dsn: str, store: PostgresStore) -> None:
         await one_under_way(store)

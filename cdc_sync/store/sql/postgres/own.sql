@@ -65,10 +65,10 @@ SELECT c.name, c.message, c.since, d.host, d.process
     OR NOT EXISTS (SELECT FROM @daemon l WHERE l.alive_until > clock_timestamp())
  ORDER BY c.since, c.name, d.id;
 
--- name: recent_ends
+-- name: recent_failures
 SELECT at, watch, application_id, event, detail, number
   FROM @history
- WHERE event = :event AND event IN ('acknowledged', 'answered', 'dead-lettered')
+ WHERE event = :event AND event IN ('answered', 'dead-lettered')
    -- As text: JSON may hold an escaped U+0000, which PostgreSQL does not parse.
    AND NOT (:failed AND strpos(detail, '"acknowledged"') > 0)
  ORDER BY number DESC
@@ -147,8 +147,8 @@ SELECT id, alive_until::text, alive_until = '-infinity'
  WHERE id <> :daemon AND (alive_until < clock_timestamp() OR alive_until > clock_timestamp() + lease);
 
 -- name: lock_daemon
--- Unless it has renewed its lease meanwhile.
-SELECT id FROM @daemon WHERE id = :daemon AND alive_until::text = :alive_until FOR NO KEY UPDATE;
+-- Unless it has renewed its lease meanwhile. Whoever claims for it holds its key: the claim is seen afterwards, or fails.
+SELECT id FROM @daemon WHERE id = :daemon AND alive_until::text = :alive_until FOR UPDATE;
 
 -- name: lock_leased
 SELECT FROM @watch WHERE leased_by = :daemon ORDER BY name FOR UPDATE;
@@ -160,3 +160,52 @@ DELETE FROM @daemon WHERE id = :daemon AND alive_until::text = :alive_until;
 SELECT host, process FROM @daemon
  WHERE alive_until BETWEEN clock_timestamp() AND clock_timestamp() + lease
  ORDER BY id;
+
+-- name: due
+-- By one statement, and by where the rows are: a join would read the whole outbox as long as it was never analysed. A
+-- daemon whose row is gone was taken for dead, and claims nothing.
+-- Ordered as the index is, and by nothing else: a tie-break would sort all that is due.
+WITH ours AS (SELECT id FROM @daemon WHERE id = :daemon FOR KEY SHARE)
+UPDATE @outbox AS o SET claimed_by = ours.id
+  FROM ours
+ WHERE o.ctid = ANY (ARRAY(
+       SELECT ctid FROM @outbox
+        WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at <= :now
+        ORDER BY due_at
+        LIMIT :limit
+          FOR UPDATE SKIP LOCKED))
+RETURNING o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision,
+          o.queued_at, o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason;
+
+-- name: probe
+-- Looks at all that is due, but only once after each of the endpoint's waits.
+WITH ours AS (SELECT id FROM @daemon WHERE id = :daemon FOR KEY SHARE)
+UPDATE @outbox AS o SET claimed_by = ours.id
+  FROM ours
+ WHERE o.ctid = ANY (ARRAY(
+       SELECT ctid FROM @outbox
+        WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at <= :now
+        ORDER BY attempts, due_at
+        LIMIT :limit
+          FOR UPDATE SKIP LOCKED))
+RETURNING o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision,
+          o.queued_at, o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason;
+
+-- name: due_by_a_wrong_clock
+WITH ours AS (SELECT id FROM @daemon WHERE id = :daemon FOR KEY SHARE)
+UPDATE @outbox AS o SET claimed_by = ours.id
+  FROM ours
+ WHERE o.ctid = ANY (ARRAY(
+       SELECT ctid FROM @outbox
+        WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at > :latest
+        ORDER BY due_at
+        LIMIT :limit
+          FOR UPDATE SKIP LOCKED))
+RETURNING o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision,
+          o.queued_at, o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason;
+
+-- name: claim(watch text, application_id text, daemon bigint)
+-- It is done where they are found.
+
+-- name: lock_own_daemon
+SELECT id FROM @daemon WHERE id = :daemon FOR KEY SHARE;

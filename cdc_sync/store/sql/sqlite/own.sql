@@ -66,11 +66,11 @@ SELECT json_group_array(
 -- name: conditions
 SELECT name, message, since, '', 0 FROM @condition ORDER BY since, name;
 
--- name: recent_ends
+-- name: recent_failures
 -- The index's own condition has to stand in the statement, word for word, or SQLite does not see that it applies.
 SELECT at, watch, application_id, event, detail, number
-  FROM @history INDEXED BY history_ends
- WHERE event IN ('acknowledged', 'answered', 'dead-lettered') AND event = :event
+  FROM @history INDEXED BY history_failures
+ WHERE event IN ('answered', 'dead-lettered') AND event = :event
    AND NOT (:failed AND json_extract(detail, '$.acknowledged') IS NOT NULL)
  ORDER BY number DESC LIMIT :limit;
 
@@ -82,3 +82,32 @@ ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE a.value = :instead
 DELETE FROM @history
  WHERE number IN (SELECT number FROM (SELECT number, at FROM @history ORDER BY number LIMIT :limit) AS oldest
                    WHERE at < :before OR number <= (SELECT max(number) FROM @history) - :keep);
+
+-- name: due
+-- Ordered as the index is, and by nothing else: a tie-break would sort all that is due.
+SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at, attempted,
+       attempts, first_attempt_at, not_found_since, reason
+  FROM @outbox
+ WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at <= :now
+ ORDER BY due_at
+ LIMIT :limit;
+
+-- name: probe
+-- Looks at all that is due, but only once after each of the endpoint's waits.
+SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at, attempted,
+       attempts, first_attempt_at, not_found_since, reason
+  FROM @outbox
+ WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at <= :now
+ ORDER BY attempts, due_at
+ LIMIT :limit;
+
+-- name: due_by_a_wrong_clock
+SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at, attempted,
+       attempts, first_attempt_at, not_found_since, reason
+  FROM @outbox
+ WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at > :latest
+ ORDER BY due_at
+ LIMIT :limit;
+
+-- name: claim(watch text, application_id text, daemon bigint)
+UPDATE @outbox SET claimed_by = ?3 WHERE watch = ?1 AND application_id = ?2;
