@@ -15,7 +15,6 @@ from cdc_sync.core.fuse import Fuse, blow
 from cdc_sync.core.outbox import NOTHING, Entry, Known, Offer, Suspicion, Verified
 from cdc_sync.core.plan import Batch, BatchPlan, Before, Enqueued, HistoryLine, plan_batch
 from cdc_sync.core.rules import WatchRules
-from cdc_sync.store.bitmaps import unmarked
 from cdc_sync.store.columns import as_json, key_text, known_from, state_columns
 from cdc_sync.store.delivery import claim
 from cdc_sync.store.driver import Driver, Transaction
@@ -28,6 +27,9 @@ from cdc_sync.store.protocol import (
 
 _GIVEN_BACK = 0
 """No daemon's number: nothing is recorded for a watch that was taken once, and is not any more."""
+
+_ALL_MET = 0xFF
+"""A byte of a sweep's bitmap of which nothing is missing."""
 
 
 class Capture:
@@ -230,6 +232,17 @@ class Capture:
             await save_fuse(transaction, watch, blow(await _lock(transaction, watch, None), now, reason))
 
         await self._driver.transact(work)
+
+
+def unmarked(bitmap: bytes, first: int, last: int) -> list[int]:
+    """The numbers from `first` to `last` whose bit is not set: bit n & 7 of byte n >> 3 is for the number n."""
+    found: list[int] = []
+    for place, byte in enumerate(bitmap[first >> 3 : (last >> 3) + 1], start=first >> 3):
+        if byte != _ALL_MET:
+            found += [
+                number for bit in range(8) if not byte >> bit & 1 and first <= (number := place << 3 | bit) <= last
+            ]
+    return found
 
 
 class _WatchBusyError(Exception):

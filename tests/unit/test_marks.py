@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc_sync.pipeline.marks import Marks
-from cdc_sync.store.bitmaps import unmarked
+from cdc_sync.store.capture import unmarked
 
 
 @given(last=st.integers(0, 70), data=st.data())
