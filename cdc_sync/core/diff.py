@@ -71,11 +71,12 @@ def decide(observed: Content, told: Content | None, waiting: Waiting | None, uns
         return Queue(kinds_between(told, observed))
     if told is None:
         return Adopt() if unseen == "adopt" else Queue(kinds_between(None, observed))
-    return Nothing() if observed.same_as(told) else Queue(kinds_between(told, observed))
+    kinds = kinds_between(told, observed)
+    return Queue(kinds) if kinds else Nothing()
 
 
 def kinds_between(told: Content | None, observed: Content) -> frozenset[Kind]:
-    """In which respects `observed` is news to somebody who was told `told` (None: nothing yet)."""
+    """In which respects `observed` is news to somebody who was told `told` (None: nothing yet); none if it is none."""
     kinds: set[Kind] = set()
     if told is None:
         kinds.add("first")

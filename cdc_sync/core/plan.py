@@ -446,7 +446,8 @@ class _Planner:
         kinds = sorted(decision.kinds)
         changes.enqueued.append(Enqueued(id_, content, " ".join(kinds), state, batch.now, due_at, reason, endpoint))
         replaced = "false" if before is None or before.state is None else "true"
-        detail = f'{self._what(content, before)},"kinds":{_listed(kinds)},"replaced":{replaced}'
+        listed = '","'.join(kinds)
+        detail = f'{self._what(content, before)},"kinds":["{listed}"],"replaced":{replaced}'
         detail += f',"due_at":{due_at + batch.shift}'
         if content.event_date != row.content.event_date:
             detail += f',"event_date":{content.event_date},"event_date_of_row":{row.content.event_date}'
@@ -490,10 +491,6 @@ class _Planner:
         """The beginning of a history line's detail: what was done by whom, from which state to which."""
         told = None if before is None else before.known.told
         return f'{{"by":"{self.batch.origin}","from":{described(told) if told else "null"},"to":{described(content)}'
-
-
-def _listed(words: Sequence[str]) -> str:
-    return '["' + '","'.join(words) + '"]'
 
 
 def _is_alive(known: Known) -> bool:

@@ -283,9 +283,16 @@ async def enqueue(transaction: Transaction, watch: str, entries: Iterable[Enqueu
     await transaction.write("enqueue", rows)
 
 
-async def _lock(transaction: Transaction, watch: str, lease: int | None) -> Fuse:
-    """From here on nobody else writes for the watch."""
-    rows = await transaction.rows("lock_watch", watch=watch)
+async def _lock(transaction: Transaction, watch: str, lease: int | None, *, wait: bool = True) -> Fuse:
+    """From here on nobody else writes for the watch.
+
+    Raises:
+        TakenOverError: this daemon does not hold its lease any more.
+        _WatchBusyError: somebody else writes for it now, and we do not wait; or it is not known yet.
+    """
+    rows = await transaction.rows("lock_watch" if wait else "lock_watch_if_free", watch=watch)
+    if not rows and not wait:
+        raise _WatchBusyError
     if not rows:
         await transaction.run("add_watch", watch=watch)
         rows = await transaction.rows("lock_watch", watch=watch)
@@ -313,9 +320,7 @@ class _Apply:
     async def run(self, transaction: Transaction, claim_as: int | None) -> Applied:
         """Apply it, and with `claim_as`, a daemon's number, claim."""
         watch, batch, offer = self.rules.watch, self.batch, self.offer
-        if claim_as is not None and not await transaction.rows("lock_watch_if_free", watch=watch):
-            raise _WatchBusyError
-        fuse = await _lock(transaction, watch, self.lease)
+        fuse = await _lock(transaction, watch, self.lease, wait=claim_as is None)
         before, ours = await self._before(transaction)
         plan = plan_batch(self.rules, batch, before, fuse)
         if plan.is_empty:
