@@ -139,7 +139,9 @@ class Connected:
     @property
     def log(self) -> ChangeLog:
         """The watch's change log."""
-        return ChangeLog(self.pool, self.parts.name, consume=not self.parts.dry_run, guard=self.guard)
+        return ChangeLog(
+            self.pool, self.parts.name, self.intake.reader, consume=not self.parts.dry_run, guard=self.guard
+        )
 
     @property
     def tables(self) -> list[QualifiedName]:

@@ -5,12 +5,10 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 
-from cdc_sync.core.hints import Hint, latest
 from cdc_sync.core.observations import CaughtUp
-from cdc_sync.core.rows import Key
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.steps import STEPS, Steps
-from cdc_sync.source.changelog import ChangeLog
+from cdc_sync.source.changelog import ChangeLog, Changes
 
 
 class Drain:
@@ -81,15 +79,19 @@ class Drain:
         """
         async with self._lock:
             self._begun = time.monotonic() if self._begun is None else self._begun
-            async with self._log.batch(self._steps.drained) as changes:
+
+            async def read() -> Changes:
+                changes = await self._log.read(self._steps.drained)
                 self.searched = changes.searched
                 self._was_full = self._was_full or changes.size >= self.max_backlog
                 if found is not None:
                     await found(changes.number)
-                if changes.hints:
-                    await self._intake.keys(await self._as_read(changes.hints), "notify")
-                if changes.everything:
-                    await self._intake.requests.add()
+                return changes
+
+            changes = await self._intake.changes(read)
+            if changes.everything:
+                await self._intake.requests.add()
+            await self._log.delete(changes)
             if changes.everything:
                 self._sweep()
             more = changes.full and self._log.consumes
@@ -101,12 +103,6 @@ class Drain:
                 self._intake.observe(CaughtUp(self._intake.rules.watch, time.monotonic() - self._begun))
                 self._begun = None
             return more
-
-    async def _as_read(self, hints: list[Hint]) -> dict[Key, int]:
-        """Each row once, by its key as it is read here, with the time of its last change."""
-        times = latest(hints)
-        read = await self._intake.reader.as_read(times)
-        return latest([Hint(read.get(key, key), at) for key, at in times.items()]) if read else times
 
     async def run(self, every: float, progressed: Callable[[], None]) -> None:
         """Drain for ever: at each ring, and after `every` seconds without one."""

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 from cdc_sync.core import plan
 from cdc_sync.core.diff import Adopt, Cancel, Queue, Unseen
-from cdc_sync.core.hints import Origin
+from cdc_sync.core.hints import Origin, latest
 from cdc_sync.core.observations import ChangesRead, Decided, Observe, Outcome, RowsHidden, RowSkipped, RowsVisible
 from cdc_sync.core.outbox import NOTHING, Known, Offer, Suspicion
 from cdc_sync.core.plan import ApplyResult, Batch, Resolved, is_nameless
@@ -23,6 +23,7 @@ from cdc_sync.core.rows import Key, Observation, Row, Unreportable, by_applicati
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.pipeline.requests import SweepRequests
 from cdc_sync.source import row_security
+from cdc_sync.source.changelog import Changes
 from cdc_sync.source.reading import Read, Reader
 from cdc_sync.source.replica_guard import POSITION as REPLICA
 from cdc_sync.source.row_security import Hiding
@@ -128,6 +129,23 @@ class Intake:
                 self._tell_hidden()
             return bool(before - self._hidden_by)
 
+    async def changes(self, read: Callable[[], Awaitable[Changes]]) -> Changes:
+        """Read changes of the log, and apply what their rows say.
+
+        Raises:
+            SourceError: the rows cannot be read. Of large rows, which come in parts, some may be recorded by then.
+            StoreError: the outcome cannot be recorded.
+        """
+        async with self._lock:
+            changes = await read()
+            if changes.rows is not None:
+                await self._read(changes.rows, changes.times, changes.times, "notify")
+            elif changes.times:
+                read_as = await self.reader.as_read(changes.times)
+                times = latest((read_as.get(key, key), at) for key, at in changes.times.items())
+                await self._keys(times, "notify")
+            return changes
+
     async def keys(self, times: Mapping[Key, int], origin: Origin) -> list[ApplyResult]:
         """Read the rows of these keys and apply what they say; `times` tells when each may have changed.
 
@@ -136,14 +154,25 @@ class Intake:
             StoreError: the outcome cannot be recorded.
         """
         async with self._lock:
-            results: list[ApplyResult] = []
-            async for read, keys in self.reader.parts_by_key(times):
-                rows = [interpret(row, self.rules, times.get(row.key, read.at)) for row in read.rows]
-                found = {row.key for row in rows}
-                gone = {key: times[key] for key in keys if key not in found}
-                self.observe(ChangesRead(self.rules.watch, origin, len(rows) + len(gone)))
-                results += (await self._apply(origin, rows, gone)).results
-            return results
+            return await self._keys(times, origin)
+
+    async def _keys(self, times: Mapping[Key, int], origin: Origin) -> list[ApplyResult]:
+        results: list[ApplyResult] = []
+        async for read, keys in self.reader.parts_by_key(times):
+            results += await self._read(read, keys, times, origin)
+        return results
+
+    async def _read(
+        self, read: Read, keys: Collection[Key], times: Mapping[Key, int], origin: Origin
+    ) -> Sequence[ApplyResult]:
+        """Apply what was read by some keys; those that no row has are gone."""
+        found = {row.key for row in read.rows}
+        gone = {key: times[key] for key in keys if key not in found}
+        if not read.rows and not gone:
+            return ()
+        self.observe(ChangesRead(self.rules.watch, origin, len(read.rows) + len(gone)))
+        observations = [interpret(row, self.rules, times.get(row.key, read.at)) for row in read.rows]
+        return (await self._apply(origin, observations, gone)).results
 
     async def rows(self, read: Callable[[], Awaitable[Read]], origin: Origin) -> Read:
         """Read rows, which did not change later than they are read, and apply what they say.

@@ -1,9 +1,11 @@
 """The change log that the triggers write: what was read of it is deleted, never passed by a watermark.
 
-A batch is read by one statement, and deleted by another one once the pipeline has stored what follows from it. In
-between nothing is open: no transaction, no lock, no connection of the pool. So a daemon that is stopped there holds
-nothing up, and one connection is enough for the log and the rows. If anything fails before the second statement, the
-same changes come again. A transaction that commits late simply appears in a later batch.
+A batch of changes and the current rows that they are about are read by one statement, in one snapshot: a snapshot that
+shows an entry of the log shows the row as that entry's transaction left it, or newer. The batch is deleted by a second
+statement, once the pipeline has stored what follows from it. In between nothing is open: no transaction, no lock, no
+connection of the pool. So a daemon that is stopped there holds nothing up, and one connection is enough for all that a
+batch needs. If anything fails before the second statement, the same changes come again. A transaction that commits late
+simply appears in a later batch. [Decision 20](../../docs/decisions/0020-one-statement-for-a-change.md).
 
 SELECT and DELETE are needed, and TRUNCATE to give the file's space back. Rows are found by their place (ctid), so the
 log needs no index, and the triggers pay for none. Another row may have come to that place meanwhile, if another daemon
@@ -12,7 +14,7 @@ whose rows the batch has: these had ended when it was read, and write no more. V
 into another file, whose rows have other places.
 """
 
-import time
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,26 +24,36 @@ import psycopg
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
-from cdc_sync.core.hints import Hint
+from cdc_sync.core.hints import latest
+from cdc_sync.core.rows import Key
 from cdc_sync.source.connection import Connection, asking
 from cdc_sync.source.errors import SourceError
+from cdc_sync.source.reading import Read, Reader
 from cdc_sync.source.replica_guard import NOW, ReplicaGuard
 
-# In one message, and so in one round trip. Each statement has a snapshot of its own; after the changes it is asked once
-# more how far the server is, since the rows that they name are read afterwards, and must not be behind them.
-_READ = """
-SELECT pg_relation_size(to_regclass('cdc_sync.changes')), {now};
-SELECT operation::text, row_key, (extract(epoch FROM changed_at) * 1000)::bigint, ctid::text, xmin::text
-  FROM cdc_sync.changes
- WHERE watch = {watch}
- LIMIT {limit};
-SELECT {now}, pg_relation_filenode('cdc_sync.changes')::text
+# What is read of the log, as one JSON text in a row of its own. `batch` is planned and read once. How long that took is
+# told by the server: it grows with the dead rows that VACUUM may not remove yet, unlike what the rows' own query takes.
+_BATCH = """
+WITH batch AS (
+    SELECT row_key, changed_at, ctid AS place, xmin::text AS writer
+      FROM cdc_sync.changes WHERE watch = {watch} LIMIT %s
+)
+SELECT {nulls} json_build_array(
+    (SELECT json_agg(json_build_array(row_key, (extract(epoch FROM changed_at) * 1000)::bigint)) FROM batch),
+    (SELECT extract(epoch FROM clock_timestamp() - statement_timestamp()) FROM (SELECT count(*) FROM batch) AS b),
+    pg_relation_size('cdc_sync.changes'), {now},
+    (SELECT array_agg(place)::text FROM batch), (SELECT array_agg(DISTINCT writer)::text FROM batch),
+    pg_relation_filenode('cdc_sync.changes')::text
+)::text
 """
 
-# With the first batch, which may be empty: that nothing can be deleted is to be said before something has to be.
-_MAY_DELETE = """;
-DELETE FROM cdc_sync.changes WHERE false
-"""
+# The rows of the batch's keys, each once. Arrays rather than a join: their length is guessed alike whatever the log's
+# statistics say (mostly that it is empty), so a key's index is used where it has one, and one scan serves where not.
+_AND_ROWS = "{batch} UNION ALL SELECT r.*, NULL FROM ({rows}) AS r"
+_PART_OF_KEYS = "ARRAY(SELECT row_key[{part}] FROM batch)"
+
+# Before the first batch, which may be empty: that nothing can be deleted is to be said before something has to be.
+_MAY_DELETE = "DELETE FROM cdc_sync.changes WHERE false"
 
 # The commit does not wait for the server's disk: if the server crashes, what was deleted a moment before comes again,
 # and is no news then. The outcome is durable in our store, before the commit.
@@ -97,78 +109,115 @@ class Changes:
 
     Attributes:
         number: how many they are.
-        hints: the keys that they name.
+        times: the keys that they name, each with the time of its last change, in milliseconds since the epoch.
+        rows: the rows of these keys, read in the same snapshot; None if they have to be read apart.
         everything: whether one asks for a sweep (TRUNCATE, a changed lookup table).
         full: whether there may be more.
         searched: seconds that it took to find them.
         size: bytes of the whole log, those included that were taken and that VACUUM has not made room of.
+        places: where they are in the log's `file`, as an array of SQL.
+        writers: the transactions that wrote them, likewise.
+        file: the log's file, which a rewrite replaces.
     """
 
     number: int
-    hints: list[Hint]
+    times: dict[Key, int]
+    rows: Read | None
     everything: bool
     full: bool
     searched: float
     size: int
+    places: str
+    writers: str
+    file: str
 
 
 class ChangeLog:
     """One watch's part of the change log.
 
     With `consume` false (dry run) the log is only looked at. `guard` knows how far any of the servers was that were
-    read.
+    read. Without a `reader` no rows come with the changes.
+
+    Attributes:
+        consumes: whether changes are deleted.
+        statement: what reads a batch with its rows; the parameter is how many changes. None if rows are read apart.
     """
 
     def __init__(
         self,
         pool: AsyncConnectionPool[Connection],
         watch: str,
+        reader: Reader | None = None,
         *,
         consume: bool = True,
         guard: ReplicaGuard | None = None,
     ) -> None:
         self._pool = pool
         self._watch = watch
+        self._reader = reader
         self._guard = guard or ReplicaGuard()
         self.consumes = consume
         self._may_delete = not consume
+        # As text, once: to compose a statement takes longer than to ask for it.
+        self._alone = sql.SQL(_BATCH).format(nulls=sql.SQL(""), watch=watch, now=NOW).as_string()
+        self.statement = None if reader is None else _with_rows(watch, reader)
 
-    @asynccontextmanager
-    async def batch(self, limit: int) -> AsyncIterator[Changes]:
-        """Read up to `limit` changes; they are deleted from the log when the block ends without an exception.
+    async def read(self, limit: int) -> Changes:
+        """Read up to `limit` changes, and the rows that they are about.
 
         Raises:
-            SourceError: the log cannot be read, or they could not be deleted (they then come again).
+            SourceError: the log cannot be read, or nothing can be deleted from it.
         """
-        query = sql.SQL(_READ if self._may_delete else _READ + _MAY_DELETE).format(
-            watch=self._watch, limit=limit, now=NOW
+        if self.statement is not None and self._reader is not None:
+            limit = self._reader.fitting(limit)
+            try:
+                return await self._read(self.statement, limit)
+            except SourceError as error:
+                # One row, or one key, makes the statement fail. Or all is wrong: then reading apart tells what.
+                if error.kind == "unreachable":
+                    raise
+        return await self._read(self._alone, limit)
+
+    async def _read(self, query: str, limit: int) -> Changes:
+        async with self._asking() as connection:
+            if not self._may_delete:
+                await connection.execute(_MAY_DELETE)
+                self._may_delete = True
+            cursor = await connection.execute(query.encode(connection.info.encoding), (limit,))
+            fetched = await cursor.fetchall()
+        # As far as SQL goes, it may be any of them.
+        batch = fetched.pop(next(number for number, row in enumerate(fetched) if row[-1] is not None))[-1]
+        listed, searched, size, position, places, writers, file = json.loads(batch)
+        self._guard.advance(position)
+        listed = listed or []
+        return Changes(
+            number=len(listed),
+            # NULL in a related table's key: it belongs to no application.
+            times=latest((tuple(key), at) for key, at in listed if key and None not in key),
+            rows=self._reader.taken(fetched) if self._reader is not None and query is self.statement else None,
+            everything=not all(key for key, _ in listed),
+            full=len(listed) == limit,
+            searched=searched,
+            size=size,
+            places=places,
+            writers=writers,
+            file=file,
         )
-        started = time.monotonic()
+
+    async def delete(self, changes: Changes) -> None:
+        """Delete from the log what was read of it.
+
+        Raises:
+            SourceError: it could not be deleted, and comes again.
+        """
+        if not changes.number or not self.consumes:
+            return
+        delete = sql.SQL(_DELETE).format(
+            places=changes.places, writers=changes.writers, watch=self._watch, file=changes.file
+        )
         async with self._asking() as connection:
             # Without parameters: only so may several statements be one message.
-            cursor = await connection.execute(query)
-            ((size, before),) = await cursor.fetchall()
-            self._guard.check(before)
-            rows = await (await cursor.set_result(1)).fetchall()
-            ((after, file),) = await (await cursor.set_result(2)).fetchall()
-            self._guard.advance(after)
-            self._may_delete = True
-        yield Changes(
-            number=len(rows),
-            # NULL in a related table's key: it belongs to no application.
-            hints=[Hint(tuple(key), at) for _, key, at, *_ in rows if key and None not in key],
-            everything=any(not key for _, key, *_ in rows),
-            full=len(rows) == limit,
-            searched=time.monotonic() - started,
-            size=size,
-        )
-        if rows and self.consumes:
-            *_, places, writers = zip(*rows, strict=True)
-            delete = sql.SQL(_DELETE).format(
-                places=list(places), writers=sorted(set(writers)), watch=self._watch, file=file
-            )
-            async with self._asking() as connection:
-                await connection.execute(delete)
+            await connection.execute(delete)
 
     async def give_back(self, *, nearly_full: bool) -> None:
         """Shorten the log's file, if nothing is in it and nobody uses it at this moment.
@@ -209,6 +258,16 @@ class ChangeLog:
         async with asking(doing), self._pool.connection() as connection:
             ((found,),) = await (await connection.execute(query)).fetchall()
         return found
+
+
+def _with_rows(watch: str, reader: Reader) -> str | None:
+    """The statement that reads a batch and its rows; None if the rows have to be read apart."""
+    beside = reader.beside([sql.SQL(_PART_OF_KEYS).format(part=part + 1) for part in range(reader.key_parts)])
+    if beside is None:
+        return None
+    rows, width = beside
+    batch = sql.SQL(_BATCH).format(nulls=sql.SQL("NULL, " * width), watch=watch, now=NOW)
+    return sql.SQL(_AND_ROWS).format(batch=batch, rows=rows).as_string()
 
 
 MISSING = (

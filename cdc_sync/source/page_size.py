@@ -55,11 +55,14 @@ class PageSize:
         size = self.of(len(keys))
         return keys[:size], keys[size:]
 
-    def taken(self, fetched: Sequence[Sequence[Any]]) -> bool:
-        """Learn from what a `bounded` query gave; returns whether it was ended before its last row, or there."""
+    def taken(self, fetched: Sequence[Sequence[Any]], width: int) -> bool:
+        """Learn from what a `bounded` query of so many columns gave; returns whether it was ended before its last row.
+
+        Or there.
+        """
         if not fetched:
             return False
-        size = int(max(row[-1] for row in fetched))
+        size = int(max(row[width] for row in fetched))
         self.learn(len(fetched), size)
         return size >= _LARGEST
 

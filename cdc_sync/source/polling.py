@@ -144,7 +144,7 @@ class WatermarkReader:
         is_cut, width = False, self._mapping.width + 2
         fetched = await unless_a_row_fails(self._fetch(bounded(query, width), parameters, width + 1))
         if fetched is not None:
-            is_cut = self._size.taken(fetched)
+            is_cut = self._size.taken(fetched, width)
             fetched = [row[:-1] for row in fetched]
         else:
             fetched = await self._fetch(keys_query, parameters, len(self._mapping.key_texts) + 2)

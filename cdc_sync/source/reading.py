@@ -114,6 +114,11 @@ class Reader:
         return self._mapping.facts.estimate
 
     @property
+    def key_parts(self) -> int:
+        """How many columns the key has."""
+        return len(self._mapping.key_columns)
+
+    @property
     def shape(self) -> str:
         """What a walk reads and in which order, as text: the same as long as table, mapping, key and types are."""
         return self._statements.next_page.as_string()
@@ -129,6 +134,31 @@ class Reader:
     async def hidden_by(self) -> frozenset[Hiding]:
         """Whose policies may hide rows of the table now; reads none."""
         return (await self._read(self._statements.first_page, [0], doubting=True)).hidden_by
+
+    def beside(self, lists: Sequence[sql.Composable]) -> tuple[sql.Composed, int] | None:
+        """A query of the rows of some keys, as a part of a statement that has the keys; and how many columns it has.
+
+        None if such keys have to be looked at first: see `as_read`.
+
+        Args:
+            lists: the keys as SQL, an array of text for each part of the key.
+        """
+        if self._statements.as_read is not None:
+            return None
+        width = self._mapping.width + 1
+        return bounded(self._statements.by_key_in(lists), width), width + 1
+
+    def fitting(self, wanted: int) -> int:
+        """How many rows to ask for by `beside`, where so many are wanted at most."""
+        return self._size.of(wanted)
+
+    def taken(self, fetched: Sequence[tuple[Any, ...]]) -> Read | None:
+        """What `beside` gave, which may have further columns; None if it was ended, so that rows are missing."""
+        width = self._mapping.width
+        if self._size.taken(fetched, width + 1):
+            return None
+        # An empty result has no clock of its own; nobody dates anything by it.
+        return Read(list(map(self._mapping.row, fetched)), int(fetched[0][width]) if fetched else 0)
 
     async def by_key(self, keys: Collection[Key], *, doubting: bool = False) -> Read:
         """The rows of these keys that exist now. A key that none of the table's rows can have is one of no row.
@@ -276,7 +306,7 @@ class Reader:
     ) -> tuple[list[tuple[Any, ...]], bool]:
         """As `_fetch`, ended where the rows become too large together; and whether they were."""
         fetched = await self._fetch(bounded(query, width), parameters, width + 1)
-        return [row[:-1] for row in fetched], self._size.taken(fetched)
+        return [row[:-1] for row in fetched], self._size.taken(fetched, width)
 
     async def _fetch(
         self, query: sql.Composed, parameters: Sequence[Any], width: int, most: int | None = None

@@ -4,6 +4,7 @@ Composed once for a mapping, and apart from whoever executes them, so that `cdc-
 the very statements that the daemon runs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -73,7 +74,9 @@ class Statements:
             order, sql.SQL(", ").join(sql.SQL("%s::{}").format(type_) for type_ in mapping.key_types)
         )
         self.id_type = self._id_type()
-        self.key_is_given = self._key_is_given()
+        self._select = select
+        parts = len(mapping.key_columns)
+        self.key_is_given = self._key_is_in([sql.SQL("%s::text[]" if parts > 1 else "%s")] * parts)
         self.by_key = sql.SQL("{} WHERE {}").format(select, self.key_is_given)
         self.as_read = self._as_read()
         sorting = sql.SQL(", ").join(mapping.key_order)
@@ -107,6 +110,10 @@ class Statements:
         """The next keys in key order, behind one or, with `()`, from the first on; parameters as of `next_page`."""
         return self._next_keys if after else self._first_keys
 
+    def by_key_in(self, lists: Sequence[sql.Composable]) -> sql.Composed:
+        """As `by_key`, the keys given by SQL: arrays of text, one for each part of the key."""
+        return sql.SQL("{} WHERE {}").format(self._select, self._key_is_in(lists))
+
     def _elements(self) -> sql.Composed:
         names = [sql.Identifier(f"k{number}") for number in range(len(self._mapping.key_texts))]
         keys = sql.SQL(", ").join(
@@ -125,12 +132,12 @@ class Statements:
             CLOCK, last, page
         )
 
-    def _key_is_given(self) -> sql.Composable:
+    def _key_is_in(self, lists: Sequence[sql.Composable]) -> sql.Composable:
         keys, types = self._mapping.key_columns, self._mapping.key_types
         if len(keys) == 1:
-            return sql.SQL("{} = ANY (%s::{}[])").format(keys[0], types[0])
+            return sql.SQL("{} = ANY ({}::{}[])").format(keys[0], lists[0], types[0])
         return sql.SQL("({}) IN (SELECT {} FROM {})").format(
-            sql.SQL(", ").join(keys), sql.SQL(", ").join(self._given_values()), self._given()
+            sql.SQL(", ").join(keys), sql.SQL(", ").join(self._given_values()), self._given(lists)
         )
 
     def _as_read(self) -> sql.Composed | None:
@@ -138,13 +145,13 @@ class Statements:
         if not any(map(expressions.may_depend_on_session, types)):
             return None
         read = [expressions.key_text(value, type_) for value, type_ in zip(self._given_values(), types, strict=True)]
-        return sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join([*self._given_names(), *read]), self._given())
+        given = self._given([sql.SQL("%s::text[]")] * len(types))
+        return sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join([*self._given_names(), *read]), given)
 
-    def _given(self) -> sql.Composed:
-        """Keys as a table of texts; a parameter for each part of the key, a list each."""
-        names = self._given_names()
-        lists = sql.SQL(", ").join(sql.SQL("%s::text[]") for _ in names)
-        return sql.SQL("unnest({}) AS given ({})").format(lists, sql.SQL(", ").join(names))
+    def _given(self, lists: Sequence[sql.Composable]) -> sql.Composed:
+        """Keys as a table of texts."""
+        names = sql.SQL(", ").join(self._given_names())
+        return sql.SQL("unnest({}) AS given ({})").format(sql.SQL(", ").join(lists), names)
 
     def _given_names(self) -> list[sql.Identifier]:
         return [sql.Identifier(f"k{number}") for number in range(len(self._mapping.key_columns))]

@@ -10,8 +10,8 @@ import os
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
 from functools import partial, wraps
 from typing import Any
@@ -56,12 +56,11 @@ def _after(method: Method, strike: Strike) -> Method:
     return doomed
 
 
-def _consumed(batch: Batches, strike: Strike) -> Batches:
-    @asynccontextmanager
-    async def doomed(log: ChangeLog, limit: int) -> AsyncIterator[Changes]:
-        async with batch(log, limit) as changes:
-            yield changes
-        if changes.hints:
+def _consumed(delete: Method, strike: Strike) -> Method:
+    @wraps(delete)
+    async def doomed(log: ChangeLog, changes: Changes) -> None:
+        await delete(log, changes)
+        if changes.number:
             strike()
 
     return doomed
@@ -72,7 +71,7 @@ _STORES = (SqliteStore, PostgresStore)
 POINTS: Mapping[str, tuple[tuple[type, ...], str, Callable[[Any, Strike], Any]]] = {
     "read, not recorded": (_STORES, "apply", _before),
     "recorded, not consumed": (_STORES, "apply", _after),
-    "consumed": ((ChangeLog,), "batch", _consumed),
+    "consumed": ((ChangeLog,), "delete", _consumed),
     "claimed, not called": (_STORES, "claim", _after),
     "called": ((Client,), "call", _after),
     "answered, not finished": (_STORES, "complete", _before),

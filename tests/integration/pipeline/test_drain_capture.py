@@ -2,25 +2,27 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 import psycopg
 import pytest
 from support.applications import delete, insert, update
 from support.builders import WATCH
+from support.log_batches import batch
 from support.rig import OpenRig, Rig
 from support.sessions import Ats, OpenSession, end_sessions, one, rows, run
 from support.store_steps import events_of
 from support.watched import COLUMNS, install_triggers, some_config
 
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.hints import Origin, latest
 from cdc_sync.core.observations import CaughtUp, ChangesRead
-from cdc_sync.core.rows import Key
+from cdc_sync.core.outbox import Offer
+from cdc_sync.core.plan import Batch
+from cdc_sync.core.rules import WatchRules
 from cdc_sync.pipeline.steps import Steps
 from cdc_sync.source.changelog import ChangeLog
 from cdc_sync.source.errors import SourceError
-from cdc_sync.store.protocol import ApplyResult
+from cdc_sync.store.protocol import Applied
 
 LOG = "SELECT count(*) FROM cdc_sync.changes"
 
@@ -88,11 +90,11 @@ async def test_the_event_is_dated_by_the_change_where_no_column_does(ats: Ats, o
 
 async def die(rig: Rig, *steps: Callable[[], Awaitable[object]]) -> None:
     """Take a batch, record it, do what else is given, and die before the commit."""
-    async with rig.connected.log.batch(100) as changes:
-        await rig.intake.keys(latest(changes.hints), "notify")
-        for step in steps:
-            await step()
-        raise CrashError
+    log = rig.connected.log
+    await rig.intake.changes(lambda: log.read(100))
+    for step in steps:
+        await step()
+    raise CrashError
 
 
 class TestCrash:
@@ -131,7 +133,7 @@ class TestCrash:
             await rig.adopt()
             insert(ats, 1, "a1")
             with pytest.raises(CrashError):
-                async with rig.connected.log.batch(100):
+                async with batch(rig.connected.log, 100):
                     raise CrashError
 
             await rig.drain.catch_up()
@@ -144,14 +146,14 @@ class TestCrash:
         async with open_rig() as rig:
             await rig.adopt()
             insert(ats, 1, "a1")
-            keys = rig.intake.keys
+            apply = rig.store.apply
 
-            async def lose_it(times: Mapping[Key, int], origin: Origin) -> list[ApplyResult]:
-                news = await keys(times, origin)
+            async def lose_it(rules: WatchRules, batch: Batch, offer: Offer) -> Applied:
+                applied = await apply(rules, batch, offer)
                 end_sessions(ats, "application_name = 'cdc-sync' AND datname = current_database()")
-                return news
+                return applied
 
-            monkeypatch.setattr(rig.intake, "keys", lose_it)
+            monkeypatch.setattr(rig.store, "apply", lose_it)
             with pytest.raises(SourceError) as raised:
                 await rig.drain.catch_up()
 
@@ -434,8 +436,8 @@ class TestLog:
                 insert(ats, number, f"a{number}")
             log = ChangeLog(rig.connected.pool, WATCH, consume=False)
 
-            async with log.batch(2) as changes:
-                assert len(changes.hints) == 2
+            async with batch(log, 2) as changes:
+                assert len(changes.times) == 2
 
             assert one(ats, LOG) == 3
 
@@ -463,7 +465,7 @@ class TestLog:
         async with open_rig() as rig:
             await rig.adopt()
             insert(ats, 1, "a1")
-            async with rig.connected.log.batch(100):
+            async with batch(rig.connected.log, 100):
                 ats.execute("SET lock_timeout = '1s'")
                 update(ats, 1, status="hired")
                 insert(ats, 2, "a2")

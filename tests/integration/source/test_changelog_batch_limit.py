@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from psycopg_pool import AsyncConnectionPool
 from support.builders import WATCH
+from support.log_batches import batch
 from support.sessions import Ats, one, run
 from support.watched import a_config, install_triggers
 
@@ -31,8 +32,8 @@ async def log(database: str, ats: Ats) -> AsyncIterator[ChangeLog]:
 
 
 async def test_a_batch_under_way_holds_no_transaction(log: ChangeLog, ats: Ats) -> None:
-    async with log.batch(10) as changes:
-        assert len(changes.hints) == 1
+    async with batch(log, 10) as changes:
+        assert len(changes.times) == 1
         assert one(ats, _OPEN) == 0
         run(ats, "SET lock_timeout = '1s'; LOCK TABLE cdc_sync.changes")
 
@@ -41,38 +42,38 @@ async def test_a_batch_under_way_holds_no_transaction(log: ChangeLog, ats: Ats) 
 
 async def test_a_batch_that_fails_comes_again(log: ChangeLog) -> None:
     async def fail() -> None:
-        async with log.batch(10):
+        async with batch(log, 10):
             raise SourceError("unreachable", "the store, say")
 
     with pytest.raises(SourceError):
         await fail()
 
-    async with log.batch(10) as changes:
-        assert len(changes.hints) == 1
+    async with batch(log, 10) as changes:
+        assert len(changes.times) == 1
 
 
 async def test_a_change_that_took_the_place_of_one_that_was_read_stays(log: ChangeLog, ats: Ats) -> None:
     before = one(ats, _PLACES)
-    async with log.batch(10):
+    async with batch(log, 10):
         # As a second daemon does that captures the watch by now.
         run(ats, "DELETE FROM cdc_sync.changes")
         run(ats, "VACUUM cdc_sync.changes")
         ats.execute("INSERT INTO public.applications (hellowork_id) VALUES ('a2')")
         assert one(ats, _PLACES) == before
 
-    async with log.batch(10) as changes:
-        assert len(changes.hints) == 1
+    async with batch(log, 10) as changes:
+        assert len(changes.times) == 1
 
 
 async def test_changes_that_were_moved_meanwhile_come_again(log: ChangeLog, ats: Ats) -> None:
     ats.execute("INSERT INTO public.applications (hellowork_id) VALUES ('a2')")
     run(ats, "DELETE FROM cdc_sync.changes WHERE ctid = '(0,1)'")
-    async with log.batch(10) as changes:
-        assert len(changes.hints) == 1
+    async with batch(log, 10) as changes:
+        assert len(changes.times) == 1
         run(ats, "VACUUM FULL cdc_sync.changes")
 
-    async with log.batch(10) as changes:
-        assert len(changes.hints) == 1
+    async with batch(log, 10) as changes:
+        assert len(changes.times) == 1
 
 
 async def test_a_change_of_the_same_transaction_that_was_moved_to_a_place_that_was_read_stays(
@@ -84,9 +85,9 @@ async def test_a_change_of_the_same_transaction_that_was_moved_to_a_place_that_w
         "INSERT INTO cdc_sync.changes SELECT 'applications', 'I', ARRAY[i::text], now() FROM generate_series(1, 4) i",
     )
     run(ats, "DELETE FROM cdc_sync.changes WHERE row_key = '{1}'")
-    async with log.batch(1) as changes:
-        assert [hint.key for hint in changes.hints] == [("2",)]
+    async with batch(log, 1) as changes:
+        assert list(changes.times) == [("2",)]
         run(ats, "VACUUM FULL cdc_sync.changes")
 
-    async with log.batch(10) as changes:
-        assert {hint.key for hint in changes.hints} >= {("3",), ("4",)}
+    async with batch(log, 10) as changes:
+        assert changes.times.keys() >= {("3",), ("4",)}

@@ -3,6 +3,7 @@
 import pytest
 from psycopg.conninfo import make_conninfo
 from support.builders import WATCH
+from support.log_batches import batch
 from support.sessions import Ats, one, run
 from support.watch_session import session
 from support.watched import a_config, install_triggers
@@ -32,5 +33,5 @@ async def test_every_connection(database: str, ats: Ats, options: str) -> None:
         assert await isolation_of(lasting.connection) == "read committed"
         async with pool.connection() as shared:
             assert await isolation_of(shared) == "read committed"
-        async with ChangeLog(pool, WATCH).batch(1):
+        async with batch(ChangeLog(pool, WATCH), 1):
             assert one(ats, "SELECT count(*) FROM pg_locks WHERE mode = 'SIReadLock'") == 0

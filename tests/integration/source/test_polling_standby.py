@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.eventually import eventually
+from support.log_batches import batch
 from support.sessions import one, sessions
 from support.source import opened
 from support.standby import standby_of
@@ -75,5 +76,5 @@ async def test_what_needs_to_write_says_so(restartable_server: Server, standby: 
 
 
 async def consume(log: ChangeLog) -> None:
-    async with log.batch(10):
+    async with batch(log, 10):
         pass

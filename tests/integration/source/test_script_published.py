@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from support.log_batches import batch
 from support.sessions import Ats, one, run
 from support.versions import needs
 from support.watched import a_config, install_triggers, uninstall_triggers
@@ -24,7 +25,7 @@ def published(ats: Ats) -> Iterator[Ats]:
 
 
 async def take(dsn: str) -> int:
-    async with pooled(dsn) as pool, ChangeLog(pool, "applications").batch(10) as changes:
+    async with pooled(dsn) as pool, batch(ChangeLog(pool, "applications"), 10) as changes:
         return changes.number
 
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import pytest
+from support.log_batches import batch
 from support.proxy import proxy_to
 from support.sessions import Ats, one
 from support.source import opened
@@ -16,8 +17,8 @@ from cdc_sync.source.errors import SourceError
 
 
 async def batch_of(log: ChangeLog) -> None:
-    async with log.batch(10) as changes:
-        assert changes.hints
+    async with batch(log, 10) as changes:
+        assert changes.times
 
 
 async def test_is_an_error_that_says_what_was_asked(database: str, ats: Ats, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,9 +56,9 @@ async def test_does_not_hide_what_was_wrong_in_time(database: str, ats: Ats) -> 
         log = ChangeLog(source.pool, "applications")
         ats.execute("ALTER TABLE public.applications RENAME TO elsewhere")
         with pytest.raises(SourceError, match="Correct the watch's table"):
-            async with log.batch(10):
+            async with batch(log, 10):
                 await source.rows()
         ats.execute("DROP SCHEMA cdc_sync CASCADE")
         with pytest.raises(SourceError, match=r"The change log cdc_sync\.changes does not exist"):
-            async with log.batch(10):
+            async with batch(log, 10):
                 pass

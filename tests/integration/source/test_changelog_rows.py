@@ -1,0 +1,213 @@
+"""Changes and the rows that they are about come by one statement, and apart where that cannot be."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from psycopg_pool import AsyncConnectionPool
+from support.builders import WATCH
+from support.sessions import Ats, one, run
+from support.source import Source, opened
+from support.watched import a_config, install_triggers
+
+from cdc_sync.core.query_plan import Plan
+from cdc_sync.source.changelog import ChangeLog
+from cdc_sync.source.connection import Connection
+from cdc_sync.source.errors import SourceError
+
+MANY = 100_000
+LARGE = 60_000
+
+
+def log_of(source: Source) -> ChangeLog:
+    return ChangeLog(source.pool, WATCH, source.reader, guard=source.reader.guard)
+
+
+def change(ats: Ats, *ids: int) -> None:
+    ats.execute("UPDATE public.applications SET status = status || '!' WHERE id = ANY (%s)", (list(ids),))
+
+
+def insert(ats: Ats, number: int, source: str = "NULL") -> None:
+    ats.execute(
+        "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at, source)"  # noqa: S608 - ours
+        f" SELECT i, 'a' || i, 's', 'j', now(), {source} FROM generate_series(1, {number}) AS i"
+    )
+
+
+async def test_each_row_comes_once_with_the_time_of_its_last_change(database: str, ats: Ats) -> None:
+    install_triggers(ats, a_config(database))
+    async with opened(a_config(database)) as source:
+        insert(ats, 3)
+        change(ats, 2)
+        ats.execute("DELETE FROM public.applications WHERE id = 3")
+
+        changes = await log_of(source).read(100)
+
+        assert changes.number == 5
+        assert changes.rows is not None
+        assert sorted((row.key, row.status) for row in changes.rows.rows) == [(("1",), "s"), (("2",), "s!")]
+        assert changes.times.keys() == {("1",), ("2",), ("3",)}
+        last = one(ats, "SELECT (extract(epoch FROM max(changed_at)) * 1000)::bigint FROM cdc_sync.changes"
+                        " WHERE row_key = '{2}'")  # fmt: skip
+        assert changes.times[("2",)] == last
+        assert changes.searched > 0
+
+
+async def test_what_names_no_row_is_told_apart(database: str, ats: Ats) -> None:
+    install_triggers(ats, a_config(database))
+    async with opened(a_config(database)) as source:
+        insert(ats, 1)
+        ats.execute("DELETE FROM cdc_sync.changes")
+        ats.execute(
+            "INSERT INTO cdc_sync.changes (watch, operation, row_key, changed_at)"
+            " SELECT %s, 'U', key::text[], now() FROM unnest(%s::text[]) AS key",
+            (WATCH, ["{}", "{NULL}", "{1}"]),
+        )
+
+        changes = await log_of(source).read(100)
+
+        assert changes.everything
+        assert changes.rows is not None
+        assert [row.key for row in changes.rows.rows] == [("1",)]
+        assert (changes.number, list(changes.times)) == (3, [("1",)])
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{"status": {"sql": "(1 / (t.id - 2))::text", "depends_on": ["id"]}}, {"status": "notes"}],
+    ids=["an expression that fails", "none"],
+)
+async def test_rows_come_apart_where_one_fails(database: str, ats: Ats, columns: Mapping[str, Any]) -> None:
+    config = a_config(database, columns=columns)
+    install_triggers(ats, config)
+    async with opened(config) as source:
+        insert(ats, 3)
+
+        changes = await log_of(source).read(100)
+
+        assert (changes.rows is None) == (columns["status"] != "notes")
+        assert changes.times.keys() == {("1",), ("2",), ("3",)}
+
+
+async def test_rows_come_apart_where_a_key_is_none_of_the_tables(database: str, ats: Ats) -> None:
+    install_triggers(ats, a_config(database))
+    async with opened(a_config(database)) as source:
+        ats.execute("INSERT INTO cdc_sync.changes VALUES (%s, 'U', '{no number}', now())", (WATCH,))
+
+        changes = await log_of(source).read(100)
+
+        assert changes.rows is None
+        assert list(changes.times) == [("no number",)]
+
+
+async def test_a_table_that_is_gone_is_told_from_a_log_that_is_gone(database: str, ats: Ats) -> None:
+    install_triggers(ats, a_config(database))
+    async with opened(a_config(database)) as source:
+        log = log_of(source)
+        insert(ats, 1)
+        ats.execute("ALTER TABLE public.applications RENAME TO elsewhere")
+        changes = await log.read(100)
+        with pytest.raises(SourceError, match="Correct the watch's table"):
+            await source.reader.by_key(changes.times)
+        ats.execute("DROP SCHEMA cdc_sync CASCADE")
+        with pytest.raises(SourceError, match=r"The change log cdc_sync\.changes does not exist"):
+            await log.read(100)
+
+
+async def test_large_rows_are_bounded_and_then_fewer_are_asked_for(database: str, ats: Ats) -> None:
+    config = a_config(database, columns={"source": "source"})
+    install_triggers(ats, config)
+    async with opened(config) as source:
+        log = log_of(source)
+        insert(ats, 300, f"repeat('x', {LARGE})")
+
+        changes = await log.read(1_000)
+        assert changes.rows is None
+        assert changes.number == len(changes.times) == 300
+
+        met = 0
+        while met < 300:
+            changes = await log.read(1_000)
+            await log.delete(changes)
+            assert 0 < changes.number < 100
+            assert changes.rows is None or sum(len(row.source or "") for row in changes.rows.rows) < 5_000_000
+            met += changes.number
+        assert one(ats, "SELECT count(*) FROM cdc_sync.changes") == 0
+
+
+KEYS = {
+    "a number": ("id bigint PRIMARY KEY", "i", ["id"]),
+    "a text": ("id text PRIMARY KEY", "'k' || i", ["id"]),
+    "a uuid": ("id uuid PRIMARY KEY", "md5(i::text)::uuid", ["id"]),
+    "two columns": ("id bigint, site text, PRIMARY KEY (site, id)", "i, 's' || i % 7", ["site", "id"]),
+    "a date and a number": (
+        "id bigint, on_day date, PRIMARY KEY (id, on_day)",
+        "i, date '2024-01-01'",
+        ["id", "on_day"],
+    ),
+}
+
+
+@pytest.mark.parametrize("log", ["fresh", "found empty by VACUUM", "analysed when full"])
+@pytest.mark.parametrize("key", KEYS)
+async def test_rows_are_found_by_the_keys_index_whatever_the_statistics_say(
+    database: str, ats: Ats, key: str, log: str
+) -> None:
+    definition, values, columns = KEYS[key]
+    run(ats, f"CREATE TABLE public.big ({definition}, status text) WITH (autovacuum_enabled = off)")
+    run(ats, f"INSERT INTO public.big SELECT {values}, 's' FROM generate_series(1, {MANY}) AS i")  # noqa: S608 - ours
+    mapped = {"application_id": {"sql": "t.id::text"}, "job_id": {"sql": "'j'"}, "created": {"sql": "now()"}}
+    config = a_config(
+        database, table="public.big", key=columns, columns={**mapped, "event_date": None, "deleted": None}
+    )
+    install_triggers(ats, config)
+    if log == "found empty by VACUUM":
+        ats.execute("UPDATE public.big SET status = 'b' WHERE ctid = '(0,1)'")
+        ats.execute("DELETE FROM cdc_sync.changes")
+        run(ats, "VACUUM ANALYZE cdc_sync.changes")
+    ats.execute("UPDATE public.big SET status = 'a' WHERE ctid < '(20,1)'")
+    if log == "analysed when full":
+        run(ats, "ANALYZE cdc_sync.changes")
+    async with opened(config) as source:
+        changes = await log_of(source).read(1_000)
+        assert changes.rows is not None
+        assert len(changes.rows.rows) == changes.number == 1_000
+        assert await scans_of_big(source.pool, log_of(source)) == ["index"]
+
+
+async def test_a_key_without_an_index_takes_one_scan(database: str, ats: Ats) -> None:
+    run(ats, "CREATE TABLE public.big (id bigint, site text, status text)")
+    run(ats, f"INSERT INTO public.big SELECT i, 's', 's' FROM generate_series(1, {MANY}) AS i")  # noqa: S608 - ours
+    mapped = {"application_id": {"sql": "t.id::text"}, "job_id": {"sql": "'j'"}, "created": {"sql": "now()"}}
+    columns = {**mapped, "event_date": None, "deleted": None}
+    config = a_config(database, table="public.big", key=["site", "id"], columns=columns)
+    install_triggers(ats, config)
+    run(ats, "VACUUM ANALYZE cdc_sync.changes")
+    ats.execute("UPDATE public.big SET status = 'a' WHERE ctid < '(20,1)'")
+    async with opened(config) as source:
+        changes = await log_of(source).read(1_000)
+        assert changes.rows is not None
+        assert len(changes.rows.rows) == 1_000
+        assert await scans_of_big(source.pool, log_of(source)) == ["1 scan"]
+
+
+async def scans_of_big(pool: AsyncConnectionPool[Connection], log: ChangeLog) -> list[str]:
+    """How the table is read: by its index, or by how many scans."""
+    assert log.statement is not None
+    async with pool.connection() as connection:
+        explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {log.statement}".encode()
+        (((explained,),),) = [await (await connection.execute(explain, (1_000,))).fetchall()]
+    found: list[str] = []
+
+    def walk(plan: Plan) -> None:
+        if plan.get("Relation Name") == "big":
+            found.append(
+                "index"
+                if "Index" in plan["Node Type"] or "Bitmap" in plan["Node Type"]
+                else f"{plan['Actual Loops']:.0f} scan"
+            )
+        for inner in plan.get("Plans", ()):
+            walk(inner)
+
+    walk(explained[0]["Plan"])
+    return found
