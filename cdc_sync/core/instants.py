@@ -46,7 +46,7 @@ def from_microseconds(text: str) -> int:
         instant = int(text) // 1000
     except ValueError:
         raise NotAnInstant(f"{text} is not a date that can be written as YYYY-MM-DDTHH:MM:SS.mmmZ") from None
-    return _within_range(instant)
+    return instant if _FIRST <= instant <= LATEST else _within_range(instant)
 
 
 def from_datetime(moment: datetime) -> int:

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Literal, assert_never
+from typing import Literal, NamedTuple, assert_never
 
 Unmapped = Literal["send", "ignore", "reject"]
 
@@ -23,27 +22,21 @@ class StatusRules:
     deleted: str
 
 
-@dataclass(frozen=True, slots=True)
-class Mapped:
+class Mapped(NamedTuple):
     """The status to send; `refused` tells why it must not be sent, None if it may."""
 
     status: str
     refused: str | None = None
 
 
-@lru_cache(maxsize=256)  # asked for each row, of few labels
-def _sent_as(status: str) -> Mapped:
-    return Mapped(status)
-
-
 def map_status(rules: StatusRules, label: str) -> Mapped | None:
     """Map a label; None if it is to be ignored."""
     status = rules.map.get(label)
     if status is not None:
-        return _sent_as(status)
+        return Mapped(status)
     match rules.unmapped:
         case "send":
-            return _sent_as(label)
+            return Mapped(label)
         case "ignore":
             return None
         case "reject":

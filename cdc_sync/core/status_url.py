@@ -22,6 +22,7 @@ _URL = re.compile(
 _STATUS_PATH = re.compile(r"/v1/applications/(?P<id>[^/]+)/status/?$")
 # Nothing in it can be read in two ways, by whoever decodes it.
 _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-]+)+", re.ASCII)
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_~-]{1,200}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # no id has one, and PostgreSQL cannot keep a NUL that a URL brought as %00
 # Segments of a decoded path that a server takes away, with the one before or alone. Some read `\` as `/`, or let go of
 # what follows a `;`.
@@ -122,7 +123,13 @@ def build(base_url: str, application_id: str) -> str:
     Everything outside RFC 3986's unreserved characters is percent-encoded. That keeps an id in its place as long as
     nobody on the way decodes the path, as an ordinary nginx does: what could leave it then, `id_refusal` turns away.
     """
-    return f"{base_url}/v1/applications/{quote(application_id, safe='')}/status"
+    quoted = application_id if _PLAIN_ID.fullmatch(application_id) else quote(application_id, safe="")
+    return f"{base_url}/v1/applications/{quoted}/status"
+
+
+def is_plain(application_id: str) -> bool:
+    """Whether an id is of unreserved characters alone, without dots: as most are, and it can be used as it is."""
+    return _PLAIN_ID.fullmatch(application_id) is not None
 
 
 def id_in(url: str) -> str | None:

@@ -175,8 +175,9 @@ class Mapping:
         """Turn a fetched row into the core's."""
         split = len(self.key_columns)
         in_scope, application_id, url, status, job, created, event_date, source, deleted = columns[split : split + 9]
+        key, extra = tuple(columns[:split]), tuple(columns[split + 9 : self.width])
         return Row(  # by position: it is done for each row
-            tuple(columns[:split]),
+            key,
             in_scope == 1,
             application_id,
             url,
@@ -186,7 +187,7 @@ class Mapping:
             event_date,
             source,
             deleted == 1,
-            tuple(columns[split + 9 : split + 9 + len(self.watch.extra)]),
+            extra,
             digest,
         )
 

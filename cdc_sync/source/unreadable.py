@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections import abc
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
@@ -228,7 +227,7 @@ class UnreadableRows:
             if id_fails:
                 self._without_id.add(key)
         reason = f"{', '.join(named)} cannot be read: {message}"
-        return replace(row, in_scope=row.in_scope or WHERE in places, unreadable=reason, id_unreadable=id_fails), at
+        return row._replace(in_scope=row.in_scope or WHERE in places, unreadable=reason, id_unreadable=id_fails), at
 
     async def _without(self, key: Key, places: Collection[str]) -> list[tuple[Any, ...]] | None:
         """A row without some expressions, as a list of one or, if it is gone, of none; None if another one fails."""
@@ -244,7 +243,7 @@ class UnreadableRows:
 
 def _not_told_apart(key: Key, mapping: Mapping) -> Row:
     nothing = mapping.row([*key, 1, *[None] * (len(mapping.expressions) - 1)])
-    return replace(nothing, unreadable=NOT_TOLD_APART, id_unreadable=True)
+    return nothing._replace(unreadable=NOT_TOLD_APART, id_unreadable=True)
 
 
 def _halves(keys: Sequence[Key]) -> tuple[Sequence[Key], Sequence[Key]]:

@@ -70,7 +70,7 @@ CONTENT = Content(
 
 
 def reading(rules: WatchRules = RULES, **changes: Any) -> Any:
-    return interpret(replace(ROW, **changes), rules, CHANGED_AT)
+    return interpret(ROW._replace(**changes), rules, CHANGED_AT)
 
 
 def content(rules: WatchRules = RULES, **changes: Any) -> Content:
@@ -147,10 +147,10 @@ EMPTY_ID = "the application's id is empty"
 def test_an_unusable_id_is_named_unless_the_row_is_out_of_scope(
     application_id: str | None, status_url: str | None, reported: str | None, reason: str
 ) -> None:
-    row = replace(ROW, application_id=application_id, status_url=status_url)
+    row = ROW._replace(application_id=application_id, status_url=status_url)
 
     assert interpret(row, RULES, CHANGED_AT) == Unreportable(reported, ("7",), reason)
-    assert interpret(replace(row, in_scope=False), RULES, CHANGED_AT) == Foreign(("7",))
+    assert interpret(row._replace(in_scope=False), RULES, CHANGED_AT) == Foreign(("7",))
 
 
 def test_a_row_out_of_scope_is_no_call_whatever_else_it_lacks() -> None:
@@ -308,6 +308,9 @@ ODD_TEXTS = (
         source=st.none() | st.sampled_from(["null", "[]", '""', "{}", "1"]),
         deleted=st.booleans(),
         extra=st.tuples(*[st.none() | st.sampled_from(["null", "1", '"x"'])] * 2),
+        digest=st.none(),
+        unreadable=st.none(),
+        id_unreadable=st.just(value=False),
     ),
     what=st.sampled_from(["send", "ignore", "reject"]),
 )
@@ -345,28 +348,28 @@ def test_a_row_on_which_an_expression_fails_is_unreportable() -> None:
 
 
 def test_a_row_whose_id_cannot_be_read_is_of_no_application_that_is_known() -> None:
-    row = replace(ROW, application_id=None, unreadable=FAILS, id_unreadable=True)
+    row = ROW._replace(application_id=None, unreadable=FAILS, id_unreadable=True)
 
     assert interpret(row, RULES, CHANGED_AT) == Unreportable(None, ("7",), FAILS, unreadable=True)
-    assert interpret(replace(row, in_scope=False), RULES, CHANGED_AT) == Foreign(("7",))
+    assert interpret(row._replace(in_scope=False), RULES, CHANGED_AT) == Foreign(("7",))
 
 
 def test_a_row_whose_creation_cannot_be_read_may_be_the_latest() -> None:
-    unreadable = replace(ROW, key=("unreadable",), created=None, unreadable=FAILS)
+    unreadable = ROW._replace(key=("unreadable",), created=None, unreadable=FAILS)
 
     for rows in permutations([LIVE, LATER, unreadable, DELETED]):
         assert current(rows) == unreadable
-    assert current([replace(unreadable, deleted=True), LIVE]) == LIVE
-    assert current([replace(unreadable, created=LIVE.created), LATER]) == LATER
+    assert current([unreadable._replace(deleted=True), LIVE]) == LIVE
+    assert current([unreadable._replace(created=LIVE.created), LATER]) == LATER
 
 
-LIVE = replace(ROW, key=("live",))
-DELETED = replace(ROW, key=("deleted",), deleted=True, created="1700000000000000")
-ELSEWHERE = replace(ROW, key=("elsewhere",), in_scope=False, created="1700000000000000")
-LATER = replace(ROW, key=("later",), created="1672563600001000")
-UNDATED = replace(ROW, key=("undated",), created=None)
-ENDLESS = replace(ROW, key=("endless",), created="infinity")
-GONE_ELSEWHERE = replace(ROW, key=("gone elsewhere",), in_scope=False, deleted=True)
+LIVE = ROW._replace(key=("live",))
+DELETED = ROW._replace(key=("deleted",), deleted=True, created="1700000000000000")
+ELSEWHERE = ROW._replace(key=("elsewhere",), in_scope=False, created="1700000000000000")
+LATER = ROW._replace(key=("later",), created="1672563600001000")
+UNDATED = ROW._replace(key=("undated",), created=None)
+ENDLESS = ROW._replace(key=("endless",), created="infinity")
+GONE_ELSEWHERE = ROW._replace(key=("gone elsewhere",), in_scope=False, deleted=True)
 
 
 def test_no_row_speaks_if_there_is_none() -> None:
@@ -394,12 +397,12 @@ def test_the_row_that_speaks_is_found_in_whatever_order_they_come(rows: list[Row
 
 
 def test_of_equal_rows_the_last_in_the_databases_order_speaks() -> None:
-    assert current([replace(LIVE, key=("1",)), replace(LIVE, key=("2",))]) == replace(LIVE, key=("2",))
+    assert current([LIVE._replace(key=("1",)), LIVE._replace(key=("2",))]) == LIVE._replace(key=("2",))
     assert current([UNDATED, ENDLESS]) == ENDLESS
 
 
 ANY_ROWS = [
-    replace(ROW, in_scope=in_scope, deleted=deleted, created=created)
+    ROW._replace(in_scope=in_scope, deleted=deleted, created=created)
     for in_scope, deleted, created in product((True, False), (True, False), ("1000", "2000", None))
 ]
 
@@ -407,9 +410,9 @@ ANY_ROWS = [
 @given(st.lists(st.sampled_from(ANY_ROWS), min_size=1, max_size=8), st.randoms(use_true_random=False))
 def test_the_choice_does_not_depend_on_the_order_of_unequal_rows(rows: list[Row], random: Any) -> None:
     """However rows come, as long as equals stay in key order: as from several reads, merged."""
-    keyed = [replace(row, key=(str(number),)) for number, row in enumerate(rows)]
+    keyed = [row._replace(key=(str(number),)) for number, row in enumerate(rows)]
     chosen = current(keyed)
-    groups = [[row for row in keyed if replace(row, key=()) == replace(kind, key=())] for kind in ANY_ROWS]
+    groups = [[row for row in keyed if row._replace(key=()) == kind._replace(key=())] for kind in ANY_ROWS]
 
     merged = []
     while any(groups):
@@ -420,7 +423,7 @@ def test_the_choice_does_not_depend_on_the_order_of_unequal_rows(rows: list[Row]
 
 @given(st.lists(st.sampled_from(ANY_ROWS), min_size=1, max_size=8))
 def test_whoever_speaks_speaks_again_when_asked_among_fewer(rows: list[Row]) -> None:
-    keyed = [replace(row, key=(str(number),)) for number, row in enumerate(rows)]
+    keyed = [row._replace(key=(str(number),)) for number, row in enumerate(rows)]
     chosen = current(keyed)
 
     for without in keyed:
@@ -471,11 +474,11 @@ def test_a_row_that_lacks_nothing_but_a_job_says_all_the_rest(job_id: str | None
 
 def test_rows_are_found_by_the_id_that_they_carry_usable_or_not() -> None:
     rows = [
-        replace(ROW, key=("1",), application_id="a1"),
-        replace(ROW, key=("2",), application_id=None, status_url="https://any.example/v1/applications/a1/status"),
-        replace(ROW, key=("3",), application_id="a2"),
-        replace(ROW, key=("4",), application_id=".."),
-        replace(ROW, key=("5",), application_id=None, status_url=None),
+        ROW._replace(key=("1",), application_id="a1"),
+        ROW._replace(key=("2",), application_id=None, status_url="https://any.example/v1/applications/a1/status"),
+        ROW._replace(key=("3",), application_id="a2"),
+        ROW._replace(key=("4",), application_id=".."),
+        ROW._replace(key=("5",), application_id=None, status_url=None),
     ]
 
     assert by_application(rows, {"a1", ".."}) == {"a1": rows[:2], "..": [rows[3]]}
