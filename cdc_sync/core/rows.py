@@ -10,7 +10,7 @@ from cdc_sync.core import status_url
 from cdc_sync.core.content import Content
 from cdc_sync.core.instants import NotAnInstant, from_microseconds
 from cdc_sync.core.rules import WatchRules
-from cdc_sync.core.status import Mapped, StatusRules, map_status
+from cdc_sync.core.status import map_status
 from cdc_sync.core.status_url import AllowedHosts
 
 LONGEST_TEXT = 10_000
@@ -133,9 +133,10 @@ def interpret(row: Row, rules: WatchRules, changed_at: int) -> Observation:
         rules: the watch's rules.
         changed_at: when it changed; also the event's date if the row has none. Milliseconds since the epoch.
     """
-    application_id = row.application_id
-    is_plain = application_id is not None and row.status_url is None and status_url.is_plain(application_id)
-    if application_id is None or not is_plain or row.id_unreadable:
+    application_id, url = row.application_id, None
+    if application_id is not None and row.status_url is None:
+        url = status_url.of_plain_id(rules.base_url, application_id)
+    if application_id is None or url is None or row.id_unreadable:
         identified = _identify(row, changed_at)
         if not isinstance(identified, str):
             # `where` is how people leave out the rows whose id is not HelloWork's; those are nobody's mistake.
@@ -145,13 +146,15 @@ def interpret(row: Row, rules: WatchRules, changed_at: int) -> Observation:
         return OutOfScope(application_id, row.key, changed_at)
     if row.unreadable is not None:
         return Unreportable(application_id, row.key, row.unreadable, unreadable=True, changed_at=changed_at)
-    return _observation_of(application_id, row, rules, changed_at)
+    return _observation_of(application_id, url, row, rules, changed_at)
 
 
-def _observation_of(application_id: str, row: Row, rules: WatchRules, changed_at: int) -> Observation:
+def _observation_of(
+    application_id: str, built: str | None, row: Row, rules: WatchRules, changed_at: int
+) -> Observation:
     """What a row in scope means for the application that it is about."""
     key = row.key
-    mapped = status_of(row, rules.status)
+    mapped = map_status(rules.status, row.status, deleted=row.deleted)
     if mapped is None:
         return Ignored(application_id, key, row.digest, changed_at)
     try:
@@ -162,12 +165,12 @@ def _observation_of(application_id: str, row: Row, rules: WatchRules, changed_at
         event_date = changed_at if row.event_date is None else from_microseconds(row.event_date)
     except NotAnInstant:
         event_date = changed_at
-    own_url = None if row.status_url is None else _value(row.status_url)
-    if own_url is None:
-        url = status_url.build(rules.base_url, application_id)
-        refusal = _refusal_of_built(rules.allowed, rules.base_url)
+    url = built or _value(row.status_url)
+    if url is not None and built is None:
+        refusal = rules.allowed.refusal(url)
     else:
-        url, refusal = own_url, rules.allowed.refusal(own_url)
+        url = url or status_url.build(rules.base_url, application_id)
+        refusal = _refusal_of_built(rules.allowed, rules.base_url)
     job_id = row.job_id if row.job_id and not row.job_id.isspace() else ""
     content = Content(  # by position: it is done for each row
         mapped.status,
@@ -285,16 +288,6 @@ def _identify(row: Row, changed_at: int) -> str | Foreign | Unreportable:
 
 def _value(text: str | None) -> str | None:
     return text if text is not None and text.strip(BLANKS) else None
-
-
-def status_of(row: Row, rules: StatusRules) -> Mapped | None:
-    """The status that a row has by these rules, "" if it has none; None if its label is to be ignored."""
-    if row.deleted:
-        return Mapped(rules.deleted)
-    if row.status and row.status.strip():
-        return map_status(rules, row.status)
-    # NULL and blanks are one label, which has a status only if the map gives it one.
-    return Mapped(rules.map.get("", ""))
 
 
 def _source(text: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, assert_never
+from typing import Literal, NamedTuple
 
 Unmapped = Literal["send", "ignore", "reject"]
 
@@ -29,16 +29,20 @@ class Mapped(NamedTuple):
     refused: str | None = None
 
 
-def map_status(rules: StatusRules, label: str) -> Mapped | None:
-    """Map a label; None if it is to be ignored."""
+def map_status(rules: StatusRules, label: str | None, *, deleted: bool = False) -> Mapped | None:
+    """The status of a row with this label, "" if it has none; None if the label is to be ignored.
+
+    NULL and blanks are one label, which has a status only if the map gives it one.
+    """
+    if deleted:
+        return Mapped(rules.deleted)
+    if not label or label.isspace():
+        return Mapped(rules.map.get("", ""))
     status = rules.map.get(label)
     if status is not None:
         return Mapped(status)
-    match rules.unmapped:
-        case "send":
-            return Mapped(label)
-        case "ignore":
-            return None
-        case "reject":
-            return Mapped(label, refused=f"the label {label!r} is not in status.map, and status.unmapped is reject")
-    assert_never(rules.unmapped)
+    if rules.unmapped == "ignore":
+        return None
+    if rules.unmapped == "reject":
+        return Mapped(label, refused=f"the label {label!r} is not in status.map, and status.unmapped is reject")
+    return Mapped(label)

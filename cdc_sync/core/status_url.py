@@ -123,13 +123,12 @@ def build(base_url: str, application_id: str) -> str:
     Everything outside RFC 3986's unreserved characters is percent-encoded. That keeps an id in its place as long as
     nobody on the way decodes the path, as an ordinary nginx does: what could leave it then, `id_refusal` turns away.
     """
-    quoted = application_id if _PLAIN_ID.fullmatch(application_id) else quote(application_id, safe="")
-    return f"{base_url}/v1/applications/{quoted}/status"
+    return f"{base_url}/v1/applications/{quote(application_id, safe='')}/status"
 
 
-def is_plain(application_id: str) -> bool:
-    """Whether an id is of unreserved characters alone, without dots: as most are, and it can be used as it is."""
-    return _PLAIN_ID.fullmatch(application_id) is not None
+def of_plain_id(base_url: str, application_id: str) -> str | None:
+    """The same if the id has unreserved characters only, and no dot, as most do: it needs no further look."""
+    return f"{base_url}/v1/applications/{application_id}/status" if _PLAIN_ID.fullmatch(application_id) else None
 
 
 def id_in(url: str) -> str | None:

@@ -9,9 +9,9 @@ from cdc_sync.core.diff import Cancel, Queue, Unseen
 from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.outbox import Known, with_last_job
 from cdc_sync.core.plan import ApplyResult, Batch, Before, content_of_gone, is_nameless, plan_batch
-from cdc_sync.core.rows import Key, Observation, Reportable, Row, by_application, interpret, status_of
+from cdc_sync.core.rows import Key, Observation, Reportable, Row, by_application, interpret
 from cdc_sync.core.rules import WatchRules
-from cdc_sync.core.status import StatusRules
+from cdc_sync.core.status import StatusRules, map_status
 from cdc_sync.pipeline.intake import resolved
 from cdc_sync.pipeline.marks import Marks
 from cdc_sync.source import row_security
@@ -125,7 +125,8 @@ async def _plan_page(
 
 
 def _differs(row: Row, rules: WatchRules, old: StatusRules) -> bool:
-    return status_of(row, rules.status) != status_of(row, old)
+    now, before = (map_status(each, row.status, deleted=row.deleted) for each in (rules.status, old))
+    return now != before
 
 
 def _planned(result: ApplyResult, row: Observation, known: Known | None) -> Planned:
