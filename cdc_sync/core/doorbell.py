@@ -5,54 +5,42 @@ latency is milliseconds; when they come fast the ATS would pay for it, and whoev
 apart from each other keep the bell from being armed and disarmed in turn.
 """
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 BUSY = 50.0
-"""Changes per second from which on to stay awake."""
+"""Changes per second from which on whoever sleeps should stay awake."""
 
 CALM = 10.0
-"""Changes per second below which to sleep again."""
+"""Changes per second below which whoever is awake may sleep."""
 
 WINDOW = 0.5
 """Seconds over which the rate is taken."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(NamedTuple):
     """How fast changes come.
 
     Attributes:
         since: when the present window began, in seconds of any clock that does not go back.
         changes: how many came in it so far.
-        per_second: the rate of the window before.
+        before: the rate of the window before, in changes per second.
+        rate: that rate, or what the present window will have at least: a burst is seen as it begins.
     """
 
     since: float
     changes: int = 0
-    per_second: float = 0.0
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether somebody who sleeps should stay awake."""
-        return self._at_least >= BUSY
-
-    @property
-    def is_calm(self) -> bool:
-        """Whether somebody who is awake may sleep."""
-        return self._at_least < CALM
-
-    @property
-    def _at_least(self) -> float:
-        """The rate of the window before, or what the present one will have at least: a burst is seen as it begins."""
-        return max(self.per_second, self.changes / WINDOW)
+    before: float = 0.0
+    rate: float = 0.0
 
 
 def count(pace: Pace, now: float, changes: int) -> Pace:
     """Take into account what was found."""
-    passed = now - pace.since
-    if passed < WINDOW:
-        return replace(pace, changes=pace.changes + changes)
-    return Pace(since=now, changes=changes, per_second=pace.changes / passed)
+    since, before = pace.since, pace.before
+    if now - since < WINDOW:
+        changes += pace.changes
+    else:
+        since, before = now, pace.changes / (now - since)
+    return Pace(since, changes, before, max(before, changes / WINDOW))
 
 
 def pause(searched: float) -> float:

@@ -30,8 +30,7 @@ from cdc_sync.core.rules import WatchRules
 from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, SWEEPS, Pulse
 from cdc_sync.daemon.together import live_together
 from cdc_sync.pipeline import baseline, deletions, remapping
-from cdc_sync.pipeline.doorbell import Doorbell
-from cdc_sync.pipeline.drain import Drain
+from cdc_sync.pipeline.drain import Doorbell, Drain
 from cdc_sync.pipeline.intake import Delivery, Intake, NoDelivery, Written, no_account
 from cdc_sync.pipeline.missed import watch_missed
 from cdc_sync.pipeline.poll import BEGAN, LONGEST_PAUSE, Poll
@@ -469,7 +468,7 @@ class WatchWorker:
         else:
             proved = lambda usage: self._parts.observe(ListenerProved(name, usage))  # noqa: E731 - a bound argument
             jobs["listen"] = listen(
-                connected.session, drain.ring, self._parts.prove_every, proved, within=self._parts.answers_within
+                connected.session, drain.rung.set, self._parts.prove_every, proved, within=self._parts.answers_within
             )
             if self._parts.dry_run:
                 jobs["drain"] = drain.run(drain_interval, progressed)
@@ -503,12 +502,12 @@ class WatchWorker:
         self._parts.observe(CaptureStarted(self._parts.name))
         await self._sweeps(connected, fast)
 
-    def _written(self, what: Collection[str], *, kept: bool) -> None:
+    def _written(self, what: Callable[[], Collection[str]], *, kept: bool) -> None:
         """The store wrote something, or would not: it has recovered when it has taken what it had refused."""
         if not kept:
-            self._refused.update(what)
+            self._refused.update(what())
         elif self._refused:
-            self._refused.difference_update(what)
+            self._refused.difference_update(what())
             if not self._refused:
                 self._store_works()
 

@@ -17,7 +17,7 @@ from cdc_sync.core import plan
 from cdc_sync.core.diff import Adopt, Cancel, Queue, Unseen
 from cdc_sync.core.hints import Origin, latest
 from cdc_sync.core.observations import ChangesRead, Decided, Observe, Outcome, RowsHidden, RowSkipped, RowsVisible
-from cdc_sync.core.outbox import NOTHING, Known, Offer, Suspicion
+from cdc_sync.core.outbox import NOTHING, EntryState, Known, Offer, Suspicion
 from cdc_sync.core.plan import ApplyResult, Batch, Resolved, is_nameless
 from cdc_sync.core.rows import Key, Observation, Row, Unreportable, by_application, current, interpret
 from cdc_sync.core.rules import WatchRules
@@ -36,11 +36,11 @@ T = TypeVar("T")
 class Written(Protocol):
     """Is told what the store was asked to write, and whether it did."""
 
-    def __call__(self, what: Collection[str], *, kept: bool) -> None:
-        """See the class."""
+    def __call__(self, what: Callable[[], Collection[str]], *, kept: bool) -> None:
+        """See the class; `what` is seldom asked for."""
 
 
-def no_account(what: Collection[str], *, kept: bool) -> None:
+def no_account(what: Callable[[], Collection[str]], *, kept: bool) -> None:
     """Keep no account of it."""
 
 
@@ -66,6 +66,7 @@ class NoDelivery:
 
 
 _REMEMBERED_SKIPS = 100_000
+_QUEUED: Mapping[EntryState, Outcome] = {"pending": "queued", "held": "held", "dead": "dead"}
 
 
 class Intake:
@@ -235,9 +236,9 @@ class Intake:
         try:
             kept = await writing
         except StoreError:
-            self._written(what, kept=False)
+            self._written(lambda: what, kept=False)
             raise
-        self._written(what, kept=True)
+        self._written(lambda: what, kept=True)
         return kept
 
     def _interpreted(self, read: Read) -> list[Observation]:
@@ -327,8 +328,13 @@ class Intake:
         watch = self.rules.watch
         offer = self._delivery.offer(watch, batch.application_ids)
         applying = asyncio.create_task(self.store.apply(self.rules, batch, offer), name=f"apply {watch}")
+
+        def settle(done: asyncio.Task[Applied]) -> None:
+            failed = done.cancelled() or done.exception() is not None
+            self._delivery.settle(offer, watch, None if failed else done.result())
+
         # Whatever becomes of this task: what the store has claimed is the sender's.
-        applying.add_done_callback(lambda done: self._delivery.settle(offer, watch, _result(done)))
+        applying.add_done_callback(settle)
         try:
             applied = await asyncio.shield(applying)
         except asyncio.CancelledError:
@@ -338,12 +344,11 @@ class Intake:
                     await asyncio.wait([applying])
             raise
         except StoreError:
-            self._written(_named_by(batch), kept=False)
+            self._written(lambda: _named_by(batch), kept=False)
             raise
         if applied.written:  # what is no news says nothing of whether the store can be written
-            self._written(_named_by(batch), kept=True)
-        if applied.written:
-            self.reader.guard.load(batch.replica.get(REPLICA))
+            self._written(lambda: _named_by(batch), kept=True)
+            self.reader.guard.keep(batch.replica)
         self._tell(applied, batch.origin)
         return applied
 
@@ -358,9 +363,16 @@ class Intake:
                 key = "/".join(skip.key)
                 self.observe(RowSkipped(self.rules.watch, key, skip.application_id, skip.reason))
         for result in applied.results:
-            if origin == "baseline" and isinstance(result.decision, Adopt):
-                continue  # told as a number, not one by one
-            self.observe(Decided(self.rules.watch, result.application_id, origin, _outcome(result), result.reason))
+            match result.decision:
+                case Queue():
+                    outcome = _QUEUED[result.state or "pending"]
+                case Cancel():
+                    outcome = "cancelled"
+                case Adopt() if origin != "baseline":
+                    outcome = "adopted"
+                case _:
+                    continue  # what the baseline adopts is told as a number, not one by one
+            self.observe(Decided(self.rules.watch, result.application_id, origin, outcome, result.reason))
 
 
 def resolved(application_id: str, changed_at: int, rows: Sequence[Row], rules: WatchRules) -> Resolved:
@@ -376,22 +388,6 @@ def _without_id(row: Row, rules: WatchRules) -> Observation | None:
         return Unreportable(None, row.key, row.unreadable, unreadable=True)
     observation = interpret(row, rules, 0)
     return observation if is_nameless(observation) else None
-
-
-def _result(applying: asyncio.Task[Applied]) -> Applied | None:
-    return None if applying.cancelled() or applying.exception() is not None else applying.result()
-
-
-def _outcome(result: ApplyResult) -> Outcome:
-    match result.decision:
-        case Adopt():
-            return "adopted"
-        case Cancel():
-            return "cancelled"
-        case Queue():
-            return {"pending": "queued", "held": "held", "dead": "dead"}[result.state or "pending"]  # type: ignore[return-value] # the three states
-        case _:
-            raise AssertionError("the store returns only news")
 
 
 def _named_by(batch: Batch) -> set[str]:

@@ -56,10 +56,7 @@ class PageSize:
         return keys[:size], keys[size:]
 
     def taken(self, fetched: Sequence[Sequence[Any]], width: int) -> bool:
-        """Learn from what a `bounded` query of so many columns gave; returns whether it was ended before its last row.
-
-        Or there.
-        """
+        """Learn from what a `bounded` query of so many columns gave; tells whether its rows are too large together."""
         if not fetched:
             return False
         size = int(max(row[width] for row in fetched))

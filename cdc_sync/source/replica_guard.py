@@ -12,6 +12,7 @@ The position is stored with the news that it protects, so a restart does not for
 purpose (restored from a backup) is behind too: only a person knows, who says so by `cdc-sync adopt-database`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -99,9 +100,12 @@ class ReplicaGuard:
         Raises:
             SourceError: it is behind what was read before.
         """
-        now = self.check(text)
-        if self.position is None or now.server != self.position.server or self.position.is_before(now):
-            self.position, self.text = now, text
+        now, before = ReplicaPosition.from_text(text), self.position
+        if before is None or now.server != before.server:
+            now = self.check(text)
+        elif not before.is_before(now):
+            return
+        self.position, self.text = now, text
 
     async def meet(self, connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:
         """Refuse a connection to a server that is behind; the first server that is met is the one to stay on.
@@ -120,6 +124,10 @@ class ReplicaGuard:
         self.check(text)
         if self.position is None:
             self.advance(text)
+
+    def keep(self, stored: Mapping[str, str]) -> None:
+        """The store has taken what `unstored` gave."""
+        self.stored = stored.get(POSITION, self.stored)
 
     def unstored(self) -> dict[str, str]:
         """The position to be stored with what was read; empty if the store has it."""

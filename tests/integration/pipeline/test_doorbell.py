@@ -14,7 +14,7 @@ from support.eventually import eventually
 from support.rig import OpenRig, Rig, nothing
 from support.sessions import Ats, OpenSession, one, run
 
-from cdc_sync.pipeline.doorbell import Doorbell
+from cdc_sync.pipeline.drain import Doorbell
 from cdc_sync.source.bell import LEASE, Bell
 from cdc_sync.source.session import listen
 
@@ -42,7 +42,7 @@ async def notify_mode(rig: Rig) -> AsyncIterator[Doorbell]:
     """All the loops of notify mode, with nothing that would find a change without the bell."""
     await rig.adopt()
     doorbell = Doorbell(rig.drain, Bell(rig.connected.pool, WATCH), NEVER, time.monotonic)
-    async with running(listen(rig.connected.session, rig.drain.ring, NEVER), doorbell.run(nothing)):
+    async with running(listen(rig.connected.session, rig.drain.rung.set, NEVER), doorbell.run(nothing)):
         yield doorbell
 
 
@@ -257,7 +257,7 @@ class TestDrainLoop:
                 turns.append(None)
                 if len(turns) == 1:
                     insert(ats, 1, "a1")
-                    rig.drain.ring()
+                    rig.drain.rung.set()
 
             async with running(rig.drain.run(NEVER, ring_within)):
                 await eventually(lambda: is_queued(rig, "a1"), "the entry")

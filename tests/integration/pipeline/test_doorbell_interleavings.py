@@ -16,8 +16,7 @@ from support.builders import WATCH
 from support.rig import OpenRig, Rig
 from support.sessions import Ats, OpenSession, run
 
-from cdc_sync.pipeline.doorbell import Doorbell
-from cdc_sync.pipeline.drain import Drain
+from cdc_sync.pipeline.drain import Doorbell, Drain
 from cdc_sync.source import transactions
 from cdc_sync.source.bell import LEASE, Bell
 from cdc_sync.source.connection import Connection

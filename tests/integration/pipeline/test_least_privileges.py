@@ -57,7 +57,7 @@ async def test_in_notify_mode(database: str, ats: Ats, role: str, tmp_path: Path
         fence = await bell.arm()
         assert fence is not None
         await eventually(lambda: bell.is_quiet(fence), "earlier transactions have ended")
-        listening = asyncio.create_task(listen(watch.connected.session, watch.drain.ring, 0.05))
+        listening = asyncio.create_task(listen(watch.connected.session, watch.drain.rung.set, 0.05))
         await eventually(watch.drain.rung.is_set, "it listens")
         watch.drain.rung.clear()
         update(ats, 1, status="hired")

@@ -32,7 +32,7 @@ class TestFedByLogicalReplication:
             await watch.adopt()
             bell = Bell(watch.connected.pool, WATCH)
             await bell.arm()
-            listening = asyncio.create_task(listen(watch.connected.session, watch.drain.ring, 60))
+            listening = asyncio.create_task(listen(watch.connected.session, watch.drain.rung.set, 60))
             await eventually(watch.drain.rung.is_set, "it listens")
             watch.drain.rung.clear()
 
