@@ -11,8 +11,7 @@ from cdc_sync.cli.context import invocation
 from cdc_sync.cli.saying import say
 from cdc_sync.config import Config
 from cdc_sync.core.database_identity import Whereabouts
-from cdc_sync.pipeline.adoption import positions_elsewhere
-from cdc_sync.pipeline.recognition import found_elsewhere
+from cdc_sync.pipeline.recognition import found_elsewhere, positions_elsewhere
 from cdc_sync.source.connection import asking, connected
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import server_facts

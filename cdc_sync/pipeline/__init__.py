@@ -8,11 +8,10 @@ watch: what is applied later was read later. Sweeps compare outside the lock; wh
 
 **What a crash costs**, step by step, for a change that the ATS has committed:
 
-1. before its hint is taken: nothing; the change log's row waits, the watermark has not passed.
-2. hint taken, row read, nothing recorded: the change log's transaction rolls back with the connection, the watermark
-   has not moved. The hint comes again.
-3. recorded, log not yet committed: the hint comes again; the diff finds nothing new, since the outbox holds it.
-4. recorded and committed: the outbox is durable; the sender finds the entry at the next start.
+1. before it is read: nothing; the change log's row waits, the watermark has not passed.
+2. read, nothing recorded: the change log keeps it, the watermark has not moved. It comes again.
+3. recorded, not yet deleted from the log: it comes again; the diff finds nothing new, since the outbox holds it.
+4. recorded and deleted: the outbox is durable; the sender finds the entry at the next start.
 5. call under way: the entry is marked as attempted; it is sent again, same body, same idempotency key.
 6. acknowledged, not yet written down: as 5. HelloWork hears the same thing twice, which changes nothing.
 

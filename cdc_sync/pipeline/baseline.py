@@ -18,8 +18,8 @@ from cdc_sync.core.observations import BaselineDone, BaselineProgress
 from cdc_sync.core.plan import ApplyResult
 from cdc_sync.core.rows import Key
 from cdc_sync.pipeline.intake import Intake
-from cdc_sync.pipeline.shape import shape_of_digests
 from cdc_sync.pipeline.steps import STEPS, Steps
+from cdc_sync.pipeline.sweep_position import shape_of_digests
 from cdc_sync.source.reading import Page
 from cdc_sync.store.store import Store
 

@@ -13,7 +13,7 @@ from cdc_sync.core.rows import Key, Observation, Reportable, Row, by_application
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.core.status import StatusRules, map_status
 from cdc_sync.pipeline.intake import resolved
-from cdc_sync.pipeline.marks import Marks
+from cdc_sync.pipeline.sweep_position import Marks
 from cdc_sync.source import row_security
 from cdc_sync.source.reading import Page, Reader
 from cdc_sync.store.store import Store

@@ -51,10 +51,8 @@ from cdc_sync.core.observations import ASKED_FOR, SweepDone
 from cdc_sync.core.outbox import Known, Verified, with_last_job
 from cdc_sync.core.rows import Ignored, Key, Observation, Reportable, Unreportable, interpret
 from cdc_sync.pipeline.intake import Intake
-from cdc_sync.pipeline.marks import Marks
-from cdc_sync.pipeline.shape import shape_of, shape_of_digests
 from cdc_sync.pipeline.steps import STEPS, Steps
-from cdc_sync.pipeline.sweep_position import FINISHED, POSITION, SweepPosition
+from cdc_sync.pipeline.sweep_position import FINISHED, POSITION, Marks, SweepPosition, shape_of, shape_of_digests
 from cdc_sync.source.digests import keys_of
 from cdc_sync.source.reading import Digests, Read
 

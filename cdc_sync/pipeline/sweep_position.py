@@ -1,14 +1,17 @@
 """How far a sweep is, as the store keeps it, so that an interruption does not cost what was compared before it."""
 
 import base64
+import hashlib
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from cdc_sync import __version__
+from cdc_sync.core.outbox import Known
 from cdc_sync.core.rows import Key
-from cdc_sync.pipeline.marks import size_of
+from cdc_sync.pipeline.intake import Intake
 
 POSITION = "sweep"
 FINISHED = ""
@@ -79,3 +82,47 @@ class SweepPosition:
 
 def _key(parts: Any) -> Key | None:
     return None if parts is None else tuple(parts)
+
+
+class Marks:
+    """Which records a walk through the table has met: marks for those up to number `last`.
+
+    Later ones were made by somebody who saw their row.
+
+    `bitmap`, if given, are those of an earlier part of the same walk.
+    """
+
+    def __init__(self, last: int, bitmap: bytes | None = None) -> None:
+        self._bits = bytearray(size_of(last)) if bitmap is None else bytearray(bitmap)
+
+    def add(self, met: Iterable[Known]) -> None:
+        """Mark what was met."""
+        self.add_numbers(known.number for known in met)
+
+    def add_numbers(self, met: Iterable[int]) -> None:
+        """The same by the records' numbers; what is not above 0 is none."""
+        bits, size = self._bits, len(self._bits)
+        for number in met:
+            place = number >> 3
+            if number > 0 and place < size:
+                bits[place] |= 1 << (number & 7)
+
+    def bitmap(self) -> bytes:
+        """The marks as the store reads them: bit n & 7 of byte n >> 3 is number n's."""
+        return bytes(self._bits)
+
+
+def size_of(last: int) -> int:
+    """How many bytes the marks for the records up to number `last` are."""
+    return (last >> 3) + 1
+
+
+def shape_of(intake: Intake) -> str:
+    """A digest of all that a comparison depends on but the data: table, key, mapping, and the watch's rules."""
+    rules = json.dumps(asdict(intake.rules), sort_keys=True, default=sorted)  # sets have no order of their own
+    return hashlib.sha256(f"{intake.reader.shape}\0{rules}".encode()).hexdigest()
+
+
+def shape_of_digests(intake: Intake) -> str:
+    """The same for the digests of rows, which outlive a sweep: another version may read a row otherwise."""
+    return f"{__version__} {shape_of(intake)}"

@@ -1,4 +1,6 @@
-"""Connecting: the settings that make a dead peer noticed, and nothing that outlives a statement.
+"""Connecting, and reading under the watch's guard: a dead peer is noticed, and nothing outlives a statement.
+
+A read returns its server's position with its rows (`source.replica_guard`).
 
 When a database is gone that does not say so, what notices is, from the quickest on:
 
@@ -10,12 +12,14 @@ When a database is gone that does not say so, what notices is, from the quickest
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import time
+from collections import abc
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, sql
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from cdc_sync.config.conninfo import check
@@ -23,12 +27,15 @@ from cdc_sync.config.mistakes import Mistake
 from cdc_sync.config.sessions import ANSWERS_WITHIN, POOL_SIZE, completed, session_settings
 from cdc_sync.core.replica_position import ReplicaPosition
 from cdc_sync.source.errors import SourceError, translate
-from cdc_sync.source.replica_guard import ReplicaGuard, ask
+from cdc_sync.source.replica_guard import NOW, ReplicaGuard, ask
 
 Connection = AsyncConnection[tuple[Any, ...]]
 
 _TRIES = 4
 """Connections made in a row, at most, to find the server that was read last among those behind one address."""
+
+_AGAIN_AFTER = 0.1
+"""Seconds between two tries of a read that meets a server that is behind."""
 
 _FREE_WITHIN = ANSWERS_WITHIN - 60
 """Seconds within which a pool has a connection to give: the only one that it gets may be at work on a long page."""
@@ -209,3 +216,85 @@ async def pooled(
         yield pool
     finally:
         await pool.close(timeout=2)
+
+
+Rows = list[tuple[Any, ...]]
+
+
+async def read_with_position(
+    connection: Connection,
+    query: sql.Composable,
+    parameters: Sequence[Any] | abc.Mapping[str, Any],
+    *,
+    width: int,
+) -> tuple[str, Rows]:
+    """Run a statement and return the server's position with its rows: one statement has one snapshot.
+
+    Args:
+        connection: where it runs.
+        query: the statement.
+        parameters: its parameters.
+        width: how many columns it has.
+
+    Raises:
+        psycopg.Error: it failed.
+    """
+    # In a row of its own, it comes once, and also if there are no others. As far as SQL goes, it may be any of them.
+    nothing = sql.SQL(", ").join([sql.NULL] * width)
+    own_row = sql.SQL("SELECT {}, {} UNION ALL SELECT NULL, r.* FROM ({}) AS r").format(NOW, nothing, query)
+    fetched = await (await connection.execute(own_row, parameters)).fetchall()
+    place = next(number for number, row in enumerate(fetched) if row[0] is not None)
+    position = fetched.pop(place)[0]
+    return position, [row[1:] for row in fetched]
+
+
+async def guarded(
+    pool: AsyncConnectionPool[Connection],
+    guard: ReplicaGuard,
+    doing: str,
+    read: Callable[[Connection], Awaitable[tuple[str, Rows]]],
+) -> Rows:
+    """Do a read, again for moments while it meets a server that is behind.
+
+    Args:
+        pool: the connections; each may lead to another server.
+        guard: what was read before.
+        doing: what is read, for errors.
+        read: returns the position and the rows, as `read_with_position` does.
+
+    Raises:
+        SourceError: it failed, was not answered in time, or the server is behind what was read before.
+    """
+    until = time.monotonic() + guard.behind_for
+    while True:
+        async with asking(doing), pool.connection() as connection:
+            position, rows = await read(connection)
+        try:
+            guard.advance(position)
+        except SourceError:
+            if time.monotonic() > until:
+                raise
+            await asyncio.sleep(_AGAIN_AFTER)
+        else:
+            return rows
+
+
+async def guarded_fetch(
+    pool: AsyncConnectionPool[Connection],
+    guard: ReplicaGuard,
+    query: sql.SQL | sql.Composed,
+    parameters: Sequence[Any] | abc.Mapping[str, Any],
+    *,
+    width: int,
+    doing: str,
+) -> Rows:
+    """Run one statement under the guard; see `read_with_position`.
+
+    Raises:
+        SourceError: as `guarded` does.
+    """
+
+    async def read(connection: Connection) -> tuple[str, Rows]:
+        return await read_with_position(connection, query, parameters, width=width)
+
+    return await guarded(pool, guard, doing, read)

@@ -15,14 +15,12 @@ from psycopg_pool import AsyncConnectionPool
 from cdc_sync.core.fence import SnapshotReading
 from cdc_sync.core.rows import Key, Row
 from cdc_sync.source import expressions
-from cdc_sync.source.connection import Connection
+from cdc_sync.source.connection import Connection, guarded_fetch
 from cdc_sync.source.errors import SourceError, unless_a_row_fails
-from cdc_sync.source.guarded import guarded_fetch
 from cdc_sync.source.mapping import Mapping
-from cdc_sync.source.page_size import PageSize, bounded
 from cdc_sync.source.reading import Reader, fetch
 from cdc_sync.source.replica_guard import ReplicaGuard
-from cdc_sync.source.statements import CLOCK
+from cdc_sync.source.statements import CLOCK, PageSize, bounded
 
 _LARGEST_BACKWARD_JUMP = timedelta(hours=3)
 """No time zone sets its clocks back by more when summer time ends."""
@@ -109,7 +107,7 @@ class WatermarkReader:
     async def look(self) -> SnapshotReading:
         """One look at the server's transactions. On a primary it takes a transaction id: not to be done too often."""
         doing = "looking at the server's transactions"
-        found = await guarded_fetch(self._pool, self._guard, _LOOK, (), width=3, doing=doing, most=1)
+        found = await guarded_fetch(self._pool, self._guard, _LOOK, (), width=3, doing=doing)
         ((instant, xmin, xmax),) = found
         return SnapshotReading(instant, xmin, xmax)
 

@@ -15,16 +15,13 @@ from psycopg_pool import AsyncConnectionPool
 
 from cdc_sync.core.rows import Key, Row
 from cdc_sync.source import expressions, row_security
-from cdc_sync.source.connection import Connection, asking
-from cdc_sync.source.convertible import convertible
+from cdc_sync.source.connection import Connection, asking, guarded, guarded_fetch, read_with_position
 from cdc_sync.source.errors import SourceError, unless_a_row_fails
-from cdc_sync.source.guarded import FEW, guarded, guarded_fetch, read_with_position
 from cdc_sync.source.mapping import Mapping
-from cdc_sync.source.page_size import PageSize, bounded
 from cdc_sync.source.replica_guard import ReplicaGuard
 from cdc_sync.source.row_security import Hiding
-from cdc_sync.source.statements import Statements
-from cdc_sync.source.unreadable import ReadKeys, UnreadableRows
+from cdc_sync.source.statements import PageSize, Statements, bounded
+from cdc_sync.source.unreadable import ReadKeys, UnreadableRows, convertible
 
 # In one message, and so in one round trip.
 #
@@ -285,20 +282,18 @@ class Reader:
         query = of.first_digests if after is None else of.next_digests
         places = [size] * len(self._mapping.key_columns)
         parameters = [*places, shape, *(after or ()), size]
-        fetched = await unless_a_row_fails(self._fetch(query, parameters, 3 + len(places), most=1))
+        fetched = await unless_a_row_fails(self._fetch(query, parameters, 3 + len(places)))
         if fetched is None:
             return None
         ((text, rows, at, *last),) = fetched
         return Digests(text or "[]", rows, at, tuple(last) if rows == size else None)
 
-    async def _read(
-        self, query: sql.Composed, parameters: Sequence[Any], *, doubting: bool = False, most: int | None = None
-    ) -> Read:
+    async def _read(self, query: sql.Composed, parameters: Sequence[Any], *, doubting: bool = False) -> Read:
         hidden_by, width = frozenset[Hiding](), self._mapping.width + 1
         if doubting:
             fetched, hidden_by = await self._fetch_doubting(query, parameters, width)
         else:
-            fetched = await self._fetch(query, parameters, width, most)
+            fetched = await self._fetch(query, parameters, width)
         return Read([self._mapping.row(columns) for columns in fetched], _clock_of(fetched), hidden_by=hidden_by)
 
     async def _fetch_page(
@@ -308,11 +303,9 @@ class Reader:
         fetched = await self._fetch(bounded(query, width), parameters, width + 1)
         return [row[:-1] for row in fetched], self._size.taken(fetched, width)
 
-    async def _fetch(
-        self, query: sql.Composed, parameters: Sequence[Any], width: int, most: int | None = None
-    ) -> list[tuple[Any, ...]]:
+    async def _fetch(self, query: sql.Composed, parameters: Sequence[Any], width: int) -> list[tuple[Any, ...]]:
         doing = self._doing
-        return await guarded_fetch(self._pool, self.guard, query, parameters, width=width, doing=doing, most=most)
+        return await guarded_fetch(self._pool, self.guard, query, parameters, width=width, doing=doing)
 
     async def _fetch_doubting(
         self, query: sql.Composed, parameters: Sequence[Any], width: int
@@ -354,8 +347,8 @@ class Reader:
         self, query: sql.Composed, given: Sequence[Key], types: Sequence[sql.Composable], *, doubting: bool
     ) -> Read:
         try:
-            if doubting or len(given) <= FEW:
-                return await self._read(query, _columns_of(given), doubting=doubting, most=len(given))
+            if doubting:
+                return await self._read(query, _columns_of(given), doubting=True)
             fetched, is_cut = await self._fetch_page(query, _columns_of(given), self._mapping.width + 1)
             rows = [self._mapping.row(columns) for columns in fetched]
             return Read(rows, _clock_of(fetched), unread=_unread(given, rows) if is_cut else frozenset())

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sync.pipeline.marks import Marks
+from cdc_sync.pipeline.sweep_position import Marks
 from cdc_sync.store.capture import unmarked
 
 
