@@ -24,7 +24,7 @@ from cdc_sync.core.observations import CaughtUp
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.steps import STEPS, Steps
 from cdc_sync.source.bell import LEASE, Bell, QueueFillsUpError
-from cdc_sync.source.changelog import ChangeLog, Changes
+from cdc_sync.source.changelog import ChangeLog
 from cdc_sync.source.errors import SourceError
 
 _FALLING_ASLEEP = 0.1
@@ -105,16 +105,13 @@ class Drain:
         """
         async with self._lock:
             self._begun = time.monotonic() if self._begun is None else self._begun
-
-            async def read() -> Changes:
+            async with self._intake.lock:
                 changes = await self._log.read(self._steps.drained)
                 self.searched = changes.searched
                 self._was_full = self._was_full or changes.size >= self.max_backlog
                 if found is not None:
                     await found(changes.number)
-                return changes
-
-            changes = await self._intake.changes(read)
+                await self._intake.changes(changes)
             if changes.everything:
                 await self._intake.requests.add()
             await self._log.delete(changes)

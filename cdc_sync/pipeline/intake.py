@@ -80,6 +80,9 @@ class Intake:
         clock: our clock, milliseconds since the epoch.
         delivery: the sender.
         written: called with what the store was asked to write, and whether it did.
+
+    Attributes:
+        lock: held from the reading of rows until they are applied; every method but `changes` takes it.
     """
 
     def __init__(
@@ -107,7 +110,7 @@ class Intake:
         self._delivery = delivery
         self._written = written
         # Of two readings of one row the later one must win: they are read and applied one after the other.
-        self._lock = asyncio.Lock()
+        self.lock = asyncio.Lock()
 
     async def load(self) -> None:
         """Take up what an earlier run recorded."""
@@ -124,28 +127,25 @@ class Intake:
 
         Returns whether policies that hid rows do so no longer.
         """
-        async with self._lock:
+        async with self.lock:
             before, self._hidden_by = self._hidden_by, await self.reader.hidden_by()
             if first or self._hidden_by != before:
                 self._tell_hidden()
             return bool(before - self._hidden_by)
 
-    async def changes(self, read: Callable[[], Awaitable[Changes]]) -> Changes:
-        """Read changes of the log, and apply what their rows say.
+    async def changes(self, changes: Changes) -> None:
+        """Apply what changes of the log say, which were read under `lock`.
 
         Raises:
             SourceError: the rows cannot be read. Of large rows, which come in parts, some may be recorded by then.
             StoreError: the outcome cannot be recorded.
         """
-        async with self._lock:
-            changes = await read()
-            if changes.rows is not None:
-                await self._read(changes.rows, changes.times, changes.times, "notify")
-            elif changes.times:
-                read_as = await self.reader.as_read(changes.times)
-                times = latest((read_as.get(key, key), at) for key, at in changes.times.items())
-                await self._keys(times, "notify")
-            return changes
+        if changes.rows is not None:
+            await self._read(changes.rows, changes.times, changes.times, "notify")
+        elif changes.times:
+            read_as = await self.reader.as_read(changes.times)
+            times = latest((read_as.get(key, key), at) for key, at in changes.times.items())
+            await self._keys(times, "notify")
 
     async def keys(self, times: Mapping[Key, int], origin: Origin) -> list[ApplyResult]:
         """Read the rows of these keys and apply what they say; `times` tells when each may have changed.
@@ -154,7 +154,7 @@ class Intake:
             SourceError: the rows cannot be read. Of large rows, which come in parts, some may be recorded by then.
             StoreError: the outcome cannot be recorded.
         """
-        async with self._lock:
+        async with self.lock:
             return await self._keys(times, origin)
 
     async def _keys(self, times: Mapping[Key, int], origin: Origin) -> list[ApplyResult]:
@@ -180,7 +180,7 @@ class Intake:
 
         The same rows are read again and again, so only what is news is observed.
         """
-        async with self._lock:
+        async with self.lock:
             found = await read()
             applied = await self._apply(origin, self._interpreted(found))
             if applied.written or applied.unresolved:
@@ -189,7 +189,7 @@ class Intake:
 
     async def adopt(self, rows: Read, positions: Mapping[str, str]) -> list[ApplyResult]:
         """Apply a page of the baseline together with the position that it reaches."""
-        async with self._lock:
+        async with self.lock:
             self.observe(ChangesRead(self.rules.watch, "baseline", len(rows.rows)))
             observations = self._interpreted(rows)
             applied = await self._apply("baseline", observations, unseen=self.rules.baseline, positions=positions)
@@ -197,7 +197,7 @@ class Intake:
 
     async def forget_skips(self, keys: Iterable[Key], at: int) -> None:
         """Rows that could not be reported and that a sweep did not meet any more."""
-        async with self._lock:
+        async with self.lock:
             await self._apply("sweep", gone=dict.fromkeys(keys, at))
 
     async def suspect(self, application_ids: Iterable[str], at: int, origin: Origin) -> int:
@@ -205,18 +205,18 @@ class Intake:
 
         Returns how many of them were not suspected yet, nor known to be gone by now.
         """
-        async with self._lock:
+        async with self.lock:
             applied = await self._apply(origin, resolved=[Resolved(id_, at, None) for id_ in application_ids])
             return len(applied.suspected)
 
     async def place(self, positions: Mapping[str, str]) -> None:
         """Save capture positions alone."""
-        async with self._lock:
+        async with self.lock:
             await self._apply("poll", positions=positions)
 
     async def confirm(self, suspicions: Sequence[Suspicion]) -> list[ApplyResult]:
         """Answer suspicions with a fresh read of all rows that carry the applications' ids."""
-        async with self._lock:
+        async with self.lock:
             resolved = await self._resolve({each.application_id: each.at for each in suspicions})
             missing = [each.application_id for each in resolved if each.canonical is None]
             left = await self._without_id(missing) if missing else {}
@@ -348,7 +348,7 @@ class Intake:
             raise
         if applied.written:  # what is no news says nothing of whether the store can be written
             self._written(lambda: _named_by(batch), kept=True)
-            self.reader.guard.keep(batch.replica)
+            self.reader.guard.stored = batch.replica.get(REPLICA, self.reader.guard.stored)
         self._tell(applied, batch.origin)
         return applied
 

@@ -169,7 +169,7 @@ class ChangeLog:
             SourceError: the log cannot be read, or nothing can be deleted from it.
         """
         if self.statement is not None and self._reader is not None:
-            limit = self._reader.fitting(limit)
+            limit = self._reader.size.of(limit)
             try:
                 return await self._read(self.statement, limit)
             except SourceError as error:

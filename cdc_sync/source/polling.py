@@ -18,9 +18,9 @@ from cdc_sync.source import expressions
 from cdc_sync.source.connection import Connection, guarded_fetch
 from cdc_sync.source.errors import SourceError, unless_a_row_fails
 from cdc_sync.source.mapping import Mapping
-from cdc_sync.source.reading import Reader, fetch
+from cdc_sync.source.reading import PageSize, Reader, fetch
 from cdc_sync.source.replica_guard import ReplicaGuard
-from cdc_sync.source.statements import CLOCK, PageSize, bounded
+from cdc_sync.source.statements import CLOCK, bounded
 
 _LARGEST_BACKWARD_JUMP = timedelta(hours=3)
 """No time zone sets its clocks back by more when summer time ends."""

@@ -20,7 +20,7 @@ from cdc_sync.source.errors import SourceError, unless_a_row_fails
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.replica_guard import ReplicaGuard
 from cdc_sync.source.row_security import Hiding
-from cdc_sync.source.statements import PageSize, Statements, bounded
+from cdc_sync.source.statements import LARGEST, Statements, bounded
 from cdc_sync.source.unreadable import ReadKeys, UnreadableRows, convertible
 
 # In one message, and so in one round trip.
@@ -31,6 +31,10 @@ _BEGIN_DOUBTING = """
 BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL idle_in_transaction_session_timeout = {idle};
 """
+
+
+_AT_FIRST = 200
+"""Rows to have in memory at once where the server does not bound them, until it is known how large they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,38 @@ class Digests:
     last: Key | None
 
 
+class PageSize:
+    """How many rows of a table fit into a page, as far as is known."""
+
+    def __init__(self) -> None:
+        self._fit: int | None = None
+
+    def of(self, wanted: int) -> int:
+        """How many rows to ask for by a `bounded` query, where so many are wanted at most."""
+        return wanted if self._fit is None else min(wanted, self._fit)
+
+    def unbounded(self, wanted: int) -> int:
+        """The same, where no query bounds them."""
+        return min(wanted, self._fit or _AT_FIRST)
+
+    def cut(self, keys: list[Key]) -> tuple[list[Key], list[Key]]:
+        """So many keys as fit, and the others."""
+        size = self.of(len(keys))
+        return keys[:size], keys[size:]
+
+    def taken(self, fetched: Sequence[Sequence[Any]], width: int) -> bool:
+        """Learn from what a `bounded` query of so many columns gave; tells whether its rows are too large together."""
+        if not fetched:
+            return False
+        size = int(max(row[width] for row in fetched))
+        self.learn(len(fetched), size)
+        return size >= LARGEST
+
+    def learn(self, rows: int, size: int) -> None:
+        """So many rows had so many bytes. One more fits, so that a page of such rows is ended by its size."""
+        self._fit = LARGEST * rows // max(size, 1) + 1
+
+
 class Reader:
     """Reads one watch's table through its mapping.
 
@@ -85,6 +121,10 @@ class Reader:
         guard: see above.
         clock: seconds that do not go back.
         idle: seconds for which the two statements of a doubting read may be apart: see `_BEGIN_DOUBTING`.
+
+    Attributes:
+        guard: see above.
+        size: how many rows fit into a page.
     """
 
     def __init__(
@@ -101,7 +141,7 @@ class Reader:
         self._pool = pool
         self._mapping = mapping
         self._statements = Statements(mapping)
-        self._size = PageSize()
+        self.size = PageSize()
         self._doing = f"reading {mapping.watch.table}"
         self._unreadable = UnreadableRows(mapping, self._statements, self._fetch, clock)
 
@@ -122,7 +162,7 @@ class Reader:
 
     def at_once(self, wanted: int) -> int:
         """How many of the table's rows to have in memory at once, where so many are wanted at most."""
-        return self._size.unbounded(wanted)
+        return self.size.unbounded(wanted)
 
     def expect_unreadable(self, skips: abc.Mapping[Key, str]) -> None:
         """Take up which rows an earlier run could not report, and why."""
@@ -145,14 +185,10 @@ class Reader:
         width = self._mapping.width + 1
         return bounded(self._statements.by_key_in(lists), width), width + 1
 
-    def fitting(self, wanted: int) -> int:
-        """How many rows to ask for by `beside`, where so many are wanted at most."""
-        return self._size.of(wanted)
-
     def taken(self, fetched: Sequence[tuple[Any, ...]]) -> Read | None:
         """What `beside` gave, which may have further columns; None if it was ended, so that rows are missing."""
         width = self._mapping.width
-        if self._size.taken(fetched, width + 1):
+        if self.size.taken(fetched, width + 1):
             return None
         # An empty result has no clock of its own; nobody dates anything by it.
         return Read(list(map(self._mapping.row, fetched)), int(fetched[0][width]) if fetched else 0)
@@ -170,7 +206,7 @@ class Reader:
         """As `by_key`, in parts that are not too large, each with the keys that it answers."""
         left = list(keys)
         while left:
-            given, left = self._size.cut(left)
+            given, left = self.size.cut(left)
             read = await self._some_by_key(given, doubting=doubting)
             yield read, [key for key in given if key not in read.unread]
             left = [*read.unread, *left]
@@ -214,7 +250,7 @@ class Reader:
             rows = [self._mapping.row(columns, columns[-2]) for columns in fetched]
             return Read(rows, _clock_of(fetched), unread=_unread(some, rows) if is_cut else frozenset())
 
-        given, left = self._size.cut(list(keys))
+        given, left = self.size.cut(list(keys))
         found = await unless_a_row_fails(read(given)) or await self._apart(given, read)
         return replace(found, unread=found.unread.union(left)) if left else found
 
@@ -259,7 +295,7 @@ class Reader:
         digested = shape is not None
         of = self._statements.digested if digested else self._statements
         query = of.first_page if after is None else of.next_page
-        size = self._size.of(size)
+        size = self.size.of(size)
         place = [*(after or ()), size]
         width = self._mapping.width + (2 if digested else 1)
         page = await unless_a_row_fails(self._fetch_page(query, [*([shape] if digested else []), *place], width))
@@ -301,7 +337,7 @@ class Reader:
     ) -> tuple[list[tuple[Any, ...]], bool]:
         """As `_fetch`, ended where the rows become too large together; and whether they were."""
         fetched = await self._fetch(bounded(query, width), parameters, width + 1)
-        return [row[:-1] for row in fetched], self._size.taken(fetched, width)
+        return [row[:-1] for row in fetched], self.size.taken(fetched, width)
 
     async def _fetch(self, query: sql.Composed, parameters: Sequence[Any], width: int) -> list[tuple[Any, ...]]:
         doing = self._doing
@@ -328,7 +364,7 @@ class Reader:
         reads, rows, at = await self._unreadable.apart(keys, read)
         if read_rows := [row for one in reads for row in one.rows]:
             texts = (text for row in read_rows for text in (row.source, *row.extra) if text)
-            self._size.learn(len(read_rows), sum(map(len, texts)))
+            self.size.learn(len(read_rows), sum(map(len, texts)))
         unread = frozenset[Key]().union(*(one.unread for one in reads))
         return replace(_whole([*reads, Read(rows, at)]), unread=unread)
 

@@ -12,7 +12,6 @@ The position is stored with the news that it protects, so a restart does not for
 purpose (restored from a backup) is behind too: only a person knows, who says so by `cdc-sync adopt-database`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -124,10 +123,6 @@ class ReplicaGuard:
         self.check(text)
         if self.position is None:
             self.advance(text)
-
-    def keep(self, stored: Mapping[str, str]) -> None:
-        """The store has taken what `unstored` gave."""
-        self.stored = stored.get(POSITION, self.stored)
 
     def unstored(self) -> dict[str, str]:
         """The position to be stored with what was read; empty if the store has it."""
