@@ -1,11 +1,13 @@
 """Changes and the rows that they are about come by one statement, and apart where that cannot be."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from psycopg_pool import AsyncConnectionPool
 from support.builders import WATCH
+from support.eventually import eventually
 from support.sessions import Ats, one, run
 from support.source import Source, opened
 from support.watched import a_config, install_triggers
@@ -211,3 +213,26 @@ async def scans_of_big(pool: AsyncConnectionPool[Connection], log: ChangeLog) ->
 
     walk(explained[0]["Plan"])
     return found
+
+
+async def test_a_script_that_holds_the_table_and_wants_the_log_waits_no_longer_than_for_a_deadlock(
+    database: str, ats: Ats, other: Ats
+) -> None:
+    """The batch's statement has the log and waits for the table: as when `sql uninstall` runs at that moment."""
+    install_triggers(ats, a_config(database))
+    insert(ats, 1)
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with opened(a_config(database)) as source:
+        log = log_of(source)
+        await log.read(1)
+        with ats.transaction():
+            ats.execute("LOCK TABLE public.applications")
+            reading = asyncio.create_task(log.read(100))
+            await eventually(lambda: one(other, waits), "the daemon waits for the table")
+            ats.execute("SET LOCAL lock_timeout = '20s'")
+            await asyncio.to_thread(ats.execute, "LOCK TABLE cdc_sync.changes")
+            with pytest.raises(SourceError, match="deadlock") as raised:
+                await reading
+
+        assert raised.value.kind == "unreachable"
+        assert (await log.read(100)).number == 1
