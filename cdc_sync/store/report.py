@@ -108,11 +108,11 @@ class Report:
         """The newest events of all applications, newest first."""
         return list(map(_event, await self._driver.transact(lambda t: t.rows("recent", limit=limit))))
 
-    async def recent_ends(self, limit: int, *, failed: bool) -> list[HistoryEntry]:
+    async def recent_ends(self, limit: int, *, failed: bool, among: int = _NEWEST) -> list[HistoryEntry]:
         """The newest `acknowledged`, `answered` and `dead-lettered` of all applications, newest first.
 
-        With `failed` without the acknowledged ones; else with those of the newest 20,000 events. Costs no walk through
-        the events of other kinds.
+        With `failed` without the acknowledged ones; else with those that are among so many newest events. Costs no walk
+        through the events of other kinds.
         """
 
         async def work(transaction: Transaction) -> list[Columns]:
@@ -123,7 +123,7 @@ class Report:
                 for row in await transaction.rows("recent_failures", event=kind, failed=failed, limit=limit)
             ]
             if not failed:
-                rows += await transaction.rows("recent_acknowledgements", among=_NEWEST, limit=limit)
+                rows += await transaction.rows("recent_acknowledgements", among=among, limit=limit)
             return rows
 
         rows = sorted(await self._driver.transact(work), key=lambda row: -int(row[-1]))

@@ -364,6 +364,9 @@ class TestEndsOfCalls:
         ]
         assert [end.application_id for end in await store.recent_ends(3, failed=True)] == ["a3", "a2"]
         assert [end.application_id for end in await store.recent_ends(1, failed=True)] == ["a3"]
+        # Acknowledgements are looked for among the newest events only, failures among all.
+        assert [end.application_id for end in await store.recent_ends(3, failed=False, among=20)] == ["a3", "a2"]
+        assert [end.application_id for end in await store.recent_ends(1, failed=False, among=21)] == ["a4"]
 
     async def test_they_are_counted_by_outcome_in_steps_of_time(self, store: Store, open_store: OpenStore) -> None:
         step = NOW - NOW % CALL_STEP
