@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from cdc_sync.cli.saying import say
-from cdc_sync.emulator import Call, EmulatorOptions, OptionsError, serve
+from cdc_sync.emulator import Call, EmulatorOptions, serve
+from cdc_sync.emulator.options import OptionsError
 
 
 def emulator(

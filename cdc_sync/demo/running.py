@@ -42,7 +42,7 @@ def run_demo(mode: Mode, console: Console, *, keep: bool) -> int:
         DemoError: no folder could be made for the daemon.
         PostgresMissingError: there is no PostgreSQL server on this machine.
         PostgresFailedError: it does not start.
-        EmulatorError: the emulator does not start.
+        ListenError: the emulator does not start.
         KeyboardInterrupt: Ctrl-C, before the verdict.
     """
     binaries, started = find_binaries(), time.monotonic()

@@ -12,18 +12,7 @@ The control API beside it (same port, no authentication):
 """
 
 from cdc_sync.emulator.calls import Call
-from cdc_sync.emulator.errors import EmulatorError, FaultError, JournalError, ListenError, OptionsError
 from cdc_sync.emulator.options import EmulatorOptions
 from cdc_sync.emulator.server import Emulator, serve
 
-__all__ = [
-    "Call",
-    "Emulator",
-    "EmulatorError",
-    "EmulatorOptions",
-    "FaultError",
-    "JournalError",
-    "ListenError",
-    "OptionsError",
-    "serve",
-]
+__all__ = ["Call", "Emulator", "EmulatorOptions", "serve"]

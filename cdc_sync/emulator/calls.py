@@ -1,11 +1,18 @@
-"""What was received, in order, and those who wait for more."""
+"""What was received: kept in order for those who look or wait for more, and written to a file, secrets left out."""
 
 import asyncio
+import json
+import os
+import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import islice
+from pathlib import Path
+
+from cdc_sync.core.failures import OperationError
 
 MAX_BYTES = 64 * 1024 * 1024
 """Of the calls that are kept, where not all of them are."""
@@ -61,29 +68,13 @@ class Call:
 
     def as_json(self) -> dict[str, object]:
         """The call as the control API and the journal show it."""
-        return {
-            "number": self.number,
-            "received_at": self.received_at,
-            "method": self.method,
-            "path": self.path,
-            "application_id": self.application_id,
-            "headers": dict(self.headers),
-            "idempotency_key": self.idempotency_key,
-            "body": self.body,
-            "raw": self.raw,
-            "violations": list(self.violations),
-            "warnings": list(self.warnings),
-            "concurrent": self.concurrent,
-            "status": self.status,
-            "fault": self.fault,
-            "duration": self.duration,
-            "abandoned": self.abandoned,
-        }
+        shown = {name: getattr(self, name) for name in self.__slots__ if name != "received"}
+        lists = {"violations": list(self.violations), "warnings": list(self.warnings)}
+        return shown | {"received_at": self.received_at} | lists
 
 
-def _size_of(call: Call) -> int:
-    """About how many characters it has, as received: what they were parsed to takes some times as much."""
-    return len(call.raw) + len(call.path) + sum(len(name) + len(value) for name, value in call.headers.items())
+class JournalError(OperationError):
+    """The journal cannot be opened or written."""
 
 
 class CallLog:
@@ -133,3 +124,88 @@ class CallLog:
             await entry[1]
         finally:
             self._waiting.remove(entry)
+
+
+def _size_of(call: Call) -> int:
+    """About how many characters it has, as received: what they were parsed to takes some times as much."""
+    return len(call.raw) + len(call.path) + sum(len(name) + len(value) for name, value in call.headers.items())
+
+
+class Journal:
+    """Appends to a file, in one write for all the calls that end in the same turn of the event loop.
+
+    Written from the event loop itself: it goes to the page cache, and a thread's round trip would cost more.
+
+    Args:
+        path: The file; it is created if need be, and never truncated.
+        on_failure: Told once that the file cannot be written any more; later calls are not journalled.
+
+    Raises:
+        JournalError: The file cannot be opened.
+    """
+
+    def __init__(self, path: Path, on_failure: Callable[[JournalError], None]) -> None:
+        self._path = path
+        self._on_failure = on_failure
+        self._pending: list[Call] = []
+        self._failed = False
+        try:
+            self._file = path.open("a+b", buffering=0)
+            self._end_torn_line()
+        except OSError as error:
+            raise JournalError(
+                f"cannot open the journal {path}: {error.strerror}; name a file in a folder that exists and is writable"
+            ) from None
+
+    def add(self, call: Call) -> None:
+        """Write the call in the event loop's next turn, together with whatever else ends in this one."""
+        if not self._pending:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._pending.append(call)
+
+    def close(self) -> None:
+        """Write what is left and close the file."""
+        self._flush()
+        self._file.close()
+
+    def _flush(self) -> None:
+        lines = "".join(json.dumps(call.as_json()) + "\n" for call in self._pending)
+        self._pending.clear()
+        if not lines or self._failed:
+            return
+        data = memoryview(lines.encode())
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            self._failed = True
+            self._on_failure(JournalError(f"cannot write the journal {self._path}: {error.strerror}"))
+
+    def _end_torn_line(self) -> None:
+        # What a killed predecessor left half written must not swallow the first line of this run.
+        if self._file.seek(0, os.SEEK_END) > 0:
+            self._file.seek(-1, os.SEEK_END)
+            if self._file.read(1) != b"\n":
+                self._file.write(b"\n")
+
+
+HIDDEN = "(hidden)"
+
+_SECRET_BY_NAME = re.compile(r"auth|cookie|token|secret|password|api-?key", re.IGNORECASE)
+
+
+def conceal(headers: Mapping[str, str], secret: frozenset[str]) -> dict[str, str]:
+    """The headers, the values hidden of those that bear secrets; of a header that is repeated, the last one.
+
+    Beside the ones named (in lower case), every header is hidden whose name tells that it carries a credential: a
+    client may send one that this emulator was not told to require.
+    """
+    return {
+        name: HIDDEN if name.lower() in secret or _sounds_secret(name) else value for name, value in headers.items()
+    }
+
+
+# Clients send the same few names with each call.
+@lru_cache(maxsize=256)
+def _sounds_secret(name: str) -> bool:
+    return _SECRET_BY_NAME.search(name) is not None

@@ -1,13 +1,36 @@
-"""The ways in which HelloWork, or the network before it, can fail on request. Pure values.
+"""The ways in which HelloWork, or the network before it, can fail on request, and which call meets which. Pure.
 
 They fall into two families, and a test must know which one it plays (see `lets_through`): a call that something in
 front of HelloWork swallowed or answered, and a call that HelloWork took in and whose answer went wrong on its way.
 """
 
+import random
 import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
+from pydantic_core import ErrorDetails
+
+from cdc_sync.core.failures import OperationError
+
+MAX_FAULTS = 100_000
+"""That wait at once: each call looks through them."""
+
+_MAX_COUNTED = 100_000
+"""Applications of which a random fault knows how many calls there were; beyond them it begins anew."""
 
 CAPTIVE_PORTAL = "<!doctype html><html><title>Sign in</title><body>Sign in to use this network.</body></html>"
 
@@ -17,6 +40,10 @@ _FRAMING_HEADERS = frozenset({"content-length", "transfer-encoding"})
 Seconds = Annotated[float, Field(ge=0, le=3_600)]
 # A header's value is text, but `{"Retry-After": 2}` is what people write.
 HeaderValue = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+
+
+class FaultError(OperationError):
+    """A fault was asked for that does not exist, or whose fields are wrong; it names everything that is."""
 
 
 class Fault(BaseModel):
@@ -128,10 +155,7 @@ class Redirect(Fault):
         return location
 
 
-SingleFault = Annotated[
-    Status | Delay | Hang | Reset | LostAnswer | SlowBody | HugeBody | HalfAnswer | Html | Redirect,
-    Field(discriminator="kind"),
-]
+_Single = Status | Delay | Hang | Reset | LostAnswer | SlowBody | HugeBody | HalfAnswer | Html | Redirect
 
 
 class Random(Fault):
@@ -151,11 +175,11 @@ class Random(Fault):
     times: PositiveInt | None = None
     seed: int
     rate: Annotated[float, Field(ge=0, le=1)]
-    kinds: Annotated[tuple[SingleFault, ...], Field(strict=False)]
+    kinds: Annotated[tuple[Annotated[_Single, Field(discriminator="kind")], ...], Field(strict=False)]
 
     @field_validator("kinds")
     @classmethod
-    def _belong_to_the_draw(cls, kinds: tuple[SingleFault, ...]) -> tuple[SingleFault, ...]:
+    def _belong_to_the_draw(cls, kinds: tuple[_Single, ...]) -> tuple[_Single, ...]:
         if not kinds:
             raise ValueError("expected at least one fault to draw from")
         for fault in kinds:
@@ -164,10 +188,8 @@ class Random(Fault):
         return kinds
 
 
-AnyFault = Annotated[
-    Status | Delay | Hang | Reset | LostAnswer | SlowBody | HugeBody | HalfAnswer | Html | Redirect | Random,
-    Field(discriminator="kind"),
-]
+_FAULTS = TypeAdapter[list[_Single | Random]](list[Annotated[_Single | Random, Field(discriminator="kind")]])
+_CLASSES: Mapping[str, type[Fault]] = {each.model_fields["kind"].default: each for each in Fault.__subclasses__()}
 
 
 def lets_through(fault: Fault) -> bool:
@@ -180,3 +202,122 @@ def lets_through(fault: Fault) -> bool:
 def describe(fault: Fault) -> dict[str, object]:
     """The fault as the JSON that would ask for it."""
     return fault.model_dump(mode="json", exclude={"kinds": {"__all__": {"times", "application_id"}}})
+
+
+def parse_faults(document: object) -> tuple[Fault, ...]:
+    """Read one fault, or a list of them, from parsed JSON; faults that are made already pass as they are.
+
+    Raises:
+        FaultError: Something is wrong; the message names all of it.
+    """
+    faults = document if isinstance(document, list | tuple) else [document]
+    try:
+        return tuple(_FAULTS.validate_python(list(faults)))
+    except ValidationError as error:
+        raise FaultError("; ".join(map(_explain, error.errors(include_url=False)))) from None
+
+
+def _explain(error: ErrorDetails) -> str:
+    where, kind = _place(error["loc"])
+    found = error["input"]
+    match error["type"]:
+        case "union_tag_invalid" | "union_tag_not_found":
+            allowed = [each for each in _CLASSES if not (kind == each == "random")]
+            if isinstance(found, Mapping) and "kind" in found:
+                problem = f": {not_among(found['kind'], 'kind of fault', allowed)}"
+            else:
+                problem = f": kind is missing. Allowed: {', '.join(allowed)}"
+        case "extra_forbidden":
+            where, _, name = where.rpartition(".")
+            problem = f": {not_among(name, f'field of {kind}', list(_CLASSES[kind].model_fields))}"
+        case "missing":
+            problem = f" is missing: {kind} needs it"
+        case "model_attributes_type":
+            problem = f': expected an object with a kind, such as {{"kind": "reset"}}, not {found!r}'
+        case "value_error":
+            problem = f": {error['ctx']['error']}"
+        case _:
+            problem = f": {error['msg'].removeprefix('Input ')}, not {found!r}"
+    return where + problem
+
+
+def _place(location: tuple[int | str, ...]) -> tuple[str, str]:
+    """Tell where in the document a mistake is, and in a fault of which kind."""
+    where, kind, after_index = "fault", "", False
+    for step in location:
+        if isinstance(step, int):
+            where += f"[{step}]"
+        elif after_index:
+            # The validator puts the kind that it chose behind the index; it is no step in the document.
+            kind = step
+        else:
+            where += f".{step}"
+        after_index = isinstance(step, int)
+    return where, kind
+
+
+def not_among(found: object, what: str, allowed: Sequence[str]) -> str:
+    """That something is not one of those allowed, with the one that may have been meant."""
+    near = get_close_matches(str(found), allowed, n=1)
+    hint = f", did you mean {near[0]}?" if near else "."
+    return f"{found!r} is no {what}{hint} Allowed: {', '.join(allowed)}"
+
+
+@dataclass(slots=True, eq=False)
+class _Line:
+    fault: Fault
+    left: int | None
+    calls: Counter[str] = field(default_factory=Counter)
+
+
+class FaultScript:
+    """Faults in the order in which they were asked for; each call takes the first one that fits it."""
+
+    def __init__(self) -> None:
+        self._lines: list[_Line] = []
+
+    def add(self, faults: Iterable[Fault]) -> None:
+        """Put faults behind those that wait already.
+
+        Raises:
+            FaultError: They would be too many; none is put there.
+        """
+        lines = [_Line(fault, fault.times) for fault in faults]
+        if len(self._lines) + len(lines) > MAX_FAULTS:
+            raise FaultError(f"more than {MAX_FAULTS} faults would wait; remove some, or let one have `times`")
+        self._lines += lines
+
+    def clear(self) -> None:
+        """Remove every fault."""
+        self._lines.clear()
+
+    def pending(self) -> list[dict[str, object]]:
+        """The faults as JSON, `times` being what is left of it."""
+        return [{**describe(line.fault), "times": line.left} for line in self._lines]
+
+    def take(self, application_id: str) -> Fault | None:
+        """The fault for a call of this application, which is thereby used once."""
+        for line in self._lines:
+            if line.fault.application_id not in {None, application_id}:
+                continue
+            fault: Fault | None = line.fault
+            if isinstance(fault, Random):
+                fault = _draw(fault, application_id, line.calls)
+            if fault is None:
+                continue
+            if line.left is not None:
+                line.left -= 1
+                if line.left == 0:
+                    self._lines.remove(line)
+            return fault
+        return None
+
+
+def _draw(chance: Random, application_id: str, calls: Counter[str]) -> Fault | None:
+    if len(calls) >= _MAX_COUNTED and application_id not in calls:
+        calls.clear()
+    before = calls[application_id]
+    calls[application_id] += 1
+    # A generator per call, seeded with text: a shared one would make each draw depend on the order of arrival.
+    dice = random.Random(f"{chance.seed}/{application_id}/{before}")  # noqa: S311 - repeatable, not secret
+    return dice.choice(chance.kinds) if dice.random() < chance.rate else None

@@ -4,9 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cdc_sync.emulator.errors import OptionsError
+from cdc_sync.core.failures import OperationError
 
 _HIGHEST_PORT = 65_535
+
+
+class OptionsError(OperationError):
+    """An option has a value that the emulator cannot work with."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,19 +10,13 @@ from typing import Self
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
-from cdc_sync.emulator.answers import no_such_path
-from cdc_sync.emulator.calls import Call, CallLog
-from cdc_sync.emulator.concealment import Concealment
+from cdc_sync.core.failures import OperationError
+from cdc_sync.emulator.answers import no_such_path, respond
+from cdc_sync.emulator.calls import Call, Journal, JournalError
 from cdc_sync.emulator.control import PREFIX, Control
-from cdc_sync.emulator.errors import JournalError, ListenError
-from cdc_sync.emulator.fault_parsing import parse_faults
-from cdc_sync.emulator.faults import Fault
-from cdc_sync.emulator.intake import Intake
-from cdc_sync.emulator.journal import Journal
+from cdc_sync.emulator.faults import Fault, parse_faults
 from cdc_sync.emulator.options import EmulatorOptions
-from cdc_sync.emulator.registry import Registry
-from cdc_sync.emulator.script import FaultScript
-from cdc_sync.emulator.wire import respond
+from cdc_sync.emulator.status_api import StatusApi
 from cdc_sync.listening import Listener, allow_all_descriptors, descriptors, names_loopback
 
 _STOP_GRACE_SECONDS = 0.1
@@ -37,6 +31,10 @@ _logger = logging.getLogger(__name__)
 _logger.addFilter(_is_bug)
 
 
+class ListenError(OperationError):
+    """The address cannot be listened on: taken, reserved, or not of this machine."""
+
+
 class Emulator:
     """HelloWork's status API, served while the context is entered. Once left, it cannot be entered again.
 
@@ -48,6 +46,9 @@ class Emulator:
         request_within: Seconds that a connection may take for a complete request.
         idle: Seconds that it may be silent: longer than clients keep one (15 seconds, aiohttp's), so that none calls
             into one that is being closed.
+
+    Attributes:
+        url: The base URL, without a slash at the end; empty before the first entry.
 
     Raises:
         ListenError: On entry: the address cannot be listened on.
@@ -68,40 +69,27 @@ class Emulator:
         self._idle = idle
         self._options = options = options or EmulatorOptions()
         self._on_call = on_call
-        self._log = CallLog(options.keep)
-        self._registry = Registry(options.ats_name, options.known, options.required_headers, options.keep)
-        self._script = FaultScript()
-        self._control = Control(
-            self._log, self._registry, self._script, is_loopback=names_loopback(_in_url(options.host))
-        )
-        concealment = Concealment(options.required_headers)
-        self._intake = Intake(
-            self._log, self._registry, self._script, concealment, latency=options.latency, on_end=self._end
-        )
+        self._api = StatusApi(options, self._end)
+        self._control = Control(self._api, is_loopback=names_loopback(_in_url(options.host)))
         self._journal: Journal | None = None
         self._journal_error: JournalError | None = None
         self._failed = asyncio.Event()
-        self._url = ""
-
-    @property
-    def url(self) -> str:
-        """The base URL, without a slash at the end; empty before the first entry."""
-        return self._url
+        self.url = ""
 
     @property
     def calls(self) -> list[Call]:
         """The calls that are kept, in the order of their arrival, those in progress included."""
-        return self._log.after(0)
+        return self._api.log.after(0)
 
     @property
     def state(self) -> Mapping[str, dict[str, object]]:
         """The body of the latest acknowledged call of each application."""
-        return dict(self._registry.state)
+        return dict(self._api.state)
 
     @property
     def pending_faults(self) -> list[dict[str, object]]:
         """The faults that still wait for calls, as the JSON that would ask for them."""
-        return self._script.pending()
+        return self._api.script.pending()
 
     def inject(self, *faults: Fault | Mapping[str, object]) -> None:
         """Script faults, behind those that wait already: made ones, or the same as JSON.
@@ -109,17 +97,17 @@ class Emulator:
         Raises:
             FaultError: One of them does not exist or has wrong fields; none is scripted.
         """
-        self._script.add(parse_faults(faults))
+        self._api.script.add(parse_faults(faults))
 
     def know(self, application_ids: frozenset[str] | None) -> None:
         """Change which applications exist; None: every one does."""
-        self._registry.known = application_ids
+        self._api.known = application_ids
 
     def clear(self) -> None:
         """Forget calls, state and faults, as if newly started; only the calls' numbers go on."""
-        self._log.forget()
-        self._registry.state.clear()
-        self._script.clear()
+        self._api.log.forget()
+        self._api.state.clear()
+        self._api.script.clear()
 
     async def wait_for_calls(self, count: int, timeout: float) -> list[Call]:  # noqa: ASYNC109 - tells what did arrive
         """Wait until so many calls have arrived since the start or the last `clear`.
@@ -132,7 +120,7 @@ class Emulator:
         """
         try:
             async with asyncio.timeout(timeout):
-                await self._log.wait(count)
+                await self._api.log.wait(count)
         except TimeoutError:
             arrived = [f"{call.application_id} {call.status or call.fault}" for call in self.calls]
             raise TimeoutError(f"{len(arrived)} of {count} calls within {timeout} s: {', '.join(arrived)}") from None
@@ -164,7 +152,7 @@ class Emulator:
                 f"cannot listen on {options.host} port {options.port}: {error.strerror or error}; "
                 "choose an address of this machine and a free port (0 takes any)"
             ) from None
-        self._url = f"http://{_in_url(options.host)}:{self._listener.port}"
+        self.url = f"http://{_in_url(options.host)}:{self._listener.port}"
         return self
 
     async def __aexit__(
@@ -183,15 +171,12 @@ class Emulator:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         with self._listener.answering(request):
-            return await self._answer_complete(request)
-
-    async def _answer_complete(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.raw_path.startswith(PREFIX):
-            return respond(await self._control.answer(request))
-        if request.method == "HEAD" and request.raw_path == "/":
-            # `cdc-sync check` asks so whether anybody is there: about no application, so no call to be recorded.
-            return respond(no_such_path("/v1/applications/{applicationId}/status"))
-        return await self._intake.answer(request)
+            if request.raw_path.startswith(PREFIX):
+                return respond(await self._control.answer(request))
+            if request.method == "HEAD" and request.raw_path == "/":
+                # `cdc-sync check` asks so whether anybody is there: about no application, so no call to be recorded.
+                return respond(no_such_path())
+            return await self._api.answer(request)
 
     def _end(self, call: Call) -> None:
         if self._journal is not None:

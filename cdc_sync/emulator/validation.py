@@ -214,19 +214,8 @@ def _nesting(value: object) -> int:
 
 
 def _kind(value: object) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case int() | float():
-            return "a number"
-        case str():
-            return "a string"
-        case list():
-            return "an array"
-        case _:
-            return "an object"
+    kinds = {bool: "a boolean", str: "a string", list: "an array", dict: "an object", type(None): "null"}
+    return kinds.get(type(value), "a number")
 
 
 def _shown(value: object) -> str:

@@ -17,9 +17,11 @@ import psutil
 import pytest
 from support.eventually import in_time
 
-from cdc_sync.emulator import Call, Emulator, EmulatorOptions, FaultError, JournalError, ListenError, serve
+from cdc_sync.emulator import Call, Emulator, EmulatorOptions, serve
+from cdc_sync.emulator.calls import JournalError
 from cdc_sync.emulator.faults import (
     Delay,
+    FaultError,
     HalfAnswer,
     Hang,
     Html,
@@ -31,6 +33,7 @@ from cdc_sync.emulator.faults import (
     SlowBody,
     Status,
 )
+from cdc_sync.emulator.server import ListenError
 
 # As on HelloWork's page, white space apart.
 DOCUMENTED_WITH_TEXT_SOURCE = b"""
@@ -299,6 +302,13 @@ async def test_only_so_many_calls_are_kept(client: aiohttp.ClientSession) -> Non
         for number in range(4):
             await send(client, emulator, raw=body(f"s{number}"))
         assert [call.number for call in await emulator.wait_for_calls(4, timeout=60)] == [3, 4]
+
+
+async def test_of_so_many_applications_the_state_is_kept(client: aiohttp.ClientSession) -> None:
+    async with Emulator(EmulatorOptions(keep=2)) as emulator:
+        for application_id in ("a", "b", "a", "c"):
+            await send(client, emulator, f"/v1/applications/{application_id}/status")
+        assert list(emulator.state) == ["a", "c"]
 
 
 async def test_calls_in_progress_at_once_for_one_application_are_marked(

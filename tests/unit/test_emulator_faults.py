@@ -2,11 +2,11 @@
 
 import pytest
 
-from cdc_sync.emulator import FaultError
-from cdc_sync.emulator.fault_parsing import parse_faults
 from cdc_sync.emulator.faults import (
     Delay,
     Fault,
+    FaultError,
+    FaultScript,
     HalfAnswer,
     Hang,
     Html,
@@ -19,8 +19,8 @@ from cdc_sync.emulator.faults import (
     Status,
     describe,
     lets_through,
+    parse_faults,
 )
-from cdc_sync.emulator.script import FaultScript
 
 KINDS = "status, delay, hang, reset, lost_answer, slow_body, huge_body, half_answer, html, redirect"
 
