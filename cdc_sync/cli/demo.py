@@ -4,10 +4,9 @@ from typing import Annotated
 
 import typer
 
-from cdc_sync.cli.saying import say, say_lines
-from cdc_sync.demo.errors import DemoError
+from cdc_sync.cli.saying import say
 from cdc_sync.demo.running import run_demo
-from cdc_sync.demo.settings import Mode
+from cdc_sync.demo.scenario import Mode
 from cdc_sync.demo.view import console
 
 
@@ -21,9 +20,6 @@ def demo(
     """
     try:
         raise typer.Exit(run_demo(mode, console(), keep=keep))
-    except DemoError as error:
-        say_lines(f"cdc-sync: {error}", err=True)
-        raise typer.Exit(1) from None
     except KeyboardInterrupt:
         say("Stopped; nothing is left behind.", err=True)
         raise typer.Exit(130) from None

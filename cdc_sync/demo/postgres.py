@@ -39,7 +39,6 @@ StopMode: TypeAlias = Literal["fast", "immediate"]
 SUPERUSER = "postgres"
 LOOPBACK = "127.0.0.1"
 
-_SIGNALS: Mapping[StopMode, signal.Signals] = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 _DEFAULT_PORT = 5432  # also the name of the socket's file
 _LOCALES = ("C.UTF-8", "C")  # the first folds the case of accented letters, but not every system has it
 _INITDB_WITHIN = 120.0
@@ -142,7 +141,7 @@ class Server:
         """
         if self._process is None:
             return
-        self._process.send_signal(_SIGNALS[mode])
+        self._process.send_signal(signal.SIGINT if mode == "fast" else signal.SIGQUIT)
         try:
             self._process.wait(_STOP_WITHIN)
         except subprocess.TimeoutExpired:
@@ -186,18 +185,12 @@ def server(
     ):
         launcher = _Launcher(binaries.moved(folder) if trees else binaries, account, folder, lifeline, log)
         launcher.create_cluster()
-        running = Server(launcher, settings, _free_port() if tcp else None)
+        running = Server(launcher, settings, free_port() if tcp else None)
         try:
             running.start()
             yield running
         finally:
             running.stop()
-
-
-@dataclass(frozen=True, slots=True)
-class _Account:
-    uid: int
-    gid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +206,7 @@ class _Launcher:
     """
 
     binaries: Binaries
-    account: _Account | None
+    account: pwd.struct_passwd | None
     folder: Path
     lifeline: int
     log: BinaryIO
@@ -251,8 +244,8 @@ class _Launcher:
                 env=self._environment(),
                 pass_fds=(self.lifeline,),
                 start_new_session=True,
-                user=self.account.uid if self.account else None,
-                group=self.account.gid if self.account else None,
+                user=self.account.pw_uid if self.account else None,
+                group=self.account.pw_gid if self.account else None,
                 extra_groups=() if self.account else None,
             )
         except (OSError, subprocess.SubprocessError) as error:
@@ -280,14 +273,14 @@ class _Launcher:
 
 
 @contextmanager
-def _guarded_folder(account: _Account | None, trees: tuple[Path, ...]) -> Iterator[tuple[Path, int]]:
+def _guarded_folder(account: pwd.struct_passwd | None, trees: tuple[Path, ...]) -> Iterator[tuple[Path, int]]:
     """Start the guardian; yield its folder, and the end of the lifeline for the server's processes."""
     temporary = _temporary_folder(shared=account is not None)
-    owner = account or _Account(os.geteuid(), os.getegid())
+    uid, gid = (account.pw_uid, account.pw_gid) if account else (os.geteuid(), os.getegid())
     reading, writing = os.pipe()
     with os.fdopen(writing, "wb") as lifeline:
         with os.fdopen(reading, "rb") as watched:
-            arguments = [str(watched.fileno()), str(temporary), str(owner.uid), str(owner.gid), *map(str, trees)]
+            arguments = [str(watched.fileno()), str(temporary), str(uid), str(gid), *map(str, trees)]
             process = subprocess.Popen(  # noqa: S603 - a script of this package
                 [sys.executable, "-I", "-S", guardian.__file__, *arguments],
                 stdin=subprocess.PIPE,
@@ -314,17 +307,16 @@ def _guarded_folder(account: _Account | None, trees: tuple[Path, ...]) -> Iterat
                 shutil.rmtree(folder, ignore_errors=True)  # somebody ended the guardian itself
 
 
-def _unprivileged_account() -> _Account | None:
+def _unprivileged_account() -> pwd.struct_passwd | None:
     if os.geteuid() != 0:
         return None
     try:
-        nobody = pwd.getpwnam("nobody")
+        return pwd.getpwnam("nobody")
     except KeyError:
         raise PostgresFailedError(
             "PostgreSQL refuses to run as root, and this system has no user `nobody` to run it as. "
             "Run this as an ordinary user."
         ) from None
-    return _Account(nobody.pw_uid, nobody.pw_gid)
 
 
 def _temporary_folder(*, shared: bool) -> Path:
@@ -342,7 +334,8 @@ def _open_to_all(path: Path) -> bool:
     return all(step.stat().st_mode & stat.S_IXOTH for step in (path, *path.parents))
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on at this moment."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]

@@ -1,9 +1,15 @@
-"""What the recruiter does, and what HelloWork must hear of it: data only, the same for both ways of capture."""
+"""The ATS, the daemon's configuration, what the recruiter does, and what HelloWork must hear of it: data only."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
+import yaml
+
+Mode: TypeAlias = Literal["notify", "poll"]
+
+ROLE = "cdc_sync"
+DATABASE = "ats"
 ROWS = 40
 
 SCHEMA = """
@@ -41,7 +47,7 @@ SELECT CASE WHEN n % 10 > 0 THEN 'HW-' || 1000 + n END,
   FROM generate_series(1, {ROWS}) AS n;
 """  # noqa: S608 - a number of ours
 
-STATUS_MAP: Mapping[str, str] = {
+STATUS_MAP = {
     "viewed": "seen_by_recruiter",
     "phone_interview": "interview_by_recruiter",
     "onsite_interview": "interview_by_recruiter",
@@ -52,7 +58,49 @@ STATUS_MAP: Mapping[str, str] = {
 }
 
 # Longer than the whole show: the mis-click is undone within it, however slow the machine is.
-SETTLE: Mapping[str, str] = {"rejected": "5m"}
+SETTLE = {"rejected": "5m"}
+
+
+def configuration(mode: Mode, *, dsn: str, base_url: str, state: Path, admin_port: int) -> str:
+    """The text of the daemon's configuration file: an ordinary one, only more hurried than a real one should be.
+
+    Args:
+        mode: how changes are captured.
+        dsn: the ATS's database, for the daemon's role.
+        base_url: where the emulator listens.
+        state: the store's file.
+        admin_port: where the admin server shall listen on loopback.
+    """
+    capture: dict[str, Any] = {"mode": mode, "sweep": "1s"}
+    if mode == "poll":
+        capture |= {"watermark": "updated_at", "poll_interval": "200ms"}
+    content = {
+        "database": {"dsn": dsn},
+        "hellowork": {"base_url": base_url},
+        "state": {"path": str(state)},
+        "watches": {
+            "applications": {
+                "table": "public.applications",
+                "key": ["id"],
+                "columns": {
+                    "application_id": "hellowork_id",
+                    "status": "status",
+                    "job_id": "job_id",
+                    "created": "created_at",
+                    "event_date": "updated_at",
+                    "source": "source",
+                    "deleted": "deleted_at",
+                },
+                "capture": capture,
+                "status": {"map": STATUS_MAP},
+                "settle": SETTLE,
+                "deletion_grace": "1s",
+            }
+        },
+        "admin": {"listen": f"127.0.0.1:{admin_port}"},
+        "log": {"level": "debug", "format": "json"},
+    }
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
 @dataclass(frozen=True, slots=True)

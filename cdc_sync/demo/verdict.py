@@ -1,10 +1,11 @@
 """Whether HelloWork received exactly what it should have."""
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cdc_sync.core.visible import visible
-from cdc_sync.demo.scenario import Told
+from cdc_sync.demo.scenario import Step, Told
 from cdc_sync.emulator import Call
 
 _OK = 200
@@ -65,18 +66,39 @@ class Difference:
 
 def differences(expected: Iterable[Told], received: Iterable[Received]) -> list[Difference]:
     """Compare per application: the same calls, in the same order, and not one more. Empty if all is as it should be."""
-    wanted: dict[str, list[Told]] = {}
+    wanted: defaultdict[str, list[Told]] = defaultdict(list)
     for told in expected:
-        wanted.setdefault(told.application_id, []).append(told)
-    heard: dict[str, list[Received]] = {}
+        wanted[told.application_id].append(told)
+    heard: defaultdict[str, list[Received]] = defaultdict(list)
     for call in received:
-        heard.setdefault(call.told.application_id, []).append(call)
+        heard[call.told.application_id].append(call)
+    compared = [
+        Difference(each, tuple(wanted[each]), tuple(heard[each])) for each in sorted(wanted.keys() | heard.keys())
+    ]
     return [
-        Difference(application_id, tuple(want), tuple(got))
-        for application_id in sorted(wanted.keys() | heard.keys())
-        if not _agree(want := wanted.get(application_id, []), got := heard.get(application_id, []))
+        one
+        for one in compared
+        if tuple(call.told for call in one.received) != one.expected or not all(call.is_good for call in one.received)
     ]
 
 
-def _agree(expected: Sequence[Told], received: Sequence[Received]) -> bool:
-    return [call.told for call in received] == list(expected) and all(call.is_good for call in received)
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A step that was played.
+
+    Attributes:
+        step: which.
+        received: the calls that arrived meanwhile.
+        since: when its last act began, in seconds since the epoch.
+        completed: whether all that had to follow did follow in time.
+    """
+
+    step: Step
+    received: tuple[Received, ...]
+    since: float
+    completed: bool
+
+    @property
+    def is_good(self) -> bool:
+        """Whether exactly the expected calls arrived."""
+        return self.completed and not differences(self.step.expected, self.received)

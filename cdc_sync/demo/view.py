@@ -1,28 +1,26 @@
 """What the audience sees: side by side what the ATS did and what HelloWork received, and at the end the account."""
 
-import asyncio
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import Self
+from pathlib import Path
 
 from rich import box
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.spinner import Spinner
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cdc_sync.demo.player import Played
-from cdc_sync.demo.scenario import Step
-from cdc_sync.demo.verdict import Difference, Received
+from cdc_sync.demo.verdict import Difference, Played
 
-_PAUSE = 0.35
-"""Seconds before each step on a terminal: somebody is reading along."""
-
-_LINES_BELOW = 2
-_WAITING = "Waiting to see whether anything more comes"
+WAITING = "Waiting to see whether anything more comes"
 _PLAIN_WIDTH = 118
+_HEADING = "bold"
+
+_STATEMENTS = """
+  UPDATE applications SET status = 'hired', updated_at = now() WHERE hellowork_id = 'HW-1012';
+  UPDATE applications SET job_id = 'J-300', updated_at = now() WHERE hellowork_id = 'HW-1013';
+  UPDATE applications SET updated_at = now();
+  DELETE FROM applications WHERE hellowork_id = 'HW-1014';
+"""
 
 
 def console() -> Console:
@@ -32,52 +30,14 @@ def console() -> Console:
     return Console(highlight=False, force_interactive=False, width=_PLAIN_WIDTH)
 
 
-class View:
-    """Shows the show: live on a terminal, line by line elsewhere. The `Audience` of the player."""
-
-    def __init__(self, to: Console) -> None:
-        self._console = to
-        self._played: list[Played] = []
-        self._playing: Step | None = None
-        self._spinner = Spinner("dots")
-        self._live = Live(console=to, get_renderable=self._scene, transient=True) if to.is_interactive else None
-
-    @property
-    def played(self) -> list[Played]:
-        """The steps so far."""
-        return self._played
-
-    def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
-
-    async def begins(self, step: Step) -> None:
-        """See `Audience`."""
-        self._playing = step
-        if self._live is not None:
-            await asyncio.sleep(_PAUSE)
-
-    def ended(self, played: Played) -> None:
-        """See `Audience`."""
-        self._playing = None
-        self._played.append(played)
-        if self._live is None:
-            self._console.print(_side_by_side([played], header=len(self._played) == 1))
-
-    def _scene(self) -> RenderableType:
-        """The latest steps that there is room for, and what is going on."""
-        self._spinner.update(text=Text(self._playing.done if self._playing else _WAITING, "dim"))
-        shown, room = self._played, self._console.height - _LINES_BELOW
-        while len(shown) > 1 and len(self._console.render_lines(_side_by_side(shown))) > room:
-            shown = shown[1:]
-        return Group(_side_by_side(shown), self._spinner)
+def side_by_side(played: Played, *, header: bool) -> Table:
+    """What the ATS did in a step, and what HelloWork received; the first has the header."""
+    table = Table(box=None, pad_edge=False, show_header=header, expand=True, padding=(0, 2, 0, 0))
+    table.add_column("", no_wrap=True, width=1)
+    table.add_column("The ATS", ratio=1)
+    table.add_column("HelloWork received", ratio=1)
+    table.add_row(_mark(played), Text(played.step.done), _heard(played))
+    return table
 
 
 def account(played: Iterable[Played]) -> Table:
@@ -118,26 +78,49 @@ def verdict(differences: Sequence[Difference], failure: str | None, *, calls: in
     return Text("FAILED:\n" + "\n".join(f"  {reason}" for reason in reasons), "bold red")
 
 
-def _side_by_side(played: Iterable[Played], *, header: bool = True) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=header, expand=True, padding=(0, 2, 0, 0))
-    table.add_column("", no_wrap=True, width=1)
-    table.add_column("The ATS", ratio=1)
-    table.add_column("HelloWork received", ratio=1)
-    for each in played:
-        table.add_row(_mark(each), Text(each.step.done), _heard(each))
-    return table
+def invitation(*, psql: Path, dsn: str, config: Path, admin_url: str, emulator_url: str, cdc_sync: str) -> Text:
+    """Where everything is in a demo that was left running, and ready-made things to try.
+
+    Args:
+        psql: the client of the server's installation.
+        dsn: the ATS's database, for the ATS.
+        config: the daemon's configuration.
+        admin_url: its page.
+        emulator_url: where HelloWork's API is emulated.
+        cdc_sync: the command line that is this `cdc-sync`.
+    """
+    client = str(psql) if psql.exists() else "psql"
+    command = f"{cdc_sync} --config {config}"
+    return Text.assemble(
+        ("\nEverything is left running, until Ctrl-C.\n", _HEADING),
+        f"""
+  the ATS's database    {dsn}
+  the daemon's page     {admin_url}/
+  what HelloWork got    {emulator_url}/_emulator/calls
+""",
+        ("\nBe the recruiter:", _HEADING),
+        f"\n\n  {client} '{dsn}'\n",
+        _STATEMENTS,
+        ("\nBe the sysadmin:", _HEADING),
+        f"""
+
+  {command} status
+  {command} explain HW-1001
+  curl -X POST {emulator_url}/_emulator/faults -d '{{"kind": "status", "status": 503, "times": 3}}'
+
+""",
+        ("What HelloWork receives from now on:\n", _HEADING),
+    )
 
 
 def _heard(played: Played) -> Text:
     if not played.received:
         return Text(f"nothing: {played.step.silent}" if played.step.silent else "nothing", "dim")
-    lines = [Text.assemble(str(call), (f"  {_after(call, played)}", "dim")) for call in played.received]
-    return Text("\n").join(lines)
-
-
-def _after(call: Received, played: Played) -> str:
     # The two clocks are one, but it may be set; and a call can arrive before the statement's own end is known here.
-    return f"{max(call.at - played.since, 0) * 1000:.0f} ms"
+    return Text("\n").join(
+        Text.assemble(str(call), (f"  {max(call.at - played.since, 0) * 1000:.0f} ms", "dim"))
+        for call in played.received
+    )
 
 
 def _mark(played: Played) -> Text:

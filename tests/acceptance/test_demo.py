@@ -21,14 +21,11 @@ from support.postgres import RUNNING_SERVER
 from support.waiting import wait_until
 
 from cdc_sync.demo import running
-from cdc_sync.demo import view as view_module
 from cdc_sync.demo.binaries import PostgresMissingError, find_binaries
-from cdc_sync.demo.player import Played
 from cdc_sync.demo.running import run_demo
-from cdc_sync.demo.scenario import STEPS, Sql, Step, Told
-from cdc_sync.demo.settings import Mode
-from cdc_sync.demo.verdict import Received, differences
-from cdc_sync.demo.view import View, account, verdict
+from cdc_sync.demo.scenario import STEPS, Mode, Sql, Step, Told
+from cdc_sync.demo.verdict import Played, Received, differences
+from cdc_sync.demo.view import account, verdict
 
 COMMAND = Path(sys.executable).with_name("cdc-sync")
 USUAL = Path("/tmp")  # noqa: S108 - a socket's path must be short
@@ -169,7 +166,9 @@ def test_fails_when_helloworks_calls_are_others_than_expected(temporary: Path, m
     surplus = Step("HW-1002 is hired", (_set("hired", 1002),), silent="so this test says")
     monkeypatch.setattr(running, "STEPS", (wrong, surplus))
     shown = StringIO()
-    assert run_demo("notify", Console(file=shown, width=118), keep=False) == 1
+    terminal = Console(file=shown, width=118, force_terminal=True, color_system=None)
+    assert run_demo("notify", terminal, keep=False) == 1
+    assert re.search(r"✗ +HW-1001 is opened +HW-1001 seen_by_recruiter, J-100 +\d+ ms", shown.getvalue())
     account_and_verdict = shown.getvalue()
     assert "PASSED" not in account_and_verdict
     assert "HW-1001: expected hired, J-100; received seen_by_recruiter, J-100" in account_and_verdict
@@ -240,17 +239,3 @@ def test_a_step_that_went_wrong_is_marked() -> None:
     with shown.capture() as text:
         shown.print(account([good, Played(step, (), 1.0, completed=True)]))
     assert [line[1] for line in text.get().splitlines() if "HW-1 is opened" in line] == ["✓", "✗"]
-
-
-async def test_a_terminal_sees_the_latest_steps_that_it_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(view_module, "_PAUSE", 0.0)
-    shown = StringIO()
-    terminal = Console(file=shown, force_terminal=True, force_interactive=True, width=100, height=10)
-    with View(terminal) as view:
-        for number in range(20):
-            step = Step(f"step {number} is done", (), silent="it is one of many")
-            await view.begins(step)
-            view.ended(Played(step, (), 1.0, completed=True))
-    last_scene = shown.getvalue().rpartition("The ATS")[2]
-    assert "step 19 is done" in last_scene
-    assert "step 5 is done" not in last_scene
