@@ -1,17 +1,26 @@
-"""Which columns of its table a watch depends on: for the triggers' comparison and for column-level grants."""
+"""Which columns of its table, and of related ones, a watch depends on: for the triggers' comparison and for grants.
+
+Grants are by column, for the tables hold personal data.
+"""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cdc_sync.config import Column, PlainColumn, Watch
+from cdc_sync.config import Column, PlainColumn, SqlColumn, Watch
+from cdc_sync.core.identifiers import QualifiedName
 
-# What may stand in a simple condition without naming a column.
+# What may stand in a simple condition, and in a sub-select, without naming a column.
 # fmt: off
-WORDS = frozenset({
+_WORDS = frozenset({
     "and", "or", "not", "is", "null", "true", "false", "unknown", "in", "like", "ilike", "similar", "between",
     "any", "all", "some", "array", "distinct", "from", "cast", "as", "case", "when", "then", "else", "end",
     "interval", "date", "timestamp", "timestamptz", "time", "collate", "at", "zone", "symmetric",
 })
+_WORDS_OF_SELECT = _WORDS | {
+    "select", "exists", "where", "on", "join", "left", "right", "inner", "full", "outer", "cross", "lateral",
+    "order", "by", "asc", "desc", "nulls", "first", "last", "limit", "offset", "group", "having",
+}
 # fmt: on
 _TOKEN = re.compile(
     r"""
@@ -19,6 +28,22 @@ _TOKEN = re.compile(
     | (?P<column> \bt\s*\.\s*(?: "(?P<quoted>(?:[^"]|"")+)" | (?P<plain>[A-Za-z_]\w*) ) )
     | (?P<call> [A-Za-z_]\w* \s* (?=\() )
     | (?P<name> [A-Za-z_]\w* | "(?:[^"]|"")+" )
+    | (?P<other> . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+_NAME = r'(?:[A-Za-z_]\w*|"(?:[^"]|"")+")'
+_FROM = re.compile(
+    rf"\b(?:FROM|JOIN)\s+(?:(?P<schema>{_NAME})\s*\.\s*)?(?P<table>{_NAME})\s+(?:AS\s+)?(?P<alias>{_NAME})",
+    re.IGNORECASE,
+)
+_TOKEN_OF_SELECT = re.compile(
+    rf"""
+      (?P<skip> \s+ | --[^\n]* | /\*.*?\*/ | '(?:[^']|'')*' | \d[\w.]* | ::\s*[\w. \[\]"]+? (?=\W|$) )
+    | (?P<owner> {_NAME} ) \s*\.\s* (?P<column> {_NAME} | \* ) (?! \s* [.(] )
+    | (?P<call> (?:{_NAME}\s*\.\s*)? {_NAME} \s* (?=\() )
+    | (?P<name> {_NAME} )
     | (?P<other> . )
     """,
     re.VERBOSE | re.DOTALL,
@@ -37,23 +62,12 @@ def watched(watch: Watch) -> Dependencies:
     """What a change of must be noticed: the key, every mapped column, and what `where` and expressions use."""
     names: dict[str, None] = dict.fromkeys(watch.key)
     complete = True
-    mapped: list[Column | None] = [
-        watch.columns.application_id,
-        watch.columns.status_url,
-        watch.columns.status,
-        watch.columns.job_id,
-        watch.columns.created,
-        watch.columns.event_date,
-        watch.columns.source,
-        watch.columns.deleted,
-        *(extra.column for extra in watch.extra.values()),
-    ]
-    for column in mapped:
+    for column in _mapped(watch):
         if isinstance(column, PlainColumn):
             names[column.name] = None
-        elif column is not None and column.depends_on is not None:
+        elif column.depends_on is not None:
             names |= dict.fromkeys(column.depends_on)
-        elif column is not None:
+        else:
             found = columns_in(column.sql)
             names |= dict.fromkeys(found.columns)
             complete = complete and found.complete
@@ -90,12 +104,57 @@ def columns_in(expression: str) -> Dependencies:
         if match["quoted"]:
             names[match["quoted"].replace('""', '"')] = None
         elif match["plain"]:
-            names[folded(match["plain"])] = None
-        elif match["name"] and match["name"].lower() not in WORDS:
+            names[_folded(match["plain"])] = None
+        elif match["name"] and match["name"].lower() not in _WORDS:
             complete = False
     return Dependencies(tuple(names), complete)
 
 
-def folded(name: str) -> str:
+def columns_of_related(watch: Watch, table: QualifiedName) -> Dependencies:
+    """The columns that expressions name as `alias.column`, where the alias was given as `FROM table alias`.
+
+    Complete only if the table is read in this way somewhere, and nothing else could be a column of it.
+    """
+    names: dict[str, None] = {}
+    complete, read = True, False
+    texts = [column.sql for column in _mapped(watch) if isinstance(column, SqlColumn)]
+    for text in filter(None, (*texts, watch.where)):
+        aliases = {
+            _plain(found["alias"]) for found in _FROM.finditer(text) if _is(table, found["schema"], found["table"])
+        }
+        mentioned = re.search(rf"\b{re.escape(table.name)}\b", text) is not None
+        if not aliases:
+            complete = complete and not mentioned
+            continue
+        read = True
+        complete = complete and not aliases & _WORDS_OF_SELECT  # FROM table WHERE …: no alias at all
+        for match in _TOKEN_OF_SELECT.finditer(_FROM.sub(" ", text)):
+            if match["owner"] and _plain(match["owner"]) in aliases:
+                complete = complete and match["column"] != "*"
+                names[_plain(match["column"])] = None
+            elif match["name"] and match["name"].lower() not in _WORDS_OF_SELECT:
+                complete = False
+    return Dependencies(tuple(names), complete and read and bool(names))
+
+
+def _mapped(watch: Watch) -> Iterator[Column]:
+    """Every column and expression that the payload is made of."""
+    for name in type(watch.columns).model_fields:
+        if (column := getattr(watch.columns, name)) is not None:
+            yield column
+    for extra in watch.extra.values():
+        yield extra.column
+
+
+def _is(table: QualifiedName, schema: str | None, name: str) -> bool:
+    return _plain(name) == table.name and (schema is None or table.schema is None or _plain(schema) == table.schema)
+
+
+def _plain(name: str) -> str:
+    """A name as the catalog has it."""
+    return name[1:-1].replace('""', '"') if name.startswith('"') else _folded(name)
+
+
+def _folded(name: str) -> str:
     """An unquoted name as the catalog has it: in a UTF-8 database PostgreSQL folds ASCII letters alone."""
     return "".join(letter.lower() if letter.isascii() else letter for letter in name)

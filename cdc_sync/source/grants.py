@@ -7,8 +7,7 @@ from cdc_sync.core import rights
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.source import expressions
-from cdc_sync.source.columns_of import Dependencies, watched
-from cdc_sync.source.columns_of_related import columns_of_related
+from cdc_sync.source.columns_of import Dependencies, columns_of_related, watched
 from cdc_sync.source.recorders import bell_of, missed_of, render
 
 

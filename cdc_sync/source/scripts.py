@@ -24,7 +24,7 @@ from cdc_sync.source.recorders import (
     render,
     template,
 )
-from cdc_sync.source.relations import only_tables, tables_of
+from cdc_sync.source.unrecorded import only_tables, tables_of
 
 PATIENCE = timedelta(seconds=3)
 """How long a script waits for the first lock, unless something else is said; LONGEST_PATIENCE at most."""

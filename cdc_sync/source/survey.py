@@ -4,7 +4,6 @@ Of the planner's statistics only the number of different values is asked for: `m
 values of rows.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -124,7 +123,12 @@ async def survey(connection: Connection) -> Survey:
         column = Column(name, type_, is_enum=bool(is_enum), not_null=mandatory, distinct=distinct)
         tables[oid] = replace(table, columns=(*table.columns, column))
     for oid, is_primary, is_unique, names in indexes:
-        tables[oid] = _indexed(tables[oid], names, is_primary=is_primary, is_unique=is_unique)
+        table = tables[oid]
+        never_null = {column.name for column in table.columns if column.not_null} >= set(names)
+        if is_primary or (is_unique and not table.key and never_null):
+            table = replace(table, key=tuple(names))
+        unique = {"unique": True} if is_unique and len(names) == 1 else {}
+        tables[oid] = _with(table, names[0], indexed=True, **unique)
     for oid, name, *other in references:
         schema, other_table, key = other
         tables[oid] = _with(tables[oid], name, reference=Reference(QualifiedName(schema, other_table), key))
@@ -152,16 +156,6 @@ def _usable(table: Table, left_out: list[str]) -> Table:
 def _leads_to_usable(column: Column) -> bool:
     to = column.reference
     return to is None or all(map(usable, (to.table.schema or "-", to.table.name, to.key)))
-
-
-def _indexed(table: Table, names: list[str], *, is_primary: bool, is_unique: bool) -> Table:
-    is_key = is_primary or (is_unique and not table.key and _never_null(table, names))
-    table = replace(table, key=tuple(names)) if is_key else table
-    return _with(table, names[0], indexed=True, **({"unique": True} if is_unique and len(names) == 1 else {}))
-
-
-def _never_null(table: Table, names: Iterable[str]) -> bool:
-    return all((column := table.column(name)) is not None and column.not_null for name in names)
 
 
 def _with(table: Table, name: str, **facts: Any) -> Table:

@@ -7,11 +7,11 @@ import psycopg
 from psycopg import sql
 
 from cdc_sync.config import Watch
-from cdc_sync.source.blind_spots import blind_spots
 from cdc_sync.source.connection import Connection, asking
 from cdc_sync.source.errors import translate, unwritable
 from cdc_sync.source.recorders import bell_of, function_of
 from cdc_sync.source.scripts import verify_watches
+from cdc_sync.source.unrecorded import blind_spots
 
 _WORKED = """
 SELECT is_called, coalesce(pg_stat_get_tuples_deleted(to_regclass('cdc_sync.changes')) > 0, false) FROM {}

@@ -82,7 +82,9 @@ async def is_same_cluster(
     for host in before.hosts[:_MOST_ASKED]:
         name, _, port = host.rpartition(":")
         with suppress(SourceError, psycopg.Error):
-            async with connected(_led_to(dsn, name, port)) as there, asking("asking which server this is"):
+            led_to = {key: value for key, value in conninfo_to_dict(dsn).items() if key != "hostaddr"}
+            led_to |= {"host": name, "port": port, "target_session_attrs": "any", "connect_timeout": _ANSWERS_WITHIN}
+            async with connected(make_conninfo("", **led_to)) as there, asking("asking which server this is"):
                 if (await server_facts(there)).identity != identity:
                     continue
                 if (await whereabouts(dsn, there)).started == now.started or await _follows(there, connection):
@@ -101,20 +103,10 @@ async def _follows(one: Connection, another: Connection) -> bool:
     row = await (await primary.execute("SELECT pg_current_wal_insert_lsn()::text")).fetchone()
     try:
         async with asyncio.timeout(_ANSWERS_WITHIN):
-            while not await _has_replayed(standby, row):  # noqa: ASYNC110 - the server announces it to nobody
+            while True:
+                replayed = await standby.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", row)
+                if await replayed.fetchone() == (True,):
+                    return True
                 await asyncio.sleep(0.05)
     except TimeoutError:
         return False
-    return True
-
-
-async def _has_replayed(standby: Connection, position: tuple[str] | None) -> bool:
-    row = await (await standby.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", position)).fetchone()
-    return row is not None and bool(row[0])
-
-
-def _led_to(dsn: str, host: str, port: str) -> str:
-    """The DSN for one host."""
-    given = {name: value for name, value in conninfo_to_dict(dsn).items() if name != "hostaddr"}
-    given |= {"host": host, "port": port, "target_session_attrs": "any", "connect_timeout": str(_ANSWERS_WITHIN)}
-    return make_conninfo("", **given)

@@ -4,15 +4,12 @@ Every question is a short read-only transaction with a timeout of its own (`aski
 neither hold anything up nor wait for long, and nothing is set that would outlive it: a pooler may hand the session on.
 No row is read: the catalog, the planner and the daemon's own statements with LIMIT 0 tell what there is to know.
 
-database  the order of the questions
-server    who answers: version, role, clock, whether the session is ours alone
-notify    a NOTIFY that really comes back
+server    who answers: version, role, clock, whether the session is ours alone; the order of the questions
 watch     one watch: table, columns, types, key, triggers, policies
-lookup    the catalog's answers about a table, for a role that may not use it yet
-access    privileges, and the GRANTs that are missing
+lookup    the catalog's answers about a table, for a role that may not use it yet, and the GRANTs that are missing
 indexes   the planner's answers about the daemon's own statements
 """
 
-from cdc_sync.source.check.database import check_database
+from cdc_sync.source.check.server import check_database
 
 __all__ = ["check_database"]

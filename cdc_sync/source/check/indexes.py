@@ -6,14 +6,13 @@ about the indexes that there are, and not about the size that the table has toda
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from psycopg import sql
 
 from cdc_sync.config import PlainColumn
 from cdc_sync.core import query_plan
-from cdc_sync.core.findings import Finding, Tell
+from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.core.identifiers import written
 from cdc_sync.core.query_plan import Plan
 from cdc_sync.source import expressions
@@ -21,8 +20,8 @@ from cdc_sync.source.check.shortly import asking_shortly
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.polling import watermark_type
-from cdc_sync.source.relations import PARTITIONED_INDEXES_SINCE
 from cdc_sync.source.statements import Statements, id_in_url
+from cdc_sync.source.unrecorded import PARTITIONED_INDEXES_SINCE
 
 _ONLY_BY_INDEX = """
 SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_hashjoin = off;
@@ -68,77 +67,58 @@ async def check_indexes(connection: Connection, name: str, mapping: Mapping, tel
     Raises:
         SourceError: the planner cannot be asked.
     """
-    statements, watch, version = Statements(mapping), mapping.watch, connection.info.server_version
+    statements, watch = Statements(mapping), mapping.watch
+
+    def judge(
+        check: str, what: str, without: str, on: sql.Composable | None, *, served: bool, often: bool = False
+    ) -> None:
+        if served:
+            tell(Finding(check, "ok", f"{what}, and an index serves that", watch=name))
+            return
+        rows = mapping.facts.estimate
+        state: State = "failed" if often and rows >= BIG else "warning"
+        message = f"{what}, and no index serves that: {without} (of about {rows} rows now)"
+        tell(Finding(check, state, message, _remedy(mapping, on, connection.info.server_version), name))
+
     plan = await _plan(connection, statements.first_page, [1000])
-    use = _Use(
+    judge(
         "key-index",
         "a sweep reads the table in pages, in the key's order",
         "each page sorts the whole table",
         sql.SQL(", ").join(map(sql.Identifier, watch.key)),
+        served=query_plan.is_in_order(plan),
     )
-    tell(_judged(name, mapping, use, version, served=query_plan.is_in_order(plan)))
+    on: sql.Composable | None
+    given: sql.Composable | None
     if statements.id_is_given is not None:
-        by, column = "its id", watch.columns.application_id
-        on: sql.Composable | None = sql.Identifier(column.name) if isinstance(column, PlainColumn) else None
-        given: sql.Composable | None = statements.id_is_given
+        by, column, given = "its id", watch.columns.application_id, statements.id_is_given
+        on = sql.Identifier(column.name) if isinstance(column, PlainColumn) else None
     else:
-        by, column = "the id in its status URL", watch.columns.status_url
+        by, column, given = "the id in its status URL", watch.columns.status_url, statements.url_is_given
         on = id_in_url(sql.Identifier(column.name)) if isinstance(column, PlainColumn) else None
-        given = statements.url_is_given
-    use = _Use(
+    if given is None:
+        raise AssertionError("the configuration requires application_id or status_url")
+    judge(
         "application-id-index",
         f"an application's rows are looked for by {by}",
         "each such look reads the whole table, and a change may take one",
         on,
+        # A list of NULL is one of every type, and unlike an empty one leaves the planner something to look for.
+        served=await _seeks(connection, mapping, given, [None]),
     )
-    # A list of NULL is one of every type, and unlike an empty one leaves the planner something to look for.
-    tell(_judged(name, mapping, use, version, served=await _seeks(connection, mapping, given, [None])))
     if watch.capture.mode == "poll" and watch.capture.watermark is not None:
         watermark = watch.capture.watermark
         since = sql.SQL("{} >= %s::{}").format(
             expressions.column(watermark), sql.SQL(watermark_type(mapping, watermark))
         )
-        pause = watch.capture.poll_interval.total_seconds()
-        use = _Use(
+        judge(
             "watermark-index",
             f"changed rows are looked for by {written(watermark)}",
-            f"the whole table is read every {pause:g} s",
+            f"the whole table is read every {watch.capture.poll_interval.total_seconds():g} s",
             sql.Identifier(watermark),
+            served=await _seeks(connection, mapping, since, "infinity"),
             often=True,
         )
-        tell(_judged(name, mapping, use, version, served=await _seeks(connection, mapping, since, "infinity")))
-
-
-@dataclass(frozen=True, slots=True)
-class _Use:
-    """What an index is used for.
-
-    Attributes:
-        check: the check's name.
-        what: what the daemon does with it.
-        without: what that costs without one.
-        on: what the index is on; None if that cannot be told.
-        often: whether it is done all the time.
-    """
-
-    check: str
-    what: str
-    without: str
-    on: sql.Composable | None
-    often: bool = False
-
-
-def _judged(watch: str, mapping: Mapping, use: _Use, version: int, *, served: bool) -> Finding:
-    if served:
-        return Finding(use.check, "ok", f"{use.what}, and an index serves that", watch=watch)
-    rows = mapping.facts.estimate
-    return Finding(
-        use.check,
-        "failed" if use.often and rows >= BIG else "warning",
-        f"{use.what}, and no index serves that: {use.without} (of about {rows} rows now)",
-        _remedy(mapping, use.on, version),
-        watch,
-    )
 
 
 def _remedy(mapping: Mapping, on: sql.Composable | None, version: int) -> str:
@@ -159,9 +139,7 @@ def _remedy(mapping: Mapping, on: sql.Composable | None, version: int) -> str:
     return sql.SQL("CREATE INDEX{} ON {} ({});").format(how, table, on).as_string()
 
 
-async def _seeks(connection: Connection, mapping: Mapping, condition: sql.Composable | None, value: Any) -> bool:
-    if condition is None:
-        raise AssertionError("the configuration requires application_id or status_url")
+async def _seeks(connection: Connection, mapping: Mapping, condition: sql.Composable, value: Any) -> bool:
     plan = await _plan(connection, _WHERE.format(mapping.table, condition), [value])
     async with asking_shortly(connection, "looking up indexes"):
         found = await connection.execute(_LEADING, (list(query_plan.indexes(plan)),))

@@ -1,12 +1,20 @@
-"""The catalog's answers about a table, also for a role that may not use its schema yet.
+"""The catalog's answers about a table, also for a role that may not use its schema yet, and the GRANTs that it lacks.
 
 `to_regclass` refuses to look into such a schema, and the whole check would end with that refusal.
 """
 
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
+from psycopg import sql
+
+from cdc_sync.config import Watch
 from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.source import expressions
+from cdc_sync.source.columns_of import Dependencies, columns_of_related
 from cdc_sync.source.connection import Connection
+from cdc_sync.source.grants import read_columns
+from cdc_sync.source.recorders import bell_of, missed_of, render
 
 _FIND = """
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
@@ -32,6 +40,17 @@ SELECT (SELECT array_agg(a.attname::text)
          WHERE part.position <= coalesce((to_jsonb(i) ->> 'indnkeyatts')::int, i.indnatts))
   FROM pg_catalog.pg_index i
  WHERE i.indrelid = %s AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+"""
+
+# Whatever is not there yet is no matter of privileges.
+_OURS = """
+SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE'), c.relname::text,
+       pg_catalog.has_table_privilege(c.oid, 'SELECT'),
+       pg_catalog.has_table_privilege(c.oid, 'DELETE') AND pg_catalog.has_table_privilege(c.oid, 'TRUNCATE'),
+       CASE WHEN c.relkind = 'S' THEN pg_catalog.has_sequence_privilege(c.oid, 'UPDATE') END
+  FROM pg_catalog.pg_namespace n
+  LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname::text = ANY (%s)
+ WHERE n.nspname = 'cdc_sync'
 """
 
 
@@ -89,3 +108,65 @@ async def look_up(connection: Connection, table: QualifiedName) -> TableSeen | N
         tuple(ColumnSeen(*column) for column in columns),
         tuple(frozenset(names) for (names,) in unique if names),
     )
+
+
+async def missing_grants(connection: Connection, name: str, watch: Watch, table: TableSeen) -> list[str]:
+    """The GRANTs that our role lacks for a watch, as SQL; none if it has all.
+
+    Args:
+        connection: ours, in a transaction.
+        name: the watch's name.
+        watch: the watch.
+        table: its table.
+
+    Raises:
+        psycopg.Error: the catalog cannot be read.
+    """
+    row = await (await connection.execute("SELECT current_user::text")).fetchone()
+    to = sql.Identifier(row[0] if row else "")
+    lines = list(_on_table(table, read_columns(watch), to))
+    for related in watch.related:
+        seen = await look_up(connection, related.table)
+        if seen is not None:
+            lines += _on_table(seen, columns_of_related(watch, related.table), to)
+    if watch.capture.mode == "notify":
+        lines += [line async for line in _on_ours(connection, name, to)]
+    return list(dict.fromkeys(lines))
+
+
+def _on_table(table: TableSeen, needed: Dependencies, to: sql.Identifier) -> Iterator[str]:
+    if not table.usable:
+        yield render("GRANT USAGE ON SCHEMA {schema} TO {to};", schema=sql.Identifier(table.name.schema or ""), to=to)
+    on = expressions.table(table.name)
+    wanted = [column for name in needed.columns if (column := table.column(name)) is not None]
+    if needed.complete:
+        missing = [column.name for column in wanted if not column.readable]
+        if missing:
+            yield render(
+                "GRANT SELECT ({columns}) ON {on} TO {to};",
+                columns=sql.SQL(", ").join(map(sql.Identifier, missing)),
+                on=on,
+                to=to,
+            )
+    elif not all(column.readable for column in wanted) or not any(column.readable for column in table.columns):
+        yield whole_table(table, to)
+
+
+def whole_table(table: TableSeen, to: sql.Identifier) -> str:
+    """The GRANT that an expression needs whose columns cannot be told from its text."""
+    return render("GRANT SELECT ON {on} TO {to};", on=expressions.table(table.name), to=to)
+
+
+async def _on_ours(connection: Connection, watch: str, to: sql.Identifier) -> AsyncIterator[str]:
+    bell, missed = bell_of(watch), missed_of(watch)
+    for usable, name, selects, empties, updates in await (
+        await connection.execute(_OURS, (["changes", bell, missed],))
+    ).fetchall():
+        if not usable:
+            yield render("GRANT USAGE ON SCHEMA cdc_sync TO {to};", to=to)
+        if name == "changes" and not (selects and empties):
+            yield render("GRANT SELECT, DELETE, TRUNCATE ON cdc_sync.changes TO {to};", to=to)
+        if name == bell and not (selects and updates):
+            yield render("GRANT SELECT, UPDATE ON SEQUENCE cdc_sync.{bell} TO {to};", bell=sql.Identifier(bell), to=to)
+        if name == missed and not selects:
+            yield render("GRANT SELECT ON SEQUENCE cdc_sync.{missed} TO {to};", missed=sql.Identifier(missed), to=to)

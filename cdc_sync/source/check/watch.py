@@ -12,21 +12,20 @@ from cdc_sync.config import Config, PlainColumn, Watch
 from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.core.identifiers import written
 from cdc_sync.source import expressions, row_security
-from cdc_sync.source.check.access import missing_grants, whole_table
 from cdc_sync.source.check.indexes import check_indexes
-from cdc_sync.source.check.lookup import TableSeen, look_up
+from cdc_sync.source.check.lookup import TableSeen, look_up, missing_grants, whole_table
 from cdc_sync.source.check.shortly import HOLDERS, asking_shortly, is_about_a_lock
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.facts import TableFacts, table_facts
+from cdc_sync.source.facts import table_facts
 from cdc_sync.source.grants import read_columns
 from cdc_sync.source.mapping import Mapping, check_time_zone
 from cdc_sync.source.recorders import render
-from cdc_sync.source.relations import PARTITIONED_INDEXES_SINCE, untriggered
 from cdc_sync.source.scripts import verify, verify_watches
 from cdc_sync.source.session import is_worked
 from cdc_sync.source.statements import Statements
 from cdc_sync.source.triggers import Verified, exposures, installation, undumpable, verified
+from cdc_sync.source.unrecorded import PARTITIONED_INDEXES_SINCE, untriggered
 
 _TABLES = "rp"
 
@@ -180,14 +179,13 @@ class _Watch:
             key=sql.SQL(", ").join(map(sql.Identifier, key)),
             table=expressions.table(table.name),
         )
+        nullable = [name for name in key if (column := table.column(name)) is not None and not column.not_null]
         if table.kind not in _TABLES:
             self._tell("key", "warning", f"{shown} is no table, so whether its key is unique cannot be told", doubles)
-            return
-        if table.kind == "p" and self._connection.info.server_version < PARTITIONED_INDEXES_SINCE:
+        elif table.kind == "p" and self._connection.info.server_version < PARTITIONED_INDEXES_SINCE:
             message = f"before PostgreSQL 11 nothing can make the key of a partitioned table unique, as {shown} is"
             self._tell("key", "warning", message, doubles)
-            return
-        if not any(unique <= set(key) for unique in table.unique):
+        elif not any(unique <= set(key) for unique in table.unique):
             self._tell(
                 "key",
                 "failed",
@@ -195,17 +193,15 @@ class _Watch:
                 f"CREATE UNIQUE INDEX{'' if table.kind == 'p' else ' CONCURRENTLY'} ON {shown} ({names});\n"
                 f"-- if that fails, these are there twice:\n{doubles}",
             )
-            return
-        nullable = [name for name in key if not (column := table.column(name)) or not column.not_null]
-        if nullable:
+        elif nullable:
             self._tell(
                 "key",
                 "warning",
                 f"the key's {', '.join(map(written, nullable))} may be NULL, and rows where it is are not seen",
                 "\n".join(f"ALTER TABLE {shown} ALTER COLUMN {written(name)} SET NOT NULL;" for name in nullable),
             )
-            return
-        self._tell("key", "ok", f"the key ({names}) is unique and never NULL")
+        else:
+            self._tell("key", "ok", f"the key ({names}) is unique and never NULL")
 
     async def check_privileges(self, table: TableSeen) -> bool:
         """Whether we may read the table and its schema: what the daemon has of its own is another matter."""
@@ -227,7 +223,7 @@ class _Watch:
         """The mapping, if the daemon could read the table through it."""
         try:
             async with asking_shortly(self._connection, f"preparing to read {self._watch.table}"):
-                facts: TableFacts = await table_facts(self._connection, self._watch.table)
+                facts = await table_facts(self._connection, self._watch.table)
                 mapping = await Mapping.prepare(self._connection, self._watch, facts)
         except SourceError as error:
             if isinstance(error.__cause__, errors.InsufficientPrivilege):
@@ -236,8 +232,8 @@ class _Watch:
             else:
                 self._fail("columns", error)
             return None
-        number = len(facts.columns)
-        self._tell("columns", "ok", f"every mapped column is there, of a type that fits (the table has {number})")
+        message = f"every mapped column is there, of a type that fits (the table has {len(facts.columns)})"
+        self._tell("columns", "ok", message)
         return mapping
 
     async def check_policies(self, mapping: Mapping) -> None:
@@ -273,13 +269,11 @@ class _Watch:
         except SourceError as error:
             self._fail("triggers", error)
             return
-        exposed = exposures(found)
-        if exposed:
-            exposed = [f"another role has rights by which it could act as their owner ({'; '.join(exposed)})"]
-        undumped = undumpable(found)
-        if undumped:
-            undumped = [f"pg_dump by the owner of a watched table fails ({'; '.join(undumped)})"]
-        wrong = [*problems, *exposed, *undumped]
+        wrong = list(problems)
+        if exposed := exposures(found):
+            wrong.append(f"another role has rights by which it could act as their owner ({'; '.join(exposed)})")
+        if undumped := undumpable(found):
+            wrong.append(f"pg_dump by the owner of a watched table fails ({'; '.join(undumped)})")
         if wrong:
             self._tell("triggers", "failed", "; ".join(wrong), self._remedy(found))
         else:
