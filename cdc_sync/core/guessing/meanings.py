@@ -1,13 +1,24 @@
-"""The words and types by which a column is taken for something, in English and French.
+"""The words and types by which a column is taken for something, in English and French, and how a name is read.
+
+A name is taken apart into words: `date_création`, `DateCreation`, `DATECREATION` and `x_hellowork_id`.
 
 The weights only have an order: from what is always meant (`hellowork`) to what is sometimes (`state`).
 """
 
-from collections.abc import Mapping
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from cdc_sync.core.guessing.schema import INSTANTS, Kind
+
+_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_SHORTEST_GLUED = 4
+"""Letters of a word that is recognised inside another one; shorter ones are everywhere."""
+
+_GLUED = 1
+"""What a word weighs less if it is only part of another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +40,13 @@ class Meaning:
     sure: int = 7
 
 
-def _meaning(words: str, never: str, kinds: frozenset[Kind], *, least: int = 4, sure: int = 7) -> Meaning:
+def _weights(text: str) -> Mapping[str, int]:
     """Words as `word:weight`, separated by blanks."""
-    weights = {word: int(number) for word, _, number in (entry.partition(":") for entry in words.split())}
-    return Meaning(MappingProxyType(weights), frozenset(never.split()), kinds, least, sure)
+    return MappingProxyType({word: int(number) for word, _, number in (entry.partition(":") for entry in text.split())})
+
+
+def _meaning(words: str, never: str, kinds: frozenset[Kind], *, least: int = 4, sure: int = 7) -> Meaning:
+    return Meaning(_weights(words), frozenset(never.split()), kinds, least, sure)
 
 
 _IDS: frozenset[Kind] = frozenset({"text", "number", "uuid"})
@@ -102,33 +116,11 @@ MEANINGS: Mapping[str, Meaning] = MappingProxyType(
 )
 """By the thing's name in the configuration; `archived` is a state that may mean deleted, or not."""
 
-LABELS: Mapping[str, int] = MappingProxyType(
-    {
-        "label": 9,
-        "libelle": 9,
-        "intitule": 8,
-        "name": 8,
-        "nom": 8,
-        "title": 7,
-        "titre": 7,
-        "designation": 7,
-        "description": 4,
-        "code": 4,
-    }
-)
+LABELS = _weights("label:9 libelle:9 intitule:8 name:8 nom:8 title:7 titre:7 designation:7 description:4 code:4")
 """What the column of a stage's or status's label is called."""
 
-APPLICATIONS: Mapping[str, int] = MappingProxyType(
-    {
-        "application": 10,
-        "candidature": 10,
-        "candidacy": 9,
-        "candidacie": 9,
-        "postulation": 9,
-        "applicant": 8,
-        "candidat": 3,
-        "candidate": 3,
-    }
+APPLICATIONS = _weights(
+    "application:10 candidature:10 candidacy:9 candidacie:9 postulation:9 applicant:8 candidat:3 candidate:3"
 )
 """What a table of applications is called."""
 
@@ -140,3 +132,33 @@ export import queue config
 """
 ABOUT_THEM = frozenset(_ABOUT_THEM.split())
 """What the name of a table says that only has something about applications."""
+
+
+def words(name: str) -> frozenset[str]:
+    """The words of a name, in lower case without accents; of a plural the singular too."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    found = {part.lower() for part in _PARTS.findall(plain)}
+    return frozenset(found | {word[:-1] for word in found if word.endswith("s")})
+
+
+def weight(name: frozenset[str], known: Mapping[str, int]) -> int:
+    """How much a name says: the sum of its known words' weights, each once.
+
+    A word that is glued to another (`codestatut`, `IDOFFRE`) counts a little less.
+    """
+    exact = name & known.keys()
+    total = sum(known[word] for word in exact)
+    # The singular of a known word is no word of its own: `status` has none.
+    for word in name - exact - {known_word[:-1] for known_word in exact}:
+        inside = [known[part] - _GLUED for part in known if _is_glued(part, word) and part not in exact]
+        total += max(inside, default=0)
+    return total
+
+
+def says(name: frozenset[str], forbidden: Iterable[str]) -> bool:
+    """Whether a name has one of these words, alone or glued to another."""
+    return any(part in name or any(_is_glued(part, word) for word in name) for part in forbidden)
+
+
+def _is_glued(part: str, word: str) -> bool:
+    return len(part) >= _SHORTEST_GLUED and part != word and (word.startswith(part) or word.endswith(part))

@@ -1,11 +1,12 @@
-"""A whole watch, proposed: each guess with its reason and its doubt."""
+"""The tables that could hold applications, the columns that could be a thing, and a whole watch, proposed.
+
+Each guess has its reason and its doubt.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cdc_sync.core.guessing.columns import Scored, candidates, label_of
-from cdc_sync.core.guessing.meanings import APPLICATIONS, MEANINGS
-from cdc_sync.core.guessing.names import says, words
+from cdc_sync.core.guessing.meanings import ABOUT_THEM, APPLICATIONS, LABELS, MEANINGS, Meaning, says, weight, words
 from cdc_sync.core.guessing.schema import Column, Reference, Table
 from cdc_sync.core.identifiers import QualifiedName, written
 
@@ -18,6 +19,116 @@ _NEAR = 2
 """How near the second best may come without casting a doubt on the best."""
 
 _LANGUAGES = ("fr_FR", "en_US")
+
+_FEW = 60
+"""Different values that a status may have; a job has more, and a person's name far more."""
+
+_LEAST_OF_A_TABLE = 9
+_ABOUT_THEM = 9
+_VIEW = 3
+_MOST_OF_A_FIELD = 10
+_IDS = ("application_id", "status_url")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A table, and how much speaks for it."""
+
+    table: Table
+    score: int
+
+
+def rank(tables: Iterable[Table]) -> list[Candidate]:
+    """Those of the tables that look like a table of applications, best first; of equal ones the bigger first."""
+    scored = [Candidate(table, _table_score(table)) for table in tables]
+    found = [candidate for candidate in scored if candidate.score >= _LEAST_OF_A_TABLE]
+    return sorted(found, key=lambda one: (-one.score, -one.table.rows, str(one.table.name)))
+
+
+def _table_score(table: Table) -> int:
+    """Its name, and half of what its columns say: each thing that a call needs, and HelloWork's id above all."""
+    name = words(table.name.name)
+    said = min(weight(name, APPLICATIONS), _MOST_OF_A_FIELD)
+    required = sum(_best(table, field) for field in REQUIRED)
+    total = said + (required + max(_best(table, field) for field in _IDS)) // 2
+    if says(name, ABOUT_THEM):
+        total -= _ABOUT_THEM
+    return total if table.is_table else total - _VIEW
+
+
+def _best(table: Table, field: str) -> int:
+    return min(max((one.score for one in candidates(table, field)), default=0), _MOST_OF_A_FIELD)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A column, how much speaks for it, and what."""
+
+    column: Column
+    score: int
+    reasons: tuple[str, ...]
+
+
+def candidates(table: Table, field: str) -> list[Scored]:
+    """The columns of a table that could be a thing of the configuration (a key of `MEANINGS`), best first."""
+    meaning = MEANINGS[field]
+    scored = [
+        _score(table, column, field, meaning) for column in table.columns if _is_possible(table, column, field, meaning)
+    ]
+    # Of equal ones the first in the table's order.
+    return sorted((one for one in scored if one.score >= meaning.least), key=lambda one: -one.score)
+
+
+def label_of(table: Table) -> Column | None:
+    """The column of a lookup table that has what people read."""
+    named = [
+        (weight(words(column.name), LABELS), column) for column in table.columns if column.kind in {"text", "json"}
+    ]
+    best = max(named, key=lambda one: one[0], default=None)
+    return best[1] if best is not None and best[0] > 0 else None
+
+
+def _is_possible(table: Table, column: Column, field: str, meaning: Meaning) -> bool:
+    if column.kind not in meaning.kinds or says(words(column.name), meaning.never):
+        return False
+    if field == "application_id":
+        # The ATS's own number is none of HelloWork's, and neither is another table's.
+        return table.key != (column.name,) and column.reference is None
+    return True
+
+
+def _score(table: Table, column: Column, field: str, meaning: Meaning) -> Scored:
+    said = weight(words(column.name), meaning.words)
+    evidence = dict(_evidence(table, column, field)) if said else {}
+    return Scored(column, said + sum(evidence.values()), ("its name", *evidence))
+
+
+def _evidence(table: Table, column: Column, field: str) -> list[tuple[str, int]]:
+    """What else speaks for a column, or against it, and how much."""
+    facts = {
+        "application_id": [("it is unique", 2, column.unique), ("it is indexed", 1, column.indexed)],
+        "status": [
+            ("it leads to another table", 2, column.reference is not None),
+            ("it is an enumeration", 2, column.kind == "enum"),
+            (f"it has about {column.distinct} different values", 1, 1 < (column.distinct or 0) <= _FEW),
+            (f"it has about {column.distinct} different values, many for a status", -3, (column.distinct or 0) > _FEW),
+        ],
+        "job_id": [
+            ("it leads to another table", 2, column.reference is not None),
+            ("it is indexed", 1, column.indexed),
+        ],
+        "created": [("it is never NULL", 1, column.not_null), *_precision(column)],
+        "event_date": _precision(column),
+        "watermark": [("it is indexed", 1, column.indexed), ("it is never NULL", 1, column.not_null)],
+    }
+    return [(text, number) for text, number, holds in facts.get(field, []) if holds and table.columns]
+
+
+def _precision(column: Column) -> list[tuple[str, int, bool]]:
+    return [
+        ("it has a time zone", 1, column.kind == "timestamptz"),
+        ("it has no time of day", -2, column.kind == "date"),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +228,7 @@ def _guess(table: Table, field: str, chosen: str | None, others: Mapping[Qualifi
         missing = "no column looks like it. Put its column, or an expression, here."
         return Guess(None, _MEANS[field], missing) if field in REQUIRED else None
     best, rest = found[0], found[1:]
-    guess = Guess(best.column.name, f"by {_listed(best.reasons)}", _rivals(field, best, rest))
+    guess = Guess(best.column.name, f"by {', '.join(best.reasons)}", _rivals(field, best, rest))
     return _used(guess, field, best.column, others)
 
 
@@ -213,7 +324,3 @@ def _archived(table: Table) -> Guess | None:
 
 def _and(one: str | None, other: str) -> str:
     return other if one is None else f"{one}; {other}"
-
-
-def _listed(reasons: Sequence[str]) -> str:
-    return ", ".join(reasons)

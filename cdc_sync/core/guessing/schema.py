@@ -9,21 +9,13 @@ Kind = Literal["text", "number", "uuid", "enum", "json", "boolean", "timestamptz
 
 INSTANTS: frozenset[Kind] = frozenset({"timestamptz", "timestamp", "date"})
 
-_BY_TYPE: dict[str, Kind] = {
-    "text": "text",
-    "character": "text",
-    "character varying": "text",
-    "citext": "text",
-    "name": "text",
-    "smallint": "number",
-    "integer": "number",
-    "bigint": "number",
-    "numeric": "number",
-    "uuid": "uuid",
-    "json": "json",
-    "jsonb": "json",
-    "boolean": "boolean",
-    "date": "date",
+_TYPES: dict[Kind, frozenset[str]] = {
+    "text": frozenset({"text", "character", "character varying", "citext", "name"}),
+    "number": frozenset({"smallint", "integer", "bigint", "numeric"}),
+    "uuid": frozenset({"uuid"}),
+    "json": frozenset({"json", "jsonb"}),
+    "boolean": frozenset({"boolean"}),
+    "date": frozenset({"date"}),
 }
 
 
@@ -66,7 +58,8 @@ class Column:
             return "enum"
         if self.type.startswith("timestamp"):
             return "timestamptz" if self.type.endswith("with time zone") else "timestamp"
-        return _BY_TYPE.get(self.type.partition("(")[0], "other")
+        name = self.type.partition("(")[0]
+        return next((kind for kind, types in _TYPES.items() if name in types), "other")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ import pytest
 from support.schemas import FRENCH, LEGACY, ODOO, RAILS, a_column, a_table
 
 from cdc_sync.core.guessing import Guess, Proposal, Table, propose, rank
-from cdc_sync.core.guessing.columns import label_of
-from cdc_sync.core.guessing.names import says, weight, words
+from cdc_sync.core.guessing.meanings import says, weight, words
+from cdc_sync.core.guessing.proposal import label_of
 from cdc_sync.core.identifiers import QualifiedName
 
 
