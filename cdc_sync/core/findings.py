@@ -1,8 +1,10 @@
 """What `cdc-sync check` finds: one finding for each precondition, with the remedy if it does not hold."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from cdc_sync.core.observations import WatchUnconfigured
 
 State = Literal["ok", "warning", "failed"]
 """`warning`: it works, but slower or with less certainty than it could. `failed`: it does not work, or not right."""
@@ -29,3 +31,59 @@ class Finding:
 
 Tell: TypeAlias = Callable[[Finding], None]
 """Takes each finding as soon as there is one: a check that waits for a timeout must not hide those before it."""
+
+LITTLE_SPACE = 2**30
+"""Bytes. The store of a million applications takes some hundred MB, and its log what is written in a burst."""
+
+TOO_LITTLE_SPACE = 64 * 2**20
+"""Bytes with which the next mass change would fill the disk."""
+
+_UNCONFIGURED = (
+    "the store knows a watch that the configuration does not have: was it removed, or renamed? What waits of it is "
+    "still sent, but its changes are watched no more. A renamed watch begins anew: its baseline takes the rows as "
+    "told, so what had changed before and was not read yet is told to nobody"
+)
+
+_IF_RENAMED = (
+    "If it was renamed, give it its name back and reload: a sweep finds what was missed. If it was removed for good, "
+    "only what is held or dead is to be decided about"
+)
+
+UNCONFIGURED = f"{_UNCONFIGURED}. {_IF_RENAMED}"
+"""The line of the log about a watch that the store knows and the configuration does not have."""
+
+
+def check_disk_space(free: int, folder: str) -> Finding:
+    """The finding about `free` bytes on the disk of a folder."""
+    state: State = "failed" if free < TOO_LITTLE_SPACE else "warning" if free < LITTLE_SPACE else "ok"
+    message = f"{free // 2**20:,} MiB free on the disk of {folder}"
+    return Finding(
+        "store-space", state, message, None if state == "ok" else f"df -h {folder}   # free some space there"
+    )
+
+
+def check_unconfigured(found: Sequence[WatchUnconfigured]) -> list[Finding]:
+    """The findings about the watches that a store knows and the configuration does not have.
+
+    Such a watch was removed, which is harmless, or renamed, which is not: under its new name it is another watch, whose
+    baseline takes rows as told that had changed by then and were not read yet. Only a person can tell which.
+    """
+    if not found:
+        return [Finding("store-watches", "ok", "the store knows no watch that the configuration does not have")]
+    return [Finding("store-watches", "warning", _held(one), _remedy(one), one.watch) for one in found]
+
+
+def _held(one: WatchUnconfigured) -> str:
+    return (
+        f"{_UNCONFIGURED}. The store holds of it: applications known {one.known}, pending {one.pending}, "
+        f"held {one.held}, dead letters {one.dead}, suspected deletions {one.suspected}"
+    )
+
+
+def _remedy(one: WatchUnconfigured) -> str:
+    lines = [f"{_IF_RENAMED}."]
+    if one.held:
+        lines.append(f"cdc-sync fuse show --watch {one.watch}   # then release or discard")
+    if one.dead:
+        lines.append(f"cdc-sync dead-letters list --watch {one.watch}   # then retry or discard")
+    return "\n".join(lines)

@@ -13,8 +13,8 @@ from logging import DEBUG, ERROR, INFO, WARNING
 from typing import Any
 
 from cdc_sync.core import observations as events
+from cdc_sync.core.findings import UNCONFIGURED as _UNCONFIGURED
 from cdc_sync.core.observations import Handler, Handlers
-from cdc_sync.core.unconfigured import MESSAGE as _UNCONFIGURED
 from cdc_sync.daemon.lines import Fields, Lines, Repeats
 
 

@@ -18,9 +18,8 @@ from psycopg.conninfo import conninfo_to_dict
 from cdc_sync.config import Config
 from cdc_sync.config.dsn import shown
 from cdc_sync.config.substitution import UNRESOLVED
-from cdc_sync.core import unconfigured as unconfigured_watches
 from cdc_sync.core.delivery import longest_on_its_way
-from cdc_sync.core.findings import Tell
+from cdc_sync.core.findings import Tell, check_unconfigured
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store.lock import StoreLock, holder_of
 from cdc_sync.store.protocol import StoreError, StoreLockedError
@@ -186,7 +185,7 @@ async def _check_watches(config: Config, tell: Tell) -> None:
             found = await unconfigured(store, config.watches)
     except StoreError:
         return  # it does not exist yet, or what is wrong with it was told
-    for finding in unconfigured_watches.judged(found):
+    for finding in check_unconfigured(found):
         tell(finding)
 
 

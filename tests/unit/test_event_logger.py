@@ -15,6 +15,7 @@ from support.builders import ENDPOINT, WATCH
 from support.observing import EXAMPLES
 
 from cdc_sync.config import Log
+from cdc_sync.core.findings import UNCONFIGURED
 from cdc_sync.core.observations import (
     BaselineDone,
     BaselineOverEarlierWork,
@@ -56,7 +57,6 @@ from cdc_sync.core.observations import (
     WatchLost,
     WatchUnconfigured,
 )
-from cdc_sync.core.unconfigured import MESSAGE
 from cdc_sync.daemon.lines import Fields, Libraries, Lines, configure
 from cdc_sync.daemon.logs import EventLogger
 
@@ -347,7 +347,7 @@ class TestJson:
 
     def test_a_watch_that_is_configured_no_more(self, written: Written) -> None:
         assert written.record(WatchUnconfigured("former", 120, 2, 1, 3, 0)) == {
-            "event": MESSAGE,
+            "event": UNCONFIGURED,
             "level": "warning",
             "watch": "former",
             "known": 120,

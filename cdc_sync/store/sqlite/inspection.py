@@ -7,8 +7,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from cdc_sync.core import disk_space
-from cdc_sync.core.findings import Finding, Tell
+from cdc_sync.core.findings import Finding, Tell, check_disk_space
 from cdc_sync.store.lock import holder_of
 from cdc_sync.store.sqlite.driver import run
 from cdc_sync.store.sqlite.schema import translate, version_of
@@ -23,7 +22,7 @@ def check_store(path: Path, tell: Tell) -> str | None:
     if not _check_folder(path, tell):
         return None
     folder = path.absolute().parent
-    tell(disk_space.judged(shutil.disk_usage(folder).free, str(folder)))
+    tell(check_disk_space(shutil.disk_usage(folder).free, str(folder)))
     _check_lock(path, tell)
     if not path.exists():
         tell(Finding("store", "ok", f"{path} does not exist yet: the daemon makes it at its first start"))

@@ -1,17 +1,19 @@
-"""What `cdc-sync check` says of watches that the store knows and the configuration does not have."""
+"""What `cdc-sync check` says of a disk's space, and of watches that only the store knows."""
 
+import pytest
+
+from cdc_sync.core.findings import LITTLE_SPACE, TOO_LITTLE_SPACE, check_disk_space, check_unconfigured
 from cdc_sync.core.observations import WatchUnconfigured
-from cdc_sync.core.unconfigured import judged
 
 
 def test_without_any_all_is_well() -> None:
-    (finding,) = judged([])
+    (finding,) = check_unconfigured([])
 
     assert (finding.check, finding.state, finding.remedy) == ("store-watches", "ok", None)
 
 
 def test_each_is_a_warning_with_what_is_held_of_it() -> None:
-    empty, full = judged([WatchUnconfigured("empty"), WatchUnconfigured("full", 120, 2, 1, 3, 4)])
+    empty, full = check_unconfigured([WatchUnconfigured("empty"), WatchUnconfigured("full", 120, 2, 1, 3, 4)])
 
     assert [(each.check, each.state, each.watch) for each in (empty, full)] == [
         ("store-watches", "warning", "empty"),
@@ -22,7 +24,7 @@ def test_each_is_a_warning_with_what_is_held_of_it() -> None:
 
 
 def test_the_remedy_names_only_what_there_is_to_do() -> None:
-    nothing, held, dead = judged(
+    nothing, held, dead = check_unconfigured(
         [WatchUnconfigured("a"), WatchUnconfigured("b", held=1), WatchUnconfigured("c", dead=1)]
     )
 
@@ -32,3 +34,21 @@ def test_the_remedy_names_only_what_there_is_to_do() -> None:
     assert "dead-letters" not in (held.remedy or "")
     assert "cdc-sync dead-letters list --watch c" in (dead.remedy or "")
     assert "fuse" not in (dead.remedy or "")
+
+
+@pytest.mark.parametrize(
+    ("free", "state"),
+    [
+        (LITTLE_SPACE, "ok"),
+        (LITTLE_SPACE - 1, "warning"),
+        (TOO_LITTLE_SPACE, "warning"),
+        (TOO_LITTLE_SPACE - 1, "failed"),
+        (0, "failed"),
+    ],
+)
+def test_space(free: int, state: str) -> None:
+    found = check_disk_space(free, "/var/lib/cdc-sync")
+
+    assert found.state == state
+    assert f"{free // 2**20:,} MiB free" in found.message
+    assert (found.remedy is None) == (state == "ok")
