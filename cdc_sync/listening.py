@@ -7,6 +7,7 @@ where all of them are being answered a new connection is refused.
 """
 
 import asyncio
+import logging
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from typing import Self, cast
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 _LOOK_EVERY = 1.0
 """Seconds between two looks at who has waited too long."""
@@ -24,6 +26,14 @@ _AT_ONCE = 50
 
 _KEPT_BY_KERNEL = 1_024
 """Connections that wait to be taken: whoever finds no room tries again after a second."""
+
+
+def bugs_alone(record: logging.LogRecord) -> bool:
+    """A filter for a server's logger: what is no HTTP, in its head or in its body, is answered 400, and that is all.
+
+    A port scanner must not fill the log with errors, and a traceback would read like a fault of ours.
+    """
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | web.RequestPayloadError))
 
 
 def allow_all_descriptors() -> None:

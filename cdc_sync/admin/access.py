@@ -6,7 +6,7 @@
     everything else, with a token        `Authorization: Bearer TOKEN`, or the cookie of a log-in
     an action                            the token, always
 
-Guessing the token is slow (`guesses`), in log-ins as in headers. `/healthz` looks at no token, and `/readyz` answers
+Guessing the token is slow (`Guesses`), in log-ins as in headers. `/healthz` looks at no token, and `/readyz` answers
 whoever has none: a health check is never kept waiting by somebody's guesses.
 
 Against a page of another site in the same browser:
@@ -24,15 +24,16 @@ attacking page's disposal, and a proxy in front of the daemon may pass its own n
 """
 
 import asyncio
+import hashlib
 import hmac
+import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from cdc_sync.admin.guesses import Guesses, TooManyGuessesError
-from cdc_sync.admin.sessions import LIFETIME, Session, Sessions
 from cdc_sync.config import Admin
 from cdc_sync.core.observations import Observe, TokenRefused
 from cdc_sync.listening import comes_from_ourselves, names_loopback
@@ -54,6 +55,188 @@ SAFE_HEADERS = {
     "Cache-Control": "no-store",
 }
 """What every answer is wrapped in, also a 404 that no handler of ours makes."""
+
+
+LIFETIME = 12 * 60 * 60
+"""Seconds that a log-in lasts."""
+
+_MOST_SESSIONS = 64
+"""Log-ins at once; beyond them the oldest ends, so that a forgotten script cannot fill the memory."""
+
+FREE = 10
+"""Wrong tokens before there are turns."""
+
+_APART = 1.0
+_APART_OVERALL = 0.25
+"""Seconds between two turns of one address, and of all together."""
+
+_FORGOTTEN_AFTER = 600.0
+"""Seconds without a wrong token."""
+
+_REMEMBERED = 1_000
+"""Addresses, at most: beyond them the oldest is forgotten."""
+
+_NEIGHBOUR = 64
+"""Bits of an IPv6 address that belong to one neighbour: of the rest he has as many as he likes."""
+
+
+@dataclass(slots=True)
+class Session:
+    """One log-in.
+
+    Attributes:
+        until: when it ends, on the sessions' clock.
+        form_token: what its forms carry.
+        messages: what its next page tells.
+    """
+
+    until: float
+    form_token: str
+    messages: list[str] = field(default_factory=list)
+
+
+class Sessions:
+    """Log-ins of browsers: kept in memory, so that the daemon's end is the end of all of them.
+
+    The cookie holds a random number and nothing else; it is kept hashed here. Each session has a second random number
+    that its forms carry, which a page of another site cannot know. `clock` gives seconds that do not go back.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._sessions: dict[bytes, Session] = {}
+
+    def open(self) -> str:
+        """Begin one; returns what its cookie holds."""
+        while len(self._sessions) >= _MOST_SESSIONS:
+            del self._sessions[next(iter(self._sessions))]
+        cookie = secrets.token_urlsafe(32)
+        self._sessions[_hash(cookie)] = Session(self._clock() + LIFETIME, secrets.token_urlsafe(32))
+        return cookie
+
+    def find(self, cookie: str | None) -> Session | None:
+        """The session of a cookie, if it lasts."""
+        if cookie is None:
+            return None
+        session = self._sessions.get(_hash(cookie))
+        if session is not None and session.until <= self._clock():
+            self.close(cookie)
+            return None
+        return session
+
+    def close(self, cookie: str) -> None:
+        """End one."""
+        self._sessions.pop(_hash(cookie), None)
+
+
+def _hash(cookie: str) -> bytes:
+    return hashlib.sha256(cookie.encode("utf-8", "surrogateescape")).digest()
+
+
+@dataclass(slots=True)
+class _Record:
+    wrong: int = 0
+    last: float = 0.0
+    next_turn: float = 0.0
+
+
+class TooManyGuessesError(Exception):
+    """No turn is near.
+
+    Attributes:
+        again_in: seconds until one may be.
+    """
+
+    def __init__(self, again_in: float) -> None:
+        super().__init__(f"Too many wrong tokens were given. Try again in {again_in:.0f} s.")
+        self.again_in = again_in
+
+
+class Guesses:
+    """How often somebody may try tokens: freely at first, then in turns, a second apart.
+
+    After ten wrong tokens of one address each further try from there, right or wrong, waits for its turn. After ten of
+    all addresses together so does each try from an address that has not brought the right token lately. Who would have
+    to wait for longer than ten seconds is sent away without a look at his token, and told when to come again.
+
+    The right token ends it for its address. So nobody is locked out for longer than others keep every turn taken from
+    the same address, as can happen behind a proxy; a browser that has logged in needs no turn, as its cookie is no
+    guess.
+
+    Args:
+        clock: seconds that do not go back.
+        longest_wait: seconds that a try waits for its turn, at most.
+    """
+
+    def __init__(self, clock: Callable[[], float], longest_wait: float = 10.0) -> None:
+        self._clock = clock
+        self._longest_wait = longest_wait
+        self._peers: dict[str, _Record] = {}
+        self._all = _Record()
+        self._right: dict[str, float] = {}
+
+    def wait(self, address: str | None) -> float:
+        """Take a turn; returns in how many seconds it is.
+
+        Raises:
+            TooManyGuessesError: it is too far away, and was not taken.
+        """
+        now = self._clock()
+        peer = _peer(address)
+        limits: list[tuple[_Record, float]] = []
+        own = self._peers.get(peer)
+        if own is not None and _is_over(own, now):
+            limits.append((own, _APART))
+        if _is_over(self._all, now) and now - self._right.get(peer, -_FORGOTTEN_AFTER) >= _FORGOTTEN_AFTER:
+            limits.append((self._all, _APART_OVERALL))
+        turn = max((record.next_turn for record, _ in limits), default=now)
+        wait = max(turn - now, 0.0)
+        if wait > self._longest_wait:
+            raise TooManyGuessesError(self._longest_wait)
+        for record, apart in limits:
+            record.next_turn = now + wait + apart
+        return wait
+
+    def wrong(self, address: str | None) -> None:
+        """A token was wrong."""
+        now = self._clock()
+        peer = _peer(address)
+        own = self._peers.pop(peer, None) or _Record()
+        self._peers[peer] = own
+        if len(self._peers) > _REMEMBERED:
+            del self._peers[next(iter(self._peers))]
+        for record in (own, self._all):
+            if now - record.last >= _FORGOTTEN_AFTER:
+                record.wrong = 0
+            record.wrong += 1
+            record.last = now
+
+    def right(self, address: str | None) -> None:
+        """A token was right."""
+        peer = _peer(address)
+        self._peers.pop(peer, None)
+        self._right.pop(peer, None)
+        self._right[peer] = self._clock()
+        if len(self._right) > _REMEMBERED:
+            del self._right[next(iter(self._right))]
+
+
+def _is_over(record: _Record, now: float) -> bool:
+    return record.wrong >= FREE and now - record.last < _FORGOTTEN_AFTER
+
+
+def _peer(address: str | None) -> str:
+    """Whom an address belongs to."""
+    try:
+        # A link-local address has its interface behind a %.
+        found = ip_address((address or "").partition("%")[0])
+    except ValueError:
+        return address or ""
+    if not isinstance(found, IPv6Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(int(found) >> (128 - _NEIGHBOUR))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +300,12 @@ class Access:
                     text="admin.token is needed, as `Authorization: Bearer …`\n",
                     headers={"WWW-Authenticate": "Bearer"},
                 )
-        self._insist_on_loopback(request)
+        # No browser leaves Host out; an HTTP/1.0 health check may.
+        host = request.headers.get("Host")
+        if self._is_loopback and host is not None and not names_loopback(host):
+            raise web.HTTPMisdirectedRequest(
+                text=f"{host!r} is no name of this machine's loopback: ask for 127.0.0.1, [::1] or localhost.\n"
+            )
         return Visitor(has_token=False)
 
     async def _has_token(self, request: web.Request) -> bool:
@@ -204,14 +392,6 @@ class Access:
             text="This was asked for by a page of another site. If there is a proxy in between, let it pass the Host "
             "header on.\n"
         )
-
-    def _insist_on_loopback(self, request: web.Request) -> None:
-        # No browser leaves Host out; an HTTP/1.0 health check may.
-        host = request.headers.get("Host")
-        if self._is_loopback and host is not None and not names_loopback(host):
-            raise web.HTTPMisdirectedRequest(
-                text=f"{host!r} is no name of this machine's loopback: ask for 127.0.0.1, [::1] or localhost.\n"
-            )
 
 
 def _given(authorization: str) -> str:

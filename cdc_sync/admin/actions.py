@@ -70,45 +70,29 @@ async def release(store: Store, wish: Wish, now: int) -> Done:
     return Done("released", number, {"released": number})
 
 
-async def discard_held(store: Store, wish: Wish, now: int) -> Done:
-    """Take held entries as told.
-
-    Raises:
-        CannotActError: more or fewer are held than were seen.
-    """
-    return await _discard(store, wish, "held", now)
-
-
 async def retry(store: Store, wish: Wish, now: int) -> Done:
     """Send dead letters again."""
     return _done("retried", await store.retry_dead(wish.watch, wish.application_ids, now))
 
 
-async def discard_dead(store: Store, wish: Wish, now: int) -> Done:
-    """Take dead letters as told.
+async def discard(store: Store, wish: Wish, now: int, *, state: EntryState) -> Done:
+    """Take held entries, or dead letters, as told.
 
     Raises:
         CannotActError: there are more or fewer than were seen.
     """
-    return await _discard(store, wish, "dead", now)
-
-
-async def _discard(store: Store, wish: Wish, state: EntryState, now: int) -> Done:
     if wish.application_ids is not None:
         return _done("discarded", await store.discard(state, wish.watch, wish.application_ids, now=now))
-    await _insist_on(store, wish, state)
+    if wish.seen is not None:
+        counts = await store.counts()
+        watches = counts.values() if wish.watch is None else [counts.get(wish.watch, WatchCounts())]
+        number = sum(of.held if state == "held" else of.dead for of in watches)
+        if number != wish.seen:
+            raise CannotActError(
+                f"There are {number} now, and there were {wish.seen}: look again before you discard them."
+            )
     # No more than were counted: what comes to be held from now on, nobody has seen.
     return _done("discarded", await in_steps.discard(store, state, wish.watch, lambda: now, limit=wish.seen))
-
-
-async def _insist_on(store: Store, wish: Wish, state: EntryState) -> None:
-    if wish.seen is None:
-        return
-    counts = await store.counts()
-    watches = counts.values() if wish.watch is None else [counts.get(wish.watch, WatchCounts())]
-    number = sum(of.held if state == "held" else of.dead for of in watches)
-    if number != wish.seen:
-        raise CannotActError(f"There are {number} now, and there were {wish.seen}: look again before you discard them.")
 
 
 def _done(what: str, found: Sequence[tuple[str, str]]) -> Done:

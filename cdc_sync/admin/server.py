@@ -5,18 +5,16 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
-from functools import cached_property
+from functools import cache, partial
+from importlib.resources import files
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Any, Self
 
 from aiohttp import web
-from aiohttp.http import HttpProcessingError
 
 from cdc_sync.admin import actions
-from cdc_sync.admin.access import SAFE_HEADERS, Access, Visitor
+from cdc_sync.admin.access import SAFE_HEADERS, Access, Guesses, Visitor
 from cdc_sync.admin.actions import CannotActError, Done, Wish, wish_of
-from cdc_sync.admin.assets import STATIC, static
-from cdc_sync.admin.guesses import Guesses
 from cdc_sync.admin.language import Language, preferred
 from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.overview import overview, story
@@ -26,12 +24,9 @@ from cdc_sync.core.conditions import Conditions, kind_of, wrong
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.observations import ConnectionDisplaced, Observe
 from cdc_sync.core.visible import visible
-from cdc_sync.listening import Listener
+from cdc_sync.listening import Listener, bugs_alone
 from cdc_sync.store.protocol import StoreError
 from cdc_sync.store.store import Store
-
-if TYPE_CHECKING:
-    from cdc_sync.admin.page import Pages
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Act = Callable[[Store, Wish, int], Awaitable[Done]]
@@ -44,10 +39,13 @@ _LARGEST_FORM = 64 * 1024
 
 _ACTIONS: Mapping[str, Act] = {
     "/fuse/release": actions.release,
-    "/fuse/discard": actions.discard_held,
+    "/fuse/discard": partial(actions.discard, state="held"),
     "/dead-letters/retry": actions.retry,
-    "/dead-letters/discard": actions.discard_dead,
+    "/dead-letters/discard": partial(actions.discard, state="dead"),
 }
+
+_STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+"""The files that pages refer to, and what they are."""
 
 _visitor: ContextVar[Visitor] = ContextVar("visitor")
 """Whom the guard let in, for whatever answers his request."""
@@ -60,20 +58,13 @@ _DONE = {
     "retried": ("{number} dead letter is sent again.", "{number} dead letters are sent again."),
 }
 _TOO_MANY_GUESSES = "Too many wrong tokens were given. Try again in ten seconds."
-_NOT_DONE = "This was not done"
 
-TEXTS = (*(text for pair in _DONE.values() for text in pair), _TOO_MANY_GUESSES, _NOT_DONE)
+TEXTS = (*(text for pair in _DONE.values() for text in pair), _TOO_MANY_GUESSES)
 """The texts of this module."""
 
 
-def _is_bug(record: logging.LogRecord) -> bool:
-    # What is no HTTP, in its head or in its body, is answered 400, and that is all: a port scanner must not fill the
-    # log with errors.
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | web.RequestPayloadError))
-
-
 _logger = logging.getLogger(__name__)
-_logger.addFilter(_is_bug)
+_logger.addFilter(bugs_alone)
 
 
 class AdminError(OperationError):
@@ -131,13 +122,6 @@ class AdminServer:
         self._runner: web.AppRunner | None = None
         self._listener: Listener | None = None
         self.url: str | None = None
-
-    @cached_property
-    def _pages(self) -> "Pages":
-        # Brings Jinja along, which a daemon whose page nobody looks at does not need.
-        from cdc_sync.admin.page import Pages  # noqa: PLC0415 - as above
-
-        return Pages()
 
     def use(self, config: Config) -> None:
         """Report on another configuration, and ask for its token, from now on; the address stays."""
@@ -199,7 +183,7 @@ class AdminServer:
             router.add_post(path, self._act)
         router.add_post("/login", self._log_in)
         router.add_post("/logout", self._log_out)
-        for name in STATIC:
+        for name in _STATIC:
             router.add_get(f"/static/{name}", self._static)
         return app
 
@@ -218,19 +202,19 @@ class AdminServer:
             return await handler(request)
         except StoreError as error:
             return web.Response(status=503, text=f"{error}\n")
-        except web.HTTPUnauthorized as refusal:
+        except web.HTTPUnauthorized:
             if not _is_browser(request):
                 raise
-            return self._log_in_form(request, refusal.headers, refused=False)
+            return _log_in_form(request, refused=False)
         except CannotActError as error:
-            return self._refusal(request, 409, str(error))
+            return _refusal(request, 409, str(error))
         except web.HTTPForbidden as refusal:
-            return self._refusal(request, 403, refusal.text or "")
+            return _refusal(request, 403, refusal.text or "")
         except web.HTTPTooManyRequests as refusal:
             if not _is_browser(request):
                 raise
             message = _language(request).text(_TOO_MANY_GUESSES)
-            answer = self._refusal(request, 429, message)
+            answer = _refusal(request, 429, message)
             answer.headers["Retry-After"] = refusal.headers["Retry-After"]
             return answer
 
@@ -288,15 +272,28 @@ class AdminServer:
         return web.json_response({"daemon": {"running": True, "process": os.getpid()}, **report})
 
     async def _page(self, request: web.Request) -> web.Response:
-        visitor, language = _visitor.get(), _language(request)
         seen = await overview(self._config, self._store, self._metrics.lag.capture(), self._clock())
-        text = self._pages.overview(language, seen, visitor, has_actions=self._access.has_actions)
-        return _html(language, text)
+        visitor, messages = _visitor.get(), list[str]()
+        if visitor.session is not None:
+            # They are for this page alone.
+            messages, visitor.session.messages = visitor.session.messages, messages
+        return _html(
+            request,
+            "overview.html",
+            now=seen.now,
+            overview=seen,
+            visitor=visitor,
+            has_actions=self._access.has_actions,
+            messages=messages,
+        )
 
     async def _story(self, request: web.Request) -> web.Response:
-        visitor, language = _visitor.get(), _language(request)
         told = await story(self._store, request.query.get("id", ""), self._clock())
-        return _html(language, self._pages.story(language, told, visitor), status=200 if told.chapters else 404)
+        status = 200 if told.chapters else 404
+        searched, visitor = told.application_id, _visitor.get()
+        return _html(
+            request, "application.html", status=status, now=told.now, story=told, visitor=visitor, searched=searched
+        )
 
     async def _act(self, request: web.Request) -> web.StreamResponse:
         fields = await _fields(request)
@@ -314,7 +311,7 @@ class AdminServer:
         self._access.insist_on_ourselves(request)
         fields = await _fields(request)
         if not await self._access.is_token(request, fields.get("token", [""])[0]):
-            return self._log_in_form(request, {}, refused=True)
+            return _log_in_form(request, refused=True)
         response = web.Response(status=303, headers={"Location": "/"})
         self._access.log_in(request, response)
         return response
@@ -328,20 +325,12 @@ class AdminServer:
 
     async def _static(self, request: web.Request) -> web.Response:
         name = request.path.rpartition("/")[2]
-        return web.Response(body=static(name), content_type=STATIC[name], charset="utf-8")
+        return web.Response(body=_static(name), content_type=_STATIC[name], charset="utf-8")
 
-    def _log_in_form(self, request: web.Request, headers: Mapping[str, str], *, refused: bool) -> web.Response:
-        language = _language(request)
-        response = _html(language, self._pages.log_in(language, refused=refused), status=401)
-        response.headers["WWW-Authenticate"] = headers.get("WWW-Authenticate", "Bearer")
-        return response
 
-    def _refusal(self, request: web.Request, status: int, message: str) -> web.Response:
-        if not _is_browser(request):
-            return web.Response(status=status, text=f"{message.rstrip()}\n")
-        language = _language(request)
-        page = self._pages.refusal(language, language.text(_NOT_DONE), message)
-        return _html(language, page, status=status)
+@cache
+def _static(name: str) -> bytes:
+    return files("cdc_sync.admin").joinpath("static", name).read_bytes()
 
 
 def _is_open(path: str) -> bool:
@@ -357,9 +346,26 @@ def _language(request: web.Request) -> Language:
     return preferred(request.headers.get("Accept-Language", ""))
 
 
-def _html(language: Language, text: str, *, status: int = 200) -> web.Response:
+def _html(request: web.Request, template: str, *, status: int = 200, now: int = 0, **values: Any) -> web.Response:
+    # Brings Jinja along, which a daemon whose page nobody looks at does not need.
+    from cdc_sync.admin.page import render  # noqa: PLC0415 - as above
+
+    language = _language(request)
     headers = {"Content-Language": language.code, "Vary": "Accept-Language, Cookie"}
+    text = render(template, language, now, **values)
     return web.Response(status=status, text=text, content_type="text/html", headers=headers)
+
+
+def _log_in_form(request: web.Request, *, refused: bool) -> web.Response:
+    response = _html(request, "login.html", status=401, refused=refused)
+    response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _refusal(request: web.Request, status: int, message: str) -> web.Response:
+    if not _is_browser(request):
+        return web.Response(status=status, text=f"{message.rstrip()}\n")
+    return _html(request, "refusal.html", status=status, message=message)
 
 
 async def _fields(request: web.Request) -> Mapping[str, Sequence[str]]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cdc_sync.admin.guesses import FREE, Guesses, TooManyGuessesError
+from cdc_sync.admin.access import FREE, Guesses, TooManyGuessesError
 
 ONE, ANOTHER = "192.0.2.1", "192.0.2.2"
 

@@ -1,6 +1,6 @@
 """Log-ins: how long they last, and how many."""
 
-from cdc_sync.admin.sessions import LIFETIME, Sessions
+from cdc_sync.admin.access import LIFETIME, Sessions
 
 
 def test_a_log_in_lasts_for_its_time() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.looking import TOKEN, Admin, Answer, admin_server
 
-from cdc_sync.admin.guesses import FREE
+from cdc_sync.admin.access import FREE
 from cdc_sync.core.observations import Observation, TokenRefused
 
 LONGEST_WAIT = 2.0
