@@ -84,7 +84,7 @@ class CallLog:
         self._calls: deque[Call] = deque()
         self._keep = keep
         self._size = 0
-        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._news = asyncio.Event()
         self.last_number = 0
         self._forgotten = 0
 
@@ -96,10 +96,7 @@ class CallLog:
             self._size += _size_of(call)
             while len(self._calls) > self._keep or self._size > MAX_BYTES:
                 self._size -= _size_of(self._calls.popleft())
-        if self._waiting:
-            for number, future in self._waiting:
-                if number <= call.number and not future.done():
-                    future.set_result(None)
+        self._news.set()
 
     def after(self, number: int) -> list[Call]:
         """The calls that are kept and numbered above this."""
@@ -116,14 +113,9 @@ class CallLog:
     async def wait(self, count: int, *, after: int = 0) -> None:
         """Wait until so many calls, forgotten ones not counted, have come with numbers above `after`."""
         number = max(after, self._forgotten) + count
-        if self.last_number >= number:
-            return
-        entry = (number, asyncio.get_running_loop().create_future())
-        self._waiting.append(entry)
-        try:
-            await entry[1]
-        finally:
-            self._waiting.remove(entry)
+        while self.last_number < number:
+            self._news.clear()
+            await self._news.wait()
 
 
 def _size_of(call: Call) -> int:
@@ -132,7 +124,7 @@ def _size_of(call: Call) -> int:
 
 
 class Journal:
-    """Appends to a file, in one write for all the calls that end in the same turn of the event loop.
+    """Calls on disk, one JSON line for each, in the order in which they ended.
 
     Written from the event loop itself: it goes to the page cache, and a thread's round trip would cost more.
 
@@ -147,33 +139,24 @@ class Journal:
     def __init__(self, path: Path, on_failure: Callable[[JournalError], None]) -> None:
         self._path = path
         self._on_failure = on_failure
-        self._pending: list[Call] = []
         self._failed = False
         try:
             self._file = path.open("a+b", buffering=0)
-            self._end_torn_line()
+            # What a killed predecessor left half written must not swallow the first line of this run.
+            if self._file.seek(0, os.SEEK_END) > 0:
+                self._file.seek(-1, os.SEEK_END)
+                if self._file.read(1) != b"\n":
+                    self._file.write(b"\n")
         except OSError as error:
             raise JournalError(
                 f"cannot open the journal {path}: {error.strerror}; name a file in a folder that exists and is writable"
             ) from None
 
     def add(self, call: Call) -> None:
-        """Write the call in the event loop's next turn, together with whatever else ends in this one."""
-        if not self._pending:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._pending.append(call)
-
-    def close(self) -> None:
-        """Write what is left and close the file."""
-        self._flush()
-        self._file.close()
-
-    def _flush(self) -> None:
-        lines = "".join(json.dumps(call.as_json()) + "\n" for call in self._pending)
-        self._pending.clear()
-        if not lines or self._failed:
+        """Append a call that is over."""
+        if self._failed:
             return
-        data = memoryview(lines.encode())
+        data = memoryview(json.dumps(call.as_json()).encode() + b"\n")
         try:
             while data:
                 data = data[self._file.write(data) :]
@@ -181,12 +164,9 @@ class Journal:
             self._failed = True
             self._on_failure(JournalError(f"cannot write the journal {self._path}: {error.strerror}"))
 
-    def _end_torn_line(self) -> None:
-        # What a killed predecessor left half written must not swallow the first line of this run.
-        if self._file.seek(0, os.SEEK_END) > 0:
-            self._file.seek(-1, os.SEEK_END)
-            if self._file.read(1) != b"\n":
-                self._file.write(b"\n")
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 HIDDEN = "(hidden)"

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Self
 
 from aiohttp import web
-from aiohttp.http import HttpProcessingError
 
+from cdc_sync.config import HostPort
 from cdc_sync.core.failures import OperationError
 from cdc_sync.emulator.answers import no_such_path, respond
 from cdc_sync.emulator.calls import Call, Journal, JournalError
@@ -17,18 +17,13 @@ from cdc_sync.emulator.control import PREFIX, Control
 from cdc_sync.emulator.faults import Fault, parse_faults
 from cdc_sync.emulator.options import EmulatorOptions
 from cdc_sync.emulator.status_api import StatusApi
-from cdc_sync.listening import Listener, allow_all_descriptors, descriptors, names_loopback
+from cdc_sync.listening import Listener, allow_all_descriptors, bugs_alone, descriptors
 
 _STOP_GRACE_SECONDS = 0.1
 
 
-def _is_bug(record: logging.LogRecord) -> bool:
-    # What is no HTTP is answered 400, and that is all: a traceback of it would read like a fault of the emulator.
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
-
-
 _logger = logging.getLogger(__name__)
-_logger.addFilter(_is_bug)
+_logger.addFilter(bugs_alone)
 
 
 class ListenError(OperationError):
@@ -49,6 +44,7 @@ class Emulator:
 
     Attributes:
         url: The base URL, without a slash at the end; empty before the first entry.
+        over: Set when it cannot do its work any more; leaving the context then raises why.
 
     Raises:
         ListenError: On entry: the address cannot be listened on.
@@ -59,7 +55,7 @@ class Emulator:
         self,
         options: EmulatorOptions | None = None,
         *,
-        on_call: Callable[[Call], None] | None = None,
+        on_call: Callable[[Call], None] = lambda _: None,
         places: int = 2_000,
         request_within: float = 10.0,
         idle: float = 75.0,
@@ -70,10 +66,10 @@ class Emulator:
         self._options = options = options or EmulatorOptions()
         self._on_call = on_call
         self._api = StatusApi(options, self._end)
-        self._control = Control(self._api, is_loopback=names_loopback(_in_url(options.host)))
+        self._control = Control(self._api, is_loopback=HostPort(options.host, options.port).is_loopback)
         self._journal: Journal | None = None
         self._journal_error: JournalError | None = None
-        self._failed = asyncio.Event()
+        self.over = asyncio.Event()
         self.url = ""
 
     @property
@@ -126,10 +122,6 @@ class Emulator:
             raise TimeoutError(f"{len(arrived)} of {count} calls within {timeout} s: {', '.join(arrived)}") from None
         return self.calls
 
-    async def wait_for_failure(self) -> None:
-        """Wait until the emulator cannot do its work any more; leaving the context then raises why."""
-        await self._failed.wait()
-
     async def __aenter__(self) -> Self:
         options = self._options
         if options.journal is not None:
@@ -152,7 +144,7 @@ class Emulator:
                 f"cannot listen on {options.host} port {options.port}: {error.strerror or error}; "
                 "choose an address of this machine and a free port (0 takes any)"
             ) from None
-        self.url = f"http://{_in_url(options.host)}:{self._listener.port}"
+        self.url = f"http://{HostPort(options.host, self._listener.port)}"
         return self
 
     async def __aexit__(
@@ -181,27 +173,22 @@ class Emulator:
     def _end(self, call: Call) -> None:
         if self._journal is not None:
             self._journal.add(call)
-        if self._on_call is not None:
-            self._on_call(call)
+        self._on_call(call)
 
     def _fail(self, error: JournalError) -> None:
         self._journal_error = error
-        self._failed.set()
+        self.over.set()
 
     def _close_journal(self) -> None:
         if self._journal is not None:
             self._journal.close()
 
 
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
 async def serve(
     options: EmulatorOptions,
     *,
-    on_start: Callable[[str], None] | None = None,
-    on_call: Callable[[Call], None] | None = None,
+    on_start: Callable[[str], None] = lambda _: None,
+    on_call: Callable[[Call], None] = lambda _: None,
 ) -> None:
     """Serve until cancelled, or until SIGTERM or SIGINT comes. Must run in the main thread; prints nothing.
 
@@ -215,20 +202,14 @@ async def serve(
         JournalError: The journal cannot be opened or written.
     """
     allow_all_descriptors()
+    emulator = Emulator(options, on_call=on_call)
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, emulator.over.set)
     try:
-        async with Emulator(options, on_call=on_call) as emulator:
-            if on_start is not None:
-                on_start(emulator.url)
-            ends = [asyncio.ensure_future(end) for end in (stop.wait(), emulator.wait_for_failure())]
-            try:
-                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for end in ends:
-                    end.cancel()
+        async with emulator:
+            on_start(emulator.url)
+            await emulator.over.wait()
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
