@@ -6,7 +6,7 @@ Each guess has its reason and its doubt.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cdc_sync.core.guessing.meanings import ABOUT_THEM, APPLICATIONS, LABELS, MEANINGS, Meaning, says, weight, words
+from cdc_sync.core.guessing.meanings import ABOUT_THEM, APPLICATIONS, LABELS, MEANINGS, says, weight, words
 from cdc_sync.core.guessing.schema import Column, Reference, Table
 from cdc_sync.core.identifiers import QualifiedName, written
 
@@ -71,12 +71,15 @@ class Scored:
 
 def candidates(table: Table, field: str) -> list[Scored]:
     """The columns of a table that could be a thing of the configuration (a key of `MEANINGS`), best first."""
-    meaning = MEANINGS[field]
-    scored = [
-        _score(table, column, field, meaning) for column in table.columns if _is_possible(table, column, field, meaning)
-    ]
+    meaning, found = MEANINGS[field], []
+    for column in table.columns:
+        name = words(column.name)
+        said = weight(name, meaning.words)
+        if said and column.kind in meaning.kinds and not says(name, meaning.never) and _may_be(table, column, field):
+            evidence = _evidence(column, field)
+            found.append(Scored(column, said + sum(evidence.values()), ("its name", *evidence)))
     # Of equal ones the first in the table's order.
-    return sorted((one for one in scored if one.score >= meaning.least), key=lambda one: -one.score)
+    return sorted((one for one in found if one.score >= meaning.least), key=lambda one: -one.score)
 
 
 def label_of(table: Table) -> Column | None:
@@ -88,22 +91,12 @@ def label_of(table: Table) -> Column | None:
     return best[1] if best is not None and best[0] > 0 else None
 
 
-def _is_possible(table: Table, column: Column, field: str, meaning: Meaning) -> bool:
-    if column.kind not in meaning.kinds or says(words(column.name), meaning.never):
-        return False
-    if field == "application_id":
-        # The ATS's own number is none of HelloWork's, and neither is another table's.
-        return table.key != (column.name,) and column.reference is None
-    return True
+def _may_be(table: Table, column: Column, field: str) -> bool:
+    # The ATS's own number is none of HelloWork's, and neither is another table's.
+    return field != "application_id" or (table.key != (column.name,) and column.reference is None)
 
 
-def _score(table: Table, column: Column, field: str, meaning: Meaning) -> Scored:
-    said = weight(words(column.name), meaning.words)
-    evidence = dict(_evidence(table, column, field)) if said else {}
-    return Scored(column, said + sum(evidence.values()), ("its name", *evidence))
-
-
-def _evidence(table: Table, column: Column, field: str) -> list[tuple[str, int]]:
+def _evidence(column: Column, field: str) -> dict[str, int]:
     """What else speaks for a column, or against it, and how much."""
     facts = {
         "application_id": [("it is unique", 2, column.unique), ("it is indexed", 1, column.indexed)],
@@ -121,7 +114,7 @@ def _evidence(table: Table, column: Column, field: str) -> list[tuple[str, int]]
         "event_date": _precision(column),
         "watermark": [("it is indexed", 1, column.indexed), ("it is never NULL", 1, column.not_null)],
     }
-    return [(text, number) for text, number, holds in facts.get(field, []) if holds and table.columns]
+    return {text: number for text, number, holds in facts.get(field, []) if holds}
 
 
 def _precision(column: Column) -> list[tuple[str, int, bool]]:
@@ -186,7 +179,14 @@ def propose(table: Table, tables: Iterable[Table], chosen: Mapping[str, str] | N
     guesses = {field: _guess(table, field, said.get(field), others) for field in FIELDS}
     if guesses["deleted"] is None:
         guesses["deleted"] = _archived(table)
-    _need_an_id(guesses)
+    # One of the two is required; where both are found, the id's own column is doubted less.
+    if guesses["application_id"] is None and guesses["status_url"] is None:
+        guesses["application_id"] = Guess(
+            None,
+            "the id that HelloWork gave the application",
+            "no column looks like it, and nothing can be sent without: whatever receives the applications must keep "
+            "the applicationId, or the statusApiUrl, that HelloWork sends along. Put its column here.",
+        )
     found = {field: guess for field, guess in guesses.items() if guess is not None}
     watermark = _guess(table, "watermark", said.get("watermark"), others)
     key, doubt = _key(table)
@@ -199,17 +199,6 @@ def propose(table: Table, tables: Iterable[Table], chosen: Mapping[str, str] | N
         name for name in dated if (column := table.column(name)) is not None and column.kind in {"timestamp", "date"}
     )
     return Proposal(table, key, doubt, found, watermark, zoneless)
-
-
-def _need_an_id(guesses: dict[str, Guess | None]) -> None:
-    """One of the two is required; where both are found, the id's own column is doubted less."""
-    if guesses["application_id"] is None and guesses["status_url"] is None:
-        guesses["application_id"] = Guess(
-            None,
-            "the id that HelloWork gave the application",
-            "no column looks like it, and nothing can be sent without: whatever receives the applications must keep "
-            "the applicationId, or the statusApiUrl, that HelloWork sends along. Put its column here.",
-        )
 
 
 def _key(table: Table) -> tuple[tuple[str, ...], str | None]:
