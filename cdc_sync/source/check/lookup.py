@@ -55,15 +55,6 @@ SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE'), c.relname::text,
 
 
 @dataclass(frozen=True, slots=True)
-class ColumnSeen:
-    """A column: whether it may be NULL, and whether we may read it."""
-
-    name: str
-    not_null: bool
-    readable: bool
-
-
-@dataclass(frozen=True, slots=True)
 class TableSeen:
     """A table as the catalog has it.
 
@@ -72,6 +63,8 @@ class TableSeen:
         kind: `pg_class.relkind`.
         usable: whether we have USAGE on its schema.
         columns: its columns in order.
+        not_null: those that are never NULL.
+        readable: those that we may read.
         unique: the columns of each index that makes them unique.
     """
 
@@ -79,12 +72,10 @@ class TableSeen:
     name: QualifiedName
     kind: str
     usable: bool
-    columns: tuple[ColumnSeen, ...]
+    columns: tuple[str, ...]
+    not_null: frozenset[str]
+    readable: frozenset[str]
     unique: tuple[frozenset[str], ...]
-
-    def column(self, name: str) -> ColumnSeen | None:
-        """A column by its name."""
-        return next((column for column in self.columns if column.name == name), None)
 
 
 async def look_up(connection: Connection, table: QualifiedName) -> TableSeen | None:
@@ -105,7 +96,9 @@ async def look_up(connection: Connection, table: QualifiedName) -> TableSeen | N
         QualifiedName(schema, name),
         kind,
         usable,
-        tuple(ColumnSeen(*column) for column in columns),
+        tuple(column for column, _, _ in columns),
+        frozenset(column for column, not_null, _ in columns if not_null),
+        frozenset(column for column, _, readable in columns if readable),
         tuple(frozenset(names) for (names,) in unique if names),
     )
 
@@ -138,9 +131,8 @@ def _on_table(table: TableSeen, needed: Dependencies, to: sql.Identifier) -> Ite
     if not table.usable:
         yield render("GRANT USAGE ON SCHEMA {schema} TO {to};", schema=sql.Identifier(table.name.schema or ""), to=to)
     on = expressions.table(table.name)
-    wanted = [column for name in needed.columns if (column := table.column(name)) is not None]
+    missing = [column for column in needed.columns if column in table.columns and column not in table.readable]
     if needed.complete:
-        missing = [column.name for column in wanted if not column.readable]
         if missing:
             yield render(
                 "GRANT SELECT ({columns}) ON {on} TO {to};",
@@ -148,7 +140,7 @@ def _on_table(table: TableSeen, needed: Dependencies, to: sql.Identifier) -> Ite
                 on=on,
                 to=to,
             )
-    elif not all(column.readable for column in wanted) or not any(column.readable for column in table.columns):
+    elif missing or not table.readable:
         yield whole_table(table, to)
 
 

@@ -135,7 +135,7 @@ class _Watch:
         for related in self._watch.related:
             async with asking_shortly(self._connection, f"looking up the table {related.table}"):
                 seen = await look_up(self._connection, related.table)
-            missing = [] if seen is None else [name for name in related.key if seen.column(name) is None]
+            missing = [] if seen is None else [name for name in related.key if name not in seen.columns]
             if seen is None:
                 message = f"the related table {related.table} does not exist"
                 self._tell("related", "failed", message, _tables_named(related.table.name))
@@ -162,7 +162,7 @@ class _Watch:
             for column in read_columns(self._watch).columns
             if column not in named.values()
         }
-        missing = {place: column for place, column in named.items() if table.column(column) is None}
+        missing = {place: column for place, column in named.items() if column not in table.columns}
         if missing:
             said = ", ".join(f"{place}: {written(column)}" for place, column in missing.items())
             message, remedy = _no_such_column(list(missing.values()), table, said)
@@ -171,7 +171,7 @@ class _Watch:
 
     def check_key(self, table: TableSeen) -> None:
         key = self._watch.key
-        if any(table.column(name) is None for name in key):
+        if not set(key) <= set(table.columns):
             return  # said already
         shown, names = str(table.name), ", ".join(map(written, key))
         doubles = render(
@@ -179,7 +179,7 @@ class _Watch:
             key=sql.SQL(", ").join(map(sql.Identifier, key)),
             table=expressions.table(table.name),
         )
-        nullable = [name for name in key if (column := table.column(name)) is not None and not column.not_null]
+        nullable = [name for name in key if name not in table.not_null]
         if table.kind not in _TABLES:
             self._tell("key", "warning", f"{shown} is no table, so whether its key is unique cannot be told", doubles)
         elif table.kind == "p" and self._connection.info.server_version < PARTITIONED_INDEXES_SINCE:
@@ -291,10 +291,9 @@ class _Watch:
 
 
 def _no_such_column(missing: list[str], table: TableSeen, said: str) -> tuple[str, str]:
-    names = [column.name for column in table.columns]
-    close = {name: get_close_matches(name, names, n=1) for name in missing}
+    close = {name: get_close_matches(name, table.columns, n=1) for name in missing}
     hints = [f"{written(name)} → {written(similar[0])}" for name, similar in close.items() if similar]
-    message = f"{table.name} has no such column ({said}); it has {', '.join(map(written, names))}"
+    message = f"{table.name} has no such column ({said}); it has {', '.join(map(written, table.columns))}"
     return message, f"Correct the watch: {', '.join(hints)}?" if hints else "Correct the names in the watch."
 
 
