@@ -50,36 +50,24 @@ class Received:
         return visible(f"{self.told}{self.objection}")
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """An application of which HelloWork heard something else than it should have; both in order."""
+def differences(expected: Iterable[Told], received: Iterable[Received]) -> list[str]:
+    """The applications of which HelloWork heard something else than it should have, in words; empty if there is none.
 
-    application_id: str
-    expected: tuple[Told, ...]
-    received: tuple[Received, ...]
-
-    def __str__(self) -> str:
-        expected = " → ".join(told.said for told in self.expected)
-        received = " → ".join(f"{call.told.said}{call.objection}" for call in self.received)
-        return visible(f"{self.application_id}: expected {expected or 'nothing'}; received {received or 'nothing'}")
-
-
-def differences(expected: Iterable[Told], received: Iterable[Received]) -> list[Difference]:
-    """Compare per application: the same calls, in the same order, and not one more. Empty if all is as it should be."""
+    Each is to have had the same calls, in the same order, and not one more.
+    """
     wanted: defaultdict[str, list[Told]] = defaultdict(list)
     for told in expected:
         wanted[told.application_id].append(told)
     heard: defaultdict[str, list[Received]] = defaultdict(list)
     for call in received:
         heard[call.told.application_id].append(call)
-    compared = [
-        Difference(each, tuple(wanted[each]), tuple(heard[each])) for each in sorted(wanted.keys() | heard.keys())
-    ]
-    return [
-        one
-        for one in compared
-        if tuple(call.told for call in one.received) != one.expected or not all(call.is_good for call in one.received)
-    ]
+    found = []
+    for each in sorted(wanted.keys() | heard.keys()):
+        if [call.told for call in heard[each]] != wanted[each] or not all(call.is_good for call in heard[each]):
+            should = " → ".join(told.said for told in wanted[each]) or "nothing"
+            did = " → ".join(f"{call.told.said}{call.objection}" for call in heard[each]) or "nothing"
+            found.append(visible(f"{each}: expected {should}; received {did}"))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

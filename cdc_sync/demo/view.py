@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cdc_sync.demo.verdict import Difference, Played
+from cdc_sync.demo.verdict import Played
 
 WAITING = "Waiting to see whether anything more comes"
 _PLAIN_WIDTH = 118
@@ -64,7 +64,7 @@ def after_sweeps(repairs: Mapping[str, int]) -> str:
     return f"Found by nothing but sweeps, which compare the whole table: {found}."
 
 
-def verdict(differences: Sequence[Difference], failure: str | None, *, calls: int) -> Text:
+def verdict(differences: Sequence[str], failure: str | None, *, calls: int) -> Text:
     """The last word.
 
     Args:
@@ -74,7 +74,7 @@ def verdict(differences: Sequence[Difference], failure: str | None, *, calls: in
     """
     if not differences and failure is None:
         return Text(f"PASSED: HelloWork received {calls} calls, exactly the expected ones.", "bold green")
-    reasons = [*filter(None, [failure]), *map(str, differences)]
+    reasons = [*filter(None, [failure]), *differences]
     return Text("FAILED:\n" + "\n".join(f"  {reason}" for reason in reasons), "bold red")
 
 

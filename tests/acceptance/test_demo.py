@@ -217,7 +217,7 @@ def test_a_missing_a_surplus_a_repeated_a_swapped_and_a_wrong_call_are_differenc
     expected: list[Told], received: list[Told], said: str
 ) -> None:
     (difference,) = differences(expected, [Received(told, 0.0) for told in received])
-    assert str(difference).startswith(said)
+    assert difference.startswith(said)
     assert said in str(verdict([difference], None, calls=len(received)))
 
 
