@@ -140,18 +140,6 @@ class _Record:
     next_turn: float = 0.0
 
 
-class TooManyGuessesError(Exception):
-    """No turn is near.
-
-    Attributes:
-        again_in: seconds until one may be.
-    """
-
-    def __init__(self, again_in: float) -> None:
-        super().__init__(f"Too many wrong tokens were given. Try again in {again_in:.0f} s.")
-        self.again_in = again_in
-
-
 class Guesses:
     """How often somebody may try tokens: freely at first, then in turns, a second apart.
 
@@ -170,17 +158,13 @@ class Guesses:
 
     def __init__(self, clock: Callable[[], float], longest_wait: float = 10.0) -> None:
         self._clock = clock
-        self._longest_wait = longest_wait
+        self.longest_wait = longest_wait
         self._peers: dict[str, _Record] = {}
         self._all = _Record()
         self._right: dict[str, float] = {}
 
-    def wait(self, address: str | None) -> float:
-        """Take a turn; returns in how many seconds it is.
-
-        Raises:
-            TooManyGuessesError: it is too far away, and was not taken.
-        """
+    def wait(self, address: str | None) -> float | None:
+        """Take a turn; returns in how many seconds it is, or None if it is too far away and was not taken."""
         now = self._clock()
         peer = _peer(address)
         limits: list[tuple[_Record, float]] = []
@@ -191,8 +175,8 @@ class Guesses:
             limits.append((self._all, _APART_OVERALL))
         turn = max((record.next_turn for record, _ in limits), default=now)
         wait = max(turn - now, 0.0)
-        if wait > self._longest_wait:
-            raise TooManyGuessesError(self._longest_wait)
+        if wait > self.longest_wait:
+            return None
         for record, apart in limits:
             record.next_turn = now + wait + apart
         return wait
@@ -347,10 +331,13 @@ class Access:
         """
         if self._token is None:
             return False
-        try:
-            await asyncio.sleep(self._guesses.wait(request.remote))
-        except TooManyGuessesError as error:
-            raise web.HTTPTooManyRequests(text=f"{error}\n", headers={"Retry-After": f"{error.again_in:.0f}"}) from None
+        wait = self._guesses.wait(request.remote)
+        if wait is None:
+            again = f"{self._guesses.longest_wait:.0f}"
+            raise web.HTTPTooManyRequests(
+                text=f"Too many wrong tokens were given. Try again in {again} s.\n", headers={"Retry-After": again}
+            )
+        await asyncio.sleep(wait)
         # The configuration may have another by now.
         if self._is_right(given):
             self._guesses.right(request.remote)
