@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, assert_never
+from typing import Any, ClassVar, Literal, NamedTuple, assert_never
 
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reply import (
+    ACKNOWLEDGED,
     Acknowledged,
     CredentialsRefused,
     Meaning,
@@ -16,10 +17,15 @@ from cdc_sync.core.reply import (
 )
 from cdc_sync.core.retry import RetryPolicy, backoff
 
+CallOutcome = Literal["acknowledged", "retry", "dead"]
+"""A fate in one word, as it is counted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
     """The snapshot takes its content, the entry is gone."""
+
+    outcome: ClassVar[CallOutcome] = "acknowledged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,7 @@ class Again:
     With `anew`, it is as if it had not been tried yet: `retry.for` begins with the next attempt.
     """
 
+    outcome: ClassVar[CallOutcome] = "retry"
     due_at: int
     not_found_since: int | None = None
     anew: bool = False
@@ -38,8 +45,11 @@ class Again:
 class GiveUp:
     """A dead letter, for a person to look at, or for the application's next change to replace."""
 
+    outcome: ClassVar[CallOutcome] = "dead"
     reason: str
 
+
+DONE = Done()
 
 Fate = Done | Again | GiveUp
 
@@ -57,24 +67,7 @@ def longest_on_its_way(timeout: float) -> float:
     return timeout + kernel_gives_up_after(timeout)
 
 
-CallOutcome = Literal["acknowledged", "retry", "dead"]
-"""A fate in one word, as it is counted."""
-
-
-def outcome_of(became: Fate) -> CallOutcome:
-    """The word for a fate."""
-    match became:
-        case Done():
-            return "acknowledged"
-        case Again():
-            return "retry"
-        case GiveUp():
-            return "dead"
-    assert_never(became)
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """An attempt's end: the entry as claimed, its fate, the reply as the history keeps it, and when (milliseconds)."""
 
     entry: Entry
@@ -96,11 +89,13 @@ def fate(  # noqa: PLR0911 - a decision table, one return per row
         now: milliseconds since the epoch.
         chance: a random number, 0 ≤ chance < 1.
     """
+    if meaning is ACKNOWLEDGED:
+        return DONE
     expired = entry.first_attempt_at is not None and now - entry.first_attempt_at >= policy.give_up_after
     again = now + backoff(policy, max(entry.attempts, 1), chance)
     match meaning:
         case Acknowledged():
-            return Done()
+            return DONE
         case Rejected():
             return GiveUp(reason)
         case CredentialsRefused():

@@ -59,6 +59,10 @@ class Health:
     reason: str | None = None
 
 
+HEALTHY = Health()
+"""Nothing is wrong."""
+
+
 def admits(health: Health, now: int, under_way: int) -> Admission:
     """What may be sent now, with so many calls to the endpoint under way."""
     if health.mode == "healthy":
@@ -85,7 +89,7 @@ def after(health: Health, meaning: Meaning, reason: str, policy: RetryPolicy, *,
         return _after_straggler(health, meaning, now)
     match meaning:
         case Acknowledged() | NotFound() | Rejected():
-            return Health()
+            return HEALTHY
         case Throttled(wait):
             failures = health.failures + 1 if health.mode == "throttled" else 1
             # To wait for 0 seconds, or until a date that is past, is no wait: obeyed to the letter, it makes a storm.
@@ -119,7 +123,7 @@ def _waits(health: Health, now: int) -> bool:
 def _after_straggler(health: Health, meaning: Meaning, now: int) -> Health:
     match meaning:
         case Acknowledged() | NotFound() | Rejected() if health.mode != "throttled":
-            return Health()
+            return HEALTHY
         case Throttled(int(wait)):
             return replace(health, until=max(health.until, now + wait))
         case _:

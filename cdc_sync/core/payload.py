@@ -4,40 +4,41 @@ Both are functions of the content, so every retry of a delivery, also after a cr
 """
 
 import hashlib
+import struct
 from json.encoder import encode_basestring_ascii as _text
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.instants import iso
 
-
-def body(content: Content) -> bytes:
-    """The JSON body, as HelloWork's page "Envoi changements de statut" documents it."""
-    fields = [
-        f'"status": {_text(content.status)}',
-        f'"eventDate": "{iso(content.event_date)}"',
-        f'"created": "{iso(content.created)}"',
-        f'"jobId": {_text(content.job_id)}',
-    ]
-    if content.source is not None:
-        # PostgreSQL wrote this JSON. It goes out as it is: reading it here could only change its numbers.
-        fields.append(f'"source": {content.source}')
-    if content.extra is not None and (further := content.extra.strip()[1:-1].strip()):
-        fields.append(further)
-    return f"{{{', '.join(fields)}}}".encode()
-
-
-def idempotency_key(application_id: str, content: Content) -> str:
-    """The same for every retry of the same content, another for any other content or application."""
-    return request(application_id, content)[1]
+_as_length = struct.Struct(">Q").pack
 
 
 def request(application_id: str, content: Content) -> tuple[bytes, str]:
-    """The body, and the idempotency key of the call that carries it."""
-    whose, url, data = application_id.encode(), content.url.encode(), body(content)
+    """The body, and the idempotency key of the call that carries it.
+
+    The key is the same for every retry of the same content, another for any other content or application.
+    """
+    data = body(content)
+    whose, url = application_id.encode(), content.url.encode()
     # The lengths too: otherwise ("a", "bc") and ("ab", "c") would be one key.
-    parts = (_length(whose), whose, _length(url), url, _length(data), data)
+    parts = (_as_length(len(whose)), whose, _as_length(len(url)), url, _as_length(len(data)), data)
     return data, hashlib.sha256(b"".join(parts)).hexdigest()[:40]
 
 
-def _length(part: bytes) -> bytes:
-    return len(part).to_bytes(8, "big")
+def body(content: Content) -> bytes:
+    """The JSON body, as HelloWork's page "Envoi changements de statut" documents it."""
+    text = (
+        f'{{"status": {_text(content.status)}, "eventDate": "{iso(content.event_date)}", '
+        f'"created": "{iso(content.created)}", "jobId": {_text(content.job_id)}'
+    )
+    if content.source is not None:
+        # PostgreSQL wrote this JSON. It goes out as it is: reading it here could only change its numbers.
+        text += f', "source": {content.source}'
+    if content.extra is not None and (further := content.extra.strip()[1:-1].strip()):
+        text += f", {further}"
+    return f"{text}}}".encode()
+
+
+def idempotency_key(application_id: str, content: Content) -> str:
+    """The key alone."""
+    return request(application_id, content)[1]

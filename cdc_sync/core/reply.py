@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from typing import NamedTuple
 
 from cdc_sync.core.instants import NotAnInstant, from_datetime
 
@@ -10,8 +11,7 @@ LONGEST_RETRY_AFTER = 60 * 60 * 1000
 """A `Retry-After` is obeyed up to an hour (milliseconds): a mistaken date must not silence us for years."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What came back: a status line with what matters of its headers, or `failure`, what happened instead of one.
 
     Its `date` matters beside a `retry_after` only.
@@ -58,6 +58,8 @@ class Rejected:
     """Understood and refused: to say the same again would not help."""
 
 
+ACKNOWLEDGED = Acknowledged()
+
 Meaning = Acknowledged | NotFound | CredentialsRefused | Throttled | Unavailable | Rejected
 
 _UNAVAILABLE_4XX = {408, 425}
@@ -75,7 +77,7 @@ def meaning_of(reply: Reply, now: int) -> Meaning:  # noqa: PLR0911 - a decision
     # A web page in the place of the API's answer is a captive portal, a proxy's error page, a maintenance page.
     is_page = reply.content_type.partition(";")[0].strip().lower() == "text/html"
     if 200 <= status < 300 and not is_page:  # noqa: PLR2004 - HTTP's classes are numbers
-        return Acknowledged()
+        return ACKNOWLEDGED
     wait = None
     if reply.retry_after is not None:
         sent_at = None if reply.date is None else _instant(reply.date)

@@ -24,12 +24,13 @@ import termios
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import aiohttp
-from multidict import CIMultiDict
+from aiohttp import hdrs
+from multidict import CIMultiDict, istr
 from yarl import URL
 
 from cdc_sync import __version__
@@ -44,6 +45,9 @@ READ_LIMIT = 64 * 1024
 
 EXCERPT = 2_000
 """Characters of a reply that are kept for people."""
+
+
+_KEY = istr("Idempotency-Key")
 
 
 class Caller(Protocol):
@@ -82,29 +86,32 @@ class Client:
     async def call(self, entry: Entry) -> tuple[Reply, str]:
         """See `Caller`."""
         body, key = payload.request(entry.application_id, entry.content)
-        # encoded=True: the URL was checked as it stands, so it must be called as it stands.
-        url = URL(entry.content.url, encoded=True)
         opened = self._opened
         opened.under_way += 1
         used = list[asyncio.Transport]()
         _USED.set(used)
         answered = False
         try:
-            headers = {"Idempotency-Key": key}
-            response = await opened.session.post(url, data=body, headers=headers, allow_redirects=False)
-            try:
-                read, whole = await _read(response)
-                answered = whole and (_is_success(response) or not any(map(_unsent, used)))
-            finally:
-                response.release()
-            retry_after = _header(response, "Retry-After")
-            reply = Reply(
-                status=response.status,
-                content_type=_header(response, "Content-Type") or "",
-                retry_after=retry_after,
-                date=None if retry_after is None else _header(response, "Date"),
+            response = await opened.session.post(
+                _as_it_stands(entry.content.url), data=body, headers={_KEY: key}, allow_redirects=False
             )
-            return reply, _excerpt_of(read, opened.secrets)
+            try:
+                content, status = response.content, response.status
+                if content.is_eof():  # a short reply comes with its headers, as a rule
+                    read, whole = content.read_nowait(READ_LIMIT), content.at_eof()
+                else:
+                    read, whole = await _read(response)
+                answered = whole and (200 <= status < 300 or not any(map(_unsent, used)))  # noqa: PLR2004 - HTTP's 2xx
+            finally:
+                if not response.closed:
+                    response.release()
+            headers = response.headers
+            reply = Reply(status, _as_text(headers.get(hdrs.CONTENT_TYPE, "")))
+            if (retry_after := headers.get(hdrs.RETRY_AFTER)) is not None:
+                date = headers.get(hdrs.DATE)
+                reply = reply._replace(retry_after=_as_text(retry_after), date=None if date is None else _as_text(date))
+            # The beginning of the body, without what it repeats of our credentials.
+            return reply, opened.secrets.hide(read.decode("utf-8", "replace"))[:EXCERPT]
         except TimeoutError:
             return Reply(failure="no answer within hellowork.timeout"), ""
         except Exception as error:  # noqa: BLE001 - whatever an answer does to the library, the other calls go on
@@ -138,21 +145,25 @@ class _Connector(aiohttp.TCPConnector):
     async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
         """See `aiohttp.BaseConnector`."""
         connection = await super().connect(*args, **kwargs)
-        if connection.transport is not None:
-            _USED.get().append(_raw(connection.transport))
+        transport = connection.transport
+        if transport is not None:
+            # The transport of the socket itself. That of TLS lets go of it when it is closed, and then goes on with
+            # what is in its buffers: aborting it does nothing.
+            _USED.get().append(getattr(getattr(transport, "_ssl_protocol", None), "_transport", None) or transport)
         return connection
 
 
-def _raw(transport: asyncio.Transport) -> asyncio.Transport:
-    """The transport of the socket itself.
+def _as_it_stands(url: str) -> URL:
+    """A URL that was checked as it stands, and so must be called as it stands: nothing is encoded or left out."""
+    path = url.find("/", len("https://"))
+    if path < 0 or "?" in url or "#" in url:
+        return URL(url, encoded=True)
+    return _origin(url[:path]).with_path(url[path:], encoded=True)
 
-    That of TLS lets go of it when it is closed, and then goes on with what is in its buffers: aborting it does nothing.
-    """
-    return getattr(getattr(transport, "_ssl_protocol", None), "_transport", None) or transport
 
-
-def _is_success(response: aiohttp.ClientResponse) -> bool:
-    return 200 <= response.status < 300  # noqa: PLR2004 - HTTP's classes are numbers
+@lru_cache(maxsize=256)  # taken apart for each call, of very few hosts
+def _origin(origin: str) -> URL:
+    return URL(origin, encoded=True)
 
 
 def _unsent(transport: asyncio.Transport) -> bool:
@@ -194,11 +205,6 @@ def _opened(headers: Mapping[str, str], timeout: float, connections: int) -> _Op
     return _Opened(session, Mask(headers))
 
 
-def _excerpt_of(read: bytes, secrets: Mask) -> str:
-    """The beginning of a reply's body, without what it repeats of our credentials."""
-    return secrets.hide(read.decode("utf-8", "replace"))[:EXCERPT]
-
-
 def _merged(ours: Mapping[str, str], configured: Mapping[str, str]) -> CIMultiDict[str]:
     """Our headers and the configured ones, which win, however they spell a name that both have."""
     merged = CIMultiDict(ours)
@@ -206,21 +212,16 @@ def _merged(ours: Mapping[str, str], configured: Mapping[str, str]) -> CIMultiDi
     return merged
 
 
-def _header(response: aiohttp.ClientResponse, name: str) -> str | None:
+def _as_text(header: str) -> str:
     """A header as text that can be written down: bytes that are no UTF-8 come as lone surrogates."""
-    value = response.headers.get(name)
-    return None if value is None else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return header if header.isascii() else header.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
     """The body, and whether that is all of it."""
-    content = response.content
-    if content.is_eof():
-        # A short reply comes with its headers, as a rule.
-        return content.read_nowait(READ_LIMIT), content.at_eof()
     read = bytearray()
     while len(read) < READ_LIMIT:
-        chunk = await content.read(READ_LIMIT - len(read))
+        chunk = await response.content.read(READ_LIMIT - len(read))
         if not chunk:
             return bytes(read), True
         read += chunk

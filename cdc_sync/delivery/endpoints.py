@@ -6,6 +6,8 @@ endpoint, for a worker. The queues hold twice `concurrency` at most, all togethe
 Claims and free workers are dealt out one by one, each to the endpoint that has the fewest: one that answers slowly, or
 not at all, cannot take what another could use.
 
+A rate limit spaces the calls to one endpoint evenly, with no burst after a silence.
+
 An endpoint that was not healthy comes back gently: it gets one call at once, and one more for each that it answers, so
 that their number doubles with each round. What has just got up is not knocked over by all that has waited for it.
 """
@@ -16,10 +18,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from cdc_sync.core.endpoint import Admission, Health, admits, with_other_credentials
-from cdc_sync.core.outbox import Entry, Offer
+from cdc_sync.core.endpoint import HEALTHY, Health, admits, with_other_credentials
+from cdc_sync.core.outbox import NOTHING, Entry, Offer
 from cdc_sync.core.status_url import endpoint_of
-from cdc_sync.delivery.pace import Pace
 
 AHEAD = 0.05
 """Seconds: what is expected to start within them is claimed ahead."""
@@ -27,13 +28,42 @@ AHEAD = 0.05
 _MEMORY = 16
 """The expected length of a call follows the calls that end; each counts for one part in so many."""
 
+_LATENESS = 0.05
+"""Seconds by which a call may be late and still count as made in its time, where there is a rate limit."""
+
+_ORIGINS = 256
+"""Beginnings of URLs whose endpoints are remembered: of very few hosts, but rows may spell them in many ways."""
+
 Whose = tuple[str, str]
 """A watch and an application's id."""
 
+Claimable = tuple[dict[str, int], frozenset[str]]
+"""How many entries to claim for each endpoint, and those of them that get one only to find out whether they work."""
 
-def whose(entry: Entry) -> Whose:
-    """The application that an entry belongs to."""
-    return entry.watch, entry.application_id
+
+class Pace:
+    """Spaces calls by a rate limit. Times are seconds of a monotonic clock."""
+
+    __slots__ = ("_next",)
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def take(self, now: float, rate: float) -> None:
+        """A call is made."""
+        # From the planned time, not from now: otherwise each wake-up's lateness would lower the rate. After a
+        # silence from now: what was not used is gone.
+        was_planned = now - self._next <= min(_LATENESS, 1 / rate)
+        self._next = (self._next if was_planned else now) + 1 / rate
+
+    def wait(self, now: float) -> float:
+        """Seconds until the next call may be made."""
+        return max(self._next - now, 0.0)
+
+    def within(self, now: float, rate: float, seconds: float, most: int) -> int:
+        """How many calls may be made from now until so many seconds later, `most` at most."""
+        rest = seconds - self.wait(now)
+        return min(most, int(rest * rate) + 1) if rest >= 0 else 0
 
 
 @dataclass(slots=True, eq=False)
@@ -78,15 +108,6 @@ class Endpoint:
             self.most += 1
         self.health = health
 
-    def hint(self, due_at: int) -> None:
-        """Something may be due then: find out at the next claim."""
-        self.hinted = due_at if self.hinted is None else min(self.hinted, due_at)
-
-    @property
-    def burden(self) -> tuple[int, float]:
-        """By which endpoints are compared when a call or a claim is dealt out; the smallest gets it."""
-        return self.under_way, self.last_start
-
 
 class Endpoints:
     """Every endpoint that entries were ever queued for, and the entries that are ready for each.
@@ -110,16 +131,24 @@ class Endpoints:
         self._horizon = horizon
         self._monotonic = monotonic
         self._all: dict[str, Endpoint] = {}
+        self._by_origin: dict[str, Endpoint] = {}
+        """By what a URL has up to its path, the slash with it."""
         self._withdrawn: dict[Whose, Offer] = {}
         """Ready entries that an apply decides about now: none of them may begin."""
         self._call_takes = math.inf
         """Seconds that a call is expected to take."""
+        self.ahead = 0
+        """How many calls are expected to begin within `AHEAD`, of those for which no worker is free now."""
         self.under_way = 0
         """Calls that have begun and not ended."""
         self.ready = 0
         """Entries in the ready queues, the withdrawn ones among them."""
         self.coming = 0
         """Entries that are being claimed, at most."""
+        self.returning: dict[Whose, Entry] = {}
+        """Claimed entries that are to be given back."""
+        self.hinted = False
+        """Whether an endpoint may have something due that is not known yet."""
 
     def __getitem__(self, name: str) -> Endpoint:
         return self._all[name]
@@ -128,34 +157,19 @@ class Endpoints:
         return iter(self._all.values())
 
     @property
-    def free(self) -> int:
-        """How many more calls may begin."""
-        return max(self._concurrency - self.under_way, 0)
-
-    @property
-    def ahead(self) -> int:
-        """How many calls are expected to begin within `AHEAD`, of those for which no worker is free now."""
-        expected = AHEAD * self._concurrency / self._call_takes if self._call_takes else math.inf
-        return int(min(expected, 2 * self._concurrency))
-
-    @property
-    def runs_low(self) -> bool:
-        """Whether it is time to claim more, if there is more."""
-        return self.ready <= self.ahead // 2
+    def startable(self) -> int:
+        """How many calls there are workers and entries for."""
+        return min(self._concurrency - self.under_way, self.ready - len(self._withdrawn))
 
     @property
     def expects_more(self) -> bool:
         """Whether an endpoint has something due, now or later, or may have."""
-        return any(endpoint.due_at is not None or endpoint.hinted is not None for endpoint in self._all.values())
-
-    @property
-    def is_hinted(self) -> bool:
-        """Whether an endpoint may have something due that is not known yet."""
-        return any(endpoint.hinted is not None for endpoint in self._all.values())
+        return self.hinted or any(endpoint.due_at is not None for endpoint in self._all.values())
 
     def limit(self, concurrency: int, rate: float | None, horizon: int) -> None:
         """Go on with other limits; more calls than are allowed now may be under way for a moment."""
         self._concurrency, self._rate, self._horizon = concurrency, rate, horizon
+        self._foresee()
 
     def probe_refusing(self) -> None:
         """Let one call go out to each endpoint that refused our credentials: they may be others now."""
@@ -189,90 +203,73 @@ class Endpoints:
             endpoint.due_at = due_at
         return news
 
-    def saved(self, written: Mapping[str, Health]) -> None:
-        """The store has these states now."""
-        for name, health in written.items():
-            self._all[name].stored = health
-
-    def hint(self, due_at: int) -> None:
-        """Something was enqueued, nobody says for which endpoint."""
-        for endpoint in self._all.values():
-            endpoint.hint(due_at)
-
-    def follow_hints(self) -> None:
-        """Believe the hints until `learn` knows."""
-        for endpoint in self._all.values():
-            if endpoint.hinted is not None:
-                known = endpoint.due_at
-                endpoint.due_at = endpoint.hinted if known is None else min(known, endpoint.hinted)
-                endpoint.hinted = None
+    def hint(self, due_at: int, endpoint: Endpoint | None = None) -> None:
+        """Something may be due then, at one endpoint or nobody says where: find out at the next claim."""
+        for each in self._all.values() if endpoint is None else (endpoint,):
+            each.hinted = due_at if each.hinted is None else min(each.hinted, due_at)
+        self.hinted = True
 
     # Claiming.
 
-    def wanted(self, now: int) -> dict[str, int]:
-        """How many entries to claim now for each endpoint that has some due, as far as is known.
+    def claimable(self, now: int, *, by_apply: bool = False) -> Claimable:
+        """What to claim now.
 
-        Nothing while enough is ready: small claims cost as much as large ones.
+        Of what is due, as far as is known; and nothing while enough is ready: small claims cost as much as large ones.
+
+        An apply may claim of what it enqueues: as many as begin at once. None for an endpoint that has others due,
+        which come first, or which are being claimed: the next claim is theirs, and takes what is new with them.
         """
-        room = min(self.free + self.ahead, 2 * self._concurrency) - self.ready - self.coming
+        if self.hinted and not by_apply:
+            self._follow_hints()
+        free = max(self._concurrency - self.under_way, 0)
+        most = 2 * self._concurrency
+        room = (free if by_apply else min(free + self.ahead, most)) - self.ready - self.coming
         if room <= 0:
-            return {}
-        allowed = {
-            endpoint.name: number
-            for endpoint in self._all.values()
-            if self._has_due(endpoint, now) and (number := self._claimable(endpoint, now))
-        }
-        if not self.runs_low and self.ready >= self.free and all(self._all[name].ready for name in allowed):
-            return {}
-        return self._dealt(room, allowed)
+            return {}, frozenset()
+        enough = not by_apply and self.ready > self.ahead // 2 and self.ready >= free
+        allowed: dict[str, int] = {}
+        probes: set[str] = set()
+        for endpoint in self._all.values():
+            waiting = len(endpoint.ready) + endpoint.coming
+            if self._is_due(endpoint, now) == by_apply or (by_apply and (waiting or endpoint.hinted is not None)):
+                continue
+            # Of a probe there is only one, be it under way or on its way.
+            admitted = admits(endpoint.health, now, endpoint.under_way + waiting)
+            number = 0 if admitted == "none" else 1 if admitted == "probe" else endpoint.most or most
+            if number and self._rate is not None:
+                number = endpoint.pace.within(self._monotonic(), self._rate, AHEAD, number)
+            if number > waiting:
+                allowed[endpoint.name] = min(number - waiting, room)
+                if admitted == "probe":
+                    probes.add(endpoint.name)
+                enough = enough and bool(endpoint.ready)
+        if enough:
+            return {}, frozenset()
+        if len(allowed) > 1:
+            allowed = self._dealt(room, allowed)
+        return allowed, frozenset(probes & allowed.keys())
 
-    def offered(self, now: int) -> dict[str, int]:
-        """How many entries an apply may claim of those that it enqueues, for each endpoint: as many as begin at once.
-
-        None for an endpoint that has others due, which come first, or which are being claimed: the next claim is
-        theirs, and takes what is new with them.
-        """
-        room = self.free - self.ready - self.coming
-        if room <= 0:
-            return {}
-        allowed = {
-            endpoint.name: number
-            for endpoint in self._all.values()
-            if not (endpoint.coming or endpoint.ready or self._has_due(endpoint, now))
-            and endpoint.hinted is None
-            and (number := self._claimable(endpoint, now))
-        }
-        return self._dealt(room, allowed)
-
-    def probing(self, wanted: Iterable[str], now: int) -> frozenset[str]:
-        """Those of these endpoints that get a call only to find out whether they work."""
-        return frozenset(name for name in wanted if self._admits(self._all[name], now) == "probe")
-
-    def expect(self, wanted: Mapping[str, int]) -> None:
-        """So many entries are being claimed: they have their places in the queues."""
+    def expect(self, wanted: Mapping[str, int], times: int = 1) -> None:
+        """So many entries are being claimed: they have their places in the queues; -1 times, when that has ended."""
         for name, number in wanted.items():
-            self._all[name].coming += number
-            self.coming += number
+            self._all[name].coming += times * number
+            self.coming += times * number
 
-    def came(self, wanted: Mapping[str, int]) -> None:
-        """That claim has ended."""
-        for name, number in wanted.items():
-            self._all[name].coming -= number
-            self.coming -= number
-
-    def put(self, entry: Entry) -> None:
-        """An entry was claimed: it is the last in its endpoint's queue."""
-        name = endpoint_of(entry.content.url)
-        endpoint = self._all.get(name)
-        if endpoint is None:
-            endpoint = self._all[name] = Endpoint(name, Health(), stored=Health())
-        of = whose(entry)
-        if self._withdrawn.pop(of, None) is not None:
-            # An apply has replaced the entry that was withdrawn, or this one could not have been claimed.
-            self._drop(of)
-        if of not in endpoint.ready:
-            self.ready += 1
-        endpoint.ready[of] = entry
+    def put(self, entries: Iterable[Entry]) -> None:
+        """Entries were claimed: each is the last in its endpoint's queue."""
+        for entry in entries:
+            of = entry.watch, entry.application_id
+            if of in self.returning:
+                self.returning[of] = entry  # the unclaim may be written after this claim
+                continue
+            url = entry.content.url
+            endpoint = self._by_origin.get(url[: url.find("/", len("https://")) + 1]) or self._found(url)
+            if self._withdrawn.pop(of, None) is not None:
+                # An apply has replaced the entry that was withdrawn, or this one could not have been claimed.
+                self._drop(of)
+            if of not in endpoint.ready:
+                self.ready += 1
+            endpoint.ready[of] = entry
 
     # Beginning and ending.
 
@@ -280,27 +277,30 @@ class Endpoints:
         """Take the next entry whose call may begin now; its call counts as begun. None if there is none."""
         if self.ready <= len(self._withdrawn) or self.under_way >= self._concurrency:
             return None
-        moment = self._monotonic()
-        chosen: tuple[Endpoint, Whose] | None = None
+        moment, rate = self._monotonic(), self._rate
+        chosen: Endpoint | None = None
         for each in self._all.values():
             if (
                 each.ready
-                and (chosen is None or each.burden < chosen[0].burden)
-                and self._may_begin(each, now)
-                and not each.pace.wait(moment, self._rate)
-                and (first := self._first(each)) is not None
+                and (chosen is None or (each.under_way, each.last_start) < (chosen.under_way, chosen.last_start))
+                and ((each.most is None and each.health.mode == "healthy") or self._may_begin(each, now()))
+                and (rate is None or not each.pace.wait(moment))
+                and (not self._withdrawn or self._first(each) is not None)
             ):
-                chosen = each, first
+                chosen = each
         if chosen is None:
             return None
-        endpoint, of = chosen
-        entry = endpoint.ready.pop(of)
+        of = self._first(chosen) if self._withdrawn else next(iter(chosen.ready))
+        if of is None:
+            raise AssertionError("the queue that was chosen has an entry")
+        entry = chosen.ready.pop(of)
         self.ready -= 1
         self.under_way += 1
-        endpoint.under_way += 1
-        endpoint.last_start = moment
-        endpoint.pace.take(moment, self._rate)
-        return entry, endpoint
+        chosen.under_way += 1
+        chosen.last_start = moment
+        if rate is not None:
+            chosen.pace.take(moment, rate)
+        return entry, chosen
 
     def end(self, endpoint: Endpoint, seconds: float | None) -> None:
         """A call has ended, after so many seconds; None if none was made after all."""
@@ -309,104 +309,130 @@ class Endpoints:
         if seconds is not None:
             known = self._call_takes
             self._call_takes = seconds if known == math.inf else known + (seconds - known) / _MEMORY
+            self._foresee()
 
-    # Giving back.
+    # Beside an apply.
 
-    def withdraw(self, watch: str, application_ids: Collection[str]) -> frozenset[str]:
-        """Which of these applications have an entry that has not begun, and that no other apply decides about."""
-        if not self.ready:
-            return frozenset()
-        ids = frozenset(application_ids)
-        return frozenset(
-            of[1]
-            for endpoint in self._all.values()
-            for of in endpoint.ready
-            if of[0] == watch and of[1] in ids and of not in self._withdrawn
-        )
+    def offer(self, watch: str, application_ids: Collection[str], now: int, *, claims: bool) -> Offer:
+        """Withdraw the entries of these applications that have not begun, but for those of another apply.
 
-    def hold(self, watch: str, offer: Offer) -> None:
-        """Let none of the offer's entries begin until it is settled."""
-        self._withdrawn.update(((watch, application_id), offer) for application_id in offer.unstarted)
+        None of them begins until the offer is settled. With `claims`, the apply may claim what begins at once.
+        """
+        unstarted = frozenset[str]()
+        if self.ready:
+            ids = frozenset(application_ids)
+            unstarted = frozenset(
+                of[1]
+                for endpoint in self._all.values()
+                for of in endpoint.ready
+                if of[0] == watch and of[1] in ids and of not in self._withdrawn
+            )
+        wanted, probing = self.claimable(now, by_apply=True) if claims else ({}, frozenset[str]())
+        if not unstarted and not wanted:
+            return NOTHING
+        offer = Offer(unstarted, wanted, probing, self._horizon)
+        self._withdrawn.update(((watch, application_id), offer) for application_id in unstarted)
+        self.expect(wanted)
+        return offer
 
-    def settle(self, watch: str, offer: Offer, touched: Collection[str] | None) -> list[Entry]:
+    def settle(self, watch: str, offer: Offer, touched: Collection[str] | None) -> None:
         """Let the offer's entries begin again where they were, but for those that were touched.
 
-        Returns those to be given back: all of them if it is not known what became of them (`touched` is None).
+        All of them are given back if it is not known what became of them (`touched` is None).
         """
-        doubtful: list[Entry] = []
+        self.expect(offer.wanted, -1)
         for application_id in offer.unstarted:
             of = (watch, application_id)
             if self._withdrawn.get(of) is not offer:
                 continue  # it was replaced and claimed again already
             del self._withdrawn[of]
-            if touched is None or application_id in touched:
-                entry = self._drop(of)
-                if touched is None:
-                    doubtful.append(entry)
-        return doubtful
+            if touched is None:
+                self.returning[of] = self._drop(of)
+            elif application_id in touched:
+                self._drop(of)
 
-    def surplus(self, now: int, *, everything: bool = False) -> list[Entry]:
+    # Giving back.
+
+    def give_back(self, now: int, *, everything: bool = False) -> None:
         """Take from the queues what will not begin soon: the endpoint waits, or its calls take longer than they did.
 
         With `everything`, nothing will begin any more. What is withdrawn stays, as an apply decides about it.
         """
         if not self.ready:
-            return []
-        found: list[Entry] = []
+            return
         # Not at once if it is a few more than would be claimed now: how long calls take goes up and down.
-        most = min(2 * (self.free + self.ahead), 2 * self._concurrency)
+        most = 2 * min(max(self._concurrency - self.under_way, 0) + self.ahead, self._concurrency)
         for endpoint in self._all.values():
-            waits = everything or admits(endpoint.health, now, endpoint.under_way) == "none"
-            for of in [of for of in list(endpoint.ready)[0 if waits else most :] if of not in self._withdrawn]:
-                found.append(self._drop(of))
-                endpoint.hint(now)
-        return found
+            if everything or admits(endpoint.health, now, endpoint.under_way) == "none":
+                stays = 0
+            elif len(endpoint.ready) > most:
+                stays = most
+            else:
+                continue
+            for of in [of for of in list(endpoint.ready)[stays:] if of not in self._withdrawn]:
+                self.returning[of] = self._drop(of)
+                self.hint(now, endpoint)
 
     # When.
 
     def due_in(self, now: int) -> float:
         """Seconds until time alone lets a call begin, or a claim be made; infinite if it does not."""
-        moment = self._monotonic()
-        return min((self._due_in(endpoint, now, moment) for endpoint in self._all.values()), default=math.inf)
+        soonest = math.inf
+        moment = 0.0 if self._rate is None else self._monotonic()
+        for endpoint in self._all.values():
+            pace = 0.0 if self._rate is None else endpoint.pace.wait(moment)
+            if pace and self._first(endpoint) is not None and self._may_begin(endpoint, now):
+                soonest = min(soonest, pace)
+            elif endpoint.due_at is not None:
+                due_at = max(endpoint.due_at, 0 if endpoint.health.mode == "healthy" else endpoint.health.until)
+                if due_at <= now:
+                    soonest = min(soonest, pace - AHEAD) if pace > AHEAD else soonest
+                else:
+                    soonest = min(soonest, (due_at - now) / 1000)
+        return soonest
 
     def has_due(self, now: int) -> bool:
         """Whether time alone lets a further call begin of what was due at `now`, sooner or later."""
-        return any(self._has_due(endpoint, now) and self._admits(endpoint, now) != "none" for endpoint in self)
+        return any(
+            self._is_due(each, now)
+            and admits(each.health, now, each.under_way + len(each.ready) + each.coming) != "none"
+            for each in self._all.values()
+        )
 
-    def _due_in(self, endpoint: Endpoint, now: int, moment: float) -> float:
-        pace = endpoint.pace.wait(moment, self._rate)
-        if self.free and self._first(endpoint) is not None and self._may_begin(endpoint, lambda: now):
-            return pace
-        if endpoint.due_at is None:
-            return math.inf
-        due_at = max(endpoint.due_at, 0 if endpoint.health.mode == "healthy" else endpoint.health.until)
-        if due_at > now:
-            return (due_at - now) / 1000
-        return pace - AHEAD if pace > AHEAD else math.inf
+    # Within.
 
-    def _has_due(self, endpoint: Endpoint, now: int) -> bool:
+    def _foresee(self) -> None:
+        """Work out how many calls will begin soon."""
+        few = self._call_takes > AHEAD / 2
+        self.ahead = int(AHEAD * self._concurrency / self._call_takes) if few else 2 * self._concurrency
+
+    def _follow_hints(self) -> None:
+        """Believe the hints until `learn` knows."""
+        for endpoint in self._all.values():
+            if endpoint.hinted is not None:
+                known = endpoint.due_at
+                endpoint.due_at = endpoint.hinted if known is None else min(known, endpoint.hinted)
+                endpoint.hinted = None
+        self.hinted = False
+
+    def _found(self, url: str) -> Endpoint:
+        """The endpoint of a URL, which may be new."""
+        name = endpoint_of(url)
+        endpoint = self._all.get(name)
+        if endpoint is None:
+            endpoint = self._all[name] = Endpoint(name, HEALTHY, stored=HEALTHY)
+        origin = url[: url.find("/", len("https://")) + 1]
+        if origin and "?" not in origin and len(self._by_origin) < _ORIGINS:
+            self._by_origin[origin] = endpoint
+        return endpoint
+
+    def _is_due(self, endpoint: Endpoint, now: int) -> bool:
         return endpoint.due_at is not None and not now < endpoint.due_at <= now + self._horizon
 
-    def _admits(self, endpoint: Endpoint, now: int) -> Admission:
-        """What may be claimed: of a probe there is only one, be it under way or on its way."""
-        return admits(endpoint.health, now, endpoint.under_way + len(endpoint.ready) + endpoint.coming)
-
-    def _claimable(self, endpoint: Endpoint, now: int) -> int:
-        """How many more entries the endpoint's health and pace let be claimed."""
-        waiting = len(endpoint.ready) + endpoint.coming
-        match self._admits(endpoint, now):
-            case "all":
-                most = 2 * self._concurrency if endpoint.most is None else endpoint.most
-            case "probe":
-                most = 1
-            case _:
-                return 0
-        return max(endpoint.pace.within(self._monotonic(), self._rate, AHEAD, most) - waiting, 0)
-
-    def _may_begin(self, endpoint: Endpoint, now: Callable[[], int]) -> bool:
+    def _may_begin(self, endpoint: Endpoint, now: int) -> bool:
         """Whether the endpoint's health lets a call begin."""
-        health = endpoint.health
-        if health.mode != "healthy" and (admitted := admits(health, now(), endpoint.under_way)) != "all":
+        admitted = admits(endpoint.health, now, endpoint.under_way)
+        if admitted != "all":
             return admitted == "probe"
         if endpoint.most is not None and endpoint.most >= self._concurrency:
             endpoint.most = None
@@ -424,8 +450,6 @@ class Endpoints:
 
     def _dealt(self, room: int, allowed: dict[str, int]) -> dict[str, int]:
         """Deal out so many places to endpoints, each of which may have so many."""
-        if len(allowed) == 1:
-            return {name: min(room, most) for name, most in allowed.items()}
         dealt: Counter[str] = Counter()
 
         def burden(name: str) -> tuple[int, float]:

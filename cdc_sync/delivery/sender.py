@@ -12,6 +12,9 @@
 - The recorder completes calls in groups: while one transaction is written, the ends of other calls collect for the
   next.
 
+A worker takes an entry in the step of the event loop in which its call begins: whatever happens before, a pause of the
+endpoint above all, still counts.
+
 At most one call per application is under way, because an application has one entry, and a claimed entry is not claimed
 again before it is completed or given back. Claims and unclaims are made by one task, one after the other; an
 application that is being given back is not called whoever claims it meanwhile, but given back once more.
@@ -27,25 +30,36 @@ sent is marked already, so nothing is forgotten, and nothing is sent that could 
 import asyncio
 import math
 import random
+import re
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from cdc_sync.core.delivery import Again, Fate, Finished, GiveUp, fate, outcome_of
-from cdc_sync.core.endpoint import Health, after
+from cdc_sync.core.delivery import Again, Fate, Finished, GiveUp, fate
+from cdc_sync.core.endpoint import HEALTHY, Health, after
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import CallEnded, EndpointChanged, Observe, StoreFailed, StoreRecovered
-from cdc_sync.core.outbox import NOTHING, Entry, EntryState, Offer
-from cdc_sync.core.reply import Acknowledged, Meaning, NotFound, Rejected, Reply, meaning_of
+from cdc_sync.core.outbox import Entry, EntryState, Offer
+from cdc_sync.core.reply import (
+    ACKNOWLEDGED,
+    Acknowledged,
+    Meaning,
+    NotFound,
+    Rejected,
+    Reply,
+    meaning_of,
+)
 from cdc_sync.core.retry import RetryPolicy
-from cdc_sync.core.status_url import AllowedHosts
+from cdc_sync.core.status_url import AllowedHosts, build
 from cdc_sync.delivery.client import Caller
-from cdc_sync.delivery.endpoints import Endpoint, Endpoints, Whose, whose
+from cdc_sync.delivery.endpoints import Endpoint, Endpoints, Whose
+
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_~-]+")
+"""An id that stands in a URL as it is, and in which nobody can read anything else."""
 
 _Step = Literal["claim", "look", "complete"]
-_Begun = tuple[Entry, Endpoint]
 
 
 class Outbox(Protocol):
@@ -167,9 +181,10 @@ class Sender:
         self._monotonic = monotonic
         self._chance = chance
         self._endpoints = Endpoints(settings.concurrency, settings.rate, settings.horizon, monotonic)
+        self._checked = checked_beginnings(settings)
 
         self._workers = 0
-        self._idle: deque[asyncio.Future[_Begun | None]] = deque()
+        self._idle: deque[asyncio.Future[None]] = deque()
         self._open = False
         """Whether calls may begin."""
         self._stopping = False
@@ -178,8 +193,6 @@ class Sender:
         self._look = False
         """Something may be due that no hint says: look at the outbox at the next turn."""
         self._learnt_at = -math.inf
-        self._returning: dict[Whose, Entry] = {}
-        """Claimed entries that are to be given back."""
         self._lapsed = False
         """A claim did not hold any more when its call was to begin."""
 
@@ -211,47 +224,36 @@ class Sender:
 
         Returns what the apply is to know of them, and what it may claim.
         """
-        unstarted = self._endpoints.withdraw(watch, application_ids)
-        now = self._clock()
-        wanted = self._endpoints.offered(now) if self._claims else {}
-        if not unstarted and not wanted:
-            return NOTHING
-        offer = Offer(unstarted, wanted, self._endpoints.probing(wanted, now), self._settings.horizon)
-        self._endpoints.hold(watch, offer)
-        self._endpoints.expect(wanted)
-        return offer
+        claims = self._open and not (self._failing or self._endpoints.returning or self._lapsed)
+        return self._endpoints.offer(watch, application_ids, self._clock(), claims=claims)
 
     def settle(self, offered: Offer, watch: str, applied: Applied | None) -> None:
         """Go on with what an apply has left and claimed; None if it failed: then what was withdrawn is given back."""
-        self._endpoints.came(offered.wanted)
-        touched = None if applied is None else applied.touched
-        self._give_back(self._endpoints.settle(watch, offered, touched))
+        endpoints = self._endpoints
+        endpoints.settle(watch, offered, None if applied is None else applied.touched)
         if applied is not None:
-            self._take(applied.claimed)
-            self._notice(offered, watch, applied)
+            endpoints.put(applied.claimed)
+            # What it has enqueued and not claimed is found out.
+            claimed = {entry.application_id for entry in applied.claimed}
+            enqueued = {result.application_id for result in applied.results if result.state == "pending"}
+            left = {(watch, application_id) for application_id in enqueued.union(applied.touched) - claimed}
+            later = left & self._unfinished
+            self._newer |= later
+            if len(left) > len(later):
+                self._look = True  # its endpoint may be new
+                if len(claimed) == sum(offered.wanted.values()) or applied.touched:
+                    # Else the apply would have claimed what is due at an endpoint that is known.
+                    endpoints.hint(self._clock())
         self._dispatch()
-        if self._returning or self._look or self._endpoints.is_hinted:
+        if endpoints.returning or endpoints.hinted or self._look:
             self._woken.set()
-
-    def _notice(self, offered: Offer, watch: str, applied: Applied) -> None:
-        """Find out what the apply has enqueued and not claimed."""
-        claimed = {entry.application_id for entry in applied.claimed}
-        enqueued = {result.application_id for result in applied.results if result.state == "pending"}
-        left = (enqueued | set(applied.touched)) - claimed
-        later = {of for of in ((watch, application_id) for application_id in left) if of in self._unfinished}
-        self._newer |= later
-        if len(left) == len(later):
-            return
-        self._look = True  # its endpoint may be new
-        if len(claimed) == sum(offered.wanted.values()) or applied.touched:
-            # Else the apply would have claimed what is due at an endpoint that is known.
-            self._endpoints.hint(self._clock())
 
     # Life.
 
     def use(self, settings: SenderSettings) -> None:
         """Go on with other settings; what is known of the endpoints stays, and one that refused us is asked again."""
         self._settings = settings
+        self._checked = checked_beginnings(settings)
         self._endpoints.limit(settings.concurrency, settings.rate, settings.horizon)
         self._endpoints.probe_refusing()
         self._woken.set()
@@ -268,7 +270,8 @@ class Sender:
             self._open = not self._stopping
             recorder = tasks.create_task(self._record(patient=True), name="sender: recorder")
             while not self._stopping:
-                self._employ(tasks)
+                if self._workers < self._settings.concurrency:
+                    self._employ(tasks)
                 await self._turn()
             await self._return_everything()
             await self._end(recorder)
@@ -314,11 +317,6 @@ class Sender:
 
     # The claimer.
 
-    @property
-    def _claims(self) -> bool:
-        """Whether entries may be claimed now."""
-        return self._open and not (self._failing or self._returning or self._lapsed)
-
     async def _turn(self) -> None:
         """Claim ahead and give back, then wait until there may be more to do."""
         self._woken.clear()
@@ -346,34 +344,33 @@ class Sender:
             self._woken.clear()
             await self._claim_ahead(now)
             done = self._lapsed or not self._endpoints.has_due(now)
-            if done and not (self._endpoints.ready or self.under_way or self._returning):
+            if done and not (self._endpoints.ready or self.under_way or self._endpoints.returning):
                 return
             await self._pause(min(self._endpoints.due_in(now), self._look_every))
 
     async def _claim_ahead(self, now: int) -> None:
         """Give back what will not begin soon, claim what may, and learn what else is due if that is in question."""
-        self._give_back(self._endpoints.surplus(now))
-        if self._returning:
+        endpoints = self._endpoints
+        endpoints.give_back(now)
+        if endpoints.returning:
             await self._unclaim()
-        self._endpoints.follow_hints()
-        wanted = self._endpoints.wanted(now) if self._open and not self._lapsed else {}
         few = False
-        if wanted:
-            entries = await self._claim(now, wanted)
-            self._take(entries)
-            few = len(entries) < sum(wanted.values())
-            self._give_back(self._endpoints.surplus(self._moment(), everything=not self._open))
+        if self._open and not self._lapsed:
+            wanted, probing = endpoints.claimable(now)
+            if wanted:
+                few = await self._claim(now, wanted, probing) < sum(wanted.values())
+                endpoints.give_back(self._moment(), everything=not self._open)
         if few or self._look or self._monotonic() - self._learnt_at >= self._look_every:
             self._look = False
             await self._learn()
-            if self._endpoints.wanted(now):
+            if endpoints.claimable(now)[0]:
                 self._woken.set()
         self._dispatch()
-        if self._returning:
+        if endpoints.returning:
             self._woken.set()
 
-    async def _claim(self, now: int, wanted: Mapping[str, int]) -> list[Entry]:
-        probing = self._endpoints.probing(wanted, now)
+    async def _claim(self, now: int, wanted: Mapping[str, int], probing: Collection[str]) -> int:
+        """Claim for the ready queues; returns how many entries there were."""
         self._endpoints.expect(wanted)
         try:
             entries = await self._outbox.claim(now, self._settings.horizon, wanted, probing)
@@ -382,30 +379,32 @@ class Sender:
             self._fails("claim", error)
             raise
         finally:
-            self._endpoints.came(wanted)
+            self._endpoints.expect(wanted, -1)
+        self._endpoints.put(entries)
         # What could not be claimed is claimed now, or gone. That there was nothing to ask for says nothing.
         self._refused.difference_update(wanted)
         if not self._refused:
             self._works("claim")
-        return entries
+        return len(entries)
 
     async def _unclaim(self) -> None:
-        entries = dict(self._returning)
+        endpoints = self._endpoints
+        entries = dict(endpoints.returning)
         try:
             await self._outbox.unclaim(list(entries.values()))
         except StoreError as error:
             self._fails("claim", error)
             raise
         # What was claimed again meanwhile stays to be given back: nobody knows which of the two was written first.
-        self._returning = {of: entry for of, entry in self._returning.items() if entries.get(of) is not entry}
+        endpoints.returning = {of: entry for of, entry in endpoints.returning.items() if entries.get(of) is not entry}
         if not self._refused:
             self._works("claim")
 
     async def _return_everything(self) -> None:
         """Give back what has not begun: nothing will begin any more."""
         while True:
-            self._give_back(self._endpoints.surplus(self._clock(), everything=True))
-            if not self._returning:
+            self._endpoints.give_back(self._clock(), everything=True)
+            if not self._endpoints.returning:
                 return
             try:
                 await self._unclaim()
@@ -437,107 +436,99 @@ class Sender:
         except TimeoutError:
             return
 
-    def _take(self, entries: Iterable[Entry]) -> None:
-        """Put claimed entries into the ready queues."""
-        for entry in entries:
-            of = whose(entry)
-            if of in self._returning:
-                self._returning[of] = entry  # the unclaim may be written after this claim
-            else:
-                self._endpoints.put(entry)
-
-    def _give_back(self, entries: Iterable[Entry]) -> None:
-        self._returning.update((whose(entry), entry) for entry in entries)
-
     # The workers.
 
-    def _next(self) -> _Begun | None:
-        """Take an entry whose call may begin now; its call counts as begun."""
-        if not self._open or "complete" in self._failing:
-            return None
-        begun = self._endpoints.begin(self._moment)
-        if begun is not None:
-            self._unfinished.add(whose(begun[0]))
-            if self._endpoints.runs_low and self._endpoints.expects_more:
-                self._woken.set()
-        return begun
-
     def _dispatch(self) -> None:
-        """Hand entries to idle workers, as many as may begin now."""
-        while self._idle:
-            if self._idle[-1].done():  # it was cancelled
-                self._idle.pop()
-            elif (begun := self._next()) is not None:
-                self._idle.pop().set_result(begun)
-            else:
-                return
+        """Wake as many idle workers as calls may begin; each takes an entry then, if there still is one."""
+        startable = self._endpoints.startable
+        while startable > 0 and self._idle:
+            idle = self._idle.pop()
+            if not idle.done():  # it was not cancelled
+                idle.set_result(None)
+                startable -= 1
 
     async def _work(self) -> None:
         """Make one call after the other."""
-        loop = asyncio.get_running_loop()
+        endpoints = self._endpoints
+        told = False  # the claimer was told that there is nothing to do here
         while True:
-            begun = self._next()
-            if begun is None:
-                if self._stopping:
-                    return
-                if self._endpoints.expects_more or not self.under_way:
+            may_begin = self._open and "complete" not in self._failing
+            begun = endpoints.begin(self._moment) if may_begin else None
+            if begun is not None:
+                entry, endpoint = begun
+                self._unfinished.add((entry.watch, entry.application_id))
+                if endpoints.ready <= endpoints.ahead // 2 and endpoints.expects_more:
                     self._woken.set()
-                idle = loop.create_future()
-                self._idle.append(idle)
-                begun = await idle
-                if begun is None:
-                    return
-            await self._deliver(*begun)
-            if self._idle:
-                self._dispatch()  # a reply may have let more than one begin
-
-    async def _deliver(self, entry: Entry, endpoint: Endpoint) -> None:
-        started = self._monotonic()
-        waited = (self._clock() - entry.queued_at) / 1000
-        # With the settings as they are now. The endpoint stays the one that the entry was claimed for, whose calls are
-        # counted; what is queued from now on has the new one.
-        entry = entry.addressed(self._settings.built)
-        refusal = self._settings.allowed.refusal(entry.content.url)
-        meaning: Meaning | None = None
-        called = False
-        try:
-            if refusal is not None:
-                now = self._clock()
-                said = f"the URL {entry.content.url!r} may not be called: {refusal}"
-                became: Fate = GiveUp(said)
-                detail: dict[str, Any] = {"reason": said}
-            elif not self._outbox.holds(entry):
-                self._lapse(entry, waited)
+                await self._deliver(entry, endpoint)
+                told = False
+                if self._idle:
+                    self._dispatch()  # a reply may have let more than one begin
+            elif self._stopping:
                 return
             else:
-                called = True
+                if not told and (endpoints.expects_more or not endpoints.under_way):
+                    self._woken.set()
+                told = True
+                idle = asyncio.get_running_loop().create_future()
+                self._idle.append(idle)
+                await idle
+
+    async def _deliver(self, entry: Entry, endpoint: Endpoint) -> None:
+        """Make a call, and find out what becomes of its entry."""
+        started = self._monotonic()
+        waited = (self._clock() - entry.queued_at) / 1000
+        refusal = None
+        beginning, application_id = self._checked.get(entry.watch), entry.application_id
+        if (
+            beginning is None
+            or _PLAIN_ID.fullmatch(application_id) is None
+            or entry.content.url != f"{beginning}{application_id}/status"
+        ):
+            # With the settings as they are now. The endpoint stays the one that the entry was claimed for, whose calls
+            # are counted; what is queued from now on has the new one.
+            entry = entry.addressed(self._settings.built)
+            refusal = self._settings.allowed.refusal(entry.content.url)
+        if refusal is not None:
+            seconds, now = 0.0, self._clock()
+            said = f"the URL {entry.content.url!r} may not be called: {refusal}"
+            became: Fate = GiveUp(said)
+            detail: dict[str, Any] = {"reason": said}
+            self._endpoints.end(endpoint, None)
+        elif not self._outbox.holds(entry):
+            self._endpoints.end(endpoint, None)
+            self._lapse(entry, waited)
+            return
+        else:
+            try:
                 reply, excerpt = await self._caller.call(entry)
-                now = self._clock()
-                meaning = meaning_of(reply, wall_clock())
-                said = describe(reply, excerpt)
-                became = fate(entry, meaning, said, self._settings.policy, now=now, chance=self._chance())
-                detail = {"status": reply.status, "reason": said}
-                if excerpt:
-                    detail["body"] = excerpt
-        finally:
-            seconds = self._monotonic() - started
-            self._endpoints.end(endpoint, seconds if called else None)
+            finally:
+                seconds = self._monotonic() - started
+                self._endpoints.end(endpoint, seconds)
+            now = self._clock()
+            # A date in it is compared with the clock that others see.
+            meaning = meaning_of(reply, now if reply.retry_after is None else wall_clock())
+            said = describe(reply, excerpt)
+            became = fate(entry, meaning, said, self._settings.policy, now=now, chance=self._chance())
+            detail = {"status": reply.status, "reason": said}
+            if excerpt:
+                detail["body"] = excerpt
+            if meaning is not ACKNOWLEDGED or endpoint.most is not None or endpoint.health is not HEALTHY:
+                if isinstance(became, Again):
+                    self._agains.append((endpoint, became.due_at))
+                self._judge(endpoint, meaning, said, now)
         detail["seconds"] = round(seconds, 4)
         self._ends.append(Finished(entry, became, detail, now))
-        if isinstance(became, Again):
-            self._agains.append((endpoint, became.due_at))
-        if meaning is not None:
-            self._judge(endpoint, meaning, said, now)
         self._ended.set()
         self._observe(
-            CallEnded(entry.watch, entry.application_id, outcome_of(became), said, entry.attempts, seconds, waited)
+            CallEnded(entry.watch, entry.application_id, became.outcome, said, entry.attempts, seconds, waited)
         )
 
     def _lapse(self, entry: Entry, waited: float) -> None:
         """A claim does not hold: this process was stopped, or cut off from the store, and another daemon may call."""
         self._lapsed = True
-        self._unfinished.discard(whose(entry))
-        self._give_back([entry])
+        of = entry.watch, entry.application_id
+        self._unfinished.discard(of)
+        self._endpoints.returning[of] = entry
         self._woken.set()
         self._ended.set()
         reason = "not sent: the claim on it may have lapsed before the call was over"
@@ -545,9 +536,6 @@ class Sender:
 
     def _judge(self, endpoint: Endpoint, meaning: Meaning, reason: str, now: int) -> None:
         before = endpoint.health
-        if isinstance(meaning, Acknowledged) and before.mode == "healthy" and not before.failures:
-            endpoint.heed(before, answered=True)
-            return
         health = after(before, meaning, reason, self._settings.policy, now=now, chance=self._chance())
         endpoint.heed(health, answered=isinstance(meaning, Acknowledged | NotFound | Rejected))
         if health == before:
@@ -589,25 +577,25 @@ class Sender:
             self._fails("complete", error)
             await asyncio.sleep(self._store_retry)
         else:
-            self._endpoints.saved(health)
-            self._completed({whose(end.entry) for end in ends}, agains)
+            endpoints = self._endpoints
+            for name, state in health.items():
+                endpoints[name].stored = state
+            # What was enqueued meanwhile, or is due again, can be claimed now.
+            ended = {(end.entry.watch, end.entry.application_id) for end in ends}
+            self._unfinished -= ended
+            for endpoint, due_at in agains:
+                endpoints.hint(due_at, endpoint)
+            if not self._newer.isdisjoint(ended):
+                self._newer -= ended
+                endpoints.hint(self._clock())
+            if endpoints.hinted:
+                self._woken.set()
             if "complete" in self._failing:
                 self._works("complete")
                 self._woken.set()
                 self._dispatch()
         finally:
             self._writing = False
-
-    def _completed(self, ended: set[Whose], agains: Iterable[tuple[Endpoint, int]]) -> None:
-        """What was enqueued or is due again can be claimed now."""
-        self._unfinished -= ended
-        for endpoint, due_at in agains:
-            endpoint.hint(due_at)
-        if not self._newer.isdisjoint(ended):
-            self._newer -= ended
-            self._endpoints.hint(self._clock())
-        if self._endpoints.is_hinted:
-            self._woken.set()
 
     def _fails(self, step: _Step, error: StoreError) -> None:
         if not self._failing:
@@ -619,6 +607,15 @@ class Sender:
             self._failing.remove(step)
             if not self._failing:
                 self._observe(StoreRecovered())
+
+
+def checked_beginnings(settings: SenderSettings) -> dict[str, str]:
+    """What the URLs that are built for a watch begin with: a plain id and `/status` after it may be called as it is.
+
+    Watches are left out whose base URL may not be called. `AllowedHosts.refusal` says the same of every plain id.
+    """
+    built = {watch: build(base_url, "1") for watch, base_url in settings.built.items()}
+    return {watch: url.removesuffix("1/status") for watch, url in built.items() if not settings.allowed.refusal(url)}
 
 
 def _first(group: BaseExceptionGroup[StoreError]) -> StoreError:

@@ -13,7 +13,7 @@ from functools import partial
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from cdc_sync.core.delivery import Again, Done, outcome_of
+from cdc_sync.core.delivery import Again, Done
 from cdc_sync.core.endpoint import Health
 from cdc_sync.core.json_object import quoted
 from cdc_sync.core.outbox import Entry
@@ -165,7 +165,7 @@ async def _complete(
     for end in sorted(finished, key=attrgetter("entry.watch", "entry.application_id")):
         entry, at, reply, more = end.entry, end.at + shift, end.reply, ""
         content, of = entry.content, (entry.watch, entry.application_id)
-        calls[at - at % CALL_STEP, outcome_of(end.fate)] += 1
+        calls[at - at % CALL_STEP, end.fate.outcome] += 1
         claimed_by, revision, status, job_id, deleted, *attempt = current.get(of, _NO_ENTRY)
         says_the_same = content.status == status and content.job_id == job_id and content.deleted == bool(deleted)
         if claimed_by is None or claimed_by != claims[of]:

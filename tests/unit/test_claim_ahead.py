@@ -387,7 +387,7 @@ class ClaimAhead(RuleBasedStateMachine):
             return
         sender = self.sender
         held = {of[1] for each in sender._endpoints for of in each.ready}
-        held |= {of[1] for of in sender._returning} | {of[1] for of in sender._unfinished}
+        held |= {of[1] for of in sender._endpoints.returning} | {of[1] for of in sender._unfinished}
         assert self.memory.claimed <= held
 
     def teardown(self) -> None:
@@ -539,7 +539,7 @@ class TestWhatIsWithdrawn:
         stage.change({first: "hired"})
         stage.the_store_does_a_job_and_answers_later()
 
-        stage.sender._take(stage.memory.claim_of(BASE_URLS[0], 1, [first]))
+        stage.sender._endpoints.put(stage.memory.claim_of(BASE_URLS[0], 1, [first]))
         stage.the_store_works()
 
         assert ready(stage)[-1] == first, "what was claimed anew is not what was withdrawn"
@@ -609,14 +609,14 @@ class TestWhatIsGivenBack:
     def test_is_given_back_again_if_it_was_claimed_meanwhile(self, stage: ClaimAhead) -> None:
         """The answer to an unclaim was lost, and the entry was claimed by an apply before it is tried again."""
         end_a_call(stage, "refused")
-        assert stage.sender._returning
+        assert stage.sender._endpoints.returning
         while "unclaim_now" not in stage.outbox.waiting[0].work.__code__.co_names:
             stage.the_store_does_a_job_and_answers_later()
         stage.the_store_fails("lost")
-        entry = next(iter(stage.sender._returning.values()))
+        entry = next(iter(stage.sender._endpoints.returning.values()))
         stage.memory.rows[entry.application_id].claimed = True
 
-        stage.sender._take([entry])
+        stage.sender._endpoints.put([entry])
 
         assert ready(stage) == []
         stage.time_passes(1.0)
@@ -674,6 +674,31 @@ class TestWhatIsEnqueued:
 
         assert list(stage.calls.under_way) == [IDS[1]]
         assert stage.calls.under_way[IDS[1]][0].content.status == "applied"
+
+
+class TestAnEndpointThatPauses:
+    def test_gets_no_call_in_the_same_turn_of_the_loop(self, stage: ClaimAhead) -> None:
+        """An idle worker is woken for an entry, and a refusal arrives before it runs."""
+        while stage.calls.under_way:
+            end_a_call(stage)
+            stage.the_store_works()
+        stage.change({IDS[1]: "hired"})
+        stage.the_store_works()
+        assert list(stage.calls.under_way) == [IDS[1]]
+        offer = stage.sender.offer(WATCH, [IDS[2]])
+        applied = stage.memory.apply_now({IDS[2]: ("hired", BASE_URLS[0])}, offer)
+        assert [entry.application_id for entry in applied.claimed] == [IDS[2]]
+
+        stage.calls.answer(IDS[1], "refused")
+        stage.sender.settle(offer, WATCH, applied)
+        stage.loop.settle()
+        stage.the_store_works()
+
+        stage.nothing_has_failed()
+        assert stage.sender._endpoints[endpoint_of(BASE_URLS[0])].health.mode == "paused"
+        assert not stage.calls.under_way
+        assert stage.memory.claimed == set()
+        assert stage.memory.rows[IDS[2]].attempts == 0, "uncounted"
 
 
 @pytest.mark.parametrize("moment", ["claimed", "ready", "under way", "answered", "completed"])

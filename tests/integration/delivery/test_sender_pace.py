@@ -6,7 +6,7 @@ import pytest
 from support.eventually import eventually
 from support.sending import Delivery
 
-from cdc_sync.delivery.pace import Pace
+from cdc_sync.delivery.endpoints import Pace
 from cdc_sync.emulator import Emulator, EmulatorOptions
 from cdc_sync.emulator.faults import Status
 
@@ -83,20 +83,13 @@ async def test_a_single_call_that_asks_whether_it_is_up_keeps_to_it_too(desk: De
 
 
 class TestPace:
-    def test_without_a_limit(self) -> None:
-        pace = Pace()
-        pace.take(0.0, None)
-
-        assert pace.within(0.0, None, 0.0, 7) == 7
-        assert pace.wait(0.0, None) == 0.0
-
     def test_one_call_then_the_next_one_in_its_time(self) -> None:
         pace = Pace()
         assert pace.within(1000.0, 4.0, 0.0, 7) == 1
         pace.take(1000.0, 4.0)
 
         assert pace.within(1000.2, 4.0, 0.0, 7) == 0
-        assert math.isclose(pace.wait(1000.2, 4.0), 0.05)
+        assert math.isclose(pace.wait(1000.2), 0.05)
         assert pace.within(1000.25, 4.0, 0.0, 7) == 1
 
     def test_as_many_are_claimed_ahead_as_begin_meanwhile(self) -> None:
@@ -115,7 +108,7 @@ class TestPace:
 
         pace.take(2000.0, 4.0)
 
-        assert math.isclose(pace.wait(2000.0, 4.0), 0.25)
+        assert math.isclose(pace.wait(2000.0), 0.25)
 
     def test_a_call_that_is_much_too_late_makes_the_next_one_no_earlier(self) -> None:
         pace = Pace()
@@ -123,14 +116,14 @@ class TestPace:
 
         pace.take(1001.9, 1.0)
 
-        assert math.isclose(pace.wait(1001.9, 1.0), 1.0)
+        assert math.isclose(pace.wait(1001.9), 1.0)
 
     def test_late_calls_do_not_lower_the_rate(self) -> None:
         pace, now = Pace(), 1000.0
         for _ in range(100):
             assert pace.within(now, 10.0, 0.0, 7) == 1
             pace.take(now, 10.0)
-            now += pace.wait(now, 10.0) + 0.03
+            now += pace.wait(now) + 0.03
 
         assert now - 1000.0 < 100 / 10.0 + 0.2
 

@@ -15,7 +15,6 @@ from cdc_sync.core.delivery import (
     fate,
     kernel_gives_up_after,
     longest_on_its_way,
-    outcome_of,
 )
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reply import (
@@ -149,7 +148,7 @@ def test_a_clock_that_was_set_back_gives_nothing_up() -> None:
 
 
 def test_each_fate_has_its_word() -> None:
-    assert [outcome_of(became) for became in (Done(), Again(1), GiveUp("no"))] == ["acknowledged", "retry", "dead"]
+    assert [became.outcome for became in (Done(), Again(1), GiveUp("no"))] == ["acknowledged", "retry", "dead"]
 
 
 def test_a_call_may_be_on_its_way_until_the_kernel_gives_up_after_the_calls_own_timeout() -> None:

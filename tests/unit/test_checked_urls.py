@@ -1,0 +1,91 @@
+"""URLs of calls: which need no look of their own, and that each is called as it was checked."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.builders import WATCH
+from support.sending import SETTINGS, an_entry
+from yarl import URL
+
+from cdc_sync.core.outbox import Entry
+from cdc_sync.core.status_url import AllowedHosts, build, endpoint_of, id_refusal
+from cdc_sync.delivery.client import _as_it_stands
+from cdc_sync.delivery.endpoints import Endpoints
+from cdc_sync.delivery.sender import _PLAIN_ID, checked_beginnings
+
+BASE = "https://ats-partner.hellowork.com"
+ALLOWED = AllowedHosts(frozenset({"staging.example:8443"}), base=f"{BASE}:443")
+PATHS = st.text(alphabet="/abz09.%2Fe-_~;:@?=", max_size=12)
+BASE_URLS = st.builds(
+    "{}{}".format, st.sampled_from([BASE, f"{BASE}:443", "https://staging.example:8443", "https://evil.example"]), PATHS
+)
+
+
+@given(base_url=BASE_URLS, application_id=st.from_regex(_PLAIN_ID, fullmatch=True))
+def test_what_is_built_of_a_checked_base_url_and_a_plain_id_may_be_called_if_any_is(
+    base_url: str, application_id: str
+) -> None:
+    settings = replace(SETTINGS, allowed=ALLOWED, built={WATCH: base_url})
+    beginning = checked_beginnings(settings).get(WATCH)
+
+    url = build(base_url, application_id)
+
+    assert id_refusal(application_id) is None
+    assert (beginning is None) == (ALLOWED.refusal(url) is not None)
+    assert beginning is None or f"{beginning}{application_id}/status" == url
+
+
+@pytest.mark.parametrize("application_id", ["", "a.b", "..", "a/b", "a%2Fb", "é", "a\n", "a b", "\u0663"])
+def test_any_other_id_is_looked_at(application_id: str) -> None:
+    assert _PLAIN_ID.fullmatch(application_id) is None
+
+
+@given(
+    tails=st.lists(
+        st.builds(
+            "{}{}".format,
+            st.sampled_from(["", ":443", ":44", "?a=https://evil.example", ":443?/"]),
+            st.text(alphabet="/?:ab", max_size=6),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_an_entry_is_put_into_the_queue_of_its_own_endpoint(tails: list[str]) -> None:
+    endpoints = Endpoints(1, None, 1)
+    entries: dict[str, Entry] = {}
+    for number, tail in enumerate(tails):
+        entry = an_entry(str(number), base_url=BASE)
+        url = f"{BASE}{tail}"
+        try:
+            endpoint_of(url)
+        except ValueError:
+            continue
+        entries[str(number)] = replace(entry, content=replace(entry.content, url=url))
+
+    for entry in entries.values():
+        endpoints.put([entry])
+
+    placed = {of[1]: endpoint.name for endpoint in endpoints for of in endpoint.ready}
+    assert placed == {number: endpoint_of(entry.content.url) for number, entry in entries.items()}
+
+
+@given(
+    url=st.builds(
+        "{}{}".format,
+        st.sampled_from([BASE, f"{BASE}:0443", "HTTPS://ATS-Partner.HelloWork.com", "http://[::1]:80"]),
+        st.text(alphabet="/abz09.%2Fe-_~;:@?=&$'+", max_size=20),
+    ).filter(lambda url: AllowedHosts(frozenset({"[::1]"}), base=f"{BASE}:443").refusal(url) is None)
+)
+def test_a_url_is_called_as_it_stands(url: str) -> None:
+    called, expected = _as_it_stands(url), URL(url, encoded=True)
+
+    assert called == expected
+    assert (called.raw_path_qs, called.host_port_subcomponent, called.port, called.scheme) == (
+        expected.raw_path_qs,
+        expected.host_port_subcomponent,
+        expected.port,
+        expected.scheme,
+    )
