@@ -45,6 +45,7 @@ from cdc_sync.core.outbox import Entry, EntryState, Offer
 from cdc_sync.core.reply import (
     ACKNOWLEDGED,
     Acknowledged,
+    CredentialsRefused,
     Meaning,
     NotFound,
     Rejected,
@@ -182,6 +183,8 @@ class Sender:
         self._chance = chance
         self._endpoints = Endpoints(settings.concurrency, settings.rate, settings.horizon, monotonic)
         self._checked = checked_beginnings(settings)
+        self._credentials = 0
+        """Which credentials calls are made with: each reload may bring others."""
 
         self._workers = 0
         self._idle: deque[asyncio.Future[None]] = deque()
@@ -254,6 +257,7 @@ class Sender:
         """Go on with other settings; what is known of the endpoints stays, and one that refused us is asked again."""
         self._settings = settings
         self._checked = checked_beginnings(settings)
+        self._credentials += 1
         self._endpoints.limit(settings.concurrency, settings.rate, settings.horizon)
         self._endpoints.probe_refusing()
         self._woken.set()
@@ -475,7 +479,7 @@ class Sender:
 
     async def _deliver(self, entry: Entry, endpoint: Endpoint) -> None:
         """Make a call, and find out what becomes of its entry."""
-        started = self._monotonic()
+        started, credentials = self._monotonic(), self._credentials
         waited = (self._clock() - entry.queued_at) / 1000
         refusal = None
         beginning, application_id = self._checked.get(entry.watch), entry.application_id
@@ -515,7 +519,9 @@ class Sender:
             if meaning is not ACKNOWLEDGED or endpoint.most is not None or endpoint.health is not HEALTHY:
                 if isinstance(became, Again):
                     self._agains.append((endpoint, became.due_at))
-                self._judge(endpoint, meaning, said, now)
+                # Credentials of before a reload say nothing about those of now.
+                if credentials == self._credentials or not isinstance(meaning, CredentialsRefused):
+                    self._judge(endpoint, meaning, said, now)
         detail["seconds"] = round(seconds, 4)
         self._ends.append(Finished(entry, became, detail, now))
         self._ended.set()

@@ -700,6 +700,28 @@ class TestAnEndpointThatPauses:
         assert stage.memory.claimed == set()
         assert stage.memory.rows[IDS[2]].attempts == 0, "uncounted"
 
+    def test_is_not_one_that_refused_the_credentials_of_before_a_reload(self, stage: ClaimAhead) -> None:
+        health = stage.sender._endpoints[endpoint_of(BASE_URLS[0])].health
+
+        stage.it_is_reloaded(stage.concurrency, None)
+        refused = end_a_call(stage, "refused")
+        stage.the_store_works()
+
+        assert stage.sender._endpoints[endpoint_of(BASE_URLS[0])].health == health
+        while len(stage.calls.heard[refused]) == 1:
+            end_a_call(stage)
+            stage.the_store_works()
+        assert stage.memory.acknowledged[refused] == "seen", "it was sent again at once"
+
+    def test_is_one_that_refused_the_credentials_of_after_a_reload(self, stage: ClaimAhead) -> None:
+        stage.it_is_reloaded(stage.concurrency, None)
+        end_a_call(stage)
+
+        stage.calls.answer(list(stage.calls.under_way)[-1], "refused")
+        stage.loop.settle()
+
+        assert stage.sender._endpoints[endpoint_of(BASE_URLS[0])].health.mode == "paused"
+
 
 @pytest.mark.parametrize("moment", ["claimed", "ready", "under way", "answered", "completed"])
 def test_a_crash_loses_nothing(moment: str) -> None:
