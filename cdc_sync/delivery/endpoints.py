@@ -375,8 +375,11 @@ class Endpoints:
 
     # When.
 
-    def due_in(self, now: int) -> float:
-        """Seconds until time alone lets a call begin, or a claim be made; infinite if it does not."""
+    def due_in(self, now: int, *, later: bool = True) -> float:
+        """Seconds until time alone lets a call begin, or a claim be made; infinite if it does not.
+
+        Without `later`, what is not due at `now`, or whose endpoint waits then, is not waited for.
+        """
         soonest = math.inf
         moment = 0.0 if self._rate is None else self._monotonic()
         for endpoint in self._all.values():
@@ -387,7 +390,7 @@ class Endpoints:
                 due_at = max(endpoint.due_at, 0 if endpoint.health.mode == "healthy" else endpoint.health.until)
                 if due_at <= now:
                     soonest = min(soonest, pace - AHEAD) if pace > AHEAD else soonest
-                else:
+                elif later:
                     soonest = min(soonest, (due_at - now) / 1000)
         return soonest
 

@@ -350,7 +350,7 @@ class Sender:
             done = self._lapsed or not self._endpoints.has_due(now)
             if done and not (self._endpoints.ready or self.under_way or self._endpoints.returning):
                 return
-            await self._pause(min(self._endpoints.due_in(now), self._look_every))
+            await self._pause(min(self._endpoints.due_in(now, later=False), self._look_every))
 
     async def _claim_ahead(self, now: int) -> None:
         """Give back what will not begin soon, claim what may, and learn what else is due if that is in question."""

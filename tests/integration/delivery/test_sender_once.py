@@ -9,6 +9,7 @@ from support.sending import QUICK, Delivery, delivery
 from support.store_steps import events_of
 
 from cdc_sync.core.endpoint import FAILURES_TO_OPEN
+from cdc_sync.delivery.sender import Sender
 from cdc_sync.emulator import Emulator
 from cdc_sync.emulator.faults import Fault, Hang, Html, Reset, Status
 
@@ -122,3 +123,23 @@ async def test_a_slow_rate_is_waited_for_without_looking_all_the_time(desk: Deli
     assert time.monotonic() - started > 0.4
     assert called(hellowork) == list(IDS[:3])
     assert desk.outbox.asked < 30
+
+
+async def test_a_retry_that_is_due_soon_is_not_waited_for(desk: Delivery, hellowork: Emulator) -> None:
+    """One call fails and is due again at once, another takes its time: meanwhile there is nothing to do."""
+    hellowork.inject(Status(status=500, times=1), Hang(seconds=1.0, times=1))
+    await desk.queue(hellowork.url, *IDS[:2])
+    looks = 0
+
+    def monotonic() -> float:
+        nonlocal looks
+        looks += 1
+        return time.monotonic()
+
+    sender = Sender(
+        desk.outbox, desk.caller, desk.settings, desk.observed.append, desk.clock, monotonic=monotonic, chance=lambda: 0
+    )
+    await sender.run_once()
+
+    assert called(hellowork) == list(IDS[:2])
+    assert looks < 40
