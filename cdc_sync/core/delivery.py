@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Literal, NamedTuple, assert_never
 
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.reply import (
-    ACKNOWLEDGED,
     Acknowledged,
     CredentialsRefused,
     Meaning,
@@ -89,13 +88,11 @@ def fate(  # noqa: PLR0911 - a decision table, one return per row
         now: milliseconds since the epoch.
         chance: a random number, 0 ≤ chance < 1.
     """
-    if meaning is ACKNOWLEDGED:
+    if isinstance(meaning, Acknowledged):
         return DONE
     expired = entry.first_attempt_at is not None and now - entry.first_attempt_at >= policy.give_up_after
     again = now + backoff(policy, max(entry.attempts, 1), chance)
     match meaning:
-        case Acknowledged():
-            return DONE
         case Rejected():
             return GiveUp(reason)
         case CredentialsRefused():

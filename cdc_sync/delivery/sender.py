@@ -454,7 +454,7 @@ class Sender:
     async def _work(self) -> None:
         """Make one call after the other."""
         endpoints = self._endpoints
-        told = False  # the claimer was told that there is nothing to do here
+        asked = False  # for more, since the last call
         while True:
             may_begin = self._open and "complete" not in self._failing
             begun = endpoints.begin(self._moment) if may_begin else None
@@ -464,15 +464,15 @@ class Sender:
                 if endpoints.ready <= endpoints.ahead // 2 and endpoints.expects_more:
                     self._woken.set()
                 await self._deliver(entry, endpoint)
-                told = False
+                asked = False
                 if self._idle:
                     self._dispatch()  # a reply may have let more than one begin
             elif self._stopping:
                 return
             else:
-                if not told and (endpoints.expects_more or not endpoints.under_way):
+                if not asked and (endpoints.expects_more or not endpoints.under_way):
                     self._woken.set()
-                told = True
+                asked = True
                 idle = asyncio.get_running_loop().create_future()
                 self._idle.append(idle)
                 await idle
