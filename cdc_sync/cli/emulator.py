@@ -1,11 +1,11 @@
 """`cdc-sync emulator`: HelloWork's status API, for staging."""
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cdc_sync import event_loop
 from cdc_sync.cli.saying import say
 from cdc_sync.emulator import Call, EmulatorOptions, serve
 from cdc_sync.emulator.options import OptionsError
@@ -43,7 +43,7 @@ def emulator(
         )
     except OptionsError as error:
         raise typer.BadParameter(str(error)) from None
-    asyncio.run(serve(options, on_start=_started, on_call=_called))
+    event_loop.run(serve(options, on_start=_started, on_call=_called))
 
 
 def _header(text: str) -> tuple[str, str]:

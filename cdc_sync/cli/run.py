@@ -1,6 +1,5 @@
 """`cdc-sync run`: the daemon."""
 
-import asyncio
 import gc
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -8,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cdc_sync import event_loop
 from cdc_sync.cli.context import invocation
 from cdc_sync.cli.progress import BaselineBar
 from cdc_sync.cli.saying import say
@@ -52,11 +52,11 @@ def run(
         options = RunOptions(dry_run=dry_run, beat_every=systemd.wants_to_hear_every)
         # Who only looks is at a terminal: closing it ends the look.
         reread = None if dry_run else Reread(called.config, lambda config: log.use(configured(config)))
-        asyncio.run(run_daemon(config, options, consumers, _show, reread))
+        event_loop.run(run_daemon(config, options, consumers, _show, reread))
 
 
 def _once(config: Config, consumers: Sequence[Consumer], *, dry_run: bool) -> int:
-    result = asyncio.run(run_once(config, consumers, _show, dry_run=dry_run))
+    result = event_loop.run(run_once(config, consumers, _show, dry_run=dry_run))
     verb = "would be sent" if dry_run else "sent"
     say(
         f"{result.calls['acknowledged']} {verb}, {result.calls['retry']} to try again, "

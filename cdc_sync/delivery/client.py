@@ -101,7 +101,12 @@ class Client:
                     read, whole = content.read_nowait(READ_LIMIT), content.at_eof()
                 else:
                     read, whole = await _read(response)
-                answered = whole and (200 <= status < 300 or not any(map(_unsent, used)))  # noqa: PLR2004 - HTTP's 2xx
+                # A refusal may come before the kernel at the other end has taken the request, or before all of it is
+                # written, in which case the response keeps its connection.
+                answered = whole and (
+                    200 <= status < 300  # noqa: PLR2004 - HTTP's classes are numbers
+                    or (response.connection is None and not any(map(_unsent, used)))
+                )
             finally:
                 if not response.closed:
                     response.release()

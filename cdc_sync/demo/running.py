@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
+from cdc_sync import event_loop
 from cdc_sync.core.visible import visible_lines
 from cdc_sync.demo.binaries import Binaries, find_binaries
 from cdc_sync.demo.parts import Ats, Daemon, DemoError, ats, daemon, install, until
@@ -61,7 +62,7 @@ def run_demo(mode: Mode, console: Console, *, keep: bool) -> int:
     with server(binaries) as postgres:
         console.print(f"PostgreSQL runs, {time.monotonic() - started:.1f} s after it was asked to.")
         try:
-            return asyncio.run(_show(mode, console, binaries, postgres, keep=keep))
+            return event_loop.run(_show(mode, console, binaries, postgres, keep=keep))
         except asyncio.CancelledError:
             return _TERMINATED
 

@@ -18,11 +18,15 @@ CERTIFICATE = Path(__file__).with_name("localhost.pem")
 WITHIN = 20.0
 """Seconds within which whatever is waited for must happen."""
 
+LOOP = "CDC_SYNC_TEST_LOOP"
+"""The environment variable that names the module whose event loop it runs on."""
+
 _PROGRAM = """
-import asyncio, json, sys
+import asyncio, importlib, json, os, sys
 from dataclasses import replace
 import psutil
 from cdc_sync.delivery.client import Client
+from support.calling_process import LOOP
 from support.sending import an_entry
 
 async def call(client, base_url, size, cancelled_after):
@@ -42,7 +46,9 @@ async def main(timeout):
             open_ = len(psutil.Process().net_connections("tcp"))
             print(json.dumps([said, open_]), flush=True)
 
-asyncio.run(main(float(sys.argv[1])))
+loop = importlib.import_module(os.environ[LOOP]) if LOOP in os.environ else asyncio
+with asyncio.Runner(loop_factory=loop.new_event_loop) as runner:
+    runner.run(main(float(sys.argv[1])))
 """
 
 

@@ -5,6 +5,7 @@ import socket
 
 import pytest
 from support.calling_process import (
+    LOOP,
     WITHIN,
     Peer,
     a_peer,
@@ -25,6 +26,11 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 
 both = pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+
+
+@pytest.fixture(params=["asyncio", "uvloop"], autouse=True)
+def _event_loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(LOOP, request.param)
 
 
 def wait_until_nothing_is_left(peer: Peer) -> None:
