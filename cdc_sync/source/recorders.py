@@ -27,15 +27,15 @@ TRIGGERS = ("row", "truncate")
 # the same, outside MVCC too, in every version from 10 on; NULL as long as the bell was never armed.
 # The first recorded row of a transaction decides: who arms the bell later waits for this transaction to end.
 _WAKE = """
-                    IF pg_catalog.pg_sequence_last_value('cdc_sync.{bell}')
-                        OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())
-                    THEN
-                        -- Whatever the lease says, none where a NOTIFY can make a COMMIT or PREPARE fail, or wait. (It
-                        -- waits for its lock in the COMMIT, as long as lock_timeout allows, outside any block of ours.)
-                        rings := patience OPERATOR(pg_catalog.=) '0'
-                            AND pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0'
-                            AND pg_catalog.current_setting('synchronous_standby_names') OPERATOR(pg_catalog.=) '';
-                    END IF;"""
+                IF pg_catalog.pg_sequence_last_value('cdc_sync.{bell}')
+                    OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())
+                THEN
+                    -- Whatever the lease says, none where a NOTIFY can make a COMMIT or PREPARE fail, or wait. (It
+                    -- waits for its lock in the COMMIT, as long as lock_timeout allows, outside any block of ours.)
+                    rings := patience OPERATOR(pg_catalog.=) '0'
+                        AND pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0'
+                        AND pg_catalog.current_setting('synchronous_standby_names') OPERATOR(pg_catalog.=) '';
+                END IF;"""
 
 # After the block that catches errors: before PostgreSQL 13 notifications of subtransactions are not made one. The call
 # cannot fail: all words are constants.
@@ -43,6 +43,29 @@ _RING = """
     IF rings THEN
         PERFORM pg_catalog.pg_notify('cdc_sync', '');
     END IF;"""
+
+_KEYS = """\
+            row_key := ARRAY[{new_key}];
+            IF {key_changed} THEN
+                former_key := ARRAY[{old_key}];
+            END IF;
+        ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
+            row_key := ARRAY[{new_key}];
+        ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
+            row_key := ARRAY[{old_key}];
+"""
+
+# Of a related table without a key.
+_ONCE = """\
+            -- A row of this table may concern any row of the watched one: once in a transaction is enough to say so.
+            RETURN NULL;
+"""
+
+# The log's operation: the first letter of INSERT, UPDATE, DELETE or TRUNCATE. Any row of a related table with a key
+# updates the watched rows that it belongs to.
+_OWN_OPERATION = 'TG_OP::pg_catalog."char"'
+_RELATED_OPERATION = "CASE WHEN row_key IS NULL THEN 'T' ELSE 'U' END"
+_UNKEYED_OPERATION = "'T'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +119,7 @@ def recorders(name: str, watch: Watch) -> list[Recorder]:
         function=function_of(name),
         table=watch.table,
         role="",
-        record="record_watched.sql",
+        operation=_OWN_OPERATION,
         former_operation="K",
         changed=compared(watch),
         key=watch.key,
@@ -109,7 +132,7 @@ def recorders(name: str, watch: Watch) -> list[Recorder]:
             function=f"{function_of(name)}${number}",
             table=related.table,
             role=", whose rows change what an application of the watch is",
-            record="record_related.sql" if related.key else "record_everything.sql",
+            operation=_RELATED_OPERATION if related.key else _UNKEYED_OPERATION,
             former_operation="U",
             changed=Dependencies((), complete=False),
             key=related.key,
@@ -153,7 +176,7 @@ def _recorder(
     function: str,
     table: QualifiedName,
     role: str,
-    record: str,
+    operation: str,
     former_operation: str,
     changed: Dependencies,
     key: Iterable[str],
@@ -172,16 +195,10 @@ def _recorder(
         watch=sql.Literal(name),
         function=sql.SQL(function),
         former_operation=sql.Literal(former_operation),
-        record=sql.SQL(
-            render(
-                template(record).rstrip("\n"),
-                function=sql.SQL(function),
-                old_key=_key("OLD", columns),
-                new_key=_key("NEW", columns),
-                key_changed=_changed(Dependencies(columns, complete=True)),
-            )
-        ),
-        declared=sql.SQL("    rings boolean := false;\n" if wakes else ""),
+        operation=sql.SQL(operation),
+        keys=sql.SQL(_keys(columns) if columns else ""),
+        once=sql.SQL("" if columns else _ONCE),
+        declared=sql.SQL("    rings boolean;\n" if wakes else ""),
         wake=sql.SQL(_WAKE).format(bell=bell) if wakes else sql.SQL(""),
         ring=sql.SQL(_RING if wakes else ""),
     )
@@ -214,6 +231,15 @@ def _changed(dependencies: Dependencies) -> sql.Composable:
     )
     # The casts keep PostgreSQL from taking it for a row-wise comparison, which knows =, < and their like only.
     return sql.SQL("ROW({})::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW({})::pg_catalog.record").format(old, new)
+
+
+def _keys(columns: tuple[str, ...]) -> str:
+    return render(
+        _KEYS,
+        old_key=_key("OLD", columns),
+        new_key=_key("NEW", columns),
+        key_changed=_changed(Dependencies(columns, complete=True)),
+    )
 
 
 def _key(row: str, columns: Iterable[str]) -> sql.Composed:

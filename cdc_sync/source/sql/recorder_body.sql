@@ -3,12 +3,14 @@
 -- each of the ATS's transactions more than all that is done here if nothing is to be recorded.
 DECLARE
     said pg_catalog.text; -- an assignment costs a third of what PERFORM does
-    operation pg_catalog."char";
     row_key pg_catalog.text[];
     former_key pg_catalog.text[]; -- of a row whose key has changed
-    patience pg_catalog.text;
     marked pg_catalog.text;
-    unguarded boolean; -- not set, since each expression costs
+    patience pg_catalog.text;
+    log_size pg_catalog.int8;
+    -- Neither is set, since each expression costs.
+    unguarded boolean; -- whether to insert where nothing catches an error
+    is_full boolean; -- whether the log was, at a later row
 {declared}BEGIN
     BEGIN
         -- Not in the trigger's WHEN: that would keep the ATS's migrations from dropping or retyping these columns, and
@@ -18,36 +20,48 @@ DECLARE
             IF NOT ({changed}) THEN
                 RETURN NULL;
             END IF;
-        END IF;
-{record}
+{keys}        END IF;
         -- This block is a subtransaction, and one that writes takes a transaction id. So the first recorded row of a
         -- transaction is written in it; it leaves a lock on the log that keeps everybody from dropping, altering or
         -- locking it until the end. The rows after it are written below, where nothing takes an id.
-        -- The setting says so, and until when (seconds since the epoch) the log need not be looked at again. It ends
-        -- with the transaction, or with the savepoint up to which it is rolled back, exactly as the lock does.
+        -- The setting says so. It ends with the transaction, or with the savepoint up to which it is rolled back, exactly
+        -- as the lock does.
         marked := pg_catalog.current_setting('cdc_sync.{function}', true);
         IF marked OPERATOR(pg_catalog.<>) '' THEN
-            DECLARE
-                rest pg_catalog.float8 := marked::pg_catalog.float8
-                    OPERATOR(pg_catalog.-) pg_catalog.date_part('epoch', pg_catalog.clock_timestamp());
-            BEGIN
-                unguarded := rest OPERATOR(pg_catalog.>=) 0 AND rest OPERATOR(pg_catalog.<=) 0.01;
-            END;
+{once}            -- The setting's value is the time (seconds since the epoch) until which the log need not be looked at again, a
+            -- hundredth of a second: its size is a system call. The first row leaves that to the second.
+            IF pg_catalog.abs(marked::pg_catalog.float8
+                OPERATOR(pg_catalog.-) pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())
+                OPERATOR(pg_catalog.-) 0.005) OPERATOR(pg_catalog.<=) 0.005
+            THEN
+                unguarded := true;
+            ELSE
+                log_size := pg_catalog.pg_relation_size('cdc_sync.changes');
+                IF log_size OPERATOR(pg_catalog.<) {max_backlog} THEN
+                    unguarded := true;
+                ELSE
+                    is_full := true;
+                END IF;
+                IF log_size OPERATOR(pg_catalog.<) {half_of_it} THEN
+                    said := pg_catalog.set_config(
+                        'cdc_sync.{function}',
+                        (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.+) 0.01
+                        )::pg_catalog.text,
+                        true);
+                END IF;
+            END IF;
         END IF;
         IF unguarded IS NOT TRUE THEN
             patience := pg_catalog.current_setting('lock_timeout');
             said := pg_catalog.set_config('lock_timeout', '500ms', true);
             <<recording>>
-            DECLARE
-                rest pg_catalog.float8 :=
-                    ('0' OPERATOR(pg_catalog.||) pg_catalog.current_setting('cdc_sync.room_{setting}', true)
-                    )::pg_catalog.float8
-                    OPERATOR(pg_catalog.-) pg_catalog.date_part('epoch', pg_catalog.clock_timestamp());
             BEGIN
-                -- To look at the log's size is a system call, and each expression costs, most of all while many sessions
-                -- write. So a session in which nothing of this watch had failed, and whose log was less than half full, looks
-                -- again a hundredth of a second later only. (To wait for a lock in vain takes longer, so it is done once.)
-                IF (rest OPERATOR(pg_catalog.>=) 0 AND rest OPERATOR(pg_catalog.<=) 0.01) IS NOT TRUE THEN
+                -- A session in which nothing of this watch had failed, and whose log was less than half full, looks again
+                -- when the server is about a hundred transactions further.
+                IF is_full OR (pg_catalog.current_setting('cdc_sync.looked_{setting}', true)
+                    OPERATOR(pg_catalog.=) (pg_catalog.txid_current_if_assigned() OPERATOR(pg_catalog./) 100)::pg_catalog.text
+                    ) IS NOT TRUE
+                THEN
                     IF pg_catalog.current_setting('cdc_sync.failed_{setting}', true) OPERATOR(pg_catalog.<>) '' THEN
                         IF pg_catalog.current_setting('cdc_sync.failed_{setting}', true) OPERATOR(pg_catalog.>=)
                             extract(epoch FROM pg_catalog.clock_timestamp())::bigint::pg_catalog.text
@@ -91,32 +105,24 @@ DECLARE
                             )::pg_catalog.text,
                             false);
                     END IF;
-                    IF pg_catalog.pg_relation_size('cdc_sync.changes') OPERATOR(pg_catalog.>=) {max_backlog} THEN
+                    log_size := pg_catalog.pg_relation_size('cdc_sync.changes');
+                    said := pg_catalog.set_config(
+                        'cdc_sync.looked_{setting}',
+                        CASE WHEN log_size OPERATOR(pg_catalog.<) {half_of_it}
+                            THEN (pg_catalog.txid_current_if_assigned() OPERATOR(pg_catalog./) 100)::pg_catalog.text
+                            ELSE '' END,
+                        false);
+                    IF log_size OPERATOR(pg_catalog.>=) {max_backlog} THEN
                         said := pg_catalog.nextval('cdc_sync.{missed}'); -- Nobody has taken the log for long.
                         EXIT recording;
                     END IF;
-                    IF pg_catalog.pg_relation_size('cdc_sync.changes') OPERATOR(pg_catalog.<) {half_of_it} THEN
-                        said := pg_catalog.set_config(
-                            'cdc_sync.room_{setting}',
-                            (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.+) 0.01
-                            )::pg_catalog.text,
-                            false);
-                    END IF;
                 END IF;
-                IF marked OPERATOR(pg_catalog.<>) '' THEN
-                    unguarded := true;
-                ELSE
-                    INSERT INTO cdc_sync.changes VALUES ({watch}, operation, row_key, pg_catalog.clock_timestamp());
-                    IF former_key IS NOT NULL THEN
-                        INSERT INTO cdc_sync.changes
-                        VALUES ({watch}, {former_operation}, former_key, pg_catalog.clock_timestamp());
-                    END IF;{wake}
-                END IF;
-                said := pg_catalog.set_config(
-                    'cdc_sync.{function}',
-                    '0' OPERATOR(pg_catalog.||)
-                        coalesce(pg_catalog.current_setting('cdc_sync.room_{setting}', true), ''),
-                    true);
+                INSERT INTO cdc_sync.changes VALUES ({watch}, {operation}, row_key, pg_catalog.clock_timestamp());
+                IF former_key IS NOT NULL THEN
+                    INSERT INTO cdc_sync.changes
+                    VALUES ({watch}, {former_operation}, former_key, pg_catalog.clock_timestamp());
+                END IF;{wake}
+                said := pg_catalog.set_config('cdc_sync.{function}', '0', true);
             END;
             said := pg_catalog.set_config('lock_timeout', patience, true);
         END IF;
@@ -132,6 +138,7 @@ DECLARE
             THEN
                 RAISE WARNING 'cdc_sync: a change in %.% was not recorded: %', TG_TABLE_SCHEMA, TG_TABLE_NAME, SQLERRM
                     USING HINT = 'Nothing of this watch is recorded in this session for 10 seconds. The daemon will compare every row.';
+                said := pg_catalog.set_config('cdc_sync.looked_{setting}', '', false);
                 said := pg_catalog.set_config(
                     'cdc_sync.failed_{setting}',
                     (extract(epoch FROM pg_catalog.clock_timestamp())::bigint OPERATOR(pg_catalog.+) 10
@@ -154,7 +161,7 @@ DECLARE
         IF patience OPERATOR(pg_catalog.<>) '0' THEN
             said := pg_catalog.set_config('lock_timeout', '0', true);
         END IF;
-        INSERT INTO cdc_sync.changes VALUES ({watch}, operation, row_key, pg_catalog.clock_timestamp());
+        INSERT INTO cdc_sync.changes VALUES ({watch}, {operation}, row_key, pg_catalog.clock_timestamp());
         IF former_key IS NOT NULL THEN
             INSERT INTO cdc_sync.changes
             VALUES ({watch}, {former_operation}, former_key, pg_catalog.clock_timestamp());

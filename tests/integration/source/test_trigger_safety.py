@@ -114,6 +114,17 @@ class TestFailures:
         (warning,) = warnings
         assert "lock timeout" in warning
 
+    def test_it_is_waited_for_once_also_by_a_session_that_has_just_recorded(self, installed: Ats, other: Ats) -> None:
+        installed.execute("INSERT INTO public.applications (id) VALUES (1)")
+        other.execute("BEGIN; LOCK TABLE cdc_sync.changes")
+        started = time.monotonic()
+
+        for _ in range(10):
+            installed.execute("UPDATE public.applications SET status = coalesce(status, '') || 'x'")
+
+        assert time.monotonic() - started < 4
+        assert one(installed, MISSED) == 10
+
 
 def test_the_sessions_own_lock_timeout_is_as_it_was(installed: Ats, other: Ats) -> None:
     """Whether a change is recorded, cannot be, or is left out because the log is full."""
@@ -209,7 +220,7 @@ class TestMigrations:
 
 
 class TestBacklog:
-    # To fill half of it takes longer than the hundredth of a second for which a look at the log is remembered.
+    # To fill half of it takes longer than the hundredth of a second for which a transaction remembers the log's size.
     BACKLOG = 1024 * 1024
     ROWS = 20_000
     BULK = "INSERT INTO public.applications (status) SELECT 'x' FROM generate_series(1, 20000)"
@@ -228,6 +239,21 @@ class TestBacklog:
         assert one(ats, MISSED) == 2 * self.ROWS - recorded
         assert one(ats, "SELECT count(*) FROM public.applications WHERE status = 'y'") == self.ROWS
         assert warnings == []
+
+    def test_who_looked_before_it_was_full_records_a_hundred_transactions_more_at_most(
+        self, ats: Ats, other: Ats
+    ) -> None:
+        install_triggers(ats, a_config(capture={"max_backlog": self.BACKLOG}))
+        other.execute("INSERT INTO public.applications (id) VALUES (0)")
+        ats.execute(self.BULK.encode())
+        before = one(ats, MISSED)
+
+        for _ in range(150):
+            other.execute("UPDATE public.applications SET status = coalesce(status, '') || 'y' WHERE id = 0")
+
+        recorded = one(ats, "SELECT count(*) FROM cdc_sync.changes WHERE row_key = '{0}' AND operation = 'U'")
+        assert recorded <= 100
+        assert recorded + one(ats, MISSED) - before == 150
 
     def test_recording_begins_again_when_the_logs_space_is_given_back(self, ats: Ats) -> None:
         install_triggers(ats, a_config(capture={"max_backlog": self.BACKLOG}))
