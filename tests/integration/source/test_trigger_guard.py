@@ -184,6 +184,17 @@ class TestWhatIsUnguarded:
         assert one(ats, MISSED) == 10
         ats.execute("ALTER FUNCTION cdc_sync.record_applications() OWNER TO CURRENT_USER")  # its role is dropped
 
+    def test_a_transaction_that_alters_the_log_itself_fails_its_own_statement(self, table: Ats) -> None:
+        table.execute("BEGIN; UPDATE public.applications SET status = 'hired' WHERE id = 1")
+        table.execute("ALTER TABLE cdc_sync.changes ADD CHECK (false) NOT VALID")
+
+        with pytest.raises(psycopg.errors.CheckViolation):
+            table.execute("UPDATE public.applications SET status = 'hired' WHERE id = 2")
+
+        table.execute("ROLLBACK")
+        table.execute(CHANGE_ALL.encode())
+        assert (one(table, COUNT), one(table, MISSED)) == (1000, 0)
+
 
 class TestFullStorage:
     """The log in a tablespace of its own, on a file system that is full."""
