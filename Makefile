@@ -88,7 +88,7 @@ bench: $(READY) ## How fast it is, each figure beside a bare loop, in some minut
 trace-change: $(READY) ## The path of one change: functions, store jobs, statements; TRACE_ARGS="--store postgres --times"
 	@PYTHONPATH=tests $(BIN)/python -m trace_change $(TRACE_ARGS)
 
-bench-trigger: $(READY) ## What the triggers cost, by pgbench, in 20 minutes; BENCH_ARGS="--pgbin /usr/lib/postgresql/15/bin"
+bench-trigger: $(READY) ## What the triggers cost, by pgbench, in 25 minutes; BENCH_ARGS="--pgbin /usr/lib/postgresql/15/bin"
 	@PYTHONPATH=tests $(BIN)/python -m trigger_cost $(BENCH_ARGS)
 
 wheel: $(WHEEL) ## Build the wheel into build/wheel

@@ -8,7 +8,7 @@ from trigger_cost.cancelled import measure_cancelled
 from trigger_cost.cpu import measure_cpu
 from trigger_cost.measuring import Sample, figures_of
 from trigger_cost.options import QUICK
-from trigger_cost.report import as_json, as_table
+from trigger_cost.report import as_json, as_markdown, as_table
 from trigger_cost.run import bench
 from trigger_cost.workloads import BULK_NAME, WORKLOADS, Variant
 
@@ -70,6 +70,9 @@ def test_ratios_are_taken_within_a_round_and_their_median_is_held_against_the_ta
 
     table = as_table({"cores": 2}, [rung, unrung])
     assert "≤ 1.5 MISSED" in table
+    documented = as_markdown([rung, unrung], []).splitlines()
+    assert documented[2] == "| update | 8 | notify | 1,000 | 2.00 | 1.00 … 4.00 | ≤ 1.50, missed | 20 µs |"
+    assert documented[3] == "| update | 8 | none | 1,000 | 1.00 | 1.00 … 1.25 |  | 1 µs |"
     assert [line["missed"] for line in json.loads(as_json({}, [rung, unrung]))["figures"]] == [True, False]
 
 
@@ -82,3 +85,4 @@ def test_a_bulk_update_is_held_against_microseconds_per_row() -> None:
 
     assert (round(rung.added, 6), rung.missed) == (15, True)
     assert (round(unrung.added, 6), unrung.missed) == (5, False)
+    assert "| ≤ 12 µs more per row: 15.0, missed | 15.0 µs per row |" in as_markdown([rung], [])

@@ -2,18 +2,20 @@
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from support.binaries import binaries_in, server_binaries
 
 from cdc_sync.demo.binaries import PostgresMissingError
 from cdc_sync.demo.postgres import PostgresFailedError
-from trigger_cost.bystanders import measure_bystanders
+from trigger_cost.bystanders import Paid, measure_bystanders
 from trigger_cost.cancelled import measure_cancelled
 from trigger_cost.cpu import measure_cpu
+from trigger_cost.measuring import Figure
 from trigger_cost.options import QUICK, Options
 from trigger_cost.pgbench import PgbenchError
-from trigger_cost.report import as_json, as_table
+from trigger_cost.report import as_json, as_markdown, as_table
 from trigger_cost.run import bench
 
 
@@ -39,22 +41,29 @@ def main() -> int:
     )
     parser.add_argument("--quick", action="store_true", help="only see that it works: the figures mean nothing")
     parser.add_argument("--json", action="store_true", help="write JSON instead of a table")
+    parser.add_argument("--markdown", action="store_true", help="write the tables of docs/for-dbas.md, too")
     given = parser.parse_args()
     options = QUICK if given.quick else _options(given.rounds, given.seconds)
     try:
         binaries = binaries_in(given.pgbin, "--pgbin") if given.pgbin else server_binaries()
         if given.cpu:
-            sys.stdout.write(as_table({}, [], measure_cpu(binaries, given.rounds, tell)) + "\n")
-            return 0
+            return _write({}, [], measure_cpu(binaries, given.rounds, tell), given)
         if given.standby:
-            sys.stdout.write(as_table({}, [], measure_cancelled(binaries, given.standby, tell)) + "\n")
-            return 0
+            return _write({}, [], measure_cancelled(binaries, given.standby, tell), given)
         facts, figures = bench(binaries, replace(options, fsync=not given.no_fsync), tell)
         paid = measure_bystanders(binaries, options, tell)
     except (PgbenchError, PostgresMissingError, PostgresFailedError, ValueError) as error:
         sys.stderr.write(f"trigger_cost: {error}\n")
         return 1
+    return _write(facts, figures, paid, given)
+
+
+def _write(
+    facts: Mapping[str, object], figures: Sequence[Figure], paid: Sequence[Paid], given: argparse.Namespace
+) -> int:
     sys.stdout.write((as_json if given.json else as_table)(facts, figures, paid) + "\n")
+    if given.markdown:
+        sys.stdout.write("\n" + as_markdown(figures, paid) + "\n")
     return 0
 
 

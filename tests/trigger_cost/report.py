@@ -1,4 +1,4 @@
-"""What was measured, as a table and as JSON."""
+"""What was measured: as a table, as JSON, and as the tables of docs/for-dbas.md."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,6 +8,17 @@ from trigger_cost.bystanders import Paid
 from trigger_cost.measuring import Figure
 
 _HEAD_OF_PAID = ("what others pay", "bare", "rung", "rung ÷ bare")
+_PAID_IN_DOCUMENT = ("what is paid", "without triggers", "with", "ratio")
+_HEAD_OF_DOCUMENT = (
+    "the application's work",
+    "clients",
+    "`wakeup`",
+    "without, per second",
+    "ratio",
+    "extremes",
+    "aim",
+    "added CPU time",
+)
 _HEAD = ("workload", "clients", "wakeup", "bare/s", "ratio", "spread", "target", "added µs", "CPU µs", "per")
 
 
@@ -21,6 +32,38 @@ def as_table(facts: Mapping[str, object], figures: Sequence[Figure], paid: Seque
     """For people; a target that is not met is marked."""
     others = ["", *_aligned([_HEAD_OF_PAID, *map(_line_of_paid, paid)])] if paid else []
     return "\n".join([*_said(facts), "", *_aligned([_HEAD, *map(_line, figures)]), *others])
+
+
+def as_markdown(figures: Sequence[Figure], paid: Sequence[Paid]) -> str:
+    """The tables of docs/for-dbas.md with these figures; a table that was not measured is left out."""
+    tables: list[str] = []
+    if figures:
+        tables.append(_markdown([_HEAD_OF_DOCUMENT, *map(_line_of_document, figures)]))
+    if paid:
+        tables.append(_markdown([_PAID_IN_DOCUMENT, *map(_line_of_paid, paid)]))
+    return "\n\n".join(tables)
+
+
+def _line_of_document(figure: Figure) -> tuple[str, ...]:
+    row, aim = figure.per == "row", ""
+    if figure.target is not None:
+        most = f"≤ {figure.target:g} µs more per row: {figure.added:.1f}" if row else f"≤ {figure.target:.2f}"
+        aim = f"{most}, {'missed' if figure.missed else 'held'}"
+    return (
+        figure.workload,
+        str(figure.clients),
+        "notify" if figure.variant == "rung" else "none",
+        f"{figure.bare_rate:,.0f}" + (" rows" if row else ""),
+        f"{figure.ratio:.2f}",
+        f"{figure.least:.2f} … {figure.greatest:.2f}",
+        aim,
+        f"{figure.added_cpu:.1f} µs per row" if row else f"{figure.added_cpu:.0f} µs",
+    )
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    head, *rest = lines
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rest))
 
 
 def _said(facts: Mapping[str, object]) -> Iterator[str]:
