@@ -40,38 +40,34 @@ class ExtraField:
 class SqlAsWritten(Section):
     """An SQL expression over the row."""
 
-    sql: Sql = Field(
-        description="An SQL expression over the row, whose alias is `t`: for example `CASE WHEN t.hired THEN 'hired' "
-        "END`. It becomes part of the daemon's queries as it is, so it may call functions and have sub-queries.",
-    )
-    depends_on: tuple[ColumnName, ...] | None = Field(
-        default=None,
-        description="The columns of the table that the expression uses: what the triggers compare, and what the "
-        "daemon's role may read. Null, the default, means unknown: the columns written `t.name` in the expression are "
-        "taken if nothing else in it could be a column, else every column of the table.",
-    )
+    sql: Sql
+    """An SQL expression over the row, whose alias is `t`: for example `CASE WHEN t.hired THEN 'hired' END`. It becomes
+    part of the daemon's queries as it is, so it may call functions and have sub-queries.
+    """
+
+    depends_on: tuple[ColumnName, ...] | None = None
+    """The columns of the table that the expression uses: what the triggers compare, and what the daemon's role may
+    read. Null, the default, means unknown: the columns written `t.name` in the expression are taken if nothing else in
+    it could be a column, else every column of the table.
+    """
 
 
 class ExtraAsWritten(Section):
     """A further field of the payload."""
 
-    column: ColumnName | None = Field(
-        default=None, description="The column that has the value; this or `sql`. Null, the default: `sql` gives it."
-    )
-    sql: Sql | None = Field(
-        default=None,
-        validate_default=True,
-        description="An SQL expression over the row, whose alias is `t`, that gives the value; this or `column`. Null, "
-        "the default: `column` gives it.",
-    )
-    depends_on: tuple[ColumnName, ...] | None = Field(
-        default=None,
-        description="The columns of the table that `sql` uses, as in a column mapping. Null, the default: unknown.",
-    )
-    only_for: tuple[Text, ...] = Field(
-        default=(),
-        description="The statuses, as they are sent, with which the field goes. Empty, the default: with every status.",
-    )
+    column: ColumnName | None = None
+    """The column that has the value; this or `sql`. Null, the default: `sql` gives it."""
+
+    sql: Sql | None = Field(default=None, validate_default=True)
+    """An SQL expression over the row, whose alias is `t`, that gives the value; this or `column`. Null, the default:
+    `column` gives it.
+    """
+
+    depends_on: tuple[ColumnName, ...] | None = None
+    """The columns of the table that `sql` uses, as in a column mapping. Null, the default: unknown."""
+
+    only_for: tuple[Text, ...] = ()
+    """The statuses, as they are sent, with which the field goes. Empty, the default: with every status."""
 
     @field_validator("sql")
     @classmethod

@@ -81,12 +81,13 @@ class Database(Section):
     dsn: Dsn = Field(
         default=SecretStr(""),
         title="anything libpq takes; PG* variables and ~/.pgpass work",
-        description="Where the ATS's database is: a libpq connection string, as a URI or as key=value pairs. What it "
-        "leaves out comes from the PG* environment variables and ~/.pgpass, so a password need not stand here; in a "
-        "URI's, @ is written %40, / %2F and % %25. Empty by default: those say it all. A pooler in transaction mode "
-        "is refused: the daemon's lock and LISTEN need a session of their own.",
         examples=["postgresql://cdc_sync@/ats"],
     )
+    """Where the ATS's database is: a libpq connection string, as a URI or as key=value pairs. What it leaves out comes
+    from the PG* environment variables and ~/.pgpass, so a password need not stand here; in a URI's, @ is written %40, /
+    %2F and % %25. Empty by default: those say it all. A pooler in transaction mode is refused: the daemon's lock and
+    LISTEN need a session of their own.
+    """
 
     def shown(self) -> str:
         """The DSN for people: without its password and whatever else may be secret."""
@@ -96,53 +97,48 @@ class Database(Section):
 class State(Section):
     """Where the daemon keeps what it must remember."""
 
-    backend: Literal["sqlite", "postgres"] = Field(
-        default="sqlite",
-        title="or postgres",
-        description="Where the daemon keeps what HelloWork was told, what is to be sent, and how far it has read: "
-        "`sqlite`, one file on this host, which needs nothing else; `postgres`, for several daemons on several hosts "
-        "that share it. Neither holds personal data.",
-    )
-    path: FilePath = Field(
-        default=Path("/var/lib/cdc-sync/state.db"),
-        title="sqlite",
-        description="The file of backend sqlite; its folder must be writable, as two more files stand beside it. The "
-        "default is in the folder that the systemd unit sets up.",
-    )
-    dsn: Dsn | None = Field(
-        default=None,
-        title="postgres; database.dsn if null",
-        description="The database of backend postgres: a libpq connection string; the encoding there must be UTF8. "
-        "Null, the default: database.dsn, in the schema cdc_sync. `cdc-sync sql install --store` and `sql grants "
-        "--store` print what the DBA runs.",
-    )
-    history: PositiveDuration = Field(
-        default=timedelta(days=30),
-        title="how long `explain` remembers",
-        description="How long what was seen, sent and answered is kept for `cdc-sync explain`. 30d by default; of more "
-        "than a million events (300 MB) the oldest go earlier. What HelloWork was told last is kept for ever: it is "
-        "what changes are measured against.",
-    )
+    backend: Literal["sqlite", "postgres"] = Field(default="sqlite", title="or postgres")
+    """Where the daemon keeps what HelloWork was told, what is to be sent, and how far it has read: `sqlite`, one file
+    on this host, which needs nothing else; `postgres`, for several daemons on several hosts that share it. Neither
+    holds personal data.
+    """
+
+    path: FilePath = Field(default=Path("/var/lib/cdc-sync/state.db"), title="sqlite")
+    """The file of backend sqlite; its folder must be writable, as two more files stand beside it. The default is in the
+    folder that the systemd unit sets up.
+    """
+
+    dsn: Dsn | None = Field(default=None, title="postgres; database.dsn if null")
+    """The database of backend postgres: a libpq connection string; the encoding there must be UTF8. Null, the default:
+    database.dsn, in the schema cdc_sync. `cdc-sync sql install --store` and `sql grants --store` print what the DBA
+    runs.
+    """
+
+    history: PositiveDuration = Field(default=timedelta(days=30), title="how long `explain` remembers")
+    """How long what was seen, sent and answered is kept for `cdc-sync explain`. 30d by default; of more than a million
+    events (300 MB) the oldest go earlier. What HelloWork was told last is kept for ever: it is what changes are
+    measured against.
+    """
 
 
 class Admin(Section):
     """Health, metrics and the page."""
 
     listen: Listen | None = Field(
-        default=HostPort("127.0.0.1", 8765),
-        title="null: none; another than loopback needs a token",
-        description="Where health, metrics and the page are served: host:port, IPv6 in brackets. Null: nowhere. This "
-        "machine only by default; any other address needs a token.",
+        default=HostPort("127.0.0.1", 8765), title="null: none; another than loopback needs a token"
     )
+    """Where health, metrics and the page are served: host:port, IPv6 in brackets. Null: nowhere. This machine only by
+    default; any other address needs a token.
+    """
+
     token: Annotated[SecretStr, AfterValidator(_token)] | None = Field(
-        default=None,
-        validate_default=True,
-        title="asked for as `Authorization: Bearer TOKEN`",
-        description="The secret that requests must bring, and with which one logs in to the page. Of fewer than 16 "
-        "characters it could be guessed: that is an error on another than a loopback address, and warned of on one. "
-        "Null, the default: none is asked for, which is accepted on a loopback address only, and nothing can be "
-        "released, discarded or retried on the page.",
+        default=None, validate_default=True, title="asked for as `Authorization: Bearer TOKEN`"
     )
+    """The secret that requests must bring, and with which one logs in to the page. Of fewer than 16 characters it could
+    be guessed: that is an error on another than a loopback address, and warned of on one. Null, the default: none is
+    asked for, which is accepted on a loopback address only, and nothing can be released, discarded or retried on the
+    page.
+    """
 
     @field_validator("token")
     @classmethod
@@ -160,51 +156,41 @@ class Admin(Section):
 class Log(Section):
     """What is logged, and how."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info",
-        description="The least important level that is logged: debug, info, warning or error. At info, the default, "
-        "every call and every change of the daemon's own state has a line.",
-    )
-    format: Literal["auto", "text", "journal", "json"] = Field(
-        default="auto",
-        description="How lines are written: `text` for people, `journal` with the fields of systemd's journal, `json` "
-        "an object per line. `auto`, the default: text on a terminal, journal under systemd, else json.",
-    )
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important level that is logged: debug, info, warning or error. At info, the default, every call and
+    every change of the daemon's own state has a line.
+    """
+
+    format: Literal["auto", "text", "journal", "json"] = "auto"
+    """How lines are written: `text` for people, `journal` with the fields of systemd's journal, `json` an object per
+    line. `auto`, the default: text on a terminal, journal under systemd, else json.
+    """
 
 
 class Config(Section):
     """The configuration of cdc-sync."""
 
-    database: Database = Field(
-        default_factory=Database,
-        title="The ATS's database.",
-        description="Where the ATS's database is. May be left out: the PG* environment variables then say it all.",
-    )
-    hellowork: HelloWork = Field(
-        default_factory=HelloWork,
-        title="HelloWork's status API.",
-        description="How HelloWork's status API is called. May be left out, though most likely HelloWork wants to see "
-        "credentials in `headers`.",
-    )
-    state: State = Field(
-        default_factory=State,
-        title="What the daemon must remember.",
-        description="Where the daemon keeps what it must remember, and for how long. May be left out.",
-    )
+    database: Database = Field(default_factory=Database, title="The ATS's database.")
+    """Where the ATS's database is. May be left out: the PG* environment variables then say it all."""
+
+    hellowork: HelloWork = Field(default_factory=HelloWork, title="HelloWork's status API.")
+    """How HelloWork's status API is called. May be left out, though most likely HelloWork wants to see credentials in
+    `headers`.
+    """
+
+    state: State = Field(default_factory=State, title="What the daemon must remember.")
+    """Where the daemon keeps what it must remember, and for how long. May be left out."""
+
     watches: Annotated[Mapping[WatchName, Watch], Field(min_length=1)] = Field(
         title="What is watched: a name for each table whose rows are applications.",
-        description="What is watched, by name: at least one. A name has lower case letters, digits and `_`, begins "
-        "with a letter and has at most 40 of them; it appears in commands, metrics and names in the database. "
-        "Required.",
         json_schema_extra={"additionalProperties": False},
     )
-    admin: Admin = Field(
-        default_factory=Admin,
-        title="Health, metrics and the page.",
-        description="Where health, metrics and the page are served, and to whom. May be left out.",
-    )
-    log: Log = Field(
-        default_factory=Log,
-        title="auto: text on a terminal, journal fields under systemd, else JSON",
-        description="What is logged, and how it is written. May be left out.",
-    )
+    """What is watched, by name: at least one. A name has lower case letters, digits and `_`, begins with a letter and
+    has at most 40 of them; it appears in commands, metrics and names in the database. Required.
+    """
+
+    admin: Admin = Field(default_factory=Admin, title="Health, metrics and the page.")
+    """Where health, metrics and the page are served, and to whom. May be left out."""
+
+    log: Log = Field(default_factory=Log, title="auto: text on a terminal, journal fields under systemd, else JSON")
+    """What is logged, and how it is written. May be left out."""

@@ -1,9 +1,12 @@
 """The shape of the configuration, as the models have it: which keys stand where, and what may be shown of a value."""
 
+import ast
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
+from itertools import pairwise
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -85,6 +88,21 @@ def fields_of(section: type[Section]) -> Mapping[str, list[Any]]:
             Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
         )
         for name, field in section.model_fields.items()
+    }
+
+
+@cache
+def descriptions_of(section: type[Section]) -> Mapping[str, str]:
+    """What is told of each of a section's keys, by its field's name: the docstring below the field.
+
+    Read from the source by whoever needs it, as pydantic would at each start, for every command.
+    """
+    (of_class,) = ast.parse(inspect.getsource(section)).body
+    assert isinstance(of_class, ast.ClassDef)  # noqa: S101 - a section is a class; this tells the type checker
+    return {
+        ast.unparse(field.target): " ".join(ast.literal_eval(below.value).split())
+        for field, below in pairwise(of_class.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr)
     }
 
 

@@ -28,8 +28,8 @@ _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
 class Section(BaseModel):
     """A section: immutable, and every key that it does not know is an error.
 
-    The fields tell everything that is ever said about a key: `title` is the short comment of the annotated example,
-    `description` the documentation, `examples[0]` what the annotated example has where it shows no default.
+    The fields tell everything that is ever said about a key: its docstring is the documentation, `title` the short
+    comment of the annotated example, `examples[0]` what the annotated example has where it shows no default.
     """
 
     # Inputs are hidden because an exception travels: into logs, into a report of a crash.

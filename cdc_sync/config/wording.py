@@ -74,10 +74,10 @@ def _trouble(details: ErrorDetails, value_at: Callable[[Path], object]) -> Troub
 
 def _meaning(path: Path) -> str:
     for section in outline.at(path[:-1]).sections:
-        for name, field in section.model_fields.items():
-            if (field.alias or name) == path[-1] and field.description:
-                text = re.split(r"[.:] ", field.description)[0].rstrip(".")
-                return f" ({text[0].lower()}{text[1:]})"
+        # A key that is required has no alias: only `for` has one.
+        text = re.split(r"[.:] ", outline.descriptions_of(section).get(str(path[-1]), ""))[0].rstrip(".")
+        if text:
+            return f" ({text[0].lower()}{text[1:]})"
     return ""
 
 
