@@ -10,18 +10,16 @@ exposure      what other users of this host may do with it
 """
 
 from cdc_sync.config.addresses import HostPort
-from cdc_sync.config.capture import Capture, Related
 from cdc_sync.config.columns import Column, ExtraField, PlainColumn, SqlColumn
 from cdc_sync.config.example import example
 from cdc_sync.config.exposure import exposures
-from cdc_sync.config.hellowork import HelloWork, Retry
 from cdc_sync.config.loading import load, load_without_secrets, parse
-from cdc_sync.config.models import Admin, Config, Database, Log, State
+from cdc_sync.config.models import Admin, Config, Database, HelloWork, Log, Retry, State
 from cdc_sync.config.problems import ConfigurationError, Problem
 from cdc_sync.config.quantities import Duration, Size, format_duration, format_size, parse_duration, parse_size
 from cdc_sync.config.schema import json_schema
 from cdc_sync.config.suspicions import warnings
-from cdc_sync.config.watch import Columns, Fuse, Status, Watch
+from cdc_sync.config.watch import Capture, Columns, Fuse, Related, Status, Watch
 
 __all__ = [
     "Admin",

@@ -1,9 +1,10 @@
 """Lengths of time and sizes, as people write them: `500ms`, `30s`, `7d`; `256MB`, `64KiB`."""
 
 import re
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
 
@@ -39,8 +40,21 @@ REFERENCE_PATTERN = r".*\$\{[^}]+\}.*"
 DURATION_PATTERN = rf"^(0|{_NUMBER}(ms|s|m|h|d)|{REFERENCE_PATTERN})$"
 SIZE_PATTERN = rf"^({_NUMBER}({'|'.join(_BYTES)})|{REFERENCE_PATTERN})$"
 
+_Quantity = TypeVar("_Quantity", timedelta, int)
+
 _A_DURATION = "expected a duration such as 500ms, 30s, 5m, 2h or 7d"
 _A_SIZE = "expected a size such as 256MB, 64KiB or a plain number of bytes"
+
+
+def _read(value: Any, pattern: re.Pattern[str], units: Mapping[str, int], expected: str, known: str) -> Fraction:
+    """Read a number and one of the units, of which `known` tells people."""
+    text = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    match = pattern.fullmatch(text)
+    if match is not None:
+        return Fraction(match[1]) * units[match[2]]
+    if text.startswith("-") and pattern.fullmatch(text[1:]):
+        raise Mistake("must not be negative")
+    raise Mistake(expected, f"the units are {known}" if _BARE_NUMBER.match(text) else None)
 
 
 def parse_duration(value: Any) -> timedelta:
@@ -55,13 +69,9 @@ def parse_duration(value: Any) -> timedelta:
         if value < timedelta(0):
             raise Mistake("must not be negative")
         return value
-    text = _text(value, _A_DURATION)
-    if text == "0":
+    if value in (0, "0") and value is not False:
         return timedelta(0)
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise _not_a_quantity(text, _A_DURATION, _DURATION, "the units are ms, s, m, h and d, written without a blank")
-    milliseconds = Fraction(match[1]) * _MILLISECONDS[match[2]]
+    milliseconds = _read(value, _DURATION, _MILLISECONDS, _A_DURATION, "ms, s, m, h and d, written without a blank")
     if milliseconds.denominator != 1:
         raise Mistake("expected a whole number of milliseconds: nothing here is finer than 1ms")
     if milliseconds > LONGEST / timedelta(milliseconds=1):
@@ -84,13 +94,7 @@ def parse_size(value: Any) -> int:
     Raises:
         Mistake: it is not one, it is negative, has a part of a byte, or exceeds 1 PiB.
     """
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    text = _text(value, _A_SIZE)
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        raise _not_a_quantity(text, _A_SIZE, _SIZE, "the units are B, kB, MB, GB, TB, KiB, MiB, GiB and TiB")
-    size = Fraction(match[1]) * _BYTES[match[2]]
+    size = _read(value, _SIZE, _BYTES, _A_SIZE, "B, kB, MB, GB, TB, KiB, MiB, GiB and TiB")
     if size.denominator != 1:
         raise Mistake("expected a whole number of bytes")
     if size > LARGEST:
@@ -106,24 +110,13 @@ def format_size(size: int) -> str:
     return f"{size // factor}{unit}"
 
 
-def at_least(least: timedelta) -> AfterValidator:
-    """Refuse shorter durations."""
+def at_least(least: _Quantity, written: Callable[[_Quantity], str]) -> AfterValidator:
+    """Refuse less."""
 
-    def check(length: timedelta) -> timedelta:
-        if length < least:
-            raise Mistake(f"must be at least {format_duration(least)}")
-        return length
-
-    return AfterValidator(check)
-
-
-def at_least_bytes(least: int) -> AfterValidator:
-    """Refuse smaller sizes."""
-
-    def check(size: int) -> int:
-        if size < least:
-            raise Mistake(f"must be at least {format_size(least)}")
-        return size
+    def check(quantity: _Quantity) -> _Quantity:
+        if quantity < least:
+            raise Mistake(f"must be at least {written(least)}")
+        return quantity
 
     return AfterValidator(check)
 
@@ -136,7 +129,7 @@ Duration = Annotated[
 ]
 """A length of time, 0 or more; written `500ms`, `30s`, `5m`, `2h`, `7d`."""
 
-PositiveDuration = Annotated[Duration, at_least(timedelta(milliseconds=1))]
+PositiveDuration = Annotated[Duration, at_least(timedelta(milliseconds=1), format_duration)]
 """A length of time above zero."""
 
 Size = Annotated[
@@ -146,17 +139,3 @@ Size = Annotated[
     WithJsonSchema({"type": ["string", "integer"], "pattern": SIZE_PATTERN, "minimum": 0}),
 ]
 """A size in bytes; written `256MB`, `64KiB` or as a plain number."""
-
-
-def _text(value: Any, expected: str) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str):
-        raise Mistake(expected)
-    return value
-
-
-def _not_a_quantity(text: str, expected: str, pattern: re.Pattern[str], units: str) -> Mistake:
-    if text.startswith("-") and pattern.fullmatch(text[1:]):
-        return Mistake("must not be negative")
-    return Mistake(expected, units if _BARE_NUMBER.match(text) else None)

@@ -1,7 +1,6 @@
 """What every section of the configuration is made of."""
 
 import re
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import (
@@ -9,14 +8,11 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
+    Field,
     PlainSerializer,
     WithJsonSchema,
     model_validator,
 )
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
 
 from cdc_sync.config.mistakes import Mistake
 from cdc_sync.config.quantities import REFERENCE_PATTERN
@@ -40,28 +36,6 @@ class Section(BaseModel):
     def _nothing_is_all_defaults(cls, value: Any) -> Any:
         # A section whose keys are all commented out is null in YAML.
         return {} if value is None else value
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What an integer must lie between, both inclusive; for the value and for the JSON Schema alike."""
-
-    least: int
-    most: int | None = None
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self._check, handler(source))
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        bounds = {"minimum": self.least} if self.most is None else {"minimum": self.least, "maximum": self.most}
-        return {**handler(schema), **bounds}
-
-    def _check(self, number: int) -> int:
-        if number < self.least:
-            raise Mistake(f"must be at least {self.least}")
-        if self.most is not None and number > self.most:
-            raise Mistake(f"must be at most {self.most}")
-        return number
 
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -129,7 +103,8 @@ Sql = Annotated[str, AfterValidator(_sql), WithJsonSchema({"type": "string", "mi
 WholeNumber = Annotated[
     int,
     BeforeValidator(_whole_number),
-    WithJsonSchema({"type": ["integer", "string"], "pattern": f"^(-?[0-9]+|{REFERENCE_PATTERN})$"}),
+    # No WithJsonSchema: it would hide a field's own bounds.
+    Field(json_schema_extra={"type": ["integer", "string"], "pattern": f"^(-?[0-9]+|{REFERENCE_PATTERN})$"}),
 ]
 """An integer."""
 

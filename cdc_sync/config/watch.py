@@ -9,11 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
-from cdc_sync.config.capture import Capture, Related
 from cdc_sync.config.columns import Column, Extra
 from cdc_sync.config.mistakes import Mistake
-from cdc_sync.config.quantities import Duration, PositiveDuration
-from cdc_sync.config.section import DISTINCT, Bounds, ColumnName, Section, Sql, TableName, Text, WholeNumber
+from cdc_sync.config.quantities import Duration, PositiveDuration, Size, at_least, format_duration, format_size
+from cdc_sync.config.section import DISTINCT, ColumnName, Section, Sql, TableName, Text, WholeNumber
 
 OUR_FIELDS = frozenset({"status", "eventDate", "created", "jobId", "source", "applicationId"})
 """Fields of the payload that have a meaning already (HelloWork's page "Envoi changements de statut")."""
@@ -22,6 +21,8 @@ OUR_FIELDS = frozenset({"status", "eventDate", "created", "jobId", "source", "ap
 _ABBREVIATIONS = {"CET": "Europe/Paris", "EET": "Europe/Athens", "MET": "Europe/Paris", "WET": "Europe/Lisbon"}
 """Zones with a summer time whose names PostgreSQL takes for abbreviations of one fixed offset (documentation,
 "Date/Time Types", "Time Zones"), and a place for each. All other names mean the same to it as to the IANA database."""
+
+_BACKLOG = 256 * 10**6
 
 
 @cache
@@ -124,6 +125,93 @@ class Columns(Section):
         return status_url
 
 
+class Related(Section):
+    """Another table whose changes matter to the watched one."""
+
+    table: TableName
+    """The other table: `table` or `schema.table`; parts in double quotes keep their case."""
+
+    key: Annotated[tuple[ColumnName, ...], DISTINCT]
+    """Its columns that hold the watched table's key, in the same order. Empty if there are none (a table of stages,
+    say): any change of it then has the whole watch swept.
+    """
+
+
+class Capture(Section):
+    """How changes are noticed."""
+
+    mode: Literal["notify", "poll"] = Field(default="notify", title="or poll")
+    """`notify`: triggers, which a DBA installs, record the keys of changed rows; nothing is missed and latency is
+    milliseconds. `poll`: for read-only access; rows are found by a timestamp that the ATS maintains. The default is
+    notify, since it depends on nothing that the ATS does right.
+    """
+
+    wakeup: Literal["notify", "none"] = Field(default="notify", title="or none")
+    """In notify mode, how the daemon learns that something was recorded: `notify`, by PostgreSQL's NOTIFY; `none`, by
+    looking every poll_interval, with triggers that never NOTIFY. The default gives milliseconds of latency; `none` is
+    for an ATS whose commits must not take NOTIFY's lock.
+    """
+
+    watermark: ColumnName | None = Field(default=None, validate_default=True, title="poll", examples=["updated_at"])
+    """In poll mode, the column by which changed rows are found: a timestamp or date that the ATS sets at every change.
+    Required then, and best indexed. Null by default, as notify mode needs none.
+    """
+
+    poll_interval: Annotated[Duration, at_least(timedelta(milliseconds=10), format_duration)] = Field(
+        default=timedelta(seconds=2), title="poll, or wakeup: none"
+    )
+    """The pause between two polls, or with `wakeup: none` between two drains; 10ms or more. 2s by default: quick for
+    people, and next to nothing for a database with an index on the watermark. After a poll that took long it is nine
+    times that, up to a minute.
+    """
+
+    lookback: Duration = Field(
+        default=timedelta(minutes=5), title="poll: how late a timestamp may be committed, by clocks and transactions"
+    )
+    """In poll mode, how far behind the newest finished transaction rows are read again: a row's timestamp is earlier
+    than its commit by as much as its transaction lasted before its first write, and as application servers' clocks are
+    behind. Reading again costs only a comparison. 5m by default.
+    """
+
+    drain_interval: Annotated[Duration, at_least(timedelta(milliseconds=10), format_duration)] = Field(
+        default=timedelta(seconds=30), title="notify: look anyway, should a notification be lost"
+    )
+    """In notify mode, how often the change log is read even if no notification came; 10ms or more. 30s by default: a
+    notification is lost at most with a connection.
+    """
+
+    sweep: PositiveDuration = Field(
+        default=timedelta(minutes=15), title="compare every row; finds what nothing else can"
+    )
+    """How often every row is compared with what HelloWork was told. It finds what nothing else can: deletions in poll
+    mode, rows changed without their timestamp, triggers that were off. 15m by default; on a big table sweeps space
+    themselves out, so as not to take more than a tenth of the time.
+    """
+
+    replicated: bool = Field(default=False, title="notify: true if the table is fed by logical replication")
+    """In notify mode, whether the triggers fire for changes that come by logical replication too (ENABLE ALWAYS), and
+    for sessions with session_replication_role = replica. False by default, as triggers usually are: such changes are
+    then found by sweeps.
+    """
+
+    max_backlog: Annotated[Size, at_least(64 * 2**10, format_size)] = Field(
+        default=_BACKLOG,
+        title="notify: the change log's limit; beyond it a sweep repairs",
+        json_schema_extra={"default": format_size(_BACKLOG)},
+    )
+    """In notify mode, the size of the change log (bytes, 64KiB or more) beyond which the triggers stop recording, for
+    when the daemon is away for long; the next sweep finds what was not recorded. 256MB by default: millions of changes,
+    and no danger to a disk.
+    """
+
+    @field_validator("watermark")
+    @classmethod
+    def _poll_needs_a_watermark(cls, watermark: str | None, info: ValidationInfo) -> str | None:
+        if watermark is None and info.data.get("mode") == "poll":
+            raise Mistake("capture.mode poll needs a watermark", "name a timestamp that the ATS sets at every change")
+        return watermark
+
+
 class Status(Section):
     """From the ATS's labels to what is sent."""
 
@@ -148,12 +236,12 @@ class Status(Section):
 class Fuse(Section):
     """How many changes at once are believed."""
 
-    max_changes: Annotated[WholeNumber, Bounds(1)] = 1000
+    max_changes: WholeNumber = Field(default=1000, ge=1)
     """How many new calls of a watch within `window` are believed, 1 or more; those beyond are held until a person
     releases or discards them. 1000 by default: no team of recruiters does that in ten minutes.
     """
 
-    max_deletions: Annotated[WholeNumber, Bounds(1)] = 100
+    max_deletions: WholeNumber = Field(default=100, ge=1)
     """As max_changes, for deletions alone. 100 by default: fewer, since they cannot be taken back."""
 
     window: PositiveDuration = timedelta(minutes=10)

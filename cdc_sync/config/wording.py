@@ -24,6 +24,8 @@ _MESSAGES: Mapping[str, Callable[[dict[str, Any]], str]] = {
     "string_type": lambda _: "expected text",
     "bool_type": lambda _: "expected true or false",
     "bool_parsing": lambda _: "expected true or false",
+    "greater_than_equal": lambda context: f"must be at least {context['ge']}",
+    "less_than_equal": lambda context: f"must be at most {context['le']}",
     "literal_error": lambda context: f"expected {context['expected'].replace(chr(39), '')}",
 }
 """Every type of error that the models bring about, beside those that have a case of their own below."""
