@@ -8,7 +8,8 @@ import typer
 
 from cdc_sync.cli.console import console
 from cdc_sync.cli.context import JsonOption, invocation, print_json
-from cdc_sync.config import Config, ConfigurationError, Problem, encryption
+from cdc_sync.config import Config, ConfigurationError, Problem
+from cdc_sync.config.dsn import encryption
 from cdc_sync.core import database_identity
 from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.delivery.inspection import check_endpoint
@@ -58,8 +59,8 @@ def check(context: typer.Context, as_json: JsonOption = False) -> None:
 async def _check(config: Config, tell: Tell) -> None:
     # Beforehand, since to connect is to log in.
     if config.state.backend == "postgres" and config.state.dsn is not None:
-        tell(encryption.judged("store-encryption", "state.dsn", config.state.dsn.get_secret_value()))
-    tell(encryption.judged("encryption", "database.dsn", config.database.dsn.get_secret_value()))
+        tell(encryption("store-encryption", "state.dsn", config.state.dsn.get_secret_value()))
+    tell(encryption("encryption", "database.dsn", config.database.dsn.get_secret_value()))
     bound = await check_store(config, tell)
     found = await check_database(config, wall_clock, tell, await stored_positions(config, REPLICA))
     if found is not None:

@@ -14,7 +14,7 @@ from cdc_sync.cli.context import invocation
 from cdc_sync.cli.saying import put_out, say
 from cdc_sync.config import Config, parse_duration
 from cdc_sync.config.dsn import user_of
-from cdc_sync.config.mistakes import Mistake
+from cdc_sync.config.problems import Mistake
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.visible import visible
 from cdc_sync.source import scripts

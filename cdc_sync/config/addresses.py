@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainValidator, SecretStr, WithJsonSchema
 
-from cdc_sync.config.mistakes import Mistake
+from cdc_sync.config.problems import Mistake
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of, is_loopback
 
 OUR_HEADERS = frozenset(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field, PlainSerializer, PlainValidator, ValidationInfo, field_validator
 
-from cdc_sync.config.mistakes import Mistake
+from cdc_sync.config.problems import Mistake
 from cdc_sync.config.section import ColumnName, Section, Sql, Text
 from cdc_sync.core.identifiers import IdentifierError, parse_column, written
 

@@ -11,11 +11,10 @@ from json import dumps
 from cdc_sync.config import outline
 from cdc_sync.config.addresses import is_header_name
 from cdc_sync.config.document import Entries, Items, Node, Path, Place, Scalar, Trouble
+from cdc_sync.config.dsn import HIDDEN
 from cdc_sync.config.outline import Spot
 from cdc_sync.config.problems import Problem, printable
 from cdc_sync.config.substitution import is_reference_alone
-
-HIDDEN = "(hidden)"
 
 _SIMPLE = re.compile(r"[A-Za-z0-9_-]+")
 _LIKE_A_KEY = re.compile(r"[A-Za-z0-9_.-]{1,40}")

@@ -1,39 +1,212 @@
-"""Showing a libpq connection string without its secrets."""
+"""Connection strings of libpq: what is wrong with one, what of it may be shown, whether it is safe on its way.
 
+What is wrong: as far as its text tells; what only a server can judge is left to it. libpq takes for a host whatever
+stands in a host's place: of a password with an `@` or a `/` that is not escaped, the rest. It would be looked for for
+ever. So a URI is read more strictly here: an `@` in a host or a database's name is escaped, or is a mistake. Values
+that libpq looks at only when it connects are looked at beforehand.
+
+No message repeats anything of the string, since what stands in the place of a keyword or a port may be a part of a
+password. Only names and values are written that libpq has itself.
+"""
+
+import ipaddress
 import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from urllib.parse import unquote
 
+import psycopg
+from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
+from cdc_sync.config.problems import Mistake
 from cdc_sync.config.substitution import UNRESOLVED
+from cdc_sync.core.findings import Finding
 
 HIDDEN = "(hidden)"
+ESCAPES = "in a URI's user name and password write @ as %40, / as %2F, : as %3A and % as %25"
+
+_EXPECTED = "is no connection string: expected postgresql://USER@HOST:PORT/DATABASE or key=value pairs"
+_QUOTES = r"a value with blanks stands in single quotes, password='…', and in it \' is a quote and \\ a backslash"
+
+_SCHEME = re.compile(r"postgres(?:ql)?://")
+_CREDENTIALS = re.compile(r"[^@/]*@")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
+_CONTROL = re.compile(r"[\t-\r]")
+_NAME = re.compile(r"\s*(?P<name>[^=\s]+)\s*(?P<equals>=?)\s*")
+_VALUE = re.compile(r"'(?:[^'\\]|\\.)*'|(?!')(?:[^\s\\]|\\.?)*", re.DOTALL)
+
+_TLS_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+# libpq's documentation, "Parameter Key Words" (PostgreSQL 18).
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "channel_binding": ("disable", "prefer", "require"),
+    "gssencmode": ("disable", "prefer", "require"),
+    "load_balance_hosts": ("disable", "random"),
+    "ssl_max_protocol_version": _TLS_VERSIONS,
+    "ssl_min_protocol_version": _TLS_VERSIONS,
+    "sslcertmode": ("disable", "allow", "require"),
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "sslnegotiation": ("postgres", "direct"),
+    "target_session_attrs": ("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
+}
+_ANY_CASE = {"ssl_max_protocol_version", "ssl_min_protocol_version"}
+_NUMBERS = ("keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval", "tcp_user_timeout")
+_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,9}\s*")
+_SECONDS = re.compile(r"\s*[+-]?[0-9]{1,9}(\.[0-9]*)?\s*")  # psycopg looks after this one, and takes it by halves, too
+_LAST_PORT = 65535
 
 # A list of what may be shown: a list of what must not could miss one (sslpassword, passfile, options with anything).
-_SHOWN = frozenset(
-    {
-        "host",
-        "hostaddr",
-        "port",
-        "dbname",
-        "user",
-        "service",
-        "application_name",
-        "connect_timeout",
-        "sslmode",
-        "target_session_attrs",
-        "load_balance_hosts",
-    }
-)
+_HARMLESS = frozenset({
+    *("host", "hostaddr", "port", "dbname", "user", "service", "application_name"),
+    *("connect_timeout", "sslmode", "target_session_attrs", "load_balance_hosts"),
+})  # fmt: skip
 # A port has digits alone: in postgresql://user:secret/db, which lacks its host, the password would pass for one.
-_HOST = r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._%-]*)(?::[0-9]{1,5})?"
-_URI = re.compile(
+_SHOWN_HOST = r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._%-]*)(?::[0-9]{1,5})?"
+_SHOWN_URI = re.compile(
     r"(?P<scheme>postgres(?:ql)?://)"
     r"(?:(?P<user>[^:@/?#\s]*)(?::[^@/?#\s]*)?@)?"
-    rf"(?P<hosts>{_HOST}(?:,{_HOST})*)"
+    rf"(?P<hosts>{_SHOWN_HOST}(?:,{_SHOWN_HOST})*)"
     r"(?P<database>/[^@/?#\s]*)?"
     r"(?:\?(?P<parameters>[^@?#\s]*))?"
 )
-_PAIR = re.compile(r"\s*(?P<name>[a-z_]+)\s*=\s*(?P<value>'(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)*)(?=\s|$)", re.DOTALL)
+_SETTING = re.compile(r"\s*(?P<name>[a-z_]+)\s*=\s*(?P<value>'(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)*)(?=\s|$)", re.DOTALL)
+
+
+def check(dsn: str) -> None:
+    """Refuse a connection string that leads nowhere whatever the server is; an empty one leaves all to the environment.
+
+    Raises:
+        Mistake: which part is wrong; the message goes on after the string's name, and tells nothing of what it holds.
+    """
+    if "\0" in dsn:
+        raise Mistake("has a NUL character, where libpq would stop reading")
+    is_uri = _SCHEME.match(dsn) is not None
+    if is_uri:
+        _check_uri(dsn)
+    try:
+        given = conninfo_to_dict(dsn)
+    except UnicodeError:
+        raise Mistake("has bytes that are no UTF-8 text", ESCAPES if is_uri else None) from None
+    except psycopg.ProgrammingError:
+        raise (_wrong_uri(dsn) if is_uri else _wrong_pair(dsn)) from None
+    text = {name: str(value) for name, value in given.items()}
+    _check_hosts(text, ESCAPES if is_uri else None)
+    _check_values(text)
+
+
+def _check_uri(uri: str) -> None:
+    credentials, place, _ = _parts(uri)
+    if "@" in place:
+        what = "has one @ too many: what follows the first" if credentials else "has a / before its @: what precedes it"
+        raise Mistake(f"{what} is taken for the host", ESCAPES)
+    if _CONTROL.search(uri):
+        raise Mistake(
+            "has a line break or a tab", "a URI is one line; `>-` and `|-` in YAML leave no line break at the end"
+        )
+    if _BAD_ESCAPE.search(uri):
+        raise Mistake("has a % that is not followed by the two hexadecimal digits of a character", ESCAPES)
+
+
+def _parts(uri: str) -> tuple[str, str, str]:
+    """What libpq takes for the credentials, for the hosts with the database's name, and for the parameters."""
+    rest = uri.partition("://")[2]
+    found = _CREDENTIALS.match(rest)
+    credentials = found[0] if found else ""
+    place, _, parameters = rest.removeprefix(credentials).partition("?")
+    return credentials, place, parameters
+
+
+def _wrong_uri(uri: str) -> Mistake:
+    """Say what libpq refuses."""
+    if " " in uri:
+        return Mistake("has a blank", "in a URI it is written %20")
+    _, place, parameters = _parts(uri)
+    if re.search(r"(?:^|,)\[(?![^\]]+\](?:[:/,]|$))", place):
+        return Mistake("has an IPv6 address whose brackets are not as in [::1]:5432", ESCAPES)
+    known = {*_keywords(), "ssl"}
+    before: str | None = None
+    for parameter in parameters.split("&"):
+        name, equals, value = parameter.partition("=")
+        name = unquote(name)
+        if name not in known:
+            return _unknown(name, before) if equals else Mistake(f"has something without a ={_behind(before)}", ESCAPES)
+        if not equals or "=" in value:
+            return Mistake(f"has not one = between {name} and its value", "in a value = is written %3D, and & is %26")
+        before = name
+    return Mistake(_EXPECTED, ESCAPES)
+
+
+def _wrong_pair(pairs: str) -> Mistake:
+    """Say what libpq refuses; the pairs are taken apart as it does."""
+    if _SCHEME.match(pairs.strip()):
+        return Mistake("has a blank before the URI", "remove it")
+    before: str | None = None
+    at = 0
+    while name := _NAME.match(pairs, at):
+        if "://" in name["name"] or (not name["equals"] and before is None):
+            return Mistake(_EXPECTED)
+        if not name["equals"]:
+            return Mistake(f"has something without a ={_behind(before)}", _QUOTES)
+        if name["name"] not in _keywords():
+            return _unknown(name["name"], before)
+        value = _VALUE.match(pairs, name.end())
+        if value is None:
+            return Mistake(f"has no closing quote for the value of {name['name']}", _QUOTES)
+        before, at = name["name"], value.end()
+    return Mistake(_EXPECTED)
+
+
+def _unknown(name: str, before: str | None) -> Mistake:
+    close = get_close_matches(name, _keywords(), n=1)
+    meant = f'did you mean "{close[0]}"?' if close else "libpq's documentation lists them (Parameter Key Words)"
+    return Mistake(f"has a keyword that libpq does not have{_behind(before)}", meant)
+
+
+def _behind(keyword: str | None) -> str:
+    return "" if keyword is None else f", behind {keyword}"
+
+
+def _keywords() -> list[str]:
+    return [option.keyword.decode() for option in pq.Conninfo.get_defaults()]
+
+
+def _check_hosts(given: Mapping[str, str], escapes: str | None) -> None:
+    ports = given.get("port", "").split(",")
+    if not all(_is_port(port.strip()) for port in ports):
+        raise Mistake(f"has a port that is no number from 1 to {_LAST_PORT}", escapes)
+    hosts, addresses = (given[name].split(",") if given.get(name) else None for name in ("host", "hostaddr"))
+    # At the beginning it is Linux's sign for an abstract socket.
+    if any("@" in host[1:] for host in hosts or ()):
+        raise Mistake("has an @ in its host", escapes)
+    if hosts and addresses and len(hosts) != len(addresses):
+        raise Mistake("has not as many hosts (host) as addresses (hostaddr)")
+    reached = addresses or hosts
+    if reached and len(ports) not in {1, len(reached)}:
+        raise Mistake("has not as many ports as hosts, nor one for all of them")
+
+
+def _check_values(given: Mapping[str, str]) -> None:
+    if not _SECONDS.fullmatch(given.get("connect_timeout", "0")):
+        raise Mistake("has a connect_timeout that is no number of seconds")
+    for name in _NUMBERS:
+        if name in given and not _NUMBER.fullmatch(given[name]):
+            raise Mistake(f"has a {name} that is no whole number")
+    for name, choices in _CHOICES.items():
+        value = given.get(name)
+        if value is None or value in choices:
+            continue
+        if name in _ANY_CASE and value.lower() in {"", *map(str.lower, choices)}:
+            continue
+        spelled = {choice.lower(): choice for choice in choices}
+        close = get_close_matches(value.lower(), spelled, n=1)
+        expected = f"{', '.join(choices[:-1])} or {choices[-1]}"
+        suggestion = f'did you mean "{spelled[close[0]]}"?' if close else None
+        raise Mistake(f"has a value of {name} that libpq does not take: expected {expected}", suggestion)
+
+
+def _is_port(text: str) -> bool:
+    """An empty one is the usual one."""
+    return not text or (re.fullmatch(r"\+?[0-9]{1,9}", text) is not None and 0 < int(text) <= _LAST_PORT)
 
 
 def shown(dsn: str) -> str:
@@ -56,11 +229,11 @@ def user_of(dsn: str) -> str | None:
 
 
 def _shown_uri(dsn: str) -> str:
-    match = _URI.fullmatch(dsn)
+    match = _SHOWN_URI.fullmatch(dsn)
     if match is None:
         return HIDDEN
     user = f"{match['user']}@" if match["user"] else ""
-    parameters = [pair for pair in (match["parameters"] or "").split("&") if pair.partition("=")[0] in _SHOWN]
+    parameters = [pair for pair in (match["parameters"] or "").split("&") if pair.partition("=")[0] in _HARMLESS]
     query = f"?{'&'.join(parameters)}" if parameters else ""
     return f"{match['scheme']}{user}{match['hosts']}{match['database'] or ''}{query}"
 
@@ -69,10 +242,66 @@ def _shown_pairs(dsn: str) -> str:
     pairs: list[str] = []
     at = 0
     while dsn[at:].strip():
-        match = _PAIR.match(dsn, at)
+        match = _SETTING.match(dsn, at)
         if match is None or "://" in match["value"]:
             return HIDDEN
-        if match["name"] in _SHOWN:
+        if match["name"] in _HARMLESS:
             pairs.append(f"{match['name']}={match['value']}")
         at = match.end()
     return " ".join(pairs) or HIDDEN
+
+
+def encryption(check: str, name: str, dsn: str) -> Finding:
+    """Whether a connection string lets anybody on the way read along, or stand in for the server.
+
+    libpq's own default, `sslmode=prefer`, is to encrypt if the server offers it: whoever stands in between offers none,
+    and may then ask for the password in clear text (documentation of libpq, "SSL Support" and "Parameter Key Words").
+
+    Args:
+        check: the finding's name.
+        name: the key that the connection string stands under.
+        dsn: the connection string; what it leaves open, the environment says.
+    """
+    given = {key: str(value) for key, value in conninfo_to_dict(dsn).items() if value is not None}
+    if "service" in given and "sslmode" not in given:
+        return Finding(check, "ok", f"{name} names a service, whose file says whether the connection is encrypted")
+    # What libpq was compiled with is no decision: sslmode depends on sslrootcert, if nobody sets it.
+    environment = {
+        each.keyword.decode(): each.val.decode(errors="replace")
+        for each in pq.Conninfo.get_defaults()
+        if each.val is not None and each.val != each.compiled
+    }
+    settings = environment | given
+    # Of each host an address, where one is given.
+    hosts = (settings.get("hostaddr") or settings.get("host") or "").split(",")
+    far = [host for host in hosts if not _is_here(host)]
+    if not far:
+        return Finding(check, "ok", f"{name} leads nowhere beyond this machine")
+    mode = settings.get("sslmode") or ("verify-full" if settings.get("sslrootcert") == "system" else "prefer")
+    if mode == "verify-full" or settings.get("gssencmode") == "require":
+        return Finding(check, "ok", f"{name}: the connection is encrypted, and the server is verified")
+    if mode in {"require", "verify-ca"}:
+        return Finding(
+            check,
+            "ok",
+            f"{name}: the connection is encrypted (sslmode={mode}); verify-full would also verify the server",
+        )
+    return Finding(
+        check,
+        "warning",
+        f"{name} lets the connection to {', '.join(far)} go unencrypted (sslmode={mode}): who is on the way may read "
+        f"along, or stand in for the server and be given the password",
+        f"Add this to {name}: sslmode=verify-full sslrootcert=system (libpq 16 or newer), or with the certificate of "
+        f"your own authority sslmode=verify-full sslrootcert=/etc/cdc-sync/ca.pem; sslmode=require at least.\n"
+        f"And require_auth=scram-sha-256, so that no server is given the password in clear text.",
+    )
+
+
+def _is_here(host: str) -> bool:
+    """A socket (a path, an abstract one, or the default), or loopback."""
+    if not host or host[0] in "/@" or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False

@@ -8,16 +8,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, WithJsonSchema, field_validator
 
-from cdc_sync.config import conninfo
 from cdc_sync.config.addresses import AllowedHost, BaseUrl, HeaderName, HeaderValue, HostPort, Listen
-from cdc_sync.config.dsn import shown
-from cdc_sync.config.mistakes import Mistake
+from cdc_sync.config.dsn import check, shown
+from cdc_sync.config.problems import Mistake
 from cdc_sync.config.quantities import Duration, PositiveDuration, format_duration
 from cdc_sync.config.section import PositiveNumber, Section, WholeNumber
 from cdc_sync.config.watch import Watch
 
 SHORTEST_TOKEN = 16
 """Characters of `admin.token` that nobody guesses."""
+
+HOW_TO_MAKE_ONE = "`openssl rand -hex 16` prints a good one"
 
 _WATCH_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
@@ -41,23 +42,14 @@ def _path(value: Any) -> Path:
 def _token(token: SecretStr) -> SecretStr:
     text = token.get_secret_value()
     if not text:
-        raise Mistake("must not be empty", "`openssl rand -hex 16` prints a good one")
+        raise Mistake("must not be empty", HOW_TO_MAKE_ONE)
     if not (text.isascii() and text.isprintable()) or " " in text:
         raise Mistake("expected letters, digits and signs without blanks and accents: it travels in a header")
     return token
 
 
-def _insist_on_length(token: SecretStr) -> None:
-    if len(token.get_secret_value()) < SHORTEST_TOKEN:
-        raise Mistake(
-            f"listen on another than a loopback address needs a token of at least {SHORTEST_TOKEN} characters: a "
-            f"shorter one could be guessed",
-            "`openssl rand -hex 16` prints a good one",
-        )
-
-
 def _dsn(dsn: SecretStr) -> SecretStr:
-    conninfo.check(dsn.get_secret_value())
+    check(dsn.get_secret_value())
     return dsn
 
 
@@ -237,12 +229,18 @@ class Admin(Section):
     @classmethod
     def _others_need_a_token(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         listen = info.data.get("listen")
-        if token is None and listen is not None and not listen.is_loopback:
+        if listen is None or listen.is_loopback:
+            return token
+        if token is None:
             raise Mistake(
                 "listen on another than a loopback address needs a token", "set token, or listen on 127.0.0.1"
             )
-        if token is not None and listen is not None and not listen.is_loopback:
-            _insist_on_length(token)
+        if len(token.get_secret_value()) < SHORTEST_TOKEN:
+            raise Mistake(
+                f"listen on another than a loopback address needs a token of at least {SHORTEST_TOKEN} characters: a "
+                f"shorter one could be guessed",
+                HOW_TO_MAKE_ONE,
+            )
         return token
 
 

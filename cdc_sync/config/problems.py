@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, for people and for programs."""
+"""What is wrong with a value, and with a configuration: for people and for programs."""
 
 import json
 from collections.abc import Iterable
@@ -7,6 +7,25 @@ from dataclasses import dataclass
 from cdc_sync.core.visible import visible
 
 _LONGEST = 100
+
+
+class Mistake(ValueError):  # noqa: N818 - the people who read it made one; the program has no error
+    """Raised by the readers of single values; becomes one problem of the report, at the value's place in the file.
+
+    The message says what was expected, never what was found: the value may be a secret that was put in from the
+    environment. The report shows what the file has, where that is safe.
+
+    Attributes:
+        message: what was expected.
+        suggestion: how to repair it, if there is more to say than that.
+        about_section: whether it is the section that is wrong, rather than the key whose reader noticed.
+    """
+
+    def __init__(self, message: str, suggestion: str | None = None, *, about_section: bool = False) -> None:
+        super().__init__(message)
+        self.message = message
+        self.suggestion = suggestion
+        self.about_section = about_section
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from cdc_sync.config.schema import json_schema
+from cdc_sync.config.schema import Schema, written_out
 
 _HEADER = """\
 # Every key of the configuration
@@ -33,48 +33,37 @@ error. `cdc-sync config validate` tells every mistake at once.
 """
 _WIDTH = 120
 
-_Schema = dict[str, Any]
-
 
 def reference() -> str:
     """The text of docs/configuration.md."""
-    schema = json_schema()
-    return "\n".join([_HEADER, *_Page(schema["$defs"]).section("", schema)])
+    return "\n".join([_HEADER, *_section("", written_out())])
 
 
-class _Page:
-    def __init__(self, sections: dict[str, _Schema]) -> None:
-        self._sections = sections
-
-    def section(self, path: str, schema: _Schema) -> Iterator[str]:
-        """A section's keys, and then the sections below it."""
-        plain = {name: key for name, key in schema["properties"].items() if self._below(key) is None}
-        yield from (self._item(name, key) for name, key in plain.items())
-        if plain:
-            yield ""
-        for name, key in schema["properties"].items():
-            below = self._below(key)
-            if below is None:
-                continue
-            ending, inner = below
+def _section(path: str, keys: Schema) -> Iterator[str]:
+    """A section's keys, and then the sections below it."""
+    below = {name: _below(key) for name, key in keys.items()}
+    plain = [_item(name, key) for name, key in keys.items() if below[name] is None]
+    yield from [*plain, ""] if plain else []
+    for name, section in below.items():
+        if section is not None:
+            ending, inner = section
             here = f"{path}.{name}{ending}" if path else f"{name}{ending}"
             yield f"## `{here}`\n"
-            yield textwrap.fill(key["description"], _WIDTH) + "\n"
-            yield from self.section(here, inner)
+            yield textwrap.fill(keys[name]["description"], _WIDTH) + "\n"
+            yield from _section(here, inner)
 
-    def _below(self, key: _Schema) -> tuple[str, _Schema] | None:
-        """The section at a key, and how its path goes on: by a name of people's choice, or as one of a list."""
-        forms = [("", key), ("[]", key.get("items", {}))]
-        forms += [(".NAME", value) for value in key.get("patternProperties", {}).values()]
-        for ending, form in forms:
-            if "$ref" in form:
-                return ending, self._sections[form["$ref"].removeprefix("#/$defs/")]
-        return None
 
-    def _item(self, name: str, key: _Schema) -> str:
-        default = f" (`{_plain(key['default'])}`)" if key.get("default", "") != "" else ""
-        text = f"- **`{name}`**{default}: {key['description']}"
-        return textwrap.fill(text, _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+def _below(key: Schema) -> tuple[str, Schema] | None:
+    """The keys of the section at a key, and how its path goes on: by a name that people choose, or as one of a list."""
+    forms = [("", key), ("[]", key.get("items", {}))]
+    forms += [(".NAME", value) for value in key.get("patternProperties", {}).values()]
+    return next(((ending, form["properties"]) for ending, form in forms if "properties" in form), None)
+
+
+def _item(name: str, key: Schema) -> str:
+    default = f" (`{_plain(key['default'])}`)" if key.get("default", "") != "" else ""
+    text = f"- **`{name}`**{default}: {key['description']}"
+    return textwrap.fill(text, _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _plain(value: Any) -> str:

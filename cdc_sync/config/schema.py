@@ -1,8 +1,10 @@
-"""The configuration as a JSON Schema, for editors and for the documentation."""
+"""What is made from the models, so that it tells what is so: the JSON Schema and the annotated example."""
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic.json_schema import GenerateJsonSchema
 
@@ -12,11 +14,28 @@ from cdc_sync.config.outline import descriptions_of
 from cdc_sync.config.quantities import format_duration
 from cdc_sync.config.section import Section
 
+_HEADER = """\
+# The configuration of cdc-sync: every key, in most cases with its default. The connection, the header, the table and
+# its columns are examples. Required are a watch's table, key and columns; any other key can be left out.
+#
+# Durations: 500ms, 30s, 5m, 2h, 7d. Sizes: 256MB, 64KiB. An unknown key is an error.
+# Inside a value ${NAME} is replaced from the environment, ${file:PATH} by the file's content; $${ is a literal ${.
+# A credential of systemd (LoadCredential=NAME:…): ${file:${CREDENTIALS_DIRECTORY}/NAME}
+# After a change: cdc-sync config validate
+"""
+_WATCH = "applications"
+_WIDTH = 120
+_WIDEST_BEFORE_A_COMMENT = 48
+_INDENT = "  "
+_PLAIN = re.compile(r"[A-Za-z0-9/][A-Za-z0-9_./:@-]*")
+
+Schema: TypeAlias = dict[str, Any]
+
 COMMENT = "$comment"
 """The keyword that has a key's short comment, which the annotated example shows."""
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema() -> Schema:
     """The JSON Schema (draft 2020-12) of a configuration file; every key has its description."""
     schema = {"$schema": GenerateJsonSchema.schema_dialect, **Config.model_json_schema(schema_generator=_Generator)}
     for section in Section.__subclasses__():
@@ -28,6 +47,33 @@ def json_schema() -> dict[str, Any]:
             if "title" in key:
                 key[COMMENT] = key.pop("title")
     return schema
+
+
+def written_out() -> Schema:
+    """The same with each section where it belongs, and not referred to."""
+    schema = json_schema()
+
+    def out(node: Any) -> Any:
+        if isinstance(node, list):
+            return [out(part) for part in node]
+        if not isinstance(node, dict):
+            return node
+        section = schema["$defs"][node["$ref"].removeprefix("#/$defs/")] if "$ref" in node else {}
+        return {name: out(part) for name, part in (section | node).items()}
+
+    return {name: out(key) for name, key in schema["properties"].items()}
+
+
+def example() -> str:
+    """The text of `config/cdc-sync.example.yaml`; a valid configuration where HELLOWORK_API_KEY is set.
+
+    A section whose keys have no comments fits on its own line, any other is a block.
+    """
+    blocks = [_HEADER]
+    for name, key in written_out().items():
+        heading = f"# {key.pop(COMMENT)}\n" if _is_block(key) else ""
+        blocks.append(heading + "\n".join(_lines({name: key}, "")) + "\n")
+    return "\n".join(blocks)
 
 
 class _Generator(GenerateJsonSchema):
@@ -44,3 +90,47 @@ class _Generator(GenerateJsonSchema):
         if isinstance(dft, Mapping):
             return {key: self.encode_default(value) for key, value in dft.items()}
         return super().encode_default(dft)
+
+
+def _is_block(key: Schema) -> bool:
+    return any(COMMENT in below or _is_block(below) for below in _keys(key).values())
+
+
+def _lines(keys: Schema, indent: str) -> Iterator[str]:
+    """Keys that stand one below the other, their comments in a column."""
+    heads = {
+        name: f"{indent}{name}:" + ("" if _is_block(key) else f" {_flow(_value(key))}") for name, key in keys.items()
+    }
+    column = max((len(head) for head in heads.values() if len(head) <= _WIDEST_BEFORE_A_COMMENT), default=0)
+    for name, key in keys.items():
+        comment = key.get(COMMENT)
+        line = f"{heads[name].ljust(column)}  # {comment}" if comment else heads[name]
+        if len(line) > _WIDTH:
+            yield f"{indent}# {comment}"
+            line = heads[name]
+        yield line
+        if _is_block(key):
+            yield from _lines(_keys(key), indent + _INDENT)
+
+
+def _keys(key: Schema) -> Schema:
+    """The keys below a key whose value is a section; of the mapping of watches, one watch."""
+    watches = [value for value in key.get("patternProperties", {}).values() if "properties" in value]
+    return {_WATCH: watches[0]} if watches else key.get("properties", {})
+
+
+def _value(key: Schema) -> Any:
+    below = _keys(key)
+    if below:
+        return {name: _value(inner) for name, inner in below.items()}
+    return key["examples"][0] if "examples" in key else key.get("default", [] if key.get("type") == "array" else {})
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name}: {_flow(inner)}' for name, inner in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_flow, value))}]"
+    if isinstance(value, str):
+        return value if _PLAIN.fullmatch(value) else json.dumps(value)
+    return json.dumps(value)

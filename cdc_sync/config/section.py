@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from cdc_sync.config.mistakes import Mistake
+from cdc_sync.config.problems import Mistake
 from cdc_sync.config.quantities import REFERENCE_PATTERN
 from cdc_sync.core.identifiers import IdentifierError, QualifiedName, parse_column, parse_qualified, written
 

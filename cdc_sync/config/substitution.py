@@ -10,8 +10,7 @@ from errno import EFBIG, EINVAL
 from pathlib import Path
 
 from cdc_sync.config.document import LARGEST, UNUSABLE
-from cdc_sync.config.mistakes import Mistake
-from cdc_sync.config.problems import printable
+from cdc_sync.config.problems import Mistake, printable
 
 _MOST_MISTAKES = 100
 """In one value; more tell nobody anything."""

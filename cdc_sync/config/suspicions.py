@@ -1,14 +1,33 @@
-"""What is allowed in a configuration, and hardly ever meant."""
+"""What is allowed in a configuration, and hardly ever meant; and what other users of this host may do with its secrets.
 
+A group is trusted: it is how a file is shared with whom it is meant for.
+"""
+
+import stat
 from collections.abc import Iterator
+from pathlib import Path as FilePath
 from typing import Literal
 
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from cdc_sync.config import outline
 from cdc_sync.config.disclosure import path_text
-from cdc_sync.config.document import Path
-from cdc_sync.config.models import SHORTEST_TOKEN, Config
+from cdc_sync.config.document import Entries, Items, Node, NotYamlError, Path, Scalar, read
+from cdc_sync.config.models import HOW_TO_MAKE_ONE, SHORTEST_TOKEN, Config
 from cdc_sync.config.problems import Problem
+from cdc_sync.config.substitution import with_stand_ins
 from cdc_sync.config.watch import Watch
 from cdc_sync.core.hellowork_statuses import MEANINGS, OWN_SIDE, meant
+
+_HARMLESS_HEADERS = frozenset({"accept", "accept-language", "from", "user-agent"})
+_SHORTEST_SECRET = 8
+"""Characters: `Bearer` and a version are none."""
+
+_STAND_IN = "reference-to-a-secret"
+"""What a reference is replaced by: nothing would make another setting of `host=${NAME} user=x`."""
+
+_BESIDE_STORE = ("", "-wal", "-shm")
 
 Code = Literal[
     "dsn-unused", "path-relative", "token-short", "status-of-hellowork", "status-nearly-a-code", "status-never-sent"
@@ -18,43 +37,26 @@ Code = Literal[
 
 def warnings(config: Config) -> list[Problem]:
     """What is suspicious in a valid configuration; the problems have no line, as the file is not at hand any more."""
-    found: list[Problem] = []
+    return list(_warnings(config))
+
+
+def _warnings(config: Config) -> Iterator[Problem]:
     if config.state.backend == "sqlite" and config.state.dsn is not None:
-        found.append(
-            _suspicion(
-                "dsn-unused",
-                ("state", "dsn"),
-                None,
-                "is not used by backend sqlite",
-                "set state.backend: postgres, or remove it",
-            )
-        )
+        remedy = "set state.backend: postgres, or remove it"
+        yield _suspicion("dsn-unused", ("state", "dsn"), None, "is not used by backend sqlite", remedy)
     if config.state.backend == "sqlite" and not config.state.path.is_absolute():
-        found.append(
-            _suspicion(
-                "path-relative",
-                ("state", "path"),
-                str(config.state.path),
-                "is relative to whatever folder the command is run in; in another one it would begin with a new store, "
-                "which takes all that it finds as told",
-                "write the whole path",
-            )
+        message = (
+            "is relative to whatever folder the command is run in; in another one it would begin with a new store, "
+            "which takes all that it finds as told"
         )
+        yield _suspicion("path-relative", ("state", "path"), str(config.state.path), message, "write the whole path")
     token = config.admin.token
     if token is not None and len(token.get_secret_value()) < SHORTEST_TOKEN:
-        found.append(
-            _suspicion(
-                "token-short",
-                ("admin", "token"),
-                None,
-                f"has fewer than {SHORTEST_TOKEN} characters, so that it could be guessed",
-                "`openssl rand -hex 16` prints a good one",
-            )
-        )
+        message = f"has fewer than {SHORTEST_TOKEN} characters, so that it could be guessed"
+        yield _suspicion("token-short", ("admin", "token"), None, message, HOW_TO_MAKE_ONE)
     for name, watch in config.watches.items():
-        found += _labels(("watches", name), watch)
-        found += _never_sent(("watches", name), watch)
-    return found
+        yield from _labels(("watches", name), watch)
+        yield from _never_sent(("watches", name), watch)
 
 
 def _labels(path: Path, watch: Watch) -> Iterator[Problem]:
@@ -64,21 +66,11 @@ def _labels(path: Path, watch: Watch) -> Iterator[Problem]:
         code = meant(status)
         if status in OWN_SIDE:
             message = f"is HelloWork's own code for its side of the exchange ({MEANINGS[status]})"
-            yield _suspicion(
-                "status-of-hellowork",
-                place,
-                status,
-                message,
-                "send the ATS's own label, or a code for what a recruiter did",
-            )
+            remedy = "send the ATS's own label, or a code for what a recruiter did"
+            yield _suspicion("status-of-hellowork", place, status, message, remedy)
         elif code is not None:
-            yield _suspicion(
-                "status-nearly-a-code",
-                place,
-                status,
-                "is nearly a code of HelloWork's",
-                f'HelloWork spells it "{code}"',
-            )
+            remedy = f'HelloWork spells it "{code}"'
+            yield _suspicion("status-nearly-a-code", place, status, "is nearly a code of HelloWork's", remedy)
 
 
 def _never_sent(path: Path, watch: Watch) -> Iterator[Problem]:
@@ -90,14 +82,95 @@ def _never_sent(path: Path, watch: Watch) -> Iterator[Problem]:
         named |= {(*path, "extra", field, "only_for", i): status for i, status in enumerate(extra.only_for)}
     for place, status in named.items():
         if status not in sent:
-            yield _suspicion(
-                "status-never-sent",
-                place,
-                status,
-                "is never sent: status.map has no label for it, and status.unmapped is not send",
-                "name the status as it is sent, not the ATS's label",
-            )
+            message = "is never sent: status.map has no label for it, and status.unmapped is not send"
+            remedy = "name the status as it is sent, not the ATS's label"
+            yield _suspicion("status-never-sent", place, status, message, remedy)
 
 
 def _suspicion(code: Code, path: Path, found: str | None, message: str, suggestion: str) -> Problem:
     return Problem(path_text(path), None, None, found, message, suggestion, code)
+
+
+def exposures(path: FilePath, config: Config) -> list[Problem]:
+    """What others may read or write that they should not.
+
+    Args:
+        path: the configuration's file.
+        config: what was read from it.
+    """
+    return [*_of_configuration(path), *_of_store(config)]
+
+
+def others_may(path: FilePath) -> str | None:
+    """What every user of this host may do with a file: `read`, `write` or `read and write`."""
+    try:
+        real = path.resolve(strict=True)
+        mode = real.stat().st_mode
+        # Whoever may not search a folder above cannot reach it.
+        reached = all(folder.stat().st_mode & stat.S_IXOTH for folder in real.parents)
+    except OSError:
+        return None
+    may = [word for bit, word in ((stat.S_IROTH, "read"), (stat.S_IWOTH, "write")) if mode & bit]
+    return " and ".join(may) if may and reached else None
+
+
+def _of_configuration(path: FilePath) -> Iterator[Problem]:
+    may = others_may(path)
+    if may is None:
+        return
+    if "write" in may:
+        message = f"every user of this host may {may} {path}, and so decide where credentials are sent"
+        yield Problem("", None, None, None, message, f"chmod o-w {path}")
+    try:
+        root, _ = read(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, NotYamlError):
+        return  # it has changed since it was loaded, and is judged when it is loaded again
+    for place, scalar in _secrets(root, ()):
+        if _is_secret(place, with_stand_ins(scalar.text, _STAND_IN)):
+            message = f"is a secret, and every user of this host may {may} {path}"
+            remedy = f"chmod o-rwx {path}, or write ${{NAME}} or ${{file:PATH}} in its place"
+            yield Problem(path_text(place, root), scalar.place.line, scalar.place.column, None, message, remedy)
+
+
+def _of_store(config: Config) -> Iterator[Problem]:
+    if config.state.backend != "sqlite":
+        return
+    path = config.state.path
+    for suffix in _BESIDE_STORE:
+        file = path.with_name(path.name + suffix)
+        if (may := others_may(file)) is not None:
+            message = f"every user of this host may {may} {file}: it has what was sent and what HelloWork answered"
+            yield Problem("state.path", None, None, None, message, f"chmod o-rwx {file}")
+
+
+def _secrets(node: Node | None, path: Path) -> Iterator[tuple[Path, Scalar]]:
+    """The values that stand where a secret is expected."""
+    match node:
+        case Entries():
+            for key, entry in node.entries.items():
+                yield from _secrets(entry.node, (*path, key))
+        case Items():
+            for position, item in enumerate(node.items):
+                yield from _secrets(item, (*path, position))
+        case Scalar() if isinstance(node.value, str) and not outline.at(path).may_be_shown:
+            yield path, node
+        case _:
+            return
+
+
+def _is_secret(path: Path, text: str) -> bool:
+    """Whether what stands in the file itself may be a secret; in a connection string a password is one."""
+    if path[-1] == "dsn":
+        try:
+            settings = conninfo_to_dict(text)
+        except psycopg.ProgrammingError:
+            return False
+        return any(_own(str(settings.get(name, ""))) for name in ("password", "sslpassword"))
+    if path == ("admin", "token"):
+        return bool(_own(text))
+    is_harmless = str(path[-1]).lower() in _HARMLESS_HEADERS
+    return not is_harmless and any(len(_own(word)) >= _SHORTEST_SECRET for word in text.split())
+
+
+def _own(text: str) -> str:
+    return text.replace(_STAND_IN, "").strip()

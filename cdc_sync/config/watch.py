@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
 from cdc_sync.config.columns import Column, Extra
-from cdc_sync.config.mistakes import Mistake
+from cdc_sync.config.problems import Mistake
 from cdc_sync.config.quantities import Duration, PositiveDuration, Size, at_least, format_duration, format_size
 from cdc_sync.config.section import DISTINCT, ColumnName, Section, Sql, TableName, Text, WholeNumber
 

@@ -22,8 +22,8 @@ import psycopg
 from psycopg import AsyncConnection, sql
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from cdc_sync.config.conninfo import check
-from cdc_sync.config.mistakes import Mistake
+from cdc_sync.config.dsn import check
+from cdc_sync.config.problems import Mistake
 from cdc_sync.config.sessions import ANSWERS_WITHIN, POOL_SIZE, completed, session_settings
 from cdc_sync.core.replica_position import ReplicaPosition
 from cdc_sync.source.errors import SourceError, translate

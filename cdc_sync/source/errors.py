@@ -93,7 +93,7 @@ _QUOTED = re.compile('["«].*["»]', re.DOTALL)
 _BYTES = re.compile(r"0x[0-9a-f]{2}(?: 0x[0-9a-f]{2})*")
 
 # libpq and the driver look at these only when they connect, and say so without an SQLSTATE. What database.dsn has of
-# them was judged when it was loaded (`config.conninfo`), so most likely they come from somewhere else.
+# them was judged when it was loaded (`config.dsn`), so most likely they come from somewhere else.
 _SETTING = re.compile(
     r'invalid (?:integer value|port number|"?\w+"? value)|could not match \d|definition of service|'
     r"(?:syntax error in )?service file|bad value for connect_timeout"

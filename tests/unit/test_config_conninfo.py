@@ -7,8 +7,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from support.configurations import LEAST
 
 from cdc_sync.config import ConfigurationError, parse
-from cdc_sync.config.conninfo import ESCAPES, check
-from cdc_sync.config.mistakes import Mistake
+from cdc_sync.config.dsn import ESCAPES, check
+from cdc_sync.config.problems import Mistake
 
 
 @pytest.mark.parametrize(

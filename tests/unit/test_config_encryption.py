@@ -2,7 +2,7 @@
 
 import pytest
 
-from cdc_sync.config.encryption import judged
+from cdc_sync.config.dsn import encryption
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_nothing_is_said_against_it(dsn: str) -> None:
-    found = judged("encryption", "database.dsn", dsn)
+    found = encryption("encryption", "database.dsn", dsn)
 
     assert found.state == "ok"
     assert found.remedy is None
@@ -47,7 +47,7 @@ def test_nothing_is_said_against_it(dsn: str) -> None:
     ],
 )
 def test_what_to_write_is_said(dsn: str, far: str, mode: str) -> None:
-    found = judged("encryption", "database.dsn", dsn)
+    found = encryption("encryption", "database.dsn", dsn)
 
     assert found.state == "warning"
     assert f"to {far} go unencrypted (sslmode={mode})" in found.message
@@ -58,7 +58,7 @@ def test_what_to_write_is_said(dsn: str, far: str, mode: str) -> None:
 
 def test_what_the_string_leaves_open_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGHOST", "db.internal")
-    assert judged("encryption", "database.dsn", "dbname=ats").state == "warning"
+    assert encryption("encryption", "database.dsn", "dbname=ats").state == "warning"
 
     monkeypatch.setenv("PGSSLMODE", "verify-full")
-    assert judged("encryption", "database.dsn", "dbname=ats").state == "ok"
+    assert encryption("encryption", "database.dsn", "dbname=ats").state == "ok"

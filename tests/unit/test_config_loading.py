@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.configurations import LEAST, problems_of
 
 from cdc_sync.config import Config, ConfigurationError, PlainColumn, Problem, example, load, parse
-from cdc_sync.config.wording import OTHERWISE
+from cdc_sync.config.loading import OTHERWISE
 
 SECRET = "hunter2hunter2hunter2"
 

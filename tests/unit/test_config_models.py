@@ -13,22 +13,20 @@ from support.configurations import WATCH, a_config, a_watch, complaint, problems
 from cdc_sync.config import (
     Admin,
     Capture,
-    Columns,
     Config,
     ConfigurationError,
     Database,
-    ExtraField,
-    Fuse,
     HelloWork,
     HostPort,
     Log,
     PlainColumn,
     SqlColumn,
-    State,
-    Status,
     Watch,
     format_duration,
 )
+from cdc_sync.config.columns import ExtraField
+from cdc_sync.config.models import State
+from cdc_sync.config.watch import Columns, Fuse, Status
 from cdc_sync.core.identifiers import QualifiedName
 
 TOKEN = "0123456789abcdef"

@@ -8,9 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sync.config import format_duration, format_size, parse_duration, parse_size
-from cdc_sync.config.mistakes import Mistake
-from cdc_sync.config.quantities import DURATION_PATTERN, LARGEST, LONGEST, SIZE_PATTERN
+from cdc_sync.config.problems import Mistake
+from cdc_sync.config.quantities import (
+    DURATION_PATTERN,
+    LARGEST,
+    LONGEST,
+    SIZE_PATTERN,
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_size,
+)
 
 MILLISECOND = timedelta(milliseconds=1)
 
