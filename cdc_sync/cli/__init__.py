@@ -1,4 +1,4 @@
-"""The command `cdc-sync`: one thin file per command group, and the one place where an error becomes an exit code.
+"""The command `cdc-sync`: one file per command group, and the one place where an error becomes an exit code.
 
 0 done; 1 a check or an operation failed; 2 usage; 78 the configuration is invalid (systemd must not restart on it).
 """
@@ -6,13 +6,14 @@
 import logging
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from cdc_sync import __version__
-from cdc_sync.cli.commands import Commands
 from cdc_sync.cli.context import DEFAULT_PATH, Invocation
 from cdc_sync.cli.saying import say, say_lines
 from cdc_sync.config import ConfigurationError
@@ -21,9 +22,52 @@ from cdc_sync.core.failures import OperationError
 EX_CONFIG = 78
 """sysexits.h: something was found in an unconfigured or misconfigured state."""
 
+_NAMES = (
+    "run",
+    "check",
+    "init",
+    "plan",
+    "status",
+    "explain",
+    "resend",
+    "adopt-database",
+    "emulator",
+    "demo",
+    "sql",
+    "dead-letters",
+    "fuse",
+    "config",
+)
+"""In the order of the help. A command is the function of that name in the module of that name, or an `app` in it."""
+
+
+class _Commands(TyperGroup):
+    """Each command is loaded when it is asked for: the daemon keeps what it has loaded, and is none of the others."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "commands": dict.fromkeys(_NAMES)})
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import a command's module; None if there is no such command."""
+        if cmd_name in self.commands and self.commands[cmd_name] is None:
+            self.commands[cmd_name] = _load(cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+
+def _load(name: str) -> Any:
+    function = name.replace("-", "_")
+    module = import_module(f"cdc_sync.cli.{function}")
+    alone = typer.Typer(rich_markup_mode="rich")
+    if hasattr(module, "app"):
+        alone.add_typer(module.app, name=name)
+    else:
+        alone.command(name)(getattr(module, function))
+    return typer.main.get_group(alone).commands[name]
+
+
 app = typer.Typer(
     name="cdc-sync",
-    cls=Commands,
+    cls=_Commands,
     help="Keeps HelloWork informed of what happens in an ATS's PostgreSQL database, without touching the ATS.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

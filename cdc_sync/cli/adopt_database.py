@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from cdc_sync.cli.console import console
 from cdc_sync.cli.context import invocation
 from cdc_sync.cli.saying import say
 from cdc_sync.config import Config
@@ -45,25 +44,22 @@ async def _adopt(config: Config, *, sure: bool) -> None:
             say(f"Nothing to do: the store {belongs}. ({identity})")
             return
         remembered = f" on {Whereabouts.from_text(hosts)}" if hosts else ""
-        console.print(f"the store belongs to   {bound}{remembered}", soft_wrap=True)
-        console.print(f"database.dsn leads to  {identity} on {here}  ({config.database.shown()})", soft_wrap=True)
+        say(f"the store belongs to   {bound}{remembered}")
+        say(f"database.dsn leads to  {identity} on {here}  ({config.database.shown()})")
         for watch, counts in (await store.counts()).items():
-            console.print(
+            say(
                 f"{watch}: {counts.known} applications known; {counts.pending} pending calls would be sent from now "
                 f"on, {counts.held} held, {counts.dead} dead letters",
-                soft_wrap=True,
             )
         for watch in behind:
-            console.print(
+            say(
                 f"{watch}: this server is behind what was read before; that is forgotten, and what it shows is read as "
                 f"the present state",
-                soft_wrap=True,
             )
-        console.print(
+        say(
             "At its next start the daemon compares every row of this database with what HelloWork was told; `cdc-sync "
             "plan`, right after this, shows what it would send. A copy for tests must not take the real store over: "
             "give it a store of its own.",
-            soft_wrap=True,
         )
         if not sure:
             typer.confirm("Let the store belong to this database?", abort=True)

@@ -2,12 +2,12 @@
 
 import asyncio
 from dataclasses import asdict
-from typing import Any
 
 import typer
 
 from cdc_sync.cli.console import console
-from cdc_sync.cli.context import JsonOption, invocation, print_json
+from cdc_sync.cli.context import JsonOption, invocation
+from cdc_sync.cli.saying import print_json, say
 from cdc_sync.config import Config, ConfigurationError, Problem
 from cdc_sync.config.dsn import encryption
 from cdc_sync.core import database_identity
@@ -33,7 +33,7 @@ def check(context: typer.Context, as_json: JsonOption = False) -> None:
         config = called.config()
     except ConfigurationError as error:
         if as_json:
-            print_json([_as_json(_configuration("failed", problem)) for problem in error.problems])
+            print_json([asdict(_configuration("failed", problem)) for problem in error.problems])
         raise
     findings: list[Finding] = []
 
@@ -48,7 +48,7 @@ def check(context: typer.Context, as_json: JsonOption = False) -> None:
     asyncio.run(_check(config, tell))
     failed = sum(finding.state == "failed" for finding in findings)
     if as_json:
-        print_json([_as_json(finding) for finding in findings])
+        print_json([asdict(finding) for finding in findings])
     else:
         warned = sum(finding.state == "warning" for finding in findings)
         console.print(f"{len(findings)} checks: {failed} failed, {warned} warning(s)")
@@ -87,10 +87,6 @@ def _configuration(state: State, problem: Problem) -> Finding:
 def _show(finding: Finding) -> None:
     about = finding.check if finding.watch is None else f"{finding.watch} {finding.check}"
     console.print(f"{finding.state:7}  ", style=_STYLES[finding.state], end="")
-    console.print(f"{about}: {finding.message}", soft_wrap=True)
-    for line in (finding.remedy or "").split("\n") if finding.remedy else ():
-        console.print(f"         → {line}", soft_wrap=True)
-
-
-def _as_json(finding: Finding) -> dict[str, Any]:
-    return asdict(finding)
+    say(f"{about}: {finding.message}")
+    for line in (finding.remedy or "").splitlines():
+        say(f"         → {line}")

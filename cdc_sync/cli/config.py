@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from cdc_sync.cli.context import invocation, print_json
-from cdc_sync.cli.saying import put_out, say
+from cdc_sync.cli.context import invocation
+from cdc_sync.cli.saying import print_json, put_out, say
 from cdc_sync.config import example as example_text
 from cdc_sync.config import json_schema, load
 from cdc_sync.config.sessions import sessions_needed

@@ -1,19 +1,20 @@
-"""What every command has: the configuration, the store, and ways to print."""
+"""What every command has: the configuration, the store, and the options that several have."""
 
-import json
-import sys
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
 import typer
 
-from cdc_sync.config import Config, ConfigurationError, Problem, exposures, load, load_without_secrets, warnings
-from cdc_sync.core.visible import visible, visible_json
-from cdc_sync.store.opening import opened_beside as opened
+from cdc_sync.config import Config, Problem, exposures, load, warnings
+from cdc_sync.core.visible import visible
+from cdc_sync.store.opening import opened_beside
 from cdc_sync.store.store import Store
 from cdc_sync.store.unconfigured import unconfigured
+
+_Found = TypeVar("_Found")
 
 DEFAULT_PATH = Path("/etc/cdc-sync/config.yaml")
 
@@ -43,14 +44,6 @@ class Invocation:
         """
         return load(self.config_path, self.environ)
 
-    def config_without_secrets(self) -> tuple[Config, Mapping[tuple[str | int, ...], str]]:
-        """Load the configuration for what needs no secret, with what each secret lacks that cannot be had.
-
-        Raises:
-            ConfigurationError: it cannot be read, or is not valid.
-        """
-        return load_without_secrets(self.config_path, self.environ)
-
     def warnings(self, config: Config, path: Path | None = None) -> list[Problem]:
         """What is suspicious in a configuration, and in who may read it; in another file's if one is given."""
         return [*warnings(config), *exposures(path or self.config_path, config)]
@@ -73,37 +66,28 @@ def check_watch(config: Config, watch: str | None) -> None:
         raise typer.BadParameter(f"no watch is called {watch!r}; there is {', '.join(config.watches)}")
 
 
-async def check_watch_in(store: Store, config: Config, watch: str | None) -> None:
-    """Refuse a watch that neither the configuration nor the store has: for what acts on the store alone.
+def in_store(
+    config: Config, watch: str | None, work: Callable[[Store], Awaitable[_Found]], *, writes: bool = False
+) -> _Found:
+    """Do something in the store, beside daemons that may be running.
 
     Raises:
-        typer.BadParameter: there is no such watch.
-        StoreError: the store cannot be read.
+        typer.BadParameter: neither the configuration nor the store has such a watch.
+        StoreError: the store cannot be used, or does not exist yet.
     """
+
+    async def found() -> _Found:
+        async with opened_beside(config, read_only=not writes) as store:
+            await _check_watch_in(store, config, watch)
+            return await work(store)
+
+    return asyncio.run(found())
+
+
+async def _check_watch_in(store: Store, config: Config, watch: str | None) -> None:
     if watch is None or watch in config.watches:
         return
     former = [one.watch for one in await unconfigured(store, config.watches)]
     if watch not in former:
         more = f"; configured no more, and known to the store: {visible(', '.join(former))}" if former else ""
         raise typer.BadParameter(f"no watch is called {watch!r}; there is {', '.join(config.watches)}{more}")
-
-
-def print_json(value: Any) -> None:
-    """Print a value as JSON."""
-    sys.stdout.write(visible_json(json.dumps(value, ensure_ascii=False, indent=2)) + "\n")
-
-
-__all__ = [
-    "DEFAULT_PATH",
-    "ConfigurationError",
-    "IdsArgument",
-    "Invocation",
-    "JsonOption",
-    "Problem",
-    "WatchOption",
-    "check_watch",
-    "check_watch_in",
-    "invocation",
-    "opened",
-    "print_json",
-]

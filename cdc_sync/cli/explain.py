@@ -1,15 +1,13 @@
 """`cdc-sync explain`: everything known of one application, in order of time."""
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import typer
 
-from cdc_sync.cli.console import console
-from cdc_sync.cli.context import JsonOption, WatchOption, check_watch_in, invocation, opened, print_json
-from cdc_sync.cli.saying import say
+from cdc_sync.cli.context import JsonOption, WatchOption, in_store, invocation
+from cdc_sync.cli.saying import facts, print_json, say, words
 from cdc_sync.config import Config
 from cdc_sync.core.content import Content
 from cdc_sync.core.endpoint import Health
@@ -19,8 +17,10 @@ from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.pipeline.baseline import is_adopted
 from cdc_sync.store.opening import daemons, place_of
 from cdc_sync.store.protocol import HistoryEntry, Record
+from cdc_sync.store.store import Store
 
 _MOST_EVENTS = 500
+_DETAILS = ("by", "attempt", "reason", "seconds")
 _DATES = ("due_at", "again_at", "event_date", "event_date_of_row")
 """What an event may tell of other times than its own, in milliseconds since the epoch."""
 
@@ -30,10 +30,10 @@ def explain(
 ) -> None:
     """Tell one application's story: what was seen, sent, answered; what is pending, and why."""
     config = invocation(context).config()
-    found = asyncio.run(_look_up(config, application_id, watch))
-    stories = [_Story(record, found, config) for record in found.records]
+    found = in_store(config, watch, lambda store: _look_up(store, config, application_id, watch))
+    stories = [_story(record, found, config) for record in found.records]
     if as_json:
-        print_json([_as_json(story) for story in stories])
+        print_json(stories)
     if not stories:
         where = f"the watch {watch}" if watch else f"any watch ({', '.join(config.watches)})"
         unread = "".join(
@@ -64,78 +64,72 @@ class _Found:
     now: int
 
 
-async def _look_up(config: Config, application_id: str, watch: str | None) -> _Found:
-    async with opened(config, read_only=True) as store:
-        await check_watch_in(store, config, watch)
-        return _Found(
-            await store.records(application_id, watch),
-            await store.story(application_id, watch, _MOST_EVENTS),
-            {
-                name: replace(health, until=store.clock.for_people(health.until))
-                for name, (health, _) in (await store.endpoints()).items()
-            },
-            [name for name in config.watches if watch in (None, name) and not await is_adopted(store, name)],
-            bool(await daemons(config, store)),
-            store.clock.for_people(),
-        )
+async def _look_up(store: Store, config: Config, application_id: str, watch: str | None) -> _Found:
+    return _Found(
+        await store.records(application_id, watch),
+        await store.story(application_id, watch, _MOST_EVENTS),
+        {
+            name: replace(health, until=store.clock.for_people(health.until))
+            for name, (health, _) in (await store.endpoints()).items()
+        },
+        [name for name in config.watches if watch in (None, name) and not await is_adopted(store, name)],
+        bool(await daemons(config, store)),
+        store.clock.for_people(),
+    )
 
 
-class _Story:
+def _story(record: Record, found: _Found, config: Config) -> dict[str, Any]:
     """One record, its events, and what follows from them."""
-
-    def __init__(self, record: Record, found: _Found, config: Config) -> None:
-        self.record = record
-        self.events = [event for event in found.events if event.watch == record.watch]
-        self._found = found
-        self._remembered_since = found.now - milliseconds(config.state.history)
-
-    @property
-    def is_adopted(self) -> bool:
-        """Whether what HelloWork is taken to know was never said, but found when the application was first seen."""
-        told_at = self.record.told_at
-        if told_at is None or told_at < self._remembered_since or len(self.events) == _MOST_EVENTS:
-            return False
-        return not any(event.at == told_at for event in self.events)
-
-    @property
-    def is_discarded(self) -> bool:
-        """Whether what HelloWork is taken to know was never said, but discarded by a person."""
-        since = [event.event for event in self.events if event.at == self.record.told_at]
-        return "discarded" in since and "acknowledged" not in since
-
-    @property
-    def next(self) -> list[str]:
-        """What will happen, and when."""
-        return _next(self.record, self._found)
+    events = [event for event in found.events if event.watch == record.watch]
+    when_told = [event.event for event in events if event.at == record.told_at]
+    remembered_since = found.now - milliseconds(config.state.history)
+    remembers = record.told_at is not None and record.told_at >= remembered_since and len(events) < _MOST_EVENTS
+    entry = record.entry
+    return {
+        "watch": record.watch,
+        "application_id": record.application_id,
+        "key": list(record.key),
+        "in_scope": record.in_scope,
+        "told": _content(record.told) if record.told else None,
+        "told_at": _iso(record.told_at),
+        # It was never said, but found so when the application was first seen.
+        "adopted": remembers and not when_told,
+        # It was never said, but discarded by a person.
+        "discarded": "discarded" in when_told and "acknowledged" not in when_told,
+        "entry": None if entry is None else _entry(entry),
+        "suspected_deletion_due_at": _iso(record.suspicion.due_at) if record.suspicion else None,
+        "skipped": record.skipped,
+        "next": _next(record, found),
+        "events": [_event(event) for event in events],
+    }
 
 
-def _tell(story: _Story) -> None:
-    record = story.record
-    console.print(f"{record.watch}: application {record.application_id}, row {'/'.join(record.key)}")
-    if len(story.events) == _MOST_EVENTS:
-        console.print(f"  (the newest {_MOST_EVENTS} events)")
-    for event in story.events:
-        console.print(f"  {iso(event.at)}  {event.event}: {_detail(event)}", soft_wrap=True)
-    console.print(f"  HelloWork was {_told(story)}", soft_wrap=True)
-    for line in story.next:
-        console.print(f"  {line}", soft_wrap=True)
+def _tell(story: dict[str, Any]) -> None:
+    say(f"{story['watch']}: application {story['application_id']}, row {'/'.join(story['key'])}")
+    if len(story["events"]) == _MOST_EVENTS:
+        say(f"  (the newest {_MOST_EVENTS} events)")
+    for event in story["events"]:
+        say(f"  {event['at']}  {event['event']}: {_detail(event)}")
+    say(f"  HelloWork was {_told(story)}")
+    for line in story["next"]:
+        say(f"  {line}")
 
 
-def _told(story: _Story) -> str:
-    told, at = story.record.told, iso(story.record.told_at or 0)
-    if told is None:
+def _told(story: dict[str, Any]) -> str:
+    if story["told"] is None:
         return "told: nothing yet"
-    if story.is_discarded:
-        return f"not told: {_words(told)}; a person discarded it at {at}, and it counts as told"
-    adopted = " (adopted without a call: it was so when it was first seen)" if story.is_adopted else ""
-    return f"told: {_words(told)}, since {at}{adopted}"
+    told, at = words(story["told"]), story["told_at"]
+    if story["discarded"]:
+        return f"not told: {told}; a person discarded it at {at}, and it counts as told"
+    adopted = " (adopted without a call: it was so when it was first seen)" if story["adopted"] else ""
+    return f"told: {told}, since {at}{adopted}"
 
 
 def _next(record: Record, found: _Found) -> list[str]:
     lines: list[str] = []
     entry = record.entry
     if entry is not None:
-        what = f"{_words(entry.content)} ({', '.join(sorted(entry.kinds)) or 'resend'})"
+        what = f"{words(facts(entry.content))} ({', '.join(sorted(entry.kinds)) or 'resend'})"
         match entry.state:
             case "pending":
                 again = f", after {entry.attempts} attempts: {entry.reason}" if entry.reason else ""
@@ -166,57 +160,15 @@ def _when(record: Record, entry: Entry, found: _Found) -> str:
     return f"to be sent at {iso(entry.due_at)}" if entry.due_at > found.now else f"due since {iso(entry.due_at)}"
 
 
-def _detail(event: HistoryEntry) -> str:
-    detail = dict(event.detail)
-    parts: list[str] = []
-    if detail.get("from"):
-        parts.append(f"{_facts(detail['from'])} → {_facts(detail['to'])}")
-    elif detail.get("to"):
-        parts.append(_facts(detail["to"]))
-    if detail.get("kinds"):
-        parts.append("because: " + ", ".join(detail["kinds"]))
-    parts += [
-        f"{name} {detail[name]}" for name in ("by", "attempt", "reason", "seconds") if detail.get(name) is not None
-    ]
-    parts += [f"{name} {iso(detail[name])}" for name in _DATES if detail.get(name) is not None]
+def _detail(event: dict[str, Any]) -> str:
+    parts = []
+    if event.get("to"):
+        before = f"{words(event['from'])} → " if event.get("from") else ""
+        parts.append(f"{before}{words(event['to'])}")
+    if event.get("kinds"):
+        parts.append("because: " + ", ".join(event["kinds"]))
+    parts += [f"{name} {event[name]}" for name in (*_DETAILS, *_DATES) if event.get(name) is not None]
     return "; ".join(parts)
-
-
-def _facts(facts: dict[str, Any]) -> str:
-    return f"{facts['status']}, job {facts['job_id']}{', deleted' if facts['deleted'] else ''}"
-
-
-def _words(content: Content) -> str:
-    return _facts({"status": content.status, "job_id": content.job_id, "deleted": content.deleted})
-
-
-def _as_json(story: _Story) -> dict[str, Any]:
-    record, events, entry = story.record, story.events, story.record.entry
-    return {
-        "watch": record.watch,
-        "application_id": record.application_id,
-        "key": list(record.key),
-        "in_scope": record.in_scope,
-        "told": None if record.told is None else _content(record.told),
-        "told_at": None if record.told_at is None else iso(record.told_at),
-        "adopted": story.is_adopted,
-        "discarded": story.is_discarded,
-        "entry": None
-        if entry is None
-        else {
-            "state": entry.state,
-            "kinds": sorted(entry.kinds),
-            "content": _content(entry.content),
-            "due_at": iso(entry.due_at),
-            "queued_at": iso(entry.queued_at),
-            "attempts": entry.attempts,
-            "reason": entry.reason,
-        },
-        "suspected_deletion_due_at": None if record.suspicion is None else iso(record.suspicion.due_at),
-        "skipped": record.skipped,
-        "next": story.next,
-        "events": [_event(event) for event in events],
-    }
 
 
 def _event(event: HistoryEntry) -> dict[str, Any]:
@@ -224,12 +176,22 @@ def _event(event: HistoryEntry) -> dict[str, Any]:
     return {"at": iso(event.at), "event": event.event, **event.detail, **dates}
 
 
-def _content(content: Content) -> dict[str, Any]:
+def _entry(entry: Entry) -> dict[str, Any]:
     return {
-        "status": content.status,
-        "job_id": content.job_id,
-        "deleted": content.deleted,
-        "created": iso(content.created),
-        "event_date": iso(content.event_date),
-        "url": content.url,
+        "state": entry.state,
+        "kinds": sorted(entry.kinds),
+        "content": _content(entry.content),
+        "due_at": iso(entry.due_at),
+        "queued_at": iso(entry.queued_at),
+        "attempts": entry.attempts,
+        "reason": entry.reason,
     }
+
+
+def _content(content: Content) -> dict[str, Any]:
+    dates = {"created": iso(content.created), "event_date": iso(content.event_date)}
+    return {**facts(content), **dates, "url": content.url}
+
+
+def _iso(at: int | None) -> str | None:
+    return None if at is None else iso(at)

@@ -5,10 +5,10 @@ import os
 import sys
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc_sync.cli.saying import put_out, say
 from cdc_sync.config import ConfigurationError, parse
@@ -37,7 +37,9 @@ def init(  # noqa: PLR0917 - options, which are given by name
         list[str] | None,
         typer.Option("--column", metavar="FIELD=COLUMN", help=f"Where something is: {', '.join(_NAMED)}."),
     ] = None,
-    mode: Annotated[str | None, typer.Option("--mode", metavar="notify|poll", help="capture.mode.")] = None,
+    mode: Annotated[
+        Literal["notify", "poll"] | None, typer.Option("--mode", metavar="notify|poll", help="capture.mode.")
+    ] = None,
     timezone: Annotated[
         str | None, typer.Option("--timezone", metavar="NAME", help="Of values without a time zone: Europe/Paris.")
     ] = None,
@@ -51,8 +53,6 @@ def init(  # noqa: PLR0917 - options, which are given by name
 
     On a terminal it asks about what is in doubt; else the options answer, and what is left is marked DOUBT.
     """
-    if mode not in {None, "notify", "poll"}:
-        raise typer.BadParameter("say notify or poll", param_hint="--mode")
     if output is not None and output.exists() and not force:
         say(f"cdc-sync: {output} exists, and is left as it is. Name another file, or add --force.", err=True)
         raise typer.Exit(1)
@@ -63,8 +63,7 @@ def init(  # noqa: PLR0917 - options, which are given by name
         say(f"Left out, for the control characters in their names: {listed}", err=True)
     asks = sys.stdin.isatty() and sys.stderr.isatty()
     chosen, others = _table(seen, table, asks=asks)
-    for field, name in named.items():
-        _check_column(chosen, field, name)
+    named = {field: _column(chosen, field, name) for field, name in named.items()}
     proposal = propose(chosen, seen.tables, named)
     if asks:
         proposal = _ask_for_columns(proposal, seen, named)
@@ -89,18 +88,21 @@ def _named(text: str) -> tuple[str, str]:
     field, equals, name = text.partition("=")
     if not equals or field not in _NAMED:
         raise typer.BadParameter(f"expected FIELD=COLUMN with one of {', '.join(_NAMED)}", param_hint="--column")
+    return field, name
+
+
+def _column(table: Table, field: str, text: str) -> str:
+    """A column's name, as the catalog has it."""
     try:
-        return field, parse_column(name)
+        name = parse_column(text)
     except IdentifierError as error:
-        raise typer.BadParameter(f"{name!r} is no column's name: {error}", param_hint="--column") from None
-
-
-def _check_column(table: Table, field: str, name: str) -> None:
+        raise typer.BadParameter(f"{text!r} is no column's name: {error}", param_hint="--column") from None
     if table.column(name) is None:
         names = ", ".join(written(column.name) for column in table.columns)
         raise typer.BadParameter(
-            f"{field}: {table.name} has no column {written(name)}; it has {names}", param_hint="--column"
+            visible(f"{field}: {table.name} has no column {written(name)}; it has {names}"), param_hint="--column"
         )
+    return name
 
 
 def _table(seen: Survey, name: str | None, *, asks: bool) -> tuple[Table, tuple[str, ...]]:
@@ -142,13 +144,15 @@ def _table_named(seen: Survey, text: str) -> Table:
 
 
 def _ask_for_table(candidates: list[Candidate]) -> Table:
-    for number, one in enumerate(candidates, start=1):
-        say(f"  {number}  {one.table.name} (about {one.table.rows} rows)", err=True)
-    while True:
-        answer: str = typer.prompt("Which table holds the applications?", default="1", err=True)
+    def read(answer: str) -> Table:
         if answer.isdecimal() and 0 < int(answer) <= len(candidates):
             return candidates[int(answer) - 1].table
-        say(f"  a number from 1 to {len(candidates)}, please", err=True)
+        raise typer.BadParameter(f"a number from 1 to {len(candidates)}, please")
+
+    for number, one in enumerate(candidates, start=1):
+        say(f"  {number}  {one.table.name} (about {one.table.rows} rows)", err=True)
+    found: Table = typer.prompt("Which table holds the applications?", default="1", value_proc=read, err=True)
+    return found
 
 
 def _ask_for_columns(proposal: Proposal, seen: Survey, named: dict[str, str]) -> Proposal:
@@ -157,26 +161,17 @@ def _ask_for_columns(proposal: Proposal, seen: Survey, named: dict[str, str]) ->
     for field, guess in proposal.guesses.items():
         if guess.doubt is None or guess.suggested or field in said:
             continue
+
+        def read(answer: str, field: str = field) -> str | None:
+            return None if answer == _NO_ANSWER else _column(proposal.table, field, answer)
+
         say(f"{field}: {guess.doubt}", err=True)
+        question = f"  which column? ({_NO_ANSWER}: leave it in doubt)"
         default = _NO_ANSWER if guess.column is None else written(guess.column)
-        answer = _ask_for_column(field, proposal.table, default)
+        answer: str | None = typer.prompt(question, default=default, value_proc=read, err=True)
         if answer is not None:
             said[field] = answer
     return propose(proposal.table, seen.tables, said)
-
-
-def _ask_for_column(field: str, table: Table, default: str) -> str | None:
-    while True:
-        answer: str = typer.prompt(f"  which column? ({_NO_ANSWER}: leave it in doubt)", default=default, err=True)
-        if answer == _NO_ANSWER:
-            return None
-        try:
-            name = parse_column(answer)
-            _check_column(table, field, name)
-        except (IdentifierError, typer.BadParameter) as error:
-            say(f"  {error}", err=True)
-        else:
-            return name
 
 
 def _answers(
@@ -218,15 +213,7 @@ def _without_secrets(dsn: str, seen: Survey) -> tuple[str, tuple[str, ...]]:
             f"DOUBT: {seen.user} is a superuser. Let the daemon have a role of its own (CREATE ROLE cdc_sync LOGIN), "
             f"with what `cdc-sync sql grants --role cdc_sync` prints and nothing more."
         )
-    pairs = " ".join(f"{name}={_quoted(value)}" for name, value in kept.items())
-    return pairs, tuple(comments)
-
-
-def _quoted(value: str) -> str:
-    if value and not set(value) & set(" '\\\t\n"):
-        return value
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    return make_conninfo("", **kept), tuple(comments)
 
 
 def _mode(seen: Survey, proposal: Proposal, mode: str | None) -> tuple[str, str]:

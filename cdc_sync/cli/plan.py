@@ -8,7 +8,8 @@ import typer
 from rich.table import Table
 
 from cdc_sync.cli.console import console
-from cdc_sync.cli.context import JsonOption, WatchOption, check_watch, invocation, print_json
+from cdc_sync.cli.context import JsonOption, WatchOption, check_watch, invocation
+from cdc_sync.cli.saying import facts, print_json, words
 from cdc_sync.config import Config
 from cdc_sync.core.content import Content
 from cdc_sync.core.instants import iso
@@ -44,9 +45,9 @@ def plan(context: typer.Context, watch: WatchOption = None, as_json: JsonOption 
     table = Table("watch", "application", "action", "because", "HelloWork knows", "would be told", *due)
     for item in sends:
         because = ", ".join(item["kinds"]) or (item["reason"] or "")
-        row = (item["watch"], item["application_id"] or "", item["action"], because)
+        told, observed = (words(item[name]) if item[name] else "" for name in ("told", "observed"))
         when = [_due(item)] if due else []
-        table.add_row(*row, _words(item["told"]), _words(item["observed"]), *when)
+        table.add_row(item["watch"], item["application_id"] or "", item["action"], because, told, observed, *when)
     console.print(table)
 
 
@@ -130,18 +131,10 @@ def _entry(entry: Entry, known: Known | None) -> dict[str, Any]:
 
 
 def _facts(content: Content | None) -> dict[str, Any] | None:
-    if content is None:
-        return None
-    return {"status": content.status, "job_id": content.job_id, "deleted": content.deleted}
+    return None if content is None else facts(content)
 
 
 def _due(item: dict[str, Any]) -> str:
     if item["due_at"] is None:
         return ""
     return "when released" if item["action"] == "held" else str(item["due_at"])
-
-
-def _words(facts: dict[str, Any] | None) -> str:
-    if facts is None:
-        return ""
-    return f"{facts['status']}, job {facts['job_id']}{', deleted' if facts['deleted'] else ''}"

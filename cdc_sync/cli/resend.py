@@ -1,13 +1,12 @@
 """`cdc-sync resend`: say once more what HelloWork was told last."""
 
-import asyncio
 from typing import Annotated
 
 import typer
 
-from cdc_sync.cli.context import WatchOption, check_watch_in, invocation, opened
+from cdc_sync.cli.context import WatchOption, in_store, invocation
 from cdc_sync.cli.saying import say
-from cdc_sync.config import Config
+from cdc_sync.store.store import Store
 
 
 def resend(
@@ -17,7 +16,18 @@ def resend(
 ) -> None:
     """Tell HelloWork these applications' present state once more. Works with the daemon up or down."""
     config = invocation(context).config()
-    found = asyncio.run(_resend(config, watch, ids))
+
+    async def resent(store: Store) -> list[tuple[str, str]]:
+        if watch is not None and watch not in config.watches:
+            raise typer.BadParameter(
+                f"the watch {watch!r} is configured no more: what it told last may not be the present state. Give it "
+                f"its name back, or name another watch: {', '.join(config.watches)}"
+            )
+        # Of the configured watches only, for the same reason.
+        watches = list(config.watches) if watch is None else [watch]
+        return [each for name in watches for each in await store.resend(name, ids, store.clock.for_people())]
+
+    found = in_store(config, watch, resent, writes=True)
     for name, application_id in found:
         say(f"to be sent: {name} {application_id}")
     missing = sorted(set(ids) - {application_id for _, application_id in found})
@@ -29,16 +39,3 @@ def resend(
         )
     if missing:
         raise typer.Exit(1)
-
-
-async def _resend(config: Config, watch: str | None, ids: list[str]) -> list[tuple[str, str]]:
-    # Of the configured watches only: what one that was renamed or removed has told last is no present state.
-    watches = list(config.watches) if watch is None else [watch]
-    async with opened(config, read_only=False) as store:
-        await check_watch_in(store, config, watch)
-        if watch is not None and watch not in config.watches:
-            raise typer.BadParameter(
-                f"the watch {watch!r} is configured no more: what it told last may not be the present state. Give it "
-                f"its name back, or name another watch: {', '.join(config.watches)}"
-            )
-        return [found for name in watches for found in await store.resend(name, ids, store.clock.for_people())]

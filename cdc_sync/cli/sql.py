@@ -4,15 +4,14 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import psycopg
 import typer
 
 from cdc_sync.cli.context import invocation
 from cdc_sync.cli.saying import put_out, say
-from cdc_sync.config import Config, parse_duration
+from cdc_sync.config import Config, load_without_secrets, parse_duration
 from cdc_sync.config.dsn import user_of
 from cdc_sync.config.problems import Mistake
 from cdc_sync.core.failures import OperationError
@@ -37,37 +36,54 @@ DsnOption = Annotated[
 ]
 VersionOption = Annotated[
     int | None,
-    typer.Option("--server-version", metavar="N", help="PostgreSQL's major version, 10 to 18; nothing is connected."),
-]
-
-WatchOption = Annotated[
-    str | None,
-    typer.Option("--watch", metavar="NAME", help="Only what belongs to this watch, configured or not."),
-]
-LockTimeoutOption = Annotated[
-    str | None,
     typer.Option(
-        "--lock-timeout",
-        metavar="DURATION",
-        help="How long the first table's lock is waited for, such as 500ms. Else 3s.",
+        "--server-version",
+        metavar="N",
+        min=10,
+        max=18,
+        help="PostgreSQL's major version; nothing is connected.",
     ),
 ]
-
 StoreOption = Annotated[
     bool, typer.Option("--store", help="The tables of state.backend postgres, in state.dsn, instead of the triggers.")
 ]
 
 
-class Expected(StrEnum):
-    """What `verify` compares with."""
+def _watch(name: str | None) -> str | None:
+    if name is not None and not name.isidentifier():
+        raise typer.BadParameter(f"{name!r} cannot be a watch's name")
+    return name
 
-    INSTALLED = "installed"
-    ABSENT = "absent"
 
+WatchOption = Annotated[
+    str | None,
+    typer.Option(
+        "--watch", metavar="NAME", callback=_watch, help="Only what belongs to this watch, configured or not."
+    ),
+]
+
+
+def _patience(text: str) -> timedelta:
+    try:
+        patience = parse_duration(text)
+    except Mistake as mistake:
+        raise typer.BadParameter(mistake.message) from None
+    if not timedelta(milliseconds=1) <= patience <= scripts.LONGEST_PATIENCE:
+        raise typer.BadParameter("expected 1ms to 1m: whoever wants the table meanwhile waits behind us")
+    return patience
+
+
+LockTimeoutOption = Annotated[
+    timedelta | None,
+    typer.Option(
+        "--lock-timeout",
+        metavar="DURATION",
+        parser=_patience,
+        help="How long the first table's lock is waited for, such as 500ms. Else 3s.",
+    ),
+]
 
 _ON_AN_OBJECT = {"not ours", "exposed", "unreadable"}
-
-_OLDEST, _NEWEST = 10, 18
 
 _NOT_GRANTED = {"01007", "01006"}
 """SQLSTATEs of the warnings with which GRANT and REVOKE leave out what the role may not give or take."""
@@ -118,11 +134,11 @@ def install(  # noqa: PLR0917 - typer's options
     apply: ApplyOption = False,
     dsn: DsnOption = None,
     lock_timeout: LockTimeoutOption = None,
-    server_version: VersionOption = None,
+    server_version: VersionOption = None,  # noqa: ARG001 - the scripts are the same for all
 ) -> None:
     """What capture.mode notify needs: a log of changed keys, and triggers."""
-    _check_version(server_version)
-    patience = _patience(lock_timeout, store=store)
+    if store and lock_timeout is not None:
+        raise typer.BadParameter("the store's tables are nobody else's to lock", param_hint="--lock-timeout")
     found = _configured(context, dsn)
     config = found.config
     if not store and not scripts.noticed(config):
@@ -132,7 +148,7 @@ def install(  # noqa: PLR0917 - typer's options
     if store:
         script = store_scripts.install(found.user(store=True), store_scripts.owners(tables_beside(config)))
     else:
-        script = scripts.install(config, patience)
+        script = scripts.install(config, lock_timeout or scripts.PATIENCE)
     _put_out(script, lambda: found.connection(store=store), apply=apply, store=store)
 
 
@@ -147,20 +163,19 @@ def uninstall(  # noqa: PLR0917 - typer's options
     apply: ApplyOption = False,
     dsn: DsnOption = None,
     lock_timeout: LockTimeoutOption = None,
-    server_version: VersionOption = None,
+    server_version: VersionOption = None,  # noqa: ARG001 - the scripts are the same for all
 ) -> None:
     """Remove everything that was ever installed, or what belongs to one watch; the store only with --store."""
-    _check_version(server_version)
-    patience = _patience(lock_timeout, store=store)
+    if store and lock_timeout is not None:
+        raise typer.BadParameter("the store's tables are nobody else's to lock", param_hint="--lock-timeout")
     if store and watch is not None:
         raise typer.BadParameter("the store is one for all watches", param_hint="--watch")
     if everything and watch is not None:
         raise typer.BadParameter("that is one watch, and --all is everything", param_hint="--watch")
     if everything and apply and dsn is None:
         raise typer.BadParameter("no configuration is read with --all: name the connection", param_hint="--dsn")
-    _check_name(watch)
     found = None if everything else _configured(context, dsn)
-    script = store_scripts.uninstall() if store else scripts.uninstall(watch, patience)
+    script = store_scripts.uninstall() if store else scripts.uninstall(watch, lock_timeout or scripts.PATIENCE)
     _put_out(script, lambda: found.connection(store=store) if found else str(dsn), apply=apply, store=store)
     if apply and watch is None:
         kept = f"cdc-sync sql grants{' --store' if store else ''} --revoke"
@@ -175,20 +190,19 @@ def verify(  # noqa: PLR0917 - typer's options
     ] = False,
     dsn: DsnOption = None,
     expect: Annotated[
-        Expected, typer.Option("--expect", help="installed: as `install` does it. absent: nothing, of any watch.")
-    ] = Expected.INSTALLED,
+        Literal["installed", "absent"],
+        typer.Option("--expect", help="installed: as `install` does it. absent: nothing, of any watch."),
+    ] = "installed",
     watch: WatchOption = None,
-    server_version: VersionOption = None,
+    server_version: VersionOption = None,  # noqa: ARG001 - the scripts are the same for all
 ) -> None:
     """A query that compares what is installed with what `install` would install, or shows what is left of it."""
-    _check_version(server_version)
-    _check_name(watch)
-    if expect is Expected.INSTALLED and watch is not None:
+    if expect == "installed" and watch is not None:
         raise typer.BadParameter("goes with --expect absent alone", param_hint="--watch")
     # What is left of cdc-sync is found without a configuration.
-    needs_none = expect is Expected.ABSENT and (dsn is not None or not apply)
+    needs_none = expect == "absent" and (dsn is not None or not apply)
     found = None if needs_none else _configured(context, dsn)
-    query = scripts.absent(watch) if found is None or expect is Expected.ABSENT else scripts.verify(found.config)
+    query = scripts.absent(watch) if found is None or expect == "absent" else scripts.verify(found.config)
     if not apply:
         put_out(scripts.for_psql(query))
         return
@@ -196,7 +210,7 @@ def verify(  # noqa: PLR0917 - typer's options
     for each in seen:
         where = f" on {each.table}" if each.kind == "trigger" or each.state in _ON_AN_OBJECT else ""
         say(f"{each.state:10}  {each.kind:9}  {each.name}{where}")
-    if expect is Expected.ABSENT and not seen:
+    if expect == "absent" and not seen:
         say(f"absent      nothing of {'cdc-sync' if watch is None else f'the watch {watch}'} is in this database")
     if any(each.state != "ok" for each in seen):
         raise typer.Exit(1)
@@ -212,10 +226,9 @@ def grants(  # noqa: PLR0917 - typer's options
     store: StoreOption = False,
     apply: ApplyOption = False,
     dsn: DsnOption = None,
-    server_version: VersionOption = None,
+    server_version: VersionOption = None,  # noqa: ARG001 - the scripts are the same for all
 ) -> None:
     """The least privileges of the role that the daemon runs as."""
-    _check_version(server_version)
     found = _configured(context, dsn)
     user = role or found.user(store=store)
     if user is None:
@@ -231,35 +244,8 @@ def grants(  # noqa: PLR0917 - typer's options
 
 
 def _configured(context: typer.Context, dsn: str | None) -> _Configured:
-    return _Configured(*invocation(context).config_without_secrets(), dsn)
-
-
-def _check_version(version: int | None) -> None:
-    if version is not None and not _OLDEST <= version <= _NEWEST:
-        raise typer.BadParameter(
-            f"the scripts are for PostgreSQL {_OLDEST} to {_NEWEST}", param_hint="--server-version"
-        )
-
-
-def _check_name(watch: str | None) -> None:
-    if watch is not None and not watch.isidentifier():
-        raise typer.BadParameter(f"{watch!r} cannot be a watch's name", param_hint="--watch")
-
-
-def _patience(text: str | None, *, store: bool) -> timedelta:
-    if text is None:
-        return scripts.PATIENCE
-    if store:
-        raise typer.BadParameter("the store's tables are nobody else's to lock", param_hint="--lock-timeout")
-    try:
-        patience = parse_duration(text)
-    except Mistake as mistake:
-        raise typer.BadParameter(mistake.message, param_hint="--lock-timeout") from None
-    if not timedelta(milliseconds=1) <= patience <= scripts.LONGEST_PATIENCE:
-        raise typer.BadParameter(
-            "expected 1ms to 1m: whoever wants the table meanwhile waits behind us", param_hint="--lock-timeout"
-        )
-    return patience
+    called = invocation(context)
+    return _Configured(*load_without_secrets(called.config_path, called.environ), dsn)
 
 
 def _put_out(script: str, where: Callable[[], str], *, apply: bool, store: bool = False) -> None:

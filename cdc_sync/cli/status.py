@@ -1,6 +1,6 @@
 """`cdc-sync status`: is all well, and what waits."""
 
-import asyncio
+import http.client
 from typing import Annotated, Any
 
 import typer
@@ -8,11 +8,16 @@ from rich.table import Table
 
 from cdc_sync.admin.report import status_report
 from cdc_sync.cli.console import console
-from cdc_sync.cli.context import JsonOption, invocation, opened, print_json
-from cdc_sync.cli.health import what_is_wrong
-from cdc_sync.cli.saying import say
+from cdc_sync.cli.context import JsonOption, in_store, invocation
+from cdc_sync.cli.saying import print_json, say
 from cdc_sync.config import Config
+from cdc_sync.store.lock import holder_of
 from cdc_sync.store.opening import daemons
+from cdc_sync.store.store import Store
+
+_WITHIN = 5.0
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - how a wildcard address is reached from here
+"""Whoever listens everywhere is reached here too."""
 
 
 def status(
@@ -28,10 +33,10 @@ def status(
     """Show watches, lag, what is pending, held or given up, and the last errors. Works with the daemon up or down."""
     config = invocation(context).config()
     if healthy:
-        wrong = what_is_wrong(config)
+        wrong = _what_is_wrong(config)
         say(wrong or "healthy")
         raise typer.Exit(1 if wrong else 0)
-    report = asyncio.run(_report(config))
+    report = in_store(config, None, lambda store: _report(config, store))
     if as_json:
         print_json(report)
         return
@@ -76,6 +81,28 @@ def status(
     )
 
 
+def _what_is_wrong(config: Config) -> str | None:
+    """Why the daemon is not alive, or None: it has the store, and says itself that all its loops get round.
+
+    A database or a HelloWork that is down is no reason: a new process would not mend it.
+    """
+    if config.state.backend == "sqlite" and holder_of(config.state.path) is None:
+        return f"no daemon works on the store {config.state.path}"
+    listen = config.admin.listen
+    if listen is None or not listen.port:
+        return None
+    connection = http.client.HTTPConnection(_EVERYWHERE.get(listen.host, listen.host), listen.port, timeout=_WITHIN)
+    try:
+        connection.request("GET", "/healthz")
+        answer = connection.getresponse()
+        text = answer.read(1000).decode("utf-8", "replace").strip()
+    except (OSError, http.client.HTTPException) as error:
+        return f"the daemon does not answer on {listen}: {error}"
+    finally:
+        connection.close()
+    return None if answer.status == http.client.OK else f"the daemon says: {text}"
+
+
 def _show_remarks(watch: dict[str, Any]) -> None:
     """What is out of the ordinary about a watch."""
     name = watch["watch"]
@@ -102,10 +129,9 @@ def _show_remarks(watch: dict[str, Any]) -> None:
         console.print(f"deletions of {name} are held: {watch['held_reason']}; see cdc-sync fuse show")
 
 
-async def _report(config: Config) -> dict[str, Any]:
-    async with opened(config, read_only=True) as store:
-        report = await status_report(config, store, store.clock.for_people())
-        running = await daemons(config, store)
+async def _report(config: Config, store: Store) -> dict[str, Any]:
+    report = await status_report(config, store, store.clock.for_people())
+    running = await daemons(config, store)
     if not running:
         # What a daemon noted before it ended is not wrong *now*.
         report["standby"] = []
@@ -124,4 +150,4 @@ def _list(title: str, lines: list[str]) -> None:
     if lines:
         console.print(f"{title}:")
         for line in lines:
-            console.print(f"  {line}", soft_wrap=True)
+            say(f"  {line}")

@@ -131,7 +131,7 @@ def test_flags_answer_where_nobody_can(french: Installation) -> None:
         (["--column", "status=nowhere"], 2, "has no column nowhere; it has id, "),
         (["--column", "colour=nom"], 2, "expected FIELD=COLUMN"),
         (["--column", "status=a.b"], 2, "is no column's name"),
-        (["--mode", "sometimes"], 2, "say notify or poll"),
+        (["--mode", "sometimes"], 2, "is not one of 'notify', 'poll'"),
         (["--timezone", "Europe/Nowhere"], 2, "timezone"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

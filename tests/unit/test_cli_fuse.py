@@ -5,6 +5,7 @@ from pathlib import Path
 from cdc_sync.cli.fuse import _held
 from cdc_sync.config import parse
 from cdc_sync.store.clock import boot_id, uptime
+from cdc_sync.store.opening import opened_beside
 from cdc_sync.store.sqlite import SqliteStore
 
 WATCH = "applications"
@@ -33,7 +34,8 @@ async def test_when_the_fuse_blew_is_shown_by_the_clock_that_people_read(tmp_pat
     await store.blow_fuse(WATCH, "too many", store.clock())
     await store.close()
 
-    fuses, _ = await _held(config, WATCH)
+    async with opened_beside(config, read_only=True) as beside:
+        fuses, _ = await _held(beside, WATCH)
 
     blown_at = fuses[WATCH].blown_at
     assert blown_at is not None

@@ -128,7 +128,7 @@ def leaves() -> Iterator[tuple[tuple[str, ...], Any]]:
     while todo:
         path, command = todo.pop()
         if below := getattr(command, "commands", None):
-            todo += [((*path, each), command) for each, command in below.items()]
+            todo += [((*path, each), command.get_command(None, each)) for each in below]
         else:
             yield path, command
 
@@ -151,7 +151,7 @@ def resolved(call: str) -> tuple[tuple[str, ...], str | None]:
         elif below := getattr(command, "commands", None):
             if word not in below:
                 return path, f"no command {word}"
-            command, path = below[word], (*path, word)
+            command, path = command.get_command(None, word), (*path, word)
     return path, None
 
 

@@ -9,7 +9,7 @@ _COMMAND = """
 import sys
 from cdc_sync.cli import app
 from typer.main import get_command
-get_command(app).commands["run"]
+get_command(app).get_command(None, "run")
 print(*sys.modules, sep="\\n")
 """
 
