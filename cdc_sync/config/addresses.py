@@ -5,9 +5,10 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainValidator, SecretStr, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, PlainValidator, SecretStr
 
 from cdc_sync.config.problems import Mistake
+from cdc_sync.config.section import NOT_EMPTY
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of, is_loopback
 
 OUR_HEADERS = frozenset(
@@ -125,16 +126,15 @@ def _header_value(value: SecretStr) -> SecretStr:
     return value
 
 
-BaseUrl = Annotated[str, AfterValidator(_base_url), WithJsonSchema({"type": "string", "minLength": 1})]
+BaseUrl = Annotated[str, AfterValidator(_base_url), NOT_EMPTY]
 """An https URL (http: loopback only) without credentials, query, fragment and slash at the end."""
 
-AllowedHost = Annotated[str, AfterValidator(_allowed_host), WithJsonSchema({"type": "string", "minLength": 1})]
+AllowedHost = Annotated[str, AfterValidator(_allowed_host), NOT_EMPTY]
 """`host` or `host:port`, lower case, the port without leading zeros."""
 
 Listen = Annotated[
     HostPort,
     PlainValidator(_listen, json_schema_input_type=str),
-    PlainSerializer(str, return_type=str, when_used="json"),
 ]
 """`host:port`."""
 

@@ -7,11 +7,11 @@ The values (`PlainColumn`, `SqlColumn`, `ExtraField`) are apart from the section
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import Field, PlainSerializer, PlainValidator, ValidationInfo, field_validator
+from pydantic import Field, PlainValidator, ValidationInfo, field_validator
 
 from cdc_sync.config.problems import Mistake
-from cdc_sync.config.section import ColumnName, Section, Sql, Text
-from cdc_sync.core.identifiers import IdentifierError, parse_column, written
+from cdc_sync.config.section import ColumnName, Section, Sql, Text, named
+from cdc_sync.core.identifiers import parse_column
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,50 +90,28 @@ def _read_column(value: Any) -> PlainColumn | SqlColumn:
     if isinstance(value, dict):
         read = SqlAsWritten.model_validate(value)
         return SqlColumn(read.sql, read.depends_on)
-    return _plain(value, "a column's name or {sql: EXPRESSION, depends_on: [columns]}")
+    return PlainColumn(named(parse_column, value, "a column's name or {sql: EXPRESSION, depends_on: [columns]}"))
 
 
 def _read_extra(value: Any) -> ExtraField:
     if isinstance(value, ExtraField):
         return value
     if not isinstance(value, dict):
-        return ExtraField(_plain(value, "a column's name or {column: NAME, only_for: [statuses]}"))
+        name = named(parse_column, value, "a column's name or {column: NAME, only_for: [statuses]}")
+        return ExtraField(PlainColumn(name))
     read = ExtraAsWritten.model_validate(value)
     column = PlainColumn(read.column) if read.column is not None else SqlColumn(read.sql or "", read.depends_on)
     return ExtraField(column, read.only_for)
 
 
-def _plain(value: Any, expected: str) -> PlainColumn:
-    if not isinstance(value, str):
-        raise Mistake(f"expected {expected}")
-    try:
-        return PlainColumn(parse_column(value))
-    except IdentifierError as error:
-        raise Mistake(f"expected {expected}: {error}") from None
-
-
-def _write_column(column: PlainColumn | SqlColumn) -> Any:
-    if isinstance(column, PlainColumn):
-        return written(column.name)
-    depends_on = None if column.depends_on is None else [written(name) for name in column.depends_on]
-    return {"sql": column.sql, "depends_on": depends_on}
-
-
-def _write_extra(field: ExtraField) -> Any:
-    column = _write_column(field.column)
-    return {**({"column": column} if isinstance(column, str) else column), "only_for": list(field.only_for)}
-
-
 Column: TypeAlias = Annotated[
     PlainColumn | SqlColumn,
     PlainValidator(_read_column, json_schema_input_type=ColumnName | SqlAsWritten),
-    PlainSerializer(_write_column, when_used="json"),
 ]
 """Where a value comes from; in the file a column's name or `{sql: …, depends_on: […]}`."""
 
 Extra: TypeAlias = Annotated[
     ExtraField,
     PlainValidator(_read_extra, json_schema_input_type=ColumnName | ExtraAsWritten),
-    PlainSerializer(_write_extra, when_used="json"),
 ]
 """In the file a column's name, `{column: …, only_for: […]}` or `{sql: …, depends_on: […], only_for: […]}`."""

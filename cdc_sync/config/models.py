@@ -12,7 +12,7 @@ from cdc_sync.config.addresses import AllowedHost, BaseUrl, HeaderName, HeaderVa
 from cdc_sync.config.dsn import check, shown
 from cdc_sync.config.problems import Mistake
 from cdc_sync.config.quantities import Duration, PositiveDuration, format_duration
-from cdc_sync.config.section import PositiveNumber, Section, WholeNumber
+from cdc_sync.config.section import NOT_EMPTY, PositiveNumber, Section, WholeNumber
 from cdc_sync.config.watch import Watch
 
 SHORTEST_TOKEN = 16
@@ -62,7 +62,7 @@ WatchName = Annotated[
 Dsn = Annotated[SecretStr, AfterValidator(_dsn)]
 """A libpq connection string."""
 
-FilePath = Annotated[Path, BeforeValidator(_path), WithJsonSchema({"type": "string", "minLength": 1})]
+FilePath = Annotated[Path, BeforeValidator(_path), NOT_EMPTY]
 """A file's path."""
 
 

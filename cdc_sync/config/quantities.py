@@ -6,7 +6,7 @@ from datetime import timedelta
 from fractions import Fraction
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from cdc_sync.config.problems import Mistake
 
@@ -124,7 +124,6 @@ def at_least(least: _Quantity, written: Callable[[_Quantity], str]) -> AfterVali
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
-    PlainSerializer(format_duration, return_type=str, when_used="json"),
     WithJsonSchema({"type": ["string", "integer"], "pattern": DURATION_PATTERN, "maximum": 0, "minimum": 0}),
 ]
 """A length of time, 0 or more; written `500ms`, `30s`, `5m`, `2h`, `7d`."""
@@ -135,7 +134,6 @@ PositiveDuration = Annotated[Duration, at_least(timedelta(milliseconds=1), forma
 Size = Annotated[
     int,
     BeforeValidator(parse_size),
-    PlainSerializer(format_size, return_type=str, when_used="json"),
     WithJsonSchema({"type": ["string", "integer"], "pattern": SIZE_PATTERN, "minimum": 0}),
 ]
 """A size in bytes; written `256MB`, `64KiB` or as a plain number."""

@@ -1,7 +1,8 @@
 """What every section of the configuration is made of."""
 
 import re
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -9,15 +10,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
     WithJsonSchema,
     model_validator,
 )
 
 from cdc_sync.config.problems import Mistake
 from cdc_sync.config.quantities import REFERENCE_PATTERN
-from cdc_sync.core.identifiers import IdentifierError, QualifiedName, parse_column, parse_qualified, written
+from cdc_sync.core.identifiers import IdentifierError, QualifiedName, parse_column, parse_qualified
 
+_Name = TypeVar("_Name")
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
 
 
@@ -74,30 +75,32 @@ def _positive_number(value: Any) -> float:
     return float(text)
 
 
-def _column_name(value: Any) -> str:
+def named(parse: Callable[[str], _Name], value: Any, expected: str) -> _Name:
+    """Read a name that follows SQL's rules for quotes."""
     if not isinstance(value, str):
-        raise Mistake("expected a column's name")
+        raise Mistake(f"expected {expected}")
     try:
-        return parse_column(value)
+        return parse(value)
     except IdentifierError as error:
-        raise Mistake(f"expected a column's name: {error}") from None
+        raise Mistake(f"expected {expected}: {error}") from None
+
+
+def _column_name(value: Any) -> str:
+    return named(parse_column, value, "a column's name")
 
 
 def _table_name(value: Any) -> QualifiedName:
-    if isinstance(value, QualifiedName):
-        return value
-    if not isinstance(value, str):
-        raise Mistake("expected a table's name, such as public.applications")
-    try:
-        return parse_qualified(value)
-    except IdentifierError as error:
-        raise Mistake(f"expected a table's name, such as public.applications: {error}") from None
+    is_read = isinstance(value, QualifiedName)
+    return value if is_read else named(parse_qualified, value, "a table's name, such as public.applications")
 
 
-Text = Annotated[str, AfterValidator(_not_blank), WithJsonSchema({"type": "string", "minLength": 1})]
+NOT_EMPTY = WithJsonSchema({"type": "string", "minLength": 1})
+"""What an editor is told of a text that has rules of its own."""
+
+Text = Annotated[str, AfterValidator(_not_blank), NOT_EMPTY]
 """Text that is not blank."""
 
-Sql = Annotated[str, AfterValidator(_sql), WithJsonSchema({"type": "string", "minLength": 1})]
+Sql = Annotated[str, AfterValidator(_sql), NOT_EMPTY]
 """A piece of SQL, put into a statement as it is."""
 
 WholeNumber = Annotated[
@@ -117,21 +120,11 @@ PositiveNumber = Annotated[
 ]
 """A number above zero, decimals allowed."""
 
-ColumnName = Annotated[
-    str,
-    BeforeValidator(_column_name),
-    PlainSerializer(written, return_type=str, when_used="json"),
-    WithJsonSchema({"type": "string", "minLength": 1}),
-]
+ColumnName = Annotated[str, BeforeValidator(_column_name), NOT_EMPTY]
 """A column's name as the catalog has it; written as in SQL: folded to lower case unless in double quotes."""
 
 DISTINCT = AfterValidator(_distinct)
 """Refuses a list that has a column twice."""
 
-TableName = Annotated[
-    QualifiedName,
-    BeforeValidator(_table_name),
-    PlainSerializer(str, return_type=str, when_used="json"),
-    WithJsonSchema({"type": "string", "minLength": 1}),
-]
+TableName = Annotated[QualifiedName, BeforeValidator(_table_name), NOT_EMPTY]
 """A table's name; written as in SQL: each part folded to lower case unless in double quotes."""

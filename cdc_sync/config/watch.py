@@ -7,12 +7,12 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from cdc_sync.config.columns import Column, Extra
 from cdc_sync.config.problems import Mistake
 from cdc_sync.config.quantities import Duration, PositiveDuration, Size, at_least, format_duration, format_size
-from cdc_sync.config.section import DISTINCT, ColumnName, Section, Sql, TableName, Text, WholeNumber
+from cdc_sync.config.section import DISTINCT, NOT_EMPTY, ColumnName, Section, Sql, TableName, Text, WholeNumber
 
 OUR_FIELDS = frozenset({"status", "eventDate", "created", "jobId", "source", "applicationId"})
 """Fields of the payload that have a meaning already (HelloWork's page "Envoi changements de statut")."""
@@ -57,7 +57,7 @@ def _extra_name(name: str) -> str:
     return name
 
 
-TimeZone = Annotated[str, AfterValidator(_time_zone), WithJsonSchema({"type": "string", "minLength": 1})]
+TimeZone = Annotated[str, AfterValidator(_time_zone), NOT_EMPTY]
 """The name of a time zone that this machine knows."""
 
 ExtraName = Annotated[str, BeforeValidator(_extra_name)]

@@ -196,7 +196,7 @@ def outcome(text: str, environ: dict[str, str]) -> Config | ConfigurationError:
 def seen_of(outcome: Config | ConfigurationError) -> str:
     """Everything that anybody may get to see of a configuration."""
     if isinstance(outcome, Config):
-        return repr(outcome) + outcome.model_dump_json() + repr(outcome.model_dump()) + outcome.database.shown()
+        return repr(outcome) + str(outcome) + outcome.database.shown()
     return "".join(traceback.format_exception(outcome)) + repr(outcome)
 
 

@@ -5,15 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pydantic import ValidationError
 from support.configurations import WATCH, a_config, a_watch, complaint, problems_of
 
 from cdc_sync.config import (
     Admin,
     Capture,
-    Config,
     ConfigurationError,
     Database,
     HelloWork,
@@ -524,36 +521,3 @@ def test_a_section_can_be_made_in_code() -> None:
     with pytest.raises(ValidationError) as raised:
         Database.model_validate({"dsn": ["hunter2"]})
     assert "hunter2" not in str(raised.value)
-
-
-NAMES = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "Zs")), min_size=1, max_size=15)
-STATUSES = NAMES.filter(str.strip)  # unlike a name in the database, a status of blanks is refused
-DURATIONS = st.integers(1, 10**9).map(lambda count: timedelta(milliseconds=count))
-COLUMNS = st.one_of(
-    NAMES.map(PlainColumn),
-    st.builds(SqlColumn, st.just("t.a"), st.none() | st.lists(NAMES, unique=True, max_size=3).map(tuple)),
-)
-
-
-@settings(deadline=None)
-@given(
-    NAMES,
-    st.lists(NAMES, min_size=1, max_size=3, unique=True),
-    COLUMNS,
-    st.dictionaries(STATUSES, DURATIONS, max_size=3),
-    st.lists(STATUSES, max_size=2).map(tuple),
-)
-def test_a_dumped_configuration_is_the_same_configuration(
-    table: str, key: list[str], column: PlainColumn | SqlColumn, settle: dict[str, timedelta], only_for: tuple[str, ...]
-) -> None:
-    watch = a_watch().model_copy(
-        update={
-            "table": QualifiedName(table, table),
-            "key": tuple(key),
-            "columns": a_watch().columns.model_copy(update={"status": column}),
-            "settle": {"default": timedelta(0), **settle},
-            "extra": {"communicationDelay": ExtraField(column, only_for)},
-        }
-    )
-    config = a_config({"admin.listen": "[::1]:1"}).model_copy(update={"watches": {"a": watch}})
-    assert Config.model_validate(config.model_dump(mode="json", by_alias=True)) == config

@@ -64,9 +64,9 @@ class TestTransactionIds:
     def test_each_function_that_records_takes_its_own(self, table: Ats) -> None:
         table.execute("CREATE TABLE public.rejections (application bigint, reason text)")
         table.execute("INSERT INTO public.rejections SELECT i, 'x' FROM generate_series(1, 100) i")
-        watch = a_config(related=[{"table": "public.rejections", "key": ["application"]}])
-        document = watch.model_dump(mode="json")["watches"]["applications"]
-        install_triggers(table, some_config("", {"applications": document, "second": document}))
+        config = a_config(related=[{"table": "public.rejections", "key": ["application"]}])
+        watch = config.watches["applications"]
+        install_triggers(table, config.model_copy(update={"watches": {"applications": watch, "second": watch}}))
 
         assert ids_used(table, CHANGE_ALL, "UPDATE public.rejections SET reason = 'y'") == 1 + 4
         assert one(table, COUNT) == 2 * 1100
