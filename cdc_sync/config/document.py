@@ -23,7 +23,6 @@ LARGEST = 2**20
 """Bytes of a file (1 MiB); no configuration is larger."""
 _MOST_NODES = 20_000
 _DEEPEST = 32
-_TOO_MANY = f"expected at most {_MOST_NODES} keys and values, with aliases written out"
 
 Path: TypeAlias = tuple[str | int, ...]
 """From the top of the document to a part of it: keys and positions in lists."""
@@ -76,8 +75,6 @@ class Scalar:
     place: Place
     text: str
     plain: bool
-    size: int = 1
-    height: int = 0
 
     @property
     def value(self) -> str | bool | None:
@@ -89,12 +86,10 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """A list. `size` counts the parts it expands to, `height` how deep they are nested."""
+    """A list."""
 
     place: Place
     items: tuple["Node", ...]
-    size: int
-    height: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +102,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """A mapping, in the order of the file. `size` and `height` as for `Items`."""
+    """A mapping, in the order of the file."""
 
     place: Place
     entries: dict[str, Entry]
-    size: int
-    height: int
 
 
 Node: TypeAlias = Scalar | Items | Entries
@@ -147,7 +140,7 @@ class _Reader:
         self.place = Place(1, 1)
         self._events = events
         self._anchors: dict[str | None, Node] = {}
-        self._work = 0
+        self._parts = 0
 
     def document(self) -> Node | None:
         self._next()  # the stream's start
@@ -164,21 +157,33 @@ class _Reader:
         self.place = _place(event.start_mark) or self.place
         return event
 
-    def _count(self, parts: int) -> None:
-        """Refuse what takes long to read as soon as it has taken long, and not when all of it is read."""
-        self._work += parts
-        if self._work > _MOST_NODES:
-            raise self._refusal((), _TOO_MANY)
+    def _count(self, depth: int, node: Node | None = None) -> None:
+        """Refuse what takes long to read as soon as it has taken long, and not when all of it is read.
+
+        Args:
+            depth: how deep the part is nested.
+            node: what an alias stands for; it counts as often as it is used, with all that is in it.
+        """
+        self._parts += 1
+        if self._parts > _MOST_NODES:
+            raise self._refusal((), f"expected at most {_MOST_NODES} keys and values, with aliases written out")
+        if depth > _DEEPEST:
+            raise self._refusal((), f"expected at most {_DEEPEST} levels of nesting, with aliases written out")
+        if isinstance(node, Entries):
+            for entry in node.entries.values():
+                self._count(depth + 1, entry.node)
+        elif isinstance(node, Items):
+            for item in node.items:
+                self._count(depth + 1, item)
 
     def _node(self, path: Path, event: yaml.Event, depth: int) -> Node:
-        self._count(1)
-        if depth > _DEEPEST:
-            raise self._refusal((), f"expected at most {_DEEPEST} levels of nesting")
+        node = self._anchors.get(event.anchor) if isinstance(event, yaml.AliasEvent) else None
+        self._count(depth, node)
+        if node is not None:
+            return node
         match event:
-            case yaml.AliasEvent() if event.anchor in self._anchors:
-                return self._anchors[event.anchor]
             case yaml.ScalarEvent(tag=None):
-                node: Node = self._scalar(path, event)
+                node = self._scalar(path, event)
             case yaml.SequenceStartEvent(tag=None):
                 node = self._items(path, depth)
             case yaml.MappingStartEvent(tag=None):
@@ -202,49 +207,37 @@ class _Reader:
         items: list[Node] = []
         while not isinstance(event := self._next(), yaml.SequenceEndEvent):
             items.append(self._node((*path, len(items)), event, depth + 1))
-        return Items(place, tuple(items), *self._extent(items))
+        return Items(place, tuple(items))
 
     def _entries(self, path: Path, depth: int) -> Entries:
         start = self.place
         entries: dict[str, Entry] = {}
         merged: dict[str, Entry] = {}
-        lines: dict[str, int] = {}
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
             place = self.place
             key = self._node(path, event, depth + 1)
             if not isinstance(key, Scalar):
-                raise self._refusal(
-                    path, "a key must be text", "write `key: value`; quote text that begins with [ or {"
-                )
+                remedy = "write `key: value`; quote text that begins with [ or {"
+                raise self._refusal(path, "a key must be text", remedy)
             node = self._node((*path, key.text), self._next(), depth + 1)
             if key.text == "<<" and key.plain:
                 merged = self._merged(path, node) | merged
                 continue
             if key.text in entries:
-                message = f"stands twice, first on line {lines[key.text]}"
+                message = f"stands twice, first on line {entries[key.text].place.line}"
                 self.troubles.append(Trouble((*path, key.text), message, "remove one", about_key=True, place=place))
-            lines.setdefault(key.text, place.line)
-            entries[key.text] = Entry(place, node)
+            else:
+                entries[key.text] = Entry(place, node)
         entries |= {name: entry for name, entry in merged.items() if name not in entries}
-        return Entries(start, entries, *self._extent([entry.node for entry in entries.values()]))
+        return Entries(start, entries)
 
     def _merged(self, path: Path, node: Node) -> dict[str, Entry]:
         merged: dict[str, Entry] = {}
         for source in node.items if isinstance(node, Items) else (node,):
             if not isinstance(source, Entries):
                 raise self._refusal(path, "`<<` takes a section, or a list of them", "write `<<: *name`")
-            self._count(len(source.entries))
             merged = source.entries | merged
         return merged
-
-    def _extent(self, children: list[Node]) -> tuple[int, int]:
-        size = 1 + sum(child.size for child in children)
-        height = 1 + max((child.height for child in children), default=0)
-        if size > _MOST_NODES:
-            raise self._refusal((), _TOO_MANY)
-        if height > _DEEPEST:
-            raise self._refusal((), f"expected at most {_DEEPEST} levels of nesting, with aliases written out")
-        return size, height
 
     def _refusal(self, path: Path, message: str, suggestion: str | None = None) -> NotYamlError:
         return NotYamlError(Trouble(path, message, suggestion, about_key=True, place=self.place))
@@ -259,65 +252,36 @@ def _place_of(text: str, position: int) -> Place:
     return Place(before.count("\n") + 1, position - before.rfind("\n"))
 
 
-@dataclass(frozen=True, slots=True)
-class _Meaning:
-    """What a problem of PyYAML's, known by a part of its text, is in our words.
+_MEANINGS = {
+    "mapping values are not allowed": (
+        "a colon stands where no key can be; quote a value that has `: ` in it, or correct the indentation"
+    ),
+    "could not find expected ':'": "a key without its colon; write `key: value`, with a blank after the colon",
+    "cannot start any token": (
+        "a value cannot begin with this character; quote the value; indent with blanks, not with tabs"
+    ),
+    "expected <block end>": (
+        "does not line up with the lines above, or follows a closing quote; correct the indentation, or put the whole "
+        "value in quotes"
+    ),
+    "expected ',' or": (
+        "brackets are not closed, or a comma is missing; inside brackets quote a value that has brackets itself, as "
+        "`${NAME}` has"
+    ),
+    "found unexpected end of stream": "a quote is never closed; close it; inside '…' a quote is written twice",
+    "unknown escape": ("an unknown escape; inside \"…\" a backslash is written twice; inside '…' it stands for itself"),
+}
+"""What a problem of PyYAML's, known by a part of its text, is in our words; behind the first `;` how it is repaired."""
 
-    `began`: it is told where the part began that is not right, not where the scanner gave up, lines later.
-    """
-
-    sign: str
-    message: str
-    suggestion: str
-    began: bool = False
-
-
-_MEANINGS = (
-    _Meaning(
-        "mapping values are not allowed",
-        "a colon stands where no key can be",
-        "quote a value that has `: ` in it, or correct the indentation",
-    ),
-    _Meaning(
-        "could not find expected ':'",
-        "a key without its colon",
-        "write `key: value`, with a blank after the colon",
-        began=True,
-    ),
-    _Meaning(
-        "cannot start any token",
-        "a value cannot begin with this character",
-        "quote the value; indent with blanks, not with tabs",
-    ),
-    _Meaning(
-        "expected <block end>",
-        "does not line up with the lines above, or follows a closing quote",
-        "correct the indentation, or put the whole value in quotes",
-    ),
-    _Meaning(
-        "expected ',' or",
-        "brackets are not closed, or a comma is missing",
-        "inside brackets quote a value that has brackets itself, as `${NAME}` has",
-        began=True,
-    ),
-    _Meaning(
-        "found unexpected end of stream",
-        "a quote is never closed",
-        "close it; inside '…' a quote is written twice",
-        began=True,
-    ),
-    _Meaning(
-        "unknown escape",
-        "an unknown escape",
-        "inside \"…\" a backslash is written twice; inside '…' it stands for itself",
-    ),
-)
+_TOLD_WHERE_IT_BEGAN = {"could not find expected ':'", "expected ',' or", "found unexpected end of stream"}
+"""The scanner gives up lines behind what is not right."""
 
 
 def _not_yaml(error: yaml.MarkedYAMLError) -> Trouble:
     place = _place(error.problem_mark or error.context_mark)
-    for meaning in _MEANINGS:
-        if meaning.sign in (error.problem or ""):
-            began = _place(error.context_mark) if meaning.began else None
-            return Trouble((), f"not YAML: {meaning.message}", meaning.suggestion, place=began or place)
+    for sign, meaning in _MEANINGS.items():
+        if sign in (error.problem or ""):
+            began = _place(error.context_mark) if sign in _TOLD_WHERE_IT_BEGAN else None
+            message, _, suggestion = meaning.partition("; ")
+            return Trouble((), f"not YAML: {message}", suggestion, place=began or place)
     return Trouble((), "not YAML", "check the indentation, the quotes and the brackets near here", place=place)

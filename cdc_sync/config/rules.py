@@ -1,7 +1,8 @@
 """From the configuration to the core's values: the same without YAML's syntax, in milliseconds."""
 
+from datetime import timedelta
+
 from cdc_sync.config.models import Config
-from cdc_sync.config.watch import Watch
 from cdc_sync.core.fuse import FusePolicy
 from cdc_sync.core.instants import milliseconds
 from cdc_sync.core.retry import RetryPolicy, longest_wait
@@ -30,7 +31,7 @@ def watch_rules(config: Config, name: str) -> WatchRules:
         baseline=watch.baseline,
         first_status=watch.first_status,
         settle={status: milliseconds(wait) for status, wait in watch.settle.items() if status != _DEFAULT},
-        default_settle=_default_settle(watch),
+        default_settle=milliseconds(watch.settle.get(_DEFAULT, timedelta(0))),
         deletion_grace=milliseconds(watch.deletion_grace),
         extra=tuple(ExtraField(field, frozenset(extra.only_for)) for field, extra in watch.extra.items()),
         base_url=config.hellowork.base_url,
@@ -64,8 +65,3 @@ def sender_horizon(config: Config) -> int:
     """The longest that an entry can have to wait: a due time further ahead is a clock's mistake (milliseconds)."""
     settles = [milliseconds(wait) for watch in config.watches.values() for wait in watch.settle.values()]
     return max([longest_wait(retry_policy(config)), *settles]) + _SLACK
-
-
-def _default_settle(watch: Watch) -> int:
-    wait = watch.settle.get(_DEFAULT)
-    return 0 if wait is None else milliseconds(wait)
