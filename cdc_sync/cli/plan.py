@@ -1,7 +1,6 @@
 """`cdc-sync plan`: what would be sent now, and why."""
 
 import asyncio
-from contextlib import AsyncExitStack
 from typing import Any
 
 import typer
@@ -54,9 +53,8 @@ def plan(context: typer.Context, watch: WatchOption = None, as_json: JsonOption 
 async def _plan(config: Config, only: str | None) -> tuple[list[dict[str, Any]], list[str]]:
     found: list[dict[str, Any]] = []
     notes: list[str] = []
-    async with AsyncExitStack() as stack:
-        # A copy, as for a dry run: what is shown is one moment, and the daemon is not disturbed.
-        store = await stack.enter_async_context(opened_store(config, dry_run=True))
+    # A copy, as for a dry run: what is shown is one moment, and the daemon is not disturbed.
+    async with opened_store(config, dry_run=True) as store:
         for name in [only] if only else config.watches:
             found += await _waiting(store, name, "pending")
             found += await _waiting(store, name, "held")
@@ -120,10 +118,10 @@ def _entry(entry: Entry, known: Known | None) -> dict[str, Any]:
     return {
         "watch": entry.watch,
         "application_id": entry.application_id,
-        "action": {"pending": "send", "held": "held"}.get(entry.state, entry.state),
+        "action": "send" if entry.state == "pending" else entry.state,
         "kinds": sorted(entry.kinds),
         "told": _facts(None if known is None else known.told),
-        "observed": _facts(entry.content),
+        "observed": facts(entry.content),
         "reason": entry.reason,
         "due_at": iso(entry.due_at),
         "remapped": False,
