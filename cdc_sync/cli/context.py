@@ -56,16 +56,6 @@ def invocation(context: typer.Context) -> Invocation:
     return found
 
 
-def check_watch(config: Config, watch: str | None) -> None:
-    """Refuse a watch that the configuration does not have.
-
-    Raises:
-        typer.BadParameter: there is no such watch.
-    """
-    if watch is not None and watch not in config.watches:
-        raise typer.BadParameter(f"no watch is called {watch!r}; there is {', '.join(config.watches)}")
-
-
 def in_store(
     config: Config, watch: str | None, work: Callable[[Store], Awaitable[_Found]], *, writes: bool = False
 ) -> _Found:

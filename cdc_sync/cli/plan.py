@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from cdc_sync.cli.console import console
-from cdc_sync.cli.context import JsonOption, WatchOption, check_watch, invocation
+from cdc_sync.cli.context import JsonOption, WatchOption, invocation
 from cdc_sync.cli.saying import facts, print_json, words
 from cdc_sync.config import Config
 from cdc_sync.core.content import Content
@@ -28,7 +28,8 @@ _AT_ONCE = 20_000
 def plan(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
     """Show what would be sent now, and why. Changes nothing; works beside the daemon."""
     config = invocation(context).config()
-    check_watch(config, watch)
+    if watch is not None and watch not in config.watches:
+        raise typer.BadParameter(f"no watch is called {watch!r}; there is {', '.join(config.watches)}")
     found, notes = asyncio.run(_plan(config, watch))
     if as_json:
         print_json(found)

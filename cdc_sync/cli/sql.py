@@ -102,14 +102,14 @@ class _Configured:
     config: Config
     lacking: Mapping[tuple[str | int, ...], str]
     dsn: str | None
+    store: bool
 
-    def user(self, *, store: bool) -> str | None:
+    @property
+    def user(self) -> str | None:
         """The daemon's role, if its connection string names it."""
-        section = self._section(store=store)
-        named = self.config.state.dsn if section == "state" else self.config.database.dsn
-        return None if named is None else user_of(named.get_secret_value())
+        return user_of(self._named)
 
-    def connection(self, *, store: bool) -> str:
+    def connection(self) -> str:
         """Where a script is run.
 
         Raises:
@@ -117,14 +117,15 @@ class _Configured:
         """
         if self.dsn is not None:
             return self.dsn
-        section = self._section(store=store)
+        section = "state" if self.store and self.config.state.dsn is not None else "database"
         missing = self.lacking.get((section, "dsn"))
         if missing is not None:
             raise OperationError(f"{section}.dsn is not known: {missing}. {_NAME_IT}")
-        return store_dsn(self.config) if store else self.config.database.dsn.get_secret_value()
+        return self._named
 
-    def _section(self, *, store: bool) -> str:
-        return "state" if store and self.config.state.dsn is not None else "database"
+    @property
+    def _named(self) -> str:
+        return store_dsn(self.config) if self.store else self.config.database.dsn.get_secret_value()
 
 
 @app.command()
@@ -139,17 +140,17 @@ def install(  # noqa: PLR0917 - typer's options
     """What capture.mode notify needs: a log of changed keys, and triggers."""
     if store and lock_timeout is not None:
         raise typer.BadParameter("the store's tables are nobody else's to lock", param_hint="--lock-timeout")
-    found = _configured(context, dsn)
+    found = _configured(context, dsn, store=store)
     config = found.config
     if not store and not scripts.noticed(config):
         nothing = "Nothing to install: no watch is in capture.mode notify, and capture.mode poll needs no triggers."
         say(nothing if apply else f"-- {nothing}")
         return
     if store:
-        script = store_scripts.install(found.user(store=True), store_scripts.owners(tables_beside(config)))
+        script = store_scripts.install(found.user, store_scripts.owners(tables_beside(config)))
     else:
         script = scripts.install(config, lock_timeout or scripts.PATIENCE)
-    _put_out(script, lambda: found.connection(store=store), apply=apply, store=store)
+    _put_out(script, found.connection, apply=apply, store=store)
 
 
 @app.command()
@@ -174,9 +175,9 @@ def uninstall(  # noqa: PLR0917 - typer's options
         raise typer.BadParameter("that is one watch, and --all is everything", param_hint="--watch")
     if everything and apply and dsn is None:
         raise typer.BadParameter("no configuration is read with --all: name the connection", param_hint="--dsn")
-    found = None if everything else _configured(context, dsn)
+    found = None if everything else _configured(context, dsn, store=store)
     script = store_scripts.uninstall() if store else scripts.uninstall(watch, lock_timeout or scripts.PATIENCE)
-    _put_out(script, lambda: found.connection(store=store) if found else str(dsn), apply=apply, store=store)
+    _put_out(script, found.connection if found else lambda: str(dsn), apply=apply, store=store)
     if apply and watch is None:
         kept = f"cdc-sync sql grants{' --store' if store else ''} --revoke"
         say(f"What the daemon's role was granted is taken back by what `{kept}` prints.", err=True)
@@ -206,7 +207,7 @@ def verify(  # noqa: PLR0917 - typer's options
     if not apply:
         put_out(scripts.for_psql(query))
         return
-    seen = asyncio.run(_verify(found.connection(store=False) if found else str(dsn), query))
+    seen = asyncio.run(_verify(found.connection() if found else str(dsn), query))
     for each in seen:
         where = f" on {each.table}" if each.kind == "trigger" or each.state in _ON_AN_OBJECT else ""
         say(f"{each.state:10}  {each.kind:9}  {each.name}{where}")
@@ -229,8 +230,8 @@ def grants(  # noqa: PLR0917 - typer's options
     server_version: VersionOption = None,  # noqa: ARG001 - the scripts are the same for all
 ) -> None:
     """The least privileges of the role that the daemon runs as."""
-    found = _configured(context, dsn)
-    user = role or found.user(store=store)
+    found = _configured(context, dsn, store=store)
+    user = role or found.user
     if user is None:
         raise typer.BadParameter(
             f"{'state.dsn' if store else 'database.dsn'} names no user: say which role the daemon runs as",
@@ -240,12 +241,12 @@ def grants(  # noqa: PLR0917 - typer's options
         script = store_scripts.revokes(user) if revoke else store_scripts.grants(user)
     else:
         script = revokes(found.config, user) if revoke else grants_script(found.config, user)
-    _put_out(script, lambda: found.connection(store=store), apply=apply, store=store)
+    _put_out(script, found.connection, apply=apply, store=store)
 
 
-def _configured(context: typer.Context, dsn: str | None) -> _Configured:
+def _configured(context: typer.Context, dsn: str | None, *, store: bool = False) -> _Configured:
     called = invocation(context)
-    return _Configured(*load_without_secrets(called.config_path, called.environ), dsn)
+    return _Configured(*load_without_secrets(called.config_path, called.environ), dsn, store)
 
 
 def _put_out(script: str, where: Callable[[], str], *, apply: bool, store: bool = False) -> None:

@@ -69,7 +69,7 @@ def parse_duration(value: Any) -> timedelta:
         if value < timedelta(0):
             raise Mistake("must not be negative")
         return value
-    if value in (0, "0") and value is not False:
+    if str(value) == "0":
         return timedelta(0)
     milliseconds = _read(value, _DURATION, _MILLISECONDS, _A_DURATION, "ms, s, m, h and d, written without a blank")
     if milliseconds.denominator != 1:
