@@ -78,11 +78,12 @@ class JournalError(OperationError):
 
 
 class CallLog:
-    """The calls in the order of their numbers; with `keep`, so many of the newest, as far as memory is for them."""
+    """The calls in the order of their numbers; with `keep`, so many of the newest, as far as `max_bytes` has room."""
 
-    def __init__(self, keep: int | None) -> None:
+    def __init__(self, keep: int | None, max_bytes: int = MAX_BYTES) -> None:
         self._calls: deque[Call] = deque()
         self._keep = keep
+        self._max_bytes = max_bytes
         self._size = 0
         self._news = asyncio.Event()
         self.last_number = 0
@@ -94,7 +95,7 @@ class CallLog:
         self._calls.append(call)
         if self._keep is not None:
             self._size += _size_of(call)
-            while len(self._calls) > self._keep or self._size > MAX_BYTES:
+            while len(self._calls) > self._keep or self._size > self._max_bytes:
                 self._size -= _size_of(self._calls.popleft())
         self._news.set()
 

@@ -271,9 +271,16 @@ class _Line:
 
 
 class FaultScript:
-    """Faults in the order in which they were asked for; each call takes the first one that fits it."""
+    """Faults in the order in which they were asked for; each call takes the first one that fits it.
 
-    def __init__(self) -> None:
+    Args:
+        most: how many may wait.
+        counted: of how many applications at once the calls are counted that a random fault was drawn for.
+    """
+
+    def __init__(self, most: int = MAX_FAULTS, counted: int = _MAX_COUNTED) -> None:
+        self._most = most
+        self._counted = counted
         self._lines: list[_Line] = []
 
     def add(self, faults: Iterable[Fault]) -> None:
@@ -283,8 +290,8 @@ class FaultScript:
             FaultError: They would be too many; none is put there.
         """
         lines = [_Line(fault, fault.times) for fault in faults]
-        if len(self._lines) + len(lines) > MAX_FAULTS:
-            raise FaultError(f"more than {MAX_FAULTS} faults would wait; remove some, or let one have `times`")
+        if len(self._lines) + len(lines) > self._most:
+            raise FaultError(f"more than {self._most} faults would wait; remove some, or let one have `times`")
         self._lines += lines
 
     def clear(self) -> None:
@@ -302,7 +309,7 @@ class FaultScript:
                 continue
             fault: Fault | None = line.fault
             if isinstance(fault, Random):
-                fault = _draw(fault, application_id, line.calls)
+                fault = self._draw(fault, application_id, line.calls)
             if fault is None:
                 continue
             if line.left is not None:
@@ -312,12 +319,11 @@ class FaultScript:
             return fault
         return None
 
-
-def _draw(chance: Random, application_id: str, calls: Counter[str]) -> Fault | None:
-    if len(calls) >= _MAX_COUNTED and application_id not in calls:
-        calls.clear()
-    before = calls[application_id]
-    calls[application_id] += 1
-    # A generator per call, seeded with text: a shared one would make each draw depend on the order of arrival.
-    dice = random.Random(f"{chance.seed}/{application_id}/{before}")  # noqa: S311 - repeatable, not secret
-    return dice.choice(chance.kinds) if dice.random() < chance.rate else None
+    def _draw(self, chance: Random, application_id: str, calls: Counter[str]) -> Fault | None:
+        if len(calls) >= self._counted and application_id not in calls:
+            calls.clear()
+        before = calls[application_id]
+        calls[application_id] += 1
+        # A generator per call, seeded with text: a shared one would make each draw depend on the order of arrival.
+        dice = random.Random(f"{chance.seed}/{application_id}/{before}")  # noqa: S311 - repeatable, not secret
+        return dice.choice(chance.kinds) if dice.random() < chance.rate else None

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from support.eventually import in_time
 
-from cdc_sync.emulator import Call, EmulatorOptions, calls, faults
+from cdc_sync.emulator import Call, EmulatorOptions
 from cdc_sync.emulator.calls import CallLog, conceal
 from cdc_sync.emulator.faults import FaultError, FaultScript, Random, Reset
 from cdc_sync.emulator.options import OptionsError
@@ -28,8 +28,8 @@ def call(number: int) -> Call:
     )
 
 
-def filled(keep: int | None, count: int) -> CallLog:
-    log = CallLog(keep)
+def filled(keep: int | None, count: int, max_bytes: int = 2**20) -> CallLog:
+    log = CallLog(keep, max_bytes)
     for number in range(1, count + 1):
         log.record(call(number))
     return log
@@ -118,29 +118,26 @@ def test_options_out_of_range() -> None:
         EmulatorOptions(keep=0)
 
 
-def test_calls_are_kept_as_far_as_memory_is_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_are_kept_as_far_as_memory_is_for_them() -> None:
     size = len("{}") + len("/v1/applications/a/status")
-    monkeypatch.setattr(calls, "MAX_BYTES", 3 * size)
 
-    assert numbers(filled(1_000, 10), 0) == [8, 9, 10]
-    assert numbers(filled(None, 10), 0) == list(range(1, 11)), "whoever keeps all keeps all"
-    log = filled(1_000, 10)
+    assert numbers(filled(1_000, 10, 3 * size), 0) == [8, 9, 10]
+    assert numbers(filled(None, 10, 3 * size), 0) == list(range(1, 11)), "whoever keeps all keeps all"
+    log = filled(1_000, 10, 3 * size)
     log.forget()
     log.record(call(11))
     assert numbers(log, 0) == [11]
 
 
-def test_a_call_that_is_larger_than_all_memory_for_calls_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "MAX_BYTES", 1)
+def test_a_call_that_is_larger_than_all_memory_for_calls_is_not_kept() -> None:
+    log = filled(1_000, 3, 1)
 
-    log = filled(1_000, 3)
     assert numbers(log, 0) == []
     assert log.last_number == 3
 
 
-def test_so_many_faults_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faults, "MAX_FAULTS", 2)
-    script = FaultScript()
+def test_so_many_faults_may_wait() -> None:
+    script = FaultScript(most=2)
     script.add([Reset()])
     with pytest.raises(FaultError, match="more than 2 faults would wait; remove some"):
         script.add([Reset(), Reset()])
@@ -149,9 +146,8 @@ def test_so_many_faults_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(script.pending()) == 2
 
 
-def test_a_random_fault_does_not_remember_applications_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faults, "_MAX_COUNTED", 3)
-    script = FaultScript()
+def test_a_random_fault_does_not_remember_applications_without_end() -> None:
+    script = FaultScript(counted=3)
     script.add([Random(rate=1.0, seed=1, kinds=(Reset(),), times=None)])
     for number in range(10):
         assert script.take(f"a-{number}") is not None
