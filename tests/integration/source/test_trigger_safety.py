@@ -4,9 +4,10 @@ import time
 
 import psycopg
 import pytest
+from support.builders import WATCH
 from support.roles import NewRole
 from support.sessions import Ats, OpenSession, one, rows, run
-from support.watched import a_config, install_triggers, some_config, uninstall_triggers
+from support.watched import a_config, install_triggers, uninstall_triggers
 
 RECORDED = "SELECT operation::text, row_key FROM cdc_sync.changes"
 MISSED = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM cdc_sync.missed_applications"
@@ -82,8 +83,9 @@ class TestFailures:
         assert len(warnings) == 1
 
     def test_of_one_watch_do_not_pause_another_in_the_same_session(self, ats: Ats, warnings: list[str]) -> None:
-        document = a_config().model_dump(mode="json")["watches"]["applications"]
-        install_triggers(ats, some_config("", {"applications": document, "broken": document}))
+        config = a_config()
+        watches = dict.fromkeys((WATCH, "broken"), config.watches[WATCH])
+        install_triggers(ats, config.model_copy(update={"watches": watches}))
         ats.execute("DROP SEQUENCE cdc_sync.bell_broken")
 
         ats.execute("INSERT INTO public.applications (id) VALUES (1), (2)")

@@ -6,7 +6,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 from support.builders import WATCH
 from support.sessions import Ats, OpenSession, one, rows, run
-from support.watched import a_config, install_triggers, some_config
+from support.watched import a_config, install_triggers
 
 from cdc_sync.source.bell import Bell
 from cdc_sync.source.connection import Connection, pooled
@@ -26,8 +26,8 @@ def worked(ats: Ats, watch: str, ago: int) -> None:
 @pytest.fixture
 def two(ats: Ats) -> Ats:
     """Triggers of two watches on one table."""
-    document = a_config().model_dump(mode="json")["watches"]["applications"]
-    install_triggers(ats, some_config("", {WATCH: document, "left": document}))
+    config = a_config()
+    install_triggers(ats, config.model_copy(update={"watches": dict.fromkeys((WATCH, "left"), config.watches[WATCH])}))
     return ats
 
 
