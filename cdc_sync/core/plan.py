@@ -168,6 +168,7 @@ class BatchPlan:
         results: what was news.
         unresolved: applications of which nothing is written before all their rows have been read, and when each seems
             to have changed.
+        is_empty: whether there is nothing to write.
     """
 
     new: list[Reportable] = field(default_factory=list)
@@ -187,20 +188,7 @@ class BatchPlan:
     fuse: Fuse | None = None
     results: list[ApplyResult] = field(default_factory=list)
     unresolved: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to write."""
-        return not (
-            self.results
-            or self.moved
-            or self.refreshed
-            or self.out_of_scope
-            or self.suspicions
-            or self.answered
-            or self.skips
-            or self.positions
-        )
+    is_empty: bool = True
 
     @property
     def touched(self) -> frozenset[str]:
@@ -227,7 +215,32 @@ def plan_batch(rules: WatchRules, batch: Batch, before: Mapping[str, Before], fu
             last; an application that is missing was never seen.
         fuse: the watch's fuse.
     """
-    return _Planner(rules, batch, before, fuse).plan()
+    planner, observations = _Planner(rules, batch, before, fuse), batch.observations
+    if any(isinstance(each, Unreportable) for each in observations):
+        observations = planner.owned(observations)
+    plan = planner.changes
+    unresolved = plan.unresolved = planner.unresolved(observations)
+    for each in observations:
+        if each.application_id not in unresolved:
+            planner.observe(each)
+    plan.skips += [Skip(key, None, None) for key in batch.gone if key in batch.skipped]
+    for resolved in batch.resolved:
+        planner.resolve(resolved)
+    if not unresolved:
+        plan.positions.update(batch.positions)
+    plan.is_empty = not (
+        plan.results
+        or plan.moved
+        or plan.refreshed
+        or plan.out_of_scope
+        or plan.suspicions
+        or plan.answered
+        or plan.skips
+        or plan.positions
+    )
+    if not plan.is_empty:
+        plan.positions.update(batch.replica)
+    return plan
 
 
 def different(rules: WatchRules, batch: Batch, known: Mapping[str, Known]) -> set[Key]:
@@ -275,27 +288,7 @@ class _Planner:
     fuse: Fuse
     changes: BatchPlan = field(default_factory=BatchPlan)
 
-    def plan(self) -> BatchPlan:
-        batch, changes = self.batch, self.changes
-        observations = batch.observations
-        if any(isinstance(each, Unreportable) for each in observations):
-            observations = self._owned(observations)
-        unresolved = changes.unresolved = self._unresolved(observations)
-        for each in observations:
-            if each.application_id not in unresolved:
-                self._observe(each)
-        for key in batch.gone:
-            if key in batch.skipped:
-                changes.skips.append(Skip(key, None, None))
-        for resolved in batch.resolved:
-            self._resolve(resolved)
-        if not unresolved:
-            changes.positions.update(batch.positions)
-        if not changes.is_empty:
-            changes.positions.update(batch.replica)
-        return changes
-
-    def _owned(self, observations: Sequence[Observation]) -> list[Observation]:
+    def owned(self, observations: Sequence[Observation]) -> list[Observation]:
         """Rows, those whose id cannot be read as of the applications that they represented last."""
         owners = {before.known.key: id_ for id_, before in reversed(list(self.before.items()))}
         return [
@@ -305,7 +298,7 @@ class _Planner:
             for each in observations
         ]
 
-    def _unresolved(self, observations: Sequence[Observation]) -> dict[str, int]:
+    def unresolved(self, observations: Sequence[Observation]) -> dict[str, int]:
         """Applications whose row is gone or carries another id, and those that have another row than before, or two."""
         unresolved: dict[str, int] = {}
         rows = {each.key: each for each in observations}
@@ -328,14 +321,14 @@ class _Planner:
             seen.add(id_or_none)
         return unresolved
 
-    def _resolve(self, resolved: Resolved) -> None:
+    def resolve(self, resolved: Resolved) -> None:
         id_, row = resolved.application_id, resolved.canonical
         before = self.before.get(id_)
         is_answer = self.batch.origin == "deletion"
         if is_answer:
             self.changes.answered.append(id_)
         if row is not None and row.application_id == id_:
-            self._observe(row, is_move=before is not None and before.known.key not in resolved.keys)
+            self.observe(row, is_move=before is not None and before.known.key not in resolved.keys)
         elif before is None or not before.known.in_scope or before.known.latest is None:
             return
         elif not is_answer:
@@ -353,7 +346,7 @@ class _Planner:
         gone = Reportable(resolved.application_id, before.known.key, content, refused, changed_at=resolved.changed_at)
         self._decide(gone, before, is_move=False)
 
-    def _observe(self, observation: Observation, *, is_move: bool = False) -> None:
+    def observe(self, observation: Observation, *, is_move: bool = False) -> None:
         """Put one observation where it belongs."""
         id_ = observation.application_id
         before = None if id_ is None else self.before.get(id_)
@@ -410,7 +403,10 @@ class _Planner:
                 changes.results.append(self._cancel(row, before, decision))
 
     def _cancel(self, row: Reportable, before: Before | None, decision: Cancel) -> ApplyResult:
-        id_, at, detail = row.application_id, self.batch.now + self.batch.shift, f"{self._what(row.content, before)}}}"
+        id_, at = row.application_id, self.batch.now + self.batch.shift
+        told = None if before is None else before.known.told
+        was = described(told) if told else "null"
+        detail = f'{{"by":"{self.batch.origin}","from":{was},"to":{described(row.content)}}}'
         self.changes.cancelled.append(id_)
         self.changes.history.append(HistoryLine(at, self.rules.watch, id_, "cancelled", detail))
         return ApplyResult(id_, decision)
@@ -447,8 +443,9 @@ class _Planner:
         changes.enqueued.append(Enqueued(id_, content, " ".join(kinds), state, batch.now, due_at, reason, endpoint))
         replaced = "false" if before is None or before.state is None else "true"
         listed = '","'.join(kinds)
-        detail = f'{self._what(content, before)},"kinds":["{listed}"],"replaced":{replaced}'
-        detail += f',"due_at":{due_at + batch.shift}'
+        told = None if before is None else before.known.told
+        detail = f'{{"by":"{batch.origin}","from":{described(told) if told else "null"},"to":{described(content)}'
+        detail += f',"kinds":["{listed}"],"replaced":{replaced},"due_at":{due_at + batch.shift}'
         if content.event_date != row.content.event_date:
             detail += f',"event_date":{content.event_date},"event_date_of_row":{row.content.event_date}'
         if reason:
@@ -486,11 +483,6 @@ class _Planner:
         self.changes.refreshed.append(Refreshed(row.application_id, row.content, endpoint))
         if before.state == "pending":
             self.changes.endpoints.add(endpoint)
-
-    def _what(self, content: Content, before: Before | None) -> str:
-        """The beginning of a history line's detail: what was done by whom, from which state to which."""
-        told = None if before is None else before.known.told
-        return f'{{"by":"{self.batch.origin}","from":{described(told) if told else "null"},"to":{described(content)}'
 
 
 def _is_alive(known: Known) -> bool:
