@@ -26,6 +26,9 @@ TOLERATED = 2_000
 """Milliseconds by which the store's clock may be behind what we expect: a slow answer, clocks that run unevenly. Such a
 difference is adopted, and the clock stands still until it is made up for."""
 
+_TICKS = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Elsewhere than on Linux, a suspended machine's time does not count: waits last longer by it."""
+
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -36,9 +39,7 @@ def wall_clock() -> int:
 
 def uptime() -> int:
     """Milliseconds since the boot; nobody sets it back, and the time of a suspended machine counts."""
-    # Elsewhere than on Linux, a suspended machine's time does not count: waits last longer by it.
-    ticks = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.clock_gettime_ns(ticks) // 1_000_000
+    return time.clock_gettime_ns(_TICKS) // 1_000_000
 
 
 def boot_id() -> str:
@@ -64,7 +65,7 @@ class Clock:
 
     def __call__(self) -> int:
         """The time."""
-        self._latest = max(self._latest, self._base + uptime())
+        self._latest = max(self._latest, self._base + time.clock_gettime_ns(_TICKS) // 1_000_000)
         return self._latest
 
     @property
@@ -72,7 +73,7 @@ class Clock:
         """What has to be added to a moment of this clock for people."""
         if self._ahead is not None:
             return -self._ahead
-        found = wall_clock() - self()
+        found = time.time_ns() // 1_000_000 - self()
         return found if abs(found) > WORTH_SAYING else 0
 
     @property

@@ -16,6 +16,12 @@ class Machine:
         self.up = 1_000
         self.wall = NOW
 
+    def clock_gettime_ns(self, _: int) -> int:
+        return self.up * 1_000_000
+
+    def time_ns(self) -> int:
+        return self.wall * 1_000_000
+
     def pass_by(self, milliseconds: int) -> None:
         self.up += milliseconds
         self.wall += milliseconds
@@ -24,8 +30,7 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine()
-    monkeypatch.setattr(module, "uptime", lambda: machine.up)
-    monkeypatch.setattr(module, "wall_clock", lambda: machine.wall)
+    monkeypatch.setattr(module, "time", machine)
     return machine
 
 
