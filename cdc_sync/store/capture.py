@@ -5,10 +5,11 @@ reading an entry and cancelling it the sender may have sent it, and what was sen
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from cdc_sync.core.diff import Adopt
 from cdc_sync.core.fuse import Fuse, blow
@@ -17,7 +18,7 @@ from cdc_sync.core.plan import Batch, BatchPlan, Before, Enqueued, HistoryLine, 
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.store.columns import as_json, key_text, known_from, state_columns
 from cdc_sync.store.delivery import claim
-from cdc_sync.store.driver import Driver, Transaction
+from cdc_sync.store.driver import ALONE, Driver, Transaction
 from cdc_sync.store.protocol import (
     AnotherDatabaseError,
     Applied,
@@ -25,8 +26,14 @@ from cdc_sync.store.protocol import (
     TakenOverError,
 )
 
+if TYPE_CHECKING:
+    from cdc_sync.store.postgres.claims import Claims
+
 _GIVEN_BACK = 0
 """No daemon's number: nothing is recorded for a watch that was taken once, and is not any more."""
+
+_AFTER_CONTENT = Enqueued._fields.index("content") + 1
+"""From there on its fields are those of the statement `enqueue`, in order."""
 
 _ALL_MET = 0xFF
 """A byte of a sweep's bitmap of which nothing is missing."""
@@ -183,26 +190,14 @@ class Capture:
         Raises:
             TakenOverError: this daemon took the watch, and does not hold its lease any more (see `take`).
         """
-        driver, watch = self._driver, rules.watch
-        claims = driver.claimants([(watch, id_) for id_ in offer.unstarted])
-        unstarted = {id_: claims[watch, id_] for id_ in offer.unstarted}
+        driver = self._driver
         batch = replace(batch, shift=driver.clock.shift)
-        apply = _Apply(driver, rules, batch, self._leases.get(watch), unstarted, offer)
-        if offer.wanted:
-            async with driver.claiming() as daemon:
-                with suppress(_WatchBusyError):
-                    applied = await self._apply(apply, daemon)
-                    driver.claimed(applied.claimed, daemon)
-                    return applied
-        # Waiting for the watch inside would keep the other watches from claiming.
-        return await self._apply(apply, None)
-
-    async def _apply(self, apply: "_Apply", claim_as: int | None) -> Applied:
-        watch = apply.rules.watch
-        async with self._driver.ending([(watch, id_) for id_ in apply.unstarted]) as over:
-            applied = await self._driver.transact(partial(apply.run, claim_as=claim_as))
-            over &= {(watch, id_) for id_ in applied.touched}
-        return applied
+        work = partial(_apply, rules=rules, batch=batch, lease=self._leases.get(rules.watch), offer=offer)
+        if (claims := driver.claims) is not None:
+            return await _apply_to_shared(driver, claims, work, rules.watch, offer)
+        # Whatever is claimed is this daemon's, and nobody else writes.
+        unstarted = dict.fromkeys(offer.unstarted, ALONE)
+        return await driver.transact(partial(work, unstarted=unstarted, claim_as=ALONE if offer.wanted else None))
 
     async def due_suspicions(self, watch: str, now: int, limit: int, *, horizon: int) -> list[Suspicion]:
         """Suspicions whose grace is over, oldest first.
@@ -229,7 +224,10 @@ class Capture:
         """Hold everything new of a watch until a person releases or discards it; a blown fuse stays as it is."""
 
         async def work(transaction: Transaction) -> None:
-            await save_fuse(transaction, watch, blow(await _lock(transaction, watch, None), now, reason))
+            await transaction.run("add_watch", watch=watch)
+            ((_, fuse),) = await transaction.rows("lock_watch", watch=watch)
+            blown = blow(Fuse(**json.loads(fuse or "{}")), now, reason)
+            await transaction.run("set_fuse", watch=watch, fuse=as_json(blown._asdict()))
 
         await self._driver.transact(work)
 
@@ -254,46 +252,64 @@ async def _about(transaction: Transaction, name: str) -> str | None:
     return str(rows[0][0]) if rows else None
 
 
-def fuse_from(state: str | None) -> Fuse:
-    """A watch's fuse; a whole one if it never counted anything."""
-    return Fuse() if state is None else Fuse(**json.loads(state))
+async def _apply_to_shared(
+    driver: Driver, claims: "Claims", work: Callable[..., Coroutine[Any, Any, Applied]], watch: str, offer: Offer
+) -> Applied:
+    """Apply to a store in which other daemons write and claim too; `work` is `_apply` for this batch."""
+    numbers = claims.claimants([(watch, id_) for id_ in offer.unstarted])
+    work = partial(work, unstarted={id_: number for (_, id_), number in numbers.items()}, claims=claims)
+
+    async def applied(claim_as: int | None) -> Applied:
+        async with claims.ending(numbers) as over:
+            applied = await driver.transact(partial(work, claim_as=claim_as, wait=claim_as is None))
+            over &= {(watch, id_) for id_ in applied.touched}
+        return applied
+
+    if offer.wanted:
+        async with claims.claiming() as daemon:
+            with suppress(_WatchBusyError):
+                found = await applied(daemon)
+                claims.add(found.claimed, daemon)
+                return found
+    # Waiting for the watch inside would keep the other watches from claiming.
+    return await applied(None)
 
 
-async def save_fuse(transaction: Transaction, watch: str, fuse: Fuse) -> None:
-    """Keep the watch's fuse; its row is locked."""
-    await transaction.run("set_fuse", watch=watch, fuse=json.dumps(fuse._asdict()))
+async def _apply(
+    transaction: Transaction,
+    *,
+    rules: WatchRules,
+    batch: Batch,
+    lease: int | None,
+    offer: Offer,
+    unstarted: Mapping[str, int | None],
+    claim_as: int | None,
+    claims: "Claims | None" = None,
+    wait: bool = True,
+) -> Applied:
+    """Apply a batch, and claim.
 
-
-async def enqueue(transaction: Transaction, watch: str, entries: Iterable[Enqueued]) -> None:
-    """Put states into the outbox, each instead of the application's pending entry, if it has one."""
-    rows = [
-        (
-            watch,
-            each.application_id,
-            *state_columns(each.content),
-            each.kinds,
-            each.state,
-            each.at,
-            each.due_at,
-            each.reason,
-            each.endpoint,
-        )
-        for each in entries
-    ]
-    await transaction.write("enqueue", rows)
-
-
-async def _lock(transaction: Transaction, watch: str, lease: int | None, *, wait: bool = True) -> Fuse:
-    """From here on nobody else writes for the watch.
+    Args:
+        transaction: in which.
+        rules: the watch's rules.
+        batch: what capture found out.
+        lease: this daemon's number when it took the watch; None if it never did.
+        offer: what the sender gives, and would take.
+        unstarted: the numbers under which this daemon claimed the entries that the offer gives.
+        claim_as: this daemon's number, to claim what the offer wants; None to claim nothing.
+        claims: see `Driver.claims`.
+        wait: whether to wait for the watch.
 
     Raises:
-        TakenOverError: this daemon does not hold its lease any more.
+        TakenOverError: this daemon does not hold the watch's lease any more.
         _WatchBusyError: somebody else writes for it now, and we do not wait; or it is not known yet.
     """
+    watch = rules.watch
+    # From here on nobody else writes for the watch.
     rows = await transaction.rows("lock_watch" if wait else "lock_watch_if_free", watch=watch)
-    if not rows and not wait:
-        raise _WatchBusyError
     if not rows:
+        if not wait:
+            raise _WatchBusyError
         await transaction.run("add_watch", watch=watch)
         rows = await transaction.rows("lock_watch", watch=watch)
     leased_by, fuse = rows[0]
@@ -303,75 +319,57 @@ async def _lock(transaction: Transaction, watch: str, lease: int | None, *, wait
             f"session on the database, and another daemon may work now. What it had read is not recorded; it waits for "
             f"its turn."
         )
-    return fuse_from(fuse)
+    before, ours = await _before(transaction, watch, batch, unstarted)
+    plan = plan_batch(rules, batch, before, Fuse(**json.loads(fuse or "{}")))
+    if plan.is_empty:
+        await transaction.run("need_no_flush")
+        return Applied(unresolved=plan.unresolved)
+    touched = plan.touched & offer.unstarted if offer.unstarted else frozenset()
+    await transaction.write("unclaim", sorted([(watch, id_, ours[id_]) for id_ in touched & ours.keys()]))
+    await _write(transaction, watch, batch, plan)
+    suspected: frozenset[str] = frozenset()
+    if plan.out_of_scope or plan.answered or plan.suspicions or plan.skips:
+        suspected = await _note(transaction, watch, batch, plan)
+    await transaction.write("set_position", [(watch, name, value) for name, value in plan.positions.items()])
+    claimed: list[Entry] = []
+    now = batch.now
+    if claim_as is not None and any(each.state == "pending" and each.due_at <= now for each in plan.enqueued):
+        claimed = await claim(transaction, claims, claim_as, now, offer.horizon, offer.wanted, offer.probing)
+    return Applied(
+        plan.results,
+        touched,
+        claimed,
+        unresolved=plan.unresolved,
+        suspected=suspected,
+        skips=plan.skips,
+        written=True,
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _Apply:
-    """One batch on its way; `unstarted` has the numbers under which this daemon claimed those entries."""
-
-    driver: Driver
-    rules: WatchRules
-    batch: Batch
-    lease: int | None
-    unstarted: Mapping[str, int | None]
-    offer: Offer
-
-    async def run(self, transaction: Transaction, claim_as: int | None) -> Applied:
-        """Apply it, and with `claim_as`, a daemon's number, claim."""
-        watch, batch, offer = self.rules.watch, self.batch, self.offer
-        fuse = await _lock(transaction, watch, self.lease, wait=claim_as is None)
-        before, ours = await self._before(transaction)
-        plan = plan_batch(self.rules, batch, before, fuse)
-        if plan.is_empty:
-            await transaction.run("need_no_flush")
-            return Applied(unresolved=plan.unresolved)
-        touched = plan.touched & offer.unstarted if offer.unstarted else frozenset()
-        unclaimed = sorted([(watch, id_, number) for id_, number in ours.items() if id_ in touched])
-        await transaction.write("unclaim", unclaimed)
-        await _write(transaction, watch, batch, plan)
-        suspected: frozenset[str] = frozenset()
-        if plan.out_of_scope or plan.answered or plan.suspicions or plan.skips:
-            suspected = await _note(transaction, watch, batch, plan)
-        await transaction.write("set_position", [(watch, name, value) for name, value in plan.positions.items()])
-        claimed: list[Entry] = []
-        if claim_as is not None and any(each.state == "pending" and each.due_at <= batch.now for each in plan.enqueued):
-            claimed = await claim(
-                transaction, self.driver, claim_as, batch.now, offer.horizon, offer.wanted, offer.probing
-            )
-        return Applied(
-            plan.results,
-            touched,
-            claimed,
-            unresolved=plan.unresolved,
-            suspected=suspected,
-            skips=plan.skips,
-            written=True,
-        )
-
-    async def _before(self, transaction: Transaction) -> tuple[dict[str, Before], dict[str, int]]:
-        """What is known of the batch's applications and rows; and the claims of entries that have not begun."""
-        watch, ids = self.rules.watch, self.batch.application_ids
-        before: dict[str, Before] = {}
-        ours: dict[str, int] = {}
-        # Each row with its id: whom else one of them represented last is to be known too.
-        rows = [(key_text(each.key), each.application_id or "") for each in self.batch.observations]
-        rows += [(key_text(key), "") for key in self.batch.gone]
-        if not ids and not rows:
-            return before, ours
-        if ids:
-            # What is decided from is locked before it is read. What a row represented before, by another id, is not
-            # written.
-            await transaction.run("lock_entries", watch=watch, ids=ids)
-        # One at least, of no row: an empty list is no list of pairs.
-        for row in await transaction.rows("before", watch=watch, ids=ids, rows=rows or [("", "")]):
-            application_id, claimed_by = row[1], row[15]
-            # Unless another daemon has taken it for its own meanwhile.
-            if claimed_by is not None and self.unstarted.get(application_id) == claimed_by:
-                ours[application_id] = claimed_by
-            known = known_from(row, unstarted=application_id in ours)
-            before[application_id] = Before(known, *row[-3:])
+async def _before(
+    transaction: Transaction, watch: str, batch: Batch, unstarted: Mapping[str, int | None]
+) -> tuple[dict[str, Before], dict[str, int]]:
+    """What is known of the batch's applications and rows; and the claims of entries that have not begun."""
+    ids, before, ours = batch.application_ids, dict[str, Before](), dict[str, int]()
+    # Each row with its id: whom else one of them represented last is to be known too.
+    rows = [(key_text(each.key), each.application_id or "") for each in batch.observations]
+    keys = {text: each.key for (text, _), each in zip(rows, batch.observations, strict=True)}
+    rows += [(key_text(key), "") for key in batch.gone]
+    if not ids and not rows:
         return before, ours
+    if ids:
+        # What is decided from is locked before it is read. What a row represented before, by another id, is not
+        # written.
+        await transaction.run("lock_entries", watch=watch, ids=ids)
+    # One at least, of no row: an empty list is no list of pairs.
+    for row in await transaction.rows("before", watch=watch, ids=ids, rows=rows or [("", "")]):
+        application_id, claimed_by = row[1], row[15]
+        # Unless another daemon has taken it for its own meanwhile.
+        if claimed_by is not None and unstarted.get(application_id) == claimed_by:
+            ours[application_id] = claimed_by
+        known = known_from(row, keys, unstarted=application_id in ours)
+        before[application_id] = Before(known, *row[-3:])
+    return before, ours
 
 
 async def _write(transaction: Transaction, watch: str, batch: Batch, plan: BatchPlan) -> None:
@@ -391,20 +389,22 @@ async def _write(transaction: Transaction, watch: str, batch: Batch, plan: Batch
         [(watch, each.application_id, *state_columns(each.content), at, True) for each in plan.acknowledged],
     )
     await write("remove", [(watch, application_id) for application_id in plan.cancelled])
-    await enqueue(transaction, watch, plan.enqueued)
+    await write(
+        "enqueue",
+        [(watch, each.application_id, *state_columns(each.content), *each[_AFTER_CONTENT:]) for each in plan.enqueued],
+    )
     await write(
         "refresh",
         [(watch, each.application_id, state_columns(each.content)[-1], each.endpoint) for each in plan.refreshed],
     )
     await write("add_history", plan.history)
     await write("add_endpoint", [(endpoint,) for endpoint in sorted(plan.endpoints)])
-    if plan.fuse is not None:
-        await save_fuse(transaction, watch, plan.fuse)
     # Every record is made here, and none is ever removed.
     new = len(plan.new) + len(plan.adopted)
     changed = any(not isinstance(one.decision, Adopt) for one in plan.results)
     if new or changed:
-        await transaction.run("tally", watch=watch, new=new, changed_at=at if changed else None)
+        fuse = None if plan.fuse is None else as_json(plan.fuse._asdict())  # it counts nothing that is no change
+        await write("tally", [(new, at if changed else None, fuse, watch)])
 
 
 async def _note(transaction: Transaction, watch: str, batch: Batch, plan: BatchPlan) -> frozenset[str]:

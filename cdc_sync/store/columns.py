@@ -4,9 +4,10 @@ A state is three columns, which are what is compared, and `metadata`, a JSON obj
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from cdc_sync.core.content import Content, Kind
@@ -55,11 +56,12 @@ def content_from(status: str | None, job_id: str, deleted: object, metadata: str
     )
 
 
-def known_from(columns: Columns, *, unstarted: bool = False) -> Known:
+def known_from(columns: Columns, keys: Mapping[str, Key] = MappingProxyType({}), *, unstarted: bool = False) -> Known:
     """What is known of an application, from the columns of the statements `known` and `before`.
 
     Args:
         columns: those.
+        keys: rows' keys by their texts, of those that need not be read again.
         unstarted: the call for which its entry is claimed has not begun, and will not before this is decided.
     """
     number, _, row_key, in_scope, status, job_id, deleted, metadata, acknowledged_at, adopted = columns[:10]
@@ -69,7 +71,7 @@ def known_from(columns: Columns, *, unstarted: bool = False) -> Known:
         pending = Waiting(waiting, bool(attempted) or (claimed_by is not None and not unstarted))
     return Known(
         number,
-        key_from(row_key),
+        keys.get(row_key) or key_from(row_key),
         bool(in_scope),
         content_from(status, job_id, deleted, metadata),
         pending,
@@ -133,6 +135,4 @@ def key_text(key: Key) -> str:
 
 def key_from(text: str) -> Key:
     """The inverse of `key_text`."""
-    if text.startswith('["') and (only := text[2:-2]).isalnum():
-        return (only,)
     return tuple(json.loads(text))

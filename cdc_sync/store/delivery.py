@@ -8,10 +8,11 @@ and not begun is given back as it was.
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from operator import attrgetter, itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cdc_sync.core.delivery import Again, Done
 from cdc_sync.core.endpoint import Health
@@ -19,8 +20,11 @@ from cdc_sync.core.json_object import quoted
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.plan import HistoryLine, described
 from cdc_sync.store.columns import as_json, entry_from, health_from, state_columns
-from cdc_sync.store.driver import Driver, Transaction, Whose
+from cdc_sync.store.driver import ALONE, Driver, Transaction, Whose
 from cdc_sync.store.protocol import CALL_STEP, Finished
+
+if TYPE_CHECKING:
+    from cdc_sync.store.postgres.claims import Claims
 
 
 class Delivery:
@@ -42,18 +46,19 @@ class Delivery:
             probing: the endpoints whose call is to find out whether they work. There the least attempted come first,
                 so a few at the head, whose calls fail alone, do not stand for all.
         """
-        async with self._driver.claiming() as daemon:
-            entries = await self._driver.transact(
-                lambda t: claim(t, self._driver, daemon, now, horizon, wanted, probing)
-            )
-            self._driver.claimed(entries, daemon)
+        claims = self._driver.claims
+        async with claims.claiming() if claims is not None else nullcontext(ALONE) as daemon:
+            entries = await self._driver.transact(lambda t: claim(t, claims, daemon, now, horizon, wanted, probing))
+            if claims is not None:
+                claims.add(entries, daemon)
         return entries
 
     async def unclaim(self, entries: Sequence[Entry]) -> None:
         """Give back what was claimed and whose call has not begun, as it was before; what is not ours is left alone."""
-        claims = self._driver.claimants([(entry.watch, entry.application_id) for entry in entries])
-        rows = sorted((*of, number) for of, number in claims.items() if number is not None)
-        async with self._driver.ending([(watch, id_) for watch, id_, _ in rows]):
+        claims, all_of = self._driver.claims, [(entry.watch, entry.application_id) for entry in entries]
+        numbers = dict.fromkeys(all_of, ALONE) if claims is None else claims.claimants(all_of)
+        rows = sorted((*of, number) for of, number in numbers.items() if number is not None)
+        async with nullcontext() if claims is None else claims.ending([(watch, id_) for watch, id_, _ in rows]):
             await self._driver.transact(lambda t: t.write("unclaim", rows))
 
     async def complete(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
@@ -62,10 +67,11 @@ class Delivery:
         An end whose claim is no longer ours decides nothing: another daemon has taken the entry, and has sent it since
         or will. Only the history has it.
         """
+        claims, of = self._driver.claims, [(end.entry.watch, end.entry.application_id) for end in finished]
+        numbers = dict.fromkeys(of, ALONE) if claims is None else claims.claimants(of)
         shift = self._driver.clock.shift
-        claims = self._driver.claimants([(end.entry.watch, end.entry.application_id) for end in finished])
-        async with self._driver.ending(claims):
-            work = partial(_complete, finished=finished, health=health, claims=claims, shift=shift)
+        work = partial(_complete, finished=finished, health=health, claims=numbers, shift=shift)
+        async with nullcontext() if claims is None else claims.ending(of):
             await self._driver.transact(work)
 
     def expect(self, longest_call: float) -> None:
@@ -74,7 +80,8 @@ class Delivery:
 
     def holds(self, entry: Entry) -> bool:
         """Whether a call for a claimed entry may begin: the claim outlasts any call. To be asked right before it."""
-        return self._driver.holds(entry)
+        claims = self._driver.claims
+        return claims is None or claims.holds(entry)
 
     async def check_place(self) -> None:
         """Find out whether what is written can be found again at the next start.
@@ -100,7 +107,7 @@ _ATTEMPTS_AND_DUE = itemgetter(12, 10)
 
 async def claim(  # noqa: PLR0917 - those of `Delivery.claim`
     transaction: Transaction,
-    driver: Driver,
+    claims: "Claims | None",
     daemon: int,
     now: int,
     horizon: int,
@@ -121,11 +128,12 @@ async def claim(  # noqa: PLR0917 - those of `Delivery.claim`
                 daemon=daemon,
             )
         rows += sorted(found, key=_ATTEMPTS_AND_DUE if first == "probe" else _DUE)
-    # PostgreSQL has claimed them by the same statement.
-    if held := [row for row in rows if (row[0], row[1]) in driver.under_way] if driver.under_way else ():
+    if claims is None:
+        await transaction.write("claim", sorted([(row[0], row[1], daemon) for row in rows]))
+    # A shared store has claimed them by the same statement.
+    elif held := [row for row in rows if (row[0], row[1]) in claims.under_way]:
         await transaction.write("unclaim", sorted([(row[0], row[1], daemon) for row in held]))
         rows = [row for row in rows if row not in held]
-    await transaction.write("claim", sorted([(row[0], row[1], daemon) for row in rows]))
     return [entry_from(row, claimed_at=now) for row in rows]
 
 
@@ -200,8 +208,11 @@ async def _complete(
             reply = {**reply, "reason": reason}
             first, not_found = entry.first_attempt_at, entry.not_found_since
             kept.append((*of, True, entry.attempts, "dead", attempt[3], first, not_found, reason))
-        said = "".join([f'"{name}":{_json_of(value)},' for name, value in reply.items()])
-        detail = f'{{{said}"attempt":{entry.attempts},"to":{described(content)}{more}}}'
+        said = [
+            f'"{name}":{quoted(told) if isinstance(told, str) else told if type(told) is int else as_json(told)},'
+            for name, told in reply.items()
+        ]
+        detail = f'{{{"".join(said)}"attempt":{entry.attempts},"to":{described(content)}{more}}}'
         history.append(HistoryLine(at, *of, event, detail))
     await transaction.write("mark_attempted", made)
     await transaction.write("remove", removed)
@@ -211,12 +222,6 @@ async def _complete(
     # In order, and last: everybody writes to these rows.
     await transaction.write("set_health", [(name, json.dumps(asdict(health[name]))) for name in sorted(health)])
     await transaction.write("count_calls", [(*of, calls[of]) for of in sorted(calls)])
-
-
-def _json_of(value: object) -> str:
-    if isinstance(value, str):
-        return quoted(value)
-    return as_json(value) if value is None or isinstance(value, bool) else str(value)
 
 
 _NO_ENTRY = (None, 0, "", "", False)

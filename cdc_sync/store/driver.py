@@ -4,14 +4,18 @@ The logic (`capture`, `delivery`, `operation`, `report`) is coroutines over this
 thread, from beginning to end without suspending it; the PostgreSQL driver awaits its server.
 """
 
-from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from cdc_sync.core.outbox import Entry
 from cdc_sync.store.clock import Clock
 
+if TYPE_CHECKING:
+    from cdc_sync.store.postgres.claims import Claims
+
 T = TypeVar("T")
+
+ALONE: Final = 1
+"""The number of the one daemon that has a store which is not shared."""
 
 Whose = tuple[str, str]
 """Watch and application id."""
@@ -25,8 +29,8 @@ class Transaction(Protocol):
     async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
         """The rows that a statement gives. A list is a parameter for `@in`, a list of pairs one for `@pairs`."""
 
-    async def run(self, name: str, /, **parameters: Any) -> None:
-        """Run a statement that gives nothing."""
+    async def run(self, name: str, /, **parameters: Any) -> object:
+        """Run a statement that gives nothing that matters."""
 
     async def count(self, name: str, /, **parameters: Any) -> int:
         """Run a statement that changes rows; returns how many."""
@@ -51,6 +55,10 @@ class Driver(Protocol):
     clock: Clock
     moves: int
 
+    @property
+    def claims(self) -> "Claims | None":
+        """This daemon's claims on a shared store; None if one daemon has the store, and whatever is claimed there."""
+
     async def transact(self, work: Work[T]) -> T:
         """Run work in one transaction; returns what it returns, once that is durable.
 
@@ -62,25 +70,6 @@ class Driver(Protocol):
 
     async def daemon(self) -> int:
         """This daemon's number among those that share the store, kept alive from now on."""
-
-    @property
-    def under_way(self) -> Collection[Whose]:
-        """The applications for which this daemon has a call, whoever the store thinks has the claim. May be empty."""
-
-    def claiming(self) -> AbstractAsyncContextManager[int]:
-        """Around a transaction that claims, with this daemon's number. Two may have to come one after the other."""
-
-    def claimed(self, entries: Iterable[Entry], daemon: int) -> None:
-        """These claims are durable."""
-
-    def ending(self, of: Iterable[Whose]) -> AbstractAsyncContextManager[set[Whose]]:
-        """Around the transaction that ends claims; those in the set are over once it was left without an error."""
-
-    def claimants(self, of: Iterable[Whose]) -> dict[Whose, int | None]:
-        """The number of this daemon when it claimed each of these entries; None if it has not."""
-
-    def holds(self, entry: Entry) -> bool:
-        """See `Store.holds`."""
 
     def expect(self, longest_call: float) -> None:
         """See `Store.expect`."""

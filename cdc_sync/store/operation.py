@@ -1,15 +1,15 @@
 """The store as operators and the daemon's housekeeping see it: release, discard, retry, resend, and small notes."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.fuse import Fuse
 from cdc_sync.core.outbox import EntryState
-from cdc_sync.core.plan import Enqueued, HistoryLine, described
+from cdc_sync.core.plan import HistoryLine, described
 from cdc_sync.core.status_url import endpoint_of
-from cdc_sync.store.capture import enqueue, fuse_from, save_fuse
-from cdc_sync.store.columns import content_from, state_columns
+from cdc_sync.store.columns import as_json, content_from, state_columns
 from cdc_sync.store.driver import Driver, Transaction, Whose
 from cdc_sync.store.protocol import CALL_STEP, Condition, Only
 
@@ -23,7 +23,8 @@ class Operation:
 
     async def fuses(self) -> dict[str, Fuse]:
         """The state of every watch's fuse that ever counted anything."""
-        return {watch: fuse_from(fuse) for watch, fuse in await self._driver.transact(lambda t: t.rows("fuses"))}
+        rows = await self._driver.transact(lambda t: t.rows("fuses"))
+        return {watch: Fuse(**json.loads(fuse)) for watch, fuse in rows}
 
     async def release_held(self, watch: str | None, now: int, only: Only | None, limit: int | None) -> int:
         """Let held entries be sent; the fuse is whole again once none is held. Returns how many."""
@@ -109,8 +110,8 @@ class Operation:
             await transaction.write("hasten", [(*of, due_at) for of in hastened])
             for of, content in again.items():
                 endpoint = endpoint_of(content.url)
-                entry = Enqueued(of[1], content, "", "pending", due_at, due_at, None, endpoint)
-                await enqueue(transaction, of[0], [entry])
+                row = (*of, *state_columns(content), "", "pending", due_at, due_at, None, endpoint)
+                await transaction.write("enqueue", [row])
             found = [of for of in known if of in again or of in hastened]
             await transaction.write("add_history", [_line(now, of, "resend", known[of][0]) for of in found])
             await transaction.write("add_endpoint", _endpoints(again.values()))
@@ -175,7 +176,8 @@ class Selection:
 
 async def _lock_watches(transaction: Transaction, watch: str | None) -> dict[str, Fuse]:
     """From here on nobody applies for these watches; only claims and ends come between. Returns their fuses."""
-    return {name: fuse_from(fuse) for name, fuse in await transaction.rows("lock_watches", watch=watch)}
+    rows = await transaction.rows("lock_watches", watch=watch)
+    return {name: Fuse(**json.loads(fuse or "{}")) for name, fuse in rows}
 
 
 async def _select(
@@ -227,7 +229,7 @@ async def _revive(
 async def _mend_fuses(transaction: Transaction, fuses: Mapping[str, Fuse]) -> None:
     for watch, fuse in fuses.items():
         if fuse.blown_at is not None and (await transaction.rows("held_left", watch=watch))[0][0] == 0:
-            await save_fuse(transaction, watch, Fuse())
+            await transaction.run("set_fuse", watch=watch, fuse=as_json(Fuse()._asdict()))
 
 
 def _endpoints(contents: Iterable[Content]) -> list[tuple[str]]:

@@ -11,16 +11,23 @@ from contextlib import asynccontextmanager
 
 from cdc_sync.core.outbox import Entry
 from cdc_sync.store.driver import Transaction, Whose
+from cdc_sync.store.postgres.living import Living
 
 
 class Claims:
     """See the module's text.
 
     Args:
+        living: this daemon's lease.
+        daemon: gives this daemon's number, with enough of its lease left for a call.
         reconcile: runs `reconciled` in a transaction and calls `take_over` with what it returns.
     """
 
-    def __init__(self, reconcile: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, living: Living, daemon: Callable[[], Awaitable[int]], reconcile: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._living = living
+        self._daemon = daemon
         self._reconcile = reconcile
         self._numbers: dict[Whose, int] = {}
         """Claims that were handed out and have not ended, with the number of this daemon at that time."""
@@ -38,32 +45,34 @@ class Claims:
         """The store may not have what we know: compare before the next claim."""
         self._unsure = True
 
-    def claimant(self, of: Whose) -> int | None:
-        """See `Driver.claimants`."""
-        return self._numbers.get(of)
+    def claimants(self, of: Iterable[Whose]) -> dict[Whose, int | None]:
+        """The number of this daemon when it claimed each of these entries; None if it has not."""
+        return {each: self._numbers.get(each) for each in of}
 
     @property
     def under_way(self) -> Collection[Whose]:
-        """See `Driver.under_way`."""
+        """The applications for which this daemon has a call, whoever the store thinks has the claim."""
         return self._entries.keys()
 
-    def is_sure(self, of: Whose) -> bool:
-        """Whether the store has had this claim from its beginning on, as far as we know."""
-        return of in self._numbers and of not in self._claimed_again
+    def holds(self, entry: Entry) -> bool:
+        """See `Store.holds`: the store has had the claim from its beginning on, as far as we know."""
+        of, living = _whose(entry), self._living
+        return of not in self._claimed_again and self._numbers.get(of, -1) == living.number and living.holds
 
     def add(self, entries: Iterable[Entry], daemon: int) -> None:
-        """See `Driver.claimed`."""
+        """These claims are durable."""
         for entry in entries:
             self._numbers[_whose(entry)], self._entries[_whose(entry)] = daemon, entry
 
     @asynccontextmanager
-    async def claiming(self) -> AsyncIterator[None]:
-        """Around a claim."""
+    async def claiming(self) -> AsyncIterator[int]:
+        """Around a transaction that claims, with this daemon's number. Two come one after the other."""
+        daemon = await self._daemon()
         async with self._lock:
             if self._unsure:
                 await self._reconcile()
             try:
-                yield
+                yield daemon
             except BaseException:
                 # It may have been written all the same; then those claims are ours, and nobody knows of them.
                 self._unsure = True
@@ -71,7 +80,7 @@ class Claims:
 
     @asynccontextmanager
     async def ending(self, of: Iterable[Whose]) -> AsyncIterator[set[Whose]]:
-        """See `Driver.ending`."""
+        """Around the transaction that ends claims; those in the set are over once it was left without an error."""
         over = set(of)
         ending = frozenset(over)
         self._ending |= ending

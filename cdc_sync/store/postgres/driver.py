@@ -1,8 +1,8 @@
 """The store's driver for PostgreSQL: a transaction is one on a connection of a small pool."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Self, TypeVar
 
@@ -13,9 +13,8 @@ from psycopg_pool import AsyncConnectionPool
 from cdc_sync.config.dsn import shown
 from cdc_sync.config.sessions import POOL_SIZE
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.core.outbox import Entry
 from cdc_sync.store.clock import Clock, uptime
-from cdc_sync.store.driver import Transaction, Whose, Work
+from cdc_sync.store.driver import Transaction, Work
 from cdc_sync.store.postgres.claims import Claims
 from cdc_sync.store.postgres.connecting import configure, conninfo, prepare, translate
 from cdc_sync.store.postgres.living import BEAT, Living, living
@@ -49,7 +48,7 @@ class PostgresDriver:
         self._dsn = dsn
         self._pool = pool
         self._living = Living(partial(self._within, _RENEWS_WITHIN), longest_call)
-        self._claims = Claims(self._reconcile)
+        self.claims = Claims(self._living, self.daemon, self._reconcile)
         self._server: str | None = None
         self._beating: asyncio.Task[None] | None = None
 
@@ -86,35 +85,6 @@ class PostgresDriver:
         if self._beating is None:
             self._beating = asyncio.create_task(self._beat(), name="store: lease")
         return number
-
-    @asynccontextmanager
-    async def claiming(self) -> AsyncIterator[int]:
-        """See `Driver`."""
-        daemon = await self.daemon()
-        async with self._claims.claiming():
-            yield daemon
-
-    def claimed(self, entries: Iterable[Entry], daemon: int) -> None:
-        """See `Driver`."""
-        self._claims.add(entries, daemon)
-
-    def ending(self, of: Iterable[Whose]) -> AbstractAsyncContextManager[set[Whose]]:
-        """See `Driver`."""
-        return self._claims.ending(of)
-
-    def claimants(self, of: Iterable[Whose]) -> dict[Whose, int | None]:
-        """See `Driver`."""
-        return {each: self._claims.claimant(each) for each in of}
-
-    @property
-    def under_way(self) -> Collection[Whose]:
-        """See `Driver`."""
-        return self._claims.under_way
-
-    def holds(self, entry: Entry) -> bool:
-        """See `Store`."""
-        of = (entry.watch, entry.application_id)
-        return self._claims.is_sure(of) and self._claims.claimant(of) == self._living.number and self._living.holds
 
     def expect(self, longest_call: float) -> None:
         """See `Store`."""
@@ -163,7 +133,7 @@ class PostgresDriver:
                 with suppress(psycopg.Error):
                     await self._pool.check()
                 # The next one may be to another server, which does not know all that this one knew.
-                self._claims.doubt()
+                self.claims.doubt()
                 self._living.doubt()
                 raise StoreError("store-unusable", translate(self._dsn, error)) from error
         raise AssertionError("unreachable")
@@ -181,12 +151,12 @@ class PostgresDriver:
                 await self._living.renew()
                 await self._living.bury_dead(self.clock)
                 await self._compare_clock()
-                await self._claims.compare()
+                await self.claims.compare()
 
     async def _reconcile(self) -> None:
         daemon = await self._living.ensure()
-        again = await self._within(_RENEWS_WITHIN, lambda t: self._claims.reconciled(t, daemon))
-        self._claims.take_over(again, daemon)
+        again = await self._within(_RENEWS_WITHIN, lambda t: self.claims.reconciled(t, daemon))
+        self.claims.take_over(again, daemon)
 
     async def _begin_clock(self) -> None:
         before = uptime()
@@ -204,7 +174,7 @@ class PostgresDriver:
         ((store, ahead, server),) = await self._within(_RENEWS_WITHIN, lambda t: t.rows("clock"))
         if server != self._server:
             self._server, self.moves = server, self.moves + 1
-            self._claims.doubt()
+            self.claims.doubt()
         missing = self.clock.compare(store, ahead or 0, before, uptime())
         if missing:
             raised = (ahead or 0) + missing

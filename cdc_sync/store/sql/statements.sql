@@ -71,8 +71,10 @@ UPDATE @outbox AS o SET metadata = x.metadata, endpoint = x.endpoint, revision =
 -- name: add_endpoint(endpoint text)
 INSERT INTO @endpoint (endpoint) SELECT x.endpoint FROM @rows WHERE TRUE ON CONFLICT DO NOTHING;
 
--- name: tally
-UPDATE @watch SET known = known + :new, changed_at = coalesce(:changed_at, changed_at) WHERE name = :watch;
+-- name: tally(new bigint, changed_at bigint, fuse text, watch text)
+UPDATE @watch AS w
+   SET known = w.known + x.new, changed_at = coalesce(x.changed_at, w.changed_at), fuse = coalesce(x.fuse, w.fuse)
+  FROM @rows WHERE w.name = x.watch;
 
 -- name: set_fuse
 UPDATE @watch SET fuse = :fuse WHERE name = :watch;

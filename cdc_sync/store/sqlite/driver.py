@@ -16,25 +16,20 @@ import json
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterable
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from cdc_sync.core.outbox import Entry
 from cdc_sync.store.clock import Clock, boot_id, uptime, wall_clock
 from cdc_sync.store.delivery import expire
-from cdc_sync.store.driver import Row, Transaction, Whose, Work
+from cdc_sync.store.driver import ALONE, Row, Work
 from cdc_sync.store.protocol import StoreError, StoreGoneError
 from cdc_sync.store.sqlite.schema import connect, translate
 from cdc_sync.store.statements import statements
 
 T = TypeVar("T")
-
-_DAEMON = 1
-"""The number of the one daemon that has the file."""
 
 _LARGEST_GROUP = 256
 
@@ -42,7 +37,7 @@ _STATEMENTS = statements("sqlite")
 
 
 class _Job(NamedTuple):
-    work: Callable[[sqlite3.Connection], object]
+    work: Work[object]
     future: asyncio.Future[object]
 
 
@@ -50,8 +45,37 @@ Result = tuple[_Job, object]
 """A job and what its work returned or raised."""
 
 
+@dataclass(slots=True)
+class SqliteTransaction:
+    """See `Transaction`. Its coroutines never suspend."""
+
+    connection: sqlite3.Connection
+
+    async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
+        """See `Transaction`. If there is no text, there is nothing to do."""
+        if not (text := _STATEMENTS[name].text):
+            return []
+        for key, value in parameters.items():
+            if isinstance(value, list):
+                parameters[key] = json.dumps(value, ensure_ascii=False)
+        return self.connection.execute(text, parameters).fetchall()
+
+    run = rows
+
+    async def count(self, name: str, /, **parameters: Any) -> int:
+        """See `Transaction`."""
+        return self.connection.execute(_STATEMENTS[name].text, parameters).rowcount
+
+    async def write(self, name: str, rows: Iterable[Row]) -> None:
+        """See `Transaction`."""
+        if rows:
+            self.connection.executemany(_STATEMENTS[name].text, rows)
+
+
 class SqliteThread:
     """Runs jobs on a connection that `connect` makes, in the thread that will use it; `begin` opens a transaction.
+
+    A job is a coroutine that does not suspend: it is run from its beginning to its end.
 
     Raises:
         Exception: whatever `connect` raises.
@@ -70,7 +94,7 @@ class SqliteThread:
         if failure is not None:
             raise failure
 
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def run(self, work: Work[T]) -> T:
         """Run `work` in a transaction; returns when it is durable.
 
         Raises:
@@ -106,10 +130,11 @@ class SqliteThread:
             self._connected.put(error)
             return
         self._connected.put(None)
+        transaction = SqliteTransaction(connection)
         while (job := self._jobs.get()) is not None:
-            goes_on, results, undone = _run(connection, job, self._begin, self._jobs)
+            goes_on, results, undone = _run(transaction, job, self._begin, self._jobs)
             for each in undone:
-                results += _run(connection, each, self._begin, None)[1]
+                results += _run(transaction, each, self._begin, None)[1]
             # Those of one event loop in one go: waking it costs a system call.
             of_loops: dict[asyncio.AbstractEventLoop, list[Result]] = {}
             for result in results:
@@ -124,7 +149,7 @@ class SqliteThread:
 
 
 def _run(
-    connection: sqlite3.Connection, first: _Job, begin: str, jobs: "queue.SimpleQueue[_Job | None] | None"
+    transaction: SqliteTransaction, first: _Job, begin: str, jobs: "queue.SimpleQueue[_Job | None] | None"
 ) -> tuple[bool, list[Result], list[_Job]]:
     """Run a job, and those that are handed in meanwhile unless `jobs` is None, in one transaction.
 
@@ -133,11 +158,19 @@ def _run(
     """
     done: list[Result] = []
     job: _Job | None = first
+    connection = transaction.connection
     try:
         connection.execute(begin)
         while job is not None:
             done.append((job, None))  # whatever happens now, its waiter gets an answer
-            done[-1] = (job, job.work(connection))
+            coroutine = job.work(transaction)
+            try:
+                coroutine.send(None)
+            except StopIteration as stop:
+                done[-1] = (job, stop.value)
+            else:
+                coroutine.close()
+                raise AssertionError("the store's logic waits for something else than its transaction")
             if jobs is None or len(done) == _LARGEST_GROUP:
                 break
             try:
@@ -167,37 +200,6 @@ def _resolve(results: list[Result]) -> None:
             future.set_result(result)
 
 
-@dataclass(slots=True)
-class SqliteTransaction:
-    """See `Transaction`. Its coroutines never suspend."""
-
-    _connection: sqlite3.Connection
-
-    async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
-        """See `Transaction`."""
-        return self._execute(name, parameters).fetchall()
-
-    async def run(self, name: str, /, **parameters: Any) -> None:
-        """See `Transaction`."""
-        if _STATEMENTS[name].text:
-            self._execute(name, parameters)
-
-    async def count(self, name: str, /, **parameters: Any) -> int:
-        """See `Transaction`."""
-        return self._execute(name, parameters).rowcount
-
-    async def write(self, name: str, rows: Iterable[Row]) -> None:
-        """See `Transaction`."""
-        if rows:
-            self._connection.executemany(_STATEMENTS[name].text, rows)
-
-    def _execute(self, name: str, parameters: dict[str, Any]) -> sqlite3.Cursor:
-        for key, value in parameters.items():
-            if isinstance(value, list):
-                parameters[key] = json.dumps(value, ensure_ascii=False)
-        return self._connection.execute(_STATEMENTS[name].text, parameters)
-
-
 class SqliteDriver:
     """See `Driver`; the file at `path` is made if it is missing.
 
@@ -208,15 +210,15 @@ class SqliteDriver:
         StoreError: the file cannot be used; the message says why.
     """
 
-    under_way: Collection[Whose] = frozenset()
-    """See `Driver`: what is claimed is claimed in the file."""
+    claims = None
+    """See `Driver`: what is claimed is claimed in the file, and nobody else can claim it."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.name = str(path)
         self.moves = 0
         self.clock: Clock
         self._path = path
-        self._files: dict[Path, tuple[int, int] | None] = {}
+        self._files: dict[Path, tuple[int, int]] = {}
         self._gone: StoreGoneError | None = None
         self._thread = SqliteThread(
             lambda: self._connect(read_only=read_only), "BEGIN" if read_only else "BEGIN IMMEDIATE"
@@ -228,7 +230,7 @@ class SqliteDriver:
         # was lost while the work was done.
         self._look()
         try:
-            result: T = await self._thread.run(partial(_stepped, work))
+            result = await self._thread.run(work)
         except sqlite3.Error as error:
             raise StoreError("store-unusable", translate(self._path, error)) from error
         self._look()
@@ -236,33 +238,14 @@ class SqliteDriver:
 
     async def daemon(self) -> int:
         """See `Driver`."""
-        return _DAEMON
-
-    def claiming(self) -> AbstractAsyncContextManager[int]:
-        """See `Driver`. Transactions come one after the other anyway."""
-        return nullcontext(_DAEMON)
-
-    def claimed(self, entries: Iterable[Entry], daemon: int) -> None:
-        """See `Driver`."""
-
-    def ending(self, of: Iterable[Whose]) -> AbstractAsyncContextManager[set[Whose]]:
-        """See `Driver`."""
-        return nullcontext(set(of))
-
-    def claimants(self, of: Iterable[Whose]) -> dict[Whose, int | None]:
-        """See `Driver`. Whatever is claimed."""
-        return dict.fromkeys(of, _DAEMON)
-
-    def holds(self, entry: Entry) -> bool:  # noqa: ARG002 - whatever was claimed
-        """See `Store`. Nobody else can claim it: one daemon has the file."""
-        return True
+        return ALONE
 
     def expect(self, longest_call: float) -> None:
         """See `Store`. Nobody else could claim anything meanwhile."""
 
     async def release_claims(self) -> None:
         """See `Store`."""
-        await self.transact(lambda t: expire(t, _DAEMON, self.clock(), self.clock.shift))
+        await self.transact(lambda t: expire(t, ALONE, self.clock(), self.clock.shift))
 
     async def check_place(self) -> None:
         """See `Store`."""
@@ -275,7 +258,16 @@ class SqliteDriver:
 
     def _look(self) -> None:
         for path, opened in self._files.items():
-            if self._gone is None and _identity(path, opened) != opened:
+            try:
+                found = path.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+            except OSError:
+                continue  # nobody can tell
+            else:
+                if (found.st_dev, found.st_ino) == opened:
+                    continue
+            if self._gone is None:
                 self._gone = StoreGoneError.from_under(self.name, str(path))
         if self._gone is not None:
             raise self._gone
@@ -297,19 +289,6 @@ def run(connection: sqlite3.Connection, statement: str, /, **parameters: Any) ->
     return connection.execute(_STATEMENTS[statement].text, parameters).fetchall()
 
 
-def _stepped(work: Work[T], connection: sqlite3.Connection) -> T:
-    """Run a coroutine that does not suspend from its beginning to its end."""
-    transaction: Transaction = SqliteTransaction(connection)
-    coroutine = work(transaction)
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-    coroutine.close()
-    raise AssertionError("the store's logic waits for something else than its transaction")
-
-
 def _clock(connection: sqlite3.Connection, *, keep: bool) -> Clock:
     """The clock of this boot, as the store has it, or begun and, with `keep`, kept in the store."""
     if keep:
@@ -329,18 +308,14 @@ def _clock(connection: sqlite3.Connection, *, keep: bool) -> Clock:
             connection.execute("COMMIT")
 
 
-def _files_of(path: Path) -> dict[Path, tuple[int, int] | None]:
-    """The store's file and those that SQLite keeps beside it while it is open, with what each is."""
-    files = (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm"))
-    return {file: _identity(file) for file in files}
+def _files_of(path: Path) -> dict[Path, tuple[int, int]]:
+    """The store's file and those that SQLite keeps beside it while it is open, with their devices and inodes.
 
-
-def _identity(path: Path, otherwise: tuple[int, int] | None = None) -> tuple[int, int] | None:
-    """Device and inode; None if there is no such file, `otherwise` if nobody can tell."""
-    try:
-        found = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError:
-        return otherwise
-    return found.st_dev, found.st_ino
+    One that cannot be found now is not looked for either.
+    """
+    files: dict[Path, tuple[int, int]] = {}
+    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        with suppress(OSError):
+            found = file.stat()
+            files[file] = (found.st_dev, found.st_ino)
+    return files

@@ -239,9 +239,9 @@ class TestClaims:
 
     async def test_a_claim_whose_answer_was_lost_is_given_back(self, dsn: str, store: PostgresStore) -> None:
         await one_under_way(store)
-        store.driver._claims._numbers.clear()  # as if the answer to its claim had been lost
-        store.driver._claims._entries.clear()
-        store.driver._claims.doubt()
+        store.driver.claims._numbers.clear()  # as if the answer to its claim had been lost
+        store.driver.claims._entries.clear()
+        store.driver.claims.doubt()
 
         assert (await claim_one(store)).attempts == 1, "its call has not begun"
 
@@ -266,7 +266,7 @@ class TestClaims:
         self, dsn: str, store: PostgresStore
     ) -> None:
         await one_under_way(store)
-        under_way = store.driver._claims._entries[WATCH, "a1"]
+        under_way = store.driver.claims._entries[WATCH, "a1"]
         with dba(dsn) as connection:
             connection.execute("UPDATE cdc_sync.outbox SET claimed_by = NULL")
 
@@ -278,7 +278,7 @@ class TestClaims:
         self, dsn: str, store: PostgresStore, open_another: Open
     ) -> None:
         await one_under_way(store)
-        under_way = store.driver._claims._entries[WATCH, "a1"]
+        under_way = store.driver.claims._entries[WATCH, "a1"]
         other = await open_another()
         with dba(dsn) as connection:  # as on a standby that had not heard of the claim, nor of the daemon
             connection.execute("UPDATE cdc_sync.outbox SET claimed_by = NULL, attempts = 0, attempted = false")
@@ -303,7 +303,7 @@ class TestClaims:
         take_for_dead(dsn)
         await lose_answer(other, await claim_one(other), again_at=NOW + HOUR)
 
-        await store.driver._claims.compare()
+        await store.driver.claims.compare()
 
         assert claimed_by(dsn) == {None}
 
@@ -311,7 +311,7 @@ class TestClaims:
         self, dsn: str, store: PostgresStore
     ) -> None:
         await one_under_way(store)
-        under_way = store.driver._claims._entries[WATCH, "a1"]
+        under_way = store.driver.claims._entries[WATCH, "a1"]
         with dba(dsn) as connection:
             connection.execute("UPDATE cdc_sync.outbox SET status = 'refused'")
 
@@ -332,9 +332,9 @@ class TestClaims:
         await adopt(store, "a1")
         await observe(store, an_observation(status="hired"))
         entry = await claim_one(store)
-        claims = dict(store.driver._claims._numbers)
+        claims = dict(store.driver.claims._numbers)
         await lose_answer(store, entry)
-        store.driver._claims._numbers |= claims  # as if the first answer had been lost, and it is tried again
+        store.driver.claims._numbers |= claims  # as if the first answer had been lost, and it is tried again
 
         await lose_answer(store, entry, again_at=NOW + 60_000)
 

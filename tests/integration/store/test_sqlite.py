@@ -47,7 +47,12 @@ def generous_umask() -> Iterator[None]:
 
 async def inside(store: SqliteStore, statement: str) -> Any:
     """Ask the store's own connection: some settings belong to a connection, and nobody else can see them."""
-    row = await store.driver._thread.run(lambda connection: connection.execute(statement).fetchone())
+
+    async def work(transaction: Transaction) -> Any:
+        assert isinstance(transaction, SqliteTransaction)
+        return transaction.connection.execute(statement).fetchone()
+
+    row = await store.driver.transact(work)
     return row and row[0]
 
 
@@ -324,7 +329,7 @@ class TestConnectionLost:
     async def test_what_cannot_even_be_undone_fails_and_nobody_waits_for_ever(self, store: SqliteStore) -> None:
         async def close(transaction: Transaction) -> None:
             assert isinstance(transaction, SqliteTransaction)
-            transaction._connection.close()
+            transaction.connection.close()
 
         async with asyncio.timeout(60):
             with pytest.raises(StoreError, match=r"closed database|gone from under"):
@@ -341,7 +346,12 @@ class TestWhatIsLookedAtAllDay:
     ) -> None:
         statements: list[str] = []
         await adopt(store, "a1")
-        await store.driver._thread.run(lambda connection: connection.set_trace_callback(statements.append))
+
+        async def listen(transaction: Transaction) -> None:
+            assert isinstance(transaction, SqliteTransaction)
+            transaction.connection.set_trace_callback(statements.append)
+
+        await store.driver.transact(listen)
         await store.counts()
         await store.endpoints()
         await store.fuses()

@@ -6,12 +6,15 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
-from cdc_sync.store.sqlite.driver import SqliteThread
+from cdc_sync.store.driver import Transaction
+from cdc_sync.store.sqlite.driver import SqliteThread, SqliteTransaction
 from cdc_sync.store.sqlite.schema import connect
+
+T = TypeVar("T")
 
 Work = Callable[[sqlite3.Connection], Any]
 
@@ -20,6 +23,17 @@ DEFERRED = """
     CREATE TABLE child (parent INTEGER REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
     PRAGMA foreign_keys = ON;
 """
+
+
+class Thread(SqliteThread):
+    """One whose jobs have the connection itself."""
+
+    async def do(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        async def on_connection(transaction: Transaction) -> T:
+            assert isinstance(transaction, SqliteTransaction)
+            return work(transaction.connection)
+
+        return await self.run(on_connection)
 
 
 class Statements(Counter[str]):
@@ -38,8 +52,8 @@ def statements() -> Statements:
 
 
 @pytest.fixture
-async def thread(tmp_path: Path, statements: Statements) -> AsyncIterator[SqliteThread]:
-    thread = SqliteThread(lambda: statements.connect(tmp_path / "state.db"), "BEGIN IMMEDIATE")
+async def thread(tmp_path: Path, statements: Statements) -> AsyncIterator[Thread]:
+    thread = Thread(lambda: statements.connect(tmp_path / "state.db"), "BEGIN IMMEDIATE")
     yield thread
     await thread.close()
 
@@ -52,7 +66,7 @@ def numbers(connection: sqlite3.Connection) -> list[int]:
     return [number for (number,) in connection.execute("SELECT id FROM parent ORDER BY id")]
 
 
-async def together(thread: SqliteThread, *work: Work) -> list[Any]:
+async def together(thread: Thread, *work: Work) -> list[Any]:
     """Hand in several jobs while the thread is busy with another, whose group they join."""
     begun, gate = threading.Event(), threading.Event()
 
@@ -60,9 +74,9 @@ async def together(thread: SqliteThread, *work: Work) -> list[Any]:
         begun.set()
         gate.wait()
 
-    busy = asyncio.create_task(thread.run(keep_busy))
+    busy = asyncio.create_task(thread.do(keep_busy))
     await asyncio.to_thread(begun.wait)
-    jobs = asyncio.gather(*map(thread.run, work), return_exceptions=True)
+    jobs = asyncio.gather(*map(thread.do, work), return_exceptions=True)
     await asyncio.sleep(0)  # each task begins, which is to hand its job in
     await asyncio.sleep(0)  # and they are passed on
     gate.set()
@@ -70,42 +84,42 @@ async def together(thread: SqliteThread, *work: Work) -> list[Any]:
     return await jobs
 
 
-async def test_jobs_that_wait_together_share_one_commit(thread: SqliteThread, statements: Statements) -> None:
+async def test_jobs_that_wait_together_share_one_commit(thread: Thread, statements: Statements) -> None:
     await together(thread, *map(add, range(100)))
 
     assert statements["COMMIT"] == 1, "one for the job that they waited for and for them all"
-    assert await thread.run(numbers) == list(range(100))
+    assert await thread.do(numbers) == list(range(100))
 
 
-async def test_jobs_of_one_turn_share_one_commit(thread: SqliteThread, statements: Statements) -> None:
+async def test_jobs_of_one_turn_share_one_commit(thread: Thread, statements: Statements) -> None:
     woken = asyncio.Event()
 
     async def follow() -> list[int]:
         await woken.wait()
-        return await thread.run(numbers)
+        return await thread.do(numbers)
 
     follower = asyncio.create_task(follow())
     await asyncio.sleep(0)
     woken.set()  # as the pipeline wakes the sender, right before it records
 
-    await thread.run(add(1))
+    await thread.do(add(1))
 
     assert await follower == [1]
     assert statements["COMMIT"] == 1
 
 
-async def test_a_group_does_not_grow_without_end(thread: SqliteThread, statements: Statements) -> None:
+async def test_a_group_does_not_grow_without_end(thread: Thread, statements: Statements) -> None:
     await together(thread, *map(add, range(300)))
 
     assert statements["COMMIT"] == 2
-    assert await thread.run(numbers) == list(range(300))
+    assert await thread.do(numbers) == list(range(300))
 
 
-async def test_a_job_sees_the_work_of_those_before_it(thread: SqliteThread) -> None:
+async def test_a_job_sees_the_work_of_those_before_it(thread: Thread) -> None:
     assert await together(thread, add(1), numbers, add(2), numbers) == [1, [1], 1, [1, 2]]
 
 
-async def test_a_job_that_fails_is_undone_alone(thread: SqliteThread) -> None:
+async def test_a_job_that_fails_is_undone_alone(thread: Thread) -> None:
     def fail(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO parent VALUES (1000)")
         raise LookupError("a mistake of its own")
@@ -115,35 +129,35 @@ async def test_a_job_that_fails_is_undone_alone(thread: SqliteThread) -> None:
     assert (first, last) == (1, 1)
     assert isinstance(failed, LookupError)
     assert isinstance(second, sqlite3.IntegrityError)
-    assert await thread.run(numbers) == [1, 2]
+    assert await thread.do(numbers) == [1, 2]
 
 
-async def test_if_the_commit_fails_each_job_is_run_alone(thread: SqliteThread) -> None:
+async def test_if_the_commit_fails_each_job_is_run_alone(thread: Thread) -> None:
     def orphan(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO child VALUES (4711)")  # found out at the commit only
 
     results = await together(thread, add(1), orphan, add(2))
 
     assert [str(result) for result in results] == ["1", "FOREIGN KEY constraint failed", "1"]
-    assert await thread.run(numbers) == [1, 2]
-    assert await thread.run(add(3)) == 1
-    assert await thread.run(numbers) == [1, 2, 3]
+    assert await thread.do(numbers) == [1, 2]
+    assert await thread.do(add(3)) == 1
+    assert await thread.do(numbers) == [1, 2, 3]
 
 
-async def test_if_sqlite_undoes_the_group_by_itself_each_job_is_run_alone(thread: SqliteThread) -> None:
+async def test_if_sqlite_undoes_the_group_by_itself_each_job_is_run_alone(thread: Thread) -> None:
     def undo_all(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT OR ROLLBACK INTO parent VALUES (1)")
 
     results = await together(thread, add(1), undo_all, add(2))
 
     assert [str(result) for result in results] == ["1", "UNIQUE constraint failed: parent.id", "1"]
-    assert await thread.run(numbers) == [1, 2]
+    assert await thread.do(numbers) == [1, 2]
 
 
-async def test_work_that_nobody_waits_for_any_more_is_done_all_the_same(thread: SqliteThread) -> None:
+async def test_work_that_nobody_waits_for_any_more_is_done_all_the_same(thread: Thread) -> None:
     gate = threading.Event()
-    busy = asyncio.create_task(thread.run(lambda _: gate.wait()))
-    given_up = asyncio.create_task(thread.run(add(1)))
+    busy = asyncio.create_task(thread.do(lambda _: gate.wait()))
+    given_up = asyncio.create_task(thread.do(add(1)))
     await asyncio.sleep(0)
     given_up.cancel()
     gate.set()
@@ -151,13 +165,13 @@ async def test_work_that_nobody_waits_for_any_more_is_done_all_the_same(thread: 
 
     with pytest.raises(asyncio.CancelledError):
         await given_up
-    assert await thread.run(numbers) == [1]
+    assert await thread.do(numbers) == [1]
 
 
 async def test_closing_finishes_what_was_handed_in(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
-    thread = SqliteThread(lambda: Statements().connect(path), "BEGIN IMMEDIATE")
-    jobs = [asyncio.create_task(thread.run(add(number))) for number in range(20)]
+    thread = Thread(lambda: Statements().connect(path), "BEGIN IMMEDIATE")
+    jobs = [asyncio.create_task(thread.do(add(number))) for number in range(20)]
     await asyncio.sleep(0)
 
     await thread.close()
@@ -168,11 +182,11 @@ async def test_closing_finishes_what_was_handed_in(tmp_path: Path) -> None:
     connection.close()
 
 
-async def test_a_job_after_the_end_fails_instead_of_waiting_for_ever(thread: SqliteThread) -> None:
+async def test_a_job_after_the_end_fails_instead_of_waiting_for_ever(thread: Thread) -> None:
     await thread.close()
 
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
-        await thread.run(numbers)
+        await thread.do(numbers)
 
 
 def test_an_event_loop_that_ends_meanwhile_does_not_stop_the_thread(tmp_path: Path) -> None:
@@ -184,14 +198,14 @@ def test_an_event_loop_that_ends_meanwhile_does_not_stop_the_thread(tmp_path: Pa
         gate.wait()
         add(1)(connection)
 
-    async def begin() -> SqliteThread:
-        thread = SqliteThread(lambda: Statements().connect(tmp_path / "state.db"), "BEGIN IMMEDIATE")
-        abandoned.append(asyncio.create_task(thread.run(add_slowly)))
+    async def begin() -> Thread:
+        thread = Thread(lambda: Statements().connect(tmp_path / "state.db"), "BEGIN IMMEDIATE")
+        abandoned.append(asyncio.create_task(thread.do(add_slowly)))
         await asyncio.to_thread(begun.wait)
         return thread
 
-    async def go_on(thread: SqliteThread) -> list[int]:
-        found = await thread.run(numbers)
+    async def go_on(thread: Thread) -> list[int]:
+        found = await thread.do(numbers)
         await thread.close()
         return found
 
@@ -207,4 +221,4 @@ async def test_what_connecting_raises_is_raised_where_it_was_asked_for() -> None
         raise PermissionError("not for you")
 
     with pytest.raises(PermissionError, match="not for you"):
-        SqliteThread(refuse, "BEGIN")
+        Thread(refuse, "BEGIN")

@@ -204,8 +204,5 @@ UPDATE @outbox AS o SET claimed_by = ours.id
 RETURNING o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision,
           o.queued_at, o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason;
 
--- name: claim(watch text, application_id text, daemon bigint)
--- It is done where they are found.
-
 -- name: lock_own_daemon
 SELECT id FROM @daemon WHERE id = :daemon FOR KEY SHARE;
