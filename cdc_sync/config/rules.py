@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from cdc_sync.config.models import Config
-from cdc_sync.core.fuse import FusePolicy
+from cdc_sync.core.diff import FusePolicy
 from cdc_sync.core.instants import milliseconds
 from cdc_sync.core.retry import RetryPolicy, longest_wait
 from cdc_sync.core.rules import ExtraField, WatchRules

@@ -15,8 +15,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Adopt, Cancel, Decision, Nothing, Queue, Unseen, decide, in_order
-from cdc_sync.core.fuse import Fuse, count, has_counted
+from cdc_sync.core.diff import (
+    Adopt,
+    Cancel,
+    Decision,
+    Fuse,
+    Nothing,
+    Queue,
+    Unseen,
+    count,
+    decide,
+    has_counted,
+    in_order,
+)
 from cdc_sync.core.hints import Origin
 from cdc_sync.core.json_object import quoted
 from cdc_sync.core.outbox import EntryState, Known, Skip, Suspicion, corrects, with_last_job

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cdc_sync.core.diff import Unseen
-from cdc_sync.core.fuse import FusePolicy
+from cdc_sync.core.diff import FusePolicy, Unseen
 from cdc_sync.core.status import StatusRules
 from cdc_sync.core.status_url import AllowedHosts
 

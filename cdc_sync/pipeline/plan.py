@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Cancel, Queue, Unseen
-from cdc_sync.core.fuse import Fuse
+from cdc_sync.core.diff import Cancel, Fuse, Queue, Unseen
 from cdc_sync.core.outbox import Known, with_last_job
 from cdc_sync.core.plan import ApplyResult, Batch, Before, content_of_gone, is_nameless, plan_batch
 from cdc_sync.core.rows import Key, Observation, Reportable, Row, by_application, interpret

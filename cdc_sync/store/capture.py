@@ -11,8 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cdc_sync.core.diff import Adopt
-from cdc_sync.core.fuse import Fuse, blow
+from cdc_sync.core.diff import Adopt, Fuse, blow
 from cdc_sync.core.outbox import NOTHING, Entry, Known, Offer, Suspicion, Verified
 from cdc_sync.core.plan import Batch, BatchPlan, Before, Enqueued, HistoryLine, plan_batch
 from cdc_sync.core.rules import WatchRules

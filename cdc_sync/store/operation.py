@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.fuse import Fuse
+from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.plan import HistoryLine, described
 from cdc_sync.core.status_url import endpoint_of

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Unseen
-from cdc_sync.core.fuse import FusePolicy
+from cdc_sync.core.diff import FusePolicy, Unseen
 from cdc_sync.core.hints import Origin
 from cdc_sync.core.outbox import Skip
 from cdc_sync.core.plan import Batch, Resolved

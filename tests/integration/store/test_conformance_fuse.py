@@ -17,8 +17,7 @@ from support.store_steps import (
     waiting_entry,
 )
 
-from cdc_sync.core.diff import Cancel, Queue
-from cdc_sync.core.fuse import Fuse
+from cdc_sync.core.diff import Cancel, Fuse, Queue
 from cdc_sync.core.rows import Reportable
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.store.protocol import ApplyResult

@@ -16,8 +16,7 @@ from support.store_steps import (
     waiting_entry,
 )
 
-from cdc_sync.core.diff import Queue
-from cdc_sync.core.fuse import Fuse
+from cdc_sync.core.diff import Fuse, Queue
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.store import in_steps
 from cdc_sync.store.protocol import ApplyResult, Only

@@ -14,7 +14,7 @@ from support.postgres import Cluster, fresh_database
 from support.upgrading import OldData, OldFile, OldSchema, Row, Tables, newest
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.fuse import Fuse
+from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import Skip, Suspicion
 from cdc_sync.store.protocol import CallCounts, Condition, HistoryEntry
 from cdc_sync.store.store import Store

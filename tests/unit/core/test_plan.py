@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from support.builders import ENDPOINT, MINUTE, NOW, SECOND, WATCH, a_content, an_observation, some_rules
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Adopt, Cancel, Queue, Unseen, Waiting
-from cdc_sync.core.fuse import Fuse
+from cdc_sync.core.diff import Adopt, Cancel, Fuse, Queue, Unseen, Waiting
 from cdc_sync.core.hints import Origin
 from cdc_sync.core.outbox import EntryState, Known, Skip, Suspicion
 from cdc_sync.core.plan import (

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.fuse import FusePolicy
+from cdc_sync.core.diff import FusePolicy
 from cdc_sync.core.rows import (
     Foreign,
     Ignored,

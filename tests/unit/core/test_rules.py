@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from cdc_sync.core.fuse import FusePolicy
+from cdc_sync.core.diff import FusePolicy
 from cdc_sync.core.rules import ExtraField, WatchRules
 from cdc_sync.core.status import StatusRules
 from cdc_sync.core.status_url import AllowedHosts
