@@ -10,7 +10,7 @@ from cdc_sync.cli.context import JsonOption, WatchOption, in_store, invocation
 from cdc_sync.cli.saying import facts, print_json, say, words
 from cdc_sync.config import Config
 from cdc_sync.core.content import Content
-from cdc_sync.core.endpoint import Health
+from cdc_sync.core.delivery import Health
 from cdc_sync.core.instants import iso, milliseconds
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.status_url import endpoint_of

@@ -1,20 +1,201 @@
-"""What becomes of an outbox entry after an attempt: the row-by-row meaning of the design's table of replies."""
+"""What a reply means, for the outbox entry that was sent and for its endpoint, and when either is tried again.
+
+A reply has one of a closed set of meanings (design, "What a reply means"), decided by `meaning_of` alone. `fate` is
+what becomes of the entry, `after` the health of its endpoint (scheme, host, port), which all calls to it share:
+
+    healthy ──5 unavailable in a row──▶ open ───probe fails──▶ open, longer
+       ▲  │                              │
+       │  ├──401, 403, 407──▶ paused     └──any answer──▶ healthy
+       │  │                     └──probe: another answer──▶ healthy
+       │  └──429, Retry-After──▶ throttled ──its time is up──▶ healthy
+       └──────────────────────────────────────────────────────────┘
+
+While an endpoint is open or paused, nothing is sent before `until`; then one single call is let through as a probe.
+What was already under way when the state changed still reports back: such a straggler lengthens the wait only if it was
+told a longer one, and ends it only if it succeeded; a wait that HelloWork asked for is not ended by a success either.
+
+HelloWork may also refuse our credentials for some applications only. So that these hold nobody up, a probe is made with
+the entry that has the fewest attempts (`Store.claim`).
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, Literal, NamedTuple, assert_never
 
+from cdc_sync.core.instants import NotAnInstant, from_datetime
 from cdc_sync.core.outbox import Entry
-from cdc_sync.core.reply import (
-    Acknowledged,
-    CredentialsRefused,
-    Meaning,
-    NotFound,
-    Rejected,
-    Throttled,
-    Unavailable,
-)
-from cdc_sync.core.retry import RetryPolicy, backoff
+
+# What a reply means.
+
+LONGEST_RETRY_AFTER = 60 * 60 * 1000
+"""A `Retry-After` is obeyed up to an hour (milliseconds): a mistaken date must not silence us for years."""
+
+
+class Reply(NamedTuple):
+    """What came back: a status line with what matters of its headers, or `failure`, what happened instead of one.
+
+    Its `date` matters beside a `retry_after` only.
+    """
+
+    status: int | None = None
+    content_type: str = ""
+    retry_after: str | None = None
+    failure: str | None = None
+    date: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """HelloWork knows it now."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """HelloWork does not know the application (yet)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialsRefused:
+    """It is about us, not about this call: the whole endpoint pauses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """The whole endpoint waits: for `wait` milliseconds, or by its own backoff if None was told."""
+
+    wait: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """Nobody knows whether the call was heard. `misconfigured`: a redirect, which only a person can repair."""
+
+    misconfigured: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Understood and refused: to say the same again would not help."""
+
+
+ACKNOWLEDGED = Acknowledged()
+
+Meaning = Acknowledged | NotFound | CredentialsRefused | Throttled | Unavailable | Rejected
+
+_UNAVAILABLE_4XX = {408, 425}
+_CREDENTIALS = {401, 403, 407}
+
+
+def meaning_of(reply: Reply, now: int) -> Meaning:  # noqa: PLR0911 - a decision table, one return per row
+    """Read a reply; `now` (milliseconds since the epoch) is what a `Retry-After` date is compared with.
+
+    If the reply has a date of its own, that is now: the sender's clock may differ from ours by more than the wait.
+    """
+    status = reply.status
+    if status is None:
+        return Unavailable()
+    # A web page in the place of the API's answer is a captive portal, a proxy's error page, a maintenance page.
+    is_page = reply.content_type.partition(";")[0].strip().lower() == "text/html"
+    if 200 <= status < 300 and not is_page:  # noqa: PLR2004 - HTTP's classes are numbers
+        return ACKNOWLEDGED
+    wait = None
+    if reply.retry_after is not None:
+        sent_at = None if reply.date is None else _instant(reply.date)
+        wait = _wait(reply.retry_after, now if sent_at is None else sent_at)
+    if status == 429 or wait is not None:  # noqa: PLR2004 - Too Many Requests
+        return Throttled(wait)
+    if status in _CREDENTIALS:
+        return CredentialsRefused()
+    if status == 404:  # noqa: PLR2004 - Not Found
+        return NotFound()
+    if 300 <= status < 400:  # noqa: PLR2004 - HTTP's classes are numbers
+        return Unavailable(misconfigured=True)
+    if 400 <= status < 500 and status not in _UNAVAILABLE_4XX:  # noqa: PLR2004 - HTTP's classes are numbers
+        return Rejected()
+    return Unavailable()
+
+
+def _wait(value: str, now: int) -> int | None:
+    """Seconds or an HTTP date (RFC 9110, 10.2.3), as milliseconds from now; None if it is neither."""
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        # Cut before int(): Python refuses to convert thousands of digits.
+        return min(int(value.lstrip("0")[:9] or "0") * 1000, LONGEST_RETRY_AFTER)
+    until = _instant(value)
+    return None if until is None else min(max(until - now, 0), LONGEST_RETRY_AFTER)
+
+
+def _instant(date: str) -> int | None:
+    """An HTTP date in milliseconds since the epoch; None if it is none."""
+    try:
+        moment = parsedate_to_datetime(date.strip())
+        return from_datetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    except (ValueError, OverflowError, NotAnInstant):
+        return None
+
+
+# When a delivery is tried again, and when it is given up.
+
+LONGEST_COUNTED = 15 * 60_000
+"""Of the milliseconds for which a delivery is due and not tried (its endpoint is paused, say), as many count as tried.
+
+So the first failure after a pause of a week gives nothing up.
+"""
+
+LONGEST_UNASKED = 60_000
+"""Of the milliseconds for which a delivery that was answered with 404 is due and not tried, as many count as asked.
+
+So one 404 before an outage, or before a clock is set forward, and one after it give nothing up.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Lengths of time in milliseconds.
+
+    Attributes:
+        first: the longest wait after the first failure; it doubles with each further one.
+        max: the longest wait of all.
+        give_up_after: how long a delivery is tried before it becomes a dead letter; see also `LONGEST_COUNTED`.
+        not_found_for: how long HelloWork may answer 404 before a delivery becomes a dead letter.
+    """
+
+    first: int
+    max: int
+    give_up_after: int
+    not_found_for: int
+
+
+def ceiling(policy: RetryPolicy, failures: int) -> int:
+    """The longest wait after that many failures in a row (1 and more), in milliseconds."""
+    # The exponent is bounded: after a week of failures 2**n would be a number of thousands of digits.
+    return min(policy.max, policy.first << min(failures - 1, 62))
+
+
+def backoff(policy: RetryPolicy, failures: int, chance: float) -> int:
+    """Full jitter: anything from nothing to the ceiling, so that what failed together does not return together.
+
+    Args:
+        policy: the policy.
+        failures: failures in a row, 1 and more.
+        chance: a random number, 0 ≤ chance < 1.
+    """
+    return int(ceiling(policy, failures) * chance)
+
+
+def probe_after(policy: RetryPolicy, failures: int, chance: float) -> int:
+    """Equal jitter: at least half the ceiling. For an endpoint's single probe, which must not come at once."""
+    return int(ceiling(policy, failures) * (0.5 + chance / 2))
+
+
+def longest_wait(policy: RetryPolicy) -> int:
+    """No delivery's backoff reaches further into the future; if one does, a clock was wrong."""
+    return policy.max
+
+
+# What becomes of an entry.
 
 CallOutcome = Literal["acknowledged", "retry", "dead"]
 """A fate in one word, as it is counted."""
@@ -110,3 +291,105 @@ def fate(  # noqa: PLR0911 - a decision table, one return per row
             given_up = GiveUp(f"given up after {entry.attempts} attempts: {reason}")
             return given_up if expired else Again(again)
     assert_never(meaning)
+
+
+# The health of an endpoint.
+
+FAILURES_TO_OPEN = 5
+LONGEST_OPEN = 60_000
+"""An open circuit is probed at least every minute (milliseconds): a single call a minute harms nobody."""
+LONGEST_PAUSE = LONGEST_RETRY_AFTER
+"""Refused credentials are tried again at least every hour (milliseconds), however long `retry.max` is."""
+_SLACK = 60_000
+"""Milliseconds by which clocks of daemons that share a store may differ without a wait looking like a mistake."""
+
+Mode = Literal["healthy", "throttled", "open", "paused"]
+Admission = Literal["all", "probe", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """One endpoint's state.
+
+    Attributes:
+        mode: see the module's text.
+        failures: so many in a row, of those that brought it into this mode, or may bring it into another.
+        until: when the next call may go out, in milliseconds since the epoch.
+        reason: the last failure in words.
+    """
+
+    mode: Mode = "healthy"
+    failures: int = 0
+    until: int = 0
+    reason: str | None = None
+
+
+HEALTHY = Health()
+"""Nothing is wrong."""
+
+
+def admits(health: Health, now: int, under_way: int) -> Admission:
+    """What may be sent now, with so many calls to the endpoint under way."""
+    if health.mode == "healthy":
+        return "all"
+    if _waits(health, now):
+        return "none"
+    if health.mode == "throttled":
+        return "all"
+    return "probe" if under_way == 0 else "none"
+
+
+def after(health: Health, meaning: Meaning, reason: str, policy: RetryPolicy, *, now: int, chance: float) -> Health:
+    """The state after a reply.
+
+    Args:
+        health: the state before.
+        meaning: what the reply means.
+        reason: the reply in words, kept for people.
+        policy: the retry policy; its waits are used for probes too.
+        now: milliseconds since the epoch.
+        chance: a random number, 0 ≤ chance < 1.
+    """
+    if _waits(health, now):
+        return _after_straggler(health, meaning, now)
+    match meaning:
+        case Acknowledged() | NotFound() | Rejected():
+            return HEALTHY
+        case Throttled(wait):
+            failures = health.failures + 1 if health.mode == "throttled" else 1
+            # To wait for 0 seconds, or until a date that is past, is no wait: obeyed to the letter, it makes a storm.
+            until = now + (wait or min(probe_after(policy, failures, chance), LONGEST_PAUSE))
+            return Health("throttled", failures, until, reason)
+        case CredentialsRefused():
+            failures = health.failures + 1 if health.mode == "paused" else 1
+            until = now + min(probe_after(policy, failures, chance), LONGEST_PAUSE)
+            return Health("paused", failures, until, reason)
+        case Unavailable():
+            failures = health.failures + 1 if health.mode in ("healthy", "open") else 1
+            if health.mode in ("healthy", "throttled") and failures < FAILURES_TO_OPEN:
+                return Health("healthy", failures, reason=reason)
+            wait = probe_after(policy, max(failures - FAILURES_TO_OPEN + 1, 1), chance)
+            failures = max(failures, FAILURES_TO_OPEN)
+            return Health("open", failures, now + min(wait, LONGEST_OPEN), reason)
+    assert_never(meaning)
+
+
+def with_other_credentials(health: Health) -> Health:
+    """The state after our credentials may have become others: whoever refused them is asked again at once."""
+    return replace(health, until=0) if health.mode == "paused" else health
+
+
+def _waits(health: Health, now: int) -> bool:
+    """Whether the endpoint's wait lasts; a wrong clock made one that reaches further ahead than any of its mode."""
+    longest = LONGEST_OPEN if health.mode == "open" else LONGEST_PAUSE
+    return health.mode != "healthy" and now < health.until <= now + longest + _SLACK
+
+
+def _after_straggler(health: Health, meaning: Meaning, now: int) -> Health:
+    match meaning:
+        case Acknowledged() | NotFound() | Rejected() if health.mode != "throttled":
+            return HEALTHY
+        case Throttled(int(wait)):
+            return replace(health, until=max(health.until, now + wait))
+        case _:
+            return health

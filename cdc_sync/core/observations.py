@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cdc_sync.core.endpoint import Mode
+from cdc_sync.core.delivery import Mode
 from cdc_sync.core.hints import Origin
 
 

@@ -28,9 +28,9 @@ class Entry(NamedTuple):
         attempted: a call with this or an earlier content may have been heard without our knowing.
         attempts: calls made with this content.
         first_attempt_at: the first of them since our credentials were last refused for it, moved on by the time for
-            which the entry was due since then and nobody tried it, if that was more than `retry.LONGEST_COUNTED`: so
+            which the entry was due since then and nobody tried it, if that was more than `delivery.LONGEST_COUNTED`: so
             from it to now is how long it was tried.
-        not_found_since: the first 404 in a row, moved on likewise, beyond `retry.LONGEST_UNASKED`.
+        not_found_since: the first 404 in a row, moved on likewise, beyond `delivery.LONGEST_UNASKED`.
         reason: why it is held or dead, or how the last attempt failed.
     """
 

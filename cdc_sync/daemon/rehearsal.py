@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from cdc_sync.core import payload
+from cdc_sync.core.delivery import Reply
 from cdc_sync.core.outbox import Entry
-from cdc_sync.core.reply import Reply
 from cdc_sync.core.visible import visible, visible_json
 
 

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from cdc_sync.core.endpoint import HEALTHY, Health, admits, with_other_credentials
+from cdc_sync.core.delivery import HEALTHY, Health, admits, with_other_credentials
 from cdc_sync.core.outbox import NOTHING, Entry, Offer
 from cdc_sync.core.status_url import endpoint_of
 

@@ -37,22 +37,28 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from cdc_sync.core.delivery import Again, Fate, Finished, GiveUp, fate
-from cdc_sync.core.endpoint import HEALTHY, Health, after
-from cdc_sync.core.failures import StoreError
-from cdc_sync.core.observations import CallEnded, EndpointChanged, Observe, StoreFailed, StoreRecovered
-from cdc_sync.core.outbox import Entry, EntryState, Offer
-from cdc_sync.core.reply import (
+from cdc_sync.core.delivery import (
     ACKNOWLEDGED,
+    HEALTHY,
     Acknowledged,
+    Again,
     CredentialsRefused,
+    Fate,
+    Finished,
+    GiveUp,
+    Health,
     Meaning,
     NotFound,
     Rejected,
     Reply,
+    RetryPolicy,
+    after,
+    fate,
     meaning_of,
 )
-from cdc_sync.core.retry import RetryPolicy
+from cdc_sync.core.failures import StoreError
+from cdc_sync.core.observations import CallEnded, EndpointChanged, Observe, StoreFailed, StoreRecovered
+from cdc_sync.core.outbox import Entry, EntryState, Offer
 from cdc_sync.core.status_url import AllowedHosts, build
 from cdc_sync.delivery.client import Caller
 from cdc_sync.delivery.endpoints import Endpoint, Endpoints, Whose

@@ -14,8 +14,7 @@ from functools import partial
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
-from cdc_sync.core.delivery import Again, Done
-from cdc_sync.core.endpoint import Health
+from cdc_sync.core.delivery import Again, Done, Health
 from cdc_sync.core.json_object import quoted
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.plan import HistoryLine, described

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cdc_sync.core.content import Content
+from cdc_sync.core.delivery import RetryPolicy
 from cdc_sync.core.diff import FusePolicy, Unseen
 from cdc_sync.core.hints import Origin
 from cdc_sync.core.outbox import Skip
 from cdc_sync.core.plan import Batch, Resolved
-from cdc_sync.core.retry import RetryPolicy
 from cdc_sync.core.rows import Key, Observation, OutOfScope, Reportable, Unreportable
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.core.status import StatusRules

@@ -13,8 +13,7 @@ from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config
 from cdc_sync.core.conditions import NONE, Conditions
-from cdc_sync.core.delivery import GiveUp
-from cdc_sync.core.endpoint import Health
+from cdc_sync.core.delivery import GiveUp, Health
 from cdc_sync.core.observations import Dispatch, Observe
 from cdc_sync.core.plan import Resolved
 from cdc_sync.core.rows import Unreportable

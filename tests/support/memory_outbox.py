@@ -3,8 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cdc_sync.core.delivery import Again, Done, Finished
-from cdc_sync.core.endpoint import Health
+from cdc_sync.core.delivery import Again, Done, Finished, Health
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import NOTHING, Entry, EntryState, Offer
 from cdc_sync.core.status_url import endpoint_of

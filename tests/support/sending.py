@@ -8,13 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from cdc_sync.core.delivery import Finished
-from cdc_sync.core.endpoint import Health
+from cdc_sync.core.delivery import Finished, Health, Reply, RetryPolicy
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import Observation
 from cdc_sync.core.outbox import NOTHING, Entry
-from cdc_sync.core.reply import Reply
-from cdc_sync.core.retry import RetryPolicy
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 from cdc_sync.delivery.client import Caller, Client
 from cdc_sync.delivery.sender import Sender, SenderSettings, wall_clock

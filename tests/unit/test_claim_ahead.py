@@ -20,12 +20,9 @@ from support.builders import HOUR, WATCH
 from support.memory_outbox import FULL, MemoryApplied, MemoryOutbox
 from support.sending import LOOPBACK, SETTINGS
 
-from cdc_sync.core.delivery import Finished
-from cdc_sync.core.endpoint import FAILURES_TO_OPEN, Health, admits
+from cdc_sync.core.delivery import FAILURES_TO_OPEN, Finished, Health, Reply, RetryPolicy, admits
 from cdc_sync.core.observations import CallEnded, Observation
 from cdc_sync.core.outbox import Entry, Offer
-from cdc_sync.core.reply import Reply
-from cdc_sync.core.retry import RetryPolicy
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.delivery.sender import Sender
 

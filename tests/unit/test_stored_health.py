@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 
-from cdc_sync.core.endpoint import Health
+from cdc_sync.core.delivery import Health
 from cdc_sync.store.columns import health_from
 
 

@@ -10,7 +10,7 @@ from support.store_steps import claim
 from cdc_sync.admin.metrics import Lag
 from cdc_sync.config import Config
 from cdc_sync.core.conditions import NONE, fold
-from cdc_sync.core.endpoint import Health
+from cdc_sync.core.delivery import Health
 from cdc_sync.core.observations import (
     BaselineProgress,
     CaptureInTime,

@@ -15,9 +15,8 @@ from support.store_steps import claim_one, reject
 from cdc_sync import __version__
 from cdc_sync.admin.metrics import CAUSES
 from cdc_sync.core.content import Kind
-from cdc_sync.core.delivery import CallOutcome
+from cdc_sync.core.delivery import CallOutcome, Health, Mode
 from cdc_sync.core.diff import Adopt, Cancel, Decision, Queue
-from cdc_sync.core.endpoint import Health, Mode
 from cdc_sync.core.hints import Origin
 from cdc_sync.core.observations import (
     ASKED_FOR,

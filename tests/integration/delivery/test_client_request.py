@@ -9,8 +9,8 @@ from support.wire import UPDATED, saying, wire_server
 
 from cdc_sync import __version__
 from cdc_sync.core.content import Content
+from cdc_sync.core.delivery import Reply
 from cdc_sync.core.payload import idempotency_key
-from cdc_sync.core.reply import Reply
 from cdc_sync.core.status_url import build
 from cdc_sync.delivery.client import Client
 from cdc_sync.emulator import Emulator

@@ -11,7 +11,7 @@ from support.eventually import eventually
 from support.sending import QUICK, SLOW, Delivery, delivery
 
 from cdc_sync.core.conditions import NONE, Conditions, fold
-from cdc_sync.core.endpoint import FAILURES_TO_OPEN, LONGEST_OPEN, LONGEST_PAUSE
+from cdc_sync.core.delivery import FAILURES_TO_OPEN, LONGEST_OPEN, LONGEST_PAUSE
 from cdc_sync.core.observations import EndpointChanged, Observation
 from cdc_sync.core.status_url import AllowedHosts
 from cdc_sync.emulator import Emulator

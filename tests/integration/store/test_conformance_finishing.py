@@ -21,9 +21,8 @@ from support.store_steps import (
     waiting_entry,
 )
 
-from cdc_sync.core.delivery import Again, Done, Fate, GiveUp
+from cdc_sync.core.delivery import Again, Done, Fate, GiveUp, Health
 from cdc_sync.core.diff import Cancel
-from cdc_sync.core.endpoint import Health
 from cdc_sync.core.outbox import Entry
 from cdc_sync.store.protocol import ApplyResult, Finished
 from cdc_sync.store.store import Store

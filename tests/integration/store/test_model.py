@@ -33,18 +33,18 @@ from support.store_backends import Backend, PostgresBackend, SqliteBackend
 from support.store_steps import results_of
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.delivery import fate
-from cdc_sync.core.outbox import Entry, EntryState
-from cdc_sync.core.reply import (
+from cdc_sync.core.delivery import (
     Acknowledged,
     CredentialsRefused,
     Meaning,
     NotFound,
     Rejected,
+    RetryPolicy,
     Throttled,
     Unavailable,
+    fate,
 )
-from cdc_sync.core.retry import RetryPolicy
+from cdc_sync.core.outbox import Entry, EntryState
 from cdc_sync.core.rows import Reportable
 from cdc_sync.store.protocol import ApplyResult, Finished
 

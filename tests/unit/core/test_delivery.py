@@ -8,25 +8,24 @@ from hypothesis import strategies as st
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import (
+    Acknowledged,
     Again,
+    CredentialsRefused,
     Done,
     Fate,
     GiveUp,
+    Meaning,
+    NotFound,
+    Rejected,
+    RetryPolicy,
+    Throttled,
+    Unavailable,
+    ceiling,
     fate,
     kernel_gives_up_after,
     longest_on_its_way,
 )
 from cdc_sync.core.outbox import Entry
-from cdc_sync.core.reply import (
-    Acknowledged,
-    CredentialsRefused,
-    Meaning,
-    NotFound,
-    Rejected,
-    Throttled,
-    Unavailable,
-)
-from cdc_sync.core.retry import RetryPolicy, ceiling
 
 MINUTE = 60_000
 DAY = 24 * 60 * MINUTE

@@ -7,28 +7,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sync.core.endpoint import (
+from cdc_sync.core.delivery import (
     FAILURES_TO_OPEN,
     LONGEST_OPEN,
     LONGEST_PAUSE,
+    LONGEST_RETRY_AFTER,
+    Acknowledged,
     Admission,
+    CredentialsRefused,
     Health,
+    Meaning,
     Mode,
+    NotFound,
+    Rejected,
+    RetryPolicy,
+    Throttled,
+    Unavailable,
     admits,
     after,
     with_other_credentials,
 )
-from cdc_sync.core.reply import (
-    LONGEST_RETRY_AFTER,
-    Acknowledged,
-    CredentialsRefused,
-    Meaning,
-    NotFound,
-    Rejected,
-    Throttled,
-    Unavailable,
-)
-from cdc_sync.core.retry import RetryPolicy
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 NOW = 1_700_000_000_000

@@ -12,11 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.sending import an_entry
 
-from cdc_sync.core.delivery import Again, Done, GiveUp, fate
-from cdc_sync.core.endpoint import Health, admits, after
+from cdc_sync.core.delivery import (
+    Acknowledged,
+    Again,
+    CredentialsRefused,
+    Done,
+    GiveUp,
+    Health,
+    RetryPolicy,
+    admits,
+    after,
+    fate,
+)
 from cdc_sync.core.outbox import Entry
-from cdc_sync.core.reply import Acknowledged, CredentialsRefused
-from cdc_sync.core.retry import RetryPolicy
 
 SECOND, MINUTE, HOUR = 1_000, 60_000, 3_600_000
 DAY = 24 * HOUR
