@@ -14,19 +14,10 @@ _as_length = struct.Struct(">Q").pack
 
 
 def request(application_id: str, content: Content) -> tuple[bytes, str]:
-    """The body, and the idempotency key of the call that carries it.
+    """The JSON body, as HelloWork's page "Envoi changements de statut" documents it, and the call's idempotency key.
 
     The key is the same for every retry of the same content, another for any other content or application.
     """
-    data = body(content)
-    whose, url = application_id.encode(), content.url.encode()
-    # The lengths too: otherwise ("a", "bc") and ("ab", "c") would be one key.
-    parts = (_as_length(len(whose)), whose, _as_length(len(url)), url, _as_length(len(data)), data)
-    return data, hashlib.sha256(b"".join(parts)).hexdigest()[:40]
-
-
-def body(content: Content) -> bytes:
-    """The JSON body, as HelloWork's page "Envoi changements de statut" documents it."""
     text = (
         f'{{"status": {_text(content.status)}, "eventDate": "{iso(content.event_date)}", '
         f'"created": "{iso(content.created)}", "jobId": {_text(content.job_id)}'
@@ -36,7 +27,16 @@ def body(content: Content) -> bytes:
         text += f', "source": {content.source}'
     if content.extra is not None and (further := content.extra.strip()[1:-1].strip()):
         text += f", {further}"
-    return f"{text}}}".encode()
+    data = f"{text}}}".encode()
+    whose, url = application_id.encode(), content.url.encode()
+    # The lengths too: otherwise ("a", "bc") and ("ab", "c") would be one key.
+    parts = (_as_length(len(whose)), whose, _as_length(len(url)), url, _as_length(len(data)), data)
+    return data, hashlib.sha256(b"".join(parts)).hexdigest()[:40]
+
+
+def body(content: Content) -> bytes:
+    """The body alone."""
+    return request("", content)[0]
 
 
 def idempotency_key(application_id: str, content: Content) -> str:
