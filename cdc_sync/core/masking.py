@@ -7,7 +7,8 @@ from Basic. What it makes of them otherwise (a hash, another encoding) is not re
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 
 HIDDEN = "(hidden)"
 
@@ -25,22 +26,12 @@ _NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;"}
 _BACKSLASHES = r"\\{1,8}"
 
 
-class Mask:
-    """Hides what the values of headers say.
-
-    Args:
-        headers: the configured ones.
-    """
-
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        words = {word for value in headers.values() for word in _words(value)}
-        # The longest first: a word may be part of another.
-        patterns = [_pattern(word) for word in sorted(words, key=lambda word: (-len(word), word))]
-        self._pattern = re.compile("|".join(patterns)) if patterns else None
-
-    def hide(self, text: str) -> str:
-        """The text without the secrets."""
-        return text if self._pattern is None else self._pattern.sub(HIDDEN, text)
+def hiding(headers: Mapping[str, str]) -> Callable[[str], str]:
+    """What hides in a text what the values of headers say."""
+    words = {word for value in headers.values() for word in _words(value)}
+    # The longest first: a word may be part of another.
+    patterns = [_pattern(word) for word in sorted(words, key=lambda word: (-len(word), word))]
+    return partial(re.compile("|".join(patterns)).sub, HIDDEN) if patterns else str
 
 
 def _words(value: str) -> Iterator[str]:

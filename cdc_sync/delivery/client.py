@@ -21,7 +21,7 @@ import ssl
 import struct
 import sys
 import termios
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -36,7 +36,7 @@ from yarl import URL
 from cdc_sync import __version__
 from cdc_sync.core import payload
 from cdc_sync.core.delivery import Reply, kernel_gives_up_after
-from cdc_sync.core.masking import Mask
+from cdc_sync.core.masking import hiding
 from cdc_sync.core.outbox import Entry
 
 READ_LIMIT = 64 * 1024
@@ -110,12 +110,13 @@ class Client:
                 if not response.closed:
                     response.release()
             headers = response.headers
-            reply = Reply(status, _as_text(headers.get(hdrs.CONTENT_TYPE, "")))
+            kind = headers.get(hdrs.CONTENT_TYPE, "")
+            reply = Reply(status, kind if kind.isascii() else _as_text(kind))
             if (retry_after := headers.get(hdrs.RETRY_AFTER)) is not None:
                 date = headers.get(hdrs.DATE)
                 reply = reply._replace(retry_after=_as_text(retry_after), date=None if date is None else _as_text(date))
             # The beginning of the body, without what it repeats of our credentials.
-            return reply, opened.secrets.hide(read.decode("utf-8", "replace"))[:EXCERPT]
+            return reply, opened.hide(read.decode("utf-8", "replace"))[:EXCERPT]
         except TimeoutError:
             return Reply(failure="no answer within hellowork.timeout"), ""
         except Exception as error:  # noqa: BLE001 - whatever an answer does to the library, the other calls go on
@@ -132,10 +133,10 @@ class Client:
 
 @dataclass(slots=True)
 class _Opened:
-    """A session with its settings, the secrets in them, and how many calls are under way in it."""
+    """A session with its settings, what hides the secrets in them, and how many calls are under way in it."""
 
     session: aiohttp.ClientSession
-    secrets: Mask
+    hide: Callable[[str], str]
     under_way: int = 0
 
 
@@ -206,7 +207,7 @@ def _opened(headers: Mapping[str, str], timeout: float, connections: int) -> _Op
         auto_decompress=False,
         trust_env=False,
     )
-    return _Opened(session, Mask(headers))
+    return _Opened(session, hiding(headers))
 
 
 def _merged(ours: Mapping[str, str], configured: Mapping[str, str]) -> CIMultiDict[str]:
@@ -218,7 +219,7 @@ def _merged(ours: Mapping[str, str], configured: Mapping[str, str]) -> CIMultiDi
 
 def _as_text(header: str) -> str:
     """A header as text that can be written down: bytes that are no UTF-8 come as lone surrogates."""
-    return header if header.isascii() else header.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return header.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
