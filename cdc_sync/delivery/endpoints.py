@@ -133,7 +133,7 @@ class Endpoints:
         self._all: dict[str, Endpoint] = {}
         self._by_origin: dict[str, Endpoint] = {}
         """By what a URL has up to its path, the slash with it."""
-        self._withdrawn: dict[Whose, Offer] = {}
+        self.withdrawn: dict[Whose, Offer] = {}
         """Ready entries that an apply decides about now: none of them may begin."""
         self._call_takes = math.inf
         """Seconds that a call is expected to take."""
@@ -149,6 +149,8 @@ class Endpoints:
         """Claimed entries that are to be given back."""
         self.hinted = False
         """Whether an endpoint may have something due that is not known yet."""
+        self.expects_more = False
+        """Whether an endpoint has something due, now or later, or may have."""
 
     def __getitem__(self, name: str) -> Endpoint:
         return self._all[name]
@@ -156,20 +158,10 @@ class Endpoints:
     def __iter__(self) -> Iterator[Endpoint]:
         return iter(self._all.values())
 
-    @property
-    def startable(self) -> int:
-        """How many calls there are workers and entries for."""
-        return min(self._concurrency - self.under_way, self.ready - len(self._withdrawn))
-
-    @property
-    def expects_more(self) -> bool:
-        """Whether an endpoint has something due, now or later, or may have."""
-        return self.hinted or any(endpoint.due_at is not None for endpoint in self._all.values())
-
     def limit(self, concurrency: int, rate: float | None, horizon: int) -> None:
         """Go on with other limits; more calls than are allowed now may be under way for a moment."""
         self._concurrency, self._rate, self._horizon = concurrency, rate, horizon
-        self._foresee()
+        self.ahead = min(self.ahead, 2 * concurrency)  # until the next call ends
 
     def probe_refusing(self) -> None:
         """Let one call go out to each endpoint that refused our credentials: they may be others now."""
@@ -201,13 +193,14 @@ class Endpoints:
                     endpoint.most = 1
                 endpoint.health = endpoint.stored = health
             endpoint.due_at = due_at
+        self.expects_more = self.hinted or any(endpoint.due_at is not None for endpoint in self._all.values())
         return news
 
     def hint(self, due_at: int, endpoint: Endpoint | None = None) -> None:
         """Something may be due then, at one endpoint or nobody says where: find out at the next claim."""
         for each in self._all.values() if endpoint is None else (endpoint,):
             each.hinted = due_at if each.hinted is None else min(each.hinted, due_at)
-        self.hinted = True
+        self.hinted = self.expects_more = True
 
     # Claiming.
 
@@ -231,7 +224,8 @@ class Endpoints:
         probes: set[str] = set()
         for endpoint in self._all.values():
             waiting = len(endpoint.ready) + endpoint.coming
-            if self._is_due(endpoint, now) == by_apply or (by_apply and (waiting or endpoint.hinted is not None)):
+            is_due = endpoint.due_at is not None and not now < endpoint.due_at <= now + self._horizon
+            if is_due == by_apply or (by_apply and (waiting or endpoint.hinted is not None)):
                 continue
             # Of a probe there is only one, be it under way or on its way.
             admitted = admits(endpoint.health, now, endpoint.under_way + waiting)
@@ -264,7 +258,7 @@ class Endpoints:
                 continue
             url = entry.content.url
             endpoint = self._by_origin.get(url[: url.find("/", len("https://")) + 1]) or self._found(url)
-            if self._withdrawn.pop(of, None) is not None:
+            if self.withdrawn.pop(of, None) is not None:
                 # An apply has replaced the entry that was withdrawn, or this one could not have been claimed.
                 self._drop(of)
             if of not in endpoint.ready:
@@ -275,7 +269,7 @@ class Endpoints:
 
     def begin(self, now: Callable[[], int]) -> tuple[Entry, Endpoint] | None:
         """Take the next entry whose call may begin now; its call counts as begun. None if there is none."""
-        if self.ready <= len(self._withdrawn) or self.under_way >= self._concurrency:
+        if self.ready <= len(self.withdrawn) or self.under_way >= self._concurrency:
             return None
         moment, rate = self._monotonic(), self._rate
         chosen: Endpoint | None = None
@@ -285,12 +279,12 @@ class Endpoints:
                 and (chosen is None or (each.under_way, each.last_start) < (chosen.under_way, chosen.last_start))
                 and ((each.most is None and each.health.mode == "healthy") or self._may_begin(each, now()))
                 and (rate is None or not each.pace.wait(moment))
-                and (not self._withdrawn or self._first(each) is not None)
+                and (not self.withdrawn or self._first(each) is not None)
             ):
                 chosen = each
         if chosen is None:
             return None
-        of = self._first(chosen) if self._withdrawn else next(iter(chosen.ready))
+        of = self._first(chosen) if self.withdrawn else next(iter(chosen.ready))
         if of is None:
             raise AssertionError("the queue that was chosen has an entry")
         entry = chosen.ready.pop(of)
@@ -307,9 +301,9 @@ class Endpoints:
         endpoint.under_way -= 1
         self.under_way -= 1
         if seconds is not None:
-            known = self._call_takes
-            self._call_takes = seconds if known == math.inf else known + (seconds - known) / _MEMORY
-            self._foresee()
+            known, most = self._call_takes, self._concurrency
+            takes = self._call_takes = seconds if known == math.inf else known + (seconds - known) / _MEMORY
+            self.ahead = int(AHEAD * most / takes) if takes > AHEAD / 2 else 2 * most
 
     # Beside an apply.
 
@@ -325,13 +319,13 @@ class Endpoints:
                 of[1]
                 for endpoint in self._all.values()
                 for of in endpoint.ready
-                if of[0] == watch and of[1] in ids and of not in self._withdrawn
+                if of[0] == watch and of[1] in ids and of not in self.withdrawn
             )
         wanted, probing = self.claimable(now, by_apply=True) if claims else ({}, frozenset[str]())
         if not unstarted and not wanted:
             return NOTHING
         offer = Offer(unstarted, wanted, probing, self._horizon)
-        self._withdrawn.update(((watch, application_id), offer) for application_id in unstarted)
+        self.withdrawn.update(((watch, application_id), offer) for application_id in unstarted)
         self.expect(wanted)
         return offer
 
@@ -343,9 +337,9 @@ class Endpoints:
         self.expect(offer.wanted, -1)
         for application_id in offer.unstarted:
             of = (watch, application_id)
-            if self._withdrawn.get(of) is not offer:
+            if self.withdrawn.get(of) is not offer:
                 continue  # it was replaced and claimed again already
-            del self._withdrawn[of]
+            del self.withdrawn[of]
             if touched is None:
                 self.returning[of] = self._drop(of)
             elif application_id in touched:
@@ -369,7 +363,7 @@ class Endpoints:
                 stays = most
             else:
                 continue
-            for of in [of for of in list(endpoint.ready)[stays:] if of not in self._withdrawn]:
+            for of in [of for of in list(endpoint.ready)[stays:] if of not in self.withdrawn]:
                 self.returning[of] = self._drop(of)
                 self.hint(now, endpoint)
 
@@ -397,17 +391,13 @@ class Endpoints:
     def has_due(self, now: int) -> bool:
         """Whether time alone lets a further call begin of what was due at `now`, sooner or later."""
         return any(
-            self._is_due(each, now)
+            each.due_at is not None
+            and not now < each.due_at <= now + self._horizon
             and admits(each.health, now, each.under_way + len(each.ready) + each.coming) != "none"
             for each in self._all.values()
         )
 
     # Within.
-
-    def _foresee(self) -> None:
-        """Work out how many calls will begin soon."""
-        few = self._call_takes > AHEAD / 2
-        self.ahead = int(AHEAD * self._concurrency / self._call_takes) if few else 2 * self._concurrency
 
     def _follow_hints(self) -> None:
         """Believe the hints until `learn` knows."""
@@ -429,9 +419,6 @@ class Endpoints:
             self._by_origin[origin] = endpoint
         return endpoint
 
-    def _is_due(self, endpoint: Endpoint, now: int) -> bool:
-        return endpoint.due_at is not None and not now < endpoint.due_at <= now + self._horizon
-
     def _may_begin(self, endpoint: Endpoint, now: int) -> bool:
         """Whether the endpoint's health lets a call begin."""
         admitted = admits(endpoint.health, now, endpoint.under_way)
@@ -443,7 +430,7 @@ class Endpoints:
 
     def _first(self, endpoint: Endpoint) -> Whose | None:
         """The first in an endpoint's queue that is not withdrawn."""
-        return next((of for of in endpoint.ready if of not in self._withdrawn), None)
+        return next((of for of in endpoint.ready if of not in self.withdrawn), None)
 
     def _drop(self, of: Whose) -> Entry:
         """Take an entry out of its queue."""

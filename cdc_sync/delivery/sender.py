@@ -39,6 +39,7 @@ from typing import Any, Literal, Protocol
 
 from cdc_sync.core.delivery import (
     ACKNOWLEDGED,
+    DONE,
     HEALTHY,
     Acknowledged,
     Again,
@@ -197,6 +198,8 @@ class Sender:
         self._open = False
         """Whether calls may begin."""
         self._stopping = False
+        self._once = False
+        """Whether the claimer waits for the last call to end."""
 
         self._woken = asyncio.Event()
         self._look = False
@@ -296,7 +299,7 @@ class Sender:
         failure: StoreError | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
-                self._open = True
+                self._open = self._once = True
                 self._employ(tasks)
                 recorder = tasks.create_task(self._record(patient=False), name="sender: recorder")
                 now = self._clock()
@@ -449,8 +452,8 @@ class Sender:
     # The workers.
 
     def _dispatch(self) -> None:
-        """Wake as many idle workers as calls may begin; each takes an entry then, if there still is one."""
-        startable = self._endpoints.startable
+        """Wake an idle worker for each entry that may begin; it takes one then, if there still is one."""
+        startable = self._endpoints.ready - len(self._endpoints.withdrawn)
         while startable > 0 and self._idle:
             idle = self._idle.pop()
             if not idle.done():  # it was not cancelled
@@ -476,7 +479,9 @@ class Sender:
             elif self._stopping:
                 return
             else:
-                if not asked and (endpoints.expects_more or not endpoints.under_way):
+                # The last one wakes the claimer only if something is left to wait for: a pace, or the end.
+                is_last = not endpoints.under_way and (endpoints.ready or self._once)
+                if not asked and (endpoints.expects_more or is_last):
                     self._woken.set()
                 asked = True
                 idle = asyncio.get_running_loop().create_future()
@@ -518,7 +523,10 @@ class Sender:
             # A date in it is compared with the clock that others see.
             meaning = meaning_of(reply, now if reply.retry_after is None else wall_clock())
             said = describe(reply, excerpt)
-            became = fate(entry, meaning, said, self._settings.policy, now=now, chance=self._chance())
+            if meaning is ACKNOWLEDGED:
+                became = DONE
+            else:
+                became = fate(entry, meaning, said, self._settings.policy, now=now, chance=self._chance())
             detail = {"status": reply.status, "reason": said}
             if excerpt:
                 detail["body"] = excerpt
@@ -563,51 +571,50 @@ class Sender:
 
     # The recorder.
 
-    async def _record(self, *, patient: bool) -> None:
+    async def _record(self, *, patient: bool) -> None:  # noqa: C901 - one step after the other
         """Complete calls as they end, in groups, until no more can end.
 
         Raises:
             StoreError: they cannot be completed; not if `patient`, which tries until they can.
         """
         while not self._stopping or self.under_way or self._ends:
-            await self._ended.wait()
-            self._ended.clear()
-            while self._ends:
-                await self._complete(patient=patient)
-
-    async def _complete(self, *, patient: bool) -> None:
-        ends, health, agains = self._ends, self._changed, self._agains
-        self._ends, self._changed, self._agains = [], {}, []
-        self._writes += 1
-        self._writing = True
-        try:
-            await self._outbox.complete(ends, health)
-        except StoreError as error:
-            self._ends, self._changed, self._agains = ends + self._ends, health | self._changed, agains + self._agains
-            if not patient:
-                raise
-            self._fails("complete", error)
-            await asyncio.sleep(self._store_retry)
-        else:
-            endpoints = self._endpoints
-            for name, state in health.items():
-                endpoints[name].stored = state
-            # What was enqueued meanwhile, or is due again, can be claimed now.
-            ended = {(end.entry.watch, end.entry.application_id) for end in ends}
-            self._unfinished -= ended
-            for endpoint, due_at in agains:
-                endpoints.hint(due_at, endpoint)
-            if not self._newer.isdisjoint(ended):
-                self._newer -= ended
-                endpoints.hint(self._clock())
-            if endpoints.hinted:
-                self._woken.set()
-            if "complete" in self._failing:
-                self._works("complete")
-                self._woken.set()
-                self._dispatch()
-        finally:
-            self._writing = False
+            if not self._ends:
+                self._ended.clear()
+                await self._ended.wait()
+                continue
+            ends, health, agains = self._ends, self._changed, self._agains
+            self._ends, self._changed, self._agains = [], {}, []
+            self._writes += 1
+            self._writing = True
+            try:
+                await self._outbox.complete(ends, health)
+            except StoreError as error:
+                self._ends, self._agains = ends + self._ends, agains + self._agains
+                self._changed = health | self._changed
+                if not patient:
+                    raise
+                self._fails("complete", error)
+                await asyncio.sleep(self._store_retry)
+            else:
+                endpoints = self._endpoints
+                for name, state in health.items():
+                    endpoints[name].stored = state
+                # What was enqueued meanwhile, or is due again, can be claimed now.
+                ended = {(end.entry.watch, end.entry.application_id) for end in ends}
+                self._unfinished -= ended
+                for endpoint, due_at in agains:
+                    endpoints.hint(due_at, endpoint)
+                if not self._newer.isdisjoint(ended):
+                    self._newer -= ended
+                    endpoints.hint(self._clock())
+                if endpoints.hinted:
+                    self._woken.set()
+                if "complete" in self._failing:
+                    self._works("complete")
+                    self._woken.set()
+                    self._dispatch()
+            finally:
+                self._writing = False
 
     def _fails(self, step: _Step, error: StoreError) -> None:
         if not self._failing:
