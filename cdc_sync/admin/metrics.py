@@ -20,8 +20,8 @@ from cdc_sync.core import observations as events
 from cdc_sync.core.conditions import Conditions, wrong
 from cdc_sync.core.content import Kind
 from cdc_sync.core.delivery import CallOutcome
-from cdc_sync.core.hints import Origin
 from cdc_sync.core.observations import ASKED_FOR, Handlers, Outcome
+from cdc_sync.core.rows import Origin
 from cdc_sync.store.store import Store
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)

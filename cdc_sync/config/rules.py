@@ -6,8 +6,7 @@ from cdc_sync.config.models import Config
 from cdc_sync.core.delivery import RetryPolicy, longest_wait
 from cdc_sync.core.diff import FusePolicy
 from cdc_sync.core.instants import milliseconds
-from cdc_sync.core.rules import ExtraField, WatchRules
-from cdc_sync.core.status import StatusRules
+from cdc_sync.core.rules import ExtraField, StatusRules, WatchRules
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 
 _DEFAULT = "default"

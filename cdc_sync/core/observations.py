@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cdc_sync.core.delivery import Mode
-from cdc_sync.core.hints import Origin
+from cdc_sync.core.rows import Origin
 
 
 class Event:

@@ -28,10 +28,9 @@ from cdc_sync.core.diff import (
     has_counted,
     in_order,
 )
-from cdc_sync.core.hints import Origin
 from cdc_sync.core.json_object import quoted
 from cdc_sync.core.outbox import EntryState, Known, Skip, Suspicion, corrects, with_last_job
-from cdc_sync.core.rows import Foreign, Ignored, Key, Observation, OutOfScope, Reportable, Unreportable
+from cdc_sync.core.rows import Foreign, Ignored, Key, Observation, Origin, OutOfScope, Reportable, Unreportable
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.core.status_url import build, endpoint_of
 

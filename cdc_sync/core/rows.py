@@ -4,13 +4,12 @@ import json
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from cdc_sync.core import status_url
 from cdc_sync.core.content import Content
 from cdc_sync.core.instants import NotAnInstant, from_microseconds
-from cdc_sync.core.rules import WatchRules
-from cdc_sync.core.status import map_status
+from cdc_sync.core.rules import StatusRules, WatchRules
 from cdc_sync.core.status_url import AllowedHosts
 
 LONGEST_TEXT = 10_000
@@ -24,6 +23,9 @@ BLANKS = " \t\n\r\f\v"
 
 Key = tuple[str, ...]
 """A row's key: the text of each key column, in the configured order."""
+
+Origin = Literal["notify", "poll", "sweep", "baseline", "deletion", "resend"]
+"""Which part of capture saw a change; kept in the history and counted."""
 
 
 class Row(NamedTuple):
@@ -123,6 +125,32 @@ Observation = Reportable | Unreportable | OutOfScope | Ignored | Foreign
 `changed_at` is when the change was recorded or read, in milliseconds since the epoch. `digest` is the row's, if it was
 made when the row was read; a row that is adopted is verified with it.
 """
+
+
+class Mapped(NamedTuple):
+    """The status to send; `refused` tells why it must not be sent, None if it may."""
+
+    status: str
+    refused: str | None = None
+
+
+def map_status(rules: StatusRules, label: str | None, *, deleted: bool = False) -> Mapped | None:
+    """The status of a row with this label, "" if it has none; None if the label is to be ignored.
+
+    NULL and blanks are one label, which has a status only if the map gives it one.
+    """
+    if deleted:
+        return Mapped(rules.deleted)
+    if not label or label.isspace():
+        return Mapped(rules.map.get("", ""))
+    status = rules.map.get(label)
+    if status is not None:
+        return Mapped(status)
+    if rules.unmapped == "ignore":
+        return None
+    if rules.unmapped == "reject":
+        return Mapped(label, refused=f"the label {label!r} is not in status.map, and status.unmapped is reject")
+    return Mapped(label)
 
 
 def interpret(row: Row, rules: WatchRules, changed_at: int) -> Observation:

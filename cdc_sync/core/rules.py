@@ -2,10 +2,27 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from cdc_sync.core.diff import FusePolicy, Unseen
-from cdc_sync.core.status import StatusRules
 from cdc_sync.core.status_url import AllowedHosts
+
+Unmapped = Literal["send", "ignore", "reject"]
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRules:
+    """How labels become statuses.
+
+    Attributes:
+        map: ATS label → status to send.
+        unmapped: what a label outside the map gets: sent as it is, no call, or a dead letter.
+        deleted: the status of an application that is gone.
+    """
+
+    map: Mapping[str, str]
+    unmapped: Unmapped
+    deleted: str
 
 
 @dataclass(frozen=True, slots=True)

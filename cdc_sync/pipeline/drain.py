@@ -10,6 +10,10 @@ Some writers never ring: those whose session has a lock_timeout (`recorders`), a
 As soon as a drain finds changes that nobody rang for, it drains every `poll_interval` for minutes. So it does while
 the bell may not be armed, since the server's NOTIFY queue fills up.
 
+Each NOTIFY takes a lock that serialises the commits of the whole database. While changes are few nobody notices, and
+latency is milliseconds; when they come fast the ATS would pay for it, and the daemon is awake anyway. Two limits apart
+from each other keep the bell from being armed and disarmed in turn.
+
 It starts awake. If it dies asleep, the lease runs out; if it dies awake, nothing was armed. Whatever is lost beyond all
 this (a notification, a bell that somebody else has set) is found by the drain that runs every `drain_interval`.
 """
@@ -18,8 +22,8 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
-from cdc_sync.core.doorbell import BUSY, CALM, Pace, count, pause
 from cdc_sync.core.observations import CaughtUp
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.steps import STEPS, Steps
@@ -38,6 +42,52 @@ _UNRUNG_FOR = 300.0
 
 _LAST_WISH = 2.0
 """Seconds that disarming may take at the end; if the connection is lost, it fails, and the lease runs out by itself."""
+
+
+BUSY = 50.0
+"""Changes per second from which on whoever sleeps should stay awake."""
+
+CALM = 10.0
+"""Changes per second below which whoever is awake may sleep."""
+
+WINDOW = 0.5
+"""Seconds over which the rate is taken."""
+
+
+class Pace(NamedTuple):
+    """How fast changes come.
+
+    Attributes:
+        since: when the present window began, in seconds of any clock that does not go back.
+        changes: how many came in it so far.
+        before: the rate of the window before, in changes per second.
+        rate: that rate, or what the present window will have at least: a burst is seen as it begins.
+    """
+
+    since: float
+    changes: int = 0
+    before: float = 0.0
+    rate: float = 0.0
+
+
+def count(pace: Pace, now: float, changes: int) -> Pace:
+    """Take into account what was found."""
+    since, before = pace.since, pace.before
+    if now - since < WINDOW:
+        changes += pace.changes
+    else:
+        since, before = now, pace.changes / (now - since)
+    return Pace(since, changes, before, max(before, changes / WINDOW))
+
+
+def pause(searched: float) -> float:
+    """Seconds to wait until the next drain while awake, after one that looked `searched` seconds for changes.
+
+    To look costs the server as much as the log has rows, those included that were taken and that VACUUM may not remove
+    yet, as long as some old transaction might see them. So a fifth of the time at most is spent on it, until waiting
+    would be felt too much.
+    """
+    return min(max(4 * searched, 0.02), 2.0)
 
 
 class Drain:

@@ -15,15 +15,14 @@ from typing import Protocol, TypeVar
 
 from cdc_sync.core import plan
 from cdc_sync.core.diff import Adopt, Cancel, Queue, Unseen
-from cdc_sync.core.hints import Origin, latest
 from cdc_sync.core.observations import ChangesRead, Decided, Observe, Outcome, RowsHidden, RowSkipped, RowsVisible
 from cdc_sync.core.outbox import NOTHING, EntryState, Known, Offer, Suspicion
 from cdc_sync.core.plan import ApplyResult, Batch, Resolved, is_nameless
-from cdc_sync.core.rows import Key, Observation, Row, Unreportable, by_application, current, interpret
+from cdc_sync.core.rows import Key, Observation, Origin, Row, Unreportable, by_application, current, interpret
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.pipeline.requests import SweepRequests
 from cdc_sync.source import row_security
-from cdc_sync.source.changelog import Changes
+from cdc_sync.source.changelog import Changes, latest
 from cdc_sync.source.reading import Read, Reader
 from cdc_sync.source.replica_guard import POSITION as REPLICA
 from cdc_sync.source.row_security import Hiding

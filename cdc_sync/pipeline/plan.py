@@ -8,9 +8,8 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Cancel, Fuse, Queue, Unseen
 from cdc_sync.core.outbox import Known, with_last_job
 from cdc_sync.core.plan import ApplyResult, Batch, Before, content_of_gone, is_nameless, plan_batch
-from cdc_sync.core.rows import Key, Observation, Reportable, Row, by_application, interpret
-from cdc_sync.core.rules import WatchRules
-from cdc_sync.core.status import StatusRules, map_status
+from cdc_sync.core.rows import Key, Observation, Reportable, Row, by_application, interpret, map_status
+from cdc_sync.core.rules import StatusRules, WatchRules
 from cdc_sync.pipeline.intake import resolved
 from cdc_sync.pipeline.sweep_position import Marks
 from cdc_sync.source import row_security

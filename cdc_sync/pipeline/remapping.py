@@ -13,8 +13,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 
 from cdc_sync.core.observations import StatusRulesChanged
-from cdc_sync.core.rules import WatchRules
-from cdc_sync.core.status import StatusRules
+from cdc_sync.core.rules import StatusRules, WatchRules
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.plan import Planned, plan
 

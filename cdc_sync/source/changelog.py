@@ -15,7 +15,7 @@ into another file, whose rows have other places.
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString
@@ -24,7 +24,6 @@ import psycopg
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
-from cdc_sync.core.hints import latest
 from cdc_sync.core.rows import Key
 from cdc_sync.source.connection import Connection, asking
 from cdc_sync.source.errors import SourceError
@@ -101,6 +100,14 @@ SET LOCAL statement_timeout = '200ms'
 """
 
 _OLDER = "SELECT EXISTS (SELECT FROM cdc_sync.changes WHERE watch = {watch} AND changed_at <= {than})"
+
+
+def latest(changes: Iterable[tuple[Key, int]]) -> dict[Key, int]:
+    """Each key once, with the time of its last change: many changes of one row are one reading of it."""
+    times: dict[Key, int] = {}
+    for key, at in changes:
+        times[key] = max(at, times.get(key, at))
+    return times
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,8 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from cdc_sync.config.dsn import check
 from cdc_sync.config.problems import Mistake
 from cdc_sync.config.sessions import ANSWERS_WITHIN, POOL_SIZE, completed, session_settings
-from cdc_sync.core.replica_position import ReplicaPosition
 from cdc_sync.source.errors import SourceError, translate
-from cdc_sync.source.replica_guard import NOW, ReplicaGuard, ask
+from cdc_sync.source.replica_guard import NOW, ReplicaGuard, ReplicaPosition, ask
 
 Connection = AsyncConnection[tuple[Any, ...]]
 

@@ -8,11 +8,10 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc_sync.core.database_identity import Whereabouts
-from cdc_sync.core.replica_position import ReplicaPosition
 from cdc_sync.source.connection import Connection, asking, connected
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import server_facts
-from cdc_sync.source.replica_guard import ask
+from cdc_sync.source.replica_guard import ReplicaPosition, ask
 
 _THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 """Names for one address; with one port they lead to one server."""

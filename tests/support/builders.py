@@ -9,12 +9,10 @@ from dataclasses import replace
 from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import RetryPolicy
 from cdc_sync.core.diff import FusePolicy, Unseen
-from cdc_sync.core.hints import Origin
 from cdc_sync.core.outbox import Skip
 from cdc_sync.core.plan import Batch, Resolved
-from cdc_sync.core.rows import Key, Observation, OutOfScope, Reportable, Unreportable
-from cdc_sync.core.rules import WatchRules
-from cdc_sync.core.status import StatusRules
+from cdc_sync.core.rows import Key, Observation, Origin, OutOfScope, Reportable, Unreportable
+from cdc_sync.core.rules import StatusRules, WatchRules
 from cdc_sync.core.status_url import AllowedHosts, build
 
 SECOND = 1000

@@ -17,7 +17,6 @@ from cdc_sync.admin.metrics import CAUSES
 from cdc_sync.core.content import Kind
 from cdc_sync.core.delivery import CallOutcome, Health, Mode
 from cdc_sync.core.diff import Adopt, Cancel, Decision, Queue
-from cdc_sync.core.hints import Origin
 from cdc_sync.core.observations import (
     ASKED_FOR,
     CallEnded,
@@ -38,6 +37,7 @@ from cdc_sync.core.observations import (
     WatchStandsBy,
 )
 from cdc_sync.core.outbox import Skip
+from cdc_sync.core.rows import Origin
 from cdc_sync.pipeline.sweep import _causes
 
 DOCS = Path(__file__).parents[3] / "docs"

@@ -13,8 +13,8 @@ from support.source import opened
 from support.standby import standby_of
 from support.watched import a_config
 
-from cdc_sync.core.replica_position import ReplicaPosition
 from cdc_sync.demo.postgres import Server
+from cdc_sync.source.replica_guard import ReplicaPosition
 
 _IN_TURN = {"server_round_robin": 1, "min_pool_size": 4, "default_pool_size": 4}
 _STATUS = "SELECT count(*) > 0 FROM public.applications WHERE status = 'V0'"

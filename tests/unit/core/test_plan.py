@@ -12,7 +12,6 @@ from support.builders import ENDPOINT, MINUTE, NOW, SECOND, WATCH, a_content, an
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Adopt, Cancel, Fuse, Queue, Unseen, Waiting
-from cdc_sync.core.hints import Origin
 from cdc_sync.core.outbox import EntryState, Known, Skip, Suspicion
 from cdc_sync.core.plan import (
     NOWHERE,
@@ -25,7 +24,7 @@ from cdc_sync.core.plan import (
     is_nameless,
     plan_batch,
 )
-from cdc_sync.core.rows import Foreign, Ignored, Key, Observation, OutOfScope, Reportable, Unreportable
+from cdc_sync.core.rows import Foreign, Ignored, Key, Observation, Origin, OutOfScope, Reportable, Unreportable
 from cdc_sync.core.rules import WatchRules
 
 RULES = some_rules()

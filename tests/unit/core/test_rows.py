@@ -21,8 +21,7 @@ from cdc_sync.core.rows import (
     current,
     interpret,
 )
-from cdc_sync.core.rules import ExtraField, WatchRules
-from cdc_sync.core.status import StatusRules
+from cdc_sync.core.rules import ExtraField, StatusRules, WatchRules
 from cdc_sync.core.status_url import OUT_OF_PLACE, AllowedHosts
 
 BASE = "https://ats-partner.hellowork.com"

@@ -2,7 +2,8 @@
 
 import pytest
 
-from cdc_sync.core.status import Mapped, StatusRules, Unmapped, map_status
+from cdc_sync.core.rows import Mapped, map_status
+from cdc_sync.core.rules import StatusRules, Unmapped
 
 REJECTED = Mapped("Refusé", refused="the label 'Refusé' is not in status.map, and status.unmapped is reject")
 

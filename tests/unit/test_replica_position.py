@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from cdc_sync.core.replica_position import LOST_IN_A_CRASH, Behind, ReplicaPosition, behind
+from cdc_sync.source.replica_guard import LOST_IN_A_CRASH, Behind, ReplicaGuard, ReplicaPosition, behind
 
 PRIMARY = ReplicaPosition(
     "1 10.0.0.1/32 5432", in_recovery=False, xmin=100, xmax=110, open=frozenset({100, 105}), timeline=7
@@ -78,8 +78,11 @@ class TestAPrimary:
         assert behind(PRIMARY, replace(lost, xmax=lost.xmax - 1)) == Behind(None)
 
 
-def test_of_two_snapshots_of_a_server_the_later_one_is_known() -> None:
-    assert PRIMARY.is_before(replace(PRIMARY, xmax=111))
-    assert PRIMARY.is_before(replace(PRIMARY, xmin=105, open=frozenset({105})))
-    assert PRIMARY.is_before(replace(PRIMARY, open=frozenset({100})))
-    assert not PRIMARY.is_before(PRIMARY)
+@pytest.mark.parametrize("later", ["100:111:100,105", "105:110:105", "100:110:100"])
+def test_of_two_snapshots_of_a_server_the_later_one_is_known(later: str) -> None:
+    first, second = (f'[1, null, null, false, "{snapshot}", 7]' for snapshot in ("100:110:100,105", later))
+    guard = ReplicaGuard()
+
+    for text, known in ((first, first), (second, second), (first, second), (second, second)):
+        guard.advance(text)
+        assert guard.text == known
