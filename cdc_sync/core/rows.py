@@ -185,10 +185,22 @@ def _observation_of(
     mapped = map_status(rules.status, row.status, deleted=row.deleted)
     if mapped is None:
         return Ignored(application_id, key, row.digest, changed_at)
+    lacks: str | None = None
+    if (
+        row.created is None
+        or not mapped.status
+        or mapped.status.isspace()
+        or rules.extra
+        or len(mapped.status) + len(row.job_id or "") + len(row.source or "") > LONGEST_TEXT
+    ):
+        lacks = _lacks(row, rules, mapped.status)
+    created = 0
     try:
-        created = _created(row, rules, mapped.status)
-    except _LackingError as lacking:
-        return Unreportable(application_id, key, str(lacking), changed_at=changed_at)
+        created = from_microseconds(row.created or "")
+    except NotAnInstant as error:
+        lacks = lacks or f"its creation date cannot be sent: {error}"
+    if lacks is not None:
+        return Unreportable(application_id, key, lacks, changed_at=changed_at)
     try:
         event_date = changed_at if row.event_date is None else from_microseconds(row.event_date)
     except NotAnInstant:
@@ -206,7 +218,7 @@ def _observation_of(
         row.deleted,
         created,
         event_date,
-        None if row.source is None else _source(row.source),
+        row.source if row.source is None or row.source[:1] in ("{", '"') else _source(row.source),
         _extra(row, rules, mapped.status) if rules.extra else None,
         url,
     )
@@ -245,10 +257,6 @@ def by_application(rows: Iterable[Row], application_ids: Container[str]) -> dict
     return found
 
 
-class _LackingError(Exception):
-    """What a row lacks, in words."""
-
-
 def _precedence(row: Row) -> tuple[bool, bool, int]:
     try:
         created = from_microseconds(row.created or "")
@@ -263,30 +271,19 @@ def _refusal_of_built(allowed: AllowedHosts, base_url: str) -> str | None:
     return allowed.refusal(status_url.build(base_url, "id"))
 
 
-def _created(row: Row, rules: WatchRules, status: str) -> int:
-    """When the application was created, if the row lacks nothing that every call needs, and has nothing too long.
-
-    Raises:
-        _LackingError: it does.
-    """
+def _lacks(row: Row, rules: WatchRules, status: str) -> str | None:
+    """What a row lacks that every call needs, or has too long; None if neither."""
     if not status or status.isspace():
-        raise _LackingError("it has no status")
-    if rules.extra or len(status) + len(row.job_id or "") + len(row.source or "") > LONGEST_TEXT:
-        texts = [("status", status, LONGEST_TEXT), ("job id", row.job_id, LONGEST_TEXT)]
-        texts += [("source", row.source, LONGEST_JSON)]
-        texts += [
-            (f"extra field {extra.name}", value, LONGEST_JSON)
-            for extra, value in zip(rules.extra, row.extra, strict=True)
-        ]
-        for name, text, longest in texts:
-            if text is not None and len(text) > longest:
-                raise _LackingError(f"its {name} {_beyond(longest)}")
-    if row.created is None:
-        raise _LackingError("it has no creation date")
-    try:
-        return from_microseconds(row.created)
-    except NotAnInstant as error:
-        raise _LackingError(f"its creation date cannot be sent: {error}") from None
+        return "it has no status"
+    texts = [("status", status, LONGEST_TEXT), ("job id", row.job_id, LONGEST_TEXT)]
+    texts += [("source", row.source, LONGEST_JSON)]
+    texts += [
+        (f"extra field {extra.name}", value, LONGEST_JSON) for extra, value in zip(rules.extra, row.extra, strict=True)
+    ]
+    for name, text, longest in texts:
+        if text is not None and len(text) > longest:
+            return f"its {name} {_beyond(longest)}"
+    return "it has no creation date" if row.created is None else None
 
 
 def _beyond(longest: int) -> str:

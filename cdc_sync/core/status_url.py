@@ -32,6 +32,7 @@ _DOTS_OR_NOTHING = re.compile(r"(?:\A|[/\\])\.{0,2}(?:[/\\;?#]|\Z)")
 # must not be a status URL by then.
 _ENDS_AS_STATUS = re.compile(r"(?i)[/\\]status(?:;[^/\\?#]*)?[/\\]*[?#]")
 OUT_OF_PLACE = "cannot stand in a URL's path: a proxy that decodes the path would lead it elsewhere"
+_AFTER_SCHEME = len("https://")
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -49,8 +50,8 @@ class AllowedHosts:
 
     def refusal(self, url: str) -> str | None:
         """Why a call to this URL must not be made; None if it may."""
-        path = _path_at(url)
-        if _PLAIN_PATH.fullmatch(url, path):
+        path = url.find("/", _AFTER_SCHEME)
+        if path > 0 and _PLAIN_PATH.fullmatch(url, path):
             return self._origin_refusal(url[:path])
         match = _URL.fullmatch(url)
         if match is None:
@@ -95,17 +96,11 @@ def endpoint_of(url: str) -> str:
     Raises:
         ValueError: if the URL is not one that `AllowedHosts` could let pass.
     """
-    path = _path_at(url)
-    if _PLAIN_PATH.fullmatch(url, path):
+    path = url.find("/", _AFTER_SCHEME)
+    if path > 0 and _PLAIN_PATH.fullmatch(url, path):
         return _endpoint_of(url[:path])
     match = _URL.fullmatch(url)
     return _endpoint_of(url if match is None else url[: match.start("path")])
-
-
-def _path_at(url: str) -> int:
-    """Where the path of a URL begins; its length if it has none."""
-    at = url.find("/", len("https://"))
-    return len(url) if at < 0 else at
 
 
 @lru_cache(maxsize=256)  # asked for each call, of very few hosts
