@@ -2,9 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 from psycopg_pool import AsyncConnectionPool
@@ -31,7 +32,7 @@ from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, SWEEPS, Pulse
 from cdc_sync.daemon.together import live_together
 from cdc_sync.pipeline import baseline, deletions, remapping
 from cdc_sync.pipeline.drain import Doorbell, Drain
-from cdc_sync.pipeline.intake import Delivery, Intake, NoDelivery, Written, no_account
+from cdc_sync.pipeline.intake import Delivery, Intake, NoDelivery, Unwritten
 from cdc_sync.pipeline.missed import watch_missed
 from cdc_sync.pipeline.poll import BEGAN, LONGEST_PAUSE, Poll
 from cdc_sync.pipeline.poll import POSITION as WATERMARK
@@ -109,7 +110,7 @@ class WatchParts:
     observe: Observe
     clock: Callable[[], int]
     delivery: Delivery = field(default_factory=NoDelivery)
-    written: Written = no_account
+    unwritten: Unwritten = field(default_factory=Unwritten)
     dry_run: bool = False
     last_session: LastSession = field(default_factory=LastSession)
     steps: Steps = STEPS
@@ -197,7 +198,7 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
             observe=parts.observe,
             clock=parts.clock,
             delivery=parts.delivery,
-            written=parts.written,
+            unwritten=parts.unwritten,
         )
         await intake.load()
         await intake.look_for_policies(first=True)
@@ -325,13 +326,12 @@ class WatchWorker:
     """
 
     def __init__(self, parts: WatchParts, pulse: Pulse) -> None:
-        self._parts = replace(parts, written=self._written)
+        self._unwritten = Unwritten(self._store_works)
+        self._parts = replace(parts, unwritten=self._unwritten)
         self._sweep_wanted = asyncio.Event()
         self._pulse = pulse
         self._lost: str | None = None
         self._store_failed = False
-        self._refused: set[str] = set()
-        """What the store would not write, and has not been written since."""
         self._fresh = True
         self._next_sweep_from = 0.0
 
@@ -442,10 +442,7 @@ class WatchWorker:
         """What captures changes between sweeps, and the jobs that it takes."""
         name, capture = self._parts.name, self._parts.watch.capture
         longest_rest = max(capture.poll_interval.total_seconds(), capture.drain_interval.total_seconds(), LONGEST_PAUSE)
-
-        def progressed() -> None:
-            self._beat(CAPTURE, longest_rest)
-
+        progressed = partial(self._pulse.beat, CAPTURE, longest_rest + STEP_OF_DATABASE, watch=name)
         if capture.mode == "poll":
             poll = await make_poll(connected, position, self.want_sweep)
             progressed()
@@ -496,23 +493,14 @@ class WatchWorker:
     async def _begin_and_sweep(self, connected: Connected, fast: FastPath) -> None:
         # Ready means that it works, and that what was committed while nobody looked has been recorded.
         await fast.catch_up(lambda: self._beat(SWEEPS))
-        if not self._refused:
-            # It could not be read, and can. What it would not write is another matter: see `_written`.
+        if not self._unwritten.names:
+            # It could not be read, and can. What it would not write is another matter.
             self._store_works()
         self._parts.observe(CaptureStarted(self._parts.name))
         await self._sweeps(connected, fast)
 
-    def _written(self, what: Callable[[], Collection[str]], *, kept: bool) -> None:
-        """The store wrote something, or would not: it has recovered when it has taken what it had refused."""
-        if not kept:
-            self._refused.update(what())
-        elif self._refused:
-            self._refused.difference_update(what())
-            if not self._refused:
-                self._store_works()
-
     def _store_works(self) -> None:
-        self._refused.clear()
+        self._unwritten.names.clear()
         if self._store_failed:
             self._store_failed = False
             self._parts.observe(StoreRecovered(self._parts.name))

@@ -200,6 +200,9 @@ class Doorbell:
         every: seconds after which to drain without having been rung for (`drain_interval`).
         clock: seconds that do not go back.
         poll_every: seconds after which to drain where the bell is not rung (`poll_interval`).
+
+    Attributes:
+        is_asleep: whether it depends on being rung for: the bell is armed, and its fence passed.
     """
 
     def __init__(
@@ -216,11 +219,7 @@ class Doorbell:
         self._fence: int | None = None
         self._overdue = False
         self._unrung_until = -math.inf
-
-    @property
-    def is_asleep(self) -> bool:
-        """Whether it depends on being rung for."""
-        return self._armed_at is not None and self._fence is None
+        self.is_asleep = False
 
     async def run(self, progressed: Callable[[], None]) -> None:
         """Work for ever.
@@ -253,9 +252,8 @@ class Doorbell:
         if await self._drain.step(self._found):
             return 0.0
         if is_quiet:
-            self._fence = None
+            self._fence, self.is_asleep = None, self._armed_at is not None
         now = self._clock()
-        self._pace = count(self._pace, now, 0)
         if self._armed_at is None:
             if self._pace.rate >= CALM:
                 return pause(self._drain.searched)
@@ -276,7 +274,7 @@ class Doorbell:
             self._unrung_until = now + _UNRUNG_FOR
         self._pace = count(self._pace, now, changes)
         if self._armed_at is not None and self._pace.rate >= BUSY:
-            self._armed_at, self._fence = None, None
+            self._armed_at, self._fence, self.is_asleep = None, None, False
             await self._bell.disarm()
             self._may_be_armed = False
 
@@ -286,10 +284,11 @@ class Doorbell:
         try:
             fence = await self._bell.arm()
         except QueueFillsUpError:
-            self._armed_at, self._fence = None, None
+            self._armed_at, self._fence, self.is_asleep = None, None, False
             return
         # A renewal leaves an older fence standing: it still has to be passed.
         self._armed_at, self._fence = now, self._fence if fence is None else fence
+        self.is_asleep = self._fence is None
 
     async def _disarm_quietly(self) -> None:
         if not self._may_be_armed:

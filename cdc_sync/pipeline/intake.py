@@ -8,15 +8,15 @@ While row-level security may hide rows, no deletion is believed: it is held for 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from cdc_sync.core import plan
 from cdc_sync.core.diff import Adopt, Cancel, Queue, Unseen
 from cdc_sync.core.observations import ChangesRead, Decided, Observe, Outcome, RowsHidden, RowSkipped, RowsVisible
-from cdc_sync.core.outbox import NOTHING, EntryState, Known, Offer, Suspicion
+from cdc_sync.core.outbox import NOTHING, EntryState, Known, Offer, Skip, Suspicion
 from cdc_sync.core.plan import ApplyResult, Batch, Resolved, is_nameless
 from cdc_sync.core.rows import Key, Observation, Origin, Row, Unreportable, by_application, current, interpret
 from cdc_sync.core.rules import WatchRules
@@ -32,15 +32,22 @@ from cdc_sync.store.store import Store
 T = TypeVar("T")
 
 
-class Written(Protocol):
-    """Is told what the store was asked to write, and whether it did."""
+class Unwritten:
+    """What the store would not write, and has not written since.
 
-    def __call__(self, what: Callable[[], Collection[str]], *, kept: bool) -> None:
-        """See the class; `what` is seldom asked for."""
+    Args:
+        over: called when it has written the last of it.
+    """
 
+    def __init__(self, over: Callable[[], None] = lambda: None) -> None:
+        self.names: set[str] = set()
+        self._over = over
 
-def no_account(what: Callable[[], Collection[str]], *, kept: bool) -> None:
-    """Keep no account of it."""
+    def took(self, names: Collection[str]) -> None:
+        """The store has written these."""
+        self.names.difference_update(names)
+        if not self.names:
+            self._over()
 
 
 class Delivery(Protocol):
@@ -78,7 +85,7 @@ class Intake:
         observe: told of what was news.
         clock: our clock, milliseconds since the epoch.
         delivery: the sender.
-        written: called with what the store was asked to write, and whether it did.
+        unwritten: what the store would not write.
 
     Attributes:
         lock: held from the reading of rows until they are applied; every method but `changes` takes it.
@@ -93,7 +100,7 @@ class Intake:
         observe: Observe,
         clock: Callable[[], int],
         delivery: Delivery,
-        written: Written = no_account,
+        unwritten: Unwritten | None = None,
     ) -> None:
         self.rules = rules
         self.reader = reader
@@ -107,7 +114,7 @@ class Intake:
         # Whose policies may hide rows from us, as far as is known.
         self._hidden_by: frozenset[Hiding] = frozenset()
         self._delivery = delivery
-        self._written = written
+        self._unwritten = unwritten or Unwritten()
         # Of two readings of one row the later one must win: they are read and applied one after the other.
         self.lock = asyncio.Lock()
 
@@ -235,9 +242,10 @@ class Intake:
         try:
             kept = await writing
         except StoreError:
-            self._written(lambda: what, kept=False)
+            self._unwritten.names.update(what)
             raise
-        self._written(lambda: what, kept=True)
+        if self._unwritten.names:
+            self._unwritten.took(what)
         return kept
 
     def _interpreted(self, read: Read) -> list[Observation]:
@@ -280,6 +288,7 @@ class Intake:
         unseen: Unseen | None = None,
         positions: Mapping[str, str] | None = None,
     ) -> Batch:
+        guard = self.reader.guard
         rows = [*observations, *(each.canonical for each in resolved if each.canonical is not None)]
         keys = (*(row.key for row in rows), *(gone or ())) if self.skipped else ()
         return Batch(
@@ -292,7 +301,7 @@ class Intake:
             skipped={key: self.skipped[key] for key in keys if key in self.skipped},
             positions=positions or {},
             # With the news: after a restart no server is read that does not show them.
-            replica=self.reader.guard.unstored(),
+            replica={} if guard.text in ("", guard.stored) else {REPLICA: guard.text},
             doubt=row_security.described(self._hidden_by) if self._hidden_by else None,
         )
 
@@ -315,52 +324,34 @@ class Intake:
         batch = self._batch(origin, observations, gone, resolved=resolved, unseen=unseen, positions=positions)
         if not (observations or gone or resolved or positions):
             return Applied()
-        first = await self._step(batch)
+        first = await _undisturbed(self._step(batch))
         if not first.unresolved:
             return first
         resolved = await self._resolve(first.unresolved)
-        second = await self._step(self._batch(origin, resolved=resolved, unseen=unseen, positions=positions))
+        rest = self._batch(origin, resolved=resolved, unseen=unseen, positions=positions)
+        second = await _undisturbed(self._step(rest))
         return replace(first, results=[*first.results, *second.results], written=first.written or second.written)
 
     async def _step(self, batch: Batch) -> Applied:
-        """Have one batch applied, and say what came of it."""
-        watch = self.rules.watch
-        offer = self._delivery.offer(watch, batch.application_ids)
-        applying = asyncio.create_task(self.store.apply(self.rules, batch, offer), name=f"apply {watch}")
-
-        def settle(done: asyncio.Task[Applied]) -> None:
-            failed = done.cancelled() or done.exception() is not None
-            self._delivery.settle(offer, watch, None if failed else done.result())
-
-        # Whatever becomes of this task: what the store has claimed is the sender's.
-        applying.add_done_callback(settle)
+        """Have one batch applied, and say what came of it; not to be cancelled."""
+        watch, origin = self.rules.watch, batch.origin
+        offer, applied = self._delivery.offer(watch, batch.application_ids), None
         try:
-            applied = await asyncio.shield(applying)
-        except asyncio.CancelledError:
-            # What is read after it is applied after it, however often this task is cancelled meanwhile.
-            while not applying.done():
-                with suppress(asyncio.CancelledError):
-                    await asyncio.wait([applying])
-            raise
+            applied = await self.store.apply(self.rules, batch, offer)
         except StoreError:
-            self._written(lambda: _named_by(batch), kept=False)
+            self._unwritten.names.update(_named_by(batch))
             raise
+        finally:
+            # Whatever becomes of this task: what the store has claimed is the sender's.
+            self._delivery.settle(offer, watch, applied)
         if applied.written:  # what is no news says nothing of whether the store can be written
-            self._written(lambda: _named_by(batch), kept=True)
             self.reader.guard.stored = batch.replica.get(REPLICA, self.reader.guard.stored)
-        self._tell(applied, batch.origin)
-        return applied
-
-    def _tell(self, applied: Applied, origin: Origin) -> None:
+            if self._unwritten.names:
+                self._unwritten.took(_named_by(batch))
         if applied.suspected:
             self.suspected.set()
-        for skip in applied.skips:
-            if skip.reason is None:
-                self.skipped.pop(skip.key, None)
-            else:
-                self.skipped[skip.key] = skip.reason
-                key = "/".join(skip.key)
-                self.observe(RowSkipped(self.rules.watch, key, skip.application_id, skip.reason))
+        if applied.skips:
+            self._note_skips(applied.skips)
         for result in applied.results:
             match result.decision:
                 case Queue():
@@ -372,6 +363,29 @@ class Intake:
                 case _:
                     continue  # what the baseline adopts is told as a number, not one by one
             self.observe(Decided(self.rules.watch, result.application_id, origin, outcome, result.reason))
+        return applied
+
+    def _note_skips(self, skips: Iterable[Skip]) -> None:
+        for skip in skips:
+            if skip.reason is None:
+                self.skipped.pop(skip.key, None)
+            else:
+                self.skipped[skip.key] = skip.reason
+                key = "/".join(skip.key)
+                self.observe(RowSkipped(self.rules.watch, key, skip.application_id, skip.reason))
+
+
+async def _undisturbed(step: Coroutine[Any, Any, Applied]) -> Applied:
+    """Let a step end whatever becomes of this task: what is read after it is applied after it."""
+    stepping = asyncio.create_task(step, name="apply")
+    try:
+        return await asyncio.shield(stepping)
+    except asyncio.CancelledError:
+        # However often this task is cancelled meanwhile.
+        while not stepping.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([stepping])
+        raise
 
 
 def resolved(application_id: str, changed_at: int, rows: Sequence[Row], rules: WatchRules) -> Resolved:

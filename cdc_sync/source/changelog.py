@@ -15,8 +15,7 @@ into another file, whose rows have other places.
 """
 
 import json
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -26,7 +25,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from cdc_sync.core.rows import Key
 from cdc_sync.source.connection import Connection, asking
-from cdc_sync.source.errors import SourceError
+from cdc_sync.source.errors import Code, SourceError
 from cdc_sync.source.reading import Read, Reader
 from cdc_sync.source.replica_guard import NOW, ReplicaGuard
 
@@ -101,6 +100,21 @@ SET LOCAL statement_timeout = '200ms'
 
 _OLDER = "SELECT EXISTS (SELECT FROM cdc_sync.changes WHERE watch = {watch} AND changed_at <= {than})"
 
+MISSING = (
+    "The change log cdc_sync.changes does not exist: the triggers are not installed in this database. Let the DBA run "
+    "what `cdc-sync sql install` and `cdc-sync sql grants` print, or use capture.mode poll."
+)
+UNIDENTIFIED = (
+    "A publication takes in the change log cdc_sync.changes, whose rows have no replica identity, so PostgreSQL lets "
+    "nobody take them out. Let the DBA run what `cdc-sync sql install` prints, which gives them one."
+)
+
+_DOING = "reading the change log cdc_sync.changes"
+_MEANINGS: dict[type[psycopg.Error], tuple[Code, str]] = {
+    psycopg.errors.UndefinedTable: ("log-missing", MISSING),
+    psycopg.errors.ObjectNotInPrerequisiteState: ("log-published", UNIDENTIFIED),
+}
+
 
 def latest(changes: Iterable[tuple[Key, int]]) -> dict[Key, int]:
     """Each key once, with the time of its last change: many changes of one row are one reading of it."""
@@ -169,39 +183,39 @@ class ChangeLog:
         self._alone = sql.SQL(_BATCH).format(nulls=sql.SQL(""), watch=watch, now=NOW).as_string()
         self.statement = None if reader is None else _with_rows(watch, reader)
 
-    async def read(self, limit: int) -> Changes:
-        """Read up to `limit` changes, and the rows that they are about.
+    async def read(self, limit: int, *, apart: bool = False) -> Changes:
+        """Read up to `limit` changes, and the rows that they are about, unless these are to be read `apart`.
 
         Raises:
             SourceError: the log cannot be read, or nothing can be deleted from it.
         """
-        if self.statement is not None and self._reader is not None:
-            limit = self._reader.size.of(limit)
-            try:
-                return await self._read(self.statement, limit)
-            except SourceError as error:
-                # One row, or one key, makes the statement fail. Or all is wrong: then reading apart tells what.
-                if error.kind == "unreachable":
-                    raise
-        return await self._read(self._alone, limit)
-
-    async def _read(self, query: str, limit: int) -> Changes:
-        async with self._asking() as connection:
-            if not self._may_delete:
-                await connection.execute(_MAY_DELETE)
-                self._may_delete = True
-            cursor = await connection.execute(query.encode(connection.info.encoding), (limit,))
-            fetched = await cursor.fetchall()
-        # As far as SQL goes, it may be any of them.
-        batch = fetched.pop(next(number for number, row in enumerate(fetched) if row[-1] is not None))[-1]
-        listed, searched, size, position, places, writers, file = json.loads(batch)
-        self._guard.advance(position)
+        query, reader = self.statement, self._reader
+        if apart or query is None or reader is None:
+            query, reader = self._alone, None
+        else:
+            limit = min(limit, reader.size.fit)
+        try:
+            async with asking(_DOING, _MEANINGS), self._pool.connection() as connection:
+                if not self._may_delete:
+                    await connection.execute(_MAY_DELETE)
+                    self._may_delete = True
+                cursor = await connection.execute(query.encode(connection.info.encoding), (limit,))
+                fetched = await cursor.fetchall()
+            # As far as SQL goes, it may be any of them.
+            batch = fetched.pop(next(number for number, row in enumerate(fetched) if row[-1] is not None))[-1]
+            listed, searched, size, position, places, writers, file = json.loads(batch)
+            self._guard.advance(position)
+        except SourceError as error:
+            # One row, or one key, makes the statement fail. Or all is wrong: then reading apart tells what.
+            if reader is None or error.kind == "unreachable":
+                raise
+            return await self.read(limit, apart=True)
         listed = listed or []
         return Changes(
             number=len(listed),
             # NULL in a related table's key: it belongs to no application.
             times=latest((tuple(key), at) for key, at in listed if key and None not in key),
-            rows=self._reader.taken(fetched) if self._reader is not None and query is self.statement else None,
+            rows=None if reader is None else reader.taken(fetched),
             everything=not all(key for key, _ in listed),
             full=len(listed) == limit,
             searched=searched,
@@ -222,7 +236,7 @@ class ChangeLog:
         delete = sql.SQL(_DELETE).format(
             places=changes.places, writers=changes.writers, watch=self._watch, file=changes.file
         )
-        async with self._asking() as connection:
+        async with asking(_DOING, _MEANINGS), self._pool.connection() as connection:
             # Without parameters: only so may several statements be one message.
             await connection.execute(delete)
 
@@ -233,7 +247,7 @@ class ChangeLog:
             SourceError: the database cannot answer.
         """
         query = sql.SQL(_MAY_GIVE_BACK).format(nearly_full=nearly_full)
-        async with self._asking() as connection:
+        async with asking(_DOING, _MEANINGS), self._pool.connection() as connection:
             if (True,) not in await (await connection.execute(query)).fetchall():
                 return
             await connection.execute(_GIVE_BACK_WITHIN)
@@ -242,16 +256,6 @@ class ChangeLog:
             except psycopg.errors.QueryCanceled:
                 await connection.execute("ROLLBACK")
 
-    @asynccontextmanager
-    async def _asking(self) -> AsyncIterator[Connection]:
-        async with asking("reading the change log cdc_sync.changes"), self._pool.connection() as connection:
-            try:
-                yield connection
-            except psycopg.errors.UndefinedTable as error:
-                raise SourceError("log-missing", MISSING) from error
-            except psycopg.errors.ObjectNotInPrerequisiteState as error:
-                raise SourceError("log-published", UNIDENTIFIED) from error
-
     async def clock(self) -> str:
         """The server's clock, as a text that does not depend on DateStyle."""
         return str(await self._one("SELECT to_json(clock_timestamp()) #>> '{}'", "asking for the time"))
@@ -259,7 +263,7 @@ class ChangeLog:
     async def has_older(self, than: str) -> bool:
         """Whether there are changes that were recorded before a moment of the server's clock."""
         query = sql.SQL(_OLDER).format(watch=self._watch, than=sql.Literal(than))
-        return bool(await self._one(query, "reading the change log cdc_sync.changes"))
+        return bool(await self._one(query, _DOING))
 
     async def _one(self, query: LiteralString | sql.Composed, doing: str) -> Any:
         async with asking(doing), self._pool.connection() as connection:
@@ -275,13 +279,3 @@ def _with_rows(watch: str, reader: Reader) -> str | None:
     rows, width = beside
     batch = sql.SQL(_BATCH).format(nulls=sql.SQL("NULL, " * width), watch=watch, now=NOW)
     return sql.SQL(_AND_ROWS).format(batch=batch, rows=rows).as_string()
-
-
-MISSING = (
-    "The change log cdc_sync.changes does not exist: the triggers are not installed in this database. Let the DBA run "
-    "what `cdc-sync sql install` and `cdc-sync sql grants` print, or use capture.mode poll."
-)
-UNIDENTIFIED = (
-    "A publication takes in the change log cdc_sync.changes, whose rows have no replica identity, so PostgreSQL lets "
-    "nobody take them out. Let the DBA run what `cdc-sync sql install` prints, which gives them one."
-)

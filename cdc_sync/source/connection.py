@@ -16,6 +16,7 @@ import time
 from collections import abc
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -25,7 +26,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from cdc_sync.config.dsn import check
 from cdc_sync.config.problems import Mistake
 from cdc_sync.config.sessions import ANSWERS_WITHIN, POOL_SIZE, completed, session_settings
-from cdc_sync.source.errors import SourceError, translate
+from cdc_sync.source.errors import Code, SourceError, translate
 from cdc_sync.source.replica_guard import NOW, ReplicaGuard, ReplicaPosition, ask
 
 Connection = AsyncConnection[tuple[Any, ...]]
@@ -38,6 +39,8 @@ _AGAIN_AFTER = 0.1
 
 _FREE_WITHIN = ANSWERS_WITHIN - 60
 """Seconds within which a pool has a connection to give: the only one that it gets may be at work on a long page."""
+
+_NOTHING: abc.Mapping[type[psycopg.Error], tuple[Code, str]] = MappingProxyType({})
 
 
 def conninfo(dsn: str) -> str:
@@ -55,8 +58,14 @@ def conninfo(dsn: str) -> str:
 
 
 @asynccontextmanager
-async def asking(doing: str) -> AsyncIterator[None]:
-    """Ask the database for something that takes moments; `doing` tells what, as in "reading public.applications".
+async def asking(
+    doing: str, expected: abc.Mapping[type[psycopg.Error], tuple[Code, str]] = _NOTHING
+) -> AsyncIterator[None]:
+    """Ask the database for something that takes moments.
+
+    Args:
+        doing: what, as in "reading public.applications".
+        expected: errors of which the caller knows what they mean: their code and message.
 
     Raises:
         SourceError: it failed, or it has not been answered in time.
@@ -69,7 +78,7 @@ async def asking(doing: str) -> AsyncIterator[None]:
             "unreachable", f"The database cannot be reached ({doing}): no free connection within {_FREE_WITHIN:.0f} s."
         ) from error
     except psycopg.Error as error:
-        raise translate(error, doing) from error
+        raise (SourceError(*expected[type(error)]) if type(error) in expected else translate(error, doing)) from error
     except UnicodeError as error:
         raise SourceError(
             "bytes-not-text",

@@ -133,7 +133,7 @@ class WatermarkReader:
 
     async def page(self, start: str | Place, size: int) -> PollPage:
         """The next `size` rows, or fewer that are large: at or behind a watermark, or behind a place."""
-        size = self._size.of(size)
+        size = min(size, self._size.fit)
         if isinstance(start, Place):
             query, keys_query, parameters = self._next, self._next_keys, [start.watermark, *start.key, size]
         else:

@@ -3,6 +3,7 @@
 A read that is to prove that a row is gone is `doubting`: what may have hidden the row is part of its answer.
 """
 
+import sys
 import time
 from collections import abc
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
@@ -35,6 +36,8 @@ SET LOCAL idle_in_transaction_session_timeout = {idle};
 
 _AT_FIRST = 200
 """Rows to have in memory at once where the server does not bound them, until it is known how large they are."""
+
+_UNKNOWN = sys.maxsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,35 +79,27 @@ class Digests:
 
 
 class PageSize:
-    """How many rows of a table fit into a page, as far as is known."""
+    """How many rows of a table fit into a page.
+
+    Attributes:
+        fit: so many, as far as is known.
+    """
 
     def __init__(self) -> None:
-        self._fit: int | None = None
-
-    def of(self, wanted: int) -> int:
-        """How many rows to ask for by a `bounded` query, where so many are wanted at most."""
-        return wanted if self._fit is None else min(wanted, self._fit)
+        self.fit = _UNKNOWN
 
     def unbounded(self, wanted: int) -> int:
-        """The same, where no query bounds them."""
-        return min(wanted, self._fit or _AT_FIRST)
-
-    def cut(self, keys: list[Key]) -> tuple[list[Key], list[Key]]:
-        """So many keys as fit, and the others."""
-        size = self.of(len(keys))
-        return keys[:size], keys[size:]
+        """How many rows to ask for where no query bounds them, and so many are wanted at most."""
+        return min(wanted, _AT_FIRST if self.fit == _UNKNOWN else self.fit)
 
     def taken(self, fetched: Sequence[Sequence[Any]], width: int) -> bool:
         """Learn from what a `bounded` query of so many columns gave; tells whether its rows are too large together."""
         if not fetched:
             return False
         size = int(max(row[width] for row in fetched))
-        self.learn(len(fetched), size)
+        # One more fits, so that a page of such rows is ended by its size.
+        self.fit = LARGEST * len(fetched) // max(size, 1) + 1
         return size >= LARGEST
-
-    def learn(self, rows: int, size: int) -> None:
-        """So many rows had so many bytes. One more fits, so that a page of such rows is ended by its size."""
-        self._fit = LARGEST * rows // max(size, 1) + 1
 
 
 class Reader:
@@ -206,7 +201,7 @@ class Reader:
         """As `by_key`, in parts that are not too large, each with the keys that it answers."""
         left = list(keys)
         while left:
-            given, left = self.size.cut(left)
+            given, left = left[: self.size.fit], left[self.size.fit :]
             read = await self._some_by_key(given, doubting=doubting)
             yield read, [key for key in given if key not in read.unread]
             left = [*read.unread, *left]
@@ -250,7 +245,8 @@ class Reader:
             rows = [self._mapping.row(columns, columns[-2]) for columns in fetched]
             return Read(rows, _clock_of(fetched), unread=_unread(some, rows) if is_cut else frozenset())
 
-        given, left = self.size.cut(list(keys))
+        asked = list(keys)
+        given, left = asked[: self.size.fit], asked[self.size.fit :]
         found = await unless_a_row_fails(read(given)) or await self._apart(given, read)
         return replace(found, unread=found.unread.union(left)) if left else found
 
@@ -295,7 +291,7 @@ class Reader:
         digested = shape is not None
         of = self._statements.digested if digested else self._statements
         query = of.first_page if after is None else of.next_page
-        size = self.size.of(size)
+        size = min(size, self.size.fit)
         place = [*(after or ()), size]
         width = self._mapping.width + (2 if digested else 1)
         page = await unless_a_row_fails(self._fetch_page(query, [*([shape] if digested else []), *place], width))
@@ -364,7 +360,7 @@ class Reader:
         reads, rows, at = await self._unreadable.apart(keys, read)
         if read_rows := [row for one in reads for row in one.rows]:
             texts = (text for row in read_rows for text in (row.source, *row.extra) if text)
-            self.size.learn(len(read_rows), sum(map(len, texts)))
+            self.size.fit = LARGEST * len(read_rows) // max(sum(map(len, texts)), 1) + 1
         unread = frozenset[Key]().union(*(one.unread for one in reads))
         return replace(_whole([*reads, Read(rows, at)]), unread=unread)
 

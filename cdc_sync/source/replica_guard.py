@@ -211,10 +211,6 @@ class ReplicaGuard:
         if self.position is None:
             self.advance(text)
 
-    def unstored(self) -> dict[str, str]:
-        """The position to be stored with what was read; empty if the store has it."""
-        return {} if self.text in ("", self.stored) else {POSITION: self.text}
-
     def is_on(self, server: str) -> bool:
         """Whether a server is the one that was read last; any is, if none was."""
         return self.position is None or server == self.position.server
