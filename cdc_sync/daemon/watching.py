@@ -41,7 +41,7 @@ from cdc_sync.pipeline.silent_changes import SilentChanges
 from cdc_sync.pipeline.steps import STEPS, Steps
 from cdc_sync.pipeline.sweep import sweep
 from cdc_sync.source.bell import Bell
-from cdc_sync.source.changelog import ChangeLog
+from cdc_sync.source.changelog import ChangeLog, listen
 from cdc_sync.source.connection import Connection, asking, connected, pooled
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import ServerFacts, server_facts, table_facts
@@ -57,7 +57,6 @@ from cdc_sync.source.session import (
     Session,
     StandbyError,
     hold,
-    listen,
     own_session,
     primary_session,
 )

@@ -12,10 +12,14 @@ log needs no index, and the triggers pay for none. Another row may have come to 
 has deleted ours and VACUUM has made room. So a row is deleted only if it was written (xmin) by one of the transactions
 whose rows the batch has: these had ended when it was read, and write no more. VACUUM FULL moves their other rows, too:
 into another file, whose rows have other places.
+
+Where the triggers may ring for a change (`source.bell`), `listen` hears it, on the session that also holds the lock.
 """
 
+import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
@@ -25,9 +29,10 @@ from psycopg_pool import AsyncConnectionPool
 
 from cdc_sync.core.rows import Key
 from cdc_sync.source.connection import Connection, asking
-from cdc_sync.source.errors import Code, SourceError
+from cdc_sync.source.errors import Code, SourceError, translate
 from cdc_sync.source.reading import Read, Reader
 from cdc_sync.source.replica_guard import NOW, ReplicaGuard
+from cdc_sync.source.session import ECHO_WITHIN, Session, at_once
 
 # What is read of the log, as one JSON text in a row of its own. `batch` is planned and read once. How long that took is
 # told by the server: it grows with the dead rows that VACUUM may not remove yet, unlike what the rows' own query takes.
@@ -108,6 +113,12 @@ UNIDENTIFIED = (
     "A publication takes in the change log cdc_sync.changes, whose rows have no replica identity, so PostgreSQL lets "
     "nobody take them out. Let the DBA run what `cdc-sync sql install` prints, which gives them one."
 )
+
+CHANNEL = "cdc_sync"
+
+_ECHO = "SELECT 'cdc_sync_echo_' || pg_backend_pid(), pg_notification_queue_usage()"
+_NOTIFY_OURSELVES = """\
+SELECT pg_notify(%s, ''), pg_notification_queue_usage(), current_setting('cdc_sync.session', true)"""
 
 _DOING = "reading the change log cdc_sync.changes"
 _MEANINGS: dict[type[psycopg.Error], tuple[Code, str]] = {
@@ -279,3 +290,63 @@ def _with_rows(watch: str, reader: Reader) -> str | None:
     rows, width = beside
     batch = sql.SQL(_BATCH).format(nulls=sql.SQL("NULL, " * width), watch=watch, now=NOW)
     return sql.SQL(_AND_ROWS).format(batch=batch, rows=rows).as_string()
+
+
+async def listen(
+    session: Session,
+    ring: Callable[[], None],
+    prove_every: float,
+    proved: Callable[[float], None] | None = None,
+    *,
+    within: float = ECHO_WITHIN,
+) -> None:
+    """Call `ring` at each notification, for ever; the first call is right after LISTEN has taken effect.
+
+    Changes committed before LISTEN rang for nobody, so the first call makes the listener drain. Every `prove_every`
+    seconds the connection notifies itself: a half-open one fails to send, and a deaf one hears nothing within `within`
+    seconds.
+
+    Each time, also at the beginning, `proved` is told which share of the server's NOTIFY queue is in use.
+
+    Raises:
+        SourceError: the connection is lost, or deaf, or its session is another's too.
+    """
+    proved = proved or (lambda _: None)
+    connection = session.connection
+    try:
+        async with at_once(within):
+            row = await (await connection.execute(_ECHO)).fetchone()
+            echo, usage = row or ("", 0.0)
+            await connection.execute(f"LISTEN {CHANNEL}")
+            await connection.execute(f"LISTEN {echo}")  # a constant prefix and a number: nothing to quote
+        ring()
+        proved(usage)
+        while True:
+            async for notification in connection.notifies(timeout=prove_every):
+                if notification.channel == CHANNEL:
+                    ring()
+            proved(await _prove(session, echo, ring, within))
+    except psycopg.Error as error:
+        raise translate(error, "listening for changes") from error
+
+
+async def _prove(session: Session, echo: str, ring: Callable[[], None], within: float) -> float:
+    """Hear from ourselves; returns the share of the server's NOTIFY queue that is in use."""
+    try:
+        async with asyncio.timeout(within):
+            row = await (await session.connection.execute(_NOTIFY_OURSELVES, (echo,))).fetchone()
+            _, usage, token = row or (None, 0.0, None)
+            session.recognise(token)
+            # Left early, it holds the connection until it is closed.
+            async with aclosing(session.connection.notifies()) as notifications:
+                async for notification in notifications:
+                    if notification.channel == echo:
+                        break
+                    ring()
+    except TimeoutError as error:
+        raise SourceError(
+            "listener-deaf",
+            f"The listening connection is deaf: its own notification did not come back within {within:.0f} s. "
+            f"Something between here and PostgreSQL loses notifications: let database.dsn lead directly to the server.",
+        ) from error
+    return float(usage)

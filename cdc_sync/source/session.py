@@ -1,4 +1,4 @@
-"""The one connection per watch that lasts: it holds the watch's lock and listens for the bell.
+"""The one connection per watch that lasts: it holds the watch's lock, and is where the log's wake-up is heard.
 
 It never sits in a transaction: a listener inside one keeps PostgreSQL from trimming its NOTIFY queue, and a full queue
 makes the ATS's COMMIT fail, out of any trigger's reach.
@@ -17,8 +17,8 @@ import asyncio
 import hashlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Self
 
@@ -30,8 +30,6 @@ from cdc_sync.core.visible import visible
 from cdc_sync.source.connection import Connection, asking, connected
 from cdc_sync.source.errors import SourceError, translate
 from cdc_sync.source.replica_guard import ReplicaGuard
-
-CHANNEL = "cdc_sync"
 
 ECHO_WITHIN = 10.0
 """Seconds within which our own notification must come back."""
@@ -48,9 +46,6 @@ _PRIMARY_ANSWERS_WITHIN = 3
 _KNOWS_PRIMARY = 140000
 """The version of libpq that has target_session_attrs=primary."""
 
-_ECHO = "SELECT 'cdc_sync_echo_' || pg_backend_pid(), pg_notification_queue_usage()"
-_NOTIFY_OURSELVES = """\
-SELECT pg_notify(%s, ''), pg_notification_queue_usage(), current_setting('cdc_sync.session', true)"""
 # As JSON has it: psycopg reads no time in another DateStyle than ISO, and the role or the database may have one.
 _OURS = """
 SELECT pid, to_json(backend_start) #>> '{}', to_json(pg_postmaster_start_time()) #>> '{}'
@@ -301,7 +296,7 @@ async def _insist_on_being_alone(session: Session, dsn: str, token: str) -> None
 
     With little other traffic, two connections are then given the same session; with much, one meets several.
     """
-    async with connected(dsn) as other, asking("looking whether the session is shared"), _at_once():
+    async with connected(dsn) as other, asking("looking whether the session is shared"), at_once():
         for _ in range(_ROUNDS):
             row = await (await other.execute(_MARKED)).fetchone()
             if row is not None and row[0] == token:
@@ -356,44 +351,6 @@ def _halves(number: int) -> dict[str, int]:
     return {"high": number >> 32, "low": number & 0xFFFF_FFFF}
 
 
-async def listen(
-    session: Session,
-    ring: Callable[[], None],
-    prove_every: float,
-    proved: Callable[[float], None] | None = None,
-    *,
-    within: float = ECHO_WITHIN,
-) -> None:
-    """Call `ring` at each notification, for ever; the first call is right after LISTEN has taken effect.
-
-    Changes committed before LISTEN rang for nobody, so the first call makes the listener drain. Every `prove_every`
-    seconds the connection notifies itself: a half-open one fails to send, and a deaf one hears nothing within `within`
-    seconds.
-
-    Each time, also at the beginning, `proved` is told which share of the server's NOTIFY queue is in use.
-
-    Raises:
-        SourceError: the connection is lost, or deaf, or its session is another's too.
-    """
-    proved = proved or (lambda _: None)
-    connection = session.connection
-    try:
-        async with _at_once(within):
-            row = await (await connection.execute(_ECHO)).fetchone()
-            echo, usage = row or ("", 0.0)
-            await connection.execute(f"LISTEN {CHANNEL}")
-            await connection.execute(f"LISTEN {echo}")  # a constant prefix and a number: nothing to quote
-        ring()
-        proved(usage)
-        while True:
-            async for notification in connection.notifies(timeout=prove_every):
-                if notification.channel == CHANNEL:
-                    ring()
-            proved(await _prove(session, echo, ring, within))
-    except psycopg.Error as error:
-        raise translate(error, "listening for changes") from error
-
-
 async def hold(session: Session, prove_every: float, *, within: float = ECHO_WITHIN) -> None:
     """Keep the watch's lock where nobody listens: find out that the connection is lost.
 
@@ -407,38 +364,21 @@ async def hold(session: Session, prove_every: float, *, within: float = ECHO_WIT
         while True:
             async for _ in session.connection.notifies(timeout=prove_every):
                 pass  # nothing was listened to; this waits for the end of the connection
-            async with _at_once(within):
+            async with at_once(within):
                 await session.prove()
     except psycopg.Error as error:
         raise translate(error, "holding the watch's lock") from error
 
 
 @asynccontextmanager
-async def _at_once(within: float = ECHO_WITHIN) -> AsyncIterator[None]:
+async def at_once(within: float = ECHO_WITHIN) -> AsyncIterator[None]:
+    """Wait for the server no longer than `within` seconds.
+
+    Raises:
+        SourceError: it does not answer.
+    """
     try:
         async with asyncio.timeout(within):
             yield
     except TimeoutError as error:
         raise SourceError("unanswered", f"The database does not answer within {within:.0f} s.") from error
-
-
-async def _prove(session: Session, echo: str, ring: Callable[[], None], within: float) -> float:
-    """Hear from ourselves; returns the share of the server's NOTIFY queue that is in use."""
-    try:
-        async with asyncio.timeout(within):
-            row = await (await session.connection.execute(_NOTIFY_OURSELVES, (echo,))).fetchone()
-            _, usage, token = row or (None, 0.0, None)
-            session.recognise(token)
-            # Left early, it holds the connection until it is closed.
-            async with aclosing(session.connection.notifies()) as notifications:
-                async for notification in notifications:
-                    if notification.channel == echo:
-                        break
-                    ring()
-    except TimeoutError as error:
-        raise SourceError(
-            "listener-deaf",
-            f"The listening connection is deaf: its own notification did not come back within {within:.0f} s. "
-            f"Something between here and PostgreSQL loses notifications: let database.dsn lead directly to the server.",
-        ) from error
-    return float(usage)

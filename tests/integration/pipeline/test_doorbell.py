@@ -16,7 +16,7 @@ from support.sessions import Ats, OpenSession, one, run
 
 from cdc_sync.pipeline.drain import Doorbell
 from cdc_sync.source.bell import LEASE, Bell
-from cdc_sync.source.session import listen
+from cdc_sync.source.changelog import listen
 
 NEVER = 3600.0
 """Seconds: no test lives to see it."""

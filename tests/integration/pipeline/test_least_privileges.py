@@ -15,7 +15,7 @@ from support.watched import a_config, grant, install_triggers
 
 from cdc_sync.config import Config
 from cdc_sync.source.bell import Bell
-from cdc_sync.source.session import listen
+from cdc_sync.source.changelog import listen
 from cdc_sync.source.triggers import Installation
 
 RELATED = {

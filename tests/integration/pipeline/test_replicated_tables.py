@@ -17,7 +17,7 @@ from support.sessions import Ats, one, run
 from support.versions import major
 
 from cdc_sync.source.bell import Bell
-from cdc_sync.source.session import listen
+from cdc_sync.source.changelog import listen
 
 
 class TestFedByLogicalReplication:

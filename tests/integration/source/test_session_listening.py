@@ -10,9 +10,10 @@ from support.proxy import Direction, proxy_to
 from support.sessions import Ats, end_sessions, one, rows
 from support.watch_session import session
 
+from cdc_sync.source.changelog import listen
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.session import ECHO_WITHIN, hold, listen, own_session
+from cdc_sync.source.session import ECHO_WITHIN, hold, own_session
 
 QUIET = 60.0
 """Seconds between proofs that no test lives to see."""

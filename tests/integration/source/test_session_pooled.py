@@ -13,9 +13,10 @@ from support.sessions import Ats, one
 from support.watch_session import session
 
 from cdc_sync.source import session as module
+from cdc_sync.source.changelog import listen
 from cdc_sync.source.connection import connected
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.session import Session, hold, listen, own_session
+from cdc_sync.source.session import Session, hold, own_session
 
 WATCH = "applications"
 
