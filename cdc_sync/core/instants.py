@@ -7,7 +7,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _DAY = 24 * 60 * 60 * 1000
 # HelloWork's dates have a year of four digits (hellowork-api: `2023-01-10T09:00:00.000Z`).
-_FIRST = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MILLISECOND
+FIRST = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MILLISECOND
 LATEST = (datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC) - _EPOCH) // _MILLISECOND
 """The last instant that can be written."""
 
@@ -34,31 +34,21 @@ def milliseconds(length: timedelta) -> int:
     return length // _MILLISECOND
 
 
-def from_microseconds(text: str) -> int:
-    """Read what the mapping's SQL gives for a date: microseconds since the epoch, or PostgreSQL's name for infinity.
-
-    Rounded down, so that an instant is never told later than it was.
-
-    Raises:
-        NotAnInstant: for `infinity`, `-infinity` and years outside 1 to 9999.
-    """
-    try:
-        instant = int(text) // 1000
-    except ValueError:
-        raise NotAnInstant(f"{text} is not a date that can be written as YYYY-MM-DDTHH:MM:SS.mmmZ") from None
-    return instant if _FIRST <= instant <= LATEST else _within_range(instant)
-
-
 def from_datetime(moment: datetime) -> int:
     """An aware datetime in milliseconds since the epoch, rounded down.
 
     Raises:
         NotAnInstant: when the conversion to UTC leaves the years 1 to 9999.
     """
-    return _within_range((moment - _EPOCH) // _MILLISECOND)
+    return within_range((moment - _EPOCH) // _MILLISECOND)
 
 
-def _within_range(instant: int) -> int:
-    if not _FIRST <= instant <= LATEST:
+def within_range(instant: int) -> int:
+    """The instant, if it can be written.
+
+    Raises:
+        NotAnInstant: its year is outside 1 to 9999.
+    """
+    if not FIRST <= instant <= LATEST:
         raise NotAnInstant("its year is outside 1 to 9999, which YYYY-MM-DDTHH:MM:SS.mmmZ cannot write")
     return instant

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from cdc_sync.core import status_url
 from cdc_sync.core.content import Content
-from cdc_sync.core.instants import NotAnInstant, from_microseconds
+from cdc_sync.core.instants import FIRST, LATEST, NotAnInstant, within_range
 from cdc_sync.core.rules import StatusRules, WatchRules
 from cdc_sync.core.status_url import AllowedHosts
 
@@ -151,6 +151,21 @@ def map_status(rules: StatusRules, label: str | None, *, deleted: bool = False) 
     if rules.unmapped == "reject":
         return Mapped(label, refused=f"the label {label!r} is not in status.map, and status.unmapped is reject")
     return Mapped(label)
+
+
+def from_microseconds(text: str) -> int:
+    """Read a date of a row: microseconds since the epoch, or PostgreSQL's name for infinity.
+
+    Rounded down, so that an instant is never told later than it was.
+
+    Raises:
+        NotAnInstant: for `infinity`, `-infinity` and years outside 1 to 9999.
+    """
+    try:
+        instant = int(text) // 1000
+    except ValueError:
+        raise NotAnInstant(f"{text} is not a date that can be written as YYYY-MM-DDTHH:MM:SS.mmmZ") from None
+    return instant if FIRST <= instant <= LATEST else within_range(instant)
 
 
 def interpret(row: Row, rules: WatchRules, changed_at: int) -> Observation:
