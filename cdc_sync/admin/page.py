@@ -14,7 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from cdc_sync import __version__
 from cdc_sync.admin.language import Language
 from cdc_sync.admin.overview import HEIGHT, HOURS, WIDTH
-from cdc_sync.core.instants import from_datetime, iso
+from cdc_sync.core.instants import from_datetime
+from cdc_sync.core.payload import iso
 
 _OUTCOMES = {"acknowledged": "acknowledged", "answered": "to be tried again", "dead-lettered": "given up"}
 

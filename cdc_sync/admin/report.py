@@ -5,7 +5,7 @@ from typing import Any
 
 from cdc_sync.config import Config
 from cdc_sync.core.conditions import is_standby
-from cdc_sync.core.instants import iso
+from cdc_sync.core.payload import iso
 from cdc_sync.store.protocol import WatchCounts
 from cdc_sync.store.store import Store
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from cdc_sync.cli.console import console
 from cdc_sync.cli.context import IdsArgument, JsonOption, WatchOption, in_store, invocation
 from cdc_sync.cli.saying import entry_facts, print_json, say
-from cdc_sync.core.instants import iso
+from cdc_sync.core.payload import iso
 from cdc_sync.store.store import Store
 
 app = typer.Typer(

@@ -11,8 +11,9 @@ from cdc_sync.cli.saying import facts, print_json, say, words
 from cdc_sync.config import Config
 from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import Health
-from cdc_sync.core.instants import iso, milliseconds
+from cdc_sync.core.instants import milliseconds
 from cdc_sync.core.outbox import Entry
+from cdc_sync.core.payload import iso
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.pipeline.baseline import is_adopted
 from cdc_sync.store.opening import daemons, place_of

@@ -9,8 +9,8 @@ from cdc_sync.cli.console import console
 from cdc_sync.cli.context import JsonOption, WatchOption, in_store, invocation
 from cdc_sync.cli.saying import entry_facts, print_json, say
 from cdc_sync.core.diff import Fuse
-from cdc_sync.core.instants import iso
 from cdc_sync.core.outbox import Entry
+from cdc_sync.core.payload import iso
 from cdc_sync.store import in_steps
 from cdc_sync.store.protocol import Only
 from cdc_sync.store.store import Store

@@ -11,8 +11,8 @@ from cdc_sync.cli.context import JsonOption, WatchOption, invocation
 from cdc_sync.cli.saying import facts, print_json, words
 from cdc_sync.config import Config
 from cdc_sync.core.content import Content
-from cdc_sync.core.instants import iso
 from cdc_sync.core.outbox import Entry, EntryState, Known
+from cdc_sync.core.payload import iso
 from cdc_sync.daemon.running import make_parts, opened_store
 from cdc_sync.daemon.watching import connect
 from cdc_sync.pipeline import remapping

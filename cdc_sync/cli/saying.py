@@ -6,8 +6,8 @@ from typing import Any
 import typer
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.instants import iso
 from cdc_sync.core.outbox import Entry
+from cdc_sync.core.payload import iso
 from cdc_sync.core.visible import visible, visible_json, visible_lines
 
 

@@ -1,32 +1,17 @@
-"""Instants as whole milliseconds since the epoch, and HelloWork's way of writing them."""
+"""Instants as whole milliseconds since the epoch, as far as HelloWork's way of writing them goes."""
 
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-_DAY = 24 * 60 * 60 * 1000
 # HelloWork's dates have a year of four digits (hellowork-api: `2023-01-10T09:00:00.000Z`).
-FIRST = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MILLISECOND
-LATEST = (datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC) - _EPOCH) // _MILLISECOND
+FIRST = (datetime(1, 1, 1, tzinfo=UTC) - EPOCH) // _MILLISECOND
+LATEST = (datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC) - EPOCH) // _MILLISECOND
 """The last instant that can be written."""
 
 
 class NotAnInstant(ValueError):  # noqa: N818 - says what the value is, as the row's reason does
     """A date that exists in PostgreSQL but cannot be written in HelloWork's format."""
-
-
-def iso(instant: int) -> str:
-    """Write an instant as HelloWork documents it: UTC, milliseconds, `Z`."""
-    day, rest = divmod(instant, _DAY)
-    seconds, millisecond = divmod(rest, 1000)
-    return f"{_date(day)}T{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{millisecond:03}Z"
-
-
-@lru_cache(maxsize=4096)  # two for each call, mostly of a few days
-def _date(day: int) -> str:
-    """The date of a day since the epoch."""
-    return (_EPOCH + timedelta(days=day)).date().isoformat()
 
 
 def milliseconds(length: timedelta) -> int:
@@ -40,7 +25,7 @@ def from_datetime(moment: datetime) -> int:
     Raises:
         NotAnInstant: when the conversion to UTC leaves the years 1 to 9999.
     """
-    return within_range((moment - _EPOCH) // _MILLISECOND)
+    return within_range((moment - EPOCH) // _MILLISECOND)
 
 
 def within_range(instant: int) -> int:

@@ -1,15 +1,18 @@
-"""The call itself: body and idempotency key, from the content alone.
+"""The call itself: body, dates in it and idempotency key, from the content alone.
 
 Both are functions of the content, so every retry of a delivery, also after a crash, is the same request to the byte.
 """
 
 import hashlib
 import struct
+from datetime import timedelta
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii as _text
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.instants import iso
+from cdc_sync.core.instants import EPOCH
 
+_DAY = 24 * 60 * 60 * 1000
 _as_length = struct.Struct(">Q").pack
 
 
@@ -42,3 +45,16 @@ def body(content: Content) -> bytes:
 def idempotency_key(application_id: str, content: Content) -> str:
     """The key alone."""
     return request(application_id, content)[1]
+
+
+def iso(instant: int) -> str:
+    """Write an instant as HelloWork documents it: UTC, milliseconds, `Z`."""
+    day, rest = divmod(instant, _DAY)
+    seconds, millisecond = divmod(rest, 1000)
+    return f"{_date(day)}T{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{millisecond:03}Z"
+
+
+@lru_cache(maxsize=4096)  # two for each call, mostly of a few days
+def _date(day: int) -> str:
+    """The date of a day since the epoch."""
+    return (EPOCH + timedelta(days=day)).date().isoformat()

@@ -10,7 +10,6 @@ import socket
 import time
 from collections.abc import Mapping
 
-from cdc_sync.core.instants import iso
 from cdc_sync.core.observations import (
     CallEnded,
     DaemonStarted,
@@ -22,6 +21,7 @@ from cdc_sync.core.observations import (
     ReloadRefused,
     ReloadStarted,
 )
+from cdc_sync.core.payload import iso
 from cdc_sync.core.visible import visible
 
 _BEATS = 4
