@@ -12,6 +12,7 @@ When a database is gone that does not say so, what notices is, from the quickest
 """
 
 import asyncio
+import sys
 import time
 from collections import abc
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -174,7 +175,8 @@ async def pooled(
 ) -> AsyncIterator[AsyncConnectionPool[Connection]]:
     """A small pool for reads, for which one connection is enough: nobody takes a second one while he holds one.
 
-    Prepared statements stay off: a transaction pooler may stand in between.
+    A statement is prepared only if it asks for it (`prepare=True`), and where no pooler stands in between, which could
+    lead the next one to another session of the server.
 
     Args:
         dsn: the database.
@@ -196,6 +198,9 @@ async def pooled(
         except SourceError as error:
             note(error)
             raise
+        ((process,),) = await (await connection.execute("SELECT pg_backend_pid()")).fetchall()
+        if process == connection.info.backend_pid:
+            connection.prepare_threshold = sys.maxsize  # never by itself: some messages are several statements
 
     pool = _Pool(
         conninfo(dsn),

@@ -8,6 +8,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 from support.builders import WATCH
 from support.eventually import eventually
+from support.pgbouncer import pgbouncer, pgbouncer_binary
 from support.sessions import Ats, one, run
 from support.source import Source, opened
 from support.watched import a_config, install_triggers
@@ -19,6 +20,7 @@ from cdc_sync.source.errors import SourceError
 
 MANY = 100_000
 LARGE = 60_000
+WAITS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 def log_of(source: Source) -> ChangeLog:
@@ -215,20 +217,21 @@ async def scans_of_big(pool: AsyncConnectionPool[Connection], log: ChangeLog) ->
     return found
 
 
+@pytest.mark.parametrize("times", [0, 1, 7])
 async def test_a_script_that_holds_the_table_and_wants_the_log_waits_no_longer_than_for_a_deadlock(
-    database: str, ats: Ats, other: Ats
+    database: str, ats: Ats, other: Ats, times: int
 ) -> None:
-    """The batch's statement has the log and waits for the table: as when `sql uninstall` runs at that moment."""
+    """As when `sql uninstall` runs: the batch's statement, prepared or not, has the log and waits for the table."""
     install_triggers(ats, a_config(database))
     insert(ats, 1)
-    waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     async with opened(a_config(database)) as source:
         log = log_of(source)
-        await log.read(1)
+        for _ in range(times):
+            await log.read(1)
         with ats.transaction():
             ats.execute("LOCK TABLE public.applications")
             reading = asyncio.create_task(log.read(100))
-            await eventually(lambda: one(other, waits), "the daemon waits for the table")
+            await eventually(lambda: one(other, WAITS), "the daemon waits for the table")
             ats.execute("SET LOCAL lock_timeout = '20s'")
             await asyncio.to_thread(ats.execute, "LOCK TABLE cdc_sync.changes")
             with pytest.raises(SourceError, match="deadlock") as raised:
@@ -236,3 +239,57 @@ async def test_a_script_that_holds_the_table_and_wants_the_log_waits_no_longer_t
 
         assert raised.value.kind == "unreachable"
         assert (await log.read(100)).number == 1
+
+
+@pytest.mark.parametrize("times", [0, 1, 7])
+async def test_whoever_holds_the_log_holds_up_nobody_at_the_table(
+    database: str, ats: Ats, other: Ats, times: int
+) -> None:
+    install_triggers(ats, a_config(database))
+    insert(ats, 1)
+    async with opened(a_config(database)) as source:
+        log = log_of(source)
+        for _ in range(times):
+            await log.read(1)
+        with ats.transaction():
+            ats.execute("LOCK TABLE cdc_sync.changes")
+            reading = asyncio.create_task(log.read(100))
+            await eventually(lambda: one(other, WAITS), "the daemon waits for the log")
+            ats.execute("LOCK TABLE public.applications NOWAIT")
+
+        assert (await reading).number == 1
+
+
+async def test_the_statement_is_prepared_and_survives_another_type_of_a_column(database: str, ats: Ats) -> None:
+    install_triggers(ats, a_config(database))
+    async with opened(a_config(database)) as source:
+        log = log_of(source)
+        insert(ats, 2)
+        for _ in range(7):  # after five, PostgreSQL may plan it once for all
+            assert (await log.read(100)).number == 2
+        async with source.pool.connection() as connection:
+            prepared = "SELECT count(*) FROM pg_prepared_statements WHERE NOT from_sql"
+            assert await (await connection.execute(prepared)).fetchall() == [(1,)]
+
+        ats.execute("ALTER TABLE public.applications ALTER status TYPE varchar(40), ALTER job_id TYPE varchar(50)")
+        ats.execute("ANALYZE public.applications")
+        change(ats, 1)
+
+        changes = await log.read(100)
+        assert changes.rows is not None
+        assert sorted((row.key, row.status) for row in changes.rows.rows) == [(("1",), "s!"), (("2",), "s")]
+
+
+async def test_nothing_is_prepared_behind_a_pooler(database: str, ats: Ats) -> None:
+    if (binary := pgbouncer_binary()) is None:
+        pytest.skip("there is no pgbouncer here (Debian: apt-get install pgbouncer)")
+    install_triggers(ats, a_config(database))
+    insert(ats, 1)
+    with pgbouncer(binary, database, "session") as dsn:
+        async with opened(a_config(dsn)) as source:
+            log = log_of(source)
+            for _ in range(3):
+                assert (await log.read(100)).number == 1
+            async with source.pool.connection() as connection:
+                prepared = "SELECT count(*) FROM pg_prepared_statements"
+                assert await (await connection.execute(prepared)).fetchall() == [(0,)]
