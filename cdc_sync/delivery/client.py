@@ -92,7 +92,10 @@ class Client:
         answered = False
         try:
             response = await opened.session.post(
-                _as_it_stands(entry.content.url), data=body, headers={_KEY: key}, allow_redirects=False
+                _as_it_stands(entry.content.url),
+                data=aiohttp.BytesPayload(body),  # as what aiohttp would make of it, after some search
+                headers={_KEY: key},
+                allow_redirects=False,
             )
             try:
                 content, status = response.content, response.status
