@@ -47,7 +47,7 @@ SELECT {nulls} json_build_array(
     (SELECT extract(epoch FROM clock_timestamp() - statement_timestamp()) FROM (SELECT count(*) FROM batch) AS b),
     pg_relation_size('cdc_sync.changes'), {now},
     (SELECT array_agg(place)::text FROM batch), (SELECT array_agg(DISTINCT writer)::text FROM batch),
-    pg_relation_filenode('cdc_sync.changes')::text
+    pg_relation_filenode('cdc_sync.changes')::text, {table_size}
 )::text FROM (SELECT) AS one LEFT JOIN cdc_sync.changes ON false
 """
 
@@ -192,8 +192,9 @@ class ChangeLog:
         self.consumes = consume
         self._may_delete = not consume
         # As text, once: to compose a statement takes longer than to ask for it.
-        self._alone = sql.SQL(_BATCH).format(nulls=sql.SQL(""), watch=watch, now=NOW).as_string()
+        self._alone = sql.SQL(_BATCH).format(nulls=sql.SQL(""), watch=watch, now=NOW, table_size=0).as_string()
         self.statement = None if reader is None else _with_rows(watch, reader)
+        self._table_size = 0
 
     async def read(self, limit: int, *, apart: bool = False) -> Changes:
         """Read up to `limit` changes, and the rows that they are about, unless these are to be read `apart`.
@@ -211,13 +212,15 @@ class ChangeLog:
                 if not self._may_delete:
                     await connection.execute(_MAY_DELETE)
                     self._may_delete = True
-                # Prepared: to plan it takes three times as long as to run it, for one change.
-                text = query.encode(connection.info.encoding)
-                cursor = await connection.execute(text, (limit,), prepare=reader is not None)
+                # Prepared: to plan it takes three times as long as to run it, for one change. But a plan is kept, and
+                # that of a small table may be to read all of it: each time it has doubled, it is another statement.
+                size = self._table_size if reader is not None else 0
+                text = f"{query} -- {size.bit_length()}".encode(connection.info.encoding)
+                cursor = await connection.execute(text, (limit,), prepare=bool(size))
                 fetched = await cursor.fetchall()
             # As far as SQL goes, it may be any of them.
             batch = fetched.pop(next(number for number, row in enumerate(fetched) if row[-1] is not None))[-1]
-            listed, searched, size, position, places, writers, file = json.loads(batch)
+            listed, searched, size, position, places, writers, file, self._table_size = json.loads(batch)
             self._guard.advance(position)
         except SourceError as error:
             # One row, or one key, makes the statement fail. Or all is wrong: then reading apart tells what.
@@ -291,7 +294,9 @@ def _with_rows(watch: str, reader: Reader) -> str | None:
     if beside is None:
         return None
     rows, width = beside
-    batch = sql.SQL(_BATCH).format(nulls=sql.SQL("NULL, " * width), watch=watch, now=NOW)
+    # 0 of what has no file of its own, and is not prepared: a view, a partitioned or foreign table.
+    size = sql.SQL("pg_relation_size({})").format(reader.table)
+    batch = sql.SQL(_BATCH).format(nulls=sql.SQL("NULL, " * width), watch=watch, now=NOW, table_size=size)
     return sql.SQL(_AND_ROWS).format(batch=batch, rows=rows).as_string()
 
 

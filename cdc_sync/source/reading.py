@@ -167,6 +167,12 @@ class Reader:
         """Whose policies may hide rows of the table now; reads none."""
         return (await self._read(self._statements.first_page, [0], doubting=True)).hidden_by
 
+    @property
+    def table(self) -> sql.Literal:
+        """The table's name, as a text that PostgreSQL takes for it."""
+        facts = self._mapping.facts
+        return sql.Literal(expressions.name(facts.schema, facts.name).as_string())
+
     def beside(self, lists: Sequence[sql.Composable]) -> tuple[sql.Composed, int] | None:
         """A query of the rows of some keys, as a part of a statement that has the keys; and how many columns it has.
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 from support.builders import WATCH
 from support.eventually import eventually
@@ -278,6 +279,39 @@ async def test_the_statement_is_prepared_and_survives_another_type_of_a_column(d
         changes = await log.read(100)
         assert changes.rows is not None
         assert sorted((row.key, row.status) for row in changes.rows.rows) == [(("1",), "s!"), (("2",), "s")]
+
+
+async def test_it_is_planned_anew_each_time_the_table_has_doubled(database: str, ats: Ats) -> None:
+    """A table that was small, and that nothing has analysed since, would be read as a whole for each change."""
+    install_triggers(ats, a_config(database))
+    ats.execute("ALTER TABLE public.applications SET (autovacuum_enabled = false)")
+    async with opened(a_config(database)) as source:
+        log = log_of(source)
+        insert(ats, 2)
+        ats.execute("VACUUM public.applications")
+        for _ in range(8):
+            await log.read(100)
+        ats.execute("DELETE FROM cdc_sync.changes")
+        with ats.transaction():
+            ats.execute("SET LOCAL session_replication_role = replica")
+            ats.execute(
+                "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at)"
+                " SELECT i, 'a' || i, 's', 'j', now() FROM generate_series(3, %s) AS i",
+                (MANY,),
+            )
+        change(ats, MANY)
+        await log.read(100)  # finds out how large it is now
+        for _ in range(8):
+            changes = await log.read(100)
+            assert changes.rows is not None
+            assert [row.key for row in changes.rows.rows] == [(str(MANY),)]
+
+        async with source.pool.connection() as connection:
+            newest = "SELECT name FROM pg_prepared_statements WHERE NOT from_sql ORDER BY prepare_time DESC LIMIT 1"
+            ((name,),) = await (await connection.execute(newest)).fetchall()
+            explain = sql.SQL("EXPLAIN EXECUTE {}(100)").format(sql.Identifier(name))
+            plan = "\n".join(line for (line,) in await (await connection.execute(explain)).fetchall())
+            assert "applications_pkey" in plan, plan
 
 
 async def test_nothing_is_prepared_behind_a_pooler(database: str, ats: Ats) -> None:
