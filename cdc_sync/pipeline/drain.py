@@ -117,8 +117,9 @@ class Drain:
         # A drain that the sweep asks for and one that the bell asks for would wait for each other's row locks.
         self._lock = asyncio.Lock()
         self._begun: float | None = None
-        # Set when there may be something in the log.
+        # Set when there may be something in the log, until it is read.
         self.rung = asyncio.Event()
+        self._found_some = True
         # For how many seconds the log was searched last.
         self.searched = 0.0
 
@@ -156,7 +157,10 @@ class Drain:
         async with self._lock:
             self._begun = time.monotonic() if self._begun is None else self._begun
             async with self._intake.lock:
-                changes = await self._log.read(self._steps.drained)
+                is_expected = self._found_some or self.rung.is_set()
+                self.rung.clear()
+                changes = await self._log.read(self._steps.drained, apart=not is_expected)
+                self._found_some = changes.number > 0
                 self.searched = changes.searched
                 self._was_full = self._was_full or changes.size >= self.max_backlog
                 if found is not None:
@@ -180,7 +184,6 @@ class Drain:
     async def run(self, every: float, progressed: Callable[[], None]) -> None:
         """Drain for ever: at each ring, and after `every` seconds without one."""
         while True:
-            self.rung.clear()
             while await self.step():
                 progressed()
             progressed()
@@ -230,7 +233,6 @@ class Doorbell:
         """
         try:
             while True:
-                self._drain.rung.clear()
                 wait = await self.turn()
                 self._overdue = False
                 progressed()

@@ -18,6 +18,7 @@ Where the triggers may ring for a change (`source.bell`), `listen` hears it, on 
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -34,9 +35,8 @@ from cdc_sync.source.reading import Read, Reader
 from cdc_sync.source.replica_guard import NOW, ReplicaGuard
 from cdc_sync.source.session import ECHO_WITHIN, Session, at_once
 
-# What is read of the log, as one JSON text in a row of its own. `batch` is planned and read once. How long that took is
-# told by the server: it grows with the dead rows that VACUUM may not remove yet, unlike what the rows' own query takes.
-# The join gives nothing, but lets a prepared statement lock the log before the table: see decision 20.
+# What is read of the log, as one JSON text in a row of its own. `batch` is planned and read once. The join gives
+# nothing, but lets a prepared statement lock the log before the table: see decision 20.
 _BATCH = """
 WITH batch AS (
     SELECT row_key, changed_at, ctid AS place, xmin::text AS writer
@@ -44,7 +44,6 @@ WITH batch AS (
 )
 SELECT {nulls} json_build_array(
     (SELECT json_agg(json_build_array(row_key, (extract(epoch FROM changed_at) * 1000)::bigint)) FROM batch),
-    (SELECT extract(epoch FROM clock_timestamp() - statement_timestamp()) FROM (SELECT count(*) FROM batch) AS b),
     pg_relation_size('cdc_sync.changes'), {now},
     (SELECT array_agg(place)::text FROM batch), (SELECT array_agg(DISTINCT writer)::text FROM batch),
     pg_relation_filenode('cdc_sync.changes')::text, {table_size}
@@ -195,9 +194,12 @@ class ChangeLog:
         self._alone = sql.SQL(_BATCH).format(nulls=sql.SQL(""), watch=watch, now=NOW, table_size=0).as_string()
         self.statement = None if reader is None else _with_rows(watch, reader)
         self._table_size = 0
+        self._may_prepare = True
 
     async def read(self, limit: int, *, apart: bool = False) -> Changes:
         """Read up to `limit` changes, and the rows that they are about, unless these are to be read `apart`.
+
+        Apart, the ATS's table is not touched: so it is while nobody expects changes.
 
         Raises:
             SourceError: the log cannot be read, or nothing can be deleted from it.
@@ -207,6 +209,8 @@ class ChangeLog:
             query, reader = self._alone, None
         else:
             limit = min(limit, reader.size.fit)
+        table_size = self._table_size if reader is not None and self._may_prepare else 0
+        begun = time.monotonic()
         try:
             async with asking(_DOING, _MEANINGS), self._pool.connection() as connection:
                 if not self._may_delete:
@@ -214,20 +218,24 @@ class ChangeLog:
                     self._may_delete = True
                 # Prepared: to plan it takes three times as long as to run it, for one change. But a plan is kept, and
                 # that of a small table may be to read all of it: each time it has doubled, it is another statement.
-                size = self._table_size if reader is not None else 0
-                text = f"{query} -- {size.bit_length()}".encode(connection.info.encoding)
-                cursor = await connection.execute(text, (limit,), prepare=bool(size))
+                text = f"{query} -- {table_size.bit_length()}".encode(connection.info.encoding)
+                cursor = await connection.execute(text, (limit,), prepare=bool(table_size))
                 fetched = await cursor.fetchall()
+            searched = time.monotonic() - begun
             # As far as SQL goes, it may be any of them.
             batch = fetched.pop(next(number for number, row in enumerate(fetched) if row[-1] is not None))[-1]
-            listed, searched, size, position, places, writers, file, self._table_size = json.loads(batch)
+            listed, size, position, places, writers, file, found_size = json.loads(batch)
             self._guard.advance(position)
         except SourceError as error:
             # One row, or one key, makes the statement fail. Or all is wrong: then reading apart tells what.
             if reader is None or error.kind == "unreachable":
                 raise
+            # Maybe it fails because it is prepared, and would for as long as the connection lasts.
+            self._may_prepare = self._may_prepare and not table_size
             return await self.read(limit, apart=True)
         listed = listed or []
+        if reader is not None:
+            self._table_size = found_size or 0
         return Changes(
             number=len(listed),
             # NULL in a related table's key: it belongs to no application.
@@ -294,7 +302,6 @@ def _with_rows(watch: str, reader: Reader) -> str | None:
     if beside is None:
         return None
     rows, width = beside
-    # 0 of what has no file of its own, and is not prepared: a view, a partitioned or foreign table.
     size = sql.SQL("pg_relation_size({})").format(reader.table)
     batch = sql.SQL(_BATCH).format(nulls=sql.SQL("NULL, " * width), watch=watch, now=NOW, table_size=size)
     return sql.SQL(_AND_ROWS).format(batch=batch, rows=rows).as_string()

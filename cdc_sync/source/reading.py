@@ -176,12 +176,13 @@ class Reader:
     def beside(self, lists: Sequence[sql.Composable]) -> tuple[sql.Composed, int] | None:
         """A query of the rows of some keys, as a part of a statement that has the keys; and how many columns it has.
 
-        None if such keys have to be looked at first: see `as_read`.
+        None if such keys have to be looked at first (see `as_read`), or the rows are those of other tables: to find few
+        in a partitioned table, PostgreSQL has to know the keys when it plans, or it looks into all partitions.
 
         Args:
             lists: the keys as SQL, an array of text for each part of the key.
         """
-        if self._statements.as_read is not None:
+        if self._statements.as_read is not None or self._mapping.facts.kind not in {"r", "m"}:
             return None
         width = self._mapping.width + 1
         return bounded(self._statements.by_key_in(lists), width), width + 1

@@ -12,6 +12,7 @@ from support.eventually import eventually
 from support.pgbouncer import pgbouncer, pgbouncer_binary
 from support.sessions import Ats, one, run
 from support.source import Source, opened
+from support.versions import needs
 from support.watched import a_config, install_triggers
 
 from cdc_sync.core.query_plan import Plan
@@ -327,3 +328,50 @@ async def test_nothing_is_prepared_behind_a_pooler(database: str, ats: Ats) -> N
             async with source.pool.connection() as connection:
                 prepared = "SELECT count(*) FROM pg_prepared_statements"
                 assert await (await connection.execute(prepared)).fetchall() == [(0,)]
+
+
+async def test_apart_it_leaves_the_table_alone(database: str, ats: Ats) -> None:
+    """As while nobody expects changes: an idle daemon neither reads nor locks what the ATS works with."""
+    install_triggers(ats, a_config(database))
+    insert(ats, 1)
+    async with opened(a_config(database)) as source:
+        log = log_of(source)
+        with ats.transaction():
+            ats.execute("LOCK TABLE public.applications")
+
+            async with asyncio.timeout(10):
+                changes = await log.read(100, apart=True)
+
+        assert (changes.number, changes.rows) == (1, None)
+
+
+async def test_rows_of_a_partitioned_table_are_read_apart(database: str, ats: Ats) -> None:
+    """Their keys are not known when the one statement is planned: it would look into each partition, and lock it."""
+    needs(ats, 11, "row triggers on partitioned tables")
+    ats.execute("ALTER TABLE public.applications RENAME TO old")
+    ats.execute("CREATE TABLE public.applications (LIKE public.old, PRIMARY KEY (id)) PARTITION BY RANGE (id)")
+    ats.execute("CREATE TABLE public.part PARTITION OF public.applications FOR VALUES FROM (0) TO (100)")
+    install_triggers(ats, a_config(database))
+    async with opened(a_config(database)) as source:
+        log = log_of(source)
+        insert(ats, 2)
+
+        assert log.statement is None
+        assert (await log.read(100)).number == 2
+
+
+async def test_what_fails_as_prepared_is_not_prepared_again(database: str, ats: Ats) -> None:
+    install_triggers(ats, a_config(database))
+    insert(ats, 1)
+    async with opened(a_config(database)) as source:
+        log = log_of(source)
+        await log.read(100)
+        await log.read(100)
+        async with source.pool.connection() as connection:
+            # As whoever lends sessions out does, unseen by psycopg.
+            await connection.execute("DO $$BEGIN EXECUTE 'DEALLOCATE ALL'; END$$")
+
+        assert (await log.read(100)).rows is None
+        changes = await log.read(100)
+        assert changes.rows is not None
+        assert [row.key for row in changes.rows.rows] == [("1",)]
