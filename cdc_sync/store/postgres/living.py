@@ -120,6 +120,7 @@ class Living:
         for number, (until, since) in self._lapsed.items():
             if now - since >= _BELIEVED_AFTER:
                 await self._run(partial(_bury, number=number, until=until, clock=clock))
+        await self._run(partial(_free_ownerless, clock=clock))
 
     async def end(self) -> None:
         """Give the lease up: no call of ours is under way any more."""
@@ -148,6 +149,12 @@ class Living:
 async def living(transaction: Transaction) -> list[tuple[str, int]]:
     """The daemons that live: host and process id, the oldest first."""
     return [(host, process) for host, process in await transaction.rows("living")]
+
+
+async def _free_ownerless(transaction: Transaction, clock: Clock) -> None:
+    """Free the claims of daemons that are no more, and that were not buried with them."""
+    for (number,) in await transaction.rows("ownerless"):
+        await expire(transaction, number, clock(), clock.shift)
 
 
 async def _bury(transaction: Transaction, number: int, until: str, clock: Clock) -> None:

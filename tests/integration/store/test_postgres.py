@@ -214,6 +214,20 @@ class TestClaims:
         assert await claim(store) == []
         assert claimed_by(dsn) == {None}
 
+    async def test_a_claim_of_a_daemon_that_has_no_row_counts_as_an_attempt(
+        self, dsn: str, store: PostgresStore, open_another: Open
+    ) -> None:
+        """As one of an earlier version leaves it, which is taken for dead while it claims."""
+        await adopt(store)
+        await observe(store, an_observation(status="B"))
+        with psycopg.connect(dsn, autocommit=True) as dba:
+            dba.execute("UPDATE cdc_sync.outbox SET claimed_by = 999")
+
+        await (await open_another()).release_claims()
+
+        entry = await claim_one(store)
+        assert (entry.attempted, entry.attempts) == (True, 2)
+
     async def test_whoever_takes_a_daemon_for_dead_waits_for_the_claim_that_it_is_making(
         self, dsn: str, store: PostgresStore, open_another: Open
     ) -> None:

@@ -146,6 +146,12 @@ SELECT id, alive_until::text, alive_until = '-infinity'
   FROM @daemon
  WHERE id <> :daemon AND (alive_until < clock_timestamp() OR alive_until > clock_timestamp() + lease);
 
+-- name: ownerless
+-- Nobody will free them otherwise: a daemon of an earlier version was taken for dead while it claimed, or its row was
+-- deleted by hand.
+SELECT DISTINCT o.claimed_by FROM @outbox o
+ WHERE o.claimed_by IS NOT NULL AND NOT EXISTS (SELECT FROM @daemon d WHERE d.id = o.claimed_by);
+
 -- name: lock_daemon
 -- Unless it has renewed its lease meanwhile. Whoever claims for it holds its key: the claim is seen afterwards, or fails.
 SELECT id FROM @daemon WHERE id = :daemon AND alive_until::text = :alive_until FOR UPDATE;
