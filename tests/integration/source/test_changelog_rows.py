@@ -226,7 +226,8 @@ async def test_a_script_that_holds_the_table_and_wants_the_log_waits_no_longer_t
     """As when `sql uninstall` runs: the batch's statement, prepared or not, has the log and waits for the table."""
     install_triggers(ats, a_config(database))
     insert(ats, 1)
-    async with opened(a_config(database)) as source:
+    # Who waits looks for a deadlock once, after so long. Ours looks when there is one, however busy the machine is.
+    async with opened(a_config(f"{database} options='-c deadlock_timeout=3s'")) as source:
         log = log_of(source)
         for _ in range(times):
             await log.read(1)
@@ -235,6 +236,7 @@ async def test_a_script_that_holds_the_table_and_wants_the_log_waits_no_longer_t
             reading = asyncio.create_task(log.read(100))
             await eventually(lambda: one(other, WAITS), "the daemon waits for the table")
             ats.execute("SET LOCAL lock_timeout = '20s'")
+            ats.execute("SET LOCAL deadlock_timeout = '20s'")
             await asyncio.to_thread(ats.execute, "LOCK TABLE cdc_sync.changes")
             with pytest.raises(SourceError, match="deadlock") as raised:
                 await reading
