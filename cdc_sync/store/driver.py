@@ -4,7 +4,7 @@ The logic (`capture`, `delivery`, `operation`, `report`) is coroutines over this
 thread, from beginning to end without suspending it; the PostgreSQL driver awaits its server.
 """
 
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from cdc_sync.store.clock import Clock
@@ -35,7 +35,7 @@ class Transaction(Protocol):
     async def count(self, name: str, /, **parameters: Any) -> int:
         """Run a statement that changes rows; returns how many."""
 
-    async def write(self, name: str, rows: Iterable[Row]) -> None:
+    async def write(self, name: str, rows: Sequence[Row]) -> None:
         """Run a statement for many rows, in the order of the columns that it names."""
 
 

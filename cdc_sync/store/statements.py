@@ -1,14 +1,14 @@
 """The store's statements: written once in `sql/statements.sql`, with a token where the two databases differ.
 
-| token                | SQLite                                 | PostgreSQL                                         |
-|----------------------|----------------------------------------|----------------------------------------------------|
-| `:name`              | a named parameter                      | `%(name)s`                                         |
-| `@snapshot`          | the table                              | `cdc_sync.snapshot`                                |
-| `@in(ids)`           | `IN` the values of a JSON list         | `= ANY` of a text array                            |
-| `@pairs(keys)`       | `IN` the pairs of a JSON list          | `IN` the rows of two arrays                        |
-| `FROM @rows`, `x.id` | nothing; a parameter. Run for each row | all rows, as `x`: unnested arrays. Run once        |
-| `SELECT … FROM @rows` | `VALUES (…)` in an `INSERT`           | as above                                           |
-| `@lock`, `@lock(o)`  | nothing: one writes at a time          | `FOR UPDATE`, `FOR UPDATE OF o`                    |
+| token               | SQLite                               | PostgreSQL                      |
+|---------------------|--------------------------------------|---------------------------------|
+| `:name`             | a named parameter                    | `%(name)s`                      |
+| `@snapshot`         | the table                            | `cdc_sync.snapshot`             |
+| `@in(ids)`          | `IN` the values of a JSON list       | `= ANY` of a text array         |
+| `@pairs(keys)`      | `IN` the pairs of a JSON list        | `IN` the rows of two arrays     |
+| `FROM @rows`, `x.id` | `FROM x`, after `WITH x AS (VALUES …)` | the same, of unnested arrays |
+| `SELECT … FROM @rows` in an `INSERT` | `VALUES …`          | as above                        |
+| `@lock`, `@lock(o)` | nothing: one writes at a time        | `FOR UPDATE`, `FOR UPDATE OF o` |
 
 A statement for many rows names its columns and their types: `-- name: claim(watch text, application_id text)`. What one
 database says in another way stands in `sql/DATABASE/own.sql` by the same name; no text at all: there is nothing to do.
@@ -25,9 +25,8 @@ Database = Literal["sqlite", "postgres"]
 
 _HEAD = re.compile(r"^-- name: (\w+)(?:\((.*)\))?\s*$", re.MULTILINE)
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
-_FROM_ROWS = re.compile(r"\s+FROM @rows\b")
-_INSERTED_ROWS = re.compile(r"\bSELECT (.*?)\s+FROM @rows(?: WHERE TRUE)?", re.DOTALL)
-_ROW_COLUMN = re.compile(r"\bx\.(\w+)")
+_INSERTED = re.compile(r"SELECT (.*?)\s+FROM @rows(?: WHERE TRUE)?", re.DOTALL)
+_COLUMN = re.compile(r"\bx\.\w+")
 _IN = re.compile(r"@in\((\w+)\)")
 _PAIRS = re.compile(r"@pairs\((\w+)\)")
 _LOCK = re.compile(r"\s*@lock\b(?:\((\w+)\))?")
@@ -37,17 +36,24 @@ _COMMENT = re.compile(r"^--.*\n?", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A statement of one database; `columns` are those of the rows that it takes, with their types."""
+    """A statement of one database.
+
+    Attributes:
+        text: what is run. In SQLite's `@rows` stands for as many `row`s as it is run for.
+        columns: those of the rows that it takes, with their types.
+        row: one row's parameters, in the order of its columns; SQLite only.
+    """
 
     text: str
     columns: tuple[tuple[str, str], ...] = ()
+    row: str = ""
 
 
 @cache
 def statements(database: Database) -> Mapping[str, Statement]:
     """All statements by name, as this database says them."""
     return {
-        name: Statement(_rendered(body, columns, database), columns)
+        name: _rendered(body, columns, database)
         for file in ("statements.sql", f"{database}/own.sql")
         for name, columns, body in _parts(text(file))
     }
@@ -74,22 +80,27 @@ def _parts(source: str) -> list[tuple[str, tuple[tuple[str, str], ...], str]]:
     return found
 
 
-def _rendered(body: str, columns: tuple[tuple[str, str], ...], database: Database) -> str:
-    names = [name for name, _ in columns]
+def _rendered(body: str, columns: tuple[tuple[str, str], ...], database: Database) -> Statement:
     if database == "sqlite":
-        # The row's values stand where its columns are named: SQLite has nothing to unnest. An INSERT of a SELECT could
-        # be of many rows: SQLite would copy each page that it changes, to be able to undo one when the next fails.
-        if body.startswith("INSERT"):
-            body = _INSERTED_ROWS.sub(r"VALUES (\1)", body)
-        body = _ROW_COLUMN.sub(lambda column: f"?{names.index(column[1]) + 1}", _FROM_ROWS.sub("", body))
+        row = f"({', '.join('?' * len(columns))})"
+        if inserted := _INSERTED.search(body):
+            # Not by a SELECT: SQLite would copy each page before it changes it, also for a single row.
+            row = f"({_COLUMN.sub('?', inserted[1])})"
+            body = _INSERTED.sub("VALUES @rows", body)
+        elif columns:
+            body = f"WITH x ({', '.join(name for name, _ in columns)}) AS (VALUES @rows)\n" + body.replace("@rows", "x")
         body = _IN.sub(r"IN (SELECT value FROM json_each(:\1))", body)
         pair = r"IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:\1))"
-        return _TABLE.sub(r"\1", _LOCK.sub("", _PAIRS.sub(pair, body)))
+        body = _TABLE.sub(
+            lambda token: token[0] if token[1] == "rows" else token[1], _LOCK.sub("", _PAIRS.sub(pair, body))
+        )
+        return Statement(body, columns, row)
     arrays = ", ".join(f":{name}::{kind}[]" for name, kind in columns)
-    body = body.replace("@rows", f"unnest({arrays}) AS x ({', '.join(names)})")
+    body = body.replace("@rows", f"unnest({arrays}) AS x ({', '.join(name for name, _ in columns)})")
     body = _IN.sub(r"= ANY (:\1::text[])", body)
     body = _PAIRS.sub(r"IN (SELECT * FROM unnest(:\1_first::text[], :\1_second::text[]))", body)
-    return _PARAMETER.sub(r"%(\1)s", _TABLE.sub(r"cdc_sync.\1", _LOCK.sub(_for_update, body)))
+    body = _PARAMETER.sub(r"%(\1)s", _TABLE.sub(r"cdc_sync.\1", _LOCK.sub(_for_update, body)))
+    return Statement(body, columns)
 
 
 def _for_update(token: re.Match[str]) -> str:

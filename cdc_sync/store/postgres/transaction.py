@@ -1,6 +1,6 @@
 """A transaction of the store in PostgreSQL: statements by name, their rows as arrays."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -35,10 +35,10 @@ class PostgresTransaction:
         ((number,),) = await self.rows(name, **parameters)
         return int(number)
 
-    async def write(self, name: str, rows: Iterable[Row]) -> None:
+    async def write(self, name: str, rows: Sequence[Row]) -> None:
         """See `Transaction`."""
         statement = _STATEMENTS[name]
-        rows = list(rows) if statement.text else []
+        rows = rows if statement.text else []
         for first in range(0, len(rows), _AT_ONCE):
             columns = zip(*rows[first : first + _AT_ONCE], strict=True)
             arrays = {

@@ -11,6 +11,9 @@ from cdc_sync.store.lock import holder_of
 from cdc_sync.store.protocol import StoreError
 from cdc_sync.store.statements import migrations, text
 
+_PREPARED = 256
+"""Statements that stay prepared: each of the store's in a few sizes."""
+
 _BUSY_TIMEOUT_MS = 10_000
 """How long to wait for another process's transaction: operator commands write beside the daemon."""
 
@@ -27,7 +30,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         else:
             # Ids and statuses are nobody else's business, and the WAL's files take the mode of the main file.
             path.touch(mode=0o600, exist_ok=True)
-            connection = sqlite3.connect(path, isolation_level=None)
+            connection = sqlite3.connect(path, isolation_level=None, cached_statements=_PREPARED)
     except (OSError, sqlite3.Error) as error:
         raise StoreError(
             "store-unopenable",

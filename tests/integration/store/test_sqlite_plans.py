@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cdc_sync.store.sqlite.driver import of_rows
 from cdc_sync.store.sqlite.schema import connect
 from cdc_sync.store.statements import statements
 
@@ -18,3 +19,26 @@ def test_the_page_comes_first(tmp_path: Path, name: str) -> None:
     steps = [detail for *_, detail in plan if detail.startswith(("SCAN", "SEARCH"))]
     assert "VIRTUAL TABLE" in steps[0] or "_key (watch=? AND row_key=?)" in steps[0] or "(watch=? AND a" in steps[0]
     assert not [step for step in steps if step.startswith("SCAN") and "VIRTUAL TABLE" not in step], steps
+
+
+_OF_RECORDS = [
+    name
+    for name, statement in statements("sqlite").items()
+    if statement.columns and not statement.text.startswith("INSERT")
+]
+
+
+@pytest.mark.parametrize("number", [1, 64])
+@pytest.mark.parametrize("name", _OF_RECORDS)
+def test_many_rows_are_written_by_their_keys(tmp_path: Path, name: str, number: int) -> None:
+    values = [None] * number * len(statements("sqlite")[name].columns)
+    with closing(connect(tmp_path / "state.db")) as connection:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {of_rows(name, number)}", values).fetchall()
+
+    steps = [detail for *_, detail in plan if detail.startswith(("SCAN", "SEARCH"))]
+    assert [step for step in steps if step.startswith("SEARCH")]
+    assert not [step for step in steps if step.startswith("SCAN") and not _of_values(step)], steps
+
+
+def _of_values(step: str) -> bool:
+    return step == "SCAN x" or "CONSTANT ROW" in step or "VALUES CLAUSE" in step

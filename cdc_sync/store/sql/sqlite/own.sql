@@ -36,7 +36,7 @@ SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.
 -- Nothing is flushed where nothing was written.
 
 -- name: remove(watch text, application_id text)
-DELETE FROM @outbox WHERE watch = ?1 AND application_id = ?2;
+DELETE FROM @outbox WHERE (watch, application_id) IN (SELECT x.watch, x.application_id FROM @rows);
 
 -- name: unseen
 SELECT s.application_id
@@ -107,4 +107,5 @@ SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, r
  LIMIT :limit;
 
 -- name: claim(watch text, application_id text, daemon bigint)
-UPDATE @outbox SET claimed_by = ?3 WHERE watch = ?1 AND application_id = ?2;
+UPDATE @outbox AS o SET claimed_by = x.daemon
+  FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
