@@ -49,7 +49,7 @@ test-image: $(READY) ## Build the image and run it; needs root and Debian packag
 	timeout --kill-after=30 600 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/image/built.py
 
 test-postgres-matrix: $(READY) ## Run what depends on PostgreSQL on each version from 10 to 18; MATRIX="10 15" runs these
-	@PYTHONPATH=tests $(BIN)/python -m postgres_matrix $(MATRIX_ARGS) $(MATRIX)
+	@PYTHONPATH=tests:tools $(BIN)/python -m postgres_matrix $(MATRIX_ARGS) $(MATRIX)
 
 # Debian's chromium and chromedriver; a bare machine's `make test` needs neither.
 test-browser: $(READY) ## Look at the page in a real Chromium, with a real daemon behind it
@@ -77,19 +77,19 @@ coverage: $(READY) ## Branch coverage of the pure core must be 100 %
 	$(BIN)/coverage report
 
 torture: $(READY) ## Random work, kills, restarts and faults for minutes; TORTURE_ARGS="--mode poll --store postgres --seconds 600 --seed 7"
-	PYTHONPATH=tests $(BIN)/python -m torture $(TORTURE_ARGS)
+	PYTHONPATH=tests:tools $(BIN)/python -m torture $(TORTURE_ARGS)
 
 torture-cluster: $(READY) ## The same for three daemons on three hosts; needs root and Debian packages; TORTURE_ARGS="--only stop kill"
-	PYTHONPATH=tests $(BIN)/python -m torture_cluster $(TORTURE_ARGS)
+	PYTHONPATH=tests:tools $(BIN)/python -m torture_cluster $(TORTURE_ARGS)
 
 bench: $(READY) ## How fast it is, each figure beside a bare loop, in some minutes; BENCH_ARGS="--rounds 5"
-	@PYTHONPATH=tests $(BIN)/python -m bench $(BENCH_ARGS)
+	@PYTHONPATH=tests:tools $(BIN)/python -m bench $(BENCH_ARGS)
 
 trace-change: $(READY) ## The path of one change: functions, store jobs, statements; TRACE_ARGS="--store postgres --times"
-	@PYTHONPATH=tests $(BIN)/python -m trace_change $(TRACE_ARGS)
+	@PYTHONPATH=tests:tools $(BIN)/python -m trace_change $(TRACE_ARGS)
 
 bench-trigger: $(READY) ## What the triggers cost, by pgbench, in 25 minutes; BENCH_ARGS="--pgbin /usr/lib/postgresql/15/bin"
-	@PYTHONPATH=tests $(BIN)/python -m trigger_cost $(BENCH_ARGS)
+	@PYTHONPATH=tests:tools $(BIN)/python -m trigger_cost $(BENCH_ARGS)
 
 wheel: $(WHEEL) ## Build the wheel into build/wheel
 

@@ -1,7 +1,5 @@
 """The suites that depend on PostgreSQL, against servers of several major versions.
 
-Run it with `make test-postgres-matrix`, or with `tests` on the path as `python -m postgres_matrix [MAJOR ...]`.
-
 What could make its result lie, and what is done about it:
 
 - **Another server is tested than one thinks.** Each run gets its server by `CDC_SYNC_TEST_PGBIN` alone; a

@@ -1,7 +1,7 @@
 """Torture: random work in the ATS while everything around the daemon fails, and afterwards HelloWork must know it all.
 
-Run it with `tests` on the path: `python -m torture --mode poll --seconds 600 --seed 7`. Each part draws from a
-generator of its own, made from the seed, so one seed makes one plan; when things happen is up to the machine.
+Each part draws from a generator of its own, made from the seed, so one seed makes one plan; when things happen is up to
+the machine.
 
     writers ──▶ PostgreSQL ◀── proxy ◀── daemon ──▶ emulator
                     ▲            ▲         ▲          ▲

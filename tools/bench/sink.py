@@ -19,11 +19,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-TESTS_ON_PATH = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-"""The environment in which a process of ours finds its module; pytest's own path does not reach it."""
+ON_OUR_PATH = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+"""The environment in which another process finds the modules that this one finds."""
 
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 _OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
@@ -78,7 +77,7 @@ class Sink:
 def sink() -> Iterator[Sink]:
     """Run one; it is gone when the `with` is left."""
     command = [sys.executable, "-m", "bench.sink"]
-    with subprocess.Popen(command, env=TESTS_ON_PATH, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, env=ON_OUR_PATH, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             yield Sink(int(process.stdout.readline()))

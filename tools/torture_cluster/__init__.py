@@ -1,7 +1,7 @@
 """The torture of several hosts: three daemons on one store, while hosts, networks, clocks and servers fail.
 
-Run it as root with `tests` on the path: `python -m torture_cluster --mode poll --seconds 300 --seed 7`. Everything runs
-in namespaces of its own (network, processes, mounts, SysV memory), which are gone with the command, however it ends.
+Everything runs in namespaces of its own (network, processes, mounts, SysV memory), which are gone with the command,
+however it ends.
 
     daemon 1 ─┐             ┌─ ATS: a primary, in poll mode with two standbys
     daemon 2 ─┼─ a network ─┼─ store: a primary and a standby

@@ -1,9 +1,8 @@
 """How fast cdc-sync is, each figure beside a bare loop that does the same physical work and promises nothing.
 
-Run it with `make bench`, or with `tests` on the path as `python -m bench`. It takes some minutes on two cores, prints
-a table and writes `bench/results.json`; docs/benchmarks.md holds a run's table and tells what each line means. `--only`
-measures some of the rows (`run.ROWS`, `run.STORE_ROWS`), each at the size that its budget is about; one round of a row
-takes less than a minute.
+`make bench` prints a table and writes `bench/results.json`; docs/benchmarks.md holds a run's table and says what each
+line means. `--only` measures some of the rows (`run.ROWS`, `run.STORE_ROWS`), each at the size that its budget is
+about; one round of a row takes less than a minute.
 
 One machine has everything on it: PostgreSQL (with fsync, as an ATS has it), the daemon with the SQLite store and its
 history, and whoever takes the calls. A store of PostgreSQL has a server of its own, which is as durable. The

@@ -1,8 +1,7 @@
 """The path of one change: which files and functions of ours it crosses, which store jobs, which SQL statements.
 
-Run it with `make trace-change`, or with `tests` on the path as `python -m trace_change`. A real daemon, as the
-benchmark has it (`bench.site`), watches a table in capture mode notify. Its process records every call of a function of
-`cdc_sync`, in all threads, and every statement that psycopg and sqlite3 are given (`hooks`).
+A real daemon, as the benchmark has it (`bench.site`), watches a table in capture mode notify. Its process records every
+call of a function of `cdc_sync`, in all threads, and every statement that psycopg and sqlite3 are given (`hooks`).
 
 - **The path begins** when the writer sends COMMIT, with the daemon at rest and after changes that warm it up, and
   **ends** when the reply is kept and the daemon has done nothing for 50 ms: what it does afterwards because of the

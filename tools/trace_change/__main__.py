@@ -14,7 +14,7 @@ from itertools import product
 from pathlib import Path
 
 from bench.agreed import id_of
-from bench.sink import TESTS_ON_PATH, Sink, sink
+from bench.sink import ON_OUR_PATH, Sink, sink
 from bench.site import DURABLE, PATIENCE, Rig, Site, new_store, site, store_server
 from support.binaries import binaries_in, server_binaries
 
@@ -63,7 +63,7 @@ def traced(binaries: Binaries, number: int, *, store: str, with_functions: bool)
         recording = folder / "recording.json"
         what = "functions" if with_functions else "times"
         place.command = (sys.executable, "-m", "trace_change.hooks", str(recording), what)
-        place.variables = {"PYTHONPATH": TESTS_ON_PATH["PYTHONPATH"]}
+        place.variables = {"PYTHONPATH": ON_OUR_PATH["PYTHONPATH"]}
         place.start()
         place.wait_until_swept()
         for row in range(1, _WARM_UP + 1):

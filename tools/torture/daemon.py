@@ -1,6 +1,7 @@
 """The daemon under torture: a real process, started and ended again and again on one store."""
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -75,7 +76,7 @@ class Daemon:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environment({"PYTHONPATH": str(Path(__file__).parents[1]), **self._variables}),
+                env=environment({"PYTHONPATH": os.pathsep.join(sys.path), **self._variables}),
             )
         self._life = life
 

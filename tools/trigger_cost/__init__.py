@@ -1,6 +1,6 @@
 """What the triggers cost the ATS: pgbench on three equal tables, in turns.
 
-Run it with `make bench-trigger`, or with `tests` on the path as `python -m trigger_cost`; `--pgbin` chooses the server.
+`--pgbin` chooses the server.
 
 The tables hold the same rows. `bare` has no trigger, `rung` what `cdc-sync sql install` prints for `wakeup: notify`,
 `unrung` the same for `wakeup: none`. A daemon works both watches against an emulator of HelloWork. The load comes from

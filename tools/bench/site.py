@@ -17,7 +17,7 @@ from psycopg import sql
 from support.daemon_process import COMMAND, DaemonProcess, free_port
 
 from bench.agreed import CONCURRENCY, STORE
-from bench.sink import TESTS_ON_PATH, Sink
+from bench.sink import ON_OUR_PATH, Sink
 from cdc_sync.config import Config, load
 from cdc_sync.demo.binaries import Binaries
 from cdc_sync.demo.postgres import Server, server
@@ -282,7 +282,7 @@ def bare(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
     """A bare loop that is ready; it is gone when the `with` is left."""
     command = [sys.executable, "-m", "bench.bare", *arguments]
     with subprocess.Popen(
-        command, env=TESTS_ON_PATH, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, env=ON_OUR_PATH, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         try:
