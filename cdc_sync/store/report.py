@@ -104,10 +104,6 @@ class Report:
         rows = await self._driver.transact(lambda t: t.rows("story", id=application_id, watch=watch, limit=limit))
         return list(map(_event, reversed(rows)))
 
-    async def recent(self, limit: int) -> list[HistoryEntry]:
-        """The newest events of all applications, newest first."""
-        return list(map(_event, await self._driver.transact(lambda t: t.rows("recent", limit=limit))))
-
     async def recent_ends(self, limit: int, *, failed: bool, among: int = _NEWEST) -> list[HistoryEntry]:
         """The newest `acknowledged`, `answered` and `dead-lettered` of all applications, newest first.
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.delivery import RetryPolicy
 from cdc_sync.core.diff import FusePolicy, Unseen
 from cdc_sync.core.outbox import Skip
 from cdc_sync.core.plan import Batch, Resolved
@@ -105,11 +104,6 @@ def some_rules(
         fuse=FusePolicy(max_changes, max_deletions, window),
         ordered_dates=False,
     )
-
-
-def a_retry_policy() -> RetryPolicy:
-    """When deliveries are tried again: the configuration's defaults."""
-    return RetryPolicy(first=SECOND, max=15 * MINUTE, give_up_after=7 * 24 * HOUR, not_found_for=15 * MINUTE)
 
 
 def a_batch(

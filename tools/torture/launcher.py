@@ -11,7 +11,6 @@ import random
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
 from functools import partial, wraps
 from typing import Any
@@ -28,7 +27,6 @@ from cdc_sync.store.sqlite import SqliteStore
 
 Strike = Callable[[], None]
 Method = Callable[..., Awaitable[Any]]
-Batches = Callable[[ChangeLog, int], AbstractAsyncContextManager[Changes]]
 
 _LATEST_PASSAGE = 40
 

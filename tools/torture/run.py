@@ -189,7 +189,7 @@ class _Run:
                 name: known.told for name, known in (await store.known(WATCH, [*ledger])).items()
             }
             dead = [entry.application_id for entry in await store.entries("dead", WATCH, _EVERYTHING)]
-            history = (await store.recent(_EVERYTHING))[::-1]
+            history = [event for name in ledger for event in await store.story(name, WATCH, _EVERYTHING)]
         finally:
             await store.close()
         return Evidence(

@@ -286,9 +286,6 @@ SELECT at, watch, application_id, event, detail
  ORDER BY number DESC
  LIMIT :limit;
 
--- name: recent
-SELECT at, watch, application_id, event, detail FROM @history ORDER BY number DESC LIMIT :limit;
-
 -- name: recent_acknowledgements
 -- Among the newest events only: no index is kept for what nearly every second event is.
 SELECT at, watch, application_id, event, detail, number

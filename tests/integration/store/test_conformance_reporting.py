@@ -260,6 +260,11 @@ class TestRecords:
         assert await store.records("a1", "spontaneous") == []
 
 
+async def kept(store: Store) -> list[tuple[str | None, int]]:
+    """The history of the applications a0 to a5: whose, and when."""
+    return [(event.application_id, event.at) for n in range(6) for event in await store.story(f"a{n}", None, 10)]
+
+
 class TestHistory:
     async def test_a_story_is_told_in_order(self, store: Store) -> None:
         await adopt(store, "a1", "a2")
@@ -294,16 +299,6 @@ class TestHistory:
         assert [event.watch for event in await store.story("a1", "spontaneous", 10)] == ["spontaneous"]
         assert [event.watch for event in await store.story("a1", None, 10)] == [WATCH, "spontaneous"]
 
-    async def test_recent_events_of_all_come_newest_first(self, store: Store) -> None:
-        await observe(store, an_observation("a1"))
-        await observe(store, an_observation("a2"))
-        (entry,) = await claim(store, limit=1)
-        await acknowledge(store, entry)
-
-        recent = await store.recent(2)
-
-        assert [(event.application_id, event.event) for event in recent] == [("a1", "acknowledged"), ("a2", "queued")]
-
     async def test_what_is_older_is_forgotten_in_steps(self, store: Store) -> None:
         for number in range(5):
             await observe(store, an_observation(f"a{number}"), at=NOW + number)
@@ -312,7 +307,7 @@ class TestHistory:
         assert await store.prune(NOW + 4, EVERYTHING, 3) == 1
         assert await store.prune(NOW + 4, EVERYTHING, 3) == 0
 
-        assert [event.at for event in await store.recent(10)] == [NOW + 4]
+        assert await kept(store) == [("a4", NOW + 4)]
 
     async def test_of_a_history_that_is_too_long_the_newest_is_kept_whatever_its_age(self, store: Store) -> None:
         for number in range(6):
@@ -322,7 +317,7 @@ class TestHistory:
         assert await store.prune(NOW, 2, 3) == 1
         assert await store.prune(NOW, 2, 3) == 0
 
-        assert [event.at for event in await store.recent(10)] == [NOW + 5, NOW + 4]
+        assert await kept(store) == [("a4", NOW + 4), ("a5", NOW + 5)]
 
     async def test_of_what_a_fast_clock_has_dated_the_newest_is_kept_too(self, store: Store) -> None:
         for number in range(4):
@@ -330,7 +325,7 @@ class TestHistory:
 
         assert await store.prune(NOW, 1, 10) == 3
 
-        assert [event.application_id for event in await store.recent(10)] == ["a3"]
+        assert await kept(store) == [("a3", NOW + HOUR - 3)]
 
     async def test_to_forget_the_history_forgets_nothing_else(self, store: Store) -> None:
         await observe(store, an_observation())
@@ -338,7 +333,7 @@ class TestHistory:
         await store.prune(NOW + 1, EVERYTHING, 10)
         await observe(store, an_observation(status="hired"), at=NOW + 2)
 
-        assert [event.at for event in await store.recent(10)] == [NOW + 2]
+        assert await kept(store) == [("a1", NOW + 2)]
         assert (await waiting_entry(store)).content.status == "hired"
 
 

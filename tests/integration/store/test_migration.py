@@ -212,8 +212,7 @@ class TestEveryState:
             for row in sorted(before["history"], key=lambda row: row["number"])
         ]
 
-        assert list(reversed(await store.recent(1_000))) == expected
-        for id_ in ids_of(before, "applications"):
+        for id_ in {each.application_id for each in expected}:
             assert await store.story(id_, None, 100) == [each for each in expected if each.application_id == id_]
 
     async def test_the_tallies_are_the_same(self, store: Store, before: Tables) -> None:
