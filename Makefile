@@ -18,7 +18,7 @@ INSTALLED := build/installed
 SOURCES   := $(shell find cdc_sync -type f -not -name '*.pyc')
 
 .PHONY: help demo test test-systemd test-image test-browser screenshots \
-	test-postgres-matrix check lint types imports format coverage \
+	test-postgres-matrix check lint types imports dead-code count-code format coverage \
 	torture torture-cluster bench trace-change bench-trigger wheel deb constraints clean
 
 help: ## List the targets
@@ -60,7 +60,7 @@ test-browser: $(READY) ## Look at the page in a real Chromium, with a real daemo
 screenshots: ## The same, and write the pictures of the documentation
 	@$(MAKE) --no-print-directory test-browser CDC_SYNC_SCREENSHOTS=docs/images
 
-check: lint types imports coverage ## Everything that is checked beside the tests
+check: lint types imports dead-code coverage ## Everything that is checked beside the tests
 
 lint: $(READY) ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -71,6 +71,12 @@ types: $(READY) ## mypy, strict
 
 imports: $(READY) ## The import contract: layers, and a pure core
 	$(BIN)/lint-imports
+
+dead-code: $(READY) ## What of the package nothing in the package uses
+	$(BIN)/vulture
+
+count-code: ## Lines of code of the package, without blanks, comments and docstrings
+	@$(PYTHON) tools/count_code.py cdc_sync
 
 coverage: $(READY) ## Branch coverage of the pure core must be 100 %
 	$(BIN)/coverage run -m pytest -q tests/unit
