@@ -26,13 +26,13 @@ class Steps:
             records is large. 0 for no such limit.
     """
 
-    adopted: int = 1_000
+    adopted: int = 500
     drained: int = 1_000
     give_back_every: float = 60.0
     polled: int = 2_000
     look_every: float = 15.0
     compared: int = 5_000
-    read: int = 1_000
+    read: int = 500
     searched: int = 20_000
     confirmed: int = 500
     save_every: float = 5.0

@@ -37,7 +37,8 @@ async def test_adopts_many_rows_in_pages_without_a_call(ats: Ats, open_rig: Open
 
         assert (position.done, position.known, position.queued) == (True, 5000, 0)
         assert await rig.deliver() == []
-        assert [progress.rows for progress in rig.heard(BaselineProgress)] == [1000, 2000, 3000, 4000, 5000, 5000]
+        page = Steps().adopted
+        assert [progress.rows for progress in rig.heard(BaselineProgress)] == [*range(page, 5001, page), 5000]
         assert {progress.estimate for progress in rig.heard(BaselineProgress)} == {5000}
         (done,) = rig.heard(BaselineDone)
         assert (done.known, done.queued) == (5000, 0)
