@@ -60,19 +60,22 @@ def conninfo(dsn: str) -> str:
 
 @asynccontextmanager
 async def asking(
-    doing: str, expected: abc.Mapping[type[psycopg.Error], tuple[Code, str]] = _NOTHING
+    doing: str,
+    expected: abc.Mapping[type[psycopg.Error], tuple[Code, str]] = _NOTHING,
+    within: float = ANSWERS_WITHIN,
 ) -> AsyncIterator[None]:
     """Ask the database for something that takes moments.
 
     Args:
         doing: what, as in "reading public.applications".
         expected: errors of which the caller knows what they mean: their code and message.
+        within: seconds within which the database answers.
 
     Raises:
         SourceError: it failed, or it has not been answered in time.
     """
     try:
-        async with asyncio.timeout(ANSWERS_WITHIN):
+        async with asyncio.timeout(within):
             yield
     except PoolTimeout as error:
         raise SourceError(
@@ -90,7 +93,7 @@ async def asking(
     except TimeoutError as error:
         raise SourceError(
             "unanswered",
-            f"The database has not answered within {ANSWERS_WITHIN:.0f} s ({doing}). If it does work, see which of "
+            f"The database has not answered within {within:.0f} s ({doing}). If it does work, see which of "
             f"its sessions named cdc-sync is slow or waits for a lock, and whether the key and the watermark are "
             f"indexed; else something between here and it has forgotten the connection.",
         ) from error

@@ -26,7 +26,7 @@ async def release_held(
     async def step(size: int) -> int:
         return await store.release_held(watch, clock(), only, size)
 
-    return await _all(step, limit)
+    return await _all(step, limit, STEP)
 
 
 async def discard(
@@ -37,8 +37,9 @@ async def discard(
     *,
     only: Only | None = None,
     limit: int | None = None,
+    at_once: int = STEP,
 ) -> list[tuple[str, str]]:
-    """Take entries as told without a call, the oldest first; returns (watch, application id) of each.
+    """Discard entries, `at_once` in a transaction, the oldest first; returns (watch, application id) of each.
 
     Raises:
         StoreError: the store failed.
@@ -50,14 +51,14 @@ async def discard(
         discarded.extend(found)
         return len(found)
 
-    await _all(step, limit)
+    await _all(step, limit, at_once)
     return discarded
 
 
-async def _all(step: Callable[[int], Awaitable[int]], limit: int | None) -> int:
+async def _all(step: Callable[[int], Awaitable[int]], limit: int | None, at_once: int) -> int:
     done = 0
     while limit is None or done < limit:
-        size = STEP if limit is None else min(STEP, limit - done)
+        size = at_once if limit is None else min(at_once, limit - done)
         number = await step(size)
         done += number
         if number < size:

@@ -179,12 +179,11 @@ class TestDiscard:
         assert await is_blown(store)
 
     @pytest.mark.parametrize("limit", [None, 1, 2, 3, 4, 9])
-    async def test_all_of_them_in_steps(self, store: Store, monkeypatch: pytest.MonkeyPatch, limit: int | None) -> None:
-        monkeypatch.setattr(in_steps, "STEP", 2)
+    async def test_all_of_them_in_steps(self, store: Store, limit: int | None) -> None:
         ids = ("a1", "a2", "a3", "a4")
         await hold(store, *ids)
 
-        discarded = await in_steps.discard(store, "held", WATCH, lambda: LATER, limit=limit)
+        discarded = await in_steps.discard(store, "held", WATCH, lambda: LATER, limit=limit, at_once=2)
 
         assert discarded == [(WATCH, id_) for id_ in ids[:limit]]
         assert await left(store) == [*ids[len(discarded) :]]
