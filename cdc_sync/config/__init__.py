@@ -1,7 +1,7 @@
 """The configuration: YAML in, immutable values out, and everything that is wrong with it said at once.
 
-document      YAML as a tree that knows its lines
-substitution  ${NAME} and ${file:PATH}
+document      YAML as plain values whose places are known; ${NAME} and ${file:PATH}
+values        how single values are read
 models, watch what the keys are, and what each must be
 dsn           what is wrong with a connection string, and what may be shown of it
 loading       from a file to the values, the validator's errors in our words
@@ -10,14 +10,13 @@ suspicions    what is allowed and hardly ever meant, and what other users of thi
 schema        the JSON Schema and the annotated example
 """
 
-from cdc_sync.config.addresses import HostPort
 from cdc_sync.config.columns import Column, PlainColumn, SqlColumn
 from cdc_sync.config.loading import load, load_without_secrets, parse
 from cdc_sync.config.models import Admin, Config, Database, HelloWork, Log
 from cdc_sync.config.problems import ConfigurationError, Problem
-from cdc_sync.config.quantities import format_duration, parse_duration
 from cdc_sync.config.schema import example, json_schema
 from cdc_sync.config.suspicions import exposures, warnings
+from cdc_sync.config.values import HostPort, format_duration, parse_duration
 from cdc_sync.config.watch import Capture, Watch
 
 __all__ = [

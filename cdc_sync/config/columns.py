@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import Field, PlainValidator, ValidationInfo, field_validator
 
 from cdc_sync.config.problems import Mistake
-from cdc_sync.config.section import ColumnName, Section, Sql, Text, named
+from cdc_sync.config.values import ColumnName, Section, Sql, Text, named
 from cdc_sync.core.identifiers import parse_column
 
 
@@ -38,36 +38,35 @@ class ExtraField:
 
 
 class SqlAsWritten(Section):
-    """An SQL expression over the row."""
+    """An SQL expression over the row.
+
+    Attributes:
+        sql: An SQL expression over the row, whose alias is `t`: for example `CASE WHEN t.hired THEN 'hired' END`. It
+            becomes part of the daemon's queries as it is, so it may call functions and have sub-queries.
+        depends_on: The columns of the table that the expression uses: what the triggers compare, and what the daemon's
+            role may read. Null, the default, means unknown: the columns written `t.name` in the expression are taken if
+            nothing else in it could be a column, else every column of the table.
+    """
 
     sql: Sql
-    """An SQL expression over the row, whose alias is `t`: for example `CASE WHEN t.hired THEN 'hired' END`. It becomes
-    part of the daemon's queries as it is, so it may call functions and have sub-queries.
-    """
-
     depends_on: tuple[ColumnName, ...] | None = None
-    """The columns of the table that the expression uses: what the triggers compare, and what the daemon's role may
-    read. Null, the default, means unknown: the columns written `t.name` in the expression are taken if nothing else in
-    it could be a column, else every column of the table.
-    """
 
 
 class ExtraAsWritten(Section):
-    """A further field of the payload."""
+    """A further field of the payload.
 
-    column: ColumnName | None = None
-    """The column that has the value; this or `sql`. Null, the default: `sql` gives it."""
-
-    sql: Sql | None = Field(default=None, validate_default=True)
-    """An SQL expression over the row, whose alias is `t`, that gives the value; this or `column`. Null, the default:
-    `column` gives it.
+    Attributes:
+        column: The column that has the value; this or `sql`. Null, the default: `sql` gives it.
+        sql: An SQL expression over the row, whose alias is `t`, that gives the value; this or `column`. Null, the
+            default: `column` gives it.
+        depends_on: The columns of the table that `sql` uses, as in a column mapping. Null, the default: unknown.
+        only_for: The statuses, as they are sent, with which the field goes. Empty, the default: with every status.
     """
 
+    column: ColumnName | None = None
+    sql: Sql | None = Field(default=None, validate_default=True)
     depends_on: tuple[ColumnName, ...] | None = None
-    """The columns of the table that `sql` uses, as in a column mapping. Null, the default: unknown."""
-
     only_for: tuple[Text, ...] = ()
-    """The statuses, as they are sent, with which the field goes. Empty, the default: with every status."""
 
     @field_validator("sql")
     @classmethod

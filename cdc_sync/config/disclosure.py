@@ -1,66 +1,127 @@
-"""From troubles to problems: where each stands in the file, and how much of the file may be shown.
+"""From mistakes to problems: where each stands in the file, and how much of the file may be shown.
 
-One place decides, and it decides by the models: a value is shown only where they expect a scalar that is no secret.
+One place decides, and it decides by the schema: a value is shown only where that expects a scalar that is no secret.
 Everything else, such as a password under a misspelt key, is hidden or told by its kind.
 """
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
 from json import dumps
 
-from cdc_sync.config import outline
-from cdc_sync.config.addresses import is_header_name
-from cdc_sync.config.document import Entries, Items, Node, Path, Place, Scalar, Trouble
-from cdc_sync.config.dsn import HIDDEN
-from cdc_sync.config.outline import Spot
-from cdc_sync.config.problems import Problem, printable
-from cdc_sync.config.substitution import is_reference_alone
+from cdc_sync.config.document import Part, is_reference_alone
+from cdc_sync.config.problems import Mistake, Path, Problem, printable
+from cdc_sync.config.schema import Schema, written_out
+from cdc_sync.config.values import is_header_name
+from cdc_sync.core.masking import HIDDEN
 
 _SIMPLE = re.compile(r"[A-Za-z0-9_-]+")
 _LIKE_A_KEY = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 _CREDENTIALS = re.compile(r":.*@", re.DOTALL)
 
+ANY_NAME = "*"
+"""In a path of `all_sections`: a key that people choose, such as a watch's name."""
+
 
 @dataclass(frozen=True, slots=True)
-class _Position:
-    """How far a path leads into the document: the part it ends at, and whether that is its end."""
+class Spot:
+    """What the schema allows at one path: sections, mappings, lists and scalars."""
 
-    node: Node | None
-    place: Place | None
-    path: Path
-    is_reached: bool
+    kinds: tuple[Schema, ...]
+
+    @property
+    def keys(self) -> Schema:
+        """The keys of the sections that may stand here, with their schemas."""
+        return {key: below for kind in self.kinds for key, below in kind.get("properties", {}).items()}
+
+    @property
+    def has_scalars(self) -> bool:
+        """Whether anything but a section, a mapping or a list may stand here."""
+        # Not a set: a type may be a list of types.
+        return any(kind.get("type") not in ("object", "array") for kind in self.kinds)
+
+    @property
+    def names_are_free(self) -> bool:
+        """Whether people choose the keys below."""
+        return any(kind.get("type") == "object" and "properties" not in kind for kind in self.kinds)
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether a value here is a secret."""
+        return any(kind.get("writeOnly") for kind in self.kinds)
+
+    @property
+    def may_be_shown(self) -> bool:
+        """Whether a scalar found here is surely no secret: one is expected, or a list of them, and none is secret."""
+        if not self.has_scalars:
+            return any("items" in kind for kind in self.kinds) and self.below(0).may_be_shown
+        return not self.is_secret
+
+    def below(self, key: str | int) -> "Spot":
+        """What may stand at a key, or at a position in a list."""
+        found = [kind["items"] for kind in self.kinds if "items" in kind]
+        for kind in self.kinds:
+            found += kind.get("patternProperties", {}).values()
+            found += [further] if (further := kind.get("additionalProperties")) else []
+        found += [below for name, below in self.keys.items() if name == key]
+        return Spot(tuple(kind for schema in found for kind in schema.get("anyOf", [schema])))
 
 
-def disclose(trouble: Trouble, root: Node | None) -> Problem:
+@cache
+def at(path: Path) -> Spot:
+    """What may stand at a path."""
+    return at(path[:-1]).below(path[-1]) if path else Spot(({"type": "object", "properties": written_out()},))
+
+
+@cache
+def all_sections() -> tuple[tuple[tuple[str, ...], Schema], ...]:
+    """Every section that stands at a fixed place or under a name of people's choice: its path and its keys, in order.
+
+    A section that is only the long form of a scalar (`{sql: …}` for a column's name) is none of them.
+    """
+    return tuple(_sections_from(at(()), ()))
+
+
+def _sections_from(spot: Spot, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Schema]]:
+    keys = {} if spot.has_scalars else spot.keys
+    if keys:
+        yield path, keys
+    for key in (*keys, *([ANY_NAME] if spot.names_are_free else [])):
+        yield from _sections_from(spot.below(key), (*path, key))
+
+
+def nearly_known(key: str, spot: Spot) -> bool:
+    """Whether a key is one of the sections here or elsewhere, or nearly so."""
+    names = {*spot.keys, *(name for _, keys in all_sections() for name in keys)}
+    return bool(get_close_matches(key, names, n=1))
+
+
+def disclose(mistake: Mistake, parts: Mapping[Path, Part]) -> Problem:
     """Make the problem that people see."""
-    position = _locate(trouble.path, root)
-    place = trouble.place or position.place
-    found = None
-    if position.is_reached and not trouble.about_key:
-        found = _found(position)
-        if isinstance(position.node, Scalar) and trouble.place is None:
-            place = position.node.place
-    return Problem(
-        path=path_text(position.path if position.is_reached else trouble.path, root),
-        line=place.line if place else None,
-        column=place.column if place else None,
-        found=found,
-        message=trouble.message,
-        suggestion=trouble.suggestion,
-    )
+    path, found = mistake.path, None
+    reached, part = _locate(path, parts)
+    place = mistake.place or (part and part.key)
+    # A column's name is short for a section: what is wrong with the section's key is wrong with the name.
+    if reached == path or (part and part.text is not None and part.value is not None):
+        path = reached
+        if part is not None and not mistake.about_key:
+            found = _found(part, at(path))
+            place = mistake.place or (part.key if part.text is None else part.place)
+    line, column = place or (None, None)
+    return Problem(path_text(path, parts), line, column, found, mistake.message, mistake.suggestion)
 
 
-def path_text(path: Path, root: Node | None = None) -> str:
+def path_text(path: Path, parts: Mapping[Path, Part]) -> str:
     """Write a path: `watches.applications.related[0].table`, odd keys in quotes, what may be a secret hidden."""
     text = ""
-    spot = outline.at(())
     for depth, key in enumerate(path):
         if isinstance(key, int):
             text += f"[{key}]"
         else:
-            name = _name(key, spot, _locate(path[: depth + 1], root).node)
+            name = _name(key, at(path[:depth]), _locate(path[: depth + 1], parts)[1])
             text += f".{name}" if text else name
-        spot = spot.below(key)
     return text
 
 
@@ -69,54 +130,34 @@ def is_like_a_key(name: str) -> bool:
     return _LIKE_A_KEY.fullmatch(name) is not None
 
 
-def _name(key: str, spot: Spot, node: Node | None) -> str:
+def _name(key: str, spot: Spot, part: Part | None) -> str:
     if _CREDENTIALS.search(key):
         return HIDDEN
     # {SECRET}, {token=SECRET} and the end of {token: SEC,RET} are keys as well, without a value.
-    has_value = not (isinstance(node, Scalar) and node.value is None)
+    has_value = part is None or part.value is not None
     if spot.names_are_free:
-        value_is_secret = not spot.below(key).may_be_shown and not spot.below(key).sections
-        if value_is_secret and not (is_header_name(key) and has_value):
+        below = spot.below(key)
+        if not below.may_be_shown and not below.keys and not (is_header_name(key) and has_value):
             return HIDDEN
-    elif not is_like_a_key(key) or not (has_value or spot.nearly_knows(key)):
+    elif not is_like_a_key(key) or not (has_value or nearly_known(key, spot)):
         return HIDDEN
     return key if _SIMPLE.fullmatch(key) else dumps(printable(key), ensure_ascii=False)
 
 
-def _locate(path: Path, root: Node | None) -> _Position:
-    node, place = root, root.place if root else None
-    reached: Path = ()
-    for key in path:
-        if isinstance(node, Entries) and isinstance(key, str) and key in node.entries:
-            place, node = node.entries[key].place, node.entries[key].node
-        elif isinstance(node, Items) and isinstance(key, int) and key < len(node.items):
-            node = node.items[key]
-            place = node.place
-        else:
-            # A column's name is short for a section: what is wrong with the section's key is wrong with the name.
-            is_shorthand = isinstance(node, Scalar) and node.value is not None
-            return _Position(node, place, reached, is_reached=is_shorthand)
-        reached = (*reached, key)
-    return _Position(node, place, reached, is_reached=True)
+def _locate(path: Path, parts: Mapping[Path, Part]) -> tuple[Path, Part | None]:
+    """How far a path leads into the document, and what stands there."""
+    reached = next((path[:length] for length in range(len(path), 0, -1) if path[:length] in parts), ())
+    return reached, parts.get(reached)
 
 
-def _found(position: _Position) -> str | None:
-    match position.node:
-        case Scalar() as scalar:
-            return _scalar(scalar, outline.at(position.path))
-        case Items():
-            return "a list"
-        case Entries():
-            return "a section"
-    return None
-
-
-def _scalar(scalar: Scalar, spot: Spot) -> str:
-    if not scalar.text.strip():
+def _found(part: Part, spot: Spot) -> str:
+    if part.text is None:
+        return "a list" if isinstance(part.value, list) else "a section"
+    if not part.text.strip():
         return "nothing"
-    if scalar.value is None or isinstance(scalar.value, bool) or is_reference_alone(scalar.text):
-        return scalar.text
+    if part.value is None or isinstance(part.value, bool) or is_reference_alone(part.text):
+        return part.text
     if not spot.may_be_shown:
-        return HIDDEN if spot.scalars or not spot.kinds else "text"
+        return HIDDEN if spot.has_scalars or not spot.kinds else "text"
     # A URL or a DSN in the wrong place brings its password along.
-    return HIDDEN if _CREDENTIALS.search(scalar.text) else scalar.text
+    return HIDDEN if _CREDENTIALS.search(part.text) else part.text

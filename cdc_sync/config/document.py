@@ -1,4 +1,4 @@
-"""YAML as a tree that knows where each part stands, read so that nothing in it is a surprise.
+"""From YAML to plain values: each part's place is known, references are replaced, and nothing is a surprise.
 
 Differences from what YAML 1.1 libraries do, each because of what people write in such a file:
 
@@ -10,246 +10,204 @@ Differences from what YAML 1.1 libraries do, each because of what people write i
 - messages are ours: a library's quote the file, and the file has secrets.
 
 Anchors, aliases and the merge key `<<` work; what they expand to is bounded.
+
+`${NAME}` and `${file:PATH}` are replaced in values, not in keys; what is put in is not looked at again, so a secret may
+contain `${`. `$${` stands for `${` itself. A PATH may have `${NAME}` in it: systemd tells by `CREDENTIALS_DIRECTORY`
+where it has put credentials.
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from errno import EFBIG, EINVAL
+from pathlib import Path as FilePath
+from typing import Any, NamedTuple
 
 import yaml
 
+from cdc_sync.config.problems import Mistake, Path, Place, printable
+
 LARGEST = 2**20
 """Bytes of a file (1 MiB); no configuration is larger."""
-_MOST_NODES = 20_000
+_MOST_PARTS = 20_000
 _DEEPEST = 32
-
-Path: TypeAlias = tuple[str | int, ...]
-"""From the top of the document to a part of it: keys and positions in lists."""
 
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-UNUSABLE = re.compile("[\x00\ud800-\udfff]")
+_UNUSABLE = re.compile("[\x00\ud800-\udfff]")
 """Characters that YAML and an environment can have, and neither PostgreSQL nor a file system nor a terminal takes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A line and a column, both from 1."""
-
-    line: int
-    column: int
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """Something wrong at a path, before it is decided how much of the file may be shown.
+class Part(NamedTuple):
+    """What stands at a path.
 
     Attributes:
-        path: where.
-        message: what was expected.
-        suggestion: how to repair it.
-        about_key: whether the key is wrong (or missing), and not its value.
-        place: where exactly, if the path does not tell.
+        key: the place of its key; its own in a list.
+        place: its own.
+        value: what it stands for, as it is written: references are not replaced.
+        text: a scalar as it is written; None for a list or a section.
     """
 
-    path: Path
-    message: str
-    suggestion: str | None = None
-    about_key: bool = False
-    place: Place | None = None
-
-
-class NotYamlError(Exception):
-    """The text cannot be read at all; `trouble` says why."""
-
-    def __init__(self, trouble: Trouble) -> None:
-        super().__init__(trouble.message)
-        self.trouble = trouble
-
-
-@dataclass(frozen=True, slots=True)
-class Scalar:
-    """Text, or with `plain` (no quotes) perhaps a boolean or null."""
-
+    key: Place
     place: Place
-    text: str
-    plain: bool
-
-    @property
-    def value(self) -> str | bool | None:
-        """What it stands for."""
-        if not self.plain:
-            return self.text
-        return None if self.text in _NULLS else _BOOLEANS.get(self.text, self.text)
+    value: object
+    text: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Items:
-    """A list."""
+class Document:
+    """A text that was read.
 
-    place: Place
-    items: tuple["Node", ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A key with its value."""
-
-    place: Place
-    node: "Node"
-
-
-@dataclass(frozen=True, slots=True)
-class Entries:
-    """A mapping, in the order of the file."""
-
-    place: Place
-    entries: dict[str, Entry]
-
-
-Node: TypeAlias = Scalar | Items | Entries
-
-
-def read(text: str) -> tuple[Node | None, list[Trouble]]:
-    """Read one document; None if there is none. The troubles are those that do not prevent reading on.
-
-    Raises:
-        NotYamlError: the text is not YAML, or has what is refused here.
+    Attributes:
+        values: all of it, references replaced.
+        parts: what stands at each path; empty if there is nothing in the text.
+        mistakes: those that did not prevent reading on, by place.
     """
-    reader = _Reader(yaml.parse(text, Loader=yaml.SafeLoader))
+
+    def __init__(self, text: str, replace: Callable[[str, Path], str] = lambda text, _: text) -> None:
+        """Read one document.
+
+        Args:
+            text: YAML.
+            replace: makes of a value what it stands for.
+
+        Raises:
+            Mistake: the text is not YAML, or has what is refused here.
+        """
+        self.parts: dict[Path, Part] = {}
+        self.mistakes: dict[Place, Mistake] = {}
+        self._replace = replace
+        self._count = 0
+        self._furthest = Place(1, 1)
+        root = _compose(text)
+        self.values = None if root is None else self._value(root, (), _place(root))
+
+    def _value(self, node: yaml.Node, path: Path, key: Place) -> object:
+        place = self._reach(node, path)
+        match node:
+            case yaml.ScalarNode(value=text, style=style):
+                self._check_usable(text, path)
+                # In quotes it is always text.
+                value = text if style else None if text in _NULLS else _BOOLEANS.get(text, text)
+                self.parts[path] = Part(key, place, value, text)
+                return self._replace(value, path) if isinstance(value, str) else value
+            case yaml.SequenceNode():
+                self.parts[path] = Part(key, place, [], None)
+                return [self._value(item, (*path, at), _place(item)) for at, item in enumerate(node.value)]
+        self.parts[path] = Part(key, place, {}, None)
+        return {name: self._value(below, (*path, name), at) for name, at, below in self._entries(node, path)}
+
+    def _entries(self, node: yaml.Node, path: Path) -> Iterator[tuple[str, Place, yaml.Node]]:
+        """A section's keys with their places and values; after its own those that are merged."""
+        own: dict[str, Place] = {}
+        merged: dict[str, tuple[Place, yaml.Node]] = {}
+        for key, value in node.value:
+            place = self._reach(key, path)
+            if not isinstance(key, yaml.ScalarNode):
+                raise self._refusal(
+                    "a key must be text", "write `key: value`; quote text that begins with [ or {", path
+                )
+            self._check_usable(key.value, path)
+            if key.value == "<<" and not key.style:
+                for source in value.value if isinstance(value, yaml.SequenceNode) else (value,):
+                    if not isinstance(source, yaml.MappingNode):
+                        raise self._refusal("`<<` takes a section, or a list of them", "write `<<: *name`", path)
+                    merged = {name: (at, below) for name, at, below in self._entries(source, path)} | merged
+            elif key.value in own:
+                message = f"stands twice, first on line {own[key.value].line}"
+                twice = Mistake(message, "remove one", path=(*path, key.value), about_key=True, place=place)
+                self.mistakes.setdefault(place, twice)
+            else:
+                own[key.value] = place
+                yield key.value, place, value
+        yield from ((name, *entry) for name, entry in merged.items() if name not in own)
+
+    def _reach(self, node: yaml.Node, path: Path) -> Place:
+        """Count one more part; an alias counts as often as it is used, with all that is in it."""
+        place = _place(node)
+        self._furthest = max(self._furthest, place)
+        self._count += 1
+        _check_extent(self._count, len(path), self._furthest)
+        return place
+
+    def _check_usable(self, text: str, path: Path) -> None:
+        if _UNUSABLE.search(text):
+            raise self._refusal("has a character that cannot be used: NUL, or half of a surrogate pair", None, path)
+
+    def _refusal(self, message: str, suggestion: str | None, path: Path) -> Mistake:
+        return Mistake(message, suggestion, path=path, about_key=True, place=self._furthest)
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes, and refuses what takes long to read as soon as it has taken long."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.place = Place(1, 1)
+        self._path: list[str | int | None] = []
+        self._count = 0
+        self._whole: set[str | None] = set()
+
+    def document(self) -> yaml.Node | None:
+        root = self.get_node() if self.check_node() else None
+        if root is not None and self.check_node():
+            message, remedy = "expected one document", "remove the second `---` and what follows it"
+            raise Mistake(message, remedy, about_key=True, place=_place(self.current_event))
+        return root
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
+        self.place = _place(event)
+        self._path.append(index.value if isinstance(index, yaml.ScalarNode) else index)
+        self._count += 1
+        _check_extent(self._count, len(self._path) - 1, self.place)
+        if isinstance(event, yaml.AliasEvent) and event.anchor not in self._whole:
+            raise self._refusal("an alias (*name) needs its anchor (&name) before it", "quote text that begins with *")
+        if getattr(event, "tag", None) is not None:
+            raise self._refusal("tags are not used here", "quote text that begins with !")
+        if isinstance(event, yaml.NodeEvent) and not isinstance(event, yaml.AliasEvent):
+            self.anchors.pop(event.anchor, None)  # the same name may be given again
+        node = super().compose_node(parent, index)
+        self._whole.add(getattr(event, "anchor", None))
+        self._path.pop()
+        return node
+
+    def _refusal(self, message: str, suggestion: str) -> Mistake:
+        path = tuple(step for step in self._path if isinstance(step, (str, int)))
+        return Mistake(message, suggestion, path=path, about_key=True, place=self.place)
+
+
+def _compose(text: str) -> yaml.Node | None:
     try:
-        return reader.document(), reader.troubles
+        loader = _Loader(text)
     except yaml.reader.ReaderError as error:
-        place = _place_of(text, error.position)
-        message = f"not YAML: the character U+{ord(text[error.position]):04X} cannot stand in it"
-        raise NotYamlError(Trouble((), message, "remove it", place=place)) from None
+        before, character = text[: error.position], ord(text[error.position])
+        place = Place(before.count("\n") + 1, error.position - before.rfind("\n"))
+        message = f"not YAML: the character U+{character:04X} cannot stand in it"
+        raise Mistake(message, "remove it", place=place) from None
+    try:
+        return loader.document()
     except yaml.MarkedYAMLError as error:
-        raise NotYamlError(_not_yaml(error)) from None
+        raise _not_yaml(error) from None
+    except Mistake:
+        raise
     except (yaml.YAMLError, ValueError, OverflowError):
         # An escape such as "\Uffffffff" is no character, and PyYAML does not say so in its own way.
         message = "not YAML: an escape or a number after this cannot be read"
-        raise NotYamlError(Trouble((), message, place=reader.place)) from None
+        raise Mistake(message, place=loader.place) from None
 
 
-class _Reader:
-    """Builds the tree from PyYAML's events: its scanner and parser are used, its ideas of types are not."""
-
-    def __init__(self, events: Iterator[yaml.Event]) -> None:
-        self.troubles: list[Trouble] = []
-        self.place = Place(1, 1)
-        self._events = events
-        self._anchors: dict[str | None, Node] = {}
-        self._parts = 0
-
-    def document(self) -> Node | None:
-        self._next()  # the stream's start
-        if isinstance(self._next(), yaml.StreamEndEvent):
-            return None
-        node = self._node((), self._next(), depth=0)
-        self._next()  # the document's end
-        if not isinstance(self._next(), yaml.StreamEndEvent):
-            raise self._refusal((), "expected one document", "remove the second `---` and what follows it")
-        return node
-
-    def _next(self) -> yaml.Event:
-        event = next(self._events)
-        self.place = _place(event.start_mark) or self.place
-        return event
-
-    def _count(self, depth: int, node: Node | None = None) -> None:
-        """Refuse what takes long to read as soon as it has taken long, and not when all of it is read.
-
-        Args:
-            depth: how deep the part is nested.
-            node: what an alias stands for; it counts as often as it is used, with all that is in it.
-        """
-        self._parts += 1
-        if self._parts > _MOST_NODES:
-            raise self._refusal((), f"expected at most {_MOST_NODES} keys and values, with aliases written out")
-        if depth > _DEEPEST:
-            raise self._refusal((), f"expected at most {_DEEPEST} levels of nesting, with aliases written out")
-        if isinstance(node, Entries):
-            for entry in node.entries.values():
-                self._count(depth + 1, entry.node)
-        elif isinstance(node, Items):
-            for item in node.items:
-                self._count(depth + 1, item)
-
-    def _node(self, path: Path, event: yaml.Event, depth: int) -> Node:
-        node = self._anchors.get(event.anchor) if isinstance(event, yaml.AliasEvent) else None
-        self._count(depth, node)
-        if node is not None:
-            return node
-        match event:
-            case yaml.ScalarEvent(tag=None):
-                node = self._scalar(path, event)
-            case yaml.SequenceStartEvent(tag=None):
-                node = self._items(path, depth)
-            case yaml.MappingStartEvent(tag=None):
-                node = self._entries(path, depth)
-            case yaml.AliasEvent():
-                message = "an alias (*name) needs its anchor (&name) before it"
-                raise self._refusal(path, message, "quote text that begins with *")
-            case _:
-                raise self._refusal(path, "tags are not used here", "quote text that begins with !")
-        if event.anchor is not None:
-            self._anchors[event.anchor] = node
-        return node
-
-    def _scalar(self, path: Path, event: yaml.ScalarEvent) -> Scalar:
-        if UNUSABLE.search(event.value):
-            raise self._refusal(path, "has a character that cannot be used: NUL, or half of a surrogate pair")
-        return Scalar(self.place, event.value, plain=event.implicit[0])
-
-    def _items(self, path: Path, depth: int) -> Items:
-        place = self.place
-        items: list[Node] = []
-        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
-            items.append(self._node((*path, len(items)), event, depth + 1))
-        return Items(place, tuple(items))
-
-    def _entries(self, path: Path, depth: int) -> Entries:
-        start = self.place
-        entries: dict[str, Entry] = {}
-        merged: dict[str, Entry] = {}
-        while not isinstance(event := self._next(), yaml.MappingEndEvent):
-            place = self.place
-            key = self._node(path, event, depth + 1)
-            if not isinstance(key, Scalar):
-                remedy = "write `key: value`; quote text that begins with [ or {"
-                raise self._refusal(path, "a key must be text", remedy)
-            node = self._node((*path, key.text), self._next(), depth + 1)
-            if key.text == "<<" and key.plain:
-                merged = self._merged(path, node) | merged
-                continue
-            if key.text in entries:
-                message = f"stands twice, first on line {entries[key.text].place.line}"
-                self.troubles.append(Trouble((*path, key.text), message, "remove one", about_key=True, place=place))
-            else:
-                entries[key.text] = Entry(place, node)
-        entries |= {name: entry for name, entry in merged.items() if name not in entries}
-        return Entries(start, entries)
-
-    def _merged(self, path: Path, node: Node) -> dict[str, Entry]:
-        merged: dict[str, Entry] = {}
-        for source in node.items if isinstance(node, Items) else (node,):
-            if not isinstance(source, Entries):
-                raise self._refusal(path, "`<<` takes a section, or a list of them", "write `<<: *name`")
-            merged = source.entries | merged
-        return merged
-
-    def _refusal(self, path: Path, message: str, suggestion: str | None = None) -> NotYamlError:
-        return NotYamlError(Trouble(path, message, suggestion, about_key=True, place=self.place))
+def _check_extent(count: int, depth: int, place: Place) -> None:
+    if count > _MOST_PARTS:
+        message = f"expected at most {_MOST_PARTS} keys and values, with aliases written out"
+        raise Mistake(message, about_key=True, place=place)
+    if depth > _DEEPEST:
+        message = f"expected at most {_DEEPEST} levels of nesting, with aliases written out"
+        raise Mistake(message, about_key=True, place=place)
 
 
-def _place(mark: yaml.Mark | yaml._yaml.Mark | None) -> Place | None:
-    return None if mark is None else Place(mark.line + 1, mark.column + 1)
-
-
-def _place_of(text: str, position: int) -> Place:
-    before = text[:position]
-    return Place(before.count("\n") + 1, position - before.rfind("\n"))
+def _place(part: Any) -> Place:
+    """Where a node, an event or (as its mark) an error of PyYAML's is."""
+    mark = getattr(part, "start_mark", part)
+    return Place(mark.line + 1, mark.column + 1)
 
 
 _MEANINGS = {
@@ -277,11 +235,105 @@ _TOLD_WHERE_IT_BEGAN = {"could not find expected ':'", "expected ',' or", "found
 """The scanner gives up lines behind what is not right."""
 
 
-def _not_yaml(error: yaml.MarkedYAMLError) -> Trouble:
+def _not_yaml(error: yaml.MarkedYAMLError) -> Mistake:
     place = _place(error.problem_mark or error.context_mark)
     for sign, meaning in _MEANINGS.items():
         if sign in (error.problem or ""):
-            began = _place(error.context_mark) if sign in _TOLD_WHERE_IT_BEGAN else None
             message, _, suggestion = meaning.partition("; ")
-            return Trouble((), f"not YAML: {message}", suggestion, place=began or place)
-    return Trouble((), "not YAML", "check the indentation, the quotes and the brackets near here", place=place)
+            began = error.context_mark if sign in _TOLD_WHERE_IT_BEGAN else None
+            return Mistake(f"not YAML: {message}", suggestion, place=_place(began) if began else place)
+    return Mistake("not YAML", "check the indentation, the quotes and the brackets near here", place=place)
+
+
+_MOST_MISTAKES = 100
+"""In one value; more tell nobody anything."""
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NAME_IN_PATH = re.compile(r"\$\{(?P<name>[^{}]*)\}")
+_REFERENCE = re.compile(r"\$\$\{|\$\{(?P<body>file:(?:[^{}]|\$\{[^{}]*\})*|[^{}]*)\}|\$\{")
+
+UNRESOLVED = "cdc-sync-has-no-value-for-this-reference"
+"""What stands for a reference that cannot be replaced, where only names are wanted: long enough for any secret."""
+
+
+def substitute(text: str, environ: Mapping[str, str], folder: FilePath, instead: str = "") -> tuple[str, list[Mistake]]:
+    """Replace every reference in a value; with the mistakes, one for each reference that stands for nothing.
+
+    Args:
+        text: the value as it is written.
+        environ: the environment.
+        folder: what a relative PATH is relative to.
+        instead: what stands in the place of a reference that stands for nothing.
+    """
+    mistakes: list[Mistake] = []
+
+    def replacement(match: re.Match[str]) -> str:
+        if match[0] == "$${":
+            return "${"
+        try:
+            return _resolve(match["body"], environ, folder)
+        except Mistake as mistake:
+            if len(mistakes) < _MOST_MISTAKES:
+                mistakes.append(mistake)
+            return instead
+
+    return _REFERENCE.sub(replacement, text), mistakes
+
+
+def with_stand_ins(text: str, stand_in: str) -> str:
+    """A value as it is written, with something else in the place of each reference."""
+    return _REFERENCE.sub(lambda match: "${" if match[0] == "$${" else stand_in, text)
+
+
+def is_reference_alone(text: str) -> bool:
+    """Whether a value is made of one reference and nothing else, so that it can be shown though it is a secret."""
+    match = _REFERENCE.fullmatch(text)
+    body = match["body"] if match else None
+    return body is not None and (_NAME.fullmatch(body) is not None or body.startswith("file:"))
+
+
+def _resolve(body: str | None, environ: Mapping[str, str], folder: FilePath) -> str:
+    if body is not None and body.startswith("file:"):
+        path = _NAME_IN_PATH.sub(lambda match: _variable(match["name"], environ), body.removeprefix("file:"))
+        return _content(path, folder)
+    return _variable(body, environ)
+
+
+def _variable(name: str | None, environ: Mapping[str, str]) -> str:
+    if name is None or _NAME.fullmatch(name) is None:
+        raise Mistake("expected ${NAME} or ${file:PATH}, complete and without a default", "for a literal ${ write $${")
+    if name not in environ:
+        remedy = "set it for the daemon (systemd: Environment= or EnvironmentFile=)"
+        if name == "CREDENTIALS_DIRECTORY":
+            remedy = "systemd sets it for a service with LoadCredential=; outside the service set it yourself"
+        raise Mistake(f"the environment variable {printable(name)} is not set", remedy)
+    if _UNUSABLE.search(environ[name]):
+        raise Mistake(f"the environment variable {printable(name)} is not UTF-8 text")
+    return environ[name]
+
+
+def _content(path: str, folder: FilePath) -> str:
+    shown = printable(path)
+    try:
+        text = _read(folder / path).decode()
+    except UnicodeDecodeError:
+        raise Mistake(f"{shown} is not UTF-8 text") from None
+    except OSError as error:
+        raise Mistake(
+            f"cannot read {shown}: {error.strerror}", "it must be readable by the user that cdc-sync runs as"
+        ) from None
+    if "\0" in text:
+        raise Mistake(f"{shown} is not text: it has NUL characters")
+    # One newline, which editors and `echo` put there; a second one is content.
+    return text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
+
+
+def _read(file: FilePath) -> bytes:
+    # A pipe without a writer would keep the daemon from ever starting.
+    if file.exists() and not file.is_file():
+        raise OSError(EINVAL, "it is not a plain file")
+    with file.open("rb") as stream:
+        content = stream.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise OSError(EFBIG, "it is larger than 1 MiB")
+    return content

@@ -17,13 +17,13 @@ from urllib.parse import unquote
 
 import psycopg
 from psycopg import pq
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from cdc_sync.config.document import UNRESOLVED
 from cdc_sync.config.problems import Mistake
-from cdc_sync.config.substitution import UNRESOLVED
 from cdc_sync.core.findings import Finding
+from cdc_sync.core.masking import HIDDEN
 
-HIDDEN = "(hidden)"
 ESCAPES = "in a URI's user name and password write @ as %40, / as %2F, : as %3A and % as %25"
 
 _EXPECTED = "is no connection string: expected postgresql://USER@HOST:PORT/DATABASE or key=value pairs"
@@ -56,20 +56,10 @@ _SECONDS = re.compile(r"\s*[+-]?[0-9]{1,9}(\.[0-9]*)?\s*")  # psycopg looks afte
 _LAST_PORT = 65535
 
 # A list of what may be shown: a list of what must not could miss one (sslpassword, passfile, options with anything).
-_HARMLESS = frozenset({
+_HARMLESS = (
     *("host", "hostaddr", "port", "dbname", "user", "service", "application_name"),
     *("connect_timeout", "sslmode", "target_session_attrs", "load_balance_hosts"),
-})  # fmt: skip
-# A port has digits alone: in postgresql://user:secret/db, which lacks its host, the password would pass for one.
-_SHOWN_HOST = r"(?:\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._%-]*)(?::[0-9]{1,5})?"
-_SHOWN_URI = re.compile(
-    r"(?P<scheme>postgres(?:ql)?://)"
-    r"(?:(?P<user>[^:@/?#\s]*)(?::[^@/?#\s]*)?@)?"
-    rf"(?P<hosts>{_SHOWN_HOST}(?:,{_SHOWN_HOST})*)"
-    r"(?P<database>/[^@/?#\s]*)?"
-    r"(?:\?(?P<parameters>[^@?#\s]*))?"
-)
-_SETTING = re.compile(r"\s*(?P<name>[a-z_]+)\s*=\s*(?P<value>'(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)*)(?=\s|$)", re.DOTALL)
+)  # fmt: skip
 
 
 def check(dsn: str) -> None:
@@ -193,11 +183,10 @@ def _check_values(given: Mapping[str, str]) -> None:
             raise Mistake(f"has a {name} that is no whole number")
     for name, choices in _CHOICES.items():
         value = given.get(name)
-        if value is None or value in choices:
-            continue
-        if name in _ANY_CASE and value.lower() in {"", *map(str.lower, choices)}:
-            continue
         spelled = {choice.lower(): choice for choice in choices}
+        any_case = {"", *spelled} if name in _ANY_CASE else set()
+        if value is None or value in choices or value.lower() in any_case:
+            continue
         close = get_close_matches(value.lower(), spelled, n=1)
         expected = f"{', '.join(choices[:-1])} or {choices[-1]}"
         suggestion = f'did you mean "{spelled[close[0]]}"?' if close else None
@@ -212,43 +201,31 @@ def _is_port(text: str) -> bool:
 def shown(dsn: str) -> str:
     """A connection string for people: user, hosts, database and a few harmless parameters.
 
-    Whatever cannot be read with certainty is hidden as a whole: a password with an unescaped `@` or blank must not
-    pass for a host.
+    One that `check` refuses is hidden as a whole: a password with an unescaped `@` or blank must not pass for a host.
     """
     if not dsn.strip():
         return "(PG* variables)"
-    if dsn.lstrip().startswith(("postgresql://", "postgres://")):
-        return _shown_uri(dsn.strip())
-    return _shown_pairs(dsn)
+    try:
+        check(dsn)
+    except Mistake:
+        return HIDDEN
+    given = conninfo_to_dict(dsn)
+    harmless = {name: str(given[name]) for name in _HARMLESS if name in given}
+    # In a name's place it may be a URI with a password of its own.
+    if any("://" in value for value in harmless.values()):
+        return HIDDEN
+    if not _SCHEME.match(dsn):
+        return make_conninfo("", **harmless) or HIDDEN
+    credentials, place, parameters = _parts(dsn)
+    user = credentials.partition(":")[0].removesuffix("@")
+    query = "&".join(pair for pair in parameters.split("&") if pair.partition("=")[0] in _HARMLESS)
+    return f"{dsn.partition('//')[0]}//{user and f'{user}@'}{place}{query and f'?{query}'}"
 
 
 def user_of(dsn: str) -> str | None:
     """The role that a connection string names; None if it names none, or by a reference without a value."""
     user = conninfo_to_dict(dsn).get("user")
     return None if user is None or UNRESOLVED in str(user) else str(user)
-
-
-def _shown_uri(dsn: str) -> str:
-    match = _SHOWN_URI.fullmatch(dsn)
-    if match is None:
-        return HIDDEN
-    user = f"{match['user']}@" if match["user"] else ""
-    parameters = [pair for pair in (match["parameters"] or "").split("&") if pair.partition("=")[0] in _HARMLESS]
-    query = f"?{'&'.join(parameters)}" if parameters else ""
-    return f"{match['scheme']}{user}{match['hosts']}{match['database'] or ''}{query}"
-
-
-def _shown_pairs(dsn: str) -> str:
-    pairs: list[str] = []
-    at = 0
-    while dsn[at:].strip():
-        match = _SETTING.match(dsn, at)
-        if match is None or "://" in match["value"]:
-            return HIDDEN
-        if match["name"] in _HARMLESS:
-            pairs.append(f"{match['name']}={match['value']}")
-        at = match.end()
-    return " ".join(pairs) or HIDDEN
 
 
 def encryption(check: str, name: str, dsn: str) -> Finding:
@@ -263,8 +240,6 @@ def encryption(check: str, name: str, dsn: str) -> Finding:
         dsn: the connection string; what it leaves open, the environment says.
     """
     given = {key: str(value) for key, value in conninfo_to_dict(dsn).items() if value is not None}
-    if "service" in given and "sslmode" not in given:
-        return Finding(check, "ok", f"{name} names a service, whose file says whether the connection is encrypted")
     # What libpq was compiled with is no decision: sslmode depends on sslrootcert, if nobody sets it.
     environment = {
         each.keyword.decode(): each.val.decode(errors="replace")
@@ -275,26 +250,26 @@ def encryption(check: str, name: str, dsn: str) -> Finding:
     # Of each host an address, where one is given.
     hosts = (settings.get("hostaddr") or settings.get("host") or "").split(",")
     far = [host for host in hosts if not _is_here(host)]
-    if not far:
-        return Finding(check, "ok", f"{name} leads nowhere beyond this machine")
     mode = settings.get("sslmode") or ("verify-full" if settings.get("sslrootcert") == "system" else "prefer")
-    if mode == "verify-full" or settings.get("gssencmode") == "require":
-        return Finding(check, "ok", f"{name}: the connection is encrypted, and the server is verified")
-    if mode in {"require", "verify-ca"}:
+    if "service" in given and "sslmode" not in given:
+        good = f"{name} names a service, whose file says whether the connection is encrypted"
+    elif not far:
+        good = f"{name} leads nowhere beyond this machine"
+    elif mode == "verify-full" or settings.get("gssencmode") == "require":
+        good = f"{name}: the connection is encrypted, and the server is verified"
+    elif mode in {"require", "verify-ca"}:
+        good = f"{name}: the connection is encrypted (sslmode={mode}); verify-full would also verify the server"
+    else:
         return Finding(
             check,
-            "ok",
-            f"{name}: the connection is encrypted (sslmode={mode}); verify-full would also verify the server",
+            "warning",
+            f"{name} lets the connection to {', '.join(far)} go unencrypted (sslmode={mode}): who is on the way may "
+            f"read along, or stand in for the server and be given the password",
+            f"Add this to {name}: sslmode=verify-full sslrootcert=system (libpq 16 or newer), or with the certificate "
+            f"of your own authority sslmode=verify-full sslrootcert=/etc/cdc-sync/ca.pem; sslmode=require at least.\n"
+            f"And require_auth=scram-sha-256, so that no server is given the password in clear text.",
         )
-    return Finding(
-        check,
-        "warning",
-        f"{name} lets the connection to {', '.join(far)} go unencrypted (sslmode={mode}): who is on the way may read "
-        f"along, or stand in for the server and be given the password",
-        f"Add this to {name}: sslmode=verify-full sslrootcert=system (libpq 16 or newer), or with the certificate of "
-        f"your own authority sslmode=verify-full sslrootcert=/etc/cdc-sync/ca.pem; sslmode=require at least.\n"
-        f"And require_auth=scram-sha-256, so that no server is given the password in clear text.",
-    )
+    return Finding(check, "ok", good)
 
 
 def _is_here(host: str) -> bool:

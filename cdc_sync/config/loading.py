@@ -1,7 +1,8 @@
 """From a file to a configuration, or to everything that is wrong with it at once, in our words."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path as FilePath
 from typing import Any
@@ -9,32 +10,35 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from cdc_sync.config import outline
-from cdc_sync.config.disclosure import disclose, is_like_a_key, path_text
-from cdc_sync.config.document import LARGEST, Entries, Items, Node, NotYamlError, Path, Place, Scalar, Trouble, read
+from cdc_sync.config.disclosure import ANY_NAME, all_sections, at, disclose, is_like_a_key, path_text
+from cdc_sync.config.document import LARGEST, UNRESOLVED, Document, substitute
 from cdc_sync.config.dsn import check
 from cdc_sync.config.models import Config
-from cdc_sync.config.problems import ConfigurationError, Mistake, Problem
-from cdc_sync.config.substitution import UNRESOLVED, substitute
+from cdc_sync.config.problems import ConfigurationError, Mistake, Path, Place, Problem
 
 _WHERE_TO_BEGIN = "`cdc-sync config example` prints an annotated configuration to begin with"
 
 _A_SECTION = "expected a section: `key: value` lines beneath this key"
-_A_LIST = "expected a list, such as [first, second]"
 
-_MESSAGES: Mapping[str, Callable[[dict[str, Any]], str]] = {
-    "model_type": lambda _: _A_SECTION,
-    "dict_type": lambda _: _A_SECTION,
-    "mapping_type": lambda _: _A_SECTION,
-    "tuple_type": lambda _: _A_LIST,
-    "string_type": lambda _: "expected text",
-    "bool_type": lambda _: "expected true or false",
-    "bool_parsing": lambda _: "expected true or false",
-    "greater_than_equal": lambda context: f"must be at least {context['ge']}",
-    "less_than_equal": lambda context: f"must be at most {context['le']}",
-    "literal_error": lambda context: f"expected {context['expected'].replace(chr(39), '')}",
+_MESSAGES = {
+    "model_type": _A_SECTION,
+    "dict_type": _A_SECTION,
+    "mapping_type": _A_SECTION,
+    "tuple_type": "expected a list, such as [first, second]",
+    "string_type": "expected text",
+    "path_type": "expected a file's path",
+    "bool_type": "expected true or false",
+    "bool_parsing": "expected true or false",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "expected {expected}",
+    "too_short": "expected at least one entry",
+    "extra_forbidden": "unknown key",
+    "missing": "required key is missing",
 }
-"""Every type of error that the models bring about, beside those that have a case of their own below."""
+"""Every type of error that the models bring about."""
+
+_ABOUT_KEY = {"too_short", "extra_forbidden", "missing"}
 
 OTHERWISE = "is not what is expected here"
 """For a type that a later version of the validator may bring: vague, and better than none."""
@@ -50,7 +54,7 @@ def load(path: FilePath, environ: Mapping[str, str]) -> Config:
     Raises:
         ConfigurationError: it cannot be read, or something in it is wrong.
     """
-    return _config_of(str(path), _read_file(path, environ))
+    return _config_of(str(path), _Loading(environ, path.parent).file(path))
 
 
 def load_without_secrets(path: FilePath, environ: Mapping[str, str]) -> tuple[Config, Mapping[Path, str]]:
@@ -62,8 +66,8 @@ def load_without_secrets(path: FilePath, environ: Mapping[str, str]) -> tuple[Co
     Raises:
         ConfigurationError: it cannot be read, or something else in it is wrong.
     """
-    lacking: dict[Path, str] = {}
-    return _config_of(str(path), _read_file(path, environ, lacking)), lacking
+    loading = _Loading(environ, path.parent, secrets_may_lack=True)
+    return _config_of(str(path), loading.file(path)), loading.lacking
 
 
 def parse(text: str, *, name: str, environ: Mapping[str, str], folder: FilePath | None = None) -> Config:
@@ -78,7 +82,7 @@ def parse(text: str, *, name: str, environ: Mapping[str, str], folder: FilePath 
     Raises:
         ConfigurationError: something in it is wrong.
     """
-    return _config_of(name, _read_text(text, environ, folder or FilePath()))
+    return _config_of(name, _Loading(environ, folder or FilePath()).text(text))
 
 
 def _config_of(name: str, outcome: Config | list[Problem]) -> Config:
@@ -88,132 +92,110 @@ def _config_of(name: str, outcome: Config | list[Problem]) -> Config:
     raise ConfigurationError(name, outcome)
 
 
-def _read_file(
-    path: FilePath, environ: Mapping[str, str], lacking: dict[Path, str] | None = None
-) -> Config | list[Problem]:
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(LARGEST + 1)
-        text = content.decode("utf-8-sig")
-    except FileNotFoundError:
-        trouble = Trouble((), "there is no such file", f"name another with --config; {_WHERE_TO_BEGIN}")
-    except IsADirectoryError:
-        trouble = Trouble((), "expected a file, and it is a folder", "name the file in it with --config")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        trouble = Trouble((), "expected UTF-8 text", "save the file as UTF-8", place=Place(line, 1))
-    except OSError as error:
-        remedy = "it must be readable by the user that cdc-sync runs as"
-        trouble = Trouble((), f"cannot be read: {error.strerror}", remedy)
-    else:
-        if len(content) <= LARGEST:
-            return _read_text(text, environ, path.parent, lacking)
-        trouble = Trouble((), "expected a file of at most 1 MiB: this is no configuration")
-    return _disclosed([trouble], None)
+class _Loading:
+    """One reading; `lacking` is what secrets lack, by their paths, if they may."""
 
-
-def _read_text(
-    text: str, environ: Mapping[str, str], folder: FilePath, lacking: dict[Path, str] | None = None
-) -> Config | list[Problem]:
-    try:
-        root, found = read(text)
-    except NotYamlError as error:
-        return _disclosed([error.trouble], None)
-    if root is None or (isinstance(root, Scalar) and root.value is None):
-        return _disclosed([Trouble((), "there is nothing in it", _WHERE_TO_BEGIN)], None)
-    values = _Values(environ, folder, lacking)
-    try:
-        config = Config.model_validate(values.of(root, ()))
-    except ValidationError as error:
-        # What could not be put in is not judged as well: it would be called wrong twice.
-        found += [
-            trouble
-            for trouble in map(_trouble, error.errors(include_url=False))
-            if not any(trouble.path[:length] in values.missing for length in range(len(trouble.path) + 1))
-        ]
-    else:
-        if not found and not values.troubles:
-            return config
-    return _disclosed([*found, *values.troubles], root)
-
-
-class _Values:
-    """Turns the tree into plain values, references replaced; what secrets lack goes to `lacking`, if it is given."""
-
-    def __init__(self, environ: Mapping[str, str], folder: FilePath, lacking: dict[Path, str] | None) -> None:
-        self.troubles: list[Trouble] = []
-        self.missing: set[Path] = set()
+    def __init__(self, environ: Mapping[str, str], folder: FilePath, *, secrets_may_lack: bool = False) -> None:
+        self.lacking: dict[Path, str] = {}
+        self._secrets_may_lack = secrets_may_lack
         self._environ = environ
         self._folder = folder
-        self._lacking = lacking
+        self._unreplaced: list[Mistake] = []
 
-    def of(self, node: Node, path: Path) -> object:
-        match node:
-            case Entries():
-                return {key: self.of(entry.node, (*path, key)) for key, entry in node.entries.items()}
-            case Items():
-                return [self.of(item, (*path, position)) for position, item in enumerate(node.items)]
-            case Scalar():
-                value = node.value
-                return self._replaced(value, path) if isinstance(value, str) else value
+    def file(self, path: FilePath) -> Config | list[Problem]:
+        try:
+            return self.text(_text_of(path))
+        except Mistake as mistake:
+            return [disclose(mistake, {})]
+
+    def text(self, text: str) -> Config | list[Problem]:
+        try:
+            document = Document(text, self._replaced)
+        except Mistake as mistake:
+            return [disclose(mistake, {})]
+        if document.values is None:
+            return [disclose(Mistake("there is nothing in it", _WHERE_TO_BEGIN), {})]
+        mistakes = [*document.mistakes.values(), *self._unreplaced]
+        try:
+            config = Config.model_validate(document.values)
+        except ValidationError as error:
+            # What could not be put in is not judged as well: it would be called wrong twice.
+            missing = {mistake.path for mistake in self._unreplaced}
+            mistakes += [
+                found
+                for found in map(_mistake, error.errors(include_url=False))
+                if not any(found.path[:length] in missing for length in range(len(found.path) + 1))
+            ]
+        else:
+            if not mistakes:
+                return config
+        return list(dict.fromkeys(disclose(mistake, document.parts) for mistake in mistakes))
 
     def _replaced(self, text: str, path: Path) -> str:
-        may_lack = self._lacking is not None and outline.at(path).is_secret
+        may_lack = self._secrets_may_lack and "${" in text and at(path).is_secret
         replaced, mistakes = substitute(text, self._environ, self._folder, UNRESOLVED if may_lack else "")
-        if mistakes and self._lacking is not None and may_lack:
-            self._lacking[path] = "; ".join(mistake.message for mistake in mistakes)
+        if mistakes and may_lack:
+            self.lacking[path] = "; ".join(mistake.message for mistake in mistakes)
             if path[-1:] == ("dsn",):
                 try:
                     check(replaced)
                 except Mistake:
                     return ""
-        elif mistakes:
-            self.missing.add(path)
-            self.troubles += [Trouble(path, mistake.message, mistake.suggestion) for mistake in mistakes]
+        else:
+            self._unreplaced += [replace(each, path=path) for each in mistakes]
         return replaced
 
 
-def _disclosed(troubles: Iterable[Trouble], root: Node | None) -> list[Problem]:
-    return list(dict.fromkeys(disclose(trouble, root) for trouble in troubles))
+def _text_of(path: FilePath) -> str:
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(LARGEST + 1)
+        text = content.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise Mistake("there is no such file", f"name another with --config; {_WHERE_TO_BEGIN}") from None
+    except IsADirectoryError:
+        raise Mistake("expected a file, and it is a folder", "name the file in it with --config") from None
+    except UnicodeDecodeError as error:
+        place = Place(error.object.count(b"\n", 0, error.start) + 1, 1)
+        raise Mistake("expected UTF-8 text", "save the file as UTF-8", place=place) from None
+    except OSError as error:
+        remedy = "it must be readable by the user that cdc-sync runs as"
+        raise Mistake(f"cannot be read: {error.strerror}", remedy) from None
+    if len(content) > LARGEST:
+        raise Mistake("expected a file of at most 1 MiB: this is no configuration")
+    return text
 
 
-def _trouble(details: ErrorDetails) -> Trouble:
+def _mistake(details: ErrorDetails) -> Mistake:
     """Say what a validation found wrong. The value that was validated is only compared, never shown."""
     path: Path = details["loc"]
-    context = details.get("ctx", {})
-    about_key = bool(path) and path[-1] == "[key]"
+    context: dict[str, Any] = details.get("ctx", {})
+    about_key = path[-1:] == ("[key]",)
     if about_key:
         path = path[:-1]
-    mistake = context.get("error")
-    if isinstance(mistake, Mistake):
-        path = path[:-1] if mistake.about_section else path
-        return Trouble(path, mistake.message, mistake.suggestion, about_key=about_key or mistake.about_section)
-    match details["type"]:
-        case "missing":
-            return Trouble(path, f"required key is missing{_meaning(path)}", about_key=True)
-        case "extra_forbidden":
-            return Trouble(path, "unknown key", _likely(path), about_key=True)
-        case "too_short":
-            return Trouble(path, "expected at least one entry", about_key=True)
-        case "literal_error":
-            options = re.findall(r"'([^']*)'", context["expected"])
-            close = get_close_matches(str(details["input"]), options, n=1)
-            suggestion = f'did you mean "{close[0]}"?' if close else None
-        case "string_type" if isinstance(details["input"], bool):
-            suggestion = "put it in quotes to make it text"
-        case _:
-            suggestion = None
-    message = _MESSAGES[details["type"]](context) if details["type"] in _MESSAGES else OTHERWISE
-    return Trouble(path, message, suggestion)
+    wrong = context.get("error")
+    if isinstance(wrong, Mistake):
+        path = path[:-1] if wrong.about_section else path
+        return replace(wrong, path=path, about_key=about_key or wrong.about_section)
+    kind = details["type"]
+    message, suggestion = _MESSAGES.get(kind, OTHERWISE).format_map(context), None
+    if kind == "missing":
+        message += _meaning(path)
+    elif kind == "extra_forbidden":
+        suggestion = _likely(path)
+    elif kind == "literal_error":
+        message = message.replace("'", "")
+        close = get_close_matches(str(details["input"]), re.findall(r"'([^']*)'", context["expected"]), n=1)
+        suggestion = f'did you mean "{close[0]}"?' if close else None
+    elif kind == "string_type" and isinstance(details["input"], bool):
+        suggestion = "put it in quotes to make it text"
+    return Mistake(message, suggestion, path=path, about_key=kind in _ABOUT_KEY)
 
 
 def _meaning(path: Path) -> str:
-    for section in outline.at(path[:-1]).sections:
-        # A key that is required has no alias: only `for` has one.
-        text = re.split(r"[.:] ", outline.descriptions_of(section).get(str(path[-1]), ""))[0].rstrip(".")
-        if text:
-            return f" ({text[0].lower()}{text[1:]})"
-    return ""
+    description = at(path[:-1]).keys.get(str(path[-1]), {}).get("description", "")
+    text = re.split(r"[.:] ", description)[0].rstrip(".")
+    return f" ({text[0].lower()}{text[1:]})" if text else ""
 
 
 def _likely(path: Path) -> str | None:
@@ -221,21 +203,16 @@ def _likely(path: Path) -> str | None:
     key = str(path[-1])
     if not is_like_a_key(key):
         return "write `key: value`, with a blank after the colon"
-    here = tuple(
-        outline.ANY_NAME if outline.at(path[:depth]).names_are_free else str(name)
-        for depth, name in enumerate(path[:-1])
-    )
-    elsewhere = [
-        place for place, section in outline.all_sections() if key in outline.fields_of(section) and place != here
-    ]
+    here = tuple(ANY_NAME if at(path[:depth]).names_are_free else str(name) for depth, name in enumerate(path[:-1]))
+    elsewhere = [place for place, keys in all_sections() if key in keys and place != here]
     if elsewhere:
         nearest = max(elsewhere, key=lambda place: _in_common(place, here))
         shared = _in_common(nearest, here)
-        rest = tuple("NAME" if name == outline.ANY_NAME else name for name in nearest[shared:])
+        rest = tuple("NAME" if name == ANY_NAME else name for name in nearest[shared:])
         if not nearest:
             return "it belongs at the top of the file, without indentation"
-        return f"it belongs in {'.'.join(rest) if shared == len(here) else path_text((*path[:shared], *rest))}"
-    known_keys = [name for section in outline.at(path[:-1]).sections for name in outline.fields_of(section)]
+        return f"it belongs in {'.'.join(rest) if shared == len(here) else path_text((*path[:shared], *rest), {})}"
+    known_keys = list(at(path[:-1]).keys)
     close = get_close_matches(key, known_keys, n=1)
     if close:
         return f'did you mean "{close[0]}"?'

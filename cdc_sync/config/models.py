@@ -4,15 +4,28 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, WithJsonSchema, field_validator
 
-from cdc_sync.config.addresses import AllowedHost, BaseUrl, HeaderName, HeaderValue, HostPort, Listen
 from cdc_sync.config.dsn import check, shown
 from cdc_sync.config.problems import Mistake
-from cdc_sync.config.quantities import Duration, PositiveDuration, format_duration
-from cdc_sync.config.section import NOT_EMPTY, PositiveNumber, Section, WholeNumber
+from cdc_sync.config.values import (
+    NOT_EMPTY,
+    AllowedHost,
+    BaseUrl,
+    Duration,
+    HeaderName,
+    HeaderValue,
+    HostPort,
+    Listen,
+    PositiveDuration,
+    PositiveNumber,
+    Section,
+    WholeNumber,
+    format_duration,
+    must,
+)
 from cdc_sync.config.watch import Watch
 
 SHORTEST_TOKEN = 16
@@ -20,65 +33,57 @@ SHORTEST_TOKEN = 16
 
 HOW_TO_MAKE_ONE = "`openssl rand -hex 16` prints a good one"
 
-_WATCH_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-
-
-def _watch_name(name: str) -> str:
-    if _WATCH_NAME.fullmatch(name) is None:
-        raise Mistake(
-            "a watch's name has lower case letters, digits and _, begins with a letter, and has at most 40 of them"
-        )
-    return name
-
-
-def _path(value: Any) -> Path:
-    if isinstance(value, str) and value.strip():
-        return Path(value)
-    if isinstance(value, Path):
-        return value
-    raise Mistake("expected a file's path")
-
-
-def _token(token: SecretStr) -> SecretStr:
-    text = token.get_secret_value()
-    if not text:
-        raise Mistake("must not be empty", HOW_TO_MAKE_ONE)
-    if not (text.isascii() and text.isprintable()) or " " in text:
-        raise Mistake("expected letters, digits and signs without blanks and accents: it travels in a header")
-    return token
-
 
 def _dsn(dsn: SecretStr) -> SecretStr:
     check(dsn.get_secret_value())
     return dsn
 
 
+_WATCH_NAME = "^[a-z][a-z0-9_]{0,39}$"
+
 # PostgreSQL's names have 63 bytes, and the watch's name becomes part of several (bell_…, record_…).
 WatchName = Annotated[
-    str, BeforeValidator(_watch_name), WithJsonSchema({"type": "string", "pattern": "^[a-z][a-z0-9_]{0,39}$"})
+    str,
+    must(
+        lambda name: re.fullmatch(_WATCH_NAME, name),
+        "a watch's name has lower case letters, digits and _, begins with a letter, and has at most 40 of them",
+    ),
+    WithJsonSchema({"type": "string", "pattern": _WATCH_NAME}),
 ]
 """The name of a watch."""
 
 Dsn = Annotated[SecretStr, AfterValidator(_dsn)]
 """A libpq connection string."""
 
-FilePath = Annotated[Path, BeforeValidator(_path), NOT_EMPTY]
+FilePath = Annotated[Path, must(lambda path: path.name.strip(), "expected a file's path"), NOT_EMPTY]
 """A file's path."""
+
+Token = Annotated[
+    SecretStr,
+    must(lambda token: token.get_secret_value(), "must not be empty", HOW_TO_MAKE_ONE),
+    must(
+        lambda token: re.fullmatch("[!-~]*", token.get_secret_value()),
+        "expected letters, digits and signs without blanks and accents: it travels in a header",
+    ),
+]
+"""A secret that travels in a header."""
 
 
 class Database(Section):
-    """The ATS's database."""
+    """The ATS's database.
+
+    Attributes:
+        dsn: Where the ATS's database is: a libpq connection string, as a URI or as key=value pairs. What it leaves out
+            comes from the PG* environment variables and ~/.pgpass, so a password need not stand here; in a URI's, @ is
+            written %40, / %2F and % %25. Empty by default: those say it all. A pooler in transaction mode is refused:
+            the daemon's lock and LISTEN need a session of their own.
+    """
 
     dsn: Dsn = Field(
         default=SecretStr(""),
         title="anything libpq takes; PG* variables and ~/.pgpass work",
         examples=["postgresql://cdc_sync@/ats"],
     )
-    """Where the ATS's database is: a libpq connection string, as a URI or as key=value pairs. What it leaves out comes
-    from the PG* environment variables and ~/.pgpass, so a password need not stand here; in a URI's, @ is written %40, /
-    %2F and % %25. Empty by default: those say it all. A pooler in transaction mode is refused: the daemon's lock and
-    LISTEN need a session of their own.
-    """
 
     def shown(self) -> str:
         """The DSN for people: without its password and whatever else may be secret."""
@@ -86,23 +91,21 @@ class Database(Section):
 
 
 class Retry(Section):
-    """When a call that failed is made again, and when it is given up."""
+    """When a call that failed is made again, and when it is given up.
+
+    Attributes:
+        first: The longest wait after the first failure; it doubles with each further one, and the actual wait is drawn
+            between zero and it. 1s by default: a connection that was reset is mostly back by then.
+        max: The longest wait between two tries of one call. 15m by default: four tries an hour cost nothing, and an
+            outage of hours is noticed to be over within that time.
+        for: How long a call that keeps failing is tried before it becomes a dead letter, for a person to look at.
+            Counted from its first try; of a time for which it could not be tried (its endpoint was paused, throttled or
+            down, or the daemon was), 15 minutes count. 7d by default: longer than any outage, weekend included.
+    """
 
     first: PositiveDuration = timedelta(seconds=1)
-    """The longest wait after the first failure; it doubles with each further one, and the actual wait is drawn between
-    zero and it. 1s by default: a connection that was reset is mostly back by then.
-    """
-
     max: PositiveDuration = Field(default=timedelta(minutes=15), validate_default=True)
-    """The longest wait between two tries of one call. 15m by default: four tries an hour cost nothing, and an outage of
-    hours is noticed to be over within that time.
-    """
-
     for_: PositiveDuration = Field(default=timedelta(days=7), alias="for")
-    """How long a call that keeps failing is tried before it becomes a dead letter, for a person to look at. Counted
-    from its first try; of a time for which it could not be tried (its endpoint was paused, throttled or down, or the
-    daemon was), 15 minutes count. 7d by default: longer than any outage, weekend included.
-    """
 
     @field_validator("max")
     @classmethod
@@ -114,62 +117,52 @@ class Retry(Section):
 
 
 class HelloWork(Section):
-    """How HelloWork's status API is called."""
+    """How HelloWork's status API is called.
 
-    base_url: BaseUrl = Field(default="https://ats-partner.hellowork.com", title="http only for a loopback address")
-    """Where calls go for rows that have no status URL of their own: the call for an application is
-    `{base_url}/v1/applications/{applicationId}/status`. The default is HelloWork's production API. Must be https; http
-    is accepted for a loopback address, which is where the emulator listens.
+    Attributes:
+        base_url: Where calls go for rows that have no status URL of their own: the call for an application is
+            `{base_url}/v1/applications/{applicationId}/status`. The default is HelloWork's production API. Must be
+            https; http is accepted for a loopback address, which is where the emulator listens.
+        headers: Request headers sent with every call; this is where credentials go, best as `${NAME}` or `${file:PATH}`
+            (a credential of systemd: `${file:${CREDENTIALS_DIRECTORY}/NAME}`). Values never appear in logs or messages.
+            None by default, since HelloWork's pages do not say how the call is authenticated. The headers that cdc-sync
+            sets itself (Host, Content-Type, Content-Length, Transfer-Encoding, Connection, Idempotency-Key) are
+            refused.
+        allowed_hosts: Where a row's status URL may lead, beside base_url's own scheme, host and port: `host` (the
+            scheme's default port, 443 for https) or `host:port`. Empty by default: a URL is data of the ATS's database,
+            and nothing, our credentials above all, may be sent to a host or a port that nobody named here.
+        timeout: How long one call may take in all, from connecting to the reply's last byte; then it counts as failed
+            and is retried. 10s by default: well beyond any healthy reply.
+        concurrency: How many calls may be under way at the same time, 1 to 1000; for one application there is never
+            more than one. 16 by default: at 100 ms a call that is 160 calls a second.
+        rate_limit: How many calls may be started per second at most; decimals are allowed (0.5 is a call every two
+            seconds). Null, the default, sets no limit beside `concurrency`: HelloWork documents none, and a reply that
+            asks to slow down is obeyed in any case.
+        retry: When a call that failed is made again, and when it is given up. May be left out.
+        not_found_retry: How long a call is retried that HelloWork answers with 404, before it becomes a dead letter:
+            HelloWork may not have finished registering the application. 15m by default; 0 gives up at once.
     """
 
+    base_url: BaseUrl = Field(default="https://ats-partner.hellowork.com", title="http only for a loopback address")
     headers: Mapping[HeaderName, HeaderValue] = Field(
         default_factory=dict,
         title="how we prove who we are: whatever HelloWork agreed with you",
         examples=[{"X-Api-Key": "${HELLOWORK_API_KEY}"}],
     )
-    """Request headers sent with every call; this is where credentials go, best as `${NAME}` or `${file:PATH}` (a
-    credential of systemd: `${file:${CREDENTIALS_DIRECTORY}/NAME}`). Values never appear in logs or messages. None by
-    default, since HelloWork's pages do not say how the call is authenticated. The headers that cdc-sync sets itself
-    (Host, Content-Type, Content-Length, Transfer-Encoding, Connection, Idempotency-Key) are refused.
-    """
-
     allowed_hosts: tuple[AllowedHost, ...] = Field(
         default=(), title="beside base_url's own, host or host:port of rows' status URLs"
     )
-    """Where a row's status URL may lead, beside base_url's own scheme, host and port: `host` (the scheme's default
-    port, 443 for https) or `host:port`. Empty by default: a URL is data of the ATS's database, and nothing, our
-    credentials above all, may be sent to a host or a port that nobody named here.
-    """
-
     timeout: PositiveDuration = Field(
         default=timedelta(seconds=10), title="of one call, from connecting to the reply's last byte"
     )
-    """How long one call may take in all, from connecting to the reply's last byte; then it counts as failed and is
-    retried. 10s by default: well beyond any healthy reply.
-    """
-
     concurrency: WholeNumber = Field(
         default=16, ge=1, le=1000, title="calls at the same time; never two for one application"
     )
-    """How many calls may be under way at the same time, 1 to 1000; for one application there is never more than one. 16
-    by default: at 100 ms a call that is 160 calls a second.
-    """
-
     rate_limit: PositiveNumber | None = Field(default=None, title="calls per second")
-    """How many calls may be started per second at most; decimals are allowed (0.5 is a call every two seconds). Null,
-    the default, sets no limit beside `concurrency`: HelloWork documents none, and a reply that asks to slow down is
-    obeyed in any case.
-    """
-
     retry: Retry = Field(default_factory=Retry, title="waits between tries grow from first to max; then a dead letter")
-    """When a call that failed is made again, and when it is given up. May be left out."""
-
     not_found_retry: Duration = Field(
         default=timedelta(minutes=15), title="HelloWork may not have registered a new application yet"
     )
-    """How long a call is retried that HelloWork answers with 404, before it becomes a dead letter: HelloWork may not
-    have finished registering the application. 15m by default; 0 gives up at once.
-    """
 
     @field_validator("headers")
     @classmethod
@@ -180,50 +173,44 @@ class HelloWork(Section):
 
 
 class State(Section):
-    """Where the daemon keeps what it must remember."""
+    """Where the daemon keeps what it must remember.
+
+    Attributes:
+        backend: Where the daemon keeps what HelloWork was told, what is to be sent, and how far it has read: `sqlite`,
+            one file on this host, which needs nothing else; `postgres`, for several daemons on several hosts that share
+            it. Neither holds personal data.
+        path: The file of backend sqlite; its folder must be writable, as two more files stand beside it. The default is
+            in the folder that the systemd unit sets up.
+        dsn: The database of backend postgres: a libpq connection string; the encoding there must be UTF8. Null, the
+            default: database.dsn, in the schema cdc_sync. `cdc-sync sql install --store` and `sql grants --store` print
+            what the DBA runs.
+        history: How long what was seen, sent and answered is kept for `cdc-sync explain`. 30d by default; of more than
+            a million events (300 MB) the oldest go earlier. What HelloWork was told last is kept for ever: it is what
+            changes are measured against.
+    """
 
     backend: Literal["sqlite", "postgres"] = Field(default="sqlite", title="or postgres")
-    """Where the daemon keeps what HelloWork was told, what is to be sent, and how far it has read: `sqlite`, one file
-    on this host, which needs nothing else; `postgres`, for several daemons on several hosts that share it. Neither
-    holds personal data.
-    """
-
     path: FilePath = Field(default=Path("/var/lib/cdc-sync/state.db"), title="sqlite")
-    """The file of backend sqlite; its folder must be writable, as two more files stand beside it. The default is in the
-    folder that the systemd unit sets up.
-    """
-
     dsn: Dsn | None = Field(default=None, title="postgres; database.dsn if null")
-    """The database of backend postgres: a libpq connection string; the encoding there must be UTF8. Null, the default:
-    database.dsn, in the schema cdc_sync. `cdc-sync sql install --store` and `sql grants --store` print what the DBA
-    runs.
-    """
-
     history: PositiveDuration = Field(default=timedelta(days=30), title="how long `explain` remembers")
-    """How long what was seen, sent and answered is kept for `cdc-sync explain`. 30d by default; of more than a million
-    events (300 MB) the oldest go earlier. What HelloWork was told last is kept for ever: it is what changes are
-    measured against.
-    """
 
 
 class Admin(Section):
-    """Health, metrics and the page."""
+    """Health, metrics and the page.
+
+    Attributes:
+        listen: Where health, metrics and the page are served: host:port, IPv6 in brackets. Null: nowhere. This machine
+            only by default; any other address needs a token.
+        token: The secret that requests must bring, and with which one logs in to the page. Of fewer than 16 characters
+            it could be guessed: that is an error on another than a loopback address, and warned of on one. Null, the
+            default: none is asked for, which is accepted on a loopback address only, and nothing can be released,
+            discarded or retried on the page.
+    """
 
     listen: Listen | None = Field(
         default=HostPort("127.0.0.1", 8765), title="null: none; another than loopback needs a token"
     )
-    """Where health, metrics and the page are served: host:port, IPv6 in brackets. Null: nowhere. This machine only by
-    default; any other address needs a token.
-    """
-
-    token: Annotated[SecretStr, AfterValidator(_token)] | None = Field(
-        default=None, validate_default=True, title="asked for as `Authorization: Bearer TOKEN`"
-    )
-    """The secret that requests must bring, and with which one logs in to the page. Of fewer than 16 characters it could
-    be guessed: that is an error on another than a loopback address, and warned of on one. Null, the default: none is
-    asked for, which is accepted on a loopback address only, and nothing can be released, discarded or retried on the
-    page.
-    """
+    token: Token | None = Field(default=None, validate_default=True, title="asked for as `Authorization: Bearer TOKEN`")
 
     @field_validator("token")
     @classmethod
@@ -245,43 +232,39 @@ class Admin(Section):
 
 
 class Log(Section):
-    """What is logged, and how."""
+    """What is logged, and how.
+
+    Attributes:
+        level: The least important level that is logged: debug, info, warning or error. At info, the default, every call
+            and every change of the daemon's own state has a line.
+        format: How lines are written: `text` for people, `journal` with the fields of systemd's journal, `json` an
+            object per line. `auto`, the default: text on a terminal, journal under systemd, else json.
+    """
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least important level that is logged: debug, info, warning or error. At info, the default, every call and
-    every change of the daemon's own state has a line.
-    """
-
     format: Literal["auto", "text", "journal", "json"] = "auto"
-    """How lines are written: `text` for people, `journal` with the fields of systemd's journal, `json` an object per
-    line. `auto`, the default: text on a terminal, journal under systemd, else json.
-    """
 
 
 class Config(Section):
-    """The configuration of cdc-sync."""
+    """The configuration of cdc-sync.
 
-    database: Database = Field(default_factory=Database, title="The ATS's database.")
-    """Where the ATS's database is. May be left out: the PG* environment variables then say it all."""
-
-    hellowork: HelloWork = Field(default_factory=HelloWork, title="HelloWork's status API.")
-    """How HelloWork's status API is called. May be left out, though most likely HelloWork wants to see credentials in
-    `headers`.
+    Attributes:
+        database: Where the ATS's database is. May be left out: the PG* environment variables then say it all.
+        hellowork: How HelloWork's status API is called. May be left out, though most likely HelloWork wants to see
+            credentials in `headers`.
+        state: Where the daemon keeps what it must remember, and for how long. May be left out.
+        watches: What is watched, by name: at least one. A name has lower case letters, digits and `_`, begins with a
+            letter and has at most 40 of them; it appears in commands, metrics and names in the database. Required.
+        admin: Where health, metrics and the page are served, and to whom. May be left out.
+        log: What is logged, and how it is written. May be left out.
     """
 
+    database: Database = Field(default_factory=Database, title="The ATS's database.")
+    hellowork: HelloWork = Field(default_factory=HelloWork, title="HelloWork's status API.")
     state: State = Field(default_factory=State, title="What the daemon must remember.")
-    """Where the daemon keeps what it must remember, and for how long. May be left out."""
-
     watches: Annotated[Mapping[WatchName, Watch], Field(min_length=1)] = Field(
         title="What is watched: a name for each table whose rows are applications.",
         json_schema_extra={"additionalProperties": False},
     )
-    """What is watched, by name: at least one. A name has lower case letters, digits and `_`, begins with a letter and
-    has at most 40 of them; it appears in commands, metrics and names in the database. Required.
-    """
-
     admin: Admin = Field(default_factory=Admin, title="Health, metrics and the page.")
-    """Where health, metrics and the page are served, and to whom. May be left out."""
-
     log: Log = Field(default_factory=Log, title="auto: text on a terminal, journal fields under systemd, else JSON")
-    """What is logged, and how it is written. May be left out."""

@@ -2,30 +2,49 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
 
 from cdc_sync.core.visible import visible
 
 _LONGEST = 100
 
+Path: TypeAlias = tuple[str | int, ...]
+"""From the top of the document to a part of it: keys and positions in lists."""
 
+
+class Place(NamedTuple):
+    """A line and a column, both from 1."""
+
+    line: int
+    column: int
+
+
+@dataclass(eq=False)
 class Mistake(ValueError):  # noqa: N818 - the people who read it made one; the program has no error
-    """Raised by the readers of single values; becomes one problem of the report, at the value's place in the file.
+    """What is wrong with a part of the file, before it is decided how much of the file may be shown.
 
-    The message says what was expected, never what was found: the value may be a secret that was put in from the
-    environment. The report shows what the file has, where that is safe.
+    The readers of single values raise it without a path. The message says what was expected, never what was found: the
+    value may be a secret that was put in from the environment.
 
     Attributes:
         message: what was expected.
         suggestion: how to repair it, if there is more to say than that.
         about_section: whether it is the section that is wrong, rather than the key whose reader noticed.
+        path: where.
+        about_key: whether the key is wrong (or missing), and not its value.
+        place: where exactly, if the path does not tell.
     """
 
-    def __init__(self, message: str, suggestion: str | None = None, *, about_section: bool = False) -> None:
-        super().__init__(message)
-        self.message = message
-        self.suggestion = suggestion
-        self.about_section = about_section
+    message: str
+    suggestion: str | None = None
+    about_section: bool = field(default=False, kw_only=True)
+    path: Path = field(default=(), kw_only=True)
+    about_key: bool = field(default=False, kw_only=True)
+    place: Place | None = field(default=None, kw_only=True)
+
+    def __str__(self) -> str:
+        return self.message
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """What is made from the models, so that it tells what is so: the JSON Schema and the annotated example."""
 
+import inspect
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -8,11 +9,8 @@ from typing import Any, TypeAlias
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from cdc_sync.config.addresses import HostPort
 from cdc_sync.config.models import Config
-from cdc_sync.config.outline import descriptions_of
-from cdc_sync.config.quantities import format_duration
-from cdc_sync.config.section import Section
+from cdc_sync.config.values import HostPort, Section, format_duration
 
 _HEADER = """\
 # The configuration of cdc-sync: every key, in most cases with its default. The connection, the header, the table and
@@ -27,6 +25,7 @@ _WATCH = "applications"
 _WIDTH = 120
 _WIDEST_BEFORE_A_COMMENT = 48
 _INDENT = "  "
+_ATTRIBUTE = re.compile(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
 _PLAIN = re.compile(r"[A-Za-z0-9/][A-Za-z0-9_./:@-]*")
 
 Schema: TypeAlias = dict[str, Any]
@@ -39,10 +38,12 @@ def json_schema() -> Schema:
     """The JSON Schema (draft 2020-12) of a configuration file; every key has its description."""
     schema = {"$schema": GenerateJsonSchema.schema_dialect, **Config.model_json_schema(schema_generator=_Generator)}
     for section in Section.__subclasses__():
-        keys = (schema if section is Config else schema["$defs"][section.__name__])["properties"]
-        for name, field in section.model_fields.items():
-            key = keys[field.alias or name]
-            key["description"] = descriptions_of(section)[name]
+        own = schema if section is Config else schema["$defs"][section.__name__]
+        documentation = inspect.getdoc(section) or ""
+        own["description"] = documentation.partition("\n")[0]
+        for name, text in _ATTRIBUTE.findall(documentation):
+            key = own["properties"][name]
+            key["description"] = " ".join(text.split())
             # An editor shows a title as a heading, and `or poll` is none.
             if "title" in key:
                 key[COMMENT] = key.pop("title")
@@ -50,7 +51,7 @@ def json_schema() -> Schema:
 
 
 def written_out() -> Schema:
-    """The same with each section where it belongs, and not referred to."""
+    """The keys of the whole file, with each section where it belongs, and not referred to."""
     schema = json_schema()
 
     def out(node: Any) -> Any:

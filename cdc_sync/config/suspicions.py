@@ -11,12 +11,10 @@ from typing import Literal
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from cdc_sync.config import outline
-from cdc_sync.config.disclosure import path_text
-from cdc_sync.config.document import Entries, Items, Node, NotYamlError, Path, Scalar, read
+from cdc_sync.config.disclosure import at, path_text
+from cdc_sync.config.document import Document, with_stand_ins
 from cdc_sync.config.models import HOW_TO_MAKE_ONE, SHORTEST_TOKEN, Config
-from cdc_sync.config.problems import Problem
-from cdc_sync.config.substitution import with_stand_ins
+from cdc_sync.config.problems import Mistake, Path, Problem
 from cdc_sync.config.watch import Watch
 from cdc_sync.core.hellowork_statuses import MEANINGS, OWN_SIDE, meant
 
@@ -88,7 +86,7 @@ def _never_sent(path: Path, watch: Watch) -> Iterator[Problem]:
 
 
 def _suspicion(code: Code, path: Path, found: str | None, message: str, suggestion: str) -> Problem:
-    return Problem(path_text(path), None, None, found, message, suggestion, code)
+    return Problem(path_text(path, {}), None, None, found, message, suggestion, code)
 
 
 def exposures(path: FilePath, config: Config) -> list[Problem]:
@@ -122,14 +120,15 @@ def _of_configuration(path: FilePath) -> Iterator[Problem]:
         message = f"every user of this host may {may} {path}, and so decide where credentials are sent"
         yield Problem("", None, None, None, message, f"chmod o-w {path}")
     try:
-        root, _ = read(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, NotYamlError):
+        parts = Document(path.read_text(encoding="utf-8-sig")).parts
+    except (OSError, UnicodeDecodeError, Mistake):
         return  # it has changed since it was loaded, and is judged when it is loaded again
-    for place, scalar in _secrets(root, ()):
-        if _is_secret(place, with_stand_ins(scalar.text, _STAND_IN)):
+    for where, part in parts.items():
+        text = part.value
+        if isinstance(text, str) and not at(where).may_be_shown and _is_secret(where, with_stand_ins(text, _STAND_IN)):
             message = f"is a secret, and every user of this host may {may} {path}"
             remedy = f"chmod o-rwx {path}, or write ${{NAME}} or ${{file:PATH}} in its place"
-            yield Problem(path_text(place, root), scalar.place.line, scalar.place.column, None, message, remedy)
+            yield Problem(path_text(where, parts), *part.place, None, message, remedy)
 
 
 def _of_store(config: Config) -> Iterator[Problem]:
@@ -141,21 +140,6 @@ def _of_store(config: Config) -> Iterator[Problem]:
         if (may := others_may(file)) is not None:
             message = f"every user of this host may {may} {file}: it has what was sent and what HelloWork answered"
             yield Problem("state.path", None, None, None, message, f"chmod o-rwx {file}")
-
-
-def _secrets(node: Node | None, path: Path) -> Iterator[tuple[Path, Scalar]]:
-    """The values that stand where a secret is expected."""
-    match node:
-        case Entries():
-            for key, entry in node.entries.items():
-                yield from _secrets(entry.node, (*path, key))
-        case Items():
-            for position, item in enumerate(node.items):
-                yield from _secrets(item, (*path, position))
-        case Scalar() if isinstance(node.value, str) and not outline.at(path).may_be_shown:
-            yield path, node
-        case _:
-            return
 
 
 def _is_secret(path: Path, text: str) -> bool:

@@ -2,68 +2,65 @@
 
 import pytest
 
-from cdc_sync.config.document import Entries, Items, Node, NotYamlError, Place, Scalar, read
+from cdc_sync.config.document import Document
+from cdc_sync.config.problems import Mistake, Place
 
 
-def plain(node: Node | None) -> object:
-    """The tree without its places."""
-    match node:
-        case Entries():
-            return {key: plain(entry.node) for key, entry in node.entries.items()}
-        case Items():
-            return [plain(item) for item in node.items]
-        case Scalar():
-            return node.value
-    return None
+def plain(text: str) -> object:
+    document = Document(text)
+    assert document.mistakes == {}
+    return document.values
 
 
 def refusal(text: str) -> tuple[str, Place | None]:
-    with pytest.raises(NotYamlError) as raised:
-        read(text)
-    return raised.value.trouble.message, raised.value.trouble.place
+    with pytest.raises(Mistake) as raised:
+        Document(text)
+    return raised.value.message, raised.value.place
 
 
 def test_only_true_and_false_are_booleans_and_only_null_is_null() -> None:
-    node, troubles = read("- true\n- False\n- null\n- ~\n-\n- yes\n- no\n- on\n- off\n- y\n- 'true'\n- \"null\"\n- ''")
-    assert plain(node) == [True, False, None, None, None, "yes", "no", "on", "off", "y", "true", "null", ""]
-    assert troubles == []
+    text = "- true\n- False\n- null\n- ~\n-\n- yes\n- no\n- on\n- off\n- y\n- 'true'\n- \"null\"\n- ''"
+    assert plain(text) == [True, False, None, None, None, "yes", "no", "on", "off", "y", "true", "null", ""]
 
 
 def test_numbers_and_dates_stay_what_is_written() -> None:
-    node, _ = read("[0123, 1_000, 1.50, 0x1F, 12:30:45, 2024-01-01, 2024-01-01T00:00:00Z, .inf]")
-    assert plain(node) == ["0123", "1_000", "1.50", "0x1F", "12:30:45", "2024-01-01", "2024-01-01T00:00:00Z", ".inf"]
+    text = "[0123, 1_000, 1.50, 0x1F, 12:30:45, 2024-01-01, 2024-01-01T00:00:00Z, .inf]"
+    assert plain(text) == ["0123", "1_000", "1.50", "0x1F", "12:30:45", "2024-01-01", "2024-01-01T00:00:00Z", ".inf"]
 
 
 def test_a_key_is_always_text() -> None:
-    node, _ = read("{yes: a, true: b, null: c, 0123: d, 2024-01-01: e, 1.0: f}")
-    assert plain(node) == {"yes": "a", "true": "b", "null": "c", "0123": "d", "2024-01-01": "e", "1.0": "f"}
+    text = "{yes: a, true: b, null: c, 0123: d, 2024-01-01: e, 1.0: f}"
+    assert plain(text) == {"yes": "a", "true": "b", "null": "c", "0123": "d", "2024-01-01": "e", "1.0": "f"}
 
 
 def test_every_part_knows_where_it_stands() -> None:
-    node, _ = read("a:\n  - b\n  - {c: d}\n")
-    assert isinstance(node, Entries)
-    assert node.entries["a"].place == Place(1, 1)
-    items = node.entries["a"].node
-    assert isinstance(items, Items)
-    assert items.items[0].place == Place(2, 5)
-    section = items.items[1]
-    assert isinstance(section, Entries)
-    assert section.entries["c"].place == Place(3, 6)
-    assert section.entries["c"].node.place == Place(3, 9)
+    parts = Document("a:\n  - b\n  - {c: d}\n").parts
+    assert parts["a",].key == Place(1, 1)
+    assert parts["a", 0].place == Place(2, 5)
+    assert parts["a", 1, "c"].key == Place(3, 6)
+    assert parts["a", 1, "c"].place == Place(3, 9)
 
 
 def test_a_key_that_stands_twice_is_found_each_time() -> None:
-    _, troubles = read("a: 1\nb: {c: 1, c: 2}\na: 2\na: 3\n")
-    assert [(t.path, t.message, t.place) for t in troubles] == [
-        (("b", "c"), "stands twice, first on line 2", Place(2, 11)),
-        (("a",), "stands twice, first on line 1", Place(3, 1)),
-        (("a",), "stands twice, first on line 1", Place(4, 1)),
-    ]
+    mistakes = Document("a: 1\nb: {c: 1, c: 2}\na: 2\na: 3\n").mistakes
+    assert {place: (mistake.path, mistake.message) for place, mistake in mistakes.items()} == {
+        Place(2, 11): (("b", "c"), "stands twice, first on line 2"),
+        Place(3, 1): (("a",), "stands twice, first on line 1"),
+        Place(4, 1): (("a",), "stands twice, first on line 1"),
+    }
+
+
+def test_what_stands_twice_in_a_shared_section_is_found_once() -> None:
+    assert list(Document("a: &x {b: 1, b: 2}\nc: *x\nd: {<<: *x}\n").mistakes) == [Place(1, 14)]
+
+
+def test_an_anchor_may_be_given_again() -> None:
+    assert plain("a: &x 1\nb: *x\nc: &x 2\nd: *x\n") == {"a": "1", "b": "1", "c": "2", "d": "2"}
 
 
 def test_aliases_and_the_merge_key_work() -> None:
-    node, _ = read("a: &x {p: 1, q: 2}\nb: *x\nc: {<<: *x, q: 3}\nd: {<<: [{q: 4}, *x], r: 5}\ne: {'<<': 6}\n")
-    assert plain(node) == {
+    text = "a: &x {p: 1, q: 2}\nb: *x\nc: {<<: *x, q: 3}\nd: {<<: [{q: 4}, *x], r: 5}\ne: {'<<': 6}\n"
+    assert plain(text) == {
         "a": {"p": "1", "q": "2"},
         "b": {"p": "1", "q": "2"},
         "c": {"q": "3", "p": "1"},
@@ -73,13 +70,13 @@ def test_aliases_and_the_merge_key_work() -> None:
 
 
 def test_an_alias_may_be_a_key() -> None:
-    node, _ = read("a: &x b\n*x : c\n")
-    assert plain(node) == {"a": "b", "b": "c"}
+    text = "a: &x b\n*x : c\n"
+    assert plain(text) == {"a": "b", "b": "c"}
 
 
 @pytest.mark.parametrize("text", ["", "# a comment\n", "\n\n"])
 def test_nothing_is_nothing(text: str) -> None:
-    assert read(text) == (None, [])
+    assert plain(text) is None
 
 
 @pytest.mark.parametrize(
@@ -157,3 +154,8 @@ def test_the_same_by_merging_is_refused_too() -> None:
     wide = ", ".join(f"k{n}: &w{n} [{', '.join(['x'] * 1000)}]" for n in range(10))
     lines = [f"a: &a {{{wide}}}", "b: {<<: *a}", "c: {<<: *a}"]
     assert refusal("\n".join(lines))[0] == "expected at most 20000 keys and values, with aliases written out"
+
+
+def test_what_is_refused_is_told_where_it_stands_and_not_where_the_file_ends() -> None:
+    message, place = refusal("a:\n  b: {<<: c}\nd: 1\n")
+    assert (message, place) == ("`<<` takes a section, or a list of them", Place(2, 7))

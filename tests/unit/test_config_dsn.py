@@ -22,10 +22,11 @@ from cdc_sync.config.dsn import shown
         ("postgresql://u@h/db?pass%77ord=hunter2", "postgresql://u@h/db"),
         ("postgresql://u:hunter2@h1:1,[::1]:2/db", "postgresql://u@h1:1,[::1]:2/db"),
         ("postgresql:///ats?host=/run/postgresql", "postgresql:///ats?host=/run/postgresql"),
-        ("host=h user=u password=hunter2 dbname=d", "host=h user=u dbname=d"),
+        ("host=h user=u password=hunter2 dbname=d", "host=h dbname=d user=u"),
+        ("postgresql://u:hun?ter2#3@h/db", "postgresql://u@h/db"),
         ("host = h password = 'hun''ter2'", "(hidden)"),
         (r"host='a b' password='hun\'ter2' dbname=d", "host='a b' dbname=d"),
-        ("user=app@server host=h", "user=app@server host=h"),
+        ("user=app@server host=h", "host=h user=app@server"),
         ("password=hunter2", "(hidden)"),
     ],
 )
@@ -38,8 +39,6 @@ def test_what_is_harmless_is_shown(dsn: str, text: str) -> None:
     [
         "postgresql://u:hun@ter2@h/db",
         "postgresql://u:hun/ter2@h/db",
-        "postgresql://u:hun?ter2@h/db",
-        "postgresql://u:hun#ter2@h/db",
         "postgresql://u:hun ter2@h/db",
         "postgresql://u:hunter2/db",
         "password=hun ter2 host=h",
@@ -54,7 +53,7 @@ def test_what_is_doubtful_is_hidden_as_a_whole(dsn: str) -> None:
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
 def test_no_password_that_libpq_can_have_is_shown(password: str) -> None:
     dsn = make_conninfo("", host="h", password=password, dbname="d")
-    assert shown(dsn) == ("(hidden)" if "://" in password else "host=h dbname=d")
+    assert shown(dsn) == "host=h dbname=d"
 
 
 @given(st.text(st.sampled_from("abz:/@?#&=%' ,[].09\\"), min_size=1))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc_sync.config.problems import Mistake
-from cdc_sync.config.quantities import (
+from cdc_sync.config.values import (
     DURATION_PATTERN,
     LARGEST,
     LONGEST,

@@ -10,7 +10,7 @@ from psycopg.conninfo import make_conninfo
 from support.configurations import LEAST, a_config, a_text, complaint, problems_of
 
 from cdc_sync.config import ConfigurationError, load, parse
-from cdc_sync.config.substitution import substitute
+from cdc_sync.config.document import substitute
 
 ENVIRON = {"A": "one", "B": "two", "EMPTY": "", "NESTED": "${A}", "TIMEOUT": "5s", "HOST": "h"}
 

@@ -14,7 +14,7 @@ from support.installation import merged
 
 from cdc_sync.cli import app
 from cdc_sync.config import Config, parse, warnings
-from cdc_sync.config.outline import ANY_NAME, all_sections, fields_of
+from cdc_sync.config.disclosure import ANY_NAME, all_sections
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -243,8 +243,8 @@ _FILES = {"state.db", "state.db.lock"}
 def sections() -> dict[str, set[str]]:
     """The keys of each section, by the section's path without the names that people choose."""
     found: dict[str, set[str]] = {}
-    for path, section in all_sections():
-        found.setdefault(".".join(part for part in path if part != ANY_NAME), set()).update(fields_of(section))
+    for path, keys in all_sections():
+        found.setdefault(".".join(part for part in path if part != ANY_NAME), set()).update(keys)
     return found
 
 

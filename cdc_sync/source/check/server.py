@@ -8,7 +8,7 @@ from contextlib import aclosing
 import psycopg
 
 from cdc_sync.config import Config
-from cdc_sync.config.dsn import HIDDEN
+from cdc_sync.core.masking import HIDDEN
 from cdc_sync.config.sessions import sessions_needed
 from cdc_sync.core import clock_skew
 from cdc_sync.core.findings import Finding, State, Tell

@@ -1,6 +1,6 @@
 """The page docs/configuration.md, made from the schema so that it tells every key and nothing else.
 
-`python -m cdc_sync.config.reference > docs/configuration.md` writes it anew.
+`python tools/configuration_reference.py > docs/configuration.md` writes it anew.
 """
 
 import json
@@ -14,8 +14,8 @@ from cdc_sync.config.schema import Schema, written_out
 _HEADER = """\
 # Every key of the configuration
 
-Made from the models that read the file, by `python -m cdc_sync.config.reference`. `cdc-sync config schema` prints the
-same as a JSON Schema for editors, and `cdc-sync config example` [an annotated
+Made from the models that read the file, by `python tools/configuration_reference.py`. `cdc-sync config schema` prints
+the same as a JSON Schema for editors, and `cdc-sync config example` [an annotated
 example](../config/cdc-sync.example.yaml). [How the common shapes of a schema are mapped](configuring-columns.md) has a
 page of its own.
 
