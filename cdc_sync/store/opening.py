@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from psycopg.conninfo import conninfo_to_dict
 
 from cdc_sync.config import Config
-from cdc_sync.config.dsn import shown
 from cdc_sync.config.document import UNRESOLVED
+from cdc_sync.config.dsn import shown
 from cdc_sync.core.delivery import longest_on_its_way
 from cdc_sync.core.findings import Tell, check_unconfigured
 from cdc_sync.core.identifiers import QualifiedName
