@@ -2,8 +2,8 @@
 
 from psycopg import sql
 
+from cdc_sync import rights
 from cdc_sync.config import Config, Watch
-from cdc_sync.core import rights
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.source import expressions

@@ -10,9 +10,9 @@ from datetime import timedelta
 
 from psycopg import sql
 
+from cdc_sync import rights
 from cdc_sync.config import Config, Watch
 from cdc_sync.config.dsn import user_of
-from cdc_sync.core import rights
 from cdc_sync.core.visible import visible
 from cdc_sync.source.recorders import (
     TRIGGERS,
@@ -235,7 +235,7 @@ def _only_keeps_rows() -> str:
 
 
 def _ours(new_schema: str, new_relation: str, of_ours: str = "") -> str:
-    """The query of what the script creates, as `core.rights` wants it."""
+    """The query of what the script creates, as `rights` wants it."""
     return render(
         template("ours.sql").rstrip(),
         new_schema=sql.SQL(new_schema),

@@ -1,6 +1,6 @@
 """The SQL of other roles' rights; what it does is held by tests with a server."""
 
-from cdc_sync.core import rights
+from cdc_sync import rights
 
 OBJECTS = "SELECT 'TABLE', 'ours', 10, NULL::aclitem[], ARRAY['SELECT'], false"
 INSTALLERS = "SELECT 10::oid"

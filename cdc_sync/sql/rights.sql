@@ -1,25 +1,8 @@
-"""What other roles may do with what the DBA's scripts create, as SQL that the triggers and the store share.
+-- What other roles may do with what the DBA's scripts create: parts of scripts that the triggers and the store share.
+-- What is to be put in stands in braces; `cdc_sync/rights.py` puts it in, and says what it is. All of it works on
+-- PostgreSQL 10 to 18.
 
-`ALTER DEFAULT PRIVILEGES` gives others rights on whatever a role creates, without a word. A role that may put a trigger
-on a table of ours has its code run by whoever writes to it: by the recording functions with the rights of their owner,
-by the daemon with the daemon's. So nobody keeps more than a daemon needs, but a role that has the rights at stake
-anyway.
-
-`objects` is a query of (kind, name, owner, acl, needed, is_new): the word for REVOKE, the quoted name, the owner's oid,
-the ACL, the privileges that a daemon needs, and whether this script has just made it. `installers` is a query of the
-roles whose rights are at stake. MAINTAIN of 17 is included: only what is needed is named.
-
-The owners of the watched tables, though, get what `pg_dump` reads: it locks and reads every table and sequence of a
-database, and fails as a whole where it may not.
-
-All of it works on PostgreSQL 10 to 18.
-"""
-
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-
-_GRANTED = """\
+-- name: granted
 SELECT o.kind, o.name, o.owner, o.needed, o.is_new, g.grantee,
                CASE g.grantee WHEN 0 THEN 'PUBLIC'
                     ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(g.grantee)) END AS to_whom,
@@ -34,9 +17,9 @@ SELECT o.kind, o.name, o.owner, o.needed, o.is_new, g.grantee,
                     ELSE NOT pg_catalog.pg_has_role(g.grantee, o.owner, 'USAGE')
                      AND NOT EXISTS (SELECT FROM ({installers}) AS i (role)
                                       WHERE pg_catalog.pg_has_role(g.grantee, i.role, 'USAGE')) END
-         GROUP BY 1, 2, 3, 4, 5, 6"""
+         GROUP BY 1, 2, 3, 4, 5, 6
 
-_REVOKE = """\
+-- name: revoke
 DECLARE
     -- Keeps what a daemon needs. Where it is not known, everybody does.
     daemon CONSTANT pg_catalog.text := {daemon};
@@ -73,18 +56,18 @@ BEGIN
             END IF;
         END IF;
     END LOOP;
-END;"""
+END;
 
-# Not by to_regclass, which asks for a right on the schema.
-_OWNERS = """\
+-- Not by to_regclass, which asks for a right on the schema.
+-- name: owners
 SELECT DISTINCT c.relowner
           FROM (VALUES {tables}) AS watched (schema, name)
           JOIN pg_catalog.pg_class c ON c.relname = watched.name
           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
          WHERE CASE WHEN watched.schema IS NULL THEN pg_catalog.pg_table_is_visible(c.oid)
-                    ELSE n.nspname = watched.schema END"""
+                    ELSE n.nspname = watched.schema END
 
-_UNREADABLE = """\
+-- name: unreadable
 SELECT dumped.kind, dumped.name, dumped.owner, reader.role
           FROM (
             SELECT 'SCHEMA' AS kind, 'cdc_sync' AS name, n.oid, n.nspowner AS owner, 1 AS place
@@ -101,9 +84,9 @@ SELECT dumped.kind, dumped.name, dumped.owner, reader.role
                    WHEN 'SCHEMA' THEN pg_catalog.has_schema_privilege(reader.role, dumped.oid, 'USAGE')
                    WHEN 'SEQUENCE' THEN pg_catalog.has_sequence_privilege(reader.role, dumped.oid, 'SELECT')
                    ELSE pg_catalog.has_table_privilege(reader.role, dumped.oid, 'SELECT') END
-         ORDER BY dumped.place, dumped.name, reader.role"""
+         ORDER BY dumped.place, dumped.name, reader.role
 
-_READABLE = """\
+-- name: readable
 DECLARE
     lacking record;
     lacks pg_catalog.text;
@@ -121,28 +104,28 @@ BEGIN
                 pg_catalog.pg_get_userbyid(lacking.role), pg_catalog.pg_get_userbyid(lacking.owner), lacks;
         END IF;
     END LOOP;
-END;"""
+END;
 
-_LACKING = """\
+-- name: lacking
 SELECT lacking.kind, lacking.name,
        CASE lacking.kind WHEN 'SCHEMA' THEN 'no USAGE for ' ELSE 'no SELECT for ' END
        || pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(lacking.role)) AS what
   FROM (
         {unreadable}
-       ) AS lacking"""
+       ) AS lacking
 
-_ACLS = """\
+-- name: acls
 SELECT c.relnamespace AS namespace, c.oid AS relation, 0 AS number, c.relacl AS acl FROM pg_catalog.pg_class c
          UNION ALL
         SELECT c.relnamespace, c.oid, a.attnum, a.attacl
           FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
          WHERE NOT a.attisdropped
          UNION ALL
-        SELECT p.pronamespace, NULL, 0, p.proacl FROM pg_catalog.pg_proc p"""
+        SELECT p.pronamespace, NULL, 0, p.proacl FROM pg_catalog.pg_proc p
 
-# Of columns all that were granted, whatever the configuration was then. USAGE and CONNECT go with the last thing that
-# they give access to.
-_TAKE_BACK = """\
+-- Of columns all that were granted, whatever the configuration was then. USAGE and CONNECT go with the last thing that
+-- they give access to.
+-- name: take_back
 DECLARE
     role CONSTANT pg_catalog.text := {role};
     role_oid CONSTANT pg_catalog.oid := (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = role);
@@ -251,9 +234,9 @@ BEGIN
             MESSAGE = pg_catalog.format('%s still has %s', role, kept),
             HINT = 'Run this as that owner, or as a superuser.';
     END IF;
-END;"""
+END;
 
-_ALL_GRANTED = """\
+-- name: all_granted
 DECLARE
     role CONSTANT pg_catalog.name := {role};
     lacking pg_catalog.text;
@@ -299,9 +282,9 @@ BEGIN
             MESSAGE = pg_catalog.format('%I may not grant everything; %s lacks: %s', current_user, role, lacking),
             HINT = 'Run this as a role that may: as the one that is named, or as a superuser.';
     END IF;
-END;"""
+END;
 
-_EXPOSED = """\
+-- name: exposed
 SELECT granted.kind, granted.name,
        pg_catalog.array_to_string(granted.had, ', ') || ' to ' || granted.to_whom AS what
   FROM (
@@ -315,93 +298,4 @@ SELECT DISTINCT owned.kind, owned.name, 'owned by ' || pg_catalog.quote_ident(pg
        ) AS owned
  WHERE owned.kind <> 'FUNCTION'
    AND EXISTS (SELECT FROM ({installers}) AS i (role))
-   AND NOT EXISTS (SELECT FROM ({installers}) AS i (role) WHERE pg_catalog.pg_has_role(owned.owner, i.role, 'USAGE'))"""
-
-
-def revoke(objects: str, installers: str, daemon: str) -> str:
-    """A block of PL/pgSQL that takes from other roles what the daemon does not need.
-
-    Args:
-        objects: see the module.
-        installers: see the module.
-        daemon: the name of the daemon's role as an SQL literal, or NULL.
-    """
-    granted = _GRANTED.replace("{objects}", objects).replace("{installers}", installers)
-    return _REVOKE.replace("{granted}", granted).replace("{daemon}", daemon)
-
-
-def exposed(objects: str, installers: str) -> str:
-    """A query of what other roles have beyond the daemon's needs, as (kind, name, text such as `TRIGGER to ats`)."""
-    granted = _GRANTED.replace("{objects}", objects).replace("{installers}", installers)
-    return _EXPOSED.replace("{granted}", granted).replace("{objects}", objects).replace("{installers}", installers)
-
-
-def owners(tables: Iterable[tuple[str, str]]) -> str:
-    """The query of the roles that own these tables.
-
-    Args:
-        tables: the schema's name and the table's, as SQL literals; NULL for a schema that is not named.
-    """
-    listed = [("NULL::pg_catalog.text", "NULL::pg_catalog.text"), *tables]
-    return _OWNERS.replace("{tables}", ", ".join(f"({schema}, {name})" for schema, name in listed))
-
-
-def readable(tables_owners: str, relations: str) -> str:
-    """A block of PL/pgSQL that gives the owners of the watched tables what `pg_dump` reads of ours.
-
-    What it may not give is a WARNING with the GRANT.
-
-    Args:
-        tables_owners: the query of `owners`.
-        relations: a condition on `c`, a pg_class: which relations of the schema are meant.
-    """
-    return _READABLE.replace("{unreadable}", _unreadable(tables_owners, relations))
-
-
-def unreadable(tables_owners: str, relations: str) -> str:
-    """A query of what they may not read, as (kind, name, text such as `no SELECT for ats`)."""
-    return _LACKING.replace("{unreadable}", _unreadable(tables_owners, relations))
-
-
-@dataclass(frozen=True, slots=True)
-class Grants:
-    """What a daemon's role is granted; every name is an SQL literal, and so is each list of privileges or columns.
-
-    Attributes:
-        role: the role.
-        tables: schema, table, and an array of columns; NULL for a schema that is not named and for a whole table.
-        ours: relation of the schema cdc_sync and its privileges, separated by a comma and a blank.
-        schemas: those on which USAGE is granted.
-    """
-
-    role: str
-    tables: Sequence[tuple[str, str, str]]
-    ours: Sequence[tuple[str, str]]
-    schemas: Sequence[str]
-
-
-def all_granted(granted: Grants) -> str:
-    """A block of PL/pgSQL that fails if the role lacks something: GRANT itself only warns of what it leaves out."""
-    return _put_in(_ALL_GRANTED, granted)
-
-
-def take_back(granted: Grants) -> str:
-    """A block of PL/pgSQL that revokes it all, so that the role can be dropped."""
-    return _put_in(_TAKE_BACK, granted)
-
-
-def _put_in(template: str, granted: Grants) -> str:
-    tables = [("NULL::pg_catalog.text", "NULL::pg_catalog.text", "NULL::pg_catalog.name[]"), *granted.tables]
-    ours = [("NULL::pg_catalog.text", "NULL::pg_catalog.text"), *granted.ours]
-    parts = {
-        "{acls}": _ACLS,
-        "{role}": granted.role,
-        "{tables}": ", ".join(f"({', '.join(one)})" for one in tables),
-        "{ours}": ", ".join(f"({', '.join(one)})" for one in ours),
-        "{schemas}": ", ".join(("NULL", *granted.schemas)),
-    }
-    return re.sub(r"\{[a-z]+\}", lambda found: parts[found[0]], template)
-
-
-def _unreadable(tables_owners: str, relations: str) -> str:
-    return _UNREADABLE.replace("{relations}", relations).replace("{owners}", tables_owners)
+   AND NOT EXISTS (SELECT FROM ({installers}) AS i (role) WHERE pg_catalog.pg_has_role(owned.owner, i.role, 'USAGE'))

@@ -1,0 +1,119 @@
+"""What other roles may do with what the DBA's scripts create: the SQL that the triggers and the store share.
+
+It stands in `sql/rights.sql`.
+
+`ALTER DEFAULT PRIVILEGES` gives others rights on whatever a role creates, without a word. A role that may put a trigger
+on a table of ours has its code run by whoever writes to it: by the recording functions with the rights of their owner,
+by the daemon with the daemon's. So nobody keeps more than a daemon needs, but a role that has the rights at stake
+anyway.
+
+`objects` is a query of (kind, name, owner, acl, needed, is_new): the word for REVOKE, the quoted name, the owner's oid,
+the ACL, the privileges that a daemon needs, and whether this script has just made it. `installers` is a query of the
+roles whose rights are at stake. MAINTAIN of 17 is included: only what is needed is named.
+
+The owners of the watched tables, though, get what `pg_dump` reads: it locks and reads every table and sequence of a
+database, and fails as a whole where it may not.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+
+def revoke(objects: str, installers: str, daemon: str) -> str:
+    """A block of PL/pgSQL that takes from other roles what the daemon does not need.
+
+    Args:
+        objects: see the module.
+        installers: see the module.
+        daemon: the name of the daemon's role as an SQL literal, or NULL.
+    """
+    return _part("revoke", granted=_part("granted", objects=objects, installers=installers), daemon=daemon)
+
+
+def exposed(objects: str, installers: str) -> str:
+    """A query of what other roles have beyond the daemon's needs, as (kind, name, text such as `TRIGGER to ats`)."""
+    granted = _part("granted", objects=objects, installers=installers)
+    return _part("exposed", granted=granted, objects=objects, installers=installers)
+
+
+def owners(tables: Iterable[tuple[str, str]]) -> str:
+    """The query of the roles that own these tables.
+
+    Args:
+        tables: the schema's name and the table's, as SQL literals; NULL for a schema that is not named.
+    """
+    return _part("owners", tables=_values(("text", "text"), tables))
+
+
+def readable(tables_owners: str, relations: str) -> str:
+    """A block of PL/pgSQL that gives the owners of the watched tables what `pg_dump` reads of ours.
+
+    What it may not give is a WARNING with the GRANT.
+
+    Args:
+        tables_owners: the query of `owners`.
+        relations: a condition on `c`, a pg_class: which relations of the schema are meant.
+    """
+    return _part("readable", unreadable=_part("unreadable", owners=tables_owners, relations=relations))
+
+
+def unreadable(tables_owners: str, relations: str) -> str:
+    """A query of what they may not read, as (kind, name, text such as `no SELECT for ats`)."""
+    return _part("lacking", unreadable=_part("unreadable", owners=tables_owners, relations=relations))
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """What a daemon's role is granted; every name is an SQL literal, and so is each list of privileges or columns.
+
+    Attributes:
+        role: the role.
+        tables: schema, table, and an array of columns; NULL for a schema that is not named and for a whole table.
+        ours: relation of the schema cdc_sync and its privileges, separated by a comma and a blank.
+        schemas: those on which USAGE is granted.
+    """
+
+    role: str
+    tables: Sequence[tuple[str, str, str]]
+    ours: Sequence[tuple[str, str]]
+    schemas: Sequence[str]
+
+
+def all_granted(granted: Grants) -> str:
+    """A block of PL/pgSQL that fails if the role lacks something: GRANT itself only warns of what it leaves out."""
+    return _part("all_granted", **_listed(granted))
+
+
+def take_back(granted: Grants) -> str:
+    """A block of PL/pgSQL that revokes it all, so that the role can be dropped."""
+    return _part("take_back", acls=_part("acls"), **_listed(granted))
+
+
+def _listed(granted: Grants) -> Mapping[str, str]:
+    return {
+        "role": granted.role,
+        "tables": _values(("text", "text", "name[]"), granted.tables),
+        "ours": _values(("text", "text"), granted.ours),
+        "schemas": ", ".join(("NULL", *granted.schemas)),
+    }
+
+
+def _values(types: Iterable[str], rows: Iterable[tuple[str, ...]]) -> str:
+    """The rows of VALUES; the first one, of NULLs, gives the types and keeps the list from being empty."""
+    nulls = tuple(f"NULL::pg_catalog.{each}" for each in types)
+    return ", ".join(f"({', '.join(row)})" for row in (nulls, *rows))
+
+
+def _part(name: str, **put_in: str) -> str:
+    """A part of the file; what is put in is not looked at again, whatever it holds."""
+    return re.sub(r"\{([a-z]+)\}", lambda found: put_in[found[1]], _parts()[name])
+
+
+@cache
+def _parts() -> Mapping[str, str]:
+    text = files("cdc_sync").joinpath("sql", "rights.sql").read_text(encoding="utf-8")
+    _, *parts = re.split(r"(?:^-- .*\n)*^-- name: (\w+)\n", text, flags=re.MULTILINE)
+    return {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}
