@@ -4,35 +4,11 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from cdc_sync.core.observations import (
-    BaselineDone,
-    BaselineProgress,
-    CaptureInTime,
-    CaptureLate,
-    CaptureStarted,
-    DeliveryInTime,
-    DeliveryLate,
-    EndpointChanged,
-    Event,
-    LoopsHang,
-    LoopsMove,
-    Reloaded,
-    RowsHidden,
-    RowsVisible,
-    StoreFailed,
-    StoreRecovered,
-    TriggersFound,
-    TriggersMissing,
-    WatchConnected,
-    WatchEnded,
-    WatchLost,
-    WatchStandsBy,
-)
+from cdc_sync.core import observations as seen
+from cdc_sync.core.observations import Event
 
 Conditions = Mapping[str, str]
 """Name of a condition → what is wrong, in words, with the remedy."""
-
-_Handler = Callable[[Conditions, Any], Conditions]
 
 NONE: Conditions = MappingProxyType({})
 
@@ -42,8 +18,8 @@ STANDBY = "standby"
 KINDS = ("watch", STANDBY, "triggers", "row security", "baseline", "endpoint", "lag", "store", "loops", "fuse", "held")
 """What the names of conditions begin with; the rest says which watch or which host."""
 
-_OF_A_WATCH = ("watch", STANDBY, "triggers", "row security", "baseline", "store")
-"""What the names of the conditions of one watch begin with."""
+_OF_A_WATCH = ("watch", "triggers", "row security", "baseline", "store")
+"""What the names of the conditions of a watch that is captured here begin with, but for its lag."""
 
 
 def kind_of(name: str) -> str:
@@ -58,8 +34,26 @@ def starting(watches: tuple[str, ...]) -> Conditions:
 
 def fold(conditions: Conditions, event: Event) -> Conditions:
     """The conditions after an event; the same object if it changes none."""
-    handler = _HANDLERS.get(type(event))
-    return conditions if handler is None else handler(conditions, event)
+    match event:
+        case seen.Reloaded(begun=begun):
+            return {**conditions, **starting(begun)} if begun else conditions
+        case seen.WatchEnded(watch, for_good):
+            # One that begins again is as late as it was, and not connected.
+            others = _without(conditions, watch, STANDBY, *_OF_A_WATCH, *(("lag",) if for_good else ()))
+            return others if for_good else {**others, **starting((watch,))}
+        case seen.WatchStandsBy(watch, message):
+            # Whatever else was wrong with the watch is the business of whoever captures it.
+            return _with(_without(conditions, watch, *_OF_A_WATCH, "lag"), f"{STANDBY} {watch}", message)
+        case seen.WatchConnected(watch) | seen.WatchLost(watch):
+            conditions = _without(conditions, watch, STANDBY)
+        case _:
+            pass
+    rule = _RULES.get(type(event))
+    if rule is None:
+        return conditions
+    kind, subject, message_of = rule
+    whose = getattr(event, subject) if subject else None
+    return _with(conditions, f"{kind} {whose}" if whose else kind, message_of(event))
 
 
 def wrong(conditions: Conditions) -> Conditions:
@@ -72,48 +66,10 @@ def is_standby(name: str) -> bool:
     return name.startswith(f"{STANDBY} ")
 
 
-def _standing_by(conditions: Conditions, standby: WatchStandsBy) -> Conditions:
-    """Whatever else was wrong with the watch is the business of whoever captures it."""
-    name = f"{STANDBY} {standby.watch}"
-    if conditions.get(name) == standby.message:
-        return conditions
-    own = {f"{kind} {standby.watch}" for kind in (*_OF_A_WATCH, "lag")}
-    others = {key: message for key, message in conditions.items() if key not in own}
-    return {**others, name: standby.message}
-
-
-def _without(conditions: Conditions, ended: WatchEnded) -> Conditions:
-    """The conditions without those of a watch that has ended; it is not connected if it begins again."""
-    # One that begins again is as late as it was.
-    kinds = (*_OF_A_WATCH, "lag") if ended.for_good else _OF_A_WATCH
-    own = {f"{kind} {ended.watch}" for kind in kinds}
-    others = {name: message for name, message in conditions.items() if name not in own}
-    if not ended.for_good:
-        return {**others, **starting((ended.watch,))}
-    return others if len(others) < len(conditions) else conditions
-
-
-def _begun(conditions: Conditions, reloaded: Reloaded) -> Conditions:
-    return {**conditions, **starting(reloaded.begun)} if reloaded.begun else conditions
-
-
-def _watch_stands(message_of: Callable[[Any], str]) -> _Handler:
-    """Of a watch that is connected or lost: it does not wait for its turn any more."""
-
-    def handle(conditions: Conditions, event: Any) -> Conditions:
-        without = _with(conditions, f"{STANDBY} {event.watch}", None)
-        return _with(without, f"watch {event.watch}", message_of(event))
-
-    return handle
-
-
-def _begins(name_of: Callable[[Any], str], message_of: Callable[[Any], str | None]) -> _Handler:
-    """What begins a condition, if there is a message, or else ends it."""
-    return lambda conditions, event: _with(conditions, name_of(event), message_of(event))
-
-
-def _ends(name_of: Callable[[Any], str]) -> _Handler:
-    return lambda conditions, event: _with(conditions, name_of(event), None)
+def _without(conditions: Conditions, watch: str, *kinds: str) -> Conditions:
+    """The conditions without a watch's of some kinds; the same object if it has none."""
+    own = conditions.keys() & {f"{kind} {watch}" for kind in kinds}
+    return {name: conditions[name] for name in conditions if name not in own} if own else conditions
 
 
 def _with(conditions: Conditions, name: str, message: str | None) -> Conditions:
@@ -124,62 +80,53 @@ def _with(conditions: Conditions, name: str, message: str | None) -> Conditions:
     return others if message is None else {**others, name: message}
 
 
-def _of(kind: str) -> Callable[[Any], str]:
-    return lambda event: f"{kind} {event.watch}"
-
-
-def _of_endpoint(kind: str) -> Callable[[Any], str]:
-    return lambda event: f"{kind} {event.endpoint}"
-
-
-def _store(event: StoreFailed | StoreRecovered) -> str:
-    """One for each whom it fails: that the sender can write again says nothing of what a watch could not record."""
-    return "store" if event.by is None else f"store {event.by}"
+def _ends(_: Any) -> None:
+    return None
 
 
 def _message(event: Any) -> str:
     return str(event.message)
 
 
-def _baseline_runs(event: BaselineProgress) -> str:
+def _baseline_runs(event: Any) -> str:
     of = f" of about {event.estimate}" if event.estimate else ""
     return f"the baseline is running: {event.rows}{of} rows"
 
 
-def _endpoint_stands(event: EndpointChanged) -> str | None:
-    return None if event.mode == "healthy" else f"{event.mode}: {event.reason}"
-
-
-def _loops_hang(event: LoopsHang) -> str:
-    return f"these have not got round in time, and only a restart mends that: {', '.join(event.loops)}"
-
-
-_HANDLERS: Mapping[type[Event], _Handler] = {
-    Reloaded: _begun,
-    WatchEnded: _without,
-    WatchStandsBy: _standing_by,
-    WatchConnected: _watch_stands(lambda _: "connected, and getting ready"),
-    WatchLost: _watch_stands(_message),
-    CaptureStarted: _ends(_of("watch")),
-    TriggersMissing: _begins(_of("triggers"), _message),
-    TriggersFound: _ends(_of("triggers")),
-    RowsHidden: _begins(_of("row security"), _message),
-    RowsVisible: _ends(_of("row security")),
-    BaselineProgress: _begins(_of("baseline"), _baseline_runs),
-    BaselineDone: _ends(_of("baseline")),
-    EndpointChanged: _begins(_of_endpoint("endpoint"), _endpoint_stands),
-    CaptureLate: _begins(
-        _of("lag"), lambda late: f"changes were last read completely more than {late.limit:.0f} s ago"
+_RULES: Mapping[type[Event], tuple[str, str, Callable[[Any], str | None]]] = {
+    seen.WatchConnected: ("watch", "watch", lambda _: "connected, and getting ready"),
+    seen.WatchLost: ("watch", "watch", _message),
+    seen.CaptureStarted: ("watch", "watch", _ends),
+    seen.TriggersMissing: ("triggers", "watch", _message),
+    seen.TriggersFound: ("triggers", "watch", _ends),
+    seen.RowsHidden: ("row security", "watch", _message),
+    seen.RowsVisible: ("row security", "watch", _ends),
+    seen.BaselineProgress: ("baseline", "watch", _baseline_runs),
+    seen.BaselineDone: ("baseline", "watch", _ends),
+    seen.EndpointChanged: (
+        "endpoint",
+        "endpoint",
+        lambda event: None if event.mode == "healthy" else f"{event.mode}: {event.reason}",
     ),
-    CaptureInTime: _ends(_of("lag")),
-    DeliveryLate: _begins(_of_endpoint("lag"), lambda late: f"a call has been due for more than {late.limit:.0f} s"),
-    DeliveryInTime: _ends(_of_endpoint("lag")),
-    StoreFailed: _begins(_store, _message),
-    StoreRecovered: _ends(_store),
-    LoopsHang: _begins(lambda _: "loops", _loops_hang),
-    LoopsMove: _ends(lambda _: "loops"),
+    seen.CaptureLate: (
+        "lag",
+        "watch",
+        lambda late: f"changes were last read completely more than {late.limit:.0f} s ago",
+    ),
+    seen.CaptureInTime: ("lag", "watch", _ends),
+    seen.DeliveryLate: ("lag", "endpoint", lambda late: f"a call has been due for more than {late.limit:.0f} s"),
+    seen.DeliveryInTime: ("lag", "endpoint", _ends),
+    # One for each whom it fails: that the sender can write again says nothing of what a watch could not record.
+    seen.StoreFailed: ("store", "by", _message),
+    seen.StoreRecovered: ("store", "by", _ends),
+    seen.LoopsHang: (
+        "loops",
+        "",
+        lambda hang: f"these have not got round in time, and only a restart mends that: {', '.join(hang.loops)}",
+    ),
+    seen.LoopsMove: ("loops", "", _ends),
 }
-"""What each type of event does to the conditions."""
+"""Which condition each type of event begins, or ends if it has no message: its kind, and the field that says whose."""
 
-EVENTS = frozenset(_HANDLERS)
+EVENTS = frozenset({seen.Reloaded, seen.WatchEnded, seen.WatchStandsBy, *_RULES})
 """The types of the events that can change a condition."""

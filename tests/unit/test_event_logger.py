@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
@@ -115,7 +115,6 @@ class Written:
         return record
 
 
-@dataclass(frozen=True, slots=True)
 class TideTurned(Event):
     """An event that nothing knows."""
 

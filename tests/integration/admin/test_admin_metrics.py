@@ -1,7 +1,6 @@
 """The metrics, as a scraper reads them."""
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -104,7 +103,6 @@ async def test_every_name_has_the_prefix(admin: Admin) -> None:
     assert samples[f'cdc_sync_build_info{{version="{__version__}"}}'] == 1
 
 
-@dataclass(frozen=True, slots=True)
 class Unknown(Event):
     """An event that nothing knows."""
 

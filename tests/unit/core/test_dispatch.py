@@ -1,11 +1,8 @@
 """Each event goes to whoever has a handler for its type, and to nobody else."""
 
-from dataclasses import dataclass
-
 from cdc_sync.core.observations import CaughtUp, DaemonStopped, Dispatch, Event, Handlers, HeartBeat
 
 
-@dataclass(frozen=True, slots=True)
 class New(Event):
     """An event that no consumer names."""
 
