@@ -14,8 +14,7 @@ from cdc_sync.cli.saying import put_out, say
 from cdc_sync.config import ConfigurationError, parse
 from cdc_sync.config.first import Answers, first_configuration
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.guessing import Candidate, Proposal, Table, propose, rank
-from cdc_sync.core.guessing.proposal import FIELDS
+from cdc_sync.core.guessing import FIELDS, Candidate, Proposal, Table, propose, rank
 from cdc_sync.core.identifiers import IdentifierError, parse_column, parse_qualified, written
 from cdc_sync.core.visible import visible
 from cdc_sync.source.connection import connected

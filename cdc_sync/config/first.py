@@ -6,8 +6,7 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cdc_sync.core.guessing import Guess, Proposal
-from cdc_sync.core.guessing.proposal import FIELDS
+from cdc_sync.core.guessing import FIELDS, Guess, Proposal
 from cdc_sync.core.identifiers import written
 
 DOUBT = "DOUBT"

@@ -3,10 +3,9 @@
 import pytest
 from support.schemas import FRENCH, LEGACY, ODOO, RAILS, a_column, a_table
 
-from cdc_sync.core.guessing import Guess, Proposal, Table, propose, rank
-from cdc_sync.core.guessing.meanings import says, weight, words
-from cdc_sync.core.guessing.proposal import label_of
+from cdc_sync.core.guessing import Guess, Proposal, Table, label_of, propose, rank
 from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.core.meanings import says, weight, words
 
 
 def proposed(tables: tuple[Table, ...], **chosen: str) -> Proposal:

@@ -10,8 +10,22 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
-from cdc_sync.core.guessing.schema import INSTANTS, Kind
+Kind = Literal["text", "number", "uuid", "enum", "json", "boolean", "timestamptz", "timestamp", "date", "other"]
+"""What sort of value a column has."""
+
+TYPES: Mapping[str, Kind] = {
+    **dict.fromkeys(("text", "character", "character varying", "citext", "name"), "text"),
+    **dict.fromkeys(("smallint", "integer", "bigint", "numeric"), "number"),
+    **dict.fromkeys(("json", "jsonb"), "json"),
+    "uuid": "uuid",
+    "boolean": "boolean",
+    "date": "date",
+}
+"""The kinds of types by their names in SQL; of the others `guessing.Column` knows."""
+
+_INSTANTS: frozenset[Kind] = frozenset({"timestamptz", "timestamp", "date"})
 
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SHORTEST_GLUED = 4
@@ -92,20 +106,20 @@ MEANINGS: Mapping[str, Meaning] = MappingProxyType(
             "saisie:4",
             "updated update modified modification modif maj deleted suppression naissance birth entretien interview "
             "embauche hired closed status statut stage etape write",
-            INSTANTS,
+            _INSTANTS,
         ),
-        "event_date": _meaning(f"{_CHANGED} status:4 statut:4 stage:4 etape:4", _NO_CHANGE, INSTANTS),
-        "watermark": _meaning(_CHANGED, f"{_NO_CHANGE} status statut stage etape", INSTANTS),
+        "event_date": _meaning(f"{_CHANGED} status:4 statut:4 stage:4 etape:4", _NO_CHANGE, _INSTANTS),
+        "watermark": _meaning(_CHANGED, f"{_NO_CHANGE} status statut stage etape", _INSTANTS),
         "deleted": _meaning(
             "deleted:8 supprime:8 supprimee:8 suppression:8 suppr:7 delete:7 removed:7 efface:7 effacee:7 trashed:6 "
             "corbeille:6 discarded:6",
             "by par reason motif user",
-            _FLAGS | INSTANTS,
+            _FLAGS | _INSTANTS,
         ),
         "archived": _meaning(
             "archived:6 archive:6 archivee:6 archivage:6 active:5 actif:5 inactive:5 inactif:5",
             "by par reason motif user",
-            _BOOLEAN | INSTANTS,
+            _BOOLEAN | _INSTANTS,
         ),
         "source": _meaning(
             "source:8 origine:7 provenance:7 origin:6 canal:6 channel:6 sourcing:5",

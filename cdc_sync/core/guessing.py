@@ -1,19 +1,24 @@
-"""The tables that could hold applications, the columns that could be a thing, and a whole watch, proposed.
+"""Which table holds the applications, and which of its columns means what: guessed from names, types and keys.
 
-Each guess has its reason and its doubt.
+A guess is for a person to read, so it never hides how sure it is: each has its reason and its doubt. No row is looked
+at. The words by which a column is taken for something are in `meanings`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from cdc_sync.core.guessing.meanings import ABOUT_THEM, APPLICATIONS, LABELS, MEANINGS, says, weight, words
-from cdc_sync.core.guessing.schema import Column, Reference, Table
 from cdc_sync.core.identifiers import QualifiedName, written
+from cdc_sync.core.meanings import ABOUT_THEM, APPLICATIONS, LABELS, MEANINGS, TYPES, Kind, says, weight, words
 
 FIELDS = ("application_id", "status_url", "status", "job_id", "created", "event_date", "source", "deleted")
 """The mapped columns, in the configuration's order."""
 
-REQUIRED = frozenset({"status", "job_id", "created"})
+_REQUIRED = {
+    "status": "the status, as people in the ATS see it",
+    "job_id": "the job's id in the ATS",
+    "created": "when the application was created in the ATS",
+}
 
 _NEAR = 2
 """How near the second best may come without casting a doubt on the best."""
@@ -31,7 +36,76 @@ _IDS = ("application_id", "status_url")
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class Reference:
+    """Another table that a column leads to, by its key."""
+
+    table: QualifiedName
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column.
+
+    Attributes:
+        name: as the catalog has it.
+        type: as SQL writes it, domains followed down.
+        is_enum: whether the type is an enumeration.
+        not_null: whether it is never NULL.
+        unique: whether an index makes it unique by itself.
+        indexed: whether an index begins with it.
+        reference: where a foreign key leads.
+        distinct: how many different values the planner believes in; None if it does not know.
+    """
+
+    name: str
+    type: str
+    is_enum: bool = False
+    not_null: bool = False
+    unique: bool = False
+    indexed: bool = False
+    reference: Reference | None = None
+    distinct: int | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """What sort of value it has."""
+        if self.is_enum:
+            return "enum"
+        if self.type.startswith("timestamp"):
+            return "timestamptz" if self.type.endswith("with time zone") else "timestamp"
+        return TYPES.get(self.type.partition("(")[0], "other")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table, partitioned table or view.
+
+    Attributes:
+        name: schema and name, as the catalog has them.
+        kind: `pg_class.relkind`.
+        rows: the planner's estimate.
+        key: the primary key's columns, else those of another unique index without NULLs; empty if there is none.
+        columns: in the table's order.
+    """
+
+    name: QualifiedName
+    kind: str
+    rows: int
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it can have triggers."""
+        return self.kind in {"r", "p"}
+
+    def column(self, name: str) -> Column | None:
+        """A column by its name."""
+        return next((column for column in self.columns if column.name == name), None)
+
+
+class Candidate(NamedTuple):
     """A table, and how much speaks for it."""
 
     table: Table
@@ -49,7 +123,7 @@ def _table_score(table: Table) -> int:
     """Its name, and half of what its columns say: each thing that a call needs, and HelloWork's id above all."""
     name = words(table.name.name)
     said = min(weight(name, APPLICATIONS), _MOST_OF_A_FIELD)
-    required = sum(_best(table, field) for field in REQUIRED)
+    required = sum(_best(table, field) for field in _REQUIRED)
     total = said + (required + max(_best(table, field) for field in _IDS)) // 2
     if says(name, ABOUT_THEM):
         total -= _ABOUT_THEM
@@ -60,8 +134,7 @@ def _best(table: Table, field: str) -> int:
     return min(max((one.score for one in candidates(table, field)), default=0), _MOST_OF_A_FIELD)
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(NamedTuple):
     """A column, how much speaks for it, and what."""
 
     column: Column
@@ -124,8 +197,7 @@ def _precision(column: Column) -> list[tuple[str, int, bool]]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Guess:
+class Guess(NamedTuple):
     """Where a thing is.
 
     Attributes:
@@ -145,8 +217,7 @@ class Guess:
     suggested: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(NamedTuple):
     """A watch.
 
     Attributes:
@@ -190,15 +261,10 @@ def propose(table: Table, tables: Iterable[Table], chosen: Mapping[str, str] | N
     found = {field: guess for field, guess in guesses.items() if guess is not None}
     watermark = _guess(table, "watermark", said.get("watermark"), others)
     key, doubt = _key(table)
-    dated = dict.fromkeys(
-        guess.column
-        for guess in (found.get("created"), found.get("event_date"), watermark)
-        if guess is not None and not guess.suggested and guess.column is not None
-    )
-    zoneless = tuple(
-        name for name in dated if (column := table.column(name)) is not None and column.kind in {"timestamp", "date"}
-    )
-    return Proposal(table, key, doubt, found, watermark, zoneless)
+    dated = [found.get("created"), found.get("event_date"), watermark]
+    used = [table.column(guess.column or "") for guess in dated if guess is not None and not guess.suggested]
+    zoneless = [column.name for column in used if column is not None and column.kind in {"timestamp", "date"}]
+    return Proposal(table, key, doubt, found, watermark, tuple(dict.fromkeys(zoneless)))
 
 
 def _key(table: Table) -> tuple[tuple[str, ...], str | None]:
@@ -215,24 +281,18 @@ def _guess(table: Table, field: str, chosen: str | None, others: Mapping[Qualifi
     found = candidates(table, field)
     if not found:
         missing = "no column looks like it. Put its column, or an expression, here."
-        return Guess(None, _MEANS[field], missing) if field in REQUIRED else None
-    best, rest = found[0], found[1:]
-    guess = Guess(best.column.name, f"by {', '.join(best.reasons)}", _rivals(field, best, rest))
+        return Guess(None, _REQUIRED[field], missing) if field in _REQUIRED else None
+    best = found[0]
+    guess = Guess(best.column.name, f"by {', '.join(best.reasons)}", _rivals(field, found))
     return _used(guess, field, best.column, others)
 
 
-_MEANS = {
-    "status": "the status, as people in the ATS see it",
-    "job_id": "the job's id in the ATS",
-    "created": "when the application was created in the ATS",
-}
-
-
-def _rivals(field: str, best: Scored, rest: Sequence[Scored]) -> str | None:
-    near = [other.column.name for other in rest if other.score >= best.score - _NEAR]
+def _rivals(field: str, found: Sequence[Scored]) -> str | None:
+    best = found[0].score
+    near = [written(other.column.name) for other in found[1:] if other.score >= best - _NEAR]
     if near:
-        return f"it could also be {', '.join(map(written, near))}"
-    return "its name says little: look whether it is" if best.score < MEANINGS[field].sure else None
+        return f"it could also be {', '.join(near)}"
+    return "its name says little: look whether it is" if best < MEANINGS[field].sure else None
 
 
 def _used(guess: Guess, field: str, column: Column, others: Mapping[QualifiedName, Table]) -> Guess:
@@ -240,11 +300,11 @@ def _used(guess: Guess, field: str, column: Column, others: Mapping[QualifiedNam
     if field == "status":
         return _status(guess, column, others)
     if field == "deleted" and column.kind == "number":
-        doubt = _and(guess.doubt, "it is a number: is every other than 0 a deletion?")
-        return replace(guess, sql=f"t.{written(column.name)} <> 0", doubt=doubt)
+        doubted = _doubted(guess, "it is a number: is every other than 0 a deletion?")
+        return doubted._replace(sql=f"t.{written(column.name)} <> 0")
     if field == "event_date" and column.kind == "date":
         doubt = "it has no time of day: the change's own time, which is sent instead, is nearer to the truth"
-        return replace(guess, suggested=True, doubt=doubt)
+        return guess._replace(suggested=True, doubt=doubt)
     return guess
 
 
@@ -253,27 +313,23 @@ def _status(guess: Guess, column: Column, others: Mapping[QualifiedName, Table])
     lookup = others.get(reference.table) if reference is not None else None
     label = label_of(lookup) if lookup is not None else None
     if reference is None or label is None:
-        if column.kind in {"number", "uuid"}:
-            return replace(
-                guess,
-                doubt=_and(
-                    guess.doubt,
-                    "it is no label: give each one in status.map, or read it from its table by an expression",
-                ),
-            )
-        return guess
+        doubt = "it is no label: give each one in status.map, or read it from its table by an expression"
+        return _doubted(guess, doubt) if column.kind in {"number", "uuid"} else guess
     why = f"{guess.why}; it leads to {reference.table}, whose {written(label.name)} is what people read"
-    doubt = guess.doubt
     if column.reference is None:
-        doubt = _and(doubt, f"no foreign key says that it leads to {reference.table}")
+        guess = _doubted(guess, f"no foreign key says that it leads to {reference.table}")
     value = f"s.{written(label.name)}"
     if label.kind == "json":
         # A translated label, as Odoo has it: one text for each language.
         value = f"coalesce({', '.join(f'{value} ->> {language!r}' for language in _LANGUAGES)})"
-        doubt = _and(doubt, "the label is translated: is the language right?")
+        guess = _doubted(guess, "the label is translated: is the language right?")
     where = f"s.{written(reference.key)} = t.{written(column.name)}"
     sql = f"(SELECT {value} FROM {reference.table} s WHERE {where})"  # noqa: S608 - text for a file, names quoted
-    return replace(guess, why=why, doubt=doubt, sql=sql, related=reference.table)
+    return guess._replace(why=why, sql=sql, related=reference.table)
+
+
+def _doubted(guess: Guess, doubt: str) -> Guess:
+    return guess._replace(doubt=doubt if guess.doubt is None else f"{guess.doubt}; {doubt}")
 
 
 def _undeclared(column: Column, others: Mapping[QualifiedName, Table]) -> Reference | None:
@@ -309,7 +365,3 @@ def _archived(table: Table) -> Guess | None:
     says_alive = {"active", "actif"} & words(column.name) and column.kind == "boolean"
     sql = f"NOT t.{written(column.name)}" if says_alive else None
     return Guess(column.name, "by its name", doubt, sql, suggested=True)
-
-
-def _and(one: str | None, other: str) -> str:
-    return other if one is None else f"{one}; {other}"
