@@ -165,9 +165,10 @@ def count(fuse: Fuse, policy: FusePolicy, now: int, *, deletion: bool) -> Fuse:
     return fuse
 
 
-def has_counted(fuse: Fuse, policy: FusePolicy, now: int, queued_at: int) -> bool:
+def has_counted(fuse: Fuse, policy: FusePolicy, now: int, queued_at: int | None) -> bool:
     """Whether an entry that was queued at some moment was counted in the window that is open now."""
-    return 0 <= now - fuse.window_start < policy.window and queued_at >= fuse.window_start
+    is_open = 0 <= now - fuse.window_start < policy.window
+    return is_open and queued_at is not None and queued_at >= fuse.window_start
 
 
 def blow(fuse: Fuse, now: int, reason: str) -> Fuse:

@@ -105,6 +105,9 @@ class Before(NamedTuple):
     queued_at: int | None = None
 
 
+_NEVER_SEEN = Before(Known(0, (), in_scope=False, told=None, waiting=None))
+
+
 class ApplyResult(NamedTuple):
     """What became of one observation that was news: the decision, and the state of its entry if it was enqueued."""
 
@@ -178,7 +181,6 @@ class BatchPlan:
         results: what was news.
         unresolved: applications of which nothing is written before all their rows have been read, and when each seems
             to have changed.
-        is_empty: whether there is nothing to write.
     """
 
     new: list[Reportable] = field(default_factory=list)
@@ -198,7 +200,12 @@ class BatchPlan:
     fuse: Fuse | None = None
     results: list[ApplyResult] = field(default_factory=list)
     unresolved: dict[str, int] = field(default_factory=dict)
-    is_empty: bool = True
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        news = self.results or self.moved or self.refreshed or self.out_of_scope
+        return not (news or self.suspicions or self.answered or self.skips or self.positions)
 
     @property
     def touched(self) -> frozenset[str]:
@@ -238,16 +245,6 @@ def plan_batch(rules: WatchRules, batch: Batch, before: Mapping[str, Before], fu
         planner.resolve(resolved)
     if not unresolved:
         plan.positions.update(batch.positions)
-    plan.is_empty = not (
-        plan.results
-        or plan.moved
-        or plan.refreshed
-        or plan.out_of_scope
-        or plan.suspicions
-        or plan.answered
-        or plan.skips
-        or plan.positions
-    )
     if not plan.is_empty:
         plan.positions.update(batch.replica)
     return plan
@@ -282,8 +279,10 @@ def is_nameless(observation: Observation) -> bool:
     return isinstance(observation, Foreign | Unreportable)
 
 
-def described(content: Content) -> str:
+def described(content: Content | None) -> str:
     """A content as the history keeps it, in JSON: what was compared."""
+    if content is None:
+        return "null"
     deleted = "true" if content.deleted else "false"
     return f'{{"status":{quoted(content.status)},"job_id":{quoted(content.job_id)},"deleted":{deleted}}}'
 
@@ -332,35 +331,33 @@ class _Planner:
         return unresolved
 
     def resolve(self, resolved: Resolved) -> None:
+        """Put what all rows of an application say where it belongs."""
         id_, row = resolved.application_id, resolved.canonical
-        before = self.before.get(id_)
+        before = self.before.get(id_, _NEVER_SEEN)
+        latest = before.known.latest
         is_answer = self.batch.origin == "deletion"
         if is_answer:
             self.changes.answered.append(id_)
         if row is not None and row.application_id == id_:
-            self.observe(row, is_move=before is not None and before.known.key not in resolved.keys)
-        elif before is None or not before.known.in_scope or before.known.latest is None:
+            self.observe(row, is_move=before.known.key not in resolved.keys)
+        elif latest is None or not before.known.in_scope:
             return
         elif not is_answer:
-            if _is_alive(before.known):
+            if not latest.deleted:
                 self._suspect(id_, resolved.changed_at)
         elif row is None:
-            self._believe_gone(before, before.known.latest, resolved)
+            content = content_of_gone(id_, latest, self.rules, resolved.changed_at)
+            refused = self.rules.allowed.refusal(content.url)
+            gone = Reportable(id_, before.known.key, content, refused, changed_at=resolved.changed_at)
+            self._decide(gone, before, is_move=False)
         elif not isinstance(row, Unreportable) or not row.unreadable:
             # The row is there and has lost its id. One that cannot be read may well have its id, and stays as it is.
             self.changes.out_of_scope.append(id_)
 
-    def _believe_gone(self, before: Before, latest: Content, resolved: Resolved) -> None:
-        content = content_of_gone(resolved.application_id, latest, self.rules, resolved.changed_at)
-        refused = self.rules.allowed.refusal(content.url)
-        gone = Reportable(resolved.application_id, before.known.key, content, refused, changed_at=resolved.changed_at)
-        self._decide(gone, before, is_move=False)
-
     def observe(self, observation: Observation, *, is_move: bool = False) -> None:
         """Put one observation where it belongs."""
-        id_ = observation.application_id
-        before = None if id_ is None else self.before.get(id_)
-        known = None if before is None else before.known
+        before = self.before.get(observation.application_id or "", _NEVER_SEEN)
+        known = before.known
         if isinstance(observation, Unreportable):
             observation = with_last_job(observation, known)
         match observation:
@@ -371,11 +368,11 @@ class _Planner:
                     self.changes.skips.append(Skip(key, application_id, reason))
                 return
             case OutOfScope(application_id):
-                if known is not None and known.in_scope:
+                if known.in_scope:
                     self.changes.out_of_scope.append(application_id)
             case Ignored() as row:
                 # Its end would be its application's from now on.
-                if known is not None and known.latest is not None and not (known.in_scope and known.key == row.key):
+                if known.latest is not None and not (known.in_scope and known.key == row.key):
                     self.changes.moved.append(row)
         if observation.key in self.batch.skipped:
             self.changes.skips.append(Skip(observation.key, None, None))
@@ -384,57 +381,45 @@ class _Planner:
         due_at = self.batch.now + self.rules.deletion_grace
         self.changes.suspicions.append(Suspicion(application_id, at, due_at))
 
-    def _decide(self, row: Reportable, before: Before | None, *, is_move: bool) -> None:
+    def _decide(self, row: Reportable, before: Before, *, is_move: bool) -> None:
         """Do what a row asks for. The common one is of a known application, and the row that it had before."""
-        batch, changes, content, id_ = self.batch, self.changes, row.content, row.application_id
-        if content.deleted and self._needs_grace(before):
-            self._suspect(id_, row.changed_at)
+        batch, changes, content, known = self.batch, self.changes, row.content, before.known
+        is_new_deletion = content.deleted and not (known.latest is not None and known.latest.deleted)
+        if is_new_deletion and batch.origin not in ("baseline", "deletion"):
+            self._suspect(row.application_id, row.changed_at)
             return
-        if before is None:
-            decision = decide(content, None, None, batch.unseen)
+        decision = decide(content, known.told, known.waiting, batch.unseen)
+        if before is _NEVER_SEEN:
             (changes.adopted if isinstance(decision, Adopt) else changes.new).append(row)
         else:
-            known = before.known
-            decision = decide(content, known.told, known.waiting, batch.unseen)
-            if batch.origin == "baseline":
-                decision = self._of_baseline(decision, known, is_move=is_move)
+            if batch.origin == "baseline" and batch.unseen == "adopt" and isinstance(decision, Queue):
+                # Two rows of one application, on two pages: the second is no news about the first.
+                decision = decision if is_move or known.waiting is not None else Adopt()
             if known.key != row.key or not known.in_scope:
                 changes.moved.append(row)
+            if isinstance(decision, Adopt):
+                changes.acknowledged.append(row)
         match decision:
             case Queue():
                 changes.results.append(self._enqueue(row, before, decision))
             case Nothing():
                 self._refresh(row, before)
             case Adopt():
-                if before is not None:
-                    changes.acknowledged.append(row)
-                changes.results.append(ApplyResult(id_, decision))
-            case _:
-                changes.results.append(self._cancel(row, before, decision))
+                changes.results.append(ApplyResult(row.application_id, decision))
+            case Cancel():
+                detail = f'{{"by":"{batch.origin}","from":{described(known.told)},"to":{described(content)}}}'
+                changes.cancelled.append(row.application_id)
+                self._remember(row, "cancelled", detail)
+                changes.results.append(ApplyResult(row.application_id, decision))
 
-    def _cancel(self, row: Reportable, before: Before | None, decision: Cancel) -> ApplyResult:
-        id_, at = row.application_id, self.batch.now + self.batch.shift
-        told = None if before is None else before.known.told
-        was = described(told) if told else "null"
-        detail = f'{{"by":"{self.batch.origin}","from":{was},"to":{described(row.content)}}}'
-        self.changes.cancelled.append(id_)
-        self.changes.history.append(HistoryLine(at, self.rules.watch, id_, "cancelled", detail))
-        return ApplyResult(id_, decision)
+    def _remember(self, row: Reportable, event: str, detail: str) -> None:
+        at = self.batch.now + self.batch.shift
+        self.changes.history.append(HistoryLine(at, self.rules.watch, row.application_id, event, detail))
 
-    def _needs_grace(self, before: Before | None) -> bool:
-        """Whether a deletion is only suspected: not by a baseline, by a fresh read after the grace, or twice."""
-        latest = None if before is None else before.known.latest
-        return self.batch.origin not in {"baseline", "deletion"} and (latest is None or not latest.deleted)
-
-    def _of_baseline(self, decision: Decision, known: Known, *, is_move: bool) -> Decision:
-        """A baseline may meet two rows of one application, on two pages: the second is no news about the first."""
-        adopts = self.batch.unseen == "adopt" and known.waiting is None and not is_move
-        return Adopt() if adopts and isinstance(decision, Queue) else decision
-
-    def _enqueue(self, row: Reportable, before: Before | None, decision: Queue) -> ApplyResult:
+    def _enqueue(self, row: Reportable, before: Before, decision: Queue) -> ApplyResult:
         batch, rules, changes, content, id_ = self.batch, self.rules, self.changes, row.content, row.application_id
-        if before is not None and rules.ordered_dates:
-            known = before.known
+        known = before.known
+        if rules.ordered_dates:
             # The date of an adopted state was never sent.
             content = in_order(content, row.changed_at, known.told if known.is_acknowledged else None, known.waiting)
         state: EntryState = "pending"
@@ -451,43 +436,36 @@ class _Planner:
                 state = event = "held"
         kinds = sorted(decision.kinds)
         changes.enqueued.append(Enqueued(id_, content, " ".join(kinds), state, batch.now, due_at, reason, endpoint))
-        replaced = "false" if before is None or before.state is None else "true"
+        replaced = "false" if before.state is None else "true"
         listed = '","'.join(kinds)
-        told = None if before is None else before.known.told
-        detail = f'{{"by":"{batch.origin}","from":{described(told) if told else "null"},"to":{described(content)}'
+        detail = f'{{"by":"{batch.origin}","from":{described(known.told)},"to":{described(content)}'
         detail += f',"kinds":["{listed}"],"replaced":{replaced},"due_at":{due_at + batch.shift}'
         if content.event_date != row.content.event_date:
             detail += f',"event_date":{content.event_date},"event_date_of_row":{row.content.event_date}'
         if reason:
             detail += f',"reason":{quoted(reason)}'
-        changes.history.append(HistoryLine(batch.now + batch.shift, rules.watch, id_, event, detail + "}"))
+        self._remember(row, event, detail + "}")
         return ApplyResult(id_, decision, state, reason)
 
-    def _hold(self, content: Content, before: Before | None) -> str | None:
+    def _hold(self, content: Content, before: Before) -> str | None:
         """Why a person has to decide about an entry; None if it is to be sent."""
-        pending = None if before is None else before.known.waiting
+        batch, policy, pending = self.batch, self.rules.fuse, before.known.waiting
         deletion = content.deleted and not (pending is not None and pending.content.deleted)
-        if deletion and self.batch.doubt is not None:
-            return self.batch.doubt
+        if deletion and batch.doubt is not None:
+            return batch.doubt
         is_blown = self.fuse.blown_at is not None
-        if before is not None and before.state is not None:
-            # With a whole fuse it was a doubted deletion that is held: that the row is back ends the doubt.
-            if before.state == "held" and (content.deleted or is_blown):
-                return before.reason or ""
-            if not is_blown and not deletion and self._is_counted(before):
-                return None
-        self.fuse = self.changes.fuse = count(self.fuse, self.rules.fuse, self.batch.now, deletion=deletion)
+        # With a whole fuse it was a doubted deletion that is held: that the row is back ends the doubt.
+        if before.state == "held" and (content.deleted or is_blown):
+            return before.reason or ""
+        is_pending = before.state == "pending" and not is_blown and not deletion
+        if is_pending and has_counted(self.fuse, policy, batch.now, before.queued_at):
+            return None
+        self.fuse = self.changes.fuse = count(self.fuse, policy, batch.now, deletion=deletion)
         return None if self.fuse.blown_at is None else self.fuse.reason or ""
 
-    def _is_counted(self, before: Before) -> bool:
-        """Whether the fuse has counted the application as one that is being changed, not long ago."""
-        if before.state != "pending" or before.queued_at is None:
-            return False
-        return has_counted(self.fuse, self.rules.fuse, self.batch.now, before.queued_at)
-
-    def _refresh(self, row: Reportable, before: Before | None) -> None:
+    def _refresh(self, row: Reportable, before: Before) -> None:
         """A row that is corrected corrects its pending entry: else a dead letter that is retried is refused again."""
-        if before is None or not corrects(row.content, row.refused, before.known.waiting):
+        if not corrects(row.content, row.refused, before.known.waiting):
             return
         endpoint = endpoint_of(row.content.url)
         self.changes.refreshed.append(Refreshed(row.application_id, row.content, endpoint))
