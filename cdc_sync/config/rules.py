@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from cdc_sync.config.models import Config
-from cdc_sync.core.delivery import RetryPolicy, longest_wait
+from cdc_sync.core.delivery import RetryPolicy
 from cdc_sync.core.diff import FusePolicy
 from cdc_sync.core.instants import milliseconds
 from cdc_sync.core.rules import ExtraField, StatusRules, WatchRules
@@ -63,4 +63,4 @@ def retry_policy(config: Config) -> RetryPolicy:
 def sender_horizon(config: Config) -> int:
     """The longest that an entry can have to wait: a due time further ahead is a clock's mistake (milliseconds)."""
     settles = [milliseconds(wait) for watch in config.watches.values() for wait in watch.settle.values()]
-    return max([longest_wait(retry_policy(config)), *settles]) + _SLACK
+    return max([retry_policy(config).max, *settles]) + _SLACK

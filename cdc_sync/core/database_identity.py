@@ -68,18 +68,14 @@ def judged(bound: str | None, found: str, why_not: str | None = None) -> Finding
     """
     if bound is None:
         return Finding(_CHECK, "ok", f"the store belongs to no database yet; the first start binds it to {found}")
+    if bound == found and why_not is None:
+        return Finding(_CHECK, "ok", f"the store belongs to this database, {found}")
+    another = (
+        f"the store belongs to the database {bound}, and database.dsn leads to {found}: a restored copy, a renamed "
+        f"clone or another cluster. The daemon refuses to send from it."
+    )
     remedy = (
         "Correct database.dsn; or, if this database is meant, give it a store of its own, or let it take this one "
         "over: cdc-sync adopt-database"
     )
-    if bound == found and why_not is None:
-        return Finding(_CHECK, "ok", f"the store belongs to this database, {found}")
-    if why_not is not None:
-        return Finding(_CHECK, "failed", why_not, remedy)
-    return Finding(
-        _CHECK,
-        "failed",
-        f"the store belongs to the database {bound}, and database.dsn leads to {found}: a restored copy, a renamed "
-        f"clone or another cluster. The daemon refuses to send from it.",
-        remedy,
-    )
+    return Finding(_CHECK, "failed", why_not or another, remedy)

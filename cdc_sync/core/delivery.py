@@ -84,9 +84,6 @@ ACKNOWLEDGED = Acknowledged()
 
 Meaning = Acknowledged | NotFound | CredentialsRefused | Throttled | Unavailable | Rejected
 
-_UNAVAILABLE_4XX = {408, 425}
-_CREDENTIALS = {401, 403, 407}
-
 
 def meaning_of(reply: Reply, now: int) -> Meaning:  # noqa: PLR0911 - a decision table, one return per row
     """Read a reply; `now` (milliseconds since the epoch) is what a `Retry-After` date is compared with.
@@ -106,14 +103,15 @@ def meaning_of(reply: Reply, now: int) -> Meaning:  # noqa: PLR0911 - a decision
         wait = _wait(reply.retry_after, now if sent_at is None else sent_at)
     if status == 429 or wait is not None:  # noqa: PLR2004 - Too Many Requests
         return Throttled(wait)
-    if status in _CREDENTIALS:
-        return CredentialsRefused()
-    if status == 404:  # noqa: PLR2004 - Not Found
-        return NotFound()
-    if 300 <= status < 400:  # noqa: PLR2004 - HTTP's classes are numbers
-        return Unavailable(misconfigured=True)
-    if 400 <= status < 500 and status not in _UNAVAILABLE_4XX:  # noqa: PLR2004 - HTTP's classes are numbers
-        return Rejected()
+    match status:
+        case 401 | 403 | 407:
+            return CredentialsRefused()
+        case 404:
+            return NotFound()
+        case _ if 300 <= status < 400:  # noqa: PLR2004 - HTTP's classes are numbers
+            return Unavailable(misconfigured=True)
+        case _ if 400 <= status < 500 and status not in (408, 425):  # noqa: PLR2004 - as above
+            return Rejected()
     return Unavailable()
 
 
@@ -188,11 +186,6 @@ def backoff(policy: RetryPolicy, failures: int, chance: float) -> int:
 def probe_after(policy: RetryPolicy, failures: int, chance: float) -> int:
     """Equal jitter: at least half the ceiling. For an endpoint's single probe, which must not come at once."""
     return int(ceiling(policy, failures) * (0.5 + chance / 2))
-
-
-def longest_wait(policy: RetryPolicy) -> int:
-    """No delivery's backoff reaches further into the future; if one does, a clock was wrong."""
-    return policy.max
 
 
 # What becomes of an entry.

@@ -70,20 +70,17 @@ def check_unconfigured(found: Sequence[WatchUnconfigured]) -> list[Finding]:
     """
     if not found:
         return [Finding("store-watches", "ok", "the store knows no watch that the configuration does not have")]
-    return [Finding("store-watches", "warning", _held(one), _remedy(one), one.watch) for one in found]
+    return [_unconfigured(one) for one in found]
 
 
-def _held(one: WatchUnconfigured) -> str:
-    return (
+def _unconfigured(one: WatchUnconfigured) -> Finding:
+    held = (
         f"{_UNCONFIGURED}. The store holds of it: applications known {one.known}, pending {one.pending}, "
         f"held {one.held}, dead letters {one.dead}, suspected deletions {one.suspected}"
     )
-
-
-def _remedy(one: WatchUnconfigured) -> str:
-    lines = [f"{_IF_RENAMED}."]
+    remedy = f"{_IF_RENAMED}."
     if one.held:
-        lines.append(f"cdc-sync fuse show --watch {one.watch}   # then release or discard")
+        remedy += f"\ncdc-sync fuse show --watch {one.watch}   # then release or discard"
     if one.dead:
-        lines.append(f"cdc-sync dead-letters list --watch {one.watch}   # then retry or discard")
-    return "\n".join(lines)
+        remedy += f"\ncdc-sync dead-letters list --watch {one.watch}   # then retry or discard"
+    return Finding("store-watches", "warning", held, remedy, one.watch)

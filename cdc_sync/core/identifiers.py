@@ -21,7 +21,6 @@ _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 _BARE = re.compile(r"[a-z_][a-z0-9_]*")
 _LETTER = re.compile(r"[A-Za-z_\x80-\U0010ffff]")
 _LATER = re.compile(r"[A-Za-z0-9_$\x80-\U0010ffff]")
-_PARTS_OF_A_TABLE = 2
 
 
 class IdentifierError(ValueError):
@@ -46,13 +45,8 @@ def parse_qualified(text: str) -> QualifiedName:
     Raises:
         IdentifierError: it is not one.
     """
-    parts = _parts(text)
-    if len(parts) > _PARTS_OF_A_TABLE:
-        raise IdentifierError(
-            f"it has {len(parts)} parts, but only a schema and a table may be named (the connection says which "
-            "database); a dot that belongs to a name needs double quotes around that name"
-        )
-    return QualifiedName(None, parts[0]) if len(parts) == 1 else QualifiedName(*parts)
+    *above, name = _parts(text, 2, "only a schema and a table may be named (the connection says which database)")
+    return QualifiedName(above[0] if above else None, name)
 
 
 def parse_column(text: str) -> str:
@@ -61,13 +55,8 @@ def parse_column(text: str) -> str:
     Raises:
         IdentifierError: it is not one.
     """
-    parts = _parts(text)
-    if len(parts) > 1:
-        raise IdentifierError(
-            f"it has {len(parts)} parts, but a column is named alone, without its table; a dot that belongs to the "
-            "name needs double quotes around it"
-        )
-    return parts[0]
+    (name,) = _parts(text, 1, "a column is named alone, without its table")
+    return name
 
 
 def written(name: str) -> str:
@@ -84,7 +73,8 @@ def usable(name: str) -> bool:
     return True
 
 
-def _parts(text: str) -> list[str]:
+def _parts(text: str, most: int, expected: str) -> list[str]:
+    """The parts between the dots, at most so many; a text has at least one."""
     parts: list[str] = []
     at = 0
     while True:
@@ -100,13 +90,19 @@ def _parts(text: str) -> list[str]:
             parts.append(_unquoted(text[at:end]))
             at = end
         if at == len(text):
-            return parts
+            break
         if text[at] != ".":
             raise IdentifierError(
                 f"{text[at]!r} follows a closing double quote, where only a dot may; a double quote inside a name is "
                 "written twice"
             )
         at += 1
+    if len(parts) > most:
+        raise IdentifierError(
+            f"it has {len(parts)} parts, but {expected}; a dot that belongs to a name needs double quotes around that "
+            "name"
+        )
+    return parts
 
 
 def _unquoted(name: str) -> str:

@@ -59,8 +59,8 @@ def _weights(text: str) -> Mapping[str, int]:
     return MappingProxyType({word: int(number) for word, _, number in (entry.partition(":") for entry in text.split())})
 
 
-def _meaning(words: str, never: str, kinds: frozenset[Kind], *, least: int = 4, sure: int = 7) -> Meaning:
-    return Meaning(_weights(words), frozenset(never.split()), kinds, least, sure)
+def _meaning(words: str, never: str, kinds: frozenset[Kind], **scores: int) -> Meaning:
+    return Meaning(_weights(words), frozenset(never.split()), kinds, **scores)
 
 
 _IDS: frozenset[Kind] = frozenset({"text", "number", "uuid"})

@@ -71,7 +71,3 @@ class WatchRules:
     def extra_fields_of(self, status: str) -> frozenset[str]:
         """The names of the extra fields that go with a status."""
         return frozenset(field.name for field in self.extra if not field.only_for or status in field.only_for)
-
-    def settle_of(self, status: str) -> int:
-        """How long a status must stand before it is sent, in milliseconds."""
-        return self.settle.get(status, self.default_settle)

@@ -50,31 +50,28 @@ class AllowedHosts:
 
     def refusal(self, url: str) -> str | None:
         """Why a call to this URL must not be made; None if it may."""
-        path = url.find("/", _AFTER_SCHEME)
-        if path > 0 and _PLAIN_PATH.fullmatch(url, path):
-            return self._origin_refusal(url[:path])
-        match = _URL.fullmatch(url)
-        if match is None:
-            return "it is not a plain https URL (no user name, no fragment, no blank or odd character)"
-        return self._origin_refusal(url[: match.start("path")]) or _path_refusal(match["path"])
+        origin, path = _parts(url)
+        refusal = self._origin_refusal(origin)
+        return refusal or (_path_refusal(path) if path else None)
 
     @lru_cache(maxsize=256)  # noqa: B019 - of very few configurations, and hosts
     def _origin_refusal(self, origin: str) -> str | None:
         """Why nothing of this origin may be called; None if what is under it may."""
-        match = _URL.fullmatch(origin)
-        if match is None:
+        try:
+            endpoint = _endpoint_of(origin)
+        except ValueError:
             return "it is not a plain https URL (no user name, no fragment, no blank or odd character)"
-        scheme, host = match["scheme"].lower(), match["host"].lower()
-        port = int(match["port"] or _PORTS[scheme])
-        if not 0 < port < 65536:  # noqa: PLR2004 - the last TCP port
+        scheme, _, authority = endpoint.partition("://")
+        host, _, port = authority.rpartition(":")
+        if not 0 < int(port) < 65536:  # noqa: PLR2004 - the last TCP port
             return f"{port} is not a TCP port"
         if scheme == "http" and not is_loopback(host):
             return "it is http: only https may be used, except to a loopback address"
-        entry = host if port == _PORTS[scheme] else f"{host}:{port}"
-        if f"{scheme}://{host}:{port}" == self.base or entry in self.names or f"{host}:{port}" in self.names:
+        entry = host if int(port) == _PORTS[scheme] else authority
+        if endpoint == self.base or entry in self.names or authority in self.names:
             return None
         return (
-            f"its origin {scheme}://{host}:{port} is neither base_url's nor in hellowork.allowed_hosts;"
+            f"its origin {endpoint} is neither base_url's nor in hellowork.allowed_hosts;"
             f" if calls may go there, add {entry!r} to that list"
         )
 
@@ -96,11 +93,16 @@ def endpoint_of(url: str) -> str:
     Raises:
         ValueError: if the URL is not one that `AllowedHosts` could let pass.
     """
+    return _endpoint_of(_parts(url)[0])
+
+
+def _parts(url: str) -> tuple[str, str]:
+    """The origin, or all of what is no URL, and the path; of a plain path, which needs no further look, nothing."""
     path = url.find("/", _AFTER_SCHEME)
     if path > 0 and _PLAIN_PATH.fullmatch(url, path):
-        return _endpoint_of(url[:path])
+        return url[:path], ""
     match = _URL.fullmatch(url)
-    return _endpoint_of(url if match is None else url[: match.start("path")])
+    return (url, "") if match is None else (url[: match.start("path")], match["path"])
 
 
 @lru_cache(maxsize=256)  # asked for each call, of very few hosts

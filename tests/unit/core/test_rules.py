@@ -24,14 +24,6 @@ RULES = WatchRules(
 )
 
 
-@pytest.mark.parametrize(
-    ("status", "settle"),
-    [("rejected", 300_000), ("hired", 0), ("deleted", 2_000), ("Refusé", 2_000), ("", 2_000)],
-)
-def test_a_status_settles_by_its_name_as_sent_else_by_default(status: str, settle: int) -> None:
-    assert RULES.settle_of(status) == settle
-
-
 @pytest.mark.parametrize(("status", "fields"), [("rejected", {"tenant", "delay"}), ("deleted", {"tenant"})])
 def test_extra_fields_go_with_the_statuses_that_they_are_for(status: str, fields: set[str]) -> None:
     extra = (ExtraField("tenant", frozenset()), ExtraField("delay", frozenset({"rejected"})))
