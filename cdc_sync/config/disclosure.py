@@ -15,7 +15,7 @@ from cdc_sync.config.document import Part, is_reference_alone
 from cdc_sync.config.problems import Mistake, Path, Problem, printable
 from cdc_sync.config.schema import Schema, written_out
 from cdc_sync.config.values import is_header_name
-from cdc_sync.core.masking import HIDDEN
+from cdc_sync.core.visible import HIDDEN
 
 _SIMPLE = re.compile(r"[A-Za-z0-9_-]+")
 _LIKE_A_KEY = re.compile(r"[A-Za-z0-9_.-]{1,40}")

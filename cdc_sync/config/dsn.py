@@ -22,7 +22,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from cdc_sync.config.document import UNRESOLVED
 from cdc_sync.config.problems import Mistake
 from cdc_sync.core.findings import Finding
-from cdc_sync.core.masking import HIDDEN
+from cdc_sync.core.visible import HIDDEN
 
 ESCAPES = "in a URI's user name and password write @ as %40, / as %2F, : as %3A and % as %25"
 

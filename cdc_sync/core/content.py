@@ -1,10 +1,22 @@
-"""What HelloWork knows, or should know, of one application."""
+"""What HelloWork knows, or should know, of one application; and JSON text of which fields are cut out.
 
+Cut out without touching what stays: to read a number and write it could change it.
+"""
+
+import json
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from json.encoder import encode_basestring
 from typing import Literal, Self
 
-from cdc_sync.core.json_object import only_fields
+quoted = encode_basestring
+"""A text as a JSON string."""
+
+_decode = json.JSONDecoder().raw_decode
+
+_PART = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]|[^\s",:\[\]{}]+', re.DOTALL)
+"""A string, a bracket, or a number or word. What is between is white space, commas and colons."""
 
 Kind = Literal["first", "status", "job", "deleted"]
 """Why a call is made; several may apply at once."""
@@ -56,3 +68,32 @@ class Content:
         """
         extra = None if self.extra is None else only_fields(self.extra, extra_fields)
         return replace(self, status=status, deleted=True, event_date=at, extra=extra)
+
+
+def only_fields(text: str, names: Collection[str]) -> str | None:
+    """The object with only these fields, each as it was written; None if none is left.
+
+    `text` is an object as `core.rows` composes it: one separator after each value.
+    """
+    kept: list[str] = []
+    place = 1
+    while place < len(text) - 1:
+        name, after_name = _decode(text, place)
+        end = _end_of_value(text, after_name + len(": "))
+        if name in names:
+            kept.append(text[place:end])
+        place = len(text) - len(text[end:].lstrip().removeprefix(",").lstrip())
+    return f"{{{', '.join(kept)}}}" if kept else None
+
+
+def _end_of_value(text: str, start: int) -> int:
+    """Where the value ends that begins at, or after white space at, `start`.
+
+    Not by a parser: PostgreSQL takes json that is nested deeper than Python's can follow.
+    """
+    depth, parts = 0, _PART.finditer(text, start)
+    while True:
+        part = next(parts)
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(part[0], 0)
+        if depth == 0:
+            return part.end()

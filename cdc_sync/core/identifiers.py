@@ -5,11 +5,14 @@ with a letter or `_`, goes on with letters, digits, `_` and `$`, and is folded t
 anything may stand, and `""` is one double quote. One rule is stricter, since what PostgreSQL does there is never what
 was meant: a name of more than 63 bytes is an error where PostgreSQL would cut it off. And one is safer: a name with a
 control character, a line break or a mark of the writing's direction is refused, for it would look like something else
-in every script and on every terminal. Key words need no quotes, for
-every name is quoted again before it becomes part of a statement.
+in every script and on every terminal. Key words need no quotes, for every
+name is quoted again before it becomes part of a statement.
+
+Beside them dollar quotes that nothing inside them can end, whatever names are put in.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from cdc_sync.core.visible import UNSAFE
@@ -21,6 +24,7 @@ _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 _BARE = re.compile(r"[a-z_][a-z0-9_]*")
 _LETTER = re.compile(r"[A-Za-z_\x80-\U0010ffff]")
 _LATER = re.compile(r"[A-Za-z0-9_$\x80-\U0010ffff]")
+_TAG = "$cdc_sync"
 
 
 class IdentifierError(ValueError):
@@ -131,3 +135,12 @@ def _checked(name: str) -> str:
     if length > LONGEST:
         raise IdentifierError(f"a name of {length} bytes is longer than the {LONGEST} that PostgreSQL keeps")
     return name
+
+
+def requoted(template: str, parts: Collection[str]) -> str:
+    """A template of a script with other dollar quotes than `$cdc_sync$`, if a part that is put into it has these."""
+    tag, number = _TAG, 0
+    while any(tag in part for part in parts):
+        number += 1
+        tag = f"{_TAG}_{number}x"
+    return template.replace(f"{_TAG}$", f"{tag}$")

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from cdc_sync.core.content import Content
+from cdc_sync.core.content import Content, quoted
 from cdc_sync.core.diff import (
     Adopt,
     Cancel,
@@ -28,7 +28,6 @@ from cdc_sync.core.diff import (
     has_counted,
     in_order,
 )
-from cdc_sync.core.json_object import quoted
 from cdc_sync.core.outbox import EntryState, Known, Skip, Suspicion, corrects, with_last_job
 from cdc_sync.core.rows import Foreign, Ignored, Key, Observation, Origin, OutOfScope, Reportable, Unreportable
 from cdc_sync.core.rules import WatchRules

@@ -3,9 +3,17 @@
 These are the control characters (C0 with ESC and the line breaks, DEL, C1, of which some terminals take U+009B for an
 escape sequence's start), Unicode's line and paragraph separators, the marks that turn the direction of writing
 (UAX #9, by which a text may look like another), and halves of surrogate pairs, which no encoding takes.
+
+Our own credentials are hidden, however a text writes them: a server that refuses a call may repeat its headers: as they
+are, in a JSON string, in a query, in a page, or decoded from Basic. What it makes of them otherwise (a hash, another
+encoding) is not recognised.
 """
 
+import base64
+import binascii
 import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """One character that is not shown as it is."""
@@ -30,3 +38,70 @@ def visible_json(text: str) -> str:
     if text.isprintable():  # several times faster than to look for each of them, and no unsafe character is
         return text
     return UNSAFE.sub(lambda found: found[0] if found[0] < " " else f"\\u{ord(found[0]):04x}", text)
+
+
+# Our own credentials.
+
+HIDDEN = "(hidden)"
+
+_SHORTEST_WORD = 8
+"""Shorter words of a header (`Bearer`, a version) are no secrets, and would be hidden all over a text."""
+
+_SHORTEST_PASSWORD = 4
+"""What Basic has behind its colon is a secret for sure; one letter would be hidden all over a text all the same."""
+
+_SEPARATORS = re.compile(r'[\s,;="]+')
+_BASIC = re.compile(r"\s*basic\s+(\S+)\s*", re.IGNORECASE)
+_NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;"}
+
+# Bounded everywhere: a text of nothing but backslashes or zeros must not take a square of its length.
+_BACKSLASHES = r"\\{1,8}"
+
+
+def hiding(headers: Mapping[str, str]) -> Callable[[str], str]:
+    """What hides in a text what the values of headers say."""
+    words = {word for value in headers.values() for word in _words(value)}
+    # The longest first: a word may be part of another.
+    patterns = [_pattern(word) for word in sorted(words, key=lambda word: (-len(word), word))]
+    return partial(re.compile("|".join(patterns)).sub, HIDDEN) if patterns else str
+
+
+def _words(value: str) -> Iterator[str]:
+    """A header's value, the words in it, and what Basic's second word decodes to."""
+    split: Iterable[str] = (value.strip(), *value.split(), *_SEPARATORS.split(value))
+    yield from (word for word in split if len(word) >= _SHORTEST_WORD)
+    if basic := _BASIC.fullmatch(value):
+        try:
+            decoded = base64.b64decode(basic[1], validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return
+        _, _, password = decoded.partition(":")
+        yield from (word for word in (decoded, password) if len(word) >= _SHORTEST_PASSWORD)
+
+
+def _pattern(word: str) -> str:
+    """A word in any of the ways in which texts write it, each of its characters by itself."""
+    return "".join(f"(?:{'|'.join(_ways(character))})" for character in word)
+
+
+def _ways(character: str) -> Iterator[str]:
+    """How texts write a character; itself at last, since others begin with it (`%25`, `&amp;`)."""
+    # JSON, also within a JSON string: a character beyond 16 bits is a pair of surrogates.
+    units = character.encode("utf-16-be", "surrogatepass")
+    pairs = [units[at : at + 2].hex() for at in range(0, len(units), 2)]
+    yield "".join(rf"{_BACKSLASHES}u(?i:{pair})" for pair in pairs)
+    # A query, also within another's value.
+    yield "".join(rf"%(?:25){{0,4}}(?i:{byte:02x})" for byte in character.encode("utf-8", "surrogatepass"))
+    if character == " ":
+        yield r"\+"
+    # A page.
+    yield rf"&#0{{0,6}}{ord(character)};"
+    yield rf"&#[xX]0{{0,6}}(?i:{ord(character):x});"
+    if character in _NAMED:
+        yield _NAMED[character]
+    if character == "\\":
+        yield _BACKSLASHES
+    elif character in "\"'/":
+        yield rf"\\{{0,8}}{character}"
+    else:
+        yield re.escape(character)

@@ -36,8 +36,8 @@ from yarl import URL
 from cdc_sync import __version__
 from cdc_sync.core import payload
 from cdc_sync.core.delivery import Reply, kernel_gives_up_after
-from cdc_sync.core.masking import hiding
 from cdc_sync.core.outbox import Entry
+from cdc_sync.core.visible import hiding
 
 READ_LIMIT = 64 * 1024
 """Bytes of a reply that are read (design, "What a reply means")."""

@@ -14,8 +14,7 @@ from importlib.resources import files
 from psycopg import sql
 
 from cdc_sync.config import Watch
-from cdc_sync.core.dollar_quotes import requoted
-from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.core.identifiers import QualifiedName, requoted
 from cdc_sync.core.visible import visible
 from cdc_sync.source import expressions
 from cdc_sync.source.columns_of import Dependencies, compared

@@ -10,10 +10,9 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from cdc_sync.core.content import Content, Kind
+from cdc_sync.core.content import Content, Kind, quoted
 from cdc_sync.core.delivery import LONGEST_COUNTED, LONGEST_UNASKED, Health
 from cdc_sync.core.diff import Waiting
-from cdc_sync.core.json_object import quoted
 from cdc_sync.core.outbox import Entry, Known
 from cdc_sync.core.rows import Key
 

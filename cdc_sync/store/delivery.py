@@ -14,8 +14,8 @@ from functools import partial
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
+from cdc_sync.core.content import quoted
 from cdc_sync.core.delivery import Again, Done, Health
-from cdc_sync.core.json_object import quoted
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.plan import HistoryLine, described
 from cdc_sync.store.columns import as_json, entry_from, health_from, state_columns

@@ -11,7 +11,7 @@ from cdc_sync.config import Config
 from cdc_sync.config.sessions import sessions_needed
 from cdc_sync.core import clock_skew
 from cdc_sync.core.findings import Finding, State, Tell
-from cdc_sync.core.masking import HIDDEN
+from cdc_sync.core.visible import HIDDEN
 from cdc_sync.source.check.shortly import asking_shortly
 from cdc_sync.source.check.watch import check_left_over, check_watch
 from cdc_sync.source.connection import Connection, connected

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from psycopg import sql
 
 from cdc_sync import rights
-from cdc_sync.core.dollar_quotes import requoted
-from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.core.identifiers import QualifiedName, requoted
 from cdc_sync.store.statements import migrations, text
 
 TABLES = (

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sync.core.dollar_quotes import requoted
+from cdc_sync.core.identifiers import requoted
 
 PARTS = st.text(st.sampled_from("$cdc_syncx123;"), max_size=40) | st.sampled_from(
     ["$cdc_sync$", "$cdc_sync_1x$ $cdc_sync", "a"]

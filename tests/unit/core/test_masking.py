@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sync.core.masking import HIDDEN, hiding
+from cdc_sync.core.visible import HIDDEN, hiding
 
 SECRET = "k\"e\\y/1&2<3>4'5 6+7%8é😀"
 
