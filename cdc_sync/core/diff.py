@@ -56,6 +56,8 @@ class Queue:
 
 Decision = Nothing | Adopt | Cancel | Queue
 
+_NOTHING, _ADOPT, _CANCEL = Nothing(), Adopt(), Cancel()
+
 
 class Waiting(NamedTuple):
     """The part of an outbox entry (pending, held or dead) that a decision depends on."""
@@ -75,14 +77,14 @@ def decide(observed: Content, told: Content | None, waiting: Waiting | None, uns
     """
     if waiting is not None:
         if observed.same_as(waiting.content):
-            return Nothing()
+            return _NOTHING
         if told is not None and observed.same_as(told):
-            return Queue(kinds_between(waiting.content, observed)) if waiting.attempted else Cancel()
+            return Queue(kinds_between(waiting.content, observed)) if waiting.attempted else _CANCEL
         return Queue(kinds_between(told, observed))
     if told is None:
-        return Adopt() if unseen == "adopt" else Queue(kinds_between(None, observed))
+        return _ADOPT if unseen == "adopt" else Queue(kinds_between(None, observed))
     kinds = kinds_between(told, observed)
-    return Queue(kinds) if kinds else Nothing()
+    return Queue(kinds) if kinds else _NOTHING
 
 
 def kinds_between(told: Content | None, observed: Content) -> frozenset[Kind]:

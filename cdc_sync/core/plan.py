@@ -278,10 +278,8 @@ def is_nameless(observation: Observation) -> bool:
     return isinstance(observation, Foreign | Unreportable)
 
 
-def described(content: Content | None) -> str:
+def described(content: Content) -> str:
     """A content as the history keeps it, in JSON: what was compared."""
-    if content is None:
-        return "null"
     deleted = "true" if content.deleted else "false"
     return f'{{"status":{quoted(content.status)},"job_id":{quoted(content.job_id)},"deleted":{deleted}}}'
 
@@ -396,24 +394,22 @@ class _Planner:
                 decision = decision if is_move or known.waiting is not None else Adopt()
             if known.key != row.key or not known.in_scope:
                 changes.moved.append(row)
-            if isinstance(decision, Adopt):
-                changes.acknowledged.append(row)
         match decision:
             case Queue():
                 changes.results.append(self._enqueue(row, before, decision))
             case Nothing():
                 self._refresh(row, before)
             case Adopt():
+                if before is not _NEVER_SEEN:
+                    changes.acknowledged.append(row)
                 changes.results.append(ApplyResult(row.application_id, decision))
             case Cancel():
-                detail = f'{{"by":"{batch.origin}","from":{described(known.told)},"to":{described(content)}}}'
+                was = described(known.told) if known.told else "null"
+                detail = f'{{"by":"{batch.origin}","from":{was},"to":{described(content)}}}'
                 changes.cancelled.append(row.application_id)
-                self._remember(row, "cancelled", detail)
+                line = HistoryLine(batch.now + batch.shift, self.rules.watch, row.application_id, "cancelled", detail)
+                changes.history.append(line)
                 changes.results.append(ApplyResult(row.application_id, decision))
-
-    def _remember(self, row: Reportable, event: str, detail: str) -> None:
-        at = self.batch.now + self.batch.shift
-        self.changes.history.append(HistoryLine(at, self.rules.watch, row.application_id, event, detail))
 
     def _enqueue(self, row: Reportable, before: Before, decision: Queue) -> ApplyResult:
         batch, rules, changes, content, id_ = self.batch, self.rules, self.changes, row.content, row.application_id
@@ -435,20 +431,20 @@ class _Planner:
                 state = event = "held"
         kinds = sorted(decision.kinds)
         changes.enqueued.append(Enqueued(id_, content, " ".join(kinds), state, batch.now, due_at, reason, endpoint))
-        replaced = "false" if before.state is None else "true"
-        listed = '","'.join(kinds)
-        detail = f'{{"by":"{batch.origin}","from":{described(known.told)},"to":{described(content)}'
+        listed, replaced = '","'.join(kinds), "false" if before.state is None else "true"
+        was = described(known.told) if known.told else "null"
+        detail = f'{{"by":"{batch.origin}","from":{was},"to":{described(content)}'
         detail += f',"kinds":["{listed}"],"replaced":{replaced},"due_at":{due_at + batch.shift}'
         if content.event_date != row.content.event_date:
             detail += f',"event_date":{content.event_date},"event_date_of_row":{row.content.event_date}'
         if reason:
             detail += f',"reason":{quoted(reason)}'
-        self._remember(row, event, detail + "}")
+        changes.history.append(HistoryLine(batch.now + batch.shift, rules.watch, id_, event, detail + "}"))
         return ApplyResult(id_, decision, state, reason)
 
     def _hold(self, content: Content, before: Before) -> str | None:
         """Why a person has to decide about an entry; None if it is to be sent."""
-        batch, policy, pending = self.batch, self.rules.fuse, before.known.waiting
+        batch, pending = self.batch, before.known.waiting
         deletion = content.deleted and not (pending is not None and pending.content.deleted)
         if deletion and batch.doubt is not None:
             return batch.doubt
@@ -457,9 +453,9 @@ class _Planner:
         if before.state == "held" and (content.deleted or is_blown):
             return before.reason or ""
         is_pending = before.state == "pending" and not is_blown and not deletion
-        if is_pending and has_counted(self.fuse, policy, batch.now, before.queued_at):
+        if is_pending and has_counted(self.fuse, self.rules.fuse, batch.now, before.queued_at):
             return None
-        self.fuse = self.changes.fuse = count(self.fuse, policy, batch.now, deletion=deletion)
+        self.fuse = self.changes.fuse = count(self.fuse, self.rules.fuse, batch.now, deletion=deletion)
         return None if self.fuse.blown_at is None else self.fuse.reason or ""
 
     def _refresh(self, row: Reportable, before: Before) -> None:
