@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from json import dumps
+from typing import Any
 
 from cdc_sync.config.document import Part, is_reference_alone
 from cdc_sync.config.problems import Mistake, Path, Problem, printable
@@ -35,6 +36,11 @@ class Spot:
     def keys(self) -> Schema:
         """The keys of the sections that may stand here, with their schemas."""
         return {key: below for kind in self.kinds for key, below in kind.get("properties", {}).items()}
+
+    @property
+    def examples(self) -> list[Any]:
+        """What may be written here, if the schema has an example."""
+        return [example for kind in self.kinds for example in kind.get("examples", ())]
 
     @property
     def has_scalars(self) -> bool:

@@ -186,7 +186,7 @@ def _compose(text: str) -> yaml.Node | None:
     try:
         return loader.document()
     except yaml.MarkedYAMLError as error:
-        raise _not_yaml(error) from None
+        raise _not_yaml(error, text, loader.place) from None
     except Mistake:
         raise
     except (yaml.YAMLError, ValueError, OverflowError):
@@ -210,11 +210,13 @@ def _place(part: Any) -> Place:
     return Place(mark.line + 1, mark.column + 1)
 
 
+_KEY_VALUE = "write `key: value`, with a blank after the colon"
+
 _MEANINGS = {
     "mapping values are not allowed": (
         "a colon stands where no key can be; quote a value that has `: ` in it, or correct the indentation"
     ),
-    "could not find expected ':'": "a key without its colon; write `key: value`, with a blank after the colon",
+    "could not find expected ':'": f"a key without its colon; {_KEY_VALUE}",
     "cannot start any token": (
         "a value cannot begin with this character; quote the value; indent with blanks, not with tabs"
     ),
@@ -235,8 +237,14 @@ _TOLD_WHERE_IT_BEGAN = {"could not find expected ':'", "expected ',' or", "found
 """The scanner gives up lines behind what is not right."""
 
 
-def _not_yaml(error: yaml.MarkedYAMLError) -> Mistake:
+def _not_yaml(error: yaml.MarkedYAMLError, text: str, last: Place) -> Mistake:
+    """What an error of PyYAML's is in our words; `last` is where the last part begins that could be read."""
     place = _place(error.problem_mark or error.context_mark)
+    if "mapping values are not allowed" in (error.problem or "") and last.line < place.line:
+        # A key without its colon goes on, as text does, until the next line's colon.
+        begins_line = not text.splitlines()[last.line - 1][: last.column - 1].strip(" -")
+        if begins_line:
+            return Mistake("not YAML: a key without its colon", _KEY_VALUE, place=last)
     for sign, meaning in _MEANINGS.items():
         if sign in (error.problem or ""):
             message, _, suggestion = meaning.partition("; ")

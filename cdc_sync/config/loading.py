@@ -15,6 +15,7 @@ from cdc_sync.config.document import LARGEST, UNRESOLVED, Document, substitute
 from cdc_sync.config.dsn import check
 from cdc_sync.config.models import Config
 from cdc_sync.config.problems import ConfigurationError, Mistake, Path, Place, Problem
+from cdc_sync.config.schema import flow
 
 _WHERE_TO_BEGIN = "`cdc-sync config example` prints an annotated configuration to begin with"
 
@@ -187,6 +188,8 @@ def _mistake(details: ErrorDetails) -> Mistake:
         message = message.replace("'", "")
         close = get_close_matches(str(details["input"]), re.findall(r"'([^']*)'", context["expected"]), n=1)
         suggestion = f'did you mean "{close[0]}"?' if close else None
+    elif kind in {"dict_type", "mapping_type"} and (examples := at(path).examples):
+        suggestion = f"for example {path[-1]}: {flow(examples[0])}"
     elif kind == "string_type" and isinstance(details["input"], bool):
         suggestion = "put it in quotes to make it text"
     return Mistake(message, suggestion, path=path, about_key=kind in _ABOUT_KEY)

@@ -100,7 +100,7 @@ def _is_block(key: Schema) -> bool:
 def _lines(keys: Schema, indent: str) -> Iterator[str]:
     """Keys that stand one below the other, their comments in a column."""
     heads = {
-        name: f"{indent}{name}:" + ("" if _is_block(key) else f" {_flow(_value(key))}") for name, key in keys.items()
+        name: f"{indent}{name}:" + ("" if _is_block(key) else f" {flow(_value(key))}") for name, key in keys.items()
     }
     column = max((len(head) for head in heads.values() if len(head) <= _WIDEST_BEFORE_A_COMMENT), default=0)
     for name, key in keys.items():
@@ -127,11 +127,12 @@ def _value(key: Schema) -> Any:
     return key["examples"][0] if "examples" in key else key.get("default", [] if key.get("type") == "array" else {})
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
+    """A value as YAML writes it on one line."""
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{name}: {_flow(inner)}' for name, inner in value.items())}}}"
+        return f"{{{', '.join(f'{name}: {flow(inner)}' for name, inner in value.items())}}}"
     if isinstance(value, list):
-        return f"[{', '.join(map(_flow, value))}]"
+        return f"[{', '.join(map(flow, value))}]"
     if isinstance(value, str):
         return value if _PLAIN.fullmatch(value) else json.dumps(value)
     return json.dumps(value)

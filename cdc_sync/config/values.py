@@ -264,6 +264,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, "token"
 _FORBIDDEN_IN_A_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, "field-value": controls but the tab
 _NAME = r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?"
 _HOST = re.compile(rf"(?P<host>{_NAME}|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{{1,5}}))?")
+_OUR_PATH = re.compile(r"/v1/applications(?:/.*)?$|\.hellowork\.com/v1$", re.IGNORECASE)  # a proxy may have /v1
 _AUTHORITY = re.compile(r"(?i)(?P<scheme>https?)://(?P<host>\[[^\]/?#]*\]|[^:/?#]*)(?P<port>:[0-9]+)?(?:/[^?#]*)?")
 
 
@@ -294,6 +295,11 @@ def _base_url(value: str) -> str:
         raise Mistake("expected a URL without query and fragment: the calls' paths are put behind it")
     if "@" in url:
         raise Mistake("expected a URL without a user name or a password", "credentials belong in hellowork.headers")
+    if _OUR_PATH.search(url):
+        raise Mistake(
+            "expected a URL without HelloWork's own path: /v1/applications/… is put behind it",
+            "remove that part; HelloWork's production API is https://ats-partner.hellowork.com",
+        )
     match = _AUTHORITY.fullmatch(url)
     if match is None:
         raise Mistake("expected a URL such as https://ats-partner.hellowork.com")

@@ -317,3 +317,32 @@ def test_no_error_shows_what_a_reference_stands_for(line: str, at: int, around: 
     result = outcome("\n".join(lines), {"S": f"{around}{SECRET}", "HELLOWORK_API_KEY": f"{SECRET}{around}"})
     if isinstance(result, ConfigurationError):
         assert SECRET not in seen_of(result)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("hellowork:\n  base_url https://hw.example\n  timeout: 5s\n", 2),
+        ("hellowork:\n  timeout: 5s\n  base_url https://hw.example\n  concurrency: 3\n", 3),
+        ("database\n  dsn: ''\n", 1),
+        ("watches:\n  a:\n    related:\n      - table rejections\n        key: [id]\n", 4),
+    ],
+)
+def test_a_missing_colon_is_told_at_its_line(text: str, line: int) -> None:
+    (problem,) = problems_of(text)
+    assert (problem.line, problem.message) == (line, "not YAML: a key without its colon")
+    assert problem.suggestion == "write `key: value`, with a blank after the colon"
+
+
+@pytest.mark.parametrize("text", ["a: b: c\n", "a: a value that\n  goes: on\n"])
+def test_a_colon_in_a_value_is_told_where_it_stands(text: str) -> None:
+    (problem,) = problems_of(text)
+    assert (problem.line, problem.message) == (text.count("\n"), "not YAML: a colon stands where no key can be")
+
+
+def test_headers_that_are_text_come_with_the_right_form() -> None:
+    (problem,) = problems_of(f'{LEAST}hellowork: {{headers: "X-Api-Key: {SECRET}"}}\n')
+    assert str(problem) == (
+        "hellowork.headers: expected a section: `key: value` lines beneath this key (found: text); "
+        'for example headers: {X-Api-Key: "${HELLOWORK_API_KEY}"}'
+    )

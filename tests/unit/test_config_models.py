@@ -134,6 +134,7 @@ def test_what_can_be_given_is_read() -> None:
     [
         ("https://hw.example/", "https://hw.example"),
         ("https://hw.example:8443/proxy//", "https://hw.example:8443/proxy"),
+        ("https://proxy.example/v1", "https://proxy.example/v1"),
         ("http://localhost:8080", "http://localhost:8080"),
         ("http://127.1.2.3", "http://127.1.2.3"),
         ("http://[::1]:80", "http://[::1]:80"),
@@ -188,6 +189,8 @@ def test_another_than_a_loopback_address_is_served_with_a_token() -> None:
 
 HTTPS = "expected an https URL: http is for a loopback address only (localhost, 127.0.0.0/8, [::1])"
 URL = "expected a URL such as https://ats-partner.hellowork.com"
+NO_PATH = "expected a URL without HelloWork's own path: /v1/applications/… is put behind it"
+NO_PATH_REMEDY = "remove that part; HelloWork's production API is https://ats-partner.hellowork.com"
 HOST = "expected a host or host:port, such as ats-partner.hellowork.com"
 LISTEN = "expected host:port, such as 127.0.0.1:8765, or null"
 COLUMN = "expected a column's name or {sql: EXPRESSION, depends_on: [columns]}"
@@ -213,6 +216,15 @@ A_SECTION = "expected a section: `key: value` lines beneath this key"
             "https://hw.example:99999",
             f"{URL}: a valid host, port and path (found: https://hw.example:99999)",
         ),
+        *[
+            ("hellowork.base_url", f"https://{rest}", f"{NO_PATH} (found: https://{rest}); {NO_PATH_REMEDY}")
+            for rest in (
+                "ats-partner.hellowork.com/v1",
+                "ats-partner.hellowork.com/v1/applications",
+                "hw.example/v1/applications/",
+                "hw.example/proxy/v1/applications/{applicationId}/status",
+            )
+        ],
         (
             "hellowork.base_url",
             "https://u:hunter2@hw.example",
@@ -251,7 +263,11 @@ A_SECTION = "expected a section: `key: value` lines beneath this key"
         ("hellowork.rate_limit", "1e999", "expected a number above zero, such as 0.5 or 20 (found: 1e999)"),
         ("hellowork.rate_limit", ".nan", "expected a number above zero, such as 0.5 or 20 (found: .nan)"),
         ("hellowork.rate_limit", True, "expected a number above zero, such as 0.5 or 20 (found: true)"),
-        ("hellowork.headers", ["a"], f"{A_SECTION} (found: a list)"),
+        (
+            "hellowork.headers",
+            ["a"],
+            f'{A_SECTION} (found: a list); for example headers: {{X-Api-Key: "${{HELLOWORK_API_KEY}}"}}',
+        ),
         ("state.backend", "postgresql", 'expected sqlite or postgres (found: postgresql); did you mean "postgres"?'),
         ("state.path", "", "expected a file's path (found: nothing)"),
         ("state.history", "0", "must be at least 1ms (found: 0)"),
