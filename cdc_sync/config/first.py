@@ -75,11 +75,10 @@ def _above(answers: Answers) -> Iterator[str]:
 def _watch(proposal: Proposal, answers: Answers) -> Iterator[str]:
     table = proposal.table
     yield from _comment(f"By its name and its columns; about {table.rows} rows.", "    ")
-    if answers.others:
-        yield from _doubt(f"these look like it too: {', '.join(answers.others)}", "    ")
+    others = ", ".join(answers.others)
+    yield from _doubt(others and f"these look like it too: {others}", "    ")
     yield f"    table: {_text(str(table.name))}"
-    if proposal.key_doubt:
-        yield from _doubt(proposal.key_doubt, "    ")
+    yield from _doubt(proposal.key_doubt, "    ")
     yield f"    key: [{', '.join(_text(written(name)) for name in proposal.key)}]"
     yield "    columns:"
     for field in FIELDS:
@@ -101,14 +100,11 @@ def _watch(proposal: Proposal, answers: Answers) -> Iterator[str]:
 
 def _field(field: str, guess: Guess) -> Iterator[str]:
     yield from _comment(f"{field}: {guess.why}", "      ")
-    if guess.doubt is not None:
-        yield from _doubt(guess.doubt, "      ")
+    yield from _doubt(guess.doubt, "      ")
+    # What was not found still has to be a name; `check` says that there is no such column.
+    value = _text(written(guess.column or f"put_{field}_here"))
     if guess.sql is not None:
-        name = _text(written(guess.column or ""))
-        value = f"{{sql: {_readable(json.dumps(_escaped(guess.sql), ensure_ascii=False))}, depends_on: [{name}]}}"
-    else:
-        # What was not found still has to be a name; `check` says that there is no such column.
-        value = _text(written(guess.column or f"put_{field}_here"))
+        value = f"{{sql: {_quoted(guess.sql)}, depends_on: [{value}]}}"
     yield f"      {'# ' if guess.suggested else ''}{field}: {value}"
 
 
@@ -116,8 +112,7 @@ def _timezone(proposal: Proposal, answers: Answers) -> Iterator[str]:
     if proposal.zoneless:
         names = ", ".join(map(written, proposal.zoneless))
         yield from _comment(f"{names}: their values have no time zone; this is the one that they are in.", "    ")
-    if answers.timezone_doubt is not None:
-        yield from _doubt(answers.timezone_doubt, "    ")
+    yield from _doubt(answers.timezone_doubt, "    ")
     yield f"    timezone: {_text(answers.timezone)}"
 
 
@@ -135,23 +130,25 @@ def _watermark(watermark: Guess | None, answers: Answers) -> Iterator[str]:
     yield f"      watermark: {_text(written(watermark.column))}"
 
 
-def _doubt(text: str, indent: str) -> Iterator[str]:
-    return _comment(f"{DOUBT}: {text}", indent)
+def _doubt(text: str | None, indent: str) -> Iterator[str]:
+    return _comment(f"{DOUBT}: {text}" if text else "", indent)
 
 
 def _comment(text: str, indent: str) -> Iterator[str]:
-    """Lines of a comment. A name may hold a line break, which must not end it."""
-    yield from (f"{indent}# {line}" for line in _wrapped(text, _WIDTH - len(indent)))
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(_readable(" ".join(text.split())), width, break_on_hyphens=False, break_long_words=False)
+    """Lines of a comment, if there is any. A name may hold a line break, which must not end it."""
+    shown, width = _readable(" ".join(text.split())), _WIDTH - len(indent)
+    for line in textwrap.wrap(shown, width, break_on_hyphens=False, break_long_words=False):
+        yield f"{indent}# {line}"
 
 
 def _text(value: str) -> str:
-    if _PLAIN.fullmatch(value) and value.lower() not in _YAML_WORDS:
-        return value
-    return _readable(json.dumps(_escaped(value), ensure_ascii=False))
+    is_plain = _PLAIN.fullmatch(value) and value.lower() not in _YAML_WORDS
+    return value if is_plain else _quoted(value)
+
+
+def _quoted(value: str) -> str:
+    """Text in double quotes, in which nothing is taken for a reference."""
+    return _readable(json.dumps(value.replace("${", "$${"), ensure_ascii=False))
 
 
 def _readable(text: str) -> str:
@@ -160,8 +157,3 @@ def _readable(text: str) -> str:
         each if each.isprintable() else f"\\u{ord(each):04x}" if ord(each) < _ASTRAL else f"\\U{ord(each):08x}"
         for each in text
     )
-
-
-def _escaped(text: str) -> str:
-    """Text in which nothing is taken for a reference."""
-    return text.replace("${", "$${")

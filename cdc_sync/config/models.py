@@ -50,13 +50,10 @@ WatchName = Annotated[
     ),
     WithJsonSchema({"type": "string", "pattern": _WATCH_NAME}),
 ]
-"""The name of a watch."""
 
 Dsn = Annotated[SecretStr, AfterValidator(_dsn)]
-"""A libpq connection string."""
 
 FilePath = Annotated[Path, must(lambda path: path.name.strip(), "expected a file's path"), NOT_EMPTY]
-"""A file's path."""
 
 Token = Annotated[
     SecretStr,
@@ -66,7 +63,6 @@ Token = Annotated[
         "expected letters, digits and signs without blanks and accents: it travels in a header",
     ),
 ]
-"""A secret that travels in a header."""
 
 
 class Database(Section):

@@ -30,7 +30,6 @@ _BESIDE_STORE = ("", "-wal", "-shm")
 Code = Literal[
     "dsn-unused", "path-relative", "token-short", "status-of-hellowork", "status-nearly-a-code", "status-never-sent"
 ]
-"""What is suspicious, as a stable name."""
 
 
 def warnings(config: Config) -> list[Problem]:

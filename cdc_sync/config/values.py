@@ -89,7 +89,6 @@ def _table_name(value: Any) -> QualifiedName:
 NOT_BLANK = must(str.strip, "must not be empty")
 
 Text = Annotated[str, NOT_BLANK, NOT_EMPTY]
-"""Text that is not blank."""
 
 _NO_END = must(
     lambda sql: not sql.rstrip().endswith(";"), "must not end with a semicolon: it becomes part of a longer statement"
@@ -101,7 +100,6 @@ ColumnName = Annotated[str, BeforeValidator(_column_name), NOT_EMPTY]
 """A column's name as the catalog has it; written as in SQL: folded to lower case unless in double quotes."""
 
 DISTINCT = must(lambda names: len(set(names)) == len(names), "names a column twice")
-"""Refuses a list that has a column twice."""
 
 TableName = Annotated[QualifiedName, BeforeValidator(_table_name), NOT_EMPTY]
 """A table's name; written as in SQL: each part folded to lower case unless in double quotes."""
@@ -135,7 +133,6 @@ WholeNumber = Annotated[
     # No WithJsonSchema: it would hide a field's own bounds.
     Field(json_schema_extra={"type": ["integer", "string"], "pattern": f"^(-?[0-9]+|{_REFERENCE})$"}),
 ]
-"""An integer."""
 
 PositiveNumber = Annotated[
     float,
@@ -144,7 +141,6 @@ PositiveNumber = Annotated[
         {"type": ["number", "string"], "exclusiveMinimum": 0, "pattern": f"^({_DECIMAL.pattern}|{_REFERENCE})$"}
     ),
 ]
-"""A number above zero, decimals allowed."""
 
 # Lengths of time and sizes.
 
@@ -242,7 +238,6 @@ Duration = Annotated[
 """A length of time, 0 or more; written `500ms`, `30s`, `5m`, `2h`, `7d`."""
 
 PositiveDuration = Annotated[Duration, at_least(timedelta(milliseconds=1), "1ms")]
-"""A length of time above zero."""
 
 Size = Annotated[
     int,
@@ -364,14 +359,12 @@ AllowedHost = Annotated[str, AfterValidator(_allowed_host), NOT_EMPTY]
 """`host` or `host:port`, lower case, the port without leading zeros."""
 
 Listen = Annotated[HostPort, PlainValidator(_listen, json_schema_input_type=str)]
-"""`host:port`."""
 
 HeaderName = Annotated[
     str,
     must(is_header_name, "expected a header's name: letters, digits and hyphens", "write `Name: value`, with a blank"),
     must(lambda name: name.lower() not in OUR_HEADERS, "cdc-sync sets this header itself", "remove it"),
 ]
-"""The name of a request header that is not the client's own."""
 
 HeaderValue = Annotated[
     SecretStr,
@@ -382,4 +375,3 @@ HeaderValue = Annotated[
         "a line break at the end of a secret is usual",
     ),
 ]
-"""The value of a request header."""

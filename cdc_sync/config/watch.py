@@ -64,7 +64,6 @@ def _time_zone(name: str) -> str:
 
 
 TimeZone = Annotated[str, AfterValidator(_time_zone), NOT_EMPTY]
-"""The name of a time zone that this machine knows."""
 
 ExtraName = Annotated[
     str,
@@ -75,7 +74,6 @@ ExtraName = Annotated[
         "map it in columns, or choose another name",
     ),
 ]
-"""The name of a further field of the payload."""
 
 
 class Columns(Section):

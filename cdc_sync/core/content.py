@@ -11,7 +11,6 @@ from json.encoder import encode_basestring
 from typing import Literal, Self
 
 quoted = encode_basestring
-"""A text as a JSON string."""
 
 _decode = json.JSONDecoder().raw_decode
 

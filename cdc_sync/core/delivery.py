@@ -318,7 +318,6 @@ class Health:
 
 
 HEALTHY = Health()
-"""Nothing is wrong."""
 
 
 def admits(health: Health, now: int, under_way: int) -> Admission:

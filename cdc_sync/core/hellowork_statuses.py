@@ -29,7 +29,6 @@ MEANINGS: Final[Mapping[str, str]] = MappingProxyType(
         "unknown": "the status that the ATS returned is unknown",
     }
 )
-"""Every code, with its meaning."""
 
 OWN_SIDE: Final = frozenset({"sending", "sent", "error", "not_found", "unknown"})
 """Codes that describe HelloWork's side of the exchange: an ATS that sends one is almost surely misconfigured."""

@@ -7,7 +7,6 @@ _MILLISECOND = timedelta(milliseconds=1)
 # HelloWork's dates have a year of four digits (hellowork-api: `2023-01-10T09:00:00.000Z`).
 FIRST = (datetime(1, 1, 1, tzinfo=UTC) - EPOCH) // _MILLISECOND
 LATEST = (datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC) - EPOCH) // _MILLISECOND
-"""The last instant that can be written."""
 
 
 class NotAnInstant(ValueError):  # noqa: N818 - says what the value is, as the row's reason does
