@@ -159,14 +159,19 @@ class _Loader(yaml.SafeLoader):
         self._path.append(index.value if isinstance(index, yaml.ScalarNode) else index)
         self._count += 1
         _check_extent(self._count, len(self._path) - 1, self.place)
-        if isinstance(event, yaml.AliasEvent) and event.anchor not in self._whole:
-            raise self._refusal("an alias (*name) needs its anchor (&name) before it", "quote text that begins with *")
+        anchor = getattr(event, "anchor", None)
+        if isinstance(event, yaml.AliasEvent):
+            if anchor not in self._whole:
+                remedy = "quote text that begins with *"
+                raise self._refusal("an alias (*name) needs its anchor (&name) before it", remedy)
+        else:
+            # The same name may be given again; until its part is whole, it stands for nothing.
+            self.anchors.pop(anchor, None)
+            self._whole.discard(anchor)
         if getattr(event, "tag", None) is not None:
             raise self._refusal("tags are not used here", "quote text that begins with !")
-        if isinstance(event, yaml.NodeEvent) and not isinstance(event, yaml.AliasEvent):
-            self.anchors.pop(event.anchor, None)  # the same name may be given again
         node = super().compose_node(parent, index)
-        self._whole.add(getattr(event, "anchor", None))
+        self._whole.add(anchor)
         self._path.pop()
         return node
 
