@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Awaitable
-from typing import Literal, Self, TypeVar, get_args
+from typing import NamedTuple, Self, TypeVar
 
 import psycopg
 from psycopg import errors
@@ -12,58 +12,16 @@ from cdc_sync.core.visible import visible
 
 T = TypeVar("T")
 
-Misconfigured = Literal[
-    "bytes-not-text",
-    "configuration-mismatch",
-    "connection-settings",
-    "connection-string",
-    "database-error",
-    "database-missing",
-    "dsn-wrong",
-    "function-raised",
-    "key-missing",
-    "log-missing",
-    "log-published",
-    "login-refused",
-    "name-not-encodable",
-    "not-a-table",
-    "not-ready",
-    "object-missing",
-    "pooled",
-    "privilege-missing",
-    "read-only-server",
-    "several-rows",
-    "table-missing",
-    "table-unsuitable",
-    "text-not-convertible",
-    "time-zone-unknown",
-    "two-databases",
-    "value-not-convertible",
-    "watermark-missing",
-    "watermark-type",
-]
-"""Codes of errors that need a person: keep trying, slowly."""
-
-Unreachable = Literal[
-    "listener-deaf",
-    "lock-foreign",
-    "lock-taken",
-    "server-behind",
-    "server-may-lag",
-    "standby",
-    "system-refused",
-    "table-locked",
-    "unanswered",
-    "unreachable",
-]
-"""Codes of errors that mend themselves: keep trying."""
-
-Code = Misconfigured | Unreachable
+Code = str
 """What is wrong, for programs and for whoever looks it up in docs/operations.md: stable, where a message is not."""
 
-Kind = Literal["unreachable", "misconfigured"]
-
-_UNREACHABLE = frozenset(get_args(Unreachable))
+# fmt: off
+UNREACHABLE = frozenset({
+    "listener-deaf", "lock-foreign", "lock-taken", "server-behind", "server-may-lag", "standby", "system-refused",
+    "table-locked", "unanswered", "unreachable",
+})
+# fmt: on
+"""Codes of errors that mend themselves: keep trying. All others need a person: keep trying, slowly."""
 
 
 class SourceError(OperationError):
@@ -71,7 +29,7 @@ class SourceError(OperationError):
 
     Attributes:
         code: what is wrong, as a stable name.
-        kind: who can mend it.
+        kind: whether it mends itself ("unreachable") or a person has to mend it ("misconfigured").
         message: what is wrong, and the remedy.
     """
 
@@ -79,7 +37,7 @@ class SourceError(OperationError):
     def __init__(self, code: Code, message: str) -> None:
         super().__init__(message)
         self.code = code
-        self.kind: Kind = "unreachable" if code in _UNREACHABLE else "misconfigured"
+        self.kind = "unreachable" if code in UNREACHABLE else "misconfigured"
         self.message = message
 
     def followed_by(self, sentences: str) -> Self:
@@ -92,118 +50,142 @@ _QUOTED = re.compile('["«].*["»]', re.DOTALL)
 
 _BYTES = re.compile(r"0x[0-9a-f]{2}(?: 0x[0-9a-f]{2})*")
 
-# libpq and the driver look at these only when they connect, and say so without an SQLSTATE. What database.dsn has of
-# them was judged when it was loaded (`config.dsn`), so most likely they come from somewhere else.
-_SETTING = re.compile(
-    r'invalid (?:integer value|port number|"?\w+"? value)|could not match \d|definition of service|'
-    r"(?:syntax error in )?service file|bad value for connect_timeout"
+_KNOWN_CLASSES = frozenset(
+    each.sqlstate[:2] for each in vars(errors).values() if isinstance(getattr(each, "sqlstate", None), str)
 )
+"""PostgreSQL's classes of SQLSTATEs. Any other is of somebody's own: a function raised it (RAISE … USING ERRCODE)."""
 
-# By limits of the role, of the database and of the server.
-_NO_SLOT = re.compile(r"too many (?:connections|clients)|remaining connection slots|trop de (?:connexions|clients)")
 
-_GIVE_SLOTS = (
-    " The limit is the CONNECTION LIMIT of the role or of the database, or the server's max_connections; `cdc-sync "
-    "check` counts the connections that the configuration needs."
+class _Texts(psycopg.Error):
+    """Stands in the table below for errors without an SQLSTATE: libpq gives text only while it connects."""
+
+
+class _Raised(psycopg.Error):
+    """Stands for errors whose SQLSTATE is of no class of PostgreSQL's."""
+
+
+_LOGIN = (errors.InvalidPassword, errors.InvalidAuthorizationSpecification)
+_REFUSED = "The database refuses the login: {said}. "
+_CHECK_LOGIN = (
+    f"{_REFUSED}Check database.dsn, and where it takes its password from: the DSN, PGPASSWORD, or ~/.pgpass, which "
+    "must have mode 0600."
 )
+_UNREACHABLE = "The database cannot be reached ({doing}): {said}."
 
-# What the server says of a login, and who can mend it how; the first match tells.
-_LOGIN_REMEDIES: tuple[tuple[str, str], ...] = (
-    ("no pg_hba.conf entry", "Let the DBA allow it there; or lead database.dsn another way (host, sslmode, user)."),
-    (
-        "does not exist",
-        (
-            "Let the DBA create that role (CREATE ROLE … LOGIN), or correct the user of database.dsn; where it names "
-            "none, it is PGUSER, else the operating system's user."
-        ),
+
+class Meaning(NamedTuple):
+    """What an error is about: it is of one of these kinds, and the pattern is found in what was said.
+
+    In the text, `{found}` is what was said from there on.
+    """
+
+    kinds: tuple[type[psycopg.Error], ...]
+    code: Code
+    text: str
+    pattern: str = ""
+
+
+# The first that fits tells.
+MEANINGS = (
+    Meaning(
+        # libpq and the driver look at these only when they connect. What database.dsn has of them was judged when it
+        # was loaded (`config.dsn`), so most likely they come from somewhere else.
+        (_Texts,),
+        "connection-settings",
+        "No connection can be made with these settings: {found}. Correct it where it stands: a PG* environment "
+        "variable, a service file, or database.dsn.",
+        r'invalid (?:integer value|port number|"?\w+"? value)|could not match \d|definition of service|'
+        r"(?:syntax error in )?service file|bad value for connect_timeout",
     ),
-    ("not permitted to log in", "Let the DBA permit it: ALTER ROLE … LOGIN."),
-    (
-        "",
-        (
-            "Check database.dsn, and where it takes its password from: the DSN, PGPASSWORD, or ~/.pgpass, which must "
-            "have mode 0600."
-        ),
+    Meaning(
+        # By limits of the role, of the database and of the server.
+        (_Texts, psycopg.OperationalError),
+        "unreachable",
+        f"{_UNREACHABLE} The limit is the CONNECTION LIMIT of the role or of the database, or the server's "
+        "max_connections; `cdc-sync check` counts the connections that the configuration needs.",
+        "too many (?:connections|clients)|remaining connection slots|trop de (?:connexions|clients)",
     ),
-)
-
-# The first match tells. Every text is a sentence about {said} while {doing}, and then the remedy.
-_MISCONFIGURED: tuple[tuple[tuple[type[psycopg.Error], ...], Misconfigured, str], ...] = (
-    ((errors.InvalidCatalogName,), "database-missing", "{said}. Correct the database's name in database.dsn."),
-    (
+    Meaning(
+        (_Texts, *_LOGIN),
+        "login-refused",
+        f"{_REFUSED}Let the DBA allow it there; or lead database.dsn another way (host, sslmode, user).",
+        "no pg_hba.conf entry",
+    ),
+    Meaning(
+        (_Texts, *_LOGIN),
+        "login-refused",
+        f"{_REFUSED}Let the DBA create that role (CREATE ROLE … LOGIN), or correct the user of database.dsn; where it "
+        "names none, it is PGUSER, else the operating system's user.",
+        'role ".*does not exist',
+    ),
+    Meaning(
+        (_Texts, *_LOGIN),
+        "login-refused",
+        f"{_REFUSED}Let the DBA permit it: ALTER ROLE … LOGIN.",
+        "not permitted to log in",
+    ),
+    Meaning((_Texts,), "login-refused", _CHECK_LOGIN, 'no password supplied|authentication failed for|role "'),
+    Meaning(_LOGIN, "login-refused", _CHECK_LOGIN),
+    Meaning((errors.InvalidCatalogName,), "database-missing", "{said}. Correct the database's name in database.dsn."),
+    Meaning(
         (errors.InsufficientPrivilege,),
         "privilege-missing",
-        (
-            "The database's role may not do what is needed ({doing}): {said}. Let the DBA run what `cdc-sync sql "
-            "grants` prints."
-        ),
+        "The database's role may not do what is needed ({doing}): {said}. Let the DBA run what `cdc-sync sql grants` "
+        "prints.",
     ),
-    (
-        (errors.WrongObjectType,),
-        "table-unsuitable",
-        "A table cannot be used like this ({doing}): {said}.",
-    ),
-    (
+    Meaning((errors.WrongObjectType,), "table-unsuitable", "A table cannot be used like this ({doing}): {said}."),
+    Meaning(
         (errors.UndefinedTable, errors.InvalidSchemaName),
         "object-missing",
-        (
-            "Something is missing in the database ({doing}): {said}. Correct the watch's table, or let the DBA "
-            "run what `cdc-sync sql install` prints."
-        ),
+        "Something is missing in the database ({doing}): {said}. Correct the watch's table, or let the DBA run what "
+        "`cdc-sync sql install` prints.",
     ),
-    (
+    Meaning(
         (errors.CardinalityViolation,),
         "several-rows",
-        (
-            "A subquery of columns or where gives more than one row for a row of the table ({doing}): {said}. Let it "
-            "give one: by LIMIT 1, or by an aggregate."
-        ),
+        "A subquery of columns or where gives more than one row for a row of the table ({doing}): {said}. Let it give "
+        "one: by LIMIT 1, or by an aggregate.",
     ),
-    (
-        (errors.RaiseException, errors.NoDataFound, errors.TooManyRows, errors.AssertFailure),
+    Meaning(
+        (_Raised, errors.RaiseException, errors.NoDataFound, errors.TooManyRows, errors.AssertFailure),
         "function-raised",
         "A function that columns or where call raises an error ({doing}): {said}. Let it give NULL instead.",
     ),
-    (
+    Meaning(
         # All that SQLSTATE's class 42 has beside the above: names, syntax, types.
         (psycopg.ProgrammingError,),
         "configuration-mismatch",
-        (
-            "The watch's configuration does not fit the table ({doing}): {said}. Correct columns, where or key; "
-            "if a column was renamed in the ATS, rename it here too."
-        ),
+        "The watch's configuration does not fit the table ({doing}): {said}. Correct columns, where or key; if a "
+        "column was renamed in the ATS, rename it here too.",
     ),
-    (
+    Meaning(
         (errors.ReadOnlySqlTransaction,),
         "read-only-server",
-        (
-            "The server takes no writes ({doing}): it is a standby, and capture.mode notify consumes a change "
-            "log. Point database.dsn at the primary (target_session_attrs=read-write), or use capture.mode poll."
-        ),
+        "The server takes no writes ({doing}): it is a standby, and capture.mode notify consumes a change log. Point "
+        "database.dsn at the primary (target_session_attrs=read-write), or use capture.mode poll.",
     ),
-    (
+    Meaning(
         # A materialized view without contents, for one. Time does not mend it.
         (errors.ObjectNotInPrerequisiteState,),
         "not-ready",
         "Something in the database is not ready to be used ({doing}): {said}.",
     ),
-    (
+    Meaning(
         (errors.CharacterNotInRepertoire, errors.UntranslatableCharacter),
         "text-not-convertible",
-        (
-            "A text does not convert to the connection's encoding ({doing}). If the database's own is SQL_ASCII, which "
-            "keeps whatever bytes it is given, say in database.dsn what they are: client_encoding=WIN1252, for "
-            "example. Else leave client_encoding out."
-        ),
+        "A text does not convert to the connection's encoding ({doing}). If the database's own is SQL_ASCII, which "
+        "keeps whatever bytes it is given, say in database.dsn what they are: client_encoding=WIN1252, for example. "
+        "Else leave client_encoding out.",
     ),
-    (
+    Meaning(
         (psycopg.DataError,),
         "value-not-convertible",
-        (
-            "A value does not convert ({doing}): {said}. If an expression of columns or where casts, let it give "
-            "NULL for what it cannot convert."
-        ),
+        "A value does not convert ({doing}): {said}. If an expression of columns or where casts, let it give NULL for "
+        "what it cannot convert.",
     ),
+    Meaning((_Texts,), "dsn-wrong", "{said}. Correct database.dsn.", "does not exist"),
+    Meaning((psycopg.OperationalError, psycopg.InterfaceError, errors.InternalError), "unreachable", _UNREACHABLE),
+    Meaning((psycopg.Error,), "database-error", "The database reports an error ({doing}): {said}."),
 )
 
 
@@ -224,28 +206,19 @@ def translate(error: psycopg.Error, doing: str) -> SourceError:
         doing: what was being done, as in "reading public.applications".
     """
     said = visible(_first_line(error))
-    setting = _SETTING.search(said) if error.sqlstate is None else None
-    if setting is not None:
-        return SourceError(
-            "connection-settings",
-            f"No connection can be made with these settings: {said[setting.start() :]}. Correct it where it stands: a "
-            f"PG* environment variable, a service file, or database.dsn.",
-        )
-    if _is_refused_login(error, said):
-        remedy = next(remedy for mark, remedy in _LOGIN_REMEDIES if mark in said)
-        return SourceError("login-refused", f"The database refuses the login: {said}. {remedy}")
-    for kinds, code, text in _MISCONFIGURED:
-        if isinstance(error, kinds):
-            return SourceError(code, text.format(said=said, doing=doing))
-    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None and "does not exist" in said:
-        return SourceError("dsn-wrong", f"{said}. Correct database.dsn.")
-    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | errors.InternalError):
-        remedy = _GIVE_SLOTS if _NO_SLOT.search(said) else ""
-        return SourceError("unreachable", f"The database cannot be reached ({doing}): {said}.{remedy}")
-    return SourceError("database-error", f"The database reports an error ({doing}): {said}.")
+    stands_for = [type(error)]
+    if error.sqlstate is None:
+        stands_for.append(_Texts)
+    elif _is_raised(error):
+        stands_for.append(_Raised)
+    for meaning in MEANINGS:
+        match = re.search(meaning.pattern, said)
+        if match is not None and any(issubclass(one, meaning.kinds) for one in stands_for):
+            return SourceError(meaning.code, meaning.text.format(said=said, found=said[match.start() :], doing=doing))
+    raise AssertionError("the last line is of every error")
 
 
-# By SQLSTATE (PostgreSQL, "Error Codes"), whole or the class.
+# By SQLSTATE (PostgreSQL, "Error Codes"), the class.
 _OF_ROWS = (
     "21",  # a subquery that gives more than one row
     "22",  # data: what does not convert, is out of range, divides by zero
@@ -262,7 +235,7 @@ def is_of_a_row(error: SourceError) -> bool:
     """Whether the contents of a single row may be to blame, so that others may be read all the same."""
     cause = error.__cause__
     if isinstance(cause, psycopg.Error):
-        return cause.sqlstate is not None and cause.sqlstate[:2] in _OF_ROWS
+        return cause.sqlstate is not None and (cause.sqlstate[:2] in _OF_ROWS or _is_raised(cause))
     return isinstance(cause, UnicodeError)
 
 
@@ -293,14 +266,8 @@ def is_of_an_encoding(error: SourceError) -> bool:
     return isinstance(error.__cause__, errors.CharacterNotInRepertoire)
 
 
-def _is_refused_login(error: psycopg.Error, said: str) -> bool:
-    if _NO_SLOT.search(said):
-        return False
-    if isinstance(error, errors.InvalidPassword | errors.InvalidAuthorizationSpecification):
-        return True
-    # Connecting fails without an SQLSTATE of its own: libpq gives text only.
-    marks = ("no password supplied", "authentication failed for", "no pg_hba.conf entry", 'role "')
-    return error.sqlstate is None and isinstance(error, psycopg.OperationalError) and any(m in said for m in marks)
+def _is_raised(error: psycopg.Error) -> bool:
+    return error.sqlstate is not None and error.sqlstate[:2] not in _KNOWN_CLASSES
 
 
 def _first_line(error: psycopg.Error) -> str:

@@ -34,6 +34,7 @@ from cdc_sync.store.postgres import connecting
 from cdc_sync.store.protocol import AnotherDatabaseError, StoreGoneError
 from cdc_sync.store.sqlite import schema
 
+PACKAGE = Path(errors.__file__).parents[1]
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "operations.md").read_text(encoding="utf-8")
 ALERTS = DOCS / "monitoring" / "alerts.yaml"
@@ -48,6 +49,9 @@ CODED = re.findall(r"^\| (error|warning) \| `([a-z-]+)` \| `([^`]+)` \| .+ \|$",
 # What observations bring along is someone else's text, and stands here by where it comes from.
 _FREE = (WatchLost, TriggersMissing, RowsHidden, StoreFailed)
 
+# Raised by name, as it is for a StandbyError, or where a driver's error has a meaning of its own.
+_RAISED = re.compile(r'\b(?:SourceError|super\(\).__init__)\(\s*"([a-z-]+)",|errors\.\w+: \("([a-z-]+)", ')
+
 SUSPICIOUS = """
 state: {dsn: "dbname=state", path: state.db}
 admin: {token: short}
@@ -56,6 +60,11 @@ watches:
     status: {map: {a: sent, b: Hired}, unmapped: ignore}
     settle: {nothing: 5m}
 """
+
+
+def codes_in(file: Path) -> set[str]:
+    """The codes of a source's errors that a file raises."""
+    return {one or other for one, other in _RAISED.findall(file.read_text(encoding="utf-8"))}
 
 
 class TestMessages:
@@ -86,16 +95,17 @@ class TestCodes:
     """Every error of the ATS's database, and of the store, has a row, by its code."""
 
     def test_every_code_has_a_row_of_its_level_and_every_row_a_code(self) -> None:
-        levels = {"error": (errors.Misconfigured, failures.StoreCode), "warning": (errors.Unreachable,)}
+        of_source = {meaning.code for meaning in errors.MEANINGS}.union(*map(codes_in, PACKAGE.rglob("*.py")))
+        expected = {("warning" if code in errors.UNREACHABLE else "error", code) for code in of_source}
 
-        assert {(level, code) for level, code, _ in CODED} == {
-            (level, code) for level, kinds in levels.items() for codes in kinds for code in get_args(codes)
+        assert {(level, code) for level, code, _ in CODED} == expected | {
+            ("error", code) for code in get_args(failures.StoreCode)
         }
 
     @pytest.mark.parametrize(
         ("code", "message"),
         [
-            *((code, template) for _, code, template in errors._MISCONFIGURED),
+            *((meaning.code, meaning.text) for meaning in errors.MEANINGS),
             ("log-missing", changelog.MISSING),
             ("log-published", changelog.UNIDENTIFIED),
             ("table-missing", facts._missing(QualifiedName("public", "applications"), [])),

@@ -10,7 +10,7 @@ from support.source import Source, opened
 from support.watched import a_config
 
 from cdc_sync.core.rows import Row
-from cdc_sync.source import reading
+from cdc_sync.source import connection, reading
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.unreadable import NOT_TOLD_APART
 
@@ -37,13 +37,13 @@ class Statements:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.number = 0
-        fetch = reading.fetch
+        fetch = connection.guarded_fetch
 
-        async def counted(*arguments: Any) -> list[tuple[Any, ...]]:
+        async def counted(*arguments: Any, **named: Any) -> list[tuple[Any, ...]]:
             self.number += 1
-            return await fetch(*arguments)
+            return await fetch(*arguments, **named)
 
-        monkeypatch.setattr(reading, "fetch", counted)
+        monkeypatch.setattr(reading, "guarded_fetch", counted)
 
     def since(self) -> int:
         """How many there were since the last call."""
@@ -133,6 +133,31 @@ async def test_bytes_that_are_no_text_are_a_rows_own_where_the_database_knows_it
 
         assert row.status == "A"
         assert bad_row.unreadable == "columns.status cannot be read: invalid byte sequence for encoding …: …"
+
+
+@pytest.mark.parametrize("code", ["HW001", "45000", "U0001"])
+async def test_an_error_of_a_functions_own_sqlstate_is_its_rows_own(database: str, ats: Ats, code: str) -> None:
+    run(
+        ats,
+        "CREATE FUNCTION public.checked(note text) RETURNS text LANGUAGE plpgsql AS"
+        " $$BEGIN IF note = 'bad' THEN RAISE 'no status for \"%\"', note USING ERRCODE = '{code}'; END IF;"
+        " RETURN 'fine'; END$$",
+        code=code,
+    )
+    insert(ats, 1, "a1", notes="bad")
+    insert(ats, 2, "a2", notes="good")
+    config = a_config(database, columns={"status": {"sql": "public.checked(t.notes)"}})
+    async with opened(config) as source:
+        bad_row, row = sorted(await source.rows(), key=lambda row: row.key)
+
+        assert row.status == "fine"
+        assert bad_row.unreadable == "columns.status cannot be read: no status for …"
+
+    run(ats, "UPDATE public.applications SET notes = 'bad'")
+    async with opened(config) as source:
+        with pytest.raises(SourceError, match="A function that columns or where call raises an error") as raised:
+            await source.reader.page(None, 10)
+        assert raised.value.code == "function-raised"
 
 
 async def test_several_expressions_that_fail_are_all_named(database: str, ats: Ats) -> None:
