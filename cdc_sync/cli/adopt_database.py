@@ -13,9 +13,8 @@ from cdc_sync.core.database_identity import Whereabouts
 from cdc_sync.pipeline.recognition import found_elsewhere, positions_elsewhere
 from cdc_sync.source.connection import asking, connected
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.facts import server_facts
+from cdc_sync.source.facts import server_facts, whereabouts
 from cdc_sync.source.replica_guard import POSITION, ReplicaGuard, ask
-from cdc_sync.source.whereabouts import whereabouts
 from cdc_sync.store.opening import opened_alone
 
 

@@ -18,8 +18,8 @@ from cdc_sync.pipeline.recognition import found_elsewhere
 from cdc_sync.source.check import check_database
 from cdc_sync.source.connection import connected
 from cdc_sync.source.errors import SourceError
+from cdc_sync.source.facts import whereabouts
 from cdc_sync.source.replica_guard import POSITION as REPLICA
-from cdc_sync.source.whereabouts import whereabouts
 from cdc_sync.store.opening import check_store, opened_beside, stored_positions
 from cdc_sync.store.protocol import StoreError
 

@@ -48,6 +48,7 @@ from cdc_sync.source.facts import ServerFacts, server_facts, table_facts
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.polling import WatermarkReader
 from cdc_sync.source.reading import Reader
+from cdc_sync.source.recorders import tables_of, untriggered
 from cdc_sync.source.replica_guard import POSITION as REPLICA
 from cdc_sync.source.replica_guard import ReplicaGuard
 from cdc_sync.source.session import (
@@ -61,7 +62,6 @@ from cdc_sync.source.session import (
     primary_session,
 )
 from cdc_sync.source.triggers import Installation, installation, worked_before
-from cdc_sync.source.unrecorded import tables_of, untriggered
 from cdc_sync.store.protocol import AnotherDatabaseError
 from cdc_sync.store.store import Store
 

@@ -15,7 +15,7 @@ from cdc_sync.pipeline.intake import Intake
 from cdc_sync.source.bell import Bell
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.transactions import all_ended
-from cdc_sync.source.unrecorded import log_filled_by, missed_changes
+from cdc_sync.source.triggers import log_filled_by, missed_changes
 
 POSITION = "missed"
 

@@ -10,8 +10,8 @@ from cdc_sync.pipeline.poll import BEGAN
 from cdc_sync.pipeline.sweep_position import FINISHED
 from cdc_sync.pipeline.sweep_position import POSITION as SWEEP
 from cdc_sync.source.connection import Connection
+from cdc_sync.source.facts import is_same_cluster, whereabouts
 from cdc_sync.source.replica_guard import POSITION as REPLICA
-from cdc_sync.source.whereabouts import is_same_cluster, whereabouts
 from cdc_sync.store.protocol import AnotherDatabaseError
 from cdc_sync.store.store import Store
 

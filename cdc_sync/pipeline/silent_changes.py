@@ -8,7 +8,7 @@ from psycopg_pool import AsyncConnectionPool
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.source.connection import Connection
-from cdc_sync.source.unrecorded import Storage, stored_in
+from cdc_sync.source.triggers import Storage, stored_in
 
 
 class SilentChanges:

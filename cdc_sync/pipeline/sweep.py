@@ -6,7 +6,7 @@ was left to a sweep on purpose (`requests`). Rows that are gone are found from t
 marked in a bitmap (one bit for each record number), and what is alive in the snapshot but unmarked is suspected.
 
 **Digests.** Most rows are as they were. The server makes a digest of each row, of all that its reading depends on
-(`source.digests`); the store compares it with the one that the record was last verified with. What is equal is not
+(`source.mapping`); the store compares it with the one that the record was last verified with. What is equal is not
 read. A digest says only this: a row that has it says what the record's columns say. So:
 
 - whatever changes these columns makes the store forget the digest, in the same transaction and by its own schema: a
@@ -53,7 +53,7 @@ from cdc_sync.core.rows import Ignored, Key, Observation, Reportable, Unreportab
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.steps import STEPS, Steps
 from cdc_sync.pipeline.sweep_position import FINISHED, POSITION, Marks, SweepPosition, shape_of, shape_of_digests
-from cdc_sync.source.digests import keys_of
+from cdc_sync.source.mapping import keys_of
 from cdc_sync.source.reading import Digests, Read
 
 

@@ -1,16 +1,21 @@
-"""Composing SQL from identifiers and from the configuration's own expressions.
+"""Composing SQL from identifiers and from the configuration's own expressions, and which columns these use.
 
 Two kinds of text meet in a statement: names, which are always quoted, and expressions that the configuration gives as
 SQL (`columns.*.sql`, `where`), which are the operator's own code and are put in as they are, in brackets. Nothing from
 a row ever becomes part of a statement.
+
+Which columns a watch depends on is needed for the triggers' comparison, and for grants: these are by column, for the
+tables hold personal data.
 """
 
 import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from urllib.parse import quote
 
 from psycopg import sql
 
-from cdc_sync.config import Column, PlainColumn
+from cdc_sync.config import Column, PlainColumn, SqlColumn, Watch
 from cdc_sync.core.identifiers import QualifiedName
 
 
@@ -58,14 +63,150 @@ def may_depend_on_session(type_: str) -> bool:
     return not (_SAME_IN_EVERY_SESSION.fullmatch(type_) or _SAME_AS_JSON.fullmatch(type_))
 
 
-def expression(mapped: Column) -> sql.Composed:
+def expression(one: Column) -> sql.Composed:
     """A mapped column, or expression, over `t`."""
-    if isinstance(mapped, PlainColumn):
-        return column(mapped.name)
+    if isinstance(one, PlainColumn):
+        return column(one.name)
     # The line break ends a comment that the expression may end with.
-    return sql.SQL("({}\n)").format(fragment(mapped.sql))
+    return sql.SQL("({}\n)").format(fragment(one.sql))
 
 
 def spellings_in_url(application_id: str) -> set[str]:
     """How an id may be written inside a status URL: as it is, and percent-encoded in either common way."""
     return {application_id, quote(application_id, safe=""), quote(application_id, safe="!$&'()*+,;=:@")}
+
+
+# What may stand in a simple condition, and in a sub-select, without naming a column.
+# fmt: off
+_WORDS = frozenset({
+    "and", "or", "not", "is", "null", "true", "false", "unknown", "in", "like", "ilike", "similar", "between",
+    "any", "all", "some", "array", "distinct", "from", "cast", "as", "case", "when", "then", "else", "end",
+    "interval", "date", "timestamp", "timestamptz", "time", "collate", "at", "zone", "symmetric",
+})
+_WORDS_OF_SELECT = _WORDS | {
+    "select", "exists", "where", "on", "join", "left", "right", "inner", "full", "outer", "cross", "lateral",
+    "order", "by", "asc", "desc", "nulls", "first", "last", "limit", "offset", "group", "having",
+}
+# fmt: on
+_NAME = r'(?:[A-Za-z_]\w*|"(?:[^"]|"")+")'
+_FROM = re.compile(
+    rf"\b(?:FROM|JOIN)\s+(?:(?P<schema>{_NAME})\s*\.\s*)?(?P<table>{_NAME})\s+(?:AS\s+)?(?P<alias>{_NAME})",
+    re.IGNORECASE,
+)
+_TOKEN = re.compile(
+    rf"""
+      (?P<skip> \s+ | --[^\n]* | /\*.*?\*/ | '(?:[^']|'')*' | \d[\w.]* | ::\s*[\w. \[\]"]+? (?=\W|$) )
+    | (?P<owner> {_NAME} ) \s*\.\s* (?P<column> {_NAME} | \* ) (?! \s* [.(] )
+    | (?P<call> (?:(?P<schema>{_NAME})\s*\.\s*)? {_NAME} \s* (?=\() )
+    | (?P<name> {_NAME} )
+    | (?P<other> . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """Column names in order; `complete` is false if an expression may use others that cannot be told."""
+
+    columns: tuple[str, ...]
+    complete: bool
+
+
+def mapped(watch: Watch) -> dict[str, Column]:
+    """Every column and expression that the payload is made of, by its place in `columns`, or as `extra.…`."""
+    found = {name: getattr(watch.columns, name) for name in type(watch.columns).model_fields}
+    found |= {f"extra.{name}": extra.column for name, extra in watch.extra.items()}
+    return {name: column for name, column in found.items() if column is not None}
+
+
+def watched(watch: Watch) -> Dependencies:
+    """What a change of must be noticed: the key, every mapped column, and what `where` and expressions use."""
+    return _used(watch, mapped(watch).values())
+
+
+def compared(watch: Watch) -> Dependencies:
+    """What the UPDATE trigger compares: as `watched`, without what only rides along in a call.
+
+    `event_date` usually names the column that every update touches; comparing it would log every cosmetic one.
+    """
+    rides_along = {"event_date", "source", "created", *(f"extra.{name}" for name in watch.extra)}
+    return _used(watch, [column for name, column in mapped(watch).items() if name not in rides_along])
+
+
+def _used(watch: Watch, columns: Iterable[Column]) -> Dependencies:
+    parts = [Dependencies(watch.key, complete=True)]
+    for one in columns:
+        if isinstance(one, PlainColumn):
+            parts.append(Dependencies((one.name,), complete=True))
+        elif one.depends_on is not None:
+            parts.append(Dependencies(one.depends_on, complete=True))
+        else:
+            parts.append(columns_in(one.sql))
+    if watch.where is not None:
+        parts.append(columns_in(watch.where))
+    return _together(parts)
+
+
+def columns_in(text: str) -> Dependencies:
+    """The columns that an SQL expression over `t` names as `t.column`.
+
+    Complete only if nothing else in it could be a column: an unqualified name could, and so could a sub-select's; then
+    the caller assumes that every column matters.
+    """
+    found = list(_TOKEN.finditer(text))
+    others = any(match["schema"] or match["owner"] not in {None, "t"} for match in found)
+    named = _columns(found, {"t"}, _WORDS)
+    return Dependencies(named.columns, named.complete and not others)
+
+
+def columns_of_related(watch: Watch, related: QualifiedName) -> Dependencies:
+    """The columns that expressions name as `alias.column`, where the alias was given as `FROM table alias`.
+
+    Complete only if the table is read in this way somewhere, and nothing else could be a column of it.
+    """
+    parts: list[Dependencies] = []
+    texts = [one.sql for one in mapped(watch).values() if isinstance(one, SqlColumn)]
+    for text in filter(None, (*texts, watch.where)):
+        aliases = {_plain(found["alias"]) for found in _FROM.finditer(text) if _is(related, found)}
+        if aliases:
+            named = _columns(_TOKEN.finditer(_FROM.sub(" ", text)), aliases, _WORDS_OF_SELECT)
+            has_alias = not aliases & _WORDS_OF_SELECT  # FROM table WHERE …: none at all
+            parts.append(Dependencies(named.columns, named.complete and has_alias))
+        elif re.search(rf"\b{re.escape(related.name)}\b", text):
+            parts.append(Dependencies((), complete=False))
+    found = _together(parts)
+    return Dependencies(found.columns, found.complete and bool(found.columns))
+
+
+def _columns(tokens: Iterable[re.Match[str]], owners: Collection[str], words: Collection[str]) -> Dependencies:
+    """The columns that are named with these owners before them."""
+    names: dict[str, None] = {}
+    complete = True
+    for match in tokens:
+        if match["owner"] and _plain(match["owner"]) in owners:
+            complete = complete and match["column"] != "*"
+            names[_plain(match["column"])] = None
+        elif match["name"] and match["name"].lower() not in words:
+            complete = False
+    return Dependencies(tuple(names), complete)
+
+
+def _together(parts: Iterable[Dependencies]) -> Dependencies:
+    all_ = list(parts)
+    names = dict.fromkeys(name for part in all_ for name in part.columns)
+    return Dependencies(tuple(names), all(part.complete for part in all_))
+
+
+def _is(related: QualifiedName, found: re.Match[str]) -> bool:
+    schema = found["schema"]
+    return _plain(found["table"]) == related.name and (
+        schema is None or related.schema is None or _plain(schema) == related.schema
+    )
+
+
+def _plain(written: str) -> str:
+    """A name as the catalog has it: in a UTF-8 database PostgreSQL folds ASCII letters alone."""
+    if written.startswith('"'):
+        return written[1:-1].replace('""', '"')
+    return "".join(letter.lower() if letter.isascii() else letter for letter in written)

@@ -1,50 +1,121 @@
-"""What the server and the table are: version, identity, column types."""
+"""What the server is, where it is reached, and which tables it has: the catalog's answers. No row is read.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+Of the planner's statistics only the number of different values is asked for: `most_common_vals` and the histograms are
+values of rows.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
+from typing import Any
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.source.connection import Connection
-from cdc_sync.source.errors import SourceError, translate
-from cdc_sync.source.replica_guard import IDENTITY
+from cdc_sync.core.database_identity import Whereabouts
+from cdc_sync.core.guessing import Column, Reference, Table
+from cdc_sync.core.identifiers import QualifiedName, usable, written
+from cdc_sync.source.connection import Connection, asking, connected
+from cdc_sync.source.errors import SourceError
+from cdc_sync.source.replica_guard import IDENTITY, ReplicaPosition, ask
+
+_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Names for one address; with one port they lead to one server."""
+
+_ANSWERS_WITHIN = 3
+"""Seconds within which a host of before must answer to prove anything."""
+
+_MOST_ASKED = 4
+"""Hosts of before that are asked, at most."""
+
+_PORT = "5432"
+
+# LOCAL: it must not outlive the transaction, as behind a pooler the session goes on to somebody else.
+_BOUNDS = """
+SET TRANSACTION ISOLATION LEVEL READ COMMITTED READ ONLY;
+SET LOCAL statement_timeout = '15s';
+SET LOCAL lock_timeout = '3s';
+SET LOCAL idle_in_transaction_session_timeout = '30s';
+"""
 
 _SERVER = sql.SQL("""
 SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), {identity},
-       current_setting('max_prepared_transactions')::int, current_setting('synchronous_standby_names')::text
+       current_setting('max_prepared_transactions')::int > 0,
+       btrim(current_setting('synchronous_standby_names')) <> '',
+       current_user::text, current_database()::text, current_setting('TimeZone'),
+       (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
 """).format(identity=sql.SQL(IDENTITY))
 
-_TABLE = """
-SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, greatest(c.reltuples, 0)::bigint
+_RELATIONS = """
+SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, greatest(c.reltuples, 0)::bigint,
+       pg_catalog.has_schema_privilege(n.oid, 'USAGE')
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE c.oid = pg_catalog.to_regclass(%s)
+"""
+# `to_regclass` would refuse to look into a schema that the role may not use.
+_ONE = f"""{_RELATIONS} WHERE c.relname = %(name)s
+   AND CASE WHEN %(schema)s::text IS NULL THEN pg_catalog.pg_table_is_visible(c.oid) ELSE n.nspname = %(schema)s END
+"""
+_ALL = f"""{_RELATIONS} WHERE c.relkind::text = ANY (%(kinds)s) AND NOT c.relispartition
+   AND n.nspname NOT IN ('information_schema', 'cdc_sync') AND n.nspname NOT LIKE 'pg\\_%%'
+ ORDER BY n.nspname, c.relname
+ LIMIT 5000
 """
 
 # A domain is followed down to its base type: arrays of domains exist since PostgreSQL 11 only.
 _COLUMNS = """
-WITH RECURSIVE base (attname, type, typmod, depth) AS (
-    SELECT a.attname, a.atttypid, a.atttypmod, 0
+WITH RECURSIVE base (relation, number, name, mandatory, type, typmod, depth) AS (
+    SELECT a.attrelid, a.attnum, a.attname, a.attnotnull, a.atttypid, a.atttypmod, 0
       FROM pg_catalog.pg_attribute a
-     WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
+     WHERE a.attrelid = ANY (%(tables)s) AND a.attnum > 0 AND NOT a.attisdropped
     UNION ALL
-    SELECT b.attname, t.typbasetype, t.typtypmod, b.depth + 1
+    SELECT b.relation, b.number, b.name, b.mandatory, t.typbasetype, t.typtypmod, b.depth + 1
       FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type
      WHERE t.typtype = 'd'
+), described AS (
+    SELECT DISTINCT ON (relation, number) *
+      FROM base
+     ORDER BY relation, number, depth DESC
 )
-SELECT DISTINCT ON (attname) attname::text, pg_catalog.format_type(type, typmod)
-  FROM base
- ORDER BY attname, depth DESC
+SELECT d.relation, d.name::text, pg_catalog.format_type(d.type, d.typmod), t.typtype = 'e', d.mandatory,
+       -- Above zero a number, below zero a share of the rows.
+       CASE WHEN s.n_distinct >= 0 THEN s.n_distinct ELSE -s.n_distinct * greatest(c.reltuples, 0) END::bigint,
+       pg_catalog.has_column_privilege(d.relation, d.number, 'SELECT')
+  FROM described d
+  JOIN pg_catalog.pg_type t ON t.oid = d.type
+  JOIN pg_catalog.pg_class c ON c.oid = d.relation
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = d.name
+                                  AND NOT s.inherited
+ ORDER BY d.relation, d.number
 """
 
-_TABLES = """
-SELECT format('%I.%I', n.nspname, c.relname)
-  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'cdc_sync')
- LIMIT 5000
+# The names of an index's columns in its order, without those that it only carries along (INCLUDE, since PostgreSQL 11).
+_INDEXES = """
+SELECT i.indrelid, i.indisprimary, i.indisunique AND i.indpred IS NULL, parts.names
+  FROM pg_catalog.pg_index i
+ CROSS JOIN LATERAL (
+    SELECT array_agg(a.attname::text ORDER BY part.position) AS names
+      FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS part (number, position)
+      JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = part.number
+     WHERE part.position <= coalesce((to_jsonb(i) ->> 'indnkeyatts')::int, i.indnatts)
+ ) parts
+ WHERE i.indrelid = ANY (%(tables)s) AND i.indisvalid AND i.indexprs IS NULL AND parts.names IS NOT NULL
+ ORDER BY i.indrelid, NOT i.indisprimary, i.indexrelid
+"""
+
+_REFERENCES = """
+SELECT f.conrelid, own.attname::text, n.nspname::text, c.relname::text, other.attname::text
+  FROM pg_catalog.pg_constraint f
+  JOIN pg_catalog.pg_class c ON c.oid = f.confrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_catalog.pg_attribute own ON own.attrelid = f.conrelid AND own.attnum = f.conkey[1]
+  JOIN pg_catalog.pg_attribute other ON other.attrelid = f.confrelid AND other.attnum = f.confkey[1]
+ WHERE f.contype = 'f' AND f.conrelid = ANY (%(tables)s) AND cardinality(f.conkey) = 1
 """
 
 
@@ -58,6 +129,10 @@ class ServerFacts:
         identity: names the database so that a copy elsewhere has another one.
         prepares_transactions: whether transactions may be committed in two phases.
         waits_for_standbys: whether commits may wait for a synchronous standby.
+        user: whom we are logged in as.
+        database: its name.
+        timezone: the server's, as the session has it.
+        is_superuser: whether we may do everything.
     """
 
     version: int
@@ -65,53 +140,138 @@ class ServerFacts:
     identity: str
     prepares_transactions: bool
     waits_for_standbys: bool
+    user: str
+    database: str
+    timezone: str
+    is_superuser: bool
 
 
 @dataclass(frozen=True, slots=True)
 class TableFacts:
-    """The watch's table. `columns` maps names to types as SQL writes them; `estimate` is the planner's row count."""
+    """A table, as the catalog has it.
+
+    Attributes:
+        schema: its schema.
+        name: its name in it.
+        kind: `pg_class.relkind`.
+        estimate: the planner's row count; 0 if it knows none.
+        usable: whether we have USAGE on its schema.
+        columns: its columns in order, each with its type as SQL writes it.
+        not_null: those that are never NULL.
+        readable: those that we may read.
+        unique: the columns of each index that makes them unique.
+    """
 
     schema: str
     name: str
     kind: str
     estimate: int
+    usable: bool
     columns: Mapping[str, str]
+    not_null: frozenset[str]
+    readable: frozenset[str]
+    unique: tuple[frozenset[str], ...]
+
+    @property
+    def qualified(self) -> QualifiedName:
+        """Its name, schema included."""
+        return QualifiedName(self.schema, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Survey(ServerFacts):
+    """A database.
+
+    Attributes:
+        tables: all that are not PostgreSQL's own.
+        left_out: tables and columns whose names cannot be configured.
+    """
+
+    tables: tuple[Table, ...]
+    left_out: tuple[str, ...]
+
+
+@asynccontextmanager
+async def asking_shortly(connection: Connection, doing: str) -> AsyncIterator[None]:
+    """Ask in a read-only transaction of the block's length, which can neither hold anything up nor wait for long.
+
+    Raises:
+        SourceError: it failed, or was not answered in time; or something holds a lock that keeps everybody out.
+    """
+    async with asking(doing):
+        try:
+            async with connection.transaction():
+                await connection.execute(_BOUNDS)
+                yield
+        except (errors.LockNotAvailable, SourceError) as error:
+            if not any(isinstance(one, errors.LockNotAvailable) for one in (error, error.__cause__)):
+                raise
+            raise SourceError(
+                "table-locked",
+                f"Something holds a lock that keeps readers out ({doing}): a migration, VACUUM FULL, LOCK TABLE? Check "
+                f"again when it is over.",
+            ) from error
+
+
+async def rows_of(connection: Connection, query: Any, parameters: Any = None) -> list[tuple[Any, ...]]:
+    """The rows that a statement gives on a connection.
+
+    Raises:
+        psycopg.Error: it fails.
+    """
+    return await (await connection.execute(query, parameters)).fetchall()
 
 
 async def server_facts(connection: Connection) -> ServerFacts:
-    """Ask the server who it is."""
-    try:
-        row = await (await connection.execute(_SERVER)).fetchone()
-    except psycopg.Error as error:
-        raise translate(error, "asking the server for its version and identity") from error
-    if row is None:
-        raise AssertionError("a SELECT without FROM gives one row")
-    version, in_recovery, identity, prepared, standbys = row
-    return ServerFacts(
-        version,
-        in_recovery,
-        identity=identity,
-        prepares_transactions=prepared > 0,
-        waits_for_standbys=standbys.strip() != "",
+    """Ask the server who it is.
+
+    Raises:
+        SourceError: it cannot be asked.
+    """
+    async with asking("asking the server for its version and identity"):
+        (row,) = await rows_of(connection, _SERVER)
+    return ServerFacts(*row)
+
+
+async def look_up(connection: Connection, table: QualifiedName) -> TableFacts | None:
+    """Look a table up; None if there is none, or without a schema none that the search_path leads to.
+
+    Raises:
+        psycopg.Error: the catalog cannot be read.
+    """
+    found = await rows_of(connection, _ONE, {"name": table.name, "schema": table.schema})
+    if not found:
+        return None
+    ((oid, schema, name, kind, estimate, is_usable),) = found
+    columns = await rows_of(connection, _COLUMNS, {"tables": [oid]})
+    indexes = await rows_of(connection, _INDEXES, {"tables": [oid]})
+    return TableFacts(
+        schema,
+        name,
+        kind,
+        estimate,
+        is_usable,
+        {column: type_ for _, column, type_, *_ in columns},
+        frozenset(column for _, column, _, _, not_null, *_ in columns if not_null),
+        frozenset(column for _, column, *_, readable in columns if readable),
+        tuple(frozenset(names) for *_, is_unique, names in indexes if is_unique),
     )
 
 
 async def table_facts(connection: Connection, table: QualifiedName) -> TableFacts:
-    """Look the table up.
+    """Look a table up.
 
     Raises:
         SourceError: it does not exist, or is not visible; similar names are suggested.
     """
-    try:
-        row = await (await connection.execute(_TABLE, (str(table),))).fetchone()
-        if row is None:
-            names = [name for (name,) in await (await connection.execute(_TABLES)).fetchall()]
-            raise SourceError("table-missing", _missing(table, names))
-        oid, schema, name, kind, estimate = row
-        columns: dict[str, str] = dict(await (await connection.execute(_COLUMNS, (oid,))).fetchall())
-    except psycopg.Error as error:
-        raise translate(error, f"looking up the table {table}") from error
-    return TableFacts(schema, name, kind, estimate, columns)
+    async with asking(f"looking up the table {table}"):
+        found = await look_up(connection, table)
+        others = [] if found else await rows_of(connection, _ALL, {"kinds": list("rpvmf")})
+    if found is None:
+        raise SourceError(
+            "table-missing", _missing(table, [str(QualifiedName(*names)) for _, *names, _, _, _ in others])
+        )
+    return found
 
 
 def _missing(table: QualifiedName, names: list[str]) -> str:
@@ -123,3 +283,132 @@ def _missing(table: QualifiedName, names: list[str]) -> str:
         f"The table {table} does not exist in this database, or its schema is not visible to this role.{hint} "
         f"Correct the watch's table, or let the DBA run what `cdc-sync sql grants` prints."
     )
+
+
+async def survey(connection: Connection) -> Survey:
+    """Look at a database, for `cdc-sync init`.
+
+    Raises:
+        SourceError: the catalog cannot be read.
+    """
+    async with asking_shortly(connection, "looking at the database's tables"):
+        server = await server_facts(connection)
+        relations = await rows_of(connection, _ALL, {"kinds": list("rpvm")})
+        parameters = {"tables": [oid for oid, *_ in relations]}
+        columns = await rows_of(connection, _COLUMNS, parameters)
+        indexes = await rows_of(connection, _INDEXES, parameters)
+        references = await rows_of(connection, _REFERENCES, parameters)
+    described: dict[int, dict[str, dict[str, Any]]] = {oid: {} for oid, *_ in relations}
+    for oid, name, type_, is_enum, not_null, distinct, _ in columns:
+        described[oid][name] = {"type": type_, "is_enum": is_enum, "not_null": not_null, "distinct": distinct}
+    keys: dict[int, tuple[str, ...]] = {}
+    for oid, is_primary, is_unique, names in indexes:
+        own = described[oid]
+        if is_primary or (is_unique and oid not in keys and all(own[name]["not_null"] for name in names)):
+            keys[oid] = tuple(names)
+        own[names[0]]["indexed"] = True
+        if is_unique and len(names) == 1:
+            own[names[0]]["unique"] = True
+    for oid, name, *to, key in references:
+        if all(map(usable, (*to, key))):
+            described[oid][name]["reference"] = Reference(QualifiedName(*to), key)
+    tables: list[Table] = []
+    left_out: list[str] = []
+    for oid, schema, table, kind, rows, _ in relations:
+        name, own = QualifiedName(schema, table), described[oid]
+        if not own:
+            continue
+        if not (usable(schema) and usable(table)):
+            left_out.append(str(name))
+            continue
+        left_out += sorted(f"{name}.{written(column)}" for column in own if not usable(column))
+        key = keys.get(oid, ())
+        named = tuple(Column(column, **facts) for column, facts in own.items() if usable(column))
+        tables.append(Table(name, kind, rows, key if all(map(usable, key)) else (), named))
+    return Survey(**asdict(server), tables=tuple(tables), left_out=tuple(left_out))
+
+
+async def whereabouts(dsn: str, connection: Connection) -> Whereabouts:
+    """Where a DSN leads, and which server answered on a connection made with it.
+
+    Raises:
+        SourceError: the server cannot be asked.
+    """
+    async with asking("asking which server this is"):
+        started = ReplicaPosition.from_text(await ask(connection)).started
+    return Whereabouts(hosts_of(dsn, connection), started)
+
+
+def hosts_of(dsn: str, connection: Connection) -> tuple[str, ...]:
+    """The hosts that a DSN, its service or the environment names, each with its port, in one spelling."""
+    given = conninfo_to_dict(dsn)
+    in_effect = {option.keyword: option.val for option in connection.pgconn.info if option.val}
+
+    def setting(name: str, variable: str) -> str:
+        if given.get(name):
+            return str(given[name])
+        # psycopg tries the hosts of the environment one by one; those of a service file libpq does.
+        by_service = "service" in given or "PGSERVICE" in os.environ
+        return (not by_service and os.environ.get(variable)) or in_effect.get(name.encode(), b"").decode()
+
+    written = str(given.get("host") or given.get("hostaddr") or "")
+    found = written or setting("host", "PGHOST") or setting("hostaddr", "PGHOSTADDR") or connection.info.host
+    hosts = found.split(",")
+    ports = (setting("port", "PGPORT") or _PORT).split(",")
+    ports = ports * len(hosts) if len(ports) == 1 else ports
+    return tuple(dict.fromkeys(_spelled(host, port) for host, port in zip(hosts, ports, strict=False)))
+
+
+def _spelled(host: str, port: str) -> str:
+    host = host.strip()
+    if host.startswith("/"):
+        return f"{os.path.realpath(host)}:{port or _PORT}"
+    host = host.lower().rstrip(".")
+    return f"{'localhost' if host in _THIS_MACHINE or not host else host}:{port or _PORT}"
+
+
+async def is_same_cluster(
+    dsn: str, identity: str, before: Whereabouts, now: Whereabouts, connection: Connection
+) -> bool:
+    """Whether a host of before leads to the very server that answers now, or one of both follows the other.
+
+    A standby follows a primary if it replays what the primary writes now: a copy that is left in recovery does not.
+
+    Args:
+        dsn: the configured one; its login is used there too.
+        identity: the database's, as `ServerFacts` has it.
+        before: where the database was reached.
+        now: where it is reached.
+        connection: a connection to the server that answers now.
+    """
+    for host in before.hosts[:_MOST_ASKED]:
+        name, _, port = host.rpartition(":")
+        with suppress(SourceError, psycopg.Error):
+            led_to = {key: value for key, value in conninfo_to_dict(dsn).items() if key != "hostaddr"}
+            led_to |= {"host": name, "port": port, "target_session_attrs": "any", "connect_timeout": _ANSWERS_WITHIN}
+            async with connected(make_conninfo("", **led_to)) as there, asking("asking which server this is"):
+                if (await server_facts(there)).identity != identity:
+                    continue
+                if (await whereabouts(dsn, there)).started == now.started or await _follows(there, connection):
+                    return True
+    return False
+
+
+async def _follows(one: Connection, another: Connection) -> bool:
+    """Whether one of two servers is a standby that replays what the other one, a primary, writes now."""
+    in_recovery = [(await server_facts(server)).in_recovery for server in (one, another)]
+    if in_recovery[0] == in_recovery[1]:
+        return False
+    primary, standby = (another, one) if in_recovery[0] else (one, another)
+    # A transaction with an id of its own writes a record: an idle primary would be where its copy is.
+    await primary.execute("SELECT txid_current()")
+    row = await (await primary.execute("SELECT pg_current_wal_insert_lsn()::text")).fetchone()
+    try:
+        async with asyncio.timeout(_ANSWERS_WITHIN):
+            while True:
+                replayed = await standby.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", row)
+                if await replayed.fetchone() == (True,):
+                    return True
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        return False

@@ -1,4 +1,6 @@
-"""The least privileges of the role that the daemon runs as, as a script for the DBA."""
+"""The least privileges of the role that the daemon runs as: as a script for the DBA, and which of them are missing."""
+
+from collections.abc import Iterator
 
 from psycopg import sql
 
@@ -7,8 +9,42 @@ from cdc_sync.config import Config, Watch
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.source import expressions
-from cdc_sync.source.columns_of import Dependencies, columns_of_related, watched
+from cdc_sync.source.connection import Connection
+from cdc_sync.source.expressions import Dependencies, columns_of_related, watched
+from cdc_sync.source.facts import TableFacts, look_up, rows_of
 from cdc_sync.source.recorders import bell_of, missed_of, render
+
+# Whatever is not there yet is no matter of privileges.
+_HELD = """
+SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE'), c.relname::text,
+       ARRAY(SELECT privilege FROM unnest(CASE c.relkind WHEN 'S' THEN '{SELECT, UPDATE}'::text[]
+                                                         ELSE '{SELECT, DELETE, TRUNCATE}' END) AS privilege
+              WHERE CASE c.relkind WHEN 'S' THEN pg_catalog.has_sequence_privilege(c.oid, privilege)
+                                   ELSE pg_catalog.has_table_privilege(c.oid, privilege) END)
+  FROM pg_catalog.pg_namespace n
+  LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname::text = ANY (%s)
+ WHERE n.nspname = 'cdc_sync'
+"""
+
+_UNTOLD = """\
+-- An expression of this watch uses columns that cannot be told from its text: give it depends_on, or
+-- write t.column throughout, to get column-level privileges here."""
+
+_UNTOLD_OF_RELATED = """\
+-- Which columns of this table the watch's expressions read cannot be told from their text: give it an alias
+-- (FROM table alias) and write alias.column throughout, to get column-level privileges here."""
+
+_IF_ROWS_ARE_HIDDEN = """\
+-- If the table has row-level security: a row hidden from the daemon looks like a deleted one, so that every
+-- deletion waits for a person. Then also:"""
+
+
+def read_columns(watch: Watch) -> Dependencies:
+    """The columns of its table that the daemon reads for a watch."""
+    needed = watched(watch)
+    if watch.capture.mode == "poll" and watch.capture.watermark is not None:
+        needed = Dependencies(tuple(dict.fromkeys((*needed.columns, watch.capture.watermark))), needed.complete)
+    return needed
 
 
 def grants(config: Config, role: str) -> str:
@@ -27,14 +63,9 @@ def grants(config: Config, role: str) -> str:
     ]
     for name, watch in config.watches.items():
         lines += ["", f"-- Watch {name}", *_read_grants(watch, to)]
-        if watch.capture.mode == "notify":
-            bell, missed = sql.Identifier(bell_of(name)), sql.Identifier(missed_of(name))
-            lines += [
-                render("GRANT USAGE ON SCHEMA cdc_sync TO {to};", to=to),
-                render("GRANT SELECT, DELETE, TRUNCATE ON cdc_sync.changes TO {to};", to=to),
-                render("GRANT SELECT, UPDATE ON SEQUENCE cdc_sync.{bell} TO {to};", bell=bell, to=to),
-                render("GRANT SELECT ON SEQUENCE cdc_sync.{missed} TO {to};", missed=missed, to=to),
-            ]
+        if ours := _ours(name, watch):
+            lines.append(_usage("cdc_sync", to))
+            lines += [_on_ours(each, privileges, to) for each, privileges in ours.items()]
     lines += ["", "-- GRANT only warns of what it leaves out.", _block(rights.all_granted(_granted(config, role)))]
     return "\n".join(lines) + "\n"
 
@@ -55,6 +86,76 @@ def revokes(config: Config, role: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+async def missing_grants(connection: Connection, name: str, watch: Watch, table: TableFacts) -> list[str]:
+    """The GRANTs that our role lacks for a watch, as SQL; none if it has all.
+
+    Args:
+        connection: ours, in a transaction.
+        name: the watch's name.
+        watch: the watch.
+        table: its table.
+
+    Raises:
+        psycopg.Error: the catalog cannot be read.
+    """
+    ((role,),) = await rows_of(connection, "SELECT current_user::text")
+    to = sql.Identifier(role)
+    lines = list(_lacking(table, read_columns(watch), to))
+    for related in watch.related:
+        if (seen := await look_up(connection, related.table)) is not None:
+            lines += _lacking(seen, columns_of_related(watch, related.table), to)
+    if ours := _ours(name, watch):
+        for usable, each, held in await rows_of(connection, _HELD, (list(ours),)):
+            if not usable:
+                lines.append(_usage("cdc_sync", to))
+            if each is not None and not set(ours[each].split(", ")) <= set(held):
+                lines.append(_on_ours(each, ours[each], to))
+    return list(dict.fromkeys(lines))
+
+
+def whole_table(table: QualifiedName, to: sql.Identifier) -> str:
+    """The GRANT that an expression needs whose columns cannot be told from its text."""
+    return _select(table, Dependencies((), complete=False), to)
+
+
+def _tables(watch: Watch) -> list[tuple[QualifiedName, Dependencies]]:
+    """What is read of tables for a watch: of its own first."""
+    related = [(each.table, columns_of_related(watch, each.table)) for each in watch.related]
+    return [(watch.table, read_columns(watch)), *related]
+
+
+def _ours(name: str, watch: Watch) -> dict[str, str]:
+    """What a watch needs of the schema cdc_sync, as it stands in GRANT."""
+    if watch.capture.mode != "notify":
+        return {}
+    return {"changes": "SELECT, DELETE, TRUNCATE", bell_of(name): "SELECT, UPDATE", missed_of(name): "SELECT"}
+
+
+def _usage(schema: str, to: sql.Identifier) -> str:
+    shown = sql.SQL("cdc_sync") if schema == "cdc_sync" else sql.Identifier(schema)
+    return render("GRANT USAGE ON SCHEMA {schema} TO {to};", schema=shown, to=to)
+
+
+def _on_ours(name: str, privileges: str, to: sql.Identifier) -> str:
+    on = sql.SQL("changes") if name == "changes" else sql.Identifier(name)
+    kind = "" if name == "changes" else "SEQUENCE "
+    return render(f"GRANT {privileges} ON {kind}cdc_sync.{{on}} TO {{to}};", on=on, to=to)
+
+
+def _select(table: QualifiedName, needed: Dependencies, to: sql.Identifier) -> str:
+    columns = sql.SQL(", ").join(map(sql.Identifier, needed.columns))
+    which = sql.SQL(" ({})").format(columns) if needed.complete else sql.SQL("")
+    return render("GRANT SELECT{which} ON {on} TO {to};", which=which, on=expressions.table(table), to=to)
+
+
+def _lacking(table: TableFacts, needed: Dependencies, to: sql.Identifier) -> Iterator[str]:
+    if not table.usable:
+        yield _usage(table.schema, to)
+    lacks = tuple(column for column in needed.columns if column in table.columns and column not in table.readable)
+    if lacks or not (needed.complete or table.readable):
+        yield _select(table.qualified, Dependencies(lacks, needed.complete), to)
+
+
 def _block(body: str) -> str:
     return render("DO $cdc_sync$\n{body}\n$cdc_sync$;", body=sql.SQL(body))
 
@@ -65,19 +166,15 @@ def _granted(config: Config, role: str) -> rights.Grants:
     ours: dict[tuple[str, str], None] = {}
     schemas: dict[str, None] = {}
     for name, watch in config.watches.items():
-        needs = [(watch.table, read_columns(watch))]
-        needs += [(related.table, columns_of_related(watch, related.table)) for related in watch.related]
-        for table, needed in needs:
+        for table, needed in _tables(watch):
             columns = (
                 f"ARRAY[{', '.join(map(_literal, needed.columns))}]::pg_catalog.name[]" if needed.complete else "NULL"
             )
             tables[_literal(table.schema), _literal(table.name), columns] = None
             if table.schema is not None:
                 schemas[_literal(table.schema)] = None
-        if watch.capture.mode == "notify":
-            ours[_literal("changes"), _literal("SELECT, DELETE, TRUNCATE")] = None
-            ours[_literal(bell_of(name)), _literal("SELECT, UPDATE")] = None
-            ours[_literal(missed_of(name)), _literal("SELECT")] = None
+        for each, privileges in _ours(name, watch).items():
+            ours[_literal(each), _literal(privileges)] = None
             schemas[_literal("cdc_sync")] = None
     return rights.Grants(_literal(role), list(tables), list(ours), list(schemas))
 
@@ -86,47 +183,14 @@ def _literal(value: str | None) -> str:
     return sql.Literal(value).as_string()
 
 
-def read_columns(watch: Watch) -> Dependencies:
-    """The columns of its table that the daemon reads for a watch."""
-    needed = watched(watch)
-    if watch.capture.mode == "poll" and watch.capture.watermark is not None:
-        needed = Dependencies(tuple(dict.fromkeys((*needed.columns, watch.capture.watermark))), needed.complete)
-    return needed
-
-
-def _read_grants(watch: Watch, to: sql.Identifier) -> list[str]:
-    needed = read_columns(watch)
-    tables = [watch.table, *(related.table for related in watch.related)]
-    schemas = dict.fromkeys(table.schema for table in tables if table.schema is not None)
-    lines = [render("GRANT USAGE ON SCHEMA {schema} TO {to};", schema=sql.Identifier(s), to=to) for s in schemas]
-    table = expressions.table(watch.table)
-    if needed.complete:
-        columns = sql.SQL(", ").join(map(sql.Identifier, needed.columns))
-        lines.append(render("GRANT SELECT ({columns}) ON {table} TO {to};", columns=columns, table=table, to=to))
-    else:
-        lines += [
-            "-- An expression of this watch uses columns that cannot be told from its text: give it depends_on, or",
-            "-- write t.column throughout, to get column-level privileges here.",
-            render("GRANT SELECT ON {table} TO {to};", table=table, to=to),
-        ]
-    for related in watch.related:
-        lines += _related_grants(watch, related.table, to)
-    policy = render("CREATE POLICY cdc_sync ON {table} FOR SELECT TO {to} USING (true);", table=table, to=to)
-    return [
-        *lines,
-        "-- If the table has row-level security: a row hidden from the daemon looks like a deleted one, so that every",
-        "-- deletion waits for a person. Then also:",
-        f"-- {visible(policy)}",
-    ]
-
-
-def _related_grants(watch: Watch, related: QualifiedName, to: sql.Identifier) -> list[str]:
-    needed, table = columns_of_related(watch, related), expressions.table(related)
-    if needed.complete:
-        columns = sql.SQL(", ").join(map(sql.Identifier, needed.columns))
-        return [render("GRANT SELECT ({columns}) ON {table} TO {to};", columns=columns, table=table, to=to)]
-    return [
-        "-- Which columns of this table the watch's expressions read cannot be told from their text: give it an alias",
-        "-- (FROM table alias) and write alias.column throughout, to get column-level privileges here.",
-        render("GRANT SELECT ON {table} TO {to};", table=table, to=to),
-    ]
+def _read_grants(watch: Watch, to: sql.Identifier) -> Iterator[str]:
+    tables = _tables(watch)
+    schemas = dict.fromkeys(table.schema for table, _ in tables)
+    yield from (_usage(schema, to) for schema in schemas if schema is not None)
+    for number, (table, needed) in enumerate(tables):
+        if not needed.complete:
+            yield _UNTOLD_OF_RELATED if number else _UNTOLD
+        yield _select(table, needed, to)
+    on = expressions.table(watch.table)
+    yield _IF_ROWS_ARE_HIDDEN
+    yield f"-- {visible(render('CREATE POLICY cdc_sync ON {} FOR SELECT TO {} USING (true);', on, to))}"

@@ -4,8 +4,27 @@ Everything is fetched as text, in a form that does not depend on the session's D
 microseconds since the epoch, `source` and extra fields as JSON. A naive timestamp is read in the watch's
 time zone by PostgreSQL's own rules: in the hour that the end of summer time repeats it means the second, standard-time
 one, and an instant in the hour that is skipped in spring is moved forward by that hour.
+
+A row's digest is made by the server: a sweep compares digests where a row is as it was when it was last compared. It
+covers all that its reading depends on and the caller's `shape`, which stands for the rules: so two rows of one digest
+and one key say the same, by whatever configuration. Session settings change no digest in a way that could make two
+different rows alike; the worst that they do is that a row is read once more.
+
+A page of digests is one JSON text that goes from the server to the store as it is. Each of its elements, in the order
+of the keys, is a text:
+
+- sixteen hexadecimal digits and the row's key, as the store writes it (`store.columns.key_text`): to be compared;
+- `n`: no row of HelloWork's, for it has no id;
+- `o` and a JSON array of the row's key and its application's id: out of scope;
+- `?`: the digests say nothing of it. It is to be read.
+
+The digest is the 64-bit hash by which PostgreSQL spreads texts over partitions (`hashtextextended`, since 11: Bob
+Jenkins' lookup3, whose author offers it as a probably unique identifier); on 10, half of an md5. Nothing here is a
+secret or is signed. Of all changes, one in 10^19 would leave the digest as it is. Should another major version hash
+otherwise, each row is read once.
 """
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +34,8 @@ from psycopg import sql
 from cdc_sync.config import Column, PlainColumn, Watch
 from cdc_sync.core.rows import BLANKS, LONGEST_JSON, LONGEST_TEXT, Key, Row
 from cdc_sync.source import expressions
-from cdc_sync.source.connection import Connection
-from cdc_sync.source.errors import SourceError, translate
+from cdc_sync.source.connection import Connection, asking
+from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import TableFacts
 
 # Types by their fixed OIDs (PostgreSQL, src/include/catalog/pg_type.dat).
@@ -28,7 +47,8 @@ _DATES = {_DATE: "date", _TIMESTAMP: "timestamp", _TIMESTAMPTZ: "timestamptz"}
 _TEXT = 25
 _TEXTS = frozenset({_TEXT, 1043})  # and varchar
 
-_NEVER_BLANK = frozenset({"smallint", "integer", "bigint", "uuid"})
+_NUMBERS = frozenset({"smallint", "integer", "bigint", "uuid"})
+"""Types of digits, and of the digits and hyphens of a UUID: never blank, and nothing to escape in JSON."""
 
 _BYTES_OF_A_CHARACTER = 4  # at most, in every encoding of a server
 
@@ -44,11 +64,26 @@ _INSTANT = """CASE WHEN isfinite({0})
 WHERE, APPLICATION_ID, STATUS_URL = "where", "columns.application_id", "columns.status_url"
 """Places in the watch's configuration: see `Mapping.expressions`."""
 
-_FIELDS = ("application_id", "status_url", "status", "job_id", "created", "event_date", "source", "deleted")
+_TEXT_FIELDS = ("application_id", "status_url", "status", "job_id")
+_FIELDS = (*_TEXT_FIELDS, "created", "event_date", "source", "deleted")
+
+DIGEST_LENGTH = 16
+"""Characters of a digest: 64 bits as hexadecimal digits."""
+
+_HASHES_SINCE = 110000
+_HASH = """encode(int8send(pg_catalog.hashtextextended((%s::text || ROW({})::text) COLLATE "C", 0)), 'hex')"""
+_MD5 = "left(md5(%s::text || ROW({})::text), 16)"
+
+_NULL = sql.SQL("NULL::text")
 
 
 class Mapping:
-    """A watch's SELECT list, fitted to the types that its expressions really have, and to the server's version."""
+    """A watch's SELECT list, fitted to the types that its expressions really have, and to the server's version.
+
+    Attributes:
+        expressions: what is read of a row beside its key, in the order of `row`, by the places in the configuration.
+        digest: a row's digest; the parameter is the shape.
+    """
 
     def __init__(
         self,
@@ -62,26 +97,30 @@ class Mapping:
         self.watch = watch
         self.knows_its_encoding = knows_its_encoding
         self.facts = facts
-        self.server_version = server_version
-        self.table = sql.SQL("{} AS t").format(expressions.name(facts.schema, facts.name))
+        self._types = types
+        self._mapped = expressions.mapped(watch)
+        self.table = _table(facts)
         self.key_columns = [expressions.column(name) for name in watch.key]
         # By the operator that the walk compares with. A type's own order may be another one: for a type in a schema
         # that is not on the search_path (citext, say) `>` is found for text only.
         self.key_order = [sql.SQL("{} USING <").format(key) for key in self.key_columns]
         self.key_type_names = [facts.columns[name] for name in watch.key]
         self.key_types = list(map(expressions.fragment, self.key_type_names))
-        self.key_texts = [
-            expressions.key_text(key, type_) for key, type_ in zip(self.key_columns, self.key_type_names, strict=True)
-        ]
-        self.scope = (
-            sql.SQL("(({}\n) IS TRUE)").format(expressions.fragment(watch.where)) if watch.where else sql.SQL("true")
+        self.key_texts = list(map(expressions.key_text, self.key_columns, self.key_type_names))
+        self.scope = sql.SQL("({} IS TRUE)").format(_where(watch)) if watch.where else sql.SQL("true")
+        self.expressions = (
+            {WHERE: sql.SQL("{}::int").format(self.scope)}
+            | {f"columns.{name}": self._read(name) for name in _FIELDS}
+            | {f"extra.{name}": self._read(f"extra.{name}") for name in watch.extra}
         )
-        self.application_id = _text(watch.columns.application_id)
-        self.status_url = _text(watch.columns.status_url)
-        self.expressions = self._expressions(types)
         self.select = sql.SQL(", ").join([*self.key_texts, *self.expressions.values()])
         self.width = len(self.key_texts) + len(self.expressions)
-        self.decisive = self._decisive(types)
+        # All that the reading of a row in scope depends on but the event's date, in forms as cheap as can be. Of the
+        # creation date, the source and further fields only what makes a row unreportable counts; they are taken as they
+        # are. None of these depends on the session.
+        fields = (*_TEXT_FIELDS, "created", "deleted", "source", *(f"extra.{name}" for name in watch.extra))
+        decisive = [self._raw(name) for name in fields if name in self._mapped or name == "deleted"]
+        self.digest = sql.SQL(_HASH if server_version >= _HASHES_SINCE else _MD5).format(sql.SQL(", ").join(decisive))
 
     @classmethod
     async def prepare(cls, connection: Connection, watch: Watch, facts: TableFacts) -> "Mapping":
@@ -97,66 +136,68 @@ class Mapping:
                 f"{facts.schema}.{facts.name} is no table, view or foreign table, so it has no rows to read. Correct "
                 f"the watch's table.",
             )
-        for name in watch.key:
-            if name not in facts.columns:
-                raise SourceError(
-                    "key-missing",
-                    f"The key column {name} does not exist in {facts.schema}.{facts.name}, which has "
-                    f"{', '.join(facts.columns)}. Correct the watch's key.",
-                )
+        if missing := [name for name in watch.key if name not in facts.columns]:
+            raise SourceError(
+                "key-missing",
+                f"The key column {missing[0]} does not exist in {facts.schema}.{facts.name}, which has "
+                f"{', '.join(facts.columns)}. Correct the watch's key.",
+            )
         await check_time_zone(connection, watch.timezone)
-        mapped = _mapped(watch)
+        mapped = expressions.mapped(watch)
         query = sql.SQL("SELECT {} FROM {} WHERE {} LIMIT 0").format(
             sql.SQL(", ").join(map(expressions.expression, mapped.values())),
-            sql.SQL("{} AS t").format(expressions.name(facts.schema, facts.name)),
-            sql.SQL("({}\n)").format(expressions.fragment(watch.where)) if watch.where else sql.SQL("true"),
+            _table(facts),
+            _where(watch) if watch.where else sql.SQL("true"),
         )
-        try:
+        async with asking(f"preparing to read {facts.schema}.{facts.name}"):
             cursor = await connection.execute(query, ())
-        except psycopg.Error as error:
-            raise translate(error, f"preparing to read {facts.schema}.{facts.name}") from error
-        description = cursor.description or []
-        types = {name: column.type_code for name, column in zip(mapped, description, strict=True)}
-        _check(watch, types)
+        types = {name: column.type_code for name, column in zip(mapped, cursor.description or [], strict=True)}
+        _check_types(watch, types)
         encoding = connection.info.parameter_status("server_encoding")
         return cls(watch, facts, types, connection.info.server_version, knows_its_encoding=encoding != "SQL_ASCII")
 
-    def _expressions(self, types: dict[str, int]) -> dict[str, sql.Composable]:
-        """What is read of a row beside its key, in the order of `row`, by the places in the watch's configuration."""
-        columns = self.watch.columns
-        event_date = self._instant(columns.event_date, types["event_date"]) if columns.event_date else _NULL
-        return {
-            WHERE: sql.SQL("{}::int").format(self.scope),
-            APPLICATION_ID: self.application_id,
-            STATUS_URL: self.status_url,
-            "columns.status": _text(columns.status),
-            "columns.job_id": _text(columns.job_id),
-            "columns.created": self._instant(columns.created, types["created"]),
-            "columns.event_date": event_date,
-            "columns.source": _json(columns.source, types.get("source")),
-            "columns.deleted": _deleted(columns.deleted, types.get("deleted")),
-        } | {f"extra.{name}": _json(extra.column, types[f"extra.{name}"]) for name, extra in self.watch.extra.items()}
-
-    def _decisive(self, types: dict[str, int]) -> sql.Composable:
-        """Of a row in scope, all that its reading depends on but the event's date, in forms as cheap as can be.
-
-        Of the creation date, the source and further fields only what makes a row unreportable counts; they are taken as
-        they are. None of these depends on the session.
-        """
-        columns = self.watch.columns
-        texts = (columns.application_id, columns.status_url, columns.status, columns.job_id)
-        items: list[sql.Composable] = [_raw_text(mapped) for mapped in texts if mapped is not None]
-        items += [_raw_instant(columns.created, types["created"]), _deleted(columns.deleted, types.get("deleted"))]
-        if columns.source is not None:
-            items.append(_raw_json(columns.source, types["source"]))
-        items += [_raw_json(extra.column, types[f"extra.{name}"]) for name, extra in self.watch.extra.items()]
-        return sql.SQL(", ").join(items)
-
-    def _instant(self, mapped: Column, oid: int) -> sql.Composed:
+    def _read(self, name: str) -> sql.Composable:
+        """What is read of a field."""
+        mapped, oid = self._mapped.get(name), self._types.get(name)
+        if name == "deleted":
+            test = sql.SQL("({} IS TRUE)::int") if oid == _BOOL else sql.SQL("({} IS NOT NULL)::int")
+            return sql.SQL("0") if mapped is None else test.format(expressions.expression(mapped))
+        if mapped is None:
+            return _NULL
         value = expressions.expression(mapped)
+        if name in _TEXT_FIELDS:
+            return _cut(sql.SQL("{}::text").format(value), LONGEST_TEXT)
+        if name in {"created", "event_date"}:
+            return self._instant(value, oid)
+        if oid == _TIMESTAMPTZ:
+            # As HelloWork writes dates. By itself PostgreSQL would write it in the session's time zone.
+            value = sql.SQL("""to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')""").format(value)
+        elif oid == _TEXT:
+            # A bare literal is text in a SELECT list, but of no type yet inside a call.
+            value = sql.SQL("{}::text").format(value)
+        return _cut(sql.SQL("to_json({})::text").format(value), LONGEST_JSON)
+
+    def _raw(self, name: str) -> sql.Composable:
+        """What a digest is made of for a field."""
+        mapped, oid = self._mapped.get(name), self._types.get(name)
+        if mapped is not None and name == "created":
+            send = sql.SQL(f"{_DATES[oid or 0]}_send")
+            return sql.SQL("encode({}({}), 'hex')").format(send, expressions.expression(mapped))
+        # What is too long as it is is too long as JSON.
+        is_text = name in _TEXT_FIELDS or (oid in _TEXTS and name != "deleted")
+        if not (is_text and isinstance(mapped, PlainColumn)):
+            return self._read(name)
+        # Cut as late as may be: to count characters costs more than to digest some too many.
+        longest = LONGEST_TEXT if name in _TEXT_FIELDS else LONGEST_JSON
+        text = sql.SQL("{}::text").format(expressions.expression(mapped))
+        return sql.SQL("CASE WHEN octet_length({0}) > {1} THEN {2} ELSE {0} END").format(
+            text, sql.Literal(_BYTES_OF_A_CHARACTER * longest), _cut(text, longest)
+        )
+
+    def _instant(self, value: sql.Composed, oid: int | None) -> sql.Composed:
         # PostgreSQL's last years cannot be converted: one such row would make the reading of all others fail.
         instant = sql.SQL("least(greatest({0}, {1} '4000-01-01 BC'), {1} '20000-01-01')").format(
-            value, sql.SQL(_DATES[oid])
+            value, sql.SQL(_DATES[oid or 0])
         )
         if oid != _TIMESTAMPTZ:
             instant = sql.SQL("{}::timestamp AT TIME ZONE {}").format(instant, sql.Literal(self.watch.timezone))
@@ -167,94 +208,67 @@ class Mapping:
         if mapped is None:
             return sql.SQL("true")
         value = expressions.expression(mapped)
-        if isinstance(mapped, PlainColumn) and self.facts.columns[mapped.name] in _NEVER_BLANK:
+        if isinstance(mapped, PlainColumn) and self.facts.columns[mapped.name] in _NUMBERS:
             return sql.SQL("({} IS NULL)").format(value)
         return sql.SQL("(coalesce(btrim({}::text, {}), '') = '')").format(value, sql.Literal(BLANKS))
+
+    def digests_element(self) -> sql.Composed:
+        """A row's element of a page of digests; the parameter is the shape."""
+        parts = [
+            # Each closes the literal around it and opens the next.
+            sql.SQL("""\"' || {} || '\"""" if type_ in _NUMBERS else "' || to_json({})::text || '").format(text)
+            for text, type_ in zip(self.key_texts, self.key_type_names, strict=True)
+        ]
+        key = sql.SQL("('[{}]')").format(sql.SQL(",").join(parts))
+        has_no_id, has_no_url = map(self.is_none, (self.watch.columns.application_id, self.watch.columns.status_url))
+        digest = sql.SQL("{} || {}").format(self.digest, key)
+        if self.watch.where:
+            out_of_scope = sql.SQL("CASE WHEN {} THEN '?' ELSE 'o' || json_build_array({}, {})::text END").format(
+                has_no_id, key, self.expressions[APPLICATION_ID]
+            )
+            digest = sql.SQL("CASE WHEN NOT {} THEN {} ELSE {} END").format(self.scope, out_of_scope, digest)
+        # The key of a type that has a value with no text is no key of ours.
+        return sql.SQL("coalesce(CASE WHEN {} AND {} THEN 'n' ELSE {} END, '?')").format(has_no_id, has_no_url, digest)
 
     def row(self, columns: Sequence[Any], digest: str | None = None) -> Row:
         """Turn a fetched row into the core's."""
         split = len(self.key_columns)
-        in_scope, application_id, url, status, job, created, event_date, source, deleted = columns[split : split + 9]
         key, extra = tuple(columns[:split]), tuple(columns[split + 9 : self.width])
-        return Row(  # by position: it is done for each row
-            key,
-            in_scope == 1,
-            application_id,
-            url,
-            status,
-            job,
-            created,
-            event_date,
-            source,
-            deleted == 1,
-            extra,
-            digest,
-        )
+        in_scope, id_, url, status, job, created, event_date, source, deleted = columns[split : split + 9]
+        # By position: it is done for each row.
+        return Row(key, in_scope == 1, id_, url, status, job, created, event_date, source, deleted == 1, extra, digest)
 
     def key(self, columns: Sequence[Any]) -> Key:
         """The key of a fetched row."""
         return tuple(columns[: len(self.key_columns)])
 
 
-_NULL = sql.SQL("NULL::text")
+def keys_of(digests: str, places: list[int]) -> list[Key] | None:
+    """The keys of the rows at these places of a page of digests; None if one of them has none to tell."""
+    elements: list[str] = json.loads(digests)
+    texts: list[str] = []
+    for place in places:
+        match elements[place][0]:
+            case "?" | "n":
+                return None
+            case "o":
+                texts.append(json.loads(elements[place][1:])[0])
+            case _:
+                texts.append(elements[place][DIGEST_LENGTH:])
+    return [tuple(json.loads(text)) for text in texts]
 
 
-def _mapped(watch: Watch) -> dict[str, Column]:
-    fields = {name: getattr(watch.columns, name) for name in _FIELDS}
-    fields |= {f"extra.{name}": extra.column for name, extra in watch.extra.items()}
-    return {name: mapped for name, mapped in fields.items() if mapped is not None}
+def _table(facts: TableFacts) -> sql.Composed:
+    return sql.SQL("{} AS t").format(expressions.name(facts.schema, facts.name))
 
 
-def _text(mapped: Column | None) -> sql.Composable:
-    if mapped is None:
-        return _NULL
-    return _cut(sql.SQL("{}::text").format(expressions.expression(mapped)), LONGEST_TEXT)
+def _where(watch: Watch) -> sql.Composed:
+    return sql.SQL("({}\n)").format(expressions.fragment(watch.where or ""))
 
 
 def _cut(text: sql.Composed, longest: int) -> sql.Composed:
     """Bound what one row can bring: a page is of thousands. One character more tells that it was longer."""
     return sql.SQL("left({}, {})").format(text, sql.Literal(longest + 1))
-
-
-def _json(mapped: Column | None, oid: int | None) -> sql.Composable:
-    if mapped is None:
-        return _NULL
-    value = expressions.expression(mapped)
-    if oid == _TIMESTAMPTZ:
-        # As HelloWork writes dates. By itself PostgreSQL would write it in the session's time zone.
-        value = sql.SQL("""to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')""").format(value)
-    elif oid == _TEXT:
-        # A bare literal is text in a SELECT list, but of no type yet inside a call.
-        value = sql.SQL("{}::text").format(value)
-    return _cut(sql.SQL("to_json({})::text").format(value), LONGEST_JSON)
-
-
-def _raw_text(mapped: Column) -> sql.Composable:
-    return _bounded(mapped, LONGEST_TEXT) if isinstance(mapped, PlainColumn) else _text(mapped)
-
-
-def _bounded(mapped: PlainColumn, longest: int) -> sql.Composed:
-    """A text that is cut as late as may be: to count characters costs more than to digest some too many."""
-    text = sql.SQL("{}::text").format(expressions.expression(mapped))
-    return sql.SQL("CASE WHEN octet_length({0}) > {1} THEN {2} ELSE {0} END").format(
-        text, sql.Literal(_BYTES_OF_A_CHARACTER * longest), _cut(text, longest)
-    )
-
-
-def _raw_instant(mapped: Column, oid: int) -> sql.Composed:
-    return sql.SQL("encode({}({}), 'hex')").format(sql.SQL(f"{_DATES[oid]}_send"), expressions.expression(mapped))
-
-
-def _raw_json(mapped: Column, oid: int) -> sql.Composable:
-    # What is too long as it is is too long as JSON.
-    return _bounded(mapped, LONGEST_JSON) if isinstance(mapped, PlainColumn) and oid in _TEXTS else _json(mapped, oid)
-
-
-def _deleted(mapped: Column | None, oid: int | None) -> sql.Composable:
-    if mapped is None:
-        return sql.SQL("0")
-    test = sql.SQL("({} IS TRUE)::int") if oid == _BOOL else sql.SQL("({} IS NOT NULL)::int")
-    return test.format(expressions.expression(mapped))
 
 
 async def check_time_zone(connection: Connection, name: str) -> None:
@@ -263,42 +277,34 @@ async def check_time_zone(connection: Connection, name: str) -> None:
     Raises:
         SourceError: the server does not know it.
     """
-    try:
+    unknown = (
+        f"The database does not know the time zone {name}. Set the watch's timezone to a name that stands in its view "
+        f"pg_timezone_names: the zone may have an older name there."
+    )
+    async with asking(
+        "looking up the time zone", {psycopg.errors.InvalidParameterValue: ("time-zone-unknown", unknown)}
+    ):
         await connection.execute("SELECT timestamp 'epoch' AT TIME ZONE %s", (name,))
-    except psycopg.DataError as error:
-        raise SourceError(
-            "time-zone-unknown",
-            f"The database does not know the time zone {name}. Set the watch's timezone to a name that stands in its "
-            f"view pg_timezone_names: the zone may have an older name there.",
-        ) from error
-    except psycopg.Error as error:
-        raise translate(error, "looking up the time zone") from error
 
 
-def _check(watch: Watch, types: dict[str, int]) -> None:
+def _check_types(watch: Watch, types: dict[str, int]) -> None:
     """Each use's type, all mistakes at once."""
-    wrong = [
-        f"columns.{name} must be a date or a timestamp, not {_type_name(types[name])}; for another representation use "
-        f'{{sql: "to_timestamp(…)", depends_on: [{_named(watch, name)}]}}'
-        for name in ("created", "event_date")
-        if name in types and types[name] not in _DATES
-    ]
-    if "deleted" in types and types["deleted"] != _BOOL and types["deleted"] not in _DATES:
+    wrong: list[str] = []
+    for field in ("created", "event_date", "deleted"):
+        oid, mapped = types.get(field), getattr(watch.columns, field)
+        if oid is None or oid in _DATES or (field == "deleted" and oid == _BOOL):
+            continue
+        known = psycopg.adapters.types.get(oid)
+        found = known.name if known else f"a type of the database's own (oid {oid})"
+        named = mapped.name if isinstance(mapped, PlainColumn) else "…"
+        also, another, instead = ("", "another representation", "to_timestamp(…)")
+        if field == "deleted":
+            also, another, instead = ("a boolean, ", "another one", f"{named} = …")
         wrong.append(
-            f"columns.deleted must be a boolean, a date or a timestamp, not {_type_name(types['deleted'])}; for "
-            f'another one use {{sql: "{_named(watch, "deleted")} = …", depends_on: [{_named(watch, "deleted")}]}}'
+            f"columns.{field} must be {also}a date or a timestamp, not {found}; for {another} use "
+            f'{{sql: "{instead}", depends_on: [{named}]}}'
         )
     if wrong:
         raise SourceError(
             "configuration-mismatch", "The watch's configuration does not fit the table: " + "; ".join(wrong)
         )
-
-
-def _named(watch: Watch, field: str) -> str:
-    mapped = getattr(watch.columns, field)
-    return mapped.name if isinstance(mapped, PlainColumn) else "…"
-
-
-def _type_name(oid: int) -> str:
-    known = psycopg.adapters.types.get(oid)
-    return known.name if known else f"a type of the database's own (oid {oid})"

@@ -10,19 +10,18 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import psycopg
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
 from cdc_sync.core.rows import Key, Row
 from cdc_sync.source import expressions, row_security
 from cdc_sync.source.connection import Connection, asking, guarded, guarded_fetch, read_with_position
-from cdc_sync.source.errors import SourceError, unless_a_row_fails
+from cdc_sync.source.errors import unless_a_row_fails
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.replica_guard import ReplicaGuard
 from cdc_sync.source.row_security import Hiding
 from cdc_sync.source.statements import LARGEST, Statements, bounded
-from cdc_sync.source.unreadable import ReadKeys, UnreadableRows, convertible
+from cdc_sync.source.unreadable import ReadKeys, UnreadableRows, columns_of, convertible
 
 # In one message, and so in one round trip.
 #
@@ -63,7 +62,7 @@ class Page(Read):
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """A page of a walk in key order as digests: see `source.digests`.
+    """A page of a walk in key order as digests: see `source.mapping`.
 
     Attributes:
         text: one JSON text, whose elements stand for the rows.
@@ -165,7 +164,8 @@ class Reader:
 
     async def hidden_by(self) -> frozenset[Hiding]:
         """Whose policies may hide rows of the table now; reads none."""
-        return (await self._read(self._statements.first_page, [0], doubting=True)).hidden_by
+        read, _ = await self._read(self._statements.first_page, [0], doubting=True)
+        return read.hidden_by
 
     @property
     def table(self) -> sql.Literal:
@@ -195,34 +195,49 @@ class Reader:
         # An empty result has no clock of its own; nobody dates anything by it.
         return Read(list(map(self._mapping.row, fetched)), int(fetched[0][width]) if fetched else 0)
 
-    async def by_key(self, keys: Collection[Key], *, doubting: bool = False) -> Read:
+    async def by_key(self, keys: Collection[Key], *, doubting: bool = False, shape: str | None = None) -> Read:
         """The rows of these keys that exist now. A key that none of the table's rows can have is one of no row.
 
-        With `doubting` it looks for what may have hidden some.
+        With `doubting` it looks for what may have hidden some; with a `shape` rows have digests.
         """
-        return _whole([part async for part, _ in self.parts_by_key(keys, doubting=doubting)])
+        return _whole([part async for part, _ in self.parts_by_key(keys, doubting=doubting, shape=shape)])
 
     async def parts_by_key(
-        self, keys: Collection[Key], *, doubting: bool = False
+        self, keys: Collection[Key], *, doubting: bool = False, shape: str | None = None
     ) -> AsyncIterator[tuple[Read, list[Key]]]:
         """As `by_key`, in parts that are not too large, each with the keys that it answers."""
         left = list(keys)
         while left:
             given, left = left[: self.size.fit], left[self.size.fit :]
-            read = await self._some_by_key(given, doubting=doubting)
+            read = await self._some_by_key(given, doubting=doubting, shape=shape)
             yield read, [key for key in given if key not in read.unread]
             left = [*read.unread, *left]
 
-    async def _some_by_key(self, given: list[Key], *, doubting: bool) -> Read:
-        types = self._mapping.key_types
-        whole = self._read_given(self._statements.by_key, given, types, doubting=doubting)
-        if (found := await unless_a_row_fails(whole)) is not None:
-            return found
+    async def digested(self, keys: Collection[Key], shape: str) -> Read:
+        """As `by_key`, with digests; of large rows it leaves some `unread`."""
+        asked = list(keys)
+        given, left = asked[: self.size.fit], asked[self.size.fit :]
+        found = await self._some_by_key(given, shape=shape)
+        return replace(found, unread=found.unread.union(left)) if left else found
+
+    async def _some_by_key(self, keys: list[Key], *, doubting: bool = False, shape: str | None = None) -> Read:
+        of = self._statements if shape is None else self._statements.digested
 
         async def read(some: Sequence[Key]) -> Read:
-            return await self._read(self._statements.by_key, _columns_of(some), doubting=doubting)
+            found, is_cut = await self._read(of.by_key, columns_of(some), doubting=doubting, shape=shape)
+            if not is_cut:
+                return found
+            # To ask for all of them again would go on for ever.
+            unread = frozenset(some) - {row.key for row in found.rows}
+            return replace(found, unread=unread if len(unread) < len(some) else frozenset())
 
-        return await self._apart(await convertible(self._pool, given, types), read)
+        found = await unless_a_row_fails(read(keys))
+        if found is not None:
+            return found
+        possible = await convertible(self._pool, keys, self._mapping.key_types)
+        if possible:
+            return await self._apart(possible, read)
+        return Read([], 0, hidden_by=await self.hidden_by() if doubting else frozenset())
 
     async def as_read(self, keys: Collection[Key]) -> dict[Key, Key]:
         """Of keys as other sessions wrote them, those that are read otherwise here, and how.
@@ -234,35 +249,11 @@ class Reader:
         if query is None or not keys:
             return {}
         given, parts = list(keys), len(self._mapping.key_columns)
-        try:
-            fetched = await fetch(self._pool, query, _columns_of(given), self._doing)
-        except SourceError as error:
-            if not isinstance(error.__cause__, psycopg.DataError):
-                raise
+        fetched = await unless_a_row_fails(fetch(self._pool, query, columns_of(given), self._doing))
+        if fetched is None:
             given = await convertible(self._pool, given, self._mapping.key_types)
-            fetched = await fetch(self._pool, query, _columns_of(given), self._doing) if given else []
+            fetched = await fetch(self._pool, query, columns_of(given), self._doing) if given else []
         return {tuple(row[:parts]): tuple(row[parts:]) for row in fetched if row[:parts] != row[parts:]}
-
-    async def digested(self, keys: Collection[Key], shape: str) -> Read:
-        """As `by_key`, with digests; of large rows it leaves some `unread`."""
-        query, width = self._statements.digested.by_key, self._mapping.width + 2
-
-        async def read(some: Sequence[Key]) -> Read:
-            fetched, is_cut = await self._fetch_page(query, [shape, *_columns_of(some)], width)
-            rows = [self._mapping.row(columns, columns[-2]) for columns in fetched]
-            return Read(rows, _clock_of(fetched), unread=_unread(some, rows) if is_cut else frozenset())
-
-        asked = list(keys)
-        given, left = asked[: self.size.fit], asked[self.size.fit :]
-        found = await unless_a_row_fails(read(given)) or await self._apart(given, read)
-        return replace(found, unread=found.unread.union(left)) if left else found
-
-    async def _all_digested(self, keys: Collection[Key], shape: str) -> Read:
-        parts: list[Read] = []
-        while keys:
-            parts.append(await self.digested(keys, shape))
-            keys = parts[-1].unread
-        return _whole(parts)
 
     async def by_application(self, application_ids: Collection[str]) -> Read:
         """All rows that carry one of these applications' ids now, each id's in key order; doubting.
@@ -271,49 +262,47 @@ class Reader:
         ids may come too. URLs have no index that could serve, so only those ids are looked for there that the column
         does not have.
         """
-        rows: list[Row] = []
-        at, missing, hidden_by = 0, set(application_ids), frozenset[Hiding]()
-        if self._statements.by_id is not None:
+        statements, found = self._statements, Read([], 0)
+        if statements.by_id is not None and statements.id_is_given is not None:
             ids = [(application_id,) for application_id in application_ids]
-            types = [self._statements.id_type]
-            read = await unless_a_row_fails(self._read_given(self._statements.by_id, ids, types, doubting=True))
-            if read is None:
-                given = _columns_of(await convertible(self._pool, ids, types))
-                read = await self._of_rows_where(self._statements.id_is_given, given)
-            rows, at, hidden_by = read.rows, read.at, read.hidden_by
-            missing -= {row.application_id for row in rows}
-        if self._statements.by_url is not None and missing:
-            spellings = {spelling for id_ in missing for spelling in expressions.spellings_in_url(id_)}
-            read = await unless_a_row_fails(self._read(self._statements.by_url, [sorted(spellings)], doubting=True))
-            if read is None:
-                read = await self._of_rows_where(self._statements.url_is_given, [sorted(spellings)])
-            rows, at, hidden_by = [*rows, *read.rows], max(at, read.at), hidden_by | read.hidden_by
-        return Read(rows, at, hidden_by=hidden_by)
+            found = await self._where(statements.by_id, statements.id_is_given, ids, statements.id_type)
+        missing = set(application_ids) - {row.application_id for row in found.rows}
+        if statements.by_url is not None and statements.url_is_given is not None and missing:
+            spellings = {(spelling,) for id_ in missing for spelling in expressions.spellings_in_url(id_)}
+            by_url = await self._where(statements.by_url, statements.url_is_given, sorted(spellings), sql.SQL("text"))
+            found = _whole([found, by_url])
+        return found
+
+    async def _where(
+        self, query: sql.Composed, condition: sql.Composable, values: Sequence[Key], type_: sql.Composable
+    ) -> Read:
+        """The rows for which a condition holds; where a statement fails on a row, maybe some others too; doubting."""
+        read = await unless_a_row_fails(self._read(query, columns_of(values), doubting=True))
+        if read is not None:
+            return read[0]
+        possible = await convertible(self._pool, values, [type_])
+        keys = await self._unreadable.keys_where(condition, columns_of(possible)) if possible else []
+        hidden = Read([], 0, hidden_by=await self.hidden_by())
+        return _whole([hidden, await self.by_key(keys, doubting=True)])
 
     async def page(self, after: Key | None, size: int, shape: str | None = None) -> Page:
         """The next `size` rows in key order, or fewer that are large.
 
         A row whose key is NULL cannot be walked to and is left out.
         """
-        digested = shape is not None
-        of = self._statements.digested if digested else self._statements
-        query = of.first_page if after is None else of.next_page
+        of = self._statements if shape is None else self._statements.digested
         size = min(size, self.size.fit)
         place = [*(after or ()), size]
-        width = self._mapping.width + (2 if digested else 1)
-        page = await unless_a_row_fails(self._fetch_page(query, [*([shape] if digested else []), *place], width))
-        if page is None:
-            found = await self._fetch(
-                self._statements.keys_behind(after or ()), place, len(self._mapping.key_texts) + 1
-            )
-            keys = [self._mapping.key(columns) for columns in found]
-            if not keys:  # deleted meanwhile
-                return Page([], 0, None)
-            read = await (self.by_key(keys) if shape is None else self._all_digested(keys, shape))
-            return Page(read.rows, read.at or _clock_of(found), keys[-1] if len(keys) == size else None)
-        fetched, is_cut = page
-        rows = [self._mapping.row(columns, columns[-2] if digested else None) for columns in fetched]
-        return Page(rows, _clock_of(fetched), rows[-1].key if is_cut or len(rows) == size else None)
+        query = of.first_page if after is None else of.next_page
+        page = await unless_a_row_fails(self._read(query, place, shape=shape))
+        if page is not None:
+            read, is_cut = page
+            return Page(read.rows, read.at, read.rows[-1].key if is_cut or len(read.rows) == size else None)
+        found = await self._fetch(self._statements.keys_behind(after or ()), place, len(self._mapping.key_texts) + 1)
+        keys = list(map(self._mapping.key, found))
+        read = await self.by_key(keys, shape=shape)
+        # Without keys, they were deleted meanwhile.
+        return Page(read.rows, read.at or _clock_of(found), keys[-1] if keys and len(keys) == size else None)
 
     async def digests(self, after: Key | None, size: int, shape: str) -> Digests | None:
         """The same rows' digests; None if an expression fails on one of them, so that they are to be read."""
@@ -327,20 +316,25 @@ class Reader:
         ((text, rows, at, *last),) = fetched
         return Digests(text or "[]", rows, at, tuple(last) if rows == size else None)
 
-    async def _read(self, query: sql.Composed, parameters: Sequence[Any], *, doubting: bool = False) -> Read:
-        hidden_by, width = frozenset[Hiding](), self._mapping.width + 1
+    async def _read(
+        self, query: sql.Composed, parameters: Sequence[Any], *, doubting: bool = False, shape: str | None = None
+    ) -> tuple[Read, bool]:
+        """Run a statement that gives rows; and whether it was ended, since they became too large together.
+
+        Doubting, it is never ended.
+        """
+        hidden_by, is_cut = frozenset[Hiding](), False
+        width = self._mapping.width + (1 if shape is None else 2)
+        if shape is not None:
+            parameters = [shape, *parameters]
         if doubting:
             fetched, hidden_by = await self._fetch_doubting(query, parameters, width)
         else:
-            fetched = await self._fetch(query, parameters, width)
-        return Read([self._mapping.row(columns) for columns in fetched], _clock_of(fetched), hidden_by=hidden_by)
-
-    async def _fetch_page(
-        self, query: sql.Composed, parameters: Sequence[Any], width: int
-    ) -> tuple[list[tuple[Any, ...]], bool]:
-        """As `_fetch`, ended where the rows become too large together; and whether they were."""
-        fetched = await self._fetch(bounded(query, width), parameters, width + 1)
-        return [row[:-1] for row in fetched], self.size.taken(fetched, width)
+            fetched = await self._fetch(bounded(query, width), parameters, width + 1)
+            is_cut = self.size.taken(fetched, width)
+            fetched = [row[:-1] for row in fetched]
+        rows = [self._mapping.row(columns, None if shape is None else columns[-2]) for columns in fetched]
+        return Read(rows, _clock_of(fetched), hidden_by=hidden_by), is_cut
 
     async def _fetch(self, query: sql.Composed, parameters: Sequence[Any], width: int) -> list[tuple[Any, ...]]:
         doing = self._doing
@@ -371,50 +365,10 @@ class Reader:
         unread = frozenset[Key]().union(*(one.unread for one in reads))
         return replace(_whole([*reads, Read(rows, at)]), unread=unread)
 
-    async def _of_rows_where(self, condition: sql.Composable | None, parameters: Sequence[Any]) -> Read:
-        """The rows for which a condition holds and maybe some others, where a statement fails on a row; doubting."""
-        if condition is None:
-            raise AssertionError("nobody asks by what is not mapped")
-        keys = await self._unreadable.keys_where(condition, parameters)
-        hidden_by = await self.hidden_by()
-        if not keys:
-            return Read([], 0, hidden_by=hidden_by)
-        read = await self.by_key(keys, doubting=True)
-        return replace(read, hidden_by=read.hidden_by | hidden_by)
-
-    async def _read_given(
-        self, query: sql.Composed, given: Sequence[Key], types: Sequence[sql.Composable], *, doubting: bool
-    ) -> Read:
-        try:
-            if doubting:
-                return await self._read(query, _columns_of(given), doubting=True)
-            fetched, is_cut = await self._fetch_page(query, _columns_of(given), self._mapping.width + 1)
-            rows = [self._mapping.row(columns) for columns in fetched]
-            return Read(rows, _clock_of(fetched), unread=_unread(given, rows) if is_cut else frozenset())
-        except SourceError as error:
-            if not isinstance(error.__cause__, psycopg.DataError):
-                raise
-            possible = await convertible(self._pool, given, types)
-            if len(possible) == len(given):
-                # It was not what was given: an expression fails on a row.
-                raise
-        if possible:
-            return await self._read(query, _columns_of(possible), doubting=doubting)
-        return Read([], 0, hidden_by=await self.hidden_by() if doubting else frozenset())
-
 
 def _clock_of(fetched: Sequence[tuple[Any, ...]]) -> int:
     # An empty result has no clock of its own; nobody dates anything by it.
     return int(fetched[0][-1]) if fetched else 0
-
-
-def _unread(given: Collection[Key], rows: Collection[Row]) -> frozenset[Key]:
-    """Of keys that were asked for, those that an answer which was cut does not answer.
-
-    None, if it names none of them: to ask for all of them again would go on for ever.
-    """
-    unread = frozenset(given) - {row.key for row in rows}
-    return unread if len(unread) < len(given) else frozenset()
 
 
 def _whole(parts: Sequence[Read]) -> Read:
@@ -424,10 +378,6 @@ def _whole(parts: Sequence[Read]) -> Read:
         max((part.at for part in parts), default=0),
         hidden_by=frozenset[Hiding]().union(*(part.hidden_by for part in parts)),
     )
-
-
-def _columns_of(keys: Sequence[Key]) -> list[list[str]]:
-    return [list(parts) for parts in zip(*keys, strict=True)]
 
 
 async def fetch(

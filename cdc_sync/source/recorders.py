@@ -1,5 +1,8 @@
 """What is installed for a watch: one recording function for its table and one for each related table, with triggers.
 
+Only tables have row triggers; `untriggered` says of the other relations why not. Poll and sweep read every kind. The
+facts are those of PostgreSQL's documentation, "CREATE TRIGGER".
+
 The text of each part has a fingerprint, which its function and its triggers carry as their comment. By it the daemon,
 and `cdc-sync sql verify`, see whether what is installed is what this version and configuration would install: a trigger
 that is made anew by somebody else has none, and of the functions the body is compared too.
@@ -10,14 +13,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import NamedTuple
 
 from psycopg import sql
 
 from cdc_sync.config import Watch
+from cdc_sync.config.watch import Related
 from cdc_sync.core.identifiers import QualifiedName, requoted
 from cdc_sync.core.visible import visible
 from cdc_sync.source import expressions
-from cdc_sync.source.columns_of import Dependencies, compared
+from cdc_sync.source.expressions import Dependencies, compared
 
 TRIGGERS = ("row", "truncate")
 """The triggers of a recorder, as the last part of their names."""
@@ -67,6 +72,53 @@ _RELATED_OPERATION = "CASE WHEN row_key IS NULL THEN 'T' ELSE 'U' END"
 _UNKEYED_OPERATION = "'T'"
 
 
+PARTITIONED_SINCE = 110000
+"""The first version (`server_version_num`) with row triggers, and with an index, of a partitioned table as a whole."""
+
+_ANY_VERSION = 10**6
+
+_BENEATH = (
+    "Name the tables beneath it instead: as the watch's table the one that has the key, the others under related; an "
+    "expression of columns may still read the view. Or use capture.mode poll."
+)
+
+
+class Untriggered(NamedTuple):
+    """Why relations of a kind set off no trigger.
+
+    Attributes:
+        kind: `pg_class.relkind`.
+        before: the first version where they do.
+        reason: why not, as the rest of a sentence about one.
+        remedy: what to do instead.
+    """
+
+    kind: str
+    before: int
+    reason: str
+    remedy: str
+
+
+_VIEW = "is a view, and a view has no row triggers"
+_MATERIALIZED = "is a materialized view, which changes only when it is refreshed and has no triggers"
+_UNTRIGGERED = (
+    Untriggered("v", _ANY_VERSION, _VIEW, _BENEATH),
+    Untriggered("m", _ANY_VERSION, _MATERIALIZED, _BENEATH),
+    Untriggered(
+        "f",
+        _ANY_VERSION,
+        "is a foreign table, whose rows change on another server, where no trigger of this one fires",
+        "Point database.dsn at the server that has the table. Or use capture.mode poll.",
+    ),
+    Untriggered(
+        "p",
+        PARTITIONED_SINCE,
+        "is a partitioned table, and before PostgreSQL 11 it has no row triggers",
+        "Use capture.mode poll; under related, list its partitions instead.",
+    ),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Recorder:
     """One table's function and triggers.
@@ -95,55 +147,60 @@ class Recorder:
     @property
     def commented_script(self) -> str:
         """`script` with the comments; each line of them is one statement."""
-        function = render("cdc_sync.{}()", sql.Identifier(self.function))
         table, comment = expressions.table(self.table), sql.Literal(self.fingerprint)
-        lines = [render("COMMENT ON FUNCTION {} IS {};", sql.SQL(function), comment)]
-        for trigger in TRIGGERS:
-            name = sql.Identifier(self.trigger(trigger))
+        lines = [render("COMMENT ON FUNCTION cdc_sync.{}() IS {};", sql.Identifier(self.function), comment)]
+        for kind in TRIGGERS:
+            trigger = sql.Identifier(trigger_of(self.function, kind))
             if self.always:
-                lines.append(render("ALTER TABLE {} ENABLE ALWAYS TRIGGER {};", table, name))
-            lines.append(render("COMMENT ON TRIGGER {} ON {} IS {};", name, table, comment))
+                lines.append(render("ALTER TABLE {} ENABLE ALWAYS TRIGGER {};", table, trigger))
+            lines.append(render("COMMENT ON TRIGGER {} ON {} IS {};", trigger, table, comment))
         return "\n".join([self.script, *lines, ""])
-
-    def trigger(self, kind: str) -> str:
-        """The name of one of its triggers."""
-        return f"{self.function.replace('record_', 'cdc_sync_', 1)}_{kind}"
 
 
 def recorders(name: str, watch: Watch) -> list[Recorder]:
     """What is installed for a watch: for its table first, then for each related one."""
-    own = _recorder(
-        name,
-        watch,
-        function=function_of(name),
-        table=watch.table,
-        role="",
-        operation=_OWN_OPERATION,
-        former_operation="K",
-        changed=compared(watch),
-        key=watch.key,
+    everything = Dependencies((), complete=False)
+    related = [_recorder(name, watch, each, everything, number) for number, each in enumerate(watch.related, start=1)]
+    return [_recorder(name, watch, watch, compared(watch), 0), *related]
+
+
+def tables_of(watch: Watch) -> list[QualifiedName]:
+    """The tables that a watch has triggers on."""
+    return [watch.table, *(related.table for related in watch.related)]
+
+
+def untriggered(kind: str, version: int) -> Untriggered | None:
+    """Why a relation of this kind (`pg_class.relkind`) sets off no trigger; None if it does.
+
+    Args:
+        kind: the relation's kind.
+        version: the server's `server_version_num`.
+    """
+    return next((each for each in _UNTRIGGERED if each.kind == kind and version < each.before), None)
+
+
+def only_tables(watch: Watch) -> str:
+    """The part of the installation script that says so of a watch's tables before PostgreSQL does, with the remedy."""
+    depends = compared(watch)
+    lines = [sql.SQL("({})").format(sql.SQL(", ").join(map(sql.Literal, each))) for each in _UNTRIGGERED]
+    return render(
+        template("only_tables.sql"),
+        watched=sql.Literal(str(watch.table)),
+        # Of a whole row, the columns that others are generated from are compared too.
+        compared=sql.SQL(", ").join(map(sql.Literal, depends.columns if depends.complete else ())),
+        tables=sql.SQL(", ").join(sql.Literal(str(table)) for table in tables_of(watch)),
+        untriggered=sql.SQL(",\n            ").join(lines),
     )
-    related_ones = [
-        _recorder(
-            name,
-            watch,
-            # No watch's name has a `$`, so no other function or trigger has this name.
-            function=f"{function_of(name)}${number}",
-            table=related.table,
-            role=", whose rows change what an application of the watch is",
-            operation=_RELATED_OPERATION if related.key else _UNKEYED_OPERATION,
-            former_operation="U",
-            changed=Dependencies((), complete=False),
-            key=related.key,
-        )
-        for number, related in enumerate(watch.related, start=1)
-    ]
-    return [own, *related_ones]
 
 
 def function_of(watch: str) -> str:
     """The name of a watch's function; those of its related tables go on with `$` and a number."""
     return f"record_{watch}"
+
+
+def trigger_of(function: str, kind: str) -> str:
+    """The name of one of a function's triggers."""
+    return f"{function.replace('record_', 'cdc_sync_', 1)}_{kind}"
 
 
 def bell_of(watch: str) -> str:
@@ -168,21 +225,13 @@ def template(file: str) -> str:
     return files("cdc_sync.source").joinpath("sql", file).read_text(encoding="utf-8")
 
 
-def _recorder(
-    name: str,
-    watch: Watch,
-    *,
-    function: str,
-    table: QualifiedName,
-    role: str,
-    operation: str,
-    former_operation: str,
-    changed: Dependencies,
-    key: Iterable[str],
-) -> Recorder:
-    bell, missed = sql.Identifier(bell_of(name)), sql.Identifier(missed_of(name))
+def _recorder(name: str, watch: Watch, of: Watch | Related, changed: Dependencies, number: int) -> Recorder:
+    table, key = of.table, of.key
+    # No watch's name has a `$`, so no other function or trigger has this name.
+    function = f"{function_of(name)}${number}" if number else function_of(name)
+    operation = _OWN_OPERATION if number == 0 else _RELATED_OPERATION if key else _UNKEYED_OPERATION
+    bell = sql.Identifier(bell_of(name))
     wakes = watch.capture.wakeup == "notify"
-    columns = tuple(key)
     body = render(
         template("recorder_body.sql"),
         changed=_changed(changed),
@@ -190,28 +239,27 @@ def _recorder(
         half_of_it=sql.Literal(watch.capture.max_backlog // 2),
         setting=sql.SQL(name),
         bell=bell,
-        missed=missed,
+        missed=sql.Identifier(missed_of(name)),
         watch=sql.Literal(name),
         function=sql.SQL(function),
-        former_operation=sql.Literal(former_operation),
+        former_operation=sql.Literal("U" if number else "K"),
         operation=sql.SQL(operation),
-        keys=sql.SQL(_keys(columns) if columns else ""),
-        once=sql.SQL("" if columns else _ONCE),
+        keys=sql.SQL(_keys(key) if key else ""),
+        once=sql.SQL("" if key else _ONCE),
         declared=sql.SQL("    rings boolean;\n" if wakes else ""),
         wake=sql.SQL(_WAKE).format(bell=bell) if wakes else sql.SQL(""),
         ring=sql.SQL(_RING if wakes else ""),
     )
-    described = Recorder(name, function, table, watch.capture.replicated, body, "")
     script = render(
         template("recorder.sql"),
         watch_name=sql.SQL(name),
         table=expressions.table(table),
         # In a comment, which a line break would end.
         shown=sql.SQL(visible(expressions.table(table).as_string())),
-        role=sql.SQL(role),
+        role=sql.SQL(", whose rows change what an application of the watch is" if number else ""),
         function=sql.Identifier(function),
         body=sql.SQL(body),
-        **{f"trigger_{kind}": sql.Identifier(described.trigger(kind)) for kind in TRIGGERS},
+        **{f"trigger_{kind}": sql.Identifier(trigger_of(function, kind)) for kind in TRIGGERS},
     )
     return Recorder(name, function, table, watch.capture.replicated, body, script)
 
@@ -224,24 +272,17 @@ def _changed(dependencies: Dependencies) -> sql.Composable:
     """
     if not dependencies.complete:
         return sql.SQL("OLD OPERATOR(pg_catalog.*<>) NEW")
-    old, new = (
-        sql.SQL(", ").join(sql.SQL("{}.{}").format(sql.SQL(row), sql.Identifier(name)) for name in dependencies.columns)
+    # The casts keep PostgreSQL from taking it for a row-wise comparison, which knows =, < and their like only.
+    return sql.SQL(" OPERATOR(pg_catalog.*<>) ").join(
+        sql.SQL("ROW({})::pg_catalog.record").format(sql.SQL(", ").join(_of_row(row, dependencies.columns)))
         for row in ("OLD", "NEW")
     )
-    # The casts keep PostgreSQL from taking it for a row-wise comparison, which knows =, < and their like only.
-    return sql.SQL("ROW({})::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW({})::pg_catalog.record").format(old, new)
 
 
 def _keys(columns: tuple[str, ...]) -> str:
-    return render(
-        _KEYS,
-        old_key=_key("OLD", columns),
-        new_key=_key("NEW", columns),
-        key_changed=_changed(Dependencies(columns, complete=True)),
-    )
+    old_key, new_key = (sql.SQL(", ").join(map(expressions.key_text, _of_row(row, columns))) for row in ("OLD", "NEW"))
+    return render(_KEYS, old_key=old_key, new_key=new_key, key_changed=_changed(Dependencies(columns, complete=True)))
 
 
-def _key(row: str, columns: Iterable[str]) -> sql.Composed:
-    return sql.SQL(", ").join(
-        expressions.key_text(sql.SQL("{}.{}").format(sql.SQL(row), sql.Identifier(name))) for name in columns
-    )
+def _of_row(row: str, columns: Iterable[str]) -> list[sql.Composed]:
+    return [sql.SQL("{}.{}").format(sql.SQL(row), sql.Identifier(name)) for name in columns]

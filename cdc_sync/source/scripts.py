@@ -5,7 +5,7 @@ nothing is chosen by version. Identifiers and literals are put in with `psycopg.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from psycopg import sql
@@ -16,15 +16,16 @@ from cdc_sync.config.dsn import user_of
 from cdc_sync.core.visible import visible
 from cdc_sync.source.recorders import (
     TRIGGERS,
-    Recorder,
     bell_of,
     function_of,
     missed_of,
+    only_tables,
     recorders,
     render,
+    tables_of,
     template,
+    trigger_of,
 )
-from cdc_sync.source.unrecorded import only_tables, tables_of
 
 PATIENCE = timedelta(seconds=3)
 """How long a script waits for the first lock, unless something else is said; LONGEST_PATIENCE at most."""
@@ -68,27 +69,24 @@ def install(config: Config, patience: timedelta = PATIENCE) -> str:
     """
     watches = noticed(config)
     backlog = ", ".join(f"{name}: {watch.capture.max_backlog:,} bytes" for name, watch in watches.items())
-    tables = [str(table) for watch in watches.values() for table in tables_of(watch)]
+    tables = list(dict.fromkeys(table for watch in watches.values() for table in tables_of(watch)))
     functions = sql.SQL("IN ({})").format(_literals(map(function_of, watches))) if watches else sql.SQL("IS NULL")
+    sequences = [each for name in watches for each in (bell_of(name), missed_of(name))]
+    # After one that no table has.
+    nobody = sql.SQL("(NULL::pg_catalog.text, NULL::pg_catalog.text)")
+    named = [sql.SQL("({})").format(_literals((table.schema, table.name))) for table in tables]
     parts = [
         template("install.sql")
         .replace("{backlog}", backlog or "no watch is in notify mode")
         .replace("{patience}", _setting(patience)),
         render(
             template("refused.sql"),
-            sequences=_literals(each for name in watches for each in (bell_of(name), missed_of(name)))
-            if watches
-            else sql.SQL("NULL"),
+            sequences=_literals(sequences) if sequences else sql.NULL,
             functions=functions,
-            watched=_named(watches.values()),
+            watched=sql.SQL(", ").join([nobody, *named]),
         ),
         _only_keeps_rows(),
-        _locks(
-            tables,
-            functions,
-            _LOG_IS_UNFINISHED,
-            patience,
-        ),
+        _locks(map(str, tables), functions, _LOG_IS_UNFINISHED, patience),
         template("log.sql"),
     ]
     for name, watch in watches.items():
@@ -103,11 +101,25 @@ def install(config: Config, patience: timedelta = PATIENCE) -> str:
             )
         )
         parts += [recorder.commented_script for recorder in recorders(name, watch)]
-    parts.append(_rights(config.database.dsn.get_secret_value()))
-    parts.append(
-        render(template("readable.sql"), readable=sql.SQL(rights.readable(_owners(watches.values()), _RELATIONS)))
+    # Take from other roles what only the daemon needs, and look once more at what they may have done with it.
+    was_there = "ANY (pg_catalog.string_to_array(pg_catalog.current_setting('cdc_sync.there'), ' '))"
+    objects = _ours(
+        f"NOT 'schema' = {was_there}",
+        f"NOT c.oid::text = {was_there}",
+        "\n                   AND pg_catalog.pg_has_role(current_user, p.proowner, 'USAGE')",
     )
-    return "".join([*parts, "\nCOMMIT;\n"])
+    ourselves = "SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = current_user"
+    daemon = sql.Literal(user_of(config.database.dsn.get_secret_value())).as_string()
+    readable = rights.readable(_owners(watches.values()), _RELATIONS)
+    return "".join(
+        [
+            *parts,
+            render(template("rights.sql"), revoke=sql.SQL(rights.revoke(objects, ourselves, daemon))),
+            _only_keeps_rows(),
+            render(template("readable.sql"), readable=sql.SQL(readable)),
+            "\nCOMMIT;\n",
+        ]
+    )
 
 
 def uninstall(watch: str | None = None, patience: timedelta = PATIENCE) -> str:
@@ -122,7 +134,7 @@ def uninstall(watch: str | None = None, patience: timedelta = PATIENCE) -> str:
     else:
         functions = sql.SQL("= {}").format(sql.Literal(function_of(watch)))
         what = f"what `cdc-sync sql install` installed for the watch {visible(watch)}"
-        sequences = sql.SQL("IN ({}, {})").format(sql.Literal(bell_of(watch)), sql.Literal(missed_of(watch)))
+        sequences = sql.SQL("IN ({})").format(_literals((bell_of(watch), missed_of(watch))))
         rest = sql.SQL(_UNINSTALL_PENDING).format(watch=sql.Literal(watch))
     return "".join(
         [
@@ -140,19 +152,13 @@ def verify(config: Config) -> str:
 
 def absent(watch: str | None = None) -> str:
     """The query of what is there of cdc-sync: of everything, or of what belongs to one watch, configured or not."""
-    if watch is None:
-        functions: sql.Composable = sql.SQL("true")
-        relations: sql.Composable = sql.SQL("true")
-    else:
+    functions = relations = schema = sql.Composed([sql.SQL("true")])
+    if watch is not None:
         functions = sql.SQL("pg_catalog.split_part(p.proname, '$', 1) = {}").format(sql.Literal(function_of(watch)))
-        relations = sql.SQL("c.relname IN ({}, {})").format(sql.Literal(bell_of(watch)), sql.Literal(missed_of(watch)))
-    return render(
-        template("absent.sql"),
-        what=sql.SQL("cdc-sync" if watch is None else f"the watch {visible(watch)}"),
-        functions=functions,
-        relations=relations,
-        schema=sql.SQL("true" if watch is None else "false"),
-    )
+        relations = sql.SQL("c.relname IN ({})").format(_literals((bell_of(watch), missed_of(watch))))
+        schema = sql.Composed([sql.SQL("false")])
+    what = sql.SQL("cdc-sync" if watch is None else f"the watch {visible(watch)}")
+    return render(template("absent.sql"), what=what, functions=functions, relations=relations, schema=schema)
 
 
 def verify_watches(watches: dict[str, Watch], *, rights_too: bool = True) -> str:
@@ -161,29 +167,34 @@ def verify_watches(watches: dict[str, Watch], *, rights_too: bool = True) -> str
     Without `rights_too` it looks at nobody's rights, which for hundreds of watches takes as long as all the rest.
     """
     wanted = [recorder for name, watch in watches.items() for recorder in recorders(name, watch)]
+    functions = [(each.watch, each.function, str(each.table), _md5(each.body), each.fingerprint) for each in wanted]
+    triggers = [
+        (
+            each.watch,
+            trigger_of(each.function, kind),
+            each.function,
+            str(each.table),
+            # What `tgenabled` must be, on the table and all its partitions, as a regular expression.
+            "^A$" if each.always else "^[OA]+$",
+            each.fingerprint,
+        )
+        for each in wanted
+        for kind in TRIGGERS
+    ]
     relations: list[tuple[str | None, ...]] = [(None, "changes", "r")] if wanted else []
-    for name in watches:
-        relations += [(name, bell_of(name), "S"), (name, missed_of(name), "S")]
+    relations += [(name, each, "S") for name in watches for each in (bell_of(name), missed_of(name))]
+    exposed = unreadable = _NOTHING_EXPOSED
+    if rights_too:
+        exposed = rights.exposed(_ours("false", "false"), _INSTALLERS)
+        unreadable = rights.unreadable(_owners(watches.values()), _RELATIONS)
     return render(
         template("verify.sql"),
-        functions=_values(
-            5,
-            [(each.watch, each.function, str(each.table), _md5(each.body), each.fingerprint) for each in wanted],
-        ),
-        triggers=_values(
-            6,
-            [
-                (each.watch, each.trigger(kind), each.function, str(each.table), _fires(each), each.fingerprint)
-                for each in wanted
-                for kind in TRIGGERS
-            ],
-        ),
+        functions=_values(5, functions),
+        triggers=_values(6, triggers),
         relations=_values(3, relations),
         not_ours=sql.SQL(template("not_ours.sql").rstrip()),
-        exposed=sql.SQL(rights.exposed(_ours("false", "false"), _INSTALLERS) if rights_too else _NOTHING_EXPOSED),
-        unreadable=sql.SQL(
-            rights.unreadable(_owners(watches.values()), _RELATIONS) if rights_too else _NOTHING_EXPOSED
-        ),
+        exposed=sql.SQL(exposed),
+        unreadable=sql.SQL(unreadable),
     )
 
 
@@ -209,25 +220,11 @@ def _locks(
     """Lock these tables, and whatever has triggers that call these functions, which are going to be dropped."""
     return render(
         template("locks.sql"),
-        tables=_literals(dict.fromkeys(tables)),
+        tables=_literals(tables),
         functions=functions,
         log_is_altered=log_is_altered,
         patience=sql.Literal(_setting(patience)),
     )
-
-
-def _rights(dsn: str) -> str:
-    """Take from other roles what only the daemon needs, and look once more at what they may have done with it."""
-    was_there = "ANY (pg_catalog.string_to_array(pg_catalog.current_setting('cdc_sync.there'), ' '))"
-    objects = _ours(
-        f"NOT 'schema' = {was_there}",
-        f"NOT c.oid::text = {was_there}",
-        "\n                   AND pg_catalog.pg_has_role(current_user, p.proowner, 'USAGE')",
-    )
-    ourselves = "SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = current_user"
-    daemon = render("{}", sql.Literal(user_of(dsn)))
-    revoked = render(template("rights.sql"), revoke=sql.SQL(rights.revoke(objects, ourselves, daemon)))
-    return revoked + _only_keeps_rows()
 
 
 def _only_keeps_rows() -> str:
@@ -253,27 +250,15 @@ def _owners(watches: Iterable[Watch]) -> str:
     )
 
 
-def _named(watches: Iterable[Watch]) -> sql.Composable:
-    """The names of these watches' tables as VALUES, after one that no table has."""
-    names = dict.fromkeys((table.schema, table.name) for watch in watches for table in tables_of(watch))
-    lines = [sql.SQL("({}, {})").format(sql.Literal(schema), sql.Literal(name)) for schema, name in names]
-    return sql.SQL(", ").join([sql.SQL("(NULL::pg_catalog.text, NULL::pg_catalog.text)"), *lines])
-
-
-def _literals(values: Iterable[str]) -> sql.Composed:
+def _literals(values: Iterable[str | None]) -> sql.Composed:
     return sql.SQL(", ").join(map(sql.Literal, values))
-
-
-def _fires(recorder: Recorder) -> str:
-    """What `tgenabled` must be, on the table and all its partitions, as a regular expression."""
-    return "^A$" if recorder.always else "^[OA]+$"
 
 
 def _md5(body: str) -> str:
     return hashlib.md5(body.replace("\r", "").encode(), usedforsecurity=False).hexdigest()
 
 
-def _values(width: int, lines: list[tuple[str | None, ...]]) -> sql.Composable:
+def _values(width: int, lines: Sequence[tuple[str | None, ...]]) -> sql.Composable:
     """Lines of VALUES; PostgreSQL wants at least one, and the type of each column from the first."""
     typed = [
         sql.SQL("({})").format(sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Literal(v)) for v in line))

@@ -17,7 +17,7 @@ from psycopg import sql
 
 from cdc_sync.config import PlainColumn
 from cdc_sync.core.rows import Key
-from cdc_sync.source import digests, expressions
+from cdc_sync.source import expressions
 from cdc_sync.source.mapping import Mapping
 
 # The part of a status URL's path that holds the id, as `core.status_url.id_in` reads it. In lower case, since a
@@ -82,9 +82,7 @@ class Statements:
     def __init__(self, mapping: Mapping) -> None:
         self._mapping = mapping
         select = sql.SQL("SELECT {}, {} FROM {}").format(mapping.select, CLOCK, mapping.table)
-        digested = sql.SQL("SELECT {}, {}, {} FROM {}").format(
-            mapping.select, digests.of_row(mapping), CLOCK, mapping.table
-        )
+        digested = sql.SQL("SELECT {}, {}, {} FROM {}").format(mapping.select, mapping.digest, CLOCK, mapping.table)
         order = sql.SQL(", ").join(mapping.key_columns)
         not_null = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(key) for key in mapping.key_columns)
         after = sql.SQL("({}) > ({})").format(
@@ -114,9 +112,7 @@ class Statements:
         self._first_keys, self._next_keys = paged(keys)
         backwards = sql.SQL(", ").join(sql.SQL("{} USING >").format(key) for key in mapping.key_columns)
         self.last_keys = sql.SQL("{} WHERE {} ORDER BY {} LIMIT %s").format(keys, not_null, backwards)
-        digested = sql.SQL("SELECT {}, {}, {} FROM {}").format(
-            mapping.select, digests.of_row(mapping), CLOCK, mapping.table
-        )
+        digested = sql.SQL("SELECT {}, {}, {} FROM {}").format(mapping.select, mapping.digest, CLOCK, mapping.table)
         self.digested = Digested(
             sql.SQL("{} WHERE {}").format(digested, self.key_is_given),
             *paged(digested),
@@ -137,7 +133,7 @@ class Statements:
             sql.SQL("{} AS {}").format(text, name) for text, name in zip(self._mapping.key_texts, names, strict=True)
         )
         return sql.SQL("SELECT {} AS element, {} FROM {}").format(
-            digests.element(self._mapping), keys, self._mapping.table
+            self._mapping.digests_element(), keys, self._mapping.table
         )
 
     def _gathered(self, page: sql.Composed) -> sql.Composed:

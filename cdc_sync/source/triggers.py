@@ -1,21 +1,68 @@
-"""Whether what capture.mode notify needs is there, fires, and is what this version would install."""
+"""Whether what capture.mode notify needs is there and fires, and which changes its triggers do not record.
+
+- Reading a table reads the tables that inherit from it too, but its row triggers are its own: only to partitions does
+  PostgreSQL copy them. And for what logical replication brings, only triggers that are enabled ALWAYS fire
+  (`installation`).
+- TRUNCATE of one partition fires no trigger of the partitioned table, and ATTACH, DETACH and DROP of a partition (or
+  INHERIT and its like) fire none at all, though each lets rows appear or disappear. They all change the set of the
+  tables that are read with a watch's table or one of its related ones, or the file that holds one of them
+  (`stored_in`).
+- The log was full, or writing to it failed: the triggers count that in a sequence (`missed_changes`), since it is
+  counted up in the ATS's own transaction and not rolled back with it. So it may count what was never committed, which
+  costs one sweep in vain, and it counts before the commit, so whoever sweeps must first wait until the transactions
+  have ended that were writing when it was read (`transactions.all_ended`).
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import psycopg
 from psycopg import sql
+from psycopg_pool import AsyncConnectionPool
 
 from cdc_sync.config import Watch
+from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.source.connection import Connection, asking
-from cdc_sync.source.errors import translate, unwritable
-from cdc_sync.source.recorders import bell_of, function_of
+from cdc_sync.source.errors import unwritable
+from cdc_sync.source.facts import rows_of
+from cdc_sync.source.reading import fetch
+from cdc_sync.source.recorders import bell_of, function_of, missed_of, tables_of
 from cdc_sync.source.scripts import verify_watches
-from cdc_sync.source.unrecorded import blind_spots
 
 _WORKED = """
 SELECT is_called, coalesce(pg_stat_get_tuples_deleted(to_regclass('cdc_sync.changes')) > 0, false) FROM {}
 """
+
+# Tables, by the names that they were given, and those that are read with them.
+_TREE = sql.SQL("""
+WITH RECURSIVE tree (name, relation) AS (
+    SELECT own.name, pg_catalog.to_regclass(own.name)::oid FROM pg_catalog.unnest(%(own)s::text[]) AS own (name)
+    UNION
+    SELECT tree.name, i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.relation
+)
+""")
+_HEIRS = sql.SQL("""{}
+SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname)
+  FROM tree
+  JOIN pg_catalog.pg_class root ON root.oid = pg_catalog.to_regclass(tree.name) AND root.relkind = 'r'
+  JOIN pg_catalog.pg_class c ON c.oid = tree.relation
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE tree.name = %(table)s
+   AND NOT EXISTS (SELECT FROM unnest(%(own)s::text[]) AS own (name) WHERE pg_catalog.to_regclass(own.name) = c.oid)
+ ORDER BY 1
+""").format(_TREE)
+_SUBSCRIBED = sql.SQL("""{}
+SELECT DISTINCT tree.name FROM tree JOIN pg_catalog.pg_subscription_rel s ON s.srrelid = tree.relation ORDER BY 1
+""").format(_TREE)
+_FILES = sql.SQL("""{}
+SELECT c.oid, c.relfilenode FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.relation
+""").format(_TREE)
+
+_COUNT = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {}"
+_IS_FULL = "SELECT coalesce(pg_relation_size(to_regclass('cdc_sync.changes')), 0) >= %s"
+_BY_WATCH = "SELECT watch, count(*) FROM cdc_sync.changes GROUP BY watch ORDER BY count(*) DESC, watch"
+
+Storage = frozenset[tuple[int, int]]
+"""The tables that are read with some, these included, and the file of each; VACUUM FULL changes it too, for once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +98,15 @@ async def verified(connection: Connection, query: str) -> list[Verified]:
     """
     try:
         # In the encoding that the server reads it in: in another, a name's last byte might swallow its closing quote.
-        rows = await (await connection.execute(query.encode(connection.info.encoding))).fetchall()
-    except psycopg.Error as error:
-        raise translate(error, "looking for the triggers") from error
+        text = query.encode(connection.info.encoding)
     except UnicodeEncodeError as error:
         raise unwritable(error) from error
-    return [Verified(*row) for row in rows]
+    async with asking("looking for the triggers"):
+        return [Verified(*row) for row in await rows_of(connection, text)]
 
 
 async def installation(connection: Connection, name: str, watch: Watch) -> Installation:
-    """Look for what a watch needs.
+    """Look for what a watch needs, and for rows for whose changes its triggers do not fire.
 
     Raises:
         SourceError: the catalog cannot be read.
@@ -72,22 +118,29 @@ async def installation(connection: Connection, name: str, watch: Watch) -> Insta
         for each in found
         if each.kind != "trigger" and each.function in {None, function_of(name)}
     )
-    alien = (
-        f"{each.table}, which only keeps rows, has a {each.kind} of somebody else: {each.name}"
-        for each in found
-        if each.state == "not ours"
-    )
-    return Installation((*_problems(found), *alien, *await blind_spots(connection, watch)), has_log)
-
-
-def exposures(found: Sequence[Verified]) -> list[str]:
-    """What other roles may do with what is ours, in words. It does not keep anything from working."""
-    return [f"{each.table}: {each.name}" for each in found if each.state == "exposed"]
-
-
-def undumpable(found: Sequence[Verified]) -> list[str]:
-    """What the owners of the watched tables may not read, in words: it keeps `pg_dump` from working, and no daemon."""
-    return sorted(f"{each.table}: {each.name}" for each in found if each.state == "unreadable")
+    own = list(map(str, tables_of(watch)))
+    async with asking(f"looking for what the triggers of {watch.table} do not see"):
+        heirs = await rows_of(connection, _HEIRS, {"table": str(watch.table), "own": own})
+        subscribed = [] if watch.capture.replicated else await rows_of(connection, _SUBSCRIBED, {"own": own})
+    problems = [
+        *_problems(found),
+        *(
+            f"{each.table}, which only keeps rows, has a {each.kind} of somebody else: {each.name}"
+            for each in found
+            if each.state == "not ours"
+        ),
+        *(
+            f"{heir} inherits from {watch.table}, whose triggers do not fire for it; list it under related, as "
+            f"{{table: {heir}, key: [{', '.join(watch.key)}]}}"
+            for (heir,) in heirs
+        ),
+        *(
+            f"{table} is fed by logical replication, for which ordinary triggers do not fire; set capture.replicated: "
+            f"true"
+            for (table,) in subscribed
+        ),
+    ]
+    return Installation(tuple(problems), has_log)
 
 
 async def worked_before(connection: Connection, name: str, *, alone: bool) -> bool:
@@ -101,8 +154,8 @@ async def worked_before(connection: Connection, name: str, *, alone: bool) -> bo
     """
     query = sql.SQL(_WORKED).format(sql.Identifier("cdc_sync", bell_of(name)))
     async with asking("looking for an earlier daemon's work"):
-        row = await (await connection.execute(query)).fetchone()
-    return row is not None and bool(row[0] or (alone and row[1]))
+        ((was_set, was_taken),) = await rows_of(connection, query)
+    return bool(was_set or (alone and was_taken))
 
 
 def _problems(found: Sequence[Verified]) -> Iterator[str]:
@@ -123,3 +176,39 @@ def _problems(found: Sequence[Verified]) -> Iterator[str]:
         for each in found:
             if each.function is None and each.state == "missing":
                 yield f"the {each.kind} {each.name} does not exist"
+
+
+async def stored_in(pool: AsyncConnectionPool[Connection], tables: Sequence[QualifiedName]) -> Storage:
+    """Where the rows of tables are now; costs a look at the catalog.
+
+    Raises:
+        SourceError: the catalog cannot be read.
+    """
+    names = list(map(str, tables))
+    found = await fetch(pool, _FILES, {"own": names}, f"looking up the partitions of {', '.join(names)}")
+    return frozenset((int(oid), int(file)) for oid, file in found)
+
+
+async def missed_changes(pool: AsyncConnectionPool[Connection], watch: str) -> int:
+    """How many changes of a watch were not recorded since its triggers were installed first.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    query = sql.SQL(_COUNT).format(sql.Identifier("cdc_sync", missed_of(watch)))
+    ((count,),) = await fetch(pool, query, (), f"reading cdc_sync.{missed_of(watch)}")
+    return int(count)
+
+
+async def log_filled_by(pool: AsyncConnectionPool[Connection], limit: int) -> dict[str, int] | None:
+    """Whose changes fill the log, by watch, the most first, if it has reached `limit` bytes; None if it has not.
+
+    Costs a walk through a full log. What was taken since leaves an empty mapping until its space is given back.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    ((is_full,),) = await fetch(pool, sql.SQL(_IS_FULL), (limit,), "asking for the size of cdc_sync.changes")
+    if not is_full:
+        return None
+    return dict(await fetch(pool, sql.SQL(_BY_WATCH), (), "reading the change log cdc_sync.changes"))

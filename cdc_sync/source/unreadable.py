@@ -13,9 +13,8 @@ from __future__ import annotations
 import re
 from collections import abc
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import psycopg
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
@@ -27,6 +26,8 @@ from cdc_sync.source.statements import CLOCK, Statements
 
 if TYPE_CHECKING:
     from cdc_sync.source.reading import Read
+
+T = TypeVar("T")
 
 Fetch = Callable[[sql.Composed, Sequence[Any], int], Awaitable[list[tuple[Any, ...]]]]
 """Runs one statement of so many columns; raises `SourceError`."""
@@ -92,11 +93,27 @@ class UnreadableRows:
         failed: dict[Key, SourceError] = {}
         left: list[Key] = []
         until = self._clock() + _LONGEST
+
+        async def ask(some: Sequence[Key]) -> bool | None:
+            if self._clock() > until:
+                left.extend(some)
+                return True
+            try:
+                reads.append(await read(some))
+            except SourceError as error:
+                if not is_of_a_row(error):
+                    raise
+                if len(some) == 1:
+                    failed[some[0]] = self._blamed(some[0], error)
+                    if len(failed) == _MANY and not any(one.rows for one in reads):
+                        await self._insist_on_readable(failed, read)
+                return None
+            return True
+
         met = self._met.intersection(keys)
-        if others := [key for key in keys if key not in met]:
-            left += await self._halve(others, read, reads, failed, until=until)
+        await halved([key for key in keys if key not in met], ask)
         for key in met:
-            left += await self._halve([key], read, reads, failed, until=until)
+            await ask([key])
         if any(one.rows for one in reads):
             self._some_can_be_read = True
         elif failed and not self._some_can_be_read:
@@ -108,34 +125,11 @@ class UnreadableRows:
         rows = [row for row, _ in examined if row is not None] + [_not_told_apart(key, self._mapping) for key in left]
         return reads, rows, max((at for _, at in examined), default=0)
 
-    async def _halve(
-        self,
-        keys: Sequence[Key],
-        read: ReadKeys,
-        reads: list[Read],
-        failed: dict[Key, SourceError],
-        *,
-        until: float,
-    ) -> list[Key]:
-        """Read these rows in halves; returns those that are left when the time is over."""
-        if self._clock() > until:
-            return list(keys)
-        try:
-            reads.append(await read(keys))
-        except SourceError as error:
-            if not is_of_a_row(error):
-                raise
-            if len(keys) > 1:
-                return [
-                    key for half in _halves(keys) for key in await self._halve(half, read, reads, failed, until=until)
-                ]
-            if is_of_an_encoding(error) and not self._mapping.knows_its_encoding:
-                # Not the row's fault: database.dsn can say what the bytes are, and then every row can be read.
-                raise error.followed_by(f"It is so of the row {'/'.join(keys[0])}.") from error.__cause__
-            failed[keys[0]] = error
-            if len(failed) == _MANY and not any(one.rows for one in reads):
-                await self._insist_on_readable(failed, read)
-        return []
+    def _blamed(self, key: Key, error: SourceError) -> SourceError:
+        if is_of_an_encoding(error) and not self._mapping.knows_its_encoding:
+            # Not the row's fault: database.dsn can say what the bytes are, and then every row can be read.
+            raise error.followed_by(f"It is so of the row {'/'.join(key)}.") from error.__cause__
+        return error
 
     async def keys_where(self, condition: sql.Composable, parameters: Sequence[Any]) -> list[Key]:
         """The keys of the rows for which a condition holds, and of those on which it fails.
@@ -155,33 +149,26 @@ class UnreadableRows:
         without_id = set(self._without_id)
         if without_id:
             but = where(sql.SQL("CASE WHEN {} THEN false ELSE {} END").format(given, condition))
-            parts = _columns_of(list(without_id))
+            parts = columns_of(list(without_id))
             found = await unless_a_row_fails(self._fetch(but, [*parts, *parameters], self._keys_width))
         if found is None:
             only = where(sql.SQL("{0} AND CASE WHEN {0} THEN {1} END").format(given, condition))
+
+            async def matching(some: Sequence[Key]) -> list[Any] | None:
+                parts = columns_of(some)
+                return await unless_a_row_fails(self._fetch(only, [*parts, *parts, *parameters], self._keys_width))
+
             found = []
             after: Key | None = ()
             while after is not None:
                 page = await self._fetch(self._statements.keys_behind(after), [*after, _PAGE], self._keys_width)
                 keys = list(map(self._mapping.key, page))
-                if keys:
-                    found += await self._matching(keys, only, parameters, without_id)
+                answers, failing = await halved(keys, matching)
+                found += [row for answer in answers for row in answer]
+                without_id.update(failing)
                 after = keys[-1] if len(keys) == _PAGE else None
             self._without_id |= without_id
         return [*map(self._mapping.key, found), *without_id]
-
-    async def _matching(
-        self, keys: Sequence[Key], query: sql.Composed, parameters: Sequence[Any], without_id: set[Key]
-    ) -> list[Any]:
-        """The rows that a query finds among these keys; those on which it fails have no id that could be read."""
-        parts = _columns_of(keys)
-        found = await unless_a_row_fails(self._fetch(query, [*parts, *parts, *parameters], self._keys_width))
-        if found is not None:
-            return found
-        if len(keys) == 1:
-            without_id.add(keys[0])
-            return []
-        return [row for half in _halves(keys) for row in await self._matching(half, query, parameters, without_id)]
 
     async def _insist_on_readable(self, failed: dict[Key, SourceError], read: ReadKeys) -> None:
         """Find a row that can be read, at either end of the table.
@@ -203,18 +190,14 @@ class UnreadableRows:
     async def _examine(self, key: Key, error: SourceError) -> tuple[Row | None, int]:
         """What can be read of a row, and which expression fails; None if the row is gone by now."""
         message = said_of_a_row(error)
+        every = frozenset(self._mapping.expressions)
         places = self._culprits.get(message)
         found = None if places is None else await self._without(key, places)
-        if found is None:
-            failing: set[str] = set()
-            for place in self._mapping.expressions:
-                if await self._without(key, self._mapping.expressions.keys() - {place}) is None:
-                    failing.add(place)
-            places = frozenset(failing)
+        if places is None or found is None:
+            places = frozenset([place for place in every if await self._without(key, every - {place}) is None])
             found = await self._without(key, places)
             if found is None:  # it changes as we look
-                places = frozenset(self._mapping.expressions)
-                found = await self._without(key, places)
+                places, found = every, await self._without(key, every)
             if len(places) == 1:  # else a row of which only one fails would have both blamed
                 self._culprits = {**({} if len(self._culprits) > _MANY else self._culprits), message: places}
         if not found:
@@ -241,7 +224,7 @@ class UnreadableRows:
         query = sql.SQL("SELECT {}, {}, {} FROM {} WHERE {} LIMIT 1").format(
             self._keys, sql.SQL(", ").join(items), CLOCK, self._mapping.table, self._statements.key_is_given
         )
-        return await unless_a_row_fails(self._fetch(query, _columns_of([key]), self._mapping.width + 1))
+        return await unless_a_row_fails(self._fetch(query, columns_of([key]), self._mapping.width + 1))
 
 
 def _not_told_apart(key: Key, mapping: Mapping) -> Row:
@@ -249,13 +232,27 @@ def _not_told_apart(key: Key, mapping: Mapping) -> Row:
     return nothing._replace(unreadable=NOT_TOLD_APART, id_unreadable=True)
 
 
-def _halves(keys: Sequence[Key]) -> tuple[Sequence[Key], Sequence[Key]]:
-    middle = len(keys) // 2
-    return keys[:middle], keys[middle:]
-
-
-def _columns_of(keys: Sequence[Key]) -> list[list[str]]:
+def columns_of(keys: Sequence[Key]) -> list[list[str]]:
+    """Keys as parameters: a list for each part."""
     return [list(parts) for parts in zip(*keys, strict=True)]
+
+
+async def halved(keys: Sequence[Key], ask: Callable[[Sequence[Key]], Awaitable[T | None]]) -> tuple[list[T], list[Key]]:
+    """Ask about keys, and in halves where that fails, which `ask` says by None.
+
+    Returns the answers, and the keys about which it fails though they stand alone.
+    """
+    if not keys:
+        return [], []
+    answer = await ask(keys)
+    if answer is not None:
+        return [answer], []
+    if len(keys) == 1:
+        return [], [keys[0]]
+    middle = len(keys) // 2
+    answers, failing = await halved(keys[:middle], ask)
+    more, others = await halved(keys[middle:], ask)
+    return [*answers, *more], [*failing, *others]
 
 
 async def convertible(
@@ -272,24 +269,15 @@ async def convertible(
     Raises:
         SourceError: the database cannot be asked.
     """
-    if await _all_convert(pool, keys, types):
-        return list(keys)
-    if len(keys) == 1:
-        return []
-    middle = len(keys) // 2
-    return [*await convertible(pool, keys[:middle], types), *await convertible(pool, keys[middle:], types)]
+    given = sql.SQL(", ").join(sql.SQL("%s::text[]::{}[]").format(type_) for type_ in types)
 
+    async def ask(some: Sequence[Key]) -> Sequence[Key] | None:
+        async def convert() -> Sequence[Key]:
+            async with asking("asking which keys can exist"), pool.connection() as connection:
+                await connection.execute(sql.SQL("SELECT {}").format(given), columns_of(some))
+            return some
 
-async def _all_convert(
-    pool: AsyncConnectionPool[Connection], keys: Sequence[Key], types: Sequence[sql.Composable]
-) -> bool:
-    query = sql.SQL("SELECT {}").format(
-        sql.SQL(", ").join(sql.SQL("%s::text[]::{}[]").format(type_) for type_ in types)
-    )
-    values: list[Any] = [list(parts) for parts in zip(*keys, strict=True)]
-    async with asking("asking which keys can exist"), pool.connection() as connection:
-        try:
-            await connection.execute(query, values)
-        except psycopg.DataError:
-            return False
-    return True
+        return await unless_a_row_fails(convert())
+
+    answers, _ = await halved(keys, ask)
+    return [key for answer in answers for key in answer]

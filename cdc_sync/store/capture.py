@@ -138,7 +138,7 @@ class Capture:
         return {row[1]: known_from(row) for row in rows}
 
     async def compare(self, watch: str, digests: str) -> list[int]:
-        """What is to be done about each row of a page of digests (`source.digests`), in the page's order.
+        """What is to be done about each row of a page of digests (`source.mapping`), in the page's order.
 
         A record's number: it was verified with this digest and is as it was then, and nothing of it waits. 0: nothing
         is to be done. -1: the row is to be read.

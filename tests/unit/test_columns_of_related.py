@@ -4,7 +4,7 @@ import pytest
 from support.watched import a_watch
 
 from cdc_sync.core.identifiers import parse_qualified
-from cdc_sync.source.columns_of import Dependencies, columns_of_related
+from cdc_sync.source.expressions import Dependencies, columns_of_related
 
 STAGE = "SELECT s.label FROM public.stage s WHERE s.id = t.stage_id"
 

@@ -5,9 +5,7 @@ neither hold anything up nor wait for long, and nothing is set that would outliv
 No row is read: the catalog, the planner and the daemon's own statements with LIMIT 0 tell what there is to know.
 
 server    who answers: version, role, clock, whether the session is ours alone; the order of the questions
-watch     one watch: table, columns, types, key, triggers, policies
-lookup    the catalog's answers about a table, for a role that may not use it yet, and the GRANTs that are missing
-indexes   the planner's answers about the daemon's own statements
+watch     one watch: table, columns, types, key, privileges, policies, indexes, triggers
 """
 
 from cdc_sync.source.check.server import check_database

@@ -7,8 +7,7 @@ from support.store_backends import PostgresBackend
 from cdc_sync.core.database_identity import Whereabouts
 from cdc_sync.pipeline.recognition import recognise
 from cdc_sync.source.connection import connected
-from cdc_sync.source.facts import server_facts
-from cdc_sync.source.whereabouts import hosts_of
+from cdc_sync.source.facts import hosts_of, server_facts
 
 
 async def test_daemons_that_start_at_once_keep_the_hosts_of_each_other(

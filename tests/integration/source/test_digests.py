@@ -14,7 +14,7 @@ from support.versions import needs
 from support.watched import a_config
 
 from cdc_sync.core.rows import Key
-from cdc_sync.source.digests import LENGTH, keys_of
+from cdc_sync.source.mapping import DIGEST_LENGTH, keys_of
 from cdc_sync.store.columns import key_text
 
 SHAPE = "of the test"
@@ -118,7 +118,7 @@ class TestWhatCounts:
 @pytest.mark.usefixtures("one_row")
 async def test_the_row_itself_comes_with_the_same_digest(database: str) -> None:
     async with opened(a_config(database)) as source:
-        digest = (await only(source))[:LENGTH]
+        digest = (await only(source))[:DIGEST_LENGTH]
 
         (read,) = (await source.reader.digested([("1",), ("2",)], SHAPE)).rows
         (walked,) = (await source.reader.page(None, 9, SHAPE)).rows
@@ -161,7 +161,7 @@ async def test_a_key_is_written_as_the_store_writes_it(
 
         assert page is not None
         assert sorted(key[:1] for key in keys) == sorted(rows(ats, "SELECT to_json(k) #>> '{}' FROM public.keyed"))
-        assert [text[LENGTH:] for text in json.loads(page.text)] == [key_text(key) for key in keys]
+        assert [text[DIGEST_LENGTH:] for text in json.loads(page.text)] == [key_text(key) for key in keys]
         assert keys_of(page.text, list(range(len(keys)))) == keys
 
 

@@ -10,8 +10,7 @@ from support.standby import standby_of
 from cdc_sync.core.database_identity import Whereabouts
 from cdc_sync.demo.postgres import Server
 from cdc_sync.source.connection import connected
-from cdc_sync.source.facts import server_facts
-from cdc_sync.source.whereabouts import hosts_of, is_same_cluster, whereabouts
+from cdc_sync.source.facts import hosts_of, is_same_cluster, server_facts, whereabouts
 
 
 @pytest.mark.parametrize(
