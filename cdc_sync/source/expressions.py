@@ -11,6 +11,8 @@ tables hold personal data.
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from urllib.parse import quote
 
 from psycopg import sql
@@ -37,6 +39,25 @@ def name(*parts: str) -> sql.Identifier:
 def column(column_name: str) -> sql.Composed:
     """A column of the watch's table, which every statement calls `t`."""
     return sql.SQL("t.{}").format(name(column_name))
+
+
+@cache
+def template(file: str) -> str:
+    """One of the .sql files."""
+    return files("cdc_sync.source").joinpath("sql", file).read_text(encoding="utf-8")
+
+
+@cache
+def sections(file: str) -> dict[str, str]:
+    """What stands in a .sql file below `-- name: …`, by the name; a line that begins with `--` is a comment on it."""
+    _, *parts = re.split(r"^-- name: (\w+)\n", template(file), flags=re.MULTILINE)
+    bodies = (re.sub(r"^--.*\n", "", body, flags=re.MULTILINE).strip("\n") for body in parts[1::2])
+    return dict(zip(parts[::2], bodies, strict=True))
+
+
+def catalog(name: str) -> str:
+    """A statement of `sql/catalog.sql`."""
+    return sections("catalog.sql")[name]
 
 
 _SAME_IN_EVERY_SESSION = re.compile(r"smallint|integer|bigint|uuid|text|character varying(\(\d+\))?")

@@ -21,6 +21,7 @@ from cdc_sync.core.guessing import Column, Reference, Table
 from cdc_sync.core.identifiers import QualifiedName, usable, written
 from cdc_sync.source.connection import Connection, asking, connected
 from cdc_sync.source.errors import SourceError
+from cdc_sync.source.expressions import catalog
 from cdc_sync.source.replica_guard import IDENTITY, ReplicaPosition, ask
 
 _THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -42,81 +43,7 @@ SET LOCAL lock_timeout = '3s';
 SET LOCAL idle_in_transaction_session_timeout = '30s';
 """
 
-_SERVER = sql.SQL("""
-SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), {identity},
-       current_setting('max_prepared_transactions')::int > 0,
-       btrim(current_setting('synchronous_standby_names')) <> '',
-       current_user::text, current_database()::text, current_setting('TimeZone'),
-       (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
-""").format(identity=sql.SQL(IDENTITY))
-
-_RELATIONS = """
-SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, greatest(c.reltuples, 0)::bigint,
-       pg_catalog.has_schema_privilege(n.oid, 'USAGE')
-  FROM pg_catalog.pg_class c
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-"""
-# `to_regclass` would refuse to look into a schema that the role may not use.
-_ONE = f"""{_RELATIONS} WHERE c.relname = %(name)s
-   AND CASE WHEN %(schema)s::text IS NULL THEN pg_catalog.pg_table_is_visible(c.oid) ELSE n.nspname = %(schema)s END
-"""
-_ALL = f"""{_RELATIONS} WHERE c.relkind::text = ANY (%(kinds)s) AND NOT c.relispartition
-   AND n.nspname NOT IN ('information_schema', 'cdc_sync') AND n.nspname NOT LIKE 'pg\\_%%'
- ORDER BY n.nspname, c.relname
- LIMIT 5000
-"""
-
-# A domain is followed down to its base type: arrays of domains exist since PostgreSQL 11 only.
-_COLUMNS = """
-WITH RECURSIVE base (relation, number, name, mandatory, type, typmod, depth) AS (
-    SELECT a.attrelid, a.attnum, a.attname, a.attnotnull, a.atttypid, a.atttypmod, 0
-      FROM pg_catalog.pg_attribute a
-     WHERE a.attrelid = ANY (%(tables)s) AND a.attnum > 0 AND NOT a.attisdropped
-    UNION ALL
-    SELECT b.relation, b.number, b.name, b.mandatory, t.typbasetype, t.typtypmod, b.depth + 1
-      FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type
-     WHERE t.typtype = 'd'
-), described AS (
-    SELECT DISTINCT ON (relation, number) *
-      FROM base
-     ORDER BY relation, number, depth DESC
-)
-SELECT d.relation, d.name::text, pg_catalog.format_type(d.type, d.typmod), t.typtype = 'e', d.mandatory,
-       -- Above zero a number, below zero a share of the rows.
-       CASE WHEN s.n_distinct >= 0 THEN s.n_distinct ELSE -s.n_distinct * greatest(c.reltuples, 0) END::bigint,
-       pg_catalog.has_column_privilege(d.relation, d.number, 'SELECT')
-  FROM described d
-  JOIN pg_catalog.pg_type t ON t.oid = d.type
-  JOIN pg_catalog.pg_class c ON c.oid = d.relation
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  LEFT JOIN pg_catalog.pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = d.name
-                                  AND NOT s.inherited
- ORDER BY d.relation, d.number
-"""
-
-# The names of an index's columns in its order, without those that it only carries along (INCLUDE, since PostgreSQL 11).
-_INDEXES = """
-SELECT i.indrelid, i.indisprimary, i.indisunique AND i.indpred IS NULL, parts.names
-  FROM pg_catalog.pg_index i
- CROSS JOIN LATERAL (
-    SELECT array_agg(a.attname::text ORDER BY part.position) AS names
-      FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS part (number, position)
-      JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = part.number
-     WHERE part.position <= coalesce((to_jsonb(i) ->> 'indnkeyatts')::int, i.indnatts)
- ) parts
- WHERE i.indrelid = ANY (%(tables)s) AND i.indisvalid AND i.indexprs IS NULL AND parts.names IS NOT NULL
- ORDER BY i.indrelid, NOT i.indisprimary, i.indexrelid
-"""
-
-_REFERENCES = """
-SELECT f.conrelid, own.attname::text, n.nspname::text, c.relname::text, other.attname::text
-  FROM pg_catalog.pg_constraint f
-  JOIN pg_catalog.pg_class c ON c.oid = f.confrelid
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  JOIN pg_catalog.pg_attribute own ON own.attrelid = f.conrelid AND own.attnum = f.conkey[1]
-  JOIN pg_catalog.pg_attribute other ON other.attrelid = f.confrelid AND other.attnum = f.confkey[1]
- WHERE f.contype = 'f' AND f.conrelid = ANY (%(tables)s) AND cardinality(f.conkey) = 1
-"""
+_SERVER = sql.SQL(catalog("server")).format(identity=sql.SQL(IDENTITY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,12 +166,12 @@ async def look_up(connection: Connection, table: QualifiedName) -> TableFacts | 
     Raises:
         psycopg.Error: the catalog cannot be read.
     """
-    found = await rows_of(connection, _ONE, {"name": table.name, "schema": table.schema})
+    found = await rows_of(connection, catalog("relation"), {"name": table.name, "schema": table.schema})
     if not found:
         return None
     ((oid, schema, name, kind, estimate, is_usable),) = found
-    columns = await rows_of(connection, _COLUMNS, {"tables": [oid]})
-    indexes = await rows_of(connection, _INDEXES, {"tables": [oid]})
+    columns = await rows_of(connection, catalog("columns"), {"tables": [oid]})
+    indexes = await rows_of(connection, catalog("indexes"), {"tables": [oid]})
     return TableFacts(
         schema,
         name,
@@ -266,7 +193,7 @@ async def table_facts(connection: Connection, table: QualifiedName) -> TableFact
     """
     async with asking(f"looking up the table {table}"):
         found = await look_up(connection, table)
-        others = [] if found else await rows_of(connection, _ALL, {"kinds": list("rpvmf")})
+        others = [] if found else await rows_of(connection, catalog("relations"), {"kinds": list("rpvmf")})
     if found is None:
         raise SourceError(
             "table-missing", _missing(table, [str(QualifiedName(*names)) for _, *names, _, _, _ in others])
@@ -293,11 +220,11 @@ async def survey(connection: Connection) -> Survey:
     """
     async with asking_shortly(connection, "looking at the database's tables"):
         server = await server_facts(connection)
-        relations = await rows_of(connection, _ALL, {"kinds": list("rpvm")})
+        relations = await rows_of(connection, catalog("relations"), {"kinds": list("rpvm")})
         parameters = {"tables": [oid for oid, *_ in relations]}
-        columns = await rows_of(connection, _COLUMNS, parameters)
-        indexes = await rows_of(connection, _INDEXES, parameters)
-        references = await rows_of(connection, _REFERENCES, parameters)
+        columns = await rows_of(connection, catalog("columns"), parameters)
+        indexes = await rows_of(connection, catalog("indexes"), parameters)
+        references = await rows_of(connection, catalog("references"), parameters)
     described: dict[int, dict[str, dict[str, Any]]] = {oid: {} for oid, *_ in relations}
     for oid, name, type_, is_enum, not_null, distinct, _ in columns:
         described[oid][name] = {"type": type_, "is_enum": is_enum, "not_null": not_null, "distinct": distinct}

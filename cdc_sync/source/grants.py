@@ -10,21 +10,9 @@ from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.source import expressions
 from cdc_sync.source.connection import Connection
-from cdc_sync.source.expressions import Dependencies, columns_of_related, watched
+from cdc_sync.source.expressions import Dependencies, catalog, columns_of_related, watched
 from cdc_sync.source.facts import TableFacts, look_up, rows_of
 from cdc_sync.source.recorders import bell_of, missed_of, render
-
-# Whatever is not there yet is no matter of privileges.
-_HELD = """
-SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE'), c.relname::text,
-       ARRAY(SELECT privilege FROM unnest(CASE c.relkind WHEN 'S' THEN '{SELECT, UPDATE}'::text[]
-                                                         ELSE '{SELECT, DELETE, TRUNCATE}' END) AS privilege
-              WHERE CASE c.relkind WHEN 'S' THEN pg_catalog.has_sequence_privilege(c.oid, privilege)
-                                   ELSE pg_catalog.has_table_privilege(c.oid, privilege) END)
-  FROM pg_catalog.pg_namespace n
-  LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname::text = ANY (%s)
- WHERE n.nspname = 'cdc_sync'
-"""
 
 _UNTOLD = """\
 -- An expression of this watch uses columns that cannot be told from its text: give it depends_on, or
@@ -105,7 +93,7 @@ async def missing_grants(connection: Connection, name: str, watch: Watch, table:
         if (seen := await look_up(connection, related.table)) is not None:
             lines += _lacking(seen, columns_of_related(watch, related.table), to)
     if ours := _ours(name, watch):
-        for usable, each, held in await rows_of(connection, _HELD, (list(ours),)):
+        for usable, each, held in await rows_of(connection, catalog("privileges_held"), (list(ours),)):
             if not usable:
                 lines.append(_usage("cdc_sync", to))
             if each is not None and not set(ours[each].split(", ")) <= set(held):

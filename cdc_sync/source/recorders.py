@@ -11,8 +11,6 @@ that is made anew by somebody else has none, and of the functions the body is co
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import NamedTuple
 
 from psycopg import sql
@@ -22,48 +20,11 @@ from cdc_sync.config.watch import Related
 from cdc_sync.core.identifiers import QualifiedName, requoted
 from cdc_sync.core.visible import visible
 from cdc_sync.source import expressions
-from cdc_sync.source.expressions import Dependencies, compared
+from cdc_sync.source.expressions import Dependencies, compared, sections, template
 
 TRIGGERS = ("row", "truncate")
 """The triggers of a recorder, as the last part of their names."""
 
-# `SELECT last_value FROM …` would be a query with an executor of its own, at seven times the cost. The function reads
-# the same, outside MVCC too, in every version from 10 on; NULL as long as the bell was never armed.
-# The first recorded row of a transaction decides: who arms the bell later waits for this transaction to end.
-_WAKE = """
-                IF pg_catalog.pg_sequence_last_value('cdc_sync.{bell}')
-                    OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())
-                THEN
-                    -- Whatever the lease says, none where a NOTIFY can make a COMMIT or PREPARE fail, or wait. (It
-                    -- waits for its lock in the COMMIT, as long as lock_timeout allows, outside any block of ours.)
-                    rings := patience OPERATOR(pg_catalog.=) '0'
-                        AND pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0'
-                        AND pg_catalog.current_setting('synchronous_standby_names') OPERATOR(pg_catalog.=) '';
-                END IF;"""
-
-# After the block that catches errors: before PostgreSQL 13 notifications of subtransactions are not made one. The call
-# cannot fail: all words are constants.
-_RING = """
-    IF rings THEN
-        PERFORM pg_catalog.pg_notify('cdc_sync', '');
-    END IF;"""
-
-_KEYS = """\
-            row_key := ARRAY[{new_key}];
-            IF {key_changed} THEN
-                former_key := ARRAY[{old_key}];
-            END IF;
-        ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
-            row_key := ARRAY[{new_key}];
-        ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
-            row_key := ARRAY[{old_key}];
-"""
-
-# Of a related table without a key.
-_ONCE = """\
-            -- A row of this table may concern any row of the watched one: once in a transaction is enough to say so.
-            RETURN NULL;
-"""
 
 # The log's operation: the first letter of INSERT, UPDATE, DELETE or TRUNCATE. Any row of a related table with a key
 # updates the watched rows that it belongs to.
@@ -219,19 +180,13 @@ def render(template: str, *parts: sql.Composable, **named: sql.Composable) -> st
     return sql.SQL(template).format(*parts, **named).as_string()
 
 
-@cache
-def template(file: str) -> str:
-    """One of the .sql files."""
-    return files("cdc_sync.source").joinpath("sql", file).read_text(encoding="utf-8")
-
-
 def _recorder(name: str, watch: Watch, of: Watch | Related, changed: Dependencies, number: int) -> Recorder:
     table, key = of.table, of.key
     # No watch's name has a `$`, so no other function or trigger has this name.
     function = f"{function_of(name)}${number}" if number else function_of(name)
     operation = _OWN_OPERATION if number == 0 else _RELATED_OPERATION if key else _UNKEYED_OPERATION
     bell = sql.Identifier(bell_of(name))
-    wakes = watch.capture.wakeup == "notify"
+    wakes, parts = watch.capture.wakeup == "notify", sections("parts.sql")
     body = render(
         template("recorder_body.sql"),
         changed=_changed(changed),
@@ -245,10 +200,10 @@ def _recorder(name: str, watch: Watch, of: Watch | Related, changed: Dependencie
         former_operation=sql.Literal("U" if number else "K"),
         operation=sql.SQL(operation),
         keys=sql.SQL(_keys(key) if key else ""),
-        once=sql.SQL("" if key else _ONCE),
+        once=sql.SQL("" if key else parts["once"] + "\n"),
         declared=sql.SQL("    rings boolean;\n" if wakes else ""),
-        wake=sql.SQL(_WAKE).format(bell=bell) if wakes else sql.SQL(""),
-        ring=sql.SQL(_RING if wakes else ""),
+        wake=sql.SQL("\n" + parts["wake"]).format(bell=bell) if wakes else sql.SQL(""),
+        ring=sql.SQL("\n" + parts["ring"] if wakes else ""),
     )
     script = render(
         template("recorder.sql"),
@@ -281,7 +236,8 @@ def _changed(dependencies: Dependencies) -> sql.Composable:
 
 def _keys(columns: tuple[str, ...]) -> str:
     old_key, new_key = (sql.SQL(", ").join(map(expressions.key_text, _of_row(row, columns))) for row in ("OLD", "NEW"))
-    return render(_KEYS, old_key=old_key, new_key=new_key, key_changed=_changed(Dependencies(columns, complete=True)))
+    keys, is_changed = sections("parts.sql")["keys"] + "\n", _changed(Dependencies(columns, complete=True))
+    return render(keys, old_key=old_key, new_key=new_key, key_changed=is_changed)
 
 
 def _of_row(row: str, columns: Iterable[str]) -> list[sql.Composed]:

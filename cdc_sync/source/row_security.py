@@ -23,49 +23,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cdc_sync.source.connection import Connection
-
-# By the rules of PostgreSQL's check_enable_rls() and get_policies_for_relation() (src/backend/utils/misc/rls.c and
-# src/backend/rewrite/rowsecurity.c), for whoever reads. The catalog is open to every role.
-_HIDING = """
-WITH touched AS (
-    SELECT c.oid, c.relname, c.relnamespace, c.relkind, c.relowner, c.relrowsecurity, c.relforcerowsecurity,
-           c.reloptions
-      FROM pg_catalog.pg_class c
-     WHERE c.oid IN (SELECT l.relation FROM pg_catalog.pg_locks l
-                      WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation')
-), reading AS (
-    SELECT r.oid, r.rolname
-      FROM pg_catalog.pg_roles r
-     WHERE NOT r.rolsuper AND NOT r.rolbypassrls
-       AND (r.rolname = current_user
-            OR r.oid IN (SELECT v.relowner FROM touched v
-                          WHERE v.relkind = 'v'
-                            AND NOT EXISTS (SELECT FROM pg_catalog.pg_options_to_table(v.reloptions) o
-                                             WHERE o.option_name = 'security_invoker' AND o.option_value::boolean)))
-)
-SELECT pg_catalog.format('%I.%I', n.nspname, t.relname), pg_catalog.quote_ident(r.rolname), narrowing.names
-  FROM touched t
-  JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
- CROSS JOIN reading r
- CROSS JOIN LATERAL (
-    SELECT coalesce(bool_or(p.polpermissive AND p.qual = 'true'), false) AS shows_all,
-           coalesce(array_agg(p.polname ORDER BY p.polname) FILTER (WHERE NOT p.polpermissive AND p.qual <> 'true'),
-                    '{}')::text[] AS names
-      FROM (SELECT y.polname, y.polpermissive, pg_catalog.pg_get_expr(y.polqual, y.polrelid) AS qual
-              FROM pg_catalog.pg_policy y
-             WHERE y.polrelid = t.oid AND y.polcmd IN ('r', '*')
-               AND EXISTS (SELECT FROM unnest(y.polroles) AS named (role)
-                            WHERE CASE named.role WHEN 0 THEN true
-                                                  ELSE pg_catalog.pg_has_role(r.oid, named.role, 'USAGE') END)) p
- ) narrowing
- WHERE t.relrowsecurity
-   AND (t.relforcerowsecurity OR NOT pg_catalog.pg_has_role(r.oid, t.relowner, 'USAGE'))
-   AND pg_catalog.has_any_column_privilege(r.oid, t.oid, 'SELECT')
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i JOIN touched parent ON parent.oid = i.inhparent
-                    WHERE i.inhrelid = t.oid)
-   AND (NOT narrowing.shows_all OR narrowing.names <> '{}')
- ORDER BY 1, 2
-"""
+from cdc_sync.source.expressions import catalog
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -106,7 +64,7 @@ async def hiding(connection: Connection) -> tuple[Hiding, ...]:
     Raises:
         psycopg.Error: the catalog cannot be read.
     """
-    rows = await (await connection.execute(_HIDING)).fetchall()
+    rows = await (await connection.execute(catalog("hiding"))).fetchall()
     return tuple(Hiding(table, role, tuple(restrictive)) for table, role, restrictive in rows)
 
 

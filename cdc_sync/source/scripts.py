@@ -14,6 +14,7 @@ from cdc_sync import rights
 from cdc_sync.config import Config, Watch
 from cdc_sync.config.dsn import user_of
 from cdc_sync.core.visible import visible
+from cdc_sync.source.expressions import sections, template
 from cdc_sync.source.recorders import (
     TRIGGERS,
     bell_of,
@@ -23,7 +24,6 @@ from cdc_sync.source.recorders import (
     recorders,
     render,
     tables_of,
-    template,
     trigger_of,
 )
 
@@ -32,14 +32,6 @@ PATIENCE = timedelta(seconds=3)
 
 LONGEST_PATIENCE = timedelta(minutes=1)
 
-_UNINSTALL_REST = """
-    DROP TABLE IF EXISTS cdc_sync.changes;
-    BEGIN
-        DROP SCHEMA IF EXISTS cdc_sync;
-    EXCEPTION WHEN dependent_objects_still_exist THEN
-        RAISE WARNING 'The schema cdc_sync stays: it holds something else. A store of cdc-sync is removed by '
-            '`cdc-sync sql uninstall --store`.';
-    END;"""
 
 # Only what `log.sql` has to alter is worth a lock that keeps the triggers from recording.
 _LOG_IS_UNFINISHED = sql.SQL(r"""(c.relreplident <> 'f'
@@ -53,11 +45,6 @@ _RELATIONS = "(c.relname = 'changes' OR c.relkind = 'S' AND c.relname ~ '^(bell|
 """What `install` creates in the schema besides functions, as a condition on pg_class."""
 
 _NOTHING_EXPOSED = "SELECT NULL::text AS name, NULL::text AS what WHERE false"
-
-_UNINSTALL_PENDING = """
-    IF pg_catalog.to_regclass('cdc_sync.changes') IS NOT NULL THEN
-        DELETE FROM cdc_sync.changes WHERE watch = {watch};
-    END IF;"""
 
 
 def install(config: Config, patience: timedelta = PATIENCE) -> str:
@@ -130,12 +117,12 @@ def uninstall(watch: str | None = None, patience: timedelta = PATIENCE) -> str:
         functions: sql.Composable = sql.SQL(r"LIKE 'record\_%'")
         what = "everything that `cdc-sync sql install` ever installed in this database"
         sequences: sql.Composable = sql.SQL(r"~ '^(bell|missed)_'")
-        rest: sql.Composable = sql.SQL(_UNINSTALL_REST)
+        rest: sql.Composable = sql.SQL("\n" + sections("parts.sql")["uninstall_rest"])
     else:
         functions = sql.SQL("= {}").format(sql.Literal(function_of(watch)))
         what = f"what `cdc-sync sql install` installed for the watch {visible(watch)}"
         sequences = sql.SQL("IN ({})").format(_literals((bell_of(watch), missed_of(watch))))
-        rest = sql.SQL(_UNINSTALL_PENDING).format(watch=sql.Literal(watch))
+        rest = sql.SQL("\n" + sections("parts.sql")["uninstall_pending"]).format(watch=sql.Literal(watch))
     return "".join(
         [
             render(head, what=sql.SQL(what), patience=sql.SQL(_setting(patience))),

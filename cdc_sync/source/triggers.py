@@ -23,43 +23,18 @@ from cdc_sync.config import Watch
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.source.connection import Connection, asking
 from cdc_sync.source.errors import unwritable
+from cdc_sync.source.expressions import catalog
 from cdc_sync.source.facts import rows_of
 from cdc_sync.source.reading import fetch
 from cdc_sync.source.recorders import bell_of, function_of, missed_of, tables_of
 from cdc_sync.source.scripts import verify_watches
 
-_WORKED = """
+_WORKED = sql.SQL("""
 SELECT is_called, coalesce(pg_stat_get_tuples_deleted(to_regclass('cdc_sync.changes')) > 0, false) FROM {}
-"""
-
-# Tables, by the names that they were given, and those that are read with them.
-_TREE = sql.SQL("""
-WITH RECURSIVE tree (name, relation) AS (
-    SELECT own.name, pg_catalog.to_regclass(own.name)::oid FROM pg_catalog.unnest(%(own)s::text[]) AS own (name)
-    UNION
-    SELECT tree.name, i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.relation
-)
 """)
-_HEIRS = sql.SQL("""{}
-SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname)
-  FROM tree
-  JOIN pg_catalog.pg_class root ON root.oid = pg_catalog.to_regclass(tree.name) AND root.relkind = 'r'
-  JOIN pg_catalog.pg_class c ON c.oid = tree.relation
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE tree.name = %(table)s
-   AND NOT EXISTS (SELECT FROM unnest(%(own)s::text[]) AS own (name) WHERE pg_catalog.to_regclass(own.name) = c.oid)
- ORDER BY 1
-""").format(_TREE)
-_SUBSCRIBED = sql.SQL("""{}
-SELECT DISTINCT tree.name FROM tree JOIN pg_catalog.pg_subscription_rel s ON s.srrelid = tree.relation ORDER BY 1
-""").format(_TREE)
-_FILES = sql.SQL("""{}
-SELECT c.oid, c.relfilenode FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.relation
-""").format(_TREE)
-
-_COUNT = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {}"
-_IS_FULL = "SELECT coalesce(pg_relation_size(to_regclass('cdc_sync.changes')), 0) >= %s"
-_BY_WATCH = "SELECT watch, count(*) FROM cdc_sync.changes GROUP BY watch ORDER BY count(*) DESC, watch"
+_COUNT = sql.SQL("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {}")
+_IS_FULL = sql.SQL("SELECT coalesce(pg_relation_size(to_regclass('cdc_sync.changes')), 0) >= %s")
+_BY_WATCH = sql.SQL("SELECT watch, count(*) FROM cdc_sync.changes GROUP BY watch ORDER BY count(*) DESC, watch")
 
 Storage = frozenset[tuple[int, int]]
 """The tables that are read with some, these included, and the file of each; VACUUM FULL changes it too, for once."""
@@ -120,8 +95,7 @@ async def installation(connection: Connection, name: str, watch: Watch) -> Insta
     )
     own = list(map(str, tables_of(watch)))
     async with asking(f"looking for what the triggers of {watch.table} do not see"):
-        heirs = await rows_of(connection, _HEIRS, {"table": str(watch.table), "own": own})
-        subscribed = [] if watch.capture.replicated else await rows_of(connection, _SUBSCRIBED, {"own": own})
+        unseen = await rows_of(connection, catalog("unseen"), {"table": str(watch.table), "own": own})
     problems = [
         *_problems(found),
         *(
@@ -132,12 +106,14 @@ async def installation(connection: Connection, name: str, watch: Watch) -> Insta
         *(
             f"{heir} inherits from {watch.table}, whose triggers do not fire for it; list it under related, as "
             f"{{table: {heir}, key: [{', '.join(watch.key)}]}}"
-            for (heir,) in heirs
+            for why, heir in unseen
+            if why == "heir"
         ),
         *(
             f"{table} is fed by logical replication, for which ordinary triggers do not fire; set capture.replicated: "
             f"true"
-            for (table,) in subscribed
+            for why, table in unseen
+            if why == "subscribed" and not watch.capture.replicated
         ),
     ]
     return Installation(tuple(problems), has_log)
@@ -152,7 +128,7 @@ async def worked_before(connection: Connection, name: str, *, alone: bool) -> bo
     Raises:
         SourceError: they cannot be read.
     """
-    query = sql.SQL(_WORKED).format(sql.Identifier("cdc_sync", bell_of(name)))
+    query = _WORKED.format(sql.Identifier("cdc_sync", bell_of(name)))
     async with asking("looking for an earlier daemon's work"):
         ((was_set, was_taken),) = await rows_of(connection, query)
     return bool(was_set or (alone and was_taken))
@@ -185,7 +161,9 @@ async def stored_in(pool: AsyncConnectionPool[Connection], tables: Sequence[Qual
         SourceError: the catalog cannot be read.
     """
     names = list(map(str, tables))
-    found = await fetch(pool, _FILES, {"own": names}, f"looking up the partitions of {', '.join(names)}")
+    found = await fetch(
+        pool, sql.SQL(catalog("stored_in")), {"own": names}, f"looking up the partitions of {', '.join(names)}"
+    )
     return frozenset((int(oid), int(file)) for oid, file in found)
 
 
@@ -195,7 +173,7 @@ async def missed_changes(pool: AsyncConnectionPool[Connection], watch: str) -> i
     Raises:
         SourceError: it cannot be read.
     """
-    query = sql.SQL(_COUNT).format(sql.Identifier("cdc_sync", missed_of(watch)))
+    query = _COUNT.format(sql.Identifier("cdc_sync", missed_of(watch)))
     ((count,),) = await fetch(pool, query, (), f"reading cdc_sync.{missed_of(watch)}")
     return int(count)
 
@@ -208,7 +186,7 @@ async def log_filled_by(pool: AsyncConnectionPool[Connection], limit: int) -> di
     Raises:
         SourceError: it cannot be read.
     """
-    ((is_full,),) = await fetch(pool, sql.SQL(_IS_FULL), (limit,), "asking for the size of cdc_sync.changes")
+    ((is_full,),) = await fetch(pool, _IS_FULL, (limit,), "asking for the size of cdc_sync.changes")
     if not is_full:
         return None
-    return dict(await fetch(pool, sql.SQL(_BY_WATCH), (), "reading the change log cdc_sync.changes"))
+    return dict(await fetch(pool, _BY_WATCH, (), "reading the change log cdc_sync.changes"))

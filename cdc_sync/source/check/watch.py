@@ -8,13 +8,15 @@ and not about the size that the table has today.
 """
 
 import json
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 from psycopg import errors, sql
 
 from cdc_sync.config import Config, PlainColumn, Watch
+from cdc_sync.config.watch import Related
 from cdc_sync.core import query_plan
 from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.core.identifiers import written
@@ -22,6 +24,7 @@ from cdc_sync.core.query_plan import Plan
 from cdc_sync.source import expressions, row_security
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import SourceError
+from cdc_sync.source.expressions import catalog, sections
 from cdc_sync.source.facts import TableFacts, asking_shortly, look_up, rows_of, table_facts
 from cdc_sync.source.grants import missing_grants, read_columns, whole_table
 from cdc_sync.source.mapping import Mapping, check_time_zone
@@ -30,9 +33,7 @@ from cdc_sync.source.recorders import PARTITIONED_SINCE, render, untriggered
 from cdc_sync.source.scripts import verify, verify_watches
 from cdc_sync.source.session import is_worked
 from cdc_sync.source.statements import Statements, id_in_url
-from cdc_sync.source.triggers import Verified, installation, verified
-
-T = TypeVar("T")
+from cdc_sync.source.triggers import installation, verified
 
 _PARTITIONED, _TABLES = "p", "rp"
 
@@ -46,29 +47,6 @@ SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_ha
 SET LOCAL enable_mergejoin = off
 """
 
-_LEADING = """
-SELECT c.relname::text, CASE WHEN i.indkey[0] > 0 THEN pg_catalog.pg_get_indexdef(c.oid, 1, false) END
-  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
- WHERE c.relname::text = ANY (%s)
-"""
-
-# Partitions of partitions, which have none of their own either, are looked through.
-_ON_EACH_PARTITION = sql.SQL("""DO $cdc_sync$
-DECLARE
-    part regclass;
-BEGIN
-    FOR part IN
-        WITH RECURSIVE parts (part) AS (
-            SELECT {table}::regclass::oid
-            UNION ALL
-            SELECT i.inhrelid FROM pg_inherits i JOIN parts p ON i.inhparent = p.part
-        )
-        SELECT c.oid FROM parts p JOIN pg_class c ON c.oid = p.part WHERE c.relkind = 'r'
-    LOOP
-        EXECUTE 'CREATE INDEX ON ' || part || {columns};
-    END LOOP;
-END
-$cdc_sync$;""")
 
 _INSTALL = """\
 cdc-sync sql install > install.sql   # read it, then run it as the tables' owner:
@@ -83,24 +61,89 @@ _BIG = 10_000
 """Rows, by the planner's estimate, from which on reading all of them every few seconds is a burden."""
 
 
+class PreconditionError(Exception):
+    """A precondition does not hold.
+
+    Attributes:
+        message: what was found.
+        remedy: what to do.
+        state: how bad it is.
+    """
+
+    def __init__(self, message: str, remedy: str, state: State = "failed") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.state: State = state
+
+
+Question = Callable[[], Awaitable[str]]
+"""Returns what is well, nothing if that is not worth a finding.
+
+Raises:
+    PreconditionError: it is not.
+    SourceError: the database cannot answer.
+"""
+
+
+async def tell_of(
+    tell: Tell, check: str, question: Question, watch: str | None = None, look: str | None = None
+) -> bool:
+    """Ask, and tell the answer; returns whether the precondition holds.
+
+    Args:
+        tell: takes the finding.
+        check: the check's name.
+        question: the question.
+        watch: the watch that it is about.
+        look: what to look at if the database cannot answer; None if that ends all.
+    """
+    try:
+        well = await question()
+    except PreconditionError as error:
+        tell(Finding(check, error.state, error.message, error.remedy, watch))
+        return False
+    except SourceError as error:
+        if look is None:
+            raise
+        tell(Finding(check, "failed", error.message, _HOLDERS if error.code == "table-locked" else look, watch))
+        return False
+    if well:
+        tell(Finding(check, "ok", well, None, watch))
+    return True
+
+
 async def check_watch(connection: Connection, name: str, watch: Watch, tell: Tell) -> None:
     """Tell of a watch, one precondition after the other."""
-    one = _Watch(connection, name, watch, tell)
-    await one.check_time_zone()
-    table = await one.check_table()
-    if table is None:
+    one = _Watch(connection, name, watch)
+
+    async def holds(check: str, doing: str, question: Question, look: str = "") -> bool:
+        async def asked() -> str:
+            async with asking_shortly(connection, doing):
+                return await question()
+
+        columns = f"\\d {watch.table}   -- in psql: the columns and their types"
+        return await tell_of(tell, check, asked, name, look or columns)
+
+    looking, zones = f"looking up the table {watch.table}", "SELECT name FROM pg_timezone_names WHERE name ILIKE {};"
+    similar = render(zones, sql.Literal(f"%{watch.timezone.rpartition('/')[2]}%"))
+    await holds("timezone", "looking up the time zone", one.time_zone, similar)
+    if not await holds("table", looking, one.look_up, _tables_named(watch.table.name)):
         return
-    await one.check_related()
-    complete = one.check_columns(table)
-    one.check_key(table)
-    allowed = await one.check_privileges(table)
-    if complete and allowed:
-        mapping = await one.check_types(table)
-        if mapping is not None:
-            await one.check_policies(mapping)
-            await one.check_indexes(mapping)
+    for related in watch.related:
+        await holds("related", f"looking up the table {related.table}", partial(one.related, related))
+    complete = await holds("columns", looking, one.columns)
+    await holds("key", looking, one.key)
+    await holds("privileges", "looking up privileges", one.privileges)
+    if complete and one.may_read and await holds("columns", f"preparing to read {watch.table}", one.types):
+        await holds("row-security", f"reading no rows of {watch.table}", one.policies)
+        explaining = "asking how rows would be found"
+        await holds("key-index", explaining, one.key_index)
+        await holds("application-id-index", explaining, one.id_index)
+        if watch.capture.mode == "poll" and watch.capture.watermark is not None:
+            await holds("watermark-index", explaining, partial(one.watermark_index, watch.capture.watermark))
     if watch.capture.mode == "notify":
-        await one.check_triggers(table)
+        await holds("triggers", "looking for the triggers", one.triggers)
 
 
 async def check_left_over(connection: Connection, config: Config, tell: Tell) -> None:
@@ -108,298 +151,237 @@ async def check_left_over(connection: Connection, config: Config, tell: Tell) ->
 
     They may be another installation's; if they are nobody's, they go on filling the log.
     """
-    try:
+    worked: dict[str, bool] = {}
+
+    async def asked() -> str:
         async with asking_shortly(connection, "looking for the triggers"):
-            found = await verified(connection, verify(config))
-            names = [
-                each.function.removeprefix("record_") for each in found if each.state == "left over" and each.function
-            ]
-            watches = list(dict.fromkeys(name.partition("$")[0] for name in names))
-            worked = {watch: await is_worked(connection, watch) for watch in watches}
-    except SourceError as error:
-        tell(Finding("left-over", "failed", error.message, "cdc-sync sql verify --apply"))
-        return
-    for watch, is_at_work in worked.items():
+            for each in await verified(connection, verify(config)):
+                if each.state == "left over" and each.function:
+                    watch = each.function.removeprefix("record_").partition("$")[0]
+                    worked[watch] = worked.get(watch) or await is_worked(connection, watch)
+        return "" if worked else "no triggers of other watches"
+
+    async def of(watch: str) -> str:
         remove = f"cdc-sync sql uninstall --watch {watch} > uninstall.sql   # read it, then run it as the tables' owner"
-        message = f"there are triggers of a watch {watch}, which is not in this configuration"
         if watch in config.watches:
-            message = f"triggers of the watch {watch}, which is in capture.mode poll, go on recording changes that "
-            tell(Finding("left-over", "warning", f"{message}nobody takes", remove))
-        elif is_at_work:
-            message = f"{message}; a daemon works it now, so they are another installation's"
-            tell(Finding("left-over", "ok", message))
-        else:
-            message = f"{message}; no daemon works it now, and what they record stays in the log"
-            start = "If the watch is another installation's: start its daemon. If it is nobody's any more:"
-            tell(Finding("left-over", "warning", message, f"{start}\n{remove}"))
-    if not worked:
-        tell(Finding("left-over", "ok", "no triggers of other watches"))
+            polled = (
+                f"triggers of the watch {watch}, which is in capture.mode poll, go on recording changes that nobody"
+            )
+            raise PreconditionError(f"{polled} takes", remove, "warning")
+        theirs = f"there are triggers of a watch {watch}, which is not in this configuration"
+        if worked[watch]:
+            return f"{theirs}; a daemon works it now, so they are another installation's"
+        start = "If the watch is another installation's: start its daemon. If it is nobody's any more:"
+        resting = f"{theirs}; no daemon works it now, and what they record stays in the log"
+        raise PreconditionError(resting, f"{start}\n{remove}", "warning")
+
+    await tell_of(tell, "left-over", asked, look="cdc-sync sql verify --apply")
+    for watch in worked:
+        await tell_of(tell, "left-over", partial(of, watch))
 
 
 class _Watch:
-    def __init__(self, connection: Connection, name: str, watch: Watch, tell: Tell) -> None:
+    """The questions about a watch. Each relies on the ones before it."""
+
+    facts: TableFacts
+    mapping: Mapping
+    may_read = False
+
+    def __init__(self, connection: Connection, name: str, watch: Watch) -> None:
         self._connection = connection
         self._version = connection.info.server_version
         self._name = name
         self._watch = watch
-        self._tell_all = tell
 
-    def _tell(self, check: str, state: State, message: str, remedy: str | None = None) -> None:
-        self._tell_all(Finding(check, state, message, remedy, self._name))
+    async def time_zone(self) -> str:
+        await check_time_zone(self._connection, self._watch.timezone)
+        return f"the server knows the time zone {self._watch.timezone}"
 
-    async def _asked(
-        self, check: str, doing: str, asked: Callable[[], Awaitable[T]], remedy: str | None = None
-    ) -> T | None:
-        """What is asked; None if that fails, which is told, with what to look at."""
-        try:
-            async with asking_shortly(self._connection, doing):
-                return await asked()
-        except SourceError as error:
-            look = f"\\d {self._watch.table}   -- in psql: the columns and their types"
-            if error.code == "table-locked":
-                look = _HOLDERS
-            if check == "columns" and isinstance(error.__cause__, errors.InsufficientPrivilege):
-                look = whole_table(self._watch.table, sql.Identifier(self._connection.info.user))
-            self._tell(check, "failed", error.message, remedy or look)
-        return None
+    async def look_up(self) -> str:
+        self.facts = await table_facts(self._connection, self._watch.table)
+        return f"{self.facts.qualified} is there"
 
-    async def check_time_zone(self) -> None:
-        zone = self._watch.timezone
+    async def related(self, related: Related) -> str:
+        seen = await look_up(self._connection, related.table)
+        if seen is None:
+            remedy = _tables_named(related.table.name)
+            raise PreconditionError(f"the related table {related.table} does not exist", remedy)
+        _insist_on_columns([(f"related ({related.table}): key", column) for column in related.key], seen)
+        return f"{related.table} is there"
 
-        async def asked() -> bool:
-            await check_time_zone(self._connection, zone)
-            return True
-
-        similar = render(
-            "SELECT name FROM pg_timezone_names WHERE name ILIKE {};", sql.Literal(f"%{zone.rpartition('/')[2]}%")
-        )
-        if await self._asked("timezone", "looking up the time zone", asked, similar):
-            self._tell("timezone", "ok", f"the server knows the time zone {zone}")
-
-    async def check_table(self) -> TableFacts | None:
-        table = self._watch.table
-        doing, remedy = f"looking up the table {table}", _tables_named(table.name)
-        found = await self._asked("table", doing, lambda: table_facts(self._connection, table), remedy)
-        if found is not None:
-            self._tell("table", "ok", f"{found.qualified} is there")
-        return found
-
-    async def check_related(self) -> None:
-        for related in self._watch.related:
-            async with asking_shortly(self._connection, f"looking up the table {related.table}"):
-                seen = await look_up(self._connection, related.table)
-            missing = [] if seen is None else [name for name in related.key if name not in seen.columns]
-            if seen is None:
-                message = f"the related table {related.table} does not exist"
-                self._tell("related", "failed", message, _tables_named(related.table.name))
-            elif missing:
-                self._tell("related", "failed", *_no_such_column(missing, seen, f"related ({related.table}): key"))
-            else:
-                self._tell("related", "ok", f"{related.table} is there")
-
-    def check_columns(self, table: TableFacts) -> bool:
+    async def columns(self) -> str:
         """Whether every column is there that is named."""
         capture = self._watch.capture
-        named = {f"key[{number}]": column for number, column in enumerate(self._watch.key)}
+        named = [(f"key[{number}]", column) for number, column in enumerate(self._watch.key)]
         for place, mapped in expressions.mapped(self._watch).items():
             if isinstance(mapped, PlainColumn):
-                named[place if place.startswith("extra.") else f"columns.{place}"] = mapped.name
+                named.append((place if place.startswith("extra.") else f"columns.{place}", mapped.name))
         if capture.mode == "poll" and capture.watermark is not None:
-            named["capture.watermark"] = capture.watermark
-        named |= {
-            f"{column}, which an expression uses,": column
-            for column in read_columns(self._watch).columns
-            if column not in named.values()
-        }
-        missing = {place: column for place, column in named.items() if column not in table.columns}
-        if missing:
-            said = ", ".join(f"{place}: {written(column)}" for place, column in missing.items())
-            self._tell("columns", "failed", *_no_such_column(missing.values(), table, said))
-        return not missing
+            named.append(("capture.watermark", capture.watermark))
+        others = set(read_columns(self._watch).columns) - {column for _, column in named}
+        named += [(f"{column}, which an expression uses,", column) for column in sorted(others)]
+        _insist_on_columns(named, self.facts)
+        return ""
 
-    def check_key(self, table: TableFacts) -> None:
-        key = self._watch.key
+    async def key(self) -> str:
+        key, table = self._watch.key, self.facts
         if not set(key) <= set(table.columns):
-            return  # said already
+            return ""  # said already
         shown, names = str(table.qualified), ", ".join(map(written, key))
         doubles = render(
             "SELECT {key}, count(*) FROM {table} GROUP BY {key} HAVING count(*) > 1 LIMIT 10;",
             key=sql.SQL(", ").join(map(sql.Identifier, key)),
             table=expressions.table(table.qualified),
         )
-        nullable = [name for name in key if name not in table.not_null]
         if table.kind not in _TABLES:
-            self._tell("key", "warning", f"{shown} is no table, so whether its key is unique cannot be told", doubles)
-        elif table.kind == _PARTITIONED and self._version < PARTITIONED_SINCE:
+            message = f"{shown} is no table, so whether its key is unique cannot be told"
+            raise PreconditionError(message, doubles, "warning")
+        if table.kind == _PARTITIONED and self._version < PARTITIONED_SINCE:
             message = f"before PostgreSQL 11 nothing can make the key of a partitioned table unique, as {shown} is"
-            self._tell("key", "warning", message, doubles)
-        elif not any(unique <= set(key) for unique in table.unique):
-            self._tell(
-                "key",
-                "failed",
+            raise PreconditionError(message, doubles, "warning")
+        if not any(unique <= set(key) for unique in table.unique):
+            how = "" if table.kind == _PARTITIONED else " CONCURRENTLY"
+            raise PreconditionError(
                 f"nothing makes the key ({names}) unique: of two rows with the same one, one may not be seen",
-                f"CREATE UNIQUE INDEX{'' if table.kind == _PARTITIONED else ' CONCURRENTLY'} ON {shown} ({names});\n"
-                f"-- if that fails, these are there twice:\n{doubles}",
+                f"CREATE UNIQUE INDEX{how} ON {shown} ({names});\n-- if that fails, these are there twice:\n{doubles}",
             )
-        elif nullable:
-            self._tell(
-                "key",
+        if nullable := [written(name) for name in key if name not in table.not_null]:
+            raise PreconditionError(
+                f"the key's {', '.join(nullable)} may be NULL, and rows where it is are not seen",
+                "\n".join(f"ALTER TABLE {shown} ALTER COLUMN {name} SET NOT NULL;" for name in nullable),
                 "warning",
-                f"the key's {', '.join(map(written, nullable))} may be NULL, and rows where it is are not seen",
-                "\n".join(f"ALTER TABLE {shown} ALTER COLUMN {written(name)} SET NOT NULL;" for name in nullable),
             )
-        else:
-            self._tell("key", "ok", f"the key ({names}) is unique and never NULL")
+        return f"the key ({names}) is unique and never NULL"
 
-    async def check_privileges(self, table: TableFacts) -> bool:
+    async def privileges(self) -> str:
         """Whether we may read the table and its schema: what the daemon has of its own is another matter."""
-        missing = await self._asked(
-            "privileges",
-            "looking up privileges",
-            lambda: missing_grants(self._connection, self._name, self._watch, table),
-        )
-        if missing:
-            self._tell("privileges", "failed", f"the role lacks {len(missing)} privilege(s)", "\n".join(missing))
-        elif missing is not None:
-            self._tell("privileges", "ok", "the role has what it needs")
+        missing = await missing_grants(self._connection, self._name, self._watch, self.facts)
         ours = ("cdc_sync.", "GRANT USAGE ON SCHEMA cdc_sync ")
-        return missing is not None and all(any(part in line for part in ours) for line in missing)
+        self.may_read = all(any(part in line for part in ours) for line in missing)
+        if missing:
+            raise PreconditionError(f"the role lacks {len(missing)} privilege(s)", "\n".join(missing))
+        return "the role has what it needs"
 
-    async def check_types(self, table: TableFacts) -> Mapping | None:
-        """The mapping, if the daemon could read the table through it."""
-        mapping = await self._asked(
-            "columns",
-            f"preparing to read {self._watch.table}",
-            lambda: Mapping.prepare(self._connection, self._watch, table),
-        )
-        if mapping is not None:
-            message = f"every mapped column is there, of a type that fits (the table has {len(table.columns)})"
-            self._tell("columns", "ok", message)
-        return mapping
+    async def types(self) -> str:
+        """Whether the daemon could read the table."""
+        try:
+            self.mapping = await Mapping.prepare(self._connection, self._watch, self.facts)
+        except SourceError as error:
+            if not isinstance(error.__cause__, errors.InsufficientPrivilege):
+                raise
+            grant = whole_table(self._watch.table, sql.Identifier(self._connection.info.user))
+            raise PreconditionError(error.message, grant) from error
+        return f"every mapped column is there, of a type that fits (the table has {len(self.facts.columns)})"
 
-    async def check_policies(self, mapping: Mapping) -> None:
-        async def asked() -> tuple[row_security.Hiding, ...]:
-            # What the statement touches is locked by it, by which the policies are found.
-            await self._connection.execute(Statements(mapping).first_page, [0])
-            return await row_security.hiding(self._connection)
+    async def policies(self) -> str:
+        # What the statement touches is locked by it, by which the policies are found.
+        await self._connection.execute(Statements(self.mapping).first_page, [0])
+        if found := await row_security.hiding(self._connection):
+            raise PreconditionError(row_security.warning(found), "\n".join(one.script for one in found))
+        return "no policy hides rows from the role"
 
-        found = await self._asked("row-security", f"reading no rows of {self._watch.table}", asked)
-        if found:
-            remedy = "\n".join(one.script for one in found)
-            self._tell("row-security", "failed", row_security.warning(found), remedy)
-        elif found is not None:
-            self._tell("row-security", "ok", "no policy hides rows from the role")
+    async def key_index(self) -> str:
+        what, without = "a sweep reads the table in pages, in the key's order", "each page sorts the whole table"
+        key = sql.SQL(", ").join(map(sql.Identifier, self._watch.key))
+        return await self._index(what, without, key, Statements(self.mapping).first_page, 1000)
 
-    async def check_indexes(self, mapping: Mapping) -> None:
-        """Tell of each way in which the daemon looks for rows whether an index serves it."""
-        statements, columns, capture = Statements(mapping), self._watch.columns, self._watch.capture
-
-        async def check(name: str, what: str, without: str, on: sql.Composable | None, query: sql.Composable) -> None:
-            # Of lists, one of NULL is of every type, and unlike an empty one leaves the planner something to look for.
-            value = {"key-index": 1000, "application-id-index": [None], "watermark-index": "infinity"}[name]
-            served = await self._asked("indexes", "asking how rows would be found", lambda: self._serves(query, value))
-            if served:
-                self._tell(name, "ok", f"{what}, and an index serves that")
-            elif served is not None:
-                rows = mapping.facts.estimate
-                state: State = "failed" if name == "watermark-index" and rows >= _BIG else "warning"
-                message = f"{what}, and no index serves that: {without} (of about {rows} rows now)"
-                self._tell(name, state, message, self._index(mapping.facts, on))
-
-        def where(condition: sql.Composable | None) -> sql.Composed:
-            # Bare: an order that is asked for as well could be had by another index, at the cost of reading it all.
-            return sql.SQL("SELECT FROM {} WHERE {}").format(mapping.table, condition)
-
-        await check(
-            "key-index",
-            "a sweep reads the table in pages, in the key's order",
-            "each page sorts the whole table",
-            sql.SQL(", ").join(map(sql.Identifier, self._watch.key)),
-            statements.first_page,
-        )
+    async def id_index(self) -> str:
+        statements, columns = Statements(self.mapping), self._watch.columns
         by, mapped, given = "its id", columns.application_id, statements.id_is_given
         if given is None:
             by, mapped, given = "the id in its status URL", columns.status_url, statements.url_is_given
         on: sql.Composable | None = sql.Identifier(mapped.name) if isinstance(mapped, PlainColumn) else None
-        await check(
-            "application-id-index",
-            f"an application's rows are looked for by {by}",
-            "each such look reads the whole table, and a change may take one",
-            id_in_url(on) if on is not None and statements.id_is_given is None else on,
-            where(given),
-        )
-        if capture.mode == "poll" and capture.watermark is not None:
-            mark, type_ = expressions.column(capture.watermark), watermark_type(mapping, capture.watermark)
-            await check(
-                "watermark-index",
-                f"changed rows are looked for by {written(capture.watermark)}",
-                f"the whole table is read every {capture.poll_interval.total_seconds():g} s",
-                sql.Identifier(capture.watermark),
-                where(sql.SQL("{} >= %s::{}").format(mark, sql.SQL(type_))),
-            )
+        if on is not None and statements.id_is_given is None:
+            on = id_in_url(on)
+        what = f"an application's rows are looked for by {by}"
+        without = "each such look reads the whole table, and a change may take one"
+        # A list of NULL is one of every type, and unlike an empty one leaves the planner something to look for.
+        return await self._index(what, without, on, self._where(given), [None])
 
-    async def _serves(self, query: sql.Composable, value: Any) -> bool:
-        """Whether an index serves a query: its condition, or of a page its order."""
+    async def watermark_index(self, watermark: str) -> str:
+        mark, type_ = expressions.column(watermark), watermark_type(self.mapping, watermark)
+        since = self._where(sql.SQL("{} >= %s::{}").format(mark, sql.SQL(type_)))
+        what = f"changed rows are looked for by {written(watermark)}"
+        without = f"the whole table is read every {self._watch.capture.poll_interval.total_seconds():g} s"
+        return await self._index(what, without, sql.Identifier(watermark), since, "infinity", often=True)
+
+    def _where(self, condition: sql.Composable | None) -> sql.Composed:
+        # Bare: an order that is asked for as well could be had by another index, at the cost of reading it all.
+        return sql.SQL("SELECT FROM {} WHERE {}").format(self.mapping.table, condition)
+
+    async def _index(
+        self,
+        what: str,
+        without: str,
+        on: sql.Composable | None,
+        query: sql.Composable,
+        value: Any,
+        *,
+        often: bool = False,
+    ) -> str:
+        """Whether an index serves a query: its condition, or of a page, whose value is a number, its order."""
         await self._connection.execute(_ONLY_BY_INDEX)
         explain = sql.SQL("EXPLAIN (FORMAT JSON) {}").format(query)
         ((answer,),) = await rows_of(self._connection, explain, [value])
         plan: Plan = (json.loads(answer) if isinstance(answer, str) else answer)[0]["Plan"]
-        if isinstance(value, int):
-            return query_plan.is_in_order(plan)
-        return query_plan.seeks(plan, dict(await rows_of(self._connection, _LEADING, [list(query_plan.indexes(plan))])))
+        leading = await rows_of(self._connection, catalog("leading_columns"), [list(query_plan.indexes(plan))])
+        is_page = isinstance(value, int)
+        if query_plan.is_in_order(plan) if is_page else query_plan.seeks(plan, dict(leading)):
+            return f"{what}, and an index serves that"
+        rows = self.facts.estimate
+        raise PreconditionError(
+            f"{what}, and no index serves that: {without} (of about {rows} rows now)",
+            self._making_index(on),
+            "failed" if often and rows >= _BIG else "warning",
+        )
 
-    def _index(self, facts: TableFacts, on: sql.Composable | None) -> str:
-        """How an index is made that serves."""
-        table = sql.Identifier(facts.schema, facts.name)
-        if facts.kind not in _TABLES:
+    def _making_index(self, on: sql.Composable | None) -> str:
+        kind, table = self.facts.kind, sql.Identifier(self.facts.schema, self.facts.name)
+        if kind not in _TABLES:
             return f"{table.as_string()} is no table: let its owner create the index on the table beneath it."
         if on is None:
             return _ON_EXPRESSION
-        if facts.kind == _PARTITIONED and self._version < PARTITIONED_SINCE:
+        if kind == _PARTITIONED and self._version < PARTITIONED_SINCE:
             columns = sql.Literal(sql.SQL(" ({})").format(on).as_string())
-            return _ON_EACH_PARTITION.format(table=sql.Literal(table.as_string()), columns=columns).as_string()
+            each = sql.SQL(sections("parts.sql")["index_on_each_partition"])
+            return each.format(table=sql.Literal(table.as_string()), columns=columns).as_string()
         # On a partitioned table as a whole PostgreSQL builds no index concurrently.
-        how = sql.SQL("" if facts.kind == _PARTITIONED else " CONCURRENTLY")
+        how = sql.SQL("" if kind == _PARTITIONED else " CONCURRENTLY")
         return sql.SQL("CREATE INDEX{} ON {} ({});").format(how, table, on).as_string()
 
-    async def check_triggers(self, table: TableFacts) -> None:
-        never = untriggered(table.kind, self._version)
+    async def triggers(self) -> str:
+        never = untriggered(self.facts.kind, self._version)
         if never is not None:
-            self._tell("triggers", "failed", f"{table.qualified} {never.reason}", never.remedy)
-            return
-
-        async def asked() -> tuple[list[Verified], list[str]]:
-            found = await verified(self._connection, verify_watches({self._name: self._watch}))
-            return found, list((await installation(self._connection, self._name, self._watch)).problems)
-
-        told = await self._asked("triggers", "looking for the triggers", asked)
-        if told is None:
-            return
-        found, wrong = told
+            raise PreconditionError(f"{self.facts.qualified} {never.reason}", never.remedy)
+        found = await verified(self._connection, verify_watches({self._name: self._watch}))
+        wrong = list((await installation(self._connection, self._name, self._watch)).problems)
         for state, what in (
             ("exposed", "another role has rights by which it could act as their owner"),
             ("unreadable", "pg_dump by the owner of a watched table fails"),
         ):
             if of_state := sorted(f"{each.table}: {each.name}" for each in found if each.state == state):
                 wrong.append(f"{what} ({'; '.join(of_state)})")
-        remedy = _INSTALL
+        if not wrong:
+            return "the triggers are there, fire, and are what this version installs"
+        remedy, enable = _INSTALL, f"ENABLE {'ALWAYS ' if self._watch.capture.replicated else ''}TRIGGER"
         amiss = [each for each in found if each.state not in {"ok", "left over"}]
         if amiss and all(each.state == "disabled" for each in amiss):
-            always = "ALWAYS " if self._watch.capture.replicated else ""
-            remedy = "\n".join(
-                f"ALTER TABLE {each.table} ENABLE {always}TRIGGER {written(each.name)};" for each in amiss
-            )
-        if wrong:
-            self._tell("triggers", "failed", "; ".join(wrong), remedy)
-        else:
-            self._tell("triggers", "ok", "the triggers are there, fire, and are what this version installs")
+            remedy = "\n".join(f"ALTER TABLE {each.table} {enable} {written(each.name)};" for each in amiss)
+        raise PreconditionError("; ".join(wrong), remedy)
 
 
-def _no_such_column(missing: Collection[str], table: TableFacts, said: str) -> tuple[str, str]:
-    close = {name: get_close_matches(name, table.columns, n=1) for name in missing}
+def _insist_on_columns(named: list[tuple[str, str]], table: TableFacts) -> None:
+    """Raise a PreconditionError if a table lacks columns, which are given behind the places that name them."""
+    missing = [(place, column) for place, column in named if column not in table.columns]
+    if not missing:
+        return
+    close = {name: get_close_matches(name, table.columns, n=1) for _, name in missing}
     hints = [f"{written(name)} → {written(similar[0])}" for name, similar in close.items() if similar]
-    message = f"{table.qualified} has no such column ({said}); it has {', '.join(map(written, table.columns))}"
-    return message, f"Correct the watch: {', '.join(hints)}?" if hints else "Correct the names in the watch."
+    said = ", ".join(f"{place}: {written(column)}" for place, column in missing)
+    raise PreconditionError(
+        f"{table.qualified} has no such column ({said}); it has {', '.join(map(written, table.columns))}",
+        f"Correct the watch: {', '.join(hints)}?" if hints else "Correct the names in the watch.",
+    )
 
 
 def _tables_named(name: str) -> str:

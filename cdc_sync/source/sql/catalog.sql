@@ -1,0 +1,183 @@
+-- What the daemon, `cdc-sync check` and `cdc-sync init` ask the catalog. Any role may; no row of a table is read.
+-- Each statement stands below its name; parameters are as psycopg has them.
+
+-- name: server
+SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), {identity},
+       current_setting('max_prepared_transactions')::int > 0,
+       btrim(current_setting('synchronous_standby_names')) <> '',
+       current_user::text, current_database()::text, current_setting('TimeZone'),
+       (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
+
+-- name: relation
+-- `to_regclass` would refuse to look into a schema that the role may not use.
+SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, greatest(c.reltuples, 0)::bigint,
+       pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relname = %(name)s
+   AND CASE WHEN %(schema)s::text IS NULL THEN pg_catalog.pg_table_is_visible(c.oid) ELSE n.nspname = %(schema)s END
+
+-- name: relations
+SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, greatest(c.reltuples, 0)::bigint,
+       pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind::text = ANY (%(kinds)s) AND NOT c.relispartition
+   AND n.nspname NOT IN ('information_schema', 'cdc_sync') AND n.nspname NOT LIKE 'pg\_%%'
+ ORDER BY n.nspname, c.relname
+ LIMIT 5000
+
+-- name: columns
+-- A domain is followed down to its base type: arrays of domains exist since PostgreSQL 11 only.
+WITH RECURSIVE base (relation, number, name, mandatory, type, typmod, depth) AS (
+    SELECT a.attrelid, a.attnum, a.attname, a.attnotnull, a.atttypid, a.atttypmod, 0
+      FROM pg_catalog.pg_attribute a
+     WHERE a.attrelid = ANY (%(tables)s) AND a.attnum > 0 AND NOT a.attisdropped
+    UNION ALL
+    SELECT b.relation, b.number, b.name, b.mandatory, t.typbasetype, t.typtypmod, b.depth + 1
+      FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type
+     WHERE t.typtype = 'd'
+), described AS (
+    SELECT DISTINCT ON (relation, number) *
+      FROM base
+     ORDER BY relation, number, depth DESC
+)
+SELECT d.relation, d.name::text, pg_catalog.format_type(d.type, d.typmod), t.typtype = 'e', d.mandatory,
+       -- Above zero a number, below zero a share of the rows.
+       CASE WHEN s.n_distinct >= 0 THEN s.n_distinct ELSE -s.n_distinct * greatest(c.reltuples, 0) END::bigint,
+       pg_catalog.has_column_privilege(d.relation, d.number, 'SELECT')
+  FROM described d
+  JOIN pg_catalog.pg_type t ON t.oid = d.type
+  JOIN pg_catalog.pg_class c ON c.oid = d.relation
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = d.name
+                                  AND NOT s.inherited
+ ORDER BY d.relation, d.number
+
+-- name: indexes
+-- The names of an index's columns in its order, without those that it only carries along (INCLUDE, since PostgreSQL 11).
+SELECT i.indrelid, i.indisprimary, i.indisunique AND i.indpred IS NULL, parts.names
+  FROM pg_catalog.pg_index i
+ CROSS JOIN LATERAL (
+    SELECT array_agg(a.attname::text ORDER BY part.position) AS names
+      FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS part (number, position)
+      JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = part.number
+     WHERE part.position <= coalesce((to_jsonb(i) ->> 'indnkeyatts')::int, i.indnatts)
+ ) parts
+ WHERE i.indrelid = ANY (%(tables)s) AND i.indisvalid AND i.indexprs IS NULL AND parts.names IS NOT NULL
+ ORDER BY i.indrelid, NOT i.indisprimary, i.indexrelid
+
+-- name: references
+SELECT f.conrelid, own.attname::text, n.nspname::text, c.relname::text, other.attname::text
+  FROM pg_catalog.pg_constraint f
+  JOIN pg_catalog.pg_class c ON c.oid = f.confrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_catalog.pg_attribute own ON own.attrelid = f.conrelid AND own.attnum = f.conkey[1]
+  JOIN pg_catalog.pg_attribute other ON other.attrelid = f.confrelid AND other.attnum = f.confkey[1]
+ WHERE f.contype = 'f' AND f.conrelid = ANY (%(tables)s) AND cardinality(f.conkey) = 1
+
+-- name: hiding
+-- By the rules of PostgreSQL's check_enable_rls() and get_policies_for_relation() (src/backend/utils/misc/rls.c and
+-- src/backend/rewrite/rowsecurity.c), for whoever reads. The catalog is open to every role.
+WITH touched AS (
+    SELECT c.oid, c.relname, c.relnamespace, c.relkind, c.relowner, c.relrowsecurity, c.relforcerowsecurity,
+           c.reloptions
+      FROM pg_catalog.pg_class c
+     WHERE c.oid IN (SELECT l.relation FROM pg_catalog.pg_locks l
+                      WHERE l.pid = pg_catalog.pg_backend_pid() AND l.locktype = 'relation')
+), reading AS (
+    SELECT r.oid, r.rolname
+      FROM pg_catalog.pg_roles r
+     WHERE NOT r.rolsuper AND NOT r.rolbypassrls
+       AND (r.rolname = current_user
+            OR r.oid IN (SELECT v.relowner FROM touched v
+                          WHERE v.relkind = 'v'
+                            AND NOT EXISTS (SELECT FROM pg_catalog.pg_options_to_table(v.reloptions) o
+                                             WHERE o.option_name = 'security_invoker' AND o.option_value::boolean)))
+)
+SELECT pg_catalog.format('%I.%I', n.nspname, t.relname), pg_catalog.quote_ident(r.rolname), narrowing.names
+  FROM touched t
+  JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
+ CROSS JOIN reading r
+ CROSS JOIN LATERAL (
+    SELECT coalesce(bool_or(p.polpermissive AND p.qual = 'true'), false) AS shows_all,
+           coalesce(array_agg(p.polname ORDER BY p.polname) FILTER (WHERE NOT p.polpermissive AND p.qual <> 'true'),
+                    '{}')::text[] AS names
+      FROM (SELECT y.polname, y.polpermissive, pg_catalog.pg_get_expr(y.polqual, y.polrelid) AS qual
+              FROM pg_catalog.pg_policy y
+             WHERE y.polrelid = t.oid AND y.polcmd IN ('r', '*')
+               AND EXISTS (SELECT FROM unnest(y.polroles) AS named (role)
+                            WHERE CASE named.role WHEN 0 THEN true
+                                                  ELSE pg_catalog.pg_has_role(r.oid, named.role, 'USAGE') END)) p
+ ) narrowing
+ WHERE t.relrowsecurity
+   AND (t.relforcerowsecurity OR NOT pg_catalog.pg_has_role(r.oid, t.relowner, 'USAGE'))
+   AND pg_catalog.has_any_column_privilege(r.oid, t.oid, 'SELECT')
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i JOIN touched parent ON parent.oid = i.inhparent
+                    WHERE i.inhrelid = t.oid)
+   AND (NOT narrowing.shows_all OR narrowing.names <> '{}')
+ ORDER BY 1, 2
+
+-- name: limits
+-- Every role sees of all sessions which role and database they belong to, and their application_name. Our own are not
+-- counted: the daemon may be running. -1 is no limit; a superuser has none of his own, and may take the reserved ones.
+SELECT quote_ident(r.rolname),
+       CASE WHEN r.rolsuper OR r.rolconnlimit < 0 THEN NULL ELSE r.rolconnlimit END, others.of_role,
+       CASE WHEN r.rolsuper OR d.datconnlimit < 0 THEN NULL ELSE d.datconnlimit END, others.of_database,
+       current_setting('max_connections')::int
+           - CASE WHEN r.rolsuper THEN 0 ELSE current_setting('superuser_reserved_connections')::int
+                       + coalesce(current_setting('reserved_connections', true), '0')::int END, others.of_server
+  FROM pg_catalog.pg_roles r, pg_catalog.pg_database d,
+       (SELECT count(*) FILTER (WHERE usename = current_user)::int AS of_role,
+               count(*) FILTER (WHERE datname = current_database())::int AS of_database,
+               count(*)::int AS of_server
+          FROM pg_catalog.pg_stat_activity
+         WHERE datname IS NOT NULL
+           AND NOT (usename = current_user
+                    AND application_name IN (current_setting('application_name'), 'cdc-sync store'))) AS others
+ WHERE r.rolname = current_user AND d.datname = current_database()
+
+-- name: leading_columns
+SELECT c.relname::text, CASE WHEN i.indkey[0] > 0 THEN pg_catalog.pg_get_indexdef(c.oid, 1, false) END
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
+ WHERE c.relname::text = ANY (%s)
+
+-- name: privileges_held
+-- Whatever is not there yet is no matter of privileges.
+SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE'), c.relname::text,
+       ARRAY(SELECT privilege FROM unnest(CASE c.relkind WHEN 'S' THEN '{SELECT, UPDATE}'::text[]
+                                                         ELSE '{SELECT, DELETE, TRUNCATE}' END) AS privilege
+              WHERE CASE c.relkind WHEN 'S' THEN pg_catalog.has_sequence_privilege(c.oid, privilege)
+                                   ELSE pg_catalog.has_table_privilege(c.oid, privilege) END)
+  FROM pg_catalog.pg_namespace n
+  LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname::text = ANY (%s)
+ WHERE n.nspname = 'cdc_sync'
+
+-- name: unseen
+-- Tables for whose rows the triggers of a watch's tables do not fire, though they are read with these.
+WITH RECURSIVE tree (name, relation) AS (
+    SELECT own.name, pg_catalog.to_regclass(own.name)::oid FROM pg_catalog.unnest(%(own)s::text[]) AS own (name)
+    UNION
+    SELECT tree.name, i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.relation
+)
+SELECT 'heir', pg_catalog.format('%%I.%%I', n.nspname, c.relname)
+  FROM tree
+  JOIN pg_catalog.pg_class root ON root.oid = pg_catalog.to_regclass(tree.name) AND root.relkind = 'r'
+  JOIN pg_catalog.pg_class c ON c.oid = tree.relation
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE tree.name = %(table)s
+   AND NOT EXISTS (SELECT FROM unnest(%(own)s::text[]) AS own (name) WHERE pg_catalog.to_regclass(own.name) = c.oid)
+ UNION ALL
+SELECT DISTINCT 'subscribed', tree.name
+  FROM tree
+  JOIN pg_catalog.pg_subscription_rel s ON s.srrelid = tree.relation
+ ORDER BY 1, 2
+
+-- name: stored_in
+-- The tables that are read with some, these included, and the file of each.
+WITH RECURSIVE tree (name, relation) AS (
+    SELECT own.name, pg_catalog.to_regclass(own.name)::oid FROM pg_catalog.unnest(%(own)s::text[]) AS own (name)
+    UNION
+    SELECT tree.name, i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.relation
+)
+SELECT c.oid, c.relfilenode FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.relation

@@ -1,0 +1,70 @@
+-- What is put into the templates of the scripts, and a remedy of `cdc-sync check`; each below its name.
+
+-- `SELECT last_value FROM …` would be a query with an executor of its own, at seven times the cost. The function reads
+-- the same, outside MVCC too, in every version from 10 on; NULL as long as the bell was never armed.
+-- The first recorded row of a transaction decides: who arms the bell later waits for this transaction to end.
+-- name: wake
+                IF pg_catalog.pg_sequence_last_value('cdc_sync.{bell}')
+                    OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())
+                THEN
+                    -- Whatever the lease says, none where a NOTIFY can make a COMMIT or PREPARE fail, or wait. (It
+                    -- waits for its lock in the COMMIT, as long as lock_timeout allows, outside any block of ours.)
+                    rings := patience OPERATOR(pg_catalog.=) '0'
+                        AND pg_catalog.current_setting('max_prepared_transactions') OPERATOR(pg_catalog.=) '0'
+                        AND pg_catalog.current_setting('synchronous_standby_names') OPERATOR(pg_catalog.=) '';
+                END IF;
+
+-- After the block that catches errors: before PostgreSQL 13 notifications of subtransactions are not made one. The call
+-- cannot fail: all words are constants.
+-- name: ring
+    IF rings THEN
+        PERFORM pg_catalog.pg_notify('cdc_sync', '');
+    END IF;
+
+-- name: keys
+            row_key := ARRAY[{new_key}];
+            IF {key_changed} THEN
+                former_key := ARRAY[{old_key}];
+            END IF;
+        ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
+            row_key := ARRAY[{new_key}];
+        ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
+            row_key := ARRAY[{old_key}];
+
+-- Of a related table without a key.
+-- name: once
+            -- A row of this table may concern any row of the watched one: once in a transaction is enough to say so.
+            RETURN NULL;
+
+-- name: uninstall_rest
+    DROP TABLE IF EXISTS cdc_sync.changes;
+    BEGIN
+        DROP SCHEMA IF EXISTS cdc_sync;
+    EXCEPTION WHEN dependent_objects_still_exist THEN
+        RAISE WARNING 'The schema cdc_sync stays: it holds something else. A store of cdc-sync is removed by '
+            '`cdc-sync sql uninstall --store`.';
+    END;
+
+-- name: uninstall_pending
+    IF pg_catalog.to_regclass('cdc_sync.changes') IS NOT NULL THEN
+        DELETE FROM cdc_sync.changes WHERE watch = {watch};
+    END IF;
+
+-- Partitions of partitions, which have none of their own either, are looked through.
+-- name: index_on_each_partition
+DO $cdc_sync$
+DECLARE
+    part regclass;
+BEGIN
+    FOR part IN
+        WITH RECURSIVE parts (part) AS (
+            SELECT {table}::regclass::oid
+            UNION ALL
+            SELECT i.inhrelid FROM pg_inherits i JOIN parts p ON i.inhparent = p.part
+        )
+        SELECT c.oid FROM parts p JOIN pg_class c ON c.oid = p.part WHERE c.relkind = 'r'
+    LOOP
+        EXECUTE 'CREATE INDEX ON ' || part || {columns};
+    END LOOP;
+END
+$cdc_sync$;
