@@ -8,7 +8,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
@@ -48,7 +48,7 @@ _SERVER = sql.SQL(catalog("server")).format(identity=sql.SQL(IDENTITY))
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """The server behind a connection.
+    """The server behind a connection; who asks it, and in which session, makes no other one of it.
 
     Attributes:
         version: as `server_version_num`: 150004 for 15.4.
@@ -67,10 +67,10 @@ class ServerFacts:
     identity: str
     prepares_transactions: bool
     waits_for_standbys: bool
-    user: str
-    database: str
-    timezone: str
-    is_superuser: bool
+    user: str = field(compare=False)
+    database: str = field(compare=False)
+    timezone: str = field(compare=False)
+    is_superuser: bool = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)

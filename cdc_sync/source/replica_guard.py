@@ -93,35 +93,23 @@ class ReplicaPosition:
         return self.server.partition(" ")[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Behind:
-    """A server does not show all that was seen at another one.
+def behind(read: ReplicaPosition, now: ReplicaPosition) -> int | None:
+    """Whether a server is behind what was read at another one; None if it shows all of it.
 
-    Attributes:
-        waits_for: the oldest transaction that is open there and may be one whose outcome was seen; None if the server
-            has not come as far at all.
+    Returns the oldest transaction that is open there and may be one whose outcome was seen; 0 if the server has not
+    come as far at all.
     """
-
-    waits_for: int | None
-
-
-def behind(read: ReplicaPosition, now: ReplicaPosition) -> Behind | None:
-    """Whether a server is behind what was read; None if it shows all of it."""
     if now.server == read.server:
         return None
-    if not now.in_recovery and now.timeline < read.timeline:
-        # A primary that a failover left behind. It may take writes, and reach any xmax.
-        return Behind(None)
     lost = 0 if now.in_recovery else LOST_IN_A_CRASH
-    if now.xmax + lost < read.xmax:
-        return Behind(None)
+    # A primary with an older timeline is one that a failover left behind. It may take writes, and reach any xmax.
+    if (not now.in_recovery and now.timeline < read.timeline) or now.xmax + lost < read.xmax:
+        return 0
     if now.in_recovery:
         # All from xmin on may be open. What was open before was not seen either.
-        if now.xmin < read.xmax and not read.open.issuperset(_few(now.xmin, read.xmax, len(read.open))):
-            return Behind(now.xmin)
-        return None
-    unseen = [each for each in now.open if each < read.xmax and each not in read.open]
-    return Behind(min(unseen)) if unseen else None
+        shows_all = now.xmin >= read.xmax or read.open.issuperset(_few(now.xmin, read.xmax, len(read.open)))
+        return None if shows_all else now.xmin
+    return min((each for each in now.open if each < read.xmax and each not in read.open), default=None)
 
 
 def _few(first: int, end: int, most: int) -> range:
@@ -163,15 +151,15 @@ class ReplicaGuard:
             SourceError: it is behind what was read before.
         """
         now = ReplicaPosition.from_text(text)
-        lag = None if self.position is None else behind(self.position, now)
-        if lag is not None and lag.waits_for is not None:
+        waits_for = None if self.position is None else behind(self.position, now)
+        if waits_for:
             raise SourceError(
                 "server-may-lag",
-                f"This server may be behind what was read before: its transaction {lag.waits_for} is still open, and "
-                f"its outcome may have been read on another server. Nothing is read from here until it has ended; "
+                f"This server may be behind what was read before: its transaction {waits_for} is still open, and its "
+                f"outcome may have been read on another server. Nothing is read from here until it has ended; "
                 f"pg_stat_activity.backend_xid on the primary, or pg_prepared_xacts, tells whose it is. {_REMEDY}",
             )
-        if lag is not None:
+        if waits_for is not None:
             raise SourceError(
                 "server-behind",
                 f"This server is behind what was read before: it is a replica that lags, a primary that a failover "

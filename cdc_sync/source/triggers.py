@@ -36,6 +36,13 @@ _COUNT = sql.SQL("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {}"
 _IS_FULL = sql.SQL("SELECT coalesce(pg_relation_size(to_regclass('cdc_sync.changes')), 0) >= %s")
 _BY_WATCH = sql.SQL("SELECT watch, count(*) FROM cdc_sync.changes GROUP BY watch ORDER BY count(*) DESC, watch")
 
+# What is wrong with a function and its triggers, by the worst state that one of them is in.
+_PROBLEMS = {
+    "missing": "the triggers of cdc_sync.{function} are not installed on {table}",
+    "disabled": "triggers of cdc_sync.{function} are disabled",
+    "different": "cdc_sync.{function} was installed by another version or configuration, or edited since",
+}
+
 Storage = frozenset[tuple[int, int]]
 """The tables that are read with some, these included, and the file of each; VACUUM FULL changes it too, for once."""
 
@@ -86,8 +93,8 @@ async def installation(connection: Connection, name: str, watch: Watch) -> Insta
     Raises:
         SourceError: the catalog cannot be read.
     """
-    told = await verified(connection, verify_watches({name: watch}, rights_too=False))
-    found = [each for each in told if each.state != "left over"]
+    query = verify_watches({name: watch}, rights_too=False)
+    found = [each for each in await verified(connection, query) if each.state != "left over"]
     has_log = all(
         each.state != "missing"
         for each in found
@@ -96,27 +103,8 @@ async def installation(connection: Connection, name: str, watch: Watch) -> Insta
     own = list(map(str, tables_of(watch)))
     async with asking(f"looking for what the triggers of {watch.table} do not see"):
         unseen = await rows_of(connection, catalog("unseen"), {"table": str(watch.table), "own": own})
-    problems = [
-        *_problems(found),
-        *(
-            f"{each.table}, which only keeps rows, has a {each.kind} of somebody else: {each.name}"
-            for each in found
-            if each.state == "not ours"
-        ),
-        *(
-            f"{heir} inherits from {watch.table}, whose triggers do not fire for it; list it under related, as "
-            f"{{table: {heir}, key: [{', '.join(watch.key)}]}}"
-            for why, heir in unseen
-            if why == "heir"
-        ),
-        *(
-            f"{table} is fed by logical replication, for which ordinary triggers do not fire; set capture.replicated: "
-            f"true"
-            for why, table in unseen
-            if why == "subscribed" and not watch.capture.replicated
-        ),
-    ]
-    return Installation(tuple(problems), has_log)
+    told = [_unseen(why, table, watch) for why, table in unseen if why == "heir" or not watch.capture.replicated]
+    return Installation((*_problems(found), *told), has_log)
 
 
 async def worked_before(connection: Connection, name: str, *, alone: bool) -> bool:
@@ -135,23 +123,26 @@ async def worked_before(connection: Connection, name: str, *, alone: bool) -> bo
 
 
 def _problems(found: Sequence[Verified]) -> Iterator[str]:
-    parts: dict[str, list[Verified]] = {}
+    for function in dict.fromkeys(each.function for each in found if each.function is not None):
+        own = [each for each in found if each.function == function]
+        states = {each.state for each in own}
+        if state := next((state for state in _PROBLEMS if state in states), None):
+            yield _PROBLEMS[state].format(function=function, table=own[0].table)
+    # Without any function nothing was ever installed, and that has been said.
+    is_installed = any(each.kind == "function" and each.state != "missing" for each in found)
     for each in found:
-        if each.function is not None:
-            parts.setdefault(each.function, []).append(each)
-    for function, own in parts.items():
-        states, table = {each.state for each in own}, own[0].table
-        if "missing" in states:
-            yield f"the triggers of cdc_sync.{function} are not installed on {table}"
-        elif "disabled" in states:
-            yield f"triggers of cdc_sync.{function} are disabled"
-        elif "different" in states:
-            yield f"cdc_sync.{function} was installed by another version or configuration, or edited since"
-    if any(each.kind == "function" and each.state != "missing" for each in found):
-        # Without any function nothing was ever installed, and that has been said.
-        for each in found:
-            if each.function is None and each.state == "missing":
-                yield f"the {each.kind} {each.name} does not exist"
+        if is_installed and each.function is None and each.state == "missing":
+            yield f"the {each.kind} {each.name} does not exist"
+        if each.state == "not ours":
+            yield f"{each.table}, which only keeps rows, has a {each.kind} of somebody else: {each.name}"
+
+
+def _unseen(why: str, table: str, watch: Watch) -> str:
+    if why == "heir":
+        unfired = f"{table} inherits from {watch.table}, whose triggers do not fire for it"
+        return f"{unfired}; list it under related, as {{table: {table}, key: [{', '.join(watch.key)}]}}"
+    fed = f"{table} is fed by logical replication, for which ordinary triggers do not fire"
+    return f"{fed}; set capture.replicated: true"
 
 
 async def stored_in(pool: AsyncConnectionPool[Connection], tables: Sequence[QualifiedName]) -> Storage:
