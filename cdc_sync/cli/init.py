@@ -18,7 +18,7 @@ from cdc_sync.core.guessing import FIELDS, Candidate, Proposal, Table, propose, 
 from cdc_sync.core.identifiers import IdentifierError, parse_column, parse_qualified, written
 from cdc_sync.core.visible import visible
 from cdc_sync.source.connection import connected
-from cdc_sync.source.facts import Survey, survey
+from cdc_sync.source.survey import Survey, survey
 
 _NAMED = (*FIELDS, "watermark")
 _NEAR = 6

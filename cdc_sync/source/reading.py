@@ -277,11 +277,15 @@ class Reader:
         self, query: sql.Composed, condition: sql.Composable, values: Sequence[Key], type_: sql.Composable
     ) -> Read:
         """The rows for which a condition holds; where a statement fails on a row, maybe some others too; doubting."""
+        if not values:
+            return Read([], 0, hidden_by=await self.hidden_by())
         read = await unless_a_row_fails(self._read(query, columns_of(values), doubting=True))
         if read is not None:
             return read[0]
         possible = await convertible(self._pool, values, [type_])
-        keys = await self._unreadable.keys_where(condition, columns_of(possible)) if possible else []
+        if len(possible) < len(values):
+            return await self._where(query, condition, possible, type_)
+        keys = await self._unreadable.keys_where(condition, columns_of(values))
         hidden = Read([], 0, hidden_by=await self.hidden_by())
         return _whole([hidden, await self.by_key(keys, doubting=True)])
 
