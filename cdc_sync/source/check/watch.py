@@ -269,7 +269,7 @@ class _Watch:
         except SourceError as error:
             if not isinstance(error.__cause__, errors.InsufficientPrivilege):
                 raise
-            grant = whole_table(self._watch.table, sql.Identifier(self._connection.info.user))
+            grant = whole_table(self.facts.qualified, sql.Identifier(self._connection.info.user))
             raise PreconditionError(error.message, grant) from error
         return f"every mapped column is there, of a type that fits (the table has {len(self.facts.columns)})"
 

@@ -303,6 +303,15 @@ async def test_an_index_on_something_else_does_not_serve(installed: Installed) -
     assert wrong(await found(installed.install(**NOTIFY))).keys() == {"application-id-index"}
 
 
+async def test_a_watermark_that_is_no_moment(installed: Installed) -> None:
+    config = installed.install(capture={"mode": "poll", "watermark": "status"})
+
+    findings = await found(config)
+
+    assert wrong(findings) == {"watermark-index": "failed"}
+    assert "it must be a timestamp or a date" in findings["watermark-index"].message
+
+
 async def test_a_superuser_is_more_than_is_needed(installed: Installed) -> None:
     installed.install(**NOTIFY)
 
