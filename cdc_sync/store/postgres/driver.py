@@ -8,7 +8,7 @@ from typing import Self, TypeVar
 
 import psycopg
 from psycopg import errors
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from cdc_sync.config.dsn import shown
 from cdc_sync.config.sessions import POOL_SIZE
@@ -116,32 +116,44 @@ class PostgresDriver:
 
     async def _within(self, seconds: float, work: Work[T]) -> T:
         for attempt in range(_TRIES):
-            try:
-                async with asyncio.timeout(seconds), self._transaction() as transaction:
-                    return await work(transaction)
-            except (errors.DeadlockDetected, errors.SerializationFailure) as error:
-                if attempt == _TRIES - 1:
-                    raise StoreError("store-unusable", translate(self._dsn, error)) from error
-            except TimeoutError as error:
-                raise StoreError(
-                    "store-unanswered",
-                    f"The store in {shown(self._dsn)} cannot be used: it has not answered within {seconds:.0f} s. It "
-                    f"is tried again; nothing is sent that could not be recorded.",
-                ) from error
-            except psycopg.Error as error:
-                # After a restart of the server the pool's other connections are dead too: not one failure for each.
-                with suppress(psycopg.Error):
-                    await self._pool.check()
-                # The next one may be to another server, which does not know all that this one knew.
-                self.claims.doubt()
-                self._living.doubt()
-                raise StoreError("store-unusable", translate(self._dsn, error)) from error
+            async with self._translated(seconds):
+                try:
+                    async with self._transaction() as transaction:
+                        return await work(transaction)
+                except (errors.DeadlockDetected, errors.SerializationFailure):
+                    if attempt == _TRIES - 1:
+                        raise
         raise AssertionError("unreachable")
 
     @asynccontextmanager
+    async def _translated(self, seconds: float) -> AsyncIterator[None]:
+        """Within so many seconds, and with the driver's errors as `StoreError`."""
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except (TimeoutError, psycopg.Error) as error:
+            # The next answer may be from another server, which does not know all that this one knew.
+            self.claims.doubt()
+            self._living.doubt()
+            if not isinstance(error, PoolTimeout):
+                # The pool's other connections are likely to be as dead: not one failure for each.
+                await self._pool.drain()
+            if isinstance(error, psycopg.Error):
+                raise StoreError("store-unusable", translate(self._dsn, error)) from error
+            raise StoreError(
+                "store-unanswered",
+                f"The store in {shown(self._dsn)} cannot be used: it has not answered within {seconds:.0f} s. It is "
+                f"tried again; nothing is sent that could not be recorded.",
+            ) from error
+
+    @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Transaction]:
-        async with self._pool.connection() as connection, pipelined(connection), connection.transaction():
+        # By two messages among the others: psycopg's own transaction waits for the answer of each. What fails in
+        # between, the pool rolls back.
+        async with self._pool.connection() as connection, pipelined(connection):
+            await connection.execute(b"BEGIN")
             yield PostgresTransaction(connection)
+            await connection.execute(b"COMMIT")
 
     async def _beat(self) -> None:
         while True:

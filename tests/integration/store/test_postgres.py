@@ -15,6 +15,7 @@ from psycopg.conninfo import make_conninfo
 from support.builders import ENDPOINT, HOUR, NOW, WATCH, a_batch, an_observation, some_rules
 from support.eventually import eventually
 from support.postgres import Cluster
+from support.proxy import proxy_to
 from support.store_backends import PostgresBackend
 from support.store_steps import (
     acknowledge,
@@ -31,7 +32,7 @@ from support.store_steps import (
 
 from cdc_sync.core.delivery import Again, GiveUp
 from cdc_sync.core.findings import Finding
-from cdc_sync.store.postgres import PostgresStore, copy_to_sqlite, scripts
+from cdc_sync.store.postgres import PostgresStore, copy_to_sqlite, driver, scripts
 from cdc_sync.store.postgres.inspection import check_store
 from cdc_sync.store.postgres.living import _bury
 from cdc_sync.store.protocol import Finished, Lease, StoreError, TakenOverError
@@ -475,6 +476,23 @@ class TestLosingTheServer:
 
         await eventually(works, "a step that works", within=60)
         assert await entry_of(store) is not None
+
+    async def test_connections_that_fell_silent_cost_one_failure(
+        self, dsn: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with proxy_to(dsn) as proxy:
+            store = await PostgresStore.open(proxy.dsn)
+            await asyncio.gather(*(store.counts() for _ in range(3)))  # each on a connection of its own
+            monkeypatch.setattr(driver, "_ANSWERS_WITHIN", 0.5)
+            proxy.forget()
+
+            with pytest.raises(StoreError, match="has not answered within") as raised:
+                await store.counts()
+
+            assert raised.value.code == "store-unanswered"
+            monkeypatch.undo()
+            assert await store.counts() == {}
+            await store.close()
 
 
 class TestUpgrading:
