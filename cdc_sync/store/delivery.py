@@ -47,7 +47,7 @@ class Delivery:
         """
         claims = self._driver.claims
         async with claims.claiming() if claims is not None else nullcontext(ALONE) as daemon:
-            entries = await self._driver.transact(lambda t: claim(t, claims, daemon, now, horizon, wanted, probing))
+            entries = await self._driver.separately(lambda t: claim(t, claims, daemon, now, horizon, wanted, probing))
             if claims is not None:
                 claims.add(entries, daemon)
         return entries
@@ -58,7 +58,7 @@ class Delivery:
         numbers = dict.fromkeys(all_of, ALONE) if claims is None else claims.claimants(all_of)
         rows = sorted((*of, number) for of, number in numbers.items() if number is not None)
         async with nullcontext() if claims is None else claims.ending([(watch, id_) for watch, id_, _ in rows]):
-            await self._driver.transact(lambda t: t.write("unclaim", rows))
+            await self._driver.separately(lambda t: t.write("unclaim", rows))
 
     async def complete(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
         """Write the ends of attempts and the endpoints' new states.
@@ -96,12 +96,11 @@ class Delivery:
 
     async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
         """Every endpoint's health, and when its next entry is due."""
-        rows = await self._driver.transact(lambda t: t.rows("endpoints"))
+        rows = await self._driver.separately(lambda t: t.rows("endpoints"))
         return {endpoint: (health_from(health), due_at) for endpoint, health, due_at in rows}
 
 
 _DUE = itemgetter(10)
-_ATTEMPTS_AND_DUE = itemgetter(12, 10)
 
 
 async def claim(  # noqa: PLR0917 - those of `Delivery.claim`
@@ -116,17 +115,8 @@ async def claim(  # noqa: PLR0917 - those of `Delivery.claim`
     """See `Delivery.claim`."""
     rows: list[tuple[Any, ...]] = []
     for endpoint, limit in wanted.items():
-        first = "probe" if endpoint in probing else "due"
-        found = await transaction.rows(first, endpoint=endpoint, now=now, limit=limit, daemon=daemon)
-        if len(found) < limit:
-            found += await transaction.rows(
-                "due_by_a_wrong_clock",
-                endpoint=endpoint,
-                latest=now + horizon,
-                limit=limit - len(found),
-                daemon=daemon,
-            )
-        rows += sorted(found, key=_ATTEMPTS_AND_DUE if first == "probe" else _DUE)
+        known = {"endpoint": endpoint, "now": now, "latest": now + horizon, "limit": limit, "daemon": daemon}
+        rows += sorted(await transaction.rows("due", **known, probing=endpoint in probing), key=_DUE)
     if claims is None:
         await transaction.write("claim", sorted([(row[0], row[1], daemon) for row in rows]))
     # A shared store has claimed them by the same statement.

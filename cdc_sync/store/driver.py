@@ -68,6 +68,9 @@ class Driver(Protocol):
             StoreError: it failed, and nothing of it is kept, unless the answer to the commit was lost.
         """
 
+    async def separately(self, work: Work[T]) -> T:
+        """Run work of which each statement may be a transaction of its own, as soon as it is sent."""
+
     async def daemon(self) -> int:
         """This daemon's number among those that share the store, kept alive from now on."""
 

@@ -79,6 +79,11 @@ class PostgresDriver:
         """See `Driver`."""
         return await self._within(_ANSWERS_WITHIN, work)
 
+    async def separately(self, work: Work[T]) -> T:
+        """See `Driver`: each statement commits with its answer, which spares two messages and a round trip."""
+        async with self._translated(_ANSWERS_WITHIN), self._pool.connection() as connection:
+            return await work(PostgresTransaction(connection))
+
     async def daemon(self) -> int:
         """See `Driver`."""
         number = await self._living.ensure()
@@ -138,6 +143,12 @@ class PostgresDriver:
             if not isinstance(error, PoolTimeout):
                 # The pool's other connections are likely to be as dead: not one failure for each.
                 await self._pool.drain()
+            if isinstance(error, errors.DivisionByZero):  # see the statement `due`
+                raise StoreError(
+                    "store-lease-ended",
+                    f"This daemon's lease on the store in {shown(self._dsn)} has ended: it was stopped, or cut off from "
+                    f"the store, and what it had claimed is free. It takes another lease and goes on.",
+                ) from error
             if isinstance(error, psycopg.Error):
                 raise StoreError("store-unusable", translate(self._dsn, error)) from error
             raise StoreError(

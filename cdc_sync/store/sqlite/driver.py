@@ -258,6 +258,8 @@ class SqliteDriver:
         self._look()
         return result
 
+    separately = transact
+
     async def daemon(self) -> int:
         """See `Driver`."""
         return ALONE

@@ -193,27 +193,29 @@ class TestClaims:
         assert await store.recent_ends(9, failed=True) == []
         assert len(await store.recent_ends(9, failed=False)) == 2
 
-    async def test_who_was_taken_for_dead_goes_on_under_another_number(self, dsn: str, store: PostgresStore) -> None:
+    async def test_who_was_taken_for_dead_learns_it_by_its_next_claim(self, dsn: str, store: PostgresStore) -> None:
         await one_under_way(store)
         lost = await waiting_entry(store)
         take_for_dead(dsn)
-        before = store.driver._living.number
 
-        assert await claim(store) == [], "its own call may still be under way"
-        await eventually(lambda: store.driver._living.number != before, "another number", within=60)
+        with pytest.raises(StoreError, match="lease on the store .* has ended") as raised:
+            await claim(store)
+
+        assert raised.value.code == "store-lease-ended"
+        assert claimed_by(dsn) == {None}
+        assert await claim(store) == [], "under another number; and its own call may still be under way"
         assert not store.holds(lost)
         await lose_answer(store, lost)
-
         assert (await claim_one(store)).application_id == "a1"
 
-    async def test_who_was_taken_for_dead_claims_nothing(self, dsn: str, store: PostgresStore) -> None:
-        await adopt(store, "a1")
-        await observe(store, an_observation(status="hired"))
+    async def test_who_was_taken_for_dead_learns_it_though_nothing_is_due(self, dsn: str, store: PostgresStore) -> None:
         await store.driver.daemon()
         take_for_dead(dsn)
 
+        with pytest.raises(StoreError, match="has ended"):
+            await claim(store)
+
         assert await claim(store) == []
-        assert claimed_by(dsn) == {None}
 
     async def test_a_claim_of_a_daemon_that_has_no_row_counts_as_an_attempt(
         self, dsn: str, store: PostgresStore, open_another: Open
@@ -241,8 +243,8 @@ class TestClaims:
             ).fetchall()
 
         async with store.driver._transaction() as transaction:
-            due = {"endpoint": ENDPOINT, "now": NOW + HOUR, "limit": 1, "daemon": number}
-            assert len(await transaction.rows("due", **due)) == 1
+            due = {"endpoint": ENDPOINT, "now": NOW, "latest": NOW + HOUR, "limit": 1, "daemon": number}
+            assert len(await transaction.rows("due", **due, probing=False)) == 1
             burial = partial(_bury, number=number, until=str(until), clock=other.clock)
             burying = asyncio.create_task(other.driver.transact(burial))
             await asyncio.sleep(0.3)

@@ -168,45 +168,32 @@ SELECT host, process FROM @daemon
  ORDER BY id;
 
 -- name: due
--- By one statement, and by where the rows are: a join would read the whole outbox as long as it was never analysed. A
--- daemon whose row is gone was taken for dead, and claims nothing.
--- Ordered as the index is, and by nothing else: a tie-break would sort all that is due.
+-- By one statement, and by where the rows are: a join would read the whole outbox as long as it was never analysed.
+-- A daemon whose row is gone was taken for dead, and claims nothing: that is an error, even if nothing is due.
+-- Ordered as the index is, and by nothing else: a tie-break would sort all that is due. A probe looks at all of it, for
+-- the least attempted, but only once after each of the endpoint's waits. What is due by a wrong clock comes last.
 WITH ours AS (SELECT id FROM @daemon WHERE id = :daemon FOR KEY SHARE)
-UPDATE @outbox AS o SET claimed_by = ours.id
-  FROM ours
- WHERE o.ctid = ANY (ARRAY(
-       SELECT ctid FROM @outbox
-        WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at <= :now
-        ORDER BY due_at
-        LIMIT :limit
-          FOR UPDATE SKIP LOCKED))
-RETURNING o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision,
-          o.queued_at, o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason;
-
--- name: probe
--- Looks at all that is due, but only once after each of the endpoint's waits.
-WITH ours AS (SELECT id FROM @daemon WHERE id = :daemon FOR KEY SHARE)
-UPDATE @outbox AS o SET claimed_by = ours.id
-  FROM ours
- WHERE o.ctid = ANY (ARRAY(
-       SELECT ctid FROM @outbox
-        WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at <= :now
-        ORDER BY attempts, due_at
-        LIMIT :limit
-          FOR UPDATE SKIP LOCKED))
-RETURNING o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision,
-          o.queued_at, o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason;
-
--- name: due_by_a_wrong_clock
-WITH ours AS (SELECT id FROM @daemon WHERE id = :daemon FOR KEY SHARE)
-UPDATE @outbox AS o SET claimed_by = ours.id
-  FROM ours
- WHERE o.ctid = ANY (ARRAY(
-       SELECT ctid FROM @outbox
-        WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at > :latest
-        ORDER BY due_at
-        LIMIT :limit
-          FOR UPDATE SKIP LOCKED))
+UPDATE @outbox AS o SET claimed_by = :daemon
+ WHERE 1 / (SELECT count(*) FROM ours) = 1
+   AND o.ctid = ANY (ARRAY(
+       SELECT ctid
+         FROM (SELECT ctid FROM @outbox
+                WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at <= :now
+                  AND (NOT :probing
+                       OR attempts = (SELECT min(attempts) FROM @outbox
+                                       WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint
+                                         AND due_at <= :now))
+                ORDER BY due_at
+                LIMIT :limit
+                  FOR UPDATE SKIP LOCKED) AS due
+        UNION ALL
+       SELECT ctid
+         FROM (SELECT ctid FROM @outbox
+                WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at > :latest
+                ORDER BY due_at
+                LIMIT :limit
+                  FOR UPDATE SKIP LOCKED) AS due_by_a_wrong_clock
+        LIMIT :limit))
 RETURNING o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision,
           o.queued_at, o.due_at, o.attempted, o.attempts, o.first_attempt_at, o.not_found_since, o.reason;
 

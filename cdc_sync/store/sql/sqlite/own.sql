@@ -81,29 +81,24 @@ DELETE FROM @history
                    WHERE at < :before OR number <= (SELECT max(number) FROM @history) - :keep);
 
 -- name: due
--- Ordered as the index is, and by nothing else: a tie-break would sort all that is due.
+-- Ordered as the index is, and by nothing else: a tie-break would sort all that is due. A probe looks at all of it, for
+-- the least attempted, but only once after each of the endpoint's waits. What is due by a wrong clock comes last.
+SELECT * FROM (
 SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at, attempted,
        attempts, first_attempt_at, not_found_since, reason
   FROM @outbox
  WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at <= :now
- ORDER BY due_at
- LIMIT :limit;
-
--- name: probe
--- Looks at all that is due, but only once after each of the endpoint's waits.
-SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at, attempted,
-       attempts, first_attempt_at, not_found_since, reason
-  FROM @outbox
- WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at <= :now
- ORDER BY attempts, due_at
- LIMIT :limit;
-
--- name: due_by_a_wrong_clock
+   AND (NOT :probing
+        OR attempts = (SELECT min(attempts) FROM @outbox
+                        WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at <= :now))
+ ORDER BY due_at LIMIT :limit)
+UNION ALL
+SELECT * FROM (
 SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at, attempted,
        attempts, first_attempt_at, not_found_since, reason
   FROM @outbox
  WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at > :latest
- ORDER BY due_at
+ ORDER BY due_at LIMIT :limit)
  LIMIT :limit;
 
 -- name: claim(watch text, application_id text, daemon bigint)
