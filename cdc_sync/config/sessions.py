@@ -63,9 +63,10 @@ def sessions_needed(watches: int, *, shares_store: bool) -> Sessions:
 
     Args:
         watches: how many there are.
-        shares_store: whether the store is in the same database. It has a pool, and one session asks whose it is.
+        shares_store: whether the store is in the same database. It has a pool, one session asks whose it is, and
+            one listens while other daemons share it.
     """
-    others = (2, 1 + POOL_SIZE) if shares_store else (0, 0)
+    others = (2, 2 + POOL_SIZE) if shares_store else (0, 0)
     return Sessions(2 * watches + others[0], (1 + POOL_SIZE) * watches + others[1])
 
 

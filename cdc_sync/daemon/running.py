@@ -223,6 +223,8 @@ class _Daemon:
                 self._config, store, caller, self._emit, partial(self._pulse.beat, "sender", STEP_OF_STORE)
             )
 
+            store.call_when_due(sender.look)
+
             def worker(config: Config, name: str, last: LastSession) -> WatchWorker:
                 parts = make_parts(config, name, store, self._emit, delivery=sender, dry_run=dry_run, last_session=last)
                 return WatchWorker(parts, self._pulse)

@@ -271,6 +271,11 @@ class Sender:
         self._endpoints.probe_refusing()
         self._woken.set()
 
+    def look(self) -> None:
+        """Look at the outbox now: another daemon, or a command, may have left something due."""
+        self._look = True
+        self._woken.set()
+
     def stop(self) -> None:
         """Begin no more calls; `run` returns when those under way are completed, and the others given back."""
         self._stopping = True

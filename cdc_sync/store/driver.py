@@ -49,11 +49,13 @@ class Driver(Protocol):
         name: how the store is named for people: a path, or a DSN without its password.
         clock: see `Store.clock`.
         moves: see `Store.moves`.
+        wake: called when another process may have left entries due.
     """
 
     name: str
     clock: Clock
     moves: int
+    wake: Callable[[], None]
 
     @property
     def claims(self) -> "Claims | None":

@@ -12,6 +12,8 @@ Each method is one transaction, durable when it returns. What a crash costs, ste
   many as calls may be under way.
 """
 
+from collections.abc import Callable
+
 from cdc_sync.store.capture import Capture
 from cdc_sync.store.clock import Clock
 from cdc_sync.store.delivery import Delivery
@@ -42,6 +44,10 @@ class Store(Capture, Delivery, Operation, Report):
         What was committed last may be missing there.
         """
         return self._driver.moves
+
+    def call_when_due(self, wake: Callable[[], None]) -> None:
+        """Have `wake` called when another process may have left entries due, as far as that is heard of."""
+        self._driver.wake = wake
 
     async def close(self) -> None:
         """Finish what was begun and let go of the store."""

@@ -15,9 +15,9 @@ from cdc_sync.store.postgres.transaction import Connection
 from cdc_sync.store.protocol import StoreError
 from cdc_sync.store.statements import migrations
 
-# A commit is on disk when it returns, whatever the role or the database sets.
+# Whatever the role or the database sets: a commit is on disk when it returns.
 _SETTINGS = b"""
-SELECT set_config('default_transaction_read_only', %(read_only)s, false),
+SELECT set_config('default_transaction_read_only', 'off', false),
        CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END
 """
 
@@ -44,7 +44,7 @@ def conninfo(dsn: str) -> str:
 
 
 @asynccontextmanager
-async def connected(dsn: str, *, read_only: bool) -> AsyncIterator[Connection]:
+async def connected(dsn: str) -> AsyncIterator[Connection]:
     """One connection, set up like those of the pool.
 
     Raises:
@@ -52,16 +52,16 @@ async def connected(dsn: str, *, read_only: bool) -> AsyncIterator[Connection]:
     """
     connection = await AsyncConnection.connect(conninfo(dsn), autocommit=True, prepare_threshold=None)
     try:
-        await configure(connection, read_only=read_only, statements_end=False)
+        await configure(connection, statements_end=False)
         yield connection
     finally:
         await connection.close()
 
 
-async def configure(connection: Connection, *, read_only: bool, statements_end: bool = True) -> None:
+async def configure(connection: Connection, *, statements_end: bool = True) -> None:
     """Set a new connection up; `statements_end` tells whether a statement may be ended that takes minutes."""
     await connection.execute(session_settings(connection.info.server_version, statements_end=statements_end))
-    await connection.execute(_SETTINGS, {"read_only": "on" if read_only else "off"})
+    await connection.execute(_SETTINGS)
 
 
 async def prepare(dsn: str, *, read_only: bool, tables: Iterable[QualifiedName] = ()) -> None:
@@ -78,7 +78,7 @@ async def prepare(dsn: str, *, read_only: bool, tables: Iterable[QualifiedName] 
     """
     newest = len(migrations("postgres"))
     try:
-        async with connected(dsn, read_only=read_only) as connection:
+        async with connected(dsn) as connection:
             check_server(connection, dsn)
             version = await version_of(connection)
             if version < newest and not read_only:

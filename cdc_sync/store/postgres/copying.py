@@ -44,7 +44,7 @@ async def copy_to_sqlite(dsn: str, target: Path) -> None:
         StoreError: it cannot be read.
     """
     try:
-        async with connected(dsn, read_only=True) as connection:
+        async with connected(dsn) as connection:
             there = await (await connection.execute("SELECT to_regclass('cdc_sync.about') IS NOT NULL")).fetchone()
             if there is None or not there[0]:
                 return

@@ -1,7 +1,7 @@
 """The store's driver for PostgreSQL: a transaction is one on a connection of a small pool."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Self, TypeVar
@@ -14,11 +14,12 @@ from cdc_sync.config.dsn import shown
 from cdc_sync.config.sessions import POOL_SIZE
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store.clock import Clock, uptime
-from cdc_sync.store.driver import Transaction, Work
+from cdc_sync.store.driver import Work
 from cdc_sync.store.postgres.claims import Claims
 from cdc_sync.store.postgres.connecting import configure, conninfo, prepare, translate
 from cdc_sync.store.postgres.living import BEAT, Living, living
 from cdc_sync.store.postgres.transaction import Connection, PostgresTransaction, pipelined
+from cdc_sync.store.postgres.waking import listen, notify
 from cdc_sync.store.protocol import StoreError
 
 T = TypeVar("T")
@@ -29,6 +30,9 @@ _ANSWERS_WITHIN = 30.0
 _RENEWS_WITHIN = 5.0
 _CONNECTS_WITHIN = 5.0
 _ENDS_WITHIN = 2.0
+
+_LISTENS_AGAIN_AFTER = 30.0
+"""Seconds after which a session is made again that was lost, or could not be made."""
 
 _TRIES = 5
 """How often a step is begun again after a deadlock."""
@@ -41,12 +45,17 @@ class PostgresDriver:
     a watch, releases claims or notes conditions: it then holds a lease until it is closed.
     """
 
-    def __init__(self, dsn: str, longest_call: float, pool: "AsyncConnectionPool[Connection]") -> None:
+    def __init__(
+        self, dsn: str, longest_call: float, pool: "AsyncConnectionPool[Connection]", *, read_only: bool = False
+    ) -> None:
         self.name = f"in {shown(dsn)}"
         self.moves = 0
         self.clock: Clock
+        self.wake: Callable[[], None] = lambda: None
         self._dsn = dsn
         self._pool = pool
+        # Nothing of the session: behind a pooler it would be another's next.
+        self._begin = b"BEGIN READ ONLY" if read_only else b"BEGIN"
         self._living = Living(partial(self._within, _RENEWS_WITHIN), longest_call)
         self.claims = Claims(self._living, self.daemon, self._reconcile)
         self._server: str | None = None
@@ -64,10 +73,10 @@ class PostgresDriver:
             open=False,
             timeout=_CONNECTS_WITHIN,
             reconnect_timeout=_CONNECTS_WITHIN,
-            configure=partial(configure, read_only=read_only),
+            configure=configure,
         )
         await pool.open()
-        driver = cls(dsn, longest_call, pool)
+        driver = cls(dsn, longest_call, pool, read_only=read_only)
         try:
             await driver._begin_clock()
         except BaseException:
@@ -82,7 +91,10 @@ class PostgresDriver:
     async def separately(self, work: Work[T]) -> T:
         """See `Driver`: each statement commits with its answer, which spares two messages and a round trip."""
         async with self._translated(_ANSWERS_WITHIN), self._pool.connection() as connection:
-            return await work(PostgresTransaction(connection))
+            transaction = PostgresTransaction(connection)
+            result = await work(transaction)
+            await self._wake_others(connection, transaction)
+        return result
 
     async def daemon(self) -> int:
         """See `Driver`."""
@@ -146,8 +158,8 @@ class PostgresDriver:
             if isinstance(error, errors.DivisionByZero):  # see the statement `due`
                 raise StoreError(
                     "store-lease-ended",
-                    f"This daemon's lease on the store in {shown(self._dsn)} has ended: it was stopped, or cut off from "
-                    f"the store, and what it had claimed is free. It takes another lease and goes on.",
+                    f"This daemon's lease on the store in {shown(self._dsn)} has ended: it was stopped, or cut off "
+                    f"from the store, and what it had claimed is free. It takes another lease and goes on.",
                 ) from error
             if isinstance(error, psycopg.Error):
                 raise StoreError("store-unusable", translate(self._dsn, error)) from error
@@ -158,23 +170,47 @@ class PostgresDriver:
             ) from error
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[Transaction]:
+    async def _transaction(self) -> AsyncIterator[PostgresTransaction]:
         # By two messages among the others: psycopg's own transaction waits for the answer of each. What fails in
         # between, the pool rolls back.
-        async with self._pool.connection() as connection, pipelined(connection):
-            await connection.execute(b"BEGIN")
-            yield PostgresTransaction(connection)
-            await connection.execute(b"COMMIT")
+        async with self._pool.connection() as connection:
+            async with pipelined(connection):
+                await connection.execute(self._begin)
+                yield (transaction := PostgresTransaction(connection))
+                await connection.execute(b"COMMIT")
+            await self._wake_others(connection, transaction)
+
+    async def _wake_others(self, connection: Connection, transaction: PostgresTransaction) -> None:
+        if transaction.leaves_due and self._living.others:
+            with suppress(psycopg.Error):  # it is durable all the same
+                await notify(connection, self._living.number)
 
     async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(BEAT)
-            # Whoever claims next says what is wrong; until it is renewed nothing is sent.
-            with suppress(StoreError):
-                await self._living.renew()
-                await self._living.bury_dead(self.clock)
-                await self._compare_clock()
-                await self.claims.compare()
+        listening: asyncio.Task[None] | None = None
+        try:
+            while True:
+                if not self._living.others:
+                    if listening is not None:
+                        listening.cancel()
+                    listening = None
+                elif listening is None or listening.done():
+                    listening = asyncio.create_task(self._listen(), name="store: wake-ups")
+                await asyncio.sleep(BEAT)
+                # Whoever claims next says what is wrong; until it is renewed nothing is sent.
+                with suppress(StoreError):
+                    await self._living.renew()
+                    await self._living.bury_dead(self.clock)
+                    await self._compare_clock()
+                    await self.claims.compare()
+        finally:
+            if listening is not None:
+                listening.cancel()
+
+    async def _listen(self) -> None:
+        """Listen, as far as it can be done: the sender looks each second at any rate."""
+        with suppress(psycopg.Error):
+            await listen(self._dsn, lambda: self._living.number, lambda: self.wake())  # noqa: PLW0108 - it is set later
+        await asyncio.sleep(_LISTENS_AGAIN_AFTER)
 
     async def _reconcile(self) -> None:
         daemon = await self._living.ensure()

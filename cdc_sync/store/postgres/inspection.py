@@ -49,7 +49,7 @@ async def check_store(dsn: str, tell: Tell, tables: Iterable[QualifiedName] = ()
     Returns the identity of the database that the store belongs to; None if it belongs to none yet.
     """
     try:
-        async with connected(dsn, read_only=True) as connection:
+        async with connected(dsn) as connection:
             check_server(connection, dsn)
             return await _check_content(connection, dsn, tell, tables)
     except psycopg.errors.InsufficientPrivilege as error:

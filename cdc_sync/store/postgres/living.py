@@ -68,6 +68,8 @@ class Living:
         self._lapsed: dict[int, tuple[str, float]] = {}
         self._since = 0
         self._doubted = False
+        self.others = True
+        """Whether other daemons live, as far as is known."""
         self.number: int | None = None
         """This daemon's number; None before it has registered, a new one after others took it for dead."""
 
@@ -98,13 +100,11 @@ class Living:
         asked, lease = uptime() / 1000, self._lease
         self._doubted = False
         try:
-            renewed = await self._run(self._renew)
+            number, self._since, self.others = await self._run(self._renewed)
         except BaseException:
             self._doubted = True
             raise
-        number, since = await self._run(self._register) if renewed is None else (renewed, self._since)
-        self.number, self._since = number, since
-        self._good_until = asked + lease
+        self.number, self._good_until = number, asked + lease
         return number
 
     async def bury_dead(self, clock: Clock) -> None:
@@ -128,22 +128,20 @@ class Living:
             await self._run(lambda t: t.run("end", daemon=self.number, since=self._since))
         self.number, self._good_until = None, -math.inf
 
-    async def _renew(self, transaction: Transaction) -> int | None:
-        if self.number is None:
-            return None
-        rows = await transaction.rows("renew", daemon=self.number, since=self._since, lease=self._lease, schema=_SCHEMA)
-        return self.number if rows else None
-
-    async def _register(self, transaction: Transaction) -> tuple[int, int]:
+    async def _renewed(self, transaction: Transaction) -> tuple[int, int, bool]:
+        """This daemon's number, when it began, and whether others live."""
+        lease = {"lease": self._lease, "schema": _SCHEMA}
+        if self.number is not None:
+            for (others,) in await transaction.rows("renew", daemon=self.number, since=self._since, **lease):
+                return self.number, self._since, others
         host = platform.node() or "unknown"
-        rows = await transaction.rows("register", host=host, process=os.getpid(), lease=self._lease, schema=_SCHEMA)
-        if not rows:
-            raise StoreError(
-                "store-changed",
-                "The store was changed by another version of cdc-sync while this daemon ran. Nothing is sent any more: "
-                "stop it, and start the version that changed the store.",
-            )
-        return int(rows[0][0]), int(rows[0][1])
+        for number, since, others in await transaction.rows("register", host=host, process=os.getpid(), **lease):
+            return number, since, others
+        raise StoreError(
+            "store-changed",
+            "The store was changed by another version of cdc-sync while this daemon ran. Nothing is sent any more: "
+            "stop it, and start the version that changed the store.",
+        )
 
 
 async def living(transaction: Transaction) -> list[tuple[str, int]]:

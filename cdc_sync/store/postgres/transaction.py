@@ -15,16 +15,24 @@ Connection = AsyncConnection[tuple[Any, ...]]
 _AT_ONCE = 5_000
 """Rows in one statement, at most: both sides hold them in memory."""
 
+_LEAVE_DUE = {"enqueue", "revive", "hasten", "unclaim"}
+"""Statements after which entries may be due."""
+
 
 class PostgresTransaction:
     """See `Transaction`; what is open on `connection` belongs to it."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.leaves_due = False
+        """Whether it may leave entries due that nobody has claimed."""
 
     async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
         """See `Transaction`."""
-        return await (await self._execute(name, parameters)).fetchall()
+        found = await (await self._execute(name, parameters)).fetchall()
+        if name == "due":
+            self.leaves_due = self.leaves_due and len(found) == parameters["limit"]
+        return found
 
     async def run(self, name: str, /, **parameters: Any) -> None:
         """See `Transaction`."""
@@ -39,6 +47,7 @@ class PostgresTransaction:
         """See `Transaction`."""
         statement = _STATEMENTS[name]
         rows = rows if statement.text else []
+        self.leaves_due |= bool(rows) and name in _LEAVE_DUE
         for first in range(0, len(rows), _AT_ONCE):
             columns = zip(*rows[first : first + _AT_ONCE], strict=True)
             arrays = {

@@ -239,6 +239,7 @@ class SqliteDriver:
         self.name = str(path)
         self.moves = 0
         self.clock: Clock
+        self.wake: Callable[[], None] = lambda: None
         self._path = path
         self._files: dict[str, tuple[int, int]] = {}
         self._gone: StoreGoneError | None = None

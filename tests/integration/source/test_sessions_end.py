@@ -85,7 +85,7 @@ async def test_every_session_sets_what_lets_the_server_end_it(database: str) -> 
     async with connected(database) as alone, pooled(database) as pool, pool.connection() as shared:
         assert await settings(alone) == expected
         assert await settings(shared) == expected
-    async with store_connected(database, read_only=False) as store:
+    async with store_connected(database) as store:
         # It may have to migrate, which takes as long as it takes.
         assert await settings(store) == {**expected, "statement_timeout": "0"}
     wanted = b"set_config('tcp_user_timeout', '30s', false)"

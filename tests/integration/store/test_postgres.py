@@ -198,7 +198,7 @@ class TestClaims:
         lost = await waiting_entry(store)
         take_for_dead(dsn)
 
-        with pytest.raises(StoreError, match="lease on the store .* has ended") as raised:
+        with pytest.raises(StoreError, match=r"lease on the store .* has ended") as raised:
             await claim(store)
 
         assert raised.value.code == "store-lease-ended"

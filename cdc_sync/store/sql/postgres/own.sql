@@ -126,15 +126,18 @@ INSERT INTO @daemon (host, process, lease, alive_until)
 SELECT :host, :process, :lease * interval '1 second', clock_timestamp() + :lease * interval '1 second'
   FROM @about
  WHERE name = 'schema' AND value = :schema
-RETURNING id, (extract(epoch FROM started_at) * 1000000)::bigint;
+RETURNING id, (extract(epoch FROM started_at) * 1000000)::bigint, EXISTS (
+          SELECT FROM @daemon d WHERE d.alive_until BETWEEN clock_timestamp() AND clock_timestamp() + d.lease);
 
 -- name: renew
 -- A server that was behind, and is the primary now, may hand a number out again: whose it is tells when it began.
-UPDATE @daemon
+UPDATE @daemon AS o
    SET lease = :lease * interval '1 second', alive_until = clock_timestamp() + :lease * interval '1 second'
  WHERE id = :daemon AND (extract(epoch FROM started_at) * 1000000)::bigint = :since
    AND EXISTS (SELECT FROM @about WHERE name = 'schema' AND value = :schema)
-RETURNING id;
+RETURNING EXISTS (
+          SELECT FROM @daemon d
+           WHERE d.id <> o.id AND d.alive_until BETWEEN clock_timestamp() AND clock_timestamp() + d.lease);
 
 -- name: end
 UPDATE @daemon SET alive_until = '-infinity'
