@@ -115,8 +115,16 @@ async def claim(  # noqa: PLR0917 - those of `Delivery.claim`
     """See `Delivery.claim`."""
     rows: list[tuple[Any, ...]] = []
     for endpoint, limit in wanted.items():
-        known = {"endpoint": endpoint, "now": now, "latest": now + horizon, "limit": limit, "daemon": daemon}
-        rows += sorted(await transaction.rows("due", **known, probing=endpoint in probing), key=_DUE)
+        known = {"endpoint": endpoint, "now": now, "latest": now + horizon, "daemon": daemon}
+        known["probing"] = probes = endpoint in probing
+        since = 0 if claims is None or probes else claims.since(endpoint, now)
+        found = await transaction.rows("due", **known, since=since, limit=limit)
+        if since and len(found) < limit:
+            found += await transaction.rows("due", **known, since=0, limit=limit - len(found))
+        found.sort(key=_DUE)
+        rows += found
+        if claims is not None:
+            claims.passed(endpoint, min(_DUE(found[-1]), now) if found and len(found) == limit else None)
     if claims is None:
         await transaction.write("claim", sorted([(row[0], row[1], daemon) for row in rows]))
     # A shared store has claimed them by the same statement.

@@ -10,8 +10,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import asynccontextmanager
 
 from cdc_sync.core.outbox import Entry
+from cdc_sync.store.clock import uptime
 from cdc_sync.store.driver import Transaction, Whose
 from cdc_sync.store.postgres.living import Living
+
+_PASSED_FOR = 1_000
+"""Milliseconds for which claims do not look back: what is given back meanwhile, due for longer, waits."""
+
+_PASSED_AFTER = 1_000
+"""Milliseconds after which nothing is committed any more that was due then, as a rule."""
 
 
 class Claims:
@@ -40,6 +47,8 @@ class Claims:
         self._unsure = False
         """Whether the store may have other claims of ours than we know of."""
         self._lock = asyncio.Lock()
+        self._passed: dict[str, tuple[int, int]] = {}
+        """For each endpoint until when what, and up to which due time, was claimed."""
 
     def doubt(self) -> None:
         """The store may not have what we know: compare before the next claim."""
@@ -58,6 +67,20 @@ class Claims:
         """See `Store.holds`: the store has had the claim from its beginning on, as far as we know."""
         of, living = _whose(entry), self._living
         return of not in self._claimed_again and self._numbers.get(of, -1) == living.number and living.holds
+
+    def since(self, endpoint: str, now: int) -> int:
+        """From which due time on to claim, if that gives enough: what was due before was claimed lately."""
+        until, due_at = self._passed.get(endpoint, (0, 0))
+        return max(due_at - _PASSED_AFTER, 0) if uptime() < until and due_at <= now else 0
+
+    def passed(self, endpoint: str, due_at: int | None) -> None:
+        """What was due before is claimed; None if nothing more is due."""
+        now = uptime()
+        until, _ = self._passed.get(endpoint, (0, 0))
+        if due_at is None:
+            self._passed.pop(endpoint, None)
+        else:
+            self._passed[endpoint] = (until if now < until else now + _PASSED_FOR, due_at)
 
     def add(self, entries: Iterable[Entry], daemon: int) -> None:
         """These claims are durable."""

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from support.builders import ENDPOINT, HOUR, NOW, WATCH, a_batch, an_observation, some_rules
+from support.builders import ENDPOINT, HOUR, MINUTE, NOW, WATCH, a_batch, an_observation, some_rules
 from support.eventually import eventually
 from support.postgres import Cluster
 from support.proxy import proxy_to
@@ -32,7 +32,8 @@ from support.store_steps import (
 
 from cdc_sync.core.delivery import Again, GiveUp
 from cdc_sync.core.findings import Finding
-from cdc_sync.store.postgres import PostgresStore, copy_to_sqlite, driver, scripts
+from cdc_sync.store.clock import uptime
+from cdc_sync.store.postgres import PostgresStore, claims, copy_to_sqlite, driver, scripts
 from cdc_sync.store.postgres.inspection import check_store
 from cdc_sync.store.postgres.living import _bury
 from cdc_sync.store.protocol import Finished, Lease, StoreError, TakenOverError
@@ -217,6 +218,30 @@ class TestClaims:
 
         assert await claim(store) == []
 
+    async def test_claims_look_back_each_second_or_when_they_get_too_little(
+        self, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """In between they spare themselves what was claimed: its entries stay in the index for as long as it takes."""
+        up = uptime()
+        monkeypatch.setattr(claims, "uptime", lambda: up)
+        names = [f"a{number}" for number in range(6)]
+        await adopt(store, *names)
+        for number, one in enumerate(names):
+            await observe(store, an_observation(one, "hired"), at=NOW + number * MINUTE)
+        at = NOW + HOUR
+        first = await claim(store, at, limit=2)
+        await store.unclaim(first)
+
+        async def claimed(limit: int) -> list[str]:
+            return [entry.application_id for entry in await claim(store, at, limit=limit)]
+
+        assert await claimed(1) == ["a1"], "it was the last to be claimed"
+        up += 1_000
+        assert await claimed(1) == ["a0"], "given back, and due for longest"
+        assert await claimed(2) == ["a2", "a3"]
+        await store.unclaim([entry for entry in first if entry.application_id == "a0"])
+        assert await claimed(9) == ["a0", "a4", "a5"]
+
     async def test_a_claim_of_a_daemon_that_has_no_row_counts_as_an_attempt(
         self, dsn: str, store: PostgresStore, open_another: Open
     ) -> None:
@@ -243,7 +268,7 @@ class TestClaims:
             ).fetchall()
 
         async with store.driver._transaction() as transaction:
-            due = {"endpoint": ENDPOINT, "now": NOW, "latest": NOW + HOUR, "limit": 1, "daemon": number}
+            due = {"endpoint": ENDPOINT, "since": 0, "now": NOW, "latest": NOW + HOUR, "limit": 1, "daemon": number}
             assert len(await transaction.rows("due", **due, probing=False)) == 1
             burial = partial(_bury, number=number, until=str(until), clock=other.clock)
             burying = asyncio.create_task(other.driver.transact(burial))

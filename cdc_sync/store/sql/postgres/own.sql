@@ -175,13 +175,16 @@ SELECT host, process FROM @daemon
 -- A daemon whose row is gone was taken for dead, and claims nothing: that is an error, even if nothing is due.
 -- Ordered as the index is, and by nothing else: a tie-break would sort all that is due. A probe looks at all of it, for
 -- the least attempted, but only once after each of the endpoint's waits. What is due by a wrong clock comes last.
+-- :since spares the index's entries of rows that were claimed and are gone: no vacuum removes them during a drain, and
+-- while anybody's old snapshot might see them each claim would look at each row.
 WITH ours AS (SELECT id FROM @daemon WHERE id = :daemon FOR KEY SHARE)
 UPDATE @outbox AS o SET claimed_by = :daemon
  WHERE 1 / (SELECT count(*) FROM ours) = 1
    AND o.ctid = ANY (ARRAY(
        SELECT ctid
          FROM (SELECT ctid FROM @outbox
-                WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint AND due_at <= :now
+                WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint
+                  AND due_at BETWEEN :since AND :now
                   AND (NOT :probing
                        OR attempts = (SELECT min(attempts) FROM @outbox
                                        WHERE state = 'pending' AND claimed_by IS NULL AND endpoint = :endpoint
