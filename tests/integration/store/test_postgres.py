@@ -32,6 +32,7 @@ from support.store_steps import (
 
 from cdc_sync.core.delivery import Again, GiveUp
 from cdc_sync.core.findings import Finding
+from cdc_sync.core.outbox import Verified
 from cdc_sync.store.clock import uptime
 from cdc_sync.store.postgres import PostgresStore, claims, copy_to_sqlite, driver, scripts
 from cdc_sync.store.postgres.inspection import check_store
@@ -474,7 +475,16 @@ class TestAtOnce:
             await stores[turn % 3].retry_dead(None, None, NOW)
             await stores[turn % 3].discard("held", None, None, now=NOW)
 
-        await asyncio.gather(*(step(turn) for turn in range(24) for step in (watch, send, operate)))
+        async def give_back(turn: int) -> None:
+            mine = stores[turn % 3]
+            await mine.unclaim((await claim(mine, limit=5))[::-1])
+
+        async def verify(turn: int) -> None:
+            order = names if turn % 2 else names[::-1]
+            await stores[turn % 3].verify(WATCH, [Verified(one, (one,), f"digest {turn}", None) for one in order])
+
+        steps = (watch, send, operate, give_back, verify)
+        await asyncio.gather(*(step(turn) for turn in range(24) for step in steps))
 
         for _ in range(100):
             await send(0)

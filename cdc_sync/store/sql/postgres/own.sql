@@ -107,18 +107,54 @@ ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE a.value = :was::te
 -- name: claimed
 SELECT watch, application_id FROM @outbox WHERE claimed_by = :daemon;
 
--- name: claim_again(watch text, application_id text, revision bigint, attempts bigint, daemon bigint)
-UPDATE @outbox AS o SET claimed_by = x.daemon
-  FROM @rows
- WHERE o.watch = x.watch AND o.application_id = x.application_id AND o.claimed_by IS NULL
-   -- Unless somebody else has tried it since: a replacement begins with no attempts.
-   AND (o.revision < x.revision OR (o.revision > x.revision AND o.attempts = 0)
-        OR (o.revision = x.revision AND o.attempts < x.attempts));
+-- name: unclaim(watch text, application_id text, daemon bigint)
+-- Locked in order first, as everywhere: a join has whatever order its plan has.
+WITH locked AS (
+    SELECT l.watch, l.application_id
+      FROM @outbox l, @rows
+     WHERE l.watch = x.watch AND l.application_id = x.application_id AND l.claimed_by = x.daemon
+     ORDER BY l.watch, l.application_id
+       FOR UPDATE OF l
+)
+UPDATE @outbox AS o SET claimed_by = NULL
+  FROM locked WHERE o.watch = locked.watch AND o.application_id = locked.application_id;
 
 -- name: free_claims(watch text, application_id text, daemon bigint)
 -- A claim that nobody here knows of: its call may have been made before a failover to a server that was behind.
+WITH locked AS (
+    SELECT l.watch, l.application_id
+      FROM @outbox l, @rows
+     WHERE l.watch = x.watch AND l.application_id = x.application_id AND l.claimed_by = x.daemon
+     ORDER BY l.watch, l.application_id
+       FOR UPDATE OF l
+)
 UPDATE @outbox AS o SET claimed_by = NULL, attempted = TRUE
-  FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id AND o.claimed_by = x.daemon;
+  FROM locked WHERE o.watch = locked.watch AND o.application_id = locked.application_id;
+
+-- name: claim_again(watch text, application_id text, revision bigint, attempts bigint, daemon bigint)
+WITH locked AS (
+    SELECT l.watch, l.application_id, x.daemon
+      FROM @outbox l, @rows
+     WHERE l.watch = x.watch AND l.application_id = x.application_id AND l.claimed_by IS NULL
+       -- Unless somebody else has tried it since: a replacement begins with no attempts.
+       AND (l.revision < x.revision OR (l.revision > x.revision AND l.attempts = 0)
+            OR (l.revision = x.revision AND l.attempts < x.attempts))
+     ORDER BY l.watch, l.application_id
+       FOR UPDATE OF l
+)
+UPDATE @outbox AS o SET claimed_by = locked.daemon
+  FROM locked WHERE o.watch = locked.watch AND o.application_id = locked.application_id;
+
+-- name: verify(watch text, application_id text, row_key text, digest text, status text, job_id text, deleted boolean)
+WITH locked AS (
+    SELECT l.number, x.digest
+      FROM @snapshot l, @rows
+     WHERE l.watch = x.watch AND l.application_id = x.application_id AND l.row_key = x.row_key AND l.in_scope
+       AND (x.status IS NULL OR (l.status = x.status AND l.job_id = x.job_id AND l.deleted = x.deleted))
+     ORDER BY l.watch, l.application_id
+       FOR UPDATE OF l
+)
+UPDATE @snapshot AS s SET verified = locked.digest FROM locked WHERE s.number = locked.number;
 
 -- name: register
 -- Not with tables of another version: a newer one may have changed them since this daemon began.
