@@ -49,4 +49,4 @@ class PostgresStore(Store):
 
     async def living(self) -> list[tuple[str, int]]:
         """The daemons that live: host and process id, the oldest first."""
-        return await self.driver.living()
+        return await self.driver.transact(lambda t: t.rows("living"))

@@ -2,35 +2,21 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from cdc_sync.store.postgres.connecting import connected, prepare, translate
+from cdc_sync.store.postgres.connecting import connected, prepare, translate, version_of
+from cdc_sync.store.postgres.transaction import Connection
 from cdc_sync.store.protocol import StoreError
 from cdc_sync.store.sqlite.schema import connect
 
-_COPIED: dict[str, tuple[str, ...]] = {
-    "about": ("name", "value"),
-    "watch": ("name", "fuse", "known", "changed_at"),
-    "snapshot": (
-        *("number", "watch", "application_id", "row_key", "in_scope", "status", "job_id", "deleted", "metadata"),
-        *("acknowledged_at", "adopted", "verified"),
-    ),
-    "outbox": (
-        *("watch", "application_id", "status", "job_id", "deleted", "metadata", "kinds", "state", "revision"),
-        *("queued_at", "due_at", "attempted", "attempts", "first_attempt_at", "not_found_since", "reason", "endpoint"),
-    ),
-    "suspicion": ("watch", "application_id", "at", "due_at"),
-    "skipped": ("watch", "row_key", "application_id", "reason", "at"),
-    "position": ("watch", "name", "value"),
-    "endpoint": ("endpoint", "health"),
-}
+_COPIED = ("about", "watch", "snapshot", "outbox", "suspicion", "skipped", "position", "endpoint")
 """What decisions depend on. The history, repairs and conditions are for people, who do not look into a dry run."""
+
+_OF_DAEMONS = {"claimed_by", "leased_by", "session"}
 
 _PAGE = 5_000
 
@@ -45,15 +31,14 @@ async def copy_to_sqlite(dsn: str, target: Path) -> None:
     """
     try:
         async with connected(dsn) as connection:
-            there = await (await connection.execute("SELECT to_regclass('cdc_sync.about') IS NOT NULL")).fetchone()
-            if there is None or not there[0]:
+            if await version_of(connection) == 0:
                 return
             await prepare(dsn, read_only=True)
             with closing(await asyncio.to_thread(_opened, target)) as copy:
                 async with connection.transaction():
                     await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                    for table, columns in _COPIED.items():
-                        await _copy(connection, copy, table, columns)
+                    for table in _COPIED:
+                        await _copy(connection, copy, table)
                 copy.commit()
     except psycopg.Error as error:
         raise StoreError("store-unusable", translate(dsn, error)) from error
@@ -68,16 +53,14 @@ def _opened(target: Path) -> sqlite3.Connection:
     return sqlite3.connect(target, check_same_thread=False)
 
 
-async def _copy(
-    connection: "psycopg.AsyncConnection[tuple[Any, ...]]", copy: sqlite3.Connection, table: str, columns: Sequence[str]
-) -> None:
+async def _copy(connection: Connection, copy: sqlite3.Connection, table: str) -> None:
+    columns = [name for _, name, *_ in copy.execute(f"PRAGMA table_info({table})") if name not in _OF_DAEMONS]
     # What is claimed counts as attempted, as it does at a start.
     attempted = sql.SQL("attempted OR claimed_by IS NOT NULL")
     names = sql.SQL(", ").join(attempted if name == "attempted" else sql.Identifier(name) for name in columns)
-    query = sql.SQL("SELECT {} FROM {}").format(names, sql.Identifier("cdc_sync", table))
-    # The table's name and the columns' are those of the constant above.
+    # The table's name is one of the constant above, and the columns' are the schema's.
     insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
     async with connection.cursor(f"cdc_sync_copy_{table}") as cursor:
-        await cursor.execute(query)
+        await cursor.execute(sql.SQL("SELECT {} FROM {}").format(names, sql.Identifier("cdc_sync", table)))
         while rows := await cursor.fetchmany(_PAGE):
             copy.executemany(insert, rows)

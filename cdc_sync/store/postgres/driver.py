@@ -17,7 +17,7 @@ from cdc_sync.store.clock import Clock, uptime
 from cdc_sync.store.driver import Work
 from cdc_sync.store.postgres.claims import Claims
 from cdc_sync.store.postgres.connecting import configure, conninfo, prepare, translate
-from cdc_sync.store.postgres.living import BEAT, Living, living
+from cdc_sync.store.postgres.living import BEAT, Living
 from cdc_sync.store.postgres.transaction import Connection, PostgresTransaction, pipelined
 from cdc_sync.store.postgres.waking import listen, notify
 from cdc_sync.store.protocol import StoreError
@@ -126,10 +126,6 @@ class PostgresDriver:
                 async with asyncio.timeout(_ENDS_WITHIN):
                     await self._living.end()
         await self._pool.close(timeout=_ENDS_WITHIN)
-
-    async def living(self) -> list[tuple[str, int]]:
-        """The daemons that live: host and process id, the oldest first."""
-        return await self.transact(living)
 
     async def _within(self, seconds: float, work: Work[T]) -> T:
         for attempt in range(_TRIES):

@@ -10,7 +10,6 @@ from cdc_sync.core.findings import Finding, Tell
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store.clock import wall_clock
 from cdc_sync.store.postgres.connecting import check_server, connected, translate, version_of
-from cdc_sync.store.postgres.living import living
 from cdc_sync.store.postgres.scripts import TABLES, exposed, owners, unreadable
 from cdc_sync.store.postgres.transaction import Connection, PostgresTransaction
 from cdc_sync.store.protocol import StoreError
@@ -52,12 +51,11 @@ async def check_store(dsn: str, tell: Tell, tables: Iterable[QualifiedName] = ()
         async with connected(dsn) as connection:
             check_server(connection, dsn)
             return await _check_content(connection, dsn, tell, tables)
-    except psycopg.errors.InsufficientPrivilege as error:
-        tell(Finding("store", "failed", translate(dsn, error), _REMEDY))
-    except psycopg.Error as error:
-        tell(Finding("store", "failed", translate(dsn, error), "Correct state.dsn (database.dsn, if that is null)."))
-    except StoreError as error:
-        tell(Finding("store", "failed", str(error), "Correct state.dsn (database.dsn, if that is null)."))
+    except (psycopg.Error, StoreError) as error:
+        message = translate(dsn, error) if isinstance(error, psycopg.Error) else str(error)
+        refused = isinstance(error, psycopg.errors.InsufficientPrivilege)
+        remedy = _REMEDY if refused else "Correct state.dsn (database.dsn, if that is null)."
+        tell(Finding("store", "failed", message, remedy))
     return None
 
 
@@ -83,7 +81,7 @@ async def _check_content(connection: Connection, dsn: str, tell: Tell, tables: I
         message = f"this role may not read and write {', '.join(refused)} of {where}"
         tell(Finding("store", "failed", message, "cdc-sync sql grants --store --apply --dsn OWNER"))
         return None
-    daemons = await living(PostgresTransaction(connection))
+    daemons = await PostgresTransaction(connection).rows("living")
     by = ", ".join(f"process {process} on {host}" for host, process in daemons) or "nobody: no daemon runs"
     if version < newest and daemons:
         message = f"{where} has schema {version} of {newest}, and an older cdc-sync works on it: {by}"

@@ -20,8 +20,9 @@ import math
 import os
 import platform
 import time
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any
 
 from cdc_sync.store.clock import Clock, uptime
 from cdc_sync.store.delivery import expire
@@ -43,14 +44,8 @@ _MARGIN = 2.0
 _BELIEVED_AFTER = 2 * BEAT
 """Seconds for which a lapsed lease must stay as it is before its daemon is taken for dead."""
 
-T = TypeVar("T")
-
-
-class Run(Protocol):
-    """Runs work in one transaction."""
-
-    async def __call__(self, work: Work[T]) -> T:
-        """Return what the work returns, once it is durable."""
+Run = Callable[[Work[Any]], Awaitable[Any]]
+"""Runs work in one transaction; returns what it returns, once it is durable."""
 
 
 class Living:
@@ -98,6 +93,7 @@ class Living:
     async def renew(self) -> int:
         """Renew the lease; register, if we never did or were taken for dead."""
         asked, lease = uptime() / 1000, self._lease
+        number: int
         self._doubted = False
         try:
             number, self._since, self.others = await self._run(self._renewed)
@@ -142,11 +138,6 @@ class Living:
             "The store was changed by another version of cdc-sync while this daemon ran. Nothing is sent any more: "
             "stop it, and start the version that changed the store.",
         )
-
-
-async def living(transaction: Transaction) -> list[tuple[str, int]]:
-    """The daemons that live: host and process id, the oldest first."""
-    return [(host, process) for host, process in await transaction.rows("living")]
 
 
 async def _free_ownerless(transaction: Transaction, clock: Clock) -> None:

@@ -1,0 +1,14 @@
+-- cdc-sync: remove the store: what HelloWork was told, what is to be sent, and the history. A daemon
+-- that starts on an empty store takes the table as it is then for known: see `baseline`.
+
+BEGIN;
+SET LOCAL lock_timeout = '3s';
+SET LOCAL client_min_messages = warning;
+DROP TABLE IF EXISTS {tables};
+DROP FUNCTION IF EXISTS cdc_sync.forget_verified();
+DO $cdc_sync$ BEGIN
+    DROP SCHEMA IF EXISTS cdc_sync;
+EXCEPTION WHEN dependent_objects_still_exist THEN
+    RAISE WARNING 'The schema cdc_sync stays: the change log of capture.mode notify is in it, which `cdc-sync sql uninstall` removes.';
+END $cdc_sync$;
+COMMIT;
