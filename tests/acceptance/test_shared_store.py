@@ -33,6 +33,15 @@ def its_store_is_empty_but_for(installation: Installation, state: str) -> int:
     return int(row[0])
 
 
+def listeners(installation: Installation) -> int:
+    """How many daemons listen for what others leave due."""
+    row = installation.ats.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query = 'LISTEN cdc_sync_due'"
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 class TestOneDaemon:
     def test_commands_work_with_the_daemon_up_and_down(self, shared: Installation) -> None:
         shared.add("hw-1")
@@ -120,11 +129,13 @@ class TestSeveralDaemons:
             assert 'cdc_sync_watch_standby{watch="applications"} 1.0' in waiting.get("/metrics")[1]
             assert 'cdc_sync_watch_standby{watch="applications"} 0.0' in first.get("/metrics")[1]
             assert "cdc_sync_capture_lag_seconds{" not in waiting.get("/metrics")[1]
+            waiting.wait_until(lambda: listeners(shared) == 2, "both to listen for each other")
             shared.hellowork.will({"kind": "delay", "seconds": 0.2, "times": len(applications)})
             shared.ats.execute("UPDATE public.applications SET status = 'SEEN' WHERE hellowork_id LIKE 'hw-%'")
             waiting.wait_for_event("sent", 3)
             shared.settle(first)
             assert waiting.stop() == 0
+            first.wait_until(lambda: listeners(shared) == 0, "the first one to find that it is alone")
         assert all(shared.hellowork.told(each) == [("SEEN", JOB)] for each in applications)
 
     def test_nothing_is_lost_or_told_twice_at_once_whichever_is_killed(self, shared: Installation) -> None:

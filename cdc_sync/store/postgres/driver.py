@@ -201,6 +201,7 @@ class PostgresDriver:
         finally:
             if listening is not None:
                 listening.cancel()
+                await asyncio.wait([listening])
 
     async def _listen(self) -> None:
         """Listen, as far as it can be done: the sender looks each second at any rate."""
