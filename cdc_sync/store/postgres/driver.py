@@ -177,7 +177,7 @@ class PostgresDriver:
             await self._wake_others(connection, transaction)
 
     async def _wake_others(self, connection: Connection, transaction: PostgresTransaction) -> None:
-        if transaction.leaves_due and self._living.others:
+        if transaction.left_due > 0 and self._living.others:
             with suppress(psycopg.Error):  # it is durable all the same
                 await notify(connection, self._living.number)
 

@@ -24,14 +24,14 @@ class PostgresTransaction:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self.leaves_due = False
-        """Whether it may leave entries due that nobody has claimed."""
+        self.left_due = 0
+        """How many entries it may leave due that nobody has claimed."""
 
     async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
         """See `Transaction`."""
         found = await (await self._execute(name, parameters)).fetchall()
-        if name == "due":
-            self.leaves_due = self.leaves_due and len(found) == parameters["limit"]
+        if name == "due" and len(found) < parameters["limit"]:
+            self.left_due -= len(found)  # else there are older ones, and it may leave as many as it enqueues
         return found
 
     async def run(self, name: str, /, **parameters: Any) -> None:
@@ -47,7 +47,7 @@ class PostgresTransaction:
         """See `Transaction`."""
         statement = _STATEMENTS[name]
         rows = rows if statement.text else []
-        self.leaves_due |= bool(rows) and name in _LEAVE_DUE
+        self.left_due += len(rows) if name in _LEAVE_DUE else 0
         for first in range(0, len(rows), _AT_ONCE):
             columns = zip(*rows[first : first + _AT_ONCE], strict=True)
             arrays = {
