@@ -257,8 +257,8 @@ class Sender:
                     # Else the apply would have claimed what is due at an endpoint that is known.
                     endpoints.hint(self._clock())
         self._dispatch()
-        if endpoints.returning or endpoints.hinted or self._look:
-            self._woken.set()
+        if endpoints.returning or endpoints.hinted or self._look or (endpoints.ready and self._settings.rate):
+            self._woken.set()  # with a rate limit for the turn of what is ready
 
     # Life.
 

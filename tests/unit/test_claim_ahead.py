@@ -673,6 +673,45 @@ class TestWhatIsEnqueued:
         assert stage.calls.under_way[IDS[1]][0].content.status == "applied"
 
 
+class TestTheRateLimit:
+    def test_lets_what_an_apply_claims_begin_when_its_turn_comes(self, stage: ClaimAhead) -> None:
+        while stage.calls.under_way:
+            end_a_call(stage)
+            stage.the_store_works()
+        stage.it_is_reloaded(2, 25.0)
+        stage.change({IDS[1]: "hired"})
+        stage.the_store_works()
+        end_a_call(stage)
+        stage.the_store_works()
+
+        stage.change({IDS[2]: "hired"})
+        stage.the_store_works()
+        assert ready(stage) == [IDS[2]], "its turn comes in 40 ms"
+        stage.time_passes(0.04)
+
+        assert list(stage.calls.under_way) == [IDS[2]]
+
+    def test_lets_what_an_apply_leaves_begin_when_its_turn_comes(self, stage: ClaimAhead) -> None:
+        while stage.calls.under_way:
+            end_a_call(stage)
+            stage.the_store_works()
+        stage.it_is_reloaded(2, 25.0)
+        stage.change({IDS[1]: "hired"})
+        stage.the_store_works()
+        end_a_call(stage)
+        stage.the_store_works()
+        stage.change({IDS[2]: "hired"})
+        stage.the_store_works()
+        offer = stage.sender.offer(WATCH, [IDS[2]])
+        stage.time_passes(0.04)
+        assert not stage.calls.under_way
+
+        stage.sender.settle(offer, WATCH, MemoryApplied())
+        stage.loop.settle()
+
+        assert list(stage.calls.under_way) == [IDS[2]]
+
+
 class TestAnEndpointThatPauses:
     def test_gets_no_call_in_the_same_turn_of_the_loop(self, stage: ClaimAhead) -> None:
         """An idle worker is woken for an entry, and a refusal arrives before it runs."""
