@@ -13,12 +13,13 @@ that their number doubles with each round. What has just got up is not knocked o
 """
 
 import math
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from cdc_sync.core.delivery import HEALTHY, Health, admits, with_other_credentials
+from cdc_sync.core.delivery import HEALTHY, Admission, Health, admits, with_other_credentials
 from cdc_sync.core.outbox import NOTHING, Entry, Offer
 from cdc_sync.core.status_url import endpoint_of
 
@@ -116,6 +117,7 @@ class Endpoints:
         concurrency: calls under way at once, to all of them.
         rate: calls per second to one of them; None for no limit.
         horizon: a due time further than this many milliseconds ahead is a clock's mistake, and counts as due.
+        clock: when something is due: milliseconds since the epoch.
         monotonic: a clock for the pace: seconds.
     """
 
@@ -124,11 +126,13 @@ class Endpoints:
         concurrency: int,
         rate: float | None,
         horizon: int,
+        clock: Callable[[], int],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._concurrency = concurrency
         self._rate = rate
         self._horizon = horizon
+        self._clock = clock
         self._monotonic = monotonic
         self._all: dict[str, Endpoint] = {}
         self._by_origin: dict[str, Endpoint] = {}
@@ -151,6 +155,9 @@ class Endpoints:
         """Whether an endpoint may have something due that is not known yet."""
         self.expects_more = False
         """Whether an endpoint has something due, now or later, or may have."""
+        self.until = sys.maxsize
+        """What is due later, or waits until later, is not sent: the beginning of a run that delivers only what was due
+        then."""
 
     def __getitem__(self, name: str) -> Endpoint:
         return self._all[name]
@@ -204,7 +211,7 @@ class Endpoints:
 
     # Claiming.
 
-    def claimable(self, now: int, *, by_apply: bool = False) -> Claimable:
+    def claimable(self, *, by_apply: bool = False) -> Claimable:
         """What to claim now.
 
         Of what is due, as far as is known; and nothing while enough is ready: small claims cost as much as large ones.
@@ -220,15 +227,15 @@ class Endpoints:
         if room <= 0:
             return {}, frozenset()
         enough = not by_apply and self.ready > self.ahead // 2 and self.ready >= free
+        now = self._clock()
         allowed: dict[str, int] = {}
         probes: set[str] = set()
         for endpoint in self._all.values():
             waiting = len(endpoint.ready) + endpoint.coming
-            is_due = endpoint.due_at is not None and not now < endpoint.due_at <= now + self._horizon
-            if is_due == by_apply or (by_apply and (waiting or endpoint.hinted is not None)):
+            if self._is_due(endpoint, now) == by_apply or (by_apply and (waiting or endpoint.hinted is not None)):
                 continue
             # Of a probe there is only one, be it under way or on its way.
-            admitted = admits(endpoint.health, now, endpoint.under_way + waiting)
+            admitted = self._admits(endpoint, now, endpoint.under_way + waiting)
             number = 0 if admitted == "none" else 1 if admitted == "probe" else endpoint.most or most
             if number and self._rate is not None:
                 number = endpoint.pace.within(self._monotonic(), self._rate, AHEAD, number)
@@ -267,7 +274,7 @@ class Endpoints:
 
     # Beginning and ending.
 
-    def begin(self, now: Callable[[], int]) -> tuple[Entry, Endpoint] | None:
+    def begin(self) -> tuple[Entry, Endpoint] | None:
         """Take the next entry whose call may begin now; its call counts as begun. None if there is none."""
         if self.ready <= len(self.withdrawn) or self.under_way >= self._concurrency:
             return None
@@ -277,7 +284,7 @@ class Endpoints:
             if (
                 each.ready
                 and (chosen is None or (each.under_way, each.last_start) < (chosen.under_way, chosen.last_start))
-                and ((each.most is None and each.health.mode == "healthy") or self._may_begin(each, now()))
+                and ((each.most is None and each.health.mode == "healthy") or self._may_begin(each, self._clock()))
                 and (rate is None or not each.pace.wait(moment))
                 and (not self.withdrawn or self._first(each) is not None)
             ):
@@ -307,7 +314,7 @@ class Endpoints:
 
     # Beside an apply.
 
-    def offer(self, watch: str, application_ids: Collection[str], now: int, *, claims: bool) -> Offer:
+    def offer(self, watch: str, application_ids: Collection[str], *, claims: bool) -> Offer:
         """Withdraw the entries of these applications that have not begun, but for those of another apply.
 
         None of them begins until the offer is settled. With `claims`, the apply may claim what begins at once.
@@ -321,7 +328,7 @@ class Endpoints:
                 for of in endpoint.ready
                 if of[0] == watch and of[1] in ids and of not in self.withdrawn
             )
-        wanted, probing = self.claimable(now, by_apply=True) if claims else ({}, frozenset[str]())
+        wanted, probing = self.claimable(by_apply=True) if claims else ({}, frozenset[str]())
         if not unstarted and not wanted:
             return NOTHING
         offer = Offer(unstarted, wanted, probing, self._horizon)
@@ -347,7 +354,7 @@ class Endpoints:
 
     # Giving back.
 
-    def give_back(self, now: int, *, everything: bool = False) -> None:
+    def give_back(self, *, everything: bool = False) -> None:
         """Take from the queues what will not begin soon: the endpoint waits, or its calls take longer than they did.
 
         With `everything`, nothing will begin any more. What is withdrawn stays, as an apply decides about it.
@@ -355,9 +362,10 @@ class Endpoints:
         if not self.ready:
             return
         # Not at once if it is a few more than would be claimed now: how long calls take goes up and down.
+        now = self._clock()
         most = 2 * min(max(self._concurrency - self.under_way, 0) + self.ahead, self._concurrency)
         for endpoint in self._all.values():
-            if everything or admits(endpoint.health, now, endpoint.under_way) == "none":
+            if everything or self._admits(endpoint, now, endpoint.under_way) == "none":
                 stays = 0
             elif len(endpoint.ready) > most:
                 stays = most
@@ -365,16 +373,13 @@ class Endpoints:
                 continue
             for of in [of for of in list(endpoint.ready)[stays:] if of not in self.withdrawn]:
                 self.returning[of] = self._drop(of)
-                self.hint(now, endpoint)
+                self.hint(min(now, self.until), endpoint)
 
     # When.
 
-    def due_in(self, now: int, *, later: bool = True) -> float:
-        """Seconds until time alone lets a call begin, or a claim be made; infinite if it does not.
-
-        Without `later`, what is not due at `now`, or whose endpoint waits then, is not waited for.
-        """
-        soonest = math.inf
+    def due_in(self) -> float:
+        """Seconds until time alone lets a call begin, or a claim be made; infinite if it does not."""
+        soonest, now = math.inf, self._clock()
         moment = 0.0 if self._rate is None else self._monotonic()
         for endpoint in self._all.values():
             pace = 0.0 if self._rate is None else endpoint.pace.wait(moment)
@@ -382,18 +387,18 @@ class Endpoints:
                 soonest = min(soonest, pace)
             elif endpoint.due_at is not None:
                 due_at = max(endpoint.due_at, 0 if endpoint.health.mode == "healthy" else endpoint.health.until)
-                if due_at <= now:
+                if due_at <= min(now, self.until):
                     soonest = min(soonest, pace - AHEAD) if pace > AHEAD else soonest
-                elif later:
+                elif due_at <= self.until:
                     soonest = min(soonest, (due_at - now) / 1000)
         return soonest
 
-    def has_due(self, now: int) -> bool:
-        """Whether time alone lets a further call begin of what was due at `now`, sooner or later."""
+    def has_due(self) -> bool:
+        """Whether time alone lets a further call begin of what is due, sooner or later."""
+        now = self._clock()
         return any(
-            each.due_at is not None
-            and not now < each.due_at <= now + self._horizon
-            and admits(each.health, now, each.under_way + len(each.ready) + each.coming) != "none"
+            self._is_due(each, now)
+            and self._admits(each, now, each.under_way + len(each.ready) + each.coming) != "none"
             for each in self._all.values()
         )
 
@@ -419,9 +424,21 @@ class Endpoints:
             self._by_origin[origin] = endpoint
         return endpoint
 
+    def _is_due(self, endpoint: Endpoint, now: int) -> bool:
+        """Whether something is due at an endpoint, as far as is known."""
+        due_at = endpoint.due_at
+        return due_at is not None and not min(now, self.until) < due_at <= now + self._horizon
+
+    def _admits(self, endpoint: Endpoint, now: int, under_way: int) -> Admission:
+        """What the endpoint's health lets be sent, with so many calls to it under way."""
+        health = endpoint.health
+        if health.mode != "healthy" and self.until < health.until <= now:
+            return "none"
+        return admits(health, now, under_way)
+
     def _may_begin(self, endpoint: Endpoint, now: int) -> bool:
         """Whether the endpoint's health lets a call begin."""
-        admitted = admits(endpoint.health, now, endpoint.under_way)
+        admitted = self._admits(endpoint, now, endpoint.under_way)
         if admitted != "all":
             return admitted == "probe"
         if endpoint.most is not None and endpoint.most >= self._concurrency:

@@ -181,14 +181,12 @@ class Sender:
         self._settings = settings
         self._observe = observe
         self._clock = clock
-        self._moment = clock
-        """By which an endpoint's wait is over: in `run_once` the clock as it was at the beginning."""
         self._progressed = progressed
         self._look_every = look_every
         self._store_retry = store_retry
         self._monotonic = monotonic
         self._chance = chance
-        self._endpoints = Endpoints(settings.concurrency, settings.rate, settings.horizon, monotonic)
+        self._endpoints = Endpoints(settings.concurrency, settings.rate, settings.horizon, clock, monotonic)
         self._checked = checked_beginnings(settings)
         self._credentials = 0
         """Which credentials calls are made with: each reload may bring others."""
@@ -237,7 +235,7 @@ class Sender:
         Returns what the apply is to know of them, and what it may claim.
         """
         claims = self._open and not (self._failing or self._endpoints.returning or self._lapsed)
-        return self._endpoints.offer(watch, application_ids, self._clock(), claims=claims)
+        return self._endpoints.offer(watch, application_ids, claims=claims)
 
     def settle(self, offered: Offer, watch: str, applied: Applied | None) -> None:
         """Go on with what an apply has left and claimed; None if it failed: then what was withdrawn is given back."""
@@ -307,9 +305,9 @@ class Sender:
                 self._open = self._once = True
                 self._employ(tasks)
                 recorder = tasks.create_task(self._record(patient=False), name="sender: recorder")
-                now = self._clock()
-                self._moment = lambda: now
-                await self._deliver_due(now)
+                self._endpoints.until = self._clock()
+                await asyncio.sleep(0.001)  # so that what a call leaves to be tried again is due later
+                await self._deliver_due()
                 await self._end(recorder)
         except* StoreError as group:
             failure = _first(group)
@@ -343,9 +341,9 @@ class Sender:
             # Nothing is sent that could not be recorded either. The recorder wakes us.
             await self._pause(self._look_every)
             return
-        now, lapsed = self._clock(), self._lapsed
+        lapsed = self._lapsed
         try:
-            await self._claim_ahead(now)
+            await self._claim_ahead()
         except StoreError:
             await asyncio.sleep(self._store_retry)
             return
@@ -354,44 +352,46 @@ class Sender:
             await asyncio.sleep(self._store_retry)
             self._lapsed = False
         else:
-            await self._pause(min(self._endpoints.due_in(now), self._look_every))
+            await self._pause(min(self._endpoints.due_in(), self._look_every))
 
-    async def _deliver_due(self, now: int) -> None:
-        """Deliver what is due at `now`, as calls end and the pace allows, until nothing more can begin."""
+    async def _deliver_due(self) -> None:
+        """Deliver what was due at the beginning, as calls end and the pace allows, until nothing more can begin."""
         while True:
             self._woken.clear()
-            await self._claim_ahead(now)
-            done = self._lapsed or not self._endpoints.has_due(now)
+            await self._claim_ahead()
+            done = self._lapsed or not self._endpoints.has_due()
             if done and not (self._endpoints.ready or self.under_way or self._endpoints.returning):
                 return
-            await self._pause(min(self._endpoints.due_in(now, later=False), self._look_every))
+            await self._pause(min(self._endpoints.due_in(), self._look_every))
 
-    async def _claim_ahead(self, now: int) -> None:
+    async def _claim_ahead(self) -> None:
         """Give back what will not begin soon, claim what may, and learn what else is due if that is in question."""
         endpoints = self._endpoints
-        endpoints.give_back(now)
+        endpoints.give_back()
         if endpoints.returning:
             await self._unclaim()
         few = False
         if self._open and not self._lapsed:
-            wanted, probing = endpoints.claimable(now)
+            wanted, probing = endpoints.claimable()
             if wanted:
-                few = await self._claim(now, wanted, probing) < sum(wanted.values())
-                endpoints.give_back(self._moment(), everything=not self._open)
+                few = await self._claim(wanted, probing) < sum(wanted.values())
+                endpoints.give_back(everything=not self._open)
         if few or self._look or self._monotonic() - self._learnt_at >= self._look_every:
             self._look = False
             await self._learn()
-            if endpoints.claimable(now)[0]:
+            if endpoints.claimable()[0]:
                 self._woken.set()
         self._dispatch()
         if endpoints.returning:
             self._woken.set()
 
-    async def _claim(self, now: int, wanted: Mapping[str, int], probing: Collection[str]) -> int:
+    async def _claim(self, wanted: Mapping[str, int], probing: Collection[str]) -> int:
         """Claim for the ready queues; returns how many entries there were."""
+        now = self._clock()
+        due = min(now, self._endpoints.until)
         self._endpoints.expect(wanted)
         try:
-            entries = await self._outbox.claim(now, self._settings.horizon, wanted, probing)
+            entries = await self._outbox.claim(due, now + self._settings.horizon - due, wanted, probing)
         except StoreError as error:
             self._refused.update(wanted)
             self._fails("claim", error)
@@ -421,7 +421,7 @@ class Sender:
     async def _return_everything(self) -> None:
         """Give back what has not begun: nothing will begin any more."""
         while True:
-            self._endpoints.give_back(self._clock(), everything=True)
+            self._endpoints.give_back(everything=True)
             if not self._endpoints.returning:
                 return
             try:
@@ -471,7 +471,7 @@ class Sender:
         asked = False  # for more, since the last call
         while True:
             may_begin = self._open and "complete" not in self._failing
-            begun = endpoints.begin(self._moment) if may_begin else None
+            begun = endpoints.begin() if may_begin else None
             if begun is not None:
                 entry, endpoint = begun
                 self._unfinished.add((entry.watch, entry.application_id))

@@ -13,7 +13,7 @@ from cdc_sync.core.outbox import Entry
 from cdc_sync.core.status_url import AllowedHosts, build, endpoint_of, id_refusal
 from cdc_sync.delivery.client import _as_it_stands
 from cdc_sync.delivery.endpoints import Endpoints
-from cdc_sync.delivery.sender import _PLAIN_ID, checked_beginnings
+from cdc_sync.delivery.sender import _PLAIN_ID, checked_beginnings, wall_clock
 
 BASE = "https://ats-partner.hellowork.com"
 ALLOWED = AllowedHosts(frozenset({"staging.example:8443"}), base=f"{BASE}:443")
@@ -54,7 +54,7 @@ def test_any_other_id_is_looked_at(application_id: str) -> None:
     )
 )
 def test_an_entry_is_put_into_the_queue_of_its_own_endpoint(tails: list[str]) -> None:
-    endpoints = Endpoints(1, None, 1)
+    endpoints = Endpoints(1, None, 1, wall_clock)
     entries: dict[str, Entry] = {}
     for number, tail in enumerate(tails):
         entry = an_entry(str(number), base_url=BASE)

@@ -4,11 +4,12 @@ import time
 from pathlib import Path
 
 import pytest
-from support.builders import HOUR, a_batch, an_observation, some_rules
+from support.builders import HOUR, SECOND, a_batch, an_observation, some_rules
 from support.sending import QUICK, Delivery, delivery
 from support.store_steps import events_of
 
-from cdc_sync.core.delivery import FAILURES_TO_OPEN
+from cdc_sync.core.delivery import FAILURES_TO_OPEN, Reply
+from cdc_sync.core.outbox import Entry
 from cdc_sync.delivery.sender import Sender
 from cdc_sync.emulator import Emulator
 from cdc_sync.emulator.faults import Fault, Hang, Html, Reset, Status
@@ -143,3 +144,48 @@ async def test_a_retry_that_is_due_soon_is_not_waited_for(desk: Delivery, hellow
 
     assert called(hellowork) == list(IDS[:2])
     assert looks < 40
+
+
+class Slow:
+    """A caller whose calls take long, and fail: each moves the clock."""
+
+    def __init__(self, desk: Delivery, reply: Reply, takes: int) -> None:
+        self.desk, self.reply, self.takes = desk, reply, takes
+        self.called: list[str] = []
+
+    async def call(self, entry: Entry) -> tuple[Reply, str]:
+        """See `Caller`."""
+        self.called.append(entry.application_id)
+        self.desk.clock.ahead += self.takes
+        return self.reply, ""
+
+
+@pytest.mark.parametrize("reply", [Reply(503), Reply(401), Reply(429, retry_after="1")], ids=str)
+async def test_an_endpoint_that_stops_working_in_a_long_run_is_left_alone(desk: Delivery, reply: Reply) -> None:
+    desk.caller = slow = Slow(desk, reply, 30 * SECOND)  # type: ignore[assignment] # a caller too
+    await desk.queue("http://127.0.0.1:1", *IDS)
+
+    await desk.send_once(policy=QUICK, concurrency=1)
+
+    assert len(slow.called) == (FAILURES_TO_OPEN if reply.status == 503 else 1)
+
+
+async def test_what_failed_is_not_tried_again_though_the_run_takes_longer_than_any_wait(desk: Delivery) -> None:
+    desk.caller = slow = Slow(desk, Reply(404), desk.settings.horizon + HOUR)  # type: ignore[assignment] # a caller too
+    await desk.queue("http://127.0.0.1:1", *IDS)
+
+    await desk.send_once(policy=QUICK)
+
+    assert sorted(slow.called) == list(IDS)
+
+
+async def test_an_endpoint_that_a_wrong_clock_silenced_is_tried(desk: Delivery, hellowork: Emulator) -> None:
+    await desk.queue(hellowork.url, *IDS)
+    desk.clock.ahead = 30 * HOUR
+    hellowork.inject(Status(status=401))
+    await desk.send_once(policy=QUICK, concurrency=1)
+    desk.clock.ahead = 0
+
+    await desk.send_once(policy=QUICK)
+
+    assert len(hellowork.calls) == 1 + len(IDS)
