@@ -309,12 +309,14 @@ class Health:
         failures: so many in a row, of those that brought it into this mode, or may bring it into another.
         until: when the next call may go out, in milliseconds since the epoch.
         reason: the last failure in words.
+        refused: which of our credentials were refused last, by a fingerprint; None if that is not known.
     """
 
     mode: Mode = "healthy"
     failures: int = 0
     until: int = 0
     reason: str | None = None
+    refused: str | None = None
 
 
 HEALTHY = Health()

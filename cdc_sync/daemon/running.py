@@ -52,7 +52,8 @@ from cdc_sync.daemon.reloading import Reread, RunningWatches, changes_that_need_
 from cdc_sync.daemon.together import end, raise_failures
 from cdc_sync.daemon.watching import WatchParts, WatchWorker, bind, most_telling
 from cdc_sync.delivery.client import Caller, Client
-from cdc_sync.delivery.sender import Sender, SenderSettings
+from cdc_sync.delivery.endpoints import SenderSettings
+from cdc_sync.delivery.sender import Sender
 from cdc_sync.listening import allow_all_descriptors
 from cdc_sync.pipeline.intake import Delivery, NoDelivery
 from cdc_sync.source.session import LastSession
@@ -114,6 +115,7 @@ def sender_settings(config: Config) -> SenderSettings:
         allowed=allowed_hosts(config),
         built=built_urls(config),
         horizon=sender_horizon(config),
+        headers=client_settings(config)[0],
     )
 
 
@@ -319,10 +321,11 @@ class _Daemon:
 
     async def _take_over(self, config: Config, caller: Client | Rehearsal, sender: Sender, admin: AdminServer) -> None:
         """Have what all watches share use another configuration. Before the watches: what they queue may be sent."""
+        admin.use(config)
+        sender.use(sender_settings(config))
+        # In the same turn of the event loop: whose credentials a call was made with is known by the sender's settings.
         if isinstance(caller, Client):
             await caller.use(*client_settings(config))
-        sender.use(sender_settings(config))
-        admin.use(config)
 
     async def _send(self, sender: Sender, store: Store) -> None:
         """Send, once it is known that the database is the one that the store belongs to.

@@ -12,16 +12,19 @@ An endpoint that was not healthy comes back gently: it gets one call at once, an
 that their number doubles with each round. What has just got up is not knocked over by all that has waited for it.
 """
 
+import hmac
+import json
 import math
+import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from cdc_sync.core.delivery import HEALTHY, Admission, Health, admits, with_other_credentials
+from cdc_sync.core.delivery import HEALTHY, Admission, Health, RetryPolicy, admits, with_other_credentials
 from cdc_sync.core.outbox import NOTHING, Entry, Offer
-from cdc_sync.core.status_url import endpoint_of
+from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 
 AHEAD = 0.05
 """Seconds: what is expected to start within them is claimed ahead."""
@@ -40,6 +43,42 @@ Whose = tuple[str, str]
 
 Claimable = tuple[dict[str, int], frozenset[str]]
 """How many entries to claim for each endpoint, and those of them that get one only to find out whether they work."""
+
+
+@dataclass(frozen=True, slots=True)
+class SenderSettings:
+    """What the sender may do.
+
+    Attributes:
+        concurrency: calls under way at once, to all endpoints.
+        rate: calls per second to one endpoint; None for no limit.
+        policy: when to try again, and when to give up.
+        allowed: where calls may go, looked at again before each call: an entry may be older than the configuration.
+        built: the base URL of each watch that builds its URLs: for the same reason they are built again.
+        horizon: a due time further than this many milliseconds ahead is a clock's mistake, and counts as due.
+        headers: sent with each call: an endpoint that refused others is asked again.
+    """
+
+    concurrency: int
+    rate: float | None
+    policy: RetryPolicy
+    allowed: AllowedHosts
+    built: Mapping[str, str]
+    horizon: int
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def fingerprint(headers: Mapping[str, str], salt: bytes | None = None) -> str:
+    """What tells other headers from these, and nobody what they hold: 32 bits, by a key that is drawn if not given."""
+    salt = os.urandom(8) if salt is None else salt
+    text = json.dumps(sorted((name.lower(), value) for name, value in headers.items()))
+    return salt.hex() + hmac.digest(salt, text.encode(), "sha256")[:4].hex()
+
+
+def are_refused(headers: Mapping[str, str], health: Health) -> bool:
+    """Whether these are the headers that an endpoint refused last."""
+    refused = health.refused
+    return refused is not None and refused == fingerprint(headers, bytes.fromhex(refused[:16]))
 
 
 class Pace:
@@ -114,24 +153,15 @@ class Endpoints:
     """Every endpoint that entries were ever queued for, and the entries that are ready for each.
 
     Args:
-        concurrency: calls under way at once, to all of them.
-        rate: calls per second to one of them; None for no limit.
-        horizon: a due time further than this many milliseconds ahead is a clock's mistake, and counts as due.
+        settings: what may be sent.
         clock: when something is due: milliseconds since the epoch.
         monotonic: a clock for the pace: seconds.
     """
 
     def __init__(
-        self,
-        concurrency: int,
-        rate: float | None,
-        horizon: int,
-        clock: Callable[[], int],
-        monotonic: Callable[[], float] = time.monotonic,
+        self, settings: SenderSettings, clock: Callable[[], int], monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self._concurrency = concurrency
-        self._rate = rate
-        self._horizon = horizon
+        self._settings = settings
         self._clock = clock
         self._monotonic = monotonic
         self._all: dict[str, Endpoint] = {}
@@ -165,13 +195,13 @@ class Endpoints:
     def __iter__(self) -> Iterator[Endpoint]:
         return iter(self._all.values())
 
-    def limit(self, concurrency: int, rate: float | None, horizon: int) -> None:
-        """Go on with other limits; more calls than are allowed now may be under way for a moment."""
-        self._concurrency, self._rate, self._horizon = concurrency, rate, horizon
-        self.ahead = min(self.ahead, 2 * concurrency)  # until the next call ends
+    def use(self, settings: SenderSettings) -> None:
+        """Go on with other settings; more calls than are allowed now may be under way for a moment.
 
-    def probe_refusing(self) -> None:
-        """Let one call go out to each endpoint that refused our credentials: they may be others now."""
+        One call goes out to each endpoint that refused our credentials: they may be others now.
+        """
+        self._settings = settings
+        self.ahead = min(self.ahead, 2 * settings.concurrency)  # until the next call ends
         for endpoint in self._all.values():
             endpoint.health = with_other_credentials(endpoint.health)
 
@@ -182,6 +212,8 @@ class Endpoints:
             found: health and next due time, by endpoint.
             unsaved: endpoints of whose health we know better than the store.
 
+        At first sight, one that refused other credentials than we have now may be asked at once.
+
         Returns the names of those whose mode is news: another one now, or not healthy at first sight. An address where
         nothing waits then may have been given up long ago.
         """
@@ -189,7 +221,9 @@ class Endpoints:
         for name, (health, due_at) in found.items():
             endpoint = self._all.get(name)
             if endpoint is None:
-                endpoint = self._all[name] = Endpoint(name, health, stored=health)
+                others = health.mode == "paused" and not are_refused(self._settings.headers, health)
+                now = with_other_credentials(health) if others else health
+                endpoint = self._all[name] = Endpoint(name, now, stored=health)
                 if health.mode != "healthy" and due_at is not None:
                     news.append(name)
             elif health != endpoint.stored and name not in unsaved:
@@ -221,8 +255,8 @@ class Endpoints:
         """
         if self.hinted and not by_apply:
             self._follow_hints()
-        free = max(self._concurrency - self.under_way, 0)
-        most = 2 * self._concurrency
+        free = max(self._settings.concurrency - self.under_way, 0)
+        most = 2 * self._settings.concurrency
         room = (free if by_apply else min(free + self.ahead, most)) - self.ready - self.coming
         if room <= 0:
             return {}, frozenset()
@@ -237,8 +271,8 @@ class Endpoints:
             # Of a probe there is only one, be it under way or on its way.
             admitted = self._admits(endpoint, now, endpoint.under_way + waiting)
             number = 0 if admitted == "none" else 1 if admitted == "probe" else endpoint.most or most
-            if number and self._rate is not None:
-                number = endpoint.pace.within(self._monotonic(), self._rate, AHEAD, number)
+            if number and self._settings.rate is not None:
+                number = endpoint.pace.within(self._monotonic(), self._settings.rate, AHEAD, number)
             if number > waiting:
                 allowed[endpoint.name] = min(number - waiting, room)
                 if admitted == "probe":
@@ -276,9 +310,9 @@ class Endpoints:
 
     def begin(self) -> tuple[Entry, Endpoint] | None:
         """Take the next entry whose call may begin now; its call counts as begun. None if there is none."""
-        if self.ready <= len(self.withdrawn) or self.under_way >= self._concurrency:
+        if self.ready <= len(self.withdrawn) or self.under_way >= self._settings.concurrency:
             return None
-        moment, rate = self._monotonic(), self._rate
+        moment, rate = self._monotonic(), self._settings.rate
         chosen: Endpoint | None = None
         for each in self._all.values():
             if (
@@ -308,7 +342,7 @@ class Endpoints:
         endpoint.under_way -= 1
         self.under_way -= 1
         if seconds is not None:
-            known, most = self._call_takes, self._concurrency
+            known, most = self._call_takes, self._settings.concurrency
             takes = self._call_takes = seconds if known == math.inf else known + (seconds - known) / _MEMORY
             self.ahead = int(AHEAD * most / takes) if takes > AHEAD / 2 else 2 * most
 
@@ -331,7 +365,7 @@ class Endpoints:
         wanted, probing = self.claimable(by_apply=True) if claims else ({}, frozenset[str]())
         if not unstarted and not wanted:
             return NOTHING
-        offer = Offer(unstarted, wanted, probing, self._horizon)
+        offer = Offer(unstarted, wanted, probing, self._settings.horizon)
         self.withdrawn.update(((watch, application_id), offer) for application_id in unstarted)
         self.expect(wanted)
         return offer
@@ -363,7 +397,7 @@ class Endpoints:
             return
         # Not at once if it is a few more than would be claimed now: how long calls take goes up and down.
         now = self._clock()
-        most = 2 * min(max(self._concurrency - self.under_way, 0) + self.ahead, self._concurrency)
+        most = 2 * min(max(self._settings.concurrency - self.under_way, 0) + self.ahead, self._settings.concurrency)
         for endpoint in self._all.values():
             if everything or self._admits(endpoint, now, endpoint.under_way) == "none":
                 stays = 0
@@ -380,9 +414,9 @@ class Endpoints:
     def due_in(self) -> float:
         """Seconds until time alone lets a call begin, or a claim be made; infinite if it does not."""
         soonest, now = math.inf, self._clock()
-        moment = 0.0 if self._rate is None else self._monotonic()
+        moment = 0.0 if self._settings.rate is None else self._monotonic()
         for endpoint in self._all.values():
-            pace = 0.0 if self._rate is None else endpoint.pace.wait(moment)
+            pace = 0.0 if self._settings.rate is None else endpoint.pace.wait(moment)
             if pace and self._first(endpoint) is not None and self._may_begin(endpoint, now):
                 soonest = min(soonest, pace)
             elif endpoint.due_at is not None:
@@ -427,7 +461,7 @@ class Endpoints:
     def _is_due(self, endpoint: Endpoint, now: int) -> bool:
         """Whether something is due at an endpoint, as far as is known."""
         due_at = endpoint.due_at
-        return due_at is not None and not min(now, self.until) < due_at <= now + self._horizon
+        return due_at is not None and not min(now, self.until) < due_at <= now + self._settings.horizon
 
     def _admits(self, endpoint: Endpoint, now: int, under_way: int) -> Admission:
         """What the endpoint's health lets be sent, with so many calls to it under way."""
@@ -441,7 +475,7 @@ class Endpoints:
         admitted = self._admits(endpoint, now, endpoint.under_way)
         if admitted != "all":
             return admitted == "probe"
-        if endpoint.most is not None and endpoint.most >= self._concurrency:
+        if endpoint.most is not None and endpoint.most >= self._settings.concurrency:
             endpoint.most = None
         return endpoint.most is None or endpoint.under_way < endpoint.most
 

@@ -34,7 +34,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 from cdc_sync.core.delivery import (
@@ -52,7 +52,6 @@ from cdc_sync.core.delivery import (
     NotFound,
     Rejected,
     Reply,
-    RetryPolicy,
     after,
     fate,
     meaning_of,
@@ -60,9 +59,9 @@ from cdc_sync.core.delivery import (
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import CallEnded, EndpointChanged, Observe, StoreFailed, StoreRecovered
 from cdc_sync.core.outbox import Entry, EntryState, Offer
-from cdc_sync.core.status_url import AllowedHosts, build
+from cdc_sync.core.status_url import build
 from cdc_sync.delivery.client import Caller
-from cdc_sync.delivery.endpoints import Endpoint, Endpoints, Whose
+from cdc_sync.delivery.endpoints import Endpoint, Endpoints, SenderSettings, Whose, fingerprint
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_~-]+")
 """An id that stands in a URL as it is, and in which nobody can read anything else."""
@@ -119,27 +118,6 @@ class Applied(Protocol):
         """What it claimed for the sender."""
 
 
-@dataclass(frozen=True, slots=True)
-class SenderSettings:
-    """What the sender may do.
-
-    Attributes:
-        concurrency: calls under way at once.
-        rate: calls per second to one endpoint; None for no limit.
-        policy: when to try again, and when to give up.
-        allowed: where calls may go, looked at again before each call: an entry may be older than the configuration.
-        built: the base URL of each watch that builds its URLs: for the same reason they are built again.
-        horizon: no entry waits longer than this many milliseconds, unless a clock was wrong.
-    """
-
-    concurrency: int
-    rate: float | None
-    policy: RetryPolicy
-    allowed: AllowedHosts
-    built: Mapping[str, str]
-    horizon: int
-
-
 def wall_clock() -> int:
     """This machine's clock, which may be set at any time: milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
@@ -186,10 +164,8 @@ class Sender:
         self._store_retry = store_retry
         self._monotonic = monotonic
         self._chance = chance
-        self._endpoints = Endpoints(settings.concurrency, settings.rate, settings.horizon, clock, monotonic)
+        self._endpoints = Endpoints(settings, clock, monotonic)
         self._checked = checked_beginnings(settings)
-        self._credentials = 0
-        """Which credentials calls are made with: each reload may bring others."""
 
         self._workers = 0
         self._idle: deque[asyncio.Future[None]] = deque()
@@ -264,9 +240,7 @@ class Sender:
         """Go on with other settings; what is known of the endpoints stays, and one that refused us is asked again."""
         self._settings = settings
         self._checked = checked_beginnings(settings)
-        self._credentials += 1
-        self._endpoints.limit(settings.concurrency, settings.rate, settings.horizon)
-        self._endpoints.probe_refusing()
+        self._endpoints.use(settings)
         self._woken.set()
 
     def look(self) -> None:
@@ -495,7 +469,7 @@ class Sender:
 
     async def _deliver(self, entry: Entry, endpoint: Endpoint) -> None:
         """Make a call, and find out what becomes of its entry."""
-        started, credentials = self._monotonic(), self._credentials
+        started, settings = self._monotonic(), self._settings
         waited = (self._clock() - entry.queued_at) / 1000
         refusal = None
         beginning, application_id = self._checked.get(entry.watch), entry.application_id
@@ -506,8 +480,8 @@ class Sender:
         ):
             # With the settings as they are now. The endpoint stays the one that the entry was claimed for, whose calls
             # are counted; what is queued from now on has the new one.
-            entry = entry.addressed(self._settings.built)
-            refusal = self._settings.allowed.refusal(entry.content.url)
+            entry = entry.addressed(settings.built)
+            refusal = settings.allowed.refusal(entry.content.url)
         if refusal is not None:
             seconds, now = 0.0, self._clock()
             said = f"the URL {entry.content.url!r} may not be called: {refusal}"
@@ -539,7 +513,7 @@ class Sender:
                 if isinstance(became, Again):
                     self._agains.append((endpoint, became.due_at))
                 # Credentials of before a reload say nothing about those of now.
-                if credentials == self._credentials or not isinstance(meaning, CredentialsRefused):
+                if settings is self._settings or not isinstance(meaning, CredentialsRefused):
                     self._judge(endpoint, meaning, said, now)
         detail["seconds"] = round(seconds, 4)
         self._ends.append(Finished(entry, became, detail, now))
@@ -562,6 +536,8 @@ class Sender:
     def _judge(self, endpoint: Endpoint, meaning: Meaning, reason: str, now: int) -> None:
         before = endpoint.health
         health = after(before, meaning, reason, self._settings.policy, now=now, chance=self._chance())
+        if health.mode == "paused" and isinstance(meaning, CredentialsRefused):
+            health = replace(health, refused=fingerprint(self._settings.headers))
         endpoint.heed(health, answered=isinstance(meaning, Acknowledged | NotFound | Rejected))
         if health == before:
             return

@@ -54,7 +54,7 @@ def test_any_other_id_is_looked_at(application_id: str) -> None:
     )
 )
 def test_an_entry_is_put_into_the_queue_of_its_own_endpoint(tails: list[str]) -> None:
-    endpoints = Endpoints(1, None, 1, wall_clock)
+    endpoints = Endpoints(SETTINGS, wall_clock)
     entries: dict[str, Entry] = {}
     for number, tail in enumerate(tails):
         entry = an_entry(str(number), base_url=BASE)
