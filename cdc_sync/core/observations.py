@@ -387,6 +387,12 @@ class StoreFailed(Event):
     code: str | None = None
 
 
+class StoreUpgrading(Event):
+    """The store of an earlier version is brought up to date, for so many seconds now; said every ten."""
+
+    seconds: float
+
+
 class StoreMoved(Event):
     """Another server than before has the shared store, or the same after a restart: sweeps find what it may lack."""
 

@@ -136,6 +136,7 @@ class EventLogger:
             events.EndpointChanged: varying(self._level_of_endpoint, lambda e: _ENDPOINT[e.mode], _endpoint),
             events.StoreFailed: line(ERROR, _message, lambda e: {"watch": e.by, "code": e.code}),
             events.StoreRecovered: line(INFO, "the store can be written again", lambda e: {"watch": e.by}),
+            events.StoreUpgrading: line(INFO, _UPGRADING, lambda e: {"seconds": round(e.seconds)}),
             events.StoreMoved: line(WARNING, _STORE_MOVED, _nothing),
             events.TokenRefused: self._token_refused if level <= WARNING else None,
             events.ConnectionDisplaced: self._connection_displaced if level <= WARNING else None,
@@ -409,6 +410,8 @@ _STORE_MOVED = (
     "another server has the shared store, or the same after a restart: what was committed last may be missing there. A "
     "full sweep of each watch finds it"
 )
+
+_UPGRADING = "bringing the store of an earlier version up to date: do not interrupt it, or it begins again"
 
 _HELD = "held for a person; see `cdc-sync fuse show`, then release or discard"
 

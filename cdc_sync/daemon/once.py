@@ -76,7 +76,7 @@ async def run_once(
     emit = Dispatch(*consumers, lambda: {CallEnded: called, Decided: decided}).emit
 
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(opened_store(config, dry_run=dry_run))
+        store = await stack.enter_async_context(opened_store(config, emit, dry_run=dry_run))
         caller = await stack.enter_async_context(opened_caller(config, show, dry_run=dry_run))
         await tell_of_unconfigured(config, store, emit)
         lost: list[SourceError] = []

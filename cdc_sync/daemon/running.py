@@ -43,6 +43,7 @@ from cdc_sync.core.observations import (
     ReloadRefused,
     ReloadStarted,
     StoreMoved,
+    StoreUpgrading,
     WatchConnected,
 )
 from cdc_sync.daemon import pruning
@@ -79,13 +80,19 @@ class RunOptions:
     """Seconds between two beats of the heart, at most: as often as a watchdog wants to hear of it."""
 
 
-def opened_store(config: Config, *, dry_run: bool) -> AbstractAsyncContextManager[Store]:
+def opened_store(
+    config: Config, observe: Observe = lambda _: None, *, dry_run: bool
+) -> AbstractAsyncContextManager[Store]:
     """The daemon's store; or for a dry run a copy of it that is thrown away.
+
+    SQLite's is brought up to date in a thread of its own, in which `observe` is called, while this one waits.
 
     Raises:
         StoreError: it cannot be used, or another daemon has it.
     """
-    return opened_copy(config) if dry_run else opened_by_daemon(config)
+    if dry_run:
+        return opened_copy(config)
+    return opened_by_daemon(config, lambda seconds: observe(StoreUpgrading(seconds)))
 
 
 @asynccontextmanager
@@ -219,7 +226,7 @@ class _Daemon:
         allow_all_descriptors()
         self._install_signals()
         async with AsyncExitStack() as stack:
-            store = await stack.enter_async_context(opened_store(self._config, dry_run=dry_run))
+            store = await stack.enter_async_context(opened_store(self._config, self._emit, dry_run=dry_run))
             caller = await stack.enter_async_context(opened_caller(self._config, self._show, dry_run=dry_run))
             sender = make_sender(
                 self._config, store, caller, self._emit, partial(self._pulse.beat, "sender", STEP_OF_STORE)

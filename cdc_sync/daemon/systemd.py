@@ -20,12 +20,16 @@ from cdc_sync.core.observations import (
     Reloaded,
     ReloadRefused,
     ReloadStarted,
+    StoreUpgrading,
 )
 from cdc_sync.core.payload import iso
 from cdc_sync.core.visible import visible
 
 _BEATS = 4
 """How often we say it in the time within which we must: once may be late."""
+
+_MORE_TIME = 120_000_000
+"""Microseconds that a start may take from now on; we say so every ten seconds."""
 
 _LONGEST = 100
 """Characters of a reply that a line of `systemctl status` has room for."""
@@ -54,7 +58,13 @@ class SystemdNotifier:
             HeartBeat: self._heart_beat,
             LoopsHang: self._loops_hang,
             CallEnded: self._call_ended,
+            StoreUpgrading: self._store_upgrading,
         }
+
+    def _store_upgrading(self, event: StoreUpgrading) -> None:
+        # However long it takes: a start that is broken off begins again.
+        status = f"STATUS=Bringing the store up to date for {event.seconds:.0f} s"
+        self._say(f"EXTEND_TIMEOUT_USEC={_MORE_TIME}", status)
 
     def _started(self, event: DaemonStarted) -> None:
         self._watches = event.watches

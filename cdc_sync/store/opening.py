@@ -22,7 +22,7 @@ from cdc_sync.core.delivery import longest_on_its_way
 from cdc_sync.core.findings import Tell, check_unconfigured
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store.lock import StoreLock, holder_of
-from cdc_sync.store.protocol import StoreError, StoreLockedError
+from cdc_sync.store.protocol import StoreError, StoreLockedError, Upgrading, not_reported
 from cdc_sync.store.sqlite import SqliteStore, copy_store
 from cdc_sync.store.sqlite import inspection as sqlite_inspection
 from cdc_sync.store.store import Store
@@ -35,8 +35,10 @@ _COPY = "dry-run-"
 
 
 @asynccontextmanager
-async def opened_by_daemon(config: Config) -> AsyncIterator[Store]:
+async def opened_by_daemon(config: Config, upgrading: Upgrading = not_reported) -> AsyncIterator[Store]:
     """The store for a daemon: of SQLite the only one, of PostgreSQL one of several.
+
+    `upgrading` hears of an earlier version's store that is brought up to date.
 
     Raises:
         StoreError: it cannot be used, or another daemon has it.
@@ -44,10 +46,10 @@ async def opened_by_daemon(config: Config) -> AsyncIterator[Store]:
     async with AsyncExitStack() as stack:
         store: Store
         if config.state.backend == "postgres":
-            store = await _postgres(config, read_only=False)
+            store = await _postgres(config, read_only=False, upgrading=upgrading)
         else:
             stack.enter_context(StoreLock(config.state.path))
-            store = SqliteStore(config.state.path)
+            store = SqliteStore(config.state.path, upgrading=upgrading)
         await asyncio.to_thread(_remove_copies_left_behind)
         stack.push_async_callback(store.close)
         await store.release_claims()
@@ -198,12 +200,16 @@ async def _living(config: Config, store: Store) -> list[tuple[str, int]]:
     return await store.living() if isinstance(store, PostgresStore) else []
 
 
-async def _postgres(config: Config, *, read_only: bool) -> "PostgresStore":
+async def _postgres(config: Config, *, read_only: bool, upgrading: Upgrading = not_reported) -> "PostgresStore":
     from cdc_sync.store.postgres import PostgresStore  # noqa: PLC0415 - as the header says
 
     longest = longest_on_its_way(config.hellowork.timeout.total_seconds())
     return await PostgresStore.open(
-        store_dsn(config), longest_call=longest, read_only=read_only, tables=tables_beside(config)
+        store_dsn(config),
+        longest_call=longest,
+        read_only=read_only,
+        tables=tables_beside(config),
+        upgrading=upgrading,
     )
 
 

@@ -1,6 +1,6 @@
 """What goes into the store and what comes out of it, beside the core's own values; and how it fails."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
@@ -29,6 +29,17 @@ __all__ = [
     "TakenOverError",
     "WatchCounts",
 ]
+
+
+Upgrading = Callable[[float], None]
+"""Hears that a store of an earlier version is being brought up to date, and for how many seconds."""
+
+UPGRADING_EVERY = 10.0
+"""Seconds between two such reports."""
+
+
+def not_reported(_: float) -> None:
+    """Nobody needs to hear of it."""
 
 
 class AnotherDatabaseError(StoreError):

@@ -50,14 +50,15 @@ def main(path: Path, unit: str, number: int) -> None:
 
     def watched(*arguments: Any, **named: Any) -> sqlite3.Connection:
         connection: sqlite3.Connection = connect(*arguments, **named)
-        if unit == "statement":
-            connection.set_trace_callback(one)
-        else:
-            connection.set_progress_handler(one, _INSTRUCTIONS)
+        connection.set_trace_callback(one)
         return connection
 
-    sqlite3.connect = watched  # type: ignore[assignment]
-    schema.connect(path).close()
+    if unit == "statement":
+        sqlite3.connect = watched  # type: ignore[assignment]
+        schema.connect(path).close()
+    else:
+        schema._INSTRUCTIONS, schema.UPGRADING_EVERY = _INSTRUCTIONS, 0.0
+        schema.connect(path, upgrading=one).close()
     print(seen)
 
 

@@ -21,6 +21,7 @@ from cdc_sync.core.observations import (
     Reloaded,
     ReloadRefused,
     ReloadStarted,
+    StoreUpgrading,
 )
 from cdc_sync.daemon.systemd import SystemdNotifier
 
@@ -44,6 +45,14 @@ def test_systemd_hears_of_the_start_and_of_the_end(manager: socket.socket) -> No
 
     assert manager.recv(200) == b"READY=1\nSTATUS=Watching applications, candidates: starting"
     assert manager.recv(200) == b"STOPPING=1\nSTATUS=Stopping on SIGTERM"
+
+
+def test_a_start_may_take_as_long_as_an_upgrade_of_the_store(manager: socket.socket) -> None:
+    emit = Dispatch(SystemdNotifier({"NOTIFY_SOCKET": str(manager.getsockname())}).handlers).emit
+
+    emit(StoreUpgrading(20.4))
+
+    assert manager.recv(200) == b"EXTEND_TIMEOUT_USEC=120000000\nSTATUS=Bringing the store up to date for 20 s"
 
 
 def test_systemd_hears_of_a_reload_and_when_it_began(manager: socket.socket) -> None:

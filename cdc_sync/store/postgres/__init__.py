@@ -18,6 +18,7 @@ from typing import Self
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store.postgres.copying import copy_to_sqlite
 from cdc_sync.store.postgres.driver import PostgresDriver
+from cdc_sync.store.protocol import Upgrading, not_reported
 from cdc_sync.store.store import Store
 
 __all__ = ["PostgresStore", "copy_to_sqlite"]
@@ -32,7 +33,13 @@ class PostgresStore(Store):
 
     @classmethod
     async def open(
-        cls, dsn: str, *, longest_call: float = 10.0, read_only: bool = False, tables: Iterable[QualifiedName] = ()
+        cls,
+        dsn: str,
+        *,
+        longest_call: float = 10.0,
+        read_only: bool = False,
+        tables: Iterable[QualifiedName] = (),
+        upgrading: Upgrading = not_reported,
     ) -> Self:
         """Open the store, and bring its schema up to date unless it is only read.
 
@@ -41,11 +48,15 @@ class PostgresStore(Store):
             longest_call: seconds in which the bytes of a call may leave this host, at most.
             read_only: refuse to write.
             tables: those that are watched in the same database, whose owners' `pg_dump` reads a store made here.
+            upgrading: hears that the schema is brought up to date, while that goes on.
 
         Raises:
             StoreError: it cannot be used; the message says why.
         """
-        return cls(await PostgresDriver.open(dsn, longest_call=longest_call, read_only=read_only, tables=tables))
+        driver = await PostgresDriver.open(
+            dsn, longest_call=longest_call, read_only=read_only, tables=tables, upgrading=upgrading
+        )
+        return cls(driver)
 
     async def living(self) -> list[tuple[str, int]]:
         """The daemons that live: host and process id, the oldest first."""

@@ -1,5 +1,7 @@
 """Connecting to the store's database, bringing its schema up to date, and what is said when that fails."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
@@ -12,7 +14,7 @@ from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.store.postgres.scripts import install, owners
 from cdc_sync.store.postgres.transaction import Connection
-from cdc_sync.store.protocol import StoreError
+from cdc_sync.store.protocol import UPGRADING_EVERY, StoreError, Upgrading, not_reported
 from cdc_sync.store.statements import migrations
 
 # Whatever the role or the database sets: a commit is on disk when it returns.
@@ -64,13 +66,16 @@ async def configure(connection: Connection, *, statements_end: bool = True) -> N
     await connection.execute(_SETTINGS)
 
 
-async def prepare(dsn: str, *, read_only: bool, tables: Iterable[QualifiedName] = ()) -> None:
+async def prepare(
+    dsn: str, *, read_only: bool, tables: Iterable[QualifiedName] = (), upgrading: Upgrading = not_reported
+) -> None:
     """Bring the schema up to date, unless it is only read.
 
     Args:
         dsn: where it is.
         read_only: whether nothing may be written.
         tables: those that are watched in the store's database, whose owners may read a store that is made here.
+        upgrading: hears of it while it is done, unless the store is new.
 
     Raises:
         StoreError: the database cannot be used; or the schema is newer than this version, or older and may not be
@@ -82,7 +87,11 @@ async def prepare(dsn: str, *, read_only: bool, tables: Iterable[QualifiedName] 
             check_server(connection, dsn)
             version = await version_of(connection)
             if version < newest and not read_only:
-                await connection.execute(install(tables_owners=owners(tables)).encode())
+                report = asyncio.create_task(_report(upgrading if version else not_reported))
+                try:
+                    await connection.execute(install(tables_owners=owners(tables)).encode())
+                finally:
+                    report.cancel()
                 version = await version_of(connection)
     except errors.ObjectNotInPrerequisiteState as error:
         raise StoreError(
@@ -104,6 +113,13 @@ async def prepare(dsn: str, *, read_only: bool, tables: Iterable[QualifiedName] 
             f"The store in {shown(dsn)} has not been set up by this version yet: start the daemon once, or let the DBA "
             f"run what `cdc-sync sql install --store` prints.",
         )
+
+
+async def _report(upgrading: Upgrading) -> None:
+    begun = time.monotonic()
+    while True:
+        upgrading(time.monotonic() - begun)
+        await asyncio.sleep(UPGRADING_EVERY)
 
 
 def check_server(connection: Connection, dsn: str) -> None:

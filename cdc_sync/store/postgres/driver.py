@@ -20,7 +20,7 @@ from cdc_sync.store.postgres.connecting import configure, conninfo, prepare, tra
 from cdc_sync.store.postgres.living import BEAT, Living
 from cdc_sync.store.postgres.transaction import Connection, PostgresTransaction, pipelined
 from cdc_sync.store.postgres.waking import listen, notify
-from cdc_sync.store.protocol import StoreError
+from cdc_sync.store.protocol import StoreError, Upgrading
 
 T = TypeVar("T")
 
@@ -62,9 +62,11 @@ class PostgresDriver:
         self._beating: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, dsn: str, *, longest_call: float, read_only: bool, tables: Iterable[QualifiedName]) -> Self:
+    async def open(
+        cls, dsn: str, *, longest_call: float, read_only: bool, tables: Iterable[QualifiedName], upgrading: Upgrading
+    ) -> Self:
         """See `PostgresStore.open`."""
-        await prepare(dsn, read_only=read_only, tables=tables)
+        await prepare(dsn, read_only=read_only, tables=tables, upgrading=upgrading)
         pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             conninfo(dsn),
             kwargs={"autocommit": True, "prepare_threshold": None},

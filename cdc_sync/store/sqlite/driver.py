@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, TypeVar
 from cdc_sync.store.clock import Clock, boot_id, uptime, wall_clock
 from cdc_sync.store.delivery import expire
 from cdc_sync.store.driver import ALONE, Row, Work
-from cdc_sync.store.protocol import StoreError, StoreGoneError
+from cdc_sync.store.protocol import StoreError, StoreGoneError, Upgrading, not_reported
 from cdc_sync.store.sqlite.schema import connect, translate
 from cdc_sync.store.statements import statements
 
@@ -235,7 +235,7 @@ class SqliteDriver:
     claims = None
     """See `Driver`: what is claimed is claimed in the file, and nobody else can claim it."""
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, upgrading: Upgrading = not_reported) -> None:
         self.name = str(path)
         self.moves = 0
         self.clock: Clock
@@ -244,7 +244,7 @@ class SqliteDriver:
         self._files: dict[str, tuple[int, int]] = {}
         self._gone: StoreGoneError | None = None
         self._thread = SqliteThread(
-            lambda: self._connect(read_only=read_only), "BEGIN" if read_only else "BEGIN IMMEDIATE"
+            lambda: self._connect(upgrading, read_only=read_only), "BEGIN" if read_only else "BEGIN IMMEDIATE"
         )
 
     async def transact(self, work: Work[T]) -> T:
@@ -297,8 +297,8 @@ class SqliteDriver:
         if self._gone is not None:
             raise self._gone
 
-    def _connect(self, *, read_only: bool) -> sqlite3.Connection:
-        connection = connect(self._path, read_only=read_only)
+    def _connect(self, upgrading: Upgrading, *, read_only: bool) -> sqlite3.Connection:
+        connection = connect(self._path, read_only=read_only, upgrading=upgrading)
         try:
             self.clock = _clock(connection, keep=not read_only)
         except sqlite3.Error as error:

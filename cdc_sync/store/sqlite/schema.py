@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from cdc_sync.store.lock import holder_of
-from cdc_sync.store.protocol import StoreError
+from cdc_sync.store.protocol import UPGRADING_EVERY, StoreError, Upgrading, not_reported
 from cdc_sync.store.statements import migrations, text
 
 _PREPARED = 256
@@ -17,9 +17,12 @@ _PREPARED = 256
 _BUSY_TIMEOUT_MS = 10_000
 """How long to wait for another process's transaction: operator commands write beside the daemon."""
 
+_INSTRUCTIONS = 100_000
+"""SQLite's, between two looks at the clock while the schema is brought up to date: about a millisecond's."""
 
-def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """Open the store, and bring its schema up to date unless it is only read.
+
+def connect(path: Path, *, read_only: bool = False, upgrading: Upgrading = not_reported) -> sqlite3.Connection:
+    """Open the store, and bring its schema up to date, which `upgrading` hears of, unless it is only read.
 
     Raises:
         StoreError: the file is no store, was written by a newer version, or cannot be opened.
@@ -44,7 +47,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         if not read_only:
             _use_wal(connection)
             connection.execute("PRAGMA synchronous = FULL")
-        _migrate(connection, path, read_only=read_only)
+        _migrate(connection, path, upgrading, read_only=read_only)
     except sqlite3.Error as error:
         connection.close()
         raise StoreError("store-unusable", translate(path, error)) from error
@@ -85,7 +88,7 @@ def copy_store(source: Path, target: Path) -> None:
             raise StoreError("store-unusable", translate(source, error)) from error
 
 
-def _migrate(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
+def _migrate(connection: sqlite3.Connection, path: Path, upgrading: Upgrading, *, read_only: bool) -> None:
     """Apply what is missing, all of it in one transaction with the number: an older version can use what it left."""
     scripts = migrations("sqlite")
     # Before the version: a migration that commits in between must not make our own file look foreign.
@@ -117,10 +120,20 @@ def _migrate(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> 
             f"The store {path} cannot be brought up to date: an older cdc-sync (process {holder or 'unknown'}) works "
             f"on it. Stop it, then try again.",
         )
-    _bring_up_to_date(connection, scripts)
+    _bring_up_to_date(connection, scripts, upgrading if version else not_reported)
 
 
-def _bring_up_to_date(connection: sqlite3.Connection, scripts: Sequence[str]) -> None:
+def _bring_up_to_date(connection: sqlite3.Connection, scripts: Sequence[str], upgrading: Upgrading) -> None:
+    begun = reported = time.monotonic()
+
+    def report_now_and_then() -> None:
+        nonlocal reported
+        if time.monotonic() - reported >= UPGRADING_EVERY:
+            reported = time.monotonic()
+            upgrading(reported - begun)
+
+    upgrading(0.0)
+    connection.set_progress_handler(report_now_and_then, _INSTRUCTIONS)
     connection.execute("BEGIN IMMEDIATE")
     try:
         # Another process may open it at the same moment, and be faster. No migration is applied twice: a later one may
@@ -136,6 +149,8 @@ def _bring_up_to_date(connection: sqlite3.Connection, scripts: Sequence[str]) ->
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    finally:
+        connection.set_progress_handler(None, 0)
 
 
 def _split(script: str) -> Iterator[str]:

@@ -21,7 +21,7 @@ from support.upgrading import OldFile, OldSchema, newest
 
 from cdc_sync.demo.postgres import Server
 from cdc_sync.store.postgres import PostgresStore, scripts
-from cdc_sync.store.protocol import StoreError
+from cdc_sync.store.protocol import StoreError, not_reported
 from cdc_sync.store.sqlite import SqliteStore, schema
 from cdc_sync.store.sqlite.schema import connect
 from cdc_sync.store.statements import migrations
@@ -81,9 +81,23 @@ class TestAFile:
         connect(data.path).close()
         with closing(sqlite3.connect(data.path, isolation_level=None)) as connection:
             # It has looked at the file before the newer one was done, and waited for it.
-            schema._bring_up_to_date(connection, migrations("sqlite")[:-1])
+            schema._bring_up_to_date(connection, migrations("sqlite")[:-1], not_reported)
 
         assert data.schema() == newest("sqlite")
+
+    async def test_it_is_reported_while_it_goes_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        data = OldFile(FILES[0], tmp_path)
+        reported = list[float]()
+        monkeypatch.setattr(schema, "_INSTRUCTIONS", 1)
+        monkeypatch.setattr(schema, "UPGRADING_EVERY", 0.0)
+
+        for _ in range(2):
+            await SqliteStore(data.path, upgrading=reported.append).close()
+        await SqliteStore(tmp_path / "new.db", upgrading=reported.append).close()
+
+        assert reported[0] == 0.0, "at its beginning"
+        assert len(reported) > 100, "and again while it goes on"
+        assert reported.count(0.0) == 1, "that of a store that is up to date, or new, is none"
 
     async def test_what_only_reads_leaves_it_as_it_is(self, tmp_path: Path) -> None:
         data = OldFile(FILES[0], tmp_path)
@@ -160,6 +174,15 @@ class TestASchema:
                 assert is_done or data.tables() == before
             assert old not in OLD or at > 1
         assert data.schema() == newest("postgres")
+
+    async def test_it_is_reported(self, database: str) -> None:
+        OldSchema(SCHEMAS[0], database)
+        reported = list[float]()
+
+        for _ in range(2):
+            await (await PostgresStore.open(database, upgrading=reported.append)).close()
+
+        assert len(reported) == 1, "at its beginning, and not where the store is up to date"
 
     @pytest.mark.parametrize("old", OLD, ids=lambda old: old.name)
     async def test_an_end_of_the_session_leaves_it_as_it_was(self, old: OldStore, database: str) -> None:
