@@ -39,11 +39,10 @@ JOURNAL = Path("/run/systemd/journal/socket")
 _LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
 _NAMES = {number: name for name, number in _LEVELS.items()}
 
-_ToStandardError = Callable[[int, str], None]
-"""Writes a line of a level."""
-
 # syslog's priorities, as sd-daemon(3) wants them at the beginning of a line.
 _PRIORITIES = {DEBUG: 7, INFO: 6, WARNING: 4, ERROR: 3}
+
+_COLORS = {DEBUG: 36, INFO: 32, WARNING: 33, ERROR: 31}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +67,13 @@ def configure(log: Log, environ: Mapping[str, str], journal: Path = JOURNAL) -> 
     kind = log.format
     if kind == "auto":
         kind = "text" if sys.stderr.isatty() else "journal" if "JOURNAL_STREAM" in environ else "json"
-    line = _StandardError().write
-    match kind:
-        case "text":
-            write = _text(line, colors=sys.stderr.isatty() and "NO_COLOR" not in environ)
-        case "journal":
-            write = _fields_to(journal, line) if is_the_journals(environ, journal) else _priorities(line)
-        case _:
-            write = _json(line)
+    put = _StandardError().write
+    if kind == "text":
+        write = _text(put, colors=sys.stderr.isatty() and "NO_COLOR" not in environ)
+    elif kind == "json":
+        write = _json(put)
+    else:
+        write = _journal(journal if is_the_journals(environ, journal) else None, put)
     lines = Lines(_LEVELS[log.level], write)
     # Libraries' own loggers: their warnings matter, their chatter does not. Events report the driver's.
     logging.basicConfig(level=WARNING, handlers=[Libraries(lines)], force=True)
@@ -83,10 +81,19 @@ def configure(log: Log, environ: Mapping[str, str], journal: Path = JOURNAL) -> 
     return lines
 
 
+def is_the_journals(environ: Mapping[str, str], journal: Path) -> bool:
+    """Whether our standard error is the journal's: `$JOURNAL_STREAM` names its device and inode (systemd.exec(5))."""
+    try:
+        stream = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}" and journal.exists()
+
+
 _encode = json.JSONEncoder(ensure_ascii=False, default=repr).encode
 
 
-def _json(to_standard_error: _ToStandardError) -> Write:
+def _json(put: Callable[[int, str], None]) -> Write:
     """A line as a JSON object. Every call has one, so this is written for speed: the encoder takes twice as long."""
     second = (0, "")
 
@@ -104,7 +111,7 @@ def _json(to_standard_error: _ToStandardError) -> Write:
         date = second  # libraries may write in other threads
         if date[0] != now:
             date = second = (now, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)))
-        to_standard_error(
+        put(
             level,
             f'{{{", ".join(members)}, "level": "{_NAMES[level]}", "timestamp": "{date[1]}.{microseconds:06}Z"}}',
         )
@@ -112,17 +119,8 @@ def _json(to_standard_error: _ToStandardError) -> Write:
     return write
 
 
-def _priorities(to_standard_error: _ToStandardError) -> Write:
-    """A line for the journal: systemd takes the priority off its beginning."""
-
-    def write(level: int, message: str, fields: Fields) -> None:
-        to_standard_error(level, f"<{_PRIORITIES[level]}>{logfmt(_on_one_line(message, fields))}")
-
-    return write
-
-
-def _fields_to(journal: Path, to_standard_error: _ToStandardError) -> Write:
-    """Write a line to the journal, with its facts as fields; to standard error if the journal does not take it."""
+def _journal(journal: Path | None, put: Callable[[int, str], None]) -> Write:
+    """A line with its facts as fields, to the journal; or with a priority, if there is none or it does not take it."""
     path = str(journal)
     # Bound to no journal: the next line finds the one that was started in its place.
     sending = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
@@ -130,41 +128,57 @@ def _fields_to(journal: Path, to_standard_error: _ToStandardError) -> Write:
     def write(level: int, message: str, fields: Fields) -> None:
         facts, priority = _on_one_line(message, fields), _PRIORITIES[level]
         line = logfmt(facts)
-        try:
-            sending.sendto(_datagram(line, priority, facts), path)
-        except OSError:
-            to_standard_error(level, f"<{priority}>{line}")
+        if journal is not None:
+            all_of_it = {"MESSAGE": line, "PRIORITY": priority, "SYSLOG_IDENTIFIER": "cdc-sync"}
+            all_of_it |= {f"CDC_SYNC_{name.upper()}": value for name, value in facts.items()}
+            datagram = "".join(f"{name}={value}\n" for name, value in all_of_it.items())
+            with suppress(OSError):
+                sending.sendto(datagram.encode("utf-8", "backslashreplace"), path)
+                return
+        put(level, f"<{priority}>{line}")
 
     weakref.finalize(write, sending.close)
     return write
 
 
-def is_the_journals(environ: Mapping[str, str], journal: Path) -> bool:
-    """Whether our standard error is the journal's: `$JOURNAL_STREAM` names its device and inode (systemd.exec(5))."""
-    try:
-        stream = os.fstat(sys.stderr.fileno())
-    except (OSError, ValueError):
-        return False
-    return environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}" and journal.exists()
-
-
-def _datagram(line: str, priority: int, facts: Mapping[str, object]) -> bytes:
-    fields = {"MESSAGE": line, "PRIORITY": priority, "SYSLOG_IDENTIFIER": "cdc-sync"}
-    fields |= {f"CDC_SYNC_{name.upper()}": value for name, value in facts.items()}
-    return "".join(f"{name}={value}\n" for name, value in fields.items()).encode("utf-8", "backslashreplace")
-
-
-def _text(to_standard_error: _ToStandardError, *, colors: bool) -> Write:
-    # A daemon without a terminal never gets here, and does without structlog and the rich that it loads.
-    import structlog  # noqa: PLC0415 - as above
-
-    render = structlog.dev.ConsoleRenderer(colors=colors)
+def _text(put: Callable[[int, str], None], *, colors: bool) -> Write:
+    """A line for a terminal."""
 
     def write(level: int, message: str, fields: Fields) -> None:
-        line = {**_on_one_line(message, fields), "level": _NAMES[level], "timestamp": _now()}
-        to_standard_error(level, str(render(None, _NAMES[level], line)))
+        facts = _on_one_line(message, fields)
+        event, name = f"{facts.pop('event'):<30}", f"[{_NAMES[level]:<9}]"
+        if colors:
+            event, name = f"\x1b[1m{event}\x1b[0m", f"\x1b[{_COLORS[level]}m{name}\x1b[0m"
+        put(
+            level,
+            f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ} {name} {event} {logfmt(dict(sorted(facts.items())))}".rstrip(),
+        )
 
     return write
+
+
+def _on_one_line(message: str, fields: Fields) -> Fields:
+    """The fields that say something, after the message; control characters are made visible.
+
+    Text from outside must not forge a line, or steer a terminal.
+    """
+    line = {"event": " ".join(message.split()), **fields}
+    return {
+        name: visible(value) if isinstance(value, str) else value for name, value in line.items() if value is not None
+    }
+
+
+def logfmt(fields: Fields) -> str:
+    """Fields as `name=value`; a value is quoted where that is needed to find its end (https://brandur.org/logfmt)."""
+    return " ".join(name if value is True else f"{name}={_quoted(value)}" for name, value in fields.items())
+
+
+def _quoted(value: object) -> str:
+    text = "false" if value is False else str(value)
+    if not any(mark in text for mark in ' ="'):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 class _StandardError:
@@ -197,36 +211,6 @@ def _write_all(lines: deque[str]) -> None:
             text += lines.popleft()
     with suppress(OSError):
         sys.stderr.write(text)  # nothing of it stays there: standard error is buffered by the line
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
-
-
-def _without_nothing(fields: Fields) -> Fields:
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _on_one_line(message: str, fields: Fields) -> Fields:
-    """The fields that say something, after the message; control characters are made visible.
-
-    Text from outside must not forge a line, or steer a terminal.
-    """
-    line = {"event": " ".join(message.split()), **_without_nothing(fields)}
-    return {name: visible(value) if isinstance(value, str) else value for name, value in line.items()}
-
-
-def logfmt(fields: Fields) -> str:
-    """Fields as `name=value`; a value is quoted where that is needed to find its end (https://brandur.org/logfmt)."""
-    return " ".join(name if value is True else f"{name}={_quoted(value)}" for name, value in fields.items())
-
-
-def _quoted(value: object) -> str:
-    text = "false" if value is False else str(value)
-    if not any(mark in text for mark in ' ="'):
-        return text
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
 
 
 class Repeats:

@@ -6,14 +6,14 @@ call. An event without a line of its own here is written under its class's name,
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields as fields_of
 from datetime import timedelta
 from logging import DEBUG, ERROR, INFO, WARNING
 from typing import Any
 
 from cdc_sync.core import observations as events
-from cdc_sync.core.findings import UNCONFIGURED as _UNCONFIGURED
+from cdc_sync.core.findings import UNCONFIGURED
 from cdc_sync.core.observations import Handler, Handlers
 from cdc_sync.daemon.lines import Fields, Lines, Repeats
 
@@ -66,105 +66,79 @@ class EventLogger:
 
         What remembers something for a later line is there on every level: a reload may turn that line on.
         """
-        line, varying, level = self._line, self._line_of_varying_level, self._lines.level
+        line, level = self._line, self._lines.level
+        milestone = self._level_of_milestone
         return {
             events.Event: self._unknown if level <= INFO else None,
-            events.DaemonStarted: line(INFO, "started", _started),
-            events.DaemonStopping: line(
-                INFO, "stopping", lambda e: {"signal": e.signal, "calls_under_way": e.under_way}
-            ),
-            events.DaemonStopped: line(INFO, "stopped", _nothing),
-            events.ReloadStarted: line(DEBUG, "reading the configuration again", _nothing),
-            events.Reloaded: line(INFO, "the configuration was read again and is in use", _reloaded),
+            events.DaemonStarted: line(INFO, "started"),
+            events.DaemonStopping: line(INFO, "stopping"),
+            events.DaemonStopped: line(INFO, "stopped"),
+            events.ReloadStarted: line(DEBUG, "reading the configuration again"),
+            events.Reloaded: line(INFO, "the configuration was read again and is in use"),
             events.ReloadRefused: self._reload_refused,
-            events.WatchEnded: varying(self._level_of_end, "no longer watching", _watch),
-            events.WatchUnconfigured: line(WARNING, _UNCONFIGURED, _unconfigured),
+            events.WatchEnded: line(self._level_of_end, "no longer watching", "for_good"),
+            events.WatchUnconfigured: line(WARNING, UNCONFIGURED),
             events.HeartBeat: self._heart_beat if level <= WARNING else None,
-            events.LoopsHang: line(ERROR, _HANG, lambda e: {"loops": ", ".join(e.loops)}),
-            events.LoopsMove: line(INFO, "every loop gets round again", _nothing),
-            events.WatchConnected: varying(self._level_of_milestone, "connected", _connected, highest=INFO),
-            events.CaptureStarted: varying(self._level_of_milestone, "watching", _watch, highest=INFO),
-            events.WatchStandsBy: varying(self._level_of_milestone, _message, _watch, highest=INFO),
-            events.WatchLost: varying(self._level_of_loss, _message, lambda e: {"watch": e.watch, "code": e.code}),
-            events.TriggersMissing: line(ERROR, _message, _watch),
-            events.TriggersFound: line(DEBUG, "triggers are in place", _watch),
-            events.BellLeftAlone: line(
-                INFO, _NEVER_RINGS, lambda e: {"watch": e.watch, "drains_every": _short(e.pause)}
+            events.LoopsHang: line(ERROR, _HANG),
+            events.LoopsMove: line(INFO, "every loop gets round again"),
+            events.WatchConnected: line(milestone, "connected"),
+            events.CaptureStarted: line(milestone, "watching"),
+            events.WatchStandsBy: line(milestone, _message),
+            events.WatchLost: line(self._level_of_loss, _message, "misconfigured"),
+            events.TriggersMissing: line(ERROR, _message),
+            events.TriggersFound: line(DEBUG, "triggers are in place"),
+            events.BellLeftAlone: line(INFO, _NEVER_RINGS),
+            events.ChangesMissed: line(WARNING, _MISSED),
+            events.RowsHidden: line(self._level_of_hiding, _message),
+            events.RowsVisible: line(self._level_of_visibility, "row-level security hides no rows"),
+            events.BaselineProgress: None if self._progress_elsewhere else line(self._level_of_progress, "baseline"),
+            events.BaselineDone: line(INFO, _baseline_done, "known", "queued"),
+            events.BaselineOverEarlierWork: line(ERROR, _OVER_EARLIER_WORK),
+            events.StatusRulesChanged: line(
+                lambda e: WARNING if e.held else INFO, lambda e: _REMAPPED_AND_HELD if e.held else _REMAPPED, "held"
             ),
-            events.ChangesMissed: line(
-                WARNING, _MISSED, lambda e: {"watch": e.watch, "changes": e.number, "reason": e.reason}
-            ),
-            events.RowsHidden: varying(self._level_of_hiding, _message, _watch),
-            events.RowsVisible: varying(self._level_of_visibility, "row-level security hides no rows", _watch),
-            events.BaselineProgress: (
-                None if self._progress_elsewhere else varying(self._level_of_progress, "baseline", _progress)
-            ),
-            events.BaselineDone: line(
-                INFO, _baseline_done, lambda e: {"watch": e.watch, "seconds": round(e.seconds, 1)}
-            ),
-            events.BaselineOverEarlierWork: line(ERROR, _OVER_EARLIER_WORK, _watch),
-            events.StatusRulesChanged: varying(
-                lambda e: WARNING if e.held else INFO,
-                lambda e: _REMAPPED_AND_HELD if e.held else _REMAPPED,
-                lambda e: {"watch": e.watch, "applications": e.touched},
-            ),
-            events.ChangesRead: line(DEBUG, "read", lambda e: {"watch": e.watch, "by": e.origin, "keys": e.keys}),
+            events.ChangesRead: line(DEBUG, "read"),
             events.CaughtUp: None,  # many times a second
             events.ListenerProved: None,  # nothing but a number
-            events.CaptureLate: line(
-                WARNING, _CAPTURE_LATE, lambda e: {"watch": e.watch, "longer_than": _short(e.limit)}
-            ),
-            events.CaptureInTime: line(INFO, "changes are read in time again", _watch),
-            events.DeliveryLate: line(
-                WARNING, _DELIVERY_LATE, lambda e: {"endpoint": e.endpoint, "longer_than": _short(e.limit)}
-            ),
-            events.DeliveryInTime: line(INFO, "calls go out in time again", lambda e: {"endpoint": e.endpoint}),
-            events.ClockSkewed: line(
-                WARNING,
-                lambda e: _CLOCKS_DIFFER if e.shared else _CLOCK_SET,
-                lambda e: {"ahead_seconds": round(e.ahead, 1)},
-            ),
-            events.ClockAgrees: line(INFO, "this machine's clock agrees again", _nothing),
+            events.CaptureLate: line(WARNING, _CAPTURE_LATE),
+            events.CaptureInTime: line(INFO, "changes are read in time again"),
+            events.DeliveryLate: line(WARNING, _DELIVERY_LATE),
+            events.DeliveryInTime: line(INFO, "calls go out in time again"),
+            events.ClockSkewed: line(WARNING, lambda e: _CLOCKS_DIFFER if e.shared else _CLOCK_SET, "shared"),
+            events.ClockAgrees: line(INFO, "this machine's clock agrees again"),
             events.Decided: self._decided,
-            events.RowSkipped: line(
-                WARNING,
-                lambda e: f"a row cannot be reported: {e.reason}",
-                lambda e: {"watch": e.watch, "key": e.key, "application_id": e.application_id},
-            ),
-            events.SweepDone: varying(self._level_of_sweep, "swept", _swept),
+            events.RowSkipped: line(WARNING, lambda e: f"a row cannot be reported: {e.reason}", "reason"),
+            events.SweepDone: line(self._level_of_sweep, "swept"),
             events.CallEnded: None if self._rehearsal else self._call_ended,
-            events.EndpointChanged: varying(self._level_of_endpoint, lambda e: _ENDPOINT[e.mode], _endpoint),
-            events.StoreFailed: line(ERROR, _message, lambda e: {"watch": e.by, "code": e.code}),
-            events.StoreRecovered: line(INFO, "the store can be written again", lambda e: {"watch": e.by}),
-            events.StoreUpgrading: line(INFO, _UPGRADING, lambda e: {"seconds": round(e.seconds)}),
-            events.StoreMoved: line(WARNING, _STORE_MOVED, _nothing),
+            events.EndpointChanged: line(self._level_of_endpoint, lambda e: _ENDPOINT[e.mode], "mode"),
+            events.StoreFailed: line(ERROR, _message),
+            events.StoreRecovered: line(INFO, "the store can be written again"),
+            events.StoreUpgrading: line(INFO, _UPGRADING),
+            events.StoreMoved: line(WARNING, _STORE_MOVED),
             events.TokenRefused: self._token_refused if level <= WARNING else None,
             events.ConnectionDisplaced: self._connection_displaced if level <= WARNING else None,
         }
 
-    def _line(self, level: int, message: str | Callable[[Any], str], fields: Callable[[Any], Fields]) -> Handler | None:
-        return self._line_of_varying_level(lambda _: level, message, fields, highest=level)
-
-    def _line_of_varying_level(
-        self,
-        level_of: Callable[[Any], int],
-        message: str | Callable[[Any], str],
-        fields: Callable[[Any], Fields],
-        *,
-        highest: int | None = None,
+    def _line(
+        self, level: int | Callable[[Any], int], message: str | Callable[[Any], str], *said: str
     ) -> Handler | None:
-        """A line whose level depends on the event, and on what was reported before, which `level_of` remembers.
+        """A line with the fields of its event, but for those that the message has `said`.
 
-        One that remembers nothing has a highest level, above which it is left out.
+        A level may depend on the event, and on what was reported before, which its function remembers.
         """
         least, write = self._lines.level, self._lines.write
-        if highest is not None and highest < least:
+        if isinstance(level, int) and level < least:
             return None
 
         def handle(event: Any) -> None:
-            level = level_of(event)
-            if level >= least:
-                write(level, message if isinstance(message, str) else message(event), fields(event))
+            its_level = level if isinstance(level, int) else level(event)
+            if its_level >= least:
+                fields: Fields = {}
+                for field in fields_of(event):
+                    if field.name not in said and field.name != "message":
+                        name, shown = _FIELDS.get(field.name, (field.name, _as_it_is))
+                        fields[name] = shown(getattr(event, field.name))
+                write(its_level, message if isinstance(message, str) else message(event), fields)
 
         return handle
 
@@ -294,66 +268,56 @@ _NEVER = -1
 """The level of what has no line, whatever level is on."""
 
 
-def _nothing(_: events.Event) -> Fields:
-    return {}
+def _as_it_is(value: object) -> object:
+    return value
 
 
-def _watch(event: Any) -> Fields:
-    return {"watch": event.watch}
+def _if_any(value: object) -> object:
+    return value or None
+
+
+def _listed(names: Sequence[str]) -> str | None:
+    return ",".join(names) or None
+
+
+def _short(seconds: float) -> str | None:
+    return str(timedelta(seconds=round(seconds))) if seconds else None
+
+
+_FIELDS: dict[str, tuple[str, Callable[[Any], object]]] = {
+    "ahead": ("ahead_seconds", lambda seconds: round(seconds, 1)),
+    "begun": ("begun", _listed),
+    "by": ("watch", _as_it_is),
+    "dead": ("dead_letters", _as_it_is),
+    "dry_run": ("dry_run", _if_any),
+    "ended": ("ended", _listed),
+    "estimate": ("about", _if_any),
+    "limit": ("longer_than", _short),
+    "loops": ("loops", _listed),
+    "number": ("changes", _as_it_is),
+    "origin": ("by", _as_it_is),
+    "pause": ("drains_every", _short),
+    "renewed": ("renewed", _listed),
+    "repaired": ("repaired", dict),
+    "resumed": ("resumed", _if_any),
+    "seconds": ("seconds", lambda seconds: round(seconds, 2)),
+    "server_version": ("postgresql", lambda version: version // 10_000),
+    "suspected": ("suspected_deletions", _as_it_is),
+    "touched": ("applications", _as_it_is),
+    "under_way": ("calls_under_way", _as_it_is),
+    "wait": ("next_try_in", _short),
+    "watches": ("watches", _listed),
+}
+"""How fields of events are called on a line, and shown, where that is not as they are."""
 
 
 def _message(event: Any) -> str:
     return str(event.message)
 
 
-def _started(event: events.DaemonStarted) -> Fields:
-    watches = ",".join(event.watches)
-    return {"version": event.version, "watches": watches, "dry_run": event.dry_run or None, "admin": event.admin}
-
-
-def _reloaded(event: events.Reloaded) -> Fields:
-    changed = {"begun": event.begun, "renewed": event.renewed, "ended": event.ended}
-    return {"watches": ",".join(event.watches), **{name: ",".join(each) or None for name, each in changed.items()}}
-
-
-def _unconfigured(event: events.WatchUnconfigured) -> Fields:
-    return {
-        "watch": event.watch,
-        "known": event.known,
-        "pending": event.pending,
-        "held": event.held,
-        "dead_letters": event.dead,
-        "suspected_deletions": event.suspected,
-    }
-
-
-def _connected(event: events.WatchConnected) -> Fields:
-    return {"watch": event.watch, "mode": event.mode, "postgresql": event.server_version // 10_000}
-
-
-def _progress(event: events.BaselineProgress) -> Fields:
-    return {"watch": event.watch, "rows": event.rows, "about": event.estimate or None}
-
-
 def _baseline_done(event: events.BaselineDone) -> str:
     calls = f"{event.queued} calls queued" if event.queued else "0 calls"
     return f"{event.known} applications known, {calls}"
-
-
-def _swept(event: events.SweepDone) -> Fields:
-    return {
-        "watch": event.watch,
-        "rows": event.rows,
-        "seconds": round(event.seconds, 2),
-        "repaired": dict(event.repaired),
-        "resumed": event.resumed or None,
-    }
-
-
-def _endpoint(event: events.EndpointChanged) -> Fields:
-    if event.mode == "healthy":
-        return {"endpoint": event.endpoint}
-    return {"endpoint": event.endpoint, "reason": event.reason, "next_try_in": _short(event.wait)}
 
 
 _CALL = {
@@ -433,7 +397,3 @@ _ENDPOINT = {
     "open": "the endpoint does not work; trying one call at a time",
     "paused": "the endpoint refuses our credentials; everything is kept. Check hellowork.headers",
 }
-
-
-def _short(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))

@@ -57,7 +57,7 @@ def main(path: Path, unit: str, number: int) -> None:
         sqlite3.connect = watched  # type: ignore[assignment]
         schema.connect(path).close()
     else:
-        schema._INSTRUCTIONS, schema.UPGRADING_EVERY = _INSTRUCTIONS, 0.0
+        vars(schema).update(_INSTRUCTIONS=_INSTRUCTIONS, UPGRADING_EVERY=0.0)
         schema.connect(path, upgrading=one).close()
     print(seen)
 

@@ -26,7 +26,6 @@ def loaded() -> frozenset[str]:
     [
         pytest.param("rich", id="tables and bars are for terminals"),
         pytest.param("pygments", id="comes with rich"),
-        pytest.param("structlog", id="writes lines on a terminal"),
         pytest.param("jinja2", id="nobody looks at the page"),
         pytest.param("cdc_sync.admin.page", id="as jinja2"),
         pytest.param("cdc_sync.store.postgres", id="the store is of SQLite"),
