@@ -115,7 +115,6 @@ class Endpoint:
         health: its state.
         stored: its state in the store, as we last wrote or read it; another one there is another daemon's.
         due_at: when its next entry is due, as far as is known; None if it has none.
-        hinted: when one may be due of which the store may not have heard yet; None if there is no such one.
         ready: claimed entries whose calls have not begun, in the order of their turns.
         coming: entries that are being claimed, at most.
         under_way: calls that have begun and not ended.
@@ -125,10 +124,9 @@ class Endpoint:
     """
 
     name: str
-    health: Health
-    stored: Health
+    health: Health = HEALTHY
+    stored: Health = HEALTHY
     due_at: int | None = None
-    hinted: int | None = None
     ready: dict[Whose, Entry] = field(default_factory=dict)
     coming: int = 0
     under_way: int = 0
@@ -136,17 +134,17 @@ class Endpoint:
     pace: Pace = field(default_factory=Pace)
     most: int | None = None
 
-    def __post_init__(self) -> None:
-        if self.health.mode != "healthy":
-            self.most = 1
-
-    def heed(self, health: Health, *, answered: bool) -> None:
-        """Take over the health after a reply; `answered`: the reply was one of an endpoint that works."""
+    def heed(self, health: Health, *, answered: bool = False) -> None:
+        """Take over another health; `answered`: after a reply of an endpoint that works."""
         if health.mode != "healthy":
             self.most = 1
         elif self.health.mode == "healthy" and answered and self.most is not None:
             self.most += 1
         self.health = health
+
+
+def _earlier(one: int | None, other: int | None) -> int | None:
+    return one if other is None else other if one is None else min(one, other)
 
 
 class Endpoints:
@@ -165,6 +163,8 @@ class Endpoints:
         self._clock = clock
         self._monotonic = monotonic
         self._all: dict[str, Endpoint] = {}
+        self._hints: dict[str, int] = {}
+        """When something may be due, by endpoint, that a look which has begun may not show."""
         self._by_origin: dict[str, Endpoint] = {}
         """By what a URL has up to its path, the slash with it."""
         self.withdrawn: dict[Whose, Offer] = {}
@@ -177,12 +177,8 @@ class Endpoints:
         """Calls that have begun and not ended."""
         self.ready = 0
         """Entries in the ready queues, the withdrawn ones among them."""
-        self.coming = 0
-        """Entries that are being claimed, at most."""
         self.returning: dict[Whose, Entry] = {}
         """Claimed entries that are to be given back."""
-        self.hinted = False
-        """Whether an endpoint may have something due that is not known yet."""
         self.expects_more = False
         """Whether an endpoint has something due, now or later, or may have."""
         self.until = sys.maxsize
@@ -219,29 +215,29 @@ class Endpoints:
         """
         news: list[str] = []
         for name, (health, due_at) in found.items():
-            endpoint = self._all.get(name)
-            if endpoint is None:
-                others = health.mode == "paused" and not are_refused(self._settings.headers, health)
-                now = with_other_credentials(health) if others else health
-                endpoint = self._all[name] = Endpoint(name, now, stored=health)
-                if health.mode != "healthy" and due_at is not None:
+            is_known = name in self._all
+            endpoint = self._all.setdefault(name, Endpoint(name))
+            if health != endpoint.stored and not (is_known and name in unsaved):
+                if health.mode != endpoint.health.mode and (is_known or due_at is not None):
                     news.append(name)
-            elif health != endpoint.stored and name not in unsaved:
-                if health.mode != endpoint.health.mode:
-                    news.append(name)
-                if health.mode != "healthy":
-                    # What another daemon has met comes back as gently here.
-                    endpoint.most = 1
-                endpoint.health = endpoint.stored = health
-            endpoint.due_at = due_at
-        self.expects_more = self.hinted or any(endpoint.due_at is not None for endpoint in self._all.values())
+                endpoint.stored = health
+                others = not is_known and health.mode == "paused" and not are_refused(self._settings.headers, health)
+                # What another daemon has met comes back as gently here.
+                endpoint.heed(with_other_credentials(health) if others else health)
+            endpoint.due_at = _earlier(due_at, self._hints.get(name))
+        self.expects_more = any(endpoint.due_at is not None for endpoint in self._all.values())
         return news
 
     def hint(self, due_at: int, endpoint: Endpoint | None = None) -> None:
-        """Something may be due then, at one endpoint or nobody says where: find out at the next claim."""
+        """Something may be due then, at one endpoint or nobody says where."""
         for each in self._all.values() if endpoint is None else (endpoint,):
-            each.hinted = due_at if each.hinted is None else min(each.hinted, due_at)
-        self.hinted = self.expects_more = True
+            each.due_at = _earlier(each.due_at, due_at)
+            self._hints[each.name] = min(self._hints.get(each.name, due_at), due_at)
+        self.expects_more = True
+
+    def look(self) -> None:
+        """A look begins: it will show whatever was hinted at until now."""
+        self._hints.clear()
 
     # Claiming.
 
@@ -253,42 +249,37 @@ class Endpoints:
         An apply may claim of what it enqueues: as many as begin at once. None for an endpoint that has others due,
         which come first, or which are being claimed: the next claim is theirs, and takes what is new with them.
         """
-        if self.hinted and not by_apply:
-            self._follow_hints()
         free = max(self._settings.concurrency - self.under_way, 0)
         most = 2 * self._settings.concurrency
-        room = (free if by_apply else min(free + self.ahead, most)) - self.ready - self.coming
+        room = (free if by_apply else min(free + self.ahead, most)) - self.ready
+        room -= sum(each.coming for each in self._all.values())
         if room <= 0:
             return {}, frozenset()
         enough = not by_apply and self.ready > self.ahead // 2 and self.ready >= free
         now = self._clock()
         allowed: dict[str, int] = {}
-        probes: set[str] = set()
         for endpoint in self._all.values():
             waiting = len(endpoint.ready) + endpoint.coming
-            if self._is_due(endpoint, now) == by_apply or (by_apply and (waiting or endpoint.hinted is not None)):
+            if self._is_due(endpoint, now) == by_apply or (by_apply and waiting):
                 continue
             # Of a probe there is only one, be it under way or on its way.
             admitted = self._admits(endpoint, now, endpoint.under_way + waiting)
-            number = 0 if admitted == "none" else 1 if admitted == "probe" else endpoint.most or most
+            number = {"none": 0, "probe": 1}.get(admitted, endpoint.most or most)
             if number and self._settings.rate is not None:
                 number = endpoint.pace.within(self._monotonic(), self._settings.rate, AHEAD, number)
             if number > waiting:
                 allowed[endpoint.name] = min(number - waiting, room)
-                if admitted == "probe":
-                    probes.add(endpoint.name)
                 enough = enough and bool(endpoint.ready)
         if enough:
             return {}, frozenset()
         if len(allowed) > 1:
             allowed = self._dealt(room, allowed)
-        return allowed, frozenset(probes & allowed.keys())
+        return allowed, frozenset(name for name in allowed if self._all[name].health.mode in ("open", "paused"))
 
     def expect(self, wanted: Mapping[str, int], times: int = 1) -> None:
         """So many entries are being claimed: they have their places in the queues; -1 times, when that has ended."""
         for name, number in wanted.items():
             self._all[name].coming += times * number
-            self.coming += times * number
 
     def put(self, entries: Iterable[Entry]) -> None:
         """Entries were claimed: each is the last in its endpoint's queue."""
@@ -297,8 +288,7 @@ class Endpoints:
             if of in self.returning:
                 self.returning[of] = entry  # the unclaim may be written after this claim
                 continue
-            url = entry.content.url
-            endpoint = self._by_origin.get(url[: url.find("/", len("https://")) + 1]) or self._found(url)
+            endpoint = self.of(entry.content.url)
             if self.withdrawn.pop(of, None) is not None:
                 # An apply has replaced the entry that was withdrawn, or this one could not have been claimed.
                 self._drop(of)
@@ -407,7 +397,6 @@ class Endpoints:
                 continue
             for of in [of for of in list(endpoint.ready)[stays:] if of not in self.withdrawn]:
                 self.returning[of] = self._drop(of)
-                self.hint(min(now, self.until), endpoint)
 
     # When.
 
@@ -438,24 +427,15 @@ class Endpoints:
 
     # Within.
 
-    def _follow_hints(self) -> None:
-        """Believe the hints until `learn` knows."""
-        for endpoint in self._all.values():
-            if endpoint.hinted is not None:
-                known = endpoint.due_at
-                endpoint.due_at = endpoint.hinted if known is None else min(known, endpoint.hinted)
-                endpoint.hinted = None
-        self.hinted = False
-
-    def _found(self, url: str) -> Endpoint:
+    def of(self, url: str) -> Endpoint:
         """The endpoint of a URL, which may be new."""
-        name = endpoint_of(url)
-        endpoint = self._all.get(name)
-        if endpoint is None:
-            endpoint = self._all[name] = Endpoint(name, HEALTHY, stored=HEALTHY)
         origin = url[: url.find("/", len("https://")) + 1]
-        if origin and "?" not in origin and len(self._by_origin) < _ORIGINS:
-            self._by_origin[origin] = endpoint
+        endpoint = self._by_origin.get(origin)
+        if endpoint is None:
+            name = endpoint_of(url)
+            endpoint = self._all.setdefault(name, Endpoint(name))
+            if origin and "?" not in origin and len(self._by_origin) < _ORIGINS:
+                self._by_origin[origin] = endpoint
         return endpoint
 
     def _is_due(self, endpoint: Endpoint, now: int) -> bool:

@@ -12,10 +12,10 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
+from functools import partial
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -38,10 +38,10 @@ _DAY = 86_400
 _SECOND = 1_000
 _SERVER_ERROR = 500
 _PROXY_WANTED = 407
+_CURL = "curl -v --noproxy '*' --head"
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(NamedTuple):
     """Where calls go; `url` only where an answer is asked for."""
 
     host: str
@@ -63,13 +63,18 @@ async def check_endpoint(settings: HelloWork, clock: Callable[[], int], tell: Te
     """
     patience = min(_PATIENCE, settings.timeout.total_seconds())
     for place in _places(settings):
-        if not await _check_name(place, patience, tell) or not await _check_connection(place, patience, tell):
-            continue
-        if place.tls and not await _check_certificate(place, clock, patience, tell):
-            continue
+        checks = [partial(_check_name, place, patience), partial(_check_connection, place, patience)]
+        if place.tls:
+            checks.append(partial(_check_certificate, place, patience, clock))
         if place.url is not None:
-            await _check_answer(place, place.url, clock, patience, tell)
-    _check_headers(settings, tell)
+            checks.append(partial(_check_answer, place, patience, clock, place.url))
+        for check in checks:
+            findings = await check()
+            for finding in findings:
+                tell(finding)
+            if findings[0].state == "failed":
+                break  # what comes next needs it
+    tell(_check_headers(settings))
 
 
 def _places(settings: HelloWork) -> list[_Place]:
@@ -84,68 +89,51 @@ def _places(settings: HelloWork) -> list[_Place]:
     return list({str(place): place for place in reversed(places)}.values())[::-1]
 
 
-async def _check_name(place: _Place, patience: float, tell: Tell) -> bool:
+async def _check_name(place: _Place, patience: float) -> list[Finding]:
     try:
         async with asyncio.timeout(patience):
             found = await asyncio.get_running_loop().getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError, TimeoutError) as error:
         why = "no answer" if isinstance(error, TimeoutError) else str(getattr(error, "strerror", None) or error)
         message = f"the host name {place.host} cannot be resolved ({why})"
-        tell(Finding("endpoint-dns", "failed", message, f"getent ahosts {place.host}   # and see /etc/resolv.conf"))
-        return False
+        return [Finding("endpoint-dns", "failed", message, f"getent ahosts {place.host}   # and see /etc/resolv.conf")]
     addresses = ", ".join(dict.fromkeys(str(entry[4][0]) for entry in found))
-    tell(Finding("endpoint-dns", "ok", f"{place.host} is {addresses}"))
-    return True
+    return [Finding("endpoint-dns", "ok", f"{place.host} is {addresses}")]
 
 
-async def _check_connection(place: _Place, patience: float, tell: Tell) -> bool:
+async def _check_connection(place: _Place, patience: float) -> list[Finding]:
     try:
-        async with asyncio.timeout(patience), _opened(place):
-            pass
+        await _open(place, patience)
     except (OSError, TimeoutError) as error:
+        scheme = "https" if place.tls else "http"
+        hint = "let the firewall pass it: cdc-sync uses no proxy" if place.tls else "is it running?"
         message = f"no connection to {place} ({_reason(error, patience)})"
-        tell(
-            Finding(
-                "endpoint-tcp",
-                "failed",
-                message,
-                f"curl -v --noproxy '*' --head https://{place}/   # let the firewall pass it: cdc-sync uses no proxy"
-                if place.tls
-                else f"curl -v --noproxy '*' --head http://{place}/   # is it running?",
-            )
-        )
-        return False
-    tell(Finding("endpoint-tcp", "ok", f"{place} takes connections"))
-    return True
+        return [Finding("endpoint-tcp", "failed", message, f"{_CURL} {scheme}://{place}/   # {hint}")]
+    return [Finding("endpoint-tcp", "ok", f"{place} takes connections")]
 
 
-async def _check_certificate(place: _Place, clock: Callable[[], int], patience: float, tell: Tell) -> bool:
+async def _check_certificate(place: _Place, patience: float, clock: Callable[[], int]) -> list[Finding]:
     shown = f"openssl s_client -connect {place} -servername {place.host} -brief </dev/null"
     try:
-        async with asyncio.timeout(patience), _opened(place, ssl.create_default_context()) as writer:
-            certificate = writer.get_extra_info("peercert") or {}
+        certificate = await _open(place, patience, ssl.create_default_context())
     except ssl.SSLCertVerificationError as error:
         message = f"the certificate of {place} is not trusted ({error.verify_message})"
         remedy = (
             f"apt-get install ca-certificates   # or SSL_CERT_FILE=/path/to/ca.pem if a proxy of your own signs; and "
             f"is this machine's date right?\n{shown}"
         )
-        tell(Finding("endpoint-tls", "failed", message, remedy))
-        return False
+        return [Finding("endpoint-tls", "failed", message, remedy)]
     except (OSError, TimeoutError) as error:
-        tell(Finding("endpoint-tls", "failed", f"no TLS with {place} ({_reason(error, patience)})", shown))
-        return False
+        return [Finding("endpoint-tls", "failed", f"no TLS with {place} ({_reason(error, patience)})", shown)]
     days = (ssl.cert_time_to_seconds(certificate["notAfter"]) * _SECOND - clock()) // (_DAY * _SECOND)
     if days < _SOON:
         message = f"the certificate of {place} ends in {days} days"
-        tell(Finding("endpoint-tls", "warning", message, f"{shown}   # tell whoever runs it"))
-    else:
-        tell(Finding("endpoint-tls", "ok", f"the certificate of {place} is trusted, for {days} more days"))
-    return True
+        return [Finding("endpoint-tls", "warning", message, f"{shown}   # tell whoever runs it")]
+    return [Finding("endpoint-tls", "ok", f"the certificate of {place} is trusted, for {days} more days")]
 
 
-async def _check_answer(place: _Place, url: str, clock: Callable[[], int], patience: float, tell: Tell) -> None:
-    before = clock()
+async def _check_answer(place: _Place, patience: float, clock: Callable[[], int], url: str) -> list[Finding]:
+    before, remedy = clock(), f"{_CURL} {url}"
     try:
         async with (
             aiohttp.ClientSession(
@@ -159,49 +147,43 @@ async def _check_answer(place: _Place, url: str, clock: Callable[[], int], patie
             status, date = response.status, response.headers.get("Date")
     except (aiohttp.ClientError, TimeoutError) as error:
         why = f"no answer within {patience:g} s" if isinstance(error, TimeoutError) else type(error).__name__
-        remedy = f"curl -v --noproxy '*' --head {url}"
-        tell(Finding("endpoint-http", "failed", f"{place} does not answer as HTTP does ({why})", remedy))
-        return
+        return [Finding("endpoint-http", "failed", f"{place} does not answer as HTTP does ({why})", remedy)]
     after = clock()
+    answered = Finding("endpoint-http", "ok", f"{place} answers ({status} to HEAD, which tells no more than that)")
     if status >= _SERVER_ERROR or status == _PROXY_WANTED:
         message = f"{place} answers {status} to HEAD: it is not well, or something stands in between"
-        remedy = f"curl -v --noproxy '*' --head {url}   # calls are retried for hellowork.retry.for"
-        tell(Finding("endpoint-http", "warning", message, remedy))
-    else:
-        tell(Finding("endpoint-http", "ok", f"{place} answers ({status} to HEAD, which tells no more than that)"))
+        answered = Finding(
+            "endpoint-http", "warning", message, f"{remedy}   # calls are retried for hellowork.retry.for"
+        )
     try:
         theirs = from_datetime(parsedate_to_datetime(date or ""))
     except (TypeError, ValueError):
-        return  # without a date there is nothing to compare
+        return [answered]  # without a date there is nothing to compare
     skew = clock_skew.skew(theirs, before, after, resolution=_SECOND)
-    tell(clock_skew.judged("endpoint-clock", f"the clock of {place.host}", skew))
+    return [answered, clock_skew.judged("endpoint-clock", f"the clock of {place.host}", skew)]
 
 
-def _check_headers(settings: HelloWork, tell: Tell) -> None:
+def _check_headers(settings: HelloWork) -> Finding:
     if settings.headers:
-        tell(Finding("headers", "ok", f"each call carries {', '.join(settings.headers)}"))
-    elif is_loopback(urlsplit(settings.base_url).hostname or ""):
-        tell(Finding("headers", "ok", "no headers are configured, and calls go to this machine only"))
-    else:
-        tell(
-            Finding(
-                "headers",
-                "warning",
-                "no headers are configured: HelloWork most likely wants to see credentials",
-                'hellowork:\n  headers: {X-Api-Key: "${HELLOWORK_API_KEY}"}   # whatever HelloWork agreed with you',
-            )
-        )
+        return Finding("headers", "ok", f"each call carries {', '.join(settings.headers)}")
+    if is_loopback(urlsplit(settings.base_url).hostname or ""):
+        return Finding("headers", "ok", "no headers are configured, and calls go to this machine only")
+    return Finding(
+        "headers",
+        "warning",
+        "no headers are configured: HelloWork most likely wants to see credentials",
+        'hellowork:\n  headers: {X-Api-Key: "${HELLOWORK_API_KEY}"}   # whatever HelloWork agreed with you',
+    )
 
 
-@asynccontextmanager
-async def _opened(place: _Place, tls: ssl.SSLContext | None = None) -> AsyncIterator[asyncio.StreamWriter]:
+async def _open(place: _Place, patience: float, tls: ssl.SSLContext | None = None) -> Mapping[str, Any]:
+    """Connect, and let go: nothing was said that would have to arrive. Returns the certificate, if there is one."""
     name = place.host if tls is not None else None
-    _, writer = await asyncio.open_connection(place.host, place.port, ssl=tls, server_hostname=name)
-    try:
-        yield writer
-    finally:
-        # Nothing was said that would have to arrive.
-        writer.transport.abort()
+    async with asyncio.timeout(patience):
+        _, writer = await asyncio.open_connection(place.host, place.port, ssl=tls, server_hostname=name)
+    certificate = writer.get_extra_info("peercert") or {}
+    writer.transport.abort()
+    return certificate
 
 
 def _reason(error: Exception, patience: float) -> str:

@@ -34,6 +34,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal, Protocol
 
@@ -58,7 +59,8 @@ from cdc_sync.core.delivery import (
 )
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import CallEnded, EndpointChanged, Observe, StoreFailed, StoreRecovered
-from cdc_sync.core.outbox import Entry, EntryState, Offer
+from cdc_sync.core.outbox import Entry, Offer
+from cdc_sync.core.plan import ApplyResult
 from cdc_sync.core.status_url import build
 from cdc_sync.delivery.client import Caller
 from cdc_sync.delivery.endpoints import Endpoint, Endpoints, SenderSettings, Whose, fingerprint
@@ -90,23 +92,11 @@ class Outbox(Protocol):
         """Every endpoint's health and next due time."""
 
 
-class Result(Protocol):
-    """What became of one observation that was news; see `store.protocol`."""
-
-    @property
-    def application_id(self) -> str:
-        """Whose it is."""
-
-    @property
-    def state(self) -> EntryState | None:
-        """The state of its entry, if it was enqueued."""
-
-
 class Applied(Protocol):
     """What an apply has done; see `store.protocol`."""
 
     @property
-    def results(self) -> Sequence[Result]:
+    def results(self) -> Sequence[ApplyResult]:
         """What was news."""
 
     @property
@@ -192,11 +182,9 @@ class Sender:
         """Those of them for which something newer was enqueued: it can be claimed when they are completed."""
         self._ended = asyncio.Event()
         self._writes = 0
-        self._writing = False
+        """How many writes of ends have begun and ended: an odd number while one is under way."""
 
         self._failing: set[_Step] = set()
-        self._refused: set[str] = set()
-        """Endpoints for which a claim could not be written, and none has been since."""
 
     @property
     def under_way(self) -> int:
@@ -231,7 +219,7 @@ class Sender:
                     # Else the apply would have claimed what is due at an endpoint that is known.
                     endpoints.hint(self._clock())
         self._dispatch()
-        if endpoints.returning or endpoints.hinted or self._look or (endpoints.ready and self._settings.rate):
+        if endpoints.returning or self._look or (endpoints.ready and self._settings.rate):
             self._woken.set()  # with a rate limit for the turn of what is ready
 
     # Life.
@@ -258,10 +246,9 @@ class Sender:
         """Deliver until stopped."""
         async with asyncio.TaskGroup() as tasks:
             self._open = not self._stopping
-            recorder = tasks.create_task(self._record(patient=True), name="sender: recorder")
+            recorder = tasks.create_task(self._record(), name="sender: recorder")
             while not self._stopping:
-                if self._workers < self._settings.concurrency:
-                    self._employ(tasks)
+                self._employ(tasks)
                 await self._turn()
             await self._return_everything()
             await self._end(recorder)
@@ -273,16 +260,12 @@ class Sender:
         Raises:
             StoreError: the store failed; what was sent, and could not be completed, is sent again another time.
         """
+        self._once = True
+        self._endpoints.until = self._clock()
+        await asyncio.sleep(0.001)  # so that what a call leaves to be tried again is due later
         failure: StoreError | None = None
         try:
-            async with asyncio.TaskGroup() as tasks:
-                self._open = self._once = True
-                self._employ(tasks)
-                recorder = tasks.create_task(self._record(patient=False), name="sender: recorder")
-                self._endpoints.until = self._clock()
-                await asyncio.sleep(0.001)  # so that what a call leaves to be tried again is due later
-                await self._deliver_due()
-                await self._end(recorder)
+            await self.run()
         except* StoreError as group:
             failure = _first(group)
         if failure is not None:
@@ -296,12 +279,9 @@ class Sender:
 
     async def _end(self, recorder: asyncio.Task[None]) -> None:
         """Let the workers and the recorder return when they have nothing left to do."""
-        self._open = False
-        self._stopping = True
         for idle in self._idle:
             if not idle.done():
                 idle.set_result(None)
-        self._idle.clear()
         self._ended.set()
         await recorder
 
@@ -309,6 +289,7 @@ class Sender:
 
     async def _turn(self) -> None:
         """Claim ahead and give back, then wait until there may be more to do."""
+        endpoints = self._endpoints
         self._woken.clear()
         self._progressed()
         if "complete" in self._failing:
@@ -319,31 +300,26 @@ class Sender:
         try:
             await self._claim_ahead()
         except StoreError:
+            if self._once:
+                raise
             await asyncio.sleep(self._store_retry)
             return
-        if lapsed:
+        if self._once and not (endpoints.ready or self.under_way or endpoints.returning):
+            if self._lapsed or not endpoints.has_due():
+                self.stop()
+                return
+        elif lapsed and not self._once:
             # The store renews its lease, or says that it cannot.
             await asyncio.sleep(self._store_retry)
             self._lapsed = False
-        else:
-            await self._pause(min(self._endpoints.due_in(), self._look_every))
-
-    async def _deliver_due(self) -> None:
-        """Deliver what was due at the beginning, as calls end and the pace allows, until nothing more can begin."""
-        while True:
-            self._woken.clear()
-            await self._claim_ahead()
-            done = self._lapsed or not self._endpoints.has_due()
-            if done and not (self._endpoints.ready or self.under_way or self._endpoints.returning):
-                return
-            await self._pause(min(self._endpoints.due_in(), self._look_every))
+            return
+        await self._pause(min(endpoints.due_in(), self._look_every))
 
     async def _claim_ahead(self) -> None:
         """Give back what will not begin soon, claim what may, and learn what else is due if that is in question."""
         endpoints = self._endpoints
         endpoints.give_back()
-        if endpoints.returning:
-            await self._unclaim()
+        await self._unclaim()
         few = False
         if self._open and not self._lapsed:
             wanted, probing = endpoints.claimable()
@@ -361,36 +337,37 @@ class Sender:
 
     async def _claim(self, wanted: Mapping[str, int], probing: Collection[str]) -> int:
         """Claim for the ready queues; returns how many entries there were."""
-        now = self._clock()
-        due = min(now, self._endpoints.until)
-        self._endpoints.expect(wanted)
+        endpoints, now = self._endpoints, self._clock()
+        due = min(now, endpoints.until)
+        endpoints.expect(wanted)
         try:
             entries = await self._outbox.claim(due, now + self._settings.horizon - due, wanted, probing)
         except StoreError as error:
-            self._refused.update(wanted)
             self._fails("claim", error)
             raise
         finally:
-            self._endpoints.expect(wanted, -1)
-        self._endpoints.put(entries)
-        # What could not be claimed is claimed now, or gone. That there was nothing to ask for says nothing.
-        self._refused.difference_update(wanted)
-        if not self._refused:
+            endpoints.expect(wanted, -1)
+        endpoints.put(entries)
+        if entries:  # where nothing was found, nothing was written
             self._works("claim")
         return len(entries)
 
     async def _unclaim(self) -> None:
         endpoints = self._endpoints
         entries = dict(endpoints.returning)
+        if not entries:
+            return
         try:
             await self._outbox.unclaim(list(entries.values()))
         except StoreError as error:
             self._fails("claim", error)
             raise
+        self._works("claim")
         # What was claimed again meanwhile stays to be given back: nobody knows which of the two was written first.
-        endpoints.returning = {of: entry for of, entry in endpoints.returning.items() if entries.get(of) is not entry}
-        if not self._refused:
-            self._works("claim")
+        for of, entry in entries.items():
+            if endpoints.returning[of] is entry:
+                del endpoints.returning[of]
+                endpoints.hint(min(entry.due_at, endpoints.until), endpoints.of(entry.content.url))
 
     async def _return_everything(self) -> None:
         """Give back what has not begun: nothing will begin any more."""
@@ -401,32 +378,32 @@ class Sender:
             try:
                 await self._unclaim()
             except StoreError:
+                if self._once:
+                    raise
                 await asyncio.sleep(self._store_retry)
 
     async def _learn(self) -> None:
+        endpoints, writes = self._endpoints, self._writes
         self._learnt_at = self._monotonic()
-        writes = self._writes
+        endpoints.look()
         try:
             found = await self._outbox.endpoints()
         except StoreError as error:
             self._fails("look", error)
             raise
         self._works("look")
-        self._refused.difference_update(name for name, (_, due_at) in found.items() if due_at is None)
-        if not self._refused:
-            self._works("claim")
         # Between a write of ours and its end the store's health may be from before it; the next look will tell.
-        others = self._writes == writes and not self._writing
-        for name in self._endpoints.learn(found, unsaved=self._changed if others else found):
+        others = self._writes == writes and writes % 2 == 0
+        for name in endpoints.learn(found, unsaved=self._changed if others else found):
             # From an earlier run, or from another daemon: whoever keeps account of what is wrong has not heard of it.
-            self._tell(name, self._endpoints[name].health)
+            self._tell(name, endpoints[name].health)
+        if not endpoints.expects_more:
+            self._works("claim")  # what could not be claimed is gone
 
     async def _pause(self, seconds: float) -> None:
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
-        except TimeoutError:
-            return
 
     # The workers.
 
@@ -469,10 +446,10 @@ class Sender:
 
     async def _deliver(self, entry: Entry, endpoint: Endpoint) -> None:
         """Make a call, and find out what becomes of its entry."""
-        started, settings = self._monotonic(), self._settings
+        settings, started = self._settings, self._monotonic()
         waited = (self._clock() - entry.queued_at) / 1000
-        refusal = None
         beginning, application_id = self._checked.get(entry.watch), entry.application_id
+        refusal = None
         if (
             beginning is None
             or _PLAIN_ID.fullmatch(application_id) is None
@@ -482,15 +459,23 @@ class Sender:
             # are counted; what is queued from now on has the new one.
             entry = entry.addressed(settings.built)
             refusal = settings.allowed.refusal(entry.content.url)
+        became: Fate = DONE
+        seconds = 0.0
         if refusal is not None:
-            seconds, now = 0.0, self._clock()
+            self._endpoints.end(endpoint, None)
+            now = self._clock()
             said = f"the URL {entry.content.url!r} may not be called: {refusal}"
-            became: Fate = GiveUp(said)
-            detail: dict[str, Any] = {"reason": said}
-            self._endpoints.end(endpoint, None)
+            became, detail = GiveUp(said), dict[str, Any](reason=said)
         elif not self._outbox.holds(entry):
+            # This process was stopped, or cut off from the store, and another daemon may call.
             self._endpoints.end(endpoint, None)
-            self._lapse(entry, waited)
+            self._lapsed = True
+            self._unfinished.discard((entry.watch, application_id))
+            self._endpoints.returning[entry.watch, application_id] = entry
+            self._woken.set()
+            self._ended.set()
+            said = "not sent: the claim on it may have lapsed before the call was over"
+            self._observe(CallEnded(entry.watch, application_id, "retry", said, entry.attempts, 0.0, waited))
             return
         else:
             try:
@@ -502,36 +487,21 @@ class Sender:
             # A date in it is compared with the clock that others see.
             meaning = meaning_of(reply, now if reply.retry_after is None else wall_clock())
             said = describe(reply, excerpt)
-            if meaning is ACKNOWLEDGED:
-                became = DONE
-            else:
-                became = fate(entry, meaning, said, self._settings.policy, now=now, chance=self._chance())
             detail = {"status": reply.status, "reason": said}
             if excerpt:
                 detail["body"] = excerpt
-            if meaning is not ACKNOWLEDGED or endpoint.most is not None or endpoint.health is not HEALTHY:
+            if meaning is not ACKNOWLEDGED:
+                became = fate(entry, meaning, said, self._settings.policy, now=now, chance=self._chance())
                 if isinstance(became, Again):
                     self._agains.append((endpoint, became.due_at))
-                # Credentials of before a reload say nothing about those of now.
-                if settings is self._settings or not isinstance(meaning, CredentialsRefused):
-                    self._judge(endpoint, meaning, said, now)
+            may_be_news = meaning is not ACKNOWLEDGED or endpoint.most is not None or endpoint.health is not HEALTHY
+            # Credentials of before a reload say nothing about those of now.
+            if may_be_news and (settings is self._settings or not isinstance(meaning, CredentialsRefused)):
+                self._judge(endpoint, meaning, said, now)
         detail["seconds"] = round(seconds, 4)
         self._ends.append(Finished(entry, became, detail, now))
         self._ended.set()
-        self._observe(
-            CallEnded(entry.watch, entry.application_id, became.outcome, said, entry.attempts, seconds, waited)
-        )
-
-    def _lapse(self, entry: Entry, waited: float) -> None:
-        """A claim does not hold: this process was stopped, or cut off from the store, and another daemon may call."""
-        self._lapsed = True
-        of = entry.watch, entry.application_id
-        self._unfinished.discard(of)
-        self._endpoints.returning[of] = entry
-        self._woken.set()
-        self._ended.set()
-        reason = "not sent: the claim on it may have lapsed before the call was over"
-        self._observe(CallEnded(entry.watch, entry.application_id, "retry", reason, entry.attempts, 0.0, waited))
+        self._observe(CallEnded(entry.watch, application_id, became.outcome, said, entry.attempts, seconds, waited))
 
     def _judge(self, endpoint: Endpoint, meaning: Meaning, reason: str, now: int) -> None:
         before = endpoint.health
@@ -552,12 +522,13 @@ class Sender:
 
     # The recorder.
 
-    async def _record(self, *, patient: bool) -> None:  # noqa: C901 - one step after the other
+    async def _record(self) -> None:
         """Complete calls as they end, in groups, until no more can end.
 
         Raises:
-            StoreError: they cannot be completed; not if `patient`, which tries until they can.
+            StoreError: they cannot be completed. Only `run_once` gives up; else it is tried until they can.
         """
+        endpoints = self._endpoints
         while not self._stopping or self.under_way or self._ends:
             if not self._ends:
                 self._ended.clear()
@@ -566,36 +537,35 @@ class Sender:
             ends, health, agains = self._ends, self._changed, self._agains
             self._ends, self._changed, self._agains = [], {}, []
             self._writes += 1
-            self._writing = True
             try:
                 await self._outbox.complete(ends, health)
             except StoreError as error:
                 self._ends, self._agains = ends + self._ends, agains + self._agains
                 self._changed = health | self._changed
-                if not patient:
+                if self._once:
                     raise
                 self._fails("complete", error)
                 await asyncio.sleep(self._store_retry)
-            else:
-                endpoints = self._endpoints
-                for name, state in health.items():
-                    endpoints[name].stored = state
-                # What was enqueued meanwhile, or is due again, can be claimed now.
-                ended = {(end.entry.watch, end.entry.application_id) for end in ends}
-                self._unfinished -= ended
-                for endpoint, due_at in agains:
-                    endpoints.hint(due_at, endpoint)
-                if not self._newer.isdisjoint(ended):
-                    self._newer -= ended
-                    endpoints.hint(self._clock())
-                if endpoints.hinted:
-                    self._woken.set()
-                if "complete" in self._failing:
-                    self._works("complete")
-                    self._woken.set()
-                    self._dispatch()
+                continue
             finally:
-                self._writing = False
+                self._writes += 1
+            for name, state in health.items():
+                endpoints[name].stored = state
+            # What was enqueued meanwhile, or is due again, can be claimed now.
+            ended = {(end.entry.watch, end.entry.application_id) for end in ends}
+            self._unfinished -= ended
+            newer = not self._newer.isdisjoint(ended)
+            for endpoint, due_at in agains:
+                endpoints.hint(due_at, endpoint)
+            if newer:
+                self._newer -= ended
+                endpoints.hint(self._clock())
+            if "complete" in self._failing:
+                self._works("complete")
+                self._dispatch()
+            elif not (newer or agains):
+                continue
+            self._woken.set()
 
     def _fails(self, step: _Step, error: StoreError) -> None:
         if not self._failing:
@@ -618,12 +588,9 @@ def checked_beginnings(settings: SenderSettings) -> dict[str, str]:
     return {watch: url.removesuffix("1/status") for watch, url in built.items() if not settings.allowed.refusal(url)}
 
 
-def _first(group: BaseExceptionGroup[StoreError]) -> StoreError:
+def _first(error: StoreError | BaseExceptionGroup[StoreError]) -> StoreError:
     """One of the errors in a group, which may be nested."""
-    error: StoreError | BaseExceptionGroup[StoreError] = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 def describe(reply: Reply, excerpt: str) -> str:

@@ -4,25 +4,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cdc_sync.core.delivery import Again, Done, Finished, Health
+from cdc_sync.core.diff import Nothing
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.outbox import NOTHING, Entry, EntryState, Offer
+from cdc_sync.core.outbox import NOTHING, Entry, Offer
+from cdc_sync.core.plan import ApplyResult
 from cdc_sync.core.status_url import endpoint_of
 from support.builders import WATCH, a_content
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryResult:
-    """What became of one observation that was news."""
-
-    application_id: str
-    state: EntryState | None
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryApplied:
     """What an apply has done."""
 
-    results: Sequence[MemoryResult] = ()
+    results: Sequence[ApplyResult] = ()
     touched: frozenset[str] = frozenset()
     claimed: Sequence[Entry] = ()
 
@@ -82,7 +76,7 @@ class MemoryOutbox:
 
     def apply_now(self, changes: Mapping[str, tuple[str, str]], offer: Offer = NOTHING) -> MemoryApplied:
         """Apply statuses (each with its base URL) by application, as the store's `apply` does with observations."""
-        results: list[MemoryResult] = []
+        results: list[ApplyResult] = []
         touched: set[str] = set()
         for application_id in offer.unstarted:
             assert self.rows[application_id].claimed, "only a claimed entry can be withdrawn"
@@ -94,7 +88,7 @@ class MemoryOutbox:
             if row is None:
                 if status != known:
                     self.enqueue(application_id, status, base_url)
-                    results.append(MemoryResult(application_id, "pending"))
+                    results.append(ApplyResult(application_id, Nothing(), "pending"))
                 continue
             if status == row.status:
                 continue
@@ -104,13 +98,13 @@ class MemoryOutbox:
             attempted = row.attempted or row.claimed
             if status == known and not attempted:
                 del self.rows[application_id]
-                results.append(MemoryResult(application_id, None))
+                results.append(ApplyResult(application_id, Nothing(), None))
                 continue
             claimed = row.claimed
             self.enqueue(application_id, status, base_url)
             self.rows[application_id].claimed = claimed
             self.rows[application_id].attempted = attempted
-            results.append(MemoryResult(application_id, "pending"))
+            results.append(ApplyResult(application_id, Nothing(), "pending"))
         enqueued = [result.application_id for result in results if result.state == "pending"]
         claimed_now: list[Entry] = []
         for endpoint, limit in offer.wanted.items():
