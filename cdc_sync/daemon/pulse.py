@@ -20,22 +20,10 @@ import time
 from collections.abc import Callable, Mapping
 
 from cdc_sync.config import Capture, Config
+from cdc_sync.core import observations as events
 from cdc_sync.core.clock_skew import WORTH_SAYING
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.observations import (
-    CaptureInTime,
-    CaptureLate,
-    ChangesRead,
-    ClockAgrees,
-    ClockSkewed,
-    DeliveryInTime,
-    DeliveryLate,
-    Handlers,
-    HeartBeat,
-    LoopsHang,
-    LoopsMove,
-    Observe,
-)
+from cdc_sync.core.observations import Handlers, Observe
 from cdc_sync.pipeline.poll import LONGEST_PAUSE
 from cdc_sync.store.store import Store
 
@@ -79,9 +67,9 @@ class Pulse:
 
     def handlers(self) -> Handlers:
         """A batch of a long catching-up is a step too: of capture, and of a sweep, which waits for it."""
-        return {ChangesRead: self._changes_read}
+        return {events.ChangesRead: self._changes_read}
 
-    def _changes_read(self, event: ChangesRead) -> None:
+    def _changes_read(self, event: events.ChangesRead) -> None:
         if event.origin in ("notify", "poll"):
             until = self._clock() + STEP_OF_DATABASE
             for loop in (CAPTURE, SWEEPS):
@@ -131,9 +119,9 @@ class Heart:
         hung = self._pulse.hung()
         if hung != self._hung:
             self._hung = hung
-            self._observe(LoopsHang(hung) if hung else LoopsMove())
+            self._observe(events.LoopsHang(hung) if hung else events.LoopsMove())
         if not hung:
-            self._observe(HeartBeat(pending))
+            self._observe(events.HeartBeat(pending))
 
 
 def limit_of(capture: Capture) -> float:
@@ -182,7 +170,7 @@ class Lateness:
         for watch, limit in ((name, limit_of(each.capture)) for name, each in watches.items()):
             if self._turned(f"watch {watch}", late=lags.get(watch, 0.0) > limit):
                 late = f"watch {watch}" in self._late
-                self._observe(CaptureLate(watch, limit) if late else CaptureInTime(watch))
+                self._observe(events.CaptureLate(watch, limit) if late else events.CaptureInTime(watch))
         try:
             endpoints = await self._store.endpoints()
         except StoreError:
@@ -192,7 +180,7 @@ class Lateness:
             # An endpoint that is not healthy is wrong already, and says why.
             late = health.mode == "healthy" and due_at is not None and (now - due_at) / 1000 > _PATIENCE
             if self._turned(f"endpoint {endpoint}", late=late):
-                self._observe(DeliveryLate(endpoint, _PATIENCE) if late else DeliveryInTime(endpoint))
+                self._observe(events.DeliveryLate(endpoint, _PATIENCE) if late else events.DeliveryInTime(endpoint))
 
     def _look_at_clock(self) -> None:
         """Tell by how much this machine's clock differs, if that is news: nothing waits longer for it."""
@@ -200,7 +188,7 @@ class Lateness:
         skew = found if abs(found := clock.skew) > WORTH_SAYING else 0
         if abs(skew - self._skew) > WORTH_SAYING:
             self._skew = skew
-            self._observe(ClockSkewed(skew / 1000, clock.shared) if skew else ClockAgrees())
+            self._observe(events.ClockSkewed(skew / 1000, clock.shared) if skew else events.ClockAgrees())
 
     def _turned(self, what: str, *, late: bool) -> bool:
         """Note whether something is late; returns whether that is news."""

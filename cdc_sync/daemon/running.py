@@ -25,27 +25,11 @@ from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config, ConfigurationError
 from cdc_sync.config.rules import allowed_hosts, built_urls, retry_policy, sender_horizon, watch_rules
 from cdc_sync.core import conditions
+from cdc_sync.core import observations as events
 from cdc_sync.core.conditions import Conditions, starting
 from cdc_sync.core.delivery import longest_on_its_way
 from cdc_sync.core.instants import milliseconds
-from cdc_sync.core.observations import (
-    ClockAgrees,
-    ClockSkewed,
-    Consumer,
-    DaemonStarted,
-    DaemonStopped,
-    DaemonStopping,
-    Dispatch,
-    Event,
-    Handlers,
-    Observe,
-    Reloaded,
-    ReloadRefused,
-    ReloadStarted,
-    StoreMoved,
-    StoreUpgrading,
-    WatchConnected,
-)
+from cdc_sync.core.observations import Consumer, Dispatch, Event, Handlers, Observe
 from cdc_sync.daemon import pruning
 from cdc_sync.daemon.pulse import BEAT_EVERY, LOOK_EVERY, STEP_OF_STORE, Heart, Lateness, Pulse
 from cdc_sync.daemon.rehearsal import Rehearsal
@@ -92,7 +76,7 @@ def opened_store(
     """
     if dry_run:
         return opened_copy(config)
-    return opened_by_daemon(config, lambda seconds: observe(StoreUpgrading(seconds)))
+    return opened_by_daemon(config, lambda seconds: observe(events.StoreUpgrading(seconds)))
 
 
 @asynccontextmanager
@@ -204,9 +188,9 @@ class _Daemon:
 
     def _handlers(self) -> Handlers:
         return {
-            ClockSkewed: self._clock_was_set,
-            ClockAgrees: self._clock_was_set,
-            WatchConnected: lambda _: self._bound.set(),
+            events.ClockSkewed: self._clock_was_set,
+            events.ClockAgrees: self._clock_was_set,
+            events.WatchConnected: lambda _: self._bound.set(),
         }
 
     def _fold(self, event: Event) -> None:
@@ -216,7 +200,7 @@ class _Daemon:
             self._conditions = after
             self._conditions_changed.set()
 
-    def _clock_was_set(self, _: ClockSkewed | ClockAgrees) -> None:
+    def _clock_was_set(self, _: events.ClockSkewed | events.ClockAgrees) -> None:
         """Prune now: that is scheduled by the wall clock, and would wait for as long as that was set back."""
         if self._pruning is not None:
             self._pruning.modify(next_run_time=datetime.now(UTC))
@@ -251,7 +235,7 @@ class _Daemon:
             if not dry_run:
                 await stack.enter_async_context(admin)
             stack.enter_context(self._schedule(store))
-            self._emit(DaemonStarted(__version__, tuple(self._config.watches), dry_run, admin.url))
+            self._emit(events.DaemonStarted(__version__, tuple(self._config.watches), dry_run, admin.url))
             await tell_of_unconfigured(self._config, store, self._emit)
 
             async def take_over(config: Config) -> None:
@@ -259,7 +243,7 @@ class _Daemon:
                 await self._take_over(config, caller, sender, admin)
 
             await self._supervise(watches, sender, store, take_over)
-        self._emit(DaemonStopped())
+        self._emit(events.DaemonStopped())
 
     async def _supervise(
         self,
@@ -284,7 +268,7 @@ class _Daemon:
             while await self._is_reload_wanted([*watches.tasks, *lasting]):
                 await self._reload(watches, store, take_over)
             if self._stop:
-                self._emit(DaemonStopping(self._stop, sender.under_way))
+                self._emit(events.DaemonStopping(self._stop, sender.under_way))
                 await end(watches.tasks)
                 sender.stop()
                 await asyncio.wait([sending], timeout=GRACE if self._bound.is_set() else 0)
@@ -309,21 +293,21 @@ class _Daemon:
         """Use what the configuration's file says now; or stay as we are, whole, and say why."""
         if self._reread is None:
             return
-        self._emit(ReloadStarted())
+        self._emit(events.ReloadStarted())
         try:
             config = await asyncio.to_thread(self._reread.read)
         except ConfigurationError as error:
-            self._emit(ReloadRefused(tuple(str(error).splitlines())))
+            self._emit(events.ReloadRefused(tuple(str(error).splitlines())))
             return
         if fixed := changes_that_need_a_restart(self._config, config):
-            self._emit(ReloadRefused(fixed))
+            self._emit(events.ReloadRefused(fixed))
             return
         self._reread.used(config)
         self._events.rebuild()  # the log may have another level
         self._config = config
         await take_over(config)
         changed = await watches.use(config)
-        self._emit(Reloaded(tuple(config.watches), changed.begun, changed.renewed, changed.ended))
+        self._emit(events.Reloaded(tuple(config.watches), changed.begun, changed.renewed, changed.ended))
         await tell_of_unconfigured(config, store, self._emit)
 
     async def _take_over(self, config: Config, caller: Client | Rehearsal, sender: Sender, admin: AdminServer) -> None:
@@ -367,7 +351,7 @@ class _Daemon:
             await asyncio.sleep(LOOK_EVERY)
             if store.moves != seen:
                 seen = store.moves
-                self._emit(StoreMoved())
+                self._emit(events.StoreMoved())
                 watches.want_sweeps()
 
     @contextmanager

@@ -10,18 +10,8 @@ import socket
 import time
 from collections.abc import Mapping
 
-from cdc_sync.core.observations import (
-    CallEnded,
-    DaemonStarted,
-    DaemonStopping,
-    Handlers,
-    HeartBeat,
-    LoopsHang,
-    Reloaded,
-    ReloadRefused,
-    ReloadStarted,
-    StoreUpgrading,
-)
+from cdc_sync.core import observations as events
+from cdc_sync.core.observations import Handlers
 from cdc_sync.core.payload import iso
 from cdc_sync.core.visible import visible
 
@@ -43,57 +33,44 @@ class SystemdNotifier:
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self.wants_to_hear_every = _watchdog(environ) / _BEATS
         self._watches: tuple[str, ...] = ()
-        self._last_call: tuple[int, CallEnded] | None = None
+        self._last_call: tuple[int, events.CallEnded] | None = None
 
     def handlers(self) -> Handlers:
         """What is said about each type of event; nothing if no manager listens."""
         if not self._address:
             return {}
+        say = self._say
         return {
-            DaemonStarted: self._started,
-            DaemonStopping: self._stopping,
-            ReloadStarted: self._reload_started,
-            Reloaded: self._reloaded,
-            ReloadRefused: self._reload_refused,
-            HeartBeat: self._heart_beat,
-            LoopsHang: self._loops_hang,
-            CallEnded: self._call_ended,
-            StoreUpgrading: self._store_upgrading,
+            events.StoreUpgrading: lambda e: say(
+                # However long it takes: a start that is broken off begins again.
+                f"EXTEND_TIMEOUT_USEC={_MORE_TIME}",
+                f"STATUS=Bringing the store up to date for {e.seconds:.0f} s",
+            ),
+            events.DaemonStarted: lambda e: self._ready("starting", e.watches),
+            events.DaemonStopping: lambda e: say("STOPPING=1", f"STATUS=Stopping on {e.signal}"),
+            # With the time, so that systemd knows that this answers its own request, and not an earlier one.
+            events.ReloadStarted: lambda _: say(
+                "RELOADING=1",
+                f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}",
+                "STATUS=Reading the configuration again",
+            ),
+            events.Reloaded: lambda e: self._ready("the configuration was read again", e.watches),
+            events.ReloadRefused: lambda _: self._ready("the configuration was read again and refused, see the log"),
+            events.HeartBeat: self._heart_beat,
+            events.LoopsHang: lambda e: say(f"STATUS=Hung: {', '.join(e.loops)}"),
+            events.CallEnded: self._call_ended,
         }
 
-    def _store_upgrading(self, event: StoreUpgrading) -> None:
-        # However long it takes: a start that is broken off begins again.
-        status = f"STATUS=Bringing the store up to date for {event.seconds:.0f} s"
-        self._say(f"EXTEND_TIMEOUT_USEC={_MORE_TIME}", status)
+    def _ready(self, text: str, watches: tuple[str, ...] | None = None) -> None:
+        self._watches = self._watches if watches is None else watches
+        self._say("READY=1", self._status(text))
 
-    def _started(self, event: DaemonStarted) -> None:
-        self._watches = event.watches
-        self._say("READY=1", self._status("starting"))
-
-    def _reload_started(self, _: ReloadStarted) -> None:
-        # With the time, so that systemd knows that this answers its own request, and not an earlier one.
-        microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        self._say("RELOADING=1", f"MONOTONIC_USEC={microseconds}", "STATUS=Reading the configuration again")
-
-    def _reloaded(self, event: Reloaded) -> None:
-        self._watches = event.watches
-        self._say("READY=1", self._status("the configuration was read again"))
-
-    def _reload_refused(self, _: ReloadRefused) -> None:
-        self._say("READY=1", self._status("the configuration was read again and refused, see the log"))
-
-    def _call_ended(self, event: CallEnded) -> None:
+    def _call_ended(self, event: events.CallEnded) -> None:
         self._last_call = time.time_ns() // 1_000_000, event
 
-    def _heart_beat(self, event: HeartBeat) -> None:
+    def _heart_beat(self, event: events.HeartBeat) -> None:
         waiting = "the store does not answer" if event.pending is None else f"{event.pending} pending"
         self._say("WATCHDOG=1", self._status(f"{waiting}; last call: {self._last_call_text()}"))
-
-    def _loops_hang(self, event: LoopsHang) -> None:
-        self._say(f"STATUS=Hung: {', '.join(event.loops)}")
-
-    def _stopping(self, event: DaemonStopping) -> None:
-        self._say("STOPPING=1", f"STATUS=Stopping on {event.signal}")
 
     def _last_call_text(self) -> str:
         if self._last_call is None:

@@ -33,8 +33,8 @@ import random
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, Literal, Protocol
 
@@ -207,17 +207,12 @@ class Sender:
         endpoints.settle(watch, offered, None if applied is None else applied.touched)
         if applied is not None:
             endpoints.put(applied.claimed)
-            # What it has enqueued and not claimed is found out.
-            claimed = {entry.application_id for entry in applied.claimed}
-            enqueued = {result.application_id for result in applied.results if result.state == "pending"}
-            left = {(watch, application_id) for application_id in enqueued.union(applied.touched) - claimed}
-            later = left & self._unfinished
+            # What it has enqueued and not claimed is found by a look, or at the end of its application's call.
+            left = {result.application_id for result in applied.results if result.state == "pending"}
+            left = left.union(applied.touched).difference(entry.application_id for entry in applied.claimed)
+            later = {(watch, application_id) for application_id in left} & self._unfinished
             self._newer |= later
-            if len(left) > len(later):
-                self._look = True  # its endpoint may be new
-                if len(claimed) == sum(offered.wanted.values()) or applied.touched:
-                    # Else the apply would have claimed what is due at an endpoint that is known.
-                    endpoints.hint(self._clock())
+            self._look = self._look or len(left) > len(later)
         self._dispatch()
         if endpoints.returning or self._look or (endpoints.ready and self._settings.rate):
             self._woken.set()  # with a rate limit for the turn of what is ready
@@ -341,10 +336,8 @@ class Sender:
         due = min(now, endpoints.until)
         endpoints.expect(wanted)
         try:
-            entries = await self._outbox.claim(due, now + self._settings.horizon - due, wanted, probing)
-        except StoreError as error:
-            self._fails("claim", error)
-            raise
+            with self._noting("claim"):
+                entries = await self._outbox.claim(due, now + self._settings.horizon - due, wanted, probing)
         finally:
             endpoints.expect(wanted, -1)
         endpoints.put(entries)
@@ -357,11 +350,8 @@ class Sender:
         entries = dict(endpoints.returning)
         if not entries:
             return
-        try:
+        with self._noting("claim"):
             await self._outbox.unclaim(list(entries.values()))
-        except StoreError as error:
-            self._fails("claim", error)
-            raise
         self._works("claim")
         # What was claimed again meanwhile stays to be given back: nobody knows which of the two was written first.
         for of, entry in entries.items():
@@ -386,11 +376,8 @@ class Sender:
         endpoints, writes = self._endpoints, self._writes
         self._learnt_at = self._monotonic()
         endpoints.look()
-        try:
+        with self._noting("look"):
             found = await self._outbox.endpoints()
-        except StoreError as error:
-            self._fails("look", error)
-            raise
         self._works("look")
         # Between a write of ours and its end the store's health may be from before it; the next look will tell.
         others = self._writes == writes and writes % 2 == 0
@@ -446,8 +433,7 @@ class Sender:
 
     async def _deliver(self, entry: Entry, endpoint: Endpoint) -> None:
         """Make a call, and find out what becomes of its entry."""
-        settings, started = self._settings, self._monotonic()
-        waited = (self._clock() - entry.queued_at) / 1000
+        settings, started = self._settings, endpoint.last_start
         beginning, application_id = self._checked.get(entry.watch), entry.application_id
         refusal = None
         if (
@@ -467,15 +453,7 @@ class Sender:
             said = f"the URL {entry.content.url!r} may not be called: {refusal}"
             became, detail = GiveUp(said), dict[str, Any](reason=said)
         elif not self._outbox.holds(entry):
-            # This process was stopped, or cut off from the store, and another daemon may call.
-            self._endpoints.end(endpoint, None)
-            self._lapsed = True
-            self._unfinished.discard((entry.watch, application_id))
-            self._endpoints.returning[entry.watch, application_id] = entry
-            self._woken.set()
-            self._ended.set()
-            said = "not sent: the claim on it may have lapsed before the call was over"
-            self._observe(CallEnded(entry.watch, application_id, "retry", said, entry.attempts, 0.0, waited))
+            self._lapse(entry, endpoint)
             return
         else:
             try:
@@ -499,9 +477,24 @@ class Sender:
             if may_be_news and (settings is self._settings or not isinstance(meaning, CredentialsRefused)):
                 self._judge(endpoint, meaning, said, now)
         detail["seconds"] = round(seconds, 4)
+        if not self._ends:
+            self._ended.set()
         self._ends.append(Finished(entry, became, detail, now))
-        self._ended.set()
+        waited = max((now - entry.queued_at) / 1000 - seconds, 0.0)
         self._observe(CallEnded(entry.watch, application_id, became.outcome, said, entry.attempts, seconds, waited))
+
+    def _lapse(self, entry: Entry, endpoint: Endpoint) -> None:
+        """A claim does not hold: this process was stopped, or cut off from the store, and another daemon may call."""
+        of = entry.watch, entry.application_id
+        self._endpoints.end(endpoint, None)
+        self._endpoints.returning[of] = entry
+        self._unfinished.discard(of)
+        self._lapsed = True
+        self._woken.set()
+        self._ended.set()
+        said = "not sent: the claim on it may have lapsed before the call was over"
+        waited = (self._clock() - entry.queued_at) / 1000
+        self._observe(CallEnded(*of, "retry", said, entry.attempts, 0.0, waited))
 
     def _judge(self, endpoint: Endpoint, meaning: Meaning, reason: str, now: int) -> None:
         before = endpoint.health
@@ -538,13 +531,13 @@ class Sender:
             self._ends, self._changed, self._agains = [], {}, []
             self._writes += 1
             try:
-                await self._outbox.complete(ends, health)
-            except StoreError as error:
+                with self._noting("complete"):
+                    await self._outbox.complete(ends, health)
+            except StoreError:
                 self._ends, self._agains = ends + self._ends, agains + self._agains
                 self._changed = health | self._changed
                 if self._once:
                     raise
-                self._fails("complete", error)
                 await asyncio.sleep(self._store_retry)
                 continue
             finally:
@@ -567,10 +560,16 @@ class Sender:
                 continue
             self._woken.set()
 
-    def _fails(self, step: _Step, error: StoreError) -> None:
-        if not self._failing:
-            self._observe(StoreFailed(str(error), code=error.code))
-        self._failing.add(step)
+    @contextmanager
+    def _noting(self, step: _Step) -> Iterator[None]:
+        """Note if the store fails at a step, and say so if it is the first."""
+        try:
+            yield
+        except StoreError as error:
+            if not self._failing:
+                self._observe(StoreFailed(str(error), code=error.code))
+            self._failing.add(step)
+            raise
 
     def _works(self, step: _Step) -> None:
         if step in self._failing:
