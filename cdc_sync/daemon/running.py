@@ -155,6 +155,12 @@ def make_parts(
 class _Daemon:
     """What one run holds together."""
 
+    _store: Store
+    _caller: Client | Rehearsal
+    _sender: Sender
+    _watches: RunningWatches
+    _admin: AdminServer
+
     def __init__(
         self,
         config: Config,
@@ -210,20 +216,15 @@ class _Daemon:
         allow_all_descriptors()
         self._install_signals()
         async with AsyncExitStack() as stack:
-            store = await stack.enter_async_context(opened_store(self._config, self._emit, dry_run=dry_run))
-            caller = await stack.enter_async_context(opened_caller(self._config, self._show, dry_run=dry_run))
-            sender = make_sender(
-                self._config, store, caller, self._emit, partial(self._pulse.beat, "sender", STEP_OF_STORE)
+            self._store = store = await stack.enter_async_context(
+                opened_store(self._config, self._emit, dry_run=dry_run)
             )
-
-            store.call_when_due(sender.look)
-
-            def worker(config: Config, name: str, last: LastSession) -> WatchWorker:
-                parts = make_parts(config, name, store, self._emit, delivery=sender, dry_run=dry_run, last_session=last)
-                return WatchWorker(parts, self._pulse)
-
-            watches = RunningWatches(worker, self._emit)
-            admin = AdminServer(
+            self._caller = await stack.enter_async_context(opened_caller(self._config, self._show, dry_run=dry_run))
+            progressed = partial(self._pulse.beat, "sender", STEP_OF_STORE)
+            self._sender = make_sender(self._config, store, self._caller, self._emit, progressed)
+            store.call_when_due(self._sender.look)
+            self._watches = RunningWatches(self._worker, self._emit)
+            self._admin = AdminServer(
                 self._config,
                 store,
                 self._metrics,
@@ -233,45 +234,42 @@ class _Daemon:
                 observe=self._emit,
             )
             if not dry_run:
-                await stack.enter_async_context(admin)
-            stack.enter_context(self._schedule(store))
-            self._emit(events.DaemonStarted(__version__, tuple(self._config.watches), dry_run, admin.url))
+                await stack.enter_async_context(self._admin)
+            stack.enter_context(self._schedule())
+            self._emit(events.DaemonStarted(__version__, tuple(self._config.watches), dry_run, self._admin.url))
             await tell_of_unconfigured(self._config, store, self._emit)
-
-            async def take_over(config: Config) -> None:
-                store.expect(longest_on_its_way(config.hellowork.timeout.total_seconds()))
-                await self._take_over(config, caller, sender, admin)
-
-            await self._supervise(watches, sender, store, take_over)
+            await self._supervise()
         self._emit(events.DaemonStopped())
 
-    async def _supervise(
-        self,
-        watches: RunningWatches,
-        sender: Sender,
-        store: Store,
-        take_over: Callable[[Config], Awaitable[None]],
-    ) -> None:
+    def _worker(self, config: Config, name: str, last: LastSession) -> WatchWorker:
+        dry_run = self._options.dry_run
+        parts = make_parts(
+            config, name, self._store, self._emit, delivery=self._sender, dry_run=dry_run, last_session=last
+        )
+        return WatchWorker(parts, self._pulse)
+
+    async def _supervise(self) -> None:
+        store, watches = self._store, self._watches
         await watches.use(self._config)
         heart = Heart(self._pulse, store, self._emit, min(BEAT_EVERY, self._options.beat_every))
-        sending = asyncio.create_task(self._send(sender, store))
         lateness = Lateness(lambda: self._config, store, self._metrics.lag.capture, self._emit, store.clock)
-        lasting = [
-            sending,
-            asyncio.create_task(self._note_conditions(store)),
-            asyncio.create_task(heart.run()),
-            asyncio.create_task(_regularly(lateness.look, LOOK_EVERY)),
-            asyncio.create_task(self._follow_moves(store, watches)),
-            asyncio.create_task(_regularly(store.check_place, _LOOK_FOR_STORE)),
+        works = [
+            self._send(),
+            self._note_conditions(),
+            heart.run(),
+            _regularly(lateness.look, LOOK_EVERY),
+            self._follow_moves(),
+            _regularly(store.check_place, _LOOK_FOR_STORE),
         ]
+        lasting = [asyncio.create_task(work) for work in works]
         try:
             while await self._is_reload_wanted([*watches.tasks, *lasting]):
-                await self._reload(watches, store, take_over)
+                await self._reload()
             if self._stop:
-                self._emit(events.DaemonStopping(self._stop, sender.under_way))
+                self._emit(events.DaemonStopping(self._stop, self._sender.under_way))
                 await end(watches.tasks)
-                sender.stop()
-                await asyncio.wait([sending], timeout=GRACE if self._bound.is_set() else 0)
+                self._sender.stop()
+                await asyncio.wait(lasting[:1], timeout=GRACE if self._bound.is_set() else 0)
         finally:
             await end([*watches.tasks, *lasting])
         raise_failures([*watches.tasks, *lasting])
@@ -287,9 +285,7 @@ class _Daemon:
         wanted, self._reload_wanted = self._reload_wanted, False
         return wanted and not self._stop and not any(part.done() for part in parts)
 
-    async def _reload(
-        self, watches: RunningWatches, store: Store, take_over: Callable[[Config], Awaitable[None]]
-    ) -> None:
+    async def _reload(self) -> None:
         """Use what the configuration's file says now; or stay as we are, whole, and say why."""
         if self._reread is None:
             return
@@ -305,32 +301,34 @@ class _Daemon:
         self._reread.used(config)
         self._events.rebuild()  # the log may have another level
         self._config = config
-        await take_over(config)
-        changed = await watches.use(config)
+        await self._take_over(config)
+        changed = await self._watches.use(config)
         self._emit(events.Reloaded(tuple(config.watches), changed.begun, changed.renewed, changed.ended))
-        await tell_of_unconfigured(config, store, self._emit)
+        await tell_of_unconfigured(config, self._store, self._emit)
 
-    async def _take_over(self, config: Config, caller: Client | Rehearsal, sender: Sender, admin: AdminServer) -> None:
+    async def _take_over(self, config: Config) -> None:
         """Have what all watches share use another configuration. Before the watches: what they queue may be sent."""
-        admin.use(config)
-        sender.use(sender_settings(config))
+        self._store.expect(longest_on_its_way(config.hellowork.timeout.total_seconds()))
+        self._admin.use(config)
+        self._sender.use(sender_settings(config))
         # In the same turn of the event loop: whose credentials a call was made with is known by the sender's settings.
-        if isinstance(caller, Client):
-            await caller.use(*client_settings(config))
+        if isinstance(self._caller, Client):
+            await self._caller.use(*client_settings(config))
 
-    async def _send(self, sender: Sender, store: Store) -> None:
+    async def _send(self) -> None:
         """Send, once it is known that the database is the one that the store belongs to.
 
         Where several daemons share a store, each delivers, also one that waits for its turn to capture.
         """
         if self._config.state.backend == "postgres" and not self._options.dry_run:
-            await bind(self._config.database.dsn.get_secret_value(), store)
+            await bind(self._config.database.dsn.get_secret_value(), self._store)
             self._bound.set()
         await self._bound.wait()
-        await sender.run()
+        await self._sender.run()
 
-    async def _note_conditions(self, store: Store) -> None:
+    async def _note_conditions(self) -> None:
         """Keep the store's list of what is wrong as it is here, for `status` from another process."""
+        store = self._store
         noted = {condition.name: condition.message for condition in await store.conditions()}
         while True:
             self._conditions_changed.clear()
@@ -344,24 +342,23 @@ class _Daemon:
                 pass  # noted with the next change: that the store can be written again is one
             await self._conditions_changed.wait()
 
-    async def _follow_moves(self, store: Store, watches: RunningWatches) -> None:
+    async def _follow_moves(self) -> None:
         """Have every watch swept when another server has the store: what it lacks was taken from the log already."""
-        seen = store.moves
+        seen = self._store.moves
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            if store.moves != seen:
-                seen = store.moves
+            if self._store.moves != seen:
+                seen = self._store.moves
                 self._emit(events.StoreMoved())
-                watches.want_sweeps()
+                self._watches.want_sweeps()
 
     @contextmanager
-    def _schedule(self, store: Store) -> Iterator[None]:
+    def _schedule(self) -> Iterator[None]:
         """Prune the history by the clock: at once, and then every ten minutes."""
         scheduler = AsyncIOScheduler(timezone=UTC)
         self._pruning = scheduler.add_job(
             self._prune,
             "interval",
-            [store],
             minutes=pruning.EVERY_MINUTES,
             next_run_time=datetime.now(UTC),
             coalesce=True,
@@ -375,8 +372,8 @@ class _Daemon:
             self._pruning = None
             scheduler.shutdown(wait=False)
 
-    async def _prune(self, store: Store) -> None:
-        await pruning.prune(store, store.clock.for_people() - milliseconds(self._config.state.history))
+    async def _prune(self) -> None:
+        await pruning.prune(self._store, self._store.clock.for_people() - milliseconds(self._config.state.history))
 
     def _install_signals(self) -> None:
         loop = asyncio.get_running_loop()

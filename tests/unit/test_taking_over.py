@@ -10,6 +10,7 @@ from cdc_sync.daemon.running import RunOptions, _Daemon
 from cdc_sync.delivery.client import Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
+from cdc_sync.store.store import Store
 
 
 async def test_no_call_is_made_with_the_credentials_of_one_and_counted_as_one_of_the_other() -> None:
@@ -27,14 +28,17 @@ async def test_no_call_is_made_with_the_credentials_of_one_and_counted_as_one_of
             await super().use(*settings)
             await asyncio.sleep(0)  # until its former connections are closed
 
-    class TheAdmin:
+    class TheOther:
         def use(self, _: object) -> None: ...
+
+        def expect(self, _: object) -> None: ...
 
     config = a_config({"hellowork.headers": {"X-Api-Key": "new"}})
     daemon = _Daemon(config, RunOptions(), (), print, None)
     async with TheClient({}, 1.0, 1) as client:
-        sender, admin = cast("Sender", TheSender()), cast("AdminServer", TheAdmin())
-        taking = asyncio.create_task(daemon._take_over(config, client, sender, admin))
+        daemon._caller, daemon._sender = client, cast("Sender", TheSender())
+        daemon._admin, daemon._store = cast("AdminServer", TheOther()), cast("Store", TheOther())
+        taking = asyncio.create_task(daemon._take_over(config))
         while not taking.done():
             turn += 1
             await asyncio.sleep(0)
