@@ -19,7 +19,7 @@ from cdc_sync import __version__
 from cdc_sync.core import observations as events
 from cdc_sync.core.conditions import Conditions, wrong
 from cdc_sync.core.content import Kind
-from cdc_sync.core.delivery import CallOutcome
+from cdc_sync.core.delivery import CallOutcome, is_paused
 from cdc_sync.core.observations import ASKED_FOR, Handlers, Outcome
 from cdc_sync.core.rows import Origin
 from cdc_sync.store.store import Store
@@ -201,6 +201,7 @@ class EventMetrics(Collector):
         self._missed = counter("cdc_sync_missed_changes", "Changes that the triggers could not record", "watch")
         self._sweep_seconds = gauge("cdc_sync_sweep_seconds", "How long the last sweep took", "watch")
         self._endpoint = gauge("cdc_sync_endpoint_healthy", "Whether the endpoint takes calls", "endpoint")
+        self._paused = gauge("cdc_sync_sending_paused", "Whether an operator has paused sending to it", "endpoint")
         self._store_ok = gauge("cdc_sync_store_ok", "Whether the store can be written")
         self._store_ok.set(1)
         self._store_fails_for: set[str | None] = set()
@@ -389,10 +390,11 @@ class EventMetrics(Collector):
         for watch, seconds in self.lag.listeners().items():
             self._listener_age.set(seconds, watch)
         self._skew.set(store.clock.skew / 1000 if store.clock.shared else 0)
-        due_now = now - store.clock.shift
+        due_now, paused = now - store.clock.shift, await store.paused()
         for endpoint, (health, due_at) in (await store.endpoints()).items():
             self._overdue.set(0 if due_at is None else max(due_now - due_at, 0) / 1000, endpoint)
             # Nobody finds out how one is that nothing waits for: it must not stay a cause of alarm.
+            self._paused.set(is_paused(paused, endpoint), endpoint)
             self._endpoint.set(health.mode == "healthy" or due_at is None, endpoint)
         self._conditions.set(len(wrong(conditions)))
         return generate_latest(self)

@@ -30,6 +30,8 @@ _NAMES = (
     "status",
     "explain",
     "resend",
+    "pause",
+    "resume",
     "adopt-database",
     "emulator",
     "demo",

@@ -15,7 +15,20 @@ NONE: Conditions = MappingProxyType({})
 STANDBY = "standby"
 """What the name of the one condition begins with that is nothing wrong: another daemon captures the watch."""
 
-KINDS = ("watch", STANDBY, "triggers", "row security", "baseline", "endpoint", "lag", "store", "loops", "fuse", "held")
+KINDS = (
+    "watch",
+    STANDBY,
+    "triggers",
+    "row security",
+    "baseline",
+    "endpoint",
+    "sending",
+    "lag",
+    "store",
+    "loops",
+    "fuse",
+    "held",
+)
 """What the names of conditions begin with; the rest says which watch or which host."""
 
 _OF_A_WATCH = ("watch", "triggers", "row security", "baseline", "store")
@@ -108,6 +121,12 @@ _RULES: Mapping[type[Event], tuple[str, str, Callable[[Any], str | None]]] = {
         "endpoint",
         lambda event: None if event.mode == "healthy" else f"{event.mode}: {event.reason}",
     ),
+    seen.SendingPaused: (
+        "sending",
+        "endpoint",
+        lambda _: "paused by an operator: `cdc-sync resume` lets calls go out again",
+    ),
+    seen.SendingResumed: ("sending", "endpoint", _ends),
     seen.CaptureLate: (
         "lag",
         "watch",

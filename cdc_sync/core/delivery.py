@@ -18,7 +18,7 @@ HelloWork may also refuse our credentials for some applications only. So that th
 the entry that has the fewest attempts (`Store.claim`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -366,6 +366,15 @@ def after(health: Health, meaning: Meaning, reason: str, policy: RetryPolicy, *,
             failures = max(failures, FAILURES_TO_OPEN)
             return Health("open", failures, now + min(wait, LONGEST_OPEN), reason)
     assert_never(meaning)
+
+
+ALL_ENDPOINTS = ""
+"""Among the endpoints to which an operator has paused sending: to all, also those that nobody knows yet."""
+
+
+def is_paused(paused: Collection[str], endpoint: str) -> bool:
+    """Whether an operator has paused sending to an endpoint."""
+    return ALL_ENDPOINTS in paused or endpoint in paused
 
 
 def with_other_credentials(health: Health) -> Health:

@@ -375,6 +375,18 @@ class EndpointChanged(Event):
     wait: float
 
 
+class SendingPaused(Event):
+    """An operator has paused sending, to one endpoint or, if it is None, to all."""
+
+    endpoint: str | None
+
+
+class SendingResumed(Event):
+    """Such a pause has ended."""
+
+    endpoint: str | None
+
+
 class StoreFailed(Event):
     """The store cannot be written; nothing is sent or consumed meanwhile.
 

@@ -111,6 +111,8 @@ class EventLogger:
             events.SweepDone: line(self._level_of_sweep, "swept"),
             events.CallEnded: None if self._rehearsal else self._call_ended,
             events.EndpointChanged: line(self._level_of_endpoint, lambda e: _ENDPOINT[e.mode], "mode"),
+            events.SendingPaused: line(WARNING, _PAUSED),
+            events.SendingResumed: line(INFO, "sending is resumed"),
             events.StoreFailed: line(ERROR, _message),
             events.StoreRecovered: line(INFO, "the store can be written again"),
             events.StoreUpgrading: line(INFO, _UPGRADING),
@@ -374,6 +376,8 @@ _STORE_MOVED = (
     "another server has the shared store, or the same after a restart: what was committed last may be missing there. A "
     "full sweep of each watch finds it"
 )
+
+_PAUSED = "sending is paused by an operator: everything is kept; `cdc-sync resume` lets calls go out again"
 
 _UPGRADING = "bringing the store of an earlier version up to date: do not interrupt it, or it begins again"
 

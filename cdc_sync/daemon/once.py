@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from cdc_sync.config import Config
+from cdc_sync.core.delivery import is_paused
 from cdc_sync.core.observations import CallEnded, Consumer, Decided, Dispatch, WatchConnected, WatchLost
 from cdc_sync.daemon.running import make_parts, make_sender, opened_caller, opened_store, tell_of_unconfigured
 from cdc_sync.daemon.watching import (
@@ -89,7 +90,9 @@ async def run_once(
                 if len(lost) == len(config.watches):
                     raise error from None
                 emit(WatchLost(name, str(error), error.kind == "misconfigured", error.code))
-        await make_sender(config, store, caller, emit).run_once()
+        sender = make_sender(config, store, caller, emit)
+        sender.pause(await store.paused())
+        await sender.run_once()
         counts = (await store.counts()).values()
         return OnceResult(
             calls,
@@ -102,10 +105,10 @@ async def run_once(
 
 
 async def _is_refused(store: Store) -> bool:
-    now = store.clock()
+    now, paused = store.clock(), await store.paused()
     return any(
-        health.mode != "healthy" and due_at is not None and due_at <= now
-        for health, due_at in (await store.endpoints()).values()
+        (health.mode != "healthy" or is_paused(paused, endpoint)) and due_at is not None and due_at <= now
+        for endpoint, (health, due_at) in (await store.endpoints()).items()
     )
 
 

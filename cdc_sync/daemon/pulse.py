@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 from cdc_sync.config import Capture, Config
 from cdc_sync.core import observations as events
 from cdc_sync.core.clock_skew import WORTH_SAYING
+from cdc_sync.core.delivery import is_paused
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import Handlers, Observe
 from cdc_sync.pipeline.poll import LONGEST_PAUSE
@@ -172,13 +173,14 @@ class Lateness:
                 late = f"watch {watch}" in self._late
                 self._observe(events.CaptureLate(watch, limit) if late else events.CaptureInTime(watch))
         try:
-            endpoints = await self._store.endpoints()
+            endpoints, paused = await self._store.endpoints(), await self._store.paused()
         except StoreError:
             return  # whoever sends says it
         now = self._clock()
         for endpoint, (health, due_at) in endpoints.items():
             # An endpoint that is not healthy is wrong already, and says why.
             late = health.mode == "healthy" and due_at is not None and (now - due_at) / 1000 > _PATIENCE
+            late = late and not is_paused(paused, endpoint)
             if self._turned(f"endpoint {endpoint}", late=late):
                 self._observe(events.DeliveryLate(endpoint, _PATIENCE) if late else events.DeliveryInTime(endpoint))
 

@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -51,8 +51,8 @@ GRACE = 20.0
 """Seconds that calls under way may take after the first signal, at most."""
 
 
-_LOOK_FOR_STORE = 1.0
-"""Seconds between looks whether the store is where it was opened."""
+_LOOK = 1.0
+"""Seconds between looks whether the store is where it was opened, and at the pauses in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +259,8 @@ class _Daemon:
             heart.run(),
             _regularly(lateness.look, LOOK_EVERY),
             self._follow_moves(),
-            _regularly(store.check_place, _LOOK_FOR_STORE),
+            _regularly(store.check_place, _LOOK),
+            _regularly(self._follow_pauses, _LOOK),
         ]
         lasting = [asyncio.create_task(work) for work in works]
         try:
@@ -324,7 +325,13 @@ class _Daemon:
             await bind(self._config.database.dsn.get_secret_value(), self._store)
             self._bound.set()
         await self._bound.wait()
+        await self._follow_pauses()
         await self._sender.run()
+
+    async def _follow_pauses(self) -> None:
+        """Have the sender keep to the pauses that operators have set."""
+        with suppress(StoreError):  # the sender says it
+            self._sender.pause(await self._store.paused())
 
     async def _note_conditions(self) -> None:
         """Keep the store's list of what is wrong as it is here, for `status` from another process."""

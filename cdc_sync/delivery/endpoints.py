@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from cdc_sync.core.delivery import HEALTHY, Admission, Health, RetryPolicy, admits, with_other_credentials
+from cdc_sync.core.delivery import HEALTHY, Admission, Health, RetryPolicy, admits, is_paused, with_other_credentials
 from cdc_sync.core.outbox import NOTHING, Entry, Offer
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 
@@ -181,6 +181,8 @@ class Endpoints:
         """Claimed entries that are to be given back."""
         self.expects_more = False
         """Whether an endpoint has something due, now or later, or may have."""
+        self.paused: frozenset[str] = frozenset()
+        """To which of them an operator has paused sending."""
         self.until = sys.maxsize
         """What is due later, or waits until later, is not sent: the beginning of a run that delivers only what was due
         then."""
@@ -304,11 +306,15 @@ class Endpoints:
             return None
         moment, rate = self._monotonic(), self._settings.rate
         chosen: Endpoint | None = None
+        quick = not self.paused
         for each in self._all.values():
             if (
                 each.ready
                 and (chosen is None or (each.under_way, each.last_start) < (chosen.under_way, chosen.last_start))
-                and ((each.most is None and each.health.mode == "healthy") or self._may_begin(each, self._clock()))
+                and (
+                    (quick and each.most is None and each.health.mode == "healthy")
+                    or self._may_begin(each, self._clock())
+                )
                 and (rate is None or not each.pace.wait(moment))
                 and (not self.withdrawn or self._first(each) is not None)
             ):
@@ -445,6 +451,8 @@ class Endpoints:
 
     def _admits(self, endpoint: Endpoint, now: int, under_way: int) -> Admission:
         """What the endpoint's health lets be sent, with so many calls to it under way."""
+        if self.paused and is_paused(self.paused, endpoint.name):
+            return "none"
         health = endpoint.health
         if health.mode != "healthy" and self.until < health.until <= now:
             return "none"

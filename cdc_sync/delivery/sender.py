@@ -58,7 +58,15 @@ from cdc_sync.core.delivery import (
     meaning_of,
 )
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.observations import CallEnded, EndpointChanged, Observe, StoreFailed, StoreRecovered
+from cdc_sync.core.observations import (
+    CallEnded,
+    EndpointChanged,
+    Observe,
+    SendingPaused,
+    SendingResumed,
+    StoreFailed,
+    StoreRecovered,
+)
 from cdc_sync.core.outbox import Entry, Offer
 from cdc_sync.core.plan import ApplyResult
 from cdc_sync.core.status_url import build
@@ -230,6 +238,13 @@ class Sender:
         """Look at the outbox now: another daemon, or a command, may have left something due."""
         self._look = True
         self._woken.set()
+
+    def pause(self, paused: Collection[str]) -> None:
+        """Begin no calls to these endpoints (see `ALL_ENDPOINTS`) from now on, and to others again."""
+        before, self._endpoints.paused = self._endpoints.paused, frozenset(paused)
+        for name in sorted(self._endpoints.paused ^ before):
+            self._observe(SendingResumed(name or None) if name in before else SendingPaused(name or None))
+            self._woken.set()
 
     def stop(self) -> None:
         """Begin no more calls; `run` returns when those under way are completed, and the others given back."""

@@ -1,10 +1,11 @@
 """The store as operators and the daemon's housekeeping see it: release, discard, retry, resend, and small notes."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cdc_sync.core.content import Content
+from cdc_sync.core.delivery import ALL_ENDPOINTS
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.plan import HistoryLine, described
@@ -116,6 +117,24 @@ class Operation:
             await transaction.write("add_history", [_line(now, of, "resend", known[of][0]) for of in found])
             await transaction.write("add_endpoint", _endpoints(again.values()))
             return found
+
+        return await self._driver.transact(work)
+
+    async def paused(self) -> frozenset[str]:
+        """The endpoints to which an operator has paused sending; see `delivery.ALL_ENDPOINTS`."""
+        return await self._driver.transact(_paused)
+
+    async def pause(self, endpoint: str) -> None:
+        """Pause sending to an endpoint."""
+        await self._driver.transact(lambda t: _pause(t, paused={endpoint}))
+
+    async def resume(self, endpoint: str) -> frozenset[str]:
+        """End such a pause; that of all endpoints ends each. Returns what stays paused."""
+
+        async def work(transaction: Transaction) -> frozenset[str]:
+            resumed = {endpoint} if endpoint != ALL_ENDPOINTS else await _paused(transaction)
+            await _pause(transaction, resumed=resumed)
+            return await _paused(transaction)
 
         return await self._driver.transact(work)
 
@@ -238,3 +257,15 @@ def _endpoints(contents: Iterable[Content]) -> list[tuple[str]]:
 
 def _by_of(chosen: tuple[Whose, Content]) -> Whose:
     return chosen[0]
+
+
+async def _paused(transaction: Transaction) -> frozenset[str]:
+    rows = await transaction.rows("about", name="paused")
+    return frozenset(json.loads(rows[0][0])) if rows else frozenset()
+
+
+async def _pause(
+    transaction: Transaction, *, paused: Collection[str] = frozenset(), resumed: Collection[str] = frozenset()
+) -> None:
+    after = sorted((await _paused(transaction)).union(paused).difference(resumed))
+    await transaction.run("set_about", name="paused", value=as_json(after))

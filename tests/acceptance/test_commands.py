@@ -38,6 +38,8 @@ EVERY_COMMAND = (
     "fuse release",
     "fuse discard",
     "resend",
+    "pause",
+    "resume",
     "config",
     "config validate",
     "config schema",
@@ -411,3 +413,30 @@ def test_output_into_a_pipe_that_is_closed_is_no_accident() -> None:
 def test_the_installed_script_is_the_same_program(notify: Installation) -> None:
     script = sys.executable.replace("python3", "python").rpartition("/")[0] + "/cdc-sync"
     assert notify.run_bare([script, "--version"]).stdout == f"cdc-sync {version('cdc-sync')}\n"
+
+
+def test_sending_is_paused_and_resumed(notify: Installation) -> None:
+    notify.add("hw-1")
+    with notify.daemon() as daemon:
+        assert (
+            notify.run("pause").stdout
+            == "sending is paused: calls under way end, the rest waits for `cdc-sync resume`\n"
+        )
+        assert "sending: paused by an operator" in daemon.wait_until_not_ready("sending")
+        notify.change("hw-1", status="SEEN")
+        daemon.wait_until(lambda: daemon.report()["watches"][0]["pending"] == 1, "the change")
+        assert "cdc_sync_sending_paused" in daemon.get("/metrics")[1]
+        assert daemon.stop() == 0
+    once = notify.run("run", "--once")
+    assert (once.code, once.stdout.split(";")[1]) == (1, " 1 pending, 0 held, 0 dead letters\n")
+    with notify.daemon(ready=False) as daemon:
+        daemon.wait_until_not_ready("sending")
+        assert "sending: paused by an operator" in notify.run("status").stdout
+        assert not notify.hellowork.calls
+        assert notify.run("resume").stdout == "sending is resumed\n"
+        notify.settle(daemon)
+        daemon.wait_until_ready()
+        assert notify.hellowork.told("hw-1") == [("SEEN", JOB)]
+    wrong = notify.run("pause", "https://nobody.example:443")
+    assert wrong.code == 2
+    assert "nothing is sent to https://nobody.example:443: name one of" in wrong.stderr

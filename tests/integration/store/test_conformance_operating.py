@@ -16,6 +16,7 @@ from support.store_steps import (
     waiting_entry,
 )
 
+from cdc_sync.core.delivery import ALL_ENDPOINTS
 from cdc_sync.core.diff import Fuse, Queue
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.store import in_steps
@@ -342,3 +343,22 @@ class TestResend:
 
         assert await store.resend("spontaneous", ["a1"], LATER) == [("spontaneous", "a1")]
         assert await store.resend(None, ["a1"], LATER) == [(WATCH, "a1"), ("spontaneous", "a1")]
+
+
+class TestPause:
+    async def test_is_of_one_endpoint_or_of_all(self, store: Store) -> None:
+        assert await store.paused() == frozenset()
+
+        await store.pause("https://one.example:443")
+        await store.pause("https://other.example:443")
+        assert await store.resume("https://one.example:443") == {"https://other.example:443"}
+        await store.pause(ALL_ENDPOINTS)
+
+        assert await store.paused() == {ALL_ENDPOINTS, "https://other.example:443"}
+
+    async def test_of_all_ends_with_every_other(self, store: Store) -> None:
+        await store.pause("https://one.example:443")
+        await store.pause(ALL_ENDPOINTS)
+
+        assert await store.resume(ALL_ENDPOINTS) == frozenset()
+        assert await store.paused() == frozenset()

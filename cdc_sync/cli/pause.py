@@ -1,0 +1,41 @@
+"""`cdc-sync pause`: send nothing for a while, on purpose."""
+
+from typing import Annotated
+
+import typer
+
+from cdc_sync.cli.context import in_store, invocation
+from cdc_sync.cli.saying import say
+from cdc_sync.core.delivery import ALL_ENDPOINTS
+from cdc_sync.store.store import Store
+
+EndpointArgument = Annotated[
+    str | None, typer.Argument(metavar="[ENDPOINT]", help="As `status` shows it. [default: all]", show_default=False)
+]
+
+
+def pause(context: typer.Context, endpoint: EndpointArgument = None) -> None:
+    """Send nothing until `resume`, also after a restart. Nothing is lost. Works with the daemon up or down."""
+
+    async def work(store: Store) -> None:
+        await store.pause(await named(store, endpoint))
+
+    in_store(invocation(context).config(), None, work, writes=True)
+    say(f"sending {to(endpoint)}is paused: calls under way end, the rest waits for `cdc-sync resume`")
+
+
+async def named(store: Store, endpoint: str | None) -> str:
+    """The endpoint that is meant.
+
+    Raises:
+        typer.BadParameter: nothing was ever queued for it.
+    """
+    known = [ALL_ENDPOINTS, *await store.endpoints()]
+    if (endpoint or ALL_ENDPOINTS) not in known:
+        raise typer.BadParameter(f"nothing is sent to {endpoint}: name one of {', '.join(known[1:]) or '(none yet)'}")
+    return endpoint or ALL_ENDPOINTS
+
+
+def to(endpoint: str | None) -> str:
+    """Which sending is meant, before a verb."""
+    return f"to {endpoint} " if endpoint else ""
