@@ -109,6 +109,15 @@ FRENCH = {
     "does not work": "ne fonctionne pas",
     "refuses our credentials": "refuse nos identifiants",
     "next try": "prochain essai",
+    "paused by an operator": "envoi mis en pause par une personne",
+    "Pause sending": "Mettre l'envoi en pause",
+    "Everything is kept, and nothing is sent there until somebody resumes it.": (
+        "Tout est conservé, et rien n'y est envoyé jusqu'à la reprise."
+    ),
+    "Resume sending": "Reprendre l'envoi",
+    "What waits is sent.": "Ce qui attend est envoyé.",
+    "Sending is paused.": "L'envoi est en pause.",
+    "Sending is resumed.": "L'envoi a repris.",
     # One application
     "job": "offre",
     "deleted": "supprimée",

@@ -5,6 +5,7 @@ from typing import Any
 
 from cdc_sync.config import Config
 from cdc_sync.core.conditions import is_standby
+from cdc_sync.core.delivery import is_paused
 from cdc_sync.core.payload import iso
 from cdc_sync.store.protocol import WatchCounts
 from cdc_sync.store.store import Store
@@ -52,6 +53,7 @@ async def status_report(config: Config, store: Store, now: int) -> dict[str, Any
                 "sweep_repairs": repairs.get(name, {}),
             }
         )
+    paused = await store.paused()
     endpoints = [
         {
             "endpoint": endpoint,
@@ -59,6 +61,7 @@ async def status_report(config: Config, store: Store, now: int) -> dict[str, Any
             "failures": health.failures,
             "until": iso(store.clock.for_people(health.until)) if health.mode != "healthy" else None,
             "reason": health.reason,
+            "sending_paused": is_paused(paused, endpoint),
         }
         for endpoint, (health, _) in (await store.endpoints()).items()
     ]

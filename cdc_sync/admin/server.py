@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from cdc_sync.admin import actions
+from cdc_sync.admin import actions, sending
 from cdc_sync.admin.access import SAFE_HEADERS, Access, Guesses, Visitor
 from cdc_sync.admin.actions import CannotActError, Done, Wish, wish_of
 from cdc_sync.admin.language import Language, preferred
@@ -44,6 +44,8 @@ _ACTIONS: Mapping[str, Act] = {
     "/dead-letters/discard": partial(actions.discard, state="dead"),
 }
 
+_SENDING = {"/sending/pause": sending.pause, "/sending/resume": sending.resume}
+
 _STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 """The files that pages refer to, and what they are."""
 
@@ -55,6 +57,8 @@ _REASONS_FOR_WHOM = "The reasons are for whoever has admin.token (`Authorization
 _DONE = {
     "released": ("{number} entry was released.", "{number} entries were released."),
     "discarded": ("{number} entry was discarded.", "{number} entries were discarded."),
+    "paused": ("Sending is paused.", "Sending is paused."),
+    "resumed": ("Sending is resumed.", "Sending is resumed."),
     "retried": ("{number} dead letter is sent again.", "{number} dead letters are sent again."),
 }
 _TOO_MANY_GUESSES = "Too many wrong tokens were given. Try again in ten seconds."
@@ -179,7 +183,7 @@ class AdminServer:
         router.add_get("/api/status", self._status)
         router.add_get("/", self._page)
         router.add_get("/application", self._story)
-        for path in _ACTIONS:
+        for path in (*_ACTIONS, *_SENDING):
             router.add_post(path, self._act)
         router.add_post("/login", self._log_in)
         router.add_post("/logout", self._log_out)
@@ -299,8 +303,11 @@ class AdminServer:
         fields = await _fields(request)
         visitor = _visitor.get()
         self._access.insist_on_actor(request, visitor, fields.get("form_token", [""])[0])
-        watches = self._config.watches.keys() | (await self._store.counts()).keys()
-        done = await _ACTIONS[request.path](self._store, wish_of(watches, fields), self._clock())
+        if request.path in _SENDING:
+            done = await _SENDING[request.path](self._store, fields)
+        else:
+            watches = self._config.watches.keys() | (await self._store.counts()).keys()
+            done = await _ACTIONS[request.path](self._store, wish_of(watches, fields), self._clock())
         if visitor.session is None:
             return web.json_response(done.answer)
         one, many = _DONE[done.what]

@@ -65,6 +65,7 @@ def status(
     _list("wrong now", [f"{item['name']}: {item['message']}" for item in report["conditions"]])
     _list("standby", [f"{item['name'].partition(' ')[2]}: {item['message']}" for item in report["standby"]])
     _list("endpoints", [_endpoint(item) for item in report["endpoints"] if item["mode"] != "healthy"])
+    _list("sending is paused to", [item["endpoint"] for item in report["endpoints"] if item["sending_paused"]])
     _list(
         "last failures",
         [

@@ -6,11 +6,12 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from support.builders import NOW, a_batch, an_observation, some_rules
+from support.builders import ENDPOINT, NOW, a_batch, an_observation, some_rules
 from support.looking import TOKEN, Admin, admin_server
 from support.store_steps import bury, claim_one, entry_of, reject, told_status, waiting_entry
 
-PATHS = ["/fuse/release", "/fuse/discard", "/dead-letters/retry", "/dead-letters/discard"]
+ACTIONS = ["/fuse/release", "/fuse/discard", "/dead-letters/retry", "/dead-letters/discard"]
+PATHS = [*ACTIONS, "/sending/pause", "/sending/resume"]
 BEARER = f"Bearer {TOKEN}"
 
 
@@ -42,6 +43,21 @@ class TestByThePage:
         assert await states(guarded) == {**UNTOUCHED, "h1": "pending", "h2": "pending"}
         assert "2 entries were released." in await browser.page()
         assert "2 entries were released." not in await browser.page(), "it is told once"
+
+    async def test_sending_is_paused_and_resumed(self, guarded: Admin) -> None:
+        browser = await guarded.log_in()
+
+        assert (await browser.press("/sending/pause", endpoint=ENDPOINT)).status == 303
+        assert await guarded.store.paused() == {ENDPOINT}
+        page = await browser.page()
+        assert "Sending is paused." in page
+        assert "paused by an operator" in page
+
+        assert (await browser.press("/sending/pause", all="1")).status == 303
+        assert (await browser.press("/sending/pause", endpoint="https://nobody.example:443")).status == 409
+        assert (await browser.press("/sending/resume", all="1")).status == 303
+        assert await guarded.store.paused() == frozenset()
+        assert "paused by an operator" not in await browser.page()
 
     async def test_no_more_are_released_than_were_seen(self, guarded: Admin) -> None:
         browser = await guarded.log_in()
@@ -119,7 +135,7 @@ class TestByThePage:
     async def test_the_buttons_are_offered(self, guarded: Admin) -> None:
         text = await (await guarded.log_in()).page()
 
-        for path in PATHS:
+        for path in (*ACTIONS, "/sending/pause"):
             assert f'action="{path}"' in text
         assert "cdc-sync fuse release" not in text
 
@@ -142,7 +158,8 @@ class TestByAScript:
         for path in PATHS:
             answer = await guarded.get(path, method="POST", authorization=BEARER, form={})
             assert answer.status == 409
-            assert answer.text == "Name applications (application_id), a watch, or say all=1.\n"
+            named = "applications (application_id), a watch" if path in ACTIONS else "an endpoint"
+            assert answer.text == f"Name {named}, or say all=1.\n"
         assert await states(guarded) == UNTOUCHED
 
     @pytest.mark.parametrize(
