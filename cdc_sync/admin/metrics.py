@@ -392,9 +392,10 @@ class EventMetrics(Collector):
         self._skew.set(store.clock.skew / 1000 if store.clock.shared else 0)
         due_now, paused = now - store.clock.shift, await store.paused()
         for endpoint, (health, due_at) in (await store.endpoints()).items():
-            self._overdue.set(0 if due_at is None else max(due_now - due_at, 0) / 1000, endpoint)
+            on_purpose = is_paused(paused, endpoint)
+            self._overdue.set(0 if due_at is None or on_purpose else max(due_now - due_at, 0) / 1000, endpoint)
             # Nobody finds out how one is that nothing waits for: it must not stay a cause of alarm.
-            self._paused.set(is_paused(paused, endpoint), endpoint)
+            self._paused.set(on_purpose, endpoint)
             self._endpoint.set(health.mode == "healthy" or due_at is None, endpoint)
         self._conditions.set(len(wrong(conditions)))
         return generate_latest(self)

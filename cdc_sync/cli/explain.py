@@ -10,7 +10,7 @@ from cdc_sync.cli.context import JsonOption, WatchOption, in_store, invocation
 from cdc_sync.cli.saying import facts, print_json, say, words
 from cdc_sync.config import Config
 from cdc_sync.core.content import Content
-from cdc_sync.core.delivery import Health
+from cdc_sync.core.delivery import Health, is_paused
 from cdc_sync.core.instants import milliseconds
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.payload import iso
@@ -60,6 +60,7 @@ class _Found:
     records: list[Record]
     events: list[HistoryEntry]
     endpoints: Mapping[str, Health]
+    paused: frozenset[str]
     unread: list[str]
     daemon_runs: bool
     now: int
@@ -73,6 +74,7 @@ async def _look_up(store: Store, config: Config, application_id: str, watch: str
             name: replace(health, until=store.clock.for_people(health.until))
             for name, (health, _) in (await store.endpoints()).items()
         },
+        await store.paused(),
         [name for name in config.watches if watch in (None, name) and not await is_adopted(store, name)],
         bool(await daemons(config, store)),
         store.clock.for_people(),
@@ -155,6 +157,8 @@ def _when(record: Record, entry: Entry, found: _Found) -> str:
     if record.under_way:
         return "a call is under way, or about to be; what comes after it is decided by its answer"
     endpoint = endpoint_of(entry.content.url)
+    if is_paused(found.paused, endpoint):
+        return f"waits for `cdc-sync resume`: an operator has paused sending to {endpoint}"
     health = found.endpoints.get(endpoint, Health())
     if health.mode in ("open", "paused") or (health.mode == "throttled" and health.until > found.now):
         return f"waits for {endpoint}, which is {health.mode}: {health.reason}; next try at {iso(health.until)}"

@@ -171,7 +171,7 @@ class Sender:
         """Whether calls may begin."""
         self._stopping = False
         self._once = False
-        """Whether the claimer waits for the last call to end."""
+        """Whether only what is due at the beginning is tried, once."""
 
         self._woken = asyncio.Event()
         self._look = False
@@ -304,7 +304,7 @@ class Sender:
         self._progressed()
         if "complete" in self._failing:
             # Nothing is sent that could not be recorded either. The recorder wakes us.
-            await self._pause(self._look_every)
+            await self._wait(self._look_every)
             return
         lapsed = self._lapsed
         try:
@@ -314,16 +314,16 @@ class Sender:
                 raise
             await asyncio.sleep(self._store_retry)
             return
-        if self._once and not (endpoints.ready or self.under_way or endpoints.returning):
-            if self._lapsed or not endpoints.has_due():
+        if self._once:
+            is_idle = not (endpoints.ready or self.under_way or endpoints.returning)
+            if is_idle and (self._lapsed or not endpoints.has_due()):
                 self.stop()
-                return
-        elif lapsed and not self._once:
+        elif lapsed:
             # The store renews its lease, or says that it cannot.
             await asyncio.sleep(self._store_retry)
             self._lapsed = False
             return
-        await self._pause(min(endpoints.due_in(), self._look_every))
+        await self._wait(min(endpoints.due_in(), self._look_every))
 
     async def _claim_ahead(self) -> None:
         """Give back what will not begin soon, claim what may, and learn what else is due if that is in question."""
@@ -402,7 +402,8 @@ class Sender:
         if not endpoints.expects_more:
             self._works("claim")  # what could not be claimed is gone
 
-    async def _pause(self, seconds: float) -> None:
+    async def _wait(self, seconds: float) -> None:
+        """Wait for so many seconds at most, or until somebody wakes the claimer."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._woken.wait()

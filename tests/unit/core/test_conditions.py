@@ -24,6 +24,8 @@ from cdc_sync.core.observations import (
     Reloaded,
     RowsHidden,
     RowsVisible,
+    SendingPaused,
+    SendingResumed,
     StoreFailed,
     StoreRecovered,
     TriggersFound,
@@ -49,6 +51,7 @@ STANDING_BY = {"standby applications": "process 7 works it"}
 BASELINE_DONE = BaselineDone("applications", known=7, queued=0, seconds=1.5)
 OPEN = EndpointChanged(API, "open", "503", 1.0)
 HEALTHY = EndpointChanged(API, "healthy", None, 0.0)
+PAUSED = "paused by an operator: `cdc-sync resume` lets calls go out again"
 
 
 @pytest.mark.parametrize(
@@ -80,6 +83,8 @@ HEALTHY = EndpointChanged(API, "healthy", None, 0.0)
         ([OPEN], {f"endpoint {API}": "open: 503"}),
         ([OPEN, EndpointChanged(API, "paused", "401", 1.0)], {f"endpoint {API}": "paused: 401"}),
         ([OPEN, HEALTHY], {}),
+        ([SendingPaused(None), SendingPaused(API)], {"sending": PAUSED, f"sending {API}": PAUSED}),
+        ([SendingPaused(None), SendingPaused(API), SendingResumed(None)], {f"sending {API}": PAUSED}),
         ([StoreFailed("disk full")], {"store": "disk full"}),
         ([StoreFailed("disk full"), StoreRecovered()], {}),
         ([StoreFailed("disk full", "a"), StoreFailed("disk full"), StoreRecovered()], {"store a": "disk full"}),

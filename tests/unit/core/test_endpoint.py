@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdc_sync.core.delivery import (
+    ALL_ENDPOINTS,
     FAILURES_TO_OPEN,
     LONGEST_OPEN,
     LONGEST_PAUSE,
@@ -25,6 +26,7 @@ from cdc_sync.core.delivery import (
     Unavailable,
     admits,
     after,
+    is_paused,
     with_other_credentials,
 )
 
@@ -277,3 +279,10 @@ def test_other_credentials_change_nothing_where_nobody_refused_any(mode: Mode) -
     health = Health(mode, 3, NOW + HOUR, "because")
 
     assert with_other_credentials(health) == health
+
+
+def test_an_operator_pauses_sending_to_all_or_to_one() -> None:
+    assert is_paused({ALL_ENDPOINTS}, "https://one.example:443")
+    assert is_paused({"https://one.example:443"}, "https://one.example:443")
+    assert not is_paused({"https://one.example:443"}, "https://other.example:443")
+    assert not is_paused(frozenset(), "https://one.example:443")
