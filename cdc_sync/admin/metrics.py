@@ -394,8 +394,8 @@ class EventMetrics(Collector):
         for endpoint, (health, due_at) in (await store.endpoints()).items():
             on_purpose = is_paused(paused, endpoint)
             self._overdue.set(0 if due_at is None or on_purpose else max(due_now - due_at, 0) / 1000, endpoint)
-            # Nobody finds out how one is that nothing waits for: it must not stay a cause of alarm.
             self._paused.set(on_purpose, endpoint)
+            # Nobody finds out how one is that nothing waits for: it must not stay a cause of alarm.
             self._endpoint.set(health.mode == "healthy" or due_at is None, endpoint)
         self._conditions.set(len(wrong(conditions)))
         return generate_latest(self)
