@@ -20,7 +20,16 @@ from support.builders import HOUR, WATCH
 from support.memory_outbox import FULL, MemoryApplied, MemoryOutbox
 from support.sending import LOOPBACK, SETTINGS
 
-from cdc_sync.core.delivery import FAILURES_TO_OPEN, Finished, Health, Reply, RetryPolicy, admits
+from cdc_sync.core.delivery import (
+    ALL_ENDPOINTS,
+    FAILURES_TO_OPEN,
+    Finished,
+    Health,
+    Reply,
+    RetryPolicy,
+    admits,
+    is_paused,
+)
 from cdc_sync.core.observations import CallEnded, Observation
 from cdc_sync.core.outbox import Entry, Offer
 from cdc_sync.core.status_url import endpoint_of
@@ -192,6 +201,7 @@ class ClaimAhead(RuleBasedStateMachine):
         self.running: asyncio.Task[None]
         self.concurrency = 2
         self.rate: float | None = None
+        self.paused: tuple[str, ...] = ()
 
     def clock(self) -> int:
         return int(self.loop.moment * 1000)
@@ -223,6 +233,7 @@ class ClaimAhead(RuleBasedStateMachine):
             monotonic=self.loop.time,
             chance=lambda: 0.5,
         )
+        self.sender.pause(self.paused)
         self.running = self.loop.create_task(self.sender.run())
         self.loop.settle()
 
@@ -239,6 +250,7 @@ class ClaimAhead(RuleBasedStateMachine):
         assert row is not None, "its entry is gone"
         assert row.claimed, "nobody has claimed it"
         others = [each for each, _ in self.calls.under_way.values() if endpoint_of(each.content.url) == endpoint]
+        assert not is_paused(self.paused, endpoint), "an operator has paused sending to it"
         health = self.sender._endpoints[endpoint].health
         assert admits(health, self.clock(), len(others)) != "none", f"the endpoint is {health.mode}"
         assert len(self.calls.under_way) < self.most_at_once
@@ -279,6 +291,12 @@ class ClaimAhead(RuleBasedStateMachine):
         """Another process writes to the outbox: nobody tells the sender."""
         if application_id not in self.memory.rows:
             self.memory.enqueue(application_id, status, base_url_of(application_id))
+
+    @rule(paused=st.sampled_from([(), (), (ALL_ENDPOINTS,), *((endpoint_of(url),) for url in BASE_URLS)]))
+    def an_operator_pauses_sending(self, paused: tuple[str, ...]) -> None:
+        self.paused = paused
+        self.sender.pause(paused)
+        self.loop.settle()
 
     # The store.
 
@@ -399,7 +417,7 @@ class ClaimAhead(RuleBasedStateMachine):
             self.stop_now()
             assert self.memory.claimed == set(), "what had not begun is given back, the rest is completed"
             self.outbox.automatic = self.calls.automatic = True
-            self.rate = None
+            self.rate, self.paused = None, ()
             self.start()
             for _ in range(200):
                 if not self.memory.rows:
