@@ -133,44 +133,51 @@ class FusePolicy:
 
 
 class Fuse(NamedTuple):
-    """The state of one watch's fuse.
+    """The state of one watch's fuse: two buckets that fill with each new entry and drain evenly over the window.
 
     Attributes:
-        window_start: when the window began, in milliseconds since the epoch.
-        changes: entries queued in this window.
-        deletions: deletions queued in this window.
-        blown_at: when it blew; None while it is whole.
-        reason: what blew it, for people.
+        at: when the buckets were as full as is said here, in milliseconds since the epoch.
+        changes: what is in the bucket of all new entries.
+        deletions: what is in the bucket of deletions.
+        blown_at: since when entries are held; None if none is.
+        reason: which limit was crossed first, for people.
+        holds_all: whether every new entry is held, however full the buckets are.
     """
 
-    window_start: int = 0
-    changes: int = 0
-    deletions: int = 0
+    at: int = 0
+    changes: float = 0
+    deletions: float = 0
     blown_at: int | None = None
     reason: str | None = None
+    holds_all: bool = False
 
 
-def count(fuse: Fuse, policy: FusePolicy, now: int, *, deletion: bool) -> Fuse:
-    """Count one new entry; if the fuse is blown afterwards, the entry is to be held.
+def count(fuse: Fuse, policy: FusePolicy, now: int, *, deletion: bool) -> tuple[Fuse, str | None]:
+    """Count one new entry. Returns the fuse, and why the entry is to be held; None if it is believed.
 
-    A clock that was set back starts a new window rather than keep the old one open for hours.
+    What is held fills nothing, so that the next ordinary change finds room. But draining begins anew with it: of a mass
+    change that goes on nothing is let through before its end.
+
+    A clock that was set back empties the buckets rather than keep them full for hours.
     """
-    if fuse.blown_at is not None:
-        return fuse
-    if not 0 <= now - fuse.window_start < policy.window:
-        fuse = Fuse(window_start=now)
-    fuse = Fuse(fuse.window_start, fuse.changes + 1, fuse.deletions + deletion)
-    if fuse.deletions > policy.max_deletions:
-        return blow(fuse, now, f"more than {policy.max_deletions} deletions at once")
-    if fuse.changes > policy.max_changes:
-        return blow(fuse, now, f"more than {policy.max_changes} changes at once")
-    return fuse
+    if fuse.holds_all:
+        return fuse, fuse.reason or ""
+    elapsed = now - fuse.at
+    left = 1 - elapsed / policy.window if 0 <= elapsed < policy.window else 0
+    changes = max(fuse.changes - (1 - left) * policy.max_changes, 0.0) if left else 0.0
+    deletions = max(fuse.deletions - (1 - left) * policy.max_deletions, 0.0) if left else 0.0
+    if deletion and deletions + 1 > policy.max_deletions:
+        reason, deletions = f"more than {policy.max_deletions} deletions at once", policy.max_deletions
+    elif changes + 1 > policy.max_changes:
+        reason, changes = f"more than {policy.max_changes} changes at once", policy.max_changes
+    else:
+        return fuse._replace(at=now, changes=changes + 1, deletions=deletions + deletion), None
+    return blow(fuse._replace(at=now, changes=changes, deletions=deletions), now, reason), reason
 
 
-def has_counted(fuse: Fuse, policy: FusePolicy, now: int, queued_at: int | None) -> bool:
-    """Whether an entry that was queued at some moment was counted in the window that is open now."""
-    is_open = 0 <= now - fuse.window_start < policy.window
-    return is_open and queued_at is not None and queued_at >= fuse.window_start
+def has_counted(policy: FusePolicy, now: int, queued_at: int | None) -> bool:
+    """Whether an entry that was enqueued at some moment has been counted within the last window."""
+    return queued_at is not None and 0 <= now - queued_at < policy.window
 
 
 def blow(fuse: Fuse, now: int, reason: str) -> Fuse:

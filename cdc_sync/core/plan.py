@@ -448,15 +448,15 @@ class _Planner:
         deletion = content.deleted and not (pending is not None and pending.content.deleted)
         if deletion and batch.doubt is not None:
             return batch.doubt
-        is_blown = self.fuse.blown_at is not None
         # With a whole fuse it was a doubted deletion that is held: that the row is back ends the doubt.
-        if before.state == "held" and (content.deleted or is_blown):
+        if before.state == "held" and (content.deleted or self.fuse.blown_at is not None):
             return before.reason or ""
-        is_pending = before.state == "pending" and not is_blown and not deletion
-        if is_pending and has_counted(self.fuse, self.rules.fuse, batch.now, before.queued_at):
+        is_pending = before.state == "pending" and not deletion and not self.fuse.holds_all
+        if is_pending and has_counted(self.rules.fuse, batch.now, before.queued_at):
             return None
-        self.fuse = self.changes.fuse = count(self.fuse, self.rules.fuse, batch.now, deletion=deletion)
-        return None if self.fuse.blown_at is None else self.fuse.reason or ""
+        self.fuse, reason = count(self.fuse, self.rules.fuse, batch.now, deletion=deletion)
+        self.changes.fuse = self.fuse
+        return reason
 
     def _refresh(self, row: Reportable, before: Before) -> None:
         """A row that is corrected corrects its pending entry: else a dead letter that is retried is refused again."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from cdc_sync.core.content import Content, Kind, quoted
 from cdc_sync.core.delivery import LONGEST_COUNTED, LONGEST_UNASKED, Health
-from cdc_sync.core.diff import Waiting
+from cdc_sync.core.diff import Fuse, Waiting
 from cdc_sync.core.outbox import Entry, Known
 from cdc_sync.core.rows import Key
 
@@ -134,3 +134,10 @@ def key_text(key: Key) -> str:
 def key_from(text: str) -> Key:
     """The inverse of `key_text`."""
     return tuple(json.loads(text))
+
+
+def fuse_from(text: str | None) -> Fuse:
+    """A watch's fuse as the store has it; until 0.2.0 it began a window at `window_start` instead of draining."""
+    fields = json.loads(text or "{}")
+    fields.setdefault("at", fields.pop("window_start", 0))
+    return Fuse(**fields)

@@ -10,7 +10,7 @@ from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.plan import HistoryLine, described
 from cdc_sync.core.status_url import endpoint_of
-from cdc_sync.store.columns import as_json, content_from, state_columns
+from cdc_sync.store.columns import as_json, content_from, fuse_from, state_columns
 from cdc_sync.store.driver import Driver, Transaction, Whose
 from cdc_sync.store.protocol import CALL_STEP, Condition, Only
 
@@ -25,7 +25,7 @@ class Operation:
     async def fuses(self) -> dict[str, Fuse]:
         """The state of every watch's fuse that ever counted anything."""
         rows = await self._driver.transact(lambda t: t.rows("fuses"))
-        return {watch: Fuse(**json.loads(fuse)) for watch, fuse in rows}
+        return {watch: fuse_from(fuse) for watch, fuse in rows}
 
     async def release_held(self, watch: str | None, now: int, only: Only | None, limit: int | None) -> int:
         """Let held entries be sent; the fuse is whole again once none is held. Returns how many."""
@@ -196,7 +196,7 @@ class Selection:
 async def _lock_watches(transaction: Transaction, watch: str | None) -> dict[str, Fuse]:
     """From here on nobody applies for these watches; only claims and ends come between. Returns their fuses."""
     rows = await transaction.rows("lock_watches", watch=watch)
-    return {name: Fuse(**json.loads(fuse or "{}")) for name, fuse in rows}
+    return {name: fuse_from(fuse) for name, fuse in rows}
 
 
 async def _select(

@@ -1,6 +1,7 @@
 """A mass change is held for a person, who releases or discards it."""
 
 import json
+import time
 
 from support.installation import JOB, Installation
 
@@ -68,3 +69,29 @@ def test_a_mass_deletion_is_held_until_a_person_discards_it(notify: Installation
         (story,) = json.loads(notify.run("explain", given_up, "--json").stdout)
         assert story["discarded"]
         assert not story["adopted"]
+
+
+def test_recruiting_goes_on_while_a_mass_deletion_waits_for_a_person(notify: Installation) -> None:
+    notify.configure_watch(fuse={"max_changes": 1000, "max_deletions": 2, "window": "10m"})
+    notify.add_many("hw-", 8)
+    with notify.daemon() as daemon:
+        notify.ats.execute("DELETE FROM public.applications WHERE hellowork_id LIKE 'hw-_' AND hellowork_id <> 'hw-8'")
+        daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 5, "5 deletions held")
+        notify.change("hw-8", status="HIRED")
+        daemon.wait_until(lambda: notify.hellowork.told("hw-8") == [("HIRED", JOB)], "the ordinary change")
+        assert "more than 2 deletions" in daemon.wait_until_not_ready("fuse applications")
+
+
+def test_an_ordinary_change_goes_on_once_a_mass_change_is_over(poll: Installation) -> None:
+    poll.configure_watch(fuse={"max_changes": 5, "max_deletions": 2, "window": "5s"})
+    poll.add_many("hw-", 20)
+    with poll.daemon() as daemon:
+        poll.ats.execute(
+            "UPDATE public.applications SET status = 'OOPS', updated_at = clock_timestamp()"
+            " WHERE hellowork_id NOT IN ('hw-sentinel', 'hw-20')"
+        )
+        daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 14, "14 entries held")
+        time.sleep(1.1)  # for longer than a bucket of 5 in 5 seconds takes to have room for one
+        poll.change("hw-20", status="HIRED")
+        daemon.wait_until(lambda: poll.hellowork.told("hw-20") == [("HIRED", JOB)], "the ordinary change")
+        assert len(json.loads(poll.run("fuse", "show", "--json").stdout)) == 14

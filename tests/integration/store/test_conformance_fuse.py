@@ -1,5 +1,7 @@
 """A mass change is held for a person."""
 
+import json
+
 import pytest
 from support.builders import MINUTE, NOW, WATCH, a_baseline, a_batch, a_content, an_observation, some_rules
 from support.store_backends import OpenStore
@@ -47,7 +49,7 @@ async def test_as_many_changes_as_allowed_are_sent(store: Store) -> None:
     await observe(store, an_observation("a1", "hired"), an_observation("a2", "hired"), rules=TWO_CHANGES)
 
     assert await states(store, "a1", "a2") == ["pending", "pending"]
-    assert await store.fuses() == {WATCH: Fuse(window_start=NOW, changes=2)}
+    assert await store.fuses() == {WATCH: Fuse(at=NOW, changes=2)}
 
 
 async def test_what_goes_beyond_is_held_and_says_why(store: Store) -> None:
@@ -78,15 +80,17 @@ async def test_deletions_have_a_limit_of_their_own(store: Store) -> None:
 
 
 async def test_changes_are_counted_over_batches_and_restarts(store: Store, open_store: OpenStore) -> None:
-    await adopt(store, "a1", "a2", "a3")
+    await adopt(store, "a1", "a2", "a3", "a4")
     await observe(store, an_observation("a1", "hired"), rules=TWO_CHANGES, at=NOW)
-    await observe(store, an_observation("a2", "hired"), rules=TWO_CHANGES, at=NOW + MINUTE)
+    await observe(
+        store, an_observation("a2", "hired"), an_observation("a4", "hired"), rules=TWO_CHANGES, at=NOW + MINUTE
+    )
     await store.close()
 
     later = await open_store()
     await observe(later, an_observation("a3", "hired"), rules=TWO_CHANGES, at=NOW + 2 * MINUTE)
 
-    assert await states(later, "a1", "a2", "a3") == ["pending", "pending", "held"]
+    assert await states(later, "a1", "a2", "a4", "a3") == ["pending", "pending", "held", "held"]
 
 
 async def test_a_new_window_counts_anew(store: Store) -> None:
@@ -98,13 +102,43 @@ async def test_a_new_window_counts_anew(store: Store) -> None:
     assert await states(store, "a3") == ["pending"]
 
 
-async def test_a_blown_fuse_does_not_mend_itself_with_time(store: Store) -> None:
+async def test_what_is_held_stays_held_and_an_ordinary_change_goes_on(store: Store) -> None:
     await blow(store)
     await adopt(store, "a4")
 
-    await observe(store, an_observation("a4", "hired"), rules=TWO_CHANGES, at=NOW + 100 * MINUTE)
+    await observe(store, an_observation("a4", "hired"), rules=TWO_CHANGES, at=NOW + 6 * MINUTE)
 
-    assert await states(store, "a4") == ["held"]
+    assert await states(store, "a3", "a4") == ["held", "pending"]
+    assert (await store.fuses())[WATCH].blown_at == NOW, "a person still has to decide"
+
+
+async def test_changes_go_on_while_deletions_are_held(store: Store) -> None:
+    await adopt(store, "a1", "a2", "a3", "a4")
+    await observe(store, gone("a1"), gone("a2"), rules=ONE_DELETION)
+
+    await observe(store, an_observation("a3", "hired"), gone("a4"), rules=ONE_DELETION)
+
+    assert await states(store, "a1", "a2", "a3", "a4") == ["pending", "held", "pending", "held"]
+
+
+async def test_it_is_whole_again_when_the_mass_change_was_undone(store: Store) -> None:
+    await blow(store)
+
+    await observe(store, an_observation("a3"), rules=TWO_CHANGES)
+
+    fuse = (await store.fuses())[WATCH]
+    assert (fuse.blown_at, fuse.reason) == (None, None)
+
+
+async def test_a_fuse_of_an_earlier_version_goes_on(store: Store) -> None:
+    """It counted in a fixed window, and had `window_start`."""
+    earlier = {"window_start": NOW, "changes": 2, "deletions": 0, "blown_at": None, "reason": None}
+    await adopt(store, "a1")
+    await store._driver.transact(lambda t: t.run("set_fuse", watch=WATCH, fuse=json.dumps(earlier)))
+
+    await observe(store, an_observation("a1", "hired"), rules=TWO_CHANGES)
+
+    assert await states(store, "a1") == ["held"]
 
 
 async def test_it_can_be_blown_beforehand(store: Store) -> None:
@@ -183,15 +217,25 @@ async def test_a_mass_change_of_what_waits_already_is_held(store: Store) -> None
     assert await states(store, *ids) == ["pending", "pending", "held", "held"]
 
 
-async def test_while_it_is_blown_what_waited_before_is_held_as_soon_as_it_changes(store: Store) -> None:
+async def test_what_was_believed_may_change_while_others_are_held(store: Store) -> None:
     await blow(store)
     assert await states(store, "a1", "a2") == ["pending", "pending"]
 
     await observe(store, an_observation("a1", "rejected"), rules=TWO_CHANGES)
     await observe(store, an_observation("a2"), rules=TWO_CHANGES)
 
+    assert await states(store, "a1") == ["pending"]
+    assert await entry_of(store, "a2") is None, "what is undone before it was sent is cancelled as ever"
+
+
+async def test_a_fuse_that_holds_all_holds_what_waited_before_as_soon_as_it_changes(store: Store) -> None:
+    await adopt(store, "a1")
+    await observe(store, an_observation("a1", "seen"), rules=TWO_CHANGES)
+    await store.blow_fuse(WATCH, "the map has changed", NOW)
+
+    await observe(store, an_observation("a1", "rejected"), rules=TWO_CHANGES)
+
     assert await states(store, "a1") == ["held"]
-    assert await entry_of(store, "a2") is None, "what is undone before it was sent is forgotten as ever"
 
 
 async def test_a_pending_change_that_becomes_a_deletion_counts_as_one(store: Store) -> None:
@@ -274,7 +318,7 @@ class TestADoubtedDeletion:
             ApplyResult("a2", Queue(frozenset({"status"})), "pending"),
             ApplyResult("a3", kinds, "held", DOUBT),
         ]
-        assert await store.fuses() == {WATCH: Fuse(window_start=NOW, changes=1)}
+        assert await store.fuses() == {WATCH: Fuse(at=NOW, changes=1)}
         assert [entry.application_id for entry in await claim(store)] == ["a2"]
 
     async def test_is_taken_back_when_the_row_is_seen_again(self, store: Store) -> None:

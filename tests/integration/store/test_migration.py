@@ -204,7 +204,7 @@ class TestEveryState:
         kept = before.get("fuse") or before["watch"]
         expected = {row.get("watch") or row["name"]: row.get("state") or row.get("fuse") for row in kept}
 
-        assert await store.fuses() == {watch: Fuse(**json.loads(text)) for watch, text in expected.items() if text}
+        assert await store.fuses() == {watch: _fuse(**json.loads(text)) for watch, text in expected.items() if text}
 
     async def test_the_history_is_the_same(self, store: Store, before: Tables) -> None:
         expected = [
@@ -269,3 +269,7 @@ def described(entry: dict[str, Any]) -> str:
     names = ("watch", "application_id", "content", "kinds", "state", "revision", "queued_at", "due_at", "attempted")
     more = ("attempts", "first_attempt_at", "not_found_since", "reason")
     return repr([sorted(v) if isinstance(v := entry[name], frozenset) else v for name in (*names, *more)])
+
+
+def _fuse(window_start: int, **fields: Any) -> Fuse:
+    return Fuse(at=window_start, **fields)

@@ -12,102 +12,118 @@ NOW = 1_700_000_000_000
 POLICY = FusePolicy(max_changes=3, max_deletions=1, window=1_000)
 
 
-def after(*entries: tuple[int, bool], policy: FusePolicy = POLICY) -> list[Fuse]:
-    """The fuse after each of the entries, each (when, whether it is a deletion)."""
+def counted(*entries: tuple[int, bool], policy: FusePolicy = POLICY) -> list[tuple[Fuse, str | None]]:
+    """The fuse after each of the entries, each (when, whether it is a deletion); and why the entry is held."""
     fuse, states = Fuse(), []
     for at, deletion in entries:
-        fuse = count(fuse, policy, NOW + at, deletion=deletion)
-        states.append(fuse)
+        fuse, reason = count(fuse, policy, NOW + at, deletion=deletion)
+        states.append((fuse, reason))
     return states
 
 
-def test_it_is_the_first_entry_beyond_the_limit_that_blows_it() -> None:
-    states = after((0, False), (1, False), (2, False), (3, False))
+def held(*entries: tuple[int, bool], policy: FusePolicy = POLICY) -> list[bool]:
+    return [reason is not None for _, reason in counted(*entries, policy=policy)]
 
-    assert [state.blown_at for state in states] == [None, None, None, NOW + 3]
-    assert states[-1].reason == "more than 3 changes at once"
+
+def test_it_is_the_first_entry_beyond_the_limit_that_is_held() -> None:
+    states = counted((0, False), (1, False), (2, False), (3, False))
+
+    assert [reason for _, reason in states] == [None, None, None, "more than 3 changes at once"]
+    assert [fuse.blown_at for fuse, _ in states] == [None, None, None, NOW + 3]
+    assert states[-1][0].reason == "more than 3 changes at once"
 
 
 def test_deletions_have_their_own_lower_limit() -> None:
-    states = after((0, False), (1, True), (2, True))
-
-    assert [state.blown_at for state in states] == [None, None, NOW + 2]
-    assert states[-1].reason == "more than 1 deletions at once"
+    assert counted((0, False), (1, True), (2, True))[-1][1] == "more than 1 deletions at once"
 
 
 def test_deletions_are_changes_too() -> None:
     generous = replace(POLICY, max_deletions=100)
 
-    assert after(*[(0, True)] * 4, policy=generous)[-1].reason == "more than 3 changes at once"
+    assert counted(*[(0, True)] * 4, policy=generous)[-1][1] == "more than 3 changes at once"
+
+
+def test_a_blown_deletions_fuse_holds_deletions_and_nothing_else() -> None:
+    assert held((0, True), (0, True), (0, True), (0, False), (0, False), (0, True)) == [
+        False, True, True, False, False, True,
+    ]  # fmt: skip
+
+
+def test_an_ordinary_change_goes_on_once_a_mass_change_is_over() -> None:
+    burst = [(0, False)] * 10
+
+    assert held(*burst, (332, False), (1_000, False)) == [False] * 3 + [True] * 8 + [False]
+
+
+def test_nothing_of_a_mass_change_that_goes_on_is_let_through() -> None:
+    steady = held(*((at, False) for at in range(0, 100_000, 100)))
+
+    assert steady == sorted(steady), "once it holds an entry, it holds each that follows within what one takes to drain"
+    assert steady.count(False) < 6
 
 
 def test_a_limit_of_nothing_holds_everything() -> None:
-    assert after((0, False), policy=replace(POLICY, max_changes=0))[0].blown_at == NOW
-    assert after((0, True), policy=replace(POLICY, max_deletions=0))[0].blown_at == NOW
+    assert held((0, False), (10**9, False), policy=replace(POLICY, max_changes=0)) == [True, True]
+    assert held((0, True), policy=replace(POLICY, max_deletions=0)) == [True]
 
 
 @pytest.mark.parametrize(
     ("at", "changes"),
-    [(0, 2), (999, 2), (1_000, 1), (10**12, 1), (-1, 1), (-(10**12), 1)],
-    ids=["at once", "last moment", "next window", "years later", "clock set back", "clock set back by years"],
+    [(0, 3), (500, 1.5), (999, 1), (1_000, 1), (10**12, 1), (-1, 1), (-(10**12), 1)],
+    ids=["at once", "half a window", "last moment", "a window", "years later", "clock set back", "set back by years"],
 )
-def test_a_window_ends_with_its_time_or_when_the_clock_was_set_back(at: int, changes: int) -> None:
-    first, second = after((0, True), (at, False))
+def test_it_drains_over_the_window_or_when_the_clock_was_set_back(at: int, changes: float) -> None:
+    *_, (fuse, _) = counted((0, True), (0, False), (at, False))
 
-    assert second.changes == changes
-    assert second.deletions == (1 if changes == 2 else 0)
-    assert second.window_start == (first.window_start if changes == 2 else NOW + at)
+    assert fuse.changes == pytest.approx(changes, abs=0.01)
+    assert fuse.at == NOW + at
 
 
 def test_a_steady_trickle_never_blows_it() -> None:
-    assert after(*((at, False) for at in range(0, 100_000, 334)))[-1].blown_at is None
+    assert not any(held(*((at, False) for at in range(0, 100_000, 334))))
 
 
-def test_it_can_be_blown_for_another_reason_and_tells_the_first() -> None:
-    blown = blow(Fuse(window_start=NOW, changes=1), NOW + 5, "the map has changed")
+def test_it_can_be_blown_for_another_reason_and_names_the_first() -> None:
+    blown = blow(Fuse(at=NOW, changes=1), NOW + 5, "the map has changed")
 
-    assert blown == Fuse(window_start=NOW, changes=1, blown_at=NOW + 5, reason="the map has changed")
+    assert blown == Fuse(at=NOW, changes=1, blown_at=NOW + 5, reason="the map has changed")
     assert blow(blown, NOW + 9, "something else") == blown
 
 
-@given(st.lists(st.tuples(st.integers(-(10**13), 10**13), st.booleans()), max_size=20))
-def test_a_blown_fuse_stays_as_it_is_whatever_time_it_is(entries: list[tuple[int, bool]]) -> None:
-    blown = Fuse(window_start=NOW, changes=4, deletions=0, blown_at=NOW, reason="more than 3 changes at once")
-    fuse = blown
+def test_one_that_holds_all_holds_each_entry() -> None:
+    fuse = Fuse(at=NOW, blown_at=NOW, reason="the map has changed", holds_all=True)
 
-    for at, deletion in entries:
-        fuse = count(fuse, POLICY, NOW + at, deletion=deletion)
-
-    assert fuse == blown
+    assert count(fuse, POLICY, NOW + 10**9, deletion=False) == (fuse, "the map has changed")
+    assert count(fuse._replace(reason=None), POLICY, NOW, deletion=True)[1] == ""
 
 
 @given(
     entries=st.lists(st.tuples(st.integers(0, 300), st.booleans()), max_size=60),
     policy=st.builds(FusePolicy, st.integers(0, 10), st.integers(0, 5), st.integers(1, 1_000)),
 )
-def test_what_passes_within_any_window_is_bounded(entries: list[tuple[int, bool]], policy: FusePolicy) -> None:
+def test_what_passes_within_any_stretch_is_bounded(entries: list[tuple[int, bool]], policy: FusePolicy) -> None:
     fuse, at, passed = Fuse(), NOW, []
     for wait, deletion in entries:
         at += wait
-        fuse = count(fuse, policy, at, deletion=deletion)
-        if fuse.blown_at is None:
+        fuse, reason = count(fuse, policy, at, deletion=deletion)
+        if reason is None:
             passed.append((at, deletion))
 
-    # Windows stand side by side, so any stretch of that length touches two at most.
+    # What a stretch begins with, and what drains meanwhile.
     for start, _ in passed:
-        within = [deletion for when, deletion in passed if start <= when < start + policy.window]
-        assert len(within) <= 2 * policy.max_changes
-        assert sum(within) <= 2 * policy.max_deletions
+        for end in (at for at, _ in passed if at >= start):
+            share = 1 + (end - start) / policy.window
+            within = [deletion for when, deletion in passed if start <= when <= end]
+            assert len(within) <= policy.max_changes * share + 1e-6
+            assert sum(within) <= policy.max_deletions * share + 1e-6
 
 
 @pytest.mark.parametrize(
-    ("queued", "now", "counted"),
-    [(0, 999, True), (500, 999, True), (-1, 999, False), (500, 1_000, False), (500, -1, False)],
-    ids=["with the first", "within", "before it", "when it is over", "clock set back"],
+    ("queued", "now", "is_counted"),
+    [(0, 999, True), (500, 999, True), (500, 1_500, False), (500, -1, False), (None, 0, False)],
+    ids=["long ago", "within", "when it is over", "clock set back", "never"],
 )
-def test_an_entry_was_counted_if_it_was_queued_in_the_window_that_is_open(
-    queued: int, now: int, *, counted: bool
+def test_an_entry_was_counted_if_it_was_enqueued_within_the_last_window(
+    queued: int | None, now: int, *, is_counted: bool
 ) -> None:
-    fuse = count(Fuse(), POLICY, NOW, deletion=False)
-
-    assert has_counted(fuse, POLICY, NOW + now, NOW + queued) is counted
+    assert has_counted(POLICY, NOW + now, None if queued is None else NOW + queued) is is_counted

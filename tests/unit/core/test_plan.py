@@ -461,11 +461,11 @@ class TestFuse:
 
         assert [each.state for each in found.enqueued] == ["pending", "held"]
         assert found.fuse is not None
-        assert (found.fuse.changes, found.fuse.blown_at) == (2, NOW)
+        assert (found.fuse.changes, found.fuse.blown_at) == (1, NOW)
         assert [each.event for each in found.history] == ["queued", "held"]
 
-    def test_a_blown_one_holds_everything_new(self) -> None:
-        fuse = Fuse(NOW, blown_at=NOW, reason="too much")
+    def test_one_that_holds_all_holds_everything_new(self) -> None:
+        fuse = Fuse(NOW, blown_at=NOW, reason="too much", holds_all=True)
 
         (entry,) = plan(an_observation(), fuse=fuse).enqueued
 
@@ -485,20 +485,20 @@ class TestFuse:
 
         assert entry.state == "pending"
 
-    @pytest.mark.parametrize(("queued_at", "changes"), [(NOW, 5), (NOW - MINUTE, 6)])
+    @pytest.mark.parametrize(("queued_at", "changes"), [(NOW - MINUTE, 5), (NOW - 10 * MINUTE, 6)])
     def test_an_entry_counts_once_in_a_window(self, queued_at: int, changes: int) -> None:
         a1 = before(a_content(), a_content("seen"), queued_at=queued_at)
 
-        found = plan(an_observation(status="hired"), a1=a1, fuse=Fuse(NOW - 1, changes=5))
+        found = plan(an_observation(status="hired"), a1=a1, fuse=Fuse(NOW, changes=5))
 
         assert (found.fuse.changes if found.fuse else 5) == changes
 
     def test_a_deletion_always_counts(self) -> None:
         a1 = before(a_content(), a_content("seen"))
 
-        found = plan(a1=a1, fuse=Fuse(NOW - 1, changes=5), origin="deletion", resolved=[resolved(None)])
+        found = plan(a1=a1, fuse=Fuse(NOW, changes=5), origin="deletion", resolved=[resolved(None)])
 
-        assert found.fuse == Fuse(NOW - 1, changes=6, deletions=1)
+        assert found.fuse == Fuse(NOW, changes=6, deletions=1)
 
     def test_a_deletion_that_is_pending_needs_no_doubt(self) -> None:
         a1 = before(a_content(), a_content("deleted", deleted=True), attempted=True)
