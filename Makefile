@@ -17,7 +17,7 @@ WHEEL     := build/wheel/.ready
 INSTALLED := build/installed
 SOURCES   := $(shell find cdc_sync -type f -not -name '*.pyc')
 
-.PHONY: help demo test test-systemd test-image test-browser screenshots \
+.PHONY: help demo test unit test-systemd test-image test-browser screenshots \
 	test-postgres-matrix check lint types imports dead-code count-code format coverage \
 	torture torture-cluster bench trace-change bench-trigger wheel deb constraints clean
 
@@ -38,6 +38,9 @@ demo: $(READY) ## Run the main job here: embedded PostgreSQL, real triggers, rea
 
 test: $(READY) $(INSTALLED)/.ready ## Run the whole test-suite against a real PostgreSQL that it starts itself
 	CDC_SYNC_TEST_COMMAND=$(CURDIR)/$(INSTALLED)/bin/cdc-sync $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+unit: $(READY) ## The unit tests alone, with fewer random examples: seconds, and no PostgreSQL
+	$(BIN)/python -m pytest -q -n 2 --hypothesis-profile=quick tests/unit $(PYTEST_ARGS)
 
 # Both are bounded from outside too: a machine or a container that hangs must not hold up who waits for the verdict.
 test-systemd: $(READY) deb ## Boot a real systemd, with the package and its units in it; needs root and Debian packages

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -25,8 +26,10 @@ from cdc_sync.demo.postgres import server as embedded_server
 
 # How long an example takes says something about the machine's other work, not about the code.
 settings.register_profile("suite", deadline=None)
+settings.register_profile("quick", deadline=None, max_examples=20, stateful_step_count=20)  # of `make unit`
 settings.load_profile("suite")
 
+_UNIT = Path(__file__).parent / "unit"
 _CLUSTER = pytest.StashKey[Cluster]()
 _STACK = pytest.StashKey[ExitStack]()
 _HANDED_OVER = "cdc_sync_cluster"
@@ -40,7 +43,9 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Give a new worker of pytest-xdist the server; start it for the first."""
+    """Give a new worker of pytest-xdist the server; start it for the first, unless only unit tests run."""
+    if all(Path(argument.partition("::")[0]).resolve().is_relative_to(_UNIT) for argument in node.config.args):
+        return
     try:
         node.workerinput[_HANDED_OVER] = asdict(_cluster_of(node.config))
     except (PostgresMissingError, PostgresFailedError, psycopg.Error, ValueError) as error:

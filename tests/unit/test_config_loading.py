@@ -247,7 +247,7 @@ def mutilated_examples(draw: st.DrawFn) -> str:
     return "\n".join(lines)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples, deadline=None)
 @given(st.text() | st.lists(st.sampled_from(FRAGMENTS)).map("".join) | mutilated_examples())
 @case("[" * 3000)
 @case("a: " * 300)
@@ -285,7 +285,7 @@ SECRET_PLACES = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples, deadline=None)
 @given(
     st.sampled_from(SECRET_PLACES),
     AROUND_A_SECRET,

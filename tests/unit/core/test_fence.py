@@ -343,6 +343,8 @@ class ClockSet(Interleaving):
 
 
 TestInterleaving = Interleaving.TestCase
-TestInterleaving.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestInterleaving.settings = settings(
+    max_examples=settings().max_examples * 3 // 2, stateful_step_count=40, deadline=None
+)
 TestClockSet = ClockSet.TestCase
-TestClockSet.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestClockSet.settings = settings(max_examples=3 * settings().max_examples, stateful_step_count=40, deadline=None)

@@ -456,7 +456,7 @@ def without_parameters(segment: str) -> str:
     return _decoded(segment).partition(";")[0]
 
 
-@settings(max_examples=500)
+@settings(max_examples=5 * settings().max_examples)
 @given(TRICKS, SERVERS)
 def test_no_proxy_takes_a_usable_id_out_of_its_place(application_id: str, servers: list[Callable[[str], str]]) -> None:
     assume(id_refusal(application_id) is None)
@@ -473,7 +473,7 @@ def test_no_proxy_takes_a_usable_id_out_of_its_place(application_id: str, server
             assert without_parameters(reached[1]) == without_parameters(application_id)
 
 
-@settings(max_examples=500)
+@settings(max_examples=5 * settings().max_examples)
 @given(TRICKS, SERVERS)
 def test_no_proxy_takes_a_rows_url_elsewhere(tricks: str, servers: list[Callable[[str], str]]) -> None:
     path = "/v1/applications/" + tricks
