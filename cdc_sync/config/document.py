@@ -101,10 +101,6 @@ class Document:
         merged: dict[str, tuple[Place, yaml.Node]] = {}
         for key, value in node.value:
             place = self._reach(key, path)
-            if not isinstance(key, yaml.ScalarNode):
-                raise self._refusal(
-                    "a key must be text", "write `key: value`; quote text that begins with [ or {", path
-                )
             self._check_usable(key.value, path)
             if key.value == "<<" and not key.style:
                 for source in value.value if isinstance(value, yaml.SequenceNode) else (value,):
@@ -168,6 +164,9 @@ class _Loader(yaml.SafeLoader):
             # The same name may be given again; until its part is whole, it stands for nothing.
             self.anchors.pop(anchor, None)
             self._whole.discard(anchor)
+        is_scalar = isinstance(event, yaml.ScalarEvent) or isinstance(self.anchors.get(anchor), yaml.ScalarNode)
+        if isinstance(parent, yaml.MappingNode) and index is None and not is_scalar:
+            raise self._refusal("a key must be text", "write `key: value`; quote text that begins with [ or {")
         if getattr(event, "tag", None) is not None:
             raise self._refusal("tags are not used here", "quote text that begins with !")
         node = super().compose_node(parent, index)

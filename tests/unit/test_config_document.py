@@ -100,6 +100,8 @@ def test_nothing_is_nothing(text: str) -> None:
         ("a: &b [*b]", "an alias (*name) needs its anchor (&name) before it", 1),
         ("a: &b {c: 1}\nd: &b {<<: *b}", "an alias (*name) needs its anchor (&name) before it", 2),
         ("? [a]\n: b", "a key must be text", 1),
+        ("a: &b [c]\n*b : d", "a key must be text", 2),
+        ("{a}b: c", "a key must be text", 1),
         ("a: {<<: b}", "`<<` takes a section, or a list of them", 1),
         (r'a: "\ud800"', "has a character that cannot be used: NUL, or half of a surrogate pair", 1),
         (r'a: "\0"', "has a character that cannot be used: NUL, or half of a surrogate pair", 1),
