@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 from cdc_sync.core.content import Content, quoted
 from cdc_sync.core.diff import (
     Adopt,
-    Cancel,
     Decision,
     Fuse,
     Nothing,
@@ -403,7 +402,7 @@ class _Planner:
                 if before is not _NEVER_SEEN:
                     changes.acknowledged.append(row)
                 changes.results.append(ApplyResult(row.application_id, decision))
-            case Cancel():
+            case _:
                 was = described(known.told) if known.told else "null"
                 detail = f'{{"by":"{batch.origin}","from":{was},"to":{described(content)}}}'
                 changes.cancelled.append(row.application_id)
