@@ -1,8 +1,4 @@
-"""What the server is, where it is reached, and which tables it has: the catalog's answers. No row is read.
-
-Of the planner's statistics only the number of different values is asked for: `most_common_vals` and the histograms are
-values of rows.
-"""
+"""What the server is, where it is reached, and which tables it has: the catalog's answers. No row is read."""
 
 import asyncio
 import os

@@ -34,11 +34,14 @@ async def survey(connection: Connection) -> Survey:
         relations = await rows_of(connection, catalog("relations"), {"kinds": list("rpvm")})
         parameters = {"tables": [oid for oid, *_ in relations]}
         columns = await rows_of(connection, catalog("columns"), parameters)
+        different = await rows_of(connection, catalog("different_values"), parameters)
         indexes = await rows_of(connection, catalog("indexes"), parameters)
         references = await rows_of(connection, catalog("references"), parameters)
     described: dict[int, dict[str, dict[str, Any]]] = {oid: {} for oid, *_ in relations}
-    for oid, name, type_, is_enum, not_null, distinct, _ in columns:
-        described[oid][name] = {"type": type_, "is_enum": is_enum, "not_null": not_null, "distinct": distinct}
+    for oid, name, type_, is_enum, not_null, _ in columns:
+        described[oid][name] = {"type": type_, "is_enum": is_enum, "not_null": not_null}
+    for oid, name, distinct in different:
+        described[oid][name]["distinct"] = distinct
     keys: dict[int, tuple[str, ...]] = {}
     for oid, is_primary, is_unique, names in indexes:
         own = described[oid]
@@ -47,9 +50,8 @@ async def survey(connection: Connection) -> Survey:
         own[names[0]]["indexed"] = True
         if is_unique and len(names) == 1:
             own[names[0]]["unique"] = True
-    for oid, name, *to, key in references:
-        if all(map(usable, (*to, key))):
-            described[oid][name]["reference"] = Reference(QualifiedName(*to), key)
+    for oid, name, *to, key in [each for each in references if all(map(usable, each[2:]))]:
+        described[oid][name]["reference"] = Reference(QualifiedName(*to), key)
     tables: list[Table] = []
     left_out: list[str] = []
     for oid, schema, table, kind, rows, _ in relations:

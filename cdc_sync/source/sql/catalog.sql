@@ -43,16 +43,20 @@ WITH RECURSIVE base (relation, number, name, mandatory, type, typmod, depth) AS 
      ORDER BY relation, number, depth DESC
 )
 SELECT d.relation, d.name::text, pg_catalog.format_type(d.type, d.typmod), t.typtype = 'e', d.mandatory,
-       -- Above zero a number, below zero a share of the rows.
-       CASE WHEN s.n_distinct >= 0 THEN s.n_distinct ELSE -s.n_distinct * greatest(c.reltuples, 0) END::bigint,
        pg_catalog.has_column_privilege(d.relation, d.number, 'SELECT')
   FROM described d
   JOIN pg_catalog.pg_type t ON t.oid = d.type
-  JOIN pg_catalog.pg_class c ON c.oid = d.relation
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  LEFT JOIN pg_catalog.pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = d.name
-                                  AND NOT s.inherited
  ORDER BY d.relation, d.number
+
+-- Of the planner's statistics only the number of different values: `most_common_vals` and the histograms are values of
+-- rows. Above zero it is a number, below zero a share of the rows.
+-- name: different_values
+SELECT c.oid, s.attname::text,
+       CASE WHEN s.n_distinct >= 0 THEN s.n_distinct ELSE -s.n_distinct * greatest(c.reltuples, 0) END::bigint
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_catalog.pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname AND NOT s.inherited
+ WHERE c.oid = ANY (%(tables)s)
 
 -- name: indexes
 -- The names of an index's columns in its order, without those that it only carries along (INCLUDE, since PostgreSQL 11).
