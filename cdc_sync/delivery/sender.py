@@ -7,8 +7,8 @@
 - `concurrency` workers live as long as the sender. Each takes an entry from the ready queue, calls, and leaves the end
   to the recorder.
 - The claimer claims ahead what the workers will begin within about 50 ms, so that no worker waits for a commit. What
-  does not begin, because its endpoint pauses, is throttled or down, or because the sender stops, is given back,
-  uncounted.
+  does not begin, because its endpoint pauses, is throttled or down, because an operator has paused sending, or because
+  the sender stops, is given back, uncounted.
 - The recorder completes calls in groups: while one transaction is written, the ends of other calls collect for the
   next.
 
@@ -515,7 +515,7 @@ class Sender:
     def _judge(self, endpoint: Endpoint, meaning: Meaning, reason: str, now: int) -> None:
         before = endpoint.health
         health = after(before, meaning, reason, self._settings.policy, now=now, chance=self._chance())
-        if health.mode == "paused" and isinstance(meaning, CredentialsRefused):
+        if health != before and isinstance(meaning, CredentialsRefused):
             health = replace(health, refused=fingerprint(self._settings.headers))
         endpoint.heed(health, answered=isinstance(meaning, Acknowledged | NotFound | Rejected))
         if health == before:
