@@ -290,7 +290,8 @@ class Endpoints:
             if of in self.returning:
                 self.returning[of] = entry  # the unclaim may be written after this claim
                 continue
-            endpoint = self.of(entry.content.url)
+            url = entry.content.url
+            endpoint = self._by_origin.get(url[: url.find("/", len("https://")) + 1]) or self.of(url)
             if self.withdrawn.pop(of, None) is not None:
                 # An apply has replaced the entry that was withdrawn, or this one could not have been claimed.
                 self._drop(of)
@@ -302,11 +303,11 @@ class Endpoints:
 
     def begin(self) -> tuple[Entry, Endpoint] | None:
         """Take the next entry whose call may begin now; its call counts as begun. None if there is none."""
-        if self.ready <= len(self.withdrawn) or self.under_way >= self._settings.concurrency:
+        settings = self._settings
+        if self.ready <= len(self.withdrawn) or self.under_way >= settings.concurrency:
             return None
-        moment, rate = self._monotonic(), self._settings.rate
+        moment, rate, quick = self._monotonic(), settings.rate, not self.paused
         chosen: Endpoint | None = None
-        quick = not self.paused
         for each in self._all.values():
             if (
                 each.ready
@@ -321,9 +322,7 @@ class Endpoints:
                 chosen = each
         if chosen is None:
             return None
-        of = self._first(chosen) if self.withdrawn else next(iter(chosen.ready))
-        if of is None:
-            raise AssertionError("the queue that was chosen has an entry")
+        of = next(filter(lambda of: of not in self.withdrawn, chosen.ready) if self.withdrawn else iter(chosen.ready))
         entry = chosen.ready.pop(of)
         self.ready -= 1
         self.under_way += 1
@@ -435,13 +434,11 @@ class Endpoints:
 
     def of(self, url: str) -> Endpoint:
         """The endpoint of a URL, which may be new."""
+        name = endpoint_of(url)
+        endpoint = self._all.setdefault(name, Endpoint(name))
         origin = url[: url.find("/", len("https://")) + 1]
-        endpoint = self._by_origin.get(origin)
-        if endpoint is None:
-            name = endpoint_of(url)
-            endpoint = self._all.setdefault(name, Endpoint(name))
-            if origin and "?" not in origin and len(self._by_origin) < _ORIGINS:
-                self._by_origin[origin] = endpoint
+        if origin and "?" not in origin and len(self._by_origin) < _ORIGINS:
+            self._by_origin[origin] = endpoint
         return endpoint
 
     def _is_due(self, endpoint: Endpoint, now: int) -> bool:

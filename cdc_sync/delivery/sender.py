@@ -496,7 +496,9 @@ class Sender:
         if not self._ends:
             self._ended.set()
         self._ends.append(Finished(entry, became, detail, now))
-        waited = max((now - entry.queued_at) / 1000 - seconds, 0.0)
+        waited = (now - entry.queued_at) / 1000 - seconds
+        if waited < 0:
+            waited = 0.0  # the clock of due times is another than that of lengths
         self._observe(CallEnded(entry.watch, application_id, became.outcome, said, entry.attempts, seconds, waited))
 
     def _lapse(self, entry: Entry, endpoint: Endpoint) -> None:
