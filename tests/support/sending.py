@@ -106,6 +106,7 @@ class Watched:
         self._store = store
         self.claims = self.looks = self.completions = 0
         self.claimed: list[Entry] = []
+        self.unclaimed: list[Entry] = []
         self.fails: set[str] = set()
         self.claim_waits = asyncio.Event()
         self.claim_may_return = asyncio.Event()
@@ -134,6 +135,7 @@ class Watched:
         """See `Outbox`."""
         self._check("unclaim")
         await self._store.unclaim(entries)
+        self.unclaimed += entries
 
     def holds(self, entry: Entry) -> bool:
         """See `Outbox`."""
