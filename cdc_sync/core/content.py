@@ -6,9 +6,8 @@ Cut out without touching what stays: to read a number and write it could change 
 import json
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, replace
 from json.encoder import encode_basestring
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 quoted = encode_basestring
 
@@ -21,8 +20,7 @@ Kind = Literal["first", "status", "job", "deleted"]
 """Why a call is made; several may apply at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """What one call tells HelloWork.
 
     Attributes:
@@ -66,7 +64,7 @@ class Content:
         Of the extra fields only those go with it that `extra_fields` names.
         """
         extra = None if self.extra is None else only_fields(self.extra, extra_fields)
-        return replace(self, status=status, deleted=True, event_date=at, extra=extra)
+        return self._replace(status=status, deleted=True, event_date=at, extra=extra)
 
 
 def only_fields(text: str, names: Collection[str]) -> str | None:

@@ -23,7 +23,7 @@ A deletion that is doubted, since row-level security may have hidden the row, is
 other changes, so it neither blows the fuse nor counts.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from cdc_sync.core.content import Content, Kind
@@ -120,7 +120,7 @@ def in_order(content: Content, changed_at: int, acknowledged: Content | None, pe
     if not received or content.event_date > max(received):
         return content
     # Beyond the last date that can be written there is nothing to order by.
-    return replace(content, event_date=min(max(changed_at, max(received) + 1, content.created), LATEST))
+    return content._replace(event_date=min(max(changed_at, max(received) + 1, content.created), LATEST))
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ class Entry(NamedTuple):
         base_url = built.get(self.watch)
         if base_url is None or (url := build(base_url, self.application_id)) == self.content.url:
             return self
-        return self._replace(content=replace(self.content, url=url))
+        return self._replace(content=self.content._replace(url=url))
 
 
 class Known(NamedTuple):
@@ -99,7 +99,7 @@ def with_last_job(observation: Observation, known: Known | None) -> Observation:
         return observation
     if known is None or known.latest is None:
         return observation
-    content = replace(observation.without_job.content, job_id=known.latest.job_id)
+    content = observation.without_job.content._replace(job_id=known.latest.job_id)
     return replace(observation.without_job, content=content)
 
 

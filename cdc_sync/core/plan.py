@@ -269,7 +269,7 @@ def content_of_gone(application_id: str, latest: Content, rules: WatchRules, at:
     status = rules.status.deleted
     content = latest.as_deleted(status, at, rules.extra_fields_of(status))
     # What was acknowledged last may have gone to an earlier base_url.
-    return content if rules.own_urls else replace(content, url=build(rules.base_url, application_id))
+    return content if rules.own_urls else content._replace(url=build(rules.base_url, application_id))
 
 
 def is_nameless(observation: Observation) -> bool:

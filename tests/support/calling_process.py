@@ -31,7 +31,7 @@ from support.sending import an_entry
 
 async def call(client, base_url, size, cancelled_after):
     entry = an_entry(base_url=base_url)
-    entry = entry._replace(content=replace(entry.content, extra=json.dumps({"note": "x" * size})))
+    entry = entry._replace(content=entry.content._replace(extra=json.dumps({"note": "x" * size})))
     try:
         async with asyncio.timeout(cancelled_after):
             reply, _ = await client.call(entry)

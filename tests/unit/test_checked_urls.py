@@ -63,7 +63,7 @@ def test_an_entry_is_put_into_the_queue_of_its_own_endpoint(tails: list[str]) ->
             endpoint_of(url)
         except ValueError:
             continue
-        entries[str(number)] = entry._replace(content=replace(entry.content, url=url))
+        entries[str(number)] = entry._replace(content=entry.content._replace(url=url))
 
     for entry in entries.values():
         endpoints.put([entry])

@@ -1,7 +1,5 @@
 """The request as it leaves, to the byte."""
 
-from dataclasses import replace
-
 import pytest
 from support.builders import CREATED, NOW
 from support.sending import an_entry
@@ -97,7 +95,7 @@ async def test_a_url_from_a_row_is_called_as_it_stands(client: Client) -> None:
         entry = an_entry(base_url=wire.url)
         target = "/ats//v1/applications/a%2fb%7e+%C3%A9/status/?tenant=a%2Fb&x=1+2&empty="
 
-        await client.call(entry._replace(content=replace(entry.content, url=wire.url + target)))
+        await client.call(entry._replace(content=entry.content._replace(url=wire.url + target)))
 
     assert wire.request[0] == f"POST {target} HTTP/1.1"
 

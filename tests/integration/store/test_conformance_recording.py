@@ -75,8 +75,7 @@ async def test_a_baseline_that_sends_does_not_say_twice_what_was_acknowledged_me
 
 
 async def test_every_field_of_a_content_is_kept(store: Store) -> None:
-    content = replace(
-        a_content("reçu 🎉 '\"", "2022-001-développeur", deleted=True),
+    content = a_content("reçu 🎉 '\"", "2022-001-développeur", deleted=True)._replace(
         created=-62_135_596_800_000,  # the first and the last instant that HelloWork's dates can write
         event_date=253_402_300_799_999,
         source='{"sourceId": "CVCatcherWebsite", "n": 1.10}',
@@ -318,7 +317,7 @@ async def test_what_must_not_be_sent_becomes_a_dead_letter_at_once(store: Store)
 
 
 async def test_what_must_not_be_sent_may_even_have_a_url_that_is_none(store: Store) -> None:
-    odd = replace(a_content("hired"), url="javascript:alert(1)")
+    odd = a_content("hired")._replace(url="javascript:alert(1)")
 
     await observe(store, replace(an_observation(), content=odd, refused="its URL may not be called"))
 
@@ -498,7 +497,7 @@ class TestACorrectedRow:
         assert await observe(store, corrected) == []
 
         entry = await waiting_entry(store, "a1")
-        assert entry.content == replace(RIGHT, event_date=before.content.event_date)
+        assert entry.content == RIGHT._replace(event_date=before.content.event_date)
         assert entry._replace(content=before.content, revision=before.revision) == before
         assert await store.retry_dead(None, None, NOW) == [(WATCH, "a1")]
         (claimed,) = await store.claim(NOW, HOUR, {endpoint_of(RIGHT.url): 9})
@@ -537,6 +536,6 @@ class TestACorrectedRow:
         assert (await claim_one(store)).content == a_content("hired")
 
 
-RIGHT = replace(
-    a_content("hired", base_url="https://right.example"), source='"partner"', created=NOW - 1, extra='{"x": 1}'
+RIGHT = a_content("hired", base_url="https://right.example")._replace(
+    source='"partner"', created=NOW - 1, extra='{"x": 1}'
 )

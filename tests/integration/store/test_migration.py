@@ -131,7 +131,7 @@ class TestEveryState:
 
         # As people read it: a clock that is behind the newest event of the history shifts what is due.
         shift = store.clock.shift
-        assert sorted(described(entry._asdict() | {"content": asdict(entry.content)}) for entry in found) == sorted(
+        assert sorted(described(entry._asdict() | {"content": entry.content._asdict()}) for entry in found) == sorted(
             described(
                 {
                     **row,
@@ -261,7 +261,7 @@ class TestEveryState:
 
 def vars_of(found: Content | None) -> dict[str, Any]:
     assert found is not None
-    return asdict(found)
+    return found._asdict()
 
 
 def described(entry: dict[str, Any]) -> str:

@@ -1,7 +1,5 @@
 """The dates of an application's calls rise, whatever its rows say."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,7 +38,7 @@ def test_a_first_call_keeps_its_date() -> None:
 
 
 def test_an_entry_that_was_attempted_may_have_been_received() -> None:
-    pending = replace(ACKNOWLEDGED, event_date=NOW + SECOND)
+    pending = ACKNOWLEDGED._replace(event_date=NOW + SECOND)
     content = dated(NOW + 1)
 
     assert in_order(content, NOW, ACKNOWLEDGED, Waiting(pending, attempted=False)) == content
@@ -49,13 +47,13 @@ def test_an_entry_that_was_attempted_may_have_been_received() -> None:
 
 
 def test_a_replaced_date_is_not_before_the_creation() -> None:
-    acknowledged = replace(ACKNOWLEDGED, event_date=CREATED - SECOND)
+    acknowledged = ACKNOWLEDGED._replace(event_date=CREATED - SECOND)
 
     assert in_order(dated(CREATED - SECOND), 0, acknowledged, None) == dated(CREATED)
 
 
 def test_the_last_date_that_can_be_written_is_not_passed() -> None:
-    acknowledged = replace(ACKNOWLEDGED, event_date=LATEST)
+    acknowledged = ACKNOWLEDGED._replace(event_date=LATEST)
 
     assert iso(in_order(dated(NOW), CHANGED_AT, acknowledged, None).event_date) == "9999-12-31T23:59:59.999Z"
 
@@ -72,7 +70,7 @@ def test_dates_rise_over_any_story(story: list[tuple[int, int, bool, bool]]) -> 
     for own, changed_at, is_attempted, is_acknowledged in story:
         content = in_order(dated(own), changed_at, acknowledged, pending)
 
-        assert replace(content, event_date=own) == dated(own), "nothing but the date is touched"
+        assert content._replace(event_date=own) == dated(own), "nothing but the date is touched"
         assert in_order(content, changed_at, acknowledged, pending) is content, "it is decided once"
         assert all(content.event_date > date for date in received)
         if content.event_date != own:

@@ -72,7 +72,7 @@ def test_an_entry_is_addressed_as_the_configuration_says_now(built: dict[str, st
     entry = before.addressed(built)
 
     assert entry.content.url == url
-    assert entry._replace(content=replace(entry.content, url=URL)) == before
+    assert entry._replace(content=entry.content._replace(url=URL)) == before
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_an_entry_is_addressed_as_the_configuration_says_now(built: dict[str, st
     [
         (None, None, False),
         (None, Waiting(QUEUED, attempted=True), False),
-        (None, Waiting(replace(QUEUED, source='"typo"'), attempted=True), True),
-        ("another host", Waiting(replace(QUEUED, source='"typo"'), attempted=True), False),
+        (None, Waiting(QUEUED._replace(source='"typo"'), attempted=True), True),
+        ("another host", Waiting(QUEUED._replace(source='"typo"'), attempted=True), False),
     ],
     ids=["nothing waits", "the same", "something else", "what may not be sent"],
 )
@@ -98,13 +98,13 @@ def known_with(told: Content | None, waiting: Waiting | None = None) -> dict[str
     [
         ({}, None),
         (known_with(None), None),
-        (known_with(replace(QUEUED, job_id="J1")), "J1"),
-        (known_with(replace(QUEUED, job_id="J1"), Waiting(replace(QUEUED, job_id="J2"), attempted=False)), "J2"),
+        (known_with(QUEUED._replace(job_id="J1")), "J1"),
+        (known_with(QUEUED._replace(job_id="J1"), Waiting(QUEUED._replace(job_id="J2"), attempted=False)), "J2"),
     ],
     ids=["unknown", "never sent", "acknowledged", "pending"],
 )
 def test_a_row_that_lost_its_job_has_the_last_known_one(known: dict[str, Known], job: str | None) -> None:
-    says = Reportable("1", ("7",), replace(QUEUED, job_id=""), None)
+    says = Reportable("1", ("7",), QUEUED._replace(job_id=""), None)
     jobless = Unreportable("1", ("7",), "it has no job id", without_job=says)
 
     found = with_last_job(jobless, known.get("1"))
@@ -112,7 +112,7 @@ def test_a_row_that_lost_its_job_has_the_last_known_one(known: dict[str, Known],
     if job is None:
         assert found is jobless
     else:
-        assert found == replace(says, content=replace(QUEUED, job_id=job))
+        assert found == replace(says, content=QUEUED._replace(job_id=job))
 
 
 def test_what_lacks_more_than_a_job_stays_as_it_is() -> None:

@@ -179,7 +179,7 @@ class TestNews:
     @pytest.mark.parametrize(("state", "endpoints"), [("pending", {ENDPOINT}), ("dead", set())])
     def test_a_corrected_row_corrects_its_pending_entry(self, state: EntryState, endpoints: set[str]) -> None:
         row = an_observation(status="hired")
-        row = replace(row, content=replace(row.content, source='"partner"'))
+        row = replace(row, content=row.content._replace(source='"partner"'))
 
         found = plan(row, a1=before(a_content(), a_content("hired"), state=state))
 
@@ -354,7 +354,7 @@ class TestAnsweredSuspicions:
         found = self.answered(before(a_content("hired", "J2")), None)
 
         (entry,) = found.enqueued
-        assert entry.content == replace(a_content("deleted", "J2", deleted=True), event_date=NOW - 1)
+        assert entry.content == a_content("deleted", "J2", deleted=True)._replace(event_date=NOW - 1)
         assert [each.decision for each in found.results] == [Queue(frozenset({"status", "deleted"}))]
 
     def test_its_url_is_built_again_unless_rows_have_their_own(self) -> None:

@@ -104,7 +104,7 @@ def test_a_complete_row() -> None:
     ],
 )
 def test_who_it_is_and_where_to_call(application_id: str, status_url: str | None, found: str, url: str) -> None:
-    expected = Reportable(found, ("7",), replace(CONTENT, url=url), refused=None)
+    expected = Reportable(found, ("7",), CONTENT._replace(url=url), refused=None)
 
     assert reading(application_id=application_id, status_url=status_url) == expected
 
@@ -190,7 +190,7 @@ def test_what_every_call_needs(what: str, changes: dict[str, Any], reason: str) 
 
 @pytest.mark.parametrize("text", [None, "", "infinity", "-infinity", "253402300800000000", "2023-01-10"])
 def test_without_a_usable_date_the_event_has_the_date_of_the_change(text: str | None) -> None:
-    assert content(event_date=text) == replace(CONTENT, event_date=CHANGED_AT)
+    assert content(event_date=text) == CONTENT._replace(event_date=CHANGED_AT)
 
 
 def test_labels_outside_the_map() -> None:
@@ -199,7 +199,7 @@ def test_labels_outside_the_map() -> None:
     assert reading(unmapped("reject"), status="Refusé") == Reportable(
         "42",
         ("7",),
-        replace(CONTENT, status="Refusé"),
+        CONTENT._replace(status="Refusé"),
         refused="the label 'Refusé' is not in status.map, and status.unmapped is reject",
     )
 
@@ -207,7 +207,7 @@ def test_labels_outside_the_map() -> None:
 @pytest.mark.parametrize("status", ["Embauché", "Refusé", "", None])
 @pytest.mark.parametrize("what", ["send", "ignore", "reject"])
 def test_a_soft_deleted_row_is_deleted_whatever_its_label(what: str, status: str | None) -> None:
-    expected = Reportable("42", ("7",), replace(CONTENT, status="deleted", deleted=True), refused=None)
+    expected = Reportable("42", ("7",), CONTENT._replace(status="deleted", deleted=True), refused=None)
 
     assert reading(unmapped(what), status=status, deleted=True) == expected
 
@@ -218,7 +218,7 @@ def test_a_url_that_may_not_be_called_is_refused_with_the_reason() -> None:
     assert reading(application_id=None, status_url=url) == Reportable(
         "42",
         ("7",),
-        replace(CONTENT, url=url),
+        CONTENT._replace(url=url),
         refused=f"the URL '{url}' may not be called: its origin https://evil.example:443 is neither base_url's nor in"
         " hellowork.allowed_hosts; if calls may go there, add 'evil.example' to that list",
     )
@@ -466,7 +466,7 @@ def test_a_row_that_lacks_nothing_but_a_job_says_all_the_rest(job_id: str | None
     found = reading(job_id=job_id)
 
     assert found == Unreportable("42", ("7",), "it has no job id")
-    assert found.without_job == Reportable("42", ("7",), replace(CONTENT, job_id=""), refused=None)
+    assert found.without_job == Reportable("42", ("7",), CONTENT._replace(job_id=""), refused=None)
     assert reading(replace(RULES, last_known_job=False), job_id=job_id).without_job is None
     assert reading(job_id=job_id, created=None) == Unreportable("42", ("7",), "it has no creation date")
 
