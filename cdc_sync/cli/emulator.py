@@ -8,7 +8,7 @@ import typer
 from cdc_sync import event_loop
 from cdc_sync.cli.saying import say
 from cdc_sync.emulator import Call, EmulatorOptions, serve
-from cdc_sync.emulator.options import OptionsError
+from cdc_sync.emulator.server import OptionsError
 
 
 def emulator(

@@ -12,7 +12,6 @@ The control API beside it (same port, no authentication):
 """
 
 from cdc_sync.emulator.calls import Call
-from cdc_sync.emulator.options import EmulatorOptions
-from cdc_sync.emulator.server import Emulator, serve
+from cdc_sync.emulator.server import Emulator, EmulatorOptions, serve
 
 __all__ = ["Call", "Emulator", "EmulatorOptions", "serve"]

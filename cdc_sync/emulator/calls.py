@@ -131,16 +131,19 @@ class Journal:
 
     Args:
         path: The file; it is created if need be, and never truncated.
-        on_failure: Told once that the file cannot be written any more; later calls are not journalled.
+        on_failure: Called once when the file cannot be written any more; later calls are not journalled.
+
+    Attributes:
+        error: Why it cannot be written any more.
 
     Raises:
         JournalError: The file cannot be opened.
     """
 
-    def __init__(self, path: Path, on_failure: Callable[[JournalError], None]) -> None:
+    def __init__(self, path: Path, on_failure: Callable[[], None]) -> None:
         self._path = path
         self._on_failure = on_failure
-        self._failed = False
+        self.error: JournalError | None = None
         try:
             self._file = path.open("a+b", buffering=0)
             # What a killed predecessor left half written must not swallow the first line of this run.
@@ -155,15 +158,15 @@ class Journal:
 
     def add(self, call: Call) -> None:
         """Append a call that is over."""
-        if self._failed:
+        if self.error is not None:
             return
         data = memoryview(json.dumps(call.as_json()).encode() + b"\n")
         try:
             while data:
                 data = data[self._file.write(data) :]
         except OSError as error:
-            self._failed = True
-            self._on_failure(JournalError(f"cannot write the journal {self._path}: {error.strerror}"))
+            self.error = JournalError(f"cannot write the journal {self._path}: {error.strerror}")
+            self._on_failure()
 
     def close(self) -> None:
         """Close the file."""

@@ -1,9 +1,16 @@
-"""The emulator as a whole: an HTTP server with HelloWork's status API and the control API on one port."""
+"""The emulator: takes in calls, judges them by what HelloWork knows, records and answers them.
+
+Calls to wrong paths and with wrong methods are recorded like any other (they are a client's mistake that a test must
+see), but no fault is spent on them.
+"""
 
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -11,23 +18,75 @@ from aiohttp import web
 
 from cdc_sync.config import HostPort
 from cdc_sync.core.failures import OperationError
-from cdc_sync.emulator.answers import no_such_path, respond
-from cdc_sync.emulator.calls import Call, Journal, JournalError
-from cdc_sync.emulator.control import PREFIX, Control
-from cdc_sync.emulator.faults import Fault, parse_faults
-from cdc_sync.emulator.options import EmulatorOptions
-from cdc_sync.emulator.status_api import StatusApi
+from cdc_sync.emulator.calls import Call, CallLog, Journal, conceal
+from cdc_sync.emulator.control import PREFIX, control
+from cdc_sync.emulator.faults import (
+    Fault,
+    FaultScript,
+    lets_through,
+    no_such_path,
+    parse_faults,
+    play,
+    refusal,
+    spoiled,
+    updated,
+    wrong_method,
+)
+from cdc_sync.emulator.validation import MAX_BODY_BYTES, Target, read_body, read_target
 from cdc_sync.listening import Listener, allow_all_descriptors, bugs_alone, descriptors
 
+_HIGHEST_PORT = 65_535
 _STOP_GRACE_SECONDS = 0.1
-
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _logger = logging.getLogger(__name__)
 _logger.addFilter(bugs_alone)
 
 
+class OptionsError(OperationError):
+    """An option has a value that the emulator cannot work with."""
+
+
 class ListenError(OperationError):
     """The address cannot be listened on: taken, reserved, or not of this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmulatorOptions:
+    """How an emulator listens, what it knows and what it demands.
+
+    Attributes:
+        host: The address to listen on. Loopback unless another is given: the control API has no authentication.
+        port: The port to listen on; 0 takes any free one.
+        ats_name: The name by which HelloWork calls the ATS; part of the documented 404.
+        known: The application ids that are not answered 404; None knows every one.
+        required_headers: Headers (any case) that a status call must carry with exactly this value, or be answered 401.
+        journal: A file to which one JSON line is appended for each call that is over.
+        latency: Seconds between the arrival of a call and its answer.
+        keep: How many calls are kept to be shown, the newest ones, and at most 64 MiB of them; of so many applications
+            the state is kept. None keeps all.
+
+    Raises:
+        OptionsError: A value is out of range.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    ats_name: str = "staging"
+    known: frozenset[str] | None = None
+    # Values of authentication headers: out of every repr, and so out of every log and test report.
+    required_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    journal: Path | None = None
+    latency: float = 0.0
+    keep: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= _HIGHEST_PORT:
+            raise OptionsError(f"port is {self.port}; expected 0 (any free port) to {_HIGHEST_PORT}")
+        if not 0 <= self.latency < float("inf"):
+            raise OptionsError(f"latency is {self.latency}; expected a number of seconds, 0 or more")
+        if self.keep is not None and self.keep < 1:
+            raise OptionsError(f"keep is {self.keep}; expected at least 1 call, or None to keep all of them")
 
 
 class Emulator:
@@ -35,7 +94,7 @@ class Emulator:
 
     Args:
         options: What it knows and demands; by default every application, and no header.
-        on_call: Told of each call that is over, from within the event loop: it must be quick.
+        on_call: Receives each call that is over, within the event loop: it must be quick.
         places: Connections at once, twice what a cdc-sync opens at most (`hellowork.concurrency`); never more than half
             of the files that this process may open.
         request_within: Seconds that a connection may take for a complete request.
@@ -44,6 +103,12 @@ class Emulator:
 
     Attributes:
         url: The base URL, without a slash at the end; empty before the first entry.
+        log: The calls, recorded on arrival.
+        script: The pending faults.
+        known: The application ids that exist; None: every one does.
+        state: The body of the latest acknowledged call of each application; of `options.keep` applications, those
+            called last.
+        is_loopback: Whether nobody else can reach it.
         over: Set when it cannot do its work any more; leaving the context then raises why.
 
     Raises:
@@ -60,50 +125,50 @@ class Emulator:
         request_within: float = 10.0,
         idle: float = 75.0,
     ) -> None:
+        self._options = options = options or EmulatorOptions()
+        self._on_call = on_call
         self._places = places
         self._request_within = request_within
         self._idle = idle
-        self._options = options = options or EmulatorOptions()
-        self._on_call = on_call
-        self._api = StatusApi(options, self._end)
-        self._control = Control(self._api, is_loopback=HostPort(options.host, options.port).is_loopback)
         self._journal: Journal | None = None
-        self._journal_error: JournalError | None = None
-        self.over = asyncio.Event()
+        self._secret = frozenset(name.lower() for name in options.required_headers)
+        # The connections by which each application's calls in progress came.
+        self._open: dict[str, list[web.BaseRequest]] = {}
         self.url = ""
+        self.log = CallLog(options.keep)
+        self.script = FaultScript()
+        self.known = options.known
+        self.state: dict[str, dict[str, object]] = {}
+        self.is_loopback = HostPort(options.host, options.port).is_loopback
+        self.over = asyncio.Event()
 
     @property
     def calls(self) -> list[Call]:
         """The calls that are kept, in the order of their arrival, those in progress included."""
-        return self._api.log.after(0)
-
-    @property
-    def state(self) -> Mapping[str, dict[str, object]]:
-        """The body of the latest acknowledged call of each application."""
-        return dict(self._api.state)
+        return self.log.after(0)
 
     @property
     def pending_faults(self) -> list[dict[str, object]]:
-        """The faults that still wait for calls, as the JSON that would ask for them."""
-        return self._api.script.pending()
+        """The pending faults, as the JSON that would request them."""
+        return self.script.pending()
 
     def inject(self, *faults: Fault | Mapping[str, object]) -> None:
-        """Script faults, behind those that wait already: made ones, or the same as JSON.
+        """Append faults to the pending ones: made ones, or the same as JSON.
 
         Raises:
             FaultError: One of them does not exist or has wrong fields; none is scripted.
         """
-        self._api.script.add(parse_faults(faults))
+        self.script.add(parse_faults(faults))
 
     def know(self, application_ids: frozenset[str] | None) -> None:
         """Change which applications exist; None: every one does."""
-        self._api.known = application_ids
+        self.known = application_ids
 
     def clear(self) -> None:
         """Forget calls, state and faults, as if newly started; only the calls' numbers go on."""
-        self._api.log.forget()
-        self._api.state.clear()
-        self._api.script.clear()
+        self.log.forget()
+        self.state = {}
+        self.script.clear()
 
     async def wait_for_calls(self, count: int, timeout: float) -> list[Call]:  # noqa: ASYNC109 - tells what did arrive
         """Wait until so many calls have arrived since the start or the last `clear`.
@@ -112,11 +177,11 @@ class Emulator:
             The calls that are kept; they may be more than were waited for.
 
         Raises:
-            TimeoutError: They did not arrive within so many seconds; the message tells which ones did.
+            TimeoutError: They did not arrive within so many seconds; the message names those that did.
         """
         try:
             async with asyncio.timeout(timeout):
-                await self._api.log.wait(count)
+                await self.log.wait(count)
         except TimeoutError:
             arrived = [f"{call.application_id} {call.status or call.fault}" for call in self.calls]
             raise TimeoutError(f"{len(arrived)} of {count} calls within {timeout} s: {', '.join(arrived)}") from None
@@ -125,21 +190,19 @@ class Emulator:
     async def __aenter__(self) -> Self:
         options = self._options
         if options.journal is not None:
-            self._journal = Journal(options.journal, self._fail)
+            self._journal = Journal(options.journal, self.over.set)
         # The low-level server: an application's router and middlewares would cost as much as the rest together.
         # Bodies are not decompressed, so that a compressed one is what it is to HelloWork: no JSON.
         self._server = web.Server(
             self._answer, handler_cancellation=True, access_log=None, logger=_logger, auto_decompress=False
         )
+        places = min(self._places, descriptors() // 2)
+        self._listener = Listener(self._server, most=places, request_within=self._request_within, idle=self._idle)
         try:
-            self._listener = await Listener(
-                self._server,
-                most=min(self._places, descriptors() // 2),
-                request_within=self._request_within,
-                idle=self._idle,
-            ).open(options.host, options.port)
+            await self._listener.open(options.host, options.port)
         except OSError as error:
-            self._close_journal()
+            if self._journal is not None:
+                self._journal.close()
             raise ListenError(
                 f"cannot listen on {options.host} port {options.port}: {error.strerror or error}; "
                 "choose an address of this machine and a free port (0 takes any)"
@@ -157,31 +220,116 @@ class Emulator:
         self._listener.abort()
         # The transports tell their protocols of the end in the next turn of the loop, and free their sockets then.
         await asyncio.sleep(0)
-        self._close_journal()
-        if self._journal_error is not None and error is None:
-            raise self._journal_error
+        if self._journal is not None:
+            self._journal.close()
+            if self._journal.error is not None and error is None:
+                raise self._journal.error
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         with self._listener.answering(request):
             if request.raw_path.startswith(PREFIX):
-                return respond(await self._control.answer(request))
+                return await control(self, request)
             if request.method == "HEAD" and request.raw_path == "/":
                 # `cdc-sync check` asks so whether anybody is there: about no application, so no call to be recorded.
-                return respond(no_such_path())
-            return await self._api.answer(request)
+                return no_such_path()
+            target = read_target(request.raw_path)
+            if target is None:
+                return await self._take_in(request, None, concurrent=False)
+            others = self._open.setdefault(target.application_id, [])
+            # One whose client has left does not count: the client is done with it, and may well be quicker with its
+            # next call than this server in noticing.
+            concurrent = any(other.transport is not None and not other.transport.is_closing() for other in others)
+            others.append(request)
+            try:
+                return await self._take_in(request, target, concurrent=concurrent)
+            finally:
+                others.remove(request)
+                if not others:
+                    del self._open[target.application_id]
 
-    def _end(self, call: Call) -> None:
-        if self._journal is not None:
-            self._journal.add(call)
-        self._on_call(call)
+    async def _take_in(
+        self, request: web.BaseRequest, target: Target | None, *, concurrent: bool
+    ) -> web.StreamResponse:
+        started = time.perf_counter()
+        headers = request.headers
+        # Most bodies come in one piece; no more of one that is too big is read than shows it.
+        raw = await request.content.readany()
+        while not request.content.at_eof() and len(raw) <= MAX_BODY_BYTES:
+            raw += await request.content.readany()
+        reading = read_body(raw, headers.get("Content-Type"))
+        call = Call(
+            number=self.log.last_number + 1,
+            received=time.time(),
+            method=request.method,
+            path=request.raw_path,
+            application_id=target.application_id if target else None,
+            headers=conceal(headers, self._secret),
+            idempotency_key=headers.get("Idempotency-Key"),
+            body=reading.body,
+            raw=reading.text,
+            violations=(*(target.violations if target else ()), *reading.violations),
+            warnings=reading.warnings,
+            concurrent=concurrent,
+        )
+        self.log.record(call)
+        try:
+            # No await between the record and the decision: whoever sees the call sees also how it will be answered,
+            # and what HelloWork knows of an application is what arrived last, however late its answer is.
+            fault, answer = self._decide(headers, call)
+            if self._options.latency:
+                await asyncio.sleep(self._options.latency)
+            return await play(fault, answer, request)
+        except asyncio.CancelledError:
+            call.abandoned = True
+            raise
+        except ConnectionError:
+            call.abandoned = True
+            # Goes nowhere: the server wants a response, and finds the connection closed.
+            return web.Response()
+        finally:
+            call.duration = time.perf_counter() - started
+            if self._journal is not None:
+                self._journal.add(call)
+            self._on_call(call)
 
-    def _fail(self, error: JournalError) -> None:
-        self._journal_error = error
-        self.over.set()
+    def _decide(self, headers: Mapping[str, str], call: Call) -> tuple[Fault | None, web.Response | None]:
+        fault = None
+        if call.application_id is None:
+            answer: web.Response | None = no_such_path()
+        elif call.method != "POST":
+            answer = wrong_method(call.method, "POST")
+        else:
+            fault = self.script.take(call.application_id)
+            refused = self._refused(call.application_id, headers, call.violations)
+            if refused is None and isinstance(call.body, dict) and lets_through(fault):
+                self._acknowledge(call.application_id, call.body)
+            answer = spoiled(fault, refused or updated())
+        call.fault = fault.kind if fault else None
+        call.status = answer.status if answer is not None else None
+        return fault, answer
 
-    def _close_journal(self) -> None:
-        if self._journal is not None:
-            self._journal.close()
+    def _refused(
+        self, application_id: str, headers: Mapping[str, str], violations: tuple[str, ...]
+    ) -> web.Response | None:
+        """Why a call is not accepted: who calls is looked at first, then what is said, then of whom."""
+        for name, value in self._options.required_headers.items():
+            if headers.get(name) != value:
+                # Its value, wanted or found, is nobody's business.
+                return refusal(401, f"Header {name} is missing or wrong")
+        if violations:
+            return refusal(400, "; ".join(violations))
+        if self.known is not None and application_id not in self.known:
+            ats = self._options.ats_name
+            return refusal(404, f"Could not find applicationInfo with id {application_id} for ATS {ats}")
+        return None
+
+    def _acknowledge(self, application_id: str, body: dict[str, object]) -> None:
+        """Keep the body of a call that was, or was nearly, answered with success."""
+        if self._options.keep is not None:
+            self.state.pop(application_id, None)
+            while len(self.state) >= self._options.keep:
+                del self.state[next(iter(self.state))]
+        self.state[application_id] = body
 
 
 async def serve(
@@ -194,8 +342,8 @@ async def serve(
 
     Args:
         options: What the emulator knows and demands.
-        on_start: Told the base URL once calls are accepted.
-        on_call: Told of each call that is over.
+        on_start: Receives the base URL once calls are accepted.
+        on_call: Receives each call that is over.
 
     Raises:
         ListenError: The address cannot be listened on.
@@ -204,12 +352,12 @@ async def serve(
     allow_all_descriptors()
     emulator = Emulator(options, on_call=on_call)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _SIGNALS:
         loop.add_signal_handler(number, emulator.over.set)
     try:
         async with emulator:
             on_start(emulator.url)
             await emulator.over.wait()
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _SIGNALS:
             loop.remove_signal_handler(number)

@@ -1,4 +1,4 @@
-"""Is a call what HelloWork's page "Envoi changements de statut" asks for?
+"""Is a call what HelloWork's page "Envoi changements de statut" requires?
 
 Pure. Deliberately shares nothing with the code that builds the calls: a judge who reads from the accused's notes
 would find every mistake of theirs correct.
@@ -7,9 +7,10 @@ would find every mistake of theirs correct.
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+from email.message import Message
 from functools import lru_cache
 from urllib.parse import unquote
 
@@ -22,11 +23,23 @@ MAX_NESTING = 64
 OWN_SIDE_STATUSES = frozenset({"sending", "sent", "error", "not_found", "unknown"})
 """HelloWork's codes for its own side of the exchange; an ATS that sends one is almost surely misconfigured."""
 
-_PREFIX = "/v1/applications/"
-_SUFFIX = "/status"
+_PATH = re.compile(r"/v1/applications/([^/?]+)/status(?:\?.*)?", re.DOTALL)
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})\.[0-9]{3}Z")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
 _SHOWN_CHARACTERS = 60
+
+_A_TEXT = ("a non-empty string", lambda value: isinstance(value, str) and value != "")
+_A_DATE = (
+    "a date like 2023-01-10T09:00:00.000Z (UTC, milliseconds, Z)",
+    lambda value: isinstance(value, str) and _DATE.fullmatch(value) is not None,
+)
+_FIELDS: Mapping[str, tuple[str, Callable[[object], bool]]] = {
+    "status": _A_TEXT,
+    "jobId": _A_TEXT,
+    "eventDate": _A_DATE,
+    "created": _A_DATE,
+    "source": ("a string or an object, or left out", lambda value: isinstance(value, str | dict)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +67,8 @@ class Reading:
     warnings: tuple[str, ...] = ()
 
 
-class _NotJsonError(ValueError):
-    """Python's parser takes more than JSON: it is told off through this."""
+class _UnreadableError(Exception):
+    """The body is not what `read_body` can take; the text is the violation."""
 
 
 def read_target(path: str) -> Target | None:
@@ -64,12 +77,10 @@ def read_target(path: str) -> Target | None:
     Returns:
         The target, or None if this is not the path of a status call.
     """
-    path = path.partition("?")[0]
-    if not (path.startswith(_PREFIX) and path.endswith(_SUFFIX)):
+    match = _PATH.fullmatch(path)
+    if match is None:
         return None
-    segment = path[len(_PREFIX) : -len(_SUFFIX)]
-    if not segment or "/" in segment:
-        return None
+    segment = match[1]
     if not segment.isascii() or _BROKEN_ESCAPE.search(segment):
         return Target(segment, (f"applicationId in the path must be percent-encoded, not {_shown(segment)}",))
     try:
@@ -80,74 +91,63 @@ def read_target(path: str) -> Target | None:
 
 def read_body(raw: bytes, content_type: str | None) -> Reading:
     """Read a body and name every violation in it, not only the first."""
-    violations = []
     wrong_type = _content_type_violation(content_type)
-    if wrong_type:
-        violations.append(wrong_type)
+    violations = [wrong_type] if wrong_type else []
+    text = raw[:MAX_BODY_BYTES].decode(errors="replace")
+    try:
+        body = _parsed(raw)
+    except _UnreadableError as error:
+        return Reading(None, text, (*violations, str(error)))
+    if not isinstance(body, dict):
+        return Reading(body, text, (*violations, f"the body must be a JSON object, not {_kind(body)}"))
+    return Reading(body, text, (*violations, *_field_violations(body)), tuple(_warnings(body)))
+
+
+def _parsed(raw: bytes) -> object:
     if len(raw) > MAX_BODY_BYTES:
-        violations.append(f"the body must not exceed {MAX_BODY_BYTES} bytes")
-        return Reading(None, raw[:MAX_BODY_BYTES].decode(errors="replace"), tuple(violations))
+        raise _UnreadableError(f"the body must not exceed {MAX_BODY_BYTES} bytes")
     try:
         text = raw.decode()
-    except UnicodeDecodeError as error:
-        violations.append(f"the body must be UTF-8: byte {error.start} is not")
-        return Reading(None, raw.decode(errors="replace"), tuple(violations))
-    try:
         body = _DECODER.decode(text)
-    except (ValueError, RecursionError) as error:
-        violations.append(f"the body must be JSON: {_why_not_json(error)}")
-        return Reading(None, text, tuple(violations))
+    except UnicodeDecodeError as error:
+        raise _UnreadableError(f"the body must be UTF-8: byte {error.start} is not") from None
+    except json.JSONDecodeError as error:
+        why = f"{error.msg} at line {error.lineno} column {error.colno}"
+        raise _UnreadableError(f"the body must be JSON: {why}") from None
+    except RecursionError:
+        raise _UnreadableError(f"the body must be JSON: it is nested deeper than {MAX_NESTING} levels") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise _UnreadableError(f"the body must be JSON: {error}") from None
     # A nesting of n levels has n opening brackets: that spares every ordinary body the walk.
     if text.count("{") + text.count("[") > MAX_NESTING and _nesting(body) > MAX_NESTING:
-        violations.append(f"the body must not be nested deeper than {MAX_NESTING} levels")
-        return Reading(None, text, tuple(violations))
-    if not isinstance(body, dict):
-        violations.append(f"the body must be a JSON object, not {_kind(body)}")
-        return Reading(body, text, tuple(violations))
-    violations.extend(_field_violations(body))
-    return Reading(body, text, tuple(violations), _warnings(body))
+        raise _UnreadableError(f"the body must not be nested deeper than {MAX_NESTING} levels")
+    return body
 
 
 def _field_violations(body: dict[str, object]) -> Iterator[str]:
-    for name in ("status", "jobId"):
+    for name, (expected, fits) in _FIELDS.items():
         value = body.get(name)
-        if not isinstance(value, str) or not value:
-            yield _wanted(body, name, "a non-empty string")
-    for name in ("eventDate", "created"):
-        value = body.get(name)
-        match = _DATE.fullmatch(value) if isinstance(value, str) else None
-        if match is None:
-            yield _wanted(body, name, "a date like 2023-01-10T09:00:00.000Z (UTC, milliseconds, Z)")
-        elif not _is_real(match):
+        if name not in body:
+            if name != "source":
+                yield f"{name} is missing: it must be {expected}"
+        elif not fits(value):
+            yield f"{name} must be {expected}, not {_shown(value) if isinstance(value, str) else _kind(value)}"
+        elif expected is _A_DATE[0] and not _is_real(str(value)):
             yield f"{name} must be a real date, not {_shown(value)}"
-    if not isinstance(body.get("source", ""), str | dict):
-        yield _wanted(body, "source", "a string or an object, or left out")
     if "applicationId" in body:
         yield "applicationId must not be in the body: it travels in the URL only"
 
 
-def _warnings(body: dict[str, object]) -> tuple[str, ...]:
+def _warnings(body: dict[str, object]) -> Iterator[str]:
     status = body.get("status")
     if isinstance(status, str) and status in OWN_SIDE_STATUSES:
-        return (
-            f"status {_shown(status)} describes HelloWork's own side of the exchange: an ATS has no reason to send it",
-        )
-    return ()
+        yield f"status {_shown(status)} describes HelloWork's own side of the exchange: an ATS has no reason to send it"
 
 
-def _wanted(body: dict[str, object], name: str, expected: str) -> str:
-    if name not in body:
-        return f"{name} is missing: it must be {expected}"
-    value = body[name]
-    found = _shown(value) if isinstance(value, str) else _kind(value)
-    return f"{name} must be {expected}, not {found}"
-
-
-def _is_real(match: re.Match[str]) -> bool:
-    year, month, day, hour, minute, second = map(int, match.groups())
+def _is_real(date: str) -> bool:
     try:
-        # The constructor and not fromisoformat, which takes 24:00 as midnight since Python 3.14.
-        datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+        # Not fromisoformat, which takes 24:00 as midnight since Python 3.14.
+        datetime.strptime(date, "%Y-%m-%dT%H:%M:%S.%fZ")  # noqa: DTZ007 - only whether it exists is of interest
     except ValueError:
         return False
     return True
@@ -158,13 +158,12 @@ def _is_real(match: re.Match[str]) -> bool:
 def _content_type_violation(value: str | None) -> str | None:
     if value is None:
         return "Content-Type is missing: it must be application/json"
-    media_type, *parameters = (part.strip().lower() for part in value.split(";"))
-    if media_type != "application/json":
+    header = Message()
+    header["Content-Type"] = value
+    if header.get_content_type() != "application/json":
         return f"Content-Type must be application/json, not {_shown(value)}"
-    for parameter in parameters:
-        name, _, charset = parameter.partition("=")
-        if name.strip() == "charset" and charset.strip().strip('"') not in {"utf-8", "utf8"}:
-            return f"Content-Type must not name another charset than utf-8: {_shown(value)}"
+    if header.get_content_charset("utf-8") not in {"utf-8", "utf8"}:
+        return f"Content-Type must not name another charset than utf-8: {_shown(value)}"
     return None
 
 
@@ -173,31 +172,19 @@ def _unique_members(members: list[tuple[str, object]]) -> dict[str, object]:
     if len(unique) != len(members):
         names = [name for name, _ in members]
         twice = next(name for name in names if names.count(name) > 1)
-        raise _NotJsonError(f"{_shown(twice)} occurs more than once in an object")
+        raise _UnreadableError(f"the body must be JSON: {_shown(twice)} occurs more than once in an object")
     return unique
 
 
-def _no_constant(name: str) -> object:
-    raise _NotJsonError(f"{name} is no JSON number")
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        # It could not be shown again as JSON.
-        raise _NotJsonError(f"{_shown(digits)} is too big a number")
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise _UnreadableError(f"the body must be JSON: {text} is no finite number")
     return number
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique_members, parse_constant=_no_constant, parse_float=_finite)
-
-
-def _why_not_json(error: ValueError | RecursionError) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at line {error.lineno} column {error.colno}"
-    if isinstance(error, RecursionError):
-        return f"it is nested deeper than {MAX_NESTING} levels"
-    return str(error)
+# Python's parser takes more than JSON.
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_members, parse_constant=_finite, parse_float=_finite)
 
 
 def _nesting(value: object) -> int:

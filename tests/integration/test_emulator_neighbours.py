@@ -53,7 +53,7 @@ async def ask(
 
 def untouched(emulator: Emulator) -> bool:
     """Whether nothing was changed."""
-    return len(emulator.pending_faults) == 1 and emulator._api.known == frozenset({"planted-id"})
+    return len(emulator.pending_faults) == 1 and emulator.known == frozenset({"planted-id"})
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from support.eventually import in_time
 from cdc_sync.emulator import Call, EmulatorOptions
 from cdc_sync.emulator.calls import CallLog, conceal
 from cdc_sync.emulator.faults import FaultError, FaultScript, Random, Reset
-from cdc_sync.emulator.options import OptionsError
+from cdc_sync.emulator.server import OptionsError
 
 
 def call(number: int) -> Call:

@@ -173,8 +173,8 @@ def test_other_content_types_are_refused(content_type: str | None, violation: st
         (b"", "the body must be JSON: Expecting value at line 1 column 1"),
         (b'{"status": "x",}', "the body must be JSON: "),
         (b"{'status': 'x'}", "the body must be JSON: "),
-        (b'{"status": NaN}', "the body must be JSON: NaN is no JSON number"),
-        (b'{"status": 1e999}', 'the body must be JSON: "1e999" is too big a number'),
+        (b'{"status": NaN}', "the body must be JSON: NaN is no finite number"),
+        (b'{"status": 1e999}', "the body must be JSON: 1e999 is no finite number"),
         (
             b'{"a": 1, "status": "x", "status": "y"}',
             'the body must be JSON: "status" occurs more than once in an object',
