@@ -5,9 +5,8 @@ from typing import Annotated
 import typer
 
 from cdc_sync.cli.saying import say
-from cdc_sync.demo.running import run_demo
+from cdc_sync.demo.running import console, run_demo
 from cdc_sync.demo.scenario import Mode
-from cdc_sync.demo.view import console
 
 
 def demo(
