@@ -30,6 +30,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -37,6 +38,9 @@ from aiohttp import web
 from cdc_sync.config import Admin
 from cdc_sync.core.observations import Observe, TokenRefused
 from cdc_sync.listening import comes_from_ourselves, names_loopback
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 HEALTH = frozenset({"/healthz", "/readyz"})
 
@@ -87,11 +91,11 @@ class Session:
     Attributes:
         until: when it ends, on the sessions' clock.
         form_token: what its forms carry.
-        messages: what its next page tells.
+        messages: what its next page shows.
     """
 
     until: float
-    form_token: str
+    form_token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     messages: list[str] = field(default_factory=list)
 
 
@@ -108,16 +112,12 @@ class Sessions:
 
     def open(self) -> str:
         """Begin one; returns what its cookie holds."""
-        while len(self._sessions) >= _MOST_SESSIONS:
-            del self._sessions[next(iter(self._sessions))]
         cookie = secrets.token_urlsafe(32)
-        self._sessions[_hash(cookie)] = Session(self._clock() + LIFETIME, secrets.token_urlsafe(32))
+        _keep(self._sessions, _hash(cookie), Session(self._clock() + LIFETIME), _MOST_SESSIONS)
         return cookie
 
-    def find(self, cookie: str | None) -> Session | None:
+    def find(self, cookie: str) -> Session | None:
         """The session of a cookie, if it lasts."""
-        if cookie is None:
-            return None
         session = self._sessions.get(_hash(cookie))
         if session is not None and session.until <= self._clock():
             self.close(cookie)
@@ -133,11 +133,30 @@ def _hash(cookie: str) -> bytes:
     return hashlib.sha256(cookie.encode("utf-8", "surrogateescape")).digest()
 
 
+def _keep(kept: dict[_Key, _Value], key: _Key, value: _Value, most: int) -> _Value:
+    """Put a value behind the others, of which the oldest is dropped if they are too many."""
+    kept.pop(key, None)
+    kept[key] = value
+    if len(kept) > most:
+        del kept[next(iter(kept))]
+    return value
+
+
 @dataclass(slots=True)
-class _Record:
+class _Limit:
+    """How many tokens were wrong lately, the last of them when, and when the next turn is."""
+
+    apart: float
     wrong: int = 0
     last: float = 0.0
     next_turn: float = 0.0
+
+    def is_over(self, now: float) -> bool:
+        return self.wrong >= FREE and now - self.last < _FORGOTTEN_AFTER
+
+    def count(self, now: float) -> None:
+        self.wrong = 1 if now - self.last >= _FORGOTTEN_AFTER else self.wrong + 1
+        self.last = now
 
 
 class Guesses:
@@ -145,7 +164,7 @@ class Guesses:
 
     After ten wrong tokens of one address each further try from there, right or wrong, waits for its turn. After ten of
     all addresses together so does each try from an address that has not brought the right token lately. Who would have
-    to wait for longer than ten seconds is sent away without a look at his token, and told when to come again.
+    to wait for longer than ten seconds is sent away without a look at the token, with the time to come again.
 
     The right token ends it for its address. So nobody is locked out for longer than others keep every turn taken from
     the same address, as can happen behind a proxy; a browser that has logged in needs no turn, as its cookie is no
@@ -159,54 +178,35 @@ class Guesses:
     def __init__(self, clock: Callable[[], float], longest_wait: float = 10.0) -> None:
         self._clock = clock
         self.longest_wait = longest_wait
-        self._peers: dict[str, _Record] = {}
-        self._all = _Record()
+        self._peers: dict[str, _Limit] = {}
+        self._all = _Limit(_APART_OVERALL)
         self._right: dict[str, float] = {}
 
     def wait(self, address: str | None) -> float | None:
         """Take a turn; returns in how many seconds it is, or None if it is too far away and was not taken."""
-        now = self._clock()
-        peer = _peer(address)
-        limits: list[tuple[_Record, float]] = []
-        own = self._peers.get(peer)
-        if own is not None and _is_over(own, now):
-            limits.append((own, _APART))
-        if _is_over(self._all, now) and now - self._right.get(peer, -_FORGOTTEN_AFTER) >= _FORGOTTEN_AFTER:
-            limits.append((self._all, _APART_OVERALL))
-        turn = max((record.next_turn for record, _ in limits), default=now)
-        wait = max(turn - now, 0.0)
-        if wait > self.longest_wait:
+        now, peer = self._clock(), _peer(address)
+        limits = [self._peers[peer]] if peer in self._peers else []
+        if now - self._right.get(peer, -_FORGOTTEN_AFTER) >= _FORGOTTEN_AFTER:
+            limits.append(self._all)
+        limits = [limit for limit in limits if limit.is_over(now)]
+        turn = max((now, *(limit.next_turn for limit in limits)))
+        if turn - now > self.longest_wait:
             return None
-        for record, apart in limits:
-            record.next_turn = now + wait + apart
-        return wait
+        for limit in limits:
+            limit.next_turn = turn + limit.apart
+        return turn - now
 
     def wrong(self, address: str | None) -> None:
         """A token was wrong."""
-        now = self._clock()
-        peer = _peer(address)
-        own = self._peers.pop(peer, None) or _Record()
-        self._peers[peer] = own
-        if len(self._peers) > _REMEMBERED:
-            del self._peers[next(iter(self._peers))]
-        for record in (own, self._all):
-            if now - record.last >= _FORGOTTEN_AFTER:
-                record.wrong = 0
-            record.wrong += 1
-            record.last = now
+        now, peer = self._clock(), _peer(address)
+        _keep(self._peers, peer, self._peers.get(peer) or _Limit(_APART), _REMEMBERED).count(now)
+        self._all.count(now)
 
     def right(self, address: str | None) -> None:
         """A token was right."""
         peer = _peer(address)
         self._peers.pop(peer, None)
-        self._right.pop(peer, None)
-        self._right[peer] = self._clock()
-        if len(self._right) > _REMEMBERED:
-            del self._right[next(iter(self._right))]
-
-
-def _is_over(record: _Record, now: float) -> bool:
-    return record.wrong >= FREE and now - record.last < _FORGOTTEN_AFTER
+        _keep(self._right, peer, self._clock(), _REMEMBERED)
 
 
 def _peer(address: str | None) -> str:
@@ -216,11 +216,9 @@ def _peer(address: str | None) -> str:
         found = ip_address((address or "").partition("%")[0])
     except ValueError:
         return address or ""
-    if not isinstance(found, IPv6Address):
-        return str(found)
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
-    return str(int(found) >> (128 - _NEIGHBOUR))
+    if isinstance(found, IPv6Address) and found.ipv4_mapped is None:
+        return str(int(found) >> (128 - _NEIGHBOUR))
+    return str(getattr(found, "ipv4_mapped", None) or found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,20 +235,19 @@ class Access:
     Args:
         admin: where the server listens, and its token.
         clock: seconds that do not go back.
-        guesses: makes those wait who guess.
-        observe: told of wrong tokens.
+        longest_wait: seconds that a guess of the token waits for its turn, at most.
+        observe: takes the events of wrong tokens.
     """
 
-    def __init__(
-        self, admin: Admin, clock: Callable[[], float], guesses: Guesses, observe: Observe = lambda _: None
-    ) -> None:
-        self._token = _token_of(admin)
+    def __init__(self, admin: Admin, clock: Callable[[], float], longest_wait: float, observe: Observe) -> None:
+        self._token: str | None = None
         self._is_loopback = admin.listen is not None and admin.listen.is_loopback
         self._clock = clock
         self._sessions = Sessions(clock)
-        self._guesses = guesses
+        self._guesses = Guesses(clock, longest_wait)
         self._observe = observe
         self.cookie = "cdc_sync"
+        self.use(admin)
 
     @property
     def has_actions(self) -> bool:
@@ -258,8 +255,8 @@ class Access:
         return self._token is not None
 
     def use(self, admin: Admin) -> None:
-        """Ask for another token from now on; whoever logged in with the one before has to log in again."""
-        token = _token_of(admin)
+        """Require another token from now on; whoever logged in with the one before has to log in again."""
+        token = None if admin.token is None else admin.token.get_secret_value()
         if token != self._token:
             self._token, self._sessions = token, Sessions(self._clock)
 
@@ -274,11 +271,9 @@ class Access:
             HTTPException: it is not allowed to.
         """
         if self._token is not None:
-            session = self._sessions.find(request.cookies.get(self.cookie))
-            if session is not None:
+            session = self._sessions.find(request.cookies.get(self.cookie, ""))
+            if session is not None or await self._has_token(request):
                 return Visitor(has_token=True, session=session)
-            if await self._has_token(request):
-                return Visitor(has_token=True)
             if request.path not in HEALTH:
                 raise web.HTTPUnauthorized(
                     text="admin.token is needed, as `Authorization: Bearer …`\n",
@@ -293,11 +288,14 @@ class Access:
         return Visitor(has_token=False)
 
     async def _has_token(self, request: web.Request) -> bool:
-        given = _given(request.headers.get("Authorization", ""))
-        if not given or request.path == "/healthz":
+        # The scheme is written in any case; without one, all of it is the token.
+        scheme, blank, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            token = "" if blank else scheme
+        if not token.strip() or request.path == "/healthz":
             return False
         try:
-            return await self.is_token(request, given)
+            return await self.is_token(request, token.strip())
         except web.HTTPTooManyRequests:
             if request.path in HEALTH:
                 return False
@@ -311,7 +309,7 @@ class Access:
         """Refuse a visitor who may not act.
 
         Raises:
-            HTTPException: he may not.
+            HTTPForbidden: it may not.
         """
         if not visitor.has_token:
             raise web.HTTPForbidden(
@@ -319,9 +317,20 @@ class Access:
                 "`cdc-sync fuse`, `cdc-sync dead-letters`.\n"
             )
         self.insist_on_ourselves(request)
-        expected = None if visitor.session is None else visitor.session.form_token
-        if expected is not None and not _equal(form_token, expected):
+        if visitor.session is not None and not _equal(form_token, visitor.session.form_token):
             raise web.HTTPForbidden(text="The form is not this log-in's. Load the page again.\n")
+
+    def insist_on_ourselves(self, request: web.Request) -> None:
+        """Refuse what a browser sends for a page of another origin.
+
+        Raises:
+            HTTPForbidden: it comes from elsewhere.
+        """
+        if not comes_from_ourselves(request):
+            raise web.HTTPForbidden(
+                text="This was requested by a page of another site. If there is a proxy in between, let it pass the "
+                "Host header on.\n"
+            )
 
     async def is_token(self, request: web.Request, given: str) -> bool:
         """Whether it is the token; takes as long for a wrong one, however much of it is right.
@@ -339,15 +348,13 @@ class Access:
             )
         await asyncio.sleep(wait)
         # The configuration may have another by now.
-        if self._is_right(given):
+        token: str | None = self._token
+        if token is not None and _equal(given, token):
             self._guesses.right(request.remote)
             return True
         self._guesses.wrong(request.remote)
         self._observe(TokenRefused(request.remote or "unknown"))
         return False
-
-    def _is_right(self, given: str) -> bool:
-        return self._token is not None and _equal(given, self._token)
 
     def log_in(self, request: web.Request, response: web.StreamResponse) -> None:
         """Give the browser a cookie."""
@@ -366,31 +373,6 @@ class Access:
         """Forget the browser's log-in, here and there."""
         self._sessions.close(request.cookies.get(self.cookie, ""))
         response.del_cookie(self.cookie, path="/", httponly=True, samesite="Strict")
-
-    def insist_on_ourselves(self, request: web.Request) -> None:
-        """Refuse what a browser sends for a page of another origin.
-
-        Raises:
-            HTTPForbidden: it comes from elsewhere.
-        """
-        if comes_from_ourselves(request):
-            return
-        raise web.HTTPForbidden(
-            text="This was asked for by a page of another site. If there is a proxy in between, let it pass the Host "
-            "header on.\n"
-        )
-
-
-def _given(authorization: str) -> str:
-    """The token in a header: behind the scheme, which is written in any case; empty if there is none."""
-    scheme, blank, token = authorization.partition(" ")
-    if not blank:
-        return "" if scheme.lower() == "bearer" else scheme
-    return token.strip() if scheme.lower() == "bearer" else ""
-
-
-def _token_of(admin: Admin) -> str | None:
-    return None if admin.token is None else admin.token.get_secret_value()
 
 
 def _equal(given: str, expected: str) -> bool:

@@ -1,24 +1,50 @@
-"""The status report: the same for `cdc-sync status`, `GET /api/status` and the page."""
+"""The status report, the same for `cdc-sync status`, `GET /api/status` and the page; and what only the page shows."""
 
+import asyncio
 import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cdc_sync.config import Config
 from cdc_sync.core.conditions import is_standby
 from cdc_sync.core.delivery import is_paused
+from cdc_sync.core.outbox import Entry
 from cdc_sync.core.payload import iso
-from cdc_sync.store.protocol import WatchCounts
+from cdc_sync.store.protocol import CallCounts, WatchCounts
 from cdc_sync.store.store import Store
 
 _BASELINE = "baseline"
 _OVER_EARLIER_WORK = "baseline over earlier work"
 _RECENT = 20
 
+CALLS = 20
+"""How many of the last calls the page shows."""
+ENTRIES = 20
+"""How many pending entries and dead letters it shows, oldest first; the command line shows all of them."""
+HELD = 10
+"""How many held entries of each watch it shows: they are many, and much alike."""
+EVENTS = 500
+"""How many of an application's events it shows, the newest."""
+
+_LOOKED_THROUGH = 20
+"""In so many of a dead letter's newest events its reply is looked for."""
+
+HOURS = 12
+BAR = 10 * 60 * 1000
+"""Each bar of the chart stands for this many milliseconds."""
+BARS = HOURS * 60 * 60 * 1000 // BAR
+
+_PARTS = ("acknowledged", "retry", "dead")
+WIDTH, HEIGHT = 720, 100
+_PITCH = WIDTH / BARS
+_MARK = 2 * 60 * 60 * 1000
+"""Every other hour is written below the chart; not too near to its end, which would cut it off."""
+
 
 async def status_report(config: Config, store: Store, now: int) -> dict[str, Any]:
-    """Watches, lag, what waits, what is wrong, the last errors; `now` is in milliseconds since the epoch.
+    """Watches, lag, pending entries, what is wrong, the last errors; `now` is in milliseconds since the epoch.
 
-    After the configured watches come those that only the store knows: what waits of them is sent all the same.
+    After the configured watches come those that only the store knows: their pending entries are sent all the same.
 
     Raises:
         StoreError: the store cannot be read.
@@ -26,10 +52,9 @@ async def status_report(config: Config, store: Store, now: int) -> dict[str, Any
     counts, repairs, fuses = await store.counts(), await store.repairs(), await store.fuses()
     watches = []
     for name in (*config.watches, *sorted(counts.keys() - config.watches.keys())):
-        watch = config.watches.get(name)
+        watch, fuse = config.watches.get(name), fuses.get(name)
         of_watch = counts.get(name, WatchCounts())
-        fuse = fuses.get(name)
-        positions = await store.positions(name)
+        positions, held = await store.positions(name), await store.entries("held", name, 1)
         oldest = of_watch.oldest_queued_at
         watches.append(
             {
@@ -44,7 +69,8 @@ async def status_report(config: Config, store: Store, now: int) -> dict[str, Any
                 "pending": of_watch.pending,
                 "oldest_pending_seconds": None if oldest is None else max(now - oldest, 0) / 1000,
                 "held": of_watch.held,
-                "held_reason": await _held_reason(store, name),
+                # Why the oldest held entry is: with a whole fuse, since its deletion is suspected.
+                "held_reason": held[0].reason if held else None,
                 "fuse": "blown" if fuse is not None and fuse.blown_at is not None else "whole",
                 "fuse_reason": None if fuse is None else fuse.reason,
                 "dead_letters": of_watch.dead,
@@ -54,58 +80,42 @@ async def status_report(config: Config, store: Store, now: int) -> dict[str, Any
             }
         )
     paused = await store.paused()
-    endpoints = [
-        {
-            "endpoint": endpoint,
-            "mode": health.mode,
-            "failures": health.failures,
-            "until": iso(store.clock.for_people(health.until)) if health.mode != "healthy" else None,
-            "reason": health.reason,
-            "sending_paused": is_paused(paused, endpoint),
-        }
-        for endpoint, (health, _) in (await store.endpoints()).items()
-    ]
     noted = [
         {"name": condition.name, "message": condition.message, "since": iso(condition.since)}
         for condition in await store.conditions()
     ]
-    standby = [condition for condition in noted if is_standby(condition["name"])]
-    conditions = [condition for condition in noted if condition not in standby]
-    failures = [
-        {
-            "watch": event.watch,
-            "application_id": event.application_id,
-            "at": iso(event.at),
-            "event": event.event,
-            "reason": event.detail.get("reason"),
-        }
-        for event in await store.recent_ends(_RECENT, failed=True)
-    ]
-    skipped = [
-        {
-            "watch": name,
-            "application_id": skip.application_id,
-            "key": list(skip.key),
-            "reason": skip.reason,
-        }
-        for name in config.watches
-        for skip in await store.skipped(name, _RECENT)
-    ]
     return {
         "at": iso(now),
         "watches": watches,
-        "endpoints": endpoints,
-        "conditions": conditions,
-        "standby": standby,
-        "last_failures": failures,
-        "skipped_rows": skipped,
+        "endpoints": [
+            {
+                "endpoint": endpoint,
+                "mode": health.mode,
+                "failures": health.failures,
+                "until": iso(store.clock.for_people(health.until)) if health.mode != "healthy" else None,
+                "reason": health.reason,
+                "sending_paused": is_paused(paused, endpoint),
+            }
+            for endpoint, (health, _) in (await store.endpoints()).items()
+        ],
+        "conditions": [condition for condition in noted if not is_standby(condition["name"])],
+        "standby": [condition for condition in noted if is_standby(condition["name"])],
+        "last_failures": [
+            {
+                "watch": event.watch,
+                "application_id": event.application_id,
+                "at": iso(event.at),
+                "event": event.event,
+                "reason": event.detail.get("reason"),
+            }
+            for event in await store.recent_ends(_RECENT, failed=True)
+        ],
+        "skipped_rows": [
+            {"watch": name, "application_id": skip.application_id, "key": list(skip.key), "reason": skip.reason}
+            for name in config.watches
+            for skip in await store.skipped(name, _RECENT)
+        ],
     }
-
-
-async def _held_reason(store: Store, watch: str) -> str | None:
-    """Why the oldest held entry is: with a whole fuse, since its deletion is doubted."""
-    held = await store.entries("held", watch, 1)
-    return held[0].reason if held else None
 
 
 def _baseline(text: str | None) -> dict[str, Any]:
@@ -113,3 +123,99 @@ def _baseline(text: str | None) -> dict[str, Any]:
         return {"state": "not begun", "rows": 0}
     position = json.loads(text)
     return {"state": "done" if position["done"] else "running", "rows": position["known"]}
+
+
+async def overview(config: Config, store: Store, lags: Mapping[str, float], now: int) -> dict[str, Any]:
+    """Everything that the page shows, as it is at `now` (milliseconds since the epoch).
+
+    `lags` are seconds that watches are behind; `totals` count entries by state. The verdict is bad if changes do not
+    arrive, and attention if a person should decide something.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    dead = await store.entries("dead", None, ENTRIES)
+    report = await status_report(config, store, now)
+    watches = report["watches"]
+    totals = {state: sum(watch[state] for watch in watches) for state in ("pending", "held", "dead_letters")}
+    wrong = report["conditions"] or totals["held"]
+    held = {watch["watch"]: await store.entries("held", watch["watch"], HELD) for watch in watches}
+    return {
+        "now": now,
+        "report": report,
+        "lags": lags,
+        "chart": chart(await store.call_counts(since(now)), now),
+        "calls": await store.recent_ends(CALLS, failed=False),
+        "pending": await store.entries("pending", None, ENTRIES),
+        "held": {watch: entries for watch, entries in held.items() if entries},
+        "letters": [{"entry": entry, "reply": await _reply_to(store, entry)} for entry in dead],
+        "totals": {**totals, "dead": totals["dead_letters"]},
+        "verdict": "bad" if wrong else "attention" if totals["dead_letters"] else "good",
+    }
+
+
+async def _reply_to(store: Store, entry: Entry) -> str | None:
+    """The text of the last reply to a dead letter's call, if there was one."""
+    for event in reversed(await store.story(entry.application_id, entry.watch, _LOOKED_THROUGH)):
+        if event.event == "dead-lettered":
+            body = event.detail.get("body")
+            return None if body is None else str(body)
+    return None
+
+
+async def story(store: Store, application_id: str, now: int) -> dict[str, Any]:
+    """All that is known of the applications with an id: a chapter for each watch that knows it.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    records, events = await asyncio.gather(
+        store.records(application_id, None), store.story(application_id, None, EVENTS)
+    )
+    chapters = [(record, [event for event in events if event.watch == record.watch]) for record in records]
+    return {"application_id": application_id, "now": now, "chapters": chapters}
+
+
+def since(now: int) -> int:
+    """When the chart begins."""
+    return now - now % BAR - (BARS - 1) * BAR
+
+
+def chart(counts: Iterable[CallCounts], now: int) -> dict[str, Any]:
+    """The chart of what was counted since `since(now)`, as the geometry of an inline SVG.
+
+    What HelloWork acknowledged rises from the axis, what it did not hangs below it: the difference must not be one of
+    colours alone. Both share one scale. `hours` are marks of whole hours, and where.
+    """
+    first = since(now)
+    sums = [[0, 0, 0] for _ in range(BARS)]
+    for count in counts:
+        place = (count.step - first) // BAR
+        if 0 <= place < BARS:
+            for part, number in enumerate((count.acknowledged, count.retry, count.dead)):
+                sums[place][part] += number
+    up = max(acknowledged for acknowledged, _, _ in sums)
+    down = max(retry + dead for _, retry, dead in sums)
+    scale = (HEIGHT - 2) / max(up + down, 1)
+    axis = 1 + up * scale if up + down else HEIGHT - 1
+    bars = []
+    for place, numbers in enumerate(sums):
+        rises, hangs, ends = (number * scale for number in numbers)
+        parts = (("acknowledged", axis - rises, rises), ("retry", axis, hangs), ("dead", axis + hangs, ends))
+        bars.append(
+            {
+                "at": first + place * BAR,
+                **dict(zip(_PARTS, numbers, strict=True)),
+                "total": sum(numbers),
+                "x": round(place * _PITCH + 1, 2),
+                "width": round(_PITCH - 2, 2),
+                "parts": [(name, round(y, 2), round(height, 2)) for name, y, height in parts if height],
+            }
+        )
+    marks = range(first + -first % _MARK, now - _MARK // 3, _MARK)
+    return {
+        "bars": bars,
+        "axis": round(axis, 2),
+        **{name: sum(bar[part] for bar in sums) for part, name in enumerate(_PARTS)},
+        "hours": [(at, round((at - first) / BAR * _PITCH, 2)) for at in marks],
+    }

@@ -3,33 +3,34 @@
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
-from functools import cache, partial
+from functools import cache
 from importlib.resources import files
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from aiohttp import web
 
-from cdc_sync.admin import actions, sending
-from cdc_sync.admin.access import SAFE_HEADERS, Access, Guesses, Visitor
-from cdc_sync.admin.actions import CannotActError, Done, Wish, wish_of
-from cdc_sync.admin.language import Language, preferred
+from cdc_sync.admin.access import SAFE_HEADERS, Access, Visitor
 from cdc_sync.admin.metrics import EventMetrics
-from cdc_sync.admin.overview import overview, story
-from cdc_sync.admin.report import status_report
+from cdc_sync.admin.report import overview, status_report, story
 from cdc_sync.config import Config, HostPort
 from cdc_sync.core.conditions import Conditions, kind_of, wrong
+from cdc_sync.core.delivery import ALL_ENDPOINTS
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.observations import ConnectionDisplaced, Observe
+from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.visible import visible
 from cdc_sync.listening import Listener, bugs_alone
-from cdc_sync.store.protocol import StoreError
+from cdc_sync.store import in_steps
+from cdc_sync.store.protocol import StoreError, WatchCounts
 from cdc_sync.store.store import Store
 
+if TYPE_CHECKING:
+    from cdc_sync.admin.page import Language
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Act = Callable[[Store, Wish, int], Awaitable[Done]]
 
 _LONGEST_FAREWELL = 2.0
 """Seconds that a request under way may take when the daemon ends: a slow reader must not hold it up."""
@@ -37,38 +38,39 @@ _LONGEST_FAREWELL = 2.0
 _LARGEST_FORM = 64 * 1024
 """Bytes of a request's body."""
 
-_ACTIONS: Mapping[str, Act] = {
-    "/fuse/release": actions.release,
-    "/fuse/discard": partial(actions.discard, state="held"),
-    "/dead-letters/retry": actions.retry,
-    "/dead-letters/discard": partial(actions.discard, state="dead"),
-}
-
-_SENDING = {"/sending/pause": sending.pause, "/sending/resume": sending.resume}
-
 _STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 """The files that pages refer to, and what they are."""
 
 _visitor: ContextVar[Visitor] = ContextVar("visitor")
-"""Whom the guard let in, for whatever answers his request."""
+"""Whom the guard let in, for whatever answers the request."""
 
+ACTIONS = (
+    "/fuse/release",
+    "/fuse/discard",
+    "/dead-letters/retry",
+    "/dead-letters/discard",
+    "/sending/pause",
+    "/sending/resume",
+)
+"""What a person does through the page, or a script with the token."""
+
+TOO_MANY_GUESSES = "Too many wrong tokens were given. Try again in ten seconds."
 _REASONS_FOR_WHOM = "The reasons are for whoever has admin.token (`Authorization: Bearer …`)."
-
-_DONE = {
-    "released": ("{number} entry was released.", "{number} entries were released."),
-    "discarded": ("{number} entry was discarded.", "{number} entries were discarded."),
-    "paused": ("Sending is paused.", "Sending is paused."),
-    "resumed": ("Sending is resumed.", "Sending is resumed."),
-    "retried": ("{number} dead letter is sent again.", "{number} dead letters are sent again."),
-}
-_TOO_MANY_GUESSES = "Too many wrong tokens were given. Try again in ten seconds."
-
-TEXTS = (*(text for pair in _DONE.values() for text in pair), _TOO_MANY_GUESSES)
-"""The texts of this module."""
-
 
 _logger = logging.getLogger(__name__)
 _logger.addFilter(bugs_alone)
+
+
+class CannotActError(Exception):
+    """The action makes no sense, or no sense any more."""
+
+
+class Done(NamedTuple):
+    """What was done, to how many entries, and the answer's JSON."""
+
+    what: str
+    number: int
+    answer: Mapping[str, Any]
 
 
 class AdminError(OperationError):
@@ -92,8 +94,8 @@ class AdminServer:
         metrics: what is counted.
         conditions: what is wrong now.
         clock: milliseconds since the epoch.
-        hung: the loops that do not get round any more.
-        observe: takes what happens at the door.
+        hung: the stalled loops.
+        observe: takes the events of the door.
         places: connections at once: a scraper, health checks and a few browsers take a dozen.
         patience: seconds that a connection may take for a complete request, at its beginning and after each answer.
         longest_wait: seconds that a guess of the token waits for its turn, at most.
@@ -121,14 +123,14 @@ class AdminServer:
         self._metrics = metrics
         self._conditions = conditions
         self._clock = clock
-        self._access = Access(config.admin, time.monotonic, Guesses(time.monotonic, longest_wait), observe)
+        self._access = Access(config.admin, time.monotonic, longest_wait, observe)
         self._observe = observe
         self._runner: web.AppRunner | None = None
-        self._listener: Listener | None = None
+        self._listener: Listener
         self.url: str | None = None
 
     def use(self, config: Config) -> None:
-        """Report on another configuration, and ask for its token, from now on; the address stays."""
+        """Report on another configuration, and require its token, from now on; the address stays."""
         self._config = config
         self._access.use(config.admin)
 
@@ -136,7 +138,6 @@ class AdminServer:
         listen = self._config.admin.listen
         if listen is None:
             return self
-        host, port = listen.host, listen.port
         self._runner = web.AppRunner(
             self._application(),
             access_log=None,
@@ -155,84 +156,76 @@ class AdminServer:
             displaced=lambda: self._observe(ConnectionDisplaced()),
         )
         try:
-            await self._listener.open(host, port)
+            await self._listener.open(listen.host, listen.port)
         except OSError as error:
             await self._runner.cleanup()
             raise AdminError.at(listen, error.strerror) from error
-        bound = self._listener.port
-        self._access.listens_on(bound)
-        self.url = f"http://{HostPort(host, bound)}/"
+        self._access.listens_on(self._listener.port)
+        self.url = f"http://{HostPort(listen.host, self._listener.port)}/"
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._runner is None or self._listener is None:
-            return
-        self._listener.close()
-        await self._runner.cleanup()
-        self._listener.abort()
+        if self._runner is not None:
+            self._listener.close()
+            await self._runner.cleanup()
+            self._listener.abort()
 
     def _application(self) -> web.Application:
         app = web.Application(middlewares=[self._guard], client_max_size=_LARGEST_FORM)
         app.on_response_prepare.append(_make_safe)
-        router = app.router
-        router.add_get("/healthz", self._health)
-        router.add_get("/readyz", self._ready)
-        router.add_get("/metrics", self._metrics_page)
-        router.add_get("/api/status", self._status)
-        router.add_get("/", self._page)
-        router.add_get("/application", self._story)
-        for path in (*_ACTIONS, *_SENDING):
-            router.add_post(path, self._act)
-        router.add_post("/login", self._log_in)
-        router.add_post("/logout", self._log_out)
-        for name in _STATIC:
-            router.add_get(f"/static/{name}", self._static)
+        gets: dict[str, Handler] = {
+            "/healthz": self._health,
+            "/readyz": self._ready,
+            "/metrics": self._metrics_page,
+            "/api/status": self._status,
+            "/": self._page,
+            "/application": self._story,
+            **{f"/static/{name}": _static for name in _STATIC},
+        }
+        posts = {**dict.fromkeys(ACTIONS, self._act), "/login": self._log_in, "/logout": self._log_out}
+        app.add_routes([web.get(path, handler) for path, handler in gets.items()])
+        app.add_routes([web.post(path, handler) for path, handler in posts.items()])
         return app
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Let in who may; an action asks again, and for more. What is refused is told a browser as a page."""
-        if self._listener is None:
-            raise AssertionError("nothing comes in that was not listened for")
+        """Let in who may; an action asks again, and for more. A browser gets a refusal as a page."""
         with self._listener.answering(request):
-            return await self._answer(request, handler)
-
-    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            if not _is_open(request.path):
-                _visitor.set(await self._access.visitor(request))
-            return await handler(request)
-        except StoreError as error:
-            return web.Response(status=503, text=f"{error}\n")
-        except web.HTTPUnauthorized:
-            if not _is_browser(request):
+            try:
+                # The log-in form, what it is made of, and the log-in itself are open to all.
+                if request.path != "/login" and not request.path.startswith("/static/"):
+                    _visitor.set(await self._access.visitor(request))
+                return await handler(request)
+            except StoreError as error:
+                return web.Response(status=503, text=f"{error}\n")
+            except CannotActError as error:
+                return _refusal(request, 409, str(error))
+            except web.HTTPForbidden as refusal:
+                return _refusal(request, 403, refusal.text or "")
+            except web.HTTPUnauthorized:
+                if _is_browser(request):
+                    return _log_in_form(request, refused=False)
                 raise
-            return _log_in_form(request, refused=False)
-        except CannotActError as error:
-            return _refusal(request, 409, str(error))
-        except web.HTTPForbidden as refusal:
-            return _refusal(request, 403, refusal.text or "")
-        except web.HTTPTooManyRequests as refusal:
-            if not _is_browser(request):
-                raise
-            message = _language(request).text(_TOO_MANY_GUESSES)
-            answer = _refusal(request, 429, message)
-            answer.headers["Retry-After"] = refusal.headers["Retry-After"]
-            return answer
+            except web.HTTPTooManyRequests as refusal:
+                if not _is_browser(request):
+                    raise
+                answer = _refusal(request, 429, _language(request).text(TOO_MANY_GUESSES))
+                answer.headers["Retry-After"] = refusal.headers["Retry-After"]
+                return answer
 
     async def _health(self, _: web.Request) -> web.Response:
         """503 if only a new process can mend it: a database or a HelloWork that is down is no reason."""
         if hung := self._hung():
-            return web.Response(status=503, text=f"these do not get round any more: {', '.join(hung)}\n")
+            return web.Response(status=503, text=f"these loops are stalled: {', '.join(hung)}\n")
         return web.Response(text="ok\n")
 
     async def _ready(self, _: web.Request) -> web.Response:
         """503 with the reasons, as long as something is wrong that keeps changes from arriving.
 
         A daemon that waits for its turn is ready: it could take over, and a rolling update waits for it.
-        Beyond loopback a stranger is told of which kinds they are, and no watch's, host's or file's name.
+        Beyond loopback a stranger gets their kinds, and no watch's, host's or file's name.
         """
         try:
             held = await self._held()
@@ -240,8 +233,7 @@ class AdminServer:
             held = {"store": str(error)}
         # Afterwards: a store that is locked takes its time to say so.
         conditions = self._conditions()
-        bad = wrong(conditions)
-        reasons = {**bad, **held}
+        reasons = {**wrong(conditions), **held}
         is_stranger = self._access.is_stranger(_visitor.get())
         if not reasons:
             return web.Response(text="".join(["ready\n", *_lines(conditions, is_stranger=is_stranger)]))
@@ -250,22 +242,16 @@ class AdminServer:
 
     async def _held(self) -> dict[str, str]:
         """What waits for a person, and why."""
+        more = "; `cdc-sync fuse show` tells more"
         fuses = await self._store.fuses()
         blown = {watch: fuse for watch, fuse in fuses.items() if fuse.blown_at is not None}
-        reasons = {
-            f"fuse {watch}": f"blown, {fuse.reason}; `cdc-sync fuse show` tells more" for watch, fuse in blown.items()
-        }
-        # None: of all watches the oldest, in case one that is configured no more holds something.
-        held = {
-            entry.watch: entry.reason
-            for watch in (*sorted(self._config.watches.keys() | fuses.keys()), None)
-            for entry in await self._store.entries("held", watch, 1)
-        }
-        return reasons | {
-            f"held {watch}": f"{reason}; `cdc-sync fuse show` tells more"
-            for watch, reason in held.items()
-            if watch not in blown
-        }
+        reasons = {f"fuse {watch}": f"blown, {fuse.reason}{more}" for watch, fuse in blown.items()}
+        # None: of all watches the oldest, in case one that is no longer configured holds something.
+        for watch in (*sorted(self._config.watches.keys() | fuses.keys()), None):
+            for entry in await self._store.entries("held", watch, 1):
+                if entry.watch not in blown:
+                    reasons[f"held {entry.watch}"] = f"{entry.reason}{more}"
+        return reasons
 
     async def _metrics_page(self, _: web.Request) -> web.Response:
         body = await self._metrics.render(self._store, self._conditions(), self._clock())
@@ -281,37 +267,25 @@ class AdminServer:
         if visitor.session is not None:
             # They are for this page alone.
             messages, visitor.session.messages = visitor.session.messages, messages
-        return _html(
-            request,
-            "overview.html",
-            now=seen.now,
-            overview=seen,
-            visitor=visitor,
-            has_actions=self._access.has_actions,
-            messages=messages,
-        )
+        values: dict[str, Any] = {"overview": seen, "visitor": visitor, "messages": messages}
+        return _html(request, "overview.html", now=seen["now"], has_actions=self._access.has_actions, **values)
 
     async def _story(self, request: web.Request) -> web.Response:
-        told = await story(self._store, request.query.get("id", ""), self._clock())
-        status = 200 if told.chapters else 404
-        searched, visitor = told.application_id, _visitor.get()
-        return _html(
-            request, "application.html", status=status, now=told.now, story=told, visitor=visitor, searched=searched
-        )
+        searched = request.query.get("id", "")
+        found = await story(self._store, searched, self._clock())
+        status = 200 if found["chapters"] else 404
+        values: dict[str, Any] = {"story": found, "visitor": _visitor.get(), "searched": searched}
+        return _html(request, "application.html", status=status, now=found["now"], **values)
 
     async def _act(self, request: web.Request) -> web.StreamResponse:
         fields = await _fields(request)
         visitor = _visitor.get()
         self._access.insist_on_actor(request, visitor, fields.get("form_token", [""])[0])
-        if request.path in _SENDING:
-            done = await _SENDING[request.path](self._store, fields)
-        else:
-            watches = self._config.watches.keys() | (await self._store.counts()).keys()
-            done = await _ACTIONS[request.path](self._store, wish_of(watches, fields), self._clock())
+        watches = self._config.watches.keys() | (await self._store.counts()).keys()
+        done = await act(self._store, request.path, watches, fields, self._clock())
         if visitor.session is None:
             return web.json_response(done.answer)
-        one, many = _DONE[done.what]
-        visitor.session.messages.append(_language(request).counted(one, many, done.number))
+        visitor.session.messages.append(_language(request).done(done.what, done.number))
         raise web.HTTPSeeOther("/")
 
     async def _log_in(self, request: web.Request) -> web.StreamResponse:
@@ -330,31 +304,29 @@ class AdminServer:
         self._access.log_out(request, response)
         return response
 
-    async def _static(self, request: web.Request) -> web.Response:
-        name = request.path.rpartition("/")[2]
-        return web.Response(body=_static(name), content_type=_STATIC[name], charset="utf-8")
+
+async def _static(request: web.Request) -> web.Response:
+    name = request.path.rpartition("/")[2]
+    return web.Response(body=_content_of(name), content_type=_STATIC[name], charset="utf-8")
 
 
 @cache
-def _static(name: str) -> bytes:
+def _content_of(name: str) -> bytes:
     return files("cdc_sync.admin").joinpath("static", name).read_bytes()
-
-
-def _is_open(path: str) -> bool:
-    """What anybody may ask for, under any name: what the log-in form is made of, and the log-in itself."""
-    return path == "/login" or path.startswith("/static/")
 
 
 def _is_browser(request: web.Request) -> bool:
     return "text/html" in request.headers.get("Accept", "")
 
 
-def _language(request: web.Request) -> Language:
+def _language(request: web.Request) -> "Language":
+    # Brings Jinja along, which a daemon whose page nobody looks at does not need.
+    from cdc_sync.admin.page import preferred  # noqa: PLC0415 - as above
+
     return preferred(request.headers.get("Accept-Language", ""))
 
 
 def _html(request: web.Request, template: str, *, status: int = 200, now: int = 0, **values: Any) -> web.Response:
-    # Brings Jinja along, which a daemon whose page nobody looks at does not need.
     from cdc_sync.admin.page import render  # noqa: PLC0415 - as above
 
     language = _language(request)
@@ -381,17 +353,13 @@ async def _fields(request: web.Request) -> Mapping[str, Sequence[str]]:
     Raises:
         HTTPBadRequest: it is no form: another encoding than it says, another charset than there is, broken off.
     """
-    fields: dict[str, list[str]] = {}
     try:
         form = await request.post()
     except web.HTTPException:
         raise
     except Exception as error:  # whatever a body does to the parser is its sender's mistake
         raise web.HTTPBadRequest(text="This body is no form.\n") from error
-    for name, value in form.items():
-        if isinstance(value, str):
-            fields.setdefault(name, []).append(value)
-    return fields
+    return {name: [value for value in form.getall(name) if isinstance(value, str)] or [""] for name in form}
 
 
 async def _make_safe(_: web.Request, response: web.StreamResponse) -> None:
@@ -404,3 +372,72 @@ def _lines(conditions: Conditions, *, is_stranger: bool) -> list[str]:
     if is_stranger:
         return [f"{kind}\n" for kind in dict.fromkeys(map(kind_of, conditions))]
     return [visible(f"{name}: {message}") + "\n" for name, message in conditions.items()]
+
+
+async def act(
+    store: Store, action: str, watches: Collection[str], fields: Mapping[str, Sequence[str]], now: int
+) -> Done:
+    """Do what a form says: release, discard, retry, pause, resume.
+
+    A page is older than the press of its button. Whoever discards everything says how much there was on the page, and
+    is refused if it has become more or less meanwhile; a release sends no more than was seen.
+
+    Args:
+        store: where.
+        action: one of `ACTIONS`.
+        watches: those that there are, in the configuration or in the store.
+        fields: the form's: a watch, applications, or all of them, and how many were seen; or an endpoint.
+        now: milliseconds since the epoch.
+
+    Raises:
+        CannotActError: it names no watch of ours, or not what it is about; or there are more or fewer than were seen.
+    """
+    one = {name: next(iter(values), "") for name, values in fields.items()}
+    if action.startswith("/sending/"):
+        return await _pause_or_resume(store, action, one.get("endpoint", ""), is_for_all=bool(one.get("all")))
+    watch, number = one.get("watch") or None, one.get("number") or None
+    ids = [id_ for id_ in fields.get("application_id", ()) if id_] or None
+    if watch is not None and watch not in watches:
+        raise CannotActError(f"There is no watch {watch!r}.")
+    if watch is None and not ids and not one.get("all"):
+        raise CannotActError("Name applications (application_id), a watch, or say all=1.")
+    if number is not None and not (number.isascii() and number.isdigit() and len(number) < 10):  # noqa: PLR2004 - int() is slow for thousands of digits
+        raise CannotActError("The field number takes a number.")
+    seen = None if number is None else int(number)
+    if action == "/fuse/release":
+        if ids is not None:
+            raise CannotActError("Held entries are released together: name a watch, not applications.")
+        released = await in_steps.release_held(store, watch, lambda: now, limit=seen)
+        return Done("released", released, {"released": released})
+    if action == "/dead-letters/retry":
+        what, found = "retried", await store.retry_dead(watch, ids, now)
+    else:
+        state: EntryState = "held" if action == "/fuse/discard" else "dead"
+        what, found = "discarded", await _discard(store, state, watch, ids, seen, now)
+    return Done(what, len(found), {what: [{"watch": name, "application_id": id_} for name, id_ in found]})
+
+
+async def _pause_or_resume(store: Store, action: str, endpoint: str, *, is_for_all: bool) -> Done:
+    if not endpoint and not is_for_all:
+        raise CannotActError("Name an endpoint, or say all=1.")
+    if endpoint and endpoint not in await store.endpoints():
+        raise CannotActError(f"There is no endpoint {endpoint!r}.")
+    if action == "/sending/resume":
+        return Done("resumed", 1, {"paused": sorted(await store.resume(endpoint or ALL_ENDPOINTS))})
+    await store.pause(endpoint or ALL_ENDPOINTS)
+    return Done("paused", 1, {"paused": sorted(await store.paused())})
+
+
+async def _discard(  # noqa: PLR0917 - what the form says, in its order
+    store: Store, state: EntryState, watch: str | None, ids: Sequence[str] | None, seen: int | None, now: int
+) -> list[tuple[str, str]]:
+    if ids is not None:
+        return await store.discard(state, watch, ids, now=now)
+    if seen is not None:
+        counts = await store.counts()
+        of_watches = counts.values() if watch is None else [counts.get(watch, WatchCounts())]
+        there = sum(of.held if state == "held" else of.dead for of in of_watches)
+        if there != seen:
+            raise CannotActError(f"There are {there} now, and there were {seen}: look again before you discard them.")
+    # No more than were counted: what comes to be held from now on, nobody has seen.
+    return await in_steps.discard(store, state, watch, lambda: now, limit=seen)

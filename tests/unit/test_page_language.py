@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from cdc_sync.admin import french, language, page, server
-from cdc_sync.admin.french import FRENCH
-from cdc_sync.admin.language import ENGLISH_PAGE, FRENCH_PAGE, Language
+from cdc_sync.admin import page
+from cdc_sync.admin.page import ENGLISH_PAGE, FRENCH, FRENCH_PAGE, TEXTS, Language
+from cdc_sync.admin.server import TOO_MANY_GUESSES
 
-_ADMIN = Path(french.__file__).parent
+_ADMIN = Path(page.__file__).parent
 _LITERAL = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _PLACE = re.compile(r"\{(\w+)\}")
 
@@ -23,7 +23,7 @@ def texts() -> set[str]:
             literals = re.match(r'(?:\{.*?\}\[|"(?:[^"\\]|\\.)*"(?:, )?)+', rest, re.DOTALL)
             assert literals is not None, rest[:60]
             found |= set(_LITERAL.findall(literals[0])) - {"healthy", "throttled", "open", "paused"}
-    return found | {*page._HAPPENINGS.values(), *language.TEXTS, *server.TEXTS}
+    return found | TEXTS | {TOO_MANY_GUESSES}
 
 
 def test_every_text_has_its_french_and_every_french_its_text() -> None:

@@ -8,9 +8,9 @@ import pytest
 from support.builders import a_batch, an_observation, some_rules
 from support.looking import TOKEN, Admin, admin_server
 
-from cdc_sync.admin.server import _ACTIONS
+from cdc_sync.admin.server import ACTIONS
 
-GUARDED_POSTS = [*_ACTIONS, "/logout"]
+GUARDED_POSTS = [*ACTIONS, "/logout"]
 FOREIGN = [
     {"Origin": "https://attacker.example"},
     {"Origin": "null"},
