@@ -14,57 +14,51 @@ import typer
 from typer.core import TyperGroup
 
 from cdc_sync import __version__
-from cdc_sync.cli.context import DEFAULT_PATH, Invocation
-from cdc_sync.cli.saying import say, say_lines
+from cdc_sync.cli.context import DEFAULT_PATH, Invocation, say, say_lines
 from cdc_sync.config import ConfigurationError
 from cdc_sync.core.failures import OperationError
 
 EX_CONFIG = 78
 """sysexits.h: something was found in an unconfigured or misconfigured state."""
 
-_NAMES = (
-    "run",
-    "check",
-    "init",
-    "plan",
-    "status",
-    "explain",
-    "resend",
-    "pause",
-    "resume",
-    "adopt-database",
-    "emulator",
-    "demo",
-    "sql",
-    "dead-letters",
-    "fuse",
-    "config",
-)
-"""In the order of the help. A command is the function of that name in the module of that name, or an `app` in it."""
+_MODULES = {
+    "run": "run",
+    "check": "check",
+    "init": "init",
+    "plan": "plan",
+    "status": "status",
+    "explain": "explain",
+    "resend": "outbox",
+    "pause": "pause",
+    "resume": "pause",
+    "adopt-database": "check",
+    "emulator": "rehearsing",
+    "demo": "rehearsing",
+    "sql": "sql",
+    "dead-letters": "outbox",
+    "fuse": "outbox",
+    "config": "config",
+}
+"""In the order of the help: each command, and the module in which a function or a group of commands has its name."""
 
 
 class _Commands(TyperGroup):
-    """Each command is loaded when it is asked for: the daemon keeps what it has loaded, and is none of the others."""
+    """Each command is loaded when it is needed: the daemon keeps what it has loaded, and is none of the others."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(**{**settings, "commands": dict.fromkeys(_NAMES)})
+        super().__init__(**{**settings, "commands": dict.fromkeys(_MODULES)})
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Import a command's module; None if there is no such command."""
         if cmd_name in self.commands and self.commands[cmd_name] is None:
-            self.commands[cmd_name] = _load(cmd_name)
+            found = getattr(import_module(f"cdc_sync.cli.{_MODULES[cmd_name]}"), cmd_name.replace("-", "_"))
+            alone = typer.Typer(rich_markup_mode="rich")
+            if isinstance(found, typer.Typer):
+                alone.add_typer(found, name=cmd_name)
+            else:
+                alone.command(cmd_name)(found)
+            self.commands[cmd_name] = typer.main.get_group(alone).commands[cmd_name]
         return super().get_command(ctx, cmd_name)
-
-
-def _load(name: str) -> Any:
-    function = name.replace("-", "_")
-    module = import_module(f"cdc_sync.cli.{function}")
-    alone = typer.Typer(rich_markup_mode="rich")
-    if hasattr(module, "app"):
-        alone.add_typer(module.app, name=name)
-    else:
-        alone.command(name)(getattr(module, function))
-    return typer.main.get_group(alone).commands[name]
 
 
 app = typer.Typer(
@@ -90,7 +84,7 @@ def _main(
     path: Annotated[
         Path | None,
         typer.Option(
-            # Whether it can be read is told by reading it: that is no mistake of the command line.
+            # Whether it can be read is found out by reading it: that is no mistake of the command line.
             "--config",
             metavar="PATH",
             readable=False,

@@ -1,26 +1,28 @@
-"""`cdc-sync check`: every precondition, with the remedy of each that does not hold."""
+"""`cdc-sync check`: every precondition, with the remedy of each that does not hold; and `cdc-sync adopt-database`."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
 from cdc_sync.cli.console import console
-from cdc_sync.cli.context import JsonOption, invocation
-from cdc_sync.cli.saying import print_json, say
+from cdc_sync.cli.context import JsonOption, invocation, print_json, say
 from cdc_sync.config import Config, ConfigurationError, Problem
 from cdc_sync.config.dsn import encryption
 from cdc_sync.core import database_identity
+from cdc_sync.core.database_identity import Whereabouts
 from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.delivery.inspection import check_endpoint
 from cdc_sync.delivery.sender import wall_clock
-from cdc_sync.pipeline.recognition import found_elsewhere
+from cdc_sync.pipeline.recognition import found_elsewhere, positions_elsewhere
 from cdc_sync.source.check import check_database
-from cdc_sync.source.connection import connected
+from cdc_sync.source.connection import asking, connected
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.facts import whereabouts
-from cdc_sync.source.replica_guard import POSITION as REPLICA
-from cdc_sync.store.opening import check_store, opened_beside, stored_positions
+from cdc_sync.source.facts import server_facts, whereabouts
+from cdc_sync.source.replica_guard import POSITION, ReplicaGuard, ask
+from cdc_sync.store.opening import check_store, opened_alone, opened_beside, stored_positions
 from cdc_sync.store.protocol import StoreError
 
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
@@ -62,7 +64,7 @@ async def _check(config: Config, tell: Tell) -> None:
         tell(encryption("store-encryption", "state.dsn", config.state.dsn.get_secret_value()))
     tell(encryption("encryption", "database.dsn", config.database.dsn.get_secret_value()))
     bound = await check_store(config, tell)
-    found = await check_database(config, wall_clock, tell, await stored_positions(config, REPLICA))
+    found = await check_database(config, wall_clock, tell, await stored_positions(config, POSITION))
     if found is not None:
         tell(database_identity.judged(bound, found, await _elsewhere(config, found) if bound == found else None))
     await check_endpoint(config.hellowork, wall_clock, tell)
@@ -76,7 +78,7 @@ async def _elsewhere(config: Config, identity: str) -> str | None:
             here = await whereabouts(dsn, connection)
             return await found_elsewhere(await store.hosts(), identity, dsn, here, connection)
     except (StoreError, SourceError):
-        return None  # what is wrong was told
+        return None  # what is wrong is among the findings
 
 
 def _configuration(state: State, problem: Problem) -> Finding:
@@ -90,3 +92,63 @@ def _show(finding: Finding) -> None:
     say(f"{about}: {finding.message}")
     for line in (finding.remedy or "").splitlines():
         say(f"         → {line}")
+
+
+def adopt_database(
+    context: typer.Context,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Let the store belong to the database that is configured now, after a move or a restore. With the daemon down."""
+    asyncio.run(_adopt(invocation(context).config(), sure=yes))
+
+
+async def _adopt(config: Config, *, sure: bool) -> None:
+    dsn = config.database.dsn.get_secret_value()
+    async with connected(dsn) as connection, asking("reading the server's identity"):
+        identity = (await server_facts(connection)).identity
+        position, here = await ask(connection), await whereabouts(dsn, connection)
+    async with opened_alone(config) as store:
+        bound = await store.identity()
+        stored = {watch: await store.positions(watch) for watch in config.watches}
+        behind = [watch for watch, positions in stored.items() if _is_behind(positions, position)]
+        hosts = await store.hosts()
+        async with connected(dsn) as connection:
+            why_not = await found_elsewhere(hosts, identity, dsn, here, connection)
+        if bound is None or (bound == identity and not behind and why_not is None):
+            belongs = "belongs to no database yet: it takes the first" if bound is None else "belongs to it already"
+            say(f"Nothing to do: the store {belongs}. ({identity})")
+            return
+        remembered = f" on {Whereabouts.from_text(hosts)}" if hosts else ""
+        say(f"the store belongs to   {bound}{remembered}")
+        say(f"database.dsn leads to  {identity} on {here}  ({config.database.shown()})")
+        for watch, counts in (await store.counts()).items():
+            say(
+                f"{watch}: {counts.known} applications known; {counts.pending} pending calls would be sent from now "
+                f"on, {counts.held} held, {counts.dead} dead letters",
+            )
+        for watch in behind:
+            say(
+                f"{watch}: this server is behind what was read before; that is forgotten, and what it shows is read as "
+                f"the present state",
+            )
+        say(
+            "At its next start the daemon compares every row of this database with what HelloWork was told; `cdc-sync "
+            "plan`, right after this, shows what it would send. A copy for tests must not take the real store over: "
+            "give it a store of its own.",
+        )
+        if not sure:
+            typer.confirm("Let the store belong to this database?", abort=True)
+        positions = {watch: positions_elsewhere(of) for watch, of in stored.items()}
+        await store.rebind(identity, here.to_text(), positions)
+    say("done")
+
+
+def _is_behind(positions: Mapping[str, str], now: str) -> bool:
+    """Whether a server is behind what the store has read of a watch."""
+    guard = ReplicaGuard()
+    guard.load(positions.get(POSITION))
+    try:
+        guard.check(now)
+    except SourceError:
+        return True
+    return False

@@ -5,16 +5,15 @@ from typing import Annotated
 
 import typer
 
-from cdc_sync.cli.context import invocation
-from cdc_sync.cli.saying import print_json, put_out, say
+from cdc_sync.cli.context import invocation, print_json, put_out, say
 from cdc_sync.config import example as example_text
 from cdc_sync.config import json_schema, load
 from cdc_sync.config.sessions import sessions_needed
 
-app = typer.Typer(no_args_is_help=True, help="Check a configuration, or help to write one.")
+config = typer.Typer(no_args_is_help=True, help="Check a configuration, or help to write one.")
 
 
-@app.command()
+@config.command()
 def validate(
     context: typer.Context,
     path: Annotated[
@@ -32,13 +31,13 @@ def validate(
     say(f"The daemon takes {sessions_needed(len(config.watches), shares_store=shares_store)}.")
 
 
-@app.command()
+@config.command()
 def schema() -> None:
     """Print the JSON Schema, for editors."""
     print_json(json_schema())
 
 
-@app.command()
+@config.command()
 def example() -> None:
     """Print the annotated example."""
     put_out(example_text())

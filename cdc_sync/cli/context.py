@@ -1,15 +1,20 @@
-"""What every command has: the configuration, the store, and the options that several have."""
+"""What every command has: the configuration, the store, the options that several have, and one way to print.
+
+Nothing printed that comes from outside steers the terminal or forges a line. Tables are printed in `console`.
+"""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from cdc_sync.config import Config, Problem, exposures, load, warnings
-from cdc_sync.core.visible import visible
+from cdc_sync.core.content import Content
+from cdc_sync.core.visible import visible, visible_json, visible_lines
 from cdc_sync.store.opening import opened_beside
 from cdc_sync.store.store import Store
 from cdc_sync.store.unconfigured import unconfigured
@@ -33,8 +38,7 @@ class Invocation:
     @property
     def config_path(self) -> Path:
         """`--config`, else `$CDC_SYNC_CONFIG`, else the default."""
-        given = self.environ.get("CDC_SYNC_CONFIG")
-        return self.path or (Path(given) if given else DEFAULT_PATH)
+        return self.path or Path(self.environ.get("CDC_SYNC_CONFIG") or DEFAULT_PATH)
 
     def config(self) -> Config:
         """Load the configuration.
@@ -68,16 +72,46 @@ def in_store(
 
     async def found() -> _Found:
         async with opened_beside(config, read_only=not writes) as store:
-            await _check_watch_in(store, config, watch)
+            if watch is not None and watch not in config.watches:
+                former = [one.watch for one in await unconfigured(store, config.watches)]
+                if watch not in former:
+                    known = f"; no longer configured, and known to the store: {', '.join(former)}" if former else ""
+                    raise no_such_watch(config, watch, known)
             return await work(store)
 
     return asyncio.run(found())
 
 
-async def _check_watch_in(store: Store, config: Config, watch: str | None) -> None:
-    if watch is None or watch in config.watches:
-        return
-    former = [one.watch for one in await unconfigured(store, config.watches)]
-    if watch not in former:
-        more = f"; configured no more, and known to the store: {visible(', '.join(former))}" if former else ""
-        raise typer.BadParameter(f"no watch is called {watch!r}; there is {', '.join(config.watches)}{more}")
+def no_such_watch(config: Config, watch: str, more: str = "") -> typer.BadParameter:
+    """That a watch is not configured."""
+    return typer.BadParameter(visible(f"no watch is called {watch!r}; there is {', '.join(config.watches)}{more}"))
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print one line."""
+    typer.echo(visible(text), err=err)
+
+
+def say_lines(text: str, *, err: bool = False) -> None:
+    """Print a text of ours that has lines."""
+    typer.echo(visible_lines(text), err=err)
+
+
+def put_out(document: str) -> None:
+    """Print a file: a script, a configuration."""
+    typer.echo(document, nl=False)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
+    typer.echo(visible_json(json.dumps(value, ensure_ascii=False, indent=2)))
+
+
+def facts(content: Content) -> dict[str, Any]:
+    """A state, for programs."""
+    return {"status": content.status, "job_id": content.job_id, "deleted": content.deleted}
+
+
+def words(facts: Mapping[str, Any]) -> str:
+    """The same for people."""
+    return f"{facts['status']}, job {facts['job_id']}{', deleted' if facts['deleted'] else ''}"

@@ -1,13 +1,12 @@
 """`cdc-sync explain`: everything known of one application, in order of time."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import typer
 
-from cdc_sync.cli.context import JsonOption, WatchOption, in_store, invocation
-from cdc_sync.cli.saying import facts, print_json, say, words
+from cdc_sync.cli.context import JsonOption, WatchOption, facts, in_store, invocation, print_json, say, words
 from cdc_sync.config import Config
 from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import Health, is_paused
@@ -31,20 +30,17 @@ def explain(
 ) -> None:
     """Tell one application's story: what was seen, sent, answered; what is pending, and why."""
     config = invocation(context).config()
-    found = in_store(config, watch, lambda store: _look_up(store, config, application_id, watch))
-    stories = [_story(record, found, config) for record in found.records]
+    stories, unread = in_store(config, watch, lambda store: _stories(store, config, application_id, watch))
     if as_json:
         print_json(stories)
     if not stories:
         where = f"the watch {watch}" if watch else f"any watch ({', '.join(config.watches)})"
-        unread = "".join(
-            f" The baseline of {name} is not done: it may not have been seen yet." for name in found.unread
-        )
+        not_yet = "".join(f" The baseline of {name} is not done: it may not have been seen yet." for name in unread)
         say(
             f"No application {application_id!r} in {where} of the store {place_of(config)}. Looked for it among "
             f"known applications, pending, held and dead entries, and rows that cannot be reported. Is it the id on "
             f"HelloWork's side (columns.application_id, or the one inside the status URL), and did the daemon run "
-            f"since the row exists?{unread}",
+            f"since the row exists?{not_yet}",
             err=True,
         )
         raise typer.Exit(1)
@@ -53,58 +49,43 @@ def explain(
             _tell(story)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What was looked up: the application's records and events, its endpoints' health, and what is not known yet."""
-
-    records: list[Record]
-    events: list[HistoryEntry]
-    endpoints: Mapping[str, Health]
-    paused: frozenset[str]
-    unread: list[str]
-    daemon_runs: bool
-    now: int
-
-
-async def _look_up(store: Store, config: Config, application_id: str, watch: str | None) -> _Found:
-    return _Found(
-        await store.records(application_id, watch),
-        await store.story(application_id, watch, _MOST_EVENTS),
-        {
-            name: replace(health, until=store.clock.for_people(health.until))
-            for name, (health, _) in (await store.endpoints()).items()
-        },
-        await store.paused(),
-        [name for name in config.watches if watch in (None, name) and not await is_adopted(store, name)],
-        bool(await daemons(config, store)),
-        store.clock.for_people(),
-    )
-
-
-def _story(record: Record, found: _Found, config: Config) -> dict[str, Any]:
-    """One record, its events, and what follows from them."""
-    events = [event for event in found.events if event.watch == record.watch]
-    when_told = [event.event for event in events if event.at == record.told_at]
-    remembered_since = found.now - milliseconds(config.state.history)
-    remembers = record.told_at is not None and record.told_at >= remembered_since and len(events) < _MOST_EVENTS
-    entry = record.entry
-    return {
-        "watch": record.watch,
-        "application_id": record.application_id,
-        "key": list(record.key),
-        "in_scope": record.in_scope,
-        "told": _content(record.told) if record.told else None,
-        "told_at": _iso(record.told_at),
-        # It was never said, but found so when the application was first seen.
-        "adopted": remembers and not when_told,
-        # It was never said, but discarded by a person.
-        "discarded": "discarded" in when_told and "acknowledged" not in when_told,
-        "entry": None if entry is None else _entry(entry),
-        "suspected_deletion_due_at": _iso(record.suspicion.due_at) if record.suspicion else None,
-        "skipped": record.skipped,
-        "next": _next(record, found),
-        "events": [_event(event) for event in events],
+async def _stories(
+    store: Store, config: Config, application_id: str, watch: str | None
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The application's records, each with its events and what follows from them; and watches that are not read yet."""
+    events = await store.story(application_id, watch, _MOST_EVENTS)
+    clock, runs = store.clock, bool(await daemons(config, store))
+    endpoints = {
+        name: replace(health, until=clock.for_people(health.until))
+        for name, (health, _) in (await store.endpoints()).items()
     }
+    paused, stories = await store.paused(), []
+    for record in await store.records(application_id, watch):
+        own = [event for event in events if event.watch == record.watch]
+        when_told = [event.event for event in own if event.at == record.told_at]
+        kept_since = clock.for_people() - milliseconds(config.state.history)
+        is_kept = record.told_at is not None and record.told_at >= kept_since and len(own) < _MOST_EVENTS
+        stories.append(
+            {
+                "watch": record.watch,
+                "application_id": record.application_id,
+                "key": list(record.key),
+                "in_scope": record.in_scope,
+                "told": _content(record.told) if record.told else None,
+                "told_at": _iso(record.told_at),
+                # It was never sent, but found so when the application was first seen.
+                "adopted": is_kept and not when_told,
+                # It was never sent, but discarded by a person.
+                "discarded": "discarded" in when_told and "acknowledged" not in when_told,
+                "entry": None if record.entry is None else _entry(record.entry),
+                "suspected_deletion_due_at": _iso(record.suspicion.due_at) if record.suspicion else None,
+                "skipped": record.skipped,
+                "next": _next(record, endpoints, paused, clock.for_people() if runs else None),
+                "events": [_event(event) for event in own],
+            }
+        )
+    unread = [name for name in config.watches if watch in (None, name) and not await is_adopted(store, name)]
+    return stories, unread
 
 
 def _tell(story: dict[str, Any]) -> None:
@@ -113,30 +94,28 @@ def _tell(story: dict[str, Any]) -> None:
         say(f"  (the newest {_MOST_EVENTS} events)")
     for event in story["events"]:
         say(f"  {event['at']}  {event['event']}: {_detail(event)}")
-    say(f"  HelloWork was {_told(story)}")
+    told, at = story["told"] and words(story["told"]), story["told_at"]
+    adopted = " (adopted without a call: it was so when it was first seen)" if story["adopted"] else ""
+    if told is None:
+        say("  HelloWork was told: nothing yet")
+    elif story["discarded"]:
+        say(f"  HelloWork was not told: {told}; a person discarded it at {at}, and it counts as told")
+    else:
+        say(f"  HelloWork was told: {told}, since {at}{adopted}")
     for line in story["next"]:
         say(f"  {line}")
 
 
-def _told(story: dict[str, Any]) -> str:
-    if story["told"] is None:
-        return "told: nothing yet"
-    told, at = words(story["told"]), story["told_at"]
-    if story["discarded"]:
-        return f"not told: {told}; a person discarded it at {at}, and it counts as told"
-    adopted = " (adopted without a call: it was so when it was first seen)" if story["adopted"] else ""
-    return f"told: {told}, since {at}{adopted}"
-
-
-def _next(record: Record, found: _Found) -> list[str]:
+def _next(record: Record, endpoints: Mapping[str, Health], paused: Collection[str], now: int | None) -> list[str]:
+    """What follows; `now` is None if no daemon runs."""
     lines: list[str] = []
     entry = record.entry
     if entry is not None:
         what = f"{words(facts(entry.content))} ({', '.join(sorted(entry.kinds)) or 'resend'})"
+        again = f", after {entry.attempts} attempts: {entry.reason}" if entry.reason else ""
         match entry.state:
             case "pending":
-                again = f", after {entry.attempts} attempts: {entry.reason}" if entry.reason else ""
-                lines.append(f"pending: {what}, {_when(record, entry, found)}{again}")
+                lines.append(f"pending: {what}, {_when(record, entry, endpoints, paused, now)}{again}")
             case "held":
                 lines.append(f"held by the fuse: {what}: {entry.reason}. Release it with cdc-sync fuse release")
             case "dead":
@@ -150,19 +129,21 @@ def _next(record: Record, found: _Found) -> list[str]:
     return lines or ["nothing is pending"]
 
 
-def _when(record: Record, entry: Entry, found: _Found) -> str:
+def _when(
+    record: Record, entry: Entry, endpoints: Mapping[str, Health], paused: Collection[str], now: int | None
+) -> str:
     """When a pending entry is sent, as far as anybody can know."""
-    if not found.daemon_runs:
+    if now is None:
         return f"due {iso(entry.due_at)}, to be sent when the daemon runs: it does not"
     if record.under_way:
         return "a call is under way, or about to be; what comes after it is decided by its answer"
     endpoint = endpoint_of(entry.content.url)
-    if is_paused(found.paused, endpoint):
+    if is_paused(paused, endpoint):
         return f"waits for `cdc-sync resume`: an operator has paused sending to {endpoint}"
-    health = found.endpoints.get(endpoint, Health())
-    if health.mode in ("open", "paused") or (health.mode == "throttled" and health.until > found.now):
+    health = endpoints.get(endpoint, Health())
+    if health.mode in ("open", "paused") or (health.mode == "throttled" and health.until > now):
         return f"waits for {endpoint}, which is {health.mode}: {health.reason}; next try at {iso(health.until)}"
-    return f"to be sent at {iso(entry.due_at)}" if entry.due_at > found.now else f"due since {iso(entry.due_at)}"
+    return f"to be sent at {iso(entry.due_at)}" if entry.due_at > now else f"due since {iso(entry.due_at)}"
 
 
 def _detail(event: dict[str, Any]) -> str:

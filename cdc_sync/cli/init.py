@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,11 +11,11 @@ from typing import Annotated, Literal
 import typer
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from cdc_sync.cli.saying import put_out, say
+from cdc_sync.cli.context import put_out, say
 from cdc_sync.config import ConfigurationError, parse
 from cdc_sync.config.first import Answers, first_configuration
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.guessing import FIELDS, Candidate, Proposal, Table, propose, rank
+from cdc_sync.core.guessing import FIELDS, Proposal, Table, propose, rank
 from cdc_sync.core.identifiers import IdentifierError, parse_column, parse_qualified, written
 from cdc_sync.core.visible import visible
 from cdc_sync.source.connection import connected
@@ -53,26 +54,34 @@ def init(  # noqa: PLR0917 - options, which are given by name
     On a terminal it asks about what is in doubt; else the options answer, and what is left is marked DOUBT.
     """
     if output is not None and output.exists() and not force:
-        say(f"cdc-sync: {output} exists, and is left as it is. Name another file, or add --force.", err=True)
-        raise typer.Exit(1)
+        raise OperationError(f"{output} exists, and is left as it is. Name another file, or add --force.")
     named = dict(_named(text) for text in column or [])
     seen = asyncio.run(_survey(dsn))
     if seen.left_out:
-        listed = visible(", ".join(seen.left_out[:_MANY]) + (" …" if len(seen.left_out) > _MANY else ""))
-        say(f"Left out, for the control characters in their names: {listed}", err=True)
+        say(f"Left out, for the control characters in their names: {_some(map(visible, seen.left_out))}", err=True)
     asks = sys.stdin.isatty() and sys.stderr.isatty()
-    chosen, others = _table(seen, table, asks=asks)
+    chosen, others = _table_named(seen, table) if table is not None else _table_ranked(seen, asks=asks)
     named = {field: _column(chosen, field, name) for field, name in named.items()}
     proposal = propose(chosen, seen.tables, named)
     if asks:
         proposal = _ask_for_columns(proposal, seen, named)
-    answers = _answers(dsn, seen, proposal, others, mode=mode, timezone=timezone, state=state, asks=asks)
-    text = first_configuration(proposal, answers)
+    shown, comments = _without_secrets(dsn, seen)
+    mode_, why = (mode, "You chose it.") if mode is not None else _mode(seen, proposal)
+    zone, doubt = (timezone, None) if timezone is not None else _time_zone(seen, proposal)
+    if asks and doubt is not None:
+        say(f"timezone: {doubt}", err=True)
+        zone, doubt = typer.prompt("  which time zone?", default=zone, err=True), None
+    text = first_configuration(proposal, Answers(shown, comments, mode_, why, zone, doubt, state, others))
     _check(text, timezone)
     if output is None:
         put_out(text)
         return
-    _write(output, text, force=force)
+    try:
+        # `x`: a file that came into being meanwhile is not overwritten either.
+        with output.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise OperationError(f"{output} cannot be written: {error.strerror}") from None
     left = sum("# DOUBT" in line for line in text.splitlines())
     say(f"{output} is written; {left} doubt(s) in it: grep -n DOUBT {output}", err=True)
     say(f"Then: cdc-sync --config {output} config validate, and cdc-sync --config {output} check", err=True)
@@ -81,6 +90,12 @@ def init(  # noqa: PLR0917 - options, which are given by name
 async def _survey(dsn: str) -> Survey:
     async with connected(dsn) as connection:
         return await survey(connection)
+
+
+def _some(names: Iterable[object]) -> str:
+    """Names, as many as anybody reads."""
+    every = [str(name) for name in names]
+    return ", ".join(every[:_MANY]) + (" …" if len(every) > _MANY else "")
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -104,26 +119,30 @@ def _column(table: Table, field: str, text: str) -> str:
     return name
 
 
-def _table(seen: Survey, name: str | None, *, asks: bool) -> tuple[Table, tuple[str, ...]]:
-    """The table, and others that could have been meant."""
-    if name is not None:
-        return _table_named(seen, name), ()
+def _table_ranked(seen: Survey, *, asks: bool) -> tuple[Table, tuple[str, ...]]:
+    """The table that looks most like one of applications, and others that could have been meant."""
     ranked = rank(seen.tables)
     if not ranked:
-        names = [str(table.name) for table in seen.tables]
-        listed = f"{', '.join(names[:_MANY])}{' …' if len(names) > _MANY else ''}" if names else "none at all"
         raise OperationError(
             f"No table of the database {seen.database} looks like one of applications. Name it with --table; there "
-            f"are: {listed}. (A table of which {seen.user} may see nothing is among them too.)",
+            f"are: {_some(table.name for table in seen.tables) or 'none at all'}. (A table of which {seen.user} may "
+            f"see nothing is among them too.)",
         )
-    best, *rest = ranked
-    near = [one for one in rest if one.score >= best.score - _NEAR]
-    if asks and near:
-        return _ask_for_table([best, *near]), ()
-    return best.table, tuple(str(one.table.name) for one in near)
+    near = [one for one in ranked if one.score >= ranked[0].score - _NEAR]
+    if not asks or len(near) == 1:
+        return near[0].table, tuple(str(one.table.name) for one in near[1:])
+
+    def read(answer: str) -> Table:
+        if answer.isdecimal() and 0 < int(answer) <= len(near):
+            return near[int(answer) - 1].table
+        raise typer.BadParameter(f"a number from 1 to {len(near)}, please")
+
+    for number, one in enumerate(near, start=1):
+        say(f"  {number}  {one.table.name} (about {one.table.rows} rows)", err=True)
+    return typer.prompt("Which table holds the applications?", default="1", value_proc=read, err=True), ()
 
 
-def _table_named(seen: Survey, text: str) -> Table:
+def _table_named(seen: Survey, text: str) -> tuple[Table, tuple[str, ...]]:
     try:
         name = parse_qualified(text)
     except IdentifierError as error:
@@ -131,27 +150,15 @@ def _table_named(seen: Survey, text: str) -> Table:
     found = [
         table for table in seen.tables if table.name.name == name.name and name.schema in {None, table.name.schema}
     ]
+    if len(found) > 1:
+        names = ", ".join(str(table.name) for table in found)
+        raise OperationError(f"Several tables are called {name}: {names}. Say which, with its schema.")
     if not found:
         every = [str(table.name) for table in seen.tables]
         close = get_close_matches(str(name), every, n=3) or get_close_matches(f"public.{name}", every, n=3)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
         raise OperationError(f"The database {seen.database} has no table {name}.{hint}")
-    if len(found) > 1:
-        names = ", ".join(str(table.name) for table in found)
-        raise OperationError(f"Several tables are called {name}: {names}. Say which, with its schema.")
-    return found[0]
-
-
-def _ask_for_table(candidates: list[Candidate]) -> Table:
-    def read(answer: str) -> Table:
-        if answer.isdecimal() and 0 < int(answer) <= len(candidates):
-            return candidates[int(answer) - 1].table
-        raise typer.BadParameter(f"a number from 1 to {len(candidates)}, please")
-
-    for number, one in enumerate(candidates, start=1):
-        say(f"  {number}  {one.table.name} (about {one.table.rows} rows)", err=True)
-    found: Table = typer.prompt("Which table holds the applications?", default="1", value_proc=read, err=True)
-    return found
+    return found[0], ()
 
 
 def _ask_for_columns(proposal: Proposal, seen: Survey, named: dict[str, str]) -> Proposal:
@@ -171,28 +178,6 @@ def _ask_for_columns(proposal: Proposal, seen: Survey, named: dict[str, str]) ->
         if answer is not None:
             said[field] = answer
     return propose(proposal.table, seen.tables, said)
-
-
-def _answers(
-    dsn: str,
-    seen: Survey,
-    proposal: Proposal,
-    others: tuple[str, ...],
-    *,
-    mode: str | None,
-    timezone: str | None,
-    state: str,
-    asks: bool,
-) -> Answers:
-    shown, comments = _without_secrets(dsn, seen)
-    mode, why = _mode(seen, proposal, mode)
-    zone, doubt = timezone, None
-    if zone is None:
-        zone, doubt = _time_zone(seen, proposal)
-        if asks and doubt is not None:
-            say(f"timezone: {doubt}", err=True)
-            zone, doubt = typer.prompt("  which time zone?", default=zone, err=True), None
-    return Answers(shown, comments, mode, why, zone, doubt, state, others)
 
 
 def _without_secrets(dsn: str, seen: Survey) -> tuple[str, tuple[str, ...]]:
@@ -215,9 +200,7 @@ def _without_secrets(dsn: str, seen: Survey) -> tuple[str, tuple[str, ...]]:
     return make_conninfo("", **kept), tuple(comments)
 
 
-def _mode(seen: Survey, proposal: Proposal, mode: str | None) -> tuple[str, str]:
-    if mode is not None:
-        return mode, "You chose it."
+def _mode(seen: Survey, proposal: Proposal) -> tuple[str, str]:
     possible = proposal.watermark is not None
     if seen.in_recovery and possible:
         return "poll", "The server is a standby, on which there are no triggers."
@@ -247,13 +230,3 @@ def _check(text: str, timezone: str | None) -> None:
         if timezone is not None and any(problem.path.endswith(".timezone") for problem in error.problems):
             raise typer.BadParameter(str(error.problems[0]), param_hint="--timezone") from None
         raise
-
-
-def _write(output: Path, text: str, *, force: bool) -> None:
-    try:
-        # `x`: a file that came into being meanwhile is not overwritten either.
-        with output.open("w" if force else "x", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        say(f"cdc-sync: {output} cannot be written: {error.strerror}", err=True)
-        raise typer.Exit(1) from None

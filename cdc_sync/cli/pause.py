@@ -1,11 +1,10 @@
-"""`cdc-sync pause`: send nothing for a while, on purpose."""
+"""`cdc-sync pause` and `resume`: send nothing for a while, on purpose."""
 
 from typing import Annotated
 
 import typer
 
-from cdc_sync.cli.context import in_store, invocation
-from cdc_sync.cli.saying import say
+from cdc_sync.cli.context import in_store, invocation, say
 from cdc_sync.core.delivery import ALL_ENDPOINTS
 from cdc_sync.store.store import Store
 
@@ -18,13 +17,26 @@ def pause(context: typer.Context, endpoint: EndpointArgument = None) -> None:
     """Send nothing until `resume`, also after a restart. Nothing is lost. Works with the daemon up or down."""
 
     async def work(store: Store) -> None:
-        await store.pause(await named(store, endpoint))
+        await store.pause(await _named(store, endpoint))
 
     in_store(invocation(context).config(), None, work, writes=True)
-    say(f"sending {to(endpoint)}is paused: calls under way end, the rest waits for `cdc-sync resume`")
+    say(f"sending {_to(endpoint)}is paused: calls under way end, the rest waits for `cdc-sync resume`")
 
 
-async def named(store: Store, endpoint: str | None) -> str:
+def resume(context: typer.Context, endpoint: EndpointArgument = None) -> None:
+    """Send again after `pause`. Works with the daemon up or down."""
+
+    async def work(store: Store) -> frozenset[str]:
+        return await store.resume(await _named(store, endpoint))
+
+    left = in_store(invocation(context).config(), None, work, writes=True)
+    say(f"sending {_to(endpoint)}is resumed")
+    if left:
+        paused = ", ".join(name or "all endpoints" for name in sorted(left))
+        say(f"still paused: {paused}; `cdc-sync resume` ends every pause", err=True)
+
+
+async def _named(store: Store, endpoint: str | None) -> str:
     """The endpoint that is meant.
 
     Raises:
@@ -36,6 +48,6 @@ async def named(store: Store, endpoint: str | None) -> str:
     return endpoint or ALL_ENDPOINTS
 
 
-def to(endpoint: str | None) -> str:
+def _to(endpoint: str | None) -> str:
     """Which sending is meant, before a verb."""
     return f"to {endpoint} " if endpoint else ""

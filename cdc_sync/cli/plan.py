@@ -7,11 +7,9 @@ import typer
 from rich.table import Table
 
 from cdc_sync.cli.console import console
-from cdc_sync.cli.context import JsonOption, WatchOption, invocation
-from cdc_sync.cli.saying import facts, print_json, words
+from cdc_sync.cli.context import JsonOption, WatchOption, facts, invocation, no_such_watch, print_json, words
 from cdc_sync.config import Config
-from cdc_sync.core.content import Content
-from cdc_sync.core.outbox import Entry, EntryState, Known
+from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.payload import iso
 from cdc_sync.daemon.running import make_parts, opened_store
 from cdc_sync.daemon.watching import connect
@@ -29,7 +27,7 @@ def plan(context: typer.Context, watch: WatchOption = None, as_json: JsonOption 
     """Show what would be sent now, and why. Changes nothing; works beside the daemon."""
     config = invocation(context).config()
     if watch is not None and watch not in config.watches:
-        raise typer.BadParameter(f"no watch is called {watch!r}; there is {', '.join(config.watches)}")
+        raise no_such_watch(config, watch)
     found, notes = asyncio.run(_plan(config, watch))
     if as_json:
         print_json(found)
@@ -64,13 +62,19 @@ async def _plan(config: Config, only: str | None) -> tuple[list[dict[str, Any]],
 
 
 async def _waiting(store: Store, name: str, state: EntryState) -> list[dict[str, Any]]:
-    """What is in the outbox already, beside what HelloWork was told before."""
+    """What is in the outbox already, beside the state that HelloWork acknowledged before."""
     entries = await store.entries(state, name, _MOST_ENTRIES)
     found: list[dict[str, Any]] = []
     for first in range(0, len(entries), _AT_ONCE):
         some = entries[first : first + _AT_ONCE]
         known = await store.known(name, [entry.application_id for entry in some])
-        found += [_entry(entry, known.get(entry.application_id)) for entry in some]
+        for entry in some:
+            before = known.get(entry.application_id)
+            told = None if before is None else before.told
+            kinds = tuple(sorted(entry.kinds))
+            planned = Planned(entry.application_id, "send", kinds, told, entry.content, entry.reason)
+            more = {"due_at": iso(entry.due_at)} | ({} if state == "pending" else {"action": state})
+            found.append(_item(name, planned) | more)
     return found
 
 
@@ -84,7 +88,7 @@ async def _differences(config: Config, name: str, store: Store, notes: list[str]
     async with connect(parts) as connected:
         plans = make_plan(connected.intake.reader, store, parts.rules, unseen, store.clock.for_people(), old=before)
         planned = [each async for each in plans]
-    found = [_planned(name, each) for each in planned]
+    found = [_item(name, each) for each in planned]
     if before is not None:
         notes.append(_remapped(name, sum(map(remapping.is_told_otherwise, planned)), parts.rules.fuse.max_changes))
     if first and unseen == "adopt":
@@ -101,36 +105,18 @@ def _remapped(watch: str, touched: int, most: int) -> str:
     )
 
 
-def _planned(watch: str, planned: Planned) -> dict[str, Any]:
+def _item(watch: str, planned: Planned) -> dict[str, Any]:
     return {
         "watch": watch,
         "application_id": planned.application_id,
         "action": planned.action,
         "kinds": list(planned.kinds),
-        "told": _facts(planned.told),
-        "observed": _facts(planned.observed),
+        "told": planned.told and facts(planned.told),
+        "observed": planned.observed and facts(planned.observed),
         "reason": planned.reason,
         "due_at": None,
         "remapped": planned.remapped,
     }
-
-
-def _entry(entry: Entry, known: Known | None) -> dict[str, Any]:
-    return {
-        "watch": entry.watch,
-        "application_id": entry.application_id,
-        "action": "send" if entry.state == "pending" else entry.state,
-        "kinds": sorted(entry.kinds),
-        "told": _facts(None if known is None else known.told),
-        "observed": facts(entry.content),
-        "reason": entry.reason,
-        "due_at": iso(entry.due_at),
-        "remapped": False,
-    }
-
-
-def _facts(content: Content | None) -> dict[str, Any] | None:
-    return None if content is None else facts(content)
 
 
 def _due(item: dict[str, Any]) -> str:

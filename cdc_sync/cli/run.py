@@ -1,18 +1,17 @@
 """`cdc-sync run`: the daemon."""
 
 import gc
-from collections.abc import Sequence
-from contextlib import ExitStack
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
 from cdc_sync import event_loop
-from cdc_sync.cli.context import invocation
-from cdc_sync.cli.progress import BaselineBar
-from cdc_sync.cli.saying import say
+from cdc_sync.cli.context import invocation, say
 from cdc_sync.config import Config
-from cdc_sync.core.observations import Consumer
+from cdc_sync.core.observations import BaselineDone, BaselineProgress, Consumer
 from cdc_sync.daemon import RunOptions, run_once
 from cdc_sync.daemon import run as run_daemon
 from cdc_sync.daemon.lines import Lines, configure
@@ -28,7 +27,7 @@ def run(
         bool, typer.Option("--dry-run", help="Show the calls, send none, change no state. Works beside the daemon.")
     ] = False,
 ) -> None:
-    """Watch the database and tell HelloWork (the daemon)."""
+    """Watch the database and keep HelloWork informed (the daemon)."""
     called = invocation(context)
     config = called.config()
 
@@ -39,11 +38,10 @@ def run(
         return lines
 
     lines = configured(config)
-    with ExitStack() as stack:
-        bar = stack.enter_context(BaselineBar())
-        log = EventLogger(lines, progress_elsewhere=bar.shown, rehearsal=dry_run)
+    with _baseline_bars() as bars:
+        log = EventLogger(lines, progress_elsewhere=bool(bars()), rehearsal=dry_run)
         systemd = SystemdNotifier(called.environ)
-        consumers = (bar.handlers, log.handlers, systemd.handlers)
+        consumers = (bars, log.handlers, systemd.handlers)
         # What is there by now stays for ever. For the collector to look through it again and again costs a tenth of the
         # time that rows take.
         gc.freeze()
@@ -74,3 +72,43 @@ def _show(text: str) -> None:
 
     for line in text.split("\n"):
         console.print(line, soft_wrap=True)
+
+
+@contextmanager
+def _baseline_bars() -> Iterator[Consumer]:
+    """What draws a bar per watch while its baseline runs, where there is a terminal; elsewhere the log has lines."""
+    if not sys.stderr.isatty():
+        yield dict
+        return
+    # A daemon without a terminal does without rich.
+    from rich.console import Console  # noqa: PLC0415 - as above
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - as above
+
+    bars: dict[str, TaskID] = {}
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of about {task.total:,.0f} rows"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+    def move(event: BaselineProgress) -> None:
+        progress.start()
+        # The planner's estimate may be too small: a bar never runs over its end.
+        total = max(event.estimate, event.rows) or None
+        if event.watch not in bars:
+            bars[event.watch] = progress.add_task(f"baseline {event.watch}", total=total)
+        progress.update(bars[event.watch], completed=event.rows, total=total)
+
+    def done(event: BaselineDone) -> None:
+        if event.watch in bars:
+            progress.remove_task(bars.pop(event.watch))
+        if not bars:
+            progress.stop()
+
+    try:
+        yield lambda: {BaselineProgress: move, BaselineDone: done}
+    finally:
+        progress.stop()

@@ -1,17 +1,15 @@
 """`cdc-sync sql`: the DBA's scripts, printed; or run with `--apply`."""
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Literal
 
 import psycopg
 import typer
 
-from cdc_sync.cli.context import invocation
-from cdc_sync.cli.saying import put_out, say
-from cdc_sync.config import Config, load_without_secrets, parse_duration
+from cdc_sync.cli.context import invocation, put_out, say
+from cdc_sync.config import load_without_secrets, parse_duration
 from cdc_sync.config.dsn import user_of
 from cdc_sync.config.problems import Mistake
 from cdc_sync.core.failures import OperationError
@@ -25,7 +23,7 @@ from cdc_sync.source.triggers import Verified, verified
 from cdc_sync.store.opening import store_dsn, tables_beside
 from cdc_sync.store.postgres import scripts as store_scripts
 
-app = typer.Typer(no_args_is_help=True, help="Print the scripts for the DBA, or run them with --apply.")
+sql = typer.Typer(no_args_is_help=True, help="Print the scripts for the DBA, or run them with --apply.")
 
 ApplyOption = Annotated[bool, typer.Option("--apply", help="Run the script instead of printing it.")]
 DsnOption = Annotated[
@@ -88,47 +86,44 @@ _ON_AN_OBJECT = {"not ours", "exposed", "unreadable"}
 _NOT_GRANTED = {"01007", "01006"}
 """SQLSTATEs of the warnings with which GRANT and REVOKE leave out what the role may not give or take."""
 
-_NAME_IT = "Name the installer's connection with --dsn, or print the script without --apply."
-
 _OWNERS_LOGIN = (
     "Name the login of the tables' owner with --dsn, if it may create in this database too; or a superuser's."
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Configured:
-    """The configuration, of which the secrets may be missing, and the installer's connection, if one was named."""
+class _Target:
+    """The configuration, of which the secrets may be missing, and where a script is run.
 
-    config: Config
-    lacking: Mapping[tuple[str | int, ...], str]
-    dsn: str | None
-    store: bool
+    Attributes:
+        config: the configuration.
+        user: the daemon's role, if its connection string names it.
+    """
 
-    @property
-    def user(self) -> str | None:
-        """The daemon's role, if its connection string names it."""
-        return user_of(self._named)
+    def __init__(self, context: typer.Context, dsn: str | None, *, store: bool = False) -> None:
+        called = invocation(context)
+        self.config, lacking = load_without_secrets(called.config_path, called.environ)
+        named = store_dsn(self.config) if store else self.config.database.dsn.get_secret_value()
+        section = "state" if store and self.config.state.dsn is not None else "database"
+        self.user = user_of(named)
+        self._missing = None if dsn is not None else lacking.get((section, "dsn"))
+        self._section = section
+        self._connection = dsn or named
 
     def connection(self) -> str:
-        """Where a script is run.
+        """The installer's connection, if one was named; else the configured one.
 
         Raises:
             OperationError: the configuration has it by a reference that has no value here.
         """
-        if self.dsn is not None:
-            return self.dsn
-        section = "state" if self.store and self.config.state.dsn is not None else "database"
-        missing = self.lacking.get((section, "dsn"))
-        if missing is not None:
-            raise OperationError(f"{section}.dsn is not known: {missing}. {_NAME_IT}")
-        return self._named
-
-    @property
-    def _named(self) -> str:
-        return store_dsn(self.config) if self.store else self.config.database.dsn.get_secret_value()
+        if self._missing is not None:
+            raise OperationError(
+                f"{self._section}.dsn is not known: {self._missing}. Name the installer's connection with --dsn, or "
+                f"print the script without --apply."
+            )
+        return self._connection
 
 
-@app.command()
+@sql.command()
 def install(  # noqa: PLR0917 - typer's options
     context: typer.Context,
     store: StoreOption = False,
@@ -140,7 +135,7 @@ def install(  # noqa: PLR0917 - typer's options
     """What capture.mode notify needs: a log of changed keys, and triggers."""
     if store and lock_timeout is not None:
         raise typer.BadParameter("the store's tables are nobody else's to lock", param_hint="--lock-timeout")
-    found = _configured(context, dsn, store=store)
+    found = _Target(context, dsn, store=store)
     config = found.config
     if not store and not scripts.noticed(config):
         nothing = "Nothing to install: no watch is in capture.mode notify, and capture.mode poll needs no triggers."
@@ -153,7 +148,7 @@ def install(  # noqa: PLR0917 - typer's options
     _put_out(script, found.connection, apply=apply, store=store)
 
 
-@app.command()
+@sql.command()
 def uninstall(  # noqa: PLR0917 - typer's options
     context: typer.Context,
     watch: WatchOption = None,
@@ -175,7 +170,7 @@ def uninstall(  # noqa: PLR0917 - typer's options
         raise typer.BadParameter("that is one watch, and --all is everything", param_hint="--watch")
     if everything and apply and dsn is None:
         raise typer.BadParameter("no configuration is read with --all: name the connection", param_hint="--dsn")
-    found = None if everything else _configured(context, dsn, store=store)
+    found = None if everything else _Target(context, dsn, store=store)
     script = store_scripts.uninstall() if store else scripts.uninstall(watch, lock_timeout or scripts.PATIENCE)
     _put_out(script, found.connection if found else lambda: str(dsn), apply=apply, store=store)
     if apply and watch is None:
@@ -183,7 +178,7 @@ def uninstall(  # noqa: PLR0917 - typer's options
         say(f"What the daemon's role was granted is taken back by what `{kept}` prints.", err=True)
 
 
-@app.command()
+@sql.command()
 def verify(  # noqa: PLR0917 - typer's options
     context: typer.Context,
     apply: Annotated[
@@ -202,7 +197,7 @@ def verify(  # noqa: PLR0917 - typer's options
         raise typer.BadParameter("goes with --expect absent alone", param_hint="--watch")
     # What is left of cdc-sync is found without a configuration.
     needs_none = expect == "absent" and (dsn is not None or not apply)
-    found = None if needs_none else _configured(context, dsn)
+    found = None if needs_none else _Target(context, dsn)
     query = scripts.absent(watch) if found is None or expect == "absent" else scripts.verify(found.config)
     if not apply:
         put_out(scripts.for_psql(query))
@@ -217,7 +212,7 @@ def verify(  # noqa: PLR0917 - typer's options
         raise typer.Exit(1)
 
 
-@app.command()
+@sql.command()
 def grants(  # noqa: PLR0917 - typer's options
     context: typer.Context,
     role: Annotated[str | None, typer.Option("--role", help="The daemon's role. Else the DSN's user.")] = None,
@@ -230,7 +225,7 @@ def grants(  # noqa: PLR0917 - typer's options
     server_version: VersionOption = None,  # noqa: ARG001 - the scripts are the same for all
 ) -> None:
     """The least privileges of the role that the daemon runs as."""
-    found = _configured(context, dsn, store=store)
+    found = _Target(context, dsn, store=store)
     user = role or found.user
     if user is None:
         raise typer.BadParameter(
@@ -242,11 +237,6 @@ def grants(  # noqa: PLR0917 - typer's options
     else:
         script = revokes(found.config, user) if revoke else grants_script(found.config, user)
     _put_out(script, found.connection, apply=apply, store=store)
-
-
-def _configured(context: typer.Context, dsn: str | None, *, store: bool = False) -> _Configured:
-    called = invocation(context)
-    return _Configured(*load_without_secrets(called.config_path, called.environ), dsn, store)
 
 
 def _put_out(script: str, where: Callable[[], str], *, apply: bool, store: bool = False) -> None:
@@ -267,9 +257,11 @@ async def _apply(dsn: str, script: str, *, store: bool) -> list[str]:
     notices: list[str] = []
 
     def hear(said: psycopg.errors.Diagnostic) -> None:
-        # What may not be granted or revoked is told by the script's last step, if it is missing then.
-        if said.sqlstate not in _NOT_GRANTED:
-            notices.append(f"{said.severity}: {said.message_primary}")
+        # What may not be granted or revoked is reported by the script's last step, if it is missing then.
+        text = f"{said.severity}: {said.message_primary}"
+        of_course = "does not exist, skipping" in text or "already exists" in text
+        if said.sqlstate not in _NOT_GRANTED and not of_course:
+            notices.append(text)
 
     async with connected(dsn) as connection:
         connection.add_notice_handler(hear)
@@ -280,12 +272,15 @@ async def _apply(dsn: str, script: str, *, store: bool) -> list[str]:
             raise _refused(error, store=store) from error
         except UnicodeEncodeError as error:
             raise unwritable(error) from error
-    return [notice for notice in notices if "does not exist, skipping" not in notice and "already exists" not in notice]
+    return notices
 
 
 def _refused(error: psycopg.Error, *, store: bool) -> OperationError:
-    """What a script met with, and what its runner can do; all of it is taken back then."""
-    said = visible(error.diag.message_primary or str(error))
+    """What a script met with, and what its runner can do; all of it is rolled back then."""
+    said = visible(error.diag.message_primary or str(error)).rstrip(".")
+    detail, hint = (
+        f"{each.rstrip('.')}. " if each else "" for each in (error.diag.message_detail, error.diag.message_hint)
+    )
     match error:
         case psycopg.errors.LockNotAvailable():
             return OperationError(
@@ -298,19 +293,16 @@ def _refused(error: psycopg.Error, *, store: bool) -> OperationError:
             | psycopg.errors.ObjectNotInPrerequisiteState()
         ):
             # What the script itself refuses, and PostgreSQL's like: the remedy is in the hint.
-            more = (error.diag.message_detail, error.diag.message_hint)
-            remedy = visible(" ".join(f"{sentence.rstrip('.')}." for sentence in more if sentence))
+            remedy = visible(detail + hint)
         case psycopg.errors.InsufficientPrivilege():
-            remedy = (
-                visible(f"{error.diag.message_hint.rstrip('.')}. " if error.diag.message_hint else "") + _OWNERS_LOGIN
-            )
+            remedy = visible(hint) + _OWNERS_LOGIN
         case psycopg.errors.UndefinedObject():
             # The scripts name nothing else of this kind that may be missing.
             remedy = "Create the role first (CREATE ROLE … LOGIN), or name the daemon's with --role."
-        case psycopg.errors.UndefinedTable() | psycopg.errors.InvalidSchemaName() if "cdc_sync" in said:
-            remedy = f"Run `cdc-sync sql install{' --store' if store else ''}` first."
         case psycopg.errors.UndefinedTable() | psycopg.errors.InvalidSchemaName():
             remedy = "Correct the watch's table, or let the connection lead to the database that has it."
+            if "cdc_sync" in said:
+                remedy = f"Run `cdc-sync sql install{' --store' if store else ''}` first."
         case _:
             return translate(error, "running the script; nothing was changed")
-    return OperationError(f"Nothing was changed: {said.rstrip('.')}. {remedy}".rstrip())
+    return OperationError(f"Nothing was changed: {said}. {remedy}".rstrip())

@@ -1,4 +1,4 @@
-"""`cdc-sync status`: is all well, and what waits."""
+"""`cdc-sync status`: is all well, and what is pending."""
 
 import http.client
 from typing import Annotated, Any
@@ -8,12 +8,21 @@ from rich.table import Table
 
 from cdc_sync.admin.report import status_report
 from cdc_sync.cli.console import console
-from cdc_sync.cli.context import JsonOption, in_store, invocation
-from cdc_sync.cli.saying import print_json, say
+from cdc_sync.cli.context import JsonOption, in_store, invocation, print_json, say
 from cdc_sync.config import Config
 from cdc_sync.store.lock import holder_of
 from cdc_sync.store.opening import daemons
 from cdc_sync.store.store import Store
+
+_LISTS = (
+    ("wrong now", "conditions", "{name}: {message}"),
+    ("standby", "standby", "{watch_of_standby}: {message}"),
+    ("endpoints", "endpoints", "{endpoint}: {mode} until {until}: {reason}"),
+    ("sending is paused to", "paused", "{endpoint}"),
+    ("last failures", "last_failures", "{at} {watch} {application_id}: {reason}"),
+    ("rows that cannot be reported", "skipped_rows", "{watch} {row}: {reason}"),
+)
+"""The lists below the table: their titles, whence they are in the report, and a line."""
 
 _WITHIN = 5.0
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - how a wildcard address is reached from here
@@ -26,7 +35,7 @@ def status(
     healthy: Annotated[
         bool,
         typer.Option(
-            "--healthy", help="Only tell whether the daemon is alive; exit 1 if not. For a container's engine."
+            "--healthy", help="Only say whether the daemon is alive; exit 1 if not. For a container's engine."
         ),
     ] = False,
 ) -> None:
@@ -48,42 +57,44 @@ def status(
     table = Table("watch", "mode", "baseline", "known", "pending", "oldest", "held", "dead letters", "skipped")
     for watch in report["watches"]:
         oldest = watch["oldest_pending_seconds"]
+        numbers = {name: str(watch[name]) for name in ("known", "pending", "held", "dead_letters", "skipped")}
         table.add_row(
             watch["watch"],
             watch["mode"] or "not configured",
             watch["baseline"]["state"],
-            str(watch["known"]),
-            str(watch["pending"]),
+            numbers["known"],
+            numbers["pending"],
             "" if oldest is None else f"{oldest:.0f} s",
-            str(watch["held"]),
-            str(watch["dead_letters"]),
-            str(watch["skipped"]),
+            *(numbers[name] for name in ("held", "dead_letters", "skipped")),
         )
     console.print(table)
     for watch in report["watches"]:
         _show_remarks(watch)
-    _list("wrong now", [f"{item['name']}: {item['message']}" for item in report["conditions"]])
-    _list("standby", [f"{item['name'].partition(' ')[2]}: {item['message']}" for item in report["standby"]])
-    _list("endpoints", [_endpoint(item) for item in report["endpoints"] if item["mode"] != "healthy"])
-    _list("sending is paused to", [item["endpoint"] for item in report["endpoints"] if item["sending_paused"]])
-    _list(
-        "last failures",
-        [
-            f"{item['at']} {item['watch']} {item['application_id']}: {item['reason']}"
-            for item in report["last_failures"]
-        ],
-    )
-    _list(
-        "rows that cannot be reported",
-        [
-            f"{item['watch']} {item['application_id'] or '/'.join(item['key'])}: {item['reason']}"
-            for item in report["skipped_rows"]
-        ],
-    )
+    endpoints = report["endpoints"]
+    lists = {
+        **report,
+        "endpoints": [item for item in endpoints if item["mode"] != "healthy"],
+        "paused": [item for item in endpoints if item["sending_paused"]],
+    }
+    for title, name, line in _LISTS:
+        lines = [line.format(**item) for item in map(_readable, lists[name])]
+        if lines:
+            console.print(f"{title}:")
+            for each in lines:
+                say(f"  {each}")
+
+
+def _readable(item: dict[str, Any]) -> dict[str, Any]:
+    """An item, with what lists show instead of some of its fields."""
+    return {
+        **item,
+        "watch_of_standby": item.get("name", "").partition(" ")[2],
+        "row": item.get("application_id") or "/".join(item.get("key", ())),
+    }
 
 
 def _what_is_wrong(config: Config) -> str | None:
-    """Why the daemon is not alive, or None: it has the store, and says itself that all its loops get round.
+    """Why the daemon is not alive, or None: it has the store, and says itself that none of its loops is stalled.
 
     A database or a HelloWork that is down is no reason: a new process would not mend it.
     """
@@ -109,15 +120,15 @@ def _show_remarks(watch: dict[str, Any]) -> None:
     name = watch["watch"]
     if not watch["configured"]:
         console.print(
-            f"{name} is not configured: what waits of it is sent, but its changes are watched no more. Was it renamed? "
-            f"cdc-sync check tells what to do",
+            f"{name} is not configured: its pending entries are sent, but its changes are no longer watched. "
+            f"Was it renamed? cdc-sync check says what to do",
             style="yellow",
             soft_wrap=True,
         )
     if watch["over_earlier_work"]:
         console.print(
-            f"{name} was worked before, with another store: this one took the rows that it found as told, so what "
-            f"waited in the other was not sent. Was it lost by mistake? Put it back, or restore a backup",
+            f"{name} was worked before, with another store: this one took the rows that it found as acknowledged, "
+            f"so what was pending in the other was not sent. Was it lost by mistake? Put it back, or restore a backup",
             style="yellow",
             soft_wrap=True,
         )
@@ -141,14 +152,3 @@ async def _report(config: Config, store: Store) -> dict[str, Any]:
     if len(running) > 1:
         daemon["all"] = [{"host": host, "process": process} for host, process in running]
     return {"daemon": daemon, **report}
-
-
-def _endpoint(item: dict[str, Any]) -> str:
-    return f"{item['endpoint']}: {item['mode']} until {item['until']}: {item['reason']}"
-
-
-def _list(title: str, lines: list[str]) -> None:
-    if lines:
-        console.print(f"{title}:")
-        for line in lines:
-            say(f"  {line}")

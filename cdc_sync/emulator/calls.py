@@ -63,7 +63,7 @@ class Call:
     @property
     def received_at(self) -> str:
         """When it was received: UTC, ISO 8601, microseconds."""
-        # Made when asked for: most calls of a long run are never looked at.
+        # Made on demand: most calls of a long run are never looked at.
         return datetime.fromtimestamp(self.received, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
     def as_json(self) -> dict[str, object]:
@@ -181,8 +181,8 @@ _SECRET_BY_NAME = re.compile(r"auth|cookie|token|secret|password|api-?key", re.I
 def conceal(headers: Mapping[str, str], secret: frozenset[str]) -> dict[str, str]:
     """The headers, the values hidden of those that bear secrets; of a header that is repeated, the last one.
 
-    Beside the ones named (in lower case), every header is hidden whose name tells that it carries a credential: a
-    client may send one that this emulator was not told to require.
+    Beside the ones named (in lower case), every header is hidden whose name says that it carries a credential: a
+    client may send one that this emulator does not require.
     """
     return {
         name: HIDDEN if name.lower() in secret or _sounds_secret(name) else value for name, value in headers.items()

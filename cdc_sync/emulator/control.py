@@ -66,7 +66,7 @@ def _check_origin(request: web.BaseRequest, *, is_loopback: bool) -> None:
     if is_loopback and host is not None and not names_loopback(host):
         raise _RefusedError(f"{host!r} is no name of this machine's loopback: ask for 127.0.0.1 or localhost", 421)
     if not comes_from_ourselves(request, _OUR_SITES):
-        raise _RefusedError("this was asked for by a page of another site", 403)
+        raise _RefusedError("this was requested by a page of another site", 403)
 
 
 async def _obey(emulator: "Emulator", name: str, request: web.BaseRequest) -> web.Response:

@@ -35,16 +35,11 @@ from cdc_sync.emulator.faults import (
 from cdc_sync.emulator.validation import MAX_BODY_BYTES, Target, read_body, read_target
 from cdc_sync.listening import Listener, allow_all_descriptors, bugs_alone, descriptors
 
-_HIGHEST_PORT = 65_535
 _STOP_GRACE_SECONDS = 0.1
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _logger = logging.getLogger(__name__)
 _logger.addFilter(bugs_alone)
-
-
-class OptionsError(OperationError):
-    """An option has a value that the emulator cannot work with."""
 
 
 class ListenError(OperationError):
@@ -65,9 +60,6 @@ class EmulatorOptions:
         latency: Seconds between the arrival of a call and its answer.
         keep: How many calls are kept to be shown, the newest ones, and at most 64 MiB of them; of so many applications
             the state is kept. None keeps all.
-
-    Raises:
-        OptionsError: A value is out of range.
     """
 
     host: str = "127.0.0.1"
@@ -79,14 +71,6 @@ class EmulatorOptions:
     journal: Path | None = None
     latency: float = 0.0
     keep: int | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.port <= _HIGHEST_PORT:
-            raise OptionsError(f"port is {self.port}; expected 0 (any free port) to {_HIGHEST_PORT}")
-        if not 0 <= self.latency < float("inf"):
-            raise OptionsError(f"latency is {self.latency}; expected a number of seconds, 0 or more")
-        if self.keep is not None and self.keep < 1:
-            raise OptionsError(f"keep is {self.keep}; expected at least 1 call, or None to keep all of them")
 
 
 class Emulator:
@@ -170,7 +154,7 @@ class Emulator:
         self.state = {}
         self.script.clear()
 
-    async def wait_for_calls(self, count: int, timeout: float) -> list[Call]:  # noqa: ASYNC109 - tells what did arrive
+    async def wait_for_calls(self, count: int, timeout: float) -> list[Call]:  # noqa: ASYNC109 - says what did arrive
         """Wait until so many calls have arrived since the start or the last `clear`.
 
         Returns:

@@ -121,7 +121,7 @@ def test_a_name_that_nobody_knows_is_refused_with_those_that_somebody_does(notif
 
         assert (refused.code, refused.stdout) == (2, ""), arguments
         assert "no watch is called 'nowhere'; there is candidates" in plainly(refused)
-        assert "configured no more, and known to the store: applications" in plainly(refused)
+        assert "no longer configured, and known to the store: applications" in plainly(refused)
 
 
 def test_what_they_told_last_is_not_told_again(notify: Installation) -> None:
@@ -131,7 +131,7 @@ def test_what_they_told_last_is_not_told_again(notify: Installation) -> None:
     refused = notify.run("resend", "hw-sentinel", "--watch", "applications")
 
     assert (refused.code, refused.stdout) == (2, "")
-    assert "what it told last may not be the present state" in plainly(refused)
+    assert "what HelloWork acknowledged of it may not be the present state" in plainly(refused)
 
 
 def test_its_triggers_stop_filling_the_log_and_its_return_finds_what_they_left_out(notify: Installation) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cdc_sync.cli.fuse import _held
+from cdc_sync.cli.outbox import _held
 from cdc_sync.config import parse
 from cdc_sync.store.clock import boot_id, uptime
 from cdc_sync.store.opening import opened_beside

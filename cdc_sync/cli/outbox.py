@@ -1,0 +1,205 @@
+"""`cdc-sync fuse`, `dead-letters` and `resend`: what a person decides about entries, with the daemon up or down."""
+
+from collections.abc import Collection, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from cdc_sync.cli.console import console
+from cdc_sync.cli.context import (
+    IdsArgument,
+    JsonOption,
+    WatchOption,
+    facts,
+    in_store,
+    invocation,
+    print_json,
+    say,
+)
+from cdc_sync.core.diff import Fuse
+from cdc_sync.core.outbox import Entry
+from cdc_sync.core.payload import iso
+from cdc_sync.store import in_steps
+from cdc_sync.store.protocol import Only
+from cdc_sync.store.store import Store
+
+fuse = typer.Typer(no_args_is_help=True, help="Look at held mass changes, release or discard them.")
+dead_letters = typer.Typer(
+    no_args_is_help=True, help="List, retry or discard what was given up. Works with the daemon up or down."
+)
+
+AllOption = Annotated[bool, typer.Option("--all", help="All of them.")]
+OnlyOption = Annotated[
+    Only | None, typer.Option("--only", metavar="changes|deletions", help="Only entries of this sort.")
+]
+
+_MOST_LETTERS, _MOST_HELD, _SHOWN = 100_000, 1_000_000, 50
+
+
+@fuse.command()
+def show(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
+    """Show the held entries, and what blew the fuse."""
+    fuses, held = in_store(invocation(context).config(), watch, lambda store: _held(store, watch))
+    if as_json:
+        print_json([_entry(entry) for entry in held])
+        return
+    for name, each in fuses.items():
+        if each.blown_at is not None and watch in (None, name):
+            console.print(f"{name}: blown at {iso(each.blown_at)}: {each.reason}")
+    blown = {each.reason for each in fuses.values()}
+    for reason in sorted({entry.reason for entry in held if entry.reason} - blown):
+        console.print(f"held: {reason}")
+    if not held:
+        console.print("Nothing is held.")
+        return
+    deletions = sum(entry.content.deleted for entry in held)
+    console.print(f"{len(held)} held: {len(held) - deletions} changes, {deletions} deletions")
+    table = Table("watch", "application", "would be told", "because", "since")
+    for entry in held[:_SHOWN]:
+        told = f"{entry.content.status}, job {entry.content.job_id}"
+        table.add_row(entry.watch, entry.application_id, told, ", ".join(sorted(entry.kinds)), iso(entry.queued_at))
+    console.print(table)
+    if len(held) > _SHOWN:
+        console.print(f"… and {len(held) - _SHOWN} more (--json shows all)")
+    console.print("Send them: cdc-sync fuse release. Take them as acknowledged without a call: cdc-sync fuse discard.")
+
+
+@fuse.command()
+def release(
+    context: typer.Context,
+    watch: WatchOption = None,
+    only: OnlyOption = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, the oldest first.")] = None,
+) -> None:
+    """Let held entries be sent."""
+    number = in_store(
+        invocation(context).config(),
+        watch,
+        lambda store: in_steps.release_held(store, watch, store.clock.for_people, only=only, limit=limit),
+        writes=True,
+    )
+    say(f"{number} released")
+
+
+@fuse.command("discard")
+def discard_held(context: typer.Context, watch: WatchOption = None, only: OnlyOption = None) -> None:
+    """Take the held entries as acknowledged, without a call."""
+    discarded = in_store(
+        invocation(context).config(),
+        watch,
+        lambda store: in_steps.discard(store, "held", watch, store.clock.for_people, only=only),
+        writes=True,
+    )
+    say(f"{len(discarded)} discarded")
+
+
+@dead_letters.command("list")
+def list_(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
+    """Show the dead letters, with the reason of each."""
+    config = invocation(context).config()
+    letters = in_store(config, watch, lambda store: store.entries("dead", watch, _MOST_LETTERS))
+    if as_json:
+        print_json([{**_entry(each), "attempts": each.attempts, "url": each.content.url} for each in letters])
+        return
+    if not letters:
+        console.print("No dead letters.")
+        return
+    table = Table("watch", "application", "status", "since", "attempts", "reason")
+    for letter in letters:
+        cells = (letter.content.status, iso(letter.queued_at), str(letter.attempts), letter.reason or "")
+        table.add_row(letter.watch, letter.application_id, *cells)
+    console.print(table)
+
+
+@dead_letters.command()
+def retry(context: typer.Context, ids: IdsArgument = None, every: AllOption = False, watch: WatchOption = None) -> None:
+    """Send dead letters again."""
+    _decide(context, ids, watch, every=every, discard=False)
+
+
+@dead_letters.command()
+def discard(
+    context: typer.Context, ids: IdsArgument = None, every: AllOption = False, watch: WatchOption = None
+) -> None:
+    """Take dead letters as acknowledged, without a call: only the application's next change is sent."""
+    _decide(context, ids, watch, every=every, discard=True)
+
+
+def _decide(context: typer.Context, ids: list[str] | None, watch: str | None, *, every: bool, discard: bool) -> None:
+    if bool(ids) == every:
+        raise typer.BadParameter("name applications, or say --all")
+    wanted = None if every else ids
+
+    async def act(store: Store) -> list[tuple[str, str]]:
+        now = store.clock.for_people()
+        if discard:
+            return await store.discard("dead", watch, wanted, now=now)
+        return await store.retry_dead(watch, wanted, now)
+
+    found = in_store(invocation(context).config(), watch, act, writes=True)
+    if every and not found:
+        say("No dead letters.")
+    _report(
+        "discarded" if discard else "to be sent again",
+        found,
+        wanted or (),
+        "{id} has no dead letter; `cdc-sync explain {id}` shows its history",
+    )
+
+
+def resend(
+    context: typer.Context,
+    ids: Annotated[list[str], typer.Argument(metavar="APPLICATION_ID…", show_default=False)],
+    watch: WatchOption = None,
+) -> None:
+    """Send these applications' present state to HelloWork once more. Works with the daemon up or down."""
+    config = invocation(context).config()
+
+    async def resent(store: Store) -> list[tuple[str, str]]:
+        if watch is not None and watch not in config.watches:
+            raise typer.BadParameter(
+                f"the watch {watch!r} is no longer configured: what HelloWork acknowledged of it may not be the "
+                f"present state. Give it its name back, or name another watch: {', '.join(config.watches)}"
+            )
+        # Of the configured watches only, for the same reason.
+        watches = list(config.watches) if watch is None else [watch]
+        return [each for name in watches for each in await store.resend(name, ids, store.clock.for_people())]
+
+    _report(
+        "to be sent",
+        in_store(config, watch, resent, writes=True),
+        ids,
+        "{id} cannot be resent: it is unknown, held or a dead letter; `cdc-sync explain {id}` shows which",
+    )
+
+
+def _report(done: str, found: Sequence[tuple[str, str]], wanted: Collection[str], missing: str) -> None:
+    """Say of which applications it was done; fails if it was not of all that were named."""
+    for name, application_id in found:
+        say(f"{done}: {name} {application_id}")
+    left = sorted(set(wanted) - {application_id for _, application_id in found})
+    for application_id in left:
+        say(missing.format(id=application_id), err=True)
+    if left:
+        raise typer.Exit(1)
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    """An entry of the outbox, for programs."""
+    return {
+        "watch": entry.watch,
+        "application_id": entry.application_id,
+        **facts(entry.content),
+        "kinds": sorted(entry.kinds),
+        "queued_at": iso(entry.queued_at),
+        "reason": entry.reason,
+    }
+
+
+async def _held(store: Store, watch: str | None) -> tuple[dict[str, Fuse], list[Entry]]:
+    fuses = {
+        name: fuse if fuse.blown_at is None else fuse._replace(blown_at=store.clock.for_people(fuse.blown_at))
+        for name, fuse in (await store.fuses()).items()
+    }
+    return fuses, await store.entries("held", watch, _MOST_HELD)

@@ -1,0 +1,79 @@
+"""`cdc-sync emulator`: HelloWork's status API, for staging; and `cdc-sync demo`: the whole thing on this machine."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from cdc_sync import event_loop
+from cdc_sync.cli.context import say
+from cdc_sync.emulator import Call, EmulatorOptions, serve
+
+_LAST_PORT = 65_535
+
+
+def emulator(
+    listen: Annotated[
+        str, typer.Option("--listen", metavar="HOST:PORT", help="Port 0 takes a free one.")
+    ] = "127.0.0.1:8080",
+    journal: Annotated[Path | None, typer.Option("--journal", help="Append each call to this file, as JSON.")] = None,
+    header: Annotated[
+        list[str] | None, typer.Option("--header", metavar="NAME:VALUE", help="Refuse calls without this header.")
+    ] = None,
+    known: Annotated[
+        list[str] | None, typer.Option("--known", metavar="ID", help="Answer 404 for every other application.")
+    ] = None,
+    latency: Annotated[float, typer.Option("--latency", min=0, max=86_400, help="Seconds before each answer.")] = 0.0,
+    *,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="How many calls are shown, the newest ones.")] = 10_000,
+) -> None:
+    """Answer as HelloWork does, record the calls, inject faults on request (POST /_emulator/faults)."""
+    host, _, port = listen.rpartition(":")
+    if not port.isascii() or not port.isdigit() or int(port) > _LAST_PORT:
+        raise typer.BadParameter(f"expected HOST:PORT, the port from 0 to 65535, not {listen!r}", param_hint="--listen")
+    headers = {}
+    for text in header or []:
+        name, colon, value = text.partition(":")
+        if not colon or not name.strip():
+            raise typer.BadParameter("expected NAME:VALUE", param_hint="--header")
+        headers[name.strip()] = value.strip()
+    options = EmulatorOptions(
+        host=host.strip("[]") or "127.0.0.1",
+        port=int(port),
+        known=frozenset(known) if known else None,
+        required_headers=headers,
+        journal=journal,
+        latency=latency,
+        keep=keep,
+    )
+    event_loop.run(
+        serve(
+            options,
+            on_start=lambda url: say(f"listening on {url} (calls: {url}/_emulator/calls)"),
+            on_call=_called,
+        )
+    )
+
+
+def _called(call: Call) -> None:
+    answer = call.status if call.fault is None else f"{call.status or '-'} ({call.fault})"
+    said = "; ".join(call.violations)
+    say(f"{call.method} {call.path} → {answer}{': ' + said if said else ''}")
+
+
+def demo(
+    mode: Annotated[Literal["notify", "poll"], typer.Option("--mode", help="How changes are captured.")] = "notify",
+    keep: Annotated[bool, typer.Option("--keep", help="Leave it running to play with, until Ctrl-C.")] = False,
+) -> None:
+    """Show the whole thing: an embedded PostgreSQL, the daemon, an emulated HelloWork, and a recruiter.
+
+    The exit code is 0 only if HelloWork received exactly the expected calls. No process and no file is left.
+    """
+    # The emulator needs neither PostgreSQL nor rich.
+    from cdc_sync.demo.running import console, run_demo  # noqa: PLC0415 - as above
+
+    try:
+        raise typer.Exit(run_demo(mode, console(), keep=keep))
+    except KeyboardInterrupt:
+        say("Stopped; nothing is left behind.", err=True)
+        raise typer.Exit(130) from None
