@@ -26,6 +26,7 @@ _MODULES = {
     "check": "check",
     "init": "init",
     "plan": "plan",
+    "labels": "labels",
     "status": "status",
     "explain": "explain",
     "resend": "outbox",

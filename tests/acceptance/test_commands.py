@@ -22,6 +22,7 @@ EVERY_COMMAND = (
     "check",
     "init",
     "plan",
+    "labels",
     "status",
     "explain",
     "sql",

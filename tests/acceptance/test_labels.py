@@ -1,0 +1,62 @@
+"""`cdc-sync labels`: what the ATS's labels are, and what is sent for each."""
+
+import json
+
+from support.installation import Installation
+
+
+def test_each_label_is_shown_with_what_is_sent_for_it(notify: Installation) -> None:
+    for number, label in enumerate(("Nouveau", "Nouveau", "Embauché", "hired", "offered", None, "  ")):
+        notify.add(f"hw-{number}", status=label)
+    notify.configure_watch(status={"map": {"Nouveau": "seen_by_recruiter", "Refusé": "rejected"}})
+
+    labels = json.loads(notify.run("labels", "--json").stdout)
+
+    def item(label: str, rows: int, sent: str | None, action: str, *, mapped: bool, known: bool) -> dict[str, object]:
+        return {
+            "watch": "applications",
+            "label": label,
+            "rows": rows,
+            "action": action,
+            "sent": sent,
+            "mapped": mapped,
+            "hellowork_status": known,
+        }
+
+    assert labels == [
+        item("", 2, None, "skip", mapped=False, known=False),
+        item("Nouveau", 2, "seen_by_recruiter", "send", mapped=True, known=True),
+        item("Embauché", 1, "Embauché", "send", mapped=False, known=False),
+        item("NEW", 1, "NEW", "send", mapped=False, known=False),  # the sentinel's
+        item("hired", 1, "hired", "send", mapped=False, known=True),
+        item("offered", 1, "offered", "send", mapped=False, known=False),
+        item("Refusé", 0, "rejected", "send", mapped=True, known=True),
+    ]
+
+
+def test_labels_outside_the_map_are_ignored_or_rejected_as_configured(notify: Installation) -> None:
+    notify.add("hw-1", status="NEW")
+    for unmapped, action in (("ignore", "ignore"), ("reject", "dead-letter")):
+        notify.configure_watch(status={"map": {"": "unknown_yet"}, "unmapped": unmapped})
+        new, none = json.loads(notify.run("labels", "--json").stdout)
+        assert (new["label"], new["sent"], new["action"]) == ("NEW", None, action)
+        assert (none["label"], none["rows"], none["sent"], none["action"]) == ("", 0, "unknown_yet", "send")
+
+
+def test_the_table_names_what_is_probably_a_mistake(notify: Installation) -> None:
+    notify.add("hw-1", status="offered")
+    notify.add("hw-2", status="esc\x1b[2J")
+    notify.configure_watch(status={"map": {"Refusé": "rejected"}})
+
+    shown = notify.run("labels").stdout
+
+    assert "HelloWork writes offred" in shown
+    assert "no row has it" in shown
+    assert "\x1b" not in shown
+
+
+def test_it_names_the_watches_that_there_are(notify: Installation) -> None:
+    assert notify.run("labels", "--watch", "applications").code == 0
+    refused = notify.run("labels", "--watch", "absent")
+    assert refused.code == 2
+    assert "there is applications" in refused.stderr
