@@ -32,6 +32,7 @@ _MODULES = {
     "resend": "outbox",
     "pause": "pause",
     "resume": "pause",
+    "backup": "backup",
     "adopt-database": "check",
     "emulator": "rehearsing",
     "demo": "rehearsing",

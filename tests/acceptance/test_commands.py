@@ -41,6 +41,7 @@ EVERY_COMMAND = (
     "resend",
     "pause",
     "resume",
+    "backup",
     "config",
     "config validate",
     "config schema",

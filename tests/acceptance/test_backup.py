@@ -1,0 +1,67 @@
+"""`cdc-sync backup`: a copy of the store that is one itself, whatever the daemon does meanwhile."""
+
+import json
+import stat
+
+from support.installation import Installation
+
+
+def test_a_backup_of_a_working_daemons_store_opens_as_a_store(notify: Installation) -> None:
+    copy = notify.folder / "copy.db"
+    notify.add("hw-1")
+    with notify.daemon() as daemon:
+        notify.settle(daemon)
+        notify.change("hw-1", status="SEEN")
+        daemon.wait_until(lambda: notify.hellowork.told("hw-1") != [], "the call")
+        notify.settle(daemon)
+
+        made = notify.run("backup", str(copy))
+        assert (made.code, made.stdout) == (0, f"{copy} has the store {notify.store}\n")
+
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert sorted(path.name for path in notify.folder.glob("copy.db*")) == ["copy.db"]
+    notify.configure(state={"path": str(copy)})
+    (story,) = json.loads(notify.run("explain", "hw-1", "--json").stdout)
+    assert story["told"]["status"] == "SEEN"
+    assert notify.run("run", "--once").code == 0
+
+
+def test_an_existing_file_is_left_as_it_is(notify: Installation) -> None:
+    assert notify.run("run", "--once").code == 0
+    copy = notify.folder / "copy.db"
+    copy.write_text("mine")
+
+    refused = notify.run("backup", str(copy))
+
+    assert refused.code == 1
+    assert f"{copy} exists, and is left as it is" in refused.stderr
+    assert copy.read_text() == "mine"
+
+
+def test_what_cannot_be_written_leaves_nothing(notify: Installation) -> None:
+    nowhere = notify.folder / "absent" / "copy.db"
+    assert notify.run("run", "--once").code == 0
+    refused = notify.run("backup", str(nowhere))
+    assert refused.code == 1
+    assert f"{nowhere} cannot be written: No such file or directory" in refused.stderr
+
+
+def test_without_a_store_there_is_nothing_to_copy(notify: Installation) -> None:
+    copy = notify.folder / "copy.db"
+
+    refused = notify.run("backup", str(copy))
+
+    assert refused.code == 1
+    assert str(notify.store) in refused.stderr
+    assert not copy.exists()
+
+
+def test_a_store_in_postgresql_is_backed_up_by_pg_dump(notify: Installation) -> None:
+    notify.share_store()
+    copy = notify.folder / "copy.db"
+
+    refused = notify.run("backup", str(copy))
+
+    assert refused.code == 1
+    assert "pg_dump --data-only --table='cdc_sync.*'" in refused.stderr
+    assert not copy.exists()
