@@ -1,5 +1,6 @@
 """`cdc-sync fuse`, `dead-letters` and `resend`: what a person decides about entries, with the daemon up or down."""
 
+import sys
 from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
@@ -17,9 +18,11 @@ from cdc_sync.cli.context import (
     print_json,
     say,
 )
+from cdc_sync.config import Config
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.payload import iso
+from cdc_sync.core.visible import visible
 from cdc_sync.store import in_steps
 from cdc_sync.store.protocol import Only
 from cdc_sync.store.store import Store
@@ -30,6 +33,7 @@ dead_letters = typer.Typer(
 )
 
 AllOption = Annotated[bool, typer.Option("--all", help="All of them.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 OnlyOption = Annotated[
     Only | None, typer.Option("--only", metavar="changes|deletions", help="Only entries of this sort.")
 ]
@@ -71,27 +75,56 @@ def release(
     watch: WatchOption = None,
     only: OnlyOption = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, the oldest first.")] = None,
+    yes: YesOption = False,
 ) -> None:
     """Let held entries be sent."""
+    config = invocation(context).config()
+    most = limit if yes else _seen(config, watch, only, limit, "will be sent to HelloWork")
     number = in_store(
-        invocation(context).config(),
+        config,
         watch,
-        lambda store: in_steps.release_held(store, watch, store.clock.for_people, only=only, limit=limit),
+        lambda store: in_steps.release_held(store, watch, store.clock.for_people, only=only, limit=most),
         writes=True,
     )
     say(f"{number} released")
 
 
 @fuse.command("discard")
-def discard_held(context: typer.Context, watch: WatchOption = None, only: OnlyOption = None) -> None:
+def discard_held(
+    context: typer.Context, watch: WatchOption = None, only: OnlyOption = None, yes: YesOption = False
+) -> None:
     """Take the held entries as acknowledged, without a call."""
+    config = invocation(context).config()
+    most = None if yes else _seen(config, watch, only, None, "will be taken as acknowledged, without a call")
     discarded = in_store(
-        invocation(context).config(),
+        config,
         watch,
-        lambda store: in_steps.discard(store, "held", watch, store.clock.for_people, only=only),
+        lambda store: in_steps.discard(store, "held", watch, store.clock.for_people, only=only, limit=most),
         writes=True,
     )
     say(f"{len(discarded)} discarded")
+
+
+def _seen(config: Config, watch: str | None, only: Only | None, limit: int | None, what: str) -> int:
+    """Ask about the held entries that there are; no more than these, which somebody has seen, are then concerned."""
+    held = in_store(config, watch, lambda store: store.entries("held", watch, _MOST_HELD))
+    chosen = [entry for entry in held if only is None or entry.content.deleted == (only == "deletions")][:limit]
+    deletions = sum(entry.content.deleted for entry in chosen)
+    if chosen:
+        _confirm(f"{len(chosen) - deletions} changes and {deletions} deletions {what}.")
+    return len(chosen)
+
+
+def _confirm(what: str) -> None:
+    """Say what will be done, and ask.
+
+    Raises:
+        typer.BadParameter: nobody can be asked.
+        typer.Abort: the answer is no.
+    """
+    if not sys.stdin.isatty():
+        raise typer.BadParameter(f"{what} This is not a terminal, to ask on: add --yes, if that is meant")
+    typer.confirm(f"{what} Go on?", abort=True, err=True)
 
 
 @dead_letters.command("list")
@@ -113,22 +146,40 @@ def list_(context: typer.Context, watch: WatchOption = None, as_json: JsonOption
 
 
 @dead_letters.command()
-def retry(context: typer.Context, ids: IdsArgument = None, every: AllOption = False, watch: WatchOption = None) -> None:
+def retry(
+    context: typer.Context,
+    ids: IdsArgument = None,
+    every: AllOption = False,
+    watch: WatchOption = None,
+    yes: YesOption = False,
+) -> None:
     """Send dead letters again."""
-    _decide(context, ids, watch, every=every, discard=False)
+    _decide(context, ids, watch, every=every, yes=yes, discard=False)
 
 
 @dead_letters.command()
 def discard(
-    context: typer.Context, ids: IdsArgument = None, every: AllOption = False, watch: WatchOption = None
+    context: typer.Context,
+    ids: IdsArgument = None,
+    every: AllOption = False,
+    watch: WatchOption = None,
+    yes: YesOption = False,
 ) -> None:
     """Take dead letters as acknowledged, without a call: only the application's next change is sent."""
-    _decide(context, ids, watch, every=every, discard=True)
+    _decide(context, ids, watch, every=every, yes=yes, discard=True)
 
 
-def _decide(context: typer.Context, ids: list[str] | None, watch: str | None, *, every: bool, discard: bool) -> None:
+def _decide(
+    context: typer.Context, ids: list[str] | None, watch: str | None, *, every: bool, yes: bool, discard: bool
+) -> None:
     if bool(ids) == every:
         raise typer.BadParameter("name applications, or say --all")
+    config = invocation(context).config()
+    if every and not yes:
+        letters = in_store(config, watch, lambda store: store.entries("dead", watch, _MOST_LETTERS))
+        if letters:
+            what = "taken as acknowledged, without a call" if discard else "sent again"
+            _confirm(f"{len(letters)} dead letters will be {what}.")
     wanted = None if every else ids
 
     async def act(store: Store) -> list[tuple[str, str]]:
@@ -137,7 +188,7 @@ def _decide(context: typer.Context, ids: list[str] | None, watch: str | None, *,
             return await store.discard("dead", watch, wanted, now=now)
         return await store.retry_dead(watch, wanted, now)
 
-    found = in_store(invocation(context).config(), watch, act, writes=True)
+    found = in_store(config, watch, act, writes=True)
     if every and not found:
         say("No dead letters.")
     _report(
@@ -152,20 +203,27 @@ def resend(
     context: typer.Context,
     ids: Annotated[list[str], typer.Argument(metavar="APPLICATION_ID…", show_default=False)],
     watch: WatchOption = None,
+    yes: YesOption = False,
 ) -> None:
     """Send these applications' present state to HelloWork once more. Works with the daemon up or down."""
     config = invocation(context).config()
 
-    async def resent(store: Store) -> list[tuple[str, str]]:
+    async def check(_: Store) -> None:
         if watch is not None and watch not in config.watches:
             raise typer.BadParameter(
                 f"the watch {watch!r} is no longer configured: what HelloWork acknowledged of it may not be the "
                 f"present state. Give it its name back, or name another watch: {', '.join(config.watches)}"
             )
+
+    async def resent(store: Store) -> list[tuple[str, str]]:
         # Of the configured watches only, for the same reason.
         watches = list(config.watches) if watch is None else [watch]
         return [each for name in watches for each in await store.resend(name, ids, store.clock.for_people())]
 
+    in_store(config, watch, check)
+    if not yes:
+        number = f"{len(ids)} applications" if len(ids) > 1 else "1 application"
+        _confirm(f"The present state of {number} will be sent to HelloWork once more: {', '.join(map(visible, ids))}.")
     _report(
         "to be sent",
         in_store(config, watch, resent, writes=True),

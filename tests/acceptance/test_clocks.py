@@ -103,7 +103,7 @@ class TestOneDaemon:
             assert -7205 < said["ahead_seconds"] < -7195
             notify.change("hw-1", status="SEEN")
             notify.settle(daemon)
-            assert notify.run("resend", "hw-1").code == 0
+            assert notify.run("resend", "hw-1", "--yes").code == 0
             daemon.wait_until(lambda: len(notify.hellowork.told("hw-1")) == 2, "the call", within=10)
             assert daemon.stop() == 0
         two_hours_ago = datetime.fromtimestamp(time.time() - 2 * HOURS, UTC)

@@ -305,13 +305,13 @@ def test_a_plan_and_an_explanation_tell_what_was_told_and_what_would_be(notify: 
 def test_what_was_told_last_can_be_told_again(notify: Installation) -> None:
     notify.add("hw-1")
     assert notify.run("run", "--once").code == 0
-    mixed = notify.run("resend", "hw-1", "hw-9")  # with the daemon down
+    mixed = notify.run("resend", "hw-1", "hw-9", "--yes")  # with the daemon down
     assert mixed.code == 1
     assert mixed.stdout == "to be sent: applications hw-1\n"
     assert "hw-9" in mixed.stderr
     with notify.daemon() as daemon:
         daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("NEW", JOB)], "what was resent")
-        assert notify.run("resend", "hw-1").code == 0  # with the daemon up
+        assert notify.run("resend", "hw-1", "--yes").code == 0  # with the daemon up
         daemon.wait_until(lambda: len(notify.hellowork.told("hw-1")) == 2, "what was resent")
 
 
@@ -322,7 +322,7 @@ def test_what_a_watch_told_last_that_is_configured_no_more_is_not_told_again(not
     notify.document["watches"] = {"candidates": notify.document["watches"]["applications"]}
     notify.configure()
 
-    resent = notify.run("resend", "hw-1")
+    resent = notify.run("resend", "hw-1", "--yes")
 
     assert resent.code == 1
     assert resent.stdout == ""

@@ -33,13 +33,13 @@ def test_a_mass_change_is_held_until_a_person_releases_it(poll: Installation) ->
         daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 14, "one cancelled by its undoing")
         assert daemon.stop() == 0
     # It survives a restart, and is released with the daemon down.
-    released = poll.run("fuse", "release", "--limit", "4")
+    released = poll.run("fuse", "release", "--limit", "4", "--yes")
     assert (released.code, released.stdout) == (0, "4 released\n")
     assert poll.run("fuse", "release", "--only", "deletions").stdout == "0 released\n"
     with poll.daemon(ready=False) as daemon:
         daemon.wait_until(lambda: len(poll.hellowork.calls) == 9, "the released calls")
         assert daemon.readiness()[0] == 503
-        assert poll.run("fuse", "release", "--watch", "applications").stdout == "10 released\n"
+        assert poll.run("fuse", "release", "--watch", "applications", "--yes").stdout == "10 released\n"
         daemon.wait_until_ready()
         daemon.wait_until(lambda: len(poll.hellowork.calls) == 19, "all calls")
         poll.settle(daemon)
@@ -55,7 +55,7 @@ def test_a_mass_deletion_is_held_until_a_person_discards_it(notify: Installation
         daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 6, "6 entries held")
         daemon.wait_until(lambda: len(notify.hellowork.calls) == 2, "the calls within the limit")
         assert "more than 2 deletions" in daemon.wait_until_not_ready("fuse applications")
-        discarded = notify.run("fuse", "discard")
+        discarded = notify.run("fuse", "discard", "--yes")
         assert (discarded.code, discarded.stdout) == (0, "6 discarded\n")
         daemon.wait_until_ready()
         notify.settle(daemon)

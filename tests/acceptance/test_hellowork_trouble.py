@@ -147,7 +147,7 @@ def test_what_is_refused_is_a_dead_letter_until_it_changes_or_a_person_decides(n
         assert notify.hellowork.told("hw-changed") == [("EVEN", JOB)]
         assert notify.hellowork.told("hw-discarded") == []
         assert json.loads(notify.run("dead-letters", "list", "--json").stdout) == []
-        assert notify.run("dead-letters", "discard", "--all").code == 0
+        assert notify.run("dead-letters", "discard", "--all", "--yes").code == 0
         assert daemon.stop() == 0
 
 
@@ -185,7 +185,7 @@ def test_a_backoff_outlives_the_daemon(notify: Installation) -> None:
         (explained,) = json.loads(notify.run("explain", "hw-1", "--json").stdout)
         assert explained["entry"]["state"] == "pending"
         assert "HTTP 500" in explained["entry"]["reason"]
-        resent = notify.run("resend", "hw-1")  # a person need not wait
+        resent = notify.run("resend", "hw-1", "--yes")  # a person need not wait
         assert resent.code == 0
         daemon.wait_until(lambda: notify.hellowork.told("hw-1") == [("SEEN", JOB)], "the call")
 

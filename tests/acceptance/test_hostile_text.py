@@ -58,7 +58,7 @@ def test_commands_show_it_as_escapes(notify: Installation) -> None:
     assert SHOWN in run(notify, "plan").stdout
     assert r"\u009b31m" in run(notify, "run", "--once", "--dry-run").stdout
     run(notify, "fuse", "show")
-    run(notify, "resend", APPLICATION, "hw-2")
+    run(notify, "resend", APPLICATION, "hw-2", "--yes")
     run(notify, "explain", "hw\x9bunknown")
     run(notify, "check")
     run(notify, "dead-letters", "retry", APPLICATION)

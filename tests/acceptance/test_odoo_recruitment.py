@@ -112,7 +112,7 @@ def test_a_renamed_stage_is_a_mass_change_and_held(odoo: Installation) -> None:
             """UPDATE public.hr_recruitment_stage SET name = name || '{"fr_FR": "Premier entretien"}' WHERE id = 3"""
         )
         daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 3, "what was not sent is cancelled")
-        odoo.run("fuse", "release")
+        odoo.run("fuse", "release", "--yes")
         daemon.wait_until(lambda: len(odoo.hellowork.calls) == 6, "the calls for those that were told")
         daemon.wait_until_ready()
         assert {body["status"] for body in odoo.hellowork.state.values()} == {"interview_by_recruiter"}

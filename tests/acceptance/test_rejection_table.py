@@ -126,7 +126,7 @@ def test_a_label_that_changes_for_all_is_held_and_so_is_a_job_reference(ats: Ins
     with ats.daemon() as daemon:
         ats.ats.execute("UPDATE public.stage SET label = 'Seen' WHERE id = %s", (READ,))
         daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 5, "five entries held")
-        assert ats.run("fuse", "discard").stdout == "5 discarded\n"
+        assert ats.run("fuse", "discard", "--yes").stdout == "5 discarded\n"
         daemon.wait_until_ready()
         ats.ats.execute("UPDATE public.job SET reference = 'NAN-2025-1' WHERE id = %s", (NANTES,))
         daemon.wait_for_report(lambda report: report["watches"][0]["held"] >= 5, "most of them held")

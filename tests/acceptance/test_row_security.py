@@ -31,7 +31,7 @@ def test_hidden_rows_are_held_until_the_remedy_shows_them(notify: Installation) 
         notify.ats.execute(remedy[0].encode())
 
         daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 1, "the hidden row is seen again")
-        assert notify.run("fuse", "release").stdout == "1 released\n"
+        assert notify.run("fuse", "release", "--yes").stdout == "1 released\n"
         daemon.wait_until_ready()
         notify.settle(daemon)
         assert notify.hellowork.told("hw-hidden") == []

@@ -51,11 +51,11 @@ class TestOneDaemon:
             (watch,) = json.loads(shared.run("status", "--json").stdout)["watches"]
             assert (watch["known"], watch["pending"]) == (2, 0)
             assert f"running (process {daemon.pid})" in shared.run("status").stdout
-            assert shared.run("resend", "hw-1").code == 0
+            assert shared.run("resend", "hw-1", "--yes").code == 0
             daemon.wait_until(lambda: len(shared.hellowork.told("hw-1")) == 2, "the second call")
             assert daemon.stop() == 0
         assert "not running" in shared.run("status").stdout
-        assert shared.run("resend", "hw-1").code == 0
+        assert shared.run("resend", "hw-1", "--yes").code == 0
         assert its_store_is_empty_but_for(shared, "pending") == 1
         shared.change("hw-1", status="HIRED")
         plan = shared.run("plan", "--json")

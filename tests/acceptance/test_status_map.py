@@ -28,10 +28,10 @@ def test_an_edited_map_is_counted_by_the_plan_and_held_by_the_daemon(installatio
         assert daemon.wait_for_event("the section status of the configuration has changed")["applications"] == 21
         assert installation.hellowork.calls == []
         # A few first.
-        assert installation.run("fuse", "release", "--limit", "2").stdout == "2 released\n"
+        assert installation.run("fuse", "release", "--limit", "2", "--yes").stdout == "2 released\n"
         daemon.wait_until(lambda: len(installation.hellowork.calls) == 2, "the calls that were let out")
         assert {body["status"] for body in installation.hellowork.state.values()} == {"received"}
-        assert installation.run("fuse", "discard").stdout == "19 discarded\n"
+        assert installation.run("fuse", "discard", "--yes").stdout == "19 discarded\n"
         daemon.wait_until_ready()
         assert daemon.stop() == 0
     with installation.daemon() as daemon:

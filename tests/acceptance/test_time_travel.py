@@ -35,7 +35,7 @@ def test_a_restored_backup_is_held_until_a_person_decides(
         assert "more than 20 changes at once" in daemon.wait_until_not_ready("fuse applications")
         daemon.wait_for_report(lambda report: report["watches"][0]["held"] == 20 + 3, "the past is held")
         assert len(ours.hellowork.calls) == before
-        assert ours.run("fuse", "discard").code == 0
+        assert ours.run("fuse", "discard", "--yes").code == 0
         daemon.wait_until_ready()
         # What happens from now on is told, though transaction ids, sequences and the change log have gone back too.
         ours.change("hw-20", status="HIRED")

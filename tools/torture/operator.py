@@ -13,7 +13,7 @@ from torture.population import WATCHED
 
 _WITHIN = 60.0
 
-_RETRY = ("dead-letters", "retry", "--all")
+_RETRY = ("dead-letters", "retry", "--all", "--yes")
 
 
 class Operator:

@@ -1,0 +1,77 @@
+"""A person decides: what releases, discards or sends again asks on a terminal, and wants `--yes` elsewhere."""
+
+import os
+import pty
+import re
+import subprocess
+
+from support.daemon_process import COMMAND, PATIENCE, environment
+from support.installation import Installation
+
+
+def answer(installation: Installation, answered: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command on a terminal, with an answer typed ahead."""
+    ours, its = pty.openpty()
+    try:
+        os.write(ours, answered.encode())
+        command = [*COMMAND, "--config", str(installation.config), *arguments]
+        variables = environment(installation.variables)
+        return subprocess.run(
+            command, stdin=its, capture_output=True, text=True, env=variables, timeout=PATIENCE, check=False
+        )
+    finally:
+        os.close(ours)
+        os.close(its)
+
+
+def change(installation: Installation, status: str) -> None:
+    """Change three applications, which are made where need be."""
+    if not installation.ats.execute("SELECT FROM public.applications WHERE hellowork_id = 'hw-1'").fetchone():
+        for number in (1, 2, 3):
+            installation.add(f"hw-{number}")
+        installation.run("run", "--once")
+    installation.ats.execute("UPDATE public.applications SET status = %s WHERE hellowork_id LIKE 'hw-_'", (status,))
+    installation.run("run", "--once")
+
+
+def plainly(text: str) -> str:
+    """Without the frame that typer draws."""
+    return " ".join(re.sub("[╭─╮│╰╯]", " ", text).split())
+
+
+def test_held_entries_and_resending(notify: Installation) -> None:
+    notify.configure_watch(fuse={"max_changes": 1})
+    change(notify, "SEEN")  # of which two are held
+
+    for arguments, what in (
+        (("fuse", "release"), "2 changes and 0 deletions will be sent to HelloWork."),
+        (("fuse", "release", "--limit", "1"), "1 changes and 0 deletions will be sent to HelloWork."),
+        (("fuse", "discard"), "2 changes and 0 deletions will be taken as acknowledged, without a call."),
+        (("resend", "hw-sentinel"), "The present state of 1 application will be sent to HelloWork once more: hw-sent"),
+    ):
+        refused = notify.run(*arguments)
+        assert (refused.code, refused.stdout) == (2, "")
+        assert what in plainly(refused.stderr)
+        assert "add --yes" in plainly(refused.stderr)
+
+    declined = answer(notify, "n\n", "fuse", "release")
+    assert (declined.returncode, declined.stdout.strip()) == (1, "")  # input() writes a blank
+    assert "2 changes and 0 deletions will be sent to HelloWork. Go on?" in declined.stderr
+    accepted = answer(notify, "y\n", "fuse", "release", "--limit", "1")
+    assert (accepted.returncode, accepted.stdout.strip()) == (0, "1 released")
+    assert notify.run("fuse", "release", "--only", "deletions").stdout == "0 released\n"  # nothing to ask about
+    assert notify.run("fuse", "discard", "--yes").stdout == "1 discarded\n"
+    assert notify.run("resend", "hw-sentinel", "--yes").stdout == "to be sent: applications hw-sentinel\n"
+
+
+def test_all_dead_letters_want_yes_and_named_ones_do_not(notify: Installation) -> None:
+    notify.configure_watch(status={"map": {"NEW": "new"}, "unmapped": "reject"})
+    assert notify.run("run", "--once").code == 0
+    assert notify.run("dead-letters", "retry", "--all").stdout == "No dead letters.\n"
+    change(notify, "ODD")
+
+    refused = notify.run("dead-letters", "retry", "--all")
+    assert refused.code == 2
+    assert "3 dead letters will be sent again. This is not a terminal" in plainly(refused.stderr)
+    assert notify.run("dead-letters", "discard", "hw-1").stdout == "discarded: applications hw-1\n"
+    assert notify.run("dead-letters", "discard", "--all", "--yes").code == 0
