@@ -16,7 +16,8 @@ from cdc_sync.core.database_identity import Whereabouts
 from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.delivery.inspection import check_endpoint
 from cdc_sync.delivery.sender import wall_clock
-from cdc_sync.pipeline.recognition import found_elsewhere, positions_elsewhere
+from cdc_sync.pipeline.recognition import found_elsewhere
+from cdc_sync.pipeline.watch import positions_elsewhere
 from cdc_sync.source.check import check_database
 from cdc_sync.source.connection import asking, connected
 from cdc_sync.source.errors import SourceError

@@ -28,7 +28,7 @@ def validate(
         say(f"warning: {warning}", err=True)
     say(f"{file} is valid: {len(config.watches)} watch(es), {', '.join(config.watches)}")
     shares_store = config.state.backend == "postgres" and config.state.dsn is None
-    say(f"The daemon takes {sessions_needed(len(config.watches), shares_store=shares_store)}.")
+    say(f"The daemon takes {sessions_needed(config.database.pool, shares_store=shares_store)}.")
 
 
 @config.command()

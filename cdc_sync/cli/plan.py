@@ -11,12 +11,12 @@ from cdc_sync.cli.context import JsonOption, WatchOption, facts, invocation, no_
 from cdc_sync.config import Config
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.payload import iso
-from cdc_sync.daemon.running import make_parts, opened_store
-from cdc_sync.daemon.watching import connect
+from cdc_sync.daemon.running import make_database, make_parts, opened_store
 from cdc_sync.pipeline import remapping
 from cdc_sync.pipeline.baseline import POSITION, BaselinePosition
 from cdc_sync.pipeline.plan import Planned
 from cdc_sync.pipeline.plan import plan as make_plan
+from cdc_sync.pipeline.watch import connect
 from cdc_sync.store.store import Store
 
 _MOST_ENTRIES = 1_000_000
@@ -79,7 +79,7 @@ async def _waiting(store: Store, name: str, state: EntryState) -> list[dict[str,
 
 
 async def _differences(config: Config, name: str, store: Store, notes: list[str]) -> list[dict[str, Any]]:
-    parts = make_parts(config, name, store, lambda _: None, dry_run=True)
+    parts = make_parts(config, name, make_database(config, store), lambda _: None, dry_run=True)
     positions = await store.positions(name)
     position = BaselinePosition.from_text(positions.get(POSITION))
     first = position is None or not position.done

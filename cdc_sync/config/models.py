@@ -81,6 +81,12 @@ class Database(Section):
         examples=["postgresql://cdc_sync@/ats"],
     )
 
+    pool: WholeNumber = Field(default=4, ge=1, le=100, title="connections that read, for all watches together")
+    """How many connections may read at the same time, 1 to 100, for all watches together; one more, which lasts,
+    listens and holds their locks. 4 by default: watches are busy for moments. Slow reads and sweeps leave one of them
+    to the others.
+    """
+
     def shown(self) -> str:
         """The DSN for people: without its password and whatever else may be secret."""
         return shown(self.dsn.get_secret_value())

@@ -39,7 +39,7 @@ USER_TIMEOUT = 30.0
 _HAS_USER_TIMEOUT = 120000
 
 POOL_SIZE = 4
-"""Connections of a pool, at most: each watch has one, and so has a store in PostgreSQL. One is enough to work."""
+"""Connections of a pool, at most, unless it is told otherwise (`database.pool`). One is enough to work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +58,16 @@ class Sessions:
         return f"{self.least} to {self.most} connections of the database"
 
 
-def sessions_needed(watches: int, *, shares_store: bool) -> Sessions:
-    """What a configuration needs: for each watch one session that listens or holds its lock, and a pool.
+def sessions_needed(pool: int, *, shares_store: bool) -> Sessions:
+    """What a configuration needs: one session that listens and holds the locks, and a pool; however many watches.
 
     Args:
-        watches: how many there are.
+        pool: connections of the pool, at most.
         shares_store: whether the store is in the same database. It has a pool, one session asks whose it is, and
             one listens while other daemons share it.
     """
     others = (2, 2 + POOL_SIZE) if shares_store else (0, 0)
-    return Sessions(2 * watches + others[0], (1 + POOL_SIZE) * watches + others[1])
+    return Sessions(2 + others[0], 1 + pool + others[1])
 
 
 def completed(dsn: str, application_name: str) -> str:

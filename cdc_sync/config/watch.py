@@ -2,6 +2,7 @@
 
 import zoneinfo
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import cache
@@ -139,6 +140,19 @@ class Related(Section):
     key: Annotated[tuple[ColumnName, ...], DISTINCT]
 
 
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a kind of capture needs of the ATS's database, beside the mapped columns.
+
+    Attributes:
+        log: whether triggers record changes, and the daemon consumes their log.
+        watermark: the column of the table by which changed rows are found, if one is; best indexed.
+    """
+
+    log: bool = False
+    watermark: str | None = None
+
+
 class Capture(Section):
     """How changes are noticed.
 
@@ -191,6 +205,12 @@ class Capture(Section):
         title="notify: the change log's limit; beyond it a sweep repairs",
         json_schema_extra={"default": format_size(_BACKLOG)},
     )
+
+    @property
+    def needs(self) -> Needs:
+        """What it needs of the ATS's database: for `check`, `sql install` and `sql grants`."""
+        by_mode = {"notify": Needs(log=True), "poll": Needs(watermark=self.watermark)}
+        return by_mode[self.mode]
 
     @field_validator("watermark")
     @classmethod

@@ -161,13 +161,15 @@ class CaptureStarted(Event):
 class WatchLost(Event):
     """The watch's database cannot be used. Reported when the reason changes, not at each try.
 
-    `code` names what is wrong; docs/operations.md has the codes.
+    `code` names what is wrong; docs/operations.md has the codes. `repeated` tells that another watch has just reported
+    the same of the database that they share.
     """
 
     watch: str
     message: str
     misconfigured: bool
     code: str | None = None
+    repeated: bool = False
 
 
 class WatchStandsBy(Event):

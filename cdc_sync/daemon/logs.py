@@ -182,6 +182,8 @@ class EventLogger:
         return DEBUG if event.watch in self._mistakes else INFO
 
     def _level_of_loss(self, event: events.WatchLost) -> int:
+        if event.repeated:
+            return DEBUG
         if not event.misconfigured:
             return WARNING
         reported = self._mistakes.setdefault(event.watch, set())

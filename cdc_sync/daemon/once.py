@@ -8,22 +8,20 @@ from dataclasses import dataclass
 
 from cdc_sync.config import Config
 from cdc_sync.core.delivery import is_paused
-from cdc_sync.core.observations import CallEnded, Consumer, Decided, Dispatch, WatchConnected, WatchLost
-from cdc_sync.daemon.running import make_parts, make_sender, opened_caller, opened_store, tell_of_unconfigured
-from cdc_sync.daemon.watching import (
-    Connected,
-    FastPath,
-    SweepsAlone,
-    WatchParts,
-    adopt,
-    connect,
-    make_poll,
-    refused_by_system,
-    tell_triggers,
+from cdc_sync.core.observations import CallEnded, Consumer, Decided, Dispatch, WatchLost
+from cdc_sync.daemon.running import (
+    make_database,
+    make_parts,
+    make_sender,
+    opened_caller,
+    opened_store,
+    tell_of_unconfigured,
 )
-from cdc_sync.pipeline import deletions, remapping
-from cdc_sync.pipeline.drain import Drain
+from cdc_sync.daemon.watching import refused_by_system
+from cdc_sync.pipeline import deletions
+from cdc_sync.pipeline.capture import Connected, WatchParts, nothing
 from cdc_sync.pipeline.sweep import sweep
+from cdc_sync.pipeline.watch import begin, connect
 from cdc_sync.source.errors import SourceError
 from cdc_sync.store.store import Store
 
@@ -80,10 +78,11 @@ async def run_once(
         store = await stack.enter_async_context(opened_store(config, emit, dry_run=dry_run))
         caller = await stack.enter_async_context(opened_caller(config, show, dry_run=dry_run))
         await tell_of_unconfigured(config, store, emit)
+        database = make_database(config, store)
         lost: list[SourceError] = []
         for name in config.watches:
             try:
-                await _catch_up(make_parts(config, name, store, emit, dry_run=dry_run))
+                await _catch_up(make_parts(config, name, database, emit, dry_run=dry_run))
             except (SourceError, OSError) as failure:
                 error = failure if isinstance(failure, SourceError) else refused_by_system(failure)
                 lost.append(error)
@@ -114,24 +113,12 @@ async def _is_refused(store: Store) -> bool:
 
 async def _catch_up(parts: WatchParts) -> None:
     async with connect(parts) as connected:
-        parts.observe(WatchConnected(parts.name, parts.watch.capture.mode, connected.server.version))
         # No failure: the sweep of each run compares every row, triggers or not.
-        tell_triggers(connected, "What that misses, the sweep of each run finds, as this one's does.")
-        position = await adopt(connected, lambda: None)
-        await remapping.notice(connected.intake, lambda: None)
-        fast: FastPath
-        if parts.watch.capture.mode == "poll":
-            fast = await make_poll(connected, position, lambda: None)
-        elif connected.installation is not None and connected.installation.has_log:
-            fast = Drain(
-                connected.intake, connected.log, lambda: None, parts.watch.capture.max_backlog, steps=parts.steps
-            )
-        else:
-            fast = SweepsAlone()
-        await fast.catch_up()
-        done = await sweep(connected.intake, fast.catch_up, lambda: None, steps=parts.steps)
-        if done.resumed:
-            await sweep(connected.intake, fast.catch_up, lambda: None, steps=parts.steps)
+        meanwhile = "What that misses, the sweep of each run finds, as this one's does."
+        capture = await begin(connected, meanwhile, nothing)
+        await capture.catch_up()
+        if (await sweep(connected.intake, capture.catch_up, nothing, steps=parts.steps)).resumed:
+            await sweep(connected.intake, capture.catch_up, nothing, steps=parts.steps)
         await _confirm(connected)
 
 

@@ -25,7 +25,7 @@ from cdc_sync.core.clock_skew import WORTH_SAYING
 from cdc_sync.core.delivery import is_paused
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import Handlers, Observe
-from cdc_sync.pipeline.poll import LONGEST_PAUSE
+from cdc_sync.pipeline.watch import KINDS
 from cdc_sync.store.store import Store
 
 STEP_OF_DATABASE = 900.0
@@ -127,10 +127,7 @@ class Heart:
 
 def limit_of(capture: Capture) -> float:
     """Seconds without a complete look after which a watch is late."""
-    if capture.mode == "poll":
-        # A poll that takes long is followed by a pause that is long on purpose.
-        return _PATIENCE + LONGEST_PAUSE + 2 * capture.poll_interval.total_seconds()
-    return _PATIENCE + 2 * capture.drain_interval.total_seconds()
+    return _PATIENCE + KINDS[capture.mode].longest_silence(capture)
 
 
 class Lateness:

@@ -21,7 +21,7 @@ from cdc_sync.config.rules import watch_rules
 from cdc_sync.core.observations import Observe, WatchEnded
 from cdc_sync.daemon.together import end, raise_failures
 from cdc_sync.daemon.watching import WatchWorker
-from cdc_sync.source.session import LastSession
+from cdc_sync.pipeline.database import Database
 
 _FIXED: Mapping[str, Callable[[Config], object]] = {
     "state.backend": lambda config: config.state.backend,
@@ -57,7 +57,6 @@ class Changed:
 class _Running:
     task: asyncio.Task[None]
     worker: WatchWorker
-    last: LastSession
     settings: object
 
 
@@ -74,13 +73,20 @@ class RunningWatches:
     """The watches that run, a task for each.
 
     Args:
-        worker: makes a watch's worker. The session is the one that the watch had last on this database: its lock may
-            still stand, and is our own.
+        worker: makes a watch's worker.
+        database: makes the database that all of them share, anew only if it is another one.
         observe: told of watches that end.
     """
 
-    def __init__(self, worker: Callable[[Config, str, LastSession], WatchWorker], observe: Observe) -> None:
+    def __init__(
+        self,
+        worker: Callable[[Config, str, Database], WatchWorker],
+        database: Callable[[Config], Database],
+        observe: Observe,
+    ) -> None:
         self._worker = worker
+        self._make_database = database
+        self._database: tuple[object, Database] | None = None
         self._observe = observe
         self._running: dict[str, _Running] = {}
 
@@ -111,12 +117,13 @@ class RunningWatches:
         for name in before:
             del self._running[name]
             self._observe(WatchEnded(name, for_good=name not in config.watches))
+        if self._database is None or self._database[0] != config.database:
+            self._database = config.database, self._make_database(config)
         fresh = [name for name in config.watches if name not in self._running]
         for name in fresh:
-            last = before[name].last if name in before else LastSession()
-            worker = self._worker(config, name, last)
+            worker = self._worker(config, name, self._database[1])
             task = asyncio.create_task(worker.run(), name=f"watch {name}")
-            self._running[name] = _Running(task, worker, last, _settings(config, name))
+            self._running[name] = _Running(task, worker, _settings(config, name))
         return Changed(
             begun=tuple(name for name in fresh if name not in before),
             renewed=tuple(name for name in fresh if name in before),
@@ -126,4 +133,4 @@ class RunningWatches:
 
 def _settings(config: Config, name: str) -> object:
     """Everything that a watch depends on; equal if it need not begin again."""
-    return config.database.dsn.get_secret_value(), config.watches[name], watch_rules(config, name)
+    return config.database, config.watches[name], watch_rules(config, name)

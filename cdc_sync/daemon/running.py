@@ -35,13 +35,14 @@ from cdc_sync.daemon.pulse import BEAT_EVERY, LOOK_EVERY, STEP_OF_STORE, Heart, 
 from cdc_sync.daemon.rehearsal import Rehearsal
 from cdc_sync.daemon.reloading import Reread, RunningWatches, changes_that_need_a_restart
 from cdc_sync.daemon.together import end, raise_failures
-from cdc_sync.daemon.watching import WatchParts, WatchWorker, bind, most_telling
+from cdc_sync.daemon.watching import WatchWorker, bind, most_telling
 from cdc_sync.delivery.client import Caller, Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
 from cdc_sync.listening import allow_all_descriptors
+from cdc_sync.pipeline.capture import WatchParts
+from cdc_sync.pipeline.database import Database
 from cdc_sync.pipeline.intake import Delivery, NoDelivery
-from cdc_sync.source.session import LastSession
 from cdc_sync.store.opening import opened_by_daemon, opened_copy
 from cdc_sync.store.protocol import StoreError
 from cdc_sync.store.store import Store
@@ -127,28 +128,30 @@ async def tell_of_unconfigured(config: Config, store: Store, observe: Observe) -
         observe(one)
 
 
+def make_database(config: Config, store: Store) -> Database:
+    """The ATS's database as configured; nothing is connected yet."""
+    return Database(config.database.dsn.get_secret_value(), store, config.database.pool)
+
+
 def make_parts(
     config: Config,
     name: str,
-    store: Store,
+    database: Database,
     observe: Observe,
     *,
     dry_run: bool,
     delivery: Delivery | None = None,
-    last_session: LastSession | None = None,
 ) -> WatchParts:
     """A watch's parts as configured."""
     return WatchParts(
         name=name,
         watch=config.watches[name],
         rules=watch_rules(config, name),
-        dsn=config.database.dsn.get_secret_value(),
-        store=store,
+        database=database,
         observe=observe,
-        clock=store.clock,
+        clock=database.store.clock,
         delivery=delivery or NoDelivery(),
         dry_run=dry_run,
-        last_session=last_session or LastSession(),
     )
 
 
@@ -223,7 +226,7 @@ class _Daemon:
             progressed = partial(self._pulse.beat, "sender", STEP_OF_STORE)
             self._sender = make_sender(self._config, store, self._caller, self._emit, progressed)
             store.call_when_due(self._sender.look)
-            self._watches = RunningWatches(self._worker, self._emit)
+            self._watches = RunningWatches(self._worker, lambda config: make_database(config, store), self._emit)
             self._admin = AdminServer(
                 self._config,
                 store,
@@ -241,11 +244,9 @@ class _Daemon:
             await self._supervise()
         self._emit(events.DaemonStopped())
 
-    def _worker(self, config: Config, name: str, last: LastSession) -> WatchWorker:
+    def _worker(self, config: Config, name: str, database: Database) -> WatchWorker:
         dry_run = self._options.dry_run
-        parts = make_parts(
-            config, name, self._store, self._emit, delivery=self._sender, dry_run=dry_run, last_session=last
-        )
+        parts = make_parts(config, name, database, self._emit, delivery=self._sender, dry_run=dry_run)
         return WatchWorker(parts, self._pulse)
 
     async def _supervise(self) -> None:

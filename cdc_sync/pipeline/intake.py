@@ -113,6 +113,8 @@ class Intake:
         self.skipped: dict[Key, str] = {}
         # Whose policies may hide rows from us, as far as is known.
         self._hidden_by: frozenset[Hiding] = frozenset()
+        # How far the server was that was read, as the store keeps it for this watch.
+        self._replica = ""
         self._delivery = delivery
         self._unwritten = unwritten or Unwritten()
         # Of two readings of one row the later one must win: they are read and applied one after the other.
@@ -126,7 +128,8 @@ class Intake:
         positions = await self.store.positions(self.rules.watch)
         self.requests.load(positions)
         # Once more: another daemon may have recorded news until this one took the watch.
-        self.reader.guard.load(positions.get(REPLICA))
+        self._replica = positions.get(REPLICA, "")
+        self.reader.guard.load(self._replica)
 
     async def look_for_policies(self, *, first: bool = False) -> bool:
         """Find out whether row-level security may hide rows, and say so if that is news, or with `first` at any rate.
@@ -301,7 +304,7 @@ class Intake:
             skipped={key: self.skipped[key] for key in keys if key in self.skipped},
             positions=positions or {},
             # With the news: after a restart no server is read that does not show them.
-            replica={} if guard.text in ("", guard.stored) else {REPLICA: guard.text},
+            replica={} if guard.text in ("", self._replica) else {REPLICA: guard.text},
             doubt=row_security.described(self._hidden_by) if self._hidden_by else None,
         )
 
@@ -345,7 +348,7 @@ class Intake:
             # Whatever becomes of this task: what the store has claimed is the sender's.
             self._delivery.settle(offer, watch, applied)
         if applied.written:  # what is no news says nothing of whether the store can be written
-            self.reader.guard.stored = batch.replica.get(REPLICA, self.reader.guard.stored)
+            self._replica = batch.replica.get(REPLICA, self._replica)
             if self._unwritten.names:
                 self._unwritten.took(_named_by(batch))
         if applied.suspected:

@@ -9,12 +9,13 @@ all that has changed since. So polls that take long are followed by longer pause
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Self
 
+from cdc_sync.config import Capture as Configured
 from cdc_sync.core.fence import Fence, SnapshotReading, look
 from cdc_sync.core.observations import CaughtUp
-from cdc_sync.pipeline.intake import Intake
-from cdc_sync.pipeline.steps import STEPS, Steps
+from cdc_sync.pipeline.capture import Capture, Connected, Jobs, nothing
 from cdc_sync.source.polling import Place, PollPage, WatermarkReader
 from cdc_sync.source.reading import Read
 
@@ -33,52 +34,71 @@ def pause(every: float, took: float) -> float:
     return max(every, min(took * (_SHARE - 1), LONGEST_PAUSE))
 
 
-class Poll:
+class PollCapture(Capture):
     """Polls one watch.
 
-    Args:
-        intake: where the rows go.
+    Attributes:
         reader: reads by watermark.
-        watermark: where to begin.
-        began: the transaction id at the first watermark, as long as transactions from before it may be open; else None.
-        sweep: called once, when the last of them has ended: they may have committed rows with times from before the
-            first watermark.
-        steps: how many rows it reads at once, and how often it looks at the server's transactions.
+        watermark: where the next poll begins.
     """
 
-    def __init__(
-        self,
-        intake: Intake,
-        reader: WatermarkReader,
-        watermark: str,
-        began: int | None,
-        sweep: Callable[[], None],
-        *,
-        steps: Steps = STEPS,
-    ) -> None:
-        self._intake = intake
-        self._reader = reader
-        self.watermark = watermark
-        self._began = began
-        self._sweep = sweep
-        self._steps = steps
+    void_elsewhere: ClassVar[Mapping[str, str]] = {BEGAN: ""}
+
+    def __init__(self, connected: Connected, reader: WatermarkReader) -> None:
+        super().__init__(connected)
+        self.reader = reader
+        self.watermark = ""
+        # The transaction id at the first watermark, as long as transactions from before it may be open.
+        self._began: int | None = None
+        self._every = self.parts.watch.capture.poll_interval.total_seconds()
+        self._steps = self.parts.steps
         self._fence = Fence()
         self._clock = time.monotonic
         self._next_look = 0.0
         self._took = 0.0
         self._lock = asyncio.Lock()
 
-    async def catch_up(self, progressed: Callable[[], None] = lambda: None) -> None:
-        """One poll; `progressed` is told of each page.
+    @classmethod
+    async def open(cls, connected: Connected) -> Self:
+        """See `Capture`."""
+        configured, guard = connected.parts.watch.capture, connected.sessions.guard
+        if configured.watermark is None:
+            raise AssertionError("the configuration requires a watermark in poll mode")
+        return cls(
+            connected,
+            WatermarkReader(connected.pool, connected.mapping, configured.watermark, configured.lookback, guard),
+        )
 
-        Raises:
-            SourceError: the table cannot be read; the watermark stays.
-            StoreError: the outcome cannot be recorded; the watermark stays.
-        """
+    @staticmethod
+    def longest_silence(configured: Configured) -> float:
+        """See `Capture`. A poll that takes long is followed by a pause that is long on purpose."""
+        return LONGEST_PAUSE + 2 * configured.poll_interval.total_seconds()
+
+    async def look(self) -> SnapshotReading | None:
+        """See `Capture`."""
+        return await self.reader.look()
+
+    async def begin(self, look: SnapshotReading | None) -> None:
+        """Go on where it was, or from where the baseline began."""
+        positions = await self.parts.store.positions(self.parts.name)
+        watermark, began = positions.get(POSITION), positions.get(BEGAN)
+        if watermark is None:
+            # Without a look the baseline was made in notify mode: what is older than now, the sweep at the start finds.
+            look = look or await self.reader.look()
+            watermark, began = await self.reader.watermark_at(look.instant), str(look.xmax)
+            await self.intake.place({POSITION: watermark, BEGAN: began})
+        self.watermark, self._began = watermark, int(began) if began else None
+
+    async def jobs(self, progressed: Callable[[], None]) -> Jobs:
+        """See `Capture`."""
+        return {"poll": self.run(progressed)}
+
+    async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:
+        """One poll. If it fails, the watermark stays."""
         async with self._lock:
             started = self._clock()
             # The look comes before the rows: whatever had ended by then is visible to the pages.
-            reading = await self._reader.look() if self._clock() >= self._next_look else None
+            reading = await self.reader.look() if self._clock() >= self._next_look else None
             place: str | Place | None = self.watermark
             while place is not None:
                 place = await self._page(place)
@@ -86,17 +106,17 @@ class Poll:
             if reading is not None:
                 await self._advance(reading)
             self._took = self._clock() - started
-            self._intake.observe(CaughtUp(self._intake.rules.watch, self._took))
+            self.intake.observe(CaughtUp(self.intake.rules.watch, self._took))
 
     async def _page(self, place: str | Place) -> Place | None:
         reached: PollPage | None = None
 
         async def read() -> Read:
             nonlocal reached
-            reached = await self._reader.page(place, self._steps.polled)
+            reached = await self.reader.page(place, self._steps.polled)
             return Read(reached.rows, reached.at)
 
-        await self._intake.rows(read, "poll")
+        await self.intake.rows(read, "poll")
         return None if reached is None else reached.next
 
     async def _advance(self, reading: SnapshotReading) -> None:
@@ -104,17 +124,17 @@ class Poll:
         self._fence = look(self._fence, reading)
         if self._fence.instant is None:
             return
-        self.watermark = await self._reader.watermark_at(self._fence.instant)
+        self.watermark = await self.reader.watermark_at(self._fence.instant)
         positions = {POSITION: self.watermark}
         if self._began is not None and reading.xmin >= self._began:
             # If we die before that sweep has run, the whole one after the next start does what it would have done.
             self._began = None
             positions[BEGAN] = ""
-            self._sweep()
-        await self._intake.place(positions)
+            self.parts.want_sweep()
+        await self.intake.place(positions)
 
-    async def run(self, every: float, progressed: Callable[[], None]) -> None:
-        """Poll for ever, `every` seconds after the end of the last poll, or later if that took long."""
+    async def run(self, progressed: Callable[[], None]) -> None:
+        """Poll for ever, `poll_interval` after the end of the last poll, or later if that took long."""
         while True:
             await self.catch_up(progressed)
-            await asyncio.sleep(pause(every, self._took))
+            await asyncio.sleep(pause(self._every, self._took))

@@ -1,17 +1,8 @@
-"""Whether the connected database is the one that the store belongs to, or a copy; and giving the store to another."""
-
-from collections.abc import Mapping
-from dataclasses import replace
+"""Whether the connected database is the one that the store belongs to, or a copy of it."""
 
 from cdc_sync.core.database_identity import Whereabouts, elsewhere
-from cdc_sync.pipeline.baseline import POSITION as BASELINE
-from cdc_sync.pipeline.baseline import BaselinePosition
-from cdc_sync.pipeline.poll import BEGAN
-from cdc_sync.pipeline.sweep_position import FINISHED
-from cdc_sync.pipeline.sweep_position import POSITION as SWEEP
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.facts import is_same_cluster, whereabouts
-from cdc_sync.source.replica_guard import POSITION as REPLICA
 from cdc_sync.store.protocol import AnotherDatabaseError
 from cdc_sync.store.store import Store
 
@@ -61,23 +52,3 @@ async def found_elsewhere(
     if remembered.has(now) or await is_same_cluster(dsn, identity, remembered, now, connection):
         return None
     return elsewhere(identity, remembered, now)
-
-
-def positions_elsewhere(positions: Mapping[str, str]) -> dict[str, str]:
-    """What stays true of a watch's positions when its store is given to another database: those to be written.
-
-    A transaction's number means nothing in another cluster, so none is kept; the watermark is a time, and what it
-    misses the sweep at the next start finds, which begins anew. The baseline is not made again: what HelloWork was told
-    stays what changes are measured against.
-    """
-    kept: dict[str, str] = {}
-    baseline = BaselinePosition.from_text(positions.get(BASELINE))
-    if baseline is not None:
-        kept[BASELINE] = replace(baseline, look=None).to_text()
-    if BEGAN in positions:
-        kept[BEGAN] = ""
-    if SWEEP in positions:
-        kept[SWEEP] = FINISHED
-    if REPLICA in positions:
-        kept[REPLICA] = ""
-    return kept

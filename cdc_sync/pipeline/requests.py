@@ -1,4 +1,4 @@
-"""Sweeps that belong to capture: what they find was left to them, and is nothing that the fast path has missed.
+"""Sweeps that belong to capture: what they find was left to them, and is nothing that the capture has missed.
 
 A TRUNCATE, a partition that comes or goes, a row of a table on which any application may depend: each changes rows that
 nobody names, so a sweep is asked for. From then on, until one that began afterwards has compared everything, what a

@@ -15,7 +15,7 @@ class Steps:
         polled: rows that a poll reads at once.
         look_every: between looks at the server's transactions, and so between moves of a poll's watermark: each look
             takes one of the server's transaction ids.
-        compared: rows that a sweep compares at once: a statement of the store's of some 10 ms, for which the fast path
+        compared: rows that a sweep compares at once: a statement of the store's of some 10 ms, for which the capture
             may have to wait.
         read: rows that a sweep reads at once, at most: what they take of memory Python gives little back.
         searched: record numbers looked at at once when a sweep searches for what it has not met.

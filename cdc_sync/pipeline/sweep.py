@@ -1,6 +1,6 @@
 """The sweep: the whole table against the whole snapshot, in constant memory and short transactions.
 
-It goes through the table in key order and only collects rows that look different. Then the fast path catches up; what
+It goes through the table in key order and only collects rows that look different. Then the capture catches up; what
 still differs, as the page had it, was really missed: it is read once more and applied, and counted by cause, unless it
 was left to a sweep on purpose (`requests`). Rows that are gone are found from the other side: every record met is
 marked in a bitmap (one bit for each record number), and what is alive in the snapshot but unmarked is suspected.
@@ -14,7 +14,7 @@ read. A digest says only this: a row that has it says what the record's columns 
 - a row is verified by one statement that compares what was read with the record as it is *then*. Whatever has come
   between reading and verifying, and wherever the process dies, no record gets a digest that is wrong; the worst is that
   a row is read once more.
-- a row that changes after its digest was made is the fast path's, as one that changes after its page was read.
+- a row that changes after its digest was made is the capture's, as one that changes after its page was read.
 - a page with a row on which an expression fails has no digests: its rows are read.
 - digests never tell that a row is gone: what is passed over is marked as met, what is not marked is looked for.
 - another configuration or another version makes other digests: every row is read once.
@@ -29,7 +29,7 @@ numbers it speaks of. Step by step:
 - a page is compared and what differs is recorded *before* the position says so. Dying in between, the page is compared
   again: what was recorded is no news then, and was counted when it was recorded (dying between these two, it stays
   uncounted).
-- what happens while nobody is there, or what the fast path cannot see, to a row that was compared before the
+- what happens while nobody is there, or what the capture cannot see, to a row that was compared before the
   interruption, this sweep misses. The next one finds it, interrupted or not, since it compares every row later. So a
   sweep that was resumed is followed by another as soon as the spacing allows; whoever dies before that begins with one.
 - a mark that should not be there (of a row deleted since, or of a record whose number belongs to another application
@@ -205,7 +205,7 @@ class _Sweep:
             await self._intake.write(("repairs",), adding)
 
     async def _compare(self, read: Read) -> None:
-        """Mark what is known, and look again at what seems different once the fast path has caught up."""
+        """Mark what is known, and look again at what seems different once the capture has caught up."""
         rows = [interpret(row, self._intake.rules, read.at) for row in read.rows]
         known = await self._known(rows)
         rows = [with_last_job(row, known.get(row.application_id or "")) for row in rows]
@@ -224,9 +224,9 @@ class _Sweep:
         return await self._intake.store.known(self._intake.rules.watch, ids) if ids else {}
 
     async def _repair(self, rows: list[Observation]) -> None:
-        """Let the fast path catch up; read again, apply and count what still differs from what is known by then.
+        """Let the capture catch up; read again, apply and count what still differs from what is known by then.
 
-        Looked for twice. A row that changes anew before the fast path's turn, and back after it, differs though nothing
+        Looked for twice. A row that changes anew before the capture's turn, and back after it, differs though nothing
         was missed; the second turn knows of it.
         """
         deleted: list[str] = []
@@ -253,15 +253,15 @@ class _Sweep:
         await self._count(repaired)
 
     async def _changed(self, rows: Iterable[Observation], applied: Collection[str]) -> set[str]:
-        """Of what was applied, that which is not as the page had it: it changed after the fast path's turn."""
+        """Of what was applied, that which is not as the page had it: it changed after the capture's turn."""
         rows = [row for row in rows if row.application_id in applied]
         different = self._intake.different(rows, await self._known(rows))
         return {row.application_id for row in rows if row.application_id is not None and row.key in different}
 
     async def _absent(self, unmet: list[str]) -> list[str]:
-        """Of the applications whose row was not met, those whose row has gone without the fast path's knowing.
+        """Of the applications whose row was not met, those whose row has gone without the capture's knowing.
 
-        Looked for twice. A row that went and came back between the first look and the fast path's turn leaves no
+        Looked for twice. A row that went and came back between the first look and the capture's turn leaves no
         trace there, rightly; it is there the second time, or has gone anew and the second turn knows of it.
         """
         for _ in range(2):
@@ -272,7 +272,7 @@ class _Sweep:
     async def _not_there(self, application_ids: list[str]) -> dict[str, Known]:
         """Those whose row is not there, and is nowhere that is known of.
 
-        A row whose key has moved to the part done, or behind the end, is not met, though the fast path has seen it.
+        A row whose key has moved to the part done, or behind the end, is not met, though the capture has seen it.
         """
         known = await self._intake.store.known(self._intake.rules.watch, application_ids)
         if not known:
@@ -283,7 +283,7 @@ class _Sweep:
         return {id_: before for id_, before in known.items() if id_ not in there and before.key not in unreadable}
 
     async def _unknown_to_the_fast_path(self, absent: dict[str, Known]) -> list[str]:
-        """Those of which the fast path has recorded nothing, now that it has caught up with their absence."""
+        """Those of which the capture has recorded nothing, now that it has caught up with their absence."""
         if not absent:
             return []
         await self._catch_up()
@@ -330,7 +330,7 @@ def _verified(row: Observation, known: Mapping[str, Known]) -> Verified | None:
 
 
 def _causes(decision: Decision) -> Iterable[str]:
-    """What the fast path has missed, as it is counted."""
+    """What the capture has missed, as it is counted."""
     match decision:
         case Queue(kinds):
             return kinds

@@ -3,12 +3,9 @@
 The arming is a lease: a daemon that is gone costs the ATS nothing, once its lease is over. It is by the server's clock
 alone, so it does not matter for how long a daemon, or its machine, was stopped.
 
-Arming alone is not enough. A transaction that read the bell before it was armed may commit after the last drain and
-never ring. But it had its transaction id by then, since the row that it changed came before the trigger. So: arm, take
-a transaction id, and go on draining at a fast pace until all transactions below it have ended; then drain once more,
-and sleep. By then every such transaction's change was visible or gone; every later one reads an armed bell and rings.
-The bell is a sequence, whose value is read outside MVCC: a writer with an old snapshot (REPEATABLE READ, SERIALIZABLE)
-sees it as it is.
+Arming alone is not enough: a transaction that read the bell before may commit later and never ring. So a transaction id
+is taken after it, and the log is read until all transactions below have ended; decision 10 has the proof. The bell is a
+sequence, whose value is read outside MVCC: a writer with an old snapshot sees it as it is.
 
 Where a NOTIFY could harm the ATS the bell is never armed. PostgreSQL prepares no transaction that has notified
 (two-phase commit). And a commit that notifies keeps the cluster's one lock of NOTIFY while it waits for a synchronous
@@ -20,8 +17,6 @@ when the queue is full each COMMIT that notifies fails.
 A bell that is not armed says, by the hour, when the watch was worked last: a time that is over. By it the triggers of a
 watch that nobody works stop recording, while others' changes are taken (`sql/recorder_body.sql`). Zero, as earlier
 versions left it, and a bell that was never set say nothing.
-
-Only a renewal within the lease needs no such fence, if the bell is found as it was left: it was armed all the time.
 """
 
 from psycopg import sql
@@ -83,7 +78,8 @@ class Bell:
     async def arm(self) -> int | None:
         """Arm, or renew, for `LEASE` seconds.
 
-        Returns a transaction id that was taken afterwards, which `is_quiet` waits for; None if the bell was armed all
+        Returns a transaction id that was taken afterwards: all that may have read the bell before have ended once a
+        snapshot's oldest transaction (`changelog.Look`) is above it. None if the bell was armed all
         the time since it was armed last.
 
         Raises:
@@ -97,10 +93,6 @@ class Bell:
         was_armed = before == self._armed_until and until - LEASE <= before - _ROUNDING
         self._armed_until = until
         return None if was_armed else await transactions.take_id(self._pool)
-
-    async def is_quiet(self, taken: int) -> bool:
-        """Whether every transaction has ended that may have read the bell before it was armed."""
-        return await transactions.have_ended(self._pool, taken)
 
     async def disarm(self) -> None:
         """Nobody sleeps here any more."""

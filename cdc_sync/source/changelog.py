@@ -12,28 +12,25 @@ log needs no index, and the triggers pay for none. Another row may have come to 
 has deleted ours and VACUUM has made room. So a row is deleted only if it was written (xmin) by one of the transactions
 whose rows the batch has: these had ended when it was read, and write no more. VACUUM FULL moves their other rows, too:
 into another file, whose rows have other places.
-
-Where the triggers may ring for a change (`source.bell`), `listen` hears it, on the session that also holds the lock.
 """
 
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterable
-from contextlib import aclosing
+from collections.abc import Iterable
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 from psycopg_pool import AsyncConnectionPool
 
 from cdc_sync.core.rows import Key
-from cdc_sync.source.connection import Connection, asking
-from cdc_sync.source.errors import Code, SourceError, translate
+from cdc_sync.source.connection import Connection, asking, guarded_fetch, patiently
+from cdc_sync.source.errors import Code, SourceError
 from cdc_sync.source.reading import Read, Reader
 from cdc_sync.source.replica_guard import NOW, ReplicaGuard
-from cdc_sync.source.session import ECHO_WITHIN, Session, at_once
 
 # What is read of the log, as one JSON text in a row of its own. `batch` is planned and read once. The join gives
 # nothing, but lets a prepared statement lock the log before the table: see decision 20.
@@ -103,6 +100,16 @@ SET LOCAL synchronous_commit = off;
 SET LOCAL statement_timeout = '200ms'
 """
 
+_LOOK_EVERY = 0.1
+"""Seconds between looks at the whole log, at least: for so long, those who ask wait for each other."""
+
+_LOOK_AT_LEAST_EVERY = 2.0
+
+# One statement has one snapshot: what ended below `oldest` is in the log that it shows.
+_LOOK = sql.SQL(
+    "SELECT txid_snapshot_xmin(txid_current_snapshot()), ARRAY(SELECT DISTINCT watch::text FROM cdc_sync.changes)"
+)
+
 _OLDER = "SELECT EXISTS (SELECT FROM cdc_sync.changes WHERE watch = {watch} AND changed_at <= {than})"
 
 MISSING = (
@@ -114,16 +121,15 @@ UNIDENTIFIED = (
     "nobody take them out. Let the DBA run what `cdc-sync sql install` prints, which gives them one."
 )
 
-CHANNEL = "cdc_sync"
-
-_ECHO = "SELECT 'cdc_sync_echo_' || pg_backend_pid(), pg_notification_queue_usage()"
-_NOTIFY_OURSELVES = """\
-SELECT pg_notify(%s, ''), pg_notification_queue_usage(), current_setting('cdc_sync.session', true)"""
+KEPT = (
+    "Nothing can be deleted from the change log cdc_sync.changes: DELETE leaves every row and gives no error, so a "
+    "rule or a trigger of somebody else keeps them there. Let the DBA drop it: `\\d cdc_sync.changes` in psql shows it."
+)
 
 _DOING = "reading the change log cdc_sync.changes"
 _MEANINGS: dict[type[psycopg.Error], tuple[Code, str]] = {
-    psycopg.errors.UndefinedTable: ("log-missing", MISSING),
-    psycopg.errors.ObjectNotInPrerequisiteState: ("log-published", UNIDENTIFIED),
+    errors.UndefinedTable: ("log-missing", MISSING),
+    errors.ObjectNotInPrerequisiteState: ("log-published", UNIDENTIFIED),
 }
 
 
@@ -133,6 +139,54 @@ def latest(changes: Iterable[tuple[Key, int]]) -> dict[Key, int]:
     for key, at in changes:
         times[key] = max(at, times.get(key, at))
     return times
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one snapshot shows of the whole log.
+
+    Attributes:
+        oldest: every transaction below has ended; what it committed is shown.
+        watches: those of which there are changes.
+        took: seconds.
+    """
+
+    oldest: int
+    watches: frozenset[str]
+    took: float
+
+
+class Lookout:
+    """Looks at the log for all watches at once: however many ask, it is one statement every so many seconds."""
+
+    def __init__(self, pool: AsyncConnectionPool[Connection], guard: ReplicaGuard, every: float = _LOOK_EVERY) -> None:
+        self._every = every
+        self._pool = pool
+        self._guard = guard
+        self._next: asyncio.Task[Look] | None = None
+        self._pause = every
+
+    async def look(self) -> Look:
+        """The next look, which begins after this call.
+
+        Raises:
+            SourceError: the database cannot answer.
+        """
+        if self._next is None:
+            # On nobody's account (`connection.READS`): it is quick.
+            self._next = asyncio.create_task(self._look(), name="looking at the log", context=Context())
+            self._next.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(self._next)
+
+    async def _look(self) -> Look:
+        await asyncio.sleep(self._pause)
+        self._next = None  # whoever asks from here on is answered by another
+        begun = time.monotonic()
+        ((oldest, watches),) = await guarded_fetch(self._pool, self._guard, _LOOK, (), width=2, doing=_DOING)
+        took = time.monotonic() - begun
+        # It walks through the whole log, as far as VACUUM has not made room: that costs a fifth of the time at most.
+        self._pause = min(max(self._every, 4 * took), _LOOK_AT_LEAST_EVERY)
+        return Look(int(oldest), frozenset(watches), took)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +244,8 @@ class ChangeLog:
         self._guard = guard or ReplicaGuard()
         self.consumes = consume
         self._may_delete = not consume
+        # The batch of which nothing was deleted, though nothing was wrong.
+        self._kept = ""
         # As text, once: to compose a statement takes longer than to ask for it.
         self._alone = sql.SQL(_BATCH).format(nulls=sql.SQL(""), watch=watch, now=NOW, table_size=0).as_string()
         self.statement = None if reader is None else _with_rows(watch, reader)
@@ -197,6 +253,10 @@ class ChangeLog:
         self._may_prepare = True
 
     async def read(self, limit: int, *, apart: bool = False) -> Changes:
+        """As `_read`; where somebody holds a lock, it waits without a connection."""
+        return await patiently(lambda: self._read(limit, apart=apart))
+
+    async def _read(self, limit: int, *, apart: bool) -> Changes:
         """Read up to `limit` changes, and the rows that they are about, unless these are to be read `apart`.
 
         Apart, the ATS's table is not touched: so it is while nobody expects changes.
@@ -228,11 +288,11 @@ class ChangeLog:
             self._guard.advance(position)
         except SourceError as error:
             # One row, or one key, makes the statement fail. Or all is wrong: then reading apart tells what.
-            if reader is None or error.kind == "unreachable":
+            if reader is None or error.kind == "unreachable" or isinstance(error.__cause__, errors.LockNotAvailable):
                 raise
             # Maybe it fails because it is prepared, and would for as long as the connection lasts.
             self._may_prepare = self._may_prepare and not table_size
-            return await self.read(limit, apart=True)
+            return await self._read(limit, apart=True)
         listed = listed or []
         if reader is not None:
             self._table_size = found_size or 0
@@ -254,16 +314,31 @@ class ChangeLog:
         """Delete from the log what was read of it.
 
         Raises:
-            SourceError: it could not be deleted, and comes again.
+            SourceError: it could not be deleted, and comes again. So does what something keeps in the log without an
+                error: that is one when the very same batch stays for the second time. The first time, another daemon
+                may have taken it.
         """
         if not changes.number or not self.consumes:
             return
         delete = sql.SQL(_DELETE).format(
             places=changes.places, writers=changes.writers, watch=self._watch, file=changes.file
         )
+        if await patiently(lambda: self._deleted(delete)):
+            self._kept = ""
+        elif self._kept == changes.places:
+            raise SourceError("log-kept", KEPT)
+        else:
+            self._kept = changes.places
+
+    async def _deleted(self, delete: sql.Composed) -> int:
+        """Run what deletes a batch; returns how many rows are gone by it."""
         async with asking(_DOING, _MEANINGS), self._pool.connection() as connection:
             # Without parameters: only so may several statements be one message.
-            await connection.execute(delete)
+            cursor = await connection.execute(delete)
+            deleted = 0
+            while cursor.nextset():
+                deleted += max(cursor.rowcount, 0)
+            return deleted
 
     async def give_back(self, *, nearly_full: bool) -> None:
         """Shorten the log's file, if nothing is in it and nobody uses it at this moment.
@@ -278,7 +353,7 @@ class ChangeLog:
             await connection.execute(_GIVE_BACK_WITHIN)
             try:
                 await connection.execute(_GIVE_BACK)
-            except psycopg.errors.QueryCanceled:
+            except errors.QueryCanceled:
                 await connection.execute("ROLLBACK")
 
     async def clock(self) -> str:
@@ -305,63 +380,3 @@ def _with_rows(watch: str, reader: Reader) -> str | None:
     size = sql.SQL("pg_relation_size({})").format(reader.table)
     batch = sql.SQL(_BATCH).format(nulls=sql.SQL("NULL, " * width), watch=watch, now=NOW, table_size=size)
     return sql.SQL(_AND_ROWS).format(batch=batch, rows=rows).as_string()
-
-
-async def listen(
-    session: Session,
-    ring: Callable[[], None],
-    prove_every: float,
-    proved: Callable[[float], None] | None = None,
-    *,
-    within: float = ECHO_WITHIN,
-) -> None:
-    """Call `ring` at each notification, for ever; the first call is right after LISTEN has taken effect.
-
-    Changes committed before LISTEN rang for nobody, so the first call makes the listener drain. Every `prove_every`
-    seconds the connection notifies itself: a half-open one fails to send, and a deaf one hears nothing within `within`
-    seconds.
-
-    Each time, also at the beginning, `proved` is told which share of the server's NOTIFY queue is in use.
-
-    Raises:
-        SourceError: the connection is lost, or deaf, or its session is another's too.
-    """
-    proved = proved or (lambda _: None)
-    connection = session.connection
-    try:
-        async with at_once(within):
-            row = await (await connection.execute(_ECHO)).fetchone()
-            echo, usage = row or ("", 0.0)
-            await connection.execute(f"LISTEN {CHANNEL}")
-            await connection.execute(f"LISTEN {echo}")  # a constant prefix and a number: nothing to quote
-        ring()
-        proved(usage)
-        while True:
-            async for notification in connection.notifies(timeout=prove_every):
-                if notification.channel == CHANNEL:
-                    ring()
-            proved(await _prove(session, echo, ring, within))
-    except psycopg.Error as error:
-        raise translate(error, "listening for changes") from error
-
-
-async def _prove(session: Session, echo: str, ring: Callable[[], None], within: float) -> float:
-    """Hear from ourselves; returns the share of the server's NOTIFY queue that is in use."""
-    try:
-        async with asyncio.timeout(within):
-            row = await (await session.connection.execute(_NOTIFY_OURSELVES, (echo,))).fetchone()
-            _, usage, token = row or (None, 0.0, None)
-            session.recognise(token)
-            # Left early, it holds the connection until it is closed.
-            async with aclosing(session.connection.notifies()) as notifications:
-                async for notification in notifications:
-                    if notification.channel == echo:
-                        break
-                    ring()
-    except TimeoutError as error:
-        raise SourceError(
-            "listener-deaf",
-            f"The listening connection is deaf: its own notification did not come back within {within:.0f} s. "
-            f"Something between here and PostgreSQL loses notifications: let database.dsn lead directly to the server.",
-        ) from error
-    return float(usage)

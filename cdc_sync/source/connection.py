@@ -4,8 +4,8 @@ A read returns its server's position with its rows (`source.replica_guard`).
 
 When a database is gone that does not say so, what notices is, from the quickest on:
 
-- the lasting connection of each watch, which proves itself (`source.session`): within 25 seconds, and 10 more in which
-  the driver tries to cancel its statement. The whole watch then connects anew, so this bounds a page, too, that waits
+- the lasting session, which proves itself (`source.session`): within 25 seconds, and 10 more in which
+  the driver tries to cancel its statement. Every watch then connects anew, so this bounds a page, too, that waits
   for a server behind the same dead network.
 - the kernel, for any single connection whose other end is gone: within a minute, by the settings below.
 - `asking`, for a single connection that somebody in between keeps open without an answer: within 5 minutes.
@@ -15,10 +15,12 @@ import asyncio
 import sys
 import time
 from collections import abc
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection, sql
@@ -30,6 +32,7 @@ from cdc_sync.config.sessions import ANSWERS_WITHIN, POOL_SIZE, completed, sessi
 from cdc_sync.source.errors import Code, SourceError, translate
 from cdc_sync.source.replica_guard import NOW, ReplicaGuard, ReplicaPosition, ask
 
+T = TypeVar("T")
 Connection = AsyncConnection[tuple[Any, ...]]
 
 _TRIES = 4
@@ -40,6 +43,21 @@ _AGAIN_AFTER = 0.1
 
 _FREE_WITHIN = ANSWERS_WITHIN - 60
 """Seconds within which a pool has a connection to give: the only one that it gets may be at work on a long page."""
+
+_LONGEST_PAUSE = 5.0
+"""Seconds between two tries of a read that waits for a lock, at most: each failure is a line in the server's log."""
+
+_QUICK = 1.0
+"""Seconds for which a read may have a connection and still be quick."""
+
+# Below deadlock_timeout: whoever waits for what we have locked never waits long enough to be taken for a deadlock's
+# victim. Nothing queues behind us for long either, and a table that somebody holds keeps no connection from others.
+_CONFIGURE = """
+SELECT pg_backend_pid(), set_config('lock_timeout', CASE WHEN asked > '0' AND asked < ours THEN asked::text
+                                    ELSE (extract(epoch FROM ours) * 1000)::int || 'ms' END, false)
+  FROM (SELECT current_setting('lock_timeout')::interval AS asked,
+               least(current_setting('deadlock_timeout')::interval / 2, interval '500ms') AS ours) AS timeouts
+"""
 
 _NOTHING: abc.Mapping[type[psycopg.Error], tuple[Code, str]] = MappingProxyType({})
 
@@ -118,14 +136,53 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
         await connection.close()
 
 
-class _Pool(AsyncConnectionPool[Connection]):
-    """Says why it has no connection to give, where the server has said it.
+@dataclass(slots=True)
+class Reads:
+    """Reads that share their turns at a pool: those of a watch's capture, or those of its sweeps.
 
     Attributes:
-        refused: why the last connection could not be made.
+        slow: whether the last one had a connection for long.
+        always: whether they are taken for slow whatever they do: there may be many.
+    """
+
+    slow: bool = False
+    always: bool = False
+
+
+READS: ContextVar[Reads | None] = ContextVar("READS", default=None)
+"""Whose reads this task makes, and the tasks that it begins."""
+
+
+@contextmanager
+def reading_as(reads: Reads) -> Iterator[None]:
+    """Read on somebody's account."""
+    token = READS.set(reads)
+    try:
+        yield
+    finally:
+        READS.reset(token)
+
+
+class _Pool(AsyncConnectionPool[Connection]):
+    """A pool in which slow reads leave a connection for quick ones; among their like all wait by turns.
+
+    Attributes:
+        refused: why the last connection could not be made, where the server has said it.
+        slow_turns: one fewer than there are connections, but one at least.
     """
 
     refused: SourceError | psycopg.Error | None = None
+    slow_turns: asyncio.Semaphore
+
+    @asynccontextmanager
+    async def connection(self, timeout: float | None = None) -> AsyncIterator[Connection]:  # noqa: ASYNC109 - as below
+        reads = READS.get() or Reads()
+        async with self.slow_turns if reads.slow or reads.always else nullcontext(), super().connection(timeout) as one:
+            begun = time.monotonic()
+            try:
+                yield one
+            finally:
+                reads.slow = time.monotonic() - begun > _QUICK
 
     async def getconn(self, timeout: float | None = None) -> Connection:  # noqa: ASYNC109 - as the base class has it
         try:
@@ -174,9 +231,9 @@ def _staying_on_server(guard: ReplicaGuard, refused: Callable[[psycopg.Error | N
 
 @asynccontextmanager
 async def pooled(
-    dsn: str, guard: ReplicaGuard | None = None, *, connects_within: float = 15.0
+    dsn: str, guard: ReplicaGuard | None = None, *, size: int = POOL_SIZE, connects_within: float = 15.0
 ) -> AsyncIterator[AsyncConnectionPool[Connection]]:
-    """A small pool for reads, for which one connection is enough: nobody takes a second one while he holds one.
+    """A pool for reads, for which one connection is enough: nobody takes a second one while he holds one.
 
     A statement is prepared only if it asks for it (`prepare=True`), and where no pooler stands in between, which could
     lead the next one to another session of the server.
@@ -185,6 +242,7 @@ async def pooled(
         dsn: the database.
         guard: connections stay on the server that was read last, if it can be reached; none is made to a server that is
             behind.
+        size: how many connections, at most.
         connects_within: seconds within which it has its first connection.
 
     Raises:
@@ -201,7 +259,7 @@ async def pooled(
         except SourceError as error:
             note(error)
             raise
-        ((process,),) = await (await connection.execute("SELECT pg_backend_pid()")).fetchall()
+        ((process, _),) = await (await connection.execute(_CONFIGURE)).fetchall()
         if process == connection.info.backend_pid:
             connection.prepare_threshold = sys.maxsize  # never by itself: some messages are several statements
 
@@ -210,7 +268,7 @@ async def pooled(
         connection_class=_staying_on_server(guard, note),
         kwargs={"autocommit": True, "prepare_threshold": None},
         min_size=1,
-        max_size=POOL_SIZE,
+        max_size=size,
         configure=configure,
         open=False,
         timeout=_FREE_WITHIN,
@@ -218,6 +276,7 @@ async def pooled(
         # whole.
         reconnect_timeout=_FREE_WITHIN,
     )
+    pool.slow_turns = asyncio.Semaphore(max(size - 1, 1))
     try:
         try:
             await pool.open(wait=True, timeout=connects_within)
@@ -232,6 +291,23 @@ async def pooled(
         yield pool
     finally:
         await pool.close(timeout=2)
+
+
+async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Repeat what waits for a lock; in between it has no connection, and nobody queues behind it.
+
+    Raises:
+        SourceError: it failed, or the lock was not free in time.
+    """
+    pause, until = _AGAIN_AFTER, time.monotonic() + ANSWERS_WITHIN
+    while True:
+        try:
+            return await attempt()
+        except SourceError as error:
+            if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable) or time.monotonic() > until:
+                raise
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 Rows = list[tuple[Any, ...]]
@@ -281,10 +357,14 @@ async def guarded(
     Raises:
         SourceError: it failed, was not answered in time, or the server is behind what was read before.
     """
+
+    async def attempt() -> tuple[str, Rows]:
+        async with asking(doing), pool.connection() as connection:
+            return await read(connection)
+
     until = time.monotonic() + guard.behind_for
     while True:
-        async with asking(doing), pool.connection() as connection:
-            position, rows = await read(connection)
+        position, rows = await patiently(attempt)
         try:
             guard.advance(position)
         except SourceError:

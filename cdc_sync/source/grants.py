@@ -29,10 +29,10 @@ _IF_ROWS_ARE_HIDDEN = """\
 
 def read_columns(watch: Watch) -> Dependencies:
     """The columns of its table that the daemon reads for a watch."""
-    needed = watched(watch)
-    if watch.capture.mode == "poll" and watch.capture.watermark is not None:
-        needed = Dependencies(tuple(dict.fromkeys((*needed.columns, watch.capture.watermark))), needed.complete)
-    return needed
+    needed, watermark = watched(watch), watch.capture.needs.watermark
+    if watermark is None:
+        return needed
+    return Dependencies(tuple(dict.fromkeys((*needed.columns, watermark))), needed.complete)
 
 
 def grants(config: Config, role: str) -> str:
@@ -114,7 +114,7 @@ def _tables(watch: Watch) -> list[tuple[QualifiedName, Dependencies]]:
 
 def _ours(name: str, watch: Watch) -> dict[str, str]:
     """What a watch needs of the schema cdc_sync, as it stands in GRANT."""
-    if watch.capture.mode != "notify":
+    if not watch.capture.needs.log:
         return {}
     return {"changes": "SELECT, DELETE, TRUNCATE", bell_of(name): "SELECT, UPDATE", missed_of(name): "SELECT"}
 

@@ -15,7 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from cdc_sync.core.rows import Key, Row
 from cdc_sync.source import expressions, row_security
-from cdc_sync.source.connection import Connection, asking, guarded, guarded_fetch, read_with_position
+from cdc_sync.source.connection import Connection, asking, guarded, guarded_fetch, patiently, read_with_position
 from cdc_sync.source.errors import unless_a_row_fails
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.replica_guard import ReplicaGuard
@@ -395,5 +395,9 @@ async def fetch(
     Raises:
         SourceError: it failed, or was not answered in time.
     """
-    async with asking(doing), pool.connection() as connection:
-        return await (await connection.execute(query, parameters)).fetchall()
+
+    async def attempt() -> list[tuple[Any, ...]]:
+        async with asking(doing), pool.connection() as connection:
+            return await (await connection.execute(query, parameters)).fetchall()
+
+    return await patiently(attempt)

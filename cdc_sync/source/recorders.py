@@ -203,7 +203,7 @@ def _recorder(name: str, watch: Watch, of: Watch | Related, changed: Dependencie
         once=sql.SQL("" if key else parts["once"] + "\n"),
         declared=sql.SQL("    rings boolean;\n" if wakes else ""),
         wake=sql.SQL("\n" + parts["wake"]).format(bell=bell) if wakes else sql.SQL(""),
-        ring=sql.SQL("\n" + parts["ring"] if wakes else ""),
+        ring=sql.SQL("\n" + parts["ring"]).format(watch=sql.Literal(name)) if wakes else sql.SQL(""),
     )
     script = render(
         template("recorder.sql"),

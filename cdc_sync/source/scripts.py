@@ -192,7 +192,7 @@ def for_psql(script: str) -> str:
 
 def noticed(config: Config) -> dict[str, Watch]:
     """The watches in notify mode."""
-    return {name: watch for name, watch in config.watches.items() if watch.capture.mode == "notify"}
+    return {name: watch for name, watch in config.watches.items() if watch.capture.needs.log}
 
 
 def _setting(patience: timedelta) -> str:

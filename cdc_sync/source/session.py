@@ -1,4 +1,4 @@
-"""The one connection per watch that lasts: it holds the watch's lock, and is where the log's wake-up is heard.
+"""The session that lasts: it holds the locks of all watches, and hears for all of them that a change was recorded.
 
 It never sits in a transaction: a listener inside one keeps PostgreSQL from trimming its NOTIFY queue, and a full queue
 makes the ATS's COMMIT fail, out of any trigger's reach.
@@ -7,8 +7,8 @@ It is the one that notices when the database is gone. What the server or the ker
 shutdown, a reset) is noticed at once. Silence, in either direction or of notifications alone, is noticed by a proof:
 every `prove_every` seconds (the daemon: 15) something must come back within 10. A server in recovery refuses LISTEN.
 
-The lock and LISTEN belong to a session of the server, so the session must be the connection's own. Behind a pooler in
-transaction mode it is not: a second daemon is given the same session, and with it the lock, and the lock outlives the
+Locks and LISTEN belong to a session of the server, so the session must be the connection's own. Behind a pooler in
+transaction mode it is not: a second daemon is given the same session, and with it the locks, and a lock outlives the
 daemon. So the connection marks its session with a token before it locks anything. A session that has another's token
 already, one that a second connection of ours meets too, and one that has lost its token by the next proof, are refused.
 """
@@ -17,10 +17,11 @@ import asyncio
 import hashlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Iterable
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, field
-from typing import Self
+from dataclasses import asdict, dataclass
+from typing import NamedTuple, Self
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -29,7 +30,9 @@ from cdc_sync.core.identifiers import written
 from cdc_sync.core.visible import visible
 from cdc_sync.source.connection import Connection, asking, connected
 from cdc_sync.source.errors import SourceError, translate
-from cdc_sync.source.replica_guard import ReplicaGuard
+
+CHANNEL = "cdc_sync"
+"""Where the triggers notify. The payload is the watch's name; none, as the triggers of 0.1.0 have it, means any."""
 
 ECHO_WITHIN = 10.0
 """Seconds within which our own notification must come back."""
@@ -58,6 +61,9 @@ SELECT set_config('cdc_sync.session', %s, false) WHERE coalesce(current_setting(
 _MARKED = "SELECT current_setting('cdc_sync.session', true)"
 _LOCK = "SELECT pg_try_advisory_lock(%s) WHERE current_setting('cdc_sync.session', true) = %s"
 _UNLOCK = "SELECT pg_advisory_unlock(%s) WHERE current_setting('cdc_sync.session', true) = %s"
+_ECHO = "SELECT 'cdc_sync_echo_' || pg_backend_pid(), pg_notification_queue_usage()"
+_NOTIFY_OURSELVES = """\
+SELECT pg_notify(%s, ''), pg_notification_queue_usage(), current_setting('cdc_sync.session', true)"""
 _UNMARK = """
 SELECT set_config('cdc_sync.session', '', false) WHERE current_setting('cdc_sync.session', true) = %s
 """
@@ -115,22 +121,6 @@ class Process:
         return json.dumps(asdict(self))
 
 
-@dataclass(slots=True)
-class LastSession:
-    """What a daemon remembers of the sessions that it had on a watch.
-
-    Behind a network that fell silent the server keeps a session, and with it the watch's lock, long after the daemon
-    has given it up. Whoever remembers that it was its own may end it.
-
-    Attributes:
-        process: the last one's process.
-        guard: which server was read, and how far it was.
-    """
-
-    process: Process | None = None
-    guard: ReplicaGuard = field(default_factory=ReplicaGuard)
-
-
 class StandbyError(SourceError):
     """Another daemon captures the watch; this one could take over, and waits for its turn."""
 
@@ -138,8 +128,16 @@ class StandbyError(SourceError):
         super().__init__("standby", message)
 
 
+class _Listener(NamedTuple):
+    ring: Callable[[], None]
+    proved: Callable[[float], None]
+
+
 class Session:
-    """A session of the server that is its connection's own; made by `own_session`."""
+    """A session of the server that is its connection's own; made by `own_session`.
+
+    Whoever uses it does so in turn, and interrupts `hold`, which has it the rest of the time.
+    """
 
     def __init__(self, connection: Connection, process: Process, token: str) -> None:
         self.connection = connection
@@ -147,7 +145,13 @@ class Session:
         self.is_pooled = connection.info.backend_pid != process.pid
         """Whether somebody in between gave the connection its session."""
         self._token = token
-        self._locked: int | None = None
+        self._locked: set[int] = set()
+        self._listeners: dict[str, _Listener] = {}
+        self._echo = ""
+        self._echoed = False
+        self._lock = asyncio.Lock()
+        self._wanted = 0
+        self._hearing: asyncio.Task[None] | None = None
 
     async def lock(self, watch: str, *before: Process | None) -> None:
         """Take the watch's lock: be its one worker on this database, whichever host or store others use.
@@ -160,14 +164,13 @@ class Session:
             StandbyError: another daemon holds it.
             SourceError: the session is not the connection's own, or the database cannot be reached.
         """
-        async with asking("taking the watch's lock"):
-            locked = await self._lock(_lock_number(watch), before)
-        if not locked:
-            async with asking("looking who holds the watch's lock"):
+        async with self._turn(), asking("taking the watch's lock"):
+            if not await self._take(_lock_number(watch), before):
                 raise await _held_by(self.connection, watch)
 
-    async def _lock(self, number: int, before: Iterable[Process | None]) -> bool:
-        if await self._try_lock(number):
+    async def _take(self, number: int, before: Iterable[Process | None]) -> bool:
+        # A lock that could not be given back is held twice if it is taken twice.
+        if number in self._locked or await self._try_lock(number):
             return True
         for process in filter(None, before):
             if await self._end(process, number):
@@ -178,14 +181,71 @@ class Session:
                         return True
         return False
 
+    async def unlock(self, watch: str) -> None:
+        """Give the watch's lock back; if the server does not answer soon, it goes with the session."""
+        number = _lock_number(watch)
+        with suppress(psycopg.Error, TimeoutError):
+            async with asyncio.timeout(_ENDS_WITHIN), self._turn():
+                await self.connection.execute(_UNLOCK, (number, self._token))
+                self._locked.discard(number)
+
     async def is_over(self, process: Process) -> bool:
         """Whether a process of this session's server has ended; false if it belongs to another server.
 
         Raises:
-            psycopg.Error: the server cannot be asked.
+            SourceError: the server cannot be asked.
         """
-        row = await (await self.connection.execute(_OVER, asdict(process))).fetchone()
+        async with self._turn(), asking("looking for the session that captures"):
+            row = await (await self.connection.execute(_OVER, asdict(process))).fetchone()
         return row is not None and bool(row[0])
+
+    async def listen(
+        self,
+        watch: str,
+        ring: Callable[[], None],
+        proved: Callable[[float], None] = lambda _: None,
+        *,
+        within: float = ECHO_WITHIN,
+    ) -> None:
+        """Have `ring` called at each of the watch's notifications, as long as `hold` runs.
+
+        It is called at once: changes that were committed before LISTEN rang for nobody. `proved` is told now, and at
+        each proof, which share of the server's NOTIFY queue is in use.
+
+        Raises:
+            SourceError: the server does not answer, or takes no LISTEN.
+        """
+        async with self._turn(), _listening(), at_once(within):
+            ((echo, usage),) = await (await self.connection.execute(_ECHO)).fetchall()
+            if not self._echo:
+                await self.connection.execute(f"LISTEN {CHANNEL}")
+                await self.connection.execute(f"LISTEN {echo}")  # a constant prefix and a number: nothing to quote
+                self._echo = echo
+        self._listeners[watch] = _Listener(ring, proved)
+        ring()
+        proved(usage)
+
+    def stop_listening(self, watch: str) -> None:
+        """Ring for the watch no more."""
+        self._listeners.pop(watch, None)
+
+    async def hold(self, prove_every: float, *, within: float = ECHO_WITHIN) -> None:
+        """Hear notifications for ever, and find out that the connection is lost.
+
+        At once if the server ends it, since another daemon may take the locks then; `within` seconds after one of the
+        proofs, made every `prove_every` seconds, if it only falls silent, or notifications no longer come.
+
+        Raises:
+            SourceError: it is lost, and the locks with it; or it is deaf, or its session is another's too.
+        """
+        async with _listening():
+            prove_at = time.monotonic() + prove_every
+            while True:
+                async with self._lock:
+                    await self._hear_until(prove_at)
+                    if time.monotonic() >= prove_at:
+                        await self._prove(within)
+                        prove_at = time.monotonic() + prove_every
 
     async def prove(self) -> None:
         """Find out that the server answers, and that the session is still the connection's own.
@@ -195,16 +255,7 @@ class Session:
             psycopg.Error: the server does not answer.
         """
         row = await (await self.connection.execute(_MARKED)).fetchone()
-        self.recognise(None if row is None else row[0])
-
-    def recognise(self, token: str | None) -> None:
-        """Compare the token of the session that has just answered.
-
-        Raises:
-            SourceError: it is not ours.
-        """
-        if token != self._token:
-            raise _shared()
+        self._recognise(None if row is None else row[0])
 
     async def end(self) -> None:
         """Leave nothing behind in a session that a pooler keeps. One without a pooler ends with its connection."""
@@ -214,19 +265,85 @@ class Session:
             async with asyncio.timeout(_ENDS_WITHIN):
                 # More than once: the pooler may choose among several.
                 for _ in range(_ROUNDS):
-                    if self._locked is not None:
-                        await self.connection.execute(_UNLOCK, (self._locked, self._token))
+                    for number in self._locked:
+                        await self.connection.execute(_UNLOCK, (number, self._token))
                     if await (await self.connection.execute(_UNMARK, (self._token,))).fetchone() is not None:
                         return
-                if self._locked is not None:
-                    await self._end(self.process, self._locked)
+                for number in self._locked:
+                    await self._end(self.process, number)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        self._wanted += 1
+        try:
+            if self._hearing is not None:
+                self._hearing.cancel()
+            async with self._lock:
+                yield
+        finally:
+            self._wanted -= 1
+
+    async def _hear_until(self, end: float) -> None:
+        """Hear notifications until a moment of the monotonic clock, or until somebody else wants the connection."""
+        hearing = self._hearing = asyncio.create_task(self._hear(end), name="hearing notifications")
+        try:
+            await asyncio.wait([hearing])
+        finally:
+            self._hearing = None
+            while not hearing.done():  # before Python 3.12 it may miss its cancellation
+                hearing.cancel()
+                await asyncio.wait([hearing], timeout=0.5)
+        if not hearing.cancelled() and (error := hearing.exception()) is not None:
+            raise error
+
+    async def _hear(self, end: float) -> None:
+        # Whatever comes together is given together, and never left half-read: see `psycopg.Connection.notifies`.
+        while not self._wanted and (left := end - time.monotonic()) > 0:
+            async for notification in self.connection.notifies(timeout=left, stop_after=1):
+                self._heard(notification)
+
+    def _heard(self, notification: psycopg.Notify) -> None:
+        if notification.channel != CHANNEL:
+            self._echoed = True
+            return
+        for watch, listener in self._listeners.items():
+            if notification.payload in ("", watch):
+                listener.ring()
+
+    async def _prove(self, within: float) -> None:
+        if not self._echo:
+            async with at_once(within):
+                await self.prove()
+            return
+        self._echoed = False
+        try:
+            async with asyncio.timeout(within):
+                row = await (await self.connection.execute(_NOTIFY_OURSELVES, (self._echo,))).fetchone()
+                _, usage, token = row or (None, 0.0, None)
+                self._recognise(token)
+                while not self._echoed:
+                    async for notification in self.connection.notifies(stop_after=1):
+                        self._heard(notification)
+        except TimeoutError as error:
+            raise SourceError(
+                "listener-deaf",
+                f"The listening connection is deaf: its own notification did not come back within {within:.0f} s. "
+                f"Something between here and PostgreSQL loses notifications: let database.dsn lead directly to the "
+                f"server.",
+            ) from error
+        for listener in list(self._listeners.values()):
+            listener.proved(float(usage))
+
+    def _recognise(self, token: str | None) -> None:
+        if token != self._token:
+            raise _shared()
 
     async def _try_lock(self, number: int) -> bool:
         row = await (await self.connection.execute(_LOCK, (number, self._token))).fetchone()
         if row is None:
             raise _shared()
         if row[0]:
-            self._locked = number
+            self._locked.add(number)
         return bool(row[0])
 
     async def _end(self, process: Process, number: int) -> bool:
@@ -238,6 +355,14 @@ class Session:
             return await (await self.connection.execute(_END, asdict(process))).fetchone() is not None
         except psycopg.errors.InsufficientPrivilege:
             return False  # another role's
+
+
+@asynccontextmanager
+async def _listening() -> AsyncIterator[None]:
+    try:
+        yield
+    except psycopg.Error as error:
+        raise translate(error, "listening for changes, and holding the watches' locks") from error
 
 
 def _shared() -> SourceError:
@@ -349,25 +474,6 @@ def _lock_number(watch: str) -> int:
 def _halves(number: int) -> dict[str, int]:
     number &= 0xFFFF_FFFF_FFFF_FFFF
     return {"high": number >> 32, "low": number & 0xFFFF_FFFF}
-
-
-async def hold(session: Session, prove_every: float, *, within: float = ECHO_WITHIN) -> None:
-    """Keep the watch's lock where nobody listens: find out that the connection is lost.
-
-    At once if the server ends it, since another daemon may take the lock then; `within` seconds after one of the
-    proofs, made every `prove_every` seconds, if it only falls silent.
-
-    Raises:
-        SourceError: it is lost, and the lock with it; or its session is another's too.
-    """
-    try:
-        while True:
-            async for _ in session.connection.notifies(timeout=prove_every):
-                pass  # nothing was listened to; this waits for the end of the connection
-            async with at_once(within):
-                await session.prove()
-    except psycopg.Error as error:
-        raise translate(error, "holding the watch's lock") from error
 
 
 @asynccontextmanager

@@ -2,9 +2,10 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
 
@@ -13,15 +14,17 @@ from cdc_sync.config.rules import watch_rules
 from cdc_sync.core.content import Content
 from cdc_sync.core.observations import Observation, Observe, SweepDone
 from cdc_sync.core.outbox import Entry, EntryState
-from cdc_sync.daemon.watching import Connected, WatchParts, adopt, connect, make_poll
 from cdc_sync.pipeline.baseline import BaselinePosition
+from cdc_sync.pipeline.capture import Capture, Connected, SweepOnlyCapture, WatchParts
+from cdc_sync.pipeline.database import Database
 from cdc_sync.pipeline.deletions import confirm_due
-from cdc_sync.pipeline.drain import Drain
 from cdc_sync.pipeline.intake import Intake
-from cdc_sync.pipeline.poll import Poll
+from cdc_sync.pipeline.notify import NotifyCapture
+from cdc_sync.pipeline.poll import PollCapture
 from cdc_sync.pipeline.silent_changes import SilentChanges
 from cdc_sync.pipeline.steps import STEPS, Steps
 from cdc_sync.pipeline.sweep import sweep
+from cdc_sync.pipeline.watch import adopt, connect, open_capture
 from cdc_sync.source.errors import SourceError
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.store import Store
@@ -53,10 +56,17 @@ class Clock:
 
 
 class CatchesUp(Protocol):
-    """What a sweep asks of a fast path."""
+    """What a sweep asks of a capture."""
 
     async def catch_up(self) -> None:
         """Record every change that was committed before this call."""
+
+
+class Nothing:
+    """What captures nothing: all is left to the sweep."""
+
+    async def catch_up(self) -> None:
+        """Nothing to catch up with."""
 
 
 @dataclass(slots=True)
@@ -65,26 +75,28 @@ class Rig:
 
     Attributes:
         connected: its parts, as the daemon makes them.
+        capture: what captures its changes.
         clock: our clock.
         said: everything that was observed.
-        sweeps_wanted: how often the fast path asked for a sweep.
-        drain: the fast path of notify mode.
+        wishes: how often a sweep was wanted.
     """
 
     connected: Connected
+    capture: Capture
     clock: Clock
     said: list[Observation]
-    sweeps_wanted: int = 0
-    drain: Drain = field(init=False)
+    wishes: Counter[str]
 
-    def __post_init__(self) -> None:
-        self.drain = Drain(
-            self.intake,
-            self.connected.log,
-            self.want_sweep,
-            self.connected.parts.watch.capture.max_backlog,
-            steps=self.steps,
-        )
+    @property
+    def sweeps_wanted(self) -> int:
+        """How often a sweep was wanted."""
+        return self.wishes["sweep"]
+
+    @property
+    def drain(self) -> NotifyCapture:
+        """The capture of notify mode."""
+        assert isinstance(self.capture, NotifyCapture)
+        return self.capture
 
     @property
     def intake(self) -> Intake:
@@ -104,29 +116,26 @@ class Rig:
     @property
     def trigger_problems(self) -> tuple[str, ...]:
         """What the daemon finds wrong with its triggers."""
-        found = self.connected.installation
-        return () if found is None else found.problems
-
-    def want_sweep(self) -> None:
-        """Count one more wish for a sweep."""
-        self.sweeps_wanted += 1
+        assert isinstance(self.capture, SweepOnlyCapture)
+        return self.capture.installed.problems
 
     async def adopt(self) -> BaselinePosition:
         """The baseline, or the rest of it."""
-        return await adopt(self.connected, nothing)
+        return await adopt(self.capture, nothing)
 
-    async def poll(self) -> Poll:
-        """The fast path of poll mode, after the baseline."""
-        return await make_poll(self.connected, await self.adopt(), self.want_sweep)
+    async def poll(self) -> PollCapture:
+        """The capture of poll mode, after the baseline."""
+        assert isinstance(self.capture, PollCapture)
+        await self.capture.begin((await self.adopt()).look)
+        return self.capture
 
     async def silent_changes(self) -> SilentChanges:
         """What looks at the tables as a whole, from now on."""
-        connected = self.connected
-        return await SilentChanges.since_now(self.intake, connected.pool, connected.tables, self.want_sweep)
+        return await SilentChanges.since_now(self.capture)
 
     async def sweep(self, fast: CatchesUp | None = None) -> SweepDone:
-        """One sweep; the drain catches up unless another fast path is given."""
-        return await sweep(self.intake, (fast or self.drain).catch_up, nothing, steps=self.steps)
+        """One sweep; the capture catches up unless another one is given."""
+        return await sweep(self.intake, (fast or self.capture).catch_up, nothing, steps=self.steps)
 
     async def pass_grace(self) -> int:
         """Let the deletion grace pass and answer what is suspected; returns how many suspicions that were."""
@@ -167,8 +176,7 @@ def parts_of(config: Config, store: Store, observe: Observe, clock: Clock, steps
         name=WATCH,
         watch=config.watches[WATCH],
         rules=watch_rules(config, WATCH),
-        dsn=config.database.dsn.get_secret_value(),
-        store=store,
+        database=Database(config.database.dsn.get_secret_value(), store),
         observe=observe,
         clock=clock,
         steps=steps,
@@ -178,12 +186,14 @@ def parts_of(config: Config, store: Store, observe: Observe, clock: Clock, steps
 @asynccontextmanager
 async def rig(config: Config, folder: Path, steps: Steps = STEPS) -> AsyncIterator[Rig]:
     """Connect the configuration's only watch, with the store in `folder`; again for what a restart finds."""
-    clock, said = Clock(), list[Observation]()
+    clock, said, wishes = Clock(), list[Observation](), Counter[str]()
     store = SqliteStore(folder / "state.db")
     parts = parts_of(config, store, said.append, clock, steps)
+    parts = replace(parts, want_sweep=lambda: wishes.update(sweep=1))
     try:
         async with AsyncExitStack() as stack:
-            yield Rig(await _connected(stack, parts), clock, said)
+            connected = await _connected(stack, parts)
+            yield Rig(connected, await open_capture(connected), clock, said, wishes)
     finally:
         await store.close()
 

@@ -2,8 +2,16 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
-from cdc_sync.source.session import LastSession, Session, own_session
+from cdc_sync.source.session import Process, Session, own_session
+
+
+@dataclass(slots=True)
+class LastSession:
+    """What a daemon remembers of the session that it had."""
+
+    process: Process | None = None
 
 
 @asynccontextmanager

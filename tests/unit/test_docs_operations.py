@@ -25,9 +25,9 @@ from cdc_sync.core.database_identity import Whereabouts, elsewhere
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.observations import Dispatch, RowsHidden, StoreFailed, TriggersMissing, WatchLost
-from cdc_sync.daemon import watching
 from cdc_sync.daemon.lines import Fields, Lines
 from cdc_sync.daemon.logs import EventLogger
+from cdc_sync.pipeline import capture
 from cdc_sync.source import changelog, errors, facts
 from cdc_sync.source.row_security import Hiding, warning
 from cdc_sync.store.postgres import connecting
@@ -106,6 +106,7 @@ class TestCodes:
         ("code", "message"),
         [
             *((meaning.code, meaning.text) for meaning in errors.MEANINGS),
+            ("log-kept", changelog.KEPT),
             ("log-missing", changelog.MISSING),
             ("log-published", changelog.UNIDENTIFIED),
             ("table-missing", facts._missing(QualifiedName("public", "applications"), [])),
@@ -172,7 +173,7 @@ def messages() -> list[tuple[str, str]]:
         *_lines(),
         *(("warning", str(problem)) for problem in _suspicions()),
         *(("warning", text) for text in _exposures()),
-        ("error", f"{watching.NO_TRIGGERS} …"),
+        ("error", f"{capture.NO_TRIGGERS} …"),
         ("error", str(AdminError.at("…", "…"))),
         ("warning", warning([Hiding("public.applications", "cdc_sync", ())])),
     ]

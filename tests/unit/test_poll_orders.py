@@ -7,6 +7,7 @@ write follows it by at most `LOOKBACK`. No row may slip past, and each weaker id
 
 import types
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
@@ -14,7 +15,7 @@ from support.transactions import Event, ServerModel
 
 from cdc_sync.core.fence import SnapshotReading
 from cdc_sync.core.rows import Row
-from cdc_sync.pipeline.poll import Poll
+from cdc_sync.pipeline.poll import PollCapture
 from cdc_sync.pipeline.steps import Steps
 from cdc_sync.source.polling import PollPage
 
@@ -94,12 +95,24 @@ class Intake:
     rules = types.SimpleNamespace(watch="applications")
 
 
-def missed(events: tuple[Event, ...], poll_of: type[Poll] = Poll, reader_of: type[Reader] = Reader) -> set[int]:
+CONNECTED = types.SimpleNamespace(
+    parts=types.SimpleNamespace(
+        name="applications",
+        steps=Steps(look_every=0.0),
+        watch=types.SimpleNamespace(table="", capture=types.SimpleNamespace(poll_interval=timedelta(seconds=2))),
+    ),
+    intake=Intake(),
+)
+
+
+def missed(
+    events: tuple[Event, ...], poll_of: type[PollCapture] = PollCapture, reader_of: type[Reader] = Reader
+) -> set[int]:
     """The committed rows that nobody has seen when all is over."""
     server = ServerModel(START)
     reader = reader_of(server)
-    steps = Steps(look_every=0.0)
-    poll = poll_of(cast("Any", Intake()), cast("Any", reader), str(START - LOOKBACK), None, lambda: None, steps=steps)
+    poll = poll_of(cast("Any", CONNECTED), cast("Any", reader))
+    poll.watermark = str(START - LOOKBACK)
     starts: dict[str, int] = {}
     polling: Any = None
     for what, name in events:
@@ -171,26 +184,26 @@ class OnlyBehind(Reader):
         return stamp > watermark
 
 
-class NewestSeen(Poll):
+class NewestSeen(PollCapture):
     """The watermark is the newest time that was read, as people write it first."""
 
     async def _advance(self, reading: SnapshotReading) -> None:
-        reader = cast("Any", self._reader)
+        reader = cast("Any", self.reader)
         stamps = [reader.server.stamps[row] for row in reader.seen]
         self.watermark = str(max(stamps, default=int(self.watermark)))
 
 
-class ReadFirst(Poll):
+class ReadFirst(PollCapture):
     """The look comes after the rows."""
 
     async def catch_up(self, _progressed: Callable[[], None] = lambda: None) -> None:
         await self._page(self.watermark)
-        await self._advance(await self._reader.look())
+        await self._advance(await self.reader.look())
 
 
 @pytest.mark.parametrize("weaker", [AllAreOver, OnlyWhatEnded, OnlyBehind, LateClock, NewestSeen, ReadFirst])
-def test_each_weaker_idea_loses_a_row(weaker: type[Reader] | type[Poll]) -> None:
-    poll_of, reader_of = (weaker, Reader) if issubclass(weaker, Poll) else (Poll, weaker)
+def test_each_weaker_idea_loses_a_row(weaker: type[Reader] | type[PollCapture]) -> None:
+    poll_of, reader_of = (weaker, Reader) if issubclass(weaker, PollCapture) else (PollCapture, weaker)
 
     assert any(missed(events, poll_of, reader_of) for events in orders(polls=2, writers=2))
 

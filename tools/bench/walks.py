@@ -11,9 +11,8 @@ from bench.figures import Budget, Figure, beside
 from bench.options import Options
 from bench.site import COPY, PATIENCE, Site
 from cdc_sync.config import load
-from cdc_sync.daemon.running import make_parts
-from cdc_sync.daemon.watching import connect, make_poll
-from cdc_sync.pipeline.baseline import BaselinePosition
+from cdc_sync.daemon.running import make_database, make_parts
+from cdc_sync.pipeline.watch import connect, open_capture
 from cdc_sync.store.sqlite import SqliteStore
 
 _COPIES = 3
@@ -64,10 +63,11 @@ async def _polled(site: Site, options: Options) -> list[float]:
     config_file.write_text(document)
     config = load(config_file, {})
     store = SqliteStore(site.folder / "poll.db")
-    parts = make_parts(config, "applications", store, lambda _: None, dry_run=False)
+    parts = make_parts(config, "applications", make_database(config, store), lambda _: None, dry_run=False)
     medians: list[float] = []
     async with connect(parts) as connected:
-        poll = await make_poll(connected, BaselinePosition(done=True), lambda: None)
+        poll = await open_capture(connected)
+        await poll.begin(None)
         for _ in range(options.rounds):
             took: list[float] = []
             for _ in range(options.polls):

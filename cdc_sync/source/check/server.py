@@ -97,7 +97,7 @@ class _Server:
         self._connection = connection
         self._other = other
         self._config = config
-        self.notified = [name for name, watch in config.watches.items() if watch.capture.mode == "notify"]
+        self.notified = [name for name, watch in config.watches.items() if watch.capture.needs.log]
         self.rung = [name for name in self.notified if config.watches[name].capture.wakeup == "notify"]
 
     async def version(self) -> str:
@@ -158,7 +158,7 @@ class _Server:
         async with asking_shortly(self._connection, "asking how many connections there are"):
             ((role, *limits),) = await rows_of(self._connection, catalog("limits"))
         shares_store = self._config.state.backend == "postgres" and self._config.state.dsn is None
-        needed = sessions_needed(len(self._config.watches), shares_store=shares_store)
+        needed = sessions_needed(self._config.database.pool, shares_store=shares_store)
         enough = f"ALTER ROLE {role} CONNECTION LIMIT"
         names = (
             (f"the CONNECTION LIMIT of the role {role}", f"{enough} {needed.most};"),

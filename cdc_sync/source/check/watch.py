@@ -140,9 +140,9 @@ async def check_watch(connection: Connection, name: str, watch: Watch, tell: Tel
         explaining = "asking how rows would be found"
         await holds("key-index", explaining, one.key_index)
         await holds("application-id-index", explaining, one.id_index)
-        if watch.capture.mode == "poll" and watch.capture.watermark is not None:
-            await holds("watermark-index", explaining, partial(one.watermark_index, watch.capture.watermark))
-    if watch.capture.mode == "notify":
+        if (watermark := watch.capture.needs.watermark) is not None:
+            await holds("watermark-index", explaining, partial(one.watermark_index, watermark))
+    if watch.capture.needs.log:
         await holds("triggers", "looking for the triggers", one.triggers)
 
 
@@ -211,13 +211,12 @@ class _Watch:
 
     async def columns(self) -> str:
         """Whether every column is there that is named."""
-        capture = self._watch.capture
         named = [(f"key[{number}]", column) for number, column in enumerate(self._watch.key)]
         for place, mapped in expressions.mapped(self._watch).items():
             if isinstance(mapped, PlainColumn):
                 named.append((place if place.startswith("extra.") else f"columns.{place}", mapped.name))
-        if capture.mode == "poll" and capture.watermark is not None:
-            named.append(("capture.watermark", capture.watermark))
+        if (watermark := self._watch.capture.needs.watermark) is not None:
+            named.append(("capture.watermark", watermark))
         others = set(read_columns(self._watch).columns) - {column for _, column in named}
         named += [(f"{column}, which an expression uses,", column) for column in sorted(others)]
         _insist_on_columns(named, self.facts)

@@ -18,7 +18,7 @@
 -- cannot fail: all words are constants.
 -- name: ring
     IF rings THEN
-        PERFORM pg_catalog.pg_notify('cdc_sync', '');
+        PERFORM pg_catalog.pg_notify('cdc_sync', {watch});
     END IF;
 
 -- name: keys

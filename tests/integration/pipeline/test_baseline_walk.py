@@ -11,9 +11,9 @@ from support.sessions import Ats
 from support.store_steps import events_of
 
 from cdc_sync.core.observations import BaselineDone, BaselineProgress, Decided
-from cdc_sync.daemon.watching import adopt
 from cdc_sync.pipeline.baseline import BaselinePosition
 from cdc_sync.pipeline.steps import Steps
+from cdc_sync.pipeline.watch import adopt
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.reading import Read
 from cdc_sync.store.protocol import ApplyResult
@@ -272,7 +272,7 @@ async def adopt_a_page(rig: Rig) -> None:
         raise _Interrupted
 
     with pytest.raises(_Interrupted):
-        await adopt(rig.connected, interrupt)
+        await adopt(rig.capture, interrupt)
 
 
 class TestAMoveBetweenItsPages:

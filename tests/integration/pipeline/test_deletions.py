@@ -8,12 +8,11 @@ import pytest
 from support.applications import delete, insert, update
 from support.builders import WATCH
 from support.eventually import eventually
-from support.rig import OpenRig, nothing, rig
+from support.rig import Nothing, OpenRig, nothing, rig
 from support.sessions import Ats
 from support.store_steps import events_of
 from support.watched import a_config, uninstall_triggers
 
-from cdc_sync.daemon.watching import SweepsAlone
 from cdc_sync.pipeline import deletions
 from cdc_sync.pipeline.deletions import confirm_due
 from cdc_sync.source.errors import SourceError
@@ -119,7 +118,7 @@ class TestHard:
             with pytest.raises(SourceError):
                 await rig.pass_grace()
             with pytest.raises(SourceError):
-                await rig.sweep(SweepsAlone())
+                await rig.sweep(Nothing())
 
             assert await rig.entries() == []
             assert (await rig.store.counts())[WATCH].suspected == 1

@@ -9,17 +9,16 @@ from typing import Any
 
 import pytest
 from support.applications import insert, update
-from support.builders import WATCH
 from support.eventually import eventually
 from support.rig import OpenRig, Rig, nothing
 from support.sessions import Ats, OpenSession, one, run
 
-from cdc_sync.pipeline.drain import Doorbell
-from cdc_sync.source.bell import LEASE, Bell
-from cdc_sync.source.changelog import listen
+from cdc_sync.daemon.together import end
+from cdc_sync.pipeline.notify import NotifyCapture
+from cdc_sync.source.bell import LEASE
 
-NEVER = 3600.0
-"""Seconds: no test lives to see it."""
+NEVER = {"drain_interval": "1h"}
+"""No test lives to see it."""
 
 ARMED_UNTIL = "SELECT last_value FROM cdc_sync.bell_applications"
 
@@ -32,18 +31,15 @@ async def running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[list[async
         yield tasks
         assert not [task.exception() for task in tasks if task.done()]
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
 
 
 @asynccontextmanager
-async def notify_mode(rig: Rig) -> AsyncIterator[Doorbell]:
+async def notify_mode(rig: Rig) -> AsyncIterator[NotifyCapture]:
     """All the loops of notify mode, with nothing that would find a change without the bell."""
     await rig.adopt()
-    doorbell = Doorbell(rig.drain, Bell(rig.connected.pool, WATCH), NEVER, time.monotonic)
-    async with running(listen(rig.connected.session, rig.drain.rung.set, NEVER), doorbell.run(nothing)):
-        yield doorbell
+    async with running(*(await rig.drain.jobs(nothing)).values()):
+        yield rig.drain
 
 
 async def is_queued(rig: Rig, application_id: str) -> bool:
@@ -56,7 +52,7 @@ def is_armed(ats: Ats) -> bool:
 
 async def test_a_change_rings_and_is_queued_at_once(ats: Ats, open_rig: OpenRig) -> None:
     insert(ats, 1, "a1")
-    async with open_rig() as rig, notify_mode(rig) as doorbell:
+    async with open_rig(capture=NEVER) as rig, notify_mode(rig) as doorbell:
         for number in range(2, 6):
             await eventually(lambda: doorbell.is_asleep, "it sleeps")
             insert(ats, number, f"a{number}")
@@ -68,7 +64,7 @@ async def test_a_writer_that_saw_the_bell_disarmed_is_waited_for(
     ats: Ats, other: Ats, open_rig: OpenRig, level: str
 ) -> None:
     insert(ats, 1, "a1")
-    async with open_rig() as rig:
+    async with open_rig(capture=NEVER) as rig:
         await rig.adopt()
         other.execute(f"BEGIN ISOLATION LEVEL {level}".encode())
         update(other, 1, status="silent")
@@ -93,7 +89,7 @@ class TestPace:
         listener = open_session()
         listener.execute("LISTEN cdc_sync")
         insert(ats, 1, "a1")
-        async with open_rig() as rig, notify_mode(rig) as doorbell:
+        async with open_rig(capture=NEVER) as rig, notify_mode(rig) as doorbell:
             await eventually(lambda: doorbell.is_asleep, "it sleeps")
             deadline = time.monotonic() + 30
             while is_armed(ats):
@@ -120,23 +116,23 @@ async def is_status(rig: Rig, status: str) -> bool:
     return any(entry.content.status == status for entry in await rig.entries())
 
 
-async def asleep(doorbell: Doorbell) -> None:
+async def asleep(doorbell: NotifyCapture) -> None:
     """Turn until it sleeps."""
     while not doorbell.is_asleep:
         await doorbell.turn()
 
 
 class TestLease:
-    async def by_hand(self, rig: Rig) -> tuple[Doorbell, list[float]]:
+    async def by_hand(self, rig: Rig) -> tuple[NotifyCapture, list[float]]:
         """A doorbell whose clock the test sets, asleep."""
         await rig.adopt()
         now = [0.0]
-        doorbell = Doorbell(rig.drain, Bell(rig.connected.pool, WATCH), NEVER, lambda: now[0])
+        doorbell = NotifyCapture(rig.connected, rig.drain.installed, lambda: now[0])
         await asleep(doorbell)
         return doorbell, now
 
     async def test_is_renewed_in_time_without_falling_asleep_anew(self, ats: Ats, open_rig: OpenRig) -> None:
-        async with open_rig() as rig:
+        async with open_rig(capture=NEVER) as rig:
             doorbell, now = await self.by_hand(rig)
             ats.execute("SELECT setval('cdc_sync.bell_applications', last_value - 1) FROM cdc_sync.bell_applications")
             before = one(ats, ARMED_UNTIL)
@@ -161,7 +157,7 @@ class TestLease:
         self, ats: Ats, open_rig: OpenRig, other: Ats, meanwhile: str
     ) -> None:
         insert(ats, 1, "a1")
-        async with open_rig() as rig:
+        async with open_rig(capture=NEVER) as rig:
             doorbell, now = await self.by_hand(rig)
             run(ats, "SELECT setval('cdc_sync.bell_applications', {value})", value=meanwhile)
             other.execute("BEGIN")
@@ -185,10 +181,10 @@ class TestWritersThatDoNotRing:
     ) -> None:
         insert(ats, 1, "a1")
         other.execute("SET lock_timeout = '1h'")
-        async with open_rig() as rig:
+        async with open_rig(capture={"drain_interval": "1s", "poll_interval": "250ms"}) as rig:
             await rig.adopt()
             now = [0.0]
-            doorbell = Doorbell(rig.drain, Bell(rig.connected.pool, WATCH), 1.0, lambda: now[0], poll_every=0.25)
+            doorbell = NotifyCapture(rig.connected, rig.drain.installed, lambda: now[0])
             async with running(doorbell.run(nothing)):
                 await eventually(lambda: doorbell.is_asleep, "it sleeps")
                 update(other, 1, status="silent")
@@ -203,7 +199,7 @@ class TestWritersThatDoNotRing:
 
     async def test_those_that_ring_do_not_make_it_poll(self, ats: Ats, open_rig: OpenRig) -> None:
         insert(ats, 1, "a1")
-        async with open_rig() as rig:
+        async with open_rig(capture=NEVER) as rig:
             async with notify_mode(rig) as doorbell:
                 await eventually(lambda: doorbell.is_asleep, "it sleeps")
                 update(ats, 1, status="rung for")
@@ -214,7 +210,7 @@ class TestWritersThatDoNotRing:
 
 
 async def test_the_end_disarms(ats: Ats, open_rig: OpenRig) -> None:
-    async with open_rig() as rig:
+    async with open_rig(capture=NEVER) as rig:
         async with notify_mode(rig):
             await eventually(lambda: is_armed(ats), "the bell is armed")
 
@@ -222,11 +218,9 @@ async def test_the_end_disarms(ats: Ats, open_rig: OpenRig) -> None:
 
 
 async def test_the_end_is_not_held_up_by_a_lost_database(ats: Ats, open_rig: OpenRig) -> None:
-    async with open_rig() as rig:
+    async with open_rig(capture=NEVER) as rig:
         await rig.adopt()
-        task = asyncio.create_task(
-            Doorbell(rig.drain, Bell(rig.connected.pool, WATCH), NEVER, time.monotonic).run(nothing)
-        )
+        task = asyncio.create_task(rig.drain.run(nothing))
         await eventually(lambda: is_armed(ats), "the bell is armed")
         ats.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -241,15 +235,15 @@ async def test_the_end_is_not_held_up_by_a_lost_database(ats: Ats, open_rig: Ope
 
 class TestDrainLoop:
     async def test_drains_without_being_rung_for_now_and_then(self, ats: Ats, open_rig: OpenRig) -> None:
-        async with open_rig(capture={"wakeup": "none"}) as rig:
+        async with open_rig(capture={"wakeup": "none", "poll_interval": "20ms"}) as rig:
             await rig.adopt()
-            async with running(rig.drain.run(0.02, nothing)):
+            async with running(rig.drain.run(nothing)):
                 insert(ats, 1, "a1")
 
                 await eventually(lambda: is_queued(rig, "a1"), "the entry")
 
     async def test_a_ring_during_a_drain_is_not_lost(self, ats: Ats, open_rig: OpenRig) -> None:
-        async with open_rig() as rig:
+        async with open_rig(capture=NEVER) as rig:
             await rig.adopt()
             turns: list[None] = []
 
@@ -259,5 +253,5 @@ class TestDrainLoop:
                     insert(ats, 1, "a1")
                     rig.drain.rung.set()
 
-            async with running(rig.drain.run(NEVER, ring_within)):
+            async with running(rig.drain.run(ring_within)):
                 await eventually(lambda: is_queued(rig, "a1"), "the entry")

@@ -5,7 +5,7 @@ every state in which a daemon may find the bell. The daemon is the real one, sto
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, count
 
@@ -16,12 +16,11 @@ from support.builders import WATCH
 from support.rig import OpenRig, Rig
 from support.sessions import Ats, OpenSession, run
 
-from cdc_sync.pipeline.drain import Doorbell, Drain
+from cdc_sync.pipeline.notify import NotifyCapture
 from cdc_sync.source import transactions
 from cdc_sync.source.bell import LEASE, Bell
+from cdc_sync.source.changelog import Look, Lookout
 from cdc_sync.source.connection import Connection
-
-NEVER = 3600.0
 
 BEGIN = "BEGIN ISOLATION LEVEL {level}; SELECT count(*) FROM public.applications"
 WRITE = "UPDATE public.applications SET status = '{status}'"
@@ -76,19 +75,25 @@ class SteppedBell(Bell):
         fence = await super().arm()
         return fence if self.fenced else None
 
-    async def is_quiet(self, taken: int) -> bool:
-        await self.steps.before_a_statement()
-        return await super().is_quiet(taken)
 
-
-class SteppedDrain(Drain):
-    """The drain, likewise."""
+class SteppedLookout(Lookout):
+    """The look at the whole log, likewise."""
 
     steps: Steps
 
-    async def step(self, found: Callable[[int], Awaitable[None]] | None = None) -> bool:
+    async def look(self) -> Look:
         await self.steps.before_a_statement()
-        return await super().step(found)
+        return await super().look()
+
+
+class SteppedCapture(NotifyCapture):
+    """The capture, likewise."""
+
+    steps: Steps
+
+    async def step(self) -> bool:
+        await self.steps.before_a_statement()
+        return await super().step()
 
 
 @dataclass
@@ -135,14 +140,15 @@ class Stage:
             await self.rig.drain.catch_up()
         return any(entry.content.status == status for entry in await self.rig.entries())
 
-    def _daemon(self, clock: list[float]) -> Doorbell:
-        bell = SteppedBell(self.rig.connected.pool, WATCH)
-        bell.steps, bell.fenced = self.gate, self.fenced
-        drain = SteppedDrain(self.rig.intake, self.rig.connected.log, self.rig.want_sweep, 1 << 20)
-        drain.steps = self.gate
-        return Doorbell(drain, bell, NEVER, lambda: clock[0])
+    def _daemon(self, clock: list[float]) -> NotifyCapture:
+        capture = SteppedCapture(self.rig.connected, self.rig.drain.installed, lambda: clock[0])
+        capture.bell = bell = SteppedBell(self.rig.connected.pool, WATCH)
+        capture.lookout = lookout = SteppedLookout(self.rig.connected.pool, self.rig.connected.sessions.guard, 0.0)
+        capture.steps = bell.steps = lookout.steps = self.gate
+        bell.fenced = self.fenced
+        return capture
 
-    async def _until_asleep(self, doorbell: Doorbell) -> None:
+    async def _until_asleep(self, doorbell: NotifyCapture) -> None:
         turning = asyncio.create_task(_turns(doorbell))
         await self.gate.reached()
         while not turning.done():
@@ -156,7 +162,7 @@ class Stage:
         return bool(list(self.listener.notifies(timeout=0)))
 
 
-async def _turns(doorbell: Doorbell) -> None:
+async def _turns(doorbell: NotifyCapture) -> None:
     """One turn at least, then until it sleeps."""
     await doorbell.turn()
     while not doorbell.is_asleep:
@@ -191,7 +197,7 @@ async def stage(
 
 
 ORDERS = tuple(combinations(range(8), 3))
-"""Places of a writer's three steps among five of the daemon: drain, arm, take an id, look at the fence, drain.
+"""Places of a writer's three steps among five of the daemon: read, arm, take an id, look at the log, read from it.
 
 Where the fence is not passed at the first look, more of them follow when the writer has ended.
 """

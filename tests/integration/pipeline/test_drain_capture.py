@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from support.applications import delete, insert, update
 from support.builders import WATCH
+from support.eventually import eventually
 from support.log_batches import batch
 from support.rig import OpenRig, Rig
 from support.sessions import Ats, OpenSession, end_sessions, one, rows, run
@@ -19,9 +20,11 @@ from cdc_sync.core.observations import CaughtUp, ChangesRead
 from cdc_sync.core.outbox import Offer
 from cdc_sync.core.plan import Batch
 from cdc_sync.core.rules import WatchRules
+from cdc_sync.pipeline.notify import NotifyCapture
 from cdc_sync.pipeline.steps import Steps
 from cdc_sync.source.changelog import ChangeLog
 from cdc_sync.source.errors import SourceError
+from cdc_sync.source.triggers import Installation
 from cdc_sync.store.protocol import Applied
 
 LOG = "SELECT count(*) FROM cdc_sync.changes"
@@ -90,7 +93,7 @@ async def test_the_event_is_dated_by_the_change_where_no_column_does(ats: Ats, o
 
 async def die(rig: Rig, *steps: Callable[[], Awaitable[object]]) -> None:
     """Take a batch, record it, do what else is given, and die before the commit."""
-    log = rig.connected.log
+    log = rig.drain.log
     async with rig.intake.lock:
         await rig.intake.changes(await log.read(100))
     for step in steps:
@@ -134,7 +137,7 @@ class TestCrash:
             await rig.adopt()
             insert(ats, 1, "a1")
             with pytest.raises(CrashError):
-                async with batch(rig.connected.log, 100):
+                async with batch(rig.drain.log, 100):
                     raise CrashError
 
             await rig.drain.catch_up()
@@ -444,11 +447,47 @@ class TestLog:
 
     async def test_that_is_missing_says_how_to_repair_it(self, open_rig: OpenRig) -> None:
         async with open_rig(install=False) as rig:
+            capture = NotifyCapture(rig.connected, Installation((), has_log=True))
             with pytest.raises(SourceError, match="the triggers are not installed") as raised:
-                await rig.drain.catch_up()
+                await capture.catch_up()
 
         assert raised.value.kind == "misconfigured"
         assert "`cdc-sync sql install`" in str(raised.value)
+
+    async def test_that_keeps_what_is_deleted_is_an_error_the_second_time(self, ats: Ats, open_rig: OpenRig) -> None:
+        async with open_rig() as rig:
+            await rig.adopt()
+            insert(ats, 1, "a1")
+            ats.execute("CREATE RULE keep AS ON DELETE TO cdc_sync.changes DO INSTEAD NOTHING")
+            await rig.drain.step()
+            assert len(await rig.entries()) == 1
+            with pytest.raises(SourceError, match="DELETE leaves every row") as raised:
+                await rig.drain.step()
+            assert raised.value.code == "log-kept"
+            ats.execute("DROP RULE keep ON cdc_sync.changes")
+
+            await rig.drain.step()
+
+            assert one(ats, LOG) == 0
+
+    async def test_a_script_that_locks_table_and_log_is_no_victim_of_a_deadlock(
+        self, ats: Ats, other: Ats, open_rig: OpenRig
+    ) -> None:
+        async with open_rig() as rig:
+            await rig.adopt()
+            insert(ats, 1, "a1")
+            other.execute("BEGIN; LOCK TABLE public.applications")
+            reading = asyncio.create_task(rig.drain.step())
+            waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            await eventually(lambda: one(ats, waits), "the daemon waits for the table")
+            # Longer than deadlock_timeout: PostgreSQL would look for a deadlock, and end whoever waits.
+            await asyncio.sleep(1.2)
+            await asyncio.to_thread(other.execute, "LOCK TABLE cdc_sync.changes IN ACCESS EXCLUSIVE MODE")
+            other.execute("COMMIT")
+
+            await reading
+
+            assert len(await rig.entries()) == 1
 
     async def test_two_drains_at_once_do_not_disturb_each_other(self, ats: Ats, open_rig: OpenRig) -> None:
         async with open_rig(fuse={"max_changes": 10_000}) as rig:
@@ -466,7 +505,7 @@ class TestLog:
         async with open_rig() as rig:
             await rig.adopt()
             insert(ats, 1, "a1")
-            async with batch(rig.connected.log, 100):
+            async with batch(rig.drain.log, 100):
                 ats.execute("SET lock_timeout = '1s'")
                 update(ats, 1, status="hired")
                 insert(ats, 2, "a2")

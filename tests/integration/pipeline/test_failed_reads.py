@@ -7,13 +7,12 @@ from typing import TypeAlias
 import pytest
 from support.applications import delete, insert, update
 from support.builders import WATCH
-from support.rig import OpenRig, Rig, rig
+from support.rig import Nothing, OpenRig, Rig, rig
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, end_sessions, one, run
 from support.watched import a_config, grant, install_triggers
 
 from cdc_sync.core.rows import Key
-from cdc_sync.daemon.watching import SweepsAlone
 from cdc_sync.pipeline.steps import Steps
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.reading import Digests
@@ -59,7 +58,7 @@ async def sweep_in_the_middle(watch: Rig, harm: Callable[[], None]) -> None:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(watch.intake.reader, "digests", harmed)
-        await watch.sweep(SweepsAlone())
+        await watch.sweep(Nothing())
 
 
 async def drain(watch: Rig, harm: Callable[[], None]) -> None:
@@ -74,7 +73,7 @@ async def poll_in_the_middle(watch: Rig, harm: Callable[[], None]) -> None:
 
 
 async def confirmation(watch: Rig, harm: Callable[[], None]) -> None:
-    await watch.sweep(SweepsAlone())
+    await watch.sweep(Nothing())
     harm()
     await watch.pass_grace()
 
@@ -128,7 +127,7 @@ async def test_a_read_that_fails_is_no_deletion(
     if mends:
         run(ats, mends, role=role)
     async with rig(config, tmp_path, steps) as watch:
-        while (await watch.sweep(SweepsAlone())).resumed:
+        while (await watch.sweep(Nothing())).resumed:
             pass
         await watch.pass_grace()
 
@@ -154,7 +153,7 @@ async def test_an_empty_table_goes_through_the_fuse(ats: Ats, open_rig: OpenRig,
         run(ats, how)
         if mode == "notify":
             await watch.drain.catch_up()
-        await watch.sweep(SweepsAlone())
+        await watch.sweep(Nothing())
         await watch.pass_grace()
 
         assert len(await watch.deliver()) == 2
@@ -169,13 +168,13 @@ async def test_a_table_that_is_back_before_a_person_looks_takes_its_deletions_ba
     async with open_rig(install=False, fuse={"max_deletions": 2}) as watch:
         await watch.adopt()
         run(ats, "ALTER TABLE public.applications RENAME TO old; CREATE TABLE public.applications (LIKE public.old)")
-        await watch.sweep(SweepsAlone())
+        await watch.sweep(Nothing())
         await watch.pass_grace()
         assert len(await watch.entries("held")) == ROWS - 2
         run(ats, "INSERT INTO public.applications SELECT * FROM public.old")
         update(ats, 1, status="applied")
 
-        await watch.sweep(SweepsAlone())
+        await watch.sweep(Nothing())
 
         assert await watch.entries("held") == []
         assert await watch.deliver() == []

@@ -1,6 +1,5 @@
 """A role with exactly what `sql grants` prints can do all that the daemon does."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from support.watched import a_config, grant, install_triggers
 
 from cdc_sync.config import Config
 from cdc_sync.source.bell import Bell
-from cdc_sync.source.changelog import listen
+from cdc_sync.source.transactions import have_ended
 from cdc_sync.source.triggers import Installation
 
 RELATED = {
@@ -51,14 +50,13 @@ async def test_in_notify_mode(database: str, ats: Ats, role: str, tmp_path: Path
         insert(ats, number, f"a{number}")
     config = daemons(ats, database, role, **section)
     async with rig(config, tmp_path) as watch:
-        assert watch.connected.installation == Installation((), has_log=True)
+        assert watch.drain.installed == Installation((), has_log=True)
         await watch.adopt()
         bell = Bell(watch.connected.pool, WATCH)
         fence = await bell.arm()
         assert fence is not None
-        await eventually(lambda: bell.is_quiet(fence), "earlier transactions have ended")
-        listening = asyncio.create_task(listen(watch.connected.session, watch.drain.rung.set, 0.05))
-        await eventually(watch.drain.rung.is_set, "it listens")
+        await eventually(lambda: have_ended(watch.connected.pool, fence), "earlier transactions have ended")
+        await watch.connected.sessions.lasting.listen(WATCH, watch.drain.rung.set)
         watch.drain.rung.clear()
         update(ats, 1, status="hired")
         delete(ats, 2)
@@ -67,8 +65,6 @@ async def test_in_notify_mode(database: str, ats: Ats, role: str, tmp_path: Path
         assert (await watch.sweep()).repaired == {}
         await watch.pass_grace()
         await bell.disarm()
-        listening.cancel()
-        await asyncio.gather(listening, return_exceptions=True)
 
         assert await watch.deliver() == [("a1", "hired", "J1"), ("a2", "deleted", "J1")]
 

@@ -11,7 +11,6 @@ from support.rig import OpenRig, Rig
 from support.sessions import Ats, one
 
 from cdc_sync.core.observations import ChangesMissed
-from cdc_sync.pipeline.missed import watch_missed
 
 # To fill half of it takes longer than the hundredth of a second for which a look at the log is remembered.
 BACKLOG = 1024 * 1024
@@ -20,7 +19,7 @@ FULL = {"max_backlog": BACKLOG}
 
 @asynccontextmanager
 async def watching(rig: Rig) -> AsyncIterator[None]:
-    task = asyncio.create_task(watch_missed(rig.intake, rig.connected.pool, rig.drain, rig.want_sweep, 0.02))
+    task = asyncio.create_task(rig.drain.watch_missed())
     try:
         yield
         assert not task.done() or task.exception() is None

@@ -13,7 +13,7 @@ from support.rig import Call, OpenRig, Rig
 from support.sessions import Ats, OpenSession, one, rows, run
 
 from cdc_sync.core.observations import CaughtUp
-from cdc_sync.pipeline.poll import BEGAN, POSITION, Poll
+from cdc_sync.pipeline.poll import BEGAN, POSITION, PollCapture
 from cdc_sync.pipeline.steps import Steps
 
 
@@ -24,20 +24,20 @@ def steps() -> Steps:
 
 
 @asynccontextmanager
-async def polling(open_rig: OpenRig, *, lookback: str = "0s", **watch: Any) -> AsyncIterator[tuple[Rig, Poll]]:
+async def polling(open_rig: OpenRig, *, lookback: str = "0s", **watch: Any) -> AsyncIterator[tuple[Rig, PollCapture]]:
     """A watch in poll mode, after its baseline."""
     capture = {"mode": "poll", "watermark": "updated_at", "lookback": lookback}
     async with open_rig(install=False, capture=capture, **watch) as rig:
         yield rig, await rig.poll()
 
 
-async def calls(rig: Rig, poll: Poll) -> list[Call]:
+async def calls(rig: Rig, poll: PollCapture) -> list[Call]:
     """What a poll has HelloWork told."""
     await poll.catch_up()
     return await rig.deliver()
 
 
-async def moved(poll: Poll) -> None:
+async def moved(poll: PollCapture) -> None:
     """Poll until the watermark has moved: other tests' transactions hold it too."""
     before = poll.watermark
 
@@ -187,7 +187,7 @@ class TestLateCommits:
             assert (await rig.store.positions(WATCH))[BEGAN] == ""
 
 
-async def passes(poll: Poll, moment: str) -> bool:
+async def passes(poll: PollCapture, moment: str) -> bool:
     await poll.catch_up()
     return poll.watermark > moment
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 import pytest
 from support.applications import insert
 from support.builders import WATCH
-from support.rig import OpenRig, Rig, nothing
+from support.rig import OpenRig, Rig
 from support.sessions import Ats, OpenSession, rows
 from support.transactions import Event, interleavings
 
 from cdc_sync.core.fence import SnapshotReading
-from cdc_sync.pipeline.poll import Poll
+from cdc_sync.pipeline.poll import PollCapture
 from cdc_sync.pipeline.steps import Steps
 
 LOOKBACK = 2
@@ -65,7 +65,8 @@ class Course:
         self._sessions = sessions
         self._impatient = impatient
         self._clock = Clock()
-        self._reader = rig.connected.watermark_reader()
+        assert isinstance(rig.capture, PollCapture)
+        self._reader = rig.capture.reader
         self._look = self._reader.look
         self._reader.look = self._look_by_our_clock  # type: ignore[method-assign] # the server's clock cannot be set
 
@@ -73,10 +74,11 @@ class Course:
         reading = replace(await self._look(), instant=self._clock.instant)
         return replace(reading, xmin=reading.xmax) if self._impatient else reading
 
-    async def play(self, events: tuple[Event, ...], number: int) -> Poll:
+    async def play(self, events: tuple[Event, ...], number: int) -> PollCapture:
         """Let it happen, and poll once more."""
         watermark = await self._reader.watermark_at(self._clock.instant)
-        poll = Poll(self.rig.intake, self._reader, watermark, None, nothing, steps=self.rig.steps)
+        poll = PollCapture(self.rig.connected, self._reader)
+        poll.watermark = watermark
         starts: dict[str, int] = {}
         for what, name in events:
             self._clock.tick()

@@ -28,7 +28,7 @@ def test_a_pause_is_nine_times_as_long_within_limits(every: float, took: float, 
 async def test_while_a_transaction_holds_the_fence(ats: Ats, other: Ats, open_rig: OpenRig) -> None:
     ats.execute(_SLOW)
     insert(ats, 0, "a0")
-    capture = {"mode": "poll", "watermark": "updated_at", "lookback": "0s"}
+    capture = {"mode": "poll", "watermark": "updated_at", "lookback": "0s", "poll_interval": "10ms"}
     status = {"sql": "public.drag(t.status)", "depends_on": ["status"]}
     async with open_rig(install=False, capture=capture, columns={"status": status}) as rig:
         poll = await rig.poll()
@@ -38,7 +38,7 @@ async def test_while_a_transaction_holds_the_fence(ats: Ats, other: Ats, open_ri
                 insert(ats, number, f"a{number}")
             polls: list[float] = []
             clock = asyncio.get_running_loop().time
-            polling = asyncio.create_task(poll.run(0.01, lambda: polls.append(clock())))
+            polling = asyncio.create_task(poll.run(lambda: polls.append(clock())))
             await asyncio.sleep(3)
             polling.cancel()
             await asyncio.gather(polling, return_exceptions=True)

@@ -3,7 +3,6 @@
 Ordinary triggers do not fire for such changes; those that are enabled ALWAYS do (`capture.replicated`).
 """
 
-import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -17,7 +16,6 @@ from support.sessions import Ats, one, run
 from support.versions import major
 
 from cdc_sync.source.bell import Bell
-from cdc_sync.source.changelog import listen
 
 
 class TestFedByLogicalReplication:
@@ -32,8 +30,7 @@ class TestFedByLogicalReplication:
             await watch.adopt()
             bell = Bell(watch.connected.pool, WATCH)
             await bell.arm()
-            listening = asyncio.create_task(listen(watch.connected.session, watch.drain.rung.set, 60))
-            await eventually(watch.drain.rung.is_set, "it listens")
+            await watch.connected.sessions.lasting.listen(WATCH, watch.drain.rung.set)
             watch.drain.rung.clear()
 
             insert(publisher, 1, "a1")
@@ -56,8 +53,6 @@ class TestFedByLogicalReplication:
                 await eventually(lambda: one(ats, COUNT) == 0, "it is empty here, too")
                 await watch.drain.catch_up()
                 assert watch.sweeps_wanted == 1
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
 
     async def test_sweeps_find_what_ordinary_triggers_do_not_see(
         self, ats: Ats, publisher: Ats, open_rig: OpenRig

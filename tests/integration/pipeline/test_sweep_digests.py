@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 from support.applications import delete, insert, update
 from support.builders import WATCH
-from support.rig import OpenRig, Rig, nothing
+from support.rig import Nothing, OpenRig, Rig, nothing
 from support.sessions import Ats
 
 from cdc_sync.core.observations import SweepDone
 from cdc_sync.core.rows import Key
-from cdc_sync.daemon.watching import SweepsAlone
 from cdc_sync.pipeline import sweep_position as position_module
 from cdc_sync.pipeline.steps import Steps
 from cdc_sync.source.reading import Page, Read
@@ -55,7 +54,7 @@ class Reads:
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(reader, "page", walked)
             patched.setattr(reader, "digested", by_key)
-            return await self.rig.sweep(SweepsAlone())
+            return await self.rig.sweep(Nothing())
 
 
 async def filled(ats: Ats, rig: Rig) -> Reads:

@@ -5,14 +5,13 @@ from collections.abc import Callable
 import pytest
 from support.applications import delete, insert, update
 from support.builders import WATCH
-from support.rig import OpenRig, Rig
+from support.rig import Nothing, OpenRig, Rig
 from support.sessions import Ats
 
 from cdc_sync.core.observations import SweepDone
 from cdc_sync.core.rows import Observation, Row
 from cdc_sync.core.rows import interpret as interpret_row
 from cdc_sync.core.rules import WatchRules
-from cdc_sync.daemon.watching import SweepsAlone
 from cdc_sync.pipeline import intake as intake_module
 from cdc_sync.pipeline import sweep as sweep_module
 from cdc_sync.pipeline.steps import Steps
@@ -363,7 +362,7 @@ async def test_alone_without_any_fast_path(ats: Ats, open_rig: OpenRig) -> None:
         update(ats, 1, status="hired")
         delete(ats, 2)
 
-        assert (await rig.sweep(SweepsAlone())).repaired == {"status": 1, "gone": 1}
+        assert (await rig.sweep(Nothing())).repaired == {"status": 1, "gone": 1}
         await rig.pass_grace()
         assert await rig.deliver() == [("a1", "hired", "J1"), ("a2", "deleted", "J1")]
 

@@ -12,9 +12,11 @@ from support.sessions import Ats
 from cdc_sync.core.observations import SweepDone
 from cdc_sync.core.rows import Key
 from cdc_sync.daemon.pulse import Pulse
-from cdc_sync.daemon.watching import SweepsAlone, WatchWorker
+from cdc_sync.daemon.watching import WatchWorker
+from cdc_sync.pipeline.capture import SweepOnlyCapture
 from cdc_sync.pipeline.steps import Steps
 from cdc_sync.source.reading import Digests
+from cdc_sync.source.triggers import Installation
 
 PAGES = 60
 NEARLY = 0.9
@@ -48,7 +50,7 @@ class Paged:
 @asynccontextmanager
 async def sweeping(worker: WatchWorker, rig: Rig) -> AsyncIterator[None]:
     """The worker's sweeps, as long as it is connected."""
-    task = asyncio.create_task(worker._sweeps(rig.connected, SweepsAlone()))
+    task = asyncio.create_task(worker._sweeps(SweepOnlyCapture(rig.connected, Installation((), has_log=False))))
     try:
         yield
     finally:

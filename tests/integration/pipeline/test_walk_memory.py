@@ -5,11 +5,10 @@ import tracemalloc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from support.rig import rig
+from support.rig import Nothing, rig
 from support.sessions import Ats
 from support.watched import a_config
 
-from cdc_sync.daemon.watching import SweepsAlone
 from cdc_sync.pipeline.steps import Steps
 
 FEW = 2_000
@@ -44,7 +43,7 @@ async def peaks(database: str, ats: Ats, folder: Path, number: int) -> dict[str,
         # In each page one row differs, and one is gone.
         ats.execute("UPDATE public.applications SET status = 't' WHERE id %% 500 = 7", [])
         ats.execute("DELETE FROM public.applications WHERE id %% 500 = 8", [])
-        sweep = await peak_of(lambda: walking.sweep(SweepsAlone()))
+        sweep = await peak_of(lambda: walking.sweep(Nothing()))
         assert (await walking.store.repairs())["applications"] == {"status": number // 500, "gone": number // 500}
     return {"baseline": baseline, "sweep": sweep}
 

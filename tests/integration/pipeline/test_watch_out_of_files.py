@@ -14,9 +14,10 @@ from support.sessions import Ats
 from support.watched import a_config, install_triggers
 
 from cdc_sync.core.observations import CaptureStarted, Observation, WatchLost
-from cdc_sync.daemon import watching
 from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchWorker
+from cdc_sync.pipeline import capture
+from cdc_sync.pipeline.database import Database
 from cdc_sync.source import triggers
 from cdc_sync.store.sqlite import SqliteStore
 
@@ -35,13 +36,14 @@ async def test_what_the_system_refuses_is_said_and_tried_again(
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return await looked_for(*arguments)
 
-    monkeypatch.setattr(watching, "installation", installation)
+    monkeypatch.setattr(capture, "installation", installation)
 
     def of(kind: type[Observation]) -> list[Observation]:
         return [each for each in said if isinstance(each, kind)]
 
     store = SqliteStore(tmp_path / "state.db")
-    parts = replace(parts_of(config, store, said.append, Clock()), longest_wait=0.2)
+    shared = Database(config.database.dsn.get_secret_value(), store, longest_wait=0.2)
+    parts = replace(parts_of(config, store, said.append, Clock()), database=shared)
     working = asyncio.create_task(WatchWorker(parts, Pulse()).run())
     try:
         await eventually(lambda: of(CaptureStarted), "it works")

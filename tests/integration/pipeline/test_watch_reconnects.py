@@ -20,6 +20,8 @@ from cdc_sync.config.sessions import POOL_SIZE
 from cdc_sync.core.observations import CaptureStarted, Observation, SweepDone, WatchLost
 from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchWorker
+from cdc_sync.pipeline.capture import SweepOnlyCapture, nothing
+from cdc_sync.pipeline.database import Database
 from cdc_sync.pipeline.steps import Steps
 from cdc_sync.source.errors import SourceError
 from cdc_sync.store.sqlite import SqliteStore
@@ -59,7 +61,7 @@ async def test_in_the_middle_of_a_sweeps_page(
         install_triggers(ats, config)
         store = SqliteStore(tmp_path / "state.db")
         parts = parts_of(config, store, said.append, Clock(), Steps(compared=3, save_every=0.0))
-        parts = replace(parts, prove_every=0.2, answers_within=0.3)
+        parts = replace(parts, database=Database(proxy.dsn, store, prove_every=0.2, answers_within=0.3))
         working = asyncio.create_task(WatchWorker(parts, Pulse()).run())
         try:
             await eventually(lambda: times(SweepDone), "the sweep at the start")
@@ -94,7 +96,7 @@ async def test_a_pool_without_a_free_connection_is_a_lost_database(open_rig: Ope
         pool.timeout = 0.1
 
         with pytest.raises(SourceError, match="no free connection") as raised:
-            await WatchWorker(rig.connected.parts, Pulse())._watch_triggers(rig.connected)
+            await (await SweepOnlyCapture(rig.connected, rig.drain.installed).jobs(nothing))["triggers"]
 
         assert raised.value.kind == "unreachable"
         for connection in taken:

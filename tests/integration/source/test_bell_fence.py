@@ -15,6 +15,7 @@ from cdc_sync.demo.postgres import server as embedded_server
 from cdc_sync.source.bell import LEASE, Bell, QueueFillsUpError
 from cdc_sync.source.connection import Connection, pooled
 from cdc_sync.source.errors import SourceError
+from cdc_sync.source.transactions import have_ended
 
 ARMED = "SELECT last_value > extract(epoch FROM clock_timestamp()) FROM cdc_sync.bell_applications"
 SMALL_QUEUE = {"max_notify_queue_pages": "64"}
@@ -52,7 +53,7 @@ class TestLease:
 
         assert taken is not None
         assert taken > writing
-        assert not await bell.is_quiet(taken)
+        assert not await have_ended(pool, taken)
         other.execute("ROLLBACK")
 
     @pytest.mark.parametrize("step", ["arm", "disarm"])

@@ -10,10 +10,9 @@ from support.proxy import Direction, proxy_to
 from support.sessions import Ats, end_sessions, one, rows
 from support.watch_session import session
 
-from cdc_sync.source.changelog import listen
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.session import ECHO_WITHIN, hold, own_session
+from cdc_sync.source.session import ECHO_WITHIN, own_session
 
 QUIET = 60.0
 """Seconds between proofs that no test lives to see."""
@@ -40,9 +39,9 @@ async def listening(
     """A listener that has begun: its first ring has been heard."""
     bell = Bell()
     async with session(dsn, watch) as own:
-        task = asyncio.create_task(listen(own, bell.ring, prove_every, within=within))
+        await own.listen(watch, bell.ring)
+        task = asyncio.create_task(own.hold(prove_every, within=within))
         try:
-            await eventually(lambda: bell.rung or task.done(), "the first ring")
             yield bell, task, own.connection
         finally:
             task.cancel()
@@ -78,9 +77,9 @@ async def errors_in_silence(database: str, number: int, directions: tuple[Direct
         session(proxy.dsn, f"holder{number}") as held,
         own_session(proxy.dsn) as idle,
     ):
-        holder = asyncio.create_task(hold(held, prove_every=0.1, within=0.3))
+        holder = asyncio.create_task(held.hold(prove_every=0.1, within=0.3))
         proxy.fall_silent(*directions)
-        beginner = asyncio.create_task(listen(idle, Bell().ring, QUIET, within=0.3))
+        beginner = asyncio.create_task(idle.listen("beginner", Bell().ring, within=0.3))
         return list(await asyncio.gather(*(lost(task, within=30) for task in (listener, holder, beginner))))
 
 
@@ -95,7 +94,8 @@ class TestListen:
     async def test_tells_each_time_that_it_is_proved_how_full_the_queue_is(self, database: str) -> None:
         usages: list[float] = []
         async with session(database, "applications") as connection:
-            task = asyncio.create_task(listen(connection, Bell().ring, 0.0, usages.append))
+            await connection.listen("applications", Bell().ring, usages.append)
+            task = asyncio.create_task(connection.hold(0.0))
             await eventually(lambda: len(usages) >= 3 or task.done(), "three proofs")
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -113,10 +113,42 @@ class TestListen:
             rung.append("once more")
 
         async with own_session(database) as own:
-            task = asyncio.create_task(listen(own, ring, QUIET))
+            await own.listen("applications", ring)
+            task = asyncio.create_task(own.hold(QUIET))
             await eventually(lambda: len(rung) == 2, "the notification")
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    async def test_a_notification_rings_for_its_watch_alone(self, database: str, ats: Ats) -> None:
+        async with listening(database) as (bell, _, _), session(database, "both") as own:
+            others = {name: Bell() for name in ("first", "second")}
+            for name, other in others.items():
+                await own.listen(name, other.ring)
+            holding = asyncio.create_task(own.hold(QUIET))
+
+            for payload in ("somebody else's", "first", ""):
+                ats.execute("SELECT pg_notify('cdc_sync', %s)", [payload])
+
+            await others["second"].has_rung(2)
+            assert [other.rung for other in others.values()] == [3, 2], "at the beginning, and as they are named"
+            assert bell.rung == 2
+            holding.cancel()
+            await asyncio.gather(holding, return_exceptions=True)
+
+    async def test_locks_are_taken_and_given_back_while_it_listens(self, database: str, ats: Ats) -> None:
+        async with listening(database) as (bell, _, _), own_session(database) as own:
+            holding = asyncio.create_task(own.hold(QUIET))
+            await asyncio.gather(*(own.lock(f"watch{number}") for number in range(20)))
+            assert (
+                one(ats, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = %s", [own.process.pid])
+                == 20
+            )
+            await own.unlock("watch0")
+            async with session(database, "watch0"):
+                ats.execute("NOTIFY cdc_sync")
+                await bell.has_rung(2)
+            holding.cancel()
+            await asyncio.gather(holding, return_exceptions=True)
 
     async def test_proves_itself_without_ringing(self, database: str, ats: Ats) -> None:
         async with listening(database, prove_every=0.01) as (bell, task, connection):
@@ -184,7 +216,7 @@ class TestLoss:
 
     async def test_whoever_only_holds_the_lock_notices_too(self, database: str, ats: Ats) -> None:
         async with session(database, "applications") as own:
-            task = asyncio.create_task(hold(own, prove_every=0.05))
+            task = asyncio.create_task(own.hold(prove_every=0.05))
             await is_asked(ats, own.connection, "SELECT current_setting", times=2)
             assert not task.done()
             ats.execute("SELECT pg_terminate_backend(%s)", [own.process.pid])
@@ -197,9 +229,10 @@ class TestEnd:
     async def test_comes_whenever_it_is_asked_for(self, database: str, loop: str) -> None:
         """Between any two steps of a proof: a cancellation that got lost would keep the daemon from ending."""
         async with session(database, "applications") as own:
+            if loop == "listen":
+                await own.listen("applications", Bell().ring)
             for pause in range(60):
-                coroutine = listen(own, Bell().ring, 0.0) if loop == "listen" else hold(own, prove_every=0.0)
-                task = asyncio.create_task(coroutine)
+                task = asyncio.create_task(own.hold(prove_every=0.0))
                 await asyncio.sleep(0.002 + pause / 20_000)
                 task.cancel()
 

@@ -13,10 +13,9 @@ from support.sessions import Ats, one
 from support.watch_session import session
 
 from cdc_sync.source import session as module
-from cdc_sync.source.changelog import listen
 from cdc_sync.source.connection import connected
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.session import Session, hold, own_session
+from cdc_sync.source.session import Session, own_session
 
 WATCH = "applications"
 
@@ -88,8 +87,9 @@ async def test_a_session_that_turns_out_to_be_shared_is_given_up(
     with pgbouncer(binary, database, "transaction") as dsn:
         async with unprobed(dsn, "ours") as own:
             await own.lock(WATCH)
-            run = hold(own, 0.05) if loop == "hold" else listen(own, lambda: None, 0.05)
-            task = asyncio.create_task(run)
+            if loop == "listen":
+                await own.listen(WATCH, lambda: None)
+            task = asyncio.create_task(own.hold(0.05))
             async with await AsyncConnection.connect(dsn, prepare_threshold=None) as other:
                 await other.execute("SELECT 1")
                 await asyncio.wait([task], timeout=30)
@@ -122,7 +122,7 @@ async def test_a_pool_in_session_mode_works_and_is_given_back_clean(database: st
         for _ in range(3):  # the pooler keeps the session, and cleans nothing up
             async with session(dsn, WATCH) as own:
                 assert own.is_pooled
-                task = asyncio.create_task(hold(own, 0.01))
+                task = asyncio.create_task(own.hold(0.01))
                 await asyncio.wait([task], timeout=0.2)
                 assert not task.done()
                 assert one(ats, _LEFT) == 1

@@ -8,11 +8,11 @@ from support.binaries import server_binaries
 from support.proxy import proxy_to
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, OpenSession, end_sessions, one
-from support.watch_session import session
+from support.watch_session import LastSession, session
 
 from cdc_sync.demo.postgres import server as embedded_server
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.session import LastSession, Process, _lock_number
+from cdc_sync.source.session import Process, _lock_number
 
 _HOLDERS = """
 SELECT count(*) FROM pg_locks

@@ -15,6 +15,7 @@ from cdc_sync.demo.postgres import server as embedded_server
 from cdc_sync.source.bell import Bell
 from cdc_sync.source.check import check_database
 from cdc_sync.source.connection import pooled
+from cdc_sync.source.transactions import have_ended
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +44,12 @@ async def test_works_without_wakeup_and_holds_the_fence(two_phase_server: str, o
         bell = Bell(pool, WATCH)
         taken = await bell.arm()
         assert taken is not None
-        assert not await bell.is_quiet(taken)
+        assert not await have_ended(pool, taken)
         assert one(ats, "SELECT count(*) FROM cdc_sync.changes") == 0
 
         ats.execute("COMMIT PREPARED 'first phase'")
 
-        assert await bell.is_quiet(taken)
+        assert await have_ended(pool, taken)
         await bell.disarm()
         assert one(ats, "DELETE FROM cdc_sync.changes RETURNING row_key[1]::int") > 0
 

@@ -1,0 +1,208 @@
+"""What captures changes between sweeps: the interface, and what every kind of it works with.
+
+A kind is one module: its class owns how changes are found, the jobs that takes, the positions that the store keeps for
+it, how long a look may take to come, and what it says when the database lacks something. What it needs of the database
+(columns, triggers, rights) its configuration says (`config.Capture.needs`), so that `check`, `sql install` and
+`sql grants` know it. `pipeline.watch` has the list of kinds.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from psycopg_pool import AsyncConnectionPool
+
+from cdc_sync.config import Capture as Configured
+from cdc_sync.config import Watch
+from cdc_sync.core.fence import SnapshotReading
+from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.core.observations import Observe, TriggersFound, TriggersMissing
+from cdc_sync.core.rules import WatchRules
+from cdc_sync.pipeline.database import Database, Sessions
+from cdc_sync.pipeline.intake import Delivery, Intake, NoDelivery, Unwritten
+from cdc_sync.pipeline.steps import STEPS, Steps
+from cdc_sync.source.connection import Connection, asking
+from cdc_sync.source.facts import server_facts
+from cdc_sync.source.mapping import Mapping as TableMapping
+from cdc_sync.source.recorders import tables_of, untriggered
+from cdc_sync.source.triggers import Installation, installation
+from cdc_sync.store.store import Store
+
+Jobs = dict[str, Coroutine[Any, Any, None]]
+
+
+def nothing() -> None:
+    """Whom progress, or a wish, does not interest."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchParts:
+    """What a watch works with, apart from its database's sessions."""
+
+    name: str
+    watch: Watch
+    rules: WatchRules
+    database: Database
+    observe: Observe
+    clock: Callable[[], int]
+    delivery: Delivery = field(default_factory=NoDelivery)
+    unwritten: Unwritten = field(default_factory=Unwritten)
+    want_sweep: Callable[[], None] = nothing
+    dry_run: bool = False
+    steps: Steps = STEPS
+
+    @property
+    def store(self) -> Store:
+        """The store."""
+        return self.database.store
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A watch that is connected and fitted to its table."""
+
+    parts: WatchParts
+    sessions: Sessions
+    mapping: TableMapping
+    intake: Intake
+
+    @property
+    def pool(self) -> AsyncConnectionPool[Connection]:
+        """Its database's connections."""
+        return self.sessions.pool
+
+
+class Capture(ABC):
+    """Captures one watch's changes between sweeps.
+
+    Attributes:
+        void_elsewhere: positions that mean nothing once the store is given to another database, and what stands in
+            their place then.
+        tables: the tables whose changes are noticed.
+    """
+
+    void_elsewhere: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, connected: Connected) -> None:
+        self.connected = connected
+        self.parts = connected.parts
+        self.intake = connected.intake
+        self.tables: Sequence[QualifiedName] = [connected.parts.watch.table]
+
+    @classmethod
+    @abstractmethod
+    async def open(cls, connected: Connected) -> "Capture":
+        """Make what captures the watch, as its database is now.
+
+        Raises:
+            SourceError: the database cannot be asked.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def longest_silence(configured: Configured) -> float:
+        """Seconds without a complete look at the database that are nothing unusual, as configured."""
+
+    async def look(self) -> SnapshotReading | None:
+        """What to remember of the database's transactions from before the baseline."""
+        return None
+
+    async def begin(self, look: SnapshotReading | None) -> None:  # noqa: B027 - most kinds are ready
+        """Get ready, after the baseline; `look` is from before it.
+
+        Raises:
+            SourceError: the database cannot be asked.
+            StoreError: a position cannot be kept.
+        """
+
+    @abstractmethod
+    async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:
+        """Record every change that was committed before this call; `progressed` is told of each step.
+
+        Raises:
+            SourceError: the database cannot be read; nothing is lost.
+            StoreError: what was read cannot be recorded; it comes again.
+        """
+
+    @abstractmethod
+    async def jobs(self, progressed: Callable[[], None]) -> Jobs:
+        """What has to run, for ever, for changes to be captured; `progressed` is told of each look."""
+
+    def tell_problems(self, meanwhile: str) -> None:  # noqa: B027 - most kinds lack nothing
+        """Say what is missing, if anything is, and what finds changes `meanwhile`."""
+
+    async def was_worked_before(self, *, alone: bool) -> bool:  # noqa: ARG002 - of whatever
+        """Whether the database shows that an earlier daemon has captured the watch."""
+        return False
+
+
+class ChangedError(Exception):
+    """The triggers were installed, removed or replaced, or the server's settings were: begin again with what is now."""
+
+
+class SweepOnlyCapture(Capture):
+    """Captures nothing: sweeps find the changes of a watch whose triggers have no log.
+
+    It notices when that changes.
+    """
+
+    def __init__(self, connected: Connected, installed: Installation) -> None:
+        super().__init__(connected)
+        self.installed = installed
+        self.tables = tables_of(connected.parts.watch)
+
+    @classmethod
+    async def open(cls, connected: Connected) -> Capture:
+        """See `Capture`."""
+        return cls(connected, await look_for_triggers(connected))
+
+    @staticmethod
+    def longest_silence(configured: Configured) -> float:
+        """See `Capture`."""
+        return 2 * max(configured.drain_interval, configured.poll_interval).total_seconds()
+
+    async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:
+        """Nothing to catch up with."""
+
+    async def jobs(self, progressed: Callable[[], None]) -> Jobs:  # noqa: ARG002 - nothing is looked at
+        """See `Capture`."""
+        return {"triggers": self._watch_triggers()}
+
+    def tell_problems(self, meanwhile: str) -> None:
+        """See `Capture`."""
+        if not self.installed.problems:
+            self.parts.observe(TriggersFound(self.parts.name))
+            return
+        reason = "; ".join(self.installed.problems)
+        remedy = "Let the DBA run what `cdc-sync sql install` prints, or use capture.mode poll."
+        never = untriggered(self.connected.mapping.facts.kind, self.connected.sessions.server.version)
+        if never is not None:
+            reason, remedy = f"{self.parts.watch.table} {never.reason}", never.remedy
+        self.parts.observe(TriggersMissing(self.parts.name, f"{NO_TRIGGERS} {reason}. {meanwhile} {remedy}"))
+
+    async def _watch_triggers(self) -> None:
+        """Notice that triggers were installed, removed or replaced, and whether the bell may be armed still."""
+        every = self.parts.watch.capture.drain_interval.total_seconds()
+        while True:
+            await asyncio.sleep(every)
+            found = await look_for_triggers(self.connected)
+            async with asking("asking how the server is set up"), self.connected.pool.connection() as connection:
+                server = await server_facts(connection)
+            if found != self.installed or server != self.connected.sessions.server:
+                raise ChangedError
+
+
+async def look_for_triggers(connected: Connected) -> Installation:
+    """What the watch's triggers are now.
+
+    Raises:
+        SourceError: the catalog cannot be read.
+    """
+    async with asking("looking for the triggers"), connected.pool.connection() as connection:
+        return await installation(connection, connected.parts.name, connected.parts.watch)
+
+
+NO_TRIGGERS = "capture.mode is notify, but"
+"""What the message of `TriggersMissing` begins with."""

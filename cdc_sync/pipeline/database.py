@@ -1,0 +1,262 @@
+"""The sessions of the ATS's database, which all its watches share: one that lasts, and a pool.
+
+They begin with the first watch that needs them and end with the last one. When the lasting session is lost, so is every
+watch's lock: each ends what it does and comes back, the first to come connects anew, and the others get what it has
+got, be it sessions or a reason why there are none. So a database that is down is tried once, however many watches it
+has; each then takes its own lock again, or says why not.
+
+Nothing of one watch waits for another's: see `source.connection` for the turns at the pool.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Collection
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+from psycopg_pool import AsyncConnectionPool
+
+from cdc_sync.config.sessions import POOL_SIZE
+from cdc_sync.core.failures import StoreError
+from cdc_sync.pipeline.recognition import recognise
+from cdc_sync.source.changelog import Lookout
+from cdc_sync.source.connection import Connection, asking, pooled
+from cdc_sync.source.errors import SourceError
+from cdc_sync.source.facts import ServerFacts, server_facts
+from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
+from cdc_sync.source.session import ECHO_WITHIN, Process, Session, StandbyError, own_session, primary_session
+from cdc_sync.store.store import Store
+
+_FIRST_WAIT = 0.5
+_MISCONFIGURED_WAIT = 10.0
+"""Seconds between tries when only a person can mend it: soon enough after the repair."""
+
+_GIVES_BACK_WITHIN = 2.0
+"""Seconds within which the store takes a lease back."""
+
+_REMEMBERED = 3
+"""Earlier sessions of this daemon, one of which may hold a lock still."""
+
+
+def wait_after(error: Exception, failures: int, longest: float) -> float:
+    """Seconds until the next try, after so many that have failed in a row; `longest` at most, if it may pass."""
+    if isinstance(error, SourceError) and error.kind == "misconfigured":
+        return _MISCONFIGURED_WAIT
+    ceiling = min(_FIRST_WAIT * 2.0 ** min(failures - 1, 10), longest)
+    return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter
+
+
+@dataclass(slots=True, eq=False)
+class Sessions:
+    """What all watches of a database work with.
+
+    Attributes:
+        lasting: the session that listens.
+        locked: the session that holds the watches' locks; another than `lasting` where a standby is read.
+        pool: for everything else.
+        server: what the server is.
+        guard: which server was read and how far it was, over all connections.
+        held: ends when one of the two sessions is lost.
+        lookout: looks at the change log for all watches.
+        users: how many watches work with them.
+    """
+
+    lasting: Session
+    locked: Session
+    pool: AsyncConnectionPool[Connection]
+    server: ServerFacts
+    guard: ReplicaGuard
+    held: asyncio.Task[None]
+    lookout: Lookout
+    users: int = field(default=0)
+
+    @property
+    def are_lost(self) -> bool:
+        """Whether one of the sessions is lost."""
+        return self.held.done()
+
+    async def until_lost(self) -> None:
+        """Wait until the sessions are lost.
+
+        Raises:
+            SourceError: they are.
+        """
+        await asyncio.shield(self.held)
+
+    async def why_lost(self, error: SourceError) -> SourceError:
+        """What to say of an error: that the sessions are lost is the same for every watch, however it met it."""
+        if error.kind != "unreachable" or isinstance(error, StandbyError):
+            return error
+        await asyncio.wait([self.held], timeout=_FIRST_WAIT)
+        lost = self.held.exception() if self.are_lost and not self.held.cancelled() else None
+        return lost if isinstance(lost, SourceError) else error
+
+
+class Database:
+    """The ATS's database, as one daemon uses it.
+
+    Args:
+        dsn: where it is.
+        store: the store, which belongs to one database.
+        size: connections of the pool, at most.
+        longest_wait: seconds between tries to connect, at most, if the trouble may pass.
+        prove_every: seconds between proofs that the lasting session is alive.
+        answers_within: seconds that the answer to such a proof may take.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        store: Store,
+        size: int = POOL_SIZE,
+        *,
+        longest_wait: float = 5.0,
+        prove_every: float = 15.0,
+        answers_within: float = ECHO_WITHIN,
+    ) -> None:
+        self.guard = ReplicaGuard()
+        self.dsn = dsn
+        self.store = store
+        self.longest_wait = longest_wait
+        self._size = size
+        self._prove_every = prove_every
+        self._answers_within = answers_within
+        self._lock = asyncio.Lock()
+        self._sessions: Sessions | None = None
+        self._ends: dict[Sessions, AsyncExitStack] = {}
+        # Behind a network that fell silent the server keeps a session, and with it the locks, long after it was given
+        # up here. Whoever remembers that it was its own may end it.
+        self._earlier: tuple[Process, ...] = ()
+        self._failure: Exception | None = None
+        self._failures = 0
+        self._failed_in_a_row = 0
+        self._try_at = 0.0
+        self._said: Exception | None = None
+
+    @asynccontextmanager
+    async def sessions(self, watch: str) -> AsyncIterator[Sessions]:
+        """The sessions, for as long as a watch works with them.
+
+        Raises:
+            SourceError: the database cannot be reached, or this server may not be read.
+            AnotherDatabaseError: it is not the one that the store belongs to.
+            StoreError: the store cannot be used.
+        """
+        sessions = await self._join(watch)
+        try:
+            yield sessions
+        finally:
+            sessions.users -= 1
+            if not sessions.users:
+                if self._sessions is sessions:
+                    self._sessions = None
+                await self._ends.pop(sessions).aclose()
+
+    @asynccontextmanager
+    async def turn(self, watch: str, sessions: Sessions) -> AsyncIterator[None]:
+        """Be the one daemon that captures a watch: by its lease in the store, and by its lock on the ATS's database.
+
+        The lease decides among daemons that share a store, whichever server each of them reads; the lock among those
+        that do not. A lease whose session has ended on its server is taken over at once, since its daemon must begin
+        anew; any other when its daemon has not renewed it in time. What is left of that daemon's session is ended then.
+
+        Raises:
+            StandbyError: another daemon captures it.
+            SourceError: the database cannot be asked.
+            StoreError: the store cannot be used.
+        """
+        store, session = self.store, sessions.locked
+        process = session.process.as_text()
+        lease = await store.take(watch, process)
+        if not lease.mine and lease.session and await session.is_over(Process.from_text(lease.session)):
+            lease = await store.take(watch, process, instead_of=lease)
+        if not lease.mine:
+            raise StandbyError(
+                f"Another cdc-sync works the watch {watch} (process {lease.process} on {lease.host} holds its lease in "
+                f"the store). Waiting for it to end; if it should not run, stop it."
+            )
+        try:
+            before = Process.from_text(lease.session) if lease.session else None
+            await session.lock(watch, *(each for each in (*self._earlier, before) if each != session.process))
+            yield
+        finally:
+            if not sessions.are_lost:
+                await session.unlock(watch)
+            # If it cannot be given back, it goes with this daemon's own lease.
+            with suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(_GIVES_BACK_WITHIN):
+                    await store.give_back(watch)
+
+    def retry_at(self, error: Exception) -> float | None:
+        """When all watches try again, by the event loop's clock, if it is the database itself that cannot be used."""
+        return self._try_at if error is self._failure else None
+
+    def is_news(self, error: Exception) -> bool:
+        """Whether no watch has said it yet: what concerns all of them is one and the same error."""
+        before, self._said = self._said, error
+        return error is not before
+
+    async def _join(self, watch: str) -> Sessions:
+        failures = self._failures
+        async with self._lock:
+            if self._failure is not None and failures != self._failures:
+                raise self._failure
+            sessions = self._sessions
+            try:
+                if sessions is None or sessions.are_lost:
+                    sessions = self._sessions = await self._connect(watch)
+                else:
+                    self.guard.load((await self.store.positions(watch)).get(POSITION))
+                    async with asking("asking which server this is"), sessions.pool.connection() as connection:
+                        await self.guard.meet(connection)
+            except Exception as error:
+                self._failures += 1
+                self._failed_in_a_row += 1
+                self._failure = error
+                wait = wait_after(error, self._failed_in_a_row, self.longest_wait)
+                self._try_at = asyncio.get_running_loop().time() + wait
+                raise
+            self._failed_in_a_row, self._failure = 0, None
+            sessions.users += 1
+            return sessions
+
+    async def _connect(self, watch: str) -> Sessions:
+        async with AsyncExitStack() as stack:
+            lasting = locked = await stack.enter_async_context(own_session(self.dsn))
+            async with asking("asking which server this is"):
+                server = await server_facts(lasting.connection)
+                # Before how far it is: the numbers of another database mean nothing.
+                await recognise(self.store, server.identity, self.dsn, lasting.connection)
+            self.guard.identity = server.identity
+            self.guard.load((await self.store.positions(watch)).get(POSITION))
+            # Whoever waits for its turn has found out that it could work, on a server that is not behind.
+            pool = await stack.enter_async_context(pooled(self.dsn, self.guard, size=self._size))
+            if server.in_recovery:
+                primary = await stack.enter_async_context(primary_session(self.dsn))
+                locked = lasting if primary is None else primary
+            held = asyncio.create_task(self._hold({lasting, locked}), name="holding the watches' locks")
+            stack.push_async_callback(_end, {held})
+            sessions = Sessions(lasting, locked, pool, server, self.guard, held, Lookout(pool, self.guard))
+            self._earlier = (*self._earlier[-_REMEMBERED:], locked.process)
+            self._ends[sessions] = stack.pop_all()
+            return sessions
+
+    async def _hold(self, sessions: Collection[Session]) -> None:
+        holding = {asyncio.create_task(each.hold(self._prove_every, within=self._answers_within)) for each in sessions}
+        try:
+            done, _ = await asyncio.wait(holding, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                await task
+        finally:
+            await _end(holding)
+
+
+async def _end(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended: before Python 3.12 one may miss its cancellation."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=_GIVES_BACK_WITHIN)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # retrieved, or Python complains

@@ -1,0 +1,366 @@
+"""Capture by notify: consume the change log when it is rung for, and now and then in case a ring was lost.
+
+How it waits for changes ([decision 10](../../docs/decisions/0010-the-bell-rings-for-sleepers-only.md) proves it):
+
+- **awake**, while changes come fast: the bell is disarmed, commits take no lock for us, and the log is read every few
+  milliseconds. It starts awake.
+- **falling asleep**: the bell is armed, and transactions are open that may not have seen it. One look at the log for
+  all watches, ten times a second, tells whose changes are there, and when these transactions have ended.
+- **asleep**: the bell is armed, and all who write have seen it. Each change rings, and is read at once.
+
+Each NOTIFY takes a lock that serialises the commits of the whole database: nobody notices that while changes are few,
+and the ATS would pay for it while they come fast. Two limits apart from each other keep the bell from being armed and
+disarmed in turn.
+
+Some writers never ring: those whose session has a lock_timeout (`recorders`), and PostgreSQL 10's replication workers.
+As soon as changes are found that nobody rang for, the log is read every `poll_interval` for minutes. So it is where
+nobody may ring at all, or may not for now, since the server's NOTIFY queue fills up. Whatever is lost beyond all this
+(a notification, a bell that somebody else has set) is found by the look that comes every `drain_interval`.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from cdc_sync.core.observations import BellLeftAlone, CaughtUp, ChangesMissed, ListenerProved
+from cdc_sync.pipeline.capture import Capture, Connected, Jobs, SweepOnlyCapture, look_for_triggers, nothing
+from cdc_sync.source.bell import LEASE, Bell, QueueFillsUpError
+from cdc_sync.source.changelog import ChangeLog
+from cdc_sync.source.errors import SourceError
+from cdc_sync.source.transactions import all_ended
+from cdc_sync.source.triggers import Installation, log_filled_by, missed_changes, worked_before
+
+MISSED = "missed"
+"""The position that says how many changes the triggers had not recorded when a sweep was asked for last."""
+
+_UNHURRIED = 1.0
+"""Seconds between reads from which on a tenth more does not matter."""
+
+_RENEW_AFTER = LEASE / 3
+"""Seconds after which the lease is renewed."""
+
+_UNRUNG_FOR = 300.0
+"""Seconds for which the log is read every `poll_interval` after a change that nobody rang for."""
+
+_DISARMS_WITHIN = 2.0
+"""Seconds that disarming may take at the end; if the connection is lost, it fails, and the lease runs out by itself."""
+
+BUSY = 50.0
+"""Changes per second from which on the bell is disarmed."""
+
+CALM = 10.0
+"""Changes per second below which it may be armed."""
+
+WINDOW = 0.5
+"""Seconds over which the rate is taken."""
+
+
+class Pace(NamedTuple):
+    """How fast changes come.
+
+    Attributes:
+        since: when the present window began, in seconds of any clock that does not go back.
+        changes: how many came in it so far.
+        before: the rate of the window before, in changes per second.
+        rate: that rate, or what the present window will have at least: a burst is seen as it begins.
+    """
+
+    since: float
+    changes: int = 0
+    before: float = 0.0
+    rate: float = 0.0
+
+
+def count(pace: Pace, now: float, changes: int) -> Pace:
+    """Take into account what was found."""
+    since, before = pace.since, pace.before
+    if now - since < WINDOW:
+        changes += pace.changes
+    else:
+        since, before = now, pace.changes / (now - since)
+    return Pace(since, changes, before, max(before, changes / WINDOW))
+
+
+def pause(searched: float) -> float:
+    """Seconds to wait until the next read while awake, after one that looked `searched` seconds for changes.
+
+    To look costs the server as much as the log has rows, those included that were taken and that VACUUM may not remove
+    yet, as long as some old transaction might see them. So a fifth of the time at most is spent on it, until waiting
+    would be felt too much.
+    """
+    return min(max(4 * searched, 0.02), 2.0)
+
+
+class NotifyCapture(SweepOnlyCapture):
+    """Consumes one watch's part of the change log.
+
+    Args:
+        connected: the watch.
+        installed: its triggers; there is a log.
+        clock: seconds that do not go back.
+
+    Attributes:
+        is_asleep: whether it depends on being rung for: the bell is armed, and its fence passed.
+        rung: set when there may be something in the log, until it is read.
+    """
+
+    def __init__(
+        self, connected: Connected, installed: Installation, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(connected, installed)
+        parts, server = connected.parts, connected.sessions.server
+        configured = parts.watch.capture
+        self._poll_interval = configured.poll_interval.total_seconds()
+        self._drain_interval = configured.drain_interval.total_seconds()
+        self._max_backlog = configured.max_backlog
+        self._wakes = configured.wakeup == "notify"
+        self._may_ring = self._wakes and not (server.prepares_transactions or server.waits_for_standbys)
+        self._arms = self._may_ring and not parts.dry_run
+        self._clock = clock
+        self._steps = parts.steps
+        guard = connected.sessions.guard
+        self.log = ChangeLog(
+            connected.pool, parts.name, connected.intake.reader, consume=not parts.dry_run, guard=guard
+        )
+        self.bell = Bell(connected.pool, parts.name)
+        self.lookout = connected.sessions.lookout
+        self.rung = asyncio.Event()
+        self.is_asleep = False
+        self._pace = Pace(clock())
+        self._armed_at: float | None = None
+        self._may_be_armed = False
+        self._fence: int | None = None
+        self._overdue = False
+        self._unrung_until = -math.inf
+        # A read that a sweep asks for and one that is rung for would wait for each other's row locks.
+        self._lock = asyncio.Lock()
+        self._begun: float | None = None
+        self._found_some = True
+        # For how many seconds the log was searched last.
+        self._searched = 0.0
+        self._was_full = False
+        self._gave_back_at = -math.inf
+
+    @classmethod
+    async def open(cls, connected: Connected) -> Capture:
+        """See `Capture`; without a log there is nothing to capture from."""
+        installed = await look_for_triggers(connected)
+        if not installed.has_log:
+            return SweepOnlyCapture(connected, installed)
+        capture = cls(connected, installed)
+        if not connected.parts.dry_run:
+            # Now, since the baseline may take hours: see `source.bell`.
+            await capture.bell.worked(begins=False)
+        return capture
+
+    async def was_worked_before(self, *, alone: bool) -> bool:
+        """See `Capture`."""
+        async with self.connected.pool.connection() as connection:
+            return await worked_before(connection, self.parts.name, alone=alone)
+
+    async def jobs(self, progressed: Callable[[], None]) -> Jobs:
+        """See `Capture`."""
+        name = self.parts.name
+        if self._may_ring:
+            proved = lambda usage: self.parts.observe(ListenerProved(name, usage))  # noqa: E731 - a bound argument
+            await self.connected.sessions.lasting.listen(name, self.rung.set, proved)
+        elif self._wakes:
+            self.parts.observe(BellLeftAlone(name, self._poll_interval))
+            if not self.parts.dry_run:
+                # An earlier run may have left it armed, for up to its lease, before the server was set as it is now.
+                await self.bell.disarm()
+        jobs = {**await super().jobs(progressed), "change log": self.run(progressed)}
+        if not self.parts.dry_run:
+            jobs["missed changes"] = self.watch_missed()
+        return jobs
+
+    async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:
+        """See `Capture`. What comes meanwhile is not waited for: it may be as much as is taken, for hours."""
+        if not await self.step():
+            return
+        begun = await self.log.clock()
+        while await self.log.has_older(begun):
+            progressed()
+            if not await self.step():
+                return
+
+    async def run(self, progressed: Callable[[], None]) -> None:
+        """Read the log for ever.
+
+        Raises:
+            SourceError: the database cannot answer.
+            StoreError: what was read cannot be recorded.
+        """
+        try:
+            while True:
+                wait = await self.turn()
+                self._overdue = False
+                progressed()
+                if self._arms and not self.is_asleep:
+                    await asyncio.sleep(wait)
+                    continue
+                try:
+                    async with asyncio.timeout(wait):
+                        await self.rung.wait()
+                except TimeoutError:
+                    self._overdue = True
+        finally:
+            self.connected.sessions.lasting.stop_listening(self.parts.name)
+            await self._disarm_quietly()
+
+    async def turn(self) -> float:
+        """Read a batch and see to the bell; returns the seconds until the next turn, if nobody rings."""
+        if await self._read():
+            return 0.0
+        if not self._arms:
+            return self._drain_interval if self._may_ring else self._poll_interval
+        now = self._clock()
+        if self._armed_at is None:
+            if self._pace.rate >= CALM:
+                return pause(self._searched)
+            await self._arm(now)
+        elif now - self._armed_at >= _RENEW_AFTER:
+            await self._arm(now)
+        if self._armed_at is None:
+            return self._poll_interval
+        if self.is_asleep:
+            most = self._poll_interval if now < self._unrung_until else self._drain_interval
+            return min(most, self._drain_interval, _RENEW_AFTER)
+        return 0.0  # the next look comes in its time
+
+    async def _read(self) -> bool:
+        """Read a batch, if there may be one, and see whether the fence is passed; returns whether there may be more."""
+        if self._found_some or self.rung.is_set() or not self._may_wait_for_a_look():
+            return await self.step()
+        look = await self.lookout.look()
+        self._overdue = self._overdue and not self.rung.is_set()
+        self._found_some = self.parts.name in look.watches
+        if not self._found_some:
+            self.intake.observe(CaughtUp(self.parts.name, look.took))
+        elif await self.step():
+            return True
+        if self._fence is not None and look.oldest > self._fence:
+            # Whoever may not have seen the bell has ended. What they changed the look has shown, and the step has read.
+            self._fence, self.is_asleep = None, self._armed_at is not None
+        return False
+
+    def _may_wait_for_a_look(self) -> bool:
+        """Whether a look that is for all watches comes soon enough."""
+        if self._arms and not self.is_asleep:
+            return self._fence is not None
+        return min(self._poll_interval, self._drain_interval) >= _UNHURRIED
+
+    async def step(self) -> bool:
+        """Record a batch of changes; returns whether there may be more.
+
+        Raises:
+            SourceError: the log or the rows cannot be read.
+            StoreError: the outcome cannot be recorded; the log keeps it.
+        """
+        async with self._lock:
+            self._begun = time.monotonic() if self._begun is None else self._begun
+            async with self.intake.lock:
+                is_expected = self._found_some or self.rung.is_set()
+                self.rung.clear()
+                changes = await self.log.read(self._steps.drained, apart=not is_expected)
+                self._found_some = changes.number > 0
+                self._searched = changes.searched
+                self._was_full = self._was_full or changes.size >= self._max_backlog
+                await self._keep_pace(changes.number)
+                await self.intake.changes(changes)
+            # Consumed before the sweep has run: a crash in between loses nothing, since a whole sweep follows a start.
+            if changes.everything:
+                await self.intake.requests.add()
+            await self.log.delete(changes)
+            if changes.everything:
+                self.parts.want_sweep()
+            if changes.full and self.log.consumes:
+                return True
+            await self._give_back(changes.size)
+            self.intake.observe(CaughtUp(self.parts.name, time.monotonic() - self._begun))
+            self._begun = None
+            return False
+
+    async def watch_missed(self) -> None:
+        """Ask for a sweep, for ever, when the triggers could not record something, as soon as it can see all of it.
+
+        The number that was answered for is kept in the store, so that after a restart only what came since is said. It
+        is written down before the sweep has run; a crash in between loses nothing, since a whole sweep follows a start.
+
+        Raises:
+            SourceError: the database cannot answer.
+            StoreError: the number cannot be kept.
+        """
+        name, pool = self.parts.name, self.connected.pool
+        answered = int((await self.parts.store.positions(name)).get(MISSED, "0"))
+        while True:
+            await self.bell.worked()
+            was_full, self._was_full = self._was_full, False
+            number = await missed_changes(pool, name)
+            if number != answered:
+                # Fewer than before: the sequence was made anew.
+                dropped = number - answered if number > answered else number
+                self.parts.observe(ChangesMissed(name, dropped, await self._why_missed(was_full=was_full)))
+                await all_ended(pool)
+                self.parts.want_sweep()
+                await self.intake.place({MISSED: str(number)})
+                answered = number
+            await asyncio.sleep(self._drain_interval)
+
+    async def _why_missed(self, *, was_full: bool) -> str:
+        filled_by = await log_filled_by(self.connected.pool, self._max_backlog)
+        bound = f"full (max_backlog is {self._max_backlog:,} bytes)"
+        if filled_by is None and was_full:
+            return f"the change log was {bound}; its changes were taken, and its space given back"
+        if filled_by is None:
+            return (
+                "writing to the change log failed (the server's log has the triggers' WARNINGs), or nobody had taken "
+                "this watch's changes for a day while another's were taken"
+            )
+        if not filled_by:
+            return f"the change log is {bound}; its changes were taken, and its space will be given back"
+        return f"the change log is {bound}; in it are " + ", ".join(
+            f"{number:,} of the watch {watch}" for watch, number in filled_by.items()
+        )
+
+    async def _give_back(self, size: int) -> None:
+        """Have the log's file shortened now and then, if it has grown."""
+        waited = time.monotonic() - self._gave_back_at
+        if not self.log.consumes or size < self._max_backlog // 16 or waited < self._steps.give_back_every:
+            return
+        self._gave_back_at = time.monotonic()
+        await self.log.give_back(nearly_full=size >= self._max_backlog // 2)
+
+    async def _keep_pace(self, changes: int) -> None:
+        """Disarm the bell as soon as changes come fast, before they are recorded: each costs the ATS a NOTIFY."""
+        now = self._clock()
+        if changes and self._overdue and self.is_asleep:
+            self._unrung_until = now + _UNRUNG_FOR
+        self._pace = count(self._pace, now, changes)
+        if self._armed_at is not None and self._pace.rate >= BUSY:
+            self._armed_at, self._fence, self.is_asleep = None, None, False
+            await self.bell.disarm()
+            self._may_be_armed = False
+
+    async def _arm(self, now: float) -> None:
+        # Before it is: whoever is cancelled while the server arms it has to disarm it as well.
+        self._may_be_armed = True
+        try:
+            fence = await self.bell.arm()
+        except QueueFillsUpError:
+            self._armed_at, self._fence, self.is_asleep = None, None, False
+            return
+        # A renewal leaves an older fence standing: it still has to be passed.
+        self._armed_at, self._fence = now, self._fence if fence is None else fence
+        self.is_asleep = self._fence is None
+
+    async def _disarm_quietly(self) -> None:
+        if not self._may_be_armed:
+            return
+        try:
+            async with asyncio.timeout(_DISARMS_WITHIN):
+                await self.bell.disarm()
+        except (SourceError, TimeoutError):
+            return

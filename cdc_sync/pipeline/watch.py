@@ -1,0 +1,124 @@
+"""A watch's beginning, the same for the daemon, for `run --once` and for a dry run: connect, adopt, get ready."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+
+from cdc_sync.core.observations import BaselineOverEarlierWork, WatchConnected
+from cdc_sync.pipeline import baseline, remapping
+from cdc_sync.pipeline.capture import Capture, Connected, WatchParts
+from cdc_sync.pipeline.intake import Intake
+from cdc_sync.pipeline.notify import NotifyCapture
+from cdc_sync.pipeline.poll import PollCapture
+from cdc_sync.pipeline.sweep_position import FINISHED
+from cdc_sync.pipeline.sweep_position import POSITION as SWEEP
+from cdc_sync.source.connection import asking, patiently
+from cdc_sync.source.facts import table_facts
+from cdc_sync.source.mapping import Mapping as TableMapping
+from cdc_sync.source.reading import Reader
+from cdc_sync.source.replica_guard import POSITION as REPLICA
+
+KINDS: Mapping[str, type[Capture]] = {"notify": NotifyCapture, "poll": PollCapture}
+"""What captures, by `capture.mode`."""
+
+
+@asynccontextmanager
+async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
+    """Connect a watch to its database, check that its configuration fits, and take its turn, unless it is a dry run.
+
+    Raises:
+        SourceError: the database cannot be used as configured, or another daemon captures the watch.
+        AnotherDatabaseError: it is not the database that the store belongs to.
+        StoreError: the store cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        sessions = await stack.enter_async_context(parts.database.sessions(parts.name))
+
+        async def prepare() -> TableMapping:
+            async with asking("preparing to capture changes"), sessions.pool.connection() as connection:
+                facts = await table_facts(connection, parts.watch.table)
+                return await TableMapping.prepare(connection, parts.watch, facts)
+
+        mapping = await patiently(prepare)
+        # A dry run takes no turn: it works beside the daemon that does.
+        if not parts.dry_run:
+            await stack.enter_async_context(parts.database.turn(parts.name, sessions))
+        intake = Intake(
+            parts.rules,
+            Reader(sessions.pool, mapping, sessions.guard),
+            parts.store,
+            observe=parts.observe,
+            clock=parts.clock,
+            delivery=parts.delivery,
+            unwritten=parts.unwritten,
+        )
+        await intake.load()
+        await intake.look_for_policies(first=True)
+        yield Connected(parts, sessions, mapping, intake)
+
+
+async def open_capture(connected: Connected) -> Capture:
+    """What captures a watch, by its configuration and as its database is now."""
+    return await KINDS[connected.parts.watch.capture.mode].open(connected)
+
+
+async def begin(connected: Connected, meanwhile: str, progressed: Callable[[], None]) -> Capture:
+    """Say how the watch is, adopt what is there, and make ready what captures from now on.
+
+    Args:
+        connected: the watch.
+        meanwhile: what finds changes where the triggers lack something.
+        progressed: told of each step.
+
+    Raises:
+        SourceError: the database cannot be read.
+        StoreError: what was read cannot be recorded.
+    """
+    parts = connected.parts
+    parts.observe(WatchConnected(parts.name, parts.watch.capture.mode, connected.sessions.server.version))
+    capture = await open_capture(connected)
+    capture.tell_problems(meanwhile)
+    position = await adopt(capture, progressed)
+    await remapping.notice(connected.intake, progressed)
+    await capture.begin(position.look)
+    return capture
+
+
+async def adopt(capture: Capture, progressed: Callable[[], None]) -> baseline.BaselinePosition:
+    """Run the baseline, or the rest of it, if it is not done; returns its position."""
+    parts = capture.parts
+    positions = await parts.store.positions(parts.name)
+    position = baseline.BaselinePosition.from_text(positions.get(baseline.POSITION))
+    if position is None:
+        await _look_for_earlier_work(capture)
+        position = baseline.BaselinePosition(look=await capture.look())
+    if not position.done:
+        position = await baseline.adopt_everything(capture.intake, position, progressed, steps=parts.steps)
+    return position
+
+
+async def _look_for_earlier_work(capture: Capture) -> None:
+    """Say it if a silent baseline is about to take for told what an earlier store, which is not here, had to send."""
+    parts = capture.parts
+    if parts.dry_run or parts.rules.baseline != "adopt":
+        return
+    if await capture.was_worked_before(alone=not await parts.store.counts()):
+        parts.observe(BaselineOverEarlierWork(parts.name))
+        await capture.intake.place({baseline.OVER_EARLIER_WORK: "yes"})
+
+
+def positions_elsewhere(positions: Mapping[str, str]) -> dict[str, str]:
+    """What stays true of a watch's positions when its store is given to another database: those to be written.
+
+    A transaction's number means nothing in another cluster, so none is kept; the watermark is a time, and what it
+    misses the sweep at the next start finds, which begins anew. The baseline is not made again: what HelloWork was told
+    stays what changes are measured against.
+    """
+    kept: dict[str, str] = {}
+    adopted = baseline.BaselinePosition.from_text(positions.get(baseline.POSITION))
+    if adopted is not None:
+        kept[baseline.POSITION] = replace(adopted, look=None).to_text()
+    void = {SWEEP: FINISHED, REPLICA: ""}
+    for kind in KINDS.values():
+        void |= kind.void_elsewhere
+    return kept | {name: text for name, text in void.items() if name in positions}

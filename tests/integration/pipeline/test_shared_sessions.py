@@ -1,0 +1,110 @@
+"""All watches of a database share one lasting session and one pool: what that saves, and what no watch pays for."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from support.applications import insert
+from support.eventually import eventually
+from support.rig import Clock, parts_of
+from support.sessions import Ats, one, run
+from support.watched import COLUMNS, a_config, install_triggers, some_config
+
+from cdc_sync.config.rules import watch_rules
+from cdc_sync.core.observations import CaptureStarted, Observation, WatchLost
+from cdc_sync.daemon.pulse import Pulse
+from cdc_sync.daemon.together import end
+from cdc_sync.daemon.watching import WatchWorker
+from cdc_sync.pipeline.database import Database
+from cdc_sync.source.connection import Reads, pooled, reading_as
+from cdc_sync.store.sqlite import SqliteStore
+
+NAMES = [f"watch{number}" for number in range(12)]
+SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'cdc-sync'"
+
+
+@asynccontextmanager
+async def working(database: str, ats: Ats, folder: Path) -> AsyncIterator[tuple[list[Observation], SqliteStore]]:
+    """Watches of one table, each with its own triggers, worked by one daemon."""
+    watch = {"table": "public.applications", "key": ["id"], "columns": COLUMNS}
+    config = some_config(database, dict.fromkeys(NAMES, watch))
+    install_triggers(ats, config)
+    said: list[Observation] = []
+    store = SqliteStore(folder / "state.db")
+    shared = Database(database, store)
+    parts = parts_of(a_config(database), store, said.append, Clock())
+    workers = [
+        WatchWorker(
+            replace(parts, name=name, watch=config.watches[name], rules=watch_rules(config, name), database=shared),
+            Pulse(),
+        )
+        for name in NAMES
+    ]
+    tasks = [asyncio.create_task(worker.run()) for worker in workers]
+    try:
+        await eventually(lambda: started(said) == len(NAMES), "all watches work", within=60)
+        yield said, store
+        assert not any(task.done() for task in tasks)
+    finally:
+        await end(tasks)
+        await store.close()
+
+
+def started(said: list[Observation]) -> int:
+    return sum(isinstance(each, CaptureStarted) for each in said)
+
+
+async def test_a_lost_database_is_said_once_and_every_watch_comes_back(database: str, ats: Ats, tmp_path: Path) -> None:
+    async with working(database, ats, tmp_path) as (said, store):
+        assert one(ats, SESSIONS) <= 5
+        locks = "SELECT count(*), count(DISTINCT pid) FROM pg_locks WHERE locktype = 'advisory'"
+        assert ats.execute(locks).fetchone() == (len(NAMES), 1)
+        run(
+            ats,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = 'cdc-sync'",
+        )
+
+        await eventually(lambda: started(said) == 2 * len(NAMES), "all watches work again", within=60)
+
+        lost = [each for each in said if isinstance(each, WatchLost)]
+        assert sum(not each.repeated for each in lost) == 1, [each.message for each in lost]
+        assert one(ats, SESSIONS) <= 5
+        insert(ats, 1, "a1")
+        await eventually(lambda: is_everywhere(store), "each has captured the change", within=30)
+
+
+async def is_everywhere(store: SqliteStore) -> bool:
+    return len(await store.entries("pending", None, 100)) == len(NAMES)
+
+
+async def test_slow_reads_leave_a_connection_to_quick_ones(database: str) -> None:
+    sleep = "SELECT pg_sleep(1.5)"
+    async with pooled(database, size=2) as pool:
+
+        async def slow() -> None:
+            with reading_as(Reads(always=True)):
+                async with pool.connection() as connection:
+                    await connection.execute(sleep)
+
+        reading = [asyncio.create_task(slow()) for _ in range(3)]
+        await asyncio.sleep(0.3)
+        begun = time.monotonic()
+        async with pool.connection() as connection:
+            await connection.execute("SELECT 1")
+        assert time.monotonic() - begun < 1
+        assert not any(task.done() for task in reading)
+        await asyncio.gather(*reading)
+
+
+async def test_a_watch_whose_read_was_slow_is_slow_until_one_was_quick(database: str) -> None:
+    reads = Reads()
+    async with pooled(database, size=2) as pool:
+        with reading_as(reads):
+            for statement, is_slow in (("SELECT pg_sleep(1.2)", True), ("SELECT 1", False)):
+                async with pool.connection() as connection:
+                    await connection.execute(statement.encode())
+                assert reads.slow == is_slow

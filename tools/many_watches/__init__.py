@@ -1,0 +1,5 @@
+"""What many idle watches of one database cost: sessions, background transactions, CPU of the daemon and of PostgreSQL.
+
+`python -m many_watches --watches 200 --seconds 60` measures it on a server of its own; `--writer` leaves a transaction
+open that has written, for which whoever arms the bell must wait.
+"""
