@@ -73,6 +73,9 @@ class Database(Section):
             comes from the PG* environment variables and ~/.pgpass, so a password need not stand here; in a URI's, @ is
             written %40, / %2F and % %25. Empty by default: those say it all. A pooler in transaction mode is refused:
             the daemon's lock and LISTEN need a session of their own.
+        pool: How many connections may read at the same time, 1 to 100, for all watches together; one more, which lasts,
+            listens and holds their locks. 4 by default: watches are busy for moments. Slow reads and sweeps leave one
+            of them to the others.
     """
 
     dsn: Dsn = Field(
@@ -82,10 +85,6 @@ class Database(Section):
     )
 
     pool: WholeNumber = Field(default=4, ge=1, le=100, title="connections that read, for all watches together")
-    """How many connections may read at the same time, 1 to 100, for all watches together; one more, which lasts,
-    listens and holds their locks. 4 by default: watches are busy for moments. Slow reads and sweeps leave one of them
-    to the others.
-    """
 
     def shown(self) -> str:
         """The DSN for people: without its password and whatever else may be secret."""

@@ -84,7 +84,7 @@ class EventLogger:
             events.WatchConnected: line(milestone, "connected"),
             events.CaptureStarted: line(milestone, "watching"),
             events.WatchStandsBy: line(milestone, _message),
-            events.WatchLost: line(self._level_of_loss, _message, "misconfigured"),
+            events.WatchLost: line(self._level_of_loss, _message, "misconfigured", "repeated"),
             events.TriggersMissing: line(ERROR, _message),
             events.TriggersFound: line(DEBUG, "triggers are in place"),
             events.BellLeftAlone: line(INFO, _NEVER_RINGS),
