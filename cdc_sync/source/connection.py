@@ -304,8 +304,14 @@ async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:
         try:
             return await attempt()
         except SourceError as error:
-            if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable) or time.monotonic() > until:
+            if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
                 raise
+            if time.monotonic() > until:
+                raise SourceError(
+                    "unanswered",
+                    f"The database has not answered within {ANSWERS_WITHIN:.0f} s, since somebody holds a lock on what "
+                    f"is read: {error.message} See pg_locks for who holds it.",
+                ) from error
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
 

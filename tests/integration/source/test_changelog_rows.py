@@ -220,14 +220,13 @@ async def scans_of_big(pool: AsyncConnectionPool[Connection], log: ChangeLog) ->
 
 
 @pytest.mark.parametrize("times", [0, 1, 7])
-async def test_a_script_that_holds_the_table_and_wants_the_log_waits_no_longer_than_for_a_deadlock(
+async def test_a_script_that_holds_the_table_and_wants_the_log_gets_it_without_a_deadlock(
     database: str, ats: Ats, other: Ats, times: int
 ) -> None:
     """As when `sql uninstall` runs: the batch's statement, prepared or not, has the log and waits for the table."""
     install_triggers(ats, a_config(database))
     insert(ats, 1)
-    # Who waits looks for a deadlock once, after so long. Ours looks when there is one, however busy the machine is.
-    async with opened(a_config(f"{database} options='-c deadlock_timeout=3s'")) as source:
+    async with opened(a_config(database)) as source:
         log = log_of(source)
         for _ in range(times):
             await log.read(1)
@@ -236,13 +235,10 @@ async def test_a_script_that_holds_the_table_and_wants_the_log_waits_no_longer_t
             reading = asyncio.create_task(log.read(100))
             await eventually(lambda: one(other, WAITS), "the daemon waits for the table")
             ats.execute("SET LOCAL lock_timeout = '20s'")
-            ats.execute("SET LOCAL deadlock_timeout = '20s'")
             await asyncio.to_thread(ats.execute, "LOCK TABLE cdc_sync.changes")
-            with pytest.raises(SourceError, match="deadlock") as raised:
-                await reading
+            assert not reading.done()
 
-        assert raised.value.kind == "unreachable"
-        assert (await log.read(100)).number == 1
+        assert (await reading).number == 1
 
 
 @pytest.mark.parametrize("times", [0, 1, 7])
