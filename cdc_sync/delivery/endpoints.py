@@ -1,7 +1,7 @@
 """What each endpoint may be sent: by its health, its pace, and its share of the calls that may be under way.
 
 Entries are claimed ahead: what the workers are expected to start within `AHEAD` waits here, in the ready queue of its
-endpoint, for a worker. The queues hold twice `concurrency` at most, all together.
+endpoint, for a worker. What is claimed and what is under way are three times `concurrency` at most, all together.
 
 Claims and free workers are dealt out one by one, each to the endpoint that has the fewest: one that answers slowly, or
 not at all, cannot take what another could use.
@@ -252,8 +252,8 @@ class Endpoints:
         which come first, or which are being claimed: the next claim is theirs, and takes what is new with them.
         """
         free = max(self._settings.concurrency - self.under_way, 0)
-        most = 2 * self._settings.concurrency
-        room = (free if by_apply else min(free + self.ahead, most)) - self.ready
+        most = 2 * self._settings.concurrency + free
+        room = (free if by_apply else free + self.ahead) - self.ready
         room -= sum(each.coming for each in self._all.values())
         if room <= 0:
             return {}, frozenset()
@@ -392,7 +392,8 @@ class Endpoints:
             return
         # Not at once if it is a few more than would be claimed now: how long calls take goes up and down.
         now = self._clock()
-        most = 2 * min(max(self._settings.concurrency - self.under_way, 0) + self.ahead, self._settings.concurrency)
+        free = max(self._settings.concurrency - self.under_way, 0)
+        most = min(2 * (free + self.ahead), free + 2 * self._settings.concurrency)
         for endpoint in self._all.values():
             if everything or self._admits(endpoint, now, endpoint.under_way) == "none":
                 stays = 0
