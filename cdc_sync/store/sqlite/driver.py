@@ -3,8 +3,7 @@
 One thread owns the one connection, so every job sees the work of all jobs before it, and jobs never interleave: a
 transaction is one job, and runs without a pause. Jobs that were handed in while the last commit was being written to
 disk, or while the jobs before them are worked on, share one commit: under load the price of a durable commit is shared
-by all who wait for it. So do those that one turn of the event loop hands in: a claim that follows at the heels of the
-entry that it takes costs no flush of its own.
+by all who wait for it.
 
 If a job fails, or the commit, nothing of the group is kept, and each of its jobs is run once more, alone: what the disk
 has no room for fails, and a job that only reads, or finds nothing to write, does not fail with it. A savepoint for each
@@ -106,7 +105,6 @@ class SqliteThread:
     def __init__(self, connect: Callable[[], sqlite3.Connection], begin: str) -> None:
         self._begin = begin
         self._closed = False
-        self._handed_in: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._connected: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
         # A daemon thread: a job that hangs on a dead disk must not keep the process from exiting.
@@ -124,26 +122,15 @@ class SqliteThread:
         """
         if self._closed:
             raise sqlite3.ProgrammingError("it was closed before")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[object] = loop.create_future()
-        if loop not in self._handed_in:
-            # Not at once, but with what the tasks hand in that the one before it has woken: the thread would have begun
-            # to commit before they come.
-            self._handed_in[loop] = []
-            loop.call_soon(self._pass_on, loop)
-        self._handed_in[loop].append(_Job(work, future))
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._jobs.put(_Job(work, future))
         return await future  # type: ignore[return-value] # the future carries what `work` returned
 
     async def close(self) -> None:
         """Finish the jobs that were handed in, and close the connection."""
         self._closed = True
-        self._pass_on(asyncio.get_running_loop())
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
-
-    def _pass_on(self, loop: asyncio.AbstractEventLoop) -> None:
-        for job in self._handed_in.pop(loop, ()):
-            self._jobs.put(job)
 
     def _work(self, connect: Callable[[], sqlite3.Connection]) -> None:
         try:
