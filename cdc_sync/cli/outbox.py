@@ -116,15 +116,15 @@ def _seen(config: Config, watch: str | None, only: Only | None, limit: int | Non
 
 
 def _confirm(what: str) -> None:
-    """Say what will be done, and ask.
+    """Say what will be done, and ask on a terminal; scripts of 0.1.0 know no `--yes`, and go on.
 
     Raises:
-        typer.BadParameter: nobody can be asked.
         typer.Abort: the answer is no.
     """
-    if not sys.stdin.isatty():
-        raise typer.BadParameter(f"{what} This is not a terminal, to ask on: add --yes, if that is meant")
-    typer.confirm(f"{what} Go on?", abort=True, err=True)
+    if sys.stdin.isatty():
+        typer.confirm(f"{what} Go on?", abort=True, err=True)
+    else:
+        say(f"{what} Nobody is asked where there is no terminal; 0.2.0 will want --yes there.", err=True)
 
 
 @dead_letters.command("list")
