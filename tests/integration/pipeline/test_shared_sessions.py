@@ -60,7 +60,10 @@ def started(said: list[Observation]) -> int:
 async def test_a_lost_database_is_said_once_and_every_watch_comes_back(database: str, ats: Ats, tmp_path: Path) -> None:
     async with working(database, ats, tmp_path) as (said, store):
         assert one(ats, SESSIONS) <= 5
-        locks = "SELECT count(*), count(DISTINCT pid) FROM pg_locks WHERE locktype = 'advisory'"
+        locks = (
+            "SELECT count(*), count(DISTINCT l.pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+            " WHERE l.locktype = 'advisory' AND d.datname = current_database()"
+        )
         assert ats.execute(locks).fetchone() == (len(NAMES), 1)
         run(
             ats,
