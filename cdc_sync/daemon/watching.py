@@ -160,7 +160,8 @@ class WatchWorker:
             with reading_as(Reads(always=True)):
                 capture = await begin(connected, meanwhile, partial(self._beat, _CONNECTING))
             silent = await SilentChanges.since_now(capture)
-            progressed = partial(self._beat, CAPTURE, capture.longest_silence(watch.capture))
+            within = capture.longest_silence(watch.capture) + STEP_OF_DATABASE
+            progressed = partial(self._pulse.beat, CAPTURE, within, watch=parts.name)
             # From here on nothing may fail before the jobs are begun: Python complains of those that never are.
             jobs = await capture.jobs(progressed)
             jobs["sessions"] = connected.sessions.until_lost()
