@@ -142,6 +142,7 @@ class Fuse(NamedTuple):
         blown_at: since when entries are held; None if none is.
         reason: which limit was crossed first, for people.
         holds_all: whether every new entry is held, however full the buckets are.
+        decided_at: when a person last released or discarded entries; those enqueued before were not counted.
     """
 
     at: int = 0
@@ -150,6 +151,7 @@ class Fuse(NamedTuple):
     blown_at: int | None = None
     reason: str | None = None
     holds_all: bool = False
+    decided_at: int = 0
 
 
 def count(fuse: Fuse, policy: FusePolicy, now: int, *, deletion: bool) -> tuple[Fuse, str | None]:
@@ -175,9 +177,9 @@ def count(fuse: Fuse, policy: FusePolicy, now: int, *, deletion: bool) -> tuple[
     return blow(fuse._replace(at=now, changes=changes, deletions=deletions), now, reason), reason
 
 
-def has_counted(policy: FusePolicy, now: int, queued_at: int | None) -> bool:
+def has_counted(fuse: Fuse, policy: FusePolicy, now: int, queued_at: int | None) -> bool:
     """Whether an entry that was enqueued at some moment has been counted within the last window."""
-    return queued_at is not None and 0 <= now - queued_at < policy.window
+    return queued_at is not None and queued_at >= fuse.decided_at and 0 <= now - queued_at < policy.window
 
 
 def blow(fuse: Fuse, now: int, reason: str) -> Fuse:

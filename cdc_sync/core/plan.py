@@ -451,7 +451,7 @@ class _Planner:
         if before.state == "held" and (content.deleted or self.fuse.blown_at is not None):
             return before.reason or ""
         is_pending = before.state == "pending" and not deletion and not self.fuse.holds_all
-        if is_pending and has_counted(self.rules.fuse, batch.now, before.queued_at):
+        if is_pending and has_counted(self.fuse, self.rules.fuse, batch.now, before.queued_at):
             return None
         self.fuse, reason = count(self.fuse, self.rules.fuse, batch.now, deletion=deletion)
         self.changes.fuse = self.fuse

@@ -326,13 +326,16 @@ class _Daemon:
             await bind(self._config.database.dsn.get_secret_value(), self._store)
             self._bound.set()
         await self._bound.wait()
-        await self._follow_pauses()
+        while not await self._follow_pauses():  # noqa: ASYNC110 - what is read is elsewhere
+            await asyncio.sleep(_LOOK)
         await self._sender.run()
 
-    async def _follow_pauses(self) -> None:
-        """Have the sender keep to the pauses that operators have set."""
+    async def _follow_pauses(self) -> bool:
+        """Have the sender keep to the pauses that operators have set; whether they could be read."""
         with suppress(StoreError):  # the sender says it
             self._sender.pause(await self._store.paused())
+            return True
+        return False
 
     async def _note_conditions(self) -> None:
         """Keep the store's list of what is wrong as it is here, for `status` from another process."""
@@ -401,7 +404,7 @@ class _Daemon:
         self._signalled.set()
 
 
-async def _regularly(work: Callable[[], Awaitable[None]], seconds: float) -> None:
+async def _regularly(work: Callable[[], Awaitable[object]], seconds: float) -> None:
     """Work at once, and again after each pause: by the event loop's clock, which nobody sets."""
     while True:
         await work()

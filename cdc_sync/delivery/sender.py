@@ -518,7 +518,8 @@ class Sender:
         before = endpoint.health
         health = after(before, meaning, reason, self._settings.policy, now=now, chance=self._chance())
         if health != before and isinstance(meaning, CredentialsRefused):
-            health = replace(health, refused=fingerprint(self._settings.headers))
+            salt = bytes.fromhex(before.refused[:16]) if before.refused else None
+            health = replace(health, refused=fingerprint(self._settings.headers, salt))
         endpoint.heed(health, answered=isinstance(meaning, Acknowledged | NotFound | Rejected))
         if health == before:
             return

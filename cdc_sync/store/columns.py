@@ -137,7 +137,5 @@ def key_from(text: str) -> Key:
 
 
 def fuse_from(text: str | None) -> Fuse:
-    """A watch's fuse as the store has it; until 0.2.0 it began a window at `window_start` instead of draining."""
-    fields = json.loads(text or "{}")
-    fields.setdefault("at", fields.pop("window_start", 0))
-    return Fuse(**fields)
+    """A watch's fuse as the store has it."""
+    return Fuse(**json.loads(text or "{}"))

@@ -56,11 +56,11 @@ async def discard(
 
 
 async def _all(step: Callable[[int], Awaitable[int]], limit: int | None, at_once: int) -> int:
+    """At least one step: with a limit of 0 it only finds out that nothing is held any more."""
     done = 0
-    while limit is None or done < limit:
+    while True:
         size = at_once if limit is None else min(at_once, limit - done)
         number = await step(size)
         done += number
-        if number < size:
-            break
-    return done
+        if number < size or done == limit:
+            return done

@@ -36,7 +36,7 @@ class Operation:
             chosen = await _select(transaction, selection, fuses)
             events = [_line(now, of, "released", content) for of, content in chosen]
             await _revive(transaction, chosen, due_at, events)
-            await _mend_fuses(transaction, fuses)
+            await _mend_fuses(transaction, fuses, due_at)
             return len(chosen)
 
         return await self._driver.transact(work)
@@ -73,7 +73,7 @@ class Operation:
                 "add_history", [_line(now, of, "discarded", content, was) for of, content in chosen]
             )
             if state == "held":
-                await _mend_fuses(transaction, fuses)
+                await _mend_fuses(transaction, fuses, self._driver.clock.due(now))
             return [of for of, _ in chosen]
 
         return await self._driver.transact(work)
@@ -245,10 +245,12 @@ async def _revive(
     await transaction.write("add_endpoint", _endpoints(content for _, content in chosen))
 
 
-async def _mend_fuses(transaction: Transaction, fuses: Mapping[str, Fuse]) -> None:
+async def _mend_fuses(transaction: Transaction, fuses: Mapping[str, Fuse], now: int) -> None:
     for watch, fuse in fuses.items():
-        if fuse.blown_at is not None and (await transaction.rows("held_left", watch=watch))[0][0] == 0:
-            await transaction.run("set_fuse", watch=watch, fuse=as_json(Fuse()._asdict()))
+        if fuse.blown_at is not None:
+            is_left = (await transaction.rows("held_left", watch=watch))[0][0]
+            after = fuse._replace(decided_at=now) if is_left else Fuse(decided_at=now)
+            await transaction.run("set_fuse", watch=watch, fuse=as_json(after._asdict()))
 
 
 def _endpoints(contents: Iterable[Content]) -> list[tuple[str]]:
@@ -267,5 +269,8 @@ async def _paused(transaction: Transaction) -> frozenset[str]:
 async def _pause(
     transaction: Transaction, *, paused: Collection[str] = frozenset(), resumed: Collection[str] = frozenset()
 ) -> None:
-    after = sorted((await _paused(transaction)).union(paused).difference(resumed))
+    # Two operators may pause at the same moment.
+    await transaction.run("set_about_first", name="paused", value="[]")
+    rows = await transaction.rows("lock_about", name="paused")
+    after = sorted(frozenset(json.loads(rows[0][0])).union(paused).difference(resumed))
     await transaction.run("set_about", name="paused", value=as_json(after))

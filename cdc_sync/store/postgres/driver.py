@@ -34,6 +34,9 @@ _ENDS_WITHIN = 2.0
 _LISTENS_AGAIN_AFTER = 30.0
 """Seconds after which a session is made again that was lost, or could not be made."""
 
+_WAKES_WITHIN = 1.0
+"""Seconds for a wake-up: it may be lost, and must not make what is durable look as if it were not."""
+
 _TRIES = 5
 """How often a step is begun again after a deadlock."""
 
@@ -92,11 +95,18 @@ class PostgresDriver:
 
     async def separately(self, work: Work[T]) -> T:
         """See `Driver`: each statement commits with its answer, which spares two messages and a round trip."""
-        async with self._translated(_ANSWERS_WITHIN), self._pool.connection() as connection:
-            transaction = PostgresTransaction(connection)
-            result = await work(transaction)
-            await self._wake_others(connection, transaction)
-        return result
+        for attempt in range(_TRIES):
+            async with self._translated(_ANSWERS_WITHIN):
+                try:
+                    async with self._pool.connection() as connection:
+                        transaction = PostgresTransaction(connection)
+                        result = await work(transaction)
+                        await self._wake_others(connection, transaction)
+                        return result
+                except (errors.DeadlockDetected, errors.SerializationFailure):
+                    if attempt == _TRIES - 1:
+                        raise
+        raise AssertionError("unreachable")
 
     async def daemon(self) -> int:
         """See `Driver`."""
@@ -180,8 +190,9 @@ class PostgresDriver:
 
     async def _wake_others(self, connection: Connection, transaction: PostgresTransaction) -> None:
         if transaction.left_due > 0 and self._living.others:
-            with suppress(psycopg.Error):  # it is durable all the same
-                await notify(connection, self._living.number)
+            with suppress(psycopg.Error, TimeoutError):  # it is durable all the same
+                async with asyncio.timeout(_WAKES_WITHIN):
+                    await notify(connection, self._living.number)
 
     async def _beat(self) -> None:
         listening: asyncio.Task[None] | None = None

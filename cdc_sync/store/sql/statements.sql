@@ -218,6 +218,9 @@ DELETE FROM @call_count WHERE step <= :until;
 -- name: about
 SELECT value FROM @about WHERE name = :name;
 
+-- name: lock_about
+SELECT value FROM @about WHERE name = :name @lock;
+
 -- name: set_about
 INSERT INTO @about (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 

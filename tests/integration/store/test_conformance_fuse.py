@@ -1,7 +1,5 @@
 """A mass change is held for a person."""
 
-import json
-
 import pytest
 from support.builders import MINUTE, NOW, WATCH, a_baseline, a_batch, a_content, an_observation, some_rules
 from support.store_backends import OpenStore
@@ -130,15 +128,16 @@ async def test_it_is_whole_again_when_the_mass_change_was_undone(store: Store) -
     assert (fuse.blown_at, fuse.reason) == (None, None)
 
 
-async def test_a_fuse_of_an_earlier_version_goes_on(store: Store) -> None:
-    """It counted in a fixed window, and had `window_start`."""
-    earlier = {"window_start": NOW, "changes": 2, "deletions": 0, "blown_at": None, "reason": None}
-    await adopt(store, "a1")
-    await store._driver.transact(lambda t: t.run("set_fuse", watch=WATCH, fuse=json.dumps(earlier)))
+async def test_what_a_person_released_counts_as_new_when_it_changes_again(store: Store) -> None:
+    """Else a second mass change of the same applications would go out uncounted."""
+    ids = ("a1", "a2", "a3", "a4", "a5")
+    await adopt(store, *ids)
+    await observe(store, *(an_observation(one, "hired") for one in ids), rules=TWO_CHANGES)
+    await store.release_held(WATCH, NOW + MINUTE, None, None)
 
-    await observe(store, an_observation("a1", "hired"), rules=TWO_CHANGES)
+    await observe(store, *(an_observation(one, "rejected") for one in ids), rules=TWO_CHANGES, at=NOW + 2 * MINUTE)
 
-    assert await states(store, "a1") == ["held"]
+    assert sorted(await states(store, *ids)) == ["held"] * 3 + ["pending"] * 2
 
 
 async def test_it_can_be_blown_beforehand(store: Store) -> None:

@@ -50,7 +50,7 @@ class TestRelease:
         claimed = await claim(store, LATER)
         assert [entry.application_id for entry in claimed] == ["a1", "a2"]
         assert [entry.reason for entry in claimed] == [None, None]
-        assert await store.fuses() == {WATCH: Fuse()}
+        assert await store.fuses() == {WATCH: Fuse(decided_at=LATER)}
         assert await events_of(store) == ["held", "released"]
 
     async def test_they_are_due_at_once(self, store: Store) -> None:
@@ -91,12 +91,10 @@ class TestRelease:
         assert await is_blown(store, "spontaneous")
 
     async def test_a_fuse_that_holds_nothing_any_more_can_be_mended(self, store: Store) -> None:
-        await hold(store, "a1")
-        await observe(store, an_observation())
-        assert await left(store) == []
+        await store.blow_fuse(WATCH, "the map has changed", NOW)
         assert await is_blown(store)
 
-        assert await store.release_held(None, LATER, None, None) == 0
+        assert await in_steps.release_held(store, None, lambda: LATER, limit=0) == 0
 
         assert not await is_blown(store)
 

@@ -126,4 +126,11 @@ def test_what_passes_within_any_stretch_is_bounded(entries: list[tuple[int, bool
 def test_an_entry_was_counted_if_it_was_enqueued_within_the_last_window(
     queued: int | None, now: int, *, is_counted: bool
 ) -> None:
-    assert has_counted(POLICY, NOW + now, None if queued is None else NOW + queued) is is_counted
+    assert has_counted(Fuse(), POLICY, NOW + now, None if queued is None else NOW + queued) is is_counted
+
+
+def test_what_a_person_released_was_not_counted() -> None:
+    fuse = Fuse(decided_at=NOW)
+
+    assert not has_counted(fuse, POLICY, NOW + 10, NOW - 1)
+    assert has_counted(fuse, POLICY, NOW + 10, NOW)
