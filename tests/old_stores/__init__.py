@@ -90,6 +90,8 @@ _WRITTEN_BY: tuple[tuple[Database, int, str], ...] = (
     # At the end: a store's place in this list gives its address.
     ("sqlite", 5, "74a6983ed2c14146bd0908894b7a2444a4cabbea"),
     ("postgres", 5, "74a6983ed2c14146bd0908894b7a2444a4cabbea"),
+    ("sqlite", 6, "8d0dbec9b657a4e84028416a396859d74506458a"),
+    ("postgres", 6, "8d0dbec9b657a4e84028416a396859d74506458a"),
 )
 
 OLD_STORES = tuple(
