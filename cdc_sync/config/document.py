@@ -95,8 +95,9 @@ class Document:
         self.parts[path] = Part(key, place, {}, None)
         return {name: self._value(below, (*path, name), at) for name, at, below in self._entries(node, path)}
 
-    def _entries(self, node: yaml.Node, path: Path) -> Iterator[tuple[str, Place, yaml.Node]]:
-        """A section's keys with their places and values; after its own those that are merged."""
+    def _entries(self, node: yaml.Node, path: Path, deep: int = 0) -> Iterator[tuple[str, Place, yaml.Node]]:
+        """A section's keys with their places and values; after its own those that are merged, `deep` in each other."""
+        _check_extent(self._count, len(path) + deep, self._furthest)
         own: dict[str, Place] = {}
         merged: dict[str, tuple[Place, yaml.Node]] = {}
         for key, value in node.value:
@@ -106,7 +107,7 @@ class Document:
                 for source in value.value if isinstance(value, yaml.SequenceNode) else (value,):
                     if not isinstance(source, yaml.MappingNode):
                         raise self._refusal("`<<` takes a section, or a list of them", "write `<<: *name`", path)
-                    merged = {name: (at, below) for name, at, below in self._entries(source, path)} | merged
+                    merged = {name: (at, below) for name, at, below in self._entries(source, path, deep + 1)} | merged
             elif key.value in own:
                 message = f"stands twice, first on line {own[key.value].line}"
                 twice = Mistake(message, "remove one", path=(*path, key.value), about_key=True, place=place)

@@ -117,7 +117,7 @@ _FROM = re.compile(
 _TOKEN = re.compile(
     rf"""
       (?P<skip> \s+ | --[^\n]* | /\*.*?\*/ | '(?:[^']|'')*' | \d[\w.]* | ::\s*[\w. \[\]"]+? (?=\W|$) )
-    | (?P<owner> {_NAME} ) \s*\.\s* (?P<column> {_NAME} | \* ) (?! \s* [.(] )
+    | (?P<owner> {_NAME} ) \s*\.\s* (?P<column> {_NAME} | \* ) (?! \w | \s* [.(] )
     | (?P<call> (?:(?P<schema>{_NAME})\s*\.\s*)? {_NAME} \s* (?=\() )
     | (?P<name> {_NAME} )
     | (?P<other> . )
@@ -206,8 +206,10 @@ def _columns(tokens: Iterable[re.Match[str]], owners: Collection[str], words: Co
     complete = True
     for match in tokens:
         if match["owner"] and _plain(match["owner"]) in owners:
-            complete = complete and match["column"] != "*"
-            names[_plain(match["column"])] = None
+            if match["column"] == "*":
+                complete = False
+            else:
+                names[_plain(match["column"])] = None
         elif match["name"] and match["name"].lower() not in words:
             complete = False
     return Dependencies(tuple(names), complete)

@@ -43,7 +43,8 @@ async def survey(connection: Connection) -> Survey:
     for oid, name, distinct in different:
         described[oid][name]["distinct"] = distinct
     keys: dict[int, tuple[str, ...]] = {}
-    for oid, is_primary, is_unique, names in indexes:
+    # Not those of system columns: before PostgreSQL 12 a table WITH OIDS may have one.
+    for oid, is_primary, is_unique, names in [each for each in indexes if described[each[0]].keys() >= set(each[3])]:
         own = described[oid]
         if is_primary or (is_unique and oid not in keys and all(own[name]["not_null"] for name in names)):
             keys[oid] = tuple(names)

@@ -4,7 +4,7 @@ import pytest
 from support.watched import a_watch
 
 from cdc_sync.core.identifiers import parse_qualified
-from cdc_sync.source.expressions import Dependencies, columns_of_related
+from cdc_sync.source.expressions import Dependencies, columns_in, columns_of_related
 
 STAGE = "SELECT s.label FROM public.stage s WHERE s.id = t.stage_id"
 
@@ -62,3 +62,12 @@ def test_every_expression_counts() -> None:
     )
     assert not found(f"({STAGE})", "(SELECT job FROM public.stage s)").complete
     assert not found(f"({STAGE})", "(SELECT stage.job FROM public.stage WHERE stage.x)").complete
+
+
+def test_a_whole_row_is_no_column() -> None:
+    assert columns_in("to_jsonb(t.*)") == Dependencies((), complete=False)
+
+
+def test_a_column_ends_where_its_name_ends() -> None:
+    assert columns_in("(t.address).city").columns == ("address",)
+    assert "addres" not in columns_in("t.address.city").columns

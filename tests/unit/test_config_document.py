@@ -153,6 +153,11 @@ def test_too_much_is_refused_before_all_of_it_is_read(part: str) -> None:
     assert place.line <= 20_001
 
 
+def test_sections_merged_within_sections_are_refused_before_it_is_too_deep() -> None:
+    chain = ["a0: &a0 {k: 1}", *(f"a{n}: &a{n} {{<<: *a{n - 1}}}" for n in range(1, 600))]
+    assert "levels of nesting" in refusal("\n".join(chain))[0]
+
+
 def test_the_same_by_merging_is_refused_too() -> None:
     wide = ", ".join(f"k{n}: &w{n} [{', '.join(['x'] * 1000)}]" for n in range(10))
     lines = [f"a: &a {{{wide}}}", "b: {<<: *a}", "c: {<<: *a}"]
