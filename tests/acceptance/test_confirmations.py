@@ -73,8 +73,8 @@ def test_all_dead_letters_are_counted_and_named_ones_are_not(notify: Installatio
     assert notify.run("dead-letters", "retry", "--all").stdout == "No dead letters.\n"
     change(notify, "ODD")
 
-    assert "3 dead letters will be sent again." in notify.run("dead-letters", "retry", "--all").stderr
-    assert notify.run("run", "--once").code == 0
     named = notify.run("dead-letters", "discard", "hw-1")
     assert (named.stdout, named.stderr) == ("discarded: applications hw-1\n", "")
-    assert notify.run("dead-letters", "discard", "--all", "--yes").code == 0
+    counted = "2 dead letters will be taken as acknowledged, without a call."
+    assert counted in notify.run("dead-letters", "discard", "--all").stderr
+    assert notify.run("dead-letters", "discard", "--all", "--yes").stdout == "No dead letters.\n"
