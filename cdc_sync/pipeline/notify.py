@@ -233,13 +233,12 @@ class NotifyCapture(SweepOnlyCapture):
     async def _read(self) -> bool:
         """Read a batch, if there may be one, and see whether the fence is passed; returns whether there may be more."""
         if self._found_some or self.rung.is_set() or not self._may_wait_for_a_look():
-            return await self.step()
+            return await self.step(keep_pace=True)
         look = await self.lookout.look()
-        self._overdue = self._overdue and not self.rung.is_set()
         self._found_some = self.parts.name in look.watches
         if not self._found_some:
             self.intake.observe(CaughtUp(self.parts.name, look.took))
-        elif await self.step():
+        elif await self.step(keep_pace=True):
             return True
         if self._fence is not None and look.oldest > self._fence:
             # Whoever may not have seen the bell has ended. What they changed the look has shown, and the step has read.
@@ -252,8 +251,10 @@ class NotifyCapture(SweepOnlyCapture):
             return self._fence is not None
         return min(self._poll_interval, self._drain_interval) >= _UNHURRIED
 
-    async def step(self) -> bool:
+    async def step(self, *, keep_pace: bool = False) -> bool:
         """Record a batch of changes; returns whether there may be more.
+
+        Only `turn` has it `keep_pace`: whoever else did would disarm the bell while `run` sleeps, or while it is armed.
 
         Raises:
             SourceError: the log or the rows cannot be read.
@@ -262,13 +263,14 @@ class NotifyCapture(SweepOnlyCapture):
         async with self._lock:
             self._begun = time.monotonic() if self._begun is None else self._begun
             async with self.intake.lock:
-                is_expected = self._found_some or self.rung.is_set()
+                is_rung = self.rung.is_set()
                 self.rung.clear()
-                changes = await self.log.read(self._steps.drained, apart=not is_expected)
+                changes = await self.log.read(self._steps.drained, apart=not (self._found_some or is_rung))
                 self._found_some = changes.number > 0
                 self._searched = changes.searched
                 self._was_full = self._was_full or changes.size >= self._max_backlog
-                await self._keep_pace(changes.number)
+                if keep_pace:
+                    await self._keep_pace(changes.number, is_rung=is_rung)
                 await self.intake.changes(changes)
             # Consumed before the sweep has run: a crash in between loses nothing, since a whole sweep follows a start.
             if changes.everything:
@@ -333,10 +335,10 @@ class NotifyCapture(SweepOnlyCapture):
         self._gave_back_at = time.monotonic()
         await self.log.give_back(nearly_full=size >= self._max_backlog // 2)
 
-    async def _keep_pace(self, changes: int) -> None:
+    async def _keep_pace(self, changes: int, *, is_rung: bool) -> None:
         """Disarm the bell as soon as changes come fast, before they are recorded: each costs the ATS a NOTIFY."""
         now = self._clock()
-        if changes and self._overdue and self.is_asleep:
+        if changes and self._overdue and self.is_asleep and not is_rung:
             self._unrung_until = now + _UNRUNG_FOR
         self._pace = count(self._pace, now, changes)
         if self._armed_at is not None and self._pace.rate >= BUSY:

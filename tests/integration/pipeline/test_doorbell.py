@@ -111,6 +111,22 @@ class TestPace:
             update(ats, 1, status="rung for")
             await eventually(lambda: is_status(rig, "rung for"), "the entry")
 
+    async def test_a_sweep_that_meets_many_leaves_the_bell_to_who_sleeps(
+        self, ats: Ats, other: Ats, open_rig: OpenRig
+    ) -> None:
+        other.execute("SET lock_timeout = '1h'")  # so it does not ring
+        async with open_rig(capture=NEVER) as rig, notify_mode(rig) as doorbell:
+            await eventually(lambda: doorbell.is_asleep, "it sleeps")
+            for number in range(1, 101):
+                insert(other, number, f"a{number}")
+
+            await doorbell.catch_up()
+
+            assert is_armed(ats)
+            assert doorbell.is_asleep
+            insert(ats, 101, "a101")
+            await eventually(partial(is_queued, rig, "a101"), "the entry")
+
 
 async def is_status(rig: Rig, status: str) -> bool:
     return any(entry.content.status == status for entry in await rig.entries())

@@ -91,9 +91,9 @@ class SteppedCapture(NotifyCapture):
 
     steps: Steps
 
-    async def step(self) -> bool:
+    async def step(self, *, keep_pace: bool = False) -> bool:
         await self.steps.before_a_statement()
-        return await super().step()
+        return await super().step(keep_pace=keep_pace)
 
 
 @dataclass
