@@ -27,7 +27,7 @@ from typing import NamedTuple
 from cdc_sync.core.observations import BellLeftAlone, CaughtUp, ChangesMissed, ListenerProved
 from cdc_sync.pipeline.capture import Capture, Connected, Jobs, SweepOnlyCapture, look_for_triggers, nothing
 from cdc_sync.source.bell import LEASE, Bell, QueueFillsUpError
-from cdc_sync.source.changelog import ChangeLog
+from cdc_sync.source.changelog import ChangeLog, Look
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.transactions import all_ended
 from cdc_sync.source.triggers import Installation, log_filled_by, missed_changes, worked_before
@@ -234,7 +234,13 @@ class NotifyCapture(SweepOnlyCapture):
         """Read a batch, if there may be one, and see whether the fence is passed; returns whether there may be more."""
         if self._found_some or self.rung.is_set() or not self._may_wait_for_a_look():
             return await self.step(keep_pace=True)
-        look = await self.lookout.look()
+        looking = self.lookout.next()
+        while not await self._is_done_or_rung(looking):
+            if await self.step(keep_pace=True):
+                return True
+            if not self._may_wait_for_a_look():
+                return False  # the bell was disarmed
+        look = looking.result()
         self._found_some = self.parts.name in look.watches
         if not self._found_some:
             self.intake.observe(CaughtUp(self.parts.name, look.took))
@@ -244,6 +250,15 @@ class NotifyCapture(SweepOnlyCapture):
             # Whoever may not have seen the bell has ended. What they changed the look has shown, and the step has read.
             self._fence, self.is_asleep = None, self._armed_at is not None
         return False
+
+    async def _is_done_or_rung(self, looking: asyncio.Task[Look]) -> bool:
+        """Wait for a look, or to be rung for meanwhile; returns whether it is the look that came."""
+        ringing = asyncio.create_task(self.rung.wait())
+        try:
+            await asyncio.wait([looking, ringing], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ringing.cancel()
+        return looking.done()
 
     def _may_wait_for_a_look(self) -> bool:
         """Whether a look that is for all watches comes soon enough."""

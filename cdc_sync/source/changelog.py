@@ -166,17 +166,16 @@ class Lookout:
         self._next: asyncio.Task[Look] | None = None
         self._pause = every
 
-    async def look(self) -> Look:
-        """The next look, which begins after this call.
+    def next(self) -> asyncio.Task[Look]:
+        """The next look, which begins after this call; it is others' too, so nobody may cancel it.
 
-        Raises:
-            SourceError: the database cannot answer.
+        It raises `SourceError` when the database cannot answer.
         """
         if self._next is None:
             # On nobody's account (`connection.READS`): it is quick.
             self._next = asyncio.create_task(self._look(), name="looking at the log", context=Context())
             self._next.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return await asyncio.shield(self._next)
+        return self._next
 
     async def _look(self) -> Look:
         await asyncio.sleep(self._pause)

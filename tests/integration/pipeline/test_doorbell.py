@@ -16,6 +16,7 @@ from support.sessions import Ats, OpenSession, one, run
 from cdc_sync.daemon.together import end
 from cdc_sync.pipeline.notify import NotifyCapture
 from cdc_sync.source.bell import LEASE
+from cdc_sync.source.changelog import Look, Lookout
 
 NEVER = {"drain_interval": "1h"}
 """No test lives to see it."""
@@ -57,6 +58,41 @@ async def test_a_change_rings_and_is_queued_at_once(ats: Ats, open_rig: OpenRig)
             await eventually(lambda: doorbell.is_asleep, "it sleeps")
             insert(ats, number, f"a{number}")
             await eventually(partial(is_queued, rig, f"a{number}"), "the entry")
+
+
+class LateLookout(Lookout):
+    """Its looks come when no test waits any more.
+
+    Attributes:
+        is_asked: whether somebody waits for one.
+    """
+
+    is_asked = False
+
+    def next(self) -> asyncio.Task[Look]:
+        self.is_asked = True
+        return super().next()
+
+
+async def test_a_ring_does_not_wait_for_a_look(ats: Ats, open_rig: OpenRig) -> None:
+    async with open_rig(capture={"drain_interval": "1s"}) as rig, notify_mode(rig) as doorbell:
+        await eventually(lambda: doorbell.is_asleep, "it sleeps")
+        doorbell.lookout = late = LateLookout(rig.connected.pool, rig.connected.sessions.guard, every=3600.0)
+        await eventually(lambda: late.is_asked, "it waits for a look")
+        for number in range(1, 4):
+            insert(ats, number, f"a{number}")
+            await eventually(partial(is_queued, rig, f"a{number}"), "the entry")
+        # Nor does it go on waiting for one while the bell is disarmed, since changes come fast.
+        deadline = time.monotonic() + 30
+        while is_armed(ats):
+            assert time.monotonic() < deadline, "it never woke for good"
+            for _ in range(20):
+                update(ats, 1, status=f"{time.monotonic()}")
+                await asyncio.sleep(0)
+        update(ats, 1, status="last of many")
+        await asyncio.sleep(0.2)  # whatever rang has been read
+        update(ats, 1, status="silent")
+        await eventually(lambda: is_status(rig, "silent"), "the entry")
 
 
 @pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])

@@ -81,9 +81,9 @@ class SteppedLookout(Lookout):
 
     steps: Steps
 
-    async def look(self) -> Look:
+    async def _look(self) -> Look:
         await self.steps.before_a_statement()
-        return await super().look()
+        return await super()._look()
 
 
 class SteppedCapture(NotifyCapture):
