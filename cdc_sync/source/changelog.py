@@ -27,7 +27,7 @@ from psycopg import errors, sql
 from psycopg_pool import AsyncConnectionPool
 
 from cdc_sync.core.rows import Key
-from cdc_sync.source.connection import Connection, asking, guarded_fetch, patiently
+from cdc_sync.source.connection import Connection, Rows, asking, guarded, patiently, read_with_position
 from cdc_sync.source.errors import Code, SourceError
 from cdc_sync.source.reading import Read, Reader
 from cdc_sync.source.replica_guard import NOW, ReplicaGuard
@@ -181,11 +181,29 @@ class Lookout:
         await asyncio.sleep(self._pause)
         self._next = None  # whoever asks from here on is answered by another
         begun = time.monotonic()
-        ((oldest, watches),) = await guarded_fetch(self._pool, self._guard, _LOOK, (), width=2, doing=_DOING)
+        ((oldest, watches),) = await self._fetch()
         took = time.monotonic() - begun
         # It walks through the whole log, as far as VACUUM has not made room: that costs a fifth of the time at most.
         self._pause = min(max(self._every, 4 * took), _LOOK_AT_LEAST_EVERY)
         return Look(int(oldest), frozenset(watches), took)
+
+    async def _fetch(self) -> Rows:
+        """Read it; once more if its connection turns out to be lost: that would be an error of every watch."""
+        is_lost = False
+
+        async def read(connection: Connection) -> tuple[str, Rows]:
+            nonlocal is_lost
+            try:
+                return await read_with_position(connection, _LOOK, (), width=2)
+            finally:
+                is_lost = connection.closed
+
+        try:
+            return await guarded(self._pool, self._guard, _DOING, read)
+        except SourceError:
+            if not is_lost:
+                raise
+        return await guarded(self._pool, self._guard, _DOING, read)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import pytest
 from support.applications import insert, update
 from support.eventually import eventually
 from support.rig import OpenRig, Rig, nothing
-from support.sessions import Ats, OpenSession, one, run
+from support.sessions import Ats, OpenSession, end_sessions, one, run
 
 from cdc_sync.daemon.together import end
 from cdc_sync.pipeline.notify import NotifyCapture
@@ -307,3 +307,14 @@ class TestDrainLoop:
 
             async with running(rig.drain.run(ring_within)):
                 await eventually(lambda: is_queued(rig, "a1"), "the entry")
+
+
+async def test_a_lost_connection_is_no_error_of_the_look_for_all_watches(ats: Ats, open_rig: OpenRig) -> None:
+    async with open_rig(capture=NEVER) as rig:
+        async with rig.connected.pool.connection() as connection:
+            idle = connection.info.backend_pid
+        end_sessions(ats, "pid = %s", [idle])
+
+        looks = await asyncio.gather(rig.drain.lookout.next(), rig.drain.lookout.next())
+
+        assert [look.watches for look in looks] == [frozenset(), frozenset()]
