@@ -28,6 +28,7 @@ from cdc_sync.core.observations import BellLeftAlone, CaughtUp, ChangesMissed, L
 from cdc_sync.pipeline.capture import Capture, Connected, Jobs, SweepOnlyCapture, look_for_triggers, nothing
 from cdc_sync.source.bell import LEASE, Bell, QueueFillsUpError
 from cdc_sync.source.changelog import ChangeLog, Look
+from cdc_sync.source.connection import asking, patiently
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.transactions import all_ended
 from cdc_sync.source.triggers import Installation, log_filled_by, missed_changes, worked_before
@@ -157,8 +158,12 @@ class NotifyCapture(SweepOnlyCapture):
 
     async def was_worked_before(self, *, alone: bool) -> bool:
         """See `Capture`."""
-        async with self.connected.pool.connection() as connection:
-            return await worked_before(connection, self.parts.name, alone=alone)
+
+        async def attempt() -> bool:
+            async with asking("looking for an earlier daemon's work"), self.connected.pool.connection() as connection:
+                return await worked_before(connection, self.parts.name, alone=alone)
+
+        return await patiently(attempt)
 
     async def jobs(self, progressed: Callable[[], None]) -> Jobs:
         """See `Capture`."""

@@ -20,7 +20,6 @@ import time
 from collections.abc import Iterable
 from contextvars import Context
 from dataclasses import dataclass
-from typing import Any, LiteralString
 
 import psycopg
 from psycopg import errors, sql
@@ -29,7 +28,7 @@ from psycopg_pool import AsyncConnectionPool
 from cdc_sync.core.rows import Key
 from cdc_sync.source.connection import Connection, Rows, asking, guarded, patiently, read_with_position
 from cdc_sync.source.errors import Code, SourceError
-from cdc_sync.source.reading import Read, Reader
+from cdc_sync.source.reading import Read, Reader, fetch
 from cdc_sync.source.replica_guard import NOW, ReplicaGuard
 
 # What is read of the log, as one JSON text in a row of its own. `batch` is planned and read once. The join gives
@@ -110,6 +109,7 @@ _LOOK = sql.SQL(
     "SELECT txid_snapshot_xmin(txid_current_snapshot()), ARRAY(SELECT DISTINCT watch::text FROM cdc_sync.changes)"
 )
 
+_CLOCK = sql.SQL("SELECT to_json(clock_timestamp()) #>> '{}'")
 _OLDER = "SELECT EXISTS (SELECT FROM cdc_sync.changes WHERE watch = {watch} AND changed_at <= {than})"
 
 MISSING = (
@@ -365,8 +365,11 @@ class ChangeLog:
         """
         query = sql.SQL(_MAY_GIVE_BACK).format(nearly_full=nearly_full)
         async with asking(_DOING, _MEANINGS), self._pool.connection() as connection:
-            if (True,) not in await (await connection.execute(query)).fetchall():
-                return
+            try:
+                if (True,) not in await (await connection.execute(query)).fetchall():
+                    return
+            except errors.LockNotAvailable:
+                return  # somebody rewrites it
             await connection.execute(_GIVE_BACK_WITHIN)
             try:
                 await connection.execute(_GIVE_BACK)
@@ -375,17 +378,14 @@ class ChangeLog:
 
     async def clock(self) -> str:
         """The server's clock, as a text that does not depend on DateStyle."""
-        return str(await self._one("SELECT to_json(clock_timestamp()) #>> '{}'", "asking for the time"))
+        ((now,),) = await fetch(self._pool, _CLOCK, (), "asking for the time")
+        return str(now)
 
     async def has_older(self, than: str) -> bool:
         """Whether there are changes that were recorded before a moment of the server's clock."""
         query = sql.SQL(_OLDER).format(watch=self._watch, than=sql.Literal(than))
-        return bool(await self._one(query, _DOING))
-
-    async def _one(self, query: LiteralString | sql.Composed, doing: str) -> Any:
-        async with asking(doing), self._pool.connection() as connection:
-            ((found,),) = await (await connection.execute(query)).fetchall()
-        return found
+        ((has,),) = await fetch(self._pool, query, (), _DOING)
+        return bool(has)
 
 
 def _with_rows(watch: str, reader: Reader) -> str | None:

@@ -17,6 +17,7 @@ from cdc_sync.daemon.together import end
 from cdc_sync.pipeline.notify import NotifyCapture
 from cdc_sync.source.bell import LEASE
 from cdc_sync.source.changelog import Look, Lookout
+from cdc_sync.source.errors import SourceError
 
 NEVER = {"drain_interval": "1h"}
 """No test lives to see it."""
@@ -318,3 +319,11 @@ async def test_a_lost_connection_is_no_error_of_the_look_for_all_watches(ats: At
         looks = await asyncio.gather(rig.drain.lookout.next(), rig.drain.lookout.next())
 
         assert [look.watches for look in looks] == [frozenset(), frozenset()]
+
+
+async def test_a_pool_that_has_no_connection_is_an_error_of_the_watch_alone(open_rig: OpenRig) -> None:
+    async with open_rig(capture=NEVER) as rig:
+        await rig.connected.pool.close()
+
+        with pytest.raises(SourceError):
+            await rig.drain.was_worked_before(alone=True)

@@ -1,5 +1,6 @@
 """A batch whose daemon is suspended, or lost, holds nothing at the server; it deletes nothing but its own changes."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -38,6 +39,17 @@ async def test_a_batch_under_way_holds_no_transaction(log: ChangeLog, ats: Ats) 
         run(ats, "SET lock_timeout = '1s'; LOCK TABLE cdc_sync.changes")
 
     assert one(ats, "SELECT count(*) FROM cdc_sync.changes") == 0
+
+
+async def test_who_rewrites_the_log_is_waited_for(log: ChangeLog, other: Ats) -> None:
+    now = await log.clock()
+    with other.transaction():
+        other.execute("LOCK TABLE cdc_sync.changes")  # as VACUUM FULL does
+        asked = asyncio.create_task(log.has_older(now))
+        await log.give_back(nearly_full=True)
+        await asyncio.sleep(0.2)
+
+    assert await asked
 
 
 async def test_a_batch_that_fails_comes_again(log: ChangeLog) -> None:
