@@ -147,6 +147,25 @@ def test_what_may_happen_is_not_held_against_anybody(nothing_else: None, differe
     assert verdict(**differently) == []
 
 
+@pytest.mark.parametrize(("second", "adopted"), [(0, True), (1, False)])
+def test_what_came_before_the_first_look_was_over_may_be_adopted(
+    nothing_else: None, second: int, *, adopted: bool
+) -> None:
+    over = '{"event": "1 applications known, 0 calls", "timestamp": "1970-01-01T00:00:00.500000Z"}\n'
+    came = [Committed(State("NEW", "job-1", gone=False), float(second))]
+
+    complaints = verdict(
+        truth={"new-1": came[0].state},
+        ledger={"new-1": came},
+        calls=[],
+        state={},
+        told={"new-1": told("NEW")},
+        log=over,
+    )
+
+    assert (complaints == []) == adopted
+
+
 def test_each_repeat_has_its_reason() -> None:
     lost = replace(GOOD, calls=[a_call(3, "SEEN", fault="lost_answer"), a_call(4, "SEEN")])
     late = replace(GOOD, calls=[a_call(3, "SEEN", abandoned=True), a_call(4, "SEEN")])

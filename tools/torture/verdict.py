@@ -1,9 +1,11 @@
 """The judgement on a run: what the promises (design, P1 and P2) forbid, and what there is of it. Pure."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +26,9 @@ _SPOILED = frozenset({"lost_answer", "half_answer"})
 _FAST = 3.0
 """Seconds within which the fast path may be overtaken by a sweep without having missed anything: the network stalls for
 two, and whoever is let through first reads first."""
+
+_ADOPTED = " applications known, "
+"""What the daemon says when its first look at the table is over."""
 
 _LONGEST_ABSENCE = 20.0
 """Seconds within which some sweep has surely taken place."""
@@ -78,13 +83,23 @@ def last_words(evidence: Evidence) -> Iterator[str]:
 
 
 def _known_without_a_call(evidence: Evidence, name: str) -> State | None:
-    """What was adopted by the first start; it must have been a state of the application at some time."""
+    """What was adopted by the first start; it must have been a state of the application at some time.
+
+    In half of the runs writers are at work before that is over: what they have committed till then is adopted, too.
+    """
     told = evidence.told.get(name)
-    if told is None or name not in AT_FIRST:
+    if told is None:
         return None
+    until = math.inf if name in AT_FIRST else _adopted_until(evidence.log)
     adopted = State(told.status, told.job_id, gone=False)
-    real = any(entry.state == adopted or (told.deleted and entry.state.gone) for entry in evidence.ledger.get(name, ()))
-    return adopted if real else None
+    before = [entry.state for entry in evidence.ledger.get(name, ()) if entry.at <= until]
+    return adopted if any(state == adopted or (told.deleted and state.gone) for state in before) else None
+
+
+def _adopted_until(log: str) -> float:
+    """When the first look at the table was over, in seconds since the epoch; before everything if no line says so."""
+    over = next((line for line in log.splitlines() if _ADOPTED in line), None)
+    return -math.inf if over is None else datetime.fromisoformat(json.loads(over)["timestamp"]).timestamp()
 
 
 def _state_of(body: Mapping[str, object]) -> State:
