@@ -2,17 +2,19 @@
 
 They begin with the first watch that needs them and end with the last one. When the lasting session is lost, so is every
 watch's lock: each ends what it does and comes back, the first to come connects anew, and the others get what it has
-got, be it sessions or a reason why there are none. So a database that is down is tried once, however many watches it
-has; each then takes its own lock again, or says why not.
+got, be it sessions or a reason why there are none. The pool ends with the lasting session, so that nobody reads on for
+hours without his lock. A database that is down is tried once, however many watches it has; each then takes its own lock
+again, or says why not.
 
 Nothing of one watch waits for another's: see `source.connection` for the turns at the pool.
 """
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from psycopg_pool import AsyncConnectionPool
 
@@ -124,6 +126,7 @@ class Database:
         self._lock = asyncio.Lock()
         self._sessions: Sessions | None = None
         self._ends: dict[Sessions, AsyncExitStack] = {}
+        self._closing: set[asyncio.Task[None]] = set()
         # Behind a network that fell silent the server keeps a session, and with it the locks, long after it was given
         # up here. Whoever remembers that it was its own may end it.
         self._earlier: tuple[Process, ...] = ()
@@ -144,13 +147,23 @@ class Database:
         """
         sessions = await self._join(watch)
         try:
+            if sessions.users > 1:
+                # Whoever connects has looked.
+                self.guard.load((await self.store.positions(watch)).get(POSITION))
+                async with asking("asking which server this is"), sessions.pool.connection() as connection:
+                    await self.guard.meet(connection)
             yield sessions
+        except SourceError as error:
+            why = await sessions.why_lost(error)
+            if why is error:
+                raise
+            raise why from error
         finally:
             sessions.users -= 1
             if not sessions.users:
                 if self._sessions is sessions:
                     self._sessions = None
-                await self._ends.pop(sessions).aclose()
+                await asyncio.shield(self._close(self._ends.pop(sessions).aclose()))
 
     @asynccontextmanager
     async def turn(self, watch: str, sessions: Sessions) -> AsyncIterator[None]:
@@ -180,12 +193,16 @@ class Database:
             await session.lock(watch, *(each for each in (*self._earlier, before) if each != session.process))
             yield
         finally:
-            if not sessions.are_lost:
-                await session.unlock(watch)
-            # If it cannot be given back, it goes with this daemon's own lease.
-            with suppress(StoreError, TimeoutError):
-                async with asyncio.timeout(_GIVES_BACK_WITHIN):
-                    await store.give_back(watch)
+            session.give_up(watch)
+            try:
+                # With the last watch the session ends, and the lock with it.
+                if sessions.users > 1 and not sessions.are_lost:
+                    await session.unlock()
+            finally:
+                # If it cannot be given back, it goes with this daemon's own lease.
+                with suppress(StoreError, TimeoutError):
+                    async with asyncio.timeout(_GIVES_BACK_WITHIN):
+                        await store.give_back(watch)
 
     def retry_at(self, error: Exception) -> float | None:
         """When all watches try again, by the event loop's clock, if it is the database itself that cannot be used."""
@@ -204,11 +221,10 @@ class Database:
             sessions = self._sessions
             try:
                 if sessions is None or sessions.are_lost:
+                    if self._closing:
+                        # There may be no connections for both.
+                        await asyncio.wait(self._closing)
                     sessions = self._sessions = await self._connect(watch)
-                else:
-                    self.guard.load((await self.store.positions(watch)).get(POSITION))
-                    async with asking("asking which server this is"), sessions.pool.connection() as connection:
-                        await self.guard.meet(connection)
             except Exception as error:
                 self._failures += 1
                 self._failed_in_a_row += 1
@@ -236,10 +252,18 @@ class Database:
                 locked = lasting if primary is None else primary
             held = asyncio.create_task(self._hold({lasting, locked}), name="holding the watches' locks")
             stack.push_async_callback(_end, {held})
+            held.add_done_callback(lambda held: None if held.cancelled() else self._close(pool.close(timeout=2)))
             sessions = Sessions(lasting, locked, pool, server, self.guard, held, Lookout(pool, self.guard))
             self._earlier = (*self._earlier[-_REMEMBERED:], locked.process)
             self._ends[sessions] = stack.pop_all()
             return sessions
+
+    def _close(self, closing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Close something, also if the caller is cancelled meanwhile."""
+        task = asyncio.create_task(closing, name="closing the sessions")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return task
 
     async def _hold(self, sessions: Collection[Session]) -> None:
         holding = {asyncio.create_task(each.hold(self._prove_every, within=self._answers_within)) for each in sessions}

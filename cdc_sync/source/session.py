@@ -146,6 +146,8 @@ class Session:
         """Whether somebody in between gave the connection its session."""
         self._token = token
         self._locked: set[int] = set()
+        # Locks that nobody wants here any more, or that may have been taken: nobody has heard the answer.
+        self._given_up: set[int] = set()
         self._listeners: dict[str, _Listener] = {}
         self._echo = ""
         self._echoed = False
@@ -164,12 +166,13 @@ class Session:
             StandbyError: another daemon holds it.
             SourceError: the session is not the connection's own, or the database cannot be reached.
         """
-        async with self._turn(), asking("taking the watch's lock"):
+        async with self._turn(), asking("taking the watch's lock", within=ECHO_WITHIN):
             if not await self._take(_lock_number(watch), before):
                 raise await _held_by(self.connection, watch)
 
     async def _take(self, number: int, before: Iterable[Process | None]) -> bool:
         # A lock that could not be given back is held twice if it is taken twice.
+        await self._unlock()
         if number in self._locked or await self._try_lock(number):
             return True
         for process in filter(None, before):
@@ -181,13 +184,20 @@ class Session:
                         return True
         return False
 
-    async def unlock(self, watch: str) -> None:
-        """Give the watch's lock back; if the server does not answer soon, it goes with the session."""
+    def give_up(self, watch: str) -> None:
+        """Want the watch's lock no more: `hold` gives it back at its next turn, `unlock` at once."""
         number = _lock_number(watch)
+        if number in self._locked:
+            self._locked.discard(number)
+            self._given_up.add(number)
+
+    async def unlock(self) -> None:
+        """Give back the locks that were given up; if the server does not answer soon, `hold` does it later."""
+        if not self._given_up:
+            return
         with suppress(psycopg.Error, TimeoutError):
             async with asyncio.timeout(_ENDS_WITHIN), self._turn():
-                await self.connection.execute(_UNLOCK, (number, self._token))
-                self._locked.discard(number)
+                await self._unlock()
 
     async def is_over(self, process: Process) -> bool:
         """Whether a process of this session's server has ended; false if it belongs to another server.
@@ -195,7 +205,7 @@ class Session:
         Raises:
             SourceError: the server cannot be asked.
         """
-        async with self._turn(), asking("looking for the session that captures"):
+        async with self._turn(), asking("looking for the session that captures", within=ECHO_WITHIN):
             row = await (await self.connection.execute(_OVER, asdict(process))).fetchone()
         return row is not None and bool(row[0])
 
@@ -246,6 +256,8 @@ class Session:
                     if time.monotonic() >= prove_at:
                         await self._prove(within)
                         prove_at = time.monotonic() + prove_every
+                    async with at_once(within):
+                        await self._unlock()
 
     async def prove(self) -> None:
         """Find out that the server answers, and that the session is still the connection's own.
@@ -265,11 +277,11 @@ class Session:
             async with asyncio.timeout(_ENDS_WITHIN):
                 # More than once: the pooler may choose among several.
                 for _ in range(_ROUNDS):
-                    for number in self._locked:
+                    for number in self._locked | self._given_up:
                         await self.connection.execute(_UNLOCK, (number, self._token))
                     if await (await self.connection.execute(_UNMARK, (self._token,))).fetchone() is not None:
                         return
-                for number in self._locked:
+                for number in self._locked | self._given_up:
                     await self._end(self.process, number)
 
     @asynccontextmanager
@@ -339,12 +351,20 @@ class Session:
             raise _shared()
 
     async def _try_lock(self, number: int) -> bool:
+        self._given_up.add(number)  # until it is known whether there is one to give back
         row = await (await self.connection.execute(_LOCK, (number, self._token))).fetchone()
         if row is None:
             raise _shared()
+        self._given_up.discard(number)
         if row[0]:
             self._locked.add(number)
         return bool(row[0])
+
+    async def _unlock(self) -> None:
+        # Those that we have, or may have: the server warns in its log of each that we have not.
+        for number in list(self._given_up):
+            await self.connection.execute(_UNLOCK, (number, self._token))
+            self._given_up.discard(number)
 
     async def _end(self, process: Process, number: int) -> bool:
         """End a process if it holds a lock; returns whether it was told to."""

@@ -143,7 +143,8 @@ class TestListen:
                 one(ats, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = %s", [own.process.pid])
                 == 20
             )
-            await own.unlock("watch0")
+            own.give_up("watch0")
+            await own.unlock()
             async with session(database, "watch0"):
                 ats.execute("NOTIFY cdc_sync")
                 await bell.has_rung(2)

@@ -1,0 +1,193 @@
+"""A watch joins, leaves or loses the sessions that all share, while others come and go."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import psycopg
+import pytest
+from support.eventually import eventually
+from support.sessions import Ats, end_sessions, one
+
+from cdc_sync.core.failures import StoreError
+from cdc_sync.pipeline.database import Database, Sessions
+from cdc_sync.source.connection import Connection, asking
+from cdc_sync.source.errors import SourceError
+from cdc_sync.source.replica_guard import ReplicaGuard
+from cdc_sync.source.session import StandbyError, own_session
+from cdc_sync.store.sqlite import SqliteStore
+
+_SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'cdc-sync'"
+_LOCKS = """
+SELECT count(*) FROM pg_locks
+ WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(tmp_path / "state.db")
+    yield store
+    await store.close()
+
+
+async def test_one_that_joins_while_the_last_other_leaves_keeps_the_sessions(
+    database: str, ats: Ats, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = Database(database, store)
+    meets, goes_on, meet = asyncio.Event(), asyncio.Event(), ReplicaGuard.meet
+
+    async def slow(guard: ReplicaGuard, connection: Connection) -> None:
+        meets.set()
+        await goes_on.wait()
+        await meet(guard, connection)
+
+    async def joins() -> None:
+        async with shared.sessions("second") as sessions, sessions.pool.connection() as connection:
+            await connection.execute("SELECT 1")
+
+    async with shared.sessions("first"):
+        monkeypatch.setattr(ReplicaGuard, "meet", slow)
+        joining = asyncio.create_task(joins())
+        await meets.wait()
+    goes_on.set()
+    await joining
+
+    await eventually(lambda: one(ats, _SESSIONS) == 0, "all are closed")
+
+
+async def test_a_silent_connection_keeps_nobody_else_from_joining(
+    database: str, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = Database(database, store)
+    stuck, meet = asyncio.Event(), ReplicaGuard.meet
+
+    async def once_silent(guard: ReplicaGuard, connection: Connection) -> None:
+        if not stuck.is_set():
+            stuck.set()
+            await asyncio.Event().wait()
+        await meet(guard, connection)
+
+    async def joins(watch: str) -> None:
+        async with shared.sessions(watch):
+            pass
+
+    async with shared.sessions("first"):
+        monkeypatch.setattr(ReplicaGuard, "meet", once_silent)
+        joining = asyncio.create_task(joins("second"))
+        await stuck.wait()
+        async with asyncio.timeout(10):
+            await joins("third")
+        joining.cancel()
+        await asyncio.gather(joining, return_exceptions=True)
+
+
+async def test_sessions_are_closed_before_others_are_made(database: str, ats: Ats, store: SqliteStore) -> None:
+    shared = Database(database, store, size=1)
+    for _ in range(5):
+        joined, leaves = asyncio.Event(), asyncio.Event()
+
+        async def first(joined: asyncio.Event = joined, leaves: asyncio.Event = leaves) -> None:
+            async with shared.sessions("first"):
+                joined.set()
+                await leaves.wait()
+
+        leaving = asyncio.create_task(first())
+        await joined.wait()
+        leaves.set()
+        await asyncio.sleep(0)
+        async with shared.sessions("second") as sessions:
+            assert sessions.users == 1
+            assert not shared._closing
+            await eventually(lambda: one(ats, _SESSIONS) <= 2, "no more than there may be", within=5)
+        await leaving
+
+
+async def test_one_that_reads_on_without_its_lock_is_stopped(database: str, ats: Ats, store: SqliteStore) -> None:
+    shared = Database(database, store)
+    async with AsyncExitStack() as stack:
+        sessions = await stack.enter_async_context(shared.sessions("reads on"))
+        end_sessions(ats, "pid = %s", [sessions.lasting.process.pid])
+        await asyncio.wait([sessions.held])
+
+        async with shared.sessions("another") as anew:
+            assert anew is not sessions
+            assert one(ats, _SESSIONS) == 2, "the new ones, and none of those that were lost"
+            with pytest.raises(SourceError, match="closed") as closed:
+                await reads_of(sessions)
+            assert await sessions.why_lost(closed.value) is sessions.held.exception()
+
+
+async def reads_of(sessions: Sessions) -> None:
+    async with asking("reading"), sessions.pool.connection():
+        pass
+
+
+async def turned(shared: Database, watch: str, begun: asyncio.Event) -> None:
+    async with shared.sessions(watch) as sessions, shared.turn(watch, sessions):
+        begun.set()
+        await asyncio.Event().wait()
+
+
+async def test_a_removed_watch_is_given_back_however_late_its_lock_is(
+    database: str, ats: Ats, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = Database(database, store)
+    given_back: list[str] = []
+    give_back = store.give_back
+
+    def noted(watch: str) -> Awaitable[None]:
+        given_back.append(watch)
+        return give_back(watch)
+
+    monkeypatch.setattr(store, "give_back", noted)
+    async with shared.sessions("stays") as sessions, shared.turn("stays", sessions):
+        begun = asyncio.Event()
+        removed = asyncio.create_task(turned(shared, "removed", begun))
+        await begun.wait()
+        assert one(ats, _LOCKS) == 2
+        async with sessions.locked._turn():
+            removed.cancel()
+            await asyncio.sleep(0.1)
+            removed.cancel()
+            await asyncio.gather(removed, return_exceptions=True)
+            assert given_back == ["removed"]
+            assert one(ats, _LOCKS) == 2
+        await eventually(lambda: one(ats, _LOCKS) == 1, "its lock is given back")
+
+
+async def test_a_watch_that_stands_by_unlocks_nothing(
+    database: str, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[psycopg.errors.Diagnostic] = []
+    shared = Database(database, store)
+    async with own_session(database) as other, shared.sessions("stays") as sessions:
+        await other.lock("taken")
+        sessions.locked.connection.add_notice_handler(said.append)
+        with pytest.raises(StandbyError):
+            async with shared.turn("taken", sessions):
+                raise AssertionError("it is taken")
+        async with shared.sessions("another"):
+            with pytest.raises(StandbyError):
+                async with shared.turn("taken", sessions):
+                    raise AssertionError("it is taken")
+
+    assert [notice.message_primary for notice in said] == []
+
+
+async def test_a_store_that_fails_while_one_joins_is_that_watchs_alone(
+    database: str, ats: Ats, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = Database(database, store)
+
+    async def fails(watch: str) -> dict[str, str]:
+        raise StoreError("store-unusable", f"no {watch}")
+
+    async with shared.sessions("first") as sessions:
+        with monkeypatch.context() as patched:
+            patched.setattr(store, "positions", fails)
+            with pytest.raises(StoreError):
+                async with shared.sessions("second"):
+                    pass
+        assert sessions.users == 1
