@@ -151,6 +151,8 @@ class SweepOnlyCapture(Capture):
     def __init__(self, connected: Connected, installed: Installation) -> None:
         super().__init__(connected)
         self.installed = installed
+        # What it began with: another watch may have found out meanwhile that it is not so any more.
+        self.server = connected.sessions.server
         self.tables = tables_of(connected.parts.watch)
 
     @classmethod
@@ -177,7 +179,7 @@ class SweepOnlyCapture(Capture):
             return
         reason = "; ".join(self.installed.problems)
         remedy = "Let the DBA run what `cdc-sync sql install` prints, or use capture.mode poll."
-        never = untriggered(self.connected.mapping.facts.kind, self.connected.sessions.server.version)
+        never = untriggered(self.connected.mapping.facts.kind, self.server.version)
         if never is not None:
             reason, remedy = f"{self.parts.watch.table} {never.reason}", never.remedy
         self.parts.observe(TriggersMissing(self.parts.name, f"{NO_TRIGGERS} {reason}. {meanwhile} {remedy}"))
@@ -190,7 +192,8 @@ class SweepOnlyCapture(Capture):
             found = await look_for_triggers(self.connected)
             async with asking("asking how the server is set up"), self.connected.pool.connection() as connection:
                 server = await server_facts(connection)
-            if found != self.installed or server != self.connected.sessions.server:
+            if found != self.installed or server != self.server:
+                self.connected.sessions.server = server
                 raise ChangedError
 
 

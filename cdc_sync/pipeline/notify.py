@@ -111,7 +111,7 @@ class NotifyCapture(SweepOnlyCapture):
         self, connected: Connected, installed: Installation, clock: Callable[[], float] = time.monotonic
     ) -> None:
         super().__init__(connected, installed)
-        parts, server = connected.parts, connected.sessions.server
+        parts, server = connected.parts, self.server
         configured = parts.watch.capture
         self._poll_interval = configured.poll_interval.total_seconds()
         self._drain_interval = configured.drain_interval.total_seconds()

@@ -3,17 +3,24 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 from support.eventually import eventually
+from support.rig import Clock, parts_of
 from support.sessions import Ats, end_sessions, one
+from support.watched import a_config
 
 from cdc_sync.core.failures import StoreError
+from cdc_sync.pipeline import capture
+from cdc_sync.pipeline.capture import ChangedError, Connected, SweepOnlyCapture
 from cdc_sync.pipeline.database import Database, Sessions
+from cdc_sync.pipeline.watch import connect
 from cdc_sync.source.connection import Connection, asking
 from cdc_sync.source.errors import SourceError
+from cdc_sync.source.facts import ServerFacts, server_facts
 from cdc_sync.source.replica_guard import ReplicaGuard
 from cdc_sync.source.session import StandbyError, own_session
 from cdc_sync.store.sqlite import SqliteStore
@@ -174,6 +181,31 @@ async def test_a_watch_that_stands_by_unlocks_nothing(
                     raise AssertionError("it is taken")
 
     assert [notice.message_primary for notice in said] == []
+
+
+async def test_each_watch_finds_out_once_that_the_server_is_set_up_otherwise(
+    database: str, store: SqliteStore, ats: Ats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = a_config(database, capture={"mode": "notify", "drain_interval": "1s"})
+    shared = Database(database, store)
+    parts = replace(parts_of(config, store, lambda _: None, Clock()), database=shared)
+
+    async def otherwise(connection: Connection) -> ServerFacts:
+        return replace(await server_facts(connection), waits_for_standbys=True)
+
+    async def looks(connected: Connected) -> None:
+        found = await SweepOnlyCapture.open(connected)
+        monkeypatch.setattr(capture, "server_facts", otherwise)
+        for job in (await found.jobs(lambda: None)).values():
+            with pytest.raises(ChangedError):
+                await job
+
+    async with shared.sessions("stays") as sessions:
+        async with connect(replace(parts, name="first")) as first, connect(replace(parts, name="second")) as second:
+            await asyncio.gather(looks(first), looks(second))
+        assert sessions.server.waits_for_standbys
+        async with shared.sessions("first") as anew:
+            assert anew is sessions
 
 
 async def test_a_store_that_fails_while_one_joins_is_that_watchs_alone(
