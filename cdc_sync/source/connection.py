@@ -61,6 +61,9 @@ SELECT pg_backend_pid(), set_config('lock_timeout', CASE WHEN asked > '0' AND as
 
 _NOTHING: abc.Mapping[type[psycopg.Error], tuple[Code, str]] = MappingProxyType({})
 
+_LIMIT: ContextVar[tuple[asyncio.Timeout, float] | None] = ContextVar("_LIMIT", default=None)
+"""The limit of the innermost `asking`, and its seconds."""
+
 
 def conninfo(dsn: str) -> str:
     """The DSN with our defaults for what it leaves open.
@@ -93,8 +96,12 @@ async def asking(
         SourceError: it failed, or it has not been answered in time.
     """
     try:
-        async with asyncio.timeout(within):
-            yield
+        async with asyncio.timeout(within) as limit:
+            token = _LIMIT.set((limit, within))
+            try:
+                yield
+            finally:
+                _LIMIT.reset(token)
     except PoolTimeout as error:
         raise SourceError(
             "unreachable", f"The database cannot be reached ({doing}): no free connection within {_FREE_WITHIN:.0f} s."
@@ -177,12 +184,26 @@ class _Pool(AsyncConnectionPool[Connection]):
     @asynccontextmanager
     async def connection(self, timeout: float | None = None) -> AsyncIterator[Connection]:  # noqa: ASYNC109 - as below
         reads = READS.get() or Reads()
-        async with self.slow_turns if reads.slow or reads.always else nullcontext(), super().connection(timeout) as one:
+        async with (
+            self._slow_turn() if reads.slow or reads.always else nullcontext(),
+            super().connection(timeout) as one,
+        ):
             begun = time.monotonic()
             try:
                 yield one
             finally:
                 reads.slow = time.monotonic() - begun > _QUICK
+
+    @asynccontextmanager
+    async def _slow_turn(self) -> AsyncIterator[None]:
+        """What others read before is not counted in the seconds within which the database answers."""
+        limit, within = _LIMIT.get() or (None, 0.0)
+        if limit is not None:
+            limit.reschedule(None)
+        async with self.slow_turns:
+            if limit is not None:
+                limit.reschedule(asyncio.get_running_loop().time() + within)
+            yield
 
     async def getconn(self, timeout: float | None = None) -> Connection:  # noqa: ASYNC109 - as the base class has it
         try:

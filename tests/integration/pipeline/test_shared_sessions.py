@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from support.applications import insert
 from support.eventually import eventually
 from support.rig import Clock, parts_of
@@ -19,7 +20,8 @@ from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.together import end
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.pipeline.database import Database
-from cdc_sync.source.connection import Reads, pooled, reading_as
+from cdc_sync.source.connection import Reads, asking, pooled, reading_as
+from cdc_sync.source.errors import SourceError
 from cdc_sync.store.sqlite import SqliteStore
 
 NAMES = [f"watch{number}" for number in range(12)]
@@ -111,3 +113,19 @@ async def test_a_watch_whose_read_was_slow_is_slow_until_one_was_quick(database:
                 async with pool.connection() as connection:
                     await connection.execute(statement.encode())
                 assert reads.slow == is_slow
+
+
+async def test_what_others_read_before_is_not_counted(database: str) -> None:
+    async with pooled(database, size=2) as pool:
+
+        async def reads(query: bytes, within: float) -> None:
+            with reading_as(Reads(always=True)):
+                async with asking("reading", within=within), pool.connection() as connection:
+                    await connection.execute(query)
+
+        before = asyncio.create_task(reads(b"SELECT pg_sleep(1)", 10))
+        await asyncio.sleep(0.2)
+        await reads(b"SELECT 1", 0.4)
+        await before
+        with pytest.raises(SourceError, match="not answered within"):
+            await reads(b"SELECT pg_sleep(2)", 0.4)
