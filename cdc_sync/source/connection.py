@@ -61,8 +61,9 @@ SELECT pg_backend_pid(), set_config('lock_timeout', CASE WHEN asked > '0' AND as
 
 _NOTHING: abc.Mapping[type[psycopg.Error], tuple[Code, str]] = MappingProxyType({})
 
-_LIMIT: ContextVar[tuple[asyncio.Timeout, float] | None] = ContextVar("_LIMIT", default=None)
-"""The limit of the innermost `asking`, and its seconds."""
+# By task, since a context variable's values would outlive it with each timer that the event loop has cancelled.
+_LIMITS: dict[asyncio.Task[Any] | None, tuple[asyncio.Timeout | None, float]] = {}
+"""The limit of each task's innermost `asking`, and its seconds."""
 
 
 def conninfo(dsn: str) -> str:
@@ -97,11 +98,15 @@ async def asking(
     """
     try:
         async with asyncio.timeout(within) as limit:
-            token = _LIMIT.set((limit, within))
+            task = asyncio.current_task()
+            before = _LIMITS.get(task)
+            _LIMITS[task] = limit, within
             try:
                 yield
             finally:
-                _LIMIT.reset(token)
+                del _LIMITS[task]
+                if before is not None:
+                    _LIMITS[task] = before
     except PoolTimeout as error:
         raise SourceError(
             "unreachable", f"The database cannot be reached ({doing}): no free connection within {_FREE_WITHIN:.0f} s."
@@ -197,7 +202,7 @@ class _Pool(AsyncConnectionPool[Connection]):
     @asynccontextmanager
     async def _slow_turn(self) -> AsyncIterator[None]:
         """What others read before is not counted in the seconds within which the database answers."""
-        limit, within = _LIMIT.get() or (None, 0.0)
+        limit, within = _LIMITS.get(asyncio.current_task(), (None, 0.0))
         if limit is not None:
             limit.reschedule(None)
         async with self.slow_turns:
