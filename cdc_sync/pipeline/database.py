@@ -243,6 +243,8 @@ class Database:
                 server = await server_facts(lasting.connection)
                 # Before how far it is: the numbers of another database mean nothing.
                 await recognise(self.store, server.identity, self.dsn, lasting.connection)
+            # What was read without news binds nobody: a standby may never get it, when its primary is gone.
+            self.guard = ReplicaGuard()
             self.guard.identity = server.identity
             self.guard.load((await self.store.positions(watch)).get(POSITION))
             # Whoever waits for its turn has found out that it could work, on a server that is not behind.

@@ -395,9 +395,9 @@ class TestFingerprint:
         assert not are_refused({}, refused)
 
     def test_is_short_and_another_each_time(self) -> None:
-        """Who reads the store learns no more than 32 bits, and not that two stores have the same key."""
+        """Who reads the store learns no more than 16 bits, and not that two stores have the same key."""
         first, second = fingerprint(self.SECRET), fingerprint(self.SECRET)
 
-        assert len(first) == len(second) == 2 * (8 + 4)
+        assert len(first) == len(second) == 2 * (8 + 2)
         assert first[:16] != second[:16]
         assert first[16:] != second[16:]
