@@ -162,9 +162,8 @@ class ReplicaGuard:
         if waits_for is not None:
             raise SourceError(
                 "server-behind",
-                f"This server is behind what was read before: it is a replica that lags, a primary that a failover "
-                f"left behind, or an older copy. Nothing is read from it until it has caught up, since old states "
-                f"would be sent as new ones. {_REMEDY}",
+                f"This server is behind what was read before: {_LAGS if now.in_recovery else _LEFT_BEHIND}. Nothing is "
+                f"read from it until it has caught up, since old states would be sent as new ones. {_REMEDY}",
             )
         return now
 
@@ -214,6 +213,11 @@ async def ask(connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> str:
     return str(text)
 
 
+_LAGS = (
+    "it is a standby that lags, or whose primary is gone and that nobody has promoted yet (with all hosts in "
+    "database.dsn, target_session_attrs=read-write finds the primary)"
+)
+_LEFT_BEHIND = "it is a primary that a failover left behind, or an older copy"
 _REMEDY = (
     "If the database was put back on purpose (restored from a backup), stop the daemon and run `cdc-sync "
     "adopt-database`: a restart does not forget what was read."
