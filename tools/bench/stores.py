@@ -22,6 +22,7 @@ from cdc_sync.config.rules import sender_horizon
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.demo.postgres import Server
 from cdc_sync.store.opening import opened_by_daemon, store_dsn
+from cdc_sync.store.postgres.living import BEAT
 
 _ROWS = 10_000
 
@@ -70,6 +71,7 @@ def two_daemons(rig: Rig, options: Options) -> list[Figure]:
     with store_server(rig.binaries) as of_store, _places(rig, options) as place:
         two, one = place(new_store(of_store)), place(new_store(of_store))
         two.start_second()
+        time.sleep(BEAT)  # until then the first does not know that it is no longer alone, and wakes nobody
         for _ in range(options.rounds):
             _rest(two, one)
             ours = drained(two, options.bulk, SLOW)
@@ -105,13 +107,14 @@ def claims(rig: Rig, options: Options) -> list[Figure]:
 async def _claimed(place: Site, options: Options) -> list[tuple[float, float]]:
     """Milliseconds of claims of as many entries as the daemon's workers take, and of bare ones in turns with them."""
     took: list[tuple[float, float]] = []
-    endpoint = endpoint_of(place.loaded.hellowork.base_url)
-    with psycopg.connect(store_dsn(place.loaded), autocommit=True) as connection:
+    loaded = place.loaded  # once: it reads the file
+    endpoint, horizon = endpoint_of(loaded.hellowork.base_url), sender_horizon(loaded)
+    with psycopg.connect(store_dsn(loaded), autocommit=True) as connection:
         connection.execute(_BARE_OUTBOX.format(rows=options.pending).encode())
-        async with opened_by_daemon(place.loaded) as store:
+        async with opened_by_daemon(loaded) as store:
             for _ in range(options.claims):
                 begun = time.monotonic()
-                entries = await store.claim(store.clock(), sender_horizon(place.loaded), {endpoint: CONCURRENCY}, {})
+                entries = await store.claim(store.clock(), horizon, {endpoint: CONCURRENCY}, {})
                 claimed = time.monotonic()
                 assert connection.execute(_BARE_CLAIM, {"limit": CONCURRENCY}).rowcount == len(entries) == CONCURRENCY
                 took.append(((claimed - begun) * 1000, (time.monotonic() - claimed) * 1000))
