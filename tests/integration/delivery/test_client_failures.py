@@ -43,6 +43,37 @@ async def test_the_answer_takes_too_long(hellowork: Emulator, fault: Fault) -> N
     assert time.monotonic() - started < 10
 
 
+async def test_each_call_has_the_whole_time(hellowork: Emulator) -> None:
+    """One timer is for all of them: it goes on from the first to the next, and from none to a later one."""
+    entry = an_entry(base_url=hellowork.url)
+
+    async def timed(client: Client, after: float) -> float:
+        await asyncio.sleep(after)
+        hellowork.inject(Hang())
+        started = time.monotonic()
+        assert await client.call(entry) == (TIMED_OUT, "")
+        return time.monotonic() - started
+
+    async with Client({}, timeout=0.3, connections=3) as client:
+        took = await asyncio.gather(*(timed(client, after) for after in (0.0, 0.2, 0.7)))
+        assert await client.call(entry) != (TIMED_OUT, "")
+
+    assert min(took) >= 0.29
+
+
+async def test_one_that_is_cancelled_as_its_time_is_over_is_cancelled(hellowork: Emulator) -> None:
+    hellowork.inject(Hang())
+    async with Client({}, timeout=0.2, connections=1) as client:
+        call = asyncio.create_task(client.call(an_entry(base_url=hellowork.url)))
+        await asyncio.sleep(0.05)
+        loop = asyncio.get_running_loop()
+        loop.call_at(loop.time() + 0.3, call.cancel)
+        time.sleep(0.5)  # noqa: ASYNC251 - both timers are due then, in the same turn of the loop
+
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+
 async def test_an_endless_trickle_is_no_way_round_the_timeout() -> None:
     async def trickle(writer: asyncio.StreamWriter) -> None:
         writer.write(OK + b"\r\n")
