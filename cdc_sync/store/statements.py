@@ -10,6 +10,9 @@
 | `SELECT … FROM @rows` in an `INSERT` | `VALUES …`          | as above                        |
 | `@lock`, `@lock(o)` | nothing: one writes at a time        | `FOR UPDATE`, `FOR UPDATE OF o` |
 
+One that gives many rows says how many columns they have, `-- name: due -> 16`: SQLite gives them as one JSON text. Its
+module gives the interpreter's lock up for each row, and gets it back late from a busy event loop.
+
 A statement for many rows names its columns and their types: `-- name: claim(watch text, application_id text)`. What one
 database says in another way stands in `sql/DATABASE/own.sql` by the same name; no text at all: there is nothing to do.
 """
@@ -23,7 +26,7 @@ from typing import Literal
 
 Database = Literal["sqlite", "postgres"]
 
-_HEAD = re.compile(r"^-- name: (\w+)(?:\((.*)\))?\s*$", re.MULTILINE)
+_HEAD = re.compile(r"^-- name: (\w+)(?:\((.*)\))?(?: -> (\d+))?\s*$", re.MULTILINE)
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+)")
 _INSERTED = re.compile(r"SELECT (.*?)\s+FROM @rows(?: WHERE TRUE)?", re.DOTALL)
 _COLUMN = re.compile(r"\bx\.\w+")
@@ -42,20 +45,24 @@ class Statement:
         text: what is run. In SQLite's `@rows` stands for as many `row`s as it is run for.
         columns: those of the rows that it takes, with their types.
         row: one row's parameters, in the order of its columns; SQLite only.
+        as_json: whether all rows that it gives come as one JSON text; SQLite only.
+        may_repeat: whether a row that comes twice does what it does once; SQLite only.
     """
 
     text: str
     columns: tuple[tuple[str, str], ...] = ()
     row: str = ""
+    as_json: bool = False
+    may_repeat: bool = False
 
 
 @cache
 def statements(database: Database) -> Mapping[str, Statement]:
     """All statements by name, as this database says them."""
     return {
-        name: _rendered(body, columns, database)
+        name: _rendered(body, columns, width, database)
         for file in ("statements.sql", f"{database}/own.sql")
-        for name, columns, body in _parts(text(file))
+        for name, columns, width, body in _parts(text(file))
     }
 
 
@@ -71,18 +78,18 @@ def migrations(database: Database) -> list[str]:
     return [f"{database}/{name}" for name in names if name[:3].isdigit()]
 
 
-def _parts(source: str) -> list[tuple[str, tuple[tuple[str, str], ...], str]]:
+def _parts(source: str) -> list[tuple[str, tuple[tuple[str, str], ...], int, str]]:
     parts = _HEAD.split(source)
     found = []
-    for name, columns, body in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
-        pairs = (column.split() for column in (columns or "").split(",") if column)
-        found.append((name, tuple((pair[0], pair[1]) for pair in pairs), _COMMENT.sub("", body).strip().rstrip(";")))
+    for name, columns, width, body in zip(parts[1::4], parts[2::4], parts[3::4], parts[4::4], strict=True):
+        pairs = tuple((pair[0], pair[1]) for pair in map(str.split, filter(None, (columns or "").split(","))))
+        found.append((name, pairs, int(width or 0), _COMMENT.sub("", body).strip().rstrip(";")))
     return found
 
 
-def _rendered(body: str, columns: tuple[tuple[str, str], ...], database: Database) -> Statement:
+def _rendered(body: str, columns: tuple[tuple[str, str], ...], width: int, database: Database) -> Statement:
     if database == "sqlite":
-        row = f"({', '.join('?' * len(columns))})"
+        row, may_repeat = f"({', '.join('?' * len(columns))})", not body.startswith("INSERT")
         if inserted := _INSERTED.search(body):
             # Not by a SELECT: SQLite would copy each page before it changes it, also for a single row.
             row = f"({_COLUMN.sub('?', inserted[1])})"
@@ -94,7 +101,10 @@ def _rendered(body: str, columns: tuple[tuple[str, str], ...], database: Databas
         body = _TABLE.sub(
             lambda token: token[0] if token[1] == "rows" else token[1], _LOCK.sub("", _PAIRS.sub(pair, body))
         )
-        return Statement(body, columns, row)
+        if width:
+            each = ", ".join(f"c{number}" for number in range(width))
+            body = f"WITH r ({each}) AS (\n{body})\nSELECT json_group_array(json_array({each})) FROM r"
+        return Statement(body, columns, row, as_json=bool(width), may_repeat=may_repeat)
     arrays = ", ".join(f":{name}::{kind}[]" for name, kind in columns)
     body = body.replace("@rows", f"unnest({arrays}) AS x ({', '.join(name for name, _ in columns)})")
     body = _IN.sub(r"= ANY (:\1::text[])", body)

@@ -132,7 +132,7 @@ UPDATE @outbox
        first_attempt_at = coalesce(first_attempt_at, :now)
  WHERE claimed_by = :daemon;
 
--- name: current
+-- name: current -> 14
 SELECT watch, application_id, claimed_by, revision, status, job_id, deleted, attempted, attempts, state, due_at,
        first_attempt_at, not_found_since, reason
   FROM @outbox

@@ -58,12 +58,14 @@ class SqliteTransaction:
 
     async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
         """See `Transaction`. If there is no text, there is nothing to do."""
-        if not (text := _STATEMENTS[name].text):
+        statement = _STATEMENTS[name]
+        if not statement.text:
             return []
         for key, value in parameters.items():
             if isinstance(value, list):
                 parameters[key] = json.dumps(value, ensure_ascii=False)
-        return self.connection.execute(text, parameters).fetchall()
+        rows = self.connection.execute(statement.text, parameters).fetchall()
+        return json.loads(rows[0][0]) if statement.as_json else rows
 
     run = rows
 
@@ -77,13 +79,17 @@ class SqliteTransaction:
         Many rows go in few statements: SQLite's module gives the interpreter's lock up for each, and with a busy event
         loop to get it back took three times as long as SQLite itself.
         """
-        first = 0
-        while left := len(rows) - first:
-            # Of few different lengths, so that all of them stay prepared.
-            number = min(1 << left.bit_length() - 1, _MOST_ROWS)
-            values = list(chain.from_iterable(rows[first : first + number]))
-            self.connection.execute(of_rows(name, number), values)
-            first += number
+        repeats = _STATEMENTS[name].may_repeat
+        for first in range(0, len(rows), _MOST_ROWS):
+            some = rows[first : first + _MOST_ROWS]
+            while some:
+                # Of few different lengths, so that all of them stay prepared: a longer one with the last row again and
+                # again, or several shorter ones.
+                number = 1 << (len(some) - 1).bit_length() if repeats else 1 << len(some).bit_length() - 1
+                values = list(chain.from_iterable(some[:number]))
+                values += [*some[-1]] * (number - len(some))
+                self.connection.execute(of_rows(name, number), values)
+                some = some[number:]
 
 
 @cache

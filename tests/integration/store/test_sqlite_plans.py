@@ -16,7 +16,8 @@ def test_the_page_comes_first(tmp_path: Path, name: str) -> None:
     with closing(connect(tmp_path / "state.db")) as connection:
         plan = connection.execute(f"EXPLAIN QUERY PLAN {statements('sqlite')[name].text}", parameters).fetchall()
 
-    steps = [detail for *_, detail in plan if detail.startswith(("SCAN", "SEARCH"))]
+    # `r`: what is made one JSON text.
+    steps = [detail for *_, detail in plan if detail.startswith(("SCAN", "SEARCH")) and detail != "SCAN r"]
     assert "VIRTUAL TABLE" in steps[0] or "_key (watch=? AND row_key=?)" in steps[0] or "(watch=? AND a" in steps[0]
     assert not [step for step in steps if step.startswith("SCAN") and "VIRTUAL TABLE" not in step], steps
 

@@ -16,7 +16,7 @@ SELECT 1, fuse FROM @watch WHERE name = :watch;
 -- name: lock_entries
 -- Nobody else is in the file during a transaction.
 
--- name: before
+-- name: before -> 19
 -- By application, and of the rows those that another application had.
 SELECT s.number, s.application_id, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at,
        s.adopted, o.status, o.job_id, o.deleted, o.metadata, o.attempted, o.claimed_by, o.state, o.reason, o.queued_at
@@ -80,7 +80,7 @@ DELETE FROM @history
  WHERE number IN (SELECT number FROM (SELECT number, at FROM @history ORDER BY number LIMIT :limit) AS oldest
                    WHERE at < :before OR number <= (SELECT max(number) FROM @history) - :keep);
 
--- name: due
+-- name: due -> 16
 -- Ordered as the index is, and by nothing else: a tie-break would sort all that is due. A probe looks at all of it, for
 -- the least attempted, but only once after each of the endpoint's waits. What is due by a wrong clock comes last.
 SELECT * FROM (
