@@ -1,7 +1,8 @@
 """What each endpoint may be sent: by its health, its pace, and its share of the calls that may be under way.
 
 Entries are claimed ahead: what the workers are expected to start within `AHEAD` waits here, in the ready queue of its
-endpoint, for a worker. What is claimed and what is under way are three times `concurrency` at most, all together.
+endpoint, for a worker. What is claimed and what is under way are nine times `concurrency` at most, all together: that
+lasts for as long as the store works on a group.
 
 Claims and free workers are dealt out one by one, each to the endpoint that has the fewest: one that answers slowly, or
 not at all, cannot take what another could use.
@@ -28,6 +29,9 @@ from cdc_sync.core.status_url import AllowedHosts, endpoint_of
 
 AHEAD = 0.05
 """Seconds: what is expected to start within them is claimed ahead."""
+
+_MOST_AHEAD = 8
+"""Times `concurrency`, however short calls are."""
 
 _MEMORY = 16
 """The expected length of a call follows the calls that end; each counts for one part in so many."""
@@ -203,7 +207,7 @@ class Endpoints:
         One call goes out to each endpoint that refused our credentials: they may be others now.
         """
         self._settings = settings
-        self.ahead = min(self.ahead, 2 * settings.concurrency)  # until the next call ends
+        self.ahead = min(self.ahead, _MOST_AHEAD * settings.concurrency)  # until the next call ends
         for endpoint in self._all.values():
             endpoint.health = with_other_credentials(endpoint.health)
 
@@ -259,7 +263,7 @@ class Endpoints:
         which come first, or which are being claimed: the next claim is theirs, and takes what is new with them.
         """
         free = max(self._settings.concurrency - self.under_way, 0)
-        most = 2 * self._settings.concurrency + free
+        most = _MOST_AHEAD * self._settings.concurrency + free
         room = (free if by_apply else free + self.ahead) - self.ready
         room -= sum(each.coming for each in self._all.values())
         if room <= 0:
@@ -346,7 +350,7 @@ class Endpoints:
         if seconds is not None:
             known, most = self._call_takes, self._settings.concurrency
             takes = self._call_takes = seconds if known == math.inf else known + (seconds - known) / _MEMORY
-            self.ahead = int(AHEAD * most / takes) if takes > AHEAD / 2 else 2 * most
+            self.ahead = int(most * min(AHEAD / takes if takes else math.inf, _MOST_AHEAD))
 
     # Beside an apply.
 
@@ -400,7 +404,7 @@ class Endpoints:
         # Not at once if it is a few more than would be claimed now: how long calls take goes up and down.
         now = self._clock()
         free = max(self._settings.concurrency - self.under_way, 0)
-        most = min(2 * (free + self.ahead), free + 2 * self._settings.concurrency)
+        most = min(2 * (free + self.ahead), free + _MOST_AHEAD * self._settings.concurrency)
         for endpoint in self._all.values():
             if everything or self._admits(endpoint, now, endpoint.under_way) == "none":
                 stays = 0

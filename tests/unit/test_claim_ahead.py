@@ -392,7 +392,7 @@ class ClaimAhead(RuleBasedStateMachine):
         if hasattr(self, "sender"):
             endpoints = self.sender._endpoints
             claimed = endpoints.ready + sum(each.coming for each in endpoints) + endpoints.under_way
-            assert claimed <= 3 * max(self.concurrency, self.reloaded_from)
+            assert claimed <= 9 * max(self.concurrency, self.reloaded_from)
             assert endpoints.ready == sum(len(each.ready) for each in endpoints)
             assert endpoints.under_way == sum(each.under_way for each in endpoints) >= len(self.calls.under_way)
 
@@ -662,7 +662,7 @@ class TestWhatIsGivenBack:
         end_a_call(stage)
         stage.the_store_works()
 
-        assert before == 2 * stage.concurrency
+        assert before > 2 * stage.concurrency
         assert len(ready(stage)) < before
 
 
