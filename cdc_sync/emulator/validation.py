@@ -162,6 +162,9 @@ def _content_type_violation(value: str | None) -> str | None:
     header["Content-Type"] = value
     if header.get_content_type() != "application/json":
         return f"Content-Type must be application/json, not {_shown(value)}"
+    # `get_content_charset` takes the first of several.
+    if len([name for name, _ in header.get_params([]) if name.lower() == "charset"]) > 1:
+        return f"Content-Type must not name more than one charset: {_shown(value)}"
     if header.get_content_charset("utf-8") not in {"utf-8", "utf8"}:
         return f"Content-Type must not name another charset than utf-8: {_shown(value)}"
     return None

@@ -161,6 +161,10 @@ def test_json_content_types_are_accepted(content_type: str) -> None:
             "application/json; charset=latin-1",
             'Content-Type must not name another charset than utf-8: "application/json; charset=latin-1"',
         ),
+        (
+            "application/json; charset=utf-8; Charset=latin-1",
+            'Content-Type must not name more than one charset: "application/json; charset=utf-8; Charset=latin-1"',
+        ),
     ],
 )
 def test_other_content_types_are_refused(content_type: str | None, violation: str) -> None:
