@@ -15,7 +15,6 @@ from cdc_sync.core import database_identity
 from cdc_sync.core.database_identity import Whereabouts
 from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.delivery.inspection import check_endpoint
-from cdc_sync.delivery.sender import wall_clock
 from cdc_sync.pipeline.recognition import found_elsewhere
 from cdc_sync.pipeline.watch import positions_elsewhere
 from cdc_sync.source.check import check_database
@@ -25,6 +24,7 @@ from cdc_sync.source.facts import server_facts, whereabouts
 from cdc_sync.source.replica_guard import POSITION, ReplicaGuard, ask
 from cdc_sync.store.opening import check_store, opened_alone, opened_beside, stored_positions
 from cdc_sync.store.protocol import StoreError
+from cdc_sync.wall_clock import wall_clock
 
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
 

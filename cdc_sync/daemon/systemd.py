@@ -14,6 +14,7 @@ from cdc_sync.core import observations as events
 from cdc_sync.core.observations import Handlers
 from cdc_sync.core.payload import iso
 from cdc_sync.core.visible import visible
+from cdc_sync.wall_clock import wall_clock
 
 _BEATS = 4
 """How often we say it in the time within which we must: once may be late."""
@@ -66,7 +67,7 @@ class SystemdNotifier:
         self._say("READY=1", self._status(text))
 
     def _call_ended(self, event: events.CallEnded) -> None:
-        self._last_call = time.time_ns() // 1_000_000, event
+        self._last_call = wall_clock(), event
 
     def _heart_beat(self, event: events.HeartBeat) -> None:
         waiting = "the store does not answer" if event.pending is None else f"{event.pending} pending"

@@ -72,6 +72,7 @@ from cdc_sync.core.plan import ApplyResult
 from cdc_sync.core.status_url import build
 from cdc_sync.delivery.client import Caller
 from cdc_sync.delivery.endpoints import Endpoint, Endpoints, SenderSettings, Whose, fingerprint
+from cdc_sync.wall_clock import wall_clock
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_~-]+")
 """An id that stands in a URL as it is, and in which nobody can read anything else."""
@@ -114,11 +115,6 @@ class Applied(Protocol):
     @property
     def claimed(self) -> Sequence[Entry]:
         """What it claimed for the sender."""
-
-
-def wall_clock() -> int:
-    """This machine's clock, which may be set at any time: milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 class Sender:

@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 from cdc_sync.core.clock_skew import WORTH_SAYING
+from cdc_sync.wall_clock import wall_clock
 
 TOLERATED = 2_000
 """Milliseconds by which the store's clock may be behind what we expect: a slow answer, clocks that run unevenly. Such a
@@ -30,11 +31,6 @@ _TICKS = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """Elsewhere than on Linux, a suspended machine's time does not count: waits last longer by it."""
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
-def wall_clock() -> int:
-    """This machine's clock, which may be set at any time: milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 def uptime() -> int:
@@ -73,7 +69,7 @@ class Clock:
         """What has to be added to a moment of this clock for people."""
         if self._ahead is not None:
             return -self._ahead
-        found = time.time_ns() // 1_000_000 - self()
+        found = wall_clock() - self()
         return found if abs(found) > WORTH_SAYING else 0
 
     @property

@@ -13,7 +13,8 @@ from cdc_sync.core.outbox import Entry
 from cdc_sync.core.status_url import AllowedHosts, build, endpoint_of, id_refusal
 from cdc_sync.delivery.client import _as_it_stands
 from cdc_sync.delivery.endpoints import Endpoints
-from cdc_sync.delivery.sender import _PLAIN_ID, checked_beginnings, wall_clock
+from cdc_sync.delivery.sender import _PLAIN_ID, checked_beginnings
+from cdc_sync.wall_clock import wall_clock
 
 BASE = "https://ats-partner.hellowork.com"
 ALLOWED = AllowedHosts(frozenset({"staging.example:8443"}), base=f"{BASE}:443")

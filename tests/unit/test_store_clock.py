@@ -2,6 +2,7 @@
 
 import pytest
 
+from cdc_sync import wall_clock
 from cdc_sync.store import clock as module
 from cdc_sync.store.clock import TOLERATED, Clock
 
@@ -30,7 +31,8 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine()
-    monkeypatch.setattr(module, "time", machine)
+    for reader in (module, wall_clock):
+        monkeypatch.setattr(reader, "time", machine)
     return machine
 
 

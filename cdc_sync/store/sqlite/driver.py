@@ -24,12 +24,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from cdc_sync.store.clock import Clock, boot_id, uptime, wall_clock
+from cdc_sync.store.clock import Clock, boot_id, uptime
 from cdc_sync.store.delivery import expire
 from cdc_sync.store.driver import ALONE, Row, Work
 from cdc_sync.store.protocol import StoreError, StoreGoneError, Upgrading, not_reported
 from cdc_sync.store.sqlite.schema import connect, translate
 from cdc_sync.store.statements import statements
+from cdc_sync.wall_clock import wall_clock
 
 T = TypeVar("T")
 
