@@ -62,6 +62,18 @@ class _Commands(TyperGroup):
             self.commands[cmd_name] = typer.main.get_group(alone).commands[cmd_name]
         return super().get_command(ctx, cmd_name)
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. Of an option of ours that stands after it, say where it belongs."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:  # click's NoSuchOption, whichever click this typer has
+            ours = {name: option.metavar for option in self.params for name in option.opts}
+            if (wrong := getattr(error, "option_name", None)) in ours:
+                program, after = ctx.command_path, vars(error)["ctx"].command_path.removeprefix(ctx.command_path)
+                right = f"{wrong} {ours[wrong]}{after}" if ours[wrong] else wrong
+                vars(error).update(message=f"{wrong} stands before the command: {program} {right}", possibilities=None)
+            raise
+
 
 app = typer.Typer(
     name="cdc-sync",
