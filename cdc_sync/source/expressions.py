@@ -157,16 +157,17 @@ def compared(watch: Watch) -> Dependencies:
 
 def _used(watch: Watch, columns: Iterable[Column]) -> Dependencies:
     parts = [Dependencies(watch.key, complete=True)]
-    for one in columns:
-        if isinstance(one, PlainColumn):
-            parts.append(Dependencies((one.name,), complete=True))
-        elif one.depends_on is not None:
-            parts.append(Dependencies(one.depends_on, complete=True))
-        else:
-            parts.append(columns_in(one.sql))
+    parts += map(columns_of, columns)
     if watch.where is not None:
         parts.append(columns_in(watch.where))
     return _together(parts)
+
+
+def columns_of(one: Column) -> Dependencies:
+    """The columns that a mapped column or expression needs."""
+    if isinstance(one, PlainColumn):
+        return Dependencies((one.name,), complete=True)
+    return columns_in(one.sql) if one.depends_on is None else Dependencies(one.depends_on, complete=True)
 
 
 def columns_in(text: str) -> Dependencies:

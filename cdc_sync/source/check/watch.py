@@ -26,7 +26,7 @@ from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.expressions import catalog, sections
 from cdc_sync.source.facts import TableFacts, asking_shortly, look_up, rows_of, table_facts
-from cdc_sync.source.grants import missing_grants, read_columns, whole_table
+from cdc_sync.source.grants import missing_grants, whole_table
 from cdc_sync.source.mapping import Mapping, check_time_zone
 from cdc_sync.source.polling import watermark_type
 from cdc_sync.source.recorders import PARTITIONED_SINCE, render, untriggered
@@ -36,6 +36,8 @@ from cdc_sync.source.statements import Statements, id_in_url
 from cdc_sync.source.triggers import installation, verified
 
 _PARTITIONED, _TABLES = "p", "rp"
+
+_GRANTS = "cdc-sync sql grants > grants.sql   # read it, then run it as the tables' owner"
 
 _HOLDERS = """\
 SELECT a.pid, a.usename, a.state, a.xact_start FROM pg_stat_activity a
@@ -106,7 +108,8 @@ async def tell_of(
     except SourceError as error:
         if look is None:
             raise
-        tell(Finding(check, "failed", error.message, _HOLDERS if error.code == "table-locked" else look, watch))
+        known = {"table-locked": _HOLDERS, "privilege-missing": _GRANTS}
+        tell(Finding(check, "failed", error.message, known.get(error.code, look), watch))
         return False
     if well:
         tell(Finding(check, "ok", well, None, watch))
@@ -142,7 +145,8 @@ async def check_watch(connection: Connection, name: str, watch: Watch, tell: Tel
         await holds("application-id-index", explaining, one.id_index)
         if (watermark := watch.capture.needs.watermark) is not None:
             await holds("watermark-index", explaining, partial(one.watermark_index, watermark))
-    if watch.capture.needs.log:
+    # With other columns than the watch's they would be taken for edited ones.
+    if watch.capture.needs.log and complete:
         await holds("triggers", "looking for the triggers", one.triggers)
 
 
@@ -212,13 +216,12 @@ class _Watch:
     async def columns(self) -> str:
         """Whether every column is there that is named."""
         named = [(f"key[{number}]", column) for number, column in enumerate(self._watch.key)]
-        for place, mapped in expressions.mapped(self._watch).items():
-            if isinstance(mapped, PlainColumn):
-                named.append((place if place.startswith("extra.") else f"columns.{place}", mapped.name))
+        for name, mapped in expressions.mapped(self._watch).items():
+            place = name if name.startswith("extra.") else f"columns.{name}"
+            named += [(place, column) for column in expressions.columns_of(mapped).columns]
+        named += [("where", column) for column in expressions.columns_in(self._watch.where or "").columns]
         if (watermark := self._watch.capture.needs.watermark) is not None:
             named.append(("capture.watermark", watermark))
-        others = set(read_columns(self._watch).columns) - {column for _, column in named}
-        named += [(f"{column}, which an expression uses,", column) for column in sorted(others)]
         _insist_on_columns(named, self.facts)
         return ""
 
@@ -268,7 +271,11 @@ class _Watch:
         except SourceError as error:
             if not isinstance(error.__cause__, errors.InsufficientPrivilege):
                 raise
-            grant = whole_table(self.facts.qualified, sql.Identifier(self._connection.info.user))
+            user = sql.Identifier(self._connection.info.user)
+            grant = whole_table(self.facts.qualified, user)
+            if self.facts.readable == self.facts.columns.keys():
+                # Then it is a function or a table that an expression names, and the server says which.
+                grant = render("GRANT USAGE ON SCHEMA … TO {};   -- or SELECT, or EXECUTE, on what is named", user)
             raise PreconditionError(error.message, grant) from error
         return f"every mapped column is there, of a type that fits (the table has {len(self.facts.columns)})"
 
@@ -374,12 +381,16 @@ def _insist_on_columns(named: list[tuple[str, str]], table: TableFacts) -> None:
     missing = [(place, column) for place, column in named if column not in table.columns]
     if not missing:
         return
-    close = {name: get_close_matches(name, table.columns, n=1) for _, name in missing}
-    hints = [f"{written(name)} → {written(similar[0])}" for name, similar in close.items() if similar]
+    folded = {name.lower(): name for name in table.columns}
+    close = {name: get_close_matches(name.lower(), folded, n=1) for _, name in missing}
+    hints = [f"{written(name)} → {written(folded[similar[0]])}" for name, similar in close.items() if similar]
     said = ", ".join(f"{place}: {written(column)}" for place, column in missing)
+    remedy = f"Correct the watch: {', '.join(hints)}?" if hints else "Correct the names in the watch."
+    if unquoted := next((written(folded[name]) for name in close if name in folded), None):
+        remedy += f" A name without double quotes is folded to lower case; in YAML: '{unquoted}'."
     raise PreconditionError(
         f"{table.qualified} has no such column ({said}); it has {', '.join(map(written, table.columns))}",
-        f"Correct the watch: {', '.join(hints)}?" if hints else "Correct the names in the watch.",
+        remedy,
     )
 
 

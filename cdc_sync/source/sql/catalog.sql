@@ -159,18 +159,26 @@ SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE'), c.relname::text,
 
 -- name: unseen
 -- Tables for whose rows the triggers of a watch's tables do not fire, though they are read with these.
-WITH RECURSIVE tree (name, relation) AS (
-    SELECT own.name, pg_catalog.to_regclass(own.name)::oid FROM pg_catalog.unnest(%(own)s::text[]) AS own (name)
+-- As above, not by to_regclass.
+WITH RECURSIVE own (name, relation, kind) AS (
+    SELECT named.name, c.oid, c.relkind
+      FROM pg_catalog.unnest(%(own)s::text[]) AS named (name)
+     CROSS JOIN LATERAL pg_catalog.parse_ident(named.name) AS parsed (parts)
+      JOIN pg_catalog.pg_class c ON c.relname = parsed.parts[pg_catalog.cardinality(parsed.parts)]::name
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE CASE pg_catalog.cardinality(parsed.parts) WHEN 1 THEN pg_catalog.pg_table_is_visible(c.oid)
+                                                     ELSE n.nspname = parsed.parts[1] END
+), tree (name, relation) AS (
+    SELECT own.name, own.relation FROM own
     UNION
     SELECT tree.name, i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.relation
 )
 SELECT 'heir', pg_catalog.format('%%I.%%I', n.nspname, c.relname)
   FROM tree
-  JOIN pg_catalog.pg_class root ON root.oid = pg_catalog.to_regclass(tree.name) AND root.relkind = 'r'
+  JOIN own AS root ON root.name = tree.name AND root.kind = 'r'
   JOIN pg_catalog.pg_class c ON c.oid = tree.relation
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE tree.name = %(table)s
-   AND NOT EXISTS (SELECT FROM unnest(%(own)s::text[]) AS own (name) WHERE pg_catalog.to_regclass(own.name) = c.oid)
+ WHERE tree.name = %(table)s AND NOT EXISTS (SELECT FROM own WHERE own.relation = c.oid)
  UNION ALL
 SELECT DISTINCT 'subscribed', tree.name
   FROM tree

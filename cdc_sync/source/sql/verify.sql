@@ -27,7 +27,10 @@ WITH wanted_function (watch, name, relation, body, fingerprint) AS (VALUES
       FROM pg_catalog.pg_proc p
      WHERE p.pronamespace IN (SELECT oid FROM in_schema) AND p.proname LIKE 'record\_%'
 ), found_trigger AS (
-    SELECT t.tgname::text AS name, f.name AS function, t.tgrelid,
+    SELECT t.tgname::text AS name, f.name AS function,
+           -- Not by to_regclass, which asks for a right on the schema.
+           ARRAY[n.nspname::text, c.relname::text] AS relation,
+           CASE WHEN pg_catalog.pg_table_is_visible(c.oid) THEN ARRAY[c.relname::text] END AS visible_as,
            pg_catalog.obj_description(t.oid, 'pg_trigger') AS fingerprint,
            -- A partition has copies, each of which can be disabled by itself.
            (SELECT pg_catalog.string_agg(DISTINCT copy.tgenabled::text, '')
@@ -35,6 +38,8 @@ WITH wanted_function (watch, name, relation, body, fingerprint) AS (VALUES
              WHERE copy.tgfoid = t.tgfoid AND copy.tgname = t.tgname) AS fires
       FROM found_function f
       JOIN pg_catalog.pg_trigger t ON t.tgfoid = f.oid
+      JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 ), found_relation AS (
     SELECT c.relname::text AS name, c.relkind::text AS kind
       FROM pg_catalog.pg_class c
@@ -59,7 +64,8 @@ WITH wanted_function (watch, name, relation, body, fingerprint) AS (VALUES
                 ELSE 'ok' END
       FROM wanted_trigger w
       LEFT JOIN found_trigger t
-        ON t.name = w.name AND t.function = w.function AND t.tgrelid = pg_catalog.to_regclass(w.relation)
+        ON t.name = w.name AND t.function = w.function
+       AND pg_catalog.parse_ident(w.relation) IN (t.relation, t.visible_as)
      WHERE w.name IS NOT NULL
     UNION ALL
     SELECT NULL, 'function', 'cdc_sync.' || f.name, NULL, f.name, 'left over'

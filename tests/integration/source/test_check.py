@@ -166,6 +166,51 @@ async def test_a_schema_that_may_not_be_used(installed: Installed) -> None:
     assert findings["privileges"].remedy == f'GRANT USAGE ON SCHEMA "ats" TO "{installed.role}";'
 
 
+async def test_a_schema_that_may_not_be_used_hides_no_trigger(installed: Installed) -> None:
+    run(installed.ats, "CREATE SCHEMA ats; ALTER TABLE public.applications SET SCHEMA ats")
+    config = installed.install(table="ats.applications", **NOTIFY)
+    run(installed.ats, "REVOKE USAGE ON SCHEMA ats FROM {role}", role=installed.role)
+
+    findings = await found(config)
+
+    assert wrong(findings) == {"privileges": "failed"}
+    assert findings["triggers"].state == "ok"
+
+
+async def test_a_function_in_a_schema_that_may_not_be_used(installed: Installed) -> None:
+    run(installed.ats, "CREATE SCHEMA fn; CREATE FUNCTION fn.same(text) RETURNS text LANGUAGE sql AS 'SELECT $1'")
+    run(installed.ats, "GRANT SELECT ON public.applications TO {role}", role=installed.role)
+    config = installed.install(columns={"status": {"sql": "fn.same(t.status)"}}, **POLL)
+
+    findings = await found(config)
+
+    assert wrong(findings) == {"columns": "failed"}
+    assert "schema fn" in findings["columns"].message
+    assert (findings["columns"].remedy or "").startswith(f'GRANT USAGE ON SCHEMA … TO "{installed.role}";')
+
+
+@pytest.mark.parametrize(
+    ("columns", "said", "remedy"),
+    [
+        ({"status": "Statut"}, "(columns.status: statut)", 'statut → "Statut"'),
+        ({"status": {"sql": "upper(t.Statut)"}}, "(columns.status: statut)", 'statut → "Statut"'),
+        ({"status": '"Statut"', "job_id": '"Job_Id"'}, '(columns.job_id: "Job_Id")', '"Job_Id" → job_id'),
+    ],
+    ids=["a column", "in an expression", "capitals too many"],
+)
+async def test_a_name_in_the_wrong_case_is_the_only_finding(
+    installed: Installed, columns: dict[str, Any], said: str, remedy: str
+) -> None:
+    run(installed.ats, 'ALTER TABLE public.applications RENAME status TO "Statut"')
+    installed.install(columns={"status": '"Statut"'}, **NOTIFY)
+
+    findings = await found(installed.config(columns=columns, **NOTIFY))
+
+    assert wrong(findings) == {"columns": "failed"}
+    assert said in findings["columns"].message
+    assert remedy in (findings["columns"].remedy or "")
+
+
 async def test_an_expression_whose_columns_cannot_be_told(installed: Installed) -> None:
     config = installed.install(columns={"status": {"sql": "upper(status)"}}, **POLL)
     run(installed.ats, "REVOKE SELECT ON public.applications FROM {role}", role=installed.role)
