@@ -11,12 +11,12 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cdc_sync.core.diff import Adopt, Fuse, blow
+from cdc_sync.core.diff import Adopt, blow
 from cdc_sync.core.outbox import NOTHING, Entry, Known, Offer, Suspicion, Verified
 from cdc_sync.core.plan import Batch, BatchPlan, Before, Enqueued, HistoryLine, plan_batch
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.store.columns import as_json, fuse_from, key_text, known_from, state_columns
-from cdc_sync.store.delivery import claim
+from cdc_sync.store.delivery import claim, mend
 from cdc_sync.store.driver import ALONE, Driver, Transaction
 from cdc_sync.store.protocol import (
     AnotherDatabaseError,
@@ -327,8 +327,7 @@ async def _apply(
     touched = plan.touched & offer.unstarted if offer.unstarted else frozenset()
     await transaction.write("unclaim", sorted([(watch, id_, ours[id_]) for id_ in touched & ours.keys()]))
     await _write(transaction, watch, batch, plan)
-    if plan.cancelled:
-        await _mend(transaction, watch, plan.fuse or before_fuse)
+    await mend(transaction, watch, plan.fuse or before_fuse)
     suspected: frozenset[str] = frozenset()
     if plan.out_of_scope or plan.answered or plan.suspicions or plan.skips:
         suspected = await _note(transaction, watch, batch, plan)
@@ -407,17 +406,6 @@ async def _write(transaction: Transaction, watch: str, batch: Batch, plan: Batch
     if new or changed:
         fuse = None if plan.fuse is None else as_json(plan.fuse._asdict())  # it counts nothing that is no change
         await write("tally", [(new, at if changed else None, fuse, watch)])
-
-
-async def _mend(transaction: Transaction, watch: str, fuse: Fuse) -> None:
-    """A mass change that was undone in the ATS leaves nothing for a person to decide."""
-    if fuse.blown_at is None or fuse.holds_all:
-        return
-    ((left,),) = await transaction.rows("held_left", watch=watch)
-    if not left:
-        await transaction.run(
-            "set_fuse", watch=watch, fuse=as_json(fuse._replace(blown_at=None, reason=None)._asdict())
-        )
 
 
 async def _note(transaction: Transaction, watch: str, batch: Batch, plan: BatchPlan) -> frozenset[str]:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from cdc_sync.core.content import quoted
 from cdc_sync.core.delivery import Again, Done, Health
+from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.plan import HistoryLine, described
-from cdc_sync.store.columns import as_json, entry_from, health_from, state_columns
+from cdc_sync.store.columns import as_json, entry_from, fuse_from, health_from, state_columns
 from cdc_sync.store.driver import ALONE, Driver, Transaction, Whose
 from cdc_sync.store.protocol import CALL_STEP, Finished
 
@@ -152,6 +153,17 @@ async def expire(transaction: Transaction, daemon: int, now: int, shift: int) ->
     await transaction.write("add_history", history)
 
 
+async def mend(transaction: Transaction, watch: str, fuse: Fuse) -> None:
+    """The fuse is whole again if it holds nothing any more: nothing is left for a person to decide."""
+    if fuse.blown_at is None or fuse.holds_all:
+        return
+    ((left,),) = await transaction.rows("held_left", watch=watch)
+    if not left:
+        await transaction.run(
+            "set_fuse", watch=watch, fuse=as_json(fuse._replace(blown_at=None, reason=None)._asdict())
+        )
+
+
 async def _complete(
     transaction: Transaction,
     finished: Sequence[Finished],
@@ -197,9 +209,8 @@ async def _complete(
         elif isinstance(end.fate, Again):
             again = end.fate
             event, more = "answered", f',"again_at":{again.due_at + shift}'
-            first = None if again.anew else entry.first_attempt_at
-            reason = reply.get("reason")
-            kept.append((*of, True, entry.attempts, attempt[2], again.due_at, first, again.not_found_since, reason))
+            since = None if again.anew else entry.first_attempt_at, again.not_found_since
+            kept.append((*of, True, entry.attempts, attempt[2], again.due_at, *since, reply.get("reason")))
         else:
             event, reason = "dead-lettered", end.fate.reason
             reply = {**reply, "reason": reason}
@@ -219,7 +230,18 @@ async def _complete(
     # In order, and last: everybody writes to these rows.
     await transaction.write("set_health", [(name, json.dumps(asdict(health[name]))) for name in sorted(health)])
     await transaction.write("count_calls", [(*of, calls[of]) for of in sorted(calls)])
+    await _mend_if_free(transaction, {of[0] for of in removed if current[of][_STATE] == "held"})
 
+
+async def _mend_if_free(transaction: Transaction, watches: Collection[str]) -> None:
+    for watch in watches:
+        # Whoever has locked the watch may wait for us; the next batch mends the fuse then.
+        for _, fuse in await transaction.rows("lock_watch_if_free", watch=watch):
+            await mend(transaction, watch, fuse_from(fuse))
+
+
+_STATE = 7
+"""The place of an entry's state in what the statement `current` tells of it, behind whose it is."""
 
 _NO_ENTRY = (None, 0, "", "", False)
 """What the statement `current` would tell of an entry that is not there, as far as it is asked."""

@@ -4,6 +4,7 @@ import pytest
 from support.builders import MINUTE, NOW, WATCH, a_baseline, a_batch, a_content, an_observation, some_rules
 from support.store_backends import OpenStore
 from support.store_steps import (
+    acknowledge,
     adopt,
     bury,
     claim,
@@ -126,6 +127,30 @@ async def test_it_is_whole_again_when_the_mass_change_was_undone(store: Store) -
 
     fuse = (await store.fuses())[WATCH]
     assert (fuse.blown_at, fuse.reason) == (None, None)
+
+
+async def test_it_is_whole_again_when_all_that_was_held_is_dead(store: Store) -> None:
+    await blow(store)
+
+    await observe(store, an_observation("a3", "rejected", refused="the URL may not be called"), rules=TWO_CHANGES)
+
+    assert await states(store, "a3") == ["dead"]
+    assert (await store.fuses())[WATCH].blown_at is None
+
+
+async def test_it_is_whole_again_when_all_that_was_held_is_acknowledged(store: Store) -> None:
+    rules = some_rules(max_deletions=0)
+    await adopt(store, "a1")
+    await observe(store, an_observation("a1", "hired"), rules=rules)
+    under_way = await claim_one(store)
+    await observe(store, gone("a1"), rules=rules)
+    await observe(store, an_observation("a1", "hired"), rules=rules)
+    assert await states(store, "a1") == ["held"]
+
+    await acknowledge(store, under_way)
+
+    assert await entry_of(store) is None
+    assert (await store.fuses())[WATCH].blown_at is None
 
 
 async def test_what_a_person_released_counts_as_new_when_it_changes_again(store: Store) -> None:

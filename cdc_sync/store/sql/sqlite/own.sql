@@ -7,6 +7,9 @@ SELECT NULL, NULL, NULL, NULL;
 -- name: lock_watch
 SELECT 1, fuse FROM @watch WHERE name = :watch;
 
+-- name: lock_watch_if_free
+SELECT 1, fuse FROM @watch WHERE name = :watch;
+
 -- name: set_lease
 -- As above.
 
