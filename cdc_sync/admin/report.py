@@ -10,7 +10,7 @@ from cdc_sync.core.conditions import is_standby
 from cdc_sync.core.delivery import is_paused
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.payload import iso
-from cdc_sync.store.protocol import CallCounts, WatchCounts
+from cdc_sync.store.protocol import MOST_HITS, CallCounts, WatchCounts, meant
 from cdc_sync.store.store import Store
 
 _BASELINE = "baseline"
@@ -163,17 +163,22 @@ async def _reply_to(store: Store, entry: Entry) -> str | None:
     return None
 
 
-async def story(store: Store, application_id: str, now: int) -> dict[str, Any]:
-    """All that is known of the applications with an id: a chapter for each watch that knows it.
+async def story(store: Store, text: str, now: int) -> dict[str, Any]:
+    """All that is known of the application that a text means: a chapter for each watch that knows it.
+
+    If it may mean several, or a row of none, these are the `hits`, and there is no chapter.
 
     Raises:
         StoreError: the store cannot be read.
     """
+    hits = await store.search(text, None, MOST_HITS + 1)
+    if (application_id := meant(hits)) is None:
+        return {"application_id": text, "now": now, "chapters": [], "hits": hits[:MOST_HITS], "more": hits[MOST_HITS:]}
     records, events = await asyncio.gather(
         store.records(application_id, None), store.story(application_id, None, EVENTS)
     )
     chapters = [(record, [event for event in events if event.watch == record.watch]) for record in records]
-    return {"application_id": application_id, "now": now, "chapters": chapters}
+    return {"application_id": application_id, "now": now, "chapters": chapters, "hits": []}
 
 
 def since(now: int) -> int:

@@ -1,8 +1,8 @@
 """`cdc-sync explain`: everything known of one application, in order of time."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -16,7 +16,7 @@ from cdc_sync.core.payload import iso
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.pipeline.baseline import is_adopted
 from cdc_sync.store.opening import daemons, place_of
-from cdc_sync.store.protocol import HistoryEntry, Record
+from cdc_sync.store.protocol import MOST_HITS, HistoryEntry, Hit, Record, meant
 from cdc_sync.store.store import Store
 
 _MOST_EVENTS = 500
@@ -26,21 +26,33 @@ _DATES = ("due_at", "again_at", "event_date", "event_date_of_row")
 
 
 def explain(
-    context: typer.Context, application_id: str, watch: WatchOption = None, as_json: JsonOption = False
+    context: typer.Context,
+    application_id: Annotated[
+        str, typer.Argument(help="Or its row's key (several columns as a,b or JSON), or how its id begins.")
+    ],
+    watch: WatchOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Tell one application's story: what was seen, sent, answered; what is pending, and why."""
+    """Tell one application's story: what was seen, sent, answered; what is pending, and why.
+
+    Several that may be meant are listed instead, and it exits with 1.
+    """
     config = invocation(context).config()
-    stories, unread = in_store(config, watch, lambda store: _stories(store, config, application_id, watch))
+    hits, stories, unread = in_store(config, watch, lambda store: _found(store, config, application_id, watch))
     if as_json:
-        print_json(stories)
+        print_json(stories or list(map(_hit, hits)))
+    if hits and not stories:
+        if not as_json:
+            _list(application_id, hits)
+        raise typer.Exit(1)
     if not stories:
         where = f"the watch {watch}" if watch else f"any watch ({', '.join(config.watches)})"
         not_yet = "".join(f" The baseline of {name} is not done: it may not have been seen yet." for name in unread)
         say(
             f"No application {application_id!r} in {where} of the store {place_of(config)}. Looked for it among "
-            f"known applications, pending, held and dead entries, and rows that cannot be reported. Is it the id on "
-            f"HelloWork's side (columns.application_id, or the one inside the status URL), and did the daemon run "
-            f"since the row exists?{not_yet}",
+            f"known applications, pending, held and dead entries, and rows that cannot be reported: by id, by the "
+            f"row's key, and by how ids begin. Is it the id on HelloWork's side (columns.application_id, or the one "
+            f"inside the status URL), and did the daemon run since the row exists?{not_yet}",
             err=True,
         )
         raise typer.Exit(1)
@@ -49,10 +61,19 @@ def explain(
             _tell(story)
 
 
-async def _stories(
-    store: Store, config: Config, application_id: str, watch: str | None
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """The application's records, each with its events and what follows from them; and watches that are not read yet."""
+async def _found(
+    store: Store, config: Config, text: str, watch: str | None
+) -> tuple[list[Hit], list[dict[str, Any]], list[str]]:
+    """Whom a text may mean; the stories of the one that it means; and watches that are not read yet."""
+    hits = await store.search(text, watch, MOST_HITS + 1)
+    whose = meant(hits)
+    stories = [] if whose is None else await _stories(store, config, whose, watch)
+    unread = [name for name in config.watches if watch in (None, name) and not await is_adopted(store, name)]
+    return hits, stories, unread
+
+
+async def _stories(store: Store, config: Config, application_id: str, watch: str | None) -> list[dict[str, Any]]:
+    """The application's records, each with its events and what follows from them."""
     events = await store.story(application_id, watch, _MOST_EVENTS)
     clock, runs = store.clock, bool(await daemons(config, store))
     endpoints = {
@@ -84,8 +105,20 @@ async def _stories(
                 "events": [_event(event) for event in own],
             }
         )
-    unread = [name for name in config.watches if watch in (None, name) and not await is_adopted(store, name)]
-    return stories, unread
+    return stories
+
+
+def _list(text: str, hits: Sequence[Hit]) -> None:
+    say(f"{text!r} may mean several, or a row of no application:")
+    for hit in hits[:MOST_HITS]:
+        whose = "no application" if hit.application_id is None else f"application {hit.application_id}"
+        say(f"  {hit.watch}: {whose}, row {'/'.join(hit.key)}{f': {hit.reason}' if hit.reason else ''}")
+    if len(hits) > MOST_HITS:
+        say(f"  (the first {MOST_HITS}; give more of the id)")
+
+
+def _hit(hit: Hit) -> dict[str, Any]:
+    return {"watch": hit.watch, "application_id": hit.application_id, "key": list(hit.key), "reason": hit.reason}
 
 
 def _tell(story: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from cdc_sync.core.rows import Key
 
 __all__ = [
     "CALL_STEP",
+    "MOST_HITS",
     "AnotherDatabaseError",
     "Applied",
     "ApplyResult",
@@ -21,6 +22,7 @@ __all__ = [
     "Condition",
     "Finished",
     "HistoryEntry",
+    "Hit",
     "Lease",
     "Only",
     "Record",
@@ -28,6 +30,7 @@ __all__ = [
     "StoreLockedError",
     "TakenOverError",
     "WatchCounts",
+    "meant",
 ]
 
 
@@ -172,6 +175,25 @@ class Record:
     under_way: bool
     suspicion: Suspicion | None
     skipped: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """What a search has found: an application, or a row of none (`application_id` None) and why it is of none."""
+
+    watch: str
+    application_id: str | None
+    key: Key
+    reason: str | None
+
+
+MOST_HITS = 20
+"""So many are shown to a person."""
+
+
+def meant(hits: Sequence[Hit]) -> str | None:
+    """The one application that all hits are of; None if they are of several, or of none."""
+    return hits[0].application_id if len({hit.application_id for hit in hits}) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ import json
 from dataclasses import replace
 
 from cdc_sync.core.outbox import Entry, EntryState, Skip, Suspicion
-from cdc_sync.store.columns import Columns, content_from, entry_from, key_from
+from cdc_sync.store.columns import Columns, as_json, content_from, entry_from, key_from, key_text
 from cdc_sync.store.driver import Driver, Transaction
-from cdc_sync.store.protocol import CALL_STEP, CallCounts, HistoryEntry, Record, WatchCounts
+from cdc_sync.store.protocol import CALL_STEP, CallCounts, HistoryEntry, Hit, Record, WatchCounts
 
 _NEWEST = 20_000
 """Events among which acknowledgements are looked for: a few milliseconds, if there is none among them."""
@@ -99,6 +99,26 @@ class Report:
 
         return await self._driver.transact(work)
 
+    async def search(self, text: str, watch: str | None, limit: int) -> list[Hit]:
+        """Whom a text means, `limit` at most: by its application id, else its row's key, else its id's beginning.
+
+        A key of several columns is given as it is shown (`a/b`), as `a,b` or as JSON. Costs as much as is found.
+        """
+
+        async def work(transaction: Transaction) -> list[Hit]:
+            watches = [watch] if watch is not None else sorted([row[0] for row in await transaction.rows("watches")])
+            begun, rows = dict[tuple[str, str], Hit](), dict[tuple[str, str], Hit]()
+            for name in watches:
+                for found in await transaction.rows("ids_from", watch=name, text=text, limit=limit):
+                    if found[1].startswith(text):
+                        begun.setdefault((name, found[1]), _hit(found))
+                for found in await transaction.rows("of_rows", watch=name, keys=_row_keys(text)):
+                    rows.setdefault((name, found[1] or found[2]), _hit(found))
+            exact = [hit for hit in begun.values() if hit.application_id == text]
+            return exact or list((rows or begun).values())[:limit]
+
+        return await self._driver.transact(work) if text else []
+
     async def story(self, application_id: str, watch: str | None, limit: int) -> list[HistoryEntry]:
         """What happened to an application, oldest first; the newest `limit` events."""
         rows = await self._driver.transact(lambda t: t.rows("story", id=application_id, watch=watch, limit=limit))
@@ -151,6 +171,23 @@ def _only_skipped(watch: str, application_id: str, row_key: str, reason: str) ->
         suspicion=None,
         skipped=reason,
     )
+
+
+def _hit(row: Columns) -> Hit:
+    watch, application_id, row_key, reason = row
+    return Hit(watch, application_id, key_from(row_key), reason)
+
+
+def _row_keys(text: str) -> list[str]:
+    """What keys a text may stand for, as the store has them."""
+    keys = {(text,), *(tuple(part.strip() for part in text.split(mark)) for mark in ",/")}
+    try:
+        parts = json.loads(text)
+    except ValueError:
+        parts = None
+    if isinstance(parts, list):
+        keys.add(tuple(part if isinstance(part, str) else as_json(part) for part in parts))
+    return sorted(map(key_text, keys))
 
 
 def _event(row: Columns) -> HistoryEntry:

@@ -302,6 +302,29 @@ def test_a_plan_and_an_explanation_tell_what_was_told_and_what_would_be(notify: 
     assert notify.run("explain", "hw-9", "--json").code == 1
 
 
+def test_an_application_is_explained_by_its_row_and_by_how_its_id_begins(notify: Installation) -> None:
+    for number in range(23):
+        notify.add(f"hw-1{number:02}")
+    notify.add("other-1")
+    assert notify.run("run", "--once").code == 0
+    ((key,),) = notify.ats.execute("SELECT id::text FROM public.applications WHERE hellowork_id = 'other-1'").fetchall()
+
+    for text in (key, f'["{key}"]', "oth"):
+        explained = notify.run("explain", text)
+        assert explained.code == 0, explained.output
+        assert explained.stdout.startswith(f"applications: application other-1, row {key}\n")
+
+    several = notify.run("explain", "hw-1")
+    assert several.code == 1
+    lines = several.stdout.splitlines()
+    assert "may mean several" in lines[0]
+    assert [line.split()[2] for line in lines[1:21]] == [f"hw-1{number:02}," for number in range(20)]
+    assert lines[21:] == ["  (the first 20; give more of the id)"]
+    as_json = notify.run("explain", "hw-10", "--json")
+    assert as_json.code == 1
+    assert [hit["application_id"] for hit in json.loads(as_json.stdout)] == [f"hw-10{digit}" for digit in range(10)]
+
+
 def test_what_was_told_last_can_be_told_again(notify: Installation) -> None:
     notify.add("hw-1")
     assert notify.run("run", "--once").code == 0

@@ -282,6 +282,22 @@ SELECT watch, row_key, reason
  WHERE application_id = :id AND (CAST(:watch AS text) IS NULL OR watch = :watch)
  ORDER BY watch, row_key;
 
+-- name: ids_from
+-- In the order of an index, so that what is beyond the limit is not read.
+SELECT * FROM (SELECT watch, application_id, row_key, NULL AS reason
+                 FROM @snapshot
+                WHERE watch = :watch AND application_id >= :text ORDER BY application_id LIMIT :limit) AS known
+UNION ALL
+SELECT * FROM (SELECT watch, application_id, row_key, reason
+                 FROM @skipped
+                WHERE (CAST(:watch AS text) IS NULL OR watch = :watch) AND application_id >= :text
+                ORDER BY application_id LIMIT :limit) AS unreported;
+
+-- name: of_rows
+SELECT watch, application_id, row_key, NULL AS reason FROM @snapshot WHERE watch = :watch AND row_key @in(keys)
+UNION ALL
+SELECT watch, application_id, row_key, reason FROM @skipped WHERE watch = :watch AND row_key @in(keys);
+
 -- name: story
 SELECT at, watch, application_id, event, detail
   FROM @history

@@ -9,6 +9,7 @@ from support.looking import Admin, fill
 from support.store_steps import acknowledge, claim, claim_one
 
 from cdc_sync.core.observations import CaughtUp
+from cdc_sync.core.rows import Unreportable
 
 HOSTILE = "<script>alert('1')</script>\"&amp;<img src=x onerror=alert(2)>{{ 7 * 7 }}"
 ATTRIBUTES = {
@@ -127,6 +128,29 @@ async def test_one_applications_story(admin: Admin) -> None:
     assert "to be sent applied , job J1 → hired , job J1 found by notify" in text
     assert "hired , job J1 attempt 1" in text
     assert "its row seems gone" in (await page_of(admin, "/application?id=gone")).text.lower()
+
+
+async def test_an_application_is_found_by_its_row_and_by_how_its_id_begins(admin: Admin) -> None:
+    rows = [an_observation(f"hw-{number}", key=(str(number), "x")) for number in range(10, 33)]
+    await admin.store.apply(some_rules(), a_batch(*rows, Unreportable(None, ("7", "x"), "its id is no id")))
+
+    for text in ("32,x", "32/x", "hw-32"):
+        page = await page_of(admin, f"/application?id={text}")
+        assert "Application hw-32 applications row 32/x HelloWork was told" in page.text
+    several = await page_of(admin, "/application?id=hw-")
+    assert [address for address in several.addresses if "id=hw" in address] == [
+        f"/application?id=hw-{number}" for number in range(10, 30)
+    ]
+    assert "This may mean one of these:" in several.text
+    assert "There are more: give more of the id." in several.text
+    assert "row 7/x its id is no id" in (await page_of(admin, "/application?id=7,x")).text
+
+
+@pytest.mark.parametrize("text", ["%00", "", "%ff", "hw%00"])
+async def test_what_no_id_can_be_finds_nothing(admin: Admin, text: str) -> None:
+    await fill(admin.store)
+
+    assert (await admin.get(f"/application?id={text}")).status == 404
 
 
 async def test_an_application_that_nobody_knows(admin: Admin) -> None:

@@ -1,5 +1,7 @@
 """Reading the store for people, and what keeps it in order."""
 
+from typing import Any
+
 import pytest
 from support.builders import (
     HOUR,
@@ -263,6 +265,52 @@ class TestRecords:
 async def kept(store: Store) -> list[tuple[str | None, int]]:
     """The history of the applications a0 to a5: whose, and when."""
     return [(event.application_id, event.at) for n in range(6) for event in await store.story(f"a{n}", None, 10)]
+
+
+class TestSearch:
+    async def found(self, store: Store, text: str, watch: str | None = None, limit: int = 20) -> list[tuple[Any, ...]]:
+        return [(hit.watch, hit.application_id, hit.key) for hit in await store.search(text, watch, limit)]
+
+    async def test_an_application_is_found_by_its_id_before_all_else(self, store: Store) -> None:
+        await observe(store, an_observation("hw-1", key=("7",)), an_observation("hw-10", key=("hw-1",)))
+
+        assert await self.found(store, "hw-1") == [(WATCH, "hw-1", ("7",))]
+
+    @pytest.mark.parametrize("text", ["a,b", "a, b", "a/b", '["a","b"]', '["a", "b"]'])
+    async def test_a_row_key_of_several_columns_is_found_however_it_is_written(self, store: Store, text: str) -> None:
+        await observe(store, an_observation("hw-1", key=("a", "b")), an_observation("hw-2", key=("a", "c")))
+
+        assert await self.found(store, text) == [(WATCH, "hw-1", ("a", "b"))]
+
+    @pytest.mark.parametrize("key", ["17", "a,b/c", '["17"]', 'é"\\'])
+    async def test_a_row_key_of_one_column_is_found_as_it_is(self, store: Store, key: str) -> None:
+        await observe(store, an_observation("hw-1", key=(key,)), an_observation("hw-2", key=("18",)))
+
+        assert await self.found(store, key) == [(WATCH, "hw-1", (key,))]
+
+    async def test_several_are_found_by_how_their_ids_begin(self, store: Store) -> None:
+        await observe(store, *(an_observation(id_, key=(id_,)) for id_ in ("hw-1é", "hw-10", "hw-2", "gone")))
+        await observe(store, an_observation("hw-11"), rules=some_rules(watch="spontaneous"))
+
+        first, second, third = (WATCH, "hw-10"), (WATCH, "hw-1é"), ("spontaneous", "hw-11")
+        assert [hit[:2] for hit in await self.found(store, "hw-1")] == sorted([first, second, third])
+        assert [hit[:2] for hit in await self.found(store, "hw-1", limit=1)] == [min(first, third)]
+        assert [hit[:2] for hit in await self.found(store, "hw-1", "spontaneous")] == [third]
+        assert [hit[:2] for hit in await self.found(store, "HW-1")] == []
+
+    async def test_rows_that_cannot_be_reported_are_found_too(self, store: Store) -> None:
+        rows = [Unreportable("hw-9", ("8",), "it has no status"), Unreportable(None, ("9",), "its id is no id")]
+        await store.apply(some_rules(), a_batch(*rows))
+
+        assert [hit.application_id for hit in await store.search("hw", None, 20)] == ["hw-9"]
+        (hit,) = await store.search("9", None, 20)
+        assert (hit.application_id, hit.key, hit.reason) == (None, ("9",), "its id is no id")
+
+    @pytest.mark.parametrize("text", ["", "[", "[1, null, {}]", "\U0010ffff", "%", "_", "hw-1\x00"])
+    async def test_nothing_is_found_by_what_nothing_is_called(self, store: Store, text: str) -> None:
+        await adopt(store, "hw-1")
+
+        assert await store.search(text, None, 20) == []
 
 
 class TestHistory:
