@@ -3,14 +3,17 @@
 import asyncio
 import json
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from cdc_sync.config import Config
+from cdc_sync.config.rules import built_urls
 from cdc_sync.core.conditions import is_standby
+from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import is_paused
 from cdc_sync.core.outbox import Entry
-from cdc_sync.core.payload import iso
-from cdc_sync.store.protocol import MOST_HITS, CallCounts, WatchCounts, meant
+from cdc_sync.core.payload import iso, request
+from cdc_sync.store.protocol import MOST_HITS, CallCounts, HistoryEntry, Record, WatchCounts, meant
 from cdc_sync.store.store import Store
 
 _BASELINE = "baseline"
@@ -163,7 +166,30 @@ async def _reply_to(store: Store, entry: Entry) -> str | None:
     return None
 
 
-async def story(store: Store, text: str, now: int) -> dict[str, Any]:
+def request_of(application_id: str, content: Content) -> dict[str, str]:
+    """The call that tells HelloWork of a state, to the byte; without the configured headers."""
+    body, key = request(application_id, content)
+    return {"method": "POST", "url": content.url, "idempotency_key": key, "body": body.decode()}
+
+
+def acknowledged_request(record: Record, events: Iterable[HistoryEntry]) -> dict[str, str] | None:
+    """The call that HelloWork acknowledged last; None if what it is taken to know was adopted, or discarded."""
+    ends = {event.event for event in events if event.at == record.told_at}
+    if record.told is None or record.adopted or ("discarded" in ends and "acknowledged" not in ends):
+        return None
+    return request_of(record.application_id, record.told)
+
+
+def local_time(instant: str) -> str:
+    """An instant, as `iso` writes it, by this machine's clock on the wall; nothing if that shows UTC."""
+    utc = datetime.fromisoformat(instant)
+    here = utc.astimezone()
+    if not here.utcoffset():
+        return ""
+    return f"{here:%H:%M:%S %Z}" if here.date() == utc.date() else f"{here:%Y-%m-%d %H:%M:%S %Z}"
+
+
+async def story(config: Config, store: Store, text: str, now: int) -> dict[str, Any]:
     """All that is known of the application that a text means: a chapter for each watch that knows it.
 
     If it may mean several, or a row of none, these are the `hits`, and there is no chapter.
@@ -177,7 +203,14 @@ async def story(store: Store, text: str, now: int) -> dict[str, Any]:
     records, events = await asyncio.gather(
         store.records(application_id, None), store.story(application_id, None, EVENTS)
     )
-    chapters = [(record, [event for event in events if event.watch == record.watch]) for record in records]
+    built, chapters = built_urls(config), []
+    for record in records:
+        own, entry = [event for event in events if event.watch == record.watch], record.entry
+        calls = {
+            "acknowledged": acknowledged_request(record, own),
+            "entry": None if entry is None else request_of(application_id, entry.addressed(built).content),
+        }
+        chapters.append((record, own, calls))
     return {"application_id": application_id, "now": now, "chapters": chapters, "hits": []}
 
 

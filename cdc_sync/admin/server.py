@@ -272,7 +272,7 @@ class AdminServer:
 
     async def _story(self, request: web.Request) -> web.Response:
         searched = request.query.get("id", "")
-        found = await story(self._store, searched, self._clock())
+        found = await story(self._config, self._store, searched, self._clock())
         status = 200 if found["chapters"] or found["hits"] else 404
         values: dict[str, Any] = {"story": found, "visitor": _visitor.get(), "searched": searched}
         return _html(request, "application.html", status=status, now=found["now"], **values)

@@ -6,11 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
+from cdc_sync.admin.report import acknowledged_request, local_time, request_of
 from cdc_sync.cli.context import JsonOption, WatchOption, facts, in_store, invocation, print_json, say, words
 from cdc_sync.config import Config
+from cdc_sync.config.rules import built_urls
 from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import Health, is_paused
-from cdc_sync.core.instants import milliseconds
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.payload import iso
 from cdc_sync.core.status_url import endpoint_of
@@ -80,12 +81,10 @@ async def _stories(store: Store, config: Config, application_id: str, watch: str
         name: replace(health, until=clock.for_people(health.until))
         for name, (health, _) in (await store.endpoints()).items()
     }
-    paused, stories = await store.paused(), []
+    paused, built, stories = await store.paused(), built_urls(config), []
     for record in await store.records(application_id, watch):
         own = [event for event in events if event.watch == record.watch]
         when_told = [event.event for event in own if event.at == record.told_at]
-        kept_since = clock.for_people() - milliseconds(config.state.history)
-        is_kept = record.told_at is not None and record.told_at >= kept_since and len(own) < _MOST_EVENTS
         stories.append(
             {
                 "watch": record.watch,
@@ -95,10 +94,11 @@ async def _stories(store: Store, config: Config, application_id: str, watch: str
                 "told": _content(record.told) if record.told else None,
                 "told_at": _iso(record.told_at),
                 # It was never sent, but found so when the application was first seen.
-                "adopted": is_kept and not when_told,
+                "adopted": record.told is not None and record.adopted,
                 # It was never sent, but discarded by a person.
                 "discarded": "discarded" in when_told and "acknowledged" not in when_told,
-                "entry": None if record.entry is None else _entry(record.entry),
+                "told_request": acknowledged_request(record, own),
+                "entry": None if record.entry is None else _entry(record.entry.addressed(built)),
                 "suspected_deletion_due_at": _iso(record.suspicion.due_at) if record.suspicion else None,
                 "skipped": record.skipped,
                 "next": _next(record, endpoints, paused, clock.for_people() if runs else None),
@@ -126,7 +126,7 @@ def _tell(story: dict[str, Any]) -> None:
     if len(story["events"]) == _MOST_EVENTS:
         say(f"  (the newest {_MOST_EVENTS} events)")
     for event in story["events"]:
-        say(f"  {event['at']}  {event['event']}: {_detail(event)}")
+        say(f"  {event['at']}{_local(event['at'])}  {event['event']}: {_detail(event)}")
     told, at = story["told"] and words(story["told"]), story["told_at"]
     adopted = " (adopted without a call: it was so when it was first seen)" if story["adopted"] else ""
     if told is None:
@@ -134,9 +134,21 @@ def _tell(story: dict[str, Any]) -> None:
     elif story["discarded"]:
         say(f"  HelloWork was not told: {told}; a person discarded it at {at}, and it counts as told")
     else:
-        say(f"  HelloWork was told: {told}, since {at}{adopted}")
+        say(f"  HelloWork was told: {told}, since {at}{_local(at)}{adopted}")
+    _show(story["told_request"])
     for line in story["next"]:
         say(f"  {line}")
+    _show(story["entry"] and story["entry"]["request"])
+
+
+def _show(call: Mapping[str, str] | None) -> None:
+    if call is not None:
+        for line in (f"{call['method']} {call['url']}", f"Idempotency-Key: {call['idempotency_key']}", call["body"]):
+            say(f"    {line}")
+
+
+def _local(instant: str) -> str:
+    return f" ({here})" if (here := local_time(instant)) else ""
 
 
 def _next(record: Record, endpoints: Mapping[str, Health], paused: Collection[str], now: int | None) -> list[str]:
@@ -200,6 +212,7 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "state": entry.state,
         "kinds": sorted(entry.kinds),
         "content": _content(entry.content),
+        "request": request_of(entry.application_id, entry.content),
         "due_at": iso(entry.due_at),
         "queued_at": iso(entry.queued_at),
         "attempts": entry.attempts,

@@ -162,7 +162,8 @@ class CallCounts:
 class Record:
     """Everything the store holds of one application of one watch, for people.
 
-    `under_way`: its entry is claimed, so a call is being made, or about to be.
+    `under_way`: its entry is claimed, so a call is being made, or about to be. `adopted`: what HelloWork is taken to
+    know was never sent.
     """
 
     watch: str
@@ -175,6 +176,7 @@ class Record:
     under_way: bool
     suspicion: Suspicion | None
     skipped: str | None
+    adopted: bool
 
 
 @dataclass(frozen=True, slots=True)

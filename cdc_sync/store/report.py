@@ -90,8 +90,9 @@ class Report:
                     under_way=under_way,
                     suspicion=suspicions.get(name),
                     skipped=reasons.pop(name, ("", None))[1],
+                    adopted=bool(adopted),
                 )
-                for name, _, row_key, in_scope, *state, acknowledged_at in rows
+                for name, _, row_key, in_scope, *state, acknowledged_at, adopted in rows
                 for entry, under_way in (entries.get(name, (None, False)),)
             ]
             # A row that could never be reported has no snapshot; it is still known why.
@@ -170,6 +171,7 @@ def _only_skipped(watch: str, application_id: str, row_key: str, reason: str) ->
         under_way=False,
         suspicion=None,
         skipped=reason,
+        adopted=False,
     )
 
 

@@ -1,11 +1,16 @@
 """An application's story: what happened, what will happen next and when, and how long that is remembered."""
 
 import json
+import re
 import sqlite3
 from contextlib import closing
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from support.installation import Installation
+
+from cdc_sync.emulator.calls import Call
 
 
 def story(of: Installation, application_id: str) -> dict[str, Any]:
@@ -38,6 +43,31 @@ def test_what_happens_next_and_when(notify: Installation) -> None:
     (next_,) = story(notify, "hw-2")["next"]
     assert next_.startswith("pending: NEW, job job-1 (first), due 20")
     assert "to be sent when the daemon runs: it does not" in next_
+
+
+def assert_the_request_is_what_was_sent(told: dict[str, Any], shown: str, calls: list[Call]) -> None:
+    request = told["told_request"]
+    assert {(call.raw, call.idempotency_key) for call in calls} == {(request["body"], request["idempotency_key"])}
+    lines = [line.strip() for line in shown.splitlines()]
+    assert lines[-4:-1] == [
+        f"POST {request['url']}",
+        f"Idempotency-Key: {request['idempotency_key']}",
+        request["body"],
+    ]
+
+
+def test_times_are_local_too(poll: Installation) -> None:
+    poll.add("hw-1")
+    assert poll.run("run", "--once").code == 0
+    poll.change("hw-1", status="SEEN")
+    assert poll.run("run", "--once").code == 0
+
+    (at,) = [event["at"] for event in story(poll, "hw-1")["events"] if event["event"] == "acknowledged"]
+    local = datetime.fromisoformat(at).astimezone(ZoneInfo("Asia/Tokyo"))
+
+    shown = poll.run("explain", "hw-1", variables={"TZ": "Asia/Tokyo"}).stdout
+    assert re.search(rf"{re.escape(at)} \(.*{local:%H:%M:%S} JST\)  acknowledged: ", shown)
+    assert f"{at}  acknowledged: " in poll.run("explain", "hw-1", variables={"TZ": "UTC"}).stdout
 
 
 def test_the_whole_story_in_order(poll: Installation) -> None:
@@ -73,6 +103,12 @@ def test_the_whole_story_in_order(poll: Installation) -> None:
         shown = poll.run("explain", "hw-1").stdout
         assert "answered: SEEN, job job-1; attempt 1; reason HTTP 503: " in shown
         assert "adopted" not in shown
+        assert_the_request_is_what_was_sent(told, shown, poll.hellowork.calls_for("hw-1"))
+        assert waiting["told_request"] is None
+        call = waiting["entry"]["request"]
+        assert call["url"].endswith("/v1/applications/hw-2/status")
+        assert json.loads(call["body"])["status"] == "LATER"
+        assert call["idempotency_key"] in poll.run("explain", "hw-2").stdout
         assert daemon.stop() == 0
 
 

@@ -7,6 +7,9 @@ function localise(root) {
   for (const time of root.querySelectorAll("time[datetime]")) {
     time.title = new Date(time.dateTime).toLocaleString(document.documentElement.lang);
   }
+  for (const text of root.querySelectorAll("[data-local]")) {
+    text.textContent = new Date(text.dataset.local).toLocaleString(document.documentElement.lang);
+  }
   for (const text of root.querySelectorAll("[data-hour]")) {
     const hour = new Date(text.dataset.hour);
     const numbers = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };

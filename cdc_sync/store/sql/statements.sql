@@ -261,7 +261,7 @@ SELECT watch, count(*) FROM @suspicion GROUP BY watch;
 SELECT row_key, application_id, reason FROM @skipped WHERE watch = :watch ORDER BY row_key LIMIT :limit;
 
 -- name: records
-SELECT watch, application_id, row_key, in_scope, status, job_id, deleted, metadata, acknowledged_at
+SELECT watch, application_id, row_key, in_scope, status, job_id, deleted, metadata, acknowledged_at, adopted
   FROM @snapshot
  WHERE application_id = :id AND watch @in(watches)
  ORDER BY watch;

@@ -1,12 +1,13 @@
 """Release, discard and retry: by the page of a browser that has logged in, and by a script with the token."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from itertools import product
 from pathlib import Path
 
 import pytest
-from support.builders import ENDPOINT, NOW, a_batch, an_observation, some_rules
+from support.builders import ENDPOINT, NOW, WATCH, a_batch, an_observation, some_rules
 from support.looking import TOKEN, Admin, admin_server
 from support.store_steps import bury, claim_one, entry_of, reject, told_status, waiting_entry
 
@@ -34,6 +35,23 @@ UNTOUCHED = {"h1": "held", "h2": "held", "d1": "dead", "d2": "dead"}
 
 
 class TestByThePage:
+    @pytest.mark.parametrize(
+        ("application_id", "actions"),
+        [("h1", ["/fuse/discard"]), ("d1", ["/dead-letters/retry", "/dead-letters/discard"]), ("p1", [])],
+    )
+    async def test_a_story_has_the_buttons_that_its_entry_allows(
+        self, guarded: Admin, application_id: str, actions: list[str]
+    ) -> None:
+        await guarded.store.apply(some_rules(), a_batch(an_observation("p1")))
+        browser = await guarded.log_in()
+
+        page = await browser.page(f"/application?id={application_id}")
+
+        assert [action for action in re.findall('action="([^"]+)"', page) if action in PATHS] == actions
+        for action in actions:
+            answer = await browser.press(action, watch=WATCH, application_id=application_id)
+            assert answer.status == 303
+
     async def test_held_entries_are_released(self, guarded: Admin) -> None:
         browser = await guarded.log_in()
 

@@ -9,6 +9,7 @@ from support.looking import Admin, fill
 from support.store_steps import acknowledge, claim, claim_one
 
 from cdc_sync.core.observations import CaughtUp
+from cdc_sync.core.payload import iso, request
 from cdc_sync.core.rows import Unreportable
 
 HOSTILE = "<script>alert('1')</script>\"&amp;<img src=x onerror=alert(2)>{{ 7 * 7 }}"
@@ -17,6 +18,7 @@ ATTRIBUTES = {
     *("action", "method", "for", "required", "autocomplete", "spellcheck", "value", "datetime", "title", "scope"),
     *("viewbox", "x", "y", "width", "height", "x1", "x2", "y1", "y2", "colspan", "checked", "hidden", "http-equiv"),
     *("aria-live", "preserveaspectratio", "aria-label", "aria-hidden", "aria-labelledby", "data-live", "data-hour"),
+    "data-local",
 }
 """All that a page may have: no style, no handler, no address of elsewhere."""
 
@@ -128,6 +130,21 @@ async def test_one_applications_story(admin: Admin) -> None:
     assert "to be sent applied , job J1 → hired , job J1 found by notify" in text
     assert "hired , job J1 attempt 1" in text
     assert "its row seems gone" in (await page_of(admin, "/application?id=gone")).text.lower()
+
+
+async def test_a_story_shows_the_request_and_the_time_in_utc(admin: Admin) -> None:
+    await admin.store.apply(some_rules(), a_batch(an_observation("a1")))
+    entry = await claim_one(admin.store)
+    body, key = request("a1", entry.content)
+
+    pending = (await page_of(admin, "/application?id=a1")).text
+    await acknowledge(admin.store, entry)
+    told = (await page_of(admin, "/application?id=a1")).text
+
+    for text in (pending, told):
+        assert f"The request POST {entry.content.url} Idempotency-Key: {key} {body.decode()}" in text
+        assert text.count("The request") == 1
+        assert iso(NOW) in text
 
 
 async def test_an_application_is_found_by_its_row_and_by_how_its_id_begins(admin: Admin) -> None:

@@ -242,7 +242,7 @@ class TestRecords:
 
         entry = await waiting_entry(store)
         assert await store.records("a1", None) == [
-            Record(WATCH, "a1", ("row 2",), False, a_content(), NOW, entry, False, suspicion, "it has no job id")  # noqa: FBT003 - a record's fields in order
+            Record(WATCH, "a1", ("row 2",), False, a_content(), NOW, entry, False, suspicion, "it has no job id", True)  # noqa: FBT003 - a record's fields in order
         ]
 
     async def test_each_watch_has_its_own(self, store: Store) -> None:
