@@ -114,6 +114,11 @@ _FROM = re.compile(
     rf"\b(?:FROM|JOIN)\s+(?:(?P<schema>{_NAME})\s*\.\s*)?(?P<table>{_NAME})\s+(?:AS\s+)?(?P<alias>{_NAME})",
     re.IGNORECASE,
 )
+_LOOKUP = re.compile(
+    rf"\(?\s*SELECT\s+(?P<owner>{_NAME})\s*\.\s*(?P<column>{_NAME})\s+{_FROM.pattern}\s+WHERE\s+(?P<on>.+?)\s*\)?",
+    re.IGNORECASE | re.DOTALL,
+)
+_EQUAL = re.compile(rf"\s*({_NAME})\s*\.\s*({_NAME})\s*=\s*({_NAME})\s*\.\s*({_NAME})\s*")
 _TOKEN = re.compile(
     rf"""
       (?P<skip> \s+ | --[^\n]* | /\*.*?\*/ | '(?:[^']|'')*' | \d[\w.]* | ::\s*[\w. \[\]"]+? (?=\W|$) )
@@ -132,6 +137,47 @@ class Dependencies:
 
     columns: tuple[str, ...]
     complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SideTable:
+    """A table in which a row of the watched one has its HelloWork id, or its status URL, in a row of its own.
+
+    Attributes:
+        table: its name.
+        column: the column that has the value.
+        key: its columns that hold the watched table's key, in the key's order.
+    """
+
+    table: QualifiedName
+    column: str
+    key: tuple[str, ...]
+
+    def is_named(self, name: QualifiedName) -> bool:
+        """Whether a name is this table's, as far as a schema is given."""
+        return name.name == self.table.name and (self.table.schema or name.schema) == (name.schema or self.table.schema)
+
+
+def side_table(watch: Watch, one: Column | None) -> SideTable | None:
+    """The side table that an expression looks a value up in: `SELECT s.value FROM table s WHERE s.key = t.key`.
+
+    None if it is anything else, or more than that.
+    """
+    match = _LOOKUP.fullmatch(one.sql.strip()) if isinstance(one, SqlColumn) else None
+    if match is None or (alias := _plain(match["alias"])) == "t" or _plain(match["owner"]) != alias:
+        return None
+    key: dict[str, str] = {}
+    for pair in re.split(r"\bAND\b", match["on"], flags=re.IGNORECASE):
+        equal = _EQUAL.fullmatch(pair)
+        owner, column, other, of_other = map(_plain, equal.groups()) if equal else [""] * 4
+        sides = {owner: column, other: of_other}
+        if sides.keys() != {alias, "t"}:
+            return None
+        key[sides["t"]] = sides[alias]
+    if key.keys() != set(watch.key):
+        return None
+    table = QualifiedName(_plain(match["schema"]) if match["schema"] else None, _plain(match["table"]))
+    return SideTable(table, _plain(match["column"]), tuple(key[column] for column in watch.key))
 
 
 def mapped(watch: Watch) -> dict[str, Column]:

@@ -203,6 +203,11 @@ class Mapping:
             instant = sql.SQL("{}::timestamp AT TIME ZONE {}").format(instant, sql.Literal(self.watch.timezone))
         return sql.SQL(_INSTANT).format(value, instant)
 
+    def type_of(self, field: str) -> str | None:
+        """The type of a mapped field as SQL writes it; None if it is none of PostgreSQL's own."""
+        known = psycopg.adapters.types.get(self._types[field])
+        return None if known is None else known.name
+
     def is_none(self, mapped: Column | None) -> sql.Composable:
         """Whether a mapped id or URL is no value: NULL or blank, as `core.rows` has it."""
         if mapped is None:

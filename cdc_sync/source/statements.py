@@ -10,20 +10,23 @@ that is in vain; so each page is asked for as many rows as fit, by the size of t
 ordinary rows end by their number, and cost no further statement.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
 
-from cdc_sync.config import PlainColumn
+from cdc_sync.config import Column, PlainColumn
 from cdc_sync.core.rows import Key
 from cdc_sync.source import expressions
+from cdc_sync.source.expressions import SideTable
 from cdc_sync.source.mapping import Mapping
 
 # The part of a status URL's path that holds the id, as `core.status_url.id_in` reads it. In lower case, since a
 # percent-encoded byte may have digits of either; who asks tells apart what differs in more than that.
 # `COLLATE "C"`: a nondeterministic collation takes no regular expressions before PostgreSQL 18.
 _ID_IN_URL = """lower(substring({}::text COLLATE "C" from '/v1/applications/([^/]+)/status/?(?:[?].*)?$'))"""
+
+_TEXT = sql.SQL("text")
 
 LARGEST = 4_000_000
 """Bytes of a page, about, as the server has it. Until it is recorded it takes some ten times as much of memory."""
@@ -175,27 +178,51 @@ class Statements:
 
     def _id_is_given(self) -> sql.Composable | None:
         mapped = self._mapping.watch.columns.application_id
-        if mapped is None:
-            return None
-        # Compared in the column's own type, so that its index serves.
-        value = sql.SQL("{}" if isinstance(mapped, PlainColumn) else "{}::text").format(expressions.expression(mapped))
-        return sql.SQL("{} = ANY (%s::{}[])").format(value, self.id_type)
+        return None if mapped is None else self._where_value(mapped, self.is_given_id)
+
+    def is_given_id(self, value: sql.Composable) -> sql.Composable:
+        """The condition that a value is one of the given ids; compared in its own type, so that its index serves."""
+        compared = sql.SQL("{}::text" if self.id_type == _TEXT else "{}").format(value)
+        return sql.SQL("{} = ANY (%s::{}[])").format(compared, self.id_type)
 
     def _id_type(self) -> sql.Composable:
         mapped = self._mapping.watch.columns.application_id
         if isinstance(mapped, PlainColumn):
             return expressions.fragment(self._mapping.facts.columns[mapped.name])
-        return sql.SQL("text")
+        if expressions.side_table(self._mapping.watch, mapped) is not None:
+            return sql.SQL(self._mapping.type_of("application_id") or "text")
+        return _TEXT
 
     def _url_is_given(self) -> sql.Composable | None:
         columns = self._mapping.watch.columns
         if columns.status_url is None:
             return None
-        url = id_in_url(expressions.expression(columns.status_url))
-        given = sql.SQL("""{} IN (SELECT lower(unnest(%s::text[]) COLLATE "C"))""").format(url)
+        given = self._where_value(columns.status_url, is_given_url)
         if columns.application_id is None:
             return given
         return sql.SQL("{} AND {}").format(self._mapping.is_none(columns.application_id), given)
+
+    def _where_value(self, mapped: Column, condition: Callable[[sql.Composable], sql.Composable]) -> sql.Composable:
+        """A condition on a mapped value. One of a side table is looked for there, where an index can serve it."""
+        side = expressions.side_table(self._mapping.watch, mapped)
+        if side is None:
+            return condition(expressions.expression(mapped))
+        keys = sql.SQL(", ").join(sql.SQL("s.{}").format(expressions.name(column)) for column in side.key)
+        return sql.SQL("({}) IN (SELECT {} {})").format(
+            sql.SQL(", ").join(self._mapping.key_columns), keys, in_side_table(side, condition)
+        )
+
+
+def in_side_table(side: SideTable, condition: Callable[[sql.Composable], sql.Composable]) -> sql.Composed:
+    """The rows of a side table for whose value a condition holds, as what follows a SELECT list over `s`."""
+    names = [side.table.name] if side.table.schema is None else [side.table.schema, side.table.name]
+    value = sql.SQL("s.{}").format(expressions.name(side.column))
+    return sql.SQL("FROM {} AS s WHERE {}").format(expressions.name(*names), condition(value))
+
+
+def is_given_url(url: sql.Composable) -> sql.Composed:
+    """The condition that a status URL has one of the given ids."""
+    return sql.SQL("""{} IN (SELECT lower(unnest(%s::text[]) COLLATE "C"))""").format(id_in_url(url))
 
 
 def id_in_url(url: sql.Composable) -> sql.Composed:
