@@ -15,7 +15,7 @@ from typing import Any
 
 from psycopg import errors, sql
 
-from cdc_sync.config import Config, PlainColumn, Watch
+from cdc_sync.config import Config, PlainColumn, SqlColumn, Watch
 from cdc_sync.config.watch import Related
 from cdc_sync.core import query_plan
 from cdc_sync.core.findings import Finding, State, Tell
@@ -24,7 +24,7 @@ from cdc_sync.core.query_plan import Plan
 from cdc_sync.source import expressions, row_security
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.expressions import catalog, sections
+from cdc_sync.source.expressions import SideTable, catalog, sections
 from cdc_sync.source.facts import TableFacts, asking_shortly, look_up, rows_of, table_facts
 from cdc_sync.source.grants import missing_grants, whole_table
 from cdc_sync.source.mapping import Mapping, check_time_zone
@@ -32,12 +32,14 @@ from cdc_sync.source.polling import watermark_type
 from cdc_sync.source.recorders import PARTITIONED_SINCE, render, untriggered
 from cdc_sync.source.scripts import verify, verify_watches
 from cdc_sync.source.session import is_worked
-from cdc_sync.source.statements import Statements, id_in_url
+from cdc_sync.source.statements import Statements, id_in_url, in_side_table, is_given_url
 from cdc_sync.source.triggers import installation, verified
 
 _PARTITIONED, _TABLES = "p", "rp"
 
 _GRANTS = "cdc-sync sql grants > grants.sql   # read it, then run it as the tables' owner"
+_REFERRED_SINCE = 120000
+"""The first version in which a foreign key may lead to a partitioned table."""
 
 _HOLDERS = """\
 SELECT a.pid, a.usename, a.state, a.xact_start FROM pg_stat_activity a
@@ -211,7 +213,42 @@ class _Watch:
             remedy = _tables_named(related.table.name)
             raise PreconditionError(f"the related table {related.table} does not exist", remedy)
         _insist_on_columns([(f"related ({related.table}): key", column) for column in related.key], seen)
+        columns = self._watch.columns
+        for mapped in (columns.application_id, columns.status_url):
+            side = expressions.side_table(self._watch, mapped)
+            if side is not None and side.is_named(related.table):
+                await self._side_table(side, seen)
         return f"{related.table} is there"
+
+    async def _side_table(self, side: SideTable, seen: TableFacts) -> None:
+        """Whether a row has one id at most, which goes with it."""
+        _insist_on_columns([(f"related ({side.table})", column) for column in (*side.key, side.column)], seen)
+        shown, watched = seen.qualified, self.facts.qualified
+        if not any(unique <= set(side.key) for unique in seen.unique):
+            raise PreconditionError(
+                f"nothing makes the key of {shown} unique: a second id of one row keeps it from being read",
+                _making_unique(seen, side.key, "" if seen.kind == _PARTITIONED else " CONCURRENTLY"),
+            )
+        if self.facts.kind not in _TABLES or (self.facts.kind == _PARTITIONED and self._version < _REFERRED_SINCE):
+            return  # no foreign key can lead to it
+        names = [seen.schema, seen.name, self.facts.schema, self.facts.name]
+        keys = await rows_of(self._connection, catalog("foreign_keys"), names)
+        found = {name: action for name, action, columns in keys if set(columns) == set(side.key)}
+        if "c" in found.values():
+            return
+        drop = sql.SQL("").join(sql.SQL("DROP CONSTRAINT {}, ").format(sql.Identifier(name)) for name in found)
+        remedy = render(
+            sections("parts.sql")["cascade"],
+            side=expressions.table(shown),
+            key=sql.SQL(", ").join(map(sql.Identifier, side.key)),
+            watched=expressions.table(watched),
+            watched_key=sql.SQL(", ").join(map(sql.Identifier, self._watch.key)),
+            drop=drop,
+        )
+        if {"a", "r"} & set(found.values()):
+            raise PreconditionError(f"{shown} keeps the ATS from deleting a row of {watched} that has an id", remedy)
+        lost = "a deletion in two steps may be lost, and a key that is used again brings another application's id"
+        raise PreconditionError(f"what is deleted from {watched} stays in {shown}: {lost}", remedy, "warning")
 
     async def columns(self) -> str:
         """Whether every column is there that is named."""
@@ -230,11 +267,7 @@ class _Watch:
         if not set(key) <= set(table.columns):
             return ""  # said already
         shown, names = str(table.qualified), ", ".join(map(written, key))
-        doubles = render(
-            "SELECT {key}, count(*) FROM {table} GROUP BY {key} HAVING count(*) > 1 LIMIT 10;",
-            key=sql.SQL(", ").join(map(sql.Identifier, key)),
-            table=expressions.table(table.qualified),
-        )
+        doubles = _doubles(table, key)
         if table.kind not in _TABLES:
             message = f"{shown} is no table, so whether its key is unique cannot be told"
             raise PreconditionError(message, doubles, "warning")
@@ -245,7 +278,7 @@ class _Watch:
             how = "" if table.kind == _PARTITIONED else " CONCURRENTLY"
             raise PreconditionError(
                 f"nothing makes the key ({names}) unique: of two rows with the same one, one may not be seen",
-                f"CREATE UNIQUE INDEX{how} ON {shown} ({names});\n-- if that fails, these are there twice:\n{doubles}",
+                _making_unique(table, key, how),
             )
         if nullable := [written(name) for name in key if name not in table.not_null]:
             raise PreconditionError(
@@ -293,16 +326,25 @@ class _Watch:
 
     async def id_index(self) -> str:
         statements, columns = Statements(self.mapping), self._watch.columns
-        by, mapped, given = "its id", columns.application_id, statements.id_is_given
-        if given is None:
-            by, mapped, given = "the id in its status URL", columns.status_url, statements.url_is_given
-        on: sql.Composable | None = sql.Identifier(mapped.name) if isinstance(mapped, PlainColumn) else None
-        if on is not None and statements.id_is_given is None:
-            on = id_in_url(on)
-        what = f"an application's rows are looked for by {by}"
-        without = "each such look reads the whole table, and a change may take one"
-        # A list of NULL is one of every type, and unlike an empty one leaves the planner something to look for.
-        return await self._index(what, without, on, self._where(given), [None])
+        by_id = ("its id", columns.application_id, statements.id_is_given, statements.is_given_id)
+        by_url = ("the id in its status URL", columns.status_url, statements.url_is_given, is_given_url)
+        well = ""
+        for by, mapped, given, condition in (by_id, by_url):
+            if given is None:
+                continue
+            side = expressions.side_table(self._watch, mapped)
+            table = self.facts if side is None else await table_facts(self._connection, side.table)
+            column = side or mapped
+            on: sql.Composable | None = None
+            if column is not None and not isinstance(column, SqlColumn):
+                on = sql.Identifier(column.column if isinstance(column, SideTable) else column.name)
+                on = on if mapped is columns.application_id else id_in_url(on)
+            what = f"an application's rows are looked for by {by}"
+            without = "each such look reads the whole table, and a change may take one"
+            # A list of NULL is one of every type, and unlike an empty one leaves the planner something to look for.
+            query = sql.SQL("SELECT {}").format(in_side_table(side, condition)) if side else self._where(given)
+            well = await self._index(what, without, on, query, [None], table=table)
+        return well
 
     async def watermark_index(self, watermark: str) -> str:
         mark, type_ = expressions.column(watermark), watermark_type(self.mapping, watermark)
@@ -324,8 +366,12 @@ class _Watch:
         value: Any,
         *,
         often: bool = False,
+        table: TableFacts | None = None,
     ) -> str:
-        """Whether an index serves a query: its condition, or of a page, whose value is a number, its order."""
+        """Whether an index serves a query: its condition, or of a page, whose value is a number, its order.
+
+        The index would be on this table, else the watch's.
+        """
         await self._connection.execute(_ONLY_BY_INDEX)
         explain = sql.SQL("EXPLAIN (FORMAT JSON) {}").format(query)
         ((answer,),) = await rows_of(self._connection, explain, [value])
@@ -337,12 +383,12 @@ class _Watch:
         rows = self.facts.estimate
         raise PreconditionError(
             f"{what}, and no index serves that: {without} (of about {rows} rows now)",
-            self._making_index(on),
+            self._making_index(on, table or self.facts),
             "failed" if often and rows >= _BIG else "warning",
         )
 
-    def _making_index(self, on: sql.Composable | None) -> str:
-        kind, table = self.facts.kind, sql.Identifier(self.facts.schema, self.facts.name)
+    def _making_index(self, on: sql.Composable | None, facts: TableFacts) -> str:
+        kind, table = facts.kind, sql.Identifier(facts.schema, facts.name)
         if kind not in _TABLES:
             return f"{table.as_string()} is no table: let its owner create the index on the table beneath it."
         if on is None:
@@ -374,6 +420,19 @@ class _Watch:
         if amiss and all(each.state == "disabled" for each in amiss):
             remedy = "\n".join(f"ALTER TABLE {each.table} {enable} {written(each.name)};" for each in amiss)
         raise PreconditionError("; ".join(wrong), remedy)
+
+
+def _doubles(table: TableFacts, columns: tuple[str, ...]) -> str:
+    return render(
+        "SELECT {columns}, count(*) FROM {table} GROUP BY {columns} HAVING count(*) > 1 LIMIT 10;",
+        columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
+        table=expressions.table(table.qualified),
+    )
+
+
+def _making_unique(table: TableFacts, columns: tuple[str, ...], how: str) -> str:
+    create = f"CREATE UNIQUE INDEX{how} ON {table.qualified} ({', '.join(map(written, columns))});"
+    return f"{create}\n-- if that fails, these are there twice:\n{_doubles(table, columns)}"
 
 
 def _insist_on_columns(named: list[tuple[str, str]], table: TableFacts) -> None:

@@ -80,6 +80,18 @@ SELECT f.conrelid, own.attname::text, n.nspname::text, c.relname::text, other.at
   JOIN pg_catalog.pg_attribute other ON other.attrelid = f.confrelid AND other.attnum = f.confkey[1]
  WHERE f.contype = 'f' AND f.conrelid = ANY (%(tables)s) AND cardinality(f.conkey) = 1
 
+-- name: foreign_keys
+-- From one table to another: the name, what a deletion there does here, and the columns here.
+SELECT f.conname::text, f.confdeltype::text,
+       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
+              WHERE a.attrelid = f.conrelid AND a.attnum = ANY (f.conkey))
+  FROM pg_catalog.pg_constraint f
+  JOIN pg_catalog.pg_class c ON c.oid = f.conrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_catalog.pg_class other ON other.oid = f.confrelid
+  JOIN pg_catalog.pg_namespace of_other ON of_other.oid = other.relnamespace
+ WHERE f.contype = 'f' AND (n.nspname, c.relname, of_other.nspname, other.relname) = (%s, %s, %s, %s)
+
 -- name: hiding
 -- By the rules of PostgreSQL's check_enable_rls() and get_policies_for_relation() (src/backend/utils/misc/rls.c and
 -- src/backend/rewrite/rowsecurity.c), for whoever reads. The catalog is open to every role.

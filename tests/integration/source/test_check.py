@@ -455,3 +455,62 @@ async def test_a_real_pooler_in_session_mode(installed: Installed) -> None:
         findings = await found(a_config(dsn, **NOTIFY))
     assert wrong(findings) == {}
     assert "a pooler stands in between" in findings["session"].message
+
+
+SIDE: Mapping[str, Any] = {
+    "columns": {
+        "application_id": {
+            "sql": "(SELECT l.hellowork_id FROM public.links l WHERE l.application = t.id)",
+            "depends_on": ["id"],
+        }
+    },
+    "related": [{"table": "public.links", "key": ["application"]}],
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "reference", "state", "message"),
+    [
+        ("UNIQUE NOT NULL", "ON DELETE CASCADE", None, None),
+        ("", "ON DELETE CASCADE", "failed", "nothing makes the key of public.links unique"),
+        ("PRIMARY KEY", "ON DELETE RESTRICT", "failed", "keeps the ATS from deleting"),
+        ("PRIMARY KEY", None, "warning", "stays in public.links"),
+        ("UNIQUE", "ON DELETE SET NULL", "warning", "stays in public.links"),
+    ],
+)
+async def test_a_side_table_holds_one_id_of_a_row_and_loses_it_with_the_row(
+    installed: Installed, key: str, reference: str | None, state: str | None, message: str | None
+) -> None:
+    refers = "" if reference is None else f"REFERENCES public.applications (id) {reference}"
+    run(
+        installed.ats,
+        "CREATE TABLE public.links (application bigint {key} {refers}, hellowork_id text UNIQUE);"
+        "INSERT INTO public.applications (id) VALUES (1); INSERT INTO public.links VALUES (1, 'hw-1')",
+        key=key,
+        refers=refers,
+    )
+    if reference is None:
+        run(installed.ats, "INSERT INTO public.links VALUES (2, 'hw-2')")
+    config = installed.install(**SIDE, **NOTIFY)
+
+    findings = await found(config)
+
+    assert wrong(findings) == ({} if state is None else {"related": state})
+    if message is not None:
+        assert message in findings["related"].message
+        installed.ats.execute((findings["related"].remedy or "").split("\n-- if")[0].encode())
+        assert wrong(await found(config)) == {}
+
+
+async def test_ids_and_urls_of_a_side_table_are_looked_for_there(installed: Installed) -> None:
+    run(installed.ats, "CREATE TABLE public.links (application bigint PRIMARY KEY REFERENCES public.applications (id)"
+        " ON DELETE CASCADE, hellowork_id text, url text)")  # fmt: skip
+    url = {"sql": "(SELECT l.url FROM public.links l WHERE t.id = l.application)", "depends_on": ["id"]}
+    config = installed.install(columns={**SIDE["columns"], "status_url": url}, related=SIDE["related"], **NOTIFY)
+
+    for advised in ('ON "public"."links" ("hellowork_id")', 'ON "public"."links" (lower(substring("url"'):
+        findings = await found(config)
+        assert wrong(findings) == {"application-id-index": "warning"}
+        assert advised in (findings["application-id-index"].remedy or "")
+        installed.ats.execute((findings["application-id-index"].remedy or "").encode())
+    assert wrong(await found(config)) == {}
