@@ -27,6 +27,7 @@ _MODULES = {
     "init": "init",
     "plan": "plan",
     "labels": "labels",
+    "link": "link",
     "status": "status",
     "explain": "explain",
     "resend": "outbox",

@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 import psycopg
 import typer
 
-from cdc_sync.cli.context import invocation, put_out, say
-from cdc_sync.config import load_without_secrets, parse_duration
+from cdc_sync.cli.context import invocation, no_such_watch, put_out, say
+from cdc_sync.config import Config, Watch, load_without_secrets, parse_duration
 from cdc_sync.config.dsn import user_of
 from cdc_sync.config.problems import Mistake
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.visible import visible
-from cdc_sync.source import scripts
+from cdc_sync.source import scripts, side_table
 from cdc_sync.source.connection import connected
 from cdc_sync.source.errors import translate, unwritable
 from cdc_sync.source.grants import grants as grants_script
@@ -91,7 +91,7 @@ _OWNERS_LOGIN = (
 )
 
 
-class _Target:
+class Target:
     """The configuration, of which the secrets may be missing, and where a script is run.
 
     Attributes:
@@ -108,6 +108,15 @@ class _Target:
         self._missing = None if dsn is not None else lacking.get((section, "dsn"))
         self._section = section
         self._connection = dsn or named
+
+    def role(self, named: str | None, *, store: bool = False) -> str:
+        """The daemon's role, by its name or by its connection string."""
+        if found := named or self.user:
+            return found
+        raise typer.BadParameter(
+            f"{'state.dsn' if store else 'database.dsn'} names no user: say which role the daemon runs as",
+            param_hint="--role",
+        )
 
     def connection(self) -> str:
         """The installer's connection, if one was named; else the configured one.
@@ -135,7 +144,7 @@ def install(  # noqa: PLR0917 - typer's options
     """What capture.mode notify needs: a log of changed keys, and triggers."""
     if store and lock_timeout is not None:
         raise typer.BadParameter("the store's tables are nobody else's to lock", param_hint="--lock-timeout")
-    found = _Target(context, dsn, store=store)
+    found = Target(context, dsn, store=store)
     config = found.config
     if not store and not scripts.noticed(config):
         nothing = "Nothing to install: no watch is in capture.mode notify, and capture.mode poll needs no triggers."
@@ -170,7 +179,7 @@ def uninstall(  # noqa: PLR0917 - typer's options
         raise typer.BadParameter("that is one watch, and --all is everything", param_hint="--watch")
     if everything and apply and dsn is None:
         raise typer.BadParameter("no configuration is read with --all: name the connection", param_hint="--dsn")
-    found = None if everything else _Target(context, dsn, store=store)
+    found = None if everything else Target(context, dsn, store=store)
     script = store_scripts.uninstall() if store else scripts.uninstall(watch, lock_timeout or scripts.PATIENCE)
     _put_out(script, found.connection if found else lambda: str(dsn), apply=apply, store=store)
     if apply and watch is None:
@@ -197,7 +206,7 @@ def verify(  # noqa: PLR0917 - typer's options
         raise typer.BadParameter("goes with --expect absent alone", param_hint="--watch")
     # What is left of cdc-sync is found without a configuration.
     needs_none = expect == "absent" and (dsn is not None or not apply)
-    found = None if needs_none else _Target(context, dsn)
+    found = None if needs_none else Target(context, dsn)
     query = scripts.absent(watch) if found is None or expect == "absent" else scripts.verify(found.config)
     if not apply:
         put_out(scripts.for_psql(query))
@@ -225,18 +234,36 @@ def grants(  # noqa: PLR0917 - typer's options
     server_version: VersionOption = None,  # noqa: ARG001 - the scripts are the same for all
 ) -> None:
     """The least privileges of the role that the daemon runs as."""
-    found = _Target(context, dsn, store=store)
-    user = role or found.user
-    if user is None:
-        raise typer.BadParameter(
-            f"{'state.dsn' if store else 'database.dsn'} names no user: say which role the daemon runs as",
-            param_hint="--role",
-        )
+    found = Target(context, dsn, store=store)
+    user = found.role(role, store=store)
     if store:
         script = store_scripts.revokes(user) if revoke else store_scripts.grants(user)
     else:
         script = revokes(found.config, user) if revoke else grants_script(found.config, user)
     _put_out(script, found.connection, apply=apply, store=store)
+
+
+@sql.command("id-table")
+def id_table(
+    context: typer.Context,
+    watch: WatchOption = None,
+    role: Annotated[str | None, typer.Option("--role", help="The daemon's role. Else the DSN's user.")] = None,
+    apply: ApplyOption = False,
+    dsn: DsnOption = None,
+) -> None:
+    """A side table for HelloWork's ids, for an ATS that has no place for them; `cdc-sync link` fills it."""
+    found = Target(context, dsn)
+    _put_out(side_table.script(chosen(found.config, watch), found.role(role)), found.connection, apply=apply)
+
+
+def chosen(config: Config, watch: str | None) -> Watch:
+    """The watch of this name, or the only one."""
+    if watch is None and len(config.watches) > 1:
+        raise typer.BadParameter(f"there are several: {', '.join(config.watches)}", param_hint="--watch")
+    name = watch or next(iter(config.watches))
+    if name not in config.watches:
+        raise no_such_watch(config, name)
+    return config.watches[name]
 
 
 def _put_out(script: str, where: Callable[[], str], *, apply: bool, store: bool = False) -> None:

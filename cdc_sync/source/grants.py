@@ -1,6 +1,6 @@
 """The least privileges of the role that the daemon runs as: as a script for the DBA, and which of them are missing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from psycopg import sql
 
@@ -106,6 +106,14 @@ def whole_table(table: QualifiedName, to: sql.Identifier) -> str:
     return _select(table, Dependencies((), complete=False), to)
 
 
+def granting(table: QualifiedName, privileges: str, columns: Sequence[str], to: sql.Identifier) -> list[str]:
+    """The GRANTs of privileges on a table, or on some of its columns."""
+    which = sql.SQL(" ({})").format(sql.SQL(", ").join(map(sql.Identifier, columns))) if columns else sql.SQL("")
+    grant = f"GRANT {privileges}{{which}} ON {{on}} TO {{to}};"
+    usage = [] if table.schema is None else [_usage(table.schema, to)]
+    return [*usage, render(grant, which=which, on=expressions.table(table), to=to)]
+
+
 def _tables(watch: Watch) -> list[tuple[QualifiedName, Dependencies]]:
     """What is read of tables for a watch: of its own first."""
     related = [(each.table, columns_of_related(watch, each.table)) for each in watch.related]
@@ -131,9 +139,7 @@ def _on_ours(name: str, privileges: str, to: sql.Identifier) -> str:
 
 
 def _select(table: QualifiedName, needed: Dependencies, to: sql.Identifier) -> str:
-    columns = sql.SQL(", ").join(map(sql.Identifier, needed.columns))
-    which = sql.SQL(" ({})").format(columns) if needed.complete else sql.SQL("")
-    return render("GRANT SELECT{which} ON {on} TO {to};", which=which, on=expressions.table(table), to=to)
+    return granting(table, "SELECT", needed.columns if needed.complete else (), to)[-1]
 
 
 def _lacking(table: TableFacts, needed: Dependencies, to: sql.Identifier) -> Iterator[str]:

@@ -74,3 +74,10 @@ $cdc_sync$;
 DELETE FROM {side} WHERE ({key}) NOT IN (SELECT {watched_key} FROM {watched});
 ALTER TABLE {side} {drop}ADD FOREIGN KEY ({key})
     REFERENCES {watched} ({watched_key}) ON UPDATE CASCADE ON DELETE CASCADE;
+
+-- A side table for HelloWork's ids, behind the columns of its key.
+-- name: id_table
+,
+        {value} text NOT NULL UNIQUE,{url}
+        PRIMARY KEY ({key}),
+        FOREIGN KEY ({key}) REFERENCES {watched} ({watched_key}) ON UPDATE CASCADE ON DELETE CASCADE)

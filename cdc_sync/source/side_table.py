@@ -1,0 +1,301 @@
+"""The side table that holds HelloWork's ids for an ATS that does not: its script, and how ids are put into it.
+
+Which table it is the watch's configuration says, by the expression of its id (`expressions.side_table`). A watch that
+has its id elsewhere can have the script of the table that it could have, and the keys of the configuration for it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psycopg
+import yaml
+from psycopg import errors, sql
+
+from cdc_sync.config import Watch
+from cdc_sync.core.failures import OperationError
+from cdc_sync.core.identifiers import LONGEST, QualifiedName, written
+from cdc_sync.core.rows import Key
+from cdc_sync.core.visible import visible
+from cdc_sync.source import expressions
+from cdc_sync.source.connection import Connection
+from cdc_sync.source.errors import translate
+from cdc_sync.source.expressions import SideTable, sections, side_table, template
+from cdc_sync.source.facts import TableFacts, look_up, rows_of
+from cdc_sync.source.grants import granting
+from cdc_sync.source.recorders import render
+from cdc_sync.source.statements import id_in_url
+from cdc_sync.source.unreadable import columns_of, halved
+
+_SUFFIX = "_hellowork"
+
+
+@dataclass(frozen=True, slots=True)
+class IdTable:
+    """Where a watch has, or could have, HelloWork's ids.
+
+    Attributes:
+        side: the table, its column of the id, and its key.
+        url: its column of the status URL, if it has one.
+        is_configured: whether the watch reads its ids there.
+    """
+
+    side: SideTable
+    url: str | None
+    is_configured: bool
+
+    @classmethod
+    def of(cls, watch: Watch) -> "IdTable":
+        """The one that the watch reads, else the one that it could have."""
+        side = side_table(watch, watch.columns.application_id)
+        if side is None:
+            name = watch.table.name.encode()[: LONGEST - len(_SUFFIX)].decode(errors="ignore") + _SUFFIX
+            side = SideTable(QualifiedName(watch.table.schema, name), "hellowork_id", watch.key)
+            return cls(side, "status_url", is_configured=False)
+        url = side_table(watch, watch.columns.status_url)
+        has_url = url is not None and (url.table, url.key) == (side.table, side.key)
+        return cls(side, url.column if url is not None and has_url else None, is_configured=True)
+
+    def configuration(self, watch: Watch) -> str:
+        """The watch's keys by which it reads this table, as YAML."""
+        keys = zip(self.side.key, watch.key, strict=True)
+        on = " AND ".join(f"h.{written(own)} = t.{written(key)}" for own, key in keys)
+        columns = {"application_id": self.side.column, "status_url": self.url}
+        looked_up = "(SELECT h.{column} FROM {table} h WHERE {on})"
+        document = {
+            "columns": {
+                field: {
+                    "sql": looked_up.format(column=written(column), table=self.side.table, on=on),
+                    "depends_on": list(map(written, watch.key)),
+                }
+                for field, column in columns.items()
+                if column is not None
+            },
+            "related": [{"table": str(self.side.table), "key": list(map(written, self.side.key))}],
+        }
+        dumped: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000, default_flow_style=None)
+        return dumped.rstrip("\n")
+
+
+def script(watch: Watch, role: str) -> str:
+    """The script that creates a watch's side table, and lets the daemon's role read it."""
+    ids = IdTable.of(watch)
+    side, table, watched = ids.side, expressions.table(ids.side.table), expressions.table(watch.table)
+    writer = sql.Identifier("the_writer")
+    to_write = [
+        *granting(side.table, "SELECT, INSERT, UPDATE", (), writer),
+        *granting(watch.table, "SELECT", watch.key, writer),
+    ]
+    read = (*side.key, side.column, *([] if ids.url is None else [ids.url]))
+    url = sql.SQL("" if ids.url is None else "\n        {} text,").format(sql.Identifier(ids.url or ""))
+    rest = render(
+        sections("parts.sql")["id_table"],
+        value=sql.Identifier(side.column),
+        url=url,
+        key=_listed(side.key),
+        watched=watched,
+        watched_key=_listed(watch.key),
+    )
+    index: sql.Composable = sql.SQL("")
+    if ids.url is not None:
+        create = sql.SQL("CREATE INDEX ON {} ({})").format(table, id_in_url(sql.Identifier(ids.url)))
+        index = sql.SQL("\n    EXECUTE {};").format(sql.Literal(create.as_string()))
+    head, body = template("id_table.sql").split("\nBEGIN;", 1)
+    head = render(
+        head,
+        side=sql.SQL(visible(str(side.table))),
+        watched=sql.SQL(visible(str(watch.table))),
+        writer=sql.SQL("\n".join(f"--             {visible(line)}" for line in dict.fromkeys(to_write))),
+    )
+    body = render(
+        body,
+        create=sql.Literal(sql.SQL("CREATE TABLE {} (").format(table).as_string()),
+        rest=sql.Literal(rest),
+        index=index,
+        side_name=sql.Literal(table.as_string()),
+        side_keys=sql.SQL(", ").join(map(sql.Literal, side.key)),
+        watched_name=sql.Literal(watched.as_string()),
+        watched_keys=sql.SQL(", ").join(map(sql.Literal, watch.key)),
+        grants=sql.SQL("\n".join(granting(side.table, "SELECT", read, sql.Identifier(role)))),
+    )
+    wanted = "" if ids.is_configured else _commented(ids.configuration(watch))
+    return f"{head}\nBEGIN;{body}{wanted}"
+
+
+def _commented(configuration: str) -> str:
+    lines = "\n".join(f"--   {visible(line)}" for line in configuration.splitlines())
+    return f"\n-- In the watch's configuration, then `cdc-sync sql install` once more in notify mode:\n{lines}\n"
+
+
+def _listed(columns: Sequence[str]) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, columns))
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An id for a row.
+
+    Attributes:
+        place: where it stands, for messages: "line 7".
+        key: the row's key.
+        application_id: HelloWork's id.
+        url: the application's status URL, if it is given.
+    """
+
+    place: str
+    key: Key
+    application_id: str
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """How many ids were put in, took another one's place (or only their URL did), and were there already."""
+
+    new: int
+    changed: int
+    unchanged: int
+
+
+async def link(connection: Connection, watch: Watch, links: Sequence[Link], *, replace: bool) -> Linked:
+    """Put ids into the watch's side table: all of them or none.
+
+    Args:
+        connection: of a role that may write the table.
+        watch: the watch, which reads its ids there.
+        links: of different rows, and different ids.
+        replace: whether a row that has another id gets the new one.
+
+    Raises:
+        OperationError: nothing was changed; each link that is wrong is named.
+    """
+    ids = IdTable.of(watch)
+    try:
+        async with connection.transaction():
+            await connection.execute(sections("link.sql")["patience"].encode())
+            side, watched = await _looked_up(connection, ids.side.table), await _looked_up(connection, watch.table)
+            types = [expressions.fragment(watched.columns[column]) for column in watch.key]
+            await _insist_on_convertible(connection, links, types, expressions.fragment(side.columns[ids.side.column]))
+            parts = _parts(ids, side, watched, watch.key, types)
+            keys = columns_of([each.key for each in links])
+            given = [*keys, [each.application_id for each in links], [each.url for each in links]]
+            wrong = await rows_of(connection, sql.SQL(sections("link.sql")["wrong"]).format(**parts), [*given, replace])
+            if problems := [_problem(links[place - 1], watch, *found) for place, *found in wrong]:
+                raise OperationError(told(problems))
+            statement = sections("link.sql")["link" if ids.url is None else "link_with_url"]
+            written_ = await rows_of(connection, sql.SQL(statement).format(**parts), given)
+    except psycopg.Error as error:
+        raise _refused(error, connection, ids, watch) from error
+    new = sum(is_new for (is_new,) in written_)
+    return Linked(new, len(written_) - new, len(links) - len(written_))
+
+
+def told(problems: Sequence[str]) -> str:
+    """Problems as one message, the first of them if they are many."""
+    most = 20
+    more = [f"… and {len(problems) - most} more"] if len(problems) > most else []
+    return "\n  ".join(["nothing was changed:", *problems[:most], *more])
+
+
+async def _looked_up(connection: Connection, table: QualifiedName) -> TableFacts:
+    found = await look_up(connection, table)
+    if found is None:
+        raise OperationError(
+            f"There is no table {visible(str(table))} in this database. A side table is made by what `cdc-sync sql "
+            f"id-table` prints; correct the watch's configuration or the connection if it is another one."
+        )
+    return found
+
+
+async def _insist_on_convertible(
+    connection: Connection, links: Sequence[Link], keys: Sequence[sql.Composable], id_: sql.Composable
+) -> None:
+    """PostgreSQL does not say which value it cannot convert, so it is found by halving."""
+    lists = sql.SQL(", ").join(sql.SQL("%s::text[]::{}[]").format(type_) for type_ in (*keys, id_))
+    by_value = {(*each.key, each.application_id): each for each in links}
+
+    async def ask(some: Sequence[Key]) -> bool | None:
+        try:
+            async with connection.transaction():
+                await connection.execute(sql.SQL("SELECT {}").format(lists), columns_of(some))
+        except psycopg.DataError:
+            return None
+        return True
+
+    _, wrong = await halved(list(by_value), ask)
+    if wrong:
+        kinds, of_id = ", ".join(type_.as_string() for type_ in keys), id_.as_string()
+        raise OperationError(
+            told([
+                f"{each.place}: the key {_shown(each.key)} is no {kinds}, or the id {each.application_id!r} no {of_id}"
+                for each in map(by_value.__getitem__, wrong)
+            ])
+        )  # fmt: skip
+
+
+def _parts(
+    ids: IdTable, side: TableFacts, watched: TableFacts, key: Sequence[str], types: Sequence[sql.Composable]
+) -> dict[str, sql.Composable]:
+    def of(alias: str, columns: Sequence[str], cast: str = "") -> sql.Composed:
+        one = sql.SQL(f"{alias}.{{}}{cast}")
+        return sql.SQL(", ").join(one.format(expressions.name(column)) for column in columns)
+
+    names = [sql.Identifier(f"k{number}") for number in range(len(key))]
+    return {
+        "names": sql.SQL(", ").join(names),
+        "lists": sql.SQL(", ").join([sql.SQL("%s::text[]")] * (len(key) + 2)),
+        "values": sql.SQL(", ").join(
+            sql.SQL("given.{}::{}").format(name, type_) for name, type_ in zip(names, types, strict=True)
+        ),
+        "watched": expressions.name(watched.schema, watched.name),
+        "watched_key": of("t", key),
+        "first": expressions.name(key[0]),
+        "side": expressions.name(side.schema, side.name),
+        "key": sql.SQL(", ").join(map(expressions.name, ids.side.key)),
+        "own_key": of("own", ids.side.key),
+        "side_key": of("s", ids.side.key),
+        "key_texts": of("s", ids.side.key, "::text"),
+        "value": expressions.name(ids.side.column),
+        "type": expressions.fragment(side.columns[ids.side.column]),
+        "url": expressions.name(ids.url or ""),
+    }
+
+
+def _shown(key: Sequence[str]) -> str:
+    return "/".join(key)
+
+
+def _problem(link: Link, watch: Watch, is_there: bool, others: Sequence[str] | None, former: str | None) -> str:  # noqa: FBT001 - a row of the statement
+    if not is_there:
+        return f"{link.place}: {watch.table} has no row with the key {_shown(link.key)}"
+    if others is not None:
+        return f"{link.place}: the id {link.application_id!r} is that of the row {_shown(others)}"
+    return (
+        f"{link.place}: the row {_shown(link.key)} has the id {former!r}. If that is wrong: --replace, and then "
+        f"HelloWork is sent that {former!r} is deleted"
+    )
+
+
+def _refused(error: psycopg.Error, connection: Connection, ids: IdTable, watch: Watch) -> OperationError:
+    side = ids.side.table
+    match error:
+        case errors.InsufficientPrivilege():
+            to = sql.Identifier(connection.info.user)
+            grants = granting(side, "SELECT, INSERT, UPDATE", (), to) + granting(watch.table, "SELECT", watch.key, to)
+            return OperationError(
+                f"The role {connection.info.user} may not fill {side}: {error.diag.message_primary}. Nothing was "
+                f"changed. Name the login of the table's owner with --dsn; or that of a role which fills it, not the "
+                f"daemon's, after:\n" + "\n".join(dict.fromkeys(grants))
+            )
+        case errors.LockNotAvailable():
+            return OperationError(
+                "Nothing was changed: a transaction of the ATS holds one of the rows, or a lock on the table. Run the "
+                "command again in a moment."
+            )
+        case errors.InvalidColumnReference():
+            return OperationError(f"{side} has no primary key. `cdc-sync check` says how it is repaired.")
+        case errors.UniqueViolation() | errors.ForeignKeyViolation():
+            return OperationError(
+                f"Nothing was changed: another session has put one of these ids in, or has deleted a row, at this very "
+                f"moment ({error.diag.message_primary}). Run the command again."
+            )
+    return translate(error, f"filling {side}")

@@ -1,0 +1,36 @@
+-- What `cdc-sync link` asks and does. Each statement stands below its name. The links are given as arrays of text: one for
+-- each part of the key, then the ids and the status URLs.
+
+-- Who waits for rows that we hold must not wait long enough to be taken for a deadlock's victim.
+-- name: patience
+SELECT set_config('lock_timeout', (extract(epoch FROM least(current_setting('deadlock_timeout')::interval / 2,
+                                                            interval '500ms')) * 1000)::int || 'ms', true)
+
+-- What is wrong with the links: of each its place, whether its row is there, the key of the row that has its id already,
+-- and the id that its row has already, where that is another one; which is right if ids are replaced, says the last
+-- parameter.
+-- name: wrong
+SELECT given.place::int, t.{first} IS NOT NULL, other.key, own.{value}::text
+  FROM unnest({lists}) WITH ORDINALITY AS given ({names}, id, url, place)
+  LEFT JOIN {watched} t ON ({watched_key}) = ({values})
+  LEFT JOIN {side} own ON ({own_key}) = ({values}) AND own.{value} <> given.id::{type}
+  LEFT JOIN LATERAL (SELECT ARRAY[{key_texts}] AS key FROM {side} s
+                      WHERE s.{value} = given.id::{type} AND ({side_key}) <> ({values})) AS other ON true
+ WHERE t.{first} IS NULL OR other.key IS NOT NULL OR own.{value} IS NOT NULL AND NOT %s
+ ORDER BY given.place
+
+-- A URL belongs to its id. Returns of each row that is written whether it is a new one.
+-- name: link
+INSERT INTO {side} AS s ({key}, {value})
+SELECT {values}, given.id::{type} FROM unnest({lists}) WITH ORDINALITY AS given ({names}, id, url, place)
+ON CONFLICT ({key}) DO UPDATE SET {value} = excluded.{value} WHERE s.{value} <> excluded.{value}
+RETURNING (s.xmax = 0)
+
+-- name: link_with_url
+INSERT INTO {side} AS s ({key}, {value}, {url})
+SELECT {values}, given.id::{type}, given.url FROM unnest({lists}) WITH ORDINALITY AS given ({names}, id, url, place)
+ON CONFLICT ({key}) DO UPDATE
+   SET {value} = excluded.{value},
+       {url} = CASE WHEN s.{value} = excluded.{value} THEN coalesce(excluded.{url}, s.{url}) ELSE excluded.{url} END
+ WHERE s.{value} <> excluded.{value} OR s.{url} IS DISTINCT FROM coalesce(excluded.{url}, s.{url})
+RETURNING (s.xmax = 0)
