@@ -17,7 +17,7 @@ _HEADER = """\
 Made from the models that read the file, by `python tools/configuration_reference.py`. `cdc-sync config schema` prints
 the same as a JSON Schema for editors, and `cdc-sync config example` [an annotated
 example](../config/cdc-sync.example.yaml). [How the common shapes of a schema are mapped](configuring-columns.md) has a
-page of its own.
+page of its own, and [an ATS that does not hold HelloWork's id](hellowork-id.md) another.
 
 The file is `--config`, else `$CDC_SYNC_CONFIG`, else `/etc/cdc-sync/config.yaml`. It is YAML, and an unknown key is an
 error. `cdc-sync config validate` tells every mistake at once.

@@ -21,6 +21,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 ENGLISH, FRENCH = ROOT / "README.md", ROOT / "README.fr.md"
 GUIDE, FRENCH_GUIDE = DOCS / "getting-started.md", DOCS / "fr" / "premiers-pas.md"
+IDS, FRENCH_IDS = DOCS / "hellowork-id.md", DOCS / "fr" / "identifiant-hellowork.md"
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`([^`]+)`")
@@ -183,7 +184,7 @@ def test_there_are_pieces() -> None:
 class TestFrench:
     """The French pages say what the English ones say."""
 
-    PAIRS = ((ENGLISH, FRENCH), (GUIDE, FRENCH_GUIDE))
+    PAIRS = ((ENGLISH, FRENCH), (GUIDE, FRENCH_GUIDE), (IDS, FRENCH_IDS))
 
     @pytest.mark.parametrize(("english", "french"), PAIRS)
     def test_as_many_headings_of_each_level(self, english: Path, french: Path) -> None:
@@ -207,7 +208,7 @@ class TestFrench:
         assert english in leads_to(french)
 
     def test_the_readmes_lead_to_the_same_pages(self) -> None:
-        translated = {FRENCH: ENGLISH, FRENCH_GUIDE: GUIDE, ENGLISH: FRENCH}
+        translated = {FRENCH: ENGLISH, FRENCH_GUIDE: GUIDE, ENGLISH: FRENCH, FRENCH_IDS: IDS}
         french = {translated.get(page, page) for page in leads_to(FRENCH)}
 
         assert pages(french) == pages(leads_to(ENGLISH))
