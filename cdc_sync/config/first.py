@@ -89,7 +89,7 @@ def _watch(proposal: Proposal, answers: Answers) -> Iterator[str]:
     if tables:
         yield from _comment("What expressions read beside the row: when it changes, every row is compared.", "    ")
         yield "    related:"
-        yield from (f"      - {{table: {_text(name)}, key: []}}" for name in sorted(tables))
+        yield from (f"      - {related(name)}" for name in sorted(tables))
     yield "    capture:"
     yield from _comment(answers.mode_why, "      ")
     yield f"      mode: {answers.mode}"
@@ -101,11 +101,21 @@ def _watch(proposal: Proposal, answers: Answers) -> Iterator[str]:
 def _field(field: str, guess: Guess) -> Iterator[str]:
     yield from _comment(f"{field}: {guess.why}", "      ")
     yield from _doubt(guess.doubt, "      ")
+    yield f"      {'# ' if guess.suggested else ''}{mapped(field, guess)}"
+
+
+def mapped(field: str, guess: Guess) -> str:
+    """A key of `columns`, as the file has it."""
     # What was not found still has to be a name; `check` says that there is no such column.
     value = _text(written(guess.column or f"put_{field}_here"))
     if guess.sql is not None:
         value = f"{{sql: {_quoted(guess.sql)}, depends_on: [{value}]}}"
-    yield f"      {'# ' if guess.suggested else ''}{field}: {value}"
+    return f"{field}: {value}"
+
+
+def related(table: str, key: str | None = None) -> str:
+    """An entry of `related`, as the file has it; `key` holds the watched table's key."""
+    return f"{{table: {_text(table)}, key: [{_text(written(key)) if key else ''}]}}"
 
 
 def _timezone(proposal: Proposal, answers: Answers) -> Iterator[str]:

@@ -11,12 +11,14 @@ from typing import Literal
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from cdc_sync.config.columns import PlainColumn
 from cdc_sync.config.disclosure import at, path_text
 from cdc_sync.config.document import Document, with_stand_ins
 from cdc_sync.config.models import HOW_TO_MAKE_ONE, SHORTEST_TOKEN, Config
 from cdc_sync.config.problems import Mistake, Path, Problem
 from cdc_sync.config.watch import Watch
 from cdc_sync.core.hellowork_statuses import MEANINGS, OWN_SIDE, meant
+from cdc_sync.core.meanings import NUMBERS, words
 
 _HARMLESS_HEADERS = frozenset({"accept", "accept-language", "from", "user-agent"})
 _SHORTEST_SECRET = 8
@@ -28,7 +30,13 @@ _STAND_IN = "reference-to-a-secret"
 _BESIDE_STORE = ("", "-wal", "-shm")
 
 Code = Literal[
-    "dsn-unused", "path-relative", "token-short", "status-of-hellowork", "status-nearly-a-code", "status-never-sent"
+    "dsn-unused",
+    "path-relative",
+    "token-short",
+    "status-of-hellowork",
+    "status-nearly-a-code",
+    "status-never-sent",
+    "status-number",
 ]
 
 
@@ -54,6 +62,7 @@ def _warnings(config: Config) -> Iterator[Problem]:
     for name, watch in config.watches.items():
         yield from _labels(("watches", name), watch)
         yield from _never_sent(("watches", name), watch)
+        yield from _columns(("watches", name, "columns"), watch)
 
 
 def _labels(path: Path, watch: Watch) -> Iterator[Problem]:
@@ -82,6 +91,14 @@ def _never_sent(path: Path, watch: Watch) -> Iterator[Problem]:
             message = "is never sent: status.map has no label for it, and status.unmapped is not send"
             remedy = "name the status as it is sent, not the ATS's label"
             yield _suspicion("status-never-sent", place, status, message, remedy)
+
+
+def _columns(path: Path, watch: Watch) -> Iterator[Problem]:
+    status = watch.columns.status
+    if isinstance(status, PlainColumn) and words(status.name) & NUMBERS and not any(map(str.strip, watch.status.map)):
+        message = "is a number by its name, which HelloWork would receive as it is, and no label"
+        remedy = "`cdc-sync check` looks, and proposes the label's expression; or map each value in status.map"
+        yield _suspicion("status-number", (*path, "status"), status.name, message, remedy)
 
 
 def _suspicion(code: Code, path: Path, found: str | None, message: str, suggestion: str) -> Problem:

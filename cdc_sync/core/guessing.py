@@ -9,7 +9,18 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from cdc_sync.core.identifiers import QualifiedName, written
-from cdc_sync.core.meanings import ABOUT_THEM, APPLICATIONS, LABELS, MEANINGS, TYPES, Kind, says, weight, words
+from cdc_sync.core.meanings import (
+    ABOUT_THEM,
+    APPLICATIONS,
+    LABELS,
+    MEANINGS,
+    OF_LOOKUPS,
+    TYPES,
+    Kind,
+    says,
+    weight,
+    words,
+)
 
 FIELDS = ("application_id", "status_url", "status", "job_id", "created", "event_date", "source", "deleted")
 """The mapped columns, in the configuration's order."""
@@ -158,7 +169,9 @@ def candidates(table: Table, field: str) -> list[Scored]:
 def label_of(table: Table) -> Column | None:
     """The column of a lookup table that has what people read."""
     named = [
-        (weight(words(column.name), LABELS), column) for column in table.columns if column.kind in {"text", "json"}
+        (weight(words(column.name), LABELS), column)
+        for column in table.columns
+        if column.kind in {"text", "enum", "json"}
     ]
     best = max(named, key=lambda one: one[0], default=None)
     return best[1] if best is not None and best[0] > 0 else None
@@ -289,7 +302,9 @@ def _guess(table: Table, field: str, chosen: str | None, others: Mapping[Qualifi
 
 def _rivals(field: str, found: Sequence[Scored]) -> str | None:
     best = found[0].score
-    near = [written(other.column.name) for other in found[1:] if other.score >= best - _NEAR]
+    # A job is told by its foreign key as clearly as by its name, so two that look like one are in doubt in any case.
+    enough = min(best - _NEAR, MEANINGS[field].sure) if field == "job_id" else best - _NEAR
+    near = [written(other.column.name) for other in found[1:] if other.score >= enough]
     if near:
         return f"it could also be {', '.join(near)}"
     return "its name says little: look whether it is" if best < MEANINGS[field].sure else None
@@ -313,7 +328,7 @@ def _status(guess: Guess, column: Column, others: Mapping[QualifiedName, Table])
     lookup = others.get(reference.table) if reference is not None else None
     label = label_of(lookup) if lookup is not None else None
     if reference is None or label is None:
-        doubt = "it is no label: give each one in status.map, or read it from its table by an expression"
+        doubt = "it is no label: map each value in status.map, or read the label from its table by an expression"
         return _doubted(guess, doubt) if column.kind in {"number", "uuid"} else guess
     why = f"{guess.why}; it leads to {reference.table}, whose {written(label.name)} is what people read"
     if column.reference is None:
@@ -349,7 +364,7 @@ def _is_named_in(said: frozenset[str], table: frozenset[str]) -> bool:
     `CODESTATUT` says `STATUTS`, and `statut_id` says `statuts_candidature`.
     """
     singular = {word for word in table if f"{word}s" in table or not word.endswith("s")} or table
-    about = singular - APPLICATIONS.keys()
+    about = singular - APPLICATIONS.keys() - OF_LOOKUPS
     return bool(about) and all(says(said, {word}) for word in about)
 
 

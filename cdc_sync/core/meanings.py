@@ -130,7 +130,10 @@ MEANINGS: Mapping[str, Meaning] = MappingProxyType(
 )
 """By the thing's name in the configuration; `archived` is a state that may mean deleted, or not."""
 
-LABELS = _weights("label:9 libelle:9 intitule:8 name:8 nom:8 title:7 titre:7 designation:7 description:4 code:4")
+LABELS = _weights(
+    "label:9 libelle:9 intitule:8 name:8 nom:8 title:7 titre:7 designation:7 stage:6 etape:6 statut:6 status:6 phase:5 "
+    "etat:5 state:5 step:5 description:4 code:4 type:-4"
+)
 """What the column of a stage's or status's label is called."""
 
 APPLICATIONS = _weights(
@@ -146,6 +149,12 @@ export import queue config
 """
 ABOUT_THEM = frozenset(_ABOUT_THEM.split())
 """What the name of a table says that only has something about applications."""
+
+OF_LOOKUPS = frozenset({"ref", "referentiel", "lookup", "list", "liste", "table", "tbl", "param", "code", "t", "r"})
+"""What the name of a lookup table says beside what it is a list of."""
+
+NUMBERS = frozenset({"id", "fk", "num", "numero", "no"})
+"""What the name of a column says that is a number or leads to another table."""
 
 
 def words(name: str) -> frozenset[str]:

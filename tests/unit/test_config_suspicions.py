@@ -82,3 +82,13 @@ def test_a_store_in_whatever_folder_the_command_is_run_is_pointed_out() -> None:
 
     assert line.startswith("state.path: is relative to whatever folder the command is run in")
     assert warned({"state": {"path": "state.db", "backend": "postgres"}}) == []
+
+
+def test_a_status_that_is_a_number_by_its_name_is_pointed_out() -> None:
+    (line,) = warned({f"{WATCH}.columns.status": "stage_id"})
+
+    assert line.startswith(f"{WATCH}.columns.status: is a number by its name")
+    assert "(found: stage_id)" in line
+    mapped = {f"{WATCH}.columns.status": "stage_id", f"{WATCH}.status": {"map": {"1": "Nouveau"}}}
+    assert warned(mapped) == []
+    assert warned({f"{WATCH}.columns.status": {"sql": "label_of(t.stage_id)"}}) == []

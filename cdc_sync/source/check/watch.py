@@ -15,10 +15,11 @@ from typing import Any
 
 from psycopg import errors, sql
 
-from cdc_sync.config import Config, PlainColumn, SqlColumn, Watch
+from cdc_sync.config import Config, PlainColumn, SqlColumn, Watch, first
 from cdc_sync.config.watch import Related
 from cdc_sync.core import query_plan
 from cdc_sync.core.findings import Finding, State, Tell
+from cdc_sync.core.guessing import Column, propose
 from cdc_sync.core.identifiers import written
 from cdc_sync.core.query_plan import Plan
 from cdc_sync.source import expressions, row_security
@@ -33,6 +34,7 @@ from cdc_sync.source.recorders import PARTITIONED_SINCE, render, untriggered
 from cdc_sync.source.scripts import verify, verify_watches
 from cdc_sync.source.session import is_worked
 from cdc_sync.source.statements import Statements, id_in_url, in_side_table, is_given_url
+from cdc_sync.source.survey import survey
 from cdc_sync.source.triggers import installation, verified
 
 _PARTITIONED, _TABLES = "p", "rp"
@@ -121,13 +123,13 @@ async def tell_of(
 async def check_watch(connection: Connection, name: str, watch: Watch, tell: Tell) -> None:
     """Tell of a watch, one precondition after the other."""
     one = _Watch(connection, name, watch)
+    columns = f"\\d {watch.table}   -- in psql: the columns and their types"
 
     async def holds(check: str, doing: str, question: Question, look: str = "") -> bool:
         async def asked() -> str:
             async with asking_shortly(connection, doing):
                 return await question()
 
-        columns = f"\\d {watch.table}   -- in psql: the columns and their types"
         return await tell_of(tell, check, asked, name, look or columns)
 
     looking, zones = f"looking up the table {watch.table}", "SELECT name FROM pg_timezone_names WHERE name ILIKE {};"
@@ -138,6 +140,7 @@ async def check_watch(connection: Connection, name: str, watch: Watch, tell: Tel
     for related in watch.related:
         await holds("related", f"looking up the table {related.table}", partial(one.related, related))
     complete = await holds("columns", looking, one.columns)
+    await tell_of(tell, "status", one.status, name, columns)
     await holds("key", looking, one.key)
     await holds("privileges", "looking up privileges", one.privileges)
     if complete and one.may_read and await holds("columns", f"preparing to read {watch.table}", one.types):
@@ -261,6 +264,41 @@ class _Watch:
             named.append(("capture.watermark", watermark))
         _insist_on_columns(named, self.facts)
         return ""
+
+    async def status(self) -> str:
+        """Whether HelloWork would receive a label: a number, or another table's key, means nothing to it."""
+        mapping, table = self._watch.columns.status, self.facts
+        if not isinstance(mapping, PlainColumn) or mapping.name not in table.columns:
+            return ""
+        column, labels = mapping.name, filter(str.strip, self._watch.status.map)
+        kind = Column(column, table.columns[column]).kind
+        is_number = kind in {"number", "uuid"}
+        if any(kind != "number" or label.lstrip("-").replace(".", "", 1).isdecimal() for label in labels):
+            return f"status.map translates {written(column)}" if is_number else ""
+        if not is_number and column not in await self._references():
+            return ""
+        seen = await survey(self._connection)
+        own = next((one for one in seen.tables if one.name == table.qualified), None)
+        guess = propose(own, seen.tables, {"status": column}).guesses["status"] if own is not None else None
+        by_map = 'map each value in status.map, such as {"1": "Reçue"}'
+        if guess is None or guess.related is None:
+            if not is_number:
+                return ""  # its values are all that there is to read
+            remedy = f"Read the label from its table by an expression (columns.status.sql), or {by_map}."
+        else:
+            entry = first.related(str(guess.related))
+            remedy = f"columns:\n  {first.mapped('status', guess)}\nrelated:\n  - {entry}\n# or {by_map}"
+        what = f"of type {table.columns[column]}" if is_number else "another table's key"
+        message = f"the status, {written(column)}, is {what}: HelloWork would receive it as it is, and no label"
+        raise PreconditionError(message, remedy, "failed" if is_number else "warning")
+
+    async def _references(self) -> set[str]:
+        """The columns that are foreign keys."""
+        table = {"name": self.facts.name, "schema": self.facts.schema}
+        async with asking_shortly(self._connection, "looking up foreign keys"):
+            oids = [oid for oid, *_ in await rows_of(self._connection, catalog("relation"), table)]
+            found = await rows_of(self._connection, catalog("references"), {"tables": oids})
+        return {name for _, name, *_ in found}
 
     async def key(self) -> str:
         key, table = self._watch.key, self.facts

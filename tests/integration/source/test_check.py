@@ -514,3 +514,56 @@ async def test_ids_and_urls_of_a_side_table_are_looked_for_there(installed: Inst
         assert advised in (findings["application-id-index"].remedy or "")
         installed.ats.execute((findings["application-id-index"].remedy or "").encode())
     assert wrong(await found(config)) == {}
+
+
+STAGES = """
+CREATE TABLE public.stages (id integer PRIMARY KEY, etape text);
+ALTER TABLE public.applications ADD stage_id integer {leads}, ADD code text REFERENCES public.codes (code)
+"""
+CODES = "CREATE TABLE public.codes (code text PRIMARY KEY, libelle text);"
+JOIN = "(SELECT s.etape FROM public.stages s WHERE s.id = t.stage_id)"
+
+
+@pytest.mark.parametrize("leads", ["REFERENCES public.stages", ""], ids=["declared", "by its name alone"])
+async def test_a_bare_number_is_no_status(installed: Installed, leads: str) -> None:
+    run(installed.ats, CODES + STAGES.format(leads=leads))
+    config = installed.install(**POLL, columns={**COLUMNS, "status": "stage_id"})
+
+    finding = (await found(config))["status"]
+
+    assert finding.state == "failed"
+    assert "stage_id, is of type integer" in finding.message
+    columns, related = (part for part in str(finding.remedy).split("related:"))
+    assert f'status: {{sql: "{JOIN}", depends_on: [stage_id]}}' in columns
+    assert "{table: public.stages, key: []}" in related
+
+
+@pytest.mark.parametrize(
+    ("status", "map_", "state"),
+    [
+        ("stage_id", {"1": "Reçue"}, "ok"),
+        ("stage_id", {"Reçue": "seen_by_recruiter", "": "none"}, "failed"),
+        ("code", {}, "warning"),
+        ("code", {"NEW": "Nouveau"}, None),
+        ("status", {}, None),
+        ({"sql": JOIN, "depends_on": ["stage_id"]}, {}, None),
+    ],
+    ids=str,
+)
+async def test_a_number_or_a_key_is_a_status_where_the_map_translates_it(
+    installed: Installed, status: Any, map_: dict[str, str], state: str | None
+) -> None:
+    run(installed.ats, CODES + STAGES.format(leads=""))
+    config = installed.install(**POLL, columns={**COLUMNS, "status": status}, status={"map": map_})
+
+    finding = (await found(config)).get("status")
+
+    assert (finding.state if finding is not None else None) == state
+
+
+async def test_a_number_without_a_table_of_labels_is_for_the_map(installed: Installed) -> None:
+    run(installed.ats, "ALTER TABLE public.applications ADD progress smallint")
+    finding = (await found(installed.install(**POLL, columns={**COLUMNS, "status": "progress"})))["status"]
+
+    assert finding.state == "failed"
+    assert "map each value in status.map" in str(finding.remedy)

@@ -173,6 +173,14 @@ def test_rivals_cast_a_doubt() -> None:
     assert found.guesses["status"].doubt == 'it could also be "Statut"'
 
 
+def test_two_that_could_be_the_job_cast_a_doubt() -> None:
+    found = a_guess("id integer", "job_posting_id integer ->public.posts.id", "offre_id integer ->public.offres.id")
+
+    assert found.guesses["job_id"].column == "job_posting_id"
+    assert found.guesses["job_id"].doubt == "it could also be offre_id"
+    assert a_guess("id integer", "job_id integer", "mission text").guesses["job_id"].doubt is None
+
+
 def test_a_person_knows_better() -> None:
     table = a_table("applications", "id integer", "status text", "progress text", "seen_on date", "flag smallint")
     chosen = {"status": "progress", "event_date": "seen_on", "deleted": "flag", "watermark": "seen_on"}
@@ -217,6 +225,9 @@ def test_a_lookup_of_applications_alone_is_none() -> None:
 
     sql = propose(table, [table, lookup]).guesses["status"].sql
     assert sql == "(SELECT s.libelle FROM public.statuts_candidatures s WHERE s.id = t.statut_candidature)"
+    table = a_table("candidatures", "id integer", "code_statut integer")
+    lookup = a_table("ref_statut", "code integer", "libelle text", key="code")
+    assert propose(table, [table, lookup]).guesses["status"].related == lookup.name
 
 
 def test_many_different_values_speak_against_a_status() -> None:
@@ -248,6 +259,8 @@ def test_a_label_is_what_people_read() -> None:
     assert label_of(a_table("stages", "id integer", "code text", "label text")) == a_column("label text")
     assert label_of(a_table("stages", "id integer", "colour text")) is None
     assert label_of(a_table("stages", "id integer")) is None
+    for name in ("stage", "etape", "libelle", "title", "statut"):
+        assert label_of(a_table("x", "id integer", f"{name}_type text", f"{name} text")) == a_column(f"{name} text")
 
 
 def test_kinds_of_types() -> None:
