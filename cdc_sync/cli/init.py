@@ -15,10 +15,11 @@ from cdc_sync.cli.context import put_out, say
 from cdc_sync.config import ConfigurationError, parse
 from cdc_sync.config.first import Answers, first_configuration
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.guessing import FIELDS, Proposal, Table, propose, rank
+from cdc_sync.core.guessing import FIELDS, Guess, Proposal, Table, propose, rank
 from cdc_sync.core.identifiers import IdentifierError, parse_column, parse_qualified, written
 from cdc_sync.core.visible import visible
 from cdc_sync.source.connection import connected
+from cdc_sync.source.expressions import columns_in
 from cdc_sync.source.survey import Survey, survey
 
 _NAMED = (*FIELDS, "watermark")
@@ -35,7 +36,9 @@ def init(  # noqa: PLR0917 - options, which are given by name
     table: Annotated[str | None, typer.Option("--table", metavar="TABLE", help="The applications table.")] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option("--column", metavar="FIELD=COLUMN", help=f"Where something is: {', '.join(_NAMED)}."),
+        typer.Option(
+            "--column", metavar="FIELD=COLUMN", help=f"Where something is, or SQL over the row t: {', '.join(_NAMED)}."
+        ),
     ] = None,
     mode: Annotated[
         Literal["notify", "poll"] | None, typer.Option("--mode", metavar="notify|poll", help="capture.mode.")
@@ -61,10 +64,10 @@ def init(  # noqa: PLR0917 - options, which are given by name
         say(f"Left out, for the control characters in their names: {_some(map(visible, seen.left_out))}", err=True)
     asks = sys.stdin.isatty() and sys.stderr.isatty()
     chosen, others = _table_named(seen, table) if table is not None else _table_ranked(seen, asks=asks)
-    named = {field: _column(chosen, field, name) for field, name in named.items()}
-    proposal = propose(chosen, seen.tables, named)
+    said = {field: _column(chosen, field, name) for field, name in named.items()}
+    proposal = propose(chosen, seen.tables, said)
     if asks:
-        proposal = _ask_for_columns(proposal, seen, named)
+        proposal = _ask_for_columns(proposal, seen, said)
     shown, comments = _without_secrets(dsn, seen)
     mode_, why = (mode, "You chose it.") if mode is not None else _mode(seen, proposal)
     zone, doubt = (timezone, None) if timezone is not None else _time_zone(seen, proposal)
@@ -105,18 +108,28 @@ def _named(text: str) -> tuple[str, str]:
     return field, name
 
 
-def _column(table: Table, field: str, text: str) -> str:
-    """A column's name, as the catalog has it."""
+def _column(table: Table, field: str, text: str) -> str | Guess:
+    """A column's name, as the catalog has it, or an SQL expression over the row."""
     try:
-        name = parse_column(text)
+        names: tuple[str, ...] = (parse_column(text),)
+        used = None
     except IdentifierError as error:
-        raise typer.BadParameter(f"{text!r} is no column's name: {error}", param_hint="--column") from None
-    if table.column(name) is None:
-        names = ", ".join(written(column.name) for column in table.columns)
+        used = columns_in(text)
+        names = used.columns
+        if not names or field == "watermark":
+            hint = "" if field == "watermark" else ", and no expression over the row, which is called t (t.column)"
+            message = f"{text!r} is no column's name: {error}{hint}"
+            raise typer.BadParameter(visible(message), param_hint="--column") from None
+    if missing := next((name for name in names if table.column(name) is None), None):
+        known = ", ".join(written(column.name) for column in table.columns)
         raise typer.BadParameter(
-            visible(f"{field}: {table.name} has no column {written(name)}; it has {names}"), param_hint="--column"
+            visible(f"{field}: {table.name} has no column {written(missing)}; it has {known}"), param_hint="--column"
         )
-    return name
+    if used is None:
+        return names[0]
+    doubt = None if used.complete else "if it reads other tables, write each under related"
+    sql = text.strip().rstrip("; ")
+    return Guess(None, "you gave the expression", doubt, sql, used.columns if used.complete else ())
 
 
 def _table_ranked(seen: Survey, *, asks: bool) -> tuple[Table, tuple[str, ...]]:
@@ -161,20 +174,20 @@ def _table_named(seen: Survey, text: str) -> tuple[Table, tuple[str, ...]]:
     return found[0], ()
 
 
-def _ask_for_columns(proposal: Proposal, seen: Survey, named: dict[str, str]) -> Proposal:
-    """Ask about each column that is in doubt; an answer of `-` leaves it so."""
+def _ask_for_columns(proposal: Proposal, seen: Survey, named: dict[str, str | Guess]) -> Proposal:
+    """Ask about each column that is in doubt; an answer of `-` leaves it so, and one that looks wrong too."""
     said = dict(named)
     for field, guess in proposal.guesses.items():
         if guess.doubt is None or guess.suggested or field in said:
             continue
 
-        def read(answer: str, field: str = field) -> str | None:
+        def read(answer: str, field: str = field) -> str | Guess | None:
             return None if answer == _NO_ANSWER else _column(proposal.table, field, answer)
 
         say(f"{field}: {guess.doubt}", err=True)
-        question = f"  which column? ({_NO_ANSWER}: leave it in doubt)"
+        question = f"  which column, or SQL over the row t? ({_NO_ANSWER}: leave it in doubt)"
         default = _NO_ANSWER if guess.column is None else written(guess.column)
-        answer: str | None = typer.prompt(question, default=default, value_proc=read, err=True)
+        answer: str | Guess | None = typer.prompt(question, default=default, value_proc=read, err=True)
         if answer is not None:
             said[field] = answer
     return propose(proposal.table, seen.tables, said)

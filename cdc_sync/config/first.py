@@ -107,10 +107,11 @@ def _field(field: str, guess: Guess) -> Iterator[str]:
 def mapped(field: str, guess: Guess) -> str:
     """A key of `columns`, as the file has it."""
     # What was not found still has to be a name; `check` says that there is no such column.
-    value = _text(written(guess.column or f"put_{field}_here"))
-    if guess.sql is not None:
-        value = f"{{sql: {_quoted(guess.sql)}, depends_on: [{value}]}}"
-    return f"{field}: {value}"
+    column = guess.column or f"put_{field}_here"
+    if guess.sql is None:
+        return f"{field}: {_text(written(column))}"
+    names = ", ".join(_text(written(name)) for name in (guess.depends_on if guess.depends_on is not None else [column]))
+    return f"{field}: {{sql: {_quoted(guess.sql)}{f', depends_on: [{names}]' if names else ''}}}"
 
 
 def related(table: str, key: str | None = None) -> str:

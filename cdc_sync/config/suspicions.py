@@ -18,7 +18,7 @@ from cdc_sync.config.models import HOW_TO_MAKE_ONE, SHORTEST_TOKEN, Config
 from cdc_sync.config.problems import Mistake, Path, Problem
 from cdc_sync.config.watch import Watch
 from cdc_sync.core.hellowork_statuses import MEANINGS, OWN_SIDE, meant
-from cdc_sync.core.meanings import NUMBERS, words
+from cdc_sync.core.meanings import NUMBERS, is_personal, words
 
 _HARMLESS_HEADERS = frozenset({"accept", "accept-language", "from", "user-agent"})
 _SHORTEST_SECRET = 8
@@ -37,6 +37,7 @@ Code = Literal[
     "status-nearly-a-code",
     "status-never-sent",
     "status-number",
+    "personal-data",
 ]
 
 
@@ -99,6 +100,11 @@ def _columns(path: Path, watch: Watch) -> Iterator[Problem]:
         message = "is a number by its name, which HelloWork would receive as it is, and no label"
         remedy = "`cdc-sync check` looks, and proposes the label's expression; or map each value in status.map"
         yield _suspicion("status-number", (*path, "status"), status.name, message, remedy)
+    for field in ("application_id", "status", "job_id", "source"):
+        mapped = getattr(watch.columns, field)
+        if isinstance(mapped, PlainColumn) and is_personal(mapped.name):
+            message = "looks like personal data, which would be sent, logged and stored"
+            yield _suspicion("personal-data", (*path, field), mapped.name, message, "map the column that is meant")
 
 
 def _suspicion(code: Code, path: Path, found: str | None, message: str, suggestion: str) -> Problem:

@@ -17,6 +17,7 @@ from cdc_sync.core.meanings import (
     OF_LOOKUPS,
     TYPES,
     Kind,
+    is_personal,
     says,
     weight,
     words,
@@ -178,6 +179,8 @@ def label_of(table: Table) -> Column | None:
 
 
 def _may_be(table: Table, column: Column, field: str) -> bool:
+    if is_personal(column.name):
+        return False
     # The ATS's own number is none of HelloWork's, and neither is another table's.
     return field != "application_id" or (table.key != (column.name,) and column.reference is None)
 
@@ -218,6 +221,7 @@ class Guess(NamedTuple):
         why: what speaks for it.
         doubt: what speaks against it, or must be looked at; None if nothing does.
         sql: the expression that gives the value; None if the column itself does.
+        depends_on: the columns that the expression uses, where they are not `column` alone; empty if they are unknown.
         related: the other table that the expression reads.
         suggested: whether it is only a suggestion, to be written down without effect.
     """
@@ -226,6 +230,7 @@ class Guess(NamedTuple):
     why: str
     doubt: str | None = None
     sql: str | None = None
+    depends_on: tuple[str, ...] | None = None
     related: QualifiedName | None = None
     suggested: bool = False
 
@@ -250,13 +255,13 @@ class Proposal(NamedTuple):
     zoneless: tuple[str, ...]
 
 
-def propose(table: Table, tables: Iterable[Table], chosen: Mapping[str, str] | None = None) -> Proposal:
+def propose(table: Table, tables: Iterable[Table], chosen: Mapping[str, str | Guess] | None = None) -> Proposal:
     """Propose a watch of a table.
 
     Args:
         table: the table.
         tables: all there are, to follow references.
-        chosen: columns that a person has named, by field (a field of `FIELDS`, or `watermark`).
+        chosen: columns that a person has named, and expressions, by field (a field of `FIELDS`, or `watermark`).
     """
     others = {other.name: other for other in tables}
     said = chosen or {}
@@ -287,10 +292,12 @@ def _key(table: Table) -> tuple[tuple[str, ...], str | None]:
     return (first,), "nothing makes it unique in the database; it must be, and never NULL"
 
 
-def _guess(table: Table, field: str, chosen: str | None, others: Mapping[QualifiedName, Table]) -> Guess | None:
+def _guess(table: Table, field: str, chosen: str | Guess | None, others: Mapping[QualifiedName, Table]) -> Guess | None:
+    if isinstance(chosen, Guess):
+        return chosen
     named = table.column(chosen) if chosen is not None else None
     if named is not None:
-        return _used(Guess(named.name, "you named it"), field, named, others)
+        return _used(Guess(named.name, "you named it", _misfit(table, named, field)), field, named, others)
     found = candidates(table, field)
     if not found:
         missing = "no column looks like it. Put its column, or an expression, here."
@@ -308,6 +315,18 @@ def _rivals(field: str, found: Sequence[Scored]) -> str | None:
     if near:
         return f"it could also be {', '.join(near)}"
     return "its name says little: look whether it is" if best < MEANINGS[field].sure else None
+
+
+def _misfit(table: Table, column: Column, field: str) -> str | None:
+    """Why a column that a person has named looks wrong; None if it does not."""
+    meaning = MEANINGS[field]
+    if is_personal(column.name):
+        return "it looks like personal data, which HelloWork must not receive"
+    if column.kind not in meaning.kinds:
+        return f"it is of type {column.type}, which is odd for this"
+    if not _may_be(table, column, field):
+        return "it looks like a number of the ATS's own, and HelloWork's id is needed"
+    return "its name says something else" if says(words(column.name), meaning.never) else None
 
 
 def _used(guess: Guess, field: str, column: Column, others: Mapping[QualifiedName, Table]) -> Guess:

@@ -156,6 +156,26 @@ OF_LOOKUPS = frozenset({"ref", "referentiel", "lookup", "list", "liste", "table"
 NUMBERS = frozenset({"id", "fk", "num", "numero", "no"})
 """What the name of a column says that is a number or leads to another table."""
 
+_PERSONAL = """
+phone telephone tel mobile portable gsm fax mail email courriel prenom firstname lastname surname forename birth dob
+naissance adresse address street zip zipcode postal salary salaire salarial remuneration pretention iban ssn nir gender
+sexe civilite nationalite nationality
+"""
+PERSONAL = frozenset(_PERSONAL.split())
+"""What the name of a column says that has personal data."""
+
+_NAMES = frozenset({"name", "nom"})
+_PEOPLE = """
+candidate candidat applicant partner person personne contact first last full family given usage
+"""
+_OF_PEOPLE = _NAMES | frozenset(_PEOPLE.split())
+
+
+def is_personal(name: str) -> bool:
+    """Whether a column has personal data by its name: a telephone, a mail, an address, a person's name."""
+    said = words(name)
+    return says(said, PERSONAL) or bool(said & _NAMES and said <= _OF_PEOPLE)
+
 
 def words(name: str) -> frozenset[str]:
     """The words of a name, in lower case without accents; of a plural the singular too."""

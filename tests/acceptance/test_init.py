@@ -121,6 +121,20 @@ def test_flags_answer_where_nobody_can(french: Installation) -> None:
     assert watch["columns"]["status"] == "nom"
     assert watch["capture"] == {"mode": "poll", "watermark": "date_maj"}
     assert "status: you named it" in made.stdout
+    assert "DOUBT: it looks like personal data" in made.stdout
+
+
+def test_an_expression_answers_too(french: Installation) -> None:
+    sql = "CASE WHEN t.supprimee THEN 'gone' ELSE 'there' END"
+    nested = "(SELECT x.libelle FROM public.etapes x WHERE x.id = t.etape_id)"
+
+    made = init(french, "--column", f"status={sql};", "--column", f"source={nested}")
+
+    assert made.code == 0, made.output
+    columns = yaml.safe_load(made.stdout)["watches"]["applications"]["columns"]
+    assert columns["status"] == {"sql": sql, "depends_on": ["supprimee"]}
+    assert columns["source"] == {"sql": nested}
+    assert "under related" in made.stdout
 
 
 @pytest.mark.parametrize(
@@ -131,6 +145,8 @@ def test_flags_answer_where_nobody_can(french: Installation) -> None:
         (["--column", "status=nowhere"], 2, "has no column nowhere; it has id, "),
         (["--column", "colour=nom"], 2, "expected FIELD=COLUMN"),
         (["--column", "status=a.b"], 2, "is no column's name"),
+        (["--column", "status=upper(t.nowhere)"], 2, "has no column nowhere; it has id, "),
+        (["--column", "watermark=upper(t.nom)"], 2, "is no column's name"),
         (["--mode", "sometimes"], 2, "is not one of 'notify', 'poll'"),
         (["--timezone", "Europe/Nowhere"], 2, "timezone"),
     ],

@@ -92,3 +92,13 @@ def test_a_status_that_is_a_number_by_its_name_is_pointed_out() -> None:
     mapped = {f"{WATCH}.columns.status": "stage_id", f"{WATCH}.status": {"map": {"1": "Nouveau"}}}
     assert warned(mapped) == []
     assert warned({f"{WATCH}.columns.status": {"sql": "label_of(t.stage_id)"}}) == []
+
+
+@pytest.mark.parametrize("field", ["application_id", "status", "job_id", "source"])
+def test_personal_data_is_pointed_out(field: str) -> None:
+    (line,) = warned({f"{WATCH}.columns.{field}": "partner_phone"})
+
+    assert line == (
+        f"{WATCH}.columns.{field}: looks like personal data, which would be sent, logged and stored "
+        "(found: partner_phone); map the column that is meant"
+    )

@@ -5,7 +5,7 @@ from support.schemas import FRENCH, LEGACY, ODOO, RAILS, a_column, a_table
 
 from cdc_sync.core.guessing import Guess, Proposal, Table, label_of, propose, rank
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.core.meanings import says, weight, words
+from cdc_sync.core.meanings import is_personal, says, weight, words
 
 
 def proposed(tables: tuple[Table, ...], **chosen: str) -> Proposal:
@@ -272,3 +272,44 @@ def test_kinds_of_types() -> None:
         "point": "other",
     }
     assert {type_: a_column(f"x {type_}").kind for type_ in kinds} == kinds
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["partner_phone", "TELEPHONE", "email_source", "nom", "PrenomStatut", "candidate_name", "birth_date", "salaire"],
+)
+def test_personal_data_is_never_proposed(name: str) -> None:
+    assert is_personal(name)
+    for field in ("partner", "candidate", "first"):
+        found = a_guess("id integer", f"{field}_{name} text")
+        assert columns(found) == {"application_id": None, "status": None, "job_id": None, "created": None}
+
+
+@pytest.mark.parametrize("name", ["stage_name", "nom_statut", "hellowork_id", "job_name", "source", "stage"])
+def test_what_is_not_a_persons_is_no_personal_data(name: str) -> None:
+    assert not is_personal(name)
+
+
+@pytest.mark.parametrize(
+    ("field", "column", "doubt"),
+    [
+        ("application_id", "partner_phone", "it looks like personal data, which HelloWork must not receive"),
+        ("status", "seen_on", "it is of type date, which is odd for this"),
+        ("status", "status_reason", "its name says something else"),
+        ("application_id", "id", "it looks like a number of the ATS's own, and HelloWork's id is needed"),
+        ("status", "progress", None),
+    ],
+)
+def test_what_a_person_names_keeps_its_doubt_if_it_looks_wrong(field: str, column: str, doubt: str | None) -> None:
+    table = a_table(
+        "applications", "id integer", "partner_phone text", "seen_on date", "status_reason text", "progress text"
+    )
+
+    assert propose(table, [table], {field: column}).guesses[field] == Guess(column, "you named it", doubt)
+
+
+def test_a_person_may_give_an_expression() -> None:
+    table = a_table("applications", "id integer", "status text")
+    given = Guess(None, "you gave it", sql="upper(t.status)", depends_on=("status",))
+
+    assert propose(table, [table], {"status": given}).guesses["status"] == given
