@@ -20,7 +20,7 @@ from cdc_sync.core.identifiers import IdentifierError, parse_column, parse_quali
 from cdc_sync.core.visible import visible
 from cdc_sync.source.connection import connected
 from cdc_sync.source.expressions import columns_in
-from cdc_sync.source.survey import Survey, survey
+from cdc_sync.source.survey import Survey, survey, with_values
 
 _NAMED = (*FIELDS, "watermark")
 _NEAR = 6
@@ -52,8 +52,9 @@ def init(  # noqa: PLR0917 - options, which are given by name
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
-    """Look at a database, and write a commented first configuration. Reads the catalog and no row; changes nothing.
+    """Look at a database, and write a commented first configuration. Reads the catalog; changes nothing.
 
+    Of rows it reads at most the different values of what looks like a flag of deletion.
     On a terminal it asks about what is in doubt; else the options answer, and what is left is marked DOUBT.
     """
     if output is not None and output.exists() and not force:
@@ -64,6 +65,7 @@ def init(  # noqa: PLR0917 - options, which are given by name
         say(f"Left out, for the control characters in their names: {_some(map(visible, seen.left_out))}", err=True)
     asks = sys.stdin.isatty() and sys.stderr.isatty()
     chosen, others = _table_named(seen, table) if table is not None else _table_ranked(seen, asks=asks)
+    chosen = asyncio.run(_with_values(dsn, chosen))
     said = {field: _column(chosen, field, name) for field, name in named.items()}
     proposal = propose(chosen, seen.tables, said)
     if asks:
@@ -93,6 +95,11 @@ def init(  # noqa: PLR0917 - options, which are given by name
 async def _survey(dsn: str) -> Survey:
     async with connected(dsn) as connection:
         return await survey(connection)
+
+
+async def _with_values(dsn: str, table: Table) -> Table:
+    async with connected(dsn) as connection:
+        return await with_values(connection, table)
 
 
 def _some(names: Iterable[object]) -> str:

@@ -18,7 +18,8 @@ _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./@-]*")
 _YAML_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 _HEADER = f"""\
 # The first configuration of cdc-sync, written by `cdc-sync init` from what the database's catalog says: names, types,
-# keys and indexes. No row was read, so look at each comment; what begins with {DOUBT} needs you most.
+# keys and indexes. Of rows it read at most the values of a flag of deletion, so look at each comment; what begins with
+# {DOUBT} needs you most.
 #
 #   grep -n {DOUBT} THIS_FILE            what is left to decide
 #   cdc-sync config validate          whether it can be read

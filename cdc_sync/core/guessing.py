@@ -1,7 +1,8 @@
 """Which table holds the applications, and which of its columns means what: guessed from names, types and keys.
 
-A guess is for a person to read, so it never hides how sure it is: each has its reason and its doubt. No row is looked
-at. The words by which a column is taken for something are in `meanings`.
+A guess is for a person to read, so it never hides how sure it is: each has its reason and its doubt. Of rows nothing is
+known but the different values of what may be a flag. The words by which a column is taken for something are in
+`meanings`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,8 +15,10 @@ from cdc_sync.core.meanings import (
     APPLICATIONS,
     LABELS,
     MEANINGS,
+    NO,
     OF_LOOKUPS,
     TYPES,
+    YES,
     Kind,
     is_personal,
     says,
@@ -40,11 +43,16 @@ _LANGUAGES = ("fr_FR", "en_US")
 _FEW = 60
 """Different values that a status may have; a job has more, and a person's name far more."""
 
+MOST_VALUES = 6
+"""So many different values are looked at of what may be a flag; fewer are one."""
+
+_LONGEST_FLAG = 5
 _LEAST_OF_A_TABLE = 9
 _ABOUT_THEM = 9
 _VIEW = 3
 _MOST_OF_A_FIELD = 10
 _IDS = ("application_id", "status_url")
+_WRITTEN_FLAGS: frozenset[Kind] = frozenset({"text", "number"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +76,7 @@ class Column:
         indexed: whether an index begins with it.
         reference: where a foreign key leads.
         distinct: how many different values the planner believes in; None if it does not know.
+        values: some of its different values, `MOST_VALUES` at most; None if nobody looked.
     """
 
     name: str
@@ -78,6 +87,7 @@ class Column:
     indexed: bool = False
     reference: Reference | None = None
     distinct: int | None = None
+    values: tuple[str, ...] | None = None
 
     @property
     def kind(self) -> Kind:
@@ -179,10 +189,21 @@ def label_of(table: Table) -> Column | None:
 
 
 def _may_be(table: Table, column: Column, field: str) -> bool:
-    if is_personal(column.name):
+    if is_personal(column.name) or (field in {"deleted", "archived"} and not _may_be_flag(column)):
         return False
     # The ATS's own number is none of HelloWork's, and neither is another table's.
     return field != "application_id" or (table.key != (column.name,) and column.reference is None)
+
+
+def _may_be_flag(column: Column) -> bool:
+    seen = column.values or ()
+    return column.reference is None and len(seen) < MOST_VALUES and all(len(value) <= _LONGEST_FLAG for value in seen)
+
+
+def flags(table: Table) -> list[str]:
+    """The columns whose values tell how they say that a row is deleted, or archived."""
+    found = [one.column for field in ("deleted", "archived") for one in candidates(table, field)]
+    return [column.name for column in found if column.kind in _WRITTEN_FLAGS]
 
 
 def _evidence(column: Column, field: str) -> dict[str, int]:
@@ -324,7 +345,7 @@ def _misfit(table: Table, column: Column, field: str) -> str | None:
         return "it looks like personal data, which HelloWork must not receive"
     if column.kind not in meaning.kinds:
         return f"it is of type {column.type}, which is odd for this"
-    if not _may_be(table, column, field):
+    if field == "application_id" and not _may_be(table, column, field):
         return "it looks like a number of the ATS's own, and HelloWork's id is needed"
     return "its name says something else" if says(words(column.name), meaning.never) else None
 
@@ -333,13 +354,34 @@ def _used(guess: Guess, field: str, column: Column, others: Mapping[QualifiedNam
     """How a column is used for a field: as it is, or by an expression."""
     if field == "status":
         return _status(guess, column, others)
-    if field == "deleted" and column.kind == "number":
-        doubted = _doubted(guess, "it is a number: is every other than 0 a deletion?")
-        return doubted._replace(sql=f"t.{written(column.name)} <> 0")
+    if field == "deleted" and column.kind in _WRITTEN_FLAGS:
+        return _flag(guess, column, YES, NO | {""})
     if field == "event_date" and column.kind == "date":
         doubt = "it has no time of day: the change's own time, which is sent instead, is nearer to the truth"
         return guess._replace(suggested=True, doubt=doubt)
     return guess
+
+
+def _flag(guess: Guess, column: Column, deleted: frozenset[str], alive: frozenset[str]) -> Guess:
+    """A flag that is a text or a number; what it says of rows that are deleted, and of others."""
+    place = f"t.{written(column.name)}"
+    seen = [value for value in column.values or () if len(value) <= _LONGEST_FLAG]
+    shown = ", ".join(map(_literal, seen))
+    found = [value for value in seen if value.strip().lower() in deleted]
+    if found and all(value.strip().lower() in deleted | alive for value in seen):
+        values = [value if column.kind == "number" else _literal(value) for value in found]
+        condition = f"= {values[0]}" if len(values) == 1 else f"IN ({', '.join(values)})"
+        return guess._replace(sql=f"{place} {condition}", why=f"{guess.why}; its values are {shown}")
+    what = f"of its values only {shown} was seen" if shown else "its values were not seen"
+    guess = _doubted(guess, f"{what}: does the expression say which rows are deleted?")
+    if column.kind == "number":
+        return guess._replace(sql=f"{place} {'<> 0' if '1' in deleted else '= 0'}")
+    return guess._replace(sql=f"upper({place}) IN ({', '.join(sorted(_literal(each.upper()) for each in deleted))})")
+
+
+def _literal(text: str) -> str:
+    quoted = text.replace("'", "''")
+    return f"'{quoted}'"
 
 
 def _status(guess: Guess, column: Column, others: Mapping[QualifiedName, Table]) -> Guess:
@@ -396,6 +438,9 @@ def _archived(table: Table) -> Guess | None:
     doubt = (
         "does it mean deleted? In many an ATS a refusal archives, or somebody tidies up, and HelloWork is told nothing"
     )
-    says_alive = {"active", "actif"} & words(column.name) and column.kind == "boolean"
-    sql = f"NOT t.{written(column.name)}" if says_alive else None
-    return Guess(column.name, "by its name", doubt, sql, suggested=True)
+    said = words(column.name)
+    says_alive = says(said, {"active", "actif"}) and not says(said, {"inactive", "inactif", "desactive"})
+    guess = Guess(column.name, "by its name", doubt, suggested=True)
+    if column.kind in _WRITTEN_FLAGS:
+        return _flag(guess, column, *((NO, YES) if says_alive else (YES, NO | {""})))
+    return guess._replace(sql=f"NOT t.{written(column.name)}" if says_alive and column.kind == "boolean" else None)

@@ -64,8 +64,7 @@ def _meaning(words: str, never: str, kinds: frozenset[Kind], **scores: int) -> M
 
 
 _IDS: frozenset[Kind] = frozenset({"text", "number", "uuid"})
-_FLAGS: frozenset[Kind] = frozenset({"boolean", "number"})
-_BOOLEAN: frozenset[Kind] = frozenset({"boolean"})
+_FLAGS: frozenset[Kind] = frozenset({"boolean", "number", "text"})
 _CHANGED = "updated:8 update:8 modified:8 modification:8 modifie:8 modifiee:8 modif:8 maj:8 changed:7 change:6 "
 _CHANGED += "changement:6 write:6 edited:5 last:1 derniere:1 jour:2"
 _NO_CHANGE = "created create creation deleted suppression naissance birth birthday login viewed cv entretien interview"
@@ -113,13 +112,13 @@ MEANINGS: Mapping[str, Meaning] = MappingProxyType(
         "deleted": _meaning(
             "deleted:8 supprime:8 supprimee:8 suppression:8 suppr:7 delete:7 removed:7 efface:7 effacee:7 trashed:6 "
             "corbeille:6 discarded:6",
-            "by par reason motif user",
+            "by par reason motif user comment commentaire token",
             _FLAGS | _INSTANTS,
         ),
         "archived": _meaning(
-            "archived:6 archive:6 archivee:6 archivage:6 active:5 actif:5 inactive:5 inactif:5",
-            "by par reason motif user",
-            _BOOLEAN | _INSTANTS,
+            "archived:6 archive:6 archivee:6 archivage:6 active:5 actif:5 inactive:5 inactif:5 desactive:5",
+            "by par reason motif user comment commentaire token",
+            _FLAGS | _INSTANTS,
         ),
         "source": _meaning(
             "source:8 origine:7 provenance:7 origin:6 canal:6 channel:6 sourcing:5",
@@ -149,6 +148,10 @@ export import queue config
 """
 ABOUT_THEM = frozenset(_ABOUT_THEM.split())
 """What the name of a table says that only has something about applications."""
+
+YES = frozenset({"o", "oui", "y", "yes", "1", "t", "true", "v", "vrai", "x"})
+NO = frozenset({"n", "non", "no", "0", "f", "false", "faux"})
+"""How a flag is written, in lower case."""
 
 OF_LOOKUPS = frozenset({"ref", "referentiel", "lookup", "list", "liste", "table", "tbl", "param", "code", "t", "r"})
 """What the name of a lookup table says beside what it is a list of."""

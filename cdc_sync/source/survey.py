@@ -1,13 +1,23 @@
 """Which tables a database has, for `cdc-sync init`. Apart from `source.facts`: no daemon has to load it."""
 
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from cdc_sync.core.guessing import Column, Reference, Table
+from psycopg import sql
+
+from cdc_sync.core.guessing import MOST_VALUES, Column, Reference, Table, flags
 from cdc_sync.core.identifiers import QualifiedName, usable, written
 from cdc_sync.source.connection import Connection
+from cdc_sync.source.errors import SourceError
 from cdc_sync.source.expressions import catalog
+from cdc_sync.source.expressions import table as quoted
 from cdc_sync.source.facts import ServerFacts, asking_shortly, rows_of, server_facts
+
+_VALUES = """
+SELECT DISTINCT seen.value FROM (SELECT {column}::text AS value FROM {table} LIMIT 10000) AS seen
+ WHERE seen.value IS NOT NULL ORDER BY 1 LIMIT {most}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +77,15 @@ async def survey(connection: Connection) -> Survey:
         named = tuple(Column(column, **facts) for column, facts in own.items() if usable(column))
         tables.append(Table(name, kind, rows, key if all(map(usable, key)) else (), named))
     return Survey(**asdict(server), tables=tuple(tables), left_out=tuple(left_out))
+
+
+async def with_values(connection: Connection, table: Table) -> Table:
+    """Look at the different values of what may be a flag, among the first rows, as far as we may read it."""
+    seen: dict[str, tuple[str, ...]] = {}
+    for name in flags(table):
+        query = sql.SQL(_VALUES).format(column=sql.Identifier(name), table=quoted(table.name), most=MOST_VALUES)
+        # Often it may not: `init` comes before the grants.
+        with suppress(SourceError):
+            async with asking_shortly(connection, f"looking at the values of {written(name)}"):
+                seen[name] = tuple(value for (value,) in await rows_of(connection, query))
+    return replace(table, columns=tuple(replace(one, values=seen.get(one.name)) for one in table.columns))

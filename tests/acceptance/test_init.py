@@ -124,6 +124,17 @@ def test_flags_answer_where_nobody_can(french: Installation) -> None:
     assert "DOUBT: it looks like personal data" in made.stdout
 
 
+def test_a_flag_that_is_a_text_is_proposed_by_its_values(french: Installation) -> None:
+    french.ats.execute("ALTER TABLE public.candidatures ALTER supprimee TYPE char(1) USING 'N'")
+    unseen = init(french)
+    french.ats.execute("INSERT INTO public.candidatures (supprimee) VALUES ('O')")
+    seen = french.run_bare([*COMMAND, "init", "--dsn", french.dsn])
+
+    assert "DOUBT: its values were not seen" in unseen.stdout
+    deleted = yaml.safe_load(seen.stdout)["watches"]["applications"]["columns"]["deleted"]
+    assert deleted == {"sql": "t.supprimee = 'O'", "depends_on": ["supprimee"]}
+
+
 def test_an_expression_answers_too(french: Installation) -> None:
     sql = "CASE WHEN t.supprimee THEN 'gone' ELSE 'there' END"
     nested = "(SELECT x.libelle FROM public.etapes x WHERE x.id = t.etape_id)"

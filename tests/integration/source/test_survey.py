@@ -6,7 +6,7 @@ from support.sessions import Ats, run
 from cdc_sync.core.guessing import Reference, Table, propose, rank
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.source.connection import connected
-from cdc_sync.source.survey import Survey, survey
+from cdc_sync.source.survey import Survey, survey, with_values
 
 
 async def surveyed(dsn: str) -> Survey:
@@ -102,3 +102,15 @@ async def test_a_role_that_may_read_nothing_learns_the_same_names(database: str,
         "source": "source",
         "deleted": "deleted_at",
     }
+
+
+async def test_the_values_of_a_flag_are_read_where_the_role_may(database: str, ats: Ats, new_role: NewRole) -> None:
+    run(ats, "ALTER TABLE public.applications ADD supprime char(1), ADD actif text")
+    run(ats, "INSERT INTO public.applications (supprime, actif) VALUES ('O', '1'), ('N', '1'), (NULL, NULL)")
+    role = new_role()
+    run(ats, f"GRANT SELECT (supprime) ON public.applications TO {role}")
+
+    async with connected(dsn_of(database, role)) as connection:
+        found = await with_values(connection, table(await survey(connection), "applications"))
+
+    assert {one.name: one.values for one in found.columns if one.values is not None} == {"supprime": ("N", "O")}

@@ -1,9 +1,11 @@
 """What is guessed of schemas of several kinds, and how sure of it the guess says to be."""
 
+from dataclasses import replace
+
 import pytest
 from support.schemas import FRENCH, LEGACY, ODOO, RAILS, a_column, a_table
 
-from cdc_sync.core.guessing import Guess, Proposal, Table, label_of, propose, rank
+from cdc_sync.core.guessing import Guess, Proposal, Table, flags, label_of, propose, rank
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.meanings import is_personal, says, weight, words
 
@@ -148,7 +150,7 @@ def test_upper_case_without_separators_and_without_foreign_keys() -> None:
     assert status.sql == '(SELECT s."LIBELLE" FROM "ATS"."STATUTS" s WHERE s."CODE" = t."CODESTATUT")'
     assert "no foreign key says" in (status.doubt or "")
     assert found.guesses["deleted"].sql == 't."SUPPRIME" <> 0'
-    assert "other than 0" in (found.guesses["deleted"].doubt or "")
+    assert "its values were not seen" in (found.guesses["deleted"].doubt or "")
     event_date = found.guesses["event_date"]
     assert event_date.suggested
     assert "no time of day" in (event_date.doubt or "")
@@ -313,3 +315,64 @@ def test_a_person_may_give_an_expression() -> None:
     given = Guess(None, "you gave it", sql="upper(t.status)", depends_on=("status",))
 
     assert propose(table, [table], {"status": given}).guesses["status"] == given
+
+
+ALL_SPELLINGS = "IN ('1', 'O', 'OUI', 'T', 'TRUE', 'V', 'VRAI', 'X', 'Y', 'YES')"
+
+
+@pytest.mark.parametrize(
+    ("described", "values", "sql", "doubt"),
+    [
+        ("supprime character(1)", ("N", "O"), "t.supprime = 'O'", None),
+        ("fg_suppr character_varying(1)", ("", "Y", "o"), "t.fg_suppr IN ('Y', 'o')", None),
+        ("is_deleted text", ("f", "t"), "t.is_deleted = 't'", None),
+        ("is_deleted text", ("false", "true"), "t.is_deleted = 'true'", None),
+        ("supprime smallint", ("0", "1"), "t.supprime = 1", None),
+        ("supprime character(1)", ("N",), f"upper(t.supprime) {ALL_SPELLINGS}", "of its values only 'N' was seen"),
+        ("supprime character(1)", ("A", "O"), f"upper(t.supprime) {ALL_SPELLINGS}", "only 'A', 'O' was seen"),
+        ("supprime character(1)", (), f"upper(t.supprime) {ALL_SPELLINGS}", "its values were not seen"),
+        ("supprime character(1)", None, f"upper(t.supprime) {ALL_SPELLINGS}", "its values were not seen"),
+        ("supprime integer", ("0", "7"), "t.supprime <> 0", "of its values only '0', '7' was seen"),
+    ],
+)
+def test_a_text_may_be_a_flag(described: str, values: tuple[str, ...] | None, sql: str, doubt: str | None) -> None:
+    column = replace(a_column(described), values=values)
+    table = replace(a_table("applications", "id integer"), columns=(a_column("id integer"), column))
+
+    guess = propose(table, [table]).guesses["deleted"]
+
+    assert flags(table) == [column.name]
+    assert (guess.column, guess.sql, guess.suggested) == (column.name, sql, False)
+    assert (guess.doubt is None) == (doubt is None)
+    assert (doubt or "") in (guess.doubt or "")
+
+
+@pytest.mark.parametrize(
+    ("described", "values", "sql"),
+    [
+        ("actif character(1)", ("N", "O"), "t.actif = 'N'"),
+        ("is_active integer", ("0", "1"), "t.is_active = 0"),
+        ("is_active integer", None, "t.is_active = 0"),
+        ("archive character(1)", ("N", "O"), "t.archive = 'O'"),
+        ("desactive character(1)", ("N", "O"), "t.desactive = 'O'"),
+    ],
+)
+def test_an_archive_may_be_a_text_too(described: str, values: tuple[str, ...] | None, sql: str) -> None:
+    column = replace(a_column(described), values=values)
+    table = replace(a_table("applications", "id integer"), columns=(column,))
+
+    guess = propose(table, [table]).guesses["deleted"]
+
+    assert (guess.sql, guess.suggested) == (sql, True)
+    assert "does it mean deleted?" in (guess.doubt or "")
+
+
+@pytest.mark.parametrize("values", [("a long text", "b"), tuple("abcdef")])
+def test_a_text_with_other_values_is_no_flag(values: tuple[str, ...]) -> None:
+    column = replace(a_column("suppression text"), values=values)
+    table = replace(a_table("applications", "id integer"), columns=(column,))
+
+    assert "deleted" not in propose(table, [table]).guesses
+    named = propose(table, [table], {"deleted": "suppression"}).guesses["deleted"]
+    assert "does the expression say" in (named.doubt or "")
+    assert "a long text" not in (named.doubt or "")
