@@ -85,18 +85,36 @@ def _watch(proposal: Proposal, answers: Answers) -> Iterator[str]:
     for field in FIELDS:
         if field in proposal.guesses:
             yield from _field(field, proposal.guesses[field])
+        if field == "status" and proposal.carriers:
+            yield from _doubt(carried(proposal), "      ")
+            yield f"      # {mapped('status', proposal.decided())}"
     yield from _timezone(proposal, answers)
-    tables = {str(guess.related) for guess in proposal.guesses.values() if guess.related is not None}
-    if tables:
-        yield from _comment("What expressions read beside the row: when it changes, every row is compared.", "    ")
-        yield "    related:"
-        yield from (f"      - {related(name)}" for name in sorted(tables))
+    yield from _related(proposal)
     yield "    capture:"
     yield from _comment(answers.mode_why, "      ")
     yield f"      mode: {answers.mode}"
     yield from _watermark(proposal.watermark, answers)
     yield from _comment("From the ATS's labels to HelloWork's statuses; what is not here is sent as it is.", "    ")
     yield from ("    # status:", "    #   map: {LABEL: interview_by_recruiter}")
+
+
+def _related(proposal: Proposal) -> Iterator[str]:
+    tables = {str(guess.related) for guess in proposal.guesses.values() if guess.related is not None}
+    pointing = [related(str(one.related), one.key) for one in proposal.carriers if one.related is not None]
+    if tables:
+        yield from _comment("What expressions read beside the row: when it changes, every row is compared.", "    ")
+        yield "    related:"
+        yield from (f"      - {related(name)}" for name in sorted(tables))
+    if pointing:
+        yield "    # With the status that other tables decide too:"
+        yield from () if tables else ("    # related:",)
+        yield from (f"    {'  # ' if tables else '#   '}- {entry}" for entry in pointing)
+
+
+def carried(proposal: Proposal) -> str:
+    """What may also decide the status, as a doubt."""
+    names = ", ".join(one.name for one in proposal.carriers)
+    return f"may also decide the status: {names}. If so, write this instead, with what weighs most first"
 
 
 def _field(field: str, guess: Guess) -> Iterator[str]:

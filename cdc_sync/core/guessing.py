@@ -13,13 +13,16 @@ from cdc_sync.core.identifiers import QualifiedName, written
 from cdc_sync.core.meanings import (
     ABOUT_THEM,
     APPLICATIONS,
+    DECISIONS,
     LABELS,
     MEANINGS,
     NO,
+    NUMBERS,
     OF_LOOKUPS,
     TYPES,
     YES,
     Kind,
+    decision,
     is_personal,
     says,
     weight,
@@ -52,6 +55,9 @@ _ABOUT_THEM = 9
 _VIEW = 3
 _MOST_OF_A_FIELD = 10
 _IDS = ("application_id", "status_url")
+_INACTIVE, _CLOSED = "inactive", "closed"
+_INSTANTS = MEANINGS["created"].kinds
+_REASONS = frozenset({"reason", "motif"})
 _WRITTEN_FLAGS: frozenset[Kind] = frozenset({"text", "number"})
 
 
@@ -256,6 +262,26 @@ class Guess(NamedTuple):
     suggested: bool = False
 
 
+class Carrier(NamedTuple):
+    """What may also decide the status: a flag, a date, a reason, or a row of another table.
+
+    Attributes:
+        name: the column's name, or the other table's, as SQL has it.
+        condition: holds if it does.
+        status: what the status then is.
+        column: the column; None if it is another table.
+        related: the other table.
+        key: its column that leads to the application.
+    """
+
+    name: str
+    condition: str
+    status: str
+    column: str | None = None
+    related: QualifiedName | None = None
+    key: str | None = None
+
+
 class Proposal(NamedTuple):
     """A watch.
 
@@ -266,6 +292,7 @@ class Proposal(NamedTuple):
         guesses: by field; one that is neither required nor found is not there.
         watermark: what polling would go by.
         zoneless: the mapped columns whose values have no time zone.
+        carriers: what may also decide the status, what weighs most first.
     """
 
     table: Table
@@ -274,6 +301,22 @@ class Proposal(NamedTuple):
     guesses: Mapping[str, Guess]
     watermark: Guess | None
     zoneless: tuple[str, ...]
+    carriers: tuple[Carrier, ...] = ()
+
+    def decided(self) -> Guess:
+        """The status, if all carriers decide it."""
+        status = self.guesses["status"]
+        column = self.table.column(status.column or "")
+        value = status.sql or "NULL"
+        if status.sql is None and column is not None:
+            value = f"t.{written(column.name)}{'' if column.kind == 'text' else '::text'}"
+        cases = " ".join(f"WHEN {one.condition} THEN {_literal(one.status)}" for one in self.carriers)
+        used = [one.column for one in self.carriers if one.column is not None]
+        used += self.key if len(used) < len(self.carriers) else ()
+        return status._replace(
+            sql=f"CASE {cases} ELSE {value} END",
+            depends_on=tuple(dict.fromkeys([*filter(None, [status.column]), *used])),
+        )
 
 
 def propose(table: Table, tables: Iterable[Table], chosen: Mapping[str, str | Guess] | None = None) -> Proposal:
@@ -303,7 +346,52 @@ def propose(table: Table, tables: Iterable[Table], chosen: Mapping[str, str | Gu
     dated = [found.get("created"), found.get("event_date"), watermark]
     used = [table.column(guess.column or "") for guess in dated if guess is not None and not guess.suggested]
     zoneless = [column.name for column in used if column is not None and column.kind in {"timestamp", "date"}]
-    return Proposal(table, key, doubt, found, watermark, tuple(dict.fromkeys(zoneless)))
+    # Who gives an expression for the status has thought of them.
+    decide = () if isinstance(said.get("status"), Guess) else _carriers(table, others, found)
+    return Proposal(table, key, doubt, found, watermark, tuple(dict.fromkeys(zoneless)), decide)
+
+
+def _carriers(table: Table, others: Mapping[QualifiedName, Table], guesses: Mapping[str, Guess]) -> tuple[Carrier, ...]:
+    used = {guess.column for guess in guesses.values() if not guess.suggested} | set(table.key)
+    found = [_of_column(column) for column in table.columns if column.name not in used and not is_personal(column.name)]
+    found += [_of_table(table, other) for other in others.values() if other.is_table and other.name != table.name]
+    weights = [*DECISIONS.values(), _INACTIVE]
+    return tuple(sorted(filter(None, found), key=lambda one: weights.index(one.status)))
+
+
+def _of_column(column: Column) -> Carrier | None:
+    place, leads = f"t.{written(column.name)}", column.reference is not None
+    status = _INACTIVE if _says_alive(column) else decision(column.name)
+    if column.reference is not None and status in {None, _CLOSED}:
+        # `motif_id` alone says less than the table that it leads to.
+        status = decision(column.reference.table.name) or status
+    there = f"{place} IS NOT NULL"
+    conditions: dict[Kind, str] = {"boolean": f"NOT {place}", "number": f"{place} = 0"}
+    if status != _INACTIVE:
+        said = words(column.name)
+        conditions = {"boolean": place, "number": there if leads or said & NUMBERS else f"{place} <> 0", "uuid": there}
+        conditions |= dict.fromkeys(_INSTANTS, there)
+        if leads or (status != _CLOSED and said & _REASONS):
+            conditions["text"] = f"{place} <> ''"
+    if status is None or column.kind not in conditions:
+        return None
+    return Carrier(written(column.name), conditions[column.kind], status, column.name)
+
+
+def _of_table(table: Table, other: Table) -> Carrier | None:
+    """A row of another table that leads to the application, by a foreign key or by its name alone."""
+    status, own = decision(other.name.name), table.column(table.key[0]) if len(table.key) == 1 else None
+    if status is None or own is None:
+        return None
+    about = words(table.name.name)
+    for column in other.columns:
+        said = words(column.name) - NUMBERS
+        by_name = column.reference is None and column.kind == own.kind and bool(said) and said <= about
+        if by_name or column.reference == Reference(table.name, own.name):
+            where = f"r.{written(column.name)} = t.{written(own.name)}"
+            exists = f"EXISTS (SELECT FROM {other.name} r WHERE {where})"
+            return Carrier(str(other.name), exists, status, None, other.name, column.name)
+    return None
 
 
 def _key(table: Table) -> tuple[tuple[str, ...], str | None]:
@@ -438,9 +526,13 @@ def _archived(table: Table) -> Guess | None:
     doubt = (
         "does it mean deleted? In many an ATS a refusal archives, or somebody tidies up, and HelloWork is told nothing"
     )
-    said = words(column.name)
-    says_alive = says(said, {"active", "actif"}) and not says(said, {"inactive", "inactif", "desactive"})
+    says_alive = _says_alive(column)
     guess = Guess(column.name, "by its name", doubt, suggested=True)
     if column.kind in _WRITTEN_FLAGS:
         return _flag(guess, column, *((NO, YES) if says_alive else (YES, NO | {""})))
     return guess._replace(sql=f"NOT t.{written(column.name)}" if says_alive and column.kind == "boolean" else None)
+
+
+def _says_alive(column: Column) -> bool:
+    said = words(column.name)
+    return says(said, {"active", "actif"}) and not says(said, {"inactive", "inactif", "desactive"})

@@ -101,8 +101,8 @@ MEANINGS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "created": _meaning(
             "created:8 create:8 creation:8 cree:8 creee:8 crea:7 inserted:6 insertion:6 applied:6 postule:6 "
-            "submitted:6 received:5 reception:5 recue:5 recu:5 depot:5 ajout:5 added:5 candidature:4 application:4 "
-            "saisie:4",
+            "submitted:6 received:5 reception:5 recue:5 recu:5 depot:5 ajout:5 added:5 candidature:6 application:6 "
+            "saisie:4 date:1",
             "updated update modified modification modif maj deleted suppression naissance birth entretien interview "
             "embauche hired closed status statut stage etape write",
             _INSTANTS,
@@ -172,6 +172,30 @@ _PEOPLE = """
 candidate candidat applicant partner person personne contact first last full family given usage
 """
 _OF_PEOPLE = _NAMES | frozenset(_PEOPLE.split())
+
+_DECISIONS = """
+reject:rejected rejet:rejected refus:rejected declin:rejected withdr:whithdrawn desist:whithdrawn hire:hired
+embauch:hired cancel:canceled annul:canceled convert:converted accept:accepted reason:closed motif:closed
+clos:closed clot:closed interview:interview_by_recruiter entretien:interview_by_recruiter
+"""
+DECISIONS: Mapping[str, str] = MappingProxyType(
+    {stem: status for stem, _, status in (entry.partition(":") for entry in _DECISIONS.split())}
+)
+"""How a word begins that says what became of an application, and the status for it; what weighs more comes first."""
+
+
+_NO_DECISION = """
+by par user interviewer term condition cgu rgpd gdpr privacy consent newsletter count nb nombre
+"""
+_UNDECIDED = frozenset(_NO_DECISION.split())
+
+
+def decision(name: str) -> str | None:
+    """The status that a name speaks of; None if it speaks of none."""
+    said = words(name)
+    if said & _UNDECIDED:
+        return None
+    return next((status for stem, status in DECISIONS.items() if any(word.startswith(stem) for word in said)), None)
 
 
 def is_personal(name: str) -> bool:

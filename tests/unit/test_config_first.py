@@ -1,5 +1,7 @@
 """The first configuration that `init` writes: valid whatever was found, and nothing in a name can break out of it."""
 
+import re
+
 import pytest
 from support.schemas import FRENCH, LEGACY, ODOO, RAILS, a_table
 
@@ -80,3 +82,39 @@ def test_what_was_not_found_is_valid_too_and_in_doubt() -> None:
     assert columns.status == PlainColumn("put_status_here")
     assert text.count("# DOUBT: no column looks like it") == 4
     assert "polling is not possible" in text
+
+
+REJECTED = a_table("rejets", "id integer !", "candidature_id integer ->public.candidatures.id")
+
+
+@pytest.mark.parametrize(
+    ("tables", "keys"),
+    [(ODOO, [()]), ((*FRENCH, REJECTED), [(), ("candidature_id",)]), ((*RAILS, a_table("x", "id integer")), [])],
+    ids=["columns", "a table", "none"],
+)
+def test_what_may_also_decide_the_status_is_ready_to_be_uncommented(
+    tables: tuple[Table, ...], keys: list[tuple[str, ...]]
+) -> None:
+    found = propose(rank(tables)[0].table, tables)
+    text = first_configuration(found, ANSWERS)
+    assert ("may also decide the status: " in text) == bool(found.carriers)
+
+    if found.carriers:
+        text = re.sub(r"^      status: .*\n", "", text, flags=re.MULTILINE)
+        text = text.replace("      # status: {sql: ", "      status: {sql: ")
+    text = re.sub(r"^      # - \{table", "      - {table", text, flags=re.MULTILINE)
+    watch = parse(text, name="first", environ={}).watches["applications"]
+
+    assert [each.key for each in watch.related] == keys
+    if found.carriers:
+        assert watch.columns.status == SqlColumn(found.decided().sql or "", found.decided().depends_on)
+
+
+def test_related_is_ready_to_be_uncommented_where_nothing_else_is() -> None:
+    table = a_table("candidatures", "id integer !", "statut text", "offre_id integer", "hellowork_id text")
+    text = first_configuration(propose(table, [table, REJECTED]), ANSWERS)
+
+    text = text.replace("    # related:", "    related:").replace("    #   - {table", "      - {table")
+
+    (related,) = parse(text, name="first", environ={}).watches["applications"].related
+    assert (related.table, related.key) == (REJECTED.name, ("candidature_id",))

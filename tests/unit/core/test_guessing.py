@@ -376,3 +376,75 @@ def test_a_text_with_other_values_is_no_flag(values: tuple[str, ...]) -> None:
     named = propose(table, [table], {"deleted": "suppression"}).guesses["deleted"]
     assert "does the expression say" in (named.doubt or "")
     assert "a long text" not in (named.doubt or "")
+
+
+@pytest.mark.parametrize(
+    ("described", "condition", "status"),
+    [
+        ("hired boolean", "t.hired", "hired"),
+        ("canceled smallint", "t.canceled <> 0", "canceled"),
+        ("active boolean", "NOT t.active", "inactive"),
+        ("actif integer", "t.actif = 0", "inactive"),
+        ("rejected_at timestamp_without_time_zone", "t.rejected_at IS NOT NULL", "rejected"),
+        ("refuse_reason_id integer ->public.reasons.id", "t.refuse_reason_id IS NOT NULL", "rejected"),
+        ("refuse_reason_id integer", "t.refuse_reason_id IS NOT NULL", "rejected"),
+        ("motif_id integer ->public.motifs_refus.id", "t.motif_id IS NOT NULL", "rejected"),
+        ("motif_id integer ->public.motifs.id", "t.motif_id IS NOT NULL", "closed"),
+        ("outcome uuid ->public.rejections.id", "t.outcome IS NOT NULL", "rejected"),
+        ("motif_refus text", "t.motif_refus <> ''", "rejected"),
+    ],
+)
+def test_another_column_may_also_decide_the_status(described: str, condition: str, status: str) -> None:
+    found = a_guess("id integer", "status text", described)
+
+    assert [(one.condition, one.status) for one in found.carriers] == [(condition, status)]
+    decided = found.decided()
+    assert decided.sql == f"CASE WHEN {condition} THEN '{status}' ELSE t.status END"
+    assert decided.depends_on == ("status", described.split(maxsplit=1)[0])
+
+
+@pytest.mark.parametrize(
+    "described",
+    ["hired_by_id integer", "accepted_terms boolean", "active_since date", "reason text", "refus text", "x integer",
+     "owner_id integer ->public.users.id", "converted json", "email_rejected boolean"],
+)  # fmt: skip
+def test_what_decides_nothing_is_not_listed(described: str) -> None:
+    assert a_guess("id integer", "status text", described).carriers == ()
+
+
+@pytest.mark.parametrize(
+    ("other", "carries"),
+    [
+        (a_table("rejected", "id integer", "application_id integer ->public.applications.id"), True),
+        (a_table("interviews", "id integer", "application_id integer"), True),
+        (a_table("interviews", "id integer", "application_id text"), False),
+        (a_table("interviews", "id integer", "candidate_id integer ->public.candidates.id"), False),
+        (a_table("notes", "id integer", "application_id integer ->public.applications.id"), False),
+        (a_table("interviews", "id integer", "application_id integer", kind="v"), False),
+    ],
+)
+def test_a_table_that_leads_to_the_application_may_also_decide(other: Table, *, carries: bool) -> None:
+    table = a_table("applications", "id integer", "stage stage_type enum")
+
+    found = propose(table, [table, other])
+
+    if not carries:
+        assert found.carriers == ()
+        return
+    (one,) = found.carriers
+    assert (one.name, one.related, one.key) == (str(other.name), other.name, "application_id")
+    exists = f"EXISTS (SELECT FROM {other.name} r WHERE r.application_id = t.id)"
+    assert found.decided().sql == f"CASE WHEN {exists} THEN '{one.status}' ELSE t.stage::text END"
+    assert found.decided().depends_on == ("stage", "id")
+    assert propose(replace(table, key=()), [table, other]).carriers == ()
+
+
+def test_what_weighs_most_decides_first() -> None:
+    described = ("entretien_le date", "active boolean", "embauche boolean", "annulee boolean", "refusee boolean")
+
+    found = a_guess("id integer", *described)
+
+    assert [one.name for one in found.carriers] == ["refusee", "embauche", "annulee", "entretien_le", "active"]
+    assert str(found.decided().sql).endswith("THEN 'inactive' ELSE NULL END")
+    given = Guess(None, "you gave it", sql="upper(t.x)", depends_on=("x",))
+    assert propose(found.table, [found.table], {"status": given}).carriers == ()
