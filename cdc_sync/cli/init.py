@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc_sync.cli.context import put_out, say
 from cdc_sync.config import ConfigurationError, parse
-from cdc_sync.config.first import Answers, first_configuration
+from cdc_sync.config.first import Answers, first_configuration, undecided
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.guessing import FIELDS, Guess, Proposal, Table, propose, rank
 from cdc_sync.core.identifiers import IdentifierError, parse_column, parse_qualified, written
@@ -76,7 +76,8 @@ def init(  # noqa: PLR0917 - options, which are given by name
     if asks and doubt is not None:
         say(f"timezone: {doubt}", err=True)
         zone, doubt = typer.prompt("  which time zone?", default=zone, err=True), None
-    text = first_configuration(proposal, Answers(shown, comments, mode_, why, zone, doubt, state, others))
+    answers = Answers(shown, comments, mode_, why, zone, doubt, state, others)
+    text = first_configuration(proposal, answers)
     _check(text, timezone)
     if output is None:
         put_out(text)
@@ -89,6 +90,12 @@ def init(  # noqa: PLR0917 - options, which are given by name
         raise OperationError(f"{output} cannot be written: {error.strerror}") from None
     left = sum("# DOUBT" in line for line in text.splitlines())
     say(f"{output} is written; {left} doubt(s) in it: grep -n DOUBT {output}", err=True)
+    if open_ := undecided(proposal, answers):
+        say(
+            f"{len(open_)} could send wrong things: `cdc-sync run` refuses until the list `undecided` in it is empty; "
+            f"run --dry-run, check and plan work",
+            err=True,
+        )
     say(f"Then: cdc-sync --config {output} config validate, and cdc-sync --config {output} check", err=True)
 
 
@@ -158,7 +165,7 @@ def _table_ranked(seen: Survey, *, asks: bool) -> tuple[Table, tuple[str, ...]]:
         raise typer.BadParameter(f"a number from 1 to {len(near)}, please")
 
     for number, one in enumerate(near, start=1):
-        say(f"  {number}  {one.table.name} (about {one.table.rows} rows)", err=True)
+        say(f"  {number}  {one.table.name} ({one.table.size})", err=True)
     return typer.prompt("Which table holds the applications?", default="1", value_proc=read, err=True), ()
 
 

@@ -10,7 +10,7 @@ import typer
 
 from cdc_sync import event_loop
 from cdc_sync.cli.context import invocation, say
-from cdc_sync.config import Config
+from cdc_sync.config import Config, ConfigurationError
 from cdc_sync.core.observations import BaselineDone, BaselineProgress, Consumer
 from cdc_sync.daemon import RunOptions, run_once
 from cdc_sync.daemon import run as run_daemon
@@ -29,7 +29,15 @@ def run(
 ) -> None:
     """Watch the database and keep HelloWork informed (the daemon)."""
     called = invocation(context)
-    config = called.config()
+
+    def read() -> Config:
+        config = called.config()
+        if config.undecided and not dry_run:
+            problems = [each for each in called.warnings(config) if each.code == "undecided"]
+            raise ConfigurationError(str(called.config_path), problems)
+        return config
+
+    config = read()
 
     def configured(config: Config) -> Lines:
         lines = configure(config.log, called.environ)
@@ -52,7 +60,7 @@ def run(
             raise typer.Exit(_once(config, consumers, dry_run=dry_run))
         options = RunOptions(dry_run=dry_run, beat_every=systemd.wants_to_hear_every)
         # Who only looks is at a terminal: closing it ends the look.
-        reread = None if dry_run else Reread(called.config, lambda config: log.use(configured(config)))
+        reread = None if dry_run else Reread(read, lambda config: log.use(configured(config)))
         event_loop.run(run_daemon(config, options, consumers, _show, reread))
 
 

@@ -58,7 +58,42 @@ class Answers:
 
 def first_configuration(proposal: Proposal, answers: Answers) -> str:
     """The text of the file; a valid configuration, whatever is in doubt."""
-    return "\n".join([_HEADER, *_above(answers), *_watch(proposal, answers)]) + "\n"
+    return "\n".join([_HEADER, *_undecided(proposal, answers), *_above(answers), *_watch(proposal, answers)]) + "\n"
+
+
+def undecided(proposal: Proposal, answers: Answers) -> list[str]:
+    """The doubts by which wrong things could be sent."""
+    doubts = {
+        "table": f"{', '.join(answers.others)} look like it too" if answers.others else None,
+        "key": proposal.key_doubt,
+        "timezone": answers.timezone_doubt,
+    }
+    found = [f"{field}: {doubt}" for field, doubt in doubts.items() if doubt is not None]
+    found += [
+        f"{field}: {guess.doubt}"
+        for field, guess in proposal.guesses.items()
+        if guess.doubt is not None and not guess.suggested
+    ]
+    if proposal.carriers:
+        found.append(f"status: {', '.join(one.name for one in proposal.carriers)} may decide it too")
+    return found
+
+
+def _undecided(proposal: Proposal, answers: Answers) -> Iterator[str]:
+    if found := undecided(proposal, answers):
+        yield "# What could send wrong things. Decide each, correct the file, remove the entry: `cdc-sync run` refuses"
+        yield "# while there is one; `run --dry-run`, `check` and `plan` work."
+        yield "undecided:"
+        for each in found:
+            yield from textwrap.wrap(
+                _quoted(" ".join(each.split())),
+                _WIDTH,
+                initial_indent="  - ",
+                subsequent_indent="    ",
+                break_on_hyphens=False,
+                break_long_words=False,
+            )
+        yield ""
 
 
 def _above(answers: Answers) -> Iterator[str]:
@@ -75,7 +110,7 @@ def _above(answers: Answers) -> Iterator[str]:
 
 def _watch(proposal: Proposal, answers: Answers) -> Iterator[str]:
     table = proposal.table
-    yield from _comment(f"By its name and its columns; about {table.rows} rows.", "    ")
+    yield from _comment(f"By its name and its columns; {table.size}.", "    ")
     others = ", ".join(answers.others)
     yield from _doubt(others and f"these look like it too: {others}", "    ")
     yield f"    table: {_text(str(table.name))}"
@@ -86,7 +121,9 @@ def _watch(proposal: Proposal, answers: Answers) -> Iterator[str]:
         if field in proposal.guesses:
             yield from _field(field, proposal.guesses[field])
         if field == "status" and proposal.carriers:
-            yield from _doubt(carried(proposal), "      ")
+            names = ", ".join(one.name for one in proposal.carriers)
+            doubt = f"may also decide the status: {names}. If so, write this instead, with what weighs most first"
+            yield from _doubt(doubt, "      ")
             yield f"      # {mapped('status', proposal.decided())}"
     yield from _timezone(proposal, answers)
     yield from _related(proposal)
@@ -109,12 +146,6 @@ def _related(proposal: Proposal) -> Iterator[str]:
         yield "    # With the status that other tables decide too:"
         yield from () if tables else ("    # related:",)
         yield from (f"    {'  # ' if tables else '#   '}- {entry}" for entry in pointing)
-
-
-def carried(proposal: Proposal) -> str:
-    """What may also decide the status, as a doubt."""
-    names = ", ".join(one.name for one in proposal.carriers)
-    return f"may also decide the status: {names}. If so, write this instead, with what weighs most first"
 
 
 def _field(field: str, guess: Guess) -> Iterator[str]:

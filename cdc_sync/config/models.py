@@ -22,6 +22,7 @@ from cdc_sync.config.values import (
     PositiveDuration,
     PositiveNumber,
     Section,
+    Text,
     WholeNumber,
     format_duration,
     must,
@@ -258,6 +259,9 @@ class Config(Section):
             letter and has at most 40 of them; it appears in commands, metrics and names in the database. Required.
         admin: Where health, metrics and the page are served, and to whom. May be left out.
         log: What is logged, and how it is written. May be left out.
+        undecided: What `cdc-sync init` could not decide and what would send wrong things, each in words. Decide it,
+            correct the file, and remove the entry. While there is one `cdc-sync run` refuses, with exit code 78; `run
+            --dry-run`, `check` and `plan` work. Empty by default.
     """
 
     database: Database = Field(default_factory=Database, title="The ATS's database.")
@@ -269,3 +273,4 @@ class Config(Section):
     )
     admin: Admin = Field(default_factory=Admin, title="Health, metrics and the page.")
     log: Log = Field(default_factory=Log, title="auto: text on a terminal, journal fields under systemd, else JSON")
+    undecided: tuple[Text, ...] = Field(default=(), title="what init leaves to a person; run refuses until it is empty")

@@ -38,6 +38,7 @@ Code = Literal[
     "status-never-sent",
     "status-number",
     "personal-data",
+    "undecided",
 ]
 
 
@@ -47,6 +48,9 @@ def warnings(config: Config) -> list[Problem]:
 
 
 def _warnings(config: Config) -> Iterator[Problem]:
+    for number, doubt in enumerate(config.undecided):
+        remedy = "decide it, correct the file, and remove the entry: `cdc-sync run` refuses before"
+        yield _suspicion("undecided", ("undecided", number), None, doubt, remedy)
     if config.state.backend == "sqlite" and config.state.dsn is not None:
         remedy = "set state.backend: postgres, or remove it"
         yield _suspicion("dsn-unused", ("state", "dsn"), None, "is not used by backend sqlite", remedy)

@@ -112,14 +112,14 @@ class Table:
     Attributes:
         name: schema and name, as the catalog has them.
         kind: `pg_class.relkind`.
-        rows: the planner's estimate.
+        rows: the planner's estimate; None if it was never analysed.
         key: the primary key's columns, else those of another unique index without NULLs; empty if there is none.
         columns: in the table's order.
     """
 
     name: QualifiedName
     kind: str
-    rows: int
+    rows: int | None
     key: tuple[str, ...]
     columns: tuple[Column, ...]
 
@@ -127,6 +127,11 @@ class Table:
     def is_table(self) -> bool:
         """Whether it can have triggers."""
         return self.kind in {"r", "p"}
+
+    @property
+    def size(self) -> str:
+        """How many rows it has."""
+        return "an unknown number of rows, never analysed" if self.rows is None else f"about {self.rows} rows"
 
     def column(self, name: str) -> Column | None:
         """A column by its name."""
@@ -144,7 +149,7 @@ def rank(tables: Iterable[Table]) -> list[Candidate]:
     """Those of the tables that look like a table of applications, best first; of equal ones the bigger first."""
     scored = [Candidate(table, _table_score(table)) for table in tables]
     found = [candidate for candidate in scored if candidate.score >= _LEAST_OF_A_TABLE]
-    return sorted(found, key=lambda one: (-one.score, -one.table.rows, str(one.table.name)))
+    return sorted(found, key=lambda one: (-one.score, -(one.table.rows or 0), str(one.table.name)))
 
 
 def _table_score(table: Table) -> int:

@@ -3,6 +3,7 @@
 import os
 import pty
 import select
+import signal
 import subprocess
 
 import pytest
@@ -208,8 +209,8 @@ def test_on_a_terminal_it_asks_for_what_is_in_doubt(french: Installation) -> Non
     french.ats.execute("ALTER TABLE public.candidatures ADD statut text")
     french.ats.execute("CREATE TABLE public.applications (LIKE public.candidatures)")
 
-    # The second table, and of the status another column, each after a mistake; then one as it is guessed.
-    text, asked = _on_a_terminal(french, ["9", "2", "nowhere", "statut", "", "America/Toronto"])
+    # The second table, and of the status another column, each after a mistake.
+    text, asked = _on_a_terminal(french, ["9", "2", "nowhere", "statut", "America/Toronto"])
 
     watch = yaml.safe_load(text)["watches"]["applications"]
     assert "a number from 1 to 2" in asked
@@ -240,3 +241,26 @@ def _on_a_terminal(installation: Installation, answers: list[str]) -> tuple[str,
     os.close(ours)
     assert process.wait(PATIENCE) == 0, shown.decode()
     return printed.read_text(encoding="utf-8"), shown.decode()
+
+
+def test_run_refuses_while_something_is_undecided_and_what_only_looks_works(notify: Installation) -> None:
+    notify.add("hw-1")
+    assert notify.run("run", "--once").code == 0
+    notify.configure(undecided=["status: refuse_reason_id may decide it too"])
+
+    for refusing in (["run"], ["run", "--once"]):
+        refused = notify.run(*refusing)
+        assert refused.code == 78, refused.output
+        assert "undecided[0]: status: refuse_reason_id may decide it too; decide it" in refused.stderr
+    checked = notify.run("check")
+    assert checked.code == 0, checked.output
+    assert "warning  configuration: undecided[0]: status: refuse_reason_id" in checked.stdout
+    for looking in (["plan"], ["run", "--once", "--dry-run"], ["config", "validate"]):
+        assert notify.run(*looking).code == 0
+
+    notify.configure(undecided=[])
+    with notify.daemon() as daemon:
+        notify.configure(undecided=["key: none"])
+        daemon.send_signal(signal.SIGHUP)
+        daemon.wait_for_event("undecided[0]: key: none")
+        assert daemon.stop() == 0

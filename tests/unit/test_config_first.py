@@ -1,9 +1,10 @@
 """The first configuration that `init` writes: valid whatever was found, and nothing in a name can break out of it."""
 
 import re
+from dataclasses import replace
 
 import pytest
-from support.schemas import FRENCH, LEGACY, ODOO, RAILS, a_table
+from support.schemas import FRENCH, LEGACY, ODOO, RAILS, a_column, a_table
 
 from cdc_sync.config import PlainColumn, SqlColumn, parse
 from cdc_sync.config.first import Answers, first_configuration
@@ -118,3 +119,33 @@ def test_related_is_ready_to_be_uncommented_where_nothing_else_is() -> None:
 
     (related,) = parse(text, name="first", environ={}).watches["applications"].related
     assert (related.table, related.key) == (REJECTED.name, ("candidature_id",))
+
+
+def test_what_could_send_wrong_things_is_undecided() -> None:
+    decided = a_table(
+        "candidatures", "id integer !", "statut text", "offre_id integer indexed", "date_creation timestamp"
+    )
+    decided = replace(decided, columns=(*decided.columns, a_column("hellowork_id text")))
+    assert "undecided" not in first_configuration(propose(decided, [decided]), ANSWERS)
+
+    table = replace(decided, columns=(*decided.columns, a_column("actif boolean")), key=())
+    proposal = propose(table, [table, REJECTED])
+    answers = replace(ANSWERS, timezone_doubt="which one is for ${ATS} to say", others=("public.other",))
+    text = first_configuration(proposal, answers)
+
+    assert parse(text, name="first", environ={}).undecided == (
+        "table: public.other look like it too",
+        "key: nothing makes it unique in the database; it must be, and never NULL",
+        "timezone: which one is for ${ATS} to say",
+        "status: actif may decide it too",
+    )
+    assert text.index("undecided:") < text.index("database:")
+
+
+def test_a_table_that_was_never_analysed_has_an_unknown_number_of_rows() -> None:
+    table = a_table("candidatures", "id integer !")
+
+    assert "about 1000 rows." in first_configuration(propose(table, [table]), ANSWERS)
+    unknown = replace(table, rows=None)
+    assert "an unknown number of rows, never analysed." in first_configuration(propose(unknown, [unknown]), ANSWERS)
+    assert "; about 0 rows." in first_configuration(propose(replace(table, rows=0), [table]), ANSWERS)

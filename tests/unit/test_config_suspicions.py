@@ -102,3 +102,11 @@ def test_personal_data_is_pointed_out(field: str) -> None:
         f"{WATCH}.columns.{field}: looks like personal data, which would be sent, logged and stored "
         "(found: partner_phone); map the column that is meant"
     )
+
+
+def test_what_init_left_undecided_is_pointed_out() -> None:
+    remedy = "decide it, correct the file, and remove the entry: `cdc-sync run` refuses before"
+    assert warned({"undecided": ["status: a or b?", "key: none"]}) == [
+        f"undecided[0]: status: a or b?; {remedy}",
+        f"undecided[1]: key: none; {remedy}",
+    ]

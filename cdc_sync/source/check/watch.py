@@ -419,8 +419,9 @@ class _Watch:
         if query_plan.is_in_order(plan) if is_page else query_plan.seeks(plan, dict(leading)):
             return f"{what}, and an index serves that"
         rows = self.facts.estimate
+        size = f"of about {rows} rows now" if rows else "of an unknown number of rows"
         raise PreconditionError(
-            f"{what}, and no index serves that: {without} (of about {rows} rows now)",
+            f"{what}, and no index serves that: {without} ({size})",
             self._making_index(on, table or self.facts),
             "failed" if often and rows >= _BIG else "warning",
         )

@@ -18,7 +18,10 @@ SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, greatest(c.relt
    AND CASE WHEN %(schema)s::text IS NULL THEN pg_catalog.pg_table_is_visible(c.oid) ELSE n.nspname = %(schema)s END
 
 -- name: relations
-SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, greatest(c.reltuples, 0)::bigint,
+-- A table that was never analysed has -1 rows, and before PostgreSQL 14 as many as an empty one.
+SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
+       CASE WHEN c.reltuples > 0 OR (c.reltuples = 0 AND current_setting('server_version_num')::int >= 140000)
+            THEN c.reltuples::bigint END,
        pg_catalog.has_schema_privilege(n.oid, 'USAGE')
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
