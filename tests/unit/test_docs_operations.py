@@ -59,6 +59,11 @@ watches:
   applications:
     status: {map: {a: sent, b: Hired}, unmapped: ignore}
     settle: {nothing: 5m}
+  numbers:
+    table: public.others
+    key: [id]
+    columns: {application_id: phone, status: stage_id, job_id: job_id, created: created_at}
+undecided: ["status: something else may decide it too"]
 """
 
 
