@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cdc_sync.cli.console import console
 from cdc_sync.cli.context import JsonOption, invocation, print_json, say
+from cdc_sync.cli.labels import judged, labels_of, show_labels
 from cdc_sync.config import Config, ConfigurationError, Problem
 from cdc_sync.config.dsn import encryption
 from cdc_sync.core import database_identity
@@ -29,7 +30,13 @@ from cdc_sync.wall_clock import wall_clock
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 
-def check(context: typer.Context, as_json: JsonOption = False) -> None:
+def check(
+    context: typer.Context,
+    as_json: JsonOption = False,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Show the status's labels too: reads that column of every row.")
+    ] = False,
+) -> None:
     """Check every precondition, with the remedy for each that fails. Safe while the daemon runs; changes nothing."""
     called = invocation(context)
     try:
@@ -48,18 +55,21 @@ def check(context: typer.Context, as_json: JsonOption = False) -> None:
     tell(Finding("configuration", "ok", f"{called.config_path} is valid"))
     for warning in called.warnings(config):
         tell(_configuration("warning", warning))
-    asyncio.run(_check(config, tell))
+    counted = asyncio.run(_check(config, tell, labels=labels))
     failed = sum(finding.state == "failed" for finding in findings)
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
+        if counted:
+            show_labels(counted)
         warned = sum(finding.state == "warning" for finding in findings)
         console.print(f"{len(findings)} checks: {failed} failed, {warned} warning(s)")
     if failed:
         raise typer.Exit(1)
 
 
-async def _check(config: Config, tell: Tell) -> None:
+async def _check(config: Config, tell: Tell, *, labels: bool) -> list[dict[str, Any]]:
+    """Tell of everything; returns the labels, if they are wanted."""
     # Beforehand, since to connect is to log in.
     if config.state.backend == "postgres" and config.state.dsn is not None:
         tell(encryption("store-encryption", "state.dsn", config.state.dsn.get_secret_value()))
@@ -68,7 +78,22 @@ async def _check(config: Config, tell: Tell) -> None:
     found = await check_database(config, wall_clock, tell, await stored_positions(config, POSITION))
     if found is not None:
         tell(database_identity.judged(bound, found, await _elsewhere(config, found) if bound == found else None))
+    counted = (
+        [item for name in config.watches for item in await _labels(config, name, tell)] if labels and found else []
+    )
     await check_endpoint(config.hellowork, wall_clock, tell)
+    return counted
+
+
+async def _labels(config: Config, watch: str, tell: Tell) -> list[dict[str, Any]]:
+    try:
+        async with connected(config.database.dsn.get_secret_value()) as connection:
+            found = await labels_of(connection, config, watch)
+    except SourceError as error:
+        tell(Finding("labels", "failed", error.message, "Repair what failed above, then check again.", watch))
+        return []
+    tell(judged(watch, found))
+    return found
 
 
 async def _elsewhere(config: Config, identity: str) -> str | None:

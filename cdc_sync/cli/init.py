@@ -6,19 +6,21 @@ import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc_sync.cli.context import put_out, say
-from cdc_sync.config import ConfigurationError, parse
+from cdc_sync.cli.labels import labels_of, show_labels
+from cdc_sync.config import Config, ConfigurationError, parse
 from cdc_sync.config.first import Answers, first_configuration, undecided
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.guessing import FIELDS, Guess, Proposal, Table, propose, rank
 from cdc_sync.core.identifiers import IdentifierError, parse_column, parse_qualified, written
 from cdc_sync.core.visible import visible
 from cdc_sync.source.connection import connected
+from cdc_sync.source.errors import SourceError
 from cdc_sync.source.expressions import columns_in
 from cdc_sync.source.survey import Survey, survey, with_values
 
@@ -78,7 +80,7 @@ def init(  # noqa: PLR0917 - options, which are given by name
         zone, doubt = typer.prompt("  which time zone?", default=zone, err=True), None
     answers = Answers(shown, comments, mode_, why, zone, doubt, state, others)
     text = first_configuration(proposal, answers)
-    _check(text, timezone)
+    config = _check(text, timezone)
     if output is None:
         put_out(text)
         return
@@ -97,6 +99,16 @@ def init(  # noqa: PLR0917 - options, which are given by name
             err=True,
         )
     say(f"Then: cdc-sync --config {output} config validate, and cdc-sync --config {output} check", err=True)
+    if asks and typer.confirm("Show the status's labels, and what is sent for each? It reads that column.", err=True):
+        try:
+            show_labels(asyncio.run(_labels(dsn, config)))
+        except SourceError as error:
+            say(f"{error.message} Later: cdc-sync --config {output} labels", err=True)
+
+
+async def _labels(dsn: str, config: Config) -> list[dict[str, Any]]:
+    async with connected(dsn) as connection:
+        return [item for name in config.watches for item in await labels_of(connection, config, name)]
 
 
 async def _survey(dsn: str) -> Survey:
@@ -249,10 +261,10 @@ def _time_zone(seen: Survey, proposal: Proposal) -> tuple[str, str | None]:
     )
 
 
-def _check(text: str, timezone: str | None) -> None:
+def _check(text: str, timezone: str | None) -> Config:
     """What we write is valid; but for what we were given, nothing could be wrong with it."""
     try:
-        parse(text, name="the configuration", environ=os.environ)
+        return parse(text, name="the configuration", environ=os.environ)
     except ConfigurationError as error:
         if timezone is not None and any(problem.path.endswith(".timezone") for problem in error.problems):
             raise typer.BadParameter(str(error.problems[0]), param_hint="--timezone") from None

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from difflib import get_close_matches
 from typing import Any
 
 import typer
@@ -12,10 +13,11 @@ from cdc_sync.cli.console import console
 from cdc_sync.cli.context import JsonOption, WatchOption, invocation, no_such_watch, print_json
 from cdc_sync.config import Config
 from cdc_sync.config.rules import watch_rules
+from cdc_sync.core.findings import Finding
 from cdc_sync.core.hellowork_statuses import MEANINGS, meant
 from cdc_sync.core.rows import map_status
 from cdc_sync.core.rules import StatusRules
-from cdc_sync.source.connection import asking, connected
+from cdc_sync.source.connection import Connection, asking, connected
 from cdc_sync.source.facts import table_facts
 from cdc_sync.source.mapping import Mapping
 
@@ -33,7 +35,38 @@ def labels(context: typer.Context, watch: WatchOption = None, as_json: JsonOptio
     found = asyncio.run(_labels(config, [watch] if watch else list(config.watches)))
     if as_json:
         print_json(found)
-        return
+    else:
+        show_labels(found)
+
+
+async def _labels(config: Config, names: list[str]) -> list[dict[str, Any]]:
+    async with connected(config.database.dsn.get_secret_value()) as connection:
+        return [item for name in names for item in await labels_of(connection, config, name)]
+
+
+async def labels_of(connection: Connection, config: Config, name: str) -> list[dict[str, Any]]:
+    """The labels of a watch's status, the most frequent first, then those of status.map that no row has.
+
+    Raises:
+        SourceError: they cannot be read.
+    """
+    watch, rules = config.watches[name], watch_rules(config, name).status
+    mapping = await Mapping.prepare(connection, watch, await table_facts(connection, watch.table))
+    query = sql.SQL(_COUNT).format(
+        label=mapping.expressions["columns.status"], table=mapping.table, scope=mapping.scope, most=_MOST
+    )
+    async with asking(f"counting the labels of {watch.table}"):
+        rows = await (await connection.execute(query)).fetchall()
+    counts: Counter[str] = Counter()
+    for label, number in rows:
+        # As `map_status` has it: NULL and blanks are one label.
+        counts["" if label is None or label.isspace() else label] += number
+    found = [_item(name, rules, label, number) for label, number in sorted(counts.items(), key=_by_rows)]
+    return found + [_item(name, rules, label, 0) for label in rules.map if label not in counts]
+
+
+def show_labels(found: list[dict[str, Any]]) -> None:
+    """Print labels as a table."""
     table = Table("watch", "label", "rows", "sent", "in status.map", "remark")
     for item in found:
         sent = item["sent"] or {"ignore": "nothing (status.unmapped)", "dead-letter": "nothing: a dead letter"}.get(
@@ -44,24 +77,18 @@ def labels(context: typer.Context, watch: WatchOption = None, as_json: JsonOptio
     console.print(table)
 
 
-async def _labels(config: Config, names: list[str]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    async with connected(config.database.dsn.get_secret_value()) as connection:
-        for name in names:
-            watch, rules = config.watches[name], watch_rules(config, name).status
-            mapping = await Mapping.prepare(connection, watch, await table_facts(connection, watch.table))
-            query = sql.SQL(_COUNT).format(
-                label=mapping.expressions["columns.status"], table=mapping.table, scope=mapping.scope, most=_MOST
-            )
-            async with asking(f"counting the labels of {watch.table}"):
-                rows = await (await connection.execute(query)).fetchall()
-            counts: Counter[str] = Counter()
-            for label, number in rows:
-                # As `map_status` has it: NULL and blanks are one label.
-                counts["" if label is None or label.isspace() else label] += number
-            found += [_item(name, rules, label, number) for label, number in sorted(counts.items(), key=_by_rows)]
-            found += [_item(name, rules, label, 0) for label in rules.map if label not in counts]
-    return found
+def judged(watch: str, found: list[dict[str, Any]]) -> Finding:
+    """Whether each label of status.map is a row's."""
+    there = [item["label"] for item in found if item["rows"]]
+    absent = [item["label"] for item in found if not item["rows"]]
+    if not absent:
+        return Finding(
+            "labels", "ok", f"rows have {len(there)} label(s), among them every one of status.map", None, watch
+        )
+    close = {label: get_close_matches(label, there, n=1) for label in absent}
+    hints = [f"{label} → {similar[0]}?" for label, similar in close.items() if similar]
+    message = f"no row has these labels of status.map: {', '.join(map(repr, absent))}"
+    return Finding("labels", "warning", message, "\n".join(hints) or "Is each spelled as in the ATS?", watch)
 
 
 def _by_rows(counted: tuple[str, int]) -> tuple[int, str]:

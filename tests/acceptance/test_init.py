@@ -221,10 +221,25 @@ def test_on_a_terminal_it_asks_for_what_is_in_doubt(french: Installation) -> Non
     assert watch["timezone"] == "America/Toronto"
 
 
-def _on_a_terminal(installation: Installation, answers: list[str]) -> tuple[str, str]:
+def test_on_a_terminal_it_offers_to_look_at_the_labels(french: Installation) -> None:
+    first = french.folder / "first.yaml"
+    options = ("--output", str(first), "--timezone", "Europe/Paris", "--force")
+
+    refused, asked = _on_a_terminal(french, ["y"], *options)
+    french.ats.execute(f'GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{french.role}"')
+    shown, _ = _on_a_terminal(french, ["y"], *options)
+
+    assert "Show the status's labels" in asked
+    assert "Later: cdc-sync --config" in asked
+    assert refused.strip() == ""
+    assert "Reçue" in shown
+    assert _on_a_terminal(french, ["n"], *options)[0].strip() == ""
+
+
+def _on_a_terminal(installation: Installation, answers: list[str], *options: str) -> tuple[str, str]:
     """Run it with a terminal for its questions; returns what it printed and what was on the terminal."""
     ours, theirs = pty.openpty()
-    command = [*COMMAND, "init", "--dsn", installation.variables["ATS_DSN"]]
+    command = [*COMMAND, "init", "--dsn", installation.variables["ATS_DSN"], *options]
     printed = installation.folder / "printed.yaml"
     with printed.open("wb") as output:
         process = subprocess.Popen(command, stdin=theirs, stdout=output, stderr=theirs, env=environment({}))
