@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from cdc_sync.config import Config
 from cdc_sync.core.delivery import is_paused
@@ -132,8 +133,16 @@ async def _catch_up(parts: WatchParts) -> None:
         meanwhile = "What that misses, the sweep of each run finds, as this one's does."
         capture = await begin(connected, meanwhile, nothing)
         await capture.catch_up()
-        if (await sweep(connected.intake, capture.catch_up, nothing, steps=parts.steps)).resumed:
-            await sweep(connected.intake, capture.catch_up, nothing, steps=parts.steps)
+        whole = partial(
+            sweep,
+            connected.intake,
+            capture.catch_up,
+            nothing,
+            sees_deletions=capture.sees_deletions,
+            steps=parts.steps,
+        )
+        if (await whole()).resumed:
+            await whole()
         await _confirm(connected)
 
 

@@ -217,7 +217,13 @@ class WatchWorker:
             try:
                 with reading_as(Reads(always=True)):
                     catch_up = partial(self._catch_up, capture, progressed)
-                    done = await sweep(capture.intake, catch_up, progressed, steps=self._parts.steps)
+                    done = await sweep(
+                        capture.intake,
+                        catch_up,
+                        progressed,
+                        sees_deletions=capture.sees_deletions,
+                        steps=self._parts.steps,
+                    )
             finally:
                 self._next_sweep_from = clock() + (reached - started) * (_SWEEP_SHARE - 1)
             # Whatever was refused has been written by now, or is no news any more.

@@ -80,10 +80,12 @@ class Capture(ABC):
     Attributes:
         void_elsewhere: positions that mean nothing once the store is given to another database, and what stands in
             their place then.
+        sees_deletions: whether it notices that a row is gone. If not, that is the sweeps' part, and no repair.
         tables: the tables whose changes are noticed.
     """
 
     void_elsewhere: ClassVar[Mapping[str, str]] = {}
+    sees_deletions: ClassVar[bool] = True
 
     def __init__(self, connected: Connected) -> None:
         self.connected = connected

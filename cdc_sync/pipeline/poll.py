@@ -43,6 +43,7 @@ class PollCapture(Capture):
     """
 
     void_elsewhere: ClassVar[Mapping[str, str]] = {BEGAN: ""}
+    sees_deletions: ClassVar[bool] = False
 
     def __init__(self, connected: Connected, reader: WatermarkReader) -> None:
         super().__init__(connected)

@@ -62,15 +62,18 @@ async def sweep(
     catch_up: Callable[[], Awaitable[None]],
     progressed: Callable[[], None],
     *,
+    sees_deletions: bool = True,
     steps: Steps = STEPS,
 ) -> SweepDone:
     """Compare everything once, or the rest of what an interrupted sweep has left; returns what it did.
+
+    Rows that are gone count as repaired if the capture `sees_deletions`.
 
     Raises:
         SourceError: a page cannot be read.
         StoreError: the store cannot be read or written.
     """
-    return await _Sweep(intake, catch_up, progressed, steps).run()
+    return await _Sweep(intake, catch_up, progressed, sees_deletions=sees_deletions, steps=steps).run()
 
 
 class _Sweep:
@@ -79,11 +82,14 @@ class _Sweep:
         intake: Intake,
         catch_up: Callable[[], Awaitable[None]],
         progressed: Callable[[], None],
+        *,
+        sees_deletions: bool,
         steps: Steps,
     ) -> None:
         self._intake = intake
         self._catch_up = catch_up
         self._progressed = progressed
+        self._sees_deletions = sees_deletions
         self._steps = steps
         self._digests = shape_of_digests(intake)
         self._ahead: tuple[Key, Digests | None] | None = None
@@ -308,7 +314,7 @@ class _Sweep:
             for part in range(0, len(gone), size):
                 absent = await self._absent(gone[part : part + size])
                 suspected = await self._intake.suspect(absent, position.at, "sweep") if absent else 0
-                if suspected:
+                if suspected and self._sees_deletions:
                     await self._count({"gone": suspected})
                 self._progressed()
 

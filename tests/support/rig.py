@@ -135,7 +135,8 @@ class Rig:
 
     async def sweep(self, fast: CatchesUp | None = None) -> SweepDone:
         """One sweep; the capture catches up unless another one is given."""
-        return await sweep(self.intake, (fast or self.capture).catch_up, nothing, steps=self.steps)
+        catch_up, sees_deletions = (fast or self.capture).catch_up, self.capture.sees_deletions
+        return await sweep(self.intake, catch_up, nothing, sees_deletions=sees_deletions, steps=self.steps)
 
     async def pass_grace(self) -> int:
         """Let the deletion grace pass and answer what is suspected; returns how many suspicions that were."""
