@@ -1,4 +1,4 @@
--- What config/odoo-recruitment.yaml reads, with the types and constraints that Odoo 17 gives it; many columns are left
+-- What config/odoo-recruitment.yaml reads, with the types and constraints that Odoo 19 gives it; many columns are left
 -- out. `x_hellowork_id` is a field of the customer's own.
 CREATE TABLE public.hr_recruitment_stage (
     id serial PRIMARY KEY,
@@ -27,11 +27,19 @@ CREATE TABLE public.hr_applicant (
     x_hellowork_id character varying,
     partner_name character varying,
     email_from character varying(128),
+    partner_phone character varying(32),
+    partner_phone_sanitized character varying,
+    salary_expected double precision,
+    priority character varying,
     stage_id integer REFERENCES public.hr_recruitment_stage ON DELETE RESTRICT,
     job_id integer REFERENCES public.hr_job ON DELETE SET NULL,
+    last_stage_id integer REFERENCES public.hr_recruitment_stage ON DELETE SET NULL,
     refuse_reason_id integer REFERENCES public.hr_applicant_refuse_reason ON DELETE SET NULL,
+    refuse_date timestamp without time zone,
+    pool_applicant_id integer REFERENCES public.hr_applicant ON DELETE SET NULL,
     active boolean,
     kanban_state character varying NOT NULL DEFAULT 'normal',
+    date_closed timestamp without time zone,
     date_last_stage_update timestamp without time zone,
     create_date timestamp without time zone,
     write_date timestamp without time zone

@@ -1,4 +1,4 @@
-"""config/odoo-recruitment.yaml tells how it is adapted to an older Odoo; here that is done."""
+"""config/odoo-recruitment.yaml says how it is adapted to an older Odoo; here that is done."""
 
 import re
 from pathlib import Path
@@ -11,6 +11,7 @@ from cdc_sync.config import Config, parse
 ROOT = Path(__file__).parents[3]
 SCHEMA = ROOT / "tests" / "acceptance" / "shapes" / "odoo-recruitment.sql"
 EXAMPLE = ROOT / "config" / "odoo-recruitment.yaml"
+NO_POOLS = r"\n +AND t.pool_applicant_id IS DISTINCT FROM t.id", ""
 
 
 def adapted(database: str, *replacements: tuple[str, str]) -> Config:
@@ -27,17 +28,27 @@ async def statuses(config: Config) -> list[str | None]:
         return [row.status for row in await source.rows()]
 
 
+async def test_a_version_without_talent_pools(database: str, ats: Ats) -> None:
+    ats.execute(SCHEMA.read_bytes())
+    ats.execute("ALTER TABLE public.hr_applicant DROP pool_applicant_id")
+    ats.execute("INSERT INTO public.hr_applicant (stage_id, active) VALUES (5, true), (6, false)")
+
+    async with opened(adapted(database, NO_POOLS)) as source:
+        assert [row.in_scope for row in await source.rows()] == [True, False]
+
+
 async def test_a_stage_whose_name_is_a_plain_column(database: str, ats: Ats) -> None:
     ats.execute(SCHEMA.read_bytes())
     ats.execute("INSERT INTO public.hr_applicant (stage_id, refuse_reason_id) VALUES (5, NULL), (6, NULL), (5, 1)")
     today = await statuses(adapted(database))
 
+    ats.execute("ALTER TABLE public.hr_applicant DROP pool_applicant_id")
     ats.execute("ALTER TABLE public.hr_recruitment_stage ALTER name TYPE varchar USING coalesce(name ->> 'fr_FR', '-')")
     plain_name = r"coalesce\(.+'en_US'\)", "s.name"
-    older = await statuses(adapted(database, plain_name))
+    older = await statuses(adapted(database, NO_POOLS, plain_name))
     ats.execute("ALTER TABLE public.hr_recruitment_stage DROP hired_stage")
     no_hired_stage = r"SELECT CASE WHEN s.hired_stage .+ END\n", "SELECT s.name\n"
-    oldest = await statuses(adapted(database, no_hired_stage))
+    oldest = await statuses(adapted(database, NO_POOLS, no_hired_stage))
 
     assert today == older == ["Proposition de contrat", "hired", "refused"]
     assert oldest == ["Proposition de contrat", "Contrat signé", "refused"]
