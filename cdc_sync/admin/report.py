@@ -8,7 +8,7 @@ from typing import Any
 
 from cdc_sync.config import Config
 from cdc_sync.config.rules import built_urls
-from cdc_sync.core.conditions import is_standby
+from cdc_sync.core.conditions import is_standby, wrong
 from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import is_paused
 from cdc_sync.core.outbox import Entry
@@ -141,7 +141,8 @@ async def overview(config: Config, store: Store, lags: Mapping[str, float], now:
     report = await status_report(config, store, now)
     watches = report["watches"]
     totals = {state: sum(watch[state] for watch in watches) for state in ("pending", "held", "dead_letters")}
-    wrong = report["conditions"] or totals["held"]
+    not_arriving = wrong({each["name"]: each["message"] for each in report["conditions"]})
+    doubtful = totals["dead_letters"] or report["conditions"]
     held = {watch["watch"]: await store.entries("held", watch["watch"], HELD) for watch in watches}
     return {
         "now": now,
@@ -153,7 +154,7 @@ async def overview(config: Config, store: Store, lags: Mapping[str, float], now:
         "held": {watch: entries for watch, entries in held.items() if entries},
         "letters": [{"entry": entry, "reply": await _reply_to(store, entry)} for entry in dead],
         "totals": {**totals, "dead": totals["dead_letters"]},
-        "verdict": "bad" if wrong else "attention" if totals["dead_letters"] else "good",
+        "verdict": "bad" if not_arriving or totals["held"] else "attention" if doubtful else "good",
     }
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from cdc_sync.cli.labels import judged, labels_of, show_labels
 from cdc_sync.config import Config, ConfigurationError, Problem
 from cdc_sync.config.dsn import encryption
 from cdc_sync.core import database_identity
+from cdc_sync.core.conditions import REMEDY, WATERMARK
 from cdc_sync.core.database_identity import Whereabouts
 from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.delivery.inspection import check_endpoint
@@ -81,6 +83,7 @@ async def _check(config: Config, tell: Tell, *, labels: bool) -> list[dict[str, 
     counted = (
         [item for name in config.watches for item in await _labels(config, name, tell)] if labels and found else []
     )
+    await _check_watermarks(config, tell)
     await check_endpoint(config.hellowork, wall_clock, tell)
     return counted
 
@@ -94,6 +97,17 @@ async def _labels(config: Config, watch: str, tell: Tell) -> list[dict[str, Any]
         return []
     tell(judged(watch, found))
     return found
+
+
+async def _check_watermarks(config: Config, tell: Tell) -> None:
+    """Tell what the daemon has seen of the watermarks of watches that poll."""
+    with suppress(StoreError):  # what is wrong with the store is among the findings
+        async with opened_beside(config, read_only=True) as store:
+            for condition in await store.conditions():
+                kind, _, watch = condition.name.partition(" ")
+                if kind == WATERMARK and watch in config.watches:
+                    reason = condition.message.removesuffix(f". Remedy: {REMEDY}")
+                    tell(Finding("watermark", "warning", reason, REMEDY, watch))
 
 
 async def _elsewhere(config: Config, identity: str) -> str | None:

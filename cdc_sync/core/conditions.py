@@ -15,9 +15,19 @@ NONE: Conditions = MappingProxyType({})
 STANDBY = "standby"
 """What the name of the one condition begins with that is nothing wrong: another daemon captures the watch."""
 
+WATERMARK = "watermark"
+"""What the names of conditions begin with of which a person should know, though every change arrives: by sweeps."""
+
+REMEDY = (
+    "have every part of the ATS set that column, in the time zone that `timezone` names, or use capture.mode notify; "
+    "until then a shorter capture.sweep finds such changes sooner"
+)
+"""What to do about a watermark that cannot be relied on."""
+
 KINDS = (
     "watch",
     STANDBY,
+    WATERMARK,
     "triggers",
     "row security",
     "baseline",
@@ -31,7 +41,7 @@ KINDS = (
 )
 """What the names of conditions begin with; the rest says which watch or which host."""
 
-_OF_A_WATCH = ("watch", "triggers", "row security", "baseline", "store")
+_OF_A_WATCH = ("watch", WATERMARK, "triggers", "row security", "baseline", "store")
 """What the names of the conditions of a watch that is captured here begin with, but for its lag."""
 
 
@@ -70,8 +80,12 @@ def fold(conditions: Conditions, event: Event) -> Conditions:
 
 
 def wrong(conditions: Conditions) -> Conditions:
-    """Those that keep changes from arriving: all but that of a daemon that waits for its turn."""
-    return {name: message for name, message in conditions.items() if not is_standby(name)}
+    """Those that keep changes from arriving: not a daemon that waits for its turn, nor a watermark."""
+    return {
+        name: message
+        for name, message in conditions.items()
+        if not is_standby(name) and not name.startswith(f"{WATERMARK} ")
+    }
 
 
 def is_standby(name: str) -> bool:
@@ -114,6 +128,8 @@ _RULES: Mapping[type[Event], tuple[str, str, Callable[[Any], str | None]]] = {
     seen.TriggersFound: ("triggers", "watch", _ends),
     seen.RowsHidden: ("row security", "watch", _message),
     seen.RowsVisible: ("row security", "watch", _ends),
+    seen.WatermarkDoubted: (WATERMARK, "watch", lambda event: f"{event.reason}. Remedy: {REMEDY}"),
+    seen.WatermarkTrusted: (WATERMARK, "watch", _ends),
     seen.BaselineProgress: ("baseline", "watch", _baseline_runs),
     seen.BaselineDone: ("baseline", "watch", _ends),
     seen.EndpointChanged: (

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, dataclass_transform
 
 from cdc_sync.core.delivery import Mode
-from cdc_sync.core.rows import Origin
+from cdc_sync.core.rows import Key, Origin
 
 
 @dataclass_transform(frozen_default=True)
@@ -205,6 +205,19 @@ class BaselineOverEarlierWork(Event):
     watch: str
 
 
+class WatermarkDoubted(Event):
+    """Polls cannot rely on the watermark; `reason` has what was seen. Said when another thing speaks against it."""
+
+    watch: str
+    reason: str
+
+
+class WatermarkTrusted(Event):
+    """Nothing has spoken against the watermark for a day."""
+
+    watch: str
+
+
 class ChangesMissed(Event):
     """The triggers could not record `number` changes (some may have been rolled back): a sweep follows."""
 
@@ -347,6 +360,7 @@ class SweepDone(Event):
     """The whole table was compared. `repaired` counts by cause what nothing else had found.
 
     `resumed`: it was interrupted and went on. What happened meanwhile to rows that it had compared before, it missed.
+    `missed` are keys of rows whose change nothing else had found, not all if they are many.
     """
 
     watch: str
@@ -354,6 +368,7 @@ class SweepDone(Event):
     seconds: float
     repaired: Mapping[str, int]
     resumed: bool = False
+    missed: tuple[Key, ...] = ()
 
 
 class CallEnded(Event):

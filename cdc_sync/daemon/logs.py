@@ -13,6 +13,7 @@ from logging import DEBUG, ERROR, INFO, WARNING
 from typing import Any
 
 from cdc_sync.core import observations as events
+from cdc_sync.core.conditions import REMEDY
 from cdc_sync.core.findings import UNCONFIGURED
 from cdc_sync.core.observations import Handler, Handlers
 from cdc_sync.daemon.lines import Fields, Lines, Repeats
@@ -91,6 +92,8 @@ class EventLogger:
             events.ChangesMissed: line(WARNING, _MISSED),
             events.RowsHidden: line(self._level_of_hiding, _message),
             events.RowsVisible: line(self._level_of_visibility, "row-level security hides no rows"),
+            events.WatermarkDoubted: line(WARNING, f"the watermark cannot be relied on: {REMEDY}"),
+            events.WatermarkTrusted: line(INFO, "nothing speaks against the watermark any more"),
             events.BaselineProgress: None if self._progress_elsewhere else line(self._level_of_progress, "baseline"),
             events.BaselineDone: line(INFO, _baseline_done, "known", "queued"),
             events.BaselineOverEarlierWork: line(ERROR, _OVER_EARLIER_WORK),
@@ -108,7 +111,7 @@ class EventLogger:
             events.ClockAgrees: line(INFO, "this machine's clock agrees again"),
             events.Decided: self._decided,
             events.RowSkipped: line(WARNING, lambda e: f"a row cannot be reported: {e.reason}", "reason"),
-            events.SweepDone: line(self._level_of_sweep, "swept"),
+            events.SweepDone: line(self._level_of_sweep, "swept", "missed"),
             events.CallEnded: None if self._rehearsal else self._call_ended,
             events.EndpointChanged: line(self._level_of_endpoint, lambda e: _ENDPOINT[e.mode], "mode"),
             events.SendingPaused: line(WARNING, _PAUSED),

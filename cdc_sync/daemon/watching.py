@@ -224,6 +224,7 @@ class WatchWorker:
                         sees_deletions=capture.sees_deletions,
                         steps=self._parts.steps,
                     )
+                    await capture.swept(done)
             finally:
                 self._next_sweep_from = clock() + (reached - started) * (_SWEEP_SHARE - 1)
             # Whatever was refused has been written by now, or is no news any more.

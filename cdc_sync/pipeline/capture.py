@@ -18,7 +18,7 @@ from cdc_sync.config import Capture as Configured
 from cdc_sync.config import Watch
 from cdc_sync.core.fence import SnapshotReading
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.core.observations import Observe, TriggersFound, TriggersMissing
+from cdc_sync.core.observations import Observe, SweepDone, TriggersFound, TriggersMissing
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.pipeline.database import Database, Sessions
 from cdc_sync.pipeline.intake import Delivery, Intake, NoDelivery, Unwritten
@@ -131,6 +131,13 @@ class Capture(ABC):
     @abstractmethod
     async def jobs(self, progressed: Callable[[], None]) -> Jobs:
         """What has to run, for ever, for changes to be captured; `progressed` is told of each look."""
+
+    async def swept(self, done: SweepDone) -> None:  # noqa: B027 - most kinds miss nothing
+        """Learn from what a sweep has found.
+
+        Raises:
+            SourceError: the database cannot be asked.
+        """
 
     def tell_problems(self, meanwhile: str) -> None:  # noqa: B027 - most kinds lack nothing
         """Say what is missing, if anything is, and what finds changes `meanwhile`."""

@@ -8,13 +8,15 @@ all that has changed since. So polls that take long are followed by longer pause
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Self
 
 from cdc_sync.config import Capture as Configured
 from cdc_sync.core.fence import Fence, SnapshotReading, look
-from cdc_sync.core.observations import CaughtUp
+from cdc_sync.core.observations import CaughtUp, SweepDone, WatermarkDoubted, WatermarkTrusted
+from cdc_sync.core.watermark import Evidence
 from cdc_sync.pipeline.capture import Capture, Connected, Jobs, nothing
 from cdc_sync.source.polling import Place, PollPage, WatermarkReader
 from cdc_sync.source.reading import Read
@@ -32,6 +34,16 @@ LONGEST_PAUSE = 60.0
 def pause(every: float, took: float) -> float:
     """Seconds until the next poll, `every` being those that are configured, after one that took so many."""
     return max(every, min(took * (_SHARE - 1), LONGEST_PAUSE))
+
+
+def _milliseconds(date: str | None) -> int | None:
+    """A date as rows write it in milliseconds; None if it is none, or infinite."""
+    return None if date is None or date.endswith("infinity") else int(date) // 1000
+
+
+def _kind(doubts: str) -> str:
+    """What is doubted, without how many rows say so."""
+    return re.sub(r"\d+ (changed )?rows", "rows", doubts)
 
 
 class PollCapture(Capture):
@@ -58,6 +70,9 @@ class PollCapture(Capture):
         self._next_look = 0.0
         self._took = 0.0
         self._lock = asyncio.Lock()
+        self._evidence = Evidence(connected.parts.watch.capture.watermark or "", reader.resolution)
+        self._doubts: str | None = None
+        self._swept_at: float | None = None
 
     @classmethod
     async def open(cls, connected: Connected) -> Self:
@@ -118,7 +133,26 @@ class PollCapture(Capture):
             return Read(reached.rows, reached.at)
 
         await self.intake.rows(read, "poll")
-        return None if reached is None else reached.next
+        if reached is None:
+            return None
+        for row, date in zip(reached.rows, reached.dates, strict=False):
+            if (instant := _milliseconds(date)) is not None:
+                self._evidence.polled(row.key, instant, _milliseconds(row.created), reached.at)
+        return reached.next
+
+    async def swept(self, done: SweepDone) -> None:
+        """See `Capture`. What changed while nobody polled says nothing, so the first sweep does not count."""
+        before, self._swept_at = self._swept_at, self._clock()
+        if before is not None and done.missed:
+            between = round((self._swept_at - before) * 1000)
+            for key, date, at in await self.reader.dates(done.missed):
+                self._evidence.missed(key, _milliseconds(date), at, between)
+        doubts, watch = self._evidence.verdict(self.parts.clock()), self.parts.name
+        if doubts is None and self._doubts is not None:
+            self.parts.observe(WatermarkTrusted(watch))
+        elif doubts is not None and _kind(doubts) != _kind(self._doubts or ""):
+            self.parts.observe(WatermarkDoubted(watch, doubts))
+        self._doubts = doubts
 
     async def _advance(self, reading: SnapshotReading) -> None:
         self._next_look = self._clock() + self._steps.look_every

@@ -56,6 +56,9 @@ from cdc_sync.pipeline.sweep_position import FINISHED, POSITION, Marks, SweepPos
 from cdc_sync.source.mapping import keys_of
 from cdc_sync.source.reading import Digests, Read
 
+_NAMED = 100
+"""Keys of rows that were missed, of which one is told."""
+
 
 async def sweep(
     intake: Intake,
@@ -95,6 +98,7 @@ class _Sweep:
         self._ahead: tuple[Key, Digests | None] | None = None
         self._marks = Marks(0)
         self._repaired: Counter[str] = Counter()
+        self._missed: list[Key] = []
         self._skipped: set[Key] = set()
         self._began = self._save_at = time.monotonic()
         self._is_saved = False
@@ -111,7 +115,8 @@ class _Sweep:
             await self._intake.place({POSITION: FINISHED})
         await self._intake.requests.answer(position.requests)
         watch, seconds = self._intake.rules.watch, self._seconds(position)
-        done = SweepDone(watch, position.rows, seconds, dict(self._repaired), resumed)
+        missed = tuple(self._missed[:_NAMED])
+        done = SweepDone(watch, position.rows, seconds, dict(self._repaired), resumed, missed)
         self._intake.observe(done)
         return done
 
@@ -249,9 +254,12 @@ class _Sweep:
         repaired: Counter[str] = Counter()
         results = await self._intake.keys({row.key: row.changed_at for row in rows}, "sweep")
         changed = await self._changed(rows, {result.application_id for result in results})
+        found = {result.application_id for result in results} - changed
         for result in results:
-            if result.application_id not in changed:
+            if result.application_id in found:
                 repaired.update(_causes(result.decision))
+        if not self._intake.requests.number and len(self._missed) < _NAMED:
+            self._missed += [row.key for row in rows if row.application_id in found]
         # They wait for their grace, so nothing was queued yet that could be counted.
         missed = await self._suspected(deleted) - suspected
         if missed:

@@ -168,7 +168,7 @@ class Mapping:
         if name in _TEXT_FIELDS:
             return _cut(sql.SQL("{}::text").format(value), LONGEST_TEXT)
         if name in {"created", "event_date"}:
-            return self._instant(value, oid)
+            return self.instant(value, _DATES[oid or 0])
         if oid == _TIMESTAMPTZ:
             # As HelloWork writes dates. By itself PostgreSQL would write it in the session's time zone.
             value = sql.SQL("""to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')""").format(value)
@@ -194,12 +194,11 @@ class Mapping:
             text, sql.Literal(_BYTES_OF_A_CHARACTER * longest), _cut(text, longest)
         )
 
-    def _instant(self, value: sql.Composed, oid: int | None) -> sql.Composed:
+    def instant(self, value: sql.Composable, type_: str) -> sql.Composed:
+        """A date as microseconds since the epoch, as text; of a date or a timestamp in the watch's time zone."""
         # PostgreSQL's last years cannot be converted: one such row would make the reading of all others fail.
-        instant = sql.SQL("least(greatest({0}, {1} '4000-01-01 BC'), {1} '20000-01-01')").format(
-            value, sql.SQL(_DATES[oid or 0])
-        )
-        if oid != _TIMESTAMPTZ:
+        instant = sql.SQL("least(greatest({0}, {1} '4000-01-01 BC'), {1} '20000-01-01')").format(value, sql.SQL(type_))
+        if type_ != "timestamptz":
             instant = sql.SQL("{}::timestamp AT TIME ZONE {}").format(instant, sql.Literal(self.watch.timezone))
         return sql.SQL(_INSTANT).format(value, instant)
 

@@ -20,7 +20,8 @@ from cdc_sync.source.errors import SourceError, unless_a_row_fails
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.reading import PageSize, Reader, fetch
 from cdc_sync.source.replica_guard import ReplicaGuard
-from cdc_sync.source.statements import CLOCK, bounded
+from cdc_sync.source.statements import CLOCK, Statements, bounded
+from cdc_sync.source.unreadable import columns_of
 
 _LARGEST_BACKWARD_JUMP = timedelta(hours=3)
 """No time zone sets its clocks back by more when summer time ends."""
@@ -55,17 +56,24 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class PollPage:
-    """Rows, the database's clock (milliseconds since the epoch), and where the next page begins; None: nowhere."""
+    """Rows, the database's clock (milliseconds since the epoch), and where the next page begins; None: nowhere.
+
+    `dates` are the rows' watermarks as the rows write dates, none if a row could not be read.
+    """
 
     rows: list[Row]
     at: int
     next: Place | None
+    dates: Sequence[str] = ()
 
 
 class WatermarkReader:
     """Polls one watch's table; `guard` knows how far any of the servers was that were read.
 
     Every method raises `SourceError` when the database cannot answer.
+
+    Attributes:
+        resolution: milliseconds that a watermark stands for.
     """
 
     def __init__(
@@ -82,13 +90,18 @@ class WatermarkReader:
         self._lookback = lookback
         self._type = watermark_type(mapping, watermark)
         mark = expressions.column(watermark)
+        date = mapping.instant(mark, self._type)
+        # A date may be any time of its day.
+        self.resolution = 24 * 60 * 60 * 1000 if self._type == "date" else 0
         order = sql.SQL(", ").join([mark, *mapping.key_columns])
         sorting = sql.SQL(", ").join([mark, *mapping.key_order])
         has_key = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(key) for key in mapping.key_columns)
         given = [sql.SQL("%s::{}").format(type_) for type_ in (sql.SQL(self._type), *mapping.key_types)]
 
         def paged(items: sql.Composable) -> tuple[sql.Composed, sql.Composed]:
-            select = sql.SQL("SELECT {}, to_json({}) #>> '{{}}', {} FROM {}").format(items, mark, CLOCK, mapping.table)
+            select = sql.SQL("SELECT {}, {}, to_json({}) #>> '{{}}', {} FROM {}").format(
+                items, date, mark, CLOCK, mapping.table
+            )
             return (
                 sql.SQL("{} WHERE {} >= %s::{} AND {} ORDER BY {} LIMIT %s").format(
                     select, mark, sql.SQL(self._type), has_key, sorting
@@ -103,6 +116,9 @@ class WatermarkReader:
         self._first_keys, self._next_keys = paged(sql.SQL(", ").join(mapping.key_texts))
         self._size = PageSize()
         self._by_key = Reader(pool, mapping, self._guard).by_key
+        self._dates = sql.SQL("SELECT {}, {}, {} FROM {} WHERE {}").format(
+            sql.SQL(", ").join(mapping.key_texts), date, CLOCK, mapping.table, Statements(mapping).key_is_given
+        )
 
     async def look(self) -> SnapshotReading:
         """One look at the server's transactions. On a primary it takes a transaction id: not to be done too often."""
@@ -139,19 +155,25 @@ class WatermarkReader:
         else:
             query, keys_query, parameters = self._first, self._first_keys, [start, size]
         rows: list[Row] | None = None
-        is_cut, width = False, self._mapping.width + 2
+        is_cut, width = False, self._mapping.width + 3
         fetched = await unless_a_row_fails(self._fetch(bounded(query, width), parameters, width + 1))
         if fetched is not None:
             is_cut = self._size.taken(fetched, width)
             fetched = [row[:-1] for row in fetched]
         else:
-            fetched = await self._fetch(keys_query, parameters, len(self._mapping.key_texts) + 2)
+            fetched = await self._fetch(keys_query, parameters, len(self._mapping.key_texts) + 3)
             rows = (await self._by_key([self._mapping.key(columns) for columns in fetched])).rows if fetched else []
         if not fetched:
             return PollPage([], 0, None)
+        dates = [columns[-3] for columns in fetched] if rows is None else ()
         rows = [self._mapping.row(columns) for columns in fetched] if rows is None else rows
         next_ = Place(fetched[-1][-2], self._mapping.key(fetched[-1])) if is_cut or len(fetched) == size else None
-        return PollPage(rows, fetched[0][-1], next_)
+        return PollPage(rows, fetched[0][-1], next_, dates)
+
+    async def dates(self, keys: Sequence[Key]) -> list[tuple[Key, str | None, int]]:
+        """The watermarks of the rows of these keys, as rows write dates, each with its key and the database's clock."""
+        fetched = await self._fetch(self._dates, columns_of(keys), len(self._mapping.key_texts) + 2)
+        return [(self._mapping.key(columns), columns[-2], columns[-1]) for columns in fetched]
 
     async def _fetch(self, query: sql.Composed, parameters: Sequence[Any], width: int) -> list[tuple[Any, ...]]:
         doing = f"polling {self._mapping.watch.table}"

@@ -6,6 +6,7 @@ What comes after `--- later` happens once these have arrived. What comes after `
 believes, and waits for a person.
 """
 
+import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -65,3 +66,25 @@ def test_a_day_of_recruitment(bare: Installation, mode: str, shape: str) -> None
     # Whatever anything has missed, or is still to come, this run sends.
     assert bare.run("run", "--once").code == 0
     assert told(bare) == expected
+
+
+def test_an_ats_that_never_dates_its_changes_is_told_so_where_it_is_polled(bare: Installation) -> None:
+    bare.follow("french-flags", "poll")
+    (_, before, _), *_ = day_of("french-flags")
+    for statement in before:
+        bare.ats.execute(statement.encode())
+    bare.grant()
+    said = "dt_saisie did not move when 3 rows changed"
+    with bare.daemon() as daemon:
+        bare.sweeps(daemon)  # the first proves nothing
+        bare.ats.execute("UPDATE public.candidature SET code_etape = '02' WHERE ref_hellowork ~ '^hw-many-[123]$'")
+        doubted = daemon.wait_for_event("the watermark cannot be relied on")
+        assert (doubted["level"], said in doubted["reason"]) == ("warning", True)
+        status, text = daemon.readiness()
+        assert status == 200
+        assert said in text
+        bare.quiet(daemon)
+        assert said in bare.run("status").stdout
+        checked = json.loads(bare.run("check", "--json").stdout)
+        assert [said in each["message"] for each in checked if each["check"] == "watermark"] == [True]
+    assert len(daemon.events_named("the watermark cannot be relied on")) == 1

@@ -49,6 +49,8 @@ from cdc_sync.core.observations import (
     WatchLost,
     WatchStandsBy,
     WatchUnconfigured,
+    WatermarkDoubted,
+    WatermarkTrusted,
 )
 from support.builders import ENDPOINT, WATCH
 
@@ -76,6 +78,8 @@ EXAMPLES: tuple[Observation, ...] = (
     TriggersMissing(WATCH, "install the triggers"),
     TriggersFound(WATCH),
     BellLeftAlone(WATCH, 2.0),
+    WatermarkDoubted(WATCH, "updated_at did not move when 7 rows changed"),
+    WatermarkTrusted(WATCH),
     ChangesMissed(WATCH, 12, "the change log is full"),
     RowsHidden(WATCH, "let the owner create a policy"),
     RowsVisible(WATCH),

@@ -55,6 +55,8 @@ def turn() -> Generator[None, None, None]:
 class Reader:
     """A `WatermarkReader` on the model; it and the intake give a turn to others before each statement."""
 
+    resolution = 0
+
     def __init__(self, server: ServerModel) -> None:
         self.server = server
         self.seen: set[int] = set()
@@ -99,7 +101,9 @@ CONNECTED = types.SimpleNamespace(
     parts=types.SimpleNamespace(
         name="applications",
         steps=Steps(look_every=0.0),
-        watch=types.SimpleNamespace(table="", capture=types.SimpleNamespace(poll_interval=timedelta(seconds=2))),
+        watch=types.SimpleNamespace(
+            table="", capture=types.SimpleNamespace(poll_interval=timedelta(seconds=2), watermark="stamp")
+        ),
     ),
     intake=Intake(),
 )

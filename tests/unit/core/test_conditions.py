@@ -6,7 +6,7 @@ import pytest
 from support.builders import WATCH
 from support.observing import EXAMPLES
 
-from cdc_sync.core.conditions import KINDS, NONE, Conditions, fold, kind_of, starting, wrong
+from cdc_sync.core.conditions import KINDS, NONE, REMEDY, Conditions, fold, kind_of, starting, wrong
 from cdc_sync.core.observations import (
     BaselineDone,
     BaselineProgress,
@@ -34,6 +34,8 @@ from cdc_sync.core.observations import (
     WatchEnded,
     WatchLost,
     WatchStandsBy,
+    WatermarkDoubted,
+    WatermarkTrusted,
 )
 
 API = "https://ats-partner.hellowork.com:443"
@@ -43,6 +45,7 @@ READY_SOON = {"watch applications": "connected, and getting ready"}
 LOST = WatchLost("applications", "no route to host", misconfigured=False)
 MISSING = TriggersMissing("applications", "install them")
 HIDDEN = RowsHidden("applications", "create a policy")
+DOUBTED = WatermarkDoubted("applications", "it did not move")
 ENDED = WatchEnded("applications", for_good=True)
 RENEWED = WatchEnded("applications", for_good=False)
 LATE = CaptureLate("applications", 120.0)
@@ -71,6 +74,9 @@ PAUSED = "paused by an operator: `cdc-sync resume` lets calls go out again"
         ([MISSING, TriggersFound("applications")], {}),
         ([HIDDEN, CAPTURING], {"row security applications": "create a policy"}),
         ([HIDDEN, RowsVisible("applications")], {}),
+        ([DOUBTED, CAPTURING], {"watermark applications": f"it did not move. Remedy: {REMEDY}"}),
+        ([DOUBTED, WatermarkTrusted("applications")], {}),
+        ([DOUBTED, ENDED], {}),
         (
             [BaselineProgress("applications", rows=7, estimate=0)],
             {"baseline applications": "the baseline is running: 7 rows"},
@@ -162,6 +168,10 @@ def test_a_daemon_that_waits_for_its_turn_is_nothing_wrong() -> None:
 
     assert wrong(conditions) == {f"endpoint {API}": "open: 503"}
     assert fold(conditions, STANDBY) is conditions
+
+
+def test_a_watermark_that_cannot_be_relied_on_keeps_no_change_from_arriving() -> None:
+    assert wrong(fold(fold({}, DOUBTED), OPEN)) == {f"endpoint {API}": "open: 503"}
 
 
 def test_a_kind_has_no_name_of_a_watch_or_a_host() -> None:
