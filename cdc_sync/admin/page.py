@@ -18,7 +18,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cdc_sync import __version__
-from cdc_sync.admin.report import HEIGHT, HOURS, WIDTH, local_time
+from cdc_sync.admin.report import HEIGHT, HELD, HOURS, WIDTH, local_time
 from cdc_sync.core.instants import from_datetime
 from cdc_sync.core.payload import iso
 
@@ -136,7 +136,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"iso": iso, "local": local_time, "shell": shlex.join}
-    made.globals |= {"version": __version__, "hours": HOURS, "width": WIDTH, "height": HEIGHT}
+    made.globals |= {"version": __version__, "hours": HOURS, "width": WIDTH, "height": HEIGHT, "shown": HELD}
     return made
 
 

@@ -25,7 +25,7 @@ CALLS = 20
 ENTRIES = 20
 """How many pending entries and dead letters it shows, oldest first; the command line shows all of them."""
 HELD = 10
-"""How many held entries of each watch it shows: they are many, and much alike."""
+"""How many groups of held entries of each watch it shows, the largest ones."""
 EVENTS = 500
 """How many of an application's events it shows, the newest."""
 
@@ -143,7 +143,7 @@ async def overview(config: Config, store: Store, lags: Mapping[str, float], now:
     totals = {state: sum(watch[state] for watch in watches) for state in ("pending", "held", "dead_letters")}
     not_arriving = wrong({each["name"]: each["message"] for each in report["conditions"]})
     doubtful = totals["dead_letters"] or report["conditions"]
-    held = {watch["watch"]: await store.entries("held", watch["watch"], HELD) for watch in watches}
+    held = {watch["watch"]: await store.held_groups(watch["watch"]) for watch in watches if watch["held"]}
     return {
         "now": now,
         "report": report,
@@ -151,7 +151,7 @@ async def overview(config: Config, store: Store, lags: Mapping[str, float], now:
         "chart": chart(await store.call_counts(since(now)), now),
         "calls": await store.recent_ends(CALLS, failed=False),
         "pending": await store.entries("pending", None, ENTRIES),
-        "held": {watch: entries for watch, entries in held.items() if entries},
+        "held": held,
         "letters": [{"entry": entry, "reply": await _reply_to(store, entry)} for entry in dead],
         "totals": {**totals, "dead": totals["dead_letters"]},
         "verdict": "bad" if not_arriving or totals["held"] else "attention" if doubtful else "good",

@@ -404,16 +404,15 @@ async def act(
     if number is not None and not (number.isascii() and number.isdigit() and len(number) < 10):  # noqa: PLR2004 - int() is slow for thousands of digits
         raise CannotActError("The field number takes a number.")
     seen = None if number is None else int(number)
+    transition = one.get("transition") or None
     if action == "/fuse/release":
-        if ids is not None:
-            raise CannotActError("Held entries are released together: name a watch, not applications.")
-        released = await in_steps.release_held(store, watch, lambda: now, limit=seen)
+        released = await in_steps.release_held(store, watch, lambda: now, ids=ids, transition=transition, limit=seen)
         return Done("released", released, {"released": released})
     if action == "/dead-letters/retry":
         what, found = "retried", await store.retry_dead(watch, ids, now)
     else:
         state: EntryState = "held" if action == "/fuse/discard" else "dead"
-        what, found = "discarded", await _discard(store, state, watch, ids, seen, now)
+        what, found = "discarded", await _discard(store, state, watch, ids, transition, seen, now)
     return Done(what, len(found), {what: [{"watch": name, "application_id": id_} for name, id_ in found]})
 
 
@@ -429,15 +428,24 @@ async def _pause_or_resume(store: Store, action: str, endpoint: str, *, is_for_a
 
 
 async def _discard(  # noqa: PLR0917 - what the form says, in its order
-    store: Store, state: EntryState, watch: str | None, ids: Sequence[str] | None, seen: int | None, now: int
+    store: Store,
+    state: EntryState,
+    watch: str | None,
+    ids: Sequence[str] | None,
+    transition: str | None,
+    seen: int | None,
+    now: int,
 ) -> list[tuple[str, str]]:
     if ids is not None:
         return await store.discard(state, watch, ids, now=now)
     if seen is not None:
-        counts = await store.counts()
-        of_watches = counts.values() if watch is None else [counts.get(watch, WatchCounts())]
-        there = sum(of.held if state == "held" else of.dead for of in of_watches)
+        if transition is not None:
+            there = sum(group.number for group in await store.held_groups(watch, transition=transition))
+        else:
+            counts = await store.counts()
+            of_watches = counts.values() if watch is None else [counts.get(watch, WatchCounts())]
+            there = sum(of.held if state == "held" else of.dead for of in of_watches)
         if there != seen:
             raise CannotActError(f"There are {there} now, and there were {seen}: look again before you discard them.")
     # No more than were counted: what comes to be held from now on, nobody has seen.
-    return await in_steps.discard(store, state, watch, lambda: now, limit=seen)
+    return await in_steps.discard(store, state, watch, lambda: now, transition=transition, limit=seen)

@@ -2,7 +2,8 @@
 
 import sys
 from collections.abc import Collection, Sequence
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import Annotated, Any, TypedDict
 
 import typer
 from rich.table import Table
@@ -19,12 +20,11 @@ from cdc_sync.cli.context import (
     say,
 )
 from cdc_sync.config import Config
-from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.payload import iso
 from cdc_sync.core.visible import visible
 from cdc_sync.store import in_steps
-from cdc_sync.store.protocol import Only
+from cdc_sync.store.protocol import HeldGroup, Only
 from cdc_sync.store.store import Store
 
 fuse = typer.Typer(no_args_is_help=True, help="Look at held mass changes, release or discard them.")
@@ -38,81 +38,116 @@ OnlyOption = Annotated[
     Only | None, typer.Option("--only", metavar="changes|deletions", help="Only entries of this sort.")
 ]
 
+TransitionOption = Annotated[
+    str | None, typer.Option("--transition", metavar="TEXT", help="Only this one, as `fuse show` names it.")
+]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, the oldest first.")]
+
 _MOST_LETTERS, _MOST_HELD, _SHOWN = 100_000, 1_000_000, 50
+_NAMED = 10
+"""How many groups a question names."""
 
 
 @fuse.command()
 def show(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
-    """Show the held entries, and what blew the fuse."""
-    fuses, held = in_store(invocation(context).config(), watch, lambda store: _held(store, watch))
+    """Show what is held, grouped by what happens to the applications, and which limit was crossed."""
+    config = invocation(context).config()
+    blown, groups = in_store(config, watch, lambda store: _held(store, watch))
     if as_json:
-        print_json([_entry(entry) for entry in held])
+        entries = in_store(config, watch, lambda store: store.entries("held", watch, _MOST_HELD))
+        shown = [{**asdict(group), "since": iso(group.since)} for group in groups]
+        print_json({"fuses": blown, "groups": shown, "entries": [_entry(entry) for entry in entries]})
         return
-    for name, each in fuses.items():
-        if each.blown_at is not None and watch in (None, name):
-            console.print(f"{name}: blown at {iso(each.blown_at)}: {each.reason}")
-    blown = {each.reason for each in fuses.values()}
-    for reason in sorted({entry.reason for entry in held if entry.reason} - blown):
-        console.print(f"held: {reason}")
-    if not held:
+    for each in blown:
+        console.print(f"{each['watch']}: blown at {each['blown_at']}: {each['reason']}")
+    if not groups:
         console.print("Nothing is held.")
         return
-    deletions = sum(entry.content.deleted for entry in held)
-    console.print(f"{len(held)} held: {len(held) - deletions} changes, {deletions} deletions")
-    table = Table("watch", "application", "would be told", "because", "since")
-    for entry in held[:_SHOWN]:
-        told = f"{entry.content.status}, job {entry.content.job_id}"
-        table.add_row(entry.watch, entry.application_id, told, ", ".join(sorted(entry.kinds)), iso(entry.queued_at))
+    console.print(f"{sum(group.number for group in groups)} held")
+    table = Table("watch", "number", "transition", "since", "held for", "for example")
+    for group in groups[:_SHOWN]:
+        more = ", …" if group.number > len(group.examples) else ""
+        cells = (iso(group.since), group.reason, ", ".join(group.examples) + more)
+        table.add_row(group.watch, str(group.number), group.transition, *cells)
     console.print(table)
-    if len(held) > _SHOWN:
-        console.print(f"… and {len(held) - _SHOWN} more (--json shows all)")
-    console.print("Send them: cdc-sync fuse release. Take them as acknowledged without a call: cdc-sync fuse discard.")
+    if len(groups) > _SHOWN:
+        console.print(f"… and {len(groups) - _SHOWN} more transitions (--json shows all)")
+    console.print(
+        "Send them: cdc-sync fuse release. Take them as acknowledged without a call: cdc-sync fuse discard. Both take "
+        "ids, --transition and --limit."
+    )
 
 
 @fuse.command()
 def release(
     context: typer.Context,
+    ids: IdsArgument = None,
+    *,
     watch: WatchOption = None,
     only: OnlyOption = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, the oldest first.")] = None,
+    transition: TransitionOption = None,
+    limit: LimitOption = None,
     yes: YesOption = False,
 ) -> None:
     """Let held entries be sent."""
-    config = invocation(context).config()
-    most = limit if yes else _seen(config, watch, only, limit, "will be sent to HelloWork")
-    number = in_store(
-        config,
-        watch,
-        lambda store: in_steps.release_held(store, watch, store.clock.for_people, only=only, limit=most),
-        writes=True,
-    )
-    say(f"{number} released")
+    chosen = _Chosen(ids=ids or None, only=only, transition=transition, limit=limit)
+    _decide_held(invocation(context).config(), watch, chosen, yes=yes, discard=False)
 
 
 @fuse.command("discard")
 def discard_held(
-    context: typer.Context, watch: WatchOption = None, only: OnlyOption = None, yes: YesOption = False
+    context: typer.Context,
+    ids: IdsArgument = None,
+    *,
+    watch: WatchOption = None,
+    only: OnlyOption = None,
+    transition: TransitionOption = None,
+    limit: LimitOption = None,
+    yes: YesOption = False,
 ) -> None:
-    """Take the held entries as acknowledged, without a call."""
-    config = invocation(context).config()
-    most = None if yes else _seen(config, watch, only, None, "will be taken as acknowledged, without a call")
-    discarded = in_store(
-        config,
-        watch,
-        lambda store: in_steps.discard(store, "held", watch, store.clock.for_people, only=only, limit=most),
-        writes=True,
-    )
-    say(f"{len(discarded)} discarded")
+    """Take held entries as acknowledged, without a call."""
+    chosen = _Chosen(ids=ids or None, only=only, transition=transition, limit=limit)
+    _decide_held(invocation(context).config(), watch, chosen, yes=yes, discard=True)
 
 
-def _seen(config: Config, watch: str | None, only: Only | None, limit: int | None, what: str) -> int:
-    """Ask about the held entries that there are; no more than these, which somebody has seen, are then concerned."""
-    held = in_store(config, watch, lambda store: store.entries("held", watch, _MOST_HELD))
-    chosen = [entry for entry in held if only is None or entry.content.deleted == (only == "deletions")][:limit]
-    deletions = sum(entry.content.deleted for entry in chosen)
-    if chosen:
-        _confirm(f"{len(chosen) - deletions} changes and {deletions} deletions {what}.")
-    return len(chosen)
+class _Chosen(TypedDict):
+    """Which held entries a person means; None: no restriction."""
+
+    ids: list[str] | None
+    only: Only | None
+    transition: str | None
+    limit: int | None
+
+
+def _decide_held(config: Config, watch: str | None, chosen: _Chosen, *, yes: bool, discard: bool) -> None:
+    groups = in_store(config, watch, lambda store: store.held_groups(watch, **chosen))
+    if not groups and "->" in (chosen["transition"] or ""):
+        # As it can be typed.
+        chosen["transition"] = str(chosen["transition"]).replace("->", "→")
+        groups = in_store(config, watch, lambda store: store.held_groups(watch, **chosen))
+    if not groups and chosen["transition"]:
+        raise typer.BadParameter(f"nothing held is {chosen['transition']!r}; `cdc-sync fuse show` names transitions")
+    seen = sum(group.number for group in groups)
+    are_missing = chosen["limit"] is None and len(set(chosen["ids"] or ())) > seen
+    if groups and not yes:
+        named = [f"{group.number} × {group.transition}" for group in groups[:_NAMED]]
+        named += [f"{len(groups) - _NAMED} more transitions"] * (len(groups) > _NAMED)
+        what = "taken as acknowledged, without a call" if discard else "sent to HelloWork"
+        _confirm(f"{', '.join(named)} will be {what}.")
+        # No more than somebody has seen.
+        chosen["limit"] = seen
+
+    async def act(store: Store) -> int:
+        clock = store.clock.for_people
+        if discard:
+            return len(await in_steps.discard(store, "held", watch, clock, **chosen))
+        return await in_steps.release_held(store, watch, clock, **chosen)
+
+    number = in_store(config, watch, act, writes=True)
+    say(f"{number} {'discarded' if discard else 'released'}")
+    if are_missing:
+        say("not all of these are held; `cdc-sync explain ID` shows what is known of each", err=True)
+        raise typer.Exit(1)
 
 
 def _confirm(what: str) -> None:
@@ -255,9 +290,11 @@ def _entry(entry: Entry) -> dict[str, Any]:
     }
 
 
-async def _held(store: Store, watch: str | None) -> tuple[dict[str, Fuse], list[Entry]]:
-    fuses = {
-        name: fuse if fuse.blown_at is None else fuse._replace(blown_at=store.clock.for_people(fuse.blown_at))
+async def _held(store: Store, watch: str | None) -> tuple[list[dict[str, Any]], list[HeldGroup]]:
+    """The blown fuses, and what is held."""
+    blown = [
+        {"watch": name, "blown_at": iso(store.clock.for_people(fuse.blown_at)), "reason": fuse.reason}
         for name, fuse in (await store.fuses()).items()
-    }
-    return fuses, await store.entries("held", watch, _MOST_HELD)
+        if fuse.blown_at is not None and watch in (None, name)
+    ]
+    return blown, await store.held_groups(watch)

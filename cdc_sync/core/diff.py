@@ -103,6 +103,20 @@ def kinds_between(told: Content | None, observed: Content) -> frozenset[Kind]:
     return frozenset(kinds)
 
 
+def transition(told: Content | None, observed: Content) -> str:
+    """What happens to an application, as people group and name it; `store/sql/transition.sql` says the same."""
+    if observed.deleted and not (told and told.deleted):
+        return "deleted"
+    if told is None:
+        return f"(new) → {observed.status}"
+    if told.deleted and not observed.deleted:
+        return f"deleted → {observed.status}"
+    status, job = f"{told.status} → {observed.status}", f"job {told.job_id} → {observed.job_id}"
+    if told.job_id == observed.job_id:
+        return status
+    return job if told.status == observed.status else f"{status}, {job}"
+
+
 def in_order(content: Content, changed_at: int, acknowledged: Content | None, pending: Waiting | None) -> Content:
     """The content with a date that is later than each that HelloWork may have received.
 
@@ -169,9 +183,10 @@ def count(fuse: Fuse, policy: FusePolicy, now: int, *, deletion: bool) -> tuple[
     changes = max(fuse.changes - (1 - left) * policy.max_changes, 0.0) if left else 0.0
     deletions = max(fuse.deletions - (1 - left) * policy.max_deletions, 0.0) if left else 0.0
     if deletion and deletions + 1 > policy.max_deletions:
-        reason, deletions = f"more than {policy.max_deletions} deletions at once", policy.max_deletions
+        reason = f"more than {policy.max_deletions} deletions at once (fuse.max_deletions)"
+        deletions = policy.max_deletions
     elif changes + 1 > policy.max_changes:
-        reason, changes = f"more than {policy.max_changes} changes at once", policy.max_changes
+        reason, changes = f"more than {policy.max_changes} changes at once (fuse.max_changes)", policy.max_changes
     else:
         return fuse._replace(at=now, changes=changes + 1, deletions=deletions + deletion), None
     return blow(fuse._replace(at=now, changes=changes, deletions=deletions), now, reason), reason

@@ -4,7 +4,7 @@ Of a mass change there may be hundreds of thousands, and one transaction over th
 given up as too long. Interrupted, the steps done are done; asked again, the rest follows.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from cdc_sync.core.outbox import EntryState
@@ -15,7 +15,14 @@ STEP: Final = 5_000
 
 
 async def release_held(
-    store: Store, watch: str | None, clock: Callable[[], int], *, only: Only | None = None, limit: int | None = None
+    store: Store,
+    watch: str | None,
+    clock: Callable[[], int],
+    *,
+    ids: Sequence[str] | None = None,
+    only: Only | None = None,
+    transition: str | None = None,
+    limit: int | None = None,
 ) -> int:
     """Let held entries be sent, the oldest first; returns how many.
 
@@ -24,7 +31,7 @@ async def release_held(
     """
 
     async def step(size: int) -> int:
-        return await store.release_held(watch, clock(), only, size)
+        return await store.release_held(watch, clock(), only, size, ids=ids, transition=transition)
 
     return await _all(step, limit, STEP)
 
@@ -35,7 +42,9 @@ async def discard(
     watch: str | None,
     clock: Callable[[], int],
     *,
+    ids: Sequence[str] | None = None,
     only: Only | None = None,
+    transition: str | None = None,
     limit: int | None = None,
     at_once: int = STEP,
 ) -> list[tuple[str, str]]:
@@ -47,7 +56,7 @@ async def discard(
     discarded: list[tuple[str, str]] = []
 
     async def step(size: int) -> int:
-        found = await store.discard(state, watch, None, now=clock(), only=only, limit=size)
+        found = await store.discard(state, watch, ids, now=clock(), only=only, transition=transition, limit=size)
         discarded.extend(found)
         return len(found)
 

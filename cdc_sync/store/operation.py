@@ -3,6 +3,8 @@
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import ALL_ENDPOINTS
@@ -12,9 +14,12 @@ from cdc_sync.core.plan import HistoryLine, described
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store.columns import as_json, content_from, fuse_from, state_columns
 from cdc_sync.store.driver import Driver, Transaction, Whose
-from cdc_sync.store.protocol import CALL_STEP, Condition, Only
+from cdc_sync.store.protocol import CALL_STEP, Condition, HeldGroup, Only
 
 _NO_LIMIT = 1 << 40
+
+EXAMPLES = 5
+"""How many applications of each group of held entries are named."""
 
 
 class Operation:
@@ -27,9 +32,43 @@ class Operation:
         rows = await self._driver.transact(lambda t: t.rows("fuses"))
         return {watch: fuse_from(fuse) for watch, fuse in rows}
 
-    async def release_held(self, watch: str | None, now: int, only: Only | None, limit: int | None) -> int:
+    async def held_groups(
+        self,
+        watch: str | None,
+        *,
+        ids: Sequence[str] | None = None,
+        only: Only | None = None,
+        transition: str | None = None,
+        limit: int | None = None,
+    ) -> list[HeldGroup]:
+        """What is held of a selection, by watch, the largest group first."""
+        selection, shift = Selection("held", watch, ids, only, limit, transition), self._driver.clock.shift
+
+        async def work(transaction: Transaction) -> list[HeldGroup]:
+            watches = [watch] if watch is not None else [row[0] for row in await transaction.rows("watches")]
+            rows = await transaction.rows("held_groups", examples=EXAMPLES, **selection.parameters(watches))
+            return [
+                HeldGroup(
+                    name, what, number, since + shift, "; ".join(sorted({*why})), tuple(row[-1] for row in of_group)
+                )
+                for (name, what, number, since, *why), of_group in groupby(rows, lambda row: row[:-1])
+            ]
+
+        return await self._driver.transact(work)
+
+    async def release_held(
+        self,
+        watch: str | None,
+        now: int,
+        only: Only | None,
+        limit: int | None,
+        *,
+        ids: Sequence[str] | None = None,
+        transition: str | None = None,
+    ) -> int:
         """Let held entries be sent; the fuse is whole again once none is held. Returns how many."""
-        selection, due_at = Selection("held", watch, None, only, limit), self._driver.clock.due(now)
+        selection = Selection("held", watch, ids, only, limit, transition)
+        due_at = self._driver.clock.due(now)
 
         async def work(transaction: Transaction) -> int:
             fuses = await _lock_watches(transaction, watch)
@@ -49,6 +88,7 @@ class Operation:
         *,
         now: int,
         only: Only | None = None,
+        transition: str | None = None,
         limit: int | None = None,
     ) -> list[tuple[str, str]]:
         """Take held or dead entries as acknowledged without a call, the oldest first, `limit` at most. `ids` None: all.
@@ -57,7 +97,7 @@ class Operation:
 
         Left out are those of which a call with an earlier content is still under way: its answer comes first.
         """
-        selection = Selection(state, watch, ids, only, limit)
+        selection = Selection(state, watch, ids, only, limit, transition)
 
         async def work(transaction: Transaction) -> list[Whose]:
             fuses = await _lock_watches(transaction, watch)
@@ -191,6 +231,18 @@ class Selection:
     ids: Sequence[str] | None = None
     only: Only | None = None
     limit: int | None = None
+    transition: str | None = None
+
+    def parameters(self, watches: Collection[str]) -> dict[str, Any]:
+        """Those of the statements that select."""
+        return {
+            "watches": list(watches),
+            "any_id": self.ids is None,
+            "ids": list(self.ids or ()),
+            "deleted": None if self.only is None else self.only == "deletions",
+            "transition": self.transition,
+            "limit": _NO_LIMIT if self.limit is None else self.limit,
+        }
 
 
 async def _lock_watches(transaction: Transaction, watch: str | None) -> dict[str, Fuse]:
@@ -206,14 +258,7 @@ async def _select(
     found: list[Whose] = [
         (watch, id_)
         for watch, id_ in await transaction.rows(
-            "in_state",
-            state=selection.state,
-            watches=list(watches),
-            any_id=selection.ids is None,
-            ids=list(selection.ids or ()),
-            deleted=None if selection.only is None else selection.only == "deletions",
-            under_way=under_way,
-            limit=_NO_LIMIT if selection.limit is None else selection.limit,
+            "in_state", state=selection.state, under_way=under_way, **selection.parameters(watches)
         )
     ]
     if not found:

@@ -21,6 +21,7 @@ __all__ = [
     "CallCounts",
     "Condition",
     "Finished",
+    "HeldGroup",
     "HistoryEntry",
     "Hit",
     "Lease",
@@ -156,6 +157,22 @@ class CallCounts:
     acknowledged: int = 0
     retry: int = 0
     dead: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HeldGroup:
+    """Held entries of one watch that mean the same transition (`diff.transition`).
+
+    `since` is when the oldest of them was enqueued, `reason` why they are held, which may be for two reasons;
+    `examples` are the oldest entries' applications.
+    """
+
+    watch: str
+    transition: str
+    number: int
+    since: int
+    reason: str
+    examples: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@
 |---------------------|--------------------------------------|---------------------------------|
 | `:name`             | a named parameter                    | `%(name)s`                      |
 | `@snapshot`         | the table                            | `cdc_sync.snapshot`             |
+| `@transition`       | the text of `sql/transition.sql`     | the same                        |
 | `@in(ids)`          | `IN` the values of a JSON list       | `= ANY` of a text array         |
 | `@pairs(keys)`      | `IN` the pairs of a JSON list        | `IN` the rows of two arrays     |
 | `FROM @rows`, `x.id` | `FROM x`, after `WITH x AS (VALUES …)` | the same, of unnested arrays |
@@ -88,6 +89,7 @@ def _parts(source: str) -> list[tuple[str, tuple[tuple[str, str], ...], int, str
 
 
 def _rendered(body: str, columns: tuple[tuple[str, str], ...], width: int, database: Database) -> Statement:
+    body = body.replace("@transition", _COMMENT.sub("", text("transition.sql")).strip())
     if database == "sqlite":
         row, may_repeat = f"({', '.join('?' * len(columns))})", not body.startswith("INSERT")
         if inserted := _INSERTED.search(body):

@@ -1,6 +1,7 @@
 """A mass change is held for a person, who releases or discards it."""
 
 import json
+import re
 import time
 
 from support.installation import JOB, Installation
@@ -18,13 +19,18 @@ def test_a_mass_change_is_held_until_a_person_releases_it(poll: Installation) ->
         daemon.wait_until(lambda: len(poll.hellowork.calls) == 5, "the calls within the limit")
         reasons = daemon.wait_until_not_ready("fuse applications")
         assert "more than 5 changes" in reasons
-        held = json.loads(poll.run("fuse", "show", "--json").stdout)
+        shown = json.loads(poll.run("fuse", "show", "--json").stdout)
+        (group,) = shown["groups"]
+        assert (group["transition"], group["number"], len(group["examples"])) == ("NEW → OOPS", 15, 5)
+        assert [fuse["reason"] for fuse in shown["fuses"]] == ["more than 5 changes at once (fuse.max_changes)"]
+        held = shown["entries"]
         assert len(held) == 15
         assert {entry["watch"] for entry in held} == {"applications"}
         assert {entry["status"] for entry in held} == {"OOPS"}
         shown = poll.run("fuse", "show").stdout
-        assert "15 held: 15 changes, 0 deletions" in shown
-        assert all(entry["application_id"] in shown for entry in held)
+        assert "15 held" in shown
+        assert re.search(r"15 +│ NEW → OOPS +│.*more than 5 changes at once \(fuse.max_changes\)", shown)
+        assert all(example in shown for example in group["examples"])
         blown = held[0]["application_id"]
         assert "held by the fuse" in poll.run("explain", blown).stdout
         # A held entry follows later changes; and so does a new change while the fuse is blown.
@@ -61,7 +67,7 @@ def test_a_mass_deletion_is_held_until_a_person_discards_it(notify: Installation
         notify.settle(daemon)
         assert len([call for call in notify.hellowork.calls if call.application_id != "hw-sentinel"]) == 2
         assert "Nothing is held" in notify.run("fuse", "show").stdout
-        assert json.loads(notify.run("fuse", "show", "--json").stdout) == []
+        assert json.loads(notify.run("fuse", "show", "--json").stdout) == {"fuses": [], "groups": [], "entries": []}
         called = {call.application_id for call in notify.hellowork.calls}
         given_up = next(f"hw-{number}" for number in range(1, 9) if f"hw-{number}" not in called)
         told = notify.run("explain", given_up).stdout
@@ -94,4 +100,37 @@ def test_an_ordinary_change_goes_on_once_a_mass_change_is_over(poll: Installatio
         time.sleep(1.1)  # for longer than a bucket of 5 in 5 seconds takes to have room for one
         poll.change("hw-20", status="HIRED")
         daemon.wait_until(lambda: poll.hellowork.told("hw-20") == [("HIRED", JOB)], "the ordinary change")
-        assert len(json.loads(poll.run("fuse", "show", "--json").stdout)) == 14
+        assert len(json.loads(poll.run("fuse", "show", "--json").stdout)["entries"]) == 14
+
+
+def test_a_mass_change_is_judged_by_its_transitions(notify: Installation) -> None:
+    notify.configure_watch(fuse={"max_changes": 1})
+    notify.add_many("hw-", 8)
+    notify.run("run", "--once")
+    notify.change("hw-8", status="SEEN")  # which is the one that is believed
+    notify.run("run", "--once")
+    change = "UPDATE public.applications SET {} WHERE hellowork_id IN ('hw-{}', 'hw-{}')"
+    for what, one, other in (("status = 'HIRED'", 1, 2), ("job_id = 'job-2'", 3, 4), ("status = 'SEEN'", 5, 6)):
+        notify.ats.execute(change.format(what, one, other))
+    notify.ats.execute("DELETE FROM public.applications WHERE hellowork_id = 'hw-7'")
+    notify.run("run", "--once")
+
+    groups = json.loads(notify.run("fuse", "show", "--json").stdout)["groups"]
+    assert [(group["transition"], group["number"], group["examples"]) for group in groups] == [
+        ("NEW → HIRED", 2, ["hw-1", "hw-2"]),
+        ("NEW → SEEN", 2, ["hw-5", "hw-6"]),
+        ("job job-1 → job-2", 2, ["hw-3", "hw-4"]),
+        ("deleted", 1, ["hw-7"]),
+    ]
+    assert notify.run("fuse", "release", "--transition", "NEW -> HIRED", "--yes").stdout == "2 released\n"
+    assert notify.run("fuse", "discard", "--transition", "job job-1 → job-2", "--limit", "1", "--yes").stdout == (
+        "1 discarded\n"
+    )
+    misspelt = notify.run("fuse", "release", "--transition", "NEW → GONE", "--yes")
+    assert (misspelt.code, "nothing held is 'NEW → GONE'" in misspelt.stderr) == (2, True)
+    mixed = notify.run("fuse", "release", "hw-5", "hw-1", "--yes")
+    assert (mixed.code, mixed.stdout) == (1, "1 released\n")
+    assert "not all of these are held" in mixed.stderr
+    assert notify.run("fuse", "discard", "hw-6", "hw-7", "--yes").stdout == "2 discarded\n"
+    left = json.loads(notify.run("fuse", "show", "--json").stdout)["groups"]
+    assert [(group["transition"], group["number"]) for group in left] == [("job job-1 → job-2", 1)]

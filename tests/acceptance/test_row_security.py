@@ -20,9 +20,9 @@ def test_hidden_rows_are_held_until_the_remedy_shows_them(notify: Installation) 
         reasons = daemon.wait_until_not_ready("row security applications")
         assert "held applications: row-level security of public.applications may hide rows" in reasons
         assert len(daemon.events_named("A hidden row looks like a deleted one")) == 1
-        held = json.loads(notify.run("fuse", "show", "--json").stdout)
+        held = json.loads(notify.run("fuse", "show", "--json").stdout)["entries"]
         assert sorted(entry["application_id"] for entry in held) == ["hw-gone", "hw-hidden"]
-        assert "held: row-level security of public.applications may hide rows" in notify.run("fuse", "show").stdout
+        assert "row-level security of public.applications may hide rows" in notify.run("fuse", "show").stdout
         assert "CREATE POLICY" in notify.run("status").stdout
         assert 'cdc_sync_rows_may_be_hidden{watch="applications"} 1.0' in daemon.get("/metrics")[1]
 

@@ -54,6 +54,20 @@ def a_content(
     )
 
 
+TRANSITIONS = [
+    (None, a_content("new"), "(new) → new"),
+    (a_content("seen"), a_content("hired"), "seen → hired"),
+    (a_content("seen"), a_content("seen", job_id="job-2"), "job J1 → job-2"),
+    (a_content("seen"), a_content("hired", job_id="job-2"), "seen → hired, job J1 → job-2"),
+    (a_content("seen"), a_content("deleted", deleted=True), "deleted"),
+    (None, a_content("deleted", deleted=True), "deleted"),
+    (a_content("deleted", deleted=True), a_content("seen", job_id="job-2"), "deleted → seen"),
+    (a_content("deleted", deleted=True), a_content("purged", deleted=True), "deleted → purged"),
+    (a_content("seen"), a_content("seen"), "seen → seen"),
+]
+"""What HelloWork knows, what it is to be sent, and what people call that."""
+
+
 def an_observation(
     application_id: str = "a1",
     status: str = "applied",

@@ -163,14 +163,37 @@ SELECT e.endpoint, e.health,
   FROM @endpoint e;
 
 -- name: in_state
-SELECT watch, application_id
-  FROM @outbox
- WHERE state = :state AND watch @in(watches)
-   AND (:any_id OR application_id @in(ids))
-   AND (CAST(:deleted AS boolean) IS NULL OR deleted = :deleted)
-   AND (:under_way OR claimed_by IS NULL)
- ORDER BY queued_at, watch, application_id
+SELECT o.watch, o.application_id
+  FROM @outbox o
+ WHERE o.state = :state AND o.watch @in(watches)
+   AND (:any_id OR o.application_id @in(ids))
+   AND (CAST(:deleted AS boolean) IS NULL OR o.deleted = :deleted)
+   AND (CAST(:transition AS text) IS NULL OR :transition = @transition)
+   AND (:under_way OR o.claimed_by IS NULL)
+ ORDER BY o.queued_at, o.watch, o.application_id
  LIMIT :limit;
+
+-- name: held_groups
+-- The same selection, by one walk through what is held; of each group the oldest entries as examples.
+WITH held AS (
+SELECT o.watch, o.application_id, o.queued_at, coalesce(o.reason, '') AS reason, @transition AS transition
+  FROM @outbox o
+ WHERE o.state = 'held' AND o.watch @in(watches)
+   AND (:any_id OR o.application_id @in(ids))
+   AND (CAST(:deleted AS boolean) IS NULL OR o.deleted = :deleted)
+   AND (CAST(:transition AS text) IS NULL OR :transition = @transition)
+ ORDER BY o.queued_at, o.watch, o.application_id
+ LIMIT :limit),
+numbered AS (
+SELECT watch, transition, application_id, count(*) OVER of_group AS number, min(queued_at) OVER of_group AS since,
+       min(reason) OVER of_group AS reason, max(reason) OVER of_group AS other_reason,
+       row_number() OVER (PARTITION BY watch, transition ORDER BY queued_at, application_id) AS place
+  FROM held
+WINDOW of_group AS (PARTITION BY watch, transition))
+SELECT watch, transition, number, since, reason, other_reason, application_id
+  FROM numbered
+ WHERE place <= :examples
+ ORDER BY watch, number DESC, transition, place;
 
 -- name: contents_in_state
 SELECT watch, application_id, status, job_id, deleted, metadata

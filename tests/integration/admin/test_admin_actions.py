@@ -93,6 +93,19 @@ class TestByThePage:
         assert await told_status(guarded.store, "h1") == "applied"
         assert "2 entries were discarded." in await browser.page()
 
+    async def test_a_transition_is_released_or_discarded_alone(self, guarded: Admin) -> None:
+        change = a_batch(an_observation("h1", "hired"), an_observation("h2", "seen"))
+        await guarded.store.apply(some_rules(max_changes=0), change)
+        browser = await guarded.log_in()
+        assert "1 × <bdi>(new) → hired</bdi>" in await browser.page()
+
+        of_watch = {"watch": "applications", "number": "1"}
+        await browser.press("/fuse/release", **of_watch, transition="(new) → hired")
+        assert await states(guarded) == {**UNTOUCHED, "h1": "pending"}
+        assert (await browser.press("/fuse/discard", **of_watch, transition="(new) → hired")).status == 409
+        assert (await browser.press("/fuse/discard", **of_watch, transition="(new) → seen")).status == 303
+        assert await states(guarded) == {**UNTOUCHED, "h1": "pending", "h2": None}
+
     @pytest.mark.parametrize("path", ["/fuse/discard", "/dead-letters/discard"])
     async def test_nothing_is_discarded_that_was_not_seen(self, guarded: Admin, path: str) -> None:
         browser = await guarded.log_in()
@@ -186,10 +199,6 @@ class TestByAScript:
             ({"watch": "nobody"}, "There is no watch 'nobody'.\n"),
             ({"all": "1", "number": "many"}, "The field number takes a number.\n"),
             ({"all": "1", "number": "9" * 5000}, "The field number takes a number.\n"),
-            (
-                {"watch": "applications", "application_id": "h1"},
-                "Held entries are released together: name a watch, not applications.\n",
-            ),
         ],
         ids=lambda value: str(value)[:40],
     )

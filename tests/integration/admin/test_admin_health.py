@@ -87,7 +87,9 @@ async def test_a_fuse_that_is_blown(admin: Admin) -> None:
     answer = await admin.get("/readyz")
 
     assert answer.status == 503
-    assert answer.text == ("fuse applications: blown, more than 1 changes at once; `cdc-sync fuse show` tells more\n")
+    assert answer.text == (
+        "fuse applications: blown, more than 1 changes at once (fuse.max_changes); `cdc-sync fuse show` tells more\n"
+    )
 
     await admin.store.release_held(None, NOW + SECOND, None, None)
     assert (await admin.get("/readyz")).status == 200

@@ -77,7 +77,7 @@ async def test_what_is_wrong(admin: Admin) -> None:
     assert "All is well." not in page.text
     assert "Something is wrong." in page.text
     assert f"endpoint {ENDPOINT} : paused: HTTP 400: no (since 1 min ago )" in page.text
-    assert "applications: 1 change is held : more than 0 changes at once" in page.text
+    assert "applications: 1 change is held : more than 0 changes at once (fuse.max_changes)" in page.text
     assert "1 dead letter" in page.text
 
 

@@ -60,13 +60,13 @@ async def test_what_goes_beyond_is_held_and_says_why(store: Store) -> None:
     assert news == [
         ApplyResult("a1", queue, "pending"),
         ApplyResult("a2", queue, "pending"),
-        ApplyResult("a3", queue, "held", "more than 2 changes at once"),
+        ApplyResult("a3", queue, "held", "more than 2 changes at once (fuse.max_changes)"),
     ]
-    assert (await waiting_entry(store, "a3")).reason == "more than 2 changes at once"
+    assert (await waiting_entry(store, "a3")).reason == "more than 2 changes at once (fuse.max_changes)"
     assert [entry.application_id for entry in await claim(store)] == ["a1", "a2"]
     assert await events_of(store, "a3") == ["held"]
     fuse = (await store.fuses())[WATCH]
-    assert (fuse.blown_at, fuse.reason) == (NOW, "more than 2 changes at once")
+    assert (fuse.blown_at, fuse.reason) == (NOW, "more than 2 changes at once (fuse.max_changes)")
 
 
 async def test_deletions_have_a_limit_of_their_own(store: Store) -> None:
@@ -75,7 +75,7 @@ async def test_deletions_have_a_limit_of_their_own(store: Store) -> None:
     await observe(store, gone("a1"), an_observation("a3", "hired"), gone("a2"), rules=ONE_DELETION)
 
     assert await states(store, "a1", "a3", "a2") == ["pending", "pending", "held"]
-    assert (await waiting_entry(store, "a2")).reason == "more than 1 deletions at once"
+    assert (await waiting_entry(store, "a2")).reason == "more than 1 deletions at once (fuse.max_deletions)"
 
 
 async def test_changes_are_counted_over_batches_and_restarts(store: Store, open_store: OpenStore) -> None:
@@ -183,7 +183,7 @@ async def test_what_blew_it_first_is_what_is_told(store: Store) -> None:
     await store.blow_fuse(WATCH, "the map has changed", NOW + MINUTE)
 
     fuse = (await store.fuses())[WATCH]
-    assert (fuse.blown_at, fuse.reason) == (NOW, "more than 2 changes at once")
+    assert (fuse.blown_at, fuse.reason) == (NOW, "more than 2 changes at once (fuse.max_changes)")
 
 
 async def test_held_entries_follow_later_changes_and_stay_held(store: Store) -> None:
@@ -191,7 +191,9 @@ async def test_held_entries_follow_later_changes_and_stay_held(store: Store) -> 
 
     news = await observe(store, an_observation("a3", "rejected"), rules=TWO_CHANGES, at=NOW + 100 * MINUTE)
 
-    assert news == [ApplyResult("a3", Queue(frozenset({"status"})), "held", "more than 2 changes at once")]
+    assert news == [
+        ApplyResult("a3", Queue(frozenset({"status"})), "held", "more than 2 changes at once (fuse.max_changes)")
+    ]
     entry = await waiting_entry(store, "a3")
     assert (entry.content, entry.state) == (a_content("rejected", application_id="a3"), "held")
 

@@ -1,7 +1,21 @@
 """What a person asks for: release, discard, retry, resend."""
 
+from typing import Any
+
 import pytest
-from support.builders import ENDPOINT, MINUTE, NOW, SECOND, WATCH, a_baseline, a_content, an_observation, some_rules
+from support.builders import (
+    ENDPOINT,
+    MINUTE,
+    NOW,
+    SECOND,
+    TRANSITIONS,
+    WATCH,
+    a_baseline,
+    a_batch,
+    a_content,
+    an_observation,
+    some_rules,
+)
 from support.store_steps import (
     acknowledge,
     adopt,
@@ -16,11 +30,14 @@ from support.store_steps import (
     waiting_entry,
 )
 
+from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import ALL_ENDPOINTS
-from cdc_sync.core.diff import Fuse, Queue
+from cdc_sync.core.diff import Fuse, Queue, transition
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.store import in_steps
-from cdc_sync.store.protocol import ApplyResult, Only
+from cdc_sync.store.columns import state_columns
+from cdc_sync.store.driver import Transaction
+from cdc_sync.store.protocol import ApplyResult, HeldGroup, Only
 from cdc_sync.store.store import Store
 
 LATER = NOW + MINUTE
@@ -117,6 +134,87 @@ class TestRelease:
 
         assert await left(store, "dead") == ["a1"]
         assert (await waiting_entry(store, "a2")).due_at == NOW + MINUTE
+
+
+class TestHeldGroups:
+    async def test_what_is_held_is_grouped_by_transition_the_largest_first(self, store: Store) -> None:
+        ids = [f"a{number}" for number in range(7)]
+        await adopt(store, *ids, "b1", "d1")
+        await observe(
+            store,
+            *(an_observation(one, "hired") for one in ids),
+            an_observation("b1", "seen"),
+            an_observation("d1", "deleted", deleted=True),
+            rules=some_rules(max_changes=0, max_deletions=0),
+        )
+
+        changes, deletions = (f"more than 0 {what} at once (fuse.max_{what})" for what in ("changes", "deletions"))
+        groups = await store.held_groups(None)
+
+        assert groups == [
+            HeldGroup(WATCH, "applied → hired", 7, NOW, changes, tuple(ids[:5])),
+            HeldGroup(WATCH, "applied → seen", 1, NOW, changes, ("b1",)),
+            HeldGroup(WATCH, "deleted", 1, NOW, deletions, ("d1",)),
+        ]
+        assert await store.held_groups("spontaneous") == []
+
+    async def test_a_selection_is_grouped_as_it_is_released(self, store: Store) -> None:
+        await hold(store, "a1", "a2", "d1")
+
+        async def numbers(**chosen: Any) -> dict[str, int]:
+            return {group.transition: group.number for group in await store.held_groups(WATCH, **chosen)}
+
+        assert await numbers(limit=1) == {"applied → hired": 1}
+        assert await numbers(only="deletions") == {"deleted": 1}
+        assert await numbers(ids=["a2", "d1", "nobody"]) == {"applied → hired": 1, "deleted": 1}
+        assert await numbers(transition="deleted") == {"deleted": 1}
+
+    async def test_entries_of_a_group_may_be_held_for_two_reasons(self, store: Store) -> None:
+        await hold(store, "d1")
+        await adopt(store, "d2")
+        gone = a_batch(an_observation("d2", deleted=True), origin="deletion", doubt="rows may be hidden")
+        await store.apply(some_rules(), gone)
+
+        (group,) = await store.held_groups(WATCH)
+
+        assert (group.number, group.reason) == (2, "more than 0 changes at once (fuse.max_changes); rows may be hidden")
+
+    @pytest.mark.parametrize(("told", "observed", "expected"), TRANSITIONS)
+    async def test_the_store_and_the_core_name_a_transition_alike(
+        self, store: Store, told: Content | None, observed: Content, expected: str
+    ) -> None:
+        await observe(store, an_observation())
+
+        async def put(transaction: Transaction) -> None:
+            if told is not None:
+                await transaction.write("acknowledge", [(WATCH, "a1", *state_columns(told), NOW, False)])
+            row = (WATCH, "a1", *state_columns(observed), "", "held", NOW, NOW, "", ENDPOINT)
+            await transaction.write("enqueue", [row])
+
+        await store._driver.transact(put)
+
+        assert [group.transition for group in await store.held_groups(WATCH)] == [expected]
+        assert transition(told, observed) == expected
+
+    async def test_a_transition_is_released_or_discarded_alone(self, store: Store) -> None:
+        await adopt(store, "a1", "a2", "a3")
+        changes = [an_observation("a1", "hired"), an_observation("a2", "seen"), an_observation("a3", "hired")]
+        await observe(store, *changes, rules=some_rules(max_changes=0))
+
+        assert await in_steps.release_held(store, WATCH, lambda: LATER, transition="applied → seen") == 1
+        assert await left(store) == ["a1", "a3"]
+        assert await is_blown(store)
+
+        assert await in_steps.discard(store, "held", None, lambda: LATER, transition="nothing") == []
+        assert len(await in_steps.discard(store, "held", None, lambda: LATER, transition="applied → hired")) == 2
+        assert not await is_blown(store)
+
+    async def test_named_applications_are_released_alone(self, store: Store) -> None:
+        await hold(store, "a1", "a2")
+
+        assert await in_steps.release_held(store, None, lambda: LATER, ids=["a2", "nobody"]) == 1
+
+        assert await left(store) == ["a1"]
 
 
 class TestDiscard:

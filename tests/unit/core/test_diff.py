@@ -6,9 +6,10 @@ from itertools import product
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.builders import TRANSITIONS
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.diff import Adopt, Cancel, Decision, Nothing, Queue, Unseen, Waiting, decide
+from cdc_sync.core.diff import Adopt, Cancel, Decision, Nothing, Queue, Unseen, Waiting, decide, transition
 
 CONTENTS = [
     Content(status, job_id, deleted, 0, 0, None, None, "https://ats-partner.hellowork.com/v1/applications/1/status")
@@ -230,3 +231,8 @@ def test_what_is_undone_before_it_is_sent_costs_no_call(detours: list[Content]) 
     world.call(arrives=True, answer_arrives=True)
 
     assert world.calls == 0
+
+
+@pytest.mark.parametrize(("told", "observed", "expected"), TRANSITIONS)
+def test_a_transition_has_a_name_for_people(told: Content | None, observed: Content, expected: str) -> None:
+    assert transition(told, observed) == expected

@@ -28,19 +28,19 @@ def held(*entries: tuple[int, bool], policy: FusePolicy = POLICY) -> list[bool]:
 def test_it_is_the_first_entry_beyond_the_limit_that_is_held() -> None:
     states = counted((0, False), (1, False), (2, False), (3, False))
 
-    assert [reason for _, reason in states] == [None, None, None, "more than 3 changes at once"]
+    assert [reason for _, reason in states] == [None, None, None, "more than 3 changes at once (fuse.max_changes)"]
     assert [fuse.blown_at for fuse, _ in states] == [None, None, None, NOW + 3]
-    assert states[-1][0].reason == "more than 3 changes at once"
+    assert states[-1][0].reason == "more than 3 changes at once (fuse.max_changes)"
 
 
 def test_deletions_have_their_own_lower_limit() -> None:
-    assert counted((0, False), (1, True), (2, True))[-1][1] == "more than 1 deletions at once"
+    assert counted((0, False), (1, True), (2, True))[-1][1] == "more than 1 deletions at once (fuse.max_deletions)"
 
 
 def test_deletions_are_changes_too() -> None:
     generous = replace(POLICY, max_deletions=100)
 
-    assert counted(*[(0, True)] * 4, policy=generous)[-1][1] == "more than 3 changes at once"
+    assert counted(*[(0, True)] * 4, policy=generous)[-1][1] == "more than 3 changes at once (fuse.max_changes)"
 
 
 def test_a_blown_deletions_fuse_holds_deletions_and_nothing_else() -> None:
