@@ -151,15 +151,15 @@ def _decide_held(config: Config, watch: str | None, chosen: _Chosen, *, yes: boo
 
 
 def _confirm(what: str) -> None:
-    """Say what will be done, and ask on a terminal; scripts of 0.1.0 know no `--yes`, and go on.
+    """Say what will be done, and ask.
 
     Raises:
         typer.Abort: the answer is no.
+        typer.BadParameter: there is no terminal, so nobody can be asked.
     """
-    if sys.stdin.isatty():
-        typer.confirm(f"{what} Go on?", abort=True, err=True)
-    else:
-        say(f"{what} Nobody is asked where there is no terminal; 0.2.0 will want --yes there.", err=True)
+    if not sys.stdin.isatty():
+        raise typer.BadParameter(visible(f"{what} Nothing is done yet: there is no terminal to ask on, so say --yes"))
+    typer.confirm(visible(f"{what} Go on?"), abort=True, err=True)
 
 
 @dead_letters.command("list")
@@ -258,7 +258,7 @@ def resend(
     in_store(config, watch, check)
     if not yes:
         number = f"{len(ids)} applications" if len(ids) > 1 else "1 application"
-        _confirm(f"The present state of {number} will be sent to HelloWork once more: {', '.join(map(visible, ids))}.")
+        _confirm(f"The present state of {number} will be sent to HelloWork once more: {', '.join(ids)}.")
     _report(
         "to be sent",
         in_store(config, watch, resent, writes=True),

@@ -1,11 +1,12 @@
 """A person decides: what releases, discards or sends again asks on a terminal, and wants `--yes` elsewhere."""
 
+import json
 import os
 import pty
 import subprocess
 
 from support.daemon_process import COMMAND, PATIENCE, environment
-from support.installation import Installation
+from support.installation import Installation, plainly
 
 
 def answer(installation: Installation, answered: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -39,7 +40,7 @@ def test_held_entries_and_resending(notify: Installation) -> None:
 
     declined = answer(notify, "n\n", "fuse", "release")
     assert (declined.returncode, declined.stdout.strip()) == (1, "")  # input() writes a blank
-    assert "2 changes and 0 deletions will be sent to HelloWork. Go on?" in declined.stderr
+    assert "2 × NEW → SEEN will be sent to HelloWork. Go on?" in declined.stderr
     accepted = answer(notify, "y\n", "fuse", "release", "--limit", "1")
     assert (accepted.returncode, accepted.stdout.strip()) == (0, "1 released")
     assert notify.run("fuse", "release", "--only", "deletions").stdout == "0 released\n"  # nothing to ask about
@@ -48,23 +49,21 @@ def test_held_entries_and_resending(notify: Installation) -> None:
     assert (resent.stdout, resent.stderr) == ("to be sent: applications hw-sentinel\n", "")
 
 
-def test_a_script_of_an_earlier_version_goes_on_and_is_told(notify: Installation) -> None:
+def test_without_a_terminal_nothing_is_done_but_with_yes(notify: Installation) -> None:
     notify.configure_watch(fuse={"max_changes": 1})
     change(notify, "SEEN")  # of which two are held
 
-    for arguments, what, done in (
-        (("fuse", "release", "--limit", "1"), "1 changes and 0 deletions will be sent to HelloWork.", "1 released"),
-        (
-            ("fuse", "discard"),
-            "1 changes and 0 deletions will be taken as acknowledged, without a call.",
-            "1 discarded",
-        ),
-        (("resend", "hw-sentinel"), "The present state of 1 application will be sent to HelloWork once more:", "to be"),
+    for arguments, what in (
+        (("fuse", "release", "--limit", "1"), "1 × NEW → SEEN will be sent to HelloWork."),
+        (("fuse", "discard"), "2 × NEW → SEEN will be taken as acknowledged, without a call."),
+        (("resend", "hw-sentinel"), "The present state of 1 application will be sent to HelloWork once more:"),
     ):
-        found = notify.run(*arguments)
-        assert (found.code, found.stdout.startswith(done)) == (0, True)
-        assert what in found.stderr
-        assert "will want --yes there" in found.stderr
+        refused = notify.run(*arguments)
+        assert (refused.code, refused.stdout) == (2, ""), arguments
+        assert what in plainly(refused)
+        assert "there is no terminal to ask on, so say --yes" in plainly(refused)
+    assert [group["number"] for group in json.loads(notify.run("fuse", "show", "--json").stdout)["groups"]] == [2]
+    assert notify.hellowork.told("hw-sentinel") == []
 
 
 def test_all_dead_letters_are_counted_and_named_ones_are_not(notify: Installation) -> None:
@@ -75,6 +74,8 @@ def test_all_dead_letters_are_counted_and_named_ones_are_not(notify: Installatio
 
     named = notify.run("dead-letters", "discard", "hw-1")
     assert (named.stdout, named.stderr) == ("discarded: applications hw-1\n", "")
-    counted = "2 dead letters will be taken as acknowledged, without a call."
-    assert counted in notify.run("dead-letters", "discard", "--all").stderr
+    refused = notify.run("dead-letters", "discard", "--all")
+    assert (refused.code, refused.stdout) == (2, "")
+    assert "2 dead letters will be taken as acknowledged, without a call." in plainly(refused)
+    assert notify.run("dead-letters", "discard", "--all", "--yes").stdout.count("discarded: ") == 2
     assert notify.run("dead-letters", "discard", "--all", "--yes").stdout == "No dead letters.\n"

@@ -4,7 +4,7 @@ import json
 import signal
 
 import pytest
-from support.installation import JOB, Finished, Installation
+from support.installation import JOB, Installation, plainly
 
 SAID = "the store knows a watch that the configuration does not have"
 
@@ -15,11 +15,6 @@ def rename(installation: Installation, old: str, new: str) -> None:
     watches[new] = watches.pop(old)
     installation.configure()
     installation.install()
-
-
-def plainly(finished: Finished) -> str:
-    """What a command said on standard error, without the frame and the breaks."""
-    return " ".join(finished.stderr.replace("│", " ").split())
 
 
 def test_a_renamed_watch_is_told_of_and_its_old_name_brings_back_what_was_missed(installation: Installation) -> None:

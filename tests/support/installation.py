@@ -55,6 +55,11 @@ class Finished:
         return self.stdout + self.stderr
 
 
+def plainly(finished: Finished) -> str:
+    """What a command said on standard error, without the frame and the breaks."""
+    return " ".join(finished.stderr.replace("│", " ").split())
+
+
 class Installation:
     """See the module's text; made by the fixtures of the acceptance tests.
 
