@@ -32,6 +32,9 @@ CAUSES = (*get_args(Kind), "gone", "undone", ASKED_FOR)
 """By what sweeps count their repairs (`pipeline.sweep`)."""
 
 
+ACTIONS = ("release", "discard", "retry", "resend", "pause", "resume", "adopt-database")
+"""What people do (`PersonActed`)."""
+
 MetricKind = Literal["counter", "gauge", "histogram"]
 
 
@@ -71,7 +74,7 @@ class Numbers(dict[tuple[str, ...], Sample]):
         self[values].value += number
 
     def set(self, number: float, *values: str) -> None:
-        """Set a gauge."""
+        """Set a gauge, or a counter that is kept elsewhere."""
         self[values].value = number
 
     def forget(self, *values: str) -> None:
@@ -305,5 +308,7 @@ class EventMetrics(Collector):
             of["cdc_sync_sending_paused"].set(on_purpose, endpoint)
             # Nobody finds out how one is that has no entry: it must not stay a cause of alarm.
             of["cdc_sync_endpoint_healthy"].set(health.mode == "healthy" or due_at is None, endpoint)
+        for action, number in {**dict.fromkeys(ACTIONS, 0), **await store.count_actions()}.items():
+            of["cdc_sync_human_actions"].set(number, action)
         of["cdc_sync_conditions"].set(len(wrong(conditions)))
         return generate_latest(self)

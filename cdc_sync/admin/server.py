@@ -19,7 +19,7 @@ from cdc_sync.config import Config, HostPort
 from cdc_sync.core.conditions import Conditions, kind_of, wrong
 from cdc_sync.core.delivery import ALL_ENDPOINTS
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.observations import ConnectionDisplaced, Observe
+from cdc_sync.core.observations import ConnectionDisplaced, Observe, PersonActed
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.visible import visible
 from cdc_sync.listening import Listener, bugs_alone
@@ -282,7 +282,9 @@ class AdminServer:
         visitor = _visitor.get()
         self._access.insist_on_actor(request, visitor, fields.get("form_token", [""])[0])
         watches = self._config.watches.keys() | (await self._store.counts()).keys()
-        done = await act(self._store, request.path, watches, fields, self._clock())
+        session = "the token" if visitor.session is None else f"the page's session {visitor.session.name}"
+        who = f"{session} from {request.remote}"
+        done = await act(self._store, request.path, watches, fields, self._clock(), who)
         if visitor.session is None:
             return web.json_response(done.answer)
         visitor.session.messages.append(_language(request).done(done.what, done.number))
@@ -374,8 +376,8 @@ def _lines(conditions: Conditions, *, is_stranger: bool) -> list[str]:
     return [visible(f"{name}: {message}") + "\n" for name, message in conditions.items()]
 
 
-async def act(
-    store: Store, action: str, watches: Collection[str], fields: Mapping[str, Sequence[str]], now: int
+async def act(  # noqa: PLR0917 - what the request says
+    store: Store, action: str, watches: Collection[str], fields: Mapping[str, Sequence[str]], now: int, who: str
 ) -> Done:
     """Do what a form says: release, discard, retry, pause, resume.
 
@@ -388,11 +390,27 @@ async def act(
         watches: those that there are, in the configuration or in the store.
         fields: the form's: a watch, applications, or all of them, and how many were seen; or an endpoint.
         now: milliseconds since the epoch.
+        who: who asks for it, for the history and the log.
 
     Raises:
         CannotActError: it names no watch of ours, or not what it is about; or there are more or fewer than were seen.
     """
     one = {name: next(iter(values), "") for name, values in fields.items()}
+    done = await _do(store, action, watches, fields, one, now, who)
+    on = one.get("endpoint") or one.get("watch") or None
+    await store.record_action(PersonActed(now, action.rpartition("/")[2], who, done.number, on))
+    return done
+
+
+async def _do(  # noqa: PLR0917 - as above
+    store: Store,
+    action: str,
+    watches: Collection[str],
+    fields: Mapping[str, Sequence[str]],
+    one: Mapping[str, str],
+    now: int,
+    who: str,
+) -> Done:
     if action.startswith("/sending/"):
         return await _pause_or_resume(store, action, one.get("endpoint", ""), is_for_all=bool(one.get("all")))
     watch, number = one.get("watch") or None, one.get("number") or None
@@ -406,13 +424,15 @@ async def act(
     seen = None if number is None else int(number)
     transition = one.get("transition") or None
     if action == "/fuse/release":
-        released = await in_steps.release_held(store, watch, lambda: now, ids=ids, transition=transition, limit=seen)
+        released = await in_steps.release_held(
+            store, watch, lambda: now, ids=ids, transition=transition, limit=seen, who=who
+        )
         return Done("released", released, {"released": released})
     if action == "/dead-letters/retry":
-        what, found = "retried", await store.retry_dead(watch, ids, now)
+        what, found = "retried", await store.retry_dead(watch, ids, now, who=who)
     else:
         state: EntryState = "held" if action == "/fuse/discard" else "dead"
-        what, found = "discarded", await _discard(store, state, watch, ids, transition, seen, now)
+        what, found = "discarded", await _discard(store, state, watch, ids, transition, seen, now, who)
     return Done(what, len(found), {what: [{"watch": name, "application_id": id_} for name, id_ in found]})
 
 
@@ -435,9 +455,10 @@ async def _discard(  # noqa: PLR0917 - what the form says, in its order
     transition: str | None,
     seen: int | None,
     now: int,
+    who: str,
 ) -> list[tuple[str, str]]:
     if ids is not None:
-        return await store.discard(state, watch, ids, now=now)
+        return await store.discard(state, watch, ids, now=now, who=who)
     if seen is not None:
         if transition is not None:
             there = sum(group.number for group in await store.held_groups(watch, transition=transition))
@@ -448,4 +469,4 @@ async def _discard(  # noqa: PLR0917 - what the form says, in its order
         if there != seen:
             raise CannotActError(f"There are {there} now, and there were {seen}: look again before you discard them.")
     # No more than were counted: what comes to be held from now on, nobody has seen.
-    return await in_steps.discard(store, state, watch, lambda: now, transition=transition, limit=seen)
+    return await in_steps.discard(store, state, watch, lambda: now, transition=transition, limit=seen, who=who)

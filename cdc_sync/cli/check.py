@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cdc_sync.cli.console import console
-from cdc_sync.cli.context import JsonOption, invocation, print_json, say
+from cdc_sync.cli.context import JsonOption, invocation, print_json, record, say
 from cdc_sync.cli.labels import judged, labels_of, show_labels
 from cdc_sync.config import Config, ConfigurationError, Problem
 from cdc_sync.config.dsn import encryption
@@ -180,6 +180,7 @@ async def _adopt(config: Config, *, sure: bool) -> None:
             typer.confirm("Let the store belong to this database?", abort=True)
         positions = {watch: positions_elsewhere(of) for watch, of in stored.items()}
         await store.rebind(identity, here.to_text(), positions)
+        await record(store, "adopt-database", 1)
     say("done")
 
 

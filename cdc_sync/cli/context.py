@@ -5,6 +5,8 @@ Nothing printed that comes from outside steers the terminal or forges a line. Ta
 
 import asyncio
 import json
+import os
+import pwd
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ import typer
 
 from cdc_sync.config import Config, Problem, exposures, load, warnings
 from cdc_sync.core.content import Content
+from cdc_sync.core.observations import PersonActed
 from cdc_sync.core.visible import visible, visible_json, visible_lines
 from cdc_sync.store.opening import opened_beside
 from cdc_sync.store.store import Store
@@ -80,6 +83,21 @@ def in_store(
             return await work(store)
 
     return asyncio.run(found())
+
+
+async def record(store: Store, action: str, number: int, on: str | None = None) -> None:
+    """Have it counted and logged that somebody did something."""
+    await store.record_action(PersonActed(store.clock.for_people(), action, operator(), number, on))
+
+
+def operator() -> str:
+    """Who gives this command: the operating system's user, and who became it by sudo."""
+    try:
+        name = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        name = f"uid {os.geteuid()}"  # as in a container
+    sudo = os.environ.get("SUDO_USER")
+    return f"{sudo} as {name}" if sudo and sudo != name else name
 
 
 def no_such_watch(config: Config, watch: str, more: str = "") -> typer.BadParameter:

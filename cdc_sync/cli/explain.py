@@ -21,7 +21,7 @@ from cdc_sync.store.protocol import MOST_HITS, HistoryEntry, Hit, Record, meant
 from cdc_sync.store.store import Store
 
 _MOST_EVENTS = 500
-_DETAILS = ("by", "attempt", "reason", "seconds")
+_DETAILS = ("by", "who", "attempt", "reason", "seconds")
 _DATES = ("due_at", "again_at", "event_date", "event_date_of_row")
 """What an event may tell of other times than its own, in milliseconds since the epoch."""
 

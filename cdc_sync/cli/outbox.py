@@ -16,7 +16,9 @@ from cdc_sync.cli.context import (
     facts,
     in_store,
     invocation,
+    operator,
     print_json,
+    record,
     say,
 )
 from cdc_sync.config import Config
@@ -138,10 +140,13 @@ def _decide_held(config: Config, watch: str | None, chosen: _Chosen, *, yes: boo
         chosen["limit"] = seen
 
     async def act(store: Store) -> int:
-        clock = store.clock.for_people
+        clock, who = store.clock.for_people, operator()
         if discard:
-            return len(await in_steps.discard(store, "held", watch, clock, **chosen))
-        return await in_steps.release_held(store, watch, clock, **chosen)
+            number = len(await in_steps.discard(store, "held", watch, clock, who=who, **chosen))
+        else:
+            number = await in_steps.release_held(store, watch, clock, who=who, **chosen)
+        await record(store, "discard" if discard else "release", number, watch)
+        return number
 
     number = in_store(config, watch, act, writes=True)
     say(f"{number} {'discarded' if discard else 'released'}")
@@ -220,8 +225,11 @@ def _decide(
     async def act(store: Store) -> list[tuple[str, str]]:
         now = store.clock.for_people()
         if discard:
-            return await store.discard("dead", watch, wanted, now=now)
-        return await store.retry_dead(watch, wanted, now)
+            done = await store.discard("dead", watch, wanted, now=now, who=operator())
+        else:
+            done = await store.retry_dead(watch, wanted, now, who=operator())
+        await record(store, "discard" if discard else "retry", len(done), watch)
+        return done
 
     found = in_store(config, watch, act, writes=True)
     if every and not found:
@@ -253,7 +261,10 @@ def resend(
     async def resent(store: Store) -> list[tuple[str, str]]:
         # Of the configured watches only, for the same reason.
         watches = list(config.watches) if watch is None else [watch]
-        return [each for name in watches for each in await store.resend(name, ids, store.clock.for_people())]
+        now, who = store.clock.for_people(), operator()
+        done = [each for name in watches for each in await store.resend(name, ids, now, who=who)]
+        await record(store, "resend", len(done), watch)
+        return done
 
     in_store(config, watch, check)
     if not yes:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cdc_sync.cli.context import in_store, invocation, say
+from cdc_sync.cli.context import in_store, invocation, record, say
 from cdc_sync.core.delivery import ALL_ENDPOINTS
 from cdc_sync.store.store import Store
 
@@ -18,6 +18,7 @@ def pause(context: typer.Context, endpoint: EndpointArgument = None) -> None:
 
     async def work(store: Store) -> None:
         await store.pause(await _named(store, endpoint))
+        await record(store, "pause", 1, endpoint)
 
     in_store(invocation(context).config(), None, work, writes=True)
     say(f"sending {_to(endpoint)}is paused: calls under way end, the rest waits for `cdc-sync resume`")
@@ -27,7 +28,9 @@ def resume(context: typer.Context, endpoint: EndpointArgument = None) -> None:
     """Send again after `pause`. Works with the daemon up or down."""
 
     async def work(store: Store) -> frozenset[str]:
-        return await store.resume(await _named(store, endpoint))
+        left = await store.resume(await _named(store, endpoint))
+        await record(store, "resume", 1, endpoint)
+        return left
 
     left = in_store(invocation(context).config(), None, work, writes=True)
     say(f"sending {_to(endpoint)}is resumed")

@@ -404,6 +404,24 @@ class SendingResumed(Event):
     endpoint: str | None
 
 
+class PersonActed(Event):
+    """A person has decided something, by the page or by a command, which works without the daemon too.
+
+    Attributes:
+        at: when, in milliseconds since the epoch.
+        action: the command's or button's name.
+        who: the operating system's user, or the page's session.
+        count: how many entries or endpoints it concerned.
+        on: the watch or the endpoint that was named, if any.
+    """
+
+    at: int
+    action: str
+    who: str
+    count: int
+    on: str | None = None
+
+
 class StoreFailed(Event):
     """The store cannot be written; nothing is sent or consumed meanwhile.
 

@@ -16,6 +16,7 @@ from cdc_sync.core import observations as events
 from cdc_sync.core.conditions import REMEDY
 from cdc_sync.core.findings import UNCONFIGURED
 from cdc_sync.core.observations import Handler, Handlers
+from cdc_sync.core.payload import iso
 from cdc_sync.daemon.lines import Fields, Lines, Repeats
 
 
@@ -116,6 +117,7 @@ class EventLogger:
             events.EndpointChanged: line(self._level_of_endpoint, lambda e: _ENDPOINT[e.mode], "mode"),
             events.SendingPaused: line(WARNING, _PAUSED),
             events.SendingResumed: line(INFO, "sending is resumed"),
+            events.PersonActed: line(INFO, lambda e: f"a person acted: {e.action}", "action"),
             events.StoreFailed: line(ERROR, _message),
             events.StoreRecovered: line(INFO, "the store can be written again"),
             events.StoreUpgrading: line(INFO, _UPGRADING),
@@ -292,6 +294,7 @@ def _short(seconds: float) -> str | None:
 
 
 _FIELDS: dict[str, tuple[str, Callable[[Any], object]]] = {
+    "at": ("at", iso),
     "ahead": ("ahead_seconds", lambda seconds: round(seconds, 1)),
     "begun": ("begun", _listed),
     "by": ("watch", _as_it_is),

@@ -82,6 +82,8 @@ async def run_once(
         store = await stack.enter_async_context(opened_store(config, emit, dry_run=dry_run))
         caller = await stack.enter_async_context(opened_caller(config, show, dry_run=dry_run))
         await tell_of_unconfigured(config, store, emit)
+        for acted in [] if dry_run else await store.take_actions():
+            emit(acted)
         database = make_database(config, store)
         lost: list[SourceError] = []
         for name in config.watches:

@@ -263,6 +263,8 @@ class _Daemon:
             _regularly(store.check_place, _LOOK),
             _regularly(self._follow_pauses, _LOOK),
         ]
+        if not self._options.dry_run:
+            works.append(_regularly(self._log_actions, LOOK_EVERY))
         lasting = [asyncio.create_task(work) for work in works]
         try:
             while await self._is_reload_wanted([*watches.tasks, *lasting]):
@@ -336,6 +338,12 @@ class _Daemon:
             self._sender.pause(await self._store.paused())
             return True
         return False
+
+    async def _log_actions(self) -> None:
+        """Log what people did, also while no daemon ran."""
+        with suppress(StoreError):  # the sender says it
+            for acted in await self._store.take_actions():
+                self._emit(acted)
 
     async def _note_conditions(self) -> None:
         """Keep the store's list of what is wrong as it is here, for `status` from another process."""

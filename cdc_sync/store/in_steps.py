@@ -23,6 +23,7 @@ async def release_held(
     only: Only | None = None,
     transition: str | None = None,
     limit: int | None = None,
+    who: str | None = None,
 ) -> int:
     """Let held entries be sent, the oldest first; returns how many.
 
@@ -31,7 +32,7 @@ async def release_held(
     """
 
     async def step(size: int) -> int:
-        return await store.release_held(watch, clock(), only, size, ids=ids, transition=transition)
+        return await store.release_held(watch, clock(), only, size, ids=ids, transition=transition, who=who)
 
     return await _all(step, limit, STEP)
 
@@ -46,6 +47,7 @@ async def discard(
     only: Only | None = None,
     transition: str | None = None,
     limit: int | None = None,
+    who: str | None = None,
     at_once: int = STEP,
 ) -> list[tuple[str, str]]:
     """Discard entries, `at_once` in a transaction, the oldest first; returns (watch, application id) of each.
@@ -56,7 +58,9 @@ async def discard(
     discarded: list[tuple[str, str]] = []
 
     async def step(size: int) -> int:
-        found = await store.discard(state, watch, ids, now=clock(), only=only, transition=transition, limit=size)
+        found = await store.discard(
+            state, watch, ids, now=clock(), only=only, transition=transition, limit=size, who=who
+        )
         discarded.extend(found)
         return len(found)
 

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import groupby
 from typing import Any
 
-from cdc_sync.core.content import Content
+from cdc_sync.core.content import Content, quoted
 from cdc_sync.core.delivery import ALL_ENDPOINTS
 from cdc_sync.core.diff import Fuse
+from cdc_sync.core.observations import PersonActed
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.plan import HistoryLine, described
 from cdc_sync.core.status_url import endpoint_of
@@ -17,6 +18,9 @@ from cdc_sync.store.driver import Driver, Transaction, Whose
 from cdc_sync.store.protocol import CALL_STEP, Condition, HeldGroup, Only
 
 _NO_LIMIT = 1 << 40
+
+_UNLOGGED = 1_000
+"""How many actions are kept for the log of a daemon that does not run."""
 
 EXAMPLES = 5
 """How many applications of each group of held entries are named."""
@@ -65,6 +69,7 @@ class Operation:
         *,
         ids: Sequence[str] | None = None,
         transition: str | None = None,
+        who: str | None = None,
     ) -> int:
         """Let held entries be sent; the fuse is whole again once none is held. Returns how many."""
         selection = Selection("held", watch, ids, only, limit, transition)
@@ -73,7 +78,7 @@ class Operation:
         async def work(transaction: Transaction) -> int:
             fuses = await _lock_watches(transaction, watch)
             chosen = await _select(transaction, selection, fuses)
-            events = [_line(now, of, "released", content) for of, content in chosen]
+            events = [_line(now, of, "released", content, who) for of, content in chosen]
             await _revive(transaction, chosen, due_at, events)
             await _mend_fuses(transaction, fuses, due_at)
             return len(chosen)
@@ -90,6 +95,7 @@ class Operation:
         only: Only | None = None,
         transition: str | None = None,
         limit: int | None = None,
+        who: str | None = None,
     ) -> list[tuple[str, str]]:
         """Take held or dead entries as acknowledged without a call, the oldest first, `limit` at most. `ids` None: all.
 
@@ -110,7 +116,7 @@ class Operation:
             )
             was = f'"was":"{state}",'
             await transaction.write(
-                "add_history", [_line(now, of, "discarded", content, was) for of, content in chosen]
+                "add_history", [_line(now, of, "discarded", content, who, was) for of, content in chosen]
             )
             if state == "held":
                 await _mend_fuses(transaction, fuses, self._driver.clock.due(now))
@@ -118,20 +124,24 @@ class Operation:
 
         return await self._driver.transact(work)
 
-    async def retry_dead(self, watch: str | None, ids: Sequence[str] | None, now: int) -> list[tuple[str, str]]:
+    async def retry_dead(
+        self, watch: str | None, ids: Sequence[str] | None, now: int, *, who: str | None = None
+    ) -> list[tuple[str, str]]:
         """Make dead letters pending again. `ids` None: all. Returns (watch, application id)."""
         selection, due_at = Selection("dead", watch, ids), self._driver.clock.due(now)
 
         async def work(transaction: Transaction) -> list[Whose]:
             watches = await _lock_watches(transaction, watch)
             chosen = [each for each in await _select(transaction, selection, watches) if _is_callable(each[1])]
-            events = [_line(now, of, "retried", content) for of, content in chosen]
+            events = [_line(now, of, "retried", content, who) for of, content in chosen]
             await _revive(transaction, chosen, due_at, events)
             return [of for of, _ in chosen]
 
         return await self._driver.transact(work)
 
-    async def resend(self, watch: str | None, ids: Sequence[str], now: int) -> list[tuple[str, str]]:
+    async def resend(
+        self, watch: str | None, ids: Sequence[str], now: int, *, who: str | None = None
+    ) -> list[tuple[str, str]]:
         """Enqueue the last acknowledged state once more. Returns (watch, application id) of those that it found."""
         due_at = self._driver.clock.due(now)
 
@@ -154,7 +164,7 @@ class Operation:
                 row = (*of, *state_columns(content), "", "pending", due_at, due_at, None, endpoint)
                 await transaction.write("enqueue", [row])
             found = [of for of in known if of in again or of in hastened]
-            await transaction.write("add_history", [_line(now, of, "resend", known[of][0]) for of in found])
+            await transaction.write("add_history", [_line(now, of, "resend", known[of][0], who) for of in found])
             await transaction.write("add_endpoint", _endpoints(again.values()))
             return found
 
@@ -177,6 +187,38 @@ class Operation:
             return await _paused(transaction)
 
         return await self._driver.transact(work)
+
+    async def record_action(self, acted: PersonActed) -> None:
+        """Count what a person did, and keep it until a daemon takes it for its log; of unlogged ones the newest."""
+
+        async def work(transaction: Transaction) -> None:
+            actions = await _lock_actions(transaction)
+            actions["counts"][acted.action] = actions["counts"].get(acted.action, 0) + 1
+            actions["unlogged"] = [*actions["unlogged"], astuple(acted)][-_UNLOGGED:]
+            await transaction.run("set_about", name="actions", value=as_json(actions))
+
+        if acted.count:
+            await self._driver.transact(work)
+
+    async def take_actions(self) -> list[PersonActed]:
+        """What people did and no daemon has logged; whoever takes it logs it."""
+
+        async def work(transaction: Transaction) -> list[PersonActed]:
+            if not _actions(await transaction.rows("about", name="actions"))["unlogged"]:
+                return []
+            actions = await _lock_actions(transaction)
+            found = [PersonActed(*each) for each in actions["unlogged"]]
+            await transaction.run("set_about", name="actions", value=as_json({**actions, "unlogged": []}))
+            return found
+
+        return await self._driver.transact(work)
+
+    async def count_actions(self) -> dict[str, int]:
+        """How often people did each thing, since the store was made."""
+        counts: dict[str, int] = _actions(await self._driver.transact(lambda t: t.rows("about", name="actions")))[
+            "counts"
+        ]
+        return counts
 
     async def set_condition(self, name: str, message: str | None, now: int) -> None:
         """Note what is wrong, or with None that it no longer is."""
@@ -268,7 +310,10 @@ async def _select(
     return [(of, content) for of in found if (content := contents.get(of)) is not None]
 
 
-def _line(at: int, of: Whose, event: str, content: Content | None, more: str = "") -> HistoryLine:
+def _line(  # noqa: PLR0917 - in the order of what is written
+    at: int, of: Whose, event: str, content: Content | None, who: str | None, more: str = ""
+) -> HistoryLine:
+    more += "" if who is None else f'"who":{quoted(who)},'
     return HistoryLine(at, *of, event, f'{{{more}"to":{"null" if content is None else described(content)}}}')
 
 
@@ -304,6 +349,15 @@ def _endpoints(contents: Iterable[Content]) -> list[tuple[str]]:
 
 def _by_of(chosen: tuple[Whose, Content]) -> Whose:
     return chosen[0]
+
+
+def _actions(rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    return {"counts": {}, "unlogged": [], **(json.loads(rows[0][0]) if rows else {})}
+
+
+async def _lock_actions(transaction: Transaction) -> dict[str, Any]:
+    await transaction.run("set_about_first", name="actions", value="{}")
+    return _actions(await transaction.rows("lock_about", name="actions"))
 
 
 async def _paused(transaction: Transaction) -> frozenset[str]:

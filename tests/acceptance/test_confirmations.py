@@ -79,3 +79,27 @@ def test_all_dead_letters_are_counted_and_named_ones_are_not(notify: Installatio
     assert "2 dead letters will be taken as acknowledged, without a call." in plainly(refused)
     assert notify.run("dead-letters", "discard", "--all", "--yes").stdout.count("discarded: ") == 2
     assert notify.run("dead-letters", "discard", "--all", "--yes").stdout == "No dead letters.\n"
+
+
+def test_what_a_person_did_is_in_the_history_in_the_log_once_and_in_a_metric(notify: Installation) -> None:
+    notify.configure_watch(fuse={"max_changes": 1})
+    change(notify, "SEEN")  # of which two are held
+    julia = {"SUDO_USER": "julia"}
+    assert notify.run("fuse", "discard", "--yes", variables=julia).code == 0
+    assert notify.run("pause").code == 0
+
+    with notify.daemon(ready=False) as daemon:
+        daemon.wait_until(lambda: daemon.events_named("a person acted: pause"), "the pause in the log")
+        (discarded,) = daemon.events_named("a person acted: discard")
+        assert (discarded["who"].partition(" as ")[0], discarded["count"]) == ("julia", 2)
+        assert notify.run("resume", variables=julia).code == 0
+        daemon.wait_until(lambda: daemon.events_named("a person acted: resume"), "the end of the pause in the log")
+        metrics = daemon.get("/metrics")[1]
+        for action, number in (("discard", 1), ("pause", 1), ("resume", 1), ("release", 0)):
+            assert f'cdc_sync_human_actions_total{{action="{action}"}} {number}.0' in metrics
+        assert daemon.stop() == 0
+    (held,) = {e for e in ("hw-2", "hw-3") if "discarded" in notify.run("explain", e).stdout} - {"hw-2"}
+    assert "who julia as " in notify.run("explain", held).stdout
+    with notify.daemon() as daemon:
+        assert daemon.stop() == 0
+        assert not daemon.events_named("a person acted")

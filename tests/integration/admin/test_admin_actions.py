@@ -11,6 +11,8 @@ from support.builders import ENDPOINT, NOW, WATCH, a_batch, an_observation, some
 from support.looking import TOKEN, Admin, admin_server
 from support.store_steps import bury, claim_one, entry_of, reject, told_status, waiting_entry
 
+from cdc_sync.core.observations import PersonActed
+
 ACTIONS = ["/fuse/release", "/fuse/discard", "/dead-letters/retry", "/dead-letters/discard"]
 PATHS = [*ACTIONS, "/sending/pause", "/sending/resume"]
 BEARER = f"Bearer {TOKEN}"
@@ -59,6 +61,14 @@ class TestByThePage:
 
         assert (answer.status, answer.headers["Location"]) == (303, "/")
         assert await states(guarded) == {**UNTOUCHED, "h1": "pending", "h2": "pending"}
+        (*_, released) = await guarded.store.story("h1", None, 9)
+        assert re.fullmatch(r"the page's session [0-9a-f]{8} from 127\.0\.0\.1", released.detail["who"])
+        (acted,) = await guarded.store.take_actions()
+        assert acted == PersonActed(NOW, "release", released.detail["who"], 2, "applications")
+        assert (
+            'cdc_sync_human_actions_total{action="release"} 1.0'
+            in (await guarded.get("/metrics", authorization=BEARER)).text
+        )
         assert "2 entries were released." in await browser.page()
         assert "2 entries were released." not in await browser.page(), "it is told once"
 

@@ -33,6 +33,7 @@ from support.store_steps import (
 from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import ALL_ENDPOINTS
 from cdc_sync.core.diff import Fuse, Queue, transition
+from cdc_sync.core.observations import PersonActed
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.store import in_steps
 from cdc_sync.store.columns import state_columns
@@ -458,3 +459,40 @@ class TestPause:
 
         assert await store.resume(ALL_ENDPOINTS) == frozenset()
         assert await store.paused() == frozenset()
+
+
+class TestWhatPeopleDid:
+    RELEASE = PersonActed(NOW, "release", "julia as cdc-sync", 12, WATCH)
+    PAUSE = PersonActed(LATER, "pause", "the page's session 12ab from 127.0.0.1", 1)
+
+    async def test_is_counted_and_logged_once(self, store: Store) -> None:
+        assert (await store.count_actions(), await store.take_actions()) == ({}, [])
+
+        await store.record_action(self.RELEASE)
+        await store.record_action(self.PAUSE)
+        await store.record_action(self.RELEASE)
+
+        assert await store.take_actions() == [self.RELEASE, self.PAUSE, self.RELEASE]
+        assert await store.take_actions() == []
+        assert await store.count_actions() == {"release": 2, "pause": 1}
+
+    async def test_concerned_nothing_and_is_nothing(self, store: Store) -> None:
+        await store.record_action(PersonActed(NOW, "release", "julia", 0))
+
+        assert (await store.count_actions(), await store.take_actions()) == ({}, [])
+
+    async def test_stands_in_the_history_with_the_person(self, store: Store) -> None:
+        await hold(store, "a1", "a2")
+        await store.release_held(WATCH, LATER, None, 1, who="julia")
+        await store.discard("held", WATCH, None, now=LATER, who="tom")
+        await store.resend(WATCH, ["a2"], LATER, who='the "token"')
+
+        told = [(e.event, e.detail.get("who")) for id_ in ("a1", "a2") for e in await store.story(id_, None, 9)]
+
+        assert told == [
+            ("held", None),
+            ("released", "julia"),
+            ("held", None),
+            ("discarded", "tom"),
+            ("resend", 'the "token"'),
+        ]
