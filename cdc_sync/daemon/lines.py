@@ -36,8 +36,8 @@ Write = Callable[[int, str, Fields], None]
 JOURNAL = Path("/run/systemd/journal/socket")
 """Where the journal listens."""
 
-_LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
-_NAMES = {number: name for name, number in _LEVELS.items()}
+LEVELS = {"debug": DEBUG, "info": INFO, "warning": WARNING, "error": ERROR}
+_NAMES = {number: name for name, number in LEVELS.items()}
 
 # syslog's priorities, as sd-daemon(3) wants them at the beginning of a line.
 _PRIORITIES = {DEBUG: 7, INFO: 6, WARNING: 4, ERROR: 3}
@@ -74,7 +74,7 @@ def configure(log: Log, environ: Mapping[str, str], journal: Path = JOURNAL) -> 
         write = _json(put)
     else:
         write = _journal(journal if is_the_journals(environ, journal) else None, put)
-    lines = Lines(_LEVELS[log.level], write)
+    lines = Lines(LEVELS[log.level], write)
     # Libraries' own loggers: their warnings matter, their chatter does not. Events report the driver's.
     logging.basicConfig(level=WARNING, handlers=[Libraries(lines)], force=True)
     logging.getLogger("psycopg").setLevel(logging.CRITICAL)

@@ -2,22 +2,27 @@
 
 A state that lasts is reported when it changes. Levels: error, somebody must do something; warning, something is lost
 for now and mends itself, or a person should look when there is time; info, the milestones; debug, every change and
-call. An event without a line of its own here is written under its class's name, with its fields.
+call. The lines are in `logs.yaml`; an event without one is written under its class's name, with its fields.
 """
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields as fields_of
 from datetime import timedelta
+from functools import cache
+from importlib.resources import files
 from logging import DEBUG, ERROR, INFO, WARNING
 from typing import Any
+
+import yaml
 
 from cdc_sync.core import observations as events
 from cdc_sync.core.conditions import REMEDY
 from cdc_sync.core.findings import UNCONFIGURED
-from cdc_sync.core.observations import Handler, Handlers
+from cdc_sync.core.observations import Event, Handler, Handlers
 from cdc_sync.core.payload import iso
-from cdc_sync.daemon.lines import Fields, Lines, Repeats
+from cdc_sync.daemon.lines import LEVELS, Fields, Lines, Repeats
 
 
 class EventLogger:
@@ -58,6 +63,17 @@ class EventLogger:
         # may get as far as capturing each time.
         self._mistakes: dict[str, set[str]] = {}
         self._lines = lines
+        self._levels: dict[str, Callable[[Any], int]] = {
+            "end": self._level_of_end,
+            "milestone": self._level_of_milestone,
+            "loss": self._level_of_loss,
+            "hiding": self._level_of_hiding,
+            "visibility": self._level_of_visibility,
+            "progress": self._level_of_progress,
+            "remapping": lambda event: WARNING if event.held else INFO,
+            "sweep": self._level_of_sweep,
+            "endpoint": self._level_of_endpoint,
+        }
 
     def use(self, lines: Lines) -> None:
         """Write to other lines: the logging was configured anew, and the handlers are others now."""
@@ -68,84 +84,47 @@ class EventLogger:
 
         What remembers something for a later line is there on every level: a reload may turn that line on.
         """
-        line, level = self._line, self._lines.level
-        milestone = self._level_of_milestone
-        return {
-            events.Event: self._unknown if level <= INFO else None,
-            events.DaemonStarted: line(INFO, "started"),
-            events.DaemonStopping: line(INFO, "stopping"),
-            events.DaemonStopped: line(INFO, "stopped"),
-            events.ReloadStarted: line(DEBUG, "reading the configuration again"),
-            events.Reloaded: line(INFO, "the configuration was read again and is in use"),
+        level = self._lines.level
+        handlers: dict[type[Event], Handler | None] = {}
+        for name, line in _read()["lines"].items():
+            if "level" in line:
+                event = getattr(events, name)
+                handlers[event] = self._line(event, **line)
+        if self._progress_elsewhere:
+            handlers[events.BaselineProgress] = None
+        return handlers | {
+            Event: self._unknown if level <= INFO else None,
             events.ReloadRefused: self._reload_refused,
-            events.WatchEnded: line(self._level_of_end, "no longer watching", "for_good"),
-            events.WatchUnconfigured: line(WARNING, UNCONFIGURED),
-            events.HeartBeat: self._heart_beat if level <= WARNING else None,
-            events.LoopsHang: line(ERROR, _HANG),
-            events.LoopsMove: line(INFO, "every loop gets round again"),
-            events.WatchConnected: line(milestone, "connected"),
-            events.CaptureStarted: line(milestone, "watching"),
-            events.WatchStandsBy: line(milestone, _message),
-            events.WatchLost: line(self._level_of_loss, _message, "misconfigured", "repeated"),
-            events.TriggersMissing: line(ERROR, _message),
-            events.TriggersFound: line(DEBUG, "triggers are in place"),
-            events.BellLeftAlone: line(INFO, _NEVER_RINGS),
-            events.ChangesMissed: line(WARNING, _MISSED),
-            events.RowsHidden: line(self._level_of_hiding, _message),
-            events.RowsVisible: line(self._level_of_visibility, "row-level security hides no rows"),
-            events.WatermarkDoubted: line(WARNING, f"the watermark cannot be relied on: {REMEDY}"),
-            events.WatermarkTrusted: line(INFO, "nothing speaks against the watermark any more"),
-            events.BaselineProgress: None if self._progress_elsewhere else line(self._level_of_progress, "baseline"),
-            events.BaselineDone: line(INFO, _baseline_done, "known", "queued"),
-            events.BaselineOverEarlierWork: line(ERROR, _OVER_EARLIER_WORK),
-            events.StatusRulesChanged: line(
-                lambda e: WARNING if e.held else INFO, lambda e: _REMAPPED_AND_HELD if e.held else _REMAPPED, "held"
+            events.WatchUnconfigured: self._line(events.WatchUnconfigured, "warning", UNCONFIGURED),
+            events.WatermarkDoubted: self._line(
+                events.WatermarkDoubted, "warning", f"the watermark cannot be relied on: {REMEDY}"
             ),
-            events.ChangesRead: line(DEBUG, "read"),
+            events.HeartBeat: self._heart_beat if level <= WARNING else None,
             events.CaughtUp: None,  # many times a second
             events.ListenerProved: None,  # nothing but a number
-            events.CaptureLate: line(WARNING, _CAPTURE_LATE),
-            events.CaptureInTime: line(INFO, "changes are read in time again"),
-            events.DeliveryLate: line(WARNING, _DELIVERY_LATE),
-            events.DeliveryInTime: line(INFO, "calls go out in time again"),
-            events.ClockSkewed: line(WARNING, lambda e: _CLOCKS_DIFFER if e.shared else _CLOCK_SET, "shared"),
-            events.ClockAgrees: line(INFO, "this machine's clock agrees again"),
             events.Decided: self._decided,
-            events.RowSkipped: line(WARNING, lambda e: f"a row cannot be reported: {e.reason}", "reason"),
-            events.SweepDone: line(self._level_of_sweep, "swept", "missed"),
             events.CallEnded: None if self._rehearsal else self._call_ended,
-            events.EndpointChanged: line(self._level_of_endpoint, lambda e: _ENDPOINT[e.mode], "mode"),
-            events.SendingPaused: line(WARNING, _PAUSED),
-            events.SendingResumed: line(INFO, "sending is resumed"),
-            events.PersonActed: line(INFO, lambda e: f"a person acted: {e.action}", "action"),
-            events.StoreFailed: line(ERROR, _message),
-            events.StoreRecovered: line(INFO, "the store can be written again"),
-            events.StoreUpgrading: line(INFO, _UPGRADING),
-            events.StoreMoved: line(WARNING, _STORE_MOVED),
             events.TokenRefused: self._token_refused if level <= WARNING else None,
             events.ConnectionDisplaced: self._connection_displaced if level <= WARNING else None,
         }
 
     def _line(
-        self, level: int | Callable[[Any], int], message: str | Callable[[Any], str], *said: str
+        self, of: type[Any], level: str, message: Any, by: str | None = None, without: Sequence[str] = ()
     ) -> Handler | None:
-        """A line with the fields of its event, but for those that the message has `said`.
-
-        A level may depend on the event, and on what was reported before, which its function remembers.
-        """
+        """A type's line, as `logs.yaml` has it; its level may depend on what was reported before."""
         least, write = self._lines.level, self._lines.write
-        if isinstance(level, int) and level < least:
+        always, level_of = LEVELS.get(level, _NEVER), self._levels.get(level)
+        if level_of is None and always < least:
             return None
+        said = {"message", by, *without, *re.findall(r"{(\w+)}", str(message))}
+        shown = [(name, *_field(name)) for field in fields_of(of) if (name := field.name) not in said]
 
         def handle(event: Any) -> None:
-            its_level = level if isinstance(level, int) else level(event)
+            its_level = always if level_of is None else level_of(event)
             if its_level >= least:
-                fields: Fields = {}
-                for field in fields_of(event):
-                    if field.name not in said and field.name != "message":
-                        name, shown = _FIELDS.get(field.name, (field.name, _as_it_is))
-                        fields[name] = shown(getattr(event, field.name))
-                write(its_level, message if isinstance(message, str) else message(event), fields)
+                text = message if by is None else message.get(getattr(event, by), message.get("others"))
+                facts: Fields = {called: show(getattr(event, name)) for name, called, show in shown}
+                write(its_level, text.format_map(vars(event)) if "{" in text else text, facts)
 
         return handle
 
@@ -172,10 +151,12 @@ class EventLogger:
 
     def _door(self, *, token_refused: bool = False, displaced: bool = False) -> None:
         """What strangers do at the admin server's door: a line a minute at most."""
-        if times := self._repeats.times(_REFUSED_TOKEN, happened=token_refused):
-            self._lines.write(WARNING, _REFUSED_TOKEN, {"peer": self._peer, "times": times})
-        if times := self._repeats.times(_FULL, happened=displaced):
-            self._lines.write(WARNING, _FULL, {"times": times})
+        for name, happened, peer in (
+            ("TokenRefused", token_refused, self._peer),
+            ("ConnectionDisplaced", displaced, None),
+        ):
+            if times := self._repeats.times(name, happened=happened):
+                self._lines.write(WARNING, _message(name), {"peer": peer, "times": times})
 
     def _level_of_end(self, event: events.WatchEnded) -> int:
         for reported in (self._hidden, self._progress, self._mistakes):
@@ -231,7 +212,7 @@ class EventLogger:
                 "by": event.origin,
                 "reason": event.reason,
             }
-            self._lines.write(level, _HELD if outcome == "held" else outcome, fields)
+            self._lines.write(level, _message("Decided").get(outcome, outcome), fields)
 
     def _level_of_sweep(self, event: events.SweepDone) -> int:
         if self._mistakes.pop(event.watch, None) and self._lines.level <= INFO:
@@ -258,7 +239,7 @@ class EventLogger:
             fields["application_id"] = event.application_id
             fields["attempt"] = event.attempt
             fields["ms"] = round(event.seconds * 1000)
-            self._lines.write(level, _CALL[event.outcome], fields)
+            self._lines.write(level, _message("CallEnded")[event.outcome], fields)
 
     def _is_news(self, event: events.CallEnded) -> bool:
         """Whether a failed call is news: not if the reply is as before, or the whole endpoint is down.
@@ -277,135 +258,35 @@ _NEVER = -1
 """The level of what has no line, whatever level is on."""
 
 
-def _as_it_is(value: object) -> object:
-    return value
+@cache
+def _read() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = yaml.safe_load(files("cdc_sync.daemon").joinpath("logs.yaml").read_text("utf-8"))
+    return found
 
 
-def _if_any(value: object) -> object:
-    return value or None
+def _message(event: str) -> Any:
+    """The message of an event, or its messages."""
+    return _read()["lines"][event]["message"]
 
 
-def _listed(names: Sequence[str]) -> str | None:
-    return ",".join(names) or None
+def _field(name: str) -> tuple[str, Callable[[Any], object]]:
+    """How a field of an event is called on a line, and shown."""
+    called, shown = (*_read()["fields"].get(name, [name]), "as it is")[:2]
+    return called, _SHOWN[shown]
 
 
 def _short(seconds: float) -> str | None:
     return str(timedelta(seconds=round(seconds))) if seconds else None
 
 
-_FIELDS: dict[str, tuple[str, Callable[[Any], object]]] = {
-    "at": ("at", iso),
-    "ahead": ("ahead_seconds", lambda seconds: round(seconds, 1)),
-    "begun": ("begun", _listed),
-    "by": ("watch", _as_it_is),
-    "dead": ("dead_letters", _as_it_is),
-    "dry_run": ("dry_run", _if_any),
-    "ended": ("ended", _listed),
-    "estimate": ("about", _if_any),
-    "limit": ("longer_than", _short),
-    "loops": ("loops", _listed),
-    "number": ("changes", _as_it_is),
-    "origin": ("by", _as_it_is),
-    "pause": ("drains_every", _short),
-    "renewed": ("renewed", _listed),
-    "repaired": ("repaired", dict),
-    "resumed": ("resumed", _if_any),
-    "seconds": ("seconds", lambda seconds: round(seconds, 2)),
-    "server_version": ("postgresql", lambda version: version // 10_000),
-    "suspected": ("suspected_deletions", _as_it_is),
-    "touched": ("applications", _as_it_is),
-    "under_way": ("calls_under_way", _as_it_is),
-    "wait": ("next_try_in", _short),
-    "watches": ("watches", _listed),
-}
-"""How fields of events are called on a line, and shown, where that is not as they are."""
-
-
-def _message(event: Any) -> str:
-    return str(event.message)
-
-
-def _baseline_done(event: events.BaselineDone) -> str:
-    calls = f"{event.queued} calls queued" if event.queued else "0 calls"
-    return f"{event.known} applications known, {calls}"
-
-
-_CALL = {
-    "acknowledged": "sent",
-    "retry": "not sent yet",
-    "dead": "given up, now a dead letter",
-}
-
-_NEVER_RINGS = (
-    "the server allows prepared transactions (max_prepared_transactions), which may not NOTIFY, or its commits wait "
-    "for a synchronous standby (synchronous_standby_names), and a NOTIFY would have them wait for each other too: "
-    "nobody is woken, and the change log is read every poll_interval"
-)
-
-_MISSED = (
-    "triggers dropped changes; a sweep compares every row, so nothing is lost. If it goes on: `cdc-sync sql verify "
-    "--apply` names triggers of watches that are no longer configured, which fill the log too"
-)
-
-_REMAPPED = "the section status of the configuration has changed: so many applications are told another status"
-
-_REMAPPED_AND_HELD = (
-    "the section status of the configuration has changed, and more applications would be told another status than "
-    "fuse.max_changes: all of it is held for a person; see `cdc-sync fuse show`, then release or discard"
-)
-
-_CAPTURE_LATE = (
-    "changes are not read in time. Is the database slow, or a table locked (pg_stat_activity tells), or are more rows "
-    "changed than can be read?"
-)
-
-_DELIVERY_LATE = (
-    "calls are late. Does HelloWork answer slowly, or are hellowork.rate_limit and hellowork.concurrency too low for "
-    "what changes?"
-)
-
-_CLOCKS_DIFFER = (
-    "clocks differ: this machine's and the store's. Nothing waits longer for it; dates of calls and certificates are "
-    "judged by this machine's. Is its NTP in order (timedatectl)?"
-)
-
-_CLOCK_SET = (
-    "this machine's clock was set since the store was first opened after the boot. Nothing waits longer for it; the "
-    "history goes on by the clock as it is now"
-)
-
-_OVER_EARLIER_WORK = (
-    "this watch was worked before, with another store: this one takes the present rows as told, so what waited in the "
-    "other is never sent. If the other was lost or replaced by mistake, stop the daemon and put it back, or restore a "
-    "backup; or begin with a new store and baseline: send"
-)
-
-_STORE_MOVED = (
-    "another server has the shared store, or the same after a restart: what was committed last may be missing there. A "
-    "full sweep of each watch finds it"
-)
-
-_PAUSED = "sending is paused by an operator: everything is kept; `cdc-sync resume` lets calls go out again"
-
-_UPGRADING = "bringing the store of an earlier version up to date: do not interrupt it, or it begins again"
-
-_HELD = "held for a person; see `cdc-sync fuse show`, then release or discard"
-
-_HANG = (
-    "loops have not got round in time: they wait for something that never comes. systemd's watchdog ends the process "
-    "and starts it again, which loses nothing; elsewhere restart it. Please report it, with the log from before"
-)
-
-_REFUSED_TOKEN = "a wrong admin token was refused"  # noqa: S105 - a message
-
-_FULL = (
-    "the admin server's connections are used up: the one that waited longest was cut off for a new one. Who opens so "
-    "many? `ss -tn` tells"
-)
-
-_ENDPOINT = {
-    "healthy": "the endpoint takes calls again",
-    "throttled": "the endpoint asks to wait",
-    "open": "the endpoint does not work; trying one call at a time",
-    "paused": "the endpoint refuses our credentials; everything is kept. Check hellowork.headers",
+_SHOWN: dict[str, Callable[[Any], object]] = {
+    "as it is": lambda value: value,
+    "if any": lambda value: value or None,
+    "list": lambda names: ",".join(names) or None,
+    "object": dict,
+    "duration": _short,
+    "instant": iso,
+    "tenths": lambda seconds: round(seconds, 1),
+    "hundredths": lambda seconds: round(seconds, 2),
+    "major": lambda version: version // 10_000,
 }
