@@ -24,6 +24,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from cdc_sync.source import transactions
 from cdc_sync.source.connection import Connection
+from cdc_sync.source.expressions import sections
 from cdc_sync.source.reading import fetch
 from cdc_sync.source.recorders import bell_of
 
@@ -33,28 +34,10 @@ LEASE = 60
 _ROUNDING = 2
 """Seconds by which whole ones may be wrong: a renewal that late in the lease may have been too late."""
 
+_SQL = sections("changelog.sql")
+
 _MOST_OF_QUEUE = 0.25
 """The share of the server's NOTIFY queue beyond which nothing is added to it on our account."""
-
-# The value before is read before it is set: the scan gives the row to the projection.
-_ARM = """
-SELECT last_value, setval({name}, CASE WHEN pg_notification_queue_usage() > %s THEN 0
-                                  ELSE floor(extract(epoch FROM clock_timestamp()))::bigint + %s END)
-  FROM {sequence}
-"""
-
-# setval() takes effect at once; its commit would wait for a synchronous standby that stalls.
-_DISARM = """
-SELECT setval({name}, floor(extract(epoch FROM clock_timestamp()))::bigint - 1),
-       set_config('synchronous_commit', 'off', true)
-"""
-
-# An armed bell is left as it is. One that was never set tells that nobody has worked the watch (`worked_before`).
-_WORKED = """
-SELECT setval({name}, floor(extract(epoch FROM clock_timestamp()))::bigint - 1),
-       set_config('synchronous_commit', 'off', true)
-  FROM {sequence} WHERE last_value < extract(epoch FROM clock_timestamp()) - 3600 AND (is_called OR {begins})
-"""
 
 
 class QueueFillsUpError(Exception):
@@ -68,10 +51,11 @@ class Bell:
         self._pool = pool
         sequence = sql.Identifier("cdc_sync", bell_of(watch))
         name = sql.Literal(f"cdc_sync.{bell_of(watch)}")  # a watch's name needs no quotes
-        self._arm = sql.SQL(_ARM).format(name=name, sequence=sequence)
-        self._disarm = sql.SQL(_DISARM).format(name=name)
+        self._arm = sql.SQL(_SQL["arm"]).format(name=name, sequence=sequence)
+        self._disarm = sql.SQL(_SQL["disarm"]).format(name=name)
         self._worked = {
-            begins: sql.SQL(_WORKED).format(name=name, sequence=sequence, begins=begins) for begins in (True, False)
+            begins: sql.SQL(_SQL["worked"]).format(name=name, sequence=sequence, begins=begins)
+            for begins in (True, False)
         }
         self._armed_until: int | None = None
 

@@ -21,115 +21,31 @@ from collections.abc import Iterable
 from contextvars import Context
 from dataclasses import dataclass
 
-import psycopg
 from psycopg import errors, sql
 from psycopg_pool import AsyncConnectionPool
 
 from cdc_sync.core.rows import Key
 from cdc_sync.source.connection import Connection, Rows, asking, guarded, patiently, read_with_position
-from cdc_sync.source.errors import Code, SourceError
+from cdc_sync.source.errors import SourceError, source_error
+from cdc_sync.source.expressions import sections
 from cdc_sync.source.reading import Read, Reader, fetch
 from cdc_sync.source.replica_guard import NOW, ReplicaGuard
 
-# What is read of the log, as one JSON text in a row of its own. `batch` is planned and read once. The join gives
-# nothing, but lets a prepared statement lock the log before the table: see decision 20.
-_BATCH = """
-WITH batch AS (
-    SELECT row_key, changed_at, ctid AS place, xmin::text AS writer
-      FROM cdc_sync.changes WHERE watch = {watch} LIMIT %s
-)
-SELECT {nulls} json_build_array(
-    (SELECT json_agg(json_build_array(row_key, (extract(epoch FROM changed_at) * 1000)::bigint)) FROM batch),
-    pg_relation_size('cdc_sync.changes'), {now},
-    (SELECT array_agg(place)::text FROM batch), (SELECT array_agg(DISTINCT writer)::text FROM batch),
-    pg_relation_filenode('cdc_sync.changes')::text, {table_size}
-)::text FROM (SELECT) AS one LEFT JOIN cdc_sync.changes ON false
-"""
-
-# The rows of the batch's keys, each once. Arrays rather than a join: their length is guessed alike whatever the log's
-# statistics say (mostly that it is empty), so a key's index is used where it has one, and one scan serves where not.
-_AND_ROWS = "{batch} UNION ALL SELECT r.*, NULL FROM ({rows}) AS r"
-_PART_OF_KEYS = "ARRAY(SELECT row_key[{part}] FROM batch)"
+_SQL = sections("changelog.sql")
 
 # Before the first batch, which may be empty: that nothing can be deleted is to be said before something has to be.
 _MAY_DELETE = "DELETE FROM cdc_sync.changes WHERE false"
-
-# The commit does not wait for the server's disk: if the server crashes, what was deleted a moment before comes again,
-# and is no news then. The outcome is durable in our store, before the commit.
-_DELETE = """
-BEGIN ISOLATION LEVEL READ COMMITTED;
-SET LOCAL synchronous_commit = off;
-DELETE FROM cdc_sync.changes
- WHERE ctid = ANY ({places}::tid[]) AND xmin = ANY ({writers}::xid[]) AND watch = {watch}
-   AND pg_relation_filenode('cdc_sync.changes') = {file}::oid;
-COMMIT
-"""
-
-# The file is shortened by us, and seldom, since that cancels whoever holds a lock on the log on a standby, as pg_dump
-# does. Not where subscribers get the TRUNCATE: they may have a log of their own. A file that VACUUM has not cleaned may
-# be so for a standby's sake (hot_standby_feedback): only a nearly full one is shortened all the same.
-_MAY_GIVE_BACK = """
-SELECT CASE WHEN {nearly_full} OR relallvisible > relpages / 2
-            THEN NOT EXISTS (SELECT FROM pg_publication_tables WHERE schemaname = 'cdc_sync' AND tablename = 'changes')
-       END
-  FROM pg_class
- WHERE oid = to_regclass('cdc_sync.changes') AND NOT EXISTS (SELECT FROM cdc_sync.changes)
-"""
-
-# One message, so that a daemon that is stopped holds no lock. We do not wait for the lock, and nobody waits behind us.
-# Who writes while we have it waits for a walk through an empty file, and no longer than `statement_timeout`, which must
-# be set by an earlier message on PostgreSQL 10. Each statement has a snapshot of its own: once we have the lock, we see
-# all that was committed, and nothing else is under way.
-_GIVE_BACK = """
-DO $cdc_sync$
-BEGIN
-    LOCK TABLE cdc_sync.changes IN ACCESS EXCLUSIVE MODE NOWAIT;
-    IF NOT EXISTS (SELECT FROM cdc_sync.changes) THEN
-        TRUNCATE cdc_sync.changes;
-    END IF;
-EXCEPTION WHEN lock_not_available OR insufficient_privilege THEN
-    NULL; -- Without an error in the server's log: there will be another time, or `cdc-sync check` says what is missing.
-END
-$cdc_sync$;
-COMMIT
-"""
-_GIVE_BACK_WITHIN = """
-BEGIN ISOLATION LEVEL READ COMMITTED;
-SET LOCAL synchronous_commit = off;
-SET LOCAL statement_timeout = '200ms'
-"""
 
 _LOOK_EVERY = 0.1
 """Seconds between looks at the whole log, at least: for so long, those who ask wait for each other."""
 
 _LOOK_AT_LEAST_EVERY = 2.0
 
-# One statement has one snapshot: what ended below `oldest` is in the log that it shows.
-_LOOK = sql.SQL(
-    "SELECT txid_snapshot_xmin(txid_current_snapshot()), ARRAY(SELECT DISTINCT watch::text FROM cdc_sync.changes)"
-)
-
 _CLOCK = sql.SQL("SELECT to_json(clock_timestamp()) #>> '{}'")
-_OLDER = "SELECT EXISTS (SELECT FROM cdc_sync.changes WHERE watch = {watch} AND changed_at <= {than})"
-
-MISSING = (
-    "The change log cdc_sync.changes does not exist: the triggers are not installed in this database. Let the DBA run "
-    "what `cdc-sync sql install` and `cdc-sync sql grants` print, or use capture.mode poll."
-)
-UNIDENTIFIED = (
-    "A publication takes in the change log cdc_sync.changes, whose rows have no replica identity, so PostgreSQL lets "
-    "nobody take them out. Let the DBA run what `cdc-sync sql install` prints, which gives them one."
-)
-
-KEPT = (
-    "Nothing can be deleted from the change log cdc_sync.changes: DELETE leaves every row and gives no error, so a "
-    "rule or a trigger of somebody else keeps them there. Let the DBA drop it: `\\d cdc_sync.changes` in psql shows it."
-)
-
 _DOING = "reading the change log cdc_sync.changes"
-_MEANINGS: dict[type[psycopg.Error], tuple[Code, str]] = {
-    errors.UndefinedTable: ("log-missing", MISSING),
-    errors.ObjectNotInPrerequisiteState: ("log-published", UNIDENTIFIED),
+_MEANINGS: dict[type[errors.Error], str] = {
+    errors.UndefinedTable: "log-missing",
+    errors.ObjectNotInPrerequisiteState: "log-published",
 }
 
 
@@ -194,7 +110,7 @@ class Lookout:
         async def read(connection: Connection) -> tuple[str, Rows]:
             nonlocal is_lost
             try:
-                return await read_with_position(connection, _LOOK, (), width=2)
+                return await read_with_position(connection, sql.SQL(_SQL["look"]), (), width=2)
             finally:
                 is_lost = connection.closed
 
@@ -264,7 +180,7 @@ class ChangeLog:
         # The batch of which nothing was deleted, though nothing was wrong.
         self._kept = ""
         # As text, once: to compose a statement takes longer than to ask for it.
-        self._alone = sql.SQL(_BATCH).format(nulls=sql.SQL(""), watch=watch, now=NOW, table_size=0).as_string()
+        self._alone = sql.SQL(_SQL["batch"]).format(nulls=sql.SQL(""), watch=watch, now=NOW, table_size=0).as_string()
         self.statement = None if reader is None else _with_rows(watch, reader)
         self._table_size = 0
         self._may_prepare = True
@@ -337,13 +253,13 @@ class ChangeLog:
         """
         if not changes.number or not self.consumes:
             return
-        delete = sql.SQL(_DELETE).format(
+        delete = sql.SQL(_SQL["delete"]).format(
             places=changes.places, writers=changes.writers, watch=self._watch, file=changes.file
         )
         if await patiently(lambda: self._deleted(delete)):
             self._kept = ""
         elif self._kept == changes.places:
-            raise SourceError("log-kept", KEPT)
+            raise source_error("log-kept")
         else:
             self._kept = changes.places
 
@@ -363,16 +279,16 @@ class ChangeLog:
         Raises:
             SourceError: the database cannot answer.
         """
-        query = sql.SQL(_MAY_GIVE_BACK).format(nearly_full=nearly_full)
+        query = sql.SQL(_SQL["may_give_back"]).format(nearly_full=nearly_full)
         async with asking(_DOING, _MEANINGS), self._pool.connection() as connection:
             try:
                 if (True,) not in await (await connection.execute(query)).fetchall():
                     return
             except errors.LockNotAvailable:
                 return  # somebody rewrites it
-            await connection.execute(_GIVE_BACK_WITHIN)
+            await connection.execute(_SQL["give_back_within"])
             try:
-                await connection.execute(_GIVE_BACK)
+                await connection.execute(_SQL["give_back"])
             except errors.QueryCanceled:
                 await connection.execute("ROLLBACK")
 
@@ -383,17 +299,17 @@ class ChangeLog:
 
     async def has_older(self, than: str) -> bool:
         """Whether there are changes that were recorded before a moment of the server's clock."""
-        query = sql.SQL(_OLDER).format(watch=self._watch, than=sql.Literal(than))
+        query = sql.SQL(_SQL["older"]).format(watch=self._watch, than=sql.Literal(than))
         ((has,),) = await fetch(self._pool, query, (), _DOING)
         return bool(has)
 
 
 def _with_rows(watch: str, reader: Reader) -> str | None:
     """The statement that reads a batch and its rows; None if the rows have to be read apart."""
-    beside = reader.beside([sql.SQL(_PART_OF_KEYS).format(part=part + 1) for part in range(reader.key_parts)])
+    beside = reader.beside([sql.SQL(_SQL["part_of_keys"]).format(part=part + 1) for part in range(reader.key_parts)])
     if beside is None:
         return None
     rows, width = beside
     size = sql.SQL("pg_relation_size({})").format(reader.table)
-    batch = sql.SQL(_BATCH).format(nulls=sql.SQL("NULL, " * width), watch=watch, now=NOW, table_size=size)
-    return sql.SQL(_AND_ROWS).format(batch=batch, rows=rows).as_string()
+    batch = sql.SQL(_SQL["batch"]).format(nulls=sql.SQL("NULL, " * width), watch=watch, now=NOW, table_size=size)
+    return sql.SQL(_SQL["batch_and_rows"]).format(batch=batch, rows=rows).as_string()

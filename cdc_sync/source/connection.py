@@ -29,7 +29,8 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from cdc_sync.config.dsn import check
 from cdc_sync.config.problems import Mistake
 from cdc_sync.config.sessions import ANSWERS_WITHIN, POOL_SIZE, completed, session_settings
-from cdc_sync.source.errors import Code, SourceError, translate
+from cdc_sync.source.errors import SourceError, source_error, translate
+from cdc_sync.source.expressions import sections
 from cdc_sync.source.replica_guard import NOW, ReplicaGuard, ReplicaPosition, ask
 
 T = TypeVar("T")
@@ -50,16 +51,7 @@ _LONGEST_PAUSE = 5.0
 _QUICK = 1.0
 """Seconds for which a read may have a connection and still be quick."""
 
-# Below deadlock_timeout: whoever waits for what we have locked never waits long enough to be taken for a deadlock's
-# victim. Nothing queues behind us for long either, and a table that somebody holds keeps no connection from others.
-_CONFIGURE = """
-SELECT pg_backend_pid(), set_config('lock_timeout', CASE WHEN asked > '0' AND asked < ours THEN asked::text
-                                    ELSE (extract(epoch FROM ours) * 1000)::int || 'ms' END, false)
-  FROM (SELECT current_setting('lock_timeout')::interval AS asked,
-               least(current_setting('deadlock_timeout')::interval / 2, interval '500ms') AS ours) AS timeouts
-"""
-
-_NOTHING: abc.Mapping[type[psycopg.Error], tuple[Code, str]] = MappingProxyType({})
+_NOTHING: abc.Mapping[type[psycopg.Error], str] = MappingProxyType({})
 
 # By task, since a context variable's values would outlive it with each timer that the event loop has cancelled.
 _LIMITS: dict[asyncio.Task[Any] | None, tuple[asyncio.Timeout | None, float]] = {}
@@ -76,21 +68,21 @@ def conninfo(dsn: str) -> str:
         check(dsn)
     except Mistake as mistake:
         said = f"{mistake.message}; {mistake.suggestion}" if mistake.suggestion else mistake.message
-        raise SourceError("connection-string", f"The connection string {said}.") from None
+        raise source_error("connection-string", mistake=said) from None
     return completed(dsn, "cdc-sync")
 
 
 @asynccontextmanager
 async def asking(
     doing: str,
-    expected: abc.Mapping[type[psycopg.Error], tuple[Code, str]] = _NOTHING,
+    expected: abc.Mapping[type[psycopg.Error], str] = _NOTHING,
     within: float = ANSWERS_WITHIN,
 ) -> AsyncIterator[None]:
     """Ask the database for something that takes moments.
 
     Args:
         doing: what, as in "reading public.applications".
-        expected: errors of which the caller knows what they mean: their code and message.
+        expected: errors of which the caller knows what they mean: their message (`errors.source_error`).
         within: seconds within which the database answers.
 
     Raises:
@@ -108,25 +100,14 @@ async def asking(
                 if before is not None:
                     _LIMITS[task] = before
     except PoolTimeout as error:
-        raise SourceError(
-            "unreachable", f"The database cannot be reached ({doing}): no free connection within {_FREE_WITHIN:.0f} s."
-        ) from error
+        raise source_error("unreachable/pool", doing=doing, within=_FREE_WITHIN) from error
     except psycopg.Error as error:
-        raise (SourceError(*expected[type(error)]) if type(error) in expected else translate(error, doing)) from error
+        meant = expected.get(type(error))
+        raise (translate(error, doing) if meant is None else source_error(meant)) from error
     except UnicodeError as error:
-        raise SourceError(
-            "bytes-not-text",
-            f"The database gave bytes that are no text in its client_encoding ({doing}). Where it keeps whatever bytes "
-            f'it is given (SQL_ASCII, or the type "char"), say in database.dsn what they are: client_encoding=WIN1252, '
-            f"for example.",
-        ) from error
+        raise source_error("bytes-not-text", doing=doing) from error
     except TimeoutError as error:
-        raise SourceError(
-            "unanswered",
-            f"The database has not answered within {within:.0f} s ({doing}). If it does work, see which of "
-            f"its sessions named cdc-sync is slow or waits for a lock, and whether the key and the watermark are "
-            f"indexed; else something between here and it has forgotten the connection.",
-        ) from error
+        raise source_error("unanswered", doing=doing, within=within) from error
 
 
 @asynccontextmanager
@@ -285,7 +266,7 @@ async def pooled(
         except SourceError as error:
             note(error)
             raise
-        ((process, _),) = await (await connection.execute(_CONFIGURE)).fetchall()
+        ((process, _),) = await (await connection.execute(sections("sessions.sql")["configure"])).fetchall()
         if process == connection.info.backend_pid:
             connection.prepare_threshold = sys.maxsize  # never by itself: some messages are several statements
 
@@ -311,9 +292,7 @@ async def pooled(
                 raise pool.refused from error
             if pool.refused is not None:
                 raise translate(pool.refused, "connecting") from error
-            raise SourceError(
-                "unreachable", f"The database cannot be reached: no connection within {connects_within:.0f} s."
-            ) from error
+            raise source_error("unreachable/first", within=connects_within) from error
         yield pool
     finally:
         await pool.close(timeout=2)
@@ -333,11 +312,7 @@ async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:
             if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
                 raise
             if time.monotonic() > until:
-                raise SourceError(
-                    "unanswered",
-                    f"The database has not answered within {ANSWERS_WITHIN:.0f} s, since somebody holds a lock on what "
-                    f"is read: {error.message} See pg_locks for who holds it.",
-                ) from error
+                raise source_error("unanswered/lock", within=ANSWERS_WITHIN, said=error.message) from error
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
 

@@ -1,10 +1,13 @@
-"""What can be wrong with the ATS's database, said once, with the remedy."""
+"""What can be wrong with the ATS's database, said once, with the remedy: the texts are in `errors.yaml`."""
 
 import re
 from collections.abc import Awaitable
-from typing import NamedTuple, Self, TypeVar
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple, Self, TypeVar
 
 import psycopg
+import yaml
 from psycopg import errors
 
 from cdc_sync.core.failures import OperationError
@@ -55,147 +58,55 @@ _KNOWN_CLASSES = frozenset(
 )
 """PostgreSQL's classes of SQLSTATEs. Any other is of somebody's own: a function raised it (RAISE … USING ERRCODE)."""
 
-
-class _Texts(psycopg.Error):
-    """Stands in the table below for errors without an SQLSTATE: libpq gives text only while it connects."""
-
-
-class _Raised(psycopg.Error):
-    """Stands for errors whose SQLSTATE is of no class of PostgreSQL's."""
-
-
-_LOGIN = (errors.InvalidPassword, errors.InvalidAuthorizationSpecification)
-_REFUSED = "The database refuses the login: {said}. "
-_CHECK_LOGIN = (
-    f"{_REFUSED}Check database.dsn, and where it takes its password from: the DSN, PGPASSWORD, or ~/.pgpass, which "
-    "must have mode 0600."
-)
-_UNREACHABLE = "The database cannot be reached ({doing}): {said}."
+_STANDS_FOR = frozenset({"text", "raised"})
+"""What stands in `errors.yaml` for errors that are told by something else than their class."""
 
 
 class Meaning(NamedTuple):
-    """What an error is about: it is of one of these kinds, and the pattern is found in what was said.
-
-    In the text, `{found}` is what was said from there on.
-    """
+    """What an error of the driver is about; see `errors.yaml`."""
 
     kinds: tuple[type[psycopg.Error], ...]
+    names: frozenset[str]
     code: Code
     text: str
-    pattern: str = ""
+    pattern: str
 
 
-# The first that fits tells.
-MEANINGS = (
-    Meaning(
-        # libpq and the driver look at these only when they connect. What database.dsn has of them was judged when it
-        # was loaded (`config.dsn`), so most likely they come from somewhere else.
-        (_Texts,),
-        "connection-settings",
-        "No connection can be made with these settings: {found}. Correct it where it stands: a PG* environment "
-        "variable, a service file, or database.dsn.",
-        r'invalid (?:integer value|port number|"?\w+"? value)|could not match \d|definition of service|'
-        r"(?:syntax error in )?service file|bad value for connect_timeout",
-    ),
-    Meaning(
-        # By limits of the role, of the database and of the server.
-        (_Texts, psycopg.OperationalError),
-        "unreachable",
-        f"{_UNREACHABLE} The limit is the CONNECTION LIMIT of the role or of the database, or the server's "
-        "max_connections; `cdc-sync check` counts the connections that the configuration needs.",
-        "too many (?:connections|clients)|remaining connection slots|trop de (?:connexions|clients)",
-    ),
-    Meaning(
-        (_Texts, *_LOGIN),
-        "login-refused",
-        f"{_REFUSED}Let the DBA allow it there; or lead database.dsn another way (host, sslmode, user).",
-        "no pg_hba.conf entry",
-    ),
-    Meaning(
-        (_Texts, *_LOGIN),
-        "login-refused",
-        f"{_REFUSED}Let the DBA create that role (CREATE ROLE … LOGIN), or correct the user of database.dsn; where it "
-        "names none, it is PGUSER, else the operating system's user.",
-        'role ".*does not exist',
-    ),
-    Meaning(
-        (_Texts, *_LOGIN),
-        "login-refused",
-        f"{_REFUSED}Let the DBA permit it: ALTER ROLE … LOGIN.",
-        "not permitted to log in",
-    ),
-    Meaning((_Texts,), "login-refused", _CHECK_LOGIN, 'no password supplied|authentication failed for|role "'),
-    Meaning(_LOGIN, "login-refused", _CHECK_LOGIN),
-    Meaning((errors.InvalidCatalogName,), "database-missing", "{said}. Correct the database's name in database.dsn."),
-    Meaning(
-        (errors.InsufficientPrivilege,),
-        "privilege-missing",
-        "The database's role may not do what is needed ({doing}): {said}. Let the DBA run what `cdc-sync sql grants` "
-        "prints.",
-    ),
-    Meaning((errors.WrongObjectType,), "table-unsuitable", "A table cannot be used like this ({doing}): {said}."),
-    Meaning(
-        (errors.UndefinedTable, errors.InvalidSchemaName),
-        "object-missing",
-        "Something is missing in the database ({doing}): {said}. Correct the watch's table, or let the DBA run what "
-        "`cdc-sync sql install` prints.",
-    ),
-    Meaning(
-        (errors.CardinalityViolation,),
-        "several-rows",
-        "A subquery of columns or where gives more than one row for a row of the table ({doing}): {said}. Let it give "
-        "one: by LIMIT 1, or by an aggregate.",
-    ),
-    Meaning(
-        (_Raised, errors.RaiseException, errors.NoDataFound, errors.TooManyRows, errors.AssertFailure),
-        "function-raised",
-        "A function that columns or where call raises an error ({doing}): {said}. Let it give NULL instead.",
-    ),
-    Meaning(
-        # All that SQLSTATE's class 42 has beside the above: names, syntax, types.
-        (psycopg.ProgrammingError,),
-        "configuration-mismatch",
-        "The watch's configuration does not fit the table ({doing}): {said}. Correct columns, where or key; if a "
-        "column was renamed in the ATS, rename it here too.",
-    ),
-    Meaning(
-        (errors.ReadOnlySqlTransaction,),
-        "read-only-server",
-        "The server takes no writes ({doing}): it is a standby, and capture.mode notify consumes a change log. Point "
-        "database.dsn at the primary (target_session_attrs=read-write), or use capture.mode poll.",
-    ),
-    Meaning(
-        # A materialized view without contents, for one. Time does not mend it.
-        (errors.ObjectNotInPrerequisiteState,),
-        "not-ready",
-        "Something in the database is not ready to be used ({doing}): {said}.",
-    ),
-    Meaning(
-        (errors.CharacterNotInRepertoire, errors.UntranslatableCharacter),
-        "text-not-convertible",
-        "A text does not convert to the connection's encoding ({doing}). If the database's own is SQL_ASCII, which "
-        "keeps whatever bytes it is given, say in database.dsn what they are: client_encoding=WIN1252, for example. "
-        "Else leave client_encoding out.",
-    ),
-    Meaning(
-        (psycopg.DataError,),
-        "value-not-convertible",
-        "A value does not convert ({doing}): {said}. If an expression of columns or where casts, let it give NULL for "
-        "what it cannot convert.",
-    ),
-    Meaning((_Texts,), "dsn-wrong", "{said}. Correct database.dsn.", "does not exist"),
-    Meaning((psycopg.OperationalError, psycopg.InterfaceError, errors.InternalError), "unreachable", _UNREACHABLE),
-    Meaning((psycopg.Error,), "database-error", "The database reports an error ({doing}): {said}."),
-)
+@cache
+def _read() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(files("cdc_sync.source").joinpath("errors.yaml").read_text("utf-8"))
+    return found
+
+
+@cache
+def meanings() -> tuple[Meaning, ...]:
+    """What errors of the driver are about. The first that fits tells."""
+    return tuple(
+        Meaning(
+            tuple(getattr(errors, name) for name in each["of"] if name not in _STANDS_FOR),
+            _STANDS_FOR.intersection(each["of"]),
+            each["code"],
+            each["says"],
+            "|".join(each.get("found", ())),
+        )
+        for each in _read()["meanings"]
+    )
+
+
+def messages() -> dict[str, str]:
+    """The messages of what is wrong without an error of the driver: by their codes, and names behind a `/`."""
+    found: dict[str, str] = _read()["messages"]
+    return found
+
+
+def source_error(name: str, **facts: object) -> SourceError:
+    """The error with one of the `messages`."""
+    return SourceError(name.partition("/")[0], messages()[name].format(**facts))
 
 
 def unwritable(error: UnicodeEncodeError) -> SourceError:
     """A name that the connection's encoding does not have."""
-    return SourceError(
-        "name-not-encodable",
-        f"The connection's client_encoding has no character U+{ord(error.object[error.start]):04X}, which a configured "
-        "name has. Take client_encoding out of the connection string, or correct the name.",
-    )
+    return source_error("name-not-encodable", character=ord(error.object[error.start]))
 
 
 def translate(error: psycopg.Error, doing: str) -> SourceError:
@@ -206,14 +117,10 @@ def translate(error: psycopg.Error, doing: str) -> SourceError:
         doing: what was being done, as in "reading public.applications".
     """
     said = visible(_first_line(error))
-    stands_for = [type(error)]
-    if error.sqlstate is None:
-        stands_for.append(_Texts)
-    elif _is_raised(error):
-        stands_for.append(_Raised)
-    for meaning in MEANINGS:
+    name = "text" if error.sqlstate is None else "raised" if _is_raised(error) else ""
+    for meaning in meanings():
         match = re.search(meaning.pattern, said)
-        if match is not None and any(issubclass(one, meaning.kinds) for one in stands_for):
+        if match is not None and (isinstance(error, meaning.kinds) or name in meaning.names):
             return SourceError(meaning.code, meaning.text.format(said=said, found=said[match.start() :], doing=doing))
     raise AssertionError("the last line is of every error")
 

@@ -15,8 +15,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from cdc_sync.core.database_identity import Whereabouts
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.source.connection import Connection, asking, connected
-from cdc_sync.source.errors import SourceError
-from cdc_sync.source.expressions import catalog
+from cdc_sync.source.errors import SourceError, source_error
+from cdc_sync.source.expressions import catalog, sections
 from cdc_sync.source.replica_guard import IDENTITY, ReplicaPosition, ask
 
 _THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -30,15 +30,7 @@ _MOST_ASKED = 4
 
 _PORT = "5432"
 
-# LOCAL: it must not outlive the transaction, as behind a pooler the session goes on to somebody else.
-_BOUNDS = """
-SET TRANSACTION ISOLATION LEVEL READ COMMITTED READ ONLY;
-SET LOCAL statement_timeout = '15s';
-SET LOCAL lock_timeout = '3s';
-SET LOCAL idle_in_transaction_session_timeout = '30s';
-"""
-
-_SERVER = sql.SQL(catalog("server")).format(identity=sql.SQL(IDENTITY))
+_SERVER = sql.SQL(catalog("server")).format(identity=IDENTITY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +102,12 @@ async def asking_shortly(connection: Connection, doing: str) -> AsyncIterator[No
     async with asking(doing):
         try:
             async with connection.transaction():
-                await connection.execute(_BOUNDS)
+                await connection.execute(sections("sessions.sql")["bounds"])
                 yield
         except (errors.LockNotAvailable, SourceError) as error:
             if not any(isinstance(one, errors.LockNotAvailable) for one in (error, error.__cause__)):
                 raise
-            raise SourceError(
-                "table-locked",
-                f"Something holds a lock that keeps readers out ({doing}): a migration, VACUUM FULL, LOCK TABLE? Check "
-                f"again when it is over.",
-            ) from error
+            raise source_error("table-locked", doing=doing) from error
 
 
 async def rows_of(connection: Connection, query: Any, parameters: Any = None) -> list[tuple[Any, ...]]:
@@ -177,21 +165,16 @@ async def table_facts(connection: Connection, table: QualifiedName) -> TableFact
         found = await look_up(connection, table)
         others = [] if found else await rows_of(connection, catalog("relations"), {"kinds": list("rpvmf")})
     if found is None:
-        raise SourceError(
-            "table-missing", _missing(table, [str(QualifiedName(*names)) for _, *names, _, _, _ in others])
-        )
+        raise _missing(table, [str(QualifiedName(*names)) for _, *names, _, _, _ in others])
     return found
 
 
-def _missing(table: QualifiedName, names: list[str]) -> str:
+def _missing(table: QualifiedName, names: list[str]) -> SourceError:
     close = get_close_matches(str(table), names, n=3) or [
         name for name in names if name.rpartition(".")[2] == str(table).rpartition(".")[2]
     ]
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
-    return (
-        f"The table {table} does not exist in this database, or its schema is not visible to this role.{hint} "
-        f"Correct the watch's table, or let the DBA run what `cdc-sync sql grants` prints."
-    )
+    return source_error("table-missing", table=table, hint=hint)
 
 
 async def whereabouts(dsn: str, connection: Connection) -> Whereabouts:

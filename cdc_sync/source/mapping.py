@@ -35,7 +35,7 @@ from cdc_sync.config import Column, PlainColumn, Watch
 from cdc_sync.core.rows import BLANKS, LONGEST_JSON, LONGEST_TEXT, Key, Row
 from cdc_sync.source import expressions
 from cdc_sync.source.connection import Connection, asking
-from cdc_sync.source.errors import SourceError
+from cdc_sync.source.errors import source_error
 from cdc_sync.source.facts import TableFacts
 
 # Types by their fixed OIDs (PostgreSQL, src/include/catalog/pg_type.dat).
@@ -55,11 +55,7 @@ _BYTES_OF_A_CHARACTER = 4  # at most, in every encoding of a server
 # Relations by `pg_class.relkind`: tables, partitioned ones, views, materialized ones, foreign tables.
 _READABLE = frozenset("rpvmf")
 
-# Microseconds since 1970, from what the server sends for a timestamptz in binary: microseconds since 2000. `extract`
-# gives a double precision before PostgreSQL 14, which is off by some microseconds from the year 2255 on: the last one
-# of the year 9999, a common "never", would be in the year 10000.
-_INSTANT = """CASE WHEN isfinite({0})
-    THEN (('x' || encode(timestamptz_send({1}), 'hex'))::bit(64)::bigint + 946684800000000)::text ELSE {0}::text END"""
+_SQL = expressions.sections("reading.sql")
 
 WHERE, APPLICATION_ID, STATUS_URL = "where", "columns.application_id", "columns.status_url"
 """Places in the watch's configuration: see `Mapping.expressions`."""
@@ -71,9 +67,6 @@ DIGEST_LENGTH = 16
 """Characters of a digest: 64 bits as hexadecimal digits."""
 
 _HASHES_SINCE = 110000
-_HASH = """encode(int8send(pg_catalog.hashtextextended((%s::text || ROW({})::text) COLLATE "C", 0)), 'hex')"""
-_MD5 = "left(md5(%s::text || ROW({})::text), 16)"
-
 _NULL = sql.SQL("NULL::text")
 
 
@@ -120,7 +113,9 @@ class Mapping:
         # are. None of these depends on the session.
         fields = (*_TEXT_FIELDS, "created", "deleted", "source", *(f"extra.{name}" for name in watch.extra))
         decisive = [self._raw(name) for name in fields if name in self._mapped or name == "deleted"]
-        self.digest = sql.SQL(_HASH if server_version >= _HASHES_SINCE else _MD5).format(sql.SQL(", ").join(decisive))
+        self.digest = sql.SQL(_SQL["hash" if server_version >= _HASHES_SINCE else "md5"]).format(
+            sql.SQL(", ").join(decisive)
+        )
 
     @classmethod
     async def prepare(cls, connection: Connection, watch: Watch, facts: TableFacts) -> "Mapping":
@@ -130,18 +125,11 @@ class Mapping:
             SourceError: there are no rows to read, a column is missing, an expression does not parse, or a type is not
                 what its use needs.
         """
+        name = f"{facts.schema}.{facts.name}"
         if facts.kind not in _READABLE:
-            raise SourceError(
-                "not-a-table",
-                f"{facts.schema}.{facts.name} is no table, view or foreign table, so it has no rows to read. Correct "
-                f"the watch's table.",
-            )
-        if missing := [name for name in watch.key if name not in facts.columns]:
-            raise SourceError(
-                "key-missing",
-                f"The key column {missing[0]} does not exist in {facts.schema}.{facts.name}, which has "
-                f"{', '.join(facts.columns)}. Correct the watch's key.",
-            )
+            raise source_error("not-a-table", table=name)
+        if missing := [column for column in watch.key if column not in facts.columns]:
+            raise source_error("key-missing", column=missing[0], table=name, columns=", ".join(facts.columns))
         await check_time_zone(connection, watch.timezone)
         mapped = expressions.mapped(watch)
         query = sql.SQL("SELECT {} FROM {} WHERE {} LIMIT 0").format(
@@ -149,9 +137,9 @@ class Mapping:
             _table(facts),
             _where(watch) if watch.where else sql.SQL("true"),
         )
-        async with asking(f"preparing to read {facts.schema}.{facts.name}"):
+        async with asking(f"preparing to read {name}"):
             cursor = await connection.execute(query, ())
-        types = {name: column.type_code for name, column in zip(mapped, cursor.description or [], strict=True)}
+        types = {field: column.type_code for field, column in zip(mapped, cursor.description or [], strict=True)}
         _check_types(watch, types)
         encoding = connection.info.parameter_status("server_encoding")
         return cls(watch, facts, types, connection.info.server_version, knows_its_encoding=encoding != "SQL_ASCII")
@@ -200,7 +188,7 @@ class Mapping:
         instant = sql.SQL("least(greatest({0}, {1} '4000-01-01 BC'), {1} '20000-01-01')").format(value, sql.SQL(type_))
         if type_ != "timestamptz":
             instant = sql.SQL("{}::timestamp AT TIME ZONE {}").format(instant, sql.Literal(self.watch.timezone))
-        return sql.SQL(_INSTANT).format(value, instant)
+        return sql.SQL(_SQL["instant"]).format(value, instant)
 
     def type_of(self, field: str) -> str | None:
         """The type of a mapped field as SQL writes it; None if it is none of PostgreSQL's own."""
@@ -281,14 +269,11 @@ async def check_time_zone(connection: Connection, name: str) -> None:
     Raises:
         SourceError: the server does not know it.
     """
-    unknown = (
-        f"The database does not know the time zone {name}. Set the watch's timezone to a name that stands in its view "
-        f"pg_timezone_names: the zone may have an older name there."
-    )
-    async with asking(
-        "looking up the time zone", {psycopg.errors.InvalidParameterValue: ("time-zone-unknown", unknown)}
-    ):
-        await connection.execute("SELECT timestamp 'epoch' AT TIME ZONE %s", (name,))
+    async with asking("looking up the time zone"):
+        try:
+            await connection.execute("SELECT timestamp 'epoch' AT TIME ZONE %s", (name,))
+        except psycopg.errors.InvalidParameterValue as error:
+            raise source_error("time-zone-unknown", zone=name) from error
 
 
 def _check_types(watch: Watch, types: dict[str, int]) -> None:
@@ -309,6 +294,4 @@ def _check_types(watch: Watch, types: dict[str, int]) -> None:
             f'{{sql: "{instead}", depends_on: [{named}]}}'
         )
     if wrong:
-        raise SourceError(
-            "configuration-mismatch", "The watch's configuration does not fit the table: " + "; ".join(wrong)
-        )
+        raise source_error("configuration-mismatch", wrong="; ".join(wrong))

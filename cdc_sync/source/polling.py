@@ -16,7 +16,7 @@ from cdc_sync.core.fence import SnapshotReading
 from cdc_sync.core.rows import Key, Row
 from cdc_sync.source import expressions
 from cdc_sync.source.connection import Connection, guarded_fetch
-from cdc_sync.source.errors import SourceError, unless_a_row_fails
+from cdc_sync.source.errors import source_error, unless_a_row_fails
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.reading import PageSize, Reader, fetch
 from cdc_sync.source.replica_guard import ReplicaGuard
@@ -26,24 +26,7 @@ from cdc_sync.source.unreadable import columns_of
 _LARGEST_BACKWARD_JUMP = timedelta(hours=3)
 """No time zone sets its clocks back by more when summer time ends."""
 
-# A snapshot's own xmax is of no use: it is one above the last transaction that *ended*, and one that is still writing
-# may have a higher id (src/backend/storage/ipc/procarray.c, GetSnapshotData). So we take an id ourselves: it is above
-# every id that was handed out before. The instant is that of the statement's arrival, so it precedes the id.
-#
-# A standby hands out no ids. The last checkpoint that it has replayed tells what the primary's next id was, and a time
-# from just before (src/backend/access/transam/xlog.c, CreateCheckPoint: first the time, then the id). Which of the two
-# is read is asked each time: connections may lead to different servers, and a standby may be promoted.
-_LOOK = sql.SQL("""
-SELECT CASE WHEN server.is_standby
-            THEN (SELECT extract(epoch FROM checkpoint_time)::bigint * 1000000 FROM pg_control_checkpoint())
-            ELSE (extract(epoch FROM statement_timestamp()) * 1000000)::bigint END,
-       txid_snapshot_xmin(txid_current_snapshot()),
-       CASE WHEN server.is_standby
-            THEN (SELECT (split_part(next_xid, ':', 1)::bigint << 32) + split_part(next_xid, ':', 2)::bigint
-                    FROM pg_control_checkpoint())
-            ELSE txid_current() + 1 END
-  FROM (SELECT pg_is_in_recovery() AS is_standby OFFSET 0) AS server
-""")
+_SQL = expressions.sections("reading.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +106,7 @@ class WatermarkReader:
     async def look(self) -> SnapshotReading:
         """One look at the server's transactions. On a primary it takes a transaction id: not to be done too often."""
         doing = "looking at the server's transactions"
-        found = await guarded_fetch(self._pool, self._guard, _LOOK, (), width=3, doing=doing)
+        found = await guarded_fetch(self._pool, self._guard, sql.SQL(_SQL["look"]), (), width=3, doing=doing)
         ((instant, xmin, xmax),) = found
         return SnapshotReading(instant, xmin, xmax)
 
@@ -134,14 +117,10 @@ class WatermarkReader:
         past. In a time zone that sets its clocks back within the next hours, local times will repeat. The watermark
         then stays behind the first of them already now, since a poll may be the last one for hours.
         """
-        instant: sql.SQL | sql.Composed = sql.SQL(
-            "date_trunc('second', timestamptz 'epoch' + %(fence)s * interval '1 microsecond' - %(lookback)s::interval)"
-        )
+        instant: sql.SQL | sql.Composed = sql.SQL(_SQL["watermark"])
         if self._type != "timestamptz":
             zone = sql.Literal(self._mapping.watch.timezone)
-            instant = sql.SQL(
-                "least({0} AT TIME ZONE {1}, ({0} + %(jump)s::interval) AT TIME ZONE {1} - %(jump)s::interval)"
-            ).format(instant, zone)
+            instant = sql.SQL(_SQL["local_watermark"]).format(instant, zone)
         query = sql.SQL("SELECT to_json({}::{}) #>> '{{}}'").format(instant, sql.SQL(self._type))
         parameters = {"fence": fence, "lookback": self._lookback, "jump": _LARGEST_BACKWARD_JUMP}
         ((watermark,),) = await fetch(self._pool, query, parameters, "computing the watermark")
@@ -190,19 +169,11 @@ def watermark_type(mapping: Mapping, watermark: str) -> str:
     found = columns.get(watermark)
     where = f"{mapping.facts.schema}.{mapping.facts.name}"
     if found is None:
-        raise SourceError(
-            "watermark-missing",
-            f"The watermark column {watermark} does not exist in {where}, which has {', '.join(columns)}. "
-            f"Correct capture.watermark.",
-        )
+        raise source_error("watermark-missing", column=watermark, table=where, columns=", ".join(columns))
     if found.startswith("timestamp") and found.endswith("with time zone"):
         return "timestamptz"
     if found.startswith("timestamp"):
         return "timestamp"
     if found == "date":
         return "date"
-    raise SourceError(
-        "watermark-type",
-        f"The watermark column {watermark} of {where} is of type {found}; it must be a timestamp or a date that the "
-        f"ATS sets whenever it changes a row. Choose another column, or capture.mode notify.",
-    )
+    raise source_error("watermark-type", column=watermark, table=where, type=found)

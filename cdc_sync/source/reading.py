@@ -23,16 +23,6 @@ from cdc_sync.source.row_security import Hiding
 from cdc_sync.source.statements import LARGEST, Statements, bounded
 from cdc_sync.source.unreadable import ReadKeys, UnreadableRows, columns_of, convertible
 
-# In one message, and so in one round trip.
-#
-# The timeout: a daemon that is suspended, or lost behind a silent network, between the two statements would keep the
-# locks of the first one, and the ATS's next ALTER TABLE would wait for it, and everybody else for that.
-_BEGIN_DOUBTING = """
-BEGIN ISOLATION LEVEL READ COMMITTED;
-SET LOCAL idle_in_transaction_session_timeout = {idle};
-"""
-
-
 _AT_FIRST = 200
 """Rows to have in memory at once where the server does not bound them, until it is known how large they are."""
 
@@ -114,7 +104,7 @@ class Reader:
         mapping: the watch's.
         guard: see above.
         clock: seconds that do not go back.
-        idle: seconds for which the two statements of a doubting read may be apart: see `_BEGIN_DOUBTING`.
+        idle: seconds for which the two statements of a doubting read may be apart: `begin_doubting` in `reading.sql`.
 
     Attributes:
         guard: see above.
@@ -130,7 +120,9 @@ class Reader:
         clock: Callable[[], float] = time.monotonic,
         idle: float = 10.0,
     ) -> None:
-        self._begin_doubting = sql.SQL(_BEGIN_DOUBTING).format(idle=sql.Literal(round(idle * 1000)))
+        self._begin_doubting = sql.SQL(expressions.sections("reading.sql")["begin_doubting"]).format(
+            idle=sql.Literal(round(idle * 1000))
+        )
         self.guard = guard or ReplicaGuard()
         self._pool = pool
         self._mapping = mapping

@@ -19,32 +19,22 @@ not tell that a replica has come as far.
 
 import json
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from cdc_sync.source.errors import SourceError
+from cdc_sync.source.errors import source_error
+from cdc_sync.source.expressions import sections
 
 POSITION = "replica"
 """The name of the position in the store."""
 
-# A standby's snapshots have an xmin and an xmax of the same meaning. inet_server_addr() is NULL on a unix socket.
-NOW = sql.SQL(
-    "pg_catalog.json_build_array((extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint,"
-    " pg_catalog.inet_server_addr()::text, pg_catalog.inet_server_port(), pg_catalog.pg_is_in_recovery(),"
-    " pg_catalog.txid_current_snapshot()::text, CASE WHEN NOT pg_catalog.pg_is_in_recovery()"
-    " THEN (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()) END)::text"
-)
+NOW, IDENTITY = (sql.SQL(sections("reading.sql")[name]) for name in ("position", "identity"))
 
 _NOW = sql.SQL("SELECT {}").format(NOW)
 
-IDENTITY: LiteralString = (
-    "(SELECT current_database() || ' of cluster ' || system_identifier FROM pg_catalog.pg_control_system())"
-)
-"""Names the database, so that any but a physical copy has another one. Any role may ask (PostgreSQL 10 to 18)."""
-
-_NOW_AND_IDENTITY = sql.SQL("SELECT {}, {}").format(NOW, sql.SQL(IDENTITY))
+_NOW_AND_IDENTITY = sql.SQL("SELECT {}, {}").format(NOW, IDENTITY)
 
 
 LOST_IN_A_CRASH = 1_000
@@ -153,18 +143,9 @@ class ReplicaGuard:
         now = ReplicaPosition.from_text(text)
         waits_for = None if self.position is None else behind(self.position, now)
         if waits_for:
-            raise SourceError(
-                "server-may-lag",
-                f"This server may be behind what was read before: its transaction {waits_for} is still open, and its "
-                f"outcome may have been read on another server. Nothing is read from here until it has ended; "
-                f"pg_stat_activity.backend_xid on the primary, or pg_prepared_xacts, tells whose it is. {_REMEDY}",
-            )
+            raise source_error("server-may-lag", transaction=waits_for)
         if waits_for is not None:
-            raise SourceError(
-                "server-behind",
-                f"This server is behind what was read before: {_LAGS if now.in_recovery else _LEFT_BEHIND}. Nothing is "
-                f"read from it until it has caught up, since old states would be sent as new ones. {_REMEDY}",
-            )
+            raise source_error("server-behind" if now.in_recovery else "server-behind/primary")
         return now
 
     def advance(self, text: str) -> None:
@@ -189,11 +170,7 @@ class ReplicaGuard:
         """
         ((text, identity),) = await (await connection.execute(_NOW_AND_IDENTITY)).fetchall()
         if self.identity not in ("", identity):
-            raise SourceError(
-                "two-databases",
-                f"A connection made with database.dsn leads to the database {identity}, and another one to "
-                f"{self.identity}. Let it name one database, whose servers are replicas of each other.",
-            )
+            raise source_error("two-databases", one=identity, another=self.identity)
         self.check(text)
         if self.position is None:
             self.advance(text)
@@ -211,14 +188,3 @@ async def ask(connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> str:
     """
     ((text,),) = await (await connection.execute(_NOW)).fetchall()
     return str(text)
-
-
-_LAGS = (
-    "it is a standby that lags, or whose primary is gone and that nobody has promoted yet (with all hosts in "
-    "database.dsn, target_session_attrs=read-write finds the primary)"
-)
-_LEFT_BEHIND = "it is a primary that a failover left behind, or an older copy"
-_REMEDY = (
-    "If the database was put back on purpose (restored from a backup), stop the daemon and run `cdc-sync "
-    "adopt-database`: a restart does not forget what was read."
-)

@@ -29,7 +29,8 @@ from psycopg.conninfo import make_conninfo
 from cdc_sync.core.identifiers import written
 from cdc_sync.core.visible import visible
 from cdc_sync.source.connection import Connection, asking, connected
-from cdc_sync.source.errors import SourceError, translate
+from cdc_sync.source.errors import SourceError, messages, source_error, translate
+from cdc_sync.source.expressions import sections
 
 CHANNEL = "cdc_sync"
 """Where the triggers notify. The payload is the watch's name; none, as the triggers of 0.1.0 have it, means any."""
@@ -49,52 +50,7 @@ _PRIMARY_ANSWERS_WITHIN = 3
 _KNOWS_PRIMARY = 140000
 """The version of libpq that has target_session_attrs=primary."""
 
-# As JSON has it: psycopg reads no time in another DateStyle than ISO, and the role or the database may have one.
-_OURS = """
-SELECT pid, to_json(backend_start) #>> '{}', to_json(pg_postmaster_start_time()) #>> '{}'
-  FROM pg_stat_activity WHERE pid = pg_backend_pid()
-"""
-# One statement each: behind a pooler two of them may meet two sessions.
-_MARK = """
-SELECT set_config('cdc_sync.session', %s, false) WHERE coalesce(current_setting('cdc_sync.session', true), '') = ''
-"""
-_MARKED = "SELECT current_setting('cdc_sync.session', true)"
-_LOCK = "SELECT pg_try_advisory_lock(%s) WHERE current_setting('cdc_sync.session', true) = %s"
-_UNLOCK = "SELECT pg_advisory_unlock(%s) WHERE current_setting('cdc_sync.session', true) = %s"
-_ECHO = "SELECT 'cdc_sync_echo_' || pg_backend_pid(), pg_notification_queue_usage()"
-_NOTIFY_OURSELVES = """\
-SELECT pg_notify(%s, ''), pg_notification_queue_usage(), current_setting('cdc_sync.session', true)"""
-_UNMARK = """
-SELECT set_config('cdc_sync.session', '', false) WHERE current_setting('cdc_sync.session', true) = %s
-"""
-# A lock by one number of 64 bits is shown as its halves.
-_HOLDERS = """
-SELECT l.pid FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.database
- WHERE l.locktype = 'advisory' AND d.datname = current_database() AND l.granted
-   AND l.classid = %(high)s::bigint::oid AND l.objid = %(low)s::bigint::oid AND l.objsubid = 1
-"""
-# Of another role's session one sees the process, the role and the name alone, unless one may read all statistics.
-_HOLDER = """
-SELECT l.pid, a.usename::text, a.usename = current_user, a.application_name, to_json(a.backend_start) #>> '{}',
-       CASE WHEN a.client_addr IS NOT NULL THEN pg_catalog.host(a.client_addr)
-            WHEN a.client_port = -1 THEN 'the server''s own host' END
-  FROM pg_catalog.pg_locks l
-  JOIN pg_catalog.pg_database d ON d.oid = l.database
-  LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
- WHERE l.locktype = 'advisory' AND d.datname = current_database() AND l.granted
-   AND l.classid = %(high)s::bigint::oid AND l.objid = %(low)s::bigint::oid AND l.objsubid = 1
- LIMIT 1
-"""
-_END = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity
- WHERE pid = %(pid)s AND backend_start = %(started)s::timestamptz AND pid <> pg_backend_pid()
-"""
-# Of another role's session only the number is shown.
-_OVER = """
-SELECT NOT EXISTS (SELECT FROM pg_stat_activity
-                    WHERE pid = %(pid)s AND (backend_start IS NULL OR backend_start = %(started)s::timestamptz))
- WHERE pg_postmaster_start_time() = %(server)s::timestamptz
-"""
+_SQL = sections("sessions.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +162,7 @@ class Session:
             SourceError: the server cannot be asked.
         """
         async with self._turn(), asking("looking for the session that captures", within=ECHO_WITHIN):
-            row = await (await self.connection.execute(_OVER, asdict(process))).fetchone()
+            row = await (await self.connection.execute(_SQL["over"], asdict(process))).fetchone()
         return row is not None and bool(row[0])
 
     async def listen(
@@ -226,7 +182,7 @@ class Session:
             SourceError: the server does not answer, or takes no LISTEN.
         """
         async with self._turn(), _listening(), at_once(within):
-            ((echo, usage),) = await (await self.connection.execute(_ECHO)).fetchall()
+            ((echo, usage),) = await (await self.connection.execute(_SQL["echo"])).fetchall()
             if not self._echo:
                 await self.connection.execute(f"LISTEN {CHANNEL}")
                 await self.connection.execute(f"LISTEN {echo}")  # a constant prefix and a number: nothing to quote
@@ -266,7 +222,7 @@ class Session:
             SourceError: the session is another's too.
             psycopg.Error: the server does not answer.
         """
-        row = await (await self.connection.execute(_MARKED)).fetchone()
+        row = await (await self.connection.execute(_SQL["marked"])).fetchone()
         self._recognise(None if row is None else row[0])
 
     async def end(self) -> None:
@@ -278,8 +234,8 @@ class Session:
                 # More than once: the pooler may choose among several.
                 for _ in range(_ROUNDS):
                     for number in self._locked | self._given_up:
-                        await self.connection.execute(_UNLOCK, (number, self._token))
-                    if await (await self.connection.execute(_UNMARK, (self._token,))).fetchone() is not None:
+                        await self.connection.execute(_SQL["unlock"], (number, self._token))
+                    if await (await self.connection.execute(_SQL["unmark"], (self._token,))).fetchone() is not None:
                         return
                 for number in self._locked | self._given_up:
                     await self._end(self.process, number)
@@ -330,31 +286,26 @@ class Session:
         self._echoed = False
         try:
             async with asyncio.timeout(within):
-                row = await (await self.connection.execute(_NOTIFY_OURSELVES, (self._echo,))).fetchone()
+                row = await (await self.connection.execute(_SQL["notify_ourselves"], (self._echo,))).fetchone()
                 _, usage, token = row or (None, 0.0, None)
                 self._recognise(token)
                 while not self._echoed:
                     async for notification in self.connection.notifies(stop_after=1):
                         self._heard(notification)
         except TimeoutError as error:
-            raise SourceError(
-                "listener-deaf",
-                f"The listening connection is deaf: its own notification did not come back within {within:.0f} s. "
-                f"Something between here and PostgreSQL loses notifications: let database.dsn lead directly to the "
-                f"server.",
-            ) from error
+            raise source_error("listener-deaf", within=within) from error
         for listener in list(self._listeners.values()):
             listener.proved(float(usage))
 
     def _recognise(self, token: str | None) -> None:
         if token != self._token:
-            raise _shared()
+            raise source_error("pooled")
 
     async def _try_lock(self, number: int) -> bool:
         self._given_up.add(number)  # until it is known whether there is one to give back
-        row = await (await self.connection.execute(_LOCK, (number, self._token))).fetchone()
+        row = await (await self.connection.execute(_SQL["lock"], (number, self._token))).fetchone()
         if row is None:
-            raise _shared()
+            raise source_error("pooled")
         self._given_up.discard(number)
         if row[0]:
             self._locked.add(number)
@@ -363,16 +314,16 @@ class Session:
     async def _unlock(self) -> None:
         # Those that we have, or may have: the server warns in its log of each that we have not.
         for number in list(self._given_up):
-            await self.connection.execute(_UNLOCK, (number, self._token))
+            await self.connection.execute(_SQL["unlock"], (number, self._token))
             self._given_up.discard(number)
 
     async def _end(self, process: Process, number: int) -> bool:
         """End a process if it holds a lock; returns whether it was told to."""
-        holders = await (await self.connection.execute(_HOLDERS, _halves(number))).fetchall()
-        if (process.pid,) not in holders:
+        holders = await (await self.connection.execute(_SQL["holders"], _halves(number))).fetchall()
+        if process.pid not in {holder for holder, *_ in holders}:
             return False
         try:
-            return await (await self.connection.execute(_END, asdict(process))).fetchone() is not None
+            return await (await self.connection.execute(_SQL["end"], asdict(process))).fetchone() is not None
         except psycopg.errors.InsufficientPrivilege:
             return False  # another role's
 
@@ -385,16 +336,6 @@ async def _listening() -> AsyncIterator[None]:
         raise translate(error, "listening for changes, and holding the watches' locks") from error
 
 
-def _shared() -> SourceError:
-    return SourceError(
-        "pooled",
-        "A pooler stands between the daemon and the database and lets several clients use one session (pgbouncer with "
-        "pool_mode = transaction?). The lock that keeps a second daemon away, and LISTEN, need a session of their own, "
-        "so nothing is captured. Let database.dsn lead directly to PostgreSQL; or give the daemon's user a pool in "
-        "session mode (pgbouncer.ini, under [users]: USER = pool_mode=session).",
-    )
-
-
 @asynccontextmanager
 async def own_session(dsn: str) -> AsyncIterator[Session]:
     """Connect, and make sure that the session is this connection's alone.
@@ -405,9 +346,9 @@ async def own_session(dsn: str) -> AsyncIterator[Session]:
     async with connected(dsn) as connection:
         token = secrets.token_hex(8)
         async with asking("marking the session"):
-            row = await (await connection.execute(_OURS)).fetchone()
-            if row is None or await (await connection.execute(_MARK, (token,))).fetchone() is None:
-                raise _shared()
+            row = await (await connection.execute(_SQL["ours"])).fetchone()
+            if row is None or await (await connection.execute(_SQL["mark"], (token,))).fetchone() is None:
+                raise source_error("pooled")
             session = Session(connection, Process(*row), token)
         try:
             if session.is_pooled:
@@ -443,17 +384,17 @@ async def _insist_on_being_alone(session: Session, dsn: str, token: str) -> None
     """
     async with connected(dsn) as other, asking("looking whether the session is shared"), at_once():
         for _ in range(_ROUNDS):
-            row = await (await other.execute(_MARKED)).fetchone()
+            row = await (await other.execute(_SQL["marked"])).fetchone()
             if row is not None and row[0] == token:
-                raise _shared()
+                raise source_error("pooled")
             await session.prove()
 
 
 async def _held_by(connection: Connection, watch: str) -> SourceError:
     """Who holds the watch's lock, and what to do. Any role may take it: its number is no secret."""
-    row = await (await connection.execute(_HOLDER, _halves(_lock_number(watch)))).fetchone()
+    row = await (await connection.execute(_SQL["holders"], _halves(_lock_number(watch)))).fetchone()
     if row is None:
-        return SourceError("lock-taken", f"Another session held the lock of the watch {watch}. It is tried again.")
+        return source_error("lock-taken", watch=watch)
     process, role, is_ours, application, since, client = row
     facts = [
         f"application_name {visible(application)!r}" if application else "",
@@ -463,16 +404,8 @@ async def _held_by(connection: Connection, watch: str) -> SourceError:
     who = f"process {process} of the role {written(role or '?')}, {', '.join(filter(None, facts))}"
     end = f"SELECT pg_terminate_backend({process});"
     if is_ours:
-        return StandbyError(
-            f"Another cdc-sync works the watch {watch} of this database: {who} holds its advisory lock. Waiting for it "
-            f"to end; if it should not run, stop that daemon, or where it is gone its session: {end}"
-        )
-    return SourceError(
-        "lock-foreign",
-        f"A session of another role holds the advisory lock of the watch {watch}: {who}. Waiting for it to end. Is it "
-        f"a cdc-sync that logs in as that role? Then stop that daemon. Else nobody needs that lock: as that role or a "
-        f"superuser {end}",
-    )
+        return StandbyError(messages()["standby"].format(watch=watch, who=who, end=end))
+    return source_error("lock-foreign", watch=watch, who=who, end=end)
 
 
 async def is_worked(connection: Connection, watch: str) -> bool:
@@ -481,7 +414,7 @@ async def is_worked(connection: Connection, watch: str) -> bool:
     Raises:
         psycopg.Error: the server cannot be asked.
     """
-    found = await connection.execute(_HOLDERS, _halves(_lock_number(watch)))
+    found = await connection.execute(_SQL["holders"], _halves(_lock_number(watch)))
     return await found.fetchone() is not None
 
 
@@ -507,4 +440,4 @@ async def at_once(within: float = ECHO_WITHIN) -> AsyncIterator[None]:
         async with asyncio.timeout(within):
             yield
     except TimeoutError as error:
-        raise SourceError("unanswered", f"The database does not answer within {within:.0f} s.") from error
+        raise source_error("unanswered/at-once", within=within) from error

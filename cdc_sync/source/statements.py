@@ -21,26 +21,14 @@ from cdc_sync.source import expressions
 from cdc_sync.source.expressions import SideTable
 from cdc_sync.source.mapping import Mapping
 
-# The part of a status URL's path that holds the id, as `core.status_url.id_in` reads it. In lower case, since a
-# percent-encoded byte may have digits of either; who asks tells apart what differs in more than that.
-# `COLLATE "C"`: a nondeterministic collation takes no regular expressions before PostgreSQL 18.
-_ID_IN_URL = """lower(substring({}::text COLLATE "C" from '/v1/applications/([^/]+)/status/?(?:[?].*)?$'))"""
-
 _TEXT = sql.SQL("text")
 
 LARGEST = 4_000_000
 """Bytes of a page, about, as the server has it. Until it is recorded it takes some ten times as much of memory."""
 
-_BOUNDED = """
-SELECT {columns}, so_far
-  FROM (SELECT sized.*, pg_catalog.sum(size) OVER (ROWS UNBOUNDED PRECEDING) AS so_far
-          FROM (SELECT page.*, pg_catalog.pg_column_size(page.*) AS size
-                  FROM ({query} OFFSET 0) AS page ({columns}) OFFSET 0) AS sized) AS summed
- WHERE so_far - size < {largest}
-"""
+_SQL = expressions.sections("reading.sql")
 
-# statement_timestamp(): when the statement arrived, so before its snapshot. A row cannot have changed later than told.
-CLOCK = sql.SQL("(extract(epoch FROM statement_timestamp()) * 1000)::bigint")
+CLOCK = sql.SQL(_SQL["clock"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +215,7 @@ def is_given_url(url: sql.Composable) -> sql.Composed:
 
 def id_in_url(url: sql.Composable) -> sql.Composed:
     """The id inside a status URL, as it is compared."""
-    return expressions.fragment(_ID_IN_URL).format(url)
+    return expressions.fragment(_SQL["id_in_url"]).format(url)
 
 
 def _where(select: sql.Composed, condition: sql.Composable | None, order: sql.Composed) -> sql.Composed | None:
@@ -240,4 +228,4 @@ def bounded(query: sql.Composable, width: int) -> sql.Composed:
     Without an order of their own, rows come through a window as they come to it.
     """
     columns = sql.SQL(", ").join(sql.Identifier(f"c{number}") for number in range(width))
-    return sql.SQL(_BOUNDED).format(columns=columns, query=query, largest=sql.Literal(LARGEST))
+    return sql.SQL(_SQL["bounded"]).format(columns=columns, query=query, largest=sql.Literal(LARGEST))

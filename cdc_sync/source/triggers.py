@@ -23,18 +23,13 @@ from cdc_sync.config import Watch
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.source.connection import Connection, asking
 from cdc_sync.source.errors import unwritable
-from cdc_sync.source.expressions import catalog
+from cdc_sync.source.expressions import catalog, sections
 from cdc_sync.source.facts import rows_of
 from cdc_sync.source.reading import fetch
 from cdc_sync.source.recorders import bell_of, function_of, missed_of, tables_of
 from cdc_sync.source.scripts import verify_watches
 
-_WORKED = sql.SQL("""
-SELECT is_called, coalesce(pg_stat_get_tuples_deleted(to_regclass('cdc_sync.changes')) > 0, false) FROM {}
-""")
-_COUNT = sql.SQL("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {}")
-_IS_FULL = sql.SQL("SELECT coalesce(pg_relation_size(to_regclass('cdc_sync.changes')), 0) >= %s")
-_BY_WATCH = sql.SQL("SELECT watch, count(*) FROM cdc_sync.changes GROUP BY watch ORDER BY count(*) DESC, watch")
+_SQL = sections("changelog.sql")
 
 # What is wrong with a function and its triggers, by the worst state that one of them is in.
 _PROBLEMS = {
@@ -116,7 +111,7 @@ async def worked_before(connection: Connection, name: str, *, alone: bool) -> bo
     Raises:
         SourceError: they cannot be read.
     """
-    query = _WORKED.format(sql.Identifier("cdc_sync", bell_of(name)))
+    query = sql.SQL(_SQL["worked_before"]).format(sql.Identifier("cdc_sync", bell_of(name)))
     async with asking("looking for an earlier daemon's work"):
         ((was_set, was_taken),) = await rows_of(connection, query)
     return bool(was_set or (alone and was_taken))
@@ -164,7 +159,7 @@ async def missed_changes(pool: AsyncConnectionPool[Connection], watch: str) -> i
     Raises:
         SourceError: it cannot be read.
     """
-    query = _COUNT.format(sql.Identifier("cdc_sync", missed_of(watch)))
+    query = sql.SQL(_SQL["missed"]).format(sql.Identifier("cdc_sync", missed_of(watch)))
     ((count,),) = await fetch(pool, query, (), f"reading cdc_sync.{missed_of(watch)}")
     return int(count)
 
@@ -177,7 +172,7 @@ async def log_filled_by(pool: AsyncConnectionPool[Connection], limit: int) -> di
     Raises:
         SourceError: it cannot be read.
     """
-    ((is_full,),) = await fetch(pool, _IS_FULL, (limit,), "asking for the size of cdc_sync.changes")
+    ((is_full,),) = await fetch(pool, sql.SQL(_SQL["is_full"]), (limit,), "asking for the size of cdc_sync.changes")
     if not is_full:
         return None
-    return dict(await fetch(pool, _BY_WATCH, (), "reading the change log cdc_sync.changes"))
+    return dict(await fetch(pool, sql.SQL(_SQL["by_watch"]), (), "reading the change log cdc_sync.changes"))

@@ -23,12 +23,11 @@ from cdc_sync.config.problems import Problem
 from cdc_sync.core import failures
 from cdc_sync.core.database_identity import Whereabouts, elsewhere
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.observations import Dispatch, RowsHidden, StoreFailed, TriggersMissing, WatchLost
 from cdc_sync.daemon.lines import Fields, Lines
 from cdc_sync.daemon.logs import EventLogger
 from cdc_sync.pipeline import capture
-from cdc_sync.source import changelog, errors, facts
+from cdc_sync.source import errors
 from cdc_sync.source.row_security import Hiding, warning
 from cdc_sync.store.postgres import connecting
 from cdc_sync.store.protocol import AnotherDatabaseError, StoreGoneError
@@ -50,7 +49,7 @@ CODED = re.findall(r"^\| (error|warning) \| `([a-z-]+)` \| `([^`]+)` \| .+ \|$",
 _FREE = (WatchLost, TriggersMissing, RowsHidden, StoreFailed)
 
 # Raised by name, as it is for a StandbyError, or where a driver's error has a meaning of its own.
-_RAISED = re.compile(r'\b(?:SourceError|super\(\).__init__)\(\s*"([a-z-]+)",|errors\.\w+: \("([a-z-]+)", ')
+_RAISED = re.compile(r'\b(?:SourceError|super\(\).__init__)\(\s*"([a-z-]+)",')
 
 SUSPICIOUS = """
 state: {dsn: "dbname=state", path: state.db}
@@ -69,7 +68,7 @@ undecided: ["status: something else may decide it too"]
 
 def codes_in(file: Path) -> set[str]:
     """The codes of a source's errors that a file raises."""
-    return {one or other for one, other in _RAISED.findall(file.read_text(encoding="utf-8"))}
+    return set(_RAISED.findall(file.read_text(encoding="utf-8")))
 
 
 class TestMessages:
@@ -100,7 +99,10 @@ class TestCodes:
     """Every error of the ATS's database, and of the store, has a row, by its code."""
 
     def test_every_code_has_a_row_of_its_level_and_every_row_a_code(self) -> None:
-        of_source = {meaning.code for meaning in errors.MEANINGS}.union(*map(codes_in, PACKAGE.rglob("*.py")))
+        of_source = {meaning.code for meaning in errors.meanings()} | {
+            name.partition("/")[0] for name in errors.messages()
+        }
+        of_source = of_source.union(*map(codes_in, PACKAGE.rglob("*.py")))
         expected = {("warning" if code in errors.UNREACHABLE else "error", code) for code in of_source}
 
         assert {(level, code) for level, code, _ in CODED} == expected | {
@@ -110,11 +112,8 @@ class TestCodes:
     @pytest.mark.parametrize(
         ("code", "message"),
         [
-            *((meaning.code, meaning.text) for meaning in errors.MEANINGS),
-            ("log-kept", changelog.KEPT),
-            ("log-missing", changelog.MISSING),
-            ("log-published", changelog.UNIDENTIFIED),
-            ("table-missing", facts._missing(QualifiedName("public", "applications"), [])),
+            *((meaning.code, meaning.text) for meaning in errors.meanings()),
+            *((name.partition("/")[0], message) for name, message in errors.messages().items()),
             ("store-unusable", schema.translate(Path("state.db"), sqlite3.Error("disk full"))),
             ("store-unusable", connecting.translate("postgresql://host/ats", psycopg.Error("disk full"))),
             ("store-another-database", elsewhere("one", Whereabouts(("a:1",), "1"), Whereabouts(("b:1",), "2"))),

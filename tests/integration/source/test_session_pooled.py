@@ -40,8 +40,8 @@ def binary() -> str:
 async def unprobed(dsn: str, token: str) -> AsyncIterator[Session]:
     """A session that was taken for our own, since nothing gave the pooler away when it began."""
     async with connected(dsn) as connection:
-        row = await (await connection.execute(module._OURS)).fetchone()
-        await connection.execute(module._MARK, (token,))
+        row = await (await connection.execute(module._SQL["ours"])).fetchone()
+        await connection.execute(module._SQL["mark"], (token,))
         assert row is not None
         own = Session(connection, module.Process(*row), token)
         try:
@@ -63,7 +63,7 @@ async def test_a_shared_session_is_refused_and_left_clean(
             assert "pool_mode" in str(raised.value)
         assert one(ats, _LEFT) == 0
         async with await AsyncConnection.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
-            marked = await (await connection.execute(module._MARKED)).fetchone()
+            marked = await (await connection.execute(module._SQL["marked"])).fetchone()
         assert marked in {(None,), ("",)}
 
 

@@ -1,0 +1,75 @@
+-- Parts of what reads a watch's table, and where its server stands: see `mapping.py`, `statements.py`, `reading.py`,
+-- `polling.py` and `replica_guard.py`.
+
+-- name: position
+-- A standby's snapshots have an xmin and an xmax of the same meaning. inet_server_addr() is NULL on a unix socket.
+pg_catalog.json_build_array((extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint,
+    pg_catalog.inet_server_addr()::text, pg_catalog.inet_server_port(), pg_catalog.pg_is_in_recovery(),
+    pg_catalog.txid_current_snapshot()::text, CASE WHEN NOT pg_catalog.pg_is_in_recovery()
+    THEN (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()) END)::text
+
+-- name: instant
+-- Microseconds since 1970, from what the server sends for a timestamptz in binary: microseconds since 2000. `extract`
+-- gives a double precision before PostgreSQL 14, which is off by some microseconds from the year 2255 on: the last one
+-- of the year 9999, a common "never", would be in the year 10000.
+CASE WHEN isfinite({0})
+    THEN (('x' || encode(timestamptz_send({1}), 'hex'))::bit(64)::bigint + 946684800000000)::text ELSE {0}::text END
+
+-- name: hash
+encode(int8send(pg_catalog.hashtextextended((%s::text || ROW({})::text) COLLATE "C", 0)), 'hex')
+
+-- name: md5
+left(md5(%s::text || ROW({})::text), 16)
+
+-- name: id_in_url
+-- The part of a status URL's path that holds the id, as `core.status_url.id_in` reads it. In lower case, since a
+-- percent-encoded byte may have digits of either; who asks tells apart what differs in more than that.
+-- `COLLATE "C"`: a nondeterministic collation takes no regular expressions before PostgreSQL 18.
+lower(substring({}::text COLLATE "C" from '/v1/applications/([^/]+)/status/?(?:[?].*)?$'))
+
+-- name: clock
+-- statement_timestamp(): when the statement arrived, so before its snapshot. A row cannot have changed later than told.
+(extract(epoch FROM statement_timestamp()) * 1000)::bigint
+
+-- name: bounded
+SELECT {columns}, so_far
+  FROM (SELECT sized.*, pg_catalog.sum(size) OVER (ROWS UNBOUNDED PRECEDING) AS so_far
+          FROM (SELECT page.*, pg_catalog.pg_column_size(page.*) AS size
+                  FROM ({query} OFFSET 0) AS page ({columns}) OFFSET 0) AS sized) AS summed
+ WHERE so_far - size < {largest}
+
+-- name: begin_doubting
+-- In one message, and so in one round trip. The timeout: a daemon that is suspended, or lost behind a silent network,
+-- between the two statements would keep the locks of the first one, and the ATS's next ALTER TABLE would wait for it,
+-- and everybody else for that.
+BEGIN ISOLATION LEVEL READ COMMITTED;
+SET LOCAL idle_in_transaction_session_timeout = {idle};
+
+-- name: look
+-- A snapshot's own xmax is of no use: it is one above the last transaction that *ended*, and one that is still writing
+-- may have a higher id (src/backend/storage/ipc/procarray.c, GetSnapshotData). So we take an id ourselves: it is above
+-- every id that was handed out before. The instant is that of the statement's arrival, so it precedes the id.
+--
+-- A standby hands out no ids. The last checkpoint that it has replayed tells what the primary's next id was, and a time
+-- from just before (src/backend/access/transam/xlog.c, CreateCheckPoint: first the time, then the id). Which of the two
+-- is read is asked each time: connections may lead to different servers, and a standby may be promoted.
+SELECT CASE WHEN server.is_standby
+            THEN (SELECT extract(epoch FROM checkpoint_time)::bigint * 1000000 FROM pg_control_checkpoint())
+            ELSE (extract(epoch FROM statement_timestamp()) * 1000000)::bigint END,
+       txid_snapshot_xmin(txid_current_snapshot()),
+       CASE WHEN server.is_standby
+            THEN (SELECT (split_part(next_xid, ':', 1)::bigint << 32) + split_part(next_xid, ':', 2)::bigint
+                    FROM pg_control_checkpoint())
+            ELSE txid_current() + 1 END
+  FROM (SELECT pg_is_in_recovery() AS is_standby OFFSET 0) AS server
+
+-- name: watermark
+-- See `WatermarkReader.watermark_at`.
+date_trunc('second', timestamptz 'epoch' + %(fence)s * interval '1 microsecond' - %(lookback)s::interval)
+
+-- name: local_watermark
+least({0} AT TIME ZONE {1}, ({0} + %(jump)s::interval) AT TIME ZONE {1} - %(jump)s::interval)
+
+-- name: identity
+-- Names the database, so that any but a physical copy has another one. Any role may ask (PostgreSQL 10 to 18).
+(SELECT current_database() || ' of cluster ' || system_identifier FROM pg_catalog.pg_control_system())

@@ -1,0 +1,65 @@
+-- What a session of ours asks and sets about itself and about others: see `connection.py` and `session.py`.
+
+-- name: configure
+-- Below deadlock_timeout: whoever waits for what we have locked never waits long enough to be taken for a deadlock's
+-- victim. Nothing queues behind us for long either, and a table that somebody holds keeps no connection from others.
+SELECT pg_backend_pid(), set_config('lock_timeout', CASE WHEN asked > '0' AND asked < ours THEN asked::text
+                                    ELSE (extract(epoch FROM ours) * 1000)::int || 'ms' END, false)
+  FROM (SELECT current_setting('lock_timeout')::interval AS asked,
+               least(current_setting('deadlock_timeout')::interval / 2, interval '500ms') AS ours) AS timeouts
+
+-- name: bounds
+-- LOCAL: it must not outlive the transaction, as behind a pooler the session goes on to somebody else.
+SET TRANSACTION ISOLATION LEVEL READ COMMITTED READ ONLY;
+SET LOCAL statement_timeout = '15s';
+SET LOCAL lock_timeout = '3s';
+SET LOCAL idle_in_transaction_session_timeout = '30s';
+
+-- name: ours
+-- As JSON has it: psycopg reads no time in another DateStyle than ISO, and the role or the database may have one.
+SELECT pid, to_json(backend_start) #>> '{}', to_json(pg_postmaster_start_time()) #>> '{}'
+  FROM pg_stat_activity WHERE pid = pg_backend_pid()
+
+-- name: mark
+-- One statement each: behind a pooler two of them may meet two sessions.
+SELECT set_config('cdc_sync.session', %s, false) WHERE coalesce(current_setting('cdc_sync.session', true), '') = ''
+
+-- name: marked
+SELECT current_setting('cdc_sync.session', true)
+
+-- name: unmark
+SELECT set_config('cdc_sync.session', '', false) WHERE current_setting('cdc_sync.session', true) = %s
+
+-- name: lock
+SELECT pg_try_advisory_lock(%s) WHERE current_setting('cdc_sync.session', true) = %s
+
+-- name: unlock
+SELECT pg_advisory_unlock(%s) WHERE current_setting('cdc_sync.session', true) = %s
+
+-- name: echo
+SELECT 'cdc_sync_echo_' || pg_backend_pid(), pg_notification_queue_usage()
+
+-- name: notify_ourselves
+SELECT pg_notify(%s, ''), pg_notification_queue_usage(), current_setting('cdc_sync.session', true)
+
+-- name: holders
+-- A lock by one number of 64 bits is shown as its halves. Of another role's session one sees the process, the role and
+-- the name alone, unless one may read all statistics.
+SELECT l.pid, a.usename::text, a.usename = current_user, a.application_name, to_json(a.backend_start) #>> '{}',
+       CASE WHEN a.client_addr IS NOT NULL THEN pg_catalog.host(a.client_addr)
+            WHEN a.client_port = -1 THEN 'the server''s own host' END
+  FROM pg_catalog.pg_locks l
+  JOIN pg_catalog.pg_database d ON d.oid = l.database
+  LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+ WHERE l.locktype = 'advisory' AND d.datname = current_database() AND l.granted
+   AND l.classid = %(high)s::bigint::oid AND l.objid = %(low)s::bigint::oid AND l.objsubid = 1
+
+-- name: end
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE pid = %(pid)s AND backend_start = %(started)s::timestamptz AND pid <> pg_backend_pid()
+
+-- name: over
+-- Of another role's session only the number is shown.
+SELECT NOT EXISTS (SELECT FROM pg_stat_activity
+                    WHERE pid = %(pid)s AND (backend_start IS NULL OR backend_start = %(started)s::timestamptz))
+ WHERE pg_postmaster_start_time() = %(server)s::timestamptz
