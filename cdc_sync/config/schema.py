@@ -43,10 +43,10 @@ def json_schema() -> Schema:
         own["description"] = documentation.partition("\n")[0]
         for name, text in _ATTRIBUTE.findall(documentation):
             key = own["properties"][name]
-            key["description"] = " ".join(text.split())
-            # An editor shows a title as a heading, and `or poll` is none.
-            if "title" in key:
-                key[COMMENT] = key.pop("title")
+            description, *comment = text.split("\n        # ")
+            key["description"] = " ".join(description.split())
+            if comment:
+                key[COMMENT] = comment[0]
     return schema
 
 
