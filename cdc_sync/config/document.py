@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from cdc_sync.config.problems import Mistake, Path, Place, printable
+from cdc_sync.config.problems import Mistake, Path, Place, messages, printable
 
 LARGEST = 2**20
 """Bytes of a file (1 MiB); no configuration is larger."""
@@ -215,47 +215,18 @@ def _place(part: Any) -> Place:
     return Place(mark.line + 1, mark.column + 1)
 
 
-_KEY_VALUE = "write `key: value`, with a blank after the colon"
-
-_MEANINGS = {
-    "mapping values are not allowed": (
-        "a colon stands where no key can be; quote a value that has `: ` in it, or correct the indentation"
-    ),
-    "could not find expected ':'": f"a key without its colon; {_KEY_VALUE}",
-    "cannot start any token": (
-        "a value cannot begin with this character; quote the value; indent with blanks, not with tabs"
-    ),
-    "expected <block end>": (
-        "does not line up with the lines above, or follows a closing quote; correct the indentation, or put the whole "
-        "value in quotes"
-    ),
-    "expected ',' or": (
-        "brackets are not closed, or a comma is missing; inside brackets quote a value that has brackets itself, as "
-        "`${NAME}` has"
-    ),
-    "found unexpected end of stream": "a quote is never closed; close it; inside '…' a quote is written twice",
-    "unknown escape": ("an unknown escape; inside \"…\" a backslash is written twice; inside '…' it stands for itself"),
-}
-"""What a problem of PyYAML's, known by a part of its text, is in our words; behind the first `;` how it is repaired."""
-
-_TOLD_WHERE_IT_BEGAN = {"could not find expected ':'", "expected ',' or", "found unexpected end of stream"}
-"""The scanner gives up lines behind what is not right."""
-
-
 def _not_yaml(error: yaml.MarkedYAMLError, text: str, last: Place) -> Mistake:
     """What an error of PyYAML's is in our words; `last` is where the last part begins that could be read."""
-    place = _place(error.problem_mark or error.context_mark)
-    if "mapping values are not allowed" in (error.problem or "") and last.line < place.line:
+    problem, began, place = error.problem or "", error.context_mark, _place(error.problem_mark or error.context_mark)
+    if "mapping values are not allowed" in problem and last.line < place.line:
         # A key without its colon goes on, as text does, until the next line's colon.
         begins_line = not text.splitlines()[last.line - 1][: last.column - 1].strip(" -")
         if begins_line:
-            return Mistake("not YAML: a key without its colon", _KEY_VALUE, place=last)
-    for sign, meaning in _MEANINGS.items():
-        if sign in (error.problem or ""):
-            message, _, suggestion = meaning.partition("; ")
-            began = error.context_mark if sign in _TOLD_WHERE_IT_BEGAN else None
-            return Mistake(f"not YAML: {message}", suggestion, place=_place(began) if began else place)
-    return Mistake("not YAML", "check the indentation, the quotes and the brackets near here", place=place)
+            problem, began, place = "could not find expected ':'", None, last
+    meant = next(meaning for meaning in messages()["yaml"] if meaning["sign"] in problem)
+    if meant.get("began") and began:
+        place = _place(began)
+    return Mistake(f"not YAML: {meant['message']}".removesuffix(": "), meant["remedy"], place=place)
 
 
 _MOST_MISTAKES = 100

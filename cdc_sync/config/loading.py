@@ -14,30 +14,10 @@ from cdc_sync.config.disclosure import ANY_NAME, all_sections, at, disclose, is_
 from cdc_sync.config.document import LARGEST, UNRESOLVED, Document, substitute
 from cdc_sync.config.dsn import check
 from cdc_sync.config.models import Config
-from cdc_sync.config.problems import ConfigurationError, Mistake, Path, Place, Problem
+from cdc_sync.config.problems import ConfigurationError, Mistake, Path, Place, Problem, messages
 from cdc_sync.config.schema import flow
 
 _WHERE_TO_BEGIN = "`cdc-sync config example` prints an annotated configuration to begin with"
-
-_A_SECTION = "expected a section: `key: value` lines beneath this key"
-
-_MESSAGES = {
-    "model_type": _A_SECTION,
-    "dict_type": _A_SECTION,
-    "mapping_type": _A_SECTION,
-    "tuple_type": "expected a list, such as [first, second]",
-    "string_type": "expected text",
-    "path_type": "expected a file's path",
-    "bool_type": "expected true or false",
-    "bool_parsing": "expected true or false",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than_equal": "must be at most {le}",
-    "literal_error": "expected {expected}",
-    "too_short": "expected at least one entry",
-    "extra_forbidden": "unknown key",
-    "missing": "required key is missing",
-}
-"""Every type of error that the models bring about."""
 
 _ABOUT_KEY = {"too_short", "extra_forbidden", "missing"}
 
@@ -179,7 +159,7 @@ def _mistake(details: ErrorDetails) -> Mistake:
         path = path[:-1] if wrong.about_section else path
         return replace(wrong, path=path, about_key=about_key or wrong.about_section)
     kind = details["type"]
-    message, suggestion = _MESSAGES.get(kind, OTHERWISE).format_map(context), None
+    message, suggestion = messages()["models"].get(kind, OTHERWISE).format_map(context), None
     if kind == "missing":
         message += _meaning(path)
     elif kind == "extra_forbidden":

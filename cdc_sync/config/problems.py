@@ -3,7 +3,11 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple, TypeAlias
+
+import yaml
 
 from cdc_sync.core.visible import visible
 
@@ -97,3 +101,10 @@ def printable(text: str) -> str:
     """Text from a file, safe for a terminal: one line, of bounded length, without control characters."""
     shortened = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in shortened)
+
+
+@cache
+def messages() -> dict[str, Any]:
+    """What stands in `messages.yaml`."""
+    found: dict[str, Any] = yaml.safe_load(files("cdc_sync.config").joinpath("messages.yaml").read_text("utf-8"))
+    return found

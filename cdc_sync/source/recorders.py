@@ -11,8 +11,11 @@ that is made anew by somebody else has none, and of the functions the body is co
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from typing import NamedTuple
 
+import yaml
 from psycopg import sql
 
 from cdc_sync.config import Watch
@@ -36,13 +39,6 @@ _UNKEYED_OPERATION = "'T'"
 PARTITIONED_SINCE = 110000
 """The first version (`server_version_num`) with row triggers, and with an index, of a partitioned table as a whole."""
 
-_ANY_VERSION = 10**6
-
-_BENEATH = (
-    "Name the tables beneath it instead: as the watch's table the one that has the key, the others under related; an "
-    "expression of columns may still read the view. Or use capture.mode poll."
-)
-
 
 class Untriggered(NamedTuple):
     """Why relations of a kind set off no trigger.
@@ -60,24 +56,11 @@ class Untriggered(NamedTuple):
     remedy: str
 
 
-_VIEW = "is a view, and a view has no row triggers"
-_MATERIALIZED = "is a materialized view, which changes only when it is refreshed and has no triggers"
-_UNTRIGGERED = (
-    Untriggered("v", _ANY_VERSION, _VIEW, _BENEATH),
-    Untriggered("m", _ANY_VERSION, _MATERIALIZED, _BENEATH),
-    Untriggered(
-        "f",
-        _ANY_VERSION,
-        "is a foreign table, whose rows change on another server, where no trigger of this one fires",
-        "Point database.dsn at the server that has the table. Or use capture.mode poll.",
-    ),
-    Untriggered(
-        "p",
-        PARTITIONED_SINCE,
-        "is a partitioned table, and before PostgreSQL 11 it has no row triggers",
-        "Use capture.mode poll; under related, list its partitions instead.",
-    ),
-)
+@cache
+def _untriggered() -> list[Untriggered]:
+    """Kinds of relations without row triggers."""
+    read = yaml.safe_load(files("cdc_sync.source").joinpath("untriggered.yaml").read_text("utf-8"))
+    return [Untriggered(kind, *told) for kind, told in read.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +120,13 @@ def untriggered(kind: str, version: int) -> Untriggered | None:
         kind: the relation's kind.
         version: the server's `server_version_num`.
     """
-    return next((each for each in _UNTRIGGERED if each.kind == kind and version < each.before), None)
+    return next((each for each in _untriggered() if each.kind == kind and version < each.before), None)
 
 
 def only_tables(watch: Watch) -> str:
     """The part of the installation script that says so of a watch's tables before PostgreSQL does, with the remedy."""
     depends = compared(watch)
-    lines = [sql.SQL("({})").format(sql.SQL(", ").join(map(sql.Literal, each))) for each in _UNTRIGGERED]
+    lines = [sql.SQL("({})").format(sql.SQL(", ").join(map(sql.Literal, each))) for each in _untriggered()]
     return render(
         template("only_tables.sql"),
         watched=sql.Literal(str(watch.table)),
