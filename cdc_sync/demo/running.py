@@ -12,12 +12,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from string import Template
 from typing import Any, TypeAlias, TypeVar
 
 import aiohttp
 import psycopg
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -57,14 +59,6 @@ _TAIL = 25
 _REST = "the daemon to have nothing left to send"
 
 _PLAIN_WIDTH = 118
-_HEADING = "bold"
-
-_STATEMENTS = """
-  UPDATE applications SET status = 'hired', updated_at = now() WHERE hellowork_id = 'HW-1012';
-  UPDATE applications SET job_id = 'J-300', updated_at = now() WHERE hellowork_id = 'HW-1013';
-  UPDATE applications SET updated_at = now();
-  DELETE FROM applications WHERE hellowork_id = 'HW-1014';
-"""
 
 
 class DemoError(OperationError):
@@ -307,9 +301,9 @@ async def _show(mode: Mode, console: Console, binaries: Binaries, postgres: Serv
             passed = await show.perform(database, watcher)
             if keep:
                 text = invitation(
-                    psql=binaries.folder / "psql",
+                    binaries.folder / "psql",
                     dsn=postgres.dsn_for(DATABASE),
-                    config=watcher.config,
+                    config=str(watcher.config),
                     admin_url=watcher.admin_url,
                     emulator_url=emulator.url,
                 )
@@ -516,40 +510,27 @@ def verdict(differences: Sequence[str], failure: str | None, *, calls: int) -> T
     return Text("FAILED:\n" + "\n".join(f"  {reason}" for reason in reasons), "bold red")
 
 
-def invitation(*, psql: Path, dsn: str, config: Path, admin_url: str, emulator_url: str) -> Text:
+def invitation(psql: Path, **addresses: str) -> Text:
     """Where everything is in a demo that was left running, and ready-made things to try.
 
     Args:
         psql: the client of the server's installation.
-        dsn: the ATS's database, for the ATS.
-        config: the daemon's configuration.
-        admin_url: its page.
-        emulator_url: where HelloWork's API is emulated.
+        addresses: what `invitation.txt` names.
     """
-    client = str(psql) if psql.exists() else "psql"
     # How the user called us, to be called again.
     called = Path(sys.argv[0])
-    command = f"{called if called.name == 'cdc-sync' else f'{sys.executable} -m cdc_sync'} --config {config}"
-    return Text.assemble(
-        ("\nEverything is left running, until Ctrl-C.\n", _HEADING),
-        f"""
-  the ATS's database    {dsn}
-  the daemon's page     {admin_url}/
-  what HelloWork got    {emulator_url}/_emulator/calls
-""",
-        ("\nBe the recruiter:", _HEADING),
-        f"\n\n  {client} '{dsn}'\n",
-        _STATEMENTS,
-        ("\nBe the sysadmin:", _HEADING),
-        f"""
-
-  {command} status
-  {command} explain HW-1001
-  curl -X POST {emulator_url}/_emulator/faults -d '{{"kind": "status", "status": 503, "times": 3}}'
-
-""",
-        ("What HelloWork receives from now on:\n", _HEADING),
-    )
+    command = str(called) if called.name == "cdc-sync" else f"{sys.executable} -m cdc_sync"
+    client = str(psql) if psql.exists() else "psql"
+    told = {
+        name: escape(text)
+        for name, text in {
+            **addresses,
+            "client": client,
+            "command": f"{command} --config {addresses['config']}",
+        }.items()
+    }
+    text = Template(Path(__file__).with_name("invitation.txt").read_text()).substitute(told)
+    return Text.from_markup(text.removesuffix("\n"), emoji=False)
 
 
 def _mark(played: Played) -> Text:

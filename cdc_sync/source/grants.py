@@ -10,7 +10,7 @@ from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.source import expressions
 from cdc_sync.source.connection import Connection
-from cdc_sync.source.expressions import Dependencies, catalog, columns_of_related, watched
+from cdc_sync.source.expressions import Dependencies, catalog, columns_of_related, template, watched
 from cdc_sync.source.facts import TableFacts, look_up, rows_of
 from cdc_sync.source.recorders import bell_of, missed_of, render
 
@@ -38,17 +38,7 @@ def read_columns(watch: Watch) -> Dependencies:
 def grants(config: Config, role: str) -> str:
     """Column-level SELECT, and in notify mode the right to take the log and to arm the bell; nothing more."""
     to = sql.Identifier(role)
-    lines = [
-        "-- cdc-sync: what the daemon's role needs, and nothing more. Run it after the installation script, as the",
-        "-- owner of the tables. The ATS's own roles need nothing.",
-        "",
-        render(
-            "DO $cdc_sync$ BEGIN\n"
-            "    EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), {role});\n"
-            "END $cdc_sync$;",
-            role=sql.Literal(role),
-        ),
-    ]
+    lines = [render(template("grants.sql").rstrip(), role=sql.Literal(role))]
     for name, watch in config.watches.items():
         lines += ["", f"-- Watch {name}", *_read_grants(watch, to)]
         if ours := _ours(name, watch):
@@ -60,18 +50,11 @@ def grants(config: Config, role: str) -> str:
 
 def revokes(config: Config, role: str) -> str:
     """What takes back all that `grants` gives, so that the role can be dropped."""
-    lines = [
-        "-- cdc-sync: take back what `cdc-sync sql grants` gave the daemon's role, after the uninstallation script or",
-        "-- before it. USAGE on a schema, and CONNECT, stay as long as the role has something else there. DROP ROLE",
-        "-- goes through then, if the role has nothing else. Run it as the owner of the tables and of the database.",
-        _block(rights.take_back(_granted(config, role))),
-        "-- If a policy was made for it:",
-    ]
-    lines += [
-        f"-- {visible(render('DROP POLICY cdc_sync ON {};', expressions.table(watch.table)))}"
-        for watch in config.watches.values()
-    ]
-    return "\n".join(lines) + "\n"
+    head = template("revokes.sql").replace("{revoked}", _block(rights.take_back(_granted(config, role))))
+    policies = (
+        render("DROP POLICY cdc_sync ON {};", expressions.table(each.table)) for each in config.watches.values()
+    )
+    return head + "".join(f"-- {visible(policy)}\n" for policy in policies)
 
 
 async def missing_grants(connection: Connection, name: str, watch: Watch, table: TableFacts) -> list[str]:

@@ -73,7 +73,6 @@ class Statements:
     def __init__(self, mapping: Mapping) -> None:
         self._mapping = mapping
         select = sql.SQL("SELECT {}, {} FROM {}").format(mapping.select, CLOCK, mapping.table)
-        digested = sql.SQL("SELECT {}, {}, {} FROM {}").format(mapping.select, mapping.digest, CLOCK, mapping.table)
         order = sql.SQL(", ").join(mapping.key_columns)
         not_null = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(key) for key in mapping.key_columns)
         after = sql.SQL("({}) > ({})").format(
