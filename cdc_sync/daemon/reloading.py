@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from cdc_sync.config import Config
 from cdc_sync.config.rules import watch_rules
-from cdc_sync.core.observations import Observe, WatchEnded
+from cdc_sync.core.observations import Observe, Reloaded, WatchEnded
 from cdc_sync.daemon.together import end, raise_failures
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.pipeline.database import Database
@@ -42,15 +42,6 @@ class Reread:
 
     read: Callable[[], Config]
     used: Callable[[Config], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """The names of the watches that began, that began again, and that ended for good."""
-
-    begun: tuple[str, ...]
-    renewed: tuple[str, ...]
-    ended: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +91,8 @@ class RunningWatches:
         """The watches' tasks."""
         return [running.task for running in self._running.values()]
 
-    async def use(self, config: Config) -> Changed:
-        """Begin, end and renew watches, so that those of a configuration run, as it says.
+    async def use(self, config: Config) -> Reloaded:
+        """Begin, end and renew watches, so that those of a configuration run, as it says; returns which.
 
         Raises:
             BaseExceptionGroup: what a watch failed with while it was ended.
@@ -124,7 +115,8 @@ class RunningWatches:
             worker = self._worker(config, name, self._database[1])
             task = asyncio.create_task(worker.run(), name=f"watch {name}")
             self._running[name] = _Running(task, worker, _settings(config, name))
-        return Changed(
+        return Reloaded(
+            tuple(config.watches),
             begun=tuple(name for name in fresh if name not in before),
             renewed=tuple(name for name in fresh if name in before),
             ended=tuple(name for name in before if name not in config.watches),

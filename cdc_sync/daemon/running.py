@@ -306,8 +306,7 @@ class _Daemon:
         self._events.rebuild()  # the log may have another level
         self._config = config
         await self._take_over(config)
-        changed = await self._watches.use(config)
-        self._emit(events.Reloaded(tuple(config.watches), changed.begun, changed.renewed, changed.ended))
+        self._emit(await self._watches.use(config))
         await tell_of_unconfigured(config, self._store, self._emit)
 
     async def _take_over(self, config: Config) -> None:

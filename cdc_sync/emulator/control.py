@@ -6,11 +6,11 @@ not: it refuses what comes for a page of another site, and on loopback what name
 
 import asyncio
 import json
-import math
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from pydantic import BaseModel, Field, ValidationError
 
 from cdc_sync.emulator.calls import Call
 from cdc_sync.emulator.faults import FaultError, answer, no_such_path, not_among, parse_faults, refusal, wrong_method
@@ -33,7 +33,16 @@ _METHODS = {
     "faults": ("GET", "POST", "DELETE"),
     "applications": ("GET", "PUT"),
 }
-_LIST_PARAMETERS = ("after", "wait", "count")
+
+
+class _Wanted(BaseModel, extra="forbid"):
+    """The parameters of `GET /_emulator/calls`; a description says what is expected."""
+
+    after: int = Field(default=0, ge=0, description="a whole number from 0 on")
+    wait: float = Field(
+        default=0, ge=0, le=MAX_WAIT_SECONDS, description=f"a number of seconds from 0 to {MAX_WAIT_SECONDS}"
+    )
+    count: int = Field(default=1, ge=1, description="a whole number from 1 on")
 
 
 class _RefusedError(Exception):
@@ -94,34 +103,20 @@ async def _obey(emulator: "Emulator", name: str, request: web.BaseRequest) -> we
 
 
 async def _calls(emulator: "Emulator", request: web.BaseRequest) -> list[Call]:
-    for name in request.query:
-        if name not in _LIST_PARAMETERS:
-            raise _RefusedError(not_among(name, "parameter", _LIST_PARAMETERS))
-    after, count = _whole_number(request, "after", 0), _whole_number(request, "count", 1)
-    text = request.query.get("wait", "0")
     try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds <= MAX_WAIT_SECONDS:
-        raise _RefusedError(f"wait is {text!r}; expected a number of seconds from 0 to {MAX_WAIT_SECONDS}")
-    if seconds:
+        wanted = _Wanted.model_validate(dict(request.query))
+    except ValidationError as error:
+        (name, *_), found = error.errors()[0]["loc"], error.errors()[0]["input"]
+        if name not in _Wanted.model_fields:
+            raise _RefusedError(not_among(name, "parameter", list(_Wanted.model_fields))) from None
+        expected = _Wanted.model_fields[str(name)].description
+        raise _RefusedError(f"{name} is {found!r}; expected {expected}") from None
+    if wanted.wait:
         # Fewer calls than hoped for are an answer, too.
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await emulator.log.wait(count, after=after)
-    return emulator.log.after(after)
-
-
-def _whole_number(request: web.BaseRequest, name: str, least: int) -> int:
-    text = request.query.get(name, str(least))
-    try:
-        number = int(text)
-    except ValueError:
-        number = least - 1
-    if number < least:
-        raise _RefusedError(f"{name} is {text!r}; expected a whole number from {least} on")
-    return number
+            async with asyncio.timeout(wanted.wait):
+                await emulator.log.wait(wanted.count, after=wanted.after)
+    return emulator.log.after(wanted.after)
 
 
 def _known(document: object) -> frozenset[str] | None:
