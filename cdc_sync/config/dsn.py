@@ -13,9 +13,12 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
+from importlib.resources import files
+from typing import Any
 from urllib.parse import unquote
 
 import psycopg
+import yaml
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -36,30 +39,10 @@ _CONTROL = re.compile(r"[\t-\r]")
 _NAME = re.compile(r"\s*(?P<name>[^=\s]+)\s*(?P<equals>=?)\s*")
 _VALUE = re.compile(r"'(?:[^'\\]|\\.)*'|(?!')(?:[^\s\\]|\\.?)*", re.DOTALL)
 
-_TLS_VERSIONS = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
-# libpq's documentation, "Parameter Key Words" (PostgreSQL 18).
-_CHOICES: Mapping[str, tuple[str, ...]] = {
-    "channel_binding": ("disable", "prefer", "require"),
-    "gssencmode": ("disable", "prefer", "require"),
-    "load_balance_hosts": ("disable", "random"),
-    "ssl_max_protocol_version": _TLS_VERSIONS,
-    "ssl_min_protocol_version": _TLS_VERSIONS,
-    "sslcertmode": ("disable", "allow", "require"),
-    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
-    "sslnegotiation": ("postgres", "direct"),
-    "target_session_attrs": ("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
-}
-_ANY_CASE = {"ssl_max_protocol_version", "ssl_min_protocol_version"}
-_NUMBERS = ("keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval", "tcp_user_timeout")
+_LIBPQ: Mapping[str, Any] = yaml.safe_load(files("cdc_sync.config").joinpath("libpq.yaml").read_text("utf-8"))
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,9}\s*")
 _SECONDS = re.compile(r"\s*[+-]?[0-9]{1,9}(\.[0-9]*)?\s*")  # psycopg looks after this one, and takes it by halves, too
 _LAST_PORT = 65535
-
-# A list of what may be shown: a list of what must not could miss one (sslpassword, passfile, options with anything).
-_HARMLESS = (
-    *("host", "hostaddr", "port", "dbname", "user", "service", "application_name"),
-    *("connect_timeout", "sslmode", "target_session_attrs", "load_balance_hosts"),
-)  # fmt: skip
 
 
 def check(dsn: str) -> None:
@@ -178,13 +161,13 @@ def _check_hosts(given: Mapping[str, str], escapes: str | None) -> None:
 def _check_values(given: Mapping[str, str]) -> None:
     if not _SECONDS.fullmatch(given.get("connect_timeout", "0")):
         raise Mistake("has a connect_timeout that is no number of seconds")
-    for name in _NUMBERS:
+    for name in _LIBPQ["numbers"]:
         if name in given and not _NUMBER.fullmatch(given[name]):
             raise Mistake(f"has a {name} that is no whole number")
-    for name, choices in _CHOICES.items():
+    for name, choices in _LIBPQ["choices"].items():
         value = given.get(name)
         spelled = {choice.lower(): choice for choice in choices}
-        any_case = {"", *spelled} if name in _ANY_CASE else set()
+        any_case = {"", *spelled} if name in _LIBPQ["any_case"] else set()
         if value is None or value in choices or value.lower() in any_case:
             continue
         close = get_close_matches(value.lower(), spelled, n=1)
@@ -210,7 +193,7 @@ def shown(dsn: str) -> str:
     except Mistake:
         return HIDDEN
     given = conninfo_to_dict(dsn)
-    harmless = {name: str(given[name]) for name in _HARMLESS if name in given}
+    harmless = {name: str(given[name]) for name in _LIBPQ["harmless"] if name in given}
     # In a name's place it may be a URI with a password of its own.
     if any("://" in value for value in harmless.values()):
         return HIDDEN
@@ -218,7 +201,7 @@ def shown(dsn: str) -> str:
         return make_conninfo("", **harmless) or HIDDEN
     credentials, place, parameters = _parts(dsn)
     user = credentials.partition(":")[0].removesuffix("@")
-    query = "&".join(pair for pair in parameters.split("&") if pair.partition("=")[0] in _HARMLESS)
+    query = "&".join(pair for pair in parameters.split("&") if pair.partition("=")[0] in _LIBPQ["harmless"])
     return f"{dsn.partition('//')[0]}//{user and f'{user}@'}{place}{query and f'?{query}'}"
 
 
