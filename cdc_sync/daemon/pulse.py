@@ -18,6 +18,7 @@ tell the same. A limit is generous: a minute on top of how often the configurati
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from cdc_sync.config import Capture, Config
 from cdc_sync.core import observations as events
@@ -87,8 +88,8 @@ CAPTURE, SWEEPS = "capture", "sweeps"
 """The names of the loops that capture changes, and that compare every row."""
 
 
-class Heart:
-    """Beats as long as every loop gets round; each beat has been to the store and back.
+async def beat_for_ever(pulse: Pulse, store: Store, observe: Observe, every: float) -> None:
+    """Beat as long as every loop gets round; each beat has been to the store and back.
 
     Args:
         pulse: what the loops say.
@@ -96,33 +97,21 @@ class Heart:
         observe: told of each beat, and of loops that hang.
         every: seconds between beats.
     """
-
-    def __init__(self, pulse: Pulse, store: Store, observe: Observe, every: float) -> None:
-        self._pulse = pulse
-        self._store = store
-        self._observe = observe
-        self._every = every
-        self._hung: tuple[str, ...] = ()
-
-    async def run(self) -> None:
-        """Beat for ever."""
-        while True:
-            self._pulse.beat(HEART, self._every + STEP_OF_STORE)
-            await self._beat()
-            await asyncio.sleep(self._every)
-
-    async def _beat(self) -> None:
+    told: tuple[str, ...] = ()
+    while True:
+        pulse.beat(HEART, every + STEP_OF_STORE)
         pending: int | None
         try:
-            pending = sum(of_watch.pending for of_watch in (await self._store.counts()).values())
+            pending = sum(of_watch.pending for of_watch in (await store.counts()).values())
         except StoreError:
             pending = None  # whoever sends or consumes says it; a store that answers with an error does not hang
-        hung = self._pulse.hung()
-        if hung != self._hung:
-            self._hung = hung
-            self._observe(events.LoopsHang(hung) if hung else events.LoopsMove())
+        hung = pulse.hung()
+        if hung != told:
+            told = hung
+            observe(events.LoopsHang(hung) if hung else events.LoopsMove())
         if not hung:
-            self._observe(events.HeartBeat(pending))
+            observe(events.HeartBeat(pending))
+        await asyncio.sleep(every)
 
 
 def limit_of(capture: Capture) -> float:
@@ -130,10 +119,11 @@ def limit_of(capture: Capture) -> float:
     return _PATIENCE + KINDS[capture.mode].longest_silence(capture)
 
 
+@dataclass(slots=True)
 class Lateness:
     """Raises the alarm when changes are not read, or calls not made, in time, or clocks differ; and ends it.
 
-    Args:
+    Attributes:
         config: the one in use, which says how often capture looks.
         store: says since when calls are due.
         lags: seconds that each watch is behind.
@@ -141,53 +131,45 @@ class Lateness:
         clock: milliseconds since the epoch.
     """
 
-    def __init__(
-        self,
-        config: Callable[[], Config],
-        store: Store,
-        lags: Callable[[], Mapping[str, float]],
-        observe: Observe,
-        clock: Callable[[], int],
-    ) -> None:
-        self._config = config
-        self._store = store
-        self._lags = lags
-        self._observe = observe
-        self._clock = clock
-        self._late: set[str] = set()
-        self._watches: set[str] = set()
-        self._skew = 0
+    config: Callable[[], Config]
+    store: Store
+    lags: Callable[[], Mapping[str, float]]
+    observe: Observe
+    clock: Callable[[], int]
+    _late: set[str] = field(default_factory=set, init=False)
+    _watches: set[str] = field(default_factory=set, init=False)
+    _skew: int = field(default=0, init=False)
 
     async def look(self) -> None:
         """Look once."""
         self._look_at_clock()
-        lags, watches = self._lags(), self._config().watches
+        lags, watches = self.lags(), self.config().watches
         # What is no longer watched is not late, and not in time again either.
         self._late -= {f"watch {watch}" for watch in self._watches - watches.keys()}
         self._watches = set(watches)
         for watch, limit in ((name, limit_of(each.capture)) for name, each in watches.items()):
             if self._turned(f"watch {watch}", late=lags.get(watch, 0.0) > limit):
                 late = f"watch {watch}" in self._late
-                self._observe(events.CaptureLate(watch, limit) if late else events.CaptureInTime(watch))
+                self.observe(events.CaptureLate(watch, limit) if late else events.CaptureInTime(watch))
         try:
-            endpoints, paused = await self._store.endpoints(), await self._store.paused()
+            endpoints, paused = await self.store.endpoints(), await self.store.paused()
         except StoreError:
             return  # whoever sends says it
-        now = self._clock()
+        now = self.clock()
         for endpoint, (health, due_at) in endpoints.items():
             # An endpoint that is not healthy is wrong already, and says why.
             late = health.mode == "healthy" and due_at is not None and (now - due_at) / 1000 > _PATIENCE
             late = late and not is_paused(paused, endpoint)
             if self._turned(f"endpoint {endpoint}", late=late):
-                self._observe(events.DeliveryLate(endpoint, _PATIENCE) if late else events.DeliveryInTime(endpoint))
+                self.observe(events.DeliveryLate(endpoint, _PATIENCE) if late else events.DeliveryInTime(endpoint))
 
     def _look_at_clock(self) -> None:
         """Tell by how much this machine's clock differs, if that is news: nothing waits longer for it."""
-        clock = self._store.clock
+        clock = self.store.clock
         skew = found if abs(found := clock.skew) > WORTH_SAYING else 0
         if abs(skew - self._skew) > WORTH_SAYING:
             self._skew = skew
-            self._observe(events.ClockSkewed(skew / 1000, clock.shared) if skew else events.ClockAgrees())
+            self.observe(events.ClockSkewed(skew / 1000, clock.shared) if skew else events.ClockAgrees())
 
     def _turned(self, what: str, *, late: bool) -> bool:
         """Note whether something is late; returns whether that is news."""

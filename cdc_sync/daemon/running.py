@@ -31,7 +31,7 @@ from cdc_sync.core.delivery import longest_on_its_way
 from cdc_sync.core.instants import milliseconds
 from cdc_sync.core.observations import Consumer, Dispatch, Event, Handlers, Observe
 from cdc_sync.daemon import pruning
-from cdc_sync.daemon.pulse import BEAT_EVERY, LOOK_EVERY, STEP_OF_STORE, Heart, Lateness, Pulse
+from cdc_sync.daemon.pulse import BEAT_EVERY, LOOK_EVERY, STEP_OF_STORE, Lateness, Pulse, beat_for_ever
 from cdc_sync.daemon.rehearsal import Rehearsal
 from cdc_sync.daemon.reloading import Reread, RunningWatches, changes_that_need_a_restart
 from cdc_sync.daemon.together import end, raise_failures
@@ -252,12 +252,12 @@ class _Daemon:
     async def _supervise(self) -> None:
         store, watches = self._store, self._watches
         await watches.use(self._config)
-        heart = Heart(self._pulse, store, self._emit, min(BEAT_EVERY, self._options.beat_every))
+        beat_every = min(BEAT_EVERY, self._options.beat_every)
         lateness = Lateness(lambda: self._config, store, self._metrics.lag.capture, self._emit, store.clock)
         works = [
             self._send(),
             self._note_conditions(),
-            heart.run(),
+            beat_for_ever(self._pulse, store, self._emit, beat_every),
             _regularly(lateness.look, LOOK_EVERY),
             self._follow_moves(),
             _regularly(store.check_place, _LOOK),

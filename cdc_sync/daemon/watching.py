@@ -1,7 +1,7 @@
 """One watch's life: connect, adopt, then capture, sweep and confirm until something is lost; then again."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -246,14 +246,15 @@ class WatchWorker:
 
 def most_telling(group: BaseExceptionGroup[Exception]) -> Exception:
     """The exception that tells most: another database before all, a store before a source, else the first."""
-    flat: list[Exception] = []
+    return min(
+        _leaves(group),
+        key=lambda error: (not isinstance(error, AnotherDatabaseError), not isinstance(error, StoreError)),
+    )
 
-    def collect(error: BaseException) -> None:
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[Exception]:
+    for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
-            for inner in error.exceptions:
-                collect(inner)
+            yield from _leaves(error)
         elif isinstance(error, Exception):
-            flat.append(error)
-
-    collect(group)
-    return min(flat, key=lambda error: (not isinstance(error, AnotherDatabaseError), not isinstance(error, StoreError)))
+            yield error

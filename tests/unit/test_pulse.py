@@ -8,7 +8,7 @@ from pathlib import Path
 from support.builders import WATCH
 
 from cdc_sync.core.observations import ChangesRead, Dispatch, HeartBeat, LoopsHang, LoopsMove, Observation
-from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, SWEEPS, Heart, Pulse
+from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, SWEEPS, Pulse, beat_for_ever
 from cdc_sync.daemon.together import end
 from cdc_sync.store.sqlite import SqliteStore
 
@@ -82,7 +82,7 @@ def test_batches_of_a_watch_without_capture_are_nobodys_steps() -> None:
 @asynccontextmanager
 async def beating(pulse: Pulse, store: SqliteStore, said: list[Observation]) -> AsyncIterator[None]:
     """A heart at work, in a hurry."""
-    heart = asyncio.create_task(Heart(pulse, store, said.append, every=0.01).run())
+    heart = asyncio.create_task(beat_for_ever(pulse, store, said.append, every=0.01))
     try:
         yield
     finally:
