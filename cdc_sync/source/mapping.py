@@ -97,6 +97,7 @@ class Mapping:
         # By the operator that the walk compares with. A type's own order may be another one: for a type in a schema
         # that is not on the search_path (citext, say) `>` is found for text only.
         self.key_order = [sql.SQL("{} USING <").format(key) for key in self.key_columns]
+        self.has_key = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(key) for key in self.key_columns)
         self.key_type_names = [facts.columns[name] for name in watch.key]
         self.key_types = list(map(expressions.fragment, self.key_type_names))
         self.key_texts = list(map(expressions.key_text, self.key_columns, self.key_type_names))

@@ -20,7 +20,7 @@ from cdc_sync.source.errors import source_error, unless_a_row_fails
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.reading import PageSize, Reader, fetch
 from cdc_sync.source.replica_guard import ReplicaGuard
-from cdc_sync.source.statements import CLOCK, Statements, bounded
+from cdc_sync.source.statements import CLOCK, Statements, bounded, walk
 from cdc_sync.source.unreadable import columns_of
 
 _LARGEST_BACKWARD_JUMP = timedelta(hours=3)
@@ -76,27 +76,16 @@ class WatermarkReader:
         date = mapping.instant(mark, self._type)
         # A date may be any time of its day.
         self.resolution = 24 * 60 * 60 * 1000 if self._type == "date" else 0
-        order = sql.SQL(", ").join([mark, *mapping.key_columns])
-        sorting = sql.SQL(", ").join([mark, *mapping.key_order])
-        has_key = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(key) for key in mapping.key_columns)
-        given = [sql.SQL("%s::{}").format(type_) for type_ in (sql.SQL(self._type), *mapping.key_types)]
 
-        def paged(items: sql.Composable) -> tuple[sql.Composed, sql.Composed]:
+        def marked(items: sql.Composable) -> tuple[sql.Composed, sql.Composed]:
             select = sql.SQL("SELECT {}, {}, to_json({}) #>> '{{}}', {} FROM {}").format(
                 items, date, mark, CLOCK, mapping.table
             )
-            return (
-                sql.SQL("{} WHERE {} >= %s::{} AND {} ORDER BY {} LIMIT %s").format(
-                    select, mark, sql.SQL(self._type), has_key, sorting
-                ),
-                sql.SQL("{} WHERE ({}) > ({}) AND {} ORDER BY {} LIMIT %s").format(
-                    select, order, sql.SQL(", ").join(given), has_key, sorting
-                ),
-            )
+            return walk(mapping, select, mark, self._type)
 
-        self._first, self._next = paged(mapping.select)
+        self._first, self._next = marked(mapping.select)
         # Where an expression fails on a row of a page: its keys, whose rows are then read apart.
-        self._first_keys, self._next_keys = paged(sql.SQL(", ").join(mapping.key_texts))
+        self._first_keys, self._next_keys = marked(sql.SQL(", ").join(mapping.key_texts))
         self._size = PageSize()
         self._by_key = Reader(pool, mapping, self._guard).by_key
         self._dates = sql.SQL("SELECT {}, {}, {} FROM {} WHERE {}").format(

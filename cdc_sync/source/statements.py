@@ -73,11 +73,6 @@ class Statements:
     def __init__(self, mapping: Mapping) -> None:
         self._mapping = mapping
         select = sql.SQL("SELECT {}, {} FROM {}").format(mapping.select, CLOCK, mapping.table)
-        order = sql.SQL(", ").join(mapping.key_columns)
-        not_null = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(key) for key in mapping.key_columns)
-        after = sql.SQL("({}) > ({})").format(
-            order, sql.SQL(", ").join(sql.SQL("%s::{}").format(type_) for type_ in mapping.key_types)
-        )
         self.id_type = self._id_type()
         self._select = select
         parts = len(mapping.key_columns)
@@ -90,23 +85,17 @@ class Statements:
         self.url_is_given = self._url_is_given()
         self.by_url = _where(select, self.url_is_given, sorting)
 
-        def paged(select: sql.Composable) -> tuple[sql.Composed, sql.Composed]:
-            return (
-                sql.SQL("{} WHERE {} ORDER BY {} LIMIT %s").format(select, not_null, sorting),
-                sql.SQL("{} WHERE {} AND {} ORDER BY {} LIMIT %s").format(select, after, not_null, sorting),
-            )
-
-        self.first_page, self.next_page = paged(select)
+        self.first_page, self.next_page = walk(mapping, select)
         # Without a look at any expression of the configuration.
         keys = sql.SQL("SELECT {}, {} FROM {}").format(sql.SQL(", ").join(mapping.key_texts), CLOCK, mapping.table)
-        self._first_keys, self._next_keys = paged(keys)
+        self._first_keys, self._next_keys = walk(mapping, keys)
         backwards = sql.SQL(", ").join(sql.SQL("{} USING >").format(key) for key in mapping.key_columns)
-        self.last_keys = sql.SQL("{} WHERE {} ORDER BY {} LIMIT %s").format(keys, not_null, backwards)
+        self.last_keys = sql.SQL("{} WHERE {} ORDER BY {} LIMIT %s").format(keys, mapping.has_key, backwards)
         digested = sql.SQL("SELECT {}, {}, {} FROM {}").format(mapping.select, mapping.digest, CLOCK, mapping.table)
         self.digested = Digested(
             sql.SQL("{} WHERE {}").format(digested, self.key_is_given),
-            *paged(digested),
-            *map(self._gathered, paged(self._elements())),
+            *walk(mapping, digested),
+            *map(self._gathered, walk(mapping, self._elements())),
         )
 
     def keys_behind(self, after: Key) -> sql.Composed:
@@ -219,6 +208,24 @@ def id_in_url(url: sql.Composable) -> sql.Composed:
 
 def _where(select: sql.Composed, condition: sql.Composable | None, order: sql.Composed) -> sql.Composed | None:
     return None if condition is None else sql.SQL("{} WHERE {} ORDER BY {}").format(select, condition, order)
+
+
+def walk(
+    mapping: Mapping, select: sql.Composable, mark: sql.Composable | None = None, type_: str = ""
+) -> tuple[sql.Composed, sql.Composed]:
+    """The first rows in key order, and those behind a place; the last parameter is how many.
+
+    By a `mark` of such a type, which goes before the key: the rows from a mark on, and those behind a place.
+    """
+    marks, types = ([], []) if mark is None else ([mark], [sql.SQL(type_)])
+    given = sql.SQL(", ").join(sql.SQL("%s::{}").format(each) for each in (*types, *mapping.key_types))
+    place = sql.SQL(", ").join([*marks, *mapping.key_columns])
+    behind = sql.SQL("({}) > ({}) AND {}").format(place, given, mapping.has_key)
+    from_mark = [sql.SQL("{} >= %s::{}").format(mark, each) for each in types]
+    first = sql.SQL(" AND ").join([*from_mark, mapping.has_key])
+    sorting = sql.SQL(", ").join([*marks, *mapping.key_order])
+    page = sql.SQL("{} WHERE {} ORDER BY {} LIMIT %s")
+    return page.format(select, first, sorting), page.format(select, behind, sorting)
 
 
 def bounded(query: sql.Composable, width: int) -> sql.Composed:
