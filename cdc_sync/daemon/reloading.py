@@ -14,7 +14,7 @@ file. Signals that come meanwhile ask for one more reload after this one.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cdc_sync.config import Config
 from cdc_sync.config.rules import watch_rules
@@ -60,26 +60,21 @@ def changes_that_need_a_restart(now: Config, then: Config) -> tuple[str, ...]:
     )
 
 
+@dataclass(slots=True)
 class RunningWatches:
     """The watches that run, a task for each.
 
-    Args:
+    Attributes:
         worker: makes a watch's worker.
         database: makes the database that all of them share, anew only if it is another one.
         observe: told of watches that end.
     """
 
-    def __init__(
-        self,
-        worker: Callable[[Config, str, Database], WatchWorker],
-        database: Callable[[Config], Database],
-        observe: Observe,
-    ) -> None:
-        self._worker = worker
-        self._make_database = database
-        self._database: tuple[object, Database] | None = None
-        self._observe = observe
-        self._running: dict[str, _Running] = {}
+    worker: Callable[[Config, str, Database], WatchWorker]
+    database: Callable[[Config], Database]
+    observe: Observe
+    _used: tuple[object, Database] | None = field(default=None, init=False)
+    _running: dict[str, _Running] = field(default_factory=dict, init=False)
 
     def want_sweeps(self) -> None:
         """Sweep every watch as soon as the spacing of sweeps allows."""
@@ -107,12 +102,12 @@ class RunningWatches:
         raise_failures(tasks)
         for name in before:
             del self._running[name]
-            self._observe(WatchEnded(name, for_good=name not in config.watches))
-        if self._database is None or self._database[0] != config.database:
-            self._database = config.database, self._make_database(config)
+            self.observe(WatchEnded(name, for_good=name not in config.watches))
+        if self._used is None or self._used[0] != config.database:
+            self._used = config.database, self.database(config)
         fresh = [name for name in config.watches if name not in self._running]
         for name in fresh:
-            worker = self._worker(config, name, self._database[1])
+            worker = self.worker(config, name, self._used[1])
             task = asyncio.create_task(worker.run(), name=f"watch {name}")
             self._running[name] = _Running(task, worker, _settings(config, name))
         return Reloaded(
