@@ -33,18 +33,7 @@ PATIENCE = timedelta(seconds=3)
 LONGEST_PATIENCE = timedelta(minutes=1)
 
 
-# Only what `log.sql` has to alter is worth a lock that keeps the triggers from recording.
-_LOG_IS_UNFINISHED = sql.SQL(r"""(c.relreplident <> 'f'
-                        OR pg_catalog.current_setting('server_version_num')::int >= 120000
-                           AND coalesce(pg_catalog.array_to_string(c.reloptions, ' '), '') !~ 'vacuum_truncate=')""")
-
-_INSTALLERS = r"""SELECT p.proowner FROM pg_catalog.pg_proc p
-         WHERE p.pronamespace = pg_catalog.to_regnamespace('cdc_sync') AND p.proname LIKE 'record\_%'"""
-
-_RELATIONS = "(c.relname = 'changes' OR c.relkind = 'S' AND c.relname ~ '^(bell|missed)_')"
-"""What `install` creates in the schema besides functions, as a condition on pg_class."""
-
-_NOTHING_EXPOSED = "SELECT NULL::text AS name, NULL::text AS what WHERE false"
+_PARTS = sections("parts.sql")
 
 
 def install(config: Config, patience: timedelta = PATIENCE) -> str:
@@ -73,7 +62,7 @@ def install(config: Config, patience: timedelta = PATIENCE) -> str:
             watched=sql.SQL(", ").join([nobody, *named]),
         ),
         _only_keeps_rows(),
-        _locks(map(str, tables), functions, _LOG_IS_UNFINISHED, patience),
+        _locks(map(str, tables), functions, sql.SQL(_PARTS["log_is_unfinished"]), patience),
         template("log.sql"),
     ]
     for name, watch in watches.items():
@@ -97,7 +86,7 @@ def install(config: Config, patience: timedelta = PATIENCE) -> str:
     )
     ourselves = "SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = current_user"
     daemon = sql.Literal(user_of(config.database.dsn.get_secret_value())).as_string()
-    readable = rights.readable(_owners(watches.values()), _RELATIONS)
+    readable = rights.readable(_owners(watches.values()), _PARTS["relations"])
     return "".join(
         [
             *parts,
@@ -117,12 +106,12 @@ def uninstall(watch: str | None = None, patience: timedelta = PATIENCE) -> str:
         functions: sql.Composable = sql.SQL(r"LIKE 'record\_%'")
         what = "everything that `cdc-sync sql install` ever installed in this database"
         sequences: sql.Composable = sql.SQL(r"~ '^(bell|missed)_'")
-        rest: sql.Composable = sql.SQL("\n" + sections("parts.sql")["uninstall_rest"])
+        rest: sql.Composable = sql.SQL("\n" + _PARTS["uninstall_rest"])
     else:
         functions = sql.SQL("= {}").format(sql.Literal(function_of(watch)))
         what = f"what `cdc-sync sql install` installed for the watch {visible(watch)}"
         sequences = sql.SQL("IN ({})").format(_literals((bell_of(watch), missed_of(watch))))
-        rest = sql.SQL("\n" + sections("parts.sql")["uninstall_pending"]).format(watch=sql.Literal(watch))
+        rest = sql.SQL("\n" + _PARTS["uninstall_pending"]).format(watch=sql.Literal(watch))
     return "".join(
         [
             render(head, what=sql.SQL(what), patience=sql.SQL(_setting(patience))),
@@ -170,10 +159,10 @@ def verify_watches(watches: dict[str, Watch], *, rights_too: bool = True) -> str
     ]
     relations: list[tuple[str | None, ...]] = [(None, "changes", "r")] if wanted else []
     relations += [(name, each, "S") for name in watches for each in (bell_of(name), missed_of(name))]
-    exposed = unreadable = _NOTHING_EXPOSED
+    exposed = unreadable = _PARTS["nothing_exposed"]
     if rights_too:
-        exposed = rights.exposed(_ours("false", "false"), _INSTALLERS)
-        unreadable = rights.unreadable(_owners(watches.values()), _RELATIONS)
+        exposed = rights.exposed(_ours("false", "false"), _PARTS["installers"])
+        unreadable = rights.unreadable(_owners(watches.values()), _PARTS["relations"])
     return render(
         template("verify.sql"),
         functions=_values(5, functions),

@@ -81,3 +81,20 @@ ALTER TABLE {side} {drop}ADD FOREIGN KEY ({key})
         {value} text NOT NULL UNIQUE,{url}
         PRIMARY KEY ({key}),
         FOREIGN KEY ({key}) REFERENCES {watched} ({watched_key}) ON UPDATE CASCADE ON DELETE CASCADE)
+
+-- name: log_is_unfinished
+-- Only what `log.sql` has to alter is worth a lock that keeps the triggers from recording.
+(c.relreplident <> 'f'
+                        OR pg_catalog.current_setting('server_version_num')::int >= 120000
+                           AND coalesce(pg_catalog.array_to_string(c.reloptions, ' '), '') !~ 'vacuum_truncate=')
+
+-- name: installers
+SELECT p.proowner FROM pg_catalog.pg_proc p
+         WHERE p.pronamespace = pg_catalog.to_regnamespace('cdc_sync') AND p.proname LIKE 'record\_%'
+
+-- name: relations
+-- What `install` creates in the schema besides functions, as a condition on pg_class.
+(c.relname = 'changes' OR c.relkind = 'S' AND c.relname ~ '^(bell|missed)_')
+
+-- name: nothing_exposed
+SELECT NULL::text AS name, NULL::text AS what WHERE false
