@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from importlib.resources import files
 from typing import Any, TypeAlias
 
 from pydantic.json_schema import GenerateJsonSchema
@@ -12,15 +13,6 @@ from pydantic.json_schema import GenerateJsonSchema
 from cdc_sync.config.models import Config
 from cdc_sync.config.values import HostPort, Section, format_duration
 
-_HEADER = """\
-# The configuration of cdc-sync: every key, in most cases with its default. The connection, the header, the table and
-# its columns are examples. Required are a watch's table, key and columns; any other key can be left out.
-#
-# Durations: 500ms, 30s, 5m, 2h, 7d. Sizes: 256MB, 64KiB. An unknown key is an error.
-# Inside a value ${NAME} is replaced from the environment, ${file:PATH} by the file's content; $${ is a literal ${.
-# A credential of systemd (LoadCredential=NAME:…): ${file:${CREDENTIALS_DIRECTORY}/NAME}
-# After a change: cdc-sync config validate
-"""
 _WATCH = "applications"
 _WIDTH = 120
 _WIDEST_BEFORE_A_COMMENT = 48
@@ -70,7 +62,7 @@ def example() -> str:
 
     A section whose keys have no comments fits on its own line, any other is a block.
     """
-    blocks = [_HEADER]
+    blocks = [files("cdc_sync.config").joinpath("example_head.yaml").read_text("utf-8")]
     for name, key in written_out().items():
         heading = f"# {key.pop(COMMENT)}\n" if _is_block(key) else ""
         blocks.append(heading + "\n".join(_lines({name: key}, "")) + "\n")
