@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,22 +11,23 @@ from cdc_sync.config import Config
 from cdc_sync.core.delivery import is_paused
 from cdc_sync.core.observations import CallEnded, Consumer, Decided, Dispatch, WatchLost
 from cdc_sync.daemon.running import (
+    LOOK,
+    follow_pauses,
     make_database,
     make_parts,
     make_sender,
     opened_caller,
     opened_store,
+    regularly,
     tell_of_unconfigured,
 )
 from cdc_sync.daemon.together import end
 from cdc_sync.daemon.watching import refused_by_system
-from cdc_sync.delivery.sender import Sender
 from cdc_sync.pipeline import deletions
 from cdc_sync.pipeline.capture import Connected, WatchParts, nothing
 from cdc_sync.pipeline.sweep import sweep
 from cdc_sync.pipeline.watch import begin, connect
 from cdc_sync.source.errors import SourceError
-from cdc_sync.store.protocol import StoreError
 from cdc_sync.store.store import Store
 
 LONGEST_GRACE = 30_000
@@ -97,7 +98,7 @@ async def run_once(
                 emit(WatchLost(name, str(error), error.kind == "misconfigured", error.code))
         sender = make_sender(config, store, caller, emit)
         sender.pause(await store.paused())
-        following = asyncio.create_task(_follow_pauses(sender, store))
+        following = asyncio.create_task(regularly(lambda: follow_pauses(sender, store), LOOK))
         try:
             await sender.run_once()
         finally:
@@ -119,14 +120,6 @@ async def _is_refused(store: Store) -> bool:
         (health.mode != "healthy" or is_paused(paused, endpoint)) and due_at is not None and due_at <= now
         for endpoint, (health, due_at) in (await store.endpoints()).items()
     )
-
-
-async def _follow_pauses(sender: Sender, store: Store) -> None:
-    """Keep to the pauses that operators set meanwhile."""
-    while True:
-        await asyncio.sleep(1.0)
-        with suppress(StoreError):  # the sender says it
-            sender.pause(await store.paused())
 
 
 async def _catch_up(parts: WatchParts) -> None:

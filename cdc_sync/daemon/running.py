@@ -52,7 +52,7 @@ GRACE = 20.0
 """Seconds that calls under way may take after the first signal, at most."""
 
 
-_LOOK = 1.0
+LOOK = 1.0
 """Seconds between looks whether the store is where it was opened, and at the pauses in it."""
 
 
@@ -116,6 +116,14 @@ def make_sender(
 ) -> Sender:
     """The sender as configured."""
     return Sender(store, caller, sender_settings(config), observe, store.clock, progressed=progressed)
+
+
+async def follow_pauses(sender: Sender, store: Store) -> bool:
+    """Have the sender keep to the pauses that operators have set; whether they could be read."""
+    with suppress(StoreError):  # the sender says it
+        sender.pause(await store.paused())
+        return True
+    return False
 
 
 async def tell_of_unconfigured(config: Config, store: Store, observe: Observe) -> None:
@@ -258,13 +266,13 @@ class _Daemon:
             self._send(),
             self._note_conditions(),
             beat_for_ever(self._pulse, store, self._emit, beat_every),
-            _regularly(lateness.look, LOOK_EVERY),
+            regularly(lateness.look, LOOK_EVERY),
             self._follow_moves(),
-            _regularly(store.check_place, _LOOK),
-            _regularly(self._follow_pauses, _LOOK),
+            regularly(store.check_place, LOOK),
+            regularly(lambda: follow_pauses(self._sender, store), LOOK),
         ]
         if not self._options.dry_run:
-            works.append(_regularly(self._log_actions, LOOK_EVERY))
+            works.append(regularly(self._log_actions, LOOK_EVERY))
         lasting = [asyncio.create_task(work) for work in works]
         try:
             while await self._is_reload_wanted([*watches.tasks, *lasting]):
@@ -327,16 +335,9 @@ class _Daemon:
             await bind(self._config.database.dsn.get_secret_value(), self._store)
             self._bound.set()
         await self._bound.wait()
-        while not await self._follow_pauses():  # noqa: ASYNC110 - what is read is elsewhere
-            await asyncio.sleep(_LOOK)
+        while not await follow_pauses(self._sender, self._store):  # noqa: ASYNC110 - what is read is elsewhere
+            await asyncio.sleep(LOOK)
         await self._sender.run()
-
-    async def _follow_pauses(self) -> bool:
-        """Have the sender keep to the pauses that operators have set; whether they could be read."""
-        with suppress(StoreError):  # the sender says it
-            self._sender.pause(await self._store.paused())
-            return True
-        return False
 
     async def _log_actions(self) -> None:
         """Log what people did, also while no daemon ran."""
@@ -411,7 +412,7 @@ class _Daemon:
         self._signalled.set()
 
 
-async def _regularly(work: Callable[[], Awaitable[object]], seconds: float) -> None:
+async def regularly(work: Callable[[], Awaitable[object]], seconds: float) -> None:
     """Work at once, and again after each pause: by the event loop's clock, which nobody sets."""
     while True:
         await work()
