@@ -1,67 +1,72 @@
 """The page: templates filled by Jinja with escaping always on, so that nothing from outside can become markup.
 
-Its languages are English, in which its texts are written, and French, by the browser's wish. A text goes through `t` or
-`n`, which know the French one; a test sees to it that all are there. What the daemon, the database and HelloWork say is
-shown as they say it; the page marks it as English where its own language is another. Where a name is misspelt rendering
-fails, instead of leaving a hole.
+Its texts are English in the templates and here, and French in `locale/fr.po`, a gettext catalogue that is read as it
+is: nothing has to be compiled. Jinja's i18n extension gives templates `_` and `ngettext`.
+
+Reasons and conditions come from the core and the store as English sentences. The catalogue has the known ones under the
+contexts `reason` and `condition`, with their parameters; a sentence that fits one of them is shown in French. Any other
+is shown as it is and marked as English, so that a screen reader reads it with an English voice.
+
+A misspelt name fails the rendering, instead of leaving a hole.
 """
 
+import ast
 import re
 import shlex
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from cdc_sync import __version__
 from cdc_sync.admin.report import HEIGHT, HELD, HOURS, WIDTH, local_time
 from cdc_sync.core.instants import from_datetime
 from cdc_sync.core.payload import iso
 
-FRENCH: dict[str, str] = yaml.safe_load(files("cdc_sync.admin").joinpath("templates/french.yaml").read_text("utf-8"))
-"""The French texts, by the English ones."""
-
-_BEFORE_A_MARK = re.compile(" (?=[:;?!])")
+_BEFORE_A_MARK = re.compile(r" (?=[:;?!»])|(?<=«) ")
+_PLACE = re.compile(r"%\((\w+)\)s")
 _OFFER = re.compile(r"(?P<tag>fr|en)\b[^;]*(?:;\s*q=(?P<weight>\d(?:\.\d*)?)\s*)?", re.IGNORECASE)
 
-_OUTCOMES = {"acknowledged": "acknowledged", "answered": "to be tried again", "dead-lettered": "given up"}
-_HAPPENINGS = {
-    **_OUTCOMES,
-    "queued": "to be sent",
-    "held": "held",
-    "cancelled": "undone before it was sent",
-    "attempted": "called, its answer is not known",
-    "suspected": "its row seems gone",
-    "released": "released by a person",
-    "discarded": "discarded by a person",
-    "retried": "retried by a person",
-    "resend": "resent by a person",
-}
-"""The history's words for what happens to an application, as the page says them."""
 
-_DONE = {
-    "released": ("{number} entry was released.", "{number} entries were released."),
-    "discarded": ("{number} entry was discarded.", "{number} entries were discarded."),
-    "paused": ("Sending is paused.", "Sending is paused."),
-    "resumed": ("Sending is resumed.", "Sending is resumed."),
-    "retried": ("{number} dead letter is sent again.", "{number} dead letters are sent again."),
-}
-_LENGTHS = ((172_800, "{number} d", 86_400), (3_600, "{number} h", 3_600), (60, "{number} min", 60))
-_AHEAD, _AGO, _SECONDS = "in {length}", "{length} ago", "{number} s"
+def _entries(catalogue: str) -> Iterator[dict[str, str]]:
+    """The entries of a gettext catalogue, which blank lines separate: keyword → text."""
+    for block in catalogue.split("\n\n"):
+        entry, keyword = dict[str, str](), ""
+        for line in block.splitlines():
+            if not line.startswith("#"):
+                named, _, text = line.partition('"')
+                keyword = named.strip() or keyword
+                entry[keyword] = entry.get(keyword, "") + ast.literal_eval(f'"{text}')
+        if entry:
+            yield entry
 
-TEXTS = frozenset(
-    (
-        *_HAPPENINGS.values(),
-        *(text for both in _DONE.values() for text in both),
-        *(text for _, text, _ in _LENGTHS),
-        *(_AHEAD, _AGO, _SECONDS),
+
+def _pattern(text: str) -> re.Pattern[str]:
+    """What a text looks like when its places are filled."""
+    pieces = _PLACE.split(text)
+    return re.compile(
+        "".join(f"(?P<{piece}>.+?)" if at % 2 else re.escape(piece) for at, piece in enumerate(pieces)), re.DOTALL
     )
-)
-"""The texts that do not stand in templates."""
+
+
+@cache
+def _french() -> tuple[Mapping[str, tuple[str, ...]], Mapping[str, Mapping[re.Pattern[str], str]]]:
+    """The French of each text, singular first; and, by context, of each sentence that is recognised by its pattern."""
+    texts, sentences = dict[str, tuple[str, ...]](), dict[str, dict[re.Pattern[str], str]]()
+    for entry in _entries(files("cdc_sync.admin").joinpath("locale/fr.po").read_text("utf-8")):
+        forms = tuple(
+            _BEFORE_A_MARK.sub("\N{NO-BREAK SPACE}", text) for key, text in entry.items() if key.startswith("msgstr")
+        )
+        if "msgctxt" in entry:
+            sentences.setdefault(entry["msgctxt"], {})[_pattern(entry["msgid"])] = forms[0]
+        else:
+            texts[entry["msgid"]] = forms
+    return texts, sentences
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,24 +75,46 @@ class Language:
 
     code: Literal["en", "fr"]
 
-    def text(self, english: str, /, **values: object) -> str:
-        """A text, with values in the places that it names in braces.
+    def gettext(self, text: str, /, **values: object) -> Markup:
+        """A text, with escaped values in its places."""
+        return Markup(_french()[0].get(text, (text,))[0] if self.code == "fr" else text) % values  # noqa: S704 - our own text
 
-        Raises:
-            KeyError: it has no French, whatever this language is.
-        """
-        in_french = FRENCH[english]
-        text = _BEFORE_A_MARK.sub("\N{NO-BREAK SPACE}", in_french) if self.code == "fr" else english
-        return text.format(**values) if values else text
+    def ngettext(self, one: str, many: str, num: int, /, **values: object) -> Markup:
+        """A text about a number of things, `num`; in French 0 is singular."""
+        forms: tuple[str, ...] = (one, many)
+        is_plural = num != 1
+        if self.code == "fr":
+            forms, is_plural = _french()[0].get(one, forms), num > 1
+        return Markup(forms[is_plural]) % {"num": self.number(num), **values}  # noqa: S704 - as above
 
-    def counted(self, one: str, many: str, number: int) -> str:
-        """A text about a number of things; in French 0 is singular."""
-        singular = number in (0, 1) if self.code == "fr" else number == 1
-        return self.text(one if singular else many, number=self.number(number))
+    def sentence(self, context: str, text: str) -> Markup:
+        """A reason or a condition in French if it is a known one, else as it is; a reason inside of it likewise."""
+        if self.code == "en":
+            return escape(text)
+        for pattern, french in _french()[1][context].items():
+            if found := pattern.fullmatch(text):
+                values = {
+                    name: self.sentence("reason", value) if name.startswith("reason") else value
+                    for name, value in found.groupdict().items()
+                }
+                return Markup(french) % values  # noqa: S704 - as above
+        return Markup('<span lang="en">%s</span>') % text
 
     def done(self, what: str, number: int) -> str:
         """What an action did."""
-        return self.counted(*_DONE[what], number)
+        match what:
+            case "released":
+                return self.ngettext("%(num)s entry was released.", "%(num)s entries were released.", number)
+            case "discarded":
+                return self.ngettext("%(num)s entry was discarded.", "%(num)s entries were discarded.", number)
+            case "retried":
+                return self.ngettext(
+                    "%(num)s dead letter is sent again.", "%(num)s dead letters are sent again.", number
+                )
+            case "paused":
+                return self.gettext("Sending is paused.")
+            case _:
+                return self.gettext("Sending is resumed.")
 
     def number(self, number: int) -> str:
         """A whole number, its thousands set apart."""
@@ -95,18 +122,38 @@ class Language:
 
     def length(self, seconds: float) -> str:
         """A length of time, in the largest unit that leaves a number of 1 or more, or of 2 days or more."""
-        for least, text, unit in _LENGTHS:
-            if seconds >= least:
-                return self.text(text, number=round(seconds / unit))
-        return self.text(_SECONDS, number=round(max(seconds, 0.0)))
+        if seconds >= 172_800:  # noqa: PLR2004 - two days
+            return self.gettext("%(num)s d", num=round(seconds / 86_400))
+        if seconds >= 3_600:  # noqa: PLR2004 - an hour
+            return self.gettext("%(num)s h", num=round(seconds / 3_600))
+        if seconds >= 60:  # noqa: PLR2004 - a minute
+            return self.gettext("%(num)s min", num=round(seconds / 60))
+        return self.gettext("%(num)s s", num=round(max(seconds, 0.0)))
 
     def ago(self, at: int, now: int) -> str:
         """How long ago an instant is, or how far ahead; both in milliseconds since the epoch."""
-        return self.text(_AHEAD if at > now else _AGO, length=self.length(abs(now - at) / 1000))
+        length = self.length(abs(now - at) / 1000)
+        return (
+            self.gettext("in %(length)s", length=length) if at > now else self.gettext("%(length)s ago", length=length)
+        )
 
     def happened(self, event: str) -> str:
         """What happened, in words; a later version's word is shown as it is."""
-        return self.text(_HAPPENINGS[event]) if event in _HAPPENINGS else event
+        words = {
+            "acknowledged": self.gettext("acknowledged"),
+            "answered": self.gettext("to be tried again"),
+            "dead-lettered": self.gettext("given up"),
+            "queued": self.gettext("to be sent"),
+            "held": self.gettext("held"),
+            "cancelled": self.gettext("cancelled before it was sent"),
+            "attempted": self.gettext("called, its answer is not known"),
+            "suspected": self.gettext("its row seems gone"),
+            "released": self.gettext("released by a person"),
+            "discarded": self.gettext("discarded by a person"),
+            "retried": self.gettext("retried by a person"),
+            "resend": self.gettext("resent by a person"),
+        }
+        return words.get(event, event)
 
 
 ENGLISH_PAGE = Language("en")
@@ -125,9 +172,10 @@ def preferred(accept_language: str) -> Language:
 
 
 @cache
-def _environment() -> Environment:
+def _environment(language: Language) -> Environment:
     made = Environment(
         loader=PackageLoader("cdc_sync.admin"),
+        extensions=["jinja2.ext.i18n"],
         # Read once: no file is opened any more when the process has none left to open.
         auto_reload=False,
         autoescape=True,
@@ -135,30 +183,30 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    # `_` is the extension's, and calls `gettext`.
     made.filters |= {"iso": iso, "local": local_time, "shell": shlex.join}
     made.globals |= {"version": __version__, "hours": HOURS, "width": WIDTH, "height": HEIGHT, "shown": HELD}
+    made.globals |= {"gettext": language.gettext, "ngettext": language.ngettext}
+    made.globals |= {"language": language, "number": language.number, "length": language.length}
     return made
 
 
 def render(template: str, language: Language, now: int, **values: Any) -> str:
     """A page in a language; `now` is in milliseconds since the epoch, for those that say how long ago things were."""
     return (
-        _environment()
+        _environment(language)
         .get_template(template)
         .render(
             now=now,
-            language=language,
-            t=language.text,
-            n=language.counted,
-            number=language.number,
-            length=language.length,
             ago=lambda at: language.ago(at, now),
             # The inverse of `iso`.
-            ago_iso=lambda text: language.ago(from_datetime(datetime.fromisoformat(text)), now),
+            from_iso=lambda text: from_datetime(datetime.fromisoformat(text)),
             outcome=lambda event: language.happened(
                 "acknowledged" if event.detail.get("acknowledged") else event.event
             ),
             happened=lambda event: language.happened(event.event),
+            reason=lambda text: language.sentence("reason", text),
+            condition=lambda name: language.sentence("condition", name),
             **values,
         )
     )

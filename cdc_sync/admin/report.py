@@ -147,6 +147,8 @@ async def overview(config: Config, store: Store, lags: Mapping[str, float], now:
     return {
         "now": now,
         "report": report,
+        # The ailing ones, by the name of their condition.
+        "endpoints": {f"endpoint {one['endpoint']}": one for one in report["endpoints"] if one["mode"] != "healthy"},
         "lags": lags,
         "chart": chart(await store.call_counts(since(now)), now),
         "calls": await store.recent_ends(CALLS, failed=False),

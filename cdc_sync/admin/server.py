@@ -54,7 +54,6 @@ ACTIONS = (
 )
 """What a person does through the page, or a script with the token."""
 
-TOO_MANY_GUESSES = "Too many wrong tokens were given. Try again in ten seconds."
 _REASONS_FOR_WHOM = "The reasons are for whoever has admin.token (`Authorization: Bearer …`)."
 
 _logger = logging.getLogger(__name__)
@@ -211,7 +210,11 @@ class AdminServer:
             except web.HTTPTooManyRequests as refusal:
                 if not _is_browser(request):
                     raise
-                answer = _refusal(request, 429, _language(request).text(TOO_MANY_GUESSES))
+                answer = _refusal(
+                    request,
+                    429,
+                    _language(request).gettext("Too many wrong tokens were given. Try again in ten seconds."),
+                )
                 answer.headers["Retry-After"] = refusal.headers["Retry-After"]
                 return answer
 

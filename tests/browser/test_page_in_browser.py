@@ -105,14 +105,14 @@ def test_all_is_well(quiet_scene: Scene, browser: Browser, images: Path | None) 
     browser.run("document.body.dataset.same = 'yes'")
     quiet_scene.hellowork.will({"kind": "status", "status": 400, "body": "no", "application_id": "hw-104"})
     quiet_scene.installation.change("hw-104", status="Refusé")
-    browser.wait_for("It works, and something waits for a person.")
+    browser.wait_for("It works, and a person has to decide.")
     browser.wait_for("hw-104 given up")
     assert browser.run("return document.title") == "! cdc-sync"
     assert browser.run("return document.body.dataset.same") == "yes"
     check_policy(browser)
     # What is no longer true is not shown as if it were.
     assert quiet_scene.daemon.stop() == 0
-    browser.wait_for("The daemon does not answer. This is how it was.")
+    browser.wait_for("The daemon does not answer. Last known state:")
 
 
 def test_held_entries_are_seen_and_released_by_keyboard(scene: Scene, browser: Browser, images: Path | None) -> None:
@@ -180,7 +180,7 @@ def test_an_application_is_looked_up(shown: Scene, browser: Browser, images: Pat
 
     browser.wait_for("Its story")
     story = browser.text
-    assert "HelloWork was told Entretien RH" in story
+    assert "Acknowledged by HelloWork Entretien RH" in story
     assert "to be tried again Entretien RH, job job-1 attempt 1 HTTP 503: maintenance" in story
     check_accessibility(browser)
     check_contrast(browser)
@@ -218,7 +218,7 @@ def test_in_french(shown: Scene, tmp_path_factory: pytest.TempPathFactory, image
         log_in(french, shown)
         french.wait_for("Quelque chose ne va pas.")
         assert french.run("return document.documentElement.lang") == "fr"
-        assert "Envois abandonnés" in french.text
+        assert "Appels abandonnés" in french.text
         check_accessibility(french)
         keep(french, images, "page-francais")
 

@@ -1,44 +1,133 @@
-"""The page's languages: every text has its French, and numbers and times are said as people say them."""
+"""The page's languages: each text has its French, known reasons too; numbers and times are said as people say them."""
 
+import ast
 import re
+from importlib.resources import files
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from babel.messages.catalog import Catalog, Message
+from babel.messages.extract import extract_from_dir
+from babel.messages.pofile import read_po
+from markupsafe import escape
 
 from cdc_sync.admin import page
-from cdc_sync.admin.page import ENGLISH_PAGE, FRENCH, FRENCH_PAGE, TEXTS, Language
-from cdc_sync.admin.server import TOO_MANY_GUESSES
+from cdc_sync.admin.page import ENGLISH_PAGE, FRENCH_PAGE
+from cdc_sync.core import observations as seen
+from cdc_sync.core import status_url
+from cdc_sync.core.conditions import KINDS, NONE, fold
+from cdc_sync.core.delivery import Reply
+from cdc_sync.delivery.sender import describe
 
-_ADMIN = Path(page.__file__).parent
-_LITERAL = re.compile(r'"((?:[^"\\]|\\.)*)"')
-_PLACE = re.compile(r"\{(\w+)\}")
-
-
-def texts() -> set[str]:
-    """Every English text of the templates and of the modules."""
-    found: set[str] = set()
-    for template in (_ADMIN / "templates").glob("*.html"):
-        for call in re.finditer(r"\b[tn]\((?=[\"{])", template.read_text()):
-            rest = template.read_text()[call.end() :]
-            literals = re.match(r'(?:\{.*?\}\[|"(?:[^"\\]|\\.)*"(?:, )?)+', rest, re.DOTALL)
-            assert literals is not None, rest[:60]
-            found |= set(_LITERAL.findall(literals[0])) - {"healthy", "throttled", "open", "paused"}
-    return found | TEXTS | {TOO_MANY_GUESSES}
+_PLACE = re.compile(r"%\((\w+)\)s")
+_METHODS = [("**.html", "jinja2.ext:babel_extract"), ("**.py", "python")]
+_CATALOGUE = read_po(BytesIO(files("cdc_sync.admin").joinpath("locale/fr.po").read_bytes()))
+_MESSAGES = [message for message in _CATALOGUE if message.id]
 
 
 def test_every_text_has_its_french_and_every_french_its_text() -> None:
-    assert texts() == set(FRENCH)
+    extracted = Catalog()
+    for _, _, text, _, context in extract_from_dir(Path(page.__file__).parent, _METHODS):
+        extracted.add(text, context=context)
+
+    assert {one.id for one in _MESSAGES if one.context is None} == {one.id for one in extracted if one.id}
 
 
-@pytest.mark.parametrize("shown", [ENGLISH_PAGE, FRENCH_PAGE])
-def test_a_text_without_french_is_shown_in_no_language(shown: Language) -> None:
-    with pytest.raises(KeyError):
-        shown.text("The tide has turned")
+@pytest.mark.parametrize("message", _MESSAGES, ids=lambda message: str(message.id))
+def test_a_text_is_translated_and_keeps_its_places(message: Message) -> None:
+    english = (message.id,) if isinstance(message.id, str) else message.id
+    french = (message.string,) if isinstance(message.string, str) else message.string or ()
+    assert len(french) == len(english)
+    assert not message.fuzzy
+    for one, other in zip(english, french, strict=True):
+        assert other
+        assert sorted(_PLACE.findall(one)) == sorted(_PLACE.findall(other))
+        assert "%" not in _PLACE.sub("", one + other)
 
 
-@pytest.mark.parametrize(("english", "french_text"), FRENCH.items(), ids=str)
-def test_the_french_has_the_same_places(english: str, french_text: str) -> None:
-    assert set(_PLACE.findall(english)) == set(_PLACE.findall(french_text))
+def test_the_catalogue_reads_as_gettext_reads_it() -> None:
+    texts, sentences = page._french()
+    assert _CATALOGUE.plural_expr == "(n > 1)"
+    assert len(texts) - 1 + sum(map(len, sentences.values())) == len(_MESSAGES)
+
+
+def test_a_text_that_is_put_together_has_a_no_break_space_before_its_mark() -> None:
+    assert FRENCH_PAGE.gettext(":") == "\N{NO-BREAK SPACE}:"
+    assert ENGLISH_PAGE.gettext(":") == ":"
+    french = [text for forms in page._french()[0].values() for text in forms]
+    assert [text for text in french if re.search(" [:;?!»]|« ", text)] == []
+
+
+def _written() -> str:
+    """Every text that the package's modules and its .yaml files hold."""
+    package = Path(page.__file__).parents[1]
+    modules = (path for path in package.rglob("*.py") if path != Path(page.__file__))
+    nodes = (node for path in modules for node in ast.walk(ast.parse(path.read_text("utf-8"))))
+    texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return "\n".join([*texts, *(" ".join(path.read_text("utf-8").split()) for path in package.rglob("*.yaml"))])
+
+
+def test_every_known_reason_is_still_given() -> None:
+    written = _written()
+    for message in _MESSAGES:
+        for piece in _PLACE.split(str(message.id))[::2] if message.context == "reason" else ():
+            assert piece.strip(" :.,(") in written, message.id
+
+
+def test_every_kind_of_condition_has_its_french() -> None:
+    for kind in KINDS:
+        name = kind if kind == "loops" else f"{kind} applications"
+        assert "<span" not in FRENCH_PAGE.sentence("condition", name)
+    assert FRENCH_PAGE.sentence("condition", "store") == "base d'état"
+
+
+def _conditions(event: seen.Event) -> str:
+    (message,) = fold(NONE, event).values()
+    return message
+
+
+@pytest.mark.parametrize(
+    ("english", "french"),
+    [
+        (_conditions(seen.WatchConnected("w", "notify", 180000)), "connectée, préparation en cours"),
+        (
+            _conditions(seen.BaselineProgress("w", 10, 200)),
+            "lecture de l'état initial : 10 lignes sur environ 200",
+        ),
+        (_conditions(seen.EndpointChanged("e", "open", "HTTP 503", 1.0)), "injoignable : HTTP 503"),
+        (
+            _conditions(seen.EndpointChanged("e", "paused", "HTTP 401: <no>", 1.0)),
+            'identifiants refusés : HTTP 401 : <span lang="en">&lt;no&gt;</span>',
+        ),
+        (_conditions(seen.CaptureLate("w", 60.0)), "la dernière lecture complète des changements date de plus de 60 s"),
+        (_conditions(seen.DeliveryLate("e", 60.0)), "un appel aurait dû partir il y a plus de 60 s"),
+        (_conditions(seen.LoopsHang(("sender", "sweep"))), "bloquées ; seul un redémarrage y remédie : sender, sweep"),
+        (status_url.id_refusal("") or "", "l'identifiant de la candidature est vide"),
+        (
+            status_url.id_refusal("\0") or "",
+            "l'identifiant de la candidature '\\x00' contient un caractère de contrôle",
+        ),
+        (
+            f"given up after 3 attempts: {describe(Reply(failure='no answer within hellowork.timeout'), '')}",
+            "abandonné après 3 tentatives : pas de réponse dans le délai hellowork.timeout",
+        ),
+        (
+            describe(Reply(301), ""),
+            "HTTP 301 : une redirection, qui n'est jamais suivie (hellowork.base_url est-il correct ?)",
+        ),
+    ],
+)
+def test_a_known_reason_is_shown_in_french(english: str, french: str) -> None:
+    shown = FRENCH_PAGE.sentence("reason", english)
+    assert str(shown).replace("\N{NO-BREAK SPACE}", " ").replace("&#39;", "'") == french
+    assert ENGLISH_PAGE.sentence("reason", english) == escape(english)
+
+
+def test_any_other_reason_is_marked_as_english() -> None:
+    assert (
+        FRENCH_PAGE.sentence("reason", "the tide has <turned>") == '<span lang="en">the tide has &lt;turned&gt;</span>'
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,11 +157,11 @@ def test_instants_ahead() -> None:
 def test_numbers() -> None:
     assert ENGLISH_PAGE.number(1_234_567) == "1,234,567"
     assert FRENCH_PAGE.number(1_234_567) == "1\N{NARROW NO-BREAK SPACE}234\N{NARROW NO-BREAK SPACE}567"
-    one, many = "{number} attempt", "{number} attempts"
-    assert [ENGLISH_PAGE.counted(one, many, number) for number in (0, 1, 2)] == [
+    one, many = "%(num)s attempt", "%(num)s attempts"
+    assert [ENGLISH_PAGE.ngettext(one, many, number) for number in (0, 1, 2)] == [
         "0 attempts",
         "1 attempt",
         "2 attempts",
     ]
-    assert FRENCH_PAGE.counted(one, many, 0) == "0 tentative"
-    assert FRENCH_PAGE.counted(one, many, 1000) == "1\N{NARROW NO-BREAK SPACE}000 tentatives"
+    assert FRENCH_PAGE.ngettext(one, many, 0) == "0 tentative"
+    assert FRENCH_PAGE.ngettext(one, many, 1000) == "1\N{NARROW NO-BREAK SPACE}000 tentatives"

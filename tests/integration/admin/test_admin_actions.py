@@ -154,7 +154,7 @@ class TestByThePage:
         browser = await guarded.log_in()
         page = await browser.page()
         assert 'id="watch-former"' in page
-        assert "Not configured: what waits is sent, but its changes are watched no more." in page
+        assert "No longer configured: pending entries are sent, but its changes are not captured." in page
         assert "f1" in page
 
         answer = await browser.press("/fuse/release", watch="former", number="2")

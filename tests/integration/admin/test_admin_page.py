@@ -76,7 +76,7 @@ async def test_what_is_wrong(admin: Admin) -> None:
 
     assert "All is well." not in page.text
     assert "Something is wrong." in page.text
-    assert f"endpoint {ENDPOINT} : paused: HTTP 400: no (since 1 min ago )" in page.text
+    assert f"endpoint {ENDPOINT} : refuses our credentials , retried in 1 h : HTTP 400: no ( for 1 min )" in page.text
     assert "applications: 1 change is held : more than 0 changes at once (fuse.max_changes)" in page.text
     assert "1 dead letter" in page.text
 
@@ -91,13 +91,13 @@ async def test_everything_has_its_place(admin: Admin) -> None:
     assert "Last change 0 s ago" in text
     assert "To be sent 1, for 1 min at most" in text
     assert "Suspected deletions 1" in text
-    assert "Repaired by sweeps missed : 2" in text
+    assert "Repaired by sweeps missed: 2" in text
     assert "Acknowledged: 0 · failed and tried again: 1 · given up: 1" in text
     assert "a1 to be tried again" not in text
     assert "a1 given up seen , job J1 HTTP 400: no 1 h ago" in text
     assert "known to be tried again hired , job J1 timed out 0 s ago" in text
     assert "known hired , job J1 queued 1 min ago · due in 1 min · 1 attempt timed out" in text
-    assert f"{ENDPOINT} refuses our credentials next try in 1 h HTTP 400: no" in text
+    assert f"{ENDPOINT} refuses our credentials , retried in 1 h : HTTP 400: no" in text
 
 
 async def test_a_dead_letter_alone_asks_for_a_decision(admin: Admin) -> None:
@@ -105,7 +105,7 @@ async def test_a_dead_letter_alone_asks_for_a_decision(admin: Admin) -> None:
 
     text = (await page_of(admin)).text
 
-    assert "It works, and something waits for a person." in text
+    assert "It works, and a person has to decide." in text
     assert "the label is unknown" in text
     assert "HelloWork's reply" not in text
 
@@ -125,7 +125,7 @@ async def test_one_applications_story(admin: Admin) -> None:
 
     text = (await page_of(admin, "/application?id=known")).text
 
-    assert "HelloWork was told applied , job J1 , 0 s ago" in text
+    assert "Acknowledged by HelloWork applied , job J1 , 0 s ago" in text
     assert "To be sent hired , job J1 , queued 1 min ago , due in 1 min , 1 attempt: timed out" in text
     assert "to be sent applied , job J1 → hired , job J1 found by notify" in text
     assert "hired , job J1 attempt 1" in text
@@ -153,7 +153,7 @@ async def test_an_application_is_found_by_its_row_and_by_how_its_id_begins(admin
 
     for text in ("32,x", "32/x", "hw-32"):
         page = await page_of(admin, f"/application?id={text}")
-        assert "Application hw-32 applications row 32/x HelloWork was told" in page.text
+        assert "Application hw-32 applications row 32/x Acknowledged by HelloWork" in page.text
     several = await page_of(admin, "/application?id=hw-")
     assert [address for address in several.addresses if "id=hw" in address] == [
         f"/application?id=hw-{number}" for number in range(10, 30)
@@ -221,14 +221,15 @@ async def test_it_speaks_the_browsers_language(admin: Admin, accepted: str, lang
     assert verdict in answer.text
 
 
-async def test_on_a_french_page_what_the_daemon_says_is_marked_as_english(admin: Admin) -> None:
+async def test_a_french_page_has_known_reasons_in_french_and_marks_what_is_english(admin: Admin) -> None:
     await fill(admin.store)
 
     answer = await admin.get("/", headers={"Accept-Language": "fr"})
 
-    assert '<span lang="en">paused: HTTP 400: no</span>' in answer.text
-    assert "il y a 1 min" in answer.text
-    assert "Acceptés\N{NO-BREAK SPACE}: 0" in answer.text
+    assert ': HTTP 400\N{NO-BREAK SPACE}: <span lang="en">no</span>' in answer.text
+    assert "plus de 0 changements d'un coup" in answer.text
+    assert "depuis 1 min" in answer.text
+    assert "Reçus par HelloWork\N{NO-BREAK SPACE}: 0" in answer.text
 
 
 async def test_the_chart_shows_both_sides_of_the_axis(admin: Admin) -> None:
