@@ -249,6 +249,7 @@ class Access:
         self._guesses = Guesses(clock, longest_wait)
         self._observe = observe
         self.cookie = "cdc_sync"
+        self.cookies_path = "/"
         self.use(admin)
 
     @property
@@ -258,6 +259,7 @@ class Access:
 
     def use(self, admin: Admin) -> None:
         """Require another token from now on; whoever logged in with the one before has to log in again."""
+        self.cookies_path = f"{admin.prefix}/"
         token = None if admin.token is None else admin.token.get_secret_value()
         if token != self._token:
             self._token, self._sessions = token, Sessions(self._clock)
@@ -364,7 +366,7 @@ class Access:
             self.cookie,
             self._sessions.open(),
             max_age=LIFETIME,
-            path="/",
+            path=self.cookies_path,
             httponly=True,
             samesite="Strict",
             # Behind a proxy that speaks TLS the browser knows better than we do what it spoke.
@@ -374,7 +376,7 @@ class Access:
     def log_out(self, request: web.Request, response: web.StreamResponse) -> None:
         """Forget the browser's log-in, here and there."""
         self._sessions.close(request.cookies.get(self.cookie, ""))
-        response.del_cookie(self.cookie, path="/", httponly=True, samesite="Strict")
+        response.del_cookie(self.cookie, path=self.cookies_path, httponly=True, samesite="Strict")
 
 
 def _equal(given: str, expected: str) -> bool:

@@ -158,6 +158,7 @@ class Language:
 
 ENGLISH_PAGE = Language("en")
 FRENCH_PAGE = Language("fr")
+LANGUAGES = {"en": ENGLISH_PAGE, "fr": FRENCH_PAGE}
 
 
 def preferred(accept_language: str) -> Language:

@@ -9,6 +9,7 @@ from functools import cache
 from importlib.resources import files
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -40,6 +41,8 @@ _LARGEST_FORM = 64 * 1024
 
 _STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 """The files that pages refer to, and what they are."""
+
+_LANGUAGE_COOKIE = "cdc_sync_language"
 
 _visitor: ContextVar[Visitor] = ContextVar("visitor")
 """Whom the guard let in, for whatever answers the request."""
@@ -200,17 +203,17 @@ class AdminServer:
             except StoreError as error:
                 return web.Response(status=503, text=f"{error}\n")
             except CannotActError as error:
-                return _refusal(request, 409, str(error))
+                return self._refusal(request, 409, str(error))
             except web.HTTPForbidden as refusal:
-                return _refusal(request, 403, refusal.text or "")
+                return self._refusal(request, 403, refusal.text or "")
             except web.HTTPUnauthorized:
                 if _is_browser(request):
-                    return _log_in_form(request, refused=False)
+                    return self._log_in_form(request, refused=False)
                 raise
             except web.HTTPTooManyRequests as refusal:
                 if not _is_browser(request):
                     raise
-                answer = _refusal(
+                answer = self._refusal(
                     request,
                     429,
                     _language(request).gettext("Too many wrong tokens were given. Try again in ten seconds."),
@@ -271,14 +274,14 @@ class AdminServer:
             # They are for this page alone.
             messages, visitor.session.messages = visitor.session.messages, messages
         values: dict[str, Any] = {"overview": seen, "visitor": visitor, "messages": messages}
-        return _html(request, "overview.html", now=seen["now"], has_actions=self._access.has_actions, **values)
+        return self._html(request, "overview.html", now=seen["now"], has_actions=self._access.has_actions, **values)
 
     async def _story(self, request: web.Request) -> web.Response:
         searched = request.query.get("id", "")
         found = await story(self._config, self._store, searched, self._clock())
         status = 200 if found["chapters"] or found["hits"] else 404
         values: dict[str, Any] = {"story": found, "visitor": _visitor.get(), "searched": searched}
-        return _html(request, "application.html", status=status, now=found["now"], **values)
+        return self._html(request, "application.html", status=status, now=found["now"], **values)
 
     async def _act(self, request: web.Request) -> web.StreamResponse:
         fields = await _fields(request)
@@ -291,21 +294,54 @@ class AdminServer:
         if visitor.session is None:
             return web.json_response(done.answer)
         visitor.session.messages.append(_language(request).done(done.what, done.number))
-        raise web.HTTPSeeOther("/")
+        raise web.HTTPSeeOther(f"{self._config.admin.prefix}/")
 
     async def _log_in(self, request: web.Request) -> web.StreamResponse:
         self._access.insist_on_ourselves(request)
         fields = await _fields(request)
         if not await self._access.is_token(request, fields.get("token", [""])[0]):
-            return _log_in_form(request, refused=True)
-        response = web.Response(status=303, headers={"Location": "/"})
+            return self._log_in_form(request, refused=True)
+        response = web.Response(status=303, headers={"Location": f"{self._config.admin.prefix}/"})
         self._access.log_in(request, response)
         return response
+
+    def _html(
+        self, request: web.Request, template: str, *, status: int = 200, now: int = 0, **values: Any
+    ) -> web.Response:
+        """A page in the visitor's language, which is kept if it was asked for."""
+        from cdc_sync.admin.page import render  # noqa: PLC0415 - as in _language
+
+        language, admin = _language(request), self._config.admin
+        headers = {"Content-Language": language.code, "Vary": "Accept-Language, Cookie"}
+        other = "en" if language.code == "fr" else "fr"
+        # Without a path: it stays on this page, whatever proxy is in front. The answer to a form has no page to stay on.
+        switch = f"?{urlencode([*((k, v) for k, v in request.query.items() if k != 'language'), ('language', other)])}"
+        values |= {"prefix": admin.prefix, "switch": switch if request.method == "GET" else f"{admin.prefix}/{switch}"}
+        # A name is for who was let in.
+        values["title"] = (admin.title or self._config.database.place()) if "visitor" in values else None
+        text = render(template, language, now, **values)
+        response = web.Response(status=status, text=text, content_type="text/html", headers=headers)
+        if request.query.get("language") == language.code:
+            path, year = self._access.cookies_path, 365 * 24 * 60 * 60
+            response.set_cookie(
+                _LANGUAGE_COOKIE, language.code, max_age=year, path=path, httponly=True, samesite="Strict"
+            )
+        return response
+
+    def _log_in_form(self, request: web.Request, *, refused: bool) -> web.Response:
+        response = self._html(request, "login.html", status=401, refused=refused)
+        response.headers["WWW-Authenticate"] = "Bearer"
+        return response
+
+    def _refusal(self, request: web.Request, status: int, message: str) -> web.Response:
+        if not _is_browser(request):
+            return web.Response(status=status, text=f"{message.rstrip()}\n")
+        return self._html(request, "refusal.html", status=status, message=message)
 
     async def _log_out(self, request: web.Request) -> web.StreamResponse:
         form_token = (await _fields(request)).get("form_token", [""])[0]
         self._access.insist_on_actor(request, _visitor.get(), form_token)
-        response = web.Response(status=303, headers={"Location": "/"})
+        response = web.Response(status=303, headers={"Location": f"{self._config.admin.prefix}/"})
         self._access.log_out(request, response)
         return response
 
@@ -325,31 +361,13 @@ def _is_browser(request: web.Request) -> bool:
 
 
 def _language(request: web.Request) -> "Language":
+    """The language that was asked for on a page, lately or now; else what the browser prefers."""
     # Brings Jinja along, which a daemon whose page nobody looks at does not need.
-    from cdc_sync.admin.page import preferred  # noqa: PLC0415 - as above
+    from cdc_sync.admin.page import LANGUAGES, preferred  # noqa: PLC0415 - as above
 
-    return preferred(request.headers.get("Accept-Language", ""))
-
-
-def _html(request: web.Request, template: str, *, status: int = 200, now: int = 0, **values: Any) -> web.Response:
-    from cdc_sync.admin.page import render  # noqa: PLC0415 - as above
-
-    language = _language(request)
-    headers = {"Content-Language": language.code, "Vary": "Accept-Language, Cookie"}
-    text = render(template, language, now, **values)
-    return web.Response(status=status, text=text, content_type="text/html", headers=headers)
-
-
-def _log_in_form(request: web.Request, *, refused: bool) -> web.Response:
-    response = _html(request, "login.html", status=401, refused=refused)
-    response.headers["WWW-Authenticate"] = "Bearer"
-    return response
-
-
-def _refusal(request: web.Request, status: int, message: str) -> web.Response:
-    if not _is_browser(request):
-        return web.Response(status=status, text=f"{message.rstrip()}\n")
-    return _html(request, "refusal.html", status=status, message=message)
+    asked = request.query.get("language", ""), request.cookies.get(_LANGUAGE_COOKIE, "")
+    chosen = next((LANGUAGES[code] for code in asked if code in LANGUAGES), None)
+    return chosen or preferred(request.headers.get("Accept-Language", ""))
 
 
 async def _fields(request: web.Request) -> Mapping[str, Sequence[str]]:
@@ -370,6 +388,8 @@ async def _fields(request: web.Request) -> Mapping[str, Sequence[str]]:
 async def _make_safe(_: web.Request, response: web.StreamResponse) -> None:
     """Every answer gets these headers, also a 404 that no handler of ours makes."""
     response.headers.update(SAFE_HEADERS)
+    # It has versions, which help nobody but an attacker.
+    response.headers.pop("Server", None)
 
 
 def _lines(conditions: Conditions, *, is_stranger: bool) -> list[str]:

@@ -211,6 +211,28 @@ def user_of(dsn: str) -> str | None:
     return None if user is None or UNRESOLVED in str(user) else str(user)
 
 
+def _settings(dsn: str) -> dict[str, str]:
+    """What a connection string says; what it leaves open, the environment says."""
+    # What libpq was compiled with is no decision: sslmode depends on sslrootcert, if nobody sets it.
+    environment = {
+        each.keyword.decode(): each.val.decode(errors="replace")
+        for each in pq.Conninfo.get_defaults()
+        if each.val is not None and each.val != each.compiled
+    }
+    return environment | {key: str(value) for key, value in conninfo_to_dict(dsn).items() if value is not None}
+
+
+def place(dsn: str) -> str | None:
+    """The database and its host as DATABASE@HOST, the database alone on this machine's socket; None if unknown."""
+    if shown(dsn) == HIDDEN:
+        return None
+    settings = _settings(dsn)
+    database, host = settings.get("dbname") or settings.get("user") or "", settings.get("host", "")
+    if not database or UNRESOLVED in database + host or "://" in database:
+        return None
+    return database if not host or host[0] in "/@" else f"{database}@{host}"
+
+
 def encryption(check: str, name: str, dsn: str) -> Finding:
     """Whether a connection string lets anybody on the way read along, or stand in for the server.
 
@@ -222,14 +244,7 @@ def encryption(check: str, name: str, dsn: str) -> Finding:
         name: the key that the connection string stands under.
         dsn: the connection string; what it leaves open, the environment says.
     """
-    given = {key: str(value) for key, value in conninfo_to_dict(dsn).items() if value is not None}
-    # What libpq was compiled with is no decision: sslmode depends on sslrootcert, if nobody sets it.
-    environment = {
-        each.keyword.decode(): each.val.decode(errors="replace")
-        for each in pq.Conninfo.get_defaults()
-        if each.val is not None and each.val != each.compiled
-    }
-    settings = environment | given
+    given, settings = conninfo_to_dict(dsn), _settings(dsn)
     # Of each host an address, where one is given.
     hosts = (settings.get("hostaddr") or settings.get("host") or "").split(",")
     far = [host for host in hosts if not _is_here(host)]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, WithJsonSchema, field_validator
 
-from cdc_sync.config.dsn import check, shown
+from cdc_sync.config.dsn import check, place, shown
 from cdc_sync.config.problems import Mistake
 from cdc_sync.config.values import (
     NOT_EMPTY,
@@ -40,6 +40,7 @@ def _dsn(dsn: SecretStr) -> SecretStr:
     return dsn
 
 
+_PREFIX = "(/[A-Za-z0-9._~-]+)*"
 _WATCH_NAME = "^[a-z][a-z0-9_]{0,39}$"
 
 # PostgreSQL's names have 63 bytes, and the watch's name becomes part of several (bell_…, record_…).
@@ -66,6 +67,17 @@ Token = Annotated[
 ]
 
 
+Prefix = Annotated[
+    str,
+    must(
+        lambda prefix: re.fullmatch(_PREFIX, prefix) and not {".", ".."} & set(prefix.split("/")),
+        "expected a path that begins with / and does not end with it, of letters, digits, - . _ and ~",
+        "prefix: /cdc-sync",
+    ),
+    WithJsonSchema({"type": "string", "pattern": f"^{_PREFIX}$"}),
+]
+
+
 class Database(Section):
     """The ATS's database.
 
@@ -88,6 +100,10 @@ class Database(Section):
     def shown(self) -> str:
         """The DSN for people: without its password and whatever else may be secret."""
         return shown(self.dsn.get_secret_value())
+
+    def place(self) -> str | None:
+        """The database and its host, in short; None if that is not known."""
+        return place(self.dsn.get_secret_value())
 
 
 class Retry(Section):
@@ -209,10 +225,19 @@ class Admin(Section):
             default: none is asked for, which is accepted on a loopback address only, and nothing can be released,
             discarded or retried on the page.
             # asked for as `Authorization: Bearer TOKEN`
+        title: What the page calls this installation, where one has several. Null, the default: the database and its
+            host, as DATABASE@HOST.
+            # the page's; DATABASE@HOST if null
+        prefix: The path at which a reverse proxy shows the page, such as `/cdc-sync`: links, redirects and cookies
+            begin with it. The proxy takes it off what it passes on, so that the daemon answers at its own paths,
+            `/healthz` and `/metrics` among them. Empty by default: no proxy, or one that shows the page at `/`.
+            # a reverse proxy's path, which it takes off
     """
 
     listen: Listen | None = HostPort("127.0.0.1", 8765)
     token: Token | None = Field(default=None, validate_default=True)
+    title: Text | None = None
+    prefix: Prefix = ""
 
     @field_validator("token")
     @classmethod

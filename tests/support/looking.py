@@ -147,6 +147,9 @@ async def admin_server(
     *,
     listen: str = "127.0.0.1:0",
     token: str | None = None,
+    title: str | None = None,
+    prefix: str = "",
+    dsn: str = "",
     now: int = NOW,
     observe: Observe = lambda _: None,
     places: int = 128,
@@ -154,7 +157,8 @@ async def admin_server(
     longest_wait: float = 10.0,
 ) -> AsyncIterator[Admin]:
     """Serve a store in this folder; the clock stands still."""
-    config = a_config({"admin.listen": listen, "admin.token": token})
+    own = {"listen": listen, "token": token, "title": title, "prefix": prefix}
+    config = a_config({"database.dsn": dsn, **{f"admin.{name}": value for name, value in own.items()}})
     store = SqliteStore(folder / "state.db")
     try:
         timeout, jar = aiohttp.ClientTimeout(total=60), aiohttp.DummyCookieJar()

@@ -1,4 +1,4 @@
-"""A real nginx in front of HelloWork, configured as its manual shows it: it decodes the path that it passes on."""
+"""A real nginx, by default configured as its manual shows it: it decodes the path that it passes on."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ http {{
     scgi_temp_path {folder}/scgi;
     server {{
         listen 127.0.0.1:{port};
-        location / {{ proxy_pass {behind}/; }}
+        {location}
     }}
 }}
 """
@@ -38,12 +38,12 @@ def nginx_binary() -> str | None:
 
 
 @contextmanager
-def nginx(binary: str, behind: str) -> Iterator[str]:
-    """Start one in front of a base URL; yield its own."""
+def nginx(binary: str, behind: str, location: str = "location / { proxy_pass BEHIND/; }") -> Iterator[str]:
+    """Start one in front of a base URL, which BEHIND stands for in what is configured; yield its own."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="cdc") as folder:
         settings = Path(folder) / "nginx.conf"
-        settings.write_text(_SETTINGS.format(folder=folder, port=port, behind=behind))
+        settings.write_text(_SETTINGS.format(folder=folder, port=port, location=location.replace("BEHIND", behind)))
         errors = Path(folder) / "error.log"
         with subprocess.Popen([binary, "-p", folder, "-e", str(errors), "-c", str(settings)]) as process:
             try:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 
 from cdc_sync.config import Database
-from cdc_sync.config.dsn import shown
+from cdc_sync.config.dsn import place, shown
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,26 @@ def test_a_database_shows_itself_without_its_password() -> None:
     database = Database.model_validate({"dsn": "postgresql://u:hunter2@h/db"})
     assert database.shown() == "postgresql://u@h/db"
     assert "hunter2" not in repr(database)
+
+
+@pytest.mark.parametrize(
+    ("dsn", "name"),
+    [
+        ("postgresql://u:hunter2@db.example:5433/ats", "ats@db.example"),
+        ("host=/run/postgresql dbname=ats user=u", "ats"),
+        ("dbname=ats", "ats"),
+        ("host=a,b dbname=ats", "ats@a,b"),
+        ("postgresql://u:p@ss@h/ats", None),
+        ("dbname=postgresql://u:hunter2@h/d", None),
+    ],
+)
+def test_a_connection_string_in_short(dsn: str, name: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("PGHOST", "PGDATABASE", "PGUSER", "PGSERVICE"):
+        monkeypatch.delenv(variable, raising=False)
+    assert place(dsn) == name
+
+
+def test_what_a_connection_string_leaves_open_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGHOST", "db.example")
+    monkeypatch.setenv("PGDATABASE", "ats")
+    assert place("") == "ats@db.example"

@@ -2,10 +2,11 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from support.builders import ENDPOINT, NOW, SECOND, a_batch, an_observation, some_rules
-from support.looking import Admin, fill
+from support.looking import Admin, admin_server, fill
 from support.store_steps import acknowledge, claim, claim_one
 
 from cdc_sync.core.observations import CaughtUp
@@ -14,7 +15,22 @@ from cdc_sync.core.rows import Unreportable
 
 HOSTILE = "<script>alert('1')</script>\"&amp;<img src=x onerror=alert(2)>{{ 7 * 7 }}"
 ATTRIBUTES = {
-    *("lang", "charset", "name", "content", "rel", "href", "type", "src", "defer", "class", "id", "tabindex", "role"),
+    *(
+        "lang",
+        "hreflang",
+        "charset",
+        "name",
+        "content",
+        "rel",
+        "href",
+        "type",
+        "src",
+        "defer",
+        "class",
+        "id",
+        "tabindex",
+        "role",
+    ),
     *("action", "method", "for", "required", "autocomplete", "spellcheck", "value", "datetime", "title", "scope"),
     *("viewbox", "x", "y", "width", "height", "x1", "x2", "y1", "y2", "colspan", "checked", "hidden", "http-equiv"),
     *("aria-live", "preserveaspectratio", "aria-label", "aria-hidden", "aria-labelledby", "data-live", "data-hour"),
@@ -155,7 +171,7 @@ async def test_an_application_is_found_by_its_row_and_by_how_its_id_begins(admin
         page = await page_of(admin, f"/application?id={text}")
         assert "Application hw-32 applications row 32/x Acknowledged by HelloWork" in page.text
     several = await page_of(admin, "/application?id=hw-")
-    assert [address for address in several.addresses if "id=hw" in address] == [
+    assert [address for address in several.addresses if address.startswith("/application?")] == [
         f"/application?id=hw-{number}" for number in range(10, 30)
     ]
     assert "This may mean one of these:" in several.text
@@ -191,7 +207,7 @@ async def test_what_comes_from_outside_cannot_become_markup(admin: Admin, path: 
         assert shown.tags.count("script") == 1, "our own"
         assert shown.inline == []
         assert shown.attributes <= ATTRIBUTES
-        assert all(address.startswith(("/", "#")) and "//" not in address for address in shown.addresses)
+        assert all(address.startswith(("/", "#", "?")) and "//" not in address for address in shown.addresses)
         assert "49" not in shown.text
     assert HOSTILE in story.text
     if path == "/":
@@ -219,6 +235,32 @@ async def test_it_speaks_the_browsers_language(admin: Admin, accepted: str, lang
     assert "Accept-Language" in answer.headers["Vary"]
     assert f'<html lang="{language}">' in answer.text
     assert verdict in answer.text
+
+
+async def test_a_link_switches_the_language_and_it_stays(admin: Admin) -> None:
+    page = await admin.get("/application?id=a+1&language=en", headers={"Accept-Language": "fr"})
+    assert '<html lang="en">' in page.text
+    assert 'href="?id=a+1&amp;language=fr"' in page.text
+    cookie = page.headers["Set-Cookie"]
+    assert {"HttpOnly", "Path=/", "SameSite=Strict"} <= set(cookie.split("; "))
+
+    kept = await admin.get("/", headers={"Accept-Language": "fr", "Cookie": cookie.partition(";")[0]})
+    assert '<html lang="en">' in kept.text
+    assert 'href="?language=fr"' in kept.text
+    assert "Set-Cookie" not in kept.headers
+    unknown = await admin.get("/?language=%3Cde%3E", headers={"Accept-Language": "fr"})
+    assert '<html lang="fr">' in unknown.text
+    assert "Set-Cookie" not in unknown.headers
+
+
+@pytest.mark.parametrize(("title", "shown"), [("Groupe <Est>", "Groupe &lt;Est&gt;"), (None, "ats@db.example")])
+async def test_the_page_names_its_installation(tmp_path: Path, title: str | None, shown: str) -> None:
+    async with admin_server(tmp_path, title=title, dsn="postgresql://cdc:hunter2@db.example/ats") as admin:
+        for path in ("/", "/application?id=a1"):
+            page = await admin.get(path)
+            assert f'<bdi class="title">{shown}</bdi>' in page.text
+            assert f"{shown}</title>" in page.text
+            assert "hunter2" not in page.text
 
 
 async def test_a_french_page_has_known_reasons_in_french_and_marks_what_is_english(admin: Admin) -> None:
