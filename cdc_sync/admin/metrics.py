@@ -179,6 +179,11 @@ class EventMetrics(Collector):
         for outcome in ("applied", "refused"):
             of["cdc_sync_reloads"].begin(outcome)
 
+    def latency(self) -> tuple[int, float]:
+        """How many calls have ended, and the sum of the seconds from queueing to their ends."""
+        calls = sum(sum(sample.buckets) for sample in self._seconds.values())
+        return calls, sum(sample.value for numbers in (self._seconds, self._waited) for sample in numbers.values())
+
     def collect(self) -> Iterator[Metric]:
         """See `Collector`."""
         return (numbers.metric() for numbers in self.metrics)

@@ -24,7 +24,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from cdc_sync import __version__
-from cdc_sync.admin.report import HEIGHT, HELD, HOURS, WIDTH, local_time
+from cdc_sync.admin.charts import HEIGHT, HOURS, WIDTH
+from cdc_sync.admin.report import HELD, local_time
 from cdc_sync.core.instants import from_datetime
 from cdc_sync.core.payload import iso
 
@@ -121,18 +122,20 @@ class Language:
         return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}" if self.code == "fr" else ",")
 
     def length(self, seconds: float) -> str:
-        """A length of time, in the largest unit that leaves a number of 1 or more, or of 2 days or more."""
+        """A length of time, in the largest unit that leaves a number of 1 or more; days from two on."""
         if seconds >= 172_800:  # noqa: PLR2004 - two days
             return self.gettext("%(num)s d", num=round(seconds / 86_400))
         if seconds >= 3_600:  # noqa: PLR2004 - an hour
             return self.gettext("%(num)s h", num=round(seconds / 3_600))
         if seconds >= 60:  # noqa: PLR2004 - a minute
             return self.gettext("%(num)s min", num=round(seconds / 60))
+        if 0 < seconds < 1:
+            return self.gettext("%(num)s ms", num=max(round(seconds * 1000), 1))
         return self.gettext("%(num)s s", num=round(max(seconds, 0.0)))
 
     def ago(self, at: int, now: int) -> str:
         """How long ago an instant is, or how far ahead; both in milliseconds since the epoch."""
-        length = self.length(abs(now - at) / 1000)
+        length = self.length(abs(now - at) // 1000)
         return (
             self.gettext("in %(length)s", length=length) if at > now else self.gettext("%(length)s ago", length=length)
         )

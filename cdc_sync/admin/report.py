@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from cdc_sync.admin.charts import Trends, chart, since
 from cdc_sync.config import Config
 from cdc_sync.config.rules import built_urls
 from cdc_sync.core.conditions import is_standby, wrong
@@ -13,7 +14,7 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import is_paused
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.payload import iso, request
-from cdc_sync.store.protocol import MOST_HITS, CallCounts, HistoryEntry, Record, WatchCounts, meant
+from cdc_sync.store.protocol import MOST_HITS, HistoryEntry, Record, WatchCounts, meant
 from cdc_sync.store.store import Store
 
 _BASELINE = "baseline"
@@ -21,7 +22,7 @@ _OVER_EARLIER_WORK = "baseline over earlier work"
 _RECENT = 20
 
 CALLS = 20
-"""How many of the last calls the page shows."""
+"""How many of the last calls the page has, and how many of the last failures."""
 ENTRIES = 20
 """How many pending entries and dead letters it shows, oldest first; the command line shows all of them."""
 HELD = 10
@@ -31,17 +32,6 @@ EVENTS = 500
 
 _LOOKED_THROUGH = 20
 """In so many of a dead letter's newest events its reply is looked for."""
-
-HOURS = 12
-BAR = 10 * 60 * 1000
-"""Each bar of the chart stands for this many milliseconds."""
-BARS = HOURS * 60 * 60 * 1000 // BAR
-
-_PARTS = ("acknowledged", "retry", "dead")
-WIDTH, HEIGHT = 720, 100
-_PITCH = WIDTH / BARS
-_MARK = 2 * 60 * 60 * 1000
-"""Every other hour is written below the chart; not too near to its end, which would cut it off."""
 
 
 async def status_report(config: Config, store: Store, now: int) -> dict[str, Any]:
@@ -128,7 +118,7 @@ def _baseline(text: str | None) -> dict[str, Any]:
     return {"state": "done" if position["done"] else "running", "rows": position["known"]}
 
 
-async def overview(config: Config, store: Store, lags: Mapping[str, float], now: int) -> dict[str, Any]:
+async def overview(config: Config, store: Store, trends: Trends, lags: Mapping[str, float], now: int) -> dict[str, Any]:
     """Everything that the page shows, as it is at `now` (milliseconds since the epoch).
 
     `lags` are seconds that watches are behind; `totals` count entries by state. The verdict is bad if changes do not
@@ -143,6 +133,12 @@ async def overview(config: Config, store: Store, lags: Mapping[str, float], now:
     totals = {state: sum(watch[state] for watch in watches) for state in ("pending", "held", "dead_letters")}
     not_arriving = wrong({each["name"]: each["message"] for each in report["conditions"]})
     doubtful = totals["dead_letters"] or report["conditions"]
+    # The last calls and, though they may be older, the last failures; each once.
+    calls = {
+        (event.watch, event.application_id, event.at, event.event): event
+        for failed in (False, True)
+        for event in await store.recent_ends(CALLS, failed=failed)
+    }
     held = {watch["watch"]: await store.held_groups(watch["watch"]) for watch in watches if watch["held"]}
     return {
         "now": now,
@@ -151,7 +147,8 @@ async def overview(config: Config, store: Store, lags: Mapping[str, float], now:
         "endpoints": {f"endpoint {one['endpoint']}": one for one in report["endpoints"] if one["mode"] != "healthy"},
         "lags": lags,
         "chart": chart(await store.call_counts(since(now)), now),
-        "calls": await store.recent_ends(CALLS, failed=False),
+        "trends": trends.charts(now),
+        "calls": sorted(calls.values(), key=lambda event: -event.at),
         "pending": await store.entries("pending", None, ENTRIES),
         "held": held,
         "letters": [{"entry": entry, "reply": await _reply_to(store, entry)} for entry in dead],
@@ -215,48 +212,3 @@ async def story(config: Config, store: Store, text: str, now: int) -> dict[str, 
         }
         chapters.append((record, own, calls))
     return {"application_id": application_id, "now": now, "chapters": chapters, "hits": []}
-
-
-def since(now: int) -> int:
-    """When the chart begins."""
-    return now - now % BAR - (BARS - 1) * BAR
-
-
-def chart(counts: Iterable[CallCounts], now: int) -> dict[str, Any]:
-    """The chart of what was counted since `since(now)`, as the geometry of an inline SVG.
-
-    What HelloWork acknowledged rises from the axis, what it did not hangs below it: the difference must not be one of
-    colours alone. Both share one scale. `hours` are marks of whole hours, and where.
-    """
-    first = since(now)
-    sums = [[0, 0, 0] for _ in range(BARS)]
-    for count in counts:
-        place = (count.step - first) // BAR
-        if 0 <= place < BARS:
-            for part, number in enumerate((count.acknowledged, count.retry, count.dead)):
-                sums[place][part] += number
-    up = max(acknowledged for acknowledged, _, _ in sums)
-    down = max(retry + dead for _, retry, dead in sums)
-    scale = (HEIGHT - 2) / max(up + down, 1)
-    axis = 1 + up * scale if up + down else HEIGHT - 1
-    bars = []
-    for place, numbers in enumerate(sums):
-        rises, hangs, ends = (number * scale for number in numbers)
-        parts = (("acknowledged", axis - rises, rises), ("retry", axis, hangs), ("dead", axis + hangs, ends))
-        bars.append(
-            {
-                "at": first + place * BAR,
-                **dict(zip(_PARTS, numbers, strict=True)),
-                "total": sum(numbers),
-                "x": round(place * _PITCH + 1, 2),
-                "width": round(_PITCH - 2, 2),
-                "parts": [(name, round(y, 2), round(height, 2)) for name, y, height in parts if height],
-            }
-        )
-    marks = range(first + -first % _MARK, now - _MARK // 3, _MARK)
-    return {
-        "bars": bars,
-        "axis": round(axis, 2),
-        **{name: sum(bar[part] for bar in sums) for part, name in enumerate(_PARTS)},
-        "hours": [(at, round((at - first) / BAR * _PITCH, 2)) for at in marks],
-    }

@@ -1,9 +1,11 @@
 """The admin server: `/healthz`, `/readyz`, `/metrics`, `/api/status`, and the page, through which a person may act."""
 
+import asyncio
 import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import cache
 from importlib.resources import files
@@ -14,6 +16,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from cdc_sync.admin.access import SAFE_HEADERS, Access, Visitor
+from cdc_sync.admin.charts import Trends
 from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.report import overview, status_report, story
 from cdc_sync.config import Config, HostPort
@@ -35,6 +38,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _LONGEST_FAREWELL = 2.0
 """Seconds that a request under way may take when the daemon ends: a slow reader must not hold it up."""
+
+_SAMPLED_EVERY = 60.0
+"""Seconds between two samples of what the charts show."""
 
 _LARGEST_FORM = 64 * 1024
 """Bytes of a request's body."""
@@ -125,6 +131,8 @@ class AdminServer:
         self._metrics = metrics
         self._conditions = conditions
         self._clock = clock
+        self._trends = Trends(metrics, store, clock)
+        self._sampling: asyncio.Task[None] | None = None
         self._access = Access(config.admin, time.monotonic, longest_wait, observe)
         self._observe = observe
         self._runner: web.AppRunner | None = None
@@ -164,11 +172,21 @@ class AdminServer:
             raise AdminError.at(listen, error.strerror) from error
         self._access.listens_on(self._listener.port)
         self.url = f"http://{HostPort(listen.host, self._listener.port)}/"
+        self._sampling = asyncio.create_task(self._sample())
         return self
+
+    async def _sample(self) -> None:
+        while True:
+            with suppress(StoreError):
+                await self._trends.sample()
+            await asyncio.sleep(_SAMPLED_EVERY)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._sampling is not None:
+            self._sampling.cancel()
+            await asyncio.wait({self._sampling})
         if self._runner is not None:
             self._listener.close()
             await self._runner.cleanup()
@@ -268,7 +286,9 @@ class AdminServer:
         return web.json_response({"daemon": {"running": True, "process": os.getpid()}, **report})
 
     async def _page(self, request: web.Request) -> web.Response:
-        seen = await overview(self._config, self._store, self._metrics.lag.capture(), self._clock())
+        await self._trends.sample()
+        lags = self._metrics.lag.capture()
+        seen = await overview(self._config, self._store, self._trends, lags, self._clock())
         visitor, messages = _visitor.get(), list[str]()
         if visitor.session is not None:
             # They are for this page alone.
@@ -314,7 +334,7 @@ class AdminServer:
         language, admin = _language(request), self._config.admin
         headers = {"Content-Language": language.code, "Vary": "Accept-Language, Cookie"}
         other = "en" if language.code == "fr" else "fr"
-        # Without a path: it stays on this page, whatever proxy is in front. The answer to a form has no page to stay on.
+        # Without a path: it stays on this page, whatever proxy is in front. The answer to a form has no such page.
         switch = f"?{urlencode([*((k, v) for k, v in request.query.items() if k != 'language'), ('language', other)])}"
         values |= {"prefix": admin.prefix, "switch": switch if request.method == "GET" else f"{admin.prefix}/{switch}"}
         # A name is for who was let in.
