@@ -54,10 +54,12 @@ test-image: $(READY) ## Build the image and run it; needs root and Debian packag
 test-postgres-matrix: $(READY) ## Run what depends on PostgreSQL on each version from 10 to 18; MATRIX="10 15" runs these
 	@PYTHONPATH=tests:tools $(BIN)/python -m postgres_matrix $(MATRIX_ARGS) $(MATRIX)
 
-# Debian's chromium and chromedriver; a bare machine's `make test` needs neither.
+# Debian's chromium, chromedriver and npm, which brings axe-core; a bare machine's `make test` needs none of them.
 test-browser: $(READY) ## Look at the page in a real Chromium, with a real daemon behind it
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
 		{ echo "make $@ needs a browser: apt-get install chromium chromium-driver" >&2; exit 1; }
+	@command -v npm >/dev/null || { echo "make $@ needs npm for axe-core: apt-get install npm" >&2; exit 1; }
+	@npm ci --prefix tests/browser --no-audit --no-fund --silent
 	$(BIN)/python -m pytest tests/browser $(PYTEST_ARGS)
 
 screenshots: ## The same, and write the pictures of the documentation

@@ -24,6 +24,7 @@ def _scene(folder: Path, cluster: Cluster) -> Iterator[Scene]:
     ):
         installation.install()
         installation.configure_watch(fuse={"max_changes": 12, "max_deletions": 5, "window": "10m"})
+        installation.configure(admin={"title": "Groupe Exemple"})
         installation.add_many("hw-10", 40)
         with installation.daemon() as daemon:
             yield Scene(installation, daemon)

@@ -27,6 +27,8 @@ _FLAGS = (
 PHONE = (360, 780)
 """A small phone's screen, in CSS pixels."""
 DESK = (1100, 900)
+LAPTOP = (1366, 650)
+"""What a laptop's screen of 1366 by 768 has beside the browser's own bars."""
 
 PATIENCE = 60.0
 
@@ -87,6 +89,10 @@ class Browser:
         """What a script returns."""
         return self._driver.execute_script(script, *arguments)
 
+    def wait_and_run(self, script: str) -> Any:
+        """What a script hands to the function that is its only argument."""
+        return self._driver.execute_async_script(script)
+
     def command(self, name: str, **parameters: object) -> Mapping[str, Any]:
         """A command of the DevTools protocol."""
         answer: Mapping[str, Any] = self._driver.execute_cdp_cmd(name, parameters)
@@ -122,15 +128,6 @@ class Browser:
     def complaints(self) -> list[str]:
         """What the browser has complained about since the last time."""
         return [entry["message"] for entry in self._driver.get_log("browser")]  # type: ignore[no-untyped-call]
-
-    def accessible(self) -> list[tuple[str, str]]:
-        """Role and name of everything that assistive technology is told of."""
-        nodes = self.command("Accessibility.getFullAXTree")["nodes"]
-        return [
-            (node["role"]["value"], node.get("name", {}).get("value", "").strip())
-            for node in nodes
-            if not node["ignored"]
-        ]
 
 
 @contextmanager
