@@ -78,7 +78,7 @@ def _chart(values: dict[int, float], now: int) -> dict[str, Any]:
         {"at": at, "value": value, "height": round((HEIGHT - 2) * value / most, 2) if most else 0, **_place(at, now)}
         for at, value in values.items()
     ]
-    return {"bars": bars, "most": most, "latest": next(reversed(values.values()), None)}
+    return {"bars": bars, "by_bar": values, "most": most, "latest": next(reversed(values.values()), None)}
 
 
 def since(now: int) -> int:

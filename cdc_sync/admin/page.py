@@ -33,6 +33,8 @@ _BEFORE_A_MARK = re.compile(r" (?=[:;?!»])|(?<=«) ")
 _PLACE = re.compile(r"%\((\w+)\)s")
 _OFFER = re.compile(r"(?P<tag>fr|en)\b[^;]*(?:;\s*q=(?P<weight>\d(?:\.\d*)?)\s*)?", re.IGNORECASE)
 
+_AS_ENGLISH = Markup('<span lang="en">%s</span>')
+
 
 def _entries(catalogue: str) -> Iterator[dict[str, str]]:
     """The entries of a gettext catalogue, which blank lines separate: keyword → text."""
@@ -88,18 +90,25 @@ class Language:
             forms, is_plural = _french()[0].get(one, forms), num > 1
         return Markup(forms[is_plural]) % {"num": self.number(num), **values}  # noqa: S704 - as above
 
-    def sentence(self, context: str, text: str) -> Markup:
-        """A reason or a condition in French if it is a known one, else as it is; a reason inside of it likewise."""
+    def sentence(self, context: str, text: str, depth: int = 3) -> Markup:
+        """A reason or a condition in French if it is a known one, else as it is; a reason inside of it likewise.
+
+        It may quote what somebody else wrote, so a reason is looked for in a reason `depth` times and no more.
+        """
         if self.code == "en":
             return escape(text)
-        for pattern, french in _french()[1][context].items():
+        for pattern, french in _french()[1][context].items() if depth else ():
             if found := pattern.fullmatch(text):
                 values = {
-                    name: self.sentence("reason", value) if name.startswith("reason") else value
+                    name: self.sentence("reason", value, depth - 1)
+                    if name.startswith("reason")
+                    else _AS_ENGLISH % value
+                    if name == "said"
+                    else value
                     for name, value in found.groupdict().items()
                 }
                 return Markup(french) % values  # noqa: S704 - as above
-        return Markup('<span lang="en">%s</span>') % text
+        return _AS_ENGLISH % text
 
     def done(self, what: str, number: int) -> str:
         """What an action did."""

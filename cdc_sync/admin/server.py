@@ -231,11 +231,7 @@ class AdminServer:
             except web.HTTPTooManyRequests as refusal:
                 if not _is_browser(request):
                     raise
-                answer = self._refusal(
-                    request,
-                    429,
-                    _language(request).gettext("Too many wrong tokens were given. Try again in ten seconds."),
-                )
+                answer = self._refusal(request, 429, refusal.text or "")
                 answer.headers["Retry-After"] = refusal.headers["Retry-After"]
                 return answer
 
@@ -356,7 +352,7 @@ class AdminServer:
     def _refusal(self, request: web.Request, status: int, message: str) -> web.Response:
         if not _is_browser(request):
             return web.Response(status=status, text=f"{message.rstrip()}\n")
-        return self._html(request, "refusal.html", status=status, message=message)
+        return self._html(request, "refusal.html", status=status, message=message.rstrip())
 
     async def _log_out(self, request: web.Request) -> web.StreamResponse:
         form_token = (await _fields(request)).get("form_token", [""])[0]

@@ -124,6 +124,14 @@ def test_a_known_reason_is_shown_in_french(english: str, french: str) -> None:
     assert ENGLISH_PAGE.sentence("reason", english) == escape(english)
 
 
+def test_what_somebody_else_wrote_is_no_reason_of_ours() -> None:
+    shown = FRENCH_PAGE.sentence("reason", "HTTP 503: no answer")
+    assert shown == 'HTTP 503\N{NO-BREAK SPACE}: <span lang="en">no answer</span>'
+    # An URL of a row may hold anything, and a page must not end for it.
+    nested = f"{'the URL x may not be called: ' * 5_000}no answer"
+    assert FRENCH_PAGE.sentence("reason", nested).count("ne doit pas") == 3
+
+
 def test_any_other_reason_is_marked_as_english() -> None:
     assert (
         FRENCH_PAGE.sentence("reason", "the tide has <turned>") == '<span lang="en">the tide has &lt;turned&gt;</span>'

@@ -23,7 +23,7 @@ function isInUse(part) {
 }
 
 async function renew() {
-  const answer = await fetch(location.pathname, { headers: { Accept: "text/html" }, credentials: "same-origin" });
+  const answer = await fetch(location.pathname + location.search, { headers: { Accept: "text/html" }, credentials: "same-origin" });
   if (answer.status === 401) location.reload(); // the log-in has ended: ask for another
   if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");

@@ -50,7 +50,7 @@ async def test_who_is_sent_away_is_told_when_to_come_again(tmp_path: Path) -> No
         assert late
         for answer in late:
             assert answer.headers["Retry-After"] == "2"
-            assert "Try again in ten seconds." in answer.text
+            assert "Try again in 2 s." in answer.text
 
 
 async def in_penalty(admin: Admin, number: int) -> list[Answer]:
