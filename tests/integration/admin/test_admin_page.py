@@ -10,6 +10,7 @@ from support.looking import Admin, admin_server, fill
 from support.store_steps import acknowledge, claim, claim_one
 
 from cdc_sync.admin.charts import BAR, BARS, Trends, since
+from cdc_sync.core.delivery import Health
 from cdc_sync.core.observations import CallEnded, CaughtUp
 from cdc_sync.core.payload import iso, request
 from cdc_sync.core.rows import Unreportable
@@ -316,3 +317,28 @@ async def test_of_a_daemon_that_runs_for_long_the_last_hours_are_kept(admin: Adm
         await trends.sample()
 
     assert [bar["at"] for bar in trends.charts(now)["lag"]["bars"]] == [since(now) + at * BAR for at in range(BARS)]
+
+
+@pytest.mark.parametrize(
+    ("language", "state"),
+    [
+        ("en", f"endpoint {ENDPOINT} : not reachable , retried in 20 s : HTTP 503 ( for 13 s )"),
+        ("fr", f"destination {ENDPOINT} : injoignable , nouvel essai dans 20 s : HTTP 503 ( depuis 13 s )"),
+    ],
+)
+async def test_an_open_circuit_is_said_to_be_not_reachable(admin: Admin, language: str, state: str) -> None:
+    await admin.store.complete([], {ENDPOINT: Health("open", 5, NOW + 20 * SECOND, "HTTP 503")})
+    await admin.store.set_condition(f"endpoint {ENDPOINT}", "open: HTTP 503", NOW - 13 * SECOND)
+
+    assert state in (await page_of(admin, Accept_Language=language)).text
+
+
+@pytest.mark.parametrize("path", ["/", "/application?id=a1", "/application?id=known"])
+async def test_french_has_no_colon_without_its_no_break_space(admin: Admin, path: str) -> None:
+    await fill(admin.store)
+    text = (await admin.get(path, headers={"Accept-Language": "fr"})).text
+
+    ours = re.sub(r'<(bdi|code|pre|time)\b.*?</\1>|<span lang="en">.*?</span>', "", text, flags=re.DOTALL)
+    words = re.sub(r"<[^>]*>", "\n", ours)
+    assert "\N{NO-BREAK SPACE}:" in words
+    assert re.findall(r".*(?<![\N{NO-BREAK SPACE}\d]):(?!//|\d).*", words) == []
