@@ -90,7 +90,7 @@ class Language:
             forms, is_plural = _french()[0].get(one, forms), num > 1
         return Markup(forms[is_plural]) % {"num": self.number(num), **values}  # noqa: S704 - as above
 
-    def sentence(self, context: str, text: str, depth: int = 3) -> Markup:
+    def sentence(self, context: str, text: str, depth: int = 4) -> Markup:
         """A reason or a condition in French if it is a known one, else as it is; a reason inside of it likewise.
 
         It may quote what somebody else wrote, so a reason is looked for in a reason `depth` times and no more.

@@ -113,6 +113,22 @@ def _conditions(event: seen.Event) -> str:
             "abandonné après 3 tentatives : pas de réponse dans le délai hellowork.timeout",
         ),
         (
+            _conditions(
+                seen.WatermarkDoubted(
+                    "w",
+                    "u of 9 rows is before `created`; u of 8 rows was in the future when it was written, by 2 h: part "
+                    "of the ATS writes another time zone than `timezone`",
+                )
+            ),
+            (
+                "u précède `created`, sur 9 lignes ; u était dans le futur à l'écriture, sur 8 lignes, de 2 h : une "
+                "partie de l'ATS écrit dans un autre fuseau horaire que `timezone`. Remède : faites en sorte que "
+                "toutes les parties de l'ATS mettent à jour cette colonne, dans le fuseau horaire indiqué par "
+                "`timezone`, ou choisissez capture.mode notify ; en attendant, un capture.sweep plus court trouve ces "
+                "changements plus tôt"
+            ),
+        ),
+        (
             describe(Reply(301), ""),
             "HTTP 301 : une redirection, qui n'est jamais suivie (hellowork.base_url est-il correct ?)",
         ),
@@ -129,7 +145,7 @@ def test_what_somebody_else_wrote_is_no_reason_of_ours() -> None:
     assert shown == 'HTTP 503\N{NO-BREAK SPACE}: <span lang="en">no answer</span>'
     # An URL of a row may hold anything, and a page must not end for it.
     nested = f"{'the URL x may not be called: ' * 5_000}no answer"
-    assert FRENCH_PAGE.sentence("reason", nested).count("ne doit pas") == 3
+    assert FRENCH_PAGE.sentence("reason", nested).count("ne doit pas") == 4
 
 
 def test_any_other_reason_is_marked_as_english() -> None:
