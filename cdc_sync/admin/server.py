@@ -304,8 +304,9 @@ class AdminServer:
         visitor = _visitor.get()
         self._access.insist_on_actor(request, visitor, fields.get("form_token", [""])[0])
         watches = self._config.watches.keys() | (await self._store.counts()).keys()
-        session = "the token" if visitor.session is None else f"the page's session {visitor.session.name}"
-        who = f"{session} from {request.remote}"
+        who = f"the token from {request.remote}"
+        if visitor.session is not None:
+            who = f"the page's session {visitor.session.name} from {request.remote}"
         done = await act(self._store, request.path, watches, fields, self._clock(), who)
         if visitor.session is None:
             return web.json_response(done.answer)

@@ -63,6 +63,8 @@ class TestByThePage:
         assert await states(guarded) == {**UNTOUCHED, "h1": "pending", "h2": "pending"}
         (*_, released) = await guarded.store.story("h1", None, 9)
         assert re.fullmatch(r"the page's session [0-9a-f]{8} from 127\.0\.0\.1", released.detail["who"])
+        story = await guarded.get("/application?id=h1", authorization=BEARER, headers={"Accept-Language": "fr"})
+        assert "la session " in story.text
         (acted,) = await guarded.store.take_actions()
         assert acted == PersonActed(NOW, "release", released.detail["who"], 2, "applications")
         assert (
