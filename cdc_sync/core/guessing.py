@@ -502,13 +502,14 @@ def _doubted(guess: Guess, doubt: str) -> Guess:
 
 
 def _undeclared(column: Column, others: Mapping[QualifiedName, Table]) -> Reference | None:
-    """The lookup table that a number means by its name alone, where the database declares no foreign key."""
-    if column.kind not in {"number", "uuid"}:
-        return None
+    """The lookup table that a number or a code means by its name alone, where no foreign key is declared."""
     said = words(column.name)
     for other in others.values():
-        if len(other.key) == 1 and label_of(other) is not None and _is_named_in(said, words(other.name.name)):
-            return Reference(other.name, other.key[0])
+        key = other.column(other.key[0]) if len(other.key) == 1 else None
+        if key is None or key.kind != column.kind or label_of(other) in {None, key}:
+            continue
+        if _is_named_in(said, words(other.name.name)):
+            return Reference(other.name, key.name)
     return None
 
 

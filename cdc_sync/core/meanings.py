@@ -94,7 +94,7 @@ MEANINGS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "job_id": _meaning(
             "job:7 offer:7 offre:7 vacancy:7 annonce:6 poste:6 requisition:6 posting:6 opening:5 position:4 mission:4 "
-            "recrutement:3 id:1 ref:1 reference:1 code:1 num:1 numero:1",
+            "recrutement:3 recruitment:3 id:1 ref:1 reference:1 code:1 num:1 numero:1",
             "title titre intitule label libelle date url uri type status statut name nom description lettre letter "
             "category categorie contrat",
             _IDS,

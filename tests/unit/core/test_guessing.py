@@ -181,6 +181,12 @@ def test_two_that_could_be_the_job_cast_a_doubt() -> None:
     assert found.guesses["job_id"].column == "job_posting_id"
     assert found.guesses["job_id"].doubt == "it could also be offre_id"
     assert a_guess("id integer", "job_id integer", "mission text").guesses["job_id"].doubt is None
+    found = a_guess(
+        "id integer",
+        "job_position_id bigint indexed ->public.positions.id",
+        "recruitment_id bigint indexed ->public.recruitments.id",
+    )
+    assert found.guesses["job_id"].doubt == "it could also be recruitment_id"
 
 
 def test_a_person_knows_better() -> None:
@@ -230,6 +236,12 @@ def test_a_lookup_of_applications_alone_is_none() -> None:
     table = a_table("candidatures", "id integer", "code_statut integer")
     lookup = a_table("ref_statut", "code integer", "libelle text", key="code")
     assert propose(table, [table, lookup]).guesses["status"].related == lookup.name
+    coded = a_table("candidatures", "id integer", "statut character(3)")
+    by_code = a_table("t_ref_statut", "code character(3) !", "libelle text", key="code")
+    assert propose(coded, [coded, by_code]).guesses["status"].related == by_code.name
+    assert propose(coded, [coded, lookup]).guesses["status"].sql is None  # its key is a number
+    only_codes = a_table("ref_statut", "statut text !", key="statut")
+    assert propose(coded, [coded, only_codes]).guesses["status"].sql is None
 
 
 def test_many_different_values_speak_against_a_status() -> None:
