@@ -193,7 +193,7 @@ def label_of(table: Table) -> Column | None:
     named = [
         (weight(words(column.name), LABELS), column)
         for column in table.columns
-        if column.kind in {"text", "enum", "json"}
+        if column.kind in {"text", "enum", "json"} and table.key != (column.name,)
     ]
     best = max(named, key=lambda one: one[0], default=None)
     return best[1] if best is not None and best[0] > 0 else None
@@ -378,6 +378,8 @@ def _of_column(column: Column) -> Carrier | None:
         conditions |= dict.fromkeys(_INSTANTS, there)
         if leads or (status != _CLOSED and said & _REASONS):
             conditions["text"] = f"{place} <> ''"
+        elif column.type == "character(1)":
+            conditions["text"] = _is_one_of(place, YES)
     if status is None or column.kind not in conditions:
         return None
     return Carrier(written(column.name), conditions[column.kind], status, column.name)
@@ -469,7 +471,11 @@ def _flag(guess: Guess, column: Column, deleted: frozenset[str], alive: frozense
     guess = _doubted(guess, f"{what}: does the expression say which rows are deleted?")
     if column.kind == "number":
         return guess._replace(sql=f"{place} {'<> 0' if '1' in deleted else '= 0'}")
-    return guess._replace(sql=f"upper({place}) IN ({', '.join(sorted(_literal(each.upper()) for each in deleted))})")
+    return guess._replace(sql=_is_one_of(place, deleted))
+
+
+def _is_one_of(place: str, values: frozenset[str]) -> str:
+    return f"upper({place}) IN ({', '.join(sorted(_literal(each.upper()) for each in values))})"
 
 
 def _literal(text: str) -> str:

@@ -11,11 +11,14 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+import yaml
+from support.daemon_process import COMMAND
 from support.installation import Installation
 
 SHAPES = ("horilla", "odoo-recruitment", "openats", "french-flags")
 MANY = range(1, 31)
 LIMIT = 20
+SHAPES_FOLDER = Path(__file__).parent / "shapes"
 
 Calls = dict[str, list[tuple[str, str]]]
 Part = tuple[bool, list[str], Calls]
@@ -23,7 +26,7 @@ Part = tuple[bool, list[str], Calls]
 
 def day_of(shape: str) -> list[Part]:
     """The parts of a shape's day: whether it is a mass change, its statements, and the calls that they should cause."""
-    text = (Path(__file__).parent / "shapes" / f"{shape}.day.sql").read_text(encoding="utf-8")
+    text = (SHAPES_FOLDER / f"{shape}.day.sql").read_text(encoding="utf-8")
     parts: list[Part] = [(False, [], defaultdict(list))]
     for block in text.strip().split("\n\n"):
         if block.startswith("---"):
@@ -68,8 +71,9 @@ def test_a_day_of_recruitment(bare: Installation, mode: str, shape: str) -> None
     assert told(bare) == expected
 
 
-def test_an_ats_that_never_dates_its_changes_is_told_so_where_it_is_polled(bare: Installation) -> None:
-    bare.follow("french-flags", "poll")
+@pytest.mark.parametrize("mode", ["poll"])
+def test_an_ats_that_never_dates_its_changes_is_told_so_where_it_is_polled(bare: Installation, mode: str) -> None:
+    bare.follow("french-flags", mode)
     (_, before, _), *_ = day_of("french-flags")
     for statement in before:
         bare.ats.execute(statement.encode())
@@ -88,3 +92,37 @@ def test_an_ats_that_never_dates_its_changes_is_told_so_where_it_is_polled(bare:
         checked = json.loads(bare.run("check", "--json").stdout)
         assert [said in each["message"] for each in checked if each["check"] == "watermark"] == [True]
     assert len(daemon.events_named("the watermark cannot be relied on")) == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "doubts"),
+    [
+        ("horilla", ["offer_letter_status", "recruitment_rejectedcandidate, hired, hired_date, canceled, converted"]),
+        ("odoo-recruitment", ["is the language right?", "refuse_reason_id, refuse_date, date_closed, active"]),
+        ("openats", ["current_stage_id", "public.candidate_rejections"]),
+        ("french-flags", ["created: no column looks like it", "fg_embauche may decide it", "which rows are deleted?"]),
+    ],
+)
+@pytest.mark.parametrize("mode", ["notify"])
+def test_what_init_guesses_does_not_go_live_by_itself(bare: Installation, shape: str, doubts: list[str]) -> None:
+    bare.ats.execute("DROP TABLE public.applications")
+    bare.ats.execute((SHAPES_FOLDER / f"{shape}.sql").read_bytes())
+    (_, before, _), *_ = day_of(shape)
+    for statement in before:
+        bare.ats.execute(statement.encode())
+    first = bare.folder / "first.yaml"
+    store = str(bare.folder / "first.db")
+
+    made = bare.run_bare([*COMMAND, "init", "--dsn", bare.dsn, "--output", str(first), "--state", store])
+    assert made.code == 0, made.output
+    guessed = yaml.safe_load(first.read_text(encoding="utf-8"))
+    undecided = "\n".join(guessed["undecided"])
+    for doubt in doubts:
+        assert doubt in undecided
+    columns = str(guessed["watches"]["applications"]["columns"])
+    assert not any(personal in columns for personal in ("phone", "email", "mobile", "mel", "tel", "name'"))
+
+    started = bare.run("run", "--once", config=first)
+    assert started.code == 78, started.output
+    assert "undecided" in started.output
+    assert bare.hellowork.calls == []

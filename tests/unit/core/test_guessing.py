@@ -244,6 +244,24 @@ def test_a_lookup_of_applications_alone_is_none() -> None:
     assert propose(coded, [coded, only_codes]).guesses["status"].sql is None
 
 
+def test_a_lookups_own_key_is_no_label() -> None:
+    lookup = a_table("etape", "code_etape character(2) !", "libelle character(30)", key="code_etape")
+    table = a_table("candidature", "id integer", "code_etape character(2) ->public.etape.code_etape")
+
+    sql = propose(table, [table, lookup]).guesses["status"].sql
+
+    assert sql == "(SELECT s.libelle FROM public.etape s WHERE s.code_etape = t.code_etape)"
+
+
+def test_a_letter_may_decide_the_status_as_a_boolean_does() -> None:
+    table = a_table("candidature", "id integer", "statut text", "fg_embauche character(1)", "embauche_par text")
+
+    (carrier,) = propose(table, [table]).carriers
+
+    assert (carrier.name, carrier.status) == ("fg_embauche", "hired")
+    assert carrier.condition.startswith("upper(t.fg_embauche) IN ('1', 'O', ")
+
+
 def test_many_different_values_speak_against_a_status() -> None:
     found = a_guess("id integer", "state text ~5000", "stage text ~8")
 
