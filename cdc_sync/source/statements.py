@@ -72,6 +72,7 @@ class Statements:
 
     def __init__(self, mapping: Mapping) -> None:
         self._mapping = mapping
+        self._names = [sql.Identifier(f"k{number}") for number in range(len(mapping.key_columns))]
         select = sql.SQL("SELECT {}, {} FROM {}").format(mapping.select, CLOCK, mapping.table)
         self.id_type = self._id_type()
         self._select = select
@@ -107,9 +108,9 @@ class Statements:
         return sql.SQL("{} WHERE {}").format(self._select, self._key_is_in(lists))
 
     def _elements(self) -> sql.Composed:
-        names = [sql.Identifier(f"k{number}") for number in range(len(self._mapping.key_texts))]
         keys = sql.SQL(", ").join(
-            sql.SQL("{} AS {}").format(text, name) for text, name in zip(self._mapping.key_texts, names, strict=True)
+            sql.SQL("{} AS {}").format(text, name)
+            for text, name in zip(self._mapping.key_texts, self._names, strict=True)
         )
         return sql.SQL("SELECT {} AS element, {} FROM {}").format(
             self._mapping.digests_element(), keys, self._mapping.table
@@ -118,8 +119,7 @@ class Statements:
     def _gathered(self, page: sql.Composed) -> sql.Composed:
         # Of a sorted subquery whose rows nothing else reorders, aggregates see the rows in its order (PostgreSQL,
         # "Aggregate Functions").
-        names = [sql.Identifier(f"k{number}") for number in range(len(self._mapping.key_texts))]
-        last = sql.SQL(", ").join(sql.SQL("(array_agg(page.{}))[%s]").format(name) for name in names)
+        last = sql.SQL(", ").join(sql.SQL("(array_agg(page.{}))[%s]").format(name) for name in self._names)
         return sql.SQL("SELECT json_agg(page.element)::text, count(*), {}, {} FROM ({}) AS page").format(
             CLOCK, last, page
         )
@@ -138,19 +138,16 @@ class Statements:
             return None
         read = [expressions.key_text(value, type_) for value, type_ in zip(self._given_values(), types, strict=True)]
         given = self._given([sql.SQL("%s::text[]")] * len(types))
-        return sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join([*self._given_names(), *read]), given)
+        return sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join([*self._names, *read]), given)
 
     def _given(self, lists: Sequence[sql.Composable]) -> sql.Composed:
         """Keys as a table of texts."""
-        names = sql.SQL(", ").join(self._given_names())
+        names = sql.SQL(", ").join(self._names)
         return sql.SQL("unnest({}) AS given ({})").format(sql.SQL(", ").join(lists), names)
-
-    def _given_names(self) -> list[sql.Identifier]:
-        return [sql.Identifier(f"k{number}") for number in range(len(self._mapping.key_columns))]
 
     def _given_values(self) -> list[sql.Composed]:
         types = self._mapping.key_types
-        return [sql.SQL("{}::{}").format(name, type_) for name, type_ in zip(self._given_names(), types, strict=True)]
+        return [sql.SQL("{}::{}").format(name, type_) for name, type_ in zip(self._names, types, strict=True)]
 
     def _id_is_given(self) -> sql.Composable | None:
         mapped = self._mapping.watch.columns.application_id
