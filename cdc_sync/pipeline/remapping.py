@@ -36,7 +36,12 @@ def before(positions: Mapping[str, str], rules: WatchRules) -> StatusRules | Non
 
 def is_told_otherwise(planned: Planned) -> bool:
     """Whether it is a call that is made only because of the edit."""
-    return planned.remapped and planned.action == "send"
+    return planned.remapped and planned.action in {"send", "held"}
+
+
+def reason(touched: int) -> str:
+    """Why everything is held after an edit that is too large."""
+    return f"the section status has changed, and {touched} applications would be told another status"
 
 
 async def notice(intake: Intake, progressed: Callable[[], None]) -> None:
@@ -57,8 +62,7 @@ async def notice(intake: Intake, progressed: Callable[[], None]) -> None:
             touched += is_told_otherwise(planned)
         held = touched > rules.fuse.max_changes
         if held:
-            reason = f"the section status has changed, and {touched} applications would be told another status"
-            await store.blow_fuse(rules.watch, reason, intake.clock())
+            await store.blow_fuse(rules.watch, reason(touched), intake.clock())
         intake.observe(StatusRulesChanged(rules.watch, touched, held))
     if positions.get(POSITION) != to_text(rules.status):
         await intake.place({POSITION: to_text(rules.status)})

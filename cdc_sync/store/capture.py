@@ -133,9 +133,13 @@ class Capture:
 
     async def known(self, watch: str, application_ids: Sequence[str]) -> dict[str, Known]:
         """What is known of each of these applications; the unknown are left out."""
+        return {id_: before.known for id_, before in (await self.before(watch, application_ids)).items()}
+
+    async def before(self, watch: str, application_ids: Sequence[str]) -> dict[str, Before]:
+        """The same, with what a decision needs of their outbox entries."""
         ids = list(application_ids)
         rows = await self._driver.transact(lambda t: t.rows("known", watch=watch, ids=ids))
-        return {row[1]: known_from(row) for row in rows}
+        return {row[1]: Before(known_from(row), *row[-3:]) for row in rows}
 
     async def compare(self, watch: str, digests: str) -> list[int]:
         """What is to be done about each row of a page of digests (`source.mapping`), in the page's order.

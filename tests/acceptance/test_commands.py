@@ -277,11 +277,14 @@ def test_a_plan_and_an_explanation_tell_what_was_told_and_what_would_be(notify: 
     assert items["hw-1"]["kinds"] == ["job", "status"]
     assert items["hw-1"]["told"] == {"status": "SEEN", "job_id": JOB, "deleted": False}
     assert items["hw-1"]["observed"] == {"status": "HIRED", "job_id": "job-2", "deleted": False}
-    assert items["hw-2"]["kinds"] == ["deleted"]
+    assert (items["hw-2"]["action"], items["hw-2"]["transition"]) == ("confirm-deletion", "deleted")
     assert items["hw-3"]["kinds"] == ["first"]
     shown = notify.run("plan").stdout
     assert all(name in shown for name in items)
-    assert "HIRED, job job-2" in shown
+    assert "3 applications: 2 send, 1 confirm-deletion" in shown
+    assert "SEEN → HIRED, job job-1 → job-2" in shown
+    assert "HIRED, job job-2" in notify.run("plan", "--all").stdout
+    assert "… and 1 more" in notify.run("plan", "--limit", "2").stdout
     assert len(notify.hellowork.calls_for("hw-1")) == 1  # a plan sends nothing
     explained = notify.run("explain", "hw-1", "--json")
     assert explained.code == 0

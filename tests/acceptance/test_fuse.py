@@ -134,3 +134,24 @@ def test_a_mass_change_is_judged_by_its_transitions(notify: Installation) -> Non
     assert notify.run("fuse", "discard", "hw-6", "hw-7", "--yes").stdout == "2 discarded\n"
     left = json.loads(notify.run("fuse", "show", "--json").stdout)["groups"]
     assert [(group["transition"], group["number"]) for group in left] == [("job job-1 → job-2", 1)]
+
+
+def test_a_plan_says_what_would_be_sent_held_and_kept_by_a_pause(notify: Installation) -> None:
+    notify.configure_watch(fuse={"max_changes": 3}, settle={"LATER": "1h"})
+    notify.add_many("hw-", 8)
+    notify.run("run", "--once")
+    notify.ats.execute("UPDATE public.applications SET status = 'SEEN' WHERE hellowork_id <> 'hw-sentinel'")
+
+    assert "8 applications: 5 held, 3 send" in notify.run("plan").stdout
+    assert notify.run("pause").code == 0
+    shown = notify.run("plan").stdout
+    assert "sending to all endpoints is paused by an operator" in shown
+    assert "8 applications: 5 held, 3 send once resumed" in shown
+    planned = json.loads(notify.run("plan", "--json").stdout)
+    assert {each["transition"] for each in planned} == {"NEW → SEEN"}
+    assert {each["reason"] for each in planned if each["action"] == "held"} == {
+        "more than 3 changes at once (fuse.max_changes)"
+    }
+    once = notify.run("run", "--once")
+    assert " 3 pending, 5 held, " in once.stdout
+    assert "8 applications: 5 held, 3 send once resumed" in notify.run("plan").stdout

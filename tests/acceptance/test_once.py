@@ -173,7 +173,8 @@ def test_a_dry_run_beside_a_daemon_does_not_disturb_it(notify: Installation) -> 
         assert planned["told"] == {"status": "NEW", "job_id": JOB, "deleted": False}
         assert planned["due_at"]
         shown = notify.run("plan").stdout
-        assert "NEW, job job-1" in shown
+        assert "1 application: 1 send later" in shown
+        assert "NEW → LATER" in shown
         assert planned["due_at"] in shown
         notify.add("hw-2")
         notify.settle(daemon, pending=1)

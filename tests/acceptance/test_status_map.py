@@ -15,7 +15,7 @@ def test_an_edited_map_is_counted_by_the_plan_and_held_by_the_daemon(installatio
 
     installation.configure_watch(status={"map": {"NEW": "received"}})
     planned = json.loads(installation.run("plan", "--json").stdout)
-    assert {(item["action"], item["remapped"]) for item in planned} == {("send", True)}
+    assert {(item["action"], item["remapped"]) for item in planned} == {("held", True)}
     assert len(planned) == 21
     shown = installation.run("plan").stdout
     assert "21 applications would be told another status for that reason alone" in shown

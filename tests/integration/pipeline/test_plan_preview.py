@@ -1,11 +1,13 @@
 """The plan says what a sweep and its consequences would do, and does none of it."""
 
+import pytest
 from support.applications import delete, insert, update
 from support.rig import OpenRig, Rig
 from support.sessions import Ats
 from support.store_steps import events_of
 
-from cdc_sync.core.diff import Unseen
+from cdc_sync.core.diff import Fuse, Unseen
+from cdc_sync.pipeline import plan as plan_module
 from cdc_sync.pipeline.plan import plan
 
 Line = tuple[str | None, str, tuple[str, ...]]
@@ -39,7 +41,7 @@ async def test_each_difference_has_a_line(ats: Ats, open_rig: OpenRig) -> None:
             ("a1", "send", ("status",)),
             ("a10", "send", ("first",)),
             ("a2", "send", ("job",)),
-            ("a3", "confirm-deletion", ("deleted",)),
+            ("a3", "confirm-deletion", ("deleted", "status")),
             ("a4", "send", ("deleted", "status")),
             ("a5", "skip", ()),
             ("a6", "dead-letter", ("status",)),
@@ -67,3 +69,43 @@ async def test_a_change_undone_before_it_was_sent_is_cancelled(ats: Ats, open_ri
         update(ats, 1, status="applied")
 
         assert await planned(rig) == [("a1", "cancel", ())]
+
+
+async def test_what_the_fuse_would_hold_is_said_over_pages_and_deletions(
+    ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the same count as the daemon's."""
+    monkeypatch.setattr(plan_module, "PAGE", 2)
+    for number in range(1, 10):
+        insert(ats, number, f"a{number}")
+    async with open_rig(fuse={"max_changes": 4, "max_deletions": 1}) as rig:
+        await rig.adopt()
+        for number in range(1, 6):
+            update(ats, number, status="hired")
+        for number in (7, 8):
+            delete(ats, number)
+        found = plan(rig.intake.reader, rig.store, rig.intake.rules, "send", rig.clock())
+
+        lines = {each.application_id: (each.action, each.reason) async for each in found}
+
+        changes = ("held", "more than 4 changes at once (fuse.max_changes)")
+        assert lines == {f"a{number}": ("send", None) for number in range(1, 5)} | dict.fromkeys(
+            ("a5", "a7", "a8"), changes
+        )
+
+
+async def test_it_goes_on_from_the_fuse_as_it_is_and_knows_when_entries_are_due(ats: Ats, open_rig: OpenRig) -> None:
+    insert(ats, 1, "a1")
+    insert(ats, 2, "a2")
+    async with open_rig(fuse={"max_changes": 2}, settle={"hired": "1h"}) as rig:
+        await rig.adopt()
+        update(ats, 1, status="hired")
+        update(ats, 2, status="hired")
+        now, reader, rules = rig.store.clock(), rig.intake.reader, rig.intake.rules
+        fuse = Fuse(at=now, changes=1)
+
+        first, second = [each async for each in plan(reader, rig.store, rules, "send", rig.clock(), fuse=fuse)]
+
+        assert first.due_at is not None
+        assert first.due_at >= now + rig.store.clock.shift + 3_600_000
+        assert (second.action, second.due_at) == ("held", None)
