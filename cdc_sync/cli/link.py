@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import io
 from pathlib import Path
 from typing import Annotated
 
@@ -62,7 +63,7 @@ def link(  # noqa: PLR0917 - typer's options
         if len(row) != len(configured.key):
             columns = ", ".join(configured.key)
             raise typer.BadParameter(f"the key is {columns}: say --row once for each", param_hint="--row")
-        links = [Link("the row", tuple(row), application_id.strip(), status_url)]
+        links = [Link("--row", tuple(row), application_id.strip(), status_url)]
     if problems := _problems(links, has_url=ids.url is not None):
         raise OperationError(told(problems))
     linked = asyncio.run(_link(target.connection(), configured, links, replace=replace))
@@ -84,17 +85,17 @@ def _read(file: Path, watch: Watch) -> list[Link]:
         line = file.read_bytes()[: error.start].count(b"\n") + 1
         raise OperationError(f"{file}, line {line}: it is not UTF-8. Save it as CSV UTF-8.") from None
     header, _, _ = text.partition("\n")
-    reader = csv.DictReader(text.splitlines(), delimiter=";" if ";" in header else ",", strict=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=";" if ";" in header else ",", strict=True)
     wanted = [_ID, *watch.key]
-    names = [name.strip() for name in reader.fieldnames or ()]
-    if sorted(names) not in (sorted(wanted), sorted([*wanted, _URL])):
-        raise OperationError(
-            f"{file}, line 1: expected the columns {', '.join(wanted)} and, if it has status URLs, {_URL}; there is "
-            f"{', '.join(names) or 'nothing'}"
-        )
-    reader.fieldnames = names
     links, problems = [], []
     try:
+        names = [name.strip() for name in reader.fieldnames or ()]
+        if sorted(names) not in (sorted(wanted), sorted([*wanted, _URL])):
+            raise OperationError(
+                f"{file}, line 1: expected the columns {', '.join(wanted)} and, if it has status URLs, {_URL}; there "
+                f"is {', '.join(names) or 'nothing'}"
+            )
+        reader.fieldnames = names
         for values in reader:
             place = f"line {reader.line_num}"
             if None in values or None in values.values():
@@ -103,7 +104,7 @@ def _read(file: Path, watch: Watch) -> list[Link]:
             key = tuple(values[column] for column in watch.key)
             links.append(Link(place, key, values[_ID].strip(), values.get(_URL, "").strip() or None))
     except csv.Error as error:
-        problems.append(f"line {reader.line_num}: {error}")
+        problems.append(f"near line {reader.line_num}: {error}")
     if problems:
         raise OperationError(f"{file}: {told(problems)}")
     return links

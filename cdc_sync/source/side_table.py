@@ -169,6 +169,8 @@ async def link(connection: Connection, watch: Watch, links: Sequence[Link], *, r
         OperationError: nothing was changed; each link that is wrong is named.
     """
     ids = IdTable.of(watch)
+    if not links:
+        return Linked(0, 0, 0)
     try:
         async with connection.transaction():
             await connection.execute(sections("link.sql")["patience"].encode())
@@ -291,6 +293,8 @@ def _refused(error: psycopg.Error, connection: Connection, ids: IdTable, watch: 
                 "Nothing was changed: a transaction of the ATS holds one of the rows, or a lock on the table. Run the "
                 "command again in a moment."
             )
+        case errors.CardinalityViolation():
+            return OperationError("Nothing was changed: two of the keys are of one row, which is written in two ways.")
         case errors.InvalidColumnReference():
             return OperationError(f"{side} has no primary key. `cdc-sync check` says how it is repaired.")
         case errors.UniqueViolation() | errors.ForeignKeyViolation():

@@ -104,6 +104,8 @@ def test_a_side_table(ats: Installation) -> None:
     ats.ats.execute("INSERT INTO public.applications_hellowork VALUES (1, 'hw-1'), (2, 'hw-2')")
     works(ats)
     assert ats.ats.execute("SELECT id FROM public.applications_hellowork").fetchall() == [(2,)]
+    with pytest.raises(errors.FeatureNotSupported):
+        ats.ats.execute("TRUNCATE public.applications")
 
 
 def test_the_file_for_link_is_what_it_takes(ats: Installation) -> None:

@@ -117,6 +117,24 @@ def test_a_table_without_a_cascade_is_followed_as_far_as_it_can_be(without_id: I
     assert finding["state"] == "warning"
 
 
+def test_a_row_with_two_ids_keeps_no_other_from_being_sent(without_id: Installation) -> None:
+    ats = without_id
+    ats.ats.execute("CREATE TABLE public.links (id bigint, hellowork_id text, status_url text)")
+    configure(ats, "public.links")
+    ats.install()
+    apply(ats, 1, 2, 3)
+    ats.ats.execute("INSERT INTO public.links VALUES (1, 'hw-1'), (2, 'hw-2'), (1, 'hw-9'), (3, 'hw-3')")
+    with ats.daemon(ready=False) as daemon:
+        daemon.wait_for_event("applications known")
+        move(ats, 2, "INTERVIEW")
+        heard(ats, daemon, "hw-2", "INTERVIEW")
+        ats.ats.execute("DELETE FROM public.applications WHERE id = 3")
+        heard(ats, daemon, "hw-3", "deleted")
+        ats.ats.execute("DELETE FROM public.links WHERE hellowork_id = 'hw-9'")
+        move(ats, 1, "INTERVIEW")
+        heard(ats, daemon, "hw-1", "INTERVIEW")
+
+
 @pytest.mark.parametrize("mode", ["notify"])
 class TestTheScript:
     def test_is_run_again_at_any_time_and_undone_by_what_it_says(self, ats: Installation) -> None:
@@ -215,6 +233,9 @@ class TestLinking:
             ("id,hellowork_id\n1,../x\n2,\n", ["line 2: the application's id", "line 3: the application's id is"]),
             ("id,hellowork_id\n1,hw-1\n1,hw-2\n2,hw-1\n", [
                 "line 3: the row 1 stands in line 2 already", "line 4: the id 'hw-1' stands in line 2 already"]),
+            ("id,hellowork_id\n1,hw-1\n01,hw-2\n", ["two of the keys are of one row"]),
+            ('id,hellowork_id\n"1,hw-1\n', ["near line 1: unexpected end of data"]),
+            ('id,"hellowork_id\n1,hw-1\n', ["unexpected end of data"]),
             ("id,hellowork_id\n1,hw-1\n99,hw-9\n", ["line 3: public.applications has no row with the key 99"]),
             ("id,hellowork_id\n1,hw-1\nx,hw-9\n", ["line 3: the key x is no bigint"]),
             ("id,hellowork_id\n1,hw-1\n2,hw-3\n", ["line 3: the id 'hw-3' is that of the row 3"]),
@@ -239,6 +260,8 @@ class TestLinking:
         file.write_bytes("\ufeffhellowork_id;id\r\n hw-1 ;1\r\nhw-2;2\r\n".encode())
         assert linked(ats, "--csv", str(file)) == "2 linked, 0 changed, 0 were so already\n"
         assert linked(ats, "--csv", str(file)) == "0 linked, 0 changed, 2 were so already\n"
+        file.write_bytes(b"id,hellowork_id\n")
+        assert linked(ats, "--csv", str(file)) == "0 linked, 0 changed, 0 were so already\n"
         file.write_bytes("id,hellowork_id\n1,é\n".encode("latin-1"))
         assert "line 2: it is not UTF-8" in linked(ats, "--csv", str(file), code=1)
         assert "cannot be read" in linked(ats, "--csv", str(ats.folder / "absent.csv"), code=1)
