@@ -307,7 +307,10 @@ class AdminServer:
         who = f"the token from {request.remote}"
         if visitor.session is not None:
             who = f"the page's session {visitor.session.name} from {request.remote}"
-        done = await act(self._store, request.path, watches, fields, self._clock(), who)
+        now, (on, *_) = self._clock(), fields.get("endpoint") or fields.get("watch") or [""]
+        done = await act(self._store, request.path, watches, fields, now, who)
+        action = request.path.rpartition("/")[2]
+        await self._store.record_action(PersonActed(now, action, who, done.number, on or None))
         if visitor.session is None:
             return web.json_response(done.answer)
         visitor.session.messages.append(_language(request).done(done.what, done.number))
@@ -436,21 +439,6 @@ async def act(  # noqa: PLR0917 - what the request says
         CannotActError: it names no watch of ours, or not what it is about; or there are more or fewer than were seen.
     """
     one = {name: next(iter(values), "") for name, values in fields.items()}
-    done = await _do(store, action, watches, fields, one, now, who)
-    on = one.get("endpoint") or one.get("watch") or None
-    await store.record_action(PersonActed(now, action.rpartition("/")[2], who, done.number, on))
-    return done
-
-
-async def _do(  # noqa: PLR0917 - as above
-    store: Store,
-    action: str,
-    watches: Collection[str],
-    fields: Mapping[str, Sequence[str]],
-    one: Mapping[str, str],
-    now: int,
-    who: str,
-) -> Done:
     if action.startswith("/sending/"):
         return await _pause_or_resume(store, action, one.get("endpoint", ""), is_for_all=bool(one.get("all")))
     watch, number = one.get("watch") or None, one.get("number") or None
