@@ -28,7 +28,7 @@ ENTRIES = 20
 HELD = 10
 """How many groups of held entries of each watch it shows, the largest ones."""
 EVENTS = 500
-"""How many of an application's events it shows, the newest."""
+"""How many of an application's events it and `explain` show, the newest."""
 
 _LOOKED_THROUGH = 20
 """In so many of a dead letter's newest events its reply is looked for."""
@@ -181,12 +181,12 @@ def acknowledged_request(record: Record, events: Iterable[HistoryEntry]) -> dict
 
 
 def local_time(instant: str) -> str:
-    """An instant, as `iso` writes it, by this machine's clock on the wall; nothing if that shows UTC."""
+    """An instant, as `iso` writes it, in this machine's zone, to stand behind it; nothing if that is UTC."""
     utc = datetime.fromisoformat(instant)
     here = utc.astimezone()
     if not here.utcoffset():
         return ""
-    return f"{here:%H:%M:%S %Z}" if here.date() == utc.date() else f"{here:%Y-%m-%d %H:%M:%S %Z}"
+    return f" ({here:%H:%M:%S %Z})" if here.date() == utc.date() else f" ({here:%Y-%m-%d %H:%M:%S %Z})"
 
 
 async def story(config: Config, store: Store, text: str, now: int) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """`cdc-sync explain`: everything known of one application, in order of time."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 import typer
 
-from cdc_sync.admin.report import acknowledged_request, local_time, request_of
+from cdc_sync.admin.report import EVENTS, acknowledged_request, local_time, request_of
 from cdc_sync.cli.context import JsonOption, WatchOption, facts, in_store, invocation, print_json, say, words
 from cdc_sync.config import Config
 from cdc_sync.config.rules import built_urls
@@ -20,7 +20,6 @@ from cdc_sync.store.opening import daemons, place_of
 from cdc_sync.store.protocol import MOST_HITS, HistoryEntry, Hit, Record, meant
 from cdc_sync.store.store import Store
 
-_MOST_EVENTS = 500
 _DETAILS = ("by", "who", "attempt", "reason", "seconds")
 _DATES = ("due_at", "again_at", "event_date", "event_date_of_row")
 """What an event may tell of other times than its own, in milliseconds since the epoch."""
@@ -41,7 +40,7 @@ def explain(
     config = invocation(context).config()
     hits, stories, unread = in_store(config, watch, lambda store: _found(store, config, application_id, watch))
     if as_json:
-        print_json(stories or list(map(_hit, hits)))
+        print_json(stories or list(map(asdict, hits)))
     if hits and not stories:
         if not as_json:
             _list(application_id, hits)
@@ -75,7 +74,7 @@ async def _found(
 
 async def _stories(store: Store, config: Config, application_id: str, watch: str | None) -> list[dict[str, Any]]:
     """The application's records, each with its events and what follows from them."""
-    events = await store.story(application_id, watch, _MOST_EVENTS)
+    events = await store.story(application_id, watch, EVENTS)
     clock, runs = store.clock, bool(await daemons(config, store))
     endpoints = {
         name: replace(health, until=clock.for_people(health.until))
@@ -117,16 +116,12 @@ def _list(text: str, hits: Sequence[Hit]) -> None:
         say(f"  (the first {MOST_HITS}; give more of the id)")
 
 
-def _hit(hit: Hit) -> dict[str, Any]:
-    return {"watch": hit.watch, "application_id": hit.application_id, "key": list(hit.key), "reason": hit.reason}
-
-
 def _tell(story: dict[str, Any]) -> None:
     say(f"{story['watch']}: application {story['application_id']}, row {'/'.join(story['key'])}")
-    if len(story["events"]) == _MOST_EVENTS:
-        say(f"  (the newest {_MOST_EVENTS} events)")
+    if len(story["events"]) == EVENTS:
+        say(f"  (the newest {EVENTS} events)")
     for event in story["events"]:
-        say(f"  {event['at']}{_local(event['at'])}  {event['event']}: {_detail(event)}")
+        say(f"  {event['at']}{local_time(event['at'])}  {event['event']}: {_detail(event)}")
     told, at = story["told"] and words(story["told"]), story["told_at"]
     adopted = " (adopted without a call: it was so when it was first seen)" if story["adopted"] else ""
     if told is None:
@@ -134,7 +129,7 @@ def _tell(story: dict[str, Any]) -> None:
     elif story["discarded"]:
         say(f"  HelloWork was not told: {told}; a person discarded it at {at}, and it counts as told")
     else:
-        say(f"  HelloWork was told: {told}, since {at}{_local(at)}{adopted}")
+        say(f"  HelloWork was told: {told}, since {at}{local_time(at)}{adopted}")
     _show(story["told_request"])
     for line in story["next"]:
         say(f"  {line}")
@@ -145,10 +140,6 @@ def _show(call: Mapping[str, str] | None) -> None:
     if call is not None:
         for line in (f"{call['method']} {call['url']}", f"Idempotency-Key: {call['idempotency_key']}", call["body"]):
             say(f"    {line}")
-
-
-def _local(instant: str) -> str:
-    return f" ({here})" if (here := local_time(instant)) else ""
 
 
 def _next(record: Record, endpoints: Mapping[str, Health], paused: Collection[str], now: int | None) -> list[str]:
