@@ -6,13 +6,12 @@ Both are functions of the content, so every retry of a delivery, also after a cr
 import hashlib
 import struct
 from datetime import timedelta
-from functools import lru_cache
 from json.encoder import encode_basestring_ascii as _text
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.instants import EPOCH
 
-_DAY = 24 * 60 * 60 * 1000
+_EPOCH = EPOCH.replace(tzinfo=None)
 _as_length = struct.Struct(">Q").pack
 
 
@@ -49,12 +48,4 @@ def idempotency_key(application_id: str, content: Content) -> str:
 
 def iso(instant: int) -> str:
     """Write an instant as HelloWork documents it: UTC, milliseconds, `Z`."""
-    day, rest = divmod(instant, _DAY)
-    seconds, millisecond = divmod(rest, 1000)
-    return f"{_date(day)}T{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{millisecond:03}Z"
-
-
-@lru_cache(maxsize=4096)  # two for each call, mostly of a few days
-def _date(day: int) -> str:
-    """The date of a day since the epoch."""
-    return (EPOCH + timedelta(days=day)).date().isoformat()
+    return f"{(_EPOCH + timedelta(milliseconds=instant)).isoformat(timespec='milliseconds')}Z"

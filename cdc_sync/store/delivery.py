@@ -67,10 +67,12 @@ class Delivery:
         An end whose claim is no longer ours decides nothing: another daemon has taken the entry, and has sent it since
         or will. Only the history has it.
         """
-        claims, of = self._driver.claims, [(end.entry.watch, end.entry.application_id) for end in finished]
+        claims, of = self._driver.claims, list(map(_whose, finished))
         numbers = dict.fromkeys(of, ALONE) if claims is None else claims.claimants(of)
         shift = self._driver.clock.shift
-        work = partial(_complete, finished=finished, health=health, claims=numbers, shift=shift)
+        work = partial(
+            _complete, finished=finished, health=health, claims=numbers, shift=shift, all_listed=claims is not None
+        )
         async with nullcontext() if claims is None else claims.ending(of):
             await self._driver.transact(work)
 
@@ -170,20 +172,22 @@ async def _complete(
     health: Mapping[str, Health],
     claims: Mapping[Whose, int | None],
     shift: int,
+    *,
+    all_listed: bool,
 ) -> None:
-    rows = await transaction.rows("current", keys=sorted(claims)) if claims else []
-    current = {(row[0], row[1]): row[2:] for row in rows}
+    finished = sorted(finished, key=attrgetter("entry.watch", "entry.application_id"))
+    current = await _current(transaction, finished, claims, all_listed=all_listed)
     acknowledged: list[tuple[object, ...]] = []
     removed: list[Whose] = []
     kept: list[tuple[object, ...]] = []
     made: list[Whose] = []
     history: list[HistoryLine] = []
     calls: Counter[tuple[int, str]] = Counter()
-    for end in sorted(finished, key=attrgetter("entry.watch", "entry.application_id")):
+    for end in finished:
         entry, at, reply, more = end.entry, end.at + shift, end.reply, ""
-        content, of = entry.content, (entry.watch, entry.application_id)
+        content, of = entry.content, _whose(end)
         calls[at - at % CALL_STEP, end.fate.outcome] += 1
-        claimed_by, revision, status, job_id, deleted, *attempt = current.get(of, _NO_ENTRY)
+        claimed_by, revision, status, job_id, deleted, *attempt = current[of]
         says_the_same = content.status == status and content.job_id == job_id and content.deleted == bool(deleted)
         if claimed_by is None or claimed_by != claims[of]:
             event, more = "answered", ',"claim_lost":true'
@@ -231,6 +235,28 @@ async def _complete(
     await transaction.write("set_health", [(name, json.dumps(asdict(health[name]))) for name in sorted(health)])
     await transaction.write("count_calls", [(*of, calls[of]) for of in sorted(calls)])
     await _mend_if_free(transaction, {of[0] for of in removed if current[of][_STATE] == "held"})
+
+
+async def _current(
+    transaction: Transaction, finished: Sequence[Finished], claims: Mapping[Whose, int | None], *, all_listed: bool
+) -> dict[Whose, Sequence[Any]]:
+    """The entries whose calls have ended, as they are now, by what the statement `current` has behind whose it is.
+
+    Unless it lists all of them, those that it leaves out are as their calls found them, and were a success.
+    """
+    ends = [(*_whose(end), end.entry.revision, isinstance(end.fate, Done)) for end in finished]
+    current: dict[Whose, Sequence[Any]] = dict.fromkeys(map(_whose, finished), _NO_ENTRY)
+    if not all_listed:
+        for end in finished:
+            of, entry, (status, job_id, deleted, *_) = _whose(end), end.entry, end.entry.content
+            current[of] = (claims[of], entry.revision, status, job_id, deleted, True, entry.attempts, entry.state)
+    if ends:
+        current |= {(row[0], row[1]): row[2:] for row in await transaction.rows("current", ends=ends)}
+    return current
+
+
+def _whose(end: Finished) -> Whose:
+    return end.entry.watch, end.entry.application_id
 
 
 async def _mend_if_free(transaction: Transaction, watches: Collection[str]) -> None:

@@ -27,7 +27,7 @@ class Transaction(Protocol):
     """Runs statements of `sql/` by name, all or none of them."""
 
     async def rows(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
-        """The rows that a statement gives. A list is a parameter for `@in`, a list of pairs one for `@pairs`."""
+        """The rows that a statement gives. A list is for `@in`, one of tuples for `@pairs`, by their first two."""
 
     async def run(self, name: str, /, **parameters: Any) -> object:
         """Run a statement that gives nothing that matters."""

@@ -62,8 +62,10 @@ class PostgresTransaction:
             match value:
                 case str():
                     bound[key] = text(value)
-                case [(str(), str()), *_]:
-                    bound[f"{key}_first"], bound[f"{key}_second"] = map(list, zip(*value, strict=True))
+                case [(str(), str(), *_), *_]:
+                    bound[f"{key}_first"], bound[f"{key}_second"] = (
+                        [pair[place] for pair in value] for place in (0, 1)
+                    )
                 case [str(), *_]:
                     bound[key] = list(map(text, value))
                 case _:

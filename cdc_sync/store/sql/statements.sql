@@ -132,13 +132,6 @@ UPDATE @outbox
        first_attempt_at = coalesce(first_attempt_at, :now)
  WHERE claimed_by = :daemon;
 
--- name: current -> 14
-SELECT watch, application_id, claimed_by, revision, status, job_id, deleted, attempted, attempts, state, due_at,
-       first_attempt_at, not_found_since, reason
-  FROM @outbox
- WHERE (watch, application_id) @pairs(keys)
- ORDER BY watch, application_id @lock;
-
 -- name: end_attempt(watch text, application_id text, attempted boolean, attempts bigint, state text, due_at bigint, first_attempt_at bigint, not_found_since bigint, reason text)
 UPDATE @outbox AS o
    SET claimed_by = NULL, attempted = x.attempted, attempts = x.attempts, state = x.state, due_at = x.due_at,

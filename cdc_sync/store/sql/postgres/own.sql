@@ -241,3 +241,10 @@ RETURNING o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, 
 
 -- name: lock_own_daemon
 SELECT id FROM @daemon WHERE id = :daemon FOR KEY SHARE;
+
+-- name: current
+SELECT watch, application_id, claimed_by, revision, status, job_id, deleted, attempted, attempts, state, due_at,
+       first_attempt_at, not_found_since, reason
+  FROM @outbox
+ WHERE (watch, application_id) @pairs(ends)
+ ORDER BY watch, application_id @lock;

@@ -107,3 +107,11 @@ SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, r
 -- name: claim(watch text, application_id text, daemon bigint)
 UPDATE @outbox AS o SET claimed_by = x.daemon
   FROM @rows WHERE o.watch = x.watch AND o.application_id = x.application_id;
+
+-- name: current -> 14
+-- Only those entries that are not as their calls found them, and those whose calls were no success.
+SELECT json_extract(e.value, '$[0]'), json_extract(e.value, '$[1]'), claimed_by, revision, status, job_id, deleted,
+       attempted, attempts, state, due_at, first_attempt_at, not_found_since, reason
+  FROM json_each(:ends) e
+  LEFT JOIN @outbox ON watch = json_extract(e.value, '$[0]') AND application_id = json_extract(e.value, '$[1]')
+ WHERE NOT json_extract(e.value, '$[3]') OR claimed_by IS NULL OR revision <> json_extract(e.value, '$[2]');
