@@ -166,6 +166,8 @@ def side_table(watch: Watch, one: Column | None) -> SideTable | None:
     match = _LOOKUP.fullmatch(one.sql.strip()) if isinstance(one, SqlColumn) else None
     if match is None or (alias := _plain(match["alias"])) == "t" or _plain(match["owner"]) != alias:
         return None
+    if match["table"].lower() in ("only", "lateral"):  # what is taken for the alias is the table then
+        return None
     key: dict[str, str] = {}
     for pair in re.split(r"\bAND\b", match["on"], flags=re.IGNORECASE):
         equal = _EQUAL.fullmatch(pair)

@@ -26,6 +26,9 @@ _TEXT = sql.SQL("text")
 LARGEST = 4_000_000
 """Bytes of a page, about, as the server has it. Until it is recorded it takes some ten times as much of memory."""
 
+_COMPARED = ("varchar", "bpchar", "uuid", "int2", "int4", "int8", "numeric")
+"""Types that ids are compared in: those with an equality of their own, and of no length that an array would cut to."""
+
 _SQL = expressions.sections("reading.sql")
 
 CLOCK = sql.SQL(_SQL["clock"])
@@ -163,7 +166,8 @@ class Statements:
         if isinstance(mapped, PlainColumn):
             return expressions.fragment(self._mapping.facts.columns[mapped.name])
         if expressions.side_table(self._mapping.watch, mapped) is not None:
-            return sql.SQL(self._mapping.type_of("application_id") or "text")
+            type_ = self._mapping.type_of("application_id")
+            return sql.SQL(type_ if type_ in _COMPARED else "text")
         return _TEXT
 
     def _url_is_given(self) -> sql.Composable | None:

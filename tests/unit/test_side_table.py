@@ -52,6 +52,7 @@ def test_a_value_that_is_looked_up_by_the_key(expression: str, key: list[str], e
         "(SELECT m.hw FROM links l WHERE l.application = t.id)",
         "(SELECT t.hw FROM links t WHERE t.application = t.id)",
         "(SELECT l.hw FROM links l JOIN jobs j ON j.id = l.job WHERE l.application = t.id)",
+        "(SELECT links.hw FROM ONLY links WHERE links.application = t.id)",
         "coalesce((SELECT l.hw FROM links l WHERE l.application = t.id), 'x')",
         "upper(t.hw)",
     ],
