@@ -405,13 +405,13 @@ class Endpoints:
         now = self._clock()
         free = max(self._settings.concurrency - self.under_way, 0)
         most = min(2 * (free + self.ahead), free + _MOST_AHEAD * self._settings.concurrency)
+        rate = self._settings.rate
         for endpoint in self._all.values():
+            stays = most
             if everything or self._admits(endpoint, now, endpoint.under_way) == "none":
                 stays = 0
-            elif len(endpoint.ready) > most:
-                stays = most
-            else:
-                continue
+            elif rate is not None:  # a reload may have brought it
+                stays = min(most, 2 * max(endpoint.pace.within(self._monotonic(), rate, AHEAD, most), 1))
             for of in [of for of in list(endpoint.ready)[stays:] if of not in self.withdrawn]:
                 self.returning[of] = self._drop(of)
 

@@ -665,6 +665,15 @@ class TestWhatIsGivenBack:
         assert before > 2 * stage.concurrency
         assert len(ready(stage)) < before
 
+    def test_is_what_a_rate_that_a_reload_brings_will_not_let_begin(self, stage: ClaimAhead) -> None:
+        before = len(ready(stage))
+
+        stage.it_is_reloaded(stage.concurrency, 2.0)
+        stage.the_store_works()
+
+        assert before > 2
+        assert len(ready(stage)) == 2
+
 
 class TestWhatIsEnqueued:
     def test_is_claimed_by_the_apply_if_a_worker_is_free(self, stage: ClaimAhead) -> None:
