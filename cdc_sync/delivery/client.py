@@ -137,6 +137,10 @@ class Client:
                 await opened.session.close()
 
 
+_TICK = 0.001
+"""Seconds: a timer is no more exact. One that is set for less is due at once, again and again."""
+
+
 class _Deadlines:
     """Cancels calls that take too long: all have the same time, so one timer, for the one that began first, does.
 
@@ -168,7 +172,7 @@ class _Deadlines:
     def _look(self) -> None:
         loop, self._timer = asyncio.get_running_loop(), None
         for task, ends in list(self._ends.items()):
-            if ends > loop.time():
+            if ends > loop.time() + _TICK:
                 self._timer = loop.call_at(ends, self._look)
                 return
             del self._ends[task]
