@@ -20,7 +20,7 @@ from cdc_sync.admin.charts import Trends
 from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.report import overview, status_report, story
 from cdc_sync.config import Config, HostPort
-from cdc_sync.core.conditions import Conditions, kind_of, wrong
+from cdc_sync.core.conditions import Conditions, is_standby, kind_of, wrong
 from cdc_sync.core.delivery import ALL_ENDPOINTS
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.observations import ConnectionDisplaced, Observe, PersonActed
@@ -256,7 +256,8 @@ class AdminServer:
         reasons = {**wrong(conditions), **held}
         is_stranger = self._access.is_stranger(_visitor.get())
         if not reasons:
-            return web.Response(text="".join(["ready\n", *_lines(conditions, is_stranger=is_stranger)]))
+            waits = {name: message for name, message in conditions.items() if is_standby(name)}
+            return web.Response(text="".join(["ready\n", *_lines(waits, is_stranger=is_stranger)]))
         lines = _lines(reasons, is_stranger=is_stranger)
         return web.Response(status=503, text="".join([*lines, f"{_REASONS_FOR_WHOM}\n"] if is_stranger else lines))
 

@@ -24,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cdc_sync import event_loop
+from cdc_sync.core.conditions import wrong
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.visible import visible_lines
 from cdc_sync.demo import keeper
@@ -121,7 +122,8 @@ class Daemon:
             except aiohttp.ClientError:
                 return None
             report: dict[str, Any] = everything["watches"][0]
-            return report if not everything["conditions"] and condition(report) else None
+            conditions = {each["name"]: each["message"] for each in everything["conditions"]}
+            return report if not wrong(conditions) and condition(report) else None
 
         return await until(satisfying, what)
 
