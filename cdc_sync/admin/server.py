@@ -392,7 +392,7 @@ def _language(request: web.Request) -> "Language":
 
 
 async def _fields(request: web.Request) -> Mapping[str, Sequence[str]]:
-    """A form's texts, by name.
+    """A form's texts, by name; what is no text is empty.
 
     Raises:
         HTTPBadRequest: it is no form: another encoding than it says, another charset than there is, broken off.
@@ -403,7 +403,7 @@ async def _fields(request: web.Request) -> Mapping[str, Sequence[str]]:
         raise
     except Exception as error:  # whatever a body does to the parser is its sender's mistake
         raise web.HTTPBadRequest(text="This body is no form.\n") from error
-    return {name: [value for value in form.getall(name) if isinstance(value, str)] or [""] for name in form}
+    return {name: [value if isinstance(value, str) else "" for value in form.getall(name)] for name in form}
 
 
 async def _make_safe(_: web.Request, response: web.StreamResponse) -> None:
@@ -439,11 +439,15 @@ async def act(  # noqa: PLR0917 - what the request says
     Raises:
         CannotActError: it names no watch of ours, or not what it is about; or there are more or fewer than were seen.
     """
+    for name in ("watch", "application_id", "transition", "endpoint"):
+        # It would else count as no restriction.
+        if "" in fields.get(name, ()):
+            raise CannotActError(f"The field {name} is empty or no text: fill it, or leave it out.")
     one = {name: next(iter(values), "") for name, values in fields.items()}
     if action.startswith("/sending/"):
         return await _pause_or_resume(store, action, one.get("endpoint", ""), is_for_all=bool(one.get("all")))
-    watch, number = one.get("watch") or None, one.get("number") or None
-    ids = [id_ for id_ in fields.get("application_id", ()) if id_] or None
+    watch, number = one.get("watch"), one.get("number")
+    ids = fields.get("application_id")
     if watch is not None and watch not in watches:
         raise CannotActError(f"There is no watch {watch!r}.")
     if watch is None and not ids and not one.get("all"):
@@ -451,7 +455,7 @@ async def act(  # noqa: PLR0917 - what the request says
     if number is not None and not (number.isascii() and number.isdigit() and len(number) < 10):  # noqa: PLR2004 - int() is slow for thousands of digits
         raise CannotActError("The field number takes a number.")
     seen = None if number is None else int(number)
-    transition = one.get("transition") or None
+    transition = one.get("transition")
     if action == "/fuse/release":
         released = await in_steps.release_held(
             store, watch, lambda: now, ids=ids, transition=transition, limit=seen, who=who

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import aiohttp
 from multidict import CIMultiDictProxy
@@ -61,7 +62,7 @@ class Admin:
         authorization: str | None = None,
         method: str = "GET",
         headers: Mapping[str, str] | None = None,
-        form: Mapping[str, str] | None = None,
+        form: Mapping[str, str | IO[bytes]] | None = None,
     ) -> Answer:
         """Ask for a page, or send a form; a redirect is not followed, and the answer's cookie is not kept."""
         sent = {} if authorization is None else {"Authorization": authorization}

@@ -1,5 +1,6 @@
 """Release, discard and retry: by the page of a browser that has logged in, and by a script with the token."""
 
+import io
 import json
 import re
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from cdc_sync.core.observations import PersonActed
 ACTIONS = ["/fuse/release", "/fuse/discard", "/dead-letters/retry", "/dead-letters/discard"]
 PATHS = [*ACTIONS, "/sending/pause", "/sending/resume"]
 BEARER = f"Bearer {TOKEN}"
+EMPTY = "The field {} is empty or no text: fill it, or leave it out.\n"
 
 
 @pytest.fixture
@@ -211,13 +213,29 @@ class TestByAScript:
             ({"watch": "nobody"}, "There is no watch 'nobody'.\n"),
             ({"all": "1", "number": "many"}, "The field number takes a number.\n"),
             ({"all": "1", "number": "9" * 5000}, "The field number takes a number.\n"),
+            ({"all": "1", "number": ""}, "The field number takes a number.\n"),
+            ({"all": "1", "watch": ""}, EMPTY.format("watch")),
+            ({"watch": "applications", "transition": ""}, EMPTY.format("transition")),
+            ({"watch": "applications", "application_id": ""}, EMPTY.format("application_id")),
         ],
         ids=lambda value: str(value)[:40],
     )
     async def test_what_makes_no_sense_is_not_done(self, guarded: Admin, form: dict[str, str], reason: str) -> None:
-        answer = await guarded.get("/fuse/release", method="POST", authorization=BEARER, form=form)
+        for path in ("/fuse/release", "/fuse/discard"):
+            answer = await guarded.get(path, method="POST", authorization=BEARER, form=form)
 
-        assert (answer.status, answer.text) == (409, reason)
+            assert (answer.status, answer.text) == (409, reason)
+        assert await states(guarded) == UNTOUCHED
+
+    async def test_a_field_that_is_a_file_does_not_mean_everything(self, guarded: Admin) -> None:
+        answer = await guarded.get(
+            "/fuse/release",
+            method="POST",
+            authorization=BEARER,
+            form={"watch": "applications", "application_id": io.BytesIO(b"h1")},
+        )
+
+        assert (answer.status, answer.text) == (409, EMPTY.format("application_id"))
         assert await states(guarded) == UNTOUCHED
 
 
