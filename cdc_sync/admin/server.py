@@ -4,11 +4,13 @@ import asyncio
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import cache
 from importlib.resources import files
+from itertools import repeat
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from urllib.parse import urlencode
@@ -426,13 +428,15 @@ async def act(  # noqa: PLR0917 - what the request says
     """Do what a form says: release, discard, retry, pause, resume.
 
     A page is older than the press of its button. Whoever discards everything says how much there was on the page, and
-    is refused if it has become more or less meanwhile; a release sends no more than was seen.
+    is refused if it has become more or less meanwhile; a release sends no more than was seen, of each transition that
+    the form names.
 
     Args:
         store: where.
         action: one of `ACTIONS`.
         watches: those that there are, in the configuration or in the store.
-        fields: the form's: a watch, applications, or all of them, and how many were seen; or an endpoint.
+        fields: the form's: a watch, applications, or all of them, transitions, and how many of each were seen; or an
+            endpoint.
         now: milliseconds since the epoch.
         who: who asks for it, for the history and the log.
 
@@ -446,27 +450,37 @@ async def act(  # noqa: PLR0917 - what the request says
     one = {name: next(iter(values), "") for name, values in fields.items()}
     if action.startswith("/sending/"):
         return await _pause_or_resume(store, action, one.get("endpoint", ""), is_for_all=bool(one.get("all")))
-    watch, number = one.get("watch"), one.get("number")
-    ids = fields.get("application_id")
+    watch, ids = one.get("watch"), fields.get("application_id")
     if watch is not None and watch not in watches:
         raise CannotActError(f"There is no watch {watch!r}.")
     if watch is None and not ids and not one.get("all"):
         raise CannotActError("Name applications (application_id), a watch, or say all=1.")
-    if number is not None and not (number.isascii() and number.isdigit() and len(number) < 10):  # noqa: PLR2004 - int() is slow for thousands of digits
-        raise CannotActError("The field number takes a number.")
-    seen = None if number is None else int(number)
-    transition = one.get("transition")
+    seen = _seen(fields.get("transition") or [None], fields.get("number") or ())
     if action == "/fuse/release":
-        released = await in_steps.release_held(
-            store, watch, lambda: now, ids=ids, transition=transition, limit=seen, who=who
-        )
+        released = 0
+        for transition, most in seen:
+            released += len(
+                await in_steps.release_held(
+                    store, watch, lambda: now, ids=ids, transition=transition, limit=most, who=who
+                )
+            )
         return Done("released", released, {"released": released})
     if action == "/dead-letters/retry":
         what, found = "retried", await store.retry_dead(watch, ids, now, who=who)
     else:
         state: EntryState = "held" if action == "/fuse/discard" else "dead"
-        what, found = "discarded", await _discard(store, state, watch, ids, transition, seen, now, who)
+        what, found = "discarded", await _discard(store, state, watch, ids, seen, now, who)
     return Done(what, len(found), {what: [{"watch": name, "application_id": id_} for name, id_ in found]})
+
+
+def _seen(transitions: Sequence[str | None], numbers: Sequence[str]) -> list[tuple[str | None, int | None]]:
+    """How many a person has seen of each transition, or of all (None); None: nobody says."""
+    # int() is slow for thousands of digits.
+    if not all(number.isascii() and number.isdigit() and len(number) < 10 for number in numbers):  # noqa: PLR2004
+        raise CannotActError("The field number takes a number.")
+    if numbers and len(numbers) != len(transitions):
+        raise CannotActError("Say number once, or once for each transition, in their order.")
+    return list(zip(transitions, map(int, numbers) if numbers else repeat(None), strict=False))
 
 
 async def _pause_or_resume(store: Store, action: str, endpoint: str, *, is_for_all: bool) -> Done:
@@ -485,21 +499,28 @@ async def _discard(  # noqa: PLR0917 - what the form says, in its order
     state: EntryState,
     watch: str | None,
     ids: Sequence[str] | None,
-    transition: str | None,
-    seen: int | None,
+    seen: Sequence[tuple[str | None, int | None]],
     now: int,
     who: str,
 ) -> list[tuple[str, str]]:
-    if ids is not None:
-        return await store.discard(state, watch, ids, now=now, who=who)
-    if seen is not None:
-        if transition is not None:
-            there = sum(group.number for group in await store.held_groups(watch, transition=transition))
-        else:
-            counts = await store.counts()
-            of_watches = counts.values() if watch is None else [counts.get(watch, WatchCounts())]
-            there = sum(of.held if state == "held" else of.dead for of in of_watches)
-        if there != seen:
-            raise CannotActError(f"There are {there} now, and there were {seen}: look again before you discard them.")
-    # No more than were counted: what comes to be held from now on, nobody has seen.
-    return await in_steps.discard(store, state, watch, lambda: now, transition=transition, limit=seen, who=who)
+    there: Counter[str | None] = Counter()
+    if state == "held":
+        for group in await store.held_groups(watch, ids=ids):
+            there.update({group.transition: group.number, None: group.number})
+    else:
+        counts = await store.counts()
+        of_watches = counts.values() if watch is None else [counts.get(watch, WatchCounts())]
+        there[None] = sum(of.dead for of in of_watches)
+    for transition, number in seen:
+        if number not in (None, there[transition]) and (state == "held" or ids is None):
+            what = "" if transition is None else f" {transition}"
+            raise CannotActError(
+                f"There are {there[transition]}{what} now, and there were {number}: look again before you discard them."
+            )
+    found = []
+    for transition, number in seen:
+        # No more than were counted: what comes to be held from now on, nobody has seen.
+        found += await in_steps.discard(
+            store, state, watch, lambda: now, ids=ids, transition=transition, limit=number, who=who
+        )
+    return found

@@ -22,6 +22,7 @@ from cdc_sync.cli.context import (
     say,
 )
 from cdc_sync.config import Config
+from cdc_sync.core.failures import OperationError
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.payload import iso
 from cdc_sync.core.visible import visible
@@ -128,30 +129,39 @@ def _decide_held(config: Config, watch: str | None, chosen: _Chosen, *, yes: boo
         chosen["transition"] = str(chosen["transition"]).replace("->", "→")
         groups = in_store(config, watch, lambda store: store.held_groups(watch, **chosen))
     if not groups and chosen["transition"]:
-        raise typer.BadParameter(f"nothing held is {chosen['transition']!r}; `cdc-sync fuse show` names transitions")
-    seen = sum(group.number for group in groups)
-    are_missing = chosen["limit"] is None and len(set(chosen["ids"] or ())) > seen
+        raise OperationError(f"nothing held is {chosen['transition']!r}; `cdc-sync fuse show` names transitions")
+    # No more than was seen, whatever comes to be held from now on.
+    parts = [(watch, _Chosen(**{**chosen, "limit": sum(group.number for group in groups)}))]
     if groups and not yes:
         named = [f"{group.number} × {group.transition}" for group in groups[:_NAMED]]
         named += [f"{len(groups) - _NAMED} more transitions"] * (len(groups) > _NAMED)
         what = "taken as acknowledged, without a call" if discard else "sent to HelloWork"
         _confirm(f"{', '.join(named)} will be {what}.")
-        # No more than somebody has seen.
-        chosen["limit"] = seen
+        # What means something else by the time of the answer stays: nobody has agreed to it.
+        parts = [
+            (group.watch, _Chosen(**{**chosen, "transition": group.transition, "limit": group.number}))
+            for group in groups
+        ]
 
-    async def act(store: Store) -> int:
-        clock, who = store.clock.for_people, operator()
-        if discard:
-            number = len(await in_steps.discard(store, "held", watch, clock, who=who, **chosen))
-        else:
-            number = await in_steps.release_held(store, watch, clock, who=who, **chosen)
-        await record(store, "discard" if discard else "release", number, watch)
-        return number
+    async def act(store: Store) -> tuple[int, list[str]]:
+        clock, who, done = store.clock.for_people, operator(), list[tuple[str, str]]()
+        for name, part in parts:
+            if discard:
+                done += await in_steps.discard(store, "held", name, clock, who=who, **part)
+            else:
+                done += await in_steps.release_held(store, name, clock, who=who, **part)
+        await record(store, "discard" if discard else "release", len(done), watch)
+        left = set(chosen["ids"] or ()) - {id_ for _, id_ in done}
+        if chosen["limit"] is not None:
+            # Beyond the limit, as was asked.
+            left = {id_ for id_ in left if not await store.held_groups(watch, **_Chosen(**{**chosen, "ids": [id_]}))}
+        return len(done), sorted(left)
 
-    number = in_store(config, watch, act, writes=True)
+    number, left = in_store(config, watch, act, writes=True)
     say(f"{number} {'discarded' if discard else 'released'}")
-    if are_missing:
-        say("not all of these are held; `cdc-sync explain ID` shows what is known of each", err=True)
+    for id_ in left:
+        say(f"{id_} is not held, or not as was asked for; `cdc-sync explain {id_}` shows what is known of it", err=True)
+    if left:
         raise typer.Exit(1)
 
 

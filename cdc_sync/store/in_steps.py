@@ -24,14 +24,14 @@ async def release_held(
     transition: str | None = None,
     limit: int | None = None,
     who: str | None = None,
-) -> int:
-    """Let held entries be sent, the oldest first; returns how many.
+) -> list[tuple[str, str]]:
+    """Let held entries be sent, the oldest first; returns (watch, application id) of each.
 
     Raises:
         StoreError: the store failed.
     """
 
-    async def step(size: int) -> int:
+    async def step(size: int) -> list[tuple[str, str]]:
         return await store.release_held(watch, clock(), only, size, ids=ids, transition=transition, who=who)
 
     return await _all(step, limit, STEP)
@@ -55,25 +55,23 @@ async def discard(
     Raises:
         StoreError: the store failed.
     """
-    discarded: list[tuple[str, str]] = []
 
-    async def step(size: int) -> int:
-        found = await store.discard(
+    async def step(size: int) -> list[tuple[str, str]]:
+        return await store.discard(
             state, watch, ids, now=clock(), only=only, transition=transition, limit=size, who=who
         )
-        discarded.extend(found)
-        return len(found)
 
-    await _all(step, limit, at_once)
-    return discarded
+    return await _all(step, limit, at_once)
 
 
-async def _all(step: Callable[[int], Awaitable[int]], limit: int | None, at_once: int) -> int:
+async def _all(
+    step: Callable[[int], Awaitable[list[tuple[str, str]]]], limit: int | None, at_once: int
+) -> list[tuple[str, str]]:
     """At least one step: with a limit of 0 it only finds out that nothing is held any more."""
-    done = 0
+    done: list[tuple[str, str]] = []
     while True:
-        size = at_once if limit is None else min(at_once, limit - done)
-        number = await step(size)
-        done += number
-        if number < size or done == limit:
+        size = at_once if limit is None else min(at_once, limit - len(done))
+        found = await step(size)
+        done += found
+        if len(found) < size or len(done) == limit:
             return done

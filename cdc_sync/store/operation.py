@@ -70,18 +70,18 @@ class Operation:
         ids: Sequence[str] | None = None,
         transition: str | None = None,
         who: str | None = None,
-    ) -> int:
-        """Let held entries be sent; the fuse is whole again once none is held. Returns how many."""
+    ) -> list[tuple[str, str]]:
+        """Let held entries be sent; the fuse is whole again once none is held. Returns (watch, application id)."""
         selection = Selection("held", watch, ids, only, limit, transition)
         due_at = self._driver.clock.due(now)
 
-        async def work(transaction: Transaction) -> int:
+        async def work(transaction: Transaction) -> list[Whose]:
             fuses = await _lock_watches(transaction, watch)
             chosen = await _select(transaction, selection, fuses)
             events = [_line(now, of, "released", content, who) for of, content in chosen]
             await _revive(transaction, chosen, due_at, events)
             await _mend_fuses(transaction, fuses, due_at)
-            return len(chosen)
+            return [of for of, _ in chosen]
 
         return await self._driver.transact(work)
 

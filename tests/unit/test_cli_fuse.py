@@ -1,8 +1,17 @@
-"""What `fuse show` reads."""
+"""What `fuse show` reads, and what `fuse release` and `discard` do."""
 
+import asyncio
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import pytest
+import typer
+from support.builders import a_batch, an_observation, some_rules
+
+from cdc_sync.cli import outbox
+from cdc_sync.cli.context import in_store
 from cdc_sync.cli.outbox import _held
 from cdc_sync.config import parse
 from cdc_sync.core.instants import from_datetime
@@ -41,3 +50,83 @@ async def test_when_the_fuse_blew_is_shown_by_the_clock_that_people_read(tmp_pat
 
     assert fuse["watch"] == WATCH
     assert abs(from_datetime(datetime.fromisoformat(fuse["blown_at"])) - people) < HOUR / 2
+
+
+def hold(path: Path, *observations: Any, watch: str = WATCH) -> None:
+    """Have the fuse hold what is observed."""
+
+    async def held() -> None:
+        store = SqliteStore(path)
+        await store.apply(some_rules(watch, max_changes=0), a_batch(*observations))
+        await store.close()
+
+    asyncio.run(held())
+
+
+@pytest.fixture
+def decide(tmp_path: Path) -> Callable[..., None]:
+    """Decide about what is held: `h1` and `h2` of the watch."""
+    path = tmp_path / "state.db"
+    config = parse(CONFIG.replace("PATH", str(path)), name="the test's configuration", environ={})
+    hold(path, an_observation("h1"), an_observation("h2"))
+
+    def decided(*, yes: bool = True, discard: bool = False, watch: str | None = None, **chosen: Any) -> None:
+        whole: Any = {"ids": None, "only": None, "transition": None, "limit": None, **chosen}
+        outbox._decide_held(config, watch, whole, yes=yes, discard=discard)
+
+    return decided
+
+
+@pytest.mark.parametrize("discard", [False, True])
+def test_what_means_something_else_at_the_answer_is_left(
+    decide: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    discard: bool,
+) -> None:
+    monkeypatch.setattr(outbox, "_confirm", lambda _: hold(tmp_path / "state.db", an_observation("h2", "hired")))
+
+    decide(yes=False, discard=discard)
+    decide(transition="(new) → hired", discard=discard)
+
+    done = "discarded" if discard else "released"
+    assert capsys.readouterr().out == f"1 {done}\n1 {done}\n"
+
+
+def test_what_is_held_after_the_look_is_left(
+    decide: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decide()
+    look, path = in_store, tmp_path / "state.db"
+
+    def late(*arguments: Any, writes: bool = False) -> Any:
+        if writes:
+            hold(path, an_observation("h3"))
+        return look(*arguments, writes=writes)
+
+    monkeypatch.setattr(outbox, "in_store", late)
+    decide()
+
+    assert capsys.readouterr().out == "2 released\n0 released\n"
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+def test_an_id_that_is_not_held_is_told_whatever_the_numbers(
+    decide: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str], limit: int | None
+) -> None:
+    hold(tmp_path / "state.db", an_observation("h1"), watch="former")
+
+    with pytest.raises(typer.Exit):
+        decide(ids=["h1", "nobody"], limit=limit)
+
+    said = capsys.readouterr()
+    assert said.out == "2 released\n"
+    assert said.err.startswith("nobody is not held, ")
+
+
+def test_an_id_beyond_the_limit_is_no_mistake(decide: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    decide(ids=["h1", "h2"], limit=1)
+
+    assert capsys.readouterr() == ("1 released\n", "")

@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from multidict import MultiDict
 from support.builders import ENDPOINT, NOW, WATCH, a_batch, an_observation, some_rules
 from support.looking import TOKEN, Admin, admin_server
 from support.store_steps import bury, claim_one, entry_of, reject, told_status, waiting_entry
@@ -119,6 +120,33 @@ class TestByThePage:
         assert (await browser.press("/fuse/discard", **of_watch, transition="(new) → hired")).status == 409
         assert (await browser.press("/fuse/discard", **of_watch, transition="(new) → seen")).status == 303
         assert await states(guarded) == {**UNTOUCHED, "h1": "pending", "h2": None}
+
+    async def test_what_became_something_else_since_the_page_stays(self, guarded: Admin) -> None:
+        browser = await guarded.log_in()
+        section = (await browser.page()).partition('id="held"')[2]
+        form = section.partition('/fuse/release"')[2].partition("</form>")[0]
+        fields = dict(re.findall('name="([^"]+)" value="([^"]*)"', form))
+        assert (fields["transition"], fields["number"]) == ("(new) → applied", "2")
+        await guarded.store.apply(some_rules(max_changes=0), a_batch(an_observation("h2", "hired")))
+
+        assert (await browser.press("/fuse/discard", **fields)).status == 409
+        await browser.press("/fuse/release", **fields)
+
+        assert await states(guarded) == {**UNTOUCHED, "h1": "pending"}
+
+    async def test_several_transitions_take_a_number_each(self, guarded: Admin) -> None:
+        await guarded.store.apply(some_rules(max_changes=0), a_batch(an_observation("h2", "hired")))
+        names = [("transition", "(new) → applied"), ("transition", "(new) → hired")]
+
+        async def post(action: str, *more: tuple[str, str]) -> tuple[int, str]:
+            form = MultiDict([("watch", "applications"), *names, *more])
+            answer = await guarded.get(action, method="POST", authorization=BEARER, form=form)
+            return answer.status, answer.text
+
+        several = "Say number once, or once for each transition, in their order.\n"
+        assert await post("/fuse/release", ("number", "1")) == (409, several)
+        assert await post("/fuse/release", ("number", "0"), ("number", "1")) == (200, '{"released": 1}')
+        assert await states(guarded) == {**UNTOUCHED, "h2": "pending"}
 
     @pytest.mark.parametrize("path", ["/fuse/discard", "/dead-letters/discard"])
     async def test_nothing_is_discarded_that_was_not_seen(self, guarded: Admin, path: str) -> None:

@@ -173,7 +173,7 @@ async def test_it_can_be_blown_beforehand(store: Store) -> None:
 
     entry = await waiting_entry(store, "a1")
     assert (entry.state, entry.reason) == ("held", "the map has changed")
-    assert await store.release_held(WATCH, NOW, None, None) == 1
+    assert len(await store.release_held(WATCH, NOW, None, None)) == 1
     assert (await store.fuses())[WATCH].blown_at is None
 
 
@@ -392,7 +392,7 @@ class TestADoubtedDeletion:
         await adopt(store, "a1")
         await doubt(store, gone("a1"))
 
-        assert await store.release_held(None, NOW, "deletions", None) == 1
+        assert len(await store.release_held(None, NOW, "deletions", None)) == 1
 
         assert [entry.content.deleted for entry in await claim(store)] == [True]
 

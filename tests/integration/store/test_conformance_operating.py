@@ -63,7 +63,7 @@ class TestRelease:
     async def test_held_entries_are_sent_and_the_fuse_is_whole(self, store: Store) -> None:
         await hold(store, "a1", "a2")
 
-        assert await store.release_held(None, LATER, None, None) == 2
+        assert len(await store.release_held(None, LATER, None, None)) == 2
 
         claimed = await claim(store, LATER)
         assert [entry.application_id for entry in claimed] == ["a1", "a2"]
@@ -82,11 +82,11 @@ class TestRelease:
     async def test_the_oldest_go_first_and_the_fuse_stays_blown_meanwhile(self, store: Store) -> None:
         await hold(store, "a1", "a2", "a3")
 
-        assert await store.release_held(None, LATER, None, 2) == 2
+        assert len(await store.release_held(None, LATER, None, 2)) == 2
         assert await left(store) == ["a3"]
         assert await is_blown(store)
 
-        assert await store.release_held(None, LATER, None, 2) == 1
+        assert len(await store.release_held(None, LATER, None, 2)) == 1
         assert not await is_blown(store)
 
     @pytest.mark.parametrize(("only", "kept"), [("changes", ["d1"]), ("deletions", ["a1", "a2"])])
@@ -102,7 +102,7 @@ class TestRelease:
         await hold(store, "a1")
         await hold(store, "b1", watch="spontaneous")
 
-        assert await store.release_held(WATCH, LATER, None, None) == 1
+        assert len(await store.release_held(WATCH, LATER, None, None)) == 1
 
         assert await left(store) == ["b1"]
         assert not await is_blown(store)
@@ -112,7 +112,7 @@ class TestRelease:
         await store.blow_fuse(WATCH, "the map has changed", NOW)
         assert await is_blown(store)
 
-        assert await in_steps.release_held(store, None, lambda: LATER, limit=0) == 0
+        assert len(await in_steps.release_held(store, None, lambda: LATER, limit=0)) == 0
 
         assert not await is_blown(store)
 
@@ -131,7 +131,7 @@ class TestRelease:
         await bury(store, an_observation("a1"))
         await observe(store, an_observation("a2"), rules=some_rules(default_settle=MINUTE))
 
-        assert await store.release_held(None, NOW, None, None) == 0
+        assert len(await store.release_held(None, NOW, None, None)) == 0
 
         assert await left(store, "dead") == ["a1"]
         assert (await waiting_entry(store, "a2")).due_at == NOW + MINUTE
@@ -202,7 +202,7 @@ class TestHeldGroups:
         changes = [an_observation("a1", "hired"), an_observation("a2", "seen"), an_observation("a3", "hired")]
         await observe(store, *changes, rules=some_rules(max_changes=0))
 
-        assert await in_steps.release_held(store, WATCH, lambda: LATER, transition="applied → seen") == 1
+        assert len(await in_steps.release_held(store, WATCH, lambda: LATER, transition="applied → seen")) == 1
         assert await left(store) == ["a1", "a3"]
         assert await is_blown(store)
 
@@ -213,7 +213,7 @@ class TestHeldGroups:
     async def test_named_applications_are_released_alone(self, store: Store) -> None:
         await hold(store, "a1", "a2")
 
-        assert await in_steps.release_held(store, None, lambda: LATER, ids=["a2", "nobody"]) == 1
+        assert len(await in_steps.release_held(store, None, lambda: LATER, ids=["a2", "nobody"])) == 1
 
         assert await left(store) == ["a1"]
 
