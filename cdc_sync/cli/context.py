@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import pwd
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +25,29 @@ from cdc_sync.store.unconfigured import unconfigured
 
 _Found = TypeVar("_Found")
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 DEFAULT_PATH = Path("/etc/cdc-sync/config.yaml")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 WatchOption = Annotated[str | None, typer.Option("--watch", metavar="NAME", help="Only this watch.")]
-IdsArgument = Annotated[list[str] | None, typer.Argument(metavar="APPLICATION_ID…", show_default=False)]
+
+
+def decodable(said: str | list[str] | None) -> str | list[str] | None:
+    """What the command line says, if it is text.
+
+    Raises:
+        typer.BadParameter: it has bytes that the locale's encoding does not have; no store or database can take these.
+    """
+    for each in [said] if isinstance(said, str) else said or ():
+        if _SURROGATE.search(each):
+            raise typer.BadParameter(visible(f"this is no text in the locale's encoding: {each}"))
+    return said
+
+
+IdsArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="APPLICATION_ID…", show_default=False, callback=decodable)
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +116,8 @@ def operator() -> str:
     except KeyError:
         name = f"uid {os.geteuid()}"  # as in a container
     sudo = os.environ.get("SUDO_USER")
-    return f"{sudo} as {name}" if sudo and sudo != name else name
+    # A name may be no text in our encoding.
+    return visible(f"{sudo} as {name}" if sudo and sudo != name else name)
 
 
 def no_such_watch(config: Config, watch: str, more: str = "") -> typer.BadParameter:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cdc_sync.admin.report import EVENTS, acknowledged_request, local_time, request_of
-from cdc_sync.cli.context import JsonOption, WatchOption, facts, in_store, invocation, print_json, say, words
+from cdc_sync.cli.context import JsonOption, WatchOption, decodable, facts, in_store, invocation, print_json, say, words
 from cdc_sync.config import Config
 from cdc_sync.config.rules import built_urls
 from cdc_sync.core.content import Content
@@ -28,7 +28,10 @@ _DATES = ("due_at", "again_at", "event_date", "event_date_of_row")
 def explain(
     context: typer.Context,
     application_id: Annotated[
-        str, typer.Argument(help="Or its row's key (several columns as a,b or JSON), or how its id begins.")
+        str,
+        typer.Argument(
+            help="Or its row's key (several columns as a,b or JSON), or how its id begins.", callback=decodable
+        ),
     ],
     watch: WatchOption = None,
     as_json: JsonOption = False,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cdc_sync.cli.context import WatchOption, say
+from cdc_sync.cli.context import WatchOption, decodable, say
 from cdc_sync.cli.sql import Target, chosen
 from cdc_sync.config import Watch
 from cdc_sync.core.failures import OperationError
@@ -24,13 +24,21 @@ _ID, _URL = "hellowork_id", "status_url"
 def link(  # noqa: PLR0917 - typer's options
     context: typer.Context,
     application_id: Annotated[
-        str | None, typer.Argument(metavar="APPLICATION_ID", help="HelloWork's id.", show_default=False)
+        str | None,
+        typer.Argument(metavar="APPLICATION_ID", help="HelloWork's id.", show_default=False, callback=decodable),
     ] = None,
     row: Annotated[
         list[str] | None,
-        typer.Option("--row", metavar="KEY", help="The row's key; of several columns, once for each in their order."),
+        typer.Option(
+            "--row",
+            metavar="KEY",
+            help="The row's key; of several columns, once for each in their order.",
+            callback=decodable,
+        ),
     ] = None,
-    status_url: Annotated[str | None, typer.Option("--status-url", metavar="URL", help="Its statusApiUrl.")] = None,
+    status_url: Annotated[
+        str | None, typer.Option("--status-url", metavar="URL", help="Its statusApiUrl.", callback=decodable)
+    ] = None,
     file: Annotated[
         Path | None,
         typer.Option("--csv", metavar="FILE", help=f"Many at once: {_ID}, the key's columns, maybe {_URL}."),

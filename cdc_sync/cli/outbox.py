@@ -13,6 +13,7 @@ from cdc_sync.cli.context import (
     IdsArgument,
     JsonOption,
     WatchOption,
+    decodable,
     facts,
     in_store,
     invocation,
@@ -42,7 +43,8 @@ OnlyOption = Annotated[
 ]
 
 TransitionOption = Annotated[
-    str | None, typer.Option("--transition", metavar="TEXT", help="Only this one, as `fuse show` names it.")
+    str | None,
+    typer.Option("--transition", metavar="TEXT", help="Only this one, as `fuse show` names it.", callback=decodable),
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, the oldest first.")]
 
@@ -254,7 +256,7 @@ def _decide(
 
 def resend(
     context: typer.Context,
-    ids: Annotated[list[str], typer.Argument(metavar="APPLICATION_ID…", show_default=False)],
+    ids: Annotated[list[str], typer.Argument(metavar="APPLICATION_ID…", show_default=False, callback=decodable)],
     watch: WatchOption = None,
     yes: YesOption = False,
 ) -> None:

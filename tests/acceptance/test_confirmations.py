@@ -5,6 +5,7 @@ import os
 import pty
 import subprocess
 
+import pytest
 from support.daemon_process import COMMAND, PATIENCE, environment
 from support.installation import Installation, plainly
 
@@ -103,3 +104,38 @@ def test_what_a_person_did_is_in_the_history_in_the_log_once_and_in_a_metric(not
     with notify.daemon() as daemon:
         assert daemon.stop() == 0
         assert not daemon.events_named("a person acted")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fuse", "release", "--yes", "BAD"],
+        ["fuse", "discard", "--yes", "--transition", "BAD"],
+        ["dead-letters", "retry", "BAD"],
+        ["dead-letters", "discard", "BAD"],
+        ["resend", "--yes", "BAD"],
+        ["explain", "BAD"],
+        ["link", "BAD", "--row", "1"],
+        ["link", "hw-1", "--row", "BAD"],
+        ["pause", "BAD"],
+        ["fuse", "show", "--watch", "BAD"],
+    ],
+    ids=" ".join,
+)
+def test_an_argument_that_is_no_text_is_a_mistake(notify: Installation, arguments: list[str]) -> None:
+    assert notify.run("run", "--once").code == 0
+
+    refused = notify.run(*(os.fsdecode(b"hw-\xff") if each == "BAD" else each for each in arguments))
+
+    assert (refused.code, "Traceback" in refused.output) == (2, False), refused.output
+    assert "hw-\\udcff" in plainly(refused)
+
+
+def test_an_operator_may_have_a_name_that_is_no_text(notify: Installation) -> None:
+    notify.configure_watch(fuse={"max_changes": 1})
+    change(notify, "SEEN")  # of which two are held
+
+    released = notify.run("fuse", "release", "--yes", variables={"SUDO_USER": os.fsdecode(b"ren\xe9")})
+
+    assert (released.code, released.stdout) == (0, "2 released\n")
+    assert "who ren\\udce9 as " in "".join(notify.run("explain", f"hw-{number}").stdout for number in (1, 2, 3))
