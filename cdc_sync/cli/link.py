@@ -56,11 +56,6 @@ def link(  # noqa: PLR0917 - typer's options
     target = Target(context, dsn)
     configured = chosen(target.config, watch)
     ids = IdTable.of(configured)
-    if not ids.is_configured:
-        raise OperationError(
-            "The watch does not read HelloWork's id from a side table, so there is nothing to fill. If it should, its "
-            f"configuration is, with the table that `cdc-sync sql id-table` prints:\n{ids.configuration(configured)}"
-        )
     if file is not None:
         if application_id is not None or row or status_url is not None:
             raise typer.BadParameter("the file says it all: no id, --row or --status-url", param_hint="--csv")
@@ -72,6 +67,11 @@ def link(  # noqa: PLR0917 - typer's options
             columns = ", ".join(configured.key)
             raise typer.BadParameter(f"the key is {columns}: say --row once for each", param_hint="--row")
         links = [Link("--row", tuple(row), application_id.strip(), status_url)]
+    if not ids.is_configured:
+        raise OperationError(
+            "The watch does not read HelloWork's id from a side table, so there is nothing to fill. If it should, its "
+            f"configuration is, with the table that `cdc-sync sql id-table` prints:\n{ids.configuration(configured)}"
+        )
     if problems := _problems(links, has_url=ids.url is not None):
         raise OperationError(told(problems))
     linked = asyncio.run(_link(target.connection(), configured, links, replace=replace))

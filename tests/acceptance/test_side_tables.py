@@ -155,6 +155,8 @@ class TestTheScript:
         script = ats.run("sql", "id-table").stdout
         commented = script.split("once more in notify mode:\n")[1]
         piece = yaml.safe_load("\n".join(line.removeprefix("--   ") for line in commented.splitlines()))
+        for wrong in (["hw-1"], ["hw-1", "--row", "1", "--row", "2"], ["hw-1", "--csv", "links.csv"]):
+            assert ats.run("link", *wrong).code == 2, "a mistake of the command line comes first"
         refused = ats.run("link", "hw-1", "--row", "1").stderr
         assert yaml.safe_load(refused.partition(" prints:\n")[2]) == piece
         ats.ats.execute(script.encode())
