@@ -1,5 +1,6 @@
 """`cdc-sync explain`: everything known of one application, in order of time."""
 
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Annotated, Any
@@ -156,7 +157,10 @@ def _next(record: Record, endpoints: Mapping[str, Health], paused: Collection[st
             case "pending":
                 lines.append(f"pending: {what}, {_when(record, entry, endpoints, paused, now)}{again}")
             case "held":
-                lines.append(f"held by the fuse: {what}: {entry.reason}. Release it with cdc-sync fuse release")
+                command = shlex.join(
+                    ["cdc-sync", "fuse", "release", "--watch", entry.watch, "--", entry.application_id]
+                )
+                lines.append(f"held by the fuse: {what}: {entry.reason}. Release it with {command}")
             case "dead":
                 lines.append(f"dead letter: {what}: {entry.reason}. Try again with cdc-sync dead-letters retry")
     if record.suspicion is not None:

@@ -32,7 +32,9 @@ def test_a_mass_change_is_held_until_a_person_releases_it(poll: Installation) ->
         assert re.search(r"15 +│ NEW → OOPS +│.*more than 5 changes at once \(fuse.max_changes\)", shown)
         assert all(example in shown for example in group["examples"])
         blown = held[0]["application_id"]
-        assert "held by the fuse" in poll.run("explain", blown).stdout
+        told = poll.run("explain", blown).stdout
+        assert "held by the fuse" in told
+        assert f"Release it with cdc-sync fuse release --watch applications -- {blown}" in told
         # A held entry follows later changes; and so does a new change while the fuse is blown.
         poll.change(held[1]["application_id"], status="HIRED")
         poll.change(blown, status="NEW")

@@ -42,7 +42,11 @@ UNTOUCHED = {"h1": "held", "h2": "held", "d1": "dead", "d2": "dead"}
 class TestByThePage:
     @pytest.mark.parametrize(
         ("application_id", "actions"),
-        [("h1", ["/fuse/discard"]), ("d1", ["/dead-letters/retry", "/dead-letters/discard"]), ("p1", [])],
+        [
+            ("h1", ["/fuse/release", "/fuse/discard"]),
+            ("d1", ["/dead-letters/retry", "/dead-letters/discard"]),
+            ("p1", []),
+        ],
     )
     async def test_a_story_has_the_buttons_that_its_entry_allows(
         self, guarded: Admin, application_id: str, actions: list[str]
@@ -56,6 +60,15 @@ class TestByThePage:
         for action in actions:
             answer = await browser.press(action, watch=WATCH, application_id=application_id)
             assert answer.status == 303
+
+    async def test_a_held_application_is_released_alone(self, guarded: Admin) -> None:
+        browser = await guarded.log_in()
+
+        await browser.press("/fuse/release", watch=WATCH, application_id="h2")
+
+        assert await states(guarded) == {**UNTOUCHED, "h2": "pending"}
+        story = await guarded.get("/application?id=h1", authorization=BEARER)
+        assert "cdc-sync fuse release --watch applications -- h1" in story.text
 
     async def test_held_entries_are_released(self, guarded: Admin) -> None:
         browser = await guarded.log_in()
