@@ -26,14 +26,16 @@ _MOST_HOURS = 14
 class Evidence:
     """Rows of one watch that speak against its watermark, for a day; times and distances are in milliseconds.
 
-    Args:
+    Attributes:
         column: the watermark's name.
         resolution: how much time each value stands for.
+        reported: the verdict that was reported last.
     """
 
-    def __init__(self, column: str, resolution: int = 0) -> None:
-        self._column = column
-        self._resolution = resolution
+    def __init__(self, column: str = "", resolution: int = 0) -> None:
+        self.column = column
+        self.resolution = resolution
+        self.reported: str | None = None
         self._ahead: dict[Key, tuple[int, int]] = {}
         self._early: dict[Key, tuple[int, int]] = {}
         self._missed: dict[Key, tuple[int, int]] = {}
@@ -43,7 +45,7 @@ class Evidence:
         """A poll has read a row with this watermark at `now`, of which only the first time counts."""
         if instant - now > SLIP:
             _note(self._ahead, key, instant - now, now)
-        if created is not None and created - instant - self._resolution > SLIP:
+        if created is not None and created - instant - self.resolution > SLIP:
             _note(self._early, key, created - instant, now)
 
     def missed(self, key: Key, instant: int | None, now: int, between_sweeps: int) -> None:
@@ -54,7 +56,7 @@ class Evidence:
     def verdict(self, now: int) -> str | None:
         """What speaks against the watermark; None if too little does."""
         ahead, early, missed = (_recent(each, now) for each in (self._ahead, self._early, self._missed))
-        column, said = self._column, []
+        column, said = self.column, []
         if len(ahead) >= LEAST:
             hours = _whole_hours(ahead)
             said.append(

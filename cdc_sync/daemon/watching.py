@@ -138,6 +138,8 @@ class WatchWorker:
                 # What this daemon could not record is recorded by the one whose turn it is.
                 self._store_failed = False
                 observe(StoreRecovered(name))
+            # That ends the watermark's condition, which may have to begin again.
+            self._parts.evidence.reported = None
             if message != self._lost:
                 observe(WatchStandsBy(name, message))
             self._lost = message

@@ -20,6 +20,7 @@ from cdc_sync.core.fence import SnapshotReading
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.observations import Observe, SweepDone, TriggersFound, TriggersMissing
 from cdc_sync.core.rules import WatchRules
+from cdc_sync.core.watermark import Evidence
 from cdc_sync.pipeline.database import Database, Sessions
 from cdc_sync.pipeline.intake import Delivery, Intake, NoDelivery, Unwritten
 from cdc_sync.pipeline.steps import STEPS, Steps
@@ -39,7 +40,7 @@ def nothing() -> None:
 
 @dataclass(frozen=True, slots=True)
 class WatchParts:
-    """What a watch works with, apart from its database's sessions."""
+    """What a watch works with over its connections, apart from its database's sessions."""
 
     name: str
     watch: Watch
@@ -49,6 +50,7 @@ class WatchParts:
     clock: Callable[[], int]
     delivery: Delivery = field(default_factory=NoDelivery)
     unwritten: Unwritten = field(default_factory=Unwritten)
+    evidence: Evidence = field(default_factory=Evidence)
     want_sweep: Callable[[], None] = nothing
     dry_run: bool = False
     steps: Steps = STEPS

@@ -16,7 +16,6 @@ from typing import ClassVar, Self
 from cdc_sync.config import Capture as Configured
 from cdc_sync.core.fence import Fence, SnapshotReading, look
 from cdc_sync.core.observations import CaughtUp, SweepDone, WatermarkDoubted, WatermarkTrusted
-from cdc_sync.core.watermark import Evidence
 from cdc_sync.pipeline.capture import Capture, Connected, Jobs, nothing
 from cdc_sync.source.polling import Place, PollPage, WatermarkReader
 from cdc_sync.source.reading import Read
@@ -70,8 +69,9 @@ class PollCapture(Capture):
         self._next_look = 0.0
         self._took = 0.0
         self._lock = asyncio.Lock()
-        self._evidence = Evidence(connected.parts.watch.capture.watermark or "", reader.resolution)
-        self._doubts: str | None = None
+        self._evidence = connected.parts.evidence
+        self._evidence.column = connected.parts.watch.capture.watermark or ""
+        self._evidence.resolution = reader.resolution
         self._swept_at: float | None = None
 
     @classmethod
@@ -148,11 +148,11 @@ class PollCapture(Capture):
             for key, date, at in await self.reader.dates(done.missed):
                 self._evidence.missed(key, _milliseconds(date), at, between)
         doubts, watch = self._evidence.verdict(self.parts.clock()), self.parts.name
-        if doubts is None and self._doubts is not None:
+        if doubts is None and self._evidence.reported is not None:
             self.parts.observe(WatermarkTrusted(watch))
-        elif doubts is not None and _kind(doubts) != _kind(self._doubts or ""):
+        elif doubts is not None and _kind(doubts) != _kind(self._evidence.reported or ""):
             self.parts.observe(WatermarkDoubted(watch, doubts))
-        self._doubts = doubts
+        self._evidence.reported = doubts
 
     async def _advance(self, reading: SnapshotReading) -> None:
         self._next_look = self._clock() + self._steps.look_every

@@ -15,6 +15,7 @@ from support.transactions import Event, ServerModel
 
 from cdc_sync.core.fence import SnapshotReading
 from cdc_sync.core.rows import Row
+from cdc_sync.core.watermark import Evidence
 from cdc_sync.pipeline.poll import PollCapture
 from cdc_sync.pipeline.steps import Steps
 from cdc_sync.source.polling import PollPage
@@ -100,6 +101,7 @@ class Intake:
 CONNECTED = types.SimpleNamespace(
     parts=types.SimpleNamespace(
         name="applications",
+        evidence=Evidence(),
         steps=Steps(look_every=0.0),
         watch=types.SimpleNamespace(
             table="", capture=types.SimpleNamespace(poll_interval=timedelta(seconds=2), watermark="stamp")

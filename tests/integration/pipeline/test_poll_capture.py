@@ -365,6 +365,28 @@ class TestWatermark:
             await self.swept(rig, poll)
             assert len(rig.heard(WatermarkTrusted)) == 1
 
+    async def test_evidence_outlives_a_connection_and_expires_after_it(self, ats: Ats, open_rig: OpenRig) -> None:
+        for number in (1, 2, 3):
+            insert(ats, number, f"a{number}", updated_at="2024-01-01")
+        async with polling(open_rig) as (rig, poll):
+            await self.swept(rig, poll)
+            for number in (1, 2, 3):
+                update(ats, number, status="forgotten", touch=False)
+            await self.swept(rig, poll)
+            assert len(rig.heard(WatermarkDoubted)) == 1
+
+            again = await PollCapture.open(rig.connected)
+            await again.begin(None)
+            await self.swept(rig, again)
+            update(ats, 1, status="forgotten again", touch=False)
+            await self.swept(rig, again)
+            assert len(rig.heard(WatermarkDoubted)) == 1
+            assert rig.heard(WatermarkTrusted) == []
+
+            rig.clock.forward(2 * 24 * 60 * 60 * 1000)
+            await self.swept(rig, again)
+            assert len(rig.heard(WatermarkTrusted)) == 1
+
     async def test_dates_of_another_zone_are_seen_by_polls(self, ats: Ats, open_rig: OpenRig) -> None:
         async with polling(open_rig) as (rig, poll):
             for number in range(1, 7):
