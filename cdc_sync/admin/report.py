@@ -14,7 +14,7 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import is_paused
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.payload import iso, request
-from cdc_sync.store.protocol import MOST_HITS, HistoryEntry, Record, WatchCounts, meant
+from cdc_sync.store.protocol import MOST_HITS, HeldGroup, HistoryEntry, Record, WatchCounts, meant
 from cdc_sync.store.store import Store
 
 _BASELINE = "baseline"
@@ -27,6 +27,8 @@ ENTRIES = 20
 """How many pending entries and dead letters it shows, oldest first; the command line shows all of them."""
 HELD = 10
 """How many groups of held entries of each watch it shows, the largest ones."""
+_GROUPED = 15_000
+"""Milliseconds for which groups are shown again: to find them, all that is held is read."""
 EVENTS = 500
 """How many of an application's events it and `explain` show, the newest."""
 
@@ -118,11 +120,17 @@ def _baseline(text: str | None) -> dict[str, Any]:
     return {"state": "done" if position["done"] else "running", "rows": position["known"]}
 
 
-async def overview(config: Config, store: Store, trends: Trends, lags: Mapping[str, float], now: int) -> dict[str, Any]:
+Grouped = dict[str, tuple[int, tuple[Any, ...], list[HeldGroup]]]
+"""By watch: when its held entries were grouped, how many there were and how its fuse was, and the groups."""
+
+
+async def overview(
+    config: Config, store: Store, trends: Trends, lags: Mapping[str, float], now: int, *, grouped: Grouped
+) -> dict[str, Any]:
     """Everything that the page shows, as it is at `now` (milliseconds since the epoch).
 
     `lags` are seconds that watches are behind; `totals` count entries by state. The verdict is bad if changes do not
-    arrive, and attention if a person should decide something.
+    arrive, and attention if a person should decide something. `grouped` is kept from one page to the next.
 
     Raises:
         StoreError: the store cannot be read.
@@ -139,7 +147,11 @@ async def overview(config: Config, store: Store, trends: Trends, lags: Mapping[s
         for failed in (False, True)
         for event in await store.recent_ends(CALLS, failed=failed)
     }
-    held = {watch["watch"]: await store.held_groups(watch["watch"]) for watch in watches if watch["held"]}
+    for watch in watches:
+        name, fuse = watch["watch"], (watch["held"], watch["fuse"], watch["fuse_reason"])
+        at, before, _ = grouped.get(name, (0, (), []))
+        if before != fuse or not 0 <= now - at < _GROUPED:
+            grouped[name] = now, fuse, await store.held_groups(name) if watch["held"] else []
     return {
         "now": now,
         "report": report,
@@ -150,7 +162,7 @@ async def overview(config: Config, store: Store, trends: Trends, lags: Mapping[s
         "trends": trends.charts(now),
         "calls": sorted(calls.values(), key=lambda event: -event.at),
         "pending": await store.entries("pending", None, ENTRIES),
-        "held": held,
+        "held": {watch["watch"]: grouped[watch["watch"]][2] for watch in watches if watch["held"]},
         "letters": [{"entry": entry, "reply": await _reply_to(store, entry)} for entry in dead],
         "totals": {**totals, "dead": totals["dead_letters"]},
         "verdict": "bad" if not_arriving or totals["held"] else "attention" if doubtful else "good",

@@ -20,7 +20,7 @@ from aiohttp import web
 from cdc_sync.admin.access import SAFE_HEADERS, Access, Visitor
 from cdc_sync.admin.charts import Trends
 from cdc_sync.admin.metrics import EventMetrics
-from cdc_sync.admin.report import overview, status_report, story
+from cdc_sync.admin.report import Grouped, overview, status_report, story
 from cdc_sync.config import Config, HostPort
 from cdc_sync.core.conditions import Conditions, is_standby, kind_of, wrong
 from cdc_sync.core.delivery import ALL_ENDPOINTS
@@ -134,6 +134,7 @@ class AdminServer:
         self._conditions = conditions
         self._clock = clock
         self._trends = Trends(metrics, store, clock)
+        self._grouped: Grouped = {}
         self._sampling: asyncio.Task[None] | None = None
         self._access = Access(config.admin, time.monotonic, longest_wait, observe)
         self._observe = observe
@@ -287,7 +288,7 @@ class AdminServer:
     async def _page(self, request: web.Request) -> web.Response:
         await self._trends.sample()
         lags = self._metrics.lag.capture()
-        seen = await overview(self._config, self._store, self._trends, lags, self._clock())
+        seen = await overview(self._config, self._store, self._trends, lags, self._clock(), grouped=self._grouped)
         visitor, messages = _visitor.get(), list[str]()
         if visitor.session is not None:
             # They are for this page alone.

@@ -3,6 +3,7 @@
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from support.builders import ENDPOINT, NOW, SECOND, a_batch, an_observation, some_rules
@@ -10,6 +11,7 @@ from support.looking import Admin, admin_server, fill
 from support.store_steps import acknowledge, claim, claim_one
 
 from cdc_sync.admin.charts import BAR, BARS, Trends, since
+from cdc_sync.admin.report import Grouped, overview
 from cdc_sync.core.delivery import Health
 from cdc_sync.core.observations import CallEnded, CaughtUp
 from cdc_sync.core.payload import iso, request
@@ -179,6 +181,32 @@ async def test_an_application_is_found_by_its_row_and_by_how_its_id_begins(admin
     assert "This may mean one of these:" in several.text
     assert "There are more: give more of the id." in several.text
     assert "row 7/x its id is no id" in (await page_of(admin, "/application?id=7,x")).text
+
+
+async def test_held_entries_are_grouped_again_once_their_number_changes(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grouped = Mock(side_effect=admin.store.held_groups)
+    monkeypatch.setattr(type(admin.store), "held_groups", lambda _, watch: grouped(watch))
+    await fill(admin.store)
+
+    for _ in range(3):
+        assert "1 change is held" in (await page_of(admin)).text
+    assert grouped.call_count == 1
+    await admin.store.release_held(None, NOW, None, None)
+    assert "is held" not in (await page_of(admin)).text
+    assert grouped.call_count == 1
+
+
+async def test_held_entries_are_grouped_again_after_a_while(admin: Admin) -> None:
+    await fill(admin.store)
+    grouped = Grouped()
+    trends = Trends(admin.metrics, admin.store, lambda: NOW)
+    (groups,) = (await overview(admin.config, admin.store, trends, {}, NOW, grouped=grouped))["held"].values()
+
+    for later, same in ((14, True), (16, False)):
+        seen = await overview(admin.config, admin.store, trends, {}, NOW + later * SECOND, grouped=grouped)
+        assert [held is groups for held in seen["held"].values()] == [same]
 
 
 @pytest.mark.parametrize("text", ["%00", "", "%ff", "hw%00"])
