@@ -223,4 +223,4 @@ async def story(config: Config, store: Store, text: str, now: int) -> dict[str, 
             "entry": None if entry is None else request_of(application_id, entry.addressed(built).content),
         }
         chapters.append((record, own, calls))
-    return {"application_id": application_id, "now": now, "chapters": chapters, "hits": []}
+    return {"application_id": application_id, "now": now, "chapters": chapters, "hits": [], "by": hits[0].by}

@@ -39,11 +39,14 @@ def explain(
 ) -> None:
     """Tell one application's story: what was seen, sent, answered; what is pending, and why.
 
-    Several that may be meant are listed instead, and it exits with 1.
+    Several that may be meant are listed instead, and it exits with 1; with --json also one found by its beginning.
     """
     config = invocation(context).config()
     hits, stories, unread = in_store(config, watch, lambda store: _found(store, config, application_id, watch))
+    by = hits[0].by if hits else "id"
     if as_json:
+        # A script that asks for an unknown id must not read another application's story.
+        stories = [] if by == "beginning" else stories
         print_json(stories or list(map(asdict, hits)))
     if hits and not stories:
         if not as_json:
@@ -61,6 +64,9 @@ def explain(
         )
         raise typer.Exit(1)
     if not as_json:
+        if by != "id":
+            how = "its row's key" if by == "row" else "how its id begins"
+            say(f"No application {application_id!r}: this is {stories[0]['application_id']!r}, found by {how}.")
         for story in stories:
             _tell(story)
 

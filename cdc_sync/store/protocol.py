@@ -196,14 +196,21 @@ class Record:
     adopted: bool
 
 
+FoundBy = Literal["id", "row", "beginning"]
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """What a search has found: an application, or a row of none (`application_id` None) and why it is of none."""
+    """What a search has found: an application, or a row of none (`application_id` None) and why it is of none.
+
+    `by` says whether the text is its id, its row's key, or how its id begins.
+    """
 
     watch: str
     application_id: str | None
     key: Key
     reason: str | None
+    by: FoundBy
 
 
 MOST_HITS = 20

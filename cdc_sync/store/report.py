@@ -6,7 +6,7 @@ from dataclasses import replace
 from cdc_sync.core.outbox import Entry, EntryState, Skip, Suspicion
 from cdc_sync.store.columns import Columns, as_json, content_from, entry_from, key_from, key_text
 from cdc_sync.store.driver import Driver, Transaction
-from cdc_sync.store.protocol import CALL_STEP, CallCounts, HistoryEntry, Hit, Record, WatchCounts
+from cdc_sync.store.protocol import CALL_STEP, CallCounts, FoundBy, HistoryEntry, Hit, Record, WatchCounts
 
 _NEWEST = 20_000
 """Events among which acknowledgements are looked for: a few milliseconds, if there is none among them."""
@@ -112,10 +112,10 @@ class Report:
             for name in watches:
                 for found in await transaction.rows("ids_from", watch=name, text=text, limit=limit):
                     if found[1].startswith(text):
-                        begun.setdefault((name, found[1]), _hit(found))
+                        begun.setdefault((name, found[1]), _hit(found, "id" if found[1] == text else "beginning"))
                 for found in await transaction.rows("of_rows", watch=name, keys=_row_keys(text)):
-                    rows.setdefault((name, found[1] or found[2]), _hit(found))
-            exact = [hit for hit in begun.values() if hit.application_id == text]
+                    rows.setdefault((name, found[1] or found[2]), _hit(found, "row"))
+            exact = [hit for hit in begun.values() if hit.by == "id"]
             return exact or list((rows or begun).values())[:limit]
 
         return await self._driver.transact(work) if text else []
@@ -175,9 +175,9 @@ def _only_skipped(watch: str, application_id: str, row_key: str, reason: str) ->
     )
 
 
-def _hit(row: Columns) -> Hit:
+def _hit(row: Columns, by: FoundBy) -> Hit:
     watch, application_id, row_key, reason = row
-    return Hit(watch, application_id, key_from(row_key), reason)
+    return Hit(watch, application_id, key_from(row_key), reason, by)
 
 
 def _row_keys(text: str) -> list[str]:

@@ -315,7 +315,16 @@ def test_an_application_is_explained_by_its_row_and_by_how_its_id_begins(notify:
     for text in (key, f'["{key}"]', "oth"):
         explained = notify.run("explain", text)
         assert explained.code == 0, explained.output
-        assert explained.stdout.startswith(f"applications: application other-1, row {key}\n")
+        how = "by how its id begins" if text == "oth" else "by its row's key"
+        first, second = explained.stdout.splitlines()[:2]
+        assert first == f"No application {text!r}: this is 'other-1', found {how}."
+        assert second == f"applications: application other-1, row {key}"
+    assert notify.run("explain", "other-1").stdout.startswith("applications: application other-1, ")
+    (by_row,) = json.loads(notify.run("explain", key, "--json").stdout)
+    assert by_row["application_id"] == "other-1"
+    begun = notify.run("explain", "oth", "--json")
+    assert begun.code == 1
+    assert [(hit["application_id"], hit["by"]) for hit in json.loads(begun.stdout)] == [("other-1", "beginning")]
 
     several = notify.run("explain", "hw-1")
     assert several.code == 1

@@ -173,7 +173,19 @@ async def test_an_application_is_found_by_its_row_and_by_how_its_id_begins(admin
 
     for text in ("32,x", "32/x", "hw-32"):
         page = await page_of(admin, f"/application?id={text}")
-        assert "Application hw-32 applications row 32/x Acknowledged by HelloWork" in page.text
+        said = "" if text == "hw-32" else f"No application {text}: this one was found by its row's key. "
+        assert f"Application hw-32 {said}applications row 32/x Acknowledged by HelloWork" in page.text
+    begun = await page_of(admin, "/application?id=hw-32&language=fr")
+    assert "Aucune candidature" not in begun.text
+    begun = await page_of(admin, "/application?id=hw-3")
+    assert "This may mean one of these:" in begun.text
+    await admin.store.apply(some_rules(), a_batch(an_observation("other-1", key=("99", "x"))))
+    begun = await page_of(admin, "/application?id=oth")
+    assert "No application oth: this one was found by how its id begins. applications row 99/x" in begun.text
+    begun = await page_of(admin, "/application?id=oth&language=fr")
+    assert "Aucune candidature oth : celle-ci a été trouvée par le début de son identifiant." in begun.text.replace(
+        "\u202f", " "
+    ).replace("\u00a0", " ")
     several = await page_of(admin, "/application?id=hw-")
     assert [address for address in several.addresses if address.startswith("/application?")] == [
         f"/application?id=hw-{number}" for number in range(10, 30)
