@@ -14,7 +14,7 @@ from cdc_sync.cli.context import JsonOption, WatchOption, invocation, no_such_wa
 from cdc_sync.config import Config
 from cdc_sync.config.rules import watch_rules
 from cdc_sync.core.findings import Finding
-from cdc_sync.core.hellowork_statuses import MEANINGS, meant
+from cdc_sync.core.hellowork_statuses import MEANINGS, is_bare_number, meant
 from cdc_sync.core.rows import map_status
 from cdc_sync.core.rules import StatusRules
 from cdc_sync.source.connection import Connection, asking, connected
@@ -23,6 +23,9 @@ from cdc_sync.source.mapping import Mapping
 
 _MOST = 1_000
 """Labels of a watch, the most frequent ones: a column with more is no status."""
+
+_SHOWN = 10
+"""So many numbers are named."""
 
 _COUNT = "SELECT {label}, pg_catalog.count(*) FROM {table} WHERE {scope} GROUP BY 1 ORDER BY 2 DESC LIMIT {most}"
 
@@ -78,17 +81,24 @@ def show_labels(found: list[dict[str, Any]]) -> None:
 
 
 def judged(watch: str, found: list[dict[str, Any]]) -> Finding:
-    """Whether each label of status.map is a row's."""
+    """Whether each label of status.map is a row's, and no row's number is sent as it is."""
     there = [item["label"] for item in found if item["rows"]]
     absent = [item["label"] for item in found if not item["rows"]]
-    if not absent:
-        return Finding(
-            "labels", "ok", f"rows have {len(there)} label(s), among them every one of status.map", None, watch
-        )
-    close = {label: get_close_matches(label, there, n=1) for label in absent}
-    hints = [f"{label} → {similar[0]}?" for label, similar in close.items() if similar]
-    message = f"no row has these labels of status.map: {', '.join(map(repr, absent))}"
-    return Finding("labels", "warning", message, "\n".join(hints) or "Is each spelled as in the ATS?", watch)
+    sent = [item["label"] for item in found if item["rows"] and not item["mapped"] and item["action"] == "send"]
+    numbers = [label for label in sent if is_bare_number(label)]
+    messages, remedies = list[str](), list[str]()
+    if numbers:
+        messages.append(f"rows have numbers that are sent as they are: {', '.join(map(repr, numbers[:_SHOWN]))}")
+        remedies.append("Read the label by an expression, or map each value in status.map.")
+    if absent:
+        close = {label: get_close_matches(label, there, n=1) for label in absent}
+        hints = [f"{label} → {similar[0]}?" for label, similar in close.items() if similar]
+        messages.append(f"no row has these labels of status.map: {', '.join(map(repr, absent))}")
+        remedies += hints or ["Is each spelled as in the ATS?"]
+    if messages:
+        return Finding("labels", "warning", "; ".join(messages), "\n".join(remedies), watch)
+    message = f"rows have {len(there)} label(s), among them every one of status.map"
+    return Finding("labels", "ok", message, None, watch)
 
 
 def _by_rows(counted: tuple[str, int]) -> tuple[int, str]:

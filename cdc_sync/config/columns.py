@@ -4,6 +4,7 @@ The values (`PlainColumn`, `SqlColumn`, `ExtraField`) are apart from the section
 `ExtraAsWritten`), since a name in the file follows SQL's rules for quotes and a name in a value is the catalog's.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
@@ -27,6 +28,20 @@ class SqlColumn:
 
     sql: str
     depends_on: tuple[str, ...] | None = None
+
+
+_AS_TEXT = re.compile(
+    r'\s*t\.("(?:[^"]|"")+"|[^\W\d][\w$]*)\s*::\s*(?:text|(?:varchar|character varying)\s*(?:\(\d+\))?)\s*',
+    re.IGNORECASE,
+)
+
+
+def bare_column(mapped: PlainColumn | SqlColumn) -> str | None:
+    """The column whose value is taken as it is, be it by `t.column::text`; None if an expression makes another one."""
+    if isinstance(mapped, PlainColumn):
+        return mapped.name
+    as_text = _AS_TEXT.fullmatch(mapped.sql)
+    return None if as_text is None else parse_column(as_text[1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Literal
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from cdc_sync.config.columns import PlainColumn
+from cdc_sync.config.columns import PlainColumn, bare_column
 from cdc_sync.config.disclosure import at, path_text
 from cdc_sync.config.document import Document, with_stand_ins
 from cdc_sync.config.models import HOW_TO_MAKE_ONE, SHORTEST_TOKEN, Config
@@ -99,11 +99,14 @@ def _never_sent(path: Path, watch: Watch) -> Iterator[Problem]:
 
 
 def _columns(path: Path, watch: Watch) -> Iterator[Problem]:
-    status = watch.columns.status
-    if isinstance(status, PlainColumn) and words(status.name) & NUMBERS and not any(map(str.strip, watch.status.map)):
+    status, translated = bare_column(watch.columns.status), any(map(str.strip, watch.status.map))
+    if status is not None and words(status) & NUMBERS and not (translated and watch.status.unmapped != "send"):
         message = "is a number by its name, which HelloWork would receive as it is, and no label"
         remedy = "`cdc-sync check` looks, and proposes the label's expression; or map each value in status.map"
-        yield _suspicion("status-number", (*path, "status"), status.name, message, remedy)
+        if translated:
+            message += ", where status.map does not have it"
+            remedy = "map each value in status.map, and write status.unmapped: reject for any that is new"
+        yield _suspicion("status-number", (*path, "status"), status, message, remedy)
     for field in ("application_id", "status", "job_id", "source"):
         mapped = getattr(watch.columns, field)
         if isinstance(mapped, PlainColumn) and is_personal(mapped.name):

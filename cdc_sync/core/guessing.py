@@ -313,7 +313,8 @@ class Proposal(NamedTuple):
         status = self.guesses["status"]
         column = self.table.column(status.column or "")
         value = status.sql or "NULL"
-        if status.sql is None and column is not None:
+        # A bare number means nothing to HelloWork: without a label there is no status.
+        if status.sql is None and column is not None and column.kind not in {"number", "uuid"}:
             value = f"t.{written(column.name)}{'' if column.kind == 'text' else '::text'}"
         cases = " ".join(f"WHEN {one.condition} THEN {_literal(one.status)}" for one in self.carriers)
         used = [one.column for one in self.carriers if one.column is not None]

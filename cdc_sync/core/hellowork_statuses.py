@@ -43,3 +43,8 @@ def meant(status: str) -> str | None:
         return None
     simplified = "_".join(status.casefold().replace("-", " ").replace("_", " ").split())
     return next(iter(get_close_matches(simplified, _FOR_AN_ATS, n=1, cutoff=_CLOSE)), None)
+
+
+def is_bare_number(label: str) -> bool:
+    """Whether a label is a mere number, which means nothing to HelloWork."""
+    return label.strip().lstrip("-").replace(".", "", 1).isdecimal()

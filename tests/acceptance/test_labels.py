@@ -79,6 +79,19 @@ def test_check_shows_them_on_request_and_says_which_of_the_map_no_row_has(notify
     assert "failed   applications labels: " in notify.run("check", "--labels").stdout
 
 
+def test_check_warns_of_numbers_that_are_sent(notify: Installation) -> None:
+    notify.add("hw-1", status="1")
+    notify.add("hw-2", status="-2.5")
+    notify.configure_watch(status={"map": {"NEW": "new", "1": "seen_by_recruiter"}})
+
+    checked = notify.run("check", "--labels")
+
+    assert checked.code == 0, checked.output
+    assert "warning  applications labels: rows have numbers that are sent as they are: '-2.5'" in checked.stdout
+    notify.configure_watch(status={"map": {"NEW": "new", "1": "seen_by_recruiter"}, "unmapped": "ignore"})
+    assert "ok       applications labels: rows have 3 label(s)" in notify.run("check", "--labels").stdout
+
+
 def test_it_names_the_watches_that_there_are(notify: Installation) -> None:
     assert notify.run("labels", "--watch", "applications").code == 0
     refused = notify.run("labels", "--watch", "absent")

@@ -90,7 +90,12 @@ def test_a_status_that_is_a_number_by_its_name_is_pointed_out() -> None:
     assert line.startswith(f"{WATCH}.columns.status: is a number by its name")
     assert "(found: stage_id)" in line
     mapped = {f"{WATCH}.columns.status": "stage_id", f"{WATCH}.status": {"map": {"1": "Nouveau"}}}
+    (line,) = warned(mapped)
+    assert "status.unmapped: reject" in line
+    mapped[f"{WATCH}.status"] = {"map": {"1": "Nouveau"}, "unmapped": "ignore"}
     assert warned(mapped) == []
+    for sql in ("t.stage_id::text", 't."stage_id" :: varchar'):
+        assert "(found: stage_id)" in warned({f"{WATCH}.columns.status": {"sql": sql}})[0]
     assert warned({f"{WATCH}.columns.status": {"sql": "label_of(t.stage_id)"}}) == []
 
 

@@ -15,11 +15,13 @@ from typing import Any
 
 from psycopg import errors, sql
 
-from cdc_sync.config import Config, PlainColumn, SqlColumn, Watch, first
+from cdc_sync.config import Config, SqlColumn, Watch, first
+from cdc_sync.config.columns import bare_column
 from cdc_sync.config.watch import Related
 from cdc_sync.core import query_plan
 from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.core.guessing import Column, propose
+from cdc_sync.core.hellowork_statuses import is_bare_number
 from cdc_sync.core.identifiers import written
 from cdc_sync.core.query_plan import Plan
 from cdc_sync.source import expressions, row_security
@@ -267,13 +269,20 @@ class _Watch:
 
     async def status(self) -> str:
         """Whether HelloWork would receive a label: a number, or another table's key, means nothing to it."""
-        mapping, table = self._watch.columns.status, self.facts
-        if not isinstance(mapping, PlainColumn) or mapping.name not in table.columns:
+        column, table = bare_column(self._watch.columns.status), self.facts
+        if column is None or column not in table.columns:
             return ""
-        column, labels = mapping.name, filter(str.strip, self._watch.status.map)
+        labels = filter(str.strip, self._watch.status.map)
         kind = Column(column, table.columns[column]).kind
         is_number = kind in {"number", "uuid"}
-        if any(kind != "number" or label.lstrip("-").replace(".", "", 1).isdecimal() for label in labels):
+        if any(kind != "number" or is_bare_number(label) for label in labels):
+            if is_number and self._watch.status.unmapped == "send":
+                raise PreconditionError(
+                    f"values of {written(column)}, of type {table.columns[column]}, that status.map does not have are "
+                    "sent as they are, and are no labels",
+                    "Map each value in status.map, and write status.unmapped: reject for any that is new.",
+                    "warning",
+                )
             return f"status.map translates {written(column)}" if is_number else ""
         if not is_number and column not in await self._references():
             return ""

@@ -541,7 +541,9 @@ async def test_a_bare_number_is_no_status(installed: Installed, leads: str) -> N
 @pytest.mark.parametrize(
     ("status", "map_", "state"),
     [
-        ("stage_id", {"1": "Reçue"}, "ok"),
+        ("stage_id", {"1": "Reçue"}, "warning"),
+        ({"sql": "t.stage_id::text"}, {}, "failed"),
+        ({"sql": "t.stage_id :: varchar(9)"}, {"1": "Reçue"}, "warning"),
         ("stage_id", {"Reçue": "seen_by_recruiter", "": "none"}, "failed"),
         ("code", {}, "warning"),
         ("code", {"NEW": "Nouveau"}, None),
@@ -559,6 +561,15 @@ async def test_a_number_or_a_key_is_a_status_where_the_map_translates_it(
     finding = (await found(config)).get("status")
 
     assert (finding.state if finding is not None else None) == state
+
+
+@pytest.mark.parametrize("unmapped", ["ignore", "reject"])
+async def test_a_number_that_is_translated_or_not_sent_is_a_status(installed: Installed, unmapped: str) -> None:
+    run(installed.ats, CODES + STAGES.format(leads=""))
+    mapped = {"map": {"1": "Reçue"}, "unmapped": unmapped}
+    config = installed.install(**POLL, columns={**COLUMNS, "status": "stage_id"}, status=mapped)
+
+    assert (await found(config))["status"].state == "ok"
 
 
 async def test_a_number_without_a_table_of_labels_is_for_the_map(installed: Installed) -> None:

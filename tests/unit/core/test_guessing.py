@@ -469,6 +469,14 @@ def test_a_table_that_leads_to_the_application_may_also_decide(other: Table, *, 
     assert propose(replace(table, key=()), [table, other]).carriers == ()
 
 
+@pytest.mark.parametrize("type_", ["smallint", "uuid"])
+def test_a_bare_number_is_not_sent_where_something_else_may_decide(type_: str) -> None:
+    found = a_guess("id integer", f"statut {type_}", "embauche boolean")
+
+    assert found.guesses["status"].doubt is not None
+    assert found.decided().sql == "CASE WHEN t.embauche THEN 'hired' ELSE NULL END"
+
+
 def test_what_weighs_most_decides_first() -> None:
     described = ("entretien_le date", "active boolean", "embauche boolean", "annulee boolean", "refusee boolean")
 
