@@ -162,14 +162,17 @@ NUMBERS = frozenset({"id", "fk", "num", "numero", "no"})
 _PERSONAL = """
 phone telephone tel mobile portable gsm fax mail email courriel prenom firstname lastname surname forename birth dob
 naissance adresse address street zip zipcode postal salary salaire salarial remuneration pretention iban ssn nir gender
-sexe civilite nationalite nationality
+sexe civilite nationalite nationality nomcandidat titulaire
 """
 PERSONAL = frozenset(_PERSONAL.split())
 """What the name of a column says that has personal data."""
 
+_PERSONAL_ALONE = frozenset({"fname", "lname", "ddn", "secu"})
+"""The same, but not glued to another word: `refname` and `security` are no person's."""
+
 _NAMES = frozenset({"name", "nom"})
 _PEOPLE = """
-candidate candidat applicant partner person personne contact first last full family given usage
+candidate candidat applicant partner person personne contact first last full family given usage display complet
 """
 _OF_PEOPLE = _NAMES | frozenset(_PEOPLE.split())
 
@@ -201,7 +204,7 @@ def decision(name: str) -> str | None:
 def is_personal(name: str) -> bool:
     """Whether a column has personal data by its name: a telephone, a mail, an address, a person's name."""
     said = words(name)
-    return says(said, PERSONAL) or bool(said & _NAMES and said <= _OF_PEOPLE)
+    return says(said, PERSONAL) or bool(said & _PERSONAL_ALONE or (said & _NAMES and said <= _OF_PEOPLE))
 
 
 def words(name: str) -> frozenset[str]:

@@ -317,7 +317,16 @@ def test_personal_data_is_never_proposed(name: str) -> None:
         assert columns(found) == {"application_id": None, "status": None, "job_id": None, "created": None}
 
 
-@pytest.mark.parametrize("name", ["stage_name", "nom_statut", "hellowork_id", "job_name", "source", "stage"])
+@pytest.mark.parametrize(
+    "name", ["display_name", "nom_complet", "nomcandidat", "fname", "ddn", "titulaire", "numero_secu"]
+)
+def test_other_names_of_personal_data_are_known(name: str) -> None:
+    assert is_personal(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["stage_name", "nom_statut", "hellowork_id", "job_name", "source", "stage", "security", "refname"]
+)
 def test_what_is_not_a_persons_is_no_personal_data(name: str) -> None:
     assert not is_personal(name)
 
