@@ -46,8 +46,10 @@ def plan(
     if watch is not None and watch not in config.watches:
         raise no_such_watch(config, watch)
     found, notes = asyncio.run(_plan(config, watch))
+    limit = None if every else limit
     if as_json:
-        print_json(found[:limit])
+        # What makes no call comes last: a limit is for what would be sent.
+        print_json(sorted(found, key=lambda item: item["action"] == "adopt")[:limit])
         return
     for note in notes:
         console.print(note)
@@ -59,7 +61,7 @@ def plan(
     what = "1 application" if len(news) == 1 else f"{len(news)} applications"
     console.print(f"{what}: {', '.join(f'{number} {when}' for when, number in totals.most_common())}")
     console.print(_one_by_one(news[:limit]) if every or limit else _grouped(news))
-    if limit and limit < len(news) and not every:
+    if limit and limit < len(news):
         console.print(f"… and {len(news) - limit} more (--all shows them)")
 
 

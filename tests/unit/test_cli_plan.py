@@ -1,0 +1,24 @@
+"""What `plan` lists."""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cdc_sync.cli import plan
+
+
+def test_a_limit_is_for_what_would_be_sent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    async def planned(*_: Any) -> tuple[list[dict[str, Any]], list[str]]:
+        return [{"action": action} for action in ("adopt", "send", "adopt", "held")], []
+
+    monkeypatch.setattr(plan, "_plan", planned)
+    monkeypatch.setattr(plan, "invocation", lambda _: SimpleNamespace(config=lambda: None))
+
+    def listed(**options: Any) -> list[str]:
+        plan.plan(SimpleNamespace(), as_json=True, **options)  # type: ignore[arg-type]
+        return [item["action"] for item in json.loads(capsys.readouterr().out)]
+
+    assert listed(limit=2) == ["send", "held"]
+    assert listed(limit=2, every=True) == listed(limit=None, every=False) == ["send", "held", "adopt", "adopt"]
