@@ -22,12 +22,16 @@ from cdc_sync.source.facts import table_facts
 from cdc_sync.source.mapping import Mapping
 
 _MOST = 1_000
-"""Labels of a watch, the most frequent ones: a column with more is no status."""
+"""Labels of a watch beside those of status.map, the most frequent ones: a column with more is no status."""
 
 _SHOWN = 10
 """So many numbers are named."""
 
-_COUNT = "SELECT {label}, pg_catalog.count(*) FROM {table} WHERE {scope} GROUP BY 1 ORDER BY 2 DESC LIMIT {most}"
+_COUNT = """
+SELECT * FROM (SELECT {label} AS label, pg_catalog.count(*) AS number FROM {table} WHERE {scope} GROUP BY 1) AS counted
+ ORDER BY coalesce(pg_catalog.btrim(label::text), '') = '' OR label::text = ANY ({mapped}::text[]) DESC, number DESC
+ LIMIT {most}
+"""
 
 
 def labels(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
@@ -56,7 +60,11 @@ async def labels_of(connection: Connection, config: Config, name: str) -> list[d
     watch, rules = config.watches[name], watch_rules(config, name).status
     mapping = await Mapping.prepare(connection, watch, await table_facts(connection, watch.table))
     query = sql.SQL(_COUNT).format(
-        label=mapping.expressions["columns.status"], table=mapping.table, scope=mapping.scope, most=_MOST
+        label=mapping.expressions["columns.status"],
+        table=mapping.table,
+        scope=mapping.scope,
+        mapped=sql.Literal(list(rules.map)),
+        most=_MOST + len(rules.map),
     )
     async with asking(f"counting the labels of {watch.table}"):
         rows = await (await connection.execute(query)).fetchall()

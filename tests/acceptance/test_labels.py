@@ -79,6 +79,21 @@ def test_check_shows_them_on_request_and_says_which_of_the_map_no_row_has(notify
     assert "failed   applications labels: " in notify.run("check", "--labels").stdout
 
 
+def test_rare_labels_of_the_map_are_counted_among_very_many(notify: Installation) -> None:
+    notify.ats.execute(
+        "INSERT INTO public.applications (hellowork_id, status, job_id, created_at, updated_at)"
+        " SELECT 'hw-' || i, 'label ' || i % 1100, 'job-1', now(), now() FROM generate_series(1, 2200) AS i"
+    )
+    notify.add("hw-rare", status="Rare")
+    notify.configure_watch(status={"map": {"Rare": "hired", "nowhere": "rejected"}})
+
+    found = {item["label"]: item["rows"] for item in json.loads(notify.run("labels", "--json").stdout)}
+
+    assert (found["Rare"], found["nowhere"]) == (1, 0)
+    assert len(found) < 1100
+    assert "no row has these labels of status.map: 'nowhere'\n" in notify.run("check", "--labels").stdout
+
+
 def test_check_warns_of_numbers_that_are_sent(notify: Installation) -> None:
     notify.add("hw-1", status="1")
     notify.add("hw-2", status="-2.5")
