@@ -285,7 +285,8 @@ def test_a_plan_and_an_explanation_tell_what_was_told_and_what_would_be(notify: 
     assert "SEEN → HIRED, job job-1 → job-2" in shown
     assert "HIRED, job job-2" in notify.run("plan", "--all").stdout
     assert "… and 1 more" in notify.run("plan", "--limit", "2").stdout
-    assert notify.run("plan", "--all", "--limit", "1").stdout == notify.run("plan", "--all").stdout
+    listed = notify.run("plan", "--all", "--limit", "1").stdout
+    assert all(name in listed for name in items)
     assert len(json.loads(notify.run("plan", "--json", "--limit", "1").stdout)) == 1
     assert len(notify.hellowork.calls_for("hw-1")) == 1  # a plan sends nothing
     explained = notify.run("explain", "hw-1", "--json")
