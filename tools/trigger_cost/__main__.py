@@ -31,6 +31,11 @@ def main() -> int:
         "--no-fsync", action="store_true", help="a disk that costs nothing: the least flattering ratios"
     )
     parser.add_argument(
+        "--alone",
+        action="store_true",
+        help="the daemon is stopped during each run: what the triggers cost by themselves",
+    )
+    parser.add_argument(
         "--standby",
         type=_positive,
         metavar="SECONDS",
@@ -50,8 +55,8 @@ def main() -> int:
             return _write({}, [], measure_cpu(binaries, given.rounds, tell), given)
         if given.standby:
             return _write({}, [], measure_cancelled(binaries, given.standby, tell), given)
-        facts, figures = bench(binaries, replace(options, fsync=not given.no_fsync), tell)
-        paid = measure_bystanders(binaries, options, tell)
+        facts, figures = bench(binaries, replace(options, fsync=not given.no_fsync, alone=given.alone), tell)
+        paid = [] if given.alone else measure_bystanders(binaries, options, tell)
     except (PgbenchError, PostgresMissingError, PostgresFailedError, ValueError) as error:
         sys.stderr.write(f"trigger_cost: {error}\n")
         return 1

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -100,9 +101,10 @@ class _Load:
         script.write_text(workload.script.format(table=f"public.{variant}", rows=self._options.rows))
         self._rig.settle()
         warm = self._pgbench.run(script, self._rig.ats_dsn, clients, self._options.warm_up)
-        before = self._rig.ats_cpu()
-        ran = self._pgbench.run(script, self._rig.ats_dsn, clients, self._options.length)
-        used = self._rig.ats_cpu() - before
+        with self._rig.alone() if self._options.alone else nullcontext():
+            before = self._rig.ats_cpu()
+            ran = self._pgbench.run(script, self._rig.ats_dsn, clients, self._options.length)
+            used = self._rig.ats_cpu() - before
         if workload.recorded and variant != "bare":
             self.recorded += warm.transactions + ran.transactions
         return Sample(ran.rate, used * 1e6 / ran.transactions)

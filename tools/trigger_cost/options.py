@@ -14,6 +14,7 @@ class Options:
         rows: rows of each table at first; the bulk update changes them all.
         clients: the numbers of clients to measure with.
         fsync: whether the server waits for its disk.
+        alone: whether the daemon is stopped during a run, as if it had a host of its own.
     """
 
     rounds: int
@@ -22,6 +23,7 @@ class Options:
     rows: int = 100_000
     clients: tuple[int, ...] = (1, 8)
     fsync: bool = True
+    alone: bool = False
 
 
 QUICK = Options(rounds=1, warm_up=("--transactions", "5"), length=("--transactions", "25"), rows=1_000, clients=(8,))

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -60,6 +61,15 @@ class Rig:
             self.dba.execute(sql.SQL("VACUUM {}").format(sql.Identifier("public", variant)))
         self.dba.execute("VACUUM cdc_sync.changes")
         self.dba.execute("CHECKPOINT")
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Stop the daemon for a while. What it has armed or disarmed stays so."""
+        os.kill(self.daemon.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.daemon.pid, signal.SIGCONT)
 
     def forget(self) -> None:
         """Throw away what is in the log: the daemon would be busy with it for long, which measures nothing."""
