@@ -78,7 +78,6 @@ async def together(thread: Thread, *work: Work) -> list[Any]:
     await asyncio.to_thread(begun.wait)
     jobs = asyncio.gather(*map(thread.do, work), return_exceptions=True)
     await asyncio.sleep(0)  # each task begins, which is to hand its job in
-    await asyncio.sleep(0)  # and they are passed on
     gate.set()
     await asyncio.gather(busy, return_exceptions=True)
     return await jobs
@@ -89,23 +88,6 @@ async def test_jobs_that_wait_together_share_one_commit(thread: Thread, statemen
 
     assert statements["COMMIT"] == 1, "one for the job that they waited for and for them all"
     assert await thread.do(numbers) == list(range(100))
-
-
-async def test_jobs_of_one_turn_share_one_commit(thread: Thread, statements: Statements) -> None:
-    woken = asyncio.Event()
-
-    async def follow() -> list[int]:
-        await woken.wait()
-        return await thread.do(numbers)
-
-    follower = asyncio.create_task(follow())
-    await asyncio.sleep(0)
-    woken.set()  # as the pipeline wakes the sender, right before it records
-
-    await thread.do(add(1))
-
-    assert await follower == [1]
-    assert statements["COMMIT"] == 1
 
 
 async def test_a_group_does_not_grow_without_end(thread: Thread, statements: Statements) -> None:

@@ -71,6 +71,12 @@ async def first(open_daemon: Open) -> PostgresStore:
 
 
 @pytest.fixture
+def heard(first: PostgresStore) -> Ear:
+    """That of the first daemon; ask for it before `ear`: a daemon listens as soon as it knows of another."""
+    return Ear(first)
+
+
+@pytest.fixture
 async def second(open_daemon: Open) -> PostgresStore:
     return await open_daemon()
 
@@ -107,8 +113,7 @@ async def test_an_apply_that_claims_all_of_it_wakes_nobody(first: PostgresStore,
     await ear.once()
 
 
-async def test_nobody_is_woken_by_itself(first: PostgresStore, second: PostgresStore, ear: Ear) -> None:
-    heard = Ear(first)
+async def test_nobody_is_woken_by_itself(heard: Ear, second: PostgresStore, ear: Ear) -> None:
     await heard.once()
 
     await change(second, "a1")
