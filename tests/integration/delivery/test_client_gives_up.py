@@ -85,6 +85,18 @@ def test_so_is_one_that_is_refused_before_it_was_read(*, tls: bool) -> None:
 
 
 @both
+def test_so_is_one_that_is_accepted_before_it_was_sent(*, tls: bool) -> None:
+    with a_peer(tls=tls) as peer, calling_process(WITHIN) as caller:
+        caller.begin(peer.url, HUGE)
+        connection = peer.take()
+        connection.sendall(OK)
+        assert caller.outcome() == ("200", 0)
+        assert peer.left() == []
+        read, _ = everything_from(connection)
+        assert not is_whole(read)
+
+
+@both
 def test_an_answer_that_ends_the_connection_counts(*, tls: bool) -> None:
     with a_peer(tls=tls) as peer, calling_process(WITHIN) as caller:
         caller.begin(peer.url, BIG)
