@@ -105,6 +105,8 @@ class _Load:
             before = self._rig.ats_cpu()
             ran = self._pgbench.run(script, self._rig.ats_dsn, clients, self._options.length)
             used = self._rig.ats_cpu() - before
+        if self._options.alone:
+            self._rig.forget()
         if workload.recorded and variant != "bare":
             self.recorded += warm.transactions + ran.transactions
         return Sample(ran.rate, used * 1e6 / ran.transactions)
