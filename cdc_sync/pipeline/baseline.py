@@ -1,8 +1,8 @@
 """The first look at a table: its rows are adopted silently (or queued, if `baseline: send` says so).
 
 It walks the table in key order. Each page is recorded together with the place that it reaches, so a daemon that dies
-goes on where it was. The next page is read while one is recorded. What changes behind its back is in the change log, or
-at or behind the poll's first watermark.
+goes on where it was. The next page is read and interpreted while one is recorded. What changes behind its back is in
+the change log, or at or behind the poll's first watermark.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from cdc_sync.core.diff import Queue
 from cdc_sync.core.fence import SnapshotReading
 from cdc_sync.core.observations import BaselineDone, BaselineProgress
 from cdc_sync.core.plan import ApplyResult
-from cdc_sync.core.rows import Key
+from cdc_sync.core.rows import Key, Observation
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.steps import STEPS, Steps
 from cdc_sync.pipeline.sweep_position import shape_of_digests
@@ -72,10 +72,14 @@ async def is_adopted(store: Store, watch: str) -> bool:
     return position is not None and position.done
 
 
+Interpreted = tuple[Page, list[Observation]]
+"""A page, and what its rows say."""
+
+
 async def _and_meanwhile(
-    adopted: Coroutine[Any, Any, list[ApplyResult]], reading: Coroutine[Any, Any, Page] | None
-) -> tuple[list[ApplyResult], Page | None]:
-    """Let the server read the next page while one is recorded.
+    adopted: Coroutine[Any, Any, list[ApplyResult]], reading: Coroutine[Any, Any, Interpreted] | None
+) -> tuple[list[ApplyResult], Interpreted | None]:
+    """Have the next page read and interpreted while one is recorded.
 
     The recording is waited for whatever becomes of the reading: one that ended later, after a new start from an older
     position, would set the position back.
@@ -104,14 +108,16 @@ async def adopt_everything(
     watch, started = intake.rules.watch, time.monotonic()
     estimate, digests = intake.reader.estimate, shape_of_digests(intake)
 
-    def read(after: Key | None) -> Coroutine[Any, Any, Page]:
-        return intake.reader.page(after, steps.adopted, digests)
+    async def read(after: Key | None) -> Interpreted:
+        page = await intake.reader.page(after, steps.adopted, digests)
+        return page, intake.interpreted(page)
 
-    page = None if position.done else await read(position.after)
-    while page is not None:
+    found = None if position.done else await read(position.after)
+    while found is not None:
+        page, observations = found
         reached = replace(position, done=page.last is None, after=page.last, known=position.known + len(page.rows))
-        adopted = intake.adopt(page, {POSITION: reached.to_text()})
-        results, page = await _and_meanwhile(adopted, None if page.last is None else read(page.last))
+        adopted = intake.adopt(observations, {POSITION: reached.to_text()})
+        results, found = await _and_meanwhile(adopted, None if page.last is None else read(page.last))
         queued = sum(isinstance(result.decision, Queue) for result in results)
         position = replace(reached, queued=position.queued + queued)
         intake.observe(BaselineProgress(watch, position.known, estimate))

@@ -191,16 +191,15 @@ class Intake:
         """
         async with self.lock:
             found = await read()
-            applied = await self._apply(origin, self._interpreted(found))
+            applied = await self._apply(origin, self.interpreted(found))
             if applied.written or applied.unresolved:
                 self.observe(ChangesRead(self.rules.watch, origin, len(found.rows)))
             return found
 
-    async def adopt(self, rows: Read, positions: Mapping[str, str]) -> list[ApplyResult]:
+    async def adopt(self, observations: Sequence[Observation], positions: Mapping[str, str]) -> list[ApplyResult]:
         """Apply a page of the baseline together with the position that it reaches."""
         async with self.lock:
-            self.observe(ChangesRead(self.rules.watch, "baseline", len(rows.rows)))
-            observations = self._interpreted(rows)
+            self.observe(ChangesRead(self.rules.watch, "baseline", len(observations)))
             applied = await self._apply("baseline", observations, unseen=self.rules.baseline, positions=positions)
             return list(applied.results)
 
@@ -251,7 +250,8 @@ class Intake:
             self._unwritten.took(what)
         return kept
 
-    def _interpreted(self, read: Read) -> list[Observation]:
+    def interpreted(self, read: Read) -> list[Observation]:
+        """What the rows of a page say, which did not change later than they were read."""
         return [interpret(row, self.rules, read.at) for row in read.rows]
 
     async def _resolve(self, unresolved: Mapping[str, int]) -> list[Resolved]:
