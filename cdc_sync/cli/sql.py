@@ -9,7 +9,7 @@ import psycopg
 import typer
 
 from cdc_sync.cli.context import invocation, no_such_watch, put_out, say
-from cdc_sync.config import Config, Watch, load_without_secrets, parse_duration
+from cdc_sync.config import Config, Watch, load, parse_duration
 from cdc_sync.config.dsn import user_of
 from cdc_sync.config.problems import Mistake
 from cdc_sync.core.failures import OperationError
@@ -101,7 +101,8 @@ class Target:
 
     def __init__(self, context: typer.Context, dsn: str | None, *, store: bool = False) -> None:
         called = invocation(context)
-        self.config, lacking = load_without_secrets(called.config_path, called.environ)
+        lacking: dict[tuple[str | int, ...], str] = {}
+        self.config = load(called.config_path, called.environ, lacking)
         named = store_dsn(self.config) if store else self.config.database.dsn.get_secret_value()
         section = "state" if store and self.config.state.dsn is not None else "database"
         self.user = user_of(named)

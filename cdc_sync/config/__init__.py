@@ -11,7 +11,7 @@ schema        the JSON Schema and the annotated example
 """
 
 from cdc_sync.config.columns import Column, PlainColumn, SqlColumn
-from cdc_sync.config.loading import load, load_without_secrets, parse
+from cdc_sync.config.loading import load, parse
 from cdc_sync.config.models import Admin, Config, Database, HelloWork, Log
 from cdc_sync.config.problems import ConfigurationError, Problem
 from cdc_sync.config.schema import example, json_schema
@@ -38,7 +38,6 @@ __all__ = [
     "format_duration",
     "json_schema",
     "load",
-    "load_without_secrets",
     "parse",
     "parse_duration",
     "warnings",

@@ -1,17 +1,13 @@
-"""A column mapping: the name of a column, or an SQL expression over the row.
-
-The values (`PlainColumn`, `SqlColumn`, `ExtraField`) are apart from the sections that read them (`SqlAsWritten`,
-`ExtraAsWritten`), since a name in the file follows SQL's rules for quotes and a name in a value is the catalog's.
-"""
+"""A column mapping: the name of a column, or an SQL expression over the row."""
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Self, TypeAlias
 
-from pydantic import Field, PlainValidator, ValidationInfo, field_validator
+from pydantic import model_validator
 
 from cdc_sync.config.problems import Mistake
-from cdc_sync.config.values import ColumnName, Section, Sql, Text, named
+from cdc_sync.config.values import ColumnName, Section, Sql, Text, reads
 from cdc_sync.core.identifiers import parse_column
 
 
@@ -22,12 +18,19 @@ class PlainColumn:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class SqlColumn:
-    """An SQL expression over the row, which is called `t`, and the columns that it uses (None: unknown)."""
+class SqlColumn(Section):
+    """An SQL expression over the row.
 
-    sql: str
-    depends_on: tuple[str, ...] | None = None
+    Attributes:
+        sql: An SQL expression over the row, whose alias is `t`: for example `CASE WHEN t.hired THEN 'hired' END`. It
+            becomes part of the daemon's queries as it is, so it may call functions and have sub-queries.
+        depends_on: The columns of the table that the expression uses: what the triggers compare, and what the daemon's
+            role may read. Null, the default, means unknown: the columns written `t.name` in the expression are taken if
+            nothing else in it could be a column, else every column of the table.
+    """
+
+    sql: Sql
+    depends_on: tuple[ColumnName, ...] | None = None
 
 
 _AS_TEXT = re.compile(
@@ -44,30 +47,7 @@ def bare_column(mapped: PlainColumn | SqlColumn) -> str | None:
     return None if as_text is None else parse_column(as_text[1])
 
 
-@dataclass(frozen=True, slots=True)
-class ExtraField:
-    """A further field of the payload: where its value comes from, and the statuses it goes with (empty: all)."""
-
-    column: PlainColumn | SqlColumn
-    only_for: tuple[str, ...] = ()
-
-
-class SqlAsWritten(Section):
-    """An SQL expression over the row.
-
-    Attributes:
-        sql: An SQL expression over the row, whose alias is `t`: for example `CASE WHEN t.hired THEN 'hired' END`. It
-            becomes part of the daemon's queries as it is, so it may call functions and have sub-queries.
-        depends_on: The columns of the table that the expression uses: what the triggers compare, and what the daemon's
-            role may read. Null, the default, means unknown: the columns written `t.name` in the expression are taken if
-            nothing else in it could be a column, else every column of the table.
-    """
-
-    sql: Sql
-    depends_on: tuple[ColumnName, ...] | None = None
-
-
-class ExtraAsWritten(Section):
+class ExtraField(Section):
     """A further field of the payload.
 
     Attributes:
@@ -79,53 +59,42 @@ class ExtraAsWritten(Section):
     """
 
     column: ColumnName | None = None
-    sql: Sql | None = Field(default=None, validate_default=True)
+    sql: Sql | None = None
     depends_on: tuple[ColumnName, ...] | None = None
     only_for: tuple[Text, ...] = ()
 
-    @field_validator("sql")
-    @classmethod
-    def _is_the_only_source(cls, sql: str | None, info: ValidationInfo) -> str | None:
-        if "column" in info.data and (info.data["column"] is None) == (sql is None):
-            raise Mistake("expected one of column and sql, and not both", about_section=True)
-        return sql
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        if (self.column is None) == (self.sql is None) or None not in (self.column, self.depends_on):
+            raise Mistake("expected one of column and sql, and depends_on with sql alone")
+        return self
 
-    @field_validator("depends_on")
-    @classmethod
-    def _goes_with_sql(cls, depends_on: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
-        if depends_on is not None and info.data.get("column") is not None:
-            raise Mistake("goes with sql only: a column depends on itself")
-        return depends_on
-
-
-def _read_column(value: Any) -> PlainColumn | SqlColumn:
-    if isinstance(value, (PlainColumn, SqlColumn)):
-        return value
-    if isinstance(value, dict):
-        read = SqlAsWritten.model_validate(value)
-        return SqlColumn(read.sql, read.depends_on)
-    return PlainColumn(named(parse_column, value, "a column's name or {sql: EXPRESSION, depends_on: [columns]}"))
-
-
-def _read_extra(value: Any) -> ExtraField:
-    if isinstance(value, ExtraField):
-        return value
-    if not isinstance(value, dict):
-        name = named(parse_column, value, "a column's name or {column: NAME, only_for: [statuses]}")
-        return ExtraField(PlainColumn(name))
-    read = ExtraAsWritten.model_validate(value)
-    column = PlainColumn(read.column) if read.column is not None else SqlColumn(read.sql or "", read.depends_on)
-    return ExtraField(column, read.only_for)
+    @property
+    def mapped(self) -> PlainColumn | SqlColumn:
+        """Where its value comes from."""
+        if self.column is not None:
+            return PlainColumn(self.column)
+        return SqlColumn.model_construct(sql=self.sql, depends_on=self.depends_on)
 
 
 Column: TypeAlias = Annotated[
     PlainColumn | SqlColumn,
-    PlainValidator(_read_column, json_schema_input_type=ColumnName | SqlAsWritten),
+    reads(
+        "a column's name or {sql: EXPRESSION, depends_on: [columns]}",
+        {str: lambda name: PlainColumn(parse_column(name)), dict: SqlColumn.model_validate},
+        made=(PlainColumn, SqlColumn),
+        written=ColumnName | SqlColumn,
+    ),
 ]
 """Where a value comes from; in the file a column's name or `{sql: …, depends_on: […]}`."""
 
 Extra: TypeAlias = Annotated[
     ExtraField,
-    PlainValidator(_read_extra, json_schema_input_type=ColumnName | ExtraAsWritten),
+    reads(
+        "a column's name or {column: NAME, only_for: [statuses]}",
+        {str: lambda name: ExtraField(column=name), dict: ExtraField.model_validate},
+        made=ExtraField,
+        written=ColumnName | ExtraField,
+    ),
 ]
 """In the file a column's name, `{column: …, only_for: […]}` or `{sql: …, depends_on: […], only_for: […]}`."""

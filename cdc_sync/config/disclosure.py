@@ -5,17 +5,14 @@ Everything else, such as a password under a misspelt key, is hidden or told by i
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
 from json import dumps
-from typing import Any
 
 from cdc_sync.config.document import Part, is_reference_alone
 from cdc_sync.config.problems import Mistake, Path, Problem, printable
 from cdc_sync.config.schema import Schema, written_out
-from cdc_sync.config.values import is_header_name
 from cdc_sync.core.visible import HIDDEN
 
 _SIMPLE = re.compile(r"[A-Za-z0-9_-]+")
@@ -26,44 +23,26 @@ ANY_NAME = "*"
 """In a path of `all_sections`: a key that people choose, such as a watch's name."""
 
 
-@dataclass(frozen=True, slots=True)
 class Spot:
-    """What the schema allows at one path: sections, mappings, lists and scalars."""
+    """What the schema allows at one path: sections, mappings, lists and scalars.
 
-    kinds: tuple[Schema, ...]
+    Attributes:
+        kinds: their schemas.
+        keys: the keys of the sections that may stand here, with their schemas.
+        has_scalars: whether anything but a section, a mapping or a list may stand here.
+        names_are_free: whether people choose the keys below.
+        is_secret: whether a value here is a secret.
+        may_be_shown: whether a scalar found here is surely no secret: one is expected, and none is secret.
+    """
 
-    @property
-    def keys(self) -> Schema:
-        """The keys of the sections that may stand here, with their schemas."""
-        return {key: below for kind in self.kinds for key, below in kind.get("properties", {}).items()}
-
-    @property
-    def examples(self) -> list[Any]:
-        """What may be written here, if the schema has an example."""
-        return [example for kind in self.kinds for example in kind.get("examples", ())]
-
-    @property
-    def has_scalars(self) -> bool:
-        """Whether anything but a section, a mapping or a list may stand here."""
+    def __init__(self, kinds: Iterable[Schema]) -> None:
+        self.kinds = tuple(kinds)
+        self.keys: Schema = {key: below for kind in self.kinds for key, below in kind.get("properties", {}).items()}
         # Not a set: a type may be a list of types.
-        return any(kind.get("type") not in ("object", "array") for kind in self.kinds)
-
-    @property
-    def names_are_free(self) -> bool:
-        """Whether people choose the keys below."""
-        return any(kind.get("type") == "object" and "properties" not in kind for kind in self.kinds)
-
-    @property
-    def is_secret(self) -> bool:
-        """Whether a value here is a secret."""
-        return any(kind.get("writeOnly") for kind in self.kinds)
-
-    @property
-    def may_be_shown(self) -> bool:
-        """Whether a scalar found here is surely no secret: one is expected, or a list of them, and none is secret."""
-        if not self.has_scalars:
-            return any("items" in kind for kind in self.kinds) and self.below(0).may_be_shown
-        return not self.is_secret
+        self.has_scalars = any(kind.get("type") not in ("object", "array") for kind in self.kinds)
+        self.names_are_free = any(kind.get("type") == "object" and "properties" not in kind for kind in self.kinds)
+        self.is_secret = any(kind.get("writeOnly") for kind in self.kinds)
+        self.may_be_shown = self.has_scalars and not self.is_secret
 
     def below(self, key: str | int) -> "Spot":
         """What may stand at a key, or at a position in a list."""
@@ -72,13 +51,13 @@ class Spot:
             found += kind.get("patternProperties", {}).values()
             found += [further] if (further := kind.get("additionalProperties")) else []
         found += [below for name, below in self.keys.items() if name == key]
-        return Spot(tuple(kind for schema in found for kind in schema.get("anyOf", [schema])))
+        return Spot(kind for schema in found for kind in schema.get("anyOf", [schema]))
 
 
 @cache
 def at(path: Path) -> Spot:
     """What may stand at a path."""
-    return at(path[:-1]).below(path[-1]) if path else Spot(({"type": "object", "properties": written_out()},))
+    return at(path[:-1]).below(path[-1]) if path else Spot([{"type": "object", "properties": written_out()}])
 
 
 @cache
@@ -96,12 +75,6 @@ def _sections_from(spot: Spot, path: tuple[str, ...]) -> Iterator[tuple[tuple[st
         yield path, keys
     for key in (*keys, *([ANY_NAME] if spot.names_are_free else [])):
         yield from _sections_from(spot.below(key), (*path, key))
-
-
-def nearly_known(key: str, spot: Spot) -> bool:
-    """Whether a key is one of the sections here or elsewhere, or nearly so."""
-    names = {*spot.keys, *(name for _, keys in all_sections() for name in keys)}
-    return bool(get_close_matches(key, names, n=1))
 
 
 def disclose(mistake: Mistake, parts: Mapping[Path, Part]) -> Problem:
@@ -137,16 +110,14 @@ def is_like_a_key(name: str) -> bool:
 
 
 def _name(key: str, spot: Spot, part: Part | None) -> str:
+    below = spot.below(key)
     if _CREDENTIALS.search(key):
         return HIDDEN
-    # {SECRET}, {token=SECRET} and the end of {token: SEC,RET} are keys as well, without a value.
-    has_value = part is None or part.value is not None
-    if spot.names_are_free:
-        below = spot.below(key)
-        if not below.may_be_shown and not below.keys and not (is_header_name(key) and has_value):
+    if not spot.names_are_free or not (below.may_be_shown or below.keys):
+        # {SECRET}, {token=SECRET} and the end of {token: SEC,RET} are keys as well, without a value.
+        known = [] if part is None or part.value is not None else [name for _, keys in all_sections() for name in keys]
+        if not is_like_a_key(key) or (known and not get_close_matches(key, [*spot.keys, *known], n=1)):
             return HIDDEN
-    elif not is_like_a_key(key) or not (has_value or nearly_known(key, spot)):
-        return HIDDEN
     return key if _SIMPLE.fullmatch(key) else dumps(printable(key), ensure_ascii=False)
 
 

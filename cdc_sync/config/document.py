@@ -17,8 +17,9 @@ where it has put credentials.
 """
 
 import re
+import stat
 from collections.abc import Callable, Iterator, Mapping
-from errno import EFBIG, EINVAL
+from errno import EFBIG
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
 
@@ -26,13 +27,15 @@ import yaml
 
 from cdc_sync.config.problems import Mistake, Path, Place, messages, printable
 
-LARGEST = 2**20
+_LARGEST = 2**20
 """Bytes of a file (1 MiB); no configuration is larger."""
 _MOST_PARTS = 20_000
 _DEEPEST = 32
 
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map")}
+"""Those that PyYAML gives what has none."""
 _UNUSABLE = re.compile("[\x00\ud800-\udfff]")
 """Characters that YAML and an environment can have, and neither PostgreSQL nor a file system nor a terminal takes."""
 
@@ -84,7 +87,6 @@ class Document:
         place = self._reach(node, path)
         match node:
             case yaml.ScalarNode(value=text, style=style):
-                self._check_usable(text, path)
                 # In quotes it is always text.
                 value = text if style else None if text in _NULLS else _BOOLEANS.get(text, text)
                 self.parts[path] = Part(key, place, value, text)
@@ -102,7 +104,10 @@ class Document:
         merged: dict[str, tuple[Place, yaml.Node]] = {}
         for key, value in node.value:
             place = self._reach(key, path)
-            self._check_usable(key.value, path)
+            if not isinstance(key, yaml.ScalarNode):
+                raise self._refusal(
+                    "a key must be text", "write `key: value`; quote text that begins with [ or {", path
+                )
             if key.value == "<<" and not key.style:
                 for source in value.value if isinstance(value, yaml.SequenceNode) else (value,):
                     if not isinstance(source, yaml.MappingNode):
@@ -123,90 +128,57 @@ class Document:
         self._furthest = max(self._furthest, place)
         self._count += 1
         _check_extent(self._count, len(path), self._furthest)
-        return place
-
-    def _check_usable(self, text: str, path: Path) -> None:
-        if _UNUSABLE.search(text):
+        if node.tag not in _TAGS:
+            raise self._refusal("tags are not used here", "quote text that begins with !", path)
+        if isinstance(node, yaml.ScalarNode) and _UNUSABLE.search(node.value):
             raise self._refusal("has a character that cannot be used: NUL, or half of a surrogate pair", None, path)
+        return place
 
     def _refusal(self, message: str, suggestion: str | None, path: Path) -> Mistake:
         return Mistake(message, suggestion, path=path, about_key=True, place=self._furthest)
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.BaseLoader):
     """Composes nodes, and refuses what takes long to read as soon as it has taken long."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.place = Place(1, 1)
-        self._path: list[str | int | None] = []
-        self._count = 0
-        self._whole: set[str | None] = set()
-
-    def document(self) -> yaml.Node | None:
-        root = self.get_node() if self.check_node() else None
-        if root is not None and self.check_node():
-            message, remedy = "expected one document", "remove the second `---` and what follows it"
-            raise Mistake(message, remedy, about_key=True, place=_place(self.current_event))
-        return root
+    place, count, depth = Place(1, 1), 0, -1
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
-        self.place = _place(event)
-        self._path.append(index.value if isinstance(index, yaml.ScalarNode) else index)
-        self._count += 1
-        _check_extent(self._count, len(self._path) - 1, self.place)
-        anchor = getattr(event, "anchor", None)
-        if isinstance(event, yaml.AliasEvent):
-            if anchor not in self._whole:
-                remedy = "quote text that begins with *"
-                raise self._refusal("an alias (*name) needs its anchor (&name) before it", remedy)
-        else:
-            # The same name may be given again; until its part is whole, it stands for nothing.
-            self.anchors.pop(anchor, None)
-            self._whole.discard(anchor)
-        is_scalar = isinstance(event, yaml.ScalarEvent) or isinstance(self.anchors.get(anchor), yaml.ScalarNode)
-        if isinstance(parent, yaml.MappingNode) and index is None and not is_scalar:
-            raise self._refusal("a key must be text", "write `key: value`; quote text that begins with [ or {")
-        if getattr(event, "tag", None) is not None:
-            raise self._refusal("tags are not used here", "quote text that begins with !")
+        self.place = _place(self.peek_event())  # type: ignore[no-untyped-call]
+        self.count += 1
+        self.depth += 1
+        _check_extent(self.count, self.depth, self.place)
         node = super().compose_node(parent, index)
-        self._whole.add(anchor)
-        self._path.pop()
+        self.depth -= 1
         return node
-
-    def _refusal(self, message: str, suggestion: str) -> Mistake:
-        path = tuple(step for step in self._path if isinstance(step, (str, int)))
-        return Mistake(message, suggestion, path=path, about_key=True, place=self.place)
 
 
 def _compose(text: str) -> yaml.Node | None:
+    place = Place(1, 1)
     try:
         loader = _Loader(text)
+        try:
+            return loader.get_single_node()
+        finally:
+            place = loader.place
     except yaml.reader.ReaderError as error:
-        before, character = text[: error.position], ord(text[error.position])
+        before = text[: error.position]
         place = Place(before.count("\n") + 1, error.position - before.rfind("\n"))
-        message = f"not YAML: the character U+{character:04X} cannot stand in it"
+        message = f"not YAML: the character U+{ord(text[error.position]):04X} cannot stand in it"
         raise Mistake(message, "remove it", place=place) from None
-    try:
-        return loader.document()
     except yaml.MarkedYAMLError as error:
-        raise _not_yaml(error, text, loader.place) from None
+        raise _not_yaml(error, text, place) from None
     except Mistake:
         raise
-    except (yaml.YAMLError, ValueError, OverflowError):
+    except (ValueError, OverflowError):
         # An escape such as "\Uffffffff" is no character, and PyYAML does not say so in its own way.
-        message = "not YAML: an escape or a number after this cannot be read"
-        raise Mistake(message, place=loader.place) from None
+        raise Mistake("not YAML: an escape or a number after this cannot be read", place=place) from None
 
 
 def _check_extent(count: int, depth: int, place: Place) -> None:
-    if count > _MOST_PARTS:
-        message = f"expected at most {_MOST_PARTS} keys and values, with aliases written out"
-        raise Mistake(message, about_key=True, place=place)
-    if depth > _DEEPEST:
-        message = f"expected at most {_DEEPEST} levels of nesting, with aliases written out"
-        raise Mistake(message, about_key=True, place=place)
+    for number, most, what in ((count, _MOST_PARTS, "keys and values"), (depth, _DEEPEST, "levels of nesting")):
+        if number > most:
+            raise Mistake(f"expected at most {most} {what}, with aliases written out", about_key=True, place=place)
 
 
 def _place(part: Any) -> Place:
@@ -229,62 +201,53 @@ def _not_yaml(error: yaml.MarkedYAMLError, text: str, last: Place) -> Mistake:
     return Mistake(f"not YAML: {meant['message']}".removesuffix(": "), meant["remedy"], place=place)
 
 
-_MOST_MISTAKES = 100
-"""In one value; more tell nobody anything."""
-
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_NAME_IN_PATH = re.compile(r"\$\{(?P<name>[^{}]*)\}")
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<body>file:(?:[^{}]|\$\{[^{}]*\})*|[^{}]*)\}|\$\{")
 
 UNRESOLVED = "cdc-sync-has-no-value-for-this-reference"
 """What stands for a reference that cannot be replaced, where only names are wanted: long enough for any secret."""
 
 
-def substitute(text: str, environ: Mapping[str, str], folder: FilePath, instead: str = "") -> tuple[str, list[Mistake]]:
-    """Replace every reference in a value; with the mistakes, one for each reference that stands for nothing.
-
-    Args:
-        text: the value as it is written.
-        environ: the environment.
-        folder: what a relative PATH is relative to.
-        instead: what stands in the place of a reference that stands for nothing.
-    """
-    mistakes: list[Mistake] = []
-
-    def replacement(match: re.Match[str]) -> str:
-        if match[0] == "$${":
-            return "${"
-        try:
-            return _resolve(match["body"], environ, folder)
-        except Mistake as mistake:
-            if len(mistakes) < _MOST_MISTAKES:
-                mistakes.append(mistake)
-            return instead
-
-    return _REFERENCE.sub(replacement, text), mistakes
-
-
-def with_stand_ins(text: str, stand_in: str) -> str:
-    """A value as it is written, with something else in the place of each reference."""
-    return _REFERENCE.sub(lambda match: "${" if match[0] == "$${" else stand_in, text)
+def substitute(text: str, resolved: Callable[[str], str]) -> str:
+    """Replace every reference in a value by what is made of the text in its braces (of no text, if they are open)."""
+    return _REFERENCE.sub(lambda match: "${" if match[0] == "$${" else resolved(match["body"] or ""), text)
 
 
 def is_reference_alone(text: str) -> bool:
     """Whether a value is made of one reference and nothing else, so that it can be shown though it is a secret."""
     match = _REFERENCE.fullmatch(text)
-    body = match["body"] if match else None
-    return body is not None and (_NAME.fullmatch(body) is not None or body.startswith("file:"))
+    body = match and match["body"]
+    return bool(body and (_NAME.fullmatch(body) or body.startswith("file:")))
 
 
-def _resolve(body: str | None, environ: Mapping[str, str], folder: FilePath) -> str:
-    if body is not None and body.startswith("file:"):
-        path = _NAME_IN_PATH.sub(lambda match: _variable(match["name"], environ), body.removeprefix("file:"))
-        return _content(path, folder)
-    return _variable(body, environ)
+def resolve(body: str, environ: Mapping[str, str], folder: FilePath) -> str:
+    """What a reference stands for; a relative PATH is relative to a folder.
+
+    Raises:
+        Mistake: for nothing.
+    """
+    if not body.startswith("file:"):
+        return _variable(body, environ)
+    path = re.sub(r"\$\{([^{}]*)\}", lambda match: _variable(match[1], environ), body.removeprefix("file:"))
+    shown, file = printable(path), folder / path
+    try:
+        # A pipe without a writer would keep the daemon from ever starting.
+        if stat.S_ISFIFO(file.stat().st_mode):
+            raise Mistake(f"cannot read {shown}: it is a pipe")
+        text = read_text(file)
+    except UnicodeDecodeError:
+        raise Mistake(f"{shown} is not UTF-8 text") from None
+    except OSError as error:
+        remedy = "it must be readable by the user that cdc-sync runs as"
+        raise Mistake(f"cannot read {shown}: {error.strerror}", remedy) from None
+    if "\0" in text:
+        raise Mistake(f"{shown} is not text: it has NUL characters")
+    # One newline, which editors and `echo` put there; a second one is content.
+    return re.sub(r"\r?\n\Z", "", text)
 
 
-def _variable(name: str | None, environ: Mapping[str, str]) -> str:
-    if name is None or _NAME.fullmatch(name) is None:
+def _variable(name: str, environ: Mapping[str, str]) -> str:
+    if not _NAME.fullmatch(name):
         raise Mistake("expected ${NAME} or ${file:PATH}, complete and without a default", "for a literal ${ write $${")
     if name not in environ:
         remedy = "set it for the daemon (systemd: Environment= or EnvironmentFile=)"
@@ -296,28 +259,15 @@ def _variable(name: str | None, environ: Mapping[str, str]) -> str:
     return environ[name]
 
 
-def _content(path: str, folder: FilePath) -> str:
-    shown = printable(path)
-    try:
-        text = _read(folder / path).decode()
-    except UnicodeDecodeError:
-        raise Mistake(f"{shown} is not UTF-8 text") from None
-    except OSError as error:
-        raise Mistake(
-            f"cannot read {shown}: {error.strerror}", "it must be readable by the user that cdc-sync runs as"
-        ) from None
-    if "\0" in text:
-        raise Mistake(f"{shown} is not text: it has NUL characters")
-    # One newline, which editors and `echo` put there; a second one is content.
-    return text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
+def read_text(path: FilePath) -> str:
+    """The text of a file.
 
-
-def _read(file: FilePath) -> bytes:
-    # A pipe without a writer would keep the daemon from ever starting.
-    if file.exists() and not file.is_file():
-        raise OSError(EINVAL, "it is not a plain file")
-    with file.open("rb") as stream:
-        content = stream.read(LARGEST + 1)
-    if len(content) > LARGEST:
+    Raises:
+        OSError: it cannot be read, or is too large.
+        UnicodeDecodeError: it is not UTF-8 text.
+    """
+    with path.open("rb") as stream:
+        content = stream.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
         raise OSError(EFBIG, "it is larger than 1 MiB")
-    return content
+    return content.decode("utf-8-sig")

@@ -2,8 +2,11 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
+from itertools import takewhile
+from operator import eq, itemgetter
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -11,7 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from cdc_sync.config.disclosure import ANY_NAME, all_sections, at, disclose, is_like_a_key, path_text
-from cdc_sync.config.document import LARGEST, UNRESOLVED, Document, substitute
+from cdc_sync.config.document import UNRESOLVED, Document, read_text, resolve, substitute
 from cdc_sync.config.dsn import check
 from cdc_sync.config.models import Config
 from cdc_sync.config.problems import ConfigurationError, Mistake, Path, Place, Problem, messages
@@ -25,126 +28,109 @@ OTHERWISE = "is not what is expected here"
 """For a type that a later version of the validator may bring: vague, and better than none."""
 
 
-def load(path: FilePath, environ: Mapping[str, str]) -> Config:
+def load(path: FilePath, environ: Mapping[str, str], lacking: dict[Path, str] | None = None) -> Config:
     """Read the configuration from a file.
 
     Args:
         path: the file; a relative `${file:PATH}` in it is relative to its folder.
         environ: where `${NAME}` is looked up.
+        lacking: see `parse`.
 
     Raises:
         ConfigurationError: it cannot be read, or something in it is wrong.
     """
-    return _config_of(str(path), _Loading(environ, path.parent).file(path))
+    text, mistake = "", None
+    try:
+        text = read_text(path)
+    except FileNotFoundError:
+        mistake = Mistake("there is no such file", f"name another with --config; {_WHERE_TO_BEGIN}")
+    except UnicodeDecodeError as error:
+        place = Place(error.object.count(b"\n", 0, error.start) + 1, 1)
+        mistake = Mistake("expected UTF-8 text", "save the file as UTF-8", place=place)
+    except OSError as error:
+        remedy = "it must be a file that the user may read that cdc-sync runs as"
+        mistake = Mistake(f"cannot be read: {error.strerror}", remedy)
+    if mistake is not None:
+        raise ConfigurationError(str(path), [disclose(mistake, {})])
+    return parse(text, name=str(path), environ=environ, folder=path.parent, lacking=lacking)
 
 
-def load_without_secrets(path: FilePath, environ: Mapping[str, str]) -> tuple[Config, Mapping[Path, str]]:
-    """Read the configuration for printing SQL: a secret whose variable or file is not there is no error.
-
-    Returns the configuration, with a placeholder in such a secret's place (a connection string is empty where it says
-    nothing without), and what each lacks by its path.
-
-    Raises:
-        ConfigurationError: it cannot be read, or something else in it is wrong.
-    """
-    loading = _Loading(environ, path.parent, secrets_may_lack=True)
-    return _config_of(str(path), loading.file(path)), loading.lacking
-
-
-def parse(text: str, *, name: str, environ: Mapping[str, str], folder: FilePath | None = None) -> Config:
+def parse(
+    text: str,
+    *,
+    name: str,
+    environ: Mapping[str, str],
+    folder: FilePath = FilePath(),
+    lacking: dict[Path, str] | None = None,
+) -> Config:
     """Read the configuration from text.
 
     Args:
         text: YAML.
         name: what messages call it.
         environ: where `${NAME}` is looked up.
-        folder: what a relative `${file:PATH}` is relative to; the current folder if it is not given.
+        folder: what a relative `${file:PATH}` is relative to.
+        lacking: for printing SQL, where a secret whose variable or file is not there is no error: gets what each lacks,
+            by its path. In its place is a placeholder then, or for a connection string that says nothing without it,
+            nothing.
 
     Raises:
         ConfigurationError: something in it is wrong.
     """
-    return _config_of(name, _Loading(environ, folder or FilePath()).text(text))
-
-
-def _config_of(name: str, outcome: Config | list[Problem]) -> Config:
+    found = _read(text, environ, folder, lacking)
     # Raised out here, so that no exception with the file's content in it hangs on to this one.
-    if isinstance(outcome, Config):
-        return outcome
-    raise ConfigurationError(name, outcome)
+    if isinstance(found, Config):
+        return found
+    raise ConfigurationError(name, found)
 
 
-class _Loading:
-    """One reading; `lacking` is what secrets lack, by their paths, if they may."""
+def _read(
+    text: str, environ: Mapping[str, str], folder: FilePath, lacking: dict[Path, str] | None
+) -> Config | list[Problem]:
+    unreplaced: list[Mistake] = []
 
-    def __init__(self, environ: Mapping[str, str], folder: FilePath, *, secrets_may_lack: bool = False) -> None:
-        self.lacking: dict[Path, str] = {}
-        self._secrets_may_lack = secrets_may_lack
-        self._environ = environ
-        self._folder = folder
-        self._unreplaced: list[Mistake] = []
+    def replaced(text: str, path: Path) -> str:
+        may_lack = lacking is not None and "${" in text and at(path).is_secret
+        wrong: list[Mistake] = []
 
-    def file(self, path: FilePath) -> Config | list[Problem]:
-        try:
-            return self.text(_text_of(path))
-        except Mistake as mistake:
-            return [disclose(mistake, {})]
+        def resolved(body: str) -> str:
+            try:
+                return resolve(body, environ, folder)
+            except Mistake as mistake:
+                wrong.append(replace(mistake, path=path))
+                return UNRESOLVED if may_lack else ""
 
-    def text(self, text: str) -> Config | list[Problem]:
-        try:
-            document = Document(text, self._replaced)
-        except Mistake as mistake:
-            return [disclose(mistake, {})]
-        if document.values is None:
-            return [disclose(Mistake("there is nothing in it", _WHERE_TO_BEGIN), {})]
-        mistakes = [*document.mistakes.values(), *self._unreplaced]
-        try:
-            config = Config.model_validate(document.values)
-        except ValidationError as error:
-            # What could not be put in is not judged as well: it would be called wrong twice.
-            missing = {mistake.path for mistake in self._unreplaced}
-            mistakes += [
-                found
-                for found in map(_mistake, error.errors(include_url=False))
-                if not any(found.path[:length] in missing for length in range(len(found.path) + 1))
-            ]
-        else:
-            if not mistakes:
-                return config
-        return list(dict.fromkeys(disclose(mistake, document.parts) for mistake in mistakes))
+        value = substitute(text, resolved)
+        if lacking is None or not may_lack:
+            unreplaced.extend(wrong)
+        elif wrong:
+            lacking[path] = "; ".join(mistake.message for mistake in wrong)
+            with suppress(Mistake):
+                check(value if path[-1] == "dsn" else "")
+                return value
+            return ""
+        return value
 
-    def _replaced(self, text: str, path: Path) -> str:
-        may_lack = self._secrets_may_lack and "${" in text and at(path).is_secret
-        replaced, mistakes = substitute(text, self._environ, self._folder, UNRESOLVED if may_lack else "")
-        if mistakes and may_lack:
-            self.lacking[path] = "; ".join(mistake.message for mistake in mistakes)
-            if path[-1:] == ("dsn",):
-                try:
-                    check(replaced)
-                except Mistake:
-                    return ""
-        else:
-            self._unreplaced += [replace(each, path=path) for each in mistakes]
-        return replaced
-
-
-def _text_of(path: FilePath) -> str:
     try:
-        with path.open("rb") as stream:
-            content = stream.read(LARGEST + 1)
-        text = content.decode("utf-8-sig")
-    except FileNotFoundError:
-        raise Mistake("there is no such file", f"name another with --config; {_WHERE_TO_BEGIN}") from None
-    except IsADirectoryError:
-        raise Mistake("expected a file, and it is a folder", "name the file in it with --config") from None
-    except UnicodeDecodeError as error:
-        place = Place(error.object.count(b"\n", 0, error.start) + 1, 1)
-        raise Mistake("expected UTF-8 text", "save the file as UTF-8", place=place) from None
-    except OSError as error:
-        remedy = "it must be readable by the user that cdc-sync runs as"
-        raise Mistake(f"cannot be read: {error.strerror}", remedy) from None
-    if len(content) > LARGEST:
-        raise Mistake("expected a file of at most 1 MiB: this is no configuration")
-    return text
+        document = Document(text, replaced)
+    except Mistake as mistake:
+        return [disclose(mistake, {})]
+    if document.values is None:
+        return [disclose(Mistake("there is nothing in it", _WHERE_TO_BEGIN), {})]
+    mistakes = [*document.mistakes.values(), *unreplaced]
+    try:
+        config = Config.model_validate(document.values)
+        if not mistakes:
+            return config
+    except ValidationError as error:
+        # What could not be put in is not judged as well: it would be called wrong twice.
+        missing = {mistake.path for mistake in unreplaced}
+        mistakes += [
+            found
+            for found in map(_mistake, error.errors(include_url=False))
+            if not any(found.path[:length] in missing for length in range(len(found.path) + 1))
+        ]
+    return list(dict.fromkeys(disclose(mistake, document.parts) for mistake in mistakes))
 
 
 def _mistake(details: ErrorDetails) -> Mistake:
@@ -156,8 +142,7 @@ def _mistake(details: ErrorDetails) -> Mistake:
         path = path[:-1]
     wrong = context.get("error")
     if isinstance(wrong, Mistake):
-        path = path[:-1] if wrong.about_section else path
-        return replace(wrong, path=path, about_key=about_key or wrong.about_section)
+        return replace(wrong, path=path, about_key=about_key)
     kind = details["type"]
     message, suggestion = messages()["models"].get(kind, OTHERWISE).format_map(context), None
     if kind == "missing":
@@ -168,8 +153,9 @@ def _mistake(details: ErrorDetails) -> Mistake:
         message = message.replace("'", "")
         close = get_close_matches(str(details["input"]), re.findall(r"'([^']*)'", context["expected"]), n=1)
         suggestion = f'did you mean "{close[0]}"?' if close else None
-    elif kind in {"dict_type", "mapping_type"} and (examples := at(path).examples):
-        suggestion = f"for example {path[-1]}: {flow(examples[0])}"
+    elif kind in {"dict_type", "mapping_type"}:
+        examples = [example for spot in at(path).kinds for example in spot.get("examples", ())]
+        suggestion = f"for example {path[-1]}: {flow(examples[0])}" if examples else None
     elif kind == "string_type" and isinstance(details["input"], bool):
         suggestion = "put it in quotes to make it text"
     return Mistake(message, suggestion, path=path, about_key=kind in _ABOUT_KEY)
@@ -187,20 +173,15 @@ def _likely(path: Path) -> str | None:
     if not is_like_a_key(key):
         return "write `key: value`, with a blank after the colon"
     here = tuple(ANY_NAME if at(path[:depth]).names_are_free else str(name) for depth, name in enumerate(path[:-1]))
-    elsewhere = [place for place, keys in all_sections() if key in keys and place != here]
+    elsewhere = [(sum(takewhile(bool, map(eq, place, here))), place) for place, keys in all_sections() if key in keys]
     if elsewhere:
-        nearest = max(elsewhere, key=lambda place: _in_common(place, here))
-        shared = _in_common(nearest, here)
-        rest = tuple("NAME" if name == ANY_NAME else name for name in nearest[shared:])
-        if not nearest:
+        shared, place = max(elsewhere, key=itemgetter(0))
+        if not place:
             return "it belongs at the top of the file, without indentation"
+        rest = ["NAME" if name == ANY_NAME else name for name in place[shared:]]
         return f"it belongs in {'.'.join(rest) if shared == len(here) else path_text((*path[:shared], *rest), {})}"
     known_keys = list(at(path[:-1]).keys)
     close = get_close_matches(key, known_keys, n=1)
     if close:
         return f'did you mean "{close[0]}"?'
     return f"known here: {', '.join(known_keys)}" if known_keys else None
-
-
-def _in_common(one: tuple[str, ...], other: tuple[str, ...]) -> int:
-    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

@@ -34,7 +34,6 @@ class Mistake(ValueError):  # noqa: N818 - the people who read it made one; the 
     Attributes:
         message: what was expected.
         suggestion: how to repair it, if there is more to say than that.
-        about_section: whether it is the section that is wrong, rather than the key whose reader noticed.
         path: where.
         about_key: whether the key is wrong (or missing), and not its value.
         place: where exactly, if the path does not tell.
@@ -42,7 +41,6 @@ class Mistake(ValueError):  # noqa: N818 - the people who read it made one; the 
 
     message: str
     suggestion: str | None = None
-    about_section: bool = field(default=False, kw_only=True)
     path: Path = field(default=(), kw_only=True)
     about_key: bool = field(default=False, kw_only=True)
     place: Place | None = field(default=None, kw_only=True)

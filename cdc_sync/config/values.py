@@ -3,31 +3,20 @@
 Text, names, numbers, lengths of time (`500ms`, `30s`, `7d`), sizes (`256MB`, `64KiB`), addresses and headers.
 """
 
-import ipaddress
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from fractions import Fraction
-from typing import Annotated, Any, TypeVar
+from ipaddress import IPv6Address
+from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    SecretStr,
-    WithJsonSchema,
-    model_validator,
-)
+import pydantic
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, WithJsonSchema
 
 from cdc_sync.config.problems import Mistake
 from cdc_sync.core.identifiers import IdentifierError, QualifiedName, parse_column, parse_qualified
 from cdc_sync.core.status_url import AllowedHosts, endpoint_of, is_loopback
-
-_Name = TypeVar("_Name")
 
 NOT_EMPTY = WithJsonSchema({"type": "string", "minLength": 1})
 """What an editor is told of a text that has rules of its own."""
@@ -36,7 +25,7 @@ _REFERENCE = r".*\$\{[^}]+\}.*"
 """Text with a `${…}` in it: what it stands for is not known until the file is loaded."""
 
 
-class Section(BaseModel):
+class Section(pydantic.BaseModel):
     """A section: immutable, and every key that it does not know is an error.
 
     Everything that is ever said about a key stands in its section: below `Attributes` its documentation, and behind a
@@ -44,9 +33,9 @@ class Section(BaseModel):
     """
 
     # Inputs are hidden because an exception travels: into logs, into a report of a crash.
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    @model_validator(mode="before")
+    @pydantic.model_validator(mode="before")
     @classmethod
     def _nothing_is_all_defaults(cls, value: Any) -> Any:
         # A section whose keys are all commented out is null in YAML.
@@ -64,113 +53,94 @@ def must(hold: Callable[[Any], object], message: str, suggestion: str | None = N
     return AfterValidator(check)
 
 
+def reads(
+    expected: str, readers: Mapping[type, Callable[[Any], Any]], made: type | tuple[type, ...] = (), written: Any = str
+) -> PlainValidator:
+    """Read a value by the type that it has in the file.
+
+    Args:
+        expected: what people are told.
+        readers: by type; they raise `IdentifierError` for what is no name.
+        made: of which type a value is that was made in code, and is taken as it is.
+        written: what an editor accepts.
+    """
+
+    def read(value: Any) -> Any:
+        if isinstance(value, made):
+            return value
+        try:
+            return readers[type(value)](value)
+        except KeyError:
+            raise Mistake(f"expected {expected}") from None
+        except IdentifierError as error:
+            raise Mistake(f"expected {expected}: {error}") from None
+
+    return PlainValidator(read, json_schema_input_type=written)
+
+
 # Text and names.
 
+Text = Annotated[str, must(str.strip, "must not be empty"), NOT_EMPTY]
 
-def named(parse: Callable[[str], _Name], value: Any, expected: str) -> _Name:
-    """Read a name that follows SQL's rules for quotes."""
-    if not isinstance(value, str):
-        raise Mistake(f"expected {expected}")
-    try:
-        return parse(value)
-    except IdentifierError as error:
-        raise Mistake(f"expected {expected}: {error}") from None
-
-
-def _column_name(value: Any) -> str:
-    return named(parse_column, value, "a column's name")
-
-
-def _table_name(value: Any) -> QualifiedName:
-    is_read = isinstance(value, QualifiedName)
-    return value if is_read else named(parse_qualified, value, "a table's name, such as public.applications")
-
-
-NOT_BLANK = must(str.strip, "must not be empty")
-
-Text = Annotated[str, NOT_BLANK, NOT_EMPTY]
-
-_NO_END = must(
-    lambda sql: not sql.rstrip().endswith(";"), "must not end with a semicolon: it becomes part of a longer statement"
-)
-Sql = Annotated[str, NOT_BLANK, _NO_END, NOT_EMPTY]
+Sql = Annotated[
+    Text,
+    must(
+        lambda sql: not sql.rstrip().endswith(";"),
+        "must not end with a semicolon: it becomes part of a longer statement",
+    ),
+]
 """A piece of SQL, put into a statement as it is."""
 
-ColumnName = Annotated[str, BeforeValidator(_column_name), NOT_EMPTY]
+ColumnName = Annotated[str, reads("a column's name", {str: parse_column}), NOT_EMPTY]
 """A column's name as the catalog has it; written as in SQL: folded to lower case unless in double quotes."""
 
 DISTINCT = must(lambda names: len(set(names)) == len(names), "names a column twice")
 
-TableName = Annotated[QualifiedName, BeforeValidator(_table_name), NOT_EMPTY]
+TableName = Annotated[
+    QualifiedName,
+    reads("a table's name, such as public.applications", {str: parse_qualified}, made=QualifiedName),
+    NOT_EMPTY,
+]
 """A table's name; written as in SQL: each part folded to lower case unless in double quotes."""
 
 # Numbers.
 
-_DECIMAL = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
-
-
-def _whole_number(value: Any) -> int:
-    """Read an integer; `true` is none, though Python says so."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    text = value.strip() if isinstance(value, str) else ""
-    # Bounded, because Python refuses to convert more than some thousand digits.
-    if not text.removeprefix("-").isdecimal() or len(text) > 18 or not text.isascii():  # noqa: PLR2004 - fits 64 bits
-        raise Mistake("expected a whole number")
-    return int(text)
-
-
-def _positive_number(value: Any) -> float:
-    text = str(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else ""
-    if not _DECIMAL.fullmatch(text) or not float(text):
-        raise Mistake("expected a number above zero, such as 0.5 or 20")
-    return float(text)
-
-
 WholeNumber = Annotated[
     int,
-    BeforeValidator(_whole_number),
+    BeforeValidator(str),  # `true` is no number, though Python says so
     # No WithJsonSchema: it would hide a field's own bounds.
     Field(json_schema_extra={"type": ["integer", "string"], "pattern": f"^(-?[0-9]+|{_REFERENCE})$"}),
 ]
 
 PositiveNumber = Annotated[
     float,
-    BeforeValidator(_positive_number),
+    BeforeValidator(str),
+    Field(gt=0, allow_inf_nan=False),
     WithJsonSchema(
-        {"type": ["number", "string"], "exclusiveMinimum": 0, "pattern": f"^({_DECIMAL.pattern}|{_REFERENCE})$"}
+        {
+            "type": ["number", "string"],
+            "exclusiveMinimum": 0,
+            "pattern": rf"^([0-9]{{1,15}}(?:\.[0-9]{{1,15}})?|{_REFERENCE})$",
+        }
     ),
 ]
 
 # Lengths of time and sizes.
 
-# Bounded, because the time to convert digits to a number grows with the square of their count.
 _NUMBER = r"[0-9]{1,18}(?:\.[0-9]{1,9})?"
-_MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_BYTES = {"": 1, "B": 1, "KB": 1000}
-_BYTES |= {f"{prefix}B": 1000**power for power, prefix in enumerate("kMGT", 1)}
-_BYTES |= {f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGT", 1)}
-_A_DURATION = "expected a duration such as 500ms, 30s, 5m, 2h or 7d"
-_A_SIZE = "expected a size such as 256MB, 64KiB or a plain number of bytes"
+_MILLISECOND = timedelta(milliseconds=1)
+_UNITS = {
+    "d": timedelta(days=1),
+    "h": timedelta(hours=1),
+    "m": timedelta(minutes=1),
+    "s": timedelta(seconds=1),
+    "ms": _MILLISECOND,
+}
 
 LONGEST = timedelta(days=3650)
 """No duration is longer: every sum with a date must stay within what Python and PostgreSQL can write."""
-LARGEST = 2**50
-"""No size is larger (1 PiB): it must fit PostgreSQL's bigint."""
 
 DURATION_PATTERN = rf"^(0|{_NUMBER}(ms|s|m|h|d)|{_REFERENCE})$"
-SIZE_PATTERN = rf"^({_NUMBER}({'|'.join(_BYTES)})|{_REFERENCE})$"
-
-
-def _read(value: Any, units: Mapping[str, int], expected: str, known: str) -> Fraction:
-    """Read a number and one of the units, of which `known` tells people."""
-    text = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
-    match = re.fullmatch(rf"(-?)({_NUMBER})({'|'.join(units)})", text)
-    if match is None:
-        raise Mistake(expected, f"the units are {known}" if re.match(_NUMBER, text) else None)
-    if match[1]:
-        raise Mistake("must not be negative")
-    return Fraction(match[2]) * units[match[3]]
 
 
 def parse_duration(value: Any) -> timedelta:
@@ -181,53 +151,28 @@ def parse_duration(value: Any) -> timedelta:
     Raises:
         Mistake: it is not one, it is negative, finer than a millisecond, or longer than ten years.
     """
-    if isinstance(value, timedelta):
-        if value < timedelta(0):
-            raise Mistake("must not be negative")
-        return value
-    if str(value) == "0":
-        return timedelta(0)
-    milliseconds = _read(value, _MILLISECONDS, _A_DURATION, "ms, s, m, h and d, written without a blank")
-    if milliseconds.denominator != 1:
-        raise Mistake("expected a whole number of milliseconds: nothing here is finer than 1ms")
-    if milliseconds > LONGEST / timedelta(milliseconds=1):
+    match = re.fullmatch(rf"(-?{_NUMBER})({'|'.join(_UNITS)})", "0s" if str(value) == "0" else str(value))
+    if match is None and not isinstance(value, timedelta):
+        is_number = re.match(_NUMBER, str(value))
+        units = "the units are ms, s, m, h and d, written without a blank" if is_number else None
+        raise Mistake("expected a duration such as 500ms, 30s, 5m, 2h or 7d", units)
+    try:
+        length: timedelta = value if match is None else float(match[1]) * _UNITS[match[2]]
+    except OverflowError:
+        length = timedelta.max
+    if length < timedelta(0):
+        raise Mistake("must not be negative")
+    if length > LONGEST:
         raise Mistake(f"must not be longer than {format_duration(LONGEST)}")
-    return timedelta(milliseconds=int(milliseconds))
+    if length % _MILLISECOND:
+        raise Mistake("expected a whole number of milliseconds: nothing here is finer than 1ms")
+    return length
 
 
 def format_duration(length: timedelta) -> str:
     """Write a duration in the largest unit that gives a whole number; parts of a millisecond are dropped."""
-    return _written(length // timedelta(milliseconds=1), _MILLISECONDS) or "0s"
-
-
-def parse_size(value: Any) -> int:
-    """Read a size in bytes: kB, MB, GB, TB count by 1000, KiB, MiB, GiB, TiB by 1024; an `int` is taken as it is.
-
-    Raises:
-        Mistake: it is not one, it is negative, has a part of a byte, or exceeds 1 PiB.
-    """
-    size = _read(value, _BYTES, _A_SIZE, "B, kB, MB, GB, TB, KiB, MiB, GiB and TiB")
-    if size.denominator != 1:
-        raise Mistake("expected a whole number of bytes")
-    if size > LARGEST:
-        raise Mistake(f"must not be larger than {format_size(LARGEST)}")
-    return int(size)
-
-
-def format_size(size: int) -> str:
-    """Write a size in the largest unit that gives a whole number."""
-    return _written(size, _BYTES) or "0B"
-
-
-def _written(amount: int, units: Mapping[str, int]) -> str:
-    """Zero has no largest unit, and is empty."""
-    factor, unit = max((factor, unit) for unit, factor in units.items() if amount % factor == 0)
-    return f"{amount // factor}{unit}" if amount else ""
-
-
-def at_least(least: Any, written: str) -> AfterValidator:
-    """Refuse less."""
-    return must(lambda quantity: quantity >= least, f"must be at least {written}")
+    length -= length % _MILLISECOND
+    return next(f"{length // unit}{name}" for name, unit in _UNITS.items() if not length % unit) if length else "0s"
 
 
 Duration = Annotated[
@@ -237,12 +182,24 @@ Duration = Annotated[
 ]
 """A length of time, 0 or more; written `500ms`, `30s`, `5m`, `2h`, `7d`."""
 
-PositiveDuration = Annotated[Duration, at_least(timedelta(milliseconds=1), "1ms")]
+
+def at_least(least: Any, written: str) -> AfterValidator:
+    """Refuse less."""
+    return must(lambda quantity: quantity >= least, f"must be at least {written}")
+
+
+PositiveDuration = Annotated[Duration, at_least(_MILLISECOND, "1ms")]
 
 Size = Annotated[
-    int,
-    BeforeValidator(parse_size),
-    WithJsonSchema({"type": ["string", "integer"], "pattern": SIZE_PATTERN, "minimum": 0}),
+    pydantic.ByteSize,
+    must(lambda size: size <= 2**50, "must not be larger than 1024TiB"),  # it must fit PostgreSQL's bigint
+    WithJsonSchema(
+        {
+            "type": ["string", "integer"],
+            "pattern": rf"^({_NUMBER}(B|[kKMGT]B|[KMGT]iB)?|{_REFERENCE})$",
+            "minimum": 0,
+        }
+    ),
 ]
 """A size in bytes; written `256MB`, `64KiB` or as a plain number."""
 
@@ -254,13 +211,12 @@ OUR_HEADERS = frozenset(
 """Request headers that the client itself sets."""
 
 _LAST_PORT = 65535
-_PORT = re.compile(r"[0-9]{1,5}")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, "token"
 _FORBIDDEN_IN_A_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, "field-value": controls but the tab
-_NAME = r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?"
-_HOST = re.compile(rf"(?P<host>{_NAME}|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{{1,5}}))?")
+_HOST = re.compile(
+    r"(?P<host>[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[(?P<six>[0-9a-f:.]+)\])(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE
+)
 _OUR_PATH = re.compile(r"/v1/applications(?:/.*)?$|\.hellowork\.com/v1$", re.IGNORECASE)  # a proxy may have /v1
-_AUTHORITY = re.compile(r"(?i)(?P<scheme>https?)://(?P<host>\[[^\]/?#]*\]|[^:/?#]*)(?P<port>:[0-9]+)?(?:/[^?#]*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,77 +235,49 @@ class HostPort:
         return is_loopback(self.host)
 
 
-def is_header_name(name: str) -> bool:
-    """Whether it is a token as HTTP defines it."""
-    return _TOKEN.fullmatch(name) is not None
-
-
 def _base_url(value: str) -> str:
     url = value.rstrip("/")
-    if "?" in url or "#" in url:
-        raise Mistake("expected a URL without query and fragment: the calls' paths are put behind it")
-    if "@" in url:
-        raise Mistake("expected a URL without a user name or a password", "credentials belong in hellowork.headers")
+    if set("?#@") & set(url):
+        message = "expected a URL without a user name, a query and a fragment: the calls' paths are put behind it"
+        raise Mistake(message, "credentials belong in hellowork.headers")
     if _OUR_PATH.search(url):
         raise Mistake(
             "expected a URL without HelloWork's own path: /v1/applications/… is put behind it",
             "remove that part; HelloWork's production API is https://ats-partner.hellowork.com",
         )
-    match = _AUTHORITY.fullmatch(url)
-    if match is None:
-        raise Mistake("expected a URL such as https://ats-partner.hellowork.com")
-    if match["scheme"].lower() == "http" and not is_loopback(match["host"]):
-        raise Mistake("expected an https URL: http is for a loopback address only (localhost, 127.0.0.0/8, [::1])")
     # The same judge as for every call: a base URL that loads is one that can be called.
     try:
         refusal = AllowedHosts(frozenset(), endpoint_of(url)).refusal(url)
     except ValueError as error:
         refusal = str(error)
     if refusal is not None:
-        raise Mistake("expected a URL such as https://ats-partner.hellowork.com: a valid host, port and path")
+        raise Mistake(f"expected a URL such as https://ats-partner.hellowork.com: {refusal}")
     return url
 
 
-def _allowed_host(value: str) -> str:
-    host = value.strip().lower()
-    match = _HOST.fullmatch(host)
-    if match is not None and _is_address_or_name(match["host"]) and _is_port(match["port"] or "1"):
-        return match["host"] + (f":{int(match['port'])}" if match["port"] else "")
-    expected = "expected a host or host:port, such as ats-partner.hellowork.com"
-    if "/" in host:
-        raise Mistake(expected, "leave out the scheme (https://) and the path")
-    if "*" in host:
-        raise Mistake(f"{expected}: every host is named, there are no wildcards")
+def _host_and_port(text: str, least: int, expected: str) -> re.Match[str]:
+    match = _HOST.fullmatch(text.strip())
+    with suppress(ValueError):
+        if match and least <= int(match["port"] or least) <= _LAST_PORT and IPv6Address(match["six"] or "::").packed:
+            return match
     raise Mistake(expected)
 
 
-def _listen(value: Any) -> HostPort:
-    if isinstance(value, HostPort):
-        return value
-    expected = "expected host:port, such as 127.0.0.1:8765, or null"
-    host, colon, port = value.strip().lower().rpartition(":") if isinstance(value, str) else ("", "", "")
-    if colon and host in {"", "*"}:
-        raise Mistake(expected, "to listen on every address write 0.0.0.0 or [::] before the port")
-    if ":" in host and not host.startswith("["):
-        raise Mistake(expected, "an IPv6 address stands in brackets: [::1]:8765")
-    match = _HOST.fullmatch(host)
-    if match is None or match["port"] or not _is_address_or_name(host) or not (_is_port(port) or port == "0"):
-        raise Mistake(expected)
-    return HostPort(host.strip("[]"), int(port))
+def _allowed_host(value: str) -> str:
+    match = _host_and_port(
+        value, 1, "expected a host or host:port, such as ats-partner.hellowork.com: no scheme, no path, no wildcards"
+    )
+    return match["host"].lower() + (f":{int(match['port'])}" if match["port"] else "")
 
 
-def _is_address_or_name(host: str) -> bool:
-    if not host.startswith("["):
-        return ".." not in host
-    try:
-        ipaddress.IPv6Address(host.strip("[]"))
-    except ValueError:
-        return False
-    return True
+_AN_ADDRESS = "host:port, such as 127.0.0.1:8765 or [::1]:8765, or null; 0.0.0.0 is every address"
 
 
-def _is_port(text: str) -> bool:
-    return _PORT.fullmatch(text) is not None and 0 < int(text) <= _LAST_PORT
+def _listen(value: str) -> HostPort:
+    match = _host_and_port(value, 0, f"expected {_AN_ADDRESS}")
+    if match["port"] is None:
+        raise Mistake(f"expected {_AN_ADDRESS}")
+    return HostPort((match["six"] or match["host"]).lower(), int(match["port"]))
 
 
 BaseUrl = Annotated[str, AfterValidator(_base_url), NOT_EMPTY]
@@ -358,11 +286,13 @@ BaseUrl = Annotated[str, AfterValidator(_base_url), NOT_EMPTY]
 AllowedHost = Annotated[str, AfterValidator(_allowed_host), NOT_EMPTY]
 """`host` or `host:port`, lower case, the port without leading zeros."""
 
-Listen = Annotated[HostPort, PlainValidator(_listen, json_schema_input_type=str)]
+Listen = Annotated[HostPort, reads(_AN_ADDRESS, {str: _listen}, made=HostPort)]
 
 HeaderName = Annotated[
     str,
-    must(is_header_name, "expected a header's name: letters, digits and hyphens", "write `Name: value`, with a blank"),
+    must(
+        _TOKEN.fullmatch, "expected a header's name: letters, digits and hyphens", "write `Name: value`, with a blank"
+    ),
     must(lambda name: name.lower() not in OUR_HEADERS, "cdc-sync sets this header itself", "remove it"),
 ]
 

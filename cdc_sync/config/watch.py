@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, ByteSize, Field, ValidationInfo, field_validator
 
 from cdc_sync.config.columns import Column, Extra
 from cdc_sync.config.problems import Mistake
@@ -25,7 +25,6 @@ from cdc_sync.config.values import (
     Text,
     WholeNumber,
     at_least,
-    format_size,
     must,
 )
 
@@ -36,8 +35,6 @@ OUR_FIELDS = frozenset({"status", "eventDate", "created", "jobId", "source", "ap
 _ABBREVIATIONS = {"CET": "Europe/Paris", "EET": "Europe/Athens", "MET": "Europe/Paris", "WET": "Europe/Lisbon"}
 """Zones with a summer time whose names PostgreSQL takes for abbreviations of one fixed offset (documentation,
 "Date/Time Types", "Time Zones"), and a place for each. All other names mean the same to it as to the IANA database."""
-
-_BACKLOG = 256 * 10**6
 
 
 @cache
@@ -122,7 +119,7 @@ class Columns(Section):
     @classmethod
     def _an_application_has_an_id(cls, status_url: Column | None, info: ValidationInfo) -> Column | None:
         if status_url is None and "application_id" in info.data and info.data["application_id"] is None:
-            raise Mistake("expected application_id or status_url: one of them is required", about_section=True)
+            raise Mistake("expected application_id or status_url: one of them is required")
         return status_url
 
 
@@ -201,7 +198,7 @@ class Capture(Section):
     sweep: PositiveDuration = timedelta(minutes=15)
     replicated: bool = False
     max_backlog: Annotated[Size, at_least(64 * 2**10, "64KiB")] = Field(
-        default=_BACKLOG, json_schema_extra={"default": format_size(_BACKLOG)}
+        default=ByteSize(256 * 10**6), json_schema_extra={"default": "256MB"}
     )
 
     @property

@@ -185,7 +185,7 @@ def side_table(watch: Watch, one: Column | None) -> SideTable | None:
 def mapped(watch: Watch) -> dict[str, Column]:
     """Every column and expression that the payload is made of, by its place in `columns`, or as `extra.…`."""
     found = {name: getattr(watch.columns, name) for name in type(watch.columns).model_fields}
-    found |= {f"extra.{name}": extra.column for name, extra in watch.extra.items()}
+    found |= {f"extra.{name}": extra.mapped for name, extra in watch.extra.items()}
     return {name: column for name, column in found.items() if column is not None}
 
 

@@ -9,7 +9,7 @@ from support.schemas import FRENCH, LEGACY, ODOO, RAILS, a_column, a_table
 from cdc_sync.config import PlainColumn, SqlColumn, parse
 from cdc_sync.config.first import Answers, first_configuration
 from cdc_sync.core.guessing import Column, Table, propose, rank
-from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.core.identifiers import QualifiedName, written
 
 ANSWERS = Answers(
     dsn="host=/run/postgresql dbname=ats user=cdc_sync",
@@ -44,7 +44,7 @@ def test_it_is_valid_and_says_what_was_found(tables: tuple[Table, ...], answers:
         if guess.suggested:
             assert mapped is None
         elif guess.sql is not None:
-            assert mapped == SqlColumn(guess.sql, (guess.column or "",))
+            assert mapped == SqlColumn(sql=guess.sql, depends_on=(written(guess.column or ""),))
         else:
             assert mapped == PlainColumn(guess.column or "")
         assert f"# {field}: " in text
@@ -108,7 +108,8 @@ def test_what_may_also_decide_the_status_is_ready_to_be_uncommented(
 
     assert [each.key for each in watch.related] == keys
     if found.carriers:
-        assert watch.columns.status == SqlColumn(found.decided().sql or "", found.decided().depends_on)
+        depends_on = tuple(map(written, found.decided().depends_on or ()))
+        assert watch.columns.status == SqlColumn(sql=found.decided().sql or "", depends_on=depends_on)
 
 
 def test_related_is_ready_to_be_uncommented_where_nothing_else_is() -> None:

@@ -83,9 +83,9 @@ def test_a_section_whose_keys_are_all_commented_out_has_its_defaults() -> None:
     [
         ("status", PlainColumn("status")),
         ('"Statut"', PlainColumn("Statut")),
-        ({"sql": "t.a || '%'"}, SqlColumn("t.a || '%'")),
-        ({"sql": "lower(t.a)", "depends_on": ["A", '"B"']}, SqlColumn("lower(t.a)", ("a", "B"))),
-        ({"sql": "1", "depends_on": []}, SqlColumn("1", ())),
+        ({"sql": "t.a || '%'"}, SqlColumn(sql="t.a || '%'")),
+        ({"sql": "lower(t.a)", "depends_on": ["A", '"B"']}, SqlColumn(sql="lower(t.a)", depends_on=("a", '"B"'))),
+        ({"sql": "1", "depends_on": []}, SqlColumn(sql="1", depends_on=())),
     ],
 )
 def test_a_column_is_a_name_or_an_expression(written: Any, read: PlainColumn | SqlColumn) -> None:
@@ -95,14 +95,15 @@ def test_a_column_is_a_name_or_an_expression(written: Any, read: PlainColumn | S
 @pytest.mark.parametrize(
     ("written", "read"),
     [
-        ("delay", ExtraField(PlainColumn("delay"))),
-        ({"column": '"Delai"', "only_for": ["rejected"]}, ExtraField(PlainColumn("Delai"), ("rejected",))),
-        ({"sql": "t.a", "depends_on": ['"A"']}, ExtraField(SqlColumn("t.a", ("A",)))),
-        ({"sql": "t.a", "only_for": ["x", "y"]}, ExtraField(SqlColumn("t.a"), ("x", "y"))),
+        ("delay", (PlainColumn("delay"), ())),
+        ({"column": '"Delai"', "only_for": ["rejected"]}, (PlainColumn("Delai"), ("rejected",))),
+        ({"sql": "t.a", "depends_on": ['"A"']}, (SqlColumn(sql="t.a", depends_on=('"A"',)), ())),
+        ({"sql": "t.a", "only_for": ["x", "y"]}, (SqlColumn(sql="t.a"), ("x", "y"))),
     ],
 )
-def test_an_extra_field_has_a_column_or_an_expression_and_its_statuses(written: Any, read: ExtraField) -> None:
-    assert a_watch({"extra": {"communicationDelay": written}}).extra == {"communicationDelay": read}
+def test_an_extra_field_has_a_column_or_an_expression_and_its_statuses(written: Any, read: object) -> None:
+    (field,) = a_watch({"extra": {"communicationDelay": written}}).extra.values()
+    assert (field.mapped, field.only_for) == read
 
 
 def test_what_can_be_given_is_read() -> None:
@@ -187,14 +188,20 @@ def test_another_than_a_loopback_address_is_served_with_a_token() -> None:
     assert config.admin.token.get_secret_value() == TOKEN
 
 
-HTTPS = "expected an https URL: http is for a loopback address only (localhost, 127.0.0.0/8, [::1])"
 URL = "expected a URL such as https://ats-partner.hellowork.com"
+HTTPS = f"{URL}: it is http: only https may be used, except to a loopback address"
+NO_URL = f"{URL}: not a URL that can be called"
+NOTHING_BEHIND = (
+    "expected a URL without a user name, a query and a fragment: the calls' paths are put behind it (found: {}); "
+    "credentials belong in hellowork.headers"
+)
 NO_PATH = "expected a URL without HelloWork's own path: /v1/applications/… is put behind it"
 NO_PATH_REMEDY = "remove that part; HelloWork's production API is https://ats-partner.hellowork.com"
-HOST = "expected a host or host:port, such as ats-partner.hellowork.com"
-LISTEN = "expected host:port, such as 127.0.0.1:8765, or null"
+HOST = "expected a host or host:port, such as ats-partner.hellowork.com: no scheme, no path, no wildcards"
+LISTEN = "expected host:port, such as 127.0.0.1:8765 or [::1]:8765, or null; 0.0.0.0 is every address"
 COLUMN = "expected a column's name or {sql: EXPRESSION, depends_on: [columns]}"
 UNQUOTED = "cannot stand in an unquoted name; put double quotes around the name if it is really so"
+ONE_SOURCE = "expected one of column and sql, and depends_on with sql alone"
 A_LIST = "expected a list, such as [first, second]"
 A_SECTION = "expected a section: `key: value` lines beneath this key"
 
@@ -204,17 +211,17 @@ A_SECTION = "expected a section: `key: value` lines beneath this key"
     [
         ("hellowork.base_url", "http://hw.example", f"{HTTPS} (found: http://hw.example)"),
         ("hellowork.base_url", "http://localhost.evil", f"{HTTPS} (found: http://localhost.evil)"),
-        ("hellowork.base_url", "hw.example", f"{URL} (found: hw.example)"),
-        ("hellowork.base_url", "https://", f"{URL} (found: https://)"),
+        ("hellowork.base_url", "hw.example", f"{NO_URL} (found: hw.example)"),
+        ("hellowork.base_url", "https://", f"{NO_URL} (found: https://)"),
         (
             "hellowork.base_url",
             "https://hw.example/a/../b",
-            f"{URL}: a valid host, port and path (found: https://hw.example/a/../b)",
+            f"{URL}: its path has a segment of dots (found: https://hw.example/a/../b)",
         ),
         (
             "hellowork.base_url",
             "https://hw.example:99999",
-            f"{URL}: a valid host, port and path (found: https://hw.example:99999)",
+            f"{URL}: 99999 is not a TCP port (found: https://hw.example:99999)",
         ),
         *[
             ("hellowork.base_url", f"https://{rest}", f"{NO_PATH} (found: https://{rest}); {NO_PATH_REMEDY}")
@@ -228,26 +235,19 @@ A_SECTION = "expected a section: `key: value` lines beneath this key"
         (
             "hellowork.base_url",
             "https://u:hunter2@hw.example",
-            (
-                "expected a URL without a user name or a password (found: (hidden)); "
-                "credentials belong in hellowork.headers"
-            ),
+            NOTHING_BEHIND.format("(hidden)"),
         ),
-        (
-            "hellowork.base_url",
-            "https://hw.example?a=b",
-            "expected a URL without query and fragment: the calls' paths are put behind it (found: https://hw.example?a=b)",
-        ),
-        ("hellowork.allowed_hosts", "a.example", f"{A_LIST} (found: a.example)"),
+        ("hellowork.base_url", "https://hw.example?a=b", NOTHING_BEHIND.format("https://hw.example?a=b")),
+        ("hellowork.allowed_hosts", "a.example", f"{A_LIST} (found: text)"),
         (
             "hellowork.allowed_hosts",
             ["*.example.com"],
-            f"{HOST}: every host is named, there are no wildcards (found: *.example.com)",
+            f"{HOST} (found: *.example.com)",
         ),
         (
             "hellowork.allowed_hosts",
             ["https://a.b/c"],
-            f"{HOST} (found: https://a.b/c); leave out the scheme (https://) and the path",
+            f"{HOST} (found: https://a.b/c)",
         ),
         ("hellowork.allowed_hosts", ["a.b:0"], f"{HOST} (found: a.b:0)"),
         ("hellowork.allowed_hosts", ["a..b"], f"{HOST} (found: a..b)"),
@@ -275,9 +275,9 @@ A_SECTION = "expected a section: `key: value` lines beneath this key"
         (
             "admin.listen",
             ":8765",
-            f"{LISTEN} (found: :8765); to listen on every address write 0.0.0.0 or [::] before the port",
+            f"{LISTEN} (found: :8765)",
         ),
-        ("admin.listen", "::1:8765", f"{LISTEN} (found: ::1:8765); an IPv6 address stands in brackets: [::1]:8765"),
+        ("admin.listen", "::1:8765", f"{LISTEN} (found: ::1:8765)"),
         ("admin.listen", "a:65536", f"{LISTEN} (found: a:65536)"),
         ("admin.listen", ["a:1"], f"{LISTEN} (found: a list)"),
         (
@@ -296,7 +296,7 @@ A_SECTION = "expected a section: `key: value` lines beneath this key"
         (f"{WATCH}.table", "a.b.c", None),
         (f"{WATCH}.table", ["a"], "expected a table's name, such as public.applications (found: a list)"),
         (f"{WATCH}.table", None, "expected a table's name, such as public.applications (found: null)"),
-        (f"{WATCH}.key", "id", f"{A_LIST} (found: id)"),
+        (f"{WATCH}.key", "id", f"{A_LIST} (found: text)"),
         (f"{WATCH}.key", [], "expected at least one entry"),
         (f"{WATCH}.key", ["id", "ID"], "names a column twice (found: a list)"),
         (f"{WATCH}.columns.status", "a b", f"{COLUMN}: ' ' {UNQUOTED} (found: a b)"),
@@ -381,7 +381,7 @@ def test_what_a_key_does_not_take_is_told(path: str, value: Any, told: str | Non
         (
             f"{WATCH}.columns",
             {"status": "s", "job_id": "j", "created": "c", "application_id": None},
-            f"{WATCH}.columns",
+            f"{WATCH}.columns.status_url",
             "expected application_id or status_url: one of them is required",
         ),
         ("hellowork.headers", {"X": ""}, "hellowork.headers.X", "must not be empty (found: nothing)"),
@@ -450,18 +450,18 @@ def test_what_a_key_does_not_take_is_told(path: str, value: Any, told: str | Non
             "is a field that cdc-sync sends itself; map it in columns, or choose another name",
         ),
         (f"{WATCH}.extra", {"": "x"}, f'{WATCH}.extra.""', "a field's name must not be empty"),
-        (f"{WATCH}.extra", {"a": {}}, f"{WATCH}.extra.a", "expected one of column and sql, and not both"),
+        (f"{WATCH}.extra", {"a": {}}, f"{WATCH}.extra.a", f"{ONE_SOURCE} (found: a section)"),
         (
             f"{WATCH}.extra",
             {"a": {"column": "x", "sql": "y"}},
             f"{WATCH}.extra.a",
-            "expected one of column and sql, and not both",
+            f"{ONE_SOURCE} (found: a section)",
         ),
         (
             f"{WATCH}.extra",
             {"a": {"column": "x", "depends_on": ["y"]}},
-            f"{WATCH}.extra.a.depends_on",
-            "goes with sql only: a column depends on itself (found: a list)",
+            f"{WATCH}.extra.a",
+            f"{ONE_SOURCE} (found: a section)",
         ),
         (
             f"{WATCH}.extra",
@@ -508,7 +508,7 @@ def test_a_rule_of_two_keys_is_checked_although_a_third_is_wrong() -> None:
     assert {problem.path for problem in problems} == {
         "watches.a.columns.status",
         "watches.a.columns.job_id",
-        "watches.a.columns",
+        "watches.a.columns.status_url",
         "watches.a.capture.sweep",
         "watches.a.capture.watermark",
         "hellowork.retry.max",
@@ -525,13 +525,13 @@ def test_nothing_can_be_changed_afterwards() -> None:
 
 
 def test_a_section_can_be_made_in_code() -> None:
-    capture = Capture(mode="poll", watermark="updated_at", poll_interval=timedelta(milliseconds=50), max_backlog=70_000)
-    assert (capture.watermark, capture.max_backlog) == ("updated_at", 70_000)
-    status = SqlColumn("t.a", ("A",))
+    capture = Capture(mode="poll", watermark="updated_at", poll_interval=timedelta(milliseconds=50))
+    assert (capture.watermark, capture.max_backlog) == ("updated_at", 256_000_000)
+    status = SqlColumn(sql="t.a", depends_on=('"A"',))
     columns = Columns(application_id=PlainColumn("A"), status=status, job_id=PlainColumn("B"), created=PlainColumn("C"))
-    watch = Watch(table=QualifiedName(None, "T"), key=("id",), columns=columns, extra={"delay": ExtraField(status)})
+    watch = Watch(table=QualifiedName(None, "T"), key=("id",), columns=columns, extra={"delay": ExtraField(sql="t.a")})
     assert (watch.table, watch.columns.status) == (QualifiedName(None, "T"), status)
-    assert watch.extra == {"delay": ExtraField(status)}
+    assert watch.extra == {"delay": ExtraField(sql="t.a")}
     assert State(path=Path("s.db")).path == Path("s.db")
     assert Admin(listen=HostPort("::1", 0)).listen == HostPort("::1", 0)
     with pytest.raises(ValidationError) as raised:

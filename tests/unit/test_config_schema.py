@@ -54,7 +54,7 @@ def test_defaults_are_written_as_in_a_file() -> None:
 
 def test_a_column_is_a_name_or_an_expression_in_an_editor_too() -> None:
     status = dict(keys_of(json_schema()))["Columns.status"]
-    assert [kind.get("type") or kind["$ref"] for kind in status["anyOf"]] == ["string", "#/$defs/SqlAsWritten"]
+    assert [kind.get("type") or kind["$ref"] for kind in status["anyOf"]] == ["string", "#/$defs/SqlColumn"]
 
 
 def references(node: Any) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """`${NAME}` and `${file:PATH}`."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,24 @@ from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 from support.configurations import LEAST, a_config, a_text, complaint, problems_of
 
-from cdc_sync.config import ConfigurationError, load, parse
-from cdc_sync.config.document import substitute
+from cdc_sync.config import ConfigurationError, document, load, parse
+from cdc_sync.config.problems import Mistake
 
 ENVIRON = {"A": "one", "B": "two", "EMPTY": "", "NESTED": "${A}", "TIMEOUT": "5s", "HOST": "h"}
+
+
+def substitute(text: str, environ: Mapping[str, str], folder: Path) -> tuple[str, list[Mistake]]:
+    """A value, its references replaced, and what is wrong with those that stand for nothing."""
+    mistakes: list[Mistake] = []
+
+    def resolved(body: str) -> str:
+        try:
+            return document.resolve(body, environ, folder)
+        except Mistake as mistake:
+            mistakes.append(mistake)
+            return ""
+
+    return document.substitute(text, resolved), mistakes
 
 
 def replaced(text: str, folder: Path = Path()) -> str:
@@ -108,11 +123,11 @@ def test_files_that_cannot_serve_are_told_why(tmp_path: Path) -> None:
     }
     assert told == {
         "missing": "cannot read missing: No such file or directory",
-        "pipe": "cannot read pipe: it is not a plain file",
+        "pipe": "cannot read pipe: it is a pipe",
         "latin1": "latin1 is not UTF-8 text",
         "zeros": "zeros is not text: it has NUL characters",
         "huge": "cannot read huge: it is larger than 1 MiB",
-        "": "cannot read : it is not a plain file",
+        "": "cannot read : Is a directory",
         "zeros/below": "cannot read zeros/below: Not a directory",
         "a" * 300: told["a" * 300],
     }
