@@ -9,13 +9,11 @@ No message repeats anything of the string, since what stands in the place of a k
 password. Only names and values are written that libpq has itself.
 """
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib.resources import files
 from typing import Any
-from urllib.parse import unquote
 
 import psycopg
 import yaml
@@ -25,23 +23,15 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from cdc_sync.config.document import UNRESOLVED
 from cdc_sync.config.problems import Mistake
 from cdc_sync.core.findings import Finding
+from cdc_sync.core.status_url import is_loopback
 from cdc_sync.core.visible import HIDDEN
 
 ESCAPES = "in a URI's user name and password write @ as %40, / as %2F, : as %3A and % as %25"
 
-_EXPECTED = "is no connection string: expected postgresql://USER@HOST:PORT/DATABASE or key=value pairs"
-_QUOTES = r"a value with blanks stands in single quotes, password='…', and in it \' is a quote and \\ a backslash"
-
 _SCHEME = re.compile(r"postgres(?:ql)?://")
 _CREDENTIALS = re.compile(r"[^@/]*@")
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 _CONTROL = re.compile(r"[\t-\r]")
-_NAME = re.compile(r"\s*(?P<name>[^=\s]+)\s*(?P<equals>=?)\s*")
-_VALUE = re.compile(r"'(?:[^'\\]|\\.)*'|(?!')(?:[^\s\\]|\\.?)*", re.DOTALL)
-
 _LIBPQ: Mapping[str, Any] = yaml.safe_load(files("cdc_sync.config").joinpath("libpq.yaml").read_text("utf-8"))
-_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,9}\s*")
-_SECONDS = re.compile(r"\s*[+-]?[0-9]{1,9}(\.[0-9]*)?\s*")  # psycopg looks after this one, and takes it by halves, too
 _LAST_PORT = 65535
 
 
@@ -53,31 +43,35 @@ def check(dsn: str) -> None:
     """
     if "\0" in dsn:
         raise Mistake("has a NUL character, where libpq would stop reading")
-    is_uri = _SCHEME.match(dsn) is not None
-    if is_uri:
+    escapes = ESCAPES if _SCHEME.match(dsn) else None
+    if escapes:
         _check_uri(dsn)
     try:
-        given = conninfo_to_dict(dsn)
+        given = {name: str(value) for name, value in conninfo_to_dict(dsn).items()}
     except UnicodeError:
-        raise Mistake("has bytes that are no UTF-8 text", ESCAPES if is_uri else None) from None
-    except psycopg.ProgrammingError:
-        raise (_wrong_uri(dsn) if is_uri else _wrong_pair(dsn)) from None
-    text = {name: str(value) for name, value in given.items()}
-    _check_hosts(text, ESCAPES if is_uri else None)
-    _check_values(text)
+        raise Mistake("has bytes that are no UTF-8 text", escapes) from None
+    except psycopg.ProgrammingError as error:
+        raise _refused(str(error)) from None
+    if not all(_is_port(port.strip()) for port in given.get("port", "").split(",")):
+        raise Mistake(f"has a port that is no number from 1 to {_LAST_PORT}", escapes)
+    # At the beginning it is Linux's sign for an abstract socket.
+    if any("@" in host[1:] for host in given.get("host", "").split(",")):
+        raise Mistake("has an @ in its host", escapes)
+    for name, choices in _LIBPQ["choices"].items():
+        value = given.get(name, "").lower()
+        if value and value not in choices:
+            message = f"has a value of {name} that libpq does not take: expected {', '.join(choices)}"
+            raise Mistake(message, _nearest(value, choices))
 
 
 def _check_uri(uri: str) -> None:
     credentials, place, _ = _parts(uri)
     if "@" in place:
-        what = "has one @ too many: what follows the first" if credentials else "has a / before its @: what precedes it"
-        raise Mistake(f"{what} is taken for the host", ESCAPES)
+        what = "one @ too many: what follows the first" if credentials else "a / before its @: what precedes it"
+        raise Mistake(f"has {what} is taken for the host", ESCAPES)
     if _CONTROL.search(uri):
-        raise Mistake(
-            "has a line break or a tab", "a URI is one line; `>-` and `|-` in YAML leave no line break at the end"
-        )
-    if _BAD_ESCAPE.search(uri):
-        raise Mistake("has a % that is not followed by the two hexadecimal digits of a character", ESCAPES)
+        remedy = "a URI is one line; `>-` and `|-` in YAML leave no line break at the end"
+        raise Mistake("has a line break or a tab", remedy)
 
 
 def _parts(uri: str) -> tuple[str, str, str]:
@@ -89,91 +83,19 @@ def _parts(uri: str) -> tuple[str, str, str]:
     return credentials, place, parameters
 
 
-def _wrong_uri(uri: str) -> Mistake:
-    """Say what libpq refuses."""
-    if " " in uri:
-        return Mistake("has a blank", "in a URI it is written %20")
-    _, place, parameters = _parts(uri)
-    if re.search(r"(?:^|,)\[(?![^\]]+\](?:[:/,]|$))", place):
-        return Mistake("has an IPv6 address whose brackets are not as in [::1]:5432", ESCAPES)
-    known = {*_keywords(), "ssl"}
-    before: str | None = None
-    for parameter in parameters.split("&"):
-        name, equals, value = parameter.partition("=")
-        name = unquote(name)
-        if name not in known:
-            return _unknown(name, before) if equals else Mistake(f"has something without a ={_behind(before)}", ESCAPES)
-        if not equals or "=" in value:
-            return Mistake(f"has not one = between {name} and its value", "in a value = is written %3D, and & is %26")
-        before = name
-    return Mistake(_EXPECTED, ESCAPES)
+def _refused(libpq: str) -> Mistake:
+    """What libpq refuses, known by how it begins to say so: it goes on with what the string holds."""
+    meant = next(each for each in _LIBPQ["refusals"] if libpq.startswith(each["sign"]))
+    remedy = meant["remedy"].format(escapes=ESCAPES)
+    if meant.get("is_keyword"):
+        keywords = [option.keyword.decode() for option in pq.Conninfo.get_defaults()]
+        remedy = _nearest(libpq.partition('"')[2].rpartition('"')[0], keywords) or remedy
+    return Mistake(meant["message"], remedy)
 
 
-def _wrong_pair(pairs: str) -> Mistake:
-    """Say what libpq refuses; the pairs are taken apart as it does."""
-    if _SCHEME.match(pairs.strip()):
-        return Mistake("has a blank before the URI", "remove it")
-    before: str | None = None
-    at = 0
-    while name := _NAME.match(pairs, at):
-        if "://" in name["name"] or (not name["equals"] and before is None):
-            return Mistake(_EXPECTED)
-        if not name["equals"]:
-            return Mistake(f"has something without a ={_behind(before)}", _QUOTES)
-        if name["name"] not in _keywords():
-            return _unknown(name["name"], before)
-        value = _VALUE.match(pairs, name.end())
-        if value is None:
-            return Mistake(f"has no closing quote for the value of {name['name']}", _QUOTES)
-        before, at = name["name"], value.end()
-    return Mistake(_EXPECTED)
-
-
-def _unknown(name: str, before: str | None) -> Mistake:
-    close = get_close_matches(name, _keywords(), n=1)
-    meant = f'did you mean "{close[0]}"?' if close else "libpq's documentation lists them (Parameter Key Words)"
-    return Mistake(f"has a keyword that libpq does not have{_behind(before)}", meant)
-
-
-def _behind(keyword: str | None) -> str:
-    return "" if keyword is None else f", behind {keyword}"
-
-
-def _keywords() -> list[str]:
-    return [option.keyword.decode() for option in pq.Conninfo.get_defaults()]
-
-
-def _check_hosts(given: Mapping[str, str], escapes: str | None) -> None:
-    ports = given.get("port", "").split(",")
-    if not all(_is_port(port.strip()) for port in ports):
-        raise Mistake(f"has a port that is no number from 1 to {_LAST_PORT}", escapes)
-    hosts, addresses = (given[name].split(",") if given.get(name) else None for name in ("host", "hostaddr"))
-    # At the beginning it is Linux's sign for an abstract socket.
-    if any("@" in host[1:] for host in hosts or ()):
-        raise Mistake("has an @ in its host", escapes)
-    if hosts and addresses and len(hosts) != len(addresses):
-        raise Mistake("has not as many hosts (host) as addresses (hostaddr)")
-    reached = addresses or hosts
-    if reached and len(ports) not in {1, len(reached)}:
-        raise Mistake("has not as many ports as hosts, nor one for all of them")
-
-
-def _check_values(given: Mapping[str, str]) -> None:
-    if not _SECONDS.fullmatch(given.get("connect_timeout", "0")):
-        raise Mistake("has a connect_timeout that is no number of seconds")
-    for name in _LIBPQ["numbers"]:
-        if name in given and not _NUMBER.fullmatch(given[name]):
-            raise Mistake(f"has a {name} that is no whole number")
-    for name, choices in _LIBPQ["choices"].items():
-        value = given.get(name)
-        spelled = {choice.lower(): choice for choice in choices}
-        any_case = {"", *spelled} if name in _LIBPQ["any_case"] else set()
-        if value is None or value in choices or value.lower() in any_case:
-            continue
-        close = get_close_matches(value.lower(), spelled, n=1)
-        expected = f"{', '.join(choices[:-1])} or {choices[-1]}"
-        suggestion = f'did you mean "{spelled[close[0]]}"?' if close else None
-        raise Mistake(f"has a value of {name} that libpq does not take: expected {expected}", suggestion)
+def _nearest(text: str, known: list[str]) -> str | None:
+    close = get_close_matches(text, known, n=1)
+    return f'did you mean "{close[0]}"?' if close else None
 
 
 def _is_port(text: str) -> bool:
@@ -272,9 +194,4 @@ def encryption(check: str, name: str, dsn: str) -> Finding:
 
 def _is_here(host: str) -> bool:
     """A socket (a path, an abstract one, or the default), or loopback."""
-    if not host or host[0] in "/@" or host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
+    return not host or host[0] in "/@" or is_loopback(host.partition("%")[0])
