@@ -1,13 +1,14 @@
 """What is made from the models, so that it tells what is so: the JSON Schema and the annotated example."""
 
 import inspect
-import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from importlib.resources import files
 from typing import Any, TypeAlias
 
+import yaml
 from pydantic.json_schema import GenerateJsonSchema
 
 from cdc_sync.config.models import Config
@@ -18,7 +19,6 @@ _WIDTH = 120
 _WIDEST_BEFORE_A_COMMENT = 48
 _INDENT = "  "
 _ATTRIBUTE = re.compile(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
-_PLAIN = re.compile(r"[A-Za-z0-9/][A-Za-z0-9_./:@-]*")
 
 Schema: TypeAlias = dict[str, Any]
 
@@ -119,12 +119,9 @@ def _value(key: Schema) -> Any:
     return key["examples"][0] if "examples" in key else key.get("default", [] if key.get("type") == "array" else {})
 
 
-def flow(value: Any) -> str:
-    """A value as YAML writes it on one line."""
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{name}: {flow(inner)}' for name, inner in value.items())}}}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(flow, value))}]"
-    if isinstance(value, str):
-        return value if _PLAIN.fullmatch(value) else json.dumps(value)
-    return json.dumps(value)
+def flow(value: Any, style: str | None = None) -> str:
+    """A value as YAML writes it on one line; its texts in a kind of quotes, if one is given."""
+    text: str = yaml.safe_dump(
+        value, default_style=style, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf
+    )
+    return text.removesuffix("...\n").rstrip()

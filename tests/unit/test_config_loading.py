@@ -343,5 +343,5 @@ def test_headers_that_are_text_come_with_the_right_form() -> None:
     (problem,) = problems_of(f'{LEAST}hellowork: {{headers: "X-Api-Key: {SECRET}"}}\n')
     assert str(problem) == (
         "hellowork.headers: expected a section: `key: value` lines beneath this key (found: text); "
-        'for example headers: {X-Api-Key: "${HELLOWORK_API_KEY}"}'
+        "for example headers: {X-Api-Key: '${HELLOWORK_API_KEY}'}"
     )

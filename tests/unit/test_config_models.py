@@ -266,7 +266,7 @@ A_SECTION = "expected a section: `key: value` lines beneath this key"
         (
             "hellowork.headers",
             ["a"],
-            f'{A_SECTION} (found: a list); for example headers: {{X-Api-Key: "${{HELLOWORK_API_KEY}}"}}',
+            f"{A_SECTION} (found: a list); for example headers: {{X-Api-Key: '${{HELLOWORK_API_KEY}}'}}",
         ),
         ("state.backend", "postgresql", 'expected sqlite or postgres (found: postgresql); did you mean "postgres"?'),
         ("state.path", "", "expected a file's path (found: nothing)"),
