@@ -18,27 +18,3 @@ from cdc_sync.config.schema import example, json_schema
 from cdc_sync.config.suspicions import exposures, warnings
 from cdc_sync.config.values import HostPort, format_duration, parse_duration
 from cdc_sync.config.watch import Capture, Watch
-
-__all__ = [
-    "Admin",
-    "Capture",
-    "Column",
-    "Config",
-    "ConfigurationError",
-    "Database",
-    "HelloWork",
-    "HostPort",
-    "Log",
-    "PlainColumn",
-    "Problem",
-    "SqlColumn",
-    "Watch",
-    "example",
-    "exposures",
-    "format_duration",
-    "json_schema",
-    "load",
-    "parse",
-    "parse_duration",
-    "warnings",
-]

@@ -8,25 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, WithJsonSchema, field_validator
 
+from cdc_sync.config import values
 from cdc_sync.config.dsn import check, place, shown
 from cdc_sync.config.problems import Mistake
-from cdc_sync.config.values import (
-    NOT_EMPTY,
-    AllowedHost,
-    BaseUrl,
-    Duration,
-    HeaderName,
-    HeaderValue,
-    HostPort,
-    Listen,
-    PositiveDuration,
-    PositiveNumber,
-    Section,
-    Text,
-    WholeNumber,
-    format_duration,
-    must,
-)
+from cdc_sync.config.values import HostPort, Section
 from cdc_sync.config.watch import Watch
 
 SHORTEST_TOKEN = 16
@@ -46,7 +31,7 @@ _WATCH_NAME = "^[a-z][a-z0-9_]{0,39}$"
 # PostgreSQL's names have 63 bytes, and the watch's name becomes part of several (bell_…, record_…).
 WatchName = Annotated[
     str,
-    must(
+    values.must(
         lambda name: re.fullmatch(_WATCH_NAME, name),
         "a watch's name has lower case letters, digits and _, begins with a letter, and has at most 40 of them",
     ),
@@ -55,12 +40,12 @@ WatchName = Annotated[
 
 Dsn = Annotated[SecretStr, AfterValidator(_dsn)]
 
-FilePath = Annotated[Path, must(lambda path: path.name.strip(), "expected a file's path"), NOT_EMPTY]
+FilePath = Annotated[Path, values.must(lambda path: path.name.strip(), "expected a file's path"), values.NOT_EMPTY]
 
 Token = Annotated[
     SecretStr,
-    must(lambda token: token.get_secret_value(), "must not be empty", HOW_TO_MAKE_ONE),
-    must(
+    values.must(lambda token: token.get_secret_value(), "must not be empty", HOW_TO_MAKE_ONE),
+    values.must(
         lambda token: re.fullmatch("[!-~]*", token.get_secret_value()),
         "expected letters, digits and signs without blanks and accents: it travels in a header",
     ),
@@ -69,7 +54,7 @@ Token = Annotated[
 
 Prefix = Annotated[
     str,
-    must(
+    values.must(
         lambda prefix: re.fullmatch(_PREFIX, prefix) and not {".", ".."} & set(prefix.split("/")),
         "expected a path that begins with / and does not end with it, of letters, digits, - . _ and ~",
         "prefix: /cdc-sync",
@@ -95,7 +80,7 @@ class Database(Section):
 
     dsn: Dsn = Field(default=SecretStr(""), examples=["postgresql://cdc_sync@/ats"])
 
-    pool: WholeNumber = Field(default=4, ge=1, le=100)
+    pool: values.WholeNumber = Field(default=4, ge=1, le=100)
 
     def shown(self) -> str:
         """The DSN for people: without its password and whatever else may be secret."""
@@ -119,16 +104,16 @@ class Retry(Section):
             down, or the daemon was), 15 minutes count. 7d by default: longer than any outage, weekend included.
     """
 
-    first: PositiveDuration = timedelta(seconds=1)
-    max: PositiveDuration = Field(default=timedelta(minutes=15), validate_default=True)
-    for_: PositiveDuration = Field(default=timedelta(days=7), alias="for")
+    first: values.PositiveDuration = timedelta(seconds=1)
+    max: values.PositiveDuration = Field(default=timedelta(minutes=15), validate_default=True)
+    for_: values.PositiveDuration = Field(default=timedelta(days=7), alias="for")
 
     @field_validator("max")
     @classmethod
     def _is_not_below_first(cls, longest: timedelta, info: ValidationInfo) -> timedelta:
         first = info.data.get("first")
         if first is not None and longest < first:
-            raise Mistake(f"must not be below first, which is {format_duration(first)}")
+            raise Mistake(f"must not be below first, which is {values.format_duration(first)}")
         return longest
 
 
@@ -167,20 +152,20 @@ class HelloWork(Section):
             # HelloWork may not have registered a new application yet
     """
 
-    base_url: BaseUrl = "https://ats-partner.hellowork.com"
-    headers: Mapping[HeaderName, HeaderValue] = Field(
+    base_url: values.BaseUrl = "https://ats-partner.hellowork.com"
+    headers: Mapping[values.HeaderName, values.HeaderValue] = Field(
         default_factory=dict, examples=[{"X-Api-Key": "${HELLOWORK_API_KEY}"}]
     )
-    allowed_hosts: tuple[AllowedHost, ...] = ()
-    timeout: PositiveDuration = timedelta(seconds=10)
-    concurrency: WholeNumber = Field(default=16, ge=1, le=1000)
-    rate_limit: PositiveNumber | None = None
+    allowed_hosts: tuple[values.AllowedHost, ...] = ()
+    timeout: values.PositiveDuration = timedelta(seconds=10)
+    concurrency: values.WholeNumber = Field(default=16, ge=1, le=1000)
+    rate_limit: values.PositiveNumber | None = None
     retry: Retry = Field(default_factory=Retry)
-    not_found_retry: Duration = timedelta(minutes=15)
+    not_found_retry: values.Duration = timedelta(minutes=15)
 
     @field_validator("headers")
     @classmethod
-    def _names_differ(cls, headers: Mapping[str, HeaderValue]) -> Mapping[str, HeaderValue]:
+    def _names_differ(cls, headers: Mapping[str, values.HeaderValue]) -> Mapping[str, values.HeaderValue]:
         if len({name.lower() for name in headers}) < len(headers):
             raise Mistake("two headers have the same name: HTTP does not tell upper case from lower case")
         return headers
@@ -210,7 +195,7 @@ class State(Section):
     backend: Literal["sqlite", "postgres"] = "sqlite"
     path: FilePath = Path("/var/lib/cdc-sync/state.db")
     dsn: Dsn | None = None
-    history: PositiveDuration = timedelta(days=30)
+    history: values.PositiveDuration = timedelta(days=30)
 
 
 class Admin(Section):
@@ -234,9 +219,9 @@ class Admin(Section):
             # a reverse proxy's path, which it takes off
     """
 
-    listen: Listen | None = HostPort("127.0.0.1", 8765)
+    listen: values.Listen | None = HostPort("127.0.0.1", 8765)
     token: Token | None = Field(default=None, validate_default=True)
-    title: Text | None = None
+    title: values.Text | None = None
     prefix: Prefix = ""
 
     @field_validator("token")
@@ -304,4 +289,4 @@ class Config(Section):
     )
     admin: Admin = Field(default_factory=Admin)
     log: Log = Field(default_factory=Log)
-    undecided: tuple[Text, ...] = ()
+    undecided: tuple[values.Text, ...] = ()

@@ -3,7 +3,7 @@
 import inspect
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import timedelta
 from importlib.resources import files
 from typing import Any, TypeAlias
@@ -80,8 +80,6 @@ class _Generator(GenerateJsonSchema):
             return format_duration(dft)
         if isinstance(dft, HostPort):
             return str(dft)
-        if isinstance(dft, Mapping):
-            return {key: self.encode_default(value) for key, value in dft.items()}
         return super().encode_default(dft)
 
 

@@ -5,28 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
-from functools import cache
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ByteSize, Field, ValidationInfo, field_validator
 
+from cdc_sync.config import values
 from cdc_sync.config.columns import Column, Extra
 from cdc_sync.config.problems import Mistake
-from cdc_sync.config.values import (
-    DISTINCT,
-    NOT_EMPTY,
-    ColumnName,
-    Duration,
-    PositiveDuration,
-    Section,
-    Size,
-    Sql,
-    TableName,
-    Text,
-    WholeNumber,
-    at_least,
-    must,
-)
+from cdc_sync.config.values import Section
 
 OUR_FIELDS = frozenset({"status", "eventDate", "created", "jobId", "source", "applicationId"})
 """Fields of the payload that have a meaning already (HelloWork's page "Envoi changements de statut")."""
@@ -35,12 +21,6 @@ OUR_FIELDS = frozenset({"status", "eventDate", "created", "jobId", "source", "ap
 _ABBREVIATIONS = {"CET": "Europe/Paris", "EET": "Europe/Athens", "MET": "Europe/Paris", "WET": "Europe/Lisbon"}
 """Zones with a summer time whose names PostgreSQL takes for abbreviations of one fixed offset (documentation,
 "Date/Time Types", "Time Zones"), and a place for each. All other names mean the same to it as to the IANA database."""
-
-
-@cache
-def _zones() -> frozenset[str]:
-    """Those that this machine knows; to list them reads hundreds of files."""
-    return frozenset(zoneinfo.available_timezones())
 
 
 def _time_zone(name: str) -> str:
@@ -53,7 +33,7 @@ def _time_zone(name: str) -> str:
         zoneinfo.ZoneInfo(name)
     # A zone is a file: besides an unknown name, a folder (Europe) or a name that cannot be a path are possible.
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        close = get_close_matches(name, _zones(), n=1)
+        close = get_close_matches(name, zoneinfo.available_timezones(), n=1)
         raise Mistake(
             "expected a time zone of the IANA database, such as UTC or Europe/Paris",
             f'did you mean "{close[0]}"?' if close else None,
@@ -61,12 +41,14 @@ def _time_zone(name: str) -> str:
     return name
 
 
-TimeZone = Annotated[str, AfterValidator(_time_zone), NOT_EMPTY]
+TimeZone = Annotated[str, AfterValidator(_time_zone), values.NOT_EMPTY]
+
+Interval = Annotated[values.Duration, values.at_least(timedelta(milliseconds=10), "10ms")]
 
 ExtraName = Annotated[
     str,
-    must(str.strip, "a field's name must not be empty"),
-    must(
+    values.must(str.strip, "a field's name must not be empty"),
+    values.must(
         lambda name: name not in OUR_FIELDS,
         "is a field that cdc-sync sends itself",
         "map it in columns, or choose another name",
@@ -132,8 +114,8 @@ class Related(Section):
             stages, say): any change of it then has the whole watch swept.
     """
 
-    table: TableName
-    key: Annotated[tuple[ColumnName, ...], DISTINCT]
+    table: values.TableName
+    key: Annotated[tuple[values.ColumnName, ...], values.DISTINCT]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,13 +173,13 @@ class Capture(Section):
 
     mode: Literal["notify", "poll"] = "notify"
     wakeup: Literal["notify", "none"] = "notify"
-    watermark: ColumnName | None = Field(default=None, validate_default=True, examples=["updated_at"])
-    poll_interval: Annotated[Duration, at_least(timedelta(milliseconds=10), "10ms")] = timedelta(seconds=2)
-    lookback: Duration = timedelta(minutes=5)
-    drain_interval: Annotated[Duration, at_least(timedelta(milliseconds=10), "10ms")] = timedelta(seconds=30)
-    sweep: PositiveDuration = timedelta(minutes=15)
+    watermark: values.ColumnName | None = Field(default=None, validate_default=True, examples=["updated_at"])
+    poll_interval: Interval = timedelta(seconds=2)
+    lookback: values.Duration = timedelta(minutes=5)
+    drain_interval: Interval = timedelta(seconds=30)
+    sweep: values.PositiveDuration = timedelta(minutes=15)
     replicated: bool = False
-    max_backlog: Annotated[Size, at_least(64 * 2**10, "64KiB")] = Field(
+    max_backlog: Annotated[values.Size, values.at_least(64 * 2**10, "64KiB")] = Field(
         default=ByteSize(256 * 10**6), json_schema_extra={"default": "256MB"}
     )
 
@@ -233,9 +215,9 @@ class Status(Section):
             # what to send for an application that is gone
     """
 
-    map: Mapping[str, Text] = Field(default_factory=dict)
+    map: Mapping[str, values.Text] = Field(default_factory=dict)
     unmapped: Literal["send", "ignore", "reject"] = "send"
-    deleted: Text = "deleted"
+    deleted: values.Text = "deleted"
 
 
 class Fuse(Section):
@@ -248,9 +230,9 @@ class Fuse(Section):
         window: The time over which the two are counted. 10m by default.
     """
 
-    max_changes: WholeNumber = Field(default=1000, ge=1)
-    max_deletions: WholeNumber = Field(default=100, ge=1)
-    window: PositiveDuration = timedelta(minutes=10)
+    max_changes: values.WholeNumber = Field(default=1000, ge=1)
+    max_deletions: values.WholeNumber = Field(default=100, ge=1)
+    window: values.PositiveDuration = timedelta(minutes=10)
 
 
 class Watch(Section):
@@ -291,7 +273,7 @@ class Watch(Section):
             # applications that appear later: send or adopt
         settle: How long a status must stand before it is sent, so that a mis-click undone within it is never sent. Per
             status, as it is sent; `default` is for all others, and 0 (at once) if it is not given.
-            # wait before sending, per status as sent: {rejected: 5m}
+            # wait before sending, per status as sent: {rejected: 5m, default: 0s}
         deletion_grace: How long a row must be gone before it counts as deleted: an ATS may move an application by
             deleting its row and inserting another. 5s by default: longer than such a move takes.
             # a row gone for less was moved, not deleted
@@ -313,18 +295,18 @@ class Watch(Section):
             # more at once is held for a person
     """
 
-    table: TableName = Field(examples=["public.applications"])
-    key: Annotated[tuple[ColumnName, ...], Field(min_length=1), DISTINCT] = Field(examples=[["id"]])
+    table: values.TableName = Field(examples=["public.applications"])
+    key: Annotated[tuple[values.ColumnName, ...], Field(min_length=1), values.DISTINCT] = Field(examples=[["id"]])
     columns: Columns
-    where: Sql | None = None
+    where: values.Sql | None = None
     timezone: TimeZone = "UTC"
     related: tuple[Related, ...] = ()
     capture: Capture = Field(default_factory=Capture)
     status: Status = Field(default_factory=Status)
     baseline: Literal["adopt", "send"] = "adopt"
     first_status: Literal["send", "adopt"] = "send"
-    settle: Mapping[Text, Duration] = Field(default={"default": timedelta(0)})
-    deletion_grace: Duration = timedelta(seconds=5)
+    settle: Mapping[values.Text, values.Duration] = Field(default_factory=dict)
+    deletion_grace: values.Duration = timedelta(seconds=5)
     last_known_job: bool = True
     ordered_dates: bool = True
     extra: Mapping[ExtraName, Extra] = Field(default_factory=dict)
@@ -339,8 +321,3 @@ class Watch(Section):
                 f"each key needs {len(key)} column{'s' if len(key) > 1 else ''}, as the watch's key has, or none at all"
             )
         return related
-
-    @field_validator("settle")
-    @classmethod
-    def _others_settle_at_once(cls, settle: Mapping[str, timedelta]) -> Mapping[str, timedelta]:
-        return {"default": timedelta(0), **settle}

@@ -65,7 +65,7 @@ def test_the_defaults_of_a_watch_are_those_of_the_contract() -> None:
     assert watch.status == Status()
     assert (watch.status.map, watch.status.unmapped, watch.status.deleted) == ({}, "send", "deleted")
     assert (watch.baseline, watch.first_status) == ("adopt", "send")
-    assert watch.settle == {"default": timedelta(0)}
+    assert watch.settle == {}
     assert watch.extra == {}
     assert watch.fuse == Fuse(max_changes=1000, max_deletions=100, window=timedelta(minutes=10))
     columns = watch.columns
@@ -127,7 +127,7 @@ def test_what_can_be_given_is_read() -> None:
     ]
     assert (watch.capture.watermark, watch.capture.max_backlog) == ("MAJ", 65536)
     assert watch.status.map == {"Embauché": "hired"}
-    assert watch.settle == {"default": timedelta(0), "rejected": timedelta(minutes=5)}
+    assert watch.settle == {"rejected": timedelta(minutes=5)}
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,6 @@ def test_defaults_are_written_as_in_a_file() -> None:
     keys = dict(keys_of(json_schema()))
     written = {name: keys[name]["default"] for name in ("HelloWork.timeout", "Capture.max_backlog", "Admin.listen")}
     assert written == {"HelloWork.timeout": "10s", "Capture.max_backlog": "256MB", "Admin.listen": "127.0.0.1:8765"}
-    assert keys["Watch.settle"]["default"] == {"default": "0s"}
     assert "for" in json_schema()["$defs"]["Retry"]["properties"]
 
 
