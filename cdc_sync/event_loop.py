@@ -4,7 +4,7 @@ Other commands ask a few questions, and do without it. See docs/decisions/0008-u
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -12,14 +12,8 @@ T = TypeVar("T")
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end, as `asyncio.run` does."""
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(work)
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """What makes the loop."""
     try:
         import uvloop  # noqa: PLC0415 - not on every platform; and commands that ask a question do without it
     except ImportError:
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
+        return asyncio.run(work)
+    return uvloop.run(work)

@@ -12,10 +12,10 @@ from cdc_sync import event_loop
 from cdc_sync.cli.context import invocation, say
 from cdc_sync.config import Config, ConfigurationError
 from cdc_sync.core.observations import BaselineDone, BaselineProgress, Consumer
-from cdc_sync.daemon import RunOptions, run_once
-from cdc_sync.daemon import run as run_daemon
+from cdc_sync.daemon import running
 from cdc_sync.daemon.lines import Lines, configure
 from cdc_sync.daemon.logs import EventLogger
+from cdc_sync.daemon.once import run_once
 from cdc_sync.daemon.reloading import Reread
 from cdc_sync.daemon.systemd import SystemdNotifier
 
@@ -58,10 +58,10 @@ def run(
         gc.set_threshold(20_000)
         if once:
             raise typer.Exit(_once(config, consumers, dry_run=dry_run))
-        options = RunOptions(dry_run=dry_run, beat_every=systemd.wants_to_hear_every)
         # Who only looks is at a terminal: closing it ends the look.
         reread = None if dry_run else Reread(read, lambda config: log.use(configured(config)))
-        event_loop.run(run_daemon(config, options, consumers, _show, reread))
+        beat_every = systemd.wants_to_hear_every
+        event_loop.run(running.run(config, consumers, _show, reread, dry_run=dry_run, beat_every=beat_every))
 
 
 def _once(config: Config, consumers: Sequence[Consumer], *, dry_run: bool) -> int:

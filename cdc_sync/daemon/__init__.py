@@ -4,8 +4,3 @@
 - A store that cannot be written stops sending and consuming, until it can.
 - Anything unforeseen ends the process: a daemon that is half alive is worse than one that systemd starts again.
 """
-
-from cdc_sync.daemon.once import OnceResult, run_once
-from cdc_sync.daemon.running import RunOptions, run
-
-__all__ = ["OnceResult", "RunOptions", "run", "run_once"]

@@ -44,13 +44,6 @@ class Reread:
     used: Callable[[Config], None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Running:
-    task: asyncio.Task[None]
-    worker: WatchWorker
-    settings: object
-
-
 def changes_that_need_a_restart(now: Config, then: Config) -> tuple[str, ...]:
     """What stands in the way of using a configuration in place of the present one, a line for each key."""
     return tuple(
@@ -74,17 +67,18 @@ class RunningWatches:
     database: Callable[[Config], Database]
     observe: Observe
     _used: tuple[object, Database] | None = field(default=None, init=False)
-    _running: dict[str, _Running] = field(default_factory=dict, init=False)
+    _running: dict[str, tuple[asyncio.Task[None], WatchWorker, object]] = field(default_factory=dict, init=False)
+    """Of each watch its task, its worker, and everything that it depends on."""
 
     def want_sweeps(self) -> None:
         """Sweep every watch as soon as the spacing of sweeps allows."""
-        for running in self._running.values():
-            running.worker.want_sweep()
+        for _, worker, _ in self._running.values():
+            worker.want_sweep()
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
         """The watches' tasks."""
-        return [running.task for running in self._running.values()]
+        return [task for task, _, _ in self._running.values()]
 
     async def use(self, config: Config) -> Reloaded:
         """Begin, end and renew watches, so that those of a configuration run, as it says; returns which.
@@ -92,32 +86,23 @@ class RunningWatches:
         Raises:
             BaseExceptionGroup: what a watch failed with while it was ended.
         """
-        before = {
-            name: running
-            for name, running in self._running.items()
-            if name not in config.watches or running.settings != _settings(config, name)
-        }
-        tasks = [running.task for running in before.values()]
-        await end(tasks)
-        raise_failures(tasks)
+        wanted = {name: (config.database, watch, watch_rules(config, name)) for name, watch in config.watches.items()}
+        before = {name: task for name, (task, _, used) in self._running.items() if wanted.get(name) != used}
+        await end(before.values())
+        raise_failures(before.values())
         for name in before:
             del self._running[name]
-            self.observe(WatchEnded(name, for_good=name not in config.watches))
+            self.observe(WatchEnded(name, for_good=name not in wanted))
         if self._used is None or self._used[0] != config.database:
             self._used = config.database, self.database(config)
-        fresh = [name for name in config.watches if name not in self._running]
+        fresh = [name for name in wanted if name not in self._running]
         for name in fresh:
             worker = self.worker(config, name, self._used[1])
             task = asyncio.create_task(worker.run(), name=f"watch {name}")
-            self._running[name] = _Running(task, worker, _settings(config, name))
+            self._running[name] = task, worker, wanted[name]
         return Reloaded(
-            tuple(config.watches),
+            tuple(wanted),
             begun=tuple(name for name in fresh if name not in before),
             renewed=tuple(name for name in fresh if name in before),
-            ended=tuple(name for name in before if name not in config.watches),
+            ended=tuple(name for name in before if name not in wanted),
         )
-
-
-def _settings(config: Config, name: str) -> object:
-    """Everything that a watch depends on; equal if it need not begin again."""
-    return config.database, config.watches[name], watch_rules(config, name)

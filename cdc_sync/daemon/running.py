@@ -9,9 +9,9 @@ that costs no more than kill -9, which nothing is lost by.
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -24,15 +24,15 @@ from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config, ConfigurationError
 from cdc_sync.config.rules import allowed_hosts, built_urls, retry_policy, sender_horizon, watch_rules
-from cdc_sync.core import conditions
+from cdc_sync.core import conditions, payload
 from cdc_sync.core import observations as events
-from cdc_sync.core.conditions import Conditions, starting
-from cdc_sync.core.delivery import longest_on_its_way
+from cdc_sync.core.conditions import starting
+from cdc_sync.core.delivery import Reply, longest_on_its_way
 from cdc_sync.core.instants import milliseconds
 from cdc_sync.core.observations import Consumer, Dispatch, Event, Handlers, Observe
-from cdc_sync.daemon import pruning
+from cdc_sync.core.outbox import Entry
+from cdc_sync.core.visible import visible, visible_json
 from cdc_sync.daemon.pulse import BEAT_EVERY, LOOK_EVERY, STEP_OF_STORE, Lateness, Pulse, beat_for_ever
-from cdc_sync.daemon.rehearsal import Rehearsal
 from cdc_sync.daemon.reloading import Reread, RunningWatches, changes_that_need_a_restart
 from cdc_sync.daemon.together import end, raise_failures
 from cdc_sync.daemon.watching import WatchWorker, bind, most_telling
@@ -55,14 +55,27 @@ GRACE = 20.0
 LOOK = 1.0
 """Seconds between looks whether the store is where it was opened, and at the pauses in it."""
 
+PRUNE_EVERY_MINUTES = 10
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """How `run` was asked for."""
+MOST_EVENTS = 1_000_000
+"""Events kept at most, whatever their age: about 300 MB, for 300,000 deliveries. A flood must not fill the disk."""
 
-    dry_run: bool = False
-    beat_every: float = BEAT_EVERY
-    """Seconds between two beats of the heart, at most: as often as a watchdog wants to hear of it."""
+_PRUNED_AT_ONCE = 5_000
+"""Events forgotten in one transaction: 20 to 40 ms."""
+
+
+class Rehearsal:
+    """The other end in a dry run: `show` gets each call as text, none is made, and all count as acknowledged."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self._show = show
+
+    async def call(self, entry: Entry) -> tuple[Reply, str]:
+        """See `delivery.client.Caller`."""
+        kinds = ", ".join(sorted(entry.kinds)) or "resend"
+        body = visible_json(payload.body(entry.content).decode())
+        self._show(f"would POST {visible(entry.content.url)}\n           {body}\n           because: {kinds}")
+        return Reply(status=200), ""
 
 
 def opened_store(
@@ -142,59 +155,59 @@ def make_database(config: Config, store: Store) -> Database:
 
 
 def make_parts(
-    config: Config,
-    name: str,
-    database: Database,
-    observe: Observe,
-    *,
-    dry_run: bool,
-    delivery: Delivery | None = None,
+    config: Config, name: str, database: Database, observe: Observe, *, dry_run: bool, delivery: Delivery | None = None
 ) -> WatchParts:
     """A watch's parts as configured."""
     return WatchParts(
-        name=name,
-        watch=config.watches[name],
-        rules=watch_rules(config, name),
-        database=database,
-        observe=observe,
-        clock=database.store.clock,
-        delivery=delivery or NoDelivery(),
+        name,
+        config.watches[name],
+        watch_rules(config, name),
+        database,
+        observe,
+        database.store.clock,
+        delivery or NoDelivery(),
         dry_run=dry_run,
     )
 
 
+async def prune(store: Store, before: int, keep: int = MOST_EVENTS) -> None:
+    """Forget what is older than `before` (milliseconds since the epoch), and all but the newest `keep` events.
+
+    In small steps, between which everybody else has the store. That it cannot be written is for the sender and the
+    watches to report; the next turn tries again.
+    """
+    with suppress(StoreError):
+        while await store.prune(before, keep, _PRUNED_AT_ONCE) == _PRUNED_AT_ONCE:
+            pass
+
+
+@dataclass(eq=False)
 class _Daemon:
     """What one run holds together."""
 
-    _store: Store
-    _caller: Client | Rehearsal
-    _sender: Sender
-    _watches: RunningWatches
-    _admin: AdminServer
+    _config: Config
+    _consumers: Sequence[Consumer]
+    _show: Callable[[str], None]
+    _reread: Reread | None
+    _dry_run: bool
+    _beat_every: float
+    _store: Store = field(init=False)
+    _caller: Client | Rehearsal = field(init=False)
+    _sender: Sender = field(init=False)
+    _watches: RunningWatches = field(init=False)
+    _admin: AdminServer = field(init=False)
+    _pruning: Job = field(init=False)
+    _conditions_changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _metrics: EventMetrics = field(default_factory=EventMetrics)
+    _pulse: Pulse = field(default_factory=Pulse)
+    _bound: asyncio.Event = field(default_factory=asyncio.Event)
+    _signalled: asyncio.Event = field(default_factory=asyncio.Event)
+    _stop: str = ""
 
-    def __init__(
-        self,
-        config: Config,
-        options: RunOptions,
-        consumers: Sequence[Consumer],
-        show: Callable[[str], None],
-        reread: Reread | None,
-    ) -> None:
-        self._config = config
-        self._reread = reread
-        self._options = options
-        self._show = show
-        self._conditions: Conditions = starting(tuple(config.watches))
-        self._conditions_changed = asyncio.Event()
-        self._metrics = EventMetrics()
-        self._pulse = Pulse()
-        self._bound = asyncio.Event()
-        self._signalled = asyncio.Event()
-        self._reload_wanted = False
-        self._pruning: Job | None = None
-        self._stop = ""
+    def __post_init__(self) -> None:
+        self._conditions = starting(tuple(self._config.watches))
         self._events = Dispatch(
-            *consumers,
+            *self._consumers,
             self._metrics.handlers,
             self._metrics.lag.handlers,
             self._pulse.handlers,
@@ -219,24 +232,26 @@ class _Daemon:
 
     def _clock_was_set(self, _: events.ClockSkewed | events.ClockAgrees) -> None:
         """Prune now: that is scheduled by the wall clock, and would wait for as long as that was set back."""
-        if self._pruning is not None:
-            self._pruning.modify(next_run_time=datetime.now(UTC))
+        self._pruning.modify(next_run_time=datetime.now(UTC))
 
     async def run(self) -> None:
-        dry_run = self._options.dry_run
+        config, dry_run = self._config, self._dry_run
         allow_all_descriptors()
-        self._install_signals()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end, number)
+        if self._reread is not None:
+            loop.add_signal_handler(signal.SIGHUP, self._signalled.set)
         async with AsyncExitStack() as stack:
-            self._store = store = await stack.enter_async_context(
-                opened_store(self._config, self._emit, dry_run=dry_run)
-            )
-            self._caller = await stack.enter_async_context(opened_caller(self._config, self._show, dry_run=dry_run))
+            store = await stack.enter_async_context(opened_store(config, self._emit, dry_run=dry_run))
+            self._store = store
+            self._caller = await stack.enter_async_context(opened_caller(config, self._show, dry_run=dry_run))
             progressed = partial(self._pulse.beat, "sender", STEP_OF_STORE)
-            self._sender = make_sender(self._config, store, self._caller, self._emit, progressed)
+            self._sender = make_sender(config, store, self._caller, self._emit, progressed)
             store.call_when_due(self._sender.look)
             self._watches = RunningWatches(self._worker, lambda config: make_database(config, store), self._emit)
             self._admin = AdminServer(
-                self._config,
+                config,
                 store,
                 self._metrics,
                 lambda: self._conditions,
@@ -246,32 +261,44 @@ class _Daemon:
             )
             if not dry_run:
                 await stack.enter_async_context(self._admin)
-            stack.enter_context(self._schedule())
-            self._emit(events.DaemonStarted(__version__, tuple(self._config.watches), dry_run, self._admin.url))
-            await tell_of_unconfigured(self._config, store, self._emit)
+            scheduler = AsyncIOScheduler(timezone=UTC)
+            self._pruning = scheduler.add_job(
+                self._prune,
+                "interval",
+                minutes=PRUNE_EVERY_MINUTES,
+                next_run_time=datetime.now(UTC),
+                coalesce=True,
+                max_instances=2,  # asked for while it runs, it is no reason to warn; they skip each other's rows
+                misfire_grace_time=None,  # however late: the clock may have been set forward
+            )
+            scheduler.start()
+            stack.callback(scheduler.shutdown, wait=False)
+            self._emit(events.DaemonStarted(__version__, tuple(config.watches), dry_run, self._admin.url))
+            await tell_of_unconfigured(config, store, self._emit)
             await self._supervise()
         self._emit(events.DaemonStopped())
 
+    async def _prune(self) -> None:
+        await prune(self._store, self._store.clock.for_people() - milliseconds(self._config.state.history))
+
     def _worker(self, config: Config, name: str, database: Database) -> WatchWorker:
-        dry_run = self._options.dry_run
-        parts = make_parts(config, name, database, self._emit, delivery=self._sender, dry_run=dry_run)
+        parts = make_parts(config, name, database, self._emit, delivery=self._sender, dry_run=self._dry_run)
         return WatchWorker(parts, self._pulse)
 
     async def _supervise(self) -> None:
         store, watches = self._store, self._watches
         await watches.use(self._config)
-        beat_every = min(BEAT_EVERY, self._options.beat_every)
         lateness = Lateness(lambda: self._config, store, self._metrics.lag.capture, self._emit, store.clock)
         works = [
             self._send(),
             self._note_conditions(),
-            beat_for_ever(self._pulse, store, self._emit, beat_every),
+            beat_for_ever(self._pulse, store, self._emit, min(BEAT_EVERY, self._beat_every)),
             regularly(lateness.look, LOOK_EVERY),
             self._follow_moves(),
             regularly(store.check_place, LOOK),
             regularly(lambda: follow_pauses(self._sender, store), LOOK),
         ]
-        if not self._options.dry_run:
+        if not self._dry_run:
             works.append(regularly(self._log_actions, LOOK_EVERY))
         lasting = [asyncio.create_task(work) for work in works]
         try:
@@ -294,21 +321,20 @@ class _Daemon:
         finally:
             await end([signalled])
         self._signalled.clear()
-        wanted, self._reload_wanted = self._reload_wanted, False
-        return wanted and not self._stop and not any(part.done() for part in parts)
+        return not self._stop and not any(part.done() for part in parts)
 
     async def _reload(self) -> None:
         """Use what the configuration's file says now; or stay as we are, whole, and say why."""
         if self._reread is None:
             return
         self._emit(events.ReloadStarted())
+        config, refusal = self._config, tuple[str, ...]()
         try:
             config = await asyncio.to_thread(self._reread.read)
         except ConfigurationError as error:
-            self._emit(events.ReloadRefused(tuple(str(error).splitlines())))
-            return
-        if fixed := changes_that_need_a_restart(self._config, config):
-            self._emit(events.ReloadRefused(fixed))
+            refusal = tuple(str(error).splitlines())
+        if refusal := refusal or changes_that_need_a_restart(self._config, config):
+            self._emit(events.ReloadRefused(refusal))
             return
         self._reread.used(config)
         self._events.rebuild()  # the log may have another level
@@ -331,7 +357,7 @@ class _Daemon:
 
         Where several daemons share a store, each delivers, also one that waits for its turn to capture.
         """
-        if self._config.state.backend == "postgres" and not self._options.dry_run:
+        if self._config.state.backend == "postgres" and not self._dry_run:
             await bind(self._config.database.dsn.get_secret_value(), self._store)
             self._bound.set()
         await self._bound.wait()
@@ -371,44 +397,10 @@ class _Daemon:
                 self._emit(events.StoreMoved())
                 self._watches.want_sweeps()
 
-    @contextmanager
-    def _schedule(self) -> Iterator[None]:
-        """Prune the history by the clock: at once, and then every ten minutes."""
-        scheduler = AsyncIOScheduler(timezone=UTC)
-        self._pruning = scheduler.add_job(
-            self._prune,
-            "interval",
-            minutes=pruning.EVERY_MINUTES,
-            next_run_time=datetime.now(UTC),
-            coalesce=True,
-            max_instances=2,  # asked for while it runs, it is no reason to warn; they skip each other's rows
-            misfire_grace_time=None,  # however late: the clock may have been set forward
-        )
-        scheduler.start()
-        try:
-            yield
-        finally:
-            self._pruning = None
-            scheduler.shutdown(wait=False)
-
-    async def _prune(self) -> None:
-        await pruning.prune(self._store, self._store.clock.for_people() - milliseconds(self._config.state.history))
-
-    def _install_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._end, number)
-        if self._reread is not None:
-            loop.add_signal_handler(signal.SIGHUP, self._want_reload)
-
     def _end(self, number: signal.Signals) -> None:
         if self._stop:
             os._exit(128 + number)
         self._stop = number.name
-        self._signalled.set()
-
-    def _want_reload(self) -> None:
-        self._reload_wanted = True
         self._signalled.set()
 
 
@@ -421,19 +413,22 @@ async def regularly(work: Callable[[], Awaitable[object]], seconds: float) -> No
 
 async def run(
     config: Config,
-    options: RunOptions,
     consumers: Sequence[Consumer],
     show: Callable[[str], None],
     reread: Reread | None = None,
+    *,
+    dry_run: bool,
+    beat_every: float,
 ) -> None:
     """Run the daemon until a signal ends it.
 
     Args:
         config: the configuration.
-        options: how it was asked for.
         consumers: handle what happens.
         show: gets the calls of a dry run, as text.
         reread: reads the configuration again at SIGHUP; without it that signal does what it does to any process.
+        dry_run: whether calls are shown only, and nothing is kept.
+        beat_every: seconds between two beats of the heart, at most: as often as a watchdog wants to hear of it.
 
     Raises:
         StoreError: the store cannot be used, belongs to another database, or another daemon has it.
@@ -441,7 +436,7 @@ async def run(
     """
     failure: Exception | None = None
     try:
-        await _Daemon(config, options, consumers, show, reread).run()
+        await _Daemon(config, consumers, show, reread, dry_run, beat_every).run()
     except* StoreError as group:
         failure = most_telling(group)
     if failure is not None:

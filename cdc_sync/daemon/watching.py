@@ -1,19 +1,13 @@
 """One watch's life: connect, adopt, then capture, sweep and confirm until something is lost; then again."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 from cdc_sync.config import format_duration
+from cdc_sync.core import observations as events
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.observations import (
-    CaptureStarted,
-    StoreFailed,
-    StoreRecovered,
-    WatchLost,
-    WatchStandsBy,
-)
 from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, SWEEPS, Pulse
 from cdc_sync.daemon.together import live_together
 from cdc_sync.pipeline import deletions
@@ -137,20 +131,20 @@ class WatchWorker:
             if self._store_failed:
                 # What this daemon could not record is recorded by the one whose turn it is.
                 self._store_failed = False
-                observe(StoreRecovered(name))
+                observe(events.StoreRecovered(name))
             # That ends the watermark's condition, which may have to begin again.
             self._parts.evidence.reported = None
             if message != self._lost:
-                observe(WatchStandsBy(name, message))
+                observe(events.WatchStandsBy(name, message))
             self._lost = message
         elif isinstance(failure, SourceError):
             if message != self._lost:
                 said = not self._parts.database.is_news(failure)
-                observe(WatchLost(name, message, failure.kind == "misconfigured", failure.code, said))
+                observe(events.WatchLost(name, message, failure.kind == "misconfigured", failure.code, said))
             self._lost = message
         elif not self._store_failed:
             self._store_failed = True
-            observe(StoreFailed(message, name, failure.code if isinstance(failure, StoreError) else None))
+            observe(events.StoreFailed(message, name, failure.code if isinstance(failure, StoreError) else None))
 
     async def _work(self) -> None:
         self._sessions = None
@@ -189,14 +183,14 @@ class WatchWorker:
         if not self._unwritten.names:
             # It could not be read, and can. What it would not write is another matter.
             self._store_works()
-        self._parts.observe(CaptureStarted(self._parts.name))
+        self._parts.observe(events.CaptureStarted(self._parts.name))
         await self._sweeps(capture)
 
     def _store_works(self) -> None:
         self._unwritten.names.clear()
         if self._store_failed:
             self._store_failed = False
-            self._parts.observe(StoreRecovered(self._parts.name))
+            self._parts.observe(events.StoreRecovered(self._parts.name))
 
     async def _sweeps(self, capture: Capture) -> None:
         """A sweep at the start, at each interval and when one is wanted, with pauses that keep it in its share."""
@@ -248,15 +242,9 @@ class WatchWorker:
 
 def most_telling(group: BaseExceptionGroup[Exception]) -> Exception:
     """The exception that tells most: another database before all, a store before a source, else the first."""
-    return min(
-        _leaves(group),
-        key=lambda error: (not isinstance(error, AnotherDatabaseError), not isinstance(error, StoreError)),
-    )
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[Exception]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        elif isinstance(error, Exception):
-            yield error
+    kinds = (AnotherDatabaseError, StoreError, Exception)
+    error: BaseException = next(found for kind in kinds if (found := group.subgroup(kind)) is not None)
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, Exception)  # noqa: S101 - as `kinds` says; this tells the type checker
+    return error

@@ -6,7 +6,7 @@ from typing import Any, cast
 from support.configurations import a_config
 
 from cdc_sync.admin.server import AdminServer
-from cdc_sync.daemon.running import RunOptions, _Daemon
+from cdc_sync.daemon.running import _Daemon
 from cdc_sync.delivery.client import Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
@@ -34,7 +34,7 @@ async def test_no_call_is_made_with_the_credentials_of_one_and_counted_as_one_of
         def expect(self, _: object) -> None: ...
 
     config = a_config({"hellowork.headers": {"X-Api-Key": "new"}})
-    daemon = _Daemon(config, RunOptions(), (), print, None)
+    daemon = _Daemon(config, (), print, None, _dry_run=False, _beat_every=10.0)
     async with TheClient({}, 1.0, 1) as client:
         daemon._caller, daemon._sender = client, cast("Sender", TheSender())
         daemon._admin, daemon._store = cast("AdminServer", TheOther()), cast("Store", TheOther())
