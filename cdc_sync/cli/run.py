@@ -11,7 +11,7 @@ import typer
 from cdc_sync import event_loop
 from cdc_sync.cli.context import invocation, say
 from cdc_sync.config import Config, ConfigurationError
-from cdc_sync.core.observations import BaselineDone, BaselineProgress, Consumer
+from cdc_sync.core.observations import BaselineDone, BaselineProgress, CallEnded, Consumer
 from cdc_sync.daemon import running
 from cdc_sync.daemon.lines import Lines, configure
 from cdc_sync.daemon.logs import EventLogger
@@ -47,7 +47,7 @@ def run(
 
     lines = configured(config)
     with _baseline_bars() as bars:
-        log = EventLogger(lines, progress_elsewhere=bool(bars()), rehearsal=dry_run)
+        log = EventLogger(lines, [*([BaselineProgress] if bars() else []), *([CallEnded] if dry_run else [])])
         systemd = SystemdNotifier(called.environ)
         consumers = (bars, log.handlers, systemd.handlers)
         # What is there by now stays for ever. For the collector to look through it again and again costs a tenth of the

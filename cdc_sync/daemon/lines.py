@@ -33,6 +33,9 @@ Fields = dict[str, object]
 Write = Callable[[int, str, Fields], None]
 """Writes a line whatever its level is. It may change the fields that it gets."""
 
+Put = Callable[[int, str], None]
+"""Takes a line that is ready, and its level."""
+
 JOURNAL = Path("/run/systemd/journal/socket")
 """Where the journal listens."""
 
@@ -67,7 +70,7 @@ def configure(log: Log, environ: Mapping[str, str], journal: Path = JOURNAL) -> 
     kind = log.format
     if kind == "auto":
         kind = "text" if sys.stderr.isatty() else "journal" if "JOURNAL_STREAM" in environ else "json"
-    put = _StandardError().write
+    put = _to_standard_error()
     if kind == "text":
         write = _text(put, colors=sys.stderr.isatty() and "NO_COLOR" not in environ)
     elif kind == "json":
@@ -93,12 +96,10 @@ def is_the_journals(environ: Mapping[str, str], journal: Path) -> bool:
 _encode = json.JSONEncoder(ensure_ascii=False, default=repr).encode
 
 
-def _json(put: Callable[[int, str], None]) -> Write:
+def _json(put: Put) -> Write:
     """A line as a JSON object. Every call has one, so this is written for speed: the encoder takes twice as long."""
-    second = (0, "")
 
     def write(level: int, message: str, fields: Fields) -> None:
-        nonlocal second
         fields["event"] = message
         members = []
         for name, value in fields.items():
@@ -107,19 +108,12 @@ def _json(put: Callable[[int, str], None]) -> Write:
             elif value is not None:
                 text = _encode(value)
                 members.append(f'"{name}": {text if text.isprintable() else visible_json(text)}')
-        now, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
-        date = second  # libraries may write in other threads
-        if date[0] != now:
-            date = second = (now, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)))
-        put(
-            level,
-            f'{{{", ".join(members)}, "level": "{_NAMES[level]}", "timestamp": "{date[1]}.{microseconds:06}Z"}}',
-        )
+        put(level, f'{{{", ".join(members)}, "level": "{_NAMES[level]}", "timestamp": "{_now()}"}}')
 
     return write
 
 
-def _journal(journal: Path | None, put: Callable[[int, str], None]) -> Write:
+def _journal(journal: Path | None, put: Put) -> Write:
     """A line with its facts as fields, to the journal; or with a priority, if there is none or it does not take it."""
     path = str(journal)
     # Bound to no journal: the next line finds the one that was started in its place.
@@ -141,7 +135,7 @@ def _journal(journal: Path | None, put: Callable[[int, str], None]) -> Write:
     return write
 
 
-def _text(put: Callable[[int, str], None], *, colors: bool) -> Write:
+def _text(put: Put, *, colors: bool) -> Write:
     """A line for a terminal."""
 
     def write(level: int, message: str, fields: Fields) -> None:
@@ -149,12 +143,13 @@ def _text(put: Callable[[int, str], None], *, colors: bool) -> Write:
         event, name = f"{facts.pop('event'):<30}", f"[{_NAMES[level]:<9}]"
         if colors:
             event, name = f"\x1b[1m{event}\x1b[0m", f"\x1b[{_COLORS[level]}m{name}\x1b[0m"
-        put(
-            level,
-            f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ} {name} {event} {logfmt(dict(sorted(facts.items())))}".rstrip(),
-        )
+        put(level, f"{_now()} {name} {event} {logfmt(dict(sorted(facts.items())))}".rstrip())
 
     return write
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC).isoformat(timespec='microseconds')[:26]}Z"
 
 
 def _on_one_line(message: str, fields: Fields) -> Fields:
@@ -181,26 +176,26 @@ def _quoted(value: object) -> str:
     return f'"{escaped}"'
 
 
-class _StandardError:
-    """Writes lines: those of level info and debug that one turn of the event loop has, together at its end.
+def _to_standard_error() -> Put:
+    """What writes lines: those of level info and debug that one turn of the event loop has, together at its end.
 
     A warning or an error is written at once, and with it those before it. A process that is killed takes along at most
     the lines of the turn that it was in.
     """
+    waiting: deque[str] = deque()
 
-    def __init__(self) -> None:
-        self._waiting: deque[str] = deque()
-        weakref.finalize(self, _write_all, self._waiting)
-
-    def write(self, level: int, line: str) -> None:
-        self._waiting.append(f"{line}\n")
+    def put(level: int, line: str) -> None:
+        waiting.append(f"{line}\n")
         if level >= WARNING:
-            _write_all(self._waiting)
-        elif len(self._waiting) == 1:
+            _write_all(waiting)
+        elif len(waiting) == 1:
             try:
-                asyncio.get_running_loop().call_soon(_write_all, self._waiting)
+                asyncio.get_running_loop().call_soon(_write_all, waiting)
             except RuntimeError:  # none runs here
-                _write_all(self._waiting)
+                _write_all(waiting)
+
+    weakref.finalize(put, _write_all, waiting)
+    return put
 
 
 def _write_all(lines: deque[str]) -> None:

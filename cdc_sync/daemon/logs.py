@@ -7,7 +7,7 @@ call. The lines are in `logs.yaml`; an event without one is written under its cl
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields as fields_of
 from datetime import timedelta
 from functools import cache
@@ -24,32 +24,30 @@ from cdc_sync.core.observations import Event, Handler, Handlers
 from cdc_sync.core.payload import iso
 from cdc_sync.daemon.lines import LEVELS, Fields, Lines, Repeats
 
+_MOST_REMEMBERED = 10_000
+"""Applications whose last reply is remembered, so that it is reported once."""
+
 
 class EventLogger:
     """Writes the lines of events.
 
     Args:
         lines: takes the lines.
-        progress_elsewhere: a bar shows a baseline's progress, so it has no lines.
-        rehearsal: the calls themselves are shown, so they have no lines.
+        shown_elsewhere: types of events that a bar or another output shows, so that they have no lines.
         clock: seconds that do not go back.
-        remembered: applications whose last reply is remembered, so that it is reported once.
     """
 
     def __init__(
         self,
         lines: Lines,
-        *,
-        progress_elsewhere: bool = False,
-        rehearsal: bool = False,
+        shown_elsewhere: Iterable[type[Event]] = (),
         clock: Callable[[], float] = time.monotonic,
-        remembered: int = 10_000,
     ) -> None:
-        self._progress_elsewhere = progress_elsewhere
-        self._rehearsal = rehearsal
-        self._remembered = remembered
+        # What is many times a second, or nothing but a number, has no line either.
+        self._silent = (*shown_elsewhere, events.CaughtUp, events.ListenerProved)
         self._repeats = Repeats(clock)
         self._peer: str | None = None
+        """Who brought a wrong token last."""
         # Watches whose fuse was reported as blown.
         self._blown: set[str] = set()
         # Endpoints that were reported as unwell; and of each application the reply that was reported last.
@@ -73,6 +71,7 @@ class EventLogger:
             "remapping": lambda event: WARNING if event.held else INFO,
             "sweep": self._level_of_sweep,
             "endpoint": self._level_of_endpoint,
+            "decision": self._level_of_decision,
         }
 
     def use(self, lines: Lines) -> None:
@@ -90,23 +89,19 @@ class EventLogger:
             if "level" in line:
                 event = getattr(events, name)
                 handlers[event] = self._line(event, **line)
-        if self._progress_elsewhere:
-            handlers[events.BaselineProgress] = None
-        return handlers | {
+        handlers |= {
             Event: self._unknown if level <= INFO else None,
-            events.ReloadRefused: self._reload_refused,
             events.WatchUnconfigured: self._line(events.WatchUnconfigured, "warning", UNCONFIGURED),
             events.WatermarkDoubted: self._line(
                 events.WatermarkDoubted, "warning", f"the watermark cannot be relied on: {REMEDY}"
             ),
+            events.ReloadRefused: self._reload_refused,
             events.HeartBeat: self._heart_beat if level <= WARNING else None,
-            events.CaughtUp: None,  # many times a second
-            events.ListenerProved: None,  # nothing but a number
-            events.Decided: self._decided,
-            events.CallEnded: None if self._rehearsal else self._call_ended,
-            events.TokenRefused: self._token_refused if level <= WARNING else None,
-            events.ConnectionDisplaced: self._connection_displaced if level <= WARNING else None,
+            events.CallEnded: self._call_ended,
+            events.TokenRefused: self._at_the_door if level <= WARNING else None,
+            events.ConnectionDisplaced: self._at_the_door if level <= WARNING else None,
         }
+        return handlers | dict.fromkeys(self._silent)
 
     def _line(
         self, of: type[Any], level: str, message: Any, by: str | None = None, without: Sequence[str] = ()
@@ -140,23 +135,18 @@ class EventLogger:
         if self._lines.level <= DEBUG:
             self._lines.write(DEBUG, "every loop gets round", {"pending": event.pending})
         # What happened at the door since its last line, though nothing more does.
-        self._door()
+        for kind in (events.TokenRefused, events.ConnectionDisplaced):
+            self._door(kind.__name__, happened=False)
 
-    def _token_refused(self, event: events.TokenRefused) -> None:
-        self._peer = event.peer
-        self._door(token_refused=True)
+    def _at_the_door(self, event: events.TokenRefused | events.ConnectionDisplaced) -> None:
+        self._peer = event.peer if isinstance(event, events.TokenRefused) else self._peer
+        self._door(type(event).__name__, happened=True)
 
-    def _connection_displaced(self, _: events.ConnectionDisplaced) -> None:
-        self._door(displaced=True)
-
-    def _door(self, *, token_refused: bool = False, displaced: bool = False) -> None:
+    def _door(self, name: str, *, happened: bool) -> None:
         """What strangers do at the admin server's door: a line a minute at most."""
-        for name, happened, peer in (
-            ("TokenRefused", token_refused, self._peer),
-            ("ConnectionDisplaced", displaced, None),
-        ):
-            if times := self._repeats.times(name, happened=happened):
-                self._lines.write(WARNING, _message(name), {"peer": peer, "times": times})
+        if times := self._repeats.times(name, happened=happened):
+            peer = self._peer if name == "TokenRefused" else None
+            self._lines.write(WARNING, _message(name), {"peer": peer, "times": times})
 
     def _level_of_end(self, event: events.WatchEnded) -> int:
         for reported in (self._hidden, self._progress, self._mistakes):
@@ -194,25 +184,14 @@ class EventLogger:
         self._progress[event.watch] = step
         return INFO
 
-    def _decided(self, event: events.Decided) -> None:
+    def _level_of_decision(self, event: events.Decided) -> int:
         """That entries are held is reported with the first one, and not again for each of the thousands after it."""
-        outcome, level = event.outcome, DEBUG
-        if outcome == "queued":
-            if self._blown:
-                self._blown.discard(event.watch)
-        elif outcome == "dead":
-            level = ERROR
-        elif outcome == "held" and event.watch not in self._blown:
+        if event.outcome == "queued":
+            self._blown.discard(event.watch)
+        elif event.outcome == "held" and event.watch not in self._blown:
             self._blown.add(event.watch)
-            level = WARNING
-        if level >= self._lines.level:
-            fields: Fields = {
-                "watch": event.watch,
-                "application_id": event.application_id,
-                "by": event.origin,
-                "reason": event.reason,
-            }
-            self._lines.write(level, _message("Decided").get(outcome, outcome), fields)
+            return WARNING
+        return ERROR if event.outcome == "dead" else DEBUG
 
     def _level_of_sweep(self, event: events.SweepDone) -> int:
         if self._mistakes.pop(event.watch, None) and self._lines.level <= INFO:
@@ -247,7 +226,7 @@ class EventLogger:
         An outage of days would have thousands of such lines.
         """
         key = (event.watch, event.application_id)
-        if len(self._refused) >= self._remembered:
+        if len(self._refused) >= _MOST_REMEMBERED:
             self._refused.clear()
         before = self._refused.get(key)
         self._refused[key] = event.reply

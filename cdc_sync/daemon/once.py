@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
 
 from cdc_sync.config import Config
 from cdc_sync.core.delivery import is_paused
@@ -24,11 +23,10 @@ from cdc_sync.daemon.running import (
 from cdc_sync.daemon.together import end
 from cdc_sync.daemon.watching import refused_by_system
 from cdc_sync.pipeline import deletions
-from cdc_sync.pipeline.capture import Connected, WatchParts, nothing
+from cdc_sync.pipeline.capture import WatchParts, nothing
 from cdc_sync.pipeline.sweep import sweep
 from cdc_sync.pipeline.watch import begin, connect
 from cdc_sync.source.errors import SourceError
-from cdc_sync.store.store import Store
 
 LONGEST_GRACE = 30_000
 """A deletion whose grace ends within so many milliseconds is waited for; a longer one is the next run's business."""
@@ -71,13 +69,11 @@ async def run_once(
     """
     calls: Counter[str] = Counter()
 
-    def called(event: CallEnded) -> None:
-        calls[event.outcome] += 1
+    def count(event: CallEnded | Decided) -> None:
+        if isinstance(event, CallEnded) or event.outcome == "dead":
+            calls[event.outcome] += 1
 
-    def decided(event: Decided) -> None:
-        calls["dead"] += event.outcome == "dead"
-
-    emit = Dispatch(*consumers, lambda: {CallEnded: called, Decided: decided}).emit
+    emit = Dispatch(*consumers, lambda: {CallEnded: count, Decided: count}).emit
 
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(opened_store(config, emit, dry_run=dry_run))
@@ -103,51 +99,34 @@ async def run_once(
             await sender.run_once()
         finally:
             await end([following])
-        counts = (await store.counts()).values()
-        return OnceResult(
-            calls,
-            lost=len(lost),
-            refused=await _is_refused(store),
-            pending=sum(watch.pending for watch in counts),
-            held=sum(watch.held for watch in counts),
-            dead=sum(watch.dead for watch in counts),
+        now, paused = store.clock(), await store.paused()
+        refused = any(
+            (health.mode != "healthy" or is_paused(paused, endpoint)) and due_at is not None and due_at <= now
+            for endpoint, (health, due_at) in (await store.endpoints()).items()
         )
-
-
-async def _is_refused(store: Store) -> bool:
-    now, paused = store.clock(), await store.paused()
-    return any(
-        (health.mode != "healthy" or is_paused(paused, endpoint)) and due_at is not None and due_at <= now
-        for endpoint, (health, due_at) in (await store.endpoints()).items()
-    )
+        counts = (await store.counts()).values()
+        pending, held, dead = (sum(getattr(of, state) for of in counts) for state in ("pending", "held", "dead"))
+        return OnceResult(calls, len(lost), refused, pending, held, dead)
 
 
 async def _catch_up(parts: WatchParts) -> None:
     async with connect(parts) as connected:
         # No failure: the sweep of each run compares every row, triggers or not.
+        intake = connected.intake
         meanwhile = "What that misses, the sweep of each run finds, as this one's does."
         capture = await begin(connected, meanwhile, nothing)
         await capture.catch_up()
-        whole = partial(
-            sweep,
-            connected.intake,
-            capture.catch_up,
-            nothing,
-            sees_deletions=capture.sees_deletions,
-            steps=parts.steps,
-        )
-        if (await whole()).resumed:
-            await whole()
-        await _confirm(connected)
-
-
-async def _confirm(connected: Connected) -> None:
-    """Answer the suspicions whose grace ends soon."""
-    intake = connected.intake
-    until = intake.clock() + LONGEST_GRACE
-    while True:
-        await deletions.confirm_due(intake, steps=connected.parts.steps)
-        due_at = await intake.store.next_suspicion(intake.rules.watch)
-        if due_at is None or due_at > until:
-            return
-        await asyncio.sleep(max(due_at - intake.clock(), 1) / 1000)
+        resumed = True
+        while resumed:
+            done = await sweep(
+                intake, capture.catch_up, nothing, sees_deletions=capture.sees_deletions, steps=parts.steps
+            )
+            resumed = done.resumed
+        # Answer the suspicions whose grace ends soon.
+        until = intake.clock() + LONGEST_GRACE
+        while True:
+            await deletions.confirm_due(intake, steps=parts.steps)
+            due_at = await intake.store.next_suspicion(intake.rules.watch)
+            if due_at is None or due_at > until:
+                return
+            await asyncio.sleep(max(due_at - intake.clock(), 1) / 1000)

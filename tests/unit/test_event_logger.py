@@ -450,7 +450,9 @@ class TestBaseline:
         assert {record.get("about") for record in records} == {estimate or None}
 
     def test_that_is_shown_as_a_bar_has_no_lines(self, capsys: pytest.CaptureFixture[str]) -> None:
-        emit = Dispatch(EventLogger(configure(Log(format="json"), {}), progress_elsewhere=True).handlers).emit
+        emit = Dispatch(
+            EventLogger(configure(Log(format="json"), {}), shown_elsewhere=[BaselineProgress]).handlers
+        ).emit
         for observation in self.progress(500_000):
             emit(observation)
 
@@ -597,7 +599,7 @@ class TestWatch:
 
 
 def test_in_a_rehearsal_calls_have_no_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    emit = Dispatch(EventLogger(configure(Log(format="json"), {}), rehearsal=True).handlers).emit
+    emit = Dispatch(EventLogger(configure(Log(format="json"), {}), shown_elsewhere=[CallEnded]).handlers).emit
 
     emit(CallEnded(WATCH, "a1", "acknowledged", "HTTP 200", 1, 0.1, 0.1))
 
