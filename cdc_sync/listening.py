@@ -11,6 +11,7 @@ import logging
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Self, cast
 from urllib.parse import urlsplit
@@ -66,38 +67,28 @@ def comes_from_ourselves(request: web.BaseRequest, sites: frozenset[str] = froze
     return origin is None or urlsplit(origin).netloc == request.headers.get("Host")
 
 
+@dataclass(eq=False)
 class Listener:
     """Listens on an address, and hands what comes to an HTTP server.
 
-    Args:
+    Attributes:
         server: speaks HTTP.
         most: connections at once.
         request_within: seconds that a request may take to come completely.
         idle: seconds that a connection may stay after an answer.
-        displaced: told of each connection that is cut off, or refused, because all places are taken.
+        displaced: called for each connection that is cut off, or refused, because all places are taken.
     """
 
-    def __init__(
-        self,
-        server: web.Server,
-        *,
-        most: int,
-        request_within: float,
-        idle: float,
-        displaced: Callable[[], None] = lambda: None,
-    ) -> None:
-        self.server = server
-        self.request_within = request_within
-        self.idle = idle
-        self._most = most
-        self._displaced = displaced
-        self._loop = asyncio.get_running_loop()
-        self._open: set[_Connection] = set()
-        # In the order in which they began to wait.
-        self._waiting: dict[_Connection, float] = {}
-        self._by_protocol: dict[asyncio.Protocol, _Connection] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._listening: asyncio.Server | None = None
+    server: web.Server
+    most: int
+    request_within: float
+    idle: float
+    displaced: Callable[[], None] = lambda: None
+    _open: set["_Connection"] = field(default_factory=set)
+    _waiting: dict["_Connection", float] = field(default_factory=dict)
+    """In the order in which they began to wait: until when."""
+    _timer: asyncio.TimerHandle | None = None
+    _listening: asyncio.Server = field(init=False)
 
     async def open(self, host: str, port: int) -> Self:
         """Listen.
@@ -105,38 +96,31 @@ class Listener:
         Raises:
             OSError: the address cannot be listened on.
         """
+        self._loop = asyncio.get_running_loop()
         self._listening = await self._loop.create_server(lambda: _Connection(self), host, port, backlog=_AT_ONCE)
         for listening in self._listening.sockets:
             # To asyncio one number is both: how many are taken at once, and how many the kernel keeps until they are.
             with listening.dup() as same:
                 same.listen(_KEPT_BY_KERNEL)
+        self.port: int = self._listening.sockets[0].getsockname()[1]
         return self
-
-    @property
-    def port(self) -> int:
-        """The port that is listened on."""
-        if self._listening is None:
-            raise AssertionError("it does not listen")
-        port: int = self._listening.sockets[0].getsockname()[1]
-        return port
 
     def close(self) -> None:
         """Take no new connections."""
-        if self._listening is not None:
-            self._listening.close()
+        self._listening.close()
 
     def abort(self) -> None:
         """Cut every connection off."""
         if self._timer is not None:
             self._timer.cancel()
         for connection in list(self._open):
-            connection.abort()
+            connection.transport.abort()
 
     @contextmanager
     def answering(self, request: web.BaseRequest) -> Iterator[None]:
         """Answer a request within this: as soon as its body is complete, its connection does not wait."""
-        connection = self._by_protocol.get(request.protocol)
-        if connection is None:
+        connection = request.transport and request.transport.get_protocol()
+        if not isinstance(connection, _Connection):
             yield  # it is gone already
             return
         is_answered = False
@@ -161,33 +145,26 @@ class Listener:
 
     def begin(self, connection: "_Connection") -> None:
         """A connection was made: give it a place, or cut it off."""
-        if len(self._open) >= self._most:
-            self._displaced()
+        if len(self._open) >= self.most:
+            self.displaced()
             if not self._waiting:
-                connection.abort()
+                connection.transport.abort()
                 return
-            self._end(next(iter(self._waiting)))
+            self._cut_off(next(iter(self._waiting)))
         self._open.add(connection)
         self.wait(connection, self.request_within)
         if self._timer is None:
             self._timer = self._loop.call_later(_LOOK_EVERY, self._look)
 
-    def speaks(self, connection: "_Connection", protocol: asyncio.Protocol) -> None:
-        """A connection has sent something: this is what understands it."""
-        self._by_protocol[protocol] = connection
-
-    def forget(self, connection: "_Connection", protocol: asyncio.Protocol | None) -> None:
+    def forget(self, connection: "_Connection") -> None:
         """A connection has ended."""
         self._open.discard(connection)
         self._waiting.pop(connection, None)
-        if protocol is not None:
-            self._by_protocol.pop(protocol, None)
 
-    def _end(self, connection: "_Connection") -> None:
+    def _cut_off(self, connection: "_Connection") -> None:
         # At once: its place is given away before the loop tells it of its end.
-        self._open.discard(connection)
-        self._waiting.pop(connection, None)
-        connection.abort()
+        self.forget(connection)
+        connection.transport.abort()
 
     def _look(self) -> None:
         now = self._loop.time()
@@ -197,31 +174,31 @@ class Listener:
             if connection.is_taking_its_answer():
                 self.wait(connection, self.idle)
             else:
-                self._end(connection)
+                self._cut_off(connection)
         self._timer = self._loop.call_later(_LOOK_EVERY, self._look) if self._open else None
 
 
 class _Connection(asyncio.Protocol):
     """One connection. What speaks HTTP is made when something has been sent: silence costs little."""
 
+    transport: asyncio.Transport
+    is_idle = False
+    _inner: asyncio.Protocol | None = None
+    _left_to_send = 0
+
     def __init__(self, listener: Listener) -> None:
-        self.is_idle = False
         self._listener = listener
-        self._transport: asyncio.Transport | None = None
-        self._inner: asyncio.Protocol | None = None
-        self._left_to_send = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
+        self.transport = cast("asyncio.Transport", transport)
         self._listener.begin(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._transport is None or self._transport.is_closing():
+        if self.transport.is_closing():
             return
         if self._inner is None:
             self._inner = self._listener.server()
-            self._listener.speaks(self, self._inner)
-            self._inner.connection_made(self._transport)
+            self._inner.connection_made(self.transport)
         elif self.is_idle:
             # The next request begins, and has no more time than the first.
             self.is_idle = False
@@ -232,7 +209,7 @@ class _Connection(asyncio.Protocol):
         return None if self._inner is None else self._inner.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._listener.forget(self, self._inner)
+        self._listener.forget(self)
         if self._inner is not None:
             self._inner.connection_lost(exc)
 
@@ -244,13 +221,7 @@ class _Connection(asyncio.Protocol):
         if self._inner is not None:
             self._inner.resume_writing()
 
-    def abort(self) -> None:
-        """Cut it off; what was not sent yet is lost."""
-        if self._transport is not None:
-            self._transport.abort()
-
     def is_taking_its_answer(self) -> bool:
         """Whether the other side has taken some of a long answer since this was asked last."""
-        before = self._left_to_send
-        left = self._left_to_send = 0 if self._transport is None else self._transport.get_write_buffer_size()
-        return left > 0 and (before == 0 or left < before)
+        before, self._left_to_send = self._left_to_send, self.transport.get_write_buffer_size()
+        return self._left_to_send > 0 and (before == 0 or self._left_to_send < before)
