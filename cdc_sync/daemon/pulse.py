@@ -63,9 +63,9 @@ class Pulse:
         """A loop got round, and will again within so many seconds."""
         self._until[watch, loop] = self._clock() + within
 
-    def rest(self, loop: str, *, watch: str = "") -> None:
-        """A loop has ended."""
-        self._until.pop((watch, loop), None)
+    def rest(self, watch: str) -> None:
+        """A watch's loops have ended."""
+        self._until = {name: until for name, until in self._until.items() if name[0] != watch}
 
     def handlers(self) -> Handlers:
         """A batch of a long catching-up is a step too: of capture, and of a sweep, which waits for it."""

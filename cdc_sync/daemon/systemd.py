@@ -6,9 +6,11 @@ abstract namespace. `$WATCHDOG_USEC` is the time within which it wants to hear W
 
 import math
 import os
+import re
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from cdc_sync.core import observations as events
 from cdc_sync.core.observations import Handlers
@@ -64,38 +66,28 @@ class SystemdNotifier:
 
     def _ready(self, text: str, watches: tuple[str, ...] | None = None) -> None:
         self._watches = self._watches if watches is None else watches
-        self._say("READY=1", self._status(text))
+        self._say("READY=1", f"STATUS=Watching {', '.join(self._watches)}: {text}")
 
     def _call_ended(self, event: events.CallEnded) -> None:
         self._last_call = wall_clock(), event
 
     def _heart_beat(self, event: events.HeartBeat) -> None:
-        waiting = "the store does not answer" if event.pending is None else f"{event.pending} pending"
-        self._say("WATCHDOG=1", self._status(f"{waiting}; last call: {self._last_call_text()}"))
-
-    def _last_call_text(self) -> str:
-        if self._last_call is None:
-            return "none yet"
-        at, call = self._last_call
-        return f"{iso(at)} {call.outcome} ({' '.join(call.reply.split())[:_LONGEST]})"
-
-    def _status(self, text: str) -> str:
-        return f"STATUS=Watching {', '.join(self._watches)}: {text}"
+        waiting, last = "the store does not answer" if event.pending is None else f"{event.pending} pending", "none yet"
+        if self._last_call is not None:
+            at, call = self._last_call
+            last = f"{iso(at)} {call.outcome} ({' '.join(call.reply.split())[:_LONGEST]})"
+        self._say("WATCHDOG=1", f"STATUS=Watching {', '.join(self._watches)}: {waiting}; last call: {last}")
 
     def _say(self, *lines: str) -> None:
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
-                # A line break in a reply would be another assignment, and `systemctl status` shows the rest.
-                manager.sendto("\n".join(map(visible, lines)).encode(), self._address)
-        except OSError:
-            return  # the manager is gone; it is not what we are for
+        kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
+        # A manager that is gone is not what we are for.
+        with suppress(OSError), socket.socket(socket.AF_UNIX, kind) as manager:
+            # A line break in a reply would be another assignment, and `systemctl status` shows the rest.
+            manager.sendto("\n".join(map(visible, lines)).encode(), self._address)
 
 
 def _watchdog(environ: Mapping[str, str]) -> float:
     """Seconds within which the manager wants to hear of us; infinite if it does not care, or if it means another."""
-    text = environ.get("WATCHDOG_USEC", "")
-    if not (text.isascii() and text.isdecimal()) or int(text) == 0:
-        return math.inf
-    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
-        return math.inf
-    return int(text) / 1_000_000
+    text, process = environ.get("WATCHDOG_USEC", ""), str(os.getpid())
+    is_ours = re.fullmatch("[0-9]+", text) and environ.get("WATCHDOG_PID", process) == process
+    return int(text) / 1_000_000 if is_ours and int(text) else math.inf

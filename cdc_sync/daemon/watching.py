@@ -92,7 +92,7 @@ class WatchWorker:
         try:
             await self._run()
         finally:
-            self._pulse.rest(_CONNECTING, watch=self._parts.name)
+            self._pulse.rest(self._parts.name)
 
     async def _run(self) -> None:
         failures = 0
@@ -113,8 +113,8 @@ class WatchWorker:
             if isinstance(failure, OSError):
                 # The other watches and the sender go on.
                 failure = refused_by_system(failure)
-            if isinstance(failure, SourceError):
-                failure = failure if self._sessions is None else await self._sessions.why_lost(failure)
+            if isinstance(failure, SourceError) and self._sessions is not None:
+                failure = await self._sessions.why_lost(failure)
             self._say(failure)
             clock = asyncio.get_running_loop().time
             wait = wait_after(failure, failures, self._parts.database.longest_wait)
@@ -128,10 +128,8 @@ class WatchWorker:
         """Say what is wrong, if it is news."""
         name, message, observe = self._parts.name, str(failure), self._parts.observe
         if isinstance(failure, StandbyError):
-            if self._store_failed:
-                # What this daemon could not record is recorded by the one whose turn it is.
-                self._store_failed = False
-                observe(events.StoreRecovered(name))
+            # What this daemon could not record is recorded by the one whose turn it is.
+            self._store_recovered()
             # That ends the watermark's condition, which may have to begin again.
             self._parts.evidence.reported = None
             if message != self._lost:
@@ -164,15 +162,14 @@ class WatchWorker:
             jobs["silent changes"] = silent.run(watch.capture.drain_interval.total_seconds())
             jobs["sweeps"] = self._begin_and_sweep(capture)
             jobs["deletions"] = deletions.run(connected.intake, self._deletions_progressed, steps=parts.steps)
-            self._pulse.rest(_CONNECTING, watch=parts.name)
+            self._pulse.rest(parts.name)
             for beat in (progressed, self._deletions_progressed, partial(self._beat, SWEEPS)):
                 beat()
             try:
                 await live_together({f"{parts.name}: {job}": coroutine for job, coroutine in jobs.items()})
             finally:
+                self._pulse.rest(parts.name)
                 self._beat(_CONNECTING)
-                for loop in (CAPTURE, SWEEPS, _DELETING):
-                    self._pulse.rest(loop, watch=parts.name)
 
     def _deletions_progressed(self) -> None:
         self._beat(_DELETING, deletions.LONGEST_REST)
@@ -188,6 +185,9 @@ class WatchWorker:
 
     def _store_works(self) -> None:
         self._unwritten.names.clear()
+        self._store_recovered()
+
+    def _store_recovered(self) -> None:
         if self._store_failed:
             self._store_failed = False
             self._parts.observe(events.StoreRecovered(self._parts.name))
@@ -213,13 +213,8 @@ class WatchWorker:
             try:
                 with reading_as(Reads(always=True)):
                     catch_up = partial(self._catch_up, capture, progressed)
-                    done = await sweep(
-                        capture.intake,
-                        catch_up,
-                        progressed,
-                        sees_deletions=capture.sees_deletions,
-                        steps=self._parts.steps,
-                    )
+                    sees, steps = capture.sees_deletions, self._parts.steps
+                    done = await sweep(capture.intake, catch_up, progressed, sees_deletions=sees, steps=steps)
                     await capture.swept(done)
             finally:
                 self._next_sweep_from = clock() + (reached - started) * (_SWEEP_SHARE - 1)

@@ -38,7 +38,7 @@ def test_a_loop_that_has_ended_does_not_hang() -> None:
     pulse = Pulse(clock)
     pulse.beat("sender", 1.0)
     pulse.beat(CAPTURE, 1.0, watch=WATCH)
-    pulse.rest(CAPTURE, watch=WATCH)
+    pulse.rest(WATCH)
     pulse.rest("nobody")
     clock.now += 2.0
     assert pulse.hung() == ("sender",)
