@@ -30,12 +30,16 @@ from cdc_sync.config.problems import Mistake, Path, Place, messages, printable
 _LARGEST = 2**20
 """Bytes of a file (1 MiB); no configuration is larger."""
 _MOST_PARTS = 20_000
+_TOO_MANY = f"expected at most {_MOST_PARTS} keys and values, with aliases written out"
 _DEEPEST = 32
+_TOO_DEEP = f"expected at most {_DEEPEST} levels of nesting, with aliases written out"
 
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map")}
 """Those that PyYAML gives what has none."""
+_SAYS = re.compile(r"\s*[^\s#]")
+_HAS_A_COLON = re.compile(r":(\s|$)")
 _UNUSABLE = re.compile("[\x00\ud800-\udfff]")
 """Characters that YAML and an environment can have, and neither PostgreSQL nor a file system nor a terminal takes."""
 
@@ -99,7 +103,7 @@ class Document:
 
     def _entries(self, node: yaml.Node, path: Path, deep: int = 0) -> Iterator[tuple[str, Place, yaml.Node]]:
         """A section's keys with their places and values; after its own those that are merged, `deep` in each other."""
-        _check_extent(self._count, len(path) + deep, self._furthest)
+        self._check_extent(len(path) + deep)
         own: dict[str, Place] = {}
         merged: dict[str, tuple[Place, yaml.Node]] = {}
         for key, value in node.value:
@@ -127,58 +131,39 @@ class Document:
         place = _place(node)
         self._furthest = max(self._furthest, place)
         self._count += 1
-        _check_extent(self._count, len(path), self._furthest)
+        self._check_extent(len(path))
         if node.tag not in _TAGS:
             raise self._refusal("tags are not used here", "quote text that begins with !", path)
         if isinstance(node, yaml.ScalarNode) and _UNUSABLE.search(node.value):
             raise self._refusal("has a character that cannot be used: NUL, or half of a surrogate pair", None, path)
         return place
 
+    def _check_extent(self, depth: int) -> None:
+        if self._count > _MOST_PARTS or depth > _DEEPEST:
+            raise Mistake(_TOO_MANY if self._count > _MOST_PARTS else _TOO_DEEP, about_key=True, place=self._furthest)
+
     def _refusal(self, message: str, suggestion: str | None, path: Path) -> Mistake:
         return Mistake(message, suggestion, path=path, about_key=True, place=self._furthest)
 
 
-class _Loader(yaml.BaseLoader):
-    """Composes nodes, and refuses what takes long to read as soon as it has taken long."""
-
-    place, count, depth = Place(1, 1), 0, -1
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        self.place = _place(self.peek_event())  # type: ignore[no-untyped-call]
-        self.count += 1
-        self.depth += 1
-        _check_extent(self.count, self.depth, self.place)
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-
 def _compose(text: str) -> yaml.Node | None:
-    place = Place(1, 1)
     try:
-        loader = _Loader(text)
-        try:
-            return loader.get_single_node()
-        finally:
-            place = loader.place
+        loader = yaml.BaseLoader(text)
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         place = Place(before.count("\n") + 1, error.position - before.rfind("\n"))
         message = f"not YAML: the character U+{ord(text[error.position]):04X} cannot stand in it"
         raise Mistake(message, "remove it", place=place) from None
+    try:
+        return loader.get_single_node()
+    except RecursionError:
+        raise Mistake(_TOO_DEEP) from None
     except yaml.MarkedYAMLError as error:
-        raise _not_yaml(error, text, place) from None
-    except Mistake:
-        raise
+        raise _not_yaml(error, text) from None
     except (ValueError, OverflowError):
         # An escape such as "\Uffffffff" is no character, and PyYAML does not say so in its own way.
-        raise Mistake("not YAML: an escape or a number after this cannot be read", place=place) from None
-
-
-def _check_extent(count: int, depth: int, place: Place) -> None:
-    for number, most, what in ((count, _MOST_PARTS, "keys and values"), (depth, _DEEPEST, "levels of nesting")):
-        if number > most:
-            raise Mistake(f"expected at most {most} {what}, with aliases written out", about_key=True, place=place)
+        message = "not YAML: an escape or a number here cannot be read"
+        raise Mistake(message, place=Place(loader.line + 1, loader.column + 1)) from None
 
 
 def _place(part: Any) -> Place:
@@ -187,14 +172,13 @@ def _place(part: Any) -> Place:
     return Place(mark.line + 1, mark.column + 1)
 
 
-def _not_yaml(error: yaml.MarkedYAMLError, text: str, last: Place) -> Mistake:
-    """What an error of PyYAML's is in our words; `last` is where the last part begins that could be read."""
+def _not_yaml(error: yaml.MarkedYAMLError, text: str) -> Mistake:
+    """What an error of PyYAML's is in our words."""
     problem, began, place = error.problem or "", error.context_mark, _place(error.problem_mark or error.context_mark)
-    if "mapping values are not allowed" in problem and last.line < place.line:
+    before = [each for each in enumerate(text.splitlines()[: place.line - 1], 1) if _SAYS.match(each[1])]
+    if "mapping values are not allowed" in problem and before and not _HAS_A_COLON.search(before[-1][1]):
         # A key without its colon goes on, as text does, until the next line's colon.
-        begins_line = not text.splitlines()[last.line - 1][: last.column - 1].strip(" -")
-        if begins_line:
-            problem, began, place = "could not find expected ':'", None, last
+        problem, began, place = "could not find expected ':'", None, Place(before[-1][0], 1)
     meant = next(meaning for meaning in messages()["yaml"] if meaning["sign"] in problem)
     if meant.get("began") and began:
         place = _place(began)

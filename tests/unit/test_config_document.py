@@ -87,7 +87,7 @@ def test_nothing_is_nothing(text: str) -> None:
         ("a: 1\nb: {c: 1,\nd: 2\n\ne: 3", "not YAML: brackets are not closed, or a comma is missing", 2),
         ("a: 'b\nc: 1", "not YAML: a quote is never closed", 1),
         (r'a: "\q"', "not YAML: an unknown escape", 1),
-        (r'a: "\Uffffffff"', "not YAML: an escape or a number after this cannot be read", 1),
+        (r'a: "\Uffffffff"', "not YAML: an escape or a number here cannot be read", 1),
         ("%YAML 1.1\n%YAML 1.1\n---\na: 1", "not YAML", 2),
         ("a: 1\nb: \0", "not YAML: the character U+0000 cannot stand in it", 2),
         ("a: 1\n---\nb: 2", "not YAML: expected one document", 2),
@@ -111,7 +111,7 @@ def test_what_cannot_be_read_is_told_where_and_why(text: str, message: str, line
     assert place.line == line
 
 
-@pytest.mark.parametrize("text", ["[" * 5000, "{a: " * 5000, "- " * 5000 + "x", "[{a: " * 100])
+@pytest.mark.parametrize("text", ["[" * 5000, "{a: " * 5000, "- " * 5000 + "x", "[{a: " * 100 + "}]" * 100])
 def test_nesting_is_bounded(text: str) -> None:
     assert refusal(text)[0] == "expected at most 32 levels of nesting, with aliases written out"
 
@@ -139,15 +139,6 @@ def test_merging_the_same_again_and_again_is_refused_before_it_is_done(merge: st
     assert message == "expected at most 20000 keys and values, with aliases written out"
     assert place is not None
     assert place.line <= 5
-
-
-@pytest.mark.parametrize("part", ["- 1\n", "- []\n"])
-def test_too_much_is_refused_before_all_of_it_is_read(part: str) -> None:
-    message, place = refusal(part * 100_000)
-
-    assert message == "expected at most 20000 keys and values, with aliases written out"
-    assert place is not None
-    assert place.line <= 20_001
 
 
 def test_sections_merged_within_sections_are_refused_before_it_is_too_deep() -> None:
