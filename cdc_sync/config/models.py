@@ -71,11 +71,9 @@ class Database(Section):
             comes from the PG* environment variables and ~/.pgpass, so a password need not stand here; in a URI's, @ is
             written %40, / %2F and % %25. Empty by default: those say it all. A pooler in transaction mode is refused:
             the daemon's lock and LISTEN need a session of their own.
-            # anything libpq takes; PG* variables and ~/.pgpass work
         pool: How many connections may read at the same time, 1 to 100, for all watches together; one more, which lasts,
             listens and holds their locks. 4 by default: watches are busy for moments. Slow reads and sweeps leave one
             of them to the others.
-            # connections that read, for all watches together
     """
 
     dsn: Dsn = Field(default=SecretStr(""), examples=["postgresql://cdc_sync@/ats"])
@@ -124,32 +122,24 @@ class HelloWork(Section):
         base_url: Where calls go for rows that have no status URL of their own: the call for an application is
             `{base_url}/v1/applications/{applicationId}/status`. The default is HelloWork's production API. Must be
             https; http is accepted for a loopback address, which is where the emulator listens.
-            # http only for a loopback address
         headers: Request headers sent with every call; this is where credentials go, best as `${NAME}` or `${file:PATH}`
             (a credential of systemd: `${file:${CREDENTIALS_DIRECTORY}/NAME}`). Values never appear in logs or messages.
             None by default, since HelloWork's pages do not say how the call is authenticated. The headers that cdc-sync
             sets itself (Host, Content-Type, Content-Length, Transfer-Encoding, Connection, Idempotency-Key) are
             refused.
-            # how we prove who we are: whatever HelloWork agreed with you
         allowed_hosts: Where a row's status URL may lead, beside base_url's own scheme, host and port: `host` (the
             scheme's default port, 443 for https) or `host:port`. Empty by default: a URL is data of the ATS's database,
             and nothing, our credentials above all, may be sent to a host or a port that nobody named here.
-            # beside base_url's own, host or host:port of rows' status URLs
         timeout: How long one call may take in all, from connecting to the reply's last byte; then it counts as failed
             and is retried. 10s by default: well beyond any healthy reply.
-            # of one call, from connecting to the reply's last byte
         concurrency: How many calls may be under way at the same time, 1 to 1000; for one application there is never
             more than one. 16 by default: at 100 ms a call that is 160 calls a second.
-            # calls at the same time; never two for one application
         rate_limit: How many calls may be started per second at most; decimals are allowed (0.5 is a call every two
             seconds). Null, the default, sets no limit beside `concurrency`: HelloWork documents none, and a reply that
             asks to slow down is obeyed in any case.
-            # calls per second
         retry: When a call that failed is made again, and when it is given up. May be left out.
-            # waits between tries grow from first to max; then a dead letter
         not_found_retry: How long a call is retried that HelloWork answers with 404, before it becomes a dead letter:
             HelloWork may not have finished registering the application. 15m by default; 0 gives up at once.
-            # HelloWork may not have registered a new application yet
     """
 
     base_url: values.BaseUrl = "https://ats-partner.hellowork.com"
@@ -178,18 +168,14 @@ class State(Section):
         backend: Where the daemon keeps what HelloWork was told, what is to be sent, and how far it has read: `sqlite`,
             one file on this host, which needs nothing else; `postgres`, for several daemons on several hosts that share
             it. Neither holds personal data.
-            # or postgres
         path: The file of backend sqlite; its folder must be writable, as two more files stand beside it. The default is
             in the folder that the systemd unit sets up.
-            # sqlite
         dsn: The database of backend postgres: a libpq connection string; the encoding there must be UTF8. Null, the
             default: database.dsn, in the schema cdc_sync. `cdc-sync sql install --store` and `sql grants --store` print
             what the DBA runs.
-            # postgres; database.dsn if null
         history: How long what was seen, sent and answered is kept for `cdc-sync explain`. 30d by default; of more than
             a million events (300 MB) the oldest go earlier. What HelloWork was told last is kept for ever: it is what
             changes are measured against.
-            # how long `explain` remembers
     """
 
     backend: Literal["sqlite", "postgres"] = "sqlite"
@@ -204,19 +190,15 @@ class Admin(Section):
     Attributes:
         listen: Where health, metrics and the page are served: host:port, IPv6 in brackets. Null: nowhere. This machine
             only by default; any other address needs a token.
-            # null: none; another than loopback needs a token
         token: The secret that requests must bring, and with which one logs in to the page. Of fewer than 16 characters
             it could be guessed: that is an error on another than a loopback address, and warned of on one. Null, the
             default: none is asked for, which is accepted on a loopback address only, and nothing can be released,
             discarded or retried on the page.
-            # asked for as `Authorization: Bearer TOKEN`
         title: What the page calls this installation, where one has several. Null, the default: the database and its
             host, as DATABASE@HOST.
-            # the page's; DATABASE@HOST if null
         prefix: The path at which a reverse proxy shows the page, such as `/cdc-sync`: links, redirects and cookies
             begin with it. The proxy takes it off what it passes on, so that the daemon answers at its own paths,
             `/healthz` and `/metrics` among them. Empty by default: no proxy, or one that shows the page at `/`.
-            # a reverse proxy's path, which it takes off
     """
 
     listen: values.Listen | None = HostPort("127.0.0.1", 8765)
@@ -262,23 +244,16 @@ class Config(Section):
 
     Attributes:
         database: Where the ATS's database is. May be left out: the PG* environment variables then say it all.
-            # The ATS's database.
         hellowork: How HelloWork's status API is called. May be left out, though most likely HelloWork wants to see
             credentials in `headers`.
-            # HelloWork's status API.
         state: Where the daemon keeps what it must remember, and for how long. May be left out.
-            # What the daemon must remember.
         watches: What is watched, by name: at least one. A name has lower case letters, digits and `_`, begins with a
             letter and has at most 40 of them; it appears in commands, metrics and names in the database. Required.
-            # What is watched: a name for each table whose rows are applications.
         admin: Where health, metrics and the page are served, and to whom. May be left out.
-            # Health, metrics and the page.
         log: What is logged, and how it is written. May be left out.
-            # auto: text on a terminal, journal fields under systemd, else JSON
         undecided: What `cdc-sync init` could not decide and what would send wrong things, each in words. Decide it,
             correct the file, and remove the entry. While there is one `cdc-sync run` refuses, with exit code 78; `run
             --dry-run`, `check` and `plan` work. Empty by default.
-            # what init leaves to a person; run refuses until it is empty
     """
 
     database: Database = Field(default_factory=Database)

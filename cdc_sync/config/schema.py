@@ -1,9 +1,8 @@
-"""What is made from the models, so that it tells what is so: the JSON Schema and the annotated example."""
+"""The JSON Schema, which is made from the models so that it is what is so, and the annotated example."""
 
 import inspect
 import math
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 from importlib.resources import files
 from typing import Any, TypeAlias
@@ -14,16 +13,9 @@ from pydantic.json_schema import GenerateJsonSchema
 from cdc_sync.config.models import Config
 from cdc_sync.config.values import HostPort, Section, format_duration
 
-_WATCH = "applications"
-_WIDTH = 120
-_WIDEST_BEFORE_A_COMMENT = 48
-_INDENT = "  "
 _ATTRIBUTE = re.compile(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
 
 Schema: TypeAlias = dict[str, Any]
-
-COMMENT = "$comment"
-"""The keyword that has a key's short comment, which the annotated example shows."""
 
 
 def json_schema() -> Schema:
@@ -34,11 +26,7 @@ def json_schema() -> Schema:
         documentation = inspect.getdoc(section) or ""
         own["description"] = documentation.partition("\n")[0]
         for name, text in _ATTRIBUTE.findall(documentation):
-            key = own["properties"][name]
-            description, *comment = text.split("\n        # ")
-            key["description"] = " ".join(description.split())
-            if comment:
-                key[COMMENT] = comment[0]
+            own["properties"][name]["description"] = " ".join(text.split())
     return schema
 
 
@@ -58,15 +46,8 @@ def written_out() -> Schema:
 
 
 def example() -> str:
-    """The text of `config/cdc-sync.example.yaml`; a valid configuration where HELLOWORK_API_KEY is set.
-
-    A section whose keys have no comments fits on its own line, any other is a block.
-    """
-    blocks = [files("cdc_sync.config").joinpath("example_head.yaml").read_text("utf-8")]
-    for name, key in written_out().items():
-        heading = f"# {key.pop(COMMENT)}\n" if _is_block(key) else ""
-        blocks.append(heading + "\n".join(_lines({name: key}, "")) + "\n")
-    return "\n".join(blocks)
+    """The annotated example: every key, in most cases with its default. Valid where HELLOWORK_API_KEY is set."""
+    return files("cdc_sync.config").joinpath("example.yaml").read_text("utf-8")
 
 
 class _Generator(GenerateJsonSchema):
@@ -81,40 +62,6 @@ class _Generator(GenerateJsonSchema):
         if isinstance(dft, HostPort):
             return str(dft)
         return super().encode_default(dft)
-
-
-def _is_block(key: Schema) -> bool:
-    return any(COMMENT in below or _is_block(below) for below in _keys(key).values())
-
-
-def _lines(keys: Schema, indent: str) -> Iterator[str]:
-    """Keys that stand one below the other, their comments in a column."""
-    heads = {
-        name: f"{indent}{name}:" + ("" if _is_block(key) else f" {flow(_value(key))}") for name, key in keys.items()
-    }
-    column = max((len(head) for head in heads.values() if len(head) <= _WIDEST_BEFORE_A_COMMENT), default=0)
-    for name, key in keys.items():
-        comment = key.get(COMMENT)
-        line = f"{heads[name].ljust(column)}  # {comment}" if comment else heads[name]
-        if len(line) > _WIDTH:
-            yield f"{indent}# {comment}"
-            line = heads[name]
-        yield line
-        if _is_block(key):
-            yield from _lines(_keys(key), indent + _INDENT)
-
-
-def _keys(key: Schema) -> Schema:
-    """The keys below a key whose value is a section; of the mapping of watches, one watch."""
-    watches = [value for value in key.get("patternProperties", {}).values() if "properties" in value]
-    return {_WATCH: watches[0]} if watches else key.get("properties", {})
-
-
-def _value(key: Schema) -> Any:
-    below = _keys(key)
-    if below:
-        return {name: _value(inner) for name, inner in below.items()}
-    return key["examples"][0] if "examples" in key else key.get("default", [] if key.get("type") == "array" else {})
 
 
 def flow(value: Any, style: str | None = None) -> str:

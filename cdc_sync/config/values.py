@@ -28,8 +28,7 @@ _REFERENCE = r".*\$\{[^}]+\}.*"
 class Section(pydantic.BaseModel):
     """A section: immutable, and every key that it does not know is an error.
 
-    Everything that is ever said about a key stands in its section: below `Attributes` its documentation, and behind a
-    `#` the short comment of the annotated example; as `examples[0]` what that has where it shows no default.
+    A key's documentation stands in its section, below `Attributes`; a short comment in the annotated example.
     """
 
     # Inputs are hidden because an exception travels: into logs, into a report of a crash.

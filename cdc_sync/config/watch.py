@@ -63,29 +63,21 @@ class Columns(Section):
         application_id: HelloWork's id of the application (`applicationId` of the application as it was received). This
             or `status_url` is required; where it is NULL or blank, the id in the status URL counts. A row that has
             neither is not HelloWork's and is left alone, without a warning. Null by default.
-            # HelloWork's id; this or status_url is required
         status_url: The application's status URL (`statusApiUrl` of the application as it was received). Where it is
             there, calls go to it, if its host is allowed; the application's id is taken from it if `application_id` is
             not mapped. Null, the default: the URL is built from the id.
-            # where to call, if the ATS keeps it
         status: The application's status in the ATS: the label that `status.map` translates. Required. A status that
             lives in another table, or in several booleans, takes an SQL expression.
-            # required
         job_id: The job's id in the ATS. Required: from it HelloWork learns that an application moved to another job.
             Blank is as NULL; of a row that has none any more, see `last_known_job`.
-            # required; the job's id in the ATS
         created: When the application was created in the ATS: a date or a timestamp, with or without time zone (see
             `timezone`). Required: every call has it.
-            # required; when the application was created in the ATS
         event_date: When the event that caused the call happened: a date or a timestamp. Null, the default: the time at
             which the change was recorded (notify) or seen (poll). One that is not later than the last one sent is
             replaced: see `ordered_dates`.
-            # when it changed; else the change's own time
         source: Where the application came from: text, or a JSON object. Null, the default: not sent.
-            # text or json/jsonb
         deleted: Whether the row is deleted although it is still there: a boolean, or a timestamp that is NULL as long
             as the row lives. Null, the default: only a row that is gone is deleted.
-            # soft deletion: boolean or timestamp
     """
 
     application_id: Column | None = Field(default=None, validate_default=True, examples=["hellowork_id"])
@@ -138,37 +130,28 @@ class Capture(Section):
         mode: `notify`: triggers, which a DBA installs, record the keys of changed rows; nothing is missed and latency
             is milliseconds. `poll`: for read-only access; rows are found by a timestamp that the ATS maintains. The
             default is notify, since it depends on nothing that the ATS does right.
-            # or poll
         wakeup: In notify mode, how the daemon learns that something was recorded: `notify`, by PostgreSQL's NOTIFY;
             `none`, by looking every poll_interval, with triggers that never NOTIFY. The default gives milliseconds of
             latency; `none` is for an ATS whose commits must not take NOTIFY's lock.
-            # or none
         watermark: In poll mode, the column by which changed rows are found: a timestamp or date that the ATS sets at
             every change. Required then, and best indexed. Null by default, as notify mode needs none.
-            # poll
         poll_interval: The pause between two polls, or with `wakeup: none` between two drains; 10ms or more. 2s by
             default: quick for people, and next to nothing for a database with an index on the watermark. After a poll
             that took long it is nine times that, up to a minute.
-            # poll, or wakeup: none
         lookback: In poll mode, how far behind the newest finished transaction rows are read again: a row's timestamp is
             earlier than its commit by as much as its transaction lasted before its first write, and as application
             servers' clocks are behind. Reading again costs only a comparison. 5m by default.
-            # poll: how late a timestamp may be committed, by clocks and transactions
         drain_interval: In notify mode, how often the change log is read even if no notification came; 10ms or more. 30s
             by default: a notification is lost at most with a connection.
-            # notify: look anyway, should a notification be lost
         sweep: How often every row is compared with what HelloWork was told. It finds what nothing else can: deletions
             in poll mode, rows changed without their timestamp, triggers that were off. 15m by default; on a big table
             sweeps space themselves out, so as not to take more than a tenth of the time.
-            # compare every row; finds what nothing else can
         replicated: In notify mode, whether the triggers fire for changes that come by logical replication too (ENABLE
             ALWAYS), and for sessions with session_replication_role = replica. False by default, as triggers usually
             are: such changes are then found by sweeps.
-            # notify: true if the table is fed by logical replication
         max_backlog: In notify mode, the size of the change log (bytes, 64KiB or more) beyond which the triggers stop
             recording, for when the daemon is away for long; the next sweep finds what was not recorded. 256MB by
             default: millions of changes, and no danger to a disk.
-            # notify: the change log's limit; beyond it a sweep repairs
     """
 
     mode: Literal["notify", "poll"] = "notify"
@@ -205,14 +188,11 @@ class Status(Section):
             have the same status, moving between them is no change. The label "" stands for an application without a
             status (NULL or blank), which else cannot be reported. Empty by default: HelloWork takes any label and maps
             it on its own side.
-            # ATS label: what to send
         unmapped: What becomes of a label that is not in `map`: `send` it as it is, `ignore` it (no call, though a
             deletion is still told), or `reject` it (a dead letter, for a person to look at). The default is send, as
             HelloWork sets no list of labels.
-            # or ignore, or reject (dead letter)
         deleted: The status of an application that was deleted: HelloWork knows no call of its own for that, a deletion
             is a status like any other. Any label; `deleted` by default.
-            # what to send for an application that is gone
     """
 
     map: Mapping[str, values.Text] = Field(default_factory=dict)
@@ -242,57 +222,41 @@ class Watch(Section):
         table: The table, or view in poll mode, whose rows are applications: `table` or `schema.table`. As in SQL, a
             name is folded to lower case unless it stands in double quotes; YAML then wants single quotes around the
             whole. Without a schema, the connection's search_path decides. Required.
-            # quoted parts allowed: '"ATS"."Candidatures"'
         key: The columns that identify a row, at least one: the primary key or another unique one. Required.
-            # the primary key's columns
         columns: Where each thing that HelloWork is told comes from: the name of a column, or `{sql: EXPRESSION,
             depends_on: [columns]}` with the row as `t`. Nothing else is read, and no personal data is needed. Required.
-            # a column's name, or {sql: EXPRESSION over the row as t, depends_on: [column, ...]}
         where: An SQL condition over the row, whose alias is `t`: rows for which it is not true are out of scope, and a
             row that leaves the scope causes no call. Null, the default: every row.
-            # SQL condition over t: which rows are reported
         timezone: The time zone of dates, and of timestamps without time zone, by its IANA name, such as Europe/Paris. A
             date is midnight there. Where clocks are set back, the hour that comes twice is read as the second one, in
             standard time; where they are set forward, a time in the hour that is left out is read as if they had not
             been, so an hour later. UTC by default, as most servers keep their clocks.
-            # of dates and of timestamps without time zone
         related: Other tables whose changes matter, because a column mapping's SQL reads them: a table of rejections, of
             stages. In notify mode they get triggers too. None by default.
-            # [{table: public.rejections, key: [application_id]}]
         capture: How changes of the table's rows are noticed: by triggers or by polling, and by sweeps in any case. May
             be left out: by triggers.
-            # how changes are noticed
         status: How the ATS's labels become the statuses that are sent. May be left out: each is sent as it is.
-            # from the ATS's labels to what is sent
         baseline: What the rows get that exist when the watch first starts: `adopt`, they are taken as known to
             HelloWork, without a call; `send`, each is reported. The default is adopt: what happened before is told
             already, or is too late.
-            # the rows of the first start: adopt (no call) or send
         first_status: What an application gets that appears later, with the status it then has: `send`, the default,
             reports it; `adopt` takes it as known and reports its next change.
-            # applications that appear later: send or adopt
         settle: How long a status must stand before it is sent, so that a mis-click undone within it is never sent. Per
             status, as it is sent; `default` is for all others, and 0 (at once) if it is not given.
-            # wait before sending, per status as sent: {rejected: 5m, default: 0s}
         deletion_grace: How long a row must be gone before it counts as deleted: an ATS may move an application by
             deleting its row and inserting another. 5s by default: longer than such a move takes.
-            # a row gone for less was moved, not deleted
         last_known_job: Whether an application whose row has no job any more (NULL or blank: its job was deleted, ON
             DELETE SET NULL) is sent with the job that it had last; that it has none is no change of job. True by
             default. With false, and where no job was ever seen, such a row cannot be reported.
-            # an application that lost its job is sent with the last one
         ordered_dates: Whether the eventDates of an application's calls rise. With true, the default, a date of
             `columns.event_date` that is not later than the last one sent is replaced by the time of the change, a
             millisecond after the last one at least: a receiver that orders by date would keep the older status. With
             false the row's own date is sent as it is.
-            # each eventDate of an application is later than the one before
         extra: Further fields of the payload: a field's name, and a column's name, `{column: NAME, only_for:
             [statuses]}` or `{sql: EXPRESSION, depends_on: [columns], only_for: [statuses]}`. A field whose value is
             NULL is left out. None by default.
-            # communicationDelay: {column: delay_days, only_for: [rejected_and_contacted_by_recruiter]}
         fuse: How many changes at once are believed. More (an UPDATE without WHERE, a restored backup, an edited map)
             blow the fuse: what is beyond is held until a person releases or discards it.
-            # more at once is held for a person
     """
 
     table: values.TableName = Field(examples=["public.applications"])
