@@ -11,7 +11,6 @@ password. Only names and values are written that libpq has itself.
 
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from importlib.resources import files
 from typing import Any
 
@@ -21,7 +20,7 @@ from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc_sync.config.document import UNRESOLVED
-from cdc_sync.config.problems import Mistake
+from cdc_sync.config.problems import Mistake, did_you_mean
 from cdc_sync.core.findings import Finding
 from cdc_sync.core.status_url import is_loopback
 from cdc_sync.core.visible import HIDDEN
@@ -61,7 +60,7 @@ def check(dsn: str) -> None:
         value = given.get(name, "").lower()
         if value and value not in choices:
             message = f"has a value of {name} that libpq does not take: expected {', '.join(choices)}"
-            raise Mistake(message, _nearest(value, choices))
+            raise Mistake(message, did_you_mean(value, choices))
 
 
 def _check_uri(uri: str) -> None:
@@ -89,13 +88,8 @@ def _refused(libpq: str) -> Mistake:
     remedy = meant["remedy"].format(escapes=ESCAPES)
     if meant.get("is_keyword"):
         keywords = [option.keyword.decode() for option in pq.Conninfo.get_defaults()]
-        remedy = _nearest(libpq.partition('"')[2].rpartition('"')[0], keywords) or remedy
+        remedy = did_you_mean(libpq.partition('"')[2].rpartition('"')[0], keywords) or remedy
     return Mistake(meant["message"], remedy)
-
-
-def _nearest(text: str, known: list[str]) -> str | None:
-    close = get_close_matches(text, known, n=1)
-    return f'did you mean "{close[0]}"?' if close else None
 
 
 def _is_port(text: str) -> bool:

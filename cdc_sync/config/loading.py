@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from difflib import get_close_matches
 from itertools import takewhile
 from operator import eq, itemgetter
 from pathlib import Path as FilePath
@@ -17,7 +16,7 @@ from cdc_sync.config.disclosure import ANY_NAME, all_sections, at, disclose, is_
 from cdc_sync.config.document import UNRESOLVED, Document, read_text, resolve, substitute
 from cdc_sync.config.dsn import check
 from cdc_sync.config.models import Config
-from cdc_sync.config.problems import ConfigurationError, Mistake, Path, Place, Problem, messages
+from cdc_sync.config.problems import ConfigurationError, Mistake, Path, Place, Problem, did_you_mean, messages
 from cdc_sync.config.schema import flow
 
 _WHERE_TO_BEGIN = "`cdc-sync config example` prints an annotated configuration to begin with"
@@ -151,8 +150,7 @@ def _mistake(details: ErrorDetails) -> Mistake:
         suggestion = _likely(path)
     elif kind == "literal_error":
         message = message.replace("'", "")
-        close = get_close_matches(str(details["input"]), re.findall(r"'([^']*)'", context["expected"]), n=1)
-        suggestion = f'did you mean "{close[0]}"?' if close else None
+        suggestion = did_you_mean(str(details["input"]), re.findall(r"'([^']*)'", context["expected"]))
     elif kind in {"dict_type", "mapping_type"}:
         examples = [example for spot in at(path).kinds for example in spot.get("examples", ())]
         suggestion = f"for example {path[-1]}: {flow(examples[0])}" if examples else None
@@ -181,7 +179,4 @@ def _likely(path: Path) -> str | None:
         rest = ["NAME" if name == ANY_NAME else name for name in place[shared:]]
         return f"it belongs in {'.'.join(rest) if shared == len(here) else path_text((*path[:shared], *rest), {})}"
     known_keys = list(at(path[:-1]).keys)
-    close = get_close_matches(key, known_keys, n=1)
-    if close:
-        return f'did you mean "{close[0]}"?'
-    return f"known here: {', '.join(known_keys)}" if known_keys else None
+    return did_you_mean(key, known_keys) or (f"known here: {', '.join(known_keys)}" if known_keys else None)

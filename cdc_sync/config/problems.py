@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple, TypeAlias
@@ -93,6 +94,12 @@ class ConfigurationError(Exception):
             visible(f"{self.name}:{problem.line}: {problem}" if problem.line else f"{self.name}: {problem}")
             for problem in self.problems
         )
+
+
+def did_you_mean(text: str, known: Iterable[str]) -> str | None:
+    """What was meant most likely; None if nothing is like it."""
+    close = get_close_matches(text, known, n=1)
+    return f'did you mean "{close[0]}"?' if close else None
 
 
 def printable(text: str) -> str:

@@ -13,7 +13,7 @@ and only the server can end it then. Whatever the role or the database sets, unl
 Without effect on a unix socket are the first two. Behind a pooler they are about the pooler's connections.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -42,8 +42,7 @@ POOL_SIZE = 4
 """Connections of a pool, at most, unless it is told otherwise (`database.pool`). One is enough to work."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sessions:
+class Sessions(NamedTuple):
     """How many sessions of the ATS's database a daemon takes.
 
     Attributes:
@@ -109,7 +108,5 @@ def session_settings(server_version: int, *, statements_end: bool = True) -> byt
 
 def _at_most(name: str, seconds: float) -> str:
     """A timeout as the role or the database has it, if that is stricter; 0 is none. An interval has the same units."""
-    has = f"current_setting('{name}')"
-    return (
-        f"CASE WHEN {has}::interval > '0' AND {has}::interval < '{seconds:.0f}s' THEN {has} ELSE '{seconds:.0f}s' END"
-    )
+    has, ours = f"current_setting('{name}')", f"'{seconds:.0f}s'"
+    return f"CASE WHEN {has}::interval > '0' AND {has}::interval < {ours} THEN {has} ELSE {ours} END"

@@ -25,6 +25,11 @@ _REFERENCE = r".*\$\{[^}]+\}.*"
 """Text with a `${…}` in it: what it stands for is not known until the file is loaded."""
 
 
+def _or_reference(kind: str, pattern: str, **bounds: int) -> dict[str, Any]:
+    """What an editor accepts: a number, or text that is one or has a reference."""
+    return {"type": [kind, "string"], "pattern": rf"^({pattern}|{_REFERENCE})$", **bounds}
+
+
 class Section(pydantic.BaseModel):
     """A section: immutable, and every key that it does not know is an error.
 
@@ -108,38 +113,24 @@ WholeNumber = Annotated[
     int,
     BeforeValidator(str),  # `true` is no number, though Python says so
     # No WithJsonSchema: it would hide a field's own bounds.
-    Field(json_schema_extra={"type": ["integer", "string"], "pattern": f"^(-?[0-9]+|{_REFERENCE})$"}),
+    Field(json_schema_extra=_or_reference("integer", "-?[0-9]+")),
 ]
 
 PositiveNumber = Annotated[
     float,
     BeforeValidator(str),
     Field(gt=0, allow_inf_nan=False),
-    WithJsonSchema(
-        {
-            "type": ["number", "string"],
-            "exclusiveMinimum": 0,
-            "pattern": rf"^([0-9]{{1,15}}(?:\.[0-9]{{1,15}})?|{_REFERENCE})$",
-        }
-    ),
+    WithJsonSchema(_or_reference("number", r"[0-9]{1,15}(?:\.[0-9]{1,15})?", exclusiveMinimum=0)),
 ]
 
 # Lengths of time and sizes.
 
 _NUMBER = r"[0-9]{1,18}(?:\.[0-9]{1,9})?"
 _MILLISECOND = timedelta(milliseconds=1)
-_UNITS = {
-    "d": timedelta(days=1),
-    "h": timedelta(hours=1),
-    "m": timedelta(minutes=1),
-    "s": timedelta(seconds=1),
-    "ms": _MILLISECOND,
-}
+_UNITS = {name[0]: timedelta(**{name: 1}) for name in ("days", "hours", "minutes", "seconds")} | {"ms": _MILLISECOND}
 
 LONGEST = timedelta(days=3650)
 """No duration is longer: every sum with a date must stay within what Python and PostgreSQL can write."""
-
-DURATION_PATTERN = rf"^(0|{_NUMBER}(ms|s|m|h|d)|{_REFERENCE})$"
 
 
 def parse_duration(value: Any) -> timedelta:
@@ -177,7 +168,7 @@ def format_duration(length: timedelta) -> str:
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
-    WithJsonSchema({"type": ["string", "integer"], "pattern": DURATION_PATTERN, "maximum": 0, "minimum": 0}),
+    WithJsonSchema(_or_reference("integer", f"0|{_NUMBER}(ms|s|m|h|d)", minimum=0, maximum=0)),
 ]
 """A length of time, 0 or more; written `500ms`, `30s`, `5m`, `2h`, `7d`."""
 
@@ -192,13 +183,7 @@ PositiveDuration = Annotated[Duration, at_least(_MILLISECOND, "1ms")]
 Size = Annotated[
     pydantic.ByteSize,
     must(lambda size: size <= 2**50, "must not be larger than 1024TiB"),  # it must fit PostgreSQL's bigint
-    WithJsonSchema(
-        {
-            "type": ["string", "integer"],
-            "pattern": rf"^({_NUMBER}(B|[kKMGT]B|[KMGT]iB)?|{_REFERENCE})$",
-            "minimum": 0,
-        }
-    ),
+    WithJsonSchema(_or_reference("integer", f"{_NUMBER}(B|[kKMGT]B|[KMGT]iB)?", minimum=0)),
 ]
 """A size in bytes; written `256MB`, `64KiB` or as a plain number."""
 

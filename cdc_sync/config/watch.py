@@ -4,14 +4,13 @@ import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ByteSize, Field, ValidationInfo, field_validator
 
 from cdc_sync.config import values
 from cdc_sync.config.columns import Column, Extra
-from cdc_sync.config.problems import Mistake
+from cdc_sync.config.problems import Mistake, did_you_mean
 from cdc_sync.config.values import Section
 
 OUR_FIELDS = frozenset({"status", "eventDate", "created", "jobId", "source", "applicationId"})
@@ -33,11 +32,8 @@ def _time_zone(name: str) -> str:
         zoneinfo.ZoneInfo(name)
     # A zone is a file: besides an unknown name, a folder (Europe) or a name that cannot be a path are possible.
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        close = get_close_matches(name, zoneinfo.available_timezones(), n=1)
-        raise Mistake(
-            "expected a time zone of the IANA database, such as UTC or Europe/Paris",
-            f'did you mean "{close[0]}"?' if close else None,
-        ) from None
+        message = "expected a time zone of the IANA database, such as UTC or Europe/Paris"
+        raise Mistake(message, did_you_mean(name, zoneinfo.available_timezones())) from None
     return name
 
 

@@ -9,8 +9,8 @@ that costs no more than kill -9, which nothing is lost by.
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -55,8 +55,6 @@ GRACE = 20.0
 LOOK = 1.0
 """Seconds between looks whether the store is where it was opened, and at the pauses in it."""
 
-PRUNE_EVERY_MINUTES = 10
-
 MOST_EVENTS = 1_000_000
 """Events kept at most, whatever their age: about 300 MB, for 300,000 deliveries. A flood must not fill the disk."""
 
@@ -79,30 +77,25 @@ class Rehearsal:
 
 
 def opened_store(
-    config: Config, observe: Observe = lambda _: None, *, dry_run: bool
+    config: Config, emit: Observe = lambda _: None, *, dry_run: bool
 ) -> AbstractAsyncContextManager[Store]:
     """The daemon's store; or for a dry run a copy of it that is thrown away.
 
-    SQLite's is brought up to date in a thread of its own, in which `observe` is called, while this one waits.
+    SQLite's is brought up to date in a thread of its own, in which `emit` is called, while this one waits.
 
     Raises:
         StoreError: it cannot be used, or another daemon has it.
     """
     if dry_run:
         return opened_copy(config)
-    return opened_by_daemon(config, lambda seconds: observe(events.StoreUpgrading(seconds)))
+    return opened_by_daemon(config, lambda seconds: emit(events.StoreUpgrading(seconds)))
 
 
-@asynccontextmanager
-async def opened_caller(
-    config: Config, observe: Callable[[str], None], *, dry_run: bool
-) -> AsyncIterator[Client | Rehearsal]:
-    """HelloWork's API; or for a dry run somebody who only shows the calls."""
-    if dry_run:
-        yield Rehearsal(observe)
-        return
-    async with Client(*client_settings(config)) as client:
-        yield client
+def opened_caller(
+    config: Config, show: Callable[[str], None], *, dry_run: bool
+) -> AbstractAsyncContextManager[Client | Rehearsal]:
+    """HelloWork's API; or for a dry run what only shows the calls."""
+    return nullcontext(Rehearsal(show)) if dry_run else Client(*client_settings(config))
 
 
 def client_settings(config: Config) -> tuple[dict[str, str], float, int]:
@@ -141,12 +134,9 @@ async def follow_pauses(sender: Sender, store: Store) -> bool:
 
 async def tell_of_unconfigured(config: Config, store: Store, observe: Observe) -> None:
     """Tell of the watches that the store knows and the configuration does not have."""
-    try:
-        found = await unconfigured(store, config.watches)
-    except StoreError:
-        return  # whoever works with it says it, and `check` and `status` tell of the watches too
-    for one in found:
-        observe(one)
+    with suppress(StoreError):  # the parts that work with it report that, and `check` and `status` list the watches too
+        for one in await unconfigured(store, config.watches):
+            observe(one)
 
 
 def make_database(config: Config, store: Store) -> Database:
@@ -244,7 +234,7 @@ class _Daemon:
             loop.add_signal_handler(signal.SIGHUP, self._signalled.set)
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(opened_store(config, self._emit, dry_run=dry_run))
-            self._store = store
+            self._store, self._moves = store, store.moves
             self._caller = await stack.enter_async_context(opened_caller(config, self._show, dry_run=dry_run))
             progressed = partial(self._pulse.beat, "sender", STEP_OF_STORE)
             self._sender = make_sender(config, store, self._caller, self._emit, progressed)
@@ -265,7 +255,7 @@ class _Daemon:
             self._pruning = scheduler.add_job(
                 self._prune,
                 "interval",
-                minutes=PRUNE_EVERY_MINUTES,
+                minutes=10,
                 next_run_time=datetime.now(UTC),
                 coalesce=True,
                 max_instances=2,  # asked for while it runs, it is no reason to warn; they skip each other's rows
@@ -294,12 +284,10 @@ class _Daemon:
             self._note_conditions(),
             beat_for_ever(self._pulse, store, self._emit, min(BEAT_EVERY, self._beat_every)),
             regularly(lateness.look, LOOK_EVERY),
-            self._follow_moves(),
+            regularly(self._look_at_store, LOOK_EVERY),
             regularly(store.check_place, LOOK),
             regularly(lambda: follow_pauses(self._sender, store), LOOK),
         ]
-        if not self._dry_run:
-            works.append(regularly(self._log_actions, LOOK_EVERY))
         lasting = [asyncio.create_task(work) for work in works]
         try:
             while await self._is_reload_wanted([*watches.tasks, *lasting]):
@@ -365,12 +353,6 @@ class _Daemon:
             await asyncio.sleep(LOOK)
         await self._sender.run()
 
-    async def _log_actions(self) -> None:
-        """Log what people did, also while no daemon ran."""
-        with suppress(StoreError):  # the sender says it
-            for acted in await self._store.take_actions():
-                self._emit(acted)
-
     async def _note_conditions(self) -> None:
         """Keep the store's list of what is wrong as it is here, for `status` from another process."""
         store = self._store
@@ -387,15 +369,16 @@ class _Daemon:
                 pass  # noted with the next change: that the store can be written again is one
             await self._conditions_changed.wait()
 
-    async def _follow_moves(self) -> None:
-        """Have every watch swept when another server has the store: what it lacks was taken from the log already."""
-        seen = self._store.moves
-        while True:
-            await asyncio.sleep(LOOK_EVERY)
-            if self._store.moves != seen:
-                seen = self._store.moves
-                self._emit(events.StoreMoved())
-                self._watches.want_sweeps()
+    async def _look_at_store(self) -> None:
+        """Log what people did, also while no daemon ran; and sweep every watch when another server has the store."""
+        if self._store.moves != self._moves:
+            # What this one lacks was taken from the log already.
+            self._moves = self._store.moves
+            self._emit(events.StoreMoved())
+            self._watches.want_sweeps()
+        with suppress(StoreError):  # the sender says it
+            for acted in [] if self._dry_run else await self._store.take_actions():
+                self._emit(acted)
 
     def _end(self, number: signal.Signals) -> None:
         if self._stop:

@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.configurations import a_config, complaint
 
+from cdc_sync.config import json_schema
 from cdc_sync.config.problems import Mistake
-from cdc_sync.config.values import DURATION_PATTERN, LONGEST, format_duration, parse_duration
+from cdc_sync.config.values import LONGEST, format_duration, parse_duration
 
 MILLISECOND = timedelta(milliseconds=1)
+PATTERN = json_schema()["$defs"]["HelloWork"]["properties"]["not_found_retry"]["pattern"]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def test_what_is_no_duration_is_told_why(value: Any, reason: str) -> None:
 def test_a_duration_comes_back_from_its_text(length: timedelta) -> None:
     text = format_duration(length)
     assert parse_duration(text) == length
-    assert re.search(DURATION_PATTERN, text)
+    assert re.search(PATTERN, text)
 
 
 @given(st.text(alphabet="0123456789.msdh -", max_size=8))
@@ -71,7 +73,7 @@ def test_editors_accept_the_durations_that_the_loader_accepts(text: str) -> None
         accepted = mistake.message.startswith(("expected a whole number", "must not be longer"))
     else:
         accepted = True
-    assert accepted == (re.search(DURATION_PATTERN, text) is not None)
+    assert accepted == (re.search(PATTERN, text) is not None)
 
 
 BACKLOG = "watches.applications.capture.max_backlog"
