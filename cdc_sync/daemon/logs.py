@@ -48,15 +48,12 @@ class EventLogger:
         self._repeats = Repeats(clock)
         self._peer: str | None = None
         """Who brought a wrong token last."""
-        # Watches whose fuse was reported as blown.
-        self._blown: set[str] = set()
         # Endpoints that were reported as unwell; and of each application the reply that was reported last.
         self._unwell: set[str] = set()
         self._refused: dict[tuple[str, str], str] = {}
-        # What row-level security hides, as reported: it is found anew after each reconnect.
-        self._hidden: dict[str, str] = {}
-        # How many steps of a baseline were reported.
-        self._progress: dict[str, int] = {}
+        # Of a watch, what was reported last: that its fuse is blown, what row-level security hides (which is found anew
+        # after each reconnect), how many steps of its baseline are done.
+        self._reported: dict[tuple[str, str], object] = {}
         # Mistakes of a watch's configuration that were reported, until it works again. It tries every few seconds, and
         # may get as far as capturing each time.
         self._mistakes: dict[str, set[str]] = {}
@@ -149,9 +146,14 @@ class EventLogger:
             self._lines.write(WARNING, _message(name), {"peer": peer, "times": times})
 
     def _level_of_end(self, event: events.WatchEnded) -> int:
-        for reported in (self._hidden, self._progress, self._mistakes):
-            reported.pop(event.watch, None)
+        self._mistakes.pop(event.watch, None)
+        for what in ("rows hidden", "progress"):
+            self._reported.pop((what, event.watch), None)
         return DEBUG
+
+    def _is_news(self, what: str, watch: str, said: object) -> bool:
+        before, self._reported[what, watch] = self._reported.get((what, watch)), said
+        return before != said
 
     def _level_of_milestone(self, event: events.WatchConnected | events.CaptureStarted | events.WatchStandsBy) -> int:
         """A watch that tries again with a mistake that was reported has nothing new to report."""
@@ -169,27 +171,21 @@ class EventLogger:
         return ERROR
 
     def _level_of_hiding(self, event: events.RowsHidden) -> int:
-        reported = self._hidden.get(event.watch)
-        self._hidden[event.watch] = event.message
-        return DEBUG if event.message == reported else WARNING
+        return WARNING if self._is_news("rows hidden", event.watch, event.message) else DEBUG
 
     def _level_of_visibility(self, event: events.RowsVisible) -> int:
-        return INFO if self._hidden.pop(event.watch, None) else DEBUG
+        return INFO if self._reported.pop(("rows hidden", event.watch), None) else DEBUG
 
     def _level_of_progress(self, event: events.BaselineProgress) -> int:
         """A line at about every tenth, and not more often than every 20,000 rows."""
         step = event.rows // max(event.estimate // 10, 20_000)
-        if step <= self._progress.get(event.watch, 0):
-            return _NEVER
-        self._progress[event.watch] = step
-        return INFO
+        return INFO if step and self._is_news("progress", event.watch, step) else _NEVER
 
     def _level_of_decision(self, event: events.Decided) -> int:
         """That entries are held is reported with the first one, and not again for each of the thousands after it."""
-        if event.outcome == "queued":
-            self._blown.discard(event.watch)
-        elif event.outcome == "held" and event.watch not in self._blown:
-            self._blown.add(event.watch)
+        if event.outcome == "queued" and self._reported:
+            self._reported.pop(("fuse", event.watch), None)
+        elif event.outcome == "held" and self._is_news("fuse", event.watch, "blown"):
             return WARNING
         return ERROR if event.outcome == "dead" else DEBUG
 
@@ -206,12 +202,18 @@ class EventLogger:
         return ERROR if event.mode == "paused" else WARNING
 
     def _call_ended(self, event: events.CallEnded) -> None:
+        """A call. One that failed is news if the reply is, and the whole endpoint is not down.
+
+        An outage of days would have thousands of such lines.
+        """
+        level, key = INFO if event.outcome == "acknowledged" else ERROR, (event.watch, event.application_id)
         if event.outcome == "retry":
-            level = INFO if self._is_news(event) else DEBUG
-        else:
-            level = INFO if event.outcome == "acknowledged" else ERROR
-            if self._refused:
-                self._refused.pop((event.watch, event.application_id), None)
+            if len(self._refused) >= _MOST_REMEMBERED:
+                self._refused.clear()
+            before, self._refused[key] = self._refused.get(key), event.reply
+            level = INFO if event.reply != before and not self._unwell else DEBUG
+        elif self._refused:
+            self._refused.pop(key, None)
         if level >= self._lines.level:
             fields: Fields = {} if event.outcome == "acknowledged" else {"reply": event.reply}
             fields["watch"] = event.watch
@@ -219,18 +221,6 @@ class EventLogger:
             fields["attempt"] = event.attempt
             fields["ms"] = round(event.seconds * 1000)
             self._lines.write(level, _message("CallEnded")[event.outcome], fields)
-
-    def _is_news(self, event: events.CallEnded) -> bool:
-        """Whether a failed call is news: not if the reply is as before, or the whole endpoint is down.
-
-        An outage of days would have thousands of such lines.
-        """
-        key = (event.watch, event.application_id)
-        if len(self._refused) >= _MOST_REMEMBERED:
-            self._refused.clear()
-        before = self._refused.get(key)
-        self._refused[key] = event.reply
-        return event.reply != before and not self._unwell
 
 
 _NEVER = -1

@@ -13,7 +13,7 @@ file. Signals that come meanwhile ask for one more reload after this one.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cdc_sync.config import Config
@@ -22,18 +22,6 @@ from cdc_sync.core.observations import Observe, Reloaded, WatchEnded
 from cdc_sync.daemon.together import end, raise_failures
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.pipeline.database import Database
-
-_FIXED: Mapping[str, Callable[[Config], object]] = {
-    "state.backend": lambda config: config.state.backend,
-    "state.path": lambda config: config.state.path,
-    "state.dsn": lambda config: config.state.dsn,
-    # Where the store has none of its own.
-    "database.dsn": lambda config: (
-        config.database.dsn if config.state.backend == "postgres" and config.state.dsn is None else None
-    ),
-    "admin.listen": lambda config: config.admin.listen,
-}
-"""What only a restart can change: the store and the address belong to the process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +34,23 @@ class Reread:
 
 def changes_that_need_a_restart(now: Config, then: Config) -> tuple[str, ...]:
     """What stands in the way of using a configuration in place of the present one, a line for each key."""
+    before, after = _of_the_process(now), _of_the_process(then)
     return tuple(
         f"{key} cannot be changed while the daemon runs: restart it for that, or write the present value again"
-        for key, value in _FIXED.items()
-        if value(now) != value(then)
+        for key in before
+        if before[key] != after[key]
     )
+
+
+def _of_the_process(config: Config) -> dict[str, object]:
+    """What only a restart can change: the store and the address belong to the process."""
+    state = config.state
+    shares_database = state.backend == "postgres" and state.dsn is None
+    return {
+        **{f"state.{key}": getattr(state, key) for key in ("backend", "path", "dsn")},
+        "database.dsn": config.database.dsn if shares_database else None,
+        "admin.listen": config.admin.listen,
+    }
 
 
 @dataclass(slots=True)
