@@ -64,22 +64,15 @@ def check(dsn: str) -> None:
 
 
 def _check_uri(uri: str) -> None:
-    credentials, place, _ = _parts(uri)
-    if "@" in place:
+    rest = uri.partition("://")[2]
+    # What libpq takes for them; the hosts and the database's name follow.
+    credentials = _CREDENTIALS.match(rest)
+    if "@" in rest[credentials.end() if credentials else 0 :].partition("?")[0]:
         what = "one @ too many: what follows the first" if credentials else "a / before its @: what precedes it"
         raise Mistake(f"has {what} is taken for the host", ESCAPES)
     if _CONTROL.search(uri):
         remedy = "a URI is one line; `>-` and `|-` in YAML leave no line break at the end"
         raise Mistake("has a line break or a tab", remedy)
-
-
-def _parts(uri: str) -> tuple[str, str, str]:
-    """What libpq takes for the credentials, for the hosts with the database's name, and for the parameters."""
-    rest = uri.partition("://")[2]
-    found = _CREDENTIALS.match(rest)
-    credentials = found[0] if found else ""
-    place, _, parameters = rest.removeprefix(credentials).partition("?")
-    return credentials, place, parameters
 
 
 def _refused(libpq: str) -> Mistake:
@@ -98,7 +91,7 @@ def _is_port(text: str) -> bool:
 
 
 def shown(dsn: str) -> str:
-    """A connection string for people: user, hosts, database and a few harmless parameters.
+    """A connection string for people, as pairs: user, hosts, database and a few harmless parameters.
 
     One that `check` refuses is hidden as a whole: a password with an unescaped `@` or blank must not pass for a host.
     """
@@ -113,12 +106,7 @@ def shown(dsn: str) -> str:
     # In a name's place it may be a URI with a password of its own.
     if any("://" in value for value in harmless.values()):
         return HIDDEN
-    if not _SCHEME.match(dsn):
-        return make_conninfo("", **harmless) or HIDDEN
-    credentials, place, parameters = _parts(dsn)
-    user = credentials.partition(":")[0].removesuffix("@")
-    query = "&".join(pair for pair in parameters.split("&") if pair.partition("=")[0] in _LIBPQ["harmless"])
-    return f"{dsn.partition('//')[0]}//{user and f'{user}@'}{place}{query and f'?{query}'}"
+    return make_conninfo("", **harmless) or HIDDEN
 
 
 def user_of(dsn: str) -> str | None:

@@ -13,17 +13,17 @@ from cdc_sync.config.dsn import place, shown
     ("dsn", "text"),
     [
         ("", "(PG* variables)"),
-        ("postgresql://cdc_sync@/ats", "postgresql://cdc_sync@/ats"),
-        ("postgres://u:hunter2@h:5432/db?sslmode=require", "postgres://u@h:5432/db?sslmode=require"),
+        ("postgresql://cdc_sync@/ats", "dbname=ats user=cdc_sync"),
+        ("postgres://u:hunter2@h:5432/db?sslmode=require", "host=h port=5432 dbname=db user=u sslmode=require"),
         (
             "postgresql://u@h/db?password=hunter2&sslpassword=hunter2&connect_timeout=5",
-            "postgresql://u@h/db?connect_timeout=5",
+            "host=h dbname=db user=u connect_timeout=5",
         ),
-        ("postgresql://u@h/db?pass%77ord=hunter2", "postgresql://u@h/db"),
-        ("postgresql://u:hunter2@h1:1,[::1]:2/db", "postgresql://u@h1:1,[::1]:2/db"),
-        ("postgresql:///ats?host=/run/postgresql", "postgresql:///ats?host=/run/postgresql"),
+        ("postgresql://u@h/db?pass%77ord=hunter2", "host=h dbname=db user=u"),
+        ("postgresql://u:hunter2@h1:1,[::1]:2/db", "host=h1,::1 port=1,2 dbname=db user=u"),
+        ("postgresql:///ats?host=/run/postgresql", "host=/run/postgresql dbname=ats"),
         ("host=h user=u password=hunter2 dbname=d", "host=h dbname=d user=u"),
-        ("postgresql://u:hun?ter2#3@h/db", "postgresql://u@h/db"),
+        ("postgresql://u:hun?ter2#3@h/db", "host=h dbname=db user=u"),
         ("host = h password = 'hun''ter2'", "(hidden)"),
         (r"host='a b' password='hun\'ter2' dbname=d", "host='a b' dbname=d"),
         ("user=app@server host=h", "host=h user=app@server"),
@@ -64,7 +64,7 @@ def test_no_mangled_uri_shows_its_password(junk: str) -> None:
 
 def test_a_database_shows_itself_without_its_password() -> None:
     database = Database.model_validate({"dsn": "postgresql://u:hunter2@h/db"})
-    assert database.shown() == "postgresql://u@h/db"
+    assert database.shown() == "host=h dbname=db user=u"
     assert "hunter2" not in repr(database)
 
 
