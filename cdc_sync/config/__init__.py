@@ -10,11 +10,10 @@ suspicions    what is allowed and hardly ever meant, and what other users of thi
 schema        the JSON Schema and the annotated example
 """
 
-from cdc_sync.config.columns import Column, PlainColumn, SqlColumn
 from cdc_sync.config.loading import load, parse
 from cdc_sync.config.models import Admin, Config, Database, HelloWork, Log
 from cdc_sync.config.problems import ConfigurationError, Problem
 from cdc_sync.config.schema import example, json_schema
 from cdc_sync.config.suspicions import exposures, warnings
 from cdc_sync.config.values import HostPort, format_duration, parse_duration
-from cdc_sync.config.watch import Capture, Watch
+from cdc_sync.config.watch import Capture, Column, PlainColumn, SqlColumn, Watch

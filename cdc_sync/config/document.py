@@ -152,6 +152,8 @@ def _compose(text: str) -> yaml.Node | None:
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         place = Place(before.count("\n") + 1, error.position - before.rfind("\n"))
+        if _UNUSABLE.match(text, error.position):
+            raise Mistake("expected UTF-8 text without NUL characters", "save the file as UTF-8", place=place) from None
         message = f"not YAML: the character U+{ord(text[error.position]):04X} cannot stand in it"
         raise Mistake(message, "remove it", place=place) from None
     try:
@@ -219,13 +221,11 @@ def resolve(body: str, environ: Mapping[str, str], folder: FilePath) -> str:
         if stat.S_ISFIFO(file.stat().st_mode):
             raise Mistake(f"cannot read {shown}: it is a pipe")
         text = read_text(file)
-    except UnicodeDecodeError:
-        raise Mistake(f"{shown} is not UTF-8 text") from None
     except OSError as error:
         remedy = "it must be readable by the user that cdc-sync runs as"
         raise Mistake(f"cannot read {shown}: {error.strerror}", remedy) from None
-    if "\0" in text:
-        raise Mistake(f"{shown} is not text: it has NUL characters")
+    if _UNUSABLE.search(text):
+        raise Mistake(f"{shown} is not UTF-8 text without NUL characters")
     # One newline, which editors and `echo` put there; a second one is content.
     return re.sub(r"\r?\n\Z", "", text)
 
@@ -244,14 +244,13 @@ def _variable(name: str, environ: Mapping[str, str]) -> str:
 
 
 def read_text(path: FilePath) -> str:
-    """The text of a file.
+    """The text of a file; bytes that are no UTF-8 are halves of surrogate pairs in it, which nothing takes.
 
     Raises:
         OSError: it cannot be read, or is too large.
-        UnicodeDecodeError: it is not UTF-8 text.
     """
     with path.open("rb") as stream:
         content = stream.read(_LARGEST + 1)
     if len(content) > _LARGEST:
         raise OSError(EFBIG, "it is larger than 1 MiB")
-    return content.decode("utf-8-sig")
+    return content.decode("utf-8-sig", "surrogateescape")

@@ -16,7 +16,7 @@ from cdc_sync.config.disclosure import ANY_NAME, all_sections, at, disclose, is_
 from cdc_sync.config.document import UNRESOLVED, Document, read_text, resolve, substitute
 from cdc_sync.config.dsn import check
 from cdc_sync.config.models import Config
-from cdc_sync.config.problems import ConfigurationError, Mistake, Path, Place, Problem, did_you_mean, messages
+from cdc_sync.config.problems import ConfigurationError, Mistake, Path, Problem, did_you_mean, messages
 from cdc_sync.config.schema import flow
 
 _WHERE_TO_BEGIN = "`cdc-sync config example` prints an annotated configuration to begin with"
@@ -38,19 +38,13 @@ def load(path: FilePath, environ: Mapping[str, str], lacking: dict[Path, str] | 
     Raises:
         ConfigurationError: it cannot be read, or something in it is wrong.
     """
-    text, mistake = "", None
     try:
         text = read_text(path)
-    except FileNotFoundError:
-        mistake = Mistake("there is no such file", f"name another with --config; {_WHERE_TO_BEGIN}")
-    except UnicodeDecodeError as error:
-        place = Place(error.object.count(b"\n", 0, error.start) + 1, 1)
-        mistake = Mistake("expected UTF-8 text", "save the file as UTF-8", place=place)
     except OSError as error:
-        remedy = "it must be a file that the user may read that cdc-sync runs as"
-        mistake = Mistake(f"cannot be read: {error.strerror}", remedy)
-    if mistake is not None:
-        raise ConfigurationError(str(path), [disclose(mistake, {})])
+        message, remedy = f"cannot be read: {error.strerror}", "cdc-sync's user must be able to read it"
+        if isinstance(error, FileNotFoundError):
+            message, remedy = "there is no such file", f"name another with --config; {_WHERE_TO_BEGIN}"
+        raise ConfigurationError(str(path), [disclose(Mistake(message, remedy), {})]) from None
     return parse(text, name=str(path), environ=environ, folder=path.parent, lacking=lacking)
 
 

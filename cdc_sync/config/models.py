@@ -209,18 +209,12 @@ class Admin(Section):
     @field_validator("token")
     @classmethod
     def _others_need_a_token(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        listen = info.data.get("listen")
-        if listen is None or listen.is_loopback:
-            return token
-        if token is None:
-            raise Mistake(
-                "listen on another than a loopback address needs a token", "set token, or listen on 127.0.0.1"
-            )
-        if len(token.get_secret_value()) < SHORTEST_TOKEN:
+        listen, text = info.data.get("listen"), "" if token is None else token.get_secret_value()
+        if listen is not None and not listen.is_loopback and len(text) < SHORTEST_TOKEN:
             raise Mistake(
                 f"listen on another than a loopback address needs a token of at least {SHORTEST_TOKEN} characters: a "
                 f"shorter one could be guessed",
-                HOW_TO_MAKE_ONE,
+                f"set it ({HOW_TO_MAKE_ONE}), or listen on 127.0.0.1",
             )
         return token
 

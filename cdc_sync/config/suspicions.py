@@ -10,12 +10,11 @@ from pathlib import Path as FilePath
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from cdc_sync.config.columns import PlainColumn, bare_column
 from cdc_sync.config.disclosure import at, path_text
 from cdc_sync.config.document import Document, read_text, substitute
 from cdc_sync.config.models import HOW_TO_MAKE_ONE, SHORTEST_TOKEN, Config
 from cdc_sync.config.problems import Mistake, Path, Problem, messages
-from cdc_sync.config.watch import Watch
+from cdc_sync.config.watch import PlainColumn, Watch, bare_column
 from cdc_sync.core.hellowork_statuses import MEANINGS, OWN_SIDE, meant
 from cdc_sync.core.meanings import NUMBERS, is_personal, words
 
@@ -111,7 +110,7 @@ def _of_configuration(path: FilePath) -> Iterator[Problem]:
         yield Problem("", None, None, None, message, f"chmod o-w {path}")
     try:
         parts = Document(read_text(path)).parts
-    except (OSError, UnicodeDecodeError, Mistake):
+    except (OSError, Mistake):
         return  # it has changed since it was loaded, and is judged when it is loaded again
     for where, part in parts.items():
         if part.text and at(where).is_secret and _is_secret(where, part.text):

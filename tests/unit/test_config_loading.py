@@ -56,7 +56,8 @@ config.yaml:11: watches.applications.poll_interval: unknown key; it belongs in c
 config.yaml:12: watches.applications.columns.job_id: required key is missing (the job's id in the ATS)
 config.yaml:17: watches.applications.capture.mod: unknown key; did you mean "mode"?
 config.yaml:22: watches.applications.status.map."Embauché": stands twice, first on line 20; remove one
-config.yaml:23: admin.token: listen on another than a loopback address needs a token; set token, or listen on 127.0.0.1
+config.yaml:23: admin.token: listen on another than a loopback address needs a token of at least 16 characters: a \
+shorter one could be guessed; set it (`openssl rand -hex 16` prints a good one), or listen on 127.0.0.1
 """
 
 
@@ -145,7 +146,7 @@ def test_what_is_no_file_of_ours_is_told(tmp_path: Path) -> None:
     assert told(tmp_path / "missing.yaml") == (
         f"missing.yaml: there is no such file; name another with --config; {example_helps}"
     )
-    remedy = "it must be a file that the user may read that cdc-sync runs as"
+    remedy = "cdc-sync's user must be able to read it"
     assert told(tmp_path) == f"FOLDER: cannot be read: Is a directory; {remedy}"
 
     file = tmp_path / "c.yaml"
@@ -154,7 +155,7 @@ def test_what_is_no_file_of_ours_is_told(tmp_path: Path) -> None:
     file.write_bytes(b"# only a comment\n")
     assert told(file) == f"c.yaml: there is nothing in it; {example_helps}"
     file.write_bytes("a: 1\nb: é\n".encode("latin-1"))
-    assert told(file) == "c.yaml:2: expected UTF-8 text; save the file as UTF-8"
+    assert told(file) == "c.yaml:2: expected UTF-8 text without NUL characters; save the file as UTF-8"
     file.write_bytes(b"- a\n")
     assert told(file) == "c.yaml:1: expected a section: `key: value` lines beneath this key (found: a list)"
     file.write_bytes(b"a: 1\n" * 210_000)

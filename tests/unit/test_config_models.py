@@ -21,9 +21,8 @@ from cdc_sync.config import (
     Watch,
     format_duration,
 )
-from cdc_sync.config.columns import ExtraField
 from cdc_sync.config.models import State
-from cdc_sync.config.watch import Columns, Fuse, Status
+from cdc_sync.config.watch import Columns, ExtraField, Fuse, Status
 from cdc_sync.core.identifiers import QualifiedName
 
 TOKEN = "0123456789abcdef"
@@ -201,6 +200,9 @@ HOST = "expected a host or host:port, such as ats-partner.hellowork.com: no sche
 LISTEN = "expected host:port, such as 127.0.0.1:8765 or [::1]:8765, or null; 0.0.0.0 is every address"
 COLUMN = "expected a column's name or {sql: EXPRESSION, depends_on: [columns]}"
 UNQUOTED = "cannot stand in an unquoted name; put double quotes around the name if it is really so"
+NEEDS_TOKEN = (
+    "listen on another than a loopback address needs a token of at least 16 characters: a shorter one could be guessed"
+)
 ONE_SOURCE = "expected one of column and sql, and depends_on with sql alone"
 A_LIST = "expected a list, such as [first, second]"
 A_SECTION = "expected a section: `key: value` lines beneath this key"
@@ -331,7 +333,7 @@ A_SECTION = "expected a section: `key: value` lines beneath this key"
         (
             f"{WATCH}.related",
             [{"table": "a", "key": ["x", "y"]}],
-            "each key needs 1 column, as the watch's key has, or none at all (found: a list)",
+            "each key needs as many columns as the watch's key has, 1, or none at all (found: a list)",
         ),
         (f"{WATCH}.capture.mode", "listen", "expected notify or poll (found: listen)"),
         (f"{WATCH}.capture.wakeup", None, 'expected notify or none (found: null); did you mean "none"?'),
@@ -417,7 +419,7 @@ def test_what_a_key_does_not_take_is_told(path: str, value: Any, told: str | Non
             "admin",
             {"listen": "0.0.0.0:80"},
             "admin.token",
-            "listen on another than a loopback address needs a token; set token, or listen on 127.0.0.1",
+            f"{NEEDS_TOKEN}; set it (`openssl rand -hex 16` prints a good one), or listen on 127.0.0.1",
         ),
         (
             f"{WATCH}.capture",

@@ -81,7 +81,7 @@ def test_the_example_is_valid_and_nothing_in_it_is_suspicious() -> None:
     config = parse(example(), name="example", environ={"HELLOWORK_API_KEY": "a-key"})
     assert warnings(config) == []
     assert config.hellowork.headers["X-Api-Key"].get_secret_value() == "a-key"
-    assert config.database.shown() == "postgresql://cdc_sync@/ats"
+    assert config.database.shown() == "dbname=ats user=cdc_sync"
 
 
 def test_the_example_has_every_key_of_every_section() -> None:

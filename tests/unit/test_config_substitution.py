@@ -65,7 +65,7 @@ def test_a_file_loses_one_newline_at_its_end(tmp_path: Path, content: bytes, res
 def test_a_relative_path_is_relative_to_the_configuration(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("postgresql://h/from_a_file\n")
     (tmp_path / "config.yaml").write_text(LEAST + "database: {dsn: '${file:key}'}\n")
-    assert load(tmp_path / "config.yaml", {}).database.shown() == "postgresql://h/from_a_file"
+    assert load(tmp_path / "config.yaml", {}).database.shown() == "host=h dbname=from_a_file"
 
 
 def test_a_credential_of_systemd(tmp_path: Path) -> None:
@@ -124,8 +124,8 @@ def test_files_that_cannot_serve_are_told_why(tmp_path: Path) -> None:
     assert told == {
         "missing": "cannot read missing: No such file or directory",
         "pipe": "cannot read pipe: it is a pipe",
-        "latin1": "latin1 is not UTF-8 text",
-        "zeros": "zeros is not text: it has NUL characters",
+        "latin1": "latin1 is not UTF-8 text without NUL characters",
+        "zeros": "zeros is not UTF-8 text without NUL characters",
         "huge": "cannot read huge: it is larger than 1 MiB",
         "": "cannot read : Is a directory",
         "zeros/below": "cannot read zeros/below: Not a directory",

@@ -16,8 +16,7 @@ from typing import Any
 from psycopg import errors, sql
 
 from cdc_sync.config import Config, SqlColumn, Watch, first
-from cdc_sync.config.columns import bare_column
-from cdc_sync.config.watch import Related
+from cdc_sync.config.watch import Related, bare_column
 from cdc_sync.core import query_plan
 from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.core.guessing import Column, propose

@@ -16,8 +16,7 @@ from support.roles import NewRole
 from support.sessions import Ats, rows
 from support.watched import a_config, uninstall_triggers
 
-from cdc_sync.config import Config, ConfigurationError, parse
-from cdc_sync.config.columns import PlainColumn
+from cdc_sync.config import Config, ConfigurationError, PlainColumn, parse
 from cdc_sync.core.identifiers import LONGEST, QualifiedName, usable, written
 from cdc_sync.core.visible import UNSAFE
 from cdc_sync.source.connection import connected
