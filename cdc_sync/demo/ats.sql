@@ -1,3 +1,6 @@
+-- The role of the daemon has no right to anything yet.
+CREATE ROLE cdc_sync LOGIN;
+
 -- The ATS's tables, and forty applications.
 CREATE TABLE jobs (
     id    text PRIMARY KEY,

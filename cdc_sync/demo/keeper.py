@@ -1,64 +1,69 @@
-"""The keeper: owns the demo's folder and its daemon, and outlives the demo to leave neither behind.
+"""The keeper: owns a temporary folder and the processes of an embedded PostgreSQL, and outlives its parent.
 
-A process of its own, started as a script on the standard library alone. It makes the folder itself, and is the daemon's
-parent, so there is no instant at which one of them exists and nobody is charged with its end. The end of its standard
-input means that the demo is done, or gone, by kill -9 too: then the daemon is killed, and the folder removed.
+A process of its own, started as a script on the standard library alone: it must start fast, from any folder, as any
+user. It makes the folder itself and is the processes' parent, so there is no instant at which one of them exists and
+nobody is charged with its end. The end of its standard input means that its parent is done, or gone, by kill -9 too:
+then it ends what runs, and removes the folder.
 
 Usage: keeper.py TEMPORARY_FOLDER. It answers with the folder; then to each request, one JSON value a line:
 
-- `["start", ARGUMENTS]` starts the daemon, whose output goes to `daemon.log` in the folder, and answers its process id;
-- `["signal", NUMBER]` sends it a signal;
-- `["ended"]` answers its exit code, or null while it runs.
+- `{"last": SIGNAL, "log": PATH, …}` starts a process with the arguments of `subprocess.Popen` that follow, its output
+  appended to the log, and answers its id, or why it cannot be started. The signal is what ends it at last.
+- `PID` answers the process's exit code, or null while it runs.
 """
 
+import contextlib
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-PREFIX = "cdc-sync-demo-"
-LOG = "daemon.log"
+_PATIENCE = 10.0
 
 
 def main() -> None:
-    """Keep the folder and the daemon until the demo's end."""
+    """Keep the folder and the processes until the parent's end."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # Whoever is told to stop, this one still has to tidy up. A handler, since SIG_IGN would be the daemon's too.
+        # Who ends the rest must not be ended first. A handler, since SIG_IGN would be the processes' too.
         signal.signal(number, lambda *_: None)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=sys.argv[1]))
+    folder = Path(tempfile.mkdtemp(prefix="cdc-sync-", dir=sys.argv[1]))
+    # Every process holds an end of this pipe, and so do its children: at its end none is left.
+    lifeline, held = os.pipe()
+    kept: dict[int, tuple[subprocess.Popen[bytes], int]] = {}
     try:
-        _serve(folder)
+        with contextlib.suppress(BrokenPipeError):
+            _answer(str(folder))
+            for line in sys.stdin.buffer:
+                match json.loads(line):
+                    case int(pid):
+                        _answer(kept[pid][0].poll())
+                    case request:
+                        _answer(_start(kept, request, held))
     finally:
+        os.close(held)
+        for harder in (False, True):
+            for process, last in kept.values():
+                process.send_signal(signal.SIGKILL if harder else last)
+            if select.select([lifeline], [], [], _PATIENCE)[0]:
+                break
         shutil.rmtree(folder)
 
 
-def _serve(folder: Path) -> None:
-    daemon: subprocess.Popen[bytes] | None = None
+def _start(kept: dict[int, tuple[subprocess.Popen[bytes], int]], request: dict[str, Any], held: int) -> int | str:
+    last, log = request.pop("last"), request.pop("log")
     try:
-        _answer(str(folder))
-        for line in sys.stdin.buffer:
-            match json.loads(line):
-                case ["start", [*arguments]]:
-                    with (folder / LOG).open("ab") as log:
-                        daemon = subprocess.Popen(  # noqa: S603 - the demo says what to run
-                            arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
-                        )
-                    _answer(daemon.pid)
-                case ["signal", int(number)] if daemon is not None:
-                    daemon.send_signal(number)
-                    _answer(None)
-                case ["ended"] if daemon is not None:
-                    _answer(daemon.poll())
-    except BrokenPipeError:
-        pass  # the demo is gone
-    finally:
-        if daemon is not None:
-            daemon.kill()
-            daemon.wait()
+        with Path(log).open("ab") as output:
+            process = subprocess.Popen(stdout=output, stderr=subprocess.STDOUT, pass_fds=(held,), **request)
+    except (OSError, subprocess.SubprocessError) as error:
+        return str(error)
+    kept[process.pid] = process, last
+    return process.pid
 
 
 def _answer(value: object) -> None:

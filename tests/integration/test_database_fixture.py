@@ -52,7 +52,7 @@ def test_the_server_is_of_the_version_that_was_chosen(server: str) -> None:
         check=True,
         capture_output=True,
         text=True,
-        env={"LD_LIBRARY_PATH": str(binaries.libraries or "")},
+        env={"LD_LIBRARY_PATH": str(binaries.libraries)},
     )
     with psycopg.connect(server) as connection:
         assert f"PostgreSQL) {one(connection, 'SHOW server_version')}" in told.stdout

@@ -25,7 +25,7 @@ from support.waiting import wait_until
 
 import cdc_sync
 from cdc_sync.demo import binaries as binaries_module
-from cdc_sync.demo import guardian
+from cdc_sync.demo import keeper
 from cdc_sync.demo.binaries import Binaries, PostgresMissingError, find_binaries
 from cdc_sync.demo.postgres import PostgresFailedError, Server, StopMode, server
 
@@ -58,7 +58,7 @@ def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 def inhabitants(folder: Path) -> list[psutil.Process]:
-    """The processes that work in the folder, or on it: the server's, initdb's, the guardian."""
+    """The processes that work in the folder, or on it: the server's, initdb's, the keeper."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -178,7 +178,7 @@ class TestRestarting:
             with psycopg.connect(running.dsn) as connection:
                 connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
             os.kill(running.pid, signal.SIGKILL)
-            wait_until(lambda: inhabitants(temporary) == [guardian_of(temporary)], "for its children to end")
+            wait_until(lambda: inhabitants(temporary) == [keeper_of(temporary)], "for its children to end")
             running.start()
             assert one(running.dsn, "SELECT answer FROM kept") == 42
 
@@ -212,11 +212,6 @@ class TestNothingSurvives:
     def test_the_end_of_a_server_that_was_killed(self, binaries: Binaries, temporary: Path) -> None:
         with server(binaries) as running:
             os.kill(running.pid, signal.SIGKILL)
-        assert nothing_left(temporary)
-
-    def test_the_end_without_a_guardian(self, binaries: Binaries, temporary: Path) -> None:
-        with server(binaries):
-            guardian_of(temporary).kill()
         assert nothing_left(temporary)
 
     def test_a_start_that_fails(self, binaries: Binaries, temporary: Path) -> None:
@@ -261,8 +256,8 @@ def parent(*, python: str = sys.executable, user: int | None = None) -> Iterator
             process.kill()
 
 
-def guardian_of(temporary: Path) -> psutil.Process:
-    (found,) = (process for process in inhabitants(temporary) if guardian.__file__ in process.cmdline())
+def keeper_of(temporary: Path) -> psutil.Process:
+    (found,) = (process for process in inhabitants(temporary) if keeper.__file__ in process.cmdline())
     return found
 
 
@@ -274,24 +269,24 @@ class TestNothingSurvivesTheParent:
             assert psutil.pid_exists(told["pid"])
             assert Path(told["folder"]).parent == temporary
             one_of_ours.process.kill()
-            wait_until(lambda: nothing_left(temporary), "for the guardian to tidy up")
+            wait_until(lambda: nothing_left(temporary), "for the keeper to tidy up")
 
     def test_killed_with_sessions_open(self, temporary: Path) -> None:
         with parent() as one_of_ours, psycopg.connect(json.loads(one_of_ours.line())["dsn"]) as connection:
             connection.execute("CREATE TABLE unfinished ()")
             one_of_ours.process.kill()
-            wait_until(lambda: nothing_left(temporary), "for the guardian to tidy up")
+            wait_until(lambda: nothing_left(temporary), "for the keeper to tidy up")
             with pytest.raises(psycopg.OperationalError):
                 connection.execute("SELECT 1")
 
     @pytest.mark.parametrize(
-        "moment", ["*", "*/data", "*/data/global/pg_control", "*/data/postmaster.pid", "*/.s.PGSQL.*"]
+        "moment", ["cdc-sync-*", "*/data", "*/data/global/pg_control", "*/data/postmaster.pid", "*/.s.PGSQL.*"]
     )
     def test_killed_while_it_starts(self, temporary: Path, moment: str) -> None:
         with parent() as one_of_ours:
             wait_until(lambda: list(temporary.glob(moment)), f"for {moment} to appear")
             one_of_ours.process.kill()
-            wait_until(lambda: nothing_left(temporary), "for the guardian to tidy up")
+            wait_until(lambda: nothing_left(temporary), "for the keeper to tidy up")
 
     def test_interrupted_by_ctrl_c_after_having_ended_its_own_work(self, temporary: Path) -> None:
         with parent() as one_of_ours:
@@ -309,15 +304,15 @@ class TestNothingSurvivesTheParent:
         with parent() as one_of_ours:
             one_of_ours.line()
             os.killpg(one_of_ours.process.pid, number)
-            wait_until(lambda: nothing_left(temporary), "for the guardian to tidy up")
+            wait_until(lambda: nothing_left(temporary), "for the keeper to tidy up")
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-    def test_whose_guardian_was_told_to_end_first(self, temporary: Path, number: signal.Signals) -> None:
+    def test_whose_keeper_was_told_to_end_first(self, temporary: Path, number: signal.Signals) -> None:
         with parent() as one_of_ours:
             one_of_ours.line()
-            guardian_of(temporary).send_signal(number)
+            keeper_of(temporary).send_signal(number)
             one_of_ours.process.kill()
-            wait_until(lambda: nothing_left(temporary), "for the guardian to tidy up")
+            wait_until(lambda: nothing_left(temporary), "for the keeper to tidy up")
 
 
 class TestWhoRunsIt:
@@ -326,7 +321,6 @@ class TestWhoRunsIt:
         with server(binaries) as running:
             assert psutil.Process(running.pid).username() == "nobody"
             assert running.folder.owner() == "nobody"
-            assert guardian_of(temporary).username() == "nobody"
 
     @as_root
     def test_installations_out_of_nobodys_reach_are_copied(
@@ -356,7 +350,7 @@ class TestWhoRunsIt:
             assert psutil.Process(told["pid"]).uids().real == nobody
             assert one(told["dsn"], "SELECT 1") == 1
             one_of_ours.process.kill()
-            wait_until(lambda: nothing_left(temporary), "for the guardian to tidy up")
+            wait_until(lambda: nothing_left(temporary), "for the keeper to tidy up")
 
     @as_root
     def test_a_temporary_folder_of_roots_own_is_not_used(self, binaries: Binaries, temporary: Path) -> None:

@@ -15,9 +15,8 @@ def server_binaries() -> Binaries:
 
 
 def binaries_in(chosen: str, chosen_by: str) -> Binaries:
-    """That of a bin folder, with the libraries beside it."""
+    """That of a bin folder."""
     folder = Path(chosen).resolve()
     if not (folder / "postgres").exists():
         raise ValueError(f"{chosen_by} is {chosen}, which has no program `postgres`; give it the server's bin folder")
-    libraries = folder.parent / "lib"
-    return Binaries(folder, libraries if libraries.is_dir() else None, trees=(folder.parent,))
+    return Binaries(folder, (folder.parent,))

@@ -36,7 +36,7 @@ def _run(dsn: str, options: tuple[str, ...]) -> subprocess.CompletedProcess[str]
     with psycopg.connect(dsn) as connection:
         server = connection.info.server_version // 10_000
     own = server_binaries()
-    places = [(own.folder, own.libraries)]
+    places: list[tuple[Path, Path | None]] = [(own.folder, own.libraries)]
     places += [(folder, None) for folder in sorted(SYSTEM_INSTALLATIONS.glob("*/bin"), reverse=True)]
     for folder, libraries in places:
         file = folder / "pg_dump"

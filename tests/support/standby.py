@@ -39,22 +39,23 @@ class Standby:
 
     def stop(self) -> None:
         """End it as a machine that is switched off; for good."""
-        with self._primary._launcher.spawn("pg_ctl", "stop", "-m", "immediate", "-D", str(self._data)) as stopping:
-            assert stopping.wait(60) == 0, self._primary.log()
+        self._run("stop", "-m", "immediate")
 
     def promote(self) -> None:
         """Let it take writes; returns when it does."""
-        with self._primary._launcher.spawn("pg_ctl", "promote", "-D", str(self._data)) as promoting:
-            assert promoting.wait(60) == 0, self._primary.log()
+        self._run("promote")
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             wait_until(lambda: not one(connection, "SELECT pg_is_in_recovery()"), "the standby is promoted")
+
+    def _run(self, *arguments: str) -> None:
+        pid = self._primary.spawn("pg_ctl", self._data, {}, *arguments)
+        assert self._primary.wait_for(pid, "pg_ctl did not end") == 0, self._primary.log()
 
 
 @contextmanager
 def standby_of(server: Server, port: int = _PORT) -> Iterator[Standby]:
     """Copy the server, follow it, and yield the copy; a second one needs another port."""
-    # The launcher knows whom to run it as; its guardian ends the standby with the server if we cannot.
-    launcher, data = server._launcher, server.folder / f"standby-{port}"
+    data = server.folder / f"standby-{port}"
     follow(server.dsn, data, make_conninfo(host=str(server.folder), user="postgres"))
     options = {
         # A standby must have room for as many connections as its primary.
@@ -64,15 +65,16 @@ def standby_of(server: Server, port: int = _PORT) -> Iterator[Standby]:
         "port": str(port),
         "fsync": "off",
     }
-    arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-    with launcher.spawn("postgres", "-D", str(data), *arguments) as process:
-        dsn = make_conninfo(server.dsn, port=port)
-        try:
-            wait_until(lambda: _answers(dsn), "the standby answers")
-            yield Standby(dsn, server, data)
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
+    # The server knows whom to run it as; its keeper ends the standby with the server if we cannot.
+    pid = server.spawn("postgres", data, options)
+    dsn = make_conninfo(server.dsn, port=port)
+    try:
+        wait_until(lambda: _answers(dsn), "the standby answers")
+        yield Standby(dsn, server, data)
+    finally:
+        if server.kept.exit_code(pid) is None:
+            os.kill(pid, signal.SIGINT)
+            server.wait_for(pid, "the standby did not stop")
 
 
 def follow(dsn: str, data: Path, primary: str) -> None:

@@ -1,9 +1,9 @@
 """PostgreSQL servers with addresses of their own: a primary and the standbys that follow it, with failover."""
 
 import asyncio
+import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,25 +39,24 @@ class Node:
         dsn: of the database `postgres`, as superuser.
     """
 
-    def __init__(self, launcher: postgres._Launcher, data: Path, address: str) -> None:
+    def __init__(self, server: postgres.Server, data: Path, address: str) -> None:
         self.address = address
         self.dsn = make_conninfo(host=address, user=postgres.SUPERUSER, dbname="postgres", connect_timeout=5)
         self.data = data
-        self._launcher = launcher
-        self._process: subprocess.Popen[bytes] | None = None
+        self.server = server
+        self._pid: int | None = None
 
     def start(self) -> None:
         """Start it; returns when it answers."""
         options = {**_SETTINGS, "listen_addresses": self.address}
-        arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        self._process = self._launcher.spawn("postgres", "-D", str(self.data), *arguments)
+        self._pid = self.server.spawn("postgres", self.data, options)
         wait_until(self._answers, f"the server at {self.address} answers")
 
     def stop(self, number: signal.Signals = signal.SIGQUIT) -> None:
         """Stop it, as a crash unless told otherwise."""
-        if self._process is not None:
-            self._process.send_signal(number)
-            self._process.wait(60)
+        if self._pid is not None and self.server.kept.exit_code(self._pid) is None:
+            os.kill(self._pid, number)
+            self.server.wait_for(self._pid, f"the server at {self.address} did not stop")
 
     def set(self, name: str, value: str) -> None:
         """Change a setting that is read again while the server runs."""
@@ -97,7 +96,7 @@ class Replicated:
         data = self.primary.data.parent / f"at-{address}"
         shutil.rmtree(data, ignore_errors=True)
         follow(self.primary.dsn, data, f"host={self.primary.address} user={postgres.SUPERUSER}")
-        standby = Node(self.primary._launcher, data, address)
+        standby = Node(self.primary.server, data, address)
         self.standbys.append(standby)
         standby.start()
 
@@ -138,7 +137,7 @@ def replicated(addresses: Sequence[str], *, commits_wait: bool) -> Iterator[Repl
         data = made.folder / "data"
         with (data / "pg_hba.conf").open("a") as rules:
             rules.write(f"host all,replication all {NETWORK} trust\n")
-        cluster = Replicated(Node(made._launcher, data, addresses[0]))
+        cluster = Replicated(Node(made, data, addresses[0]))
         try:
             cluster.primary.start()
             if int(str(cluster.primary.ask("SHOW server_version_num"))) < _OLDEST:
