@@ -1,21 +1,16 @@
-"""What was received: kept in order for those who look or wait for more, and written to a file, secrets left out."""
+"""What was received, kept in order for those who look or wait for more, secrets left out."""
 
 import asyncio
-import json
-import os
 import re
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
-from itertools import islice
-from pathlib import Path
-
-from cdc_sync.core.failures import OperationError
 
 MAX_BYTES = 64 * 1024 * 1024
 """Of the calls that are kept, where not all of them are."""
+
+_SECRET = re.compile(r"auth|cookie|token|secret|password|api-?key", re.IGNORECASE)
 
 
 @dataclass(slots=True, eq=False)
@@ -60,21 +55,12 @@ class Call:
     duration: float | None = None
     abandoned: bool = False
 
-    @property
-    def received_at(self) -> str:
-        """When it was received: UTC, ISO 8601, microseconds."""
-        # Made on demand: most calls of a long run are never looked at.
-        return datetime.fromtimestamp(self.received, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
     def as_json(self) -> dict[str, object]:
-        """The call as the control API and the journal show it."""
+        """The call as the control API and the journal show it; `received_at` is UTC, ISO 8601, microseconds."""
         shown = {name: getattr(self, name) for name in self.__slots__ if name != "received"}
+        received_at = datetime.fromtimestamp(self.received, UTC).isoformat(timespec="microseconds")
         lists = {"violations": list(self.violations), "warnings": list(self.warnings)}
-        return shown | {"received_at": self.received_at} | lists
-
-
-class JournalError(OperationError):
-    """The journal cannot be opened or written."""
+        return shown | lists | {"received_at": received_at.replace("+00:00", "Z")}
 
 
 class CallLog:
@@ -86,24 +72,21 @@ class CallLog:
         self._max_bytes = max_bytes
         self._size = 0
         self._news = asyncio.Event()
-        self.last_number = 0
         self._forgotten = 0
+        self.last_number = 0
 
     def record(self, call: Call) -> None:
         """Append a call, which must carry the number `last_number + 1`."""
         self.last_number = call.number
         self._calls.append(call)
-        if self._keep is not None:
-            self._size += _size_of(call)
-            while len(self._calls) > self._keep or self._size > self._max_bytes:
-                self._size -= _size_of(self._calls.popleft())
+        self._size += _size_of(call)
+        while self._keep is not None and (len(self._calls) > self._keep or self._size > self._max_bytes):
+            self._size -= _size_of(self._calls.popleft())
         self._news.set()
 
     def after(self, number: int) -> list[Call]:
         """The calls that are kept and numbered above this."""
-        # Counted off from the end (numbers have no gaps): a poll must not cost more with each call that is kept.
-        wanted = max(0, min(len(self._calls), self.last_number - number))
-        return list(islice(reversed(self._calls), wanted))[::-1]
+        return [call for call in self._calls if call.number > number]
 
     def forget(self) -> None:
         """Drop every call; the numbers go on."""
@@ -124,60 +107,6 @@ def _size_of(call: Call) -> int:
     return len(call.raw) + len(call.path) + sum(len(name) + len(value) for name, value in call.headers.items())
 
 
-class Journal:
-    """Calls on disk, one JSON line for each, in the order in which they ended.
-
-    Written from the event loop itself: it goes to the page cache, and a thread's round trip would cost more.
-
-    Args:
-        path: The file; it is created if need be, and never truncated.
-        on_failure: Called once when the file cannot be written any more; later calls are not journalled.
-
-    Attributes:
-        error: Why it cannot be written any more.
-
-    Raises:
-        JournalError: The file cannot be opened.
-    """
-
-    def __init__(self, path: Path, on_failure: Callable[[], None]) -> None:
-        self._path = path
-        self._on_failure = on_failure
-        self.error: JournalError | None = None
-        try:
-            self._file = path.open("a+b", buffering=0)
-            # What a killed predecessor left half written must not swallow the first line of this run.
-            if self._file.seek(0, os.SEEK_END) > 0:
-                self._file.seek(-1, os.SEEK_END)
-                if self._file.read(1) != b"\n":
-                    self._file.write(b"\n")
-        except OSError as error:
-            raise JournalError(
-                f"cannot open the journal {path}: {error.strerror}; name a file in a folder that exists and is writable"
-            ) from None
-
-    def add(self, call: Call) -> None:
-        """Append a call that is over."""
-        if self.error is not None:
-            return
-        data = memoryview(json.dumps(call.as_json()).encode() + b"\n")
-        try:
-            while data:
-                data = data[self._file.write(data) :]
-        except OSError as error:
-            self.error = JournalError(f"cannot write the journal {self._path}: {error.strerror}")
-            self._on_failure()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-HIDDEN = "(hidden)"
-
-_SECRET_BY_NAME = re.compile(r"auth|cookie|token|secret|password|api-?key", re.IGNORECASE)
-
-
 def conceal(headers: Mapping[str, str], secret: frozenset[str]) -> dict[str, str]:
     """The headers, the values hidden of those that bear secrets; of a header that is repeated, the last one.
 
@@ -185,11 +114,5 @@ def conceal(headers: Mapping[str, str], secret: frozenset[str]) -> dict[str, str
     client may send one that this emulator does not require.
     """
     return {
-        name: HIDDEN if name.lower() in secret or _sounds_secret(name) else value for name, value in headers.items()
+        name: "(hidden)" if name.lower() in secret or _SECRET.search(name) else value for name, value in headers.items()
     }
-
-
-# Clients send the same few names with each call.
-@lru_cache(maxsize=256)
-def _sounds_secret(name: str) -> bool:
-    return _SECRET_BY_NAME.search(name) is not None

@@ -5,38 +5,29 @@ see), but no fault is spent on them.
 """
 
 import asyncio
+import json
 import logging
 import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from aiohttp import web
 
 from cdc_sync.config import HostPort
 from cdc_sync.core.failures import OperationError
-from cdc_sync.emulator.calls import Call, CallLog, Journal, conceal
+from cdc_sync.emulator import faults
+from cdc_sync.emulator.calls import Call, CallLog, conceal
 from cdc_sync.emulator.control import PREFIX, control
-from cdc_sync.emulator.faults import (
-    Fault,
-    FaultScript,
-    lets_through,
-    no_such_path,
-    parse_faults,
-    play,
-    refusal,
-    spoiled,
-    updated,
-    wrong_method,
-)
-from cdc_sync.emulator.validation import MAX_BODY_BYTES, Target, read_body, read_target
+from cdc_sync.emulator.faults import Fault, refusal
+from cdc_sync.emulator.validation import MAX_BODY_BYTES, read_call
 from cdc_sync.listening import Listener, allow_all_descriptors, bugs_alone, descriptors
 
 _STOP_GRACE_SECONDS = 0.1
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_NO_SUCH_PATH = "No such path; expected /v1/applications/{applicationId}/status"
 
 _logger = logging.getLogger(__name__)
 _logger.addFilter(bugs_alone)
@@ -44,6 +35,10 @@ _logger.addFilter(bugs_alone)
 
 class ListenError(OperationError):
     """The address cannot be listened on: taken, reserved, or not of this machine."""
+
+
+class JournalError(OperationError):
+    """The journal cannot be opened or written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +83,7 @@ class Emulator:
     Attributes:
         url: The base URL, without a slash at the end; empty before the first entry.
         log: The calls, recorded on arrival.
-        script: The pending faults.
+        faults: The pending faults, `times` being what is left of it.
         known: The application ids that exist; None: every one does.
         state: The body of the latest acknowledged call of each application; of `options.keep` applications, those
             called last.
@@ -114,13 +109,14 @@ class Emulator:
         self._places = places
         self._request_within = request_within
         self._idle = idle
-        self._journal: Journal | None = None
+        self._journal: FileIO | None = None
+        self._journal_error: JournalError | None = None
         self._secret = frozenset(name.lower() for name in options.required_headers)
-        # The connections by which each application's calls in progress came.
-        self._open: dict[str, list[web.BaseRequest]] = {}
+        # The calls in progress, and how each came.
+        self._open: dict[Call, web.BaseRequest] = {}
         self.url = ""
         self.log = CallLog(options.keep)
-        self.script = FaultScript()
+        self.faults: list[Fault] = []
         self.known = options.known
         self.state: dict[str, dict[str, object]] = {}
         self.is_loopback = HostPort(options.host, options.port).is_loopback
@@ -131,50 +127,37 @@ class Emulator:
         """The calls that are kept, in the order of their arrival, those in progress included."""
         return self.log.after(0)
 
-    @property
-    def pending_faults(self) -> list[dict[str, object]]:
-        """The pending faults, as the JSON that would request them."""
-        return self.script.pending()
-
-    def inject(self, *faults: Fault | Mapping[str, object]) -> None:
-        """Append faults to the pending ones: made ones, or the same as JSON.
+    def inject(self, *wanted: object) -> None:
+        """Append faults to the pending ones: made ones, or the same as parsed JSON.
 
         Raises:
-            FaultError: One of them does not exist or has wrong fields; none is scripted.
+            FaultError: One of them does not exist or has wrong fields, or they would be too many; none is appended.
         """
-        self.script.add(parse_faults(faults))
+        parsed = faults.parse_faults(wanted)
+        if len(self.faults) + len(parsed) > faults.MAX_FAULTS:
+            raise faults.FaultError(f"more than {faults.MAX_FAULTS} faults would wait; remove some, or use `times`")
+        self.faults += parsed
 
-    def know(self, application_ids: frozenset[str] | None) -> None:
-        """Change which applications exist; None: every one does."""
-        self.known = application_ids
-
-    def clear(self) -> None:
-        """Forget calls, state and faults, as if newly started; only the calls' numbers go on."""
-        self.log.forget()
-        self.state = {}
-        self.script.clear()
-
-    async def wait_for_calls(self, count: int, timeout: float) -> list[Call]:  # noqa: ASYNC109 - says what did arrive
-        """Wait until so many calls have arrived since the start or the last `clear`.
-
-        Returns:
-            The calls that are kept; they may be more than were waited for.
+    async def wait_for_calls(self, count: int, timeout: float) -> list[Call]:  # noqa: ASYNC109 - as a test needs it
+        """Wait until so many calls have arrived since the start, or since they were forgotten; returns those kept.
 
         Raises:
-            TimeoutError: They did not arrive within so many seconds; the message names those that did.
+            TimeoutError: They did not arrive within so many seconds.
         """
-        try:
-            async with asyncio.timeout(timeout):
-                await self.log.wait(count)
-        except TimeoutError:
-            arrived = [f"{call.application_id} {call.status or call.fault}" for call in self.calls]
-            raise TimeoutError(f"{len(arrived)} of {count} calls within {timeout} s: {', '.join(arrived)}") from None
+        async with asyncio.timeout(timeout):
+            await self.log.wait(count)
         return self.calls
 
     async def __aenter__(self) -> Self:
         options = self._options
         if options.journal is not None:
-            self._journal = Journal(options.journal, self.over.set)
+            try:
+                self._journal = FileIO(options.journal, "a")
+            except OSError as error:
+                raise JournalError(
+                    f"cannot open the journal {options.journal}: {error.strerror}; name a file in a folder that exists "
+                    "and is writable"
+                ) from None
         # The low-level server: an application's router and middlewares would cost as much as the rest together.
         # Bodies are not decompressed, so that a compressed one is what it is to HelloWork: no JSON.
         self._server = web.Server(
@@ -185,8 +168,6 @@ class Emulator:
         try:
             await self._listener.open(options.host, options.port)
         except OSError as error:
-            if self._journal is not None:
-                self._journal.close()
             raise ListenError(
                 f"cannot listen on {options.host} port {options.port}: {error.strerror or error}; "
                 "choose an address of this machine and a free port (0 takes any)"
@@ -194,9 +175,7 @@ class Emulator:
         self.url = f"http://{HostPort(options.host, self._listener.port)}"
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._listener.close()
         self._server.pre_shutdown()
         await self._server.shutdown(_STOP_GRACE_SECONDS)
@@ -206,8 +185,8 @@ class Emulator:
         await asyncio.sleep(0)
         if self._journal is not None:
             self._journal.close()
-            if self._journal.error is not None and error is None:
-                raise self._journal.error
+        if self._journal_error is not None and error is None:
+            raise self._journal_error
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         with self._listener.answering(request):
@@ -215,54 +194,40 @@ class Emulator:
                 return await control(self, request)
             if request.method == "HEAD" and request.raw_path == "/":
                 # `cdc-sync check` asks so whether anybody is there: about no application, so no call to be recorded.
-                return no_such_path()
-            target = read_target(request.raw_path)
-            if target is None:
-                return await self._take_in(request, None, concurrent=False)
-            others = self._open.setdefault(target.application_id, [])
-            # One whose client has left does not count: the client is done with it, and may well be quicker with its
-            # next call than this server in noticing.
-            concurrent = any(other.transport is not None and not other.transport.is_closing() for other in others)
-            others.append(request)
-            try:
-                return await self._take_in(request, target, concurrent=concurrent)
-            finally:
-                others.remove(request)
-                if not others:
-                    del self._open[target.application_id]
+                return refusal(404, _NO_SUCH_PATH)
+            return await self._take_in(request)
 
-    async def _take_in(
-        self, request: web.BaseRequest, target: Target | None, *, concurrent: bool
-    ) -> web.StreamResponse:
+    async def _take_in(self, request: web.BaseRequest) -> web.StreamResponse:
         started = time.perf_counter()
         headers = request.headers
         # Most bodies come in one piece; no more of one that is too big is read than shows it.
         raw = await request.content.readany()
         while not request.content.at_eof() and len(raw) <= MAX_BODY_BYTES:
             raw += await request.content.readany()
-        reading = read_body(raw, headers.get("Content-Type"))
+        reading = read_call(request.raw_path, raw, headers.get("Content-Type"))
         call = Call(
             number=self.log.last_number + 1,
             received=time.time(),
             method=request.method,
             path=request.raw_path,
-            application_id=target.application_id if target else None,
+            application_id=reading.application_id,
             headers=conceal(headers, self._secret),
             idempotency_key=headers.get("Idempotency-Key"),
             body=reading.body,
             raw=reading.text,
-            violations=(*(target.violations if target else ()), *reading.violations),
+            violations=reading.violations,
             warnings=reading.warnings,
-            concurrent=concurrent,
+            concurrent=self._is_open(reading.application_id),
         )
         self.log.record(call)
+        self._open[call] = request
         try:
             # No await between the record and the decision: whoever sees the call sees also how it will be answered,
             # and what HelloWork knows of an application is what arrived last, however late its answer is.
             fault, answer = self._decide(headers, call)
             if self._options.latency:
                 await asyncio.sleep(self._options.latency)
-            return await play(fault, answer, request)
+            return await faults.play(fault, answer, request)
         except asyncio.CancelledError:
             call.abandoned = True
             raise
@@ -271,23 +236,41 @@ class Emulator:
             # Goes nowhere: the server wants a response, and finds the connection closed.
             return web.Response()
         finally:
+            del self._open[call]
             call.duration = time.perf_counter() - started
-            if self._journal is not None:
-                self._journal.add(call)
+            self._write(call)
             self._on_call(call)
+
+    def _is_open(self, application_id: str | None) -> bool:
+        """Whether a call of the application is in progress."""
+        # One whose client has left does not count: the client is done with it, and may well be quicker with its next
+        # call than this server in noticing.
+        return application_id is not None and any(
+            call.application_id == application_id and request.transport and not request.transport.is_closing()
+            for call, request in self._open.items()
+        )
+
+    def _write(self, call: Call) -> None:
+        """Append a call that is over to the journal; to the page cache, so that no thread is worth its round trip."""
+        if self._journal is not None and self._journal_error is None:
+            try:
+                self._journal.write(json.dumps(call.as_json()).encode() + b"\n")
+            except OSError as error:
+                self._journal_error = JournalError(f"cannot write the journal {self._journal.name}: {error.strerror}")
+                self.over.set()
 
     def _decide(self, headers: Mapping[str, str], call: Call) -> tuple[Fault | None, web.Response | None]:
         fault = None
         if call.application_id is None:
-            answer: web.Response | None = no_such_path()
+            answer: web.Response | None = refusal(404, _NO_SUCH_PATH)
         elif call.method != "POST":
-            answer = wrong_method(call.method, "POST")
+            answer = refusal(405, f"Method {call.method} is not allowed here; expected POST", {"Allow": "POST"})
         else:
-            fault = self.script.take(call.application_id)
+            fault = faults.take(self.faults, call.application_id)
             refused = self._refused(call.application_id, headers, call.violations)
-            if refused is None and isinstance(call.body, dict) and lets_through(fault):
+            if refused is None and isinstance(call.body, dict) and faults.lets_through(fault):
                 self._acknowledge(call.application_id, call.body)
-            answer = spoiled(fault, refused or updated())
+            answer = faults.spoiled(fault, refused or faults.updated())
         call.fault = fault.kind if fault else None
         call.status = answer.status if answer is not None else None
         return fault, answer
@@ -335,13 +318,8 @@ async def serve(
     """
     allow_all_descriptors()
     emulator = Emulator(options, on_call=on_call)
-    loop = asyncio.get_running_loop()
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, emulator.over.set)
-    try:
-        async with emulator:
-            on_start(emulator.url)
-            await emulator.over.wait()
-    finally:
-        for number in _SIGNALS:
-            loop.remove_signal_handler(number)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, emulator.over.set)
+    async with emulator:
+        on_start(emulator.url)
+        await emulator.over.wait()

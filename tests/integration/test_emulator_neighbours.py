@@ -29,7 +29,7 @@ REQUESTS = [
 @pytest.fixture
 async def emulator() -> AsyncIterator[Emulator]:
     async with Emulator() as running:
-        running.know(frozenset({"planted-id"}))
+        running.known = frozenset({"planted-id"})
         running.inject({"kind": "reset"})
         yield running
 
@@ -53,7 +53,7 @@ async def ask(
 
 def untouched(emulator: Emulator) -> bool:
     """Whether nothing was changed."""
-    return len(emulator.pending_faults) == 1 and emulator.known == frozenset({"planted-id"})
+    return len(emulator.faults) == 1 and emulator.known == frozenset({"planted-id"})
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ async def can_ask(port: int) -> bool:
 
 async def test_a_long_answer_may_take_its_time_as_long_as_some_of_it_is_taken() -> None:
     async with Emulator(idle=SHORT) as running:
-        running.know(frozenset(f"{number:>1000}" for number in range(20_000)))
+        running.known = frozenset(f"{number:>1000}" for number in range(20_000))
         port = int(running.url.rpartition(":")[2])
         ask = b"GET /_emulator/applications HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
         taken = 0
@@ -185,7 +185,7 @@ async def test_a_long_answer_may_take_its_time_as_long_as_some_of_it_is_taken() 
 
 async def test_a_long_answer_that_nobody_takes_is_given_up() -> None:
     async with Emulator(idle=SHORT) as running:
-        running.know(frozenset(f"{number:>1000}" for number in range(20_000)))
+        running.known = frozenset(f"{number:>1000}" for number in range(20_000))
         port = int(running.url.rpartition(":")[2])
         async with connected(port, b"GET /_emulator/applications HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"):
             await eventually(lambda: len(running._listener._open) == 1, "it was taken")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cdc_sync.emulator.validation import MAX_BODY_BYTES, MAX_NESTING, OWN_SIDE_STATUSES, read_body, read_target
+from cdc_sync.emulator.validation import MAX_BODY_BYTES, OWN_SIDE_STATUSES, Reading, read_call
 
 # As on HelloWork's page, white space apart.
 DOCUMENTED_WITH_TEXT_SOURCE = b"""
@@ -27,6 +27,14 @@ GOOD: dict[str, object] = {
 }
 JSON_TYPE = "application/json"
 ABSENT = object()
+
+
+def read_body(raw: bytes, content_type: str | None) -> Reading:
+    return read_call("/v1/applications/a-1/status", raw, content_type)
+
+
+def read_path(path: str) -> Reading:
+    return read_call(path, json.dumps(GOOD).encode(), JSON_TYPE)
 
 
 def violations(**changes: object) -> tuple[str, ...]:
@@ -48,7 +56,7 @@ def test_documented_examples_are_good(raw: bytes) -> None:
 
 
 TEXT = "a non-empty string"
-DATE = "a date like 2023-01-10T09:00:00.000Z (UTC, milliseconds, Z)"
+DATE = "a real date like 2023-01-10T09:00:00.000Z (UTC, milliseconds, Z)"
 SOURCE = "a string or an object, or left out"
 
 
@@ -58,17 +66,17 @@ SOURCE = "a string or an object, or left out"
         ("status", ABSENT, f"status is missing: it must be {TEXT}"),
         ("status", "", f'status must be {TEXT}, not ""'),
         ("status", None, f"status must be {TEXT}, not null"),
-        ("status", 3, f"status must be {TEXT}, not a number"),
-        ("status", True, f"status must be {TEXT}, not a boolean"),
-        ("status", ["x"], f"status must be {TEXT}, not an array"),
+        ("status", 3, f"status must be {TEXT}, not 3"),
+        ("status", True, f"status must be {TEXT}, not true"),
+        ("status", ["x"], f'status must be {TEXT}, not ["x"]'),
         ("jobId", ABSENT, f"jobId is missing: it must be {TEXT}"),
         ("jobId", "", f'jobId must be {TEXT}, not ""'),
-        ("jobId", 17, f"jobId must be {TEXT}, not a number"),
-        ("jobId", {}, f"jobId must be {TEXT}, not an object"),
+        ("jobId", 17, f"jobId must be {TEXT}, not 17"),
+        ("jobId", {}, f"jobId must be {TEXT}, not {{}}"),
         ("eventDate", ABSENT, f"eventDate is missing: it must be {DATE}"),
         ("created", ABSENT, f"created is missing: it must be {DATE}"),
         ("created", None, f"created must be {DATE}, not null"),
-        ("created", 1673341200000, f"created must be {DATE}, not a number"),
+        ("created", 1673341200000, f"created must be {DATE}, not 1673341200000"),
         ("eventDate", "2023-01-10T09:00:00Z", f'eventDate must be {DATE}, not "2023-01-10T09:00:00Z"'),
         ("eventDate", "2023-01-10T09:00:00.000000Z", f'eventDate must be {DATE}, not "2023-01-10T09:00:00.000000Z"'),
         (
@@ -80,15 +88,15 @@ SOURCE = "a string or an object, or left out"
         ("eventDate", "2023-01-10t09:00:00.000z", f'eventDate must be {DATE}, not "2023-01-10t09:00:00.000z"'),
         ("eventDate", "2023-01-10T09:00:00.000Z\n", f'eventDate must be {DATE}, not "2023-01-10T09:00:00.000Z\\n"'),
         ("eventDate", "٢٠٢٣-01-10T09:00:00.000Z", f'eventDate must be {DATE}, not "٢٠٢٣-01-10T09:00:00.000Z"'),
-        ("created", "2023-02-29T09:00:00.000Z", 'created must be a real date, not "2023-02-29T09:00:00.000Z"'),
-        ("created", "2023-13-01T09:00:00.000Z", 'created must be a real date, not "2023-13-01T09:00:00.000Z"'),
-        ("created", "2023-01-01T24:00:00.000Z", 'created must be a real date, not "2023-01-01T24:00:00.000Z"'),
-        ("created", "2023-01-01T23:59:60.000Z", 'created must be a real date, not "2023-01-01T23:59:60.000Z"'),
-        ("created", "0000-01-01T00:00:00.000Z", 'created must be a real date, not "0000-01-01T00:00:00.000Z"'),
+        ("created", "2023-02-29T09:00:00.000Z", f'created must be {DATE}, not "2023-02-29T09:00:00.000Z"'),
+        ("created", "2023-13-01T09:00:00.000Z", f'created must be {DATE}, not "2023-13-01T09:00:00.000Z"'),
+        ("created", "2023-01-01T24:00:00.000Z", f'created must be {DATE}, not "2023-01-01T24:00:00.000Z"'),
+        ("created", "2023-01-01T23:59:60.000Z", f'created must be {DATE}, not "2023-01-01T23:59:60.000Z"'),
+        ("created", "0000-01-01T00:00:00.000Z", f'created must be {DATE}, not "0000-01-01T00:00:00.000Z"'),
         ("source", None, f"source must be {SOURCE}, not null"),
-        ("source", 5, f"source must be {SOURCE}, not a number"),
-        ("source", False, f"source must be {SOURCE}, not a boolean"),
-        ("source", [], f"source must be {SOURCE}, not an array"),
+        ("source", 5, f"source must be {SOURCE}, not 5"),
+        ("source", False, f"source must be {SOURCE}, not false"),
+        ("source", [], f"source must be {SOURCE}, not []"),
         ("applicationId", "a-1", "applicationId must not be in the body: it travels in the URL only"),
     ],
 )
@@ -152,59 +160,38 @@ def test_json_content_types_are_accepted(content_type: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content_type", "violation"),
+    ("content_type", "shown"),
     [
-        (None, "Content-Type is missing: it must be application/json"),
-        ("text/plain", 'Content-Type must be application/json, not "text/plain"'),
-        ("application/jsonp", 'Content-Type must be application/json, not "application/jsonp"'),
-        (
-            "application/json; charset=latin-1",
-            'Content-Type must not name another charset than utf-8: "application/json; charset=latin-1"',
-        ),
-        (
-            "application/json; charset=utf-8; Charset=latin-1",
-            'Content-Type must not name more than one charset: "application/json; charset=utf-8; Charset=latin-1"',
-        ),
+        (None, "null"),
+        ("text/plain", '"text/plain"'),
+        ("application/jsonp", '"application/jsonp"'),
+        ("application/json; charset=latin-1", '"application/json; charset=latin-1"'),
+        ("application/json; charset=utf-8; Charset=latin-1", '"application/json; charset=utf-8; Charset=latin-1"'),
     ],
 )
-def test_other_content_types_are_refused(content_type: str | None, violation: str) -> None:
-    assert read_body(json.dumps(GOOD).encode(), content_type).violations == (violation,)
+def test_other_content_types_are_refused(content_type: str | None, shown: str) -> None:
+    expected = f"Content-Type must be application/json, in UTF-8, not {shown}"
+    assert read_body(json.dumps(GOOD).encode(), content_type).violations == (expected,)
 
 
 @pytest.mark.parametrize(
     ("raw", "violation"),
     [
-        (b"", "the body must be JSON: Expecting value at line 1 column 1"),
+        (b"", "the body must be JSON: EOF while parsing a value at line 1 column 0"),
         (b'{"status": "x",}', "the body must be JSON: "),
         (b"{'status': 'x'}", "the body must be JSON: "),
-        (b'{"status": NaN}', "the body must be JSON: NaN is no finite number"),
-        (b'{"status": 1e999}', "the body must be JSON: 1e999 is no finite number"),
-        (
-            b'{"a": 1, "status": "x", "status": "y"}',
-            'the body must be JSON: "status" occurs more than once in an object',
-        ),
+        (b'{"status": NaN}', "the body must be JSON: "),
         (b"\xef\xbb\xbf{}", "the body must be JSON: "),
-        (b'"text"', "the body must be a JSON object, not a string"),
-        (b"[]", "the body must be a JSON object, not an array"),
+        (b'"text"', 'the body must be a JSON object, not "text"'),
+        (b"[]", "the body must be a JSON object, not []"),
         (b"null", "the body must be a JSON object, not null"),
-        (b"7", "the body must be a JSON object, not a number"),
-        (b"true", "the body must be a JSON object, not a boolean"),
-        (b'{"status": "\xff"}', "the body must be UTF-8: byte 12 is not"),
-        (b"[" * 30_000, f"the body must be JSON: it is nested deeper than {MAX_NESTING} levels"),
-        (
-            b"[" * (MAX_NESTING + 1) + b"]" * (MAX_NESTING + 1),
-            f"the body must not be nested deeper than {MAX_NESTING} levels",
-        ),
+        (b'{"status": "\xff"}', "the body must be JSON: invalid unicode code point at line 1 column 13"),
+        (b"[" * 30_000, "the body must be JSON: recursion limit exceeded"),
     ],
 )
 def test_what_is_no_json_object(raw: bytes, violation: str) -> None:
     [found] = raw_violations(raw)
     assert found.startswith(violation)
-
-
-def test_many_brackets_are_not_deep() -> None:
-    assert violations(source={"list": [{}] * 200, "text": "[" * 200}) == ()
-    assert violations(source={"deep": json.loads("[" * (MAX_NESTING - 2) + "]" * (MAX_NESTING - 2))}) == ()
 
 
 def test_the_size_limit_is_inclusive() -> None:
@@ -235,10 +222,8 @@ def test_own_side_statuses_are_accepted_with_a_warning() -> None:
 @given(st.text(min_size=1).filter(lambda text: text.isprintable()))
 @example("a/b ?#é%2F")
 def test_any_id_survives_its_percent_encoding(application_id: str) -> None:
-    target = read_target(f"/v1/applications/{quote(application_id, safe='')}/status?trace=1")
-    assert target is not None
-    assert target.application_id == application_id
-    assert target.violations == ()
+    reading = read_path(f"/v1/applications/{quote(application_id, safe='')}/status?trace=1")
+    assert (reading.application_id, reading.violations) == (application_id, ())
 
 
 @pytest.mark.parametrize(
@@ -255,14 +240,12 @@ def test_any_id_survives_its_percent_encoding(application_id: str) -> None:
         "/v1/applications/a?/status",
     ],
 )
-def test_other_paths_have_no_target(path: str) -> None:
-    assert read_target(path) is None
+def test_other_paths_name_no_application(path: str) -> None:
+    assert read_path(path).application_id is None
 
 
 @pytest.mark.parametrize("segment", ["a%", "a%2", "a%zz", "%ff", "é"])
 def test_a_badly_encoded_id_is_a_violation(segment: str) -> None:
-    target = read_target(f"/v1/applications/{segment}/status")
-    assert target is not None
-    assert target.application_id == segment
-    assert len(target.violations) == 1
-    assert "percent-encoded" in target.violations[0]
+    reading = read_path(f"/v1/applications/{segment}/status")
+    assert reading.application_id == segment
+    assert "percent-encoded" in " ".join(reading.violations)

@@ -6,7 +6,6 @@ from support.eventually import eventually
 from support.sending import Delivery
 
 from cdc_sync.emulator import Emulator
-from cdc_sync.emulator.faults import HalfAnswer, Html, LostAnswer, Random, Reset, Status
 
 IDS = tuple(f"a{number:04}" for number in range(2_000))
 
@@ -25,8 +24,9 @@ async def test_two_thousand_calls(desk: Delivery, hellowork: Emulator) -> None:
 
 async def test_five_hundred_calls_over_a_bad_network(desk: Delivery, hellowork: Emulator) -> None:
     ids = IDS[:500]
-    kinds = (Reset(), LostAnswer(), HalfAnswer(), Html(), Status(status=503), Status(status=404), Status(status=429))
-    hellowork.inject(Random(seed=4, rate=0.1, kinds=kinds))
+    statuses = [{"kind": "status", "status": status} for status in (503, 404, 429)]
+    kinds = [*({"kind": kind} for kind in ("reset", "lost_answer", "half_answer", "html")), *statuses]
+    hellowork.inject({"kind": "random", "seed": 4, "rate": 0.1, "kinds": kinds})
     await desk.queue(hellowork.url, *ids)
 
     async with desk.sending():

@@ -34,7 +34,7 @@ async def attempt(desk: Delivery, hellowork: Emulator, *faults: Fault, policy: R
         await desk.send_once(policy=policy)
         # Past any wait of the entry and its endpoint.
         desk.clock.ahead += HOUR + MINUTE
-    assert hellowork.pending_faults == []
+    assert hellowork.faults == []
 
 
 async def events(desk: Delivery) -> list[str]:
@@ -60,7 +60,7 @@ async def test_acknowledged(desk: Delivery, hellowork: Emulator, fault: Fault) -
 
 class TestNotFound:
     async def test_is_tried_again_for_a_while(self, desk: Delivery, hellowork: Emulator) -> None:
-        hellowork.know(frozenset())
+        hellowork.known = frozenset()
         await desk.queue(hellowork.url, "a1")
         before = desk.clock()
 
@@ -76,7 +76,7 @@ class TestNotFound:
         assert (await desk.health(hellowork.url)).mode == "healthy"
 
     async def test_then_becomes_a_dead_letter(self, desk: Delivery, hellowork: Emulator) -> None:
-        hellowork.know(frozenset())
+        hellowork.known = frozenset()
         await desk.queue(hellowork.url, "a1")
         await desk.send_once(policy=KEEPS_AT_IT)
         desk.clock.ahead += HOUR
@@ -90,10 +90,10 @@ class TestNotFound:
         assert await events(desk) == ["queued", "answered", "dead-lettered"]
 
     async def test_is_acknowledged_once_it_is_known(self, desk: Delivery, hellowork: Emulator) -> None:
-        hellowork.know(frozenset())
+        hellowork.known = frozenset()
         await desk.queue(hellowork.url, "a1")
         await desk.send_once(policy=KEEPS_AT_IT)
-        hellowork.know(None)
+        hellowork.known = None
         desk.clock.ahead += HOUR
 
         await desk.send_once(policy=KEEPS_AT_IT)

@@ -17,7 +17,7 @@ from cdc_sync.core import payload
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.rows import LONGEST_JSON, LONGEST_TEXT
 from cdc_sync.core.status_url import id_refusal
-from cdc_sync.emulator.validation import MAX_NESTING, Reading, read_body, read_target
+from cdc_sync.emulator.validation import Reading, read_call
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 DEEP = "[" * 3_000 + "]" * 3_000
@@ -96,23 +96,19 @@ def by_application(entries: Iterable[Entry]) -> Mapping[str, Entry]:
 
 def is_taken(entry: Entry) -> tuple[str, str]:
     """HelloWork can read the call, and finds the application's id in it; returns the status and the job in it."""
-    target = read_target(urlsplit(entry.content.url).path)
-    assert target is not None
-    assert (target.application_id, target.violations) == (entry.application_id, ())
     body = payload.body(entry.content)
     assert payload.idempotency_key(entry.application_id, entry.content)
-    reading = read_body(body, "application/json")
-    if "nested" in "".join(reading.violations) or "recursion" in "".join(reading.violations):
+    reading = _read(entry, body)
+    if "recursion" in "".join(reading.violations):
         # Correct JSON, but deeper than the emulator's parser goes.
-        return is_taken_without(entry)
+        reading = _read(entry, body.decode().replace(DEEP, "0").encode())
     return _said(reading)
 
 
-def is_taken_without(entry: Entry) -> tuple[str, str]:
-    """The same without the value that is nested too deep for the emulator."""
-    shallow = payload.body(entry.content).decode().replace(DEEP, "0")
-    assert shallow.count("[") < MAX_NESTING
-    return _said(read_body(shallow.encode(), "application/json"))
+def _read(entry: Entry, body: bytes) -> Reading:
+    reading = read_call(urlsplit(entry.content.url).path, body, "application/json")
+    assert reading.application_id == entry.application_id
+    return reading
 
 
 def _said(reading: Reading) -> tuple[str, str]:
