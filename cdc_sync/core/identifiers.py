@@ -20,10 +20,11 @@ from cdc_sync.core.visible import UNSAFE
 LONGEST = 63
 """Bytes of a name that PostgreSQL keeps (NAMEDATALEN - 1 of every common build)."""
 
+# Followed by an even number of double quotes, so outside of them.
+_DOT = re.compile(r'\.(?=(?:[^"]*"[^"]*")*[^"]*\Z)')
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 _BARE = re.compile(r"[a-z_][a-z0-9_]*")
-_LETTER = re.compile(r"[A-Za-z_\x80-\U0010ffff]")
-_LATER = re.compile(r"[A-Za-z0-9_$\x80-\U0010ffff]")
+_UNQUOTED = re.compile(r"[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*")
 _TAG = "$cdc_sync"
 
 
@@ -79,57 +80,33 @@ def usable(name: str) -> bool:
 
 def _parts(text: str, most: int, expected: str) -> list[str]:
     """The parts between the dots, at most so many; a text has at least one."""
-    parts: list[str] = []
-    at = 0
-    while True:
-        quoted = _QUOTED.match(text, at)
-        if quoted is not None:
-            parts.append(_checked(quoted[1].replace('""', '"')))
-            at = quoted.end()
-        elif text.startswith('"', at):
-            raise IdentifierError("a double quote is not closed")
-        else:
-            end = text.find(".", at)
-            end = len(text) if end < 0 else end
-            parts.append(_unquoted(text[at:end]))
-            at = end
-        if at == len(text):
-            break
-        if text[at] != ".":
-            raise IdentifierError(
-                f"{text[at]!r} follows a closing double quote, where only a dot may; a double quote inside a name is "
-                "written twice"
-            )
-        at += 1
+    parts = _DOT.split(text)
     if len(parts) > most:
         raise IdentifierError(
-            f"it has {len(parts)} parts, but {expected}; a dot that belongs to a name needs double quotes around that "
-            "name"
+            f"it has {len(parts)} parts, but {expected}; a dot that belongs to a name needs double quotes around it"
         )
-    return parts
+    return [_checked(_unwritten(part)) for part in parts]
 
 
-def _unquoted(name: str) -> str:
-    for position, character in enumerate(name):
-        if not (_LATER if position else _LETTER).fullmatch(character):
-            where = "stand in" if position else "begin"
-            raise IdentifierError(
-                f"{character!r} cannot {where} an unquoted name; put double quotes around the name if it is really so"
-            )
+def _unwritten(part: str) -> str:
+    if quoted := _QUOTED.fullmatch(part):
+        return quoted[1].replace('""', '"')
+    if part and not _UNQUOTED.fullmatch(part):
+        raise IdentifierError(
+            "a name without double quotes begins with a letter or _, and has letters, digits, _ and $ alone; put "
+            "double quotes around it if it is really so, and write one inside it twice"
+        )
     # ASCII letters alone: in a UTF-8 database PostgreSQL folds no others.
-    return _checked("".join(letter.lower() if letter.isascii() else letter for letter in name))
+    return "".join(letter.lower() if letter.isascii() else letter for letter in part)
 
 
 def _checked(name: str) -> str:
     if not name:
         raise IdentifierError("a name is empty")
-    if "\0" in name:
-        raise IdentifierError("a name cannot have a NUL character")
-    unsafe = UNSAFE.search(name)
-    if unsafe is not None:
+    if unsafe := UNSAFE.search(name):
         raise IdentifierError(
-            f"a name with the control character U+{ord(unsafe[0]):04X} is not taken, though PostgreSQL allows it; let "
-            "the database have another name for it, or a view"
+            f"a name with the control character U+{ord(unsafe[0]):04X} is not taken; let the database have another "
+            "name for it, or a view"
         )
     length = len(name.encode("utf-8", errors="surrogatepass"))
     if length > LONGEST:

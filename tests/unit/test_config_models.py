@@ -199,7 +199,10 @@ NO_PATH_REMEDY = "remove that part; HelloWork's production API is https://ats-pa
 HOST = "expected a host or host:port, such as ats-partner.hellowork.com: no scheme, no path, no wildcards"
 LISTEN = "expected host:port, such as 127.0.0.1:8765 or [::1]:8765, or null; 0.0.0.0 is every address"
 COLUMN = "expected a column's name or {sql: EXPRESSION, depends_on: [columns]}"
-UNQUOTED = "cannot stand in an unquoted name; put double quotes around the name if it is really so"
+UNQUOTED = (
+    "a name without double quotes begins with a letter or _, and has letters, digits, _ and $ alone; put double quotes "
+    "around it if it is really so, and write one inside it twice"
+)
 NEEDS_TOKEN = (
     "listen on another than a loopback address needs a token of at least 16 characters: a shorter one could be guessed"
 )
@@ -301,7 +304,7 @@ A_SECTION = "expected a section: `key: value` lines beneath this key"
         (f"{WATCH}.key", "id", f"{A_LIST} (found: text)"),
         (f"{WATCH}.key", [], "expected at least one entry"),
         (f"{WATCH}.key", ["id", "ID"], "names a column twice (found: a list)"),
-        (f"{WATCH}.columns.status", "a b", f"{COLUMN}: ' ' {UNQUOTED} (found: a b)"),
+        (f"{WATCH}.columns.status", "a b", f"{COLUMN}: {UNQUOTED} (found: a b)"),
         (f"{WATCH}.columns.status", None, f"{COLUMN} (found: null)"),
         (f"{WATCH}.columns.status", {"sql": " "}, None),
         (f"{WATCH}.columns.status", {"depends_on": []}, None),
@@ -338,7 +341,7 @@ A_SECTION = "expected a section: `key: value` lines beneath this key"
         (f"{WATCH}.capture.mode", "listen", "expected notify or poll (found: listen)"),
         (f"{WATCH}.capture.wakeup", None, 'expected notify or none (found: null); did you mean "none"?'),
         (f"{WATCH}.capture.watermark", {"sql": "x"}, "expected a column's name (found: a section)"),
-        (f"{WATCH}.capture.watermark", "a-b", f"expected a column's name: '-' {UNQUOTED} (found: a-b)"),
+        (f"{WATCH}.capture.watermark", "a-b", f"expected a column's name: {UNQUOTED} (found: a-b)"),
         (f"{WATCH}.capture.poll_interval", "9ms", "must be at least 10ms (found: 9ms)"),
         (f"{WATCH}.capture.lookback", "-1s", "must not be negative (found: -1s)"),
         (f"{WATCH}.capture.sweep", "0", "must be at least 1ms (found: 0)"),
