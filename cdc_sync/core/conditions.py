@@ -1,8 +1,7 @@
 """What is wrong now, folded from the events: the one source of readiness and of `status`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 from cdc_sync.core import observations as seen
 from cdc_sync.core.observations import Event
@@ -24,23 +23,6 @@ REMEDY = (
 )
 """What to do about a watermark that cannot be relied on."""
 
-KINDS = (
-    "watch",
-    STANDBY,
-    WATERMARK,
-    "triggers",
-    "row security",
-    "baseline",
-    "endpoint",
-    "sending",
-    "lag",
-    "store",
-    "loops",
-    "fuse",
-    "held",
-)
-"""What the names of conditions begin with; the rest says which watch or which host."""
-
 _OF_A_WATCH = ("watch", WATERMARK, "triggers", "row security", "baseline", "store")
 """What the names of the conditions of a watch that is captured here begin with, but for its lag."""
 
@@ -55,7 +37,7 @@ def starting(watches: tuple[str, ...]) -> Conditions:
     return {f"watch {watch}": "not connected yet" for watch in watches}
 
 
-def fold(conditions: Conditions, event: Event) -> Conditions:
+def fold(conditions: Conditions, event: Event) -> Conditions:  # noqa: PLR0911 - a table, one return per row
     """The conditions after an event; the same object if it changes none."""
     match event:
         case seen.Reloaded(begun=begun):
@@ -69,23 +51,25 @@ def fold(conditions: Conditions, event: Event) -> Conditions:
             return _with(_without(conditions, watch, *_OF_A_WATCH, "lag"), f"{STANDBY} {watch}", message)
         case seen.WatchConnected(watch) | seen.WatchLost(watch):
             conditions = _without(conditions, watch, STANDBY)
-        case _:
-            pass
-    rule = _RULES.get(type(event))
-    if rule is None:
+        case seen.BaselineProgress(watch, rows, estimate):
+            of = f" of about {estimate}" if estimate else ""
+            return _with(conditions, f"baseline {watch}", f"the baseline is running: {rows}{of} rows")
+        case seen.EndpointChanged(endpoint, "healthy"):
+            return _with(conditions, f"endpoint {endpoint}", "")
+        case seen.LoopsHang(loops):
+            hang = f"these have not got round in time, and only a restart mends that: {', '.join(loops)}"
+            return _with(conditions, "loops", hang)
+    if type(event) not in _RULES:
         return conditions
-    kind, subject, message_of = rule
+    kind, subject, message = _RULES[type(event)]
     whose = getattr(event, subject) if subject else None
-    return _with(conditions, f"{kind} {whose}" if whose else kind, message_of(event))
+    return _with(conditions, f"{kind} {whose}" if whose else kind, message.format(event))
 
 
 def wrong(conditions: Conditions) -> Conditions:
     """Those that keep changes from arriving: not a daemon that waits for its turn, nor a watermark."""
-    return {
-        name: message
-        for name, message in conditions.items()
-        if not is_standby(name) and not name.startswith(f"{WATERMARK} ")
-    }
+    aside = (f"{STANDBY} ", f"{WATERMARK} ")
+    return {name: message for name, message in conditions.items() if not name.startswith(aside)}
 
 
 def is_standby(name: str) -> bool:
@@ -99,69 +83,41 @@ def _without(conditions: Conditions, watch: str, *kinds: str) -> Conditions:
     return {name: conditions[name] for name in conditions if name not in own} if own else conditions
 
 
-def _with(conditions: Conditions, name: str, message: str | None) -> Conditions:
+def _with(conditions: Conditions, name: str, message: str) -> Conditions:
     """The conditions with one as it is now; no message: nothing is wrong any more."""
-    if conditions.get(name) == message:
+    if conditions.get(name, "") == message:
         return conditions
     others = {key: value for key, value in conditions.items() if key != name}
-    return others if message is None else {**others, name: message}
+    return {**others, name: message} if message else others
 
 
-def _ends(_: Any) -> None:
-    return None
-
-
-def _message(event: Any) -> str:
-    return str(event.message)
-
-
-def _baseline_runs(event: Any) -> str:
-    of = f" of about {event.estimate}" if event.estimate else ""
-    return f"the baseline is running: {event.rows}{of} rows"
-
-
-_RULES: Mapping[type[Event], tuple[str, str, Callable[[Any], str | None]]] = {
-    seen.WatchConnected: ("watch", "watch", lambda _: "connected, and getting ready"),
-    seen.WatchLost: ("watch", "watch", _message),
-    seen.CaptureStarted: ("watch", "watch", _ends),
-    seen.TriggersMissing: ("triggers", "watch", _message),
-    seen.TriggersFound: ("triggers", "watch", _ends),
-    seen.RowsHidden: ("row security", "watch", _message),
-    seen.RowsVisible: ("row security", "watch", _ends),
-    seen.WatermarkDoubted: (WATERMARK, "watch", lambda event: f"{event.reason}. Remedy: {REMEDY}"),
-    seen.WatermarkTrusted: (WATERMARK, "watch", _ends),
-    seen.BaselineProgress: ("baseline", "watch", _baseline_runs),
-    seen.BaselineDone: ("baseline", "watch", _ends),
-    seen.EndpointChanged: (
-        "endpoint",
-        "endpoint",
-        lambda event: None if event.mode == "healthy" else f"{event.mode}: {event.reason}",
-    ),
-    seen.SendingPaused: (
-        "sending",
-        "endpoint",
-        lambda _: "paused by an operator: `cdc-sync resume` lets calls go out again",
-    ),
-    seen.SendingResumed: ("sending", "endpoint", _ends),
-    seen.CaptureLate: (
-        "lag",
-        "watch",
-        lambda late: f"changes were last read completely more than {late.limit:.0f} s ago",
-    ),
-    seen.CaptureInTime: ("lag", "watch", _ends),
-    seen.DeliveryLate: ("lag", "endpoint", lambda late: f"a call has been due for more than {late.limit:.0f} s"),
-    seen.DeliveryInTime: ("lag", "endpoint", _ends),
+_RULES: Mapping[type[Event], tuple[str, str, str]] = {
+    seen.WatchConnected: ("watch", "watch", "connected, and getting ready"),
+    seen.WatchLost: ("watch", "watch", "{0.message}"),
+    seen.CaptureStarted: ("watch", "watch", ""),
+    seen.TriggersMissing: ("triggers", "watch", "{0.message}"),
+    seen.TriggersFound: ("triggers", "watch", ""),
+    seen.RowsHidden: ("row security", "watch", "{0.message}"),
+    seen.RowsVisible: ("row security", "watch", ""),
+    seen.WatermarkDoubted: (WATERMARK, "watch", f"{{0.reason}}. Remedy: {REMEDY}"),
+    seen.WatermarkTrusted: (WATERMARK, "watch", ""),
+    seen.BaselineDone: ("baseline", "watch", ""),
+    seen.EndpointChanged: ("endpoint", "endpoint", "{0.mode}: {0.reason}"),
+    seen.SendingPaused: ("sending", "endpoint", "paused by an operator: `cdc-sync resume` lets calls go out again"),
+    seen.SendingResumed: ("sending", "endpoint", ""),
+    seen.CaptureLate: ("lag", "watch", "changes were last read completely more than {0.limit:.0f} s ago"),
+    seen.CaptureInTime: ("lag", "watch", ""),
+    seen.DeliveryLate: ("lag", "endpoint", "a call has been due for more than {0.limit:.0f} s"),
+    seen.DeliveryInTime: ("lag", "endpoint", ""),
     # One for each whom it fails: that the sender can write again says nothing of what a watch could not record.
-    seen.StoreFailed: ("store", "by", _message),
-    seen.StoreRecovered: ("store", "by", _ends),
-    seen.LoopsHang: (
-        "loops",
-        "",
-        lambda hang: f"these have not got round in time, and only a restart mends that: {', '.join(hang.loops)}",
-    ),
-    seen.LoopsMove: ("loops", "", _ends),
+    seen.StoreFailed: ("store", "by", "{0.message}"),
+    seen.StoreRecovered: ("store", "by", ""),
+    seen.LoopsMove: ("loops", "", ""),
 }
 """Which condition each type of event begins, or ends if it has no message: its kind, and the field that says whose."""
 
-EVENTS = frozenset({seen.Reloaded, seen.WatchEnded, seen.WatchStandsBy, *_RULES})
+EVENTS = frozenset({seen.Reloaded, seen.WatchEnded, seen.WatchStandsBy, seen.BaselineProgress, seen.LoopsHang, *_RULES})
 """The types of the events that can change a condition."""
+
+KINDS = (*dict.fromkeys(kind for kind, _, _ in _RULES.values()), STANDBY, "fuse", "held")
+"""What the names of conditions begin with; the rest says which watch or which host."""
