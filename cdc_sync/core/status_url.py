@@ -93,9 +93,6 @@ def endpoint_of(url: str) -> str:
     Raises:
         ValueError: if the URL is not one that `AllowedHosts` could let pass.
     """
-    path = url.find("/", _AFTER_SCHEME)
-    if path > 0 and _PLAIN_PATH.fullmatch(url, path):  # without a call more: it is asked for each entry
-        return _endpoint_of(url[:path])
     return _endpoint_of(_parts(url)[0])
 
 
