@@ -70,9 +70,7 @@ class Throttled:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """Nobody knows whether the call was heard. `misconfigured`: a redirect, which only a person can repair."""
-
-    misconfigured: bool = False
+    """Nobody knows whether the call was heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +106,9 @@ def meaning_of(reply: Reply, now: int) -> Meaning:  # noqa: PLR0911 - a decision
             return CredentialsRefused()
         case 404:
             return NotFound()
-        case _ if 300 <= status < 400:  # noqa: PLR2004 - HTTP's classes are numbers
-            return Unavailable(misconfigured=True)
-        case _ if 400 <= status < 500 and status not in (408, 425):  # noqa: PLR2004 - as above
+        case 408 | 425:
+            return Unavailable()
+        case _ if 400 <= status < 500:  # noqa: PLR2004 - HTTP's classes are numbers
             return Rejected()
     return Unavailable()
 
@@ -264,7 +262,6 @@ def fate(  # noqa: PLR0911 - a decision table, one return per row
     """
     if isinstance(meaning, Acknowledged):
         return DONE
-    expired = entry.first_attempt_at is not None and now - entry.first_attempt_at >= policy.give_up_after
     again = now + backoff(policy, max(entry.attempts, 1), chance)
     match meaning:
         case Rejected():
@@ -281,8 +278,9 @@ def fate(  # noqa: PLR0911 - a decision table, one return per row
                 return GiveUp(f"HelloWork still does not know the application: {reason}")
             return Again(again, since)
         case Unavailable():
-            given_up = GiveUp(f"given up after {entry.attempts} attempts: {reason}")
-            return given_up if expired else Again(again)
+            if entry.first_attempt_at is not None and now - entry.first_attempt_at >= policy.give_up_after:
+                return GiveUp(f"given up after {entry.attempts} attempts: {reason}")
+            return Again(again)
     assert_never(meaning)
 
 

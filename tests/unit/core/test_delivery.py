@@ -85,9 +85,7 @@ AGAIN = Again(NOW + BACKOFF)
         (Unavailable(), "503", None, None, AGAIN),
         (Unavailable(), "503", YOUNG, None, AGAIN),
         (Unavailable(), "503", YOUNG, LONG_SINCE, AGAIN),
-        (Unavailable(misconfigured=True), "301", YOUNG, None, AGAIN),
         (Unavailable(), "503", EXPIRED, None, GIVEN_UP),
-        (Unavailable(misconfigured=True), "503", EXPIRED, None, GIVEN_UP),
     ],
 )
 def test_fate(

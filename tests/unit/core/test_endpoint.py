@@ -42,7 +42,6 @@ MEANINGS: tuple[Meaning, ...] = (
     Throttled(7 * SECOND),
     CredentialsRefused(),
     Unavailable(),
-    Unavailable(misconfigured=True),
 )
 
 
@@ -83,7 +82,6 @@ def test_what_may_be_sent(mode: Mode, until: int, under_way: int, admission: Adm
         (Health(), Unavailable(), Health("healthy", 1, 0, "why")),
         (Health("healthy", 3), Unavailable(), Health("healthy", 4, 0, "why")),
         (Health("healthy", 4), Unavailable(), Health("open", 5, NOW + 750, "why")),
-        (Health("healthy", 4), Unavailable(misconfigured=True), Health("open", 5, NOW + 750, "why")),
         (Health("open", 5, NOW), Unavailable(), Health("open", 6, NOW + 1_500, "why")),
         (Health("open", 6, NOW), Unavailable(), Health("open", 7, NOW + 3_000, "why")),
         (Health("open", 500, NOW), Unavailable(), Health("open", 501, NOW + LONGEST_OPEN, "why")),
@@ -117,7 +115,7 @@ def test_transitions(before: Health, meaning: Meaning, expected: Health) -> None
 @pytest.mark.parametrize("mode", WAITING_MODES)
 @pytest.mark.parametrize(
     "meaning",
-    [CredentialsRefused(), Unavailable(), Unavailable(misconfigured=True), Throttled(None), Throttled(0), Throttled(1)],
+    [CredentialsRefused(), Unavailable(), Throttled(None), Throttled(0), Throttled(1)],
 )
 def test_a_straggler_that_failed_changes_nothing(mode: Mode, meaning: Meaning) -> None:
     health = Health(mode, 6, NOW + 5_000, "ill")

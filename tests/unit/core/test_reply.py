@@ -31,7 +31,7 @@ TABLE: list[tuple[str, list[int], Meaning]] = [
     ("our credentials", [401, 403, 407], CredentialsRefused()),
     ("throttled", [429], Throttled(None)),
     ("unavailable", [408, 425, *range(500, 600)], Unavailable()),
-    ("misconfigured", [*range(300, 400)], Unavailable(misconfigured=True)),
+    ("redirects", [*range(300, 400)], Unavailable()),
     (
         "rejected",
         [code for code in range(400, 500) if code not in {401, 403, 404, 407, 408, 425, 429}],
