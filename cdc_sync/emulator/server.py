@@ -10,10 +10,10 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from io import FileIO
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
 
@@ -68,6 +68,7 @@ class EmulatorOptions:
     keep: int | None = None
 
 
+@dataclass(eq=False)
 class Emulator:
     """HelloWork's status API, served while the context is entered. Once left, it cannot be entered again.
 
@@ -95,20 +96,15 @@ class Emulator:
         JournalError: On entry: the journal cannot be opened. On exit: it could not be written meanwhile.
     """
 
-    def __init__(
-        self,
-        options: EmulatorOptions | None = None,
-        *,
-        on_call: Callable[[Call], None] = lambda _: None,
-        places: int = 2_000,
-        request_within: float = 10.0,
-        idle: float = 75.0,
-    ) -> None:
-        self._options = options = options or EmulatorOptions()
-        self._on_call = on_call
-        self._places = places
-        self._request_within = request_within
-        self._idle = idle
+    options: EmulatorOptions = field(default_factory=EmulatorOptions)
+    _: KW_ONLY
+    on_call: Callable[[Call], None] = lambda _: None
+    places: int = 2_000
+    request_within: float = 10.0
+    idle: float = 75.0
+
+    def __post_init__(self) -> None:
+        options = self.options
         self._journal: FileIO | None = None
         self._journal_error: JournalError | None = None
         self._secret = frozenset(name.lower() for name in options.required_headers)
@@ -118,7 +114,7 @@ class Emulator:
         self.log = CallLog(options.keep)
         self.faults: list[Fault] = []
         self.known = options.known
-        self.state: dict[str, dict[str, object]] = {}
+        self.state: dict[str, Any] = {}
         self.is_loopback = HostPort(options.host, options.port).is_loopback
         self.over = asyncio.Event()
 
@@ -149,7 +145,7 @@ class Emulator:
         return self.calls
 
     async def __aenter__(self) -> Self:
-        options = self._options
+        options = self.options
         if options.journal is not None:
             try:
                 self._journal = FileIO(options.journal, "a")
@@ -163,8 +159,8 @@ class Emulator:
         self._server = web.Server(
             self._answer, handler_cancellation=True, access_log=None, logger=_logger, auto_decompress=False
         )
-        places = min(self._places, descriptors() // 2)
-        self._listener = Listener(self._server, most=places, request_within=self._request_within, idle=self._idle)
+        most = min(self.places, descriptors() // 2)
+        self._listener = Listener(self._server, most=most, request_within=self.request_within, idle=self.idle)
         try:
             await self._listener.open(options.host, options.port)
         except OSError as error:
@@ -210,14 +206,10 @@ class Emulator:
             received=time.time(),
             method=request.method,
             path=request.raw_path,
-            application_id=reading.application_id,
             headers=conceal(headers, self._secret),
             idempotency_key=headers.get("Idempotency-Key"),
-            body=reading.body,
-            raw=reading.text,
-            violations=reading.violations,
-            warnings=reading.warnings,
             concurrent=self._is_open(reading.application_id),
+            **reading._asdict(),
         )
         self.log.record(call)
         self._open[call] = request
@@ -225,8 +217,8 @@ class Emulator:
             # No await between the record and the decision: whoever sees the call sees also how it will be answered,
             # and what HelloWork knows of an application is what arrived last, however late its answer is.
             fault, answer = self._decide(headers, call)
-            if self._options.latency:
-                await asyncio.sleep(self._options.latency)
+            if self.options.latency:
+                await asyncio.sleep(self.options.latency)
             return await faults.play(fault, answer, request)
         except asyncio.CancelledError:
             call.abandoned = True
@@ -239,7 +231,7 @@ class Emulator:
             del self._open[call]
             call.duration = time.perf_counter() - started
             self._write(call)
-            self._on_call(call)
+            self.on_call(call)
 
     def _is_open(self, application_id: str | None) -> bool:
         """Whether a call of the application is in progress."""
@@ -260,43 +252,36 @@ class Emulator:
                 self.over.set()
 
     def _decide(self, headers: Mapping[str, str], call: Call) -> tuple[Fault | None, web.Response | None]:
-        fault = None
-        if call.application_id is None:
-            answer: web.Response | None = refusal(404, _NO_SUCH_PATH)
-        elif call.method != "POST":
-            answer = refusal(405, f"Method {call.method} is not allowed here; expected POST", {"Allow": "POST"})
-        else:
+        fault, refused = None, self._refused(headers, call)
+        if call.application_id is not None and call.method == "POST":
             fault = faults.take(self.faults, call.application_id)
-            refused = self._refused(call.application_id, headers, call.violations)
-            if refused is None and isinstance(call.body, dict) and faults.lets_through(fault):
-                self._acknowledge(call.application_id, call.body)
-            answer = faults.spoiled(fault, refused or faults.updated())
+            if refused is None and faults.lets_through(fault):
+                # At the end, so that those called last stay.
+                self.state.pop(call.application_id, None)
+                self.state[call.application_id] = call.body
+                if len(self.state) > (self.options.keep or len(self.state)):
+                    del self.state[next(iter(self.state))]
+        answer = faults.spoiled(fault, refused or faults.updated())
         call.fault = fault.kind if fault else None
         call.status = answer.status if answer is not None else None
         return fault, answer
 
-    def _refused(
-        self, application_id: str, headers: Mapping[str, str], violations: tuple[str, ...]
-    ) -> web.Response | None:
+    def _refused(self, headers: Mapping[str, str], call: Call) -> web.Response | None:
         """Why a call is not accepted: who calls is looked at first, then what is said, then of whom."""
-        for name, value in self._options.required_headers.items():
+        if call.application_id is None:
+            return refusal(404, _NO_SUCH_PATH)
+        if call.method != "POST":
+            return refusal(405, f"Method {call.method} is not allowed here; expected POST", {"Allow": "POST"})
+        for name, value in self.options.required_headers.items():
             if headers.get(name) != value:
                 # Its value, wanted or found, is nobody's business.
                 return refusal(401, f"Header {name} is missing or wrong")
-        if violations:
-            return refusal(400, "; ".join(violations))
-        if self.known is not None and application_id not in self.known:
-            ats = self._options.ats_name
-            return refusal(404, f"Could not find applicationInfo with id {application_id} for ATS {ats}")
+        if call.violations:
+            return refusal(400, "; ".join(call.violations))
+        if self.known is not None and call.application_id not in self.known:
+            of = f"id {call.application_id} for ATS {self.options.ats_name}"
+            return refusal(404, f"Could not find applicationInfo with {of}")
         return None
-
-    def _acknowledge(self, application_id: str, body: dict[str, object]) -> None:
-        """Keep the body of a call that was, or was nearly, answered with success."""
-        if self._options.keep is not None:
-            self.state.pop(application_id, None)
-            while len(self.state) >= self._options.keep:
-                del self.state[next(iter(self.state))]
-        self.state[application_id] = body
 
 
 async def serve(

@@ -7,14 +7,15 @@ would find every mistake of theirs correct.
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from urllib.parse import unquote
-
-from pydantic_core import from_json
 
 MAX_BODY_BYTES = 64 * 1024
 """Bodies above this are refused. HelloWork documents no limit; a status call has a few hundred bytes."""
+
+MAX_NESTING = 64
+"""Levels of nesting above this are refused: the parser's own limit depends on how deep its caller stands."""
 
 OWN_SIDE_STATUSES = frozenset({"sending", "sent", "error", "not_found", "unknown"})
 """HelloWork's codes for its own side of the exchange; an ATS that sends one is almost surely misconfigured."""
@@ -49,21 +50,20 @@ _FIELDS: Mapping[str, tuple[str, Callable[[object], bool]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What a call turned out to be.
 
     Attributes:
         application_id: The application that its path names; None if it is not that of a status call.
         body: The parsed JSON; None if it could not be parsed.
-        text: The body as received.
+        raw: The body as received.
         violations: Everything that HelloWork would refuse; empty for a good call.
         warnings: What is accepted and yet looks like a mistake.
     """
 
     application_id: str | None
     body: object
-    text: str
+    raw: str
     violations: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -84,11 +84,10 @@ def read_call(path: str, raw: bytes, content_type: str | None) -> Reading:
         violations.append(f"the body must not exceed {MAX_BODY_BYTES} bytes")
     else:
         try:
-            body = from_json(raw, allow_inf_nan=False)
-        except ValueError as error:
-            violations.append(f"the body must be JSON: {error}")
-        else:
+            body = _parsed(raw)
             violations += _body_violations(body)
+        except (ValueError, RecursionError) as error:
+            violations.append(f"the body must be JSON: {error}")
     status = body.get("status") if isinstance(body, dict) else None
     own = f"status {_shown(status)} describes HelloWork's own side of the exchange: an ATS has no reason to send it"
     warnings = (own,) if isinstance(status, str) and status in OWN_SIDE_STATUSES else ()
@@ -116,6 +115,20 @@ def _body_violations(body: object) -> Iterator[str]:
             yield f"{name} is missing: it must be {expected}"
     if "applicationId" in body:
         yield "applicationId must not be in the body: it travels in the URL only"
+
+
+def _parsed(raw: bytes) -> object:
+    def no_number(name: str) -> None:
+        raise ValueError(f"{name} is no number")
+
+    body: object = json.loads(raw.decode(), parse_constant=no_number)
+    levels, here = 0, [body]
+    while here := [item for item in here if isinstance(item, dict | list)]:
+        levels += 1
+        here = [child for item in here for child in (item.values() if isinstance(item, dict) else item)]
+    if levels > MAX_NESTING:
+        raise ValueError(f"it is nested deeper than {MAX_NESTING} levels")
+    return body
 
 
 def _shown(value: object) -> str:

@@ -64,7 +64,7 @@ class TestWhileACallIsUnderWay:
             assert calls[0].duration is None
 
     async def test_if_it_fails_the_newer_one_need_not_wait_long(self, desk: Delivery, hellowork: Emulator) -> None:
-        hellowork.log.forget()
+        hellowork.faults.clear()
         hellowork.inject(Hang(seconds=0.3))
         async with desk.sending(policy=SLOW):
             await hellowork.wait_for_calls(1, timeout=60)

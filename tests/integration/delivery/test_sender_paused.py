@@ -33,6 +33,7 @@ async def test_no_call_begins_and_what_was_claimed_ahead_is_given_back(
         assert {entry.attempts for entry in await desk.store.entries("pending", None, 100)} == {0}
 
         hellowork.log.forget()
+        hellowork.faults.clear()
         sender.pause(())
         await eventually(desk.is_settled, "everything is acknowledged")
 
