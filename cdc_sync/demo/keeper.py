@@ -37,7 +37,7 @@ def main() -> None:
     lifeline, held = os.pipe()
     kept: dict[int, tuple[subprocess.Popen[bytes], int]] = {}
     try:
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(ConnectionError):
             _answer(str(folder))
             for line in sys.stdin.buffer:
                 match json.loads(line):

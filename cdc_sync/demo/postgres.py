@@ -26,6 +26,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BufferedRWPair
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -62,7 +63,7 @@ class PostgresFailedError(OperationError):
 class Kept:
     """A temporary folder, and processes that are gone with it; made by `kept()`."""
 
-    def __init__(self, keeper: "subprocess.Popen[bytes]", temporary: Path) -> None:
+    def __init__(self, keeper: BufferedRWPair, temporary: Path) -> None:
         self._keeper = keeper
         self._temporary = temporary
         self._lock = threading.Lock()
@@ -104,13 +105,12 @@ class Kept:
 
     def _ask(self, request: object) -> Any:
         with self._lock:
-            if self._keeper.stdin is not None:
-                self._keeper.stdin.write(json.dumps(request).encode() + b"\n")
-                self._keeper.stdin.flush()
+            self._keeper.write(json.dumps(request).encode() + b"\n")
+            self._keeper.flush()
             return self._answer()
 
     def _answer(self) -> Any:
-        line = self._keeper.stdout.readline() if self._keeper.stdout is not None else b""
+        line = self._keeper.readline()
         if not line:
             raise PostgresFailedError(
                 f"no folder for PostgreSQL can be made, or kept, in {self._temporary}. TMPDIR chooses another place."
@@ -121,17 +121,15 @@ class Kept:
 @contextmanager
 def kept(temporary: Path) -> Iterator[Kept]:
     """Make a folder in the temporary one; it is gone with its processes when the `with` is left."""
-    process = subprocess.Popen(  # noqa: S603 - a script of this package
-        [sys.executable, "-I", "-S", keeper.__file__, str(temporary)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd="/",
-        start_new_session=True,
-    )
+    command = [sys.executable, "-I", "-S", keeper.__file__, str(temporary)]
+    ours, its = socket.socketpair()
+    with its:
+        process = subprocess.Popen(command, stdin=its.fileno(), stdout=its.fileno(), cwd="/", start_new_session=True)  # noqa: S603 - ours
     try:
-        yield Kept(process, temporary)
+        with ours, ours.makefile("rwb") as talk:
+            yield Kept(talk, temporary)
     finally:
-        process.communicate()  # the end of its input
+        process.wait()
 
 
 class Server:
@@ -142,6 +140,8 @@ class Server:
         kept: its private temporary folder's keeper, for what shall end with the server.
         folder: that folder, with its data and its socket.
         port: its TCP port on 127.0.0.1, or None if it only listens on the socket.
+        dsn: a URI of the database `postgres` for the superuser: by TCP if that was asked for, else by the socket.
+        pid: the process id of the postmaster; of the last one while the server is stopped.
     """
 
     def __init__(
@@ -166,19 +166,8 @@ class Server:
         }
         self._settings = {**_SETTINGS, **settings, **where}
         self._account = account
-        self._pid: int | None = None
-
-    @property
-    def dsn(self) -> str:
-        """A URI of the database `postgres` for the superuser: by TCP if that was asked for, else by the socket."""
-        return self.dsn_for("postgres")
-
-    @property
-    def pid(self) -> int:
-        """The process id of the postmaster; of the last one while the server is stopped."""
-        if self._pid is None:
-            raise RuntimeError("the server was never started")
-        return self._pid
+        self.dsn = self.dsn_for("postgres")
+        self.pid = 0
 
     def dsn_for(self, database: str, user: str = SUPERUSER) -> str:
         """A URI of another database, or for another user; neither needs a password."""
@@ -198,10 +187,10 @@ class Server:
             PostgresFailedError: it did not start, or not in time.
             RuntimeError: it runs already.
         """
-        if self._pid is not None and self.kept.exit_code(self._pid) is None:
+        if self.pid and self.kept.exit_code(self.pid) is None:
             raise RuntimeError("the server runs already")
-        self._pid = self.spawn("postgres", self._data, self._settings)
-        code = self.wait_for(self._pid, "postgres was not ready", self._accepts_connections)
+        self.pid = self.spawn("postgres", self._data, self._settings)
+        code = self.wait_for(self.pid, "postgres was not ready", self._accepts_connections)
         if code is not None:
             raise self._failure(
                 f"postgres ended with exit code {code} instead of starting",
@@ -218,9 +207,9 @@ class Server:
         Raises:
             PostgresFailedError: it did not stop in time.
         """
-        if self._pid is not None and self.kept.exit_code(self._pid) is None:
-            os.kill(self._pid, signal.SIGINT if mode == "fast" else signal.SIGQUIT)
-            self.wait_for(self._pid, f"postgres (process {self._pid}) did not stop")
+        if self.pid and self.kept.exit_code(self.pid) is None:
+            os.kill(self.pid, signal.SIGINT if mode == "fast" else signal.SIGQUIT)
+            self.wait_for(self.pid, f"postgres (process {self.pid}) did not stop")
 
     def create(self) -> None:
         """Make its data."""
@@ -268,7 +257,7 @@ class Server:
             pid, *_, state = (self._data / "postmaster.pid").read_text().splitlines()[:8]
         except (OSError, ValueError):
             return False
-        return pid == str(self._pid) and state.strip() == "ready"
+        return pid == str(self.pid) and state.strip() == "ready"
 
     def _failure(self, what: str, remedy: str) -> PostgresFailedError:
         log = "\n    ".join(["", *self.log().splitlines()]) or " (it is empty)"

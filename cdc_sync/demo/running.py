@@ -88,10 +88,13 @@ class Daemon:
         settings = {"dsn": dsn, "base_url": base_url, "state": state, "capture": capture, "admin_port": port}
         self.config.write_text(scenario.text("config.yaml", **settings))
 
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of this very `cdc-sync`, with the daemon's configuration."""
+        return [sys.executable, "-m", "cdc_sync", "--config", str(self.config), *arguments]
+
     def start(self) -> int:
         """Start it and return its process id; it is not ready yet."""
-        command = _command(self, "run")
-        self._pid = self._kept.start(command, log=self._log, last=signal.SIGKILL, env=_environment())
+        self._pid = self._kept.start(self.command("run"), log=self._log, last=signal.SIGKILL, env=_environment())
         return self._pid
 
     async def end(self, number: signal.Signals) -> int:
@@ -139,15 +142,6 @@ class Daemon:
     def log(self) -> list[str]:
         """The lines of its log."""
         return self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
-
-    def sweeps(self) -> int:
-        """How many sweeps it has ended, by its log."""
-        return sum('"event": "swept"' in line for line in self.log())
-
-
-def _command(daemon: Daemon, *arguments: str) -> list[str]:
-    """The command line of this very `cdc-sync`."""
-    return [sys.executable, "-m", "cdc_sync", "--config", str(daemon.config), *arguments]
 
 
 def _environment() -> dict[str, str]:
@@ -222,7 +216,7 @@ class _Show:
         """Install as a DBA would, start the daemon, and wait for its baseline."""
         scripts = ("install", "grants") if mode == "notify" else ("grants",)
         for script in scripts:
-            command, environment = _command(daemon, "sql", script), _environment()
+            command, environment = daemon.command("sql", script), _environment()
             ended = await asyncio.to_thread(
                 subprocess.run, command, capture_output=True, encoding="utf-8", env=environment, check=False
             )
@@ -253,8 +247,8 @@ class _Show:
                 status.update("Waiting to see whether anything more comes")
                 # Of two more sweeps the first may have begun before.
                 await daemon.until_at_rest()
-                swept = daemon.sweeps()
-                await daemon.until(lambda _: daemon.sweeps() >= swept + 2, "a sweep")
+                sweeps = _sweeps(daemon)
+                await daemon.until(lambda _: _sweeps(daemon) >= sweeps + 2, "a sweep")
                 repairs = (await daemon.until_at_rest())["sweep_repairs"]
             except DemoError as error:
                 failure = [str(error)]
@@ -314,6 +308,11 @@ class _Show:
         self._console.print(Text(visible_lines(text), style), soft_wrap=True)
 
 
+def _sweeps(daemon: Daemon) -> int:
+    """How many sweeps it has ended, by its log."""
+    return sum('"event": "swept"' in line for line in daemon.log())
+
+
 async def _do(act: str, ats: Ats, daemon: Daemon) -> None:
     match act:
         case "kill":
@@ -362,7 +361,7 @@ def _invitation(postgres: Server, daemon: Daemon, emulator_url: str) -> Text:
         "admin_url": daemon.admin_url,
         "emulator_url": emulator_url,
         "client": str(psql) if psql.exists() else "psql",
-        "command": " ".join(_command(daemon)),
+        "command": " ".join(daemon.command()),
     }
     escaped = {name: escape(value) for name, value in told.items()}
     return Text.from_markup(scenario.text("invitation.txt", **escaped).removesuffix("\n"), emoji=False)
