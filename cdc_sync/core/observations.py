@@ -64,6 +64,12 @@ class Dispatch:
             handle(event)
 
 
+class WatchEvent(Event):
+    """What concerns one watch."""
+
+    watch: str
+
+
 class DaemonStarted(Event):
     """The process is up; `watches` names what it works on, `admin` is where it can be looked at."""
 
@@ -106,21 +112,19 @@ class ReloadRefused(Event):
     problems: tuple[str, ...]
 
 
-class WatchEnded(Event):
+class WatchEnded(WatchEvent):
     """A watch has stopped because of another configuration, for good or to begin again: what was said of it is past."""
 
-    watch: str
     for_good: bool
 
 
-class WatchUnconfigured(Event):
+class WatchUnconfigured(WatchEvent):
     """The store knows a watch that the configuration in use does not have: it was removed, or renamed.
 
     Of it the store holds `known` applications, so many entries that are `pending`, `held` and `dead` letters, and
     `suspected` deletions.
     """
 
-    watch: str
     known: int = 0
     pending: int = 0
     held: int = 0
@@ -144,162 +148,135 @@ class LoopsMove(Event):
     """All loops get round again."""
 
 
-class WatchConnected(Event):
+class WatchConnected(WatchEvent):
     """The watch's database is reached, its lock is held."""
 
-    watch: str
     mode: str
     server_version: int
 
 
-class CaptureStarted(Event):
+class CaptureStarted(WatchEvent):
     """The baseline is done, and changes are captured from now on."""
 
-    watch: str
 
-
-class WatchLost(Event):
+class WatchLost(WatchEvent):
     """The watch's database cannot be used. Reported when the reason changes, not at each try.
 
     `code` names what is wrong; docs/operations.md has the codes. `repeated` tells that another watch has just reported
     the same of the database that they share.
     """
 
-    watch: str
     message: str
     misconfigured: bool
     code: str | None = None
     repeated: bool = False
 
 
-class WatchStandsBy(Event):
+class WatchStandsBy(WatchEvent):
     """Another daemon captures the watch; this one could, and waits for its turn. Said when `message` changes."""
 
-    watch: str
     message: str
 
 
-class TriggersMissing(Event):
+class TriggersMissing(WatchEvent):
     """Notify mode without its triggers: only sweeps find changes. `message` has the remedy."""
 
-    watch: str
     message: str
 
 
-class TriggersFound(Event):
+class TriggersFound(WatchEvent):
     """The triggers are there, enabled and current."""
 
-    watch: str
 
-
-class BellLeftAlone(Event):
+class BellLeftAlone(WatchEvent):
     """The triggers may not NOTIFY on this server: the log is read every `pause` seconds instead."""
 
-    watch: str
     pause: float
 
 
-class BaselineOverEarlierWork(Event):
+class BaselineOverEarlierWork(WatchEvent):
     """A silent baseline begins where the database shows that the watch was worked before, with another store."""
 
-    watch: str
 
-
-class WatermarkDoubted(Event):
+class WatermarkDoubted(WatchEvent):
     """Polls cannot rely on the watermark; `reason` has what was seen. Said when another thing speaks against it."""
 
-    watch: str
     reason: str
 
 
-class WatermarkTrusted(Event):
+class WatermarkTrusted(WatchEvent):
     """Nothing has spoken against the watermark for a day."""
 
-    watch: str
 
-
-class ChangesMissed(Event):
+class ChangesMissed(WatchEvent):
     """The triggers could not record `number` changes (some may have been rolled back): a sweep follows."""
 
-    watch: str
     number: int
     reason: str
 
 
-class RowsHidden(Event):
+class RowsHidden(WatchEvent):
     """Row-level security may hide rows from us: every deletion is held. `message` has the remedy."""
 
-    watch: str
     message: str
 
 
-class RowsVisible(Event):
+class RowsVisible(WatchEvent):
     """Row-level security hides no rows from us."""
 
-    watch: str
 
-
-class BaselineProgress(Event):
+class BaselineProgress(WatchEvent):
     """So many applications are known; `estimate` is the planner's guess at the table's rows (0: no idea)."""
 
-    watch: str
     rows: int
     estimate: int
 
 
-class BaselineDone(Event):
+class BaselineDone(WatchEvent):
     """The first look is over: `known` applications, `queued` calls (0 unless the baseline is to be sent)."""
 
-    watch: str
     known: int
     queued: int
     seconds: float
 
 
-class StatusRulesChanged(Event):
+class StatusRulesChanged(WatchEvent):
     """Labels become other statuses than when the watch was worked on last: `touched` applications are to be told.
 
     `held`: they are more than the fuse believes, so all of them wait for a person.
     """
 
-    watch: str
     touched: int
     held: bool
 
 
-class ChangesRead(Event):
+class ChangesRead(WatchEvent):
     """Capture brought `keys` keys in one batch."""
 
-    watch: str
     origin: Origin
     keys: int
 
 
-class CaughtUp(Event):
+class CaughtUp(WatchEvent):
     """Everything that was committed before a look that took `seconds`, and is over now, is recorded."""
 
-    watch: str
     seconds: float
 
 
-class ListenerProved(Event):
+class ListenerProved(WatchEvent):
     """The listening connection hears; `queue_usage` is the share in use of the server's NOTIFY queue, from 0 to 1."""
 
-    watch: str
     queue_usage: float
 
 
-class CaptureLate(Event):
+class CaptureLate(WatchEvent):
     """For longer than `limit` seconds capture has not caught up with the database. Said once, when it begins."""
 
-    watch: str
     limit: float
 
 
-class CaptureInTime(Event):
+class CaptureInTime(WatchEvent):
     """Capture has caught up again."""
-
-    watch: str
 
 
 class DeliveryLate(Event):
@@ -333,20 +310,18 @@ Outcome = Literal["queued", "cancelled", "adopted", "held", "dead"]
 """What became of an observation that was news."""
 
 
-class Decided(Event):
+class Decided(WatchEvent):
     """An observation was news."""
 
-    watch: str
     application_id: str
     origin: Origin
     outcome: Outcome
     reason: str | None = None
 
 
-class RowSkipped(Event):
+class RowSkipped(WatchEvent):
     """A row cannot be reported."""
 
-    watch: str
     key: str
     application_id: str | None
     reason: str
@@ -356,14 +331,13 @@ ASKED_FOR = "asked_for"
 """The cause of what a sweep has found that was asked for, as by a TRUNCATE: nothing that capture had missed."""
 
 
-class SweepDone(Event):
+class SweepDone(WatchEvent):
     """The whole table was compared. `repaired` counts by cause what nothing else had found.
 
     `resumed`: it was interrupted and went on. What happened meanwhile to rows that it had compared before, it missed.
     `missed` are keys of rows whose change nothing else had found, not all if they are many.
     """
 
-    watch: str
     rows: int
     seconds: float
     repaired: Mapping[str, int]
@@ -371,10 +345,9 @@ class SweepDone(Event):
     missed: tuple[Key, ...] = ()
 
 
-class CallEnded(Event):
+class CallEnded(WatchEvent):
     """A call to HelloWork is over."""
 
-    watch: str
     application_id: str
     outcome: Literal["acknowledged", "retry", "dead"]
     reply: str
