@@ -17,7 +17,7 @@ from cdc_sync.core.outbox import Entry
 from cdc_sync.core.payload import iso
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.pipeline.baseline import is_adopted
-from cdc_sync.store.opening import daemons, place_of
+from cdc_sync.store.opening import place_of
 from cdc_sync.store.protocol import MOST_HITS, HistoryEntry, Hit, Record, meant
 from cdc_sync.store.store import Store
 
@@ -85,7 +85,7 @@ async def _found(
 async def _stories(store: Store, config: Config, application_id: str, watch: str | None) -> list[dict[str, Any]]:
     """The application's records, each with its events and what follows from them."""
     events = await store.story(application_id, watch, EVENTS)
-    clock, runs = store.clock, bool(await daemons(config, store))
+    clock, runs = store.clock, bool(await store.daemons())
     endpoints = {
         name: replace(health, until=clock.for_people(health.until))
         for name, (health, _) in (await store.endpoints()).items()

@@ -11,7 +11,6 @@ from cdc_sync.cli.console import console
 from cdc_sync.cli.context import JsonOption, in_store, invocation, print_json, say
 from cdc_sync.config import Config
 from cdc_sync.store.lock import holder_of
-from cdc_sync.store.opening import daemons
 from cdc_sync.store.store import Store
 
 _LISTS = (
@@ -143,7 +142,7 @@ def _show_remarks(watch: dict[str, Any]) -> None:
 
 async def _report(config: Config, store: Store) -> dict[str, Any]:
     report = await status_report(config, store, store.clock.for_people())
-    running = await daemons(config, store)
+    running = await store.daemons()
     if not running:
         # What a daemon noted before it ended is not wrong *now*.
         report["standby"] = []

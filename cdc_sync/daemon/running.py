@@ -238,7 +238,7 @@ class _Daemon:
             self._caller = await stack.enter_async_context(opened_caller(config, self._show, dry_run=dry_run))
             progressed = partial(self._pulse.beat, "sender", STEP_OF_STORE)
             self._sender = make_sender(config, store, self._caller, self._emit, progressed)
-            store.call_when_due(self._sender.look)
+            store.wake = self._sender.look
             self._watches = RunningWatches(self._worker, lambda config: make_database(config, store), self._emit)
             self._admin = AdminServer(
                 config,

@@ -38,10 +38,8 @@ _ALL_MET = 0xFF
 """A byte of a sweep's bitmap of which nothing is missing."""
 
 
-class Capture:
+class Capture(Driver):
     """See the module's text. Every method may raise `StoreError`."""
-
-    _driver: Driver
 
     def __init__(self) -> None:
         self._leases: dict[str, int] = {}
@@ -60,17 +58,17 @@ class Capture:
                 bound = await _about(transaction, "database") or identity
             return bound
 
-        bound = await self._driver.transact(work)
+        bound = await self.transact(work)
         if bound != identity:
-            raise AnotherDatabaseError.between(self._driver.name, bound, identity)
+            raise AnotherDatabaseError.between(self.name, bound, identity)
 
     async def identity(self) -> str | None:
         """The database that the store belongs to; None if it never met one."""
-        return await self._driver.transact(lambda t: _about(t, "database"))
+        return await self.transact(lambda t: _about(t, "database"))
 
     async def hosts(self) -> str | None:
         """Where the database was reached last (`core.database_identity`), as text; None if that is not known."""
-        return await self._driver.transact(lambda t: _about(t, "hosts"))
+        return await self.transact(lambda t: _about(t, "hosts"))
 
     async def set_hosts(self, hosts: str, instead_of: str | None) -> bool:
         """Remember where the database is reached, if what `hosts` gives is still `instead_of`; returns whether it was.
@@ -78,9 +76,7 @@ class Capture:
         Another daemon of a shared store may have written its own hosts since.
         """
         return bool(
-            await self._driver.transact(
-                lambda t: t.count("replace_about", name="hosts", value=hosts, instead_of=instead_of)
-            )
+            await self.transact(lambda t: t.count("replace_about", name="hosts", value=hosts, instead_of=instead_of))
         )
 
     async def rebind(self, identity: str, hosts: str, positions: Mapping[str, Mapping[str, str]]) -> None:
@@ -92,7 +88,7 @@ class Capture:
             await transaction.run("set_about", name="hosts", value=hosts)
             await transaction.write("set_position", rows)
 
-        await self._driver.transact(work)
+        await self.transact(work)
 
     async def take(self, watch: str, session: str = "", instead_of: Lease | None = None) -> Lease:
         """Take the watch's lease, if it is free: be the one that records for the watch, as long as this daemon lives.
@@ -105,7 +101,7 @@ class Capture:
             instead_of: a lease whose holder is known to capture no more; taken too, unless it was renewed in another
                 session since.
         """
-        daemon = await self._driver.daemon()
+        daemon = await self.daemon()
 
         async def work(transaction: Transaction) -> Lease:
             await transaction.run("add_watch", watch=watch)
@@ -117,18 +113,18 @@ class Capture:
             await transaction.run("set_lease", watch=watch, daemon=daemon, session=session)
             return Lease(mine=True, session=before)
 
-        lease = await self._driver.transact(work)
+        lease = await self.transact(work)
         self._leases[watch] = daemon if lease.mine else _GIVEN_BACK
         return lease
 
     async def give_back(self, watch: str) -> None:
         """Give the watch's lease back, if it is ours; nothing is recorded until it is taken again."""
         daemon, self._leases[watch] = self._leases.get(watch, _GIVEN_BACK), _GIVEN_BACK
-        await self._driver.transact(lambda t: t.run("give_lease_back", watch=watch, daemon=daemon))
+        await self.transact(lambda t: t.run("give_lease_back", watch=watch, daemon=daemon))
 
     async def positions(self, watch: str) -> dict[str, str]:
         """The watch's capture positions by name."""
-        rows = await self._driver.transact(lambda t: t.rows("positions", watch=watch))
+        rows = await self.ask("positions", watch=watch)
         return dict(rows)
 
     async def known(self, watch: str, application_ids: Sequence[str]) -> dict[str, Known]:
@@ -138,7 +134,7 @@ class Capture:
     async def before(self, watch: str, application_ids: Sequence[str]) -> dict[str, Before]:
         """The same, with what a decision needs of their outbox entries."""
         ids = list(application_ids)
-        rows = await self._driver.transact(lambda t: t.rows("known", watch=watch, ids=ids))
+        rows = await self.ask("known", watch=watch, ids=ids)
         return {row[1]: Before(known_from(row), *row[-3:]) for row in rows}
 
     async def compare(self, watch: str, digests: str) -> list[int]:
@@ -147,7 +143,7 @@ class Capture:
         A record's number: it was verified with this digest and is as it was then, and nothing of it waits. 0: nothing
         is to be done. -1: the row is to be read.
         """
-        rows = await self._driver.transact(lambda t: t.rows("compare", watch=watch, digests=digests))
+        rows = await self.ask("compare", watch=watch, digests=digests)
         found: list[int] = json.loads(rows[0][0] or "[]")
         return found
 
@@ -170,7 +166,7 @@ class Capture:
             )
             for each in sorted(verified, key=lambda each: each.application_id)
         ]
-        await self._driver.transact(lambda t: t.write("verify", rows))
+        await self.transact(lambda t: t.write("verify", rows))
 
     async def unseen(self, watch: str, bitmap: bytes, first: int, last: int) -> list[str]:
         """The applications, of those numbered `first` to `last`, whose bit in a sweep's bitmap is not set.
@@ -179,12 +175,12 @@ class Capture:
         """
         if not (numbers := unmarked(bitmap, first, last)):
             return []
-        rows = await self._driver.transact(lambda t: t.rows("unseen", watch=watch, numbers=numbers))
+        rows = await self.ask("unseen", watch=watch, numbers=numbers)
         return [application_id for (application_id,) in rows]
 
     async def highest_number(self) -> int:
         """The highest record number in use; 0 if there is none."""
-        ((number,),) = await self._driver.transact(lambda t: t.rows("highest_number"))
+        ((number,),) = await self.ask("highest_number")
         return int(number)
 
     async def apply(self, rules: WatchRules, batch: Batch, offer: Offer = NOTHING) -> Applied:
@@ -193,21 +189,20 @@ class Capture:
         Raises:
             TakenOverError: this daemon took the watch, and does not hold its lease any more (see `take`).
         """
-        driver = self._driver
-        batch = replace(batch, shift=driver.clock.shift)
+        batch = replace(batch, shift=self.clock.shift)
         work = partial(_apply, rules=rules, batch=batch, lease=self._leases.get(rules.watch), offer=offer)
-        if (claims := driver.claims) is not None:
-            return await _apply_to_shared(driver, claims, work, rules.watch, offer)
+        if (claims := self.claims) is not None:
+            return await _apply_to_shared(self, claims, work, rules.watch, offer)
         # Whatever is claimed is this daemon's, and nobody else writes.
         unstarted = dict.fromkeys(offer.unstarted, ALONE)
-        return await driver.transact(partial(work, unstarted=unstarted, claim_as=ALONE if offer.wanted else None))
+        return await self.transact(partial(work, unstarted=unstarted, claim_as=ALONE if offer.wanted else None))
 
     async def due_suspicions(self, watch: str, now: int, limit: int, *, horizon: int) -> list[Suspicion]:
         """Suspicions whose grace is over, oldest first.
 
         One that would be due more than `horizon` milliseconds ahead was made by a wrong clock, and is due too.
         """
-        rows = await self._driver.transact(
+        rows = await self.transact(
             lambda t: t.rows("due_suspicions", watch=watch, now=now, latest=now + horizon, limit=limit)
         )
         return [Suspicion(*row) for row in rows]
@@ -215,12 +210,12 @@ class Capture:
     async def suspected(self, watch: str, application_ids: Sequence[str]) -> set[str]:
         """Which of these applications are suspected to be gone."""
         ids = list(application_ids)
-        rows = await self._driver.transact(lambda t: t.rows("suspected", watch=watch, ids=ids))
+        rows = await self.ask("suspected", watch=watch, ids=ids)
         return {application_id for (application_id,) in rows}
 
     async def next_suspicion(self, watch: str) -> int | None:
         """When the next suspicion's grace is over."""
-        ((due_at,),) = await self._driver.transact(lambda t: t.rows("next_suspicion", watch=watch))
+        ((due_at,),) = await self.ask("next_suspicion", watch=watch)
         return None if due_at is None else int(due_at)
 
     async def blow_fuse(self, watch: str, reason: str, now: int) -> None:
@@ -232,7 +227,7 @@ class Capture:
             blown = blow(fuse_from(fuse), now, reason)._replace(holds_all=True)
             await transaction.run("set_fuse", watch=watch, fuse=as_json(blown._asdict()))
 
-        await self._driver.transact(work)
+        await self.transact(work)
 
 
 def unmarked(bitmap: bytes, first: int, last: int) -> list[int]:

@@ -27,10 +27,8 @@ if TYPE_CHECKING:
     from cdc_sync.store.postgres.claims import Claims
 
 
-class Delivery:
-    """See the module's text. Every method but `holds` and `expect` may raise `StoreError`."""
-
-    _driver: Driver
+class Delivery(Driver):
+    """See the module's text. Every method but `holds` may raise `StoreError`."""
 
     async def claim(
         self, now: int, horizon: int, wanted: Mapping[str, int], probing: Collection[str] = ()
@@ -46,20 +44,20 @@ class Delivery:
             probing: the endpoints whose call is to find out whether they work. There the least attempted come first,
                 so a few at the head, whose calls fail alone, do not stand for all.
         """
-        claims = self._driver.claims
+        claims = self.claims
         async with claims.claiming() if claims is not None else nullcontext(ALONE) as daemon:
-            entries = await self._driver.separately(lambda t: claim(t, claims, daemon, now, horizon, wanted, probing))
+            entries = await self.separately(lambda t: claim(t, claims, daemon, now, horizon, wanted, probing))
             if claims is not None:
                 claims.add(entries, daemon)
         return entries
 
     async def unclaim(self, entries: Sequence[Entry]) -> None:
         """Give back what was claimed and whose call has not begun, as it was before; what is not ours is left alone."""
-        claims, all_of = self._driver.claims, [(entry.watch, entry.application_id) for entry in entries]
+        claims, all_of = self.claims, [(entry.watch, entry.application_id) for entry in entries]
         numbers = dict.fromkeys(all_of, ALONE) if claims is None else claims.claimants(all_of)
         rows = sorted((*of, number) for of, number in numbers.items() if number is not None)
         async with nullcontext() if claims is None else claims.ending([(watch, id_) for watch, id_, _ in rows]):
-            await self._driver.separately(lambda t: t.write("unclaim", rows))
+            await self.separately(lambda t: t.write("unclaim", rows))
 
     async def complete(self, finished: Sequence[Finished], health: Mapping[str, Health]) -> None:
         """Write the ends of attempts and the endpoints' new states.
@@ -67,39 +65,23 @@ class Delivery:
         An end whose claim is no longer ours decides nothing: another daemon has taken the entry, and has sent it since
         or will. Only the history has it.
         """
-        claims, of = self._driver.claims, list(map(_whose, finished))
+        claims, of = self.claims, list(map(_whose, finished))
         numbers = dict.fromkeys(of, ALONE) if claims is None else claims.claimants(of)
-        shift = self._driver.clock.shift
+        shift = self.clock.shift
         work = partial(
             _complete, finished=finished, health=health, claims=numbers, shift=shift, all_listed=claims is not None
         )
         async with nullcontext() if claims is None else claims.ending(of):
-            await self._driver.transact(work)
-
-    def expect(self, longest_call: float) -> None:
-        """The bytes of a call may leave this host for so many seconds from now on."""
-        self._driver.expect(longest_call)
+            await self.transact(work)
 
     def holds(self, entry: Entry) -> bool:
         """Whether a call for a claimed entry may begin: the claim outlasts any call. To be asked right before it."""
-        claims = self._driver.claims
+        claims = self.claims
         return claims is None or claims.holds(entry)
-
-    async def check_place(self) -> None:
-        """Find out whether what is written can be found again at the next start.
-
-        Raises:
-            StoreGoneError: it cannot: the store was deleted or replaced.
-        """
-        await self._driver.check_place()
-
-    async def release_claims(self) -> None:
-        """Take the claims of daemons that died for attempts whose end nobody knows, and free them."""
-        await self._driver.release_claims()
 
     async def endpoints(self) -> dict[str, tuple[Health, int | None]]:
         """Every endpoint's health, and when its next entry is due."""
-        rows = await self._driver.separately(lambda t: t.rows("endpoints"))
+        rows = await self.separately(lambda t: t.rows("endpoints"))
         return {endpoint: (health_from(health), due_at) for endpoint, health, due_at in rows}
 
 

@@ -1,7 +1,7 @@
 """What the store's logic needs of a database: a transaction that runs statements by name, and a few facts.
 
-The logic (`capture`, `delivery`, `operation`, `report`) is coroutines over this. The SQLite driver runs one in its
-thread, from beginning to end without suspending it; the PostgreSQL driver awaits its server.
+The logic (`capture`, `delivery`, `operation`, `report`) is coroutines over this. The SQLite store runs one in its
+thread, from beginning to end without suspending it; the PostgreSQL store awaits its server.
 """
 
 from collections.abc import Callable, Coroutine, Sequence
@@ -43,23 +43,23 @@ Work = Callable[[Transaction], Coroutine[Any, Any, T]]
 
 
 class Driver(Protocol):
-    """One of the two databases.
+    """What each of the two databases does in its own way; the store's logic is built on it.
 
     Attributes:
         name: how the store is named for people: a path, or a DSN without its password.
-        clock: see `Store.clock`.
-        moves: see `Store.moves`.
-        wake: called when another process may have left entries due.
+        clock: decides when something is due: its readings are the `now` of batches, claims and ends of attempts. What
+            an operator asks for comes with the time that people read, and what is written for people is by that one.
+        moves: how often another server answered than before, or the same after a restart. What was committed last may
+            be missing there.
+        wake: called when another process may have left entries due, as far as that is heard of.
+        claims: this daemon's claims on a shared store; None if one daemon has the store, and whatever is claimed there.
     """
 
     name: str
     clock: Clock
     moves: int
     wake: Callable[[], None]
-
-    @property
-    def claims(self) -> "Claims | None":
-        """This daemon's claims on a shared store; None if one daemon has the store, and whatever is claimed there."""
+    claims: "Claims | None"
 
     async def transact(self, work: Work[T]) -> T:
         """Run work in one transaction; returns what it returns, once that is durable.
@@ -70,20 +70,31 @@ class Driver(Protocol):
             StoreError: it failed, and nothing of it is kept, unless the answer to the commit was lost.
         """
 
+    async def ask(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
+        """The rows that a statement gives, in a transaction of its own."""
+        return await self.transact(lambda t: t.rows(name, **parameters))
+
     async def separately(self, work: Work[T]) -> T:
         """Run work of which each statement may be a transaction of its own, as soon as it is sent."""
 
     async def daemon(self) -> int:
         """This daemon's number among those that share the store, kept alive from now on."""
 
+    async def daemons(self) -> list[tuple[str, int]]:
+        """The daemons that work on the store, the oldest first: host and process id (0 if it is unknown)."""
+
     def expect(self, longest_call: float) -> None:
-        """See `Store.expect`."""
+        """The bytes of a call may leave this host for so many seconds from now on."""
 
     async def release_claims(self) -> None:
-        """See `Store.release_claims`."""
+        """Take the claims of daemons that died for attempts whose end nobody knows, and free them."""
 
     async def check_place(self) -> None:
-        """See `Store.check_place`."""
+        """Find out whether what is written can be found again at the next start.
+
+        Raises:
+            StoreGoneError: it cannot: the store was deleted or replaced.
+        """
 
     async def close(self) -> None:
-        """See `Store.close`."""
+        """Finish what was begun and let go of the store."""

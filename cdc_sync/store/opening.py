@@ -21,7 +21,7 @@ from cdc_sync.config.dsn import shown
 from cdc_sync.core.delivery import longest_on_its_way
 from cdc_sync.core.findings import Tell, check_unconfigured
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.store.lock import StoreLock, holder_of
+from cdc_sync.store.lock import StoreLock
 from cdc_sync.store.protocol import StoreError, StoreLockedError, Upgrading, not_reported
 from cdc_sync.store.sqlite import SqliteStore, copy_store
 from cdc_sync.store.sqlite import inspection as sqlite_inspection
@@ -111,21 +111,13 @@ async def opened_alone(config: Config) -> AsyncIterator[Store]:
         if config.state.backend == "sqlite" and config.state.path.exists():
             stack.enter_context(StoreLock(config.state.path))
         store = await stack.enter_async_context(opened_beside(config, read_only=False))
-        if running := await _living(config, store):
+        if config.state.backend == "postgres" and (running := await store.daemons()):
             where = ", ".join(f"process {process} on {host}" for host, process in running)
             raise StoreLockedError(
                 f"A cdc-sync works on the store: {where}. Stop it first; if it was killed, wait until its lease has "
                 f"lapsed, which takes less than a minute."
             )
         yield store
-
-
-async def daemons(config: Config, store: Store) -> list[tuple[str, int]]:
-    """The daemons that work on the store: host and process id (0 if it is unknown)."""
-    if config.state.backend == "postgres":
-        return await _living(config, store)
-    holder = holder_of(config.state.path)
-    return [] if holder is None else [(os.uname().nodename, holder)]
 
 
 def store_dsn(config: Config) -> str:
@@ -189,15 +181,6 @@ async def _check_watches(config: Config, tell: Tell) -> None:
         return  # it does not exist yet, or what is wrong with it was told
     for finding in check_unconfigured(found):
         tell(finding)
-
-
-async def _living(config: Config, store: Store) -> list[tuple[str, int]]:
-    """The daemons that work on a shared store; none on an embedded one."""
-    if config.state.backend == "sqlite":
-        return []
-    from cdc_sync.store.postgres import PostgresStore  # noqa: PLC0415 - as the header says
-
-    return await store.living() if isinstance(store, PostgresStore) else []
 
 
 async def _postgres(config: Config, *, read_only: bool, upgrading: Upgrading = not_reported) -> "PostgresStore":

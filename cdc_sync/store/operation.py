@@ -26,14 +26,12 @@ EXAMPLES = 5
 """How many applications of each group of held entries are named."""
 
 
-class Operation:
+class Operation(Driver):
     """See the module's text. Every method may raise `StoreError`."""
-
-    _driver: Driver
 
     async def fuses(self) -> dict[str, Fuse]:
         """The state of every watch's fuse that ever counted anything."""
-        rows = await self._driver.transact(lambda t: t.rows("fuses"))
+        rows = await self.ask("fuses")
         return {watch: fuse_from(fuse) for watch, fuse in rows}
 
     async def held_groups(
@@ -46,7 +44,7 @@ class Operation:
         limit: int | None = None,
     ) -> list[HeldGroup]:
         """What is held of a selection, by watch, the largest group first."""
-        selection, shift = Selection("held", watch, ids, only, limit, transition), self._driver.clock.shift
+        selection, shift = Selection("held", watch, ids, only, limit, transition), self.clock.shift
 
         async def work(transaction: Transaction) -> list[HeldGroup]:
             watches = [watch] if watch is not None else [row[0] for row in await transaction.rows("watches")]
@@ -58,7 +56,7 @@ class Operation:
                 for (name, what, number, since, *why), of_group in groupby(rows, lambda row: row[:-1])
             ]
 
-        return await self._driver.transact(work)
+        return await self.transact(work)
 
     async def release_held(
         self,
@@ -73,7 +71,7 @@ class Operation:
     ) -> list[tuple[str, str]]:
         """Let held entries be sent; the fuse is whole again once none is held. Returns (watch, application id)."""
         selection = Selection("held", watch, ids, only, limit, transition)
-        due_at = self._driver.clock.due(now)
+        due_at = self.clock.due(now)
 
         async def work(transaction: Transaction) -> list[Whose]:
             fuses = await _lock_watches(transaction, watch)
@@ -83,7 +81,7 @@ class Operation:
             await _mend_fuses(transaction, fuses, due_at)
             return [of for of, _ in chosen]
 
-        return await self._driver.transact(work)
+        return await self.transact(work)
 
     async def discard(
         self,
@@ -119,16 +117,16 @@ class Operation:
                 "add_history", [_line(now, of, "discarded", content, who, was) for of, content in chosen]
             )
             if state == "held":
-                await _mend_fuses(transaction, fuses, self._driver.clock.due(now))
+                await _mend_fuses(transaction, fuses, self.clock.due(now))
             return [of for of, _ in chosen]
 
-        return await self._driver.transact(work)
+        return await self.transact(work)
 
     async def retry_dead(
         self, watch: str | None, ids: Sequence[str] | None, now: int, *, who: str | None = None
     ) -> list[tuple[str, str]]:
         """Make dead letters pending again. `ids` None: all. Returns (watch, application id)."""
-        selection, due_at = Selection("dead", watch, ids), self._driver.clock.due(now)
+        selection, due_at = Selection("dead", watch, ids), self.clock.due(now)
 
         async def work(transaction: Transaction) -> list[Whose]:
             watches = await _lock_watches(transaction, watch)
@@ -137,13 +135,13 @@ class Operation:
             await _revive(transaction, chosen, due_at, events)
             return [of for of, _ in chosen]
 
-        return await self._driver.transact(work)
+        return await self.transact(work)
 
     async def resend(
         self, watch: str | None, ids: Sequence[str], now: int, *, who: str | None = None
     ) -> list[tuple[str, str]]:
         """Enqueue the last acknowledged state once more. Returns (watch, application id) of those that it found."""
-        due_at = self._driver.clock.due(now)
+        due_at = self.clock.due(now)
 
         async def work(transaction: Transaction) -> list[Whose]:
             watches = sorted(await _lock_watches(transaction, watch))
@@ -168,15 +166,15 @@ class Operation:
             await transaction.write("add_endpoint", _endpoints(again.values()))
             return found
 
-        return await self._driver.transact(work)
+        return await self.transact(work)
 
     async def paused(self) -> frozenset[str]:
         """The endpoints to which an operator has paused sending; see `delivery.ALL_ENDPOINTS`."""
-        return await self._driver.transact(_paused)
+        return await self.transact(_paused)
 
     async def pause(self, endpoint: str) -> None:
         """Pause sending to an endpoint."""
-        await self._driver.transact(lambda t: _pause(t, paused={endpoint}))
+        await self.transact(lambda t: _pause(t, paused={endpoint}))
 
     async def resume(self, endpoint: str) -> frozenset[str]:
         """End such a pause; that of all endpoints ends each. Returns what stays paused."""
@@ -186,7 +184,7 @@ class Operation:
             await _pause(transaction, resumed=resumed)
             return await _paused(transaction)
 
-        return await self._driver.transact(work)
+        return await self.transact(work)
 
     async def record_action(self, acted: PersonActed) -> None:
         """Count what a person did, and keep it until a daemon takes it for its log; of unlogged ones the newest."""
@@ -198,7 +196,7 @@ class Operation:
             await transaction.run("set_about", name="actions", value=as_json(actions))
 
         if acted.count:
-            await self._driver.transact(work)
+            await self.transact(work)
 
     async def take_actions(self) -> list[PersonActed]:
         """What people did and no daemon has logged; whoever takes it logs it."""
@@ -211,28 +209,24 @@ class Operation:
             await transaction.run("set_about", name="actions", value=as_json({**actions, "unlogged": []}))
             return found
 
-        return await self._driver.transact(work)
+        return await self.transact(work)
 
     async def count_actions(self) -> dict[str, int]:
         """How often people did each thing, since the store was made."""
-        counts: dict[str, int] = _actions(await self._driver.transact(lambda t: t.rows("about", name="actions")))[
-            "counts"
-        ]
+        counts: dict[str, int] = _actions(await self.ask("about", name="actions"))["counts"]
         return counts
 
     async def set_condition(self, name: str, message: str | None, now: int) -> None:
         """Note what is wrong, or with None that it no longer is."""
-        daemon = await self._driver.daemon()
+        daemon = await self.daemon()
         if message is None:
-            await self._driver.transact(lambda t: t.run("clear_condition", daemon=daemon, name=name))
+            await self.transact(lambda t: t.run("clear_condition", daemon=daemon, name=name))
         else:
-            await self._driver.transact(
-                lambda t: t.run("set_condition", daemon=daemon, name=name, message=message, now=now)
-            )
+            await self.transact(lambda t: t.run("set_condition", daemon=daemon, name=name, message=message, now=now))
 
     async def conditions(self) -> list[Condition]:
         """What is wrong now. Where several daemons see something wrong, it is told which."""
-        rows = await self._driver.transact(lambda t: t.rows("conditions"))
+        rows = await self.ask("conditions")
         several = len({(host, process) for *_, host, process in rows}) > 1
         return [
             Condition(name, f"{host}, process {process}: {message}" if several else message, since)
@@ -242,12 +236,12 @@ class Operation:
     async def add_repairs(self, watch: str, causes: Mapping[str, int]) -> None:
         """Count what a sweep repaired."""
         rows = [(watch, cause, number) for cause, number in sorted(causes.items())]
-        await self._driver.transact(lambda t: t.write("add_repairs", rows))
+        await self.transact(lambda t: t.write("add_repairs", rows))
 
     async def repairs(self) -> dict[str, dict[str, int]]:
         """What sweeps have repaired, by watch and cause."""
         found: dict[str, dict[str, int]] = {}
-        for watch, cause, number in await self._driver.transact(lambda t: t.rows("repairs")):
+        for watch, cause, number in await self.ask("repairs"):
             found.setdefault(watch, {})[cause] = number
         return found
 
@@ -261,7 +255,7 @@ class Operation:
             await transaction.run("prune_call_counts", until=before - CALL_STEP)
             return await transaction.count("prune", before=before, keep=keep, limit=limit)
 
-        return await self._driver.transact(work)
+        return await self.transact(work)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,8 @@ _NEWEST = 20_000
 """Events among which acknowledgements are looked for: a few milliseconds, if there is none among them."""
 
 
-class Report:
+class Report(Driver):
     """See the module's text. Every method may raise `StoreError`."""
-
-    _driver: Driver
 
     async def entries(self, state: EntryState, watch: str | None, limit: int) -> list[Entry]:
         """Outbox entries in a state, oldest first."""
@@ -30,7 +28,7 @@ class Report:
             ]
             return sorted(map(entry_from, rows), key=lambda entry: (entry.queued_at, entry.watch, entry.application_id))
 
-        found = await self._driver.transact(work)
+        found = await self.transact(work)
         return [self._for_people(entry) for entry in found[:limit]]
 
     async def counts(self) -> dict[str, WatchCounts]:
@@ -38,7 +36,7 @@ class Report:
 
         Costs as much as the outbox is long, not as much as is known.
         """
-        shift = self._driver.clock.shift
+        shift = self.clock.shift
 
         async def work(transaction: Transaction) -> dict[str, WatchCounts]:
             found = {watch: WatchCounts() for (watch,) in await transaction.rows("captured")}
@@ -52,16 +50,16 @@ class Report:
                     found[watch] = replace(found.get(watch, WatchCounts()), **{column: number})
             return found
 
-        return await self._driver.transact(work)
+        return await self.transact(work)
 
     async def skipped(self, watch: str, limit: int) -> list[Skip]:
         """Rows that cannot be reported, and why."""
-        rows = await self._driver.transact(lambda t: t.rows("skipped", watch=watch, limit=limit))
+        rows = await self.ask("skipped", watch=watch, limit=limit)
         return [Skip(key_from(row_key), application_id, reason) for row_key, application_id, reason in rows]
 
     async def records(self, application_id: str, watch: str | None) -> list[Record]:
         """What is held of an application, in each watch."""
-        shift = self._driver.clock.shift
+        shift = self.clock.shift
 
         async def work(transaction: Transaction) -> list[Record]:
             reasons = {
@@ -98,7 +96,7 @@ class Report:
             # A row that could never be reported has no snapshot; it is still known why.
             return found + [_only_skipped(name, application_id, *skip) for name, skip in reasons.items()]
 
-        return await self._driver.transact(work)
+        return await self.transact(work)
 
     async def search(self, text: str, watch: str | None, limit: int) -> list[Hit]:
         """Whom a text means, `limit` at most: by its application id, else its row's key, else its id's beginning.
@@ -118,11 +116,11 @@ class Report:
             exact = [hit for hit in begun.values() if hit.by == "id"]
             return exact or list((rows or begun).values())[:limit]
 
-        return await self._driver.transact(work) if text else []
+        return await self.transact(work) if text else []
 
     async def story(self, application_id: str, watch: str | None, limit: int) -> list[HistoryEntry]:
         """What happened to an application, oldest first; the newest `limit` events."""
-        rows = await self._driver.transact(lambda t: t.rows("story", id=application_id, watch=watch, limit=limit))
+        rows = await self.ask("story", id=application_id, watch=watch, limit=limit)
         return list(map(_event, reversed(rows)))
 
     async def recent_ends(self, limit: int, *, failed: bool, among: int = _NEWEST) -> list[HistoryEntry]:
@@ -143,19 +141,19 @@ class Report:
                 rows += await transaction.rows("recent_acknowledgements", among=among, limit=limit)
             return rows
 
-        rows = sorted(await self._driver.transact(work), key=lambda row: -int(row[-1]))
+        rows = sorted(await self.transact(work), key=lambda row: -int(row[-1]))
         return [_event(row[:-1]) for row in rows[:limit]]
 
     async def call_counts(self, since: int) -> list[CallCounts]:
         """How many attempts ended, from the step that `since` is in on; steps without any are left out."""
         found: dict[int, CallCounts] = {}
-        rows = await self._driver.transact(lambda t: t.rows("call_counts", after=since - CALL_STEP))
+        rows = await self.ask("call_counts", after=since - CALL_STEP)
         for step, outcome, number in rows:
             found[step] = replace(found.get(step, CallCounts(step)), **{outcome: number})
         return list(found.values())
 
     def _for_people(self, entry: Entry) -> Entry:
-        shift = self._driver.clock.shift
+        shift = self.clock.shift
         return entry._replace(queued_at=entry.queued_at + shift, due_at=entry.due_at + shift) if shift else entry
 
 

@@ -12,43 +12,11 @@ Each method is one transaction, durable when it returns. What a crash costs, ste
   many as calls may be under way.
 """
 
-from collections.abc import Callable
-
 from cdc_sync.store.capture import Capture
-from cdc_sync.store.clock import Clock
 from cdc_sync.store.delivery import Delivery
-from cdc_sync.store.driver import Driver
 from cdc_sync.store.operation import Operation
 from cdc_sync.store.report import Report
 
 
 class Store(Capture, Delivery, Operation, Report):
     """See the module's text. Times are in milliseconds since the epoch; every method may raise `StoreError`."""
-
-    def __init__(self, driver: Driver) -> None:
-        super().__init__()
-        self._driver = driver
-
-    @property
-    def clock(self) -> Clock:
-        """Decides when something is due: its readings are the `now` of batches, claims and ends of attempts.
-
-        What an operator asks for comes with the time that people read. What is written for people is by that one.
-        """
-        return self._driver.clock
-
-    @property
-    def moves(self) -> int:
-        """How often another server answered than before, or the same after a restart.
-
-        What was committed last may be missing there.
-        """
-        return self._driver.moves
-
-    def call_when_due(self, wake: Callable[[], None]) -> None:
-        """Have `wake` called when another process may have left entries due, as far as that is heard of."""
-        self._driver.wake = wake
-
-    async def close(self) -> None:
-        """Finish what was begun and let go of the store."""
-        await self._driver.close()

@@ -39,7 +39,7 @@ async def test_when_the_fuse_blew_is_shown_by_the_clock_that_people_read(tmp_pat
     people = store.clock.for_people()
     # As if the machine's clock had been set forward by an hour since the boot.
     anchor = f"{boot_id()} {people - HOUR - uptime()}"
-    await store.driver.transact(lambda t: t.run("set_about", name="clock", value=anchor))
+    await store.transact(lambda t: t.run("set_about", name="clock", value=anchor))
     await store.close()
     store = SqliteStore(path)
     await store.blow_fuse(WATCH, "too many", store.clock())

@@ -126,7 +126,7 @@ async def test_a_store_that_never_answers_stops_the_heart_and_is_said_to_hang(tm
     pulse, store = Pulse(clock), SqliteStore(tmp_path / "state.db")
     await store.close()
     # What was handed in behind the end of the thread's work is never taken up.
-    store.driver._thread._closed = False
+    store._thread._closed = False
     async with beating(pulse, store, said):
         await asyncio.sleep(0.05)
         assert said == []

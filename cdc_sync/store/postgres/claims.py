@@ -64,7 +64,7 @@ class Claims:
         return self._entries.keys()
 
     def holds(self, entry: Entry) -> bool:
-        """See `Store.holds`: the store has had the claim from its beginning on, as far as we know."""
+        """See `Delivery.holds`: the store has had the claim from its beginning on, as far as we know."""
         of, living = _whose(entry), self._living
         return of not in self._claimed_again and self._numbers.get(of, -1) == living.number and living.holds
 

@@ -20,7 +20,8 @@ from cdc_sync.store.postgres.connecting import configure, conninfo, prepare, tra
 from cdc_sync.store.postgres.living import BEAT, Living
 from cdc_sync.store.postgres.transaction import Connection, PostgresTransaction, pipelined
 from cdc_sync.store.postgres.waking import listen, notify
-from cdc_sync.store.protocol import StoreError, Upgrading
+from cdc_sync.store.protocol import StoreError, Upgrading, not_reported
+from cdc_sync.store.store import Store
 
 T = TypeVar("T")
 
@@ -41,8 +42,8 @@ _TRIES = 5
 """How often a step is begun again after a deadlock."""
 
 
-class PostgresDriver:
-    """See `Driver`; made by `open`.
+class PostgresStore(Store):
+    """The store in the schema `cdc_sync` of a database; made by `open`.
 
     The schema may be opened by several daemons, and by operator commands beside them. A daemon is whoever claims, takes
     a watch, releases claims or notes conditions: it then holds a lease until it is closed.
@@ -51,6 +52,7 @@ class PostgresDriver:
     def __init__(
         self, dsn: str, longest_call: float, pool: "AsyncConnectionPool[Connection]", *, read_only: bool = False
     ) -> None:
+        super().__init__()
         self.name = f"in {shown(dsn)}"
         self.moves = 0
         self.clock: Clock
@@ -66,9 +68,26 @@ class PostgresDriver:
 
     @classmethod
     async def open(
-        cls, dsn: str, *, longest_call: float, read_only: bool, tables: Iterable[QualifiedName], upgrading: Upgrading
+        cls,
+        dsn: str,
+        *,
+        longest_call: float = 10.0,
+        read_only: bool = False,
+        tables: Iterable[QualifiedName] = (),
+        upgrading: Upgrading = not_reported,
     ) -> Self:
-        """See `PostgresStore.open`."""
+        """Open the store, and bring its schema up to date unless it is only read.
+
+        Args:
+            dsn: the database, in whatever form libpq takes.
+            longest_call: seconds in which the bytes of a call may leave this host, at most.
+            read_only: refuse to write.
+            tables: those that are watched in the same database, whose owners' `pg_dump` reads a store made here.
+            upgrading: hears that the schema is brought up to date, while that goes on.
+
+        Raises:
+            StoreError: it cannot be used; the message says why.
+        """
         await prepare(dsn, read_only=read_only, tables=tables, upgrading=upgrading)
         pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             conninfo(dsn),
@@ -81,13 +100,13 @@ class PostgresDriver:
             configure=configure,
         )
         await pool.open()
-        driver = cls(dsn, longest_call, pool, read_only=read_only)
+        store = cls(dsn, longest_call, pool, read_only=read_only)
         try:
-            await driver._begin_clock()
+            await store._begin_clock()
         except BaseException:
-            await driver.close()
+            await store.close()
             raise
-        return driver
+        return store
 
     async def transact(self, work: Work[T]) -> T:
         """See `Driver`."""
@@ -115,20 +134,24 @@ class PostgresDriver:
             self._beating = asyncio.create_task(self._beat(), name="store: lease")
         return number
 
+    async def daemons(self) -> list[tuple[str, int]]:
+        """See `Driver`."""
+        return await self.ask("living")
+
     def expect(self, longest_call: float) -> None:
-        """See `Store`."""
+        """See `Driver`."""
         self._living.expect(longest_call)
 
     async def release_claims(self) -> None:
-        """See `Store`. Those of daemons that ended in order at once, of others when it is certain."""
+        """See `Driver`. Those of daemons that ended in order at once, of others when it is certain."""
         await self.daemon()
         await self._living.bury_dead(self.clock)
 
     async def check_place(self) -> None:
-        """See `Store`. A server that has lost its tables says so."""
+        """See `Driver`. A server that has lost its tables says so."""
 
     async def close(self) -> None:
-        """See `Store`."""
+        """See `Driver`."""
         if self._beating is not None:
             self._beating.cancel()
             await asyncio.wait([self._beating])
@@ -229,9 +252,9 @@ class PostgresDriver:
 
     async def _begin_clock(self) -> None:
         before = uptime()
-        ((store, ahead, self._server),) = await self.transact(lambda t: t.rows("clock"))
+        ((store, ahead, self._server),) = await self.ask("clock")
         after = uptime()
-        newest = await self.transact(lambda t: t.rows("newest_event"))
+        newest = await self.ask("newest_event")
         # As it was for whoever wrote it: people read the store's clock.
         reading = max([store, *(at for (at,) in newest)]) + (ahead or 0)
         self.clock = Clock(reading - after, ahead or 0)

@@ -74,7 +74,7 @@ class Living:
         return uptime() / 1000 + self._longest_call + _MARGIN <= self._good_until
 
     def expect(self, longest_call: float) -> None:
-        """See `Store.expect`. A shorter one changes nothing: a call from before may still be under way."""
+        """See `Driver.expect`. A shorter one changes nothing: a call from before may still be under way."""
         self._longest_call = max(self._longest_call, longest_call)
 
     @property

@@ -27,9 +27,11 @@ from typing import Any, NamedTuple, TypeVar
 from cdc_sync.store.clock import Clock, boot_id, uptime
 from cdc_sync.store.delivery import expire
 from cdc_sync.store.driver import ALONE, Row, Work
+from cdc_sync.store.lock import holder_of
 from cdc_sync.store.protocol import StoreError, StoreGoneError, Upgrading, not_reported
 from cdc_sync.store.sqlite.schema import connect, translate
 from cdc_sync.store.statements import statements
+from cdc_sync.store.store import Store
 from cdc_sync.wall_clock import wall_clock
 
 T = TypeVar("T")
@@ -216,8 +218,8 @@ def _resolve(results: list[Result]) -> None:
             future.set_result(result)
 
 
-class SqliteDriver:
-    """See `Driver`; the file at `path` is made if it is missing.
+class SqliteStore(Store):
+    """The store in the file at `path`, which is made if it is missing.
 
     It may be opened several times (operator commands work beside the daemon); that only one daemon sends is
     `lock.StoreLock`'s business.
@@ -230,6 +232,7 @@ class SqliteDriver:
     """See `Driver`: what is claimed is claimed in the file, and nobody else can claim it."""
 
     def __init__(self, path: Path, *, read_only: bool = False, upgrading: Upgrading = not_reported) -> None:
+        super().__init__()
         self.name = str(path)
         self.moves = 0
         self.clock: Clock
@@ -259,19 +262,24 @@ class SqliteDriver:
         """See `Driver`."""
         return ALONE
 
+    async def daemons(self) -> list[tuple[str, int]]:
+        """See `Driver`."""
+        holder = holder_of(self._path)
+        return [] if holder is None else [(os.uname().nodename, holder)]
+
     def expect(self, longest_call: float) -> None:
-        """See `Store`. Nobody else could claim anything meanwhile."""
+        """See `Driver`. Nobody else could claim anything meanwhile."""
 
     async def release_claims(self) -> None:
-        """See `Store`."""
+        """See `Driver`."""
         await self.transact(lambda t: expire(t, ALONE, self.clock(), self.clock.shift))
 
     async def check_place(self) -> None:
-        """See `Store`."""
+        """See `Driver`."""
         self._look()
 
     async def close(self) -> None:
-        """See `Store`. SQLite then removes the files beside the store's."""
+        """See `Driver`. SQLite then removes the files beside the store's."""
         self._files = {}
         await self._thread.close()
 

@@ -192,7 +192,7 @@ class TestHeldGroups:
             row = (WATCH, "a1", *state_columns(observed), "", "held", NOW, NOW, "", ENDPOINT)
             await transaction.write("enqueue", [row])
 
-        await store._driver.transact(put)
+        await store.transact(put)
 
         assert [group.transition for group in await store.held_groups(WATCH)] == [expected]
         assert transition(told, observed) == expected

@@ -249,7 +249,7 @@ class TestASchema:
             for store in stores:
                 await store.release_claims()
                 assert (await store.counts())["applications"].dead == 1
-            assert len(await stores[0].living()) == 3
+            assert len(await stores[0].daemons()) == 3
 
 
 class TestARoleThatMayNotChangeTheSchema:

@@ -320,7 +320,7 @@ class Deliveries(RuleBasedStateMachine):
 
     def claimed(self, limit: int, probing: Collection[str] = ()) -> list[Entry]:
         """A claim of all that is due: for a second of real time it would begin where the last one has ended."""
-        if (claims := self.store._driver.claims) is not None:
+        if (claims := self.store.claims) is not None:
             claims._passed.clear()
         return self.run(self.store.claim(self.now, HORIZON, {ENDPOINT: limit}, probing))
 

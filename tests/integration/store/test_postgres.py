@@ -76,9 +76,9 @@ def dba(dsn: str) -> Iterator["psycopg.Connection[tuple[object, ...]]"]:
 
 async def die(store: PostgresStore) -> None:
     """Stop renewing, as kill -9 does; nothing else is told to anybody."""
-    assert store.driver._beating is not None
-    store.driver._beating.cancel()
-    await asyncio.wait([store.driver._beating])
+    assert store._beating is not None
+    store._beating.cancel()
+    await asyncio.wait([store._beating])
 
 
 def let_leases_lapse(dsn: str) -> None:
@@ -153,12 +153,12 @@ class TestClaims:
         other = await open_another()
         await other.release_claims()
         let_leases_lapse(dsn)
-        await other.driver._living.bury_dead(other.clock)
-        assert other.driver._living._lapsed, "it was seen to have lapsed"
+        await other._living.bury_dead(other.clock)
+        assert other._living._lapsed, "it was seen to have lapsed"
 
         async def believed_again() -> bool:
-            await other.driver._living.bury_dead(other.clock)
-            return not other.driver._living._lapsed
+            await other._living.bury_dead(other.clock)
+            return not other._living._lapsed
 
         await eventually(believed_again, "the lease to be renewed", within=60)
 
@@ -172,7 +172,7 @@ class TestClaims:
 
         await eventually(lambda: not store.holds(entry), "the lease to run short", within=60)
 
-        await store.driver._living.renew()
+        await store._living.renew()
         assert store.holds(entry), "nobody has taken it meanwhile"
 
     async def test_an_end_that_comes_after_the_claim_was_taken_decides_nothing(
@@ -211,7 +211,7 @@ class TestClaims:
         assert (await claim_one(store)).application_id == "a1"
 
     async def test_who_was_taken_for_dead_learns_it_though_nothing_is_due(self, dsn: str, store: PostgresStore) -> None:
-        await store.driver.daemon()
+        await store.daemon()
         take_for_dead(dsn)
 
         with pytest.raises(StoreError, match="has ended"):
@@ -262,17 +262,17 @@ class TestClaims:
     ) -> None:
         await adopt(store, "a1")
         await observe(store, an_observation(status="hired"))
-        other, number = await open_another(), await store.driver.daemon()
+        other, number = await open_another(), await store.daemon()
         with dba(dsn) as connection:
             ((until,),) = connection.execute(
                 "SELECT alive_until::text FROM cdc_sync.daemon WHERE id = %s", [number]
             ).fetchall()
 
-        async with store.driver._transaction() as transaction:
+        async with store._transaction() as transaction:
             due = {"endpoint": ENDPOINT, "since": 0, "now": NOW, "latest": NOW + HOUR, "limit": 1, "daemon": number}
             assert len(await transaction.rows("due", **due, probing=False)) == 1
             burial = partial(_bury, number=number, until=str(until), clock=other.clock)
-            burying = asyncio.create_task(other.driver.transact(burial))
+            burying = asyncio.create_task(other.transact(burial))
             await asyncio.sleep(0.3)
             assert not burying.done()
         await burying
@@ -282,9 +282,9 @@ class TestClaims:
 
     async def test_a_claim_whose_answer_was_lost_is_given_back(self, dsn: str, store: PostgresStore) -> None:
         await one_under_way(store)
-        store.driver.claims._numbers.clear()  # as if the answer to its claim had been lost
-        store.driver.claims._entries.clear()
-        store.driver.claims.doubt()
+        store.claims._numbers.clear()  # as if the answer to its claim had been lost
+        store.claims._entries.clear()
+        store.claims.doubt()
 
         assert (await claim_one(store)).attempts == 1, "its call has not begun"
 
@@ -309,7 +309,7 @@ class TestClaims:
         self, dsn: str, store: PostgresStore
     ) -> None:
         await one_under_way(store)
-        under_way = store.driver.claims._entries[WATCH, "a1"]
+        under_way = store.claims._entries[WATCH, "a1"]
         with dba(dsn) as connection:
             connection.execute("UPDATE cdc_sync.outbox SET claimed_by = NULL")
 
@@ -321,7 +321,7 @@ class TestClaims:
         self, dsn: str, store: PostgresStore, open_another: Open
     ) -> None:
         await one_under_way(store)
-        under_way = store.driver.claims._entries[WATCH, "a1"]
+        under_way = store.claims._entries[WATCH, "a1"]
         other = await open_another()
         with dba(dsn) as connection:  # as on a standby that had not heard of the claim, nor of the daemon
             connection.execute("UPDATE cdc_sync.outbox SET claimed_by = NULL, attempts = 0, attempted = false")
@@ -346,7 +346,7 @@ class TestClaims:
         take_for_dead(dsn)
         await lose_answer(other, await claim_one(other), again_at=NOW + HOUR)
 
-        await store.driver.claims.compare()
+        await store.claims.compare()
 
         assert claimed_by(dsn) == {None}
 
@@ -354,7 +354,7 @@ class TestClaims:
         self, dsn: str, store: PostgresStore
     ) -> None:
         await one_under_way(store)
-        under_way = store.driver.claims._entries[WATCH, "a1"]
+        under_way = store.claims._entries[WATCH, "a1"]
         with dba(dsn) as connection:
             connection.execute("UPDATE cdc_sync.outbox SET status = 'refused'")
 
@@ -365,19 +365,19 @@ class TestClaims:
 
     async def test_a_number_that_is_handed_out_twice_has_one_owner(self, dsn: str, store: PostgresStore) -> None:
         await one_under_way(store)
-        before = store.driver._living.number
+        before = store._living.number
         with dba(dsn) as connection:  # as on a standby whose sequence was behind, where another daemon was first
             connection.execute("UPDATE cdc_sync.daemon SET started_at = started_at + interval '1 second'")
 
-        assert await store.driver._living.renew() != before
+        assert await store._living.renew() != before
 
     async def test_an_end_written_twice_is_written_once(self, store: PostgresStore) -> None:
         await adopt(store, "a1")
         await observe(store, an_observation(status="hired"))
         entry = await claim_one(store)
-        claims = dict(store.driver.claims._numbers)
+        claims = dict(store.claims._numbers)
         await lose_answer(store, entry)
-        store.driver.claims._numbers |= claims  # as if the first answer had been lost, and it is tried again
+        store.claims._numbers |= claims  # as if the first answer had been lost, and it is tried again
 
         await lose_answer(store, entry, again_at=NOW + 60_000)
 
@@ -443,7 +443,7 @@ class TestTakingOver:
         await store.take(WATCH, "first")
         await adopt(store, "a1")
         take_for_dead(dsn)
-        await store.driver._living.renew()
+        await store._living.renew()
 
         with pytest.raises(TakenOverError):
             await observe(store, an_observation(status="seen"))
@@ -489,7 +489,7 @@ class TestAtOnce:
         for _ in range(100):
             await send(0)
         assert await store.entries("pending", None, 100) == []
-        with dba(store.driver._dsn) as connection:
+        with dba(store._dsn) as connection:
             found = connection.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
             assert found.fetchone() == (0,)
 
@@ -578,7 +578,7 @@ class TestUpgrading:
             connection.execute("UPDATE cdc_sync.about SET value = '999' WHERE name = 'schema'")
 
         with pytest.raises(StoreError, match="changed by another version"):
-            await store.driver._living.renew()
+            await store._living.renew()
 
         await die(store)
         await eventually(lambda: not store.holds(entry), "the lease to run short", within=60)

@@ -52,7 +52,7 @@ async def inside(store: SqliteStore, statement: str) -> Any:
         assert isinstance(transaction, SqliteTransaction)
         return transaction.connection.execute(statement).fetchone()
 
-    row = await store.driver.transact(work)
+    row = await store.transact(work)
     return row and row[0]
 
 
@@ -333,7 +333,7 @@ class TestConnectionLost:
 
         async with asyncio.timeout(60):
             with pytest.raises(StoreError, match=r"closed database|gone from under"):
-                await store.driver.transact(close)
+                await store.transact(close)
             with pytest.raises(StoreError, match=r"closed database|gone from under"):
                 await store.counts()
 
@@ -351,7 +351,7 @@ class TestWhatIsLookedAtAllDay:
             assert isinstance(transaction, SqliteTransaction)
             transaction.connection.set_trace_callback(statements.append)
 
-        await store.driver.transact(listen)
+        await store.transact(listen)
         await store.counts()
         await store.endpoints()
         await store.fuses()
