@@ -24,13 +24,12 @@ from cdc_sync.admin.report import Grouped, overview, status_report, story
 from cdc_sync.config import Config, HostPort
 from cdc_sync.core.conditions import Conditions, is_standby, kind_of, wrong
 from cdc_sync.core.delivery import ALL_ENDPOINTS
-from cdc_sync.core.failures import OperationError
+from cdc_sync.core.failures import OperationError, StoreError
 from cdc_sync.core.observations import ConnectionDisplaced, Observe, PersonActed
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.visible import visible
 from cdc_sync.listening import Listener, bugs_alone
-from cdc_sync.store import in_steps
-from cdc_sync.store.protocol import StoreError, WatchCounts
+from cdc_sync.store.protocol import WatchCounts
 from cdc_sync.store.store import Store
 
 if TYPE_CHECKING:
@@ -460,14 +459,11 @@ async def act(  # noqa: PLR0917 - what the request says
     if action == "/fuse/release":
         released = 0
         for transition, most in seen:
-            released += len(
-                await in_steps.release_held(
-                    store, watch, lambda: now, ids=ids, transition=transition, limit=most, who=who
-                )
-            )
+            found = await store.release_held(watch, now, ids=ids, transition=transition, limit=most, who=who)
+            released += len(found)
         return Done("released", released, {"released": released})
     if action == "/dead-letters/retry":
-        what, found = "retried", await store.retry_dead(watch, ids, now, who=who)
+        what, found = "retried", await store.retry_dead(watch, now, ids=ids, who=who)
     else:
         state: EntryState = "held" if action == "/fuse/discard" else "dead"
         what, found = "discarded", await _discard(store, state, watch, ids, seen, now, who)
@@ -521,7 +517,5 @@ async def _discard(  # noqa: PLR0917 - what the form says, in its order
     found = []
     for transition, number in seen:
         # No more than were counted: what comes to be held from now on, nobody has seen.
-        found += await in_steps.discard(
-            store, state, watch, lambda: now, ids=ids, transition=transition, limit=number, who=who
-        )
+        found += await store.discard(state, watch, now, ids=ids, transition=transition, limit=number, who=who)
     return found

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -27,7 +27,7 @@ from cdc_sync.core.failures import OperationError
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.payload import iso
 from cdc_sync.core.visible import visible
-from cdc_sync.store import in_steps
+from cdc_sync.store.operation import Selection
 from cdc_sync.store.protocol import HeldGroup, Only
 from cdc_sync.store.store import Store
 
@@ -95,7 +95,7 @@ def release(
     yes: YesOption = False,
 ) -> None:
     """Let held entries be sent."""
-    chosen = _Chosen(ids=ids or None, only=only, transition=transition, limit=limit)
+    chosen = Selection(ids=ids or None, only=only, transition=transition, limit=limit)
     _decide_held(invocation(context).config(), watch, chosen, yes=yes, discard=False)
 
 
@@ -111,20 +111,11 @@ def discard_held(
     yes: YesOption = False,
 ) -> None:
     """Take held entries as acknowledged, without a call."""
-    chosen = _Chosen(ids=ids or None, only=only, transition=transition, limit=limit)
+    chosen = Selection(ids=ids or None, only=only, transition=transition, limit=limit)
     _decide_held(invocation(context).config(), watch, chosen, yes=yes, discard=True)
 
 
-class _Chosen(TypedDict):
-    """Which held entries a person means; None: no restriction."""
-
-    ids: list[str] | None
-    only: Only | None
-    transition: str | None
-    limit: int | None
-
-
-def _decide_held(config: Config, watch: str | None, chosen: _Chosen, *, yes: bool, discard: bool) -> None:
+def _decide_held(config: Config, watch: str | None, chosen: Selection, *, yes: bool, discard: bool) -> None:
     groups = in_store(config, watch, lambda store: store.held_groups(watch, **chosen))
     if not groups and "->" in (chosen["transition"] or ""):
         # As it can be typed.
@@ -133,7 +124,7 @@ def _decide_held(config: Config, watch: str | None, chosen: _Chosen, *, yes: boo
     if not groups and chosen["transition"]:
         raise OperationError(f"nothing held is {chosen['transition']!r}; `cdc-sync fuse show` names transitions")
     # No more than was seen, whatever comes to be held from now on.
-    parts = [(watch, _Chosen(**{**chosen, "limit": sum(group.number for group in groups)}))]
+    parts = [(watch, Selection(**{**chosen, "limit": sum(group.number for group in groups)}))]
     if groups and not yes:
         named = [f"{group.number} × {group.transition}" for group in groups[:_NAMED]]
         named += [f"{len(groups) - _NAMED} more transitions"] * (len(groups) > _NAMED)
@@ -141,22 +132,23 @@ def _decide_held(config: Config, watch: str | None, chosen: _Chosen, *, yes: boo
         _confirm(f"{', '.join(named)} will be {what}.")
         # What means something else by the time of the answer stays: nobody has agreed to it.
         parts = [
-            (group.watch, _Chosen(**{**chosen, "transition": group.transition, "limit": group.number}))
+            (group.watch, Selection(**{**chosen, "transition": group.transition, "limit": group.number}))
             for group in groups
         ]
 
     async def act(store: Store) -> tuple[int, list[str]]:
-        clock, who, done = store.clock.for_people, operator(), list[tuple[str, str]]()
+        who, done = operator(), list[tuple[str, str]]()
         for name, part in parts:
+            now = store.clock.for_people()
             if discard:
-                done += await in_steps.discard(store, "held", name, clock, who=who, **part)
+                done += await store.discard("held", name, now, who=who, **part)
             else:
-                done += await in_steps.release_held(store, name, clock, who=who, **part)
+                done += await store.release_held(name, now, who=who, **part)
         await record(store, "discard" if discard else "release", len(done), watch)
         left = set(chosen["ids"] or ()) - {id_ for _, id_ in done}
         if chosen["limit"] is not None:
             # Beyond the limit, as was asked.
-            left = {id_ for id_ in left if not await store.held_groups(watch, **_Chosen(**{**chosen, "ids": [id_]}))}
+            left = {id_ for id_ in left if not await store.held_groups(watch, **Selection(**{**chosen, "ids": [id_]}))}
         return len(done), sorted(left)
 
     number, left = in_store(config, watch, act, writes=True)
@@ -237,9 +229,9 @@ def _decide(
     async def act(store: Store) -> list[tuple[str, str]]:
         now = store.clock.for_people()
         if discard:
-            done = await store.discard("dead", watch, wanted, now=now, who=operator())
+            done = await store.discard("dead", watch, now, ids=wanted, who=operator())
         else:
-            done = await store.retry_dead(watch, wanted, now, who=operator())
+            done = await store.retry_dead(watch, now, ids=wanted, who=operator())
         await record(store, "discard" if discard else "retry", len(done), watch)
         return done
 

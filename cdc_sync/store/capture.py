@@ -17,13 +17,8 @@ from cdc_sync.core.plan import Batch, BatchPlan, Before, Enqueued, HistoryLine, 
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.store.columns import as_json, fuse_from, key_text, known_from, state_columns
 from cdc_sync.store.delivery import claim, mend
-from cdc_sync.store.driver import ALONE, Driver, Transaction
-from cdc_sync.store.protocol import (
-    AnotherDatabaseError,
-    Applied,
-    Lease,
-    TakenOverError,
-)
+from cdc_sync.store.driver import ALONE, Driver, Transaction, about
+from cdc_sync.store.protocol import AnotherDatabaseError, Applied, Lease, TakenOverError
 
 if TYPE_CHECKING:
     from cdc_sync.store.postgres.claims import Claims
@@ -53,9 +48,9 @@ class Capture(Driver):
         """
 
         async def work(transaction: Transaction) -> str:
-            if (bound := await _about(transaction, "database")) is None:
+            if (bound := await about(transaction, "database")) is None:
                 await transaction.run("set_about_first", name="database", value=identity)
-                bound = await _about(transaction, "database") or identity
+                bound = await about(transaction, "database") or identity
             return bound
 
         bound = await self.transact(work)
@@ -64,11 +59,11 @@ class Capture(Driver):
 
     async def identity(self) -> str | None:
         """The database that the store belongs to; None if it never met one."""
-        return await self.transact(lambda t: _about(t, "database"))
+        return await self.note("database")
 
     async def hosts(self) -> str | None:
         """Where the database was reached last (`core.database_identity`), as text; None if that is not known."""
-        return await self.transact(lambda t: _about(t, "hosts"))
+        return await self.note("hosts")
 
     async def set_hosts(self, hosts: str, instead_of: str | None) -> bool:
         """Remember where the database is reached, if what `hosts` gives is still `instead_of`; returns whether it was.
@@ -243,11 +238,6 @@ def unmarked(bitmap: bytes, first: int, last: int) -> list[int]:
 
 class _WatchBusyError(Exception):
     """An operator or another daemon writes for the watch at this moment."""
-
-
-async def _about(transaction: Transaction, name: str) -> str | None:
-    rows = await transaction.rows("about", name=name)
-    return str(rows[0][0]) if rows else None
 
 
 async def _apply_to_shared(

@@ -42,6 +42,17 @@ class Transaction(Protocol):
 Work = Callable[[Transaction], Coroutine[Any, Any, T]]
 
 
+async def about(transaction: Transaction, name: str) -> str | None:
+    """One of the store's notes about itself."""
+    rows = await transaction.rows("about", name=name)
+    return str(rows[0][0]) if rows else None
+
+
+async def watches_of(transaction: Transaction, watch: str | None) -> list[str]:
+    """That watch; None: all that the store knows."""
+    return [watch] if watch is not None else sorted([name for (name,) in await transaction.rows("watches")])
+
+
 class Driver(Protocol):
     """What each of the two databases does in its own way; the store's logic is built on it.
 
@@ -73,6 +84,10 @@ class Driver(Protocol):
     async def ask(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
         """The rows that a statement gives, in a transaction of its own."""
         return await self.transact(lambda t: t.rows(name, **parameters))
+
+    async def note(self, name: str) -> str | None:
+        """See `about`."""
+        return await self.transact(lambda t: about(t, name))
 
     async def separately(self, work: Work[T]) -> T:
         """Run work of which each statement may be a transaction of its own, as soon as it is sent."""

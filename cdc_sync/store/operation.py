@@ -1,10 +1,16 @@
-"""The store as operators and the daemon's housekeeping see it: release, discard, retry, resend, and small notes."""
+"""The store as operators and the daemon's housekeeping see it: release, discard, retry, resend, and small notes.
+
+Of a mass change hundreds of thousands may be held, and one transaction over them would keep everybody waiting, or be
+given up as too long. So release and discard go in steps, between which the daemon has the store. Interrupted, the steps
+done are done; asked again, the rest follows.
+"""
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import astuple
+from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from cdc_sync.core.content import Content, quoted
 from cdc_sync.core.delivery import ALL_ENDPOINTS
@@ -14,7 +20,7 @@ from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.plan import HistoryLine, described
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.store.columns import as_json, content_from, fuse_from, state_columns
-from cdc_sync.store.driver import Driver, Transaction, Whose
+from cdc_sync.store.driver import Driver, Transaction, Whose, about, watches_of
 from cdc_sync.store.protocol import CALL_STEP, Condition, HeldGroup, Only
 
 _NO_LIMIT = 1 << 40
@@ -25,30 +31,33 @@ _UNLOGGED = 1_000
 EXAMPLES = 5
 """How many applications of each group of held entries are named."""
 
+STEP = 5_000
+"""Entries that are released or discarded in one transaction, at most."""
+
+
+class Selection(TypedDict, total=False):
+    """Which outbox entries of a state a person means; None means no restriction, and `limit` the oldest."""
+
+    ids: Sequence[str] | None
+    only: Only | None
+    transition: str | None
+    limit: int | None
+
 
 class Operation(Driver):
     """See the module's text. Every method may raise `StoreError`."""
 
     async def fuses(self) -> dict[str, Fuse]:
         """The state of every watch's fuse that ever counted anything."""
-        rows = await self.ask("fuses")
-        return {watch: fuse_from(fuse) for watch, fuse in rows}
+        return {watch: fuse_from(fuse) for watch, fuse in await self.ask("fuses")}
 
-    async def held_groups(
-        self,
-        watch: str | None,
-        *,
-        ids: Sequence[str] | None = None,
-        only: Only | None = None,
-        transition: str | None = None,
-        limit: int | None = None,
-    ) -> list[HeldGroup]:
+    async def held_groups(self, watch: str | None, **selection: Unpack[Selection]) -> list[HeldGroup]:
         """What is held of a selection, by watch, the largest group first."""
-        selection, shift = Selection("held", watch, ids, only, limit, transition), self.clock.shift
+        shift = self.clock.shift
 
         async def work(transaction: Transaction) -> list[HeldGroup]:
-            watches = [watch] if watch is not None else [row[0] for row in await transaction.rows("watches")]
-            rows = await transaction.rows("held_groups", examples=EXAMPLES, **selection.parameters(watches))
+            chosen = _parameters(await watches_of(transaction, watch), **selection)
+            rows = await transaction.rows("held_groups", examples=EXAMPLES, **chosen)
             return [
                 HeldGroup(
                     name, what, number, since + shift, "; ".join(sorted({*why})), tuple(row[-1] for row in of_group)
@@ -59,88 +68,77 @@ class Operation(Driver):
         return await self.transact(work)
 
     async def release_held(
-        self,
-        watch: str | None,
-        now: int,
-        only: Only | None,
-        limit: int | None,
-        *,
-        ids: Sequence[str] | None = None,
-        transition: str | None = None,
-        who: str | None = None,
-    ) -> list[tuple[str, str]]:
-        """Let held entries be sent; the fuse is whole again once none is held. Returns (watch, application id)."""
-        selection = Selection("held", watch, ids, only, limit, transition)
+        self, watch: str | None, now: int, *, who: str | None = None, **selection: Unpack[Selection]
+    ) -> list[Whose]:
+        """Let held entries be sent; the fuse is whole again once none is held. Returns whose they are."""
         due_at = self.clock.due(now)
 
-        async def work(transaction: Transaction) -> list[Whose]:
+        async def step(transaction: Transaction, limit: int) -> list[Whose]:
             fuses = await _lock_watches(transaction, watch)
-            chosen = await _select(transaction, selection, fuses)
-            events = [_line(now, of, "released", content, who) for of, content in chosen]
-            await _revive(transaction, chosen, due_at, events)
+            chosen = await _select(transaction, "held", fuses, {**selection, "limit": limit})
+            await _revive(transaction, chosen, due_at, [_line(now, of, "released", chosen[of], who) for of in chosen])
             await _mend_fuses(transaction, fuses, due_at)
-            return [of for of, _ in chosen]
+            return list(chosen)
 
-        return await self.transact(work)
+        return await self._in_steps(step, selection.get("limit"))
 
     async def discard(
         self,
         state: EntryState,
         watch: str | None,
-        ids: Sequence[str] | None,
-        *,
         now: int,
-        only: Only | None = None,
-        transition: str | None = None,
-        limit: int | None = None,
+        *,
         who: str | None = None,
-    ) -> list[tuple[str, str]]:
-        """Take held or dead entries as acknowledged without a call, the oldest first, `limit` at most. `ids` None: all.
-
-        Returns (watch, application id) of each.
+        **selection: Unpack[Selection],
+    ) -> list[Whose]:
+        """Take held or dead entries as acknowledged without a call; returns whose they are.
 
         Left out are those of which a call with an earlier content is still under way: its answer comes first.
         """
-        selection = Selection(state, watch, ids, only, limit, transition)
 
-        async def work(transaction: Transaction) -> list[Whose]:
+        async def step(transaction: Transaction, limit: int) -> list[Whose]:
             fuses = await _lock_watches(transaction, watch)
             # An entry with a call under way stays: without it, nothing would keep a second call from overtaking it.
-            chosen = await _select(transaction, selection, fuses, under_way=False)
-            await transaction.write("remove", sorted(of for of, _ in chosen))
-            await transaction.write(
-                "acknowledge",
-                [(*of, *state_columns(content), now, False) for of, content in sorted(chosen, key=_by_of)],
-            )
+            chosen = await _select(transaction, state, fuses, {**selection, "limit": limit}, under_way=False)
+            told = [(*of, *state_columns(content), now, False) for of, content in sorted(chosen.items())]
+            await transaction.write("remove", sorted(chosen))
+            await transaction.write("acknowledge", told)
             was = f'"was":"{state}",'
             await transaction.write(
-                "add_history", [_line(now, of, "discarded", content, who, was) for of, content in chosen]
+                "add_history", [_line(now, of, "discarded", content, who, was) for of, content in chosen.items()]
             )
             if state == "held":
                 await _mend_fuses(transaction, fuses, self.clock.due(now))
-            return [of for of, _ in chosen]
+            return list(chosen)
 
-        return await self.transact(work)
+        return await self._in_steps(step, selection.get("limit"))
+
+    async def _in_steps(self, step: Callable[..., Coroutine[Any, Any, list[Whose]]], limit: int | None) -> list[Whose]:
+        """At least one step: with a limit of 0 it only finds out that nothing is held any more."""
+        done: list[Whose] = []
+        while True:
+            size = STEP if limit is None else min(STEP, limit - len(done))
+            found = await self.transact(partial(step, limit=size))
+            done += found
+            if len(found) < size or len(done) == limit:
+                return done
 
     async def retry_dead(
-        self, watch: str | None, ids: Sequence[str] | None, now: int, *, who: str | None = None
-    ) -> list[tuple[str, str]]:
-        """Make dead letters pending again. `ids` None: all. Returns (watch, application id)."""
-        selection, due_at = Selection("dead", watch, ids), self.clock.due(now)
+        self, watch: str | None, now: int, *, who: str | None = None, ids: Sequence[str] | None = None
+    ) -> list[Whose]:
+        """Make dead letters pending again. `ids` None: all. Returns whose they are."""
+        due_at = self.clock.due(now)
 
         async def work(transaction: Transaction) -> list[Whose]:
-            watches = await _lock_watches(transaction, watch)
-            chosen = [each for each in await _select(transaction, selection, watches) if _is_callable(each[1])]
-            events = [_line(now, of, "retried", content, who) for of, content in chosen]
-            await _revive(transaction, chosen, due_at, events)
-            return [of for of, _ in chosen]
+            found = await _select(transaction, "dead", await _lock_watches(transaction, watch), {"ids": ids})
+            chosen = {of: content for of, content in found.items() if _is_callable(content)}
+            await _revive(transaction, chosen, due_at, [_line(now, of, "retried", chosen[of], who) for of in chosen])
+            return list(chosen)
 
         return await self.transact(work)
 
-    async def resend(
-        self, watch: str | None, ids: Sequence[str], now: int, *, who: str | None = None
-    ) -> list[tuple[str, str]]:
-        """Enqueue the last acknowledged state once more. Returns (watch, application id) of those that it found."""
+    async def resend(self, watch: str | None, ids: Sequence[str], now: int, *, who: str | None = None) -> list[Whose]:
+        """Enqueue the last acknowledged state once more. Returns whose it is, of those that it found."""
         due_at = self.clock.due(now)
 
         async def work(transaction: Transaction) -> list[Whose]:
@@ -157,10 +155,9 @@ class Operation(Driver):
                 if state is None and content is not None and _is_callable(content)
             }
             await transaction.write("hasten", [(*of, due_at) for of in hastened])
-            for of, content in again.items():
-                endpoint = endpoint_of(content.url)
-                row = (*of, *state_columns(content), "", "pending", due_at, due_at, None, endpoint)
-                await transaction.write("enqueue", [row])
+            rest = "", "pending", due_at, due_at, None
+            rows = [(*of, *state_columns(each), *rest, endpoint_of(each.url)) for of, each in again.items()]
+            await transaction.write("enqueue", rows)
             found = [of for of in known if of in again or of in hastened]
             await transaction.write("add_history", [_line(now, of, "resend", known[of][0], who) for of in found])
             await transaction.write("add_endpoint", _endpoints(again.values()))
@@ -170,19 +167,21 @@ class Operation(Driver):
 
     async def paused(self) -> frozenset[str]:
         """The endpoints to which an operator has paused sending; see `delivery.ALL_ENDPOINTS`."""
-        return await self.transact(_paused)
+        return frozenset(json.loads(await self.note("paused") or "[]"))
 
     async def pause(self, endpoint: str) -> None:
         """Pause sending to an endpoint."""
-        await self.transact(lambda t: _pause(t, paused={endpoint}))
+        await self._set_paused(lambda paused: paused | {endpoint})
 
     async def resume(self, endpoint: str) -> frozenset[str]:
         """End such a pause; that of all endpoints ends each. Returns what stays paused."""
+        return await self._set_paused(lambda paused: paused - {endpoint} if endpoint != ALL_ENDPOINTS else frozenset())
 
+    async def _set_paused(self, change: Callable[[frozenset[str]], frozenset[str]]) -> frozenset[str]:
         async def work(transaction: Transaction) -> frozenset[str]:
-            resumed = {endpoint} if endpoint != ALL_ENDPOINTS else await _paused(transaction)
-            await _pause(transaction, resumed=resumed)
-            return await _paused(transaction)
+            paused = change(frozenset(await _locked(transaction, "paused", "[]")))
+            await transaction.run("set_about", name="paused", value=as_json(sorted(paused)))
+            return paused
 
         return await self.transact(work)
 
@@ -190,7 +189,7 @@ class Operation(Driver):
         """Count what a person did, and keep it until a daemon takes it for its log; of unlogged ones the newest."""
 
         async def work(transaction: Transaction) -> None:
-            actions = await _lock_actions(transaction)
+            actions = await _locked(transaction, "actions", _NO_ACTIONS)
             actions["counts"][acted.action] = actions["counts"].get(acted.action, 0) + 1
             actions["unlogged"] = [*actions["unlogged"], astuple(acted)][-_UNLOGGED:]
             await transaction.run("set_about", name="actions", value=as_json(actions))
@@ -202,19 +201,18 @@ class Operation(Driver):
         """What people did and no daemon has logged; whoever takes it logs it."""
 
         async def work(transaction: Transaction) -> list[PersonActed]:
-            if not _actions(await transaction.rows("about", name="actions"))["unlogged"]:
+            if not json.loads(await about(transaction, "actions") or _NO_ACTIONS)["unlogged"]:
                 return []
-            actions = await _lock_actions(transaction)
-            found = [PersonActed(*each) for each in actions["unlogged"]]
+            actions = await _locked(transaction, "actions", _NO_ACTIONS)
             await transaction.run("set_about", name="actions", value=as_json({**actions, "unlogged": []}))
-            return found
+            return [PersonActed(*each) for each in actions["unlogged"]]
 
         return await self.transact(work)
 
     async def count_actions(self) -> dict[str, int]:
         """How often people did each thing, since the store was made."""
-        counts: dict[str, int] = _actions(await self.ask("about", name="actions"))["counts"]
-        return counts
+        actions = json.loads(await self.note("actions") or _NO_ACTIONS)
+        return dict(actions["counts"])
 
     async def set_condition(self, name: str, message: str | None, now: int) -> None:
         """Note what is wrong, or with None that it no longer is."""
@@ -258,50 +256,38 @@ class Operation(Driver):
         return await self.transact(work)
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which outbox entries a person means; None means no restriction."""
-
-    state: EntryState
-    watch: str | None
-    ids: Sequence[str] | None = None
-    only: Only | None = None
-    limit: int | None = None
-    transition: str | None = None
-
-    def parameters(self, watches: Collection[str]) -> dict[str, Any]:
-        """Those of the statements that select."""
-        return {
-            "watches": list(watches),
-            "any_id": self.ids is None,
-            "ids": list(self.ids or ()),
-            "deleted": None if self.only is None else self.only == "deletions",
-            "transition": self.transition,
-            "limit": _NO_LIMIT if self.limit is None else self.limit,
-        }
-
-
 async def _lock_watches(transaction: Transaction, watch: str | None) -> dict[str, Fuse]:
     """From here on nobody applies for these watches; only claims and ends come between. Returns their fuses."""
-    rows = await transaction.rows("lock_watches", watch=watch)
-    return {name: fuse_from(fuse) for name, fuse in rows}
+    return {name: fuse_from(fuse) for name, fuse in await transaction.rows("lock_watches", watch=watch)}
 
 
 async def _select(
-    transaction: Transaction, selection: Selection, watches: Mapping[str, Fuse], *, under_way: bool = True
-) -> list[tuple[Whose, Content]]:
+    transaction: Transaction, state: EntryState, watches: Iterable[str], selection: Selection, *, under_way: bool = True
+) -> dict[Whose, Content]:
     """Find entries, lock them in order, and leave out those that are no longer what was found."""
-    found: list[Whose] = [
-        (watch, id_)
-        for watch, id_ in await transaction.rows(
-            "in_state", state=selection.state, under_way=under_way, **selection.parameters(watches)
-        )
-    ]
-    if not found:
-        return []
-    rows = await transaction.rows("contents_in_state", keys=sorted(found), state=selection.state, under_way=under_way)
+    which = {"state": state, "under_way": under_way}
+    found = await transaction.rows("in_state", **which, **_parameters(watches, **selection))
+    rows = await transaction.rows("contents_in_state", keys=sorted(found), **which) if found else []
     contents = {(row[0], row[1]): content_from(*row[2:]) for row in rows}
-    return [(of, content) for of in found if (content := contents.get(of)) is not None]
+    return {(watch, id_): content for watch, id_ in found if (content := contents.get((watch, id_))) is not None}
+
+
+def _parameters(
+    watches: Iterable[str],
+    ids: Sequence[str] | None = None,
+    only: Only | None = None,
+    transition: str | None = None,
+    limit: int | None = None,
+) -> dict[str, Any]:
+    """Those of the statements that select."""
+    return {
+        "watches": list(watches),
+        "any_id": ids is None,
+        "ids": list(ids or ()),
+        "deleted": None if only is None else only == "deletions",
+        "transition": transition,
+        "limit": _NO_LIMIT if limit is None else limit,
+    }
 
 
 def _line(  # noqa: PLR0917 - in the order of what is written
@@ -321,12 +307,12 @@ def _is_callable(content: Content) -> bool:
 
 
 async def _revive(
-    transaction: Transaction, chosen: Sequence[tuple[Whose, Content]], due_at: int, history: Sequence[HistoryLine]
+    transaction: Transaction, chosen: Mapping[Whose, Content], due_at: int, history: Sequence[HistoryLine]
 ) -> None:
-    rows = [(*of, endpoint_of(content.url), due_at) for of, content in sorted(chosen, key=_by_of)]
+    rows = [(*of, endpoint_of(content.url), due_at) for of, content in sorted(chosen.items())]
     await transaction.write("revive", rows)
     await transaction.write("add_history", history)
-    await transaction.write("add_endpoint", _endpoints(content for _, content in chosen))
+    await transaction.write("add_endpoint", _endpoints(chosen.values()))
 
 
 async def _mend_fuses(transaction: Transaction, fuses: Mapping[str, Fuse], now: int) -> None:
@@ -341,29 +327,10 @@ def _endpoints(contents: Iterable[Content]) -> list[tuple[str]]:
     return [(endpoint,) for endpoint in sorted({endpoint_of(content.url) for content in contents})]
 
 
-def _by_of(chosen: tuple[Whose, Content]) -> Whose:
-    return chosen[0]
+_NO_ACTIONS = '{"counts":{},"unlogged":[]}'
 
 
-def _actions(rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
-    return {"counts": {}, "unlogged": [], **(json.loads(rows[0][0]) if rows else {})}
-
-
-async def _lock_actions(transaction: Transaction) -> dict[str, Any]:
-    await transaction.run("set_about_first", name="actions", value="{}")
-    return _actions(await transaction.rows("lock_about", name="actions"))
-
-
-async def _paused(transaction: Transaction) -> frozenset[str]:
-    rows = await transaction.rows("about", name="paused")
-    return frozenset(json.loads(rows[0][0])) if rows else frozenset()
-
-
-async def _pause(
-    transaction: Transaction, *, paused: Collection[str] = frozenset(), resumed: Collection[str] = frozenset()
-) -> None:
-    # Two operators may pause at the same moment.
-    await transaction.run("set_about_first", name="paused", value="[]")
-    rows = await transaction.rows("lock_about", name="paused")
-    after = sorted(frozenset(json.loads(rows[0][0])).union(paused).difference(resumed))
-    await transaction.run("set_about", name="paused", value=as_json(after))
+async def _locked(transaction: Transaction, name: str, empty: str) -> Any:
+    """A note of the store, in JSON, `empty` at first; nobody else changes it before the transaction ends."""
+    await transaction.run("set_about_first", name=name, value=empty)
+    return json.loads((await transaction.rows("lock_about", name=name))[0][0])

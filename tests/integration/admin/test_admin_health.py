@@ -91,7 +91,7 @@ async def test_a_fuse_that_is_blown(admin: Admin) -> None:
         "fuse applications: blown, more than 1 changes at once (fuse.max_changes); `cdc-sync fuse show` tells more\n"
     )
 
-    await admin.store.release_held(None, NOW + SECOND, None, None)
+    await admin.store.release_held(None, NOW + SECOND)
     assert (await admin.get("/readyz")).status == 200
 
 
@@ -116,7 +116,7 @@ async def test_a_deletion_that_is_held_by_itself(admin: Admin) -> None:
     assert answer.text == "held applications: rows may be hidden; `cdc-sync fuse show` tells more\n"
     assert "rows may be hidden" in (await admin.get("/")).text
 
-    await admin.store.release_held(None, NOW + SECOND, None, None)
+    await admin.store.release_held(None, NOW + SECOND)
     assert (await admin.get("/readyz")).status == 200
 
 
@@ -160,7 +160,7 @@ async def test_beyond_loopback_a_stranger_is_told_what_kinds_of_reasons_there_ar
         assert told == (await admin.get("/readyz", headers={"Cookie": browser.cookie})).text
         assert "watch secret-watch: the database secret-host cannot be reached\n" in told
         admin.conditions = {}
-        await admin.store.release_held(None, NOW + SECOND, None, None)
+        await admin.store.release_held(None, NOW + SECOND)
         assert (await admin.get("/readyz")).text == "ready\n"
 
 

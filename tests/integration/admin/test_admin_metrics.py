@@ -144,7 +144,7 @@ async def test_what_waits_no_longer(admin: Admin) -> None:
     await admin.store.apply(some_rules(), a_batch(an_observation("a1", "seen")))
     assert (await scrape(admin))['cdc_sync_outbox_entries{state="pending",watch="applications"}'] == 1
     await reject(admin.store, await claim_one(admin.store))
-    await admin.store.discard("dead", None, None, now=NOW)
+    await admin.store.discard("dead", None, NOW)
 
     samples = await scrape(admin)
 
@@ -241,7 +241,7 @@ async def test_a_fuse(admin: Admin) -> None:
     assert samples['cdc_sync_fuse_blown{watch="applications"}'] == 1
     assert samples['cdc_sync_suspected_deletions{watch="applications"}'] == 1
 
-    await admin.store.release_held(None, NOW, None, None)
+    await admin.store.release_held(None, NOW)
     assert (await scrape(admin))['cdc_sync_fuse_blown{watch="applications"}'] == 0
 
 

@@ -205,7 +205,7 @@ async def test_held_entries_are_grouped_again_once_their_number_changes(
     for _ in range(3):
         assert "1 change is held" in (await page_of(admin)).text
     assert grouped.call_count == 1
-    await admin.store.release_held(None, NOW, None, None)
+    await admin.store.release_held(None, NOW)
     assert "is held" not in (await page_of(admin)).text
     assert grouped.call_count == 1
 
@@ -319,7 +319,7 @@ async def test_a_french_page_has_known_reasons_in_french_and_marks_what_is_engli
 async def test_the_chart_shows_both_sides_of_the_axis(admin: Admin) -> None:
     await fill(admin.store)
     await admin.store.apply(some_rules(), a_batch(an_observation("b1")))
-    await admin.store.release_held(None, NOW, None, None)
+    await admin.store.release_held(None, NOW)
     await acknowledge(admin.store, *await claim(admin.store, NOW + SECOND))
 
     text = (await admin.get("/")).text

@@ -365,9 +365,9 @@ class TestWhatWasQueuedForAnotherBaseUrl:
         if again == "retried":
             await desk.send_once()
             assert [entry.state for entry in await desk.store.entries("dead", None, 2)] == ["dead"]
-            await desk.store.retry_dead(None, None, desk.clock())
+            await desk.store.retry_dead(None, desk.clock())
         else:
-            await desk.store.discard("pending", None, None, now=desk.clock())
+            await desk.store.discard("pending", None, desk.clock())
             await desk.store.resend(None, ["a1"], desk.clock())
 
         await desk.send_once(built={WATCH: hellowork.url})

@@ -124,7 +124,7 @@ class TestFromAnotherProcess:
             await eventually(lambda: _is_dead(desk), "the dead letter")
 
             other = SqliteStore(desk.path)
-            await other.retry_dead(WATCH, ["a1"], desk.clock())
+            await other.retry_dead(WATCH, desk.clock(), ids=["a1"])
             await other.close()
 
             await hellowork.wait_for_calls(2, timeout=60)

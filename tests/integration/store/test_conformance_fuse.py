@@ -19,9 +19,9 @@ from support.store_steps import (
 )
 
 from cdc_sync.core.diff import Cancel, Fuse, Queue
+from cdc_sync.core.plan import ApplyResult
 from cdc_sync.core.rows import Reportable
 from cdc_sync.core.rules import WatchRules
-from cdc_sync.store.protocol import ApplyResult
 from cdc_sync.store.store import Store
 
 TWO_CHANGES = some_rules(max_changes=2)
@@ -158,7 +158,7 @@ async def test_what_a_person_released_counts_as_new_when_it_changes_again(store:
     ids = ("a1", "a2", "a3", "a4", "a5")
     await adopt(store, *ids)
     await observe(store, *(an_observation(one, "hired") for one in ids), rules=TWO_CHANGES)
-    await store.release_held(WATCH, NOW + MINUTE, None, None)
+    await store.release_held(WATCH, NOW + MINUTE)
 
     await observe(store, *(an_observation(one, "rejected") for one in ids), rules=TWO_CHANGES, at=NOW + 2 * MINUTE)
 
@@ -173,7 +173,7 @@ async def test_it_can_be_blown_beforehand(store: Store) -> None:
 
     entry = await waiting_entry(store, "a1")
     assert (entry.state, entry.reason) == ("held", "the map has changed")
-    assert len(await store.release_held(WATCH, NOW, None, None)) == 1
+    assert len(await store.release_held(WATCH, NOW)) == 1
     assert (await store.fuses())[WATCH].blown_at is None
 
 
@@ -392,7 +392,7 @@ class TestADoubtedDeletion:
         await adopt(store, "a1")
         await doubt(store, gone("a1"))
 
-        assert len(await store.release_held(None, NOW, "deletions", None)) == 1
+        assert len(await store.release_held(None, NOW, only="deletions")) == 1
 
         assert [entry.content.deleted for entry in await claim(store)] == [True]
 
@@ -400,7 +400,7 @@ class TestADoubtedDeletion:
         await adopt(store, "a1")
         await doubt(store, gone("a1"))
 
-        assert await store.discard("held", None, None, now=NOW) == [(WATCH, "a1")]
+        assert await store.discard("held", None, NOW) == [(WATCH, "a1")]
 
         assert await entry_of(store, "a1") is None
 

@@ -35,10 +35,11 @@ from cdc_sync.core.delivery import ALL_ENDPOINTS
 from cdc_sync.core.diff import Fuse, Queue, transition
 from cdc_sync.core.observations import PersonActed
 from cdc_sync.core.outbox import EntryState
-from cdc_sync.store import in_steps
+from cdc_sync.core.plan import ApplyResult
+from cdc_sync.store import operation
 from cdc_sync.store.columns import state_columns
 from cdc_sync.store.driver import Transaction
-from cdc_sync.store.protocol import ApplyResult, HeldGroup, Only
+from cdc_sync.store.protocol import HeldGroup, Only
 from cdc_sync.store.store import Store
 
 LATER = NOW + MINUTE
@@ -63,7 +64,7 @@ class TestRelease:
     async def test_held_entries_are_sent_and_the_fuse_is_whole(self, store: Store) -> None:
         await hold(store, "a1", "a2")
 
-        assert len(await store.release_held(None, LATER, None, None)) == 2
+        assert len(await store.release_held(None, LATER)) == 2
 
         claimed = await claim(store, LATER)
         assert [entry.application_id for entry in claimed] == ["a1", "a2"]
@@ -75,25 +76,25 @@ class TestRelease:
         await adopt(store, "a1")
         await observe(store, an_observation(status="hired"), rules=some_rules(max_changes=0, default_settle=MINUTE))
 
-        await store.release_held(None, NOW + SECOND, None, None)
+        await store.release_held(None, NOW + SECOND)
 
         assert (await claim_one(store, NOW + SECOND)).application_id == "a1"
 
     async def test_the_oldest_go_first_and_the_fuse_stays_blown_meanwhile(self, store: Store) -> None:
         await hold(store, "a1", "a2", "a3")
 
-        assert len(await store.release_held(None, LATER, None, 2)) == 2
+        assert len(await store.release_held(None, LATER, limit=2)) == 2
         assert await left(store) == ["a3"]
         assert await is_blown(store)
 
-        assert len(await store.release_held(None, LATER, None, 2)) == 1
+        assert len(await store.release_held(None, LATER, limit=2)) == 1
         assert not await is_blown(store)
 
     @pytest.mark.parametrize(("only", "kept"), [("changes", ["d1"]), ("deletions", ["a1", "a2"])])
     async def test_changes_or_deletions_only(self, store: Store, only: Only, kept: list[str]) -> None:
         await hold(store, "a1", "a2", "d1")
 
-        await store.release_held(None, LATER, only, None)
+        await store.release_held(None, LATER, only=only)
 
         assert await left(store) == kept
         assert await is_blown(store)
@@ -102,7 +103,7 @@ class TestRelease:
         await hold(store, "a1")
         await hold(store, "b1", watch="spontaneous")
 
-        assert len(await store.release_held(WATCH, LATER, None, None)) == 1
+        assert len(await store.release_held(WATCH, LATER)) == 1
 
         assert await left(store) == ["b1"]
         assert not await is_blown(store)
@@ -112,7 +113,7 @@ class TestRelease:
         await store.blow_fuse(WATCH, "the map has changed", NOW)
         assert await is_blown(store)
 
-        assert len(await in_steps.release_held(store, None, lambda: LATER, limit=0)) == 0
+        assert len(await store.release_held(None, LATER, limit=0)) == 0
 
         assert not await is_blown(store)
 
@@ -122,7 +123,7 @@ class TestRelease:
         await lose_answer(store, await claim_one(store))
         await observe(store, an_observation(deleted=True), rules=some_rules(max_deletions=0))
 
-        await store.release_held(None, LATER, None, None)
+        await store.release_held(None, LATER)
         await observe(store, an_observation())
 
         assert (await claim_one(store, LATER)).content == a_content()
@@ -131,7 +132,7 @@ class TestRelease:
         await bury(store, an_observation("a1"))
         await observe(store, an_observation("a2"), rules=some_rules(default_settle=MINUTE))
 
-        assert len(await store.release_held(None, NOW, None, None)) == 0
+        assert len(await store.release_held(None, NOW)) == 0
 
         assert await left(store, "dead") == ["a1"]
         assert (await waiting_entry(store, "a2")).due_at == NOW + MINUTE
@@ -202,18 +203,18 @@ class TestHeldGroups:
         changes = [an_observation("a1", "hired"), an_observation("a2", "seen"), an_observation("a3", "hired")]
         await observe(store, *changes, rules=some_rules(max_changes=0))
 
-        assert len(await in_steps.release_held(store, WATCH, lambda: LATER, transition="applied → seen")) == 1
+        assert len(await store.release_held(WATCH, LATER, transition="applied → seen")) == 1
         assert await left(store) == ["a1", "a3"]
         assert await is_blown(store)
 
-        assert await in_steps.discard(store, "held", None, lambda: LATER, transition="nothing") == []
-        assert len(await in_steps.discard(store, "held", None, lambda: LATER, transition="applied → hired")) == 2
+        assert await store.discard("held", None, LATER, transition="nothing") == []
+        assert len(await store.discard("held", None, LATER, transition="applied → hired")) == 2
         assert not await is_blown(store)
 
     async def test_named_applications_are_released_alone(self, store: Store) -> None:
         await hold(store, "a1", "a2")
 
-        assert len(await in_steps.release_held(store, None, lambda: LATER, ids=["a2", "nobody"])) == 1
+        assert len(await store.release_held(None, LATER, ids=["a2", "nobody"])) == 1
 
         assert await left(store) == ["a1"]
 
@@ -222,7 +223,7 @@ class TestDiscard:
     async def test_held_entries_are_taken_as_told(self, store: Store) -> None:
         await hold(store, "a1", "d1")
 
-        assert await store.discard("held", None, None, now=LATER) == [(WATCH, "a1"), (WATCH, "d1")]
+        assert await store.discard("held", None, LATER) == [(WATCH, "a1"), (WATCH, "d1")]
 
         assert await claim(store, LATER) == []
         (record,) = await store.records("d1", None)
@@ -236,7 +237,7 @@ class TestDiscard:
     async def test_dead_letters_are_taken_as_told(self, store: Store) -> None:
         await bury(store, an_observation("a1"), an_observation("a2"))
 
-        assert await store.discard("dead", None, ["a1", "never seen"], now=LATER) == [(WATCH, "a1")]
+        assert await store.discard("dead", None, LATER, ids=["a1", "never seen"]) == [(WATCH, "a1")]
 
         assert await told_status(store, "a1") == "applied"
         assert await left(store, "dead") == ["a2"]
@@ -244,7 +245,7 @@ class TestDiscard:
     async def test_the_next_change_is_a_change_from_there(self, store: Store) -> None:
         await adopt(store, "a1")
         await bury(store, an_observation(status="hired"))
-        await store.discard("dead", None, None, now=LATER)
+        await store.discard("dead", None, LATER)
 
         assert await observe(store, an_observation(status="hired")) == []
         assert await observe(store, an_observation()) == [ApplyResult("a1", Queue(frozenset({"status"})), "pending")]
@@ -253,7 +254,7 @@ class TestDiscard:
     async def test_changes_or_deletions_only(self, store: Store, only: Only, kept: list[str]) -> None:
         await hold(store, "a1", "d1")
 
-        await store.discard("held", None, None, now=LATER, only=only)
+        await store.discard("held", None, LATER, only=only)
 
         assert await left(store) == kept
         assert await is_blown(store)
@@ -262,7 +263,7 @@ class TestDiscard:
         await hold(store, "a1")
         await hold(store, "a1", watch="spontaneous")
 
-        assert await store.discard("held", "spontaneous", None, now=LATER) == [("spontaneous", "a1")]
+        assert await store.discard("held", "spontaneous", LATER) == [("spontaneous", "a1")]
 
         assert await left(store) == ["a1"]
         assert await is_blown(store)
@@ -271,17 +272,18 @@ class TestDiscard:
     async def test_no_more_than_asked_for_the_oldest_first(self, store: Store) -> None:
         await hold(store, "a1", "a2", "a3")
 
-        assert await store.discard("held", None, None, now=LATER, limit=2) == [(WATCH, "a1"), (WATCH, "a2")]
+        assert await store.discard("held", None, LATER, limit=2) == [(WATCH, "a1"), (WATCH, "a2")]
 
         assert await left(store) == ["a3"]
         assert await is_blown(store)
 
     @pytest.mark.parametrize("limit", [None, 1, 2, 3, 4, 9])
-    async def test_all_of_them_in_steps(self, store: Store, limit: int | None) -> None:
+    async def test_all_of_them_in_steps(self, store: Store, limit: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(operation, "STEP", 2)
         ids = ("a1", "a2", "a3", "a4")
         await hold(store, *ids)
 
-        discarded = await in_steps.discard(store, "held", WATCH, lambda: LATER, limit=limit, at_once=2)
+        discarded = await store.discard("held", WATCH, LATER, limit=limit)
 
         assert discarded == [(WATCH, id_) for id_ in ids[:limit]]
         assert await left(store) == [*ids[len(discarded) :]]
@@ -292,7 +294,7 @@ class TestDiscard:
         await bury(store, an_observation("a2"))
         await hold(store, "a1")
 
-        assert await store.discard(state, None, ["a1", "a2"], now=LATER) == [(WATCH, discarded)]
+        assert await store.discard(state, None, LATER, ids=["a1", "a2"]) == [(WATCH, discarded)]
 
     async def test_a_call_that_is_under_way_is_awaited(self, store: Store) -> None:
         await adopt(store, "a1")
@@ -300,7 +302,7 @@ class TestDiscard:
         under_way = await claim_one(store)
         await observe(store, an_observation(status="42", refused="unmapped"))
 
-        assert await store.discard("dead", None, None, now=LATER) == []
+        assert await store.discard("dead", None, LATER) == []
         await observe(store, an_observation(status="hired"))
         assert await claim(store, LATER) == [], "one call at a time per application"
         await acknowledge(store, under_way)
@@ -314,7 +316,7 @@ class TestDiscard:
         await observe(store, an_observation(status="42", refused="unmapped"))
         await acknowledge(store, under_way)
 
-        assert await store.discard("dead", None, None, now=LATER) == [(WATCH, "a1")]
+        assert await store.discard("dead", None, LATER) == [(WATCH, "a1")]
 
         assert await told_status(store) == "42"
 
@@ -324,7 +326,7 @@ class TestRetry:
         await adopt(store, "a1")
         await bury(store, an_observation(status="hired"))
 
-        assert await store.retry_dead(None, None, LATER) == [(WATCH, "a1")]
+        assert await store.retry_dead(None, LATER) == [(WATCH, "a1")]
 
         entry = await claim_one(store, LATER)
         assert entry.content == a_content("hired")
@@ -335,7 +337,7 @@ class TestRetry:
         await adopt(store, "a1")
         await bury(store, an_observation(status="hired"))
 
-        await store.retry_dead(None, None, LATER)
+        await store.retry_dead(None, LATER)
         await observe(store, an_observation())
 
         assert (await claim_one(store, LATER)).content == a_content()
@@ -344,7 +346,7 @@ class TestRetry:
         await observe(store, an_observation(refused="unmapped"))
         assert await store.endpoints() == {}
 
-        await store.retry_dead(None, ["a1"], LATER)
+        await store.retry_dead(None, LATER, ids=["a1"])
 
         assert list(await store.endpoints()) == [ENDPOINT]
         assert not (await waiting_entry(store)).attempted
@@ -353,7 +355,7 @@ class TestRetry:
     async def test_what_has_no_url_to_call_stays_a_dead_letter(self, store: Store) -> None:
         await observe(store, an_observation(base_url="gopher://example", refused="its URL may not be called"))
 
-        assert await store.retry_dead(None, None, LATER) == []
+        assert await store.retry_dead(None, LATER) == []
 
         assert (await waiting_entry(store)).state == "dead"
         assert await events_of(store) == ["dead-lettered"]
@@ -361,15 +363,15 @@ class TestRetry:
     async def test_named_ones_of_one_watch_only(self, store: Store) -> None:
         await bury(store, an_observation("a1"), an_observation("a2"))
 
-        assert await store.retry_dead("spontaneous", None, LATER) == []
-        assert await store.retry_dead(WATCH, ["a2", "never seen"], LATER) == [(WATCH, "a2")]
+        assert await store.retry_dead("spontaneous", LATER) == []
+        assert await store.retry_dead(WATCH, LATER, ids=["a2", "never seen"]) == [(WATCH, "a2")]
 
         assert await left(store, "dead") == ["a1"]
 
     async def test_held_entries_are_not_touched(self, store: Store) -> None:
         await hold(store, "a1")
 
-        assert await store.retry_dead(None, None, LATER) == []
+        assert await store.retry_dead(None, LATER) == []
 
         assert await left(store) == ["a1"]
 
@@ -483,8 +485,8 @@ class TestWhatPeopleDid:
 
     async def test_stands_in_the_history_with_the_person(self, store: Store) -> None:
         await hold(store, "a1", "a2")
-        await store.release_held(WATCH, LATER, None, 1, who="julia")
-        await store.discard("held", WATCH, None, now=LATER, who="tom")
+        await store.release_held(WATCH, LATER, limit=1, who="julia")
+        await store.discard("held", WATCH, LATER, who="tom")
         await store.resend(WATCH, ["a2"], LATER, who='the "token"')
 
         told = [(e.event, e.detail.get("who")) for id_ in ("a1", "a2") for e in await store.story(id_, None, 9)]

@@ -154,7 +154,7 @@ class TestForgetting:
     async def test_an_operators_discard(self, known: Store) -> None:
         await bury(known, an_observation(status="hired"))
         assert not await passes(known)
-        await known.discard("dead", WATCH, None, now=NOW)
+        await known.discard("dead", WATCH, NOW)
 
         assert not await passes(known)
 

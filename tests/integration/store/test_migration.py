@@ -16,7 +16,8 @@ from support.upgrading import OldData, OldFile, OldSchema, Row, Tables, newest
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import Skip, Suspicion
-from cdc_sync.store.protocol import CallCounts, Condition, HistoryEntry
+from cdc_sync.core.plan import HistoryEntry
+from cdc_sync.store.protocol import CallCounts, Condition
 from cdc_sync.store.store import Store
 
 WATCHES = ("applications", "direct", "polled")
@@ -246,8 +247,8 @@ class TestEveryState:
         with restored(old, tmp_path, request) as data:
             store = await data.open()
             try:
-                assert len(await store.retry_dead(None, None, 1)) == 1
-                assert len(await store.discard("held", "polled", None, now=1)) == 3
+                assert len(await store.retry_dead(None, 1)) == 1
+                assert len(await store.discard("held", "polled", 1)) == 3
                 assert len(await store.resend("applications", ["applications-1"], 1)) == 1
                 await store.release_claims()
 

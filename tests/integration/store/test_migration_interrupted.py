@@ -19,9 +19,10 @@ from support.sessions import Ats, end_sessions, rows
 from support.store_process import store_process
 from support.upgrading import OldFile, OldSchema, newest
 
+from cdc_sync.core.failures import StoreError
 from cdc_sync.demo.postgres import Server
 from cdc_sync.store.postgres import PostgresStore, scripts
-from cdc_sync.store.protocol import StoreError, not_reported
+from cdc_sync.store.protocol import not_reported
 from cdc_sync.store.sqlite import SqliteStore, schema
 from cdc_sync.store.sqlite.schema import connect
 from cdc_sync.store.statements import migrations
@@ -282,5 +283,5 @@ class TestARoleThatMayNotChangeTheSchema:
             store = await PostgresStore.open(own)
             opened.push_async_callback(store.close)
             assert len(await store.entries("pending", None, 100)) == 7
-            await store.retry_dead(None, None, 1)
+            await store.retry_dead(None, 1)
             await store.resend("applications", ["applications-1"], 1)

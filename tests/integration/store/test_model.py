@@ -36,6 +36,7 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import (
     Acknowledged,
     CredentialsRefused,
+    Finished,
     Meaning,
     NotFound,
     Rejected,
@@ -45,8 +46,8 @@ from cdc_sync.core.delivery import (
     fate,
 )
 from cdc_sync.core.outbox import Entry, EntryState
+from cdc_sync.core.plan import ApplyResult
 from cdc_sync.core.rows import Reportable
-from cdc_sync.store.protocol import ApplyResult, Finished
 
 T = TypeVar("T")
 
@@ -220,9 +221,9 @@ class Deliveries(RuleBasedStateMachine):
         entry = self.waiting.get(one)
         match entry and data.draw(st.sampled_from(INTERVENTIONS[entry.state])):
             case "retry":
-                self.run(self.store.retry_dead(WATCH, [one], self.now))
+                self.run(self.store.retry_dead(WATCH, self.now, ids=[one]))
             case "release":
-                self.run(self.store.release_held(None, self.now, None, 1))
+                self.run(self.store.release_held(None, self.now, limit=1))
             case "discard":
                 assert entry is not None
                 self.discard(entry)
@@ -251,7 +252,7 @@ class Deliveries(RuleBasedStateMachine):
         """Capture has seen everything, people released what was held, and HelloWork hears and answers everything."""
         everything = {one: application.now for one, application in self.applications.items()}
         self.record(everything)
-        self.run(self.store.release_held(None, self.now, None, None))
+        self.run(self.store.release_held(None, self.now))
         for _ in range(2):  # before HORIZON what the clock's moves put off, after it what waits for its time
             self.claim()
             for one in list(self.calls):
@@ -285,7 +286,7 @@ class Deliveries(RuleBasedStateMachine):
         return Reportable(one, (one,), content, "not to be sent" if state.status == "refused" else None)
 
     def discard(self, entry: Entry) -> None:
-        if self.run(self.store.discard(entry.state, WATCH, [entry.application_id], now=self.now)):
+        if self.run(self.store.discard(entry.state, WATCH, self.now, ids=[entry.application_id])):
             assert entry.application_id not in self.calls, "a call that is under way is awaited"
             application = self.applications[entry.application_id]
             application.sure = State.of(entry.content)
