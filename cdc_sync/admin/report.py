@@ -14,7 +14,8 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import is_paused
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.payload import iso, request
-from cdc_sync.store.protocol import MOST_HITS, HeldGroup, HistoryEntry, Record, WatchCounts, meant
+from cdc_sync.core.plan import HistoryEntry
+from cdc_sync.store.protocol import MOST_HITS, HeldGroup, Record, WatchCounts, meant
 from cdc_sync.store.store import Store
 
 _BASELINE = "baseline"

@@ -16,6 +16,7 @@ from cdc_sync.config.dsn import encryption
 from cdc_sync.core import database_identity
 from cdc_sync.core.conditions import REMEDY, WATERMARK
 from cdc_sync.core.database_identity import Whereabouts
+from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.delivery.inspection import check_endpoint
 from cdc_sync.pipeline.recognition import found_elsewhere
@@ -26,7 +27,6 @@ from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import server_facts, whereabouts
 from cdc_sync.source.replica_guard import POSITION, ReplicaGuard, ask
 from cdc_sync.store.opening import check_store, opened_alone, opened_beside, stored_positions
-from cdc_sync.store.protocol import StoreError
 from cdc_sync.wall_clock import wall_clock
 
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}

@@ -21,7 +21,6 @@ from cdc_sync.core.observations import PersonActed
 from cdc_sync.core.visible import visible, visible_json, visible_lines
 from cdc_sync.store.opening import opened_beside
 from cdc_sync.store.store import Store
-from cdc_sync.store.unconfigured import unconfigured
 
 _Found = TypeVar("_Found")
 
@@ -95,7 +94,7 @@ def in_store(
     async def found() -> _Found:
         async with opened_beside(config, read_only=not writes) as store:
             if watch is not None and watch not in config.watches:
-                former = [one.watch for one in await unconfigured(store, config.watches)]
+                former = [one.watch for one in await store.unconfigured(config.watches)]
                 if watch not in former:
                     known = f"; no longer configured, and known to the store: {', '.join(former)}" if former else ""
                     raise no_such_watch(config, watch, known)

@@ -15,10 +15,11 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import Health, is_paused
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.payload import iso
+from cdc_sync.core.plan import HistoryEntry
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.pipeline.baseline import is_adopted
 from cdc_sync.store.opening import place_of
-from cdc_sync.store.protocol import MOST_HITS, HistoryEntry, Hit, Record, meant
+from cdc_sync.store.protocol import MOST_HITS, Hit, Record, meant
 from cdc_sync.store.store import Store
 
 _DETAILS = ("by", "who", "attempt", "reason", "seconds")

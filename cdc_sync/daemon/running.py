@@ -28,6 +28,7 @@ from cdc_sync.core import conditions, payload
 from cdc_sync.core import observations as events
 from cdc_sync.core.conditions import starting
 from cdc_sync.core.delivery import Reply, longest_on_its_way
+from cdc_sync.core.failures import StoreError
 from cdc_sync.core.instants import milliseconds
 from cdc_sync.core.observations import Consumer, Dispatch, Event, Handlers, Observe
 from cdc_sync.core.outbox import Entry
@@ -44,9 +45,7 @@ from cdc_sync.pipeline.capture import WatchParts
 from cdc_sync.pipeline.database import Database
 from cdc_sync.pipeline.intake import Delivery, NoDelivery
 from cdc_sync.store.opening import opened_by_daemon, opened_copy
-from cdc_sync.store.protocol import StoreError
 from cdc_sync.store.store import Store
-from cdc_sync.store.unconfigured import unconfigured
 
 GRACE = 20.0
 """Seconds that calls under way may take after the first signal, at most."""
@@ -135,7 +134,7 @@ async def follow_pauses(sender: Sender, store: Store) -> bool:
 async def tell_of_unconfigured(config: Config, store: Store, observe: Observe) -> None:
     """Tell of the watches that the store knows and the configuration does not have."""
     with suppress(StoreError):  # the parts that work with it report that, and `check` and `status` list the watches too
-        for one in await unconfigured(store, config.watches):
+        for one in await store.unconfigured(config.watches):
             observe(one)
 
 

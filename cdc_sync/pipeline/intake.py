@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from cdc_sync.core import plan
 from cdc_sync.core.diff import Adopt, Cancel, Queue, Unseen
+from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import ChangesRead, Decided, Observe, Outcome, RowsHidden, RowSkipped, RowsVisible
 from cdc_sync.core.outbox import NOTHING, EntryState, Known, Offer, Skip, Suspicion
 from cdc_sync.core.plan import ApplyResult, Batch, Resolved, is_nameless
@@ -26,7 +27,7 @@ from cdc_sync.source.changelog import Changes, latest
 from cdc_sync.source.reading import Read, Reader
 from cdc_sync.source.replica_guard import POSITION as REPLICA
 from cdc_sync.source.row_security import Hiding
-from cdc_sync.store.protocol import Applied, StoreError
+from cdc_sync.store.protocol import Applied
 from cdc_sync.store.store import Store
 
 T = TypeVar("T")

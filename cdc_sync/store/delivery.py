@@ -15,13 +15,13 @@ from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 from cdc_sync.core.content import quoted
-from cdc_sync.core.delivery import Again, Done, Health
+from cdc_sync.core.delivery import Again, Done, Finished, Health
 from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.plan import HistoryLine, described
 from cdc_sync.store.columns import as_json, entry_from, fuse_from, health_from, state_columns
 from cdc_sync.store.driver import ALONE, Driver, Transaction, Whose
-from cdc_sync.store.protocol import CALL_STEP, Finished
+from cdc_sync.store.protocol import CALL_STEP
 
 if TYPE_CHECKING:
     from cdc_sync.store.postgres.claims import Claims

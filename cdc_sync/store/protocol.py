@@ -5,35 +5,10 @@ from dataclasses import dataclass, field
 from typing import Literal, Self
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.delivery import Finished
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Entry, Skip, Suspicion
-from cdc_sync.core.plan import ApplyResult, Batch, HistoryEntry
+from cdc_sync.core.plan import ApplyResult
 from cdc_sync.core.rows import Key
-
-__all__ = [
-    "CALL_STEP",
-    "MOST_HITS",
-    "AnotherDatabaseError",
-    "Applied",
-    "ApplyResult",
-    "Batch",
-    "CallCounts",
-    "Condition",
-    "Finished",
-    "HeldGroup",
-    "HistoryEntry",
-    "Hit",
-    "Lease",
-    "Only",
-    "Record",
-    "StoreError",
-    "StoreLockedError",
-    "TakenOverError",
-    "WatchCounts",
-    "meant",
-]
-
 
 Upgrading = Callable[[float], None]
 """Hears that a store of an earlier version is being brought up to date, and for how many seconds."""
@@ -44,6 +19,15 @@ UPGRADING_EVERY = 10.0
 
 def not_reported(_: float) -> None:
     """Nobody needs to hear of it."""
+
+
+def newer(where: str, version: int, newest: int) -> StoreError:
+    """That a store was written by a newer version."""
+    return StoreError(
+        "store-newer",
+        f"The store {where} was written by a newer cdc-sync (schema {version}; this one knows {newest}). Run that "
+        f"version, or restore the store's backup from before the upgrade.",
+    )
 
 
 class AnotherDatabaseError(StoreError):
@@ -61,13 +45,6 @@ class AnotherDatabaseError(StoreError):
             f"another database's states. Correct database.dsn; or, if this database is meant, give it a store of its "
             f"own (state.path, state.dsn), or let it take this one over: see `cdc-sync adopt-database`."
         )
-
-
-class StoreLockedError(StoreError):
-    """Another daemon works on this store."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("store-in-use", message)
 
 
 class StoreGoneError(StoreError):
@@ -186,14 +163,14 @@ class Record:
     watch: str
     application_id: str
     key: Key
-    in_scope: bool
-    told: Content | None
-    told_at: int | None
-    entry: Entry | None
-    under_way: bool
-    suspicion: Suspicion | None
-    skipped: str | None
-    adopted: bool
+    in_scope: bool = True
+    told: Content | None = None
+    told_at: int | None = None
+    entry: Entry | None = None
+    under_way: bool = False
+    suspicion: Suspicion | None = None
+    skipped: str | None = None
+    adopted: bool = False
 
 
 FoundBy = Literal["id", "row", "beginning"]

@@ -1,12 +1,17 @@
 """The store as people see it: counts, lists, one application's history. Its times are those that people read."""
 
 import json
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
+from operator import itemgetter
 
+from cdc_sync.core.observations import WatchUnconfigured
 from cdc_sync.core.outbox import Entry, EntryState, Skip, Suspicion
+from cdc_sync.core.plan import HistoryEntry
 from cdc_sync.store.columns import Columns, as_json, content_from, entry_from, key_from, key_text
-from cdc_sync.store.driver import Driver, Transaction
-from cdc_sync.store.protocol import CALL_STEP, CallCounts, FoundBy, HistoryEntry, Hit, Record, WatchCounts
+from cdc_sync.store.driver import Driver, Transaction, watches_of
+from cdc_sync.store.protocol import CALL_STEP, CallCounts, FoundBy, Hit, Record, WatchCounts
 
 _NEWEST = 20_000
 """Events among which acknowledgements are looked for: a few milliseconds, if there is none among them."""
@@ -19,11 +24,10 @@ class Report(Driver):
         """Outbox entries in a state, oldest first."""
 
         async def work(transaction: Transaction) -> list[Entry]:
-            watches = [watch] if watch is not None else [row[0] for row in await transaction.rows("watches")]
             # Watch by watch, in the index's order: of a mass change that is held, only what is wanted is read.
             rows = [
                 row
-                for name in watches
+                for name in await watches_of(transaction, watch)
                 for row in await transaction.rows("entries", state=state, watch=name, limit=limit)
             ]
             return sorted(map(entry_from, rows), key=lambda entry: (entry.queued_at, entry.watch, entry.application_id))
@@ -36,21 +40,18 @@ class Report(Driver):
 
         Costs as much as the outbox is long, not as much as is known.
         """
-        shift = self.clock.shift
+        found: dict[str, Counter[str]] = {}
+        for watch, name, value in await self.ask("counts"):
+            found.setdefault(watch, Counter())[name] += value + (name == "oldest_queued_at") * self.clock.shift
+        return {watch: WatchCounts(**numbers) for watch, numbers in found.items()}
 
-        async def work(transaction: Transaction) -> dict[str, WatchCounts]:
-            found = {watch: WatchCounts() for (watch,) in await transaction.rows("captured")}
-            for watch, number, changed_at in await transaction.rows("tallies"):
-                found[watch] = WatchCounts(known=number, changed_at=changed_at)
-            for watch, state, number, oldest in await transaction.rows("count_outbox"):
-                of_watch = replace(found.get(watch, WatchCounts()), **{state: number})
-                found[watch] = replace(of_watch, oldest_queued_at=oldest + shift) if state == "pending" else of_watch
-            for column in ("skipped", "suspected"):
-                for watch, number in await transaction.rows(f"count_{column}"):
-                    found[watch] = replace(found.get(watch, WatchCounts()), **{column: number})
-            return found
-
-        return await self.transact(work)
+    async def unconfigured(self, configured: Collection[str]) -> list[WatchUnconfigured]:
+        """What the store holds of each watch that is not among those configured, by name."""
+        return [
+            WatchUnconfigured(watch, of.known, of.pending, of.held, of.dead, of.suspected)
+            for watch, of in sorted((await self.counts()).items(), key=itemgetter(0))
+            if watch not in configured
+        ]
 
     async def skipped(self, watch: str, limit: int) -> list[Skip]:
         """Rows that cannot be reported, and why."""
@@ -62,39 +63,23 @@ class Report(Driver):
         shift = self.clock.shift
 
         async def work(transaction: Transaction) -> list[Record]:
-            reasons = {
-                name: (row_key, reason)
-                for name, row_key, reason in await transaction.rows("skipped_of", id=application_id, watch=watch)
-            }
-            watches = [watch] if watch is not None else [row[0] for row in await transaction.rows("watches")]
-            rows = await transaction.rows("records", id=application_id, watches=watches)
-            entries = {
-                row[0]: (self._for_people(entry_from(row[:-1])), bool(row[-1]))
-                for row in await transaction.rows("entries_of", id=application_id, watches=watches)
-            }
-            suspicions = {
-                row[0]: Suspicion(row[1], row[2], row[3] + shift)
-                for row in await transaction.rows("suspicions_of", id=application_id, watches=watches)
-            }
-            found = [
-                Record(
-                    watch=name,
-                    application_id=application_id,
-                    key=key_from(row_key),
-                    in_scope=bool(in_scope),
-                    told=content_from(*state),
-                    told_at=acknowledged_at,
-                    entry=entry,
-                    under_way=under_way,
-                    suspicion=suspicions.get(name),
-                    skipped=reasons.pop(name, ("", None))[1],
-                    adopted=bool(adopted),
+            which = {"id": application_id, "watches": await watches_of(transaction, watch)}
+            found = []
+            for row in await transaction.rows("records", **which):
+                name, row_key, in_scope, *state, told_at, adopted, gone_at, due_at, skipped, under_way = row[:13]
+                told = content_from(*state)
+                entry = None if row[13] is None else self._for_people(entry_from(row[13:]))
+                suspicion = None if due_at is None else Suspicion(application_id, gone_at, due_at + shift)
+                flags = bool(under_way), suspicion, skipped, bool(adopted)
+                found.append(
+                    Record(name, application_id, key_from(row_key), bool(in_scope), told, told_at, entry, *flags)
                 )
-                for name, _, row_key, in_scope, *state, acknowledged_at, adopted in rows
-                for entry, under_way in (entries.get(name, (None, False)),)
-            ]
-            # A row that could never be reported has no snapshot; it is still known why.
-            return found + [_only_skipped(name, application_id, *skip) for name, skip in reasons.items()]
+            # A row that could never be reported has no snapshot; it is still known why. Of several the last.
+            unreported = {
+                name: Record(name, application_id, key_from(row_key), skipped=reason)
+                for name, row_key, reason in await transaction.rows("skipped_alone", **which)
+            }
+            return found + list(unreported.values())
 
         return await self.transact(work)
 
@@ -105,9 +90,8 @@ class Report(Driver):
         """
 
         async def work(transaction: Transaction) -> list[Hit]:
-            watches = [watch] if watch is not None else sorted([row[0] for row in await transaction.rows("watches")])
             begun, rows = dict[tuple[str, str], Hit](), dict[tuple[str, str], Hit]()
-            for name in watches:
+            for name in await watches_of(transaction, watch):
                 for found in await transaction.rows("ids_from", watch=name, text=text, limit=limit):
                     if found[1].startswith(text):
                         begun.setdefault((name, found[1]), _hit(found, "id" if found[1] == text else "beginning"))
@@ -155,22 +139,6 @@ class Report(Driver):
     def _for_people(self, entry: Entry) -> Entry:
         shift = self.clock.shift
         return entry._replace(queued_at=entry.queued_at + shift, due_at=entry.due_at + shift) if shift else entry
-
-
-def _only_skipped(watch: str, application_id: str, row_key: str, reason: str) -> Record:
-    return Record(
-        watch=watch,
-        application_id=application_id,
-        key=key_from(row_key),
-        in_scope=True,
-        told=None,
-        told_at=None,
-        entry=None,
-        under_way=False,
-        suspicion=None,
-        skipped=reason,
-        adopted=False,
-    )
 
 
 def _hit(row: Columns, by: FoundBy) -> Hit:

@@ -12,8 +12,8 @@ from torture.run import torture
 from torture.verdict import faults, in_order, repeats
 
 from cdc_sync.core.content import Content
+from cdc_sync.core.plan import HistoryEntry
 from cdc_sync.emulator import Call
-from cdc_sync.store.protocol import HistoryEntry
 
 SECONDS = 22.0
 SEED = 20_240_501

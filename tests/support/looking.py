@@ -14,11 +14,10 @@ from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config
 from cdc_sync.core.conditions import NONE, Conditions
-from cdc_sync.core.delivery import GiveUp, Health
+from cdc_sync.core.delivery import Finished, GiveUp, Health
 from cdc_sync.core.observations import Dispatch, Observe
 from cdc_sync.core.plan import Resolved
 from cdc_sync.core.rows import Unreportable
-from cdc_sync.store.protocol import Finished
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.store import Store
 from support.builders import ENDPOINT, HOUR, MINUTE, NOW, a_baseline, a_batch, an_observation, some_rules

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cdc_sync.core.content import Content
+from cdc_sync.core.plan import HistoryEntry
 from cdc_sync.emulator import Call
-from cdc_sync.store.protocol import HistoryEntry
 from torture.ats import Committed, State
 
 

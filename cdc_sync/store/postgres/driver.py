@@ -12,6 +12,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from cdc_sync.config.dsn import shown
 from cdc_sync.config.sessions import POOL_SIZE
+from cdc_sync.core.failures import StoreError
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store.clock import Clock, uptime
 from cdc_sync.store.driver import Work
@@ -20,7 +21,7 @@ from cdc_sync.store.postgres.connecting import configure, conninfo, prepare, tra
 from cdc_sync.store.postgres.living import BEAT, Living
 from cdc_sync.store.postgres.transaction import Connection, PostgresTransaction, pipelined
 from cdc_sync.store.postgres.waking import listen, notify
-from cdc_sync.store.protocol import StoreError, Upgrading, not_reported
+from cdc_sync.store.protocol import Upgrading, not_reported
 from cdc_sync.store.store import Store
 
 T = TypeVar("T")

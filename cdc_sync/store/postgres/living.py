@@ -24,10 +24,10 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+from cdc_sync.core.failures import StoreError
 from cdc_sync.store.clock import Clock, uptime
 from cdc_sync.store.delivery import expire
 from cdc_sync.store.driver import Transaction, Work
-from cdc_sync.store.protocol import StoreError
 from cdc_sync.store.statements import migrations
 
 _SCHEMA = str(len(migrations("postgres")))

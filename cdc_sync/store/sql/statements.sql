@@ -258,45 +258,48 @@ SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, r
 -- name: watches
 SELECT name FROM @watch;
 
--- name: tallies
-SELECT name, known, changed_at FROM @watch WHERE known > 0 OR changed_at IS NOT NULL;
-
--- name: captured
-SELECT DISTINCT watch FROM @position;
-
--- name: count_outbox
-SELECT watch, state, count(*), min(queued_at) FROM @outbox GROUP BY watch, state;
-
--- name: count_skipped
-SELECT watch, count(*) FROM @skipped GROUP BY watch;
-
--- name: count_suspected
-SELECT watch, count(*) FROM @suspicion GROUP BY watch;
+-- name: counts
+-- What is to be added up, by watch and name.
+WITH of_outbox AS (SELECT watch, state, count(*) AS number, min(queued_at) AS oldest FROM @outbox GROUP BY watch, state)
+SELECT DISTINCT watch, 'known', 0 FROM @position
+UNION ALL
+SELECT name, 'known', known FROM @watch WHERE known > 0 OR changed_at IS NOT NULL
+UNION ALL
+SELECT name, 'changed_at', changed_at FROM @watch WHERE changed_at IS NOT NULL
+UNION ALL
+SELECT watch, state, number FROM of_outbox
+UNION ALL
+SELECT watch, 'oldest_queued_at', oldest FROM of_outbox WHERE state = 'pending'
+UNION ALL
+SELECT watch, 'skipped', count(*) FROM @skipped GROUP BY watch
+UNION ALL
+SELECT watch, 'suspected', count(*) FROM @suspicion GROUP BY watch;
 
 -- name: skipped
 SELECT row_key, application_id, reason FROM @skipped WHERE watch = :watch ORDER BY row_key LIMIT :limit;
 
 -- name: records
-SELECT watch, application_id, row_key, in_scope, status, job_id, deleted, metadata, acknowledged_at, adopted
-  FROM @snapshot
- WHERE application_id = :id AND watch @in(watches)
- ORDER BY watch;
+-- Everything of each record of an application; of the rows without a use the last one's reason. From o.watch on: the entry.
+SELECT s.watch, s.row_key, s.in_scope, s.status, s.job_id, s.deleted, s.metadata, s.acknowledged_at, s.adopted, p.at,
+       p.due_at,
+       (SELECT k.reason FROM @skipped k
+         WHERE k.application_id = s.application_id AND k.watch = s.watch ORDER BY k.row_key DESC LIMIT 1),
+       o.claimed_by IS NOT NULL,
+       o.watch, o.application_id, o.status, o.job_id, o.deleted, o.metadata, o.kinds, o.state, o.revision, o.queued_at,
+       o.due_at, o.attempted OR o.claimed_by IS NOT NULL,
+       o.attempts + CASE WHEN o.claimed_by IS NULL THEN 0 ELSE 1 END, o.first_attempt_at, o.not_found_since, o.reason
+  FROM @snapshot s
+  LEFT JOIN @suspicion p ON p.watch = s.watch AND p.application_id = s.application_id
+  LEFT JOIN @outbox o ON o.watch = s.watch AND o.application_id = s.application_id
+ WHERE s.application_id = :id AND s.watch @in(watches)
+ ORDER BY s.watch;
 
--- name: entries_of
-SELECT watch, application_id, status, job_id, deleted, metadata, kinds, state, revision, queued_at, due_at,
-       attempted OR claimed_by IS NOT NULL, attempts + CASE WHEN claimed_by IS NULL THEN 0 ELSE 1 END,
-       first_attempt_at, not_found_since, reason, claimed_by IS NOT NULL
-  FROM @outbox
- WHERE application_id = :id AND watch @in(watches);
-
--- name: suspicions_of
-SELECT watch, application_id, at, due_at FROM @suspicion WHERE application_id = :id AND watch @in(watches);
-
--- name: skipped_of
-SELECT watch, row_key, reason
-  FROM @skipped
- WHERE application_id = :id AND (CAST(:watch AS text) IS NULL OR watch = :watch)
- ORDER BY watch, row_key;
+-- name: skipped_alone
+SELECT k.watch, k.row_key, k.reason
+  FROM @skipped k
+ WHERE k.application_id = :id AND k.watch @in(watches)
+   AND NOT EXISTS (SELECT 1 FROM @snapshot s WHERE s.watch = k.watch AND s.application_id = k.application_id)
+ ORDER BY k.watch, k.row_key;
 
 -- name: ids_from
 -- In the order of an index, so that what is beyond the limit is not read.

@@ -11,12 +11,12 @@ from support.sessions import Ats
 from support.store_steps import events_of
 
 from cdc_sync.core.observations import BaselineDone, BaselineProgress, Decided
+from cdc_sync.core.plan import ApplyResult
 from cdc_sync.pipeline.baseline import BaselinePosition
 from cdc_sync.pipeline.steps import Steps
 from cdc_sync.pipeline.watch import adopt
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.reading import Read
-from cdc_sync.store.protocol import ApplyResult
 
 MANY = (
     "INSERT INTO public.applications (id, hellowork_id, status, job_id, created_at)"

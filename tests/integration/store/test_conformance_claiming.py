@@ -22,10 +22,9 @@ from support.store_steps import (
     waiting_entry,
 )
 
-from cdc_sync.core.delivery import LONGEST_COUNTED, LONGEST_UNASKED, Again, Health
+from cdc_sync.core.delivery import LONGEST_COUNTED, LONGEST_UNASKED, Again, Finished, Health
 from cdc_sync.core.outbox import Entry, Offer
 from cdc_sync.core.payload import body, idempotency_key
-from cdc_sync.store.protocol import Finished
 from cdc_sync.store.store import Store
 
 STAGING = "https://staging.hellowork.com"

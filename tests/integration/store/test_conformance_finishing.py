@@ -21,10 +21,10 @@ from support.store_steps import (
     waiting_entry,
 )
 
-from cdc_sync.core.delivery import Again, Done, Fate, GiveUp, Health
+from cdc_sync.core.delivery import Again, Done, Fate, Finished, GiveUp, Health
 from cdc_sync.core.diff import Cancel
 from cdc_sync.core.outbox import Entry
-from cdc_sync.store.protocol import ApplyResult, Finished
+from cdc_sync.core.plan import ApplyResult
 from cdc_sync.store.store import Store
 
 REPLY: Mapping[str, Any] = {"http": 503, "reason": "HTTP 503"}

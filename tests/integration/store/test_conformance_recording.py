@@ -37,10 +37,12 @@ from support.store_steps import (
 
 from cdc_sync.core.content import Kind
 from cdc_sync.core.diff import Adopt, Cancel, Queue
+from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Entry
+from cdc_sync.core.plan import ApplyResult
 from cdc_sync.core.rows import Foreign, Observation, Reportable
 from cdc_sync.core.status_url import endpoint_of
-from cdc_sync.store.protocol import Applied, ApplyResult, StoreError
+from cdc_sync.store.protocol import Applied
 from cdc_sync.store.store import Store
 
 
@@ -499,7 +501,7 @@ class TestACorrectedRow:
         entry = await waiting_entry(store, "a1")
         assert entry.content == RIGHT._replace(event_date=before.content.event_date)
         assert entry._replace(content=before.content, revision=before.revision) == before
-        assert await store.retry_dead(None, None, NOW) == [(WATCH, "a1")]
+        assert await store.retry_dead(None, NOW) == [(WATCH, "a1")]
         (claimed,) = await store.claim(NOW, HOUR, {endpoint_of(RIGHT.url): 9})
         assert claimed.content == entry.content
 

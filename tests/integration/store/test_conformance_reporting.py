@@ -30,21 +30,13 @@ from support.store_steps import (
     waiting_entry,
 )
 
+from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import WatchUnconfigured
 from cdc_sync.core.outbox import Skip, Suspicion
 from cdc_sync.core.plan import Resolved
 from cdc_sync.core.rows import OutOfScope, Unreportable
-from cdc_sync.store.protocol import (
-    CALL_STEP,
-    AnotherDatabaseError,
-    CallCounts,
-    Condition,
-    Record,
-    StoreError,
-    WatchCounts,
-)
+from cdc_sync.store.protocol import CALL_STEP, AnotherDatabaseError, CallCounts, Condition, Record, WatchCounts
 from cdc_sync.store.store import Store
-from cdc_sync.store.unconfigured import unconfigured
 
 EVERYTHING = 10**9
 """More events than there are."""
@@ -125,8 +117,8 @@ class TestUnconfigured:
         await store.apply(some_rules("spontaneous"), a_batch(an_observation("s1")))
         await store.apply(some_rules("empty"), a_batch(positions={"baseline": "done"}))
 
-        assert await unconfigured(store, {WATCH, "spontaneous", "new"}) == [WatchUnconfigured("empty")]
-        assert await unconfigured(store, ["new"]) == [
+        assert await store.unconfigured({WATCH, "spontaneous", "new"}) == [WatchUnconfigured("empty")]
+        assert await store.unconfigured(["new"]) == [
             WatchUnconfigured(WATCH, known=3, held=1, dead=1, suspected=1),
             WatchUnconfigured("empty"),
             WatchUnconfigured("spontaneous", known=1, pending=1),
@@ -138,7 +130,7 @@ class TestUnconfigured:
 
         await acknowledge(store, await claim_one(store))
 
-        assert await unconfigured(store, []) == [WatchUnconfigured(WATCH, known=1)]
+        assert await store.unconfigured([]) == [WatchUnconfigured(WATCH, known=1)]
 
 
 class TestEntries:
