@@ -4,14 +4,10 @@ The shared store is loaded where it is used: a daemon with a store of SQLite kee
 """
 
 import asyncio
-import fcntl
-import os
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from psycopg.conninfo import conninfo_to_dict
 
@@ -19,19 +15,15 @@ from cdc_sync.config import Config
 from cdc_sync.config.document import UNRESOLVED
 from cdc_sync.config.dsn import shown
 from cdc_sync.core.delivery import longest_on_its_way
+from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Tell, check_unconfigured
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.store.lock import StoreLock
-from cdc_sync.store.protocol import StoreError, StoreLockedError, Upgrading, not_reported
-from cdc_sync.store.sqlite import SqliteStore, copy_store
+from cdc_sync.store.lock import locked
+from cdc_sync.store.protocol import Upgrading, not_reported
+from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.sqlite import inspection as sqlite_inspection
+from cdc_sync.store.sqlite.schema import connect_copy
 from cdc_sync.store.store import Store
-from cdc_sync.store.unconfigured import unconfigured
-
-if TYPE_CHECKING:
-    from cdc_sync.store.postgres import PostgresStore
-
-_COPY = "dry-run-"
 
 
 @asynccontextmanager
@@ -43,38 +35,31 @@ async def opened_by_daemon(config: Config, upgrading: Upgrading = not_reported) 
     Raises:
         StoreError: it cannot be used, or another daemon has it.
     """
-    async with AsyncExitStack() as stack:
-        store: Store
-        if config.state.backend == "postgres":
-            store = await _postgres(config, read_only=False, upgrading=upgrading)
-        else:
-            stack.enter_context(StoreLock(config.state.path))
-            store = SqliteStore(config.state.path, upgrading=upgrading)
-        await asyncio.to_thread(_remove_copies_left_behind)
-        stack.push_async_callback(store.close)
-        await store.release_claims()
-        yield store
+    with _locked(config):
+        async with _opened(config, read_only=False, upgrading=upgrading) as store:
+            await store.release_claims()
+            yield store
 
 
 @asynccontextmanager
 async def opened_copy(config: Config) -> AsyncIterator[Store]:
-    """A copy of the store that is thrown away: for a dry run, whatever the store is, an SQLite file.
+    """A copy of the store that is gone with the process: for a dry run, whatever the store is, one of SQLite.
 
     Raises:
         StoreError: the store cannot be read, or there is no place for the copy.
     """
-    async with AsyncExitStack() as stack:
-        copy = stack.enter_context(_temporary_folder()) / "state.db"
-        if config.state.backend == "postgres":
+    is_shared = config.state.backend == "postgres"
+    source = None if is_shared else config.state.path
+    store = SqliteStore(Path("of a dry run"), connected=partial(connect_copy, source))
+    try:
+        if is_shared:
             from cdc_sync.store.postgres import copy_to_sqlite  # noqa: PLC0415 - as the header says
 
-            await copy_to_sqlite(store_dsn(config), copy)
-        elif config.state.path.exists():
-            await asyncio.to_thread(copy_store, config.state.path, copy)
-        store = SqliteStore(copy)
-        stack.push_async_callback(store.close)
+            await copy_to_sqlite(store_dsn(config), store)
         await store.release_claims()
         yield store
+    finally:
+        await store.close()
 
 
 @asynccontextmanager
@@ -84,20 +69,13 @@ async def opened_beside(config: Config, *, read_only: bool) -> AsyncIterator[Sto
     Raises:
         StoreError: it cannot be used, or does not exist yet.
     """
-    store: Store
-    if config.state.backend == "postgres":
-        store = await _postgres(config, read_only=read_only)
-    else:
-        path = config.state.path
-        if not path.exists():
-            raise StoreError(
-                "store-missing", f"The store {path} does not exist yet: the daemon makes it at its first start."
-            )
-        store = SqliteStore(path, read_only=read_only)
-    try:
+    path = config.state.path
+    if config.state.backend == "sqlite" and not path.exists():
+        raise StoreError(
+            "store-missing", f"The store {path} does not exist yet: the daemon makes it at its first start."
+        )
+    async with _opened(config, read_only=read_only) as store:
         yield store
-    finally:
-        await store.close()
 
 
 @asynccontextmanager
@@ -107,17 +85,38 @@ async def opened_alone(config: Config) -> AsyncIterator[Store]:
     Raises:
         StoreError: it cannot be used, does not exist yet, or a daemon works on it.
     """
-    async with AsyncExitStack() as stack:
-        if config.state.backend == "sqlite" and config.state.path.exists():
-            stack.enter_context(StoreLock(config.state.path))
-        store = await stack.enter_async_context(opened_beside(config, read_only=False))
-        if config.state.backend == "postgres" and (running := await store.daemons()):
-            where = ", ".join(f"process {process} on {host}" for host, process in running)
-            raise StoreLockedError(
-                f"A cdc-sync works on the store: {where}. Stop it first; if it was killed, wait until its lease has "
-                f"lapsed, which takes less than a minute."
-            )
+    with _locked(config) if config.state.path.exists() else nullcontext():
+        async with opened_beside(config, read_only=False) as store:
+            if config.state.backend == "postgres" and (running := await store.daemons()):
+                where = ", ".join(f"process {process} on {host}" for host, process in running)
+                raise StoreError(
+                    "store-in-use",
+                    f"A cdc-sync works on the store: {where}. Stop it first; if it was killed, wait until its lease "
+                    f"has lapsed, which takes less than a minute.",
+                )
+            yield store
+
+
+def _locked(config: Config) -> AbstractContextManager[None]:
+    return locked(config.state.path) if config.state.backend == "sqlite" else nullcontext()
+
+
+@asynccontextmanager
+async def _opened(config: Config, *, read_only: bool, upgrading: Upgrading = not_reported) -> AsyncIterator[Store]:
+    store: Store
+    if config.state.backend == "postgres":
+        from cdc_sync.store.postgres import PostgresStore  # noqa: PLC0415 - as the header says
+
+        longest, tables = longest_on_its_way(config.hellowork.timeout.total_seconds()), tables_beside(config)
+        store = await PostgresStore.open(
+            store_dsn(config), longest_call=longest, read_only=read_only, tables=tables, upgrading=upgrading
+        )
+    else:
+        store = SqliteStore(config.state.path, read_only=read_only, upgrading=upgrading)
+    try:
         yield store
+    finally:
+        await store.close()
 
 
 def store_dsn(config: Config) -> str:
@@ -148,7 +147,7 @@ def place_of(config: Config) -> str:
 
 
 async def check_store(config: Config, tell: Tell) -> str | None:
-    """Tell what `cdc-sync check` finds of the store.
+    """Tell what `cdc-sync check` finds of the store, and of watches in it that are no longer configured.
 
     Returns the identity of the database that it belongs to; None if it belongs to none yet.
     """
@@ -158,76 +157,19 @@ async def check_store(config: Config, tell: Tell) -> str | None:
         bound = await postgres_inspection.check_store(store_dsn(config), tell, tables_beside(config))
     else:
         bound = await asyncio.to_thread(sqlite_inspection.check_store, config.state.path, tell)
-    await _check_watches(config, tell)
+    with suppress(StoreError):  # it does not exist yet, or what is wrong with it was told
+        async with opened_beside(config, read_only=True) as store:
+            for finding in check_unconfigured(await store.unconfigured(config.watches)):
+                tell(finding)
     return bound
 
 
 async def stored_positions(config: Config, name: str) -> dict[str, str]:
     """One of the capture positions, of each configured watch that has it; none if the store cannot be read."""
-    try:
+    found: dict[str, str] = {}
+    with suppress(StoreError):  # as above
         async with opened_beside(config, read_only=True) as store:
-            positions = {watch: await store.positions(watch) for watch in config.watches}
-    except StoreError:
-        return {}  # it does not exist yet, or what is wrong with it was told
-    return {watch: of[name] for watch, of in positions.items() if of.get(name)}
-
-
-async def _check_watches(config: Config, tell: Tell) -> None:
-    """Tell of watches that are configured no more."""
-    try:
-        async with opened_beside(config, read_only=True) as store:
-            found = await unconfigured(store, config.watches)
-    except StoreError:
-        return  # it does not exist yet, or what is wrong with it was told
-    for finding in check_unconfigured(found):
-        tell(finding)
-
-
-async def _postgres(config: Config, *, read_only: bool, upgrading: Upgrading = not_reported) -> "PostgresStore":
-    from cdc_sync.store.postgres import PostgresStore  # noqa: PLC0415 - as the header says
-
-    longest = longest_on_its_way(config.hellowork.timeout.total_seconds())
-    return await PostgresStore.open(
-        store_dsn(config),
-        longest_call=longest,
-        read_only=read_only,
-        tables=tables_beside(config),
-        upgrading=upgrading,
-    )
-
-
-@contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    """A folder for a copy of the store, which is gone with the process, or after kill -9 with the next one."""
-    try:
-        _remove_copies_left_behind()
-        folder = Path(tempfile.mkdtemp(prefix="cdc-sync-making-"))
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        # Only now by the name that others look for: a folder of that name without a lock is nobody's.
-        folder = folder.rename(folder.with_name(folder.name.replace("making-", _COPY, 1)))
-    except OSError as error:
-        raise StoreError(
-            "store-copy",
-            f"A dry run works on a copy of the store, and there is no temporary folder for it: {error.strerror}. Let "
-            f"TMPDIR name one that can be written.",
-        ) from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
-
-
-def _remove_copies_left_behind() -> None:
-    """Remove the copies of dry runs that were killed: those of our own user whose lock went with their process."""
-    with suppress(OSError):
-        for folder in Path(tempfile.gettempdir()).glob(f"cdc-sync-{_COPY}*"):
-            with suppress(OSError):
-                file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-                try:
-                    if os.fstat(file).st_uid == os.geteuid():
-                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        shutil.rmtree(folder, ignore_errors=True)
-                finally:
-                    os.close(file)
+            for watch in config.watches:
+                if value := (await store.positions(watch)).get(name):
+                    found[watch] = value
+    return found

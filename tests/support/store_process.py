@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
-from cdc_sync.store.lock import StoreLock, holder_of
-from cdc_sync.store.protocol import StoreError
+from cdc_sync.core.failures import StoreError
+from cdc_sync.store.lock import holder_of, locked
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.store import Store
 from support.builders import a_baseline, an_observation, some_rules
@@ -71,7 +71,7 @@ async def _starve(path: Path, limit: int) -> None:
 
 
 def _lock(path: Path) -> None:
-    with StoreLock(path):
+    with locked(path):
         print("locked", flush=True)
         signal.pause()
 

@@ -10,11 +10,12 @@ from psycopg import AsyncConnection, errors
 
 from cdc_sync.config.dsn import shown
 from cdc_sync.config.sessions import completed, session_settings
+from cdc_sync.core.failures import StoreError
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
 from cdc_sync.store.postgres.scripts import install, owners
 from cdc_sync.store.postgres.transaction import Connection
-from cdc_sync.store.protocol import UPGRADING_EVERY, StoreError, Upgrading, not_reported
+from cdc_sync.store.protocol import UPGRADING_EVERY, Upgrading, newer, not_reported
 from cdc_sync.store.statements import migrations
 
 # Whatever the role or the database sets: a commit is on disk when it returns.
@@ -102,11 +103,7 @@ async def prepare(
     except psycopg.Error as error:
         raise StoreError("store-unusable", translate(dsn, error)) from error
     if version > newest:
-        raise StoreError(
-            "store-newer",
-            f"The store in {shown(dsn)} was written by a newer cdc-sync (schema {version}; this one knows {newest}). "
-            f"Run that version, or restore the store's backup from before the upgrade.",
-        )
+        raise newer(f"in {shown(dsn)}", version, newest)
     if version < newest:
         raise StoreError(
             "store-not-set-up",

@@ -6,12 +6,12 @@ import psycopg
 
 from cdc_sync.config.dsn import shown
 from cdc_sync.core import clock_skew
+from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, Tell
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store.postgres.connecting import check_server, connected, translate, version_of
 from cdc_sync.store.postgres.scripts import TABLES, exposed, owners, unreadable
 from cdc_sync.store.postgres.transaction import Connection, PostgresTransaction
-from cdc_sync.store.protocol import StoreError
 from cdc_sync.store.statements import migrations
 from cdc_sync.wall_clock import wall_clock
 

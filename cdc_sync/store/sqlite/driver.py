@@ -17,19 +17,20 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from cdc_sync.core.failures import StoreError
 from cdc_sync.store.clock import Clock, boot_id, uptime
 from cdc_sync.store.delivery import expire
 from cdc_sync.store.driver import ALONE, Row, Work
 from cdc_sync.store.lock import holder_of
-from cdc_sync.store.protocol import StoreError, StoreGoneError, Upgrading, not_reported
-from cdc_sync.store.sqlite.schema import connect, translate
+from cdc_sync.store.protocol import StoreGoneError, Upgrading, not_reported
+from cdc_sync.store.sqlite.schema import connect, translate, translated
 from cdc_sync.store.statements import statements
 from cdc_sync.store.store import Store
 from cdc_sync.wall_clock import wall_clock
@@ -222,7 +223,7 @@ class SqliteStore(Store):
     """The store in the file at `path`, which is made if it is missing.
 
     It may be opened several times (operator commands work beside the daemon); that only one daemon sends is
-    `lock.StoreLock`'s business.
+    `lock.locked`'s business. A dry run has a store of its own, which `connected` makes.
 
     Raises:
         StoreError: the file cannot be used; the message says why.
@@ -231,7 +232,14 @@ class SqliteStore(Store):
     claims = None
     """See `Driver`: what is claimed is claimed in the file, and nobody else can claim it."""
 
-    def __init__(self, path: Path, *, read_only: bool = False, upgrading: Upgrading = not_reported) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        read_only: bool = False,
+        upgrading: Upgrading = not_reported,
+        connected: Callable[[], sqlite3.Connection] | None = None,
+    ) -> None:
         super().__init__()
         self.name = str(path)
         self.moves = 0
@@ -240,8 +248,9 @@ class SqliteStore(Store):
         self._path = path
         self._files: dict[str, tuple[int, int]] = {}
         self._gone: StoreGoneError | None = None
+        made = connected or partial(connect, path, read_only=read_only, upgrading=upgrading)
         self._thread = SqliteThread(
-            lambda: self._connect(upgrading, read_only=read_only), "BEGIN" if read_only else "BEGIN IMMEDIATE"
+            lambda: self._opened(made(), read_only=read_only), "BEGIN" if read_only else "BEGIN IMMEDIATE"
         )
 
     async def transact(self, work: Work[T]) -> T:
@@ -299,13 +308,11 @@ class SqliteStore(Store):
         if self._gone is not None:
             raise self._gone
 
-    def _connect(self, upgrading: Upgrading, *, read_only: bool) -> sqlite3.Connection:
-        connection = connect(self._path, read_only=read_only, upgrading=upgrading)
-        try:
+    def _opened(self, connection: sqlite3.Connection, *, read_only: bool) -> sqlite3.Connection:
+        with ExitStack() as on_failure, translated(self._path):
+            on_failure.callback(connection.close)
             self.clock = _clock(connection, keep=not read_only)
-        except sqlite3.Error as error:
-            connection.close()
-            raise StoreError("store-unusable", translate(self._path, error)) from error
+            on_failure.pop_all()
         # Without a journal of its own, a reader has no file that is its.
         self._files = {} if read_only else _files_of(self._path)
         return connection

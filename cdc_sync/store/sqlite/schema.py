@@ -4,11 +4,12 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+from cdc_sync.core.failures import StoreError
 from cdc_sync.store.lock import holder_of
-from cdc_sync.store.protocol import UPGRADING_EVERY, StoreError, Upgrading, not_reported
+from cdc_sync.store.protocol import UPGRADING_EVERY, Upgrading, newer, not_reported
 from cdc_sync.store.statements import migrations, text
 
 _PREPARED = 256
@@ -16,6 +17,9 @@ _PREPARED = 256
 
 _BUSY_TIMEOUT_MS = 10_000
 """How long to wait for another process's transaction: operator commands write beside the daemon."""
+
+# Instead of 2 MB, which stay in our memory for ever; what is not there is in the kernel's cache.
+_SMALL_CACHE = "PRAGMA cache_size = -512"
 
 _INSTRUCTIONS = 100_000
 """SQLite's, between two looks at the clock while the schema is brought up to date: about a millisecond's."""
@@ -26,6 +30,69 @@ def connect(path: Path, *, read_only: bool = False, upgrading: Upgrading = not_r
 
     Raises:
         StoreError: the file is no store, was written by a newer version, or cannot be opened.
+    """
+    connection = open_file(path, read_only=read_only)
+    newest = len(migrations("sqlite"))
+    with ExitStack() as on_failure, translated(path):
+        on_failure.callback(connection.close)
+        version = version_of(connection, path)
+        if version < newest:
+            if read_only:
+                raise StoreError(
+                    "store-not-set-up",
+                    f"The store {path} has not been set up by this version yet: start the daemon once.",
+                )
+            if version and (holder := holder_of(path)) not in {None, os.getpid()}:
+                raise StoreError(
+                    "store-upgrade",
+                    f"The store {path} cannot be brought up to date: an older cdc-sync (process "
+                    f"{holder or 'unknown'}) works on it. Stop it, then try again.",
+                )
+            _bring_up_to_date(connection, migrations("sqlite"), upgrading if version else not_reported)
+        on_failure.pop_all()
+    return connection
+
+
+def connect_copy(source: Path | None) -> sqlite3.Connection:
+    """Open a copy of the store at `source`, if there is one, for a dry run; else an empty store.
+
+    SQLite makes its file in the temporary folder and removes the name at once: it is gone with the process.
+
+    Raises:
+        StoreError: the store cannot be read, or there is no place for the copy.
+    """
+    with copying():
+        copy = sqlite3.connect("", isolation_level=None, cached_statements=_PREPARED)
+        copy.execute(_SMALL_CACHE)
+        if source is not None and source.exists():
+            with closing(connect(source, read_only=True)) as original:
+                original.backup(copy)
+        _bring_up_to_date(copy, migrations("sqlite"), not_reported)
+    return copy
+
+
+@contextmanager
+def copying() -> Iterator[None]:
+    """Around what is done to a copy for a dry run.
+
+    Raises:
+        StoreError: it failed.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(
+            "store-copy",
+            f"A dry run works on a copy of the store, which cannot be written: {error}. Let TMPDIR name a folder with "
+            f"room for it.",
+        ) from error
+
+
+def open_file(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    """Open the file, whatever is in it.
+
+    Raises:
+        StoreError: it cannot be opened.
     """
     try:
         if read_only:
@@ -40,20 +107,14 @@ def connect(path: Path, *, read_only: bool = False, upgrading: Upgrading = not_r
             f"The store {path} cannot be opened: {error}. Does the folder of state.path exist, and may this user "
             f"{'read' if read_only else 'write'} there?",
         ) from error
-    try:
+    with ExitStack() as on_failure, translated(path):
+        on_failure.callback(connection.close)
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-        # Instead of 2 MB, which stay in our memory for ever; what is not there is in the kernel's cache.
-        connection.execute("PRAGMA cache_size = -512")
+        connection.execute(_SMALL_CACHE)
         if not read_only:
             _use_wal(connection)
             connection.execute("PRAGMA synchronous = FULL")
-        _migrate(connection, path, upgrading, read_only=read_only)
-    except sqlite3.Error as error:
-        connection.close()
-        raise StoreError("store-unusable", translate(path, error)) from error
-    except StoreError:
-        connection.close()
-        raise
+        on_failure.pop_all()
     return connection
 
 
@@ -75,52 +136,37 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 
 def copy_store(source: Path, target: Path) -> None:
-    """Write a consistent copy of a store, while its daemon goes on writing: for a dry run, or a backup.
+    """Write a consistent copy of a store, while its daemon goes on writing: for a backup.
 
     Raises:
         StoreError: it cannot be read.
     """
-    target.touch(mode=0o600, exist_ok=True)
-    with closing(connect(source, read_only=True)) as original, closing(sqlite3.connect(target)) as copy:
-        try:
-            original.backup(copy)
-        except sqlite3.Error as error:
-            raise StoreError("store-unusable", translate(source, error)) from error
+    with (
+        closing(connect(source, read_only=True)) as original,
+        closing(sqlite3.connect(target)) as copy,
+        translated(source),
+    ):
+        original.backup(copy)
 
 
-def _migrate(connection: sqlite3.Connection, path: Path, upgrading: Upgrading, *, read_only: bool) -> None:
-    """Apply what is missing, all of it in one transaction with the number: an older version can use what it left."""
-    scripts = migrations("sqlite")
+def version_of(connection: sqlite3.Connection, path: Path) -> int:
+    """How many migrations were applied; 0 for a new file.
+
+    Raises:
+        StoreError: it is a file of something else, or of a newer version.
+    """
     # Before the version: a migration that commits in between must not make our own file look foreign.
     tables: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    version = version_of(connection)
+    version, newest = _applied(connection), len(migrations("sqlite"))
     if tables and version == 0:
         raise StoreError(
             "store-foreign",
             f"The store {path} is an SQLite file of something else: it has tables, and none is cdc-sync's. Choose "
             f"another state.path.",
         )
-    if version > len(scripts):
-        raise StoreError(
-            "store-newer",
-            f"The store {path} was written by a newer cdc-sync (schema {version}; this one knows {len(scripts)}). "
-            f"Run that version, or restore the store's backup from before the upgrade.",
-        )
-    if read_only:
-        if version < len(scripts):
-            raise StoreError(
-                "store-not-set-up", f"The store {path} has not been set up by this version yet: start the daemon once."
-            )
-        return
-    if version == len(scripts):
-        return
-    if version and (holder := holder_of(path)) not in {None, os.getpid()}:
-        raise StoreError(
-            "store-upgrade",
-            f"The store {path} cannot be brought up to date: an older cdc-sync (process {holder or 'unknown'}) works "
-            f"on it. Stop it, then try again.",
-        )
-    _bring_up_to_date(connection, scripts, upgrading if version else not_reported)
+    if version > newest:
+        raise newer(str(path), version, newest)
+    return version
 
 
 def _bring_up_to_date(connection: sqlite3.Connection, scripts: Sequence[str], upgrading: Upgrading) -> None:
@@ -138,7 +184,7 @@ def _bring_up_to_date(connection: sqlite3.Connection, scripts: Sequence[str], up
     try:
         # Another process may open it at the same moment, and be faster. No migration is applied twice: a later one may
         # have dropped what it makes.
-        missing = scripts[version_of(connection) :]
+        missing = scripts[_applied(connection) :]
         for script in missing:
             for statement in _split(text(script)):
                 connection.execute(statement)
@@ -163,17 +209,13 @@ def _split(script: str) -> Iterator[str]:
             statement = ""
 
 
-def version_of(connection: sqlite3.Connection) -> int:
-    """How many migrations were applied; 0 for a new file, or one of something else."""
+def _applied(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 _REMEDIES = (
     ("disk is full", "Free space on its disk; nothing is sent until it can be written."),
-    (
-        "readonly",
-        "Let the daemon's user write the file and its folder, and see that the disk is not mounted read-only.",
-    ),
+    ("readonly", "Let the daemon's user write the file and its folder; is its disk mounted read-only?"),
     ("malformed", "Its disk or a copy of it is damaged: restore a backup, or move it away for a new baseline."),
     ("not a database", "state.path names a file that is something else: choose another path."),
     ("locked", "Another process keeps it locked: a backup or an SQLite shell with an open transaction?"),
@@ -186,3 +228,12 @@ def translate(path: Path, error: sqlite3.Error) -> str:
     """An SQLite error as a sentence with a remedy."""
     remedy = next((remedy for mark, remedy in _REMEDIES if mark in str(error)), "")
     return f"The store {path} cannot be used: {error}. {remedy}".rstrip()
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Let SQLite's errors about the store at `path` be a `StoreError`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError("store-unusable", translate(path, error)) from error

@@ -30,15 +30,17 @@ from support.store_steps import (
     waiting_entry,
 )
 
-from cdc_sync.core.delivery import Again, GiveUp
+from cdc_sync.core.delivery import Again, Finished, GiveUp
+from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding
 from cdc_sync.core.outbox import Verified
 from cdc_sync.store.clock import uptime
 from cdc_sync.store.postgres import PostgresStore, claims, copy_to_sqlite, driver, scripts
 from cdc_sync.store.postgres.inspection import check_store
 from cdc_sync.store.postgres.living import _bury
-from cdc_sync.store.protocol import Finished, Lease, StoreError, TakenOverError
+from cdc_sync.store.protocol import Lease, TakenOverError
 from cdc_sync.store.sqlite import SqliteStore
+from cdc_sync.store.sqlite.schema import connect_copy
 from cdc_sync.store.statements import migrations
 
 Open = Callable[[], Awaitable[PostgresStore]]
@@ -472,8 +474,8 @@ class TestAtOnce:
 
         async def operate(turn: int) -> None:
             await stores[turn % 3].resend(None, names[:: turn % 3 + 1], NOW)
-            await stores[turn % 3].retry_dead(None, None, NOW)
-            await stores[turn % 3].discard("held", None, None, now=NOW)
+            await stores[turn % 3].retry_dead(None, NOW)
+            await stores[turn % 3].discard("held", None, NOW)
 
         async def give_back(turn: int) -> None:
             mine = stores[turn % 3]
@@ -614,7 +616,7 @@ class TestTheRole:
         await one_under_way(store)
         await store.release_claims()
         await store.complete([Finished(await waiting_entry(store), GiveUp("HTTP 400"), {}, NOW)], {})
-        await store.retry_dead(None, None, NOW)
+        await store.retry_dead(None, NOW)
         await store.prune(NOW + 1, 1_000, 10)
         await store.close()
 
@@ -711,16 +713,15 @@ class TestTexts:
 
 
 class TestACopy:
-    async def test_it_is_whole_and_apart(self, dsn: str, store: PostgresStore, tmp_path: Path) -> None:
+    async def test_it_is_whole_and_apart(self, dsn: str, store: PostgresStore) -> None:
         await store.bind("a database")
         await adopt(store, "a1", "a2")
         await observe(store, an_observation(status="hired"), rules=some_rules(max_changes=0))
-        path = tmp_path / "copy.db"
+        copy = SqliteStore(Path("copy"), connected=partial(connect_copy, None))
 
-        await copy_to_sqlite(dsn, path)
+        await copy_to_sqlite(dsn, copy)
         await adopt(store, "a3")
 
-        copy = SqliteStore(path)
         assert await waiting_entry(copy) == await waiting_entry(store)
         assert (await copy.fuses()).keys() == {WATCH}
         assert await copy.identity() == "a database"
@@ -728,10 +729,13 @@ class TestACopy:
         assert list(await copy.endpoints()) == []
         await copy.close()
 
-    async def test_of_nothing_is_nothing(self, database: str, tmp_path: Path) -> None:
-        await copy_to_sqlite(database, tmp_path / "copy.db")
+    async def test_of_nothing_is_nothing(self, database: str) -> None:
+        copy = SqliteStore(Path("copy"), connected=partial(connect_copy, None))
 
-        assert not (tmp_path / "copy.db").exists()
+        await copy_to_sqlite(database, copy)
+
+        assert await copy.counts() == {}
+        await copy.close()
 
 
 async def lose_answer_with(store: PostgresStore, reason: str) -> None:

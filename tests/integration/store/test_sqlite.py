@@ -8,6 +8,7 @@ import stat
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ from support.builders import NOW, WATCH, an_observation
 from support.store_process import store_process
 from support.store_steps import adopt, claim_one, observe, told_status, waiting_entry
 
+from cdc_sync.core.failures import StoreError
 from cdc_sync.store.driver import Transaction
-from cdc_sync.store.protocol import StoreError
 from cdc_sync.store.sqlite import SqliteStore, copy_store
 from cdc_sync.store.sqlite.driver import SqliteTransaction
-from cdc_sync.store.sqlite.schema import connect
+from cdc_sync.store.sqlite.schema import connect, connect_copy
 from cdc_sync.store.statements import migrations
 
 PAGE = 4096
@@ -176,6 +177,20 @@ class TestBesideAnother:
         assert await waiting_entry(copy) == await waiting_entry(store)
         assert await copy.known(WATCH, ["a2"]) == {}
         assert mode(copied) == 0o600
+        await copy.close()
+
+    async def test_a_copy_for_a_dry_run_is_whole_apart_and_nowhere(
+        self, store: SqliteStore, path: Path, tmp_path: Path
+    ) -> None:
+        await observe(store, an_observation())
+        before = sorted(tmp_path.iterdir())
+
+        copy = SqliteStore(Path("copy"), connected=partial(connect_copy, path))
+
+        assert await waiting_entry(copy) == await waiting_entry(store)
+        await adopt(copy, "a2")
+        assert await store.known(WATCH, ["a2"]) == {}
+        assert sorted(tmp_path.iterdir()) == before
         await copy.close()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cdc_sync.core.findings import Finding
-from cdc_sync.store.lock import StoreLock
+from cdc_sync.store.lock import locked
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.sqlite.inspection import check_store
 
@@ -34,7 +34,7 @@ async def test_no_store_yet(tmp_path: Path) -> None:
 
 async def test_a_store_at_work(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
-    with StoreLock(path):
+    with locked(path):
         store = SqliteStore(path)
         await store.bind("ats of cluster 1")
 

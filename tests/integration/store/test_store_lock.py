@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from support.store_process import store_process
 
-from cdc_sync.store.lock import StoreLock, holder_of
-from cdc_sync.store.protocol import StoreError, StoreLockedError
+from cdc_sync.core.failures import StoreError
+from cdc_sync.store.lock import holder_of, locked
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ def test_a_second_daemon_is_refused_and_told_which_is_the_first(path: Path) -> N
         assert first.stdout is not None
         assert first.stdout.readline() == "locked\n"
 
-        with pytest.raises(StoreLockedError, match=rf"process {first.pid}\) .*{path}.*stop that one, or give this one"):
-            StoreLock(path)
+        with pytest.raises(StoreError, match=rf"process {first.pid}\) .*{path}.*stop that one, or give this one"):
+            locked(path).__enter__()
 
         assert holder_of(path) == first.pid
 
@@ -35,13 +35,13 @@ def test_kill_9_frees_the_lock(path: Path) -> None:
         first.wait()
 
         assert holder_of(path) is None
-        with StoreLock(path):
+        with locked(path):
             assert holder_of(path) == os.getpid()
 
 
 def test_it_can_be_taken_again_after_its_release(path: Path) -> None:
     for _ in range(2):
-        with StoreLock(path):
+        with locked(path):
             assert holder_of(path) == os.getpid()
         assert holder_of(path) is None
 
@@ -52,25 +52,26 @@ def test_nobody_holds_a_store_that_was_never_there(path: Path) -> None:
 
 
 def test_two_stores_in_one_folder_have_a_lock_each(path: Path) -> None:
-    with StoreLock(path), StoreLock(path.with_name("other.db")):
+    with locked(path), locked(path.with_name("other.db")):
         pass
 
 
 def test_somebody_who_only_looks_never_keeps_a_daemon_from_starting(path: Path) -> None:
-    with StoreLock(path):
+    with locked(path):
         pass
     with store_process("glance", path) as onlooker:
         assert onlooker.stdout is not None
         assert onlooker.stdout.readline() == "glancing\n"
 
         for _ in range(3000):
-            StoreLock(path).release()
+            with locked(path):
+                pass
 
 
 def test_the_lock_file_is_its_owners_alone(path: Path) -> None:
     before = os.umask(0)
     try:
-        with StoreLock(path):
+        with locked(path):
             (file,) = path.parent.iterdir()
     finally:
         os.umask(before)
@@ -82,5 +83,5 @@ def test_a_missing_folder_is_named(path: Path) -> None:
     with pytest.raises(
         StoreError, match=r"state\.db\.lock cannot be opened: No such file.*folder of state\.path"
     ) as raised:
-        StoreLock(path.parent / "missing" / "state.db")
+        locked(path.parent / "missing" / "state.db").__enter__()
     assert raised.value.code == "store-lock-file"
