@@ -9,16 +9,18 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from cdc_sync.core.diff import Adopt, blow
+from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import NOTHING, Entry, Known, Offer, Suspicion, Verified
 from cdc_sync.core.plan import Batch, BatchPlan, Before, Enqueued, HistoryLine, plan_batch
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.store.columns import as_json, fuse_from, key_text, known_from, state_columns
 from cdc_sync.store.delivery import claim, mend
 from cdc_sync.store.driver import ALONE, Driver, Transaction, about
-from cdc_sync.store.protocol import AnotherDatabaseError, Applied, Lease, TakenOverError
+from cdc_sync.store.protocol import AnotherDatabaseError, Applied, Lease
 
 if TYPE_CHECKING:
     from cdc_sync.store.postgres.claims import Claims
@@ -147,19 +149,10 @@ class Capture(Driver):
 
         A record that changes, or gets another row, is verified no longer.
         """
+        of_nothing = (None, None, None)
         rows = [
-            (
-                watch,
-                each.application_id,
-                key_text(each.key),
-                each.digest,
-                *(
-                    (None, None, None)
-                    if each.content is None
-                    else (each.content.status, each.content.job_id, each.content.deleted)
-                ),
-            )
-            for each in sorted(verified, key=lambda each: each.application_id)
+            (watch, each.application_id, key_text(each.key), each.digest, *(each.content or of_nothing)[:3])
+            for each in sorted(verified, key=attrgetter("application_id"))
         ]
         await self.transact(lambda t: t.write("verify", rows))
 
@@ -182,7 +175,7 @@ class Capture(Driver):
         """Decide about a batch and write all of it; and claim what the sender offers to take, if it enqueues anything.
 
         Raises:
-            TakenOverError: this daemon took the watch, and does not hold its lease any more (see `take`).
+            StoreError: this daemon took the watch, and does not hold its lease any more (see `take`).
         """
         batch = replace(batch, shift=self.clock.shift)
         work = partial(_apply, rules=rules, batch=batch, lease=self._leases.get(rules.watch), offer=offer)
@@ -289,7 +282,7 @@ async def _apply(
         wait: whether to wait for the watch.
 
     Raises:
-        TakenOverError: this daemon does not hold the watch's lease any more.
+        StoreError: this daemon does not hold the watch's lease any more.
         _WatchBusyError: somebody else writes for it now, and we do not wait; or it is not known yet.
     """
     watch = rules.watch
@@ -302,10 +295,11 @@ async def _apply(
         rows = await transaction.rows("lock_watch", watch=watch)
     leased_by, fuse = rows[0]
     if lease is not None and leased_by != lease:
-        raise TakenOverError(
+        raise StoreError(
+            "store-lease-ended",
             f"This daemon's lease on the watch {watch} has ended: it was stopped, cut off from the store, or lost its "
             f"session on the database, and another daemon may work now. What it had read is not recorded; it waits for "
-            f"its turn."
+            f"its turn.",
         )
     before, ours = await _before(transaction, watch, batch, unstarted)
     before_fuse = fuse_from(fuse)
@@ -325,15 +319,7 @@ async def _apply(
     now = batch.now
     if claim_as is not None and any(each.state == "pending" and each.due_at <= now for each in plan.enqueued):
         claimed = await claim(transaction, claims, claim_as, now, offer.horizon, offer.wanted, offer.probing)
-    return Applied(
-        plan.results,
-        touched,
-        claimed,
-        unresolved=plan.unresolved,
-        suspected=suspected,
-        skips=plan.skips,
-        written=True,
-    )
+    return Applied(plan.results, touched, claimed, plan.unresolved, suspected, plan.skips, written=True)
 
 
 async def _before(
@@ -413,10 +399,6 @@ async def _note(transaction: Transaction, watch: str, batch: Batch, plan: BatchP
         await write("add_history", [HistoryLine(at, watch, each.application_id, "suspected", detail) for each in new])
     if cleared := [key_text(skip.key) for skip in plan.skips if skip.reason is None]:
         await transaction.run("unskip", watch=watch, keys=cleared)
-    skipped = [
-        (watch, key_text(skip.key), skip.application_id, skip.reason, at)
-        for skip in plan.skips
-        if skip.reason is not None
-    ]
-    await write("skip", skipped)
+    skipped = [skip for skip in plan.skips if skip.reason is not None]
+    await write("skip", [(watch, key_text(each.key), each.application_id, each.reason, at) for each in skipped])
     return frozenset([each.application_id for each in new])

@@ -39,19 +39,13 @@ def state_columns(content: Content) -> tuple[str, str, bool, str]:
 
 def content_from(status: str | None, job_id: str, deleted: object, metadata: str) -> Content | None:
     """The content in four columns; None if there is none."""
-    if status is None:
-        return None
+    return None if status is None else _content(status, job_id, deleted, metadata)
+
+
+def _content(status: str, job_id: str, deleted: object, metadata: str) -> Content:
     sent, _ = _decode(metadata)
-    return Content(
-        status,
-        job_id,
-        bool(deleted),
-        sent["created"],
-        sent["event_date"],
-        sent.get("source"),
-        sent.get("extra"),
-        sent["url"],
-    )
+    rest = sent["created"], sent["event_date"], sent.get("source"), sent.get("extra"), sent["url"]
+    return Content(status, job_id, bool(deleted), *rest)
 
 
 def known_from(columns: Columns, keys: Mapping[str, Key] = MappingProxyType({}), *, unstarted: bool = False) -> Known:
@@ -64,17 +58,12 @@ def known_from(columns: Columns, keys: Mapping[str, Key] = MappingProxyType({}),
     """
     number, _, row_key, in_scope, status, job_id, deleted, metadata, acknowledged_at, adopted = columns[:10]
     pending = None
-    if columns[10] is not None and (waiting := content_from(*columns[10:14])) is not None:
+    if columns[10] is not None:
         attempted, claimed_by = columns[14:16]
-        pending = Waiting(waiting, bool(attempted) or (claimed_by is not None and not unstarted))
-    return Known(
-        number,
-        keys.get(row_key) or key_from(row_key),
-        bool(in_scope),
-        content_from(status, job_id, deleted, metadata),
-        pending,
-        acknowledged_at is not None and not adopted,
-    )
+        is_attempted = bool(attempted) or (claimed_by is not None and not unstarted)
+        pending = Waiting(_content(*columns[10:14]), is_attempted)
+    key, told = keys.get(row_key) or key_from(row_key), content_from(status, job_id, deleted, metadata)
+    return Known(number, key, bool(in_scope), told, pending, acknowledged_at is not None and not adopted)
 
 
 def entry_from(columns: Columns, claimed_at: int | None = None) -> Entry:
@@ -93,24 +82,8 @@ def entry_from(columns: Columns, claimed_at: int | None = None) -> Entry:
         first = claimed_at if first is None else min(first + max(late - LONGEST_COUNTED, 0), claimed_at)
         if not_found is not None:
             not_found = min(not_found + max(late - LONGEST_UNASKED, 0), claimed_at)
-    content = content_from(status, job_id, deleted, metadata)
-    if content is None:
-        raise AssertionError("the schema forbids an entry without content")
-    return Entry(
-        watch,
-        id_,
-        content,
-        _kinds_of(kinds),
-        state,
-        revision,
-        queued_at,
-        due_at,
-        bool(attempted),
-        attempts,
-        first,
-        not_found,
-        reason,
-    )
+    content, tries = _content(status, job_id, deleted, metadata), (bool(attempted), attempts, first, not_found)
+    return Entry(watch, id_, content, _kinds_of(kinds), state, revision, queued_at, due_at, *tries, reason)
 
 
 @cache

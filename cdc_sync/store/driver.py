@@ -108,7 +108,7 @@ class Driver(Protocol):
         """Find out whether what is written can be found again at the next start.
 
         Raises:
-            StoreGoneError: it cannot: the store was deleted or replaced.
+            StoreError: it cannot: the store was deleted or replaced.
         """
 
     async def close(self) -> None:

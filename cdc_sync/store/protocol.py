@@ -30,6 +30,11 @@ def newer(where: str, version: int, newest: int) -> StoreError:
     )
 
 
+def not_set_up(where: str, remedy: str) -> StoreError:
+    """That a store is missing, or of an earlier version, where nothing may be written."""
+    return StoreError("store-not-set-up", f"The store {where} has not been set up by this version yet: {remedy}")
+
+
 class AnotherDatabaseError(StoreError):
     """The store belongs to another database than the one that the daemon is connected to."""
 
@@ -47,28 +52,15 @@ class AnotherDatabaseError(StoreError):
         )
 
 
-class StoreGoneError(StoreError):
-    """The store is not where it was opened: what is written to it from here on is lost."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("store-gone", message)
-
-    @classmethod
-    def from_under(cls, path: str, missing: str) -> Self:
-        """The store's file, or one beside it, was deleted or replaced under the process that has it open."""
-        return cls(
-            f"The store {path} is gone from under the daemon: {missing} was deleted or replaced while it was open, and "
-            f"what is written now is in no file. Nothing is sent any more, and the daemon ends. Put the files back, or "
-            f"restore a backup, before it starts again: a new store takes the present rows as told, so what waited in "
-            f"the old one is never sent."
-        )
-
-
-class TakenOverError(StoreError):
-    """Another daemon may capture the watch now."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("store-lease-ended", message)
+def gone(path: str, missing: str) -> StoreError:
+    """That the store's file, or one beside it, was deleted or replaced under the process that has it open."""
+    return StoreError(
+        "store-gone",
+        f"The store {path} is gone from under the daemon: {missing} was deleted or replaced while it was open, and "
+        f"what is written now is in no file. Nothing is sent any more, and the daemon ends. Put the files back, or "
+        f"restore a backup, before it starts again: a new store takes the present rows as told, so what waited in "
+        f"the old one is never sent.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from cdc_sync.pipeline import capture
 from cdc_sync.source import errors
 from cdc_sync.source.row_security import Hiding, warning
 from cdc_sync.store.postgres import connecting
-from cdc_sync.store.protocol import AnotherDatabaseError, StoreGoneError
+from cdc_sync.store.protocol import AnotherDatabaseError, gone
 from cdc_sync.store.sqlite import schema
 
 PACKAGE = Path(errors.__file__).parents[1]
@@ -146,7 +146,7 @@ class TestCodes:
         ("error", "code"),
         [
             (AnotherDatabaseError.between("in …", "one", "another"), "store-another-database"),
-            (StoreGoneError.from_under("…", "…"), "store-gone"),
+            (gone("…", "…"), "store-gone"),
         ],
     )
     def test_an_error_of_its_own_type_has_the_row_of_its_code(self, error: StoreError, code: str) -> None:

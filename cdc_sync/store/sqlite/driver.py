@@ -17,7 +17,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
@@ -29,8 +29,8 @@ from cdc_sync.store.clock import Clock, boot_id, uptime
 from cdc_sync.store.delivery import expire
 from cdc_sync.store.driver import ALONE, Row, Work
 from cdc_sync.store.lock import holder_of
-from cdc_sync.store.protocol import StoreGoneError, Upgrading, not_reported
-from cdc_sync.store.sqlite.schema import connect, translate, translated
+from cdc_sync.store.protocol import Upgrading, gone, not_reported
+from cdc_sync.store.sqlite.schema import connect, guarded, translate
 from cdc_sync.store.statements import statements
 from cdc_sync.store.store import Store
 from cdc_sync.wall_clock import wall_clock
@@ -247,7 +247,7 @@ class SqliteStore(Store):
         self.wake: Callable[[], None] = lambda: None
         self._path = path
         self._files: dict[str, tuple[int, int]] = {}
-        self._gone: StoreGoneError | None = None
+        self._gone: StoreError | None = None
         made = connected or partial(connect, path, read_only=read_only, upgrading=upgrading)
         self._thread = SqliteThread(
             lambda: self._opened(made(), read_only=read_only), "BEGIN" if read_only else "BEGIN IMMEDIATE"
@@ -304,15 +304,13 @@ class SqliteStore(Store):
                 if (found.st_dev, found.st_ino) == opened:
                     continue
             if self._gone is None:
-                self._gone = StoreGoneError.from_under(self.name, path)
+                self._gone = gone(self.name, path)
         if self._gone is not None:
             raise self._gone
 
     def _opened(self, connection: sqlite3.Connection, *, read_only: bool) -> sqlite3.Connection:
-        with ExitStack() as on_failure, translated(self._path):
-            on_failure.callback(connection.close)
+        with guarded(self._path, connection):
             self.clock = _clock(connection, keep=not read_only)
-            on_failure.pop_all()
         # Without a journal of its own, a reader has no file that is its.
         self._files = {} if read_only else _files_of(self._path)
         return connection

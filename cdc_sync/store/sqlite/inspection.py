@@ -10,7 +10,7 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, Tell, check_disk_space
 from cdc_sync.store.lock import holder_of
 from cdc_sync.store.sqlite.driver import run
-from cdc_sync.store.sqlite.schema import open_file, translated, version_of
+from cdc_sync.store.sqlite.schema import guarded, open_file, version_of
 from cdc_sync.store.statements import migrations
 
 _USER = "   # the user that the daemon runs as"
@@ -51,7 +51,8 @@ def check_store(path: Path, tell: Tell) -> str | None:
 def _check_content(path: Path, tell: Tell) -> str | None:
     newest = len(migrations("sqlite"))
     try:
-        with translated(path), closing(open_file(path, read_only=True)) as store:
+        store = open_file(path, read_only=True)
+        with guarded(path, store), closing(store):
             version = version_of(store, path)
             bound = run(store, "about", name="database") if version else []
     except StoreError as error:

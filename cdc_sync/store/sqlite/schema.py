@@ -4,12 +4,12 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.store.lock import holder_of
-from cdc_sync.store.protocol import UPGRADING_EVERY, Upgrading, newer, not_reported
+from cdc_sync.store.protocol import UPGRADING_EVERY, Upgrading, newer, not_reported, not_set_up
 from cdc_sync.store.statements import migrations, text
 
 _PREPARED = 256
@@ -32,24 +32,18 @@ def connect(path: Path, *, read_only: bool = False, upgrading: Upgrading = not_r
         StoreError: the file is no store, was written by a newer version, or cannot be opened.
     """
     connection = open_file(path, read_only=read_only)
-    newest = len(migrations("sqlite"))
-    with ExitStack() as on_failure, translated(path):
-        on_failure.callback(connection.close)
+    with guarded(path, connection):
         version = version_of(connection, path)
-        if version < newest:
+        if version < len(scripts := migrations("sqlite")):
             if read_only:
-                raise StoreError(
-                    "store-not-set-up",
-                    f"The store {path} has not been set up by this version yet: start the daemon once.",
-                )
+                raise not_set_up(str(path), "start the daemon once.")
             if version and (holder := holder_of(path)) not in {None, os.getpid()}:
                 raise StoreError(
                     "store-upgrade",
                     f"The store {path} cannot be brought up to date: an older cdc-sync (process "
                     f"{holder or 'unknown'}) works on it. Stop it, then try again.",
                 )
-            _bring_up_to_date(connection, migrations("sqlite"), upgrading if version else not_reported)
-        on_failure.pop_all()
+            _bring_up_to_date(connection, scripts, upgrading if version else not_reported)
     return connection
 
 
@@ -107,14 +101,12 @@ def open_file(path: Path, *, read_only: bool) -> sqlite3.Connection:
             f"The store {path} cannot be opened: {error}. Does the folder of state.path exist, and may this user "
             f"{'read' if read_only else 'write'} there?",
         ) from error
-    with ExitStack() as on_failure, translated(path):
-        on_failure.callback(connection.close)
+    with guarded(path, connection):
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
         connection.execute(_SMALL_CACHE)
         if not read_only:
             _use_wal(connection)
             connection.execute("PRAGMA synchronous = FULL")
-        on_failure.pop_all()
     return connection
 
 
@@ -141,11 +133,8 @@ def copy_store(source: Path, target: Path) -> None:
     Raises:
         StoreError: it cannot be read.
     """
-    with (
-        closing(connect(source, read_only=True)) as original,
-        closing(sqlite3.connect(target)) as copy,
-        translated(source),
-    ):
+    original = connect(source, read_only=True)
+    with guarded(source, original), closing(original), closing(sqlite3.connect(target)) as copy:
         original.backup(copy)
 
 
@@ -231,9 +220,12 @@ def translate(path: Path, error: sqlite3.Error) -> str:
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Let SQLite's errors about the store at `path` be a `StoreError`."""
+def guarded(path: Path, connection: sqlite3.Connection) -> Iterator[None]:
+    """Let SQLite's errors about the store at `path` be a `StoreError`; close its connection if anything fails."""
     try:
         yield
-    except sqlite3.Error as error:
-        raise StoreError("store-unusable", translate(path, error)) from error
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise StoreError("store-unusable", translate(path, error)) from error
+        raise

@@ -38,7 +38,7 @@ from cdc_sync.store.clock import uptime
 from cdc_sync.store.postgres import PostgresStore, claims, copy_to_sqlite, driver, scripts
 from cdc_sync.store.postgres.inspection import check_store
 from cdc_sync.store.postgres.living import _bury
-from cdc_sync.store.protocol import Lease, TakenOverError
+from cdc_sync.store.protocol import Lease
 from cdc_sync.store.sqlite import SqliteStore
 from cdc_sync.store.sqlite.schema import connect_copy
 from cdc_sync.store.statements import migrations
@@ -396,13 +396,13 @@ class TestTakingOver:
         )
         await observe(other, an_observation(status="hired"))
 
-        with pytest.raises(TakenOverError, match="lease on the watch applications has ended"):
+        with pytest.raises(StoreError, match="lease on the watch applications has ended"):
             await observe(store, an_observation(status="seen"))
 
         assert (await waiting_entry(store)).content.status == "hired"
         assert not (await store.take(WATCH, "first")).mine
         await other.give_back(WATCH)
-        with pytest.raises(TakenOverError, match="waits for its turn"):
+        with pytest.raises(StoreError, match="waits for its turn"):
             await observe(other, an_observation(status="seen"))
         assert await store.take(WATCH, "third") == Lease(mine=True, session="second")
         await observe(store, an_observation(status="seen"))
@@ -436,7 +436,7 @@ class TestTakingOver:
 
         await eventually(free, "the lease to be free", within=60)
 
-        with pytest.raises(TakenOverError):  # as when the daemon that was stopped goes on
+        with pytest.raises(StoreError):  # as when the daemon that was stopped goes on
             await observe(store, an_observation(status="seen"))
 
     async def test_who_was_taken_for_dead_records_nothing_though_nobody_else_works(
@@ -447,7 +447,7 @@ class TestTakingOver:
         take_for_dead(dsn)
         await store._living.renew()
 
-        with pytest.raises(TakenOverError):
+        with pytest.raises(StoreError):
             await observe(store, an_observation(status="seen"))
 
         assert await store.take(WATCH, "second") == Lease(mine=True, session="first")
