@@ -1,8 +1,8 @@
 """The store's driver for PostgreSQL: a transaction is one on a connection of a small pool."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Self, TypeVar
 
@@ -115,18 +115,7 @@ class PostgresStore(Store):
 
     async def separately(self, work: Work[T]) -> T:
         """See `Driver`: each statement commits with its answer, which spares two messages and a round trip."""
-        for attempt in range(_TRIES):
-            async with self._translated(_ANSWERS_WITHIN):
-                try:
-                    async with self._pool.connection() as connection:
-                        transaction = PostgresTransaction(connection)
-                        result = await work(transaction)
-                        await self._wake_others(connection, transaction)
-                        return result
-                except (errors.DeadlockDetected, errors.SerializationFailure):
-                    if attempt == _TRIES - 1:
-                        raise
-        raise AssertionError("unreachable")
+        return await self._within(_ANSWERS_WITHIN, work, together=False)
 
     async def daemon(self) -> int:
         """See `Driver`."""
@@ -163,60 +152,56 @@ class PostgresStore(Store):
                     await self._living.end()
         await self._pool.close(timeout=_ENDS_WITHIN)
 
-    async def _within(self, seconds: float, work: Work[T]) -> T:
-        for attempt in range(_TRIES):
-            async with self._translated(seconds):
-                try:
-                    async with self._transaction() as transaction:
-                        return await work(transaction)
-                except (errors.DeadlockDetected, errors.SerializationFailure):
-                    if attempt == _TRIES - 1:
-                        raise
-        raise AssertionError("unreachable")
+    async def _within(self, seconds: float, work: Work[T], *, together: bool = True) -> T:
+        """Run work within so many seconds, and again after a deadlock; the driver's errors are a `StoreError`."""
+        tries = _TRIES
+        while True:
+            tries -= 1
+            try:
+                async with asyncio.timeout(seconds), self._pool.connection() as connection:
+                    return await self._run(connection, work, together=together)
+            except (TimeoutError, psycopg.Error) as error:
+                if tries and isinstance(error, errors.DeadlockDetected | errors.SerializationFailure):
+                    continue
+                # The next answer may be from another server, which does not know all that this one knew.
+                self.claims.doubt()
+                self._living.doubt()
+                if not isinstance(error, PoolTimeout):
+                    # The pool's other connections are likely to be as dead: not one failure for each.
+                    await self._pool.drain()
+                raise self._translated(error, seconds) from error
 
-    @asynccontextmanager
-    async def _translated(self, seconds: float) -> AsyncIterator[None]:
-        """Within so many seconds, and with the driver's errors as `StoreError`."""
-        try:
-            async with asyncio.timeout(seconds):
-                yield
-        except (TimeoutError, psycopg.Error) as error:
-            # The next answer may be from another server, which does not know all that this one knew.
-            self.claims.doubt()
-            self._living.doubt()
-            if not isinstance(error, PoolTimeout):
-                # The pool's other connections are likely to be as dead: not one failure for each.
-                await self._pool.drain()
-            if isinstance(error, errors.DivisionByZero):  # see the statement `due`
-                raise StoreError(
-                    "store-lease-ended",
-                    f"This daemon's lease on the store in {shown(self._dsn)} has ended: it was stopped, or cut off "
-                    f"from the store, and what it had claimed is free. It takes another lease and goes on.",
-                ) from error
-            if isinstance(error, psycopg.Error):
-                raise StoreError("store-unusable", translate(self._dsn, error)) from error
-            raise StoreError(
-                "store-unanswered",
-                f"The store in {shown(self._dsn)} cannot be used: it has not answered within {seconds:.0f} s. It is "
-                f"tried again; nothing is sent that could not be recorded.",
-            ) from error
-
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[PostgresTransaction]:
-        # By two messages among the others: psycopg's own transaction waits for the answer of each. What fails in
-        # between, the pool rolls back.
-        async with self._pool.connection() as connection:
+    async def _run(self, connection: Connection, work: Work[T], *, together: bool) -> T:
+        transaction = PostgresTransaction(connection)
+        if not together:
+            result = await work(transaction)
+        else:
+            # By two messages among the others: psycopg's own transaction waits for the answer of each. What fails in
+            # between, the pool rolls back.
             async with pipelined(connection):
                 await connection.execute(self._begin)
-                yield (transaction := PostgresTransaction(connection))
+                result = await work(transaction)
                 await connection.execute(b"COMMIT")
-            await self._wake_others(connection, transaction)
-
-    async def _wake_others(self, connection: Connection, transaction: PostgresTransaction) -> None:
         if transaction.left_due > 0 and self._living.others:
             with suppress(psycopg.Error, TimeoutError):  # it is durable all the same
                 async with asyncio.timeout(_WAKES_WITHIN):
                     await notify(connection, self._living.number)
+        return result
+
+    def _translated(self, error: TimeoutError | psycopg.Error, seconds: float) -> StoreError:
+        if isinstance(error, errors.DivisionByZero):  # see the statement `due`
+            return StoreError(
+                "store-lease-ended",
+                f"This daemon's lease on the store {self.name} has ended: it was stopped, or cut off from the store, "
+                f"and what it had claimed is free. It takes another lease and goes on.",
+            )
+        if isinstance(error, psycopg.Error):
+            return StoreError("store-unusable", translate(self._dsn, error))
+        return StoreError(
+            "store-unanswered",
+            f"The store {self.name} cannot be used: it has not answered within {seconds:.0f} s. It is tried again; "
+            f"nothing is sent that could not be recorded.",
+        )
 
     async def _beat(self) -> None:
         listening: asyncio.Task[None] | None = None
@@ -268,10 +253,6 @@ class PostgresStore(Store):
         if server != self._server:
             self._server, self.moves = server, self.moves + 1
             self.claims.doubt()
-        missing = self.clock.compare(store, ahead or 0, before, uptime())
-        if missing:
-            raised = (ahead or 0) + missing
-            await self._within(
-                _RENEWS_WITHIN,
-                lambda t: t.run("raise_clock", ahead=str(raised), was=None if ahead is None else str(ahead)),
-            )
+        if missing := self.clock.compare(store, ahead or 0, before, uptime()):
+            raised, was = str((ahead or 0) + missing), None if ahead is None else str(ahead)
+            await self._within(_RENEWS_WITHIN, lambda t: t.run("raise_clock", ahead=raised, was=was))

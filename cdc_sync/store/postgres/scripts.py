@@ -83,40 +83,16 @@ def exposed() -> str:
 
 def grants(role: str) -> str:
     """The least privileges of the role that the daemon and its commands run as."""
-    name = sql.Literal(role)
+    name, check = sql.Literal(role), rights.all_granted(_granted(role))
     quotes = sql.SQL(requoted("$cdc_sync$", [name.as_string()]))
-    return (
-        sql.SQL(
-            "-- cdc-sync: what the daemon's role needs of the store's tables. Run it after\n"
-            "-- `cdc-sync sql install --store`.\n\n"
-            "DO {quotes} BEGIN\n"
-            "    EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), {name});\n"
-            "END {quotes};\n"
-            "GRANT USAGE ON SCHEMA cdc_sync TO {role};\n"
-            "GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {role};\n"
-            "-- GRANT only warns of what it leaves out.\n"
-            "DO {quotes}\n{check}\n{quotes};\n"
-        )
-        .format(
-            name=name,
-            quotes=quotes,
-            role=sql.Identifier(role),
-            tables=_tables(reversed(TABLES)),
-            check=sql.SQL(rights.all_granted(_granted(role))),
-        )
-        .as_string()
-    )
+    parts = {"name": name, "quotes": quotes, "role": sql.Identifier(role), "check": sql.SQL(check)}
+    return sql.SQL(_sql("grants")).format(tables=_tables(reversed(TABLES)), **parts).as_string() + "\n"
 
 
 def revokes(role: str) -> str:
     """What takes back all that `grants` gives."""
     block = rights.take_back(_granted(role))
-    quotes = requoted("$cdc_sync$", [block])
-    return (
-        "-- cdc-sync: take back what `cdc-sync sql grants --store` gave the daemon's role. USAGE on the schema, and\n"
-        "-- CONNECT, stay as long as the role has something else there.\n"
-        f"DO {quotes}\n{block}\n{quotes};\n"
-    )
+    return _sql("revokes").format(block=block, quotes=requoted("$cdc_sync$", [block])) + "\n"
 
 
 def _granted(role: str) -> rights.Grants:

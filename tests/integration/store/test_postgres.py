@@ -35,6 +35,7 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding
 from cdc_sync.core.outbox import Verified
 from cdc_sync.store.clock import uptime
+from cdc_sync.store.driver import Transaction
 from cdc_sync.store.postgres import PostgresStore, claims, copy_to_sqlite, driver, scripts
 from cdc_sync.store.postgres.inspection import check_store
 from cdc_sync.store.postgres.living import _bury
@@ -270,14 +271,16 @@ class TestClaims:
                 "SELECT alive_until::text FROM cdc_sync.daemon WHERE id = %s", [number]
             ).fetchall()
 
-        async with store._transaction() as transaction:
+        async def claim_it(transaction: Transaction) -> "asyncio.Task[None]":
             due = {"endpoint": ENDPOINT, "since": 0, "now": NOW, "latest": NOW + HOUR, "limit": 1, "daemon": number}
             assert len(await transaction.rows("due", **due, probing=False)) == 1
             burial = partial(_bury, number=number, until=str(until), clock=other.clock)
             burying = asyncio.create_task(other.transact(burial))
             await asyncio.sleep(0.3)
             assert not burying.done()
-        await burying
+            return burying
+
+        await (await store.transact(claim_it))
 
         assert claimed_by(dsn) == {None}
         assert (await waiting_entry(store)).attempted
