@@ -22,7 +22,7 @@ from cdc_sync.source.connection import READS, Reads, asking, connected, reading_
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import server_facts
 from cdc_sync.source.session import StandbyError
-from cdc_sync.store.protocol import AnotherDatabaseError
+from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.store import Store
 
 _CONNECTING, _DELETING = "connecting", "deletions"

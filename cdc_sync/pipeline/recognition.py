@@ -3,7 +3,7 @@
 from cdc_sync.core.database_identity import Whereabouts, elsewhere
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.facts import is_same_cluster, whereabouts
-from cdc_sync.store.protocol import AnotherDatabaseError
+from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.store import Store
 
 

@@ -13,14 +13,14 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from cdc_sync.core.diff import Adopt, blow
-from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import NOTHING, Entry, Known, Offer, Suspicion, Verified
 from cdc_sync.core.plan import Batch, BatchPlan, Before, Enqueued, HistoryLine, plan_batch
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.store.columns import as_json, fuse_from, key_text, known_from, state_columns
 from cdc_sync.store.delivery import claim, mend
 from cdc_sync.store.driver import ALONE, Driver, Transaction, about
-from cdc_sync.store.protocol import AnotherDatabaseError, Applied, Lease
+from cdc_sync.store.errors import AnotherDatabaseError, store_error, texts
+from cdc_sync.store.protocol import Applied, Lease
 
 if TYPE_CHECKING:
     from cdc_sync.store.postgres.claims import Claims
@@ -57,7 +57,8 @@ class Capture(Driver):
 
         bound = await self.transact(work)
         if bound != identity:
-            raise AnotherDatabaseError.between(self.name, bound, identity)
+            facts = {"store": self.name, "bound": bound, "connected": identity}
+            raise AnotherDatabaseError(texts()["messages"]["store-another-database"].format(**facts))
 
     async def identity(self) -> str | None:
         """The database that the store belongs to; None if it never met one."""
@@ -295,12 +296,7 @@ async def _apply(
         rows = await transaction.rows("lock_watch", watch=watch)
     leased_by, fuse = rows[0]
     if lease is not None and leased_by != lease:
-        raise StoreError(
-            "store-lease-ended",
-            f"This daemon's lease on the watch {watch} has ended: it was stopped, cut off from the store, or lost its "
-            f"session on the database, and another daemon may work now. What it had read is not recorded; it waits for "
-            f"its turn.",
-        )
+        raise store_error("store-lease-ended/watch", watch=watch)
     before, ours = await _before(transaction, watch, batch, unstarted)
     before_fuse = fuse_from(fuse)
     plan = plan_batch(rules, batch, before, before_fuse)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cdc_sync.core.failures import StoreError
+from cdc_sync.store.errors import store_error
 
 
 @contextmanager
@@ -23,21 +23,13 @@ def locked(path: Path) -> Iterator[None]:
     try:
         file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise StoreError(
-            "store-lock-file",
-            f"The lock file {lock} cannot be opened: {error.strerror}. Does the folder exist, and may this user write "
-            f"there? It is the folder of state.path.",
-        ) from error
+        raise store_error("store-lock-file", file=lock, said=error.strerror) from error
     try:
         while not _flock(file, fcntl.LOCK_EX):
             # Only a daemon refuses to share; a glance of `holder_of` is over at once, and must not keep a daemon from
             # starting.
             if not _flock(file, fcntl.LOCK_SH):
-                raise StoreError(
-                    "store-in-use",
-                    f"Another cdc-sync (process {_process_in(file) or 'unknown'}) works on the store {path}. One "
-                    f"daemon per store: stop that one, or give this one a state.path of its own.",
-                )
+                raise store_error("store-in-use", process=_process_in(file) or "unknown", store=path)
         os.ftruncate(file, 0)
         os.write(file, str(os.getpid()).encode())
         yield

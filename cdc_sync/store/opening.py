@@ -18,6 +18,7 @@ from cdc_sync.core.delivery import longest_on_its_way
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Tell, check_unconfigured
 from cdc_sync.core.identifiers import QualifiedName
+from cdc_sync.store.errors import store_error
 from cdc_sync.store.lock import locked
 from cdc_sync.store.protocol import Upgrading, not_reported
 from cdc_sync.store.sqlite import SqliteStore
@@ -71,9 +72,7 @@ async def opened_beside(config: Config, *, read_only: bool) -> AsyncIterator[Sto
     """
     path = config.state.path
     if config.state.backend == "sqlite" and not path.exists():
-        raise StoreError(
-            "store-missing", f"The store {path} does not exist yet: the daemon makes it at its first start."
-        )
+        raise store_error("store-missing", store=path)
     async with _opened(config, read_only=read_only) as store:
         yield store
 
@@ -89,11 +88,7 @@ async def opened_alone(config: Config) -> AsyncIterator[Store]:
         async with opened_beside(config, read_only=False) as store:
             if config.state.backend == "postgres" and (running := await store.daemons()):
                 where = ", ".join(f"process {process} on {host}" for host, process in running)
-                raise StoreError(
-                    "store-in-use",
-                    f"A cdc-sync works on the store: {where}. Stop it first; if it was killed, wait until its lease "
-                    f"has lapsed, which takes less than a minute.",
-                )
+                raise store_error("store-in-use/daemons", daemons=where)
             yield store
 
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Literal
 
 from cdc_sync.core.content import Content
-from cdc_sync.core.failures import StoreError
 from cdc_sync.core.outbox import Entry, Skip, Suspicion
 from cdc_sync.core.plan import ApplyResult
 from cdc_sync.core.rows import Key
@@ -19,48 +18,6 @@ UPGRADING_EVERY = 10.0
 
 def not_reported(_: float) -> None:
     """Nobody needs to hear of it."""
-
-
-def newer(where: str, version: int, newest: int) -> StoreError:
-    """That a store was written by a newer version."""
-    return StoreError(
-        "store-newer",
-        f"The store {where} was written by a newer cdc-sync (schema {version}; this one knows {newest}). Run that "
-        f"version, or restore the store's backup from before the upgrade.",
-    )
-
-
-def not_set_up(where: str, remedy: str) -> StoreError:
-    """That a store is missing, or of an earlier version, where nothing may be written."""
-    return StoreError("store-not-set-up", f"The store {where} has not been set up by this version yet: {remedy}")
-
-
-class AnotherDatabaseError(StoreError):
-    """The store belongs to another database than the one that the daemon is connected to."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("store-another-database", message)
-
-    @classmethod
-    def between(cls, store: str, bound: str, connected: str) -> Self:
-        """Say so of a store, named as in "in postgresql://host/state", with both databases' identities."""
-        return cls(
-            f"The store {store} belongs to the database {bound}, but the daemon is connected to {connected}: a "
-            f"restored copy, a renamed clone or another cluster. Nothing is sent, since HelloWork would be told "
-            f"another database's states. Correct database.dsn; or, if this database is meant, give it a store of its "
-            f"own (state.path, state.dsn), or let it take this one over: see `cdc-sync adopt-database`."
-        )
-
-
-def gone(path: str, missing: str) -> StoreError:
-    """That the store's file, or one beside it, was deleted or replaced under the process that has it open."""
-    return StoreError(
-        "store-gone",
-        f"The store {path} is gone from under the daemon: {missing} was deleted or replaced while it was open, and "
-        f"what is written now is in no file. Nothing is sent any more, and the daemon ends. Put the files back, or "
-        f"restore a backup, before it starts again: a new store takes the present rows as told, so what waited in "
-        f"the old one is never sent.",
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ import logging
 import re
 import sqlite3
 import tempfile
-from contextlib import closing
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,15 +22,14 @@ from cdc_sync.config.problems import Problem
 from cdc_sync.config.problems import messages as config_messages
 from cdc_sync.core import failures
 from cdc_sync.core.database_identity import Whereabouts, elsewhere
-from cdc_sync.core.failures import StoreError
 from cdc_sync.core.observations import Dispatch, RowsHidden, StoreFailed, TriggersMissing, WatchLost
 from cdc_sync.daemon.lines import Fields, Lines
 from cdc_sync.daemon.logs import EventLogger
 from cdc_sync.pipeline import capture
 from cdc_sync.source import errors
 from cdc_sync.source.row_security import Hiding, warning
+from cdc_sync.store import errors as store_errors
 from cdc_sync.store.postgres import connecting
-from cdc_sync.store.protocol import AnotherDatabaseError, gone
 from cdc_sync.store.sqlite import schema
 
 PACKAGE = Path(errors.__file__).parents[1]
@@ -116,42 +114,26 @@ class TestCodes:
         [
             *((meaning.code, meaning.text) for meaning in errors.meanings()),
             *((name.partition("/")[0], message) for name, message in errors.messages().items()),
-            ("store-unusable", schema.translate(Path("state.db"), sqlite3.Error("disk full"))),
-            ("store-unusable", connecting.translate("postgresql://host/ats", psycopg.Error("disk full"))),
+            *((name.partition("/")[0], message) for name, message in store_errors.texts()["messages"].items()),
+            ("store-unusable", str(schema.translate(Path("state.db"), sqlite3.Error("disk full")))),
+            ("store-unusable", str(connecting.translate("postgresql://host/ats", psycopg.Error("disk full")))),
             ("store-another-database", elsewhere("one", Whereabouts(("a:1",), "1"), Whereabouts(("b:1",), "2"))),
         ],
     )
     def test_a_row_has_the_message_of_its_code(self, code: str, message: str) -> None:
         assert [row for _, its, row in CODED if its == code and pattern(row).match(message)]
 
-    @pytest.mark.parametrize("code", ["store-foreign", "store-newer", "store-not-set-up", "store-unopenable"])
-    def test_a_row_has_the_message_of_a_file_that_is_no_store(self, code: str, tmp_path: Path) -> None:
-        path = tmp_path / "state.db"
-        if code == "store-unopenable":
-            path = path / "state.db"
-        elif code == "store-not-set-up":
-            path.touch()
+    @pytest.mark.parametrize("database", ["sqlite", "postgres"])
+    def test_each_remedy_of_the_store_follows_its_error(self, database: str) -> None:
+        of_sqlite = [(sqlite3.Error(f"a {mark} b"), remedy) for mark, remedy in store_errors.texts()["sqlite"].items()]
+        of_postgres = [
+            (getattr(psycopg.errors, name)("x"), remedy) for name, remedy in store_errors.texts()["postgres"].items()
+        ]
+
+        if database == "sqlite":
+            assert all(str(schema.translate(Path("x"), error)).endswith(remedy) for error, remedy in of_sqlite)
         else:
-            schema.connect(path).close()
-            with closing(sqlite3.connect(path)) as file:
-                file.execute(f"PRAGMA user_version = {99 if code == 'store-newer' else 0}")
-
-        with pytest.raises(StoreError) as raised:
-            schema.connect(path, read_only=code == "store-not-set-up")
-
-        assert raised.value.code == code
-        assert [row for _, its, row in CODED if its == code and pattern(row).match(str(raised.value))]
-
-    @pytest.mark.parametrize(
-        ("error", "code"),
-        [
-            (AnotherDatabaseError.between("in …", "one", "another"), "store-another-database"),
-            (gone("…", "…"), "store-gone"),
-        ],
-    )
-    def test_an_error_of_its_own_type_has_the_row_of_its_code(self, error: StoreError, code: str) -> None:
-        assert error.code == code
-        assert [row for _, its, row in CODED if its == code and pattern(row).match(str(error))]
+            assert all(str(connecting.translate("x=y", error)).endswith(remedy) for error, remedy in of_postgres)
 
     def test_a_line_of_the_log_has_the_code(self) -> None:
         written: list[Fields] = []

@@ -13,9 +13,10 @@ from cdc_sync.config.sessions import completed, session_settings
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.core.visible import visible
+from cdc_sync.store.errors import store_error, texts
 from cdc_sync.store.postgres.scripts import install, owners
 from cdc_sync.store.postgres.transaction import Connection
-from cdc_sync.store.protocol import UPGRADING_EVERY, Upgrading, newer, not_reported
+from cdc_sync.store.protocol import UPGRADING_EVERY, Upgrading, not_reported
 from cdc_sync.store.statements import migrations
 
 # Whatever the role or the database sets: a commit is on disk when it returns.
@@ -38,12 +39,7 @@ def conninfo(dsn: str) -> str:
     try:
         return completed(dsn, "cdc-sync store")
     except psycopg.ProgrammingError:
-        raise StoreError(
-            "store-dsn",
-            "The store's database cannot be reached: state.dsn is not a connection string that libpq understands. "
-            "Expected postgresql://USER@HOST:PORT/DATABASE or key=value pairs; special characters in a URI's password "
-            "are percent-encoded.",
-        ) from None
+        raise store_error("store-dsn") from None
 
 
 @asynccontextmanager
@@ -82,7 +78,7 @@ async def prepare(
         StoreError: the database cannot be used; or the schema is newer than this version, or older and may not be
             changed, by this role or because an older daemon works on it.
     """
-    newest = len(migrations("postgres"))
+    store, newest = f"in {shown(dsn)}", len(migrations("postgres"))
     try:
         async with connected(dsn) as connection:
             check_server(connection, dsn)
@@ -95,21 +91,14 @@ async def prepare(
                     report.cancel()
                 version = await version_of(connection)
     except errors.ObjectNotInPrerequisiteState as error:
-        raise StoreError(
-            "store-upgrade",
-            f"The store in {shown(dsn)} cannot be brought up to date: {error.diag.message_primary}. "
-            f"{error.diag.message_hint}",
-        ) from error
+        facts = {"said": error.diag.message_primary, "hint": error.diag.message_hint}
+        raise store_error("store-upgrade/postgres", store=store, **facts) from error
     except psycopg.Error as error:
-        raise StoreError("store-unusable", translate(dsn, error)) from error
+        raise translate(dsn, error) from error
     if version > newest:
-        raise newer(f"in {shown(dsn)}", version, newest)
+        raise store_error("store-newer", store=store, version=version, newest=newest)
     if version < newest:
-        raise StoreError(
-            "store-not-set-up",
-            f"The store in {shown(dsn)} has not been set up by this version yet: start the daemon once, or let the DBA "
-            f"run what `cdc-sync sql install --store` prints.",
-        )
+        raise store_error("store-not-set-up/postgres", store=store)
 
 
 async def _report(upgrading: Upgrading) -> None:
@@ -125,18 +114,11 @@ def check_server(connection: Connection, dsn: str) -> None:
     Raises:
         StoreError: it is too old, or the database does not hold every text.
     """
-    encoding = connection.info.parameter_status("server_encoding")
+    place, encoding = shown(dsn), connection.info.parameter_status("server_encoding")
     if encoding != "UTF8":
-        raise StoreError(
-            "store-unsuitable",
-            f"The store cannot be kept in {shown(dsn)}: that database's encoding is {encoding}, which does not hold "
-            f"whatever HelloWork may answer. Let state.dsn name a database with the encoding UTF8; it may be on the "
-            f"same server.",
-        )
+        raise store_error("store-unsuitable/encoding", place=place, encoding=encoding)
     if connection.info.server_version < _OLDEST:
-        raise StoreError(
-            "store-unsuitable", f"The store cannot be kept in {shown(dsn)}: it needs PostgreSQL 10 or newer."
-        )
+        raise store_error("store-unsuitable/old", place=place)
 
 
 async def version_of(connection: Connection) -> int:
@@ -148,31 +130,9 @@ async def version_of(connection: Connection) -> int:
     return 0 if row is None else int(row[0])
 
 
-_REMEDIES: tuple[tuple[tuple[type[psycopg.Error], ...], str], ...] = (
-    (
-        (errors.InsufficientPrivilege, errors.UndefinedTable, errors.InvalidSchemaName),
-        "Let the DBA run what `cdc-sync sql install --store` and `cdc-sync sql grants --store` print.",
-    ),
-    (
-        (errors.ReadOnlySqlTransaction,),
-        "It takes no writes: let state.dsn name the primary (target_session_attrs=read-write).",
-    ),
-    ((errors.DiskFull,), "Free space on the server's disk; nothing is sent until it can be written."),
-    (
-        (errors.InvalidCatalogName, errors.InvalidAuthorizationSpecification, errors.InvalidPassword),
-        "Correct state.dsn (database.dsn, if that is null).",
-    ),
-    (
-        (psycopg.OperationalError, psycopg.InterfaceError),
-        "It is tried again; nothing is sent that could not be recorded.",
-    ),
-)
-
-
-def translate(dsn: str, error: psycopg.Error) -> str:
-    """A driver's error as a sentence with a remedy, and without a secret."""
+def translate(dsn: str, error: psycopg.Error) -> StoreError:
+    """A driver's error with a remedy, and without a secret."""
     lines = [line.strip() for line in (error.diag.message_primary or str(error)).splitlines() if line.strip()]
     said = ([line for line in lines if "FATAL:" in line] or lines or [type(error).__name__])[0].rstrip(".")
-    said = visible(said)
-    remedy = next((remedy for kinds, remedy in _REMEDIES if isinstance(error, kinds)), "")
-    return f"The store in {shown(dsn)} cannot be used: {said}. {remedy}".rstrip()
+    remedies = (remedy for name, remedy in texts()["postgres"].items() if isinstance(error, getattr(errors, name)))
+    return store_error("store-unusable", store=f"in {shown(dsn)}", said=visible(said), remedy=next(remedies, ""))

@@ -6,7 +6,6 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from cdc_sync.core.failures import StoreError
 from cdc_sync.store.postgres.connecting import connected, prepare, translate, version_of
 from cdc_sync.store.postgres.transaction import Connection
 from cdc_sync.store.sqlite import SqliteStore
@@ -38,7 +37,7 @@ async def copy_to_sqlite(dsn: str, copy: SqliteStore) -> None:
                 for table in _COPIED:
                     await _copy(connection, copy, table)
     except psycopg.Error as error:
-        raise StoreError("store-unusable", translate(dsn, error)) from error
+        raise translate(dsn, error) from error
 
 
 async def _copy(connection: Connection, copy: SqliteStore, table: str) -> None:

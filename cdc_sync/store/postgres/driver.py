@@ -16,6 +16,7 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.store.clock import Clock, uptime
 from cdc_sync.store.driver import Work
+from cdc_sync.store.errors import store_error
 from cdc_sync.store.postgres.claims import Claims
 from cdc_sync.store.postgres.connecting import configure, conninfo, prepare, translate
 from cdc_sync.store.postgres.living import BEAT, Living
@@ -190,18 +191,10 @@ class PostgresStore(Store):
 
     def _translated(self, error: TimeoutError | psycopg.Error, seconds: float) -> StoreError:
         if isinstance(error, errors.DivisionByZero):  # see the statement `due`
-            return StoreError(
-                "store-lease-ended",
-                f"This daemon's lease on the store {self.name} has ended: it was stopped, or cut off from the store, "
-                f"and what it had claimed is free. It takes another lease and goes on.",
-            )
+            return store_error("store-lease-ended", place=shown(self._dsn))
         if isinstance(error, psycopg.Error):
-            return StoreError("store-unusable", translate(self._dsn, error))
-        return StoreError(
-            "store-unanswered",
-            f"The store {self.name} cannot be used: it has not answered within {seconds:.0f} s. It is tried again; "
-            f"nothing is sent that could not be recorded.",
-        )
+            return translate(self._dsn, error)
+        return store_error("store-unanswered", place=shown(self._dsn), seconds=seconds)
 
     async def _beat(self) -> None:
         listening: asyncio.Task[None] | None = None

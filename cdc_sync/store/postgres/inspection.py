@@ -52,7 +52,7 @@ async def check_store(dsn: str, tell: Tell, tables: Iterable[QualifiedName] = ()
             check_server(connection, dsn)
             return await _check_content(connection, dsn, tell, tables)
     except (psycopg.Error, StoreError) as error:
-        message = translate(dsn, error) if isinstance(error, psycopg.Error) else str(error)
+        message = str(translate(dsn, error) if isinstance(error, psycopg.Error) else error)
         refused = isinstance(error, psycopg.errors.InsufficientPrivilege)
         remedy = _REMEDY if refused else "Correct state.dsn (database.dsn, if that is null)."
         tell(Finding("store", "failed", message, remedy))

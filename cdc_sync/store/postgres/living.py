@@ -24,10 +24,10 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from cdc_sync.core.failures import StoreError
 from cdc_sync.store.clock import Clock, uptime
 from cdc_sync.store.delivery import expire
 from cdc_sync.store.driver import Transaction, Work
+from cdc_sync.store.errors import store_error
 from cdc_sync.store.statements import migrations
 
 _SCHEMA = str(len(migrations("postgres")))
@@ -133,11 +133,7 @@ class Living:
         host = platform.node() or "unknown"
         for number, since, others in await transaction.rows("register", host=host, process=os.getpid(), **lease):
             return number, since, others
-        raise StoreError(
-            "store-changed",
-            "The store was changed by another version of cdc-sync while this daemon ran. Nothing is sent any more: "
-            "stop it, and start the version that changed the store.",
-        )
+        raise store_error("store-changed")
 
 
 async def _free_ownerless(transaction: Transaction, clock: Clock) -> None:

@@ -28,8 +28,9 @@ from cdc_sync.core.failures import StoreError
 from cdc_sync.store.clock import Clock, boot_id, uptime
 from cdc_sync.store.delivery import expire
 from cdc_sync.store.driver import ALONE, Row, Work
+from cdc_sync.store.errors import store_error
 from cdc_sync.store.lock import holder_of
-from cdc_sync.store.protocol import Upgrading, gone, not_reported
+from cdc_sync.store.protocol import Upgrading, not_reported
 from cdc_sync.store.sqlite.schema import connect, guarded, translate
 from cdc_sync.store.statements import statements
 from cdc_sync.store.store import Store
@@ -261,7 +262,7 @@ class SqliteStore(Store):
         try:
             result = await self._thread.run(work)
         except sqlite3.Error as error:
-            raise StoreError("store-unusable", translate(self._path, error)) from error
+            raise translate(self._path, error) from error
         self._look()
         return result
 
@@ -304,7 +305,7 @@ class SqliteStore(Store):
                 if (found.st_dev, found.st_ino) == opened:
                     continue
             if self._gone is None:
-                self._gone = gone(self.name, path)
+                self._gone = store_error("store-gone", store=self.name, missing=path)
         if self._gone is not None:
             raise self._gone
 

@@ -8,8 +8,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from cdc_sync.core.failures import StoreError
+from cdc_sync.store.errors import store_error, texts
 from cdc_sync.store.lock import holder_of
-from cdc_sync.store.protocol import UPGRADING_EVERY, Upgrading, newer, not_reported, not_set_up
+from cdc_sync.store.protocol import UPGRADING_EVERY, Upgrading, not_reported
 from cdc_sync.store.statements import migrations, text
 
 _PREPARED = 256
@@ -36,13 +37,9 @@ def connect(path: Path, *, read_only: bool = False, upgrading: Upgrading = not_r
         version = version_of(connection, path)
         if version < len(scripts := migrations("sqlite")):
             if read_only:
-                raise not_set_up(str(path), "start the daemon once.")
+                raise store_error("store-not-set-up", store=path)
             if version and (holder := holder_of(path)) not in {None, os.getpid()}:
-                raise StoreError(
-                    "store-upgrade",
-                    f"The store {path} cannot be brought up to date: an older cdc-sync (process "
-                    f"{holder or 'unknown'}) works on it. Stop it, then try again.",
-                )
+                raise store_error("store-upgrade", store=path, process=holder or "unknown")
             _bring_up_to_date(connection, scripts, upgrading if version else not_reported)
     return connection
 
@@ -75,11 +72,7 @@ def copying() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StoreError(
-            "store-copy",
-            f"A dry run works on a copy of the store, which cannot be written: {error}. Let TMPDIR name a folder with "
-            f"room for it.",
-        ) from error
+        raise store_error("store-copy", said=error) from error
 
 
 def open_file(path: Path, *, read_only: bool) -> sqlite3.Connection:
@@ -96,11 +89,7 @@ def open_file(path: Path, *, read_only: bool) -> sqlite3.Connection:
             path.touch(mode=0o600, exist_ok=True)
             connection = sqlite3.connect(path, isolation_level=None, cached_statements=_PREPARED)
     except (OSError, sqlite3.Error) as error:
-        raise StoreError(
-            "store-unopenable",
-            f"The store {path} cannot be opened: {error}. Does the folder of state.path exist, and may this user "
-            f"{'read' if read_only else 'write'} there?",
-        ) from error
+        raise store_error("store-unopenable", store=path, said=error, do="read" if read_only else "write") from error
     with guarded(path, connection):
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
         connection.execute(_SMALL_CACHE)
@@ -148,13 +137,9 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
     tables: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     version, newest = _applied(connection), len(migrations("sqlite"))
     if tables and version == 0:
-        raise StoreError(
-            "store-foreign",
-            f"The store {path} is an SQLite file of something else: it has tables, and none is cdc-sync's. Choose "
-            f"another state.path.",
-        )
+        raise store_error("store-foreign", store=path)
     if version > newest:
-        raise newer(str(path), version, newest)
+        raise store_error("store-newer", store=path, version=version, newest=newest)
     return version
 
 
@@ -202,21 +187,10 @@ def _applied(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-_REMEDIES = (
-    ("disk is full", "Free space on its disk; nothing is sent until it can be written."),
-    ("readonly", "Let the daemon's user write the file and its folder; is its disk mounted read-only?"),
-    ("malformed", "Its disk or a copy of it is damaged: restore a backup, or move it away for a new baseline."),
-    ("not a database", "state.path names a file that is something else: choose another path."),
-    ("locked", "Another process keeps it locked: a backup or an SQLite shell with an open transaction?"),
-    ("disk I/O", "Its disk fails: see the kernel's log (dmesg); nothing is sent until it can be written."),
-    ("unable to open", "Is the folder of state.path there, and may this user write in it?"),
-)
-
-
-def translate(path: Path, error: sqlite3.Error) -> str:
-    """An SQLite error as a sentence with a remedy."""
-    remedy = next((remedy for mark, remedy in _REMEDIES if mark in str(error)), "")
-    return f"The store {path} cannot be used: {error}. {remedy}".rstrip()
+def translate(path: Path, error: sqlite3.Error) -> StoreError:
+    """An SQLite error with a remedy."""
+    remedies = (remedy for mark, remedy in texts()["sqlite"].items() if mark in str(error))
+    return store_error("store-unusable", store=path, said=error, remedy=next(remedies, ""))
 
 
 @contextmanager
@@ -227,5 +201,5 @@ def guarded(path: Path, connection: sqlite3.Connection) -> Iterator[None]:
     except BaseException as error:
         connection.close()
         if isinstance(error, sqlite3.Error):
-            raise StoreError("store-unusable", translate(path, error)) from error
+            raise translate(path, error) from error
         raise

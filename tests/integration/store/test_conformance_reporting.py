@@ -35,7 +35,8 @@ from cdc_sync.core.observations import WatchUnconfigured
 from cdc_sync.core.outbox import Skip, Suspicion
 from cdc_sync.core.plan import Resolved
 from cdc_sync.core.rows import OutOfScope, Unreportable
-from cdc_sync.store.protocol import CALL_STEP, AnotherDatabaseError, CallCounts, Condition, Record, WatchCounts
+from cdc_sync.store.errors import AnotherDatabaseError
+from cdc_sync.store.protocol import CALL_STEP, CallCounts, Condition, Record, WatchCounts
 from cdc_sync.store.store import Store
 
 EVERYTHING = 10**9
