@@ -122,6 +122,7 @@ def copy_store(source: Path, target: Path) -> None:
     Raises:
         StoreError: it cannot be read.
     """
+    target.touch(mode=0o600, exist_ok=True)
     original = connect(source, read_only=True)
     with guarded(source, original), closing(original), closing(sqlite3.connect(target)) as copy:
         original.backup(copy)
