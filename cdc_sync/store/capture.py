@@ -18,7 +18,7 @@ from cdc_sync.core.plan import Batch, BatchPlan, Before, Enqueued, HistoryLine, 
 from cdc_sync.core.rules import WatchRules
 from cdc_sync.store.columns import as_json, fuse_from, key_text, known_from, state_columns
 from cdc_sync.store.delivery import claim, mend
-from cdc_sync.store.driver import ALONE, Driver, Transaction, about
+from cdc_sync.store.driver import ALONE, Driver, Transaction
 from cdc_sync.store.errors import AnotherDatabaseError, store_error, texts
 from cdc_sync.store.protocol import Applied, Lease
 
@@ -38,9 +38,8 @@ _ALL_MET = 0xFF
 class Capture(Driver):
     """See the module's text. Every method may raise `StoreError`."""
 
-    def __init__(self) -> None:
-        self._leases: dict[str, int] = {}
-        """The number of this daemon when it took each watch; `_GIVEN_BACK` afterwards."""
+    _leases: dict[str, int]
+    """The number of this daemon when it took each watch; `_GIVEN_BACK` afterwards."""
 
     async def bind(self, identity: str) -> None:
         """Remember, the first time, which database the store belongs to; afterwards insist on it.
@@ -48,14 +47,9 @@ class Capture(Driver):
         Raises:
             AnotherDatabaseError: the store belongs to another one.
         """
-
-        async def work(transaction: Transaction) -> str:
-            if (bound := await about(transaction, "database")) is None:
-                await transaction.run("set_about_first", name="database", value=identity)
-                bound = await about(transaction, "database") or identity
-            return bound
-
-        bound = await self.transact(work)
+        if (bound := await self.note("database")) is None:
+            await self.transact(lambda t: t.run("set_about_first", name="database", value=identity))
+            bound = await self.note("database")
         if bound != identity:
             facts = {"store": self.name, "bound": bound, "connected": identity}
             raise AnotherDatabaseError(texts()["messages"]["store-another-database"].format(**facts))
@@ -122,8 +116,7 @@ class Capture(Driver):
 
     async def positions(self, watch: str) -> dict[str, str]:
         """The watch's capture positions by name."""
-        rows = await self.ask("positions", watch=watch)
-        return dict(rows)
+        return dict(await self.ask("positions", watch=watch))
 
     async def known(self, watch: str, application_ids: Sequence[str]) -> dict[str, Known]:
         """What is known of each of these applications; the unknown are left out."""
@@ -131,8 +124,7 @@ class Capture(Driver):
 
     async def before(self, watch: str, application_ids: Sequence[str]) -> dict[str, Before]:
         """The same, with what a decision needs of their outbox entries."""
-        ids = list(application_ids)
-        rows = await self.ask("known", watch=watch, ids=ids)
+        rows = await self.ask("known", watch=watch, ids=list(application_ids))
         return {row[1]: Before(known_from(row), *row[-3:]) for row in rows}
 
     async def compare(self, watch: str, digests: str) -> list[int]:
@@ -198,8 +190,7 @@ class Capture(Driver):
 
     async def suspected(self, watch: str, application_ids: Sequence[str]) -> set[str]:
         """Which of these applications are suspected to be gone."""
-        ids = list(application_ids)
-        rows = await self.ask("suspected", watch=watch, ids=ids)
+        rows = await self.ask("suspected", watch=watch, ids=list(application_ids))
         return {application_id for (application_id,) in rows}
 
     async def next_suspicion(self, watch: str) -> int | None:

@@ -143,9 +143,8 @@ async def mend(transaction: Transaction, watch: str, fuse: Fuse) -> None:
         return
     ((left,),) = await transaction.rows("held_left", watch=watch)
     if not left:
-        await transaction.run(
-            "set_fuse", watch=watch, fuse=as_json(fuse._replace(blown_at=None, reason=None)._asdict())
-        )
+        whole = fuse._replace(blown_at=None, reason=None)
+        await transaction.run("set_fuse", watch=watch, fuse=as_json(whole._asdict()))
 
 
 async def _complete(

@@ -122,18 +122,13 @@ def store_dsn(config: Config) -> str:
 def tables_beside(config: Config) -> list[QualifiedName]:
     """The watched tables that are in the store's database: none if state.dsn names another."""
     if config.state.dsn is not None:
-        named = (
-            str(conninfo_to_dict(dsn.get_secret_value()).get("dbname", ""))
-            for dsn in (config.state.dsn, config.database.dsn)
-        )
+        dsns = (dsn.get_secret_value() for dsn in (config.state.dsn, config.database.dsn))
+        named = {str(conninfo_to_dict(dsn).get("dbname", "")) for dsn in dsns}
         # Where a name is not known, the tables are looked for.
         if len({name for name in named if name and UNRESOLVED not in name}) > 1:
             return []
-    return [
-        table
-        for watch in config.watches.values()
-        for table in (watch.table, *(related.table for related in watch.related))
-    ]
+    watches = config.watches.values()
+    return [table for watch in watches for table in (watch.table, *(each.table for each in watch.related))]
 
 
 def place_of(config: Config) -> str:

@@ -56,7 +56,7 @@ class Operation(Driver):
         shift = self.clock.shift
 
         async def work(transaction: Transaction) -> list[HeldGroup]:
-            chosen = _parameters(await watches_of(transaction, watch), **selection)
+            chosen = _parameters(await watches_of(transaction, watch), selection)
             rows = await transaction.rows("held_groups", examples=EXAMPLES, **chosen)
             return [
                 HeldGroup(
@@ -74,8 +74,7 @@ class Operation(Driver):
         due_at = self.clock.due(now)
 
         async def step(transaction: Transaction, limit: int) -> list[Whose]:
-            fuses = await _lock_watches(transaction, watch)
-            chosen = await _select(transaction, "held", fuses, {**selection, "limit": limit})
+            fuses, chosen = await _select(transaction, "held", watch, {**selection, "limit": limit})
             await _revive(transaction, chosen, due_at, [_line(now, of, "released", chosen[of], who) for of in chosen])
             await _mend_fuses(transaction, fuses, due_at)
             return list(chosen)
@@ -83,13 +82,7 @@ class Operation(Driver):
         return await self._in_steps(step, selection.get("limit"))
 
     async def discard(
-        self,
-        state: EntryState,
-        watch: str | None,
-        now: int,
-        *,
-        who: str | None = None,
-        **selection: Unpack[Selection],
+        self, state: EntryState, watch: str | None, now: int, *, who: str | None = None, **selection: Unpack[Selection]
     ) -> list[Whose]:
         """Take held or dead entries as acknowledged without a call; returns whose they are.
 
@@ -97,9 +90,9 @@ class Operation(Driver):
         """
 
         async def step(transaction: Transaction, limit: int) -> list[Whose]:
-            fuses = await _lock_watches(transaction, watch)
             # An entry with a call under way stays: without it, nothing would keep a second call from overtaking it.
-            chosen = await _select(transaction, state, fuses, {**selection, "limit": limit}, under_way=False)
+            only = Selection(**{**selection, "limit": limit})
+            fuses, chosen = await _select(transaction, state, watch, only, under_way=False)
             told = [(*of, *state_columns(content), now, False) for of, content in sorted(chosen.items())]
             await transaction.write("remove", sorted(chosen))
             await transaction.write("acknowledge", told)
@@ -130,7 +123,7 @@ class Operation(Driver):
         due_at = self.clock.due(now)
 
         async def work(transaction: Transaction) -> list[Whose]:
-            found = await _select(transaction, "dead", await _lock_watches(transaction, watch), {"ids": ids})
+            _, found = await _select(transaction, "dead", watch, {"ids": ids})
             chosen = {of: content for of, content in found.items() if _is_callable(content)}
             await _revive(transaction, chosen, due_at, [_line(now, of, "retried", chosen[of], who) for of in chosen])
             return list(chosen)
@@ -262,30 +255,28 @@ async def _lock_watches(transaction: Transaction, watch: str | None) -> dict[str
 
 
 async def _select(
-    transaction: Transaction, state: EntryState, watches: Iterable[str], selection: Selection, *, under_way: bool = True
-) -> dict[Whose, Content]:
-    """Find entries, lock them in order, and leave out those that are no longer what was found."""
-    which = {"state": state, "under_way": under_way}
-    found = await transaction.rows("in_state", **which, **_parameters(watches, **selection))
+    transaction: Transaction, state: EntryState, watch: str | None, selection: Selection, *, under_way: bool = True
+) -> tuple[dict[str, Fuse], dict[Whose, Content]]:
+    """Lock the watches, find entries, lock them in order, and leave out those that are no longer what was found.
+
+    Returns the watches' fuses, and whose entries they are, with their contents.
+    """
+    fuses, which = await _lock_watches(transaction, watch), {"state": state, "under_way": under_way}
+    found = await transaction.rows("in_state", **which, **_parameters(fuses, selection))
     rows = await transaction.rows("contents_in_state", keys=sorted(found), **which) if found else []
     contents = {(row[0], row[1]): content_from(*row[2:]) for row in rows}
-    return {(watch, id_): content for watch, id_ in found if (content := contents.get((watch, id_))) is not None}
+    return fuses, {(name, id_): content for name, id_ in found if (content := contents.get((name, id_))) is not None}
 
 
-def _parameters(
-    watches: Iterable[str],
-    ids: Sequence[str] | None = None,
-    only: Only | None = None,
-    transition: str | None = None,
-    limit: int | None = None,
-) -> dict[str, Any]:
+def _parameters(watches: Iterable[str], selection: Selection) -> dict[str, Any]:
     """Those of the statements that select."""
+    ids, only, limit = selection.get("ids"), selection.get("only"), selection.get("limit")
     return {
         "watches": list(watches),
         "any_id": ids is None,
         "ids": list(ids or ()),
         "deleted": None if only is None else only == "deletions",
-        "transition": transition,
+        "transition": selection.get("transition"),
         "limit": _NO_LIMIT if limit is None else limit,
     }
 

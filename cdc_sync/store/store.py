@@ -12,6 +12,8 @@ Each method is one transaction, durable when it returns. What a crash costs, ste
   many as calls may be under way.
 """
 
+from collections.abc import Callable
+
 from cdc_sync.store.capture import Capture
 from cdc_sync.store.delivery import Delivery
 from cdc_sync.store.operation import Operation
@@ -20,3 +22,9 @@ from cdc_sync.store.report import Report
 
 class Store(Capture, Delivery, Operation, Report):
     """See the module's text. Times are in milliseconds since the epoch; every method may raise `StoreError`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.moves = 0
+        self.wake: Callable[[], None] = lambda: None
+        self._leases = {}

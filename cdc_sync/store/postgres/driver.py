@@ -1,7 +1,7 @@
 """The store's driver for PostgreSQL: a transaction is one on a connection of a small pool."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Self, TypeVar
@@ -54,11 +54,7 @@ class PostgresStore(Store):
     def __init__(
         self, dsn: str, longest_call: float, pool: "AsyncConnectionPool[Connection]", *, read_only: bool = False
     ) -> None:
-        super().__init__()
-        self.name = f"in {shown(dsn)}"
-        self.moves = 0
-        self.clock: Clock
-        self.wake: Callable[[], None] = lambda: None
+        super().__init__(f"in {shown(dsn)}")
         self._dsn = dsn
         self._pool = pool
         # Nothing of the session: behind a pooler it would be another's next.

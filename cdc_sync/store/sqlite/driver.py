@@ -11,6 +11,7 @@ job would spare that, and would cost each of them a copy of every page that it c
 """
 
 import asyncio
+import concurrent.futures
 import json
 import os
 import queue
@@ -117,13 +118,11 @@ class SqliteThread:
         self._begin = begin
         self._closed = False
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._connected: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+        self._connected: concurrent.futures.Future[None] = concurrent.futures.Future()
         # A daemon thread: a job that hangs on a dead disk must not keep the process from exiting.
         self._thread = threading.Thread(target=self._work, args=(connect,), name="store", daemon=True)
         self._thread.start()
-        failure = self._connected.get()
-        if failure is not None:
-            raise failure
+        self._connected.result()
 
     async def run(self, work: Work[T]) -> T:
         """Run `work` in a transaction; returns when it is durable.
@@ -147,9 +146,9 @@ class SqliteThread:
         try:
             connection = connect()
         except Exception as error:  # noqa: BLE001 - handed to the constructor, which raises it
-            self._connected.put(error)
+            self._connected.set_exception(error)
             return
-        self._connected.put(None)
+        self._connected.set_result(None)
         transaction = SqliteTransaction(connection)
         while (job := self._jobs.get()) is not None:
             goes_on, results, undone = _run(transaction, job, self._begin, self._jobs)
@@ -241,11 +240,7 @@ class SqliteStore(Store):
         upgrading: Upgrading = not_reported,
         connected: Callable[[], sqlite3.Connection] | None = None,
     ) -> None:
-        super().__init__()
-        self.name = str(path)
-        self.moves = 0
-        self.clock: Clock
-        self.wake: Callable[[], None] = lambda: None
+        super().__init__(str(path))
         self._path = path
         self._files: dict[str, tuple[int, int]] = {}
         self._gone: StoreError | None = None
@@ -297,15 +292,12 @@ class SqliteStore(Store):
         for path, opened in self._files.items():
             try:
                 found = os.stat(path)  # noqa: PTH116 - of a text, twice a transaction: a Path takes twice as long
-            except (FileNotFoundError, NotADirectoryError):
-                pass
-            except OSError:
-                continue  # nobody can tell
+            except OSError as error:
+                is_there = not isinstance(error, FileNotFoundError | NotADirectoryError)  # else nobody can tell
             else:
-                if (found.st_dev, found.st_ino) == opened:
-                    continue
-            if self._gone is None:
-                self._gone = store_error("store-gone", store=self.name, missing=path)
+                is_there = (found.st_dev, found.st_ino) == opened
+            if not is_there:
+                self._gone = self._gone or store_error("store-gone", store=self.name, missing=path)
         if self._gone is not None:
             raise self._gone
 
