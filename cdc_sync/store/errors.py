@@ -2,23 +2,38 @@
 
 from functools import cache
 from importlib.resources import files
-from typing import cast
+from typing import Any, cast
 
 import yaml
 
 from cdc_sync.core.failures import StoreCode, StoreError
+from cdc_sync.core.findings import Finding
 
 
 @cache
-def texts() -> dict[str, dict[str, str]]:
-    """The messages by their codes, and names behind a `/`; and the remedies by each database's errors."""
+def texts() -> dict[str, dict[str, Any]]:
+    """The messages by their codes, and names behind a `/`; the remedies by each database's errors; and the findings."""
     text = files("cdc_sync.store").joinpath("errors.yaml").read_text("utf-8")
-    return cast("dict[str, dict[str, str]]", yaml.safe_load(text))
+    return cast("dict[str, dict[str, Any]]", yaml.safe_load(text))
 
 
 def store_error(name: str, **facts: object) -> StoreError:
     """The error with one of the messages."""
     return StoreError(cast("StoreCode", name.partition("/")[0]), texts()["messages"][name].format(**facts).rstrip())
+
+
+def failed(name: str, **facts: object) -> Finding:
+    """One of the findings of `cdc-sync check` about a store that cannot be used, or not by everybody who must."""
+    found = texts()["findings"][name]
+    return Finding("store", "failed", found["message"].format(**facts), found["remedy"].format(**facts))
+
+
+def usable(store: str, version: int, newest: int) -> Finding:
+    """The finding about a store that can be used."""
+    fit = "can be written, and has this version's schema"
+    if version < newest:
+        fit = f"has schema {version}; the daemon's next start brings it to {newest}"
+    return Finding("store", "ok", f"{store} {fit}")
 
 
 class AnotherDatabaseError(StoreError):

@@ -8,12 +8,11 @@ from pathlib import Path
 
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, Tell, check_disk_space
+from cdc_sync.store.errors import failed, usable
 from cdc_sync.store.lock import holder_of
 from cdc_sync.store.sqlite.driver import run
 from cdc_sync.store.sqlite.schema import guarded, open_file, version_of
 from cdc_sync.store.statements import migrations
-
-_USER = "   # the user that the daemon runs as"
 
 
 def check_store(path: Path, tell: Tell) -> str | None:
@@ -23,15 +22,10 @@ def check_store(path: Path, tell: Tell) -> str | None:
     """
     folder, user = path.absolute().parent, _user()
     if not _is_folder(folder):
-        _fail(
-            tell,
-            f"the folder of state.path, {folder}, does not exist",
-            f"install -d -m 0700 -o {user} {folder}{_USER}",
-        )
+        tell(failed("folder-missing", folder=folder, user=user))
         return None
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
-        what = "or its disk is mounted read-only: two more files stand beside the store"
-        _fail(tell, f"{user} may not write in {folder}, {what}", f"chown {user} {folder}{_USER}")
+        tell(failed("folder-unwritable", folder=folder, user=user))
         return None
     tell(check_disk_space(shutil.disk_usage(folder).free, str(folder)))
     holder = holder_of(path)
@@ -42,14 +36,12 @@ def check_store(path: Path, tell: Tell) -> str | None:
         return None
     files = [file for suffix in ("", "-wal", "-shm", ".lock") if (file := Path(f"{path}{suffix}")).exists()]
     if unusable := [str(file) for file in files if not os.access(file, os.R_OK | os.W_OK, effective_ids=True)]:
-        message = f"{user} may not read and write {', '.join(unusable)}"
-        _fail(tell, message, f"chown {user} {' '.join(unusable)}{_USER}")
+        tell(failed("files-unusable", user=user, files=", ".join(unusable), arguments=" ".join(unusable)))
         return None
     return _check_content(path, tell)
 
 
 def _check_content(path: Path, tell: Tell) -> str | None:
-    newest = len(migrations("sqlite"))
     try:
         store = open_file(path, read_only=True)
         with guarded(path, store), closing(store):
@@ -59,17 +51,10 @@ def _check_content(path: Path, tell: Tell) -> str | None:
         message, _, remedy = str(error).rpartition(". ")
         if error.code == "store-unusable":
             message, remedy = str(error), f"sqlite3 {path} 'PRAGMA integrity_check'"
-        _fail(tell, message, remedy)
+        tell(Finding("store", "failed", message, remedy))
         return None
-    fit = "can be written, and has this version's schema"
-    if version < newest:
-        fit = f"has schema {version}; the daemon's next start brings it to {newest}"
-    tell(Finding("store", "ok", f"{path} {fit}"))
+    tell(usable(str(path), version, len(migrations("sqlite"))))
     return str(bound[0][0]) if bound else None
-
-
-def _fail(tell: Tell, message: str, remedy: str) -> None:
-    tell(Finding("store", "failed", message, remedy))
 
 
 def _is_folder(folder: Path) -> bool:

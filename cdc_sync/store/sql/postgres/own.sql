@@ -248,3 +248,17 @@ SELECT watch, application_id, claimed_by, revision, status, job_id, deleted, att
   FROM @outbox
  WHERE (watch, application_id) @pairs(ends)
  ORDER BY watch, application_id @lock;
+
+-- name: may_create
+SELECT CASE WHEN to_regnamespace('cdc_sync') IS NULL THEN has_database_privilege(current_database(), 'CREATE')
+            ELSE has_schema_privilege('cdc_sync', 'CREATE') END;
+
+-- name: refused
+-- Tables that an older schema lacks are left to what is said of its version.
+SELECT t.name
+  FROM unnest(:tables::text[]) AS t (name)
+ WHERE to_regclass('cdc_sync.' || t.name) IS NOT NULL
+   AND NOT (has_table_privilege('cdc_sync.' || t.name, 'SELECT')
+            AND has_table_privilege('cdc_sync.' || t.name, 'INSERT')
+            AND has_table_privilege('cdc_sync.' || t.name, 'UPDATE')
+            AND has_table_privilege('cdc_sync.' || t.name, 'DELETE'));
