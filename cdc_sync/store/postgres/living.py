@@ -107,12 +107,10 @@ class Living:
         """Free the claims of daemons that ended, and of those whose lease has lapsed for long enough."""
         now = time.monotonic()
         rows = await self._run(lambda t: t.rows("overdue", daemon=self.number))
-        self._lapsed = {
-            number: self._lapsed[number]
-            if number in self._lapsed and self._lapsed[number][0] == until
-            else (until, -math.inf if ended else now)
-            for number, until, ended in rows
-        }
+        before, self._lapsed = self._lapsed, {}
+        for number, until, ended in rows:
+            seen = before.get(number, ("", now))
+            self._lapsed[number] = seen if seen[0] == until else (until, -math.inf if ended else now)
         for number, (until, since) in self._lapsed.items():
             if now - since >= _BELIEVED_AFTER:
                 await self._run(partial(_bury, number=number, until=until, clock=clock))

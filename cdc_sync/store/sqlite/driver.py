@@ -318,7 +318,7 @@ def _clock(connection: sqlite3.Connection, *, keep: bool) -> Clock:
     """The clock of this boot, as the store has it, or begun and, with `keep`, kept in the store."""
     if keep:
         connection.execute("BEGIN IMMEDIATE")
-    try:
+    with connection:  # ends the transaction
         rows = run(connection, "about", name="clock")
         boot, _, base = (str(rows[0][0]) if rows else "").partition(" ")
         if boot and boot == boot_id():
@@ -328,9 +328,6 @@ def _clock(connection: sqlite3.Connection, *, keep: bool) -> Clock:
         if keep:
             run(connection, "set_about", name="clock", value=f"{boot_id()} {begun}")
         return Clock(begun)
-    finally:
-        if connection.in_transaction:
-            connection.execute("COMMIT")
 
 
 def _files_of(path: Path) -> dict[str, tuple[int, int]]:
@@ -339,8 +336,8 @@ def _files_of(path: Path) -> dict[str, tuple[int, int]]:
     One that cannot be found now is not looked for either.
     """
     files: dict[str, tuple[int, int]] = {}
-    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+    for file in (str(path), f"{path}-wal", f"{path}-shm"):
         with suppress(OSError):
-            found = file.stat()
-            files[str(file)] = (found.st_dev, found.st_ino)
+            found = os.stat(file)  # noqa: PTH116 - as above
+            files[file] = (found.st_dev, found.st_ino)
     return files

@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import chain
 from pathlib import Path
 
 from cdc_sync.core.failures import StoreError
@@ -157,19 +158,14 @@ def _bring_up_to_date(connection: sqlite3.Connection, scripts: Sequence[str], up
     connection.set_progress_handler(report_now_and_then, _INSTRUCTIONS)
     connection.execute("BEGIN IMMEDIATE")
     try:
-        # Another process may open it at the same moment, and be faster. No migration is applied twice: a later one may
-        # have dropped what it makes.
-        missing = scripts[_applied(connection) :]
-        for script in missing:
-            for statement in _split(text(script)):
+        with connection:  # ends the transaction
+            # Another process may open it at the same moment, and be faster. No migration is applied twice: a later one
+            # may have dropped what it makes.
+            missing = scripts[_applied(connection) :]
+            for statement in chain.from_iterable(_split(text(script)) for script in missing):
                 connection.execute(statement)
-        if missing:  # else the other process may be of a newer version, with a higher number
-            connection.execute(f"PRAGMA user_version = {len(scripts)}")
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+            if missing:  # else the other process may be of a newer version, with a higher number
+                connection.execute(f"PRAGMA user_version = {len(scripts)}")
     finally:
         connection.set_progress_handler(None, 0)
 
