@@ -113,20 +113,8 @@ class Report(Driver):
         With `failed` without the acknowledged ones; else with those that are among so many newest events. Costs no walk
         through the events of other kinds.
         """
-
-        async def work(transaction: Transaction) -> list[Columns]:
-            # One statement for each kind, since that is what the index is ordered by.
-            rows: list[Columns] = [
-                row
-                for kind in ("answered", "dead-lettered")
-                for row in await transaction.rows("recent_failures", event=kind, failed=failed, limit=limit)
-            ]
-            if not failed:
-                rows += await transaction.rows("recent_acknowledgements", among=among, limit=limit)
-            return rows
-
-        rows = sorted(await self.transact(work), key=lambda row: -int(row[-1]))
-        return [_event(row[:-1]) for row in rows[:limit]]
+        rows = await self.ask("recent_ends", failed=failed, among=among, limit=limit)
+        return [_event(row[:-1]) for row in rows]
 
     async def call_counts(self, since: int) -> list[CallCounts]:
         """How many attempts ended, from the step that `since` is in on; steps without any are left out."""

@@ -51,12 +51,19 @@ class PostgresStore(Store):
     a watch, releases claims or notes conditions: it then holds a lease until it is closed.
     """
 
-    def __init__(
-        self, dsn: str, longest_call: float, pool: "AsyncConnectionPool[Connection]", *, read_only: bool = False
-    ) -> None:
+    def __init__(self, dsn: str, longest_call: float, *, read_only: bool) -> None:
         super().__init__(f"in {shown(dsn)}")
         self._dsn = dsn
-        self._pool = pool
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            conninfo(dsn),
+            kwargs={"autocommit": True, "prepare_threshold": None},
+            min_size=1,
+            max_size=POOL_SIZE,
+            open=False,
+            timeout=_CONNECTS_WITHIN,
+            reconnect_timeout=_CONNECTS_WITHIN,
+            configure=configure,
+        )
         # Nothing of the session: behind a pooler it would be another's next.
         self._begin = b"BEGIN READ ONLY" if read_only else b"BEGIN"
         self._living = Living(partial(self._within, _RENEWS_WITHIN), longest_call)
@@ -87,18 +94,8 @@ class PostgresStore(Store):
             StoreError: it cannot be used; the message says why.
         """
         await prepare(dsn, read_only=read_only, tables=tables, upgrading=upgrading)
-        pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
-            conninfo(dsn),
-            kwargs={"autocommit": True, "prepare_threshold": None},
-            min_size=1,
-            max_size=POOL_SIZE,
-            open=False,
-            timeout=_CONNECTS_WITHIN,
-            reconnect_timeout=_CONNECTS_WITHIN,
-            configure=configure,
-        )
-        await pool.open()
-        store = cls(dsn, longest_call, pool, read_only=read_only)
+        store = cls(dsn, longest_call, read_only=read_only)
+        await store._pool.open()
         try:
             await store._begin_clock()
         except BaseException:

@@ -324,14 +324,6 @@ SELECT at, watch, application_id, event, detail
  ORDER BY number DESC
  LIMIT :limit;
 
--- name: recent_acknowledgements
--- Among the newest events only: no index is kept for what nearly every second event is.
-SELECT at, watch, application_id, event, detail, number
-  FROM @history
- WHERE event = 'acknowledged' AND number > (SELECT max(number) FROM @history) - :among
- ORDER BY number DESC
- LIMIT :limit;
-
 -- name: call_counts
 SELECT step, outcome, count FROM @call_count WHERE step > :after ORDER BY step;
 

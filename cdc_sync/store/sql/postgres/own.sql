@@ -65,12 +65,30 @@ SELECT c.name, c.message, c.since, d.host, d.process
     OR NOT EXISTS (SELECT FROM @daemon l WHERE l.alive_until > clock_timestamp())
  ORDER BY c.since, c.name, d.id;
 
--- name: recent_failures
-SELECT at, watch, application_id, event, detail, number
-  FROM @history
- WHERE event = :event AND event IN ('answered', 'dead-lettered')
-   -- As text: JSON may hold an escaped U+0000, which PostgreSQL does not parse.
-   AND NOT (:failed AND strpos(detail, '"acknowledged"') > 0)
+-- name: recent_ends
+-- One part for each kind, since that is what the index is ordered by. Acknowledgements are looked for among the newest
+-- events only: no index is kept for what nearly every second event is.
+(SELECT at, watch, application_id, event, detail, number
+   FROM @history
+  WHERE event = 'answered' AND event IN ('answered', 'dead-lettered')
+    -- As text: JSON may hold an escaped U+0000, which PostgreSQL does not parse.
+    AND NOT (:failed AND strpos(detail, '"acknowledged"') > 0)
+  ORDER BY number DESC
+  LIMIT :limit)
+UNION ALL
+(SELECT at, watch, application_id, event, detail, number
+   FROM @history
+  WHERE event = 'dead-lettered' AND event IN ('answered', 'dead-lettered')
+    -- As text: JSON may hold an escaped U+0000, which PostgreSQL does not parse.
+    AND NOT (:failed AND strpos(detail, '"acknowledged"') > 0)
+  ORDER BY number DESC
+  LIMIT :limit)
+UNION ALL
+(SELECT at, watch, application_id, event, detail, number
+   FROM @history
+  WHERE event = 'acknowledged' AND NOT :failed AND number > (SELECT max(number) FROM @history) - :among
+  ORDER BY number DESC
+  LIMIT :limit)
  ORDER BY number DESC
  LIMIT :limit;
 

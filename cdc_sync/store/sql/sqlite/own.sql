@@ -66,12 +66,29 @@ SELECT json_group_array(
 -- name: conditions
 SELECT name, message, since, '', 0 FROM @condition ORDER BY since, name;
 
--- name: recent_failures
--- The index's own condition has to stand in the statement, word for word, or SQLite does not see that it applies.
+-- name: recent_ends
+-- One part for each kind, since that is what the index is ordered by. Its own condition has to stand in the statement,
+-- word for word, or SQLite does not see that it applies. Acknowledgements are looked for among the newest events only: no
+-- index is kept for what nearly every second event is.
+SELECT * FROM (
 SELECT at, watch, application_id, event, detail, number
   FROM @history INDEXED BY history_failures
- WHERE event IN ('answered', 'dead-lettered') AND event = :event
+ WHERE event IN ('answered', 'dead-lettered') AND event = 'answered'
    AND NOT (:failed AND json_extract(detail, '$.acknowledged') IS NOT NULL)
+ ORDER BY number DESC LIMIT :limit)
+UNION ALL
+SELECT * FROM (
+SELECT at, watch, application_id, event, detail, number
+  FROM @history INDEXED BY history_failures
+ WHERE event IN ('answered', 'dead-lettered') AND event = 'dead-lettered'
+   AND NOT (:failed AND json_extract(detail, '$.acknowledged') IS NOT NULL)
+ ORDER BY number DESC LIMIT :limit)
+UNION ALL
+SELECT * FROM (
+SELECT at, watch, application_id, event, detail, number
+  FROM @history
+ WHERE event = 'acknowledged' AND NOT :failed AND number > (SELECT max(number) FROM @history) - :among
+ ORDER BY number DESC LIMIT :limit)
  ORDER BY number DESC LIMIT :limit;
 
 -- name: replace_about
