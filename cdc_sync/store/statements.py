@@ -60,11 +60,14 @@ class Statement:
 @cache
 def statements(database: Database) -> Mapping[str, Statement]:
     """All statements by name, as this database says them."""
-    return {
-        name: _rendered(body, columns, width, database)
-        for file in ("statements.sql", f"{database}/own.sql")
-        for name, columns, width, body in _parts(text(file))
-    }
+    found = {}
+    for file in ("statements.sql", f"{database}/own.sql"):
+        parts = _HEAD.split(text(file))
+        for name, columns, width, body in zip(parts[1::4], parts[2::4], parts[3::4], parts[4::4], strict=True):
+            pairs = [(pair.split()[0], pair.split()[1]) for pair in columns.split(",")] if columns else []
+            statement = _COMMENT.sub("", body).strip().rstrip(";")
+            found[name] = _rendered(statement, tuple(pairs), int(width or 0), database)
+    return found
 
 
 @cache
@@ -77,15 +80,6 @@ def migrations(database: Database) -> list[str]:
     """The names of a database's migrations, `NNN_what.sql`, in order; the position in the list + 1 is the version."""
     names = sorted(entry.name for entry in files("cdc_sync.store").joinpath("sql", database).iterdir())
     return [f"{database}/{name}" for name in names if name[:3].isdigit()]
-
-
-def _parts(source: str) -> list[tuple[str, tuple[tuple[str, str], ...], int, str]]:
-    parts = _HEAD.split(source)
-    found = []
-    for name, columns, width, body in zip(parts[1::4], parts[2::4], parts[3::4], parts[4::4], strict=True):
-        pairs = tuple((pair[0], pair[1]) for pair in map(str.split, filter(None, (columns or "").split(","))))
-        found.append((name, pairs, int(width or 0), _COMMENT.sub("", body).strip().rstrip(";")))
-    return found
 
 
 def _rendered(body: str, columns: tuple[tuple[str, str], ...], width: int, database: Database) -> Statement:

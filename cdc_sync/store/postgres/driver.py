@@ -20,8 +20,8 @@ from cdc_sync.store.errors import store_error
 from cdc_sync.store.postgres.claims import Claims
 from cdc_sync.store.postgres.connecting import configure, conninfo, prepare, translate
 from cdc_sync.store.postgres.living import BEAT, Living
-from cdc_sync.store.postgres.transaction import Connection, PostgresTransaction, pipelined
-from cdc_sync.store.postgres.waking import listen, notify
+from cdc_sync.store.postgres.transaction import Connection, PostgresTransaction
+from cdc_sync.store.postgres.waking import listen
 from cdc_sync.store.protocol import Upgrading, not_reported
 from cdc_sync.store.store import Store
 
@@ -170,16 +170,18 @@ class PostgresStore(Store):
         if not together:
             result = await work(transaction)
         else:
-            # By two messages among the others: psycopg's own transaction waits for the answer of each. What fails in
-            # between, the pool rolls back.
-            async with pipelined(connection):
+            # Statements are sent without waiting for each one's answer; whoever reads an answer waits for those before
+            # it too. A step is a dozen, half of them writes: each would cost the way to the server and back. An error
+            # is raised where the next answer is read, at the latest at the end, which is after the COMMIT. BEGIN and
+            # COMMIT are among them: psycopg's own transaction waits for both. What fails, the pool rolls back.
+            async with connection.pipeline():
                 await connection.execute(self._begin)
                 result = await work(transaction)
                 await connection.execute(b"COMMIT")
         if transaction.left_due > 0 and self._living.others:
             with suppress(psycopg.Error, TimeoutError):  # it is durable all the same
                 async with asyncio.timeout(_WAKES_WITHIN):
-                    await notify(connection, self._living.number)
+                    await transaction.run("notify", daemon=str(self._living.number))
         return result
 
     def _translated(self, error: TimeoutError | psycopg.Error, seconds: float) -> StoreError:

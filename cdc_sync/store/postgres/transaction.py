@@ -1,7 +1,6 @@
 """A transaction of the store in PostgreSQL: statements by name, their rows as arrays."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -46,7 +45,6 @@ class PostgresTransaction:
     async def write(self, name: str, rows: Sequence[Row]) -> None:
         """See `Transaction`."""
         statement = _STATEMENTS[name]
-        rows = rows if statement.text else []
         self.left_due += len(rows) if name in _LEAVE_DUE else 0
         for first in range(0, len(rows), _AT_ONCE):
             columns = zip(*rows[first : first + _AT_ONCE], strict=True)
@@ -79,17 +77,3 @@ _STATEMENTS = statements("postgres")
 def text(value: str) -> str:
     """A text as PostgreSQL can hold it: without U+0000, which a reply's body can have."""
     return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-@asynccontextmanager
-async def pipelined(connection: Connection) -> AsyncIterator[None]:
-    """Send statements without waiting for each one's answer; whoever reads an answer waits for those before it too.
-
-    A step is a dozen statements and half of them are writes: each would cost the way to the server and back. An error
-    is raised where the next answer is read, at the latest at the end, which is after the COMMIT. Needs libpq 14.
-    """
-    if not psycopg.Pipeline.is_supported():
-        yield
-        return
-    async with connection.pipeline():
-        yield

@@ -11,19 +11,6 @@ behind a pooler, whose sessions are anybody's: there nobody listens.
 from collections.abc import Callable
 
 from cdc_sync.store.postgres.connecting import connected
-from cdc_sync.store.postgres.transaction import Connection
-
-# Nothing is added to a queue that fills up: somebody listens inside of a transaction, and a full one fails commits. Nor
-# does it wait for long where a commit of somebody else's that notifies waits for a synchronous standby.
-_NOTIFY = b"""
-SELECT pg_catalog.set_config('lock_timeout', '100ms', true), pg_catalog.pg_notify('cdc_sync_due', %(daemon)s)
- WHERE pg_catalog.pg_notification_queue_usage() < 0.25
-"""
-
-
-async def notify(connection: Connection, daemon: int | None) -> None:
-    """Tell the daemons that something may be due; `daemon` is the one that tells it, if it is one."""
-    await connection.execute(_NOTIFY, {"daemon": str(daemon)})
 
 
 async def listen(dsn: str, daemon: Callable[[], int | None], wake: Callable[[], None]) -> None:

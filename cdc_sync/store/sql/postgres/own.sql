@@ -280,3 +280,9 @@ SELECT t.name
             AND has_table_privilege('cdc_sync.' || t.name, 'INSERT')
             AND has_table_privilege('cdc_sync.' || t.name, 'UPDATE')
             AND has_table_privilege('cdc_sync.' || t.name, 'DELETE'));
+
+-- name: notify
+-- Nothing is added to a queue that fills up: somebody listens inside of a transaction, and a full one fails commits. Nor
+-- does it wait for long where a commit of somebody else's that notifies waits for a synchronous standby.
+SELECT pg_catalog.set_config('lock_timeout', '100ms', true), pg_catalog.pg_notify('cdc_sync_due', :daemon)
+ WHERE pg_catalog.pg_notification_queue_usage() < 0.25;
