@@ -8,11 +8,12 @@ failure and with each beat of the lease, never while a claim is being made.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from cdc_sync.core.outbox import Entry
 from cdc_sync.store.clock import uptime
 from cdc_sync.store.driver import Transaction, Whose
-from cdc_sync.store.postgres.living import Living
+from cdc_sync.store.postgres.living import Living, Run
 
 _PASSED_FOR = 1_000
 """Milliseconds for which claims do not look back: what is given back meanwhile, due for longer, waits."""
@@ -27,15 +28,13 @@ class Claims:
     Args:
         living: this daemon's lease.
         daemon: gives this daemon's number, with enough of its lease left for a call.
-        reconcile: runs `reconciled` in a transaction and calls `take_over` with what it returns.
+        run: runs a transaction.
     """
 
-    def __init__(
-        self, living: Living, daemon: Callable[[], Awaitable[int]], reconcile: Callable[[], Awaitable[None]]
-    ) -> None:
+    def __init__(self, living: Living, daemon: Callable[[], Awaitable[int]], run: Run) -> None:
         self._living = living
         self._daemon = daemon
-        self._reconcile = reconcile
+        self._run = run
         self._numbers: dict[Whose, int] = {}
         """Claims that were handed out and have not ended, with the number of this daemon at that time."""
         self._entries: dict[Whose, Entry] = {}
@@ -124,7 +123,18 @@ class Claims:
         async with self._lock:
             await self._reconcile()
 
-    async def reconciled(self, transaction: Transaction, daemon: int) -> list[Whose]:
+    async def _reconcile(self) -> None:
+        daemon = await self._living.ensure()
+        again = await self._run(partial(self._reconciled, daemon=daemon))
+        self._unsure = False
+        for of in again:
+            if of in self._numbers:
+                self._numbers[of] = daemon
+                self._claimed_again.add(of)
+            else:
+                self._unsure = True  # its end was written at the same moment, and nobody knows of this claim
+
+    async def _reconciled(self, transaction: Transaction, daemon: int) -> list[Whose]:
         """Make the store's claims of this daemon those that we know of.
 
         What the store has beyond them is freed, as attempted: its end may have been lost in a failover. What it has
@@ -142,16 +152,6 @@ class Claims:
             return []
         now = {(watch, id_) for watch, id_ in await transaction.rows("claimed", daemon=daemon)}
         return [of for of in map(_whose, lost) if of in now]
-
-    def take_over(self, again: Iterable[Whose], daemon: int) -> None:
-        """The store has these again, under this number."""
-        self._unsure = False
-        for of in again:
-            if of in self._numbers:
-                self._numbers[of] = daemon
-                self._claimed_again.add(of)
-            else:
-                self._unsure = True  # its end was written at the same moment, and nobody knows of this claim
 
 
 def _whose(entry: Entry) -> Whose:

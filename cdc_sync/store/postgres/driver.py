@@ -66,8 +66,9 @@ class PostgresStore(Store):
         )
         # Nothing of the session: behind a pooler it would be another's next.
         self._begin = b"BEGIN READ ONLY" if read_only else b"BEGIN"
-        self._living = Living(partial(self._within, _RENEWS_WITHIN), longest_call)
-        self.claims = Claims(self._living, self.daemon, self._reconcile)
+        run = partial(self._within, _RENEWS_WITHIN)
+        self._living = Living(run, longest_call)
+        self.claims = Claims(self._living, self.daemon, run)
         self._server: str | None = None
         self._beating: asyncio.Task[None] | None = None
 
@@ -218,11 +219,6 @@ class PostgresStore(Store):
         with suppress(psycopg.Error):
             await listen(self._dsn, lambda: self._living.number, lambda: self.wake())  # noqa: PLW0108 - it is set later
         await asyncio.sleep(_LISTENS_AGAIN_AFTER)
-
-    async def _reconcile(self) -> None:
-        daemon = await self._living.ensure()
-        again = await self._within(_RENEWS_WITHIN, lambda t: self.claims.reconciled(t, daemon))
-        self.claims.take_over(again, daemon)
 
     async def _begin_clock(self) -> None:
         before = uptime()
