@@ -183,9 +183,7 @@ class Capture(Driver):
 
         One that would be due more than `horizon` milliseconds ahead was made by a wrong clock, and is due too.
         """
-        rows = await self.transact(
-            lambda t: t.rows("due_suspicions", watch=watch, now=now, latest=now + horizon, limit=limit)
-        )
+        rows = await self.ask("due_suspicions", watch=watch, now=now, latest=now + horizon, limit=limit)
         return [Suspicion(*row) for row in rows]
 
     async def suspected(self, watch: str, application_ids: Sequence[str]) -> set[str]:

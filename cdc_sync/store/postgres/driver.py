@@ -1,4 +1,13 @@
-"""The store's driver for PostgreSQL: a transaction is one on a connection of a small pool."""
+"""The store's driver for PostgreSQL: a transaction is one on a connection of a small pool.
+
+What one daemon enqueues and does not claim, all of them may claim at once. So each listens on a session of its own,
+while others live, and notifies after a commit, in a transaction that writes nothing. In the commit's own, the cluster's
+one lock of NOTIFY would be held for as long as the commit is flushed, and whoever else notifies would wait, the ATS
+where it shares the server; and a full queue would make the commit fail.
+
+What is lost, because the daemon dies in between or a session was lost, the sender's look each second finds. So it is
+behind a pooler, whose sessions are anybody's: there nobody listens.
+"""
 
 import asyncio
 from collections.abc import Iterable
@@ -18,10 +27,9 @@ from cdc_sync.store.clock import Clock, uptime
 from cdc_sync.store.driver import Work
 from cdc_sync.store.errors import store_error
 from cdc_sync.store.postgres.claims import Claims
-from cdc_sync.store.postgres.connecting import configure, conninfo, prepare, translate
+from cdc_sync.store.postgres.connecting import configure, connected, conninfo, prepare, translate
 from cdc_sync.store.postgres.living import BEAT, Living
 from cdc_sync.store.postgres.transaction import Connection, PostgresTransaction
-from cdc_sync.store.postgres.waking import listen
 from cdc_sync.store.protocol import Upgrading, not_reported
 from cdc_sync.store.store import Store
 
@@ -215,9 +223,16 @@ class PostgresStore(Store):
                 await asyncio.wait([listening])
 
     async def _listen(self) -> None:
-        """Listen, as far as it can be done: the sender looks each second at any rate."""
+        """Wake the sender at once, and whenever another daemon notifies; as far as that can be done."""
         with suppress(psycopg.Error):
-            await listen(self._dsn, lambda: self._living.number, lambda: self.wake())  # noqa: PLW0108 - it is set later
+            async with connected(self._dsn) as connection:
+                ((process,),) = await (await connection.execute(b"SELECT pg_catalog.pg_backend_pid()")).fetchall()
+                if process == connection.info.backend_pid:
+                    await connection.execute(b"LISTEN cdc_sync_due")
+                    self.wake()
+                    async for heard in connection.notifies():
+                        if heard.payload != str(self._living.number):
+                            self.wake()
         await asyncio.sleep(_LISTENS_AGAIN_AFTER)
 
     async def _begin_clock(self) -> None:
