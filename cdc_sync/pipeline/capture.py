@@ -12,8 +12,6 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from psycopg_pool import AsyncConnectionPool
-
 from cdc_sync.config import Capture as Configured
 from cdc_sync.config import Watch
 from cdc_sync.core.fence import SnapshotReading
@@ -24,7 +22,7 @@ from cdc_sync.core.watermark import Evidence
 from cdc_sync.pipeline.database import Database, Sessions
 from cdc_sync.pipeline.intake import Delivery, Intake, NoDelivery, Unwritten
 from cdc_sync.pipeline.steps import STEPS, Steps
-from cdc_sync.source.connection import Connection, asking
+from cdc_sync.source.connection import Pool
 from cdc_sync.source.facts import server_facts
 from cdc_sync.source.mapping import Mapping as TableMapping
 from cdc_sync.source.recorders import tables_of, untriggered
@@ -71,7 +69,7 @@ class Connected:
     intake: Intake
 
     @property
-    def pool(self) -> AsyncConnectionPool[Connection]:
+    def pool(self) -> Pool:
         """Its database's connections."""
         return self.sessions.pool
 
@@ -201,7 +199,7 @@ class SweepOnlyCapture(Capture):
         while True:
             await asyncio.sleep(every)
             found = await look_for_triggers(self.connected)
-            async with asking("asking how the server is set up"), self.connected.pool.connection() as connection:
+            async with self.connected.pool.asking("asking how the server is set up") as connection:
                 server = await server_facts(connection)
             if found != self.installed or server != self.server:
                 self.connected.sessions.server = server
@@ -214,7 +212,7 @@ async def look_for_triggers(connected: Connected) -> Installation:
     Raises:
         SourceError: the catalog cannot be read.
     """
-    async with asking("looking for the triggers"), connected.pool.connection() as connection:
+    async with connected.pool.asking("looking for the triggers") as connection:
         return await installation(connection, connected.parts.name, connected.parts.watch)
 
 

@@ -16,13 +16,11 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from psycopg_pool import AsyncConnectionPool
-
 from cdc_sync.config.sessions import POOL_SIZE
 from cdc_sync.core.failures import StoreError
 from cdc_sync.pipeline.recognition import recognise
 from cdc_sync.source.changelog import Lookout
-from cdc_sync.source.connection import Connection, asking, pooled
+from cdc_sync.source.connection import Pool, asking, pooled
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.facts import ServerFacts, server_facts
 from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
@@ -57,7 +55,6 @@ class Sessions:
         locked: the session that holds the watches' locks; another than `lasting` where a standby is read.
         pool: for everything else.
         server: what the server is.
-        guard: which server was read and how far it was, over all connections.
         held: ends when one of the two sessions is lost.
         lookout: looks at the change log for all watches.
         users: how many watches work with them.
@@ -65,9 +62,8 @@ class Sessions:
 
     lasting: Session
     locked: Session
-    pool: AsyncConnectionPool[Connection]
+    pool: Pool
     server: ServerFacts
-    guard: ReplicaGuard
     held: asyncio.Task[None]
     lookout: Lookout
     users: int = field(default=0)
@@ -150,7 +146,7 @@ class Database:
             if sessions.users > 1:
                 # Whoever connects has looked.
                 self.guard.load((await self.store.positions(watch)).get(POSITION))
-                async with asking("asking which server this is"), sessions.pool.connection() as connection:
+                async with sessions.pool.asking("asking which server this is") as connection:
                     await self.guard.meet(connection)
             yield sessions
         except SourceError as error:
@@ -255,7 +251,7 @@ class Database:
             held = asyncio.create_task(self._hold({lasting, locked}), name="holding the watches' locks")
             stack.push_async_callback(_end, {held})
             held.add_done_callback(lambda held: None if held.cancelled() else self._close(pool.close(timeout=2)))
-            sessions = Sessions(lasting, locked, pool, server, self.guard, held, Lookout(pool, self.guard))
+            sessions = Sessions(lasting, locked, pool, server, held, Lookout(pool))
             self._earlier = (*self._earlier[-_REMEMBERED:], locked.process)
             self._ends[sessions] = stack.pop_all()
             return sessions

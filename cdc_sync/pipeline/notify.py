@@ -22,15 +22,14 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from cdc_sync.core.observations import BellLeftAlone, CaughtUp, ChangesMissed, ListenerProved
 from cdc_sync.pipeline.capture import Capture, Connected, Jobs, SweepOnlyCapture, look_for_triggers, nothing
-from cdc_sync.source.bell import LEASE, Bell, QueueFillsUpError
+from cdc_sync.source.bell import LEASE, Bell, QueueFillsUpError, all_ended
 from cdc_sync.source.changelog import ChangeLog, Look
-from cdc_sync.source.connection import asking, patiently
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.transactions import all_ended
 from cdc_sync.source.triggers import Installation, log_filled_by, missed_changes, worked_before
 
 MISSED = "missed"
@@ -121,10 +120,7 @@ class NotifyCapture(SweepOnlyCapture):
         self._arms = self._may_ring and not parts.dry_run
         self._clock = clock
         self._steps = parts.steps
-        guard = connected.sessions.guard
-        self.log = ChangeLog(
-            connected.pool, parts.name, connected.intake.reader, consume=not parts.dry_run, guard=guard
-        )
+        self.log = ChangeLog(connected.pool, parts.name, connected.intake.reader, consume=not parts.dry_run)
         self.bell = Bell(connected.pool, parts.name)
         self.lookout = connected.sessions.lookout
         self.rung = asyncio.Event()
@@ -158,12 +154,8 @@ class NotifyCapture(SweepOnlyCapture):
 
     async def was_worked_before(self, *, alone: bool) -> bool:
         """See `Capture`."""
-
-        async def attempt() -> bool:
-            async with asking("looking for an earlier daemon's work"), self.connected.pool.connection() as connection:
-                return await worked_before(connection, self.parts.name, alone=alone)
-
-        return await patiently(attempt)
+        looking = partial(worked_before, name=self.parts.name, alone=alone)
+        return await self.connected.pool.ask("looking for an earlier daemon's work", looking)
 
     async def jobs(self, progressed: Callable[[], None]) -> Jobs:
         """See `Capture`."""

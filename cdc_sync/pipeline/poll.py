@@ -77,13 +77,11 @@ class PollCapture(Capture):
     @classmethod
     async def open(cls, connected: Connected) -> Self:
         """See `Capture`."""
-        configured, guard = connected.parts.watch.capture, connected.sessions.guard
+        configured = connected.parts.watch.capture
         if configured.watermark is None:
             raise AssertionError("the configuration requires a watermark in poll mode")
-        return cls(
-            connected,
-            WatermarkReader(connected.pool, connected.mapping, configured.watermark, configured.lookback, guard),
-        )
+        reader = connected.intake.reader
+        return cls(connected, WatermarkReader(reader, configured.watermark, configured.lookback))
 
     @staticmethod
     def longest_silence(configured: Configured) -> float:

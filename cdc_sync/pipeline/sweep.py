@@ -171,11 +171,9 @@ class _Sweep:
             if keys is None:
                 return None
             for first in range(0, len(keys), self._steps.read):
-                left = keys[first : first + self._steps.read]
-                while left:
-                    read = await reader.digested(left, self._digests)
+                part = keys[first : first + self._steps.read]
+                async for read, _ in reader.parts_by_key(part, shape=self._digests):
                     await self._compare(read)
-                    left = list(read.unread)
         self._marks.add_numbers(numbers)
         return _reached(position, page.rows, page.at, page.last)
 

@@ -12,7 +12,7 @@ from cdc_sync.pipeline.notify import NotifyCapture
 from cdc_sync.pipeline.poll import PollCapture
 from cdc_sync.pipeline.sweep_position import FINISHED
 from cdc_sync.pipeline.sweep_position import POSITION as SWEEP
-from cdc_sync.source.connection import asking, patiently
+from cdc_sync.source.connection import Connection
 from cdc_sync.source.facts import table_facts
 from cdc_sync.source.mapping import Mapping as TableMapping
 from cdc_sync.source.reading import Reader
@@ -34,18 +34,17 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
     async with AsyncExitStack() as stack:
         sessions = await stack.enter_async_context(parts.database.sessions(parts.name))
 
-        async def prepare() -> TableMapping:
-            async with asking("preparing to capture changes"), sessions.pool.connection() as connection:
-                facts = await table_facts(connection, parts.watch.table)
-                return await TableMapping.prepare(connection, parts.watch, facts)
+        async def prepare(connection: Connection) -> TableMapping:
+            facts = await table_facts(connection, parts.watch.table)
+            return await TableMapping.prepare(connection, parts.watch, facts)
 
-        mapping = await patiently(prepare)
+        mapping = await sessions.pool.ask("preparing to capture changes", prepare)
         # A dry run takes no turn: it works beside the daemon that does.
         if not parts.dry_run:
             await stack.enter_async_context(parts.database.turn(parts.name, sessions))
         intake = Intake(
             parts.rules,
-            Reader(sessions.pool, mapping, sessions.guard),
+            Reader(sessions.pool, mapping),
             parts.store,
             observe=parts.observe,
             clock=parts.clock,

@@ -17,15 +17,20 @@ when the queue is full each COMMIT that notifies fails.
 A bell that is not armed says, by the hour, when the watch was worked last: a time that is over. By it the triggers of a
 watch that nobody works stop recording, while others' changes are taken (`sql/recorder_body.sql`). Zero, as earlier
 versions left it, and a bell that was never set say nothing.
+
+Whether every transaction has ended that was writing at some moment: a transaction has an id from its first write on. So
+take an id: it is above every one that was handed out before. Once a snapshot's xmin has passed it, all these
+transactions have ended, and what they wrote is visible or gone. A snapshot's own xmax would not do in the place of the
+id: it is one above the highest id that has *ended*, and transactions that are still writing may have higher ones
+(src/backend/storage/ipc/procarray.c, GetSnapshotData).
 """
 
-from psycopg import sql
-from psycopg_pool import AsyncConnectionPool
+import asyncio
 
-from cdc_sync.source import transactions
-from cdc_sync.source.connection import Connection
+from psycopg import sql
+
+from cdc_sync.source.connection import Pool
 from cdc_sync.source.expressions import sections
-from cdc_sync.source.reading import fetch
 from cdc_sync.source.recorders import bell_of
 
 LEASE = 60
@@ -33,6 +38,12 @@ LEASE = 60
 
 _ROUNDING = 2
 """Seconds by which whole ones may be wrong: a renewal that late in the lease may have been too late."""
+
+_TAKE_ID = "SELECT txid_current()"
+_OLDEST = "SELECT txid_snapshot_xmin(txid_current_snapshot())"
+
+_LOOK_EVERY = 0.5
+"""Seconds between looks whether transactions have ended."""
 
 _SQL = sections("changelog.sql")
 
@@ -47,15 +58,12 @@ class QueueFillsUpError(Exception):
 class Bell:
     """One watch's bell. Every method raises `SourceError` when the database cannot answer."""
 
-    def __init__(self, pool: AsyncConnectionPool[Connection], watch: str) -> None:
+    def __init__(self, pool: Pool, watch: str) -> None:
         self._pool = pool
-        sequence = sql.Identifier("cdc_sync", bell_of(watch))
-        name = sql.Literal(f"cdc_sync.{bell_of(watch)}")  # a watch's name needs no quotes
-        self._arm = sql.SQL(_SQL["arm"]).format(name=name, sequence=sequence)
-        self._disarm = sql.SQL(_SQL["disarm"]).format(name=name)
-        self._worked = {
-            begins: sql.SQL(_SQL["worked"]).format(name=name, sequence=sequence, begins=begins)
-            for begins in (True, False)
+        # A watch's name needs no quotes.
+        self._names = {
+            "name": sql.Literal(f"cdc_sync.{bell_of(watch)}"),
+            "sequence": sql.SQL(f"cdc_sync.{bell_of(watch)}"),
         }
         self._armed_until: int | None = None
 
@@ -69,23 +77,57 @@ class Bell:
         Raises:
             QueueFillsUpError: it is disarmed instead.
         """
-        parameters = (_MOST_OF_QUEUE, LEASE)
-        ((before, until),) = await fetch(self._pool, self._arm, parameters, "arming the doorbell cdc_sync.bell_*")
+        query = sql.SQL(_SQL["arm"]).format(**self._names)
+        doing = "arming the doorbell cdc_sync.bell_*"
+        ((before, until),) = await self._pool.fetch(query, (_MOST_OF_QUEUE, LEASE), doing)
         if not until:
             self._armed_until = None
             raise QueueFillsUpError
         was_armed = before == self._armed_until and until - LEASE <= before - _ROUNDING
         self._armed_until = until
-        return None if was_armed else await transactions.take_id(self._pool)
+        return None if was_armed else await take_id(self._pool)
 
     async def disarm(self) -> None:
         """Nobody sleeps here any more."""
         self._armed_until = None
-        await fetch(self._pool, self._disarm, (), "disarming the doorbell")
+        query = sql.SQL(_SQL["disarm"]).format(**self._names)
+        await self._pool.fetch(query, (), "disarming the doorbell")
 
     async def worked(self, *, begins: bool = True) -> None:
         """Say that somebody works the watch, if the bell has not said so for an hour.
 
         Unless it `begins`, a bell that was never set stays so.
         """
-        await fetch(self._pool, self._worked[begins], (), "telling that the watch is worked")
+        query = sql.SQL(_SQL["worked"]).format(**self._names, begins=begins)
+        await self._pool.fetch(query, (), "telling that the watch is worked")
+
+
+async def take_id(pool: Pool) -> int:
+    """A transaction id above all that write now. Not on a standby, which hands out none.
+
+    Raises:
+        SourceError: the database cannot answer.
+    """
+    ((taken,),) = await pool.fetch(_TAKE_ID, (), "taking a transaction id")
+    return int(taken)
+
+
+async def all_ended(pool: Pool) -> None:
+    """Wait until every transaction that writes now has ended, however long that takes.
+
+    Raises:
+        SourceError: the database cannot answer.
+    """
+    taken = await take_id(pool)
+    while not await have_ended(pool, taken):  # noqa: ASYNC110 - the server announces it to nobody
+        await asyncio.sleep(_LOOK_EVERY)
+
+
+async def have_ended(pool: Pool, taken: int) -> bool:
+    """Whether all transactions below an id have ended.
+
+    Raises:
+        SourceError: the database cannot answer.
+    """
+    ((oldest,),) = await pool.fetch(_OLDEST, (), "reading the server's snapshot")
+    return int(oldest) > taken

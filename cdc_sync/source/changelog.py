@@ -21,15 +21,17 @@ from collections.abc import Iterable
 from contextvars import Context
 from dataclasses import dataclass
 
+import psycopg
 from psycopg import errors, sql
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import PoolTimeout
 
 from cdc_sync.core.rows import Key
-from cdc_sync.source.connection import Connection, Rows, asking, guarded, patiently, read_with_position
+from cdc_sync.source import expressions
+from cdc_sync.source.connection import Connection, Pool, Rows, fetched, own_row, with_position
 from cdc_sync.source.errors import SourceError, source_error
 from cdc_sync.source.expressions import sections
-from cdc_sync.source.reading import Read, Reader, fetch
-from cdc_sync.source.replica_guard import NOW, ReplicaGuard
+from cdc_sync.source.reading import Read, Reader
+from cdc_sync.source.replica_guard import NOW
 
 _SQL = sections("changelog.sql")
 
@@ -41,6 +43,7 @@ _LOOK_EVERY = 0.1
 
 _LOOK_AT_LEAST_EVERY = 2.0
 
+_LOOK = with_position(sql.SQL(_SQL["look"]), 2)
 _CLOCK = sql.SQL("SELECT to_json(clock_timestamp()) #>> '{}'")
 _DOING = "reading the change log cdc_sync.changes"
 _MEANINGS: dict[type[errors.Error], str] = {
@@ -75,10 +78,9 @@ class Look:
 class Lookout:
     """Looks at the log for all watches at once: however many ask, it is one statement every so many seconds."""
 
-    def __init__(self, pool: AsyncConnectionPool[Connection], guard: ReplicaGuard, every: float = _LOOK_EVERY) -> None:
+    def __init__(self, pool: Pool, every: float = _LOOK_EVERY) -> None:
         self._every = every
         self._pool = pool
-        self._guard = guard
         self._next: asyncio.Task[Look] | None = None
         self._pause = every
 
@@ -97,7 +99,7 @@ class Lookout:
         await asyncio.sleep(self._pause)
         self._next = None  # whoever asks from here on is answered by another
         begun = time.monotonic()
-        ((oldest, watches),) = await self._fetch()
+        ((oldest, watches, _),) = await self._fetch()
         took = time.monotonic() - begun
         # It walks through the whole log, as far as VACUUM has not made room: that costs a fifth of the time at most.
         self._pause = min(max(self._every, 4 * took), _LOOK_AT_LEAST_EVERY)
@@ -105,21 +107,17 @@ class Lookout:
 
     async def _fetch(self) -> Rows:
         """Read it; once more if its connection turns out to be lost: that would be an error of every watch."""
-        is_lost = False
 
-        async def read(connection: Connection) -> tuple[str, Rows]:
-            nonlocal is_lost
-            try:
-                return await read_with_position(connection, sql.SQL(_SQL["look"]), (), width=2)
-            finally:
-                is_lost = connection.closed
+        async def read() -> Rows:
+            return await self._pool.read(_DOING, lambda connection: fetched(connection, _LOOK))
 
         try:
-            return await guarded(self._pool, self._guard, _DOING, read)
-        except SourceError:
-            if not is_lost:
+            return await read()
+        except SourceError as error:
+            cause = error.__cause__
+            if not isinstance(cause, psycopg.OperationalError) or isinstance(cause, PoolTimeout):
                 raise
-        return await guarded(self._pool, self._guard, _DOING, read)
+        return await read()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,42 +152,28 @@ class Changes:
 class ChangeLog:
     """One watch's part of the change log.
 
-    With `consume` false (dry run) the log is only looked at. `guard` knows how far any of the servers was that were
-    read. Without a `reader` no rows come with the changes.
+    With `consume` false (dry run) the log is only looked at. Without a `reader` no rows come with the changes.
 
     Attributes:
         consumes: whether changes are deleted.
         statement: what reads a batch with its rows; the parameter is how many changes. None if rows are read apart.
     """
 
-    def __init__(
-        self,
-        pool: AsyncConnectionPool[Connection],
-        watch: str,
-        reader: Reader | None = None,
-        *,
-        consume: bool = True,
-        guard: ReplicaGuard | None = None,
-    ) -> None:
+    def __init__(self, pool: Pool, watch: str, reader: Reader | None = None, *, consume: bool = True) -> None:
         self._pool = pool
         self._watch = watch
         self._reader = reader
-        self._guard = guard or ReplicaGuard()
         self.consumes = consume
         self._may_delete = not consume
         # The batch of which nothing was deleted, though nothing was wrong.
         self._kept = ""
         # As text, once: to compose a statement takes longer than to ask for it.
-        self._alone = sql.SQL(_SQL["batch"]).format(nulls=sql.SQL(""), watch=watch, now=NOW, table_size=0).as_string()
+        self._alone = _batch(watch).as_string()
         self.statement = None if reader is None else _with_rows(watch, reader)
         self._table_size = 0
         self._may_prepare = True
 
     async def read(self, limit: int, *, apart: bool = False) -> Changes:
-        """As `_read`; where somebody holds a lock, it waits without a connection."""
-        return await patiently(lambda: self._read(limit, apart=apart))
-
-    async def _read(self, limit: int, *, apart: bool) -> Changes:
         """Read up to `limit` changes, and the rows that they are about, unless these are to be read `apart`.
 
         Apart, the ATS's table is not touched: so it is while nobody expects changes.
@@ -203,29 +187,29 @@ class ChangeLog:
         else:
             limit = min(limit, reader.size.fit)
         table_size = self._table_size if reader is not None and self._may_prepare else 0
-        begun = time.monotonic()
+
+        async def ask(connection: Connection) -> tuple[Rows, float]:
+            begun = time.monotonic()
+            if not self._may_delete:
+                await connection.execute(_MAY_DELETE)
+                self._may_delete = True
+            # Prepared: to plan it takes three times as long as to run it, for one change. But a plan is kept, and
+            # that of a small table may be to read all of it: each time it has doubled, it is another statement.
+            text = f"{query} -- {table_size.bit_length()}"
+            cursor = await connection.execute(text, (limit,), prepare=bool(table_size))
+            return await cursor.fetchall(), time.monotonic() - begun
+
         try:
-            async with asking(_DOING, _MEANINGS), self._pool.connection() as connection:
-                if not self._may_delete:
-                    await connection.execute(_MAY_DELETE)
-                    self._may_delete = True
-                # Prepared: to plan it takes three times as long as to run it, for one change. But a plan is kept, and
-                # that of a small table may be to read all of it: each time it has doubled, it is another statement.
-                text = f"{query} -- {table_size.bit_length()}".encode(connection.info.encoding)
-                cursor = await connection.execute(text, (limit,), prepare=bool(table_size))
-                fetched = await cursor.fetchall()
-            searched = time.monotonic() - begun
-            # As far as SQL goes, it may be any of them.
-            batch = fetched.pop(next(number for number, row in enumerate(fetched) if row[-1] is not None))[-1]
-            listed, size, position, places, writers, file, found_size = json.loads(batch)
-            self._guard.advance(position)
+            rows, searched = await self._pool.ask(_DOING, ask, _MEANINGS)
+            listed, size, position, places, writers, file, found_size = json.loads(own_row(rows))
+            self._pool.guard.advance(position)
         except SourceError as error:
             # One row, or one key, makes the statement fail. Or all is wrong: then reading apart tells what.
-            if reader is None or error.kind == "unreachable" or isinstance(error.__cause__, errors.LockNotAvailable):
+            if reader is None or error.kind == "unreachable":
                 raise
             # Maybe it fails because it is prepared, and would for as long as the connection lasts.
             self._may_prepare = self._may_prepare and not table_size
-            return await self._read(limit, apart=True)
+            return await self.read(limit, apart=True)
         listed = listed or []
         if reader is not None:
             self._table_size = found_size or 0
@@ -233,7 +217,7 @@ class ChangeLog:
             number=len(listed),
             # NULL in a related table's key: it belongs to no application.
             times=latest((tuple(key), at) for key, at in listed if key and None not in key),
-            rows=None if reader is None else reader.taken(fetched),
+            rows=None if reader is None else reader.taken(rows),
             everything=not all(key for key, _ in listed),
             full=len(listed) == limit,
             searched=searched,
@@ -253,25 +237,23 @@ class ChangeLog:
         """
         if not changes.number or not self.consumes:
             return
-        delete = sql.SQL(_SQL["delete"]).format(
+        query = sql.SQL(_SQL["delete"]).format(
             places=changes.places, writers=changes.writers, watch=self._watch, file=changes.file
         )
-        if await patiently(lambda: self._deleted(delete)):
+
+        async def delete(connection: Connection) -> bool:
+            # Without parameters: only so may several statements be one message.
+            cursor, deleted = await connection.execute(query), False
+            while cursor.nextset():
+                deleted = deleted or cursor.rowcount > 0
+            return deleted
+
+        if await self._pool.ask(_DOING, delete, _MEANINGS):
             self._kept = ""
         elif self._kept == changes.places:
             raise source_error("log-kept")
         else:
             self._kept = changes.places
-
-    async def _deleted(self, delete: sql.Composed) -> int:
-        """Run what deletes a batch; returns how many rows are gone by it."""
-        async with asking(_DOING, _MEANINGS), self._pool.connection() as connection:
-            # Without parameters: only so may several statements be one message.
-            cursor = await connection.execute(delete)
-            deleted = 0
-            while cursor.nextset():
-                deleted += max(cursor.rowcount, 0)
-            return deleted
 
     async def give_back(self, *, nearly_full: bool) -> None:
         """Shorten the log's file, if nothing is in it and nobody uses it at this moment.
@@ -280,7 +262,7 @@ class ChangeLog:
             SourceError: the database cannot answer.
         """
         query = sql.SQL(_SQL["may_give_back"]).format(nearly_full=nearly_full)
-        async with asking(_DOING, _MEANINGS), self._pool.connection() as connection:
+        async with self._pool.asking(_DOING, _MEANINGS) as connection:
             try:
                 if (True,) not in await (await connection.execute(query)).fetchall():
                     return
@@ -294,22 +276,33 @@ class ChangeLog:
 
     async def clock(self) -> str:
         """The server's clock, as a text that does not depend on DateStyle."""
-        ((now,),) = await fetch(self._pool, _CLOCK, (), "asking for the time")
+        ((now,),) = await self._pool.fetch(_CLOCK, (), "asking for the time")
         return str(now)
 
     async def has_older(self, than: str) -> bool:
         """Whether there are changes that were recorded before a moment of the server's clock."""
         query = sql.SQL(_SQL["older"]).format(watch=self._watch, than=sql.Literal(than))
-        ((has,),) = await fetch(self._pool, query, (), _DOING)
+        ((has,),) = await self._pool.fetch(query, (), _DOING)
         return bool(has)
 
 
+def _batch(watch: str, width: int = 0, table_size: sql.Composable | int = 0) -> sql.Composed:
+    """The statement that reads a batch, beside rows of so many columns."""
+    nulls = sql.SQL("NULL, " * width)
+    return sql.SQL(_SQL["batch"]).format(nulls=nulls, watch=watch, now=NOW, table_size=table_size)
+
+
 def _with_rows(watch: str, reader: Reader) -> str | None:
-    """The statement that reads a batch and its rows; None if the rows have to be read apart."""
-    beside = reader.beside([sql.SQL(_SQL["part_of_keys"]).format(part=part + 1) for part in range(reader.key_parts)])
-    if beside is None:
+    """The statement that reads a batch and its rows; None if the rows have to be read apart.
+
+    So it is if the keys have to be looked at first (`Reader.as_read`), or the rows are those of other tables: to find
+    few in a partitioned table, PostgreSQL has to know the keys when it plans, or it looks into all partitions.
+    """
+    facts = reader.mapping.facts
+    if reader.statements.as_read is not None or facts.kind not in {"r", "m"}:
         return None
-    rows, width = beside
-    size = sql.SQL("pg_relation_size({})").format(reader.table)
-    batch = sql.SQL(_SQL["batch"]).format(nulls=sql.SQL("NULL, " * width), watch=watch, now=NOW, table_size=size)
+    parts = range(1, len(reader.mapping.key_columns) + 1)
+    rows, width = reader.statements.by_key_in([sql.SQL(_SQL["part_of_keys"]).format(part=part) for part in parts])
+    table = sql.Literal(expressions.name(facts.schema, facts.name).as_string())
+    batch = _batch(watch, width, sql.SQL("pg_relation_size({})").format(table))
     return sql.SQL(_SQL["batch_and_rows"]).format(batch=batch, rows=rows).as_string()

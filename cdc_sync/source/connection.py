@@ -35,6 +35,9 @@ from cdc_sync.source.replica_guard import NOW, ReplicaGuard, ReplicaPosition, as
 
 T = TypeVar("T")
 Connection = AsyncConnection[tuple[Any, ...]]
+Rows = list[tuple[Any, ...]]
+Query = str | bytes | sql.SQL | sql.Composed
+Parameters = Sequence[Any] | abc.Mapping[str, Any]
 
 _TRIES = 4
 """Connections made in a row, at most, to find the server that was read last among those behind one address."""
@@ -52,10 +55,6 @@ _QUICK = 1.0
 """Seconds for which a read may have a connection and still be quick."""
 
 _NOTHING: abc.Mapping[type[psycopg.Error], str] = MappingProxyType({})
-
-# By task, since a context variable's values would outlive it with each timer that the event loop has cancelled.
-_LIMITS: dict[asyncio.Task[Any] | None, tuple[asyncio.Timeout | None, float]] = {}
-"""The limit of each task's innermost `asking`, and its seconds."""
 
 
 def conninfo(dsn: str) -> str:
@@ -76,29 +75,21 @@ def conninfo(dsn: str) -> str:
 async def asking(
     doing: str,
     expected: abc.Mapping[type[psycopg.Error], str] = _NOTHING,
-    within: float = ANSWERS_WITHIN,
+    within: float | None = ANSWERS_WITHIN,
 ) -> AsyncIterator[None]:
     """Ask the database for something that takes moments.
 
     Args:
         doing: what, as in "reading public.applications".
         expected: errors of which the caller knows what they mean: their message (`errors.source_error`).
-        within: seconds within which the database answers.
+        within: seconds within which the database answers; None: it need not.
 
     Raises:
         SourceError: it failed, or it has not been answered in time.
     """
     try:
-        async with asyncio.timeout(within) as limit:
-            task = asyncio.current_task()
-            before = _LIMITS.get(task)
-            _LIMITS[task] = limit, within
-            try:
-                yield
-            finally:
-                del _LIMITS[task]
-                if before is not None:
-                    _LIMITS[task] = before
+        async with asyncio.timeout(within):
+            yield
     except PoolTimeout as error:
         raise source_error("unreachable/pool", doing=doing, within=_FREE_WITHIN) from error
     except psycopg.Error as error:
@@ -156,248 +147,198 @@ def reading_as(reads: Reads) -> Iterator[None]:
         READS.reset(token)
 
 
-class _Pool(AsyncConnectionPool[Connection]):
-    """A pool in which slow reads leave a connection for quick ones; among their like all wait by turns.
+class Pool(AsyncConnectionPool[Connection]):
+    """Connections for reads, of which one is enough: nobody takes a second one while he holds one.
+
+    Slow reads leave a connection for quick ones; among their like all wait by turns. Connections stay on the server
+    that was read last, if it can be reached; none is made to a server that is behind.
+
+    A statement is prepared only if it asks for it (`prepare=True`), and where no pooler stands in between, which could
+    lead the next one to another session of the server.
 
     Attributes:
+        guard: what was read before, over all connections.
         refused: why the last connection could not be made, where the server has said it.
-        slow_turns: one fewer than there are connections, but one at least.
     """
 
-    refused: SourceError | psycopg.Error | None = None
-    slow_turns: asyncio.Semaphore
-
-    @asynccontextmanager
-    async def connection(self, timeout: float | None = None) -> AsyncIterator[Connection]:  # noqa: ASYNC109 - as below
-        reads = READS.get() or Reads()
-        async with (
-            self._slow_turn() if reads.slow or reads.always else nullcontext(),
-            super().connection(timeout) as one,
-        ):
-            begun = time.monotonic()
-            try:
-                yield one
-            finally:
-                reads.slow = time.monotonic() - begun > _QUICK
-
-    @asynccontextmanager
-    async def _slow_turn(self) -> AsyncIterator[None]:
-        """What others read before is not counted in the seconds within which the database answers."""
-        limit, within = _LIMITS.get(asyncio.current_task(), (None, 0.0))
-        if limit is not None:
-            limit.reschedule(None)
-        async with self.slow_turns:
-            if limit is not None:
-                limit.reschedule(asyncio.get_running_loop().time() + within)
-            yield
+    def __init__(self, dsn: str, guard: ReplicaGuard, size: int) -> None:
+        super().__init__(
+            conninfo(dsn),
+            connection_class=_StayingOnServer,
+            kwargs={"pool": self},
+            min_size=1,
+            max_size=size,
+            open=False,
+            timeout=_FREE_WITHIN,
+            # Tried so long, ever more seldom; broken connections are found by using them, and the caller reconnects as
+            # a whole.
+            reconnect_timeout=_FREE_WITHIN,
+        )
+        self.guard = guard
+        self.refused: SourceError | None = None
+        # One fewer than there are connections, but one at least.
+        self._slow_turns = asyncio.Semaphore(max(size - 1, 1))
 
     async def getconn(self, timeout: float | None = None) -> Connection:  # noqa: ASYNC109 - as the base class has it
+        """As the base class has it; with what the server has said, where it refused."""
         try:
             return await super().getconn(timeout)
         except PoolTimeout as error:
             raise self.refused or error from error
 
+    @asynccontextmanager
+    async def asking(
+        self,
+        doing: str,
+        expected: abc.Mapping[type[psycopg.Error], str] = _NOTHING,
+        within: float = ANSWERS_WITHIN,
+    ) -> AsyncIterator[Connection]:
+        """`asking` on a connection, at this task's turn: how long others read before is not counted.
 
-def _staying_on_server(guard: ReplicaGuard, refused: Callable[[psycopg.Error | None], None]) -> type[Connection]:
-    """Connections that lead to the server that was read last, where one address leads to several servers in turn.
-
-    `refused` is told why one cannot be made, or that one could.
-    """
-
-    class StayingOnServer(AsyncConnection[tuple[Any, ...]]):
-        @classmethod
-        async def connect(cls, *args: Any, **kwargs: Any) -> Any:
+        Raises:
+            SourceError: as `asking` does.
+        """
+        reads = READS.get() or Reads()
+        async with (
+            self._slow_turns if reads.slow or reads.always else nullcontext(),
+            asking(doing, expected, within),
+            self.connection() as connection,
+        ):
+            begun = time.monotonic()
             try:
-                connection = await cls._connect_there(*args, **kwargs)
-            except psycopg.Error as error:
-                refused(error)
-                raise
-            refused(None)
-            return connection
+                yield connection
+            finally:
+                reads.slow = time.monotonic() - begun > _QUICK
 
-        @classmethod
-        async def _connect_there(cls, *args: Any, **kwargs: Any) -> Any:
-            before = ""
+    async def ask(
+        self,
+        doing: str,
+        what: Callable[[Connection], Awaitable[T]],
+        expected: abc.Mapping[type[psycopg.Error], str] = _NOTHING,
+    ) -> T:
+        """Ask; again while a lock is waited for. In between it has no connection, and nobody queues behind it.
+
+        Raises:
+            SourceError: it failed, or the lock was not free in time.
+        """
+        pause, until = _AGAIN_AFTER, time.monotonic() + ANSWERS_WITHIN
+        while True:
+            try:
+                async with self.asking(doing, expected) as connection:
+                    return await what(connection)
+            except SourceError as error:
+                if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
+                    raise
+                if time.monotonic() > until:
+                    raise source_error("unanswered/lock", within=ANSWERS_WITHIN, said=error.message) from error
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def fetch(self, query: Query, parameters: Parameters, doing: str) -> Rows:
+        """The rows of one statement.
+
+        Raises:
+            SourceError: as `ask` does.
+        """
+        return await self.ask(doing, lambda connection: fetched(connection, query, parameters))
+
+    async def read(self, doing: str, query: Callable[[Connection], Awaitable[Rows]]) -> Rows:
+        """What a statement `with_position` gives; again for moments while it meets a server that is behind.
+
+        Raises:
+            SourceError: as `ask` does; or the server is behind what was read before.
+        """
+        until = time.monotonic() + self.guard.behind_for
+        while True:
+            rows = await self.ask(doing, query)
+            try:
+                self.guard.advance(own_row(rows))
+            except SourceError:
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(_AGAIN_AFTER)
+            else:
+                return rows
+
+
+class _StayingOnServer(AsyncConnection[tuple[Any, ...]]):
+    @classmethod
+    async def connect(cls, *args: Any, **kwargs: Any) -> Any:
+        """Connect to the server that was read last, where one address leads to several servers in turn."""
+        pool: Pool = kwargs.pop("pool")
+        before = ""
+        try:
             for left in reversed(range(_TRIES)):
-                connection = await super().connect(*args, **kwargs)
+                connection = await super().connect(*args, autocommit=True, prepare_threshold=None, **kwargs)
                 try:
                     await connection.execute(session_settings(connection.info.server_version))
                     server = ReplicaPosition.from_text(await ask(connection)).server
+                    # The same other one twice: that is where the address leads now.
+                    if left == 0 or server == before or pool.guard.is_on(server):
+                        await pool.guard.meet(connection)
+                        ((process, _),) = await fetched(connection, sections("sessions.sql")["configure"])
+                        if process == connection.info.backend_pid:
+                            connection.prepare_threshold = sys.maxsize  # never by itself: see `Pool`
+                        pool.refused = None
+                        return connection
                 except BaseException:
                     await connection.close()
                     raise
-                # The same other one twice: that is where the address leads now.
-                if left == 0 or server == before or guard.is_on(server):
-                    return connection
                 before = server
                 await connection.close()
-            raise AssertionError("the last try returns")
-
-    return StayingOnServer
+        except psycopg.Error as error:
+            pool.refused = translate(error, "connecting")
+            raise
+        except SourceError as error:
+            pool.refused = error
+            raise
 
 
 @asynccontextmanager
 async def pooled(
     dsn: str, guard: ReplicaGuard | None = None, *, size: int = POOL_SIZE, connects_within: float = 15.0
-) -> AsyncIterator[AsyncConnectionPool[Connection]]:
-    """A pool for reads, for which one connection is enough: nobody takes a second one while he holds one.
-
-    A statement is prepared only if it asks for it (`prepare=True`), and where no pooler stands in between, which could
-    lead the next one to another session of the server.
+) -> AsyncIterator[Pool]:
+    """A pool.
 
     Args:
         dsn: the database.
-        guard: connections stay on the server that was read last, if it can be reached; none is made to a server that is
-            behind.
+        guard: what was read before.
         size: how many connections, at most.
         connects_within: seconds within which it has its first connection.
 
     Raises:
         SourceError: no connection can be made.
     """
-    guard = guard or ReplicaGuard()
-
-    def note(error: SourceError | psycopg.Error | None) -> None:
-        pool.refused = error
-
-    async def configure(connection: Connection) -> None:
-        try:
-            await guard.meet(connection)
-        except SourceError as error:
-            note(error)
-            raise
-        ((process, _),) = await (await connection.execute(sections("sessions.sql")["configure"])).fetchall()
-        if process == connection.info.backend_pid:
-            connection.prepare_threshold = sys.maxsize  # never by itself: some messages are several statements
-
-    pool = _Pool(
-        conninfo(dsn),
-        connection_class=_staying_on_server(guard, note),
-        kwargs={"autocommit": True, "prepare_threshold": None},
-        min_size=1,
-        max_size=size,
-        configure=configure,
-        open=False,
-        timeout=_FREE_WITHIN,
-        # Tried so long, ever more seldom; broken connections are found by using them, and the caller reconnects as a
-        # whole.
-        reconnect_timeout=_FREE_WITHIN,
-    )
-    pool.slow_turns = asyncio.Semaphore(max(size - 1, 1))
+    pool = Pool(dsn, guard or ReplicaGuard(), size)
     try:
         try:
             await pool.open(wait=True, timeout=connects_within)
         except PoolTimeout as error:
-            if isinstance(pool.refused, SourceError):
-                raise pool.refused from error
-            if pool.refused is not None:
-                raise translate(pool.refused, "connecting") from error
-            raise source_error("unreachable/first", within=connects_within) from error
+            raise pool.refused or source_error("unreachable/first", within=connects_within) from error
         yield pool
     finally:
         await pool.close(timeout=2)
 
 
-async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:
-    """Repeat what waits for a lock; in between it has no connection, and nobody queues behind it.
+async def fetched(connection: Connection, query: Query, parameters: Parameters | None = None) -> Rows:
+    """The rows that a statement gives on a connection.
 
     Raises:
-        SourceError: it failed, or the lock was not free in time.
+        psycopg.Error: it fails.
     """
-    pause, until = _AGAIN_AFTER, time.monotonic() + ANSWERS_WITHIN
-    while True:
-        try:
-            return await attempt()
-        except SourceError as error:
-            if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
-                raise
-            if time.monotonic() > until:
-                raise source_error("unanswered/lock", within=ANSWERS_WITHIN, said=error.message) from error
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE)
+    return await (await connection.execute(query, parameters)).fetchall()
 
 
-Rows = list[tuple[Any, ...]]
+def with_position(query: sql.Composable, width: int) -> str:
+    """A query of so many columns, with the server's position in one more: one statement has one snapshot.
 
-
-async def read_with_position(
-    connection: Connection,
-    query: sql.Composable,
-    parameters: Sequence[Any] | abc.Mapping[str, Any],
-    *,
-    width: int,
-) -> tuple[str, Rows]:
-    """Run a statement and return the server's position with its rows: one statement has one snapshot.
-
-    Args:
-        connection: where it runs.
-        query: the statement.
-        parameters: its parameters.
-        width: how many columns it has.
-
-    Raises:
-        psycopg.Error: it failed.
+    As text: to compose a statement takes longer than to ask for it.
     """
-    # In a row of its own, it comes once, and also if there are no others. As far as SQL goes, it may be any of them.
-    nothing = sql.SQL(", ").join([sql.NULL] * width)
-    own_row = sql.SQL("SELECT {}, {} UNION ALL SELECT NULL, r.* FROM ({}) AS r").format(NOW, nothing, query)
-    fetched = await (await connection.execute(own_row, parameters)).fetchall()
-    place = next(number for number, row in enumerate(fetched) if row[0] is not None)
-    position = fetched.pop(place)[0]
-    return position, [row[1:] for row in fetched]
+    # In a row of its own, it comes once, and also if there are no others.
+    own = sql.SQL("SELECT {}{} UNION ALL SELECT r.*, NULL FROM ({}) AS r")
+    return own.format(sql.SQL("NULL, " * width), NOW, query).as_string()
 
 
-async def guarded(
-    pool: AsyncConnectionPool[Connection],
-    guard: ReplicaGuard,
-    doing: str,
-    read: Callable[[Connection], Awaitable[tuple[str, Rows]]],
-) -> Rows:
-    """Do a read, again for moments while it meets a server that is behind.
-
-    Args:
-        pool: the connections; each may lead to another server.
-        guard: what was read before.
-        doing: what is read, for errors.
-        read: returns the position and the rows, as `read_with_position` does.
-
-    Raises:
-        SourceError: it failed, was not answered in time, or the server is behind what was read before.
-    """
-
-    async def attempt() -> tuple[str, Rows]:
-        async with asking(doing), pool.connection() as connection:
-            return await read(connection)
-
-    until = time.monotonic() + guard.behind_for
-    while True:
-        position, rows = await patiently(attempt)
-        try:
-            guard.advance(position)
-        except SourceError:
-            if time.monotonic() > until:
-                raise
-            await asyncio.sleep(_AGAIN_AFTER)
-        else:
-            return rows
-
-
-async def guarded_fetch(
-    pool: AsyncConnectionPool[Connection],
-    guard: ReplicaGuard,
-    query: sql.SQL | sql.Composed,
-    parameters: Sequence[Any] | abc.Mapping[str, Any],
-    *,
-    width: int,
-    doing: str,
-) -> Rows:
-    """Run one statement under the guard; see `read_with_position`.
-
-    Raises:
-        SourceError: as `guarded` does.
-    """
-
-    async def read(connection: Connection) -> tuple[str, Rows]:
-        return await read_with_position(connection, query, parameters, width=width)
-
-    return await guarded(pool, guard, doing, read)
+def own_row(rows: Rows) -> str:
+    """Take out the row that only the last column stands in, and return that. As far as SQL goes, it may be any."""
+    return str(rows.pop(next(number for number, row in enumerate(rows) if row[-1] is not None))[-1])

@@ -4,29 +4,37 @@ The database computes and compares every watermark, so neither its precision nor
 watermark is kept as the text that `to_json` gives: ISO 8601 in full precision, whatever DateStyle is.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from psycopg import sql
-from psycopg_pool import AsyncConnectionPool
 
 from cdc_sync.core.fence import SnapshotReading
-from cdc_sync.core.rows import Key, Row
+from cdc_sync.core.rows import Key
 from cdc_sync.source import expressions
-from cdc_sync.source.connection import Connection, guarded_fetch
+from cdc_sync.source.connection import with_position
 from cdc_sync.source.errors import source_error, unless_a_row_fails
 from cdc_sync.source.mapping import Mapping
-from cdc_sync.source.reading import PageSize, Reader, fetch
-from cdc_sync.source.replica_guard import ReplicaGuard
-from cdc_sync.source.statements import CLOCK, Statements, bounded, walk
+from cdc_sync.source.reading import Read, Reader
+from cdc_sync.source.statements import CLOCK, bounded, walk
 from cdc_sync.source.unreadable import columns_of
 
 _LARGEST_BACKWARD_JUMP = timedelta(hours=3)
 """No time zone sets its clocks back by more when summer time ends."""
 
 _SQL = expressions.sections("reading.sql")
+
+_LOOK = with_position(sql.SQL(_SQL["look"]), 3)
+
+
+_INSTANTS = {
+    "timestamp with time zone": "timestamptz",
+    "timestamp without time zone": "timestamp",
+    "date": "date",
+}
+"""Types of a watermark as the catalog writes them, each as a cast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +46,18 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class PollPage:
-    """Rows, the database's clock (milliseconds since the epoch), and where the next page begins; None: nowhere.
+class PollPage(Read):
+    """A page of a poll, and where the next one begins; None: nowhere.
 
     `dates` are the rows' watermarks as the rows write dates, none if a row could not be read.
     """
 
-    rows: list[Row]
-    at: int
     next: Place | None
     dates: Sequence[str] = ()
 
 
 class WatermarkReader:
-    """Polls one watch's table; `guard` knows how far any of the servers was that were read.
+    """Polls one watch's table.
 
     Every method raises `SourceError` when the database cannot answer.
 
@@ -59,44 +65,27 @@ class WatermarkReader:
         resolution: milliseconds that a watermark stands for.
     """
 
-    def __init__(
-        self,
-        pool: AsyncConnectionPool[Connection],
-        mapping: Mapping,
-        watermark: str,
-        lookback: timedelta,
-        guard: ReplicaGuard | None = None,
-    ) -> None:
-        self._pool = pool
-        self._guard = guard or ReplicaGuard()
-        self._mapping = mapping
+    def __init__(self, reader: Reader, watermark: str, lookback: timedelta) -> None:
+        self._reader = reader
+        self._mapping = mapping = reader.mapping
         self._lookback = lookback
         self._type = watermark_type(mapping, watermark)
         mark = expressions.column(watermark)
         date = mapping.instant(mark, self._type)
         # A date may be any time of its day.
         self.resolution = 24 * 60 * 60 * 1000 if self._type == "date" else 0
-
-        def marked(items: sql.Composable) -> tuple[sql.Composed, sql.Composed]:
-            select = sql.SQL("SELECT {}, {}, to_json({}) #>> '{{}}', {} FROM {}").format(
-                items, date, mark, CLOCK, mapping.table
-            )
-            return walk(mapping, select, mark, self._type)
-
-        self._first, self._next = marked(mapping.select)
+        select, ends = reader.statements.select, (date, sql.SQL("to_json({}) #>> '{{}}'").format(mark), CLOCK)
+        keys, width = mapping.key_texts, len(mapping.key_texts)
+        pages = walk(mapping, select(mapping.select, *ends), mark, self._type)
+        self._pages = [bounded(page, mapping.width + 3) for page in pages]
         # Where an expression fails on a row of a page: its keys, whose rows are then read apart.
-        self._first_keys, self._next_keys = marked(sql.SQL(", ").join(mapping.key_texts))
-        self._size = PageSize()
-        self._by_key = Reader(pool, mapping, self._guard).by_key
-        self._dates = sql.SQL("SELECT {}, {}, {} FROM {} WHERE {}").format(
-            sql.SQL(", ").join(mapping.key_texts), date, CLOCK, mapping.table, Statements(mapping).key_is_given
-        )
+        self._keys = [with_position(page, width + 3) for page in walk(mapping, select(*keys, *ends), mark, self._type)]
+        dates = sql.SQL("{} WHERE {}").format(select(*keys, date, CLOCK), reader.statements.key_is_given)
+        self._dates = with_position(dates, width + 2)
 
     async def look(self) -> SnapshotReading:
         """One look at the server's transactions. On a primary it takes a transaction id: not to be done too often."""
-        doing = "looking at the server's transactions"
-        found = await guarded_fetch(self._pool, self._guard, sql.SQL(_SQL["look"]), (), width=3, doing=doing)
-        ((instant, xmin, xmax),) = found
+        ((instant, xmin, xmax, _),) = await self._reader.fetch(_LOOK, ())
         return SnapshotReading(instant, xmin, xmax)
 
     async def watermark_at(self, fence: int) -> str:
@@ -112,40 +101,31 @@ class WatermarkReader:
             instant = sql.SQL(_SQL["local_watermark"]).format(instant, zone)
         query = sql.SQL("SELECT to_json({}::{}) #>> '{{}}'").format(instant, sql.SQL(self._type))
         parameters = {"fence": fence, "lookback": self._lookback, "jump": _LARGEST_BACKWARD_JUMP}
-        ((watermark,),) = await fetch(self._pool, query, parameters, "computing the watermark")
+        ((watermark,),) = await self._reader.pool.fetch(query, parameters, "computing the watermark")
         return str(watermark)
 
     async def page(self, start: str | Place, size: int) -> PollPage:
         """The next `size` rows, or fewer that are large: at or behind a watermark, or behind a place."""
-        size = min(size, self._size.fit)
-        if isinstance(start, Place):
-            query, keys_query, parameters = self._next, self._next_keys, [start.watermark, *start.key, size]
+        size, behind = min(size, self._reader.size.fit), isinstance(start, Place)
+        parameters = [start.watermark, *start.key, size] if isinstance(start, Place) else [start, size]
+        found = await unless_a_row_fails(self._reader.fetch(self._pages[behind], parameters))
+        if found is not None:
+            width, is_cut = self._mapping.width, self._reader.size.taken(found, self._mapping.width + 3)
+            rows, dates = list(map(self._mapping.row, found)), [columns[width] for columns in found]
         else:
-            query, keys_query, parameters = self._first, self._first_keys, [start, size]
-        rows: list[Row] | None = None
-        is_cut, width = False, self._mapping.width + 3
-        fetched = await unless_a_row_fails(self._fetch(bounded(query, width), parameters, width + 1))
-        if fetched is not None:
-            is_cut = self._size.taken(fetched, width)
-            fetched = [row[:-1] for row in fetched]
-        else:
-            fetched = await self._fetch(keys_query, parameters, len(self._mapping.key_texts) + 3)
-            rows = (await self._by_key([self._mapping.key(columns) for columns in fetched])).rows if fetched else []
-        if not fetched:
+            found = await self._reader.fetch(self._keys[behind], parameters)
+            width, is_cut = len(self._mapping.key_columns), False
+            rows, dates = (await self._reader.by_key(list(map(self._mapping.key, found)))).rows, []
+        if not found:
             return PollPage([], 0, None)
-        dates = [columns[-3] for columns in fetched] if rows is None else ()
-        rows = [self._mapping.row(columns) for columns in fetched] if rows is None else rows
-        next_ = Place(fetched[-1][-2], self._mapping.key(fetched[-1])) if is_cut or len(fetched) == size else None
-        return PollPage(rows, fetched[0][-1], next_, dates)
+        _, mark, at, *_ = found[-1][width:]
+        next_ = Place(mark, self._mapping.key(found[-1])) if is_cut or len(found) == size else None
+        return PollPage(rows, at, next_, dates)
 
     async def dates(self, keys: Sequence[Key]) -> list[tuple[Key, str | None, int]]:
         """The watermarks of the rows of these keys, as rows write dates, each with its key and the database's clock."""
-        fetched = await self._fetch(self._dates, columns_of(keys), len(self._mapping.key_texts) + 2)
-        return [(self._mapping.key(columns), columns[-2], columns[-1]) for columns in fetched]
-
-    async def _fetch(self, query: sql.Composed, parameters: Sequence[Any], width: int) -> list[tuple[Any, ...]]:
-        doing = f"polling {self._mapping.watch.table}"
-        return await guarded_fetch(self._pool, self._guard, query, parameters, width=width, doing=doing)
+        found = await self._reader.fetch(self._dates, columns_of(keys))
+        return [(self._mapping.key(columns), *columns[len(self._mapping.key_columns) : -1]) for columns in found]
 
 
 def watermark_type(mapping: Mapping, watermark: str) -> str:
@@ -154,15 +134,11 @@ def watermark_type(mapping: Mapping, watermark: str) -> str:
     Raises:
         SourceError: there is no such column, or it is of another type.
     """
-    columns = mapping.facts.columns
+    columns, where = mapping.facts.columns, f"{mapping.facts.schema}.{mapping.facts.name}"
     found = columns.get(watermark)
-    where = f"{mapping.facts.schema}.{mapping.facts.name}"
     if found is None:
         raise source_error("watermark-missing", column=watermark, table=where, columns=", ".join(columns))
-    if found.startswith("timestamp") and found.endswith("with time zone"):
-        return "timestamptz"
-    if found.startswith("timestamp"):
-        return "timestamp"
-    if found == "date":
-        return "date"
-    raise source_error("watermark-type", column=watermark, table=where, type=found)
+    type_ = _INSTANTS.get(re.sub(r"\(\d\)", "", found))
+    if type_ is None:
+        raise source_error("watermark-type", column=watermark, table=where, type=found)
+    return type_

@@ -6,7 +6,7 @@ news, that would send old states back and report deletions that never were.
 
 So each statement that reads rows returns its server and snapshot with them, in the same statement. Reads stay on one
 server. Rows of another one are used only if its snapshot shows all that was read before (`behind`). Else
-the statement is repeated for moments, since most replicas lag by less; then the watch waits (`connection.guarded`).
+the statement is repeated for moments, since most replicas lag by less; then the watch waits (`connection.Pool.read`).
 
 The position is stored with the news that it protects, so a restart does not forget it. A database that was put back on
 purpose (restored from a backup) is behind too: only a person knows, who says so by `cdc-sync adopt-database`.

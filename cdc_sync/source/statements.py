@@ -11,17 +11,16 @@ ordinary rows end by their number, and cost no further statement.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from psycopg import sql
 
 from cdc_sync.config import Column, PlainColumn
-from cdc_sync.core.rows import Key
 from cdc_sync.source import expressions
+from cdc_sync.source.connection import with_position
 from cdc_sync.source.expressions import SideTable
 from cdc_sync.source.mapping import Mapping
 
-_TEXT = sql.SQL("text")
+TEXT = sql.SQL("text")
 
 LARGEST = 4_000_000
 """Bytes of a page, about, as the server has it. Until it is recorded it takes some ten times as much of memory."""
@@ -34,90 +33,81 @@ _SQL = expressions.sections("reading.sql")
 CLOCK = sql.SQL(_SQL["clock"])
 
 
-@dataclass(frozen=True, slots=True)
-class Digested:
-    """What is read with digests, whose shape is the first parameter of a statement unless it is told otherwise.
-
-    Attributes:
-        by_key: as `Statements.by_key`, each row's digest before the clock.
-        first_page: as `Statements.first_page`, likewise.
-        next_page: as `Statements.next_page`, likewise.
-        first_digests: a page of digests as one text, of how many rows, the clock, and the key of the row at a place.
-            The parameters are that place once for each part of the key, the shape, and how many rows at most.
-        next_digests: of those behind a key; its parts come before the last parameter.
-    """
-
-    by_key: sql.Composed
-    first_page: sql.Composed
-    next_page: sql.Composed
-    first_digests: sql.Composed
-    next_digests: sql.Composed
-
-
 class Statements:
     """What is read of one watch's table, and how.
 
+    What is a text has its server's position (`connection.with_position`). Where it gives rows, these go on behind what
+    `Mapping.row` takes: with the row's digest, the clock, and how many bytes it is with the rows before it. The digest
+    is NULL, and is not made, if the shape is NULL, which is the first parameter.
+
+    Of two statements the first begins at the table's beginning and the second behind a place, whose parts come before
+    the last parameter: how many at most.
+
     Attributes:
         key_is_given: the condition that a row has a given key; a parameter for each part of the key, a list each.
-        by_key: the rows for which it holds.
-        last_keys: the last keys in key order, backwards; the parameter is how many.
-        as_read: given keys, and each as a row's own key is read; parameters as of `by_key`. None if no session writes
-            a key otherwise than ours.
         id_is_given: the condition that a row is of a given application, by the id's column; None if it is not mapped.
-        by_id: the rows for which it holds.
+        id_type: the type that it compares in.
         url_is_given: the same by the status URL.
-        by_url: the rows for which that holds.
-        id_type: the type that `by_id` compares in.
-        first_page: the first rows in key order; the parameter is how many.
-        next_page: those behind a key; its parts come before.
-        digested: what is read with digests, or of them.
+        first_page: the first rows in key order without their digests; the parameter is how many.
+        shape: what a walk reads and in which order.
+        by_key: the rows of given keys.
+        pages: the rows in key order.
+        keys: their keys alone, and the clock, without a look at any expression of the configuration.
+        last_keys: the last keys in key order, backwards; the parameter is how many.
+        digests: a page of digests as one text, of how many rows, the clock, and the key of the row at a place. The
+            parameters begin with that place once for each part of the key; then come those of `pages`.
+        as_read: given keys, and each as a row's own key is read; parameters as of `key_is_given`. None if no session
+            writes a key otherwise than ours.
     """
 
     def __init__(self, mapping: Mapping) -> None:
         self._mapping = mapping
         self._names = [sql.Identifier(f"k{number}") for number in range(len(mapping.key_columns))]
-        select = sql.SQL("SELECT {}, {} FROM {}").format(mapping.select, CLOCK, mapping.table)
+        self._width = mapping.width + 2
         self.id_type = self._id_type()
-        self._select = select
-        parts = len(mapping.key_columns)
+        parts = len(self._names)
         self.key_is_given = self._key_is_in([sql.SQL("%s::text[]" if parts > 1 else "%s")] * parts)
-        self.by_key = sql.SQL("{} WHERE {}").format(select, self.key_is_given)
-        self.as_read = self._as_read()
-        sorting = sql.SQL(", ").join(mapping.key_order)
-        self.id_is_given = self._id_is_given()
-        self.by_id = _where(select, self.id_is_given, sorting)
+        mapped = mapping.watch.columns.application_id
+        self.id_is_given = None if mapped is None else self._where_value(mapped, self.is_given_id)
         self.url_is_given = self._url_is_given()
-        self.by_url = _where(select, self.url_is_given, sorting)
+        self.as_read = self._as_read()
 
-        self.first_page, self.next_page = walk(mapping, select)
-        # Without a look at any expression of the configuration.
-        keys = sql.SQL("SELECT {}, {} FROM {}").format(sql.SQL(", ").join(mapping.key_texts), CLOCK, mapping.table)
-        self._first_keys, self._next_keys = walk(mapping, keys)
+        self.first_page, following = walk(mapping, self.select(mapping.select, CLOCK))
+        self.shape = following.as_string()
+        rows = self.select(mapping.select, mapping.digest, CLOCK)
+        self.by_key = bounded(sql.SQL("{} WHERE {}").format(rows, self.key_is_given), self._width)
+        self.pages = [bounded(page, self._width) for page in walk(mapping, rows)]
+        keys = self.select(*mapping.key_texts, CLOCK)
+        self.keys = [with_position(page, parts + 1) for page in walk(mapping, keys)]
         backwards = sql.SQL(", ").join(sql.SQL("{} USING >").format(key) for key in mapping.key_columns)
-        self.last_keys = sql.SQL("{} WHERE {} ORDER BY {} LIMIT %s").format(keys, mapping.has_key, backwards)
-        digested = sql.SQL("SELECT {}, {}, {} FROM {}").format(mapping.select, mapping.digest, CLOCK, mapping.table)
-        self.digested = Digested(
-            sql.SQL("{} WHERE {}").format(digested, self.key_is_given),
-            *walk(mapping, digested),
-            *map(self._gathered, walk(mapping, self._elements())),
-        )
+        last = sql.SQL("{} WHERE {} ORDER BY {} LIMIT %s").format(keys, mapping.has_key, backwards)
+        self.last_keys = with_position(last, parts + 1)
+        self.digests = [with_position(self._gathered(page), 3 + parts) for page in walk(mapping, self._elements())]
 
-    def keys_behind(self, after: Key) -> sql.Composed:
-        """The next keys in key order, behind one or, with `()`, from the first on; parameters as of `next_page`."""
-        return self._next_keys if after else self._first_keys
+    def where(self, condition: sql.Composable) -> str:
+        """The rows for which a condition holds, in key order, however large they are together."""
+        rows = self.select(self._mapping.select, self._mapping.digest, CLOCK, sql.NULL)
+        order = sql.SQL(", ").join(self._mapping.key_order)
+        query = sql.SQL("{} WHERE {} ORDER BY {}").format(rows, condition, order)
+        return with_position(query, self._width + 1)
 
-    def by_key_in(self, lists: Sequence[sql.Composable]) -> sql.Composed:
-        """As `by_key`, the keys given by SQL: arrays of text, one for each part of the key."""
-        return sql.SQL("{} WHERE {}").format(self._select, self._key_is_in(lists))
+    def by_key_in(self, lists: Sequence[sql.Composable]) -> tuple[sql.Composed, int]:
+        """As `by_key`, but without digests and position, and how many columns it has.
+
+        The keys are given by SQL: arrays of text, one for each part of the key.
+        """
+        rows = self.select(self._mapping.select, sql.SQL("NULL::text"), CLOCK)
+        query = sql.SQL("{} WHERE {}").format(rows, self._key_is_in(lists))
+        return _ended(query, self._width), self._width + 1
+
+    def select(self, *items: sql.Composable) -> sql.Composed:
+        """Items of all rows."""
+        return sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(items), self._mapping.table)
 
     def _elements(self) -> sql.Composed:
-        keys = sql.SQL(", ").join(
-            sql.SQL("{} AS {}").format(text, name)
-            for text, name in zip(self._mapping.key_texts, self._names, strict=True)
-        )
-        return sql.SQL("SELECT {} AS element, {} FROM {}").format(
-            self._mapping.digests_element(), keys, self._mapping.table
-        )
+        keys = zip(self._mapping.key_texts, self._names, strict=True)
+        element = sql.SQL("{} AS element").format(self._mapping.digests_element())
+        return self.select(element, *(sql.SQL("{} AS {}").format(text, name) for text, name in keys))
 
     def _gathered(self, page: sql.Composed) -> sql.Composed:
         # Of a sorted subquery whose rows nothing else reorders, aggregates see the rows in its order (PostgreSQL,
@@ -152,13 +142,9 @@ class Statements:
         types = self._mapping.key_types
         return [sql.SQL("{}::{}").format(name, type_) for name, type_ in zip(self._names, types, strict=True)]
 
-    def _id_is_given(self) -> sql.Composable | None:
-        mapped = self._mapping.watch.columns.application_id
-        return None if mapped is None else self._where_value(mapped, self.is_given_id)
-
     def is_given_id(self, value: sql.Composable) -> sql.Composable:
         """The condition that a value is one of the given ids; compared in its own type, so that its index serves."""
-        compared = sql.SQL("{}::text" if self.id_type == _TEXT else "{}").format(value)
+        compared = sql.SQL("{}::text" if self.id_type == TEXT else "{}").format(value)
         return sql.SQL("{} = ANY (%s::{}[])").format(compared, self.id_type)
 
     def _id_type(self) -> sql.Composable:
@@ -168,7 +154,7 @@ class Statements:
         if expressions.side_table(self._mapping.watch, mapped) is not None:
             type_ = self._mapping.type_of("application_id")
             return sql.SQL(type_ if type_ in _COMPARED else "text")
-        return _TEXT
+        return TEXT
 
     def _url_is_given(self) -> sql.Composable | None:
         columns = self._mapping.watch.columns
@@ -207,10 +193,6 @@ def id_in_url(url: sql.Composable) -> sql.Composed:
     return expressions.fragment(_SQL["id_in_url"]).format(url)
 
 
-def _where(select: sql.Composed, condition: sql.Composable | None, order: sql.Composed) -> sql.Composed | None:
-    return None if condition is None else sql.SQL("{} WHERE {} ORDER BY {}").format(select, condition, order)
-
-
 def walk(
     mapping: Mapping, select: sql.Composable, mark: sql.Composable | None = None, type_: str = ""
 ) -> tuple[sql.Composed, sql.Composed]:
@@ -229,10 +211,14 @@ def walk(
     return page.format(select, first, sorting), page.format(select, behind, sorting)
 
 
-def bounded(query: sql.Composable, width: int) -> sql.Composed:
-    """A query of so many columns, ended by the row that makes its answer too large; see `PageSize.taken`.
+def bounded(query: sql.Composable, width: int) -> str:
+    """A query of so many columns, `with_position`, ended by the row that makes its answer too large.
 
-    Without an order of their own, rows come through a window as they come to it.
+    See `reading.PageSize`. Without an order of their own, rows come through a window as they come to it.
     """
+    return with_position(_ended(query, width), width + 1)
+
+
+def _ended(query: sql.Composable, width: int) -> sql.Composed:
     columns = sql.SQL(", ").join(sql.Identifier(f"c{number}") for number in range(width))
     return sql.SQL(_SQL["bounded"]).format(columns=columns, query=query, largest=sql.Literal(LARGEST))

@@ -10,22 +10,20 @@
 - The log was full, or writing to it failed: the triggers count that in a sequence (`missed_changes`), since it is
   counted up in the ATS's own transaction and not rolled back with it. So it may count what was never committed, which
   costs one sweep in vain, and it counts before the commit, so whoever sweeps must first wait until the transactions
-  have ended that were writing when it was read (`transactions.all_ended`).
+  have ended that were writing when it was read (`bell.all_ended`).
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
-from psycopg_pool import AsyncConnectionPool
 
 from cdc_sync.config import Watch
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.source.connection import Connection, asking
+from cdc_sync.source.connection import Connection, Pool, asking
 from cdc_sync.source.errors import unwritable
 from cdc_sync.source.expressions import catalog, sections
 from cdc_sync.source.facts import rows_of
-from cdc_sync.source.reading import fetch
 from cdc_sync.source.recorders import bell_of, function_of, missed_of, tables_of
 from cdc_sync.source.scripts import verify_watches
 
@@ -140,31 +138,30 @@ def _unseen(why: str, table: str, watch: Watch) -> str:
     return f"{fed}; set capture.replicated: true"
 
 
-async def stored_in(pool: AsyncConnectionPool[Connection], tables: Sequence[QualifiedName]) -> Storage:
+async def stored_in(pool: Pool, tables: Sequence[QualifiedName]) -> Storage:
     """Where the rows of tables are now; costs a look at the catalog.
 
     Raises:
         SourceError: the catalog cannot be read.
     """
     names = list(map(str, tables))
-    found = await fetch(
-        pool, sql.SQL(catalog("stored_in")), {"own": names}, f"looking up the partitions of {', '.join(names)}"
-    )
+    doing = f"looking up the partitions of {', '.join(names)}"
+    found = await pool.fetch(catalog("stored_in"), {"own": names}, doing)
     return frozenset((int(oid), int(file)) for oid, file in found)
 
 
-async def missed_changes(pool: AsyncConnectionPool[Connection], watch: str) -> int:
+async def missed_changes(pool: Pool, watch: str) -> int:
     """How many changes of a watch were not recorded since its triggers were installed first.
 
     Raises:
         SourceError: it cannot be read.
     """
     query = sql.SQL(_SQL["missed"]).format(sql.Identifier("cdc_sync", missed_of(watch)))
-    ((count,),) = await fetch(pool, query, (), f"reading cdc_sync.{missed_of(watch)}")
+    ((count,),) = await pool.fetch(query, (), f"reading cdc_sync.{missed_of(watch)}")
     return int(count)
 
 
-async def log_filled_by(pool: AsyncConnectionPool[Connection], limit: int) -> dict[str, int] | None:
+async def log_filled_by(pool: Pool, limit: int) -> dict[str, int] | None:
     """Whose changes fill the log, by watch, the most first, if it has reached `limit` bytes; None if it has not.
 
     Costs a walk through a full log. What was taken since leaves an empty mapping until its space is given back.
@@ -172,7 +169,7 @@ async def log_filled_by(pool: AsyncConnectionPool[Connection], limit: int) -> di
     Raises:
         SourceError: it cannot be read.
     """
-    ((is_full,),) = await fetch(pool, sql.SQL(_SQL["is_full"]), (limit,), "asking for the size of cdc_sync.changes")
+    ((is_full,),) = await pool.fetch(_SQL["is_full"], (limit,), "asking for the size of cdc_sync.changes")
     if not is_full:
         return None
-    return dict(await fetch(pool, sql.SQL(_SQL["by_watch"]), (), "reading the change log cdc_sync.changes"))
+    return dict(await pool.fetch(_SQL["by_watch"], (), "reading the change log cdc_sync.changes"))

@@ -16,11 +16,11 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from psycopg import sql
-from psycopg_pool import AsyncConnectionPool
+from psycopg.errors import CharacterNotInRepertoire
 
 from cdc_sync.core.rows import Key, Row
-from cdc_sync.source.connection import Connection, asking
-from cdc_sync.source.errors import SourceError, is_of_a_row, is_of_an_encoding, said_of_a_row, unless_a_row_fails
+from cdc_sync.source.connection import Pool, Rows, with_position
+from cdc_sync.source.errors import SourceError, is_of_a_row, said_of_a_row, unless_a_row_fails
 from cdc_sync.source.mapping import APPLICATION_ID, STATUS_URL, WHERE, Mapping
 from cdc_sync.source.statements import CLOCK, Statements
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Fetch = Callable[[sql.Composed, Sequence[Any], int], Awaitable[list[tuple[Any, ...]]]]
-"""Runs one statement of so many columns; raises `SourceError`."""
+Fetch = Callable[[str, Sequence[Any]], Awaitable[Rows]]
+"""Runs one statement `with_position`; raises `SourceError`."""
 
 ReadKeys = Callable[[Sequence[Key]], Awaitable["Read"]]
 """Reads the rows of some keys by one statement; raises `SourceError`."""
@@ -65,8 +65,6 @@ class UnreadableRows:
         self._mapping = mapping
         self._statements = statements
         self._fetch = fetch
-        self._keys = sql.SQL(", ").join(mapping.key_texts)
-        self._keys_width = len(mapping.key_texts) + 1
         self._met: set[Key] = set()
         self._without_id: set[Key] = set()
         self._culprits: dict[str, frozenset[str]] = {}
@@ -126,7 +124,7 @@ class UnreadableRows:
         return reads, rows, max((at for _, at in examined), default=0)
 
     def _blamed(self, key: Key, error: SourceError) -> SourceError:
-        if is_of_an_encoding(error) and not self._mapping.knows_its_encoding:
+        if isinstance(error.__cause__, CharacterNotInRepertoire) and not self._mapping.knows_its_encoding:
             # Not the row's fault: database.dsn can say what the bytes are, and then every row can be read.
             raise error.followed_by(f"It is so of the row {'/'.join(key)}.") from error.__cause__
         return error
@@ -137,38 +135,38 @@ class UnreadableRows:
         Raises:
             SourceError: the database cannot answer.
         """
-        select, given = sql.SQL("SELECT {}, {} FROM {} WHERE {}"), self._statements.key_is_given
-
-        def where(condition: sql.Composable) -> sql.Composed:
-            return select.format(self._keys, CLOCK, self._mapping.table, condition)
-
-        found = await unless_a_row_fails(self._fetch(where(condition), parameters, self._keys_width))
+        given = self._statements.key_is_given
+        found = await self._keys_if(condition, parameters)
         if found is not None:
-            return list(map(self._mapping.key, found))
+            return found
         # CASE: nothing else keeps the planner from evaluating the condition first. A copy: others look at rows, too.
         without_id = set(self._without_id)
         if without_id:
-            but = where(sql.SQL("CASE WHEN {} THEN false ELSE {} END").format(given, condition))
-            parts = columns_of(list(without_id))
-            found = await unless_a_row_fails(self._fetch(but, [*parts, *parameters], self._keys_width))
+            but = sql.SQL("CASE WHEN {} THEN false ELSE {} END").format(given, condition)
+            found = await self._keys_if(but, [*columns_of(list(without_id)), *parameters])
         if found is None:
-            only = where(sql.SQL("{0} AND CASE WHEN {0} THEN {1} END").format(given, condition))
+            only = sql.SQL("{0} AND CASE WHEN {0} THEN {1} END").format(given, condition)
 
-            async def matching(some: Sequence[Key]) -> list[Any] | None:
-                parts = columns_of(some)
-                return await unless_a_row_fails(self._fetch(only, [*parts, *parts, *parameters], self._keys_width))
+            async def matching(some: Sequence[Key]) -> list[Key] | None:
+                return await self._keys_if(only, [*columns_of(some) * 2, *parameters])
 
-            found = []
-            after: Key | None = ()
-            while after is not None:
-                page = await self._fetch(self._statements.keys_behind(after), [*after, _PAGE], self._keys_width)
+            found, after = [], None
+            while after != ():
+                page = await self._fetch(self._statements.keys[after is not None], [*(after or ()), _PAGE])
                 keys = list(map(self._mapping.key, page))
                 answers, failing = await halved(keys, matching)
-                found += [row for answer in answers for row in answer]
+                found += [key for answer in answers for key in answer]
                 without_id.update(failing)
-                after = keys[-1] if len(keys) == _PAGE else None
+                after = keys[-1] if len(keys) == _PAGE else ()
             self._without_id |= without_id
-        return [*map(self._mapping.key, found), *without_id]
+        return [*found, *without_id]
+
+    async def _keys_if(self, condition: sql.Composable, parameters: Sequence[Any]) -> list[Key] | None:
+        """The keys of the rows for which a condition holds; None if it fails on one."""
+        keys = self._statements.select(*self._mapping.key_texts)
+        query = with_position(sql.SQL("{} WHERE {}").format(keys, condition), len(self._mapping.key_texts))
+        found = await unless_a_row_fails(self._fetch(query, parameters))
+        return None if found is None else list(map(self._mapping.key, found))
 
     async def _insist_on_readable(self, failed: dict[Key, SourceError], read: ReadKeys) -> None:
         """Find a row that can be read, at either end of the table.
@@ -176,8 +174,8 @@ class UnreadableRows:
         Raises:
             SourceError: there is none: it is the configuration.
         """
-        for query in (self._statements.keys_behind(()), self._statements.last_keys):
-            for key in map(self._mapping.key, await self._fetch(query, [_MANY], self._keys_width)):
+        for query in (self._statements.keys[0], self._statements.last_keys):
+            for key in map(self._mapping.key, await self._fetch(query, [_MANY])):
                 found = None if key in failed else await unless_a_row_fails(read([key]))
                 if found is not None and found.rows:
                     self._some_can_be_read = True
@@ -203,7 +201,7 @@ class UnreadableRows:
         if not found:
             return None, 0
         (columns,) = found
-        row, at = self._mapping.row(columns), int(columns[-1])
+        row, at = self._mapping.row(columns), int(columns[self._mapping.width])
         if not places:
             return row, at
         named = [place for place in self._mapping.expressions if place in places]
@@ -215,16 +213,15 @@ class UnreadableRows:
         reason = f"{', '.join(named)} cannot be read: {message}"
         return row._replace(in_scope=row.in_scope or WHERE in places, unreadable=reason, id_unreadable=id_fails), at
 
-    async def _without(self, key: Key, places: Collection[str]) -> list[tuple[Any, ...]] | None:
+    async def _without(self, key: Key, places: Collection[str]) -> Rows | None:
         """A row without some expressions, as a list of one or, if it is gone, of none; None if another one fails."""
         items = [
-            (sql.SQL("NULL::int") if place in _INTEGERS else sql.SQL("NULL::text")) if place in places else expression
+            sql.SQL("NULL::int" if place in _INTEGERS else "NULL::text") if place in places else expression
             for place, expression in self._mapping.expressions.items()
         ]
-        query = sql.SQL("SELECT {}, {}, {} FROM {} WHERE {} LIMIT 1").format(
-            self._keys, sql.SQL(", ").join(items), CLOCK, self._mapping.table, self._statements.key_is_given
-        )
-        return await unless_a_row_fails(self._fetch(query, columns_of([key]), self._mapping.width + 1))
+        row = self._statements.select(*self._mapping.key_texts, *items, CLOCK)
+        query = sql.SQL("{} WHERE {} LIMIT 1").format(row, self._statements.key_is_given)
+        return await unless_a_row_fails(self._fetch(with_position(query, self._mapping.width + 1), columns_of([key])))
 
 
 def _not_told_apart(key: Key, mapping: Mapping) -> Row:
@@ -255,9 +252,7 @@ async def halved(keys: Sequence[Key], ask: Callable[[Sequence[Key]], Awaitable[T
     return [*answers, *more], [*failing, *others]
 
 
-async def convertible(
-    pool: AsyncConnectionPool[Connection], keys: Sequence[Key], types: Sequence[sql.Composable]
-) -> list[Key]:
+async def convertible(pool: Pool, keys: Sequence[Key], types: Sequence[sql.Composable]) -> list[Key]:
     """Those of the keys that these types, one for each part of a key, can hold.
 
     Keys and ids do not all come from the column that they are looked for in. A related table may keep an application's
@@ -270,14 +265,11 @@ async def convertible(
         SourceError: the database cannot be asked.
     """
     given = sql.SQL(", ").join(sql.SQL("%s::text[]::{}[]").format(type_) for type_ in types)
+    query = sql.SQL("SELECT {}").format(given)
 
     async def ask(some: Sequence[Key]) -> Sequence[Key] | None:
-        async def convert() -> Sequence[Key]:
-            async with asking("asking which keys can exist"), pool.connection() as connection:
-                await connection.execute(sql.SQL("SELECT {}").format(given), columns_of(some))
-            return some
-
-        return await unless_a_row_fails(convert())
+        asked = pool.ask("asking which keys can exist", lambda connection: connection.execute(query, columns_of(some)))
+        return None if await unless_a_row_fails(asked) is None else some
 
     answers, _ = await halved(keys, ask)
     return [key for answer in answers for key in answer]

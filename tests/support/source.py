@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from psycopg_pool import AsyncConnectionPool
-
 from cdc_sync.config import Config, Watch
 from cdc_sync.core.rows import Row
-from cdc_sync.source.connection import Connection, connected, pooled
+from cdc_sync.source.connection import Connection, Pool, connected, pooled
 from cdc_sync.source.facts import table_facts
 from cdc_sync.source.mapping import Mapping
 from cdc_sync.source.polling import WatermarkReader
@@ -24,7 +22,7 @@ class Source:
 
     watch: Watch
     connection: Connection
-    pool: AsyncConnectionPool[Connection]
+    pool: Pool
     mapping: Mapping
     reader: Reader
 
@@ -39,7 +37,7 @@ class Source:
 
     async def watermark_reader(self, watermark: str, lookback: timedelta = timedelta(0)) -> WatermarkReader:
         """The reader of poll mode."""
-        return WatermarkReader(self.pool, self.mapping, watermark, lookback, self.reader.guard)
+        return WatermarkReader(self.reader, watermark, lookback)
 
 
 @asynccontextmanager
@@ -53,4 +51,4 @@ async def opened(config: Config, guard: ReplicaGuard | None = None, **reader: An
     dsn = config.database.dsn.get_secret_value()
     async with connected(dsn) as connection, pooled(dsn, guard) as pool:
         mapping = await Mapping.prepare(connection, watch, await table_facts(connection, watch.table))
-        yield Source(watch, connection, pool, mapping, Reader(pool, mapping, guard, **reader))
+        yield Source(watch, connection, pool, mapping, Reader(pool, mapping, **reader))

@@ -78,7 +78,7 @@ class LateLookout(Lookout):
 async def test_a_ring_does_not_wait_for_a_look(ats: Ats, open_rig: OpenRig) -> None:
     async with open_rig(capture={"drain_interval": "1s"}) as rig, notify_mode(rig) as doorbell:
         await eventually(lambda: doorbell.is_asleep, "it sleeps")
-        doorbell.lookout = late = LateLookout(rig.connected.pool, rig.connected.sessions.guard, every=3600.0)
+        doorbell.lookout = late = LateLookout(rig.connected.pool, every=3600.0)
         await eventually(lambda: late.is_asked, "it waits for a look")
         for number in range(1, 4):
             insert(ats, number, f"a{number}")

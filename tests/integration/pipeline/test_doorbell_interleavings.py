@@ -10,17 +10,16 @@ from dataclasses import dataclass, field
 from itertools import combinations, count
 
 import pytest
-from psycopg_pool import AsyncConnectionPool
 from support.applications import insert
 from support.builders import WATCH
 from support.rig import OpenRig, Rig
 from support.sessions import Ats, OpenSession, run
 
 from cdc_sync.pipeline.notify import NotifyCapture
-from cdc_sync.source import transactions
+from cdc_sync.source import bell
 from cdc_sync.source.bell import LEASE, Bell
 from cdc_sync.source.changelog import Look, Lookout
-from cdc_sync.source.connection import Connection
+from cdc_sync.source.connection import Pool
 
 BEGIN = "BEGIN ISOLATION LEVEL {level}; SELECT count(*) FROM public.applications"
 WRITE = "UPDATE public.applications SET status = '{status}'"
@@ -143,7 +142,7 @@ class Stage:
     def _daemon(self, clock: list[float]) -> NotifyCapture:
         capture = SteppedCapture(self.rig.connected, self.rig.drain.installed, lambda: clock[0])
         capture.bell = bell = SteppedBell(self.rig.connected.pool, WATCH)
-        capture.lookout = lookout = SteppedLookout(self.rig.connected.pool, self.rig.connected.sessions.guard, 0.0)
+        capture.lookout = lookout = SteppedLookout(self.rig.connected.pool, 0.0)
         capture.steps = bell.steps = lookout.steps = self.gate
         bell.fenced = self.fenced
         return capture
@@ -183,16 +182,16 @@ async def stage(
     insert(ats, 1, "a1")
     listener = open_session()
     listener.execute("LISTEN cdc_sync")
-    take_id = transactions.take_id
+    take_id = bell.take_id
     async with open_rig() as rig:
         await rig.adopt()
         stage = Stage(rig, ats, open_session(), listener)
 
-        async def stepped_take_id(pool: AsyncConnectionPool[Connection]) -> int:
+        async def stepped_take_id(pool: Pool) -> int:
             await stage.gate.before_a_statement()
             return await take_id(pool)
 
-        monkeypatch.setattr(transactions, "take_id", stepped_take_id)
+        monkeypatch.setattr(bell, "take_id", stepped_take_id)
         yield stage
 
 

@@ -20,7 +20,7 @@ from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.together import end
 from cdc_sync.daemon.watching import WatchWorker
 from cdc_sync.pipeline.database import Database
-from cdc_sync.source.connection import Reads, asking, pooled, reading_as
+from cdc_sync.source.connection import Reads, pooled, reading_as
 from cdc_sync.source.errors import SourceError
 from cdc_sync.store.sqlite import SqliteStore
 
@@ -92,13 +92,13 @@ async def test_slow_reads_leave_a_connection_to_quick_ones(database: str) -> Non
 
         async def slow() -> None:
             with reading_as(Reads(always=True)):
-                async with pool.connection() as connection:
+                async with pool.asking("reading") as connection:
                     await connection.execute(sleep)
 
         reading = [asyncio.create_task(slow()) for _ in range(3)]
         await asyncio.sleep(0.3)
         begun = time.monotonic()
-        async with pool.connection() as connection:
+        async with pool.asking("reading") as connection:
             await connection.execute("SELECT 1")
         assert time.monotonic() - begun < 1
         assert not any(task.done() for task in reading)
@@ -110,7 +110,7 @@ async def test_a_watch_whose_read_was_slow_is_slow_until_one_was_quick(database:
     async with pooled(database, size=2) as pool:
         with reading_as(reads):
             for statement, is_slow in (("SELECT pg_sleep(1.2)", True), ("SELECT 1", False)):
-                async with pool.connection() as connection:
+                async with pool.asking("reading") as connection:
                     await connection.execute(statement.encode())
                 assert reads.slow == is_slow
 
@@ -120,7 +120,7 @@ async def test_what_others_read_before_is_not_counted(database: str) -> None:
 
         async def reads(query: bytes, within: float) -> None:
             with reading_as(Reads(always=True)):
-                async with asking("reading", within=within), pool.connection() as connection:
+                async with pool.asking("reading", within=within) as connection:
                     await connection.execute(query)
 
         before = asyncio.create_task(reads(b"SELECT pg_sleep(1)", 10))

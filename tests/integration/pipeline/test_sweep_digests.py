@@ -1,6 +1,6 @@
 """A sweep passes over rows that are as they were, and over nothing else."""
 
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +35,7 @@ class Reads:
 
     async def sweep(self) -> SweepDone:
         reader = self.rig.intake.reader
-        page, digested = reader.page, reader.digested
+        page, parts = reader.page, reader.parts_by_key
         self.keys, self.pages = [], 0
 
         async def walked(after: Key | None, size: int, shape: str) -> Page:
@@ -45,15 +45,18 @@ class Reads:
             self.keys += [row.key[0] for row in found.rows]
             return found
 
-        async def by_key(keys: Collection[Key], shape: str) -> Read:
-            self.before()
-            found = await digested(keys, shape)
-            self.keys += [row.key[0] for row in found.rows]
-            return found
+        async def by_key(
+            keys: Collection[Key], *, doubting: bool = False, shape: str | None = None
+        ) -> AsyncIterator[tuple[Read, list[Key]]]:
+            if shape is not None:
+                self.before()
+            async for read, answered in parts(keys, doubting=doubting, shape=shape):
+                self.keys += [] if shape is None else [row.key[0] for row in read.rows]
+                yield read, answered
 
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(reader, "page", walked)
-            patched.setattr(reader, "digested", by_key)
+            patched.setattr(reader, "parts_by_key", by_key)
             return await self.rig.sweep(Nothing())
 
 

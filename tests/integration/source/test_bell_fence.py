@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from psycopg_pool import AsyncConnectionPool
 from support.binaries import server_binaries
 from support.builders import WATCH
 from support.postgres import SETTINGS, create_ats
@@ -12,10 +11,9 @@ from support.versions import needs
 from support.watched import a_config, install_triggers
 
 from cdc_sync.demo.postgres import server as embedded_server
-from cdc_sync.source.bell import LEASE, Bell, QueueFillsUpError
-from cdc_sync.source.connection import Connection, pooled
+from cdc_sync.source.bell import LEASE, Bell, QueueFillsUpError, have_ended
+from cdc_sync.source.connection import Pool, pooled
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.transactions import have_ended
 
 ARMED = "SELECT last_value > extract(epoch FROM clock_timestamp()) FROM cdc_sync.bell_applications"
 SMALL_QUEUE = {"max_notify_queue_pages": "64"}
@@ -23,7 +21,7 @@ SMALL_QUEUE = {"max_notify_queue_pages": "64"}
 
 
 @pytest.fixture
-async def pool(database: str, ats: Ats) -> AsyncIterator[AsyncConnectionPool[Connection]]:
+async def pool(database: str, ats: Ats) -> AsyncIterator[Pool]:
     install_triggers(ats, a_config())
     ats.execute("INSERT INTO public.applications (id, status) VALUES (1, 'new'), (2, 'new')")
     ats.execute("DELETE FROM cdc_sync.changes")
@@ -32,7 +30,7 @@ async def pool(database: str, ats: Ats) -> AsyncIterator[AsyncConnectionPool[Con
 
 
 class TestLease:
-    async def test_is_by_the_databases_clock(self, pool: AsyncConnectionPool[Connection], ats: Ats) -> None:
+    async def test_is_by_the_databases_clock(self, pool: Pool, ats: Ats) -> None:
         bell = Bell(pool, WATCH)
         left = "SELECT last_value - extract(epoch FROM clock_timestamp()) FROM cdc_sync.bell_applications"
 
@@ -42,9 +40,7 @@ class TestLease:
         await bell.disarm()
         assert rows(ats, ARMED) == [(False,)]
 
-    async def test_takes_an_id_that_is_above_all_that_write(
-        self, pool: AsyncConnectionPool[Connection], other: Ats
-    ) -> None:
+    async def test_takes_an_id_that_is_above_all_that_write(self, pool: Pool, other: Ats) -> None:
         bell = Bell(pool, WATCH)
         other.execute("BEGIN")
         writing = one(other, "SELECT txid_current()")
@@ -57,7 +53,7 @@ class TestLease:
         other.execute("ROLLBACK")
 
     @pytest.mark.parametrize("step", ["arm", "disarm"])
-    async def test_a_bell_that_is_not_installed(self, pool: AsyncConnectionPool[Connection], step: str) -> None:
+    async def test_a_bell_that_is_not_installed(self, pool: Pool, step: str) -> None:
         with pytest.raises(SourceError, match='bell_nothing" does not exist') as raised:
             await getattr(Bell(pool, "nothing"), step)()
 

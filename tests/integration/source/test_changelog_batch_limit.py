@@ -4,14 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from psycopg_pool import AsyncConnectionPool
 from support.builders import WATCH
 from support.log_batches import batch
 from support.sessions import Ats, one, run
 from support.watched import a_config, install_triggers
 
 from cdc_sync.source.changelog import ChangeLog
-from cdc_sync.source.connection import Connection, pooled
+from cdc_sync.source.connection import Pool, pooled
 from cdc_sync.source.errors import SourceError
 
 _OPEN = """
@@ -27,7 +26,7 @@ async def log(database: str, ats: Ats) -> AsyncIterator[ChangeLog]:
     """A change log with one change in it."""
     install_triggers(ats, a_config())
     ats.execute("INSERT INTO public.applications (hellowork_id) VALUES ('a1')")
-    pool: AsyncConnectionPool[Connection]
+    pool: Pool
     async with pooled(database) as pool:
         yield ChangeLog(pool, WATCH)
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from psycopg import sql
-from psycopg_pool import AsyncConnectionPool
 from support.builders import WATCH
 from support.eventually import eventually
 from support.pgbouncer import pgbouncer, pgbouncer_binary
@@ -17,7 +16,7 @@ from support.watched import a_config, install_triggers
 
 from cdc_sync.core.query_plan import Plan
 from cdc_sync.source.changelog import ChangeLog
-from cdc_sync.source.connection import Connection
+from cdc_sync.source.connection import Pool
 from cdc_sync.source.errors import SourceError
 
 MANY = 100_000
@@ -26,7 +25,7 @@ WAITS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database(
 
 
 def log_of(source: Source) -> ChangeLog:
-    return ChangeLog(source.pool, WATCH, source.reader, guard=source.reader.guard)
+    return ChangeLog(source.pool, WATCH, source.reader)
 
 
 def change(ats: Ats, *ids: int) -> None:
@@ -197,7 +196,7 @@ async def test_a_key_without_an_index_takes_one_scan(database: str, ats: Ats) ->
         assert await scans_of_big(source.pool, log_of(source)) == ["1 scan"]
 
 
-async def scans_of_big(pool: AsyncConnectionPool[Connection], log: ChangeLog) -> list[str]:
+async def scans_of_big(pool: Pool, log: ChangeLog) -> list[str]:
     """How the table is read: by its index, or by how many scans."""
     assert log.statement is not None
     async with pool.connection() as connection:

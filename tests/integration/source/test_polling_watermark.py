@@ -12,6 +12,7 @@ from support.watched import a_config
 
 from cdc_sync.core.rows import Key
 from cdc_sync.source.polling import Place, WatermarkReader
+from cdc_sync.source.reading import Reader
 
 
 def microseconds(moment: datetime) -> int:
@@ -22,7 +23,7 @@ async def a_reader(ats: Ats, source: Source, type_: str, lookback: timedelta = t
     run(ats, "ALTER TABLE public.applications ALTER updated_at TYPE {type_} USING NULL", type_=type_)
     # The facts of the table are from before.
     async with opened(a_config(source.connection.info.dsn, timezone=source.watch.timezone)) as again:
-        return WatermarkReader(source.pool, again.mapping, "updated_at", lookback)
+        return WatermarkReader(Reader(source.pool, again.mapping), "updated_at", lookback)
 
 
 class TestWatermark:

@@ -62,12 +62,9 @@ async def test_with_digests(database: str, ats: Ats) -> None:
     fill(ats)
     async with opened(a_config(database)) as source:
         met: list[Key] = []
-        left: list[Key] = KEYS
-        while left:
-            read = await source.reader.digested(left, SHAPE)
+        async for read, _ in source.reader.parts_by_key(KEYS, shape=SHAPE):
             assert all(row.digest for row in read.rows)
             met += keys_of(read)
-            left = list(read.unread)
         assert sorted(met) == sorted(KEYS)
 
 

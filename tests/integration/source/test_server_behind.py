@@ -127,7 +127,7 @@ async def test_each_read_is_checked_on_connections_that_are_open(restartable_ser
                 lambda: lagging.reader.page(None, 10),
                 lambda: lagging.reader.page(None, 10, shape),
                 lambda: lagging.reader.digests(None, 10, shape),
-                lambda: lagging.reader.digested([row.key], shape),
+                lambda: lagging.reader.by_key([row.key], shape=shape),
                 lambda: lagging.reader.by_key([row.key]),
                 lambda: lagging.reader.by_key([("0",)], doubting=True),
                 lambda: lagging.reader.by_application(["gone"]),

@@ -3,13 +3,12 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from psycopg_pool import AsyncConnectionPool
 from support.builders import WATCH
 from support.sessions import Ats, OpenSession, one, rows, run
 from support.watched import a_config, install_triggers
 
 from cdc_sync.source.bell import Bell
-from cdc_sync.source.connection import Connection, pooled
+from cdc_sync.source.connection import Pool, pooled
 
 DAY = 86_400
 RECORDED = "SELECT watch, count(*) FROM cdc_sync.changes GROUP BY watch ORDER BY watch"
@@ -95,12 +94,12 @@ class TestDaemon:
     AGO = "SELECT extract(epoch FROM clock_timestamp()) - last_value FROM cdc_sync.bell_applications"
 
     @pytest.fixture
-    async def pool(self, database: str, ats: Ats) -> AsyncIterator[AsyncConnectionPool[Connection]]:
+    async def pool(self, database: str, ats: Ats) -> AsyncIterator[Pool]:
         install_triggers(ats, a_config())
         async with pooled(database) as pool:
             yield pool
 
-    async def test_it_works_the_watch(self, pool: AsyncConnectionPool[Connection], ats: Ats) -> None:
+    async def test_it_works_the_watch(self, pool: Pool, ats: Ats) -> None:
         bell = Bell(pool, WATCH)
         await bell.worked(begins=False)
         assert one(ats, "SELECT NOT is_called FROM cdc_sync.bell_applications"), "nobody has adopted anything yet"
@@ -111,7 +110,7 @@ class TestDaemon:
         await bell.disarm()
         assert 0 < one(ats, self.AGO) < 10
 
-    async def test_an_armed_bell_stays_armed(self, pool: AsyncConnectionPool[Connection], ats: Ats) -> None:
+    async def test_an_armed_bell_stays_armed(self, pool: Pool, ats: Ats) -> None:
         bell = Bell(pool, WATCH)
         await bell.arm()
         await bell.worked()

@@ -10,7 +10,7 @@ from support.source import Source, opened
 from support.watched import a_config
 
 from cdc_sync.core.rows import Row
-from cdc_sync.source import connection, reading
+from cdc_sync.source.connection import Pool, Rows
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.unreadable import NOT_TOLD_APART
 
@@ -37,13 +37,13 @@ class Statements:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.number = 0
-        fetch = connection.guarded_fetch
+        read = Pool.read
 
-        async def counted(*arguments: Any, **named: Any) -> list[tuple[Any, ...]]:
+        async def counted(*arguments: Any) -> Rows:
             self.number += 1
-            return await fetch(*arguments, **named)
+            return await read(*arguments)
 
-        monkeypatch.setattr(reading, "guarded_fetch", counted)
+        monkeypatch.setattr(Pool, "read", counted)
 
     def since(self) -> int:
         """How many there were since the last call."""
