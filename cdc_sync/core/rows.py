@@ -200,16 +200,7 @@ def _observation_of(
     mapped = map_status(rules.status, row.status, deleted=row.deleted)
     if mapped is None:
         return Ignored(application_id, key, row.digest, changed_at)
-    lacks: str | None = None
-    if (
-        row.created is None
-        or not mapped.status
-        or mapped.status.isspace()
-        or rules.extra
-        or len(mapped.status) + len(row.job_id or "") + len(row.source or "") > LONGEST_TEXT
-    ):
-        lacks = _lacks(row, rules, mapped.status)
-    created = 0
+    lacks, created = _lacks(row, rules, mapped.status), 0
     try:
         created = from_microseconds(row.created or "")
     except NotAnInstant as error:
@@ -254,11 +245,7 @@ def current(rows: Iterable[Row]) -> Row | None:
     flickers between two equal rows. A row whose date of creation cannot be read may be the latest: it speaks, and so
     nothing is said until it can be read.
     """
-    best: Row | None = None
-    for row in rows:
-        if best is None or _precedence(row) >= _precedence(best):
-            best = row
-    return best
+    return max(reversed([*rows]), key=_precedence, default=None)
 
 
 def by_application(rows: Iterable[Row], application_ids: Container[str]) -> dict[str, list[Row]]:
@@ -290,14 +277,14 @@ def _lacks(row: Row, rules: WatchRules, status: str) -> str | None:
     """What a row lacks that every call needs, or has too long; None if neither."""
     if not status or status.isspace():
         return "it has no status"
-    texts = [("status", status, LONGEST_TEXT), ("job id", row.job_id, LONGEST_TEXT)]
-    texts += [("source", row.source, LONGEST_JSON)]
-    texts += [
-        (f"extra field {extra.name}", value, LONGEST_JSON) for extra, value in zip(rules.extra, row.extra, strict=True)
-    ]
-    for name, text, longest in texts:
-        if text is not None and len(text) > longest:
-            return f"its {name} {_beyond(longest)}"
+    # One by one only where they are large together.
+    if rules.extra or len(status) + len(row.job_id or "") + len(row.source or "") > LONGEST_TEXT:
+        texts = [("status", status, LONGEST_TEXT), ("job id", row.job_id, LONGEST_TEXT)]
+        extra = zip((f"extra field {field.name}" for field in rules.extra), row.extra, strict=True)
+        texts += [(name, text, LONGEST_JSON) for name, text in (("source", row.source), *extra)]
+        for name, text, longest in texts:
+            if text is not None and len(text) > longest:
+                return f"its {name} {_beyond(longest)}"
     return "it has no creation date" if row.created is None else None
 
 

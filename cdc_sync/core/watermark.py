@@ -23,6 +23,19 @@ _EXACTLY = 2 * 60_000
 _MOST_HOURS = 14
 
 
+_ZONES = "part of the ATS writes another time zone than `timezone`"
+_AHEAD = "{column} of {rows} rows was in the future when it was written"
+_EARLY = "{column} of {rows} rows is before `created`"
+_STILL = (
+    "{column} did not move when {rows} rows changed, so only sweeps found them: part of the ATS does not set it, or "
+    "the change was in another table"
+)
+_BEHIND = (
+    "{column} of {rows} changed rows was {hours} h in the past when it was written, so only sweeps found them: "
+    + _ZONES
+)
+
+
 class Evidence:
     """Rows of one watch that speak against its watermark, for a day; times and distances are in milliseconds.
 
@@ -36,49 +49,43 @@ class Evidence:
         self.column = column
         self.resolution = resolution
         self.reported: str | None = None
-        self._ahead: dict[Key, tuple[int, int]] = {}
-        self._early: dict[Key, tuple[int, int]] = {}
-        self._missed: dict[Key, tuple[int, int]] = {}
+        # By what they show: the distance that a row had first, and when it was seen last.
+        self._seen: dict[str, dict[Key, tuple[int, int]]] = {_AHEAD: {}, _EARLY: {}, _STILL: {}}
         self._between_sweeps = 0
 
     def polled(self, key: Key, instant: int, created: int | None, now: int) -> None:
         """A poll has read a row with this watermark at `now`, of which only the first time counts."""
         if instant - now > SLIP:
-            _note(self._ahead, key, instant - now, now)
+            self._note(_AHEAD, key, instant - now, now)
         if created is not None and created - instant - self.resolution > SLIP:
-            _note(self._early, key, created - instant, now)
+            self._note(_EARLY, key, created - instant, now)
 
     def missed(self, key: Key, instant: int | None, now: int, between_sweeps: int) -> None:
         """A sweep has found a row's change, which no poll has seen; None if the watermark is no instant."""
         self._between_sweeps = max(self._between_sweeps, between_sweeps)
-        _note(self._missed, key, 0 if instant is None else now - instant, now)
+        self._note(_STILL, key, 0 if instant is None else now - instant, now)
 
     def verdict(self, now: int) -> str | None:
         """What speaks against the watermark; None if too little does."""
-        ahead, early, missed = (_recent(each, now) for each in (self._ahead, self._early, self._missed))
-        column, said = self.column, []
-        if len(ahead) >= LEAST:
-            hours = _whole_hours(ahead)
-            said.append(
-                f"{column} of {len(ahead)} rows was in the future when it was written"
-                + (f", by {hours} h: part of the ATS writes another time zone than `timezone`" if hours else "")
-            )
-        if len(early) >= LEAST:
-            hours = _whole_hours(early)
-            said.append(
-                f"{column} of {len(early)} rows is before `created`"
-                + (f", by {hours} h: the ATS writes the two in different time zones" if hours else "")
-            )
-        if len(missed) >= LEAST:
-            hours = self._hours_behind(missed)
-            said.append(
-                f"{column} of {len(missed)} changed rows was {hours} h in the past when it was written, so only sweeps "
-                f"found them: part of the ATS writes another time zone than `timezone`"
-                if hours
-                else f"{column} did not move when {len(missed)} rows changed, so only sweeps found them: part of the "
-                f"ATS does not set it, or the change was in another table"
-            )
+        said = []
+        for shown, known in self._seen.items():
+            seen = self._seen[shown] = {key: each for key, each in known.items() if now - each[1] <= _FORGOTTEN}
+            distances = [distance for distance, _ in seen.values()]
+            if len(distances) >= LEAST:
+                hours = self._hours_behind(distances) if shown == _STILL else _whole_hours(distances)
+                by_hours = {
+                    _AHEAD: _AHEAD + ", by {hours} h: " + _ZONES,
+                    _EARLY: _EARLY + ", by {hours} h: the ATS writes the two in different time zones",
+                    _STILL: _BEHIND,
+                }
+                text = by_hours[shown] if hours else shown
+                said.append(text.format(column=self.column, rows=len(distances), hours=hours))
         return "; ".join(said) or None
+
+    def _note(self, shown: str, key: Key, distance: int, now: int) -> None:
+        seen = self._seen[shown]
+        if key in seen or len(seen) < _KEPT:
+            seen[key] = (seen.get(key, (distance, now))[0], now)
 
     def _hours_behind(self, missed: Collection[int]) -> int:
         """The whole hours by which all of them are behind, if one number fits; else 0.
@@ -88,18 +95,6 @@ class Evidence:
         hours = min(missed) // _HOUR
         fits = 1 <= hours <= _MOST_HOURS and max(missed) - hours * _HOUR <= self._between_sweeps + _EXACTLY < _HOUR
         return hours if fits else 0
-
-
-def _note(evidence: dict[Key, tuple[int, int]], key: Key, distance: int, now: int) -> None:
-    """Keep the distance that a row had first, and when it was seen last."""
-    if key in evidence or len(evidence) < _KEPT:
-        evidence[key] = (evidence.get(key, (distance, now))[0], now)
-
-
-def _recent(evidence: dict[Key, tuple[int, int]], now: int) -> list[int]:
-    for key in [key for key, (_, at) in evidence.items() if now - at > _FORGOTTEN]:
-        del evidence[key]
-    return [distance for distance, _ in evidence.values()]
 
 
 def _whole_hours(distances: Collection[int]) -> int:
