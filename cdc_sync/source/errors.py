@@ -4,7 +4,7 @@ import re
 from collections.abc import Awaitable
 from functools import cache
 from importlib.resources import files
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import psycopg
 import yaml
@@ -58,50 +58,17 @@ _KNOWN_CLASSES = frozenset(
 )
 """PostgreSQL's classes of SQLSTATEs. Any other is of somebody's own: a function raised it (RAISE … USING ERRCODE)."""
 
-_STANDS_FOR = frozenset({"text", "raised"})
-"""What stands in `errors.yaml` for errors that are told by something else than their class."""
-
-
-class Meaning(NamedTuple):
-    """What an error of the driver is about; see `errors.yaml`."""
-
-    kinds: tuple[type[psycopg.Error], ...]
-    names: frozenset[str]
-    code: Code
-    text: str
-    pattern: str
-
 
 @cache
-def _read() -> dict[str, Any]:
+def texts() -> dict[str, Any]:
+    """What `errors.yaml` has: what errors of the driver are about (`meanings`), and the `messages` of our own."""
     found: dict[str, Any] = yaml.safe_load(files("cdc_sync.source").joinpath("errors.yaml").read_text("utf-8"))
     return found
 
 
-@cache
-def meanings() -> tuple[Meaning, ...]:
-    """What errors of the driver are about. The first that fits tells."""
-    return tuple(
-        Meaning(
-            tuple(getattr(errors, name) for name in each["of"] if name not in _STANDS_FOR),
-            _STANDS_FOR.intersection(each["of"]),
-            each["code"],
-            each["says"],
-            "|".join(each.get("found", ())),
-        )
-        for each in _read()["meanings"]
-    )
-
-
-def messages() -> dict[str, str]:
-    """The messages of what is wrong without an error of the driver: by their codes, and names behind a `/`."""
-    found: dict[str, str] = _read()["messages"]
-    return found
-
-
 def source_error(name: str, **facts: object) -> SourceError:
-    """The error with one of the `messages`."""
-    return SourceError(name.partition("/")[0], messages()[name].format(**facts))
+    """The error with one of the messages: they are by their codes, and by names behind a `/`."""
+    return SourceError(name.partition("/")[0], texts()["messages"][name].format(**facts))
 
 
 def unwritable(error: UnicodeEncodeError) -> SourceError:
@@ -117,12 +84,14 @@ def translate(error: psycopg.Error, doing: str) -> SourceError:
         doing: what was being done, as in "reading public.applications".
     """
     said = visible(_first_line(error))
-    name = "text" if error.sqlstate is None else "raised" if _is_raised(error) else ""
-    for meaning in meanings():
-        match = re.search(meaning.pattern, said)
-        if match is not None and (isinstance(error, meaning.kinds) or name in meaning.names):
-            return SourceError(meaning.code, meaning.text.format(said=said, found=said[match.start() :], doing=doing))
-    raise AssertionError("the last line is of every error")
+    names = {kind.__name__ for kind in type(error).__mro__}
+    names |= {"text"} if error.sqlstate is None else {"raised"} if _is_raised(error) else set()
+    for meaning in texts()["meanings"]:
+        match = re.search("|".join(meaning.get("found", ())), said)
+        if match is not None and names.intersection(meaning["of"]):
+            message = meaning["says"].format(said=said, found=said[match.start() :], doing=doing)
+            return SourceError(meaning["code"], message)
+    raise AssertionError("the last one is of every error")
 
 
 # By SQLSTATE (PostgreSQL, "Error Codes"), the class.
@@ -166,11 +135,6 @@ def said_of_a_row(error: SourceError) -> str:
     if not isinstance(cause, psycopg.Error):
         return error.message
     return _BYTES.sub("…", _QUOTED.sub("…", _first_line(cause)))
-
-
-def is_of_an_encoding(error: SourceError) -> bool:
-    """Whether a text is not of the encoding that it should be of."""
-    return isinstance(error.__cause__, errors.CharacterNotInRepertoire)
 
 
 def _is_raised(error: psycopg.Error) -> bool:

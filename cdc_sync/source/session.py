@@ -21,7 +21,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
-from typing import NamedTuple, Self
+from typing import Any, Self
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -29,7 +29,7 @@ from psycopg.conninfo import make_conninfo
 from cdc_sync.core.identifiers import written
 from cdc_sync.core.visible import visible
 from cdc_sync.source.connection import Connection, asking, connected
-from cdc_sync.source.errors import SourceError, messages, source_error, translate
+from cdc_sync.source.errors import SourceError, source_error
 from cdc_sync.source.expressions import sections
 
 CHANNEL = "cdc_sync"
@@ -51,6 +51,8 @@ _KNOWS_PRIMARY = 140000
 """The version of libpq that has target_session_attrs=primary."""
 
 _SQL = sections("sessions.sql")
+
+_HOLDING = "listening for changes, and holding the watches' locks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +86,6 @@ class StandbyError(SourceError):
         super().__init__("standby", message)
 
 
-class _Listener(NamedTuple):
-    ring: Callable[[], None]
-    proved: Callable[[float], None]
-
-
 class Session:
     """A session of the server that is its connection's own; made by `own_session`.
 
@@ -104,12 +101,12 @@ class Session:
         self._locked: set[int] = set()
         # Locks that nobody wants here any more, or that may have been taken: nobody has heard the answer.
         self._given_up: set[int] = set()
-        self._listeners: dict[str, _Listener] = {}
+        self._listeners: dict[str, tuple[Callable[[], None], Callable[[float], None]]] = {}
         self._echo = ""
         self._echoed = False
         self._lock = asyncio.Lock()
         self._wanted = 0
-        self._hearing: asyncio.Task[None] | None = None
+        self._hearing: asyncio.Timeout | None = None
 
     async def lock(self, watch: str, *before: Process | None) -> None:
         """Take the watch's lock: be its one worker on this database, whichever host or store others use.
@@ -162,8 +159,7 @@ class Session:
             SourceError: the server cannot be asked.
         """
         async with self._turn(), asking("looking for the session that captures", within=ECHO_WITHIN):
-            row = await (await self.connection.execute(_SQL["over"], asdict(process))).fetchone()
-        return row is not None and bool(row[0])
+            return await self._ask("over", asdict(process)) == (True,)
 
     async def listen(
         self,
@@ -181,13 +177,13 @@ class Session:
         Raises:
             SourceError: the server does not answer, or takes no LISTEN.
         """
-        async with self._turn(), _listening(), at_once(within):
-            ((echo, usage),) = await (await self.connection.execute(_SQL["echo"])).fetchall()
+        async with self._turn(), asking(_HOLDING, within=within):
+            echo, usage = await self._ask("echo") or ("", 0.0)
             if not self._echo:
                 await self.connection.execute(f"LISTEN {CHANNEL}")
                 await self.connection.execute(f"LISTEN {echo}")  # a constant prefix and a number: nothing to quote
                 self._echo = echo
-        self._listeners[watch] = _Listener(ring, proved)
+        self._listeners[watch] = ring, proved
         ring()
         proved(usage)
 
@@ -204,16 +200,15 @@ class Session:
         Raises:
             SourceError: it is lost, and the locks with it; or it is deaf, or its session is another's too.
         """
-        async with _listening():
-            prove_at = time.monotonic() + prove_every
-            while True:
-                async with self._lock:
-                    await self._hear_until(prove_at)
-                    if time.monotonic() >= prove_at:
-                        await self._prove(within)
-                        prove_at = time.monotonic() + prove_every
-                    async with at_once(within):
-                        await self._unlock()
+        prove_at = time.monotonic() + prove_every
+        while True:
+            async with self._lock, asking(_HOLDING, within=None):
+                await self._hear_until(prove_at)
+                if time.monotonic() >= prove_at:
+                    await self._prove(within)
+                    prove_at = time.monotonic() + prove_every
+                async with asking(_HOLDING, within=within):
+                    await self._unlock()
 
     async def prove(self) -> None:
         """Find out that the server answers, and that the session is still the connection's own.
@@ -222,8 +217,8 @@ class Session:
             SourceError: the session is another's too.
             psycopg.Error: the server does not answer.
         """
-        row = await (await self.connection.execute(_SQL["marked"])).fetchone()
-        self._recognise(None if row is None else row[0])
+        if await self._ask("marked") != (self._token,):
+            raise source_error("pooled")
 
     async def end(self) -> None:
         """Leave nothing behind in a session that a pooler keeps. One without a pooler ends with its connection."""
@@ -234,8 +229,8 @@ class Session:
                 # More than once: the pooler may choose among several.
                 for _ in range(_ROUNDS):
                     for number in self._locked | self._given_up:
-                        await self.connection.execute(_SQL["unlock"], (number, self._token))
-                    if await (await self.connection.execute(_SQL["unmark"], (self._token,))).fetchone() is not None:
+                        await self._ask("unlock", (number, self._token))
+                    if await self._ask("unmark", (self._token,)):
                         return
                 for number in self._locked | self._given_up:
                     await self._end(self.process, number)
@@ -244,8 +239,8 @@ class Session:
     async def _turn(self) -> AsyncIterator[None]:
         self._wanted += 1
         try:
-            if self._hearing is not None:
-                self._hearing.cancel()
+            if self._hearing is not None and not self._hearing.expired():
+                self._hearing.reschedule(0)
             async with self._lock:
                 yield
         finally:
@@ -253,57 +248,49 @@ class Session:
 
     async def _hear_until(self, end: float) -> None:
         """Hear notifications until a moment of the monotonic clock, or until somebody else wants the connection."""
-        hearing = self._hearing = asyncio.create_task(self._hear(end), name="hearing notifications")
+        # Whatever comes together is given together, and never left half-read: see `psycopg.Connection.notifies`.
         try:
-            await asyncio.wait([hearing])
+            while not self._wanted and (left := end - time.monotonic()) > 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(left) as self._hearing:
+                        async for notification in self.connection.notifies(stop_after=1):
+                            self._heard(notification)
         finally:
             self._hearing = None
-            while not hearing.done():  # before Python 3.12 it may miss its cancellation
-                hearing.cancel()
-                await asyncio.wait([hearing], timeout=0.5)
-        if not hearing.cancelled() and (error := hearing.exception()) is not None:
-            raise error
-
-    async def _hear(self, end: float) -> None:
-        # Whatever comes together is given together, and never left half-read: see `psycopg.Connection.notifies`.
-        while not self._wanted and (left := end - time.monotonic()) > 0:
-            async for notification in self.connection.notifies(timeout=left, stop_after=1):
-                self._heard(notification)
 
     def _heard(self, notification: psycopg.Notify) -> None:
         if notification.channel != CHANNEL:
             self._echoed = True
             return
-        for watch, listener in self._listeners.items():
+        for watch, (ring, _) in self._listeners.items():
             if notification.payload in ("", watch):
-                listener.ring()
+                ring()
 
     async def _prove(self, within: float) -> None:
         if not self._echo:
-            async with at_once(within):
+            async with asking(_HOLDING, within=within):
                 await self.prove()
             return
         self._echoed = False
         try:
             async with asyncio.timeout(within):
-                row = await (await self.connection.execute(_SQL["notify_ourselves"], (self._echo,))).fetchone()
-                _, usage, token = row or (None, 0.0, None)
-                self._recognise(token)
+                _, usage, token = await self._ask("notify_ourselves", (self._echo,)) or (None, 0.0, None)
+                if token != self._token:
+                    raise source_error("pooled")
                 while not self._echoed:
                     async for notification in self.connection.notifies(stop_after=1):
                         self._heard(notification)
         except TimeoutError as error:
             raise source_error("listener-deaf", within=within) from error
-        for listener in list(self._listeners.values()):
-            listener.proved(float(usage))
+        for _, proved in list(self._listeners.values()):
+            proved(float(usage))
 
-    def _recognise(self, token: str | None) -> None:
-        if token != self._token:
-            raise source_error("pooled")
+    async def _ask(self, statement: str, parameters: Any = ()) -> tuple[Any, ...] | None:
+        return await _row(self.connection, statement, parameters)
 
     async def _try_lock(self, number: int) -> bool:
         self._given_up.add(number)  # until it is known whether there is one to give back
-        row = await (await self.connection.execute(_SQL["lock"], (number, self._token))).fetchone()
+        row = await self._ask("lock", (number, self._token))
         if row is None:
             raise source_error("pooled")
         self._given_up.discard(number)
@@ -314,7 +301,7 @@ class Session:
     async def _unlock(self) -> None:
         # Those that we have, or may have: the server warns in its log of each that we have not.
         for number in list(self._given_up):
-            await self.connection.execute(_SQL["unlock"], (number, self._token))
+            await self._ask("unlock", (number, self._token))
             self._given_up.discard(number)
 
     async def _end(self, process: Process, number: int) -> bool:
@@ -323,17 +310,13 @@ class Session:
         if process.pid not in {holder for holder, *_ in holders}:
             return False
         try:
-            return await (await self.connection.execute(_SQL["end"], asdict(process))).fetchone() is not None
+            return await self._ask("end", asdict(process)) is not None
         except psycopg.errors.InsufficientPrivilege:
             return False  # another role's
 
 
-@asynccontextmanager
-async def _listening() -> AsyncIterator[None]:
-    try:
-        yield
-    except psycopg.Error as error:
-        raise translate(error, "listening for changes, and holding the watches' locks") from error
+async def _row(connection: Connection, statement: str, parameters: Any = ()) -> tuple[Any, ...] | None:
+    return await (await connection.execute(_SQL[statement], parameters)).fetchone()
 
 
 @asynccontextmanager
@@ -346,13 +329,19 @@ async def own_session(dsn: str) -> AsyncIterator[Session]:
     async with connected(dsn) as connection:
         token = secrets.token_hex(8)
         async with asking("marking the session"):
-            row = await (await connection.execute(_SQL["ours"])).fetchone()
-            if row is None or await (await connection.execute(_SQL["mark"], (token,))).fetchone() is None:
+            ours = await _row(connection, "ours")
+            if ours is None or not await _row(connection, "mark", (token,)):
                 raise source_error("pooled")
-            session = Session(connection, Process(*row), token)
+            session = Session(connection, Process(*ours), token)
         try:
             if session.is_pooled:
-                await _insist_on_being_alone(session, dsn, token)
+                # With little other traffic, a second connection is then given the same session; with much, it meets
+                # several.
+                async with connected(dsn) as other, asking("looking whether the session is shared", within=ECHO_WITHIN):
+                    for _ in range(_ROUNDS):
+                        if await _row(other, "marked") == (token,):
+                            raise source_error("pooled")
+                        await session.prove()
             yield session
         finally:
             await session.end()
@@ -365,34 +354,17 @@ async def primary_session(dsn: str) -> AsyncIterator[Session | None]:
     Locks of a standby are its own: daemons that read different standbys meet on the primary only.
     """
     attribute = "primary" if psycopg.pq.version() >= _KNOWS_PRIMARY else "read-write"
-    try:
-        primary = make_conninfo(dsn, target_session_attrs=attribute, connect_timeout=_PRIMARY_ANSWERS_WITHIN)
-        async with AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
+        session: Session | None = None
+        with suppress(SourceError):
+            primary = make_conninfo(dsn, target_session_attrs=attribute, connect_timeout=_PRIMARY_ANSWERS_WITHIN)
             session = await stack.enter_async_context(own_session(primary))
-            ends = stack.pop_all()
-    except SourceError:
-        yield None
-        return
-    async with ends:
         yield session
-
-
-async def _insist_on_being_alone(session: Session, dsn: str, token: str) -> None:
-    """Meet no session of ours by way of another connection: somebody in between may share sessions out.
-
-    With little other traffic, two connections are then given the same session; with much, one meets several.
-    """
-    async with connected(dsn) as other, asking("looking whether the session is shared"), at_once():
-        for _ in range(_ROUNDS):
-            row = await (await other.execute(_SQL["marked"])).fetchone()
-            if row is not None and row[0] == token:
-                raise source_error("pooled")
-            await session.prove()
 
 
 async def _held_by(connection: Connection, watch: str) -> SourceError:
     """Who holds the watch's lock, and what to do. Any role may take it: its number is no secret."""
-    row = await (await connection.execute(_SQL["holders"], _halves(_lock_number(watch)))).fetchone()
+    row = await _row(connection, "holders", _halves(_lock_number(watch)))
     if row is None:
         return source_error("lock-taken", watch=watch)
     process, role, is_ours, application, since, client = row
@@ -404,7 +376,7 @@ async def _held_by(connection: Connection, watch: str) -> SourceError:
     who = f"process {process} of the role {written(role or '?')}, {', '.join(filter(None, facts))}"
     end = f"SELECT pg_terminate_backend({process});"
     if is_ours:
-        return StandbyError(messages()["standby"].format(watch=watch, who=who, end=end))
+        return StandbyError(source_error("standby", watch=watch, who=who, end=end).message)
     return source_error("lock-foreign", watch=watch, who=who, end=end)
 
 
@@ -414,8 +386,7 @@ async def is_worked(connection: Connection, watch: str) -> bool:
     Raises:
         psycopg.Error: the server cannot be asked.
     """
-    found = await connection.execute(_SQL["holders"], _halves(_lock_number(watch)))
-    return await found.fetchone() is not None
+    return await _row(connection, "holders", _halves(_lock_number(watch))) is not None
 
 
 def _lock_number(watch: str) -> int:
@@ -427,17 +398,3 @@ def _lock_number(watch: str) -> int:
 def _halves(number: int) -> dict[str, int]:
     number &= 0xFFFF_FFFF_FFFF_FFFF
     return {"high": number >> 32, "low": number & 0xFFFF_FFFF}
-
-
-@asynccontextmanager
-async def at_once(within: float = ECHO_WITHIN) -> AsyncIterator[None]:
-    """Wait for the server no longer than `within` seconds.
-
-    Raises:
-        SourceError: it does not answer.
-    """
-    try:
-        async with asyncio.timeout(within):
-            yield
-    except TimeoutError as error:
-        raise source_error("unanswered/at-once", within=within) from error

@@ -99,8 +99,8 @@ class TestCodes:
     """Every error of the ATS's database, and of the store, has a row, by its code."""
 
     def test_every_code_has_a_row_of_its_level_and_every_row_a_code(self) -> None:
-        of_source = {meaning.code for meaning in errors.meanings()} | {
-            name.partition("/")[0] for name in errors.messages()
+        of_source = {meaning["code"] for meaning in errors.texts()["meanings"]} | {
+            name.partition("/")[0] for name in errors.texts()["messages"]
         }
         of_source = of_source.union(*map(codes_in, PACKAGE.rglob("*.py")))
         expected = {("warning" if code in errors.UNREACHABLE else "error", code) for code in of_source}
@@ -109,11 +109,15 @@ class TestCodes:
             ("error", code) for code in get_args(failures.StoreCode)
         }
 
+    def test_what_an_error_is_of_are_classes_of_the_driver(self) -> None:
+        of = {name for meaning in errors.texts()["meanings"] for name in meaning["of"]} - {"text", "raised"}
+        assert all(issubclass(getattr(psycopg.errors, name), psycopg.Error) for name in of)
+
     @pytest.mark.parametrize(
         ("code", "message"),
         [
-            *((meaning.code, meaning.text) for meaning in errors.meanings()),
-            *((name.partition("/")[0], message) for name, message in errors.messages().items()),
+            *((meaning["code"], meaning["says"]) for meaning in errors.texts()["meanings"]),
+            *((name.partition("/")[0], message) for name, message in errors.texts()["messages"].items()),
             *((name.partition("/")[0], message) for name, message in store_errors.texts()["messages"].items()),
             ("store-unusable", str(schema.translate(Path("state.db"), sqlite3.Error("disk full")))),
             ("store-unusable", str(connecting.translate("postgresql://host/ats", psycopg.Error("disk full")))),

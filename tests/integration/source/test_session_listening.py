@@ -203,8 +203,8 @@ class TestLoss:
         for listener, holder, beginner in errors:
             assert {listener.kind, holder.kind, beginner.kind} == {"unreachable"}
             assert "deaf" in str(listener)
-            assert "does not answer within" in str(holder)
-            assert "does not answer within" in str(beginner)
+            assert "has not answered within" in str(holder)
+            assert "has not answered within" in str(beginner)
 
     async def test_a_connection_that_loses_notifications_is_noticed(self, database: str) -> None:
         async with proxy_to(database) as proxy, listening(proxy.dsn, prove_every=0.1, within=0.3) as (_, task, _):
