@@ -112,11 +112,7 @@ class Foreign:
 
     key: Key
     changed_at: int = field(default=0, compare=False)
-
-    @property
-    def application_id(self) -> None:
-        """None: it has none."""
-        return None
+    application_id: None = field(default=None, init=False)
 
 
 Observation = Reportable | Unreportable | OutOfScope | Ignored | Foreign

@@ -165,16 +165,12 @@ async def table_facts(connection: Connection, table: QualifiedName) -> TableFact
         found = await look_up(connection, table)
         others = [] if found else await rows_of(connection, catalog("relations"), {"kinds": list("rpvmf")})
     if found is None:
-        raise _missing(table, [str(QualifiedName(*names)) for _, *names, _, _, _ in others])
+        names = [str(QualifiedName(*names)) for _, *names, _, _, _ in others]
+        alike = [name for name in names if name.rpartition(".")[2] == str(table).rpartition(".")[2]]
+        close = get_close_matches(str(table), names, n=3) or alike
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise source_error("table-missing", table=table, hint=hint)
     return found
-
-
-def _missing(table: QualifiedName, names: list[str]) -> SourceError:
-    close = get_close_matches(str(table), names, n=3) or [
-        name for name in names if name.rpartition(".")[2] == str(table).rpartition(".")[2]
-    ]
-    hint = f" Did you mean {' or '.join(close)}?" if close else ""
-    return source_error("table-missing", table=table, hint=hint)
 
 
 async def whereabouts(dsn: str, connection: Connection) -> Whereabouts:
@@ -184,8 +180,9 @@ async def whereabouts(dsn: str, connection: Connection) -> Whereabouts:
         SourceError: the server cannot be asked.
     """
     async with asking("asking which server this is"):
-        started = ReplicaPosition.from_text(await ask(connection)).started
-    return Whereabouts(hosts_of(dsn, connection), started)
+        server = ReplicaPosition.from_text(await ask(connection)).server
+    # When it was started: no two servers that run have this in common.
+    return Whereabouts(hosts_of(dsn, connection), server.partition(" ")[0])
 
 
 def hosts_of(dsn: str, connection: Connection) -> tuple[str, ...]:

@@ -91,10 +91,8 @@ def whole_table(table: QualifiedName, to: sql.Identifier) -> str:
 
 def granting(table: QualifiedName, privileges: str, columns: Sequence[str], to: sql.Identifier) -> list[str]:
     """The GRANTs of privileges on a table, or on some of its columns."""
-    which = sql.SQL(" ({})").format(sql.SQL(", ").join(map(sql.Identifier, columns))) if columns else sql.SQL("")
-    grant = f"GRANT {privileges}{{which}} ON {{on}} TO {{to}};"
     usage = [] if table.schema is None else [_usage(table.schema, to)]
-    return [*usage, render(grant, which=which, on=expressions.table(table), to=to)]
+    return [*usage, _grant(privileges, expressions.table(table), to, columns)]
 
 
 def _tables(watch: Watch) -> list[tuple[QualifiedName, Dependencies]]:
@@ -110,19 +108,23 @@ def _ours(name: str, watch: Watch) -> dict[str, str]:
     return {"changes": "SELECT, DELETE, TRUNCATE", bell_of(name): "SELECT, UPDATE", missed_of(name): "SELECT"}
 
 
+def _grant(privileges: str, on: sql.Composable, to: sql.Identifier, columns: Sequence[str] = ()) -> str:
+    which = sql.SQL(" ({})").format(sql.SQL(", ").join(map(sql.Identifier, columns))) if columns else sql.SQL("")
+    return render(f"GRANT {privileges}{{which}} ON {{on}} TO {{to}};", which=which, on=on, to=to)
+
+
 def _usage(schema: str, to: sql.Identifier) -> str:
     shown = sql.SQL("cdc_sync") if schema == "cdc_sync" else sql.Identifier(schema)
-    return render("GRANT USAGE ON SCHEMA {schema} TO {to};", schema=shown, to=to)
+    return _grant("USAGE", sql.SQL("SCHEMA {}").format(shown), to)
 
 
 def _on_ours(name: str, privileges: str, to: sql.Identifier) -> str:
-    on = sql.SQL("changes") if name == "changes" else sql.Identifier(name)
-    kind = "" if name == "changes" else "SEQUENCE "
-    return render(f"GRANT {privileges} ON {kind}cdc_sync.{{on}} TO {{to}};", on=on, to=to)
+    on = sql.SQL("cdc_sync.changes" if name == "changes" else "SEQUENCE cdc_sync.{}").format(sql.Identifier(name))
+    return _grant(privileges, on, to)
 
 
 def _select(table: QualifiedName, needed: Dependencies, to: sql.Identifier) -> str:
-    return granting(table, "SELECT", needed.columns if needed.complete else (), to)[-1]
+    return _grant("SELECT", expressions.table(table), to, needed.columns if needed.complete else ())
 
 
 def _lacking(table: TableFacts, needed: Dependencies, to: sql.Identifier) -> Iterator[str]:
@@ -139,21 +141,21 @@ def _block(body: str) -> str:
 
 def _granted(config: Config, role: str) -> rights.Grants:
     """The same as data."""
-    tables: dict[tuple[str, str, str], None] = {}
-    ours: dict[tuple[str, str], None] = {}
-    schemas: dict[str, None] = {}
-    for name, watch in config.watches.items():
-        for table, needed in _tables(watch):
-            columns = (
-                f"ARRAY[{', '.join(map(_literal, needed.columns))}]::pg_catalog.name[]" if needed.complete else "NULL"
-            )
-            tables[_literal(table.schema), _literal(table.name), columns] = None
-            if table.schema is not None:
-                schemas[_literal(table.schema)] = None
-        for each, privileges in _ours(name, watch).items():
-            ours[_literal(each), _literal(privileges)] = None
-            schemas[_literal("cdc_sync")] = None
-    return rights.Grants(_literal(role), list(tables), list(ours), list(schemas))
+    watches = config.watches
+    read = [each for watch in watches.values() for each in _tables(watch)]
+    ours = [each for name, watch in watches.items() for each in _ours(name, watch).items()]
+    schemas = [table.schema for table, _ in read if table.schema is not None] + ["cdc_sync"][: len(ours)]
+    tables = [(_literal(table.schema), _literal(table.name), _columns(needed)) for table, needed in read]
+    return rights.Grants(
+        _literal(role),
+        list(dict.fromkeys(tables)),
+        list(dict.fromkeys((_literal(name), _literal(privileges)) for name, privileges in ours)),
+        list(map(_literal, dict.fromkeys(schemas))),
+    )
+
+
+def _columns(needed: Dependencies) -> str:
+    return f"ARRAY[{', '.join(map(_literal, needed.columns))}]::pg_catalog.name[]" if needed.complete else "NULL"
 
 
 def _literal(value: str | None) -> str:

@@ -77,11 +77,6 @@ class ReplicaPosition:
             timeline=timeline or 0,
         )
 
-    @property
-    def started(self) -> str:
-        """When the server was started: no two servers that run have this in common."""
-        return self.server.partition(" ")[0]
-
 
 def behind(read: ReplicaPosition, now: ReplicaPosition) -> int | None:
     """Whether a server is behind what was read at another one; None if it shows all of it.
@@ -97,14 +92,11 @@ def behind(read: ReplicaPosition, now: ReplicaPosition) -> int | None:
         return 0
     if now.in_recovery:
         # All from xmin on may be open. What was open before was not seen either.
-        shows_all = now.xmin >= read.xmax or read.open.issuperset(_few(now.xmin, read.xmax, len(read.open)))
+        # Cut behind one more than can be among them.
+        since = range(now.xmin, min(read.xmax, now.xmin + len(read.open) + 1))
+        shows_all = now.xmin >= read.xmax or read.open.issuperset(since)
         return None if shows_all else now.xmin
     return min((each for each in now.open if each < read.xmax and each not in read.open), default=None)
-
-
-def _few(first: int, end: int, most: int) -> range:
-    """The ids from `first` to `end`, cut behind one more than can be among `most`."""
-    return range(first, min(end, first + most + 1))
 
 
 @dataclass(slots=True)
