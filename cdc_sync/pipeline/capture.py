@@ -10,6 +10,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 from cdc_sync.config import Capture as Configured
@@ -199,8 +200,7 @@ class SweepOnlyCapture(Capture):
         while True:
             await asyncio.sleep(every)
             found = await look_for_triggers(self.connected)
-            async with self.connected.pool.asking("asking how the server is set up") as connection:
-                server = await server_facts(connection)
+            server = await self.connected.pool.ask("asking how the server is set up", server_facts)
             if found != self.installed or server != self.server:
                 self.connected.sessions.server = server
                 raise ChangedError
@@ -212,8 +212,8 @@ async def look_for_triggers(connected: Connected) -> Installation:
     Raises:
         SourceError: the catalog cannot be read.
     """
-    async with connected.pool.asking("looking for the triggers") as connection:
-        return await installation(connection, connected.parts.name, connected.parts.watch)
+    looking = partial(installation, name=connected.parts.name, watch=connected.parts.watch)
+    return await connected.pool.ask("looking for the triggers", looking)
 
 
 NO_TRIGGERS = "capture.mode is notify, but"

@@ -146,8 +146,7 @@ class Database:
             if sessions.users > 1:
                 # Whoever connects has looked.
                 self.guard.load((await self.store.positions(watch)).get(POSITION))
-                async with sessions.pool.asking("asking which server this is") as connection:
-                    await self.guard.meet(connection)
+                await sessions.pool.ask("asking which server this is", self.guard.meet)
             yield sessions
         except SourceError as error:
             why = await sessions.why_lost(error)

@@ -185,7 +185,7 @@ class ChangeLog:
         if apart or query is None or reader is None:
             query, reader = self._alone, None
         else:
-            limit = min(limit, reader.size.fit)
+            limit = min(limit, reader.fit)
         table_size = self._table_size if reader is not None and self._may_prepare else 0
 
         async def ask(connection: Connection) -> tuple[Rows, float]:
@@ -262,9 +262,10 @@ class ChangeLog:
             SourceError: the database cannot answer.
         """
         query = sql.SQL(_SQL["may_give_back"]).format(nearly_full=nearly_full)
-        async with self._pool.asking(_DOING, _MEANINGS) as connection:
+
+        async def shorten(connection: Connection) -> None:
             try:
-                if (True,) not in await (await connection.execute(query)).fetchall():
+                if (True,) not in await fetched(connection, query):
                     return
             except errors.LockNotAvailable:
                 return  # somebody rewrites it
@@ -273,6 +274,8 @@ class ChangeLog:
                 await connection.execute(_SQL["give_back"])
             except errors.QueryCanceled:
                 await connection.execute("ROLLBACK")
+
+        await self._pool.ask(_DOING, shorten, _MEANINGS)
 
     async def clock(self) -> str:
         """The server's clock, as a text that does not depend on DateStyle."""

@@ -90,8 +90,6 @@ async def asking(
     try:
         async with asyncio.timeout(within):
             yield
-    except PoolTimeout as error:
-        raise source_error("unreachable/pool", doing=doing, within=_FREE_WITHIN) from error
     except psycopg.Error as error:
         meant = expected.get(type(error))
         raise (translate(error, doing) if meant is None else source_error(meant)) from error
@@ -179,54 +177,43 @@ class Pool(AsyncConnectionPool[Connection]):
         # One fewer than there are connections, but one at least.
         self._slow_turns = asyncio.Semaphore(max(size - 1, 1))
 
-    async def getconn(self, timeout: float | None = None) -> Connection:  # noqa: ASYNC109 - as the base class has it
-        """As the base class has it; with what the server has said, where it refused."""
-        try:
-            return await super().getconn(timeout)
-        except PoolTimeout as error:
-            raise self.refused or error from error
-
-    @asynccontextmanager
-    async def asking(
-        self,
-        doing: str,
-        expected: abc.Mapping[type[psycopg.Error], str] = _NOTHING,
-        within: float = ANSWERS_WITHIN,
-    ) -> AsyncIterator[Connection]:
-        """`asking` on a connection, at this task's turn: how long others read before is not counted.
-
-        Raises:
-            SourceError: as `asking` does.
-        """
-        reads = READS.get() or Reads()
-        async with (
-            self._slow_turns if reads.slow or reads.always else nullcontext(),
-            asking(doing, expected, within),
-            self.connection() as connection,
-        ):
-            begun = time.monotonic()
-            try:
-                yield connection
-            finally:
-                reads.slow = time.monotonic() - begun > _QUICK
-
     async def ask(
         self,
         doing: str,
         what: Callable[[Connection], Awaitable[T]],
         expected: abc.Mapping[type[psycopg.Error], str] = _NOTHING,
+        within: float = ANSWERS_WITHIN,
     ) -> T:
-        """Ask; again while a lock is waited for. In between it has no connection, and nobody queues behind it.
+        """Ask on a connection, at this task's turn: how long others read before is not counted.
+
+        It asks again while a lock is waited for. In between it has no connection, and nobody queues behind it.
+
+        Args:
+            doing: as of `asking`.
+            what: what is asked.
+            expected: as of `asking`.
+            within: likewise.
 
         Raises:
-            SourceError: it failed, or the lock was not free in time.
+            SourceError: it failed, or was not answered in time; or the lock was not free in time.
         """
         pause, until = _AGAIN_AFTER, time.monotonic() + ANSWERS_WITHIN
+        reads = READS.get() or Reads()
         while True:
             try:
-                async with self.asking(doing, expected) as connection:
-                    return await what(connection)
+                async with (
+                    self._slow_turns if reads.slow or reads.always else nullcontext(),
+                    asking(doing, expected, within),
+                    self.connection() as connection,
+                ):
+                    begun = time.monotonic()
+                    try:
+                        return await what(connection)
+                    finally:
+                        reads.slow = time.monotonic() - begun > _QUICK
             except SourceError as error:
+                if isinstance(error.__cause__, PoolTimeout) and self.refused is not None:
+                    raise self.refused from error
                 if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
                     raise
                 if time.monotonic() > until:

@@ -106,11 +106,11 @@ class WatermarkReader:
 
     async def page(self, start: str | Place, size: int) -> PollPage:
         """The next `size` rows, or fewer that are large: at or behind a watermark, or behind a place."""
-        size, behind = min(size, self._reader.size.fit), isinstance(start, Place)
+        size, behind = min(size, self._reader.fit), isinstance(start, Place)
         parameters = [start.watermark, *start.key, size] if isinstance(start, Place) else [start, size]
         found = await unless_a_row_fails(self._reader.fetch(self._pages[behind], parameters))
         if found is not None:
-            width, is_cut = self._mapping.width, self._reader.size.taken(found, self._mapping.width + 3)
+            width, is_cut = self._mapping.width, self._reader.are_large(found, self._mapping.width + 3)
             rows, dates = list(map(self._mapping.row, found)), [columns[width] for columns in found]
         else:
             found = await self._reader.fetch(self._keys[behind], parameters)

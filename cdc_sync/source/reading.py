@@ -65,26 +65,6 @@ class Digests:
     last: Key | None
 
 
-class PageSize:
-    """How many rows of a table fit into a page.
-
-    Attributes:
-        fit: so many, as far as is known.
-    """
-
-    def __init__(self) -> None:
-        self.fit = _UNKNOWN
-
-    def taken(self, fetched: Sequence[Sequence[Any]], size_at: int) -> bool:
-        """Learn from rows that have their size at this place; returns whether they are too large together."""
-        if not fetched or fetched[0][size_at] is None:  # nothing bounds them
-            return False
-        size = int(max(row[size_at] for row in fetched))
-        # One more fits, so that a page of such rows is ended by its size.
-        self.fit = LARGEST * len(fetched) // max(size, 1) + 1
-        return size >= LARGEST
-
-
 class Reader:
     """Reads one watch's table through its mapping.
 
@@ -102,7 +82,7 @@ class Reader:
     Attributes:
         guard: how far any of the servers was that were read.
         estimate: about how many rows the table has (the planner's figure at connection time; 0 if unknown).
-        size: how many rows fit into a page.
+        fit: how many rows fit into a page, as far as is known.
         shape: what a walk reads and in which order, as text: the same as long as table, mapping, key and types are.
     """
 
@@ -114,7 +94,7 @@ class Reader:
         self.statements = Statements(mapping)
         self.guard = pool.guard
         self.estimate = mapping.facts.estimate
-        self.size = PageSize()
+        self.fit = _UNKNOWN
         self.shape = self.statements.shape
         self._doing = f"reading {mapping.watch.table}"
         self._begin_doubting = sql.SQL(expressions.sections("reading.sql")["begin_doubting"]).format(
@@ -124,7 +104,7 @@ class Reader:
 
     def at_once(self, wanted: int) -> int:
         """How many of the table's rows to have in memory at once, where so many are wanted at most."""
-        return min(wanted, _AT_FIRST if self.size.fit == _UNKNOWN else self.size.fit)
+        return min(wanted, _AT_FIRST if self.fit == _UNKNOWN else self.fit)
 
     def expect_unreadable(self, skips: abc.Mapping[Key, str]) -> None:
         """Take up which rows an earlier run could not report, and why."""
@@ -137,9 +117,20 @@ class Reader:
 
     def taken(self, fetched: Rows) -> Read | None:
         """What `Statements.by_key_in` gave; None if it was ended, so that rows are missing."""
-        if self.size.taken(fetched, self.mapping.width + 2):
+        width = self.mapping.width
+        if self.are_large(fetched, width + 2):
             return None
-        return Read(list(map(self.mapping.row, fetched)), self._clock_of(fetched))
+        # An empty result has no clock of its own; nobody dates anything by it.
+        return Read(list(map(self.mapping.row, fetched)), int(fetched[0][width + 1]) if fetched else 0)
+
+    def are_large(self, fetched: Rows, size_at: int) -> bool:
+        """Whether rows that have their size at this place are too large together; it learns from it."""
+        if not fetched or fetched[0][size_at] is None:  # nothing bounds them
+            return False
+        size = int(max(row[size_at] for row in fetched))
+        # One more fits, so that a page of such rows is ended by its size.
+        self.fit = LARGEST * len(fetched) // max(size, 1) + 1
+        return size >= LARGEST
 
     async def by_key(self, keys: Collection[Key], *, doubting: bool = False, shape: str | None = None) -> Read:
         """The rows of these keys that exist now. A key that none of the table's rows can have is one of no row.
@@ -163,7 +154,7 @@ class Reader:
 
         left = list(keys)
         while left:
-            given, left = left[: self.size.fit], left[self.size.fit :]
+            given, left = left[: self.fit], left[self.fit :]
             found = await unless_a_row_fails(read(given))
             if found is None:
                 possible = await convertible(self.pool, given, self.mapping.key_types)
@@ -227,7 +218,7 @@ class Reader:
 
         A row whose key is NULL cannot be walked to and is left out.
         """
-        size, behind = min(size, self.size.fit), after is not None
+        size, behind = min(size, self.fit), after is not None
         place = [*(after or ()), size]
         page = await unless_a_row_fails(self._read(self.statements.pages[behind], [shape, *place]))
         if page is not None:
@@ -273,18 +264,15 @@ class Reader:
 
         found, width = await self.pool.read(self._doing, read), self.mapping.width
         rows = [self.mapping.row(columns, columns[width]) for columns in found]
-        return Read(rows, self._clock_of(found), hidden_by=hidden_by), self.size.taken(found, width + 2)
-
-    def _clock_of(self, fetched: Rows) -> int:
-        # An empty result has no clock of its own; nobody dates anything by it.
-        return int(fetched[0][self.mapping.width + 1]) if fetched else 0
+        at = int(found[0][width + 1]) if found else 0
+        return Read(rows, at, hidden_by=hidden_by), self.are_large(found, width + 2)
 
     async def _apart(self, keys: Collection[Key], read: ReadKeys) -> Read:
         """The rows of these keys, on one of which at least an expression fails."""
         reads, rows, at = await self._unreadable.apart(keys, read)
         if read_rows := [row for one in reads for row in one.rows]:
             texts = (text for row in read_rows for text in (row.source, *row.extra) if text)
-            self.size.fit = LARGEST * len(read_rows) // max(sum(map(len, texts)), 1) + 1
+            self.fit = LARGEST * len(read_rows) // max(sum(map(len, texts)), 1) + 1
         unread = frozenset[Key]().union(*(one.unread for one in reads))
         return replace(_whole([*reads, Read(rows, at)]), unread=unread)
 

@@ -214,7 +214,7 @@ def walk(
 def bounded(query: sql.Composable, width: int) -> str:
     """A query of so many columns, `with_position`, ended by the row that makes its answer too large.
 
-    See `reading.PageSize`. Without an order of their own, rows come through a window as they come to it.
+    See `Reader.are_large`. Without an order of their own, rows come through a window as they come to it.
     """
     return with_position(_ended(query, width), width + 1)
 

@@ -92,14 +92,12 @@ async def test_slow_reads_leave_a_connection_to_quick_ones(database: str) -> Non
 
         async def slow() -> None:
             with reading_as(Reads(always=True)):
-                async with pool.asking("reading") as connection:
-                    await connection.execute(sleep)
+                await pool.fetch(sleep, (), "reading")
 
         reading = [asyncio.create_task(slow()) for _ in range(3)]
         await asyncio.sleep(0.3)
         begun = time.monotonic()
-        async with pool.asking("reading") as connection:
-            await connection.execute("SELECT 1")
+        await pool.fetch("SELECT 1", (), "reading")
         assert time.monotonic() - begun < 1
         assert not any(task.done() for task in reading)
         await asyncio.gather(*reading)
@@ -110,8 +108,7 @@ async def test_a_watch_whose_read_was_slow_is_slow_until_one_was_quick(database:
     async with pooled(database, size=2) as pool:
         with reading_as(reads):
             for statement, is_slow in (("SELECT pg_sleep(1.2)", True), ("SELECT 1", False)):
-                async with pool.asking("reading") as connection:
-                    await connection.execute(statement.encode())
+                await pool.fetch(statement, (), "reading")
                 assert reads.slow == is_slow
 
 
@@ -120,8 +117,7 @@ async def test_what_others_read_before_is_not_counted(database: str) -> None:
 
         async def reads(query: bytes, within: float) -> None:
             with reading_as(Reads(always=True)):
-                async with pool.asking("reading", within=within) as connection:
-                    await connection.execute(query)
+                await pool.ask("reading", lambda connection: connection.execute(query), within=within)
 
         before = asyncio.create_task(reads(b"SELECT pg_sleep(1)", 10))
         await asyncio.sleep(0.2)
