@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterable
 from contextvars import Context
 from dataclasses import dataclass
+from functools import partial
 
 import psycopg
 from psycopg import errors, sql
@@ -99,25 +100,19 @@ class Lookout:
         await asyncio.sleep(self._pause)
         self._next = None  # whoever asks from here on is answered by another
         begun = time.monotonic()
-        ((oldest, watches, _),) = await self._fetch()
+        look = partial(self._pool.read, _DOING, partial(fetched, query=_LOOK))
+        try:
+            ((oldest, watches, _),) = await look()
+        except SourceError as error:
+            # Once more if its connection turns out to be lost: that would be an error of every watch.
+            cause = error.__cause__
+            if not isinstance(cause, psycopg.OperationalError) or isinstance(cause, PoolTimeout):
+                raise
+            ((oldest, watches, _),) = await look()
         took = time.monotonic() - begun
         # It walks through the whole log, as far as VACUUM has not made room: that costs a fifth of the time at most.
         self._pause = min(max(self._every, 4 * took), _LOOK_AT_LEAST_EVERY)
         return Look(int(oldest), frozenset(watches), took)
-
-    async def _fetch(self) -> Rows:
-        """Read it; once more if its connection turns out to be lost: that would be an error of every watch."""
-
-        async def read() -> Rows:
-            return await self._pool.read(_DOING, lambda connection: fetched(connection, _LOOK))
-
-        try:
-            return await read()
-        except SourceError as error:
-            cause = error.__cause__
-            if not isinstance(cause, psycopg.OperationalError) or isinstance(cause, PoolTimeout):
-                raise
-        return await read()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +127,8 @@ class Changes:
         full: whether there may be more.
         searched: seconds that it took to find them.
         size: bytes of the whole log, those included that were taken and that VACUUM has not made room of.
-        places: where they are in the log's `file`, as an array of SQL.
-        writers: the transactions that wrote them, likewise.
-        file: the log's file, which a rewrite replaces.
+        places: where they are in the log's file and which transactions wrote them, as arrays of SQL, and that file,
+            which a rewrite replaces.
     """
 
     number: int
@@ -144,9 +138,7 @@ class Changes:
     full: bool
     searched: float
     size: int
-    places: str
-    writers: str
-    file: str
+    places: tuple[str, str, str]
 
 
 class ChangeLog:
@@ -166,7 +158,7 @@ class ChangeLog:
         self.consumes = consume
         self._may_delete = not consume
         # The batch of which nothing was deleted, though nothing was wrong.
-        self._kept = ""
+        self._kept: tuple[str, ...] = ()
         # As text, once: to compose a statement takes longer than to ask for it.
         self._alone = _batch(watch).as_string()
         self.statement = None if reader is None else _with_rows(watch, reader)
@@ -201,7 +193,7 @@ class ChangeLog:
 
         try:
             rows, searched = await self._pool.ask(_DOING, ask, _MEANINGS)
-            listed, size, position, places, writers, file, found_size = json.loads(own_row(rows))
+            listed, size, position, *places, found_size = json.loads(own_row(rows))
             self._pool.guard.advance(position)
         except SourceError as error:
             # One row, or one key, makes the statement fail. Or all is wrong: then reading apart tells what.
@@ -222,9 +214,7 @@ class ChangeLog:
             full=len(listed) == limit,
             searched=searched,
             size=size,
-            places=places,
-            writers=writers,
-            file=file,
+            places=tuple(places),
         )
 
     async def delete(self, changes: Changes) -> None:
@@ -237,9 +227,8 @@ class ChangeLog:
         """
         if not changes.number or not self.consumes:
             return
-        query = sql.SQL(_SQL["delete"]).format(
-            places=changes.places, writers=changes.writers, watch=self._watch, file=changes.file
-        )
+        places, writers, file = changes.places
+        query = sql.SQL(_SQL["delete"]).format(places=places, writers=writers, watch=self._watch, file=file)
 
         async def delete(connection: Connection) -> bool:
             # Without parameters: only so may several statements be one message.
@@ -249,7 +238,7 @@ class ChangeLog:
             return deleted
 
         if await self._pool.ask(_DOING, delete, _MEANINGS):
-            self._kept = ""
+            self._kept = ()
         elif self._kept == changes.places:
             raise source_error("log-kept")
         else:

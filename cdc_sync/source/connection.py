@@ -106,10 +106,8 @@ async def connected(dsn: str) -> AsyncIterator[Connection]:
     Raises:
         SourceError: it cannot be made.
     """
-    try:
+    async with asking("connecting"):
         connection = await AsyncConnection.connect(conninfo(dsn), autocommit=True, prepare_threshold=None)
-    except psycopg.Error as error:
-        raise translate(error, "connecting") from error
     try:
         async with asking("connecting"):
             await connection.execute(session_settings(connection.info.server_version))

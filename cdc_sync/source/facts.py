@@ -99,15 +99,14 @@ async def asking_shortly(connection: Connection, doing: str) -> AsyncIterator[No
     Raises:
         SourceError: it failed, or was not answered in time; or something holds a lock that keeps everybody out.
     """
-    async with asking(doing):
-        try:
-            async with connection.transaction():
-                await connection.execute(sections("sessions.sql")["bounds"])
-                yield
-        except (errors.LockNotAvailable, SourceError) as error:
-            if not any(isinstance(one, errors.LockNotAvailable) for one in (error, error.__cause__)):
-                raise
-            raise source_error("table-locked", doing=doing) from error
+    try:
+        async with asking(doing), connection.transaction():
+            await connection.execute(sections("sessions.sql")["bounds"])
+            yield
+    except SourceError as error:
+        if not isinstance(error.__cause__, errors.LockNotAvailable):
+            raise
+        raise source_error("table-locked", doing=doing) from error
 
 
 async def rows_of(connection: Connection, query: Any, parameters: Any = None) -> list[tuple[Any, ...]]:
