@@ -16,9 +16,10 @@ from typing import ClassVar, Self
 from cdc_sync.config import Capture as Configured
 from cdc_sync.core.fence import Fence, SnapshotReading, look
 from cdc_sync.core.observations import CaughtUp, SweepDone, WatermarkDoubted, WatermarkTrusted
+from cdc_sync.core.rows import Key
 from cdc_sync.pipeline.capture import Capture, Connected, Jobs, nothing
-from cdc_sync.source.polling import Place, PollPage, WatermarkReader
-from cdc_sync.source.reading import Read
+from cdc_sync.source.polling import WatermarkReader
+from cdc_sync.source.reading import Page, Read
 
 POSITION = "watermark"
 BEGAN = "watermark-began"
@@ -113,7 +114,7 @@ class PollCapture(Capture):
             started = self._clock()
             # The look comes before the rows: whatever had ended by then is visible to the pages.
             reading = await self.reader.look() if self._clock() >= self._next_look else None
-            place: str | Place | None = self.watermark
+            place: Key | None = (self.watermark,)
             while place is not None:
                 place = await self._page(place)
                 progressed()
@@ -122,8 +123,8 @@ class PollCapture(Capture):
             self._took = self._clock() - started
             self.intake.observe(CaughtUp(self.intake.rules.watch, self._took))
 
-    async def _page(self, place: str | Place) -> Place | None:
-        reached: PollPage | None = None
+    async def _page(self, place: Key) -> Key | None:
+        reached: Page | None = None
 
         async def read() -> Read:
             nonlocal reached
@@ -136,7 +137,7 @@ class PollCapture(Capture):
         for row, date in zip(reached.rows, reached.dates, strict=False):
             if (instant := _milliseconds(date)) is not None:
                 self._evidence.polled(row.key, instant, _milliseconds(row.created), reached.at)
-        return reached.next
+        return reached.last
 
     async def swept(self, done: SweepDone) -> None:
         """See `Capture`. What changed while nobody polled says nothing, so the first sweep does not count."""

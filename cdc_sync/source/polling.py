@@ -6,7 +6,6 @@ watermark is kept as the text that `to_json` gives: ISO 8601 in full precision, 
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 from psycopg import sql
@@ -17,7 +16,7 @@ from cdc_sync.source import expressions
 from cdc_sync.source.connection import with_position
 from cdc_sync.source.errors import source_error, unless_a_row_fails
 from cdc_sync.source.mapping import Mapping
-from cdc_sync.source.reading import Read, Reader
+from cdc_sync.source.reading import Page, Reader
 from cdc_sync.source.statements import CLOCK, bounded, walk
 from cdc_sync.source.unreadable import columns_of
 
@@ -35,25 +34,6 @@ _INSTANTS = {
     "date": "date",
 }
 """Types of a watermark as the catalog writes them, each as a cast."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the next page of a poll begins: behind this watermark and key."""
-
-    watermark: str
-    key: Key
-
-
-@dataclass(frozen=True, slots=True)
-class PollPage(Read):
-    """A page of a poll, and where the next one begins; None: nowhere.
-
-    `dates` are the rows' watermarks as the rows write dates, none if a row could not be read.
-    """
-
-    next: Place | None
-    dates: Sequence[str] = ()
 
 
 class WatermarkReader:
@@ -104,23 +84,23 @@ class WatermarkReader:
         ((watermark,),) = await self._reader.pool.fetch(query, parameters, "computing the watermark")
         return str(watermark)
 
-    async def page(self, start: str | Place, size: int) -> PollPage:
-        """The next `size` rows, or fewer that are large: at or behind a watermark, or behind a place."""
-        size, behind = min(size, self._reader.fit), isinstance(start, Place)
-        parameters = [start.watermark, *start.key, size] if isinstance(start, Place) else [start, size]
-        found = await unless_a_row_fails(self._reader.fetch(self._pages[behind], parameters))
+    async def page(self, place: Key, size: int) -> Page:
+        """The next `size` rows, or fewer that are large: at or behind a watermark, or behind a watermark and key."""
+        reader, behind = self._reader, len(place) > 1
+        size = min(size, reader.fit)
+        found = await unless_a_row_fails(reader.fetch(self._pages[behind], [*place, size]))
         if found is not None:
-            width, is_cut = self._mapping.width, self._reader.are_large(found, self._mapping.width + 3)
+            width, is_cut = self._mapping.width, reader.are_large(found, self._mapping.width + 3)
             rows, dates = list(map(self._mapping.row, found)), [columns[width] for columns in found]
         else:
-            found = await self._reader.fetch(self._keys[behind], parameters)
+            found = await reader.fetch(self._keys[behind], [*place, size])
             width, is_cut = len(self._mapping.key_columns), False
-            rows, dates = (await self._reader.by_key(list(map(self._mapping.key, found)))).rows, []
+            rows, dates = (await reader.by_key(list(map(self._mapping.key, found)))).rows, []
         if not found:
-            return PollPage([], 0, None)
+            return Page([], 0, None)
         _, mark, at, *_ = found[-1][width:]
-        next_ = Place(mark, self._mapping.key(found[-1])) if is_cut or len(found) == size else None
-        return PollPage(rows, at, next_, dates)
+        last = (mark, *self._mapping.key(found[-1])) if is_cut or len(found) == size else None
+        return Page(rows, at, last, dates)
 
     async def dates(self, keys: Sequence[Key]) -> list[tuple[Key, str | None, int]]:
         """The watermarks of the rows of these keys, as rows write dates, each with its key and the database's clock."""

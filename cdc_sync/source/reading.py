@@ -43,9 +43,13 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Page(Read):
-    """A page of a walk in key order; `last` is where the next one begins, None when this was the last."""
+    """A page of a walk; `last` is where the next one begins, None when this was the last.
+
+    `dates` are the rows' watermarks as rows write dates, if the walk is by them; none if a row could not be read.
+    """
 
     last: Key | None
+    dates: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ import pytest
 from support.transactions import Event, ServerModel
 
 from cdc_sync.core.fence import SnapshotReading
-from cdc_sync.core.rows import Row
+from cdc_sync.core.rows import Key, Row
 from cdc_sync.core.watermark import Evidence
 from cdc_sync.pipeline.poll import PollCapture
 from cdc_sync.pipeline.steps import Steps
-from cdc_sync.source.polling import PollPage
+from cdc_sync.source.reading import Page
 
 LOOKBACK = 3
 """Ticks; each event takes one."""
@@ -74,10 +74,10 @@ class Reader:
     async def watermark_at(self, fence: int) -> str:
         return str(fence - LOOKBACK)
 
-    async def page(self, start: str, _: int) -> PollPage:
+    async def page(self, place: Key, _: int) -> Page:
         await turn()
-        self.seen |= {row for row in self.server.committed if self.is_behind(self.server.stamps[row], int(start))}
-        return PollPage(list[Row](), 0, None)
+        self.seen |= {row for row in self.server.committed if self.is_behind(self.server.stamps[row], int(place[0]))}
+        return Page(list[Row](), 0, None)
 
     def is_behind(self, stamp: int, watermark: int) -> bool:
         return stamp >= watermark
@@ -203,7 +203,7 @@ class ReadFirst(PollCapture):
     """The look comes after the rows."""
 
     async def catch_up(self, _progressed: Callable[[], None] = lambda: None) -> None:
-        await self._page(self.watermark)
+        await self._page((self.watermark,))
         await self._advance(await self.reader.look())
 
 

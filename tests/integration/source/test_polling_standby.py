@@ -50,7 +50,7 @@ async def test_a_writer_on_the_primary_holds_the_fence(restartable_server: Serve
                 return (await reader.look()).xmin >= held.xmax
 
             await eventually(is_past, "the slow transaction has ended on the standby too")
-            page = await reader.page(await reader.watermark_at(held.instant - 10 * 10**6), 10)
+            page = await reader.page((await reader.watermark_at(held.instant - 10 * 10**6),), 10)
             assert [row.application_id for row in page.rows] == ["slow", "quick"]
 
 

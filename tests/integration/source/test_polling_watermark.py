@@ -11,7 +11,7 @@ from support.source import Source, opened
 from support.watched import a_config
 
 from cdc_sync.core.rows import Key
-from cdc_sync.source.polling import Place, WatermarkReader
+from cdc_sync.source.polling import WatermarkReader
 from cdc_sync.source.reading import Reader
 
 
@@ -130,11 +130,11 @@ class TestLook:
 class TestPages:
     async def all_keys(self, reader: WatermarkReader, watermark: str, size: int) -> list[Key]:
         keys: list[Key] = []
-        place: str | Place | None = watermark
+        place: Key | None = (watermark,)
         while place is not None:
             page = await reader.page(place, size)
             keys += [row.key for row in page.rows]
-            place = page.next
+            place = page.last
         return keys
 
     async def test_equal_times_over_several_pages(self, database: str, ats: Ats) -> None:
@@ -190,9 +190,9 @@ class TestPages:
 
     async def test_an_empty_page_is_the_last(self, database: str) -> None:
         async with opened(a_config(database)) as source:
-            page = await (await source.watermark_reader("updated_at")).page("2024-01-01", 10)
+            page = await (await source.watermark_reader("updated_at")).page(("2024-01-01",), 10)
 
-        assert (page.rows, page.next) == ([], None)
+        assert (page.rows, page.last) == ([], None)
 
     async def test_the_index_on_the_watermark_serves(self, database: str, ats: Ats) -> None:
         ats.execute(
@@ -204,7 +204,7 @@ class TestPages:
         before = one(ats, used)
         (recent,) = rows(ats, "SELECT to_json(now() - interval '5 minutes') #>> '{}'")[0]
         async with opened(a_config(database)) as source:
-            page = await (await source.watermark_reader("updated_at")).page(recent, 10)
+            page = await (await source.watermark_reader("updated_at")).page((recent,), 10)
         assert 4 <= len(page.rows) <= 5
 
         await eventually(lambda: one(ats, used) > before, "the index was used")
@@ -219,7 +219,7 @@ async def test_any_date_may_be_the_watermark(database: str, ats: Ats, type_: str
     ats.execute("INSERT INTO public.applications (id) VALUES (1)")
     async with opened(a_config(database)) as source:
         reader = await source.watermark_reader("m")
-        page = await reader.page(await reader.watermark_at((await reader.look()).instant - 3600 * 10**6), 1)
+        page = await reader.page((await reader.watermark_at((await reader.look()).instant - 3600 * 10**6),), 1)
         assert [row.key for row in page.rows] == [("1",)]
-        assert page.next is not None
-        assert (await reader.page(page.next, 1)).rows == []
+        assert page.last is not None
+        assert (await reader.page(page.last, 1)).rows == []

@@ -5,7 +5,6 @@ from support.source import opened
 from support.watched import a_config
 
 from cdc_sync.core.rows import Key
-from cdc_sync.source.polling import Place
 from cdc_sync.source.reading import Read
 
 NUMBER = 300
@@ -85,10 +84,10 @@ async def test_polling(database: str, ats: Ats) -> None:
     fill(ats)
     async with opened(a_config(database)) as source:
         reader = await source.watermark_reader("updated_at")
-        place: str | Place | None = "2024-01-01"
+        place: Key | None = ("2024-01-01",)
         met: list[Key] = []
         while place is not None:
             page = await reader.page(place, 2_000)
             met += keys_of(Read(page.rows, page.at))
-            place = page.next
+            place = page.last
         assert met == KEYS

@@ -64,7 +64,7 @@ async def test_any_relation_can_be_read_in_every_way(database: str) -> None:
         assert (row.key, row.application_id, row.status) == (("7",), "a7", "new")
         assert (await source.reader.by_key([("7",), ("8",)])).rows == [row]
         assert (await source.reader.by_application(["a7"])).rows == [row]
-        assert (await reader.page("2024-01-02", 1)).rows == [row]
+        assert (await reader.page(("2024-01-02",), 1)).rows == [row]
 
 
 @pytest.mark.parametrize("place", ["table", "related"])

@@ -131,7 +131,7 @@ async def test_each_read_is_checked_on_connections_that_are_open(restartable_ser
                 lambda: lagging.reader.by_key([row.key]),
                 lambda: lagging.reader.by_key([("0",)], doubting=True),
                 lambda: lagging.reader.by_application(["gone"]),
-                lambda: polling.page("2024-01-01", 10),
+                lambda: polling.page(("2024-01-01",), 10),
                 polling.look,
             ):
                 with pytest.raises(SourceError, match="behind what was read before"):
@@ -192,7 +192,7 @@ class TestAPrimary:
             for statement in ("SELECT txid_current()", "INSERT INTO public.applications (updated_at) VALUES (now())"):
                 run(ats, statement)
                 now = one(ats, XMAX)
-                await reader.page("2024-01-01", 10)
+                await reader.page(("2024-01-01",), 10)
                 position = source.reader.guard.position
                 assert position is not None
                 assert position.xmax >= now
