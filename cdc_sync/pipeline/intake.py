@@ -125,7 +125,7 @@ class Intake:
         """Take up what an earlier run recorded."""
         skips = await self.store.skipped(self.rules.watch, _REMEMBERED_SKIPS)
         self.skipped = {skip.key: skip.reason or "" for skip in skips}
-        self.reader.expect_unreadable(self.skipped)
+        self.reader.unreadable.expect(self.skipped)
         positions = await self.store.positions(self.rules.watch)
         self.requests.load(positions)
         # Once more: another daemon may have recorded news until this one took the watch.

@@ -5,7 +5,6 @@ A read that is to prove that a row is gone is `doubting`: what may have hidden t
 
 import sys
 import time
-from collections import abc
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -88,6 +87,7 @@ class Reader:
         estimate: about how many rows the table has (the planner's figure at connection time; 0 if unknown).
         fit: how many rows fit into a page, as far as is known.
         shape: what a walk reads and in which order, as text: the same as long as table, mapping, key and types are.
+        unreadable: which rows cannot be read.
     """
 
     def __init__(
@@ -104,15 +104,11 @@ class Reader:
         self._begin_doubting = sql.SQL(expressions.sections("reading.sql")["begin_doubting"]).format(
             idle=sql.Literal(round(idle * 1000))
         )
-        self._unreadable = UnreadableRows(mapping, self.statements, self.fetch, clock)
+        self.unreadable = UnreadableRows(self, clock)
 
     def at_once(self, wanted: int) -> int:
         """How many of the table's rows to have in memory at once, where so many are wanted at most."""
         return min(wanted, _AT_FIRST if self.fit == _UNKNOWN else self.fit)
-
-    def expect_unreadable(self, skips: abc.Mapping[Key, str]) -> None:
-        """Take up which rows an earlier run could not report, and why."""
-        self._unreadable.expect(skips)
 
     async def hidden_by(self) -> frozenset[Hiding]:
         """Whose policies may hide rows of the table now; reads none."""
@@ -214,7 +210,7 @@ class Reader:
         hidden = Read([], 0, hidden_by=await self.hidden_by())
         if not values:
             return hidden
-        keys = await self._unreadable.keys_where(condition, columns_of(values))
+        keys = await self.unreadable.keys_where(condition, columns_of(values))
         return _whole([hidden, await self.by_key(keys, doubting=True)])
 
     async def page(self, after: Key | None, size: int, shape: str | None = None) -> Page:
@@ -273,7 +269,7 @@ class Reader:
 
     async def _apart(self, keys: Collection[Key], read: ReadKeys) -> Read:
         """The rows of these keys, on one of which at least an expression fails."""
-        reads, rows, at = await self._unreadable.apart(keys, read)
+        reads, rows, at = await self.unreadable.apart(keys, read)
         if read_rows := [row for one in reads for row in one.rows]:
             texts = (text for row in read_rows for text in (row.source, *row.extra) if text)
             self.fit = LARGEST * len(read_rows) // max(sum(map(len, texts)), 1) + 1

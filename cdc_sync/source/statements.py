@@ -82,7 +82,7 @@ class Statements:
         backwards = sql.SQL(", ").join(sql.SQL("{} USING >").format(key) for key in mapping.key_columns)
         last = sql.SQL("{} WHERE {} ORDER BY {} LIMIT %s").format(keys, mapping.has_key, backwards)
         self.last_keys = with_position(last, parts + 1)
-        self.digests = [with_position(self._gathered(page), 3 + parts) for page in walk(mapping, self._elements())]
+        self.digests = [with_position(page, 3 + parts) for page in self._digests()]
 
     def where(self, condition: sql.Composable) -> str:
         """The rows for which a condition holds, in key order, however large they are together."""
@@ -104,18 +104,15 @@ class Statements:
         """Items of all rows."""
         return sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(items), self._mapping.table)
 
-    def _elements(self) -> sql.Composed:
+    def _digests(self) -> list[sql.Composed]:
         keys = zip(self._mapping.key_texts, self._names, strict=True)
         element = sql.SQL("{} AS element").format(self._mapping.digests_element())
-        return self.select(element, *(sql.SQL("{} AS {}").format(text, name) for text, name in keys))
-
-    def _gathered(self, page: sql.Composed) -> sql.Composed:
+        elements = self.select(element, *(sql.SQL("{} AS {}").format(text, name) for text, name in keys))
         # Of a sorted subquery whose rows nothing else reorders, aggregates see the rows in its order (PostgreSQL,
         # "Aggregate Functions").
         last = sql.SQL(", ").join(sql.SQL("(array_agg(page.{}))[%s]").format(name) for name in self._names)
-        return sql.SQL("SELECT json_agg(page.element)::text, count(*), {}, {} FROM ({}) AS page").format(
-            CLOCK, last, page
-        )
+        page = sql.SQL("SELECT json_agg(page.element)::text, count(*), {}, {} FROM ({}) AS page")
+        return [page.format(CLOCK, last, each) for each in walk(self._mapping, elements)]
 
     def _key_is_in(self, lists: Sequence[sql.Composable]) -> sql.Composable:
         keys, types = self._mapping.key_columns, self._mapping.key_types

@@ -21,16 +21,13 @@ from psycopg.errors import CharacterNotInRepertoire
 from cdc_sync.core.rows import Key, Row
 from cdc_sync.source.connection import Pool, Rows, with_position
 from cdc_sync.source.errors import SourceError, is_of_a_row, said_of_a_row, unless_a_row_fails
-from cdc_sync.source.mapping import APPLICATION_ID, STATUS_URL, WHERE, Mapping
-from cdc_sync.source.statements import CLOCK, Statements
+from cdc_sync.source.mapping import APPLICATION_ID, STATUS_URL, WHERE
+from cdc_sync.source.statements import CLOCK
 
 if TYPE_CHECKING:
-    from cdc_sync.source.reading import Read
+    from cdc_sync.source.reading import Read, Reader
 
 T = TypeVar("T")
-
-Fetch = Callable[[str, Sequence[Any]], Awaitable[Rows]]
-"""Runs one statement `with_position`; raises `SourceError`."""
 
 ReadKeys = Callable[[Sequence[Key]], Awaitable["Read"]]
 """Reads the rows of some keys by one statement; raises `SourceError`."""
@@ -61,10 +58,8 @@ class UnreadableRows:
     `clock` gives seconds that do not go back.
     """
 
-    def __init__(self, mapping: Mapping, statements: Statements, fetch: Fetch, clock: Callable[[], float]) -> None:
-        self._mapping = mapping
-        self._statements = statements
-        self._fetch = fetch
+    def __init__(self, reader: Reader, clock: Callable[[], float]) -> None:
+        self._mapping, self._statements, self._fetch = reader.mapping, reader.statements, reader.fetch
         self._met: set[Key] = set()
         self._without_id: set[Key] = set()
         self._culprits: dict[str, frozenset[str]] = {}
@@ -120,7 +115,11 @@ class UnreadableRows:
         self._met -= gone
         self._without_id -= gone
         examined = [await self._examine(key, error) for key, error in failed.items()]
-        rows = [row for row, _ in examined if row is not None] + [_not_told_apart(key, self._mapping) for key in left]
+        rows = [row for row, _ in examined if row is not None]
+        nothing = [1, *[None] * (len(self._mapping.expressions) - 1)]
+        rows += [
+            self._mapping.row([*key, *nothing])._replace(unreadable=NOT_TOLD_APART, id_unreadable=True) for key in left
+        ]
         return reads, rows, max((at for _, at in examined), default=0)
 
     def _blamed(self, key: Key, error: SourceError) -> SourceError:
@@ -222,11 +221,6 @@ class UnreadableRows:
         row = self._statements.select(*self._mapping.key_texts, *items, CLOCK)
         query = sql.SQL("{} WHERE {} LIMIT 1").format(row, self._statements.key_is_given)
         return await unless_a_row_fails(self._fetch(with_position(query, self._mapping.width + 1), columns_of([key])))
-
-
-def _not_told_apart(key: Key, mapping: Mapping) -> Row:
-    nothing = mapping.row([*key, 1, *[None] * (len(mapping.expressions) - 1)])
-    return nothing._replace(unreadable=NOT_TOLD_APART, id_unreadable=True)
 
 
 def columns_of(keys: Sequence[Key]) -> list[list[str]]:

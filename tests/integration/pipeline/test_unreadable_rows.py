@@ -115,7 +115,7 @@ async def test_a_restart_knows_the_rows_without_an_id_from_the_store(ats: Ats, o
     async with open_rig(**FRAGILE_ID) as rig:
         await rig.adopt()
     async with open_rig(**FRAGILE_ID) as rig:
-        assert rig.intake.reader._unreadable._without_id == {("3",)}
+        assert rig.intake.reader.unreadable._without_id == {("3",)}
         delete(ats, 5)
         await rig.drain.catch_up()
         await rig.pass_grace()
