@@ -207,23 +207,14 @@ def _observation_of(
         event_date = changed_at if row.event_date is None else from_microseconds(row.event_date)
     except NotAnInstant:
         event_date = changed_at
-    url = built or _value(row.status_url)
-    if url is not None and built is None:
-        refusal = rules.allowed.refusal(url)
-    else:
-        url = url or status_url.build(rules.base_url, application_id)
-        refusal = _refusal_of_built(rules.allowed, rules.base_url)
+    own = _value(row.status_url)
+    url = own or built or status_url.build(rules.base_url, application_id)
+    refusal = rules.allowed.refusal(own) if own else _refusal_of_built(rules.allowed, rules.base_url)
     job_id = row.job_id if row.job_id and not row.job_id.isspace() else ""
-    content = Content(  # by position: it is done for each row
-        mapped.status,
-        job_id,
-        row.deleted,
-        created,
-        event_date,
-        row.source if row.source is None or row.source[:1] in ("{", '"') else _source(row.source),
-        _extra(row, rules, mapped.status) if rules.extra else None,
-        url,
-    )
+    source = row.source if row.source is None or row.source[:1] in ("{", '"') else _source(row.source)
+    extra = _extra(row, rules, mapped.status) if rules.extra else None
+    # By position: it is done for each row.
+    content = Content(mapped.status, job_id, row.deleted, created, event_date, source, extra, url)
     refused = mapped.refused or (refusal and f"the URL {url!r} may not be called: {refusal}")
     reportable = Reportable(application_id, key, content, refused, row.digest, changed_at)
     if job_id:

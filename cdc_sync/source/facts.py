@@ -141,17 +141,11 @@ async def look_up(connection: Connection, table: QualifiedName) -> TableFacts | 
     ((oid, schema, name, kind, estimate, is_usable),) = found
     columns = await rows_of(connection, catalog("columns"), {"tables": [oid]})
     indexes = await rows_of(connection, catalog("indexes"), {"tables": [oid]})
-    return TableFacts(
-        schema,
-        name,
-        kind,
-        estimate,
-        is_usable,
-        {column: type_ for _, column, type_, *_ in columns},
-        frozenset(column for _, column, _, _, not_null, *_ in columns if not_null),
-        frozenset(column for _, column, *_, readable in columns if readable),
-        tuple(frozenset(names) for *_, is_unique, names in indexes if is_unique),
-    )
+    types = {column: type_ for _, column, type_, *_ in columns}
+    not_null = frozenset(column for _, column, _, _, mandatory, *_ in columns if mandatory)
+    readable = frozenset(column for _, column, *_, may_read in columns if may_read)
+    unique = tuple(frozenset(names) for *_, is_unique, names in indexes if is_unique)
+    return TableFacts(schema, name, kind, estimate, is_usable, types, not_null, readable, unique)
 
 
 async def table_facts(connection: Connection, table: QualifiedName) -> TableFacts:
