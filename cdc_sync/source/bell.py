@@ -29,7 +29,7 @@ import asyncio
 
 from psycopg import sql
 
-from cdc_sync.source.connection import Pool
+from cdc_sync.source.connection import Pool, Rows
 from cdc_sync.source.expressions import sections
 from cdc_sync.source.recorders import bell_of
 
@@ -60,11 +60,7 @@ class Bell:
 
     def __init__(self, pool: Pool, watch: str) -> None:
         self._pool = pool
-        # A watch's name needs no quotes.
-        self._names = {
-            "name": sql.Literal(f"cdc_sync.{bell_of(watch)}"),
-            "sequence": sql.SQL(f"cdc_sync.{bell_of(watch)}"),
-        }
+        self._name = f"cdc_sync.{bell_of(watch)}"  # a watch's name needs no quotes
         self._armed_until: int | None = None
 
     async def arm(self) -> int | None:
@@ -77,9 +73,7 @@ class Bell:
         Raises:
             QueueFillsUpError: it is disarmed instead.
         """
-        query = sql.SQL(_SQL["arm"]).format(**self._names)
-        doing = "arming the doorbell cdc_sync.bell_*"
-        ((before, until),) = await self._pool.fetch(query, (_MOST_OF_QUEUE, LEASE), doing)
+        ((before, until),) = await self._ask("arm", "arming the doorbell cdc_sync.bell_*", _MOST_OF_QUEUE, LEASE)
         if not until:
             self._armed_until = None
             raise QueueFillsUpError
@@ -90,16 +84,18 @@ class Bell:
     async def disarm(self) -> None:
         """Nobody sleeps here any more."""
         self._armed_until = None
-        query = sql.SQL(_SQL["disarm"]).format(**self._names)
-        await self._pool.fetch(query, (), "disarming the doorbell")
+        await self._ask("disarm", "disarming the doorbell")
 
     async def worked(self, *, begins: bool = True) -> None:
         """Say that somebody works the watch, if the bell has not said so for an hour.
 
         Unless it `begins`, a bell that was never set stays so.
         """
-        query = sql.SQL(_SQL["worked"]).format(**self._names, begins=begins)
-        await self._pool.fetch(query, (), "telling that the watch is worked")
+        await self._ask("worked", "telling that the watch is worked", begins)
+
+    async def _ask(self, statement: str, doing: str, *parameters: float) -> Rows:
+        names = {"name": sql.Literal(self._name), "sequence": sql.SQL(self._name)}
+        return await self._pool.fetch(sql.SQL(_SQL[statement]).format(**names), parameters, doing)
 
 
 async def take_id(pool: Pool) -> int:

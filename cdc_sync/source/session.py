@@ -18,7 +18,7 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -119,23 +119,20 @@ class Session:
             StandbyError: another daemon holds it.
             SourceError: the session is not the connection's own, or the database cannot be reached.
         """
+        number = _lock_number(watch)
         async with self._turn(), asking("taking the watch's lock", within=ECHO_WITHIN):
-            if not await self._take(_lock_number(watch), before):
-                raise await _held_by(self.connection, watch)
-
-    async def _take(self, number: int, before: Iterable[Process | None]) -> bool:
-        # A lock that could not be given back is held twice if it is taken twice.
-        await self._unlock()
-        if number in self._locked or await self._try_lock(number):
-            return True
-        for process in filter(None, before):
-            if await self._end(process, number):
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_ENDS_WITHIN):
-                        while not await self._try_lock(number):  # noqa: ASYNC110 - the server announces it to nobody
-                            await asyncio.sleep(0.05)
-                        return True
-        return False
+            # A lock that could not be given back is held twice if it is taken twice.
+            await self._unlock()
+            if number in self._locked or await self._try_lock(number):
+                return
+            for process in filter(None, before):
+                if await self._end(process, number):
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_ENDS_WITHIN):
+                            while not await self._try_lock(number):  # noqa: ASYNC110 - announced to nobody
+                                await asyncio.sleep(0.05)
+                            return
+            raise await _held_by(self.connection, watch)
 
     def give_up(self, watch: str) -> None:
         """Want the watch's lock no more: `hold` gives it back at its next turn, `unlock` at once."""

@@ -89,7 +89,7 @@ SELECT setval({name}, floor(extract(epoch FROM clock_timestamp()))::bigint - 1),
 -- An armed bell is left as it is. One that was never set tells that nobody has worked the watch (`worked_before`).
 SELECT setval({name}, floor(extract(epoch FROM clock_timestamp()))::bigint - 1),
        set_config('synchronous_commit', 'off', true)
-  FROM {sequence} WHERE last_value < extract(epoch FROM clock_timestamp()) - 3600 AND (is_called OR {begins})
+  FROM {sequence} WHERE last_value < extract(epoch FROM clock_timestamp()) - 3600 AND (is_called OR %s)
 
 -- name: worked_before
 SELECT is_called, coalesce(pg_stat_get_tuples_deleted(to_regclass('cdc_sync.changes')) > 0, false) FROM {}
