@@ -144,7 +144,7 @@ def _granted(config: Config, role: str) -> rights.Grants:
     watches = config.watches
     read = [each for watch in watches.values() for each in _tables(watch)]
     ours = [each for name, watch in watches.items() for each in _ours(name, watch).items()]
-    schemas = [table.schema for table, _ in read if table.schema is not None] + ["cdc_sync"][: len(ours)]
+    schemas = [table.schema for table, _ in read if table.schema is not None] + (["cdc_sync"] if ours else [])
     tables = [(_literal(table.schema), _literal(table.name), _columns(needed)) for table, needed in read]
     return rights.Grants(
         _literal(role),
