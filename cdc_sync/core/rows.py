@@ -207,7 +207,7 @@ def _observation_of(
         event_date = changed_at if row.event_date is None else from_microseconds(row.event_date)
     except NotAnInstant:
         event_date = changed_at
-    own = _value(row.status_url)
+    own = None if row.status_url is None else _value(row.status_url)
     url = own or built or status_url.build(rules.base_url, application_id)
     refusal = rules.allowed.refusal(own) if own else _refusal_of_built(rules.allowed, rules.base_url)
     job_id = row.job_id if row.job_id and not row.job_id.isspace() else ""
