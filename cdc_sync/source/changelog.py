@@ -47,10 +47,6 @@ _LOOK_AT_LEAST_EVERY = 2.0
 _LOOK = with_position(sql.SQL(_SQL["look"]), 2)
 _CLOCK = sql.SQL("SELECT to_json(clock_timestamp()) #>> '{}'")
 _DOING = "reading the change log cdc_sync.changes"
-_MEANINGS: dict[type[errors.Error], str] = {
-    errors.UndefinedTable: "log-missing",
-    errors.ObjectNotInPrerequisiteState: "log-published",
-}
 
 
 def latest(changes: Iterable[tuple[Key, int]]) -> dict[Key, int]:
@@ -192,7 +188,7 @@ class ChangeLog:
             return await cursor.fetchall(), time.monotonic() - begun
 
         try:
-            rows, searched = await self._pool.ask(_DOING, ask, _MEANINGS)
+            rows, searched = await self._pool.ask(_DOING, ask)
             listed, size, position, *places, found_size = json.loads(own_row(rows))
             self._pool.guard.advance(position)
         except SourceError as error:
@@ -237,7 +233,7 @@ class ChangeLog:
                 deleted = deleted or cursor.rowcount > 0
             return deleted
 
-        if await self._pool.ask(_DOING, delete, _MEANINGS):
+        if await self._pool.ask(_DOING, delete):
             self._kept = ()
         elif self._kept == changes.places:
             raise source_error("log-kept")
@@ -264,7 +260,7 @@ class ChangeLog:
             except errors.QueryCanceled:
                 await connection.execute("ROLLBACK")
 
-        await self._pool.ask(_DOING, shorten, _MEANINGS)
+        await self._pool.ask(_DOING, shorten)
 
     async def clock(self) -> str:
         """The server's clock, as a text that does not depend on DateStyle."""

@@ -19,7 +19,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 import psycopg
@@ -54,8 +53,6 @@ _LONGEST_PAUSE = 5.0
 _QUICK = 1.0
 """Seconds for which a read may have a connection and still be quick."""
 
-_NOTHING: abc.Mapping[type[psycopg.Error], str] = MappingProxyType({})
-
 
 def conninfo(dsn: str) -> str:
     """The DSN with our defaults for what it leaves open.
@@ -72,16 +69,11 @@ def conninfo(dsn: str) -> str:
 
 
 @asynccontextmanager
-async def asking(
-    doing: str,
-    expected: abc.Mapping[type[psycopg.Error], str] = _NOTHING,
-    within: float | None = ANSWERS_WITHIN,
-) -> AsyncIterator[None]:
+async def asking(doing: str, within: float | None = ANSWERS_WITHIN) -> AsyncIterator[None]:
     """Ask the database for something that takes moments.
 
     Args:
         doing: what, as in "reading public.applications".
-        expected: errors of which the caller knows what they mean: their message (`errors.source_error`).
         within: seconds within which the database answers; None: it need not.
 
     Raises:
@@ -91,8 +83,7 @@ async def asking(
         async with asyncio.timeout(within):
             yield
     except psycopg.Error as error:
-        meant = expected.get(type(error))
-        raise (translate(error, doing) if meant is None else source_error(meant)) from error
+        raise translate(error, doing) from error
     except UnicodeError as error:
         raise source_error("bytes-not-text", doing=doing) from error
     except TimeoutError as error:
@@ -175,13 +166,7 @@ class Pool(AsyncConnectionPool[Connection]):
         # One fewer than there are connections, but one at least.
         self._slow_turns = asyncio.Semaphore(max(size - 1, 1))
 
-    async def ask(
-        self,
-        doing: str,
-        what: Callable[[Connection], Awaitable[T]],
-        expected: abc.Mapping[type[psycopg.Error], str] = _NOTHING,
-        within: float = ANSWERS_WITHIN,
-    ) -> T:
+    async def ask(self, doing: str, what: Callable[[Connection], Awaitable[T]], within: float = ANSWERS_WITHIN) -> T:
         """Ask on a connection, at this task's turn: how long others read before is not counted.
 
         It asks again while a lock is waited for. In between it has no connection, and nobody queues behind it.
@@ -189,8 +174,7 @@ class Pool(AsyncConnectionPool[Connection]):
         Args:
             doing: as of `asking`.
             what: what is asked.
-            expected: as of `asking`.
-            within: likewise.
+            within: as of `asking`.
 
         Raises:
             SourceError: it failed, or was not answered in time; or the lock was not free in time.
@@ -201,7 +185,7 @@ class Pool(AsyncConnectionPool[Connection]):
             try:
                 async with (
                     self._slow_turns if reads.slow or reads.always else nullcontext(),
-                    asking(doing, expected, within),
+                    asking(doing, within),
                     self.connection() as connection,
                 ):
                     begun = time.monotonic()
