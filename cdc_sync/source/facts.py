@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 import psycopg
-from psycopg import errors, sql
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from cdc_sync.core.database_identity import Whereabouts
@@ -99,14 +99,9 @@ async def asking_shortly(connection: Connection, doing: str) -> AsyncIterator[No
     Raises:
         SourceError: it failed, or was not answered in time; or something holds a lock that keeps everybody out.
     """
-    try:
-        async with asking(doing), connection.transaction():
-            await connection.execute(sections("sessions.sql")["bounds"])
-            yield
-    except SourceError as error:
-        if not isinstance(error.__cause__, errors.LockNotAvailable):
-            raise
-        raise source_error("table-locked", doing=doing) from error
+    async with asking(doing), connection.transaction():
+        await connection.execute(sections("sessions.sql")["bounds"])
+        yield
 
 
 async def rows_of(connection: Connection, query: Any, parameters: Any = None) -> list[tuple[Any, ...]]:
