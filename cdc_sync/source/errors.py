@@ -15,29 +15,37 @@ from cdc_sync.core.visible import visible
 
 T = TypeVar("T")
 
-Code = str
-"""What is wrong, for programs and for whoever looks it up in docs/operations.md: stable, where a message is not."""
-
 # fmt: off
 UNREACHABLE = frozenset({
     "listener-deaf", "lock-foreign", "lock-taken", "server-behind", "server-may-lag", "standby", "system-refused",
     "table-locked", "unanswered", "unreachable",
 })
 # fmt: on
-"""Codes of errors that mend themselves: keep trying. All others need a person: keep trying, slowly."""
+"""Codes of errors that mend themselves: keep trying. All others need a person: keep trying, slowly.
+
+Not in the file, which cannot be opened where the system refuses files.
+"""
+
+
+@cache
+def texts() -> dict[str, Any]:
+    """What `errors.yaml` has: what errors of the driver are about (`meanings`), and the `messages` of our own."""
+    found: dict[str, Any] = yaml.safe_load(files("cdc_sync.source").joinpath("errors.yaml").read_text("utf-8"))
+    return found
 
 
 class SourceError(OperationError):
     """The database cannot be used as configured.
 
     Attributes:
-        code: what is wrong, as a stable name.
+        code: what is wrong, for programs and for whoever looks it up in docs/operations.md: stable, where a message is
+            not.
         kind: whether it mends itself ("unreachable") or a person has to mend it ("misconfigured").
         message: what is wrong, and the remedy.
     """
 
     # No frozen dataclass: whoever passes an exception on, contextlib for one, writes its traceback into it.
-    def __init__(self, code: Code, message: str) -> None:
+    def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
         self.kind = "unreachable" if code in UNREACHABLE else "misconfigured"
@@ -57,13 +65,6 @@ _KNOWN_CLASSES = frozenset(
     each.sqlstate[:2] for each in vars(errors).values() if isinstance(getattr(each, "sqlstate", None), str)
 )
 """PostgreSQL's classes of SQLSTATEs. Any other is of somebody's own: a function raised it (RAISE … USING ERRCODE)."""
-
-
-@cache
-def texts() -> dict[str, Any]:
-    """What `errors.yaml` has: what errors of the driver are about (`meanings`), and the `messages` of our own."""
-    found: dict[str, Any] = yaml.safe_load(files("cdc_sync.source").joinpath("errors.yaml").read_text("utf-8"))
-    return found
 
 
 def source_error(name: str, **facts: object) -> SourceError:
