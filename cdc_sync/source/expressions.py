@@ -41,6 +41,11 @@ def column(column_name: str) -> sql.Composed:
     return sql.SQL("t.{}").format(name(column_name))
 
 
+def names(columns: Iterable[str]) -> sql.Composed:
+    """A list of names, quoted, for a script."""
+    return sql.SQL(", ").join(map(sql.Identifier, columns))
+
+
 @cache
 def template(file: str) -> str:
     """One of the .sql files."""

@@ -36,6 +36,11 @@ _PROBLEMS = {
     "different": "cdc_sync.{function} was installed by another version or configuration, or edited since",
 }
 
+_RIGHTS = {
+    "exposed": "another role has rights by which it could act as their owner",
+    "unreadable": "pg_dump by the owner of a watched table fails",
+}
+
 Storage = frozenset[tuple[int, int]]
 """The tables that are read with some, these included, and the file of each; VACUUM FULL changes it too, for once."""
 
@@ -87,17 +92,26 @@ async def installation(connection: Connection, name: str, watch: Watch) -> Insta
         SourceError: the catalog cannot be read.
     """
     query = verify_watches({name: watch}, rights_too=False)
-    found = [each for each in await verified(connection, query) if each.state != "left over"]
+    found = await verified(connection, query)
     has_log = all(
         each.state != "missing"
         for each in found
         if each.kind != "trigger" and each.function in {None, function_of(name)}
     )
+    return Installation(tuple(await problems(connection, watch, found)), has_log)
+
+
+async def problems(connection: Connection, watch: Watch, found: Sequence[Verified]) -> list[str]:
+    """What is wrong with what was `verified` of a watch, and rows for whose changes its triggers do not fire, in words.
+
+    Raises:
+        SourceError: the catalog cannot be read.
+    """
     own = list(map(str, tables_of(watch)))
     async with asking(f"looking for what the triggers of {watch.table} do not see"):
         unseen = await rows_of(connection, catalog("unseen"), {"table": str(watch.table), "own": own})
     told = [_unseen(why, table, watch) for why, table in unseen if why == "heir" or not watch.capture.replicated]
-    return Installation((*_problems(found), *told), has_log)
+    return [*_problems([each for each in found if each.state != "left over"]), *told]
 
 
 async def worked_before(connection: Connection, name: str, *, alone: bool) -> bool:
@@ -128,6 +142,9 @@ def _problems(found: Sequence[Verified]) -> Iterator[str]:
             yield f"the {each.kind} {each.name} does not exist"
         if each.state == "not ours":
             yield f"{each.table}, which only keeps rows, has a {each.kind} of somebody else: {each.name}"
+    for state, what in _RIGHTS.items():
+        if of_state := sorted(f"{each.table}: {each.name}" for each in found if each.state == state):
+            yield f"{what} ({'; '.join(of_state)})"
 
 
 def _unseen(why: str, table: str, watch: Watch) -> str:

@@ -156,6 +156,11 @@ SELECT quote_ident(r.rolname),
                     AND application_name IN (current_setting('application_name'), 'cdc-sync store'))) AS others
  WHERE r.rolname = current_user AND d.datname = current_database()
 
+-- name: only_by_index
+-- For a plan that is about the indexes that there are, and not about the table's size.
+SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_hashjoin = off;
+SET LOCAL enable_mergejoin = off
+
 -- name: leading_columns
 SELECT c.relname::text, CASE WHEN i.indkey[0] > 0 THEN pg_catalog.pg_get_indexdef(c.oid, 1, false) END
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid

@@ -1,0 +1,227 @@
+"""What `cdc-sync check` asks the ATS's database, beside a daemon that may be at work in it.
+
+Every question is a short read-only transaction with a timeout of its own (`asking_shortly`), so that a check can
+neither hold anything up nor wait for long, and nothing is set that would outlive it: a pooler may hand the session on.
+No row is read: the catalog, the planner and the daemon's own statements with LIMIT 0 tell what there is to know.
+
+First who answers: version, role, clock, connections, and whether each session is ours alone; then watch by watch
+(`check_watch`). What is found has its texts in `findings.yaml`.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import aclosing
+
+import psycopg
+
+from cdc_sync.config import Config
+from cdc_sync.config.sessions import sessions_needed
+from cdc_sync.core import clock_skew
+from cdc_sync.core.findings import Finding, Tell
+from cdc_sync.core.visible import HIDDEN
+from cdc_sync.source.check_watch import check_left_over, check_watch, found
+from cdc_sync.source.connection import Connection, connected
+from cdc_sync.source.errors import SourceError, translate
+from cdc_sync.source.expressions import catalog
+from cdc_sync.source.facts import ServerFacts, asking_shortly, rows_of, server_facts
+from cdc_sync.source.replica_guard import ReplicaGuard, ask
+from cdc_sync.source.session import primary_session
+
+_OLDEST, _NEWEST = 10, 18
+_ROUNDS = 5
+
+_WITHIN = 5.0
+"""Seconds within which a notification must have come; it takes a millisecond."""
+
+_CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+_PROCESS = "SELECT pg_backend_pid()"
+
+
+async def check_database(
+    config: Config, clock: Callable[[], int], tell: Tell, read: Mapping[str, str] | None = None
+) -> str | None:
+    """Tell of everything about the ATS's database.
+
+    Args:
+        config: the configuration.
+        clock: this machine's, in milliseconds since the epoch.
+        tell: takes each finding.
+        read: the replica position that the store has, by watch.
+
+    Returns the database's identity; None if it cannot be reached.
+    """
+    dsn = config.database.dsn.get_secret_value()
+    # What may not be shown is for the reader to put in.
+    shown = config.database.shown()
+    psql = f"psql '{'…' if shown == HIDDEN else shown}'" if dsn.strip() else "psql"
+    try:
+        async with connected(dsn) as connection, connected(dsn) as other:
+            tell(_version(connection.info.server_version // 10_000))
+            async with asking_shortly(connection, "asking the server for its version and identity"):
+                facts = await server_facts(connection)
+            tell(found("connection/made", database=facts.database, user=facts.user, shown=shown))
+            tell(found(f"role/{'superuser' if facts.is_superuser else 'ordinary'}", user=facts.user, psql=psql))
+            tell(await _session(connection, other))
+            tell(await _connections(connection, config))
+            tell(await _clock(connection, clock))
+            for finding in _standby(config, facts):
+                tell(finding)
+            for name, position in (read or {}).items():
+                tell(await _replica_position(connection, name, position))
+            # A shared store decides who captures, wherever its daemons read.
+            if facts.in_recovery and config.state.backend != "postgres":
+                tell(await _lock(dsn))
+            for finding in _neighbours(config, facts):
+                tell(finding)
+            if (notified := await _notify(connection, other, config, facts)) is not None:
+                tell(notified)
+            for name, watch in config.watches.items():
+                await check_watch(connection, name, watch, tell)
+            await check_left_over(connection, config, tell)
+            return facts.identity
+    except SourceError as error:
+        remedy = f"{psql} -c 'SELECT 1'   # must work as the daemon's user; then so does this"
+        # libpq gives text only when connecting fails.
+        if "permission denied for database" in error.message:
+            remedy = "GRANT CONNECT ON DATABASE … TO …;   -- cdc-sync sql grants prints it"
+        tell(Finding("connection", "failed", error.message, remedy))
+        return None
+
+
+def _version(version: int) -> Finding:
+    what = "old" if version < _OLDEST else "new" if version > _NEWEST else "known"
+    return found(f"server/{what}", version=version, oldest=_OLDEST)
+
+
+async def _session(connection: Connection, other: Connection) -> Finding:
+    """Whether each connection has a session of its own: a lock, and LISTEN, belong to a session.
+
+    A pooler in transaction mode gives any free one to each statement. With little other traffic two connections then
+    share one; with much, one connection meets several.
+    """
+    ours: set[int] = set()
+    theirs: set[int] = set()
+    for _ in range(_ROUNDS):
+        for seen, asked in ((ours, connection), (theirs, other)):
+            async with asking_shortly(asked, "asking for the session's process"):
+                ((process,),) = await rows_of(asked, _PROCESS)
+            seen.add(process)
+    if len(ours) > 1 or len(theirs) > 1 or ours & theirs:
+        return found("session/shared")
+    return found("session/direct" if connection.info.backend_pid in ours else "session/pooled")
+
+
+async def _connections(connection: Connection, config: Config) -> Finding:
+    """Whether the limits of the role, the database and the server leave the daemon what it needs."""
+    async with asking_shortly(connection, "asking how many connections there are"):
+        ((role, *limits),) = await rows_of(connection, catalog("limits"))
+    shares_store = config.state.backend == "postgres" and config.state.dsn is None
+    needed = sessions_needed(config.database.pool, shares_store=shares_store)
+    names = (
+        (f"the CONNECTION LIMIT of the role {role}", f"ALTER ROLE {role} CONNECTION LIMIT {needed.most};"),
+        ("the CONNECTION LIMIT of the database", "ALTER DATABASE … CONNECTION LIMIT …;"),
+        ("max_connections without the reserved ones", "ALTER SYSTEM SET max_connections = …;"),
+    )
+    counted = zip(limits[::2], limits[1::2], names, strict=True)
+    left, limit, has, (name, more) = min(
+        (limit - has, limit, has, name) for limit, has, name in counted if limit is not None
+    )
+    taken = f"the daemon takes {needed}; {name} is {limit}, of which others have {has}"
+    if left < needed.least:
+        return found("connections/few", more, taken=taken)
+    what = "last" if limit == limits[-2] and left < needed.most else "enough"
+    return found(f"connections/{what}", taken=taken, role=role, least=needed.least)
+
+
+async def _clock(connection: Connection, clock: Callable[[], int]) -> Finding:
+    async with asking_shortly(connection, "asking for the time"):
+        before = clock()
+        ((theirs,),) = await rows_of(connection, _CLOCK)
+        return clock_skew.judged("clock", "the database's clock", clock_skew.skew(theirs, before, clock()))
+
+
+def _standby(config: Config, facts: ServerFacts) -> Iterator[Finding]:
+    notified = [name for name, watch in config.watches.items() if watch.capture.needs.log]
+    if facts.in_recovery and notified:
+        yield from (found("standby/notified", watch=name) for name in notified)
+    else:
+        yield found("standby/polled" if facts.in_recovery else "standby/primary")
+
+
+async def _replica_position(connection: Connection, watch: str, read: str) -> Finding:
+    """Whether the server shows all that was read of a watch; `read` is what the store has of that."""
+    async with asking_shortly(connection, "asking how far the server is"):
+        now = await ask(connection)
+    guard = ReplicaGuard()
+    guard.load(read)
+    try:
+        guard.check(now)
+    except SourceError as error:
+        return found("replica-position/behind", watch=watch, reason=error.message)
+    return found("replica-position/reached", watch=watch)
+
+
+async def _lock(dsn: str) -> Finding:
+    """Which daemons the watches' locks keep away on a standby: its own are known to nobody else."""
+    async with primary_session(dsn) as primary:
+        return found("standby/locked-here" if primary is None else "standby/locked-on-the-primary")
+
+
+def _rung(config: Config) -> list[str]:
+    """The watches that wait for notifications."""
+    captures = {name: watch.capture for name, watch in config.watches.items()}
+    return [name for name, capture in captures.items() if capture.needs.log and capture.wakeup == "notify"]
+
+
+def _neighbours(config: Config, facts: ServerFacts) -> Iterator[Finding]:
+    """Whether a NOTIFY could keep the ATS's transactions from being prepared or committed."""
+    for check, harms in (
+        ("prepared-transactions", facts.prepares_transactions),
+        ("synchronous-standbys", facts.waits_for_standbys),
+    ):
+        rung = _rung(config) if harms else []
+        for name in rung:
+            pause = config.watches[name].capture.poll_interval.total_seconds()
+            yield found(f"{check}/harmed", watch=name, pause=pause)
+        if not rung:
+            yield found(f"{check}/harmless")
+
+
+async def _notify(connection: Connection, other: Connection, config: Config, facts: ServerFacts) -> Finding | None:
+    """Whether a NOTIFY really comes back, from one session to another, if a watch waits for notifications.
+
+    From a session to itself it would come back behind a transaction pooler too, as long as both statements happen to be
+    given the same session; the daemon's triggers notify from others.
+    """
+    if not _rung(config):
+        return found("notify/unused")
+    if facts.in_recovery:
+        return None  # said already, and PostgreSQL refuses LISTEN there
+    if facts.waits_for_standbys:
+        # A commit that has notified may hold the lock of NOTIFY for as long as the standby stalls.
+        return found("notify/unsafe")
+    try:
+        took = await _round_trip(connection, other)
+    except psycopg.Error as error:
+        return found("notify/refused", reason=translate(error, "sending a notification to ourselves").message)
+    return found("notify/lost", within=_WITHIN) if took is None else found("notify/heard", took=took * 1000)
+
+
+async def _round_trip(listener: Connection, notifier: Connection) -> float | None:
+    """Seconds that it took; None if it did not come."""
+    # A channel of its own: the daemon, and every other listener, hears nothing of it.
+    channel = f"cdc_sync_check_{secrets.token_hex(8)}"
+    # Our constant and hexadecimal digits: nothing to quote.
+    await listener.execute(f"LISTEN {channel}".encode())
+    try:
+        started = time.monotonic()
+        await notifier.execute("SELECT pg_notify(%s, '')", (channel,))
+        # Left early, the generator holds the connection until it is closed.
+        async with aclosing(listener.notifies(timeout=_WITHIN)) as notifications:
+            async for notification in notifications:
+                if notification.channel == channel:
+                    return time.monotonic() - started
+    finally:
+        await listener.execute(f"UNLISTEN {channel}".encode())
+    return None

@@ -1,0 +1,429 @@
+"""One watch: its table, columns and types, key, privileges, policies, indexes, triggers.
+
+What builds on what failed is left out: of a table that does not exist there is nothing more to tell.
+
+Of indexes the planner tells, which is asked about the daemon's own statements. Nothing is executed: EXPLAIN alone
+plans. Sequential scans and sorts are forbidden while it does, so that the answer is about the indexes that there are,
+and not about the size that the table has today.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+from difflib import get_close_matches
+from functools import cache, partial
+from importlib.resources import files
+from typing import Any, get_args
+
+import yaml
+from psycopg import errors, sql
+
+from cdc_sync.config import Config, PlainColumn, Watch, first
+from cdc_sync.config.watch import Related, bare_column
+from cdc_sync.core import query_plan
+from cdc_sync.core.findings import Finding, State, Tell
+from cdc_sync.core.guessing import Column, propose
+from cdc_sync.core.hellowork_statuses import is_bare_number
+from cdc_sync.core.identifiers import written
+from cdc_sync.core.query_plan import Plan
+from cdc_sync.source import expressions, row_security
+from cdc_sync.source.connection import Connection
+from cdc_sync.source.errors import SourceError
+from cdc_sync.source.expressions import SideTable, catalog, sections
+from cdc_sync.source.facts import TableFacts, asking_shortly, look_up, rows_of, table_facts
+from cdc_sync.source.grants import missing_grants, whole_table
+from cdc_sync.source.mapping import Mapping, check_time_zone
+from cdc_sync.source.polling import watermark_type
+from cdc_sync.source.recorders import PARTITIONED_SINCE, render, untriggered
+from cdc_sync.source.scripts import verify, verify_watches
+from cdc_sync.source.session import is_worked
+from cdc_sync.source.statements import Statements, id_in_url, in_side_table, is_given_url
+from cdc_sync.source.survey import survey
+from cdc_sync.source.triggers import problems, verified
+
+_PARTITIONED, _TABLES = "p", "rp"
+
+_REFERRED_SINCE = 120000
+"""The first version in which a foreign key may lead to a partitioned table."""
+
+_BIG = 10_000
+"""Rows, by the planner's estimate, from which on reading all of them every few seconds is a burden."""
+
+
+@cache
+def _texts() -> dict[str, dict[str, dict[str, str]]]:
+    read: dict[str, dict[str, dict[str, str]]] = yaml.safe_load(
+        files("cdc_sync.source").joinpath("findings.yaml").read_text("utf-8")
+    )
+    return read
+
+
+def found(name: str, remedy: str | None = None, *, watch: str | None = None, **facts: object) -> Finding:
+    """A finding with a text of `findings.yaml`.
+
+    Args:
+        name: the check, and behind a `/` what was found.
+        remedy: the remedy, where it is made for the case.
+        watch: the watch that it is about.
+        facts: what the text is about.
+    """
+    check, _, what = name.partition("/")
+    text = {key: each.format(watch=watch, **facts) for key, each in _texts()[check][what].items()}
+    state = next(state for state in get_args(State) if state in text)
+    return Finding(check, state, text[state], remedy or text.get("remedy"), watch)
+
+
+Question = Callable[[], Awaitable[Finding | None]]
+"""Returns what is found, nothing if that is not worth a finding.
+
+Raises:
+    SourceError: the database cannot answer.
+"""
+
+
+async def check_watch(connection: Connection, name: str, watch: Watch, tell: Tell) -> None:
+    """Tell of a watch, one precondition after the other."""
+    one, columns = _Watch(connection, name, watch), f"\\d {watch.table}   -- in psql: the columns and their types"
+
+    async def holds(check: str, doing: str, question: Question, look: str = columns) -> bool:
+        """Tell the answer; `look` is what to look at if the database cannot give one."""
+        try:
+            async with asking_shortly(connection, doing):
+                finding = await question()
+        except SourceError as error:
+            known = _texts()["unanswered"].get(error.code, {"remedy": look})
+            finding = Finding(check, "failed", error.message, known["remedy"], name)
+        if finding is not None:
+            tell(finding)
+        return finding is None or finding.state == "ok"
+
+    looking, zones = f"looking up the table {watch.table}", "SELECT name FROM pg_timezone_names WHERE name ILIKE {};"
+    similar = render(zones, sql.Literal(f"%{watch.timezone.rpartition('/')[2]}%"))
+    await holds("timezone", "looking up the time zone", one.time_zone, similar)
+    if not await holds("table", looking, one.look_up, _tables_named(watch.table.name)):
+        return
+    for related in watch.related:
+        await holds("related", f"looking up the table {related.table}", partial(one.related, related))
+    complete = await holds("columns", looking, one.columns)
+    await holds("status", looking, one.status)
+    await holds("key", looking, one.key)
+    await holds("privileges", "looking up privileges", one.privileges)
+    if complete and one.may_read and await holds("columns", f"preparing to read {watch.table}", one.types):
+        await holds("row-security", f"reading no rows of {watch.table}", one.policies)
+        explaining = "asking how rows would be found"
+        await holds("key-index", explaining, one.key_index)
+        await holds("application-id-index", explaining, one.id_index)
+        if (watermark := watch.capture.needs.watermark) is not None:
+            await holds("watermark-index", explaining, partial(one.watermark_index, watermark))
+    # With other columns than the watch's they would be taken for edited ones.
+    if watch.capture.needs.log and complete:
+        await holds("triggers", "looking for the triggers", one.triggers)
+
+
+async def check_left_over(connection: Connection, config: Config, tell: Tell) -> None:
+    """Tell of triggers of watches that this configuration does not have in notify mode.
+
+    They may be another installation's; if they are nobody's, they go on filling the log.
+    """
+    try:
+        async with asking_shortly(connection, "looking for the triggers"):
+            objects = await verified(connection, verify(config))
+            others = [each.function for each in objects if each.state == "left over" and each.function]
+            names = {function.removeprefix("record_").partition("$")[0] for function in others}
+            worked = {name: await is_worked(connection, name) for name in sorted(names)}
+    except SourceError as error:
+        tell(Finding("left-over", "failed", error.message, "cdc-sync sql verify --apply"))
+        return
+    if not worked:
+        tell(found("left-over/none"))
+    for name, is_at_work in worked.items():
+        what = "polled" if name in config.watches else "worked" if is_at_work else "resting"
+        tell(found(f"left-over/{what}", of=name))
+
+
+class _Watch:
+    """The questions about a watch. Each relies on the ones before it."""
+
+    facts: TableFacts
+    mapping: Mapping
+    may_read = False
+
+    def __init__(self, connection: Connection, name: str, watch: Watch) -> None:
+        self._connection = connection
+        self._version = connection.info.server_version
+        self._name = name
+        self._watch = watch
+        self._found = partial(found, watch=name)
+
+    async def time_zone(self) -> Finding:
+        await check_time_zone(self._connection, self._watch.timezone)
+        return self._found("timezone/known", zone=self._watch.timezone)
+
+    async def look_up(self) -> Finding:
+        self.facts = await table_facts(self._connection, self._watch.table)
+        return self._found("table/there", table=self.facts.qualified)
+
+    async def related(self, related: Related) -> Finding:
+        seen = await look_up(self._connection, related.table)
+        if seen is None:
+            return self._found("related/missing", _tables_named(related.table.name), table=related.table)
+        named = [(f"related ({related.table}): key", column) for column in related.key]
+        if missing := self._missing("related", named, seen):
+            return missing
+        columns = self._watch.columns
+        for mapped in (columns.application_id, columns.status_url):
+            side = expressions.side_table(self._watch, mapped)
+            if side is not None and side.is_named(related.table) and (wrong := await self._side_table(side, seen)):
+                return wrong
+        return self._found("related/there", table=related.table)
+
+    async def _side_table(self, side: SideTable, seen: TableFacts) -> Finding | None:
+        """What is wrong, unless a row has one id at most, which goes with it."""
+        named = [(f"related ({side.table})", column) for column in (*side.key, side.column)]
+        if missing := self._missing("related", named, seen):
+            return missing
+        shown, watched = seen.qualified, self.facts.qualified
+        if not any(unique <= set(side.key) for unique in seen.unique):
+            return self._found("related/several-ids", _making_unique(seen, side.key), table=shown)
+        if self.facts.kind not in _TABLES or (self.facts.kind == _PARTITIONED and self._version < _REFERRED_SINCE):
+            return None  # no foreign key can lead to it
+        names = [seen.schema, seen.name, self.facts.schema, self.facts.name]
+        keys = await rows_of(self._connection, catalog("foreign_keys"), names)
+        actions = {name: action for name, action, columns in keys if set(columns) == set(side.key)}
+        if "c" in actions.values():
+            return None
+        remedy = render(
+            sections("parts.sql")["cascade"],
+            side=expressions.table(shown),
+            key=expressions.names(side.key),
+            watched=expressions.table(watched),
+            watched_key=expressions.names(self._watch.key),
+            drop=sql.SQL("").join(sql.SQL("DROP CONSTRAINT {}, ").format(sql.Identifier(name)) for name in actions),
+        )
+        what = "kept" if {"a", "r"} & set(actions.values()) else "stays"
+        return self._found(f"related/{what}", remedy, table=shown, watched=watched)
+
+    def _missing(self, check: str, named: list[tuple[str, str]], table: TableFacts) -> Finding | None:
+        """The columns that a table lacks, of some that are given behind the places that name them."""
+        missing = [(place, column) for place, column in named if column not in table.columns]
+        if not missing:
+            return None
+        folded = {name.lower(): name for name in table.columns}
+        close = {name: get_close_matches(name.lower(), folded, n=1) for _, name in missing}
+        hints = [f"{written(name)} → {written(folded[similar[0]])}" for name, similar in close.items() if similar]
+        remedy = f"Correct the watch: {', '.join(hints)}?" if hints else "Correct the names in the watch."
+        if unquoted := next((written(folded[name]) for name in close if name in folded), None):
+            remedy += f" A name without double quotes is folded to lower case; in YAML: '{unquoted}'."
+        lacks = ", ".join(f"{place}: {written(column)}" for place, column in missing)
+        has = ", ".join(map(written, table.columns))
+        return self._found(f"{check}/column-missing", remedy, table=table.qualified, missing=lacks, columns=has)
+
+    async def columns(self) -> Finding | None:
+        """Whether every column is there that is named."""
+        named = [(f"key[{number}]", column) for number, column in enumerate(self._watch.key)]
+        for name, mapped in expressions.mapped(self._watch).items():
+            place = name if name.startswith("extra.") else f"columns.{name}"
+            named += [(place, column) for column in expressions.columns_of(mapped).columns]
+        named += [("where", column) for column in expressions.columns_in(self._watch.where or "").columns]
+        if (watermark := self._watch.capture.needs.watermark) is not None:
+            named.append(("capture.watermark", watermark))
+        return self._missing("columns", named, self.facts)
+
+    async def status(self) -> Finding | None:
+        """Whether HelloWork would receive a label: a number, or another table's key, means nothing to it."""
+        column, table = bare_column(self._watch.columns.status), self.facts
+        if column is None or column not in table.columns:
+            return None
+        labels = filter(str.strip, self._watch.status.map)
+        kind, about = (
+            Column(column, table.columns[column]).kind,
+            {"column": written(column), "type": table.columns[column]},
+        )
+        is_number = kind in {"number", "uuid"}
+        if any(kind != "number" or is_bare_number(label) for label in labels):
+            what = "unmapped" if self._watch.status.unmapped == "send" else "mapped"
+            return self._found(f"status/{what}", **about) if is_number else None
+        if not is_number:
+            found_table = {"name": table.name, "schema": table.schema}
+            oids = [oid for oid, *_ in await rows_of(self._connection, catalog("relation"), found_table)]
+            references = await rows_of(self._connection, catalog("references"), {"tables": oids})
+            if column not in {name for _, name, *_ in references}:
+                return None
+        seen = await survey(self._connection)
+        own = next((one for one in seen.tables if one.name == table.qualified), None)
+        guess = propose(own, seen.tables, {"status": column}).guesses["status"] if own is not None else None
+        by_map = 'map each value in status.map, such as {"1": "Reçue"}'
+        if guess is not None and guess.related is not None:
+            entry = first.related(str(guess.related))
+            remedy = f"columns:\n  {first.mapped('status', guess)}\nrelated:\n  - {entry}\n# or {by_map}"
+        elif is_number:
+            remedy = f"Read the label from its table by an expression (columns.status.sql), or {by_map}."
+        else:
+            return None  # its values are all that there is to read
+        return self._found(f"status/{'number' if is_number else 'key'}", remedy, **about)
+
+    async def key(self) -> Finding | None:
+        key, table = self._watch.key, self.facts
+        if not set(key) <= set(table.columns):
+            return None  # said already
+        about: dict[str, Any] = {"table": table.qualified, "names": ", ".join(map(written, key))}
+        if table.kind not in _TABLES:
+            return self._found("key/not-of-a-table", _doubles(table, key), **about)
+        if table.kind == _PARTITIONED and self._version < PARTITIONED_SINCE:
+            return self._found("key/of-partitions", _doubles(table, key), **about)
+        if not any(unique <= set(key) for unique in table.unique):
+            return self._found("key/not-unique", _making_unique(table, key), **about)
+        if nullable := [written(name) for name in key if name not in table.not_null]:
+            set_ = (f"ALTER TABLE {table.qualified} ALTER COLUMN {name} SET NOT NULL;" for name in nullable)
+            return self._found("key/nullable", "\n".join(set_), names=", ".join(nullable))
+        return self._found("key/unique", **about)
+
+    async def privileges(self) -> Finding:
+        """Whether we may read the table and its schema: what the daemon has of its own is another matter."""
+        missing = await missing_grants(self._connection, self._name, self._watch, self.facts)
+        ours = ("cdc_sync.", "GRANT USAGE ON SCHEMA cdc_sync ")
+        self.may_read = all(any(part in line for part in ours) for line in missing)
+        if missing:
+            return self._found("privileges/lacking", "\n".join(missing), number=len(missing))
+        return self._found("privileges/enough")
+
+    async def types(self) -> Finding:
+        """Whether the daemon could read the table."""
+        try:
+            self.mapping = await Mapping.prepare(self._connection, self._watch, self.facts)
+        except SourceError as error:
+            if not isinstance(error.__cause__, errors.InsufficientPrivilege):
+                raise
+            user = sql.Identifier(self._connection.info.user)
+            grant = whole_table(self.facts.qualified, user)
+            if self.facts.readable == self.facts.columns.keys():
+                # Then it is a function or a table that an expression names, and the server says which.
+                grant = render("GRANT USAGE ON SCHEMA … TO {};   -- or SELECT, or EXECUTE, on what is named", user)
+            return self._found("columns/not-granted", grant, reason=error.message)
+        return self._found("columns/fit", number=len(self.facts.columns))
+
+    async def policies(self) -> Finding:
+        # What the statement touches is locked by it, by which the policies are found.
+        await self._connection.execute(Statements(self.mapping).first_page, [0])
+        if hides := await row_security.hiding(self._connection):
+            scripts = "\n".join(one.script for one in hides)
+            return self._found("row-security/hides", scripts, reason=row_security.warning(hides))
+        return self._found("row-security/none")
+
+    async def key_index(self) -> Finding:
+        use, otherwise = "a sweep reads the table in pages, in the key's order", "each page sorts the whole table"
+        page = Statements(self.mapping).first_page
+        return await self._index("key-index", use, otherwise, expressions.names(self._watch.key), page, 1000)
+
+    async def id_index(self) -> Finding | None:
+        statements, columns = Statements(self.mapping), self._watch.columns
+        finding = None
+        for by, mapped, given, condition, indexed in (
+            ("its id", columns.application_id, statements.id_is_given, statements.is_given_id, sql.Identifier),
+            ("the id in its status URL", columns.status_url, statements.url_is_given, is_given_url, _url_of),
+        ):
+            if given is None or (finding is not None and finding.state != "ok"):
+                continue
+            side = expressions.side_table(self._watch, mapped)
+            table = self.facts if side is None else await table_facts(self._connection, side.table)
+            column = side.column if side is not None else mapped.name if isinstance(mapped, PlainColumn) else None
+            use = f"an application's rows are looked for by {by}"
+            otherwise = "each such look reads the whole table, and a change may take one"
+            # A list of NULL is one of every type, and unlike an empty one leaves the planner something to look for.
+            query = sql.SQL("SELECT {}").format(in_side_table(side, condition)) if side else self._where(given)
+            on = None if column is None else indexed(column)
+            finding = await self._index("application-id-index", use, otherwise, on, query, [None], table=table)
+        return finding
+
+    async def watermark_index(self, watermark: str) -> Finding:
+        mark, type_ = expressions.column(watermark), watermark_type(self.mapping, watermark)
+        since = self._where(sql.SQL("{} >= %s::{}").format(mark, sql.SQL(type_)))
+        use = f"changed rows are looked for by {written(watermark)}"
+        otherwise = f"the whole table is read every {self._watch.capture.poll_interval.total_seconds():g} s"
+        return await self._index("watermark-index", use, otherwise, sql.Identifier(watermark), since, "infinity")
+
+    def _where(self, condition: sql.Composable | None) -> sql.Composed:
+        # Bare: an order that is asked for as well could be had by another index, at the cost of reading it all.
+        return sql.SQL("SELECT FROM {} WHERE {}").format(self.mapping.table, condition)
+
+    async def _index(  # noqa: PLR0917 - what differs from one use of an index to the next
+        self,
+        check: str,
+        use: str,
+        otherwise: str,
+        on: sql.Composable | None,
+        query: sql.Composable,
+        value: Any,
+        table: TableFacts | None = None,
+    ) -> Finding:
+        """Whether an index serves a query: its condition, or of a page, whose value is a number, its order.
+
+        The index would be on this table, else the watch's.
+        """
+        await self._connection.execute(catalog("only_by_index"))
+        explain = sql.SQL("EXPLAIN (FORMAT JSON) {}").format(query)
+        ((answer,),) = await rows_of(self._connection, explain, [value])
+        plan: Plan = (json.loads(answer) if isinstance(answer, str) else answer)[0]["Plan"]
+        leading = await rows_of(self._connection, catalog("leading_columns"), [list(query_plan.indexes(plan))])
+        is_page = isinstance(value, int)
+        if query_plan.is_in_order(plan) if is_page else query_plan.seeks(plan, dict(leading)):
+            return self._found(f"{check}/there", use=use)
+        rows = self.facts.estimate
+        what = "burden" if check == "watermark-index" and rows >= _BIG else "missing"
+        remedy, size = (
+            self._making_index(on, table or self.facts),
+            f"about {rows} rows now" if rows else "an unknown number of rows",
+        )
+        return self._found(f"{check}/{what}", remedy, use=use, otherwise=otherwise, size=size)
+
+    def _making_index(self, on: sql.Composable | None, facts: TableFacts) -> str | None:
+        kind, table = facts.kind, sql.Identifier(facts.schema, facts.name)
+        if kind not in _TABLES:
+            return f"{table.as_string()} is no table: let its owner create the index on the table beneath it."
+        if on is None:
+            return None
+        if kind == _PARTITIONED and self._version < PARTITIONED_SINCE:
+            columns = sql.SQL(" ({})").format(on).as_string()
+            each = sql.SQL(sections("parts.sql")["index_on_each_partition"])
+            return each.format(table=table.as_string(), columns=columns).as_string()
+        return sql.SQL("CREATE INDEX{} ON {} ({});").format(sql.SQL(_how(facts)), table, on).as_string()
+
+    async def triggers(self) -> Finding:
+        never = untriggered(self.facts.kind, self._version)
+        if never is not None:
+            return self._found("triggers/never-fire", never.remedy, table=self.facts.qualified, reason=never.reason)
+        objects = await verified(self._connection, verify_watches({self._name: self._watch}))
+        wrong = await problems(self._connection, self._watch, objects)
+        if not wrong:
+            return self._found("triggers/fire")
+        remedy, enable = None, f"ENABLE {'ALWAYS ' if self._watch.capture.replicated else ''}TRIGGER"
+        amiss = [each for each in objects if each.state not in {"ok", "left over"}]
+        if amiss and all(each.state == "disabled" for each in amiss):
+            remedy = "\n".join(f"ALTER TABLE {each.table} {enable} {written(each.name)};" for each in amiss)
+        return self._found("triggers/wrong", remedy, problems="; ".join(wrong))
+
+
+def _url_of(column: str) -> sql.Composed:
+    return id_in_url(sql.Identifier(column))
+
+
+def _how(table: TableFacts) -> str:
+    """How an index is created: on a partitioned table as a whole PostgreSQL builds none concurrently."""
+    return "" if table.kind == _PARTITIONED else " CONCURRENTLY"
+
+
+def _doubles(table: TableFacts, columns: tuple[str, ...]) -> str:
+    return render(
+        "SELECT {columns}, count(*) FROM {table} GROUP BY {columns} HAVING count(*) > 1 LIMIT 10;",
+        columns=expressions.names(columns),
+        table=expressions.table(table.qualified),
+    )
+
+
+def _making_unique(table: TableFacts, columns: tuple[str, ...]) -> str:
+    create = f"CREATE UNIQUE INDEX{_how(table)} ON {table.qualified} ({', '.join(map(written, columns))});"
+    return f"{create}\n-- if that fails, these are there twice:\n{_doubles(table, columns)}"
+
+
+def _tables_named(name: str) -> str:
+    query = "SELECT table_schema, table_name FROM information_schema.tables WHERE table_name ILIKE {};"
+    return render(query, sql.Literal(f"%{name}%"))
