@@ -92,13 +92,13 @@ class Session:
         until: when it ends, on the sessions' clock.
         name: what it is called in the history.
         form_token: what its forms carry.
-        messages: what its next page shows.
+        done: what was done to how many entries, for its next page to show.
     """
 
     until: float
     name: str = field(default_factory=lambda: secrets.token_hex(4))
     form_token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
-    messages: list[str] = field(default_factory=list)
+    done: list[tuple[str, int]] = field(default_factory=list)
 
 
 class Sessions:

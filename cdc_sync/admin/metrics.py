@@ -57,7 +57,7 @@ class Numbers(dict[tuple[str, ...], Sample]):
         super().__init__()
         self.kind, self.name, self.text, self.labels = kind, name, text, labels
         if not labels:
-            self.begin()
+            self.add(0)
 
     def __missing__(self, values: tuple[str, ...]) -> Sample:
         sample = self[values] = Sample()
@@ -65,21 +65,13 @@ class Numbers(dict[tuple[str, ...], Sample]):
             sample.buckets = [0] * (len(BUCKETS) + 1)
         return sample
 
-    def begin(self, *values: str) -> None:
-        """Have a sample, though nothing has happened."""
-        self.add(0, *values)
-
     def add(self, number: float, *values: str) -> None:
-        """Count."""
+        """Count; by adding 0, have a sample though nothing has happened."""
         self[values].value += number
 
     def set(self, number: float, *values: str) -> None:
         """Set a gauge, or a counter that is kept elsewhere."""
         self[values].value = number
-
-    def forget(self, *values: str) -> None:
-        """Have a sample no more."""
-        self.pop(values, None)
 
     def metric(self) -> Metric:
         """The metric as prometheus_client writes it."""
@@ -162,8 +154,8 @@ class Lag:
 class EventMetrics(Collector):
     """The process's metrics."""
 
-    def __init__(self, lag: Lag | None = None) -> None:
-        self.lag = lag or Lag()
+    def __init__(self) -> None:
+        self.lag = Lag()
         defined = yaml.safe_load(files("cdc_sync.admin").joinpath("metrics.yaml").read_text("utf-8"))
         self._of = of = {
             name: Numbers(each["kind"], name, each["help"], *each.get("labels", ())) for name, each in defined.items()
@@ -177,7 +169,7 @@ class EventMetrics(Collector):
         of["cdc_sync_build_info"].set(1, __version__)
         of["cdc_sync_store_ok"].set(1)
         for outcome in ("applied", "refused"):
-            of["cdc_sync_reloads"].begin(outcome)
+            of["cdc_sync_reloads"].add(0, outcome)
 
     def latency(self) -> tuple[int, float]:
         """How many calls have ended, and the sum of the seconds from queueing to their ends."""
@@ -222,7 +214,7 @@ class EventMetrics(Collector):
         for watch in watches:
             self._stands(watch)
             for numbers in (self._of["cdc_sync_missed_changes"], self._seconds, self._waited):
-                numbers.begin(watch)
+                numbers.add(0, watch)
             for counter, values in (
                 (self._keys, get_args(Origin)),
                 (self._decisions, get_args(Outcome)),
@@ -230,7 +222,7 @@ class EventMetrics(Collector):
                 (self._of["cdc_sync_sweep_repairs"], CAUSES),
             ):
                 for value in values:
-                    counter.begin(watch, value)
+                    counter.add(0, watch, value)
 
     def _reloaded(self, event: events.Reloaded) -> None:
         self._of["cdc_sync_reloads"].add(1, "applied")
@@ -242,7 +234,7 @@ class EventMetrics(Collector):
 
     def _forget(self, watch: str, *names: str) -> None:
         for name in names:
-            self._of[f"cdc_sync_{name}"].forget(watch)
+            self._of[f"cdc_sync_{name}"].pop((watch,), None)
 
     def _watch_ended(self, event: events.WatchEnded) -> None:
         self._stands(event.watch)
@@ -262,13 +254,11 @@ class EventMetrics(Collector):
         self._decisions[event.watch, event.outcome].value += 1
 
     def _call_ended(self, event: events.CallEnded) -> None:
-        watch = (event.watch,)
         self._calls[event.watch, event.outcome].value += 1
-        took, waited = self._seconds[watch], self._waited[watch]
-        took.value += event.seconds
-        took.buckets[bisect_left(BUCKETS, event.seconds)] += 1
-        waited.value += event.waited
-        waited.buckets[bisect_left(BUCKETS, event.waited)] += 1
+        for numbers, seconds in ((self._seconds, event.seconds), (self._waited, event.waited)):
+            sample = numbers[event.watch,]
+            sample.value += seconds
+            sample.buckets[bisect_left(BUCKETS, seconds)] += 1
 
     def _sweep_done(self, event: events.SweepDone) -> None:
         self._of["cdc_sync_sweep_seconds"].set(event.seconds, event.watch)
@@ -276,9 +266,7 @@ class EventMetrics(Collector):
             self._of["cdc_sync_sweep_repairs"].add(number, event.watch, cause)
 
     def _store(self, by: str | None, *, fails: bool) -> None:
-        self._store_fails_for.discard(by)
-        if fails:
-            self._store_fails_for.add(by)
+        (self._store_fails_for.add if fails else self._store_fails_for.discard)(by)
         self._of["cdc_sync_store_ok"].set(not self._store_fails_for)
 
     async def render(self, store: Store, conditions: Conditions, now: int) -> bytes:

@@ -13,7 +13,7 @@ A misspelt name fails the rendering, instead of leaving a hole.
 import ast
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -24,7 +24,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from cdc_sync import __version__
-from cdc_sync.admin.charts import HEIGHT, HOURS, WIDTH
+from cdc_sync.admin.charts import BAR, HOURS
 from cdc_sync.admin.report import HELD, local_time
 from cdc_sync.core.instants import from_datetime
 from cdc_sync.core.payload import iso
@@ -110,22 +110,6 @@ class Language:
                 return Markup(french) % values  # noqa: S704 - as above
         return _AS_ENGLISH % text
 
-    def done(self, what: str, number: int) -> str:
-        """What an action did."""
-        match what:
-            case "released":
-                return self.ngettext("%(num)s entry was released.", "%(num)s entries were released.", number)
-            case "discarded":
-                return self.ngettext("%(num)s entry was discarded.", "%(num)s entries were discarded.", number)
-            case "retried":
-                return self.ngettext(
-                    "%(num)s dead letter is sent again.", "%(num)s dead letters are sent again.", number
-                )
-            case "paused":
-                return self.gettext("Sending is paused.")
-            case _:
-                return self.gettext("Sending is resumed.")
-
     def number(self, number: int) -> str:
         """A whole number, its thousands set apart."""
         return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}" if self.code == "fr" else ",")
@@ -145,43 +129,23 @@ class Language:
     def ago(self, at: int, now: int) -> str:
         """How long ago an instant is, or how far ahead; both in milliseconds since the epoch."""
         length = self.length(abs(now - at) // 1000)
-        return (
-            self.gettext("in %(length)s", length=length) if at > now else self.gettext("%(length)s ago", length=length)
-        )
-
-    def happened(self, event: str) -> str:
-        """What happened, in words; a later version's word is shown as it is."""
-        words = {
-            "acknowledged": self.gettext("acknowledged"),
-            "answered": self.gettext("to be tried again"),
-            "dead-lettered": self.gettext("given up"),
-            "queued": self.gettext("to be sent"),
-            "held": self.gettext("held"),
-            "cancelled": self.gettext("cancelled before it was sent"),
-            "attempted": self.gettext("called, its answer is not known"),
-            "suspected": self.gettext("its row seems gone"),
-            "released": self.gettext("released by a person"),
-            "discarded": self.gettext("discarded by a person"),
-            "retried": self.gettext("retried by a person"),
-            "resend": self.gettext("resent by a person"),
-        }
-        return words.get(event, event)
+        if at > now:
+            return self.gettext("in %(length)s", length=length)
+        return self.gettext("%(length)s ago", length=length)
 
 
-ENGLISH_PAGE = Language("en")
-FRENCH_PAGE = Language("fr")
-LANGUAGES = {"en": ENGLISH_PAGE, "fr": FRENCH_PAGE}
+LANGUAGES = {"en": Language("en"), "fr": Language("fr")}
 
 
-def preferred(accept_language: str) -> Language:
-    """The language that a browser's `Accept-Language` (RFC 9110, 12.5.4) prefers; English if it names neither."""
-    best, best_weight = ENGLISH_PAGE, 0.0
-    for part in accept_language.split(","):
-        if offer := _OFFER.fullmatch(part.strip()):
-            weight = min(float(offer["weight"] or 1), 1.0)
-            if weight > best_weight:
-                best, best_weight = FRENCH_PAGE if offer["tag"].lower() == "fr" else ENGLISH_PAGE, weight
-    return best
+def chosen(asked: Iterable[str | None], accept_language: str) -> Language:
+    """The first language that was asked for, if it is one of ours; else the one that the browser prefers.
+
+    That is by its `Accept-Language` (RFC 9110, 12.5.4); English if it names neither.
+    """
+    found = [offer for part in accept_language.split(",") if (offer := _OFFER.fullmatch(part.strip()))]
+    offers = [(min(float(offer["weight"] or 1), 1.0), offer["tag"].lower()) for offer in found]
+    _, preferred = max([(0.0, "en"), *offers], key=lambda offer: offer[0])
+    return LANGUAGES[next((code for code in asked if code in LANGUAGES), preferred)]
 
 
 @cache
@@ -198,7 +162,7 @@ def _environment(language: Language) -> Environment:
     )
     # `_` is the extension's, and calls `gettext`.
     made.filters |= {"iso": iso, "local": local_time, "shell": shlex.join}
-    made.globals |= {"version": __version__, "hours": HOURS, "width": WIDTH, "height": HEIGHT, "shown": HELD}
+    made.globals |= {"version": __version__, "hours": HOURS, "step": BAR, "shown": HELD}
     made.globals |= {"gettext": language.gettext, "ngettext": language.ngettext}
     made.globals |= {"language": language, "number": language.number, "length": language.length}
     return made
@@ -214,10 +178,6 @@ def render(template: str, language: Language, now: int, **values: Any) -> str:
             ago=lambda at: language.ago(at, now),
             # The inverse of `iso`.
             from_iso=lambda text: from_datetime(datetime.fromisoformat(text)),
-            outcome=lambda event: language.happened(
-                "acknowledged" if event.detail.get("acknowledged") else event.event
-            ),
-            happened=lambda event: language.happened(event.event),
             reason=lambda text: language.sentence("reason", text),
             condition=lambda name: language.sentence("condition", name),
             **values,

@@ -160,7 +160,7 @@ async def overview(
         "endpoints": {f"endpoint {one['endpoint']}": one for one in report["endpoints"] if one["mode"] != "healthy"},
         "lags": lags,
         "chart": chart(await store.call_counts(since(now)), now),
-        "trends": trends.charts(now),
+        "trends": trends.charts(),
         "calls": sorted(calls.values(), key=lambda event: -event.at),
         "pending": await store.entries("pending", None, ENTRIES),
         "held": {watch["watch"]: grouped[watch["watch"]][2] for watch in watches if watch["held"]},

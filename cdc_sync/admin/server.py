@@ -5,14 +5,13 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
 from importlib.resources import files
 from itertools import repeat
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -29,11 +28,7 @@ from cdc_sync.core.observations import ConnectionDisplaced, Observe, PersonActed
 from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.visible import visible
 from cdc_sync.listening import Listener, bugs_alone
-from cdc_sync.store.protocol import WatchCounts
 from cdc_sync.store.store import Store
-
-if TYPE_CHECKING:
-    from cdc_sync.admin.page import Language
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -49,7 +44,7 @@ _LARGEST_FORM = 64 * 1024
 _STATIC = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 """The files that pages refer to, and what they are."""
 
-_LANGUAGE_COOKIE = "cdc_sync_language"
+_LANGUAGE_COOKIE, _YEAR = "cdc_sync_language", 365 * 24 * 60 * 60
 
 _visitor: ContextVar[Visitor] = ContextVar("visitor")
 """Whom the guard let in, for whatever answers the request."""
@@ -68,10 +63,6 @@ _REASONS_FOR_WHOM = "The reasons are for whoever has admin.token (`Authorization
 
 _logger = logging.getLogger(__name__)
 _logger.addFilter(bugs_alone)
-
-
-class CannotActError(Exception):
-    """The action makes no sense, or no sense any more."""
 
 
 class Done(NamedTuple):
@@ -95,7 +86,7 @@ class AdminError(OperationError):
 
 
 class AdminServer:
-    """Serves while it is entered; does nothing if `admin.listen` is null.
+    """Serves within `serving`.
 
     Args:
         config: the configuration.
@@ -132,12 +123,10 @@ class AdminServer:
         self._metrics = metrics
         self._conditions = conditions
         self._clock = clock
-        self._trends = Trends(metrics, store, clock)
+        self._trends = Trends(metrics, store)
         self._grouped: Grouped = {}
-        self._sampling: asyncio.Task[None] | None = None
         self._access = Access(config.admin, time.monotonic, longest_wait, observe)
         self._observe = observe
-        self._runner: web.AppRunner | None = None
         self._listener: Listener
         self.url: str | None = None
 
@@ -146,53 +135,51 @@ class AdminServer:
         self._config = config
         self._access.use(config.admin)
 
-    async def __aenter__(self) -> Self:
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Self]:
+        """Serve within this; nothing if `admin.listen` is null.
+
+        Raises:
+            AdminError: the address cannot be listened on.
+        """
         listen = self._config.admin.listen
         if listen is None:
-            return self
-        self._runner = web.AppRunner(
+            yield self
+            return
+        runner = web.AppRunner(
             self._application(),
             access_log=None,
             logger=_logger,
             handle_signals=False,
             shutdown_timeout=_LONGEST_FAREWELL,
         )
-        await self._runner.setup()
-        if self._runner.server is None:
+        await runner.setup()
+        if runner.server is None:
             raise AssertionError("it was set up")
-        self._listener = Listener(
-            self._runner.server,
-            most=self._places,
-            request_within=self._patience,
-            idle=self._patience,
-            displaced=lambda: self._observe(ConnectionDisplaced()),
-        )
+        wait, displaced = self._patience, lambda: self._observe(ConnectionDisplaced())
+        self._listener = Listener(runner.server, most=self._places, request_within=wait, idle=wait, displaced=displaced)
         try:
             await self._listener.open(listen.host, listen.port)
         except OSError as error:
-            await self._runner.cleanup()
+            await runner.cleanup()
             raise AdminError.at(listen, error.strerror) from error
         self._access.listens_on(self._listener.port)
         self.url = f"http://{HostPort(listen.host, self._listener.port)}/"
-        self._sampling = asyncio.create_task(self._sample())
-        return self
+        sampling = asyncio.create_task(self._sample())
+        try:
+            yield self
+        finally:
+            sampling.cancel()
+            await asyncio.wait({sampling})
+            self._listener.close()
+            await runner.cleanup()
+            self._listener.abort()
 
     async def _sample(self) -> None:
         while True:
             with suppress(StoreError):
-                await self._trends.sample()
+                await self._trends.sample(self._clock())
             await asyncio.sleep(_SAMPLED_EVERY)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._sampling is not None:
-            self._sampling.cancel()
-            await asyncio.wait({self._sampling})
-        if self._runner is not None:
-            self._listener.close()
-            await self._runner.cleanup()
-            self._listener.abort()
 
     def _application(self) -> web.Application:
         app = web.Application(middlewares=[self._guard], client_max_size=_LARGEST_FORM)
@@ -222,19 +209,17 @@ class AdminServer:
                 return await handler(request)
             except StoreError as error:
                 return web.Response(status=503, text=f"{error}\n")
-            except CannotActError as error:
-                return self._refusal(request, 409, str(error))
-            except web.HTTPForbidden as refusal:
-                return self._refusal(request, 403, refusal.text or "")
             except web.HTTPUnauthorized:
                 if _is_browser(request):
                     return self._log_in_form(request, refused=False)
                 raise
-            except web.HTTPTooManyRequests as refusal:
+            except (web.HTTPForbidden, web.HTTPConflict, web.HTTPTooManyRequests) as refusal:
                 if not _is_browser(request):
                     raise
-                answer = self._refusal(request, 429, refusal.text or "")
-                answer.headers["Retry-After"] = refusal.headers["Retry-After"]
+                message = (refusal.text or "").rstrip()
+                answer = self._html(request, "refusal.html", status=refusal.status, message=message)
+                if "Retry-After" in refusal.headers:
+                    answer.headers["Retry-After"] = refusal.headers["Retry-After"]
                 return answer
 
     async def _health(self, _: web.Request) -> web.Response:
@@ -256,12 +241,13 @@ class AdminServer:
         # Afterwards: a store that is locked takes its time to say so.
         conditions = self._conditions()
         reasons = {**wrong(conditions), **held}
-        is_stranger = self._access.is_stranger(_visitor.get())
-        if not reasons:
-            waits = {name: message for name, message in conditions.items() if is_standby(name)}
-            return web.Response(text="".join(["ready\n", *_lines(waits, is_stranger=is_stranger)]))
-        lines = _lines(reasons, is_stranger=is_stranger)
-        return web.Response(status=503, text="".join([*lines, f"{_REASONS_FOR_WHOM}\n"] if is_stranger else lines))
+        shown = reasons or {name: message for name, message in conditions.items() if is_standby(name)}
+        if self._access.is_stranger(_visitor.get()):
+            lines = [*dict.fromkeys(map(kind_of, shown)), *([_REASONS_FOR_WHOM] if reasons else [])]
+        else:
+            lines = [visible(f"{name}: {message}") for name, message in shown.items()]
+        text = "\n".join([*lines, ""] if reasons else ["ready", *lines, ""])
+        return web.Response(status=503 if reasons else 200, text=text)
 
     async def _held(self) -> dict[str, str]:
         """What waits for a person, and why."""
@@ -285,15 +271,16 @@ class AdminServer:
         return web.json_response({"daemon": {"running": True, "process": os.getpid()}, **report})
 
     async def _page(self, request: web.Request) -> web.Response:
-        await self._trends.sample()
+        now = self._clock()
+        await self._trends.sample(now)
         lags = self._metrics.lag.capture()
-        seen = await overview(self._config, self._store, self._trends, lags, self._clock(), grouped=self._grouped)
-        visitor, messages = _visitor.get(), list[str]()
+        seen = await overview(self._config, self._store, self._trends, lags, now, grouped=self._grouped)
+        visitor, done = _visitor.get(), list[tuple[str, int]]()
         if visitor.session is not None:
-            # They are for this page alone.
-            messages, visitor.session.messages = visitor.session.messages, messages
-        values: dict[str, Any] = {"overview": seen, "visitor": visitor, "messages": messages}
-        return self._html(request, "overview.html", now=seen["now"], has_actions=self._access.has_actions, **values)
+            # It is for this page alone.
+            done, visitor.session.done = visitor.session.done, done
+        values: dict[str, Any] = {"overview": seen, "visitor": visitor, "done": done}
+        return self._html(request, "overview.html", now=now, has_actions=self._access.has_actions, **values)
 
     async def _story(self, request: web.Request) -> web.Response:
         searched = request.query.get("id", "")
@@ -316,7 +303,7 @@ class AdminServer:
         await self._store.record_action(PersonActed(now, action, who, done.number, on or None))
         if visitor.session is None:
             return web.json_response(done.answer)
-        visitor.session.messages.append(_language(request).done(done.what, done.number))
+        visitor.session.done.append((done.what, done.number))
         raise web.HTTPSeeOther(f"{self._config.admin.prefix}/")
 
     async def _log_in(self, request: web.Request) -> web.StreamResponse:
@@ -332,9 +319,11 @@ class AdminServer:
         self, request: web.Request, template: str, *, status: int = 200, now: int = 0, **values: Any
     ) -> web.Response:
         """A page in the visitor's language, which is kept if it was asked for."""
-        from cdc_sync.admin.page import render  # noqa: PLC0415 - as in _language
+        # Brings Jinja along, which a daemon whose page nobody looks at does not need.
+        from cdc_sync.admin.page import chosen, render  # noqa: PLC0415 - as above
 
-        language, admin = _language(request), self._config.admin
+        asked, admin = request.query.get("language"), self._config.admin
+        language = chosen((asked, request.cookies.get(_LANGUAGE_COOKIE)), request.headers.get("Accept-Language", ""))
         headers = {"Content-Language": language.code, "Vary": "Accept-Language, Cookie"}
         other = "en" if language.code == "fr" else "fr"
         # Without a path: it stays on this page, whatever proxy is in front. The answer to a form has no such page.
@@ -344,22 +333,15 @@ class AdminServer:
         values["title"] = (admin.title or self._config.database.place()) if "visitor" in values else None
         text = render(template, language, now, **values)
         response = web.Response(status=status, text=text, content_type="text/html", headers=headers)
-        if request.query.get("language") == language.code:
-            path, year = self._access.cookies_path, 365 * 24 * 60 * 60
-            response.set_cookie(
-                _LANGUAGE_COOKIE, language.code, max_age=year, path=path, httponly=True, samesite="Strict"
-            )
+        if asked == language.code:
+            path = self._access.cookies_path
+            response.set_cookie(_LANGUAGE_COOKIE, asked, max_age=_YEAR, path=path, httponly=True, samesite="Strict")
         return response
 
     def _log_in_form(self, request: web.Request, *, refused: bool) -> web.Response:
         response = self._html(request, "login.html", status=401, refused=refused)
         response.headers["WWW-Authenticate"] = "Bearer"
         return response
-
-    def _refusal(self, request: web.Request, status: int, message: str) -> web.Response:
-        if not _is_browser(request):
-            return web.Response(status=status, text=f"{message.rstrip()}\n")
-        return self._html(request, "refusal.html", status=status, message=message.rstrip())
 
     async def _log_out(self, request: web.Request) -> web.StreamResponse:
         form_token = (await _fields(request)).get("form_token", [""])[0]
@@ -381,16 +363,6 @@ def _content_of(name: str) -> bytes:
 
 def _is_browser(request: web.Request) -> bool:
     return "text/html" in request.headers.get("Accept", "")
-
-
-def _language(request: web.Request) -> "Language":
-    """The language that was asked for on a page, lately or now; else what the browser prefers."""
-    # Brings Jinja along, which a daemon whose page nobody looks at does not need.
-    from cdc_sync.admin.page import LANGUAGES, preferred  # noqa: PLC0415 - as above
-
-    asked = request.query.get("language", ""), request.cookies.get(_LANGUAGE_COOKIE, "")
-    chosen = next((LANGUAGES[code] for code in asked if code in LANGUAGES), None)
-    return chosen or preferred(request.headers.get("Accept-Language", ""))
 
 
 async def _fields(request: web.Request) -> Mapping[str, Sequence[str]]:
@@ -415,11 +387,9 @@ async def _make_safe(_: web.Request, response: web.StreamResponse) -> None:
     response.headers.pop("Server", None)
 
 
-def _lines(conditions: Conditions, *, is_stranger: bool) -> list[str]:
-    """Conditions for `/readyz`; for a stranger their kinds alone."""
-    if is_stranger:
-        return [f"{kind}\n" for kind in dict.fromkeys(map(kind_of, conditions))]
-    return [visible(f"{name}: {message}") + "\n" for name, message in conditions.items()]
+def _refused(why: str) -> web.HTTPConflict:
+    """An action makes no sense, or no sense any more."""
+    return web.HTTPConflict(text=f"{why}\n")
 
 
 async def act(  # noqa: PLR0917 - what the request says
@@ -441,81 +411,79 @@ async def act(  # noqa: PLR0917 - what the request says
         who: who asks for it, for the history and the log.
 
     Raises:
-        CannotActError: it names no watch of ours, or not what it is about; or there are more or fewer than were seen.
+        HTTPConflict: it names no watch of ours, or not what it is about; or there are more or fewer than were seen.
     """
     for name in ("watch", "application_id", "transition", "endpoint"):
         # It would else count as no restriction.
         if "" in fields.get(name, ()):
-            raise CannotActError(f"The field {name} is empty or no text: fill it, or leave it out.")
+            raise _refused(f"The field {name} is empty or no text: fill it, or leave it out.")
     one = {name: next(iter(values), "") for name, values in fields.items()}
     if action.startswith("/sending/"):
         return await _pause_or_resume(store, action, one.get("endpoint", ""), is_for_all=bool(one.get("all")))
     watch, ids = one.get("watch"), fields.get("application_id")
     if watch is not None and watch not in watches:
-        raise CannotActError(f"There is no watch {watch!r}.")
+        raise _refused(f"There is no watch {watch!r}.")
     if watch is None and not ids and not one.get("all"):
-        raise CannotActError("Name applications (application_id), a watch, or say all=1.")
+        raise _refused("Name applications (application_id), a watch, or say all=1.")
     seen = _seen(fields.get("transition") or [None], fields.get("number") or ())
-    if action == "/fuse/release":
-        released = 0
-        for transition, most in seen:
-            found = await store.release_held(watch, now, ids=ids, transition=transition, limit=most, who=who)
-            released += len(found)
-        return Done("released", released, {"released": released})
     if action == "/dead-letters/retry":
         what, found = "retried", await store.retry_dead(watch, now, ids=ids, who=who)
     else:
-        state: EntryState = "held" if action == "/fuse/discard" else "dead"
-        what, found = "discarded", await _discard(store, state, watch, ids, seen, now, who)
-    return Done(what, len(found), {what: [{"watch": name, "application_id": id_} for name, id_ in found]})
+        what, found = "released" if action == "/fuse/release" else "discarded", []
+        state: EntryState = "dead" if action == "/dead-letters/discard" else "held"
+        if what == "discarded":
+            await _insist_on_seen(store, state, watch, ids, seen)
+        for transition, number in seen:
+            # No more than were seen: what comes to be held from now on, nobody has seen.
+            which: dict[str, Any] = {"ids": ids, "transition": transition, "limit": number, "who": who}
+            if what == "released":
+                found += await store.release_held(watch, now, **which)
+            else:
+                found += await store.discard(state, watch, now, **which)
+    each = [{"watch": name, "application_id": id_} for name, id_ in found]
+    return Done(what, len(found), {what: len(found) if what == "released" else each})
 
 
 def _seen(transitions: Sequence[str | None], numbers: Sequence[str]) -> list[tuple[str | None, int | None]]:
     """How many a person has seen of each transition, or of all (None); None: nobody says."""
     # int() is slow for thousands of digits.
     if not all(number.isascii() and number.isdigit() and len(number) < 10 for number in numbers):  # noqa: PLR2004
-        raise CannotActError("The field number takes a number.")
+        raise _refused("The field number takes a number.")
     if numbers and len(numbers) != len(transitions):
-        raise CannotActError("Say number once, or once for each transition, in their order.")
+        raise _refused("Say number once, or once for each transition, in their order.")
     return list(zip(transitions, map(int, numbers) if numbers else repeat(None), strict=False))
 
 
 async def _pause_or_resume(store: Store, action: str, endpoint: str, *, is_for_all: bool) -> Done:
     if not endpoint and not is_for_all:
-        raise CannotActError("Name an endpoint, or say all=1.")
+        raise _refused("Name an endpoint, or say all=1.")
     if endpoint and endpoint not in await store.endpoints():
-        raise CannotActError(f"There is no endpoint {endpoint!r}.")
+        raise _refused(f"There is no endpoint {endpoint!r}.")
     if action == "/sending/resume":
         return Done("resumed", 1, {"paused": sorted(await store.resume(endpoint or ALL_ENDPOINTS))})
     await store.pause(endpoint or ALL_ENDPOINTS)
     return Done("paused", 1, {"paused": sorted(await store.paused())})
 
 
-async def _discard(  # noqa: PLR0917 - what the form says, in its order
+async def _insist_on_seen(
     store: Store,
     state: EntryState,
     watch: str | None,
     ids: Sequence[str] | None,
     seen: Sequence[tuple[str | None, int | None]],
-    now: int,
-    who: str,
-) -> list[tuple[str, str]]:
+) -> None:
+    """Refuse to discard more or fewer entries than a person has seen."""
     there: Counter[str | None] = Counter()
     if state == "held":
         for group in await store.held_groups(watch, ids=ids):
             there.update({group.transition: group.number, None: group.number})
+    elif ids is not None:
+        return
     else:
-        counts = await store.counts()
-        of_watches = counts.values() if watch is None else [counts.get(watch, WatchCounts())]
-        there[None] = sum(of.dead for of in of_watches)
+        there[None] = sum(of.dead for name, of in (await store.counts()).items() if watch in {None, name})
     for transition, number in seen:
-        if number not in (None, there[transition]) and (state == "held" or ids is None):
+        if number not in {None, there[transition]}:
             what = "" if transition is None else f" {transition}"
-            raise CannotActError(
+            raise _refused(
                 f"There are {there[transition]}{what} now, and there were {number}: look again before you discard them."
             )
-    found = []
-    for transition, number in seen:
-        # No more than were counted: what comes to be held from now on, nobody has seen.
-        found += await store.discard(state, watch, now, ids=ids, transition=transition, limit=number, who=who)
-    return found

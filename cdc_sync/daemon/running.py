@@ -249,7 +249,7 @@ class _Daemon:
                 observe=self._emit,
             )
             if not dry_run:
-                await stack.enter_async_context(self._admin)
+                await stack.enter_async_context(self._admin.serving())
             scheduler = AsyncIOScheduler(timezone=UTC)
             self._pruning = scheduler.add_job(
                 self._prune,

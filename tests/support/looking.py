@@ -174,7 +174,7 @@ async def admin_server(
                 places=places,
                 patience=patience,
                 longest_wait=longest_wait,
-            ) as server:
+            ).serving() as server:
                 admin.url = server.url or ""
                 admin.use = server.use
                 yield admin

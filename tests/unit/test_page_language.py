@@ -13,13 +13,14 @@ from babel.messages.pofile import read_po
 from markupsafe import escape
 
 from cdc_sync.admin import page
-from cdc_sync.admin.page import ENGLISH_PAGE, FRENCH_PAGE
+from cdc_sync.admin.page import LANGUAGES
 from cdc_sync.core import observations as seen
 from cdc_sync.core import status_url
 from cdc_sync.core.conditions import KINDS, NONE, fold
 from cdc_sync.core.delivery import Reply
 from cdc_sync.delivery.sender import describe
 
+ENGLISH_PAGE, FRENCH_PAGE = LANGUAGES["en"], LANGUAGES["fr"]
 _PLACE = re.compile(r"%\((\w+)\)s")
 _METHODS = [("**.html", "jinja2.ext:babel_extract"), ("**.py", "python")]
 _CATALOGUE = read_po(BytesIO(files("cdc_sync.admin").joinpath("locale/fr.po").read_bytes()))

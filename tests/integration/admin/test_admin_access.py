@@ -294,7 +294,7 @@ class TestListening:
     async def test_nowhere(self, tmp_path: Path) -> None:
         store = SqliteStore(tmp_path / "state.db")
         config = a_config({"admin.listen": None})
-        async with AdminServer(config, store, EventMetrics(), lambda: NONE, lambda: 0) as server:
+        async with AdminServer(config, store, EventMetrics(), lambda: NONE, lambda: 0).serving() as server:
             assert server.url is None
         await store.close()
 
