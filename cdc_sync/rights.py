@@ -17,9 +17,12 @@ database, and fails as a whole where it may not.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+
+from psycopg import sql
+
+from cdc_sync.core.identifiers import QualifiedName
 
 
 def revoke(objects: str, installers: str, daemon: str) -> str:
@@ -39,13 +42,10 @@ def exposed(objects: str, installers: str) -> str:
     return _part("exposed", granted=granted, objects=objects, installers=installers)
 
 
-def owners(tables: Iterable[tuple[str, str]]) -> str:
-    """The query of the roles that own these tables.
-
-    Args:
-        tables: the schema's name and the table's, as SQL literals; NULL for a schema that is not named.
-    """
-    return _part("owners", tables=_values(("text", "text"), tables))
+def owners(tables: Iterable[QualifiedName]) -> str:
+    """The query of the roles that own these tables."""
+    rows = ((sql.Literal(each.schema).as_string(), sql.Literal(each.name).as_string()) for each in tables)
+    return _part("owners", tables=_values(("text", "text"), rows))
 
 
 def readable(tables_owners: str, relations: str) -> str:
@@ -65,40 +65,37 @@ def unreadable(tables_owners: str, relations: str) -> str:
     return _part("lacking", unreadable=_part("unreadable", owners=tables_owners, relations=relations))
 
 
-@dataclass(frozen=True, slots=True)
-class Grants:
+Grants = Mapping[str, str]
+"""What a daemon's role is granted, as SQL: see `granted`."""
+
+
+def granted(
+    role: str, tables: Sequence[tuple[str, str, str]], ours: Sequence[tuple[str, str]], schemas: Sequence[str]
+) -> Grants:
     """What a daemon's role is granted; every name is an SQL literal, and so is each list of privileges or columns.
 
-    Attributes:
+    Args:
         role: the role.
         tables: schema, table, and an array of columns; NULL for a schema that is not named and for a whole table.
         ours: relation of the schema cdc_sync and its privileges, separated by a comma and a blank.
         schemas: those on which USAGE is granted.
     """
-
-    role: str
-    tables: Sequence[tuple[str, str, str]]
-    ours: Sequence[tuple[str, str]]
-    schemas: Sequence[str]
-
-
-def all_granted(granted: Grants) -> str:
-    """A block of PL/pgSQL that fails if the role lacks something: GRANT itself only warns of what it leaves out."""
-    return _part("all_granted", **_listed(granted))
-
-
-def take_back(granted: Grants) -> str:
-    """A block of PL/pgSQL that revokes it all, so that the role can be dropped."""
-    return _part("take_back", acls=_part("acls"), **_listed(granted))
-
-
-def _listed(granted: Grants) -> Mapping[str, str]:
     return {
-        "role": granted.role,
-        "tables": _values(("text", "text", "name[]"), granted.tables),
-        "ours": _values(("text", "text"), granted.ours),
-        "schemas": ", ".join(("NULL", *granted.schemas)),
+        "role": role,
+        "tables": _values(("text", "text", "name[]"), tables),
+        "ours": _values(("text", "text"), ours),
+        "schemas": ", ".join(("NULL", *schemas)),
     }
+
+
+def all_granted(grants: Grants) -> str:
+    """A block of PL/pgSQL that fails if the role lacks something: GRANT itself only warns of what it leaves out."""
+    return _part("all_granted", **grants)
+
+
+def take_back(grants: Grants) -> str:
+    """A block of PL/pgSQL that revokes it all, so that the role can be dropped."""
+    return _part("take_back", acls=_part("acls"), **grants)
 
 
 def _values(types: Iterable[str], rows: Iterable[tuple[str, ...]]) -> str:

@@ -172,7 +172,7 @@ class _Watch:
         columns = self._watch.columns
         for mapped in (columns.application_id, columns.status_url):
             side = expressions.side_table(self._watch, mapped)
-            if side is not None and side.is_named(related.table) and (wrong := await self._side_table(side, seen)):
+            if side is not None and expressions.same(side.table, related.table) and (wrong := await self._side_table(side, seen)):
                 return wrong
         return self._found("related/there", table=related.table)
 

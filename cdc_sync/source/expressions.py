@@ -46,6 +46,11 @@ def names(columns: Iterable[str]) -> sql.Composed:
     return sql.SQL(", ").join(map(sql.Identifier, columns))
 
 
+def literals(values: Iterable[object]) -> sql.Composed:
+    """A list of values, for a script."""
+    return sql.SQL(", ").join(map(sql.Literal, values))
+
+
 @cache
 def template(file: str) -> str:
     """One of the .sql files."""
@@ -136,6 +141,11 @@ _TOKEN = re.compile(
 )
 
 
+def same(one: QualifiedName, other: QualifiedName) -> bool:
+    """Whether two names may be one table's, as far as both have a schema."""
+    return one.name == other.name and (one.schema or other.schema) == (other.schema or one.schema)
+
+
 @dataclass(frozen=True, slots=True)
 class Dependencies:
     """Column names in order; `complete` is false if an expression may use others that cannot be told."""
@@ -158,10 +168,6 @@ class SideTable:
     column: str
     key: tuple[str, ...]
 
-    def is_named(self, name: QualifiedName) -> bool:
-        """Whether a name is this table's, as far as a schema is given."""
-        return name.name == self.table.name and (self.table.schema or name.schema) == (name.schema or self.table.schema)
-
 
 def side_table(watch: Watch, one: Column | None) -> SideTable | None:
     """The side table that an expression looks a value up in: `SELECT s.value FROM table s WHERE s.key = t.key`.
@@ -183,8 +189,7 @@ def side_table(watch: Watch, one: Column | None) -> SideTable | None:
         key[sides["t"]] = sides[alias]
     if key.keys() != set(watch.key):
         return None
-    table = QualifiedName(_plain(match["schema"]) if match["schema"] else None, _plain(match["table"]))
-    return SideTable(table, _plain(match["column"]), tuple(key[column] for column in watch.key))
+    return SideTable(_table(match), _plain(match["column"]), tuple(key[column] for column in watch.key))
 
 
 def mapped(watch: Watch) -> dict[str, Column]:
@@ -209,10 +214,7 @@ def compared(watch: Watch) -> Dependencies:
 
 
 def _used(watch: Watch, columns: Iterable[Column]) -> Dependencies:
-    parts = [Dependencies(watch.key, complete=True)]
-    parts += map(columns_of, columns)
-    if watch.where is not None:
-        parts.append(columns_in(watch.where))
+    parts = [Dependencies(watch.key, complete=True), *map(columns_of, columns), columns_in(watch.where or "")]
     return _together(parts)
 
 
@@ -242,8 +244,8 @@ def columns_of_related(watch: Watch, related: QualifiedName) -> Dependencies:
     """
     parts: list[Dependencies] = []
     texts = [one.sql for one in mapped(watch).values() if isinstance(one, SqlColumn)]
-    for text in filter(None, (*texts, watch.where)):
-        aliases = {_plain(found["alias"]) for found in _FROM.finditer(text) if _is(related, found)}
+    for text in (*texts, watch.where or ""):
+        aliases = {_plain(found["alias"]) for found in _FROM.finditer(text) if same(related, _table(found))}
         if aliases:
             named = _columns(_TOKEN.finditer(_FROM.sub(" ", text)), aliases, _WORDS_OF_SELECT)
             has_alias = not aliases & _WORDS_OF_SELECT  # FROM table WHERE …: none at all
@@ -256,30 +258,20 @@ def columns_of_related(watch: Watch, related: QualifiedName) -> Dependencies:
 
 def _columns(tokens: Iterable[re.Match[str]], owners: Collection[str], words: Collection[str]) -> Dependencies:
     """The columns that are named with these owners before them."""
-    names: dict[str, None] = {}
-    complete = True
-    for match in tokens:
-        if match["owner"] and _plain(match["owner"]) in owners:
-            if match["column"] == "*":
-                complete = False
-            else:
-                names[_plain(match["column"])] = None
-        elif match["name"] and match["name"].lower() not in words:
-            complete = False
-    return Dependencies(tuple(names), complete)
+    tokens = list(tokens)
+    own = [each["column"] for each in tokens if each["owner"] and _plain(each["owner"]) in owners]
+    others = any(each["name"] and each["name"].lower() not in words for each in tokens)
+    names = dict.fromkeys(_plain(name) for name in own if name != "*")
+    return Dependencies(tuple(names), not others and "*" not in own)
 
 
-def _together(parts: Iterable[Dependencies]) -> Dependencies:
-    all_ = list(parts)
-    names = dict.fromkeys(name for part in all_ for name in part.columns)
-    return Dependencies(tuple(names), all(part.complete for part in all_))
+def _together(parts: list[Dependencies]) -> Dependencies:
+    names = dict.fromkeys(name for part in parts for name in part.columns)
+    return Dependencies(tuple(names), all(part.complete for part in parts))
 
 
-def _is(related: QualifiedName, found: re.Match[str]) -> bool:
-    schema = found["schema"]
-    return _plain(found["table"]) == related.name and (
-        schema is None or related.schema is None or _plain(schema) == related.schema
-    )
+def _table(found: re.Match[str]) -> QualifiedName:
+    return QualifiedName(_plain(found["schema"]) if found["schema"] else None, _plain(found["table"]))
 
 
 def _plain(written: str) -> str:

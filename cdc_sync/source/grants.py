@@ -146,7 +146,7 @@ def _granted(config: Config, role: str) -> rights.Grants:
     ours = [each for name, watch in watches.items() for each in _ours(name, watch).items()]
     schemas = [table.schema for table, _ in read if table.schema is not None] + (["cdc_sync"] if ours else [])
     tables = [(_literal(table.schema), _literal(table.name), _columns(needed)) for table, needed in read]
-    return rights.Grants(
+    return rights.granted(
         _literal(role),
         list(dict.fromkeys(tables)),
         list(dict.fromkeys((_literal(name), _literal(privileges)) for name, privileges in ours)),

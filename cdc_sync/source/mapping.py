@@ -78,17 +78,9 @@ class Mapping:
         digest: a row's digest; the parameter is the shape.
     """
 
-    def __init__(
-        self,
-        watch: Watch,
-        facts: TableFacts,
-        types: dict[str, int],
-        server_version: int,
-        *,
-        knows_its_encoding: bool = True,
-    ) -> None:
+    def __init__(self, watch: Watch, facts: TableFacts, types: dict[str, int], server: psycopg.ConnectionInfo) -> None:
         self.watch = watch
-        self.knows_its_encoding = knows_its_encoding
+        self.knows_its_encoding = server.parameter_status("server_encoding") != "SQL_ASCII"
         self.facts = facts
         self._types = types
         self._mapped = expressions.mapped(watch)
@@ -114,9 +106,8 @@ class Mapping:
         # are. None of these depends on the session.
         fields = (*_TEXT_FIELDS, "created", "deleted", "source", *(f"extra.{name}" for name in watch.extra))
         decisive = [self._raw(name) for name in fields if name in self._mapped or name == "deleted"]
-        self.digest = sql.SQL(_SQL["hash" if server_version >= _HASHES_SINCE else "md5"]).format(
-            sql.SQL(", ").join(decisive)
-        )
+        made = _SQL["hash" if server.server_version >= _HASHES_SINCE else "md5"]
+        self.digest = sql.SQL(made).format(sql.SQL(", ").join(decisive))
 
     @classmethod
     async def prepare(cls, connection: Connection, watch: Watch, facts: TableFacts) -> "Mapping":
@@ -142,8 +133,7 @@ class Mapping:
             cursor = await connection.execute(query, ())
         types = {field: column.type_code for field, column in zip(mapped, cursor.description or [], strict=True)}
         _check_types(watch, types)
-        encoding = connection.info.parameter_status("server_encoding")
-        return cls(watch, facts, types, connection.info.server_version, knows_its_encoding=encoding != "SQL_ASCII")
+        return cls(watch, facts, types, connection.info)
 
     def _read(self, name: str) -> sql.Composable:
         """What is read of a field."""
@@ -241,13 +231,10 @@ def keys_of(digests: str, places: list[int]) -> list[Key] | None:
     elements: list[str] = json.loads(digests)
     texts: list[str] = []
     for place in places:
-        match elements[place][0]:
-            case "?" | "n":
-                return None
-            case "o":
-                texts.append(json.loads(elements[place][1:])[0])
-            case _:
-                texts.append(elements[place][DIGEST_LENGTH:])
+        kind = elements[place][0]
+        if kind in {"?", "n"}:
+            return None
+        texts.append(json.loads(elements[place][1:])[0] if kind == "o" else elements[place][DIGEST_LENGTH:])
     return [tuple(json.loads(text)) for text in texts]
 
 

@@ -5,7 +5,7 @@ nothing is chosen by version. Identifiers and literals are put in with `psycopg.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 
 from psycopg import sql
@@ -14,7 +14,7 @@ from cdc_sync import rights
 from cdc_sync.config import Config, Watch
 from cdc_sync.config.dsn import user_of
 from cdc_sync.core.visible import visible
-from cdc_sync.source.expressions import sections, template
+from cdc_sync.source.expressions import literals, sections, template
 from cdc_sync.source.recorders import (
     TRIGGERS,
     bell_of,
@@ -43,40 +43,35 @@ def install(config: Config, patience: timedelta = PATIENCE) -> str:
         config: the configuration.
         patience: how long the first lock is waited for.
     """
+    return "".join(_install(config, patience))
+
+
+def _install(config: Config, patience: timedelta) -> Iterator[str]:
     watches = noticed(config)
     backlog = ", ".join(f"{name}: {watch.capture.max_backlog:,} bytes" for name, watch in watches.items())
+    head = template("install.sql").replace("{backlog}", backlog or "no watch is in notify mode")
+    yield head.replace("{patience}", _setting(patience))
     tables = list(dict.fromkeys(table for watch in watches.values() for table in tables_of(watch)))
-    functions = sql.SQL("IN ({})").format(_literals(map(function_of, watches))) if watches else sql.SQL("IS NULL")
-    sequences = [each for name in watches for each in (bell_of(name), missed_of(name))]
-    # After one that no table has.
-    nobody = sql.SQL("(NULL::pg_catalog.text, NULL::pg_catalog.text)")
-    named = [sql.SQL("({})").format(_literals((table.schema, table.name))) for table in tables]
-    parts = [
-        template("install.sql")
-        .replace("{backlog}", backlog or "no watch is in notify mode")
-        .replace("{patience}", _setting(patience)),
-        render(
-            template("refused.sql"),
-            sequences=_literals(sequences) if sequences else sql.NULL,
-            functions=functions,
-            watched=sql.SQL(", ").join([nobody, *named]),
-        ),
-        _only_keeps_rows(),
-        _locks(map(str, tables), functions, sql.SQL(_PARTS["log_is_unfinished"]), patience),
-        template("log.sql"),
-    ]
+    functions = sql.SQL("IN ({})").format(literals([*map(function_of, watches)] or [None]))
+    yield render(
+        template("refused.sql"),
+        sequences=literals([each for name in watches for each in (bell_of(name), missed_of(name))] or [None]),
+        functions=functions,
+        watched=_values(2, [(table.schema, table.name) for table in tables]),
+    )
+    yield _only_keeps_rows()
+    yield _locks(map(str, tables), functions, _PARTS["log_is_unfinished"], patience)
+    yield template("log.sql")
     for name, watch in watches.items():
-        parts.append(only_tables(watch))
-        parts.append(
-            render(
-                template("watch.sql"),
-                watch_name=sql.SQL(name),
-                bell=sql.Identifier(bell_of(name)),
-                missed=sql.Identifier(missed_of(name)),
-                function_name=sql.Literal(function_of(name)),
-            )
+        yield only_tables(watch)
+        yield render(
+            template("watch.sql"),
+            watch_name=sql.SQL(name),
+            bell=sql.Identifier(bell_of(name)),
+            missed=sql.Identifier(missed_of(name)),
+            function_name=sql.Literal(function_of(name)),
         )
-        parts += [recorder.commented_script for recorder in recorders(name, watch)]
+        yield from (recorder.commented_script for recorder in recorders(name, watch))
     # Take from other roles what only the daemon needs, and look once more at what they may have done with it.
     was_there = "ANY (pg_catalog.string_to_array(pg_catalog.current_setting('cdc_sync.there'), ' '))"
     objects = _ours(
@@ -86,39 +81,27 @@ def install(config: Config, patience: timedelta = PATIENCE) -> str:
     )
     ourselves = "SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = current_user"
     daemon = sql.Literal(user_of(config.database.dsn.get_secret_value())).as_string()
-    readable = rights.readable(_owners(watches.values()), _PARTS["relations"])
-    return "".join(
-        [
-            *parts,
-            render(template("rights.sql"), revoke=sql.SQL(rights.revoke(objects, ourselves, daemon))),
-            _only_keeps_rows(),
-            render(template("readable.sql"), readable=sql.SQL(readable)),
-            "\nCOMMIT;\n",
-        ]
-    )
+    yield render(template("rights.sql"), revoke=sql.SQL(rights.revoke(objects, ourselves, daemon)))
+    yield _only_keeps_rows()
+    readable = rights.readable(rights.owners(tables), _PARTS["relations"])
+    yield render(template("readable.sql"), readable=sql.SQL(readable))
+    yield "\nCOMMIT;\n"
 
 
 def uninstall(watch: str | None = None, patience: timedelta = PATIENCE) -> str:
     """The script that removes everything, whatever is configured; or what belongs to one watch, configured or not."""
+    functions, sequences = r"LIKE 'record\_%'", r"~ '^(bell|missed)_'"
+    what, rest = "everything that `cdc-sync sql install` ever installed in this database", _PARTS["uninstall_rest"]
+    if watch is not None:
+        functions = sql.SQL("= {}").format(function_of(watch)).as_string()
+        sequences = sql.SQL("IN ({})").format(literals((bell_of(watch), missed_of(watch)))).as_string()
+        what = f"what `cdc-sync sql install` installed for the watch {visible(watch)}"
+        rest = sql.SQL(_PARTS["uninstall_pending"]).format(watch=watch).as_string()
     # The locks have dollar quotes of their own.
     head, tail = template("uninstall.sql").split("{locks}")
-    if watch is None:
-        functions: sql.Composable = sql.SQL(r"LIKE 'record\_%'")
-        what = "everything that `cdc-sync sql install` ever installed in this database"
-        sequences: sql.Composable = sql.SQL(r"~ '^(bell|missed)_'")
-        rest: sql.Composable = sql.SQL("\n" + _PARTS["uninstall_rest"])
-    else:
-        functions = sql.SQL("= {}").format(sql.Literal(function_of(watch)))
-        what = f"what `cdc-sync sql install` installed for the watch {visible(watch)}"
-        sequences = sql.SQL("IN ({})").format(_literals((bell_of(watch), missed_of(watch))))
-        rest = sql.SQL("\n" + _PARTS["uninstall_pending"]).format(watch=sql.Literal(watch))
-    return "".join(
-        [
-            render(head, what=sql.SQL(what), patience=sql.SQL(_setting(patience))),
-            _locks([], functions, sql.SQL("true" if watch is None else "false"), patience),
-            render(tail, functions=functions, sequences=sequences, rest=rest),
-        ]
-    )
+    put_in = {"functions": sql.SQL(functions), "sequences": sql.SQL(sequences), "rest": sql.SQL(f"\n{rest}")}
+    locks = _locks([], put_in["functions"], "true" if watch is None else "false", patience)
+    return render(head, what=sql.SQL(what), patience=sql.SQL(_setting(patience))) + locks + render(tail, **put_in)
 
 
 def verify(config: Config) -> str:
@@ -128,11 +111,11 @@ def verify(config: Config) -> str:
 
 def absent(watch: str | None = None) -> str:
     """The query of what is there of cdc-sync: of everything, or of what belongs to one watch, configured or not."""
-    functions = relations = schema = sql.Composed([sql.SQL("true")])
+    functions = relations = schema = sql.SQL("true").format()
     if watch is not None:
-        functions = sql.SQL("pg_catalog.split_part(p.proname, '$', 1) = {}").format(sql.Literal(function_of(watch)))
-        relations = sql.SQL("c.relname IN ({})").format(_literals((bell_of(watch), missed_of(watch))))
-        schema = sql.Composed([sql.SQL("false")])
+        functions = sql.SQL("pg_catalog.split_part(p.proname, '$', 1) = {}").format(function_of(watch))
+        relations = sql.SQL("c.relname IN ({})").format(literals((bell_of(watch), missed_of(watch))))
+        schema = sql.SQL("false").format()
     what = sql.SQL("cdc-sync" if watch is None else f"the watch {visible(watch)}")
     return render(template("absent.sql"), what=what, functions=functions, relations=relations, schema=schema)
 
@@ -161,8 +144,9 @@ def verify_watches(watches: dict[str, Watch], *, rights_too: bool = True) -> str
     relations += [(name, each, "S") for name in watches for each in (bell_of(name), missed_of(name))]
     exposed = unreadable = _PARTS["nothing_exposed"]
     if rights_too:
+        owners = rights.owners(table for watch in watches.values() for table in tables_of(watch))
         exposed = rights.exposed(_ours("false", "false"), _PARTS["installers"])
-        unreadable = rights.unreadable(_owners(watches.values()), _PARTS["relations"])
+        unreadable = rights.unreadable(owners, _PARTS["relations"])
     return render(
         template("verify.sql"),
         functions=_values(5, functions),
@@ -190,15 +174,13 @@ def _setting(patience: timedelta) -> str:
     return f"{milliseconds}ms" if milliseconds % 1000 else f"{milliseconds // 1000}s"
 
 
-def _locks(
-    tables: Iterable[str], functions: sql.Composable, log_is_altered: sql.Composable, patience: timedelta
-) -> str:
+def _locks(tables: Iterable[str], functions: sql.Composable, log_is_altered: str, patience: timedelta) -> str:
     """Lock these tables, and whatever has triggers that call these functions, which are going to be dropped."""
     return render(
         template("locks.sql"),
-        tables=_literals(tables),
+        tables=literals(tables),
         functions=functions,
-        log_is_altered=log_is_altered,
+        log_is_altered=sql.SQL(log_is_altered),
         patience=sql.Literal(_setting(patience)),
     )
 
@@ -217,27 +199,15 @@ def _ours(new_schema: str, new_relation: str, of_ours: str = "") -> str:
     )
 
 
-def _owners(watches: Iterable[Watch]) -> str:
-    """The query of the owners of these watches' tables."""
-    return rights.owners(
-        (sql.Literal(table.schema).as_string(), sql.Literal(table.name).as_string())
-        for watch in watches
-        for table in tables_of(watch)
-    )
-
-
-def _literals(values: Iterable[str | None]) -> sql.Composed:
-    return sql.SQL(", ").join(map(sql.Literal, values))
-
-
 def _md5(body: str) -> str:
     return hashlib.md5(body.replace("\r", "").encode(), usedforsecurity=False).hexdigest()
 
 
 def _values(width: int, lines: Sequence[tuple[str | None, ...]]) -> sql.Composable:
     """Lines of VALUES; PostgreSQL wants at least one, and the type of each column from the first."""
-    typed = [
-        sql.SQL("({})").format(sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Literal(v)) for v in line))
-        for line in lines or [(None,) * width]
-    ]
+    typed = (sql.SQL("({})").format(_typed(line)) for line in lines or [(None,) * width])
     return sql.SQL(",\n    ").join(typed)
+
+
+def _typed(line: Iterable[str | None]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.SQL("{}::pg_catalog.text").format(value) for value in line)

@@ -55,12 +55,17 @@ class IdTable:
         has_url = url is not None and (url.table, url.key) == (side.table, side.key)
         return cls(side, url.column if url is not None and has_url else None, is_configured=True)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the daemon reads."""
+        return (*self.side.key, self.side.column, *([] if self.url is None else [self.url]))
+
     def configuration(self, watch: Watch) -> str:
         """The watch's keys by which it reads this table, as YAML."""
         keys = zip(self.side.key, watch.key, strict=True)
         on = " AND ".join(f"h.{written(own)} = t.{written(key)}" for own, key in keys)
-        columns = {"application_id": self.side.column, "status_url": self.url}
         looked_up = "(SELECT h.{column} FROM {table} h WHERE {on})"
+        columns = {"application_id": self.side.column, "status_url": self.url}
         document = {
             "columns": {
                 field: {
@@ -78,56 +83,47 @@ class IdTable:
 
 def script(watch: Watch, role: str) -> str:
     """The script that creates a watch's side table, and lets the daemon's role read it."""
-    ids = IdTable.of(watch)
+    ids, names = IdTable.of(watch), expressions.names
     side, table, watched = ids.side, expressions.table(ids.side.table), expressions.table(watch.table)
     writer = sql.Identifier("the_writer")
-    to_write = [
-        *granting(side.table, "SELECT, INSERT, UPDATE", (), writer),
-        *granting(watch.table, "SELECT", watch.key, writer),
-    ]
-    read = (*side.key, side.column, *([] if ids.url is None else [ids.url]))
-    url = sql.SQL("" if ids.url is None else "\n        {} text,").format(sql.Identifier(ids.url or ""))
+    url = index = sql.SQL("").format()
+    if ids.url is not None:
+        column = sql.Identifier(ids.url)
+        url = sql.SQL("\n        {} text,").format(column)
+        create = sql.SQL("CREATE INDEX ON {} ({})").format(table, id_in_url(column))
+        index = sql.SQL("\n    EXECUTE {};").format(create.as_string())
     rest = render(
         sections("parts.sql")["id_table"],
         value=sql.Identifier(side.column),
         url=url,
-        key=_listed(side.key),
+        key=names(side.key),
         watched=watched,
-        watched_key=_listed(watch.key),
+        watched_key=names(watch.key),
     )
-    index: sql.Composable = sql.SQL("")
-    if ids.url is not None:
-        create = sql.SQL("CREATE INDEX ON {} ({})").format(table, id_in_url(sql.Identifier(ids.url)))
-        index = sql.SQL("\n    EXECUTE {};").format(sql.Literal(create.as_string()))
-    head, body = template("id_table.sql").split("\nBEGIN;", 1)
-    head = render(
-        head,
+    made = render(
+        template("id_table.sql"),
         side=sql.SQL(visible(str(side.table))),
         watched=sql.SQL(visible(str(watch.table))),
-        writer=sql.SQL("\n".join(f"--             {visible(line)}" for line in dict.fromkeys(to_write))),
-    )
-    body = render(
-        body,
+        writer=sql.SQL("\n".join(f"--             {visible(line)}" for line in _to_fill(ids, watch, writer))),
         create=sql.Literal(sql.SQL("CREATE TABLE {} (").format(table).as_string()),
         rest=sql.Literal(rest),
         index=index,
         side_name=sql.Literal(table.as_string()),
-        side_keys=sql.SQL(", ").join(map(sql.Literal, side.key)),
+        side_keys=expressions.literals(side.key),
         watched_name=sql.Literal(watched.as_string()),
-        watched_keys=sql.SQL(", ").join(map(sql.Literal, watch.key)),
-        grants=sql.SQL("\n".join(granting(side.table, "SELECT", read, sql.Identifier(role)))),
+        watched_keys=expressions.literals(watch.key),
+        grants=sql.SQL("\n".join(granting(side.table, "SELECT", ids.columns, sql.Identifier(role)))),
     )
-    wanted = "" if ids.is_configured else _commented(ids.configuration(watch))
-    return f"{head}\nBEGIN;{body}{wanted}"
+    if ids.is_configured:
+        return made
+    wanted = "".join(f"--   {visible(line)}\n" for line in ids.configuration(watch).splitlines())
+    return f"{made}\n-- In the watch's configuration, then `cdc-sync sql install` once more in notify mode:\n{wanted}"
 
 
-def _commented(configuration: str) -> str:
-    lines = "\n".join(f"--   {visible(line)}" for line in configuration.splitlines())
-    return f"\n-- In the watch's configuration, then `cdc-sync sql install` once more in notify mode:\n{lines}\n"
-
-
-def _listed(columns: Sequence[str]) -> sql.Composed:
-    return sql.SQL(", ").join(map(sql.Identifier, columns))
+def _to_fill(ids: IdTable, watch: Watch, to: sql.Identifier) -> list[str]:
+    """The GRANTs of a role that fills the table."""
+    grants = granting(ids.side.table, "SELECT, INSERT, UPDATE", (), to) + granting(watch.table, "SELECT", watch.key, to)
+    return list(dict.fromkeys(grants))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +170,11 @@ async def link(connection: Connection, watch: Watch, links: Sequence[Link], *, r
     try:
         async with connection.transaction():
             await connection.execute(sections("link.sql")["patience"].encode())
-            side, watched = await _looked_up(connection, ids.side.table), await _looked_up(connection, watch.table)
+            side, watched = [await _looked_up(connection, table) for table in (ids.side.table, watch.table)]
             types = [expressions.fragment(watched.columns[column]) for column in watch.key]
             await _insist_on_convertible(connection, links, types, expressions.fragment(side.columns[ids.side.column]))
             parts = _parts(ids, side, watched, watch.key, types)
-            keys = columns_of([each.key for each in links])
-            given = [*keys, [each.application_id for each in links], [each.url for each in links]]
+            given = list(map(list, zip(*((*each.key, each.application_id, each.url) for each in links), strict=True)))
             wrong = await rows_of(connection, sql.SQL(sections("link.sql")["wrong"]).format(**parts), [*given, replace])
             if problems := [_problem(links[place - 1], watch, *found) for place, *found in wrong]:
                 raise OperationError(told(problems))
@@ -226,12 +221,11 @@ async def _insist_on_convertible(
     _, wrong = await halved(list(by_value), ask)
     if wrong:
         kinds, of_id = ", ".join(type_.as_string() for type_ in keys), id_.as_string()
+        links = [by_value[value] for value in wrong]
+        rows = ((each.place, "/".join(each.key), each.application_id) for each in links)
         raise OperationError(
-            told([
-                f"{each.place}: the key {_shown(each.key)} is no {kinds}, or the id {each.application_id!r} no {of_id}"
-                for each in map(by_value.__getitem__, wrong)
-            ])
-        )  # fmt: skip
+            told([f"{place}: the key {key} is no {kinds}, or the id {id_!r} no {of_id}" for place, key, id_ in rows])
+        )
 
 
 def _parts(
@@ -262,44 +256,37 @@ def _parts(
     }
 
 
-def _shown(key: Sequence[str]) -> str:
-    return "/".join(key)
-
-
 def _problem(link: Link, watch: Watch, is_there: bool, others: Sequence[str] | None, former: str | None) -> str:  # noqa: FBT001 - a row of the statement
+    key = "/".join(link.key)
     if not is_there:
-        return f"{link.place}: {watch.table} has no row with the key {_shown(link.key)}"
+        return f"{link.place}: {watch.table} has no row with the key {key}"
     if others is not None:
-        return f"{link.place}: the id {link.application_id!r} is that of the row {_shown(others)}"
+        return f"{link.place}: the id {link.application_id!r} is that of the row {'/'.join(others)}"
     return (
-        f"{link.place}: the row {_shown(link.key)} has the id {former!r}. If that is wrong: --replace, and then "
-        f"HelloWork is sent that {former!r} is deleted"
+        f"{link.place}: the row {key} has the id {former!r}. If that is wrong: --replace, and then HelloWork is sent "
+        f"that {former!r} is deleted"
     )
 
 
+_AT_THIS_MOMENT = (
+    "Nothing was changed: another session has put one of these ids in, or has deleted a row, at this very moment "
+    "({said}). Run the command again."
+)
+_REFUSALS: dict[type[psycopg.Error], str] = {
+    errors.InsufficientPrivilege: "The role {user} may not fill {side}: {said}. Nothing was changed. Name the login of "
+    "the table's owner with --dsn; or that of a role which fills it, not the daemon's, after:\n{grants}",
+    errors.LockNotAvailable: "Nothing was changed: a transaction of the ATS holds one of the rows, or a lock on the "
+    "table. Run the command again in a moment.",
+    errors.CardinalityViolation: "Nothing was changed: two of the keys are of one row, which is written in two ways.",
+    errors.InvalidColumnReference: "{side} has no primary key. `cdc-sync check` says how it is repaired.",
+    errors.UniqueViolation: _AT_THIS_MOMENT,
+    errors.ForeignKeyViolation: _AT_THIS_MOMENT,
+}
+
+
 def _refused(error: psycopg.Error, connection: Connection, ids: IdTable, watch: Watch) -> OperationError:
-    side = ids.side.table
-    match error:
-        case errors.InsufficientPrivilege():
-            to = sql.Identifier(connection.info.user)
-            grants = granting(side, "SELECT, INSERT, UPDATE", (), to) + granting(watch.table, "SELECT", watch.key, to)
-            return OperationError(
-                f"The role {connection.info.user} may not fill {side}: {error.diag.message_primary}. Nothing was "
-                f"changed. Name the login of the table's owner with --dsn; or that of a role which fills it, not the "
-                f"daemon's, after:\n" + "\n".join(dict.fromkeys(grants))
-            )
-        case errors.LockNotAvailable():
-            return OperationError(
-                "Nothing was changed: a transaction of the ATS holds one of the rows, or a lock on the table. Run the "
-                "command again in a moment."
-            )
-        case errors.CardinalityViolation():
-            return OperationError("Nothing was changed: two of the keys are of one row, which is written in two ways.")
-        case errors.InvalidColumnReference():
-            return OperationError(f"{side} has no primary key. `cdc-sync check` says how it is repaired.")
-        case errors.UniqueViolation() | errors.ForeignKeyViolation():
-            return OperationError(
-                f"Nothing was changed: another session has put one of these ids in, or has deleted a row, at this very "
-                f"moment ({error.diag.message_primary}). Run the command again."
-            )
-    return translate(error, f"filling {side}")
+    side, user = ids.side.table, connection.info.user
+    if (text := _REFUSALS.get(type(error))) is None:
+        return translate(error, f"filling {side}")
+    grants = "\n".join(_to_fill(ids, watch, sql.Identifier(user)))
+    return OperationError(text.format(user=user, side=side, said=error.diag.message_primary, grants=grants))

@@ -1,6 +1,7 @@
 """The SQL of other roles' rights; what it does is held by tests with a server."""
 
 from cdc_sync import rights
+from cdc_sync.core.identifiers import QualifiedName
 
 OBJECTS = "SELECT 'TABLE', 'ours', 10, NULL::aclitem[], ARRAY['SELECT'], false"
 INSTALLERS = "SELECT 10::oid"
@@ -18,7 +19,7 @@ def test_the_daemon_keeps_what_it_needs_and_where_it_is_not_known_everybody_does
     assert "= daemon, true)" in rights.revoke(OBJECTS, INSTALLERS, "NULL")
 
 
-GRANTS = rights.Grants("'{ours}'", [("'public'", "'t'", "ARRAY['{acls}']")], [("'changes'", "'SELECT'")], ["'public'"])
+GRANTS = rights.granted("'{ours}'", [("'public'", "'t'", "ARRAY['{acls}']")], [("'changes'", "'SELECT'")], ["'public'"])
 
 
 def test_what_is_granted_is_put_in_once_whatever_its_names_are() -> None:
@@ -42,7 +43,7 @@ def test_owners_of_no_table_are_nobody() -> None:
 
 
 def test_a_dump_reads_what_the_tables_owners_are_given() -> None:
-    owners = rights.owners([("'public'", "'applications'"), ("NULL", "'side'")])
+    owners = rights.owners([QualifiedName("public", "applications"), QualifiedName(None, "side")])
     assert "pg_catalog.text), ('public', 'applications'), (NULL, 'side')) AS watched" in owners
     for query in (rights.readable(owners, "c.relname = 'changes'"), rights.unreadable(owners, "c.relname = 'changes'")):
         assert owners in query

@@ -7,7 +7,7 @@ from support.watched import a_watch
 
 from cdc_sync.config import PlainColumn
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.source.expressions import SideTable, side_table
+from cdc_sync.source.expressions import SideTable, same, side_table
 
 
 def found(expression: str, *key: str) -> SideTable | None:
@@ -69,5 +69,5 @@ def test_a_column_is_none_and_of_a_composite_key_every_part_counts() -> None:
 def test_a_name_is_its_own_as_far_as_a_schema_is_given() -> None:
     side = found("(SELECT l.hw FROM links l WHERE l.application = t.id)")
     assert side is not None
-    assert side.is_named(QualifiedName("public", "links"))
-    assert not side.is_named(QualifiedName(None, "link"))
+    assert same(side.table, QualifiedName("public", "links"))
+    assert not same(side.table, QualifiedName(None, "link"))

@@ -46,9 +46,7 @@ _NEXT = "UPDATE cdc_sync.about SET value = '{number}' WHERE name = 'schema';"
 
 def owners(tables: Iterable[QualifiedName]) -> str:
     """The query of the roles that own these tables, where they are in the store's database."""
-    return rights.owners(
-        (sql.Literal(table.schema).as_string(), sql.Literal(table.name).as_string()) for table in tables
-    )
+    return rights.owners(tables)
 
 
 def install(daemon: str | None = None, tables_owners: str = _NOBODY) -> str:
@@ -98,7 +96,7 @@ def revokes(role: str) -> str:
 def _granted(role: str) -> rights.Grants:
     """The same as data."""
     ours = [(sql.Literal(name).as_string(), "'SELECT, INSERT, UPDATE, DELETE'") for name in TABLES]
-    return rights.Grants(sql.Literal(role).as_string(), [], ours, ["'cdc_sync'"])
+    return rights.granted(sql.Literal(role).as_string(), [], ours, ["'cdc_sync'"])
 
 
 def uninstall() -> str:
