@@ -57,7 +57,9 @@ async def check_database(
     psql = f"psql '{'…' if shown == HIDDEN else shown}'" if dsn.strip() else "psql"
     try:
         async with connected(dsn) as connection, connected(dsn) as other:
-            tell(_version(connection.info.server_version // 10_000))
+            version = connection.info.server_version // 10_000
+            what = "old" if version < _OLDEST else "new" if version > _NEWEST else "known"
+            tell(found(f"server/{what}", version=version, oldest=_OLDEST))
             async with asking_shortly(connection, "asking the server for its version and identity"):
                 facts = await server_facts(connection)
             tell(found("connection/made", database=facts.database, user=facts.user, shown=shown))
@@ -69,9 +71,11 @@ async def check_database(
                 tell(finding)
             for name, position in (read or {}).items():
                 tell(await _replica_position(connection, name, position))
-            # A shared store decides who captures, wherever its daemons read.
+            # Which daemons do the watches' locks keep away? A standby's own are known to nobody else. A shared store
+            # decides who captures, wherever its daemons read.
             if facts.in_recovery and config.state.backend != "postgres":
-                tell(await _lock(dsn))
+                async with primary_session(dsn) as primary:
+                    tell(found("standby/locked-here" if primary is None else "standby/locked-on-the-primary"))
             for finding in _neighbours(config, facts):
                 tell(finding)
             if (notified := await _notify(connection, other, config, facts)) is not None:
@@ -87,11 +91,6 @@ async def check_database(
             remedy = "GRANT CONNECT ON DATABASE … TO …;   -- cdc-sync sql grants prints it"
         tell(Finding("connection", "failed", error.message, remedy))
         return None
-
-
-def _version(version: int) -> Finding:
-    what = "old" if version < _OLDEST else "new" if version > _NEWEST else "known"
-    return found(f"server/{what}", version=version, oldest=_OLDEST)
 
 
 async def _session(connection: Connection, other: Connection) -> Finding:
@@ -160,12 +159,6 @@ async def _replica_position(connection: Connection, watch: str, read: str) -> Fi
     except SourceError as error:
         return found("replica-position/behind", watch=watch, reason=error.message)
     return found("replica-position/reached", watch=watch)
-
-
-async def _lock(dsn: str) -> Finding:
-    """Which daemons the watches' locks keep away on a standby: its own are known to nobody else."""
-    async with primary_session(dsn) as primary:
-        return found("standby/locked-here" if primary is None else "standby/locked-on-the-primary")
 
 
 def _rung(config: Config) -> list[str]:

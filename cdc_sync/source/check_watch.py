@@ -8,7 +8,7 @@ and not about the size that the table has today.
 """
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from difflib import get_close_matches
 from functools import cache, partial
 from importlib.resources import files
@@ -82,24 +82,26 @@ Raises:
 
 async def check_watch(connection: Connection, name: str, watch: Watch, tell: Tell) -> None:
     """Tell of a watch, one precondition after the other."""
-    one, columns = _Watch(connection, name, watch), f"\\d {watch.table}   -- in psql: the columns and their types"
+    one = _Watch(connection, name, watch)
+    zone = watch.timezone.rpartition("/")[2]
+    known = {"table": watch.table, "zone": _like(zone), "similar": _like(watch.table.name)}
 
-    async def holds(check: str, doing: str, question: Question, look: str = columns) -> bool:
-        """Tell the answer; `look` is what to look at if the database cannot give one."""
+    async def holds(check: str, doing: str, question: Question) -> bool:
+        """Tell the answer."""
         try:
             async with asking_shortly(connection, doing):
                 finding = await question()
         except SourceError as error:
-            known = _texts()["unanswered"].get(error.code, {"remedy": look})
-            finding = Finding(check, "failed", error.message, known["remedy"], name)
+            texts = _texts()["unanswered"]
+            remedy = (texts.get(error.code) or texts.get(check) or texts["else"])["remedy"].format(**known)
+            finding = Finding(check, "failed", error.message, remedy, name)
         if finding is not None:
             tell(finding)
         return finding is None or finding.state == "ok"
 
-    looking, zones = f"looking up the table {watch.table}", "SELECT name FROM pg_timezone_names WHERE name ILIKE {};"
-    similar = render(zones, sql.Literal(f"%{watch.timezone.rpartition('/')[2]}%"))
-    await holds("timezone", "looking up the time zone", one.time_zone, similar)
-    if not await holds("table", looking, one.look_up, _tables_named(watch.table.name)):
+    looking = f"looking up the table {watch.table}"
+    await holds("timezone", "looking up the time zone", one.time_zone)
+    if not await holds("table", looking, one.look_up):
         return
     for related in watch.related:
         await holds("related", f"looking up the table {related.table}", partial(one.related, related))
@@ -165,14 +167,18 @@ class _Watch:
     async def related(self, related: Related) -> Finding:
         seen = await look_up(self._connection, related.table)
         if seen is None:
-            return self._found("related/missing", _tables_named(related.table.name), table=related.table)
+            return self._found("related/missing", table=related.table, similar=_like(related.table.name))
         named = [(f"related ({related.table}): key", column) for column in related.key]
         if missing := self._missing("related", named, seen):
             return missing
         columns = self._watch.columns
         for mapped in (columns.application_id, columns.status_url):
             side = expressions.side_table(self._watch, mapped)
-            if side is not None and expressions.same(side.table, related.table) and (wrong := await self._side_table(side, seen)):
+            if (
+                side is not None
+                and expressions.same(side.table, related.table)
+                and (wrong := await self._side_table(side, seen))
+            ):
                 return wrong
         return self._found("related/there", table=related.table)
 
@@ -183,7 +189,7 @@ class _Watch:
             return missing
         shown, watched = seen.qualified, self.facts.qualified
         if not any(unique <= set(side.key) for unique in seen.unique):
-            return self._found("related/several-ids", _making_unique(seen, side.key), table=shown)
+            return self._found("related/several-ids", table=shown, names=_listed(side.key), how=_how(seen))
         if self.facts.kind not in _TABLES or (self.facts.kind == _PARTITIONED and self._version < _REFERRED_SINCE):
             return None  # no foreign key can lead to it
         names = [seen.schema, seen.name, self.facts.schema, self.facts.name]
@@ -191,16 +197,14 @@ class _Watch:
         actions = {name: action for name, action, columns in keys if set(columns) == set(side.key)}
         if "c" in actions.values():
             return None
-        remedy = render(
-            sections("parts.sql")["cascade"],
-            side=expressions.table(shown),
-            key=expressions.names(side.key),
-            watched=expressions.table(watched),
-            watched_key=expressions.names(self._watch.key),
-            drop=sql.SQL("").join(sql.SQL("DROP CONSTRAINT {}, ").format(sql.Identifier(name)) for name in actions),
+        return self._found(
+            f"related/{'kept' if {'a', 'r'} & set(actions.values()) else 'stays'}",
+            table=shown,
+            key=_listed(side.key),
+            watched=watched,
+            watched_key=_listed(self._watch.key),
+            drop="".join(f"DROP CONSTRAINT {written(name)}, " for name in actions),
         )
-        what = "kept" if {"a", "r"} & set(actions.values()) else "stays"
-        return self._found(f"related/{what}", remedy, table=shown, watched=watched)
 
     def _missing(self, check: str, named: list[tuple[str, str]], table: TableFacts) -> Finding | None:
         """The columns that a table lacks, of some that are given behind the places that name them."""
@@ -214,7 +218,7 @@ class _Watch:
         if unquoted := next((written(folded[name]) for name in close if name in folded), None):
             remedy += f" A name without double quotes is folded to lower case; in YAML: '{unquoted}'."
         lacks = ", ".join(f"{place}: {written(column)}" for place, column in missing)
-        has = ", ".join(map(written, table.columns))
+        has = _listed(table.columns)
         return self._found(f"{check}/column-missing", remedy, table=table.qualified, missing=lacks, columns=has)
 
     async def columns(self) -> Finding | None:
@@ -234,10 +238,8 @@ class _Watch:
         if column is None or column not in table.columns:
             return None
         labels = filter(str.strip, self._watch.status.map)
-        kind, about = (
-            Column(column, table.columns[column]).kind,
-            {"column": written(column), "type": table.columns[column]},
-        )
+        type_ = table.columns[column]
+        kind, about = Column(column, type_).kind, {"column": written(column), "type": type_}
         is_number = kind in {"number", "uuid"}
         if any(kind != "number" or is_bare_number(label) for label in labels):
             what = "unmapped" if self._watch.status.unmapped == "send" else "mapped"
@@ -265,13 +267,13 @@ class _Watch:
         key, table = self._watch.key, self.facts
         if not set(key) <= set(table.columns):
             return None  # said already
-        about: dict[str, Any] = {"table": table.qualified, "names": ", ".join(map(written, key))}
+        about: dict[str, Any] = {"table": table.qualified, "names": _listed(key), "how": _how(table)}
         if table.kind not in _TABLES:
-            return self._found("key/not-of-a-table", _doubles(table, key), **about)
+            return self._found("key/not-of-a-table", **about)
         if table.kind == _PARTITIONED and self._version < PARTITIONED_SINCE:
-            return self._found("key/of-partitions", _doubles(table, key), **about)
+            return self._found("key/of-partitions", **about)
         if not any(unique <= set(key) for unique in table.unique):
-            return self._found("key/not-unique", _making_unique(table, key), **about)
+            return self._found("key/not-unique", **about)
         if nullable := [written(name) for name in key if name not in table.not_null]:
             set_ = (f"ALTER TABLE {table.qualified} ALTER COLUMN {name} SET NOT NULL;" for name in nullable)
             return self._found("key/nullable", "\n".join(set_), names=", ".join(nullable))
@@ -310,9 +312,8 @@ class _Watch:
         return self._found("row-security/none")
 
     async def key_index(self) -> Finding:
-        use, otherwise = "a sweep reads the table in pages, in the key's order", "each page sorts the whole table"
         page = Statements(self.mapping).first_page
-        return await self._index("key-index", use, otherwise, expressions.names(self._watch.key), page, 1000)
+        return await self._index("key-index", expressions.names(self._watch.key), page, 1000)
 
     async def id_index(self) -> Finding | None:
         statements, columns = Statements(self.mapping), self._watch.columns
@@ -326,34 +327,30 @@ class _Watch:
             side = expressions.side_table(self._watch, mapped)
             table = self.facts if side is None else await table_facts(self._connection, side.table)
             column = side.column if side is not None else mapped.name if isinstance(mapped, PlainColumn) else None
-            use = f"an application's rows are looked for by {by}"
-            otherwise = "each such look reads the whole table, and a change may take one"
             # A list of NULL is one of every type, and unlike an empty one leaves the planner something to look for.
             query = sql.SQL("SELECT {}").format(in_side_table(side, condition)) if side else self._where(given)
             on = None if column is None else indexed(column)
-            finding = await self._index("application-id-index", use, otherwise, on, query, [None], table=table)
+            finding = await self._index("application-id-index", on, query, [None], table, by=by)
         return finding
 
     async def watermark_index(self, watermark: str) -> Finding:
         mark, type_ = expressions.column(watermark), watermark_type(self.mapping, watermark)
         since = self._where(sql.SQL("{} >= %s::{}").format(mark, sql.SQL(type_)))
-        use = f"changed rows are looked for by {written(watermark)}"
-        otherwise = f"the whole table is read every {self._watch.capture.poll_interval.total_seconds():g} s"
-        return await self._index("watermark-index", use, otherwise, sql.Identifier(watermark), since, "infinity")
+        pause, on = self._watch.capture.poll_interval.total_seconds(), sql.Identifier(watermark)
+        return await self._index("watermark-index", on, since, "infinity", column=written(watermark), pause=pause)
 
     def _where(self, condition: sql.Composable | None) -> sql.Composed:
         # Bare: an order that is asked for as well could be had by another index, at the cost of reading it all.
         return sql.SQL("SELECT FROM {} WHERE {}").format(self.mapping.table, condition)
 
-    async def _index(  # noqa: PLR0917 - what differs from one use of an index to the next
+    async def _index(
         self,
         check: str,
-        use: str,
-        otherwise: str,
         on: sql.Composable | None,
         query: sql.Composable,
         value: Any,
         table: TableFacts | None = None,
+        **about: Any,
     ) -> Finding:
         """Whether an index serves a query: its condition, or of a page, whose value is a number, its order.
 
@@ -366,14 +363,11 @@ class _Watch:
         leading = await rows_of(self._connection, catalog("leading_columns"), [list(query_plan.indexes(plan))])
         is_page = isinstance(value, int)
         if query_plan.is_in_order(plan) if is_page else query_plan.seeks(plan, dict(leading)):
-            return self._found(f"{check}/there", use=use)
+            return self._found(f"{check}/there", **about)
         rows = self.facts.estimate
         what = "burden" if check == "watermark-index" and rows >= _BIG else "missing"
-        remedy, size = (
-            self._making_index(on, table or self.facts),
-            f"about {rows} rows now" if rows else "an unknown number of rows",
-        )
-        return self._found(f"{check}/{what}", remedy, use=use, otherwise=otherwise, size=size)
+        about["size"] = f"about {rows} rows now" if rows else "an unknown number of rows"
+        return self._found(f"{check}/{what}", self._making_index(on, table or self.facts), **about)
 
     def _making_index(self, on: sql.Composable | None, facts: TableFacts) -> str | None:
         kind, table = facts.kind, sql.Identifier(facts.schema, facts.name)
@@ -411,19 +405,10 @@ def _how(table: TableFacts) -> str:
     return "" if table.kind == _PARTITIONED else " CONCURRENTLY"
 
 
-def _doubles(table: TableFacts, columns: tuple[str, ...]) -> str:
-    return render(
-        "SELECT {columns}, count(*) FROM {table} GROUP BY {columns} HAVING count(*) > 1 LIMIT 10;",
-        columns=expressions.names(columns),
-        table=expressions.table(table.qualified),
-    )
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(written, names))
 
 
-def _making_unique(table: TableFacts, columns: tuple[str, ...]) -> str:
-    create = f"CREATE UNIQUE INDEX{_how(table)} ON {table.qualified} ({', '.join(map(written, columns))});"
-    return f"{create}\n-- if that fails, these are there twice:\n{_doubles(table, columns)}"
-
-
-def _tables_named(name: str) -> str:
-    query = "SELECT table_schema, table_name FROM information_schema.tables WHERE table_name ILIKE {};"
-    return render(query, sql.Literal(f"%{name}%"))
+def _like(part: str) -> str:
+    """A pattern of what has such a part, as SQL has it."""
+    return sql.Literal(f"%{part}%").as_string()

@@ -69,12 +69,6 @@ BEGIN
 END
 $cdc_sync$;
 
--- What `cdc-sync check` advises of a side table whose rows stay when those of the watched table go.
--- name: cascade
-DELETE FROM {side} WHERE ({key}) NOT IN (SELECT {watched_key} FROM {watched});
-ALTER TABLE {side} {drop}ADD FOREIGN KEY ({key})
-    REFERENCES {watched} ({watched_key}) ON UPDATE CASCADE ON DELETE CASCADE;
-
 -- A side table for HelloWork's ids, behind the columns of its key.
 -- name: id_table
 ,
