@@ -16,7 +16,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -162,24 +162,15 @@ def _environment(language: Language) -> Environment:
     )
     # `_` is the extension's, and calls `gettext`.
     made.filters |= {"iso": iso, "local": local_time, "shell": shlex.join}
-    made.globals |= {"version": __version__, "hours": HOURS, "step": BAR, "shown": HELD}
-    made.globals |= {"gettext": language.gettext, "ngettext": language.ngettext}
-    made.globals |= {"language": language, "number": language.number, "length": language.length}
+    made.globals |= {"version": __version__, "hours": HOURS, "step": BAR, "shown": HELD, "language": language}
+    made.globals |= {name: getattr(language, name) for name in ("gettext", "ngettext", "number", "length")}
+    made.globals |= {name: partial(language.sentence, name) for name in ("reason", "condition")}
+    # The inverse of `iso`.
+    made.globals["from_iso"] = lambda text: from_datetime(datetime.fromisoformat(text))
     return made
 
 
 def render(template: str, language: Language, now: int, **values: Any) -> str:
     """A page in a language; `now` is in milliseconds since the epoch, for those that say how long ago things were."""
-    return (
-        _environment(language)
-        .get_template(template)
-        .render(
-            now=now,
-            ago=lambda at: language.ago(at, now),
-            # The inverse of `iso`.
-            from_iso=lambda text: from_datetime(datetime.fromisoformat(text)),
-            reason=lambda text: language.sentence("reason", text),
-            condition=lambda name: language.sentence("condition", name),
-            **values,
-        )
-    )
+    made = _environment(language).get_template(template)
+    return made.render(now=now, ago=lambda at: language.ago(at, now), **values)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from cdc_sync.config.rules import built_urls
 from cdc_sync.core.conditions import is_standby, wrong
 from cdc_sync.core.content import Content
 from cdc_sync.core.delivery import is_paused
+from cdc_sync.core.diff import Fuse
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.payload import iso, request
 from cdc_sync.core.plan import HistoryEntry
@@ -48,8 +50,7 @@ async def status_report(config: Config, store: Store, now: int) -> dict[str, Any
     counts, repairs, fuses = await store.counts(), await store.repairs(), await store.fuses()
     watches = []
     for name in (*config.watches, *sorted(counts.keys() - config.watches.keys())):
-        watch, fuse = config.watches.get(name), fuses.get(name)
-        of_watch = counts.get(name, WatchCounts())
+        watch, fuse, of_watch = config.watches.get(name), fuses.get(name, Fuse()), counts.get(name, WatchCounts())
         positions, held = await store.positions(name), await store.entries("held", name, 1)
         oldest = of_watch.oldest_queued_at
         watches.append(
@@ -67,8 +68,8 @@ async def status_report(config: Config, store: Store, now: int) -> dict[str, Any
                 "held": of_watch.held,
                 # Why the oldest held entry is: with a whole fuse, since its deletion is suspected.
                 "held_reason": held[0].reason if held else None,
-                "fuse": "blown" if fuse is not None and fuse.blown_at is not None else "whole",
-                "fuse_reason": None if fuse is None else fuse.reason,
+                "fuse": "blown" if fuse.blown_at is not None else "whole",
+                "fuse_reason": fuse.reason,
                 "dead_letters": of_watch.dead,
                 "skipped": of_watch.skipped,
                 "suspected_deletions": of_watch.suspected,
@@ -76,10 +77,7 @@ async def status_report(config: Config, store: Store, now: int) -> dict[str, Any
             }
         )
     paused = await store.paused()
-    noted = [
-        {"name": condition.name, "message": condition.message, "since": iso(condition.since)}
-        for condition in await store.conditions()
-    ]
+    noted = [{**asdict(condition), "since": iso(condition.since)} for condition in await store.conditions()]
     return {
         "at": iso(now),
         "watches": watches,
@@ -94,8 +92,8 @@ async def status_report(config: Config, store: Store, now: int) -> dict[str, Any
             }
             for endpoint, (health, _) in (await store.endpoints()).items()
         ],
-        "conditions": [condition for condition in noted if not is_standby(condition["name"])],
-        "standby": [condition for condition in noted if is_standby(condition["name"])],
+        "conditions": [each for each in noted if not is_standby(each["name"])],
+        "standby": [each for each in noted if is_standby(each["name"])],
         "last_failures": [
             {
                 "watch": event.watch,
