@@ -30,7 +30,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
-from typing import TypeVar
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -38,9 +38,6 @@ from aiohttp import web
 from cdc_sync.config import Admin
 from cdc_sync.core.observations import Observe, TokenRefused
 from cdc_sync.listening import comes_from_ourselves, names_loopback
-
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
 
 HEALTH = frozenset({"/healthz", "/readyz"})
 
@@ -135,13 +132,12 @@ def _hash(cookie: str) -> bytes:
     return hashlib.sha256(cookie.encode("utf-8", "surrogateescape")).digest()
 
 
-def _keep(kept: dict[_Key, _Value], key: _Key, value: _Value, most: int) -> _Value:
+def _keep(kept: dict[Any, Any], key: object, value: object, most: int) -> None:
     """Put a value behind the others, of which the oldest is dropped if they are too many."""
     kept.pop(key, None)
     kept[key] = value
     if len(kept) > most:
         del kept[next(iter(kept))]
-    return value
 
 
 @dataclass(slots=True)
@@ -153,12 +149,9 @@ class _Limit:
     last: float = 0.0
     next_turn: float = 0.0
 
-    def is_over(self, now: float) -> bool:
-        return self.wrong >= FREE and now - self.last < _FORGOTTEN_AFTER
-
-    def count(self, now: float) -> None:
-        self.wrong = 1 if now - self.last >= _FORGOTTEN_AFTER else self.wrong + 1
-        self.last = now
+    def counts(self, now: float) -> bool:
+        """Whether the last wrong one is not forgotten yet."""
+        return now - self.last < _FORGOTTEN_AFTER
 
 
 class Guesses:
@@ -190,7 +183,7 @@ class Guesses:
         limits = [self._peers[peer]] if peer in self._peers else []
         if now - self._right.get(peer, -_FORGOTTEN_AFTER) >= _FORGOTTEN_AFTER:
             limits.append(self._all)
-        limits = [limit for limit in limits if limit.is_over(now)]
+        limits = [limit for limit in limits if limit.wrong >= FREE and limit.counts(now)]
         turn = max((now, *(limit.next_turn for limit in limits)))
         if turn - now > self.longest_wait:
             return None
@@ -201,8 +194,11 @@ class Guesses:
     def wrong(self, address: str | None) -> None:
         """A token was wrong."""
         now, peer = self._clock(), _peer(address)
-        _keep(self._peers, peer, self._peers.get(peer) or _Limit(_APART), _REMEMBERED).count(now)
-        self._all.count(now)
+        limit = self._peers.get(peer) or _Limit(_APART)
+        _keep(self._peers, peer, limit, _REMEMBERED)
+        for each in (limit, self._all):
+            each.wrong = each.wrong + 1 if each.counts(now) else 1
+            each.last = now
 
     def right(self, address: str | None) -> None:
         """A token was right."""
@@ -223,8 +219,7 @@ def _peer(address: str | None) -> str:
     return str(getattr(found, "ipv4_mapped", None) or found)
 
 
-@dataclass(frozen=True, slots=True)
-class Visitor:
+class Visitor(NamedTuple):
     """Who asks: somebody, somebody with the token in a header, or a browser that has logged in."""
 
     has_token: bool

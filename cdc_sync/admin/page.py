@@ -163,7 +163,8 @@ def _environment(language: Language) -> Environment:
     # `_` is the extension's, and calls `gettext`.
     made.filters |= {"iso": iso, "local": local_time, "shell": shlex.join}
     made.globals |= {"version": __version__, "hours": HOURS, "step": BAR, "shown": HELD, "language": language}
-    made.globals |= {name: getattr(language, name) for name in ("gettext", "ngettext", "number", "length")}
+    made.globals |= {"gettext": language.gettext, "ngettext": language.ngettext}
+    made.globals |= {"number": language.number, "length": language.length}
     made.globals |= {name: partial(language.sentence, name) for name in ("reason", "condition")}
     # The inverse of `iso`.
     made.globals["from_iso"] = lambda text: from_datetime(datetime.fromisoformat(text))

@@ -10,9 +10,9 @@ tables hold personal data.
 
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import NamedTuple
 from urllib.parse import quote
 
 from psycopg import sql
@@ -146,16 +146,14 @@ def same(one: QualifiedName, other: QualifiedName) -> bool:
     return one.name == other.name and (one.schema or other.schema) == (other.schema or one.schema)
 
 
-@dataclass(frozen=True, slots=True)
-class Dependencies:
+class Dependencies(NamedTuple):
     """Column names in order; `complete` is false if an expression may use others that cannot be told."""
 
     columns: tuple[str, ...]
     complete: bool
 
 
-@dataclass(frozen=True, slots=True)
-class SideTable:
+class SideTable(NamedTuple):
     """A table in which a row of the watched one has its HelloWork id, or its status URL, in a row of its own.
 
     Attributes:

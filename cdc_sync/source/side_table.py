@@ -5,7 +5,7 @@ has its id elsewhere can have the script of the table that it could have, and th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import psycopg
 import yaml
@@ -29,8 +29,7 @@ from cdc_sync.source.unreadable import columns_of, halved
 _SUFFIX = "_hellowork"
 
 
-@dataclass(frozen=True, slots=True)
-class IdTable:
+class IdTable(NamedTuple):
     """Where a watch has, or could have, HelloWork's ids.
 
     Attributes:
@@ -126,8 +125,7 @@ def _to_fill(ids: IdTable, watch: Watch, to: sql.Identifier) -> list[str]:
     return list(dict.fromkeys(grants))
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """An id for a row.
 
     Attributes:
@@ -143,8 +141,7 @@ class Link:
     url: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Linked:
+class Linked(NamedTuple):
     """How many ids were put in, took another one's place (or only their URL did), and were there already."""
 
     new: int

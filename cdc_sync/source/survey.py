@@ -10,14 +10,9 @@ from cdc_sync.core.guessing import MOST_VALUES, Column, Reference, Table, flags
 from cdc_sync.core.identifiers import QualifiedName, usable, written
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.expressions import catalog
+from cdc_sync.source.expressions import catalog, sections
 from cdc_sync.source.expressions import table as quoted
 from cdc_sync.source.facts import ServerFacts, asking_shortly, rows_of, server_facts
-
-_VALUES = """
-SELECT DISTINCT seen.value FROM (SELECT {column}::text AS value FROM {table} LIMIT 10000) AS seen
- WHERE seen.value IS NOT NULL ORDER BY 1 LIMIT {most}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +77,9 @@ async def survey(connection: Connection) -> Survey:
 async def with_values(connection: Connection, table: Table) -> Table:
     """Look at the different values of what may be a flag, among the first rows, as far as we may read it."""
     seen: dict[str, tuple[str, ...]] = {}
+    values = sql.SQL(sections("reading.sql")["values"])
     for name in flags(table):
-        query = sql.SQL(_VALUES).format(column=sql.Identifier(name), table=quoted(table.name), most=MOST_VALUES)
+        query = values.format(column=sql.Identifier(name), table=quoted(table.name), most=MOST_VALUES)
         # Often it may not: `init` comes before the grants.
         with suppress(SourceError):
             async with asking_shortly(connection, f"looking at the values of {written(name)}"):

@@ -14,7 +14,7 @@
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from psycopg import sql
 
@@ -45,8 +45,7 @@ Storage = frozenset[tuple[int, int]]
 """The tables that are read with some, these included, and the file of each; VACUUM FULL changes it too, for once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(NamedTuple):
     """One object and its state, as `sql verify` tells it; `function` is the one that a trigger calls."""
 
     watch: str | None
@@ -57,8 +56,7 @@ class Verified:
     state: str
 
 
-@dataclass(frozen=True, slots=True)
-class Installation:
+class Installation(NamedTuple):
     """What there is for one watch.
 
     Attributes:

@@ -73,3 +73,8 @@ least({0} AT TIME ZONE {1}, ({0} + %(jump)s::interval) AT TIME ZONE {1} - %(jump
 -- name: identity
 -- Names the database, so that any but a physical copy has another one. Any role may ask (PostgreSQL 10 to 18).
 (SELECT current_database() || ' of cluster ' || system_identifier FROM pg_catalog.pg_control_system())
+
+-- name: values
+-- Some different values of a column among the first rows, for `cdc-sync init`.
+SELECT DISTINCT seen.value FROM (SELECT {column}::text AS value FROM {table} LIMIT 10000) AS seen
+ WHERE seen.value IS NOT NULL ORDER BY 1 LIMIT {most}
