@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from cdc_sync import __version__
 from cdc_sync.core import observations as events
-from cdc_sync.core.conditions import Conditions, wrong
+from cdc_sync.core.conditions import STANDBY, Conditions, kind_of, wrong
 from cdc_sync.core.content import Kind
 from cdc_sync.core.delivery import CallOutcome, is_paused
 from cdc_sync.core.observations import ASKED_FOR, Handlers, Outcome
@@ -165,9 +165,7 @@ class EventMetrics(Collector):
         self._keys, self._decisions = of["cdc_sync_captured_keys"], of["cdc_sync_decisions"]
         self._calls, self._seconds = of["cdc_sync_calls"], of["cdc_sync_call_seconds"]
         self._waited = of["cdc_sync_queue_seconds"]
-        self._store_fails_for: set[str | None] = set()
         of["cdc_sync_build_info"].set(1, __version__)
-        of["cdc_sync_store_ok"].set(1)
         for outcome in ("applied", "refused"):
             of["cdc_sync_reloads"].add(0, outcome)
 
@@ -188,19 +186,15 @@ class EventMetrics(Collector):
             events.Reloaded: self._reloaded,
             events.ReloadRefused: lambda _: of["cdc_sync_reloads"].add(1, "refused"),
             events.WatchEnded: self._watch_ended,
-            events.WatchConnected: lambda e: self._stands(e.watch, connected=True),
-            events.WatchLost: lambda e: self._stands(e.watch),
+            events.WatchConnected: lambda e: of["cdc_sync_watch_connected"].set(1, e.watch),
+            events.WatchLost: lambda e: of["cdc_sync_watch_connected"].set(0, e.watch),
             events.WatchStandsBy: self._stands_by,
             events.ChangesRead: self._changes_read,
             events.Decided: self._decided,
             events.CallEnded: self._call_ended,
             events.ChangesMissed: lambda e: of["cdc_sync_missed_changes"].add(e.number, e.watch),
-            events.RowsHidden: lambda e: of["cdc_sync_rows_may_be_hidden"].set(1, e.watch),
-            events.RowsVisible: lambda e: of["cdc_sync_rows_may_be_hidden"].set(0, e.watch),
             events.SweepDone: self._sweep_done,
             events.ListenerProved: lambda e: of["cdc_sync_notify_queue_usage_ratio"].set(e.queue_usage, e.watch),
-            events.StoreFailed: lambda e: self._store(e.by, fails=True),
-            events.StoreRecovered: lambda e: self._store(e.by, fails=False),
             events.TokenRefused: lambda _: of["cdc_sync_admin_refused_tokens"].add(1),
             events.ConnectionDisplaced: lambda _: of["cdc_sync_admin_displaced_connections"].add(1),
         }
@@ -212,7 +206,7 @@ class EventMetrics(Collector):
         it would not be for a sample that is not there before.
         """
         for watch in watches:
-            self._stands(watch)
+            self._of["cdc_sync_watch_connected"].set(0, watch)
             for numbers in (self._of["cdc_sync_missed_changes"], self._seconds, self._waited):
                 numbers.add(0, watch)
             for counter, values in (
@@ -228,23 +222,18 @@ class EventMetrics(Collector):
         self._of["cdc_sync_reloads"].add(1, "applied")
         self._begin(event.begun)
 
-    def _stands(self, watch: str, *, connected: bool = False, standby: bool = False) -> None:
-        self._of["cdc_sync_watch_connected"].set(connected, watch)
-        self._of["cdc_sync_watch_standby"].set(standby, watch)
-
     def _forget(self, watch: str, *names: str) -> None:
         for name in names:
             self._of[f"cdc_sync_{name}"].pop((watch,), None)
 
     def _watch_ended(self, event: events.WatchEnded) -> None:
-        self._stands(event.watch)
-        self._store(event.watch, fails=False)
+        self._of["cdc_sync_watch_connected"].set(0, event.watch)
         self._forget(event.watch, "listener_age_seconds")
         if event.for_good:
-            self._forget(event.watch, "watch_connected", "watch_standby", "capture_lag_seconds")
+            self._forget(event.watch, "watch_connected", "watch_standby", "rows_may_be_hidden", "capture_lag_seconds")
 
     def _stands_by(self, event: events.WatchStandsBy) -> None:
-        self._stands(event.watch, standby=True)
+        self._of["cdc_sync_watch_connected"].set(0, event.watch)
         self._forget(event.watch, "capture_lag_seconds", "listener_age_seconds")
 
     def _changes_read(self, event: events.ChangesRead) -> None:
@@ -264,10 +253,6 @@ class EventMetrics(Collector):
         self._of["cdc_sync_sweep_seconds"].set(event.seconds, event.watch)
         for cause, number in event.repaired.items():
             self._of["cdc_sync_sweep_repairs"].add(number, event.watch, cause)
-
-    def _store(self, by: str | None, *, fails: bool) -> None:
-        (self._store_fails_for.add if fails else self._store_fails_for.discard)(by)
-        self._of["cdc_sync_store_ok"].set(not self._store_fails_for)
 
     async def render(self, store: Store, conditions: Conditions, now: int) -> bytes:
         """The metrics in Prometheus's text format.
@@ -304,4 +289,8 @@ class EventMetrics(Collector):
         for action, number in {**dict.fromkeys(ACTIONS, 0), **await store.count_actions()}.items():
             of["cdc_sync_human_actions"].set(number, action)
         of["cdc_sync_conditions"].set(len(wrong(conditions)))
+        of["cdc_sync_store_ok"].set(not any(kind_of(name) == "store" for name in conditions))
+        for (watch,) in of["cdc_sync_watch_connected"]:
+            of["cdc_sync_watch_standby"].set(f"{STANDBY} {watch}" in conditions, watch)
+            of["cdc_sync_rows_may_be_hidden"].set(f"row security {watch}" in conditions, watch)
         return generate_latest(self)

@@ -13,9 +13,9 @@ from multidict import CIMultiDictProxy
 from cdc_sync.admin.metrics import EventMetrics
 from cdc_sync.admin.server import AdminServer
 from cdc_sync.config import Config
-from cdc_sync.core.conditions import NONE, Conditions
+from cdc_sync.core.conditions import NONE, Conditions, fold
 from cdc_sync.core.delivery import Finished, GiveUp, Health
-from cdc_sync.core.observations import Dispatch, Observe
+from cdc_sync.core.observations import Dispatch, Event, Observe
 from cdc_sync.core.plan import Resolved
 from cdc_sync.core.rows import Unreportable
 from cdc_sync.store.sqlite import SqliteStore
@@ -51,8 +51,14 @@ class Admin:
 
     @property
     def emit(self) -> Observe:
-        """Have an event counted."""
-        return Dispatch(self.metrics.handlers, self.metrics.lag.handlers).emit
+        """Have an event counted, and its condition known."""
+        count = Dispatch(self.metrics.handlers, self.metrics.lag.handlers).emit
+
+        def emit(event: Event) -> None:
+            self.conditions = fold(self.conditions, event)
+            count(event)
+
+        return emit
 
     async def get(
         self,
