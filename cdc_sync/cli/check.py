@@ -19,7 +19,7 @@ from cdc_sync.core.database_identity import Whereabouts
 from cdc_sync.core.failures import StoreError
 from cdc_sync.core.findings import Finding, State, Tell
 from cdc_sync.delivery.inspection import check_endpoint
-from cdc_sync.pipeline.recognition import found_elsewhere
+from cdc_sync.pipeline.database import found_elsewhere
 from cdc_sync.pipeline.watch import positions_elsewhere
 from cdc_sync.source.check import check_database
 from cdc_sync.source.connection import asking, connected

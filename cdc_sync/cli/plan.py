@@ -16,9 +16,8 @@ from cdc_sync.core.diff import Fuse, blow, transition
 from cdc_sync.core.payload import iso
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.daemon.running import make_database, make_parts, opened_store
-from cdc_sync.pipeline import remapping
 from cdc_sync.pipeline.baseline import POSITION, BaselinePosition
-from cdc_sync.pipeline.plan import Action, Planned
+from cdc_sync.pipeline.plan import Action, Planned, before_edit, is_told_otherwise, why_held
 from cdc_sync.pipeline.plan import plan as make_plan
 from cdc_sync.pipeline.watch import connect
 from cdc_sync.store.operation import EXAMPLES
@@ -130,21 +129,19 @@ async def _differences(config: Config, name: str, store: Store, notes: list[str]
     rules, positions = parts.rules, await store.positions(name)
     position = BaselinePosition.from_text(positions.get(POSITION))
     first = position is None or not position.done
-    before = None if first else remapping.before(positions, rules)
+    before = None if first else before_edit(positions, rules.status)
     unseen = rules.baseline if first else rules.first_status
     fuse = (await store.fuses()).get(name, Fuse())
     async with connect(parts) as connected:
 
         async def look(fuse: Fuse) -> list[Planned]:
-            now = store.clock.for_people()
-            plans = make_plan(connected.intake.reader, store, rules, unseen, now, fuse=fuse, old=before)
-            return [each async for each in plans]
+            return [each async for each in make_plan(connected.intake, unseen, fuse=fuse, old=before)]
 
         planned = await look(fuse)
-        touched = sum(map(remapping.is_told_otherwise, planned))
+        touched = sum(map(is_told_otherwise, planned))
         if touched > rules.fuse.max_changes:
             # As the daemon does at its start.
-            blown = blow(fuse, store.clock(), remapping.reason(touched))._replace(holds_all=True)
+            blown = blow(fuse, store.clock(), why_held(touched))._replace(holds_all=True)
             planned = await look(blown)
     if before is not None:
         notes.append(_remapped(name, touched, rules.fuse.max_changes))

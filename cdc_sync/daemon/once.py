@@ -22,9 +22,9 @@ from cdc_sync.daemon.running import (
 )
 from cdc_sync.daemon.together import end
 from cdc_sync.daemon.watching import refused_by_system
-from cdc_sync.pipeline import deletions
-from cdc_sync.pipeline.capture import WatchParts, nothing
-from cdc_sync.pipeline.sweep import sweep
+from cdc_sync.pipeline.intake import Intake
+from cdc_sync.pipeline.parts import WatchParts, nothing
+from cdc_sync.pipeline.sweep import Sweep
 from cdc_sync.pipeline.watch import begin, connect
 from cdc_sync.source.errors import SourceError
 
@@ -112,21 +112,20 @@ async def run_once(
 async def _catch_up(parts: WatchParts) -> None:
     async with connect(parts) as connected:
         # No failure: the sweep of each run compares every row, triggers or not.
-        intake = connected.intake
         meanwhile = "What that misses, the sweep of each run finds, as this one's does."
         capture = await begin(connected, meanwhile, nothing)
         await capture.catch_up()
-        resumed = True
-        while resumed:
-            done = await sweep(
-                intake, capture.catch_up, nothing, sees_deletions=capture.sees_deletions, steps=parts.steps
-            )
-            resumed = done.resumed
-        # Answer the suspicions whose grace ends soon.
-        until = intake.clock() + LONGEST_GRACE
-        while True:
-            await deletions.confirm_due(intake, steps=parts.steps)
-            due_at = await intake.store.next_suspicion(intake.rules.watch)
-            if due_at is None or due_at > until:
-                return
-            await asyncio.sleep(max(due_at - intake.clock(), 1) / 1000)
+        if (await Sweep(capture, capture.catch_up, nothing).run()).resumed:
+            await Sweep(capture, capture.catch_up, nothing).run()
+        await _confirm(connected.intake)
+
+
+async def _confirm(intake: Intake) -> None:
+    """Answer the suspicions whose grace ends soon."""
+    until = intake.clock() + LONGEST_GRACE
+    while True:
+        await intake.confirm_due()
+        due_at = await intake.store.next_suspicion(intake.rules.watch)
+        if due_at is None or due_at > until:
+            return
+        await asyncio.sleep(max(due_at - intake.clock(), 1) / 1000)

@@ -41,9 +41,8 @@ from cdc_sync.delivery.client import Caller, Client
 from cdc_sync.delivery.endpoints import SenderSettings
 from cdc_sync.delivery.sender import Sender
 from cdc_sync.listening import allow_all_descriptors
-from cdc_sync.pipeline.capture import WatchParts
 from cdc_sync.pipeline.database import Database
-from cdc_sync.pipeline.intake import Delivery, NoDelivery
+from cdc_sync.pipeline.parts import Delivery, WatchParts
 from cdc_sync.store.opening import opened_by_daemon, opened_copy
 from cdc_sync.store.store import Store
 
@@ -148,13 +147,13 @@ def make_parts(
 ) -> WatchParts:
     """A watch's parts as configured."""
     return WatchParts(
-        name,
-        config.watches[name],
-        watch_rules(config, name),
-        database,
-        observe,
-        database.store.clock,
-        delivery or NoDelivery(),
+        name=name,
+        watch=config.watches[name],
+        rules=watch_rules(config, name),
+        database=database,
+        observe=observe,
+        clock=database.store.clock,
+        delivery=delivery,
         dry_run=dry_run,
     )
 

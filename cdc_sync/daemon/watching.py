@@ -10,13 +10,11 @@ from cdc_sync.core import observations as events
 from cdc_sync.core.failures import StoreError
 from cdc_sync.daemon.pulse import CAPTURE, STEP_OF_DATABASE, SWEEPS, Pulse
 from cdc_sync.daemon.together import live_together
-from cdc_sync.pipeline import deletions
-from cdc_sync.pipeline.capture import Capture, ChangedError, WatchParts
-from cdc_sync.pipeline.database import Sessions, wait_after
-from cdc_sync.pipeline.intake import Unwritten
-from cdc_sync.pipeline.recognition import recognise
-from cdc_sync.pipeline.silent_changes import SilentChanges
-from cdc_sync.pipeline.sweep import sweep
+from cdc_sync.pipeline.capture import Capture, ChangedError
+from cdc_sync.pipeline.database import Sessions, recognise, wait_after
+from cdc_sync.pipeline.intake import LONGEST_REST
+from cdc_sync.pipeline.parts import WatchParts
+from cdc_sync.pipeline.sweep import Sweep
 from cdc_sync.pipeline.watch import begin, connect
 from cdc_sync.source.connection import READS, Reads, asking, connected, reading_as
 from cdc_sync.source.errors import SourceError
@@ -68,8 +66,7 @@ class WatchWorker:
     """
 
     def __init__(self, parts: WatchParts, pulse: Pulse) -> None:
-        self._unwritten = Unwritten(self._store_works)
-        self._parts = replace(parts, unwritten=self._unwritten, want_sweep=self.want_sweep)
+        self._parts = replace(parts, all_written=self._store_works, want_sweep=self.want_sweep)
         self._sweep_wanted = asyncio.Event()
         self._pulse = pulse
         self._reads = Reads()
@@ -129,7 +126,7 @@ class WatchWorker:
         name, message, observe = self._parts.name, str(failure), self._parts.observe
         if isinstance(failure, StandbyError):
             # What this daemon could not record is recorded by the one whose turn it is.
-            self._store_recovered()
+            self._store_works()
             # That ends the watermark's condition, which may have to begin again.
             self._parts.evidence.reported = None
             if message != self._lost:
@@ -153,15 +150,14 @@ class WatchWorker:
             meanwhile = f"What that misses, sweeps find, every {format_duration(watch.capture.sweep)}."
             with reading_as(Reads(always=True)):
                 capture = await begin(connected, meanwhile, partial(self._beat, _CONNECTING))
-            silent = await SilentChanges.since_now(capture)
+            await capture.look_at_tables()
             within = capture.longest_silence(watch.capture) + STEP_OF_DATABASE
             progressed = partial(self._pulse.beat, CAPTURE, within, watch=parts.name)
             # From here on nothing may fail before the jobs are begun: Python complains of those that never are.
             jobs = await capture.jobs(progressed)
             jobs["sessions"] = connected.sessions.until_lost()
-            jobs["silent changes"] = silent.run(watch.capture.drain_interval.total_seconds())
             jobs["sweeps"] = self._begin_and_sweep(capture)
-            jobs["deletions"] = deletions.run(connected.intake, self._deletions_progressed, steps=parts.steps)
+            jobs["deletions"] = connected.intake.confirm(self._deletions_progressed)
             self._pulse.rest(parts.name)
             for beat in (progressed, self._deletions_progressed, partial(self._beat, SWEEPS)):
                 beat()
@@ -172,22 +168,19 @@ class WatchWorker:
                 self._beat(_CONNECTING)
 
     def _deletions_progressed(self) -> None:
-        self._beat(_DELETING, deletions.LONGEST_REST)
+        self._beat(_DELETING, LONGEST_REST)
 
     async def _begin_and_sweep(self, capture: Capture) -> None:
         # Ready means that it works, and that what was committed while nobody looked has been recorded.
         await capture.catch_up(partial(self._beat, SWEEPS))
-        if not self._unwritten.names:
+        if not self._parts.unwritten:
             # It could not be read, and can. What it would not write is another matter.
             self._store_works()
         self._parts.observe(events.CaptureStarted(self._parts.name))
         await self._sweeps(capture)
 
     def _store_works(self) -> None:
-        self._unwritten.names.clear()
-        self._store_recovered()
-
-    def _store_recovered(self) -> None:
+        self._parts.unwritten.clear()
         if self._store_failed:
             self._store_failed = False
             self._parts.observe(events.StoreRecovered(self._parts.name))
@@ -213,8 +206,7 @@ class WatchWorker:
             try:
                 with reading_as(Reads(always=True)):
                     catch_up = partial(self._catch_up, capture, progressed)
-                    sees, steps = capture.sees_deletions, self._parts.steps
-                    done = await sweep(capture.intake, catch_up, progressed, sees_deletions=sees, steps=steps)
+                    done = await Sweep(capture, catch_up, progressed).run()
                     await capture.swept(done)
             finally:
                 self._next_sweep_from = clock() + (reached - started) * (_SWEEP_SHARE - 1)

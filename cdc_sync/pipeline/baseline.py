@@ -18,8 +18,6 @@ from cdc_sync.core.observations import BaselineDone, BaselineProgress
 from cdc_sync.core.plan import ApplyResult
 from cdc_sync.core.rows import Key, Observation
 from cdc_sync.pipeline.intake import Intake
-from cdc_sync.pipeline.steps import STEPS, Steps
-from cdc_sync.pipeline.sweep_position import shape_of_digests
 from cdc_sync.source.reading import Page
 from cdc_sync.store.store import Store
 
@@ -97,7 +95,7 @@ async def _and_meanwhile(
 
 
 async def adopt_everything(
-    intake: Intake, position: BaselinePosition, progressed: Callable[[], None], *, steps: Steps = STEPS
+    intake: Intake, position: BaselinePosition, progressed: Callable[[], None]
 ) -> BaselinePosition:
     """Walk the rest of the table and return the final position.
 
@@ -106,10 +104,10 @@ async def adopt_everything(
         StoreError: a page cannot be recorded.
     """
     watch, started = intake.rules.watch, time.monotonic()
-    estimate, digests = intake.reader.estimate, shape_of_digests(intake)
+    estimate, digests = intake.reader.estimate, intake.shape_of_digests
 
     async def read(after: Key | None) -> Interpreted:
-        page = await intake.reader.page(after, steps.adopted, digests)
+        page = await intake.reader.page(after, intake.parts.steps.adopted, digests)
         return page, intake.interpreted(page)
 
     found = None if position.done else await read(position.after)

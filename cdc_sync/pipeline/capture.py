@@ -9,55 +9,24 @@ it, how long a look may take to come, and what it says when the database lacks s
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
 from cdc_sync.config import Capture as Configured
-from cdc_sync.config import Watch
 from cdc_sync.core.fence import SnapshotReading
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.core.observations import Observe, SweepDone, TriggersFound, TriggersMissing
-from cdc_sync.core.rules import WatchRules
-from cdc_sync.core.watermark import Evidence
-from cdc_sync.pipeline.database import Database, Sessions
-from cdc_sync.pipeline.intake import Delivery, Intake, NoDelivery, Unwritten
-from cdc_sync.pipeline.steps import STEPS, Steps
+from cdc_sync.core.observations import SweepDone, TriggersFound, TriggersMissing
+from cdc_sync.pipeline.database import Sessions
+from cdc_sync.pipeline.intake import Intake
+from cdc_sync.pipeline.parts import WatchParts, nothing
 from cdc_sync.source.connection import Pool
 from cdc_sync.source.facts import server_facts
 from cdc_sync.source.mapping import Mapping as TableMapping
 from cdc_sync.source.recorders import tables_of, untriggered
-from cdc_sync.source.triggers import Installation, installation
-from cdc_sync.store.store import Store
+from cdc_sync.source.triggers import Installation, Storage, installation, stored_in
 
 Jobs = dict[str, Coroutine[Any, Any, None]]
-
-
-def nothing() -> None:
-    """Whom progress, or a wish, does not interest."""
-
-
-@dataclass(frozen=True, slots=True)
-class WatchParts:
-    """What a watch works with over its connections, apart from its database's sessions."""
-
-    name: str
-    watch: Watch
-    rules: WatchRules
-    database: Database
-    observe: Observe
-    clock: Callable[[], int]
-    delivery: Delivery = field(default_factory=NoDelivery)
-    unwritten: Unwritten = field(default_factory=Unwritten)
-    evidence: Evidence = field(default_factory=Evidence)
-    want_sweep: Callable[[], None] = nothing
-    dry_run: bool = False
-    steps: Steps = STEPS
-
-    @property
-    def store(self) -> Store:
-        """The store."""
-        return self.database.store
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +62,7 @@ class Capture(ABC):
         self.parts = connected.parts
         self.intake = connected.intake
         self.tables: Sequence[QualifiedName] = [connected.parts.watch.table]
+        self._storage: Storage | None = None
 
     @classmethod
     @abstractmethod
@@ -129,9 +99,41 @@ class Capture(ABC):
             StoreError: what was read cannot be recorded; it comes again.
         """
 
-    @abstractmethod
-    async def jobs(self, progressed: Callable[[], None]) -> Jobs:
+    async def jobs(self, progressed: Callable[[], None]) -> Jobs:  # noqa: ARG002 - nothing is looked at
         """What has to run, for ever, for changes to be captured; `progressed` is told of each look."""
+        return {"tables": self._watch_tables()}
+
+    async def look_at_tables(self) -> None:
+        """Ask for a sweep if, since the last look, something happened to the tables of which single rows do not tell.
+
+        That is another set of partitions, a truncated one, or a policy less.
+
+        Raises:
+            SourceError: the catalog cannot be read.
+            StoreError: the request cannot be kept.
+        """
+        storage = await stored_in(self.connected.pool, self.tables)
+        # Rows that were hidden were suspected, and their deletion held: seeing them again takes that back.
+        visible_again = await self.intake.look_for_policies()
+        if self._storage is not None and (visible_again or storage != self._storage):
+            await self.intake.request_sweeps(1)
+            self.parts.want_sweep()
+        self._storage = storage
+
+    async def look_at_setup(self) -> None:  # noqa: B027 - most kinds depend on nothing
+        """Look whether the database is set up as it was.
+
+        Raises:
+            ChangedError: it is not: begin again with what is now.
+            SourceError: the catalog cannot be read.
+        """
+
+    async def _watch_tables(self) -> None:
+        every = self.parts.watch.capture.drain_interval.total_seconds()
+        while True:
+            await asyncio.sleep(every)
+            await self.look_at_tables()
+            await self.look_at_setup()
 
     async def swept(self, done: SweepDone) -> None:  # noqa: B027 - most kinds miss nothing
         """Learn from what a sweep has found.
@@ -149,7 +151,7 @@ class Capture(ABC):
 
 
 class ChangedError(Exception):
-    """The triggers were installed, removed or replaced, or the server's settings were: begin again with what is now."""
+    """The triggers were installed, removed or replaced, or the server's settings changed."""
 
 
 class SweepOnlyCapture(Capture):
@@ -178,10 +180,6 @@ class SweepOnlyCapture(Capture):
     async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:
         """Nothing to catch up with."""
 
-    async def jobs(self, progressed: Callable[[], None]) -> Jobs:  # noqa: ARG002 - nothing is looked at
-        """See `Capture`."""
-        return {"triggers": self._watch_triggers()}
-
     def tell_problems(self, meanwhile: str) -> None:
         """See `Capture`."""
         if not self.installed.problems:
@@ -194,16 +192,13 @@ class SweepOnlyCapture(Capture):
             reason, remedy = f"{self.parts.watch.table} {never.reason}", never.remedy
         self.parts.observe(TriggersMissing(self.parts.name, f"{NO_TRIGGERS} {reason}. {meanwhile} {remedy}"))
 
-    async def _watch_triggers(self) -> None:
-        """Notice that triggers were installed, removed or replaced, and whether the bell may be armed still."""
-        every = self.parts.watch.capture.drain_interval.total_seconds()
-        while True:
-            await asyncio.sleep(every)
-            found = await look_for_triggers(self.connected)
-            server = await self.connected.pool.ask("asking how the server is set up", server_facts)
-            if found != self.installed or server != self.server:
-                self.connected.sessions.server = server
-                raise ChangedError
+    async def look_at_setup(self) -> None:
+        """See `Capture`: other triggers, or settings by which the bell may be armed or not."""
+        found = await look_for_triggers(self.connected)
+        server = await self.connected.pool.ask("asking how the server is set up", server_facts)
+        if found != self.installed or server != self.server:
+            self.connected.sessions.server = server
+            raise ChangedError
 
 
 async def look_for_triggers(connected: Connected) -> Installation:

@@ -13,18 +13,19 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Collection, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from cdc_sync.config.sessions import POOL_SIZE
+from cdc_sync.core.database_identity import Whereabouts, elsewhere
 from cdc_sync.core.failures import StoreError
-from cdc_sync.pipeline.recognition import recognise
 from cdc_sync.source.changelog import Lookout
-from cdc_sync.source.connection import Pool, asking, pooled
+from cdc_sync.source.connection import Connection, Pool, asking, pooled
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.facts import ServerFacts, server_facts
+from cdc_sync.source.facts import ServerFacts, is_same_cluster, server_facts, whereabouts
 from cdc_sync.source.replica_guard import POSITION, ReplicaGuard
 from cdc_sync.source.session import ECHO_WITHIN, Process, Session, StandbyError, own_session, primary_session
+from cdc_sync.store.errors import AnotherDatabaseError
 from cdc_sync.store.store import Store
 
 _FIRST_WAIT = 0.5
@@ -57,6 +58,7 @@ class Sessions:
         server: what the server is.
         held: ends when one of the two sessions is lost.
         lookout: looks at the change log for all watches.
+        stack: what ends with them.
         users: how many watches work with them.
     """
 
@@ -66,12 +68,8 @@ class Sessions:
     server: ServerFacts
     held: asyncio.Task[None]
     lookout: Lookout
-    users: int = field(default=0)
-
-    @property
-    def are_lost(self) -> bool:
-        """Whether one of the sessions is lost."""
-        return self.held.done()
+    stack: AsyncExitStack
+    users: int = 0
 
     async def until_lost(self) -> None:
         """Wait until the sessions are lost.
@@ -86,7 +84,7 @@ class Sessions:
         if error.kind != "unreachable" or isinstance(error, StandbyError):
             return error
         await asyncio.wait([self.held], timeout=_FIRST_WAIT)
-        lost = self.held.exception() if self.are_lost and not self.held.cancelled() else None
+        lost = self.held.exception() if self.held.done() and not self.held.cancelled() else None
         return lost if isinstance(lost, SourceError) else error
 
 
@@ -121,13 +119,11 @@ class Database:
         self._answers_within = answers_within
         self._lock = asyncio.Lock()
         self._sessions: Sessions | None = None
-        self._ends: dict[Sessions, AsyncExitStack] = {}
         self._closing: set[asyncio.Task[None]] = set()
         # Behind a network that fell silent the server keeps a session, and with it the locks, long after it was given
         # up here. Whoever remembers that it was its own may end it.
         self._earlier: tuple[Process, ...] = ()
         self._failure: Exception | None = None
-        self._failures = 0
         self._failed_in_a_row = 0
         self._try_at = 0.0
         self._said: Exception | None = None
@@ -158,7 +154,7 @@ class Database:
             if not sessions.users:
                 if self._sessions is sessions:
                     self._sessions = None
-                await asyncio.shield(self._close(self._ends.pop(sessions).aclose()))
+                await asyncio.shield(self._close(sessions.stack.aclose()))
 
     @asynccontextmanager
     async def turn(self, watch: str, sessions: Sessions) -> AsyncIterator[None]:
@@ -191,7 +187,7 @@ class Database:
             session.give_up(watch)
             try:
                 # With the last watch the session ends, and the lock with it.
-                if sessions.users > 1 and not sessions.are_lost:
+                if sessions.users > 1 and not sessions.held.done():
                     await session.unlock()
             finally:
                 # If it cannot be given back, it goes with this daemon's own lease.
@@ -209,21 +205,20 @@ class Database:
         return error is not before
 
     async def _join(self, watch: str) -> Sessions:
-        failures = self._failures
+        before = self._failure
         async with self._lock:
-            if self._failure is not None and failures != self._failures:
-                raise self._failure
+            if self._failure is not None and self._failure is not before:
+                raise self._failure  # another watch has tried meanwhile
             sessions = self._sessions
             try:
-                if sessions is None or sessions.are_lost:
+                if sessions is None or sessions.held.done():
                     if self._closing:
                         # There may be no connections for both.
                         await asyncio.wait(self._closing)
                     sessions = self._sessions = await self._connect(watch)
             except Exception as error:
-                self._failures += 1
-                self._failed_in_a_row += 1
                 self._failure = error
+                self._failed_in_a_row += 1
                 wait = wait_after(error, self._failed_in_a_row, self.longest_wait)
                 self._try_at = asyncio.get_running_loop().time() + wait
                 raise
@@ -250,10 +245,9 @@ class Database:
             held = asyncio.create_task(self._hold({lasting, locked}), name="holding the watches' locks")
             stack.push_async_callback(_end, {held})
             held.add_done_callback(lambda held: None if held.cancelled() else self._close(pool.close(timeout=2)))
-            sessions = Sessions(lasting, locked, pool, server, held, Lookout(pool))
             self._earlier = (*self._earlier[-_REMEMBERED:], locked.process)
-            self._ends[sessions] = stack.pop_all()
-            return sessions
+            lookout = Lookout(pool)
+            return Sessions(lasting, locked, pool, server, held, lookout, stack.pop_all())
 
     def _close(self, closing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Close something, also if the caller is cancelled meanwhile."""
@@ -281,3 +275,50 @@ async def _end(tasks: Collection[asyncio.Task[None]]) -> None:
     for task in tasks:
         if not task.cancelled():
             task.exception()  # retrieved, or Python complains
+
+
+async def recognise(store: Store, identity: str, dsn: str, connection: Connection) -> None:
+    """Bind the store to the database, the first time; afterwards insist on it, and remember where it is now.
+
+    Args:
+        store: the store.
+        identity: the database's, as `ServerFacts` has it.
+        dsn: how it is reached.
+        connection: a connection to it.
+
+    Raises:
+        AnotherDatabaseError: the store belongs to another one.
+        SourceError: the server cannot be asked.
+        StoreError: the store cannot be used.
+    """
+    await store.bind(identity)
+    here = await whereabouts(dsn, connection)
+    while True:
+        before = await store.hosts()
+        why_not = await found_elsewhere(before, identity, dsn, here, connection)
+        if why_not is not None:
+            raise AnotherDatabaseError(why_not)
+        # Other daemons may read other servers of the cluster, each by hosts of its own.
+        now = Whereabouts.from_text(before).joined(here) if before and store.clock.shared else here
+        if before == now.to_text() or await store.set_hosts(now.to_text(), before):
+            return
+
+
+async def found_elsewhere(
+    before: str | None, identity: str, dsn: str, now: Whereabouts, connection: Connection
+) -> str | None:
+    """Why a database of the store's identity may be a copy; None if it is the one that the store belongs to.
+
+    Args:
+        before: where the store remembers it, as text; None if it does not: stores of 0.1.0 remember no hosts.
+        identity: its identity.
+        dsn: how it is reached.
+        now: where that leads.
+        connection: a connection to it.
+    """
+    if not before:
+        return None
+    remembered = Whereabouts.from_text(before)
+    if remembered.has(now) or await is_same_cluster(dsn, identity, remembered, now, connection):
+        return None
+    return elsewhere(identity, remembered, now)

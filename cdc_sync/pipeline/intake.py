@@ -8,118 +8,89 @@ While row-level security may hide rows, no deletion is believed: it is held for 
 """
 
 import asyncio
+import hashlib
+import json
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from dataclasses import asdict, replace
+from typing import Any, TypeVar
 
+from cdc_sync import __version__
 from cdc_sync.core import plan
 from cdc_sync.core.diff import Adopt, Cancel, Queue, Unseen
 from cdc_sync.core.failures import StoreError
-from cdc_sync.core.observations import ChangesRead, Decided, Observe, Outcome, RowsHidden, RowSkipped, RowsVisible
-from cdc_sync.core.outbox import NOTHING, EntryState, Known, Offer, Skip, Suspicion
+from cdc_sync.core.observations import ChangesRead, Decided, Outcome, RowsHidden, RowSkipped, RowsVisible
+from cdc_sync.core.outbox import NOTHING, EntryState, Known, Skip
 from cdc_sync.core.plan import ApplyResult, Batch, Resolved, is_nameless
 from cdc_sync.core.rows import Key, Observation, Origin, Row, Unreportable, by_application, current, interpret
 from cdc_sync.core.rules import WatchRules
-from cdc_sync.pipeline.requests import SweepRequests
+from cdc_sync.pipeline.parts import WatchParts
 from cdc_sync.source import row_security
 from cdc_sync.source.changelog import Changes, latest
 from cdc_sync.source.reading import Read, Reader
 from cdc_sync.source.replica_guard import POSITION as REPLICA
 from cdc_sync.source.row_security import Hiding
 from cdc_sync.store.protocol import Applied
-from cdc_sync.store.store import Store
 
 T = TypeVar("T")
+Found = TypeVar("Found", bound=Read)
 
 
-class Unwritten:
-    """What the store would not write, and has not written since.
+REQUESTS = "sweeps-asked-for"
+LONGEST_REST = 60.0
+"""Seconds between looks where no deletion is suspected, at most."""
 
-    Args:
-        over: called when it has written the last of it.
-    """
+_LOOK_EVERY = 1.0
+"""Seconds between looks, at most: the clock may be set, and a suspicion be due earlier than it seemed."""
 
-    def __init__(self, over: Callable[[], None] = lambda: None) -> None:
-        self.names: set[str] = set()
-        self._over = over
-
-    def took(self, names: Collection[str]) -> None:
-        """The store has written these."""
-        self.names.difference_update(names)
-        if not self.names:
-            self._over()
-
-
-class Delivery(Protocol):
-    """The sender's part in an apply; see `delivery.sender.Sender`."""
-
-    def offer(self, watch: str, application_ids: Collection[str]) -> Offer:
-        """Withdraw the entries of these applications that have not begun, and say what may be claimed."""
-
-    def settle(self, offered: Offer, watch: str, applied: Applied | None) -> None:
-        """Take what the apply has claimed, and what it has left as it was; None if it failed."""
-
-
-class NoDelivery:
-    """Nothing is sent while this process captures."""
-
-    def offer(self, watch: str, application_ids: Collection[str]) -> Offer:  # noqa: ARG002 - of whatever
-        """See `Delivery`."""
-        return NOTHING
-
-    def settle(self, offered: Offer, watch: str, applied: Applied | None) -> None:
-        """See `Delivery`."""
-
+_SLACK = 60_000
+"""Milliseconds by which the clock may be set back without a suspicion looking like a wrong clock's."""
 
 _REMEMBERED_SKIPS = 100_000
 _QUEUED: Mapping[EntryState, Outcome] = {"pending": "queued", "held": "held", "dead": "dead"}
+_OUTCOMES: Mapping[type, Outcome] = {Cancel: "cancelled", Adopt: "adopted"}
 
 
 class Intake:
     """One watch's way into the store.
 
     Args:
-        rules: the watch's rules.
+        parts: what the watch works with.
         reader: reads its table.
-        store: where it goes.
-        observe: told of what was news.
-        clock: our clock, milliseconds since the epoch.
-        delivery: the sender.
-        unwritten: what the store would not write.
 
     Attributes:
         lock: held from the reading of rows until they are applied; every method but `changes` takes it.
+        requests: how many sweeps were asked for since the last one began that has compared everything. A TRUNCATE, a
+            partition that comes or goes, a row of a table on which any application may depend: each changes rows that
+            nobody names. What a sweep finds may be just that until then, and nothing that the capture has missed.
+        suspected: set when a deletion is suspected.
+        skipped: rows that cannot be reported, as recorded: said once, not at each reading.
     """
 
-    def __init__(
-        self,
-        rules: WatchRules,
-        reader: Reader,
-        store: Store,
-        *,
-        observe: Observe,
-        clock: Callable[[], int],
-        delivery: Delivery,
-        unwritten: Unwritten | None = None,
-    ) -> None:
-        self.rules = rules
+    def __init__(self, parts: WatchParts, reader: Reader) -> None:
+        self.parts = parts
+        self.rules, self.store, self.observe, self.clock = parts.rules, parts.store, parts.observe, parts.clock
         self.reader = reader
-        self.store = store
-        self.observe = observe
-        self.clock = clock
         self.suspected = asyncio.Event()
-        self.requests = SweepRequests(self.place)
-        # Rows that cannot be reported, as recorded: said once, not at each reading.
+        self.requests = 0
         self.skipped: dict[Key, str] = {}
         # Whose policies may hide rows from us, as far as is known.
         self._hidden_by: frozenset[Hiding] = frozenset()
         # How far the server was that was read, as the store keeps it for this watch.
         self._replica = ""
-        self._delivery = delivery
-        self._unwritten = unwritten or Unwritten()
         # Of two readings of one row the later one must win: they are read and applied one after the other.
         self.lock = asyncio.Lock()
+
+    @property
+    def shape(self) -> str:
+        """A digest of all that a comparison depends on but the data: table, key, mapping, and the watch's rules."""
+        rules = json.dumps(asdict(self.rules), sort_keys=True, default=sorted)  # sets have no order of their own
+        return hashlib.sha256(f"{self.reader.shape}\0{rules}".encode()).hexdigest()
+
+    @property
+    def shape_of_digests(self) -> str:
+        """The same for the digests of rows, which outlive a sweep: another version may read a row otherwise."""
+        return f"{__version__} {self.shape}"
 
     async def load(self) -> None:
         """Take up what an earlier run recorded."""
@@ -127,7 +98,7 @@ class Intake:
         self.skipped = {skip.key: skip.reason or "" for skip in skips}
         self.reader.unreadable.expect(self.skipped)
         positions = await self.store.positions(self.rules.watch)
-        self.requests.load(positions)
+        self.requests = int(positions.get(REQUESTS, "0"))
         # Once more: another daemon may have recorded news until this one took the watch.
         self._replica = positions.get(REPLICA, "")
         self.reader.guard.load(self._replica)
@@ -138,9 +109,8 @@ class Intake:
         Returns whether policies that hid rows do so no longer.
         """
         async with self.lock:
-            before, self._hidden_by = self._hidden_by, await self.reader.hidden_by()
-            if first or self._hidden_by != before:
-                self._tell_hidden()
+            before = self._hidden_by
+            self._see_hiding(await self.reader.hidden_by(), anyhow=first)
             return bool(before - self._hidden_by)
 
     async def changes(self, changes: Changes) -> None:
@@ -183,16 +153,16 @@ class Intake:
             return ()
         self.observe(ChangesRead(self.rules.watch, origin, len(read.rows) + len(gone)))
         observations = [interpret(row, self.rules, times.get(row.key, read.at)) for row in read.rows]
-        return (await self._apply(origin, observations, gone)).results
+        return (await self._apply(self._batch(origin, observations, gone))).results
 
-    async def rows(self, read: Callable[[], Awaitable[Read]], origin: Origin) -> Read:
+    async def rows(self, read: Callable[[], Awaitable[Found]], origin: Origin) -> Found:
         """Read rows, which did not change later than they are read, and apply what they say.
 
         The same rows are read again and again, so only what is news is observed.
         """
         async with self.lock:
             found = await read()
-            applied = await self._apply(origin, self.interpreted(found))
+            applied = await self._apply(self._batch(origin, self.interpreted(found)))
             if applied.written or applied.unresolved:
                 self.observe(ChangesRead(self.rules.watch, origin, len(found.rows)))
             return found
@@ -201,13 +171,14 @@ class Intake:
         """Apply a page of the baseline together with the position that it reaches."""
         async with self.lock:
             self.observe(ChangesRead(self.rules.watch, "baseline", len(observations)))
-            applied = await self._apply("baseline", observations, unseen=self.rules.baseline, positions=positions)
+            unseen = self.rules.baseline
+            applied = await self._apply(self._batch("baseline", observations, unseen=unseen, positions=positions))
             return list(applied.results)
 
     async def forget_skips(self, keys: Iterable[Key], at: int) -> None:
         """Rows that could not be reported and that a sweep did not meet any more."""
         async with self.lock:
-            await self._apply("sweep", gone=dict.fromkeys(keys, at))
+            await self._apply(self._batch("sweep", gone=dict.fromkeys(keys, at)))
 
     async def suspect(self, application_ids: Iterable[str], at: int, origin: Origin) -> int:
         """Applications whose row a sweep did not meet: a fresh read after the grace will tell.
@@ -215,22 +186,64 @@ class Intake:
         Returns how many of them were not suspected yet, nor known to be gone by now.
         """
         async with self.lock:
-            applied = await self._apply(origin, resolved=[Resolved(id_, at, None) for id_ in application_ids])
-            return len(applied.suspected)
+            resolved = [Resolved(id_, at, None) for id_ in application_ids]
+            return len((await self._apply(self._batch(origin, resolved=resolved))).suspected)
 
     async def place(self, positions: Mapping[str, str]) -> None:
         """Save capture positions alone."""
         async with self.lock:
-            await self._apply("poll", positions=positions)
+            await self._apply(self._batch("poll", positions=positions))
 
-    async def confirm(self, suspicions: Sequence[Suspicion]) -> list[ApplyResult]:
-        """Answer suspicions with a fresh read of all rows that carry the applications' ids."""
-        async with self.lock:
-            resolved = await self._resolve({each.application_id: each.at for each in suspicions})
-            missing = [each.application_id for each in resolved if each.canonical is None]
-            left = await self._without_id(missing) if missing else {}
-            resolved = [replace(each, canonical=left.get(each.application_id, each.canonical)) for each in resolved]
-            return list((await self._apply("deletion", resolved=resolved)).results)
+    async def request_sweeps(self, number: int) -> None:
+        """Count requests: from before what is found out is forgotten; less than 0 are answered by a sweep that is over.
+
+        It is kept in the store, since such a sweep may take long: after a restart it is still one that was asked for.
+
+        Raises:
+            StoreError: it cannot be kept.
+        """
+        self.requests = max(self.requests + number, 0)
+        await self.place({REQUESTS: str(self.requests)})
+
+    async def confirm_due(self) -> int:
+        """Answer the suspected deletions whose grace is over; returns how many they were.
+
+        A fresh read of all rows that carry the applications' ids decides.
+
+        Raises:
+            SourceError: the rows cannot be read: an error is never a deletion.
+            StoreError: the answers cannot be recorded.
+        """
+        answered, horizon = 0, self.rules.deletion_grace + _SLACK
+        while True:
+            limit = self.reader.at_once(self.parts.steps.confirmed)
+            due = await self.store.due_suspicions(self.rules.watch, self.clock(), limit, horizon=horizon)
+            if due:
+                async with self.lock:
+                    resolved = await self._resolve({each.application_id: each.at for each in due})
+                    missing = [each.application_id for each in resolved if each.canonical is None]
+                    left = await self._without_id(missing) if missing else {}
+                    resolved = [
+                        replace(each, canonical=left.get(each.application_id, each.canonical)) for each in resolved
+                    ]
+                    await self._apply(self._batch("deletion", resolved=resolved))
+                answered += len(due)
+            if len(due) < limit:
+                return answered
+
+    async def confirm(self, progressed: Callable[[], None]) -> None:
+        """Answer suspected deletions for ever."""
+        while True:
+            self.suspected.clear()
+            await self.confirm_due()
+            progressed()
+            due_at = await self.store.next_suspicion(self.rules.watch)
+            if due_at is not None:
+                await asyncio.sleep(min(max((due_at - self.clock()) / 1000, 0.01), _LOOK_EVERY))
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LONGEST_REST):
+                    await self.suspected.wait()
 
     def different(self, rows: Sequence[Observation], known: Mapping[str, Known]) -> set[Key]:
         """The rows that are to be looked at again, where so much is known; see `core.plan.different`."""
@@ -245,11 +258,17 @@ class Intake:
         try:
             kept = await writing
         except StoreError:
-            self._unwritten.names.update(what)
+            self.parts.unwritten.update(what)
             raise
-        if self._unwritten.names:
-            self._unwritten.took(what)
+        self._written(what)
         return kept
+
+    def _written(self, what: Collection[str]) -> None:
+        unwritten = self.parts.unwritten
+        if unwritten:
+            unwritten.difference_update(what)
+            if not unwritten:
+                self.parts.all_written()
 
     def interpreted(self, read: Read) -> list[Observation]:
         """What the rows of a page say, which did not change later than they were read."""
@@ -258,7 +277,8 @@ class Intake:
     async def _resolve(self, unresolved: Mapping[str, int]) -> list[Resolved]:
         """Read all rows that carry these applications' ids now; with each id, when it seems to have changed."""
         read = await self.reader.by_application(unresolved)
-        self._doubt(read)
+        # What may have hidden rows from it counts until `look_for_policies`.
+        self._see_hiding(self._hidden_by | read.hidden_by)
         found = by_application(read.rows, unresolved)
         return [resolved(id_, at, found.get(id_, ()), self.rules) for id_, at in unresolved.items()]
 
@@ -266,21 +286,15 @@ class Intake:
         """Applications that no row carries: their last rows, where those are there and have no usable id."""
         known = await self.store.known(self.rules.watch, application_ids)
         read = await self.reader.by_key({before.key for before in known.values()}, doubting=True)
-        self._doubt(read)
+        self._see_hiding(self._hidden_by | read.hidden_by)
         rows = {row.key: left for row in read.rows if (left := _without_id(row, self.rules)) is not None}
         return {id_: rows[before.key] for id_, before in known.items() if before.key in rows}
 
-    def _doubt(self, read: Read) -> None:
-        """Take what may have hidden rows from a read into account, and keep it until `look_for_policies`."""
-        if not read.hidden_by <= self._hidden_by:
-            self._hidden_by |= read.hidden_by
-            self._tell_hidden()
-
-    def _tell_hidden(self) -> None:
-        if not self._hidden_by:
-            self.observe(RowsVisible(self.rules.watch))
-            return
-        self.observe(RowsHidden(self.rules.watch, row_security.warning(self._hidden_by)))
+    def _see_hiding(self, hidden_by: frozenset[Hiding], *, anyhow: bool = False) -> None:
+        """Take into account whose policies hide rows, and say so if that is news, or `anyhow`."""
+        if anyhow or hidden_by != self._hidden_by:
+            self._hidden_by, watch = hidden_by, self.rules.watch
+            self.observe(RowsHidden(watch, row_security.warning(hidden_by)) if hidden_by else RowsVisible(watch))
 
     def _batch(
         self,
@@ -309,64 +323,51 @@ class Intake:
             doubt=row_security.described(self._hidden_by) if self._hidden_by else None,
         )
 
-    async def _apply(
-        self,
-        origin: Origin,
-        observations: Sequence[Observation] = (),
-        gone: Mapping[Key, int] | None = None,
-        *,
-        resolved: Sequence[Resolved] = (),
-        unseen: Unseen | None = None,
-        positions: Mapping[str, str] | None = None,
-    ) -> Applied:
+    async def _apply(self, batch: Batch) -> Applied:
         """Apply what was found; if all rows of some applications have to be read first, that too.
 
         Raises:
             SourceError: those rows cannot be read; the rest is recorded, without the positions.
             StoreError: it cannot be recorded.
         """
-        batch = self._batch(origin, observations, gone, resolved=resolved, unseen=unseen, positions=positions)
-        if not (observations or gone or resolved or positions):
+        if not (batch.observations or batch.gone or batch.resolved or batch.positions):
             return Applied()
         first = await _undisturbed(self._step(batch))
         if not first.unresolved:
             return first
         resolved = await self._resolve(first.unresolved)
-        rest = self._batch(origin, resolved=resolved, unseen=unseen, positions=positions)
+        rest = self._batch(batch.origin, resolved=resolved, unseen=batch.unseen, positions=batch.positions)
         second = await _undisturbed(self._step(rest))
         return replace(first, results=[*first.results, *second.results], written=first.written or second.written)
 
     async def _step(self, batch: Batch) -> Applied:
         """Have one batch applied, and say what came of it; not to be cancelled."""
-        watch, origin = self.rules.watch, batch.origin
-        offer, applied = self._delivery.offer(watch, batch.application_ids), None
+        watch, origin, delivery = self.rules.watch, batch.origin, self.parts.delivery
+        offer = NOTHING if delivery is None else delivery.offer(watch, batch.application_ids)
+        applied = None
         try:
             applied = await self.store.apply(self.rules, batch, offer)
         except StoreError:
-            self._unwritten.names.update(_named_by(batch))
+            self.parts.unwritten.update(_named_by(batch))
             raise
         finally:
             # Whatever becomes of this task: what the store has claimed is the sender's.
-            self._delivery.settle(offer, watch, applied)
+            if delivery is not None:
+                delivery.settle(offer, watch, applied)
         if applied.written:  # what is no news says nothing of whether the store can be written
             self._replica = batch.replica.get(REPLICA, self._replica)
-            if self._unwritten.names:
-                self._unwritten.took(_named_by(batch))
+            if self.parts.unwritten:
+                self._written(_named_by(batch))
         if applied.suspected:
             self.suspected.set()
         if applied.skips:
             self._note_skips(applied.skips)
         for result in applied.results:
-            match result.decision:
-                case Queue():
-                    outcome = _QUEUED[result.state or "pending"]
-                case Cancel():
-                    outcome = "cancelled"
-                case Adopt() if origin != "baseline":
-                    outcome = "adopted"
-                case _:
-                    continue  # what the baseline adopts is told as a number, not one by one
-            self.observe(Decided(self.rules.watch, result.application_id, origin, outcome, result.reason))
+            is_queued = isinstance(result.decision, Queue)
+            outcome = _QUEUED[result.state or "pending"] if is_queued else _OUTCOMES[type(result.decision)]
+            # What the baseline adopts is told as a number, not one by one.
+            if outcome != "adopted" or origin != "baseline":
+                self.observe(Decided(watch, result.application_id, origin, outcome, result.reason))
         return applied
 
     def _note_skips(self, skips: Iterable[Skip]) -> None:
@@ -375,8 +376,7 @@ class Intake:
                 self.skipped.pop(skip.key, None)
             else:
                 self.skipped[skip.key] = skip.reason
-                key = "/".join(skip.key)
-                self.observe(RowSkipped(self.rules.watch, key, skip.application_id, skip.reason))
+                self.observe(RowSkipped(self.rules.watch, "/".join(skip.key), skip.application_id, skip.reason))
 
 
 async def _undisturbed(step: Coroutine[Any, Any, Applied]) -> Applied:

@@ -22,11 +22,13 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
 from cdc_sync.core.observations import BellLeftAlone, CaughtUp, ChangesMissed, ListenerProved
-from cdc_sync.pipeline.capture import Capture, Connected, Jobs, SweepOnlyCapture, look_for_triggers, nothing
+from cdc_sync.pipeline.capture import Capture, Connected, Jobs, SweepOnlyCapture, look_for_triggers
+from cdc_sync.pipeline.parts import nothing
 from cdc_sync.source.bell import LEASE, Bell, QueueFillsUpError, all_ended
 from cdc_sync.source.changelog import ChangeLog, Look
 from cdc_sync.source.errors import SourceError
@@ -205,7 +207,10 @@ class NotifyCapture(SweepOnlyCapture):
                     self._overdue = True
         finally:
             self.connected.sessions.lasting.stop_listening(self.parts.name)
-            await self._disarm_quietly()
+            if self._may_be_armed:
+                with suppress(SourceError, TimeoutError):
+                    async with asyncio.timeout(_DISARMS_WITHIN):
+                        await self.bell.disarm()
 
     async def turn(self) -> float:
         """Read a batch and see to the bell; returns the seconds until the next turn, if nobody rings."""
@@ -286,7 +291,7 @@ class NotifyCapture(SweepOnlyCapture):
                 await self.intake.changes(changes)
             # Consumed before the sweep has run: a crash in between loses nothing, since a whole sweep follows a start.
             if changes.everything:
-                await self.intake.requests.add()
+                await self.intake.request_sweeps(1)
             await self.log.delete(changes)
             if changes.everything:
                 self.parts.want_sweep()
@@ -326,17 +331,16 @@ class NotifyCapture(SweepOnlyCapture):
     async def _why_missed(self, *, was_full: bool) -> str:
         filled_by = await log_filled_by(self.connected.pool, self._max_backlog)
         bound = f"full (max_backlog is {self._max_backlog:,} bytes)"
-        if filled_by is None and was_full:
-            return f"the change log was {bound}; its changes were taken, and its space given back"
-        if filled_by is None:
-            return (
-                "writing to the change log failed (the server's log has the triggers' WARNINGs), or nobody had taken "
-                "this watch's changes for a day while another's were taken"
-            )
-        if not filled_by:
+        if filled_by:
+            numbers = ", ".join(f"{number:,} of the watch {watch}" for watch, number in filled_by.items())
+            return f"the change log is {bound}; in it are {numbers}"
+        if filled_by is not None:
             return f"the change log is {bound}; its changes were taken, and its space will be given back"
-        return f"the change log is {bound}; in it are " + ", ".join(
-            f"{number:,} of the watch {watch}" for watch, number in filled_by.items()
+        if was_full:
+            return f"the change log was {bound}; its changes were taken, and its space given back"
+        return (
+            "writing to the change log failed (the server's log has the triggers' WARNINGs), or nobody had taken "
+            "this watch's changes for a day while another's were taken"
         )
 
     async def _give_back(self, size: int) -> None:
@@ -369,12 +373,3 @@ class NotifyCapture(SweepOnlyCapture):
         # A renewal leaves an older fence standing: it still has to be passed.
         self._armed_at, self._fence = now, self._fence if fence is None else fence
         self.is_asleep = self._fence is None
-
-    async def _disarm_quietly(self) -> None:
-        if not self._may_be_armed:
-            return
-        try:
-            async with asyncio.timeout(_DISARMS_WITHIN):
-                await self.bell.disarm()
-        except (SourceError, TimeoutError):
-            return

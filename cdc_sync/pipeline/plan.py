@@ -1,27 +1,40 @@
-"""What would be sent now, and why: a sweep that only looks."""
+"""What would be sent now, and why: a sweep that only looks.
 
+So an edited section `status` is noticed at the start, and measured before anything of it is sent. The store keeps, as
+one of the watch's positions, how labels became statuses when the watch was worked on last. If that is not how they do
+now, the whole table is looked at once, and it is counted how many applications would be told another status only
+because of the edit. More than the fuse believes at once are all held, the first ones too: the fuse by itself would let
+`max_changes` of them out before it blows. Nothing is captured meanwhile, so nothing of the edit is sent before its size
+is known. Dying in between, it is looked at again: the new rules are kept last. A fuse that was blown for them stays
+blown.
+"""
+
+import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Cancel, Fuse, Queue, Unseen
+from cdc_sync.core.observations import StatusRulesChanged
 from cdc_sync.core.outbox import EntryState, Known, with_last_job
-from cdc_sync.core.plan import ApplyResult, Batch, BatchPlan, Before, Resolved, is_nameless, plan_batch
-from cdc_sync.core.rows import Key, Reportable, Row, by_application, interpret, map_status
-from cdc_sync.core.rules import StatusRules, WatchRules
-from cdc_sync.pipeline.intake import resolved
-from cdc_sync.pipeline.sweep_position import Marks
+from cdc_sync.core.plan import ApplyResult, Batch, BatchPlan, Before, Enqueued, Resolved, is_nameless, plan_batch
+from cdc_sync.core.rows import Key, Reportable, by_application, interpret, map_status
+from cdc_sync.core.rules import StatusRules
+from cdc_sync.pipeline.intake import Intake, resolved
+from cdc_sync.pipeline.parts import nothing
+from cdc_sync.pipeline.sweep import mark, size_of
 from cdc_sync.source import row_security
-from cdc_sync.source.reading import Page, Reader
-from cdc_sync.store.store import Store
+from cdc_sync.source.reading import Page
+
+STATUS_RULES = "status-rules"
+"""The position that says how labels became statuses."""
 
 PAGE = 2_000
 _WINDOW = 20_000
 
 Action = Literal["send", "held", "adopt", "cancel", "skip", "confirm-deletion", "dead-letter"]
-
-_WHOLE = Fuse()
+_ACTIONS: Mapping[EntryState, Action] = {"pending": "send", "held": "held", "dead": "dead-letter"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,136 +63,170 @@ class Planned:
 
 
 async def plan(
-    reader: Reader,
-    store: Store,
-    rules: WatchRules,
+    intake: Intake,
     unseen: Unseen,
-    clock: int,
     *,
-    fuse: Fuse = _WHOLE,
+    fuse: Fuse | None = None,
     old: StatusRules | None = None,
-    progressed: Callable[[], None] = lambda: None,
+    progressed: Callable[[], None] = nothing,
 ) -> AsyncIterator[Planned]:
     """Walk the table and the snapshot, and yield every difference; nothing is changed.
 
     Args:
-        reader: the watch's table.
-        store: what is known.
-        rules: the watch's rules.
+        intake: the watch's.
         unseen: what an application of which nothing is known would get: the baseline's answer before the baseline is
             done, afterwards that for new applications.
-        clock: milliseconds since the epoch, the date of events whose rows give none.
         fuse: the watch's fuse; everything is counted as if it were captured now.
         old: how labels became statuses until now, if that was otherwise.
         progressed: called at each page.
     """
+    store, watch = intake.store, intake.rules.watch
     last = await store.highest_number()
-    preview = _Preview(reader, store, rules, unseen, Marks(last), fuse)
+    preview = _Preview(intake, unseen, old, fuse or Fuse(), bytearray(size_of(last)))
     after: Key | None = None
     while True:
-        page = await reader.page(after, PAGE)
+        page = await intake.reader.page(after, PAGE)
         progressed()
-        for row, planned in await preview.of_page(page):
-            yield planned if old is None or row is None else replace(planned, remapped=_differs(row, rules, old))
+        for planned in await preview.of_page(page):
+            yield planned
         if page.last is None:
             break
         after = page.last
     for first in range(1, last + 1, _WINDOW):
-        unmet = await store.unseen(rules.watch, preview.marks.bitmap(), first, min(first + _WINDOW - 1, last))
-        before = await store.before(rules.watch, unmet)
+        unmet = await store.unseen(watch, bytes(preview.marks), first, min(first + _WINDOW - 1, last))
+        before = await store.before(watch, unmet)
         progressed()
         if before:
-            for planned in await preview.of_gone(before, clock):
+            for planned in await preview.of_gone(before):
                 yield planned
 
 
 @dataclass(slots=True)
 class _Preview:
-    """One walk; `fuse` is the watch's, with what was counted so far."""
+    """One walk; `fuse` is the watch's, with what was counted so far, `marks` are of what was met."""
 
-    reader: Reader
-    store: Store
-    rules: WatchRules
+    intake: Intake
     unseen: Unseen
-    marks: Marks
+    old: StatusRules | None
     fuse: Fuse
+    marks: bytearray
 
-    async def of_page(self, page: Page) -> list[tuple[Row | None, Planned]]:
-        """What follows from a page's rows, and from which row."""
+    async def of_page(self, page: Page) -> list[Planned]:
+        """What follows from a page's rows."""
+        reader, rules = self.intake.reader, self.intake.rules
         rows = {row.key: row for row in page.rows}
-        observations = [interpret(row, self.rules, page.at) for row in page.rows]
+        observations = [interpret(row, rules, page.at) for row in page.rows]
         ids = {each.application_id for each in observations if each.application_id is not None}
-        before = await self.store.before(self.rules.watch, list(ids))
-        self.marks.add(each.known for each in before.values())
+        before = await self.intake.store.before(rules.watch, list(ids))
+        mark(self.marks, (each.known.number for each in before.values()))
         plan = self._plan(before, observations=observations)
         plans = [(observations, plan)]
         if plan.unresolved:
-            found = by_application((await self.reader.by_application(plan.unresolved)).rows, plan.unresolved)
+            found = by_application((await reader.by_application(plan.unresolved)).rows, plan.unresolved)
             rows |= {row.key: row for of_one in found.values() for row in of_one}
-            together = [resolved(id_, page.at, of_one, self.rules) for id_, of_one in found.items()]
+            together = [resolved(id_, page.at, of_one, rules) for id_, of_one in found.items()]
             canonical = [each.canonical for each in together if each.canonical is not None]
             plans.append((canonical, self._plan(before, resolved=together)))
-        planned: list[tuple[Row | None, Planned]] = []
+        planned: list[Planned] = []
         for observed, plan in plans:
-            skips = (Planned(skip.application_id, "skip", (), None, None, skip.reason) for skip in plan.skips)
-            planned += [(None, each) for each in skips]
-            of_ids, due = {each.application_id: each for each in observed}, self._due(plan)
+            planned += [Planned(skip.application_id, "skip", (), None, None, skip.reason) for skip in plan.skips]
+            of_ids = {each.application_id: each for each in observed}
+            enqueued = {each.application_id: each for each in plan.enqueued}
             for result in plan.results:
-                row = of_ids[result.application_id]
-                known = before[result.application_id].known if result.application_id in before else None
-                observed_now = with_last_job(row, known)
-                content = observed_now.content if isinstance(observed_now, Reportable) else None
-                planned.append((rows[row.key], _planned(result, known, content, due)))
+                id_ = result.application_id
+                known = before[id_].known if id_ in before else None
+                observation = with_last_job(of_ids[id_], known)
+                content = observation.content if isinstance(observation, Reportable) else None
+                row, of_result = rows[observation.key], self._planned(result, known, content, enqueued.get(id_))
+                if self.old is not None:
+                    now, then = (map_status(of, row.status, deleted=row.deleted) for of in (rules.status, self.old))
+                    of_result = replace(of_result, remapped=now != then)
+                planned.append(of_result)
         return planned
 
-    async def of_gone(self, before: Mapping[str, Before], clock: int) -> list[Planned]:
+    async def of_gone(self, before: Mapping[str, Before]) -> list[Planned]:
         """What follows for applications of which no row was met; a fresh read after the grace decides about each."""
-        read = await self.reader.by_key({each.known.key for each in before.values()}, doubting=True)
-        still_there = {row.key for row in read.rows if is_nameless(interpret(row, self.rules, 0))}
-        gone = [Resolved(id_, clock, None) for id_, each in before.items() if each.known.key not in still_there]
+        read = await self.intake.reader.by_key({each.known.key for each in before.values()}, doubting=True)
+        still_there = {row.key for row in read.rows if is_nameless(interpret(row, self.intake.rules, 0))}
+        now = self.intake.store.clock.for_people()
+        gone = [Resolved(id_, now, None) for id_, each in before.items() if each.known.key not in still_there]
         doubt = row_security.described(read.hidden_by) if read.hidden_by else None
         plan = self._plan(before, resolved=gone, doubt=doubt)
-        contents = {each.application_id: each.content for each in plan.enqueued}
-        found = [
-            _planned(result, before[result.application_id].known, contents.get(result.application_id), {})
-            for result in plan.results
-        ]
-        confirmed = "its row is gone; a fresh read confirms it first"
-        return [
-            replace(each, action="confirm-deletion", reason=confirmed) if each.action == "send" else each
-            for each in found
-        ]
+        enqueued, planned = {each.application_id: each for each in plan.enqueued}, list[Planned]()
+        for result in plan.results:
+            entry, known = enqueued.get(result.application_id), before[result.application_id].known
+            of_result = self._planned(result, known, entry and entry.content, None)
+            if of_result.action == "send":
+                reason = "its row is gone; a fresh read confirms it first"
+                of_result = replace(of_result, action="confirm-deletion", reason=reason)
+            planned.append(of_result)
+        return planned
 
     def _plan(self, before: Mapping[str, Before], **found: Any) -> BatchPlan:
         # As after the grace, which a preview has not.
-        clock = self.store.clock
+        clock = self.intake.store.clock
         batch = Batch("deletion", clock(), self.unseen, shift=clock.shift, **found)
-        plan = plan_batch(self.rules, batch, before, self.fuse)
+        plan = plan_batch(self.intake.rules, batch, before, self.fuse)
         self.fuse = plan.fuse or self.fuse
         return plan
 
-    def _due(self, plan: BatchPlan) -> dict[str, int]:
-        """When the entries of a plan are sent, by the clock that people read."""
-        return {each.application_id: each.due_at + self.store.clock.shift for each in plan.enqueued}
+    def _planned(
+        self, result: ApplyResult, known: Known | None, content: Content | None, entry: Enqueued | None
+    ) -> Planned:
+        """A result for people; `content` is what is observed, `entry` says when it is sent."""
+        told, id_ = None if known is None else known.told, result.application_id
+        match result.decision:
+            case Queue(kinds):
+                action = _ACTIONS[result.state or "pending"]
+                # By the clock that people read.
+                due_at = entry.due_at + self.intake.store.clock.shift if entry and action == "send" else None
+                return Planned(id_, action, tuple(sorted(kinds)), told, content, result.reason, due_at)
+            case Cancel():
+                return Planned(id_, "cancel", (), told, content, "undone before it was sent")
+            case _:
+                return Planned(id_, "adopt", (), told, content, None)
 
 
-def _planned(result: ApplyResult, known: Known | None, content: Content | None, due: Mapping[str, int]) -> Planned:
-    """A result for people; `content` is what is observed."""
-    told, id_ = None if known is None else known.told, result.application_id
-    match result.decision:
-        case Queue(kinds):
-            action = _ACTIONS[result.state or "pending"]
-            due_at = due.get(id_) if action == "send" else None
-            return Planned(id_, action, tuple(sorted(kinds)), told, content, result.reason, due_at)
-        case Cancel():
-            return Planned(id_, "cancel", (), told, content, "undone before it was sent")
-        case _:
-            return Planned(id_, "adopt", (), told, content, None)
+def before_edit(positions: Mapping[str, str], rules: StatusRules) -> StatusRules | None:
+    """How labels became statuses until now; None if as they do now, or if nobody knows."""
+    text = positions.get(STATUS_RULES)
+    return None if text in (None, to_text(rules)) else StatusRules(**json.loads(text))
 
 
-_ACTIONS: Mapping[EntryState, Action] = {"pending": "send", "held": "held", "dead": "dead-letter"}
+def to_text(rules: StatusRules) -> str:
+    """How labels become statuses, as the store keeps it; the same for the same rules, in whatever order."""
+    fields = {"map": dict(rules.map), "unmapped": rules.unmapped, "deleted": rules.deleted}
+    return json.dumps(fields, ensure_ascii=False, sort_keys=True)
 
 
-def _differs(row: Row, rules: WatchRules, old: StatusRules) -> bool:
-    now, before = (map_status(each, row.status, deleted=row.deleted) for each in (rules.status, old))
-    return now != before
+def is_told_otherwise(planned: Planned) -> bool:
+    """Whether it is a call that is made only because of the edit."""
+    return planned.remapped and planned.action in {"send", "held"}
+
+
+def why_held(touched: int) -> str:
+    """Why everything is held after an edit that is too large."""
+    return f"the section status has changed, and {touched} applications would be told another status"
+
+
+async def measure_edit(intake: Intake, progressed: Callable[[], None]) -> None:
+    """Look whether the rules are others than before, and if so, measure what that means and hold what is too much.
+
+    `progressed` is called as the table is gone through.
+
+    Raises:
+        SourceError: the table cannot be read.
+        StoreError: the store cannot be read or written.
+    """
+    store, rules = intake.store, intake.rules
+    positions = await store.positions(rules.watch)
+    old = before_edit(positions, rules.status)
+    if old is not None:
+        plans = plan(intake, rules.first_status, old=old, progressed=progressed)
+        touched = sum([is_told_otherwise(planned) async for planned in plans])
+        held = touched > rules.fuse.max_changes
+        if held:
+            await store.blow_fuse(rules.watch, why_held(touched), intake.clock())
+        intake.observe(StatusRulesChanged(rules.watch, touched, held))
+    if positions.get(STATUS_RULES) != to_text(rules.status):
+        await intake.place({STATUS_RULES: to_text(rules.status)})

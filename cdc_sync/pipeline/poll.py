@@ -17,9 +17,9 @@ from cdc_sync.config import Capture as Configured
 from cdc_sync.core.fence import Fence, SnapshotReading, look
 from cdc_sync.core.observations import CaughtUp, SweepDone, WatermarkDoubted, WatermarkTrusted
 from cdc_sync.core.rows import Key
-from cdc_sync.pipeline.capture import Capture, Connected, Jobs, nothing
+from cdc_sync.pipeline.capture import Capture, Connected, Jobs
+from cdc_sync.pipeline.parts import nothing
 from cdc_sync.source.polling import WatermarkReader
-from cdc_sync.source.reading import Page, Read
 
 POSITION = "watermark"
 BEGAN = "watermark-began"
@@ -106,7 +106,7 @@ class PollCapture(Capture):
 
     async def jobs(self, progressed: Callable[[], None]) -> Jobs:
         """See `Capture`."""
-        return {"poll": self.run(progressed)}
+        return {**await super().jobs(progressed), "poll": self.run(progressed)}
 
     async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:
         """One poll. If it fails, the watermark stays."""
@@ -124,16 +124,7 @@ class PollCapture(Capture):
             self.intake.observe(CaughtUp(self.intake.rules.watch, self._took))
 
     async def _page(self, place: Key) -> Key | None:
-        reached: Page | None = None
-
-        async def read() -> Read:
-            nonlocal reached
-            reached = await self.reader.page(place, self._steps.polled)
-            return Read(reached.rows, reached.at)
-
-        await self.intake.rows(read, "poll")
-        if reached is None:
-            return None
+        reached = await self.intake.rows(lambda: self.reader.page(place, self._steps.polled), "poll")
         for row, date in zip(reached.rows, reached.dates, strict=False):
             if (instant := _milliseconds(date)) is not None:
                 self._evidence.polled(row.key, instant, _milliseconds(row.created), reached.at)

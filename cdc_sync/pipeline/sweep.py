@@ -2,8 +2,8 @@
 
 It goes through the table in key order and only collects rows that look different. Then the capture catches up; what
 still differs, as the page had it, was really missed: it is read once more and applied, and counted by cause, unless it
-was left to a sweep on purpose (`requests`). Rows that are gone are found from the other side: every record met is
-marked in a bitmap (one bit for each record number), and what is alive in the snapshot but unmarked is suspected.
+was left to a sweep on purpose (`Intake.requests`). Rows that are gone are found from the other side: every record met
+is marked in a bitmap (one bit for each record number), and what is alive in the snapshot but unmarked is suspected.
 
 **Digests.** Most rows are as they were. The server makes a digest of each row, of all that its reading depends on
 (`source.mapping`); the store compares it with the one that the record was last verified with. What is equal is not
@@ -23,7 +23,7 @@ The server makes the next page's digests while the store compares this page's. S
 again.
 
 **Interruptions.** A lost connection or a dead daemon does not send it back to the beginning: on a large table it might
-never reach the end. How far it is, is kept now and then as one value (`sweep_position`), in the store whose record
+never reach the end. How far it is, is kept now and then as one value (`SweepPosition`), in the store whose record
 numbers it speaks of. Step by step:
 
 - a page is compared and what differs is recorded *before* the position says so. Dying in between, the page is compared
@@ -36,181 +36,247 @@ numbers it speaks of. Step by step:
   now) hides a deletion until that next sweep. A mark that is missing (of a row whose key moved from the rest of the
   table to the part done) brings a suspicion, which a fresh read answers: no deletion was ever told because of a mark.
 - with another configuration, another key or other types the place means nothing, and what was compared would have to be
-  compared again: the position carries a digest of all that (`shape_of`), and if it differs, or if the text cannot be
-  understood, the sweep begins anew.
+  compared again: the position carries a digest of all that (`Intake.shape`), and if it differs, or if the text cannot
+  be understood, the sweep begins anew.
 """
 
 import asyncio
+import base64
+import json
 import time
+import zlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 
 from cdc_sync.core.diff import Adopt, Decision, Queue
 from cdc_sync.core.observations import ASKED_FOR, SweepDone
 from cdc_sync.core.outbox import Known, Verified, with_last_job
 from cdc_sync.core.rows import Ignored, Key, Observation, Reportable, Unreportable, interpret
-from cdc_sync.pipeline.intake import Intake
-from cdc_sync.pipeline.steps import STEPS, Steps
-from cdc_sync.pipeline.sweep_position import FINISHED, POSITION, Marks, SweepPosition, shape_of, shape_of_digests
+from cdc_sync.pipeline.capture import Capture
 from cdc_sync.source.mapping import keys_of
 from cdc_sync.source.reading import Digests, Read
+
+POSITION = "sweep"
+FINISHED = ""
+"""What stands in the position's place when no sweep is under way."""
+
+_QUICKLY = 1
+"""zlib's level: a bitmap is either nearly all ones and zeros or does not compress at all, whatever the effort."""
 
 _NAMED = 100
 """Keys of rows that were missed, of which one is told."""
 
 
-async def sweep(
-    intake: Intake,
-    catch_up: Callable[[], Awaitable[None]],
-    progressed: Callable[[], None],
-    *,
-    sees_deletions: bool = True,
-    steps: Steps = STEPS,
-) -> SweepDone:
-    """Compare everything once, or the rest of what an interrupted sweep has left; returns what it did.
+@dataclass(frozen=True, slots=True)
+class SweepPosition:
+    """How far a sweep is.
 
-    Rows that are gone count as repaired if the capture `sees_deletions`.
-
-    Raises:
-        SourceError: a page cannot be read.
-        StoreError: the store cannot be read or written.
+    Attributes:
+        shape: what is compared with what rules; another shape would be another sweep (`Intake.shape`).
+        last: the highest record number when it began.
+        after: the last key compared; None: none yet.
+        walked: whether the whole table was compared, and only the search for unmet records is left.
+        rows: rows compared so far.
+        at: the database's clock at the last page, in milliseconds since the epoch.
+        seconds: how long it has worked so far, without interruptions.
+        repaired: what it has repaired so far, by cause.
+        requests: how many sweeps had been asked for when it began (`Intake.requests`).
+        marks: the records met so far, as a bitmap (see `mark`).
     """
-    return await _Sweep(intake, catch_up, progressed, sees_deletions=sees_deletions, steps=steps).run()
+
+    shape: str
+    last: int
+    after: Key | None = None
+    walked: bool = False
+    rows: int = 0
+    at: int = 0
+    seconds: float = 0.0
+    repaired: Mapping[str, int] = field(default_factory=dict)
+    requests: int = 0
+    marks: bytes = b""
+
+    def to_text(self) -> str:
+        """As the store keeps it. For 100 million records it takes up to 17 MB and half a second of a processor."""
+        fields = asdict(self)
+        fields["marks"] = base64.b64encode(zlib.compress(self.marks, _QUICKLY)).decode("ascii")
+        return json.dumps(fields, ensure_ascii=False)
+
+    @classmethod
+    def from_text(cls, text: str | None, shape: str) -> "SweepPosition | None":
+        """The inverse of `to_text`.
+
+        Returns:
+            None if there is nothing to go on with: no sweep was interrupted, it was one of another shape, or the text
+            cannot be understood. Beginning anew is right in each case.
+        """
+        if not text:
+            return None
+        try:
+            fields = json.loads(text)
+            after, marks = fields["after"], zlib.decompress(base64.b64decode(fields["marks"], validate=True))
+            position = cls(**fields | {"after": after if after is None else tuple(after), "marks": marks})
+            fits = position.shape == shape and len(position.marks) == size_of(position.last)
+        except (ValueError, TypeError, KeyError, zlib.error):
+            return None
+        return position if fits else None
 
 
-class _Sweep:
+def mark(marks: bytearray, met: Iterable[int]) -> None:
+    """Mark records that a walk has met, by their numbers; what is not above 0 is none.
+
+    Bit n & 7 of byte n >> 3 is number n's. Records whose numbers are beyond were made by somebody who saw their row.
+    """
+    size = len(marks)
+    for number in met:
+        place = number >> 3
+        if number > 0 and place < size:
+            marks[place] |= 1 << (number & 7)
+
+
+def size_of(last: int) -> int:
+    """How many bytes the marks for the records up to number `last` are."""
+    return (last >> 3) + 1
+
+
+class Sweep:
+    """One sweep, or the rest of one that was interrupted.
+
+    Args:
+        capture: what captures the watch's changes.
+        catch_up: has it catch up.
+        progressed: called at each step.
+    """
+
     def __init__(
-        self,
-        intake: Intake,
-        catch_up: Callable[[], Awaitable[None]],
-        progressed: Callable[[], None],
-        *,
-        sees_deletions: bool,
-        steps: Steps,
+        self, capture: Capture, catch_up: Callable[[], Awaitable[None]], progressed: Callable[[], None]
     ) -> None:
-        self._intake = intake
+        self._intake, self._watch, self._steps = capture.intake, capture.parts.name, capture.parts.steps
+        self._sees_deletions = capture.sees_deletions
         self._catch_up = catch_up
         self._progressed = progressed
-        self._sees_deletions = sees_deletions
-        self._steps = steps
-        self._digests = shape_of_digests(intake)
+        self._digests = capture.intake.shape_of_digests
         self._ahead: tuple[Key, Digests | None] | None = None
-        self._marks = Marks(0)
+        self._marks = bytearray()
         self._repaired: Counter[str] = Counter()
         self._missed: list[Key] = []
         self._skipped: set[Key] = set()
-        self._began = self._save_at = time.monotonic()
-        self._is_saved = False
+        self._began = time.monotonic()
+        self._save_at = self._began + self._steps.save_every
 
     async def run(self) -> SweepDone:
-        skipped_before = set(self._intake.skipped)
-        position, resumed = await self._begin()
-        position = await self._walk(position)
-        await self._find_gone(position)
-        stale = (skipped_before & self._intake.skipped.keys()) - self._skipped
-        if stale and not resumed:  # what an earlier part has met of them is not remembered
-            await self._intake.forget_skips(stale, position.at)
+        """Compare everything once, or the rest; returns what it did.
+
+        Rows that are gone count as repaired if the capture `sees_deletions`.
+
+        Raises:
+            SourceError: a page cannot be read.
+            StoreError: the store cannot be read or written.
+        """
+        intake = self._intake
+        skipped_before = set(intake.skipped)
+        text = (await intake.store.positions(self._watch)).get(POSITION)
+        self._is_saved = bool(text)
+        found = await asyncio.to_thread(SweepPosition.from_text, text, intake.shape)
+        if found is None:
+            # Records made from now on were made by somebody who saw their row.
+            last, now = await intake.store.highest_number(), intake.store.clock.for_people()
+            self._position = SweepPosition(intake.shape, last, at=now, requests=intake.requests)
+            self._marks = bytearray(size_of(last))
+        else:
+            self._position, self._marks = found, bytearray(found.marks)
+            self._repaired.update(found.repaired)
+        while not self._position.walked:
+            if not await self._pass_over():
+                await self._read()
+            self._progressed()
+            await self._save()
+        await self._find_gone()
+        position = self._position
+        stale = (skipped_before & intake.skipped.keys()) - self._skipped
+        if stale and found is None:  # what an earlier part has met of them is not remembered
+            await intake.forget_skips(stale, position.at)
         if self._is_saved:
-            await self._intake.place({POSITION: FINISHED})
-        await self._intake.requests.answer(position.requests)
-        watch, seconds = self._intake.rules.watch, self._seconds(position)
-        missed = tuple(self._missed[:_NAMED])
-        done = SweepDone(watch, position.rows, seconds, dict(self._repaired), resumed, missed)
-        self._intake.observe(done)
+            await intake.place({POSITION: FINISHED})
+        if position.requests:
+            await intake.request_sweeps(-position.requests)
+        repaired, missed = dict(self._repaired), tuple(self._missed[:_NAMED])
+        done = SweepDone(self._watch, position.rows, self._seconds, repaired, found is not None, missed)
+        intake.observe(done)
         return done
 
-    async def _begin(self) -> tuple[SweepPosition, bool]:
-        """Where to go on, and whether that is in the middle."""
-        store, shape = self._intake.store, shape_of(self._intake)
-        text = (await store.positions(self._intake.rules.watch)).get(POSITION)
-        self._save_at += self._steps.save_every
-        self._is_saved = bool(text)
-        found = await asyncio.to_thread(SweepPosition.from_text, text, shape)
-        if found is not None:
-            self._marks = Marks(found.last, found.marks)
-            self._repaired.update(found.repaired)
-            return found, True
-        # Records made from now on were made by somebody who saw their row.
-        last = await store.highest_number()
-        self._marks = Marks(last)
-        return SweepPosition(shape, last, at=store.clock.for_people(), requests=self._intake.requests.number), False
-
-    async def _walk(self, position: SweepPosition) -> SweepPosition:
-        while not position.walked:
-            position = await self._pass_over(position) or await self._read(position)
-            self._progressed()
-            await self._save(position)
-        return position
-
-    async def _pass_over(self, position: SweepPosition) -> SweepPosition | None:
-        """Compare the next page by digests, and read only what is not as it was; None if that is most of it."""
-        reader, store = self._intake.reader, self._intake.store
-        if self._ahead is not None and self._ahead[0] == position.after:
+    async def _pass_over(self) -> bool:
+        """Compare the next page by digests, and read only what is not as it was; False if that is most of it."""
+        intake, compared, after = self._intake, self._steps.compared, self._position.after
+        if self._ahead is not None and self._ahead[0] == after:
             page = self._ahead[1]
         else:
-            page = await reader.digests(position.after, self._steps.compared, self._digests)
+            page = await intake.reader.digests(after, compared, self._digests)
         self._ahead = None
         if page is None:
-            return None
-        compared = store.compare(self._intake.rules.watch, page.text)
+            return False
+        comparing = intake.store.compare(self._watch, page.text)
         if page.last is None:
-            numbers = await compared
+            numbers = await comparing
         else:
             # The server makes the next page's digests while the store compares these.
-            ahead = reader.digests(page.last, self._steps.compared, self._digests)
-            numbers, following = await asyncio.gather(compared, ahead)
+            ahead = intake.reader.digests(page.last, compared, self._digests)
+            numbers, following = await asyncio.gather(comparing, ahead)
             self._ahead = (page.last, following)
-        if len(numbers) != page.rows:
-            return None
         others = [place for place, number in enumerate(numbers) if number < 0]
-        if len(others) > self._steps.compared // 2:
-            return None
-        if others:
-            keys = keys_of(page.text, others)
-            if keys is None:
-                return None
-            for first in range(0, len(keys), self._steps.read):
-                part = keys[first : first + self._steps.read]
-                async for read, _ in reader.parts_by_key(part, shape=self._digests):
-                    await self._compare(read)
-        self._marks.add_numbers(numbers)
-        return _reached(position, page.rows, page.at, page.last)
+        if len(numbers) != page.rows or len(others) > compared // 2:
+            return False
+        keys = keys_of(page.text, others) if others else []
+        if keys is None:
+            return False
+        for first in range(0, len(keys), self._steps.read):
+            part = keys[first : first + self._steps.read]
+            async for read, _ in intake.reader.parts_by_key(part, shape=self._digests):
+                await self._compare(read)
+        mark(self._marks, numbers)
+        self._reach(page.rows, page.at, page.last)
+        return True
 
-    async def _read(self, position: SweepPosition) -> SweepPosition:
+    async def _read(self) -> None:
         """Compare the next page by reading it, in parts."""
-        left = self._steps.compared
-        while left > 0 and not position.walked:
-            page = await self._intake.reader.page(position.after, min(self._steps.read, left), self._digests)
+        for left in range(self._steps.compared, 0, -self._steps.read):
+            size, after = min(self._steps.read, left), self._position.after
+            page = await self._intake.reader.page(after, size, self._digests)
             await self._compare(page)
-            position = _reached(position, len(page.rows), page.at, page.last)
-            left -= self._steps.read
-        return position
+            self._reach(len(page.rows), page.at, page.last)
+            if page.last is None:
+                return
 
-    async def _save(self, position: SweepPosition) -> None:
+    def _reach(self, rows: int, at: int, last: Key | None) -> None:
+        """A page is compared; an empty one has no clock that counts."""
+        before = self._position
+        at = at if rows else before.at
+        self._position = replace(before, rows=before.rows + rows, at=at, after=last, walked=last is None)
+
+    async def _save(self) -> None:
         """Let the position be kept, now and then; what is before it has been recorded."""
         started = time.monotonic()
         if started < self._save_at:
             return
-        whole = replace(
-            position, seconds=self._seconds(position), repaired=dict(self._repaired), marks=self._marks.bitmap()
-        )
+        marks, repaired = bytes(self._marks), dict(self._repaired)
+        whole = replace(self._position, seconds=self._seconds, repaired=repaired, marks=marks)
         await self._intake.place({POSITION: await asyncio.to_thread(whole.to_text)})
         self._is_saved = True
         ended = time.monotonic()
         self._save_at = ended + max(self._steps.save_every, (ended - started) * (self._steps.save_share - 1))
 
-    def _seconds(self, position: SweepPosition) -> float:
+    @property
+    def _seconds(self) -> float:
         """How long the sweep has worked: its parts before the interruptions, and this one."""
-        return position.seconds + time.monotonic() - self._began
+        return self._position.seconds + time.monotonic() - self._began
 
     async def _count(self, repaired: Mapping[str, int]) -> None:
         """Count what a step has repaired, at once: after an interruption nobody would find it repaired once more."""
         if repaired:
-            if self._intake.requests.number:
+            if self._intake.requests:
                 repaired = {ASKED_FOR: sum(repaired.values())}
             self._repaired.update(repaired)
-            adding = self._intake.store.add_repairs(self._intake.rules.watch, repaired)
+            adding = self._intake.store.add_repairs(self._watch, repaired)
             await self._intake.write(("repairs",), adding)
 
     async def _compare(self, read: Read) -> None:
@@ -218,19 +284,19 @@ class _Sweep:
         rows = [interpret(row, self._intake.rules, read.at) for row in read.rows]
         known = await self._known(rows)
         rows = [with_last_job(row, known.get(row.application_id or "")) for row in rows]
-        self._marks.add(known.values())
+        mark(self._marks, (each.number for each in known.values()))
         different = self._intake.different(rows, known)
         self._skipped.update(row.key for row in rows if isinstance(row, Unreportable))
         if different:
             await self._repair([row for row in rows if row.key in different])
         verified = [found for row in rows if row.key not in different and (found := _verified(row, known)) is not None]
         if verified:
-            verifying = self._intake.store.verify(self._intake.rules.watch, verified)
+            verifying = self._intake.store.verify(self._watch, verified)
             await self._intake.write([each.application_id for each in verified], verifying)
 
     async def _known(self, rows: Iterable[Observation]) -> dict[str, Known]:
         ids = [row.application_id for row in rows if row.application_id is not None]
-        return await self._intake.store.known(self._intake.rules.watch, ids) if ids else {}
+        return await self._intake.store.known(self._watch, ids) if ids else {}
 
     async def _repair(self, rows: list[Observation]) -> None:
         """Let the capture catch up; read again, apply and count what still differs from what is known by then.
@@ -251,12 +317,15 @@ class _Sweep:
                 return
         repaired: Counter[str] = Counter()
         results = await self._intake.keys({row.key: row.changed_at for row in rows}, "sweep")
-        changed = await self._changed(rows, {result.application_id for result in results})
-        found = {result.application_id for result in results} - changed
+        found = {result.application_id for result in results}
+        applied = [row for row in rows if row.application_id in found]
+        # What is not as the page had it changed after the capture's turn.
+        different = self._intake.different(applied, await self._known(applied))
+        found -= {row.application_id or "" for row in applied if row.key in different}
         for result in results:
             if result.application_id in found:
                 repaired.update(_causes(result.decision))
-        if not self._intake.requests.number and len(self._missed) < _NAMED:
+        if not self._intake.requests and len(self._missed) < _NAMED:
             self._missed += [row.key for row in rows if row.application_id in found]
         # They wait for their grace, so nothing was queued yet that could be counted.
         missed = await self._suspected(deleted) - suspected
@@ -264,71 +333,52 @@ class _Sweep:
             repaired["deleted"] += len(missed)
         await self._count(repaired)
 
-    async def _changed(self, rows: Iterable[Observation], applied: Collection[str]) -> set[str]:
-        """Of what was applied, that which is not as the page had it: it changed after the capture's turn."""
-        rows = [row for row in rows if row.application_id in applied]
-        different = self._intake.different(rows, await self._known(rows))
-        return {row.application_id for row in rows if row.application_id is not None and row.key in different}
-
     async def _absent(self, unmet: list[str]) -> list[str]:
         """Of the applications whose row was not met, those whose row has gone without the capture's knowing.
+
+        A row whose key has moved to the part done, or behind the end, is not met, though the capture has seen it.
 
         Looked for twice. A row that went and came back between the first look and the capture's turn leaves no
         trace there, rightly; it is there the second time, or has gone anew and the second turn knows of it.
         """
+        store = self._intake.store
         for _ in range(2):
-            if unmet:
-                unmet = await self._unknown_to_the_fast_path(await self._not_there(unmet))
+            known = await store.known(self._watch, unmet) if unmet else {}
+            if not known:
+                return []
+            found = (await self._intake.reader.by_key({before.key for before in known.values()})).rows
+            there = {interpret(row, self._intake.rules, 0).application_id for row in found}
+            unreadable = {row.key for row in found if row.unreadable is not None}
+            absent = {id_: each for id_, each in known.items() if id_ not in there and each.key not in unreadable}
+            if not absent:
+                return []
+            await self._catch_up()
+            after = await store.known(self._watch, list(absent))
+            suspected = await store.suspected(self._watch, list(absent))
+            unmet = [id_ for id_, now in after.items() if now.key == absent[id_].key and id_ not in suspected]
         return unmet
-
-    async def _not_there(self, application_ids: list[str]) -> dict[str, Known]:
-        """Those whose row is not there, and is nowhere that is known of.
-
-        A row whose key has moved to the part done, or behind the end, is not met, though the capture has seen it.
-        """
-        known = await self._intake.store.known(self._intake.rules.watch, application_ids)
-        if not known:
-            return {}
-        found = (await self._intake.reader.by_key({before.key for before in known.values()})).rows
-        there = {interpret(row, self._intake.rules, 0).application_id for row in found}
-        unreadable = {row.key for row in found if row.unreadable is not None}
-        return {id_: before for id_, before in known.items() if id_ not in there and before.key not in unreadable}
-
-    async def _unknown_to_the_fast_path(self, absent: dict[str, Known]) -> list[str]:
-        """Those of which the capture has recorded nothing, now that it has caught up with their absence."""
-        if not absent:
-            return []
-        await self._catch_up()
-        watch = self._intake.rules.watch
-        after = await self._intake.store.known(watch, list(absent))
-        suspected = await self._suspected(list(absent))
-        return [id_ for id_, now in after.items() if now.key == absent[id_].key and id_ not in suspected]
 
     async def _suspected(self, application_ids: list[str]) -> set[str]:
         if not application_ids:
             return set()
-        return await self._intake.store.suspected(self._intake.rules.watch, application_ids)
+        return await self._intake.store.suspected(self._watch, application_ids)
 
-    async def _find_gone(self, position: SweepPosition) -> None:
+    async def _find_gone(self) -> None:
         """Suspect what is alive in the snapshot and was not met. Interrupted, it begins anew, and counts none twice."""
-        watch, marks, last = self._intake.rules.watch, self._marks.bitmap(), position.last
+        marks, last, at = bytes(self._marks), self._position.last, self._position.at
         for first in range(1, last + 1, self._steps.searched):
-            gone = await self._intake.store.unseen(watch, marks, first, min(first + self._steps.searched - 1, last))
+            gone = await self._intake.store.unseen(
+                self._watch, marks, first, min(first + self._steps.searched - 1, last)
+            )
             self._progressed()
             # In parts, since what is known of each is as large as its row was.
             size = self._intake.reader.at_once(self._steps.read)
             for part in range(0, len(gone), size):
                 absent = await self._absent(gone[part : part + size])
-                suspected = await self._intake.suspect(absent, position.at, "sweep") if absent else 0
+                suspected = await self._intake.suspect(absent, at, "sweep") if absent else 0
                 if suspected and self._sees_deletions:
                     await self._count({"gone": suspected})
                 self._progressed()
-
-
-def _reached(position: SweepPosition, rows: int, at: int, last: Key | None) -> SweepPosition:
-    """The position behind a page; an empty one has no clock that counts."""
-    at = at if rows else position.at
-    return replace(position, rows=position.rows + rows, at=at, after=last, walked=last is None)
 
 
 def _verified(row: Observation, known: Mapping[str, Known]) -> Verified | None:

@@ -5,13 +5,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 from cdc_sync.core.observations import BaselineOverEarlierWork, WatchConnected
-from cdc_sync.pipeline import baseline, remapping
-from cdc_sync.pipeline.capture import Capture, Connected, WatchParts
+from cdc_sync.pipeline import baseline
+from cdc_sync.pipeline.capture import Capture, Connected
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.notify import NotifyCapture
+from cdc_sync.pipeline.parts import WatchParts
+from cdc_sync.pipeline.plan import measure_edit
 from cdc_sync.pipeline.poll import PollCapture
-from cdc_sync.pipeline.sweep_position import FINISHED
-from cdc_sync.pipeline.sweep_position import POSITION as SWEEP
+from cdc_sync.pipeline.sweep import FINISHED
+from cdc_sync.pipeline.sweep import POSITION as SWEEP
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.facts import table_facts
 from cdc_sync.source.mapping import Mapping as TableMapping
@@ -42,15 +44,7 @@ async def connect(parts: WatchParts) -> AsyncIterator[Connected]:
         # A dry run takes no turn: it works beside the daemon that does.
         if not parts.dry_run:
             await stack.enter_async_context(parts.database.turn(parts.name, sessions))
-        intake = Intake(
-            parts.rules,
-            Reader(sessions.pool, mapping),
-            parts.store,
-            observe=parts.observe,
-            clock=parts.clock,
-            delivery=parts.delivery,
-            unwritten=parts.unwritten,
-        )
+        intake = Intake(parts, Reader(sessions.pool, mapping))
         await intake.load()
         await intake.look_for_policies(first=True)
         yield Connected(parts, sessions, mapping, intake)
@@ -78,7 +72,7 @@ async def begin(connected: Connected, meanwhile: str, progressed: Callable[[], N
     capture = await open_capture(connected)
     capture.tell_problems(meanwhile)
     position = await adopt(capture, progressed)
-    await remapping.notice(connected.intake, progressed)
+    await measure_edit(connected.intake, progressed)
     await capture.begin(position.look)
     return capture
 
@@ -89,21 +83,15 @@ async def adopt(capture: Capture, progressed: Callable[[], None]) -> baseline.Ba
     positions = await parts.store.positions(parts.name)
     position = baseline.BaselinePosition.from_text(positions.get(baseline.POSITION))
     if position is None:
-        await _look_for_earlier_work(capture)
+        is_silent = parts.rules.baseline == "adopt" and not parts.dry_run
+        if is_silent and await capture.was_worked_before(alone=not await parts.store.counts()):
+            # It is about to take for told what an earlier store, which is not here, had to send.
+            parts.observe(BaselineOverEarlierWork(parts.name))
+            await capture.intake.place({baseline.OVER_EARLIER_WORK: "yes"})
         position = baseline.BaselinePosition(look=await capture.look())
     if not position.done:
-        position = await baseline.adopt_everything(capture.intake, position, progressed, steps=parts.steps)
+        position = await baseline.adopt_everything(capture.intake, position, progressed)
     return position
-
-
-async def _look_for_earlier_work(capture: Capture) -> None:
-    """Say it if a silent baseline is about to take for told what an earlier store, which is not here, had to send."""
-    parts = capture.parts
-    if parts.dry_run or parts.rules.baseline != "adopt":
-        return
-    if await capture.was_worked_before(alone=not await parts.store.counts()):
-        parts.observe(BaselineOverEarlierWork(parts.name))
-        await capture.intake.place({baseline.OVER_EARLIER_WORK: "yes"})
 
 
 def positions_elsewhere(positions: Mapping[str, str]) -> dict[str, str]:

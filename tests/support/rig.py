@@ -15,15 +15,13 @@ from cdc_sync.core.content import Content
 from cdc_sync.core.observations import Observation, Observe, SweepDone
 from cdc_sync.core.outbox import Entry, EntryState
 from cdc_sync.pipeline.baseline import BaselinePosition
-from cdc_sync.pipeline.capture import Capture, Connected, SweepOnlyCapture, WatchParts
+from cdc_sync.pipeline.capture import Capture, Connected, SweepOnlyCapture
 from cdc_sync.pipeline.database import Database
-from cdc_sync.pipeline.deletions import confirm_due
 from cdc_sync.pipeline.intake import Intake
 from cdc_sync.pipeline.notify import NotifyCapture
+from cdc_sync.pipeline.parts import STEPS, Steps, WatchParts
 from cdc_sync.pipeline.poll import PollCapture
-from cdc_sync.pipeline.silent_changes import SilentChanges
-from cdc_sync.pipeline.steps import STEPS, Steps
-from cdc_sync.pipeline.sweep import sweep
+from cdc_sync.pipeline.sweep import Sweep
 from cdc_sync.pipeline.watch import adopt, connect, open_capture
 from cdc_sync.source.errors import SourceError
 from cdc_sync.store.sqlite import SqliteStore
@@ -129,19 +127,14 @@ class Rig:
         await self.capture.begin((await self.adopt()).look)
         return self.capture
 
-    async def silent_changes(self) -> SilentChanges:
-        """What looks at the tables as a whole, from now on."""
-        return await SilentChanges.since_now(self.capture)
-
     async def sweep(self, fast: CatchesUp | None = None) -> SweepDone:
         """One sweep; the capture catches up unless another one is given."""
-        catch_up, sees_deletions = (fast or self.capture).catch_up, self.capture.sees_deletions
-        return await sweep(self.intake, catch_up, nothing, sees_deletions=sees_deletions, steps=self.steps)
+        return await Sweep(self.capture, (fast or self.capture).catch_up, nothing).run()
 
     async def pass_grace(self) -> int:
         """Let the deletion grace pass and answer what is suspected; returns how many suspicions that were."""
         self.clock.forward(self.intake.rules.deletion_grace + 1)
-        return await confirm_due(self.intake, steps=self.steps)
+        return await self.intake.confirm_due()
 
     async def entries(self, state: EntryState = "pending") -> list[Entry]:
         """What waits in the outbox, oldest first."""

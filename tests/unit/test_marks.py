@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdc_sync.pipeline.sweep_position import Marks
+from cdc_sync.pipeline.sweep import mark, size_of
 from cdc_sync.store.capture import unmarked
 
 
@@ -12,17 +12,17 @@ from cdc_sync.store.capture import unmarked
 def test_what_was_not_met_is_what_is_left(last: int, data: st.DataObject) -> None:
     met = data.draw(st.lists(st.integers(1, last + 20)))
     first = data.draw(st.integers(1, last + 1))
-    marks = Marks(last)
+    marks = bytearray(size_of(last))
 
-    marks.add_numbers(met)
+    mark(marks, met)
 
-    assert unmarked(marks.bitmap(), first, last) == [n for n in range(first, last + 1) if n not in met]
+    assert unmarked(bytes(marks), first, last) == [n for n in range(first, last + 1) if n not in met]
 
 
 @pytest.mark.parametrize("number", [0, -1, -8, -9])
 def test_what_is_no_number_marks_nothing(number: int) -> None:
-    marks = Marks(20)
+    marks = bytearray(size_of(20))
 
-    marks.add_numbers([number])
+    mark(marks, [number])
 
-    assert unmarked(marks.bitmap(), 1, 20) == list(range(1, 21))
+    assert unmarked(bytes(marks), 1, 20) == list(range(1, 21))

@@ -16,8 +16,8 @@ from support.transactions import Event, ServerModel
 from cdc_sync.core.fence import SnapshotReading
 from cdc_sync.core.rows import Key, Row
 from cdc_sync.core.watermark import Evidence
+from cdc_sync.pipeline.parts import Steps
 from cdc_sync.pipeline.poll import PollCapture
-from cdc_sync.pipeline.steps import Steps
 from cdc_sync.source.reading import Page
 
 LOOKBACK = 3
@@ -86,8 +86,8 @@ class Reader:
 class Intake:
     """As much of one as a poll needs."""
 
-    async def rows(self, read: Callable[[], Awaitable[object]], _: str) -> None:
-        await read()
+    async def rows(self, read: Callable[[], Awaitable[Page]], _: str) -> Page:
+        return await read()
 
     async def place(self, positions: Mapping[str, str]) -> None:
         assert positions

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cdc_sync.pipeline.sweep_position import FINISHED, SweepPosition, size_of
+from cdc_sync.pipeline.sweep import FINISHED, SweepPosition, size_of
 
 LAST = 1_000
 PLACE = SweepPosition(

@@ -3,6 +3,7 @@ application have to be read together."""
 
 import asyncio
 from collections.abc import Collection
+from dataclasses import replace
 
 import pytest
 from support.applications import delete, insert, update
@@ -43,9 +44,7 @@ class Deliveries:
 
 
 def intake_of(rig: Rig, deliveries: Deliveries) -> Intake:
-    return Intake(
-        rig.intake.rules, rig.intake.reader, rig.store, observe=rig.said.append, clock=rig.clock, delivery=deliveries
-    )
+    return Intake(replace(rig.connected.parts, delivery=deliveries), rig.intake.reader)
 
 
 async def test_a_change_is_one_apply(ats: Ats, open_rig: OpenRig) -> None:

@@ -1,7 +1,7 @@
 """The first look: everything that is there is known afterwards, silently, whatever interrupts it."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 from support.applications import delete, insert, update
@@ -12,8 +12,9 @@ from support.store_steps import events_of
 
 from cdc_sync.core.observations import BaselineDone, BaselineProgress, Decided
 from cdc_sync.core.plan import ApplyResult
+from cdc_sync.core.rows import Observation
 from cdc_sync.pipeline.baseline import BaselinePosition
-from cdc_sync.pipeline.steps import Steps
+from cdc_sync.pipeline.parts import Steps
 from cdc_sync.pipeline.watch import adopt
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.reading import Read
@@ -101,7 +102,7 @@ async def test_a_page_is_recorded_before_the_failure_of_the_next_is_told(
         fail_after(1, rig, monkeypatch, "reading")
         adopt = rig.intake.adopt
 
-        async def adopt_late(page: Read, positions: Mapping[str, str]) -> list[ApplyResult]:
+        async def adopt_late(page: Sequence[Observation], positions: Mapping[str, str]) -> list[ApplyResult]:
             for _ in range(100):
                 await asyncio.sleep(0)  # whatever could run before it has run
             return await adopt(page, positions)
@@ -123,7 +124,7 @@ def fail_after(pages: int, rig: Rig, patched: pytest.MonkeyPatch, failing: str) 
             raise SourceError("unreachable", "lost")
         return await page(after, size, shape)
 
-    async def adopt_or_fail(rows: Read, positions: Mapping[str, str]) -> list[ApplyResult]:
+    async def adopt_or_fail(rows: Sequence[Observation], positions: Mapping[str, str]) -> list[ApplyResult]:
         if failing == "recording" and next(count) == pages:
             raise SourceError("unreachable", "lost")
         return await adopt(rows, positions)
@@ -140,7 +141,7 @@ async def test_what_changes_behind_its_back_is_in_the_log(
     async with open_rig() as rig:
         adopt, turns = rig.intake.adopt, iter(range(10))
 
-        async def eventful(rows: Read, positions: Mapping[str, str]) -> list[ApplyResult]:
+        async def eventful(rows: Sequence[Observation], positions: Mapping[str, str]) -> list[ApplyResult]:
             if next(turns) == 1:
                 update(ats, 1, 9, status="hired")
                 delete(ats, 2, 8)

@@ -13,8 +13,6 @@ from support.sessions import Ats
 from support.store_steps import events_of
 from support.watched import a_config, uninstall_triggers
 
-from cdc_sync.pipeline import deletions
-from cdc_sync.pipeline.deletions import confirm_due
 from cdc_sync.source.errors import SourceError
 
 
@@ -25,7 +23,7 @@ class TestHard:
             await rig.adopt()
             delete(ats, 1)
             await rig.drain.catch_up()
-            assert await confirm_due(rig.intake) == 0, "not before the grace is over"
+            assert await rig.intake.confirm_due() == 0, "not before the grace is over"
             assert await rig.deliver() == []
 
             assert await rig.pass_grace() == 1
@@ -277,7 +275,7 @@ class TestLoop:
         insert(ats, 1, "a1")
         async with open_rig(deletion_grace="300ms") as rig:
             await rig.adopt()
-            task = asyncio.create_task(deletions.run(rig.intake, nothing))
+            task = asyncio.create_task(rig.intake.confirm(nothing))
             delete(ats, 1)
             await rig.drain.catch_up()
             suspected_at = rig.clock()
@@ -294,7 +292,7 @@ class TestLoop:
             await rig.adopt()
             delete(ats, 1)
             await rig.drain.catch_up()
-            task = asyncio.create_task(deletions.run(rig.intake, lambda: rig.clock.forward(3_600_001)))
+            task = asyncio.create_task(rig.intake.confirm(lambda: rig.clock.forward(3_600_001)))
 
             await eventually(rig.entries, "the entry")
 

@@ -73,15 +73,15 @@ async def test_what_is_seen_again_was_never_gone(ats: Ats, open_daemons_rig: Ope
     insert(ats, 2, "a2")
     async with open_daemons_rig() as watch:
         await watch.adopt()
-        silent = await watch.silent_changes()
+        await watch.capture.look_at_tables()
         run(ats, HIDE_1)
         await watch.sweep()
         await watch.pass_grace()
-        await silent.look()
+        await watch.capture.look_at_tables()
         assert (len(await watch.entries("held")), watch.sweeps_wanted) == (1, 0)
 
         run(ats, SHOW)
-        await silent.look()
+        await watch.capture.look_at_tables()
         assert watch.sweeps_wanted == 1
         await watch.sweep()
 
@@ -136,7 +136,7 @@ async def test_the_plan_tells_that_a_row_may_be_hidden(ats: Ats, open_daemons_ri
         await watch.adopt()
         run(ats, HIDE_1)
 
-        (line,) = [line async for line in plan(watch.intake.reader, watch.store, watch.intake.rules, "send", 0)]
+        (line,) = [line async for line in plan(watch.intake, "send")]
 
         assert line.action == "held"
         assert line.reason is not None

@@ -7,8 +7,6 @@ from support.sessions import Ats, run
 from support.store_steps import events_of
 from support.versions import needs
 
-from cdc_sync.pipeline.silent_changes import SilentChanges
-
 POLL = {"mode": "poll", "watermark": "updated_at", "lookback": "0s"}
 
 
@@ -35,11 +33,11 @@ def parts_with_triggers(parts: Ats) -> Ats:
     return parts
 
 
-async def swept_for(watch: Rig, silent: SilentChanges) -> list[tuple[str, str, str]]:
+async def swept_for(watch: Rig) -> list[tuple[str, str, str]]:
     """What HelloWork hears of something that no trigger told. Nothing was missed: it is found as it should be."""
     await watch.drain.catch_up()
     assert await watch.deliver() == []
-    await silent.look()
+    await watch.capture.look_at_tables()
     assert watch.sweeps_wanted == 1
     assert (await watch.sweep()).repaired.keys() == {"asked_for"}
     await watch.pass_grace()
@@ -72,24 +70,24 @@ class TestWithTriggers:
     ) -> None:
         async with open_rig() as watch:
             await watch.adopt()
-            silent = await watch.silent_changes()
+            await watch.capture.look_at_tables()
             run(parts_with_triggers, statement)
 
-            assert await swept_for(watch, silent) == [("a1", "deleted", "J1"), ("a2", "deleted", "J1")]
+            assert await swept_for(watch) == [("a1", "deleted", "J1"), ("a2", "deleted", "J1")]
 
     async def test_a_partition_that_is_attached_with_rows_is_noticed(
         self, parts_with_triggers: Ats, open_rig: OpenRig
     ) -> None:
         async with open_rig() as watch:
             await watch.adopt()
-            silent = await watch.silent_changes()
+            await watch.capture.look_at_tables()
             run(
                 parts_with_triggers,
                 "INSERT INTO public.j3 (id, hellowork_id, status, job_id, created_at)"
                 " VALUES (4, 'a4', 'new', 'J3', now());"
                 "ALTER TABLE public.applications ATTACH PARTITION public.j3 FOR VALUES IN ('J3')",
             )
-            assert await swept_for(watch, silent) == [("a4", "new", "J3")]
+            assert await swept_for(watch) == [("a4", "new", "J3")]
 
             update(parts_with_triggers, 4, status="hired")
             await watch.drain.catch_up()
@@ -119,10 +117,10 @@ class TestWithTriggers:
         status = {"sql": f"coalesce({rejected}, t.status)"}
         async with open_rig(columns={"status": status}, related=related) as watch:
             await watch.adopt()
-            silent = await watch.silent_changes()
+            await watch.capture.look_at_tables()
             run(ats, statement)
 
-            assert await swept_for(watch, silent) == [("a1", "applied", "J1")]
+            assert await swept_for(watch) == [("a1", "applied", "J1")]
 
     async def test_one_that_is_truncated_as_a_whole_is_recorded(
         self, parts_with_triggers: Ats, open_rig: OpenRig
@@ -136,10 +134,10 @@ class TestWithTriggers:
     async def test_changes_of_rows_ask_for_no_sweep(self, parts_with_triggers: Ats, open_rig: OpenRig) -> None:
         async with open_rig() as watch:
             await watch.adopt()
-            silent = await watch.silent_changes()
+            await watch.capture.look_at_tables()
             update(parts_with_triggers, 1, job_id="J2")
             delete(parts_with_triggers, 2)
-            await silent.look()
+            await watch.capture.look_at_tables()
             assert watch.sweeps_wanted == 0
 
     async def test_a_key_that_two_partitions_have_keeps_its_rows_apart(
@@ -162,12 +160,12 @@ class TestWithTriggers:
 async def test_without_triggers(parts: Ats, open_rig: OpenRig) -> None:
     async with open_rig(install=False, capture=POLL) as watch:
         poll = await watch.poll()
-        silent = await watch.silent_changes()
+        await watch.capture.look_at_tables()
         update(parts, 3, status="hired")
         await poll.catch_up()
         assert await watch.deliver() == [("a3", "hired", "J2")]
         run(parts, "TRUNCATE public.j1")
-        await silent.look()
+        await watch.capture.look_at_tables()
         assert watch.sweeps_wanted == 1
         await watch.sweep(poll)
         await watch.pass_grace()

@@ -14,7 +14,7 @@ Line = tuple[str | None, str, tuple[str, ...]]
 
 
 async def planned(rig: Rig, unseen: Unseen = "send") -> list[Line]:
-    found = plan(rig.intake.reader, rig.store, rig.intake.rules, unseen, rig.clock())
+    found = plan(rig.intake, unseen)
     return sorted([(line.application_id, line.action, line.kinds) async for line in found], key=str)
 
 
@@ -84,7 +84,7 @@ async def test_what_the_fuse_would_hold_is_said_over_pages_and_deletions(
             update(ats, number, status="hired")
         for number in (7, 8):
             delete(ats, number)
-        found = plan(rig.intake.reader, rig.store, rig.intake.rules, "send", rig.clock())
+        found = plan(rig.intake, "send")
 
         lines = {each.application_id: (each.action, each.reason) async for each in found}
 
@@ -101,10 +101,10 @@ async def test_it_goes_on_from_the_fuse_as_it_is_and_knows_when_entries_are_due(
         await rig.adopt()
         update(ats, 1, status="hired")
         update(ats, 2, status="hired")
-        now, reader, rules = rig.store.clock(), rig.intake.reader, rig.intake.rules
+        now = rig.store.clock()
         fuse = Fuse(at=now, changes=1)
 
-        first, second = [each async for each in plan(reader, rig.store, rules, "send", rig.clock(), fuse=fuse)]
+        first, second = [each async for each in plan(rig.intake, "send", fuse=fuse)]
 
         assert first.due_at is not None
         assert first.due_at >= now + rig.store.clock.shift + 3_600_000

@@ -16,8 +16,8 @@ from support.sessions import Ats, OpenSession, rows
 from support.transactions import Event, interleavings
 
 from cdc_sync.core.fence import SnapshotReading
+from cdc_sync.pipeline.parts import Steps
 from cdc_sync.pipeline.poll import PollCapture
-from cdc_sync.pipeline.steps import Steps
 
 LOOKBACK = 2
 """Minutes."""

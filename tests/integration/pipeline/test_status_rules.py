@@ -10,12 +10,11 @@ from support.sessions import Ats
 
 from cdc_sync.core.observations import StatusRulesChanged
 from cdc_sync.core.rules import StatusRules
-from cdc_sync.pipeline import remapping
-from cdc_sync.pipeline.plan import plan
+from cdc_sync.pipeline.plan import STATUS_RULES, before_edit, measure_edit, plan, to_text
 
 BEFORE = {"map": {"applied": "sent", "hired": "hired"}}
 AFTER = {"map": {"applied": "received", "hired": "hired"}}
-OLD = remapping.to_text(StatusRules(BEFORE["map"], "send", "deleted"))
+OLD = to_text(StatusRules(BEFORE["map"], "send", "deleted"))
 FUSE = {"max_changes": 3, "max_deletions": 3, "window": "10m"}
 
 
@@ -30,7 +29,7 @@ async def adopted(ats: Ats, open_rig: OpenRig, number: int, **watch: Any) -> Non
 async def start(rig: Rig) -> list[StatusRulesChanged]:
     """What a start does before it captures; returns what it says of the rules."""
     await rig.adopt()
-    await remapping.notice(rig.intake, nothing)
+    await measure_edit(rig.intake, nothing)
     return rig.heard(StatusRulesChanged)
 
 
@@ -103,9 +102,9 @@ async def test_the_plan_tells_it_beforehand(ats: Ats, open_rig: OpenRig) -> None
     update(ats, 2, status="hired")
     async with open_rig(fuse=FUSE, status=AFTER) as rig:
         rules = rig.intake.rules
-        before = remapping.before(await rig.store.positions(WATCH), rules)
+        before = before_edit(await rig.store.positions(WATCH), rules.status)
 
-        plans = plan(rig.intake.reader, rig.store, rules, rules.first_status, rig.clock(), old=before)
+        plans = plan(rig.intake, rules.first_status, old=before)
 
         assert {(each.application_id, each.remapped) async for each in plans} == {("a1", True), ("a2", False)}
         assert await rig.entries() == []
@@ -126,7 +125,7 @@ async def test_dying_before_the_end_it_is_noticed_again(ats: Ats, open_rig: Open
     async with open_rig(fuse=FUSE, status=AFTER) as rig:
         await start(rig)
         # As if it had died before the new rules were kept.
-        await rig.intake.place({remapping.POSITION: OLD})
+        await rig.intake.place({STATUS_RULES: OLD})
         first = (await rig.store.fuses())[WATCH]
     async with open_rig(fuse=FUSE, status=AFTER) as rig:
         assert await start(rig) == [StatusRulesChanged(WATCH, touched=4, held=True)]

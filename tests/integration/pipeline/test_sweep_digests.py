@@ -12,8 +12,8 @@ from support.sessions import Ats
 
 from cdc_sync.core.observations import SweepDone
 from cdc_sync.core.rows import Key
-from cdc_sync.pipeline import sweep_position as position_module
-from cdc_sync.pipeline.steps import Steps
+from cdc_sync.pipeline import intake as intake_module
+from cdc_sync.pipeline.parts import Steps
 from cdc_sync.source.reading import Page, Read
 
 ROWS = 12
@@ -217,7 +217,7 @@ async def test_another_configuration_compares_every_row(ats: Ats, open_rig: Open
 async def test_another_version_compares_every_row(ats: Ats, open_rig: OpenRig, monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_rig(install=False) as rig:
         await filled(ats, rig)
-    monkeypatch.setattr(position_module, "__version__", "another")
+    monkeypatch.setattr(intake_module, "__version__", "another")
     async with open_rig(install=False) as rig:
         reads = Reads(rig)
         await reads.sweep()

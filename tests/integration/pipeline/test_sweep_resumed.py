@@ -16,9 +16,8 @@ from support.watched import a_config
 from cdc_sync.core.observations import Observation, SweepDone
 from cdc_sync.core.rows import Key
 from cdc_sync.daemon.once import run_once
-from cdc_sync.pipeline.steps import Steps
-from cdc_sync.pipeline.sweep import sweep
-from cdc_sync.pipeline.sweep_position import FINISHED, POSITION
+from cdc_sync.pipeline.parts import Steps
+from cdc_sync.pipeline.sweep import FINISHED, POSITION, Sweep
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.reading import Digests, Page, Read
 
@@ -72,7 +71,7 @@ class Interrupted:
 
         patched.setattr(reader, "parts_by_key", parts)
         rig = self._rig
-        return await sweep(rig.intake, lambda: self._step(rig.drain.catch_up), nothing, steps=rig.steps)
+        return await Sweep(rig.capture, lambda: self._step(rig.drain.catch_up), nothing).run()
 
     async def _step(self, do: Callable[[], Awaitable[Any]]) -> Any:
         if self.steps == self._at:

@@ -10,7 +10,7 @@ from support.sessions import Ats
 
 from cdc_sync.core.observations import RowSkipped
 from cdc_sync.pipeline import plan as plan_module
-from cdc_sync.pipeline.steps import Steps
+from cdc_sync.pipeline.parts import Steps
 
 FAILS = "columns.status cannot be read: division by zero"
 FRAGILE: dict[str, Any] = {
@@ -129,7 +129,6 @@ async def test_a_plan_lists_them(ats: Ats, open_rig: OpenRig) -> None:
         await rig.adopt()
         update(ats, 1, notes="bad")
         update(ats, 2, status="hired")
-        rules = rig.intake.rules
-        planned = [one async for one in plan_module.plan(rig.intake.reader, rig.store, rules, "send", rig.clock())]
+        planned = [one async for one in plan_module.plan(rig.intake, "send")]
         assert [(one.application_id, one.action) for one in planned] == [("a1", "skip"), ("a2", "send")]
         assert planned[0].reason == FAILS

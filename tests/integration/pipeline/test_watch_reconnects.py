@@ -20,9 +20,9 @@ from cdc_sync.config.sessions import POOL_SIZE
 from cdc_sync.core.observations import CaptureStarted, Observation, SweepDone, WatchLost
 from cdc_sync.daemon.pulse import Pulse
 from cdc_sync.daemon.watching import WatchWorker
-from cdc_sync.pipeline.capture import SweepOnlyCapture, nothing
+from cdc_sync.pipeline.capture import SweepOnlyCapture
 from cdc_sync.pipeline.database import Database
-from cdc_sync.pipeline.steps import Steps
+from cdc_sync.pipeline.parts import Steps, nothing
 from cdc_sync.source.errors import SourceError
 from cdc_sync.store.sqlite import SqliteStore
 
@@ -97,7 +97,7 @@ async def test_a_pool_without_a_free_connection_is_a_lost_database(open_rig: Ope
         pool.timeout = 0.1
 
         with pytest.raises(SourceError, match="a connection after") as raised:
-            await (await SweepOnlyCapture(rig.connected, rig.drain.installed).jobs(nothing))["triggers"]
+            await (await SweepOnlyCapture(rig.connected, rig.drain.installed).jobs(nothing))["tables"]
 
         assert raised.value.kind == "unreachable"
         for connection in taken:
