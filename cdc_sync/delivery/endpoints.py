@@ -20,7 +20,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cdc_sync.core.delivery import HEALTHY, Admission, Health, RetryPolicy, admits, is_paused, with_other_credentials
@@ -124,7 +124,6 @@ class Endpoint:
         stored: its state in the store, as we last wrote or read it; another one there is another daemon's.
         due_at: when its next entry is due, as far as is known; None if it has none.
         ready: claimed entries whose calls have not begun, in the order of their turns.
-        coming: entries that are being claimed, at most.
         under_way: calls that have begun and not ended.
         last_start: when the last one began, by the monotonic clock.
         pace: when the next one may begin, by the rate limit.
@@ -136,7 +135,6 @@ class Endpoint:
     stored: Health = HEALTHY
     due_at: int | None = None
     ready: dict[Whose, Entry] = field(default_factory=dict)
-    coming: int = 0
     under_way: int = 0
     last_start: float = -math.inf
     pace: Pace = field(default_factory=Pace)
@@ -155,60 +153,55 @@ def _earlier(one: int | None, other: int | None) -> int | None:
     return one if other is None else other if one is None else min(one, other)
 
 
+@dataclass(slots=True)
 class Endpoints:
     """Every endpoint that entries were ever queued for, and the entries that are ready for each.
 
-    Args:
+    Attributes:
         settings: what may be sent.
         clock: when something is due: milliseconds since the epoch.
         monotonic: a clock for the pace: seconds.
+        all: the endpoints, by name.
+        coming: how many entries are being claimed for each, at most: they have their places in the queues.
+        withdrawn: ready entries that an apply decides about now: none of them may begin.
+        ahead: how many calls are expected to begin within `AHEAD`, of those for which no worker is free now.
+        under_way: calls that have begun and not ended.
+        ready: entries in the ready queues, the withdrawn ones among them.
+        returning: claimed entries that are to be given back.
+        expects_more: whether an endpoint has something due, now or later, or may have.
+        paused: to which of them an operator has paused sending.
+        until: what is due later, or waits until later, is not sent: the beginning of a run that delivers only what was
+            due then.
     """
 
-    def __init__(
-        self, settings: SenderSettings, clock: Callable[[], int], monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._settings = settings
-        self._clock = clock
-        self._monotonic = monotonic
-        self._all: dict[str, Endpoint] = {}
-        self._hints: dict[str, int] = {}
-        """When something may be due, by endpoint, that a look which has begun may not show."""
-        self._by_origin: dict[str, Endpoint] = {}
-        """By what a URL has up to its path, the slash with it."""
-        self.withdrawn: dict[Whose, Offer] = {}
-        """Ready entries that an apply decides about now: none of them may begin."""
-        self._call_takes = math.inf
-        """Seconds that a call is expected to take."""
-        self.ahead = 0
-        """How many calls are expected to begin within `AHEAD`, of those for which no worker is free now."""
-        self.under_way = 0
-        """Calls that have begun and not ended."""
-        self.ready = 0
-        """Entries in the ready queues, the withdrawn ones among them."""
-        self.returning: dict[Whose, Entry] = {}
-        """Claimed entries that are to be given back."""
-        self.expects_more = False
-        """Whether an endpoint has something due, now or later, or may have."""
-        self.paused: frozenset[str] = frozenset()
-        """To which of them an operator has paused sending."""
-        self.until = sys.maxsize
-        """What is due later, or waits until later, is not sent: the beginning of a run that delivers only what was due
-        then."""
-
-    def __getitem__(self, name: str) -> Endpoint:
-        return self._all[name]
-
-    def __iter__(self) -> Iterator[Endpoint]:
-        return iter(self._all.values())
+    settings: SenderSettings
+    clock: Callable[[], int]
+    monotonic: Callable[[], float] = time.monotonic
+    all: dict[str, Endpoint] = field(default_factory=dict)
+    coming: Counter[str] = field(default_factory=Counter)
+    withdrawn: dict[Whose, Offer] = field(default_factory=dict)
+    ahead: int = 0
+    under_way: int = 0
+    ready: int = 0
+    returning: dict[Whose, Entry] = field(default_factory=dict)
+    expects_more: bool = False
+    paused: frozenset[str] = frozenset()
+    until: int = sys.maxsize
+    # When something may be due, by endpoint, that a look which has begun may not show.
+    _hints: dict[str, int] = field(default_factory=dict)
+    # By what a URL has up to its path, the slash with it.
+    _by_origin: dict[str, Endpoint] = field(default_factory=dict)
+    # Seconds that a call is expected to take.
+    _call_takes: float = math.inf
 
     def use(self, settings: SenderSettings) -> None:
         """Go on with other settings; more calls than are allowed now may be under way for a moment.
 
         One call goes out to each endpoint that refused our credentials: they may be others now.
         """
-        self._settings = settings
+        self.settings = settings
         self.ahead = min(self.ahead, _MOST_AHEAD * settings.concurrency)  # until the next call ends
-        for endpoint in self._all.values():
+        for endpoint in self.all.values():
             endpoint.health = with_other_credentials(endpoint.health)
 
     def learn(self, found: Mapping[str, tuple[Health, int | None]], unsaved: Collection[str]) -> list[str]:
@@ -225,25 +218,25 @@ class Endpoints:
         """
         news: list[str] = []
         for name, (health, due_at) in found.items():
-            is_known = name in self._all
-            endpoint = self._all.setdefault(name, Endpoint(name))
+            is_known = name in self.all
+            endpoint = self.all.setdefault(name, Endpoint(name))
             if health != endpoint.stored and not (is_known and name in unsaved):
                 if health.mode != endpoint.health.mode and (is_known or due_at is not None):
                     news.append(name)
                 endpoint.stored = health
-                others = not is_known and health.mode == "paused" and not are_refused(self._settings.headers, health)
+                others = not is_known and health.mode == "paused" and not are_refused(self.settings.headers, health)
                 # What another daemon has met comes back as gently here.
                 endpoint.heed(with_other_credentials(health) if others else health)
             endpoint.due_at = _earlier(due_at, self._hints.get(name))
-        for name in self._all.keys() - found.keys():
+        for name in self.all.keys() - found.keys():
             # A failover has lost it.
-            self._all[name].due_at = self._hints.get(name)
-        self.expects_more = any(endpoint.due_at is not None for endpoint in self._all.values())
+            self.all[name].due_at = self._hints.get(name)
+        self.expects_more = any(endpoint.due_at is not None for endpoint in self.all.values())
         return news
 
     def hint(self, due_at: int, endpoint: Endpoint | None = None) -> None:
         """Something may be due then, at one endpoint or nobody says where."""
-        for each in self._all.values() if endpoint is None else (endpoint,):
+        for each in self.all.values() if endpoint is None else (endpoint,):
             each.due_at = _earlier(each.due_at, due_at)
             self._hints[each.name] = min(self._hints.get(each.name, due_at), due_at)
         self.expects_more = True
@@ -262,24 +255,23 @@ class Endpoints:
         An apply may claim of what it enqueues: as many as begin at once. None for an endpoint that has others due,
         which come first, or which are being claimed: the next claim is theirs, and takes what is new with them.
         """
-        free = max(self._settings.concurrency - self.under_way, 0)
-        most = _MOST_AHEAD * self._settings.concurrency + free
-        room = (free if by_apply else free + self.ahead) - self.ready
-        room -= sum(each.coming for each in self._all.values())
+        free = max(self.settings.concurrency - self.under_way, 0)
+        most = _MOST_AHEAD * self.settings.concurrency + free
+        room = (free if by_apply else free + self.ahead) - self.ready - self.coming.total()
         if room <= 0:
             return {}, frozenset()
         enough = not by_apply and self.ready > self.ahead // 2 and self.ready >= free
-        now = self._clock()
+        now = self.clock()
         allowed: dict[str, int] = {}
-        for endpoint in self._all.values():
-            waiting = len(endpoint.ready) + endpoint.coming
+        for endpoint in self.all.values():
+            waiting = len(endpoint.ready) + self.coming[endpoint.name]
             if self._is_due(endpoint, now) == by_apply or (by_apply and waiting):
                 continue
             # Of a probe there is only one, be it under way or on its way.
             admitted = self._admits(endpoint, now, endpoint.under_way + waiting)
             number = {"none": 0, "probe": 1}.get(admitted, endpoint.most or most)
-            if number and self._settings.rate is not None:
-                number = endpoint.pace.within(self._monotonic(), self._settings.rate, AHEAD, number)
+            if number and self.settings.rate is not None:
+                number = endpoint.pace.within(self.monotonic(), self.settings.rate, AHEAD, number)
             if number > waiting:
                 allowed[endpoint.name] = min(number - waiting, room)
                 enough = enough and bool(endpoint.ready)
@@ -287,12 +279,7 @@ class Endpoints:
             return {}, frozenset()
         if len(allowed) > 1:
             allowed = self._dealt(room, allowed)
-        return allowed, frozenset(name for name in allowed if self._all[name].health.mode in ("open", "paused"))
-
-    def expect(self, wanted: Mapping[str, int], times: int = 1) -> None:
-        """So many entries are being claimed: they have their places in the queues; -1 times, when that has ended."""
-        for name, number in wanted.items():
-            self._all[name].coming += times * number
+        return allowed, frozenset(name for name in allowed if self.all[name].health.mode in ("open", "paused"))
 
     def put(self, entries: Iterable[Entry]) -> None:
         """Entries were claimed: each is the last in its endpoint's queue."""
@@ -314,18 +301,18 @@ class Endpoints:
 
     def begin(self) -> tuple[Entry, Endpoint] | None:
         """Take the next entry whose call may begin now; its call counts as begun. None if there is none."""
-        settings = self._settings
+        settings = self.settings
         if self.ready <= len(self.withdrawn) or self.under_way >= settings.concurrency:
             return None
-        moment, rate, quick = self._monotonic(), settings.rate, not self.paused
+        moment, rate, quick = self.monotonic(), settings.rate, not self.paused
         chosen: Endpoint | None = None
-        for each in self._all.values():
+        for each in self.all.values():
             if (
                 each.ready
                 and (chosen is None or (each.under_way, each.last_start) < (chosen.under_way, chosen.last_start))
                 and (
                     (quick and each.most is None and each.health.mode == "healthy")
-                    or self._may_begin(each, self._clock())
+                    or self._may_begin(each, self.clock())
                 )
                 and (rate is None or not each.pace.wait(moment))
                 and (not self.withdrawn or self._first(each) is not None)
@@ -348,7 +335,7 @@ class Endpoints:
         endpoint.under_way -= 1
         self.under_way -= 1
         if seconds is not None:
-            known, most = self._call_takes, self._settings.concurrency
+            known, most = self._call_takes, self.settings.concurrency
             takes = self._call_takes = seconds if known == math.inf else known + (seconds - known) / _MEMORY
             self.ahead = int(most * min(AHEAD / takes if takes else math.inf, _MOST_AHEAD))
 
@@ -364,16 +351,16 @@ class Endpoints:
             ids = frozenset(application_ids)
             unstarted = frozenset(
                 of[1]
-                for endpoint in self._all.values()
+                for endpoint in self.all.values()
                 for of in endpoint.ready
                 if of[0] == watch and of[1] in ids and of not in self.withdrawn
             )
         wanted, probing = self.claimable(by_apply=True) if claims else ({}, frozenset[str]())
         if not unstarted and not wanted:
             return NOTHING
-        offer = Offer(unstarted, wanted, probing, self._settings.horizon)
+        offer = Offer(unstarted, wanted, probing, self.settings.horizon)
         self.withdrawn.update(((watch, application_id), offer) for application_id in unstarted)
-        self.expect(wanted)
+        self.coming.update(wanted)
         return offer
 
     def settle(self, watch: str, offer: Offer, touched: Collection[str] | None) -> None:
@@ -381,7 +368,7 @@ class Endpoints:
 
         All of them are given back if it is not known what became of them (`touched` is None).
         """
-        self.expect(offer.wanted, -1)
+        self.coming.subtract(offer.wanted)
         for application_id in offer.unstarted:
             of = (watch, application_id)
             if self.withdrawn.get(of) is not offer:
@@ -402,16 +389,16 @@ class Endpoints:
         if not self.ready:
             return
         # Not at once if it is a few more than would be claimed now: how long calls take goes up and down.
-        now = self._clock()
-        free = max(self._settings.concurrency - self.under_way, 0)
-        most = min(2 * (free + self.ahead), free + _MOST_AHEAD * self._settings.concurrency)
-        rate = self._settings.rate
-        for endpoint in self._all.values():
+        now = self.clock()
+        free = max(self.settings.concurrency - self.under_way, 0)
+        most = min(2 * (free + self.ahead), free + _MOST_AHEAD * self.settings.concurrency)
+        rate = self.settings.rate
+        for endpoint in self.all.values():
             stays = most
             if everything or self._admits(endpoint, now, endpoint.under_way) == "none":
                 stays = 0
             elif rate is not None:  # a reload may have brought it
-                stays = min(most, 2 * max(endpoint.pace.within(self._monotonic(), rate, AHEAD, most), 1))
+                stays = min(most, 2 * max(endpoint.pace.within(self.monotonic(), rate, AHEAD, most), 1))
             for of in [of for of in list(endpoint.ready)[stays:] if of not in self.withdrawn]:
                 self.returning[of] = self._drop(of)
 
@@ -419,10 +406,10 @@ class Endpoints:
 
     def due_in(self) -> float:
         """Seconds until time alone lets a call begin, or a claim be made; infinite if it does not."""
-        soonest, now = math.inf, self._clock()
-        moment = 0.0 if self._settings.rate is None else self._monotonic()
-        for endpoint in self._all.values():
-            pace = 0.0 if self._settings.rate is None else endpoint.pace.wait(moment)
+        soonest, now = math.inf, self.clock()
+        moment = 0.0 if self.settings.rate is None else self.monotonic()
+        for endpoint in self.all.values():
+            pace = 0.0 if self.settings.rate is None else endpoint.pace.wait(moment)
             if pace and self._first(endpoint) is not None and self._may_begin(endpoint, now):
                 soonest = min(soonest, pace)
             elif endpoint.due_at is not None:
@@ -435,11 +422,11 @@ class Endpoints:
 
     def has_due(self) -> bool:
         """Whether time alone lets a further call begin of what is due, sooner or later."""
-        now = self._clock()
+        now = self.clock()
         return any(
             self._is_due(each, now)
-            and self._admits(each, now, each.under_way + len(each.ready) + each.coming) != "none"
-            for each in self._all.values()
+            and self._admits(each, now, each.under_way + len(each.ready) + self.coming[each.name]) != "none"
+            for each in self.all.values()
         )
 
     # Within.
@@ -447,7 +434,7 @@ class Endpoints:
     def of(self, url: str) -> Endpoint:
         """The endpoint of a URL, which may be new."""
         name = endpoint_of(url)
-        endpoint = self._all.setdefault(name, Endpoint(name))
+        endpoint = self.all.setdefault(name, Endpoint(name))
         origin = url[: url.find("/", len("https://")) + 1]
         if origin and "?" not in origin and len(self._by_origin) < _ORIGINS:
             self._by_origin[origin] = endpoint
@@ -456,7 +443,7 @@ class Endpoints:
     def _is_due(self, endpoint: Endpoint, now: int) -> bool:
         """Whether something is due at an endpoint, as far as is known."""
         due_at = endpoint.due_at
-        return due_at is not None and not min(now, self.until) < due_at <= now + self._settings.horizon
+        return due_at is not None and not min(now, self.until) < due_at <= now + self.settings.horizon
 
     def _admits(self, endpoint: Endpoint, now: int, under_way: int) -> Admission:
         """What the endpoint's health lets be sent, with so many calls to it under way."""
@@ -472,7 +459,7 @@ class Endpoints:
         admitted = self._admits(endpoint, now, endpoint.under_way)
         if admitted != "all":
             return admitted == "probe"
-        if endpoint.most is not None and endpoint.most >= self._settings.concurrency:
+        if endpoint.most is not None and endpoint.most >= self.settings.concurrency:
             endpoint.most = None
         return endpoint.most is None or endpoint.under_way < endpoint.most
 
@@ -482,7 +469,7 @@ class Endpoints:
 
     def _drop(self, of: Whose) -> Entry:
         """Take an entry out of its queue."""
-        queue = next(endpoint.ready for endpoint in self._all.values() if of in endpoint.ready)
+        queue = next(endpoint.ready for endpoint in self.all.values() if of in endpoint.ready)
         self.ready -= 1
         return queue.pop(of)
 
@@ -491,8 +478,8 @@ class Endpoints:
         dealt: Counter[str] = Counter()
 
         def burden(name: str) -> tuple[int, float]:
-            endpoint = self._all[name]
-            return endpoint.under_way + len(endpoint.ready) + endpoint.coming + dealt[name], endpoint.last_start
+            endpoint = self.all[name]
+            return endpoint.under_way + len(endpoint.ready) + self.coming[name] + dealt[name], endpoint.last_start
 
         for _ in range(room):
             if not allowed:

@@ -345,12 +345,12 @@ class Sender:
         """Claim for the ready queues; returns how many entries there were."""
         endpoints, now = self._endpoints, self._clock()
         due = min(now, endpoints.until)
-        endpoints.expect(wanted)
+        endpoints.coming.update(wanted)
         try:
             with self._noting("claim"):
                 entries = await self._outbox.claim(due, now + self._settings.horizon - due, wanted, probing)
         finally:
-            endpoints.expect(wanted, -1)
+            endpoints.coming.subtract(wanted)
         endpoints.put(entries)
         if entries:  # where nothing was found, nothing was written
             self._works("claim")
@@ -394,7 +394,7 @@ class Sender:
         others = self._writes == writes and writes % 2 == 0
         for name in endpoints.learn(found, unsaved=self._changed if others else found):
             # From an earlier run, or from another daemon: whoever keeps account of what is wrong has not heard of it.
-            self._tell(name, endpoints[name].health)
+            self._tell(name, endpoints.all[name].health)
         if not endpoints.expects_more:
             self._works("claim")  # what could not be claimed is gone
 
@@ -558,7 +558,7 @@ class Sender:
             finally:
                 self._writes += 1
             for name, state in health.items():
-                endpoints[name].stored = state
+                endpoints.all[name].stored = state
             # What was enqueued meanwhile, or is due again, can be claimed now.
             ended = {(end.entry.watch, end.entry.application_id) for end in ends}
             self._unfinished -= ended

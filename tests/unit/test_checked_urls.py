@@ -69,7 +69,7 @@ def test_an_entry_is_put_into_the_queue_of_its_own_endpoint(tails: list[str]) ->
     for entry in entries.values():
         endpoints.put([entry])
 
-    placed = {of[1]: endpoint.name for endpoint in endpoints for of in endpoint.ready}
+    placed = {of[1]: endpoint.name for endpoint in endpoints.all.values() for of in endpoint.ready}
     assert placed == {number: endpoint_of(entry.content.url) for number, entry in entries.items()}
 
 

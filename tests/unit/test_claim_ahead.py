@@ -251,7 +251,7 @@ class ClaimAhead(RuleBasedStateMachine):
         assert row.claimed, "nobody has claimed it"
         others = [each for each, _ in self.calls.under_way.values() if endpoint_of(each.content.url) == endpoint]
         assert not is_paused(self.paused, endpoint), "an operator has paused sending to it"
-        health = self.sender._endpoints[endpoint].health
+        health = self.sender._endpoints.all[endpoint].health
         assert admits(health, self.clock(), len(others)) != "none", f"the endpoint is {health.mode}"
         assert len(self.calls.under_way) < self.most_at_once
 
@@ -391,10 +391,14 @@ class ClaimAhead(RuleBasedStateMachine):
     def the_window_is_kept(self) -> None:
         if hasattr(self, "sender"):
             endpoints = self.sender._endpoints
-            claimed = endpoints.ready + sum(each.coming for each in endpoints) + endpoints.under_way
+            claimed = endpoints.ready + endpoints.coming.total() + endpoints.under_way
             assert claimed <= 9 * max(self.concurrency, self.reloaded_from)
-            assert endpoints.ready == sum(len(each.ready) for each in endpoints)
-            assert endpoints.under_way == sum(each.under_way for each in endpoints) >= len(self.calls.under_way)
+            assert endpoints.ready == sum(len(each.ready) for each in endpoints.all.values())
+            assert (
+                endpoints.under_way
+                == sum(each.under_way for each in endpoints.all.values())
+                >= len(self.calls.under_way)
+            )
 
     @invariant()
     def each_claim_has_a_holder(self) -> None:
@@ -402,7 +406,7 @@ class ClaimAhead(RuleBasedStateMachine):
         if not hasattr(self, "sender") or self.outbox.waiting or self.outbox.done:
             return
         sender = self.sender
-        held = {of[1] for each in sender._endpoints for of in each.ready}
+        held = {of[1] for each in sender._endpoints.all.values() for of in each.ready}
         held |= {of[1] for of in sender._endpoints.returning} | {of[1] for of in sender._unfinished}
         assert self.memory.claimed <= held
 
@@ -486,7 +490,7 @@ def stage() -> Iterator[ClaimAhead]:
 
 def ready(machine: ClaimAhead) -> list[str]:
     """The applications whose entries are ready, in their order."""
-    return [of[1] for endpoint in machine.sender._endpoints for of in endpoint.ready]
+    return [of[1] for endpoint in machine.sender._endpoints.all.values() for of in endpoint.ready]
 
 
 def end_a_call(machine: ClaimAhead, how: str = "acknowledged") -> str:
@@ -764,19 +768,19 @@ class TestAnEndpointThatPauses:
         stage.the_store_works()
 
         stage.nothing_has_failed()
-        assert stage.sender._endpoints[endpoint_of(BASE_URLS[0])].health.mode == "paused"
+        assert stage.sender._endpoints.all[endpoint_of(BASE_URLS[0])].health.mode == "paused"
         assert not stage.calls.under_way
         assert stage.memory.claimed == set()
         assert stage.memory.rows[IDS[2]].attempts == 0, "uncounted"
 
     def test_is_not_one_that_refused_the_credentials_of_before_a_reload(self, stage: ClaimAhead) -> None:
-        health = stage.sender._endpoints[endpoint_of(BASE_URLS[0])].health
+        health = stage.sender._endpoints.all[endpoint_of(BASE_URLS[0])].health
 
         stage.it_is_reloaded(stage.concurrency, None)
         refused = end_a_call(stage, "refused")
         stage.the_store_works()
 
-        assert stage.sender._endpoints[endpoint_of(BASE_URLS[0])].health == health
+        assert stage.sender._endpoints.all[endpoint_of(BASE_URLS[0])].health == health
         while len(stage.calls.heard[refused]) == 1:
             end_a_call(stage)
             stage.the_store_works()
@@ -789,7 +793,7 @@ class TestAnEndpointThatPauses:
         stage.calls.answer(list(stage.calls.under_way)[-1], "refused")
         stage.loop.settle()
 
-        assert stage.sender._endpoints[endpoint_of(BASE_URLS[0])].health.mode == "paused"
+        assert stage.sender._endpoints.all[endpoint_of(BASE_URLS[0])].health.mode == "paused"
 
 
 @pytest.mark.parametrize("moment", ["claimed", "ready", "under way", "answered", "completed"])

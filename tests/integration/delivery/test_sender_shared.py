@@ -26,7 +26,7 @@ class TestTheEndpointsHealth:
 
             await desk.queue(hellowork.url, "a2")
             desk_calls = len(hellowork.calls)
-            assert sender._endpoints[endpoint].most == 1, "it comes back gently here too"
+            assert sender._endpoints.all[endpoint].most == 1, "it comes back gently here too"
             await desk.store.complete([], {endpoint: Health()})
             await eventually(desk.is_settled, "the second call", within=60)
 
@@ -41,10 +41,10 @@ class TestTheEndpointsHealth:
         async with desk.sending(policy=SLOW) as sender:
             await eventually(lambda: desk.outbox.completions, "an end to be written", within=60)
             looks = desk.outbox.looks
-            sender._endpoints[endpoint_of(hellowork.url)].health = Health("paused", 1, desk.clock() + HOUR)
+            sender._endpoints.all[endpoint_of(hellowork.url)].health = Health("paused", 1, desk.clock() + HOUR)
             await eventually(lambda: desk.outbox.looks > looks + 1, "looks at the store", within=60)
 
-            assert sender._endpoints[endpoint_of(hellowork.url)].health.mode == "paused"
+            assert sender._endpoints.all[endpoint_of(hellowork.url)].health.mode == "paused"
 
             desk.outbox.complete_may_begin.set()
 
