@@ -13,7 +13,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Collection, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cdc_sync.config.sessions import POOL_SIZE
@@ -88,45 +88,37 @@ class Sessions:
         return lost if isinstance(lost, SourceError) else error
 
 
+@dataclass(slots=True, eq=False)
 class Database:
     """The ATS's database, as one daemon uses it.
 
-    Args:
+    Attributes:
         dsn: where it is.
         store: the store, which belongs to one database.
         size: connections of the pool, at most.
         longest_wait: seconds between tries to connect, at most, if the trouble may pass.
         prove_every: seconds between proofs that the lasting session is alive.
         answers_within: seconds that the answer to such a proof may take.
+        guard: which server was read, and how far it was.
     """
 
-    def __init__(
-        self,
-        dsn: str,
-        store: Store,
-        size: int = POOL_SIZE,
-        *,
-        longest_wait: float = 5.0,
-        prove_every: float = 15.0,
-        answers_within: float = ECHO_WITHIN,
-    ) -> None:
-        self.guard = ReplicaGuard()
-        self.dsn = dsn
-        self.store = store
-        self.longest_wait = longest_wait
-        self._size = size
-        self._prove_every = prove_every
-        self._answers_within = answers_within
-        self._lock = asyncio.Lock()
-        self._sessions: Sessions | None = None
-        self._closing: set[asyncio.Task[None]] = set()
-        # Behind a network that fell silent the server keeps a session, and with it the locks, long after it was given
-        # up here. Whoever remembers that it was its own may end it.
-        self._earlier: tuple[Process, ...] = ()
-        self._failure: Exception | None = None
-        self._failed_in_a_row = 0
-        self._try_at = 0.0
-        self._said: Exception | None = None
+    dsn: str
+    store: Store
+    size: int = POOL_SIZE
+    longest_wait: float = 5.0
+    prove_every: float = 15.0
+    answers_within: float = ECHO_WITHIN
+    guard: ReplicaGuard = field(default_factory=ReplicaGuard, init=False)
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _sessions: Sessions | None = field(default=None, init=False)
+    _closing: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+    # Behind a network that fell silent the server keeps a session, and with it the locks, long after it was given up
+    # here. Whoever remembers that it was its own may end it.
+    _earlier: tuple[Process, ...] = field(default=(), init=False)
+    _failure: Exception | None = field(default=None, init=False)
+    _failed_in_a_row: int = field(default=0, init=False)
+    _try_at: float = field(default=0.0, init=False)
+    _said: Exception | None = field(default=None, init=False)
 
     @asynccontextmanager
     async def sessions(self, watch: str) -> AsyncIterator[Sessions]:
@@ -238,7 +230,7 @@ class Database:
             self.guard.identity = server.identity
             self.guard.load((await self.store.positions(watch)).get(POSITION))
             # Whoever waits for its turn has found out that it could work, on a server that is not behind.
-            pool = await stack.enter_async_context(pooled(self.dsn, self.guard, size=self._size))
+            pool = await stack.enter_async_context(pooled(self.dsn, self.guard, size=self.size))
             if server.in_recovery:
                 primary = await stack.enter_async_context(primary_session(self.dsn))
                 locked = lasting if primary is None else primary
@@ -257,7 +249,7 @@ class Database:
         return task
 
     async def _hold(self, sessions: Collection[Session]) -> None:
-        holding = {asyncio.create_task(each.hold(self._prove_every, within=self._answers_within)) for each in sessions}
+        holding = {asyncio.create_task(each.hold(self.prove_every, within=self.answers_within)) for each in sessions}
         try:
             done, _ = await asyncio.wait(holding, return_when=asyncio.FIRST_COMPLETED)
             for task in done:

@@ -287,7 +287,13 @@ class Intake:
         known = await self.store.known(self.rules.watch, application_ids)
         read = await self.reader.by_key({before.key for before in known.values()}, doubting=True)
         self._see_hiding(self._hidden_by | read.hidden_by)
-        rows = {row.key: left for row in read.rows if (left := _without_id(row, self.rules)) is not None}
+        rows: dict[Key, Observation] = {}
+        for row in read.rows:
+            # One that cannot be read may carry any id.
+            unreadable = row.unreadable and Unreportable(None, row.key, row.unreadable, unreadable=True)
+            observation = unreadable or interpret(row, self.rules, 0)
+            if is_nameless(observation):
+                rows[row.key] = observation
         return {id_: rows[before.key] for id_, before in known.items() if before.key in rows}
 
     def _see_hiding(self, hidden_by: frozenset[Hiding], *, anyhow: bool = False) -> None:
@@ -397,14 +403,6 @@ def resolved(application_id: str, changed_at: int, rows: Sequence[Row], rules: W
     best = current(rows)
     canonical = None if best is None else interpret(best, rules, changed_at)
     return Resolved(application_id, changed_at, canonical, frozenset(row.key for row in rows))
-
-
-def _without_id(row: Row, rules: WatchRules) -> Observation | None:
-    """A row that carries no usable id, or may carry any; None if it carries one."""
-    if row.unreadable is not None:
-        return Unreportable(None, row.key, row.unreadable, unreadable=True)
-    observation = interpret(row, rules, 0)
-    return observation if is_nameless(observation) else None
 
 
 def _named_by(batch: Batch) -> set[str]:

@@ -30,7 +30,7 @@ from cdc_sync.core.observations import BellLeftAlone, CaughtUp, ChangesMissed, L
 from cdc_sync.pipeline.capture import Capture, Connected, Jobs, SweepOnlyCapture, look_for_triggers
 from cdc_sync.pipeline.parts import nothing
 from cdc_sync.source.bell import LEASE, Bell, QueueFillsUpError, all_ended
-from cdc_sync.source.changelog import ChangeLog, Look
+from cdc_sync.source.changelog import ChangeLog
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.triggers import Installation, log_filled_by, missed_changes, worked_before
 
@@ -237,7 +237,14 @@ class NotifyCapture(SweepOnlyCapture):
         if self._found_some or self.rung.is_set() or not self._may_wait_for_a_look():
             return await self.step(keep_pace=True)
         looking = self.lookout.next()
-        while not await self._is_done_or_rung(looking):
+        while True:
+            ringing = asyncio.create_task(self.rung.wait())
+            try:
+                await asyncio.wait([looking, ringing], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                ringing.cancel()
+            if looking.done():
+                break
             if await self.step(keep_pace=True):
                 return True
             if not self._may_wait_for_a_look():
@@ -252,15 +259,6 @@ class NotifyCapture(SweepOnlyCapture):
             # Whoever may not have seen the bell has ended. What they changed the look has shown, and the step has read.
             self._fence, self.is_asleep = None, self._armed_at is not None
         return False
-
-    async def _is_done_or_rung(self, looking: asyncio.Task[Look]) -> bool:
-        """Wait for a look, or to be rung for meanwhile; returns whether it is the look that came."""
-        ringing = asyncio.create_task(self.rung.wait())
-        try:
-            await asyncio.wait([looking, ringing], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ringing.cancel()
-        return looking.done()
 
     def _may_wait_for_a_look(self) -> bool:
         """Whether a look that is for all watches comes soon enough."""
@@ -297,7 +295,8 @@ class NotifyCapture(SweepOnlyCapture):
                 self.parts.want_sweep()
             if changes.full and self.log.consumes:
                 return True
-            await self._give_back(changes.size)
+            if self.log.consumes and changes.size >= self._max_backlog // 16:
+                await self._give_back(changes.size)
             self.intake.observe(CaughtUp(self.parts.name, time.monotonic() - self._begun))
             self._begun = None
             return False
@@ -345,11 +344,9 @@ class NotifyCapture(SweepOnlyCapture):
 
     async def _give_back(self, size: int) -> None:
         """Have the log's file shortened now and then, if it has grown."""
-        waited = time.monotonic() - self._gave_back_at
-        if not self.log.consumes or size < self._max_backlog // 16 or waited < self._steps.give_back_every:
-            return
-        self._gave_back_at = time.monotonic()
-        await self.log.give_back(nearly_full=size >= self._max_backlog // 2)
+        if time.monotonic() - self._gave_back_at >= self._steps.give_back_every:
+            self._gave_back_at = time.monotonic()
+            await self.log.give_back(nearly_full=size >= self._max_backlog // 2)
 
     async def _keep_pace(self, changes: int, *, is_rung: bool) -> None:
         """Disarm the bell as soon as changes come fast, before they are recorded: each costs the ATS a NOTIFY."""
