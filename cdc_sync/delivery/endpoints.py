@@ -261,15 +261,17 @@ class Endpoints:
         if room <= 0:
             return {}, frozenset()
         enough = not by_apply and self.ready > self.ahead // 2 and self.ready >= free
-        now = self.clock()
-        allowed: dict[str, int] = {}
+        now, allowed = self.clock(), dict[str, int]()
         for endpoint in self.all.values():
-            waiting = len(endpoint.ready) + self.coming[endpoint.name]
-            if self._is_due(endpoint, now) == by_apply or (by_apply and waiting):
+            waiting, due_at = len(endpoint.ready) + self.coming[endpoint.name], endpoint.due_at
+            is_due = due_at is not None and not min(now, self.until) < due_at <= now + self.settings.horizon
+            if is_due == by_apply or (by_apply and waiting):
                 continue
-            # Of a probe there is only one, be it under way or on its way.
-            admitted = self._admits(endpoint, now, endpoint.under_way + waiting)
-            number = {"none": 0, "probe": 1}.get(admitted, endpoint.most or most)
+            number = endpoint.most or most
+            if self.paused or endpoint.health.mode != "healthy":
+                # Of a probe there is only one, be it under way or on its way.
+                admitted = self._admits(endpoint, now, endpoint.under_way + waiting)
+                number = {"none": 0, "probe": 1}.get(admitted, number)
             if number and self.settings.rate is not None:
                 number = endpoint.pace.within(self.monotonic(), self.settings.rate, AHEAD, number)
             if number > waiting:
@@ -423,11 +425,12 @@ class Endpoints:
     def has_due(self) -> bool:
         """Whether time alone lets a further call begin of what is due, sooner or later."""
         now = self.clock()
-        return any(
-            self._is_due(each, now)
-            and self._admits(each, now, each.under_way + len(each.ready) + self.coming[each.name]) != "none"
-            for each in self.all.values()
-        )
+        for each in self.all.values():
+            is_due = each.due_at is not None and not min(now, self.until) < each.due_at <= now + self.settings.horizon
+            under_way = each.under_way + len(each.ready) + self.coming[each.name]
+            if is_due and self._admits(each, now, under_way) != "none":
+                return True
+        return False
 
     # Within.
 
@@ -439,11 +442,6 @@ class Endpoints:
         if origin and "?" not in origin and len(self._by_origin) < _ORIGINS:
             self._by_origin[origin] = endpoint
         return endpoint
-
-    def _is_due(self, endpoint: Endpoint, now: int) -> bool:
-        """Whether something is due at an endpoint, as far as is known."""
-        due_at = endpoint.due_at
-        return due_at is not None and not min(now, self.until) < due_at <= now + self.settings.horizon
 
     def _admits(self, endpoint: Endpoint, now: int, under_way: int) -> Admission:
         """What the endpoint's health lets be sent, with so many calls to it under way."""

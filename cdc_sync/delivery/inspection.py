@@ -14,7 +14,6 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
-from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -63,16 +62,11 @@ async def check_endpoint(settings: HelloWork, clock: Callable[[], int], tell: Te
     """
     patience = min(_PATIENCE, settings.timeout.total_seconds())
     for place in _places(settings):
-        checks = [partial(_check_name, place, patience), partial(_check_connection, place, patience)]
-        if place.tls:
-            checks.append(partial(_check_certificate, place, patience, clock))
-        if place.url is not None:
-            checks.append(partial(_check_answer, place, patience, clock, place.url))
-        for check in checks:
-            findings = await check()
+        for check in (_check_name, _check_connection, _check_certificate, _check_answer):
+            findings = await check(place, patience, clock)
             for finding in findings:
                 tell(finding)
-            if findings[0].state == "failed":
+            if findings and findings[0].state == "failed":
                 break  # what comes next needs it
     tell(_check_headers(settings))
 
@@ -89,19 +83,18 @@ def _places(settings: HelloWork) -> list[_Place]:
     return list({str(place): place for place in reversed(places)}.values())[::-1]
 
 
-async def _check_name(place: _Place, patience: float) -> list[Finding]:
+async def _check_name(place: _Place, patience: float, _: Callable[[], int]) -> list[Finding]:
     try:
         async with asyncio.timeout(patience):
             found = await asyncio.get_running_loop().getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError, TimeoutError) as error:
-        why = "no answer" if isinstance(error, TimeoutError) else str(getattr(error, "strerror", None) or error)
-        message = f"the host name {place.host} cannot be resolved ({why})"
+        message = f"the host name {place.host} cannot be resolved ({_reason(error, patience)})"
         return [Finding("endpoint-dns", "failed", message, f"getent ahosts {place.host}   # and see /etc/resolv.conf")]
     addresses = ", ".join(dict.fromkeys(str(entry[4][0]) for entry in found))
     return [Finding("endpoint-dns", "ok", f"{place.host} is {addresses}")]
 
 
-async def _check_connection(place: _Place, patience: float) -> list[Finding]:
+async def _check_connection(place: _Place, patience: float, _: Callable[[], int]) -> list[Finding]:
     try:
         await _open(place, patience)
     except (OSError, TimeoutError) as error:
@@ -113,16 +106,17 @@ async def _check_connection(place: _Place, patience: float) -> list[Finding]:
 
 
 async def _check_certificate(place: _Place, patience: float, clock: Callable[[], int]) -> list[Finding]:
+    if not place.tls:
+        return []
     shown = f"openssl s_client -connect {place} -servername {place.host} -brief </dev/null"
     try:
         certificate = await _open(place, patience, ssl.create_default_context())
     except ssl.SSLCertVerificationError as error:
         message = f"the certificate of {place} is not trusted ({error.verify_message})"
-        remedy = (
-            f"apt-get install ca-certificates   # or SSL_CERT_FILE=/path/to/ca.pem if a proxy of your own signs; and "
-            f"is this machine's date right?\n{shown}"
+        trust = (
+            "apt-get install ca-certificates   # or SSL_CERT_FILE=/path/to/ca.pem if a proxy of your own signs; and "
         )
-        return [Finding("endpoint-tls", "failed", message, remedy)]
+        return [Finding("endpoint-tls", "failed", message, f"{trust}is this machine's date right?\n{shown}")]
     except (OSError, TimeoutError) as error:
         return [Finding("endpoint-tls", "failed", f"no TLS with {place} ({_reason(error, patience)})", shown)]
     days = (ssl.cert_time_to_seconds(certificate["notAfter"]) * _SECOND - clock()) // (_DAY * _SECOND)
@@ -132,29 +126,25 @@ async def _check_certificate(place: _Place, patience: float, clock: Callable[[],
     return [Finding("endpoint-tls", "ok", f"the certificate of {place} is trusted, for {days} more days")]
 
 
-async def _check_answer(place: _Place, patience: float, clock: Callable[[], int], url: str) -> list[Finding]:
-    before, remedy = clock(), f"{_CURL} {url}"
+async def _check_answer(place: _Place, patience: float, clock: Callable[[], int]) -> list[Finding]:
+    if place.url is None:
+        return []
+    before, remedy, tls = clock(), f"{_CURL} {place.url}", ssl.create_default_context()
     try:
-        async with (
-            aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=patience),
-                headers={"User-Agent": f"cdc-sync/{__version__}"},
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-            ) as session,
-            session.head(URL(url, encoded=True), allow_redirects=False, ssl=ssl.create_default_context()) as response,
-        ):
+        headers, timeout = {"User-Agent": f"cdc-sync/{__version__}"}, aiohttp.ClientTimeout(total=patience)
+        async with aiohttp.request(
+            "HEAD", URL(place.url, encoded=True), headers=headers, timeout=timeout, allow_redirects=False, ssl=tls
+        ) as response:
             status, date = response.status, response.headers.get("Date")
     except (aiohttp.ClientError, TimeoutError) as error:
-        why = f"no answer within {patience:g} s" if isinstance(error, TimeoutError) else type(error).__name__
+        why = _reason(error, patience) if isinstance(error, TimeoutError) else type(error).__name__
         return [Finding("endpoint-http", "failed", f"{place} does not answer as HTTP does ({why})", remedy)]
     after = clock()
     answered = Finding("endpoint-http", "ok", f"{place} answers ({status} to HEAD, which tells no more than that)")
     if status >= _SERVER_ERROR or status == _PROXY_WANTED:
         message = f"{place} answers {status} to HEAD: it is not well, or something stands in between"
-        answered = Finding(
-            "endpoint-http", "warning", message, f"{remedy}   # calls are retried for hellowork.retry.for"
-        )
+        remedy += "   # calls are retried for hellowork.retry.for"
+        answered = Finding("endpoint-http", "warning", message, remedy)
     try:
         theirs = from_datetime(parsedate_to_datetime(date or ""))
     except (TypeError, ValueError):
@@ -168,12 +158,9 @@ def _check_headers(settings: HelloWork) -> Finding:
         return Finding("headers", "ok", f"each call carries {', '.join(settings.headers)}")
     if is_loopback(urlsplit(settings.base_url).hostname or ""):
         return Finding("headers", "ok", "no headers are configured, and calls go to this machine only")
-    return Finding(
-        "headers",
-        "warning",
-        "no headers are configured: HelloWork most likely wants to see credentials",
-        'hellowork:\n  headers: {X-Api-Key: "${HELLOWORK_API_KEY}"}   # whatever HelloWork agreed with you',
-    )
+    message = "no headers are configured: HelloWork most likely wants to see credentials"
+    remedy = 'hellowork:\n  headers: {X-Api-Key: "${HELLOWORK_API_KEY}"}   # whatever HelloWork agreed with you'
+    return Finding("headers", "warning", message, remedy)
 
 
 async def _open(place: _Place, patience: float, tls: ssl.SSLContext | None = None) -> Mapping[str, Any]:
@@ -192,4 +179,6 @@ def _reason(error: Exception, patience: float) -> str:
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.replace("_", " ").lower()
     number = getattr(error, "errno", None)
-    return os.strerror(number) if isinstance(number, int) and number > 0 else str(error)
+    if isinstance(number, int) and number > 0:
+        return os.strerror(number)
+    return str(getattr(error, "strerror", None) or error)

@@ -52,12 +52,8 @@ class BaselinePosition:
         if text is None:
             return None
         fields = json.loads(text)
-        after, look = fields.pop("after"), fields.pop("look")
-        return cls(
-            after=None if after is None else tuple(after),
-            look=None if look is None else SnapshotReading(**look),
-            **fields,
-        )
+        after, look = fields["after"], fields["look"]
+        return cls(**fields | {"after": after and tuple(after), "look": look and SnapshotReading(**look)})
 
 
 OVER_EARLIER_WORK = "baseline over earlier work"

@@ -214,16 +214,16 @@ class NotifyCapture(SweepOnlyCapture):
 
     async def turn(self) -> float:
         """Read a batch and see to the bell; returns the seconds until the next turn, if nobody rings."""
-        if await self._read():
+        # Whoever is not rung for, and may wait, shares a look with the other watches.
+        at_once = self._found_some or self.rung.is_set() or not self._may_wait_for_a_look()
+        if await (self.step(keep_pace=True) if at_once else self._read_after_a_look()):
             return 0.0
         if not self._arms:
             return self._drain_interval if self._may_ring else self._poll_interval
         now = self._clock()
-        if self._armed_at is None:
-            if self._pace.rate >= CALM:
-                return pause(self._searched)
-            await self._arm(now)
-        elif now - self._armed_at >= _RENEW_AFTER:
+        if self._armed_at is None and self._pace.rate >= CALM:
+            return pause(self._searched)
+        if self._armed_at is None or now - self._armed_at >= _RENEW_AFTER:
             await self._arm(now)
         if self._armed_at is None:
             return self._poll_interval
@@ -232,10 +232,8 @@ class NotifyCapture(SweepOnlyCapture):
             return min(most, self._drain_interval, _RENEW_AFTER)
         return 0.0  # the next look comes in its time
 
-    async def _read(self) -> bool:
-        """Read a batch, if there may be one, and see whether the fence is passed; returns whether there may be more."""
-        if self._found_some or self.rung.is_set() or not self._may_wait_for_a_look():
-            return await self.step(keep_pace=True)
+    async def _read_after_a_look(self) -> bool:
+        """Read a batch, if a look shows one, and see whether the fence is passed; returns whether there may be more."""
         looking = self.lookout.next()
         while True:
             ringing = asyncio.create_task(self.rung.wait())
@@ -285,7 +283,13 @@ class NotifyCapture(SweepOnlyCapture):
                 self._searched = changes.searched
                 self._was_full = self._was_full or changes.size >= self._max_backlog
                 if keep_pace:
-                    await self._keep_pace(changes.number, is_rung=is_rung)
+                    now = self._clock()
+                    if changes.number and self._overdue and self.is_asleep and not is_rung:
+                        self._unrung_until = now + _UNRUNG_FOR
+                    self._pace = count(self._pace, now, changes.number)
+                    if self._armed_at is not None and self._pace.rate >= BUSY:
+                        # Before they are recorded: each costs the ATS a NOTIFY.
+                        await self._disarm()
                 await self.intake.changes(changes)
             # Consumed before the sweep has run: a crash in between loses nothing, since a whole sweep follows a start.
             if changes.everything:
@@ -348,16 +352,10 @@ class NotifyCapture(SweepOnlyCapture):
             self._gave_back_at = time.monotonic()
             await self.log.give_back(nearly_full=size >= self._max_backlog // 2)
 
-    async def _keep_pace(self, changes: int, *, is_rung: bool) -> None:
-        """Disarm the bell as soon as changes come fast, before they are recorded: each costs the ATS a NOTIFY."""
-        now = self._clock()
-        if changes and self._overdue and self.is_asleep and not is_rung:
-            self._unrung_until = now + _UNRUNG_FOR
-        self._pace = count(self._pace, now, changes)
-        if self._armed_at is not None and self._pace.rate >= BUSY:
-            self._armed_at, self._fence, self.is_asleep = None, None, False
-            await self.bell.disarm()
-            self._may_be_armed = False
+    async def _disarm(self) -> None:
+        self._armed_at, self._fence, self.is_asleep = None, None, False
+        await self.bell.disarm()
+        self._may_be_armed = False
 
     async def _arm(self, now: float) -> None:
         # Before it is: whoever is cancelled while the server arms it has to disarm it as well.

@@ -17,9 +17,9 @@ from typing import Any, Literal
 from cdc_sync.core.content import Content
 from cdc_sync.core.diff import Cancel, Fuse, Queue, Unseen
 from cdc_sync.core.observations import StatusRulesChanged
-from cdc_sync.core.outbox import EntryState, Known, with_last_job
-from cdc_sync.core.plan import ApplyResult, Batch, BatchPlan, Before, Enqueued, Resolved, is_nameless, plan_batch
-from cdc_sync.core.rows import Key, Reportable, by_application, interpret, map_status
+from cdc_sync.core.outbox import EntryState
+from cdc_sync.core.plan import Batch, Before, Resolved, is_nameless, plan_batch
+from cdc_sync.core.rows import Key, by_application, interpret, map_status
 from cdc_sync.core.rules import StatusRules
 from cdc_sync.pipeline.intake import Intake, resolved
 from cdc_sync.pipeline.parts import nothing
@@ -119,30 +119,23 @@ class _Preview:
         ids = {each.application_id for each in observations if each.application_id is not None}
         before = await self.intake.store.before(rules.watch, list(ids))
         mark(self.marks, (each.known.number for each in before.values()))
-        plan = self._plan(before, observations=observations)
-        plans = [(observations, plan)]
-        if plan.unresolved:
-            found = by_application((await reader.by_application(plan.unresolved)).rows, plan.unresolved)
+        planned, unresolved = self._follows(before, observations=observations)
+        if unresolved:
+            found = by_application((await reader.by_application(unresolved)).rows, unresolved)
             rows |= {row.key: row for of_one in found.values() for row in of_one}
             together = [resolved(id_, page.at, of_one, rules) for id_, of_one in found.items()]
-            canonical = [each.canonical for each in together if each.canonical is not None]
-            plans.append((canonical, self._plan(before, resolved=together)))
-        planned: list[Planned] = []
-        for observed, plan in plans:
-            planned += [Planned(skip.application_id, "skip", (), None, None, skip.reason) for skip in plan.skips]
-            of_ids = {each.application_id: each for each in observed}
-            enqueued = {each.application_id: each for each in plan.enqueued}
-            for result in plan.results:
-                id_ = result.application_id
-                known = before[id_].known if id_ in before else None
-                observation = with_last_job(of_ids[id_], known)
-                content = observation.content if isinstance(observation, Reportable) else None
-                row, of_result = rows[observation.key], self._planned(result, known, content, enqueued.get(id_))
-                if self.old is not None:
-                    now, then = (map_status(of, row.status, deleted=row.deleted) for of in (rules.status, self.old))
-                    of_result = replace(of_result, remapped=now != then)
-                planned.append(of_result)
-        return planned
+            planned += self._follows(before, resolved=together)[0]
+            observations = [each for each in observations if each.application_id not in unresolved]
+            observations += [each.canonical for each in together if each.canonical is not None]
+        if self.old is None:
+            return planned
+        remapped: set[str | None] = set()
+        for each in observations:
+            row = rows[each.key]
+            now, then = (map_status(of, row.status, deleted=row.deleted) for of in (rules.status, self.old))
+            if now != then:
+                remapped.add(each.application_id)
+        return [replace(each, remapped=each.application_id in remapped) for each in planned]
 
     async def of_gone(self, before: Mapping[str, Before]) -> list[Planned]:
         """What follows for applications of which no row was met; a fresh read after the grace decides about each."""
@@ -151,40 +144,37 @@ class _Preview:
         now = self.intake.store.clock.for_people()
         gone = [Resolved(id_, now, None) for id_, each in before.items() if each.known.key not in still_there]
         doubt = row_security.described(read.hidden_by) if read.hidden_by else None
-        plan = self._plan(before, resolved=gone, doubt=doubt)
-        enqueued, planned = {each.application_id: each for each in plan.enqueued}, list[Planned]()
-        for result in plan.results:
-            entry, known = enqueued.get(result.application_id), before[result.application_id].known
-            of_result = self._planned(result, known, entry and entry.content, None)
-            if of_result.action == "send":
-                reason = "its row is gone; a fresh read confirms it first"
-                of_result = replace(of_result, action="confirm-deletion", reason=reason)
-            planned.append(of_result)
-        return planned
+        planned, _ = self._follows(before, resolved=gone, doubt=doubt)
+        reason = "its row is gone; a fresh read confirms it first"
+        return [
+            replace(each, action="confirm-deletion", reason=reason, due_at=None) if each.action == "send" else each
+            for each in planned
+        ]
 
-    def _plan(self, before: Mapping[str, Before], **found: Any) -> BatchPlan:
+    def _follows(self, before: Mapping[str, Before], **found: Any) -> tuple[list[Planned], Mapping[str, int]]:
+        """What follows from what a batch would have found, and the applications whose rows are to be read together."""
         # As after the grace, which a preview has not.
         clock = self.intake.store.clock
         batch = Batch("deletion", clock(), self.unseen, shift=clock.shift, **found)
         plan = plan_batch(self.intake.rules, batch, before, self.fuse)
         self.fuse = plan.fuse or self.fuse
-        return plan
-
-    def _planned(
-        self, result: ApplyResult, known: Known | None, content: Content | None, entry: Enqueued | None
-    ) -> Planned:
-        """A result for people; `content` is what is observed, `entry` says when it is sent."""
-        told, id_ = None if known is None else known.told, result.application_id
-        match result.decision:
-            case Queue(kinds):
-                action = _ACTIONS[result.state or "pending"]
-                # By the clock that people read.
-                due_at = entry.due_at + self.intake.store.clock.shift if entry and action == "send" else None
-                return Planned(id_, action, tuple(sorted(kinds)), told, content, result.reason, due_at)
-            case Cancel():
-                return Planned(id_, "cancel", (), told, content, "undone before it was sent")
-            case _:
-                return Planned(id_, "adopt", (), told, content, None)
+        planned = [Planned(skip.application_id, "skip", (), None, None, skip.reason) for skip in plan.skips]
+        entries = {each.application_id: each for each in plan.enqueued}
+        adopted = {each.application_id: each.content for each in (*plan.adopted, *plan.acknowledged)}
+        for result in plan.results:
+            id_, reason = result.application_id, result.reason
+            told = before[id_].known.told if id_ in before else None
+            match result.decision:
+                case Queue(kinds):
+                    entry, action = entries[id_], _ACTIONS[result.state or "pending"]
+                    # By the clock that people read.
+                    due_at = entry.due_at + clock.shift if action == "send" else None
+                    planned.append(Planned(id_, action, tuple(sorted(kinds)), told, entry.content, reason, due_at))
+                case Cancel():
+                    planned.append(Planned(id_, "cancel", (), told, told, "undone before it was sent"))
+                case _:
+                    planned.append(Planned(id_, "adopt", (), told, adopted[id_], None))
+        return planned, plan.unresolved
 
 
 def before_edit(positions: Mapping[str, str], rules: StatusRules) -> StatusRules | None:

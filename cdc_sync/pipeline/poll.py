@@ -66,7 +66,6 @@ class PollCapture(Capture):
         self._every = self.parts.watch.capture.poll_interval.total_seconds()
         self._steps = self.parts.steps
         self._fence = Fence()
-        self._clock = time.monotonic
         self._next_look = 0.0
         self._took = 0.0
         self._lock = asyncio.Lock()
@@ -79,10 +78,8 @@ class PollCapture(Capture):
     async def open(cls, connected: Connected) -> Self:
         """See `Capture`."""
         configured = connected.parts.watch.capture
-        if configured.watermark is None:
-            raise AssertionError("the configuration requires a watermark in poll mode")
-        reader = connected.intake.reader
-        return cls(connected, WatermarkReader(reader, configured.watermark, configured.lookback))
+        watermark = configured.watermark or ""  # which poll mode requires
+        return cls(connected, WatermarkReader(connected.intake.reader, watermark, configured.lookback))
 
     @staticmethod
     def longest_silence(configured: Configured) -> float:
@@ -111,16 +108,16 @@ class PollCapture(Capture):
     async def catch_up(self, progressed: Callable[[], None] = nothing) -> None:
         """One poll. If it fails, the watermark stays."""
         async with self._lock:
-            started = self._clock()
+            started = time.monotonic()
             # The look comes before the rows: whatever had ended by then is visible to the pages.
-            reading = await self.reader.look() if self._clock() >= self._next_look else None
+            reading = await self.reader.look() if time.monotonic() >= self._next_look else None
             place: Key | None = (self.watermark,)
             while place is not None:
                 place = await self._page(place)
                 progressed()
             if reading is not None:
                 await self._advance(reading)
-            self._took = self._clock() - started
+            self._took = time.monotonic() - started
             self.intake.observe(CaughtUp(self.intake.rules.watch, self._took))
 
     async def _page(self, place: Key) -> Key | None:
@@ -132,7 +129,7 @@ class PollCapture(Capture):
 
     async def swept(self, done: SweepDone) -> None:
         """See `Capture`. What changed while nobody polled says nothing, so the first sweep does not count."""
-        before, self._swept_at = self._swept_at, self._clock()
+        before, self._swept_at = self._swept_at, time.monotonic()
         if before is not None and done.missed:
             between = round((self._swept_at - before) * 1000)
             for key, date, at in await self.reader.dates(done.missed):
@@ -145,7 +142,7 @@ class PollCapture(Capture):
         self._evidence.reported = doubts
 
     async def _advance(self, reading: SnapshotReading) -> None:
-        self._next_look = self._clock() + self._steps.look_every
+        self._next_look = time.monotonic() + self._steps.look_every
         self._fence = look(self._fence, reading)
         if self._fence.instant is None:
             return
