@@ -10,10 +10,10 @@ While row-level security may hide rows, no deletion is believed: it is held for 
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from cdc_sync import __version__
 from cdc_sync.core import plan
@@ -290,7 +290,9 @@ class Intake:
         rows: dict[Key, Observation] = {}
         for row in read.rows:
             # One that cannot be read may carry any id.
-            unreadable = row.unreadable and Unreportable(None, row.key, row.unreadable, unreadable=True)
+            unreadable = (
+                None if row.unreadable is None else Unreportable(None, row.key, row.unreadable, unreadable=True)
+            )
             observation = unreadable or interpret(row, self.rules, 0)
             if is_nameless(observation):
                 rows[row.key] = observation
@@ -338,12 +340,21 @@ class Intake:
         """
         if not (batch.observations or batch.gone or batch.resolved or batch.positions):
             return Applied()
-        first = await _undisturbed(self._step(batch))
+        # A step ends whatever becomes of this task: what is read after it is applied after it.
+        stepping = asyncio.create_task(self._step(batch), name="apply")
+        try:
+            first = await asyncio.shield(stepping)
+        except asyncio.CancelledError:
+            # However often this task is cancelled meanwhile.
+            while not stepping.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([stepping])
+            raise
         if not first.unresolved:
             return first
         resolved = await self._resolve(first.unresolved)
         rest = self._batch(batch.origin, resolved=resolved, unseen=batch.unseen, positions=batch.positions)
-        second = await _undisturbed(self._step(rest))
+        second = await self._apply(rest)
         return replace(first, results=[*first.results, *second.results], written=first.written or second.written)
 
     async def _step(self, batch: Batch) -> Applied:
@@ -383,19 +394,6 @@ class Intake:
             else:
                 self.skipped[skip.key] = skip.reason
                 self.observe(RowSkipped(self.rules.watch, "/".join(skip.key), skip.application_id, skip.reason))
-
-
-async def _undisturbed(step: Coroutine[Any, Any, Applied]) -> Applied:
-    """Let a step end whatever becomes of this task: what is read after it is applied after it."""
-    stepping = asyncio.create_task(step, name="apply")
-    try:
-        return await asyncio.shield(stepping)
-    except asyncio.CancelledError:
-        # However often this task is cancelled meanwhile.
-        while not stepping.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([stepping])
-        raise
 
 
 def resolved(application_id: str, changed_at: int, rows: Sequence[Row], rules: WatchRules) -> Resolved:

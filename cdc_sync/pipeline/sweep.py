@@ -47,7 +47,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 
 from cdc_sync.core.diff import Adopt, Decision, Queue
 from cdc_sync.core.observations import ASKED_FOR, SweepDone
@@ -68,9 +68,9 @@ _NAMED = 100
 """Keys of rows that were missed, of which one is told."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SweepPosition:
-    """How far a sweep is.
+    """How far a sweep is; it moves on.
 
     Attributes:
         shape: what is compared with what rules; another shape would be another sweep (`Intake.shape`).
@@ -92,9 +92,9 @@ class SweepPosition:
     rows: int = 0
     at: int = 0
     seconds: float = 0.0
-    repaired: Mapping[str, int] = field(default_factory=dict)
+    repaired: dict[str, int] = field(default_factory=dict)
     requests: int = 0
-    marks: bytes = b""
+    marks: bytearray = field(default_factory=bytearray)
 
     def to_text(self) -> str:
         """As the store keeps it. For 100 million records it takes up to 17 MB and half a second of a processor."""
@@ -114,9 +114,10 @@ class SweepPosition:
             return None
         try:
             fields = json.loads(text)
-            after, marks = fields["after"], zlib.decompress(base64.b64decode(fields["marks"], validate=True))
+            marks = bytearray(zlib.decompress(base64.b64decode(fields["marks"], validate=True)))
+            after = fields["after"]
             position = cls(**fields | {"after": after if after is None else tuple(after), "marks": marks})
-            fits = position.shape == shape and len(position.marks) == size_of(position.last)
+            fits = position.shape == shape and len(marks) == size_of(position.last)
         except (ValueError, TypeError, KeyError, zlib.error):
             return None
         return position if fits else None
@@ -157,8 +158,6 @@ class Sweep:
         self._progressed = progressed
         self._digests = capture.intake.shape_of_digests
         self._ahead: tuple[Key, Digests | None] | None = None
-        self._marks = bytearray()
-        self._repaired: Counter[str] = Counter()
         self._missed: list[Key] = []
         self._skipped: set[Key] = set()
         self._began = time.monotonic()
@@ -174,34 +173,34 @@ class Sweep:
             StoreError: the store cannot be read or written.
         """
         intake = self._intake
-        skipped_before = set(intake.skipped)
+        skipped_before, shape = set(intake.skipped), intake.shape
         text = (await intake.store.positions(self._watch)).get(POSITION)
         self._is_saved = bool(text)
-        found = await asyncio.to_thread(SweepPosition.from_text, text, intake.shape)
+        found = await asyncio.to_thread(SweepPosition.from_text, text, shape)
         if found is None:
             # Records made from now on were made by somebody who saw their row.
             last, now = await intake.store.highest_number(), intake.store.clock.for_people()
-            self._position = SweepPosition(intake.shape, last, at=now, requests=intake.requests)
-            self._marks = bytearray(size_of(last))
+            marks = bytearray(size_of(last))
+            self._position = SweepPosition(shape, last, at=now, requests=intake.requests, marks=marks)
         else:
-            self._position, self._marks = found, bytearray(found.marks)
-            self._repaired.update(found.repaired)
-        while not self._position.walked:
+            self._position = found
+        position, is_resumed = self._position, found is not None
+        while not position.walked:
             if not await self._pass_over():
                 await self._read()
             self._progressed()
             await self._save()
         await self._find_gone()
-        position = self._position
         stale = (skipped_before & intake.skipped.keys()) - self._skipped
-        if stale and found is None:  # what an earlier part has met of them is not remembered
+        if stale and not is_resumed:  # what an earlier part has met of them is not remembered
             await intake.forget_skips(stale, position.at)
         if self._is_saved:
             await intake.place({POSITION: FINISHED})
         if position.requests:
             await intake.request_sweeps(-position.requests)
-        repaired, missed = dict(self._repaired), tuple(self._missed[:_NAMED])
-        done = SweepDone(self._watch, position.rows, self._seconds, repaired, found is not None, missed)
+        seconds = position.seconds + time.monotonic() - self._began
+        missed = tuple(self._missed[:_NAMED])
+        done = SweepDone(self._watch, position.rows, seconds, position.repaired, is_resumed, missed)
         intake.observe(done)
         return done
 
@@ -233,7 +232,7 @@ class Sweep:
             part = keys[first : first + self._steps.read]
             async for read, _ in intake.reader.parts_by_key(part, shape=self._digests):
                 await self._compare(read)
-        mark(self._marks, numbers)
+        mark(self._position.marks, numbers)
         self._reach(page.rows, page.at, page.last)
         return True
 
@@ -249,33 +248,29 @@ class Sweep:
 
     def _reach(self, rows: int, at: int, last: Key | None) -> None:
         """A page is compared; an empty one has no clock that counts."""
-        before = self._position
-        at = at if rows else before.at
-        self._position = replace(before, rows=before.rows + rows, at=at, after=last, walked=last is None)
+        position = self._position
+        position.at = at if rows else position.at
+        position.rows += rows
+        position.after, position.walked = last, last is None
 
     async def _save(self) -> None:
         """Let the position be kept, now and then; what is before it has been recorded."""
         started = time.monotonic()
         if started < self._save_at:
             return
-        marks, repaired = bytes(self._marks), dict(self._repaired)
-        whole = replace(self._position, seconds=self._seconds, repaired=repaired, marks=marks)
-        await self._intake.place({POSITION: await asyncio.to_thread(whole.to_text)})
+        self._position.seconds += started - self._began
+        self._began = started
+        await self._intake.place({POSITION: await asyncio.to_thread(self._position.to_text)})
         self._is_saved = True
         ended = time.monotonic()
         self._save_at = ended + max(self._steps.save_every, (ended - started) * (self._steps.save_share - 1))
-
-    @property
-    def _seconds(self) -> float:
-        """How long the sweep has worked: its parts before the interruptions, and this one."""
-        return self._position.seconds + time.monotonic() - self._began
 
     async def _count(self, repaired: Mapping[str, int]) -> None:
         """Count what a step has repaired, at once: after an interruption nobody would find it repaired once more."""
         if repaired:
             if self._intake.requests:
                 repaired = {ASKED_FOR: sum(repaired.values())}
-            self._repaired.update(repaired)
+            self._position.repaired = dict(Counter(self._position.repaired) + Counter(repaired))
             adding = self._intake.store.add_repairs(self._watch, repaired)
             await self._intake.write(("repairs",), adding)
 
@@ -284,7 +279,7 @@ class Sweep:
         rows = [interpret(row, self._intake.rules, read.at) for row in read.rows]
         known = await self._known(rows)
         rows = [with_last_job(row, known.get(row.application_id or "")) for row in rows]
-        mark(self._marks, (each.number for each in known.values()))
+        mark(self._position.marks, (each.number for each in known.values()))
         different = self._intake.different(rows, known)
         self._skipped.update(row.key for row in rows if isinstance(row, Unreportable))
         if different:
@@ -365,7 +360,7 @@ class Sweep:
 
     async def _find_gone(self) -> None:
         """Suspect what is alive in the snapshot and was not met. Interrupted, it begins anew, and counts none twice."""
-        marks, last, at = bytes(self._marks), self._position.last, self._position.at
+        last, at, marks = self._position.last, self._position.at, bytes(self._position.marks)
         for first in range(1, last + 1, self._steps.searched):
             gone = await self._intake.store.unseen(
                 self._watch, marks, first, min(first + self._steps.searched - 1, last)

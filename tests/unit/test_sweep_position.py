@@ -17,7 +17,7 @@ PLACE = SweepPosition(
     at=5,
     seconds=1.5,
     repaired={"gone": 3},
-    marks=os.urandom(size_of(LAST)),
+    marks=bytearray(os.urandom(size_of(LAST))),
 )
 
 
@@ -26,7 +26,7 @@ def test_it_survives() -> None:
 
 
 def test_before_the_first_page_it_survives_too() -> None:
-    place = SweepPosition("as it was", last=0, marks=b"\0")
+    place = SweepPosition("as it was", last=0, marks=bytearray(b"\0"))
 
     assert SweepPosition.from_text(place.to_text(), "as it was") == place
 
@@ -84,7 +84,8 @@ def test_its_size_for_a_million_records(order: str, bound: int) -> None:
     """Marks in no order at all do not compress; those of a table whose keys grow as its records do nearly vanish."""
     size = size_of(1_000_000)
     half = b"\xff" * (size // 2) + b"\0" * (size - size // 2)
-    place = SweepPosition("as it was", 1_000_000, ("1",), marks=os.urandom(size) if order == "none" else half)
+    marks = bytearray(os.urandom(size) if order == "none" else half)
+    place = SweepPosition("as it was", 1_000_000, ("1",), marks=marks)
 
     text = place.to_text()
 
