@@ -106,7 +106,7 @@ class WatchWorker:
                 continue
             # While it is the store that fails, to be connected is no success.
             failures = 1 if self._sessions is not None and not self._store_failed else failures + 1
-            retry_at = self._parts.database.retry_at(failure)
+            retry_at = self._parts.database.try_at if failure is self._parts.database.failure else None
             if isinstance(failure, OSError):
                 # The other watches and the sender go on.
                 failure = refused_by_system(failure)
@@ -134,7 +134,7 @@ class WatchWorker:
             self._lost = message
         elif isinstance(failure, SourceError):
             if message != self._lost:
-                said = not self._parts.database.is_news(failure)
+                said, self._parts.database.said = failure is self._parts.database.said, failure
                 observe(events.WatchLost(name, message, failure.kind == "misconfigured", failure.code, said))
             self._lost = message
         elif not self._store_failed:

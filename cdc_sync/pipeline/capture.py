@@ -112,10 +112,9 @@ class Capture(ABC):
             SourceError: the catalog cannot be read.
             StoreError: the request cannot be kept.
         """
-        storage = await stored_in(self.connected.pool, self.tables)
+        storage, before = await stored_in(self.connected.pool, self.tables), self._storage
         # Rows that were hidden were suspected, and their deletion held: seeing them again takes that back.
-        visible_again = await self.intake.look_for_policies()
-        if self._storage is not None and (visible_again or storage != self._storage):
+        if before is not None and (await self.intake.look_for_policies() or storage != before):
             await self.intake.request_sweeps(1)
             self.parts.want_sweep()
         self._storage = storage

@@ -100,6 +100,9 @@ class Database:
         prove_every: seconds between proofs that the lasting session is alive.
         answers_within: seconds that the answer to such a proof may take.
         guard: which server was read, and how far it was.
+        failure: why there are no sessions, which concerns all watches; None if there is no reason.
+        try_at: when all of them try again then, by the event loop's clock.
+        said: the error that one of them has said last: the others need not repeat it.
     """
 
     dsn: str
@@ -115,10 +118,10 @@ class Database:
     # Behind a network that fell silent the server keeps a session, and with it the locks, long after it was given up
     # here. Whoever remembers that it was its own may end it.
     _earlier: tuple[Process, ...] = field(default=(), init=False)
-    _failure: Exception | None = field(default=None, init=False)
+    failure: Exception | None = field(default=None, init=False)
+    try_at: float = field(default=0.0, init=False)
+    said: Exception | None = field(default=None, init=False)
     _failed_in_a_row: int = field(default=0, init=False)
-    _try_at: float = field(default=0.0, init=False)
-    _said: Exception | None = field(default=None, init=False)
 
     @asynccontextmanager
     async def sessions(self, watch: str) -> AsyncIterator[Sessions]:
@@ -187,20 +190,11 @@ class Database:
                     async with asyncio.timeout(_GIVES_BACK_WITHIN):
                         await store.give_back(watch)
 
-    def retry_at(self, error: Exception) -> float | None:
-        """When all watches try again, by the event loop's clock, if it is the database itself that cannot be used."""
-        return self._try_at if error is self._failure else None
-
-    def is_news(self, error: Exception) -> bool:
-        """Whether no watch has said it yet: what concerns all of them is one and the same error."""
-        before, self._said = self._said, error
-        return error is not before
-
     async def _join(self, watch: str) -> Sessions:
-        before = self._failure
+        before = self.failure
         async with self._lock:
-            if self._failure is not None and self._failure is not before:
-                raise self._failure  # another watch has tried meanwhile
+            if self.failure is not None and self.failure is not before:
+                raise self.failure  # another watch has tried meanwhile
             sessions = self._sessions
             try:
                 if sessions is None or sessions.held.done():
@@ -209,12 +203,12 @@ class Database:
                         await asyncio.wait(self._closing)
                     sessions = self._sessions = await self._connect(watch)
             except Exception as error:
-                self._failure = error
+                self.failure = error
                 self._failed_in_a_row += 1
                 wait = wait_after(error, self._failed_in_a_row, self.longest_wait)
-                self._try_at = asyncio.get_running_loop().time() + wait
+                self.try_at = asyncio.get_running_loop().time() + wait
                 raise
-            self._failed_in_a_row, self._failure = 0, None
+            self._failed_in_a_row, self.failure = 0, None
             sessions.users += 1
             return sessions
 

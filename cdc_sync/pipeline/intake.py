@@ -195,9 +195,10 @@ class Intake:
             await self._apply(self._batch("poll", positions=positions))
 
     async def request_sweeps(self, number: int) -> None:
-        """Count requests: from before what is found out is forgotten; less than 0 are answered by a sweep that is over.
+        """Count sweeps that are asked for; below 0, those that a sweep has answered which is over.
 
-        It is kept in the store, since such a sweep may take long: after a restart it is still one that was asked for.
+        Ask before the reason is forgotten, and have the sweep begin afterwards. The number is kept in the store, since
+        such a sweep may take long: after a restart it is still one that was asked for.
 
         Raises:
             StoreError: it cannot be kept.

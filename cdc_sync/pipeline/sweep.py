@@ -299,15 +299,14 @@ class Sweep:
         Looked for twice. A row that changes anew before the capture's turn, and back after it, differs though nothing
         was missed; the second turn knows of it.
         """
-        deleted: list[str] = []
-        suspected: set[str] = set()
+        store, deleted, suspected = self._intake.store, list[str](), set[str]()
         for _ in range(2):
             await self._catch_up()
             different = self._intake.different(rows, await self._known(rows))
             rows = [row for row in rows if row.key in different]
             deleted = [row.application_id for row in rows if isinstance(row, Reportable) and row.content.deleted]
             # Each time: one that is taken back and deleted anew in between was not missed either.
-            suspected |= await self._suspected(deleted)
+            suspected |= await store.suspected(self._watch, deleted)
             if not rows:
                 return
         repaired: Counter[str] = Counter()
@@ -323,9 +322,7 @@ class Sweep:
         if not self._intake.requests and len(self._missed) < _NAMED:
             self._missed += [row.key for row in rows if row.application_id in found]
         # They wait for their grace, so nothing was queued yet that could be counted.
-        missed = await self._suspected(deleted) - suspected
-        if missed:
-            repaired["deleted"] += len(missed)
+        repaired.update(["deleted"] * len(await store.suspected(self._watch, deleted) - suspected))
         await self._count(repaired)
 
     async def _absent(self, unmet: list[str]) -> list[str]:
@@ -352,11 +349,6 @@ class Sweep:
             suspected = await store.suspected(self._watch, list(absent))
             unmet = [id_ for id_, now in after.items() if now.key == absent[id_].key and id_ not in suspected]
         return unmet
-
-    async def _suspected(self, application_ids: list[str]) -> set[str]:
-        if not application_ids:
-            return set()
-        return await self._intake.store.suspected(self._watch, application_ids)
 
     async def _find_gone(self) -> None:
         """Suspect what is alive in the snapshot and was not met. Interrupted, it begins anew, and counts none twice."""
