@@ -66,7 +66,7 @@ class Batch:
         observations: rows as they were read, at most one per key.
         gone: keys of rows that do not exist any more, and when each may have gone.
         resolved: what all rows of applications together say. With the origin `deletion`, suspicions are answered by it.
-        skipped: of the rows above, those that could not be reported so far, and why.
+        skipped: rows that could not be reported so far, and why; others than those above may be among them.
         positions: capture positions to save with it; not if there is an unresolved application, since the step is not
             over then.
         replica: the replica position to save, if anything else is written.

@@ -315,9 +315,7 @@ class Intake:
         unseen: Unseen | None = None,
         positions: Mapping[str, str] | None = None,
     ) -> Batch:
-        guard = self.reader.guard
-        rows = [*observations, *(each.canonical for each in resolved if each.canonical is not None)]
-        keys = (*(row.key for row in rows), *(gone or ())) if self.skipped else ()
+        position = self.reader.guard.text
         return Batch(
             origin=origin,
             now=self.clock(),
@@ -325,10 +323,10 @@ class Intake:
             observations=observations,
             gone=gone or {},
             resolved=resolved,
-            skipped={key: self.skipped[key] for key in keys if key in self.skipped},
+            skipped=self.skipped,
             positions=positions or {},
             # With the news: after a restart no server is read that does not show them.
-            replica={} if guard.text in ("", self._replica) else {REPLICA: guard.text},
+            replica={} if position in ("", self._replica) else {REPLICA: position},
             doubt=row_security.described(self._hidden_by) if self._hidden_by else None,
         )
 
