@@ -45,9 +45,6 @@ _ORIGINS = 256
 Whose = tuple[str, str]
 """A watch and an application's id."""
 
-Claimable = tuple[dict[str, int], frozenset[str]]
-"""How many entries to claim for each endpoint, and those of them that get one only to find out whether they work."""
-
 
 @dataclass(frozen=True, slots=True)
 class SenderSettings:
@@ -247,8 +244,8 @@ class Endpoints:
 
     # Claiming.
 
-    def claimable(self, *, by_apply: bool = False) -> Claimable:
-        """What to claim now.
+    def claimable(self, *, by_apply: bool = False) -> tuple[dict[str, int], frozenset[str]]:
+        """How many entries to claim for each endpoint now, and those that get one only to find out whether they work.
 
         Of what is due, as far as is known; and nothing while enough is ready: small claims cost as much as large ones.
 

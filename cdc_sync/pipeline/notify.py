@@ -117,11 +117,10 @@ class NotifyCapture(SweepOnlyCapture):
         self._poll_interval = configured.poll_interval.total_seconds()
         self._drain_interval = configured.drain_interval.total_seconds()
         self._max_backlog = configured.max_backlog
-        self._wakes = configured.wakeup == "notify"
-        self._may_ring = self._wakes and not (server.prepares_transactions or server.waits_for_standbys)
+        harms = server.prepares_transactions or server.waits_for_standbys
+        self._may_ring = configured.wakeup == "notify" and not harms
         self._arms = self._may_ring and not parts.dry_run
         self._clock = clock
-        self._steps = parts.steps
         self.log = ChangeLog(connected.pool, parts.name, connected.intake.reader, consume=not parts.dry_run)
         self.bell = Bell(connected.pool, parts.name)
         self.lookout = connected.sessions.lookout
@@ -165,7 +164,7 @@ class NotifyCapture(SweepOnlyCapture):
         if self._may_ring:
             proved = lambda usage: self.parts.observe(ListenerProved(name, usage))  # noqa: E731 - a bound argument
             await self.connected.sessions.lasting.listen(name, self.rung.set, proved)
-        elif self._wakes:
+        elif self.parts.watch.capture.wakeup == "notify":
             self.parts.observe(BellLeftAlone(name, self._poll_interval))
             if not self.parts.dry_run:
                 # An earlier run may have left it armed, for up to its lease, before the server was set as it is now.
@@ -278,7 +277,7 @@ class NotifyCapture(SweepOnlyCapture):
             async with self.intake.lock:
                 is_rung = self.rung.is_set()
                 self.rung.clear()
-                changes = await self.log.read(self._steps.drained, apart=not (self._found_some or is_rung))
+                changes = await self.log.read(self.parts.steps.drained, apart=not (self._found_some or is_rung))
                 self._found_some = changes.number > 0
                 self._searched = changes.searched
                 self._was_full = self._was_full or changes.size >= self._max_backlog
@@ -348,7 +347,7 @@ class NotifyCapture(SweepOnlyCapture):
 
     async def _give_back(self, size: int) -> None:
         """Have the log's file shortened now and then, if it has grown."""
-        if time.monotonic() - self._gave_back_at >= self._steps.give_back_every:
+        if time.monotonic() - self._gave_back_at >= self.parts.steps.give_back_every:
             self._gave_back_at = time.monotonic()
             await self.log.give_back(nearly_full=size >= self._max_backlog // 2)
 

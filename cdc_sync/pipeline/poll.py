@@ -63,8 +63,6 @@ class PollCapture(Capture):
         self.watermark = ""
         # The transaction id at the first watermark, as long as transactions from before it may be open.
         self._began: int | None = None
-        self._every = self.parts.watch.capture.poll_interval.total_seconds()
-        self._steps = self.parts.steps
         self._fence = Fence()
         self._next_look = 0.0
         self._took = 0.0
@@ -121,7 +119,7 @@ class PollCapture(Capture):
             self.intake.observe(CaughtUp(self.intake.rules.watch, self._took))
 
     async def _page(self, place: Key) -> Key | None:
-        reached = await self.intake.rows(lambda: self.reader.page(place, self._steps.polled), "poll")
+        reached = await self.intake.rows(lambda: self.reader.page(place, self.parts.steps.polled), "poll")
         for row, date in zip(reached.rows, reached.dates, strict=False):
             if (instant := _milliseconds(date)) is not None:
                 self._evidence.polled(row.key, instant, _milliseconds(row.created), reached.at)
@@ -142,7 +140,7 @@ class PollCapture(Capture):
         self._evidence.reported = doubts
 
     async def _advance(self, reading: SnapshotReading) -> None:
-        self._next_look = time.monotonic() + self._steps.look_every
+        self._next_look = time.monotonic() + self.parts.steps.look_every
         self._fence = look(self._fence, reading)
         if self._fence.instant is None:
             return
@@ -157,6 +155,7 @@ class PollCapture(Capture):
 
     async def run(self, progressed: Callable[[], None]) -> None:
         """Poll for ever, `poll_interval` after the end of the last poll, or later if that took long."""
+        every = self.parts.watch.capture.poll_interval.total_seconds()
         while True:
             await self.catch_up(progressed)
-            await asyncio.sleep(pause(self._every, self._took))
+            await asyncio.sleep(pause(every, self._took))
