@@ -336,10 +336,8 @@ class NotifyCapture(SweepOnlyCapture):
         if filled_by:
             numbers = ", ".join(f"{number:,} of the watch {watch}" for watch, number in filled_by.items())
             return f"the change log is {bound}; in it are {numbers}"
-        if filled_by is not None:
-            return f"the change log is {bound}; its changes were taken, and its space will be given back"
-        if was_full:
-            return f"the change log was {bound}; its changes were taken, and its space given back"
+        if filled_by is not None or was_full:
+            return f"the change log was {bound}; its changes were taken since, and its space is given back"
         return (
             "writing to the change log failed (the server's log has the triggers' WARNINGs), or nobody had taken "
             "this watch's changes for a day while another's were taken"
