@@ -15,8 +15,8 @@ from cdc_sync.cli.context import put_out, say
 from cdc_sync.cli.labels import labels_of, show_labels
 from cdc_sync.config import Config, ConfigurationError, parse
 from cdc_sync.config.first import Answers, first_configuration, undecided
+from cdc_sync.config.guessing import FIELDS, Guess, Proposal, Table, propose, rank
 from cdc_sync.core.failures import OperationError
-from cdc_sync.core.guessing import FIELDS, Guess, Proposal, Table, propose, rank
 from cdc_sync.core.identifiers import IdentifierError, parse_column, parse_qualified, written
 from cdc_sync.core.visible import visible
 from cdc_sync.source.connection import connected

@@ -12,11 +12,11 @@ from psycopg.conninfo import conninfo_to_dict
 
 from cdc_sync.config.disclosure import at, path_text
 from cdc_sync.config.document import Document, read_text, substitute
+from cdc_sync.config.meanings import is_personal, known, words
 from cdc_sync.config.models import HOW_TO_MAKE_ONE, SHORTEST_TOKEN, Config
 from cdc_sync.config.problems import Mistake, Path, Problem, messages
 from cdc_sync.config.watch import PlainColumn, Watch, bare_column
 from cdc_sync.core.hellowork_statuses import MEANINGS, OWN_SIDE, meant
-from cdc_sync.core.meanings import NUMBERS, is_personal, words
 
 _HARMLESS_HEADERS = frozenset({"accept", "accept-language", "from", "user-agent"})
 _SHORTEST_SECRET = 8
@@ -64,7 +64,7 @@ def _labels(path: Path, watch: Watch) -> Iterator[Problem]:
 
 def _columns(path: Path, watch: Watch) -> Iterator[Problem]:
     status, translated = bare_column(watch.columns.status), any(map(str.strip, watch.status.map))
-    if status is not None and words(status) & NUMBERS and not (translated and watch.status.unmapped != "send"):
+    if status is not None and words(status) & known().numbers and not (translated and watch.status.unmapped != "send"):
         yield _suspicion("status-number/in-part" if translated else "status-number", (*path, "status"), status)
     for field in ("application_id", "status", "job_id", "source"):
         mapped = getattr(watch.columns, field)

@@ -18,10 +18,10 @@ import yaml
 from psycopg import errors, sql
 
 from cdc_sync.config import Config, PlainColumn, Watch, first
+from cdc_sync.config.guessing import Column, propose
 from cdc_sync.config.watch import Related, bare_column
 from cdc_sync.core import query_plan
 from cdc_sync.core.findings import Finding, State, Tell
-from cdc_sync.core.guessing import Column, propose
 from cdc_sync.core.hellowork_statuses import is_bare_number
 from cdc_sync.core.identifiers import written
 from cdc_sync.core.query_plan import Plan

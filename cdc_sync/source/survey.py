@@ -6,7 +6,7 @@ from typing import Any
 
 from psycopg import sql
 
-from cdc_sync.core.guessing import MOST_VALUES, Column, Reference, Table, flags
+from cdc_sync.config.guessing import MOST_VALUES, Column, Reference, Table, flags
 from cdc_sync.core.identifiers import QualifiedName, usable, written
 from cdc_sync.source.connection import Connection
 from cdc_sync.source.errors import SourceError

@@ -1,6 +1,6 @@
 """Schemas of other ATSs, written down as `cdc-sync init` sees them."""
 
-from cdc_sync.core.guessing import Column, Reference, Table
+from cdc_sync.config.guessing import Column, Reference, Table
 from cdc_sync.core.identifiers import QualifiedName, parse_qualified
 
 

@@ -8,7 +8,7 @@ from support.schemas import FRENCH, LEGACY, ODOO, RAILS, a_column, a_table
 
 from cdc_sync.config import PlainColumn, SqlColumn, parse
 from cdc_sync.config.first import Answers, first_configuration
-from cdc_sync.core.guessing import Column, Table, propose, rank
+from cdc_sync.config.guessing import Column, Table, propose, rank
 from cdc_sync.core.identifiers import QualifiedName, written
 
 ANSWERS = Answers(

@@ -3,7 +3,7 @@
 from support.roles import NewRole, dsn_of
 from support.sessions import Ats, run
 
-from cdc_sync.core.guessing import Reference, Table, propose, rank
+from cdc_sync.config.guessing import Reference, Table, propose, rank
 from cdc_sync.core.identifiers import QualifiedName
 from cdc_sync.source.connection import connected
 from cdc_sync.source.survey import Survey, survey, with_values

@@ -2,32 +2,15 @@
 
 A guess is for a person to read, so it never hides how sure it is: each has its reason and its doubt. Of rows nothing is
 known but the different values of what may be a flag. The words by which a column is taken for something are in
-`meanings`.
+`meanings.yaml`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from cdc_sync.config.meanings import Kind, decision, is_personal, known, says, weight, words
 from cdc_sync.core.identifiers import QualifiedName, written
-from cdc_sync.core.meanings import (
-    ABOUT_THEM,
-    APPLICATIONS,
-    DECISIONS,
-    LABELS,
-    MEANINGS,
-    NO,
-    NUMBERS,
-    OF_LOOKUPS,
-    TYPES,
-    YES,
-    Kind,
-    decision,
-    is_personal,
-    says,
-    weight,
-    words,
-)
 
 FIELDS = ("application_id", "status_url", "status", "job_id", "created", "event_date", "source", "deleted")
 """The mapped columns, in the configuration's order."""
@@ -56,7 +39,7 @@ _VIEW = 3
 _MOST_OF_A_FIELD = 10
 _IDS = ("application_id", "status_url")
 _INACTIVE, _CLOSED = "inactive", "closed"
-_INSTANTS = MEANINGS["created"].kinds
+_INSTANTS: frozenset[Kind] = frozenset({"timestamptz", "timestamp", "date"})
 _REASONS = frozenset({"reason", "motif"})
 _WRITTEN_FLAGS: frozenset[Kind] = frozenset({"text", "number"})
 
@@ -102,7 +85,7 @@ class Column:
             return "enum"
         if self.type.startswith("timestamp"):
             return "timestamptz" if self.type.endswith("with time zone") else "timestamp"
-        return TYPES.get(self.type.partition("(")[0], "other")
+        return known().types.get(self.type.partition("(")[0], "other")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +138,10 @@ def rank(tables: Iterable[Table]) -> list[Candidate]:
 def _table_score(table: Table) -> int:
     """Its name, and half of what its columns say: each thing that a call needs, and HelloWork's id above all."""
     name = words(table.name.name)
-    said = min(weight(name, APPLICATIONS), _MOST_OF_A_FIELD)
+    said = min(weight(name, known().applications), _MOST_OF_A_FIELD)
     required = sum(_best(table, field) for field in _REQUIRED)
     total = said + (required + max(_best(table, field) for field in _IDS)) // 2
-    if says(name, ABOUT_THEM):
+    if says(name, known().about_them):
         total -= _ABOUT_THEM
     return total if table.is_table else total - _VIEW
 
@@ -176,8 +159,8 @@ class Scored(NamedTuple):
 
 
 def candidates(table: Table, field: str) -> list[Scored]:
-    """The columns of a table that could be a thing of the configuration (a key of `MEANINGS`), best first."""
-    meaning, found = MEANINGS[field], []
+    """The columns of a table that could be a thing of the configuration, as `meanings.yaml` names it, best first."""
+    meaning, found = known().columns[field], []
     for column in table.columns:
         name = words(column.name)
         said = weight(name, meaning.words)
@@ -191,7 +174,7 @@ def candidates(table: Table, field: str) -> list[Scored]:
 def label_of(table: Table) -> Column | None:
     """The column of a lookup table that has what people read."""
     named = [
-        (weight(words(column.name), LABELS), column)
+        (weight(words(column.name), known().labels), column)
         for column in table.columns
         if column.kind in {"text", "enum", "json"} and table.key != (column.name,)
     ]
@@ -200,15 +183,14 @@ def label_of(table: Table) -> Column | None:
 
 
 def _may_be(table: Table, column: Column, field: str) -> bool:
-    if is_personal(column.name) or (field in {"deleted", "archived"} and not _may_be_flag(column)):
+    if is_personal(column.name):
         return False
+    if field in {"deleted", "archived"}:
+        seen = column.values or ()
+        few = len(seen) < MOST_VALUES and all(len(value) <= _LONGEST_FLAG for value in seen)
+        return column.reference is None and few
     # The ATS's own number is none of HelloWork's, and neither is another table's.
     return field != "application_id" or (table.key != (column.name,) and column.reference is None)
-
-
-def _may_be_flag(column: Column) -> bool:
-    seen = column.values or ()
-    return column.reference is None and len(seen) < MOST_VALUES and all(len(value) <= _LONGEST_FLAG for value in seen)
 
 
 def flags(table: Table) -> list[str]:
@@ -219,30 +201,19 @@ def flags(table: Table) -> list[str]:
 
 def _evidence(column: Column, field: str) -> dict[str, int]:
     """What else speaks for a column, or against it, and how much."""
+    values = column.distinct or 0
     facts = {
-        "application_id": [("it is unique", 2, column.unique), ("it is indexed", 1, column.indexed)],
-        "status": [
-            ("it leads to another table", 2, column.reference is not None),
-            ("it is an enumeration", 2, column.kind == "enum"),
-            (f"it has about {column.distinct} different values", 1, 1 < (column.distinct or 0) <= _FEW),
-            (f"it has about {column.distinct} different values, many for a status", -3, (column.distinct or 0) > _FEW),
-        ],
-        "job_id": [
-            ("it leads to another table", 2, column.reference is not None),
-            ("it is indexed", 1, column.indexed),
-        ],
-        "created": [("it is never NULL", 1, column.not_null), *_precision(column)],
-        "event_date": _precision(column),
-        "watermark": [("it is indexed", 1, column.indexed), ("it is never NULL", 1, column.not_null)],
+        "it is unique": column.unique,
+        "it is indexed": column.indexed,
+        "it is never NULL": column.not_null,
+        "it leads to another table": column.reference is not None,
+        "it is an enumeration": column.kind == "enum",
+        "it has a time zone": column.kind == "timestamptz",
+        "it has no time of day": column.kind == "date",
+        "it has about {} different values": 1 < values <= _FEW,
+        "it has about {} different values, many for a status": values > _FEW,
     }
-    return {text: number for text, number, holds in facts.get(field, []) if holds}
-
-
-def _precision(column: Column) -> list[tuple[str, int, bool]]:
-    return [
-        ("it has a time zone", 1, column.kind == "timestamptz"),
-        ("it has no time of day", -2, column.kind == "date"),
-    ]
+    return {text.format(values): number for text, number in known().columns[field].evidence.items() if facts[text]}
 
 
 class Guess(NamedTuple):
@@ -361,7 +332,7 @@ def _carriers(table: Table, others: Mapping[QualifiedName, Table], guesses: Mapp
     used = {guess.column for guess in guesses.values() if not guess.suggested} | set(table.key)
     found = [_of_column(column) for column in table.columns if column.name not in used and not is_personal(column.name)]
     found += [_of_table(table, other) for other in others.values() if other.is_table and other.name != table.name]
-    weights = [*DECISIONS.values(), _INACTIVE]
+    weights = [*known().decisions.values(), _INACTIVE]
     return tuple(sorted(filter(None, found), key=lambda one: weights.index(one.status)))
 
 
@@ -375,12 +346,16 @@ def _of_column(column: Column) -> Carrier | None:
     conditions: dict[Kind, str] = {"boolean": f"NOT {place}", "number": f"{place} = 0"}
     if status != _INACTIVE:
         said = words(column.name)
-        conditions = {"boolean": place, "number": there if leads or said & NUMBERS else f"{place} <> 0", "uuid": there}
+        conditions = {
+            "boolean": place,
+            "number": there if leads or said & known().numbers else f"{place} <> 0",
+            "uuid": there,
+        }
         conditions |= dict.fromkeys(_INSTANTS, there)
         if leads or (status != _CLOSED and said & _REASONS):
             conditions["text"] = f"{place} <> ''"
         elif column.type == "character(1)":
-            conditions["text"] = _is_one_of(place, YES)
+            conditions["text"] = _is_one_of(place, known().yes)
     if status is None or column.kind not in conditions:
         return None
     return Carrier(written(column.name), conditions[column.kind], status, column.name)
@@ -393,7 +368,7 @@ def _of_table(table: Table, other: Table) -> Carrier | None:
         return None
     about = words(table.name.name)
     for column in other.columns:
-        said = words(column.name) - NUMBERS
+        said = words(column.name) - known().numbers
         by_name = column.reference is None and column.kind == own.kind and bool(said) and said <= about
         if by_name or column.reference == Reference(table.name, own.name):
             where = f"r.{written(column.name)} = t.{written(own.name)}"
@@ -427,16 +402,16 @@ def _guess(table: Table, field: str, chosen: str | Guess | None, others: Mapping
 def _rivals(field: str, found: Sequence[Scored]) -> str | None:
     best = found[0].score
     # A job is told by its foreign key as clearly as by its name, so two that look like one are in doubt in any case.
-    enough = min(best - _NEAR, MEANINGS[field].sure) if field == "job_id" else best - _NEAR
+    enough = min(best - _NEAR, known().columns[field].sure) if field == "job_id" else best - _NEAR
     near = [written(other.column.name) for other in found[1:] if other.score >= enough]
     if near:
         return f"it could also be {', '.join(near)}"
-    return "its name says little: look whether it is" if best < MEANINGS[field].sure else None
+    return "its name says little: look whether it is" if best < known().columns[field].sure else None
 
 
 def _misfit(table: Table, column: Column, field: str) -> str | None:
     """Why a column that a person has named looks wrong; None if it does not."""
-    meaning = MEANINGS[field]
+    meaning = known().columns[field]
     if is_personal(column.name):
         return "it looks like personal data, which HelloWork must not receive"
     if column.kind not in meaning.kinds:
@@ -451,28 +426,28 @@ def _used(guess: Guess, field: str, column: Column, others: Mapping[QualifiedNam
     if field == "status":
         return _status(guess, column, others)
     if field == "deleted" and column.kind in _WRITTEN_FLAGS:
-        return _flag(guess, column, YES, NO | {""})
+        return _flag(guess, column)
     if field == "event_date" and column.kind == "date":
         doubt = "it has no time of day: the change's own time, which is sent instead, is nearer to the truth"
         return guess._replace(suggested=True, doubt=doubt)
     return guess
 
 
-def _flag(guess: Guess, column: Column, deleted: frozenset[str], alive: frozenset[str]) -> Guess:
-    """A flag that is a text or a number; what it says of rows that are deleted, and of others."""
-    place = f"t.{written(column.name)}"
+def _flag(guess: Guess, column: Column, *, says_alive: bool = False) -> Guess:
+    """A flag that is a text or a number: which of its values are those of rows that are deleted."""
+    place, yes, no = f"t.{written(column.name)}", known().yes, known().no
+    deleted, alive = (no, yes) if says_alive else (yes, no | {""})
     seen = [value for value in column.values or () if len(value) <= _LONGEST_FLAG]
     shown = ", ".join(map(_literal, seen))
     found = [value for value in seen if value.strip().lower() in deleted]
     if found and all(value.strip().lower() in deleted | alive for value in seen):
-        values = [value if column.kind == "number" else _literal(value) for value in found]
+        values = found if column.kind == "number" else list(map(_literal, found))
         condition = f"= {values[0]}" if len(values) == 1 else f"IN ({', '.join(values)})"
         return guess._replace(sql=f"{place} {condition}", why=f"{guess.why}; its values are {shown}")
     what = f"of its values only {shown} was seen" if shown else "its values were not seen"
     guess = _doubted(guess, f"{what}: does the expression say which rows are deleted?")
-    if column.kind == "number":
-        return guess._replace(sql=f"{place} {'<> 0' if '1' in deleted else '= 0'}")
-    return guess._replace(sql=_is_one_of(place, deleted))
+    by_number = f"{place} {'= 0' if says_alive else '<> 0'}"
+    return guess._replace(sql=by_number if column.kind == "number" else _is_one_of(place, deleted))
 
 
 def _is_one_of(place: str, values: frozenset[str]) -> str:
@@ -526,7 +501,7 @@ def _is_named_in(said: frozenset[str], table: frozenset[str]) -> bool:
     `CODESTATUT` says `STATUTS`, and `statut_id` says `statuts_candidature`.
     """
     singular = {word for word in table if f"{word}s" in table or not word.endswith("s")} or table
-    about = singular - APPLICATIONS.keys() - OF_LOOKUPS
+    about = singular - known().applications.keys() - known().of_lookups
     return bool(about) and all(says(said, {word}) for word in about)
 
 
@@ -536,13 +511,13 @@ def _archived(table: Table) -> Guess | None:
     if not found:
         return None
     column = found[0].column
-    doubt = (
-        "does it mean deleted? In many an ATS a refusal archives, or somebody tidies up, and HelloWork is told nothing"
+    says_alive, doubt = (
+        _says_alive(column),
+        "does it mean deleted? In many an ATS a refusal archives, or somebody tidies up",
     )
-    says_alive = _says_alive(column)
-    guess = Guess(column.name, "by its name", doubt, suggested=True)
+    guess = Guess(column.name, "by its name", f"{doubt}, and HelloWork is told nothing", suggested=True)
     if column.kind in _WRITTEN_FLAGS:
-        return _flag(guess, column, *((NO, YES) if says_alive else (YES, NO | {""})))
+        return _flag(guess, column, says_alive=says_alive)
     return guess._replace(sql=f"NOT t.{written(column.name)}" if says_alive and column.kind == "boolean" else None)
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from support.schemas import FRENCH, LEGACY, ODOO, RAILS, a_column, a_table
 
-from cdc_sync.core.guessing import Guess, Proposal, Table, flags, label_of, propose, rank
+from cdc_sync.config.guessing import Guess, Proposal, Table, flags, label_of, propose, rank
+from cdc_sync.config.meanings import is_personal, says, weight, words
 from cdc_sync.core.identifiers import QualifiedName
-from cdc_sync.core.meanings import is_personal, says, weight, words
 
 
 def proposed(tables: tuple[Table, ...], **chosen: str) -> Proposal:

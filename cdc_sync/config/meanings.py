@@ -1,0 +1,115 @@
+"""How a name is read, and the words by which a column is taken for something: they are in `meanings.yaml`.
+
+A name is taken apart into words: `date_création`, `DateCreation`, `DATECREATION` and `x_hellowork_id`.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Literal, TypeAlias
+
+import yaml
+from pydantic import BaseModel, BeforeValidator
+
+Kind = Literal["text", "number", "uuid", "enum", "json", "boolean", "timestamptz", "timestamp", "date", "other"]
+"""What sort of value a column has."""
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """`word:weight`, separated by blanks."""
+    return dict(each.split(":") for each in text.split())
+
+
+Words: TypeAlias = Annotated[frozenset[str], BeforeValidator(str.split)]
+Weights: TypeAlias = Annotated[dict[str, int], BeforeValidator(_pairs)]
+
+_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_SHORTEST_GLUED = 4
+"""Letters of a word that is recognised inside another one; shorter ones are everywhere."""
+
+_GLUED = 1
+"""What a word weighs less if it is only part of another."""
+
+
+class Meaning(BaseModel):
+    """How a column is recognised."""
+
+    words: Weights
+    never: Words
+    kinds: Annotated[frozenset[Kind], BeforeValidator(str.split)]
+    evidence: dict[str, int] = {}
+    least: int = 4
+    sure: int = 7
+
+
+class Vocabulary(BaseModel):
+    """What `meanings.yaml` has; each is explained there."""
+
+    types: dict[str, Kind]
+    columns: dict[str, Meaning]
+    labels: Weights
+    applications: Weights
+    about_them: Words
+    yes: Words
+    no: Words
+    of_lookups: Words
+    numbers: Words
+    personal: Words
+    personal_alone: Words
+    names: Words
+    of_people: Words
+    decisions: Annotated[dict[str, str], BeforeValidator(_pairs)]
+    undecided: Words
+
+
+@cache
+def known() -> Vocabulary:
+    """Read when it is needed first."""
+    text = files("cdc_sync.config").joinpath("meanings.yaml").read_text("utf-8")
+    return Vocabulary.model_validate(yaml.safe_load(text))
+
+
+def decision(name: str) -> str | None:
+    """The status that a name speaks of; None if it speaks of none."""
+    said, stems = words(name), known().decisions.items()
+    found = (status for stem, status in stems if any(word.startswith(stem) for word in said))
+    return None if said & known().undecided else next(found, None)
+
+
+def is_personal(name: str) -> bool:
+    """Whether a column has personal data by its name: a telephone, a mail, an address, a person's name."""
+    said, they = words(name), known()
+    is_name = said & they.names and said <= they.of_people
+    return says(said, they.personal) or bool(said & they.personal_alone or is_name)
+
+
+def words(name: str) -> frozenset[str]:
+    """The words of a name, in lower case without accents; of a plural the singular too."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    found = {part.lower() for part in _PARTS.findall(plain)}
+    return frozenset(found | {word[:-1] for word in found if word.endswith("s")})
+
+
+def weight(name: frozenset[str], known: Mapping[str, int]) -> int:
+    """How much a name says: the sum of its known words' weights, each once.
+
+    A word that is glued to another (`codestatut`, `IDOFFRE`) counts a little less.
+    """
+    exact = name & known.keys()
+    total = sum(known[word] for word in exact)
+    # The singular of a known word is no word of its own: `status` has none.
+    for word in name - exact - {known_word[:-1] for known_word in exact}:
+        inside = [known[part] - _GLUED for part in known if _is_glued(part, word) and part not in exact]
+        total += max(inside, default=0)
+    return total
+
+
+def says(name: frozenset[str], forbidden: Iterable[str]) -> bool:
+    """Whether a name has one of these words, alone or glued to another."""
+    return any(part in name or any(_is_glued(part, word) for word in name) for part in forbidden)
+
+
+def _is_glued(part: str, word: str) -> bool:
+    return len(part) >= _SHORTEST_GLUED and part != word and (word.startswith(part) or word.endswith(part))
