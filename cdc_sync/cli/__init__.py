@@ -14,34 +14,18 @@ import typer
 from typer.core import TyperGroup
 
 from cdc_sync import __version__
-from cdc_sync.cli.context import DEFAULT_PATH, Invocation, say, say_lines
+from cdc_sync.cli.context import say, say_lines
 from cdc_sync.config import ConfigurationError
 from cdc_sync.core.failures import OperationError
 
 EX_CONFIG = 78
 """sysexits.h: something was found in an unconfigured or misconfigured state."""
 
-_MODULES = {
-    "run": "run",
-    "check": "check",
-    "init": "init",
-    "plan": "plan",
-    "labels": "labels",
-    "link": "link",
-    "status": "status",
-    "explain": "explain",
-    "resend": "outbox",
-    "pause": "pause",
-    "resume": "pause",
-    "backup": "backup",
-    "adopt-database": "check",
-    "emulator": "rehearsing",
-    "demo": "rehearsing",
-    "sql": "sql",
-    "dead-letters": "outbox",
-    "fuse": "outbox",
-    "config": "config",
-}
+_IN_ORDER = """
+run check init plan labels link status explain resend:outbox pause:outbox resume:outbox backup:store
+adopt-database:store emulator:rehearsing demo:rehearsing sql dead-letters:outbox fuse:outbox config
+"""
+_MODULES = {name: module or name for name, _, module in (each.partition(":") for each in _IN_ORDER.split())}
 """In the order of the help: each command, and the module in which a function or a group of commands has its name."""
 
 
@@ -96,21 +80,15 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _main(
     context: typer.Context,
-    path: Annotated[
-        Path | None,
-        typer.Option(
-            # Whether it can be read is found out by reading it: that is no mistake of the command line.
-            "--config",
-            metavar="PATH",
-            readable=False,
-            help=f"The configuration. Else $CDC_SYNC_CONFIG, else {DEFAULT_PATH}.",
-        ),
-    ] = None,
+    # Whether it can be read is found out by reading it: that is no mistake of the command line.
+    config: Annotated[
+        Path, typer.Option(metavar="PATH", envvar="CDC_SYNC_CONFIG", readable=False, help="The configuration.")
+    ] = Path("/etc/cdc-sync/config.yaml"),
     version: Annotated[  # noqa: ARG001 - an eager option acts in its callback
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    context.obj = Invocation(path, os.environ)
+    context.obj = config
 
 
 def main() -> None:

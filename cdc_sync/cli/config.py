@@ -1,11 +1,12 @@
 """`cdc-sync config`: check a file, and help to write one."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cdc_sync.cli.context import invocation, print_json, put_out, say
+from cdc_sync.cli.context import print_json, put_out, say, suspicious
 from cdc_sync.config import example as example_text
 from cdc_sync.config import json_schema, load
 from cdc_sync.config.sessions import sessions_needed
@@ -21,10 +22,9 @@ def validate(
     ] = None,
 ) -> None:
     """Check the file, and show every mistake at once."""
-    called = invocation(context)
-    file = path or called.config_path
-    config = load(file, called.environ)
-    for warning in called.warnings(config, file):
+    file = path or context.obj
+    config = load(file, os.environ)
+    for warning in suspicious(config, file):
         say(f"warning: {warning}", err=True)
     say(f"{file} is valid: {len(config.watches)} watch(es), {', '.join(config.watches)}")
     shares_store = config.state.backend == "postgres" and config.state.dsn is None

@@ -7,9 +7,7 @@ import asyncio
 import json
 import os
 import pwd
-import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -24,12 +22,9 @@ from cdc_sync.store.store import Store
 
 _Found = TypeVar("_Found")
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-DEFAULT_PATH = Path("/etc/cdc-sync/config.yaml")
-
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 WatchOption = Annotated[str | None, typer.Option("--watch", metavar="NAME", help="Only this watch.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 def decodable(said: str | list[str] | None) -> str | list[str] | None:
@@ -38,47 +33,26 @@ def decodable(said: str | list[str] | None) -> str | list[str] | None:
     Raises:
         typer.BadParameter: it has bytes that the locale's encoding does not have; no store or database can take these.
     """
-    for each in [said] if isinstance(said, str) else said or ():
-        if _SURROGATE.search(each):
-            raise typer.BadParameter(visible(f"this is no text in the locale's encoding: {each}"))
+    text = said if isinstance(said, str) else " ".join(said or ())
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise typer.BadParameter(visible(f"this is no text in the locale's encoding: {text}")) from None
     return said
 
 
-IdsArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="APPLICATION_ID…", show_default=False, callback=decodable)
-]
+def configured(context: typer.Context) -> Config:
+    """The configuration that the command line names, or the environment.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is not valid.
+    """
+    return load(context.obj, os.environ)
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
-    """The command line's common part."""
-
-    path: Path | None
-    environ: Mapping[str, str]
-
-    @property
-    def config_path(self) -> Path:
-        """`--config`, else `$CDC_SYNC_CONFIG`, else the default."""
-        return self.path or Path(self.environ.get("CDC_SYNC_CONFIG") or DEFAULT_PATH)
-
-    def config(self) -> Config:
-        """Load the configuration.
-
-        Raises:
-            ConfigurationError: it cannot be read, or is not valid.
-        """
-        return load(self.config_path, self.environ)
-
-    def warnings(self, config: Config, path: Path | None = None) -> list[Problem]:
-        """What is suspicious in a configuration, and in who may read it; in another file's if one is given."""
-        return [*warnings(config), *exposures(path or self.config_path, config)]
-
-
-def invocation(context: typer.Context) -> Invocation:
-    """The invocation of this command."""
-    found = context.obj
-    assert isinstance(found, Invocation)  # noqa: S101 - the callback sets it; this tells the type checker
-    return found
+def suspicious(config: Config, path: Path) -> list[Problem]:
+    """What is suspicious in a configuration, and in who may read its file."""
+    return [*warnings(config), *exposures(path, config)]
 
 
 def in_store(
@@ -122,6 +96,17 @@ def operator() -> str:
 def no_such_watch(config: Config, watch: str, more: str = "") -> typer.BadParameter:
     """That a watch is not configured."""
     return typer.BadParameter(visible(f"no watch is called {watch!r}; there is {', '.join(config.watches)}{more}"))
+
+
+def chosen(config: Config, watch: str | None) -> list[str]:
+    """The configured watch of this name, or all of them.
+
+    Raises:
+        typer.BadParameter: it is not configured.
+    """
+    if watch is not None and watch not in config.watches:
+        raise no_such_watch(config, watch)
+    return list(config.watches) if watch is None else [watch]
 
 
 def say(text: str, *, err: bool = False) -> None:

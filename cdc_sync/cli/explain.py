@@ -1,14 +1,24 @@
 """`cdc-sync explain`: everything known of one application, in order of time."""
 
 import shlex
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
 from cdc_sync.admin.report import EVENTS, acknowledged_request, local_time, request_of
-from cdc_sync.cli.context import JsonOption, WatchOption, decodable, facts, in_store, invocation, print_json, say, words
+from cdc_sync.cli.context import (
+    JsonOption,
+    WatchOption,
+    configured,
+    decodable,
+    facts,
+    in_store,
+    print_json,
+    say,
+    words,
+)
 from cdc_sync.config import Config
 from cdc_sync.config.rules import built_urls
 from cdc_sync.core.content import Content
@@ -42,18 +52,16 @@ def explain(
 
     Several that may be meant are listed instead, and it exits with 1; with --json also one found by its beginning.
     """
-    config = invocation(context).config()
+    config = configured(context)
     hits, stories, unread = in_store(config, watch, lambda store: _found(store, config, application_id, watch))
     by = hits[0].by if hits else "id"
     if as_json:
         # A script that asks for an unknown id must not read another application's story.
         stories = [] if by == "beginning" else stories
         print_json(stories or list(map(asdict, hits)))
-    if hits and not stories:
-        if not as_json:
-            _list(application_id, hits)
-        raise typer.Exit(1)
-    if not stories:
+    elif hits and not stories:
+        _list(application_id, hits)
+    if not hits:
         where = f"the watch {watch}" if watch else f"any watch ({', '.join(config.watches)})"
         not_yet = "".join(f" The baseline of {name} is not done: it may not have been seen yet." for name in unread)
         say(
@@ -63,6 +71,7 @@ def explain(
             f"inside the status URL), and did the daemon run since the row exists?{not_yet}",
             err=True,
         )
+    if not stories:
         raise typer.Exit(1)
     if not as_json:
         if by != "id":
@@ -85,13 +94,26 @@ async def _found(
 
 async def _stories(store: Store, config: Config, application_id: str, watch: str | None) -> list[dict[str, Any]]:
     """The application's records, each with its events and what follows from them."""
-    events = await store.story(application_id, watch, EVENTS)
+    events, paused = await store.story(application_id, watch, EVENTS), await store.paused()
     clock, runs = store.clock, bool(await store.daemons())
-    endpoints = {
-        name: replace(health, until=clock.for_people(health.until))
-        for name, (health, _) in (await store.endpoints()).items()
-    }
-    paused, built, stories = await store.paused(), built_urls(config), []
+    endpoints, now, built = await store.endpoints(), clock.for_people(), built_urls(config)
+
+    def when(record: Record, entry: Entry) -> str:
+        """When a pending entry is sent, as far as anybody can know."""
+        if not runs:
+            return f"due {iso(entry.due_at)}, to be sent when the daemon runs: it does not"
+        if record.under_way:
+            return "a call is under way, or about to be; what comes after it is decided by its answer"
+        endpoint = endpoint_of(entry.content.url)
+        if is_paused(paused, endpoint):
+            return f"waits for `cdc-sync resume`: an operator has paused sending to {endpoint}"
+        health, _ = endpoints.get(endpoint, (Health(), 0))
+        until = clock.for_people(health.until)
+        if health.mode in ("open", "paused") or (health.mode == "throttled" and until > now):
+            return f"waits for {endpoint}, which is {health.mode}: {health.reason}; next try at {iso(until)}"
+        return f"to be sent at {iso(entry.due_at)}" if entry.due_at > now else f"due since {iso(entry.due_at)}"
+
+    stories = []
     for record in await store.records(application_id, watch):
         own = [event for event in events if event.watch == record.watch]
         when_told = [event.event for event in own if event.at == record.told_at]
@@ -101,18 +123,18 @@ async def _stories(store: Store, config: Config, application_id: str, watch: str
                 "application_id": record.application_id,
                 "key": list(record.key),
                 "in_scope": record.in_scope,
-                "told": _content(record.told) if record.told else None,
-                "told_at": _iso(record.told_at),
+                "told": record.told and _content(record.told),
+                "told_at": record.told_at and iso(record.told_at),
                 # It was never sent, but found so when the application was first seen.
                 "adopted": record.told is not None and record.adopted,
                 # It was never sent, but discarded by a person.
                 "discarded": "discarded" in when_told and "acknowledged" not in when_told,
                 "told_request": acknowledged_request(record, own),
-                "entry": None if record.entry is None else _entry(record.entry.addressed(built)),
-                "suspected_deletion_due_at": _iso(record.suspicion.due_at) if record.suspicion else None,
+                "entry": record.entry and _entry(record.entry.addressed(built)),
+                "suspected_deletion_due_at": record.suspicion and iso(record.suspicion.due_at),
                 "skipped": record.skipped,
-                "next": _next(record, endpoints, paused, clock.for_people() if runs else None),
-                "events": [_event(event) for event in own],
+                "next": _next(record, when),
+                "events": list(map(_event, own)),
             }
         )
     return stories
@@ -134,12 +156,12 @@ def _tell(story: dict[str, Any]) -> None:
     for event in story["events"]:
         say(f"  {event['at']}{local_time(event['at'])}  {event['event']}: {_detail(event)}")
     told, at = story["told"] and words(story["told"]), story["told_at"]
-    adopted = " (adopted without a call: it was so when it was first seen)" if story["adopted"] else ""
     if told is None:
         say("  HelloWork was told: nothing yet")
     elif story["discarded"]:
         say(f"  HelloWork was not told: {told}; a person discarded it at {at}, and it counts as told")
     else:
+        adopted = " (adopted without a call: it was so when it was first seen)" if story["adopted"] else ""
         say(f"  HelloWork was told: {told}, since {at}{local_time(at)}{adopted}")
     _show(story["told_request"])
     for line in story["next"]:
@@ -153,21 +175,18 @@ def _show(call: Mapping[str, str] | None) -> None:
             say(f"    {line}")
 
 
-def _next(record: Record, endpoints: Mapping[str, Health], paused: Collection[str], now: int | None) -> list[str]:
-    """What follows; `now` is None if no daemon runs."""
+def _next(record: Record, when: Callable[[Record, Entry], str]) -> list[str]:
+    """What follows."""
     lines: list[str] = []
-    entry = record.entry
-    if entry is not None:
+    if (entry := record.entry) is not None:
         what = f"{words(facts(entry.content))} ({', '.join(sorted(entry.kinds)) or 'resend'})"
         again = f", after {entry.attempts} attempts: {entry.reason}" if entry.reason else ""
+        release = ["cdc-sync", "fuse", "release", "--watch", entry.watch, "--", entry.application_id]
         match entry.state:
             case "pending":
-                lines.append(f"pending: {what}, {_when(record, entry, endpoints, paused, now)}{again}")
+                lines.append(f"pending: {what}, {when(record, entry)}{again}")
             case "held":
-                command = shlex.join(
-                    ["cdc-sync", "fuse", "release", "--watch", entry.watch, "--", entry.application_id]
-                )
-                lines.append(f"held by the fuse: {what}: {entry.reason}. Release it with {command}")
+                lines.append(f"held by the fuse: {what}: {entry.reason}. Release it with {shlex.join(release)}")
             case "dead":
                 lines.append(f"dead letter: {what}: {entry.reason}. Try again with cdc-sync dead-letters retry")
     if record.suspicion is not None:
@@ -177,23 +196,6 @@ def _next(record: Record, endpoints: Mapping[str, Health], paused: Collection[st
     if not record.in_scope:
         lines.append("its row is out of scope (where): no calls")
     return lines or ["nothing is pending"]
-
-
-def _when(
-    record: Record, entry: Entry, endpoints: Mapping[str, Health], paused: Collection[str], now: int | None
-) -> str:
-    """When a pending entry is sent, as far as anybody can know."""
-    if now is None:
-        return f"due {iso(entry.due_at)}, to be sent when the daemon runs: it does not"
-    if record.under_way:
-        return "a call is under way, or about to be; what comes after it is decided by its answer"
-    endpoint = endpoint_of(entry.content.url)
-    if is_paused(paused, endpoint):
-        return f"waits for `cdc-sync resume`: an operator has paused sending to {endpoint}"
-    health = endpoints.get(endpoint, Health())
-    if health.mode in ("open", "paused") or (health.mode == "throttled" and health.until > now):
-        return f"waits for {endpoint}, which is {health.mode}: {health.reason}; next try at {iso(health.until)}"
-    return f"to be sent at {iso(entry.due_at)}" if entry.due_at > now else f"due since {iso(entry.due_at)}"
 
 
 def _detail(event: dict[str, Any]) -> str:
@@ -228,7 +230,3 @@ def _entry(entry: Entry) -> dict[str, Any]:
 def _content(content: Content) -> dict[str, Any]:
     dates = {"created": iso(content.created), "event_date": iso(content.event_date)}
     return {**facts(content), **dates, "url": content.url}
-
-
-def _iso(at: int | None) -> str | None:
-    return None if at is None else iso(at)

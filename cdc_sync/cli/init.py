@@ -3,10 +3,11 @@
 import asyncio
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, TypeVar
 
 import typer
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -19,36 +20,31 @@ from cdc_sync.config.guessing import FIELDS, Guess, Proposal, Table, propose, ra
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.identifiers import IdentifierError, parse_column, parse_qualified, written
 from cdc_sync.core.visible import visible
-from cdc_sync.source.connection import connected
+from cdc_sync.source.connection import Connection, connected
 from cdc_sync.source.errors import SourceError
 from cdc_sync.source.expressions import columns_in
 from cdc_sync.source.survey import Survey, survey, with_values
 
+_Found = TypeVar("_Found")
+
 _NAMED = (*FIELDS, "watermark")
+_WHERE = f"Where something is, or SQL over the row t: {', '.join(_NAMED)}."
 _NEAR = 6
 """How near another table's score may come to be worth a word."""
 
 _MANY = 30
-_STATE = "/var/lib/cdc-sync/state.db"
 _NO_ANSWER = "-"
 
 
 def init(  # noqa: PLR0917 - options, which are given by name
-    dsn: Annotated[str, typer.Option("--dsn", metavar="DSN", help="The ATS's database, as in database.dsn.")],
-    table: Annotated[str | None, typer.Option("--table", metavar="TABLE", help="The applications table.")] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--column", metavar="FIELD=COLUMN", help=f"Where something is, or SQL over the row t: {', '.join(_NAMED)}."
-        ),
-    ] = None,
-    mode: Annotated[
-        Literal["notify", "poll"] | None, typer.Option("--mode", metavar="notify|poll", help="capture.mode.")
-    ] = None,
+    dsn: Annotated[str, typer.Option(metavar="DSN", help="The ATS's database, as in database.dsn.")],
+    table: Annotated[str | None, typer.Option(metavar="TABLE", help="The applications table.")] = None,
+    column: Annotated[list[str] | None, typer.Option(metavar="FIELD=COLUMN", help=_WHERE)] = None,
+    mode: Annotated[Literal["notify", "poll"] | None, typer.Option(metavar="notify|poll", help="capture.mode.")] = None,
     timezone: Annotated[
-        str | None, typer.Option("--timezone", metavar="NAME", help="Of values without a time zone: Europe/Paris.")
+        str | None, typer.Option(metavar="NAME", help="Of values without a time zone: Europe/Paris.")
     ] = None,
-    state: Annotated[str, typer.Option("--state", metavar="PATH", help="The store's file.")] = _STATE,
+    state: Annotated[str, typer.Option(metavar="PATH", help="The store's file.")] = "/var/lib/cdc-sync/state.db",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Else it is printed.", show_default=False)
     ] = None,
@@ -61,13 +57,13 @@ def init(  # noqa: PLR0917 - options, which are given by name
     """
     if output is not None and output.exists() and not force:
         raise OperationError(f"{output} exists, and is left as it is. Name another file, or add --force.")
-    named = dict(_named(text) for text in column or [])
-    seen = asyncio.run(_survey(dsn))
+    named = dict(map(_named, column or []))
+    seen = _at(dsn, survey)
     if seen.left_out:
         say(f"Left out, for the control characters in their names: {_some(map(visible, seen.left_out))}", err=True)
     asks = sys.stdin.isatty() and sys.stderr.isatty()
     chosen, others = _table_named(seen, table) if table is not None else _table_ranked(seen, asks=asks)
-    chosen = asyncio.run(_with_values(dsn, chosen))
+    chosen = _at(dsn, partial(with_values, table=chosen))
     said = {field: _column(chosen, field, name) for field, name in named.items()}
     proposal = propose(chosen, seen.tables, said)
     if asks:
@@ -101,24 +97,17 @@ def init(  # noqa: PLR0917 - options, which are given by name
     say(f"Then: cdc-sync --config {output} config validate, and cdc-sync --config {output} check", err=True)
     if asks and typer.confirm("Show the status's labels, and what is sent for each? It reads that column.", err=True):
         try:
-            show_labels(asyncio.run(_labels(dsn, config)))
+            show_labels(asyncio.run(labels_of(dsn, config, config.watches)))
         except SourceError as error:
             say(f"{error.message} Later: cdc-sync --config {output} labels", err=True)
 
 
-async def _labels(dsn: str, config: Config) -> list[dict[str, Any]]:
-    async with connected(dsn) as connection:
-        return [item for name in config.watches for item in await labels_of(connection, config, name)]
+def _at(dsn: str, work: Callable[[Connection], Awaitable[_Found]]) -> _Found:
+    async def found() -> _Found:
+        async with connected(dsn) as connection:
+            return await work(connection)
 
-
-async def _survey(dsn: str) -> Survey:
-    async with connected(dsn) as connection:
-        return await survey(connection)
-
-
-async def _with_values(dsn: str, table: Table) -> Table:
-    async with connected(dsn) as connection:
-        return await with_values(connection, table)
+    return asyncio.run(found())
 
 
 def _some(names: Iterable[object]) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cdc_sync.cli.context import WatchOption, decodable, say
-from cdc_sync.cli.sql import Target, chosen
+from cdc_sync.cli.sql import Target, the_one
 from cdc_sync.config import Watch
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.rows import LONGEST_TEXT
@@ -30,15 +30,10 @@ def link(  # noqa: PLR0917 - typer's options
     row: Annotated[
         list[str] | None,
         typer.Option(
-            "--row",
-            metavar="KEY",
-            help="The row's key; of several columns, once for each in their order.",
-            callback=decodable,
+            metavar="KEY", help="The row's key; of several columns, once for each in their order.", callback=decodable
         ),
     ] = None,
-    status_url: Annotated[
-        str | None, typer.Option("--status-url", metavar="URL", help="Its statusApiUrl.", callback=decodable)
-    ] = None,
+    status_url: Annotated[str | None, typer.Option(metavar="URL", help="Its statusApiUrl.", callback=decodable)] = None,
     file: Annotated[
         Path | None,
         typer.Option("--csv", metavar="FILE", help=f"Many at once: {_ID}, the key's columns, maybe {_URL}."),
@@ -49,12 +44,12 @@ def link(  # noqa: PLR0917 - typer's options
     watch: WatchOption = None,
     dsn: Annotated[
         str | None,
-        typer.Option("--dsn", metavar="DSN", help="A login that may fill the table. Else database.dsn, which may not."),
+        typer.Option(metavar="DSN", help="A login that may fill the table. Else database.dsn, which may not."),
     ] = None,
 ) -> None:
     """Say which row an application of HelloWork's is, in the side table that `sql id-table` makes. All or nothing."""
     target = Target(context, dsn)
-    configured = chosen(target.config, watch)
+    configured = the_one(target.config, watch)
     ids = IdTable.of(configured)
     if file is not None:
         if application_id is not None or row or status_url is not None:
@@ -121,23 +116,20 @@ def _read(file: Path, watch: Watch) -> list[Link]:
 def _problems(links: list[Link], *, has_url: bool) -> list[str]:
     """What is wrong with links by themselves."""
     problems: list[str] = []
-    rows: dict[tuple[str, ...], Link] = {}
-    ids: dict[str, Link] = {}
+    first: dict[object, str] = {}
     for each in links:
         refusal = id_refusal(each.application_id)
         if refusal is None and len(each.application_id) > LONGEST_TEXT:
             refusal = f"the application's id has more than {LONGEST_TEXT} characters"
-        if refusal is not None:
-            problems.append(f"{each.place}: {refusal}")
+        wrong = [] if refusal is None else [refusal]
         if each.url is not None and not has_url:
-            problems.append(f"{each.place}: the watch reads no status URL from its side table (columns.status_url)")
+            wrong.append("the watch reads no status URL from its side table (columns.status_url)")
         elif each.url is not None and id_in(each.url) != each.application_id:
             expected = f"…/v1/applications/{each.application_id}/status"
-            problems.append(f"{each.place}: the status URL {each.url!r} is not this application's: expected {expected}")
-        for what, other in (
-            (f"row {'/'.join(each.key)}", rows.setdefault(each.key, each)),
-            (f"id {each.application_id!r}", ids.setdefault(each.application_id, each)),
-        ):
-            if other is not each:
-                problems.append(f"{each.place}: the {what} stands in {other.place} already")
+            wrong.append(f"the status URL {each.url!r} is not this application's: expected {expected}")
+        named = {each.key: f"row {'/'.join(each.key)}", each.application_id: f"id {each.application_id!r}"}
+        for key, what in named.items():
+            if (place := first.setdefault(key, each.place)) != each.place:
+                wrong.append(f"the {what} stands in {place} already")
+        problems += [f"{each.place}: {why}" for why in wrong]
     return problems

@@ -1,7 +1,10 @@
-"""`cdc-sync fuse`, `dead-letters` and `resend`: what a person decides about entries, with the daemon up or down."""
+"""What a person decides about what is sent: `cdc-sync fuse`, `dead-letters`, `resend`, `pause` and `resume`.
+
+All of it with the daemon up or down.
+"""
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -10,24 +13,23 @@ from rich.table import Table
 
 from cdc_sync.cli.console import console
 from cdc_sync.cli.context import (
-    IdsArgument,
     JsonOption,
     WatchOption,
+    YesOption,
+    configured,
     decodable,
     facts,
     in_store,
-    invocation,
     operator,
     print_json,
     record,
     say,
 )
-from cdc_sync.config import Config
+from cdc_sync.core.delivery import ALL_ENDPOINTS
 from cdc_sync.core.failures import OperationError
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.payload import iso
 from cdc_sync.core.visible import visible
-from cdc_sync.store.operation import Selection
 from cdc_sync.store.protocol import HeldGroup, Only
 from cdc_sync.store.store import Store
 
@@ -36,32 +38,29 @@ dead_letters = typer.Typer(
     no_args_is_help=True, help="List, retry or discard what was given up. Works with the daemon up or down."
 )
 
-AllOption = Annotated[bool, typer.Option("--all", help="All of them.")]
-YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-OnlyOption = Annotated[
-    Only | None, typer.Option("--only", metavar="changes|deletions", help="Only entries of this sort.")
+IdsArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="APPLICATION_ID…", show_default=False, callback=decodable)
 ]
-
-TransitionOption = Annotated[
-    str | None,
-    typer.Option("--transition", metavar="TEXT", help="Only this one, as `fuse show` names it.", callback=decodable),
+EndpointArgument = Annotated[
+    str | None, typer.Argument(metavar="[ENDPOINT]", help="As `status` shows it. [default: all]", show_default=False)
 ]
-LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, the oldest first.")]
 
 _MOST_LETTERS, _MOST_HELD, _SHOWN = 100_000, 1_000_000, 50
 _NAMED = 10
 """How many groups a question names."""
 
+_WITHOUT_A_CALL = "taken as acknowledged, without a call"
+
 
 @fuse.command()
 def show(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
     """Show what is held, grouped by what happens to the applications, and which limit was crossed."""
-    config = invocation(context).config()
+    config = configured(context)
     blown, groups = in_store(config, watch, lambda store: _held(store, watch))
     if as_json:
         entries = in_store(config, watch, lambda store: store.entries("held", watch, _MOST_HELD))
         shown = [{**asdict(group), "since": iso(group.since)} for group in groups]
-        print_json({"fuses": blown, "groups": shown, "entries": [_entry(entry) for entry in entries]})
+        print_json({"fuses": blown, "groups": shown, "entries": list(map(_entry, entries))})
         return
     for each in blown:
         console.print(f"{each['watch']}: blown at {each['blown_at']}: {each['reason']}")
@@ -71,9 +70,8 @@ def show(context: typer.Context, watch: WatchOption = None, as_json: JsonOption 
     console.print(f"{sum(group.number for group in groups)} held")
     table = Table("watch", "number", "transition", "since", "held for", "for example")
     for group in groups[:_SHOWN]:
-        more = ", …" if group.number > len(group.examples) else ""
-        cells = (iso(group.since), group.reason, ", ".join(group.examples) + more)
-        table.add_row(group.watch, str(group.number), group.transition, *cells)
+        examples = ", ".join(group.examples) + ", …" * (group.number > len(group.examples))
+        table.add_row(group.watch, str(group.number), group.transition, iso(group.since), group.reason, examples)
     console.print(table)
     if len(groups) > _SHOWN:
         console.print(f"… and {len(groups) - _SHOWN} more transitions (--json shows all)")
@@ -83,80 +81,68 @@ def show(context: typer.Context, watch: WatchOption = None, as_json: JsonOption 
     )
 
 
-@fuse.command()
-def release(
+async def _held(store: Store, watch: str | None) -> tuple[list[dict[str, Any]], list[HeldGroup]]:
+    """The blown fuses, and what is held."""
+    blown = [
+        {"watch": name, "blown_at": iso(store.clock.for_people(fuse.blown_at)), "reason": fuse.reason}
+        for name, fuse in (await store.fuses()).items()
+        if fuse.blown_at is not None and watch in (None, name)
+    ]
+    return blown, await store.held_groups(watch)
+
+
+@fuse.command("discard", help="Take held entries as acknowledged, without a call.")
+@fuse.command("release", help="Let held entries be sent.")
+def decide_held(
     context: typer.Context,
     ids: IdsArgument = None,
     *,
     watch: WatchOption = None,
-    only: OnlyOption = None,
-    transition: TransitionOption = None,
-    limit: LimitOption = None,
+    only: Annotated[Only | None, typer.Option(metavar="changes|deletions", help="Only entries of this sort.")] = None,
+    transition: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Only this one, as `fuse show` names it.", callback=decodable)
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many, the oldest first.")] = None,
     yes: YesOption = False,
 ) -> None:
-    """Let held entries be sent."""
-    chosen = Selection(ids=ids or None, only=only, transition=transition, limit=limit)
-    _decide_held(invocation(context).config(), watch, chosen, yes=yes, discard=False)
-
-
-@fuse.command("discard")
-def discard_held(
-    context: typer.Context,
-    ids: IdsArgument = None,
-    *,
-    watch: WatchOption = None,
-    only: OnlyOption = None,
-    transition: TransitionOption = None,
-    limit: LimitOption = None,
-    yes: YesOption = False,
-) -> None:
-    """Take held entries as acknowledged, without a call."""
-    chosen = Selection(ids=ids or None, only=only, transition=transition, limit=limit)
-    _decide_held(invocation(context).config(), watch, chosen, yes=yes, discard=True)
-
-
-def _decide_held(config: Config, watch: str | None, chosen: Selection, *, yes: bool, discard: bool) -> None:
+    """Release or discard what is held, as the command's name says."""
+    config, action = configured(context), str(context.info_name)
+    chosen: dict[str, Any] = {"ids": ids or None, "only": only, "transition": transition, "limit": limit}
     groups = in_store(config, watch, lambda store: store.held_groups(watch, **chosen))
-    if not groups and "->" in (chosen["transition"] or ""):
+    if not groups and transition:
         # As it can be typed.
-        chosen["transition"] = str(chosen["transition"]).replace("->", "→")
+        chosen["transition"] = transition.replace("->", "→")
         groups = in_store(config, watch, lambda store: store.held_groups(watch, **chosen))
-    if not groups and chosen["transition"]:
-        raise OperationError(f"nothing held is {chosen['transition']!r}; `cdc-sync fuse show` names transitions")
+        if not groups:
+            raise OperationError(f"nothing held is {chosen['transition']!r}; `cdc-sync fuse show` names transitions")
     # No more than was seen, whatever comes to be held from now on.
-    parts = [(watch, Selection(**{**chosen, "limit": sum(group.number for group in groups)}))]
+    parts = [(watch, {**chosen, "limit": sum(group.number for group in groups)})]
     if groups and not yes:
         named = [f"{group.number} × {group.transition}" for group in groups[:_NAMED]]
         named += [f"{len(groups) - _NAMED} more transitions"] * (len(groups) > _NAMED)
-        what = "taken as acknowledged, without a call" if discard else "sent to HelloWork"
+        what = _WITHOUT_A_CALL if action == "discard" else "sent to HelloWork"
         _confirm(f"{', '.join(named)} will be {what}.")
         # What means something else by the time of the answer stays: nobody has agreed to it.
-        parts = [
-            (group.watch, Selection(**{**chosen, "transition": group.transition, "limit": group.number}))
-            for group in groups
-        ]
+        parts = [(each.watch, {**chosen, "transition": each.transition, "limit": each.number}) for each in groups]
 
-    async def act(store: Store) -> tuple[int, list[str]]:
+    async def act(store: Store) -> tuple[int, set[str]]:
         who, done = operator(), list[tuple[str, str]]()
         for name, part in parts:
             now = store.clock.for_people()
-            if discard:
+            if action == "discard":
                 done += await store.discard("held", name, now, who=who, **part)
             else:
                 done += await store.release_held(name, now, who=who, **part)
-        await record(store, "discard" if discard else "release", len(done), watch)
-        left = set(chosen["ids"] or ()) - {id_ for _, id_ in done}
-        if chosen["limit"] is not None:
+        await record(store, action, len(done), watch)
+        left = set(ids or ()) - {id_ for _, id_ in done}
+        if limit is not None:
             # Beyond the limit, as was asked.
-            left = {id_ for id_ in left if not await store.held_groups(watch, **Selection(**{**chosen, "ids": [id_]}))}
-        return len(done), sorted(left)
+            left = {id_ for id_ in left if not await store.held_groups(watch, **{**chosen, "ids": [id_]})}
+        return len(done), left
 
     number, left = in_store(config, watch, act, writes=True)
-    say(f"{number} {'discarded' if discard else 'released'}")
-    for id_ in left:
-        say(f"{id_} is not held, or not as was asked for; `cdc-sync explain {id_}` shows what is known of it", err=True)
-    if left:
-        raise typer.Exit(1)
+    say(f"{number} {'discarded' if action == 'discard' else 'released'}")
+    _complain(left, "is not held, or not as was asked for; `cdc-sync explain {}` shows what is known of it")
 
 
 def _confirm(what: str) -> None:
@@ -174,8 +160,7 @@ def _confirm(what: str) -> None:
 @dead_letters.command("list")
 def list_(context: typer.Context, watch: WatchOption = None, as_json: JsonOption = False) -> None:
     """Show the dead letters, with the reason of each."""
-    config = invocation(context).config()
-    letters = in_store(config, watch, lambda store: store.entries("dead", watch, _MOST_LETTERS))
+    letters = in_store(configured(context), watch, lambda store: store.entries("dead", watch, _MOST_LETTERS))
     if as_json:
         print_json([{**_entry(each), "attempts": each.attempts, "url": each.content.url} for each in letters])
         return
@@ -189,61 +174,40 @@ def list_(context: typer.Context, watch: WatchOption = None, as_json: JsonOption
     console.print(table)
 
 
-@dead_letters.command()
-def retry(
+@dead_letters.command(
+    "discard", help="Take dead letters as acknowledged, without a call: only the application's next change is sent."
+)
+@dead_letters.command("retry", help="Send dead letters again.")
+def decide_dead(
     context: typer.Context,
     ids: IdsArgument = None,
-    every: AllOption = False,
+    every: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
     watch: WatchOption = None,
     yes: YesOption = False,
 ) -> None:
-    """Send dead letters again."""
-    _decide(context, ids, watch, every=every, yes=yes, discard=False)
-
-
-@dead_letters.command()
-def discard(
-    context: typer.Context,
-    ids: IdsArgument = None,
-    every: AllOption = False,
-    watch: WatchOption = None,
-    yes: YesOption = False,
-) -> None:
-    """Take dead letters as acknowledged, without a call: only the application's next change is sent."""
-    _decide(context, ids, watch, every=every, yes=yes, discard=True)
-
-
-def _decide(
-    context: typer.Context, ids: list[str] | None, watch: str | None, *, every: bool, yes: bool, discard: bool
-) -> None:
+    """Retry or discard what was given up, as the command's name says."""
     if bool(ids) == every:
         raise typer.BadParameter("name applications, or say --all")
-    config = invocation(context).config()
+    config, action, wanted = configured(context), str(context.info_name), None if every else ids
     if every and not yes:
         letters = in_store(config, watch, lambda store: store.entries("dead", watch, _MOST_LETTERS))
         if letters:
-            what = "taken as acknowledged, without a call" if discard else "sent again"
-            _confirm(f"{len(letters)} dead letters will be {what}.")
-    wanted = None if every else ids
+            _confirm(f"{len(letters)} dead letters will be {_WITHOUT_A_CALL if action == 'discard' else 'sent again'}.")
 
     async def act(store: Store) -> list[tuple[str, str]]:
-        now = store.clock.for_people()
-        if discard:
-            done = await store.discard("dead", watch, now, ids=wanted, who=operator())
+        now, who = store.clock.for_people(), operator()
+        if action == "discard":
+            done = await store.discard("dead", watch, now, ids=wanted, who=who)
         else:
-            done = await store.retry_dead(watch, now, ids=wanted, who=operator())
-        await record(store, "discard" if discard else "retry", len(done), watch)
+            done = await store.retry_dead(watch, now, ids=wanted, who=who)
+        await record(store, action, len(done), watch)
         return done
 
     found = in_store(config, watch, act, writes=True)
     if every and not found:
         say("No dead letters.")
-    _report(
-        "discarded" if discard else "to be sent again",
-        found,
-        wanted or (),
-        "{id} has no dead letter; `cdc-sync explain {id}` shows its history",
-    )
+    done = "discarded" if action == "discard" else "to be sent again"
+    _report(done, found, wanted or (), "has no dead letter; `cdc-sync explain {}` shows its history")
 
 
 def resend(
@@ -253,14 +217,12 @@ def resend(
     yes: YesOption = False,
 ) -> None:
     """Send these applications' present state to HelloWork once more. Works with the daemon up or down."""
-    config = invocation(context).config()
-
-    async def check(_: Store) -> None:
-        if watch is not None and watch not in config.watches:
-            raise typer.BadParameter(
-                f"the watch {watch!r} is no longer configured: what HelloWork acknowledged of it may not be the "
-                f"present state. Give it its name back, or name another watch: {', '.join(config.watches)}"
-            )
+    config = configured(context)
+    if watch not in {None, *config.watches}:
+        raise typer.BadParameter(
+            f"the watch {watch!r} is not, or no longer, configured: what HelloWork acknowledged of it may not be the "
+            f"present state. Give it its name back, or name another watch: {', '.join(config.watches)}"
+        )
 
     async def resent(store: Store) -> list[tuple[str, str]]:
         # Of the configured watches only, for the same reason.
@@ -270,25 +232,23 @@ def resend(
         await record(store, "resend", len(done), watch)
         return done
 
-    in_store(config, watch, check)
     if not yes:
         number = f"{len(ids)} applications" if len(ids) > 1 else "1 application"
         _confirm(f"The present state of {number} will be sent to HelloWork once more: {', '.join(ids)}.")
-    _report(
-        "to be sent",
-        in_store(config, watch, resent, writes=True),
-        ids,
-        "{id} cannot be resent: it is unknown, held or a dead letter; `cdc-sync explain {id}` shows which",
-    )
+    missing = "cannot be resent: it is unknown, held or a dead letter; `cdc-sync explain {}` shows which"
+    _report("to be sent", in_store(config, watch, resent, writes=True), ids, missing)
 
 
-def _report(done: str, found: Sequence[tuple[str, str]], wanted: Collection[str], missing: str) -> None:
+def _report(done: str, found: Collection[tuple[str, str]], wanted: Collection[str], missing: str) -> None:
     """Say of which applications it was done; fails if it was not of all that were named."""
     for name, application_id in found:
         say(f"{done}: {name} {application_id}")
-    left = sorted(set(wanted) - {application_id for _, application_id in found})
-    for application_id in left:
-        say(missing.format(id=application_id), err=True)
+    _complain(set(wanted) - {application_id for _, application_id in found}, missing)
+
+
+def _complain(left: Collection[str], why: str) -> None:
+    for application_id in sorted(left):
+        say(f"{application_id} {why.format(application_id)}", err=True)
     if left:
         raise typer.Exit(1)
 
@@ -305,11 +265,30 @@ def _entry(entry: Entry) -> dict[str, Any]:
     }
 
 
-async def _held(store: Store, watch: str | None) -> tuple[list[dict[str, Any]], list[HeldGroup]]:
-    """The blown fuses, and what is held."""
-    blown = [
-        {"watch": name, "blown_at": iso(store.clock.for_people(fuse.blown_at)), "reason": fuse.reason}
-        for name, fuse in (await store.fuses()).items()
-        if fuse.blown_at is not None and watch in (None, name)
-    ]
-    return blown, await store.held_groups(watch)
+def pause(context: typer.Context, endpoint: EndpointArgument = None) -> None:
+    """Send nothing until `resume`, also after a restart. Nothing is lost. Works with the daemon up or down."""
+    _switch(context, endpoint, "paused: calls under way end, the rest waits for `cdc-sync resume`")
+
+
+def resume(context: typer.Context, endpoint: EndpointArgument = None) -> None:
+    """Send again after `pause`. Works with the daemon up or down."""
+    if left := _switch(context, endpoint, "resumed"):
+        paused = ", ".join(name or "all endpoints" for name in sorted(left))
+        say(f"still paused: {paused}; `cdc-sync resume` ends every pause", err=True)
+
+
+def _switch(context: typer.Context, endpoint: str | None, done: str) -> Collection[str] | None:
+    """Pause or resume, as the command's name says; returns what is still paused."""
+
+    async def work(store: Store) -> Collection[str] | None:
+        known = [ALL_ENDPOINTS, *await store.endpoints()]
+        if (endpoint or ALL_ENDPOINTS) not in known:
+            there = ", ".join(known[1:]) or "(none yet)"
+            raise typer.BadParameter(f"nothing is sent to {endpoint}: name one of {there}")
+        left = await (store.pause if context.info_name == "pause" else store.resume)(endpoint or ALL_ENDPOINTS)
+        await record(store, str(context.info_name), 1, endpoint)
+        return left
+
+    left = in_store(configured(context), None, work, writes=True)
+    say(f"sending {f'to {endpoint} ' if endpoint else ''}is {done}")
+    return left

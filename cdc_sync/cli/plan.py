@@ -3,16 +3,17 @@
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from cdc_sync.cli.console import console
-from cdc_sync.cli.context import JsonOption, WatchOption, facts, invocation, no_such_watch, print_json, words
+from cdc_sync.cli.context import JsonOption, WatchOption, chosen, configured, facts, print_json, words
 from cdc_sync.config import Config
 from cdc_sync.core.delivery import is_paused
 from cdc_sync.core.diff import Fuse, blow, transition
+from cdc_sync.core.outbox import EntryState
 from cdc_sync.core.payload import iso
 from cdc_sync.core.status_url import endpoint_of
 from cdc_sync.daemon.running import make_database, make_parts, opened_store
@@ -29,22 +30,19 @@ _SHOWN = 50
 """How many groups are listed."""
 
 _MOST_ENTRIES = 1_000_000
-_AT_ONCE = 20_000
 
 
 def plan(
     context: typer.Context,
     watch: WatchOption = None,
     *,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="List so many applications one by one.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="List so many applications one by one.")] = None,
     every: Annotated[bool, typer.Option("--all", help="List all of them one by one.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what would be sent now, held, or sent later, and why. Changes nothing; works beside the daemon."""
-    config = invocation(context).config()
-    if watch is not None and watch not in config.watches:
-        raise no_such_watch(config, watch)
-    found, notes = asyncio.run(_plan(config, watch))
+    config = configured(context)
+    found, notes = asyncio.run(_plan(config, chosen(config, watch)))
     limit = None if every else limit
     if as_json:
         # What makes no call comes last: a limit is for what would be sent.
@@ -86,48 +84,43 @@ def _one_by_one(news: Sequence[dict[str, Any]]) -> Table:
     table = Table("watch", "application", "action", "because", "HelloWork knows", "would be told", "due")
     for item in news:
         because = item["reason"] or ", ".join(item["kinds"])
-        told, observed = (words(item[name]) if item[name] else "" for name in ("told", "observed"))
-        cells = (item["when"], because, told, observed, item["due_at"] or "")
-        table.add_row(item["watch"], item["application_id"] or "", *cells)
+        states = (words(item[name]) if item[name] else "" for name in ("told", "observed"))
+        table.add_row(item["watch"], item["application_id"] or "", item["when"], because, *states, item["due_at"] or "")
     return table
 
 
-async def _plan(config: Config, only: str | None) -> tuple[list[dict[str, Any]], list[str]]:
+async def _plan(config: Config, names: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
     found: list[dict[str, Any]] = []
-    notes: list[str] = []
     # A copy, as for a dry run: what is shown is one moment, and the daemon is not disturbed.
     async with opened_store(config, dry_run=True) as store:
         paused = await store.paused()
-        notes += [f"sending to {each or 'all endpoints'} is paused by an operator" for each in sorted(paused)]
-        for name in [only] if only else config.watches:
-            entries = [*await _waiting(store, name, "pending"), *await _waiting(store, name, "held")]
+        notes = [f"sending to {each or 'all endpoints'} is paused by an operator" for each in sorted(paused)]
+        for name in names:
             news = await _differences(config, name, store, notes)
             replaced = {each.application_id for each in news if each.action not in {"skip", "confirm-deletion"}}
-            planned = [*(each for each in entries if each.application_id not in replaced), *news]
-            found += [_item(name, each, paused, store.clock.for_people()) for each in planned]
+            entries = [each for each in await _waiting(store, name) if each.application_id not in replaced]
+            found += [_item(name, each, paused, store.clock.for_people()) for each in (*entries, *news)]
     return found, notes
 
 
-async def _waiting(store: Store, name: str, state: Literal["pending", "held"]) -> list[Planned]:
+async def _waiting(store: Store, name: str) -> list[Planned]:
     """What is in the outbox already, beside the state that HelloWork acknowledged before."""
-    entries = await store.entries(state, name, _MOST_ENTRIES)
+    states: tuple[EntryState, ...] = ("pending", "held")
+    entries = [each for state in states for each in await store.entries(state, name, _MOST_ENTRIES)]
+    known = await store.known(name, [entry.application_id for entry in entries])
     found: list[Planned] = []
-    for first in range(0, len(entries), _AT_ONCE):
-        some = entries[first : first + _AT_ONCE]
-        known = await store.known(name, [entry.application_id for entry in some])
-        for entry in some:
-            before, kinds = known.get(entry.application_id), tuple(sorted(entry.kinds))
-            told = None if before is None else before.told
-            due_at = entry.due_at if state == "pending" else None
-            action: Action = "send" if state == "pending" else "held"
-            found.append(Planned(entry.application_id, action, kinds, told, entry.content, entry.reason, due_at))
+    for entry in entries:
+        before, waits = known.get(entry.application_id), entry.state == "pending"
+        told, kinds, due_at = before and before.told, tuple(sorted(entry.kinds)), entry.due_at if waits else None
+        action: Action = "send" if waits else "held"
+        found.append(Planned(entry.application_id, action, kinds, told, entry.content, entry.reason, due_at))
     return found
 
 
 async def _differences(config: Config, name: str, store: Store, notes: list[str]) -> list[Planned]:
     parts = make_parts(config, name, make_database(config, store), lambda _: None, dry_run=True)
     rules, positions = parts.rules, await store.positions(name)
-    position = BaselinePosition.from_text(positions.get(POSITION))
+    position, most = BaselinePosition.from_text(positions.get(POSITION)), parts.rules.fuse.max_changes
     first = position is None or not position.done
     before = None if first else before_edit(positions, rules.status)
     unseen = rules.baseline if first else rules.first_status
@@ -139,24 +132,19 @@ async def _differences(config: Config, name: str, store: Store, notes: list[str]
 
         planned = await look(fuse)
         touched = sum(map(is_told_otherwise, planned))
-        if touched > rules.fuse.max_changes:
+        if touched > most:
             # As the daemon does at its start.
-            blown = blow(fuse, store.clock(), why_held(touched))._replace(holds_all=True)
-            planned = await look(blown)
+            planned = await look(blow(fuse, store.clock(), why_held(touched))._replace(holds_all=True))
     if before is not None:
-        notes.append(_remapped(name, touched, rules.fuse.max_changes))
+        held = f" More than fuse.max_changes ({most}): all of them would be held for a person."
+        notes.append(
+            f"{name}: the section status has changed since the daemon worked last: {touched} applications would be "
+            f"told another status for that reason alone.{held if touched > most else ''}"
+        )
     if first and unseen == "adopt":
         adopted = sum(each.action == "adopt" for each in planned)
         notes.append(f"{name}: the baseline is not done; it would adopt {adopted} applications without a call.")
     return planned
-
-
-def _remapped(watch: str, touched: int, most: int) -> str:
-    held = f" More than fuse.max_changes ({most}): all of them would be held for a person." if touched > most else ""
-    return (
-        f"{watch}: the section status has changed since the daemon worked last: {touched} applications would be told "
-        f"another status for that reason alone.{held}"
-    )
 
 
 def _item(watch: str, planned: Planned, paused: Collection[str], now: int) -> dict[str, Any]:

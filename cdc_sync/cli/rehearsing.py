@@ -13,46 +13,36 @@ _LAST_PORT = 65_535
 
 
 def emulator(
-    listen: Annotated[
-        str, typer.Option("--listen", metavar="HOST:PORT", help="Port 0 takes a free one.")
-    ] = "127.0.0.1:8080",
-    journal: Annotated[Path | None, typer.Option("--journal", help="Append each call to this file, as JSON.")] = None,
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Port 0 takes a free one.")] = "127.0.0.1:8080",
+    journal: Annotated[Path | None, typer.Option(help="Append each call to this file, as JSON.")] = None,
     header: Annotated[
-        list[str] | None, typer.Option("--header", metavar="NAME:VALUE", help="Refuse calls without this header.")
+        list[str] | None, typer.Option(metavar="NAME:VALUE", help="Refuse calls without this header.")
     ] = None,
     known: Annotated[
-        list[str] | None, typer.Option("--known", metavar="ID", help="Answer 404 for every other application.")
+        list[str] | None, typer.Option(metavar="ID", help="Answer 404 for every other application.")
     ] = None,
-    latency: Annotated[float, typer.Option("--latency", min=0, max=86_400, help="Seconds before each answer.")] = 0.0,
+    latency: Annotated[float, typer.Option(min=0, max=86_400, help="Seconds before each answer.")] = 0.0,
     *,
-    keep: Annotated[int, typer.Option("--keep", min=1, help="How many calls are shown, the newest ones.")] = 10_000,
+    keep: Annotated[int, typer.Option(min=1, help="How many calls are shown, the newest ones.")] = 10_000,
 ) -> None:
     """Answer as HelloWork does, record the calls, inject faults on request (POST /_emulator/faults)."""
     host, _, port = listen.rpartition(":")
     if not port.isascii() or not port.isdigit() or int(port) > _LAST_PORT:
         raise typer.BadParameter(f"expected HOST:PORT, the port from 0 to 65535, not {listen!r}", param_hint="--listen")
-    headers = {}
-    for text in header or []:
-        name, colon, value = text.partition(":")
-        if not colon or not name.strip():
-            raise typer.BadParameter("expected NAME:VALUE", param_hint="--header")
-        headers[name.strip()] = value.strip()
+    parts = [text.partition(":") for text in header or ()]
+    if not all(name.strip() and colon for name, colon, _ in parts):
+        raise typer.BadParameter("expected NAME:VALUE", param_hint="--header")
     options = EmulatorOptions(
         host=host.strip("[]") or "127.0.0.1",
         port=int(port),
         known=frozenset(known) if known else None,
-        required_headers=headers,
+        required_headers={name.strip(): value.strip() for name, _, value in parts},
         journal=journal,
         latency=latency,
         keep=keep,
     )
-    event_loop.run(
-        serve(
-            options,
-            on_start=lambda url: say(f"listening on {url} (calls: {url}/_emulator/calls)"),
-            on_call=_called,
-        )
-    )
+    calls = "listening on {0} (calls: {0}/_emulator/calls)"
+    event_loop.run(serve(options, on_start=lambda url: say(calls.format(url)), on_call=_called))
 
 
 def _called(call: Call) -> None:
@@ -62,7 +52,7 @@ def _called(call: Call) -> None:
 
 
 def demo(
-    mode: Annotated[Literal["notify", "poll"], typer.Option("--mode", help="How changes are captured.")] = "notify",
+    mode: Annotated[Literal["notify", "poll"], typer.Option(help="How changes are captured.")] = "notify",
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running to play with, until Ctrl-C.")] = False,
 ) -> None:
     """Show the whole thing: an embedded PostgreSQL, the daemon, an emulated HelloWork, and a recruiter.

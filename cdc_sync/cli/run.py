@@ -1,15 +1,16 @@
 """`cdc-sync run`: the daemon."""
 
 import gc
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
 from cdc_sync import event_loop
-from cdc_sync.cli.context import invocation, say
+from cdc_sync.cli.context import configured, say, suspicious
 from cdc_sync.config import Config, ConfigurationError
 from cdc_sync.core.observations import BaselineDone, BaselineProgress, CallEnded, Consumer
 from cdc_sync.daemon import running
@@ -28,27 +29,25 @@ def run(
     ] = False,
 ) -> None:
     """Watch the database and keep HelloWork informed (the daemon)."""
-    called = invocation(context)
 
     def read() -> Config:
-        config = called.config()
+        config = configured(context)
         if config.undecided and not dry_run:
-            problems = [each for each in called.warnings(config) if each.code == "undecided"]
-            raise ConfigurationError(str(called.config_path), problems)
+            problems = [each for each in suspicious(config, context.obj) if each.code == "undecided"]
+            raise ConfigurationError(str(context.obj), problems)
         return config
 
-    config = read()
-
-    def configured(config: Config) -> Lines:
-        lines = configure(config.log, called.environ)
-        for warning in called.warnings(config):
+    def logging(config: Config) -> Lines:
+        lines = configure(config.log, os.environ)
+        for warning in suspicious(config, context.obj):
             lines.warn(str(warning))
         return lines
 
-    lines = configured(config)
+    config = read()
+    lines = logging(config)
     with _baseline_bars() as bars:
         log = EventLogger(lines, [*([BaselineProgress] if bars() else []), *([CallEnded] if dry_run else [])])
-        systemd = SystemdNotifier(called.environ)
+        systemd = SystemdNotifier(os.environ)
         consumers = (bars, log.handlers, systemd.handlers)
         # What is there by now stays for ever. For the collector to look through it again and again costs a tenth of the
         # time that rows take.
@@ -57,21 +56,18 @@ def run(
         # after each 700, as is the default, takes 6 of 155 µs a change.
         gc.set_threshold(20_000)
         if once:
-            raise typer.Exit(_once(config, consumers, dry_run=dry_run))
+            result = event_loop.run(run_once(config, consumers, _show, dry_run=dry_run))
+            verb = "would be sent" if dry_run else "sent"
+            say(
+                f"{result.calls['acknowledged']} {verb}, {result.calls['retry']} to try again, "
+                f"{result.calls['dead']} given up; {result.pending} pending, {result.held} held, "
+                f"{result.dead} dead letters"
+            )
+            raise typer.Exit(1 if result.failed else 0)
         # Who only looks is at a terminal: closing it ends the look.
-        reread = None if dry_run else Reread(read, lambda config: log.use(configured(config)))
+        reread = None if dry_run else Reread(read, lambda config: log.use(logging(config)))
         beat_every = systemd.wants_to_hear_every
         event_loop.run(running.run(config, consumers, _show, reread, dry_run=dry_run, beat_every=beat_every))
-
-
-def _once(config: Config, consumers: Sequence[Consumer], *, dry_run: bool) -> int:
-    result = event_loop.run(run_once(config, consumers, _show, dry_run=dry_run))
-    verb = "would be sent" if dry_run else "sent"
-    say(
-        f"{result.calls['acknowledged']} {verb}, {result.calls['retry']} to try again, "
-        f"{result.calls['dead']} given up; {result.pending} pending, {result.held} held, {result.dead} dead letters"
-    )
-    return 1 if result.failed else 0
 
 
 def _show(text: str) -> None:
@@ -90,25 +86,18 @@ def _baseline_bars() -> Iterator[Consumer]:
         return
     # A daemon without a terminal does without rich.
     from rich.console import Console  # noqa: PLC0415 - as above
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn  # noqa: PLC0415 - as above
+    from rich.progress import BarColumn, Progress, TaskID, TimeRemainingColumn  # noqa: PLC0415 - as above
 
-    bars: dict[str, TaskID] = {}
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} of about {task.total:,.0f} rows"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
+    rows = "{task.completed:,.0f} of about {task.total:,.0f} rows"
+    columns = ("{task.description}", BarColumn(), rows, TimeRemainingColumn())
+    progress, bars = Progress(*columns, console=Console(stderr=True), transient=True), dict[str, TaskID]()
 
     def move(event: BaselineProgress) -> None:
         progress.start()
-        # The planner's estimate may be too small: a bar never runs over its end.
-        total = max(event.estimate, event.rows) or None
         if event.watch not in bars:
-            bars[event.watch] = progress.add_task(f"baseline {event.watch}", total=total)
-        progress.update(bars[event.watch], completed=event.rows, total=total)
+            bars[event.watch] = progress.add_task(f"baseline {event.watch}")
+        # The planner's estimate may be too small: a bar never runs over its end.
+        progress.update(bars[event.watch], completed=event.rows, total=max(event.estimate, event.rows, 1))
 
     def done(event: BaselineDone) -> None:
         if event.watch in bars:

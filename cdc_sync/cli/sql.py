@@ -1,14 +1,15 @@
 """`cdc-sync sql`: the DBA's scripts, printed; or run with `--apply`."""
 
 import asyncio
-from collections.abc import Callable
+import os
 from datetime import timedelta
 from typing import Annotated, Literal
 
 import psycopg
 import typer
+from psycopg import errors
 
-from cdc_sync.cli.context import invocation, no_such_watch, put_out, say
+from cdc_sync.cli.context import no_such_watch, put_out, say
 from cdc_sync.config import Config, Watch, load, parse_duration
 from cdc_sync.config.dsn import user_of
 from cdc_sync.config.problems import Mistake
@@ -25,40 +26,11 @@ from cdc_sync.store.postgres import scripts as store_scripts
 
 sql = typer.Typer(no_args_is_help=True, help="Print the scripts for the DBA, or run them with --apply.")
 
-ApplyOption = Annotated[bool, typer.Option("--apply", help="Run the script instead of printing it.")]
-DsnOption = Annotated[
-    str | None,
-    typer.Option(
-        "--dsn", help="The installer's connection, for --apply. Else database.dsn (state.dsn).", metavar="DSN"
-    ),
-]
-VersionOption = Annotated[
-    int | None,
-    typer.Option(
-        "--server-version",
-        metavar="N",
-        min=10,
-        max=18,
-        help="PostgreSQL's major version; nothing is connected.",
-    ),
-]
-StoreOption = Annotated[
-    bool, typer.Option("--store", help="The tables of state.backend postgres, in state.dsn, instead of the triggers.")
-]
-
 
 def _watch(name: str | None) -> str | None:
     if name is not None and not name.isidentifier():
         raise typer.BadParameter(f"{name!r} cannot be a watch's name")
     return name
-
-
-WatchOption = Annotated[
-    str | None,
-    typer.Option(
-        "--watch", metavar="NAME", callback=_watch, help="Only what belongs to this watch, configured or not."
-    ),
-]
 
 
 def _patience(text: str) -> timedelta:
@@ -71,24 +43,46 @@ def _patience(text: str) -> timedelta:
     return patience
 
 
-LockTimeoutOption = Annotated[
-    timedelta | None,
-    typer.Option(
-        "--lock-timeout",
-        metavar="DURATION",
-        parser=_patience,
-        help="How long the first table's lock is waited for, such as 500ms. Else 3s.",
-    ),
+ApplyOption = Annotated[bool, typer.Option("--apply", help="Run the script instead of printing it.")]
+DsnOption = Annotated[
+    str | None,
+    typer.Option(metavar="DSN", help="The installer's connection, for --apply. Else database.dsn (state.dsn)."),
 ]
+VersionOption = Annotated[
+    int | None, typer.Option(metavar="N", min=10, max=18, help="PostgreSQL's major version; nothing is connected.")
+]
+StoreOption = Annotated[
+    bool, typer.Option("--store", help="The tables of state.backend postgres, in state.dsn, instead of the triggers.")
+]
+RoleOption = Annotated[str | None, typer.Option(help="The daemon's role. Else the DSN's user.")]
+WatchOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", callback=_watch, help="Only what belongs to this watch, configured or not."),
+]
+_FIRST_LOCK = "How long the first table's lock is waited for, such as 500ms. Else 3s."
+LockTimeoutOption = Annotated[timedelta | None, typer.Option(metavar="DURATION", parser=_patience, help=_FIRST_LOCK)]
 
 _ON_AN_OBJECT = {"not ours", "exposed", "unreadable"}
 
 _NOT_GRANTED = {"01007", "01006"}
 """SQLSTATEs of the warnings with which GRANT and REVOKE leave out what the role may not give or take."""
 
-_OWNERS_LOGIN = (
-    "Name the login of the tables' owner with --dsn, if it may create in this database too; or a superuser's."
-)
+_NO_TABLE = "Correct the watch's table, or let the connection lead to the database that has it."
+_REMEDIES: dict[type[psycopg.Error], str] = {
+    errors.LockNotAvailable: "Something holds a table's lock: a long transaction, a backup, a migration. Run the "
+    "command again in a quieter moment.",
+    errors.InsufficientPrivilege: "{hint}Name the login of the tables' owner with --dsn, if it may create in this "
+    "database too; or a superuser's.",
+    # The scripts name nothing else of this kind that may be missing.
+    errors.UndefinedObject: "Create the role first (CREATE ROLE … LOGIN), or name the daemon's with --role.",
+    errors.UndefinedTable: _NO_TABLE,
+    errors.InvalidSchemaName: _NO_TABLE,
+    # What the script itself refuses, and PostgreSQL's like: the remedy is in the hint.
+    errors.WrongObjectType: "{detail}{hint}",
+    errors.FeatureNotSupported: "{detail}{hint}",
+    errors.ObjectNotInPrerequisiteState: "{detail}{hint}",
+}
+"""What the runner of a script can do about what it met with."""
 
 
 class Target:
@@ -100,24 +94,21 @@ class Target:
     """
 
     def __init__(self, context: typer.Context, dsn: str | None, *, store: bool = False) -> None:
-        called = invocation(context)
         lacking: dict[tuple[str | int, ...], str] = {}
-        self.config = load(called.config_path, called.environ, lacking)
+        self.config = load(context.obj, os.environ, lacking)
         named = store_dsn(self.config) if store else self.config.database.dsn.get_secret_value()
-        section = "state" if store and self.config.state.dsn is not None else "database"
         self.user = user_of(named)
-        self._missing = None if dsn is not None else lacking.get((section, "dsn"))
-        self._section = section
+        self._section = "state" if store and self.config.state.dsn is not None else "database"
+        self._missing = None if dsn is not None else lacking.get((self._section, "dsn"))
+        self._store = store
         self._connection = dsn or named
 
-    def role(self, named: str | None, *, store: bool = False) -> str:
+    def role(self, named: str | None) -> str:
         """The daemon's role, by its name or by its connection string."""
         if found := named or self.user:
             return found
-        raise typer.BadParameter(
-            f"{'state.dsn' if store else 'database.dsn'} names no user: say which role the daemon runs as",
-            param_hint="--role",
-        )
+        message = f"{self._section}.dsn names no user: say which role the daemon runs as"
+        raise typer.BadParameter(message, param_hint="--role")
 
     def connection(self) -> str:
         """The installer's connection, if one was named; else the configured one.
@@ -132,6 +123,10 @@ class Target:
             )
         return self._connection
 
+    def put_out(self, script: str, *, apply: bool) -> None:
+        """Print a script, or run it."""
+        _put_out(script, self.connection() if apply else None, store=self._store)
+
 
 @sql.command()
 def install(  # noqa: PLR0917 - typer's options
@@ -143,19 +138,18 @@ def install(  # noqa: PLR0917 - typer's options
     server_version: VersionOption = None,  # noqa: ARG001 - the scripts are the same for all
 ) -> None:
     """What capture.mode notify needs: a log of changed keys, and triggers."""
-    if store and lock_timeout is not None:
-        raise typer.BadParameter("the store's tables are nobody else's to lock", param_hint="--lock-timeout")
-    found = Target(context, dsn, store=store)
-    config = found.config
-    if not store and not scripts.noticed(config):
+    _refuse_patience(lock_timeout, store=store)
+    target = Target(context, dsn, store=store)
+    config = target.config
+    if store:
+        script = store_scripts.install(target.user, store_scripts.owners(tables_beside(config)))
+    elif scripts.noticed(config):
+        script = scripts.install(config, lock_timeout or scripts.PATIENCE)
+    else:
         nothing = "Nothing to install: no watch is in capture.mode notify, and capture.mode poll needs no triggers."
         say(nothing if apply else f"-- {nothing}")
         return
-    if store:
-        script = store_scripts.install(found.user, store_scripts.owners(tables_beside(config)))
-    else:
-        script = scripts.install(config, lock_timeout or scripts.PATIENCE)
-    _put_out(script, found.connection, apply=apply, store=store)
+    target.put_out(script, apply=apply)
 
 
 @sql.command()
@@ -172,20 +166,25 @@ def uninstall(  # noqa: PLR0917 - typer's options
     server_version: VersionOption = None,  # noqa: ARG001 - the scripts are the same for all
 ) -> None:
     """Remove everything that was ever installed, or what belongs to one watch; the store only with --store."""
-    if store and lock_timeout is not None:
-        raise typer.BadParameter("the store's tables are nobody else's to lock", param_hint="--lock-timeout")
-    if store and watch is not None:
-        raise typer.BadParameter("the store is one for all watches", param_hint="--watch")
-    if everything and watch is not None:
-        raise typer.BadParameter("that is one watch, and --all is everything", param_hint="--watch")
+    _refuse_patience(lock_timeout, store=store)
+    if watch is not None and (store or everything):
+        whole = "the store is one for all watches" if store else "that is one watch, and --all is everything"
+        raise typer.BadParameter(whole, param_hint="--watch")
     if everything and apply and dsn is None:
         raise typer.BadParameter("no configuration is read with --all: name the connection", param_hint="--dsn")
-    found = None if everything else Target(context, dsn, store=store)
     script = store_scripts.uninstall() if store else scripts.uninstall(watch, lock_timeout or scripts.PATIENCE)
-    _put_out(script, found.connection if found else lambda: str(dsn), apply=apply, store=store)
+    if everything:
+        _put_out(script, dsn if apply else None, store=store)
+    else:
+        Target(context, dsn, store=store).put_out(script, apply=apply)
     if apply and watch is None:
         kept = f"cdc-sync sql grants{' --store' if store else ''} --revoke"
         say(f"What the daemon's role was granted is taken back by what `{kept}` prints.", err=True)
+
+
+def _refuse_patience(lock_timeout: timedelta | None, *, store: bool) -> None:
+    if store and lock_timeout is not None:
+        raise typer.BadParameter("the store's tables are nobody else's to lock", param_hint="--lock-timeout")
 
 
 @sql.command()
@@ -197,7 +196,7 @@ def verify(  # noqa: PLR0917 - typer's options
     dsn: DsnOption = None,
     expect: Annotated[
         Literal["installed", "absent"],
-        typer.Option("--expect", help="installed: as `install` does it. absent: nothing, of any watch."),
+        typer.Option(help="installed: as `install` does it. absent: nothing, of any watch."),
     ] = "installed",
     watch: WatchOption = None,
     server_version: VersionOption = None,  # noqa: ARG001 - the scripts are the same for all
@@ -207,12 +206,12 @@ def verify(  # noqa: PLR0917 - typer's options
         raise typer.BadParameter("goes with --expect absent alone", param_hint="--watch")
     # What is left of cdc-sync is found without a configuration.
     needs_none = expect == "absent" and (dsn is not None or not apply)
-    found = None if needs_none else Target(context, dsn)
-    query = scripts.absent(watch) if found is None or expect == "absent" else scripts.verify(found.config)
+    target = None if needs_none else Target(context, dsn)
+    query = scripts.absent(watch) if target is None or expect == "absent" else scripts.verify(target.config)
     if not apply:
         put_out(scripts.for_psql(query))
         return
-    seen = asyncio.run(_verify(found.connection() if found else str(dsn), query))
+    seen = asyncio.run(_verify(target.connection() if target else str(dsn), query))
     for each in seen:
         where = f" on {each.table}" if each.kind == "trigger" or each.state in _ON_AN_OBJECT else ""
         say(f"{each.state:10}  {each.kind:9}  {each.name}{where}")
@@ -222,10 +221,15 @@ def verify(  # noqa: PLR0917 - typer's options
         raise typer.Exit(1)
 
 
+async def _verify(dsn: str, query: str) -> list[Verified]:
+    async with connected(dsn) as connection:
+        return await verified(connection, query)
+
+
 @sql.command()
 def grants(  # noqa: PLR0917 - typer's options
     context: typer.Context,
-    role: Annotated[str | None, typer.Option("--role", help="The daemon's role. Else the DSN's user.")] = None,
+    role: RoleOption = None,
     revoke: Annotated[
         bool, typer.Option("--revoke", help="Take back what `grants` gives, so that the role can be dropped.")
     ] = False,
@@ -235,29 +239,29 @@ def grants(  # noqa: PLR0917 - typer's options
     server_version: VersionOption = None,  # noqa: ARG001 - the scripts are the same for all
 ) -> None:
     """The least privileges of the role that the daemon runs as."""
-    found = Target(context, dsn, store=store)
-    user = found.role(role, store=store)
+    target = Target(context, dsn, store=store)
+    user = target.role(role)
     if store:
         script = store_scripts.revokes(user) if revoke else store_scripts.grants(user)
     else:
-        script = revokes(found.config, user) if revoke else grants_script(found.config, user)
-    _put_out(script, found.connection, apply=apply, store=store)
+        script = (revokes if revoke else grants_script)(target.config, user)
+    target.put_out(script, apply=apply)
 
 
 @sql.command("id-table")
 def id_table(
     context: typer.Context,
     watch: WatchOption = None,
-    role: Annotated[str | None, typer.Option("--role", help="The daemon's role. Else the DSN's user.")] = None,
+    role: RoleOption = None,
     apply: ApplyOption = False,
     dsn: DsnOption = None,
 ) -> None:
     """A side table for HelloWork's ids, for an ATS that has no place for them; `cdc-sync link` fills it."""
-    found = Target(context, dsn)
-    _put_out(side_table.script(chosen(found.config, watch), found.role(role)), found.connection, apply=apply)
+    target = Target(context, dsn)
+    target.put_out(side_table.script(the_one(target.config, watch), target.role(role)), apply=apply)
 
 
-def chosen(config: Config, watch: str | None) -> Watch:
+def the_one(config: Config, watch: str | None) -> Watch:
     """The watch of this name, or the only one."""
     if watch is None and len(config.watches) > 1:
         raise typer.BadParameter(f"there are several: {', '.join(config.watches)}", param_hint="--watch")
@@ -267,24 +271,20 @@ def chosen(config: Config, watch: str | None) -> Watch:
     return config.watches[name]
 
 
-def _put_out(script: str, where: Callable[[], str], *, apply: bool, store: bool = False) -> None:
-    if not apply:
+def _put_out(script: str, dsn: str | None, *, store: bool) -> None:
+    """Print a script, or run it where a connection leads."""
+    if dsn is None:
         put_out(scripts.for_psql(script))
         return
-    for notice in asyncio.run(_apply(where(), script, store=store)):
+    for notice in asyncio.run(_apply(dsn, script, store=store)):
         say(notice, err=True)
     say("done")
-
-
-async def _verify(dsn: str, query: str) -> list[Verified]:
-    async with connected(dsn) as connection:
-        return await verified(connection, query)
 
 
 async def _apply(dsn: str, script: str, *, store: bool) -> list[str]:
     notices: list[str] = []
 
-    def hear(said: psycopg.errors.Diagnostic) -> None:
+    def hear(said: errors.Diagnostic) -> None:
         # What may not be granted or revoked is reported by the script's last step, if it is missing then.
         text = f"{said.severity}: {said.message_primary}"
         of_course = "does not exist, skipping" in text or "already exists" in text
@@ -305,32 +305,13 @@ async def _apply(dsn: str, script: str, *, store: bool) -> list[str]:
 
 def _refused(error: psycopg.Error, *, store: bool) -> OperationError:
     """What a script met with, and what its runner can do; all of it is rolled back then."""
-    said = visible(error.diag.message_primary or str(error)).rstrip(".")
+    if (remedy := _REMEDIES.get(type(error))) is None:
+        return translate(error, "running the script; nothing was changed")
+    said = (error.diag.message_primary or str(error)).rstrip(".")
+    if remedy == _NO_TABLE and "cdc_sync" in said:
+        remedy = f"Run `cdc-sync sql install{' --store' if store else ''}` first."
     detail, hint = (
         f"{each.rstrip('.')}. " if each else "" for each in (error.diag.message_detail, error.diag.message_hint)
     )
-    match error:
-        case psycopg.errors.LockNotAvailable():
-            return OperationError(
-                "A table's lock was not to be had in time, so nothing was changed. Something holds it: a long "
-                "transaction, a backup, a migration. Run the command again in a quieter moment.",
-            )
-        case (
-            psycopg.errors.WrongObjectType()
-            | psycopg.errors.FeatureNotSupported()
-            | psycopg.errors.ObjectNotInPrerequisiteState()
-        ):
-            # What the script itself refuses, and PostgreSQL's like: the remedy is in the hint.
-            remedy = visible(detail + hint)
-        case psycopg.errors.InsufficientPrivilege():
-            remedy = visible(hint) + _OWNERS_LOGIN
-        case psycopg.errors.UndefinedObject():
-            # The scripts name nothing else of this kind that may be missing.
-            remedy = "Create the role first (CREATE ROLE … LOGIN), or name the daemon's with --role."
-        case psycopg.errors.UndefinedTable() | psycopg.errors.InvalidSchemaName():
-            remedy = "Correct the watch's table, or let the connection lead to the database that has it."
-            if "cdc_sync" in said:
-                remedy = f"Run `cdc-sync sql install{' --store' if store else ''}` first."
-        case _:
-            return translate(error, "running the script; nothing was changed")
-    return OperationError(f"Nothing was changed: {said}. {remedy}".rstrip())
+    remedy = remedy.format(detail=detail, hint=hint)
+    return OperationError(visible(f"Nothing was changed: {said}. {remedy}".rstrip()))

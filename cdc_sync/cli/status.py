@@ -8,21 +8,22 @@ from rich.table import Table
 
 from cdc_sync.admin.report import status_report
 from cdc_sync.cli.console import console
-from cdc_sync.cli.context import JsonOption, in_store, invocation, print_json, say
+from cdc_sync.cli.context import JsonOption, configured, in_store, print_json, say
 from cdc_sync.config import Config
 from cdc_sync.store.lock import holder_of
 from cdc_sync.store.store import Store
 
 _LISTS = (
     ("wrong now", "conditions", "{name}: {message}"),
-    ("standby", "standby", "{watch_of_standby}: {message}"),
+    ("standby", "standby", "{of}: {message}"),
     ("endpoints", "endpoints", "{endpoint}: {mode} until {until}: {reason}"),
     ("sending is paused to", "paused", "{endpoint}"),
     ("last failures", "last_failures", "{at} {watch} {application_id}: {reason}"),
     ("rows that cannot be reported", "skipped_rows", "{watch} {row}: {reason}"),
 )
-"""The lists below the table: their titles, whence they are in the report, and a line."""
+"""The lists below the table: their titles, whence they are in the report, and a line; `of` is a condition's watch."""
 
+_CELLS = ("watch", "mode", "baseline", "known", "pending", "oldest", "held", "dead_letters", "skipped")
 _WITHIN = 5.0
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - how a wildcard address is reached from here
 """Whoever listens everywhere is reached here too."""
@@ -39,7 +40,7 @@ def status(
     ] = False,
 ) -> None:
     """Show watches, lag, what is pending, held or given up, and the last errors. Works with the daemon up or down."""
-    config = invocation(context).config()
+    config = configured(context)
     if healthy:
         wrong = _what_is_wrong(config)
         say(wrong or "healthy")
@@ -48,24 +49,18 @@ def status(
     if as_json:
         print_json(report)
         return
-    for daemon in report["daemon"].get("all", [report["daemon"]] if report["daemon"]["running"] else []):
-        where = f" on {daemon['host']}" if "host" in daemon else ""
-        console.print(f"daemon: running (process {daemon['process'] or 'unknown'}{where})")
-    if not report["daemon"]["running"]:
+    daemon = report["daemon"]
+    for one in daemon.get("all", [daemon] if daemon["running"] else []):
+        where = f" on {one['host']}" if "host" in one else ""
+        console.print(f"daemon: running (process {one['process'] or 'unknown'}{where})")
+    if not daemon["running"]:
         console.print("daemon: not running", style="red")
     table = Table("watch", "mode", "baseline", "known", "pending", "oldest", "held", "dead letters", "skipped")
     for watch in report["watches"]:
         oldest = watch["oldest_pending_seconds"]
-        numbers = {name: str(watch[name]) for name in ("known", "pending", "held", "dead_letters", "skipped")}
-        table.add_row(
-            watch["watch"],
-            watch["mode"] or "not configured",
-            watch["baseline"]["state"],
-            numbers["known"],
-            numbers["pending"],
-            "" if oldest is None else f"{oldest:.0f} s",
-            *(numbers[name] for name in ("held", "dead_letters", "skipped")),
-        )
+        cells = {**watch, "mode": watch["mode"] or "not configured", "baseline": watch["baseline"]["state"]}
+        cells["oldest"] = "" if oldest is None else f"{oldest:.0f} s"
+        table.add_row(*(str(cells[name]) for name in _CELLS))
     console.print(table)
     for watch in report["watches"]:
         _show_remarks(watch)
@@ -76,20 +71,11 @@ def status(
         "paused": [item for item in endpoints if item["sending_paused"]],
     }
     for title, name, line in _LISTS:
-        lines = [line.format(**item) for item in map(_readable, lists[name])]
-        if lines:
+        if lists[name]:
             console.print(f"{title}:")
-            for each in lines:
-                say(f"  {each}")
-
-
-def _readable(item: dict[str, Any]) -> dict[str, Any]:
-    """An item, with what lists show instead of some of its fields."""
-    return {
-        **item,
-        "watch_of_standby": item.get("name", "").partition(" ")[2],
-        "row": item.get("application_id") or "/".join(item.get("key", ())),
-    }
+        for item in lists[name]:
+            row = item.get("application_id") or "/".join(item.get("key", ()))
+            say("  " + line.format(**item, row=row, of=item.get("name", "").partition(" ")[2]))
 
 
 def _what_is_wrong(config: Config) -> str | None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from support.builders import a_batch, an_observation, some_rules
+from typer.testing import CliRunner, Result
 
-from cdc_sync.cli import outbox
+from cdc_sync.cli import app, outbox
 from cdc_sync.cli.context import in_store
 from cdc_sync.cli.outbox import _held
 from cdc_sync.config import parse
@@ -64,41 +64,30 @@ def hold(path: Path, *observations: Any, watch: str = WATCH) -> None:
 
 
 @pytest.fixture
-def decide(tmp_path: Path) -> Callable[..., None]:
+def decide(tmp_path: Path) -> Callable[..., Result]:
     """Decide about what is held: `h1` and `h2` of the watch."""
     path = tmp_path / "state.db"
-    config = parse(CONFIG.replace("PATH", str(path)), name="the test's configuration", environ={})
+    (config := tmp_path / "config.yaml").write_text(CONFIG.replace("PATH", str(path)))
     hold(path, an_observation("h1"), an_observation("h2"))
-
-    def decided(*, yes: bool = True, discard: bool = False, watch: str | None = None, **chosen: Any) -> None:
-        whole: Any = {"ids": None, "only": None, "transition": None, "limit": None, **chosen}
-        outbox._decide_held(config, watch, whole, yes=yes, discard=discard)
-
-    return decided
+    return lambda *arguments: CliRunner().invoke(app, ["--config", str(config), "fuse", *arguments])
 
 
-@pytest.mark.parametrize("discard", [False, True])
+@pytest.mark.parametrize("action", ["release", "discard"])
 def test_what_means_something_else_at_the_answer_is_left(
-    decide: Callable[..., None],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    *,
-    discard: bool,
+    decide: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
     monkeypatch.setattr(outbox, "_confirm", lambda _: hold(tmp_path / "state.db", an_observation("h2", "hired")))
 
-    decide(yes=False, discard=discard)
-    decide(transition="(new) → hired", discard=discard)
+    answered = decide(action)
+    named = decide(action, "--yes", "--transition", "(new) -> hired")
 
-    done = "discarded" if discard else "released"
-    assert capsys.readouterr().out == f"1 {done}\n1 {done}\n"
+    assert answered.stdout == named.stdout == f"1 {action.removesuffix('e')}ed\n"
 
 
 def test_what_is_held_after_the_look_is_left(
-    decide: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    decide: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decide()
+    assert decide("release", "--yes").stdout == "2 released\n"
     look, path = in_store, tmp_path / "state.db"
 
     def late(*arguments: Any, writes: bool = False) -> Any:
@@ -107,26 +96,23 @@ def test_what_is_held_after_the_look_is_left(
         return look(*arguments, writes=writes)
 
     monkeypatch.setattr(outbox, "in_store", late)
-    decide()
 
-    assert capsys.readouterr().out == "2 released\n0 released\n"
+    assert decide("release", "--yes").stdout == "0 released\n"
 
 
-@pytest.mark.parametrize("limit", [None, 2])
+@pytest.mark.parametrize("limit", [[], ["--limit", "2"]])
 def test_an_id_that_is_not_held_is_told_whatever_the_numbers(
-    decide: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str], limit: int | None
+    decide: Callable[..., Result], tmp_path: Path, limit: list[str]
 ) -> None:
     hold(tmp_path / "state.db", an_observation("h1"), watch="former")
 
-    with pytest.raises(typer.Exit):
-        decide(ids=["h1", "nobody"], limit=limit)
+    done = decide("release", "h1", "nobody", "--yes", *limit)
 
-    said = capsys.readouterr()
-    assert said.out == "2 released\n"
-    assert said.err.startswith("nobody is not held, ")
+    assert (done.exit_code, done.stdout) == (1, "2 released\n")
+    assert done.stderr.startswith("nobody is not held, ")
 
 
-def test_an_id_beyond_the_limit_is_no_mistake(decide: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
-    decide(ids=["h1", "h2"], limit=1)
+def test_an_id_beyond_the_limit_is_no_mistake(decide: Callable[..., Result]) -> None:
+    done = decide("release", "h1", "h2", "--yes", "--limit", "1")
 
-    assert capsys.readouterr() == ("1 released\n", "")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "1 released\n", "")
