@@ -33,7 +33,7 @@ class EventLogger:
 
     Args:
         lines: takes the lines.
-        shown_elsewhere: types of events that a bar or another output shows, so that they have no lines.
+        shown_elsewhere: types of events that another output shows, so that they have no lines.
         clock: seconds that do not go back.
     """
 

@@ -449,15 +449,6 @@ class TestBaseline:
         assert {record["event"] for record in records} == {"baseline"}
         assert {record.get("about") for record in records} == {estimate or None}
 
-    def test_that_is_shown_as_a_bar_has_no_lines(self, capsys: pytest.CaptureFixture[str]) -> None:
-        emit = Dispatch(
-            EventLogger(configure(Log(format="json"), {}), shown_elsewhere=[BaselineProgress]).handlers
-        ).emit
-        for observation in self.progress(500_000):
-            emit(observation)
-
-        assert capsys.readouterr().err == ""
-
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")  # noqa: PTH110 - a device
 @pytest.mark.parametrize("kind", FORMATS)

@@ -24,7 +24,7 @@ def loaded() -> frozenset[str]:
 @pytest.mark.parametrize(
     "what",
     [
-        pytest.param("rich", id="tables and bars are for terminals"),
+        pytest.param("rich", id="tables are for people"),
         pytest.param("pygments", id="comes with rich"),
         pytest.param("jinja2", id="nobody looks at the page"),
         pytest.param("cdc_sync.admin.page", id="as jinja2"),
