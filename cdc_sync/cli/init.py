@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from difflib import get_close_matches
@@ -22,16 +23,13 @@ from cdc_sync.core.identifiers import IdentifierError, parse_column, parse_quali
 from cdc_sync.core.visible import visible
 from cdc_sync.source.connection import Connection, connected
 from cdc_sync.source.errors import SourceError
-from cdc_sync.source.expressions import columns_in
+from cdc_sync.source.expressions import Dependencies, columns_in
 from cdc_sync.source.survey import Survey, survey, with_values
 
 _Found = TypeVar("_Found")
 
 _NAMED = (*FIELDS, "watermark")
 _WHERE = f"Where something is, or SQL over the row t: {', '.join(_NAMED)}."
-_NEAR = 6
-"""How near another table's score may come to be worth a word."""
-
 _MANY = 30
 _NO_ANSWER = "-"
 
@@ -62,7 +60,7 @@ def init(  # noqa: PLR0917 - options, which are given by name
     if seen.left_out:
         say(f"Left out, for the control characters in their names: {_some(map(visible, seen.left_out))}", err=True)
     asks = sys.stdin.isatty() and sys.stderr.isatty()
-    chosen, others = _table_named(seen, table) if table is not None else _table_ranked(seen, asks=asks)
+    chosen, others = _table_ranked(seen, asks=asks) if table is None else (_table_named(seen, table), ())
     chosen = _at(dsn, partial(with_values, table=chosen))
     said = {field: _column(chosen, field, name) for field, name in named.items()}
     proposal = propose(chosen, seen.tables, said)
@@ -116,68 +114,65 @@ def _some(names: Iterable[object]) -> str:
     return ", ".join(every[:_MANY]) + (" …" if len(every) > _MANY else "")
 
 
+def _wrong(message: str, option: str = "--column") -> typer.BadParameter:
+    return typer.BadParameter(visible(message), param_hint=option)
+
+
 def _named(text: str) -> tuple[str, str]:
     field, equals, name = text.partition("=")
     if not equals or field not in _NAMED:
-        raise typer.BadParameter(f"expected FIELD=COLUMN with one of {', '.join(_NAMED)}", param_hint="--column")
+        raise _wrong(f"expected FIELD=COLUMN with one of {', '.join(_NAMED)}")
     return field, name
 
 
 def _column(table: Table, field: str, text: str) -> str | Guess:
     """A column's name, as the catalog has it, or an SQL expression over the row."""
+    sql, doubt = text.strip().rstrip("; "), "if it reads other tables, write each under related"
     try:
-        names: tuple[str, ...] = (parse_column(text),)
-        used = None
+        used, is_name = Dependencies((parse_column(text),), complete=True), True
     except IdentifierError as error:
-        used = columns_in(text)
-        names = used.columns
-        if not names or field == "watermark":
+        used, is_name = columns_in(text), False
+        if not used.columns or field == "watermark":
             hint = "" if field == "watermark" else ", and no expression over the row, which is called t (t.column)"
-            message = f"{text!r} is no column's name: {error}{hint}"
-            raise typer.BadParameter(visible(message), param_hint="--column") from None
-    if missing := next((name for name in names if table.column(name) is None), None):
+            raise _wrong(f"{text!r} is no column's name: {error}{hint}") from None
+    if missing := next((name for name in used.columns if table.column(name) is None), None):
         known = ", ".join(written(column.name) for column in table.columns)
-        raise typer.BadParameter(
-            visible(f"{field}: {table.name} has no column {written(missing)}; it has {known}"), param_hint="--column"
-        )
-    if used is None:
-        return names[0]
-    doubt = None if used.complete else "if it reads other tables, write each under related"
-    sql = text.strip().rstrip("; ")
-    return Guess(None, "you gave the expression", doubt, sql, used.columns if used.complete else ())
+        raise _wrong(f"{field}: {table.name} has no column {written(missing)}; it has {known}")
+    if is_name:
+        return used.columns[0]
+    if used.complete:
+        return Guess(None, "you gave the expression", None, sql, used.columns)
+    return Guess(None, "you gave the expression", doubt, sql, ())
 
 
 def _table_ranked(seen: Survey, *, asks: bool) -> tuple[Table, tuple[str, ...]]:
     """The table that looks most like one of applications, and others that could have been meant."""
-    ranked = rank(seen.tables)
-    if not ranked:
+    near = rank(seen.tables)
+    if not near:
         raise OperationError(
             f"No table of the database {seen.database} looks like one of applications. Name it with --table; there "
             f"are: {_some(table.name for table in seen.tables) or 'none at all'}. (A table of which {seen.user} may "
-            f"see nothing is among them too.)",
+            f"see nothing is among them too.)"
         )
-    near = [one for one in ranked if one.score >= ranked[0].score - _NEAR]
     if not asks or len(near) == 1:
-        return near[0].table, tuple(str(one.table.name) for one in near[1:])
+        return near[0], tuple(str(table.name) for table in near[1:])
 
     def read(answer: str) -> Table:
         if answer.isdecimal() and 0 < int(answer) <= len(near):
-            return near[int(answer) - 1].table
+            return near[int(answer) - 1]
         raise typer.BadParameter(f"a number from 1 to {len(near)}, please")
 
-    for number, one in enumerate(near, start=1):
-        say(f"  {number}  {one.table.name} ({one.table.size})", err=True)
+    for number, table in enumerate(near, start=1):
+        say(f"  {number}  {table.name} ({table.size})", err=True)
     return typer.prompt("Which table holds the applications?", default="1", value_proc=read, err=True), ()
 
 
-def _table_named(seen: Survey, text: str) -> tuple[Table, tuple[str, ...]]:
+def _table_named(seen: Survey, text: str) -> Table:
     try:
         name = parse_qualified(text)
     except IdentifierError as error:
-        raise typer.BadParameter(f"{text!r} is no table's name: {error}", param_hint="--table") from None
-    found = [
-        table for table in seen.tables if table.name.name == name.name and name.schema in {None, table.name.schema}
-    ]
+        raise _wrong(f"{text!r} is no table's name: {error}", "--table") from None
+    found = [one for one in seen.tables if one.name.name == name.name and name.schema in {None, one.name.schema}]
     if len(found) > 1:
         names = ", ".join(str(table.name) for table in found)
         raise OperationError(f"Several tables are called {name}: {names}. Say which, with its schema.")
@@ -186,14 +181,14 @@ def _table_named(seen: Survey, text: str) -> tuple[Table, tuple[str, ...]]:
         close = get_close_matches(str(name), every, n=3) or get_close_matches(f"public.{name}", every, n=3)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
         raise OperationError(f"The database {seen.database} has no table {name}.{hint}")
-    return found[0], ()
+    return found[0]
 
 
 def _ask_for_columns(proposal: Proposal, seen: Survey, named: dict[str, str | Guess]) -> Proposal:
     """Ask about each column that is in doubt; an answer of `-` leaves it so, and one that looks wrong too."""
-    said = dict(named)
+    said: dict[str, str | Guess | None] = {}
     for field, guess in proposal.guesses.items():
-        if guess.doubt is None or guess.suggested or field in said:
+        if guess.doubt is None or guess.suggested or field in named:
             continue
 
         def read(answer: str, field: str = field) -> str | Guess | None:
@@ -202,18 +197,16 @@ def _ask_for_columns(proposal: Proposal, seen: Survey, named: dict[str, str | Gu
         say(f"{field}: {guess.doubt}", err=True)
         question = f"  which column, or SQL over the row t? ({_NO_ANSWER}: leave it in doubt)"
         default = _NO_ANSWER if guess.column is None else written(guess.column)
-        answer: str | Guess | None = typer.prompt(question, default=default, value_proc=read, err=True)
-        if answer is not None:
-            said[field] = answer
-    return propose(proposal.table, seen.tables, said)
+        said[field] = typer.prompt(question, default=default, value_proc=read, err=True)
+    answered = {field: answer for field, answer in said.items() if answer is not None}
+    return propose(proposal.table, seen.tables, named | answered)
 
 
 def _without_secrets(dsn: str, seen: Survey) -> tuple[str, tuple[str, ...]]:
     given = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
-    secret = [name for name in given if "password" in name or "secret" in name or name.startswith("scram_")]
-    kept = {name: value for name, value in given.items() if name not in secret}
+    kept = {name: value for name, value in given.items() if not re.search("password|secret|^scram_", name)}
     comments = []
-    if secret:
+    if kept != given:
         host, port = kept.get("host", "*"), kept.get("port", "5432")
         comments.append(
             f"The password is not written here. Best it stands in ~/.pgpass of the daemon's user (mode 0600), in the "
@@ -229,10 +222,9 @@ def _without_secrets(dsn: str, seen: Survey) -> tuple[str, tuple[str, ...]]:
 
 
 def _mode(seen: Survey, proposal: Proposal) -> tuple[str, str]:
-    possible = proposal.watermark is not None
-    if seen.in_recovery and possible:
+    if proposal.watermark is not None and seen.in_recovery:
         return "poll", "The server is a standby, on which there are no triggers."
-    if not proposal.table.is_table and possible:
+    if proposal.watermark is not None and not proposal.table.is_table:
         return "poll", "It is a view, which has no triggers."
     return "notify", (
         "By triggers, which a DBA installs: nothing is missed, whatever the ATS does. `poll` needs to read only, but "
@@ -243,11 +235,9 @@ def _mode(seen: Survey, proposal: Proposal) -> tuple[str, str]:
 def _time_zone(seen: Survey, proposal: Proposal) -> tuple[str, str | None]:
     if not proposal.zoneless:
         return "UTC", None
+    doubt = "but which one the ATS writes is for it to say: look at a row that was changed just now"
     zone = seen.timezone if "/" in seen.timezone and not seen.timezone.startswith("Etc/") else "UTC"
-    return zone, (
-        f"the server's own zone is {seen.timezone}, but which one the ATS writes is for it to say: look at a row that "
-        f"was changed just now"
-    )
+    return zone, f"the server's own zone is {seen.timezone}, {doubt}"
 
 
 def _check(text: str, timezone: str | None) -> Config:

@@ -15,12 +15,6 @@ from cdc_sync.core.identifiers import QualifiedName, written
 FIELDS = ("application_id", "status_url", "status", "job_id", "created", "event_date", "source", "deleted")
 """The mapped columns, in the configuration's order."""
 
-_REQUIRED = {
-    "status": "the status, as people in the ATS see it",
-    "job_id": "the job's id in the ATS",
-    "created": "when the application was created in the ATS",
-}
-
 _NEAR = 2
 """How near the second best may come without casting a doubt on the best."""
 
@@ -34,6 +28,9 @@ MOST_VALUES = 6
 
 _LONGEST_FLAG = 5
 _LEAST_OF_A_TABLE = 9
+_NEAR_TABLE = 6
+"""How near another table's score may come to be worth a word."""
+
 _ABOUT_THEM = 9
 _VIEW = 3
 _MOST_OF_A_FIELD = 10
@@ -121,25 +118,19 @@ class Table:
         return next((column for column in self.columns if column.name == name), None)
 
 
-class Candidate(NamedTuple):
-    """A table, and how much speaks for it."""
-
-    table: Table
-    score: int
-
-
-def rank(tables: Iterable[Table]) -> list[Candidate]:
-    """Those of the tables that look like a table of applications, best first; of equal ones the bigger first."""
-    scored = [Candidate(table, _table_score(table)) for table in tables]
-    found = [candidate for candidate in scored if candidate.score >= _LEAST_OF_A_TABLE]
-    return sorted(found, key=lambda one: (-one.score, -(one.table.rows or 0), str(one.table.name)))
+def rank(tables: Iterable[Table]) -> list[Table]:
+    """Those that look most like a table of applications, best first; of equal ones the bigger first."""
+    scores = {table: _table_score(table) for table in tables}
+    least = max(_LEAST_OF_A_TABLE, max(scores.values(), default=0) - _NEAR_TABLE)
+    near = [table for table, score in scores.items() if score >= least]
+    return sorted(near, key=lambda table: (-scores[table], -(table.rows or 0), str(table.name)))
 
 
 def _table_score(table: Table) -> int:
     """Its name, and half of what its columns say: each thing that a call needs, and HelloWork's id above all."""
     name = words(table.name.name)
     said = min(weight(name, known().applications), _MOST_OF_A_FIELD)
-    required = sum(_best(table, field) for field in _REQUIRED)
+    required = sum(_best(table, field) for field, meaning in known().columns.items() if meaning.required)
     total = said + (required + max(_best(table, field) for field in _IDS)) // 2
     if says(name, known().about_them):
         total -= _ABOUT_THEM
@@ -173,13 +164,13 @@ def candidates(table: Table, field: str) -> list[Scored]:
 
 def label_of(table: Table) -> Column | None:
     """The column of a lookup table that has what people read."""
-    named = [
-        (weight(words(column.name), known().labels), column)
+    scores = {
+        column: weight(words(column.name), known().labels)
         for column in table.columns
         if column.kind in {"text", "enum", "json"} and table.key != (column.name,)
-    ]
-    best = max(named, key=lambda one: one[0], default=None)
-    return best[1] if best is not None and best[0] > 0 else None
+    }
+    best = max(scores, key=lambda column: scores[column], default=None)
+    return best if best is not None and scores[best] > 0 else None
 
 
 def _may_be(table: Table, column: Column, field: str) -> bool:
@@ -319,7 +310,10 @@ def propose(table: Table, tables: Iterable[Table], chosen: Mapping[str, str | Gu
         )
     found = {field: guess for field, guess in guesses.items() if guess is not None}
     watermark = _guess(table, "watermark", said.get("watermark"), others)
-    key, doubt = _key(table)
+    key, doubt = table.key, None
+    if not key:
+        key = (next((column.name for column in table.columns if "id" in words(column.name)), table.columns[0].name),)
+        doubt = "nothing makes it unique in the database; it must be, and never NULL"
     dated = [found.get("created"), found.get("event_date"), watermark]
     used = [table.column(guess.column or "") for guess in dated if guess is not None and not guess.suggested]
     zoneless = [column.name for column in used if column is not None and column.kind in {"timestamp", "date"}]
@@ -346,12 +340,8 @@ def _of_column(column: Column) -> Carrier | None:
     conditions: dict[Kind, str] = {"boolean": f"NOT {place}", "number": f"{place} = 0"}
     if status != _INACTIVE:
         said = words(column.name)
-        conditions = {
-            "boolean": place,
-            "number": there if leads or said & known().numbers else f"{place} <> 0",
-            "uuid": there,
-        }
-        conditions |= dict.fromkeys(_INSTANTS, there)
+        number = there if leads or said & known().numbers else f"{place} <> 0"
+        conditions = {"boolean": place, "number": number, **dict.fromkeys(("uuid", *_INSTANTS), there)}
         if leads or (status != _CLOSED and said & _REASONS):
             conditions["text"] = f"{place} <> ''"
         elif column.type == "character(1)":
@@ -377,23 +367,16 @@ def _of_table(table: Table, other: Table) -> Carrier | None:
     return None
 
 
-def _key(table: Table) -> tuple[tuple[str, ...], str | None]:
-    if table.key:
-        return table.key, None
-    first = next((column.name for column in table.columns if "id" in words(column.name)), table.columns[0].name)
-    return (first,), "nothing makes it unique in the database; it must be, and never NULL"
-
-
 def _guess(table: Table, field: str, chosen: str | Guess | None, others: Mapping[QualifiedName, Table]) -> Guess | None:
     if isinstance(chosen, Guess):
         return chosen
     named = table.column(chosen) if chosen is not None else None
     if named is not None:
         return _used(Guess(named.name, "you named it", _misfit(table, named, field)), field, named, others)
-    found = candidates(table, field)
+    found, required = candidates(table, field), known().columns[field].required
     if not found:
         missing = "no column looks like it. Put its column, or an expression, here."
-        return Guess(None, _REQUIRED[field], missing) if field in _REQUIRED else None
+        return Guess(None, required, missing) if required is not None else None
     best = found[0]
     guess = Guess(best.column.name, f"by {', '.join(best.reasons)}", _rivals(field, found))
     return _used(guess, field, best.column, others)
@@ -511,11 +494,9 @@ def _archived(table: Table) -> Guess | None:
     if not found:
         return None
     column = found[0].column
-    says_alive, doubt = (
-        _says_alive(column),
-        "does it mean deleted? In many an ATS a refusal archives, or somebody tidies up",
-    )
-    guess = Guess(column.name, "by its name", f"{doubt}, and HelloWork is told nothing", suggested=True)
+    says_alive = _says_alive(column)
+    doubt = "does it mean deleted? In many an ATS a refusal archives, or somebody tidies up: then nothing is to be sent"
+    guess = Guess(column.name, "by its name", doubt, suggested=True)
     if column.kind in _WRITTEN_FLAGS:
         return _flag(guess, column, says_alive=says_alive)
     return guess._replace(sql=f"NOT t.{written(column.name)}" if says_alive and column.kind == "boolean" else None)

@@ -40,6 +40,7 @@ class Meaning(BaseModel):
     never: Words
     kinds: Annotated[frozenset[Kind], BeforeValidator(str.split)]
     evidence: dict[str, int] = {}
+    required: str | None = None
     least: int = 4
     sure: int = 7
 

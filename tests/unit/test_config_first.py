@@ -24,13 +24,13 @@ POLLED = Answers("", ("DOUBT: who?",), "poll", "It is a view.", "UTC", "which?",
 
 
 def text_of(tables: tuple[Table, ...], answers: Answers) -> str:
-    return first_configuration(propose(rank(tables)[0].table, tables), answers)
+    return first_configuration(propose(rank(tables)[0], tables), answers)
 
 
 @pytest.mark.parametrize("answers", [ANSWERS, POLLED], ids=["notify", "poll"])
 @pytest.mark.parametrize("tables", [ODOO, FRENCH, RAILS, LEGACY], ids=["odoo", "french", "rails", "legacy"])
 def test_it_is_valid_and_says_what_was_found(tables: tuple[Table, ...], answers: Answers) -> None:
-    found = propose(rank(tables)[0].table, tables)
+    found = propose(rank(tables)[0], tables)
 
     text = first_configuration(found, answers)
     watch = parse(text, name="first", environ={}).watches["applications"]
@@ -96,7 +96,7 @@ REJECTED = a_table("rejets", "id integer !", "candidature_id integer ->public.ca
 def test_what_may_also_decide_the_status_is_ready_to_be_uncommented(
     tables: tuple[Table, ...], keys: list[tuple[str, ...]]
 ) -> None:
-    found = propose(rank(tables)[0].table, tables)
+    found = propose(rank(tables)[0], tables)
     text = first_configuration(found, ANSWERS)
     assert ("may also decide the status: " in text) == bool(found.carriers)
 

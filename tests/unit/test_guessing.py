@@ -11,7 +11,7 @@ from cdc_sync.core.identifiers import QualifiedName
 
 
 def proposed(tables: tuple[Table, ...], **chosen: str) -> Proposal:
-    return propose(rank(tables)[0].table, tables, chosen)
+    return propose(rank(tables)[0], tables, chosen)
 
 
 def columns(proposal: Proposal) -> dict[str, str | None]:
@@ -55,7 +55,7 @@ def test_a_word_inside_another_counts_a_little_less() -> None:
     ids=["odoo", "french", "rails", "legacy"],
 )
 def test_the_table_is_found(tables: tuple[Table, ...], expected: str) -> None:
-    assert rank(tables)[0].table.name.name == expected
+    assert rank(tables)[0].name.name == expected
 
 
 def test_no_table_is_better_than_a_wrong_one() -> None:
@@ -70,7 +70,7 @@ def test_a_table_is_better_than_its_view_and_a_big_one_than_a_small_one() -> Non
     big = a_table("applications_b", *described, rows=10_000)
     view = a_table("applications", *described, kind="v", rows=10_000)
 
-    assert [one.table for one in rank([view, small, big])] == [big, small, view]
+    assert rank([view, small, big]) == [big, small, view]
 
 
 def test_odoo() -> None:

@@ -91,7 +91,7 @@ async def test_a_role_that_may_read_nothing_learns_the_same_names(database: str,
     found = await surveyed(dsn_of(database, role))
 
     assert (found.user, found.is_superuser, found.in_recovery) == (role, False, False)
-    best = rank(found.tables)[0].table
+    best = rank(found.tables)[0]
     assert best.name == QualifiedName("public", "applications")
     guesses = propose(best, found.tables).guesses
     assert {field: guess.column for field, guess in guesses.items() if guess.doubt is None} == {
