@@ -8,21 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from cdc_sync.admin.report import EVENTS, acknowledged_request, local_time, request_of
-from cdc_sync.cli.context import (
-    JsonOption,
-    WatchOption,
-    configured,
-    decodable,
-    facts,
-    in_store,
-    print_json,
-    say,
-    words,
-)
+from cdc_sync.cli.context import JsonOption, WatchOption, configured, decodable, facts, in_store, print_json, say, words
 from cdc_sync.config import Config
 from cdc_sync.config.rules import built_urls
 from cdc_sync.core.content import Content
-from cdc_sync.core.delivery import Health, is_paused
+from cdc_sync.core.delivery import HEALTHY, is_paused
 from cdc_sync.core.outbox import Entry
 from cdc_sync.core.payload import iso
 from cdc_sync.core.plan import HistoryEntry
@@ -41,9 +31,7 @@ def explain(
     context: typer.Context,
     application_id: Annotated[
         str,
-        typer.Argument(
-            help="Or its row's key (several columns as a,b or JSON), or how its id begins.", callback=decodable
-        ),
+        typer.Argument(help="Or its row's key (several columns as a,b or JSON), or how it begins.", callback=decodable),
     ],
     watch: WatchOption = None,
     as_json: JsonOption = False,
@@ -53,7 +41,15 @@ def explain(
     Several that may be meant are listed instead, and it exits with 1; with --json also one found by its beginning.
     """
     config = configured(context)
-    hits, stories, unread = in_store(config, watch, lambda store: _found(store, config, application_id, watch))
+
+    async def look(store: Store) -> tuple[Sequence[Hit], list[dict[str, Any]], list[str]]:
+        hits = await store.search(application_id, watch, MOST_HITS + 1)
+        whose = meant(hits)
+        stories = [] if whose is None else await _stories(store, config, whose, watch)
+        unread = [name for name in config.watches if watch in (None, name) and not await is_adopted(store, name)]
+        return hits, stories, unread
+
+    hits, stories, unread = in_store(config, watch, look)
     by = hits[0].by if hits else "id"
     if as_json:
         # A script that asks for an unknown id must not read another application's story.
@@ -65,9 +61,8 @@ def explain(
         where = f"the watch {watch}" if watch else f"any watch ({', '.join(config.watches)})"
         not_yet = "".join(f" The baseline of {name} is not done: it may not have been seen yet." for name in unread)
         say(
-            f"No application {application_id!r} in {where} of the store {place_of(config)}. Looked for it among "
-            f"known applications, pending, held and dead entries, and rows that cannot be reported: by id, by the "
-            f"row's key, and by how ids begin. Is it the id on HelloWork's side (columns.application_id, or the one "
+            f"No application {application_id!r} in {where} of the store {place_of(config)}, by its id, by its row's "
+            f"key, or by how its id begins. Is it the id on HelloWork's side (columns.application_id, or the one "
             f"inside the status URL), and did the daemon run since the row exists?{not_yet}",
             err=True,
         )
@@ -79,17 +74,6 @@ def explain(
             say(f"No application {application_id!r}: this is {stories[0]['application_id']!r}, found by {how}.")
         for story in stories:
             _tell(story)
-
-
-async def _found(
-    store: Store, config: Config, text: str, watch: str | None
-) -> tuple[list[Hit], list[dict[str, Any]], list[str]]:
-    """Whom a text may mean; the stories of the one that it means; and watches that are not read yet."""
-    hits = await store.search(text, watch, MOST_HITS + 1)
-    whose = meant(hits)
-    stories = [] if whose is None else await _stories(store, config, whose, watch)
-    unread = [name for name in config.watches if watch in (None, name) and not await is_adopted(store, name)]
-    return hits, stories, unread
 
 
 async def _stories(store: Store, config: Config, application_id: str, watch: str | None) -> list[dict[str, Any]]:
@@ -107,7 +91,7 @@ async def _stories(store: Store, config: Config, application_id: str, watch: str
         endpoint = endpoint_of(entry.content.url)
         if is_paused(paused, endpoint):
             return f"waits for `cdc-sync resume`: an operator has paused sending to {endpoint}"
-        health, _ = endpoints.get(endpoint, (Health(), 0))
+        health, _ = endpoints.get(endpoint, (HEALTHY, None))
         until = clock.for_people(health.until)
         if health.mode in ("open", "paused") or (health.mode == "throttled" and until > now):
             return f"waits for {endpoint}, which is {health.mode}: {health.reason}; next try at {iso(until)}"
@@ -182,13 +166,12 @@ def _next(record: Record, when: Callable[[Record, Entry], str]) -> list[str]:
         what = f"{words(facts(entry.content))} ({', '.join(sorted(entry.kinds)) or 'resend'})"
         again = f", after {entry.attempts} attempts: {entry.reason}" if entry.reason else ""
         release = ["cdc-sync", "fuse", "release", "--watch", entry.watch, "--", entry.application_id]
-        match entry.state:
-            case "pending":
-                lines.append(f"pending: {what}, {when(record, entry)}{again}")
-            case "held":
-                lines.append(f"held by the fuse: {what}: {entry.reason}. Release it with {shlex.join(release)}")
-            case "dead":
-                lines.append(f"dead letter: {what}: {entry.reason}. Try again with cdc-sync dead-letters retry")
+        follows = {
+            "pending": f"pending: {what}, {when(record, entry)}{again}",
+            "held": f"held by the fuse: {what}: {entry.reason}. Release it with {shlex.join(release)}",
+            "dead": f"dead letter: {what}: {entry.reason}. Try again with cdc-sync dead-letters retry",
+        }
+        lines.append(follows[entry.state])
     if record.suspicion is not None:
         lines.append(f"its row seems gone; a fresh read at {iso(record.suspicion.due_at)} will tell")
     if record.skipped is not None:
@@ -199,12 +182,9 @@ def _next(record: Record, when: Callable[[Record, Entry], str]) -> list[str]:
 
 
 def _detail(event: dict[str, Any]) -> str:
-    parts = []
-    if event.get("to"):
-        before = f"{words(event['from'])} → " if event.get("from") else ""
-        parts.append(f"{before}{words(event['to'])}")
-    if event.get("kinds"):
-        parts.append("because: " + ", ".join(event["kinds"]))
+    to, before, kinds = (event.get(name) for name in ("to", "from", "kinds"))
+    parts = [f"{words(before)} → {words(to)}" if before else words(to)] if to else []
+    parts += [f"because: {', '.join(kinds)}"] if kinds else []
     parts += [f"{name} {event[name]}" for name in (*_DETAILS, *_DATES) if event.get(name) is not None]
     return "; ".join(parts)
 

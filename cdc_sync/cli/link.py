@@ -59,8 +59,8 @@ def link(  # noqa: PLR0917 - typer's options
         raise typer.BadParameter("an APPLICATION_ID with --row, or --csv", param_hint="APPLICATION_ID")
     else:
         if len(row) != len(configured.key):
-            columns = ", ".join(configured.key)
-            raise typer.BadParameter(f"the key is {columns}: say --row once for each", param_hint="--row")
+            message = f"the key is {', '.join(configured.key)}: say --row once for each"
+            raise typer.BadParameter(message, param_hint="--row")
         links = [Link("--row", tuple(row), application_id.strip(), status_url)]
     if not ids.is_configured:
         raise OperationError(

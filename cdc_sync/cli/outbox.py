@@ -76,8 +76,7 @@ def show(context: typer.Context, watch: WatchOption = None, as_json: JsonOption 
     if len(groups) > _SHOWN:
         console.print(f"… and {len(groups) - _SHOWN} more transitions (--json shows all)")
     console.print(
-        "Send them: cdc-sync fuse release. Take them as acknowledged without a call: cdc-sync fuse discard. Both take "
-        "ids, --transition and --limit."
+        "cdc-sync fuse release sends them; discard takes them as acknowledged. Both take ids, --transition, --limit."
     )
 
 

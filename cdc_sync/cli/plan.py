@@ -162,6 +162,6 @@ def _item(watch: str, planned: Planned, paused: Collection[str], now: int) -> di
         "told": planned.told and facts(planned.told),
         "observed": observed and facts(observed),
         "reason": planned.reason,
-        "due_at": None if due_at is None else iso(due_at),
+        "due_at": due_at and iso(due_at),
         "remapped": planned.remapped,
     }

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Literal
 
@@ -9,7 +10,7 @@ import psycopg
 import typer
 from psycopg import errors
 
-from cdc_sync.cli.context import no_such_watch, put_out, say
+from cdc_sync.cli.context import chosen, put_out, say
 from cdc_sync.config import Config, Watch, load, parse_duration
 from cdc_sync.config.dsn import user_of
 from cdc_sync.config.problems import Mistake
@@ -100,7 +101,6 @@ class Target:
         self.user = user_of(named)
         self._section = "state" if store and self.config.state.dsn is not None else "database"
         self._missing = None if dsn is not None else lacking.get((self._section, "dsn"))
-        self._store = store
         self._connection = dsn or named
 
     def role(self, named: str | None) -> str:
@@ -122,10 +122,6 @@ class Target:
                 f"print the script without --apply."
             )
         return self._connection
-
-    def put_out(self, script: str, *, apply: bool) -> None:
-        """Print a script, or run it."""
-        _put_out(script, self.connection() if apply else None, store=self._store)
 
 
 @sql.command()
@@ -149,7 +145,7 @@ def install(  # noqa: PLR0917 - typer's options
         nothing = "Nothing to install: no watch is in capture.mode notify, and capture.mode poll needs no triggers."
         say(nothing if apply else f"-- {nothing}")
         return
-    target.put_out(script, apply=apply)
+    _put_out(script, target.connection, apply=apply, store=store)
 
 
 @sql.command()
@@ -173,10 +169,8 @@ def uninstall(  # noqa: PLR0917 - typer's options
     if everything and apply and dsn is None:
         raise typer.BadParameter("no configuration is read with --all: name the connection", param_hint="--dsn")
     script = store_scripts.uninstall() if store else scripts.uninstall(watch, lock_timeout or scripts.PATIENCE)
-    if everything:
-        _put_out(script, dsn if apply else None, store=store)
-    else:
-        Target(context, dsn, store=store).put_out(script, apply=apply)
+    where = (lambda: str(dsn)) if everything else Target(context, dsn, store=store).connection
+    _put_out(script, where, apply=apply, store=store)
     if apply and watch is None:
         kept = f"cdc-sync sql grants{' --store' if store else ''} --revoke"
         say(f"What the daemon's role was granted is taken back by what `{kept}` prints.", err=True)
@@ -245,7 +239,7 @@ def grants(  # noqa: PLR0917 - typer's options
         script = store_scripts.revokes(user) if revoke else store_scripts.grants(user)
     else:
         script = (revokes if revoke else grants_script)(target.config, user)
-    target.put_out(script, apply=apply)
+    _put_out(script, target.connection, apply=apply, store=store)
 
 
 @sql.command("id-table")
@@ -258,25 +252,22 @@ def id_table(
 ) -> None:
     """A side table for HelloWork's ids, for an ATS that has no place for them; `cdc-sync link` fills it."""
     target = Target(context, dsn)
-    target.put_out(side_table.script(the_one(target.config, watch), target.role(role)), apply=apply)
+    script = side_table.script(the_one(target.config, watch), target.role(role))
+    _put_out(script, target.connection, apply=apply)
 
 
 def the_one(config: Config, watch: str | None) -> Watch:
     """The watch of this name, or the only one."""
     if watch is None and len(config.watches) > 1:
         raise typer.BadParameter(f"there are several: {', '.join(config.watches)}", param_hint="--watch")
-    name = watch or next(iter(config.watches))
-    if name not in config.watches:
-        raise no_such_watch(config, name)
-    return config.watches[name]
+    return config.watches[chosen(config, watch)[0]]
 
 
-def _put_out(script: str, dsn: str | None, *, store: bool) -> None:
-    """Print a script, or run it where a connection leads."""
-    if dsn is None:
+def _put_out(script: str, where: Callable[[], str], *, apply: bool, store: bool = False) -> None:
+    if not apply:
         put_out(scripts.for_psql(script))
         return
-    for notice in asyncio.run(_apply(dsn, script, store=store)):
+    for notice in asyncio.run(_apply(where(), script, store=store)):
         say(notice, err=True)
     say("done")
 

@@ -104,19 +104,13 @@ def _show_remarks(watch: dict[str, Any]) -> None:
     """What is out of the ordinary about a watch."""
     name = watch["watch"]
     if not watch["configured"]:
-        console.print(
-            f"{name} is not configured: its pending entries are sent, but its changes are no longer watched. "
-            f"Was it renamed? cdc-sync check says what to do",
-            style="yellow",
-            soft_wrap=True,
+        text = (
+            f"{name} is not configured: what is pending is sent, changes are not watched. Renamed? See cdc-sync check"
         )
+        console.print(text, style="yellow", soft_wrap=True)
     if watch["over_earlier_work"]:
-        console.print(
-            f"{name} was worked before, with another store: this one took the rows that it found as acknowledged, "
-            f"so what was pending in the other was not sent. Was it lost by mistake? Put it back, or restore a backup",
-            style="yellow",
-            soft_wrap=True,
-        )
+        text = f"{name} was worked before, with another store: what was pending there was not sent. Lost? Restore it"
+        console.print(text, style="yellow", soft_wrap=True)
     if watch["sweep_repairs"]:
         causes = ", ".join(f"{cause}: {number}" for cause, number in watch["sweep_repairs"].items())
         console.print(f"sweeps of {name} found what capture had missed, or had left to them: {causes}")

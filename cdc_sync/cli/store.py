@@ -74,20 +74,12 @@ async def _adopt(config: Config, *, sure: bool) -> None:
         say(f"the store belongs to   {bound}{f' on {Whereabouts.from_text(hosts)}' if hosts else ''}")
         say(f"database.dsn leads to  {identity} on {here}  ({config.database.shown()})")
         for watch, counts in (await store.counts()).items():
-            say(
-                f"{watch}: {counts.known} applications known; {counts.pending} pending calls would be sent from now "
-                f"on, {counts.held} held, {counts.dead} dead letters"
-            )
+            sent = f"{counts.pending} pending, which would be sent"
+            say(f"{watch}: {counts.known} applications known; {sent}; {counts.held} held, {counts.dead} dead letters")
         for watch in behind:
-            say(
-                f"{watch}: this server is behind what was read before; that is forgotten, and what it shows is read as "
-                f"the present state"
-            )
-        say(
-            "At its next start the daemon compares every row of this database with what HelloWork was told; `cdc-sync "
-            "plan`, right after this, shows what it would send. A copy for tests must not take the real store over: "
-            "give it a store of its own."
-        )
+            say(f"{watch}: this server is behind what was read before; what it shows now is taken as the present state")
+        say("The next start compares every row with what HelloWork acknowledged: see `cdc-sync plan` right after this.")
+        say("A copy for tests must not take over the real store: give it a store of its own.")
         if not sure:
             typer.confirm("Let the store belong to this database?", abort=True)
         positions = {watch: positions_elsewhere(of) for watch, of in stored.items()}

@@ -56,10 +56,8 @@ UNCONFIGURED = f"{_UNCONFIGURED}. {_IF_RENAMED}"
 def check_disk_space(free: int, folder: str) -> Finding:
     """The finding about `free` bytes on the disk of a folder."""
     state: State = "failed" if free < TOO_LITTLE_SPACE else "warning" if free < LITTLE_SPACE else "ok"
-    message = f"{free // 2**20:,} MiB free on the disk of {folder}"
-    return Finding(
-        "store-space", state, message, None if state == "ok" else f"df -h {folder}   # free some space there"
-    )
+    remedy = None if state == "ok" else f"df -h {folder}   # free some space there"
+    return Finding("store-space", state, f"{free // 2**20:,} MiB free on the disk of {folder}", remedy)
 
 
 def check_unconfigured(found: Sequence[WatchUnconfigured]) -> list[Finding]:
@@ -70,17 +68,16 @@ def check_unconfigured(found: Sequence[WatchUnconfigured]) -> list[Finding]:
     """
     if not found:
         return [Finding("store-watches", "ok", "the store knows no watch that the configuration does not have")]
-    return [_unconfigured(one) for one in found]
-
-
-def _unconfigured(one: WatchUnconfigured) -> Finding:
-    held = (
-        f"{_UNCONFIGURED}. The store holds of it: applications known {one.known}, pending {one.pending}, "
-        f"held {one.held}, dead letters {one.dead}, suspected deletions {one.suspected}"
-    )
-    remedy = f"{_IF_RENAMED}."
-    if one.held:
-        remedy += f"\ncdc-sync fuse show --watch {one.watch}   # then release or discard"
-    if one.dead:
-        remedy += f"\ncdc-sync dead-letters list --watch {one.watch}   # then retry or discard"
-    return Finding("store-watches", "warning", held, remedy, one.watch)
+    findings = []
+    for one in found:
+        message = (
+            f"{_UNCONFIGURED}. The store holds of it: applications known {one.known}, pending {one.pending}, "
+            f"held {one.held}, dead letters {one.dead}, suspected deletions {one.suspected}"
+        )
+        remedy = f"{_IF_RENAMED}."
+        if one.held:
+            remedy += f"\ncdc-sync fuse show --watch {one.watch}   # then release or discard"
+        if one.dead:
+            remedy += f"\ncdc-sync dead-letters list --watch {one.watch}   # then retry or discard"
+        findings.append(Finding("store-watches", "warning", message, remedy, one.watch))
+    return findings
